@@ -1,0 +1,212 @@
+"""The dataclasses that travel between the parts of avssl.
+
+Each arrow of the design is one of them, and none can be built inconsistent: ``__post_init__``
+checks every shape, because seven videos beside eight sounds otherwise train without a word.
+
+Dimensions: B clips, V views, T frames, H and W pixels or cells, S samples, D embedding size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One decoded sample: a few frames and the sound around them, from one manifest row."""
+
+    id: str
+    """The manifest id of the row."""
+    row: int
+    """Position of the row in the manifest, >= 0."""
+    clip_number: int
+    """Which visit of this row in this pass, >= 0; part of every draw's key."""
+    video: Tensor
+    """(T, 3, H, W) uint8 RGB in [0, 255], upright."""
+    video_start_seconds: float
+    """Presentation time of the first frame, in the file's own time."""
+    audio: Tensor
+    """(S,) float32 mono in [-1, 1], at the rate the dataset was asked for."""
+    audio_start_seconds: float
+    """Presentation time of the first sample, in the file's own time."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.video.ndim == 4 and self.video.shape[1] == 3 and self.video.dtype == torch.uint8,
+            f"{self.id}: video must be (T, 3, H, W) uint8, got {tuple(self.video.shape)} {self.video.dtype}.",
+        )
+        _check(
+            self.audio.ndim == 1 and self.audio.dtype == torch.float32,
+            f"{self.id}: audio must be (S,) float32, got {tuple(self.audio.shape)} {self.audio.dtype}.",
+        )
+
+
+@dataclass(frozen=True)
+class BatchIndex:
+    """Which clips a batch holds, in the terms objectives and draws need."""
+
+    row: Tensor
+    """(B,) int64 manifest row (the memory row of the id)."""
+    group: Tensor
+    """(B,) int64; equal for rows cut from the same source file."""
+    key: Tensor
+    """(B,) int64 from :func:`avssl.draws.clip_key`: the root of every draw made for the clip."""
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(t.shape) for t in (self.row, self.group, self.key)}
+        _check(len(shapes) == 1 and self.row.ndim == 1, f"row, group and key must be (B,), got {shapes}.")
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def to(self, device: torch.device | str) -> BatchIndex:
+        return BatchIndex(*(t.to(device, non_blocking=True) for t in (self.row, self.group, self.key)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips (raw), or V views of B clips (after the transforms, view-major).
+
+    Raw: ``video`` is a uint8 canvas and ``audio`` a waveform. Transformed: ``video`` is
+    normalized float and ``audio`` a spectrogram, and their first dimension is V * B.
+    """
+
+    video: Tensor
+    """Raw: (B, T, 3, H, W) uint8 canvas. Transformed: (V*B, 3, T, h, w) float."""
+    audio: Tensor
+    """Raw: (B, S) float32 in [-1, 1]. Transformed: (V*B, 1, time, freq) float."""
+    index: BatchIndex
+    """The B clips."""
+    valid_hw: Tensor | None = None
+    """Raw: (B, 2) int64, the height and width of each clip inside the canvas, top left."""
+
+    def __post_init__(self) -> None:
+        if self.is_raw:
+            _check(
+                self.video.ndim == 5 and self.video.shape[2] == 3 and self.audio.ndim == 2,
+                "a raw batch is video (B, T, 3, H, W) uint8 and audio (B, S), "
+                f"got {tuple(self.video.shape)} and {tuple(self.audio.shape)}.",
+            )
+            _check(len(self.video) == len(self.index), f"{len(self.video)} videos but {len(self.index)} ids.")
+            _check(
+                self.valid_hw is not None and tuple(self.valid_hw.shape) == (len(self.video), 2),
+                "a raw batch needs valid_hw of shape (B, 2).",
+            )
+        else:
+            _check(
+                self.video.ndim == 5 and self.video.shape[1] == 3 and self.audio.ndim == 4,
+                "a transformed batch is video (V*B, 3, T, h, w) and audio (V*B, 1, time, freq), "
+                f"got {tuple(self.video.shape)} and {tuple(self.audio.shape)}.",
+            )
+            _check(
+                len(self.index) > 0 and len(self.video) % len(self.index) == 0,
+                f"{len(self.video)} videos are not whole views of {len(self.index)} clips.",
+            )
+        _check(
+            len(self.video) == len(self.audio),
+            f"video holds {len(self.video)} clips and audio {len(self.audio)}.",
+        )
+
+    @property
+    def is_raw(self) -> bool:
+        return self.video.dtype == torch.uint8
+
+    @property
+    def num_views(self) -> int:
+        return len(self.video) // len(self.index)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device``; copies from pinned memory do not block."""
+        return replace(
+            self,
+            video=self.video.to(device, non_blocking=True),
+            audio=self.audio.to(device, non_blocking=True),
+            index=self.index.to(device),
+            valid_hw=None if self.valid_hw is None else self.valid_hw.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the model gives the objectives: V views of B clips, view-major, not normalized."""
+
+    video: Tensor
+    """(V*B, D) projection of the pooled video features."""
+    audio: Tensor
+    """(V*B, D) projection of the pooled audio features."""
+    video_map: Tensor | None = None
+    """(V*B, D, T, H, W): the video head on every cell; None unless the objective needs maps."""
+    audio_map: Tensor | None = None
+    """(V*B, D, T): the audio head on every time cell (frequency pooled); None unless needed."""
+    video_prediction: Tensor | None = None
+    """(V*B, D) output of a predictor on ``video``, or None."""
+    audio_prediction: Tensor | None = None
+    """(V*B, D) output of a predictor on ``audio``, or None."""
+    prototypes: dict[str, Tensor] = field(default_factory=dict)
+    """The (K, D) prototype parameters themselves, by name."""
+    logit_scale: Tensor | None = None
+    """() learned inverse temperature, or None when it is fixed."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.video.ndim == 2 and self.video.shape == self.audio.shape,
+            "video and audio must hold the same clips in the same order, "
+            f"got video {tuple(self.video.shape)} and audio {tuple(self.audio.shape)}.",
+        )
+        for name, ndim in (("video_map", 5), ("audio_map", 3)):
+            value = getattr(self, name)
+            _check(
+                value is None or (value.ndim == ndim and value.shape[:2] == self.video.shape),
+                f"{name} must start with {tuple(self.video.shape)} and have {ndim} dimensions, "
+                f"got {None if value is None else tuple(value.shape)}.",
+            )
+
+    def detach(self) -> Embeddings:
+        """The same values without history, for banks and queues."""
+        detached = {name: value.detach() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **detached, prototypes={name: p.detach() for name, p in self.prototypes.items()})
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """What an objective returns."""
+
+    total: Tensor
+    """() float32 with gradient: the one number that is minimized."""
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    """() detached tensors by name, kept on the device until they are logged."""
+
+    def __post_init__(self) -> None:
+        _check(self.total.ndim == 0, f"total must be a scalar, got shape {tuple(self.total.shape)}.")
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Where the sound is, over the frames of one video."""
+
+    values: Tensor
+    """(T, h, w) float32 cosine similarity in [-1, 1] at the resolution of the visual map."""
+    at_seconds: Tensor
+    """(T,) float64 presentation time of each map, ascending."""
+    confidence: Tensor
+    """(T,) float32 in [-1, 1]: the maximum of each map."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.values.ndim == 3
+            and self.at_seconds.shape == self.values.shape[:1]
+            and self.confidence.shape == self.values.shape[:1],
+            f"one time and one confidence a map: values {tuple(self.values.shape)}, "
+            f"at_seconds {tuple(self.at_seconds.shape)}, confidence {tuple(self.confidence.shape)}.",
+        )

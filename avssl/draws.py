@@ -1,0 +1,92 @@
+"""Every random draw that belongs to a clip, as a pure function.
+
+A draw depends on (seed, pass, id, clip number, purpose) and on nothing else: not on the place in
+the batch, the rank, the number of workers or the state of a generator. Exact resume, "two ranks
+equal one process" and "forward changes nothing" follow from it.
+
+The mixer is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), written with wrapping int64
+arithmetic so that it runs vectorised on any torch device and gives the same bits everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+
+
+def _signed(value: int) -> int:
+    """A 64-bit pattern as a Python int in the range of int64."""
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+_GAMMA = _signed(0x9E3779B97F4A7C15)
+_MULTIPLY_1 = _signed(0xBF58476D1CE4E5B9)
+_MULTIPLY_2 = _signed(0x94D049BB133111EB)
+
+
+def _shift_right(x: Tensor, count: int) -> Tensor:
+    """Logical shift: ``>>`` on int64 copies the sign bit, which must be cleared."""
+    return (x >> count) & ((1 << (64 - count)) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """SplitMix64 of each int64: a bijection whose every output bit depends on every input bit."""
+    x = x + _GAMMA
+    x = (x ^ _shift_right(x, 30)) * _MULTIPLY_1
+    x = (x ^ _shift_right(x, 27)) * _MULTIPLY_2
+    return x ^ _shift_right(x, 31)
+
+
+def text_key(text: str) -> int:
+    """A stable 64-bit key of a string (an id or a purpose); ``hash()`` changes between runs."""
+    return _signed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def clip_key(seed: int, pass_number: int, id_key: Tensor, clip_number: Tensor | int = 0) -> Tensor:
+    """The root of all draws for clips.
+
+    Args:
+        seed: The run's seed.
+        pass_number: Pass over the data, >= 0.
+        id_key: (B,) int64 from :func:`text_key` of each clip's id.
+        clip_number: (B,) int64 or int, which visit of the id in this pass.
+
+    Returns:
+        (B,) int64.
+    """
+    if not isinstance(clip_number, Tensor):
+        clip_number = torch.full_like(id_key, clip_number)
+    key = mix(id_key ^ mix(torch.full_like(id_key, _signed(seed))))
+    key = mix(key ^ mix(torch.full_like(id_key, pass_number)))
+    return mix(key ^ mix(clip_number.to(id_key)))
+
+
+def bits(key: Tensor, purpose: str, count: int) -> Tensor:
+    """(B, count) int64 of independent random bits for ``purpose``, from (B,) int64 keys."""
+    lane = torch.arange(count, device=key.device, dtype=torch.int64)
+    root = mix(key ^ _signed(text_key(purpose)))
+    return mix(root[:, None] ^ mix(lane)[None])
+
+
+def uniform(key: Tensor, purpose: str, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """(B, count) float64, uniform in [low, high), from (B,) int64 keys."""
+    unit = _shift_right(bits(key, purpose, count), 11).double() * 2.0**-53
+    return low + (high - low) * unit
+
+
+def integers(key: Tensor, purpose: str, count: int, stop: int) -> Tensor:
+    """(B, count) int64, uniform in [0, stop), from (B,) int64 keys."""
+    return (uniform(key, purpose, count) * stop).long().clamp_(max=stop - 1)
+
+
+def pass_order(seed: int, pass_number: int, id_keys: Tensor) -> Tensor:
+    """(N,) int64 permutation of the rows for one pass: rows sorted by a hash of their ids.
+
+    Adding or dropping rows leaves the relative order of the others as it was.
+    """
+    return torch.argsort(mix(clip_key(seed, pass_number, id_keys) ^ text_key("order")), stable=True)

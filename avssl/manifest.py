@@ -1,0 +1,190 @@
+"""The manifest: a table with one row for each clip source.
+
+A manifest is a CSV file beside (or above) the media it names. Required columns are ``id`` and
+``path``; the other known columns may be missing or empty; unknown columns are kept, and are
+usable as subgroups. It is held as columns (pyarrow), never as a list of dicts: two million rows
+load in seconds and are shared with forked workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+COLUMNS: dict[str, pa.DataType] = {
+    "id": pa.string(),  # stable and unique: relative path, plus "#start-stop" where a file holds several
+    "path": pa.string(),  # relative to the manifest's root
+    "duration_seconds": pa.float64(),  # of the span start_seconds..stop_seconds
+    "video_fps": pa.float64(),
+    "width": pa.int64(),  # upright, in square pixels
+    "height": pa.int64(),
+    "audio_sample_rate_hz": pa.int64(),
+    "start_seconds": pa.float64(),  # presentation times in the file; [start, stop)
+    "stop_seconds": pa.float64(),
+    "label": pa.string(),  # several separated by "|"
+    "split": pa.string(),
+    "fold": pa.string(),
+    "truth": pa.string(),  # relative path of boxes, masks or events
+}
+"""Known columns and their types. Others are read as strings."""
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used, with the file, the line or the column that is wrong."""
+
+
+class Manifest:
+    """Rows of clip sources over a root folder.
+
+    Args:
+        table: The columns; must hold unique, non-empty ``id`` and ``path``.
+        root: Folder that ``path`` and ``truth`` are relative to.
+
+    Raises:
+        ManifestError: If a required column is missing, an id is empty or appears twice, or a path
+            leaves ``root``.
+
+    Example:
+        >>> manifest = read_manifest("corpus/manifest.csv")
+        >>> manifest.file(0), manifest["label"][0]
+    """
+
+    def __init__(self, table: pa.Table, root: Path | str) -> None:
+        self.table = table
+        self.root = Path(root)
+        for name in ("id", "path"):
+            if name not in table.column_names:
+                raise ManifestError(f"a manifest needs the column {name!r}, got {table.column_names}.")
+            empty = pc.or_kleene(pc.is_null(table[name]), pc.equal(table[name], ""))
+            if pc.any(empty).as_py():
+                raise ManifestError(f"row {pc.index(empty, True).as_py()}: {name} is empty.")
+        counts = pc.value_counts(table["id"].combine_chunks())
+        twice = [c["values"].as_py() for c in counts if c["counts"].as_py() > 1] if len(counts) != len(table) else []
+        if twice:
+            raise ManifestError(f"{len(twice)} ids appear more than once, the first is {twice[0]!r}.")
+        for name in ("path", "truth"):
+            self._refuse_escaping(name)
+
+    def _refuse_escaping(self, name: str) -> None:
+        if name not in self.table.column_names:
+            return
+        bad = pc.match_substring_regex(self.table[name], r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
+        if pc.any(bad).as_py():
+            value = self.table[name][pc.index(bad, True).as_py()].as_py()
+            raise ManifestError(f"{name} {value!r} must be relative and stay inside {self.root}.")
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Sequence[Any]], root: Path | str) -> Manifest:
+        """A manifest from lists; known columns get their types."""
+        arrays = {n: pa.array(list(v), type=COLUMNS.get(n, pa.string())) for n, v in columns.items()}
+        return cls(pa.table(arrays), root)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.table.column_names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A column as a NumPy array: floats with NaN, or objects with None, where empty."""
+        if name not in self:
+            raise ManifestError(f"no column {name!r} in this manifest; it has {self.table.column_names}.")
+        column = self.table[name]
+        if pa.types.is_string(column.type):
+            return np.asarray(column.to_pylist(), dtype=object)
+        return column.to_numpy()
+
+    def value(self, row: int, name: str) -> Any:
+        """One cell, or None where it is empty or the column is missing."""
+        return self.table[name][row].as_py() if name in self else None
+
+    def file(self, row: int) -> Path:
+        """The media file of a row."""
+        return self.root / self.table["path"][row].as_py()
+
+    def truth_file(self, row: int) -> Path | None:
+        """The ground-truth file of a row, or None."""
+        value = self.value(row, "truth")
+        return self.root / value if value else None
+
+    def select(self, keep: np.ndarray) -> Manifest:
+        """The rows where a boolean mask is True, or the rows of an integer index, in that order."""
+        keep = np.asarray(keep)
+        rows = np.flatnonzero(keep) if keep.dtype == bool else keep
+        return Manifest(self.table.take(pa.array(rows, type=pa.int64())), self.root)
+
+    def where(self, **equal: str) -> Manifest:
+        """The rows whose columns equal the given strings: ``manifest.where(split="test")``."""
+        keep = np.ones(len(self), dtype=bool)
+        for name, value in equal.items():
+            keep &= self[name] == value
+        return self.select(keep)
+
+    def hash(self) -> str:
+        """16 hex digits that name the list of ids, whatever their order."""
+        digest = hashlib.sha256()
+        for value in sorted(self.table["id"].to_pylist()):
+            digest.update(value.encode() + b"\0")
+        return digest.hexdigest()[:16]
+
+    def write(self, path: Path | str) -> None:
+        """Writes the CSV. Its folder becomes the root that paths are relative to when it is read
+        back, so it must be this manifest's root.
+
+        Raises:
+            ManifestError: If ``path`` is outside the root.
+        """
+        path = Path(path)
+        if path.resolve().parent != self.root.resolve():
+            raise ManifestError(
+                f"{path}: paths are relative to {self.root}; write the manifest there, "
+                'or read it with read_manifest(path, root="...").'
+            )
+        write_table(self.table, path)
+
+
+def write_table(table: pa.Table, path: Path | str) -> None:
+    """Writes a CSV through a temporary file, so a reader never sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    pa_csv.write_csv(table, temporary)
+    temporary.replace(path)
+
+
+def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
+    """Reads a manifest CSV.
+
+    Args:
+        path: The CSV file.
+        root: Folder the paths are relative to; the CSV's own folder by default.
+
+    Raises:
+        ManifestError: If the file is missing, is no CSV, or fails the checks of :class:`Manifest`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest. Make one with: avssl index FOLDER -o {path}")
+    with path.open(encoding="utf-8", newline="") as file:
+        names = file.readline().strip().split(",")
+    types = {n.strip('"'): COLUMNS.get(n.strip('"'), pa.string()) for n in names}
+    try:
+        table = pa_csv.read_csv(
+            path,
+            convert_options=pa_csv.ConvertOptions(
+                column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=True
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise ManifestError(f"{path}: {error}") from error
+    try:
+        return Manifest(table, path.parent if root is None else root)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
