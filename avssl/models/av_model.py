@@ -1,0 +1,138 @@
+"""Two encoders and two heads as the one module that is trained, wrapped and saved.
+
+Dimensions: B clips (all views together), C encoder features, D embedding size; T', H', W' cells
+of the video map, T' also time cells of the audio map.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Embeddings
+from .encoder import Encoder
+from .heads import ProjectionHead
+
+
+class AVModel(nn.Module):
+    """Embeds video and sound in one space.
+
+    DDP, FSDP and ``torch.compile`` wrap this module: one :meth:`forward` a step runs every
+    parameter. The other methods serve inference and extraction.
+
+    Args:
+        video_encoder: Encoder of (B, 3, T, H, W).
+        audio_encoder: Encoder of (B, 1, time, freq).
+        video_head: From the video encoder's ``num_features`` to D.
+        audio_head: From the audio encoder's ``num_features`` to D.
+
+    Raises:
+        ValueError: If the modalities are exchanged or the sizes do not fit.
+    """
+
+    def __init__(
+        self,
+        video_encoder: Encoder,
+        audio_encoder: Encoder,
+        video_head: ProjectionHead,
+        audio_head: ProjectionHead,
+    ) -> None:
+        super().__init__()
+        _check_pair("video", video_encoder, video_head)
+        _check_pair("audio", audio_encoder, audio_head)
+        if video_head.out_features != audio_head.out_features:
+            raise ValueError(
+                "both heads must end in the same embedding size, "
+                f"got video {video_head.out_features} and audio {audio_head.out_features}."
+            )
+        self.video_encoder = video_encoder
+        self.audio_encoder = audio_encoder
+        self.video_head = video_head
+        self.audio_head = audio_head
+
+    @property
+    def embedding_size(self) -> int:
+        """D."""
+        return self.video_head.out_features
+
+    def forward(self, video: Tensor, audio: Tensor, needs_maps: bool = False) -> Embeddings:
+        """Embeddings of clips, from one trunk pass for each modality.
+
+        Args:
+            video: (B, 3, T, H, W) normalized float.
+            audio: (B, 1, time, freq) spectrograms of the same clips in the same order.
+            needs_maps: Also apply the heads to every cell; the pooled embeddings stay as they are.
+
+        Returns:
+            ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map``
+            (B, D, T', H', W') and ``audio_map`` (B, D, T'). Not normalized.
+
+        Raises:
+            ValueError: If an input has another layout, or the two differ in B.
+        """
+        video_features = self.video_encoder.forward_features(video)
+        audio_features = self.audio_encoder.forward_features(audio)
+        return Embeddings(
+            video=self.video_head(self.video_encoder.pool(video_features)),
+            audio=self.audio_head(self.audio_encoder.pool(audio_features)),
+            video_map=_project_cells(self.video_head, video_features) if needs_maps else None,
+            audio_map=_project_cells(self.audio_head, _pool_frequency(audio_features)) if needs_maps else None,
+        )
+
+    def encode_video(self, video: Tensor) -> Tensor:
+        """(B, C) pooled video features, before the head: what probes use."""
+        return self.video_encoder(video)
+
+    def encode_audio(self, audio: Tensor) -> Tensor:
+        """(B, C) pooled audio features, before the head: what probes use."""
+        return self.audio_encoder(audio)
+
+    def embed_video(self, video: Tensor) -> Tensor:
+        """(B, D) video embeddings: the head on the pooled features."""
+        return self.video_head(self.video_encoder(video))
+
+    def embed_audio(self, audio: Tensor) -> Tensor:
+        """(B, D) audio embeddings: the head on the pooled features."""
+        return self.audio_head(self.audio_encoder(audio))
+
+    def video_map(self, video: Tensor) -> Tensor:
+        """(B, D, T', H', W'): the video head on every cell."""
+        return _project_cells(self.video_head, self.video_encoder.forward_features(video))
+
+    def audio_map(self, audio: Tensor) -> Tensor:
+        """(B, D, T'): the audio head on the maximum over frequency at every time cell."""
+        return _project_cells(self.audio_head, _pool_frequency(self.audio_encoder.forward_features(audio)))
+
+    def use_channels_last(self) -> Self:
+        """Lay the convolution weights out channels last, in place; inputs may keep either layout.
+
+        ``model.to(memory_format=...)`` fails on the pair: 4-D and 5-D weights need different formats.
+        """
+        self.video_encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.audio_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+
+def _project_cells(head: ProjectionHead, features: Tensor) -> Tensor:
+    """(B, C, ...) to (B, D, ...): the head on every cell; no copy of channels-last features."""
+    return head(features.movedim(1, -1)).movedim(-1, 1)
+
+
+def _pool_frequency(features: Tensor) -> Tensor:
+    """(B, C, T', F') to (B, C, T')."""
+    return features.amax(dim=3)
+
+
+def _check_pair(modality: str, encoder: Encoder, head: ProjectionHead) -> None:
+    if encoder.modality != modality:
+        raise ValueError(
+            f"the {modality} encoder reads {encoder.modality} ({type(encoder).__name__}). "
+            "The arguments are video_encoder, audio_encoder, video_head, audio_head, in this order."
+        )
+    if head.in_features != encoder.num_features:
+        raise ValueError(
+            f"the {modality} head takes {head.in_features} features but its encoder "
+            f"({type(encoder).__name__}) gives {encoder.num_features}."
+        )

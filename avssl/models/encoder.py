@@ -1,0 +1,111 @@
+"""The contract of every encoder: one trunk pass gives the feature map and the pooled vector.
+
+Dimensions: B clips, C channels, T frames, H and W pixels; primed letters count the cells of the
+feature map. Spectrograms are time first: (B, 1, time, freq) gives (B, C, T', F').
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+Modality = Literal["video", "audio"]
+Pooling = Literal["max", "mean"]
+
+_LAYOUT: dict[str, str] = {"video": "(B, 3, T, H, W)", "audio": "(B, 1, time, freq)"}
+_NUM_CHANNELS: dict[str, int] = {"video": 3, "audio": 1}
+
+
+class Encoder(nn.Module):
+    """Maps a clip to a feature map, the map to a vector, and shows its stages.
+
+    A subclass registers one submodule for each of ``stage_names``, under that name, and the base
+    class runs them in order. An encoder that is no such chain (a transformer reshapes tokens)
+    overrides :meth:`forward_features` and :meth:`forward_stages`, and calls :meth:`check_input`.
+
+    Args:
+        modality: ``"video"`` or ``"audio"``.
+        num_features: C of the feature map and of the pooled vector.
+        stage_names: Attribute names of the stages, in order; the last one gives the feature map.
+        pool: ``"max"`` or ``"mean"`` over all cells.
+
+    Raises:
+        ValueError: If ``pool`` is neither.
+    """
+
+    modality: Modality
+    """What the encoder reads."""
+    num_features: int
+    """C of :meth:`forward_features` and :meth:`forward`."""
+    stage_names: tuple[str, ...]
+    """Keys of :meth:`forward_stages`, from input to output."""
+
+    def __init__(self, modality: Modality, num_features: int, stage_names: tuple[str, ...], pool: Pooling) -> None:
+        super().__init__()
+        if pool not in ("max", "mean"):
+            raise ValueError(f'pool ({pool!r}) must be "max" or "mean".')
+        self.modality = modality
+        self.num_features = num_features
+        self.stage_names = stage_names
+        self.pooling = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C) pooled features: ``pool(forward_features(x))``."""
+        return self.pool(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The feature map before pooling.
+
+        Args:
+            x: Video (B, 3, T, H, W) or audio (B, 1, time, freq), normalized float.
+
+        Returns:
+            Video (B, C, T', H', W') or audio (B, C, T', F').
+
+        Raises:
+            ValueError: If ``x`` has another layout or is not floating point.
+        """
+        self.check_input(x)
+        for name in self.stage_names:
+            x = getattr(self, name)(x)
+        return x
+
+    def pool(self, features: Tensor) -> Tensor:
+        """(B, C) maximum or mean over all cells of a map (B, C, ...)."""
+        cells = features.flatten(2)  # a view of channels-last maps too
+        # amax, unlike adaptive max pooling, has a deterministic gradient on CUDA.
+        return cells.amax(dim=2) if self.pooling == "max" else cells.mean(dim=2)
+
+    def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of every stage by name, in order; the last is :meth:`forward_features`."""
+        self.check_input(x)
+        outputs: dict[str, Tensor] = {}
+        for name in self.stage_names:
+            outputs[name] = x = getattr(self, name)(x)
+        return outputs
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ValueError unless ``x`` is a floating-point tensor of this modality's layout."""
+        layout, num_channels = _LAYOUT[self.modality], _NUM_CHANNELS[self.modality]
+        if x.ndim != layout.count(",") + 1 or x.shape[1] != num_channels:
+            raise ValueError(
+                f"the {self.modality} encoder {type(self).__name__} takes {layout}, "
+                f"got {tuple(x.shape)}.{_advice(self.modality, x)}"
+            )
+        if not x.is_floating_point():
+            raise ValueError(
+                f"the {self.modality} encoder {type(self).__name__} takes normalized floating-point values, "
+                f"got {x.dtype}. Pass the output of the transforms, not the decoded clip."
+            )
+
+
+def _advice(modality: Modality, x: Tensor) -> str:
+    """What to do about the likeliest mistakes in layout, or nothing."""
+    if modality == "video" and x.ndim == 5 and x.shape[2] == 3:
+        return " These look like (B, T, 3, H, W): use x.transpose(1, 2)."
+    if modality == "video" and x.ndim == 4 and x.shape[0] == 3:
+        return " This looks like one clip: use x[None]."
+    if modality == "audio" and x.ndim == 3:
+        return " The channel dimension is missing: use x[:, None]."
+    return ""

@@ -1,0 +1,133 @@
+"""A small pair of encoders that trains on a CPU, for demos and first experiments.
+
+``small_video`` keeps a map of one cell for 8x8 pixels, fine enough to point at a small object;
+it needs about 0.5 GMAC for 16 frames of 112x112. ``small_audio`` needs about 12 MMAC for a
+200 x 64 log-mel spectrogram.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .encoder import Encoder, Pooling
+
+
+class SmallBlock(nn.Module):
+    """A 3x3 convolution in space and one of 3 frames in time, beside a shortcut.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Strides (time, space).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int] = (1, 1)) -> None:
+        super().__init__()
+        time, space = stride
+        self.spatial = nn.Conv3d(in_channels, out_channels, (1, 3, 3), (1, space, space), (0, 1, 1), bias=False)
+        self.spatial_bn = nn.BatchNorm3d(out_channels)
+        self.temporal = nn.Conv3d(out_channels, out_channels, (3, 1, 1), (time, 1, 1), (1, 0, 0), bias=False)
+        self.temporal_bn = nn.BatchNorm3d(out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != (1, 1) or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv3d(in_channels, out_channels, kernel_size=1, stride=(time, space, space), bias=False),
+                nn.BatchNorm3d(out_channels),
+            )
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, H, W) to (B, C_out, T/time, H/space, W/space), rounded up."""
+        y = self.relu(self.spatial_bn(self.spatial(x)))
+        y = self.temporal_bn(self.temporal(y))
+        return self.relu(y + self.shortcut(x))
+
+
+class SmallVideoEncoder(Encoder):
+    """Video (B, 3, T, H, W) to (B, 4 * width, T', H/8, W/8), rounded up.
+
+    Args:
+        width: Channels of the stem and of stage1; stage2 and stage3 have 2 and 4 times as many.
+        num_blocks: Blocks in stage1, stage2 and stage3.
+        temporal_strides: Stride over time of each stage; T' is T over their product, rounded up.
+        pool: ``"max"`` or ``"mean"`` over all cells.
+
+    Raises:
+        ValueError: If there are not three stages' worth of blocks or strides.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_blocks: tuple[int, int, int],
+        temporal_strides: tuple[int, int, int],
+        pool: Pooling,
+    ) -> None:
+        super().__init__("video", 4 * width, ("stem", "stage1", "stage2", "stage3"), pool)
+        for name, value in (("num_blocks", num_blocks), ("temporal_strides", temporal_strides)):
+            _check_stages(name, value, 3)
+        self.stem = nn.Sequential(
+            nn.Conv3d(3, width, kernel_size=(3, 5, 5), stride=(1, 4, 4), padding=(1, 2, 2), bias=False),
+            nn.BatchNorm3d(width),
+            nn.ReLU(inplace=True),
+        )
+        widths, spatial_strides = (width, 2 * width, 4 * width), (1, 2, 1)
+        in_channels = width
+        for i, name in enumerate(self.stage_names[1:]):
+            blocks = [SmallBlock(in_channels, widths[i], (temporal_strides[i], spatial_strides[i]))]
+            blocks += [SmallBlock(widths[i], widths[i]) for _ in range(num_blocks[i] - 1)]
+            self.add_module(name, nn.Sequential(*blocks))
+            in_channels = widths[i]
+
+
+class SmallAudioEncoder(Encoder):
+    """Log-mel (B, 1, time, freq) to (B, 8 * width, T', F'): four strided 3x3 convolutions.
+
+    Args:
+        width: Channels of stage1; each later stage doubles them.
+        strides: Stride of each stage over time and frequency.
+        pool: ``"max"`` or ``"mean"`` over all cells.
+
+    Raises:
+        ValueError: If there are not four strides.
+    """
+
+    def __init__(self, width: int, strides: tuple[int, int, int, int], pool: Pooling) -> None:
+        super().__init__("audio", 8 * width, ("stage1", "stage2", "stage3", "stage4"), pool)
+        _check_stages("strides", strides, 4)
+        in_channels = 1
+        for i, name in enumerate(self.stage_names):
+            out_channels = width * 2**i
+            stage = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=strides[i], padding=1, bias=False),
+                nn.BatchNorm2d(out_channels),
+                nn.ReLU(inplace=True),
+            )
+            self.add_module(name, stage)
+            in_channels = out_channels
+
+
+def small_video(
+    *,
+    width: int = 32,
+    num_blocks: tuple[int, int, int] = (1, 1, 1),
+    temporal_strides: tuple[int, int, int] = (1, 2, 2),
+    pool: Pooling = "max",
+) -> SmallVideoEncoder:
+    """A (2+1)D network for CPUs: 16 x 112 x 112 gives 128 x 4 x 14 x 14."""
+    return SmallVideoEncoder(width, num_blocks, temporal_strides, pool)
+
+
+def small_audio(
+    *,
+    width: int = 16,
+    strides: tuple[int, int, int, int] = (2, 2, 2, 2),
+    pool: Pooling = "max",
+) -> SmallAudioEncoder:
+    """Four convolutions for CPUs: a log-mel spectrogram of 200 x 64 gives 128 x 13 x 4."""
+    return SmallAudioEncoder(width, strides, pool)
+
+
+def _check_stages(name: str, values: tuple[int, ...], count: int) -> None:
+    if len(values) != count or min(values) < 1:
+        raise ValueError(f"{name} ({values}) must be {count} numbers >= 1, one for each stage.")

@@ -1,0 +1,47 @@
+"""torchvision's 18-layer video ResNets as encoders, untrained.
+
+Source: Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition",
+CVPR 2018, https://arxiv.org/abs/1711.11248. The networks are torchvision's own, without the
+classifier; parameter names are kept, so its weights load once the ``fc.`` entries are removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+from torchvision.models import video as torchvision_video
+
+from .encoder import Encoder, Pooling
+
+
+class TorchvisionVideoEncoder(Encoder):
+    """Video (B, 3, T, H, W) to (B, 512, T', H/16, W/16), rounded up.
+
+    T' is T/8, rounded up, for ``r2plus1d_18`` and ``r3d_18``; ``mc3_18`` keeps all T frames.
+
+    Args:
+        build: torchvision's constructor of a ``VideoResNet``.
+        pool: ``"mean"`` as in torchvision, or ``"max"``.
+    """
+
+    def __init__(self, build: Callable[..., nn.Module], pool: Pooling = "mean") -> None:
+        super().__init__("video", 512, ("stem", "layer1", "layer2", "layer3", "layer4"), pool)
+        network = build(weights=None)
+        for name in self.stage_names:
+            self.add_module(name, network.get_submodule(name))
+
+
+def r2plus1d_18(*, pool: Pooling = "mean") -> TorchvisionVideoEncoder:
+    """The common R(2+1)D-18 backbone, 31.3 M parameters: every convolution in space, then time."""
+    return TorchvisionVideoEncoder(torchvision_video.r2plus1d_18, pool)
+
+
+def r3d_18(*, pool: Pooling = "mean") -> TorchvisionVideoEncoder:
+    """ResNet-18 with 3x3x3 convolutions, 33.2 M parameters."""
+    return TorchvisionVideoEncoder(torchvision_video.r3d_18, pool)
+
+
+def mc3_18(*, pool: Pooling = "mean") -> TorchvisionVideoEncoder:
+    """3-D convolutions in the stem and first layer, 2-D ones after; 11.5 M parameters."""
+    return TorchvisionVideoEncoder(torchvision_video.mc3_18, pool)

@@ -1,0 +1,150 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from avssl.models import AVModel, create_encoder, create_head
+
+
+def small_model(head: str = "mlp", **options: str) -> AVModel:
+    video, audio = create_encoder("small_video", width=8, **options), create_encoder("small_audio", width=4, **options)
+    return AVModel(
+        video,
+        audio,
+        create_head(head, video.num_features, 16, hidden=24),
+        create_head(head, audio.num_features, 16, hidden=24),
+    )
+
+
+def clips(count: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(count, 3, 8, 32, 40), torch.randn(count, 1, 50, 32)
+
+
+def test_avid_model_has_the_published_size():
+    with torch.device("meta"):
+        model = AVModel(
+            create_encoder("avid_r2plus1d_18"),
+            create_encoder("avid_audio_cnn_10"),
+            create_head("mlp", 512),
+            create_head("mlp", 512),
+        )
+    assert sum(p.numel() for p in model.parameters()) == 21_286_784
+    assert len(model.state_dict()) == 267
+    assert model.embedding_size == 128
+
+
+def test_forward_gives_pooled_embeddings_without_maps():
+    model = small_model().eval()
+    video, audio = clips()
+    embeddings = model(video, audio)
+    assert embeddings.video.shape == embeddings.audio.shape == (2, 16)
+    assert embeddings.video_map is None
+    assert embeddings.audio_map is None
+    assert torch.equal(embeddings.video, model.video_head(model.video_encoder(video)))
+    assert torch.equal(embeddings.audio, model.audio_head(model.audio_encoder(audio)))
+
+
+@pytest.mark.parametrize("head", ["mlp", "mlp_bn", "linear"])
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_maps_are_the_heads_on_every_cell(head: str, pool: str):
+    model = small_model(head, pool=pool).eval()
+    video, audio = clips()
+    with torch.no_grad():
+        embeddings = model(video, audio, needs_maps=True)
+        video_features = model.video_encoder.forward_features(video)
+        audio_features = model.audio_encoder.forward_features(audio)
+        assert embeddings.video_map.shape == (2, 16, *video_features.shape[2:])
+        assert embeddings.audio_map.shape == (2, 16, audio_features.shape[2])
+        t, i, j = (size - 1 for size in video_features.shape[2:])
+        for cell in [(0, 0, 0), (t, i, j), (0, i, j // 2)]:
+            at = (slice(None), slice(None), *cell)
+            torch.testing.assert_close(embeddings.video_map[at], model.video_head(video_features[at]))
+        for t in range(audio_features.shape[2]):
+            expected = model.audio_head(audio_features[:, :, t].amax(dim=2))
+            torch.testing.assert_close(embeddings.audio_map[:, :, t], expected)
+
+
+def test_maps_leave_the_pooled_embeddings_as_they_are():
+    model = small_model().eval()
+    video, audio = clips()
+    without, with_maps = model(video, audio), model(video, audio, needs_maps=True)
+    assert torch.equal(without.video, with_maps.video)
+    assert torch.equal(without.audio, with_maps.audio)
+
+
+@pytest.mark.parametrize("needs_maps", [False, True])
+def test_forward_runs_each_trunk_once(needs_maps: bool):
+    model = small_model()
+    passes = []
+    model.video_encoder.stem.register_forward_hook(lambda *_: passes.append("video"))
+    model.audio_encoder.stage1.register_forward_hook(lambda *_: passes.append("audio"))
+    model(*clips(), needs_maps=needs_maps)
+    assert sorted(passes) == ["audio", "video"]
+
+
+def test_single_modality_methods_equal_forward():
+    model = small_model().eval()
+    video, audio = clips()
+    with torch.no_grad():
+        embeddings = model(video, audio, needs_maps=True)
+        assert torch.equal(model.encode_video(video), model.video_encoder(video))
+        assert torch.equal(model.encode_audio(audio), model.audio_encoder(audio))
+        assert torch.equal(model.embed_video(video), embeddings.video)
+        assert torch.equal(model.embed_audio(audio), embeddings.audio)
+        assert torch.equal(model.video_map(video), embeddings.video_map)
+        assert torch.equal(model.audio_map(audio), embeddings.audio_map)
+
+
+@pytest.mark.parametrize("used", [("video", "audio"), ("video_map", "audio_map"), ("video_map", "audio")])
+def test_gradient_reaches_every_parameter_from_any_output(used: tuple[str, ...]):
+    model = small_model()
+    embeddings = model(*clips(4), needs_maps=True)
+    sum((getattr(embeddings, name) ** 2).sum() for name in used).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_use_channels_last_changes_no_output():
+    model = small_model().eval()
+    video, audio = clips()
+    with torch.no_grad():
+        expected = model(video, audio, needs_maps=True)
+        got = model.use_channels_last()(video, audio, needs_maps=True)
+    for name in ("video", "audio", "video_map", "audio_map"):
+        torch.testing.assert_close(getattr(got, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
+
+
+def test_model_is_traced_whole():
+    model = small_model().eval()
+    video, audio = clips()
+    whole = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(whole(video, audio, True).video_map, model(video, audio, True).video_map)
+
+
+def test_state_dict_survives_safetensors(tmp_path):
+    model = small_model("mlp_bn")
+    model(*clips(4))
+    model.use_channels_last().eval()
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "model.safetensors")
+    loaded = small_model("mlp_bn").eval()
+    loaded.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+
+
+def test_different_numbers_of_clips_are_refused():
+    with pytest.raises(ValueError, match="same clips in the same order"):
+        small_model().eval()(clips(3)[0], clips(2)[1])
+
+
+def test_exchanged_modalities_are_refused():
+    model = small_model()
+    with pytest.raises(ValueError, match=r"the video encoder reads audio \(SmallAudioEncoder\)"):
+        AVModel(model.audio_encoder, model.video_encoder, model.audio_head, model.video_head)
+
+
+def test_head_of_another_size_is_refused():
+    model = small_model()
+    with pytest.raises(ValueError, match="the audio head takes 99 features but its encoder"):
+        AVModel(model.video_encoder, model.audio_encoder, model.video_head, create_head("mlp", 99, 16))
+    with pytest.raises(ValueError, match="same embedding size, got video 16 and audio 8"):
+        AVModel(model.video_encoder, model.audio_encoder, model.video_head, create_head("mlp", 32, 8))

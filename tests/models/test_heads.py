@@ -1,0 +1,59 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from avssl.models import create_head, head_names
+
+
+@pytest.mark.parametrize(("name", "count"), [("mlp", 590_976), ("linear", 65_664), ("mlp_bn", 592_000)])
+def test_parameter_count_at_the_published_sizes(name: str, count: int):
+    assert sum(p.numel() for p in create_head(name, 512).parameters()) == count
+
+
+def test_mlp_matches_functional_reference():
+    head = create_head("mlp", 6, 4, hidden=5)
+    w1, b1, w2, b2, w3, b3 = head.parameters()
+    x = torch.randn(7, 6)
+    expected = F.linear(F.relu(F.linear(F.relu(F.linear(x, w1, b1)), w2, b2)), w3, b3)
+    assert torch.equal(head(x), expected)
+    assert (expected < 0).any()  # no ReLU after the last layer
+
+
+def test_mlp_bn_matches_functional_reference_over_all_leading_dimensions():
+    head = create_head("mlp_bn", 6, 4, hidden=5)
+    w1, g1, c1, w2, g2, c2, w3, b3 = head.parameters()
+    x = torch.randn(2, 3, 5, 6)
+
+    def normalized_relu(y: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        variance, mean = torch.var_mean(y, dim=(0, 1, 2), correction=0)
+        return F.relu((y - mean) / (variance + 1e-5).sqrt() * scale + shift)
+
+    y = normalized_relu(x @ w1.T, g1, c1)
+    y = normalized_relu(y @ w2.T, g2, c2)
+    torch.testing.assert_close(head(x), y @ w3.T + b3, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_head_on_a_map_is_the_head_on_each_cell(name: str):
+    head = create_head(name, 6, 4, hidden=5).eval()
+    cells = torch.randn(2, 3, 5, 7, 6)
+    projected = head(cells)
+    assert projected.shape == (2, 3, 5, 7, 4)
+    for index in [(0, 0, 0, 0), (1, 2, 4, 6), (0, 1, 3, 2)]:
+        torch.testing.assert_close(projected[index], head(cells[index]))
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_head_keeps_sizes_and_its_input(name: str):
+    head = create_head(name, 6, 4)
+    assert (head.in_features, head.out_features) == (6, 4)
+    x = torch.randn(8, 6)
+    untouched = x.clone()
+    head(x)
+    assert torch.equal(x, untouched)
+    assert head.eval()(torch.empty(0, 3, 6)).shape == (0, 3, 4)
+
+
+def test_channels_first_map_is_refused():
+    with pytest.raises(ValueError, match=r"last dimension, which must have 6 features, got \(2, 6, 3, 3\).*movedim"):
+        create_head("mlp", 6)(torch.zeros(2, 6, 3, 3))
