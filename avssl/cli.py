@@ -1,0 +1,111 @@
+"""``avssl <verb>``: finds the verb's recipe, runs it, and says what went wrong in one line.
+
+A recipe is imported only when its verb is called, so that ``avssl --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import dis
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+
+import avssl
+
+VERBS: dict[str, tuple[str, str]] = {
+    "pretrain": ("avssl.recipes.pretrain", "Learn from a folder of videos with sound, without labels."),
+    "synthesize": ("avssl.recipes.synthesize", "Make a SoundingShapes corpus: videos with known sounding objects."),
+    "index": ("avssl.recipes.index", "List the media files of a folder in a manifest."),
+    "probe": ("avssl.recipes.probe", "Measure features with linear classifiers on labelled rows."),
+    "localize": ("avssl.recipes.localize", "Show in a video where its sound comes from."),
+    "doctor": ("avssl.recipes.doctor", "Say which torch, GPU and media backends load, and why others do not."),
+    "demo": ("avssl.demo", "Everything above in one go, with a report."),
+}
+"""Module and line of help of each verb. A module offers ``main(argv) -> int``."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        argv: The words after ``avssl``; the process's own by default.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 2 not understood, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = words[0] if words else ""
+    if verb in ("--version", "-V"):
+        print(f"avssl {avssl.__version__}")
+        return 0
+    if verb in ("--help", "-h", "help"):
+        print(_help())
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f' Did you mean "avssl {near[0]}"?' if near else ""
+        wrong = f"avssl: error: {verb!r} is not a verb.{hint}\n" if verb else ""
+        print(f"{wrong}{_help()}", file=sys.stderr)
+        return 2
+    return _run(verb, words[1:])
+
+
+def _help() -> str:
+    lines = [f"  {verb:<12}{doc}" for verb, (_, doc) in VERBS.items()]
+    return "\n".join(
+        [
+            "avssl: learn from video with its own sound, without labels.",
+            "",
+            "usage: avssl VERB ...",
+            "",
+            *lines,
+            "",
+            'The options of a verb: "avssl VERB --help". The version: "avssl --version".',
+        ]
+    )
+
+
+def _run(verb: str, words: list[str]) -> int:
+    try:
+        status = importlib.import_module(VERBS[verb][0]).main(words)
+    except KeyboardInterrupt:
+        print("\navssl: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: "avssl index F | head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if not is_users_error(error):
+            raise
+        if os.environ.get("AVSSL_TRACEBACK"):
+            traceback.print_exc()
+        print(f"avssl: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if type(error).__name__ == "ConfigError" else 1
+    return int(status or 0)
+
+
+def is_users_error(error: BaseException) -> bool:
+    """Whether a message says all there is to say; a bug keeps its traceback.
+
+    The project's own error classes and failures of the system (no such file, disk full) do. A
+    plain ValueError or RuntimeError does when it comes from a ``raise`` of this package, and does
+    not when it comes from a call that went wrong.
+    """
+    if isinstance(error, OSError) or type(error).__module__.split(".")[0] == "avssl":
+        return True
+    return isinstance(error, ValueError | RuntimeError) and _is_our_raise(error.__traceback__)
+
+
+def _is_our_raise(trace: TracebackType | None) -> bool:
+    """Whether the innermost frame is ours and stands at a ``raise`` statement."""
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    ours = str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0] == "avssl"
+    return ours and dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"

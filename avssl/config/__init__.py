@@ -1,0 +1,51 @@
+"""Numbers of a run: the dataclasses, and how YAML and the command line become them."""
+
+from avssl.config.parsing import (
+    ConfigError,
+    config_from_dict,
+    field_docs,
+    load_config,
+    new_parser,
+    parse_arguments,
+    parse_command,
+    read_yaml,
+    to_dict,
+    to_yaml,
+)
+from avssl.config.settings import (
+    CHOICES,
+    Choice,
+    Config,
+    DataConfig,
+    ModelConfig,
+    MonitorConfig,
+    OptimConfig,
+    SamplingConfig,
+    TrainConfig,
+    TransformConfig,
+    VideoTransformConfig,
+)
+
+__all__ = [
+    "CHOICES",
+    "Choice",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "ModelConfig",
+    "MonitorConfig",
+    "OptimConfig",
+    "SamplingConfig",
+    "TrainConfig",
+    "TransformConfig",
+    "VideoTransformConfig",
+    "config_from_dict",
+    "field_docs",
+    "load_config",
+    "new_parser",
+    "parse_arguments",
+    "parse_command",
+    "read_yaml",
+    "to_dict",
+    "to_yaml",
+]

@@ -1,0 +1,307 @@
+"""From a YAML file and a command line to a :class:`Config`, in two steps.
+
+The names are read first (``objective.name``, ``model.video.name`` ...), from the file and then
+from the command line, wherever they stand. Then the parser is built with each choice's own
+dataclass. So an unknown or misspelt key, or an option of another choice, is an error that names
+it, and ``--help`` shows the fields that count. The command line always wins over the file.
+
+Inside this file settings are flat: ``{"optim.lr": 1e-3}``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import docstring_parser
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from avssl.config.settings import CHOICES, Config
+
+_DEFAULTS = Config()
+
+
+class ConfigError(ValueError):
+    """A setting or an option that cannot be used; the message names it and what would be right."""
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The line of doc under each field of a dataclass and of its bases."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        for parameter in docstring_parser.parse_from_object(base).params:
+            docs[parameter.arg_name] = " ".join((parameter.description or "").split())
+    return docs
+
+
+def config_from_dict(tree: Mapping[str, Any], source: str = "") -> Config:
+    """A checked :class:`Config` from nested mappings; what they leave out takes its default.
+
+    Args:
+        tree: As in a YAML file.
+        source: Prefix of error messages, such as ``"configs/x.yaml: "``.
+
+    Raises:
+        ConfigError: For an unknown key, an option of another choice, or a value of the wrong type.
+    """
+    flat = _flatten(tree)
+    names = _read_names([(source, flat)])
+    _refuse_unknown(flat, _known_keys(names), names, source)
+    parser = new_parser()
+    _add_settings(parser, names)
+    return _build(_typed(parser, flat, source), names, source)
+
+
+def load_config(path: Path | str) -> Config:
+    """The :class:`Config` of a YAML file. Raises as :func:`config_from_dict`."""
+    return config_from_dict(read_yaml(path), f"{path}: ")
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Nested mappings and lists, as they are written to YAML or JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return {name: plain(group) for name, group in dataclasses.asdict(config).items()}
+
+
+class _Dumper(yaml.SafeDumper):
+    """One line a setting; lists stay on that line."""
+
+
+_Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, True))
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved settings, in the order of the dataclasses."""
+    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, default_flow_style=False)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The mapping in a YAML file; empty for an empty file.
+
+    Raises:
+        ConfigError: If there is no such file, or it is no YAML mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such config file.")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}: a config is a mapping of groups (data, model, optim ...), not a {type(tree).__name__}."
+        )
+    return tree or {}
+
+
+def new_parser(prog: str | None = None, description: str | None = None) -> ArgumentParser:
+    """A parser that raises instead of exiting, and takes no abbreviated options."""
+    return ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+
+
+def parse_arguments(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+    """``parser.parse_args`` with misspelt options and wrong values as :class:`ConfigError`."""
+    _refuse_unknown(_given(argv), _own_options(parser), {}, "", "--")
+    try:
+        return parser.parse_args(list(argv))
+    except ArgumentError as error:
+        raise ConfigError(_one_line(error)) from error
+
+
+def parse_command(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Namespace, Config]:
+    """Parses a verb's own options together with the whole configuration.
+
+    Adds ``--config FILE``, ``--print_config`` (prints the resolved YAML and exits) and an option
+    for every setting to ``parser``, which holds the verb's own arguments.
+
+    Args:
+        parser: From :func:`new_parser`, with the verb's own arguments added.
+        argv: The words after the verb.
+
+    Returns:
+        The verb's own arguments (among others), and the configuration.
+
+    Raises:
+        ConfigError: As :func:`config_from_dict`, for the command line too.
+    """
+    parser.add_argument("--config", metavar="FILE", help="YAML file of the settings below; options override it.")
+    parser.add_argument("--print_config", action="store_true", help="Print the resolved settings as YAML and exit.")
+    given = _given(argv)
+    path = given.get("config")
+    source, flat = (f"{path}: ", _flatten(read_yaml(path))) if path is not None else ("", {})
+    names = _read_names([(source, flat), ("--", given)])
+    known = _known_keys(names)
+    _refuse_unknown(flat, known, names, source)
+    _refuse_unknown(given, known | _own_options(parser), names, "", "--")
+    _add_settings(parser, names)
+    if flat:
+        from_file = _typed(parser, flat, source)
+        _build(from_file, names, source)  # the file's own faults are told under its name
+        parser.set_defaults({key: from_file[key] for key in flat})
+    # jsonargparse has an option of this name too, and would take the word for it.
+    namespace = parse_arguments(parser, [word for word in argv if word != "--print_config"])
+    config = _build({key: namespace[key] for key in known}, names, "--")
+    if "print_config" in given:
+        print(to_yaml(config), end="")
+        raise SystemExit(0)
+    return namespace, config
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _given(argv: Sequence[str]) -> dict[str, str]:
+    """Each ``--option`` on the command line with the word after it."""
+    given = {}
+    for word, after in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        if word == "--":
+            break
+        if word.startswith("--"):
+            key, equals, value = word[2:].partition("=")
+            given[key] = value if equals else after
+    return given
+
+
+def _own_options(parser: ArgumentParser) -> set[str]:
+    return {text.removeprefix("--") for action in parser._actions for text in action.option_strings}
+
+
+def _read_names(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """Step one: the ``*.name`` settings of the last layer that gives each, or the default."""
+    names: dict[str, str] = {}
+    for path in CHOICES:
+        value: Any = _DEFAULTS
+        for part in path.split("."):
+            value = getattr(value, part)
+        names[path] = value.name
+    for source, flat in layers:
+        for path, table in CHOICES.items():
+            name = flat.get(f"{path}.name", names[path])
+            if not isinstance(name, str) or name not in table:
+                hint = _did_you_mean(str(name), table)
+                raise ConfigError(f"{source}{path}.name ({name}) must be one of {', '.join(table)}.{hint}")
+            names[path] = name
+    return names
+
+
+def _groups(names: Mapping[str, str], tree: Any = _DEFAULTS, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, default object) of every group of settings, the chosen dataclass in its place."""
+    for field in dataclasses.fields(tree):
+        path, value = prefix + field.name, getattr(tree, field.name)
+        if path in CHOICES:
+            yield path, CHOICES[path][names[path]](name=names[path])
+        elif any(dataclasses.is_dataclass(getattr(value, f.name)) for f in dataclasses.fields(value)):
+            yield from _groups(names, value, path + ".")
+        else:
+            yield path, value
+
+
+def _known_keys(names: Mapping[str, str]) -> set[str]:
+    return {f"{path}.{field.name}" for path, group in _groups(names) for field in dataclasses.fields(group)}
+
+
+def _field_names(cls: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)}
+
+
+def _did_you_mean(wrong: str, known: Collection[str], dashes: str = "") -> str:
+    near = difflib.get_close_matches(wrong, sorted(known), n=1)
+    return f" Did you mean {dashes}{near[0]}?" if near else ""
+
+
+def _refuse_unknown(
+    keys: Iterable[str], known: set[str], names: Mapping[str, str], source: str, dashes: str = ""
+) -> None:
+    """Names the first key that is not known, and says whose setting it is or what is near."""
+    for key in keys:
+        if key in known:
+            continue
+        group, _, option = key.rpartition(".")
+        owners = [name for name, cls in CHOICES.get(group, {}).items() if option in _field_names(cls)]
+        inside = sorted(k for k in known if k.startswith(key + "."))
+        if owners and names:
+            text = f"is a setting of {group}.name={' or '.join(owners)}, and {group}.name is {names[group]}."
+        elif inside:
+            text = f"is a group of settings; set {', '.join(dashes + k for k in inside)}."
+        else:
+            kind = "an option" if dashes and not group else "a setting"
+            text = f"is not {kind}.{_did_you_mean(key, known, dashes)}"
+        raise ConfigError(f"{source}{dashes}{key} {text}")
+
+
+def _add_settings(parser: ArgumentParser, names: Mapping[str, str]) -> None:
+    """Step two: one option for each field of each group, with its doc."""
+    for path, default in _groups(names):
+        cls: Any = type(default)
+        section = parser.add_argument_group(path, (cls.__doc__ or "").split("\n\n")[0])
+        docs, hints = field_docs(cls), get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            is_choice = path in CHOICES and field.name == "name"
+            kind: dict[str, Any] = {"choices": list(CHOICES[path])} if is_choice else {"type": hints[field.name]}
+            value = getattr(default, field.name)
+            section.add_argument(f"--{path}.{field.name}", default=value, help=docs.get(field.name), **kind)
+
+
+def _typed(parser: ArgumentParser, flat: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Every setting in the type of its field: those given, and the defaults of the others."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        inner = tree
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[leaf] = value
+    try:
+        namespace = parser.parse_object(tree)
+    except ArgumentError as error:
+        raise ConfigError(f"{source}{_one_line(error)}") from error
+    return dict(namespace.items())
+
+
+def _build(values: Mapping[str, Any], names: Mapping[str, str], source: str) -> Config:
+    """The dataclasses from flat values. Their own checks start with the field that is wrong."""
+    built: dict[str, Any] = {}
+    for path, default in _groups(names):
+        fields = {field.name: values[f"{path}.{field.name}"] for field in dataclasses.fields(default)}
+        try:
+            built[path] = type(default)(**fields)
+        except ValueError as error:
+            raise ConfigError(f"{source}{path}.{error}") from error
+
+    def assemble(tree: Any, prefix: str) -> Any:
+        parts = {field.name: prefix + field.name for field in dataclasses.fields(tree)}
+        return type(tree)(
+            **{n: built[p] if p in built else assemble(getattr(tree, n), p + ".") for n, p in parts.items()}
+        )
+
+    try:
+        config = assemble(_DEFAULTS, "")
+    except ValueError as error:
+        raise ConfigError(f"{source}{error}") from error
+    assert isinstance(config, Config)
+    return config
+
+
+def _one_line(error: Exception) -> str:
+    """jsonargparse's message without its type notation: ``optim.lr: Expected a float. ...``."""
+    text = " ".join(str(error).split())
+    for noise, instead in (("Parser key ", ""), ("<class '", ""), ("'>", ""), ("typing.Literal", "one of ")):
+        text = text.replace(noise, instead)
+    text = re.sub(r'^"([\w.]+)":', r"\1:", text)
+    return text.replace("Expected a one of", "Expected one of").removesuffix(".") + "."

@@ -1,0 +1,317 @@
+"""Every number of a run, as plain dataclasses with a line of doc under each field.
+
+The defaults are for a folder of short videos and a machine with a few CPU cores. Where there is a
+choice (an encoder, a head, a spectrogram, an objective, an optimizer) each name has a dataclass
+with its own options in :data:`CHOICES`; the field ``name`` says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass
+class Choice:
+    """A group of settings that a name selects."""
+
+    name: str
+    """Which one."""
+
+    def options(self) -> dict[str, Any]:
+        """Every field but the name: the keyword arguments of what it names."""
+        return {key: value for key, value in vars(self).items() if key != "name"}
+
+
+@dataclass
+class DataConfig:
+    """Which rows are read, and how."""
+
+    source: str = ""
+    """Folder of videos, or a manifest (CSV). Set by the word after `avssl pretrain`."""
+    split: str = "train"
+    """Rows of a manifest whose split column says this; every row where no split is given, or with "all"."""
+    segment_seconds: float = 10.0
+    """A long file becomes consecutive rows of this length, in seconds."""
+    segment_over_seconds: float = 30.0
+    """Files longer than this are cut into rows, in seconds."""
+    max_bad_fraction: float = 0.1
+    """The run stops when a larger share of the rows cannot be read, in [0, 1]."""
+    num_workers: int | None = None
+    """Processes that decode; by default one for each core, at most 8. 0 decodes in the main process."""
+    backend: Literal["auto", "pyav", "torchcodec", "decord"] = "auto"
+    """Decoder of media files; "auto" takes the fastest that loads. `avssl doctor` lists them."""
+
+    def __post_init__(self) -> None:
+        _check(self.segment_seconds > 0, f"segment_seconds ({self.segment_seconds}) must be > 0.")
+        _check(0 <= self.max_bad_fraction <= 1, f"max_bad_fraction ({self.max_bad_fraction}) must be in [0, 1].")
+        _check(self.num_workers is None or self.num_workers >= 0, f"num_workers ({self.num_workers}) must be >= 0.")
+
+
+@dataclass
+class SamplingConfig:
+    """The window of a clip that is seen and heard."""
+
+    num_frames: int = 16
+    """Frames of a clip, >= 1."""
+    frames_per_second: float = 8.0
+    """How densely they are taken; with num_frames it sets the length of the picture window."""
+    audio_seconds: float = 2.0
+    """Length of the sound window, in seconds, centred on the picture window but for the offset."""
+    sample_rate_hz: int = 24000
+    """Sound is resampled to this rate, in Hz, mono."""
+    max_offset_seconds: float = 0.0
+    """In training the sound window is moved against the picture by up to this much either way."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "frames_per_second", "audio_seconds", "sample_rate_hz"):
+            _check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
+        _check(self.max_offset_seconds >= 0, f"max_offset_seconds ({self.max_offset_seconds}) must be >= 0.")
+
+
+@dataclass
+class VideoTransformConfig:
+    """What is done to the frames of a clip, on the device; one draw for the whole clip."""
+
+    size: int = 112
+    """Height and width of the model's input, in pixels."""
+    scale: tuple[float, float] = (0.3, 1.0)
+    """Share of the picture's area that a random crop covers."""
+    ratio: tuple[float, float] = (0.75, 1.3333333)
+    """Width over height of a random crop."""
+    flip_p: float = 0.5
+    """Probability of a horizontal flip."""
+    brightness: float = 0.4
+    """Brightness is multiplied by a factor within 1 - x and 1 + x."""
+    contrast: float = 0.4
+    """Contrast, likewise."""
+    saturation: float = 0.4
+    """Saturation, likewise."""
+    hue: float = 0.1
+    """Hue is turned by up to this share of the colour circle either way, <= 0.5."""
+
+
+@dataclass
+class LogMel(Choice):
+    """Log-mel spectrogram."""
+
+
+@dataclass
+class AvidLogSpectrogram(Choice):
+    """AVID's log spectrogram with linear frequencies, which has no options of its own."""
+
+
+@dataclass
+class SmallVideo(Choice):
+    """A (2+1)D network for CPUs, with one cell for 8 x 8 pixels."""
+
+    width: int = 32
+    """Channels of the first stage; the last has four times as many."""
+    num_blocks: tuple[int, int, int] = (1, 1, 1)
+    """Blocks in each of the three stages."""
+    temporal_strides: tuple[int, int, int] = (1, 2, 2)
+    """Stride over time of each stage."""
+    pool: Literal["max", "mean"] = "max"
+    """How all cells of the map become one vector."""
+
+
+@dataclass
+class AvidVideo(Choice):
+    """AVID's R(2+1)D variant."""
+
+    stem_pool: bool = True
+    """Keep the max-pool of the stem; without it the maps are twice as fine, as in AVID's ablations."""
+
+
+@dataclass
+class TorchvisionVideo(Choice):
+    """A video network of torchvision, untrained."""
+
+    pool: Literal["max", "mean"] = "mean"
+    """How all cells of the map become one vector."""
+
+
+@dataclass
+class SmallAudio(Choice):
+    """Four convolutions for CPUs."""
+
+    width: int = 16
+    """Channels of the first stage; each later one doubles them."""
+    strides: tuple[int, int, int, int] = (2, 2, 2, 2)
+    """Stride of each stage over time and frequency."""
+    pool: Literal["max", "mean"] = "max"
+    """How all cells of the map become one vector."""
+
+
+@dataclass
+class AvidAudio(Choice):
+    """AVID's nine convolutions."""
+
+    first_block_stride: int = 2
+    """Stride of conv2x; 1 in AVID's ablations."""
+
+
+@dataclass
+class TorchvisionAudio(Choice):
+    """torchvision's ResNet-18 on spectrograms, untrained."""
+
+    pool: Literal["max", "mean"] = "mean"
+    """How all cells of the map become one vector."""
+
+
+@dataclass
+class MlpHead(Choice):
+    """Two hidden layers with ReLU, and with BatchNorm in mlp_bn."""
+
+    out_features: int = 128
+    """Size of the embeddings that are compared."""
+    hidden: int = 512
+    """Width of the hidden layers."""
+
+
+@dataclass
+class LinearHead(Choice):
+    """One linear layer."""
+
+    out_features: int = 128
+    """Size of the embeddings that are compared."""
+
+
+@dataclass
+class InfoNCE(Choice):
+    """Symmetric cross-modal InfoNCE over the global batch."""
+
+    temperature: float = 0.07
+    """Softmax temperature, > 0."""
+    pooling: Literal["pooled", "max", "both"] = "pooled"
+    """What a sound is compared with: the pooled video, its best cell ("max", sharper heat maps), or both."""
+
+
+@dataclass
+class OptimConfig:
+    """How the loss is minimized."""
+
+    name: Literal["adamw", "adam"] = "adamw"
+    """The optimizer."""
+    lr: float = 1e-3
+    """Highest learning rate, after the warm-up."""
+    weight_decay: float = 0.05
+    """On weights of two dimensions or more."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Course of the learning rate after the warm-up."""
+    warmup_fraction: float = 0.05
+    """Share of the steps in which the learning rate rises from 0, in [0, 1)."""
+    batch_size: int = 64
+    """Clips of a step over all processes; every other clip of the batch is a negative."""
+    passes: float = 20.0
+    """Passes over the data."""
+    grad_clip: float | None = None
+    """Gradients are scaled down to this norm; never by default."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "batch_size", "passes"):
+            _check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
+        _check(0 <= self.warmup_fraction < 1, f"warmup_fraction ({self.warmup_fraction}) must be in [0, 1).")
+
+
+@dataclass
+class TrainConfig:
+    """How the run goes."""
+
+    seed: int = 0
+    """Of the weights, the order and every draw."""
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU when there is one."""
+    precision: str = "auto"
+    """Number type and memory layout; "auto" times them and the run's config.yaml says which one was taken."""
+    threads: int | None = None
+    """CPU threads of the model; PyTorch's own number by default."""
+    batch_norm: Literal["train", "eval"] = "train"
+    """"eval" keeps BatchNorm's statistics as they are: results then do not depend on the number of processes."""
+    log_every: int = 10
+    """Steps between lines of metrics."""
+    checkpoint_every_seconds: float = 300.0
+    """Time between checkpoints, in seconds."""
+    checkpoint_every_steps: int | None = None
+    """Steps between checkpoints, besides."""
+
+
+@dataclass
+class MonitorConfig:
+    """Retrieval among a few rows, measured during training."""
+
+    every_steps: int = 200
+    """Steps between measurements; 0 for none."""
+    num_clips: int = 128
+    """Rows that are compared, at most."""
+
+
+@dataclass
+class TransformConfig:
+    """What becomes of a decoded clip before the model sees it."""
+
+    video: VideoTransformConfig = field(default_factory=VideoTransformConfig)
+    """Frames."""
+    audio: Choice = field(default_factory=lambda: LogMel("log_mel"))
+    """Sound."""
+
+
+@dataclass
+class ModelConfig:
+    """Two encoders and the heads that put them in one space."""
+
+    video: Choice = field(default_factory=lambda: SmallVideo("small_video"))
+    """The encoder of frames."""
+    audio: Choice = field(default_factory=lambda: SmallAudio("small_audio"))
+    """The encoder of sound."""
+    head: Choice = field(default_factory=lambda: MlpHead("mlp"))
+    """The projection head of either modality."""
+
+
+@dataclass
+class Config:
+    """Everything that defines a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Which rows are read, and how."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """The window of a clip that is seen and heard."""
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    """What becomes of a decoded clip before the model sees it."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Encoders and heads."""
+    objective: Choice = field(default_factory=lambda: InfoNCE("info_nce"))
+    """The loss."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """How it is minimized."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How the run goes."""
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    """What is measured on the way."""
+
+
+CHOICES: dict[str, dict[str, type[Choice]]] = {
+    "transform.audio": {"log_mel": LogMel, "avid_log_spectrogram": AvidLogSpectrogram},
+    "model.video": {
+        "small_video": SmallVideo,
+        "avid_r2plus1d_10": AvidVideo,
+        "avid_r2plus1d_18": AvidVideo,
+        "avid_r2plus1d_34": AvidVideo,
+        "r2plus1d_18": TorchvisionVideo,
+        "r3d_18": TorchvisionVideo,
+        "mc3_18": TorchvisionVideo,
+    },
+    "model.audio": {
+        "small_audio": SmallAudio,
+        "avid_audio_cnn_10": AvidAudio,
+        "resnet18_audio": TorchvisionAudio,
+    },
+    "model.head": {"mlp": MlpHead, "mlp_bn": MlpHead, "linear": LinearHead},
+    "objective": {"info_nce": InfoNCE},
+}
+"""The dataclass of each name that a group can have."""

@@ -1,0 +1,150 @@
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from avssl.config import (
+    CHOICES,
+    Config,
+    ConfigError,
+    config_from_dict,
+    field_docs,
+    load_config,
+    new_parser,
+    parse_command,
+    to_dict,
+    to_yaml,
+)
+
+
+def parse(*argv: str) -> Config:
+    parser = new_parser("avssl pretrain")
+    parser.add_argument("source", nargs="?")
+    parser.add_argument("--out")
+    return parse_command(parser, argv)[1]
+
+
+@pytest.fixture
+def avid_yaml(tmp_path):
+    path = tmp_path / "avid.yaml"
+    path.write_text("optim:\n  lr: 2e-4\nmodel:\n  video:\n    name: avid_r2plus1d_10\n    stem_pool: false\n")
+    return path
+
+
+def test_nothing_given_is_the_defaults():
+    assert parse() == Config()
+    assert config_from_dict({}) == Config()
+
+
+def test_command_line_wins_over_the_file_wherever_it_stands(avid_yaml):
+    for argv in (["--optim.lr", "3", "--config", str(avid_yaml)], ["--config", str(avid_yaml), "--optim.lr=3"]):
+        config = parse(*argv)
+        assert config.optim.lr == 3
+        assert (config.model.video.name, config.model.video.options()) == ("avid_r2plus1d_10", {"stem_pool": False})
+
+
+def test_numbers_with_an_exponent_are_numbers(avid_yaml):
+    assert load_config(avid_yaml).optim.lr == 2e-4
+    assert parse("--optim.lr", "1e-5").optim.lr == 1e-5
+
+
+def test_option_may_stand_before_its_name():
+    config = parse("D", "--model.video.stem_pool", "false", "--model.video.name", "avid_r2plus1d_34")
+    assert config.model.video.options() == {"stem_pool": False}
+
+
+def test_tuples_from_the_command_line():
+    assert parse("--transform.video.scale", "[0.5, 1]").transform.video.scale == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--objective.temprature", "1"], r"--objective.temprature is not a setting. Did you mean --objective.temper"),
+        (["--ot", "x"], r"--ot is not an option. Did you mean --out"),
+        (["--objective.name", "info_nca"], r"objective.name \(info_nca\) must be one of .*Did you mean info_nce"),
+        (["--model.video.stem_pool", "true"], "is a setting of model.video.name=avid_r2plus1d_10 or .*is small_video"),
+        (["--optim.lr", "fast"], "optim.lr: Expected a float. Got value: fast"),
+        (["--optim.lr", "-1"], r"optim.lr \(-1.0\) must be > 0"),
+        (["--train.batch_norm", "frozen"], r"train.batch_norm: Expected one of \['train', 'eval'\]"),
+        (["--model", "x"], "--model is a group of settings; set --model.audio.name"),
+        (["--config", "none.yaml"], "none.yaml: no such config file"),
+        (["one", "two"], "unrecognized arguments: two"),
+    ],
+)
+def test_wrong_command_lines_are_named_in_one_line(argv, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        parse(*argv)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("objective:\n  temprature: 1", "x.yaml: objective.temprature is not a setting. Did you mean objective.temp"),
+        ("model:\n  video:\n    stem_pool: true", "x.yaml: model.video.stem_pool is a setting of"),
+        ("optim:\n  lr: fast", "x.yaml: optim.lr: Expected a float"),
+        ("optim: 3", "x.yaml: optim is a group of settings"),
+        ("- 1", "x.yaml: a config is a mapping"),
+        ("a: [", "x.yaml: not a YAML file"),
+        ("sampling:\n  num_frames: 0", r"x.yaml: sampling.num_frames \(0\) must be > 0"),
+    ],
+)
+def test_wrong_files_are_named(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+    with pytest.raises(ConfigError, match=message):
+        parse("--config", str(path))
+
+
+def test_options_of_the_files_choice_are_refused_when_the_command_line_chooses_another(avid_yaml):
+    with pytest.raises(ConfigError, match=r"stem_pool is a setting of .*, and model.video.name is small_video"):
+        parse("--config", str(avid_yaml), "--model.video.name", "small_video")
+
+
+def test_help_shows_the_fields_of_the_choice_with_their_doc(capsys):
+    with pytest.raises(SystemExit) as done:
+        parse("--help", "--model.video.name", "avid_r2plus1d_18")
+    text = " ".join(capsys.readouterr().out.split())
+    assert done.value.code == 0
+    assert "--model.video.stem_pool" in text
+    assert "--model.video.width" not in text
+    assert "Softmax temperature, > 0." in text
+
+
+def test_print_config_prints_a_file_that_reads_back(capsys, tmp_path):
+    with pytest.raises(SystemExit) as done:
+        parse("--model.video.width", "8", "--print_config", "--objective.pooling", "max")
+    path = tmp_path / "resolved.yaml"
+    path.write_text(capsys.readouterr().out)
+    config = load_config(path)
+    assert done.value.code == 0
+    assert (config.model.video.options()["width"], config.objective.options()["pooling"]) == (8, "max")
+
+
+def test_yaml_round_trip_of_every_choice(tmp_path):
+    for path, table in CHOICES.items():
+        for name in table:
+            tree: dict[str, Any] = {"name": name}
+            for part in reversed(path.split(".")):
+                tree = {part: tree}
+            config = config_from_dict(tree)
+            (tmp_path / "c.yaml").write_text(to_yaml(config))
+            assert load_config(tmp_path / "c.yaml") == config
+            assert config_from_dict(to_dict(config)) == config
+
+
+def _classes(tree: Any) -> Iterator[type]:
+    yield type(tree)
+    for field in dataclasses.fields(tree):
+        if dataclasses.is_dataclass(getattr(tree, field.name)):
+            yield from _classes(getattr(tree, field.name))
+
+
+def test_every_field_has_a_line_of_doc():
+    for cls in {*_classes(Config()), *(cls for table in CHOICES.values() for cls in table.values())}:
+        for field in dataclasses.fields(cls):
+            assert field_docs(cls).get(field.name), f"{cls.__name__}.{field.name} has no doc"
