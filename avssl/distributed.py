@@ -1,0 +1,196 @@
+"""Ranks: start and stop, a gather that keeps gradients, and the few values ranks must agree on.
+
+Every function works without a process group: there is then one rank, number 0, and a collective
+returns what it was given. So the same code runs under ``python`` and under ``torchrun``.
+
+What a gradient means here. W ranks hold B clips each; rank r computes L_r, the mean over its own
+rows, and the loss of the global batch is L = (L_0 + ... + L_{W-1}) / W. Every L_r depends on every
+rank's embeddings, because columns are gathered::
+
+    rank 0:  x_0 ──┐                     ┌── rows of rank 0 × [x_0 x_1] ── L_0
+                   ├─ gather → [x_0 x_1] ┤
+    rank 1:  x_1 ──┘                     └── rows of rank 1 × [x_0 x_1] ── L_1
+
+    backward of the gather on rank r:   dx_r = Σ_s ∂L_s/∂x_r          all_reduce(sum), then its own slice
+                                             = W ∂L/∂x_r
+    backward of the model on rank r:    g_r  = (∂x_r/∂θ)ᵀ W ∂L/∂x_r
+    mean over ranks, taken by DDP:      g    = 1/W Σ_r g_r = Σ_r (∂x_r/∂θ)ᵀ ∂L/∂x_r = dL/dθ
+
+The sum in the gather and the mean in DDP belong together: with a mean in both, or without the
+all_reduce, the loss is right and the gradient is wrong. A gather whose backward only takes its own
+slice of the local gradient drops the negatives that other ranks hold against this one's clips.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_Value = TypeVar("_Value")
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+
+
+def is_initialized() -> bool:
+    """Whether a process group runs; without one there is a single rank."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """This process's number, in [0, world_size())."""
+    return dist.get_rank() if is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes that train together, >= 1."""
+    return dist.get_world_size() if is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and prints: rank 0."""
+    return rank() == 0
+
+
+def start(device: torch.device | str) -> torch.device:
+    """Joins the process group that ``torchrun`` announced: gloo on CPUs, nccl on GPUs.
+
+    Without torchrun's environment, or with a world of one, there is nothing to join. A group that
+    already runs is kept.
+
+    Args:
+        device: "cpu" or "cuda". A GPU index is replaced by LOCAL_RANK when torchrun started us.
+
+    Returns:
+        The device of this rank; the current GPU of the process is set to it.
+
+    Raises:
+        RuntimeError: If only a part of the environment is there.
+        ValueError: If this machine has fewer GPUs than ranks.
+    """
+    device = torch.device(device)
+    present = [name for name in _TORCHRUN if name in os.environ]
+    if present and len(present) < len(_TORCHRUN):
+        missing = [name for name in _TORCHRUN if name not in present]
+        raise RuntimeError(
+            f"{', '.join(present)} set but {', '.join(missing)} missing. Start ranks with "
+            "torchrun --nproc-per-node N, which sets them all, or unset them to run one process."
+        )
+    if not present or int(os.environ["WORLD_SIZE"]) == 1:
+        return device
+    if device.type == "cuda":
+        device = _own_gpu(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    if not is_initialized():
+        on_gpu = device.type == "cuda"
+        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+    return device
+
+
+def _own_gpu(local_rank: int) -> torch.device:
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise ValueError(
+            f"rank {local_rank} of this machine has no GPU: {count} visible. Start at most {count} ranks a machine "
+            "(torchrun --nproc-per-node), or run on the CPU with --device cpu."
+        )
+    return torch.device("cuda", local_rank)
+
+
+def stop() -> None:
+    """Leaves the process group, if there is one."""
+    if is_initialized():
+        dist.destroy_process_group()
+
+
+class _GatherWithGrad(torch.autograd.Function):
+    """all_gather forward; backward, the sum of all ranks' gradients, cut to this rank's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.num_rows = len(x)
+        everyone = x.new_empty((world_size() * len(x), *x.shape[1:]))
+        dist.all_gather_into_tensor(everyone, x.contiguous())
+        return everyone
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # Cloned: all_reduce works in place, and autograd may hold the same tensor elsewhere.
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[rank() * ctx.num_rows :][: ctx.num_rows]
+
+
+def gather_with_grad(x: Tensor) -> Tensor:
+    """The rows of all ranks, in order of rank, with gradients to every rank's own rows.
+
+    Row i of rank r becomes row ``r * B + i``. The gradient that arrives here is the sum over ranks
+    (see the top of this file), which DDP's mean over ranks turns into one process's gradient.
+
+    Args:
+        x: ``(B, ...)`` with the same shape and dtype on every rank: the loader cuts batches of exactly B.
+
+    Returns:
+        ``(world_size() * B, ...)``; ``x`` itself when there is one rank.
+    """
+    if world_size() == 1:
+        return x
+    gathered: Tensor = _GatherWithGrad.apply(x)
+    return gathered
+
+
+def mean(x: Tensor) -> Tensor:
+    """Mean over ranks of a detached float tensor, kept on its device: for numbers to be logged."""
+    x = x.detach()
+    if world_size() == 1:
+        return x
+    total = x.clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def _device_of_flags() -> torch.device:
+    """nccl moves GPU memory only, gloo is quickest with the host's."""
+    return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+def any_true(flag: bool) -> bool:
+    """Whether the flag is set on at least one rank: when one must stop, all stop.
+
+    Every rank must call it, the same number of times; the host waits for the answer.
+    """
+    if world_size() == 1:
+        return bool(flag)
+    # int32, as nccl does not reduce booleans.
+    value = torch.tensor(int(flag), dtype=torch.int32, device=_device_of_flags())
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return bool(value.item())
+
+
+def all_true(flag: bool) -> bool:
+    """Whether the flag is set on every rank; called as :func:`any_true`."""
+    return not any_true(not flag)
+
+
+def broadcast_object(value: _Value, source: int = 0) -> _Value:
+    """The value of rank ``source`` on every rank: a run's folder, a probed precision.
+
+    It is pickled between ranks of one run, never from a file.
+    """
+    if world_size() == 1:
+        return value
+    box = [value]
+    device = _device_of_flags()
+    dist.broadcast_object_list(box, src=source, device=device if device.type == "cuda" else None)
+    return box[0]
+
+
+def barrier() -> None:
+    """Waits until every rank is here."""
+    if world_size() > 1:
+        dist.barrier()

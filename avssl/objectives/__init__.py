@@ -1,0 +1,37 @@
+"""Embeddings → one loss: one paper, one file, one citation, one reference test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .info_nce import InfoNCE, info_nce, max_info_nce
+from .objective import Objective
+
+_OBJECTIVES: dict[str, type[Objective]] = {
+    "info_nce": InfoNCE,
+}
+
+__all__ = ["InfoNCE", "Objective", "create_objective", "info_nce", "max_info_nce", "objective_names"]
+
+
+def objective_names() -> list[str]:
+    """The names :func:`create_objective` knows."""
+    return sorted(_OBJECTIVES)
+
+
+def create_objective(name: str, **options: Any) -> Objective:
+    """An objective by name.
+
+    Args:
+        name: One of :func:`objective_names`.
+        **options: The keyword arguments of its class.
+
+    Raises:
+        ValueError: If there is no such name.
+
+    Example:
+        >>> create_objective("info_nce", temperature=0.1, pooling="max")
+    """
+    if name not in _OBJECTIVES:
+        raise ValueError(f"objective {name!r} does not exist; there is {', '.join(objective_names())}.")
+    return _OBJECTIVES[name](**options)

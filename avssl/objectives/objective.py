@@ -1,0 +1,56 @@
+"""What every objective offers to the loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from ..batch import BatchIndex, Embeddings, LossTerms
+
+
+class Objective(nn.Module, ABC):
+    """Embeddings → one number to minimize.
+
+    An objective holds buffers only (banks, queues, tables), never parameters: what is learned
+    belongs to the model, inside the one call that DDP wraps. ``forward`` changes nothing, because
+    under activation checkpointing it runs twice; what moves, moves in :meth:`update`.
+    """
+
+    needs_target: bool = False
+    """Whether ``forward`` wants embeddings of the momentum (target) model."""
+    needs_maps: bool = False
+    """Whether ``forward`` wants ``video_map`` and ``audio_map``: one head call on every cell."""
+    num_views: int = 1
+    """Augmented views of each clip that ``forward`` expects, view-major."""
+    heads: tuple[str, ...] = ()
+    """Names of extra heads the model must carry; attached when the model is built."""
+
+    @abstractmethod
+    def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
+        """The loss of this rank's clips against the global batch.
+
+        Args:
+            online: Embeddings with history, V views of B clips.
+            target: The momentum model's, without history; None unless ``needs_target``.
+            index: The B clips.
+        """
+
+    def update(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> None:
+        """Moves banks and queues, once after each optimizer step, on detached embeddings."""
+
+    def on_pass_start(self, number: int) -> None:
+        """Called once before pass ``number`` (from 0); not again when a run resumes mid-pass."""
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Refuses parameters.
+
+        Raises:
+            TypeError: Always, except for None.
+        """
+        if param is not None:
+            raise TypeError(
+                f"{type(self).__name__}.{name}: an objective holds no parameters. Learn it in the model "
+                "(a head, Embeddings.prototypes or logit_scale), or use register_buffer if it does not learn."
+            )
+        super().register_parameter(name, param)
