@@ -1,0 +1,47 @@
+"""What every test gets: random generators put back afterwards, and a way to run code on two ranks."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _restore_generators() -> Iterator[None]:
+    """A test that seeds must not decide what the next one draws."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+
+
+@pytest.fixture(scope="session")
+def torchrun() -> Callable[..., None]:
+    """``torchrun(script, *arguments, ranks=2)``: runs a Python file under torchrun, gloo on this machine.
+
+    One thread a rank, as two ranks on two cores would otherwise wait for each other.
+    """
+
+    def run(script: Path, *arguments: str | Path, ranks: int = 2, timeout_seconds: float = 300) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), environment.get("PYTHONPATH", "")])
+        # 127.0.0.1, as the name of a container may not resolve; port 0 of --standalone is a free one.
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+        command += [f"--nproc-per-node={ranks}", str(script), *map(str, arguments)]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout_seconds, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+
+    return run
