@@ -14,6 +14,7 @@ from avssl.config.parsing import (
 )
 from avssl.config.settings import (
     CHOICES,
+    AudioTransformConfig,
     Choice,
     Config,
     DataConfig,
@@ -28,6 +29,7 @@ from avssl.config.settings import (
 
 __all__ = [
     "CHOICES",
+    "AudioTransformConfig",
     "Choice",
     "Config",
     "ConfigError",

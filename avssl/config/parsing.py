@@ -15,6 +15,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -31,6 +32,7 @@ class ConfigError(ValueError):
     """A setting or an option that cannot be used; the message names it and what would be right."""
 
 
+@cache
 def field_docs(cls: type) -> dict[str, str]:
     """The line of doc under each field of a dataclass and of its bases."""
     docs: dict[str, str] = {}

@@ -60,13 +60,17 @@ class SamplingConfig:
     num_frames: int = 16
     """Frames of a clip, >= 1."""
     frames_per_second: float = 8.0
-    """How densely they are taken; with num_frames it sets the length of the picture window."""
+    """Rate they are taken at; with num_frames it sets the length of the picture window."""
     audio_seconds: float = 2.0
-    """Length of the sound window, in seconds, centred on the picture window but for the offset."""
+    """Length of the sound window, in seconds."""
     sample_rate_hz: int = 24000
     """Sound is resampled to this rate, in Hz, mono."""
     max_offset_seconds: float = 0.0
-    """In training the sound window is moved against the picture by up to this much either way."""
+    """In training the picture window may reach this far beyond the sound window, either way."""
+    short_side: int | None = None
+    """Frames are decoded with this short side, in pixels; by default the model's size / 0.875."""
+    short_clips: Literal["error", "repeat"] = "error"
+    """Rows shorter than a window count as bad files ("error"), or hold their last frame in silence ("repeat")."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "frames_per_second", "audio_seconds", "sample_rate_hz"):
@@ -81,29 +85,67 @@ class VideoTransformConfig:
     size: int = 112
     """Height and width of the model's input, in pixels."""
     scale: tuple[float, float] = (0.3, 1.0)
-    """Share of the picture's area that a random crop covers."""
+    """Lowest and highest share of the picture's area that a random crop covers."""
     ratio: tuple[float, float] = (0.75, 1.3333333)
-    """Width over height of a random crop."""
-    flip_p: float = 0.5
-    """Probability of a horizontal flip."""
+    """Lowest and highest width / height of a random crop."""
+    flip_probability: float = 0.5
+    """Of mirroring left and right, in [0, 1]."""
     brightness: float = 0.4
-    """Brightness is multiplied by a factor within 1 - x and 1 + x."""
+    """Brightness is multiplied by a factor between 1 - x and 1 + x."""
     contrast: float = 0.4
     """Contrast, likewise."""
     saturation: float = 0.4
     """Saturation, likewise."""
-    hue: float = 0.1
-    """Hue is turned by up to this share of the colour circle either way, <= 0.5."""
+    hue: float = 0.0
+    """Hue is turned by up to this share of the colour circle either way, <= 0.5. Costs the most time."""
+    eval_crop: Literal["center", "full"] = "center"
+    """In evaluation: the central square of the picture, or all of it squeezed into a square."""
+
+
+@dataclass
+class AudioTransformConfig:
+    """What is done to the sound of a training clip."""
+
+    gain: tuple[float, float] = (0.9, 1.1)
+    """Lowest and highest factor of loudness."""
+    max_time_width: int = 0
+    """Widest time mask in columns of the spectrogram; 0 for none."""
+    max_freq_width: int = 0
+    """Widest frequency mask in bins; 0 for none."""
+    num_time_masks: int = 1
+    """Time masks a clip."""
+    num_freq_masks: int = 1
+    """Frequency masks a clip."""
 
 
 @dataclass
 class LogMel(Choice):
-    """Log-mel spectrogram."""
+    """Log-mel spectrogram, in dB."""
+
+    num_mels: int = 64
+    """Number of mel filters."""
+    window_length: int = 1024
+    """Samples of the Hann window and of the transform."""
+    hop_seconds: float = 0.01
+    """Time from one column to the next, in seconds."""
+    min_hz: float = 0.0
+    """Where the lowest filter begins."""
+    max_hz: float | None = None
+    """Where the highest filter ends; half the sample rate by default."""
+    padding: Literal["constant", "reflect"] = "constant"
+    """What stands beyond the ends of the sound: zeros, or its mirror image."""
 
 
 @dataclass
-class AvidLogSpectrogram(Choice):
-    """AVID's log spectrogram with linear frequencies, which has no options of its own."""
+class AvidSpectrogram(Choice):
+    """AVID's log spectrogram in dB, linear in frequency."""
+
+    window_length: int = 1024
+    """Samples of the Hann window and of the transform; 1024 gives 257 bins."""
+    hop_seconds: float = 0.01
+    """Time from one column to the next, in seconds."""
+    padding: Literal["constant", "reflect"] = "constant"
+    """What stands beyond the ends of the sound: zeros, or its mirror image."""
 
 
 @dataclass
@@ -188,27 +230,29 @@ class InfoNCE(Choice):
 
     temperature: float = 0.07
     """Softmax temperature, > 0."""
-    pooling: Literal["pooled", "max", "both"] = "pooled"
-    """What a sound is compared with: the pooled video, its best cell ("max", sharper heat maps), or both."""
+    pooling: Literal["pooled", "max", "both"] = "both"
+    """What a sound is compared with: the pooled video, its best cell ("max", for sharp heat maps), or both."""
 
 
 @dataclass
 class OptimConfig:
     """How the loss is minimized."""
 
-    name: Literal["adamw", "adam"] = "adamw"
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
     """The optimizer."""
     lr: float = 1e-3
     """Highest learning rate, after the warm-up."""
+    final_lr: float = 0.0
+    """Learning rate at the end of the half cosine; equal to lr for a constant rate."""
     weight_decay: float = 0.05
     """On weights of two dimensions or more."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """Course of the learning rate after the warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running means of the gradient and of its square."""
     warmup_fraction: float = 0.05
     """Share of the steps in which the learning rate rises from 0, in [0, 1)."""
     batch_size: int = 64
     """Clips of a step over all processes; every other clip of the batch is a negative."""
-    passes: float = 20.0
+    passes: int = 20
     """Passes over the data."""
     grad_clip: float | None = None
     """Gradients are scaled down to this norm; never by default."""
@@ -227,23 +271,29 @@ class TrainConfig:
     """Of the weights, the order and every draw."""
     device: str = "auto"
     """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU when there is one."""
-    precision: str = "auto"
-    """Number type and memory layout; "auto" times them and the run's config.yaml says which one was taken."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the model; "auto" takes the fastest, and the run's config.yaml says which."""
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Memory layout of the model; "auto" likewise."""
     threads: int | None = None
     """CPU threads of the model; PyTorch's own number by default."""
     batch_norm: Literal["train", "eval"] = "train"
-    """"eval" keeps BatchNorm's statistics as they are: results then do not depend on the number of processes."""
+    """"eval" holds BatchNorm's statistics: results then do not depend on the number of processes."""
     log_every: int = 10
     """Steps between lines of metrics."""
     checkpoint_every_seconds: float = 300.0
-    """Time between checkpoints, in seconds."""
+    """Time between checkpoints, about: turned into steps by the time of a step when the run starts."""
     checkpoint_every_steps: int | None = None
-    """Steps between checkpoints, besides."""
+    """Steps between checkpoints; set it to have them at the same steps on every machine."""
+
+    def __post_init__(self) -> None:
+        _check(self.log_every > 0, f"log_every ({self.log_every}) must be > 0.")
+        _check(self.threads is None or self.threads > 0, f"threads ({self.threads}) must be > 0.")
 
 
 @dataclass
 class MonitorConfig:
-    """Retrieval among a few rows, measured during training."""
+    """Retrieval among a few training rows, measured during training."""
 
     every_steps: int = 200
     """Steps between measurements; 0 for none."""
@@ -257,7 +307,9 @@ class TransformConfig:
 
     video: VideoTransformConfig = field(default_factory=VideoTransformConfig)
     """Frames."""
-    audio: Choice = field(default_factory=lambda: LogMel("log_mel"))
+    spectrogram: Choice = field(default_factory=lambda: LogMel("log_mel"))
+    """From sound to a picture of it."""
+    audio: AudioTransformConfig = field(default_factory=AudioTransformConfig)
     """Sound."""
 
 
@@ -296,7 +348,7 @@ class Config:
 
 
 CHOICES: dict[str, dict[str, type[Choice]]] = {
-    "transform.audio": {"log_mel": LogMel, "avid_log_spectrogram": AvidLogSpectrogram},
+    "transform.spectrogram": {"log_mel": LogMel, "avid": AvidSpectrogram},
     "model.video": {
         "small_video": SmallVideo,
         "avid_r2plus1d_10": AvidVideo,

@@ -1,0 +1,88 @@
+"""Config → objects. The lowest part that reads a config; everything it makes takes plain arguments."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from avssl.config import Config
+from avssl.data.sampling import ClipSampling
+from avssl.models import AVModel, create_encoder, create_head
+from avssl.objectives import Objective, create_objective
+from avssl.tasks import PretrainTask
+from avssl.transforms import (
+    ClipTransform,
+    RandomGain,
+    SpectrogramMask,
+    Standardize,
+    VideoAugment,
+    VideoEval,
+    create_spectrogram,
+)
+
+
+def build_model(config: Config, seed: int | None = None) -> AVModel:
+    """The untrained model on the CPU.
+
+    The same seed gives the same weights whatever was drawn before, and no generator is left moved.
+
+    Args:
+        config: ``model`` is read.
+        seed: Of the initial weights; ``train.seed`` by default.
+    """
+    names = config.model
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.train.seed if seed is None else seed)
+        video = create_encoder(names.video.name, **names.video.options())
+        audio = create_encoder(names.audio.name, **names.audio.options())
+        heads = (
+            create_head(names.head.name, encoder.num_features, **names.head.options()) for encoder in (video, audio)
+        )
+        return AVModel(video, audio, *heads)
+
+
+def build_transform(config: Config, num_views: int = 1, crop: Literal["center", "full"] | None = None) -> ClipTransform:
+    """Raw batch → model input, without statistics until they are estimated or loaded.
+
+    Args:
+        config: ``transform`` and ``sampling`` are read.
+        num_views: Views of each clip in training.
+        crop: In evaluation, in place of ``transform.video.eval_crop``; localization takes ``"full"``.
+    """
+    video, audio = config.transform.video, config.transform.audio
+    augment = {name: value for name, value in vars(video).items() if name not in ("size", "eval_crop")}
+    spectrogram = create_spectrogram(
+        config.transform.spectrogram.name,
+        sample_rate_hz=config.sampling.sample_rate_hz,
+        **config.transform.spectrogram.options(),
+    )
+    masks = {name: value for name, value in vars(audio).items() if name != "gain"}
+    return ClipTransform(
+        VideoAugment(video.size, **augment),
+        VideoEval(video.size, crop=crop or video.eval_crop),
+        spectrogram,
+        standardize=Standardize(spectrogram.num_bins),
+        gain=RandomGain(*audio.gain),
+        mask=SpectrogramMask(**masks) if audio.max_time_width or audio.max_freq_width else None,
+        num_views=num_views,
+    )
+
+
+def build_objective(config: Config) -> Objective:
+    """The loss."""
+    return create_objective(config.objective.name, **config.objective.options())
+
+
+def build_task(config: Config) -> PretrainTask:
+    """Transform, untrained model and objective, on the CPU."""
+    objective = build_objective(config)
+    transform = build_transform(config, objective.num_views)
+    return PretrainTask(transform, build_model(config), objective, config.train.batch_norm)
+
+
+def build_sampling(config: Config) -> ClipSampling:
+    """The shape of a clip."""
+    settings = dict(vars(config.sampling))
+    settings["short_side"] = settings["short_side"] or round(config.transform.video.size / 0.875)
+    return ClipSampling(**settings)

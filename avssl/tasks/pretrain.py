@@ -1,0 +1,73 @@
+"""Pretraining: raw batch → views → embeddings → loss, as one module that the loop calls."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from avssl.batch import Batch, BatchIndex, Embeddings, LossTerms
+
+
+class PretrainTask(nn.Module):
+    """Transforms, model and objective.
+
+    ``model`` alone holds parameters, and is called once a step with all views concatenated; it is
+    the part that DDP wraps. ``forward`` changes nothing that outlives the step: banks and queues
+    move in :meth:`after_step`, once, from the detached embeddings of the last forward.
+
+    Args:
+        transform: Raw :class:`Batch` → :class:`Batch` of all views, without gradient.
+        model: Called as ``model(video, audio, needs_maps)``; gives :class:`Embeddings`.
+        objective: Called as ``objective(online, target, index)``; gives :class:`LossTerms`.
+        batch_norm: ``"eval"`` keeps BatchNorm's statistics as they are, so that results do not
+            depend on how a batch is split over processes.
+
+    Raises:
+        ValueError: If the objective has parameters; they belong to the model.
+    """
+
+    def __init__(
+        self,
+        transform: nn.Module,
+        model: nn.Module,
+        objective: nn.Module,
+        batch_norm: Literal["train", "eval"] = "train",
+    ) -> None:
+        super().__init__()
+        if any(True for _ in objective.parameters()):
+            raise ValueError(f"{type(objective).__name__} has parameters; an objective has buffers only.")
+        self.transform = transform
+        self.model = model
+        self.objective: Any = objective
+        self.batch_norm = batch_norm
+        self._last: tuple[Embeddings, BatchIndex] | None = None
+
+    def forward(self, batch: Batch) -> LossTerms:
+        """The loss of a raw batch of B clips, on the device of the model."""
+        views: Batch = self.transform(batch)
+        online: Embeddings = self.model(views.video, views.audio, needs_maps=self.objective.needs_maps)
+        self._last = (online.detach(), batch.index)
+        terms: LossTerms = self.objective(online, None, batch.index)
+        return terms
+
+    def after_step(self) -> None:
+        """Moves banks and queues; called once, after the optimizer."""
+        assert self._last is not None, "after_step comes after forward"
+        online, index = self._last
+        self.objective.update(online, None, index)
+        self._last = None
+
+    def on_pass_start(self, number: int) -> None:
+        """Tells the objective that pass ``number`` starts; not called again on a mid-pass resume."""
+        self.objective.on_pass_start(number)
+
+    def train(self, mode: bool = True) -> Self:
+        """As in PyTorch, but for BatchNorm layers that are held."""
+        super().train(mode)
+        if self.batch_norm == "eval":
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self

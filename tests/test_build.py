@@ -1,0 +1,78 @@
+from typing import Any
+
+import pytest
+import torch
+
+from avssl.build import build_model, build_objective, build_sampling, build_task, build_transform
+from avssl.config import CHOICES, Config, config_from_dict
+from avssl.models import encoder_names, head_names
+from avssl.objectives import objective_names
+from avssl.transforms import spectrogram_names
+
+
+def choose(path: str, name: str) -> Config:
+    tree: dict[str, Any] = {"name": name}
+    for part in reversed(path.split(".")):
+        tree = {part: tree}
+    return config_from_dict(tree)
+
+
+def test_config_knows_every_name_of_every_package():
+    assert set(CHOICES["model.video"]) == set(encoder_names("video"))
+    assert set(CHOICES["model.audio"]) == set(encoder_names("audio"))
+    assert set(CHOICES["model.head"]) == set(head_names())
+    assert set(CHOICES["objective"]) == set(objective_names())
+    assert set(CHOICES["transform.spectrogram"]) == set(spectrogram_names())
+
+
+@pytest.mark.parametrize(("path", "name"), [(path, name) for path, table in CHOICES.items() for name in table])
+def test_every_choice_builds_with_its_default_options(path, name):
+    config = choose(path, name)
+    with torch.device("meta"):  # shapes without the memory
+        if path.startswith("model"):
+            build_model(config)
+        elif path == "objective":
+            build_objective(config)
+    if path.startswith("transform"):
+        build_transform(config)
+
+
+def test_default_options_of_a_choice_are_those_of_the_package():
+    """A config that says nothing and a call that says nothing make the same network."""
+    from avssl.models import create_encoder
+
+    with torch.device("meta"):
+        for path in ("model.video", "model.audio"):
+            for name in CHOICES[path]:
+                options = CHOICES[path][name](name=name).options()
+                ours, theirs = create_encoder(name, **options), create_encoder(name)
+                assert str(ours) == str(theirs), name
+
+
+def test_weights_follow_the_seed_and_leave_the_generator_alone():
+    before = torch.get_rng_state()
+    first, again, other = (build_model(Config(), seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["video_head.0.weight"], other["video_head.0.weight"])
+
+
+def test_settings_reach_the_objects():
+    config = config_from_dict(
+        {
+            "sampling": {"sample_rate_hz": 16000, "num_frames": 4},
+            "transform": {
+                "video": {"size": 56, "scale": [0.5, 0.9]},
+                "audio": {"gain": [0.5, 2.0], "max_time_width": 7},
+            },
+            "objective": {"temperature": 0.2},
+            "train": {"batch_norm": "eval"},
+        }
+    )
+    task = build_task(config)
+    assert (task.transform.video_augment.size, task.transform.video_augment.scale) == (56, (0.5, 0.9))
+    assert (task.transform.gain.low, task.transform.mask.max_time_width) == (0.5, 7)
+    assert task.transform.spectrogram.sample_rate_hz == 16000
+    assert (task.objective.temperature, task.batch_norm) == (0.2, "eval")
+    assert (build_sampling(config).num_frames, build_sampling(config).short_side) == (4, 64)
+    assert build_transform(config, crop="full").video_eval.crop == "full"
