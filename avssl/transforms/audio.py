@@ -1,0 +1,255 @@
+"""Waveforms to log spectrograms, time first, the whole batch at once.
+
+Two front ends share the short-time Fourier transform and the decibel scale: AVID's, linear in
+frequency, and the log-mel of most of the field. A waveform is float in [-1, 1], as the readers
+give it; AVID's int16 samples divided by 32 767 are the same scale.
+
+Frames are centred: column t looks at the window around sample t * hop. S samples give S // hop
+columns (2 s at 24 kHz and 10 ms: 200), that is all but the last centred one. Half of the first
+window lies before the waveform and must be made up: ``padding="constant"``, the default, takes
+zeros, as librosa does since 0.10 and as a clip cut from silence would sound; ``"reflect"`` mirrors
+the waveform, as librosa did when AVID was published. Only the columns within half a window of the
+ends differ.
+
+Dimensions: B clips, S samples, F bins of the Fourier transform.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import torch
+import torchaudio.functional
+from torch import Tensor, nn
+
+Padding = Literal["constant", "reflect"]
+
+FLOOR_POWER = 1e-10
+"""Powers below it count as it: -100 dB, so that silence is finite."""
+DYNAMIC_RANGE_DB = 100.0
+"""Values further than this under the clip's own maximum are raised to it."""
+
+
+def power_spectrogram(waveform: Tensor, window: Tensor, hop_length: int, padding: Padding = "constant") -> Tensor:
+    """Squared magnitude of the short-time Fourier transform.
+
+    Args:
+        waveform: (B, S) float, S >= hop_length.
+        window: (window_length,) float; also the length of the transform.
+        hop_length: Samples from one column to the next.
+        padding: What stands before the first and after the last sample: zeros or the mirror image.
+
+    Returns:
+        (B, F, S // hop_length) float32, F = window_length // 2 + 1, not scaled by the window.
+
+    Raises:
+        ValueError: If ``waveform`` is not (B, S) float, or too short for one column or for ``padding``.
+    """
+    if waveform.ndim != 2 or not waveform.is_floating_point():
+        raise ValueError(
+            "waveform must be (B, S) float in [-1, 1] (divide int16 samples by 32767), "
+            f"got {tuple(waveform.shape)} {waveform.dtype}."
+        )
+    shortest = hop_length if padding == "constant" else max(hop_length, len(window) // 2 + 1)
+    if waveform.shape[1] < shortest:
+        raise ValueError(
+            f'waveform ({waveform.shape[1]} samples) must have at least {shortest} with padding="{padding}". '
+            "Decode a longer audio window."
+        )
+    # In half precision the quiet bins would be lost: the range of the powers is over 100 dB.
+    with torch.autocast(waveform.device.type, enabled=False):
+        spectrum = torch.stft(
+            waveform.float(), len(window), hop_length, window=window, center=True, pad_mode=padding, return_complex=True
+        )
+    spectrum = spectrum[..., : waveform.shape[1] // hop_length]
+    return spectrum.real.square() + spectrum.imag.square()
+
+
+def average_bin_pairs(power: Tensor) -> Tensor:
+    """(B, F, time) -> (B, 1 + (F - 1) // 2, time): DC kept, the other bins averaged two by two.
+
+    AVID's halving of the frequency axis: 513 bins become 257.
+    """
+    return torch.cat([power[:, :1], power[:, 1:].unflatten(1, (-1, 2)).mean(dim=2)], dim=1)
+
+
+def to_decibels(power: Tensor) -> Tensor:
+    """10 log10 of powers, floored, and cut at 100 dB under each clip's own maximum.
+
+    Args:
+        power: (B, ...) float, >= 0.
+
+    Returns:
+        The same shape; finite, -100 dB for silence.
+    """
+    decibels = power.clamp(min=FLOOR_POWER).log10().mul_(10)
+    peak = decibels.flatten(1).amax(dim=1).view(-1, *[1] * (power.ndim - 1))
+    return torch.maximum(decibels, peak - DYNAMIC_RANGE_DB)
+
+
+class _Spectrogram(nn.Module):
+    """What the two front ends share: the window, the hop, the order of the axes."""
+
+    window: Tensor
+
+    def __init__(self, sample_rate_hz: int, window_length: int, hop_seconds: float, padding: Padding) -> None:
+        super().__init__()
+        if window_length < 4 or window_length % 4:
+            raise ValueError(f"window_length ({window_length}) must be a multiple of 4 samples; AVID's is 1024.")
+        if padding not in ("constant", "reflect"):
+            raise ValueError(f'padding ({padding!r}) must be "constant" or "reflect".')
+        self.sample_rate_hz = sample_rate_hz
+        self.hop_length = round(hop_seconds * sample_rate_hz)
+        if self.hop_length < 1:
+            raise ValueError(f"hop_seconds ({hop_seconds}) is less than a sample at {sample_rate_hz} Hz.")
+        self.padding: Padding = padding
+        self.register_buffer("window", torch.hann_window(window_length, periodic=True), persistent=False)
+
+    @property
+    def num_bins(self) -> int:
+        """Number of frequency bins of the output."""
+        raise NotImplementedError
+
+    def num_frames(self, num_samples: int) -> int:
+        """Number of columns that ``num_samples`` samples give."""
+        return num_samples // self.hop_length
+
+    def _bins(self, power: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(B, S) float in [-1, 1] -> (B, 1, time, freq) float32 in dB.
+
+        Raises:
+            ValueError: As :func:`power_spectrogram`.
+        """
+        power = power_spectrogram(waveform, self.window, self.hop_length, self.padding)
+        return to_decibels(self._bins(power)).transpose(1, 2).contiguous()[:, None]
+
+    def extra_repr(self) -> str:
+        return (
+            f"sample_rate_hz={self.sample_rate_hz}, window_length={len(self.window)}, "
+            f"hop_length={self.hop_length}, num_bins={self.num_bins}, padding={self.padding!r}"
+        )
+
+
+class LogSpectrogram(_Spectrogram):
+    """AVID's log spectrogram: linear in frequency, neighbouring bins averaged in pairs.
+
+    Source: Morgado et al., 2021, https://arxiv.org/abs/2004.12943, and the settings its authors ran.
+
+    Args:
+        sample_rate_hz: Of the waveforms.
+        window_length: Samples of the (periodic) Hann window and of the transform. 1024 gives 257
+            bins; AVID's ablations have 512 and 129 bins, with ``hop_seconds=0.020``.
+        hop_seconds: From one column to the next.
+        padding: Beyond the ends: ``"constant"`` (zeros) or ``"reflect"``; see the module.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        sample_rate_hz: int = 24_000,
+        window_length: int = 1024,
+        hop_seconds: float = 0.010,
+        padding: Padding = "constant",
+    ) -> None:
+        super().__init__(sample_rate_hz, window_length, hop_seconds, padding)
+
+    @property
+    def num_bins(self) -> int:
+        return 1 + len(self.window) // 4
+
+    def _bins(self, power: Tensor) -> Tensor:
+        return average_bin_pairs(power)
+
+
+class LogMel(_Spectrogram):
+    """Log-mel spectrogram: triangular filters on the HTK mel scale over the power spectrum.
+
+    Args:
+        sample_rate_hz: Of the waveforms.
+        num_mels: Number of filters.
+        window_length: Samples of the (periodic) Hann window and of the transform.
+        hop_seconds: From one column to the next.
+        min_hz: Where the lowest filter begins.
+        max_hz: Where the highest filter ends; half the sample rate by default.
+        padding: Beyond the ends: ``"constant"`` (zeros) or ``"reflect"``; see the module.
+
+    Raises:
+        ValueError: If a setting is out of its range, or a filter falls between two bins and is empty.
+    """
+
+    filters: Tensor
+
+    def __init__(
+        self,
+        sample_rate_hz: int = 24_000,
+        num_mels: int = 64,
+        window_length: int = 1024,
+        hop_seconds: float = 0.010,
+        min_hz: float = 0.0,
+        max_hz: float | None = None,
+        padding: Padding = "constant",
+    ) -> None:
+        super().__init__(sample_rate_hz, window_length, hop_seconds, padding)
+        top = sample_rate_hz / 2 if max_hz is None else max_hz
+        if not 0 <= min_hz < top <= sample_rate_hz / 2:
+            raise ValueError(f"min_hz ({min_hz}) and max_hz ({top}) must be ascending in [0, {sample_rate_hz / 2}].")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty filter is refused below
+            filters = torchaudio.functional.melscale_fbanks(
+                window_length // 2 + 1, min_hz, top, num_mels, sample_rate_hz
+            )
+        empty = int((filters.amax(dim=0) <= 0).sum())
+        if empty:
+            raise ValueError(
+                f"{empty} of {num_mels} mel filters are empty with a window of {window_length} samples at "
+                f"{sample_rate_hz} Hz. Use fewer num_mels or a longer window_length."
+            )
+        self.register_buffer("filters", filters, persistent=False)
+
+    @property
+    def num_bins(self) -> int:
+        return self.filters.shape[1]
+
+    def _bins(self, power: Tensor) -> Tensor:
+        with torch.autocast(power.device.type, enabled=False):
+            return self.filters.T @ power
+
+
+def avid_log_spectrogram(
+    waveform: Tensor,
+    sample_rate_hz: int = 24_000,
+    *,
+    window_length: int = 1024,
+    hop_seconds: float = 0.010,
+    padding: Padding = "constant",
+) -> Tensor:
+    """(B, S) float in [-1, 1] -> (B, 1, time, freq) float32 in dB; see :class:`LogSpectrogram`.
+
+    Example:
+        >>> avid_log_spectrogram(torch.zeros(4, 48_000)).shape
+        torch.Size([4, 1, 200, 257])
+    """
+    return LogSpectrogram(sample_rate_hz, window_length, hop_seconds, padding).to(waveform.device)(waveform)
+
+
+def log_mel_spectrogram(
+    waveform: Tensor,
+    sample_rate_hz: int = 24_000,
+    *,
+    num_mels: int = 64,
+    window_length: int = 1024,
+    hop_seconds: float = 0.010,
+    min_hz: float = 0.0,
+    max_hz: float | None = None,
+    padding: Padding = "constant",
+) -> Tensor:
+    """(B, S) float in [-1, 1] -> (B, 1, time, num_mels) float32 in dB; see :class:`LogMel`."""
+    module = LogMel(sample_rate_hz, num_mels, window_length, hop_seconds, min_hz, max_hz, padding)
+    return module.to(waveform.device)(waveform)

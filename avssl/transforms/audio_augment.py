@@ -1,0 +1,111 @@
+"""Random changes of the sound: its loudness, and masks over its spectrogram.
+
+Dimensions: B clips, S samples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from avssl.draws import integers, uniform
+
+
+class RandomGain(nn.Module):
+    """Scales each waveform by its own factor.
+
+    Args:
+        low: Lowest factor, > 0. 0.9 and 1.1 are AVID's.
+        high: Highest factor, >= low.
+
+    Raises:
+        ValueError: If the range is empty or not above 0.
+    """
+
+    def __init__(self, low: float = 0.9, high: float = 1.1) -> None:
+        super().__init__()
+        if not 0 < low <= high:
+            raise ValueError(f"gain [{low}, {high}] must be ascending and above 0.")
+        self.low, self.high = low, high
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor, key: Tensor, view: int = 0) -> Tensor:
+        """(B, S) float, (B,) int64 keys -> (B, S); not cut to [-1, 1]."""
+        return waveform * uniform(key, f"gain/{view}", 1, self.low, self.high).to(waveform.dtype)
+
+    def extra_repr(self) -> str:
+        return f"low={self.low}, high={self.high}"
+
+
+class SpectrogramMask(nn.Module):
+    """Masks random spans of time and of frequency, in standardized spectrograms, by their mean, 0.
+
+    Source: Park et al., 2019 (SpecAugment), https://arxiv.org/abs/1904.08779, section 2, without
+    the time warping.
+
+    Args:
+        max_time_width: Widest time mask in columns; a mask's width is uniform in {0, ..., this}.
+            Must not exceed the number of columns.
+        max_freq_width: Widest frequency mask in bins, likewise.
+        num_time_masks: Time masks a clip; they may overlap.
+        num_freq_masks: Frequency masks a clip.
+
+    Raises:
+        ValueError: If a setting is negative.
+    """
+
+    def __init__(
+        self, max_time_width: int = 0, max_freq_width: int = 0, num_time_masks: int = 1, num_freq_masks: int = 1
+    ) -> None:
+        super().__init__()
+        settings = (max_time_width, max_freq_width, num_time_masks, num_freq_masks)
+        if min(settings) < 0:
+            raise ValueError(f"widths and numbers of masks must be >= 0, got {settings}.")
+        self.max_time_width, self.max_freq_width = max_time_width, max_freq_width
+        self.num_time_masks, self.num_freq_masks = num_time_masks, num_freq_masks
+
+    @torch.no_grad()
+    def forward(self, spectrogram: Tensor, key: Tensor, view: int = 0) -> Tensor:
+        """Masks each clip.
+
+        Args:
+            spectrogram: (B, 1, time, freq) float, standardized.
+            key: (B,) int64 root of each clip's draws.
+            view: Number of the view, >= 0.
+
+        Returns:
+            The same shape, 0 under the masks.
+
+        Raises:
+            ValueError: If a mask may be wider than the spectrogram.
+        """
+        _, _, num_columns, num_bins = spectrogram.shape
+        masks = (
+            ("time", num_columns, self.max_time_width, self.num_time_masks, (-1, 1, num_columns, 1)),
+            ("freq", num_bins, self.max_freq_width, self.num_freq_masks, (-1, 1, 1, num_bins)),
+        )
+        for axis, length, max_width, count, shape in masks:
+            if max_width > length:
+                raise ValueError(f"max_{axis}_width ({max_width}) must not exceed the spectrogram's {length}.")
+            if max_width and count:
+                masked = random_spans(key, f"mask {axis}/{view}", length, max_width, count)
+                spectrogram = spectrogram.masked_fill(masked.view(shape), 0.0)
+        return spectrogram
+
+    def extra_repr(self) -> str:
+        return (
+            f"max_time_width={self.max_time_width}, max_freq_width={self.max_freq_width}, "
+            f"num_time_masks={self.num_time_masks}, num_freq_masks={self.num_freq_masks}"
+        )
+
+
+def random_spans(key: Tensor, purpose: str, length: int, max_width: int, count: int) -> Tensor:
+    """(B, length) bool: the union of ``count`` spans a clip, each wholly inside [0, length).
+
+    Widths are uniform in {0, ..., max_width}, starts uniform where the span fits.
+    """
+    width = integers(key, f"{purpose}/width", count, max_width + 1)
+    start = (uniform(key, f"{purpose}/start", count) * (length - width + 1)).long()
+    position = torch.arange(length, device=key.device)
+    inside = (position >= start[..., None]) & (position < (start + width)[..., None])  # (B, count, length)
+    return inside.any(dim=1)

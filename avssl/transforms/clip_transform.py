@@ -1,0 +1,97 @@
+"""The one transform of a training or evaluation run: raw batch in, model input out, on the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from avssl.batch import Batch
+from avssl.transforms.audio import LogMel, LogSpectrogram
+from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
+from avssl.transforms.standardize import Standardize
+from avssl.transforms.video import VideoAugment, VideoEval
+
+
+class ClipTransform(nn.Module):
+    """Raw batch -> transformed batch: augmented views in training mode, one plain view otherwise.
+
+    ``train()`` and ``eval()`` switch between the two, as for any module. Every draw is a pure
+    function of the clip's key, the purpose and the number of the view: what becomes of a clip depends
+    neither on its place in the batch nor on its companions, and no generator is touched.
+
+    Args:
+        video_augment: Pictures in training.
+        video_eval: Pictures in evaluation.
+        spectrogram: Waveforms to decibels, in both.
+        standardize: Per-bin statistics; its buffers travel with ``state_dict``. None leaves decibels.
+        gain: Loudness in training; None leaves it.
+        mask: Masks in training; None for none. Needs ``standardize``, whose mean it masks with.
+        num_views: Views of each clip in training, >= 1.
+
+    Raises:
+        ValueError: If ``num_views`` is below 1, ``mask`` comes without ``standardize``, or the number
+            of bins of ``standardize`` is not the spectrogram's.
+    """
+
+    def __init__(
+        self,
+        video_augment: VideoAugment,
+        video_eval: VideoEval,
+        spectrogram: LogSpectrogram | LogMel,
+        *,
+        standardize: Standardize | None = None,
+        gain: RandomGain | None = None,
+        mask: SpectrogramMask | None = None,
+        num_views: int = 1,
+    ) -> None:
+        super().__init__()
+        if num_views < 1:
+            raise ValueError(f"num_views ({num_views}) must be at least 1.")
+        if mask is not None and standardize is None:
+            raise ValueError("mask fills with 0, the mean of a standardized spectrogram: give standardize too.")
+        if standardize is not None and len(standardize.mean) != spectrogram.num_bins:
+            raise ValueError(
+                f"standardize has {len(standardize.mean)} bins and the spectrogram {spectrogram.num_bins}: "
+                "build it with Standardize(spectrogram.num_bins)."
+            )
+        self.video_augment, self.video_eval = video_augment, video_eval
+        self.spectrogram, self.standardize = spectrogram, standardize
+        self.gain, self.mask = gain, mask
+        self.num_views = num_views
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Batch:
+        """Transforms B raw clips.
+
+        Returns:
+            A batch of V * B, view-major: row ``v * B + b`` is view v of clip b. V is ``num_views`` in
+            training mode and 1 in evaluation mode.
+
+        Raises:
+            ValueError: If ``batch`` is not raw.
+            RuntimeError: If the statistics of ``standardize`` were never set.
+        """
+        if not batch.is_raw or batch.valid_hw is None:
+            raise ValueError("the batch is transformed already: its video is no uint8 canvas.")
+        if not self.training:
+            return Batch(self.video_eval(batch.video, batch.valid_hw), self.audio_input(batch.audio), batch.index)
+        key = batch.index.key
+        videos = [self.video_augment(batch.video, batch.valid_hw, key, view) for view in range(self.num_views)]
+        audios = [self._augmented_audio(batch.audio, key, view) for view in range(self.num_views)]
+        return Batch(_join(videos), _join(audios), batch.index)
+
+    def audio_input(self, waveform: Tensor) -> Tensor:
+        """(B, S) float waveforms -> (B, 1, time, freq) model input without chance, as in evaluation."""
+        spectrogram = self.spectrogram(waveform)
+        return spectrogram if self.standardize is None else self.standardize(spectrogram)
+
+    def _augmented_audio(self, waveform: Tensor, key: Tensor, view: int) -> Tensor:
+        if self.gain is not None:
+            waveform = self.gain(waveform, key, view)
+        spectrogram = self.audio_input(waveform)
+        return spectrogram if self.mask is None else self.mask(spectrogram, key, view)
+
+
+def _join(views: list[Tensor]) -> Tensor:
+    """View-major concatenation; one view is not copied."""
+    return views[0] if len(views) == 1 else torch.cat(views)

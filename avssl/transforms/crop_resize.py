@@ -1,0 +1,150 @@
+"""Crop, flip and resize a whole batch of clips of different shapes in one resampling.
+
+An antialiased bilinear resize is separable and linear, so each clip has one small matrix an axis,
+holding crop, flip and filter at once, and the batch is two batched matrix products:
+
+    output[i, j] = sum_y sum_x rows[i, y] * canvas[y, x] * columns[j, x]
+
+The matrices hold the triangle filter of ``torch.nn.functional.interpolate(mode="bilinear",
+antialias=True)``, so the result is that of torchvision's ``resized_crop(antialias=True)`` on each
+clip alone. Pixels of the canvas outside a crop have weight 0: padding never leaks in.
+
+Dimensions: B clips, T frames, H and W pixels of the canvas.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from avssl.draws import uniform
+
+_NUM_TRIES = 10  # as torchvision's RandomResizedCrop
+
+
+@dataclass(frozen=True)
+class Crops:
+    """A rectangle in each clip, in pixels of the canvas: rows [top, top + height)."""
+
+    top: Tensor
+    """(B,) int64, >= 0."""
+    left: Tensor
+    """(B,) int64, >= 0."""
+    height: Tensor
+    """(B,) int64, >= 1."""
+    width: Tensor
+    """(B,) int64, >= 1."""
+
+
+@dataclass(frozen=True)
+class AxisResize:
+    """Along one axis of each clip: pixels [start, start + length) resized to ``resized`` pixels.
+
+    Of these, the output holds those from ``offset`` on, so a resize followed by a centre crop is
+    one resampling too.
+    """
+
+    start: Tensor
+    """(B,) int64, >= 0."""
+    length: Tensor
+    """(B,) int64, >= 1."""
+    resized: Tensor
+    """(B,) int64, >= 1."""
+    offset: Tensor
+    """(B,) int64, >= 0."""
+
+
+def random_crops(
+    valid_hw: Tensor,
+    key: Tensor,
+    view: int = 0,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Crops:
+    """Random rectangles by the rule of torchvision's ``RandomResizedCrop``.
+
+    Ten tries of an area and an aspect ratio; the first that fits is placed uniformly. If none fits,
+    the largest centred rectangle of an allowed ratio.
+
+    Args:
+        valid_hw: (B, 2) int64 height and width of each clip in pixels.
+        key: (B,) int64 root of each clip's draws.
+        view: Number of the view, >= 0; each view draws anew.
+        scale: Lowest and highest share of the clip's area.
+        ratio: Lowest and highest width / height; drawn uniformly in its logarithm.
+    """
+    height, width = valid_hw.double().unbind(1)
+    draws = uniform(key, f"crop/{view}", _NUM_TRIES * 4).view(-1, _NUM_TRIES, 4)
+    area = (height * width)[:, None] * (scale[0] + (scale[1] - scale[0]) * draws[..., 0])
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = torch.exp(low + (high - low) * draws[..., 1])
+    widths, heights = torch.sqrt(area * aspect).round(), torch.sqrt(area / aspect).round()
+    fits = (widths >= 1) & (widths <= width[:, None]) & (heights >= 1) & (heights <= height[:, None])
+    first = fits.int().argmax(dim=1, keepdim=True)
+
+    crop_height, crop_width = heights.gather(1, first)[:, 0], widths.gather(1, first)[:, 0]
+    place = draws.gather(1, first[..., None].expand(-1, 1, 4))[:, 0, 2:]
+    top = (place[:, 0] * (height - crop_height + 1)).floor()
+    left = (place[:, 1] * (width - crop_width + 1)).floor()
+
+    centre = _centre_crops(height, width, ratio)
+    found = fits.any(dim=1)
+    chosen = (
+        torch.where(found, a, b).long() for a, b in zip((top, left, crop_height, crop_width), centre, strict=True)
+    )
+    return Crops(*chosen)
+
+
+def _centre_crops(height: Tensor, width: Tensor, ratio: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Top, left, height and width of the largest centred rectangles whose ratio is in range."""
+    crop_height = torch.where(width / height < ratio[0], (width / ratio[0]).round(), height)
+    crop_width = torch.where(width / height > ratio[1], (height * ratio[1]).round(), width)
+    return ((height - crop_height) / 2).floor(), ((width - crop_width) / 2).floor(), crop_height, crop_width
+
+
+def resampling_weights(axis: AxisResize, size: int, canvas_size: int, flip: Tensor | None = None) -> Tensor:
+    """The triangle filter of an antialiased bilinear resize, as one matrix a clip.
+
+    Args:
+        axis: What each clip is resized from and to.
+        size: Number of output pixels.
+        canvas_size: Number of canvas pixels.
+        flip: (B,) bool, which clips are mirrored along this axis; None for none.
+
+    Returns:
+        (B, size, canvas_size) float32; each row sums to 1.
+    """
+    start, length, resized, offset = (t.float()[:, None] for t in (axis.start, axis.length, axis.resized, axis.offset))
+    output = torch.arange(size, device=start.device, dtype=torch.float32).expand(len(start), -1)
+    if flip is not None:
+        output = torch.where(flip[:, None], size - 1 - output, output)
+    scale = length / resized
+    # Taken from the crop's edge, not the canvas's: float32 keeps the position to 1e-5 of a pixel.
+    centre = scale * (output + offset + 0.5)
+    pixel = torch.arange(canvas_size, device=start.device, dtype=torch.float32) + 0.5 - start
+    inside = (pixel > 0) & (pixel < length)
+    distance = (pixel[:, None, :] - centre[..., None]).abs_() / scale.clamp(min=1)[..., None]
+    weights = (1 - distance).clamp_(min=0) * inside[:, None, :]
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def resample(video: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Applies the matrices of :func:`resampling_weights` to a canvas.
+
+    Args:
+        video: (B, T, 3, H, W) uint8.
+        rows: (B, h, H) float32.
+        columns: (B, w, W) float32.
+
+    Returns:
+        (B, 3, T, h, w) float32 in [0, 255]; a permuted view, not contiguous.
+    """
+    batch, frames, _, height, width = video.shape
+    # Height leads, so that both products are one plain matrix a clip and no weight is repeated.
+    x = video.permute(0, 3, 2, 1, 4).to(torch.float32, memory_format=torch.contiguous_format)  # (B, H, 3, T, W)
+    x = torch.bmm(rows, x.view(batch, height, -1)).view(batch, -1, width)  # (B, h * 3 * T, W)
+    x = torch.bmm(x, columns.transpose(1, 2))
+    return x.view(batch, rows.shape[1], 3, frames, -1).permute(0, 2, 3, 1, 4)

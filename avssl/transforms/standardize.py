@@ -1,0 +1,112 @@
+"""Per-frequency-bin standardization with statistics of the training data, kept with the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_EPSILON = 1e-5  # AVID's, in dB
+
+
+class Standardize(nn.Module):
+    """``(x - mean) / (std + 1e-5)`` for each frequency bin.
+
+    ``mean`` and ``std`` are buffers, saved and loaded with the weights. Until they are set or loaded
+    they are NaN, and ``forward`` refuses to run.
+
+    Args:
+        num_bins: Number of frequency bins, the last dimension of the spectrograms.
+
+    Example:
+        >>> standardize = Standardize(spectrogram.num_bins)
+        >>> standardize.set_statistics(*estimate_statistics(spectrogram(b.audio) for b in loader))
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, num_bins: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((num_bins,), torch.nan))
+        self.register_buffer("std", torch.full((num_bins,), torch.nan))
+        self._is_checked = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the statistics are there. Reads the device once, when it first finds them there."""
+        if not self._is_checked:
+            self._is_checked = bool(torch.isfinite(self.mean).all() and torch.isfinite(self.std).all())
+        return self._is_checked
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Takes (freq,) statistics, as :func:`estimate_statistics` returns them, in dB.
+
+        Raises:
+            ValueError: If a shape is not (num_bins,), a value is not finite, or a std is negative.
+        """
+        for name, value in (("mean", mean), ("std", std)):
+            if value.shape != self.mean.shape:
+                raise ValueError(f"{name} must be {tuple(self.mean.shape)}, got {tuple(value.shape)}.")
+            if not torch.isfinite(value).all() or (name == "std" and (value < 0).any()):
+                raise ValueError(f"{name} must be finite, and std not negative; look for NaN in the spectrograms.")
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+        self._is_checked = False
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._is_checked = False
+
+    @torch.no_grad()
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        """(B, 1, time, freq) float in dB -> the same shape, about zero mean and unit variance in each bin.
+
+        Raises:
+            RuntimeError: If no statistics were set or loaded.
+        """
+        if not self.is_ready:
+            raise RuntimeError(
+                "the spectrogram statistics were never estimated: mean and std are NaN. "
+                "Call set_statistics(*estimate_statistics(spectrograms of the training data)), or load weights."
+            )
+        return (spectrogram - self.mean) / (self.std + _EPSILON)
+
+    def extra_repr(self) -> str:
+        return f"num_bins={len(self.mean)}"
+
+
+def estimate_statistics(spectrograms: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and population standard deviation of each frequency bin, over clips and time.
+
+    Batches are read one at a time and summed in float64, so the data may be of any size.
+
+    Args:
+        spectrograms: Batches of (B, 1, time, freq) in dB, of any B and time.
+
+    Returns:
+        Two (freq,) float32 tensors.
+
+    Raises:
+        ValueError: If there is no batch, a batch has another shape, or a value is not finite.
+    """
+    count, total, total_square = 0, torch.zeros(()), torch.zeros(())
+    shift: Tensor | None = None  # the first batch's mean; sums about it keep every digit of a small spread
+    for batch in spectrograms:
+        if batch.ndim != 4 or batch.shape[1] != 1 or (shift is not None and batch.shape[-1] != len(shift)):
+            raise ValueError(f"a batch must be (B, 1, time, freq) with the same freq in all, got {tuple(batch.shape)}.")
+        values = batch.detach().double().flatten(0, 2)  # (B * time, freq)
+        if shift is None:
+            shift = values.mean(dim=0)
+        values = values - shift
+        count += len(values)
+        total, total_square = total + values.sum(dim=0), total_square + values.square().sum(dim=0)
+    if shift is None or not count:
+        raise ValueError("no spectrogram to estimate statistics from: the training data gave no batch.")
+    mean = total / count
+    std = (total_square / count - mean.square()).clamp(min=0).sqrt()
+    if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):
+        raise ValueError("a spectrogram holds NaN or infinite values; look for them in the waveforms.")
+    return (mean + shift).float(), std.float()

@@ -1,0 +1,233 @@
+"""Canvas of clips to model input: crop, flip, resize, colour jitter, normalize, on the device.
+
+Dimensions: B clips, T frames, H and W pixels of the canvas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from avssl.draws import uniform
+from avssl.transforms.color import ColorJitter, JitterPlan
+from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# A batch is worked through in parts of this many bytes of float canvas, whatever the clips' size. On a CPU a
+# part then stays in the cache (64 clips of 16 x 128 x 128: 2 times faster than at once); a GPU takes it whole.
+_CHUNK_BYTES = {"cpu": 8 << 20}
+_CHUNK_BYTES_ACCELERATOR = 512 << 20
+
+
+class _VideoTransform(nn.Module):
+    """What training and evaluation share: the size, the normalization, and the pass over the batch."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, size: int, mean: Sequence[float], std: Sequence[float], memory_format: torch.memory_format
+    ) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"size ({size}) must be at least 1 pixel.")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f"mean ({mean}) and std ({std}) must be three numbers each, std above 0.")
+        self.size = size
+        self.memory_format = memory_format
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+
+    def _render(
+        self,
+        video: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        jitter: ColorJitter | None = None,
+        plan: JitterPlan | None = None,
+    ) -> Tensor:
+        """Resamples with ``rows`` and ``columns``, jitters and normalizes into (B, 3, T, size, size)."""
+        batch, frames, channels, height, width = video.shape
+        shape = (batch, channels, frames, self.size, self.size)
+        output = torch.empty(shape, device=video.device, memory_format=self.memory_format)
+        bias, gain = (t.view(3, 1, 1, 1) for t in (-self.mean / self.std, 1 / self.std))
+        limit = _CHUNK_BYTES.get(video.device.type, _CHUNK_BYTES_ACCELERATOR)
+        step = max(1, limit // (4 * frames * channels * height * width))
+        columns = columns / 255  # pixel values leave the second product in [0, 1]
+        # In bfloat16 the products would be off by more than 1/255.
+        with torch.autocast(video.device.type, enabled=False):
+            for start in range(0, batch, step):
+                part = slice(start, start + step)
+                pixels = resample(video[part], rows[part], columns[part])
+                if jitter is not None and plan is not None:
+                    pixels = jitter(pixels.contiguous(), plan[part])
+                torch.addcmul(bias, pixels, gain, out=output[part])
+        return output
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+
+class VideoAugment(_VideoTransform):
+    """Random resized crop, flip and colour jitter: one draw a clip and view, the same for all its frames.
+
+    The defaults are AVID's (facts: area 0.08 to 1, jitter 0.4, 0.4, 0.4, 0.2, ImageNet statistics).
+
+    Args:
+        size: Height and width of the output in pixels.
+        scale: Lowest and highest share of the picture's area a crop covers, 0 < low <= high <= 1.
+        ratio: Lowest and highest width / height of a crop before it is resized.
+        flip_probability: Of mirroring left and right, in [0, 1].
+        brightness: Strength of the jitter, as are contrast, saturation and hue: see
+            :class:`~avssl.transforms.color.ColorJitter`. Hue is the costly one.
+        mean: Per RGB channel, for pixel values in [0, 1].
+        std: Per RGB channel.
+        memory_format: Of the output: ``torch.contiguous_format`` or ``torch.channels_last_3d``.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        size: int = 112,
+        *,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip_probability: float = 0.5,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        saturation: float = 0.4,
+        hue: float = 0.2,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        super().__init__(size, mean, std, memory_format)
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale {tuple(scale)} must be (low, high) with 0 < low <= high <= 1.")
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f"ratio {tuple(ratio)} must be (low, high) with 0 < low <= high.")
+        if not 0 <= flip_probability <= 1:
+            raise ValueError(f"flip_probability ({flip_probability}) must be in [0, 1].")
+        self.scale, self.ratio = (scale[0], scale[1]), (ratio[0], ratio[1])
+        self.flip_probability = flip_probability
+        self.jitter = ColorJitter(brightness, contrast, saturation, hue)
+
+    @torch.no_grad()
+    def forward(self, video: Tensor, valid_hw: Tensor, key: Tensor, view: int = 0) -> Tensor:
+        """Augments each clip.
+
+        Args:
+            video: (B, T, 3, H, W) uint8 canvas.
+            valid_hw: (B, 2) int64 height and width of each clip, top left in the canvas.
+            key: (B,) int64 root of each clip's draws.
+            view: Number of the view, >= 0.
+
+        Returns:
+            (B, 3, T, size, size) float32, normalized. What a clip becomes depends on its key and the
+            view alone, not on its place or its companions.
+
+        Raises:
+            ValueError: If ``video`` is no uint8 canvas or ``valid_hw`` does not fit it.
+        """
+        _check_canvas(video, valid_hw)
+        crops = random_crops(valid_hw, key, view, self.scale, self.ratio)
+        flip = uniform(key, f"flip/{view}", 1)[:, 0] < self.flip_probability
+        resized, offset = torch.full_like(crops.top, self.size), torch.zeros_like(crops.top)
+        rows = AxisResize(crops.top, crops.height, resized, offset)
+        columns = AxisResize(crops.left, crops.width, resized, offset)
+        height, width = video.shape[-2:]
+        return self._render(
+            video,
+            resampling_weights(rows, self.size, height),
+            resampling_weights(columns, self.size, width, flip),
+            self.jitter if self.jitter.operations else None,
+            self.jitter.draw(key, view),
+        )
+
+
+class VideoEval(_VideoTransform):
+    """The picture without chance, for evaluation.
+
+    Args:
+        size: Height and width of the output in pixels.
+        crop: ``"center"`` resizes the short side to ``resize_short`` and takes the central square, as
+            AVID's test; ``"full"`` squeezes the whole picture into the square, so that a map over the
+            output covers the whole picture (localization).
+        resize_short: Pixels, >= size; ``round(size / 0.875)`` by default. Only for ``"center"``.
+        mean: Per RGB channel, for pixel values in [0, 1].
+        std: Per RGB channel.
+        memory_format: Of the output: ``torch.contiguous_format`` or ``torch.channels_last_3d``.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        size: int = 112,
+        *,
+        crop: Literal["center", "full"] = "center",
+        resize_short: int | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        super().__init__(size, mean, std, memory_format)
+        if crop not in ("center", "full"):
+            raise ValueError(f'crop ({crop!r}) must be "center" or "full".')
+        if crop == "full" and resize_short is not None:
+            raise ValueError(f'resize_short ({resize_short}) has no meaning with crop="full": leave it out.')
+        self.crop = crop
+        self.resize_short = round(size / 0.875) if resize_short is None else resize_short
+        if self.resize_short < size:
+            raise ValueError(f"resize_short ({resize_short}) must be at least size ({size}).")
+
+    @torch.no_grad()
+    def forward(self, video: Tensor, valid_hw: Tensor) -> Tensor:
+        """Crops and resizes each clip.
+
+        Args:
+            video: (B, T, 3, H, W) uint8 canvas.
+            valid_hw: (B, 2) int64 height and width of each clip, top left in the canvas.
+
+        Returns:
+            (B, 3, T, size, size) float32, normalized.
+
+        Raises:
+            ValueError: If ``video`` is no uint8 canvas or ``valid_hw`` does not fit it.
+        """
+        _check_canvas(video, valid_hw)
+        short = valid_hw.amin(dim=1)
+        rows, columns = (
+            resampling_weights(self._axis(valid_hw[:, axis], short), self.size, video.shape[3 + axis])
+            for axis in (0, 1)
+        )
+        return self._render(video, rows, columns)
+
+    def _axis(self, length: Tensor, short: Tensor) -> AxisResize:
+        """One axis of the clips; rounds as torchvision's Resize and CenterCrop do."""
+        start = torch.zeros_like(length)
+        if self.crop == "full":
+            return AxisResize(start, length, torch.full_like(length, self.size), start)
+        resized = self.resize_short * length // short
+        offset = ((resized - self.size).double() / 2).round().long()
+        return AxisResize(start, length, resized, offset)
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}, crop={self.crop!r}"
+
+
+def _check_canvas(video: Tensor, valid_hw: Tensor) -> None:
+    if video.ndim != 5 or video.shape[2] != 3 or video.dtype != torch.uint8:
+        raise ValueError(f"video must be (B, T, 3, H, W) uint8, got {tuple(video.shape)} {video.dtype}.")
+    if tuple(valid_hw.shape) != (len(video), 2):
+        raise ValueError(
+            f"valid_hw must be ({len(video)}, 2): height and width of each clip, got {tuple(valid_hw.shape)}."
+        )

@@ -1,0 +1,155 @@
+import pytest
+import torch
+
+from avssl.batch import Batch, BatchIndex
+from avssl.draws import clip_key
+from avssl.transforms import (
+    ClipTransform,
+    LogMel,
+    LogSpectrogram,
+    RandomGain,
+    SpectrogramMask,
+    Standardize,
+    VideoAugment,
+    VideoEval,
+    create_spectrogram,
+    estimate_statistics,
+    spectrogram_names,
+)
+
+NUM_CLIPS = 4
+
+
+def make_batch(places: list[int] | None = None) -> Batch:
+    generator = torch.Generator().manual_seed(11)
+    video = torch.randint(0, 256, (NUM_CLIPS, 2, 3, 40, 48), dtype=torch.uint8, generator=generator)
+    audio = 0.1 * torch.randn(NUM_CLIPS, 4800, generator=generator)
+    valid_hw = torch.tensor([[40, 48], [32, 40], [40, 30], [25, 48]])
+    rows = torch.arange(NUM_CLIPS)
+    index = BatchIndex(rows, rows, clip_key(0, 0, rows * 1234567))
+    keep = torch.tensor(list(range(NUM_CLIPS)) if places is None else places)
+    index = BatchIndex(index.row[keep], index.group[keep], index.key[keep])
+    return Batch(video[keep], audio[keep], index, valid_hw[keep])
+
+
+def make_transform(num_views: int = 1) -> ClipTransform:
+    spectrogram = LogSpectrogram(window_length=512)
+    standardize = Standardize(spectrogram.num_bins)
+    standardize.set_statistics(*estimate_statistics([spectrogram(make_batch().audio)]))
+    return ClipTransform(
+        VideoAugment(24),
+        VideoEval(24),
+        spectrogram,
+        standardize=standardize,
+        gain=RandomGain(),
+        mask=SpectrogramMask(6, 20),
+        num_views=num_views,
+    )
+
+
+def test_training_gives_one_augmented_view() -> None:
+    transform, batch = make_transform(), make_batch()
+    output = transform(batch)
+    assert output.video.shape == (NUM_CLIPS, 3, 2, 24, 24)
+    assert output.audio.shape == (NUM_CLIPS, 1, 20, 129)
+    assert output.index is batch.index
+    assert output.num_views == 1
+    assert not output.is_raw
+
+
+def test_views_are_view_major_and_each_drawn_anew() -> None:
+    transform, batch = make_transform(num_views=3), make_batch()
+    output = transform(batch)
+    assert output.num_views == 3
+    for view in range(3):
+        part = slice(view * NUM_CLIPS, (view + 1) * NUM_CLIPS)
+        video = transform.video_augment(batch.video, batch.valid_hw, batch.index.key, view)
+        waveform = transform.gain(batch.audio, batch.index.key, view)
+        audio = transform.mask(transform.standardize(transform.spectrogram(waveform)), batch.index.key, view)
+        assert torch.equal(output.video[part], video)
+        assert torch.equal(output.audio[part], audio)
+    first, second = output.video[:NUM_CLIPS], output.video[NUM_CLIPS : 2 * NUM_CLIPS]
+    assert not torch.allclose(first, second)
+
+
+def test_the_first_view_does_not_depend_on_the_number_of_views() -> None:
+    one, three = make_transform()(make_batch()), make_transform(num_views=3)(make_batch())
+    assert torch.equal(three.video[:NUM_CLIPS], one.video)
+    assert torch.equal(three.audio[:NUM_CLIPS], one.audio)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("places", [[2, 0, 3, 1], [1], [3, 1]])
+def test_a_clip_does_not_depend_on_its_place_or_companions(places: list[int], training: bool) -> None:
+    transform = make_transform().train(training)
+    together, apart = transform(make_batch()), transform(make_batch(places))
+    torch.testing.assert_close(apart.video, together.video[places], atol=1e-5, rtol=0)
+    torch.testing.assert_close(apart.audio, together.audio[places], atol=1e-5, rtol=0)
+
+
+def test_evaluation_has_no_chance_and_one_view() -> None:
+    transform, batch = make_transform(num_views=2).eval(), make_batch()
+    output = transform(batch)
+    assert output.num_views == 1
+    assert torch.equal(output.video, transform.video_eval(batch.video, batch.valid_hw))
+    assert torch.equal(output.audio, transform.standardize(transform.spectrogram(batch.audio)))
+    assert torch.equal(output.audio, transform.audio_input(batch.audio))
+
+
+def test_transform_touches_no_generator_and_carries_no_gradient() -> None:
+    transform, batch = make_transform(num_views=2), make_batch()
+    before = torch.get_rng_state()
+    first, second = transform(batch), transform(batch)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.video, second.video)
+    assert torch.equal(first.audio, second.audio)
+    assert not first.video.requires_grad
+    assert not first.audio.requires_grad
+
+
+def test_silent_clips_stay_finite() -> None:
+    batch = make_batch()
+    silent = Batch(batch.video, torch.zeros_like(batch.audio), batch.index, batch.valid_hw)
+    assert torch.isfinite(make_transform()(silent).audio).all()
+
+
+def test_only_the_statistics_are_saved_with_the_weights() -> None:
+    assert set(make_transform().state_dict()) == {"standardize.mean", "standardize.std"}
+
+
+def test_forgotten_statistics_stop_the_run() -> None:
+    spectrogram = LogSpectrogram()
+    standardize = Standardize(spectrogram.num_bins)
+    transform = ClipTransform(VideoAugment(24), VideoEval(24), spectrogram, standardize=standardize)
+    with pytest.raises(RuntimeError, match="never estimated"):
+        transform(make_batch())
+
+
+def test_decibels_are_left_without_standardize() -> None:
+    spectrogram = LogMel(num_mels=20, window_length=512)
+    transform = ClipTransform(VideoAugment(24), VideoEval(24), spectrogram)
+    assert torch.equal(transform(make_batch()).audio, spectrogram(make_batch().audio))
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    parts = (VideoAugment(24), VideoEval(24), LogSpectrogram())
+    with pytest.raises(ValueError, match="give standardize too"):
+        ClipTransform(*parts, mask=SpectrogramMask(2, 2))
+    with pytest.raises(ValueError, match="64 bins and the spectrogram 257"):
+        ClipTransform(*parts, standardize=Standardize(64))
+    with pytest.raises(ValueError, match=r"num_views \(0\)"):
+        ClipTransform(*parts, num_views=0)
+
+
+def test_a_transformed_batch_is_refused() -> None:
+    transform = make_transform()
+    with pytest.raises(ValueError, match="transformed already"):
+        transform(transform(make_batch()))
+
+
+def test_spectrograms_are_created_by_name() -> None:
+    assert spectrogram_names() == ["avid", "log_mel"]
+    assert isinstance(create_spectrogram("avid", window_length=512), LogSpectrogram)
+    assert create_spectrogram("log_mel", num_mels=32).num_bins == 32
+    with pytest.raises(ValueError, match=r"spectrogram \('mfcc'\) must be one of"):
+        create_spectrogram("mfcc")
