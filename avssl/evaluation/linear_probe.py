@@ -1,0 +1,210 @@
+"""Linear probe: what a linear classifier reads from frozen features.
+
+Multinomial logistic regression on standardised features. The L2 strength is chosen on a part held
+out of the *training* clips; the test clips are only ever scored, once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+DEFAULT_L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeResult:
+    """What one probe found on the test clips."""
+
+    accuracy: float
+    """Share of test clips whose top class is right, in [0, 1]."""
+    per_class: dict[str | int, float]
+    """Recall of each class, in [0, 1]; NaN for a class without test clips."""
+    confusion: np.ndarray
+    """(K, K) int64 counts: rows are true classes, columns predicted ones, in the order of ``classes``."""
+    classes: tuple[str | int, ...]
+    """The K classes of the training clips, sorted."""
+    correct: np.ndarray
+    """(n_test,) bool, clip by clip, for intervals and paired comparisons."""
+    predicted: np.ndarray
+    """(n_test,) int64 positions in ``classes``."""
+    l2: float
+    """The chosen weight of ``|W|^2 / 2`` beside the mean cross-entropy of a clip."""
+    validation_accuracy: dict[float, float]
+    """Held-out accuracy by L2 strength; empty when the grid holds one value."""
+    converged: bool
+    """Whether the final fit reached its tolerance within ``max_iterations``."""
+    n_train: int
+    """Training clips, held-out part included: the final fit uses all of them."""
+    n_test: int
+    """Test clips."""
+
+    @property
+    def mean_per_class(self) -> float:
+        """Mean recall over the classes that have test clips, in [0, 1]."""
+        return float(np.nanmean(list(self.per_class.values())))
+
+
+def linear_probe(
+    train_features: np.ndarray,
+    train_labels: Sequence[str | int] | np.ndarray,
+    test_features: np.ndarray,
+    test_labels: Sequence[str | int] | np.ndarray,
+    *,
+    l2_grid: Sequence[float] = DEFAULT_L2_GRID,
+    seed: int = 0,
+    validation_fraction: float = 0.2,
+    max_iterations: int = 1000,
+) -> ProbeResult:
+    """Fits a linear classifier on frozen features and scores it on unseen clips.
+
+    Features are centred and scaled with the mean and deviation of the training clips (a feature
+    that is constant there is dropped). For each value of ``l2_grid`` a classifier is fitted on the
+    training clips without the held-out part; the value with the best held-out accuracy (then the
+    lowest held-out cross-entropy) is refitted on all training clips.
+
+    Args:
+        train_features: (N, D) float.
+        train_labels: N strings or ints, at least two different.
+        test_features: (M, D) float.
+        test_labels: M strings or ints, each seen in training.
+        l2_grid: Candidates for the weight of ``|W|^2 / 2``, > 0. Relative to the *mean* loss, so a
+            value chosen on a part also suits the whole.
+        seed: Of the held-out split, which is stratified by class.
+        validation_fraction: Share of each class held out, in (0, 1).
+        max_iterations: Limit of each L-BFGS fit; ``converged`` tells if it was met.
+
+    Raises:
+        ValueError: On features and labels of different length, NaN or infinite features, test
+            labels that training never saw, or a training set that cannot be split.
+    """
+    train_x, train_names = _checked("train", train_features, train_labels)
+    test_x, test_names = _checked("test", test_features, test_labels)
+    if train_x.shape[1] != test_x.shape[1]:
+        raise ValueError(f"train_features have {train_x.shape[1]} columns but test_features {test_x.shape[1]}.")
+    if not l2_grid or min(l2_grid) <= 0:
+        raise ValueError(f"l2_grid must hold values > 0, got {tuple(l2_grid)}.")
+    if not 0 < validation_fraction < 1:
+        raise ValueError(f"validation_fraction must be in (0, 1), got {validation_fraction}.")
+    classes, train_y = np.unique(train_names, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"a probe needs at least two classes, the training labels are all {classes[0]!r}.")
+    test_y = _positions(test_names, classes)
+
+    train_x, test_x = _standardized(train_x, test_x)
+    l2, scores = _choose_l2(train_x, train_y, sorted(l2_grid, reverse=True), seed, validation_fraction, max_iterations)
+    model, converged = _fit(train_x, train_y, l2, max_iterations)
+    predicted = model.predict(test_x).astype(np.int64)
+
+    count = len(classes)
+    confusion = np.bincount(test_y * count + predicted, minlength=count * count).reshape(count, count)
+    names = tuple(classes.tolist())
+    truths = confusion.sum(axis=1)
+    recall = [float(confusion[k, k] / truths[k]) if truths[k] else float("nan") for k in range(count)]
+    return ProbeResult(
+        accuracy=float((predicted == test_y).mean()),
+        per_class=dict(zip(names, recall, strict=True)),
+        confusion=confusion.astype(np.int64),
+        classes=names,
+        correct=predicted == test_y,
+        predicted=predicted,
+        l2=float(l2),
+        validation_accuracy=scores,
+        converged=converged,
+        n_train=len(train_x),
+        n_test=len(test_x),
+    )
+
+
+def _checked(
+    split: str, features: np.ndarray, labels: Sequence[str | int] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features as (N, D) float64 and labels as (N,), or an error that says what is wrong."""
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2:
+        raise ValueError(f"{split}_features must be (clips, features), got shape {x.shape}.")
+    if len(x) != len(labels):
+        raise ValueError(f"{split}_features hold {len(x)} clips but {split}_labels {len(labels)}.")
+    if len(x) == 0:
+        raise ValueError(f"{split}_features hold no clips.")
+    bad = ~np.isfinite(x).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"{split}_features hold NaN or infinity in {bad.sum()} of {len(x)} clips, first in clip {bad.argmax()}."
+        )
+    missing = [i for i, label in enumerate(labels) if label is None or label == "" or label != label]
+    if missing:
+        raise ValueError(f"{split}_labels are empty for {len(missing)} clips, first for clip {missing[0]}.")
+    if len({isinstance(label, str) for label in labels}) > 1:
+        raise ValueError(f"{split}_labels mix strings and numbers; use one kind.")
+    return x, np.asarray(list(labels))
+
+
+def _positions(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The place of each test label in ``classes``."""
+    where = {name: k for k, name in enumerate(classes.tolist())}
+    unseen = sorted({str(name) for name in labels.tolist() if name not in where})
+    if unseen:
+        raise ValueError(
+            f"test_labels hold {len(unseen)} classes that train_labels never show: {', '.join(unseen[:5])}. "
+            "Drop those clips or fix the split."
+        )
+    return np.array([where[name] for name in labels.tolist()], dtype=np.int64)
+
+
+def _standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    # Rounding makes the deviation of a constant feature tiny rather than zero: dividing by it
+    # would turn rounding errors into a feature of unit variance.
+    varies = deviation > 1e-6 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny)
+    scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
+    return (train - mean) * scale, (test - mean) * scale
+
+
+def _held_out(labels: np.ndarray, seed: int, fraction: float) -> np.ndarray:
+    """(N,) bool, stratified; each class keeps at least one clip to fit on."""
+    generator = np.random.default_rng(seed)
+    held_out = np.zeros(len(labels), dtype=bool)
+    for k in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == k))
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held_out[members[:count]] = True
+    return held_out
+
+
+def _choose_l2(
+    x: np.ndarray, y: np.ndarray, grid: Sequence[float], seed: int, fraction: float, max_iterations: int
+) -> tuple[float, dict[float, float]]:
+    """The strength with the best held-out accuracy, and the accuracy of each."""
+    if len(grid) == 1:
+        return grid[0], {}
+    held_out = _held_out(y, seed, fraction)
+    if not held_out.any():
+        raise ValueError("every class has one training clip, so none can be held out; give l2_grid a single value.")
+    scores: dict[float, tuple[float, float]] = {}
+    model = None
+    for l2 in grid:  # from strong to weak, each fit starting at the last one's weights
+        model, _ = _fit(x[~held_out], y[~held_out], l2, max_iterations, start=model)
+        log_probability = model.predict_log_proba(x[held_out])
+        likelihood = np.take_along_axis(log_probability, y[held_out, None], axis=1).mean()
+        scores[l2] = float((log_probability.argmax(axis=1) == y[held_out]).mean()), float(likelihood)
+    best = max(grid, key=lambda l2: scores[l2])
+    return best, {l2: accuracy for l2, (accuracy, _) in scores.items()}
+
+
+def _fit(
+    x: np.ndarray, y: np.ndarray, l2: float, max_iterations: int, start: LogisticRegression | None = None
+) -> tuple[LogisticRegression, bool]:
+    # scikit-learn minimises the *sum* of losses + |W|^2 / (2 C): C = 1 / (l2 N) makes it a mean.
+    # The bias is not regularised.
+    model = start if start is not None else LogisticRegression(tol=1e-4, warm_start=True)
+    model.set_params(C=1.0 / (l2 * len(x)), max_iter=max_iterations)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # reported as ProbeResult.converged
+        model.fit(x, y)
+    return model, bool(model.n_iter_.max() < max_iterations)

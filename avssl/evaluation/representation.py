@@ -1,0 +1,66 @@
+"""Numbers about an embedding that need no labels: collapse shows here before it shows in accuracy."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def effective_rank(features: Tensor) -> float:
+    """exp(entropy of the normalised singular values): how many dimensions are really used.
+
+    Source: Roy and Vetterli, EUSIPCO 2007; as RankMe, https://arxiv.org/abs/2210.02885, the
+    features are not centred.
+
+    Args:
+        features: (N, D) float.
+
+    Returns:
+        In [1, min(N, D)]: 1 when all features are multiples of one vector, D when they are
+        orthonormal; 0 when all are zero.
+    """
+    _check_matrix("features", features)
+    singular = torch.linalg.svdvals(features.double())
+    if singular[0] == 0:
+        return 0.0
+    share = singular / singular.sum()
+    return torch.exp(-torch.xlogy(share, share).sum()).item()
+
+
+def alignment_uniformity(video: Tensor, audio: Tensor) -> dict[str, float]:
+    """How close pairs are, and how evenly each modality covers the sphere.
+
+    Source: Wang and Isola, https://arxiv.org/abs/2005.10242, with alpha = 2 and t = 2.
+
+    Args:
+        video: (N, D) embeddings of any scale, N >= 2; normalized here.
+        audio: (N, D) embeddings of the same clips in the same order.
+
+    Returns:
+        ``alignment``: mean squared distance of the pairs, in [0, 4], 0 at best;
+        ``video_uniformity`` and ``audio_uniformity``: log of the mean of exp(-2 distance^2) over
+        pairs of different clips, in [-8, 0], 0 when collapsed.
+    """
+    _check_matrix("video", video)
+    if video.shape != audio.shape or len(video) < 2:
+        raise ValueError(
+            "video and audio must hold the same clips, at least two, in the same order, "
+            f"got {tuple(video.shape)} and {tuple(audio.shape)}."
+        )
+    _check_matrix("audio", audio)
+    video, audio = F.normalize(video.double(), dim=1), F.normalize(audio.double(), dim=1)
+    return {
+        "alignment": (video - audio).square().sum(dim=1).mean().item(),
+        "video_uniformity": _uniformity(video),
+        "audio_uniformity": _uniformity(audio),
+    }
+
+
+def _uniformity(unit: Tensor) -> float:
+    return torch.pdist(unit).square().mul(-2).exp().mean().log().item()
+
+
+def _check_matrix(name: str, x: Tensor) -> None:
+    if x.ndim != 2 or len(x) == 0 or not torch.isfinite(x).all():
+        raise ValueError(f"{name} must be (N, D), finite and not empty, got shape {tuple(x.shape)}.")

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+import torch
+
+from avssl.evaluation import bootstrap_interval
+
+
+def test_interval_of_hits_is_close_to_the_normal_one():
+    hits = np.arange(500) < 425
+    low, high = bootstrap_interval(hits, seed=0)
+    error = 1.96 * (0.85 * 0.15 / 500) ** 0.5
+    assert low == pytest.approx(0.85 - error, abs=0.005)
+    assert high == pytest.approx(0.85 + error, abs=0.005)
+
+
+def test_interval_narrows_with_the_confidence_and_the_number():
+    values = np.random.default_rng(0).normal(size=400)
+    width = lambda v, c: np.diff(bootstrap_interval(v, 0, confidence=c))[0]  # noqa: E731
+    assert width(values, 0.5) < width(values, 0.95)
+    assert width(values, 0.95) == pytest.approx(2 * width(np.tile(values, 4), 0.95), rel=0.15)
+
+
+def test_interval_is_a_function_of_the_seed_alone():
+    values = torch.linspace(0, 1, 50)
+    assert bootstrap_interval(values, 1) == bootstrap_interval(values, 1) != bootstrap_interval(values, 2)
+
+
+def test_interval_of_a_constant_is_a_point():
+    assert bootstrap_interval([0.25] * 10) == (0.25, 0.25)
+    assert bootstrap_interval([0.5]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("values", [[], [0.0, float("nan")]])
+def test_interval_refuses(values):
+    with pytest.raises(ValueError, match="finite and at least one"):
+        bootstrap_interval(values)
