@@ -72,7 +72,7 @@ class Pretrained:
         digest = hashlib.sha256()
         for name, value in _tensors(self.model, self.transform).items():
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
