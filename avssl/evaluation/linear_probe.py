@@ -97,7 +97,7 @@ def linear_probe(
     test_y = _positions(test_names, classes)
 
     train_x, test_x = _standardized(train_x, test_x)
-    l2, scores = _choose_l2(train_x, train_y, sorted(l2_grid, reverse=True), seed, validation_fraction, max_iterations)
+    l2, scores = _choose_l2(train_x, train_y, sorted(l2_grid), seed, validation_fraction, max_iterations)
     model, converged = _fit(train_x, train_y, l2, max_iterations)
     predicted = model.predict(test_x).astype(np.int64)
 
@@ -187,9 +187,8 @@ def _choose_l2(
     if not held_out.any():
         raise ValueError("every class has one training clip, so none can be held out; give l2_grid a single value.")
     scores: dict[float, tuple[float, float]] = {}
-    model = None
-    for l2 in grid:  # from strong to weak, each fit starting at the last one's weights
-        model, _ = _fit(x[~held_out], y[~held_out], l2, max_iterations, start=model)
+    for l2 in grid:
+        model, _ = _fit(x[~held_out], y[~held_out], l2, max_iterations)
         log_probability = model.predict_log_proba(x[held_out])
         likelihood = np.take_along_axis(log_probability, y[held_out, None], axis=1).mean()
         scores[l2] = float((log_probability.argmax(axis=1) == y[held_out]).mean()), float(likelihood)
@@ -197,13 +196,10 @@ def _choose_l2(
     return best, {l2: accuracy for l2, (accuracy, _) in scores.items()}
 
 
-def _fit(
-    x: np.ndarray, y: np.ndarray, l2: float, max_iterations: int, start: LogisticRegression | None = None
-) -> tuple[LogisticRegression, bool]:
+def _fit(x: np.ndarray, y: np.ndarray, l2: float, max_iterations: int) -> tuple[LogisticRegression, bool]:
     # scikit-learn minimises the *sum* of losses + |W|^2 / (2 C): C = 1 / (l2 N) makes it a mean.
     # The bias is not regularised.
-    model = start if start is not None else LogisticRegression(tol=1e-4, warm_start=True)
-    model.set_params(C=1.0 / (l2 * len(x)), max_iter=max_iterations)
+    model = LogisticRegression(C=1.0 / (l2 * len(x)), tol=1e-4, max_iter=max_iterations)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # reported as ProbeResult.converged
         model.fit(x, y)
