@@ -1,0 +1,198 @@
+"""Which two seconds of a file a clip is: windows as pure functions of draws' keys.
+
+The training rule is AVID's (Morgado et al., 2021, https://arxiv.org/abs/2004.12943), written in
+seconds. The sound window is drawn first, uniformly over the time where both streams exist; the
+picture window is drawn around it, reaching at most ``max_offset_seconds`` beyond it on each side::
+
+    streams        |-----------------------------------------|
+    sound                  |==== audio_seconds ====|
+    picture may      |..off|=======================|off..|
+    picture            |=== video_seconds ===|
+
+Everything is half-open, ``[start, stop)``, in the file's own presentation seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from avssl import draws
+
+SLACK_SECONDS = 0.05
+"""How much sound may be missing at the end of a window before the row counts as too short: the
+streams of one file rarely end together, and an AAC frame is 21 to 46 ms. It is filled with silence."""
+
+Span = tuple[float, float] | Tensor
+"""(start, stop) in seconds, or (B, 2) float64 of them."""
+
+
+@dataclass(frozen=True)
+class ClipSampling:
+    """The shape of a clip.
+
+    Raises:
+        ValueError: If a length, rate or offset cannot be.
+    """
+
+    num_frames: int = 16
+    """Frames in a clip, >= 1."""
+    frames_per_second: float = 8.0
+    """Rate the frames are taken at, whatever the file's own; frame i is the one shown at start + i / rate."""
+    audio_seconds: float = 2.0
+    """Length of the sound window."""
+    sample_rate_hz: int = 24_000
+    """Rate the sound is resampled to."""
+    max_offset_seconds: float = 0.5
+    """How far the picture window may reach beyond the sound window on either side, >= 0."""
+    short_side: int | None = None
+    """Decode frames scaled so that their short side is this many pixels; None keeps the file's size."""
+    short_clips: Literal["error", "repeat"] = "error"
+    """Rows shorter than a window: "error" counts them as bad files with the reason too_short;
+    "repeat" repeats the last frame and continues the sound with silence."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "frames_per_second", "audio_seconds", "sample_rate_hz"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be greater than 0.")
+        if self.max_offset_seconds < 0:
+            raise ValueError(f"max_offset_seconds ({self.max_offset_seconds}) must not be negative.")
+        if self.short_side is not None and self.short_side < 1:
+            raise ValueError(f"short_side ({self.short_side}) must be at least 1 pixel, or None.")
+        if self.short_clips not in ("error", "repeat"):
+            raise ValueError(f'short_clips ({self.short_clips!r}) must be "error" or "repeat".')
+
+    @property
+    def video_seconds(self) -> float:
+        """Time the clip's frames stand for: each lasts 1 / frames_per_second."""
+        return self.num_frames / self.frames_per_second
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in the sound window."""
+        return round(self.audio_seconds * self.sample_rate_hz)
+
+    @property
+    def last_frame_seconds(self) -> float:
+        """Time from the first frame's instant to the last's: 4 frames at 2 fps span 1.5 s, not 2 s."""
+        return (self.num_frames - 1) / self.frames_per_second
+
+
+def sample_windows(
+    keys: Tensor, sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
+) -> tuple[Tensor, Tensor]:
+    """One random window for each clip, for training.
+
+    The picture window stays inside the picture's span wherever it fits; when it cannot reach the
+    sound window at all, it is the nearest one. A span shorter than its window is taken from its
+    start. With windows of equal length and ``max_offset_seconds=0`` both start at the same instant.
+
+    Args:
+        keys: (B,) int64 from :func:`avssl.draws.clip_key`.
+        sampling: The shape of a clip.
+        video_span: Where the picture track exists.
+        audio_span: Where the sound track exists.
+        row_span: Where the manifest row is; None for the whole file.
+
+    Returns:
+        audio_start and video_start, each (B,) float64 in seconds.
+    """
+    video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
+    unit_audio = draws.uniform(keys, "window.audio", 1)[:, 0]
+    unit_video = draws.uniform(keys, "window.video", 1)[:, 0]
+
+    low, high = _audio_starts(sampling, video, audio)
+    audio_start = low + unit_audio * (high - low)
+
+    # Written as start + (difference), so that equal lengths and no offset give the very same number.
+    slack = sampling.audio_seconds - sampling.video_seconds
+    low = audio_start - sampling.max_offset_seconds
+    high = audio_start + (slack + sampling.max_offset_seconds)
+    centre = audio_start + slack / 2  # the picture window is the longer one: centre it on the sound
+    low, high = torch.where(high < low, centre, low), torch.where(high < low, centre, high)
+    low, high = (_clamp_start(value, video, sampling.video_seconds) for value in (low, high))
+    return audio_start, low + unit_video * (high - low)
+
+
+def even_windows(
+    count: int, sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
+) -> tuple[Tensor, Tensor]:
+    """Fixed windows for evaluation, their centres evenly spaced over the time where both streams exist.
+
+    The first window begins with that time and the last one ends with it; a single window lies in
+    its middle. The picture and sound of a window share their centre, unless a stream ends before.
+
+    Args:
+        count: Number of windows, >= 1.
+        sampling: The shape of a clip; its offset is not used.
+        video_span: (start, stop) of the picture track.
+        audio_span: (start, stop) of the sound track.
+        row_span: (start, stop) of the manifest row; None for the whole file.
+
+    Returns:
+        audio_start and video_start, each (count,) float64 in seconds.
+
+    Raises:
+        ValueError: If ``count`` is less than 1.
+    """
+    if count < 1:
+        raise ValueError(f"count ({count}) must be at least 1.")
+    video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
+    start = torch.maximum(video[..., 0], audio[..., 0])
+    stop = torch.maximum(torch.minimum(video[..., 1], audio[..., 1]), start)
+    half = torch.minimum(
+        torch.full_like(start, max(sampling.video_seconds, sampling.audio_seconds) / 2), (stop - start) / 2
+    )
+    position = torch.linspace(0, 1, count, dtype=torch.float64) if count > 1 else torch.tensor([0.5]).double()
+    centre = (start + half) + position * ((stop - half) - (start + half))
+    return (
+        _clamp_start(centre - sampling.audio_seconds / 2, audio, sampling.audio_seconds),
+        _clamp_start(centre - sampling.video_seconds / 2, video, sampling.video_seconds),
+    )
+
+
+def missing_seconds(
+    sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
+) -> tuple[Tensor, Tensor]:
+    """How much too short the picture and the sound are for one window; 0 where they suffice.
+
+    The picture suffices when its last frame's instant exists, the sound when no more than
+    :data:`SLACK_SECONDS` is missing.
+
+    Returns:
+        video and audio, each () or (B,) float64 in seconds, >= 0.
+    """
+    video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
+    video_missing = sampling.last_frame_seconds - (video[..., 1] - video[..., 0])
+    audio_missing = sampling.audio_seconds - (audio[..., 1] - audio[..., 0])
+    empty = video[..., 1] <= video[..., 0]
+    video_missing = torch.where(empty, sampling.video_seconds, video_missing.clamp(min=0))
+    return video_missing, torch.where(audio_missing > SLACK_SECONDS, audio_missing, 0.0)
+
+
+def _clipped(span: Span, row_span: Span | None) -> Tensor:
+    """(..., 2) float64: the part of ``span`` inside the row, never of negative length."""
+    span = torch.as_tensor(span, dtype=torch.float64)
+    if row_span is None:
+        return span
+    row = torch.as_tensor(row_span, dtype=torch.float64)
+    start = torch.maximum(span[..., 0], row[..., 0])
+    stop = torch.minimum(span[..., 1], row[..., 1])
+    return torch.stack((start, torch.maximum(start, stop)), -1)
+
+
+def _audio_starts(sampling: ClipSampling, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last possible start of the sound window, equal when there is no choice."""
+    low = torch.maximum(video[..., 0], audio[..., 0])
+    high = torch.minimum(video[..., 1], audio[..., 1]) - sampling.audio_seconds
+    nearest = _clamp_start(low, audio, sampling.audio_seconds)
+    return torch.where(high < low, nearest, low), torch.where(high < low, nearest, high)
+
+
+def _clamp_start(start: Tensor, span: Tensor, length: float) -> Tensor:
+    """The start nearest to ``start`` whose window lies in ``span``; the span's own start if none does."""
+    last = torch.maximum(span[..., 1] - length, span[..., 0])
+    return torch.minimum(torch.maximum(start, span[..., 0]), last)

@@ -1,0 +1,40 @@
+"""Steps any task: the loop, checkpoints, optimizers, precision and the log of numbers."""
+
+from avssl.engine.checkpoint import Checkpointer, CheckpointError, load_checkpoint
+from avssl.engine.loop import FitResult, LoopSettings, fit
+from avssl.engine.metrics_log import MetricsLog, read_metrics
+from avssl.engine.optim import Schedule, WarmupCosine, create_optimizer
+from avssl.engine.protocols import Loader, Monitor, Task
+from avssl.engine.runtime import (
+    Precision,
+    all_precisions,
+    choose_device,
+    environment_report,
+    probe_precision,
+    seed_everything,
+    set_threads,
+)
+
+__all__ = [
+    "CheckpointError",
+    "Checkpointer",
+    "FitResult",
+    "Loader",
+    "LoopSettings",
+    "MetricsLog",
+    "Monitor",
+    "Precision",
+    "Schedule",
+    "Task",
+    "WarmupCosine",
+    "all_precisions",
+    "choose_device",
+    "create_optimizer",
+    "environment_report",
+    "fit",
+    "load_checkpoint",
+    "probe_precision",
+    "read_metrics",
+    "seed_everything",
+    "set_threads",
+]

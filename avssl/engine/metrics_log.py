@@ -1,0 +1,129 @@
+"""The numbers of a run: one JSON object a line in metrics.jsonl, and the same in TensorBoard.
+
+Both are written by rank 0 alone. A resumed run cuts them back to its checkpoint's step, so that a
+run that was killed and one that was not leave the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from avssl import distributed
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+FILE_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends to ``metrics.jsonl`` and ``tensorboard/`` in a run folder.
+
+    Nothing is opened until the first record, so constructing one costs nothing and leaves no file.
+
+    Args:
+        folder: The run folder; made when missing.
+        tensorboard: Whether to write TensorBoard's files too.
+    """
+
+    def __init__(self, folder: Path | str, *, tensorboard: bool = True) -> None:
+        self.folder = Path(folder)
+        self.path = self.folder / FILE_NAME
+        self._tensorboard = tensorboard
+        self._purge_step: int | None = None
+        self._file: TextIO | None = None
+        self._writer: SummaryWriter | None = None
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Appends one record.
+
+        Args:
+            record: Must hold ``step``. A NaN or infinity is written as null, which JSON has, and
+                left out of TensorBoard; so is anything that is no number.
+        """
+        if "step" not in record:
+            raise ValueError(f'a record needs "step", got {sorted(record)}.')
+        if not distributed.is_main():
+            return
+        self._open()
+        assert self._file is not None
+        self._file.write(json.dumps({k: _json_value(v) for k, v in record.items()}, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name, value in record.items():
+                if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+                    self._writer.add_scalar(name, value, record["step"])
+
+    def truncate_after(self, step: int) -> None:
+        """Drops the records of later steps, and a last line that a kill cut in two."""
+        self.close()
+        self._purge_step = step + 1
+        if not distributed.is_main() or not self.path.is_file():
+            return
+        kept = [json.dumps(r) + "\n" for r in read_metrics(self.path) if r["step"] <= step]
+        temporary = self.path.with_name(FILE_NAME + ".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(kept)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+    def close(self) -> None:
+        """Closes the files; a later :meth:`write` opens them again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        if self._file is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a", encoding="utf-8")
+        if self._tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # a second to import: only where it is used
+
+            # Events of later steps, left by a killed run, are hidden by the reader from purge_step on.
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._purge_step)
+            self._purge_step = None
+
+
+def read_metrics(path: Path | str) -> list[dict[str, Any]]:
+    """The records of a ``metrics.jsonl``, oldest first.
+
+    Args:
+        path: The file, or the run folder that holds it.
+
+    Raises:
+        ValueError: If a line is no JSON object; a last line without its newline is what a killed
+            run leaves, and is ignored.
+    """
+    path = Path(path)
+    path = path / FILE_NAME if path.is_dir() else path
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: line {number} is no JSON object: {error}") from error
+    return records
+
+
+def _json_value(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,83 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from avssl.engine import WarmupCosine, create_optimizer
+from avssl.engine.optim import set_lr
+
+
+def model():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_optimizer_decays_kernels_and_nothing_else(name):
+    module = model()
+    optimizer = create_optimizer(module, name, lr=0.1, weight_decay=0.3)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {n: decay[id(p)] for n, p in module.named_parameters()} == {
+        "0.weight": 0.3,
+        "0.bias": 0.0,
+        "1.weight": 0.0,
+        "1.bias": 0.0,
+        "3.weight": 0.3,
+        "3.bias": 0.0,
+    }
+
+
+def test_optimizer_leaves_frozen_parameters_out():
+    module = model()
+    module[0].requires_grad_(False)
+    held = sum(len(group["params"]) for group in create_optimizer(module, lr=0.1).param_groups)
+    assert held == 4
+    with pytest.raises(ValueError, match="nothing to optimize"):
+        create_optimizer(module.requires_grad_(False), lr=0.1)
+
+
+def test_optimizer_names_the_choices():
+    with pytest.raises(ValueError, match="'lion'; there are adamw, adam, sgd"):
+        create_optimizer(model(), "lion", lr=0.1)
+
+
+def test_adam_adds_decay_to_the_gradient_and_adamw_does_not():
+    def moved(name):
+        weight = nn.Parameter(torch.full((1, 1), 2.0))
+        optimizer = create_optimizer([weight], name, lr=0.1, weight_decay=0.5)
+        weight.grad = torch.zeros(1, 1)
+        optimizer.step()
+        return weight.item()
+
+    assert moved("adamw") == pytest.approx(2.0 * (1 - 0.1 * 0.5))
+    assert moved("adam") == pytest.approx(2.0 - 0.1)  # the first Adam step is lr * sign(gradient)
+
+
+def test_warmup_cosine_closed_form():
+    schedule = WarmupCosine(peak=2.0, total_steps=110, warmup_steps=10, final=0.5)
+    assert [schedule(s) for s in (0, 4, 9)] == pytest.approx([0.2, 1.0, 2.0])
+    assert schedule(10) == 2.0
+    assert schedule(60) == pytest.approx(1.25)
+    assert schedule(35) == pytest.approx(0.5 + 1.5 * (1 + math.cos(math.pi / 4)) / 2)
+    assert schedule(110) == 0.5
+    assert schedule(1000) == 0.5
+    rates = [schedule(s) for s in range(110)]
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_warmup_cosine_may_be_all_warmup_or_constant():
+    assert [WarmupCosine(1.0, total_steps=2, warmup_steps=2)(s) for s in range(3)] == [0.5, 1.0, 1.0]
+    assert {WarmupCosine(0.3, total_steps=9, final=0.3)(s) for s in range(9)} == {0.3}
+
+
+@pytest.mark.parametrize("options", [{"total_steps": 0}, {"total_steps": 5, "warmup_steps": 6}])
+def test_warmup_cosine_rejects_impossible_steps(options):
+    with pytest.raises(ValueError, match="warmup_steps"):
+        WarmupCosine(1.0, **options)
+
+
+def test_set_lr_reaches_every_group():
+    optimizer = create_optimizer(model(), lr=0.1)
+    set_lr(optimizer, 0.7)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.7, 0.7]

@@ -1,0 +1,156 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from avssl.batch import Embeddings
+from avssl.engine import (
+    Precision,
+    all_precisions,
+    choose_device,
+    environment_report,
+    probe_precision,
+    seed_everything,
+    set_threads,
+)
+
+
+class TwoStreams(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.video = nn.Conv3d(3, 4, 3)
+        self.audio = nn.Conv2d(1, 4, 3)
+        self.seen = {}
+
+    def forward(self, video, audio, needs_maps=False):
+        hidden = self.video(video)
+        self.seen = {"dtype": hidden.dtype, "video": video, "audio": audio}
+        return Embeddings(
+            hidden.mean((2, 3, 4)), self.audio(audio).mean((2, 3)), prototypes={"p": self.audio.bias[None]}
+        )
+
+
+def inputs():
+    return torch.randn(2, 3, 4, 6, 6), torch.randn(2, 1, 7, 5)
+
+
+def test_bf16_computes_in_bf16_and_gives_float32():
+    model = TwoStreams()
+    handle = Precision("bf16").apply(model, "cpu")
+    video, audio = inputs()
+    output = model(video, audio=audio)
+    assert model.seen["dtype"] == torch.bfloat16
+    assert output.video.dtype == output.audio.dtype == torch.float32
+    output.video.sum().backward()
+    assert model.video.weight.grad.dtype == torch.float32
+    assert not torch.is_autocast_enabled("cpu")
+    handle.remove()
+    model(video, audio)
+    assert model.seen["dtype"] == torch.float32
+
+
+def test_bf16_ends_with_the_call_even_when_it_fails():
+    model = TwoStreams()
+    Precision("bf16").apply(model, "cpu")
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(1, 2), torch.zeros(1, 2))
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_channels_last_lays_out_weights_and_inputs_and_keeps_values():
+    video, audio = inputs()
+    plain = TwoStreams()
+    model = TwoStreams()
+    model.load_state_dict(plain.state_dict())
+    Precision("fp32", "channels_last").apply(model, "cpu")
+    output, expected = model(video, audio), plain(video, audio)
+    assert model.video.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert model.audio.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.seen["video"].is_contiguous(memory_format=torch.channels_last_3d)
+    assert model.seen["audio"].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(output.video, expected.video)
+    torch.testing.assert_close(output.audio, expected.audio)
+    Precision().apply(model, "cpu")
+    assert model.video.weight.is_contiguous()
+
+
+def test_fp32_contiguous_changes_no_bit():
+    video, audio = inputs()
+    model = TwoStreams()
+    before = model(video, audio)
+    Precision().apply(model, "cpu")
+    after = model(video, audio)
+    assert torch.equal(before.video, after.video)
+    assert torch.equal(before.audio, after.audio)
+
+
+def test_precision_rejects_unknown_names():
+    with pytest.raises(ValueError, match="'fp16'"):
+        Precision("fp16")
+    with pytest.raises(ValueError, match="'nhwc'"):
+        Precision("fp32", "nhwc")
+
+
+def test_probe_takes_the_fastest_and_passes_over_what_does_not_run(monkeypatch):
+    clock = {"now": 0.0}
+    cost = {"fp32 contiguous": 3.0, "fp32 channels_last": 2.0, "bf16 contiguous": 1.0}
+    monkeypatch.setattr("avssl.engine.runtime.time.perf_counter", lambda: clock["now"])
+
+    def run_step(precision):
+        if str(precision) not in cost:
+            raise RuntimeError("no kernel")
+        clock["now"] += cost[str(precision)]
+
+    best, table = probe_precision(all_precisions(), run_step)
+    assert best == Precision("bf16", "contiguous")
+    assert table == {**cost, "bf16 channels_last": float("inf")}
+
+
+def test_probe_fails_when_nothing_runs():
+    def run_step(precision):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="fp32 contiguous: out of memory"):
+        probe_precision([Precision()], run_step)
+
+
+def test_choose_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device() == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="sees no GPU"):
+        choose_device("cuda")
+    for name in ("gpu", "meta"):
+        with pytest.raises(ValueError, match='must be "auto", "cpu"'):
+            choose_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device() == torch.device("cuda")
+    with pytest.raises(ValueError, match="shows 2 GPUs"):
+        choose_device("cuda:2")
+
+
+def test_set_threads():
+    before = torch.get_num_threads()
+    try:
+        assert set_threads(1) == 1
+        assert set_threads() == 1
+        with pytest.raises(ValueError, match=r"threads \(0\)"):
+            set_threads(0)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_seed_everything_repeats():
+    seed_everything(3)
+    first = torch.rand(2)
+    seed_everything(3)
+    assert torch.equal(first, torch.rand(2))
+
+
+def test_environment_report_is_plain_json():
+    report = environment_report()
+    assert json.loads(json.dumps(report)) == report
+    assert report["packages"]["torch"] == torch.__version__
+    assert report["threads"] == torch.get_num_threads()
+    assert report["git_commit"] is None or len(report["git_commit"]) == 40
