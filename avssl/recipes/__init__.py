@@ -1,0 +1,1 @@
+"""Recipes: one file for each verb of ``avssl``, to be read from top to bottom."""

@@ -1,0 +1,79 @@
+"""``avssl doctor``: what this machine offers, and why anything that is missing is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+import avssl
+from avssl.config import new_parser, parse_arguments
+from avssl.media import available_backends
+
+PACKAGES = ("torchvision", "torchaudio", "av", "torchcodec", "decord", "numpy", "pyarrow", "huggingface_hub")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the report; 1 when nothing can decode media here."""
+    parse_arguments(new_parser("avssl doctor", __doc__), argv)
+    sections: list[tuple[str, Callable[[], list[str]]]] = [
+        ("system", system),
+        ("torch", torch_build),
+        ("packages", packages),
+        ("media backends", media_backends),
+    ]
+    for title, report in sections:
+        print(title)
+        for line in report():
+            print(f"  {line}")
+    usable = any(reason is None for reason in available_backends().values())
+    print("ready." if usable else "not ready: no media backend loads. Install one with: pip install av")
+    return 0 if usable else 1
+
+
+def system() -> list[str]:
+    """Versions, cores, memory and free disk."""
+    disk = shutil.disk_usage(Path.cwd())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return [
+        f"avssl {avssl.__version__}, Python {platform.python_version()} ({sys.executable}), {platform.platform()}",
+        f"{len(os.sched_getaffinity(0))} CPU cores for this process, {memory / 1e9:.0f} GB of memory",
+        f"{disk.free / 1e9:.0f} GB free in {Path.cwd()}",
+    ]
+
+
+def torch_build() -> list[str]:
+    """The version, threads and GPUs."""
+    lines = [f"torch {torch.__version__}, {torch.get_num_threads()} threads"]
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
+        lines.append(f"GPU {number}: {properties.name}, {properties.total_memory / 1e9:.0f} GB")
+    if not torch.cuda.is_available():
+        build = torch.version.cuda
+        why = f"built for CUDA {build}, but no GPU or driver is found" if build else "this torch is built for CPUs only"
+        lines.append(f"no GPU: {why}; the CPU is used")
+    return lines
+
+
+def packages() -> list[str]:
+    """Versions of the packages that matter here."""
+    versions = []
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"{name} is not installed")
+    return versions
+
+
+def media_backends() -> list[str]:
+    """Which readers load, why the others do not, and the FFmpeg behind PyAV."""
+    backends = available_backends()
+    lines = [f"{name}: {'loads' if why is None else ' '.join(why.split())}" for name, why in backends.items()]
+    return [*lines, f"FFmpeg on the path: {shutil.which('ffmpeg') or 'none (not needed)'}"]
