@@ -1,0 +1,66 @@
+# Two commands: "make demo" and "make test". Both need git, make and Python 3.11 to 3.14, make their own
+# .venv, and are quick the second time: a stamp in .venv is as new as pyproject.toml and constraints.txt.
+
+# Another interpreter: make demo PYTHON=/opt/python3.12/bin/python3
+PYTHON ?=
+# Options of the demo: make demo ARGS="--seed 1"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14)
+
+.PHONY: help demo test clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo     install into .venv, then run "avssl demo" (ARGS="--seed 1" passes options on)'
+	@echo 'make test     install into .venv with the development tools, then lint, type-check and test'
+	@echo 'make clean    remove .venv and caches; runs and results stay'
+	@echo 'PYTHON=...    the interpreter to make .venv with; otherwise python3, or the newest that fits'
+
+demo: $(VENV)/.stamp-demo
+	$(BIN)/avssl demo $(ARGS)
+
+test: $(VENV)/.stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+$(VENV)/.stamp-demo: pyproject.toml constraints.txt | $(VENV)/.stamp-venv
+	$(PIP) install -c constraints.txt -e '.[codec]'
+	@touch $@
+
+# Holds all the demo needs, so its stamp is set too.
+$(VENV)/.stamp-test: pyproject.toml constraints.txt | $(VENV)/.stamp-venv
+	$(PIP) install -c constraints.txt -e '.[codec,dev]'
+	@touch $@ $(VENV)/.stamp-demo
+
+# Debian and Ubuntu ship a python3 whose venv module lacks pip: then the system's pip, if any, puts one there.
+$(VENV)/.stamp-venv:
+	@python=; for name in $(CANDIDATES); do \
+	    if "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then \
+	        python=$$name; break; \
+	    fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo 'avssl needs Python 3.11 to 3.14 (torch 2.11 has no build for others). Tried:' >&2; \
+	    for name in $(CANDIDATES); do \
+	        echo "    $$name: $$("$$name" --version 2>/dev/null || echo not found)" >&2; \
+	    done; \
+	    echo 'Install one, or name it: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$python ($$("$$python" --version))"; \
+	"$$python" -m venv $(VENV) >/dev/null 2>&1 || { \
+	    "$$python" -m venv --without-pip $(VENV) && "$$python" -m pip --python $(BIN)/python install pip; \
+	} || { \
+	    echo "$$python cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	}
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find avssl tests datasets -type d -name __pycache__ -prune -exec rm -rf {} +

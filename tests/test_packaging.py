@@ -1,0 +1,121 @@
+"""The wheel, used as a stranger would: built, installed elsewhere and run outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import avssl
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# What a build must not see: its own leftovers, which would put deleted modules back into the wheel, and results.
+NOT_SOURCES = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "runs", "avssl_demo", "*.tmp")
+
+
+def _run(*command: str | Path, **options: object) -> str:
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, stdin=subprocess.DEVNULL, **options
+    )
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(REPOSITORY, folder / "source", ignore=NOT_SOURCES)
+    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", folder / "source")
+    (wheel,) = (folder / "dist").glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the wheel's contents and nothing else; its dependencies are the tests' own."""
+    target = tmp_path_factory.mktemp("installed")
+    options = ["--disable-pip-version-check", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    _run(sys.executable, "-m", "pip", "install", *options, "--target", target, wheel)
+    return target
+
+
+@pytest.fixture
+def outside(installed: Path, tmp_path: Path) -> dict[str, object]:
+    """Working folder and environment in which ``import avssl`` finds the installed one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AVSSL_")}
+    return {"cwd": tmp_path, "env": {**environment, "PYTHONPATH": str(installed)}}
+
+
+def test_version_is_the_same_everywhere() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert str(citation["version"]) == avssl.__version__
+    changes = (REPOSITORY / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## (\d+\.\d+\.\d+)", changes, re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == avssl.__version__
+
+
+def test_wheel_holds_the_package_its_types_and_its_licence(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "avssl/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    top = {name.split("/")[0] for name in names}
+    assert top == {"avssl", f"avssl-{avssl.__version__}.dist-info"}
+
+
+def test_wheel_holds_every_module(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "avssl").rglob("*.py")}
+    assert modules - names == set()
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    folders = {path.parent for path in (REPOSITORY / "avssl").rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_scripts_are_no_package() -> None:
+    # An importable "datasets" would shadow Hugging Face's.
+    assert (REPOSITORY / "datasets" / "README.md").is_file()
+    assert list((REPOSITORY / "datasets").rglob("__init__.py")) == []
+
+
+def test_every_dependency_is_pinned_within_its_bounds() -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = [line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = {canonicalize_name(pin.name): pin for pin in map(Requirement, lines)}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["codec"], *extras["dev"]]:
+        wanted = Requirement(text)
+        (pin,) = pins[canonicalize_name(wanted.name)].specifier
+        assert pin.operator == "=="
+        assert wanted.specifier.contains(pin.version), f"{wanted} but constraints.txt has {pin.version}"
+
+
+def test_installed_package_is_not_the_checkout(installed: Path, outside: dict[str, object]) -> None:
+    place = _run(sys.executable, "-c", "import avssl; print(avssl.__file__)", **outside).strip()
+    assert Path(place) == installed / "avssl" / "__init__.py"
+
+
+def test_installed_command_says_its_version(installed: Path, outside: dict[str, object]) -> None:
+    assert avssl.__version__ in _run(installed / "bin" / "avssl", "--version", **outside)
+    assert avssl.__version__ in _run(sys.executable, "-m", "avssl", "--version", **outside)
+
+
+def test_installed_demo_runs_outside_the_checkout(installed: Path, outside: dict[str, object], tmp_path: Path) -> None:
+    printed = _run(installed / "bin" / "avssl", "demo", tmp_path / "demo", "--tiny", timeout=600, **outside)
+    report = Path(printed.strip().splitlines()[-1].strip())
+    assert report.suffix == ".html"
+    assert (tmp_path / report).resolve().is_relative_to((tmp_path / "demo").resolve())
+    assert (tmp_path / report).stat().st_size > 10_000
