@@ -1,0 +1,117 @@
+"""The decord reader, on request only: decord is unmaintained, hangs on some files and knows no AV1.
+
+Its FFmpeg is that of 2019. Pictures are indexed by its own timestamps; sound is decoded whole on the first use.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import decord
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avssl.media.pyav_reader import PyAVReader
+from avssl.media.pyav_sound import read_window
+from avssl.media.reader import ROUNDING_SECONDS, MediaError, MediaInfo, clamp_times
+
+
+class DecordReader:
+    """Reads one file through decord; see :class:`avssl.media.MediaReader`.
+
+    It refuses what decord gets wrong: pictures stored turned or mirrored.
+
+    Args:
+        path: A local regular file.
+        max_pixels: Largest width * height that is decoded.
+        max_duration_seconds: Longest file that is opened.
+
+    Raises:
+        MediaError: As the PyAV reader.
+    """
+
+    def __init__(self, path: Path, *, max_pixels: int, max_duration_seconds: float) -> None:
+        self._pyav = PyAVReader(path, max_pixels=max_pixels, max_duration_seconds=max_duration_seconds)
+        self._path = os.path.abspath(path)
+        self._video: Any = None
+        self._starts: np.ndarray | None = None
+        self._audio: np.ndarray | None = None
+
+    @property
+    def info(self) -> MediaInfo:
+        """Spans, sizes and rates, as the PyAV reader gives them."""
+        return self._pyav.info
+
+    def read_frames(self, at_seconds: Sequence[float], short_side: int | None = None) -> Tensor:
+        """See :meth:`avssl.media.MediaReader.read_frames`."""
+        times = clamp_times(self.info, at_seconds)
+        size = self._pyav.size(short_side)
+        if self._pyav.upright != type(self._pyav.upright)():
+            self._refuse("video", "decord does not turn pictures upright.", None)
+        if not times:
+            return torch.empty(0, 3, *size, dtype=torch.uint8)
+        try:
+            frames = self._decode(times)
+        except (RuntimeError, IndexError) as error:  # DECORDError is a RuntimeError
+            self._refuse("video", f"decord failed ({str(error).strip().splitlines()[0]}).", times[0])
+        pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        if pictures.shape[-2:] != torch.Size(size):
+            pictures = F.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return pictures.contiguous()
+
+    def _decode(self, times: list[float]) -> np.ndarray:
+        if self._video is None:
+            self._video = decord.VideoReader(self._path, ctx=decord.cpu(0), num_threads=1)
+            self._starts = self._video.get_frame_timestamp(np.arange(len(self._video)))[:, 0]
+        assert self._starts is not None
+        found = np.searchsorted(self._starts, np.asarray(times) + ROUNDING_SECONDS, side="right") - 1
+        frames: np.ndarray = self._video.get_batch(np.maximum(found, 0)).asnumpy()
+        return frames
+
+    def read_audio(
+        self, start_seconds: float, stop_seconds: float, sample_rate_hz: int | None = None, num_channels: int = 1
+    ) -> Tensor:
+        """See :meth:`avssl.media.MediaReader.read_audio`."""
+        return read_window(
+            self._samples,
+            self.info,
+            self._pyav.audio_layout,
+            start_seconds,
+            stop_seconds,
+            sample_rate_hz,
+            num_channels,
+        )
+
+    def _samples(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
+        """See :data:`avssl.media.pyav_sound.ReadWindow`."""
+        if self._audio is None:
+            try:
+                self._audio = decord.AudioReader(self._path, ctx=decord.cpu(0), mono=False)[:].asnumpy()
+            except (RuntimeError, IndexError) as error:
+                self._refuse("audio", f"decord failed ({str(error).strip().splitlines()[0]}).", None)
+        assert self._audio is not None
+        if self._audio.shape[1] < needed_stop:
+            self._refuse("audio", f"decord found {self._audio.shape[1]} samples, not {needed_stop}.", None)
+        return self._audio[:, first:stop]
+
+    def _refuse(self, stream: str, found: str, second: float | None) -> NoReturn:
+        raise MediaError(self.info.path, stream, "unreadable", found, 'Open it with backend="pyav".', second)
+
+    def close(self) -> None:
+        """Releases the file."""
+        self._video = self._audio = None
+        self._pyav.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,220 @@
+"""The picture track of a PyAV container: the frame shown at each time, upright and resized."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.reformatter import VideoReformatter
+from torch import Tensor
+
+from avssl.media.pyav_source import Source
+from avssl.media.reader import ROUNDING_SECONDS, MediaError
+
+_BACK_SECONDS = (0.0, 1.0, 4.0, 16.0, 64.0)  # how far before the asked time a second try seeks
+_BLIND_SEEK_SECONDS = 4.0  # with no index of keyframes, gaps longer than this are worth a try
+_END_SECONDS = 0.1  # beyond the last frame's own duration; a longer hole means that the file was cut
+_SQUARE = 0.02  # aspect ratios this near to 1 come from rounding sizes; resampling would only blur
+
+
+@dataclass(frozen=True)
+class Upright:
+    """How decoded pictures become upright: transpose first, then flip."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @property
+    def is_rotation(self) -> bool:
+        """Whether no mirroring is involved."""
+        return (self.transpose + self.flip_x + self.flip_y) % 2 == 0
+
+    @classmethod
+    def of(cls, frame: Any) -> Upright:
+        """From the display matrix of a frame, to the nearest quarter turn.
+
+        The matrix ``(a, b, u, c, d, v, x, y, w)`` takes a stored pixel (x, y) to the display place
+        (a x + c y, b x + d y), y downward, in 16.16 fixed point.
+        """
+        if not frame.rotation and SideDataType.DISPLAYMATRIX not in _side_data_types(frame):
+            return cls()
+        data = next(d for d in _side_data(frame) if d.type == SideDataType.DISPLAYMATRIX)
+        a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(data), dtype="<i4")[:5])
+        transpose = abs(b) > abs(a)
+        return cls(transpose, (c if transpose else a) < 0, (b if transpose else d) < 0)
+
+    def apply(self, picture: Tensor) -> Tensor:
+        """``(..., h, w)`` as stored to ``(..., H, W)`` upright."""
+        picture = picture.transpose(-1, -2) if self.transpose else picture
+        dims = [dim for dim, flip in ((-1, self.flip_x), (-2, self.flip_y)) if flip]
+        return picture.flip(dims) if dims else picture
+
+
+class PictureTrack:
+    """Reads frames of one stream.
+
+    Args:
+        source: The container.
+        index: The stream.
+        fps: Average frames per second.
+        span: (start, stop) in seconds.
+        max_pixels: Largest width * height that is converted.
+    """
+
+    def __init__(self, source: Source, index: int, fps: float, span: tuple[float, float], max_pixels: int) -> None:
+        self.source = source
+        self.index = index
+        self.start_seconds, self.stop_seconds = span
+        self.max_pixels = max_pixels
+        stream = source.stream(index)
+        self.time_base = stream.time_base
+        self.frame_ticks = max(1, round(1 / (fps * self.time_base))) if fps else 1
+        self.square_size = _square_size(stream)
+        self._upright: Upright | None = None
+        self._reformatter = VideoReformatter()
+        self._blind_seek = _BLIND_SEEK_SECONDS / float(self.time_base)
+        self._frames: Iterator[tuple[int, Any]] = iter(())
+        self._last: tuple[int, Any] | None = None
+
+    @property
+    def upright(self) -> Upright:
+        """How to turn the pictures; the first use decodes a frame if none was decoded yet."""
+        if self._upright is None:
+            with self.source.reporting("video", self.start_seconds):
+                self._start(self._tick(self.start_seconds))
+        assert self._upright is not None
+        return self._upright
+
+    def size(self, short_side: int | None = None) -> tuple[int, int]:
+        """Upright (height, width) in square pixels, resized if asked."""
+        width, height = self.square_size
+        if self.upright.transpose:
+            width, height = height, width
+        if short_side is None:
+            return height, width
+        if short_side <= 0:
+            raise ValueError(f"short_side must be positive, got {short_side}.")
+        shorter = min(width, height)
+        return max(1, round(height * short_side / shorter)), max(1, round(width * short_side / shorter))
+
+    def read(self, at_seconds: Sequence[float], short_side: int | None) -> Tensor:
+        """See :meth:`avssl.media.MediaReader.read_frames`; the times lie inside the track."""
+        order = sorted(range(len(at_seconds)), key=at_seconds.__getitem__)
+        shown = self._shown([at_seconds[i] for i in order])
+        first = next(shown, None)  # decodes, so that the orientation is known without an extra frame
+        height, width = self.size(short_side)
+        out = torch.empty(len(order), 3, height, width, dtype=torch.uint8)
+        done: tuple[Any, int] | None = None  # the last converted frame and its place in ``out``
+        for i, frame in zip(order, _chain(first, shown), strict=True):
+            if done is not None and done[0] is frame:
+                out[i] = out[done[1]]
+            else:
+                self._convert(frame, out[i], at_seconds[i])
+                done = frame, i
+        return out
+
+    def _shown(self, at_seconds: Sequence[float]) -> Iterator[Any]:
+        """The frame shown at each of the ascending times."""
+        current: tuple[int, Any] | None = None
+        following: tuple[int, Any] | None = None
+        for second in at_seconds:
+            tick = self._tick(second)
+            with self.source.reporting("video", second):
+                if current is None or (following is not None and self._worth_seeking(current[0], tick)):
+                    current = self._start(tick)
+                    following = next(self._frames, None)
+                while following is not None and following[0] <= tick:
+                    current, following = following, next(self._frames, None)
+            if following is None:
+                self._check_end(current, second)
+            yield current[1]
+
+    def _tick(self, second: float) -> int:
+        return math.floor((second + ROUNDING_SECONDS) / self.time_base)
+
+    def _worth_seeking(self, position: int, tick: int) -> bool:
+        keyframe = self.source.keyframe_before(self.index, tick)
+        if keyframe is not None and self.source.last_dts is not None and keyframe > self.source.last_dts:
+            return True
+        if keyframe is None and tick - position > self._blind_seek:
+            self._blind_seek *= 2  # the keyframes are not indexed; do not try forever
+            return True
+        return False
+
+    def _start(self, tick: int) -> tuple[int, Any]:
+        """The first decoded frame at or before a tick; ``self._frames`` goes on behind it."""
+        first_tick = self._tick(self.start_seconds)
+        for back in (*_BACK_SECONDS, math.inf):
+            begin = None if tick - back / self.time_base <= first_tick else tick - int(back / self.time_base)
+            self._frames = self._timed(begin)
+            first = next(self._frames, None)
+            if first is not None and (begin is None or first[0] <= tick):
+                return first
+            if begin is None:
+                break
+        raise self.source.error("video", "no frame could be decoded.", self.start_seconds)
+
+    def _timed(self, from_tick: int | None) -> Iterator[tuple[int, Any]]:
+        """(tick, frame) in the order shown; a missing timestamp follows from the frame before."""
+        following = self._tick(self.start_seconds)
+        for frame in self.source.frames(self.index, from_tick):
+            tick = following if frame.pts is None else frame.pts
+            following = tick + (frame.duration or self.frame_ticks)
+            if self._upright is None:
+                self._upright = Upright.of(frame)
+            yield tick, frame
+
+    def _check_end(self, last: tuple[int, Any], second: float) -> None:
+        """Holding the last frame is right up to its end, but not in place of frames that are missing."""
+        end = float((last[0] + max(last[1].duration or 0, self.frame_ticks)) * self.time_base)
+        if second > end + _END_SECONDS:
+            found = f"the pictures end at {end:.3f} s although the container says {self.stop_seconds:.3f} s."
+            raise self.source.error("video", found, second, cut=True)
+
+    def _convert(self, frame: Any, out: Tensor, second: float) -> None:
+        """Resizes, converts to RGB and turns one frame into ``out``, (3, H, W)."""
+        if frame.is_corrupt:
+            raise self.source.error("video", "the frame is damaged.", second)
+        if frame.width * frame.height > self.max_pixels:
+            raise too_large(str(self.source.path), frame.width, frame.height, self.max_pixels)
+        height, width = out.shape[-2:]
+        if self.upright.transpose:
+            width, height = height, width
+        # Planar RGB: as exact as packed, quicker, and already channels first.
+        planar = self._reformatter.reformat(frame, width=width, height=height, format="gbrp", threads=1)
+        for channel, plane in zip((1, 2, 0), planar.planes, strict=True):
+            rows = torch.frombuffer(plane, dtype=torch.uint8).view(height, -1)
+            out[channel] = self.upright.apply(rows[:, :width])
+
+
+def too_large(path: str, width: int, height: int, max_pixels: int) -> MediaError:
+    """The error for pictures over the limit."""
+    found = f"pictures of {width} x {height} are over the limit of {max_pixels} pixels."
+    return MediaError(path, "video", "too_large", found, "Scale the file down, or raise max_pixels.")
+
+
+def _square_size(stream: Any) -> tuple[int, int]:
+    """Stored (width, height), the width stretched so that pixels are square."""
+    aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+    aspect = 1.0 if abs(aspect - 1) < _SQUARE else aspect
+    return max(1, round(stream.width * aspect)), stream.height
+
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    if first is not None:
+        yield first
+    yield from rest
+
+
+def _side_data(frame: Any) -> list[Any]:
+    return [frame.side_data[i] for i in range(len(frame.side_data))]
+
+
+def _side_data_types(frame: Any) -> set[Any]:
+    return {data.type for data in _side_data(frame)}

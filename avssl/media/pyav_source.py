@@ -1,0 +1,202 @@
+"""The container under the PyAV reader: safe opening, spans from the header, seeking, packets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+
+from avssl.media.reader import MediaError, Reason
+
+# Demuxers that read one file and nothing else. What is missing here on purpose opens other files or
+# the network by what the file says: hls, dash, concat, image2, sdp, rtsp, tedcaptions ...
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,wav,w64,aiff,caf,flac,mp3,aac,nut,mxf,rm,dv"
+)
+_ATTACHED_PICTURE = 0x400
+_TAIL_SECONDS = 3.0
+_CUT_SECONDS = 1.0  # a file whose every track ends this much before the container's word was cut off
+
+
+class Source:
+    """An open container whose streams can be sought and demuxed.
+
+    Args:
+        path: A local regular file.
+        max_pixels: Decoders refuse larger pictures before they allocate them.
+
+    Raises:
+        MediaError: If no known container is found, or its index is missing.
+    """
+
+    def __init__(self, path: Path, max_pixels: int) -> None:
+        self.path = path
+        self._options = {
+            "protocol_whitelist": "file",
+            "format_whitelist": _FORMATS,
+            "max_pixels": str(max_pixels),
+        }
+        self.last_dts: int | None = None
+        """Decoding time of the newest packet, in its stream's ticks."""
+        self._fresh = True
+        self.container = self._open()
+
+    def _open(self) -> Any:
+        # "file:" and an absolute path: no name can be taken for another protocol.
+        url = f"file:{os.path.abspath(self.path)}"
+        try:
+            return av.open(url, options=self._options, metadata_errors="replace")
+        except av.FFmpegError as error:
+            raise _not_media(self.path, error) from error
+
+    def close(self) -> None:
+        """Releases the file."""
+        self.container.close()
+
+    def best(self, kind: str) -> Any | None:
+        """The stream FFmpeg would choose, or None; cover art is no picture track."""
+        stream = self.container.streams.best(kind)
+        if stream is None or int(stream.disposition) & _ATTACHED_PICTURE:
+            return None
+        if stream.codec_context is None:
+            found = "this FFmpeg has no decoder for its codec."
+            raise MediaError(str(self.path), kind, "unreadable", found, "Convert the file, for example to H.264 + AAC.")
+        return stream
+
+    def stream(self, index: int) -> Any:
+        """The stream in the container as it is open now, decoding in one thread."""
+        stream = self.container.streams[index]
+        context = stream.codec_context
+        if not context.is_open and stream.type == "video":
+            context.thread_type = "NONE"  # starting threads costs more than they save on small pictures
+            context.thread_count = 1
+        return stream
+
+    def frames(self, index: int, from_tick: int | None) -> Iterator[Any]:
+        """Decoded frames of a stream, from the keyframe at or before a tick, or from the very first."""
+        if from_tick is None:
+            self._rewind(index)
+        else:
+            self._seek(index, from_tick)
+        self._fresh = False
+        self.last_dts = None
+        stream = self.stream(index)
+        for packet in self.container.demux(stream):
+            if packet.dts is not None:
+                self.last_dts = packet.dts
+            yield from packet.decode()
+
+    def _seek(self, index: int, tick: int) -> None:
+        try:
+            self.container.seek(tick, stream=self.stream(index))
+        except av.FFmpegError:  # some containers cannot seek to every time: the caller decodes forward
+            self._rewind(index)
+
+    def _rewind(self, index: int) -> None:
+        if self._fresh:
+            return
+        stream = self.stream(index)
+        try:
+            # Well before the first timestamp: the encoder's priming lies before the start.
+            self.container.seek((stream.start_time or 0) - int(1 / stream.time_base), stream=stream)
+        except av.FFmpegError:
+            self.container.close()
+            self.container = self._open()
+
+    def keyframe_before(self, index: int, tick: int) -> int | None:
+        """Decoding time of the last indexed keyframe at or before a tick; None where unknown."""
+        entries = self.container.streams[index].index_entries
+        place = entries.search_timestamp(tick) if len(entries) > 1 else -1
+        return entries[place].timestamp if place >= 0 else None
+
+    def is_cut(self) -> bool:
+        """Whether the container's index points past the end of the file."""
+        size = self.path.stat().st_size
+        entries = (s.index_entries[-1] for s in self.container.streams if len(s.index_entries))
+        return any(entry.pos + entry.size > size for entry in entries)
+
+    def error(self, stream: str, found: str, second: float | None = None, cut: bool = False) -> MediaError:
+        """The error for data that cannot be decoded: truncated if the file was cut, else unreadable."""
+        reason: Reason = "truncated" if cut or self.is_cut() else "unreadable"
+        advice = "The file was cut off: fetch it again." if reason == "truncated" else "The file is damaged there."
+        return MediaError(str(self.path), stream, reason, found, advice, second)
+
+    @contextmanager
+    def reporting(self, stream: str, second: float) -> Iterator[None]:
+        """Turns FFmpeg's errors into :class:`MediaError`."""
+        try:
+            yield
+        except av.FFmpegError as error:
+            raise self.error(stream, f"decoding failed ({error.strerror}).", second) from error
+
+    def spans(self, streams: list[Any]) -> list[tuple[float, float]]:
+        """(start, stop) of each stream in seconds, from the header; measured where it does not say."""
+        starts = [_seconds(s, s.start_time) if s.start_time is not None else 0.0 for s in streams]
+        stops = [_stated_stop(s, start) for s, start in zip(streams, starts, strict=True)]
+        if any(stop is None for stop in stops):
+            measured = self._measured_stops(streams)
+            stops = [m if stop is None else stop for stop, m in zip(stops, measured, strict=True)]
+        return [(start, max(start, stop or start)) for start, stop in zip(starts, stops, strict=True)]
+
+    def _measured_stops(self, streams: list[Any]) -> list[float]:
+        """Where each stream's last packet ends, from the file's tail, or from all of it if need be."""
+        stated = None if self.container.duration is None else self.container.duration / av.time_base
+        found: dict[int, float] = {}
+        if stated is not None:
+            begin = (self.container.start_time or 0) / av.time_base
+            found = self._last_packets(streams, begin + stated - _TAIL_SECONDS)
+            if not found or max(found.values()) < begin + stated - _CUT_SECONDS:
+                return [begin + stated for _ in streams]  # cut off: reading past the cut will say so
+        if len(found) < len(streams):
+            found = self._last_packets(streams, None)
+        return [found.get(s.index, 0.0) for s in streams]
+
+    def _last_packets(self, streams: list[Any], from_seconds: float | None) -> dict[int, float]:
+        try:
+            self.container.seek(int((from_seconds or 0.0) * av.time_base))
+        except av.FFmpegError:
+            self.container.close()
+            self.container = self._open()
+        self._fresh = False
+        stops: dict[int, float] = {}
+        try:
+            for packet in self.container.demux([s.index for s in streams]):
+                if packet.pts is not None:
+                    stop = _seconds(packet.stream, packet.pts + (packet.duration or 0))
+                    stops[packet.stream_index] = max(stop, stops.get(packet.stream_index, stop))
+        except av.FFmpegError:  # a torn last packet: what was found before it stands
+            return stops
+        return stops
+
+
+def _seconds(stream: Any, tick: int) -> float:
+    return float(tick * stream.time_base)
+
+
+def _stated_stop(stream: Any, start: float) -> float | None:
+    if stream.duration is not None and stream.duration > 0:
+        return start + _seconds(stream, stream.duration)
+    if text := stream.metadata.get("DURATION"):  # Matroska: "00:00:05.000000000", the end on the file's clock
+        try:
+            hours, minutes, seconds = text.split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        except ValueError:  # free text from another muxer says nothing
+            return None
+    return None
+
+
+def _not_media(path: Path, error: av.FFmpegError) -> MediaError:
+    """What the first bytes tell about a file that FFmpeg could not open."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide") or head[:4] == b"\x1a\x45\xdf\xa3":
+        found = f"a video container whose index is missing or broken ({error.strerror})."
+        return MediaError(str(path), "container", "truncated", found, "It was cut off or is still being written.")
+    text = bool(head) and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)
+    kind = "text, a web page or a playlist" if text else "no container that is read here"
+    found = f"the file is {kind}, it begins with {head[:16]!r}."
+    return MediaError(str(path), "container", "not_media", found, "Fetch it again, or convert it to mp4.")
