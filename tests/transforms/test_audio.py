@@ -51,6 +51,7 @@ def test_padding_defaults_to_zeros_and_matters_only_at_the_ends() -> None:
         avid_log_spectrogram(waveform, **options) for options in ({}, {"padding": "constant"}, {"padding": "reflect"})
     )
     assert torch.equal(default, zeros)
+    assert LogSpectrogram().padding == LogMel().padding == "constant"
     differs = (zeros - mirror).abs().amax(dim=(0, 1, 3)) > 1e-6
     assert differs.nonzero().flatten().tolist() == [0, 1, 2, 98, 99]  # 512 samples: 2.13 hops
 
