@@ -1,0 +1,145 @@
+"""A corpus of SoundingShapes on disk: mp4 files, their truth, and a manifest."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from avssl.manifest import COLUMNS, Manifest
+from avssl.media import write_video
+from avssl.synthetic.picture import render_picture
+from avssl.synthetic.scene import Scene, SceneSettings, draw_scene
+from avssl.synthetic.sound import render_sound
+from avssl.synthetic.truth import scene_truth, write_truth
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of a corpus."""
+
+    num_clips: int
+    """How many clips."""
+    settings: SceneSettings = field(default_factory=SceneSettings)
+    """What its scenes are like."""
+
+    def __post_init__(self) -> None:
+        if self.num_clips < 1:
+            raise ValueError(f"num_clips ({self.num_clips}) must be >= 1.")
+        if self.settings.interactive_pairs and self.num_clips % 2:
+            raise ValueError(f"num_clips ({self.num_clips}) must be even where clips come in interactive pairs.")
+
+
+def write_clip(out_dir: Path, scene: Scene, clip_id: str) -> dict[str, Any]:
+    """Renders and writes one clip (``<id>.mp4``) and its truth (``truth/<id>.npz``); returns its manifest row."""
+    settings = scene.settings
+    frames, masks = render_picture(scene)
+    write_video(
+        out_dir / f"{clip_id}.mp4",
+        torch.from_numpy(frames).permute(0, 3, 1, 2),
+        settings.video_fps,
+        torch.from_numpy(render_sound(scene))[None],
+        settings.sample_rate_hz,
+    )
+    truth = scene_truth(scene, masks)
+    write_truth(out_dir / "truth" / f"{clip_id}.npz", truth)
+    seconds = settings.num_frames / settings.video_fps
+    return {
+        "id": clip_id,
+        "path": f"{clip_id}.mp4",
+        "duration_seconds": seconds,
+        "video_fps": settings.video_fps,
+        "width": settings.width,
+        "height": settings.height,
+        "audio_sample_rate_hz": settings.sample_rate_hz,
+        "start_seconds": 0.0,
+        "stop_seconds": seconds,
+        "label": "|".join(scene.objects[i].kind for i in scene.sounding) or None,
+        "split": clip_id.split("/")[0],
+        "truth": f"truth/{clip_id}.npz",
+        "action": "|".join(scene.objects[i].action for i in scene.sounding) or None,
+        "num_objects": str(len(scene.objects)),
+        "nuisance": scene.nuisance,
+    }
+
+
+def _write_numbered(job: tuple[Path, str, int, int, SceneSettings]) -> dict[str, Any]:
+    out_dir, split, index, seed, settings = job
+    row = write_clip(out_dir, draw_scene(settings, seed, split, index), f"{split}/{index:06d}")
+    row["pair"] = f"{split}/{index // 2:06d}" if settings.interactive_pairs else None
+    return row
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def synthesize_corpus(
+    out_dir: Path | str,
+    splits: Mapping[str, Split],
+    seed: int = 0,
+    num_workers: int = 2,
+    progress: bool = True,
+) -> Manifest:
+    """Writes a corpus and its ``manifest.csv``.
+
+    Pixels and samples before encoding depend on ``splits`` and ``seed`` alone. Clips that are
+    there already are written again: an interrupted corpus has no manifest and is simply redone.
+
+    Args:
+        out_dir: Folder to write into; made if missing.
+        splits: Name -> how many clips of what kind. A name becomes a folder.
+        seed: Another seed gives other scenes.
+        num_workers: Processes that render and encode; 0 works in this process.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The manifest: ``label`` is the sounding kind (several joined by ``|``, empty where nothing
+        seen sounds), beside the columns ``action``, ``num_objects``, ``nuisance`` and ``pair``.
+
+    Example:
+        >>> synthesize_corpus("shapes", {"train": Split(100), "test": Split(20)}, seed=0)
+    """
+    out_dir = Path(out_dir)
+    jobs = [
+        (out_dir, name, index, seed, split.settings)
+        for name, split in splits.items()
+        for index in range(split.num_clips)
+    ]
+    for name in splits:
+        if not name or "/" in name or name.startswith(".") or name == "truth":
+            raise ValueError(f"split {name!r} cannot be a folder here: use a plain name other than 'truth'.")
+        (out_dir / name).mkdir(parents=True, exist_ok=True)
+        (out_dir / "truth" / name).mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=len(jobs), desc="synthesize", unit="clip", disable=not progress)
+    with bar:
+        rows = []
+        for row in _rows(jobs, num_workers):
+            rows.append(row)
+            bar.update()
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    order = [name for name in (*COLUMNS, *columns) if name in columns]
+    manifest = Manifest.from_columns({name: columns[name] for name in dict.fromkeys(order)}, out_dir)
+    manifest.write(out_dir / "manifest.csv")
+    return manifest
+
+
+def _rows(jobs: list[tuple[Path, str, int, int, SceneSettings]], num_workers: int) -> Any:
+    if num_workers == 0:
+        yield from map(_write_numbered, jobs)
+        return
+    # "spawn": forking a process that already runs torch's threads can deadlock.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_one_thread) as pool:
+        yield from pool.map(_write_numbered, jobs, chunksize=8)
+
+
+def describe(splits: Mapping[str, Split]) -> dict[str, Any]:
+    """The splits as plain values, for records."""
+    return {name: asdict(split) for name, split in splits.items()}

@@ -1,0 +1,42 @@
+"""Renders the sound of a scene: hits at the events of what is heard, and the sound of going on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avssl.synthetic.scene import Scene, SceneObject, generator
+from avssl.synthetic.timbres import TIMBRES, hit, sustained
+
+
+def _object_sound(item: SceneObject, num_samples: int, rate_hz: int) -> np.ndarray:
+    rng = generator("sound", item.sound_seed)
+    timbre, motion = TIMBRES[item.kind], item.motion
+    time = np.arange(num_samples) / rate_hz
+    # Activity and pitch move slowly: they are computed 100 times a second and interpolated.
+    knots = np.linspace(0.0, num_samples / rate_hz, int(100 * num_samples / rate_hz) + 2)
+    activity = np.interp(time, knots, motion.activity(knots))
+    wave = np.zeros(num_samples)
+    if activity.any():
+        wave += 0.7 * sustained(
+            timbre, item.pitch_hz, activity, np.interp(time, knots, motion.pitch(knots)), rate_hz, rng
+        )
+    times, strengths = motion.events(num_samples / rate_hz)
+    if any(motion.event_strengths):
+        note = hit(timbre, item.pitch_hz, rate_hz, rng)
+        for start, strength in zip(np.ceil(times * rate_hz - 1e-9).astype(int), strengths, strict=True):
+            stop = min(start + len(note), num_samples)
+            wave[start:stop] += strength * note[: max(stop - start, 0)]
+    return item.loudness * wave / max(float(np.abs(wave).max()), 1e-9)
+
+
+def render_sound(scene: Scene) -> np.ndarray:
+    """(S,) float32 mono waveform in [-1, 1]; all zeros for a silent scene without noise."""
+    settings = scene.settings
+    wave = np.zeros(settings.num_samples)
+    for item in scene.heard:
+        wave += _object_sound(item, settings.num_samples, settings.sample_rate_hz)
+    if settings.snr_db is not None and scene.heard:
+        noise = generator("noise", scene.background_seed).standard_normal(len(wave))
+        power = float(np.mean(wave**2)) / 10 ** (settings.snr_db / 10)
+        wave += noise * np.sqrt(power)
+    return (wave / max(1.0, float(np.abs(wave).max()))).astype(np.float32)

@@ -1,0 +1,106 @@
+"""Ground truth of a SoundingShapes clip: one NPZ file of plain arrays (nothing is pickled)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avssl.synthetic.picture import boxes
+from avssl.synthetic.scene import Scene
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is in a clip, exactly. T frames, O objects (far to near), E events."""
+
+    video_fps: float
+    """Frame k is shown in [k / fps, (k + 1) / fps)."""
+    masks: np.ndarray
+    """(T, O, H, W) bool, the visible pixels of each object."""
+    boxes: np.ndarray
+    """(T, O, 4) int16 half-open (left, top, right, bottom) of the masks; -1 where hidden."""
+    kinds: list[str]
+    """O object kinds."""
+    actions: list[str]
+    """O actions."""
+    sounding: np.ndarray
+    """(O,) bool: whose sound is heard. All False for off-screen, mismatched and silent clips."""
+    heard_kinds: list[str]
+    """Kinds of the objects heard, in the picture or not."""
+    nuisance: str
+    """"none", "off_screen", "mismatched", "silent" or "near_duplicate"."""
+    event_seconds: np.ndarray
+    """(E,) float64 ascending: the instants of all objects' events, sounding or not."""
+    event_object: np.ndarray
+    """(E,) int64 index of the object."""
+    event_strength: np.ndarray
+    """(E,) float64 in [0, 1]: loudness of the hit; 0 where the sound swells without one."""
+
+    def frame_at(self, seconds: float) -> int:
+        """The frame shown at a time."""
+        return min(max(int(seconds * self.video_fps + 1e-9), 0), len(self.masks) - 1)
+
+    def sounding_mask(self, seconds: float) -> np.ndarray:
+        """(H, W) bool union of the sounding objects' visible pixels at a time."""
+        return self.masks[self.frame_at(seconds)][self.sounding].any(axis=0)
+
+    def sounding_events(self) -> np.ndarray:
+        """Times of the events that are heard from the picture."""
+        return self.event_seconds[self.sounding[self.event_object]]
+
+
+def scene_truth(scene: Scene, masks: np.ndarray) -> Truth:
+    """The truth of a scene whose masks (T, O, H, W) are rendered."""
+    settings = scene.settings
+    events = [item.motion.events(settings.num_frames / settings.video_fps) for item in scene.objects]
+    seconds = np.concatenate([times for times, _ in events])
+    owner = np.concatenate([np.full(len(times), i) for i, (times, _) in enumerate(events)]).astype(np.int64)
+    strength = np.concatenate([strengths for _, strengths in events])
+    order = np.argsort(seconds, kind="stable")
+    return Truth(
+        video_fps=settings.video_fps,
+        masks=masks,
+        boxes=boxes(masks),
+        kinds=[item.kind for item in scene.objects],
+        actions=[item.action for item in scene.objects],
+        sounding=np.isin(np.arange(len(scene.objects)), scene.sounding),
+        heard_kinds=[item.kind for item in scene.heard],
+        nuisance=scene.nuisance,
+        event_seconds=seconds[order],
+        event_object=owner[order],
+        event_strength=strength[order],
+    )
+
+
+def write_truth(path: Path, truth: Truth) -> None:
+    """Writes the NPZ; masks are packed to bits."""
+    values = {name: value for name, value in vars(truth).items() if name != "masks"}
+    arrays = {
+        name: np.asarray(value, dtype=np.str_) if name in _TEXTS else np.asarray(value)
+        for name, value in values.items()
+    }
+    with path.open("wb") as file:
+        np.savez_compressed(  # type: ignore[arg-type]
+            file, masks=np.packbits(truth.masks, axis=-1), width=truth.masks.shape[-1], **arrays
+        )
+
+
+_TEXTS = ("kinds", "actions", "heard_kinds", "nuisance")
+
+
+def read_truth(path: Path | str) -> Truth:
+    """Reads the truth of a clip.
+
+    Raises:
+        ValueError: If the file is not such a truth file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = dict(data)
+        masks = np.unpackbits(arrays.pop("masks"), axis=-1, count=int(arrays.pop("width"))).astype(bool)
+        texts = {name: arrays.pop(name).tolist() for name in _TEXTS}
+        return Truth(video_fps=float(arrays.pop("video_fps")), masks=masks, **texts, **arrays)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no SoundingShapes truth file ({error}). Make one with: avssl synthesize") from error

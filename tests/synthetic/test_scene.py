@@ -1,0 +1,185 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from avssl.synthetic import ACTIONS, KINDS, SceneSettings, draw_scene, render_picture, render_sound
+from avssl.synthetic.picture import boxes
+from avssl.synthetic.timbres import TIMBRES
+
+ONE = SceneSettings(object_weights=(1.0,), duration_seconds=2.0)
+
+
+def scenes_with(action: str, count: int, settings: SceneSettings = ONE):
+    found = (draw_scene(settings, 0, "test", i) for i in range(2000))
+    wanted = [scene for scene in found if scene.objects[0].action == action]
+    assert len(wanted) >= count
+    return wanted[:count]
+
+
+def test_there_are_twelve_kinds_and_eight_actions():
+    assert len(set(KINDS)) >= 12
+    assert len(set(ACTIONS)) >= 8
+    assert set(TIMBRES) == set(KINDS)
+    assert len(set(TIMBRES.values())) == len(KINDS)
+
+
+def test_a_scene_depends_on_seed_split_and_index_only():
+    settings = SceneSettings(duration_seconds=1.0)
+    first, again = draw_scene(settings, 3, "train", 7), draw_scene(settings, 3, "train", 7)
+    np.testing.assert_array_equal(render_picture(first)[0], render_picture(again)[0])
+    np.testing.assert_array_equal(render_sound(first), render_sound(again))
+    for other in (
+        draw_scene(settings, 4, "train", 7),
+        draw_scene(settings, 3, "test", 7),
+        draw_scene(settings, 3, "train", 8),
+    ):
+        assert not np.array_equal(render_picture(first)[0], render_picture(other)[0])
+
+
+def test_every_kind_action_and_count_is_drawn():
+    scenes = [draw_scene(SceneSettings(), 0, "train", i) for i in range(300)]
+    assert {o.kind for s in scenes for o in s.objects} == set(KINDS)
+    assert {o.action for s in scenes for o in s.objects} == set(ACTIONS)
+    assert {len(s.objects) for s in scenes} == {1, 2, 3, 4}
+    assert all(len(s.sounding) == 1 for s in scenes)
+    assert all(len({o.kind for o in s.objects}) == len(s.objects) for s in scenes), "two of a kind cannot be told apart"
+
+
+def test_colour_does_not_tell_the_kind():
+    scenes = [draw_scene(ONE, 0, "train", i) for i in range(600)]
+    by_kind = [
+        np.mean([s.objects[0].colors[:2].mean(0) for s in scenes if s.objects[0].kind == k], axis=0) for k in KINDS
+    ]
+    assert np.ptp(by_kind, axis=0).max() < 0.15
+
+
+@pytest.mark.parametrize("action", ["bounce", "hop"])
+def test_an_impact_sounds_within_a_millisecond_of_its_event(action):
+    for scene in scenes_with(action, 5):
+        rate = scene.settings.sample_rate_hz
+        wave, (times, _) = np.abs(render_sound(scene)), scene.objects[0].motion.events(2.0)
+        onset = np.flatnonzero(wave > 0.02 * wave.max())[0] / rate
+        assert abs(onset - times[0]) < 1e-3
+        assert wave[: int(times[0] * rate)].max(initial=0) == 0, "nothing sounds before the first event"
+
+
+@pytest.mark.parametrize("fps", [16.0, 25.0, 29.97])
+def test_a_contact_is_seen_in_the_frame_in_which_it_is_heard(fps):
+    settings = replace(ONE, video_fps=fps, clutter=0)
+    for scene in scenes_with("bounce", 3, settings):
+        bottom = boxes(render_picture(scene)[1])[:, 0, 3].astype(int)
+        times, _ = scene.objects[0].motion.events(2.0)
+        for time in times[(times > 0.2) & (times < 1.8)]:
+            frame = int(time * fps)
+            assert bottom[frame] == bottom[frame - 2 : frame + 3].max()
+            assert bottom[frame] > bottom[frame - 2]
+            assert bottom[frame] > bottom[frame + 2]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_objects_move(action):
+    for scene in scenes_with(action, 2):
+        item = scene.objects[0]
+        time = np.arange(0, 2, 1 / 16)
+        pose = item.motion.pose(time)
+        spread = max(np.ptp(pose.dx), np.ptp(pose.dy), np.ptp(pose.angle), np.ptp(pose.scale))
+        assert spread > 0.3
+        jump = np.abs(np.diff(item.motion.pose(np.linspace(0, 2, 20001)).dx)).max()
+        assert jump < 0.01, "motion is continuous"
+        assert len(item.motion.events(2.0)[0]) >= 1
+
+
+def test_silent_objects_move_too():
+    scene = next(s for s in (draw_scene(SceneSettings(object_weights=(0, 1)), 0, "a", i) for i in range(50)))
+    _, masks = render_picture(scene)
+    silent = 1 - scene.sounding[0]
+    assert (masks[:-1, silent] != masks[1:, silent]).any()
+
+
+def test_masks_cover_what_is_drawn_and_never_overlap():
+    scene = draw_scene(SceneSettings(object_weights=(0, 0, 0, 1)), 1, "train", 2)
+    frames, masks = render_picture(scene)
+    empty, _ = render_picture(replace(scene, objects=(), sounding=(), heard=()))
+    assert masks.sum(axis=1).max() == 1
+    changed = (frames.astype(int) - empty).__abs__().max(axis=-1) > 0
+    covered = masks.any(axis=1)
+    assert (covered & ~changed).sum() < 0.02 * covered.sum()
+    assert (changed & ~covered).sum() < 0.25 * covered.sum(), "only the soft edge is drawn outside the masks"
+
+
+def test_boxes_are_tight_and_half_open():
+    masks = np.zeros((1, 2, 10, 12), dtype=bool)
+    masks[0, 0, 2:5, 3:9] = True
+    np.testing.assert_array_equal(boxes(masks)[0], [[3, 2, 9, 5], [-1, -1, -1, -1]])
+
+
+def test_interactive_pairs_share_the_picture_and_differ_in_the_source():
+    settings = SceneSettings(object_weights=(0, 1, 1), interactive_pairs=True, duration_seconds=1.0)
+    for k in range(5):
+        one, two = (draw_scene(settings, 0, "pairs", 2 * k + i) for i in (0, 1))
+        np.testing.assert_array_equal(render_picture(one)[0], render_picture(two)[0])
+        assert one.sounding != two.sounding
+        assert not np.array_equal(render_sound(one), render_sound(two))
+
+
+@pytest.mark.parametrize("nuisance", ["off_screen", "mismatched", "silent", "near_duplicate"])
+def test_nuisances(nuisance):
+    settings = replace(SceneSettings(duration_seconds=1.0), **{f"{nuisance}_fraction": 1.0})
+    for index in range(1, 6):
+        scene = draw_scene(settings, 0, "train", index)
+        clean = draw_scene(replace(settings, **{f"{nuisance}_fraction": 0.0}), 0, "train", index)
+        assert scene.nuisance == nuisance
+        sound, frames = render_sound(scene), render_picture(scene)[0]
+        if nuisance == "near_duplicate":
+            earlier = [
+                render_picture(draw_scene(SceneSettings(duration_seconds=1.0), 0, "train", j))[0] for j in range(index)
+            ]
+            distance = [np.abs(frames.astype(int) - e).mean() for e in earlier]
+            assert min(distance) < 20
+            continue
+        np.testing.assert_array_equal(frames, render_picture(clean)[0])
+        assert scene.sounding == ()
+        assert (np.abs(sound).max() == 0) == (nuisance == "silent")
+        assert not np.array_equal(sound, render_sound(clean))
+        if nuisance == "off_screen":
+            assert not {o.kind for o in scene.heard} & {o.kind for o in scene.objects}
+
+
+def test_noise_is_added_at_the_snr_asked_for():
+    settings = replace(ONE, snr_db=6.0)
+    for index in range(3):
+        clean = render_sound(draw_scene(ONE, 0, "a", index)).astype(float)
+        noisy = render_sound(draw_scene(settings, 0, "a", index)).astype(float)
+        gain = clean @ noisy / (clean @ clean)
+        snr = 10 * np.log10(np.sum((gain * clean) ** 2) / np.sum((noisy - gain * clean) ** 2))
+        assert snr == pytest.approx(6.0, abs=0.3)
+
+
+def test_two_may_sound():
+    scene = draw_scene(SceneSettings(object_weights=(0, 0, 1), num_sounding=2), 0, "a", 0)
+    assert len(scene.sounding) == len(scene.heard) == 2
+
+
+def test_the_camera_shakes():
+    still = replace(ONE, duration_seconds=1.0)
+    shaking = replace(still, camera_shake_pixels=4.0)
+    corner = [render_picture(draw_scene(s, 0, "a", 0))[0][:, :8, :8].astype(int) for s in (still, shaking)]
+    assert np.abs(np.diff(corner[0], axis=0)).max() == 0
+    assert np.abs(np.diff(corner[1], axis=0)).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 63}, "must be even"),
+        ({"object_weights": (0.0,)}, "object_weights"),
+        ({"num_sounding": 0}, "silent_fraction=1"),
+        ({"silent_fraction": 1.5}, r"silent_fraction \(1.5\)"),
+        ({"interactive_pairs": True}, "at least two objects"),
+        ({"video_fps": 0.0}, "must be > 0"),
+    ],
+)
+def test_settings_refuse(change, message):
+    with pytest.raises(ValueError, match=message):
+        SceneSettings(**change)
