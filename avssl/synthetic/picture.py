@@ -150,7 +150,8 @@ def _to_uint8(values: np.ndarray, scene: Scene) -> np.ndarray:
 
 def boxes(masks: np.ndarray) -> np.ndarray:
     """(T, O, 4) int16 half-open boxes (left, top, right, bottom) of (T, O, H, W) masks; -1 where hidden."""
-    columns, rows = masks.any(axis=2), masks.any(axis=3)
+    columns: np.ndarray = np.asarray(masks.any(axis=2))
+    rows: np.ndarray = np.asarray(masks.any(axis=3))
     width, height = masks.shape[3], masks.shape[2]
     box = np.stack(
         [columns.argmax(2), rows.argmax(2), width - columns[..., ::-1].argmax(2), height - rows[..., ::-1].argmax(2)],

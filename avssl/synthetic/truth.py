@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,14 +78,12 @@ def scene_truth(scene: Scene, masks: np.ndarray) -> Truth:
 def write_truth(path: Path, truth: Truth) -> None:
     """Writes the NPZ; masks are packed to bits."""
     values = {name: value for name, value in vars(truth).items() if name != "masks"}
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.asarray(value, dtype=np.str_) if name in _TEXTS else np.asarray(value)
         for name, value in values.items()
     }
     with path.open("wb") as file:
-        np.savez_compressed(  # type: ignore[arg-type]
-            file, masks=np.packbits(truth.masks, axis=-1), width=truth.masks.shape[-1], **arrays
-        )
+        np.savez_compressed(file, masks=np.packbits(truth.masks, axis=-1), width=truth.masks.shape[-1], **arrays)
 
 
 _TEXTS = ("kinds", "actions", "heard_kinds", "nuisance")
