@@ -33,7 +33,7 @@ def torchrun() -> Callable[..., None]:
     One thread a rank, as two ranks on two cores would otherwise wait for each other.
     """
 
-    def run(script: Path, *arguments: str | Path, ranks: int = 2, timeout_seconds: float = 300) -> None:
+    def run(script: Path, *arguments: str | Path, ranks: int = 2, timeout_seconds: float = 600) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), environment.get("PYTHONPATH", "")])
         # 127.0.0.1, as the name of a container may not resolve; port 0 of --standalone is a free one.
