@@ -1,0 +1,197 @@
+"""A manifest row → a decoded clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from avssl import draws
+from avssl.batch import BatchIndex, Clip
+from avssl.data.sampling import SLACK_SECONDS, ClipSampling, even_windows, missing_seconds, sample_windows
+from avssl.manifest import Manifest
+from avssl.media import MediaError, MediaInfo, MediaReader, open_media
+
+_INSIDE_SECONDS = 1e-4
+"""A frame at a span's stop is the next one; this much before it is the last one at up to 10 000 fps."""
+
+
+class ClipDataset:
+    """Reads clips of one shape from the files of a manifest.
+
+    Each call opens one file and closes it, so any number of rows needs one handle. It holds no
+    state that reading changes, so worker processes share it.
+
+    Args:
+        manifest: The rows.
+        sampling: The shape of a clip, and where it may lie.
+        seed: Of every draw made here and, through the batch's keys, in the transforms.
+        backend: Reader: "auto", "pyav", "torchcodec" or "decord".
+        reader_options: Further arguments of :func:`avssl.media.open_media`, such as its limits.
+
+    Example:
+        >>> dataset = ClipDataset(read_manifest("corpus/manifest.csv"), ClipSampling(), seed=0)
+        >>> clip = dataset.read(row=3, pass_number=0)
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        sampling: ClipSampling,
+        seed: int = 0,
+        *,
+        backend: str = "auto",
+        reader_options: dict[str, Any] | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.sampling = sampling
+        self.seed = seed
+        self.backend = backend
+        self.reader_options = dict(reader_options or {})
+        ids = manifest.table["id"].to_pylist()
+        self.id_keys = torch.from_numpy(np.fromiter(map(draws.text_key, ids), np.int64, len(ids)))
+        """(N,) int64: the stable key of each row's id."""
+        self.groups = _groups(manifest.table["path"])
+        """(N,) int64: equal for rows of the same file."""
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def read(self, row: int, pass_number: int, clip_number: int = 0) -> Clip:
+        """The training clip of a row: a random window, a function of the seed and the arguments alone.
+
+        Args:
+            row: Position in the manifest.
+            pass_number: Pass over the data, >= 0.
+            clip_number: Which visit of this row in this pass, >= 0.
+
+        Raises:
+            MediaError: If the file cannot be read, lacks a stream, or is too short (reason
+                "too_short", unless ``sampling.short_clips`` is "repeat").
+        """
+        key = draws.clip_key(self.seed, pass_number, self.id_keys[row : row + 1], clip_number)
+        with self._open(row) as reader:
+            spans = self._spans(reader.info, row)
+            audio_start, video_start = sample_windows(key, self.sampling, *spans)
+            return self._cut(reader, row, clip_number, float(video_start), float(audio_start))
+
+    def read_even(self, row: int, count: int) -> list[Clip]:
+        """``count`` evaluation clips of a row, evenly spaced; see :func:`~avssl.data.even_windows`.
+
+        Raises:
+            MediaError: As :meth:`read`.
+        """
+        with self._open(row) as reader:
+            audio_starts, video_starts = even_windows(count, self.sampling, *self._spans(reader.info, row))
+            starts = zip(video_starts.tolist(), audio_starts.tolist(), strict=True)
+            return [self._cut(reader, row, number, video, audio) for number, (video, audio) in enumerate(starts)]
+
+    def read_window(self, row: int, video_start: float, audio_start: float, clip_number: int = 0) -> Clip:
+        """The clip at given times, for evaluation at known events.
+
+        Args:
+            row: Position in the manifest.
+            video_start: Presentation time of the first frame, in seconds.
+            audio_start: Presentation time of the first sample, in seconds.
+            clip_number: Number of the window among this row's.
+
+        Raises:
+            MediaError: As :meth:`read`, or if the window leaves the file (reason "out_of_range"):
+                it is not moved.
+        """
+        with self._open(row) as reader:
+            self._spans(reader.info, row)
+            return self._cut(reader, row, clip_number, video_start, audio_start)
+
+    def index(self, rows: Sequence[int], pass_number: int, clip_numbers: Sequence[int]) -> BatchIndex:
+        """What a batch of these clips says of them: rows, groups and the keys of their draws."""
+        row = torch.tensor(rows, dtype=torch.int64)
+        number = torch.tensor(clip_numbers, dtype=torch.int64)
+        return BatchIndex(row, self.groups[row], draws.clip_key(self.seed, pass_number, self.id_keys[row], number))
+
+    def _open(self, row: int) -> MediaReader:
+        return open_media(self.manifest.file(row), self.backend, **self.reader_options)
+
+    def _spans(self, info: MediaInfo, row: int) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+        """(start, stop) of picture, sound and row, once they are known to hold a window."""
+        if info.video_start_seconds is None or info.video_stop_seconds is None:
+            raise MediaError(
+                info.path, "video", "no_video", "there is no picture track.", "Leave the file out of the manifest."
+            )
+        if info.audio_start_seconds is None or info.audio_stop_seconds is None:
+            raise MediaError(
+                info.path, "audio", "no_audio", "there is no sound track.", "Leave the file out of the manifest."
+            )
+        video = info.video_start_seconds, info.video_stop_seconds
+        audio = info.audio_start_seconds, info.audio_stop_seconds
+        span = self._row_span(row)
+        self._refuse_short(info, video, audio, span)
+        return video, audio, span
+
+    def _row_span(self, row: int) -> tuple[float, float]:
+        start, stop = (self.manifest.value(row, name) for name in ("start_seconds", "stop_seconds"))
+        return -np.inf if start is None else start, np.inf if stop is None else stop
+
+    def _refuse_short(
+        self, info: MediaInfo, video: tuple[float, float], audio: tuple[float, float], span: tuple[float, float]
+    ) -> None:
+        needed = {"video": self.sampling.video_seconds, "audio": self.sampling.audio_seconds}
+        missing = dict(zip(needed, missing_seconds(self.sampling, video, audio, span), strict=True))
+        for stream, (start, stop) in (("video", video), ("audio", audio)):
+            length = max(0.0, min(stop, span[1]) - max(start, span[0]))
+            if length == 0.0 or (missing[stream] > 0 and self.sampling.short_clips == "error"):
+                raise MediaError(
+                    info.path,
+                    stream,
+                    "too_short",  # type: ignore[arg-type]  # a reason of this package's own
+                    f"the row holds {length:.3f} s, and a clip needs {needed[stream]:g} s.",
+                    'Make clips shorter, or set short_clips="repeat".',
+                    max(start, span[0]),
+                )
+
+    def _cut(self, reader: MediaReader, row: int, clip_number: int, video_start: float, audio_start: float) -> Clip:
+        row_stop = self._row_span(row)[1]
+        return Clip(
+            id=str(self.manifest.value(row, "id")),
+            row=row,
+            clip_number=clip_number,
+            video=self._frames(reader, video_start, row_stop),
+            video_start_seconds=video_start,
+            audio=self._sound(reader, audio_start, row_stop),
+            audio_start_seconds=audio_start,
+        )
+
+    def _frames(self, reader: MediaReader, start: float, row_stop: float) -> Tensor:
+        """(T, 3, H, W): the frames of a window; its last one is repeated where the row ends before."""
+        sampling, stop = self.sampling, reader.info.video_stop_seconds
+        assert stop is not None, "a file without picture was refused"
+        last = min(stop, row_stop) - _INSIDE_SECONDS
+        times = [start + i / sampling.frames_per_second for i in range(sampling.num_frames)]
+        if self._may_fill(times[-1] - last):
+            times = [min(time, max(last, start)) for time in times]
+        return reader.read_frames(times, sampling.short_side)
+
+    def _sound(self, reader: MediaReader, start: float, row_stop: float) -> Tensor:
+        """(S,): the sound of a window, continued with silence where the row ends before."""
+        sampling, track_stop = self.sampling, reader.info.audio_stop_seconds
+        assert track_stop is not None, "a file without sound was refused"
+        stop, last = start + sampling.audio_seconds, min(track_stop, row_stop)
+        if start < last < stop and self._may_fill(stop - last):
+            stop = last
+        samples = round((stop - start) * sampling.sample_rate_hz)
+        audio = torch.zeros(sampling.num_samples)
+        if samples > 0:
+            audio[:samples] = reader.read_audio(start, stop, sampling.sample_rate_hz, num_channels=1)[0]
+        return audio
+
+    def _may_fill(self, seconds: float) -> bool:
+        return self.sampling.short_clips == "repeat" or seconds <= SLACK_SECONDS + 1e-6
+
+
+def _groups(paths: pa.ChunkedArray) -> Tensor:
+    indices = paths.combine_chunks().dictionary_encode().indices
+    return torch.from_numpy(indices.to_numpy().astype(np.int64))

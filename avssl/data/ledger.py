@@ -1,0 +1,115 @@
+"""Which rows could not be read, and why: counted once an id, and capped.
+
+A bad file is never swapped for a random one and never becomes zeros. It is counted by reason,
+written to ``dropped_files.csv``, not tried again, and a run that loses too many of them stops.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from avssl.manifest import Manifest, write_table
+from avssl.media import MediaError
+
+
+class TooManyBadFiles(RuntimeError):  # noqa: N818 - the name says it
+    """More files failed than the run allows; the text counts them by reason and shows the first."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row that could not be read. Plain values, so that it passes from workers and into checkpoints."""
+
+    row: int
+    """Position in the manifest."""
+    id: str
+    """The manifest id."""
+    path: str
+    """The media file, relative to the manifest's root."""
+    stream: str
+    """"container", "video" or "audio"."""
+    reason: str
+    """One machine word: MediaError's reason."""
+    message: str
+    """The whole error."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, row: int, error: MediaError) -> Failure:
+        path = str(manifest.value(row, "path"))
+        return cls(row, str(manifest.value(row, "id")), path, error.stream, error.reason, str(error))
+
+
+class Ledger:
+    """The bad rows of one dataset, in the order they were found.
+
+    Args:
+        num_rows: Rows of the manifest.
+        max_bad_fraction: Largest share of them that may fail, in [0, 1].
+
+    Raises:
+        ValueError: If the fraction lies outside [0, 1].
+    """
+
+    def __init__(self, num_rows: int, max_bad_fraction: float = 1.0) -> None:
+        if not 0 <= max_bad_fraction <= 1:
+            raise ValueError(f"max_bad_fraction ({max_bad_fraction}) must lie in [0, 1].")
+        self.num_rows = num_rows
+        self.max_bad_fraction = max_bad_fraction
+        self._failures: dict[int, Failure] = {}
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._failures
+
+    def __iter__(self) -> Iterator[Failure]:
+        return iter(self._failures.values())
+
+    def add(self, failures: Iterable[Failure]) -> None:
+        """Takes note of failures; a row that is known keeps its first reason.
+
+        Raises:
+            TooManyBadFiles: If more than the allowed share has failed now.
+        """
+        for failure in failures:
+            self._failures.setdefault(failure.row, failure)
+        if len(self) > self.max_bad_fraction * self.num_rows:
+            raise TooManyBadFiles(
+                f"{len(self)} of {self.num_rows} rows could not be read, more than the allowed share of "
+                f"{self.max_bad_fraction:g} (data.max_bad_fraction).\n{self.summary()}\n"
+                "Repair or remove these files, check the manifest's root, or allow a larger share."
+            )
+
+    def summary(self, num_examples: int = 3) -> str:
+        """Counts by reason, most frequent first, each with its first examples; empty without failures."""
+        lines = []
+        for reason, count in self.counts().items():
+            lines.append(f"  {reason}: {count}")
+            examples = [failure for failure in self if failure.reason == reason][:num_examples]
+            lines += [f"    {failure.id}: {failure.message}" for failure in examples]
+        return "\n".join(lines)
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows by reason, most frequent first."""
+        return dict(Counter(failure.reason for failure in self).most_common())
+
+    def write(self, path: Path | str) -> None:
+        """Writes ``dropped_files.csv``, sorted by row; a header alone when nothing failed."""
+        rows = sorted(self, key=lambda failure: failure.row)
+        names = [f.name for f in fields(Failure) if f.name != "row"]
+        columns = {name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in names}
+        write_table(pa.table(columns), path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {"failures": [asdict(failure) for failure in self]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._failures = {values["row"]: Failure(**values) for values in state["failures"]}

@@ -1,0 +1,218 @@
+"""An endless stream of batches for training: exact, resumable, and without bad files.
+
+One pass hands out ``steps_per_pass`` batches of exactly B clips on each rank. Rank r of W takes
+every W-th id of the pass's order, from the r-th on, so step by step the ranks' batches together
+are the batch that one process with W * B would take. The remainder of the division waits for
+another pass, in which the order is another.
+
+What decides a batch is the seed, the manifest's ids and which files fail; never the number of
+workers, how far they read ahead, or when a run was stopped and resumed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from avssl import distributed, draws
+from avssl.batch import Batch, Clip
+from avssl.data.collate import collate
+from avssl.data.dataset import ClipDataset
+from avssl.data.ledger import Failure, Ledger
+from avssl.data.plan import Plan, Position
+from avssl.data.workers import Chunk, StartMethod, WorkerPool
+
+
+class TrainLoader:
+    """Batches of training clips, pass after pass.
+
+    A row that cannot be read is written into :attr:`ledger` and never tried again; the next id of
+    the rank's order takes its place. A rank that comes to the end of its order starts over in the
+    same order, with other windows (the next clip number). Ranks tell each other of bad rows between
+    passes. Each rank stops at once when it alone has found too many, whereupon torchrun ends the
+    others; when they have only together, all of them stop at the end of the pass.
+
+    Args:
+        dataset: What to read; its seed decides the order.
+        batch_size: Clips a batch, B, on each rank.
+        num_workers: Reading processes; 0 reads in this one.
+        max_bad_fraction: Largest share of all rows that may fail.
+        prefetch_factor: Batches each worker reads ahead.
+        pin_memory: Batches in page-locked memory, for copies to a GPU that do not block.
+        start_method: How workers start; see :class:`~avssl.data.workers.WorkerPool`.
+
+    Raises:
+        ValueError: If the manifest holds fewer rows than one batch over all ranks.
+
+    Example:
+        >>> loader = TrainLoader(dataset, batch_size=64, num_workers=8)
+        >>> batches = iter(loader)
+        >>> batch = next(batches)
+        >>> state = loader.state_dict()  # after this batch
+    """
+
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        batch_size: int,
+        *,
+        num_workers: int = 0,
+        max_bad_fraction: float = 0.1,
+        prefetch_factor: int = 2,
+        pin_memory: bool = False,
+        start_method: StartMethod = "fork",
+    ) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        self._rank, self._world_size = distributed.rank(), distributed.world_size()
+        if batch_size < 1 or len(dataset) < batch_size * self._world_size:
+            raise ValueError(
+                f"batch_size ({batch_size}) on {self._world_size} ranks must be between 1 and the manifest's "
+                f"{len(dataset)} rows in all. Make batches smaller, or cut long files into more rows."
+            )
+        self.ledger = Ledger(len(dataset), max_bad_fraction)
+        """Rows that failed, on this rank and, as of the last pass, on the others."""
+        self._pin_memory = pin_memory
+        self._pool = WorkerPool(
+            dataset,
+            _read_clip,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            start_method=start_method,
+        )
+        # The cursor: what was handed out, not what was read ahead.
+        self._pass = 0
+        self._batches = 0
+        self._place = 0
+        self._num_shared = 0  # failures in the ledger that every rank knows
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Batches in a pass, the same on all ranks."""
+        return len(self.dataset) // (self.batch_size * self._world_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches from the cursor on, without end. One iteration at a time."""
+        plan = Plan(self._order, self.steps_per_pass * self.batch_size, self.batch_size, self.ledger.__contains__)
+        plan.start(self._pass, self._place, (self.steps_per_pass - self._batches) * self.batch_size)
+        arrivals = _Arrivals(self._pool.chunks(plan))
+        while True:
+            if self._batches == self.steps_per_pass:
+                self._begin_pass(plan)
+            yield self._next_batch(plan, arrivals)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values: the position after the last batch that was handed out, and the bad rows found by then."""
+        return {
+            "seed": self.dataset.seed,
+            "manifest": self.dataset.manifest.hash(),
+            "global_batch_size": self.batch_size * self._world_size,
+            "world_size": self._world_size,
+            "pass": self._pass,
+            "batches": self._batches,
+            "place": self._place,
+            "ledger": self.ledger.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a position; the next iteration starts there.
+
+        Another number of ranks with the same global batch is possible, and then not exact: where
+        files failed, some clips come twice in this pass or not at all.
+
+        Raises:
+            ValueError: If the seed, the manifest's ids or the global batch size are others.
+        """
+        mine = self.state_dict()
+        for name in ("seed", "manifest", "global_batch_size"):
+            if state[name] != mine[name]:
+                raise ValueError(
+                    f"cannot continue with {name} {mine[name]}: the checkpoint was made with {state[name]}. "
+                    "Use the same data, seed and (ranks x batch_size), or start a new run."
+                )
+        self._pass, self._batches, self._place = state["pass"], state["batches"], state["place"]
+        if state["world_size"] != self._world_size:
+            warnings.warn(f"continuing on {self._world_size} ranks, saved on {state['world_size']}.", stacklevel=2)
+            self._place = self._batches * self.batch_size
+        self.ledger.load_state_dict(state["ledger"])
+        self._num_shared = 0
+
+    def share_bad_files(self) -> None:
+        """Makes the ledger that of all ranks. Every rank must call it; done between passes anyway.
+
+        Raises:
+            TooManyBadFiles: On every rank, if too many rows failed on all ranks together.
+        """
+        if self._world_size == 1:
+            return
+        found: list[Any] = [None] * self._world_size
+        dist.all_gather_object(found, list(self.ledger)[self._num_shared :])
+        self.ledger.add(failure for of_rank in found for failure in of_rank)
+        self._num_shared = len(self.ledger)
+
+    def write_dropped_files(self, path: Path | str) -> None:
+        """Writes the ledger as ``dropped_files.csv``, from rank 0."""
+        if distributed.is_main():
+            self.ledger.write(path)
+
+    def worker_report(self) -> str:
+        """What the worker processes that died were reading; empty when none did."""
+        return self._pool.report()
+
+    def _order(self, pass_number: int) -> Tensor:
+        order = draws.pass_order(self.dataset.seed, pass_number, self.dataset.id_keys)
+        return order[self._rank :: self._world_size]
+
+    def _begin_pass(self, plan: Plan) -> None:
+        self.share_bad_files()
+        plan.finish(self._pass)
+        self._pass, self._batches, self._place = self._pass + 1, 0, 0
+
+    def _next_batch(self, plan: Plan, arrivals: _Arrivals) -> Batch:
+        """The next B good clips in the order of places, and the cursor moved behind them."""
+        clips: list[Clip] = []
+        place = self._place
+        while len(clips) < self.batch_size:
+            position = plan.candidate(self._pass, place)
+            place += 1
+            # A row that failed once is out from there on, even if another window of it was read
+            # ahead without fault: otherwise the stream would depend on how far workers read ahead.
+            outcome = None if position.row in self.ledger else arrivals.wait_for(position)
+            if isinstance(outcome, Failure):
+                self.ledger.add([outcome])
+            if isinstance(outcome, Clip):
+                clips.append(outcome)
+            else:
+                plan.drop(position)
+        self._batches, self._place = self._batches + 1, place
+        index = self.dataset.index([c.row for c in clips], self._pass, [c.clip_number for c in clips])
+        return collate(clips, index, pin_memory=self._pin_memory)
+
+
+class _Arrivals:
+    """What workers sent and is not yet used, by position. Extra candidates of a pass may come after
+    the first ones of the next; there are never more of them than the workers were given ahead."""
+
+    def __init__(self, chunks: Iterator[Chunk[Position]]) -> None:
+        self._chunks = chunks
+        self._waiting: dict[Position, Clip | Failure] = {}
+
+    def wait_for(self, position: Position) -> Clip | Failure:
+        self._forget_before(position)
+        while position not in self._waiting:
+            for arrived, outcome in next(self._chunks):
+                if arrived >= position:
+                    self._waiting[arrived] = outcome if isinstance(outcome, Failure) else outcome[0]
+        return self._waiting.pop(position)
+
+    def _forget_before(self, position: Position) -> None:
+        for passed in [waiting for waiting in self._waiting if waiting < position]:
+            del self._waiting[passed]
+
+
+def _read_clip(dataset: ClipDataset, position: Position) -> list[Clip]:
+    return [dataset.read(position.row, position.pass_number, position.clip_number)]

@@ -1,0 +1,157 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avssl import draws
+from avssl.data import ClipSampling, even_windows, sample_windows
+from avssl.data.sampling import missing_seconds
+
+# No deadline: a busy machine is not a fault.
+quick = settings(max_examples=40, deadline=None)
+
+
+def keys(count=64):
+    return draws.clip_key(0, 0, torch.arange(count))
+
+
+def sampling(**options):
+    return ClipSampling(**({"num_frames": 16, "frames_per_second": 8.0, "audio_seconds": 2.0} | options))
+
+
+spans = st.tuples(st.floats(-5, 50), st.floats(6, 40)).map(lambda s: (s[0], s[0] + s[1]))
+
+
+@quick
+@given(
+    video=spans,
+    shift=st.floats(-1, 1),
+    audio_seconds=st.floats(0.2, 4),
+    num_frames=st.integers(1, 32),
+    offset=st.floats(0, 2),
+)
+def test_windows_stay_inside_their_streams_and_near_each_other(video, shift, audio_seconds, num_frames, offset):
+    shape = sampling(audio_seconds=audio_seconds, num_frames=num_frames, max_offset_seconds=offset)
+    audio = (video[0] + shift, video[1] + shift)
+    audio_start, video_start = sample_windows(keys(), shape, video, audio)
+    both = max(video[0], audio[0]), min(video[1], audio[1])
+    eps = 1e-9
+    assert (audio_start >= both[0] - eps).all()
+    assert (audio_start + shape.audio_seconds <= both[1] + eps).all()
+    assert (video_start >= video[0] - eps).all()
+    assert (video_start + shape.video_seconds <= video[1] + eps).all()
+    last = video[1] - shape.video_seconds
+    for start, low, high in zip(
+        video_start.tolist(), (audio_start - offset).tolist(), (audio_start + offset).tolist(), strict=True
+    ):
+        high += shape.audio_seconds - shape.video_seconds
+        if high < low:  # the picture is the longer one: it holds the whole sound window, in its middle
+            low = high = (low + high) / 2
+        # As near as the ends of the file allow.
+        assert min(max(low, video[0]), last) - eps <= start <= max(min(high, last), video[0]) + eps
+
+
+@quick
+@given(row_start=st.floats(0, 50), length=st.floats(2, 10))
+def test_windows_stay_inside_their_row(row_start, length):
+    audio_start, video_start = sample_windows(keys(), sampling(), (0, 60), (0, 60), (row_start, row_start + length))
+    for start in (audio_start, video_start):
+        assert (start >= row_start - 1e-9).all()
+        assert (start + 2 <= row_start + length + 1e-9).all()
+
+
+@quick
+@given(start=st.floats(-100, 1000), length=st.floats(2.5, 1000))
+def test_equal_windows_without_offset_coincide_exactly(start, length):
+    audio_start, video_start = sample_windows(
+        keys(), sampling(max_offset_seconds=0.0), (start, start + length), (start, start + length)
+    )
+    # Clamping to the span may move the last start by one rounding.
+    assert (audio_start - video_start).abs().max() <= 1e-9
+    inside = audio_start + 2 < start + length - 1e-6
+    assert torch.equal(audio_start[inside], video_start[inside])
+
+
+def test_windows_fill_their_range_uniformly():
+    """AVID's rule: sound uniform on [0, 8]; picture, inside the file, uniform on sound +- 0.5 s."""
+    count = 20_000
+    audio_start, video_start = sample_windows(keys(count), sampling(), (0.0, 10.0), (0.0, 10.0))
+    quantiles = torch.tensor([0.1, 0.5, 0.9]).double()
+    torch.testing.assert_close(audio_start.quantile(quantiles), quantiles * 8, atol=0.12, rtol=0)
+    inner = (audio_start > 0.5) & (audio_start < 7.5)
+    offset = (video_start - audio_start)[inner]
+    torch.testing.assert_close(offset.quantile(quantiles), quantiles - 0.5, atol=0.02, rtol=0)
+    assert abs(torch.corrcoef(torch.stack((offset, audio_start[inner])))[0, 1]) < 0.03
+
+
+def test_windows_depend_on_each_key_alone():
+    both = sample_windows(keys(8), sampling(), (0.0, 10.0), (0.0, 9.0))
+    alone = sample_windows(keys(8)[5:6], sampling(), (0.0, 10.0), (0.0, 9.0))
+    assert [x[5] for x in both] == [x[0] for x in alone]
+    spans = torch.tensor([[0.0, 10.0], [20.0, 30.0]])
+    batched = sample_windows(keys(2), sampling(), spans, spans)
+    second = sample_windows(keys(2)[1:], sampling(), (20.0, 30.0), (20.0, 30.0))
+    assert [x[1] for x in batched] == [x[0] for x in second]
+
+
+def test_windows_of_a_short_row_begin_with_it():
+    audio_start, video_start = sample_windows(keys(4), sampling(), (3.0, 4.5), (3.1, 4.4))
+    assert audio_start.tolist() == [3.1] * 4
+    assert video_start.tolist() == [3.0] * 4
+
+
+def test_even_windows_closed_form():
+    audio_start, video_start = even_windows(5, sampling(), (0.0, 10.0), (0.0, 10.0))
+    assert audio_start.tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert torch.equal(audio_start, video_start)
+    assert [x.tolist() for x in even_windows(1, sampling(), (0.0, 10.0), (2.0, 12.0))] == [[5.0], [5.0]]
+    # A one-second picture shares the centre of its two-second sound.
+    audio_start, video_start = even_windows(3, sampling(num_frames=8), (0.0, 10.0), (0.0, 10.0), (2.0, 8.0))
+    assert audio_start.tolist() == [2.0, 4.0, 6.0]
+    assert video_start.tolist() == [2.5, 4.5, 6.5]
+    with pytest.raises(ValueError, match=r"count \(0\)"):
+        even_windows(0, sampling(), (0, 1), (0, 1))
+
+
+@quick
+@given(video=spans, shift=st.floats(-3, 3), count=st.integers(1, 12), num_frames=st.integers(1, 32))
+def test_even_windows_stay_inside_and_in_order(video, shift, count, num_frames):
+    shape = sampling(num_frames=num_frames)
+    audio = (video[0] + shift, video[1] + shift)
+    audio_start, video_start = even_windows(count, shape, video, audio)
+    for start, span, length in ((audio_start, audio, 2.0), (video_start, video, shape.video_seconds)):
+        assert len(start) == count
+        assert (start >= span[0] - 1e-9).all()
+        assert (start + length <= span[1] + 1e-9).all()
+        assert (start.diff() >= -1e-9).all()
+
+
+def test_missing_seconds_counts_to_the_last_frame_and_allows_a_little_silence():
+    def missing(video_length, audio_length):
+        return [round(float(x), 6) for x in missing_seconds(sampling(), (1, 1 + video_length), (1, 1 + audio_length))]
+
+    assert missing(2.0, 2.0) == [0, 0]
+    assert missing(1.9, 1.96) == [0, 0]  # 16 frames at 8 fps: the last is shown at 1.875 s
+    assert missing(1.8, 1.9) == [0.075, 0.1]
+    assert missing(0.0, 0.0) == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_frames": 0}, r"num_frames \(0\)"),
+        ({"frames_per_second": -1.0}, r"frames_per_second \(-1.0\)"),
+        ({"audio_seconds": 0.0}, r"audio_seconds \(0.0\)"),
+        ({"max_offset_seconds": -0.1}, r"max_offset_seconds \(-0.1\)"),
+        ({"short_side": 0}, r"short_side \(0\)"),
+        ({"short_clips": "loop"}, r"short_clips \('loop'\)"),
+    ],
+)
+def test_sampling_rejects_what_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        ClipSampling(**options)
+
+
+def test_sampling_lengths():
+    shape = ClipSampling(num_frames=16, frames_per_second=8.0, audio_seconds=2.0, sample_rate_hz=24_000)
+    assert (shape.video_seconds, shape.last_frame_seconds, shape.num_samples) == (2.0, 1.875, 48_000)
