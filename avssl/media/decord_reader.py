@@ -21,11 +21,14 @@ from avssl.media.pyav_reader import PyAVReader
 from avssl.media.pyav_sound import read_window
 from avssl.media.reader import ROUNDING_SECONDS, MediaError, MediaInfo, clamp_times
 
+_END_SECONDS = 0.1
+
 
 class DecordReader:
     """Reads one file through decord; see :class:`avssl.media.MediaReader`.
 
-    It refuses what decord gets wrong: pictures stored turned or mirrored.
+    It refuses what decord gets wrong: pictures stored turned or mirrored, sound of more than one
+    channel (decord gives unset memory), and times after the last frame it finds.
 
     Args:
         path: A local regular file.
@@ -40,7 +43,7 @@ class DecordReader:
         self._pyav = PyAVReader(path, max_pixels=max_pixels, max_duration_seconds=max_duration_seconds)
         self._path = os.path.abspath(path)
         self._video: Any = None
-        self._starts: np.ndarray | None = None
+        self._shown: np.ndarray | None = None  # (N, 2) start and stop of each frame
         self._audio: np.ndarray | None = None
 
     @property
@@ -68,9 +71,11 @@ class DecordReader:
     def _decode(self, times: list[float]) -> np.ndarray:
         if self._video is None:
             self._video = decord.VideoReader(self._path, ctx=decord.cpu(0), num_threads=1)
-            self._starts = self._video.get_frame_timestamp(np.arange(len(self._video)))[:, 0]
-        assert self._starts is not None
-        found = np.searchsorted(self._starts, np.asarray(times) + ROUNDING_SECONDS, side="right") - 1
+            self._shown = self._video.get_frame_timestamp(np.arange(len(self._video)))
+        assert self._shown is not None
+        if max(times) > self._shown[-1, 1] + _END_SECONDS:
+            raise IndexError(f"its frames end at {self._shown[-1, 1]:.3f} s")
+        found = np.searchsorted(self._shown[:, 0], np.asarray(times) + ROUNDING_SECONDS, side="right") - 1
         frames: np.ndarray = self._video.get_batch(np.maximum(found, 0)).asnumpy()
         return frames
 
@@ -90,6 +95,8 @@ class DecordReader:
 
     def _samples(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
         """See :data:`avssl.media.pyav_sound.ReadWindow`."""
+        if self.info.audio_num_channels != 1:
+            self._refuse("audio", "decord garbles sound of more than one channel.", None)
         if self._audio is None:
             try:
                 self._audio = decord.AudioReader(self._path, ctx=decord.cpu(0), mono=False)[:].asnumpy()

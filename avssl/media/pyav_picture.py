@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from av.sidedata.sidedata import Type as SideDataType
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
 
 from avssl.media.pyav_source import Source
@@ -19,6 +19,9 @@ from avssl.media.reader import ROUNDING_SECONDS, MediaError
 _BACK_SECONDS = (0.0, 1.0, 4.0, 16.0, 64.0)  # how far before the asked time a second try seeks
 _BLIND_SEEK_SECONDS = 4.0  # with no index of keyframes, gaps longer than this are worth a try
 _END_SECONDS = 0.1  # beyond the last frame's own duration; a longer hole means that the file was cut
+# Unscaled: FFmpeg's default, bit for bit what other readers give. Resizing: else colour has half the width's detail.
+_CONVERT = Interpolation.BILINEAR
+_RESIZE = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 _SQUARE = 0.02  # aspect ratios this near to 1 come from rounding sizes; resampling would only blur
 
 
@@ -186,11 +189,13 @@ class PictureTrack:
         height, width = out.shape[-2:]
         if self.upright.transpose:
             width, height = height, width
-        # Planar RGB: as exact as packed, quicker, and already channels first.
-        planar = self._reformatter.reformat(frame, width=width, height=height, format="gbrp", threads=1)
-        for channel, plane in zip((1, 2, 0), planar.planes, strict=True):
-            rows = torch.frombuffer(plane, dtype=torch.uint8).view(height, -1)
-            out[channel] = self.upright.apply(rows[:, :width])
+        # Packed, not planar: for widths that are no multiple of 16, FFmpeg 8.1 leaves the last columns of "gbrp" unset.
+        flags = _CONVERT if (width, height) == (frame.width, frame.height) else _RESIZE
+        plane = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=flags, threads=1
+        ).planes[0]
+        stored = torch.frombuffer(plane, dtype=torch.uint8).as_strided((3, height, width), (1, plane.line_size, 3))
+        out.copy_(self.upright.apply(stored))
 
 
 def too_large(path: str, width: int, height: int, max_pixels: int) -> MediaError:

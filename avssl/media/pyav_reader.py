@@ -118,6 +118,11 @@ class PyAVReader:
         return self._sound.layout if self._sound else ""
 
     @property
+    def audio_clock_is_exact(self) -> bool:
+        """Whether the container's clock tells samples apart, for other backends."""
+        return self._sound is not None and self._sound.clock_is_exact
+
+    @property
     def upright(self) -> Upright:
         """How stored pictures become upright, for other backends."""
         assert self._picture is not None

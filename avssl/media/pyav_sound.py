@@ -52,6 +52,11 @@ class SoundTrack:
         self.total = round((self.stop_seconds - self.start_seconds) * self.rate)
         self._grid: tuple[float, int, int] | None = None
 
+    @property
+    def clock_is_exact(self) -> bool:
+        """Whether timestamps tell samples apart; Matroska's, in milliseconds, do not."""
+        return bool(self.time_base * self.rate <= 1)
+
     def read(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
         """See :data:`ReadWindow`. Holes between packets are silence.
 
@@ -121,7 +126,7 @@ class SoundTrack:
 
     def _learn_grid(self) -> None:
         """In containers that count milliseconds, learns where frames begin from the second frame."""
-        if self._grid is not None or self.time_base * self.rate <= 1:
+        if self._grid is not None or self.clock_is_exact:
             return
         lengths = [(f.pts, f.samples) for f, _ in zip(self.source.frames(self.index, None), range(4), strict=False)]
         if len(lengths) == 4 and lengths[1][1] == lengths[2][1] == lengths[3][1] and lengths[1][0] is not None:

@@ -20,7 +20,7 @@ from torchcodec.decoders import AudioDecoder, VideoDecoder
 
 from avssl.media.pyav_reader import PyAVReader
 from avssl.media.pyav_sound import read_window
-from avssl.media.reader import ROUNDING_SECONDS, MediaInfo, clamp_times
+from avssl.media.reader import ROUNDING_SECONDS, MediaInfo, audio_window, clamp_times
 
 _log = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ _SOUND_SECONDS = 60.0
 class TorchCodecReader:
     """Reads one file through torchcodec; see :class:`avssl.media.MediaReader`.
 
-    Sound that begins more than a minute into the file is read by PyAV, which can seek; the samples
-    are the same. So are pictures that are stored mirrored, which torchcodec does not turn back.
+    PyAV reads what torchcodec cannot, or not well, with the same result: sound that begins more than
+    a minute into the file (PyAV can seek), sound in containers that count milliseconds (torchcodec
+    rounds to them), and pictures stored mirrored.
 
     Args:
         path: A local regular file.
@@ -48,8 +49,8 @@ class TorchCodecReader:
         self._path = str(path.absolute())
         self._video: VideoDecoder | None = None
         self._audio: AudioDecoder | None = None
-        self.fallback: str | None = None
-        """Why PyAV reads this file instead, or None."""
+        self.fallback: dict[str, str] = {}
+        """``"video"`` or ``"audio"`` to why PyAV reads that track of this file instead."""
 
     @property
     def info(self) -> MediaInfo:
@@ -59,11 +60,11 @@ class TorchCodecReader:
     def read_frames(self, at_seconds: Sequence[float], short_side: int | None = None) -> Tensor:
         """See :meth:`avssl.media.MediaReader.read_frames`."""
         times = clamp_times(self._pyav.info, at_seconds)
-        if times and self.fallback is None:
+        if times and "video" not in self.fallback:
             try:
                 frames = self._decode(times)
             except (RuntimeError, ValueError, IndexError) as error:
-                self._fall_back(error)
+                self._fall_back("video", error)
             else:
                 return _resize(frames, self._pyav.size(short_side))
         return self._pyav.read_frames(times, short_side)
@@ -86,11 +87,9 @@ class TorchCodecReader:
     ) -> Tensor:
         """See :meth:`avssl.media.MediaReader.read_audio`."""
         info = self._pyav.info
-        if (
-            self.fallback is None
-            and info.has_audio
-            and start_seconds <= (info.audio_start_seconds or 0) + _SOUND_SECONDS
-        ):
+        audio_window(info, start_seconds, stop_seconds, sample_rate_hz)
+        late = start_seconds > (info.audio_start_seconds or 0.0) + _SOUND_SECONDS
+        if not late and self._pyav.audio_clock_is_exact and "audio" not in self.fallback:
             try:
                 return read_window(
                     self._samples,
@@ -101,8 +100,8 @@ class TorchCodecReader:
                     sample_rate_hz,
                     num_channels,
                 )
-            except RuntimeError as error:
-                self._fall_back(error)
+            except (RuntimeError, ValueError, IndexError) as error:
+                self._fall_back("audio", error)
         return self._pyav.read_audio(start_seconds, stop_seconds, sample_rate_hz, num_channels)
 
     def _samples(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
@@ -119,11 +118,11 @@ class TorchCodecReader:
             raise RuntimeError("torchcodec gave another window of the sound than was asked")
         return samples.data.numpy()
 
-    def _fall_back(self, error: Exception) -> None:
-        """PyAV takes over for this file; it either reads it or says precisely what is wrong."""
+    def _fall_back(self, stream: str, error: Exception) -> None:
+        """PyAV takes over for this track; it either reads it or says precisely what is wrong."""
         lines = str(error).strip().splitlines()
-        self.fallback = lines[0] if lines else type(error).__name__
-        _log.info("%s: torchcodec gives way to PyAV: %s", self._pyav.info.path, self.fallback)
+        self.fallback[stream] = lines[0] if lines else type(error).__name__
+        _log.info("%s: %s: torchcodec gives way to PyAV: %s", self._path, stream, self.fallback[stream])
 
     def close(self) -> None:
         """Releases the file."""
