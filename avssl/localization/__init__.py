@@ -1,0 +1,10 @@
+"""A sound and a picture to a heat map; a heat map to something people can watch."""
+
+from avssl.localization.drawing import contact_sheet as contact_sheet
+from avssl.localization.drawing import overlay_image as overlay_image
+from avssl.localization.heatmap import cosine_map as cosine_map
+from avssl.localization.heatmap import heatmap_readout as heatmap_readout
+from avssl.localization.heatmap import localize as localize
+from avssl.localization.heatmap import maps_at as maps_at
+from avssl.localization.heatmap import upsample as upsample
+from avssl.localization.overlay import overlay_video as overlay_video

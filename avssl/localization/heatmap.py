@@ -1,0 +1,184 @@
+"""Where in the picture is what is heard: cosine of a sound with every cell of the visual map.
+
+A window slides over a whole video. At each instant the picture of the window and the sound around
+its middle are embedded, and the map at that instant is kept::
+
+    instants        .   .   .   .   .   .   .   .   .      every stride_seconds
+    window of one           |=======:=======|              num_frames at frames_per_second
+    sound of it             |=======:=======|              audio_seconds, the same middle
+    visual cells            |   |   |   |   |              the two nearest in time, interpolated
+
+Windows are shifted to lie inside the video, as in training; the map is then read at the instant's own
+place in the window. Memory does not grow with the length of the video.
+
+Dimensions: B windows, D embedding size, T' time cells, h and w cells, S samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avssl.batch import Batch, BatchIndex, Heatmap
+from avssl.evaluation.localization_metrics import resize_maps
+from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
+from avssl.media import MediaReader
+
+
+class SoundLocator(Protocol):
+    """What a model must offer; :class:`avssl.models.AVModel` does."""
+
+    def video_map(self, video: Tensor, /) -> Tensor:
+        """(B, 3, T, H, W) to (B, D, T', h, w)."""
+
+    def embed_audio(self, audio: Tensor, /) -> Tensor:
+        """(B, 1, time, freq) to (B, D)."""
+
+
+def cosine_map(video_map: Tensor, audio: Tensor) -> Tensor:
+    """Cosine similarity of each sound with every cell of its own video.
+
+    Args:
+        video_map: (B, D, T', h, w), of any scale and precision.
+        audio: (B, D).
+
+    Returns:
+        (B, T', h, w) float32 in [-1, 1]; 0 where a cell or the sound is the zero vector.
+
+    Raises:
+        ValueError: If B or D differ.
+    """
+    if video_map.ndim != 5 or audio.ndim != 2 or video_map.shape[:2] != audio.shape:
+        raise ValueError(
+            "video_map must be (B, D, T, h, w) and audio (B, D) of the same clips, "
+            f"got {tuple(video_map.shape)} and {tuple(audio.shape)}."
+        )
+    with torch.autocast(video_map.device.type, enabled=False):  # bfloat16 would round cosines to 1/256
+        cells, sound = F.normalize(video_map.float(), dim=1), F.normalize(audio.float(), dim=1)
+        return torch.einsum("bdthw,bd->bthw", cells, sound).clamp(-1, 1)
+
+
+def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
+    """(..., h, w) to (..., H, W) float32: bilinear with half-pixel centres, as the metrics resize."""
+    return resize_maps(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)
+
+
+def maps_at(maps: Tensor, frame: Tensor, num_frames: int) -> Tensor:
+    """The map at one instant of each window, interpolated between the nearest time cells.
+
+    Args:
+        maps: (B, T', h, w) over windows of ``num_frames`` frames; a cell stands for the middle of its
+            ``num_frames / T'`` frames.
+        frame: (B,) instants as frame positions, 0 for the first; need not be whole.
+        num_frames: Frames in a window.
+
+    Returns:
+        (B, h, w).
+    """
+    cells = maps.shape[1]
+    place = ((frame.to(maps) + 0.5) * cells / num_frames - 0.5).clamp(0, cells - 1)
+    before = place.floor().long()
+    after = (before + 1).clamp(max=cells - 1)
+    row = torch.arange(len(maps), device=maps.device)
+    return torch.lerp(maps[row, before], maps[row, after], (place - before)[:, None, None])
+
+
+@torch.inference_mode()
+def localize(
+    reader: MediaReader,
+    model: SoundLocator,
+    transform: Callable[[Batch], Batch],
+    sampling: Sampling,
+    *,
+    stride_seconds: float = 0.25,
+    audio_from: SoundSource = None,
+    stop_after_seconds: float | None = None,
+    batch_size: int = 8,
+    device: torch.device | str = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Heatmap:
+    """The heat map of a whole video, of any length.
+
+    Args:
+        reader: The video.
+        model: In evaluation mode, on ``device``.
+        transform: Raw batch to model input, in evaluation mode and on ``device``; must keep the whole
+            picture (``VideoEval(crop="full")``), because the map is drawn over all of it.
+        sampling: The window the model was trained with.
+        stride_seconds: Time from one map to the next, > 0.
+        audio_from: Whose sound to look for: None for the video's own, another file's (from its start;
+            silence once it has ended), ``"silence"``, or white ``"noise"``. A model that listens
+            changes its map.
+        stop_after_seconds: Stop this long after the first frame; None goes to the end.
+        batch_size: Windows embedded at a time.
+        device: Where the model is.
+        on_progress: Called with (maps done, maps in all) after each batch.
+
+    Returns:
+        One map every ``stride_seconds``, the first half a stride after the first frame, on the CPU.
+
+    Raises:
+        MediaError: If there is no picture or no sound, or a stretch cannot be decoded.
+        ValueError: If an option is out of range or ``model`` or ``transform`` is in training mode.
+    """
+    _check(model, transform, stride_seconds, batch_size)
+    pictures = PictureWindows(reader, sampling, stop_after_seconds)
+    sounds = SoundWindows(reader, audio_from)
+    instants = pictures.instants(stride_seconds)
+    values = []
+    for part in instants.split(batch_size):
+        starts = pictures.starts(part)
+        sound = sounds.around(part, sampling.audio_seconds, sampling.sample_rate_hz)
+        batch = transform(_raw_batch(pictures.read(starts), sound).to(device))
+        maps = cosine_map(model.video_map(batch.video), model.embed_audio(batch.audio)).cpu()
+        values.append(maps_at(maps, (part - starts) * sampling.frames_per_second, sampling.num_frames))
+        if on_progress is not None:
+            on_progress(sum(map(len, values)), len(instants))
+    # Inference tensors refuse in-place work outside this mode; a clone made outside is an ordinary tensor.
+    with torch.inference_mode(False):
+        heat = torch.cat(values).clone()
+        return Heatmap(heat, instants.clone(), heat.amax(dim=(1, 2)))
+
+
+def heatmap_readout(heatmap: Heatmap, frame_hw: tuple[int, int]) -> list[dict[str, float]]:
+    """The peak of every map, as plain numbers for JSON.
+
+    Args:
+        heatmap: T maps.
+        frame_hw: Height and width of the upright frame in pixels.
+
+    Returns:
+        T dicts: ``second`` (presentation time), ``x`` and ``y`` (middle of the peak cell in pixels
+        from the left and top edges) and ``confidence`` (its cosine). The mean place where peaks tie.
+    """
+    height, width = heatmap.values.shape[1:]
+    peak = (heatmap.values == heatmap.confidence[:, None, None]).double()
+    count = peak.sum(dim=(1, 2))
+    y = (peak.sum(dim=2) * (torch.arange(height) + 0.5)).sum(dim=1) / count * (frame_hw[0] / height)
+    x = (peak.sum(dim=1) * (torch.arange(width) + 0.5)).sum(dim=1) / count * (frame_hw[1] / width)
+    columns = [v.tolist() for v in (heatmap.at_seconds, x, y, heatmap.confidence)]
+    names = ("second", "x", "y", "confidence")
+    return [dict(zip(names, (round(v, 4) for v in row), strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _raw_batch(frames: Tensor, sound: Tensor) -> Batch:
+    """(B, T, 3, H, W) frames of one video and (B, S) sounds as a batch that has no place in a manifest."""
+    none = torch.zeros(len(frames), dtype=torch.int64)
+    valid_hw = torch.tensor(frames.shape[-2:]).expand(len(frames), 2)
+    return Batch(frames, sound, BatchIndex(none, none, none), valid_hw)
+
+
+def _check(model: SoundLocator, transform: Callable[[Batch], Batch], stride_seconds: float, batch_size: int) -> None:
+    for name, module in (("model", model), ("transform", transform)):
+        if getattr(module, "training", False):
+            raise ValueError(
+                f"{name} is in training mode, which is random and changes its statistics. Call {name}.eval()."
+            )
+    if not stride_seconds > 0:
+        raise ValueError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size ({batch_size}) must be at least 1.")

@@ -1,0 +1,176 @@
+"""The pictures and the sounds of windows that slide over one file, a stretch at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from avssl.media import MediaError, MediaReader
+
+DECODED_SHORT_SIDE = 256
+"""Larger frames are decoded at this size: 8 windows of 16 frames stay at 45 MB whatever the video's."""
+
+NOISE_RMS = 0.1
+"""Of the white noise that stands in for a sound: -20 dBFS, about as loud as speech is recorded."""
+
+
+class Sampling(Protocol):
+    """The window a model was trained with; :class:`avssl.data.ClipSampling` is one."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames in a window."""
+
+    @property
+    def frames_per_second(self) -> float:
+        """Rate they are taken at; frame i is the one shown at start + i / rate."""
+
+    @property
+    def audio_seconds(self) -> float:
+        """Length of the sound window."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the sound."""
+
+    @property
+    def short_side(self) -> int | None:
+        """Size frames are decoded at, or None for the file's own."""
+
+
+class PictureWindows:
+    """The frames of windows that move forward through one video.
+
+    Frames shared by windows are decoded once and forgotten when the windows have passed them.
+
+    Raises:
+        MediaError: If the file has no picture track.
+    """
+
+    def __init__(self, reader: MediaReader, sampling: Sampling, stop_after_seconds: float | None = None) -> None:
+        info = reader.info
+        if info.video_start_seconds is None or info.video_stop_seconds is None:
+            raise MediaError(
+                info.path, "video", "no_video", "there is no picture track.", "A heat map needs a picture to lie on."
+            )
+        self._reader, self._sampling = reader, sampling
+        self._start, self._stop = info.video_start_seconds, info.video_stop_seconds
+        if stop_after_seconds is not None and not stop_after_seconds > 0:
+            raise ValueError(f"stop_after_seconds ({stop_after_seconds}) must be greater than 0.")
+        self._last = min(self._stop, self._start + (math.inf if stop_after_seconds is None else stop_after_seconds))
+        self._short_side = sampling.short_side
+        if self._short_side is None and min(info.height or 0, info.width or 0) > DECODED_SHORT_SIDE:
+            self._short_side = DECODED_SHORT_SIDE
+        self._frames: dict[int, Tensor] = {}  # by microsecond
+
+    def instants(self, stride_seconds: float) -> Tensor:
+        """(N,) float64 ascending, ``stride_seconds`` apart, each in the middle of its stride; at least one."""
+        count = max(1, round((self._last - self._start) / stride_seconds))
+        instants = self._start + (torch.arange(count, dtype=torch.float64) + 0.5) * stride_seconds
+        return instants.clamp(max=self._stop)
+
+    def starts(self, instants: Tensor) -> Tensor:
+        """(B,) float64: the start of each instant's window, shifted to lie inside the video where one fits."""
+        length = self._sampling.num_frames / self._sampling.frames_per_second
+        last = max(self._start, self._stop - length)
+        return (instants - length / 2).clamp(self._start, last)
+
+    def read(self, starts: Tensor) -> Tensor:
+        """(B, T, 3, H, W) uint8: the frames of the windows; past the end the last one is repeated."""
+        offsets = torch.arange(self._sampling.num_frames, dtype=torch.float64) / self._sampling.frames_per_second
+        times = (starts[:, None] + offsets).clamp(self._start, self._stop)
+        keys = (times * 1e6).round().long()
+        self._frames = {key: frame for key, frame in self._frames.items() if key >= int(keys.min())}
+        missing = dict(zip(keys.flatten().tolist(), times.flatten().tolist(), strict=True))
+        new = sorted(key for key in missing if key not in self._frames)
+        if new:
+            decoded = self._reader.read_frames([missing[key] for key in new], self._short_side)
+            self._frames |= dict(zip(new, decoded, strict=True))
+        return torch.stack([torch.stack([self._frames[key] for key in row]) for row in keys.tolist()])
+
+
+SoundSource = MediaReader | Literal["silence", "noise"] | None
+"""Whose sound to look for: None for the video's own, another file's, or none at all."""
+
+
+class SoundWindows:
+    """The sound around instants of a video: its own, another file's from its start, silence or noise.
+
+    Args:
+        reader: The video.
+        audio_from: Whose sound.
+
+    Raises:
+        MediaError: If the sound that is asked for does not exist.
+        ValueError: If ``audio_from`` is another word.
+    """
+
+    def __init__(self, reader: MediaReader, audio_from: SoundSource) -> None:
+        self._kind: Literal["track", "silence", "noise"] = "track"
+        if isinstance(audio_from, str):
+            if audio_from not in ("silence", "noise"):
+                raise ValueError(f'audio_from ({audio_from!r}) must be "silence", "noise", another reader, or None.')
+            self._kind = audio_from
+            return
+        self._source = reader if audio_from is None else audio_from
+        info = self._source.info
+        if info.audio_start_seconds is None or info.audio_stop_seconds is None:
+            advice = 'Look for another sound with audio_from: an open file, "silence" or "noise".'
+            raise MediaError(info.path, "audio", "no_audio", "there is no sound track.", advice)
+        self._first, self._last = info.audio_start_seconds, info.audio_stop_seconds
+        self._delay = 0.0 if audio_from is None else self._first - (reader.info.video_start_seconds or 0.0)
+
+    @property
+    def own_format(self) -> tuple[int, int]:
+        """Sample rate in Hz and number of channels of the sound itself; of silence and noise, 24 000 and 1."""
+        if self._kind != "track":
+            return 24_000, 1
+        info = self._source.info
+        return info.audio_sample_rate_hz or 24_000, info.audio_num_channels or 1
+
+    def around(self, instants: Tensor, length_seconds: float, sample_rate_hz: int) -> Tensor:
+        """(B,) float64 instants of the video to (B, S) float32 windows around them.
+
+        Near an end of the track windows shift to lie inside it, as in training; beyond it there is
+        nothing to hear, and they hold silence.
+        """
+        num_samples = round(length_seconds * sample_rate_hz)
+        if self._kind != "track":
+            return torch.stack([self._made(num_samples, instant) for instant in instants.tolist()])
+        instants = instants + self._delay
+        starts = instants - length_seconds / 2
+        inside = (instants >= self._first) & (instants <= self._last)
+        starts = torch.where(inside, starts.clamp(self._first, max(self._first, self._last - length_seconds)), starts)
+        # One read for the stretch of all windows, then cut: consecutive windows share most of their samples.
+        begin = float(starts.min())
+        cuts = ((starts - begin) * sample_rate_hz).round().long().tolist()
+        stretch = self._padded(begin, max(cuts) + num_samples, sample_rate_hz, 1)[0]
+        return torch.stack([stretch[cut : cut + num_samples] for cut in cuts])
+
+    def between(self, start_seconds: float, stop_seconds: float, sample_rate_hz: int, num_channels: int = 1) -> Tensor:
+        """(C, S) float32: the sound of a stretch of the video, silence where there is none."""
+        num_samples = round((stop_seconds - start_seconds) * sample_rate_hz)
+        if self._kind != "track":
+            return self._made(num_samples, start_seconds).expand(num_channels, -1)
+        return self._padded(start_seconds + self._delay, num_samples, sample_rate_hz, num_channels)
+
+    def _padded(self, begin: float, num_samples: int, rate: int, num_channels: int) -> Tensor:
+        """(C, num_samples) from ``begin`` on the source's own clock; zeros outside its track."""
+        sound = torch.zeros(num_channels, num_samples)
+        low, high = max(begin, self._first), min(begin + num_samples / rate, self._last)
+        if high - low < 1 / rate:
+            return sound
+        offset = round((low - begin) * rate)
+        samples = self._source.read_audio(low, high, rate, num_channels)[:, : num_samples - offset]
+        sound[:, offset : offset + samples.shape[1]] = samples
+        return sound
+
+    def _made(self, num_samples: int, instant: float) -> Tensor:
+        """(num_samples,) of silence, or of noise that is another at each instant and the same in each run."""
+        if self._kind == "silence":
+            return torch.zeros(num_samples)
+        generator = torch.Generator().manual_seed(round(instant * 1e6) & 0x7FFFFFFF)
+        return NOISE_RMS * torch.randn(num_samples, generator=generator)
