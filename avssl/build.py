@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
 
+from avssl import distributed
 from avssl.config import Config
+from avssl.data.dataset import ClipDataset
+from avssl.data.loader import TrainLoader
 from avssl.data.sampling import ClipSampling
+from avssl.engine import WarmupCosine, create_optimizer
+from avssl.manifest import Manifest
 from avssl.models import AVModel, create_encoder, create_head
 from avssl.objectives import Objective, create_objective
 from avssl.tasks import PretrainTask
@@ -79,6 +85,38 @@ def build_task(config: Config) -> PretrainTask:
     objective = build_objective(config)
     transform = build_transform(config, objective.num_views)
     return PretrainTask(transform, build_model(config), objective, config.train.batch_norm)
+
+
+def build_loader(config: Config, manifest: Manifest, device: torch.device, max_bad_fraction: float) -> TrainLoader:
+    """The endless stream of this rank's batches; ``optim.batch_size`` counts all ranks."""
+    data = config.data
+    return TrainLoader(
+        ClipDataset(manifest, build_sampling(config), config.train.seed, backend=data.backend),
+        config.optim.batch_size // distributed.world_size(),
+        num_workers=default_workers() if data.num_workers is None else data.num_workers,
+        max_bad_fraction=max_bad_fraction,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def default_workers() -> int:
+    """One decoding process for each core of this process, at most 8, shared by the ranks of a machine."""
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(8, len(os.sched_getaffinity(0)) // local_ranks))
+
+
+def build_optimizer(config: Config, task: PretrainTask) -> torch.optim.Optimizer:
+    """Over the model's parameters."""
+    optim = config.optim
+    return create_optimizer(
+        task.model, optim.name, lr=optim.lr, weight_decay=optim.weight_decay, betas=(optim.betas[0], optim.betas[1])
+    )
+
+
+def build_schedule(config: Config, total_steps: int) -> WarmupCosine:
+    """The learning rate by step."""
+    optim = config.optim
+    return WarmupCosine(optim.lr, total_steps, round(optim.warmup_fraction * total_steps), optim.final_lr)
 
 
 def build_sampling(config: Config) -> ClipSampling:

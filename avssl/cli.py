@@ -11,8 +11,10 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TextIO
 
 import avssl
 
@@ -71,7 +73,9 @@ def _help() -> str:
 
 def _run(verb: str, words: list[str]) -> int:
     try:
-        status = importlib.import_module(VERBS[verb][0]).main(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = importlib.import_module(VERBS[verb][0]).main(words)
     except KeyboardInterrupt:
         print("\navssl: interrupted.", file=sys.stderr)
         return 130
@@ -86,6 +90,21 @@ def _run(verb: str, words: list[str]) -> int:
         print(f"avssl: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if type(error).__name__ == "ConfigError" else 1
     return int(status or 0)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own warnings are for the user, in one line; those of libraries keep their place."""
+    text = f"avssl: warning: {message}\n"
+    if os.path.dirname(avssl.__file__) not in filename:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=file or sys.stderr)
 
 
 def is_users_error(error: BaseException) -> bool:

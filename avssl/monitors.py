@@ -13,8 +13,9 @@ from torch import Tensor
 from avssl.batch import Batch
 from avssl.evaluation import cross_modal_retrieval, effective_rank
 
-COLLAPSE_RANK = 2.0
-"""Embeddings that use no more dimensions than this have collapsed; healthy ones use tens."""
+COLLAPSE_RANK = 1.2
+"""Embeddings that use no more dimensions than this, twice in a row, have collapsed. Untrained ones
+begin not far above it, as they share a large mean; healthy ones use tens."""
 
 
 class RetrievalMonitor:
@@ -29,7 +30,7 @@ class RetrievalMonitor:
         autocast: Makes the context the model runs in, such as a bf16 autocast; none by default.
 
     Reports ``retrieval/v2a_R@1`` and ``retrieval/a2v_R@1`` beside ``retrieval/chance_R@1``, and
-    ``rank/video`` and ``rank/audio``. Warns once when a rank has fallen to :data:`COLLAPSE_RANK`.
+    ``rank/video`` and ``rank/audio``. Warns once when a rank stays at :data:`COLLAPSE_RANK`.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class RetrievalMonitor:
         self.every_steps = every_steps
         self._read_clips, self._autocast = read_clips, autocast
         self._batches: list[Batch] | None = None
-        self._has_warned = False
+        self._times_low = 0
 
     @torch.no_grad()
     def run(self, task: Any) -> dict[str, float]:
@@ -75,16 +76,16 @@ class RetrievalMonitor:
 
     def _warn_of_collapse(self, ranks: dict[str, float]) -> None:
         lowest = min(ranks, key=lambda name: ranks[name])
-        if ranks[lowest] <= COLLAPSE_RANK and not self._has_warned:
-            self._has_warned = True
+        self._times_low = self._times_low + 1 if ranks[lowest] <= COLLAPSE_RANK else 0
+        if self._times_low == 2:
             warnings.warn(
-                f"{lowest.removeprefix('rank/')} embeddings have collapsed: their effective rank is "
+                f"{lowest.removeprefix('rank/')} embeddings have collapsed: their effective rank stays at "
                 f"{ranks[lowest]:.1f}. Lower optim.lr, or check that the clips differ.",
                 stacklevel=2,
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"has_warned": self._has_warned}
+        return {"times_low": self._times_low}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._has_warned = state["has_warned"]
+        self._times_low = state["times_low"]

@@ -52,7 +52,7 @@ def config_from_dict(tree: Mapping[str, Any], source: str = "") -> Config:
     Raises:
         ConfigError: For an unknown key, an option of another choice, or a value of the wrong type.
     """
-    flat = _flatten(tree)
+    flat = flatten(tree)
     names = _read_names([(source, flat)])
     _refuse_unknown(flat, _known_keys(names), names, source)
     parser = new_parser()
@@ -74,6 +74,14 @@ def to_dict(config: Config) -> dict[str, Any]:
         return list(value) if isinstance(value, tuple) else value
 
     return {name: plain(group) for name, group in dataclasses.asdict(config).items()}
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as ``{"optim.lr": 1e-3}``."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 class _Dumper(yaml.SafeDumper):
@@ -142,7 +150,7 @@ def parse_command(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Namespac
     parser.add_argument("--print_config", action="store_true", help="Print the resolved settings as YAML and exit.")
     given = _given(argv)
     path = given.get("config")
-    source, flat = (f"{path}: ", _flatten(read_yaml(path))) if path is not None else ("", {})
+    source, flat = (f"{path}: ", flatten(read_yaml(path))) if path is not None else ("", {})
     names = _read_names([(source, flat), ("--", given)])
     known = _known_keys(names)
     _refuse_unknown(flat, known, names, source)
@@ -159,13 +167,6 @@ def parse_command(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Namespac
         print(to_yaml(config), end="")
         raise SystemExit(0)
     return namespace, config
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _given(argv: Sequence[str]) -> dict[str, str]:

@@ -57,9 +57,9 @@ class DataConfig:
 class SamplingConfig:
     """The window of a clip that is seen and heard."""
 
-    num_frames: int = 16
+    num_frames: int = 8
     """Frames of a clip, >= 1."""
-    frames_per_second: float = 8.0
+    frames_per_second: float = 4.0
     """Rate they are taken at; with num_frames it sets the length of the picture window."""
     audio_seconds: float = 2.0
     """Length of the sound window, in seconds."""
@@ -153,11 +153,11 @@ class SmallVideo(Choice):
     """A (2+1)D network for CPUs, with one cell for 8 x 8 pixels."""
 
     width: int = 32
-    """Channels of the first stage; the last has four times as many."""
-    num_blocks: tuple[int, int, int] = (1, 1, 1)
-    """Blocks in each of the three stages."""
-    temporal_strides: tuple[int, int, int] = (1, 2, 2)
-    """Stride over time of each stage."""
+    """Channels of the stem; the last stage has four times as many."""
+    num_blocks: tuple[int, int] = (1, 1)
+    """Blocks in each of the two stages."""
+    temporal_stride: int = 2
+    """Stride over time."""
     pool: Literal["max", "mean"] = "max"
     """How all cells of the map become one vector."""
 
@@ -184,7 +184,7 @@ class SmallAudio(Choice):
 
     width: int = 16
     """Channels of the first stage; each later one doubles them."""
-    strides: tuple[int, int, int, int] = (2, 2, 2, 2)
+    strides: tuple[int, int, int, int] = (2, 2, 2, 1)
     """Stride of each stage over time and frequency."""
     pool: Literal["max", "mean"] = "max"
     """How all cells of the map become one vector."""

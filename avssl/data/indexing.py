@@ -69,15 +69,11 @@ class FolderIndex:
         return "\n".join(lines + [f"  {count} cannot be used: {reason}" for reason, count in reasons.most_common()])
 
     def failures_table(self) -> pa.Table:
-        """One line a failure: path, reason, stream and message."""
-        rows = [(path, e.reason, e.stream, " ".join(str(e).split())) for path, e in self.failures.items()]
-        columns = zip(*rows, strict=True) if rows else ((),) * 4
-        return pa.table(
-            {
-                name: pa.array(list(values), type=pa.string())
-                for name, values in zip(("path", "reason", "stream", "message"), columns, strict=True)
-            }
-        )
+        """One line a file, with the columns of ``dropped_files.csv``; the id is the path."""
+        names = ("id", "path", "stream", "reason", "message")
+        rows = [(path, path, e.stream, e.reason, " ".join(str(e).split())) for path, e in self.failures.items()]
+        return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
+
 
 
 def walk_media(folder: Path | str) -> Iterator[Path]:

@@ -28,6 +28,11 @@ class PretrainTask(nn.Module):
         ValueError: If the objective has parameters; they belong to the model.
     """
 
+    # Any: what each promises beside being a module is said under Args.
+    transform: Any
+    model: Any
+    objective: Any
+
     def __init__(
         self,
         transform: nn.Module,
@@ -40,7 +45,7 @@ class PretrainTask(nn.Module):
             raise ValueError(f"{type(objective).__name__} has parameters; an objective has buffers only.")
         self.transform = transform
         self.model = model
-        self.objective: Any = objective
+        self.objective = objective
         self.batch_norm = batch_norm
         self._last: tuple[Embeddings, BatchIndex] | None = None
 

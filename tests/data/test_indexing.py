@@ -74,7 +74,7 @@ def test_failures_are_kept_by_reason(corpus):
         "text.mp4": "not_media",
     }
     assert found.bad_fraction == pytest.approx(2 / 5)
-    assert found.failures_table().column_names == ["path", "reason", "stream", "message"]
+    assert found.failures_table().column_names == ["id", "path", "stream", "reason", "message"]
     assert "3 files, 5 rows" in found.summary()
     assert "1 cannot be used: no_audio" in found.summary()
 

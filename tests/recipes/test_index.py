@@ -19,7 +19,7 @@ def folder(tmp_path):
 def test_index_writes_manifest_and_failures(folder, capsys):
     assert main(["index", str(folder)]) == 0
     assert list(read_manifest(folder / "manifest.csv")["id"]) == ["good.mp4"]
-    assert "silent.mp4,no_audio" in (folder / "manifest.failures.csv").read_text().replace('"', "")
+    assert "silent.mp4,silent.mp4,audio,no_audio" in (folder / "manifest.failures.csv").read_text().replace('"', "")
     assert "1 files, 1 rows" in capsys.readouterr().out
 
 

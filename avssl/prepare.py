@@ -1,0 +1,181 @@
+"""What a run finds out before its first step: its rows, its batch, its statistics, its precision and its time."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from avssl import distributed
+from avssl.batch import Batch, BatchIndex
+from avssl.build import build_sampling, default_workers
+from avssl.config import Config, ConfigError
+from avssl.data.dataset import ClipDataset
+from avssl.data.eval_loader import EvalLoader
+from avssl.data.indexing import index_folder
+from avssl.draws import pass_order
+from avssl.engine import Precision, all_precisions, probe_precision
+from avssl.manifest import Manifest, ManifestError, read_manifest
+from avssl.tasks import PretrainTask
+from avssl.transforms import estimate_statistics
+
+MIN_ROWS = 8
+"""Fewer rows give a contrastive loss nothing to tell apart."""
+STATISTICS_ROWS = 256
+"""Rows whose sound sets the mean and spread of the spectrogram's bins."""
+PROBE_CLIPS = 16
+"""Clips of a step when precisions are timed on a CPU."""
+
+
+def find_rows(config: Config, *, progress: bool = False) -> tuple[Manifest, pa.Table]:
+    """The rows of ``data.source``, a folder or a manifest.
+
+    Returns:
+        At least eight rows, and a table of the files that gave none.
+
+    Raises:
+        ManifestError: If there are fewer, or more files are unusable than ``data.max_bad_fraction`` allows.
+    """
+    data = config.data
+    source = Path(data.source)
+    if source.is_dir():
+        found = index_folder(
+            source,
+            segment_seconds=data.segment_seconds,
+            segment_over_seconds=data.segment_over_seconds,
+            backend=data.backend,
+            progress=progress,
+        )
+        manifest, unusable = found.manifest, found.failures_table()
+        if found.bad_fraction > data.max_bad_fraction:
+            raise ManifestError(
+                f"{source}: {len(found.failures)} of its files cannot be used, more than the allowed share of "
+                f"{data.max_bad_fraction:g} (data.max_bad_fraction): {'; '.join(reasons(unusable))}. "
+                f"See them all with: avssl index {source}"
+            )
+    else:
+        if not source.exists():
+            raise ManifestError(f"{source}: no such folder or manifest.")
+        manifest = of_split(read_manifest(source), data.split)
+        unusable = pa.table({n: pa.array([], pa.string()) for n in ("id", "path", "stream", "reason", "message")})
+    if len(manifest) < MIN_ROWS:
+        raise ManifestError(
+            f"{source}: {len(manifest)} usable rows, but training needs at least {MIN_ROWS}. "
+            "Add videos, or cut them into more rows with --data.segment_seconds and --data.segment_over_seconds."
+        )
+    return manifest, unusable
+
+
+def of_split(manifest: Manifest, split: str) -> Manifest:
+    """The rows of a split; all of them where no split is given."""
+    if split == "all" or "split" not in manifest:
+        return manifest
+    there = sorted({name for name in manifest["split"] if name})
+    if not there:
+        return manifest
+    if split not in there:
+        raise ManifestError(f"no row is of data.split ({split}); the manifest has {', '.join(there)}, or use all.")
+    return manifest.where(split=split)
+
+
+def reasons(unusable: pa.Table) -> list[str]:
+    """How many files by reason: ``["3 no_audio"]``."""
+    counts = unusable["reason"].value_counts().to_pylist()
+    return [f"{count['counts']} {count['values']}" for count in counts]
+
+
+def fitting_batch_size(batch_size: int, num_rows: int) -> int:
+    """The largest batch up to ``batch_size`` that the rows fill and the processes share evenly.
+
+    Raises:
+        ConfigError: If ``batch_size`` itself cannot be shared.
+    """
+    world = distributed.world_size()
+    if batch_size % world:
+        raise ConfigError(f"optim.batch_size ({batch_size}) must be a multiple of the {world} processes.")
+    return min(batch_size, num_rows // world * world)
+
+
+def num_workers(config: Config) -> int:
+    """Decoding processes of this rank."""
+    return default_workers() if config.data.num_workers is None else config.data.num_workers
+
+
+def sample_clips(config: Config, manifest: Manifest, count: int, order: int) -> EvalLoader:
+    """Up to ``count`` clips, one a row, whose choice depends on the seed and ``order`` alone."""
+    dataset = ClipDataset(manifest, build_sampling(config), config.train.seed, backend=config.data.backend)
+    chosen = pass_order(config.train.seed + order, 0, dataset.id_keys)[:count].tolist()
+    return EvalLoader(dataset, PROBE_CLIPS, rows=chosen, num_workers=num_workers(config))
+
+
+def set_statistics(config: Config, manifest: Manifest, task: PretrainTask) -> tuple[Batch, float]:
+    """Estimates the spectrogram's statistics, the same on any number of processes.
+
+    Returns:
+        A raw batch, and the seconds it takes to read the clips of one step.
+
+    Raises:
+        ManifestError: If none of the rows that are tried can be read.
+    """
+    loader = sample_clips(config, manifest, STATISTICS_ROWS, order=0)
+    seen: list[Batch] = []
+    num_clips = 0
+
+    def spectrograms() -> Iterator[Tensor]:
+        nonlocal num_clips
+        for batch, _, _ in loader:
+            if not seen:
+                seen.append(batch)
+            num_clips += len(batch)
+            yield task.transform.spectrogram(batch.audio)
+        if not seen:
+            failures = list(loader.ledger)
+            raise ManifestError(f"none of {len(failures)} rows that were tried can be read: {failures[0].message}")
+
+    start = time.perf_counter()
+    task.transform.standardize.set_statistics(*estimate_statistics(spectrograms()))
+    return seen[0], (time.perf_counter() - start) / num_clips * _local_batch(config)
+
+
+def choose_precision(
+    config: Config, task: PretrainTask, sample: Batch, device: torch.device
+) -> tuple[Precision, float]:
+    """The fastest of the precisions that the settings allow, and the seconds of a step in it."""
+    train = config.train
+    candidates = [
+        precision
+        for precision in all_precisions()
+        if train.precision in ("auto", precision.name) and train.memory_format in ("auto", precision.memory_format)
+    ]
+    local_batch = _local_batch(config)
+    num_clips = local_batch if device.type == "cuda" else min(PROBE_CLIPS, local_batch)
+    batch = _repeated(sample, num_clips).to(device)
+    copies: dict[Precision, PretrainTask] = {}
+
+    def run_step(precision: Precision) -> None:
+        if precision not in copies:
+            copies.clear()  # one at a time: a big model may not fit four times
+            copies[precision] = copy.deepcopy(task).to(device).train()
+            precision.apply(copies[precision].model, device)
+        copies[precision].zero_grad()
+        copies[precision](batch).total.backward()
+
+    best, seconds = probe_precision(candidates, run_step, num_steps=2)
+    return best, seconds[str(best)] * local_batch / num_clips
+
+
+def _repeated(batch: Batch, num_clips: int) -> Batch:
+    """A raw batch of exactly ``num_clips``, its clips repeated as often as it takes."""
+    assert batch.valid_hw is not None, "a raw batch has valid_hw"
+    rows = torch.arange(num_clips) % len(batch)
+    index = BatchIndex(batch.index.row[rows], batch.index.group[rows], batch.index.key[rows])
+    return Batch(batch.video[rows], batch.audio[rows], index, batch.valid_hw[rows])
+
+
+def _local_batch(config: Config) -> int:
+    return config.optim.batch_size // distributed.world_size()

@@ -1,0 +1,143 @@
+"""The folder of one run: what is in it, and when it may be written.
+
+::
+
+    runs/<name>/
+    ├── config.yaml         every setting, resolved: the batch that fits, the precision that was taken
+    ├── environment.json    versions, device, commit
+    ├── manifest.csv        the rows of the run, relative to data.source
+    ├── unusable_files.csv  files that gave no row, and why
+    ├── metrics.jsonl       and tensorboard/
+    ├── checkpoints/        training state
+    ├── weights/            the release
+    └── dropped_files.csv   those, and the rows that could not be read in training
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from avssl.config import Config, load_config, to_yaml
+from avssl.data.ledger import Failure
+from avssl.manifest import Manifest, read_manifest, write_table
+
+_OURS = (
+    "config.yaml",
+    "environment.json",
+    "manifest.csv",
+    "unusable_files.csv",
+    "metrics.jsonl",
+    "tensorboard",
+    "checkpoints",
+    "weights",
+    "dropped_files.csv",
+)
+
+
+class RunFolderError(ValueError):
+    """A run folder that must not be written, or cannot be continued."""
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    Args:
+        path: The folder; made by :meth:`claim`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.weights = self.path / "weights"
+        self.dropped_files = self.path / "dropped_files.csv"
+        self._config = self.path / "config.yaml"
+        self._manifest = self.path / "manifest.csv"
+        self._unusable = self.path / "unusable_files.csv"
+
+    def refuse_unless_free(self, overwrite: bool = False) -> None:
+        """Makes sure that :meth:`claim` may write here.
+
+        Raises:
+            RunFolderError: If a run is there and ``overwrite`` is False, or other files are there.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path}: is a file; name a folder with --out.")
+        foreign = [name for name in self._there() if name not in _OURS]
+        if foreign:
+            raise RunFolderError(f"{self.path}: holds other files ({foreign[0]}); name a new folder with --out.")
+        if self._there() and not overwrite:
+            raise RunFolderError(
+                f"{self.path}: a run is there already. Continue it with --resume {self.path}, replace it with "
+                "--overwrite, or name another folder with --out."
+            )
+
+    def claim(self, overwrite: bool = False) -> None:
+        """Makes the folder, or empties it of an earlier run: only files of a run, and only with ``overwrite``.
+
+        Raises:
+            RunFolderError: As :meth:`refuse_unless_free`.
+        """
+        self.refuse_unless_free(overwrite)
+        for name in self._there():
+            entry = self.path / name
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def _there(self) -> list[str]:
+        return sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
+
+    def read_config(self) -> Config:
+        """The settings of the run.
+
+        Raises:
+            RunFolderError: If there is no run.
+        """
+        if not self._config.is_file():
+            raise RunFolderError(f"{self.path}: no run to continue here (no config.yaml).")
+        return load_config(self._config)
+
+    def write_config(self, config: Config) -> None:
+        """Writes every setting; a kill leaves the old file or the new one."""
+        temporary = self._config.with_suffix(".yaml.tmp")
+        temporary.write_text(to_yaml(config), encoding="utf-8")
+        temporary.replace(self._config)
+
+    def write_environment(self, report: Mapping[str, Any]) -> None:
+        """Writes what a result depends on beside the settings."""
+        (self.path / "environment.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+    def write_rows(self, manifest: Manifest, unusable: pa.Table) -> None:
+        """Keeps the rows of the run, and the files that gave none."""
+        write_table(unusable, self._unusable)
+        write_table(manifest.table, self._manifest)
+
+    def read_rows(self, source: Path | str) -> tuple[Manifest, pa.Table]:
+        """What :meth:`write_rows` kept; files are looked for under ``source``, or beside it if it is a file.
+
+        Raises:
+            RunFolderError: If the run was stopped before its rows were known.
+        """
+        if not self._manifest.is_file():
+            raise RunFolderError(f"{self.path}: the run was stopped before it began. Start it anew with --overwrite.")
+        root = Path(source) if Path(source).is_dir() else Path(source).parent
+        return read_manifest(self._manifest, root), _read_strings(self._unusable)
+
+    def write_dropped(self, unusable: pa.Table, failed: Iterable[Failure]) -> None:
+        """Writes ``dropped_files.csv``: files without a row, then rows that failed in training."""
+        rows = sorted(failed, key=lambda failure: failure.row)
+        columns = {n: pa.array([getattr(row, n) for row in rows], pa.string()) for n in unusable.column_names}
+        write_table(pa.concat_tables([unusable, pa.table(columns)]), self.dropped_files)
+
+
+def _read_strings(path: Path) -> pa.Table:
+    """A CSV whose columns are all strings, empty ones too."""
+    with path.open(encoding="utf-8") as file:
+        names = [name.strip('"') for name in file.readline().strip().split(",")]
+    return pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())))
