@@ -232,6 +232,8 @@ class InfoNCE(Choice):
     """Softmax temperature, > 0."""
     pooling: Literal["pooled", "max", "both"] = "both"
     """What a sound is compared with: the pooled video, its best cell ("max", for sharp heat maps), or both."""
+    max_over: Literal["cells", "space"] = "space"
+    """The best cell of the whole map ("cells", as EZ-VSL), or the best in every frame, averaged ("space")."""
 
 
 @dataclass

@@ -67,6 +67,15 @@ def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
     return resize_maps(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)
 
 
+def smooth(maps: Tensor, cells: int = 3) -> Tensor:
+    """(B, h, w): the mean over ``cells`` x ``cells`` cells around each, fewer at the edges.
+
+    Training looks for the best cell and leaves its neighbours, whose views overlap with its own,
+    uneven. A mean over them covers an object as a whole; a single cell points at a detail of it.
+    """
+    return F.avg_pool2d(maps[:, None], cells, stride=1, padding=cells // 2, count_include_pad=False)[:, 0]
+
+
 def maps_at(maps: Tensor, frame: Tensor, num_frames: int) -> Tensor:
     """The map at one instant of each window, interpolated between the nearest time cells.
 
@@ -135,7 +144,7 @@ def localize(
         sound = sounds.around(part, sampling.audio_seconds, sampling.sample_rate_hz)
         batch = transform(_raw_batch(pictures.read(starts), sound).to(device))
         maps = cosine_map(model.video_map(batch.video), model.embed_audio(batch.audio)).cpu()
-        values.append(maps_at(maps, (part - starts) * sampling.frames_per_second, sampling.num_frames))
+        values.append(smooth(maps_at(maps, (part - starts) * sampling.frames_per_second, sampling.num_frames)))
         if on_progress is not None:
             on_progress(sum(map(len, values)), len(instants))
     # Inference tensors refuse in-place work outside this mode; a clone made outside is an ordinary tensor.

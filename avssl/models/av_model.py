@@ -72,14 +72,9 @@ class AVModel(nn.Module):
         Raises:
             ValueError: If an input has another layout, or the two differ in B.
         """
-        video_features = self.video_encoder.forward_features(video)
-        audio_features = self.audio_encoder.forward_features(audio)
-        return Embeddings(
-            video=self.video_head(self.video_encoder.pool(video_features)),
-            audio=self.audio_head(self.audio_encoder.pool(audio_features)),
-            video_map=_project_cells(self.video_head, video_features) if needs_maps else None,
-            audio_map=_project_cells(self.audio_head, _pool_frequency(audio_features)) if needs_maps else None,
-        )
+        video_embedding, video_map = _project(self.video_encoder, self.video_head, video, needs_maps)
+        audio_embedding, audio_map = _project(self.audio_encoder, self.audio_head, audio, needs_maps)
+        return Embeddings(video_embedding, audio_embedding, video_map, audio_map)
 
     def encode_video(self, video: Tensor) -> Tensor:
         """(B, C) pooled video features, before the head: what probes use."""
@@ -113,6 +108,19 @@ class AVModel(nn.Module):
         self.video_encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.audio_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
+
+
+def _project(encoder: Encoder, head: ProjectionHead, x: Tensor, needs_maps: bool) -> tuple[Tensor, Tensor | None]:
+    """(B, D) and, if needed, the head on every cell: one trunk pass and one pass of the head."""
+    features = encoder.forward_features(x)
+    if not needs_maps:
+        return head(encoder.pool(features)), None
+    if encoder.modality == "audio":
+        cells = _pool_frequency(features)
+    else:
+        cells = features
+    embedding, projected = head.with_cells(encoder.pool(features), cells.movedim(1, -1))
+    return embedding, projected.movedim(-1, 1)
 
 
 def _project_cells(head: ProjectionHead, features: Tensor) -> Tensor:

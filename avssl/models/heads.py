@@ -7,15 +7,48 @@ objectives do that.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+
+class PooledBatchNorm(nn.BatchNorm1d):
+    """BatchNorm over pooled vectors that projects cells of a map by the very same function.
+
+    Were cells normalized by statistics of their own, a cell and a pooled vector with equal features
+    would have different embeddings in training, and the running statistics would fit neither.
+    """
+
+    def with_cells(self, rows: Tensor, num_pooled: int) -> Tensor:
+        """Normalizes rows by the statistics of the first ``num_pooled`` of them.
+
+        Args:
+            rows: (N, C): ``num_pooled`` pooled vectors, then any number of cells.
+            num_pooled: > 1 in training.
+
+        Returns:
+            (N, C). In training the running statistics move once, as in :meth:`forward`.
+        """
+        if not self.training:
+            return self(rows)
+        assert self.running_mean is not None, "tracks statistics"
+        assert self.running_var is not None, "tracks statistics"
+        assert self.num_batches_tracked is not None, "tracks statistics"
+        var, mean = torch.var_mean(_at_least_float32(rows[:num_pooled]), dim=0, correction=0)
+        with torch.no_grad():
+            momentum = 0.1 if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+            self.running_var.lerp_((var * num_pooled / max(num_pooled - 1, 1)).to(self.running_var), momentum)
+            self.num_batches_tracked.add_(1)
+        gain = self.weight * torch.rsqrt(var + self.eps)
+        return torch.addcmul((self.bias - mean * gain).to(rows.dtype), rows, gain.to(rows.dtype))
 
 
 class ProjectionHead(nn.Sequential):
     """Layers that act on the last dimension of an input of any rank.
 
     The same head therefore projects a pooled vector and every cell of a channels-last map.
-    BatchNorm inside a head takes its statistics over all leading dimensions: over the clips of a
-    pooled batch, over clips and cells of a map; each call in training moves the running ones.
+    BatchNorm inside a head takes its statistics over all leading dimensions of the input, or over the
+    pooled vectors alone in :meth:`with_cells`.
 
     Args:
         in_features: Size of the last dimension of the input.
@@ -42,6 +75,21 @@ class ProjectionHead(nn.Sequential):
         rows = super().forward(x.reshape(-1, self.in_features))
         return rows.reshape(*x.shape[:-1], self.out_features)
 
+    def with_cells(self, pooled: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled vectors and cells through one and the same function, in one pass.
+
+        Args:
+            pooled: (B, in_features).
+            cells: (..., in_features).
+
+        Returns:
+            (B, out_features) and (..., out_features).
+        """
+        rows = torch.cat([pooled, cells.reshape(-1, self.in_features)])
+        for layer in self:
+            rows = layer.with_cells(rows, len(pooled)) if isinstance(layer, PooledBatchNorm) else layer(rows)
+        return rows[: len(pooled)], rows[len(pooled) :].reshape(*cells.shape[:-1], self.out_features)
+
 
 def mlp(in_features: int, out_features: int, hidden: int) -> ProjectionHead:
     """AVID's head: two hidden layers with ReLU, biases, no BatchNorm; 590,976 parameters at 512-512-512-128."""
@@ -62,10 +110,10 @@ def mlp_bn(in_features: int, out_features: int, hidden: int) -> ProjectionHead:
         in_features,
         out_features,
         nn.Linear(in_features, hidden, bias=False),
-        nn.BatchNorm1d(hidden),
+        PooledBatchNorm(hidden),
         nn.ReLU(inplace=True),
         nn.Linear(hidden, hidden, bias=False),
-        nn.BatchNorm1d(hidden),
+        PooledBatchNorm(hidden),
         nn.ReLU(inplace=True),
         nn.Linear(hidden, out_features),
     )
@@ -75,3 +123,8 @@ def linear(in_features: int, out_features: int, hidden: int) -> ProjectionHead:
     """One linear layer with bias, AVID's ablation; ``hidden`` is not used."""
     del hidden
     return ProjectionHead(in_features, out_features, nn.Linear(in_features, out_features))
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Statistics in bfloat16 would be off by a percent."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -2,7 +2,8 @@
 
 Sources: van den Oord et al., 2018, https://arxiv.org/abs/1807.03748, eq. 4, made symmetric over
 the two modalities as in CLIP, https://arxiv.org/abs/2103.00020, fig. 3. The maximum over cells is
-EZ-VSL, Mo and Morgado, ECCV 2022, https://arxiv.org/abs/2203.09324, eq. 3.
+EZ-VSL, Mo and Morgado, ECCV 2022, https://arxiv.org/abs/2203.09324, eq. 3; taken in every frame and
+averaged over time it is DenseAV's, Hamilton et al., CVPR 2024, https://arxiv.org/abs/2406.05629.
 
 Dimensions: B clips on this rank, N clips over all ranks, D embedding size, C cells of a video map
 (C = T * H * W). ``scores_v2a`` and ``scores_a2v`` are (B, N) cosines: this rank's videos (sounds)
@@ -22,6 +23,7 @@ from ..distributed import gather_with_grad, rank
 from .objective import Objective
 
 Pooling = Literal["pooled", "max", "both"]
+MaxOver = Literal["cells", "space"]
 
 # The (rows, N, C) cosines of a chunk of maps take at most 128 MiB in float32.
 _MAX_CHUNK_ELEMENTS = 2**25
@@ -54,7 +56,7 @@ def info_nce(video: Tensor, audio: Tensor, temperature: float) -> Tensor:
     return _cross_entropy(*_pooled_scores(video, audio), temperature)
 
 
-def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float) -> Tensor:
+def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float, max_over: MaxOver = "cells") -> Tensor:
     """InfoNCE whose score of a pair is the maximum cosine of the sound with any cell of the video.
 
     Only the cell that sounds is pulled to the sound: what makes localization sharp.
@@ -63,6 +65,8 @@ def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float) -> Tensor
         video_map: ``(B, D, T, H, W)`` projections of every cell, of any scale; normalized here.
         audio: ``(B, D)`` projections of the same clips in the same order.
         temperature: Softmax temperature, > 0; 0.03 in EZ-VSL.
+        max_over: "cells": one maximum over space and time. "space": one in every time cell, averaged
+            over time, so that the map of every frame is trained.
 
     Returns:
         ``()`` float32, as :func:`info_nce`, which it equals for maps of one cell.
@@ -71,7 +75,7 @@ def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float) -> Tensor
         ValueError: If the shapes are others or do not agree, or ``temperature`` is not above 0.
     """
     _check_temperature(temperature)
-    return _cross_entropy(*_max_scores(video_map, audio), temperature)
+    return _cross_entropy(*_max_scores(video_map, audio, max_over), temperature)
 
 
 class InfoNCE(Objective):
@@ -83,6 +87,7 @@ class InfoNCE(Objective):
         temperature: Softmax temperature, > 0.
         pooling: What scores a pair. "pooled": the cosine of the pooled embeddings. "max": the
             maximum over cells of the video map. "both": the mean of the two losses.
+        max_over: Over what the maximum is taken; see :func:`max_info_nce`.
 
     Terms, means over this rank's rows: ``loss``; ``accuracy_v2a`` and ``accuracy_a2v`` in [0, 1],
     how often the clip's own counterpart scores highest in the batch; ``cosine_positive`` and
@@ -93,17 +98,20 @@ class InfoNCE(Objective):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self, temperature: float = 0.07, pooling: Pooling = "pooled") -> None:
+    def __init__(self, temperature: float = 0.07, pooling: Pooling = "pooled", max_over: MaxOver = "cells") -> None:
         super().__init__()
         _check_temperature(temperature)
         if pooling not in get_args(Pooling):
             raise ValueError(f'pooling ({pooling!r}) must be one of "pooled", "max", "both".')
+        if max_over not in get_args(MaxOver):
+            raise ValueError(f'max_over ({max_over!r}) must be "cells" or "space".')
         self.temperature = temperature
         self.pooling = pooling
+        self.max_over = max_over
         self.needs_maps = pooling != "pooled"
 
     def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, pooling={self.pooling!r}"
+        return f"temperature={self.temperature}, pooling={self.pooling!r}, max_over={self.max_over!r}"
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
         """The loss and its terms; ``target`` is not used.
@@ -123,7 +131,7 @@ class InfoNCE(Objective):
                 f'InfoNCE(pooling="{self.pooling}") needs Embeddings.video_map; '
                 "call the model with needs_maps=objective.needs_maps."
             )
-        best = self._score(*_max_scores(online.video_map, online.audio))
+        best = self._score(*_max_scores(online.video_map, online.audio, self.max_over))
         if self.pooling == "max":
             return best
         return _mean_of(self._score(*_pooled_scores(online.video, online.audio)), best)
@@ -147,7 +155,7 @@ def _pooled_scores(video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         return video @ gather_with_grad(audio).T, audio @ gather_with_grad(video).T
 
 
-def _max_scores(video_map: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+def _max_scores(video_map: Tensor, audio: Tensor, max_over: str) -> tuple[Tensor, Tensor]:
     """Maximum cosine over cells: (B, D, T, H, W) and (B, D) to (B, N) twice.
 
     Maps are too big to gather: a rank scores its own maps against everyone's sounds, and the
@@ -165,7 +173,11 @@ def _max_scores(video_map: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         )
     with torch.autocast(audio.device.type, enabled=False):
         sounds = gather_with_grad(F.normalize(audio.float(), dim=1))
-        scores_v2a = _max_cosines(video_map.flatten(2).transpose(1, 2), sounds)
+        if max_over == "cells":
+            scores_v2a = _max_cosines(video_map.flatten(2).transpose(1, 2), sounds)
+        else:
+            frames = video_map.permute(0, 2, 3, 4, 1).flatten(2, 3)  # (B, T, H * W, D)
+            scores_v2a = _max_cosines(frames.flatten(0, 1), sounds).unflatten(0, frames.shape[:2]).mean(dim=1)
         return scores_v2a, gather_with_grad(scores_v2a)[:, _own_columns(scores_v2a)].T
 
 

@@ -48,7 +48,7 @@ def _paint_clutter(picture: np.ndarray, rng: np.random.Generator) -> None:
     x, y = (x + left - cx).astype(np.float32), (y + top - cy).astype(np.float32)
     u, v = (np.cos(angle) * x + np.sin(angle) * y) / long, (np.cos(angle) * y - np.sin(angle) * x) / short
     distance = np.maximum(np.abs(u), np.abs(v)) if rng.random() < 0.5 else np.hypot(u, v)
-    alpha = np.clip((1.0 - distance) * short, 0.0, 1.0)[..., None] * rng.uniform(0.3, 0.8)
+    alpha = np.clip((1.0 - distance) * short, 0.0, 1.0)[..., None] * rng.uniform(0.25, 0.6)
     part += alpha * (rng.uniform(0.15, 0.85, 3) - part)
 
 
@@ -63,7 +63,7 @@ def render_background(settings: SceneSettings, seed: int) -> np.ndarray:
     height, width = settings.height + 2 * margin, settings.width + 2 * margin
     picture = np.empty((height, width, 3), dtype=np.float32)
     picture[:] = rng.uniform(0.3, 0.7, 3)
-    for cells, strength in ((3, 0.22), (9, 0.10), (32, 0.05)):
+    for cells, strength in ((3, 0.18), (9, 0.07), (32, 0.03)):
         picture += np.float32(settings.background_contrast * strength) * _smooth_noise(cells, height, width, rng)
     for _ in range(settings.clutter):
         _paint_clutter(picture, rng)

@@ -34,7 +34,7 @@ class SceneSettings:
     """Relative frequency of scenes with 1, 2, 3, ... objects."""
     num_sounding: int = 1
     """How many of the objects sound (fewer where the scene has fewer)."""
-    clutter: int = 10
+    clutter: int = 8
     """Still shapes painted into the background."""
     background_contrast: float = 1.0
     """Strength of the background's texture; 0 is a plain colour."""
@@ -136,7 +136,7 @@ def _colors(rng: np.random.Generator) -> np.ndarray:
 
 def _homes(settings: SceneSettings, radii: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(O, 2) centres, kept apart: of 24 random layouts, the one with the widest narrowest gap."""
-    low = 1.9 * radii[:, None]
+    low = 1.8 * radii[:, None]
     high = np.array([settings.width, settings.height]) - low
     layouts = low + rng.random((24, len(radii), 2)) * np.maximum(high - low, 1.0)
     gaps = np.linalg.norm(layouts[:, :, None] - layouts[:, None], axis=-1) - (radii[:, None] + radii[None])
@@ -148,7 +148,7 @@ def _draw_objects(settings: SceneSettings, rng: np.random.Generator) -> tuple[Sc
     weights = np.asarray(settings.object_weights, dtype=float)
     count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
     side = min(settings.width, settings.height)
-    radii = rng.uniform(0.105, 0.16, count) * side
+    radii = rng.uniform(0.13, 0.185, count) * side
     homes = _homes(settings, radii, rng)
     # Kinds differ within a scene: two of the same kind would leave "which one sounds?" unanswerable.
     kinds = rng.choice(len(KINDS), size=count, replace=count > len(KINDS))

@@ -39,8 +39,8 @@ def test_forward_gives_pooled_embeddings_without_maps():
     assert embeddings.video.shape == embeddings.audio.shape == (2, 16)
     assert embeddings.video_map is None
     assert embeddings.audio_map is None
-    assert torch.equal(embeddings.video, model.video_head(model.video_encoder(video)))
-    assert torch.equal(embeddings.audio, model.audio_head(model.audio_encoder(audio)))
+    torch.testing.assert_close(embeddings.video, model.video_head(model.video_encoder(video)))
+    torch.testing.assert_close(embeddings.audio, model.audio_head(model.audio_encoder(audio)))
 
 
 @pytest.mark.parametrize("head", ["mlp", "mlp_bn", "linear"])
@@ -67,8 +67,8 @@ def test_maps_leave_the_pooled_embeddings_as_they_are():
     model = small_model().eval()
     video, audio = clips()
     without, with_maps = model(video, audio), model(video, audio, needs_maps=True)
-    assert torch.equal(without.video, with_maps.video)
-    assert torch.equal(without.audio, with_maps.audio)
+    torch.testing.assert_close(without.video, with_maps.video)
+    torch.testing.assert_close(without.audio, with_maps.audio)
 
 
 @pytest.mark.parametrize("needs_maps", [False, True])
@@ -88,10 +88,10 @@ def test_single_modality_methods_equal_forward():
         embeddings = model(video, audio, needs_maps=True)
         assert torch.equal(model.encode_video(video), model.video_encoder(video))
         assert torch.equal(model.encode_audio(audio), model.audio_encoder(audio))
-        assert torch.equal(model.embed_video(video), embeddings.video)
-        assert torch.equal(model.embed_audio(audio), embeddings.audio)
-        assert torch.equal(model.video_map(video), embeddings.video_map)
-        assert torch.equal(model.audio_map(audio), embeddings.audio_map)
+        torch.testing.assert_close(model.embed_video(video), embeddings.video)
+        torch.testing.assert_close(model.embed_audio(audio), embeddings.audio)
+        torch.testing.assert_close(model.video_map(video), embeddings.video_map)
+        torch.testing.assert_close(model.audio_map(audio), embeddings.audio_map)
 
 
 @pytest.mark.parametrize("used", [("video", "audio"), ("video_map", "audio_map"), ("video_map", "audio")])

@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from avssl.models import create_head, head_names
+from avssl.models.heads import PooledBatchNorm
 
 
 @pytest.mark.parametrize(("name", "count"), [("mlp", 590_976), ("linear", 65_664), ("mlp_bn", 592_000)])
@@ -57,3 +60,29 @@ def test_head_keeps_sizes_and_its_input(name: str):
 def test_channels_first_map_is_refused():
     with pytest.raises(ValueError, match=r"last dimension, which must have 6 features, got \(2, 6, 3, 3\).*movedim"):
         create_head("mlp", 6)(torch.zeros(2, 6, 3, 3))
+
+
+def test_cells_go_through_what_pooled_vectors_go_through():
+    head = create_head("mlp_bn", 6, 4, hidden=8).train()
+    pooled, cells = torch.randn(16, 6), torch.randn(16, 2, 3, 6)
+    twin = copy.deepcopy(head)
+    embedding, projected = head.with_cells(
+        pooled, torch.cat([pooled[:, None, None].expand(-1, 2, 1, -1), cells], dim=2)
+    )
+    torch.testing.assert_close(embedding, twin(pooled))
+    torch.testing.assert_close(projected[:, 0, 0], embedding)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(head.state_dict()[name], value, msg=name)  # cells do not move the statistics
+    embedding, projected = head.eval().with_cells(pooled, cells)
+    torch.testing.assert_close(embedding, head(pooled))
+    torch.testing.assert_close(projected, head(cells))
+
+
+def test_gradient_of_pooled_batch_norm_is_that_of_batch_norm():
+    ours, reference = PooledBatchNorm(5).double(), torch.nn.BatchNorm1d(5).double()
+    x, y = (torch.arange(35.0, dtype=torch.float64).sin().view(7, 5).requires_grad_() for _ in range(2))
+    weight = torch.arange(35.0, dtype=torch.float64).cos().view(7, 5)
+    (ours.with_cells(x, 7) * weight).sum().backward()
+    (reference(y) * weight).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-6)  # statistics are float32
+    torch.testing.assert_close(ours.weight.grad, reference.weight.grad, rtol=1e-4, atol=1e-6)

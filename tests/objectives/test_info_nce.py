@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -331,3 +332,29 @@ def test_two_ranks_equal_one_process_in_value_and_gradient(
         for got, expected in zip(rank["gradients"], one["gradients"], strict=True):
             assert expected.abs().max() > 1e-3
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_max_over_space_matches_loop_reference() -> None:
+    video_map, audio = torch.randn(4, 5, 3, 2, 2), torch.randn(4, 5)
+    scores = torch.zeros(4, 4)
+    for i, j, t in itertools.product(range(4), range(4), range(3)):
+        places = itertools.product(range(2), range(2))
+        cells = [F.cosine_similarity(video_map[i, :, t, y, x], audio[j], dim=0) for y, x in places]
+        scores[i, j] += max(cells) / 3
+    own = torch.arange(4)
+    expected = (F.cross_entropy(scores / 0.2, own) + F.cross_entropy(scores.T / 0.2, own)) / 2
+    torch.testing.assert_close(max_info_nce(video_map, audio, 0.2, "space"), expected)
+    one_frame = video_map[:, :, :1]
+    torch.testing.assert_close(max_info_nce(one_frame, audio, 0.2, "space"), max_info_nce(one_frame, audio, 0.2))
+
+
+def test_max_over_space_trains_every_frame() -> None:
+    video_map, audio = torch.randn(4, 5, 3, 2, 2, requires_grad=True), torch.randn(4, 5)
+    max_info_nce(video_map, audio, 0.2, "space").backward()
+    assert video_map.grad is not None
+    assert (video_map.grad.abs().sum(dim=(1, 3, 4)) > 0).all()
+
+
+def test_objective_refuses_an_unknown_max_over() -> None:
+    with pytest.raises(ValueError, match=r'max_over \(\'time\'\) must be "cells" or "space"'):
+        InfoNCE(max_over="time")  # type: ignore[arg-type]

@@ -1,0 +1,264 @@
+"""The demo's report: one HTML file with its pictures inside, and links to the overlay videos."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avssl.manifest import Manifest
+from avssl.media import open_media
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1c1c22; }
+h1 { font-size: 1.7rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .25rem .7rem; text-align: right; }
+th:first-child, td:first-child, td.text { text-align: left; } thead th { border-bottom: 2px solid #888; }
+tr.ours td { font-weight: 600; background: #fdf3e1; } .note { color: #555; } img { max-width: 100%; }
+.grid { display: flex; flex-wrap: wrap; gap: .8rem; } figure { margin: 0; } figcaption { font-size: .85rem; color: #555; }
+video { width: 384px; max-width: 100%; }
+"""
+
+_LOCALIZATION_COLUMNS = {
+    "pointing": "pointing",
+    "ciou_success_adaptive": "cIoU success (adaptive)",
+    "auc_adaptive": "AUC (adaptive)",
+    "ciou_success_ezvsl": "cIoU success (median)",
+    "auc_ezvsl": "AUC (median)",
+    "iiou_adaptive": "IIoU (adaptive)",
+    "iauc_adaptive": "IAUC (adaptive)",
+}
+
+
+def write_report(
+    path: Path, results: dict[str, Any], training_log: Path, overlays: Path, examples: Sequence[tuple[Manifest, int]]
+) -> None:
+    """Writes the report.
+
+    Args:
+        path: The HTML file.
+        results: Everything in metrics.json.
+        training_log: The run's metrics.jsonl, for the curves.
+        overlays: Folder of overlay videos and stills, beside the report.
+        examples: Clips to show what the world looks like.
+    """
+    sections = [
+        _head(results),
+        _world(results, examples),
+        _training(results, training_log),
+        _localization(results, overlays),
+        _videos(results, overlays),
+        _probes(results),
+        _retrieval(results),
+        _costs(results),
+    ]
+    page = f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>avssl demo</title><style>{_STYLE}</style></head><body>{''.join(sections)}</body></html>\n"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _head(results: dict[str, Any]) -> str:
+    settings = results["settings"]
+    tiny = (
+        "<p><b>This was --tiny: it shows that everything runs. Its numbers mean nothing.</b></p>"
+        if settings["tiny"]
+        else ""
+    )
+    return (
+        f"<h1>avssl demo, seed {settings['seed']}</h1><p>A video encoder and an audio encoder learned from "
+        f"{results['pretrain']['samples_seen']:,} clips of video with sound, without one label: low energy for a picture and its "
+        f"own sound, high for others. Everything below is measured on clips they never saw.</p>{tiny}"
+    )
+
+
+def _world(results: dict[str, Any], examples: Sequence[tuple[Manifest, int]]) -> str:
+    strips = [_figure(_png(_film_strip(manifest, row)), str(manifest.value(row, "id"))) for manifest, row in examples]
+    counts = ", ".join(f"{name} {split['num_clips']}" for name, split in results["synthesize"]["splits"].items())
+    return (
+        "<h2>The world</h2><p>SoundingShapes: twelve kinds of objects, told apart by shape and texture, move in eight ways. One "
+        "of them sounds: its kind decides the timbre, its motion the moments. The silent ones move too.</p>"
+        f"<p class='note'>Clips: {counts}; list {results['synthesize']['clip_list']}.</p><div>{''.join(strips)}</div>"
+    )
+
+
+def _film_strip(manifest: Manifest, row: int) -> np.ndarray:
+    with open_media(manifest.file(row)) as reader:
+        stop = reader.info.video_stop_seconds or 1.0
+        frames = reader.read_frames(np.linspace(0, stop * 0.95, 7).tolist())
+    return np.concatenate(list(frames.movedim(1, -1).numpy()), axis=1)
+
+
+def _training(results: dict[str, Any], training_log: Path) -> str:
+    lines = [json.loads(line) for line in training_log.read_text(encoding="utf-8").splitlines() if line]
+    wanted = {"loss": "loss (nats)", "accuracy_v2a": "accuracy in the batch", "cosine": "cosine"}
+    from avssl.localization.drawing import new_figure
+
+    figure = new_figure(1100, 300, dpi=100)
+    for place, (name, title) in enumerate(wanted.items(), start=1):
+        axes = figure.add_subplot(1, 3, place)
+        for key in [key for key in lines[-1] if key.startswith(name)] if lines else []:
+            points = [(line["step"], line[key]) for line in lines if key in line]
+            axes.plot(*zip(*points, strict=True), label=key)
+        axes.set_xlabel("step")
+        axes.set_title(title)
+        if axes.lines:
+            axes.legend(fontsize=7)
+    figure.tight_layout()
+    about = results["pretrain"]
+    return (
+        f"<h2>Pretraining</h2><p>{about['steps']} steps, {about['passes']} passes over the data, {about['samples_seen']:,} clips "
+        f"seen, {about['loop_seconds'] / 60:.1f} minutes in the loop.</p>{_image(_figure_png(figure))}"
+    )
+
+
+def _localization(results: dict[str, Any], overlays: Path) -> str:
+    parts = [
+        "<h2>Where is the sound?</h2><p>Each clip is seen through one window whose middle is a sound event; truth is the visible "
+        "part of the sounding object at that instant. <i>Pointing</i>: the peak of the map lies on it. <i>cIoU success</i>: "
+        "intersection over union of at least 0.5, the map being cut at the object's area (adaptive) or at its median. "
+        "<i>IIoU</i>: the same picture with either of two sounds, and the map right both times.</p>"
+    ]
+    titles = {"several": "Scenes of two or three objects", "pairs": "Interactive pairs"}
+    for split, title in titles.items():
+        table = results["measure"]["localization"][split]
+        parts.append(f"<h3>{title}</h3>{_localization_table(table)}")
+        stills = results["overlays"]["stills"][split]
+        figures = (_figure((overlays / s["file"]).read_bytes(), f"{s['kind']}, {s['action']}") for s in stills)
+        parts.append(f"<div class='grid'>{''.join(figures)}</div>")
+    parts.append(
+        "<p class='note'>The first clips of each set, not the best; the line is the sounding object's outline.</p>"
+    )
+    return "".join(parts)
+
+
+def _localization_table(table: dict[str, Any]) -> str:
+    columns = {key: title for key, title in _LOCALIZATION_COLUMNS.items() if key in table["rows"]["trained model"]}
+    body = []
+    for name, row in table["rows"].items():
+        low, high = table["intervals"][name]
+        cells = [f"{row['pointing']:.3f} [{low:.2f}, {high:.2f}]", *(f"{row[key]:.3f}" for key in list(columns)[1:])]
+        body.append((name, *cells))
+    ours = table["rows"]["trained model"]
+    pairs = f", {ours['num_groups']:.0f} pairs" if "num_groups" in ours else ""
+    note = f"<p class='note'>n = {ours['n']:.0f} clips{pairs}; {table['skipped']} without a visible event left out.</p>"
+    return _table(("map", *columns.values()), body, ours="trained model") + note
+
+
+def _videos(results: dict[str, Any], overlays: Path) -> str:
+    items = []
+    for video in results["overlays"]["videos"]:
+        source = html.escape(f"{overlays.name}/{video['file']}")
+        caption = html.escape(f"{video['id']}: {video['kind']}, {video['action']}")
+        items.append(
+            f"<figure><video controls preload='none' src='{source}'></video>"
+            f"<figcaption><a href='{source}'>{caption}</a></figcaption></figure>"
+        )
+    return f"<h2>Overlay videos</h2><p>With their sound.</p><div class='grid'>{''.join(items)}</div>"
+
+
+def _probes(results: dict[str, Any]) -> str:
+    rows = results["measure"]["probes"]
+    body = [
+        (
+            r["task"],
+            r["modality"],
+            *(f"{r[k]:.3f}" for k in ("trained", "random-init", "majority", "chance")),
+            r["n_train"],
+            r["n_test"],
+        )
+        for r in rows
+    ]
+    header = ("task", "features", "trained", "random-init", "majority class", "chance", "n train", "n test")
+    matrices = [
+        _figure(_confusion_png(r), f"{r['task']}, {r['modality']}") for r in rows if r["modality"] != "video + audio"
+    ]
+    return (
+        "<h2>What do the features know?</h2><p>Linear probes on frozen features (multinomial logistic regression; the strength "
+        "of its regularization is chosen on a part of the training clips).</p>"
+        f"{_table(header, body)}<div class='grid'>{''.join(matrices)}</div>"
+    )
+
+
+def _confusion_png(row: dict[str, Any]) -> bytes:
+    from avssl.localization.drawing import new_figure
+
+    figure = new_figure(440, 400, dpi=100)
+    axes = figure.add_subplot()
+    counts = np.asarray(row["confusion"], dtype=float)
+    axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="magma", vmin=0, vmax=1)
+    axes.set_xticks(range(len(row["classes"])), row["classes"], rotation=90, fontsize=7)
+    axes.set_yticks(range(len(row["classes"])), row["classes"], fontsize=7)
+    axes.set_xlabel("predicted", fontsize=8)
+    axes.set_ylabel("true", fontsize=8)
+    figure.tight_layout()
+    return _figure_png(figure)
+
+
+def _retrieval(results: dict[str, Any]) -> str:
+    found = results["measure"]["retrieval"]
+    body = []
+    for direction, title in (("v2a", "video to audio"), ("a2v", "audio to video")):
+        for k in (1, 5, 10):
+            keys = f"{direction}_R@{k}"
+            chance = next(v for n, v in found["trained"].items() if n.endswith(f"chance_R@{k}"))
+            body.append(
+                (
+                    f"{title}, R@{k}",
+                    f"{found['trained'][keys]:.3f}",
+                    f"{found['random-init'][keys]:.3f}",
+                    f"{chance:.3f}",
+                )
+            )
+    size = next(v for n, v in found["trained"].items() if n.endswith("gallery_size"))
+    return (
+        f"<h2>Which sound belongs to which picture?</h2><p>Retrieval among {size:.0f} unseen clips of one object.</p>"
+        f"{_table(('query', 'trained', 'random-init', 'chance'), body)}"
+    )
+
+
+def _costs(results: dict[str, Any]) -> str:
+    body = [(name, f"{value:.1f}") for name, value in results["seconds"].items()]
+    memory = ", ".join(f"{name} {value:.2f} GiB" for name, value in results["memory_gib"].items())
+    settings = html.escape(json.dumps(results["pretrain"]["config"], indent=1))
+    return (
+        f"<h2>Cost and settings</h2>{_table(('stage', 'seconds'), body)}<p class='note'>Peak memory: {memory}. "
+        f"avssl {results['version']}.</p><details><summary>All settings of the run</summary><pre>{settings}</pre></details>"
+    )
+
+
+def _table(header: Iterable[str], body: Iterable[Sequence[Any]], ours: str | None = None) -> str:
+    head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
+    lines = []
+    for row in body:
+        cells = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row)
+        lines.append(f"<tr{' class=ours' if row[0] == ours else ''}>{cells}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _figure(png: bytes, caption: str) -> str:
+    return f"<figure>{_image(png)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _image(png: bytes) -> str:
+    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    import matplotlib.image
+
+    file = io.BytesIO()
+    matplotlib.image.imsave(file, pixels, format="png")
+    return file.getvalue()
+
+
+def _figure_png(figure: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()

@@ -1,0 +1,84 @@
+"""What the demo does, in numbers: the corpus, the training, and how much of each to draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from avssl.config.settings import (
+    AudioTransformConfig,
+    Config,
+    InfoNCE,
+    MlpHead,
+    ModelConfig,
+    MonitorConfig,
+    OptimConfig,
+    SamplingConfig,
+    SmallAudio,
+    SmallVideo,
+    TrainConfig,
+    TransformConfig,
+    VideoTransformConfig,
+)
+from avssl.synthetic import SceneSettings, Split
+
+TRAIN = SceneSettings(object_weights=(0.5, 0.25, 0.15, 0.1))
+SINGLE = SceneSettings(object_weights=(1.0,))
+SEVERAL = SceneSettings(object_weights=(0.0, 1.0, 1.0))
+PAIRS = replace(SEVERAL, interactive_pairs=True)
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Everything that decides what a demo makes; a finished stage is reused while these stay."""
+
+    seed: int = 0
+    """Of the corpus, the weights and every draw."""
+    tiny: bool = False
+    """A minute's worth of everything: shows that the line runs, measures nothing."""
+    device: str = "auto"
+    """Where the model runs."""
+
+    def splits(self) -> dict[str, Split]:
+        """The corpus: what is trained on, and three test sets that training never sees."""
+        if self.tiny:
+            short = {name: replace(settings, duration_seconds=2.5) for name, settings in _SETTINGS.items()}
+            return {name: Split(count, short[name]) for name, count in _TINY.items()}
+        return {name: Split(count, _SETTINGS[name]) for name, count in _FULL.items()}
+
+    @property
+    def num_overlays(self) -> int:
+        """Overlay videos to make."""
+        return 1 if self.tiny else 6
+
+    @property
+    def windows_per_clip(self) -> int:
+        """Windows a clip for probes and retrieval."""
+        return 1
+
+    def config(self, corpus: Path) -> Config:
+        """The pretraining run."""
+        return Config(
+            data=replace(Config().data, source=str(corpus / "manifest.csv"), split="train"),
+            sampling=SamplingConfig(num_frames=8, frames_per_second=4.0),
+            transform=TransformConfig(
+                video=VideoTransformConfig(
+                    scale=(0.7, 1.0), brightness=0.0, contrast=0.0, saturation=0.0, eval_crop="full"
+                ),
+                audio=AudioTransformConfig(gain=(0.7, 1.3)),
+            ),
+            model=ModelConfig(
+                video=SmallVideo("small_video"),
+                audio=SmallAudio("small_audio"),
+                head=MlpHead("mlp_bn", out_features=64, hidden=64),
+            ),
+            objective=InfoNCE("info_nce", temperature=0.1, pooling="both", max_over="space"),
+            optim=OptimConfig(lr=2e-3, batch_size=8 if self.tiny else 32, passes=1 if self.tiny else 18),
+            train=TrainConfig(seed=self.seed, device=self.device, checkpoint_every_seconds=60.0),
+            monitor=MonitorConfig(every_steps=0),
+        )
+
+
+_SETTINGS = {"train": TRAIN, "single": SINGLE, "several": SEVERAL, "pairs": PAIRS}
+_FULL = {"train": 2000, "single": 500, "several": 500, "pairs": 500}
+_TINY = {"train": 32, "single": 16, "several": 8, "pairs": 4}
