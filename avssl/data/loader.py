@@ -175,7 +175,7 @@ class TrainLoader:
     def _next_batch(self, plan: Plan, arrivals: _Arrivals) -> Batch:
         """The next B good clips in the order of places, and the cursor moved behind them."""
         clips: list[Clip] = []
-        place = self._place
+        place, num_bad = self._place, 0
         while len(clips) < self.batch_size:
             position = plan.candidate(self._pass, place)
             place += 1
@@ -186,8 +186,11 @@ class TrainLoader:
                 self.ledger.add([outcome])
             if isinstance(outcome, Clip):
                 clips.append(outcome)
+                num_bad = 0
             else:
                 plan.drop(position)
+                num_bad += 1
+                plan.refuse_endless(self._pass, num_bad)
         self._batches, self._place = self._batches + 1, place
         index = self.dataset.index([c.row for c in clips], self._pass, [c.clip_number for c in clips])
         return collate(clips, index, pin_memory=self._pin_memory)

@@ -60,6 +60,14 @@ class Plan:
         """A candidate was no good: one more is needed."""
         self._passes[position.pass_number].dropped.add(position.place)
 
+    def refuse_endless(self, pass_number: int, num_bad: int) -> None:
+        """Ends a search in which so many candidates in a row were bad, if that is all there are.
+
+        Raises:
+            TooManyBadFiles: If no row of this rank is left.
+        """
+        self._ensure(pass_number).refuse_endless(num_bad)
+
     def __iter__(self) -> Iterator[list[Position]]:
         while True:
             unfinished = (p for _, p in sorted(self._passes.items()) if p.next_place < p.stop)
@@ -81,8 +89,7 @@ class Plan:
             if self._is_bad(position.row):
                 self.drop(position)
                 skipped += 1
-                if skipped >= len(chosen.order):
-                    raise TooManyBadFiles("every row of this rank's part of the manifest has failed.")
+                chosen.refuse_endless(skipped)
             else:
                 taken.append(position)
                 skipped = 0
@@ -103,6 +110,10 @@ class _Pass:
     def stop(self) -> int:
         """Place after the last one that is needed, as far as is known."""
         return self._first_place + self._clips_needed + len(self.dropped)
+
+    def refuse_endless(self, num_bad: int) -> None:
+        if num_bad >= len(self.order):
+            raise TooManyBadFiles("every row of this rank's part of the manifest has failed.")
 
     def candidate(self, place: int) -> Position:
         return Position(self.number, place, int(self.order[place % len(self.order)]), place // len(self.order))

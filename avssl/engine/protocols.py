@@ -11,7 +11,11 @@ from avssl.batch import Batch, LossTerms
 
 
 class Task(Protocol):
-    """Transforms, model and objective as one ``nn.Module``; all that lasts is in its ``state_dict``."""
+    """Transforms, model and objective as one ``nn.Module``.
+
+    All that lasts is in its ``state_dict``, and decides the same on every rank: banks move by
+    gathered embeddings. Rank 0's is saved, and every rank continues from it.
+    """
 
     model: nn.Module
     """The part that holds the parameters, called once a step; DDP wraps it and nothing else."""

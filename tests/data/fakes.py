@@ -75,9 +75,9 @@ def dataset(names=10, seed=3, sampling=SAMPLING, **columns):
     return ClipDataset(Manifest.from_columns({"id": names, "path": paths, **columns}, "/nowhere"), sampling, seed)
 
 
-def with_bad(count, bad, word="_broken"):
+def with_bad(count, bad, word="_broken", first="v"):
     """Names of which those at the given places are bad."""
-    return [f"v{i:03d}{word if i in set(bad) else ''}.mp4" for i in range(count)]
+    return [f"{first}{i:03d}{word if i in set(bad) else ''}.mp4" for i in range(count)]
 
 
 def take(loader, count):

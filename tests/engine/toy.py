@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from avssl import distributed
 from avssl.batch import LossTerms
 
 
@@ -62,7 +63,8 @@ class ToyTask(nn.Module):
         return LossTerms(loss, {"bank_norm": self.bank.norm()})
 
     def after_step(self):
-        self.bank.lerp_(self.last.detach().mean(0), 0.1)
+        # As real banks do, from what all ranks hold: a buffer is the same everywhere.
+        self.bank.lerp_(distributed.mean(self.last.detach().mean(0)), 0.1)
 
     def on_pass_start(self, number):
         self.passes.append(number)

@@ -1,0 +1,88 @@
+"""Run by test_replicas.py under torchrun: trains on two ranks and checks against one process's result."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy import ToyBatch, ToyLoader, ToyTask
+
+from avssl import distributed
+from avssl.engine import Checkpointer, LoopSettings, MetricsLog, WarmupCosine, create_optimizer, fit
+
+BAD = 10_000
+
+
+class HalfLoader(ToyLoader):
+    """This rank's rows of the batch that one process would get; its state differs by rank."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            rows = batch.x.chunk(distributed.world_size())[distributed.rank()]
+            if self.position > BAD and distributed.rank() == 1:
+                rows = rows * float("nan")
+            yield ToyBatch(rows)
+
+    def state_dict(self):
+        return {"position": self.position, "rank": distributed.rank()}
+
+    def load_state_dict(self, state):
+        assert state["rank"] == distributed.rank(), "another rank's state"
+        super().load_state_dict(state)
+
+
+class EvalTask(ToyTask):
+    """Without batch statistics, dropout or a bank, two ranks equal one process."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def after_step(self):
+        pass
+
+
+def train(folder, task, total, *, start=0, resume=False):
+    settings = LoopSettings(total_steps=total, steps_per_pass=5, log_every=2, checkpoint_every=4)
+    loader = HalfLoader(batch_size=8)
+    loader.position = start
+    return fit(
+        task,
+        loader,
+        create_optimizer(task, "sgd", lr=0.1, betas=(0.9, 0.9)),
+        WarmupCosine(0.1, 12),
+        settings=settings,
+        checkpointer=Checkpointer(folder / "checkpoints"),
+        metrics_log=MetricsLog(folder, tensorboard=False),
+        resume=resume,
+    )
+
+
+def main(folder):
+    distributed.start("cpu")
+    task = EvalTask()
+    result = train(folder / "two", task, 12)
+    assert result.samples_seen == 96
+    assert isinstance(task.model, nn.Sequential), "the model is unwrapped after the run"
+
+    # The ranks' dropout differs, as their generators do, and each continues with its own.
+    whole, parts = ToyTask(), ToyTask()
+    for task, name, total in ((whole, "whole", 12), (parts, "parts", 8)):
+        torch.manual_seed(100 + distributed.rank())
+        train(folder / name, task, total)
+    parts = ToyTask()
+    train(folder / "parts", parts, 12, resume=True)
+    for name, value in whole.model.named_parameters():
+        assert torch.equal(value, parts.model.get_parameter(name)), name
+
+    # A NaN on rank 1 stops both.
+    with pytest.raises(RuntimeError, match=r"loss became NaN between steps 2 and 4.*none yet"):
+        train(folder / "bad", ToyTask(), 12, start=BAD - 2)
+    distributed.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
