@@ -1,4 +1,5 @@
-"""What every test gets: random generators put back afterwards, and a way to run code on two ranks."""
+"""What every test gets: random generators put back afterwards, a way to run code on two ranks, and what a
+machine must have: files of others (AVSSL_TEST_MEDIA) and media backends (AVSSL_REQUIRE)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def _restore_generators() -> Iterator[None]:
-    """A test that seeds must not decide what the next one draws."""
+    """A test that seeds must not decide what the next one draws; and tests share a machine."""
+    torch.set_num_threads(min(2, torch.get_num_threads()))
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     yield
     random.setstate(states[0])
@@ -45,3 +47,29 @@ def torchrun() -> Callable[..., None]:
         assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
 
     return run
+
+
+@pytest.fixture(scope="session")
+def test_media() -> Path:
+    """The folder of small odd media files that nobody here wrote; skips where AVSSL_TEST_MEDIA is unset."""
+    folder = os.environ.get("AVSSL_TEST_MEDIA")
+    if not folder:
+        pytest.skip("AVSSL_TEST_MEDIA is not set")
+    assert Path(folder).is_dir(), f"AVSSL_TEST_MEDIA={folder} is no folder"
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], None]:
+    """``require("torchcodec")``: skips where the backend does not load, but fails if AVSSL_REQUIRE names it."""
+    from avssl.media import available_backends
+
+    def check(backend: str) -> None:
+        reason = available_backends()[backend]
+        if reason is None:
+            return
+        if backend in os.environ.get("AVSSL_REQUIRE", "").split(","):
+            pytest.fail(f"{backend} is required here (AVSSL_REQUIRE): {reason}")
+        pytest.skip(reason)
+
+    return check

@@ -15,6 +15,7 @@ import decord
 import numpy as np
 import torch
 import torch.nn.functional as F
+from decord import DECORDError
 from torch import Tensor
 
 from avssl.media.pyav_reader import PyAVReader
@@ -61,7 +62,7 @@ class DecordReader:
             return torch.empty(0, 3, *size, dtype=torch.uint8)
         try:
             frames = self._decode(times)
-        except (RuntimeError, IndexError) as error:  # DECORDError is a RuntimeError
+        except (DECORDError, RuntimeError, IndexError) as error:
             self._refuse("video", f"decord failed ({str(error).strip().splitlines()[0]}).", times[0])
         pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
         if pictures.shape[-2:] != torch.Size(size):
@@ -100,7 +101,7 @@ class DecordReader:
         if self._audio is None:
             try:
                 self._audio = decord.AudioReader(self._path, ctx=decord.cpu(0), mono=False)[:].asnumpy()
-            except (RuntimeError, IndexError) as error:
+            except (DECORDError, RuntimeError, IndexError) as error:
                 self._refuse("audio", f"decord failed ({str(error).strip().splitlines()[0]}).", None)
         assert self._audio is not None
         if self._audio.shape[1] < needed_stop:

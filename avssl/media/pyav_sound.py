@@ -65,20 +65,20 @@ class SoundTrack:
         """
         out = np.zeros((self.num_channels, stop - first), dtype=np.float32)
         second = self.start_seconds + first / self.rate
-        end = first
+        end = 0
         with self.source.reporting("audio", second):
             for place, samples in self._placed(first):
                 low, high = max(place, first), min(place + samples.shape[1], stop)
                 if low < high:
                     out[:, low - first : high - first] = samples[:, low - place : high - place]
-                    end = max(end, high)
+                end = max(end, place + samples.shape[1])
                 if place + samples.shape[1] >= stop:
                     break
         if end < needed_stop - _END_SECONDS * self.rate:
             ends = self.start_seconds + end / self.rate
             found = f"the sound ends at {ends:.3f} s although the container says {self.stop_seconds:.3f} s."
             raise self.source.error("audio", found, second, cut=True)
-        return out[:, : max(end, needed_stop) - first]
+        return out[:, : min(stop, max(end, needed_stop)) - first]
 
     def _placed(self, first: int) -> Iterator[tuple[int, np.ndarray]]:
         """(place on the grid, (C, n) samples) from far enough before ``first`` for exact decoding."""

@@ -62,8 +62,7 @@ def write_video(
             f"file:{os.path.abspath(temporary)}",
             "w",
             format="mp4",
-            # No date, no library versions; the index first, so that a player can start at once.
-            options={"movflags": "+faststart", "fflags": "+bitexact"},
+            options=_muxer_options(sample_rate_hz if audio is not None else None),
         ) as container:
             x264 = {"crf": str(crf), "preset": preset, "bf": "0"}
             rate = Fraction(video_fps).limit_denominator(100_000)
@@ -74,6 +73,15 @@ def write_video(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _muxer_options(sample_rate_hz: int | None) -> dict[str, str]:
+    # No date, no library versions; the index first, so that a player can start at once.
+    options = {"movflags": "+faststart", "fflags": "+bitexact"}
+    if sample_rate_hz is not None:
+        # Edit lists count in the movie's time scale; its default, 1/1000 s, would cut samples off the end.
+        options["movie_timescale"] = str(sample_rate_hz)
+    return options
 
 
 def _check_video(video: Tensor, video_fps: float | Fraction, crf: int, keyframe_interval: int, preset: str) -> None:
