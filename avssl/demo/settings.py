@@ -73,7 +73,7 @@ class DemoSettings:
                 head=MlpHead("mlp_bn", out_features=64, hidden=64),
             ),
             objective=InfoNCE("info_nce", temperature=0.1, pooling="both", max_over="space"),
-            optim=OptimConfig(lr=2e-3, batch_size=8 if self.tiny else 32, passes=1 if self.tiny else 18),
+            optim=OptimConfig(lr=2e-3, batch_size=8 if self.tiny else 32, passes=1 if self.tiny else 14),
             train=TrainConfig(seed=self.seed, device=self.device, checkpoint_every_seconds=60.0),
             monitor=MonitorConfig(every_steps=0),
         )
