@@ -1,3 +1,68 @@
-"""avssl: learn from video with its own sound, without labels."""
+"""avssl: learn from video with its own sound, without labels.
+
+The public names below are imported when they are first used, so that ``import avssl`` and
+``avssl --help`` are quick.
+
+Example:
+    >>> import avssl
+    >>> pretrained = avssl.from_pretrained("runs/first")
+    >>> encoder = avssl.create_encoder("avid_r2plus1d_18")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avssl.batch import Batch as Batch
+    from avssl.batch import Embeddings as Embeddings
+    from avssl.hub import from_pretrained as from_pretrained
+    from avssl.hub import save_pretrained as save_pretrained
+    from avssl.localization import localize as localize
+    from avssl.localization import overlay_video as overlay_video
+    from avssl.manifest import Manifest as Manifest
+    from avssl.manifest import read_manifest as read_manifest
+    from avssl.media import MediaError as MediaError
+    from avssl.media import open_media as open_media
+    from avssl.media import write_video as write_video
+    from avssl.models import AVModel as AVModel
+    from avssl.models import create_encoder as create_encoder
+    from avssl.models import create_head as create_head
+    from avssl.objectives import create_objective as create_objective
+    from avssl.objectives import info_nce as info_nce
+    from avssl.synthetic import synthesize_corpus as synthesize_corpus
+    from avssl.transforms import avid_log_spectrogram as avid_log_spectrogram
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "Batch": "batch",
+    "Embeddings": "batch",
+    "from_pretrained": "hub",
+    "save_pretrained": "hub",
+    "localize": "localization",
+    "overlay_video": "localization",
+    "Manifest": "manifest",
+    "read_manifest": "manifest",
+    "MediaError": "media",
+    "open_media": "media",
+    "write_video": "media",
+    "AVModel": "models",
+    "create_encoder": "models",
+    "create_head": "models",
+    "create_objective": "objectives",
+    "info_nce": "objectives",
+    "synthesize_corpus": "synthetic",
+    "avid_log_spectrogram": "transforms",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'avssl' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"avssl.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from avssl.build import default_workers
-from avssl.demo.settings import DemoSettings
+from avssl.demo.settings import BACKEND, DemoSettings
 from avssl.engine import choose_device
 from avssl.evaluation import cross_modal_retrieval, linear_probe
 from avssl.extract import Features, extract_features
@@ -25,16 +25,17 @@ def measure(run: Path, manifest: Manifest, settings: DemoSettings) -> dict[str, 
 
     Probes read labels of training clips; pretraining never did. Test clips were seen by neither.
     """
+    used = manifest.select((manifest["split"] != "pairs") & (manifest["num_objects"].astype(int) <= 3))
     pretrained = from_pretrained(run, choose_device(settings.device), crop="full")
     models = {"trained": pretrained, "random-init": random_init(pretrained, settings.seed + 1)}
-    features = {name: _features(model, manifest, settings, run) for name, model in models.items()}
+    features = {name: _features(model, used, settings, run) for name, model in models.items()}
     several, pairs = (
-        measure_localization(pretrained, manifest.where(split=split), seed=settings.seed)
+        measure_localization(pretrained, manifest.where(split=split), seed=settings.seed, backend=BACKEND)
         for split in ("several", "pairs")
     )
     return {
-        "probes": _probes(manifest, features, settings.seed),
-        "retrieval": {name: _retrieval(model, manifest, settings, run) for name, model in models.items()},
+        "probes": _probes(used, features, settings.seed),
+        "retrieval": {name: _retrieval(model, used, settings, run) for name, model in models.items()},
         "localization": {"several": _plain(several), "pairs": _plain(pairs)},
     }
 
@@ -45,6 +46,7 @@ def _extract(model: Pretrained, manifest: Manifest, settings: DemoSettings, run:
         manifest,
         windows_per_clip=settings.windows_per_clip,
         what=what,
+        backend=BACKEND,
         num_workers=default_workers(),
         cache_folder=run.parent / "cache",
         progress=True,

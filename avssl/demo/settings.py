@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from avssl.config.settings import (
     AudioTransformConfig,
@@ -21,6 +22,9 @@ from avssl.config.settings import (
     VideoTransformConfig,
 )
 from avssl.synthetic import SceneSettings, Split
+
+BACKEND: Final = "pyav"
+"""The same on every machine, so that a seed means the same; and the quickest to open short files."""
 
 TRAIN = SceneSettings(object_weights=(0.5, 0.25, 0.15, 0.1))
 SINGLE = SceneSettings(object_weights=(1.0,))
@@ -59,7 +63,7 @@ class DemoSettings:
     def config(self, corpus: Path) -> Config:
         """The pretraining run."""
         return Config(
-            data=replace(Config().data, source=str(corpus / "manifest.csv"), split="train"),
+            data=replace(Config().data, source=str(corpus / "manifest.csv"), split="train", backend=BACKEND),
             sampling=SamplingConfig(num_frames=8, frames_per_second=4.0),
             transform=TransformConfig(
                 video=VideoTransformConfig(
