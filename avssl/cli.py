@@ -76,6 +76,8 @@ def _run(verb: str, words: list[str]) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             status = importlib.import_module(VERBS[verb][0]).main(words)
+    except SystemExit as done:  # --help and --print_config
+        status = done.code
     except KeyboardInterrupt:
         print("\navssl: interrupted.", file=sys.stderr)
         return 130

@@ -43,6 +43,7 @@ def test_perfect_pairs_are_found_and_clips_are_read_once():
     assert numbers["retrieval/v2a_R@1"] == numbers["retrieval/a2v_R@1"] == 1
     assert numbers["retrieval/chance_R@1"] == 1 / 8
     assert numbers["rank/video"] == pytest.approx(8)
+    assert numbers["spread/audio"] == pytest.approx((1 - 1 / 8) ** 0.5)
     assert reads == [1]
 
 
@@ -52,7 +53,7 @@ def test_lasting_collapse_is_said_once_also_across_a_resume():
     assert monitor.run(task)["retrieval/v2a_R@1"] == pytest.approx(1 / 8)  # once is no alarm
     resumed = RetrievalMonitor(batches, every_steps=5)
     resumed.load_state_dict(monitor.state_dict())
-    with pytest.warns(UserWarning, match="embeddings have collapsed: their effective rank stays at 1.0"):
+    with pytest.warns(UserWarning, match="embeddings have collapsed: their spread stays at 0"):
         resumed.run(task)
     resumed.run(task)  # a second warning would be an error here
 

@@ -208,7 +208,7 @@ class TorchvisionAudio(Choice):
 
 @dataclass
 class MlpHead(Choice):
-    """Two hidden layers with ReLU, and with BatchNorm in mlp_bn."""
+    """Two hidden layers with ReLU. Small batches and high learning rates want the BatchNorm of mlp_bn."""
 
     out_features: int = 128
     """Size of the embeddings that are compared."""
@@ -323,7 +323,7 @@ class ModelConfig:
     """The encoder of frames."""
     audio: Choice = field(default_factory=lambda: SmallAudio("small_audio"))
     """The encoder of sound."""
-    head: Choice = field(default_factory=lambda: MlpHead("mlp"))
+    head: Choice = field(default_factory=lambda: MlpHead("mlp_bn"))
     """The projection head of either modality."""
 
 

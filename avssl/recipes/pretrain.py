@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,7 @@ from avssl.engine import (
 )
 from avssl.hub import save_pretrained
 from avssl.manifest import Manifest
+from avssl.media import available_backends
 from avssl.monitors import RetrievalMonitor
 from avssl.prepare import choose_precision, find_rows, fitting_batch_size, reasons, sample_clips, set_statistics
 from avssl.run_folder import RunFolder
@@ -102,7 +103,7 @@ def pretrain(
         run = RunFolder(out or _default_folder(config.data.source))
         config = replace(
             config,
-            data=replace(config.data, source=str(Path(config.data.source).resolve())),
+            data=replace(config.data, source=str(Path(config.data.source).resolve()), backend=_backend(config)),
             train=replace(config.train, threads=set_threads(config.train.threads)),
         )
         seed_everything(config.train.seed)
@@ -315,6 +316,13 @@ def _refuse_changes(before: Config, now: Config) -> None:
             f"--{key} ({new.get(key)}) was {old.get(key)} when the run began; a resumed run keeps its settings. "
             "Start a new run to change them."
         )
+
+
+def _backend(config: Config) -> Literal["auto", "pyav", "torchcodec", "decord"]:
+    """The reader, by name: a resumed run must not come upon another one."""
+    if config.data.backend != "auto":
+        return config.data.backend
+    return "torchcodec" if available_backends()["torchcodec"] is None else "pyav"
 
 
 def _default_folder(source: str) -> Path:

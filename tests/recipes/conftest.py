@@ -1,0 +1,89 @@
+"""One small folder of videos, one small run on it, shared by the tests of the recipes."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from avssl.config import Config, config_from_dict
+from avssl.media import write_video
+from avssl.recipes.pretrain import pretrain
+
+NUM_VIDEOS = 20
+
+TINY = {
+    "sampling": {
+        "num_frames": 4,
+        "frames_per_second": 4.0,
+        "audio_seconds": 1.0,
+        "sample_rate_hz": 8000,
+        "short_side": 32,
+    },
+    "transform": {"video": {"size": 32}, "spectrogram": {"num_mels": 16, "window_length": 256, "hop_seconds": 0.02}},
+    "model": {"video": {"width": 4}, "audio": {"width": 4}, "head": {"hidden": 16, "out_features": 8}},
+    "optim": {"batch_size": 8, "passes": 4},
+    "train": {
+        "log_every": 1,
+        "checkpoint_every_steps": 2,
+        "threads": 1,
+        "device": "cpu",
+        "precision": "fp32",
+        "memory_format": "contiguous",
+    },
+    "monitor": {"every_steps": 5, "num_clips": 8},
+    "data": {"num_workers": 0, "backend": "pyav"},
+}
+
+
+def merged(tree: dict, changes: dict) -> dict:
+    """Nested settings with some replaced."""
+    both = dict(tree)
+    for name, value in changes.items():
+        both[name] = merged(tree.get(name, {}), value) if isinstance(value, dict) else value
+    return both
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """Makes a config that trains in a second: ``tiny_config(source, optim={"passes": 1})``."""
+
+    def make(source, **changes) -> Config:
+        return config_from_dict(merged(merged(TINY, {"data": {"source": str(source)}}), changes))
+
+    return make
+
+
+def make_video(path: Path, number: int, seconds: float = 2.0, sound: bool = True) -> None:
+    """A moving grating of its own width and a tone of its own pitch."""
+    x = torch.arange(48.0)
+    frames = [
+        (127 + 120 * torch.sin(2 * math.pi * (x + 3 * t) / (4 + number % 7))).expand(3, 32, 48)
+        for t in range(round(8 * seconds))
+    ]
+    t = torch.arange(round(8000 * seconds)) / 8000
+    tone = 0.5 * torch.sin(2 * math.pi * (200 + 70 * number) * t)[None]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, torch.stack(frames).to(torch.uint8), 8.0, tone if sound else None, 8000)
+
+
+@pytest.fixture(scope="session")
+def video_maker():
+    """:func:`make_video`, for tests that need files of their own."""
+    return make_video
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory):
+    """A folder of 20 two-second mp4 files with sound."""
+    folder = tmp_path_factory.mktemp("media") / "videos"
+    for number in range(NUM_VIDEOS):
+        make_video(folder / f"clip{number:02d}.mp4", number)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(videos, tiny_config, tmp_path_factory):
+    """A finished run: 4 passes of 2 steps."""
+    path, _ = pretrain(tiny_config(videos), tmp_path_factory.mktemp("runs") / "tiny", progress=False)
+    return path

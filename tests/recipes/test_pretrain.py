@@ -1,0 +1,271 @@
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import avssl.recipes.pretrain as recipe
+from avssl.cli import main
+from avssl.config import ConfigError, load_config, to_yaml
+from avssl.data.ledger import TooManyBadFiles
+from avssl.engine import read_metrics
+from avssl.hub import from_pretrained
+from avssl.manifest import ManifestError, read_manifest, write_table
+from avssl.recipes.pretrain import pretrain
+from avssl.run_folder import RunFolderError
+
+CLOCKS = {"wall_seconds", "samples_per_second"}
+
+
+def weights(run):
+    return load_file(run / "weights" / "model.safetensors")
+
+
+def metrics(run):
+    return [{name: value for name, value in row.items() if name not in CLOCKS} for row in read_metrics(run)]
+
+
+def assert_same_run(one, other):
+    ours, theirs = weights(one), weights(other)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert metrics(one) == metrics(other)
+
+
+def avssl(*words, prefix=("-m", "avssl"), **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, *prefix, "pretrain", *map(str, words)], env=environment, **options)
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+def test_run_folder_has_everything(run, videos):
+    for name in ("environment.json", "tensorboard", "checkpoints/step-000000008.pt", "weights/README.md"):
+        assert (run / name).exists(), name
+    assert [row["step"] for row in metrics(run)] == list(range(1, 9))
+    assert "retrieval/v2a_R@1" in metrics(run)[4]
+    config = load_config(run / "config.yaml")
+    assert config.data.source == str(videos.resolve())
+    assert (config.train.precision, config.train.threads) == ("fp32", 1)
+    assert len(read_manifest(run / "manifest.csv", videos)) == 20
+    assert (run / "dropped_files.csv").read_text().count("\n") == 1  # the header
+
+
+def test_users_folder_is_left_as_it_was(run, videos):
+    assert sorted(path.name for path in videos.iterdir()) == [f"clip{number:02d}.mp4" for number in range(20)]
+
+
+def test_release_of_a_run_loads_and_embeds(run):
+    pretrained = from_pretrained(run)
+    assert pretrained.transform.standardize.is_ready
+    assert pretrained.model.embed_audio(torch.zeros(1, 1, 50, 16)).shape == (1, 8)
+
+
+def test_loss_falls(videos, tiny_config, tmp_path):
+    config = tiny_config(videos, optim={"passes": 20, "lr": 0.003}, train={"log_every": 10}, monitor={"every_steps": 0})
+    pretrain(config, tmp_path / "run", progress=False)
+    losses = [row["loss"] for row in metrics(tmp_path / "run")]
+    assert losses[-1] < losses[0] - 0.5
+
+
+# ---------------------------------------------------------------- resume
+
+
+def test_killed_run_resumes_bit_for_bit(run, videos, tiny_config, tmp_path):
+    (tmp_path / "config.yaml").write_text(to_yaml(tiny_config(videos)))
+    out = tmp_path / "run"
+    process = avssl("--config", tmp_path / "config.yaml", "--out", out, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (out / "checkpoints" / "step-000000004.pt").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert main(["pretrain", "--resume", str(out)]) == 0
+    assert_same_run(run, out)
+
+
+def test_resume_of_a_finished_run_changes_nothing(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    assert main(["pretrain", "--resume", str(tmp_path / "copy")]) == 0
+    assert_same_run(run, tmp_path / "copy")
+
+
+def test_run_killed_before_its_first_checkpoint_resumes(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    for part in ("checkpoints", "weights", "tensorboard"):
+        shutil.rmtree(copy / part)
+    assert main(["pretrain", "--resume", str(copy)]) == 0
+    assert_same_run(run, copy)
+
+
+def test_number_of_workers_changes_nothing(run, videos, tiny_config, tmp_path):
+    pretrain(tiny_config(videos, data={"num_workers": 2}), tmp_path / "run", progress=False)
+    assert_same_run(run, tmp_path / "run")
+
+
+def test_resume_refuses_other_settings(run, capsys):
+    assert main(["pretrain", "--resume", str(run), "--optim.lr", "5"]) == 2
+    assert "--optim.lr (5.0) was 0.001 when the run began" in capsys.readouterr().err
+    assert main(["pretrain", "--resume", str(run), "--out", "x"]) == 2
+    assert "leave out --config, --out" in capsys.readouterr().err
+    assert main(["pretrain", "--resume", "nowhere"]) == 1
+    assert "no run to continue here" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- the run folder
+
+
+def test_existing_run_is_kept_unless_told(run, videos, tiny_config, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    with pytest.raises(RunFolderError, match=r"--resume .*--overwrite"):
+        pretrain(tiny_config(videos), tmp_path / "copy", progress=False)
+    pretrain(tiny_config(videos, optim={"passes": 1}), tmp_path / "copy", overwrite=True, progress=False)
+    assert len(metrics(tmp_path / "copy")) == 2
+
+
+def test_foreign_files_are_never_removed(videos, tiny_config):
+    with pytest.raises(RunFolderError, match=r"holds other files \(clip00.mp4\)"):
+        pretrain(tiny_config(videos), videos, overwrite=True, progress=False)
+    assert len(list(videos.iterdir())) == 20
+
+
+# ---------------------------------------------------------------- odd data
+
+
+def test_long_files_become_segments_and_the_batch_shrinks(video_maker, tiny_config, tmp_path, capsys):
+    video_maker(tmp_path / "v" / "a.mp4", 0, seconds=9)
+    config = tiny_config(tmp_path / "v", data={"segment_seconds": 1.0, "segment_over_seconds": 3.0})
+    config.optim.batch_size, config.optim.passes = 64, 1
+    pretrain(config, tmp_path / "run", progress=False)
+    assert "9 clips instead of 64: there are only 9 rows" in capsys.readouterr().out
+    assert load_config(tmp_path / "run" / "config.yaml").optim.batch_size == 9
+
+
+def test_too_few_rows_is_an_error_and_leaves_nothing(video_maker, tiny_config, tmp_path):
+    for number in range(7):
+        video_maker(tmp_path / "v" / f"{number}.mp4", number)
+    with pytest.raises(ManifestError, match="7 usable rows, but training needs at least 8"):
+        pretrain(tiny_config(tmp_path / "v"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unusable_files_are_listed_and_capped(videos, video_maker, tiny_config, tmp_path, capsys):
+    folder = tmp_path / "v"
+    shutil.copytree(videos, folder)
+    video_maker(folder / "silent.mp4", 0, sound=False)
+    (folder / "text.mp4").write_text("no video")
+    pretrain(tiny_config(folder, optim={"passes": 1}), tmp_path / "run", progress=False)
+    with (tmp_path / "run" / "dropped_files.csv").open() as file:
+        assert {row["path"]: row["reason"] for row in csv.DictReader(file)} == {
+            "silent.mp4": "no_audio",
+            "text.mp4": "not_media",
+        }
+    assert "2 files cannot be used" in capsys.readouterr().out
+    with pytest.raises(ManifestError, match=r"more than the allowed share of 0.05.*1 no_audio"):
+        pretrain(tiny_config(folder, data={"max_bad_fraction": 0.05}), tmp_path / "other", progress=False)
+
+
+def test_files_that_break_later_are_dropped_and_capped(videos, tiny_config, tmp_path):
+    folder = tmp_path / "v"
+    shutil.copytree(videos, folder)
+    assert main(["index", str(folder)]) == 0
+    for name in ("clip03.mp4", "clip05.mp4"):
+        (folder / name).write_text("broken since it was indexed")
+    pretrain(tiny_config(folder / "manifest.csv", optim={"passes": 3}), tmp_path / "run", progress=False)
+    dropped = (tmp_path / "run" / "dropped_files.csv").read_text()
+    assert "clip03.mp4" in dropped
+    assert "clip05.mp4" in dropped
+    (folder / "clip07.mp4").unlink()
+    with pytest.raises(TooManyBadFiles, match="3 of 20 rows could not be read"):
+        pretrain(tiny_config(folder / "manifest.csv", optim={"passes": 3}), tmp_path / "other", progress=False)
+
+
+def test_only_the_split_is_trained_on(videos, tiny_config, tmp_path):
+    folder = tmp_path / "v"
+    shutil.copytree(videos, folder)
+    main(["index", str(folder)])
+    table = read_manifest(folder / "manifest.csv").table
+    write_table(table.append_column("split", [["train"] * 9 + ["test"] * 11]), folder / "manifest.csv")
+    config = tiny_config(folder / "manifest.csv", optim={"passes": 1})
+    pretrain(config, tmp_path / "run", progress=False)
+    assert len(read_manifest(tmp_path / "run" / "manifest.csv", folder)) == 9
+    with pytest.raises(ManifestError, match=r"no row is of data.split \(val\); the manifest has test, train"):
+        pretrain(tiny_config(folder / "manifest.csv", data={"split": "val"}), tmp_path / "other", progress=False)
+
+
+def test_no_source_and_missing_source(tiny_config, tmp_path, capsys):
+    assert main(["pretrain"]) == 2
+    assert "name a folder of videos or a manifest" in capsys.readouterr().err
+    with pytest.raises(ManifestError, match="no such folder or manifest"):
+        pretrain(tiny_config(tmp_path / "none"), tmp_path / "run", progress=False)
+    with pytest.raises(ConfigError, match="name a folder"):
+        pretrain(tiny_config(""), tmp_path / "run", progress=False)
+
+
+# ---------------------------------------------------------------- before the first step
+
+
+def test_precision_is_timed_and_written_down(videos, tiny_config, tmp_path, capsys):
+    config = tiny_config(videos, optim={"passes": 1}, train={"precision": "auto", "memory_format": "auto"})
+    config.train.checkpoint_every_steps = None
+    pretrain(config, tmp_path / "run", progress=False)
+    resolved = load_config(tmp_path / "run" / "config.yaml").train
+    assert resolved.precision in ("fp32", "bf16")
+    assert resolved.memory_format in ("contiguous", "channels_last")
+    assert resolved.checkpoint_every_steps >= 1
+    text = capsys.readouterr().out
+    for word in ("20 rows", "2 steps of", "M parameters", "the fastest here", "about"):
+        assert word in text
+
+
+def test_statistics_are_those_of_the_training_sound(run):
+    standardize = from_pretrained(run).transform.standardize
+    assert torch.isfinite(standardize.mean).all()
+    assert (standardize.std > 0).any()
+    assert json.loads((run / "environment.json").read_text())["rows"] == 20
+
+
+def test_default_folder_is_named_after_the_source():
+    assert recipe._default_folder("/data/videos") == Path("runs/videos")
+    assert recipe._default_folder("corpus/manifest.csv") == Path("runs/corpus")
+    assert recipe._default_folder("corpus/small.csv") == Path("runs/small")
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def test_two_processes_equal_one(videos, tiny_config, tmp_path):
+    """20 steps of losses, gradient norms and all weights, at the same global batch."""
+    config = tiny_config(
+        videos,
+        model={"head": {"name": "mlp"}},  # without batch statistics
+        optim={"name": "sgd", "lr": 0.02, "passes": 10},
+        train={"batch_norm": "eval", "checkpoint_every_steps": 20},
+        monitor={"every_steps": 0},
+    )
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "avssl")
+    words = ("--config", tmp_path / "config.yaml", "--out", tmp_path / "two")
+    process = avssl(*words, prefix=torchrun, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pretrain(config, tmp_path / "one", progress=False)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert len(one) == len(two) == 20
+    for ours, theirs in zip(one, two, strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
+        assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-4)
+        assert theirs["samples_seen"] == ours["samples_seen"]
+    ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in ours:
+        torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-6, msg=name)

@@ -1,0 +1,31 @@
+from avssl.cli import main
+from avssl.manifest import read_manifest
+
+SMALL = ["--width", "32", "--height", "32", "--duration_seconds", "0.5", "--num_workers", "0"]
+
+
+def test_synthesize_makes_a_labelled_corpus_and_keeps_it(tmp_path, capsys):
+    out = tmp_path / "shapes"
+    assert main(["synthesize", str(out), "--num_clips", "3", *SMALL]) == 0
+    manifest = read_manifest(out / "manifest.csv")
+    assert list(manifest["split"]) == ["train"] * 3 + ["test"]
+    assert manifest.file(0).is_file()
+    assert manifest["width"][0] == 32
+    assert main(["synthesize", str(out), "--num_clips", "3", *SMALL]) == 1
+    assert "replace it with --overwrite" in capsys.readouterr().err
+    assert main(["synthesize", str(out), "--num_clips", "1", "--num_test_clips", "0", "--overwrite", *SMALL]) == 0
+    assert len(read_manifest(out / "manifest.csv")) == 1
+
+
+def test_scene_settings_are_options_with_their_doc(capsys):
+    assert main(["synthesize", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--off_screen_fraction" in text
+    assert "Largest displacement of the camera." in text
+
+
+def test_wrong_settings_are_named(tmp_path, capsys):
+    assert main(["synthesize", str(tmp_path / "x"), "--width", "31"]) == 1
+    assert "must be even" in capsys.readouterr().err
+    assert main(["synthesize", str(tmp_path / "x"), "--num_clips", "0", "--num_test_clips", "0"]) == 1
+    assert "above 0 in one split" in capsys.readouterr().err

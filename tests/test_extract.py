@@ -1,0 +1,110 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from avssl.build import build_model, build_sampling, build_transform
+from avssl.config import config_from_dict
+from avssl.data.dataset import ClipDataset
+from avssl.extract import extract_features
+from avssl.hub import Pretrained
+from avssl.manifest import Manifest
+from avssl.media import write_video
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("extract")
+    generator = torch.Generator().manual_seed(0)
+    for number in range(5):
+        frames = torch.randint(0, 256, (12, 3, 1, 1), generator=generator, dtype=torch.uint8).expand(12, 3, 32, 32)
+        sound = 0.3 * torch.randn(1, 24000, generator=generator)
+        write_video(path / f"{number}.mp4", frames.contiguous(), 4.0, sound, 8000)
+    (path / "bad.mp4").write_text("no video")
+    return path
+
+
+@pytest.fixture(scope="module")
+def manifest(folder):
+    names = ["0.mp4", "1.mp4", "bad.mp4", "2.mp4", "3.mp4", "4.mp4"]
+    return Manifest.from_columns({"id": names, "path": names}, folder)
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    config = config_from_dict(
+        {
+            "sampling": {"num_frames": 4, "frames_per_second": 4, "audio_seconds": 1, "sample_rate_hz": 8000},
+            "transform": {"video": {"size": 16}, "spectrogram": {"num_mels": 8, "window_length": 256}},
+            "model": {"video": {"width": 4}, "audio": {"width": 4}, "head": {"hidden": 8, "out_features": 6}},
+        }
+    )
+    transform = build_transform(config).eval()
+    transform.standardize.set_statistics(torch.zeros(8), torch.ones(8))
+    return Pretrained(build_model(config).eval(), transform, build_sampling(config), config, "test")
+
+
+def test_rows_keep_their_order_and_bad_ones_are_listed(pretrained, manifest):
+    found = extract_features(pretrained, manifest, batch_size=2)
+    assert list(found.ids) == ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4"]
+    assert list(found.rows) == [0, 1, 3, 4, 5]
+    assert [failure.id for failure in found.failures] == ["bad.mp4"]
+    assert found.video.shape == (5, 16)
+    assert found.audio.shape == (5, 32)
+
+
+@torch.inference_mode()
+def test_features_are_means_over_the_windows_of_a_row(pretrained, manifest):
+    found = extract_features(pretrained, manifest, windows_per_clip=3, batch_size=4)
+    clips = ClipDataset(manifest, pretrained.sampling).read_even(3, 3)
+    from avssl.data.collate import collate
+
+    index = ClipDataset(manifest, pretrained.sampling).index([3] * 3, 0, [0, 1, 2])
+    batch = pretrained.transform(collate(clips, index))
+    expected = pretrained.model.encode_video(batch.video).mean(0)
+    assert not torch.allclose(*pretrained.model.encode_video(batch.video)[:2])
+    np.testing.assert_allclose(found.video[2], expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_batch_size_changes_nothing(pretrained, manifest):
+    one, all_at_once = (extract_features(pretrained, manifest, batch_size=size) for size in (1, 32))
+    np.testing.assert_allclose(one.video, all_at_once.video, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(one.audio, all_at_once.audio, rtol=1e-4, atol=1e-5)
+
+
+def test_embeddings_have_unit_length(pretrained, manifest):
+    found = extract_features(pretrained, manifest, what="embeddings")
+    assert found.video.shape == found.audio.shape == (5, 6)
+    np.testing.assert_allclose(np.linalg.norm(found.audio, axis=1), 1, rtol=1e-5)
+
+
+def test_cache_is_used_for_the_same_and_for_nothing_else(pretrained, manifest, folder, tmp_path, monkeypatch):
+    first = extract_features(pretrained, manifest, cache_folder=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("avssl.extract._encode", None)  # nothing is computed again
+        again = extract_features(pretrained, manifest, cache_folder=tmp_path)
+        embeddings = extract_features(pretrained, manifest, cache_folder=tmp_path, what="embeddings")
+    np.testing.assert_array_equal(first.video, again.video)
+    assert again.failures == first.failures
+    assert list(again.ids) == list(first.ids)
+    assert embeddings.video.shape == (5, 6)
+
+    extract_features(pretrained, manifest, cache_folder=tmp_path, windows_per_clip=2)
+    extract_features(pretrained, manifest.select(np.arange(3)), cache_folder=tmp_path)
+    other = Pretrained(
+        build_model(pretrained.config, seed=5).eval(), pretrained.transform, pretrained.sampling, pretrained.config, ""
+    )
+    extract_features(other, manifest, cache_folder=tmp_path)
+    changed = tmp_path / "copy"
+    shutil.copytree(folder, changed)
+    shutil.copy(changed / "0.mp4", changed / "1.mp4")
+    extract_features(pretrained, Manifest(manifest.table, changed), cache_folder=tmp_path)
+    assert len(list(tmp_path.glob("features-*.npz"))) == 5
+
+
+def test_nothing_readable_is_an_error(pretrained, manifest):
+    with pytest.raises(ValueError, match=r"none of 1 rows can be read: .*bad.mp4"):
+        extract_features(pretrained, manifest.select(np.array([2])))
+    with pytest.raises(ValueError, match="must be at least 1"):
+        extract_features(pretrained, manifest, windows_per_clip=0)
