@@ -36,3 +36,11 @@ def test_avid_config_is_avids_networks_and_input():
     task = build_task(load_config(AVID))
     assert sum(p.numel() for p in task.model.parameters()) == 21_286_784
     assert task.transform.spectrogram(torch.zeros(1, 48_000)).shape == (1, 1, 200, 257)
+
+
+def test_soundingshapes_config_is_the_demos(tmp_path):
+    from avssl.demo.settings import DemoSettings
+
+    demo = DemoSettings().config(tmp_path)
+    demo.data.source = ""
+    assert load_config(AVID.parent / "soundingshapes_cpu.yaml") == demo

@@ -156,8 +156,8 @@ class SmallVideo(Choice):
     """Channels of the stem; the last stage has four times as many."""
     num_blocks: tuple[int, int] = (1, 1)
     """Blocks in each of the two stages."""
-    temporal_stride: int = 2
-    """Stride over time."""
+    temporal_stride: int = 1
+    """Stride over time of the first convolution."""
     pool: Literal["max", "mean"] = "max"
     """How all cells of the map become one vector."""
 

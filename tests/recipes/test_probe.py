@@ -32,7 +32,7 @@ def test_probe_reports_every_modality_beside_its_baselines(labelled, run, tmp_pa
         *(
             (model, modality)
             for model in ("trained", "random init")
-            for modality in ("video", "audio", "video + audio")
+            for modality in modalities
         ),
         ("largest class", ""),
         ("chance", ""),
