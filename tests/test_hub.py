@@ -13,7 +13,11 @@ SMALL = config_from_dict(
     {
         "data": {"source": "/home/somebody/videos"},
         "transform": {"video": {"size": 32}, "spectrogram": {"num_mels": 16}},
-        "model": {"video": {"width": 4}, "audio": {"width": 4}, "head": {"name": "mlp", "hidden": 8, "out_features": 6}},
+        "model": {
+            "video": {"width": 4},
+            "audio": {"width": 4},
+            "head": {"name": "mlp", "hidden": 8, "out_features": 6},
+        },
     }
 )
 

@@ -118,7 +118,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def new_parser(prog: str | None = None, description: str | None = None) -> ArgumentParser:
     """A parser that raises instead of exiting, and takes no abbreviated options."""
-    return ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+    text = (description or "").replace("``", "`")
+    return ArgumentParser(prog=prog, description=text, exit_on_error=False, allow_abbrev=False)
 
 
 def parse_arguments(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:

@@ -75,7 +75,6 @@ class FolderIndex:
         return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
 
 
-
 def walk_media(folder: Path | str) -> Iterator[Path]:
     """Media files under a folder, relative to it, in an order that repeats. Links are followed, each place once;
     names that start with a dot are passed over."""

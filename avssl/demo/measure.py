@@ -11,13 +11,11 @@ import torch
 from avssl.build import default_workers
 from avssl.demo.settings import BACKEND, DemoSettings
 from avssl.engine import choose_device
-from avssl.evaluation import cross_modal_retrieval, linear_probe
+from avssl.evaluation import cross_modal_retrieval, modality_probes
 from avssl.extract import Features, extract_features
 from avssl.hub import Pretrained, from_pretrained, random_init
 from avssl.manifest import Manifest
 from avssl.recipes.point import LocalizationTable, measure_localization
-
-MODALITIES = ("video", "audio", "video + audio")
 
 
 def measure(run: Path, manifest: Manifest, settings: DemoSettings) -> dict[str, Any]:
@@ -53,40 +51,45 @@ def _extract(model: Pretrained, manifest: Manifest, settings: DemoSettings, run:
     )
 
 
-def _features(model: Pretrained, manifest: Manifest, settings: DemoSettings, run: Path) -> dict[str, np.ndarray]:
-    """(N, C) by modality, over the rows of the manifest."""
+def _features(model: Pretrained, manifest: Manifest, settings: DemoSettings, run: Path) -> Features:
+    """Of every row of the manifest."""
     found = _extract(model, manifest, settings, run, "features")
     if len(found.ids) != len(manifest):
         raise RuntimeError(f"{len(manifest) - len(found.ids)} clips of the demo cannot be read: {found.failures[:1]}")
-    both = np.concatenate([found.video, found.audio], axis=1)
-    return dict(zip(MODALITIES, (found.video, found.audio, both), strict=True))
+    return found
 
 
-def _probes(manifest: Manifest, features: dict[str, dict[str, np.ndarray]], seed: int) -> list[dict[str, Any]]:
+def _probes(manifest: Manifest, features: dict[str, Features], seed: int) -> list[dict[str, Any]]:
     """Linear probes: which object and which action, with one object and with two or three."""
     split, count = manifest["split"], manifest["num_objects"].astype(int)
     train, alone = split == "train", count == 1
     tasks = [
         ("object, one object", "label", train & alone, split == "single"),
         ("action, one object", "action", train & alone, split == "single"),
-        ("action, two or three objects", "action", train & ~alone & (count <= 3), split == "several"),
+        ("action, two or three objects", "action", train & ~alone, split == "several"),
     ]
     rows = []
     for task, column, fit, test in tasks:
         labels = manifest[column]
         test = test & np.isin(labels, list(set(labels[fit])))  # a tiny corpus may lack a class
-        for modality in MODALITIES:
-            row: dict[str, Any] = {"task": task, "modality": modality}
-            for name, values in features.items():
-                x = values[modality]
-                result = linear_probe(x[fit], labels[fit], x[test], labels[test], seed=seed)
-                row[name] = result.accuracy
-                if name == "trained":
-                    row |= {"n_train": int(fit.sum()), "n_test": int(test.sum()), "classes": list(result.classes)}
-                    row["confusion"] = np.asarray(result.confusion).tolist()
-            row["chance"] = 1 / len(row["classes"])
-            row["majority"] = float(max(np.mean(labels[test] == label) for label in row["classes"]))
-            rows.append(row)
+        found = {
+            name: modality_probes(part.video, part.audio, labels, fit, test, seed=seed)
+            for name, part in features.items()
+        }
+        for modality, result in found["trained"].items():
+            rows.append(
+                {
+                    "task": task,
+                    "modality": modality,
+                    **{name: results[modality].accuracy for name, results in found.items()},
+                    "majority": float(max(np.mean(labels[test] == label) for label in result.classes)),
+                    "chance": 1 / len(result.classes),
+                    "n_train": result.n_train,
+                    "n_test": result.n_test,
+                    "classes": list(result.classes),
+                    "confusion": result.confusion.tolist(),
+                }
+            )
     return rows
 
 

@@ -181,7 +181,7 @@ def _probes(results: dict[str, Any]) -> str:
     ]
     return (
         "<h2>What do the features know?</h2><p>Linear probes on frozen features (multinomial logistic regression; the strength "
-        "of its regularization is chosen on a part of the training clips).</p>"
+        "of its regularization is chosen on a part of the training clips; video + audio is the late fusion of the two).</p>"
         f"{_table(header, body)}<div class='grid'>{''.join(matrices)}</div>"
     )
 

@@ -1,6 +1,8 @@
 """Measures: arrays in, numbers out. No model, no data loading, no files."""
 
 from avssl.evaluation.bootstrap import bootstrap_interval as bootstrap_interval
+from avssl.evaluation.late_fusion import late_fusion_probe as late_fusion_probe
+from avssl.evaluation.late_fusion import modality_probes as modality_probes
 from avssl.evaluation.linear_probe import ProbeResult as ProbeResult
 from avssl.evaluation.linear_probe import linear_probe as linear_probe
 from avssl.evaluation.localization_baselines import centre_blob as centre_blob

@@ -83,27 +83,72 @@ def linear_probe(
         ValueError: On features and labels of different length, NaN or infinite features, test
             labels that training never saw, or a training set that cannot be split.
     """
-    train_x, train_names = _checked("train", train_features, train_labels)
-    test_x, test_names = _checked("test", test_features, test_labels)
-    if train_x.shape[1] != test_x.shape[1]:
-        raise ValueError(f"train_features have {train_x.shape[1]} columns but test_features {test_x.shape[1]}.")
-    if not l2_grid or min(l2_grid) <= 0:
-        raise ValueError(f"l2_grid must hold values > 0, got {tuple(l2_grid)}.")
-    if not 0 < validation_fraction < 1:
-        raise ValueError(f"validation_fraction must be in (0, 1), got {validation_fraction}.")
-    classes, train_y = np.unique(train_names, return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(f"a probe needs at least two classes, the training labels are all {classes[0]!r}.")
-    test_y = _positions(test_names, classes)
+    classifier = LinearClassifier(
+        train_features, train_labels, test_features, test_labels, l2_grid, seed, validation_fraction, max_iterations
+    )
+    return probe_result(classifier, classifier.test_log_probability)
 
-    train_x, test_x = _standardized(train_x, test_x)
-    l2, scores = _choose_l2(train_x, train_y, sorted(l2_grid), seed, validation_fraction, max_iterations)
-    model, converged = _fit(train_x, train_y, l2, max_iterations)
-    predicted = model.predict(test_x).astype(np.int64)
 
-    count = len(classes)
+class LinearClassifier:
+    """What :func:`linear_probe` fits, with the log-probabilities that fusion needs.
+
+    Args and errors as for :func:`linear_probe`.
+    """
+
+    classes: np.ndarray
+    """(K,) sorted."""
+    test_labels: np.ndarray
+    """(M,) int64 positions in ``classes``."""
+    test_log_probability: np.ndarray
+    """(M, K), fitted on all training clips."""
+    held_out_labels: np.ndarray
+    """(H,) int64, of the held-out part of the training clips."""
+    held_out_log_probability: np.ndarray
+    """(H, K), fitted on the rest of the training clips."""
+
+    def __init__(
+        self,
+        train_features: np.ndarray,
+        train_labels: Sequence[str | int] | np.ndarray,
+        test_features: np.ndarray,
+        test_labels: Sequence[str | int] | np.ndarray,
+        l2_grid: Sequence[float],
+        seed: int,
+        validation_fraction: float,
+        max_iterations: int,
+    ) -> None:
+        train_x, train_names = _checked("train", train_features, train_labels)
+        test_x, test_names = _checked("test", test_features, test_labels)
+        if train_x.shape[1] != test_x.shape[1]:
+            raise ValueError(f"train_features have {train_x.shape[1]} columns but test_features {test_x.shape[1]}.")
+        if not l2_grid or min(l2_grid) <= 0:
+            raise ValueError(f"l2_grid must hold values > 0, got {tuple(l2_grid)}.")
+        if not 0 < validation_fraction < 1:
+            raise ValueError(f"validation_fraction must be in (0, 1), got {validation_fraction}.")
+        self.classes, train_y = np.unique(train_names, return_inverse=True)
+        if len(self.classes) < 2:
+            name = self.classes[0]
+            raise ValueError(f"a probe needs at least two classes, the training labels are all {name!r}.")
+        self.test_labels = _positions(test_names, self.classes)
+        train_x, test_x = _standardized(train_x, test_x)
+        held_out = _held_out(train_y, seed, validation_fraction)
+        if len(l2_grid) > 1 and not held_out.any():
+            raise ValueError("every class has one training clip, so none can be held out; give l2_grid a single value.")
+        self.l2, self.validation_accuracy, self.held_out_log_probability = _choose_l2(
+            train_x, train_y, held_out, sorted(l2_grid), max_iterations
+        )
+        self.held_out_labels = train_y[held_out]
+        model, self.converged = _fit(train_x, train_y, self.l2, max_iterations)
+        self.test_log_probability = model.predict_log_proba(test_x)
+        self.n_train = len(train_x)
+
+
+def probe_result(classifier: LinearClassifier, log_probability: np.ndarray) -> ProbeResult:
+    """Scores (M, K) log-probabilities of the classifier's test clips."""
+    test_y, count = classifier.test_labels, len(classifier.classes)
+    predicted = log_probability.argmax(axis=1).astype(np.int64)
     confusion = np.bincount(test_y * count + predicted, minlength=count * count).reshape(count, count)
-    names = tuple(classes.tolist())
+    names = tuple(classifier.classes.tolist())
     truths = confusion.sum(axis=1)
     recall = [float(confusion[k, k] / truths[k]) if truths[k] else float("nan") for k in range(count)]
     return ProbeResult(
@@ -113,11 +158,11 @@ def linear_probe(
         classes=names,
         correct=predicted == test_y,
         predicted=predicted,
-        l2=float(l2),
-        validation_accuracy=scores,
-        converged=converged,
-        n_train=len(train_x),
-        n_test=len(test_x),
+        l2=float(classifier.l2),
+        validation_accuracy=classifier.validation_accuracy,
+        converged=classifier.converged,
+        n_train=classifier.n_train,
+        n_test=len(test_y),
     )
 
 
@@ -178,22 +223,21 @@ def _held_out(labels: np.ndarray, seed: int, fraction: float) -> np.ndarray:
 
 
 def _choose_l2(
-    x: np.ndarray, y: np.ndarray, grid: Sequence[float], seed: int, fraction: float, max_iterations: int
-) -> tuple[float, dict[float, float]]:
-    """The strength with the best held-out accuracy, and the accuracy of each."""
-    if len(grid) == 1:
-        return grid[0], {}
-    held_out = _held_out(y, seed, fraction)
+    x: np.ndarray, y: np.ndarray, held_out: np.ndarray, grid: Sequence[float], max_iterations: int
+) -> tuple[float, dict[float, float], np.ndarray]:
+    """The strength with the best held-out accuracy, the accuracy of each, and its held-out log-probabilities."""
     if not held_out.any():
-        raise ValueError("every class has one training clip, so none can be held out; give l2_grid a single value.")
+        return grid[0], {}, np.empty((0, y.max() + 1))
     scores: dict[float, tuple[float, float]] = {}
+    found: dict[float, np.ndarray] = {}
     for l2 in grid:
         model, _ = _fit(x[~held_out], y[~held_out], l2, max_iterations)
-        log_probability = model.predict_log_proba(x[held_out])
-        likelihood = np.take_along_axis(log_probability, y[held_out, None], axis=1).mean()
-        scores[l2] = float((log_probability.argmax(axis=1) == y[held_out]).mean()), float(likelihood)
+        found[l2] = model.predict_log_proba(x[held_out])
+        likelihood = np.take_along_axis(found[l2], y[held_out, None], axis=1).mean()
+        scores[l2] = float((found[l2].argmax(axis=1) == y[held_out]).mean()), float(likelihood)
     best = max(grid, key=lambda l2: scores[l2])
-    return best, {l2: accuracy for l2, (accuracy, _) in scores.items()}
+    accuracies = {l2: accuracy for l2, (accuracy, _) in scores.items()} if len(grid) > 1 else {}
+    return best, accuracies, found[best]
 
 
 def _fit(x: np.ndarray, y: np.ndarray, l2: float, max_iterations: int) -> tuple[LogisticRegression, bool]:

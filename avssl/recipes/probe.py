@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from avssl.build import default_workers
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.engine import choose_device
-from avssl.evaluation import bootstrap_interval, linear_probe
-from avssl.extract import Features, extract_features
+from avssl.evaluation import bootstrap_interval, modality_probes
+from avssl.extract import extract_features
 from avssl.hub import from_pretrained, random_init
 from avssl.manifest import Manifest, ManifestError, read_manifest
 
@@ -123,8 +122,8 @@ def probe(
         failed = len(found.failures)
         fit, test = (np.flatnonzero(split[found.rows] == part) for part in (train_split, test_split))
         known = labels[found.rows]
-        for modality, x in tqdm(_modalities(found).items(), f"probe {name}", leave=False, disable=not progress):
-            result = linear_probe(x[fit], known[fit], x[test], known[test], seed=seed)
+        probes = modality_probes(found.video, found.audio, known, fit, test, seed=seed)
+        for modality, result in probes.items():
             results.append(
                 {
                     "model": name,
@@ -140,7 +139,7 @@ def probe(
     majority = {"model": "largest class", "modality": "", "accuracy": float(counts.max() / counts.sum())}
     return {
         "protocol": {
-            "name": "linear probe on frozen features, multinomial logistic regression",
+            "name": "linear probe on frozen features, multinomial logistic regression; both by late fusion",
             "label_column": label_column,
             "n_train": len(fit),
             "n_test": len(test),
@@ -169,11 +168,6 @@ def _labelled(manifest: Manifest, label_column: str, split_column: str, splits: 
         if not (keep & (split == name)).any():
             raise ManifestError(f"no row of the split {name!r} has exactly one {label_column}.")
     return manifest.select(keep)
-
-
-def _modalities(found: Features) -> dict[str, np.ndarray]:
-    both = np.concatenate([found.video, found.audio], axis=1)
-    return {"video": found.video, "audio": found.audio, "video + audio": both}
 
 
 def table(report: dict[str, Any]) -> str:

@@ -46,6 +46,7 @@ def write_clip(out_dir: Path, scene: Scene, clip_id: str) -> dict[str, Any]:
         settings.video_fps,
         torch.from_numpy(render_sound(scene))[None],
         settings.sample_rate_hz,
+        preset="ultrafast",  # a fifth of the time of a clip, for files a fifth larger
     )
     truth = scene_truth(scene, masks)
     write_truth(out_dir / "truth" / f"{clip_id}.npz", truth)
