@@ -1,0 +1,36 @@
+"""Points at what sounds in one video, in Python: the map of every quarter second, and the peaks as numbers.
+
+    python demos/hear_and_point.py VIDEO RUN_OR_WEIGHTS
+
+RUN is the folder of an `avssl pretrain` run, or `run/` of a demo. CPU, no download.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import avssl
+from avssl.localization import heatmap_readout
+
+
+def main(video: str, checkpoint: str) -> None:
+    """Prints the peaks, and what becomes of them in silence."""
+    # crop="full": the map lies over the whole frame, so the whole frame goes in.
+    pretrained = avssl.from_pretrained(checkpoint, crop="full")
+    with avssl.open_media(video) as reader:
+        maps = avssl.localize(reader, pretrained.model, pretrained.transform, pretrained.sampling)
+        silent = avssl.localize(
+            reader, pretrained.model, pretrained.transform, pretrained.sampling, audio_from="silence"
+        )
+        for peak in heatmap_readout(maps, (reader.info.height or 0, reader.info.width or 0)):
+            print(
+                f"{peak['second']:6.2f} s   x {peak['x']:5.0f}   y {peak['y']:5.0f}   cosine {peak['confidence']:.2f}"
+            )
+    # A model that listens is less sure of silence.
+    print(f"mean confidence {maps.confidence.mean():.2f}; the same picture in silence {silent.confidence.mean():.2f}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
+    main(*sys.argv[1:])
