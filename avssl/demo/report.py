@@ -64,6 +64,33 @@ def write_report(
     temporary.replace(path)
 
 
+def summary(results: dict[str, Any]) -> str:
+    """The figures as text: what the report's tables hold, in few columns."""
+    lines = []
+    titles = {"several": "two or three objects", "pairs": "interactive pairs"}
+    for split, title in titles.items():
+        rows = results["measure"]["localization"][split]["rows"]
+        keys = {
+            "pointing": "pointing",
+            "ciou_success_adaptive": "cIoU@0.5 (adaptive)",
+            "iiou_adaptive": "IIoU (adaptive)",
+        }
+        keys = {key: name for key, name in keys.items() if key in rows["trained model"]}
+        lines.append(f"localization, {title}, n = {rows['trained model']['n']:.0f}: {', '.join(keys.values())}")
+        lines += [f"  {name:<20}" + "".join(f"{row[key]:8.3f}" for key in keys) for name, row in rows.items()]
+    probes = results["measure"]["probes"]
+    lines.append("linear probes: trained, random-init, largest class, n")
+    for p in probes:
+        scores = "".join(f"{p[key]:8.3f}" for key in ("trained", "random-init", "majority"))
+        lines.append(f"  {p['task'] + ', ' + p['modality']:<46}{scores}{p['n_test']:6d}")
+    found = results["measure"]["retrieval"]
+    lines.append(f"retrieval among {found['trained']['gallery_size']:.0f}: trained, random-init, chance")
+    for direction in ("v2a", "a2v"):
+        scores = "".join(f"{found[name][f'{direction}_R@10']:8.3f}" for name in ("trained", "random-init"))
+        lines.append(f"  R@10, {direction}{' ' * 37}{scores}{found['trained']['chance_R@10']:8.3f}")
+    return "\n".join(lines)
+
+
 def _head(results: dict[str, Any]) -> str:
     settings = results["settings"]
     tiny = (
@@ -123,7 +150,8 @@ def _localization(results: dict[str, Any], overlays: Path) -> str:
         "<h2>Where is the sound?</h2><p>Each clip is seen through one window whose middle is a sound event; truth is the visible "
         "part of the sounding object at that instant. <i>Pointing</i>: the peak of the map lies on it. <i>cIoU success</i>: "
         "intersection over union of at least 0.5, the map being cut at the object's area (adaptive) or at its median. "
-        "<i>IIoU</i>: the same picture with either of two sounds, and the map right both times.</p>"
+        "<i>IIoU</i>: the same picture with either of two sounds, and the map right both times. Cut at the median, a map covers half "
+        "the frame: no object smaller than a quarter of it can reach 0.5, and none here is larger.</p>"
     ]
     titles = {"several": "Scenes of two or three objects", "pairs": "Interactive pairs"}
     for split, title in titles.items():
@@ -207,7 +235,7 @@ def _retrieval(results: dict[str, Any]) -> str:
     for direction, title in (("v2a", "video to audio"), ("a2v", "audio to video")):
         for k in (1, 5, 10):
             keys = f"{direction}_R@{k}"
-            chance = next(v for n, v in found["trained"].items() if n.endswith(f"chance_R@{k}"))
+            chance = found["trained"][f"chance_R@{k}"]
             body.append(
                 (
                     f"{title}, R@{k}",
@@ -216,7 +244,7 @@ def _retrieval(results: dict[str, Any]) -> str:
                     f"{chance:.3f}",
                 )
             )
-    size = next(v for n, v in found["trained"].items() if n.endswith("gallery_size"))
+    size = found["trained"]["gallery_size"]
     return (
         f"<h2>Which sound belongs to which picture?</h2><p>Retrieval among {size:.0f} unseen clips of one object.</p>"
         f"{_table(('query', 'trained', 'random-init', 'chance'), body)}"

@@ -17,7 +17,7 @@ import avssl
 from avssl.config import to_dict
 from avssl.demo.measure import measure
 from avssl.demo.overlays import draw_overlays
-from avssl.demo.report import write_report
+from avssl.demo.report import summary, write_report
 from avssl.demo.settings import DemoSettings
 from avssl.manifest import Manifest, read_manifest
 from avssl.recipes.index import index
@@ -135,6 +135,7 @@ def _report(folder: DemoFolder, settings: DemoSettings, results: dict[str, Any],
     results["settings"] = asdict(settings)
     results["version"] = avssl.__version__
     _write_json(folder.metrics, results)
+    print(summary(results), flush=True)
     write_report(folder.report, results, folder.run / "metrics.jsonl", folder.overlays, _examples(folder))
     return folder.report
 
