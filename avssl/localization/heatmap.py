@@ -67,13 +67,22 @@ def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
     return resize_maps(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)
 
 
-def smooth(maps: Tensor, cells: int = 3) -> Tensor:
-    """(B, h, w): the mean over ``cells`` x ``cells`` cells around each, fewer at the edges.
+def smooth(maps: Tensor, times: int = 2) -> Tensor:
+    """(B, h, w): each cell averaged with its neighbours, by the binomial kernel (1, 2, 1) / 4 both ways.
 
     Training looks for the best cell and leaves its neighbours, whose views overlap with its own,
-    uneven. A mean over them covers an object as a whole; a single cell points at a detail of it.
+    uneven. The average covers an object as a whole; a single cell points at a detail of it.
+
+    Args:
+        maps: (B, h, w).
+        times: How often; twice is nearly a Gaussian of one cell.
     """
-    return F.avg_pool2d(maps[:, None], cells, stride=1, padding=cells // 2, count_include_pad=False)[:, 0]
+    kernel = torch.tensor([1.0, 2.0, 1.0], device=maps.device) / 4
+    kernel = (kernel[:, None] * kernel)[None, None]
+    for _ in range(times):
+        # Edges are continued: with zeros, or with fewer cells, the map would sink or rise there.
+        maps = F.conv2d(F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate"), kernel)[:, 0]
+    return maps
 
 
 def maps_at(maps: Tensor, frame: Tensor, num_frames: int) -> Tensor:

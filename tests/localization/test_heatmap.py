@@ -11,6 +11,7 @@ from torch import nn
 from avssl.batch import Batch, Heatmap
 from avssl.evaluation.localization_metrics import resize_maps
 from avssl.localization import cosine_map, heatmap_readout, localize, maps_at, upsample
+from avssl.localization.heatmap import smooth
 from avssl.localization.windows import PictureWindows, SoundWindows
 from avssl.media import MediaError
 
@@ -128,6 +129,19 @@ def test_maps_at_reads_between_time_cells():
     # 16 frames, 4 cells: cell c is the middle of frames 4c .. 4c + 3, frame position 4c + 1.5.
     result = maps_at(maps, torch.tensor([0.0, 1.5, 3.5, 7.5, 15.0]), 16)[:, 0, 0]
     assert result.tolist() == pytest.approx([0, 0, 0.5, 1.5, 3])
+
+
+def test_smooth_spreads_a_spot_and_keeps_peak_and_constants():
+    spot = torch.zeros(1, 5, 6)
+    spot[0, 2, 3] = 1.0
+    once = smooth(spot, 1)
+    assert once[0, 1:4, 2:5].flatten().mul(16).tolist() == [1, 2, 1, 2, 4, 2, 1, 2, 1]
+    torch.testing.assert_close(smooth(spot), smooth(smooth(spot, 1), 1))
+    corner = torch.zeros(1, 4, 4)
+    corner[0, 3, 0] = 1.0
+    for picture in (spot, corner):
+        assert smooth(picture).flatten().argmax() == picture.flatten().argmax()
+    torch.testing.assert_close(smooth(torch.full((2, 3, 4), 0.3)), torch.full((2, 3, 4), 0.3))
 
 
 @pytest.mark.parametrize("start", [0.0, 1.25])

@@ -129,7 +129,7 @@ def test_bad_pool_says_what_is_right():
 
 
 def test_builder_shows_the_options():
-    assert set(encoder_builder("small_video").__kwdefaults__) == {"width", "num_blocks", "temporal_strides", "pool"}
+    assert set(encoder_builder("small_video").__kwdefaults__) == {"width", "num_blocks", "temporal_stride", "pool"}
 
 
 def test_unknown_head_lists_names_and_suggests():
