@@ -72,6 +72,9 @@ def _help() -> str:
 
 
 def _run(verb: str, words: list[str]) -> int:
+    # Threads of the model that wait must not spin on the cores that decode: a quarter more clips a second on two
+    # cores. Read when torch loads, so it is set before any recipe is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -57,9 +57,27 @@ def cosine_map(video_map: Tensor, audio: Tensor) -> Tensor:
             "video_map must be (B, D, T, h, w) and audio (B, D) of the same clips, "
             f"got {tuple(video_map.shape)} and {tuple(audio.shape)}."
         )
-    with torch.autocast(video_map.device.type, enabled=False):  # bfloat16 would round cosines to 1/256
-        cells, sound = F.normalize(video_map.float(), dim=1), F.normalize(audio.float(), dim=1)
-        return torch.einsum("bdthw,bd->bthw", cells, sound).clamp(-1, 1)
+    return sound_map(F.normalize(video_map.float(), dim=1), audio)
+
+
+def unit_cells(model: SoundLocator, video: Tensor) -> Tensor:
+    """(B, D, T', h, w) float32: unit embeddings of the cells, averaged over the picture and its mirror image.
+
+    The average of two cosines is the cosine's sum with an averaged cell, so every sound can be
+    compared with the result as with one map.
+
+    Args:
+        model: In evaluation mode.
+        video: (B, 3, T, H, W) model input.
+    """
+    straight, mirrored = model.video_map(video), model.video_map(video.flip(-1)).flip(-1)
+    return (F.normalize(straight.float(), dim=1) + F.normalize(mirrored.float(), dim=1)) / 2
+
+
+def sound_map(cells: Tensor, audio: Tensor) -> Tensor:
+    """(B, T', h, w) float32 in [-1, 1]: sounds (B, D) of any scale against :func:`unit_cells`."""
+    with torch.autocast(cells.device.type, enabled=False):  # bfloat16 would round cosines to 1/256
+        return torch.einsum("bdthw,bd->bthw", cells.float(), F.normalize(audio.float(), dim=1)).clamp(-1, 1)
 
 
 def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
@@ -152,7 +170,7 @@ def localize(
         starts = pictures.starts(part)
         sound = sounds.around(part, sampling.audio_seconds, sampling.sample_rate_hz)
         batch = transform(_raw_batch(pictures.read(starts), sound).to(device))
-        maps = cosine_map(model.video_map(batch.video), model.embed_audio(batch.audio)).cpu()
+        maps = sound_map(unit_cells(model, batch.video), model.embed_audio(batch.audio)).cpu()
         values.append(smooth(maps_at(maps, (part - starts) * sampling.frames_per_second, sampling.num_frames)))
         if on_progress is not None:
             on_progress(sum(map(len, values)), len(instants))

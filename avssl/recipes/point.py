@@ -30,7 +30,7 @@ from avssl.evaluation import (
 )
 from avssl.extract import run_precision
 from avssl.hub import Pretrained, random_init
-from avssl.localization.heatmap import cosine_map, maps_at, smooth
+from avssl.localization.heatmap import maps_at, smooth, sound_map, unit_cells
 from avssl.manifest import Manifest, ManifestError
 from avssl.synthetic import Truth, read_truth
 
@@ -185,12 +185,11 @@ def _embed(
     found: dict[str, Tensor] = {}
     for name, each in (("trained", pretrained), ("random", twin)):
         with run_precision(pretrained).autocast(pretrained.device):
-            cells, sound = each.model.video_map(batch.video), each.model.embed_audio(batch.audio)
-        found[name] = smooth(maps_at(cosine_map(cells, sound).cpu(), frame, num_frames))
+            cells, sound = unit_cells(each.model, batch.video), each.model.embed_audio(batch.audio)
+        found[name] = smooth(maps_at(sound_map(cells, sound).cpu(), frame, num_frames))
         if each is pretrained:
-            flat = F.normalize(cells.float(), dim=1).cpu().flatten(3).permute(0, 2, 1, 3)  # (B, T', D, h*w)
-            at = maps_at(flat.flatten(2)[..., None], frame, num_frames)
-            found["cells"] = at.reshape(len(part), cells.shape[1], *cells.shape[3:])
+            places = cells.cpu().flatten(3).permute(0, 2, 1, 3).flatten(2)[..., None]  # (B, T', D * h * w, 1)
+            found["cells"] = maps_at(places, frame, num_frames).reshape(len(part), cells.shape[1], *cells.shape[3:])
             found["sound"] = F.normalize(sound.float(), dim=1).cpu()
     return found
 

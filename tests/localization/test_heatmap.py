@@ -11,7 +11,7 @@ from torch import nn
 from avssl.batch import Batch, Heatmap
 from avssl.evaluation.localization_metrics import resize_maps
 from avssl.localization import cosine_map, heatmap_readout, localize, maps_at, upsample
-from avssl.localization.heatmap import smooth
+from avssl.localization.heatmap import smooth, sound_map, unit_cells
 from avssl.localization.windows import PictureWindows, SoundWindows
 from avssl.media import MediaError
 
@@ -129,6 +129,22 @@ def test_maps_at_reads_between_time_cells():
     # 16 frames, 4 cells: cell c is the middle of frames 4c .. 4c + 3, frame position 4c + 1.5.
     result = maps_at(maps, torch.tensor([0.0, 1.5, 3.5, 7.5, 15.0]), 16)[:, 0, 0]
     assert result.tolist() == pytest.approx([0, 0, 0.5, 1.5, 3])
+
+
+def test_unit_cells_average_the_picture_and_its_mirror_image():
+    class Biased:
+        """Sees brightness, and tells left from right."""
+
+        def video_map(self, video):
+            bright = video.mean(dim=1, keepdim=True)
+            return torch.cat([bright, torch.linspace(-1, 1, video.shape[-1]).expand_as(bright)], dim=1)
+
+    video, sound = torch.rand(2, 3, 4, 5, 6), torch.randn(2, 2)
+    cells = unit_cells(Biased(), video)
+    straight = cosine_map(Biased().video_map(video), sound)
+    mirrored = cosine_map(Biased().video_map(video.flip(-1)), sound).flip(-1)
+    torch.testing.assert_close(sound_map(cells, sound), (straight + mirrored) / 2)
+    torch.testing.assert_close(unit_cells(Biased(), video.flip(-1)), cells.flip(-1))
 
 
 def test_smooth_spreads_a_spot_and_keeps_peak_and_constants():
