@@ -1,5 +1,7 @@
 """Run by test_replicas.py under torchrun: trains on two ranks and checks against one process's result."""
 
+import gc
+import os
 import sys
 from pathlib import Path
 
@@ -81,8 +83,17 @@ def main(folder):
     # A NaN on rank 1 stops both.
     with pytest.raises(RuntimeError, match=r"loss became NaN between steps 2 and 4.*none yet"):
         train(folder / "bad", ToyTask(), 12, start=BAD - 2)
+
+
+def leave():
+    """Both ranks let go of DDP's buckets and leave together: gloo aborts a rank whose peer goes first."""
+    gc.collect()
+    distributed.barrier()
     distributed.stop()
+    sys.stdout.flush()
+    os._exit(0)  # the group's C++ threads are not joined at interpreter exit, which then may abort too
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave()
