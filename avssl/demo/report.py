@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avssl import html_page
 from avssl.manifest import Manifest
 from avssl.media import open_media
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1c1c22; }
-h1 { font-size: 1.7rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .25rem .7rem; text-align: right; }
-th:first-child, td:first-child, td.text { text-align: left; } thead th { border-bottom: 2px solid #888; }
-tr.ours td { font-weight: 600; background: #fdf3e1; } .note { color: #555; } img { max-width: 100%; }
-.grid { display: flex; flex-wrap: wrap; gap: .8rem; } figure { margin: 0; } figcaption { font-size: .85rem; color: #555; }
-video { width: 384px; max-width: 100%; }
-"""
 
 _LOCALIZATION_COLUMNS = {
     "pointing": "pointing",
@@ -58,10 +47,7 @@ def write_report(
         _retrieval(results),
         _costs(results),
     ]
-    page = f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>avssl demo</title><style>{_STYLE}</style></head><body>{''.join(sections)}</body></html>\n"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    html_page.write_page(path, "avssl demo", sections)
 
 
 def summary(results: dict[str, Any]) -> str:
@@ -106,7 +92,10 @@ def _head(results: dict[str, Any]) -> str:
 
 
 def _world(results: dict[str, Any], examples: Sequence[tuple[Manifest, int]]) -> str:
-    strips = [_figure(_png(_film_strip(manifest, row)), str(manifest.value(row, "id"))) for manifest, row in examples]
+    strips = [
+        html_page.figure(html_page.encode_picture(_film_strip(manifest, row)), str(manifest.value(row, "id")))
+        for manifest, row in examples
+    ]
     counts = ", ".join(f"{name} {split['num_clips']}" for name, split in results["synthesize"]["splits"].items())
     return (
         "<h2>The world</h2><p>SoundingShapes: twelve kinds of objects, told apart by shape and texture, move in eight ways. One "
@@ -141,7 +130,7 @@ def _training(results: dict[str, Any], training_log: Path) -> str:
     about = results["pretrain"]
     return (
         f"<h2>Pretraining</h2><p>{about['steps']} steps, {about['passes']} passes over the data, {about['samples_seen']:,} clips "
-        f"seen, {about['loop_seconds'] / 60:.1f} minutes in the loop.</p>{_image(_figure_png(figure))}"
+        f"seen, {about['loop_seconds'] / 60:.1f} minutes in the loop.</p>{html_page.image(html_page.encode_figure(figure))}"
     )
 
 
@@ -158,7 +147,7 @@ def _localization(results: dict[str, Any], overlays: Path) -> str:
         table = results["measure"]["localization"][split]
         parts.append(f"<h3>{title}</h3>{_localization_table(table)}")
         stills = results["overlays"]["stills"][split]
-        figures = (_figure((overlays / s["file"]).read_bytes(), f"{s['kind']}, {s['action']}") for s in stills)
+        figures = (html_page.figure((overlays / s["file"]).read_bytes(), f"{s['kind']}, {s['action']}") for s in stills)
         parts.append(f"<div class='grid'>{''.join(figures)}</div>")
     parts.append(
         "<p class='note'>The first clips of each set, not the best; the line is the sounding object's outline.</p>"
@@ -176,7 +165,7 @@ def _localization_table(table: dict[str, Any]) -> str:
     ours = table["rows"]["trained model"]
     pairs = f", {ours['num_groups']:.0f} pairs" if "num_groups" in ours else ""
     note = f"<p class='note'>n = {ours['n']:.0f} clips{pairs}; {table['skipped']} without a visible event left out.</p>"
-    return _table(("map", *columns.values()), body, ours="trained model") + note
+    return html_page.table(("map", *columns.values()), body, ours="trained model") + note
 
 
 def _videos(results: dict[str, Any], overlays: Path) -> str:
@@ -205,12 +194,14 @@ def _probes(results: dict[str, Any]) -> str:
     ]
     header = ("task", "features", "trained", "random-init", "majority class", "chance", "n train", "n test")
     matrices = [
-        _figure(_confusion_png(r), f"{r['task']}, {r['modality']}") for r in rows if r["modality"] != "video + audio"
+        html_page.figure(_confusion_png(r), f"{r['task']}, {r['modality']}")
+        for r in rows
+        if r["modality"] != "video + audio"
     ]
     return (
         "<h2>What do the features know?</h2><p>Linear probes on frozen features (multinomial logistic regression; the strength "
         "of its regularization is chosen on a part of the training clips; video + audio is the late fusion of the two).</p>"
-        f"{_table(header, body)}<div class='grid'>{''.join(matrices)}</div>"
+        f"{html_page.table(header, body)}<div class='grid'>{''.join(matrices)}</div>"
     )
 
 
@@ -226,7 +217,7 @@ def _confusion_png(row: dict[str, Any]) -> bytes:
     axes.set_xlabel("predicted", fontsize=8)
     axes.set_ylabel("true", fontsize=8)
     figure.tight_layout()
-    return _figure_png(figure)
+    return html_page.encode_figure(figure)
 
 
 def _retrieval(results: dict[str, Any]) -> str:
@@ -247,7 +238,7 @@ def _retrieval(results: dict[str, Any]) -> str:
     size = found["trained"]["gallery_size"]
     return (
         f"<h2>Which sound belongs to which picture?</h2><p>Retrieval among {size:.0f} unseen clips of one object.</p>"
-        f"{_table(('query', 'trained', 'random-init', 'chance'), body)}"
+        f"{html_page.table(('query', 'trained', 'random-init', 'chance'), body)}"
     )
 
 
@@ -256,37 +247,6 @@ def _costs(results: dict[str, Any]) -> str:
     memory = ", ".join(f"{name} {value:.2f} GiB" for name, value in results["memory_gib"].items())
     settings = html.escape(json.dumps(results["pretrain"]["config"], indent=1))
     return (
-        f"<h2>Cost and settings</h2>{_table(('stage', 'seconds'), body)}<p class='note'>Peak memory: {memory}. "
+        f"<h2>Cost and settings</h2>{html_page.table(('stage', 'seconds'), body)}<p class='note'>Peak memory: {memory}. "
         f"avssl {results['version']}.</p><details><summary>All settings of the run</summary><pre>{settings}</pre></details>"
     )
-
-
-def _table(header: Iterable[str], body: Iterable[Sequence[Any]], ours: str | None = None) -> str:
-    head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
-    lines = []
-    for row in body:
-        cells = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row)
-        lines.append(f"<tr{' class=ours' if row[0] == ours else ''}>{cells}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-
-
-def _figure(png: bytes, caption: str) -> str:
-    return f"<figure>{_image(png)}<figcaption>{html.escape(caption)}</figcaption></figure>"
-
-
-def _image(png: bytes) -> str:
-    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    import matplotlib.image
-
-    file = io.BytesIO()
-    matplotlib.image.imsave(file, pixels, format="png")
-    return file.getvalue()
-
-
-def _figure_png(figure: Any) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
