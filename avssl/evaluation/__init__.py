@@ -1,6 +1,10 @@
 """Measures: arrays in, numbers out. No model, no data loading, no files."""
 
 from avssl.evaluation.bootstrap import bootstrap_interval as bootstrap_interval
+from avssl.evaluation.classification import average_clips as average_clips
+from avssl.evaluation.classification import confusion_matrix as confusion_matrix
+from avssl.evaluation.classification import mean_average_precision as mean_average_precision
+from avssl.evaluation.classification import top_k_accuracy as top_k_accuracy
 from avssl.evaluation.late_fusion import late_fusion_probe as late_fusion_probe
 from avssl.evaluation.late_fusion import modality_probes as modality_probes
 from avssl.evaluation.linear_probe import ProbeResult as ProbeResult

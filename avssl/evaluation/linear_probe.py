@@ -14,6 +14,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from avssl.evaluation.classification import confusion_matrix
+
 DEFAULT_L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
@@ -147,14 +149,14 @@ def probe_result(classifier: LinearClassifier, log_probability: np.ndarray) -> P
     """Scores (M, K) log-probabilities of the classifier's test clips."""
     test_y, count = classifier.test_labels, len(classifier.classes)
     predicted = log_probability.argmax(axis=1).astype(np.int64)
-    confusion = np.bincount(test_y * count + predicted, minlength=count * count).reshape(count, count)
+    confusion = confusion_matrix(predicted, test_y, count)
     names = tuple(classifier.classes.tolist())
     truths = confusion.sum(axis=1)
     recall = [float(confusion[k, k] / truths[k]) if truths[k] else float("nan") for k in range(count)]
     return ProbeResult(
         accuracy=float((predicted == test_y).mean()),
         per_class=dict(zip(names, recall, strict=True)),
-        confusion=confusion.astype(np.int64),
+        confusion=confusion,
         classes=names,
         correct=predicted == test_y,
         predicted=predicted,
