@@ -5,6 +5,10 @@ from avssl.evaluation.classification import average_clips as average_clips
 from avssl.evaluation.classification import confusion_matrix as confusion_matrix
 from avssl.evaluation.classification import mean_average_precision as mean_average_precision
 from avssl.evaluation.classification import top_k_accuracy as top_k_accuracy
+from avssl.evaluation.intervals import GroupAccuracy as GroupAccuracy
+from avssl.evaluation.intervals import group_gap as group_gap
+from avssl.evaluation.intervals import subgroup_accuracy as subgroup_accuracy
+from avssl.evaluation.intervals import wilson_interval as wilson_interval
 from avssl.evaluation.late_fusion import late_fusion_probe as late_fusion_probe
 from avssl.evaluation.late_fusion import modality_probes as modality_probes
 from avssl.evaluation.linear_probe import ProbeResult as ProbeResult

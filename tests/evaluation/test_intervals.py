@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from avssl.evaluation import GroupAccuracy, group_gap, subgroup_accuracy, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "interval"),
+    [
+        # Newcombe, Statistics in Medicine 17, 1998, table I, method 3.
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0000, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_wilson_gives_published_values(successes, n, interval):
+    assert wilson_interval(successes, n) == pytest.approx(interval, abs=5e-5)
+
+
+def test_wilson_by_hand():
+    # z^2 = 1 at this confidence: 1 of 2 has the centre (1 + 1/2) / 3 and the half width sqrt(1/2 + 1/4) / 3.
+    low, high = wilson_interval(1, 2, confidence=0.6826894921370859)
+    assert (low, high) == pytest.approx((0.5 - 0.75**0.5 / 3, 0.5 + 0.75**0.5 / 3))
+
+
+def test_wilson_matches_scipy_for_every_count_of_small_n():
+    successes, n = np.array([(s, n) for n in range(1, 12) for s in range(n + 1)]).T
+    low, high = wilson_interval(successes, n, confidence=0.9)
+    for i in range(len(n)):
+        expected = binomtest(int(successes[i]), int(n[i])).proportion_ci(0.9, method="wilson")
+        assert (low[i], high[i]) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_of_nothing_is_everything():
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_wilson_broadcasts():
+    low, high = wilson_interval([0, 5, 10], 10)
+    assert low.shape == high.shape == (3,)
+    assert (low[0], high[2]) == (0.0, 1.0)
+    assert low[1] + high[1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("successes_n", [(3, 2), (-1, 2), (float("nan"), 2), (0, float("inf"))])
+def test_wilson_refuses_counts_that_cannot_be(successes_n):
+    with pytest.raises(ValueError, match=r"successes must lie in \[0, n\]"):
+        wilson_interval(*successes_n)
+
+
+def test_wilson_refuses_confidence_of_one():
+    with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\), got 1"):
+        wilson_interval(1, 2, confidence=1)
+
+
+def test_subgroups_by_hand():
+    correct = np.array([True, False, True, True, False, True])
+    groups = ["10", "2", "2", None, "10", ""]
+    found = subgroup_accuracy(correct, groups)
+    assert list(found) == ["2", "10", "(none)"]
+    assert found["2"] == GroupAccuracy(2, 0.5, wilson_interval(1, 2))
+    assert found["(none)"] == GroupAccuracy(2, 1.0, wilson_interval(2, 2))
+    assert group_gap(found) == ("(none)", "2", 0.5)
+
+
+def test_subgroups_take_numbers_and_nan():
+    found = subgroup_accuracy(np.array([True, False, True]), np.array([1.5, np.nan, 0.5]))
+    assert {name: group.accuracy for name, group in found.items()} == {"0.5": 1.0, "1.5": 1.0, "(none)": 0.0}
+
+
+def test_subgroups_add_up_to_the_whole():
+    generator = np.random.default_rng(0)
+    correct, groups = generator.random(50) < 0.6, generator.integers(4, size=50)
+    found = subgroup_accuracy(correct, groups)
+    assert sum(group.n for group in found.values()) == 50
+    assert sum(group.n * group.accuracy for group in found.values()) == pytest.approx(correct.sum())
+
+
+@pytest.mark.parametrize(
+    ("correct", "groups"),
+    [([True], ["a", "b"]), ([], []), ([0.5], ["a"]), ([[True]], [["a"]])],
+)
+def test_subgroups_refuse(correct, groups):
+    with pytest.raises(ValueError, match=r"correct must be \(N,\) bool and groups \(N,\)"):
+        subgroup_accuracy(np.array(correct), groups)
