@@ -1,6 +1,10 @@
 """Measures: arrays in, numbers out. No model, no data loading, no files."""
 
 from avssl.evaluation.bootstrap import bootstrap_interval as bootstrap_interval
+from avssl.evaluation.cka import MinibatchCKA as MinibatchCKA
+from avssl.evaluation.cka import cka as cka
+from avssl.evaluation.cka import correspondence as correspondence
+from avssl.evaluation.cka import find_blocks as find_blocks
 from avssl.evaluation.classification import average_clips as average_clips
 from avssl.evaluation.classification import confusion_matrix as confusion_matrix
 from avssl.evaluation.classification import mean_average_precision as mean_average_precision
