@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from avssl import distributed
 from avssl.batch import Batch, BatchIndex
@@ -25,7 +26,7 @@ from avssl.draws import pass_order
 from avssl.engine import Precision, StepCost, all_precisions, probe_precision, state_bytes, step_cost
 from avssl.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.tasks import PretrainTask
-from avssl.transforms import estimate_statistics
+from avssl.transforms import ClipTransform, estimate_statistics
 
 MIN_ROWS = 8
 """Fewer rows give a contrastive loss nothing to tell apart."""
@@ -38,11 +39,11 @@ PROBE_CLIPS = 16
 """Clips of a step when precisions are timed on a CPU."""
 
 
-def find_rows(config: Config, *, progress: bool = False) -> tuple[Manifest, pa.Table]:
+def find_rows(config: Config, *, min_rows: int = MIN_ROWS, progress: bool = False) -> tuple[Manifest, pa.Table]:
     """The rows of ``data.source``, a folder or a manifest.
 
     Returns:
-        At least eight rows, and a table of the files that gave none.
+        At least ``min_rows`` rows, by default as many as training needs, and a table of the files that gave none.
 
     Raises:
         ManifestError: If there are fewer, or more files are unusable than ``data.max_bad_fraction`` allows.
@@ -71,9 +72,9 @@ def find_rows(config: Config, *, progress: bool = False) -> tuple[Manifest, pa.T
             raise ManifestError(f"{source}: no such folder or manifest.")
         manifest = of_split(read_manifest(data.source), data.split)
         unusable = pa.table({n: pa.array([], pa.string()) for n in ("id", "path", "stream", "reason", "message")})
-    if len(manifest) < MIN_ROWS:
+    if len(manifest) < min_rows:
         raise ManifestError(
-            f"{source}: {len(manifest)} usable rows, but training needs at least {MIN_ROWS}. "
+            f"{source}: {len(manifest)} usable rows, but at least {min_rows} are needed. "
             "Add videos, or cut them into more rows with --data.segment_seconds and --data.segment_over_seconds."
         )
     return manifest, unusable
@@ -153,7 +154,9 @@ def sample_clips(config: Config, manifest: Manifest, count: int) -> EvalLoader:
     return EvalLoader(dataset, PROBE_CLIPS, rows=chosen, num_workers=num_workers(config))
 
 
-def set_statistics(config: Config, manifest: Manifest, task: PretrainTask) -> tuple[Batch, float]:
+def set_statistics(
+    config: Config, manifest: Manifest, transform: ClipTransform, *, progress: bool = False
+) -> tuple[Batch, float]:
     """Estimates the spectrogram's statistics, the same on any number of processes.
 
     Returns:
@@ -162,23 +165,24 @@ def set_statistics(config: Config, manifest: Manifest, task: PretrainTask) -> tu
     Raises:
         ManifestError: If none of the rows that are tried can be read.
     """
+    assert transform.standardize is not None, "build_transform always gives it"
     loader = sample_clips(config, manifest, STATISTICS_ROWS)
     seen: list[Batch] = []
     num_clips = 0
 
     def spectrograms() -> Iterator[Tensor]:
         nonlocal num_clips
-        for batch, _, _ in loader:
+        for batch, _, _ in tqdm(loader, "statistics", unit="batch", delay=1.0, disable=not progress):
             if not seen:
                 seen.append(batch)
             num_clips += len(batch)
-            yield task.transform.spectrogram(batch.audio)
+            yield transform.spectrogram(batch.audio)
         if not seen:
             failures = list(loader.ledger)
             raise ManifestError(f"none of {len(failures)} rows that were tried can be read: {failures[0].message}")
 
     start = time.perf_counter()
-    task.transform.standardize.set_statistics(*estimate_statistics(spectrograms()))
+    transform.standardize.set_statistics(*estimate_statistics(spectrograms()))
     return seen[0], (time.perf_counter() - start) / num_clips * _local_batch(config)
 
 

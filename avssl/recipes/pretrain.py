@@ -169,7 +169,7 @@ def dry_run(config: Config, progress: bool = True) -> None:
     loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction)
     task = build_task(config, memory_rows(loader.dataset))
     _say(_describe(config, RunFolder(_default_folder(config.data.source)), rows, task, loader))
-    sample, read_seconds = set_statistics(config, rows.manifest, task)
+    sample, read_seconds = set_statistics(config, rows.manifest, task.transform)
     precision, step_seconds = choose_precision(config, task, sample, device)
     cost, state = measure_step(config, task, sample, precision)
     batch, total_steps = config.optim.batch_size, config.optim.passes * loader.steps_per_pass
@@ -247,7 +247,7 @@ def _prepare(
     Returns:
         The settings with everything resolved, as they are now in ``config.yaml``.
     """
-    sample, read_seconds = set_statistics(config, manifest, task)
+    sample, read_seconds = set_statistics(config, manifest, task.transform)
     precision, step_seconds = distributed.broadcast_object(choose_precision(config, task, sample, device))
     seconds = distributed.broadcast_object(_seconds_of_step(step_seconds, read_seconds, device))
     asked = (config.train.precision, config.train.memory_format)

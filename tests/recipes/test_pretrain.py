@@ -231,7 +231,7 @@ def test_long_files_become_segments_and_the_batch_shrinks(video_maker, tiny_conf
 def test_too_few_rows_is_an_error_and_leaves_nothing(video_maker, tiny_config, tmp_path):
     for number in range(7):
         video_maker(tmp_path / "v" / f"{number}.mp4", number)
-    with pytest.raises(ManifestError, match="7 usable rows, but training needs at least 8"):
+    with pytest.raises(ManifestError, match="7 usable rows, but at least 8 are needed"):
         pretrain(tiny_config(tmp_path / "v"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
