@@ -210,9 +210,8 @@ def _squared_distances(inner: Tensor) -> Tensor:
 
 def _bandwidth(inner: Tensor, fraction: float) -> float:
     """``fraction`` of the median distance between two different clips."""
-    upper = torch.triu_indices(*inner.shape, offset=1, device=inner.device)
-    distances = _squared_distances(inner)[upper[0], upper[1]].sqrt()
-    return fraction * float(np.median(distances.cpu().numpy()))
+    distances = _squared_distances(inner).sqrt().cpu().numpy()
+    return fraction * float(np.median(distances[np.triu_indices(len(distances), k=1)]))
 
 
 def _gram(inner: Tensor, kernel: Kernel, bandwidth: float) -> Tensor:
