@@ -6,7 +6,7 @@ from avssl.data.eval_loader import EvalLoader
 from avssl.data.indexing import MEDIA_EXTENSIONS, FolderIndex, index_folder, walk_media
 from avssl.data.ledger import Failure, Ledger, TooManyBadFiles
 from avssl.data.loader import TrainLoader
-from avssl.data.sampling import ClipSampling, even_windows, sample_windows
+from avssl.data.sampling import ClipSampling, even_windows, sample_windows, spaced_windows
 
 __all__ = [
     "MEDIA_EXTENSIONS",
@@ -22,5 +22,6 @@ __all__ = [
     "even_windows",
     "index_folder",
     "sample_windows",
+    "spaced_windows",
     "walk_media",
 ]

@@ -14,7 +14,14 @@ from torch import Tensor
 
 from avssl import draws
 from avssl.batch import BatchIndex, Clip
-from avssl.data.sampling import SLACK_SECONDS, ClipSampling, even_windows, missing_seconds, sample_windows
+from avssl.data.sampling import (
+    SLACK_SECONDS,
+    ClipSampling,
+    even_windows,
+    missing_seconds,
+    sample_windows,
+    spaced_windows,
+)
 from avssl.data.storage import RangeReader
 from avssl.manifest import Manifest
 from avssl.media import MediaError, MediaInfo, MediaReader, open_media, read_sounds
@@ -122,9 +129,32 @@ class ClipDataset:
             MediaError: As :meth:`read`, or if the window leaves the file (reason "out_of_range"):
                 it is not moved.
         """
+        return self.read_windows(row, [video_start], [audio_start], clip_number)[0]
+
+    def read_windows(
+        self, row: int, video_starts: Sequence[float], audio_starts: Sequence[float], first_number: int = 0
+    ) -> list[Clip]:
+        """Clips at given times, decoded in one go; each is what :meth:`read_window` gives.
+
+        Raises:
+            MediaError: As :meth:`read_window`, for the first window that cannot be read.
+        """
+        numbers = range(first_number, first_number + len(video_starts))
         with self._open(row) as reader:
             self._spans(reader.info, row)
-            return self._cut(reader, row, [clip_number], [video_start], [audio_start])[0]
+            return self._cut(reader, row, numbers, video_starts, audio_starts)
+
+    def place_windows(self, row: int, every_seconds: float) -> tuple[list[float], list[float]]:
+        """Starts of the pictures and of the sounds of windows over the whole row; only its header is read.
+
+        See :func:`~avssl.data.spaced_windows`.
+
+        Raises:
+            MediaError: As :meth:`read`.
+        """
+        with self._open(row) as reader:
+            audio_starts, video_starts = spaced_windows(every_seconds, self.sampling, *self._spans(reader.info, row))
+        return video_starts, audio_starts
 
     def index(self, rows: Sequence[int], pass_number: int, clip_numbers: Sequence[int]) -> BatchIndex:
         """What a batch of these clips says of them: rows, groups and the keys of their draws."""

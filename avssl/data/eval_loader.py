@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -26,13 +27,13 @@ class EvenWindows(NamedTuple):
     num_windows: int
 
 
-class FixedWindow(NamedTuple):
-    """One given window of a row."""
+class FixedWindows(NamedTuple):
+    """Given windows of one row, read in one go."""
 
     row: int
-    video_start: float
-    audio_start: float
-    clip_number: int
+    video_starts: tuple[float, ...]
+    audio_starts: tuple[float, ...]
+    first_number: int
 
 
 class EvalLoader:
@@ -44,7 +45,8 @@ class EvalLoader:
         rows: Which rows; all by default.
         clips_per_row: Evenly spaced windows of each row.
         windows: Given windows instead, such as those around known events; excludes ``rows`` and
-            ``clips_per_row``.
+            ``clips_per_row``. Those of one row that follow each other in a batch are decoded in one go, and
+            fail together.
         num_workers: Reading processes; 0 reads in this one.
         pin_memory: Batches in page-locked memory.
         start_method: How workers start.
@@ -78,18 +80,19 @@ class EvalLoader:
         self.ledger = Ledger(len(dataset))
         """Rows that failed, after or during an iteration."""
         self._pin_memory = pin_memory
-        self._requests: list[EvenWindows | FixedWindow]
+        self._lists: list[list[EvenWindows | FixedWindows]]
         if windows is None:
             chosen = range(len(dataset)) if rows is None else rows
-            self._requests = [EvenWindows(int(row), clips_per_row) for row in chosen]
+            requests = [EvenWindows(int(row), clips_per_row) for row in chosen]
+            self._lists = list(lists_of(requests, max(1, batch_size // clips_per_row)))
         else:
-            self._requests = list(_numbered(windows))
-        self._list_size = max(1, batch_size // clips_per_row)
+            numbered = list(_numbered(windows))
+            self._lists = [_joined(part) for part in lists_of(numbered, batch_size)]
         self._pool = WorkerPool(dataset, _read_windows, num_workers=num_workers, start_method=start_method)
 
     def __len__(self) -> int:
         """Batches, those included in which every file fails."""
-        return -(-len(self._requests) // self._list_size)
+        return len(self._lists)
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor, list[Failure]]]:
         """Raw batches, the (b,) row of each clip, and the requests that failed since the last batch.
@@ -97,7 +100,7 @@ class EvalLoader:
         A row whose file fails has no clip; ``ledger`` holds all that failed, also after the last batch.
         """
         failures: list[Failure] = []
-        for chunk in self._pool.chunks(lists_of(self._requests, self._list_size)):
+        for chunk in self._pool.chunks(self._lists):
             clips: list[Clip] = []
             for _, outcome in chunk:
                 if isinstance(outcome, Failure):
@@ -111,15 +114,24 @@ class EvalLoader:
                 failures = []
 
 
-def _numbered(windows: Sequence[Window]) -> Iterator[FixedWindow]:
+def _numbered(windows: Sequence[Window]) -> Iterator[FixedWindows]:
     """Windows with their number among those of the same row."""
     seen: Counter[int] = Counter()
     for row, video_start, audio_start in windows:
-        yield FixedWindow(int(row), float(video_start), float(audio_start), seen[int(row)])
+        yield FixedWindows(int(row), (float(video_start),), (float(audio_start),), seen[int(row)])
         seen[int(row)] += 1
 
 
-def _read_windows(dataset: ClipDataset, request: EvenWindows | FixedWindow) -> list[Clip]:
+def _joined(windows: Iterable[FixedWindows]) -> list[EvenWindows | FixedWindows]:
+    """The same windows, those of one row that follow each other as one request."""
+    joined: list[EvenWindows | FixedWindows] = []
+    for row, group in groupby(windows, key=lambda window: window.row):
+        _, video_starts, audio_starts, numbers = zip(*group, strict=True)
+        joined.append(FixedWindows(row, sum(video_starts, ()), sum(audio_starts, ()), numbers[0]))
+    return joined
+
+
+def _read_windows(dataset: ClipDataset, request: EvenWindows | FixedWindows) -> list[Clip]:
     if isinstance(request, EvenWindows):
         return dataset.read_even(request.row, request.num_windows)
-    return [dataset.read_window(request.row, request.video_start, request.audio_start, request.clip_number)]
+    return dataset.read_windows(*request)

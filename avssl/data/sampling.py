@@ -14,6 +14,7 @@ Everything is half-open, ``[start, stop)``, in the file's own presentation secon
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -143,11 +144,54 @@ def even_windows(
     if count < 1:
         raise ValueError(f"count ({count}) must be at least 1.")
     video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
-    start = max(video[0], audio[0])
-    stop = max(start, min(video[1], audio[1]))
+    start, stop = _common(video, audio)
     half = min(max(sampling.video_seconds, sampling.audio_seconds), stop - start) / 2
     positions = [i / (count - 1) for i in range(count)] if count > 1 else [0.5]
     centres = [(start + half) + position * ((stop - half) - (start + half)) for position in positions]
+    return _around(centres, sampling, video, audio)
+
+
+def spaced_windows(
+    every_seconds: float, sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
+) -> tuple[list[float], list[float]]:
+    """Windows over the whole of a file, for features of every moment.
+
+    The first begins where both streams exist, the next ones each ``every_seconds`` later, and where
+    more than :data:`SLACK_SECONDS` is left a last one ends with that time. The picture and sound of
+    a window share their centre, unless a stream ends before.
+
+    Args:
+        every_seconds: From one window to the next, > 0. More than a window's length leaves gaps.
+        sampling: The shape of a clip; its offset is not used.
+        video_span: (start, stop) of the picture track.
+        audio_span: (start, stop) of the sound track.
+        row_span: (start, stop) of the manifest row; None for the whole file.
+
+    Returns:
+        Starts of the sound and of the picture, in seconds, ascending; at least one each.
+
+    Raises:
+        ValueError: If ``every_seconds`` is not greater than 0.
+    """
+    if not every_seconds > 0:
+        raise ValueError(f"every_seconds ({every_seconds}) must be greater than 0.")
+    video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
+    start, stop = _common(video, audio)
+    length = min(max(sampling.video_seconds, sampling.audio_seconds), stop - start)
+    # 9.5 s, windows of 2 s every 3 s:  [0, 2) [3, 5) [6, 8), and [7.5, 9.5) for what is left.
+    steps = max(0, math.ceil((stop - start - length - SLACK_SECONDS) / every_seconds))
+    begins = [min(start + i * every_seconds, stop - length) for i in range(steps + 1)]
+    return _around([begin + length / 2 for begin in begins], sampling, video, audio)
+
+
+def _common(video: Span, audio: Span) -> Span:
+    """The time where both streams exist, never of negative length."""
+    start = max(video[0], audio[0])
+    return start, max(start, min(video[1], audio[1]))
+
+
+def _around(centres: list[float], sampling: ClipSampling, video: Span, audio: Span) -> tuple[list[float], list[float]]:
+    """Starts of the sound and of the picture windows around instants, moved to lie inside their streams."""
     return (
         [_clamp_start(centre - sampling.audio_seconds / 2, audio, sampling.audio_seconds) for centre in centres],
         [_clamp_start(centre - sampling.video_seconds / 2, video, sampling.video_seconds) for centre in centres],

@@ -75,6 +75,24 @@ def test_read_even_opens_the_file_once(monkeypatch):
     assert data_fakes.opened == ["v000.mp4"]
 
 
+def test_windows_over_a_whole_row_are_placed_by_its_header_and_read_in_one_go():
+    import data_fakes
+
+    data = dataset(["a#2-7"], path=["a.mp4"], start_seconds=[2.0], stop_seconds=[7.0])
+    video_starts, audio_starts = data.place_windows(0, 1.5)
+    assert video_starts == audio_starts == [2.0, 3.5, 5.0]
+    data_fakes.opened.clear()
+    clips = data.read_windows(0, video_starts, audio_starts, first_number=4)
+    assert data_fakes.opened == ["a.mp4"]
+    assert [clip.clip_number for clip in clips] == [4, 5, 6]
+    for clip, video, audio in zip(clips, video_starts, audio_starts, strict=True):
+        alone = data.read_window(0, video, audio)
+        assert torch.equal(clip.video, alone.video)
+        assert torch.equal(clip.audio, alone.audio)
+    with pytest.raises(MediaError, match="no sound track"):
+        dataset(["v_mute.mp4"]).place_windows(0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("name", "stream", "reason"),
     [

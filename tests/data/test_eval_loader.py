@@ -54,6 +54,23 @@ def test_eval_loader_takes_given_windows():
     assert len(set(keys)) == 3
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_windows_of_a_row_that_follow_each_other_are_read_in_one_go(batch_size):
+    import data_fakes
+
+    windows = [(0, 1.0, 1.0), (0, 2.0, 2.5), (1, 0.0, 0.0), (0, 3.0, 3.0), (0, 4.0, 4.0)]
+    data_fakes.opened.clear()
+    loader = EvalLoader(dataset(2), batch_size, windows=windows)
+    batches = [batch for batch, _, _ in loader]
+    assert [len(batch) for batch in batches] == [min(batch_size, 5 - i) for i in range(0, 5, batch_size)]
+    assert torch.cat([batch.index.row for batch in batches]).tolist() == [0, 0, 1, 0, 0]
+    sounds = torch.cat([batch.audio[:, 0] for batch in batches])
+    assert sounds.mul(100).tolist() == pytest.approx([1.0, 2.5, 0.0, 3.0, 4.0], abs=1e-3)
+    expected = {1: 5, 2: 4, 3: 3, 100: 3}  # files opened
+    assert len(data_fakes.opened) == expected[batch_size]
+    assert len({int(key) for batch in batches for key in batch.index.key}) == 5
+
+
 def test_eval_loader_rejects_contradictions():
     with pytest.raises(ValueError, match="either windows, or rows"):
         EvalLoader(dataset(3), 2, windows=[(0, 1.0, 1.0)], clips_per_row=2)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avssl import draws
-from avssl.data import ClipSampling, even_windows, sample_windows
+from avssl.data import ClipSampling, even_windows, sample_windows, spaced_windows
 from avssl.data.sampling import missing_seconds
 
 # No deadline: a busy machine is not a fault.
@@ -160,3 +160,46 @@ def test_sampling_rejects_what_cannot_be(options, message):
 def test_sampling_lengths():
     shape = ClipSampling(num_frames=16, frames_per_second=8.0, audio_seconds=2.0, sample_rate_hz=24_000)
     assert (shape.video_seconds, shape.last_frame_seconds, shape.num_samples) == (2.0, 1.875, 48_000)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "every", "expected"),
+    [
+        (9.5, 3.0, [0, 3, 6, 7.5]),  # what is left has a window of its own
+        (10.0, 2.0, [0, 2, 4, 6, 8]),
+        (10.04, 2.0, [0, 2, 4, 6, 8]),  # less than the slack is no moment of its own
+        (10.0, 4.0, [0, 4, 8]),
+        (2.0, 1.0, [0]),
+        (1.98, 1.0, [0]),  # as short as a row may be
+    ],
+)
+def test_spaced_windows_cover_a_file_from_start_to_end(seconds, every, expected):
+    audio, video = spaced_windows(every, sampling(), (0.0, seconds), (0.0, seconds))
+    assert audio == video
+    assert audio == pytest.approx(expected)
+
+
+@quick
+@given(video=spans, shift=st.floats(-1, 1), every=st.floats(0.3, 5), audio_seconds=st.floats(0.5, 3))
+def test_spaced_windows_leave_no_gap_and_stay_inside(video, shift, every, audio_seconds):
+    shape = sampling(audio_seconds=audio_seconds)
+    audio, eps = (video[0] + shift, video[1] + shift), 1e-9
+    sounds, pictures = spaced_windows(every, shape, video, audio)
+    assert min(sounds) >= audio[0] - eps
+    assert max(sounds) + audio_seconds <= audio[1] + eps
+    assert min(pictures) >= video[0] - eps
+    assert max(pictures) + 2.0 <= video[1] + eps
+    starts = [min(pair) for pair in zip(sounds, pictures, strict=True)]
+    stops = [max(s + audio_seconds, p + 2.0) for s, p in zip(sounds, pictures, strict=True)]
+    assert starts[0] <= max(video[0], audio[0]) + eps
+    assert stops[-1] >= min(video[1], audio[1]) - 0.05 - eps
+    longest_gap = max(0.0, every - max(2.0, audio_seconds))
+    assert all(start <= stop + longest_gap + eps for start, stop in zip(starts[1:], stops, strict=False))
+
+
+def test_spaced_windows_stay_in_their_row_and_refuse_no_step():
+    audio, video = spaced_windows(1.0, sampling(), (0.0, 60.0), (0.0, 60.0), (10.0, 13.5))
+    assert audio == video == [10.0, 11.0, 11.5]
+    for every in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="every_seconds .* must be greater than 0"):
+            spaced_windows(every, sampling(), (0.0, 60.0), (0.0, 60.0))
