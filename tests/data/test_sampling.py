@@ -201,5 +201,5 @@ def test_spaced_windows_stay_in_their_row_and_refuse_no_step():
     audio, video = spaced_windows(1.0, sampling(), (0.0, 60.0), (0.0, 60.0), (10.0, 13.5))
     assert audio == video == [10.0, 11.0, 11.5]
     for every in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="every_seconds .* must be greater than 0"):
+        with pytest.raises(ValueError, match=r"every_seconds .* must be greater than 0"):
             spaced_windows(every, sampling(), (0.0, 60.0), (0.0, 60.0))
