@@ -1,16 +1,17 @@
 """Files → features, once: the probe, retrieval and any later measure read the same cache.
 
-Each row is seen through evenly spaced windows, without augmentation; features are averaged over
-them, embeddings after normalization.
+Each row is seen through evenly spaced windows, without augmentation. Features are averaged over
+them, embeddings after normalization, or every window keeps its own.
 
-Dimensions: N rows, C features or embedding size.
+Dimensions: N rows, W windows of each, C features or embedding size.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,18 +21,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from avssl.batch import Batch
+from avssl.batch import Batch, Clip
 from avssl.config import Config
+from avssl.data.content import content_hashes
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
 from avssl.data.sampling import ClipSampling
 from avssl.engine import Precision
-from avssl.manifest import Manifest, is_url
-from avssl.models import AVModel
+from avssl.manifest import Manifest
+from avssl.models import AVModel, Modality, StagePooling, encode_stages
 from avssl.transforms import ClipTransform
 
-_FORMAT = 1
+_FORMAT = 2
 What = Literal["features", "embeddings"]
 
 
@@ -58,16 +60,23 @@ class Features:
     rows: np.ndarray
     """(N,) int64 positions in the manifest."""
     video: np.ndarray
-    """(N, C) float32."""
+    """(N, C) float32, or (N, W, C) where windows are kept."""
     audio: np.ndarray
-    """(N, C) float32."""
+    """As ``video``."""
     failures: list[Failure]
     """The rows that could not be read."""
+    at_seconds: np.ndarray
+    """(N, W) float64: the middle of each window, in the file's own time. Picture and sound share it, unless a stream
+    ends before the other; then it lies between theirs."""
+    stages: dict[Modality, dict[str, np.ndarray]] = field(default_factory=dict)
+    """By modality and name of the stage, from input to output: (N, W, C, cells ...) float32, windows always kept."""
 
     def __post_init__(self) -> None:
-        lengths = {len(self.ids), len(self.rows), len(self.video), len(self.audio)}
+        arrays = [self.ids, self.rows, self.video, self.audio, self.at_seconds]
+        arrays += [array for side in self.stages.values() for array in side.values()]
+        lengths = sorted({len(array) for array in arrays})
         if len(lengths) != 1:
-            raise ValueError(f"ids, rows, video and audio must have one length, got {sorted(lengths)}.")
+            raise ValueError(f"ids, rows, video, audio, at_seconds and stages must have one length, got {lengths}.")
 
 
 def extract_features(
@@ -77,6 +86,8 @@ def extract_features(
     windows_per_clip: int = 1,
     batch_size: int = 32,
     what: What = "features",
+    keep_windows: bool = False,
+    stages: Mapping[Modality, StagePooling] | None = None,
     backend: str = "pyav",
     num_workers: int = 0,
     cache_folder: Path | str | None = None,
@@ -91,10 +102,15 @@ def extract_features(
         batch_size: Windows embedded at a time.
         what: ``"features"`` before the heads, which probes use, or ``"embeddings"`` after them,
             normalized, which retrieval uses.
+        keep_windows: Keep the features of every window instead of their mean.
+        stages: Also keep the pooled maps of these modalities' stages. They are large: the four stages of
+            AVID's networks are 140 kB a window.
         backend: Reader of media files.
         num_workers: Processes that decode; 0 decodes in this one.
-        cache_folder: Where results are kept, under a name made of the weights, the rows (with size
-            and date of their files) and the settings. Nothing is kept by default.
+        cache_folder: Where results are kept, under a name made of the weights, the settings and the
+            rows, with what their files hold as :func:`avssl.data.content.content_hashes` sees it: a
+            file that was touched or moved with its manifest keeps its features, a changed one does not.
+            Nothing is kept by default.
         progress: Show a bar.
 
     Raises:
@@ -102,52 +118,73 @@ def extract_features(
     """
     if min(windows_per_clip, batch_size) < 1:
         raise ValueError(f"windows_per_clip ({windows_per_clip}) and batch_size ({batch_size}) must be at least 1.")
+    pooling = dict(stages or {})
     cache = None
     if cache_folder is not None:
-        cache = Path(cache_folder) / f"features-{_key(pretrained, manifest, windows_per_clip, backend)}.npz"
+        settings = {"windows": windows_per_clip, "keep_windows": keep_windows, "backend": backend}
+        settings["stages"] = {name: asdict(value) for name, value in sorted(pooling.items())}
+        cache = Path(cache_folder) / f"features-{_key(pretrained, manifest, settings)}.npz"
         if cache.is_file():
             return _read(cache, what)
     dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
     loader = EvalLoader(dataset, batch_size, clips_per_row=windows_per_clip, num_workers=num_workers)
-    rows: list[int] = []
     parts: list[dict[str, np.ndarray]] = []
     with tqdm(desc="extract", total=len(manifest), unit="row", delay=1.0, disable=not progress) as bar:
-        for batch, clip_rows, failures in loader:
-            parts.append(_encode(pretrained, batch, windows_per_clip))
-            rows += clip_rows[::windows_per_clip].tolist()
-            bar.update(len(batch) // windows_per_clip + len(failures))
+        for clips, failures in loader.clips():
+            parts.append(_encode(pretrained, loader.batch(clips), windows_per_clip, keep_windows, pooling))
+            parts[-1] |= _places(clips, windows_per_clip, pretrained.sampling)
+            bar.update(len(clips) // windows_per_clip + len(failures))
     failures = list(loader.ledger)
-    if not rows:
+    if not parts:
         first = failures[0].message if failures else "the manifest is empty."
         raise ValueError(f"none of {len(manifest)} rows can be read: {first}")
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    arrays["rows"] = np.asarray(rows, dtype=np.int64)
-    arrays["ids"] = np.asarray([str(manifest.value(row, "id")) for row in rows])
+    # Each part lets go of what was joined, or stages would be in memory twice.
+    arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    arrays["ids"] = np.asarray([str(manifest.value(row, "id")) for row in arrays["rows"].tolist()])
     if cache is not None:
         _write(cache, arrays, failures)
     return _chosen(arrays, failures, what)
 
 
 @torch.inference_mode()
-def _encode(pretrained: Pretrained, raw: Batch, windows: int) -> dict[str, np.ndarray]:
-    """Means over the windows of each row: (N, C) features and (N, D) unit embeddings."""
+def _encode(
+    pretrained: Pretrained, raw: Batch, windows: int, keep_windows: bool, pooling: Mapping[Modality, StagePooling]
+) -> dict[str, np.ndarray]:
+    """(N, C) features and (N, D) unit embeddings, means over windows, or (N, W, ...); stages as (N, W, ...)."""
     batch: Batch = pretrained.transform(raw.to(pretrained.device))
     model, precision = pretrained.model, run_precision(pretrained)
     if precision.memory_format == "channels_last":
         model.use_channels_last()
-    with precision.autocast(pretrained.device):
-        features = {
-            "video": model.encode_video(precision.arrange(batch.video)),
-            "audio": model.encode_audio(precision.arrange(batch.audio)),
-        }
-        heads = {"video": model.video_head, "audio": model.audio_head}
-        embeddings = {f"{name}_embedding": heads[name](value) for name, value in features.items()}
+    sides: dict[Modality, tuple] = {
+        "video": (model.video_encoder, model.video_head, batch.video),
+        "audio": (model.audio_encoder, model.audio_head, batch.audio),
+    }
+    found: dict[str, np.ndarray] = {}
+    for name, (encoder, head, x) in sides.items():
+        with precision.autocast(pretrained.device):
+            features, maps = encode_stages(encoder, precision.arrange(x), pooling.get(name))
+            embedding = head(features)
+        found[name] = _by_row(features, windows, keep_windows)
+        found[f"{name}_embedding"] = _by_row(F.normalize(embedding.float(), dim=1), windows, keep_windows)
+        found |= {f"{name}/{stage}": _by_row(value, windows, True) for stage, value in maps.items()}
+    return found
 
-    def mean(values: Tensor) -> np.ndarray:
-        return values.float().unflatten(0, (-1, windows)).mean(dim=1).cpu().numpy()
 
-    unit = {name: F.normalize(value.float(), dim=1) for name, value in embeddings.items()}
-    return {name: mean(value) for name, value in (features | unit).items()}
+def _by_row(values: Tensor, windows: int, keep_windows: bool) -> np.ndarray:
+    """(N * W, ...) as (N, W, ...), or its mean over the windows."""
+    rows = values.float().unflatten(0, (-1, windows))
+    return (rows if keep_windows else rows.mean(dim=1)).cpu().numpy()
+
+
+def _places(clips: Sequence[Clip], windows: int, sampling: ClipSampling) -> dict[str, np.ndarray]:
+    """Row of each N and middle of each window."""
+    rows = np.asarray([clip.row for clip in clips[::windows]], dtype=np.int64)
+    middles = [
+        (clip.video_start_seconds + clip.audio_start_seconds + (sampling.video_seconds + sampling.audio_seconds) / 2)
+        / 2
+        for clip in clips
+    ]
+    return {"rows": rows, "at_seconds": np.asarray(middles, dtype=np.float64).reshape(-1, windows)}
 
 
 def run_precision(pretrained: Pretrained) -> Precision:
@@ -159,7 +196,7 @@ def run_precision(pretrained: Pretrained) -> Precision:
     )
 
 
-def _key(pretrained: Pretrained, manifest: Manifest, windows: int, backend: str) -> str:
+def _key(pretrained: Pretrained, manifest: Manifest, settings: Mapping[str, object]) -> str:
     """16 hex digits of everything the numbers depend on."""
     digest = hashlib.sha256()
     about = {
@@ -168,16 +205,12 @@ def _key(pretrained: Pretrained, manifest: Manifest, windows: int, backend: str)
         "sampling": asdict(pretrained.sampling),
         "transform": str(pretrained.transform),
         "precision": str(run_precision(pretrained)),
-        "windows": windows,
-        "backend": backend,
+        **settings,
     }
     digest.update(json.dumps(about, sort_keys=True).encode())
-    for row in range(len(manifest)):
-        place = manifest.location(row)
-        state = None if is_url(place) or not Path(place).is_file() else Path(place).stat()
-        names = ("start_seconds", "stop_seconds", "shard_offset")
-        span = tuple(manifest.value(row, name) for name in names)
-        digest.update(repr((manifest.value(row, "id"), span, state and (state.st_size, state.st_mtime_ns))).encode())
+    for row, content in enumerate(content_hashes(manifest)):
+        names = ("id", "start_seconds", "stop_seconds")
+        digest.update(repr((*(manifest.value(row, name) for name in names), content)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -198,4 +231,10 @@ def _read(path: Path, what: What) -> Features:
 
 def _chosen(arrays: dict[str, np.ndarray], failures: list[Failure], what: What) -> Features:
     ending = "_embedding" if what == "embeddings" else ""
-    return Features(arrays["ids"], arrays["rows"], arrays[f"video{ending}"], arrays[f"audio{ending}"], failures)
+    stages: dict[Modality, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        modality, _, stage = name.partition("/")
+        if stage:
+            stages.setdefault(modality, {})[stage] = array  # type: ignore[arg-type]
+    video, audio = arrays[f"video{ending}"], arrays[f"audio{ending}"]
+    return Features(arrays["ids"], arrays["rows"], video, audio, failures, arrays["at_seconds"], stages)

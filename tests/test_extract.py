@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -6,11 +7,13 @@ import torch
 
 from avssl.build import build_model, build_sampling, build_transform
 from avssl.config import config_from_dict
+from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.extract import extract_features
 from avssl.hub import Pretrained
 from avssl.manifest import Manifest
 from avssl.media import write_video
+from avssl.models import StagePooling
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +61,76 @@ def test_rows_keep_their_order_and_bad_ones_are_listed(pretrained, manifest):
 def test_features_are_means_over_the_windows_of_a_row(pretrained, manifest):
     found = extract_features(pretrained, manifest, windows_per_clip=3, batch_size=4)
     clips = ClipDataset(manifest, pretrained.sampling).read_even(3, 3)
-    from avssl.data.collate import collate
-
     index = ClipDataset(manifest, pretrained.sampling).index([3] * 3, 0, [0, 1, 2])
     batch = pretrained.transform(collate(clips, index))
     expected = pretrained.model.encode_video(batch.video).mean(0)
     assert not torch.allclose(*pretrained.model.encode_video(batch.video)[:2])
     np.testing.assert_allclose(found.video[2], expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_windows_are_kept_with_their_times(pretrained, manifest):
+    found = extract_features(pretrained, manifest, windows_per_clip=3, keep_windows=True, batch_size=4)
+    mean = extract_features(pretrained, manifest, windows_per_clip=3)
+    assert found.video.shape == (5, 3, 16)
+    assert found.audio.shape == (5, 3, 32)
+    np.testing.assert_allclose(found.video.mean(axis=1), mean.video, rtol=1e-4, atol=1e-5)
+    # Files of 3 s, picture and sound windows of 1 s: the first begins with the file and the last ends with it.
+    np.testing.assert_allclose(found.at_seconds, [[0.5, 1.5, 2.5]] * 5, atol=0.03)
+    np.testing.assert_array_equal(found.at_seconds, mean.at_seconds)
+    single = extract_features(pretrained, manifest, keep_windows=True, what="embeddings")
+    assert single.video.shape == (5, 1, 6)
+
+
+def test_times_are_those_of_the_file_and_not_of_the_row(pretrained, folder):
+    columns = {"id": ["a"], "path": ["0.mp4"], "start_seconds": [1.0], "stop_seconds": [3.0]}
+    found = extract_features(pretrained, Manifest.from_columns(columns, folder), windows_per_clip=2)
+    np.testing.assert_allclose(found.at_seconds, [[1.5, 2.5]], atol=0.03)
+
+
+@torch.inference_mode()
+def test_stages_are_the_encoders_own_pooled(pretrained, manifest):
+    stages = {"video": StagePooling(2, "max", 100), "audio": StagePooling(1, "average", 64)}
+    found = extract_features(pretrained, manifest, windows_per_clip=2, stages=stages, batch_size=4)
+    plain = extract_features(pretrained, manifest, windows_per_clip=2)
+    np.testing.assert_allclose(found.video, plain.video, rtol=1e-4, atol=1e-5)
+    dataset = ClipDataset(manifest, pretrained.sampling)
+    batch = pretrained.transform(collate(dataset.read_even(1, 2), dataset.index([1] * 2, 0, [0, 1])))
+    maps = pretrained.model.video_encoder.forward_stages(batch.video)
+    assert list(found.stages) == ["video", "audio"]
+    assert list(found.stages["video"]) == ["stage1", "stage2"]
+    assert found.stages["video"]["stage1"].shape == (5, 2, 8, 1, 2, 2)  # no finer than the map
+    assert found.stages["audio"]["stage4"].shape[:3] == (5, 2, 32)
+    expected = torch.nn.functional.adaptive_max_pool3d(maps["stage1"], (1, 2, 2))
+    np.testing.assert_allclose(found.stages["video"]["stage1"][1], expected.numpy(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"last_stages \(0\)"):
+        StagePooling(0)
+
+
+def test_stages_come_back_from_the_cache(pretrained, manifest, tmp_path, monkeypatch):
+    words = {"stages": {"audio": StagePooling(2)}, "cache_folder": tmp_path, "keep_windows": True}
+    first = extract_features(pretrained, manifest, **words)
+    monkeypatch.setattr("avssl.extract._encode", None)
+    again = extract_features(pretrained, manifest, **words)
+    assert list(again.stages["audio"]) == ["stage3", "stage4"]
+    np.testing.assert_array_equal(first.stages["audio"]["stage3"], again.stages["audio"]["stage3"])
+    np.testing.assert_array_equal(first.at_seconds, again.at_seconds)
+
+
+def test_touched_files_keep_their_cache_and_changed_ones_do_not(pretrained, manifest, folder, tmp_path, monkeypatch):
+    copied = Manifest(manifest.table, tmp_path / "copy")
+    shutil.copytree(folder, tmp_path / "copy")
+    extract_features(pretrained, manifest, cache_folder=tmp_path / "cache")
+    (tmp_path / "copy" / "0.mp4").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("avssl.extract._encode", None)
+        extract_features(pretrained, copied, cache_folder=tmp_path / "cache")
+    stat = (tmp_path / "copy" / "0.mp4").stat()
+    data = bytearray((tmp_path / "copy" / "0.mp4").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "copy" / "0.mp4").write_bytes(data)
+    os.utime(tmp_path / "copy" / "0.mp4", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same date
+    extract_features(pretrained, copied, cache_folder=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").glob("features-*.npz"))) == 2
 
 
 def test_batch_size_changes_nothing(pretrained, manifest):
@@ -91,6 +157,9 @@ def test_cache_is_used_for_the_same_and_for_nothing_else(pretrained, manifest, f
     assert embeddings.video.shape == (5, 6)
 
     extract_features(pretrained, manifest, cache_folder=tmp_path, windows_per_clip=2)
+    extract_features(pretrained, manifest, cache_folder=tmp_path, keep_windows=True)
+    extract_features(pretrained, manifest, cache_folder=tmp_path, stages={"video": StagePooling(1)})
+    extract_features(pretrained, manifest, cache_folder=tmp_path, stages={"audio": StagePooling(1)})
     extract_features(pretrained, manifest.select(np.arange(3)), cache_folder=tmp_path)
     other = Pretrained(
         build_model(pretrained.config, seed=5).eval(), pretrained.transform, pretrained.sampling, pretrained.config, ""
@@ -100,7 +169,7 @@ def test_cache_is_used_for_the_same_and_for_nothing_else(pretrained, manifest, f
     shutil.copytree(folder, changed)
     shutil.copy(changed / "0.mp4", changed / "1.mp4")
     extract_features(pretrained, Manifest(manifest.table, changed), cache_folder=tmp_path)
-    assert len(list(tmp_path.glob("features-*.npz"))) == 5
+    assert len(list(tmp_path.glob("features-*.npz"))) == 8
 
 
 def test_nothing_readable_is_an_error(pretrained, manifest):

@@ -99,6 +99,12 @@ class EvalLoader:
 
         A row whose file fails has no clip; ``ledger`` holds all that failed, also after the last batch.
         """
+        for clips, failures in self.clips():
+            batch = self.batch(clips)
+            yield batch, batch.index.row, failures
+
+    def clips(self) -> Iterator[tuple[list[Clip], list[Failure]]]:
+        """What the batches are made of, with the times of each clip; :meth:`batch` makes them."""
         failures: list[Failure] = []
         for chunk in self._pool.chunks(self._lists):
             clips: list[Clip] = []
@@ -109,9 +115,13 @@ class EvalLoader:
                     clips += outcome
             self.ledger.add(failures)
             if clips:
-                index = self.dataset.index([c.row for c in clips], 0, [c.clip_number for c in clips])
-                yield collate(clips, index, pin_memory=self._pin_memory), index.row, failures
+                yield clips, failures
                 failures = []
+
+    def batch(self, clips: Sequence[Clip]) -> Batch:
+        """The raw batch of some clips."""
+        index = self.dataset.index([c.row for c in clips], 0, [c.clip_number for c in clips])
+        return collate(clips, index, pin_memory=self._pin_memory)
 
 
 def _numbered(windows: Sequence[Window]) -> Iterator[FixedWindows]:

@@ -17,6 +17,7 @@ from .encoder import Encoder, Modality, Pooling
 from .heads import LogitScale, ProjectionHead, linear, mlp, mlp_bn
 from .resnet_audio import resnet18_audio
 from .small import small_audio, small_video
+from .stage_pooling import StagePooling, encode_stages
 from .torchvision_video import mc3_18, r2plus1d_18, r3d_18
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "Modality",
     "Pooling",
     "ProjectionHead",
+    "StagePooling",
     "create_encoder",
     "create_head",
+    "encode_stages",
     "encoder_builder",
     "encoder_names",
     "head_names",

@@ -1,0 +1,86 @@
+"""Feature maps of an encoder's stages, made small enough to keep.
+
+Probes of intermediate layers read maps pooled to a few cells, so that every layer offers about as
+many numbers: AVID keeps 12 x 12, 8 x 8, 6 x 6 and 4 x 4 cells of its stages of 64, 128, 256 and 512
+channels (https://arxiv.org/abs/2004.12943), the finest square grids of at most 9 216 numbers.
+
+Dimensions: B clips, C channels; T', H', W' (video) or T', F' (audio) cells of a map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .encoder import Encoder, Modality
+
+_POOLS: dict[str, dict[Modality, Callable[..., Tensor]]] = {
+    "max": {"video": F.adaptive_max_pool3d, "audio": F.adaptive_max_pool2d},
+    "average": {"video": F.adaptive_avg_pool3d, "audio": F.adaptive_avg_pool2d},
+}
+
+
+@dataclass(frozen=True)
+class StagePooling:
+    """Which stages are kept, and how.
+
+    Raises:
+        ValueError: If a number is below 1 or ``how`` is unknown.
+    """
+
+    last_stages: int = 4
+    """How many, counted from the end; an encoder with fewer gives all it has."""
+    how: Literal["max", "average"] = "max"
+    """Adaptive pooling of the cells that fall into one."""
+    max_features: int = 9216
+    """The grid is the finest with as many cells along each axis whose C x cells is at most this. It is never
+    finer than the map, and never less than one cell."""
+    keep_time: bool = False
+    """Whether time is an axis of a video's grid too; otherwise it is pooled to one cell. Of a sound's it always is."""
+
+    def __post_init__(self) -> None:
+        if min(self.last_stages, self.max_features) < 1:
+            raise ValueError(
+                f"last_stages ({self.last_stages}) and max_features ({self.max_features}) must be at least 1."
+            )
+        if self.how not in ("max", "average"):
+            raise ValueError(f'how ({self.how!r}) must be "max" or "average".')
+
+    def grid(self, modality: Modality, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Cells along each axis for a map of (C, T', H', W') or (C, T', F')."""
+        channels, *cells = shape
+        pooled = 1 if modality == "video" and not self.keep_time else 0
+        axes = len(cells) - pooled
+        # The root of a whole power may fall just short of it: 64 ** (1 / 3) is 3.9999999999999996.
+        side = max(1, math.floor((self.max_features / channels) ** (1 / axes) + 1e-9))
+        return (1,) * pooled + tuple(min(side, size) for size in cells[pooled:])
+
+    def pool(self, modality: Modality, features: Tensor) -> Tensor:
+        """(B, C, ...) float32 with the cells of :meth:`grid`."""
+        grid = self.grid(modality, tuple(features.shape[1:]))
+        pooled: Tensor = _POOLS[self.how][modality](features.float(), grid)
+        return pooled
+
+
+def encode_stages(encoder: Encoder, x: Tensor, pooling: StagePooling | None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The pooled features of a clip and those of its stages, from one trunk pass.
+
+    Args:
+        encoder: Of either modality.
+        x: What it reads.
+        pooling: Which stages; none by default.
+
+    Returns:
+        (B, C), and (B, C, ...) float32 by the stages' names, from input to output.
+    """
+    if pooling is None:
+        return encoder(x), {}
+    maps = encoder.forward_stages(x)
+    names = encoder.stage_names[-pooling.last_stages :]
+    stages = {name: pooling.pool(encoder.modality, maps[name]) for name in names}
+    return encoder.pool(maps[names[-1]]), stages
