@@ -17,6 +17,7 @@ from avssl.batch import BatchIndex, Clip
 from avssl.data.sampling import (
     SLACK_SECONDS,
     ClipSampling,
+    Span,
     even_windows,
     missing_seconds,
     sample_windows,
@@ -26,6 +27,7 @@ from avssl.data.storage import RangeReader
 from avssl.manifest import Manifest
 from avssl.media import MediaError, MediaInfo, MediaReader, open_media, read_sounds
 from avssl.media.prepared_reader import Decoders, PreparedReader
+from avssl.media.reader import Reason
 
 _INSIDE_SECONDS = 1e-4
 """A frame at a span's stop is the next one; this much before it is the last one at up to 10 000 fps."""
@@ -156,6 +158,31 @@ class ClipDataset:
             audio_starts, video_starts = spaced_windows(every_seconds, self.sampling, *self._spans(reader.info, row))
         return video_starts, audio_starts
 
+    def read_pictures(self, row: int, count: int, short_side: int) -> Tensor:
+        """Frames of a row for the eye, each from the middle of one of ``count`` equal parts.
+
+        Args:
+            row: Position in the manifest.
+            count: Number of frames, >= 1.
+            short_side: Size of the shorter side in pixels; pictures are never enlarged.
+
+        Returns:
+            (count, 3, H, W) uint8 RGB.
+
+        Raises:
+            MediaError: If the file cannot be read, or no picture lies in the row.
+        """
+        with self._open(row) as reader:
+            info, (first, last) = reader.info, self._row_span(row)
+            start, stop = _track_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
+            start, stop = max(start, first), min(stop, last)
+            if start >= stop:
+                found, advice = "no picture lies in the row.", "Correct its start_seconds and stop_seconds."
+                raise MediaError(info.path, "video", "too_short", found, advice, first)
+            times = [start + (i + 0.5) / count * (stop - start) for i in range(count)]
+            # Enlarging a strip of one pixel's height would need more memory than any file should.
+            return reader.read_frames(times, min(short_side, info.width or 1, info.height or 1))
+
     def index(self, rows: Sequence[int], pass_number: int, clip_numbers: Sequence[int]) -> BatchIndex:
         """What a batch of these clips says of them: rows, groups and the keys of their draws."""
         row = torch.tensor(rows, dtype=torch.int64)
@@ -170,18 +197,10 @@ class ClipDataset:
             return PreparedReader(partial(self._shards.read, shard), name, offset, header_bytes, self._decoders)
         return open_media(self.manifest.file(row), self.backend, **self.reader_options)
 
-    def _spans(self, info: MediaInfo, row: int) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+    def _spans(self, info: MediaInfo, row: int) -> tuple[Span, Span, Span]:
         """(start, stop) of picture, sound and row, once they are known to hold a window."""
-        if info.video_start_seconds is None or info.video_stop_seconds is None:
-            raise MediaError(
-                info.path, "video", "no_video", "there is no picture track.", "Leave the file out of the manifest."
-            )
-        if info.audio_start_seconds is None or info.audio_stop_seconds is None:
-            raise MediaError(
-                info.path, "audio", "no_audio", "there is no sound track.", "Leave the file out of the manifest."
-            )
-        video = info.video_start_seconds, info.video_stop_seconds
-        audio = info.audio_start_seconds, info.audio_stop_seconds
+        video = _track_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
+        audio = _track_span(info, "audio", info.audio_start_seconds, info.audio_stop_seconds)
         span = self._row_span(row)
         self._refuse_short(info, video, audio, span)
         return video, audio, span
@@ -259,6 +278,16 @@ class ClipDataset:
 
     def _may_fill(self, seconds: float) -> bool:
         return self.sampling.short_clips == "repeat" or seconds <= SLACK_SECONDS + 1e-6
+
+
+def _track_span(info: MediaInfo, stream: str, start: float | None, stop: float | None) -> Span:
+    """(start, stop) of a track, or the error that there is none."""
+    if start is None or stop is None:
+        kind = {"video": "picture", "audio": "sound"}[stream]
+        reason: Reason = "no_video" if stream == "video" else "no_audio"
+        advice = "Leave the file out of the manifest."
+        raise MediaError(info.path, stream, reason, f"there is no {kind} track.", advice)
+    return start, stop
 
 
 def _numbers(manifest: Manifest, columns: dict[str, float]) -> np.ndarray:

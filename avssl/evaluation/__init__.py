@@ -31,6 +31,9 @@ from avssl.evaluation.localization_metrics import pointing as pointing
 from avssl.evaluation.localization_metrics import success_auc as success_auc
 from avssl.evaluation.localization_metrics import success_rate as success_rate
 from avssl.evaluation.localization_metrics import summarize as summarize
+from avssl.evaluation.per_class import ClassScores as ClassScores
+from avssl.evaluation.per_class import class_scores as class_scores
+from avssl.evaluation.per_class import confused_pairs as confused_pairs
 from avssl.evaluation.representation import alignment_uniformity as alignment_uniformity
 from avssl.evaluation.representation import effective_rank as effective_rank
 from avssl.evaluation.representation import modality_gap as modality_gap
