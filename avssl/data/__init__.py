@@ -4,6 +4,7 @@ from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.indexing import MEDIA_EXTENSIONS, FolderIndex, index_folder, walk_media
+from avssl.data.label_subset import label_subset
 from avssl.data.ledger import Failure, Ledger, TooManyBadFiles
 from avssl.data.loader import TrainLoader
 from avssl.data.sampling import ClipSampling, even_windows, sample_windows, spaced_windows
@@ -21,6 +22,7 @@ __all__ = [
     "collate",
     "even_windows",
     "index_folder",
+    "label_subset",
     "sample_windows",
     "spaced_windows",
     "walk_media",

@@ -5,7 +5,7 @@ from avssl.engine.checkpoint import Checkpointer, CheckpointError, load_checkpoi
 from avssl.engine.cost import StepCost, state_bytes, step_cost
 from avssl.engine.loop import FitResult, LoopSettings, fit
 from avssl.engine.metrics_log import MetricsLog, read_metrics
-from avssl.engine.optim import Schedule, WarmupCosine, create_optimizer
+from avssl.engine.optim import RateGroup, Schedule, WarmupCosine, WarmupSteps, create_optimizer
 from avssl.engine.progress import show_progress
 from avssl.engine.protocols import Loader, Monitor, Task
 from avssl.engine.runtime import (
@@ -30,10 +30,12 @@ __all__ = [
     "MetricsLog",
     "Monitor",
     "Precision",
+    "RateGroup",
     "Schedule",
     "StepCost",
     "Task",
     "WarmupCosine",
+    "WarmupSteps",
     "WeightAverage",
     "all_precisions",
     "choose_device",

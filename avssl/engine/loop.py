@@ -271,7 +271,7 @@ class _Loop:
         settings = self.settings
         if self.step % settings.steps_per_pass == 0:
             self.task.on_pass_start(self.step // settings.steps_per_pass)
-        set_lr(self.optimizer, self.schedule(self.step))
+        set_lr(self.optimizer, self.schedule(self.step), self.step)
 
         terms: LossTerms = self.task(batch.to(settings.device))
         self.optimizer.zero_grad(set_to_none=True)

@@ -6,8 +6,9 @@ A schedule has no state, so a resumed run needs none of it restored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,8 +19,23 @@ Schedule = Callable[[int], float]
 _NAMES = ("adamw", "adam", "sgd")
 
 
+@dataclass(frozen=True)
+class RateGroup:
+    """Parameters whose learning rate is the schedule's times a factor, from some step on.
+
+    The factor and the step are kept in the optimizer's groups, and so in its state.
+    """
+
+    params: Sequence[nn.Parameter]
+    """The parameters; those with ``requires_grad=False`` are left out."""
+    lr_scale: float = 1.0
+    """Factor of the schedule's rate, >= 0."""
+    from_step: int = 0
+    """Before this step the rate is 0: the parameters stay, while an optimizer's running means move."""
+
+
 def create_optimizer(
-    params: nn.Module | Iterable[nn.Parameter],
+    params: nn.Module | Iterable[nn.Parameter] | Sequence[RateGroup],
     name: str = "adamw",
     *,
     lr: float,
@@ -32,7 +48,8 @@ def create_optimizer(
     fewer than two dimensions are left alone, as decaying them costs accuracy.
 
     Args:
-        params: A module, or parameters; those with ``requires_grad=False`` are left out.
+        params: A module, or parameters; those with ``requires_grad=False`` are left out. Or groups of them
+            with rates of their own.
         name: "adamw" (decoupled decay), "adam" (decay added to the gradient, as in AVID) or "sgd"
             (Nesterov momentum of ``betas[0]``).
         lr: Learning rate before any schedule, >= 0.
@@ -42,15 +59,11 @@ def create_optimizer(
     Raises:
         ValueError: If the name is unknown, or nothing is trainable.
     """
-    params = params.parameters() if isinstance(params, nn.Module) else params
-    trainable = [p for p in params if p.requires_grad]
-    if not trainable:
+    given: list[Any] = list(params.parameters() if isinstance(params, nn.Module) else params)
+    rates = given if any(isinstance(group, RateGroup) for group in given) else [RateGroup(given)]
+    groups = [group for rate in rates for group in _split_by_decay(rate, weight_decay)]
+    if not groups:
         raise ValueError("no parameter requires a gradient, so there is nothing to optimize.")
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
     match name:
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr, betas=betas)
@@ -59,6 +72,14 @@ def create_optimizer(
         case "sgd":
             return torch.optim.SGD(groups, lr=lr, momentum=betas[0], nesterov=betas[0] > 0)
     raise ValueError(f"no optimizer {name!r}; there are {', '.join(_NAMES)}.")
+
+
+def _split_by_decay(rate: RateGroup, weight_decay: float) -> list[dict[str, Any]]:
+    """The optimizer's groups of one rate: what is decayed and what is not, where there is any."""
+    trainable = [p for p in rate.params if p.requires_grad]
+    split = (([p for p in trainable if p.ndim >= 2], weight_decay), ([p for p in trainable if p.ndim < 2], 0.0))
+    own = {"lr_scale": rate.lr_scale, "from_step": rate.from_step}
+    return [{"params": params, "weight_decay": decay, **own} for params, decay in split if params]
 
 
 @dataclass(frozen=True)
@@ -106,7 +127,40 @@ class WarmupCosine:
         return self.final + (self.peak - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Gives every parameter group the same learning rate."""
+@dataclass(frozen=True)
+class WarmupSteps:
+    """A linear climb to ``peak``, then a constant rate that is multiplied by ``factor`` at each milestone.
+
+    Step ``s`` of the climb has ``peak * (s + 1) / warmup_steps``. A milestone's own step has the new rate;
+    milestones within the climb count too.
+
+    Raises:
+        ValueError: If the steps or the rates cannot be.
+    """
+
+    peak: float
+    """Highest learning rate."""
+    milestones: tuple[int, ...] = ()
+    """Steps, ascending."""
+    factor: float = 0.1
+    """Of the rate at a milestone, > 0."""
+    warmup_steps: int = 0
+    """Steps of the climb, >= 0."""
+
+    def __post_init__(self) -> None:
+        if self.peak < 0 or not self.factor > 0 or self.warmup_steps < 0:
+            raise ValueError(
+                f"peak ({self.peak}) and warmup_steps ({self.warmup_steps}) must be >= 0, factor ({self.factor}) > 0."
+            )
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones {self.milestones} must be ascending.")
+
+    def __call__(self, step: int) -> float:
+        climbed = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return self.peak * climbed * self.factor ** sum(step >= milestone for milestone in self.milestones)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float, step: int = 0) -> None:
+    """Gives every parameter group its rate at a step: ``lr``, or what :class:`RateGroup` makes of it."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0) if step >= group.get("from_step", 0) else 0.0

@@ -13,6 +13,7 @@ from typing import Any
 from .av_model import AVModel
 from .avid_audio import avid_audio_cnn_10
 from .avid_video import avid_r2plus1d_10, avid_r2plus1d_18, avid_r2plus1d_34
+from .classifier import Classifier
 from .encoder import Encoder, Modality, Pooling
 from .heads import LogitScale, ProjectionHead, linear, mlp, mlp_bn
 from .resnet_audio import resnet18_audio
@@ -22,6 +23,7 @@ from .torchvision_video import mc3_18, r2plus1d_18, r3d_18
 
 __all__ = [
     "AVModel",
+    "Classifier",
     "Encoder",
     "LogitScale",
     "Modality",

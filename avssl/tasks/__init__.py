@@ -1,5 +1,6 @@
 """Tasks: transforms, model and objective as one module that the loop calls."""
 
+from avssl.tasks.classify import ClassifyTask, balanced_weights
 from avssl.tasks.pretrain import PretrainTask
 
-__all__ = ["PretrainTask"]
+__all__ = ["ClassifyTask", "PretrainTask", "balanced_weights"]

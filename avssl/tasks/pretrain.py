@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from avssl.batch import Batch, BatchIndex, Embeddings, LossTerms
+from avssl.models.batch_norm import hold_statistics
 from avssl.models.momentum import MomentumModel
 
 
@@ -91,7 +91,5 @@ class PretrainTask(nn.Module):
         """As in PyTorch, but for BatchNorm layers that are held."""
         super().train(mode)
         if self.batch_norm == "eval":
-            for module in [*self.model.modules(), *(() if self.target is None else self.target.modules())]:
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            hold_statistics(self.model, self.target)
         return self

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from avssl.engine import WarmupCosine, create_optimizer
+from avssl.engine import RateGroup, WarmupCosine, WarmupSteps, create_optimizer
 from avssl.engine.optim import set_lr
 
 
@@ -81,3 +81,53 @@ def test_set_lr_reaches_every_group():
     optimizer = create_optimizer(model(), lr=0.1)
     set_lr(optimizer, 0.7)
     assert [group["lr"] for group in optimizer.param_groups] == [0.7, 0.7]
+
+
+def test_rate_groups_scale_the_rate_and_wait_for_their_step():
+    module = model()
+    groups = [RateGroup(list(module[0].parameters()), 0.5, from_step=3), RateGroup(list(module[3].parameters()), 2.0)]
+    optimizer = create_optimizer(groups, "sgd", lr=0.1, weight_decay=0.3)
+
+    def rates(step):
+        set_lr(optimizer, 0.4, step)
+        found = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        return [found[id(p)] for p in (module[0].weight, module[0].bias, module[3].weight, module[3].bias)]
+
+    assert rates(2) == pytest.approx([0.0, 0.0, 0.8, 0.8])
+    assert rates(3) == pytest.approx([0.2, 0.2, 0.8, 0.8])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0, 0.3, 0.0]
+    with pytest.raises(ValueError, match="nothing to optimize"):
+        create_optimizer([RateGroup([])], lr=0.1)
+
+
+def test_rate_groups_are_part_of_the_optimizers_state():
+    optimizer = create_optimizer([RateGroup(list(model().parameters()), 0.5, from_step=3)], lr=0.1)
+    kept = [(group["lr_scale"], group["from_step"]) for group in optimizer.state_dict()["param_groups"]]
+    assert kept == [(0.5, 3), (0.5, 3)]
+
+
+def test_parameters_stay_before_their_step():
+    weight, head = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    optimizer = create_optimizer([RateGroup([weight], from_step=2), RateGroup([head])], "adam", lr=0.1)
+    for step in range(3):
+        weight.grad, head.grad = torch.ones(2, 2), torch.ones(2, 2)
+        set_lr(optimizer, 0.1, step)
+        optimizer.step()
+        assert torch.equal(weight, torch.ones(2, 2)) == (step < 2)
+        assert head[0, 0].item() == pytest.approx(1 - 0.1 * (step + 1))
+
+
+def test_warmup_steps_closed_form():
+    schedule = WarmupSteps(2.0, milestones=(6, 10, 14), factor=0.5, warmup_steps=4)
+    assert [schedule(s) for s in range(5)] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
+    assert [schedule(s) for s in (5, 6, 9, 10, 13, 14, 99)] == pytest.approx([2.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25])
+    assert {WarmupSteps(0.3)(s) for s in range(9)} == {0.3}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"milestones": (3, 2)}, "ascending"), ({"factor": 0.0}, "factor"), ({"warmup_steps": -1}, "warmup_steps")],
+)
+def test_warmup_steps_rejects_the_impossible(options, message):
+    with pytest.raises(ValueError, match=message):
+        WarmupSteps(1.0, **options)

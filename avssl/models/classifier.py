@@ -1,0 +1,133 @@
+"""A classifier of clips on the encoders of a pretrained pair.
+
+Dimensions: B clips, C features of an encoder, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .av_model import AVModel
+from .encoder import Encoder
+
+Inputs = Literal["video", "audio", "both"]
+Fusion = Literal["late", "fused"]
+
+
+class Classifier(nn.Module):
+    """Pooled features, dropout and one linear layer, of one modality or of both.
+
+    With both, ``fusion="late"`` has a head on each modality and averages their logits (up to a
+    constant of the clip that is the mean of their log-probabilities), and ``fusion="fused"`` has one
+    head on the concatenated features. DDP wraps this module: one :meth:`forward` runs every parameter.
+
+    Args:
+        encoders: The video encoder, the audio encoder, or both, in this order.
+        num_classes: K.
+        fusion: Of two encoders; of one it changes nothing.
+        dropout: Share of the pooled features that is dropped in training, in [0, 1). AVID: 0.5.
+
+    Raises:
+        ValueError: If there is no encoder, two of one modality, no class, or a choice is unknown.
+    """
+
+    def __init__(self, *encoders: Encoder, num_classes: int, fusion: Fusion = "late", dropout: float = 0.5) -> None:
+        super().__init__()
+        modalities = [encoder.modality for encoder in encoders]
+        if modalities not in (["video"], ["audio"], ["video", "audio"]):
+            raise ValueError(
+                f"a classifier has a video encoder, an audio one, or both in this order, got {modalities}."
+            )
+        if num_classes < 1:
+            raise ValueError(f"num_classes ({num_classes}) must be at least 1.")
+        if fusion not in ("late", "fused"):
+            raise ValueError(f'fusion ({fusion!r}) must be "late" or "fused".')
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout ({dropout}) must be in [0, 1).")
+        self.num_classes, self.fusion = num_classes, fusion
+        self.encoders = nn.ModuleDict(dict(zip(modalities, encoders, strict=True)))
+        self.dropout = nn.Dropout(dropout)
+        widths = {encoder.modality: encoder.num_features for encoder in encoders}
+        if fusion == "fused" and len(widths) == 2:
+            self.heads = nn.ModuleDict({"both": nn.Linear(sum(widths.values()), num_classes)})
+        else:
+            self.heads = nn.ModuleDict({name: nn.Linear(width, num_classes) for name, width in widths.items()})
+
+    @classmethod
+    def of(
+        cls,
+        model: AVModel,
+        num_classes: int,
+        *,
+        inputs: Inputs = "video",
+        fusion: Fusion = "late",
+        dropout: float = 0.5,
+    ) -> Classifier:
+        """On the very encoders of a pair, without its projection heads.
+
+        Raises:
+            ValueError: If ``inputs`` is unknown, and as the constructor.
+        """
+        if inputs not in ("video", "audio", "both"):
+            raise ValueError(f'inputs ({inputs!r}) must be "video", "audio" or "both".')
+        encoders = {"video": model.video_encoder, "audio": model.audio_encoder}
+        chosen = [encoder for name, encoder in encoders.items() if inputs in (name, "both")]
+        return cls(*chosen, num_classes=num_classes, fusion=fusion, dropout=dropout)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What it reads."""
+        return "both" if len(self.encoders) == 2 else "video" if "video" in self.encoders else "audio"
+
+    def forward(
+        self, video: Tensor | None = None, audio: Tensor | None = None, *, each_head: bool = False
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Class scores of clips before the softmax or sigmoid.
+
+        Args:
+            video: (B, 3, T, H, W) normalized float; not looked at by an audio classifier.
+            audio: (B, 1, time, freq) spectrograms; not looked at by a video classifier.
+            each_head: The logits of every head by themselves, which late fusion trains each.
+
+        Returns:
+            (B, K) logits, or a tuple of them: one a head.
+
+        Raises:
+            ValueError: If an input that it reads is missing.
+        """
+        features = self.features(video, audio)
+        if "both" in self.heads:
+            features = {"both": torch.cat(list(features.values()), dim=1)}
+        logits = tuple(head(self.dropout(features[name])) for name, head in self.heads.items())
+        return logits if each_head else torch.stack(logits).mean(dim=0)
+
+    def features(self, video: Tensor | None = None, audio: Tensor | None = None) -> dict[str, Tensor]:
+        """(B, C) pooled features of each modality that it reads, before dropout."""
+        given = {"video": video, "audio": audio}
+        missing = [name for name in self.encoders if given[name] is None]
+        if missing:
+            raise ValueError(f"this classifier reads {self.inputs}, and {missing[0]} is missing.")
+        return {name: encoder(given[name]) for name, encoder in self.encoders.items()}
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Of the linear layers."""
+        return list(self.heads.parameters())
+
+    def backbone_parameters(self) -> Iterator[tuple[int, list[nn.Parameter]]]:
+        """(depth, parameters) of the encoders' stages: 0 for the last ones, 1 for those below, and so on.
+
+        What an encoder holds beside its stages goes with its first one.
+        """
+        for encoder in self.encoders.values():
+            assert isinstance(encoder, Encoder), "the constructor takes nothing else"
+            seen: set[int] = set()
+            for depth, name in enumerate(reversed(encoder.stage_names)):
+                first = depth == len(encoder.stage_names) - 1
+                stage = encoder if first else getattr(encoder, name)
+                parameters = [p for p in stage.parameters() if id(p) not in seen]
+                seen.update(map(id, parameters))
+                yield depth, parameters
