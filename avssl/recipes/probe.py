@@ -15,11 +15,12 @@ import numpy as np
 
 from avssl.build import default_workers
 from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.data.labelled_rows import labelled_rows
 from avssl.engine import choose_device
 from avssl.evaluation import bootstrap_interval, modality_probes
 from avssl.extract import extract_features
 from avssl.hub import from_pretrained, random_init
-from avssl.manifest import Manifest, ManifestError, read_manifest
+from avssl.manifest import read_manifest
 
 
 def main(argv: Sequence[str]) -> int:
@@ -105,7 +106,7 @@ def probe(
         HubError: If there is no model at ``checkpoint``.
     """
     whole = read_manifest(manifest)
-    rows = _labelled(whole, label_column, split_column, (train_split, test_split))
+    rows = labelled_rows(whole, label_column, split_column, (train_split, test_split))
     pretrained = from_pretrained(checkpoint, choose_device(device))
     results: list[dict[str, Any]] = []
     labels, split = rows[label_column], rows[split_column]
@@ -153,21 +154,6 @@ def probe(
         },
         "rows": [*results, majority, chance],
     }
-
-
-def _labelled(manifest: Manifest, label_column: str, split_column: str, splits: Sequence[str]) -> Manifest:
-    """The rows of the splits that carry one label."""
-    labels, split = manifest[label_column], manifest[split_column]
-    there = sorted({str(name) for name in split if name})
-    for name in splits:
-        if name not in there:
-            raise ManifestError(f"no row has {split_column} {name!r}; the manifest has {', '.join(there) or 'none'}.")
-    single = np.array([bool(label) and label == label and "|" not in str(label) for label in labels])
-    keep = single & np.isin(split.astype(str), list(splits))
-    for name in splits:
-        if not (keep & (split == name)).any():
-            raise ManifestError(f"no row of the split {name!r} has exactly one {label_column}.")
-    return manifest.select(keep)
 
 
 def table(report: dict[str, Any]) -> str:
