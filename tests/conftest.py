@@ -1,14 +1,16 @@
-"""What every test gets: random generators put back afterwards, a way to run code on two ranks, and what a
-machine must have: files of others (AVSSL_TEST_MEDIA) and media backends (AVSSL_REQUIRE)."""
+"""What every test gets: random generators put back afterwards, a way to run code on two ranks and to import
+a benchmark, and what a machine must have: files of others (AVSSL_TEST_MEDIA) and media backends (AVSSL_REQUIRE)."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -47,6 +49,21 @@ def torchrun() -> Callable[..., None]:
         assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
 
     return run
+
+
+@pytest.fixture(scope="session")
+def benchmark_script() -> Callable[[str], ModuleType]:
+    """``benchmark_script("loader")``: a script of ``benchmarks/``, imported; they are no package."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, REPOSITORY / "benchmarks" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,12 @@
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
 from avssl.build import build_objective, build_sampling, build_task
-from avssl.config import load_config
+from avssl.config import load_config, new_parser, parse_command
+from avssl.engine import Precision
 from avssl.objectives import MemoryRows
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -14,8 +16,13 @@ ROWS = MemoryRows.from_ids([str(i) for i in range(100)])
 AVID = CONFIGS[0].parent / "avid_kinetics.yaml"
 
 
+@pytest.fixture(scope="module")
+def config_cost(benchmark_script):
+    return benchmark_script("config_cost")
+
+
 def test_there_are_configs():
-    assert {"avid_kinetics.yaml", "soundingshapes_cpu.yaml"} <= {path.name for path in CONFIGS}
+    assert {"avid_kinetics.yaml", "ezvsl_vggsound.yaml", "soundingshapes_cpu.yaml"} <= {path.name for path in CONFIGS}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -28,15 +35,67 @@ def test_config_parses_and_builds(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_header_says_source_command_machine_and_expectation(path):
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    for word in ("Source:", "Command:", "Machine:", "Expected:"):
+    for word in ("Source:", "Command:", "Machine:", "Cost:", "Expected:"):
         assert any(line.startswith(f"# {word}") for line in header), word
     assert any(f"configs/{path.name}" in line for line in header), "the command must name this file"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_cost_in_the_header_is_what_the_command_beside_it_prints(path, config_cost, monkeypatch, capsys):
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    command = next(line for line in header if line.startswith("# Cost:")).removeprefix("# Cost:").strip()
+    python, script, *words = shlex.split(command)
+    assert (python, script, words[0]) == ("python", "benchmarks/config_cost.py", f"configs/{path.name}")
+    monkeypatch.setattr("sys.argv", [script, str(path), *words[1:]])
+    config_cost.main()
+    assert "\n".join(header).count(capsys.readouterr().out.strip()) == 1
+
+
+def test_operations_are_counted_as_by_hand(config_cost):
+    """On paper: 12.13 and 1.44 GMAC forward; backward twice that, less the input gradients of the two stems."""
+    config = load_config(AVID)
+    stem_video = 8 * 112 * 112 * 64 * 3 * 3 * 7 * 7
+    stem_audio = 100 * 129 * 64 * 7 * 7
+    flops = config_cost.model_cost(config, 2, Precision()).flops / 2
+    assert flops == pytest.approx(2 * (3 * (12.13e9 + 1.44e9) - stem_video - stem_audio), rel=1e-3)
+
+
+def test_memory_of_the_rows(config_cost):
+    assert config_cost.memory_bytes(load_config(AVID), 232_067) == 2 * 232_067 * 128 * 4
+    assert config_cost.memory_bytes(load_config(AVID.parent / "avid_audioset.yaml"), 10) == 2 * 10 * 128 * 2
+    assert config_cost.memory_bytes(load_config(AVID.parent / "ezvsl_vggsound.yaml"), 10) == 0
 
 
 def test_avid_config_is_avids_networks_and_input():
     task = build_task(load_config(AVID), ROWS)
     assert sum(p.numel() for p in task.model.parameters()) == 21_286_784
     assert task.transform.spectrogram(torch.zeros(1, 48_000)).shape == (1, 1, 200, 257)
+
+
+@pytest.mark.parametrize("name", ["avid_audioset100k", "cma_audioset100k"])
+def test_ablation_config_is_avids_small_networks_and_input(name):
+    task = build_task(load_config(AVID.parent / f"{name}.yaml"), ROWS)
+    heads = 2 * 590_976
+    assert sum(p.numel() for p in task.model.parameters()) == 7_015_616 + 4_725_696 + heads
+    assert task.transform.spectrogram(torch.zeros(1, 48_000)).shape == (1, 1, 100, 129)
+    assert task.model.video_encoder.conv1(torch.zeros(1, 3, 8, 112, 112)).shape == (1, 64, 8, 56, 56)
+
+
+def test_variants_of_the_ablation_are_words_on_the_command_line():
+    for variant in ("self", "joint"):
+        words = ["--config", str(AVID.parent / "avid_audioset100k.yaml"), "--objective.variant", variant]
+        _, config = parse_command(new_parser("avssl pretrain", ""), words)
+        assert build_objective(config, ROWS).variant == variant
+
+
+def test_ezvsl_config_is_its_map_and_sound():
+    config = load_config(AVID.parent / "ezvsl_vggsound.yaml")
+    task = build_task(config)
+    assert task.transform.spectrogram(torch.zeros(1, 48_000)).shape == (1, 1, 200, 257)
+    with torch.no_grad():
+        out = task.model.eval()(torch.zeros(1, 3, 8, 224, 224), torch.zeros(1, 1, 200, 257), needs_maps=True)
+    assert out.video_map.shape == (1, 512, 1, 7, 7)
+    assert task.objective.needs_maps
 
 
 def test_soundingshapes_config_is_the_demos(tmp_path):

@@ -25,18 +25,21 @@ class StepCost:
 def step_cost(model: nn.Module, run: Callable[[], Tensor]) -> StepCost:
     """Counts one step; the gradients it makes are removed again.
 
+    Under torch's ``FakeTensorMode`` it counts the same, and computes and allocates nothing.
+
     Args:
         model: Whose weights are not counted as saved.
         run: The forward pass, from batch to loss.
     """
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    # By the storage object, as a fake tensor has no address.
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     storages: dict[int, int] = {}
-    held: list[Tensor] = []  # or a later tensor would be given the address of an earlier one
+    held: list[Tensor] = []  # or a later storage would be given the place of an earlier one
 
     def note(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
-        if storage.data_ptr() not in weights and storage.data_ptr() not in storages:
-            storages[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in weights and storage._cdata not in storages:
+            storages[storage._cdata] = storage.nbytes()
             held.append(x.detach())
         return x
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from avssl.engine import state_bytes, step_cost
 
@@ -20,6 +21,16 @@ def test_saved_memory_is_the_activations_each_once_and_not_the_weights():
     cost = step_cost(model, lambda: model(torch.randn(8, 5)).sum())
     # The input (8 x 5), and the ReLU's output (8 x 64), which the ReLU and the next layer both keep.
     assert cost.saved_bytes == 4 * (8 * 5 + 8 * 64)
+
+
+def test_tensors_without_values_cost_the_same():
+    def cost():
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5))
+        return step_cost(model, lambda: model(torch.zeros(2, 3, 8, 8)).sum())
+
+    with FakeTensorMode():
+        counted = cost()
+    assert counted == cost()
 
 
 @pytest.mark.parametrize(("optimizer", "copies"), [("adamw", 4), ("sgd", 3)])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import resource
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,14 +14,8 @@ NUM_FILES = 2000
 
 
 @pytest.fixture(scope="module")
-def fuzz() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz.py"
-    spec = importlib.util.spec_from_file_location("fuzz", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def fuzz(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_script("fuzz")
 
 
 def test_damage_depends_on_the_number_alone(fuzz: ModuleType, tmp_path: Path) -> None:

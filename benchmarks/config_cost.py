@@ -1,0 +1,109 @@
+"""What a config costs: the lines of its header, counted without data, without a GPU and without computing anything.
+
+    python benchmarks/config_cost.py configs/avid_kinetics.yaml --rows 232067 --processes 8
+
+Operations and memory are counted by ``avssl.engine.step_cost`` on tensors that have shapes and no values, forward and
+backward through the networks; objectives and transforms are left out. Memory for the backward pass is what torch keeps
+of all clips of a process on a CPU in bf16; a GPU keeps about as much. GPU hours divide the operations by a speed that
+is assumed, 50 TFLOP/s unless --tflops says another: ``benchmarks/gpu.py`` measures what a GPU really does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from avssl.build import build_model, build_transform
+from avssl.config import Config, load_config
+from avssl.config.settings import Memory
+from avssl.engine import Precision, StepCost, state_bytes, step_cost
+
+ASSUMED_TFLOPS = 50.0
+
+
+def model_cost(config: Config, num_clips: int, precision: Precision) -> StepCost:
+    """Of one forward and backward pass of the networks on ``num_clips`` clips."""
+    sampling, size = config.sampling, config.transform.video.size
+    sound = torch.zeros(1, round(sampling.audio_seconds * sampling.sample_rate_hz))
+    spectrogram = build_transform(config).spectrogram(sound)
+    needs_maps = config.objective.options().get("pooling", "pooled") != "pooled"
+    with FakeTensorMode():
+        model = build_model(config)
+        handle = precision.apply(model, "cpu")
+        video = torch.empty(num_clips, 3, sampling.num_frames, size, size)
+        audio = torch.empty(num_clips, *spectrogram.shape[1:])
+
+        def run() -> Tensor:
+            out = model(video, audio, needs_maps=needs_maps)
+            return sum(x.sum() for x in (out.video, out.audio, out.video_map, out.audio_map) if x is not None)
+
+        cost = step_cost(model, run)
+        handle.remove()
+    return cost
+
+
+def memory_bytes(config: Config, rows: int) -> int:
+    """Of the two banks of a memory; 0 where the objective keeps none."""
+    if not isinstance(config.objective, Memory):
+        return 0
+    return 2 * rows * config.model.head.options()["out_features"] * (4 if config.objective.dtype == "fp32" else 2)
+
+
+def describe(config: Config, rows: int, processes: int, tflops: float | None) -> str:
+    """The sentences of a header; without ``tflops`` they give no hours."""
+    model, optim = build_model(config), config.optim
+    local_batch = optim.batch_size // processes
+    cost = model_cost(config, local_batch, Precision("bf16", "channels_last"))
+    clips = optim.passes * (rows // optim.batch_size) * optim.batch_size
+    flops = cost.flops / local_batch * clips
+    state = state_bytes(model, optim.name, averaged=config.train.ema_decay is not None)
+    bank = memory_bytes(config, rows)
+    parts = [f"{_size(state)} of weights, gradients and optimizer"]
+    parts += [f"{_size(bank)} of memory rows in {config.objective.options()['dtype']}"] if bank else []
+    parts += [f"{_size(cost.saved_bytes)} kept for the backward pass of {local_batch} clips in bf16"]
+    sizes = (f"{_parameters(encoder) / 1e6:.1f} M" for encoder in (model.video_encoder, model.audio_encoder))
+    hours = "" if tflops is None else f", {flops / tflops / 3.6e15:.3g} GPU hours at an assumed {tflops:g} TFLOP/s"
+    return (
+        f"{cost.flops / local_batch / 1e9:.3g} GFLOP a clip, forward and backward (networks of {' and '.join(sizes)} "
+        f"parameters); {_spaced(clips)} clips in {optim.passes} passes: {_power(flops)} FLOP{hours}, decoding not "
+        f"counted. Memory of a process: {', '.join(parts)}."
+    )
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _power(number: float) -> str:
+    return f"{number:.2g}".replace("e+", "e")
+
+
+def _spaced(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2g} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.2g} MB"
+
+
+def main() -> None:
+    """Prints the sentences, broken as in a header."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--rows", type=int, required=True, help="Of the manifest that is trained on.")
+    parser.add_argument("--processes", type=int, default=1, help="That share the batch.")
+    parser.add_argument("--tflops", type=float, default=ASSUMED_TFLOPS, help="Speed of a GPU in training.")
+    parser.add_argument("--cpu", action="store_true", help="No hours: a CPU's are measured when a run starts.")
+    options = parser.parse_args()
+    tflops = None if options.cpu else options.tflops
+    text = describe(load_config(options.config), options.rows, options.processes, tflops)
+    print(textwrap.fill(text, 120, initial_indent="#           ", subsequent_indent="#           "))
+
+
+if __name__ == "__main__":
+    main()
