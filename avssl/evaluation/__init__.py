@@ -1,5 +1,13 @@
 """Measures: arrays in, numbers out. No model, no data loading, no files."""
 
+from avssl.evaluation.active_learning import NEED_BOTH as NEED_BOTH
+from avssl.evaluation.active_learning import NEED_CLASSIFIER as NEED_CLASSIFIER
+from avssl.evaluation.active_learning import STRATEGIES as STRATEGIES
+from avssl.evaluation.active_learning import CurvePoint as CurvePoint
+from avssl.evaluation.active_learning import Evidence as Evidence
+from avssl.evaluation.active_learning import gather_evidence as gather_evidence
+from avssl.evaluation.active_learning import label_curve as label_curve
+from avssl.evaluation.active_learning import select_clips as select_clips
 from avssl.evaluation.bootstrap import bootstrap_interval as bootstrap_interval
 from avssl.evaluation.cka import MinibatchCKA as MinibatchCKA
 from avssl.evaluation.cka import cka as cka
@@ -40,3 +48,4 @@ from avssl.evaluation.representation import modality_gap as modality_gap
 from avssl.evaluation.representation import spread as spread
 from avssl.evaluation.retrieval import cross_modal_retrieval as cross_modal_retrieval
 from avssl.evaluation.retrieval import retrieval as retrieval
+from avssl.evaluation.selection import Selection as Selection

@@ -145,6 +145,43 @@ class LinearClassifier:
         self.n_train = len(train_x)
 
 
+def class_probabilities(
+    train_features: np.ndarray,
+    train_labels: Sequence[str | int] | np.ndarray,
+    features: np.ndarray,
+    *,
+    l2: float = 1e-2,
+    max_iterations: int = 1000,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a linear classifier thinks of clips without a label.
+
+    Args:
+        train_features: (N, D) float.
+        train_labels: N strings or ints; a single class has probability 1 everywhere.
+        features: (M, D) float.
+        l2: Weight of ``|W|^2 / 2`` beside the mean loss, > 0. It is not chosen: a few labels are too
+            few to hold some out.
+        max_iterations: Limit of the L-BFGS fit.
+
+    Returns:
+        The K classes, sorted, and (M, K) probabilities.
+
+    Raises:
+        ValueError: On features and labels of different length, missing labels, or NaN or infinite
+            features.
+    """
+    x, names = _checked("train", train_features, train_labels)
+    other = _checked_features("other", features)
+    if x.shape[1] != other.shape[1]:
+        raise ValueError(f"train_features have {x.shape[1]} columns but other_features {other.shape[1]}.")
+    classes, y = np.unique(names, return_inverse=True)
+    if len(classes) == 1:
+        return classes, np.ones((len(other), 1))
+    x, other = _standardized(x, other)
+    model, _ = _fit(x, y, l2, max_iterations)
+    return classes, model.predict_proba(other)
+
+
 def probe_result(classifier: LinearClassifier, log_probability: np.ndarray) -> ProbeResult:
     """Scores (M, K) log-probabilities of the classifier's test clips."""
     test_y, count = classifier.test_labels, len(classifier.classes)
@@ -172,11 +209,22 @@ def _checked(
     split: str, features: np.ndarray, labels: Sequence[str | int] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features as (N, D) float64 and labels as (N,), or an error that says what is wrong."""
+    x = _checked_features(split, features)
+    if len(x) != len(labels):
+        raise ValueError(f"{split}_features hold {len(x)} clips but {split}_labels {len(labels)}.")
+    missing = [i for i, label in enumerate(labels) if label is None or label == "" or label != label]
+    if missing:
+        raise ValueError(f"{split}_labels are empty for {len(missing)} clips, first for clip {missing[0]}.")
+    if len({isinstance(label, str) for label in labels}) > 1:
+        raise ValueError(f"{split}_labels mix strings and numbers; use one kind.")
+    return x, np.asarray(list(labels))
+
+
+def _checked_features(split: str, features: np.ndarray) -> np.ndarray:
+    """(N, D) float64."""
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2:
         raise ValueError(f"{split}_features must be (clips, features), got shape {x.shape}.")
-    if len(x) != len(labels):
-        raise ValueError(f"{split}_features hold {len(x)} clips but {split}_labels {len(labels)}.")
     if len(x) == 0:
         raise ValueError(f"{split}_features hold no clips.")
     bad = ~np.isfinite(x).all(axis=1)
@@ -184,12 +232,7 @@ def _checked(
         raise ValueError(
             f"{split}_features hold NaN or infinity in {bad.sum()} of {len(x)} clips, first in clip {bad.argmax()}."
         )
-    missing = [i for i, label in enumerate(labels) if label is None or label == "" or label != label]
-    if missing:
-        raise ValueError(f"{split}_labels are empty for {len(missing)} clips, first for clip {missing[0]}.")
-    if len({isinstance(label, str) for label in labels}) > 1:
-        raise ValueError(f"{split}_labels mix strings and numbers; use one kind.")
-    return x, np.asarray(list(labels))
+    return x
 
 
 def _positions(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:

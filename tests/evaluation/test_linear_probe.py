@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from avssl.evaluation import linear_probe
-from avssl.evaluation.linear_probe import _held_out
+from avssl.evaluation.linear_probe import LinearClassifier, _held_out, class_probabilities
 
 
 def gaussian_classes(count, *, classes=4, features=16, distance=4.0, seed=0):
@@ -148,3 +148,27 @@ def test_probe_refuses_a_training_set_that_cannot_be_split():
     with pytest.raises(ValueError, match="give l2_grid a single value"):
         linear_probe(np.eye(3), ["a", "b", "c"], np.eye(3), ["a", "b", "c"])
     assert linear_probe(np.eye(3), ["a", "b", "c"], np.eye(3), ["a", "b", "c"], l2_grid=[0.01]).accuracy == 1
+
+
+def test_class_probabilities_are_those_of_the_probe():
+    x, y = gaussian_classes(300, distance=2)
+    classifier = LinearClassifier(x[:200], y[:200], x[200:], y[200:], [0.01], 0, 0.2, 1000)
+    classes, probabilities = class_probabilities(x[:200], y[:200], x[200:], l2=0.01)
+    assert classes.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(probabilities, np.exp(classifier.test_log_probability), rtol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    l2 = class_probabilities(x[:200], y[:200], x[200:], l2=100.0)[1]
+    assert l2.max() < 0.5 < probabilities.max()
+
+
+def test_the_only_class_is_certain():
+    classes, probabilities = class_probabilities(np.eye(3), ["a"] * 3, np.zeros((2, 3)))
+    assert classes.tolist() == ["a"]
+    assert probabilities.tolist() == [[1], [1]]
+
+
+def test_class_probabilities_refuse():
+    with pytest.raises(ValueError, match="train_features have 3 columns but other_features 2"):
+        class_probabilities(np.eye(3), ["a", "b", "a"], np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="other_features hold NaN or infinity in 1 of 2 clips, first in clip 1"):
+        class_probabilities(np.eye(3), ["a", "b", "a"], np.array([[0, 0, 0], [0, np.nan, 0]]))

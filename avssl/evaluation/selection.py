@@ -1,0 +1,291 @@
+"""Which clips to label next: strategies of active learning, as functions on arrays.
+
+Every strategy names ``budget`` clips without a label, first the one to label first, and a score
+for each. The same arguments give the same clips; equal scores stand in an order of the seed.
+
+Dimensions: N clips, K classes, D features.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import NearestNeighbors
+
+NEIGHBOURS = 20
+"""Clips of its cluster that a clip's typicality is measured against."""
+MIN_CLUSTER = 5
+"""Smaller clusters are outliers, and come last."""
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Clips in the order in which they are worth a label."""
+
+    index: np.ndarray
+    """(budget,) int64 positions among the N clips, none of them labelled, none twice."""
+    score: np.ndarray
+    """(budget,) float64 of each, in the strategy's own unit."""
+
+
+def select_random(labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+    """Clips by chance: what every strategy has to beat.
+
+    Args:
+        labelled: (N,) bool.
+        budget: Clips to name, in [1, clips without a label].
+        seed: Of the draw.
+
+    Returns:
+        The scores are the draws, uniform in [0, 1).
+
+    Raises:
+        ValueError: If the budget is larger than the number of clips without a label.
+    """
+    draws = np.random.default_rng(seed).random(len(labelled))
+    return _largest(draws, labelled, budget, seed)
+
+
+def select_margin(probabilities: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+    """Clips whose two most probable classes are closest.
+
+    Source: Scheffer, Decomain and Wrobel, 2001.
+
+    Args:
+        probabilities: (N, K) of a classifier, K >= 2; rows sum to 1.
+        labelled: (N,) bool.
+        budget: Clips to name.
+        seed: Of the order among equals.
+
+    Returns:
+        The scores are the margins, in [0, 1], smallest first.
+
+    Raises:
+        ValueError: As :func:`select_random`, or if ``probabilities`` are none.
+    """
+    _check_probabilities("probabilities", probabilities, labelled)
+    top = np.partition(probabilities, -2, axis=1)[:, -2:]
+    chosen = _largest(top[:, 0] - top[:, 1], labelled, budget, seed)
+    return Selection(chosen.index, -chosen.score)
+
+
+def select_entropy(probabilities: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+    """Clips whose class is most uncertain.
+
+    Source: Settles, 2009, Active learning literature survey, section 3.1.
+
+    Args, errors: As :func:`select_margin`.
+
+    Returns:
+        The scores are entropies in nats, in [0, log K], largest first.
+    """
+    _check_probabilities("probabilities", probabilities, labelled)
+    return _largest(_entropy(probabilities), labelled, budget, seed)
+
+
+def select_disagreement(
+    video: np.ndarray, audio: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0
+) -> Selection:
+    """Clips whose picture says another class than their sound.
+
+    The Jensen-Shannon divergence of the two classifiers' probabilities: the disagreement of a
+    committee (McCallum and Nigam, 1998) of two members, each with its own sense. Where both are
+    unsure in the same way it is 0, unlike the entropy.
+
+    Args:
+        video: (N, K) probabilities of a classifier of pictures.
+        audio: (N, K) probabilities of a classifier of sounds, of the same classes.
+        labelled: (N,) bool.
+        budget: Clips to name.
+        seed: Of the order among equals.
+
+    Returns:
+        The scores are divergences in nats, in [0, log 2], largest first.
+
+    Raises:
+        ValueError: As :func:`select_margin`, or if the two differ in shape.
+    """
+    _check_probabilities("video", video, labelled)
+    _check_probabilities("audio", audio, labelled)
+    if video.shape != audio.shape:
+        raise ValueError(f"video {video.shape} and audio {audio.shape} must hold the same clips and classes.")
+    divergence = _entropy((video + audio) / 2) - (_entropy(video) + _entropy(audio)) / 2
+    return _largest(np.maximum(divergence, 0), labelled, budget, seed)
+
+
+def select_mismatch(
+    video: np.ndarray, audio: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0
+) -> Selection:
+    """Clips whose sound fits their picture worst: cross-modal disagreement before there is any label.
+
+    Args:
+        video: (N, D) embeddings of any scale.
+        audio: (N, D) embeddings of the same clips in the same space.
+        labelled: (N,) bool.
+        budget: Clips to name.
+        seed: Of the order among equals.
+
+    Returns:
+        The scores are 1 less the cosine, in [0, 2], largest first.
+
+    Raises:
+        ValueError: As :func:`select_k_centre`, or if the two differ in shape.
+    """
+    for name, values in {"video": video, "audio": audio}.items():
+        _check_features(name, values, labelled)
+    if video.shape != audio.shape:
+        raise ValueError(f"video {video.shape} and audio {audio.shape} must be embeddings in one space.")
+    cosine = (unit_rows(video) * unit_rows(audio)).sum(axis=1)
+    return _largest(1 - cosine, labelled, budget, seed)
+
+
+def select_k_centre(features: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+    """Clips that leave no clip far from a labelled one: greedy k-centre, a core set.
+
+    Source: Sener and Savarese, 2018, https://arxiv.org/abs/1708.00489, algorithm 1. Each next clip
+    is the one farthest from all that are labelled or chosen. Without any label the first is drawn.
+
+    Args:
+        features: (N, D) float.
+        labelled: (N,) bool.
+        budget: Clips to name.
+        seed: Of the first draw.
+
+    Returns:
+        The scores are Euclidean distances to the nearest clip labelled or chosen before, never
+        increasing; infinite for a first clip without labels.
+
+    Raises:
+        ValueError: As :func:`select_random`, or if the features are not finite or of another length.
+    """
+    _check_features("features", features, labelled)
+    _check_budget(labelled, budget)
+    x = np.asarray(features, dtype=np.float64)
+    nearest = np.full(len(x), np.inf)
+    for centre in np.flatnonzero(labelled).tolist():
+        nearest = np.minimum(nearest, _distances(x, centre))
+    nearest[labelled] = -1  # below any distance: a centre is no candidate
+    index, score = np.empty(budget, dtype=np.int64), np.empty(budget)
+    for number in range(budget):
+        is_first = number == 0 and not labelled.any()
+        farthest = int(select_random(labelled, 1, seed).index[0] if is_first else nearest.argmax())
+        index[number], score[number] = farthest, nearest[farthest]
+        nearest = np.minimum(nearest, _distances(x, farthest))
+        nearest[farthest] = -1
+    return Selection(index, score)
+
+
+def select_typicality(features: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+    """The most typical clip of every large cluster that has no label: TypiClust, for small budgets.
+
+    Source: Hacohen, Dekel and Weinshall, 2022, https://arxiv.org/abs/2202.02794, section 3. k-means
+    into as many clusters as there are labels and budget; then again and again the cluster with the
+    fewest labelled or chosen clips, the largest of those, gives its clip of highest typicality, the
+    inverse mean distance to its 20 nearest neighbours within the cluster. Clusters of fewer than five
+    clips come last.
+
+    Args:
+        features: (N, D) float; scaled to unit length here, as in the paper.
+        labelled: (N,) bool.
+        budget: Clips to name.
+        seed: Of k-means.
+
+    Returns:
+        The scores are typicalities: 0 for a clip alone in its cluster, infinite among clips that coincide.
+
+    Raises:
+        ValueError: As :func:`select_k_centre`.
+    """
+    _check_features("features", features, labelled)
+    _check_budget(labelled, budget)
+    x = unit_rows(features)
+    cluster = _k_means(x, int(labelled.sum()) + budget, seed)
+    typicality = _typicality(x, cluster)
+    sizes = np.bincount(cluster)
+    covered = np.bincount(cluster[labelled], minlength=len(sizes))
+    waiting = {
+        int(k): sorted(np.flatnonzero((cluster == k) & ~labelled).tolist(), key=lambda i: typicality[i])
+        for k in np.unique(cluster[~labelled])
+    }
+    index = np.empty(budget, dtype=np.int64)
+    for number in range(budget):
+        best = min(waiting, key=lambda k: (sizes[k] < MIN_CLUSTER, covered[k], -sizes[k], k))
+        index[number] = waiting[best].pop()
+        covered[best] += 1
+        if not waiting[best]:
+            del waiting[best]
+    return Selection(index, typicality[index])
+
+
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    """(N, D) float64 rows of length 1; rows of zeros stay."""
+    x = np.asarray(features, dtype=np.float64)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(length > 0, length, 1)
+
+
+def _largest(value: np.ndarray, labelled: np.ndarray, budget: int, seed: int) -> Selection:
+    """The unlabelled clips with the largest values."""
+    _check_budget(labelled, budget)
+    candidates = np.random.default_rng(seed).permutation(np.flatnonzero(~labelled))
+    index = candidates[np.argsort(-value[candidates], kind="stable")[:budget]]
+    return Selection(index.astype(np.int64), value[index].astype(np.float64))
+
+
+def _entropy(probabilities: np.ndarray) -> np.ndarray:
+    """(N,) in nats; 0 log 0 is 0."""
+    return -(probabilities * np.log(np.where(probabilities > 0, probabilities, 1))).sum(axis=1)
+
+
+def _distances(x: np.ndarray, centre: int) -> np.ndarray:
+    return np.linalg.norm(x - x[centre], axis=1)
+
+
+def _k_means(x: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
+    """(N,) cluster of each row; fewer clusters where fewer rows differ."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct clips than clusters
+        found = KMeans(min(num_clusters, len(x)), n_init=1, random_state=seed).fit(x).labels_
+    return np.asarray(found, dtype=np.int64)
+
+
+def _typicality(x: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """(N,) inverse mean distance to the nearest of the same cluster; 0 where a clip is alone."""
+    typicality = np.zeros(len(x))
+    for k in np.unique(cluster):
+        members = np.flatnonzero(cluster == k)
+        if len(members) > 1:
+            neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(members) - 1)).fit(x[members])
+            with np.errstate(divide="ignore"):
+                typicality[members] = 1 / neighbours.kneighbors()[0].mean(axis=1)
+    return typicality
+
+
+def _check_budget(labelled: np.ndarray, budget: int) -> None:
+    if labelled.ndim != 1 or labelled.dtype != bool:
+        raise ValueError(f"labelled must be (N,) bool, got {labelled.shape} {labelled.dtype}.")
+    left = int((~labelled).sum())
+    if not 1 <= budget <= left:
+        raise ValueError(f"budget ({budget}) must be between 1 and the number of clips without a label ({left}).")
+
+
+def _check_features(name: str, features: np.ndarray, labelled: np.ndarray) -> None:
+    if features.ndim != 2 or len(features) != len(labelled):
+        raise ValueError(f"{name} must be ({len(labelled)}, D), one row a clip of labelled, got {features.shape}.")
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"{name} hold NaN or infinity in {bad.sum()} of {len(bad)} clips, first in clip {bad.argmax()}."
+        )
+
+
+def _check_probabilities(name: str, probabilities: np.ndarray, labelled: np.ndarray) -> None:
+    _check_features(name, probabilities, labelled)
+    if probabilities.shape[1] < 2:
+        raise ValueError(f"{name} must be of at least two classes, got {probabilities.shape[1]}.")
+    if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):
+        raise ValueError(f"{name} must be probabilities: rows >= 0 that sum to 1.")
