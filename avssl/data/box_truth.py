@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avssl.data.annotations import read_json
 from avssl.manifest import ManifestError
 
 FORMAT = "avssl-boxes-1"
@@ -105,6 +106,27 @@ def write_boxes(root: Path, folder: str, name: str, frames: Sequence[TruthFrame]
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def read_boxes(path: Path) -> list[TruthFrame]:
+    """The frames of a file that :func:`write_boxes` wrote.
+
+    Raises:
+        ManifestError: If it is none.
+    """
+    value = read_json(path, dict)
+    try:
+        if value["format"] != FORMAT:
+            raise ValueError(f"format {value['format']!r}, where {FORMAT!r} is read")
+        return [_read_frame(frame) for frame in value["frames"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestError(f"{path}: no boxes of this format ({error}).") from error
+
+
+def _read_frame(frame: dict[str, Any]) -> TruthFrame:
+    boxes = [TruthBox(unit_box(b["box"]), int(b["annotator"]), b.get("label")) for b in frame["boxes"]]
+    seconds = None if frame["seconds"] is None else float(frame["seconds"])
+    return TruthFrame(seconds, boxes, frame.get("mask"), frame.get("image"))
 
 
 def _frame(frame: TruthFrame) -> dict[str, Any]:

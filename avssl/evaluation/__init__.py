@@ -17,6 +17,8 @@ from avssl.evaluation.classification import average_clips as average_clips
 from avssl.evaluation.classification import confusion_matrix as confusion_matrix
 from avssl.evaluation.classification import mean_average_precision as mean_average_precision
 from avssl.evaluation.classification import top_k_accuracy as top_k_accuracy
+from avssl.evaluation.disturbed import DisturbedScores as DisturbedScores
+from avssl.evaluation.disturbed import disturbed_scores as disturbed_scores
 from avssl.evaluation.intervals import GroupAccuracy as GroupAccuracy
 from avssl.evaluation.intervals import group_gap as group_gap
 from avssl.evaluation.intervals import subgroup_accuracy as subgroup_accuracy

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from avssl.data.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
+from avssl.data.box_truth import TruthBox, TruthFrame, read_boxes, unit_box, write_boxes
 from avssl.manifest import ManifestError
 
 
@@ -40,3 +40,31 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
     with pytest.raises(ManifestError, match="cannot be a file name"):
         write_boxes(tmp_path, "set", name, [])
     assert not (tmp_path / "truth").exists()
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    frames = [
+        TruthFrame(0.5, [TruthBox((0.0, 0.25, 0.5, 1.0), annotator=2, label="dog")]),
+        TruthFrame(None, mask="masks/a_2.png", image="frames/a_2.png"),
+    ]
+    assert read_boxes(tmp_path / write_boxes(tmp_path, "set", "a", frames)) == [
+        TruthFrame(0.5, [TruthBox((0.0, 0.25, 0.5, 1.0), 2, "dog")]),
+        TruthFrame(None, [], "masks/a_2.png", "frames/a_2.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        '{"format": "avssl-boxes-2", "frames": []}',
+        '{"format": "avssl-boxes-1"}',
+        '{"format": "avssl-boxes-1", "frames": [{"seconds": 1, "boxes": [{"box": [0, 0, 1]}]}]}',
+        '{"format": "avssl-boxes-1", "frames": [{"seconds": "x", "boxes": []}]}',
+        '{"format": "avssl-boxes-1", "frames": [3]}',
+    ],
+)
+def test_what_is_no_such_file_is_named(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ManifestError, match=r"x\.json"):
+        read_boxes(tmp_path / "x.json")

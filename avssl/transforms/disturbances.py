@@ -1,0 +1,167 @@
+"""What may go wrong with a clip: its sound noisy, absent or another's, its picture covered or another's.
+
+Each disturbance is a function of raw batches. What it draws is a function of a clip's key alone, so that a
+clip is disturbed alike in every batch and whatever else was drawn; the modality that it leaves alone is the
+very tensor it was given.
+
+Dimensions: B clips, T frames, H and W pixels of the canvas, S samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from avssl.batch import Batch
+from avssl.draws import uniform
+from avssl.transforms.planes import planes_to_rgb
+
+GREY = 128
+"""Of what covers a picture."""
+
+
+def to_rgb(batch: Batch) -> Batch:
+    """The same raw batch with pictures as (B, T, 3, H, W), which the disturbances of pictures need."""
+    return (
+        batch if batch.chroma is None else replace(batch, video=planes_to_rgb(batch.video, batch.chroma), chroma=None)
+    )
+
+
+def add_noise(batch: Batch, snr_db: float) -> Batch:
+    """White Gaussian noise over the sound, of a power ``snr_db`` decibels under that of each clip.
+
+    The ratio is exact in each window; silence stays silent. Samples may leave [-1, 1].
+    """
+    noise = _gaussian(batch.index.key, batch.audio.shape[1]).to(batch.audio.dtype)
+    power, noise_power = (sound.square().mean(dim=1, keepdim=True) for sound in (batch.audio, noise))
+    return replace(batch, audio=batch.audio + noise * (power / noise_power).sqrt() * 10 ** (-snr_db / 20))
+
+
+def silence(batch: Batch) -> Batch:
+    """No sound: zeros."""
+    return replace(batch, audio=torch.zeros_like(batch.audio))
+
+
+def swap_audio(batch: Batch, other: Batch) -> Batch:
+    """The sound of the other clips.
+
+    Args:
+        batch: B clips.
+        other: B clips, one for each.
+
+    Raises:
+        ValueError: If the numbers of clips or of samples differ.
+    """
+    _check_partners(batch, other)
+    return replace(batch, audio=other.audio)
+
+
+def swap_video(batch: Batch, other: Batch) -> Batch:
+    """The pictures of the other clips.
+
+    Raises:
+        ValueError: If the numbers of clips or of frames differ.
+    """
+    _check_partners(batch, other)
+    return replace(batch, video=other.video, valid_hw=other.valid_hw, chroma=other.chroma)
+
+
+def reverse_frames(batch: Batch) -> Batch:
+    """The last frame first; the sound runs on."""
+    chroma = None if batch.chroma is None else batch.chroma.flip(1)
+    return replace(batch, video=batch.video.flip(1), chroma=chroma)
+
+
+def occlude(batch: Batch, share: float) -> Batch:
+    """A grey rectangle over a share of each picture, at a drawn place, the same in all frames of a clip.
+
+    Args:
+        batch: Raw, as RGB.
+        share: Of the picture's area, in (0, 1], to the nearest pixel of either side.
+    """
+    video = _rgb(batch).clone()
+    video.masked_fill_(drawn_rectangles(batch, share, "occlusion")[:, None, None], GREY)
+    return replace(batch, video=video)
+
+
+def paste(batch: Batch, other: Batch, mask: Tensor) -> Batch:
+    """What a mask cuts out of the other clips, at a drawn place of each picture, moving as it moved there.
+
+    This is the test of Rosenfeld, Zemel and Tsotsos, 2018, "The elephant in the room",
+    https://arxiv.org/abs/1808.03305, where an object of another picture is put into a scene.
+
+    Args:
+        batch: B raw clips, as RGB.
+        other: B raw clips, as RGB, of as many frames.
+        mask: (B, T, H', W') bool over the canvas of ``other``; nothing is pasted where it is empty.
+
+    Raises:
+        ValueError: If shapes do not fit.
+    """
+    _check_partners(batch, other)
+    video, source = _rgb(batch).clone(), _rgb(other)
+    expected = (*source.shape[:2], *source.shape[3:])
+    if tuple(mask.shape) != expected or mask.dtype != torch.bool:
+        raise ValueError(f"mask must be {expected} bool over the other clips, got {tuple(mask.shape)} {mask.dtype}.")
+    place = uniform(batch.index.key, "paste", 2)
+    for i in range(len(video)):
+        _paste_one(video[i], _valid_hw(batch)[i].tolist(), source[i], mask[i], place[i].tolist())
+    return replace(batch, video=video)
+
+
+def drawn_rectangles(batch: Batch, share: float, purpose: str) -> Tensor:
+    """(B, H, W) bool: a rectangle in each picture, of its shape and a share of its area, wholly inside it."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share ({share}) must be in (0, 1].")
+    valid = _valid_hw(batch)
+    sides = (valid * share**0.5).round().long().clamp(min=1)  # (B, 2)
+    first = (uniform(batch.index.key, purpose, 2) * (valid - sides + 1)).long()
+    inside = []
+    for axis, length in enumerate(batch.video.shape[3:]):
+        position = torch.arange(length, device=valid.device)
+        start, stop = first[:, axis, None], (first + sides)[:, axis, None]
+        inside.append((position >= start) & (position < stop))
+    return inside[0][:, :, None] & inside[1][:, None, :]
+
+
+def _paste_one(video: Tensor, valid_hw: list[int], source: Tensor, mask: Tensor, place: list[float]) -> None:
+    """In place: video (T, 3, H, W), source (T, 3, H', W'), mask (T, H', W'), place in [0, 1)^2."""
+    anywhere = mask.any(dim=0)
+    if not anywhere.any():
+        return
+    cut, target = [], []
+    for axis in (0, 1):
+        touched = anywhere.any(dim=1 - axis).nonzero()[:, 0]
+        start = int(touched[0])
+        length = min(int(touched[-1]) + 1 - start, valid_hw[axis])  # what is larger than the scene is cut off
+        first = int(place[axis] * (valid_hw[axis] - length + 1))
+        cut.append(slice(start, start + length))
+        target.append(slice(first, first + length))
+    region = video[:, :, target[0], target[1]]
+    region.copy_(torch.where(mask[:, None, cut[0], cut[1]], source[:, :, cut[0], cut[1]], region))
+
+
+def _gaussian(key: Tensor, count: int) -> Tensor:
+    """(B, count) float64 of mean 0 and variance 1, by the method of Box and Muller, 1958."""
+    first, second = uniform(key, "noise", 2 * count).chunk(2, dim=1)
+    return (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * torch.pi * second)
+
+
+def _rgb(batch: Batch) -> Tensor:
+    if batch.chroma is not None:
+        raise ValueError("pictures must be RGB; make them so with to_rgb.")
+    return batch.video
+
+
+def _valid_hw(batch: Batch) -> Tensor:
+    if batch.valid_hw is None:
+        raise ValueError("disturbances are of raw batches, before any transform.")
+    return batch.valid_hw
+
+
+def _check_partners(batch: Batch, other: Batch) -> None:
+    shapes = [(len(b), b.video.shape[1], b.audio.shape[1]) for b in (batch, other)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"partners must have as many (clips, frames, samples): {shapes[0]} and {shapes[1]}.")
