@@ -42,8 +42,8 @@ def draw_partners(
         candidates = np.flatnonzero(fits)
         if not len(candidates):
             raise ValueError(
-                f"clip {i} of class {str(names[i])!r} has no partner: every other clip is of its class or lends what it "
-                f"shows already. {len(names)} clips are too few, or of too few classes."
+                f"clip {i} of class {str(names[i])!r} has no partner: every other clip is of its class or lends what "
+                f"it shows already. {len(names)} clips are too few, or of too few classes."
             )
         partners[i] = candidates[int(place[i] * len(candidates))]
     return partners
