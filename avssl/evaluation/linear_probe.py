@@ -14,42 +14,21 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from avssl.evaluation.classification import confusion_matrix
+from avssl.evaluation.scored import Scored, checked_features, labelled_features, labelled_split, scores_of
 
 DEFAULT_L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeResult:
-    """What one probe found on the test clips."""
+class ProbeResult(Scored):
+    """What one probe found on the test clips; its final fit used all training clips, held-out part included."""
 
-    accuracy: float
-    """Share of test clips whose top class is right, in [0, 1]."""
-    per_class: dict[str | int, float]
-    """Recall of each class, in [0, 1]; NaN for a class without test clips."""
-    confusion: np.ndarray
-    """(K, K) int64 counts: rows are true classes, columns predicted ones, in the order of ``classes``."""
-    classes: tuple[str | int, ...]
-    """The K classes of the training clips, sorted."""
-    correct: np.ndarray
-    """(n_test,) bool, clip by clip, for intervals and paired comparisons."""
-    predicted: np.ndarray
-    """(n_test,) int64 positions in ``classes``."""
     l2: float
     """The chosen weight of ``|W|^2 / 2`` beside the mean cross-entropy of a clip."""
     validation_accuracy: dict[float, float]
     """Held-out accuracy by L2 strength; empty when the grid holds one value."""
     converged: bool
     """Whether the final fit reached its tolerance within ``max_iterations``."""
-    n_train: int
-    """Training clips, held-out part included: the final fit uses all of them."""
-    n_test: int
-    """Test clips."""
-
-    @property
-    def mean_per_class(self) -> float:
-        """Mean recall over the classes that have test clips, in [0, 1]."""
-        return float(np.nanmean(list(self.per_class.values())))
 
 
 def linear_probe(
@@ -119,20 +98,13 @@ class LinearClassifier:
         validation_fraction: float,
         max_iterations: int,
     ) -> None:
-        train_x, train_names = _checked("train", train_features, train_labels)
-        test_x, test_names = _checked("test", test_features, test_labels)
-        if train_x.shape[1] != test_x.shape[1]:
-            raise ValueError(f"train_features have {train_x.shape[1]} columns but test_features {test_x.shape[1]}.")
+        split = labelled_split(train_features, train_labels, test_features, test_labels)
         if not l2_grid or min(l2_grid) <= 0:
             raise ValueError(f"l2_grid must hold values > 0, got {tuple(l2_grid)}.")
         if not 0 < validation_fraction < 1:
             raise ValueError(f"validation_fraction must be in (0, 1), got {validation_fraction}.")
-        self.classes, train_y = np.unique(train_names, return_inverse=True)
-        if len(self.classes) < 2:
-            name = self.classes[0]
-            raise ValueError(f"a probe needs at least two classes, the training labels are all {name!r}.")
-        self.test_labels = _positions(test_names, self.classes)
-        train_x, test_x = _standardized(train_x, test_x)
+        self.classes, self.test_labels, train_y = split.classes, split.test_y, split.train_y
+        train_x, test_x = _standardized(split.train_x, split.test_x)
         held_out = _held_out(train_y, seed, validation_fraction)
         if len(l2_grid) > 1 and not held_out.any():
             raise ValueError("every class has one training clip, so none can be held out; give l2_grid a single value.")
@@ -170,8 +142,8 @@ def class_probabilities(
         ValueError: On features and labels of different length, missing labels, or NaN or infinite
             features.
     """
-    x, names = _checked("train", train_features, train_labels)
-    other = _checked_features("other", features)
+    x, names = labelled_features("train", train_features, train_labels)
+    other = checked_features("other", features)
     if x.shape[1] != other.shape[1]:
         raise ValueError(f"train_features have {x.shape[1]} columns but other_features {other.shape[1]}.")
     classes, y = np.unique(names, return_inverse=True)
@@ -184,67 +156,12 @@ def class_probabilities(
 
 def probe_result(classifier: LinearClassifier, log_probability: np.ndarray) -> ProbeResult:
     """Scores (M, K) log-probabilities of the classifier's test clips."""
-    test_y, count = classifier.test_labels, len(classifier.classes)
-    predicted = log_probability.argmax(axis=1).astype(np.int64)
-    confusion = confusion_matrix(predicted, test_y, count)
-    names = tuple(classifier.classes.tolist())
-    truths = confusion.sum(axis=1)
-    recall = [float(confusion[k, k] / truths[k]) if truths[k] else float("nan") for k in range(count)]
     return ProbeResult(
-        accuracy=float((predicted == test_y).mean()),
-        per_class=dict(zip(names, recall, strict=True)),
-        confusion=confusion,
-        classes=names,
-        correct=predicted == test_y,
-        predicted=predicted,
+        **scores_of(log_probability, classifier.test_labels, classifier.classes, classifier.n_train),
         l2=float(classifier.l2),
         validation_accuracy=classifier.validation_accuracy,
         converged=classifier.converged,
-        n_train=classifier.n_train,
-        n_test=len(test_y),
     )
-
-
-def _checked(
-    split: str, features: np.ndarray, labels: Sequence[str | int] | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features as (N, D) float64 and labels as (N,), or an error that says what is wrong."""
-    x = _checked_features(split, features)
-    if len(x) != len(labels):
-        raise ValueError(f"{split}_features hold {len(x)} clips but {split}_labels {len(labels)}.")
-    missing = [i for i, label in enumerate(labels) if label is None or label == "" or label != label]
-    if missing:
-        raise ValueError(f"{split}_labels are empty for {len(missing)} clips, first for clip {missing[0]}.")
-    if len({isinstance(label, str) for label in labels}) > 1:
-        raise ValueError(f"{split}_labels mix strings and numbers; use one kind.")
-    return x, np.asarray(list(labels))
-
-
-def _checked_features(split: str, features: np.ndarray) -> np.ndarray:
-    """(N, D) float64."""
-    x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 2:
-        raise ValueError(f"{split}_features must be (clips, features), got shape {x.shape}.")
-    if len(x) == 0:
-        raise ValueError(f"{split}_features hold no clips.")
-    bad = ~np.isfinite(x).all(axis=1)
-    if bad.any():
-        raise ValueError(
-            f"{split}_features hold NaN or infinity in {bad.sum()} of {len(x)} clips, first in clip {bad.argmax()}."
-        )
-    return x
-
-
-def _positions(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The place of each test label in ``classes``."""
-    where = {name: k for k, name in enumerate(classes.tolist())}
-    unseen = sorted({str(name) for name in labels.tolist() if name not in where})
-    if unseen:
-        raise ValueError(
-            f"test_labels hold {len(unseen)} classes that train_labels never show: {', '.join(unseen[:5])}. "
-            "Drop those clips or fix the split."
-        )
-    return np.array([where[name] for name in labels.tolist()], dtype=np.int64)
 
 
 def _standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
