@@ -29,6 +29,8 @@ from avssl.transforms import (
     create_spectrogram,
 )
 
+Crop = Literal["center", "full", "three"]
+
 
 def build_model(config: Config, seed: int | None = None) -> AVModel:
     """The untrained model on the CPU.
@@ -51,7 +53,7 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
         return AVModel(video, audio, video_head, audio_head, LogitScale(**first) if first else None)
 
 
-def build_transform(config: Config, num_views: int = 1, crop: Literal["center", "full"] | None = None) -> ClipTransform:
+def build_transform(config: Config, num_views: int = 1, crop: Crop | None = None) -> ClipTransform:
     """Raw batch → model input, without statistics until they are estimated or loaded.
 
     Args:

@@ -1,44 +1,35 @@
-"""Releases: a folder with the weights and everything needed to use them.
-
-::
-
-    weights/
-    ├── model.safetensors   the model, and the spectrogram statistics of its training data
-    ├── config.json         all preprocessing and the architecture, with a format version
-    └── README.md           a model card
-
-Nothing in it is code or pickle: loading somebody's release runs none of theirs.
-"""
+"""Releases of pretrained models: a folder with the weights and everything needed to use them (:mod:`avssl.release`)."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
-import avssl
+from avssl.build import Crop as AnyCrop
 from avssl.build import build_model, build_sampling, build_transform
 from avssl.config import Config, config_from_dict, to_dict
 from avssl.data.sampling import ClipSampling
 from avssl.models import AVModel
+from avssl.release import (
+    CONFIG_NAME,
+    PRETRAINED,
+    HubError,
+    find_release,
+    load_tensors,
+    named_tensors,
+    read_content,
+    tensors_hash,
+    write_release,
+)
 from avssl.transforms import ClipTransform
 
-FORMAT_VERSION = 1
-WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
+__all__ = ["HubError", "Pretrained", "from_pretrained", "random_init", "save_pretrained"]
 
 Crop = Literal["center", "full"]
-
-
-class HubError(ValueError):
-    """A release that is missing, incomplete or of another kind; the message says which and why."""
 
 
 @dataclass
@@ -69,11 +60,7 @@ class Pretrained:
 
     def weights_hash(self) -> str:
         """16 hex digits that name every weight and statistic."""
-        digest = hashlib.sha256()
-        for name, value in _tensors(self.model, self.transform).items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return tensors_hash(named_tensors(model=self.model, transform=self.transform))
 
 
 def save_pretrained(
@@ -95,18 +82,9 @@ def save_pretrained(
     Returns:
         The folder.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _tensors(model, transform).items()}
-    settings = to_dict(config)
-    settings["data"]["source"] = ""  # a path of the machine it was made on
-    content = {"format_version": FORMAT_VERSION, "avssl_version": avssl.__version__, "config": settings}
-    temporary = folder / (WEIGHTS_NAME + ".tmp")
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.replace(folder / WEIGHTS_NAME)
-    (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (folder / CARD_NAME).write_text(_card(model, config, dict(about or {})), encoding="utf-8")
-    return folder
+    content = {"config": to_dict(config)}
+    card = _card(model, config, dict(about or {}))
+    return write_release(folder, named_tensors(model=model, transform=transform), PRETRAINED, content, card)
 
 
 def from_pretrained(
@@ -127,14 +105,10 @@ def from_pretrained(
         >>> pretrained = from_pretrained("runs/first")
         >>> pretrained.model, pretrained.transform, pretrained.sampling
     """
-    folder = _find(path_or_hub_id)
-    config = _read_config(folder)
+    folder = find_release(path_or_hub_id)
+    config = config_from_dict(read_content(folder, PRETRAINED)["config"], f"{folder / CONFIG_NAME}: ", Config)
     pretrained = _assemble(config, config.train.seed, crop, str(path_or_hub_id))
-    try:
-        tensors = load_file(folder / WEIGHTS_NAME)
-    except Exception as error:  # safetensors raises its own kind for whatever is no such file
-        raise HubError(f"{folder / WEIGHTS_NAME}: not a readable safetensors file: {error}") from error
-    _load(pretrained, tensors, folder / WEIGHTS_NAME)
+    load_tensors(folder, model=pretrained.model, transform=pretrained.transform)
     return pretrained.to(device)
 
 
@@ -145,71 +119,9 @@ def random_init(like: Pretrained, seed: int = 0) -> Pretrained:
     return twin.to(like.device)
 
 
-def _assemble(config: Config, seed: int, crop: Crop | None, source: str) -> Pretrained:
+def _assemble(config: Config, seed: int, crop: AnyCrop | None, source: str) -> Pretrained:
     transform = build_transform(config, crop=crop)
     return Pretrained(build_model(config, seed).eval(), transform.eval(), build_sampling(config), config, source)
-
-
-def _tensors(model: nn.Module, transform: nn.Module) -> dict[str, Tensor]:
-    parts = {"model": model, "transform": transform}
-    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
-
-
-def _load(pretrained: Pretrained, tensors: dict[str, Tensor], source: Path) -> None:
-    expected = _tensors(pretrained.model, pretrained.transform)
-    for name, value in expected.items():
-        if name not in tensors:
-            raise HubError(f"{source}: {name} is missing; this is not the model that {CONFIG_NAME} describes.")
-        if tensors[name].shape != value.shape:
-            shapes = f"{tuple(tensors[name].shape)}, but {CONFIG_NAME} describes {tuple(value.shape)}"
-            raise HubError(f"{source}: {name} is {shapes}.")
-    unknown = sorted(set(tensors) - set(expected))
-    if unknown:
-        raise HubError(f"{source}: {unknown[0]} has no place in the model that {CONFIG_NAME} describes.")
-    for part, module in (("model.", pretrained.model), ("transform.", pretrained.transform)):
-        module.load_state_dict({n.removeprefix(part): v for n, v in tensors.items() if n.startswith(part)})
-
-
-def _find(path_or_hub_id: Path | str) -> Path:
-    """The folder that holds the release."""
-    folder = Path(path_or_hub_id)
-    for candidate in (folder, folder / "weights"):
-        if (candidate / WEIGHTS_NAME).is_file():
-            return candidate
-    if (folder / "config.yaml").is_file():
-        raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl pretrain --resume {folder}")
-    if folder.exists():
-        raise HubError(f"{folder}: neither a release ({WEIGHTS_NAME}, {CONFIG_NAME}) nor a run folder.")
-    if str(path_or_hub_id).count("/") != 1 or str(path_or_hub_id).startswith((".", "/", "~")):
-        raise HubError(f"{folder}: no such folder.")
-    return _download(str(path_or_hub_id))
-
-
-def _download(hub_id: str) -> Path:
-    try:
-        snapshot_download = importlib.import_module("huggingface_hub").snapshot_download
-    except ImportError as error:
-        raise HubError(
-            f"{hub_id}: no such folder. If it is on the Hugging Face hub, install the client: pip install 'avssl[hub]'"
-        ) from error
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME]))
-    except Exception as error:  # network, permission and name errors all mean the same to the user
-        raise HubError(f"{hub_id}: no such folder, and not on the hub either: {error}") from error
-
-
-def _read_config(folder: Path) -> Config:
-    path = folder / CONFIG_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, tree = content["format_version"], content["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HubError(f"{path}: missing, or not the config of a release: {error}") from error
-    if version != FORMAT_VERSION:
-        raise HubError(
-            f"{path}: release format {version}, but this avssl ({avssl.__version__}) reads {FORMAT_VERSION}."
-        )
-    return config_from_dict(tree, f"{path}: ")
 
 
 def _card(model: AVModel, config: Config, about: dict[str, Any]) -> str:

@@ -117,6 +117,6 @@ def test_missing_places_say_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").touch()
     with pytest.raises(HubError, match="Finish it with: avssl pretrain --resume"):
         from_pretrained(tmp_path)
-    monkeypatch.setattr("avssl.hub.importlib.import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    monkeypatch.setattr("avssl.release.importlib.import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     with pytest.raises(HubError, match=r"pip install 'avssl\[hub\]'"):
         from_pretrained("owner/name")

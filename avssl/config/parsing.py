@@ -1,4 +1,4 @@
-"""From a YAML file and a command line to a :class:`Config`, in two steps.
+"""From a YAML file and a command line to a :class:`Config`, or another root of settings, in two steps.
 
 The names are read first (``objective.name``, ``model.video.name`` ...), from the file and then
 from the command line, wherever they stand. Then the parser is built with each choice's own
@@ -17,7 +17,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import docstring_parser
 import yaml
@@ -25,7 +25,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from avssl.config.settings import CHOICES, Config
 
-_DEFAULTS = Config()
+_Root = TypeVar("_Root")
+"""A dataclass of groups of settings: :class:`Config` for pretraining."""
 
 
 class ConfigError(ValueError):
@@ -42,30 +43,39 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def config_from_dict(tree: Mapping[str, Any], source: str = "") -> Config:
-    """A checked :class:`Config` from nested mappings; what they leave out takes its default.
+def config_from_dict(
+    tree: Mapping[str, Any],
+    source: str = "",
+    root: type[_Root] = Config,  # type: ignore[assignment]
+    base: Mapping[str, Any] | None = None,
+) -> _Root:
+    """Checked settings from nested mappings; what they leave out takes its default.
 
     Args:
         tree: As in a YAML file.
         source: Prefix of error messages, such as ``"configs/x.yaml: "``.
+        root: What to make.
+        base: Further settings, that ``tree`` overrides. Where it names another choice than ``base`` does, the
+            options that ``base`` gives of its own are left out.
 
     Raises:
         ConfigError: For an unknown key, an option of another choice, or a value of the wrong type.
     """
-    flat = flatten(tree)
-    names = _read_names([(source, flat)])
-    _refuse_unknown(flat, _known_keys(names), names, source)
+    flat, below, defaults = flatten(tree), flatten(base or {}), root()
+    names = _read_names([(source, below), (source, flat)], defaults)
+    flat = _of_chosen(below, names) | flat
+    _refuse_unknown(flat, _known_keys(names, defaults), names, source)
     parser = new_parser()
-    _add_settings(parser, names)
-    return _build(_typed(parser, flat, source), names, source)
+    _add_settings(parser, names, defaults)
+    return _build(_typed(parser, flat, source), names, source, defaults)
 
 
-def load_config(path: Path | str) -> Config:
-    """The :class:`Config` of a YAML file. Raises as :func:`config_from_dict`."""
-    return config_from_dict(read_yaml(path), f"{path}: ")
+def load_config(path: Path | str, root: type[_Root] = Config) -> _Root:  # type: ignore[assignment]
+    """The settings in a YAML file. Raises as :func:`config_from_dict`."""
+    return config_from_dict(read_yaml(path), f"{path}: ", root)
 
 
-def to_dict(config: Config) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """Nested mappings and lists, as they are written to YAML or JSON."""
 
     def plain(value: Any) -> Any:
@@ -91,7 +101,7 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, True))
 
 
-def to_yaml(config: Config) -> str:
+def to_yaml(config: Any) -> str:
     """The resolved settings, in the order of the dataclasses."""
     return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, default_flow_style=False)
 
@@ -131,7 +141,12 @@ def parse_arguments(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
         raise ConfigError(_one_line(error)) from error
 
 
-def parse_command(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Namespace, Config]:
+def parse_command(
+    parser: ArgumentParser,
+    argv: Sequence[str],
+    root: type[_Root] = Config,  # type: ignore[assignment]
+    base: Mapping[str, Any] | None = None,
+) -> tuple[Namespace, _Root]:
     """Parses a verb's own options together with the whole configuration.
 
     Adds ``--config FILE``, ``--print_config`` (prints the resolved YAML and exits) and an option
@@ -140,6 +155,8 @@ def parse_command(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Namespac
     Args:
         parser: From :func:`new_parser`, with the verb's own arguments added.
         argv: The words after the verb.
+        root: What the settings are of.
+        base: As of :func:`config_from_dict`; file and command line override it.
 
     Returns:
         The verb's own arguments (among others), and the configuration.
@@ -152,18 +169,20 @@ def parse_command(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Namespac
     given = _given(argv)
     path = given.get("config")
     source, flat = (f"{path}: ", flatten(read_yaml(path))) if path is not None else ("", {})
-    names = _read_names([(source, flat), ("--", given)])
-    known = _known_keys(names)
+    below, defaults = flatten(base or {}), root()
+    names = _read_names([("", below), (source, flat), ("--", given)], defaults)
+    known = _known_keys(names, defaults)
     _refuse_unknown(flat, known, names, source)
     _refuse_unknown(given, known | _own_options(parser), names, "", "--")
-    _add_settings(parser, names)
+    _add_settings(parser, names, defaults)
+    flat = _of_chosen(below, names) | flat
     if flat:
         from_file = _typed(parser, flat, source)
-        _build(from_file, names, source)  # the file's own faults are told under its name
+        _build(from_file, names, source, defaults)  # the file's own faults are told under its name
         parser.set_defaults({key: from_file[key] for key in flat})
     # jsonargparse has an option of this name too, and would take the word for it.
     namespace = parse_arguments(parser, [word for word in argv if word != "--print_config"])
-    config = _build({key: namespace[key] for key in known}, names, "--")
+    config = _build({key: namespace[key] for key in known}, names, "--", defaults)
     if "print_config" in given:
         print(to_yaml(config), end="")
         raise SystemExit(0)
@@ -186,16 +205,18 @@ def _own_options(parser: ArgumentParser) -> set[str]:
     return {text.removeprefix("--") for action in parser._actions for text in action.option_strings}
 
 
-def _read_names(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+def _read_names(layers: Iterable[tuple[str, Mapping[str, Any]]], defaults: Any) -> dict[str, str]:
     """Step one: the ``*.name`` settings of the last layer that gives each, or the default."""
     names: dict[str, str] = {}
     for path in CHOICES:
-        value: Any = _DEFAULTS
+        value = defaults
         for part in path.split("."):
-            value = getattr(value, part)
-        names[path] = value.name
+            value = getattr(value, part, None)
+        if value is not None:
+            names[path] = value.name
     for source, flat in layers:
-        for path, table in CHOICES.items():
+        for path in names:
+            table = CHOICES[path]
             name = flat.get(f"{path}.name", names[path])
             if not isinstance(name, str) or name not in table:
                 hint = _did_you_mean(str(name), table)
@@ -204,7 +225,13 @@ def _read_names(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, st
     return names
 
 
-def _groups(names: Mapping[str, str], tree: Any = _DEFAULTS, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _of_chosen(below: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The settings of a base, but for options of a choice that a later layer has replaced."""
+    replaced = {path for path, name in names.items() if below.get(f"{path}.name", name) != name}
+    return {key: value for key, value in below.items() if key.rpartition(".")[0] not in replaced}
+
+
+def _groups(names: Mapping[str, str], tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(path, default object) of every group of settings, the chosen dataclass in its place."""
     for field in dataclasses.fields(tree):
         path, value = prefix + field.name, getattr(tree, field.name)
@@ -216,8 +243,8 @@ def _groups(names: Mapping[str, str], tree: Any = _DEFAULTS, prefix: str = "") -
             yield path, value
 
 
-def _known_keys(names: Mapping[str, str]) -> set[str]:
-    return {f"{path}.{field.name}" for path, group in _groups(names) for field in dataclasses.fields(group)}
+def _known_keys(names: Mapping[str, str], defaults: Any) -> set[str]:
+    return {f"{path}.{field.name}" for path, group in _groups(names, defaults) for field in dataclasses.fields(group)}
 
 
 def _field_names(cls: type) -> set[str]:
@@ -239,7 +266,7 @@ def _refuse_unknown(
         group, _, option = key.rpartition(".")
         owners = [name for name, cls in CHOICES.get(group, {}).items() if option in _field_names(cls)]
         inside = sorted(k for k in known if k.startswith(key + "."))
-        if owners and names:
+        if owners and group in names:
             text = f"is a setting of {group}.name={' or '.join(owners)}, and {group}.name is {names[group]}."
         elif inside:
             text = f"is a group of settings; set {', '.join(dashes + k for k in inside)}."
@@ -249,9 +276,9 @@ def _refuse_unknown(
         raise ConfigError(f"{source}{dashes}{key} {text}")
 
 
-def _add_settings(parser: ArgumentParser, names: Mapping[str, str]) -> None:
+def _add_settings(parser: ArgumentParser, names: Mapping[str, str], defaults: Any) -> None:
     """Step two: one option for each field of each group, with its doc."""
-    for path, default in _groups(names):
+    for path, default in _groups(names, defaults):
         cls: Any = type(default)
         section = parser.add_argument_group(path, (cls.__doc__ or "").split("\n\n")[0])
         docs, hints = field_docs(cls), get_type_hints(cls)
@@ -278,10 +305,10 @@ def _typed(parser: ArgumentParser, flat: Mapping[str, Any], source: str) -> dict
     return dict(namespace.items())
 
 
-def _build(values: Mapping[str, Any], names: Mapping[str, str], source: str) -> Config:
+def _build(values: Mapping[str, Any], names: Mapping[str, str], source: str, defaults: _Root) -> _Root:
     """The dataclasses from flat values. Their own checks start with the field that is wrong."""
     built: dict[str, Any] = {}
-    for path, default in _groups(names):
+    for path, default in _groups(names, defaults):
         fields = {field.name: values[f"{path}.{field.name}"] for field in dataclasses.fields(default)}
         try:
             built[path] = type(default)(**fields)
@@ -295,10 +322,9 @@ def _build(values: Mapping[str, Any], names: Mapping[str, str], source: str) -> 
         )
 
     try:
-        config = assemble(_DEFAULTS, "")
+        config: _Root = assemble(defaults, "")
     except ValueError as error:
         raise ConfigError(f"{source}{error}") from error
-    assert isinstance(config, Config)
     return config
 
 

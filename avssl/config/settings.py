@@ -29,17 +29,11 @@ class Choice:
 
 
 @dataclass
-class DataConfig:
-    """Which rows are read, and how."""
+class ReadingConfig:
+    """What is read, and how."""
 
     source: str = ""
-    """Folder of videos, or a manifest (CSV). Set by the word after `avssl pretrain`."""
-    split: str = "train"
-    """Rows of a manifest whose split column says this; every row where no split is given, or with "all"."""
-    segment_seconds: float = 10.0
-    """A long file becomes consecutive rows of this length, in seconds."""
-    segment_over_seconds: float = 30.0
-    """Files longer than this are cut into rows, in seconds."""
+    """A manifest (CSV), or for pretraining a folder of videos too. Set by the first word after the verb."""
     max_bad_fraction: float = 0.1
     """The run stops when a larger share of the rows cannot be read, in [0, 1]."""
     num_workers: int | None = None
@@ -52,9 +46,24 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check(self.clips_per_visit >= 1, f"clips_per_visit ({self.clips_per_visit}) must be >= 1.")
-        _check(self.segment_seconds > 0, f"segment_seconds ({self.segment_seconds}) must be > 0.")
         _check(0 <= self.max_bad_fraction <= 1, f"max_bad_fraction ({self.max_bad_fraction}) must be in [0, 1].")
         _check(self.num_workers is None or self.num_workers >= 0, f"num_workers ({self.num_workers}) must be >= 0.")
+
+
+@dataclass
+class DataConfig(ReadingConfig):
+    """Which rows are read, and how."""
+
+    split: str = "train"
+    """Rows of a manifest whose split column says this; every row where no split is given, or with "all"."""
+    segment_seconds: float = 10.0
+    """A long file becomes consecutive rows of this length, in seconds."""
+    segment_over_seconds: float = 30.0
+    """Files longer than this are cut into rows, in seconds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.segment_seconds > 0, f"segment_seconds ({self.segment_seconds}) must be > 0.")
 
 
 @dataclass
@@ -485,6 +494,28 @@ class MonitorConfig:
 
 
 @dataclass
+class Steps(Choice):
+    """A constant rate that is multiplied at given passes."""
+
+    at_passes: tuple[int, ...] = (6, 10, 14)
+    """Passes, counted from the first in which the encoders learn."""
+    factor: float = 0.3
+    """What the rate is multiplied by at each of them, > 0."""
+
+    def __post_init__(self) -> None:
+        _check(self.factor > 0, f"factor ({self.factor}) must be > 0.")
+        _check(list(self.at_passes) == sorted(self.at_passes), f"at_passes {self.at_passes} must be ascending.")
+
+
+@dataclass
+class Cosine(Choice):
+    """Half a cosine down to a last rate."""
+
+    final_lr: float = 0.0
+    """Learning rate at the end; equal to the first for a constant rate."""
+
+
+@dataclass
 class TransformConfig:
     """What becomes of a decoded clip before the model sees it."""
 
@@ -546,6 +577,7 @@ CHOICES: dict[str, dict[str, type[Choice]]] = {
         "avid_audio_cnn_10": AvidAudio,
         "resnet18_audio": TorchvisionAudio,
     },
+    "schedule": {"cosine": Cosine, "steps": Steps},
     "model.head": {"mlp": MlpHead, "mlp_bn": MlpHead, "linear": LinearHead},
     "objective": {
         "avid": Avid,

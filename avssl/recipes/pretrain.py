@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
             raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
         RunFolder(resumed).read_config()  # names what is wrong with it
         words += ["--config", str(Path(resumed) / "config.yaml")]
-    options, config = parse_command(parser, words)
+    options, config = parse_command(parser, words, Config)
     if options.source:
         config = replace(config, data=replace(config.data, source=options.source))
     if resumed:

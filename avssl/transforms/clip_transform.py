@@ -66,7 +66,7 @@ class ClipTransform(nn.Module):
 
         Returns:
             A batch of V * B, view-major: row ``v * B + b`` is view v of clip b. V is ``num_views`` in
-            training mode and 1 in evaluation mode.
+            training mode, and in evaluation mode the number of crops, which share one sound.
 
         Raises:
             ValueError: If ``batch`` is not raw.
@@ -76,7 +76,8 @@ class ClipTransform(nn.Module):
             raise ValueError("the batch is transformed already: its video is no uint8 canvas.")
         video = batch.video if batch.chroma is None else planes_to_rgb(batch.video, batch.chroma)
         if not self.training:
-            return Batch(self.video_eval(video, batch.valid_hw), self.audio_input(batch.audio), batch.index)
+            audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)
+            return Batch(self.video_eval(video, batch.valid_hw), audio, batch.index)
         key = batch.index.key
         videos = [self.video_augment(video, batch.valid_hw, key, view) for view in range(self.num_views)]
         audios = [self._augmented_audio(batch.audio, key, view) for view in range(self.num_views)]

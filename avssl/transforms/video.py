@@ -159,8 +159,10 @@ class VideoEval(_VideoTransform):
         size: Height and width of the output in pixels.
         crop: ``"center"`` resizes the short side to ``resize_short`` and takes the central square, as
             AVID's test; ``"full"`` squeezes the whole picture into the square, so that a map over the
-            output covers the whole picture (localization).
-        resize_short: Pixels, >= size; ``round(size / 0.875)`` by default. Only for ``"center"``.
+            output covers the whole picture (localization); ``"three"`` takes three squares along the
+            longer side, at its two ends and in its middle, as GDT's and SeLaVi's tests.
+        resize_short: Pixels, >= size; by default ``round(size / 0.875)`` for ``"center"`` and ``size`` for
+            ``"three"``, so that the squares cover the short side. Not for ``"full"``.
         mean: Per RGB channel, for pixel values in [0, 1].
         std: Per RGB channel.
         memory_format: Of the output: ``torch.contiguous_format`` or ``torch.channels_last_3d``.
@@ -173,21 +175,27 @@ class VideoEval(_VideoTransform):
         self,
         size: int = 112,
         *,
-        crop: Literal["center", "full"] = "center",
+        crop: Literal["center", "full", "three"] = "center",
         resize_short: int | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         super().__init__(size, mean, std, memory_format)
-        if crop not in ("center", "full"):
-            raise ValueError(f'crop ({crop!r}) must be "center" or "full".')
+        if crop not in ("center", "full", "three"):
+            raise ValueError(f'crop ({crop!r}) must be "center", "full" or "three".')
         if crop == "full" and resize_short is not None:
             raise ValueError(f'resize_short ({resize_short}) has no meaning with crop="full": leave it out.')
         self.crop = crop
-        self.resize_short = round(size / 0.875) if resize_short is None else resize_short
+        default_short = size if crop == "three" else round(size / 0.875)
+        self.resize_short = default_short if resize_short is None else resize_short
         if self.resize_short < size:
             raise ValueError(f"resize_short ({resize_short}) must be at least size ({size}).")
+
+    @property
+    def num_crops(self) -> int:
+        """Squares made of each clip."""
+        return 3 if self.crop == "three" else 1
 
     @torch.no_grad()
     def forward(self, video: Tensor, valid_hw: Tensor) -> Tensor:
@@ -198,26 +206,34 @@ class VideoEval(_VideoTransform):
             valid_hw: (B, 2) int64 height and width of each clip, top left in the canvas.
 
         Returns:
-            (B, 3, T, size, size) float32, normalized.
+            (num_crops * B, 3, T, size, size) float32, normalized, crop-major: row ``c * B + b`` is
+            crop c of clip b, from the left or the top.
 
         Raises:
             ValueError: If ``video`` is no uint8 canvas or ``valid_hw`` does not fit it.
         """
         _check_canvas(video, valid_hw)
+        places = (0.0, 0.5, 1.0) if self.crop == "three" else (0.5,)
+        crops = [self._render(video, *self._weights(video, valid_hw, place)) for place in places]
+        return crops[0] if len(crops) == 1 else torch.cat(crops)
+
+    def _weights(self, video: Tensor, valid_hw: Tensor, place: float) -> tuple[Tensor, Tensor]:
+        """Of rows and columns, for the square at a place on the longer side: 0 at its start, 1 at its end."""
         short = valid_hw.amin(dim=1)
         rows, columns = (
-            resampling_weights(self._axis(valid_hw[:, axis], short), self.size, video.shape[3 + axis])
+            resampling_weights(self._axis(valid_hw[:, axis], short, place), self.size, video.shape[3 + axis])
             for axis in (0, 1)
         )
-        return self._render(video, rows, columns)
+        return rows, columns
 
-    def _axis(self, length: Tensor, short: Tensor) -> AxisResize:
+    def _axis(self, length: Tensor, short: Tensor, place: float) -> AxisResize:
         """One axis of the clips; rounds as torchvision's Resize and CenterCrop do."""
         start = torch.zeros_like(length)
         if self.crop == "full":
             return AxisResize(start, length, torch.full_like(length, self.size), start)
         resized = self.resize_short * length // short
-        offset = ((resized - self.size).double() / 2).round().long()
+        places = torch.where(length > short, place, 0.5)
+        offset = ((resized - self.size).double() * places).round().long()
         return AxisResize(start, length, resized, offset)
 
     def extra_repr(self) -> str:

@@ -8,6 +8,7 @@ from avssl.config import (
     CHOICES,
     Config,
     ConfigError,
+    FinetuneConfig,
     config_from_dict,
     field_docs,
     load_config,
@@ -127,14 +128,15 @@ def test_print_config_prints_a_file_that_reads_back(capsys, tmp_path):
 
 def test_yaml_round_trip_of_every_choice(tmp_path):
     for path, table in CHOICES.items():
+        root = FinetuneConfig if path == "schedule" else Config
         for name in table:
             tree: dict[str, Any] = {"name": name}
             for part in reversed(path.split(".")):
                 tree = {part: tree}
-            config = config_from_dict(tree)
+            config = config_from_dict(tree, root=root)
             (tmp_path / "c.yaml").write_text(to_yaml(config))
-            assert load_config(tmp_path / "c.yaml") == config
-            assert config_from_dict(to_dict(config)) == config
+            assert load_config(tmp_path / "c.yaml", root) == config
+            assert config_from_dict(to_dict(config), root=root) == config
 
 
 def _classes(tree: Any) -> Iterator[type]:

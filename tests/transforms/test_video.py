@@ -46,6 +46,20 @@ def test_eval_center_matches_torchvision_resize_and_center_crop() -> None:
         torch.testing.assert_close(output[b], frames.transpose(0, 1), atol=1e-4, rtol=0)
 
 
+def test_eval_three_crops_lie_along_the_longer_side() -> None:
+    video, valid_hw, _ = make_batch()
+    crops = VideoEval(40, crop="three", **PLAIN)(video, valid_hw).unflatten(0, (3, len(SHAPES)))
+    for b, (height, width) in enumerate(SHAPES):
+        frames = tv.resize(video[b, :, :, :height, :width].float() / 255, [40], antialias=True)
+        last_top, last_left = frames.shape[-2] - 40, frames.shape[-1] - 40
+        middle = tv.center_crop(frames, [40, 40])
+        for crop, expected in enumerate(
+            (frames[..., :40, :40], middle, frames[..., last_top:, last_left:]),
+        ):
+            torch.testing.assert_close(crops[crop, b], expected.transpose(0, 1), atol=1e-4, rtol=0)
+    assert VideoEval(112, crop="three").resize_short == 112
+
+
 def test_eval_full_squeezes_the_whole_picture() -> None:
     video, valid_hw, _ = make_batch()
     output = VideoEval(40, crop="full", **PLAIN)(video, valid_hw)
