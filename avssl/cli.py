@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "localize": ("avssl.recipes.localize", "Show in a video where its sound comes from."),
     "energy": ("avssl.recipes.energy", "Say, over time, how badly a sound fits a video."),
     "sync": ("avssl.recipes.sync", "Find by how much the sound of a video is early or late."),
+    "convert": ("avssl.recipes.convert", "Make a release of a checkpoint that another project trained."),
     "doctor": ("avssl.recipes.doctor", "Say which torch, GPU and media backends load, and why others do not."),
     "demo": ("avssl.demo", "Everything above in one go, with a report."),
 }

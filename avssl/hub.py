@@ -69,6 +69,9 @@ def save_pretrained(
     transform: ClipTransform,
     config: Config,
     about: Mapping[str, Any] | None = None,
+    *,
+    license_id: str | None = None,
+    notice: str = "",
 ) -> Path:
     """Writes a release; files of an earlier one in the same folder are replaced.
 
@@ -78,12 +81,14 @@ def save_pretrained(
         transform: With its spectrogram statistics set.
         config: Of the run.
         about: What the card tells, such as ``{"rows": 1200, "passes": 20}``.
+        license_id: Of the weights, as model hubs write it, such as ``"cc-by-nc-4.0"``.
+        notice: What the card says of their use, in Markdown.
 
     Returns:
         The folder.
     """
     content = {"config": to_dict(config)}
-    card = _card(model, config, dict(about or {}))
+    card = _card(model, config, dict(about or {}), license_id, notice)
     return write_release(folder, named_tensors(model=model, transform=transform), PRETRAINED, content, card)
 
 
@@ -124,14 +129,16 @@ def _assemble(config: Config, seed: int, crop: AnyCrop | None, source: str) -> P
     return Pretrained(build_model(config, seed).eval(), transform.eval(), build_sampling(config), config, source)
 
 
-def _card(model: AVModel, config: Config, about: dict[str, Any]) -> str:
+def _card(model: AVModel, config: Config, about: dict[str, Any], license_id: str | None, notice: str) -> str:
+    license_field = f"license: {license_id}\n" if license_id else ""
+    section = f"\n## Licence\n\n{notice}\n" if notice else ""
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     sampling, video = config.sampling, config.transform.video
     facts = "\n".join(f"- {name}: {value}" for name, value in about.items())
     return f"""---
 library_name: avssl
 tags: [video, audio, self-supervised-learning, sound-source-localization]
----
+{license_field}---
 
 # {config.model.video.name} + {config.model.audio.name}
 
@@ -147,4 +154,4 @@ import avssl
 pretrained = avssl.from_pretrained("this folder")
 pretrained.model, pretrained.transform, pretrained.sampling
 ```
-"""
+{section}"""

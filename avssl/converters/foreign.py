@@ -1,0 +1,112 @@
+"""What all layouts share: reading a stranger's file, and moving every tensor of it exactly once."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avssl.config import Config
+from avssl.models import AVModel
+
+MAX_CHECKPOINT_BYTES = 16 * 2**30
+"""AVID-CMA's largest is near 3 GB: two memories of 1.8 M rows, weights and optimizer."""
+
+
+class ConvertError(ValueError):
+    """A file that cannot be converted; the message names it, what is wrong and what would be right."""
+
+
+@dataclass
+class Converted:
+    """A model of another project, and what its release must say."""
+
+    model: AVModel
+    """With the weights, in evaluation mode, on the CPU."""
+    config: Config
+    """The architecture and the preprocessing it was trained with."""
+    about: dict[str, Any]
+    """Lines for the card: where it came from and what was left behind."""
+    license_id: str
+    """Of the weights, as model hubs write it."""
+    notice: str
+    """What that means for the folder, in Markdown."""
+
+
+def load_tensors(path: Path) -> Mapping[str, Any]:
+    """The mapping in a file that ``torch.save`` wrote, old or new format, on the CPU.
+
+    Raises:
+        ConvertError: If it is missing, too large, or anything but tensors and plain containers.
+    """
+    refuse_larger(path, MAX_CHECKPOINT_BYTES)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds; its text would advise to run the file's code
+        raise ConvertError(
+            f"{path}: cannot be read as a checkpoint of tensors and plain containers ({type(error).__name__}). It is "
+            "damaged, of another format, or holds objects whose loading could run code, which is never done."
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ConvertError(f"{path}: holds a {type(content).__name__}, not the mapping of a checkpoint.")
+    return content
+
+
+def refuse_larger(path: Path, most_bytes: int) -> None:
+    """Makes sure that a file, and what it would unpack to, is of a size that can be read.
+
+    Raises:
+        ConvertError: If there is no such file, or it is larger.
+    """
+    if not path.is_file():
+        raise ConvertError(f"{path}: no such file.")
+    num_bytes = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            num_bytes = max(num_bytes, sum(part.file_size for part in archive.infolist()))
+    except zipfile.BadZipFile:
+        pass  # not packed, as files of old versions of torch
+    if num_bytes > most_bytes:
+        raise ConvertError(f"{path}: holds {num_bytes} bytes, more than the {most_bytes} of any file of its kind.")
+
+
+def load_renamed(model: AVModel, tensors: Mapping[str, Any], their_names: Mapping[str, str], source: str) -> None:
+    """Fills a model from tensors under other names, each of which is used exactly once.
+
+    Args:
+        model: On the CPU; unchanged when this raises.
+        tensors: Theirs, by their names.
+        their_names: Their name of each entry of ``model.state_dict()``.
+        source: Begin of messages: the file, and the part of it.
+
+    Raises:
+        ConvertError: If a tensor is missing, unknown, of another shape or dtype, or not finite; names the first.
+    """
+    wanted = set(their_names.values())
+    assert len(wanted) == len(their_names), "two entries would share a tensor"
+    missing, unknown = sorted(wanted - set(tensors)), sorted(set(tensors) - wanted, key=str)
+    if missing:
+        raise ConvertError(f"{source}: {missing[0]} is missing ({len(missing)} of {len(wanted)} are).")
+    if unknown:
+        raise ConvertError(f"{source}: {unknown[0]!r} is not a key of this layout ({len(unknown)} are not).")
+    entries = {ours: tensors[theirs] for ours, theirs in their_names.items()}
+    for ours, expected in model.state_dict().items():
+        _check_tensor(entries[ours], expected, f"{source}: {their_names[ours]}")
+    model.load_state_dict(entries)
+
+
+def _check_tensor(value: Any, expected: Tensor, name: str) -> None:
+    if not isinstance(value, Tensor) or _kind(value) != _kind(expected):
+        found = " ".join(map(str, _kind(value))) if isinstance(value, Tensor) else type(value).__name__
+        raise ConvertError(f"{name} is {found}, but must be {' '.join(map(str, _kind(expected)))}.")
+    if not bool(value.isfinite().all()):
+        raise ConvertError(f"{name} holds NaN or infinite values: the run diverged, or the file is damaged.")
+
+
+def _kind(value: Tensor) -> tuple[tuple[int, ...], torch.dtype, torch.layout, str]:
+    return tuple(value.shape), value.dtype, value.layout, value.device.type

@@ -1,0 +1,121 @@
+"""``avssl convert LAYOUT CHECKPOINT OUT``: a release from a checkpoint of another project.
+
+Layouts: ``avid-cma``, as AVID-CMA's authors released it, and ``avid-cma-ablation``, their paper's small networks.
+Every tensor of the model is used exactly once, or the key is named; no code that the file may hold is run.
+
+A release also needs the mean and spread of each frequency bin, which the checkpoint lacks: give them as a file
+(``--statistics``; AVID-CMA's authors have one for each spectrogram), or name videos to estimate them from (``--data``).
+OUT is then used like any release: ``avssl probe MANIFEST --checkpoint OUT``. Mind the licence in its README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from avssl.build import build_transform
+from avssl.config import Config, ConfigError, new_parser, parse_arguments
+from avssl.converters import ConvertError, layout_names, read_checkpoint, read_statistics
+from avssl.hub import save_pretrained
+from avssl.prepare import STATISTICS_ROWS, find_rows, set_statistics
+from avssl.release import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from avssl.transforms import ClipTransform
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and runs :func:`convert`."""
+    parser = new_parser("avssl convert", __doc__)
+    parser.usage = "avssl convert LAYOUT CHECKPOINT OUT (--statistics FILE | --data FOLDER_OR_MANIFEST) [--overwrite]"
+    parser.add_argument("layout", choices=layout_names(), help="Whose checkpoint it is.")
+    parser.add_argument("checkpoint", help="The file, as torch.save wrote it.")
+    parser.add_argument("out", help="Folder of the release; made if missing.")
+    parser.add_argument("--statistics", metavar="FILE", help="An .npz with mean and std of each frequency bin, in dB.")
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER_OR_MANIFEST",
+        help=f"Instead: videos whose sound gives them; up to {STATISTICS_ROWS} rows are read.",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="Replace an earlier release in OUT.")
+    options = parse_arguments(parser, argv)
+    convert(
+        options.layout,
+        options.checkpoint,
+        options.out,
+        statistics=options.statistics,
+        data=options.data,
+        overwrite=options.overwrite,
+    )
+    return 0
+
+
+def convert(
+    layout: str,
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    statistics: Path | str | None = None,
+    data: Path | str | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Writes a release of a model that another project trained.
+
+    Args:
+        layout: One of :func:`avssl.converters.layout_names`.
+        checkpoint: The file.
+        out: Folder of the release.
+        statistics: Mean and standard deviation of each frequency bin, as :func:`avssl.converters.read_statistics`
+            takes them.
+        data: Instead of ``statistics``: a folder of videos, or a manifest, to estimate them from.
+        overwrite: Replace an earlier release in ``out``.
+        progress: Show a bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: If not exactly one of ``statistics`` and ``data`` is given.
+        ConvertError: If a file is not what it should be, or ``out`` must not be written.
+        ManifestError: If no sound can be read from ``data``.
+    """
+    if (statistics is None) == (data is None):
+        raise ConfigError(
+            "the checkpoint has no spectrogram statistics: give either --statistics FILE, an .npz with mean and std of "
+            "each bin, or --data FOLDER_OR_MANIFEST, videos like those the model will see."
+        )
+    out = Path(out)
+    _refuse_unless_free(out, overwrite)
+    found = read_checkpoint(layout, checkpoint)
+    transform = build_transform(found.config)
+    assert transform.standardize is not None, "build_transform always gives it"
+    if data is None:
+        transform.standardize.set_statistics(*read_statistics(str(statistics), transform.spectrogram.num_bins))
+        origin = "from a file"
+    else:
+        origin = _estimate(found.config, data, transform, progress)
+    about = {**found.about, "spectrogram statistics": origin}
+    save_pretrained(out, found.model, transform, found.config, about, license_id=found.license_id, notice=found.notice)
+    print(f"release: {out}, {found.config.model.video.name} + {found.config.model.audio.name}")
+    print(f"licence: {found.license_id}. Read {out / CARD_NAME} before you share anything of it.")
+    return out
+
+
+def _refuse_unless_free(out: Path, overwrite: bool) -> None:
+    """Makes sure that writing ``out`` replaces an earlier release at most, and that only if asked."""
+    if out.exists() and not out.is_dir():
+        raise ConvertError(f"{out}: is a file; name a folder.")
+    there = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
+    foreign = [name for name in there if name not in (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)]
+    if foreign:
+        raise ConvertError(f"{out}: holds other files ({foreign[0]}); name a new folder.")
+    if there and not overwrite:
+        raise ConvertError(f"{out}: a release is there already. Replace it with --overwrite, or name another folder.")
+
+
+def _estimate(config: Config, data: Path | str, transform: ClipTransform, progress: bool) -> str:
+    """Sets the statistics from the sound of somebody's own files; says from how many."""
+    config = replace(config, data=replace(config.data, source=str(data), split="all"))
+    rows, _ = find_rows(config, min_rows=1, progress=progress)
+    set_statistics(config, rows, transform, progress=progress)
+    return f"estimated from up to {STATISTICS_ROWS} of {len(rows)} rows of other data than the authors'"
