@@ -1,0 +1,343 @@
+"""Every objective of the AVID family on one corpus: equal encoder, clips, passes and tuning, side by side.
+
+    python benchmarks/objectives.py                trains what is missing for about three minutes, then prints the table
+    python benchmarks/objectives.py --minutes 90   the same for longer; every row takes about two minutes of one core
+    python benchmarks/objectives.py --table        prints what is measured so far
+
+The corpus is SoundingShapes with 5 % of the sounds from off screen, 15 % faulty pairs (the sound of another scene) and
+10 % near-duplicates; tests are clean. Each method first tries two learning rates for half of the passes on a seed of
+its own and takes the one whose probes are best on validation clips; then it is trained with seeds 0, 1 and 2. Rows are
+appended to --file as they are made, and a run goes on where the last one stopped.
+
+CMA is AVID for half of the passes and then CMA, against AVID for all of them: equally long. "supervised" trains the
+same encoders on the labels of the clips whose source is seen. Every method sees one view, 32 clips a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
+from shapes_measures import encode, pointing_numbers, probes, retrieval_numbers
+from torch import Tensor, nn
+
+from avssl.batch import Batch, LossTerms
+from avssl.build import build_optimizer, build_sampling, build_schedule, build_task
+from avssl.config import Config, config_from_dict, read_yaml
+from avssl.draws import text_keys
+from avssl.engine import LoopSettings, Precision, fit, seed_everything
+from avssl.models import AVModel
+from avssl.objectives import MemoryRows
+from avssl.synthetic import SceneSettings, Split
+from avssl.tasks import PretrainTask
+from avssl.transforms import estimate_statistics
+
+PASSES = 16
+BATCH = 32
+SEEDS = (0, 1, 2)
+TUNING_SEED = 9
+RATES = (1.5e-3, 4e-3)
+PRECISION = Precision("bf16", "channels_last")
+
+SCENE = {
+    "width": 96,
+    "height": 96,
+    "video_fps": 8.0,
+    "object_weights": (4.0, 1.0, 1.0),
+    "clutter": 0,
+    "background_contrast": 0.0,
+}
+FAULTS = {"off_screen_fraction": 0.05, "mismatched_fraction": 0.15, "near_duplicate_fraction": 0.1}
+SPLITS = {
+    "train": Split(1280, SceneSettings(**SCENE, **FAULTS)),
+    "val": Split(240, SceneSettings(**SCENE | {"object_weights": (1.0,)})),
+    "single": Split(400, SceneSettings(**SCENE | {"object_weights": (1.0,)})),
+    "several": Split(400, SceneSettings(**SCENE | {"object_weights": (0.0, 1.0, 1.0)})),
+}
+
+# "warmup_passes" becomes half of the passes: AVID's loss alone.
+MEMORY = {"temperature": 0.1, "num_negatives": 256, "momentum": 0.5}
+AVID = {"name": "avid", "loss": "softmax", **MEMORY}
+CMA = {"num_positives": 16, "positive_negatives": 64, "warmup_passes": 0, "refresh_passes": 2}
+METHODS: dict[str, dict[str, Any]] = {
+    "InfoNCE": {"name": "info_nce", "temperature": 0.1, "pooling": "pooled"},
+    "InfoNCE, pooled + best cell": {"name": "info_nce", "temperature": 0.1, "pooling": "both"},
+    "Cross-AVID (= xID)": {**AVID, "variant": "cross"},
+    "Joint-AVID": {**AVID, "variant": "joint"},
+    "Self-AVID": {**AVID, "variant": "self"},
+    "CMA": {**AVID, "name": "cma", "variant": "cross", **CMA},
+    "Robust-xID": {"name": "robust_xid", **MEMORY, "warmup_passes": 0},
+    "MoCo": {"name": "moco", "temperature": 0.1, "queue_size": 1024, "momentum": 0.99},
+    "supervised": {"name": "info_nce"},  # the objective is not used
+}
+UNTRAINED = "random-init"
+COMPARISONS = (
+    ("Cross-AVID (= xID)", "Joint-AVID"),
+    ("Joint-AVID", "Self-AVID"),
+    ("CMA", "Cross-AVID (= xID)"),
+    ("Robust-xID", "Cross-AVID (= xID)"),
+)
+COLUMNS = {
+    "object_video": "object, video",
+    "action_video": "action, video",
+    "object_audio": "object, audio",
+    "action_audio": "action, audio",
+    "R@10": "R@10",
+    "pointing": "pointing",
+    "pointing_shuffled": "pointing, other sound",
+    "rank_video": "rank, video",
+    "rank_audio": "rank, audio",
+}
+
+
+class SupervisedTask(nn.Module):
+    """The encoders of the others under linear classifiers of kind and action, for each modality by itself."""
+
+    target = None
+
+    def __init__(self, task: PretrainTask, world: Shapes, rows: np.ndarray) -> None:
+        super().__init__()
+        self.transform = task.transform
+        self.labels: dict[str, Tensor] = {}
+        sizes = {}
+        for name, values in (("kind", world.kind[rows]), ("action", world.action[rows])):
+            names = sorted(set(values) - {""})
+            self.labels[name] = torch.tensor([names.index(value) if value else -1 for value in values])
+            sizes[name] = len(names)
+        self.model = _Classifiers(task.model, sizes)
+
+    def forward(self, batch: Batch) -> LossTerms:
+        views: Batch = self.transform(batch)
+        logits = self.model(views.video, views.audio)
+        wanted = {name: labels[batch.index.row] for name, labels in self.labels.items()}
+        # Clips whose source is not seen have no label; a sum, so that a batch without any gives 0 and not NaN.
+        losses = [
+            F.cross_entropy(value, wanted[name.split("/")[0]], ignore_index=-1, reduction="sum")
+            for name, value in logits.items()
+        ]
+        total = torch.stack(losses).sum() / max(1, int((wanted["kind"] >= 0).sum()))
+        return LossTerms(total, {"loss": total.detach()})
+
+    def after_step(self) -> None: ...
+
+    def on_pass_start(self, number: int) -> None: ...
+
+
+class _Classifiers(nn.Module):
+    """(B, K) logits by ``kind/video`` and so on."""
+
+    def __init__(self, model: AVModel, sizes: dict[str, int]) -> None:
+        super().__init__()
+        self.video, self.audio = model.video_encoder, model.audio_encoder
+        self.classify = nn.ModuleDict(
+            {
+                f"{name}/{modality}": nn.Linear(getattr(self, modality).num_features, count)
+                for name, count in sizes.items()
+                for modality in ("video", "audio")
+            }
+        )
+
+    def forward(self, video: Tensor, audio: Tensor) -> dict[str, Tensor]:
+        features = {"video": self.video(video), "audio": self.audio(audio)}
+        return {name: layer(features[name.split("/")[1]]) for name, layer in self.classify.items()}
+
+
+def settings(objective: dict[str, Any], lr: float, passes: int, seed: int) -> Config:
+    """The config of `avssl demo`'s pretraining with a smaller picture and encoder, and the method's objective."""
+    tree = copy.deepcopy(read_yaml(Path(__file__).parent.parent / "configs" / "soundingshapes_cpu.yaml"))
+    tree["transform"]["video"]["size"] = SCENE["width"]
+    tree["transform"]["spectrogram"]["hop_seconds"] = 0.02
+    tree["sampling"] |= {"num_frames": 6, "audio_seconds": 1.5}
+    tree["model"]["video"]["width"] = 24
+    tree["objective"] = dict(objective)
+    if "warmup_passes" in objective:
+        tree["objective"]["warmup_passes"] = passes // 2
+    tree["optim"] |= {"lr": lr, "passes": passes, "batch_size": BATCH}
+    tree["train"]["seed"] = seed
+    return config_from_dict(tree)
+
+
+def train(method: str, world: Shapes, lr: float, passes: int, seed: int) -> PretrainTask:
+    """A trained task of a method; the untrained one of that seed for :data:`UNTRAINED`."""
+    config = settings(METHODS.get(method, METHODS["InfoNCE"]), lr or RATES[0], passes, seed)
+    rows = world.rows("train")
+    seed_everything(seed)
+    memory = MemoryRows(text_keys(world.ids[rows]), torch.arange(len(rows)))
+    task = build_task(config, memory)
+    sampling = build_sampling(config)
+    sounds = (task.transform.spectrogram(raw.audio) for raw in fixed_batches(world, rows[:256], sampling))
+    task.transform.standardize.set_statistics(*estimate_statistics(sounds))
+    if method == UNTRAINED:
+        return task
+    loader = MemoryLoader(world, rows, BATCH, seed, sampling)
+    total = passes * loader.steps_per_pass
+    trained = SupervisedTask(task, world, rows) if method == "supervised" else task
+    fit(
+        trained,
+        loader,
+        build_optimizer(config, trained),  # type: ignore[arg-type]
+        build_schedule(config, total),
+        settings=LoopSettings(
+            total, loader.steps_per_pass, log_every=100, grad_clip=config.optim.grad_clip, precision=PRECISION
+        ),
+        progress=sys.stderr.isatty(),
+    )
+    return task
+
+
+def measure(world: Shapes, task: PretrainTask, test: str, seed: int) -> dict[str, float]:
+    """Probes fitted on training clips with one object, scored on ``test``; in the end retrieval and pointing too."""
+    sampling = build_sampling(settings(METHODS["InfoNCE"], RATES[0], 1, seed))
+    every = np.arange(len(world.ids))
+    features = encode(task.model, task.transform, fixed_batches(world, every, sampling), PRECISION)
+    labelled = (world.split == "train") & (world.num_objects == 1) & (world.kind != "")
+    numbers = probes(world, features, np.flatnonzero(labelled), world.rows(test), seed)
+    if test == "single":
+        numbers |= retrieval_numbers(features, world.rows("single"))
+        numbers |= pointing_numbers(task.model, task.transform, world, world.rows("several"), sampling, seed=seed)
+    return numbers | {"n_fit": float(labelled.sum()), "n_test": float(len(world.rows(test)))}
+
+
+def score(row: dict[str, Any]) -> float:
+    """What learning rates are chosen by: the mean of the four probes on validation clips."""
+    return statistics.mean(row[name] for name in ("object_video", "action_video", "object_audio", "action_audio"))
+
+
+def missing(rows: list[dict[str, Any]]) -> list[tuple[str, str, float, int]]:
+    """(stage, method, learning rate, seed) of every row that can be made now, in the order they are wanted."""
+    done = {(row["stage"], row["method"], row["lr"], row["seed"]) for row in rows}
+    tuning = [("tune", method, lr, TUNING_SEED) for method in METHODS for lr in RATES]
+    final = [("final", UNTRAINED, 0.0, seed) for seed in SEEDS]
+    for seed in SEEDS:
+        for method in METHODS:
+            tried = [row for row in rows if row["stage"] == "tune" and row["method"] == method]
+            if len(tried) == len(RATES):
+                final.append(("final", method, max(tried, key=score)["lr"], seed))
+    return [job for job in [*tuning, *final] if job not in done]
+
+
+def run(world: Shapes, file: Path, stage: str, method: str, lr: float, seed: int) -> dict[str, Any]:
+    """Makes one row and appends it."""
+    began, began_cpu = time.perf_counter(), time.process_time()
+    passes = PASSES // 2 if stage == "tune" else PASSES
+    task = train(method, world, lr, passes, seed)
+    numbers = measure(world, task, "val" if stage == "tune" else "single", seed)
+    row = {
+        "stage": stage,
+        "method": method,
+        "lr": lr,
+        "seed": seed,
+        "passes": 0 if method == UNTRAINED else passes,
+        "samples": 0 if method == UNTRAINED else passes * len(world.rows("train")) // BATCH * BATCH,
+        **numbers,
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - began_cpu,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    with file.open("a") as out:
+        out.write(json.dumps(row) + "\n")
+    return row
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: mean and standard deviation over the seeds, chance, priors, and the papers' comparisons."""
+    final = [row for row in rows if row["stage"] == "final"]
+    if not final:
+        return "no final row yet"
+    lines = [
+        f"| method | seeds | lr | {' | '.join(COLUMNS.values())} |",
+        f"| --- | ---: | ---: |{' ---: |' * len(COLUMNS)}",
+    ]
+    for method in (*METHODS, UNTRAINED):
+        own = [row for row in final if row["method"] == method]
+        if own:
+            cells = [spread([row[key] for row in own], key) for key in COLUMNS]
+            if method == "supervised":  # its heads were never trained
+                cells[4:] = ["–"] * (len(cells) - 4)
+            lines.append(f"| {method} | {len(own)} | {own[0]['lr']:g} | {' | '.join(cells)} |")
+    first = final[0]
+    chance = {f"{task}_{m}": first[f"{task}_chance"] for task in ("object", "action") for m in ("video", "audio")}
+    chance |= {"R@10": first["R@10_chance"], "pointing": first["pointing_random_object"]}
+    cells = [f"{chance[key]:.3f}" if key in chance else "" for key in COLUMNS]
+    lines.append(f"| chance; for pointing a random object | | | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"n: probes fitted on {first['n_fit']:.0f} and scored on {first['n_test']:.0f} clips of one object; R@10 among "
+        f"{first['gallery']:.0f} (with shuffled sound at most {max(row['R@10_shuffled'] for row in final):.3f}); "
+        f"pointing on {first['pointing_n']:.0f} clips of two or three objects, where a centre blob has "
+        f"{first['pointing_centre']:.3f}. {max(row['passes'] for row in final)} passes, "
+        f"{max(row['samples'] for row in final)} clips seen.",
+        "",
+        f"| difference, seed by seed | {' | '.join(list(COLUMNS.values())[:6])} |",
+        f"| --- |{' ---: |' * 6}",
+    ]
+    by_key = {(row["method"], row["seed"]): row for row in final}
+    for better, worse in COMPARISONS:
+        seeds = [seed for seed in SEEDS if (better, seed) in by_key and (worse, seed) in by_key]
+        if seeds:
+            cells = [
+                signed([by_key[better, seed][key] - by_key[worse, seed][key] for seed in seeds])
+                for key in list(COLUMNS)[:6]
+            ]
+            lines.append(f"| {better} − {worse} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float], key: str) -> str:
+    form: Callable[[float], str] = (lambda x: f"{x:.1f}") if key.startswith("rank") else (lambda x: f"{x:.3f}")
+    mean = form(statistics.mean(values))
+    return f"{mean} ± {form(statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def signed(values: list[float]) -> str:
+    """The mean difference, and in how many seeds it is above zero."""
+    return f"{statistics.mean(values):+.3f} ({sum(value > 0 for value in values)} of {len(values)})"
+
+
+def main() -> None:
+    """Makes what is missing while there is time, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--file", type=Path, default=Path("objectives.jsonl"))
+    parser.add_argument("--clips", type=Path, default=Path("objectives.clips"), help="rendered clips are kept here")
+    parser.add_argument("--minutes", type=float, default=3.0, help="no row is begun that would end later")
+    parser.add_argument("--methods", nargs="*", default=[], help="only these")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    until = time.monotonic() + 60 * options.minutes
+    if not options.table:
+        sampling = build_sampling(settings(METHODS["InfoNCE"], RATES[0], 1, 0))
+        world = shapes(options.clips, SPLITS, 0, sampling)
+        longest = 0.0
+        while todo := [job for job in missing(read_rows(options.file)) if job[1] in (options.methods or [job[1]])]:
+            if longest and time.monotonic() + longest > until:
+                print(f"left for the next run: {len(todo)} rows", flush=True)
+                break
+            row = run(world, options.file, *todo[0])
+            longest = max(longest, row["seconds"])
+            print(
+                f"{row['stage']} {row['method']} lr {row['lr']:g} seed {row['seed']}: {row['seconds']:.0f} s",
+                flush=True,
+            )
+    print(table(read_rows(options.file)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""SoundingShapes without files: scenes rendered once into plain arrays, and a loader that cuts windows out of them.
+
+What comparisons of methods need is many short trainings on the same clips. Decoding would take more time than these
+small models, so the clips are kept as pixels and samples, in ``.npy`` files that several processes map and share.
+
+Dimensions: N clips, T frames, S samples, B clips of a batch, O objects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from avssl.batch import Batch, BatchIndex
+from avssl.data.sampling import ClipSampling
+from avssl.draws import clip_key, integers, pass_order, text_keys
+from avssl.recipes.point import choose_window
+from avssl.synthetic import SceneSettings, Split, draw_scene, render_picture, render_sound
+from avssl.synthetic.truth import scene_truth
+
+MOST_OBJECTS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """The clips of some splits, one after the other."""
+
+    video: np.ndarray
+    """(N, T, 3, H, W) uint8."""
+    audio: np.ndarray
+    """(N, S) int16."""
+    settings: SceneSettings
+    """Of the first split: size, rates and length are those of all."""
+    ids: np.ndarray
+    """(N,) strings such as train/000001."""
+    split: np.ndarray
+    """(N,) strings."""
+    kind: np.ndarray
+    """(N,) strings: the kind of the object seen to sound, or "" where nothing seen does."""
+    action: np.ndarray
+    """(N,) strings: its action, or ""."""
+    num_objects: np.ndarray
+    """(N,) int64."""
+    nuisance: np.ndarray
+    """(N,) strings."""
+    point_start: np.ndarray
+    """(N,) float64: where the window around a visible sound event starts; NaN where there is none."""
+    masks: np.ndarray
+    """(N, O, H, W) bool: visible pixels of every object in the middle of that window, the sounding one first."""
+
+    def rows(self, split: str) -> np.ndarray:
+        """(n,) int64 positions of a split."""
+        return np.flatnonzero(self.split == split)
+
+
+def shapes(folder: Path, splits: Mapping[str, Split], seed: int, sampling: ClipSampling) -> Shapes:
+    """The clips of ``splits``, rendered on the first call and mapped from ``folder`` afterwards.
+
+    Raises:
+        ValueError: If the folder holds other clips.
+    """
+    about = {
+        "splits": {name: asdict(split) for name, split in splits.items()},
+        "seed": seed,
+        "window": [sampling.num_frames, sampling.frames_per_second, sampling.audio_seconds],
+    }
+    about = json.loads(json.dumps(about))
+    done = folder / "about.json"
+    if done.exists() and json.loads(done.read_text()) != about:
+        raise ValueError(f"{folder} holds other clips than are wanted; remove it, or name another folder.")
+    if not done.exists():
+        _render(folder, splits, seed, sampling)
+        done.write_text(json.dumps(about))
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("video", "audio")}
+    with np.load(folder / "table.npz", allow_pickle=False) as table:
+        arrays |= {name: table[name] for name in table.files}
+    return Shapes(settings=next(iter(splits.values())).settings, **arrays)
+
+
+def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: ClipSampling) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(name, index, split.settings) for name, split in splits.items() for index in range(split.num_clips)]
+    first = jobs[0][2]
+    shape = (len(jobs), first.num_frames, 3, first.height, first.width)
+    video = np.lib.format.open_memmap(folder / "video.npy", "w+", np.uint8, shape)
+    audio = np.lib.format.open_memmap(folder / "audio.npy", "w+", np.int16, (len(jobs), first.num_samples))
+    table: list[dict[str, Any]] = []
+    for row, (name, index, settings) in enumerate(tqdm(jobs, desc="render", unit="clip")):
+        scene = draw_scene(settings, seed, name, index)
+        frames, masks = render_picture(scene)
+        video[row] = frames.transpose(0, 3, 1, 2)
+        audio[row] = np.round(render_sound(scene).clip(-1, 1) * 32767)
+        truth = scene_truth(scene, masks)
+        window = choose_window(
+            truth, row, sampling.num_frames, sampling.frames_per_second, settings.num_frames / settings.video_fps
+        )
+        at = np.zeros((MOST_OBJECTS, settings.height, settings.width), dtype=bool)
+        if window is not None:
+            at[: len(window.others)] = window.others.numpy()
+        sounding = scene.objects[scene.sounding[0]] if scene.sounding else None
+        table.append(
+            {
+                "ids": f"{name}/{index:06d}",
+                "split": name,
+                "kind": sounding.kind if sounding else "",
+                "action": sounding.action if sounding else "",
+                "num_objects": len(scene.objects),
+                "nuisance": scene.nuisance,
+                "point_start": np.nan if window is None else window.start_seconds,
+                "masks": at,
+            }
+        )
+    np.savez(folder / "table.npz", **{name: np.array([row[name] for row in table]) for name in table[0]})
+
+
+def window_batch(
+    world: Shapes, rows: np.ndarray, start_seconds: np.ndarray, sampling: ClipSampling, index: BatchIndex
+) -> Batch:
+    """The raw batch of one window of each row: picture and sound begin at the same time."""
+    settings = world.settings
+    at = start_seconds[:, None] + np.arange(sampling.num_frames) / sampling.frames_per_second
+    frames = np.clip((at * settings.video_fps + 1e-6).astype(np.int64), 0, settings.num_frames - 1)
+    count = round(sampling.audio_seconds * settings.sample_rate_hz)
+    first = np.round(start_seconds * settings.sample_rate_hz).astype(np.int64)
+    first = np.clip(first, 0, settings.num_samples - count)
+    video = np.stack([world.video[row][frame] for row, frame in zip(rows, frames, strict=True)])
+    audio = np.stack([world.audio[row, start : start + count] for row, start in zip(rows, first, strict=True)])
+    valid_hw = torch.tensor([[settings.height, settings.width]]).expand(len(rows), 2)
+    return Batch(torch.from_numpy(video), torch.from_numpy(audio).float() / 32767, index, valid_hw)
+
+
+def _span(world: Shapes, sampling: ClipSampling) -> float:
+    """Seconds over which windows may start."""
+    window = max(sampling.num_frames / sampling.frames_per_second, sampling.audio_seconds)
+    return world.settings.num_frames / world.settings.video_fps - window
+
+
+class MemoryLoader:
+    """An endless stream of batches: every pass shows all rows in a new order, each through a window drawn anew."""
+
+    def __init__(self, world: Shapes, rows: np.ndarray, batch_size: int, seed: int, sampling: ClipSampling) -> None:
+        if len(rows) < batch_size:
+            raise ValueError(f"batch_size ({batch_size}) is larger than the {len(rows)} rows.")
+        self.world, self.rows, self.batch_size, self.seed, self.sampling = world, rows, batch_size, seed, sampling
+        self.id_keys = text_keys(world.ids[rows])
+        self.steps_per_pass = len(rows) // batch_size
+        self.step = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            number, place = divmod(self.step, self.steps_per_pass)
+            order = pass_order(self.seed, number, self.id_keys)
+            chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+            key = clip_key(self.seed, number, self.id_keys[chosen])
+            steps = int(_span(self.world, self.sampling) * self.world.settings.video_fps) + 1
+            start = integers(key, "window", 1, steps)[:, 0].numpy() / self.world.settings.video_fps
+            self.step += 1
+            yield window_batch(
+                self.world, self.rows[chosen.numpy()], start, self.sampling, BatchIndex(chosen, chosen, key)
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+
+
+def fixed_batches(
+    world: Shapes, rows: np.ndarray, sampling: ClipSampling, start_seconds: np.ndarray | None = None, batch: int = 50
+) -> Iterator[Batch]:
+    """One window of each row, in order: the middle one, or the one that starts where ``start_seconds`` says."""
+    start = np.full(len(rows), _span(world, sampling) / 2) if start_seconds is None else start_seconds
+    for first in range(0, len(rows), batch):
+        part = slice(first, first + batch)
+        place: Tensor = torch.arange(len(rows))[part]
+        key = clip_key(0, 0, text_keys(world.ids[rows[part]]))
+        yield window_batch(world, rows[part], start[part], sampling, BatchIndex(place, place, key))
