@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from avssl.batch import Batch as Batch
     from avssl.batch import Embeddings as Embeddings
+    from avssl.classifier_release import load_classifier as load_classifier
     from avssl.hub import from_pretrained as from_pretrained
     from avssl.hub import save_pretrained as save_pretrained
     from avssl.localization import localize as localize
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "Batch": "batch",
     "Embeddings": "batch",
+    "load_classifier": "classifier_release",
     "from_pretrained": "hub",
     "save_pretrained": "hub",
     "localize": "localization",

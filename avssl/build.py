@@ -16,6 +16,7 @@ from avssl.data.loader import TrainLoader
 from avssl.data.sampling import ClipSampling
 from avssl.engine import WarmupCosine, create_optimizer
 from avssl.manifest import Manifest
+from avssl.media import available_backends
 from avssl.models import AVModel, LogitScale, create_encoder, create_head
 from avssl.objectives import MemoryRows, Objective, create_objective, holds_embeddings, initial_logits
 from avssl.tasks import PretrainTask
@@ -129,6 +130,16 @@ def build_loader(config: Config, manifest: Manifest, device: torch.device, max_b
         max_bad_fraction=max_bad_fraction,
         pin_memory=device.type == "cuda",
     )
+
+
+Backend = Literal["auto", "pyav", "torchcodec", "decord"]
+
+
+def named_backend(backend: Backend) -> Backend:
+    """The reader, by name: a resumed run must not come upon another one."""
+    if backend != "auto":
+        return backend
+    return "torchcodec" if available_backends()["torchcodec"] is None else "pyav"
 
 
 def default_workers() -> int:

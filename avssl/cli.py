@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "synthesize": ("avssl.recipes.synthesize", "Make a SoundingShapes corpus: videos with known sounding objects."),
     "index": ("avssl.recipes.index", "List the media files of a folder in a manifest."),
     "prepare": ("avssl.recipes.prepare", "Copy a corpus into shards that train many times faster."),
+    "finetune": ("avssl.recipes.finetune", "Train a classifier on labelled rows, from a checkpoint or from scratch."),
     "probe": ("avssl.recipes.probe", "Measure features with linear classifiers on labelled rows."),
     "localize": ("avssl.recipes.localize", "Show in a video where its sound comes from."),
     "energy": ("avssl.recipes.energy", "Say, over time, how badly a sound fits a video."),

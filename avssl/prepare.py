@@ -6,11 +6,12 @@ import copy
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from avssl import distributed
@@ -154,6 +155,19 @@ def sample_clips(config: Config, manifest: Manifest, count: int) -> EvalLoader:
     return EvalLoader(dataset, PROBE_CLIPS, rows=chosen, num_workers=num_workers(config))
 
 
+def sample_batch(config: Config, manifest: Manifest) -> Batch:
+    """A raw batch of readable clips.
+
+    Raises:
+        ManifestError: If none of the rows that are tried can be read.
+    """
+    loader = sample_clips(config, manifest, PROBE_CLIPS)
+    for batch, _, _ in loader:
+        return batch
+    failures = list(loader.ledger)
+    raise ManifestError(f"none of {len(failures)} rows that were tried can be read: {failures[0].message}")
+
+
 def set_statistics(
     config: Config, manifest: Manifest, transform: ClipTransform, *, progress: bool = False
 ) -> tuple[Batch, float]:
@@ -186,9 +200,7 @@ def set_statistics(
     return seen[0], (time.perf_counter() - start) / num_clips * _local_batch(config)
 
 
-def choose_precision(
-    config: Config, task: PretrainTask, sample: Batch, device: torch.device
-) -> tuple[Precision, float]:
+def choose_precision(config: Config, task: nn.Module, sample: Batch, device: torch.device) -> tuple[Precision, float]:
     """The fastest of the precisions that the settings allow, and the seconds of a step in it."""
     train = config.train
     candidates = [
@@ -199,7 +211,7 @@ def choose_precision(
     local_batch = _local_batch(config)
     num_clips = local_batch if device.type == "cuda" else min(PROBE_CLIPS, local_batch)
     batch = _repeated(sample, num_clips).to(device)
-    copies: dict[Precision, PretrainTask] = {}
+    copies: dict[Precision, Any] = {}
 
     def run_step(precision: Precision) -> None:
         if precision not in copies:

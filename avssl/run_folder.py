@@ -12,22 +12,28 @@
     ├── checkpoints/        training state; best.pt, the weights that retrieve best
     ├── weights/            the release
     ├── weights_best/       the same of best.pt, where rows are held out
-    └── dropped_files.csv   those, and the rows that could not be read in training
+    ├── dropped_files.csv   those, and the rows that could not be read in training
+    ├── folds/              of a classifier: a folder a fold, with checkpoints, release and predictions
+    └── results.json        and the numbers of all of them
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from avssl.config import Config, load_config, to_yaml
+from avssl.build import named_backend
+from avssl.config import Config, ConfigError, flatten, load_config, to_dict, to_yaml
 from avssl.data.ledger import Failure
+from avssl.engine import set_threads
 from avssl.manifest import Manifest, is_url, read_manifest, write_table
 
 _OURS = (
@@ -42,7 +48,11 @@ _OURS = (
     "weights",
     "weights_best",
     "dropped_files.csv",
+    "folds",
+    "results.json",
 )
+
+_Root = TypeVar("_Root")
 
 
 class RunFolderError(ValueError):
@@ -99,17 +109,25 @@ class RunFolder:
     def _there(self) -> list[str]:
         return sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
 
-    def read_config(self) -> Config:
-        """The settings of the run.
+    def read_config(self, root: type[_Root] = Config) -> _Root:  # type: ignore[assignment]
+        """The settings of the run, of the kind that it has.
+
+        Raises:
+            RunFolderError: If there is no run.
+        """
+        return load_config(self.config_file(), root)
+
+    def config_file(self) -> Path:
+        """The file of the settings.
 
         Raises:
             RunFolderError: If there is no run.
         """
         if not self._config.is_file():
             raise RunFolderError(f"{self.path}: no run to continue here (no config.yaml).")
-        return load_config(self._config)
+        return self._config
 
-    def write_config(self, config: Config) -> None:
+    def write_config(self, config: Any) -> None:
         """Writes every setting; a kill leaves the old file or the new one."""
         temporary = self._config.with_suffix(".yaml.tmp")
         temporary.write_text(to_yaml(config), encoding="utf-8")
@@ -145,6 +163,67 @@ class RunFolder:
         rows = sorted(failed, key=lambda failure: failure.row)
         columns = {n: pa.array([getattr(row, n) for row in rows], pa.string()) for n in unusable.column_names}
         write_table(pa.concat_tables([unusable, pa.table(columns)]), self.dropped_files)
+
+
+def default_folder(source: str, ending: str = "") -> Path:
+    """``runs/videos`` for a folder ``videos``, ``runs/corpus`` for ``corpus/manifest.csv``, and an ending."""
+    path = Path(source)
+    return Path("runs") / ((path.parent.name if path.name == "manifest.csv" else path.stem or "run") + ending)
+
+
+def resolved(config: _Root) -> _Root:
+    """The settings with source, reader and number of threads by name, as a resume must not come upon others."""
+    either: Any = config
+    source = either.data.source
+    source = source if is_url(source) else str(Path(source).resolve())
+    data = replace(either.data, source=source, backend=named_backend(either.data.backend))
+    result: _Root = replace(either, data=data, train=replace(either.train, threads=set_threads(either.train.threads)))
+    return result
+
+
+def resumed_words(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """The words of a command line, those of ``--resume RUN`` with the run's settings as ``--config``; and the run.
+
+    Raises:
+        ConfigError: If more is given that the run has already.
+        RunFolderError: If there is no run.
+    """
+    words = list(argv)
+    resumed = word_after(words, "--resume")
+    if resumed is None:
+        return words, None
+    if word_after(words, "--config") or word_after(words, "--out") or "--overwrite" in words:
+        raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
+    return [*words, "--config", str(RunFolder(resumed).config_file())], resumed
+
+
+def word_after(words: Sequence[str], option: str) -> str | None:
+    """The value of an option on the command line, or None."""
+    for word, after in itertools.zip_longest(words, words[1:], fillvalue=""):
+        if word == option or word.startswith(f"{option}="):
+            return word.partition("=")[2] or after
+    return None
+
+
+def refuse_changes(before: Any, now: Any) -> None:
+    """A resumed run keeps its settings; only where its files are and who reads them may change.
+
+    Raises:
+        ConfigError: If another setting differs.
+    """
+
+    def settings(config: Any) -> dict[str, Any]:
+        flat = flatten(to_dict(config))
+        return {key: value for key, value in flat.items() if key not in ("data.source", "data.num_workers")}
+
+    old, new = settings(before), settings(now)
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if changed:
+        key = changed[0]
+        raise ConfigError(
+            f"--{key} ({new.get(key)}) was {old.get(key)} when the run began; a resumed run keeps its settings. "
+            "Start a new run to change them."
+        )
 
 
 def _root(source: Path | str) -> Path | str:

@@ -162,6 +162,8 @@ class EvaluationConfig:
     """What is averaged over the clips."""
     batch_size: int = 32
     """Clips at a time."""
+    report: bool = True
+    """Write a page with confusions, classes and the worst videos."""
 
     def __post_init__(self) -> None:
         for name in ("clips", "batch_size"):

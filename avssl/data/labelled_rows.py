@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from avssl.data.labels import has_label, rows_of_part
 from avssl.manifest import Manifest, ManifestError
 
 
@@ -15,14 +16,9 @@ def labelled_rows(manifest: Manifest, label_column: str, split_column: str, spli
     Raises:
         ManifestError: If a column or a split is not there, or no row of a split has exactly one label.
     """
-    labels, split = manifest[label_column], manifest[split_column]
-    there = sorted({str(name) for name in split if name})
-    for name in splits:
-        if name not in there:
-            raise ManifestError(f"no row has {split_column} {name!r}; the manifest has {', '.join(there) or 'none'}.")
-    single = np.array([bool(label) and label == label and "|" not in str(label) for label in labels])
-    keep = single & np.isin(split.astype(str), list(splits))
-    for name in splits:
-        if not (keep & (split == name)).any():
+    single = has_label(manifest, label_column)
+    parts = [rows_of_part(manifest, split_column, name) for name in splits]
+    for name, part in zip(splits, parts, strict=True):
+        if not (single & part).any():
             raise ManifestError(f"no row of the split {name!r} has exactly one {label_column}.")
-    return manifest.select(keep)
+    return manifest.select(single & np.logical_or.reduce(parts))

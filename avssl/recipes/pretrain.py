@@ -6,22 +6,29 @@ A run that was stopped is continued with ``avssl pretrain --resume runs/NAME``.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from avssl import distributed
-from avssl.build import build_loader, build_model, build_optimizer, build_schedule, build_task, memory_rows
-from avssl.config import Config, ConfigError, flatten, new_parser, parse_command, to_dict
+from avssl.build import (
+    build_loader,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_task,
+    memory_rows,
+    named_backend,
+)
+from avssl.config import Config, ConfigError, new_parser, parse_command
 from avssl.data.loader import TrainLoader
 from avssl.engine import (
     Checkpointer,
@@ -38,8 +45,7 @@ from avssl.engine import (
     set_threads,
 )
 from avssl.hub import save_pretrained
-from avssl.manifest import Manifest, is_url
-from avssl.media import available_backends
+from avssl.manifest import Manifest
 from avssl.monitors import BEST_BY, create_monitors
 from avssl.prepare import (
     choose_precision,
@@ -50,7 +56,7 @@ from avssl.prepare import (
     reasons,
     set_statistics,
 )
-from avssl.run_folder import RunFolder
+from avssl.run_folder import RunFolder, default_folder, refuse_changes, resolved, resumed_words
 from avssl.tasks import PretrainTask
 
 
@@ -65,22 +71,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="Print what the run would cost in operations, memory and time, and end."
     )
-    words = list(argv)
-    resumed = _word_after(words, "--resume")
-    if resumed:
-        if _word_after(words, "--config") or _word_after(words, "--out") or "--overwrite" in words:
-            raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
-        RunFolder(resumed).read_config()  # names what is wrong with it
-        words += ["--config", str(Path(resumed) / "config.yaml")]
+    words, resumed = resumed_words(argv)
     options, config = parse_command(parser, words, Config)
     if options.source:
         config = replace(config, data=replace(config.data, source=options.source))
     if resumed:
-        _refuse_changes(RunFolder(resumed).read_config(), config)
+        refuse_changes(RunFolder(resumed).read_config(), config)
     if options.dry_run:
         dry_run(config)
         return 0
-    out = resumed or options.out or (_default_folder(config.data.source) if config.data.source else None)
+    out = resumed or options.out or (default_folder(config.data.source) if config.data.source else None)
     if out and _is_restarted() and Checkpointer(RunFolder(out).checkpoints).files():
         config, resumed = RunFolder(out).read_config(), str(out)
     pretrain(config, out, resume=bool(resumed), overwrite=options.overwrite)
@@ -120,12 +120,8 @@ def pretrain(
         raise ConfigError("name a folder of videos or a manifest: avssl pretrain FOLDER_OR_MANIFEST")
     device = distributed.start(choose_device(config.train.device))
     try:
-        run = RunFolder(out or _default_folder(config.data.source))
-        config = replace(
-            config,
-            data=replace(config.data, source=_resolved(config.data.source), backend=_backend(config)),
-            train=replace(config.train, threads=set_threads(config.train.threads)),
-        )
+        run = RunFolder(out or default_folder(config.data.source))
+        config = resolved(config)
         seed_everything(config.train.seed)
 
         build_model(config)  # what cannot be built is told before the files are looked at
@@ -162,13 +158,13 @@ def dry_run(config: Config, progress: bool = True) -> None:
     device = choose_device(config.train.device)
     set_threads(config.train.threads)
     seed_everything(config.train.seed)
-    config = replace(config, data=replace(config.data, backend=_backend(config)))
+    config = replace(config, data=replace(config.data, backend=named_backend(config.data.backend)))
     found, unusable = find_rows(config, progress=progress)
     rows = _Rows(*hold_out(config, found), unusable, config.data.max_bad_fraction)
     config = _fitting_batch(config, len(rows.manifest))
     loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction)
     task = build_task(config, memory_rows(loader.dataset))
-    _say(_describe(config, RunFolder(_default_folder(config.data.source)), rows, task, loader))
+    _say(_describe(config, RunFolder(default_folder(config.data.source)), rows, task, loader))
     sample, read_seconds = set_statistics(config, rows.manifest, task.transform)
     precision, step_seconds = choose_precision(config, task, sample, device)
     cost, state = measure_step(config, task, sample, precision)
@@ -410,51 +406,9 @@ def _about_gallery(config: Config, rows: _Rows) -> list[str]:
     return [f"gallery     {count} of the training rows: too few to keep any out of training"]
 
 
-def _refuse_changes(before: Config, now: Config) -> None:
-    """A resumed run keeps its settings; only where its files are and who reads them may change."""
-
-    def settings(config: Config) -> dict[str, Any]:
-        flat = flatten(to_dict(config))
-        return {key: value for key, value in flat.items() if key not in ("data.source", "data.num_workers")}
-
-    old, new = settings(before), settings(now)
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if changed:
-        key = changed[0]
-        raise ConfigError(
-            f"--{key} ({new.get(key)}) was {old.get(key)} when the run began; a resumed run keeps its settings. "
-            "Start a new run to change them."
-        )
-
-
-def _backend(config: Config) -> Literal["auto", "pyav", "torchcodec", "decord"]:
-    """The reader, by name: a resumed run must not come upon another one."""
-    if config.data.backend != "auto":
-        return config.data.backend
-    return "torchcodec" if available_backends()["torchcodec"] is None else "pyav"
-
-
-def _resolved(source: str) -> str:
-    return source if is_url(source) else str(Path(source).resolve())
-
-
-def _default_folder(source: str) -> Path:
-    """``runs/videos`` for a folder ``videos``, ``runs/corpus`` for ``corpus/manifest.csv``."""
-    path = Path(source)
-    return Path("runs") / (path.parent.name if path.name == "manifest.csv" else path.stem or "run")
-
-
 def _is_restarted() -> bool:
     """Whether ``torchrun --max-restarts`` has started this process again, after a rank was killed."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
-def _word_after(words: list[str], option: str) -> str | None:
-    """The value of an option on the command line, or None."""
-    for word, after in itertools.zip_longest(words, words[1:], fillvalue=""):
-        if word == option or word.startswith(f"{option}="):
-            return word.partition("=")[2] or after
-    return None
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import avssl.recipes.pretrain as recipe
 from avssl.cli import main
 from avssl.config import ConfigError, load_config, to_yaml
 from avssl.data.ledger import TooManyBadFiles
@@ -20,7 +19,7 @@ from avssl.engine import Interrupted, load_checkpoint, read_metrics
 from avssl.hub import from_pretrained
 from avssl.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.recipes.pretrain import pretrain
-from avssl.run_folder import RunFolderError
+from avssl.run_folder import RunFolderError, default_folder
 from avssl.tasks import PretrainTask
 
 CLOCKS = {"wall_seconds", "samples_per_second"}
@@ -361,9 +360,9 @@ def test_statistics_are_those_of_the_training_sound(run):
 
 
 def test_default_folder_is_named_after_the_source():
-    assert recipe._default_folder("/data/videos") == Path("runs/videos")
-    assert recipe._default_folder("corpus/manifest.csv") == Path("runs/corpus")
-    assert recipe._default_folder("corpus/small.csv") == Path("runs/small")
+    assert default_folder("/data/videos") == Path("runs/videos")
+    assert default_folder("corpus/manifest.csv") == Path("runs/corpus")
+    assert default_folder("corpus/small.csv") == Path("runs/small")
 
 
 # ---------------------------------------------------------------- several processes

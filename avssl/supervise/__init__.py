@@ -1,0 +1,28 @@
+"""A classifier on the rows of a manifest, trained and judged fold by fold: what fine-tuning and distillation share."""
+
+from avssl.supervise.fold import FoldRows, finish_fold, fold_folder, fold_rows, judge, read_result, write_json
+from avssl.supervise.prediction import Predictions, predict
+from avssl.supervise.results import summarize, table
+from avssl.supervise.start import Started, begin
+from avssl.supervise.training import Plan, Trained, rate_groups, schedule, train_classifier
+
+__all__ = [
+    "FoldRows",
+    "Plan",
+    "Predictions",
+    "Started",
+    "Trained",
+    "begin",
+    "finish_fold",
+    "fold_folder",
+    "fold_rows",
+    "judge",
+    "predict",
+    "rate_groups",
+    "read_result",
+    "schedule",
+    "summarize",
+    "table",
+    "train_classifier",
+    "write_json",
+]

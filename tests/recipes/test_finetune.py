@@ -1,0 +1,376 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import avssl
+from avssl.cli import main
+from avssl.config import ConfigError, FinetuneConfig, load_config, to_yaml
+from avssl.engine import Interrupted, read_metrics
+from avssl.hub import from_pretrained
+from avssl.manifest import Manifest, ManifestError
+from avssl.recipes.finetune import finetune, settings
+from avssl.release import HubError
+from avssl.tasks import ClassifyTask
+
+NUM_ROWS = 24
+CLASSES = {"wide": 6, "narrow": 0, "middle": 3}
+FAST = {
+    "data": {"num_workers": 0},
+    "sampling": {"num_frames": 4, "frames_per_second": 4.0, "audio_seconds": 1.0, "sample_rate_hz": 8000},
+    "transform": {
+        "video": {"size": 32, "scale": [0.7, 1.0], "brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
+        "spectrogram": {"num_mels": 16, "window_length": 256, "hop_seconds": 0.02},
+    },
+    "optim": {"name": "adam", "lr": 0.01, "batch_size": 6, "passes": 4},
+    "schedule": {"name": "cosine"},
+    "classifier": {"dropout": 0.1},
+    "test": {"clips": 2, "report": False},
+    "train": {
+        "device": "cpu",
+        "threads": 1,
+        "precision": "fp32",
+        "memory_format": "contiguous",
+        "log_every": 1,
+        "checkpoint_every_steps": 2,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def labelled(video_maker, tmp_path_factory):
+    """24 clips of three gratings, with a split, two split columns, a fold, and a few odd columns."""
+    folder = tmp_path_factory.mktemp("labelled")
+    names, labels = [], []
+    for number in range(NUM_ROWS):
+        label = list(CLASSES)[number % 3]
+        video_maker(folder / f"clip{number:02d}.mp4", 7 * (number // 3) + CLASSES[label])
+        names.append(f"clip{number:02d}.mp4")
+        labels.append(label)
+    half = ["train" if number < 15 else "test" for number in range(NUM_ROWS)]
+    columns = {
+        "id": names,
+        "path": names,
+        "label": labels,
+        "split": half,
+        "split1": half,
+        "split2": half[::-1],
+        "fold": [str(number // 3 % 2 + 1) for number in range(NUM_ROWS)],
+        "two": [f"{label}|{'early' if number < 12 else 'late'}" for number, label in enumerate(labels)],
+        "unknown": [*labels[:-1], "tall"],
+        "rare": ["rare" if number == 0 else "common" for number in range(NUM_ROWS)],
+        "empty": [None] * NUM_ROWS,
+        "by_class": ["a" if label == "wide" else "b" for label in labels],
+    }
+    Manifest.from_columns(columns, folder).write(folder / "manifest.csv")
+    return folder / "manifest.csv"
+
+
+def merged(tree, changes):
+    both = dict(tree)
+    for name, value in changes.items():
+        both[name] = merged(tree.get(name, {}), value) if isinstance(value, dict) else value
+    return both
+
+
+def of(source, checkpoint="none", **changes) -> FinetuneConfig:
+    tree = merged(FAST, changes)
+    if checkpoint == "none":
+        tree = merged(tree, {"model": {"video": {"width": 4}, "audio": {"width": 4}}})
+    return settings(source, checkpoint, tree)
+
+
+@pytest.fixture(scope="module")
+def finished(labelled, tmp_path_factory):
+    """A run of two folds from random weights, with all that it leaves."""
+    config = of(labelled, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
+    return finetune(config, tmp_path_factory.mktemp("runs") / "two", progress=False)
+
+
+def weights(run, fold):
+    return load_file(run / "folds" / f"fold-{fold}" / "weights" / "model.safetensors")
+
+
+def without_clocks(result):
+    return {name: value for name, value in result.items() if name != "wall_seconds"}
+
+
+def assert_same_run(one, other, folds=("split1", "split2")):
+    for fold in folds:
+        ours, theirs = weights(one, fold), weights(other, fold)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        results = [json.loads((run / "folds" / f"fold-{fold}" / "results.json").read_text()) for run in (one, other)]
+        assert without_clocks(results[0]) == without_clocks(results[1])
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+def test_results_of_two_splits(finished, labelled):
+    path, summary = finished
+    assert summary == json.loads((path / "results.json").read_text())
+    assert [fold["fold"] for fold in summary["folds"]] == ["split1", "split2"]
+    first, second = summary["folds"]
+    assert (first["n_train"], first["n_test"]) == (15, 9)
+    assert (second["n_train"], second["n_test"]) == (15, 9)
+    assert (first["passes"], first["steps"], first["samples_seen"]) == (4, 8, 48)
+    assert first["unreadable_test"] == 0
+    assert first["numbers"]["chance"] == pytest.approx(1 / 3)
+    assert first["numbers"]["largest_class"] == pytest.approx(3 / 9)
+    values = [fold["numbers"]["top1"] for fold in summary["folds"]]
+    assert summary["mean"]["top1"] == pytest.approx(np.mean(values))
+    assert summary["sd"]["top1"] == pytest.approx(np.std(values, ddof=1))
+    about = summary["protocol"]
+    assert (about["num_classes"], about["clips"], about["folds"], about["checkpoint"]) == (3, 2, "2 of 2", "none")
+
+
+def test_predictions_are_plain_arrays_that_give_the_numbers(finished):
+    path, summary = finished
+    with np.load(path / "folds" / "fold-split1" / "predictions.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    assert arrays["logits"].shape == (9, 2, 3)
+    assert arrays["ids"].tolist() == [f"clip{number:02d}.mp4" for number in range(15, 24)]
+    assert arrays["classes"].tolist() == sorted(CLASSES)
+    softmax = np.exp(arrays["logits"]) / np.exp(arrays["logits"]).sum(axis=2, keepdims=True)
+    np.testing.assert_allclose(softmax.mean(axis=1), arrays["scores"], rtol=1e-5)
+    hits = arrays["scores"].argmax(axis=1) == arrays["targets"]
+    assert hits.mean() == pytest.approx(summary["folds"][0]["numbers"]["top1"])
+
+
+def test_the_other_files_of_a_fold(finished):
+    folder = finished[0] / "folds" / "fold-split1"
+    for name in ("checkpoints/step-000000008.pt", "metrics.jsonl", "report.html", "weights/README.md"):
+        assert (folder / name).exists(), name
+    assert [row["step"] for row in read_metrics(folder)] == list(range(1, 9))
+    assert {"loss", "accuracy", "lr"} <= read_metrics(folder)[0].keys()
+    assert (folder / "dropped_files.csv").read_text().count("\n") == 1  # the header
+
+
+def test_the_release_gives_the_very_predictions(finished, labelled):
+    from avssl.manifest import read_manifest
+    from avssl.supervise import predict
+
+    folder = finished[0] / "folds" / "fold-split1"
+    loaded = avssl.load_classifier(folder)
+    assert loaded.classes == sorted(CLASSES)
+    test = read_manifest(labelled).where(split1="test")
+    again = predict(loaded.model, loaded.transform, test, loaded.config, device=torch.device("cpu"))
+    with np.load(folder / "predictions.npz") as file:
+        np.testing.assert_allclose(again.logits, file["logits"], rtol=1e-5, atol=1e-6)
+    with pytest.raises(HubError, match=r"kind classifier.*avssl.load_classifier"):
+        from_pretrained(folder)
+
+
+def test_it_learns(labelled, tmp_path):
+    config = of(labelled, optim={"passes": 10}, train={"checkpoint_every_steps": 100})
+    path, summary = finetune(config, tmp_path / "run", progress=False)
+    losses = [row["loss"] for row in read_metrics(path / "folds" / "fold-split")]
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:2])
+    assert summary["mean"]["top1"] > 0.5  # chance is a third
+    assert summary["sd"]["top1"] is None
+
+
+# ---------------------------------------------------------------- from a checkpoint
+
+
+def test_command_line_from_a_checkpoint(labelled, run, tmp_path, capsys):
+    words = ["finetune", str(labelled), "--checkpoint", str(run), "--out", str(tmp_path / "run"), "--data.num_workers"]
+    words += ["0", "--optim.passes", "2", "--optim.batch_size", "6", "--test.clips", "1", "--test.report", "false"]
+    assert main([*words, "--labels-per-class", "4", "--train.device", "cpu", "--optim.head_passes", "1"]) == 0
+    assert "mean_per_class" in capsys.readouterr().out
+    config = load_config(tmp_path / "run" / "config.yaml", FinetuneConfig)
+    assert config.sampling == from_pretrained(run).config.sampling
+    assert (config.model.video.options()["width"], config.labels.per_class) == (4, 4)
+    result = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert result["folds"][0]["n_train"] == 12
+    assert result["folds"][0]["steps"] == 3 * 2
+
+
+def test_encoders_and_statistics_are_the_checkpoints(labelled, run, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(ClassifyTask, "on_pass_start", lambda task, number: seen.setdefault(number, _copy(task)))
+    config = of(labelled, run, optim={"head_passes": 2, "passes": 1}, classifier={"inputs": "both"})
+    finetune(config, tmp_path / "run", progress=False)
+    theirs = from_pretrained(run)
+    for modality in ("video", "audio"):
+        encoder = getattr(theirs.model, f"{modality}_encoder")
+        for name, value in encoder.named_parameters():
+            key = f"model.encoders.{modality}.{name}"
+            assert torch.equal(seen[0][key], value)
+            assert torch.equal(seen[2][key], value), "while the classifier learns alone"
+        head = f"model.heads.{modality}.weight"
+        assert not torch.equal(seen[2][head], seen[0][head])
+    assert torch.equal(seen[0]["transform.standardize.mean"], theirs.transform.standardize.mean)
+    moved = seen[2]["model.encoders.video.stem.1.running_mean"]
+    assert not torch.equal(moved, seen[0]["model.encoders.video.stem.1.running_mean"]), "statistics move"
+
+
+def _copy(task):
+    return {name: value.clone() for name, value in task.state_dict().items()}
+
+
+@pytest.mark.parametrize("fusion", ["late", "fused"])
+def test_both_modalities(labelled, run, tmp_path, fusion):
+    config = of(labelled, run, classifier={"inputs": "both", "fusion": fusion, "frozen_batch_norm": True})
+    _, summary = finetune(config, tmp_path / "run", progress=False)
+    assert summary["protocol"]["inputs"] == "both"
+
+
+def test_weights_of_another_encoder_are_refused(labelled, run, tmp_path):
+    config = of(labelled, run, model={"video": {"width": 8}})
+    with pytest.raises(ConfigError, match=r"model.video is small_video \(width 8.* holds weights .*\(width 4"):
+        finetune(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    finetune(
+        of(labelled, run, model={"video": {"width": 8}}, classifier={"inputs": "audio"}, optim={"passes": 1}),
+        tmp_path / "run",
+        progress=False,
+    )  # its video encoder is not used
+
+
+def test_a_checkpoint_must_be_named(labelled, capsys):
+    assert main(["finetune", str(labelled)]) == 2
+    assert "--checkpoint is needed" in capsys.readouterr().err
+    assert main(["finetune", "--checkpoint", "none"]) == 2
+    assert "name a manifest" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- rows and labels
+
+
+def test_cross_validation_over_a_column(labelled, tmp_path):
+    config = of(labelled, labels={"fold_column": "fold"}, optim={"passes": 1})
+    path, summary = finetune(config, tmp_path / "run", fold="2", progress=False)
+    assert summary["protocol"]["folds"] == "1 of 2"
+    assert [(fold["fold"], fold["n_train"], fold["n_test"]) for fold in summary["folds"]] == [("2", 12, 12)]
+    _, summary = finetune(load_config(path / "config.yaml", FinetuneConfig), path, resume=True, progress=False)
+    assert [fold["fold"] for fold in summary["folds"]] == ["1", "2"]
+    with pytest.raises(ManifestError, match="no fold '3'; there are 1, 2"):
+        finetune(config, tmp_path / "other", fold="3", progress=False)
+
+
+def test_multi_label(labelled, tmp_path):
+    config = of(labelled, labels={"column": "two", "multi_label": True, "fold_column": "fold"}, optim={"passes": 1})
+    _, summary = finetune(config, tmp_path / "run", fold="1", progress=False)
+    assert set(summary["mean"]) == {"mAP", "clip_mAP", "chance"}
+    assert summary["protocol"]["num_classes"] == 5
+    assert summary["mean"]["chance"] == pytest.approx((3 * (1 / 3) + 2 * 0.5) / 5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"column": "unknown"}, "the class 'tall' has no training row, and 1 test rows have it"),
+        ({"fold_column": "by_class"}, "fold a: the class 'wide' has no training row, and 8 test rows have it"),
+        ({"fold_column": "empty"}, r"needs at least two values of 'empty', got \[\]"),
+        ({"fold_column": "session"}, "no column 'session'"),
+        ({"split_columns": ["split3"]}, "no column 'split3'"),
+        ({"test_split": "val"}, "no row has split 'val'; the manifest has test, train"),
+        ({"column": "empty"}, "none of the 15 rows to learn from has a usable label"),
+        ({"column": "two"}, "none of the 15 rows to learn from has a usable label"),
+        ({"per_class": 6}, "6 labels per class, but the class 'middle' has only 5 rows"),
+        ({"column": "rare", "per_class": 1}, "class 'rare'"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(labelled, tmp_path, labels, message):
+    if labels.get("column") == "rare":
+        labels = labels | {"split_columns": ["split2"]}
+    with pytest.raises(ValueError, match=message):
+        finetune(of(labelled, labels=labels), tmp_path / "run", progress=False)
+
+
+def test_unreadable_rows_are_failures_and_never_zeros(labelled, tmp_path):
+    folder = tmp_path / "v"
+    shutil.copytree(labelled.parent, folder)
+    for name in ("clip03.mp4", "clip20.mp4"):
+        (folder / name).write_text("broken")
+    config = of(folder / "manifest.csv", optim={"passes": 2})
+    path, summary = finetune(config, tmp_path / "run", progress=False)
+    result = summary["folds"][0]
+    assert (result["n_test"], result["unreadable_test"], result["unreadable_train"]) == (8, 1, 1)
+    dropped = (path / "folds" / "fold-split" / "dropped_files.csv").read_text()
+    assert "clip03.mp4" in dropped
+    assert "clip20.mp4" in dropped
+
+
+def test_nan_features_are_an_error(labelled, run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run / "weights", copy)
+    from safetensors.torch import save_file
+
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.video_encoder.stem.0.weight"].fill_(float("nan"))
+    save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(RuntimeError, match="loss became NaN between steps 0 and 1"):
+        finetune(of(labelled, copy), tmp_path / "run", progress=False)
+
+
+# ---------------------------------------------------------------- resume
+
+
+def test_interrupted_between_folds_and_within_one_equals_the_whole(finished, labelled, tmp_path, monkeypatch):
+    """A signal in the second pass of each fold, and a resume after each."""
+    config = of(labelled, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
+    start = ClassifyTask.on_pass_start
+
+    def on_pass_start(task, number):
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        start(task, number)
+
+    monkeypatch.setattr(ClassifyTask, "on_pass_start", on_pass_start)
+    out = tmp_path / "parts"
+    with pytest.raises(Interrupted, match="step 3"):
+        finetune(config, out, progress=False)
+    # A resume begins within the pass, goes on to the end of the fold and is stopped in the next one.
+    with pytest.raises(Interrupted, match="step 3"):
+        finetune(load_config(out / "config.yaml", FinetuneConfig), out, resume=True, progress=False)
+    assert (out / "folds" / "fold-split1" / "results.json").is_file()
+    assert main(["finetune", "--resume", str(out)]) == 0
+    assert_same_run(finished[0], out)
+
+
+def test_killed_run_continues(finished, labelled, tmp_path):
+    config = of(labelled, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    out = tmp_path / "killed"
+    code = "\n".join(
+        [
+            "import os, signal, sys",
+            "from avssl.tasks import ClassifyTask",
+            "from avssl.cli import main",
+            "passes = []",
+            "def start(task, number):",
+            "    passes.append(number)",
+            "    if len(passes) == 6: os.kill(os.getpid(), signal.SIGKILL)",
+            "ClassifyTask.on_pass_start = start",
+            "main(sys.argv[1:])",
+        ]
+    )
+    words = ["finetune", "--config", str(tmp_path / "config.yaml"), "--out", str(out)]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert (out / "folds" / "fold-split1" / "results.json").is_file()
+    assert not (out / "folds" / "fold-split2" / "results.json").is_file()
+    assert main(["finetune", "--resume", str(out)]) == 0
+    assert_same_run(finished[0], out)
+
+
+def test_resume_refuses_other_settings(finished, capsys):
+    assert main(["finetune", "--resume", str(finished[0]), "--optim.lr", "5"]) == 2
+    assert "--optim.lr (5.0) was 0.01 when the run began" in capsys.readouterr().err
+
+
+def test_precision_is_timed_and_kept(labelled, tmp_path):
+    config = of(labelled, optim={"passes": 1}, train={"precision": "auto", "memory_format": "auto"})
+    path, _ = finetune(config, tmp_path / "run", progress=False)
+    resolved = load_config(path / "config.yaml", FinetuneConfig).train
+    assert resolved.precision in ("fp32", "bf16")
+    assert resolved.memory_format in ("contiguous", "channels_last")
