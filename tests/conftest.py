@@ -3,7 +3,7 @@ a benchmark, and what a machine must have: files of others (AVSSL_TEST_MEDIA) an
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import random
 import subprocess
@@ -53,15 +53,13 @@ def torchrun() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def benchmark_script() -> Callable[[str], ModuleType]:
-    """``benchmark_script("loader")``: a script of ``benchmarks/``, imported; they are no package."""
+    """``benchmark_script("loader")``: a script of ``benchmarks/``, imported as its neighbours import it."""
 
     def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, REPOSITORY / "benchmarks" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        folder = str(REPOSITORY / "benchmarks")
+        if folder not in sys.path:
+            sys.path.append(folder)
+        return importlib.import_module(name)
 
     return load
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,22 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from .conftest import shrunk
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    module = importlib.import_module("objectives")
-    small = {
-        name: dataclasses.replace(
-            split,
-            num_clips=96 if name == "train" else 24,
-            settings=dataclasses.replace(split.settings, width=32, height=32, duration_seconds=2.0),
-        )
-        for name, split in module.SPLITS.items()
-    }
-    for name, value in {"SPLITS": small, "SCENE": {"width": 32}, "PASSES": 2, "BATCH": 8}.items():
+def bench(benchmark_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = benchmark_script("objectives")
+    small = {"SPLITS": shrunk(module.SPLITS, 96), "SCENE": {"width": 32}, "PASSES": 2, "BATCH": 8}
+    for name, value in small.items():
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(module, "PRECISION", module.Precision())
     objectives = {name: dict(options) for name, options in module.METHODS.items()}
