@@ -14,8 +14,11 @@ def labelled_rows(manifest: Manifest, label_column: str, split_column: str, spli
     """The rows of the splits that carry one label.
 
     Raises:
-        ManifestError: If a column or a split is not there, or no row of a split has exactly one label.
+        ManifestError: If a column or a split is not there, a split is named twice, or no row of one has
+            exactly one label.
     """
+    if len(set(splits)) < len(splits):
+        raise ManifestError(f"splits ({', '.join(splits)}) must differ, or rows are scored that were fitted.")
     single = has_label(manifest, label_column)
     parts = [rows_of_part(manifest, split_column, name) for name in splits]
     for name, part in zip(splits, parts, strict=True):

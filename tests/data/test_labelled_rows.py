@@ -24,6 +24,7 @@ def test_rows_of_the_splits_with_one_label_stay_in_their_order():
         (("label", "split", ("train", "val")), "no row has split 'val'; the manifest has test, train"),
         (("kind", "split", ("train",)), "no column 'kind' in this manifest"),
         (("label", "fold", ("train",)), "no column 'fold' in this manifest"),
+        (("label", "split", ("train", "train")), r"splits \(train, train\) must differ"),
         (("label", "split", ("train", "test")), "no row of the split 'test' has exactly one label"),
     ],
 )

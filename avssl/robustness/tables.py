@@ -1,0 +1,67 @@
+"""The numbers of a robustness report as cells of tables, in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def accuracy_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells: a disturbance a line, a modality a column."""
+    accuracy = {(row["disturbance"], row["modality"]): row["accuracy"] for row in rows}
+    names, modalities = (list(dict.fromkeys(row[key] for row in rows)) for key in ("disturbance", "modality"))
+    body = [[name, *(percent(accuracy[name, modality]) for modality in modalities)] for name in names]
+    return ["disturbance", *modalities], body
+
+
+def disturbance_table(rows: Sequence[dict[str, Any]], modality: str) -> tuple[list[str], list[list[str]]]:
+    """Header and cells, in percent, of one modality, under what reaches it."""
+    body = [[cell(row) for cell in _COLUMNS.values()] for row in rows if row["modality"] == modality and row["reached"]]
+    return list(_COLUMNS), body
+
+
+def group_table(groups: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells, in percent: a group a line, then the gap between the best and the worst."""
+    modalities = list(groups["gap"])
+    header = ["group", "n", *(cell for modality in modalities for cell in (modality, "95 %"))]
+    body = []
+    for name, group in groups["groups"].items():
+        cells = [cell for m in modalities for cell in (percent(group[m]["accuracy"]), _interval(group[m]["interval"]))]
+        body.append([name, str(group["n"]), *cells])
+    gaps = [cell for m in modalities for cell in (percent(groups["gap"][m]["gap"]), _best_worst(groups["gap"][m]))]
+    return header, [*body, ["gap", "", *gaps]]
+
+
+def text_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Columns of text, the first to the left and the others to the right."""
+    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+    lines = []
+    for row in (header, *body):
+        cells = [
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    """One decimal; nothing for what was not measured."""
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _interval(values: Sequence[float] | None) -> str:
+    return "" if values is None else " to ".join(map(percent, values))
+
+
+def _best_worst(gap: dict[str, Any]) -> str:
+    return f"{gap['best']} over {gap['worst']}"
+
+
+_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "disturbance": lambda row: row["disturbance"],
+    "accuracy": lambda row: percent(row["accuracy"]),
+    "change": lambda row: percent(row["change"]),
+    "95 %": lambda row: _interval(row["interval"]),
+    "other answer": lambda row: percent(row["changed"]),
+    "partner's class": lambda row: percent(row["became_partner"]),
+}

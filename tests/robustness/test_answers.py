@@ -1,0 +1,83 @@
+import numpy as np
+
+from avssl.robustness import probe_answers, score_disturbances, score_groups
+from avssl.robustness.disturbed import CLEAN, DISTURBANCES, Disturbed
+from avssl.robustness.tables import accuracy_table, disturbance_table, group_table, text_table
+
+NAMES = (CLEAN, *DISTURBANCES)
+
+
+def test_probes_fitted_on_clean_clips_answer_for_every_disturbance():
+    generator = np.random.default_rng(0)
+    labels = np.repeat(["cat", "dog", "owl"], 20)
+    centres = {name: 6 * np.eye(4)[i] for i, name in enumerate(("cat", "dog", "owl"))}
+
+    def features(names):
+        return np.stack([centres[name] for name in names]) + generator.normal(size=(len(names), 4))
+
+    truth = np.array(["owl", "cat", "dog", "cat"])
+    partner = truth[[1, 2, 3, 0]]
+    clean = {"video": features(truth)[:, None], "audio": features(truth)[:, None]}
+    given = {name: dict(clean) for name in NAMES}
+    given["sound of another class"]["audio"] = features(partner)[:, None]
+    # Windows are averaged: one far to either side of the clip changes nothing.
+    shift = np.array([-3.0, 3.0])[None, :, None]
+    given["frames reversed in time"]["video"] = clean["video"] + shift
+    answers, classes = probe_answers(
+        (features(labels), features(labels)), labels, Disturbed(given, {}, 0), truth, seed=0
+    )
+    assert classes.tolist() == ["cat", "dog", "owl"]
+    assert set(answers) == {"video", "audio", "video + audio"}
+    for modality in answers:
+        assert classes[answers[modality][CLEAN]].tolist() == truth.tolist()
+    assert classes[answers["audio"]["sound of another class"]].tolist() == partner.tolist()
+    assert classes[answers["video"]["sound of another class"]].tolist() == truth.tolist()
+    assert classes[answers["video"]["frames reversed in time"]].tolist() == truth.tolist()
+
+
+def answers():
+    clean = np.array([0, 1, 1, 0])
+    told = dict.fromkeys(NAMES, clean)
+    return {"video": told, "audio": told | {"sound of another class": np.array([1, 0, 1, 0])}}
+
+
+def test_rows_by_hand():
+    labels, partners = np.array([0, 1, 0, 0]), np.array([1, 0, 1, 1])
+    rows = {(r["disturbance"], r["modality"]): r for r in score_disturbances(answers(), labels, partners, seed=0)}
+    assert len(rows) == 2 * len(NAMES)
+    clean = rows[CLEAN, "audio"]
+    assert (clean["accuracy"], clean["change"], clean["became_partner"], clean["reached"]) == (0.75, 0.0, None, True)
+    swapped = rows["sound of another class", "audio"]
+    assert (swapped["accuracy"], swapped["change"], swapped["changed"]) == (0.25, -0.5, 0.5)
+    assert swapped["became_partner"] == 0.5
+    assert swapped["reached"]
+    assert not rows["sound of another class", "video"]["reached"]
+    assert rows["no sound", "audio"]["became_partner"] is None
+
+
+def test_groups_by_hand():
+    groups = score_groups(np.array(["1", "1", None, "1"]), answers(), np.array([0, 1, 0, 0]))
+    assert groups["groups"]["1"]["n"] == 3
+    assert groups["groups"]["1"]["video"]["accuracy"] == 1.0
+    assert groups["groups"]["(none)"]["audio"]["accuracy"] == 0.0
+    assert groups["gap"]["video"] == {"best": "1", "worst": "(none)", "gap": 1.0}
+
+
+def test_tables_hold_the_rows_in_percent():
+    rows = score_disturbances(answers(), np.array([0, 1, 0, 0]), np.array([1, 0, 1, 1]), seed=0)
+    header, body = accuracy_table(rows)
+    assert header == ["disturbance", "video", "audio"]
+    assert body[0] == ["clean", "75.0", "75.0"]
+    assert len(body) == len(NAMES)
+    header, body = disturbance_table(rows, "audio")
+    assert [line[0] for line in body] == [n for n in NAMES if n == CLEAN or DISTURBANCES[n].modality == "audio"]
+    swapped = dict(zip(header, body[-1], strict=True))
+    assert (swapped["accuracy"], swapped["change"], swapped["partner's class"]) == ("25.0", "-50.0", "50.0")
+    header, body = group_table(score_groups(np.array(["1", "2", "2", "1"]), answers(), np.array([0, 1, 0, 0])))
+    assert header == ["group", "n", "video", "95 %", "audio", "95 %"]
+    assert body[0][:3] == ["1", "2", "100.0"]
+    assert body[-1] == ["gap", "", "50.0", "1 over 2", "50.0", "1 over 2"]
+
+
+def test_text_tables_are_columns():
+    assert text_table(["a", "bb"], [["long", "1"]]) == "a     bb\nlong   1"
