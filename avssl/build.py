@@ -13,11 +13,13 @@ from avssl.config import Config, ConfigError
 from avssl.config.settings import Memory
 from avssl.data.dataset import ClipDataset
 from avssl.data.loader import TrainLoader
+from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
 from avssl.engine import WarmupCosine, create_optimizer
 from avssl.manifest import Manifest
 from avssl.media import available_backends
 from avssl.models import AVModel, LogitScale, create_encoder, create_head
+from avssl.models.classifier import Inputs
 from avssl.objectives import MemoryRows, Objective, create_objective, holds_embeddings, initial_logits
 from avssl.tasks import PretrainTask
 from avssl.transforms import (
@@ -119,11 +121,21 @@ def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
     return PretrainTask(transform, build_model(config), objective, train.batch_norm, train.embed_chunk_size)
 
 
-def build_loader(config: Config, manifest: Manifest, device: torch.device, max_bad_fraction: float) -> TrainLoader:
+def build_dataset(config: Config, manifest: Manifest, inputs: Inputs = "both") -> ClipDataset:
+    """The reader of rows; of one stream alone where ``inputs`` says so."""
+    sampling, seed, backend = build_sampling(config), config.train.seed, config.data.backend
+    if inputs == "both":
+        return ClipDataset(manifest, sampling, seed, backend=backend)
+    return OneStreamDataset(manifest, sampling, seed, stream=inputs, backend=backend)
+
+
+def build_loader(
+    config: Config, manifest: Manifest, device: torch.device, max_bad_fraction: float, inputs: Inputs = "both"
+) -> TrainLoader:
     """The endless stream of this rank's batches; ``optim.batch_size`` counts all ranks."""
     data = config.data
     return TrainLoader(
-        ClipDataset(manifest, build_sampling(config), config.train.seed, backend=data.backend),
+        build_dataset(config, manifest, inputs),
         config.optim.batch_size // distributed.world_size(),
         clips_per_visit=data.clips_per_visit,
         num_workers=default_workers() if data.num_workers is None else data.num_workers,

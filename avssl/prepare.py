@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from avssl import distributed
 from avssl.batch import Batch, BatchIndex
-from avssl.build import build_sampling, default_workers
+from avssl.build import build_dataset, default_workers
 from avssl.config import Config, ConfigError
-from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.health import MIN_SECONDS, HealthSettings
 from avssl.data.held_out import held_out_rows
@@ -26,6 +25,7 @@ from avssl.data.indexing import index_folder
 from avssl.draws import pass_order
 from avssl.engine import Precision, StepCost, all_precisions, probe_precision, state_bytes, step_cost
 from avssl.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.models.classifier import Inputs
 from avssl.tasks import PretrainTask
 from avssl.transforms import ClipTransform, estimate_statistics
 
@@ -148,20 +148,20 @@ def num_workers(config: Config) -> int:
     return default_workers() if config.data.num_workers is None else config.data.num_workers
 
 
-def sample_clips(config: Config, manifest: Manifest, count: int) -> EvalLoader:
+def sample_clips(config: Config, manifest: Manifest, count: int, inputs: Inputs = "both") -> EvalLoader:
     """Up to ``count`` clips, one a row, whose choice depends on the seed and the ids alone."""
-    dataset = ClipDataset(manifest, build_sampling(config), config.train.seed, backend=config.data.backend)
+    dataset = build_dataset(config, manifest, inputs)
     chosen = pass_order(config.train.seed, 0, dataset.id_keys)[:count].tolist()
     return EvalLoader(dataset, PROBE_CLIPS, rows=chosen, num_workers=num_workers(config))
 
 
-def sample_batch(config: Config, manifest: Manifest) -> Batch:
-    """A raw batch of readable clips.
+def sample_batch(config: Config, manifest: Manifest, inputs: Inputs) -> Batch:
+    """A raw batch of readable clips, of one stream or of both.
 
     Raises:
         ManifestError: If none of the rows that are tried can be read.
     """
-    loader = sample_clips(config, manifest, PROBE_CLIPS)
+    loader = sample_clips(config, manifest, PROBE_CLIPS, inputs)
     for batch, _, _ in loader:
         return batch
     failures = list(loader.ledger)

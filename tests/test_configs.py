@@ -5,12 +5,23 @@ import pytest
 import torch
 
 from avssl.build import build_objective, build_sampling, build_task
-from avssl.config import load_config, new_parser, parse_command
+from avssl.classifier_release import create_classifier
+from avssl.config import (
+    FinetuneConfig,
+    base_of,
+    config_from_dict,
+    load_config,
+    new_parser,
+    parse_command,
+    read_yaml,
+)
 from avssl.engine import Precision
 from avssl.objectives import MemoryRows
+from avssl.supervise import Plan, schedule
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-
+EVERY = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = [path for path in EVERY if not path.name.startswith("finetune")]
+FINETUNING = [path for path in EVERY if path.name.startswith("finetune")]
 
 ROWS = MemoryRows.from_ids([str(i) for i in range(100)])
 AVID = CONFIGS[0].parent / "avid_kinetics.yaml"
@@ -34,10 +45,46 @@ def test_config_parses_and_builds(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_header_says_source_command_machine_and_expectation(path):
+    assert_header(path, ("Source:", "Command:", "Machine:", "Cost:", "Expected:"))
+
+
+def assert_header(path, words):
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    for word in ("Source:", "Command:", "Machine:", "Cost:", "Expected:"):
+    for word in words:
         assert any(line.startswith(f"# {word}") for line in header), word
     assert any(f"configs/{path.name}" in line for line in header), "the command must name this file"
+
+
+@pytest.mark.parametrize("path", FINETUNING, ids=lambda path: path.stem)
+def test_protocol_parses_over_a_checkpoint_and_says_what_it_is(path):
+    config = config_from_dict(read_yaml(path), f"{path}: ", FinetuneConfig, base_of(load_config(AVID)))
+    with torch.device("meta"):
+        model, _ = create_classifier(config, 101)
+    assert model.inputs == config.classifier.inputs
+    assert config.model.video.name == "avid_r2plus1d_18"
+    assert_header(path, ("Source:", "Command:", "Machine:", "Expected:"))
+
+
+def test_avids_protocols_are_those_of_its_authors():
+    def facts(name):
+        config = load_config(AVID.parent / f"finetune_{name}.yaml", FinetuneConfig)
+        plan = Plan.of(config.optim, steps_per_pass=100)
+        rate = schedule(config, plan)
+        falls = [step // 100 - 5 for step in range(1, plan.total_steps) if rate(step) < rate(step - 1)]
+        shape = (config.sampling.num_frames, config.data.clips_per_visit, config.optim.batch_size)
+        return (*shape, plan.passes, plan.head_steps // 100, falls, config.transform.video.brightness)
+
+    assert facts("ucf101") == (8, 10, 64, 21, 5, [6, 10, 14], 0.4)
+    assert facts("ucf101_32") == (32, 5, 32, 21, 5, [6, 10, 14], 0.4)
+    assert facts("hmdb51") == (8, 25, 64, 15, 5, [3, 6, 8], 1.0)
+
+
+def test_gdts_protocol_is_that_of_its_authors():
+    config = load_config(AVID.parent / "finetune_gdt_ucf101.yaml", FinetuneConfig)
+    rate = schedule(config, Plan.of(config.optim, steps_per_pass=100))
+    assert [rate(step) for step in (99, 199, 599)] == pytest.approx([1.25e-4, 2.5e-4, 2.5e-4])
+    assert [rate(step) for step in (600, 1000, 1199)] == pytest.approx([1.25e-5, 6.25e-7, 6.25e-7])
+    assert (config.test.clips, config.test.crop, config.optim.head_lr) == (10, "three", 2.5e-3)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

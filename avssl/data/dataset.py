@@ -63,6 +63,7 @@ class ClipDataset:
     ) -> None:
         self.manifest = manifest
         self.sampling = sampling
+        self._placing = sampling  # by which windows are placed, and rows found too short
         self.seed = seed
         self.backend = backend
         self.reader_options = dict(reader_options or {})
@@ -105,7 +106,7 @@ class ClipDataset:
         keys = [draws.clip_key_int(self.seed, pass_number, id_key, number) for number in clip_numbers]
         with self._open(row) as reader:
             spans = self._spans(reader.info, row)
-            audio_starts, video_starts = sample_windows(keys, self.sampling, *spans)
+            audio_starts, video_starts = sample_windows(keys, self._placing, *spans)
             return self._cut(reader, row, clip_numbers, video_starts, audio_starts)
 
     def read_even(self, row: int, count: int) -> list[Clip]:
@@ -115,7 +116,7 @@ class ClipDataset:
             MediaError: As :meth:`read`.
         """
         with self._open(row) as reader:
-            audio_starts, video_starts = even_windows(count, self.sampling, *self._spans(reader.info, row))
+            audio_starts, video_starts = even_windows(count, self._placing, *self._spans(reader.info, row))
             return self._cut(reader, row, range(count), video_starts, audio_starts)
 
     def read_window(self, row: int, video_start: float, audio_start: float, clip_number: int = 0) -> Clip:
@@ -155,7 +156,7 @@ class ClipDataset:
             MediaError: As :meth:`read`.
         """
         with self._open(row) as reader:
-            audio_starts, video_starts = spaced_windows(every_seconds, self.sampling, *self._spans(reader.info, row))
+            audio_starts, video_starts = spaced_windows(every_seconds, self._placing, *self._spans(reader.info, row))
         return video_starts, audio_starts
 
     def read_pictures(self, row: int, count: int, short_side: int) -> Tensor:
@@ -174,7 +175,7 @@ class ClipDataset:
         """
         with self._open(row) as reader:
             info, (first, last) = reader.info, self._row_span(row)
-            start, stop = _track_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
+            start, stop = track_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
             start, stop = max(start, first), min(stop, last)
             if start >= stop:
                 found, advice = "no picture lies in the row.", "Correct its start_seconds and stop_seconds."
@@ -199,11 +200,15 @@ class ClipDataset:
 
     def _spans(self, info: MediaInfo, row: int) -> tuple[Span, Span, Span]:
         """(start, stop) of picture, sound and row, once they are known to hold a window."""
-        video = _track_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
-        audio = _track_span(info, "audio", info.audio_start_seconds, info.audio_stop_seconds)
+        video, audio = self._track_spans(info)
         span = self._row_span(row)
         self._refuse_short(info, video, audio, span)
         return video, audio, span
+
+    def _track_spans(self, info: MediaInfo) -> tuple[Span, Span]:
+        """(start, stop) of picture and sound."""
+        video = track_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
+        return video, track_span(info, "audio", info.audio_start_seconds, info.audio_stop_seconds)
 
     def _row_span(self, row: int) -> tuple[float, float]:
         return float(self._spans_of_rows[row, 0]), float(self._spans_of_rows[row, 1])
@@ -211,8 +216,8 @@ class ClipDataset:
     def _refuse_short(
         self, info: MediaInfo, video: tuple[float, float], audio: tuple[float, float], span: tuple[float, float]
     ) -> None:
-        needed = {"video": self.sampling.video_seconds, "audio": self.sampling.audio_seconds}
-        missing = dict(zip(needed, missing_seconds(self.sampling, video, audio, span), strict=True))
+        needed = {"video": self._placing.video_seconds, "audio": self._placing.audio_seconds}
+        missing = dict(zip(needed, missing_seconds(self._placing, video, audio, span), strict=True))
         for stream, (start, stop) in (("video", video), ("audio", audio)):
             length = max(0.0, min(stop, span[1]) - max(start, span[0]))
             if length == 0.0 or (missing[stream] > 0 and self.sampling.short_clips == "error"):
@@ -234,8 +239,7 @@ class ClipDataset:
         audio_starts: Sequence[float],
     ) -> list[Clip]:
         row_stop = self._row_span(row)[1]
-        times = [time for start in video_starts for time in self._frame_times(reader.info, start, row_stop)]
-        pictures = self._read_pictures(reader, times)
+        pictures = self._pictures(reader, video_starts, row_stop)
         sounds = self._sounds(reader, audio_starts, row_stop)
         clips = []
         for i, number in enumerate(clip_numbers):
@@ -246,8 +250,9 @@ class ClipDataset:
             clips.append(Clip(name, row, number, video, video_starts[i], sounds[i], audio_starts[i], chroma))
         return clips
 
-    def _read_pictures(self, reader: MediaReader, times: list[float]) -> tuple[Tensor, Tensor | None]:
-        """RGB, or luma and chroma where the reader has them at hand."""
+    def _pictures(self, reader: MediaReader, starts: Sequence[float], row_stop: float) -> tuple[Tensor, Tensor | None]:
+        """The frames of all windows: RGB, or luma and chroma where the reader has them at hand."""
+        times = [time for start in starts for time in self._frame_times(reader.info, start, row_stop)]
         if isinstance(reader, PreparedReader):
             return reader.read_planes(times)
         return reader.read_frames(times, self.sampling.short_side), None
@@ -280,7 +285,7 @@ class ClipDataset:
         return self.sampling.short_clips == "repeat" or seconds <= SLACK_SECONDS + 1e-6
 
 
-def _track_span(info: MediaInfo, stream: str, start: float | None, stop: float | None) -> Span:
+def track_span(info: MediaInfo, stream: str, start: float | None, stop: float | None) -> Span:
     """(start, stop) of a track, or the error that there is none."""
     if start is None or stop is None:
         kind = {"video": "picture", "audio": "sound"}[stream]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.evaluation.folds import leave_one_fold_out
 from avssl.manifest import Manifest, ManifestError
 
 
@@ -70,19 +71,15 @@ def find_folds(
         train_split: What they say of rows that are learnt from.
         test_split: And of rows that are tested on.
         fold_column: In place of them: each of its values is tested on, and the other rows are learnt from.
-            Rows without a value are in no part.
 
     Raises:
-        ManifestError: If a column or a part is missing, there is only one fold to cross-validate, or a part
-            has no labelled row.
+        ManifestError: If a column or a part is missing, or a part has no labelled row.
+        ValueError: If a row is in no fold, or there is only one fold to cross-validate.
     """
     if fold_column:
-        values = manifest[fold_column].astype(str)
-        given = np.array([bool(value) for value in manifest[fold_column]], dtype=bool)
-        names = sorted(set(values[given]), key=lambda name: (len(name), name))  # "10" comes after "9"
-        if len(names) < 2:
-            raise ManifestError(f"cross-validation needs at least two values of {fold_column!r}, got {names}.")
-        parts = [(name, given & (values != name), given & (values == name)) for name in names]
+        rows = np.arange(len(manifest))
+        divided = leave_one_fold_out(manifest[fold_column])
+        parts = [(name, np.isin(rows, train), np.isin(rows, test)) for name, train, test in divided]
     else:
         parts = [
             (column, rows_of_part(manifest, column, train_split), rows_of_part(manifest, column, test_split))

@@ -192,7 +192,11 @@ def _take_over(
         if heard == (theirs.transform.spectrogram, theirs.sampling.sample_rate_hz):
             transform.load_state_dict(pretrained.transform.state_dict())
             return
-    set_statistics(config.network(), manifest, transform)
+    assert transform.standardize is not None, "build_transform always gives it"
+    if config.classifier.inputs == "video":  # what it hears does not matter, and there may be no sound
+        transform.standardize.set_statistics(*(torch.full_like(transform.standardize.mean, x) for x in (0.0, 1.0)))
+    else:
+        set_statistics(config.network(), manifest, transform)
 
 
 def _with_precision(
@@ -202,7 +206,7 @@ def _with_precision(
     if "auto" not in (config.train.precision, config.train.memory_format):
         return config
     network = config.network()
-    found, _ = choose_precision(network, task, sample_batch(network, manifest), device)
+    found, _ = choose_precision(network, task, sample_batch(network, manifest, config.classifier.inputs), device)
     precision = distributed.broadcast_object(found)
     train = replace(config.train, precision=precision.name, memory_format=precision.memory_format)
     return replace(config, train=train)

@@ -12,9 +12,8 @@ import torch
 from tqdm import tqdm
 
 from avssl import distributed
-from avssl.build import build_sampling, default_workers
+from avssl.build import build_dataset, default_workers
 from avssl.config import FinetuneConfig
-from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
 from avssl.engine import Precision
@@ -68,7 +67,7 @@ def predict(
     network, rank, world = config.network(), distributed.rank(), distributed.world_size()
     workers = default_workers() if config.data.num_workers is None else config.data.num_workers
     loader = EvalLoader(
-        ClipDataset(manifest, build_sampling(network), config.train.seed, backend=config.data.backend),
+        build_dataset(network, manifest, model.inputs),
         config.test.batch_size,
         rows=range(rank, len(manifest), world),
         clips_per_row=config.test.clips,

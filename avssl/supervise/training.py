@@ -101,7 +101,7 @@ def train_classifier(
     assert train.precision != "auto", "resolved before training"
     assert train.memory_format != "auto", "resolved before training"
     seed_everything(train.seed)  # dropout draws from it; a resume continues where the generator was
-    loader = build_loader(config.network(), manifest, device, config.data.max_bad_fraction)
+    loader = build_loader(config.network(), manifest, device, config.data.max_bad_fraction, config.classifier.inputs)
     plan = Plan.of(config.optim, loader.steps_per_pass)
     task.to(device)
     model, optim = task.model, config.optim

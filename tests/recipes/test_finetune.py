@@ -269,7 +269,7 @@ def test_multi_label(labelled, tmp_path):
     [
         ({"column": "unknown"}, "the class 'tall' has no training row, and 1 test rows have it"),
         ({"fold_column": "by_class"}, "fold a: the class 'wide' has no training row, and 8 test rows have it"),
-        ({"fold_column": "empty"}, r"needs at least two values of 'empty', got \[\]"),
+        ({"fold_column": "empty"}, "24 of 24 rows have no fold"),
         ({"fold_column": "session"}, "no column 'session'"),
         ({"split_columns": ["split3"]}, "no column 'split3'"),
         ({"test_split": "val"}, "no row has split 'val'; the manifest has test, train"),
@@ -317,7 +317,7 @@ def test_nan_features_are_an_error(labelled, run, tmp_path):
 
 def test_interrupted_between_folds_and_within_one_equals_the_whole(finished, labelled, tmp_path, monkeypatch):
     """A signal in the second pass of each fold, and a resume after each."""
-    config = of(labelled, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
+    config = of(labelled, labels={"split_columns": ["split1", "split2"]})
     start = ClassifyTask.on_pass_start
 
     def on_pass_start(task, number):
@@ -338,7 +338,7 @@ def test_interrupted_between_folds_and_within_one_equals_the_whole(finished, lab
 
 
 def test_killed_run_continues(finished, labelled, tmp_path):
-    config = of(labelled, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
+    config = of(labelled, labels={"split_columns": ["split1", "split2"]})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     out = tmp_path / "killed"
     code = "\n".join(
