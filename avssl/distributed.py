@@ -24,6 +24,8 @@ slice of the local gradient drops the negatives that other ranks hold against th
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from typing import Any, TypeVar
 
 import torch
@@ -34,6 +36,9 @@ from torch.autograd.function import once_differentiable
 _Value = TypeVar("_Value")
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+# torch lets ranks wait for each other as long.
+_MOST_SECONDS_TO_JOIN = 30 * 60.0
+_ASK_AGAIN_SECONDS = 0.05
 
 
 def is_initialized() -> bool:
@@ -70,6 +75,7 @@ def start(device: torch.device | str) -> torch.device:
 
     Raises:
         RuntimeError: If only a part of the environment is there.
+        TimeoutError: If rank 0 does not answer.
         ValueError: If this machine has fewer GPUs than ranks.
     """
     device = torch.device(device)
@@ -87,7 +93,14 @@ def start(device: torch.device | str) -> torch.device:
         torch.cuda.set_device(device)
     if not is_initialized():
         on_gpu = device.type == "cuda"
-        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+        store, own_rank, size = next(dist.rendezvous("env://"))
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            store=_store_of_attempt(store, own_rank, size),
+            rank=own_rank,
+            world_size=size,
+            device_id=device if on_gpu else None,
+        )
     return device
 
 
@@ -99,6 +112,35 @@ def _own_gpu(local_rank: int) -> torch.device:
             "(torchrun --nproc-per-node), or run on the CPU with --device cpu."
         )
     return torch.device("cuda", local_rank)
+
+
+def _store_of_attempt(store: dist.Store, rank: int, world_size: int) -> dist.Store:
+    """A part of the store where no earlier attempt of the job has written.
+
+    torchrun keeps one store through all its restarts, and a group uses the same keys each time. A rank
+    that starts again could so read what a dead one left: on CPUs its address, on GPUs the id of its
+    communicator. Neither a count of restarts (each machine has its own) nor what is in the store
+    tells the attempts apart, but only a live rank 0 answers a name that was made just now::
+
+        rank 0    attempt = A ── waits for A/1 ──────────── A/1/x = answered ── enters A
+        rank 1    reads attempt, perhaps an old one ── A/1 = x ── asks again until A/1/x ── enters A
+    """
+    own = uuid.uuid4().hex
+    store = dist.PrefixStore("avssl", store)
+    if rank == 0:
+        store.set("attempt", own)
+        for other in range(1, world_size):
+            caller = store.get(f"{own}/{other}").decode()  # waits for it
+            store.set(f"{own}/{other}/{caller}", "answered")
+        return dist.PrefixStore(own, store)
+    deadline = time.monotonic() + _MOST_SECONDS_TO_JOIN
+    while time.monotonic() < deadline:
+        attempt = store.get("attempt").decode()
+        store.set(f"{attempt}/{rank}", own)
+        if store.check([f"{attempt}/{rank}/{own}"]):
+            return dist.PrefixStore(attempt, store)
+        time.sleep(_ASK_AGAIN_SECONDS)
+    raise TimeoutError(f"rank {rank} waited {_MOST_SECONDS_TO_JOIN:.0f} s for rank 0, which did not answer.")
 
 
 def stop() -> None:
@@ -188,6 +230,30 @@ def broadcast_object(value: _Value, source: int = 0) -> _Value:
     device = _device_of_flags()
     dist.broadcast_object_list(box, src=source, device=device if device.type == "cuda" else None)
     return box[0]
+
+
+def leave_mark(text: str) -> None:
+    """Leaves a word to those ranks that torchrun may start in this one's place; without torchrun, nothing."""
+    store = _store_of_job()
+    if store is not None:
+        store.set(text, "")
+
+
+def finds_mark(text: str) -> bool:
+    """Whether a rank of this job left the word, in this attempt or in an earlier one that was killed.
+
+    Every rank must call it and gets the same answer; another job's marks are never found.
+    """
+    store = _store_of_job() if is_main() else None
+    return broadcast_object(store is not None and store.check([text]))
+
+
+def _store_of_job() -> dist.Store | None:
+    """What torchrun keeps through its restarts and forgets at its end; None where it did not start us."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return dist.PrefixStore("avssl marks", store)
 
 
 def barrier() -> None:

@@ -31,22 +31,27 @@ def _restore_generators() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def torchrun() -> Callable[..., None]:
-    """``torchrun(script, *arguments, ranks=2)``: runs a Python file under torchrun, gloo on this machine.
+def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``torchrun(script, *arguments, ranks=2)``: a Python file (or "-m", module) under torchrun, gloo on this machine.
 
     One thread a rank, as two ranks on two cores would otherwise wait for each other.
     """
 
-    def run(script: Path, *arguments: str | Path, ranks: int = 2, timeout_seconds: float = 600) -> None:
+    def run(
+        *script: str | Path, ranks: int = 2, max_restarts: int = 0, check: bool = True, timeout_seconds: float = 600
+    ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), environment.get("PYTHONPATH", "")])
         # 127.0.0.1, as the name of a container may not resolve; port 0 of --standalone is a free one.
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-        command += [f"--nproc-per-node={ranks}", str(script), *map(str, arguments)]
+        command += [f"--nproc-per-node={ranks}", f"--max-restarts={max_restarts}", *map(str, script)]
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=timeout_seconds, stdin=subprocess.DEVNULL
         )
-        assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+        assert not check or done.returncode == 0, (
+            f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+        )
+        return done
 
     return run
 

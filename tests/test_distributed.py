@@ -12,6 +12,7 @@ import torch
 from avssl import distributed
 
 RANKS_SCRIPT = Path(__file__).with_name("distributed_ranks.py")
+RESTART_SCRIPT = Path(__file__).with_name("restart_ranks.py")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def ranks(torchrun: Callable[..., None], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def no_torchrun(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_USE_AGENT_STORE"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -63,6 +64,19 @@ def test_broadcast_gives_everyone_the_value_of_the_source(ranks: list[dict[str, 
     assert all(r["from_0"] == {"folder": "runs/of_0"} and r["from_1"] == "rank 1" for r in ranks)
 
 
+def test_ranks_started_again_after_a_kill_meet_each_other(torchrun: Callable[..., None], tmp_path: Path) -> None:
+    torchrun(RESTART_SCRIPT, tmp_path, max_restarts=1)
+    assert [(tmp_path / f"rank{r}").read_text() for r in range(2)] == ["1", "1"]
+
+
+def test_rank_0_is_not_waited_for_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_MOST_SECONDS_TO_JOIN", 0.1)
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 2)
+    torch.distributed.PrefixStore("avssl", store).set("attempt", "of a dead rank 0")
+    with pytest.raises(TimeoutError, match="rank 1 waited 0 s for rank 0, which did not answer"):
+        distributed._store_of_attempt(store, 1, 2)
+
+
 def test_one_process_needs_no_group(no_torchrun: pytest.MonkeyPatch) -> None:
     assert distributed.start("cpu") == torch.device("cpu")
     assert not distributed.is_initialized()
@@ -77,6 +91,8 @@ def test_one_process_needs_no_group(no_torchrun: pytest.MonkeyPatch) -> None:
     assert distributed.all_true(True)
     assert not distributed.all_true(False)
     assert distributed.broadcast_object("value") == "value"
+    distributed.leave_mark("here")
+    assert not distributed.finds_mark("here")
     distributed.barrier()
     distributed.stop()
 

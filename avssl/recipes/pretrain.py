@@ -7,7 +7,6 @@ A run that was stopped is continued with ``avssl pretrain --resume runs/NAME``.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -81,8 +80,6 @@ def main(argv: Sequence[str]) -> int:
         dry_run(config)
         return 0
     out = resumed or options.out or (default_folder(config.data.source) if config.data.source else None)
-    if out and _is_restarted() and Checkpointer(RunFolder(out).checkpoints).files():
-        config, resumed = RunFolder(out).read_config(), str(out)
     pretrain(config, out, resume=bool(resumed), overwrite=options.overwrite)
     return 0
 
@@ -97,7 +94,8 @@ def pretrain(
 ) -> tuple[Path, FitResult]:
     """Trains on ``config.data.source`` from start to end.
 
-    Under ``torchrun`` every process calls it, and they train one model together.
+    Under ``torchrun`` every process calls it, and they train one model together. When torchrun starts them
+    again after one was killed, they continue the run they began.
 
     Args:
         config: Every setting.
@@ -121,6 +119,10 @@ def pretrain(
     device = distributed.start(choose_device(config.train.device))
     try:
         run = RunFolder(out or default_folder(config.data.source))
+        if distributed.finds_mark(_mark(run)):  # torchrun started us again, after a rank was killed
+            overwrite = True
+            if Checkpointer(run.checkpoints).files():
+                config, resume = run.read_config(), True
         config = resolved(config)
         seed_everything(config.train.seed)
 
@@ -205,13 +207,13 @@ class _Rows:
 def _rows(config: Config, run: RunFolder, *, resume: bool, overwrite: bool, progress: bool) -> _Rows:
     """The rows of the run: found by rank 0, kept in the run folder, and read from there by all."""
     if not resume and distributed.is_main():
-        overwrite = overwrite or _is_restarted()  # what is there, this run began
         run.refuse_unless_free(overwrite)
         there = Path(config.data.source) / "manifest.csv"
         if there.is_file():
             _say(f"note        {there} is there; name it instead of its folder to use its splits")
         found, unusable = find_rows(config, progress=progress)
         manifest, held_out = hold_out(config, found)
+        distributed.leave_mark(_mark(run))
         run.claim(overwrite)
         run.write_rows(manifest, unusable, held_out)
         run.write_config(config)
@@ -406,9 +408,9 @@ def _about_gallery(config: Config, rows: _Rows) -> list[str]:
     return [f"gallery     {count} of the training rows: too few to keep any out of training"]
 
 
-def _is_restarted() -> bool:
-    """Whether ``torchrun --max-restarts`` has started this process again, after a rank was killed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def _mark(run: RunFolder) -> str:
+    """What the first attempt of a torchrun job tells the next ones: the run in this folder is theirs."""
+    return f"began {run.path.resolve()}"
 
 
 def _duration(seconds: float) -> str:

@@ -79,20 +79,6 @@ def test_loss_falls(videos, tiny_config, tmp_path):
 # ---------------------------------------------------------------- resume
 
 
-def test_killed_run_resumes_bit_for_bit(run, videos, tiny_config, tmp_path):
-    (tmp_path / "config.yaml").write_text(to_yaml(tiny_config(videos)))
-    out = tmp_path / "run"
-    process = avssl("--config", tmp_path / "config.yaml", "--out", out, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not (out / "checkpoints" / "step-000000004.pt").exists() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert main(["pretrain", "--resume", str(out)]) == 0
-    assert_same_run(run, out)
-
-
 def test_sigterm_saves_and_ends_with_the_status_for_requeue(run, videos, tiny_config, tmp_path):
     (tmp_path / "config.yaml").write_text(to_yaml(tiny_config(videos)))
     out = tmp_path / "run"
@@ -167,20 +153,6 @@ def test_run_killed_before_its_first_checkpoint_resumes(run, tmp_path):
     for part in ("checkpoints", "weights", "tensorboard"):
         shutil.rmtree(copy / part)
     assert main(["pretrain", "--resume", str(copy)]) == 0
-    assert_same_run(run, copy)
-
-
-def test_a_restart_by_torchrun_continues_the_run(run, videos, tiny_config, tmp_path, monkeypatch):
-    """As torchrun starts a process again: the same command line, and a count in the environment."""
-    (tmp_path / "config.yaml").write_text(to_yaml(tiny_config(videos)))
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
-    (copy / "checkpoints" / "step-000000008.pt").unlink()
-    shutil.rmtree(copy / "weights")
-    words = ["pretrain", str(videos), "--config", str(tmp_path / "config.yaml"), "--out", str(copy)]
-    assert main(words) == 1  # a run is there already
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert main(words) == 0
     assert_same_run(run, copy)
 
 

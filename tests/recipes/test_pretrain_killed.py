@@ -1,0 +1,121 @@
+"""Real processes, killed in the middle of a pass and continued, end with the bits of the run that was left alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from avssl.cli import main
+from avssl.config import to_yaml
+from avssl.engine import load_checkpoint, read_metrics
+
+SCRIPT = Path(__file__).with_name("killed_pretrain.py")
+CLOCKS = {"wall_seconds", "samples_per_second"}
+
+# 4 passes of 5 steps. Killed in step 10, a run goes on from step 8: in the middle of a pass and of a mean of 3 losses,
+# of which one was written after the checkpoint. CMA has then searched its positives at step 5, and does again at 15.
+CHANGES = {
+    "optim": {"batch_size": 4, "passes": 4},
+    "train": {"log_every": 3, "checkpoint_every_steps": 4, "ema_decay": 0.9},
+    "monitor": {"every_steps": 0},
+}
+KILLED_IN, SAVED_AT, LAST = 10, 8, 20
+OBJECTIVES = {
+    "info_nce": {"name": "info_nce"},
+    "cma": {"name": "cma", "loss": "nce_frozen", "num_positives": 4, "warmup_passes": 1, "refresh_passes": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def launch(torchrun):
+    """``launch(ranks, "-m", "avssl", ...)``: the status of ``python`` with these words, or of ``torchrun``."""
+
+    def run(ranks, *words, max_restarts=0):
+        if ranks > 1:
+            return torchrun(*words, ranks=ranks, max_restarts=max_restarts, check=False).returncode
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run([sys.executable, *words], env=environment, timeout=600, capture_output=True).returncode
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def left_alone(launch, videos, tiny_config, tmp_path_factory):
+    """``left_alone(objective, ranks)``: the config file and the folder of a run that nobody killed."""
+    runs = {}
+
+    def run(objective, ranks):
+        if (objective, ranks) not in runs:
+            folder = tmp_path_factory.mktemp(f"{objective}_{ranks}")
+            config = folder / "config.yaml"
+            config.write_text(to_yaml(tiny_config(videos, objective=OBJECTIVES[objective], **CHANGES)))
+            words = ("pretrain", "--config", str(config), "--out", str(folder / "run"))
+            assert (main(words) if ranks == 1 else launch(ranks, "-m", "avssl", *words)) == 0
+            runs[objective, ranks] = config, folder / "run"
+        return runs[objective, ranks]
+
+    return run
+
+
+def state(run, step):
+    """Everything in a checkpoint but the clocks, by path."""
+    saved = flatten(load_checkpoint(run / "checkpoints" / f"step-{step:09d}.pt"))
+    return {path: value for path, value in saved.items() if path.rpartition("/")[2] not in CLOCKS}
+
+
+def flatten(tree, path=""):
+    if isinstance(tree, dict | list | tuple):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return {name: leaf for key, value in items for name, leaf in flatten(value, f"{path}/{key}").items()}
+    return {path: tree}
+
+
+def bits(value):
+    """A NaN equals itself."""
+    return value.numpy().tobytes() if isinstance(value, torch.Tensor) else repr(value)
+
+
+def assert_same_run(one, other):
+    ours, theirs = state(one, LAST), state(other, LAST)
+    assert ours.keys() == theirs.keys()
+    assert [path for path in ours if bits(ours[path]) != bits(theirs[path])] == []
+    rows = [[{k: v for k, v in row.items() if k not in CLOCKS} for row in read_metrics(run)] for run in (one, other)]
+    assert [row["step"] for row in rows[0]] == [3, 6, 9, 12, 15, 18, 20]
+    assert rows[0] == rows[1]
+    assert (one / "weights/model.safetensors").read_bytes() == (other / "weights/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_killed_run_resumes_bit_for_bit(launch, left_alone, tmp_path, objective, ranks):
+    config, whole = left_alone(objective, ranks)
+    run = tmp_path / "run"
+    killed = launch(ranks, str(SCRIPT), str(KILLED_IN), "pretrain", "--config", str(config), "--out", str(run))
+    assert killed == (-9 if ranks == 1 else 1)
+    saved = state(run, SAVED_AT)
+    assert not (run / "weights").exists()
+    assert read_metrics(run)[-1]["step"] == 9
+    if objective == "cma":
+        assert (saved["/task/objective.found"] >= 0).all()
+        assert saved["/task/objective.z"].isfinite()
+    assert launch(ranks, "-m", "avssl", "pretrain", "--resume", str(run)) == 0
+    assert_same_run(whole, run)
+
+
+def test_run_goes_on_by_itself_when_torchrun_restarts_it(launch, left_alone, tmp_path):
+    config, whole = left_alone("cma", 2)
+    words = ("pretrain", "--config", str(config), "--out", str(tmp_path / "run"))
+    assert launch(2, str(SCRIPT), str(KILLED_IN), *words, max_restarts=1) == 0
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_a_restart_leaves_an_earlier_run_alone(torchrun, left_alone):
+    """What refused the first attempt refuses the second: that run is not of this job."""
+    config, whole = left_alone("info_nce", 1)
+    words = ("-m", "avssl", "pretrain", "--config", config, "--out", whole)
+    told = torchrun(*words, ranks=1, max_restarts=1, check=False)
+    assert told.returncode == 1
+    assert told.stderr.count("a run is there already") == 2
