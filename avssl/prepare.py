@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,12 @@ def choose_precision(config: Config, task: nn.Module, sample: Batch, device: tor
     local_batch = _local_batch(config)
     num_clips = local_batch if device.type == "cuda" else min(PROBE_CLIPS, local_batch)
     batch = _repeated(sample, num_clips).to(device)
+    best, seconds = probe_precision(candidates, precision_step(task, batch, device), num_steps=2)
+    return best, seconds[str(best)] * local_batch / num_clips
+
+
+def precision_step(task: nn.Module, batch: Batch, device: torch.device) -> Callable[[Precision], None]:
+    """What :func:`~avssl.engine.probe_precision` times: forward and backward of a copy of ``task`` on a raw batch."""
     copies: dict[Precision, Any] = {}
 
     def run_step(precision: Precision) -> None:
@@ -221,8 +227,7 @@ def choose_precision(config: Config, task: nn.Module, sample: Batch, device: tor
         copies[precision].zero_grad()
         copies[precision](batch).total.backward()
 
-    best, seconds = probe_precision(candidates, run_step, num_steps=2)
-    return best, seconds[str(best)] * local_batch / num_clips
+    return run_step
 
 
 def measure_step(config: Config, task: PretrainTask, sample: Batch, precision: Precision) -> tuple[StepCost, int]:

@@ -49,8 +49,7 @@ def measure(config: Config, manifest: Manifest, steps: int, device: torch.device
         batch = next(batches).to(device)
         ready = time.perf_counter()
         optimizer.zero_grad()
-        with precision.autocast(device):
-            task(batch).total.backward()
+        task(batch).total.backward()
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

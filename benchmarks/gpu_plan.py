@@ -1,0 +1,68 @@
+"""What ``benchmarks/gpu.py`` measures: everything, or a miniature of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import losses
+
+from avssl.config.settings import (
+    AvidAudio,
+    AvidVideo,
+    Choice,
+    SmallAudio,
+    SmallVideo,
+    TorchvisionAudio,
+    TorchvisionVideo,
+)
+from avssl.synthetic import SceneSettings, Split
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything is measured."""
+
+    pairs: dict[str, tuple[Choice, Choice]]
+    """Name → video and audio encoder."""
+    shapes: tuple[tuple[int, int], ...]
+    """Frames and pixels of a clip."""
+    losses: tuple[tuple[str, int, int], ...]
+    """Name, clips and embedding size."""
+    scenes: Split
+    """The corpus of the shards."""
+    most_clips: int = 256
+    """Of a step."""
+    matmul_size: int = 8192
+    """Rows and columns of the product that is the ceiling."""
+    num_workers: int = len(os.sched_getaffinity(0))
+    """Processes that make the corpus and read the shards; 0 for this one."""
+    num_steps: int = 10
+    """Timed steps, after three that are not."""
+    num_loaded_steps: int = 30
+    """Timed steps on clips from shards, after ten that are not."""
+    compile_backend: str = "inductor"
+    """Of torch.compile."""
+
+
+FULL = Plan(
+    pairs={
+        "AVID's pair": (AvidVideo("avid_r2plus1d_18"), AvidAudio("avid_audio_cnn_10")),
+        "R(2+1)D-18 + ResNet-18": (TorchvisionVideo("r2plus1d_18"), TorchvisionAudio("resnet18_audio")),
+    },
+    shapes=((8, 112), (32, 224)),
+    losses=tuple(losses.wanted()),
+    scenes=Split(64, SceneSettings(width=340, height=256, duration_seconds=10.0)),
+)
+SMALL = Plan(
+    pairs={"small pair": (SmallVideo("small_video", width=4), SmallAudio("small_audio", width=4))},
+    shapes=((2, 32),),
+    losses=tuple((name, 1024, 16) for name in losses.LOSSES),
+    scenes=Split(2, SceneSettings(width=64, height=64, duration_seconds=3.0)),
+    num_workers=0,
+    most_clips=2,
+    matmul_size=256,
+    num_steps=2,
+    num_loaded_steps=2,
+    compile_backend="aot_eager",  # a compiler would take a minute
+)

@@ -1,0 +1,58 @@
+"""The tables of ``benchmarks/gpu.py`` in Markdown, from its rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import losses
+
+Rows = list[dict[str, Any]]
+
+
+def tables(rows: Rows) -> str:
+    """The machine, then steps, losses, shards, and what could not be measured."""
+    done = {what: [row for row in rows if row["what"] == what and "failed" not in row] for what in _ORDER}
+    tflops = next((row["tflops"] for row in done["ceiling"]), float("nan"))
+    parts = [f"{rows[0]['machine']}. The ceiling: a bf16 product at {tflops:.3g} TFLOP/s."]
+    parts += [step_table(done["step"], tflops), losses.table(done["loss"]), shard_table(done["shards"])]
+    failed = [row for row in rows if "failed" in row]
+    parts += [f"Not measured: {name(row)}: {row['failed']}" for row in failed]
+    return "\n\n".join(parts)
+
+
+_ORDER = ("ceiling", "step", "loss", "shards")
+
+
+def step_table(steps: Rows, tflops: float) -> str:
+    """Stages of a pair stand together, beside how many times faster than fp32 they are."""
+    lines = [
+        "| pair | clip | stage | clips a step | ms | clips/s | times fp32 | share of the ceiling | peak GiB |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for case in dict.fromkeys((row["pair"], row["clip"]) for row in steps):
+        stages = [row for row in steps if (row["pair"], row["clip"]) == case]
+        base = next((row["seconds"] for row in stages if row["stage"] == "fp32"), float("nan"))
+        for row in stages:
+            seconds, share = row["seconds"], row["flops"] / row["seconds"] / 1e12 / tflops
+            lines.append(
+                f"| {' | '.join(case)} | {row['stage']} | {row['clips']} | {1000 * seconds:.1f} | "
+                f"{row['clips'] / seconds:.0f} | {base / seconds:.2f} | {share:.1%} | {row['peak_gib']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def shard_table(rows: Rows) -> str:
+    """What training from shards reaches, and how long the device waits."""
+    lines = [
+        "| pair | clip | clips a step | clips/s from shards | workers | device idle |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        numbers = f"{row['clips_per_second']:.0f} | {row['workers']} | {row['idle']:.0%}"
+        lines.append(f"| {row['pair']} | {row['clip']} | {row['clips']} | {numbers} |")
+    return "\n".join(lines)
+
+
+def name(row: dict[str, Any]) -> str:
+    """What a row is of, in words."""
+    return ", ".join(str(row[key]) for key in ("what", "loss", "N", "D", "pair", "clip", "stage") if key in row)

@@ -1,0 +1,133 @@
+"""The demo's training step in all four of {fp32, bf16} x {contiguous, channels_last}, side by side in one run.
+
+    python benchmarks/precision.py              about 2 minutes on 2 CPU cores; then the table
+    python benchmarks/precision.py --table      the table of what is measured so far
+
+The step is that of configs/soundingshapes_cpu.yaml, on a batch of its size in memory: transforms, model, loss and
+backward pass. A round times the four in turn, by the same probe that training takes its precision from, and asks that
+probe, as ``train.precision: auto`` does, which it would take. Rounds are appended to --file, and a run goes on where
+the last one stopped. A time is the median over the rounds; a ratio is the median of the rounds' own ratios, which other
+work on the machine disturbs least. CPU seconds are those of the process, all threads together: on a machine that others
+use they say more than the wall clock, which the probe goes by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rows import append_row, bf16_units, machine, read_rows
+
+from avssl.batch import Batch, BatchIndex
+from avssl.build import build_sampling, build_task
+from avssl.config import Config, load_config
+from avssl.engine import Precision, all_precisions, choose_device, probe_precision, seed_everything
+from avssl.prepare import choose_precision, precision_step
+from avssl.tasks import PretrainTask
+
+CONFIG = Path(__file__).parents[1] / "configs" / "soundingshapes_cpu.yaml"
+BASE = "fp32 contiguous"
+TARGET = 2.0
+
+
+def made_up_batch(config: Config, num_clips: int) -> Batch:
+    """A raw batch of noise, of the shape that the loader gives of square pictures."""
+    sampling = build_sampling(config)
+    generator = torch.Generator().manual_seed(0)
+    side = sampling.short_side
+    assert side is not None, "build_sampling sets it"
+    shape = (num_clips, sampling.num_frames, 3, side, side)
+    video = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    audio = torch.randn(num_clips, sampling.num_samples, generator=generator) / 10
+    rows = torch.arange(num_clips)
+    return Batch(video, audio, BatchIndex(rows, rows, rows), torch.full((num_clips, 2), side))
+
+
+def made_up_task(config: Config) -> PretrainTask:
+    """Untrained, with statistics that leave the spectrograms as they are."""
+    seed_everything(config.train.seed)
+    task = build_task(config)
+    standardize = task.transform.standardize
+    standardize.set_statistics(torch.zeros_like(standardize.mean), torch.ones_like(standardize.mean))
+    return task
+
+
+def measure_round(config: Config, device: torch.device) -> dict[str, Any]:
+    """Seconds a step of each precision, and which one training would take."""
+    task, batch = made_up_task(config), made_up_batch(config, config.optim.batch_size)
+    step = precision_step(task, batch.to(device), device)
+    cpu: dict[str, list[float]] = defaultdict(list)
+
+    def run_step(precision: Precision) -> None:
+        began = time.process_time()
+        step(precision)
+        cpu[str(precision)].append(time.process_time() - began)
+
+    _, seconds = probe_precision(all_precisions(), run_step, num_steps=3)
+    taken, _ = choose_precision(config, task, batch, device)
+    # The first call of each is the probe's warm-up.
+    cpu_seconds = {name: statistics.median(values[1:]) for name, values in cpu.items()}
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "taken": str(taken), "clips": len(batch)}
+
+
+def speedup(rows: list[dict[str, Any]], clock: str, name: str) -> float:
+    """How many times faster than fp32 contiguous: the median of the rounds' ratios."""
+    return statistics.median(row[clock][BASE] / row[clock][name] for row in rows)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, and what it is of."""
+    lines = [
+        "| precision | ms a step | lowest | highest | times fp32 contiguous | in CPU seconds | taken by `auto` |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    taken = Counter(row["taken"] for row in rows)
+    names = list(rows[0]["seconds"])
+    for name in names:
+        seconds = [row["seconds"][name] for row in rows]
+        times = " | ".join(f"{1000 * f(seconds):.0f}" for f in (statistics.median, min, max))
+        ratios = " | ".join(f"{speedup(rows, clock, name):.2f}" for clock in ("seconds", "cpu_seconds"))
+        lines.append(f"| {name} | {times} | {ratios} | {taken[name]} of {len(rows)} |")
+    default, fastest = taken.most_common(1)[0][0], max(names, key=lambda name: speedup(rows, "seconds", name))
+    units = ", ".join(rows[0]["bf16_units"])
+    aim = f" (aim: at least {TARGET:g} times, as there are bf16 units: {units})" if units else " (no bf16 units here)"
+    lines += [
+        "",
+        f"{rows[0]['machine']}; {rows[0]['clips']} clips a step, {len(rows)} rounds. `auto` takes {default}; the "
+        f"fastest is {fastest}, {speedup(rows, 'seconds', fastest):.2f} times as fast as {BASE}{aim}.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures the rounds that are missing, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--file", type=Path, default=Path("precision.jsonl"))
+    parser.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "cuda:N".')
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=3.0, help="No round begins later than this.")
+    parser.add_argument("--batch_size", type=int, help="Clips a step; the config's by default.")
+    parser.add_argument("--table", action="store_true", help="Only print what is measured so far.")
+    options = parser.parse_args()
+    device, config = choose_device(options.device), load_config(CONFIG)
+    config.optim.batch_size = options.batch_size or config.optim.batch_size
+    here = {"machine": machine(device), "bf16_units": bf16_units(device)}
+    rows, began = read_rows(options.file), time.monotonic()
+    if any(row["machine"] != here["machine"] for row in rows) and not options.table:
+        raise SystemExit(f"{options.file}: is of {rows[0]['machine']}; this is {here['machine']}. Name another --file.")
+    while not options.table and len(rows) < options.rounds and time.monotonic() - began < 60 * options.minutes:
+        rows.append(here | measure_round(config, device))
+        append_row(options.file, rows[-1])
+        print(f"round {len(rows)} of {options.rounds}", flush=True)
+    if not rows:
+        raise SystemExit(f"{options.file}: no round is measured yet; leave out --table.")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

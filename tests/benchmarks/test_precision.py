@@ -1,0 +1,57 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "precision.py"
+NAMES = ("fp32 contiguous", "fp32 channels_last", "bf16 contiguous", "bf16 channels_last")
+
+
+@pytest.fixture(scope="module")
+def precision(benchmark_script):
+    return benchmark_script("precision")
+
+
+def made_up(taken, *seconds):
+    times = dict(zip(NAMES, seconds, strict=True))
+    return {
+        "machine": "a machine",
+        "bf16_units": ["AMX"],
+        "clips": 32,
+        "seconds": times,
+        "cpu_seconds": {name: 2 * value for name, value in times.items()},
+        "taken": taken,
+    }
+
+
+def test_ratios_are_medians_of_the_rounds_own(precision):
+    # The machine was ten times slower in the last round, for all alike.
+    rounds = [
+        made_up(NAMES[3], 0.8, 0.4, 0.4, 0.2),
+        made_up(NAMES[2], 0.9, 0.4, 0.4, 0.3),
+        made_up(NAMES[3], 9, 4, 4, 3),
+    ]
+    table = precision.table(rounds)
+    assert "| bf16 channels_last | 300 | 200 | 3000 | 3.00 | 3.00 | 2 of 3 |" in table
+    assert "| fp32 contiguous | 900 | 800 | 9000 | 1.00 | 1.00 | 0 of 3 |" in table
+    assert "`auto` takes bf16 channels_last; the fastest is bf16 channels_last, 3.00 times" in table
+    assert "at least 2 times, as there are bf16 units: AMX" in table
+
+
+def test_all_four_are_timed_and_a_run_goes_on(tmp_path):
+    file = tmp_path / "rounds.jsonl"
+    words = [sys.executable, str(SCRIPT), "--file", str(file), "--device", "cpu", "--batch_size", "2"]
+    for rounds in (1, 2):
+        done = subprocess.run([*words, "--rounds", str(rounds)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("round ") == 1, "one round is new"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [set(row["seconds"]) for row in rows] == [set(NAMES)] * 2
+    assert all(row["taken"] in NAMES and row["clips"] == 2 for row in rows)
+
+    file.write_text(file.read_text().replace(rows[0]["machine"], "another machine"))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "is of another machine" in done.stderr
