@@ -19,31 +19,34 @@ def draw_similarities(
     labels: Sequence[str],
     groups: Mapping[str, int],
     out_path: Path | str,
+    title: str,
     blocks: Mapping[str, Sequence[tuple[int, int]]] | None = None,
 ) -> None:
     """Writes a PNG with one heat map beside the other.
 
     Args:
-        matrices: (S, S) in [-1, 1] by title; NaN is left white. Below 0 looks like 0.
+        matrices: (S, S) in [-1, 1] by title; NaN is left white. Below 0 looks like 0. In the cells stand hundredths.
         labels: S names of the rows.
         groups: How many consecutive rows belong together, by name; lines part them.
         out_path: The file; its folder must exist.
+        title: Above both, taken as it is.
         blocks: By title: runs of rows (start, stop) to be outlined.
     """
     side = 320 + 34 * len(labels)
-    figure = new_figure(side * len(matrices), side, dpi=100)
+    figure = new_figure(side * len(matrices), side + 80, dpi=100)
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
-    for number, (axis, (title, matrix)) in enumerate(zip(axes, matrices.items(), strict=True)):
+    for number, (axis, (name, matrix)) in enumerate(zip(axes, matrices.items(), strict=True)):
         image = axis.imshow(matrix, vmin=0, vmax=1, cmap="magma")
-        axis.set_title(title, fontsize=10, parse_math=False, pad=24)
+        axis.set_title(name, fontsize=10, parse_math=False, pad=24)
         axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8, parse_math=False)
         axis.set_yticks(range(len(labels)), labels if number == 0 else [], fontsize=8, parse_math=False)
         axis.tick_params(length=0)
         _part(axis, groups)
-        for start, stop in (blocks or {}).get(title, ()):
+        for start, stop in (blocks or {}).get(name, ()):
             _outline(axis, start, stop)
         if len(labels) <= _WRITTEN_UP_TO:
             _write_numbers(axis, matrix)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     figure.tight_layout(rect=(0, 0, 0.94, 1))
     bar = figure.add_axes((0.95, 0.25, 0.012, 0.5))
     figure.colorbar(image, cax=bar).ax.tick_params(labelsize=8)
@@ -66,14 +69,15 @@ def _outline(axis: Any, start: int, stop: int) -> None:
     from matplotlib.patches import Rectangle
 
     length = stop - start
-    axis.add_patch(Rectangle((start - 0.5, start - 0.5), length, length, fill=False, edgecolor="#3ddc84", linewidth=2))
+    corner = (start - 0.5, start - 0.5)
+    axis.add_patch(Rectangle(corner, length, length, fill=False, edgecolor="#3ddc84", linewidth=2, zorder=3))
 
 
 def _write_numbers(axis: Any, matrix: np.ndarray) -> None:
     for (row, column), value in np.ndenumerate(matrix):
         if value == value:
             color = "black" if value > 0.6 else "white"
-            axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=color)
+            axis.text(column, row, str(round(100 * value)), ha="center", va="center", fontsize=7, color=color)
 
 
 def draw_curves(

@@ -16,10 +16,15 @@ def test_similarities_are_drawn_bright_where_they_are_large(tmp_path):
     matrix[:2, :2] = 1
     matrix[3] = matrix[:, 3] = np.nan
     draw_similarities(
-        {"one $x^2": matrix, "two": matrix}, list("abcd"), {"A": 2, "B": 2}, tmp_path / "x.png", {"two": [(0, 2)]}
+        {"one $x^2": matrix, "two": matrix},
+        list("abcd"),
+        {"A": 2, "B": 2},
+        tmp_path / "x.png",
+        "$ a_b",
+        {"two": [(0, 2)]},
     )
     picture = imread(tmp_path / "x.png")
-    assert picture.shape[1] == 2 * picture.shape[0]
+    assert picture.shape[:2] == (456 + 80, 2 * 456)
     bright = painted(picture, (252, 253, 191))  # the ends of the colour map
     dark = painted(picture, (0, 0, 4))
     assert bright > 3000
@@ -28,7 +33,7 @@ def test_similarities_are_drawn_bright_where_they_are_large(tmp_path):
 
 def test_outline_of_a_block_is_drawn(tmp_path):
     for name, blocks in (("with", {"t": [(0, 3)]}), ("without", None)):
-        draw_similarities({"t": np.eye(4)}, list("abcd"), {"A": 4}, tmp_path / f"{name}.png", blocks)
+        draw_similarities({"t": np.eye(4)}, list("abcd"), {"A": 4}, tmp_path / f"{name}.png", "", blocks)
     pictures = [imread(tmp_path / f"{name}.png") for name in ("with", "without")]
     assert not np.array_equal(*pictures)
 
@@ -50,5 +55,5 @@ def test_curves_have_a_line_each_and_the_baseline_in_black(tmp_path):
 def test_numbers_are_written_where_they_are_legible(tmp_path, count, monkeypatch):
     written = []
     monkeypatch.setattr("avssl.plots._write_numbers", lambda axis, matrix: written.append(matrix.shape))
-    draw_similarities({"t": np.eye(count)}, ["x"] * count, {"A": count}, tmp_path / "x.png")
+    draw_similarities({"t": np.eye(count)}, ["x"] * count, {"A": count}, tmp_path / "x.png", "")
     assert bool(written) == (count == 3)

@@ -250,15 +250,13 @@ def _write(out: Path, report: Mapping[str, Any], stages: Sequence[Stage], matric
     (out / "cka.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     write_table(_long_table(stages, matrices), out / "cka.csv")
     groups = {f"{m} {modality}": len(_places(stages, m, modality)) for m, modality in product("AB", MODALITIES)}
-    titles = {
-        kernel: f"CKA, {kernel}, unbiased; A {_source(report, 'A')}; B {_source(report, 'B')}" for kernel in matrices
-    }
     draw_similarities(
-        {titles[kernel]: matrix for kernel, matrix in matrices.items()},
+        matrices,
         [stage.name for stage in stages],
         groups,
         out / "cka.png",
-        blocks={titles["linear"]: [tuple(block["rows"]) for block in report["blocks"]]},
+        title="unbiased CKA in hundredths   " + "   ".join(f"{name}: {_source(report, name)}" for name in "AB"),
+        blocks={"linear": [tuple(block["rows"]) for block in report["blocks"]]},
     )
 
 
@@ -287,7 +285,7 @@ def in_words(report: Mapping[str, Any]) -> str:
     lines += [f"{name}: {_source(report, name)}" for name in ("A", "B")]
     averaged = [s for s in report["stages"] if s["shape"] != s["kept"]]
     if averaged:
-        lines.append(f"{len(averaged)} of {len(report['stages'])} maps are averaged over a grid:")
+        lines.append(f"{len(averaged)} of {len(report['stages'])} stages are maps averaged over a grid:")
         lines += [f"  {s['model']} {s['modality']} {s['name']}: {s['shape']} to {s['kept']}" for s in averaged]
     return "\n".join(
         [*lines, "", *_sanity_in_words(report), "", *_pairs_in_words(report), "", *_blocks_in_words(report)]
