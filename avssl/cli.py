@@ -24,7 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "index": ("avssl.recipes.index", "List the media files of a folder in a manifest."),
     "prepare": ("avssl.recipes.prepare", "Copy a corpus into shards that train many times faster."),
     "finetune": ("avssl.recipes.finetune", "Train a classifier on labelled rows, from a checkpoint or from scratch."),
-    "probe": ("avssl.recipes.probe", "Measure features with linear classifiers on labelled rows."),
+    "probe": ("avssl.recipes.probe", "Measure frozen features on labelled rows by published protocols."),
     "robustness": ("avssl.recipes.robustness", "Disturb clips and say what a classifier makes of them."),
     "localize": ("avssl.recipes.localize", "Show in a video where its sound comes from."),
     "energy": ("avssl.recipes.energy", "Say, over time, how badly a sound fits a video."),
