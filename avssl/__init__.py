@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from avssl.batch import Batch as Batch
     from avssl.batch import Embeddings as Embeddings
     from avssl.classifier_release import load_classifier as load_classifier
+    from avssl.feature_table import FeatureTable as FeatureTable
+    from avssl.feature_table import read_feature_table as read_feature_table
     from avssl.hub import from_pretrained as from_pretrained
     from avssl.hub import save_pretrained as save_pretrained
     from avssl.localization import localize as localize
@@ -41,6 +43,8 @@ _MODULES = {
     "Batch": "batch",
     "Embeddings": "batch",
     "load_classifier": "classifier_release",
+    "FeatureTable": "feature_table",
+    "read_feature_table": "feature_table",
     "from_pretrained": "hub",
     "save_pretrained": "hub",
     "localize": "localization",

@@ -123,7 +123,7 @@ def extract_features(
     if cache_folder is not None:
         settings = {"windows": windows_per_clip, "keep_windows": keep_windows, "backend": backend}
         settings["stages"] = {name: asdict(value) for name, value in sorted(pooling.items())}
-        cache = Path(cache_folder) / f"features-{_key(pretrained, manifest, settings)}.npz"
+        cache = Path(cache_folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
         if cache.is_file():
             return _read(cache, what)
     dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
@@ -144,6 +144,16 @@ def extract_features(
     if cache is not None:
         _write(cache, arrays, failures)
     return _chosen(arrays, failures, what)
+
+
+def encode_batch(pretrained: Pretrained, raw: Batch) -> dict[str, np.ndarray]:
+    """What the model makes of each clip of a raw batch, in the precision it was trained in.
+
+    Returns:
+        ``video`` and ``audio``, (B, C) float32 features before the heads; ``video_embedding`` and
+        ``audio_embedding``, (B, D) float32 after them and of unit length.
+    """
+    return _encode(pretrained, raw, 1, False, {})
 
 
 @torch.inference_mode()
@@ -196,8 +206,9 @@ def run_precision(pretrained: Pretrained) -> Precision:
     )
 
 
-def _key(pretrained: Pretrained, manifest: Manifest, settings: Mapping[str, object]) -> str:
-    """16 hex digits of everything the numbers depend on."""
+def content_key(pretrained: Pretrained, manifest: Manifest, settings: Mapping[str, object]) -> str:
+    """16 hex digits of everything that features depend on: the weights, the rows in their order with what their files
+    hold, and ``settings``, such as how windows are placed."""
     digest = hashlib.sha256()
     about = {
         "format": _FORMAT,

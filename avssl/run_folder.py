@@ -32,7 +32,7 @@ import pyarrow.csv as pa_csv
 
 from avssl.build import named_backend
 from avssl.config import Config, ConfigError, flatten, load_config, to_dict, to_yaml
-from avssl.data.ledger import Failure
+from avssl.data.ledger import Failure, failures_table
 from avssl.engine import set_threads
 from avssl.manifest import Manifest, is_url, read_manifest, write_table
 
@@ -160,9 +160,7 @@ class RunFolder:
 
     def write_dropped(self, unusable: pa.Table, failed: Iterable[Failure]) -> None:
         """Writes ``dropped_files.csv``: files without a row, then rows that failed in training."""
-        rows = sorted(failed, key=lambda failure: failure.row)
-        columns = {n: pa.array([getattr(row, n) for row in rows], pa.string()) for n in unusable.column_names}
-        write_table(pa.concat_tables([unusable, pa.table(columns)]), self.dropped_files)
+        write_table(pa.concat_tables([unusable, failures_table(failed)]), self.dropped_files)
 
 
 def default_folder(source: str, ending: str = "") -> Path:

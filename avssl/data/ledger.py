@@ -45,6 +45,13 @@ class Failure:
         return cls(row, str(manifest.value(row, "id")), path, error.stream, error.reason, str(error))
 
 
+def failures_table(failures: Iterable[Failure]) -> pa.Table:
+    """The columns of ``dropped_files.csv``, all strings, sorted by row."""
+    rows = sorted(failures, key=lambda failure: failure.row)
+    names = [f.name for f in fields(Failure) if f.name != "row"]
+    return pa.table({name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in names})
+
+
 class Ledger:
     """The bad rows of one dataset, in the order they were found.
 
@@ -102,10 +109,7 @@ class Ledger:
 
     def write(self, path: Path | str) -> None:
         """Writes ``dropped_files.csv``, sorted by row; a header alone when nothing failed."""
-        rows = sorted(self, key=lambda failure: failure.row)
-        names = [f.name for f in fields(Failure) if f.name != "row"]
-        columns = {name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in names}
-        write_table(pa.table(columns), path)
+        write_table(failures_table(self), path)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

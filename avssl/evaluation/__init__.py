@@ -51,6 +51,10 @@ from avssl.evaluation.localization_metrics import pointing as pointing
 from avssl.evaluation.localization_metrics import success_auc as success_auc
 from avssl.evaluation.localization_metrics import success_rate as success_rate
 from avssl.evaluation.localization_metrics import summarize as summarize
+from avssl.evaluation.moments import GalleryLevel as GalleryLevel
+from avssl.evaluation.moments import gallery_level as gallery_level
+from avssl.evaluation.moments import query_cosines as query_cosines
+from avssl.evaluation.moments import top_moments as top_moments
 from avssl.evaluation.per_class import ClassScores as ClassScores
 from avssl.evaluation.per_class import class_scores as class_scores
 from avssl.evaluation.per_class import confused_pairs as confused_pairs

@@ -1,0 +1,187 @@
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from avssl.cli import main
+from avssl.data import ClipDataset, collate
+from avssl.extract import extract_features
+from avssl.feature_table import FeatureTableError, read_feature_table
+from avssl.hub import from_pretrained
+from avssl.manifest import Manifest, ManifestError
+from avssl.recipes import embed as recipe
+from avssl.recipes.embed import embed
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, video_maker):
+    """Files of 2, 3.5 and 5 s, one that is none, and one without sound."""
+    path = tmp_path_factory.mktemp("embed") / "videos"
+    for number, seconds in enumerate((2.0, 3.5, 5.0)):
+        video_maker(path / f"clip{number}.mp4", number, seconds)
+    video_maker(path / "mute.mp4", 3, sound=False)
+    (path / "text.mp4").write_text("no video")
+    return path
+
+
+def words(folder, run, out, *more):
+    return ["embed", str(folder), "--checkpoint", str(run), "-o", str(out), "--device", "cpu", *map(str, more)]
+
+
+def test_embed_writes_every_moment_of_every_file_and_lists_what_it_cannot_read(folder, run, tmp_path, capsys):
+    out = tmp_path / "new" / "features.parquet"
+    assert main(words(folder, run, out, "--every", "1", "--num_workers", "0")) == 0
+    table = read_feature_table(out)
+    # Windows of 1 s every second, and a last one that ends with the file.
+    starts = {name: table.start_seconds[table.ids == name] for name in sorted(set(table.ids))}
+    assert list(starts) == ["clip0.mp4", "clip1.mp4", "clip2.mp4"]
+    for (name, found), seconds in zip(starts.items(), (2.0, 3.5, 5.0), strict=True):
+        assert found[:2] == pytest.approx([0, 1], abs=0.03), name
+        assert found[-1] + 1 == pytest.approx(seconds, abs=0.06)
+        assert np.diff(found).max() <= 1 + 1e-6
+    assert table.video.shape == (len(table), 8)
+    np.testing.assert_allclose(np.linalg.norm(table.audio, axis=1), 1, rtol=1e-5)
+    with (tmp_path / "new" / "features.failures.csv").open() as file:
+        assert {row["id"]: row["reason"] for row in csv.DictReader(file)} == {
+            "mute.mp4": "no_audio",
+            "text.mp4": "not_media",
+        }
+    said = capsys.readouterr().out
+    assert f"{len(table)} windows, one every 1 s" in said
+    assert "2 rows could not be read" in said
+    assert sorted(path.name for path in out.parent.iterdir()) == ["features.failures.csv", "features.parquet"]
+
+
+@torch.inference_mode()
+def test_a_row_holds_what_the_model_makes_of_its_window(folder, run, tmp_path):
+    table = read_feature_table(embed(folder, run, tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False))
+    pretrained = from_pretrained(run)
+    row = int(np.flatnonzero(table.ids == "clip2.mp4")[2])
+    start = float(table.start_seconds[row])
+    manifest = Manifest.from_columns({"id": ["x"], "path": ["clip2.mp4"]}, folder)
+    data = ClipDataset(manifest, pretrained.sampling)
+    raw = collate([data.read_window(0, start, start)], data.index([0], 0, [0]))
+    batch = pretrained.transform(raw)
+    for modality, expected in (
+        ("video", pretrained.model.embed_video(batch.video)),
+        ("audio", pretrained.model.embed_audio(batch.audio)),
+    ):
+        unit = torch.nn.functional.normalize(expected, dim=1)[0].numpy()
+        np.testing.assert_allclose(table.vectors(modality)[row], unit, atol=1e-5)
+
+
+def test_features_are_those_before_the_heads(folder, run, tmp_path):
+    out = embed(folder, run, tmp_path / "f.parquet", what="features", num_workers=0, device="cpu", progress=False)
+    table = read_feature_table(out)
+    pretrained = from_pretrained(run)
+    manifest = Manifest.from_columns({"id": ["clip0.mp4"], "path": ["clip0.mp4"]}, folder)
+    expected = extract_features(pretrained, manifest, windows_per_clip=2, keep_windows=True)
+    rows = np.flatnonzero(table.ids == "clip0.mp4")
+    assert table.info.video_size == table.video.shape[1] == expected.video.shape[2]
+    np.testing.assert_allclose(table.audio[rows[0]], expected.audio[0, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_the_table_says_what_it_is_of(folder, run, tmp_path):
+    out = embed(folder, run, tmp_path / "f.parquet", every_seconds=2, num_workers=0, device="cpu", progress=False)
+    about = json.loads(pq.read_schema(out).metadata[b"avssl"])
+    assert about["weights_hash"] == from_pretrained(run).weights_hash()
+    assert (about["what"], about["every_seconds"], about["video_size"]) == ("embeddings", 2, 8)
+    assert about["config"]["data"]["source"] == ""
+    assert (out.parent / about["root"]).resolve() == folder.resolve()
+    assert (out.parent / about["checkpoint"]).resolve() == run.resolve()
+
+
+def test_rows_of_a_manifest_are_embedded_inside_their_span(folder, run, tmp_path):
+    columns = {"id": ["a", "b"], "path": ["clip2.mp4"] * 2, "start_seconds": [0.0, 2.5], "stop_seconds": [2.0, 4.5]}
+    Manifest.from_columns(columns, folder).write(folder / "rows.csv")
+    out = embed(folder / "rows.csv", run, tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False)
+    table = read_feature_table(out)
+    (folder / "rows.csv").unlink()
+    assert list(table.ids) == ["a", "a", "b", "b"]
+    assert table.start_seconds == pytest.approx([0, 1, 2.5, 3.5])
+    assert set(table.paths) == {"clip2.mp4"}
+
+
+def test_an_interrupted_embedding_goes_on_and_gives_the_same_table(folder, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "WINDOWS_PER_PART", 3)
+    options = {"every_seconds": 0.5, "num_workers": 0, "device": "cpu", "progress": False}
+    whole = read_feature_table(embed(folder, run, tmp_path / "whole.parquet", **options))
+    calls = []
+
+    def encode(pretrained, raw):
+        calls.append(len(raw))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(pretrained, raw)
+
+    original, out = recipe.encode_batch, tmp_path / "broken.parquet"
+    monkeypatch.setattr(recipe, "encode_batch", encode)
+    with pytest.raises(KeyboardInterrupt):
+        embed(folder, run, out, **options)
+    assert not out.exists()
+    with pytest.raises(FeatureTableError, match=r"broken.parquet.parts: holds parts of an embedding of other files"):
+        embed(folder, run, out, **(options | {"every_seconds": 0.7}))
+    embed(folder, run, out, **options)
+    assert len(calls) == 4  # three parts, of which one was begun twice
+    again = read_feature_table(out)
+    np.testing.assert_array_equal(again.video, whole.video)
+    assert list(again.ids) == list(whole.ids)
+    assert (tmp_path / "broken.failures.csv").read_text() == (tmp_path / "whole.failures.csv").read_text()
+    assert not (tmp_path / "broken.parquet.parts").exists()
+
+
+def test_the_number_of_workers_and_the_batch_size_change_nothing(folder, run, tmp_path):
+    tables = [
+        read_feature_table(embed(folder, run, tmp_path / f"{i}.parquet", device="cpu", progress=False, **options))
+        for i, options in enumerate(({"num_workers": 0, "batch_size": 64}, {"num_workers": 2, "batch_size": 2}))
+    ]
+    assert list(tables[0].ids) == list(tables[1].ids)
+    np.testing.assert_array_equal(tables[0].start_seconds, tables[1].start_seconds)
+    np.testing.assert_allclose(tables[0].audio, tables[1].audio, atol=1e-5)
+    np.testing.assert_allclose(tables[0].video, tables[1].video, atol=1e-5)
+
+
+def test_a_file_whose_end_cannot_be_read_keeps_its_other_windows(folder, run, tmp_path, monkeypatch):
+    """The windows of a batch that fail are left out; the file is listed once."""
+    read = ClipDataset.read_windows
+
+    def broken(self, row, video_starts, *more):
+        if self.manifest.value(row, "id") == "clip2.mp4" and max(video_starts) > 2.5:
+            from avssl.media import MediaError
+
+            raise MediaError("clip2.mp4", "video", "truncated", "there is no more.", "Fetch it again.", 2.5)
+        return read(self, row, video_starts, *more)
+
+    monkeypatch.setattr(ClipDataset, "read_windows", broken)
+    out = embed(folder, run, tmp_path / "f.parquet", batch_size=1, num_workers=0, device="cpu", progress=False)
+    table = read_feature_table(out)
+    assert table.start_seconds[table.ids == "clip2.mp4"] == pytest.approx([0, 1, 2])
+    assert (tmp_path / "f.failures.csv").read_text().count("clip2.mp4: video at 2.500 s: there is no more.") == 1
+
+
+def test_what_cannot_be_done_is_said(folder, run, tmp_path, capsys):
+    out = tmp_path / "f.parquet"
+    assert main(["embed", str(folder)]) == 2
+    assert "--checkpoint is needed" in capsys.readouterr().err
+    assert main(words(folder, run, out, "--every", "0")) == 1
+    assert "every_seconds (0.0) must be greater than 0" in capsys.readouterr().err
+    out.write_text("of somebody")
+    assert main(words(folder, run, out)) == 1
+    assert "f.parquet: is there already. Replace it with --overwrite" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ManifestError, match="no media files"):
+        embed(tmp_path / "empty", run, tmp_path / "e.parquet", device="cpu", progress=False)
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "text.mp4").write_text("no video")
+    with pytest.raises(ManifestError, match=r"none of its 1 media files can be used: .*text.mp4"):
+        embed(bad, run, tmp_path / "e.parquet", device="cpu", progress=False)
+    Manifest.from_columns({"id": ["text.mp4"], "path": ["text.mp4"]}, bad).write(bad / "manifest.csv")
+    with pytest.raises(ValueError, match=r"no file can be read: .*text.mp4.* See them all in .*e.failures.csv"):
+        embed(bad / "manifest.csv", run, tmp_path / "e.parquet", device="cpu", progress=False)
+    assert not (tmp_path / "e.parquet").exists()
+    assert main(["embed", "--help"]) == 0
+    assert "an embedding that was stopped goes on" in capsys.readouterr().out.lower().replace("\n", " ")

@@ -1,0 +1,276 @@
+import dataclasses
+import shutil
+import wave
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import torch
+
+from avssl.build import build_model
+from avssl.cli import main
+from avssl.feature_table import FeatureTable, FeatureTableError, read_feature_table, write_feature_table
+from avssl.hub import from_pretrained, save_pretrained
+from avssl.media import open_media, write_video
+from avssl.recipes.embed import embed
+from avssl.recipes.search import search
+
+HOSTILE = 'it\'s <b>#1? & 100% "x".mp4'
+
+
+def make_changing(path, seed, seconds=4):
+    """Every half second another picture of coloured squares and another chord: no two moments are alike."""
+    generator = torch.Generator().manual_seed(seed)
+    squares = torch.randint(0, 256, (2 * seconds, 3, 4, 6), generator=generator).float()
+    frames = torch.nn.functional.interpolate(squares, scale_factor=8).repeat_interleave(4, dim=0)
+    time = torch.arange(4000) / 8000
+    pitches = torch.rand(2 * seconds, 3, generator=generator) * 3000 + 100
+    chords = [torch.sin(6.28318 * pitch[:, None] * time).sum(dim=0) for pitch in pitches]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, frames.to(torch.uint8), 8.0, 0.2 * torch.cat(chords)[None], 8000)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, run):
+    """A folder of six files, and the table of their moments."""
+    path = tmp_path_factory.mktemp("world")
+    for number, name in enumerate([*(f"clip{number}.mp4" for number in range(5)), HOSTILE]):
+        make_changing(path / "videos" / name, number)
+    return embed(path / "videos", run, path / "f.parquet", every_seconds=0.5, num_workers=0, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def wav(world, tmp_path_factory):
+    """The sound of one file alone, without a picture."""
+    path = tmp_path_factory.mktemp("query") / "query.wav"
+    with open_media(world.parent / "videos" / "clip3.mp4") as reader, wave.open(str(path), "wb") as out:
+        info = reader.info
+        samples = reader.read_audio(info.audio_start_seconds, info.audio_stop_seconds)[0]
+        out.setparams((1, 2, info.audio_sample_rate_hz, 0, "NONE", "not compressed"))
+        out.writeframes((samples * 32767).round().to(torch.int16).numpy().tobytes())
+    return path
+
+
+def words(world, *more):
+    return ["search", str(world), "--device", "cpu", *map(str, more)]
+
+
+def copied(world, folder):
+    """The table where neither its model nor its files are."""
+    (folder / "far" / "away").mkdir(parents=True)
+    return shutil.copy(world, folder / "far" / "away" / "moved.parquet")
+
+
+@pytest.mark.parametrize("modality", ["audio", "video"])
+def test_a_file_finds_its_own_moment(world, modality):
+    """The query is a window of the table, so its own row is the first hit, at cosine 1 and at its time."""
+    table = read_feature_table(world)
+    row = int(np.flatnonzero(table.ids == "clip2.mp4")[3])
+    middle = float(table.start_seconds[row] + table.stop_seconds[row]) / 2
+    video = world.parent / "videos" / "clip2.mp4"
+    (found,) = search(world, video, by=modality, at_seconds=middle, gallery=modality, device="cpu")
+    best = found.hits[0]
+    assert best.cosine == pytest.approx(1, abs=1e-4)
+    assert best.row == row
+    assert found.level.count == len(table)
+    assert [hit.cosine for hit in found.hits] == sorted((hit.cosine for hit in found.hits), reverse=True)
+
+
+def test_a_sound_alone_finds_the_file_it_is_of(world, wav, capsys):
+    assert main(words(world, "--audio", wav, "--in", "audio", "-k", 3, "--at", 2)) == 0
+    said = capsys.readouterr().out
+    first = next(line for line in said.splitlines() if line.lstrip().startswith("1"))
+    assert first.split()[-1] == "clip3.mp4"
+    assert float(first.replace("~", " ").split()[1]) > 0.999
+    assert "Sounds that are like the sound." in said
+    assert "windows of 6 files" in said
+
+
+def test_a_sound_is_compared_with_pictures_and_with_sounds(world, wav, capsys):
+    both = search(world, wav, at_seconds=2.0, device="cpu", k=4)
+    assert [found.modality for found in both] == ["video", "audio"]
+    table = read_feature_table(world)
+    assert table.paths[both[1].hits[0].row] == "clip3.mp4"
+    for found in both:
+        rows = [hit.row for hit in found.hits]
+        assert len(rows) == 4
+        for i, a in enumerate(rows):  # distinct moments
+            for b in rows[:i]:
+                same = table.paths[a] == table.paths[b]
+                assert not same or abs(table.start_seconds[a] - table.start_seconds[b]) >= 1 - 1e-6
+    assert "Pictures that fit the sound." in capsys.readouterr().out
+
+
+def test_a_row_of_the_table_needs_no_model(world, tmp_path, capsys):
+    moved = copied(world, tmp_path)  # neither model nor files are beside it
+    (found,) = search(moved, "clip1.mp4", is_id=True, by="video", gallery="video", at_seconds=2.0)
+    table = read_feature_table(world)
+    best = found.hits[0]
+    assert table.paths[best.row] == "clip1.mp4"
+    assert best.cosine == pytest.approx(1, abs=1e-6)
+    assert abs((table.start_seconds[best.row] + table.stop_seconds[best.row]) / 2 - 2.0) <= 0.25 + 1e-6
+    assert main(words(world, "--id", "clip9.mp4")) == 1
+    assert "no row of the table has the id 'clip9.mp4'. Did you mean 'clip" in capsys.readouterr().err
+
+
+def test_a_hit_among_unrelated_windows_is_marked(world, tmp_path, capsys):
+    """Random vectors hold nothing to find, and that shows; a planted one stands out."""
+    table = read_feature_table(world)
+    generator = np.random.default_rng(0)
+    count = 3000
+    noise = generator.normal(size=(count, 8)).astype(np.float32)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    names = np.array([f"{number}.mp4" for number in range(count)], dtype=object)
+    info = dataclasses.replace(table.info)
+    start = np.zeros(count)
+    write_feature_table(FeatureTable(info, names, names, start, start + 1, noise, noise), tmp_path / "noise.parquet")
+    (found,) = search(tmp_path / "noise.parquet", "5.mp4", is_id=True, by="audio", gallery="audio")
+    assert found.level.mean == pytest.approx(0, abs=0.05)
+    assert [hit.is_weak for hit in found.hits[1:]] == [True] * 9
+    said = capsys.readouterr().out
+    assert said.count("~") == 9 + found.hits[0].is_weak
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_shows_and_links_what_was_found(world, wav, tmp_path, capsys):
+    page = tmp_path / "pages" / "results.html"
+    everything = search(world, wav, k=100, out=page, device="cpu")
+    assert f"page: {page}" in capsys.readouterr().out
+    shown = Page(page.read_text(encoding="utf-8"))
+    tags = [tag for tag, _ in shown.tags]
+    assert tags.count("video") == sum(len(found.hits) for found in everything)
+    assert tags.count("audio") == 1  # the query has no picture
+    assert "script" not in tags
+    assert tags.count("b") == tags.count("figure")  # of the headlines, none of a name
+    table = read_feature_table(world)
+    for tag, attributes in shown.tags:
+        if tag == "video":
+            address, _, fragment = attributes["src"].partition("#")
+            file = (page.parent / unquote(address)).resolve()
+            assert file.is_file()
+            assert file.parent == (world.parent / "videos").resolve()
+            start, stop = map(float, fragment.removeprefix("t=").split(","))
+            rows = table.paths == file.name
+            assert np.abs(table.start_seconds[rows] - start).min() < 1e-3
+            assert stop > start
+            assert attributes["poster"].startswith("data:image/jpeg;base64,")
+    assert HOSTILE in shown.text
+    assert "https:" not in page.read_text(encoding="utf-8")
+
+
+def test_a_file_that_is_gone_is_said_on_the_page(world, tmp_path):
+    moved = copied(world, tmp_path)
+    page = tmp_path / "results.html"
+    words = {"is_id": True, "by": "audio", "gallery": "audio", "k": 2, "out": page}
+    search(moved, "clip1.mp4", **words)
+    assert page.read_text().count("the file cannot be opened") == 3
+    search(moved, "clip1.mp4", root=world.parent / "videos", **words)
+    assert page.read_text().count("<video") == 3
+
+
+def test_other_weights_are_refused(world, run, wav, tmp_path, capsys):
+    pretrained = from_pretrained(run)
+    other = build_model(pretrained.config, seed=99)
+    save_pretrained(tmp_path / "other", other, pretrained.transform, pretrained.config)
+    assert main(words(world, "--audio", wav, "--checkpoint", tmp_path / "other")) == 1
+    said = capsys.readouterr().err
+    assert f"was made by the weights {pretrained.weights_hash()}, but {tmp_path / 'other'} holds" in said
+    moved = copied(world, tmp_path)
+    assert main(words(moved, "--audio", wav)) == 1
+    assert "which is no folder here. Name it with --checkpoint" in capsys.readouterr().err
+    assert main(words(moved, "--audio", wav, "--checkpoint", run)) == 0
+
+
+def test_a_query_without_the_stream_is_refused(world, wav, tmp_path, capsys):
+    assert main(words(world, "--video", wav)) == 1
+    assert "there is no picture track. Name another file, or look for what fits its other stream with --audio" in (
+        " ".join(capsys.readouterr().err.split())
+    )
+    silent = tmp_path / "silent.mp4"
+    write_video(silent, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), 8.0)
+    assert main(words(world, "--audio", silent)) == 1
+    assert "there is no sound track. Name another file" in capsys.readouterr().err
+    assert main(words(world, "--audio", wav, "--at", "40")) == 1
+    assert "at_seconds (40) lies outside the sound of" in capsys.readouterr().err
+
+
+def test_queries_shorter_than_a_window_are_filled(world, tmp_path):
+    short = tmp_path / "short.mp4"
+    frames = torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8)
+    write_video(short, frames, 8.0, 0.3 * torch.randn(1, 2400), 8000)
+    for modality in ("audio", "video"):
+        found = search(world, short, by=modality, device="cpu", k=1)
+        assert np.isfinite([part.hits[0].cosine for part in found]).all()
+
+
+def test_features_are_searched_in_their_own_modality(world, run, wav, tmp_path):
+    out = tmp_path / "features.parquet"
+    options = {"every_seconds": 0.5, "num_workers": 0, "device": "cpu", "progress": False}
+    embed(world.parent / "videos", run, out, what="features", **options)
+    (found,) = search(out, wav, at_seconds=2.0, device="cpu", k=1)
+    assert found.modality == "audio"
+    assert read_feature_table(out).paths[found.hits[0].row] == "clip3.mp4"
+    with pytest.raises(FeatureTableError, match=r"a sound can only be compared with sounds.*--what embeddings"):
+        search(out, wav, gallery="video", device="cpu")
+
+
+def test_what_cannot_be_searched_is_said(world, wav, tmp_path, capsys):
+    assert main(words(world)) == 2
+    assert "name one thing to look for" in capsys.readouterr().err
+    assert main(words(world, "--audio", wav, "--video", wav)) == 2
+    assert "name one thing to look for" in capsys.readouterr().err
+    assert main(words(world, "--audio", wav, "-k", "0")) == 1
+    assert "k (0) must be at least 1" in capsys.readouterr().err
+    assert main(words(tmp_path / "none.parquet", "--audio", wav)) == 1
+    assert "no such file. Make one with: avssl embed" in capsys.readouterr().err
+    assert main(words(wav, "--audio", wav)) == 1
+    assert "not a readable Parquet file" in capsys.readouterr().err
+    table = read_feature_table(world)
+    columns = [getattr(table, field.name)[:0] for field in dataclasses.fields(table)[1:]]
+    write_feature_table(FeatureTable(table.info, *columns), world.parent / "empty.parquet")
+    assert main(words(world.parent / "empty.parquet", "--audio", wav)) == 1
+    assert "holds no windows" in capsys.readouterr().err
+    assert main(["search", "--help"]) == 0
+    assert "There is always a first hit" in " ".join(capsys.readouterr().out.split())
+
+
+def test_names_that_steer_a_terminal_are_shown_without(world, tmp_path, capsys):
+    table = read_feature_table(world)
+    names = np.array(["\x1b[31mred.mp4"] * len(table), dtype=object)
+    write_feature_table(dataclasses.replace(table, ids=names, paths=names), tmp_path / "f.parquet")
+    search(tmp_path / "f.parquet", names[0], is_id=True, k=1, out=tmp_path / "page.html")
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "?[31mred.mp4" in said
+
+
+def test_the_picture_in_the_page_is_the_frame_in_the_middle_of_the_moment(world, tmp_path):
+    import base64
+    import io
+
+    import matplotlib.image
+
+    page = tmp_path / "page.html"
+    search(world, "clip1.mp4", is_id=True, by="video", gallery="video", at_seconds=2.0, k=1, out=page)
+    _, attributes = next(item for item in Page(page.read_text()).tags if item[0] == "video")
+    shown = matplotlib.image.imread(
+        io.BytesIO(base64.b64decode(attributes["poster"].partition(",")[2])), format="jpeg"
+    ).astype(float)
+    start, stop = map(float, attributes["src"].partition("#t=")[2].split(","))
+    with open_media(world.parent / "videos" / "clip1.mp4") as reader:
+        frames = reader.read_frames([(start + stop) / 2, 0.0], 160).float()
+    assert np.abs(shown - frames[0].movedim(0, -1).numpy()).mean() < 6
+    assert np.abs(shown - frames[1].movedim(0, -1).numpy()).mean() > 20
