@@ -24,7 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "index": ("avssl.recipes.index", "List the media files of a folder in a manifest."),
     "prepare": ("avssl.recipes.prepare", "Copy a corpus into shards that train many times faster."),
     "finetune": ("avssl.recipes.finetune", "Train a classifier on labelled rows, from a checkpoint or from scratch."),
-    "probe": ("avssl.recipes.probe", "Measure features with linear classifiers on labelled rows."),
+    "probe": ("avssl.recipes.probe", "Measure frozen features on labelled rows by published protocols."),
     "robustness": ("avssl.recipes.robustness", "Disturb clips and say what a classifier makes of them."),
     "embed": ("avssl.recipes.embed", "Write the embedding of every moment of many files to a table."),
     "search": ("avssl.recipes.search", "Find the moments of a table that fit a sound or a picture."),
@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "energy": ("avssl.recipes.energy", "Say, over time, how badly a sound fits a video."),
     "sync": ("avssl.recipes.sync", "Find by how much the sound of a video is early or late."),
     "convert": ("avssl.recipes.convert", "Make a release of a checkpoint that another project trained."),
+    "cka": ("avssl.recipes.cka", "Compare the stages of two runs: which represent clips alike."),
     "doctor": ("avssl.recipes.doctor", "Say which torch, GPU and media backends load, and why others do not."),
     "demo": ("avssl.demo", "Everything above in one go, with a report."),
 }

@@ -1,7 +1,13 @@
-"""``avssl probe MANIFEST --checkpoint RUN``: what a linear classifier reads from frozen features.
+"""``avssl probe MANIFEST --checkpoint RUN``: what frozen features know, by a published protocol.
 
-Three probes (video, audio, both) are fitted on the rows of one split and scored on another, beside
-the same network with fresh weights, and beside chance.
+A protocol is ``linear`` (logistic regression on picture, sound and both), ``knn`` (nearest neighbours, weighted),
+``svm`` (linear SVM on four stages, several windows a file, as for ESC-50 and DCASE), ``retrieval`` (test clips query
+training clips; a hit if any of the k nearest has the label), ``av_retrieval`` (sounds query pictures among five clips
+of each class, and back), ``layers`` (a linear layer on each of the last four stages, trained by gradient) or
+``attentive`` (one learned query that attends to the last map, trained by gradient).
+
+Each is fitted on the rows of one split and scored on another, or over several splits or folds, beside the same
+network with fresh weights, beside shuffled labels or sound, and beside chance.
 """
 
 from __future__ import annotations
@@ -11,16 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from jsonargparse import ArgumentParser, Namespace
 
 from avssl.build import default_workers
 from avssl.config import ConfigError, new_parser, parse_arguments
-from avssl.data.labelled_rows import labelled_rows
+from avssl.config.parsing import field_docs
 from avssl.engine import choose_device
-from avssl.evaluation import bootstrap_interval, modality_probes
-from avssl.extract import extract_features
 from avssl.hub import from_pretrained, random_init
 from avssl.manifest import read_manifest
+from avssl.protocols import PROTOCOLS, DivisionColumns, ProtocolSettings, divided_rows, protocol_table, run_protocol
+from avssl.tasks.probes import ProbeSchedule
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,14 +34,9 @@ def main(argv: Sequence[str]) -> int:
     parser = new_parser("avssl probe", __doc__)
     parser.add_argument("manifest", help="Rows with labels and splits.")
     parser.add_argument("--checkpoint", help="A run folder, its weights folder, or a release on the hub.")
-    parser.add_argument("--label_column", default="label", help="The column that is predicted.")
-    parser.add_argument(
-        "--split_column", default="split", help="The column that says which rows are fitted and scored."
-    )
-    parser.add_argument("--train_split", default="train", help="Rows the classifier is fitted on.")
-    parser.add_argument("--test_split", default="test", help="Rows it is scored on, once.")
-    parser.add_argument("--windows_per_clip", type=int, default=1, help="Evenly spaced windows that are averaged.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the fresh weights and the held-out part.")
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default="linear", help="What is measured, and how.")
+    _add_columns(parser)
+    _add_settings(parser)
     parser.add_argument(
         "--num_workers", type=int, default=None, help="Decoding processes; one for each core by default."
     )
@@ -48,17 +49,14 @@ def main(argv: Sequence[str]) -> int:
     report = probe(
         options.manifest,
         options.checkpoint,
-        label_column=options.label_column,
-        split_column=options.split_column,
-        train_split=options.train_split,
-        test_split=options.test_split,
-        windows_per_clip=options.windows_per_clip,
-        seed=options.seed,
+        protocol=options.protocol,
+        columns=_columns(options),
+        settings=_settings(options),
         num_workers=options.num_workers,
         cache_folder=options.cache,
         device=options.device,
     )
-    print(table(report))
+    print(protocol_table(PROTOCOLS[options.protocol], report))
     if options.out:
         Path(options.out).parent.mkdir(parents=True, exist_ok=True)
         Path(options.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -70,104 +68,100 @@ def probe(
     manifest: Path | str,
     checkpoint: Path | str,
     *,
-    label_column: str = "label",
-    split_column: str = "split",
-    train_split: str = "train",
-    test_split: str = "test",
-    windows_per_clip: int = 1,
-    seed: int = 0,
+    protocol: str = "linear",
+    columns: DivisionColumns | None = None,
+    settings: ProtocolSettings | None = None,
     num_workers: int | None = None,
     cache_folder: Path | str | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Probes a model and its random twin.
+    """Measures a model and its random twin.
 
     Args:
         manifest: The CSV.
         checkpoint: As for :func:`avssl.hub.from_pretrained`.
-        label_column: Classes; rows without one, or with several joined by ``|``, are left out.
-        split_column: Where the splits are.
-        train_split: Rows the classifier is fitted on.
-        test_split: Rows it is scored on; classes that the fitted rows lack are an error.
-        windows_per_clip: Evenly spaced windows that are averaged.
-        seed: Of the fresh weights and of the held-out part that sets the L2 strength.
+        protocol: A name of :data:`avssl.protocols.PROTOCOLS`.
+        columns: Where labels, splits or folds are.
+        settings: Of the protocol.
         num_workers: Decoding processes; one for each core by default.
         cache_folder: Where features are kept.
         device: Where the models run.
         progress: Show bars.
 
     Returns:
-        ``protocol`` (what was measured on what) and ``rows``: one a model and modality, with
-        ``accuracy``, its 95 % ``interval`` over test clips and ``mean_per_class``, all in [0, 1].
+        As :func:`avssl.protocols.run_protocol`, with what was measured.
 
     Raises:
-        ManifestError: If a column, a split or the labels are not there.
+        ManifestError: If a column, a split, a fold or the labels are not there.
         HubError: If there is no model at ``checkpoint``.
+        ValueError: If a scored class has no fitted clip, or a feature is not finite.
     """
-    whole = read_manifest(manifest)
-    rows = labelled_rows(whole, label_column, split_column, (train_split, test_split))
+    columns, settings = columns or DivisionColumns(), settings or ProtocolSettings()
+    rows, divisions = divided_rows(read_manifest(manifest), columns)
     pretrained = from_pretrained(checkpoint, choose_device(device))
-    results: list[dict[str, Any]] = []
-    labels, split = rows[label_column], rows[split_column]
-    failed = 0
-    for name, model in (("trained", pretrained), ("random init", random_init(pretrained, seed + 1))):
-        found = extract_features(
-            model,
-            rows,
-            windows_per_clip=windows_per_clip,
-            num_workers=default_workers() if num_workers is None else num_workers,
-            cache_folder=cache_folder,
-            progress=progress,
-        )
-        failed = len(found.failures)
-        fit, test = (np.flatnonzero(split[found.rows] == part) for part in (train_split, test_split))
-        known = labels[found.rows]
-        probes = modality_probes(found.video, found.audio, known, fit, test, seed=seed)
-        for modality, result in probes.items():
-            results.append(
-                {
-                    "model": name,
-                    "modality": modality,
-                    "accuracy": result.accuracy,
-                    "interval": bootstrap_interval(result.correct.astype(float), seed=seed),
-                    "mean_per_class": result.mean_per_class,
-                    "l2": result.l2,
-                }
-            )
-    classes, counts = np.unique(known[test].astype(str), return_counts=True)
-    chance = {"model": "chance", "modality": "", "accuracy": 1 / len(np.unique(known[fit].astype(str)))}
-    majority = {"model": "largest class", "modality": "", "accuracy": float(counts.max() / counts.sum())}
-    return {
-        "protocol": {
-            "name": "linear probe on frozen features, multinomial logistic regression; both by late fusion",
-            "label_column": label_column,
-            "n_train": len(fit),
-            "n_test": len(test),
-            "num_classes": len(classes),
-            "unreadable": failed,
-            "windows_per_clip": windows_per_clip,
-            "clip_list": rows.hash(),
-            "seed": seed,
-            "checkpoint": str(checkpoint),
-            "weights": pretrained.weights_hash(),
-        },
-        "rows": [*results, majority, chance],
-    }
+    report = run_protocol(
+        PROTOCOLS[protocol],
+        {"trained": pretrained, "random init": random_init(pretrained, settings.seed + 1)},
+        rows,
+        divisions,
+        columns.label,
+        settings,
+        num_workers=default_workers() if num_workers is None else num_workers,
+        cache_folder=cache_folder,
+        progress=progress,
+    )
+    report["protocol"] |= {"protocol": protocol, "checkpoint": str(checkpoint), "weights": pretrained.weights_hash()}
+    return report
 
 
-def table(report: dict[str, Any]) -> str:
-    """The rows as text, in percent."""
-    about = report["protocol"]
-    rows = f"{about['n_train']} rows fitted, {about['n_test']} scored"
-    head = f"{about['label_column']}: {about['num_classes']} classes, {rows}"
-    lines = [head, "", f"{'model':<14}{'modality':<15}{'accuracy':>9}{'95 %':>17}{'per class':>11}"]
-    for row in report["rows"]:
-        line = f"{row['model']:<14}{row['modality']:<15}{100 * row['accuracy']:>9.1f}"
-        if "interval" in row:
-            low, high = (100 * value for value in row["interval"])
-            line += f"{f'{low:.1f} to {high:.1f}':>17}{100 * row['mean_per_class']:>11.1f}"
-        lines.append(line)
-    if about["unreadable"]:
-        lines.append(f"{about['unreadable']} rows could not be read and are left out")
-    return "\n".join(lines)
+_COLUMN_OPTIONS = {
+    "label_column": "label",
+    "split_column": "split",
+    "train_split": "train_split",
+    "test_split": "test_split",
+    "fold_column": "fold",
+}
+"""Option -> field of :class:`DivisionColumns`."""
+
+
+def _add_columns(parser: ArgumentParser) -> None:
+    docs, defaults = field_docs(DivisionColumns), DivisionColumns()
+    for option, name in _COLUMN_OPTIONS.items():
+        parser.add_argument(f"--{option}", type=str, default=getattr(defaults, name), help=docs[name])
+
+
+def _columns(options: Namespace) -> DivisionColumns:
+    return DivisionColumns(**{name: options[option] for option, name in _COLUMN_OPTIONS.items()})
+
+
+_NUMBERS = {
+    "windows_per_clip": int,
+    "seed": int,
+    "neighbours": int,
+    "temperature": float,
+    "svm_c": float,
+    "svm_iterations": int,
+    "clips_per_class": int,
+}
+"""Fields of :class:`ProtocolSettings` that are options of the same name."""
+
+_SCHEDULE = {"passes": int, "batch_size": int, "learning_rate": float}
+"""Fields of :class:`ProbeSchedule` that are options of the same name."""
+
+
+def _add_settings(parser: ArgumentParser) -> None:
+    docs, defaults = field_docs(ProtocolSettings), ProtocolSettings()
+    for name, choices in (("modality", ("video", "audio", "all")), ("pooling", ("max", "average"))):
+        parser.add_argument(f"--{name}", choices=choices, default=getattr(defaults, name), help=docs[name])
+    for name, kind in _NUMBERS.items():
+        parser.add_argument(f"--{name}", type=kind, default=getattr(defaults, name), help=docs[name])
+    docs = field_docs(ProbeSchedule)
+    for name, kind in _SCHEDULE.items():
+        default = getattr(defaults.schedule, name)
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"For layers and attentive: {docs[name]}")
+
+
+def _settings(options: Namespace) -> ProtocolSettings:
+    chosen = {name: options[name] for name in ("modality", "pooling", *_NUMBERS)}
+    return ProtocolSettings(**chosen, schedule=ProbeSchedule(**{name: options[name] for name in _SCHEDULE}))

@@ -1,9 +1,13 @@
 import json
 
 import pytest
+import torch
 
 from avssl.cli import main
+from avssl.hub import from_pretrained
 from avssl.manifest import read_manifest, write_table
+from avssl.protocols import PROTOCOLS, DivisionColumns, ProtocolSettings, divided_rows, run_protocol
+from avssl.tasks.probes import ProbeSchedule
 
 
 @pytest.fixture
@@ -15,6 +19,7 @@ def labelled(videos, tmp_path):
     labels = ["low" if number < 10 else "high" for number in range(20)]
     labels[0] = None
     table = manifest.table.append_column("label", [labels])
+    table = table.append_column("fold", [[str(number % 3) for number in range(20)]])
     table = table.append_column("split", [["train" if number % 2 else "test" for number in range(20)]])
     write_table(table, path)
     yield path
@@ -58,3 +63,55 @@ def test_missing_columns_and_splits_are_named(labelled, run, capsys, words, mess
 def test_checkpoint_is_asked_for(labelled, capsys):
     assert main(["probe", str(labelled)]) == 2
     assert "--checkpoint is needed" in capsys.readouterr().err
+
+
+def test_every_layer_is_reported_over_folds(labelled, run, tmp_path, capsys):
+    out = tmp_path / "svm.json"
+    words = ["--protocol", "svm", "--modality", "audio", "--fold_column", "fold", "--windows_per_clip", "2"]
+    machine = ["--num_workers", "0", "--device", "cpu", "-o", str(out)]
+    assert main(["probe", str(labelled), "--checkpoint", str(run), *words, *machine]) == 0
+    report = json.loads(out.read_text())
+    about = report["protocol"]
+    assert about["protocol"] == "svm"
+    assert about["windows_per_clip"] == 2
+    assert [(part["n_train"], part["n_test"]) for part in about["divisions"]] == [(13, 6), (12, 7), (13, 6)]
+    for model in ("trained", "random init", "shuffled labels"):
+        rows = [row for row in report["rows"] if row["model"] == model]
+        assert [row["layer"] for row in rows] == ["stage1", "stage2", "stage3", "stage4"]
+        assert sum(row["best_layer"] for row in rows) == 1
+        assert all(len(row["by_division"]) == 3 and row["accuracy_sd"] >= 0 for row in rows)
+    best = next(row for row in report["rows"] if row["model"] == "trained" and row["best_layer"])
+    assert best["accuracy"] >= 0.8  # pitch is easy to hear
+    assert "12 to 13 rows fitted, 6 to 7 scored, in each of 3 divisions" in capsys.readouterr().out
+
+
+def test_sounds_and_pictures_of_a_class_find_each_other(labelled, run, tmp_path, capsys):
+    words = ["--protocol", "av_retrieval", "--clips_per_class", "4", "--num_workers", "0", "--device", "cpu"]
+    assert main(["probe", str(labelled), "--checkpoint", str(run), *words]) == 0
+    text = capsys.readouterr().out
+    for name in ("trained", "random init", "shuffled sound"):
+        assert f"{name:<17}video -> audio" in text
+        assert f"{name:<17}audio -> video" in text
+    assert "8 scored" in text
+    assert main(["probe", str(labelled), "--checkpoint", str(run), *words[:2], "--clips_per_class", "5"]) == 1
+    assert "5 labels per class, but the class 'low' has only 4 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["layers", "attentive"])
+def test_probes_by_gradient_change_nothing_of_the_model(labelled, run, name):
+    pretrained = from_pretrained(run)
+    before = {key: value.clone() for key, value in pretrained.model.state_dict().items()}
+    rows, divisions = divided_rows(read_manifest(labelled), DivisionColumns())
+    settings = ProtocolSettings(modality="video", windows_per_clip=2, schedule=ProbeSchedule(2, 4))
+    report = run_protocol(PROTOCOLS[name], {"trained": pretrained}, rows, divisions, "label", settings)
+    expected = {"layers": ["stem", "stage1", "stage2"], "attentive": ["stage2"]}[name]
+    assert [row["layer"] for row in report["rows"] if row["model"] == "trained"] == expected
+    assert any("running_mean" in key for key in before)
+    for key, value in pretrained.model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert not any(module.training for module in pretrained.model.modules())
+
+
+def test_an_unknown_protocol_is_refused(labelled, run, capsys):
+    assert main(["probe", str(labelled), "--checkpoint", str(run), "--protocol", "lineer"]) == 2
+    assert "lineer" in capsys.readouterr().err

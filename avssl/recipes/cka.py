@@ -1,0 +1,328 @@
+"""``avssl cka RUN_A RUN_B --data MANIFEST -o FOLDER``: how alike the stages of two runs are.
+
+Linear and RBF CKA (https://arxiv.org/abs/1905.00414) of every stage of both encoders with every
+other, within and across modalities and runs, in one pass over the data, with the unbiased estimator
+over minibatches (https://arxiv.org/abs/2010.15327). ``random:RUN`` stands for the same network with
+fresh weights. The folder gets ``cka.png``, ``cka.csv`` and ``cka.json``.
+
+The sanity check of the paper asks whether the stage of B that is most like a stage of A is its
+counterpart. Block structure are three or more consecutive stages of an encoder that are all alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from avssl.build import default_workers
+from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.data.indexing import index_folder
+from avssl.engine import choose_device
+from avssl.evaluation import MinibatchCKA, correspondence, find_blocks
+from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
+from avssl.hub import Pretrained, from_pretrained, random_init
+from avssl.manifest import Manifest, ManifestError, read_manifest, write_table
+from avssl.models import Modality
+from avssl.plots import draw_similarities
+from avssl.stages import Stage, StageReader
+
+RANDOM = "random:"
+"""Before a run: its twin with fresh weights."""
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and runs :func:`compare`."""
+    parser = new_parser("avssl cka", __doc__)
+    for name in ("run_a", "run_b"):
+        parser.add_argument(
+            name, help="A run folder, its weights folder, or a release on the hub; random:RUN with fresh weights."
+        )
+    parser.add_argument("--data", metavar="MANIFEST", help="Rows that both see: a manifest or a folder of videos.")
+    parser.add_argument("-o", "--out", metavar="FOLDER", default="cka", help="Where picture and numbers go.")
+    parser.add_argument("--split", help="Only the rows of this split.")
+    parser.add_argument("--max_rows", type=int, help="Only this many rows, evenly spaced.")
+    parser.add_argument("--batch_size", type=int, default=256, help="Rows of a minibatch of the estimator, >= 4.")
+    parser.add_argument(
+        "--max_features",
+        type=int,
+        default=8192,
+        help="Numbers a stage may have for each clip: larger maps are averaged over a grid; 1 leaves their mean.",
+    )
+    parser.add_argument(
+        "--rbf_fraction", type=float, default=RBF_FRACTION, help="RBF bandwidth as a fraction of the median distance."
+    )
+    parser.add_argument("--block_threshold", type=float, default=0.9, help="Least linear CKA within a block.")
+    parser.add_argument("--seed", type=int, default=0, help="Of fresh weights; B's are those of the next seed.")
+    parser.add_argument(
+        "--num_workers", type=int, default=None, help="Decoding processes; one for each core by default."
+    )
+    parser.add_argument("--device", default="auto", help='"cpu", "cuda" ...; "auto" takes a GPU when there is one.')
+    options = parse_arguments(parser, argv)
+    if not options.data:
+        raise ConfigError("--data is needed: a manifest or a folder of videos that both runs are shown.")
+    report = compare(
+        options.run_a,
+        options.run_b,
+        options.data,
+        options.out,
+        split=options.split,
+        max_rows=options.max_rows,
+        batch_size=options.batch_size,
+        max_features=options.max_features,
+        rbf_fraction=options.rbf_fraction,
+        block_threshold=options.block_threshold,
+        seed=options.seed,
+        num_workers=options.num_workers,
+        device=options.device,
+    )
+    print(in_words(report))
+    print(f"picture and numbers: {options.out}")
+    return 0
+
+
+def compare(
+    run_a: str,
+    run_b: str,
+    data: Path | str,
+    out: Path | str,
+    *,
+    split: str | None = None,
+    max_rows: int | None = None,
+    batch_size: int = 256,
+    max_features: int = 8192,
+    rbf_fraction: float = RBF_FRACTION,
+    block_threshold: float = 0.9,
+    seed: int = 0,
+    num_workers: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Measures CKA between all stages of two runs, and writes picture and numbers.
+
+    Args:
+        run_a: As for :func:`avssl.hub.from_pretrained`; after ``random:``, with fresh weights.
+        run_b: Likewise; it may be the same.
+        data: A manifest or a folder; each run sees the rows through its own preprocessing.
+        out: The folder to write into.
+        split: Only the rows of this split.
+        max_rows: Only this many rows, evenly spaced.
+        batch_size: Rows of a minibatch, >= 4. A last batch of fewer than four is left out.
+        max_features: As for :class:`avssl.stages.StageReader`.
+        rbf_fraction: RBF bandwidth as a fraction of the median distance.
+        block_threshold: Least linear CKA of any two stages of a block.
+        seed: Of A's fresh weights; B's are those of the next seed.
+        num_workers: Decoding processes; one for each core by default.
+        device: Where the models run.
+        progress: Show a bar.
+
+    Returns:
+        What ``cka.json`` holds: ``protocol``, ``stages``, ``cka`` (matrices by kernel, null where a
+        stage is constant), ``sanity_check`` and ``blocks``.
+
+    Raises:
+        HubError: If there is no model at a run.
+        ManifestError: If there are fewer than four rows.
+        ValueError: If fewer than four rows can be read, or a stage gives NaN.
+    """
+    if batch_size < MIN_CLIPS:
+        raise ConfigError(f"--batch_size ({batch_size}) must be at least {MIN_CLIPS} for the unbiased estimator.")
+    rows = _rows(data, split, max_rows)
+    where = choose_device(device)
+    models = {name: _model(run, seed + i, where) for i, (name, run) in enumerate({"A": run_a, "B": run_b}.items())}
+    reader = StageReader(
+        models,
+        rows,
+        batch_size=batch_size,
+        max_features=max_features,
+        num_workers=default_workers() if num_workers is None else num_workers,
+        progress=progress,
+    )
+    similarity = MinibatchCKA(rbf_fraction=rbf_fraction)
+    stages: dict[str, Stage] = {}
+    for batch in reader:
+        stages = {str(stage): stage for stage in batch.features}
+        if len(batch.rows) >= MIN_CLIPS:
+            similarity.update({name: batch.features[stage] for name, stage in stages.items()})
+    if not similarity.num_clips:
+        first = f" The first failure: {reader.failures[0].message}" if reader.failures else ""
+        raise ValueError(f"{data}: fewer than {MIN_CLIPS} of {len(rows)} rows can be read by both runs.{first}")
+    matrices: dict[str, np.ndarray] = {kernel: similarity.matrix(kernel) for kernel in KERNELS}
+    places = list(stages.values())
+    report = {
+        "protocol": {
+            "estimator": "CKA from unbiased HSIC, averaged over minibatches",
+            "batch_size": min(batch_size, similarity.num_clips),
+            "num_batches": similarity.num_batches,
+            "num_clips": similarity.num_clips,
+            "not_used": len(rows) - similarity.num_clips,
+            "clip_list": rows.hash(),
+            "rbf_bandwidth": f"{rbf_fraction:g} of the median distance in the first batch",
+            "max_features": max_features,
+            "block_threshold": block_threshold,
+            "runs": {name: {"source": m.source, "weights": m.weights_hash()} for name, m in models.items()},
+        },
+        "stages": [{**stage._asdict(), **_shape(reader, stage)} for stage in places],
+        "cka": {kernel: [[_number(v) for v in row] for row in matrix.tolist()] for kernel, matrix in matrices.items()},
+        "sanity_check": _sanity_checks(places, matrices),
+        "blocks": _blocks(places, matrices["linear"], block_threshold),
+    }
+    _write(Path(out), report, places, matrices)
+    return report
+
+
+def _rows(data: Path | str, split: str | None, max_rows: int | None) -> Manifest:
+    """Of a manifest or a folder."""
+    manifest = index_folder(data, progress=True).manifest if Path(data).is_dir() else read_manifest(data)
+    if split is not None:
+        there = sorted({str(name) for name in manifest["split"] if name})
+        if split not in there:
+            raise ManifestError(f"{data}: no row has split {split!r}; there is {', '.join(there) or 'none'}.")
+        manifest = manifest.where(split=split)
+    if max_rows is not None and max_rows < len(manifest):
+        manifest = manifest.select(np.linspace(0, len(manifest) - 1, max(max_rows, 0)).round().astype(np.int64))
+    if len(manifest) < MIN_CLIPS:
+        raise ManifestError(f"{data}: {len(manifest)} rows, but CKA needs at least {MIN_CLIPS}.")
+    return manifest
+
+
+def _model(run: str, seed: int, device: torch.device) -> Pretrained:
+    pretrained = from_pretrained(run.removeprefix(RANDOM), device)
+    if not run.startswith(RANDOM):
+        return pretrained
+    twin = random_init(pretrained, seed)
+    twin.source = f"{run} (seed {seed})"
+    return twin
+
+
+def _shape(reader: StageReader, stage: Stage) -> dict[str, list[int]]:
+    whole, kept = reader.shapes[stage]
+    return {"shape": list(whole), "kept": list(kept)}
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return None if value != value else round(value, 6)
+
+
+def _places(stages: Sequence[Stage], model: str, modality: Modality) -> list[int]:
+    """Rows of one encoder in the matrix, from input to output."""
+    return [i for i, stage in enumerate(stages) if (stage.model, stage.modality) == (model, modality)]
+
+
+def _sanity_checks(stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """One a modality and kernel, where both runs have the same stages."""
+    checks: list[dict[str, Any]] = []
+    for modality in MODALITIES:
+        a, b = (_places(stages, name, modality) for name in ("A", "B"))
+        if [stages[i].name for i in a] != [stages[i].name for i in b]:
+            continue
+        for kernel, matrix in matrices.items():
+            across = matrix[np.ix_(a, b)]
+            shares = {"a_to_b": correspondence(across), "b_to_a": correspondence(across.T)}
+            checks.append({"modality": modality, "kernel": kernel, **shares, "chance": 1 / len(a), "stages": len(a)})
+    return checks
+
+
+def _blocks(stages: Sequence[Stage], linear: np.ndarray, threshold: float) -> list[dict[str, Any]]:
+    """Runs of consecutive stages of one encoder that are all alike."""
+    found: list[dict[str, Any]] = []
+    for model, modality in product(("A", "B"), MODALITIES):
+        places = _places(stages, model, modality)
+        inside = linear[np.ix_(places, places)]
+        for start, stop in find_blocks(inside, threshold):
+            names = [stages[i].name for i in places[start:stop]]
+            least = float(inside[start:stop, start:stop].min())
+            about = {"model": model, "modality": modality, "first": names[0], "last": names[-1]}
+            found.append({**about, "rows": [places[start], places[stop - 1] + 1], "least_cka": round(least, 6)})
+    return found
+
+
+def _write(out: Path, report: Mapping[str, Any], stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "cka.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_table(_long_table(stages, matrices), out / "cka.csv")
+    groups = {f"{m} {modality}": len(_places(stages, m, modality)) for m, modality in product("AB", MODALITIES)}
+    draw_similarities(
+        matrices,
+        [stage.name for stage in stages],
+        groups,
+        out / "cka.png",
+        title="unbiased CKA in hundredths   " + "   ".join(f"{name}: {_source(report, name)}" for name in "AB"),
+        blocks={"linear": [tuple(block["rows"]) for block in report["blocks"]]},
+    )
+
+
+def _long_table(stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) -> pa.Table:
+    """One line a kernel and ordered pair of stages; empty where a stage is constant."""
+    lines = [
+        (kernel, *stages[i], *stages[j], _number(float(value)))
+        for kernel, matrix in matrices.items()
+        for (i, j), value in np.ndenumerate(matrix)
+    ]
+    names = ["kernel", "model_1", "modality_1", "stage_1", "model_2", "modality_2", "stage_2", "cka"]
+    return pa.table({name: [line[i] for line in lines] for i, name in enumerate(names)})
+
+
+def _source(report: Mapping[str, Any], name: str) -> str:
+    return str(report["protocol"]["runs"][name]["source"])
+
+
+def in_words(report: Mapping[str, Any]) -> str:
+    """What was measured, the sanity check as a table, and the blocks."""
+    about = report["protocol"]
+    batches = f"{about['num_clips']} clips in {about['num_batches']} batches of {about['batch_size']}"
+    lines = [f"unbiased CKA over {batches}; RBF bandwidth {about['rbf_bandwidth']}"]
+    if about["not_used"]:
+        lines.append(f"{about['not_used']} rows are left out: one of the runs cannot read them, or too few for a batch")
+    lines += [f"{name}: {_source(report, name)}" for name in ("A", "B")]
+    averaged = [s for s in report["stages"] if s["shape"] != s["kept"]]
+    if averaged:
+        lines.append(f"{len(averaged)} of {len(report['stages'])} stages are maps averaged over a grid:")
+        lines += [f"  {s['model']} {s['modality']} {s['name']}: {s['shape']} to {s['kept']}" for s in averaged]
+    return "\n".join(
+        [*lines, "", *_sanity_in_words(report), "", *_pairs_in_words(report), "", *_blocks_in_words(report)]
+    )
+
+
+def _sanity_in_words(report: Mapping[str, Any]) -> list[str]:
+    lines = ["sanity check: stages whose most similar stage of the other run is their counterpart, in percent"]
+    if report["sanity_check"]:
+        lines.append(f"{'modality':<10}{'kernel':<8}{'stages':>7}{'A to B':>8}{'B to A':>8}{'chance':>8}")
+    for check in report["sanity_check"]:
+        shares = "".join(f"{100 * check[name]:>8.0f}" for name in ("a_to_b", "b_to_a", "chance"))
+        lines.append(f"{check['modality']:<10}{check['kernel']:<8}{check['stages']:>7}{shares}")
+    for modality in MODALITIES:
+        if modality not in {check["modality"] for check in report["sanity_check"]}:
+            lines.append(f"{modality:<10}not measured: the two encoders have other stages")
+    return lines
+
+
+def _pairs_in_words(report: Mapping[str, Any]) -> list[str]:
+    """Where picture and sound meet, in each run."""
+    stages = [Stage(s["model"], s["modality"], s["name"]) for s in report["stages"]]
+    linear = np.array(report["cka"]["linear"], dtype=float)
+    lines = ["most similar stages of picture and sound, linear"]
+    for model in ("A", "B"):
+        video, audio = (_places(stages, model, modality) for modality in MODALITIES)
+        across = np.nan_to_num(linear[np.ix_(video, audio)], nan=-1)
+        i, j = np.unravel_index(across.argmax(), across.shape)
+        lines.append(f"  {model}: video {stages[video[i]].name}, audio {stages[audio[j]].name}: {across[i, j]:.2f}")
+    return lines
+
+
+def _blocks_in_words(report: Mapping[str, Any]) -> list[str]:
+    threshold = report["protocol"]["block_threshold"]
+    lines = [f"block structure: three or more consecutive stages, linear CKA of any two at least {threshold:g}"]
+    for model, modality in product(("A", "B"), MODALITIES):
+        blocks = [b for b in report["blocks"] if (b["model"], b["modality"]) == (model, modality)]
+        spans = [f"{b['first']} to {b['last']} (at least {b['least_cka']:.2f})" for b in blocks]
+        lines.append(f"  {model} {modality}: {'; '.join(spans) or 'none'}")
+    return lines
