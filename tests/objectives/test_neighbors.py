@@ -67,7 +67,7 @@ def test_blocks_bundles_and_low_precision_change_nothing(
     assert (found.diff(dim=1) > 0).all()
     # The same cosines, to float32's resolution.
     best = scores.gather(1, found).sort(dim=1, descending=True).values
-    torch.testing.assert_close(best, scores.topk(8).values, rtol=0, atol=3e-7)
+    torch.testing.assert_close(best, scores.topk(8).values, rtol=0, atol=5e-7)
 
 
 def test_positive_sets_by_hand() -> None:
