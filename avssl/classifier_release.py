@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def save_classifier(
         The folder.
     """
     assert len(classes) == model.num_classes, "a name for every column"
-    settings = to_dict(config)
+    tree = to_dict(config)  # of a student too, whose further settings say nothing of what it is
+    settings = {group.name: tree[group.name] for group in fields(FinetuneConfig)}
     settings["train"]["checkpoint"] = ""  # a path of the machine it was made on
     content = {"classes": list(classes), "config": settings}
     tensors = named_tensors(model=model, transform=transform)

@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "index": ("avssl.recipes.index", "List the media files of a folder in a manifest."),
     "prepare": ("avssl.recipes.prepare", "Copy a corpus into shards that train many times faster."),
     "finetune": ("avssl.recipes.finetune", "Train a classifier on labelled rows, from a checkpoint or from scratch."),
+    "distill": ("avssl.recipes.distill", "Train a small classifier on what a fine-tuned one says of unlabelled rows."),
     "probe": ("avssl.recipes.probe", "Measure frozen features on labelled rows by published protocols."),
     "robustness": ("avssl.recipes.robustness", "Disturb clips and say what a classifier makes of them."),
     "embed": ("avssl.recipes.embed", "Write the embedding of every moment of many files to a table."),

@@ -2,12 +2,15 @@
 
 from avssl.config.finetune import (
     ClassifierConfig,
+    DistillConfig,
     EvaluationConfig,
     FinetuneConfig,
     FinetuneOptimConfig,
     FinetuneTrainConfig,
     LabelConfig,
+    TeacherConfig,
     base_of,
+    base_of_student,
 )
 from avssl.config.parsing import (
     ConfigError,
@@ -49,6 +52,7 @@ __all__ = [
     "ConfigError",
     "Cosine",
     "DataConfig",
+    "DistillConfig",
     "EvaluationConfig",
     "FinetuneConfig",
     "FinetuneOptimConfig",
@@ -60,10 +64,12 @@ __all__ = [
     "ReadingConfig",
     "SamplingConfig",
     "Steps",
+    "TeacherConfig",
     "TrainConfig",
     "TransformConfig",
     "VideoTransformConfig",
     "base_of",
+    "base_of_student",
     "config_from_dict",
     "field_docs",
     "flatten",

@@ -13,6 +13,7 @@ from avssl.config.parsing import to_dict
 from avssl.config.settings import (
     Choice,
     Config,
+    Cosine,
     DataConfig,
     ModelConfig,
     OptimConfig,
@@ -210,6 +211,54 @@ class FinetuneConfig:
             optim=OptimConfig(self.optim.name, self.optim.lr, batch_size=self.optim.batch_size),
             train=TrainConfig(**train),
         )
+
+
+@dataclass
+class TeacherConfig:
+    """Who teaches, and how."""
+
+    run: str = ""
+    """Run folder of avssl finetune; its classifier of each fold teaches in that fold. Set by `--teacher`."""
+    temperature: float = 1.0
+    """Of both softmaxes, > 0."""
+    alpha: float = 1.0
+    """Weight of what the teacher says, in [0, 1]; the rest is for the labels of the rows that have them."""
+    rows: Literal["all", "rest"] = "all"
+    """Training rows that are learnt from: all, or those whose labels the teacher was not given."""
+
+    def __post_init__(self) -> None:
+        _check(self.temperature > 0, f"temperature ({self.temperature}) must be > 0.")
+        _check(0 <= self.alpha <= 1, f"alpha ({self.alpha}) must be in [0, 1].")
+
+
+@dataclass
+class DistillConfig(FinetuneConfig):
+    """Everything that defines a distillation; labels, sampling, transform and model are the teacher's by default."""
+
+    optim: FinetuneOptimConfig = field(
+        default_factory=lambda: FinetuneOptimConfig("adamw", 2e-3, passes=30, warmup_passes=1, weight_decay=0.05)
+    )
+    """How the loss is minimized."""
+    schedule: Choice = field(default_factory=lambda: Cosine("cosine"))
+    """How the learning rate falls."""
+    distill: TeacherConfig = field(default_factory=TeacherConfig)
+    """Who teaches, and how."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = self.labels.multi_label and self.distill.alpha < 1
+        _check(not wrong, "distill.alpha below 1 needs one label a row, not labels.multi_label.")
+        chosen = self.classifier
+        plain = ClassifierConfig(chosen.inputs, chosen.fusion, chosen.dropout)
+        _check(chosen == plain, "classifier: only inputs, fusion and dropout are a student's; leave out the rest.")
+
+
+def base_of_student(teacher: FinetuneConfig) -> dict[str, Any]:
+    """The tree of a student's settings that follow from the teacher's."""
+    tree = to_dict(teacher)
+    kept = {name: tree[name] for name in ("labels", "sampling", "transform", "model", "test")}
+    kept["classifier"] = {name: tree["classifier"][name] for name in ("inputs", "fusion")}
+    return kept | {"train": {name: tree["train"][name] for name in ("precision", "memory_format")}}
 
 
 def base_of(config: Config) -> dict[str, Any]:

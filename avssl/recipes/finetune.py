@@ -19,26 +19,13 @@ from torch import Tensor
 from avssl import distributed
 from avssl.classifier_release import create_classifier
 from avssl.config import ConfigError, FinetuneConfig, base_of, config_from_dict, new_parser, parse_command, read_yaml
-from avssl.data.labels import Fold, choose_fold
-from avssl.engine import choose_device
+from avssl.data.labels import Fold
 from avssl.hub import Pretrained, from_pretrained
 from avssl.manifest import Manifest
 from avssl.models import Classifier
-from avssl.prepare import choose_precision, fitting_batch_size, sample_batch, set_statistics
+from avssl.prepare import set_statistics
 from avssl.run_folder import RunFolder, default_folder, refuse_changes, resumed_words, word_after
-from avssl.supervise import (
-    Started,
-    begin,
-    finish_fold,
-    fold_folder,
-    fold_rows,
-    judge,
-    read_result,
-    summarize,
-    table,
-    train_classifier,
-    write_json,
-)
+from avssl.supervise import Started, fold_rows, run_fold, run_folds, table
 from avssl.tasks import ClassifyTask, balanced_weights
 from avssl.transforms import ClipTransform
 
@@ -115,50 +102,20 @@ def finetune(
         Interrupted: If it was sent SIGTERM or SIGUSR1, once everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the training rows cannot be read.
     """
-    device = distributed.start(choose_device(config.train.device))
-    try:
-        pretrained = _pretrained(config)
-        folder = out or default_folder(config.data.source, "-finetune")
-        started = begin(config, folder, device, resume=resume, overwrite=overwrite)
-        for one in choose_fold(started.folds, fold):
-            if read_result(started.run, one.name) is None:
-                started = _run_fold(started, one, pretrained, device, progress)
-            distributed.barrier()
-        return started.run.path, _finish(started)
-    finally:
-        distributed.stop()
+    pretrained = _pretrained(config)
+
+    def run_one(started: Started[FinetuneConfig], one: Fold, device: torch.device) -> Started[FinetuneConfig]:
+        rows = fold_rows(started, one)
+        model, transform = create_classifier(started.config, len(started.labels.classes))
+        _take_over(model, transform, pretrained, started.config, rows.train)
+        task = create_task(started.config, model, transform, rows.train_targets)
+        return run_fold(started, one, rows, task, device, progress=progress)
+
+    folder = out or default_folder(config.data.source, "-finetune")
+    return run_folds(config, folder, "fine-tuning", run_one, fold=fold, resume=resume, overwrite=overwrite)
 
 
 # ---------------------------------------------------------------- a fold
-
-
-def _run_fold(
-    started: Started[FinetuneConfig], fold: Fold, pretrained: Pretrained | None, device: torch.device, progress: bool
-) -> Started[FinetuneConfig]:
-    """Trains, tests and writes one fold; what it resolved is in the settings that come back."""
-    rows = fold_rows(started, fold)
-    asked = started.config.optim.batch_size
-    config = replace(
-        started.config,
-        optim=replace(started.config.optim, batch_size=fitting_batch_size(asked, len(rows.train))),
-    )
-    model, transform = create_classifier(config, len(started.labels.classes))
-    _take_over(model, transform, pretrained, config, rows.train)
-    task = create_task(config, model, transform, rows.train_targets)
-    config = _with_precision(config, task, rows.train, device)
-    _say(f"fold {fold.name}: {len(rows.train)} rows to learn from, {len(rows.test)} to test on, {_about(model)}")
-    trained = train_classifier(
-        task, rows.train, config, fold_folder(started.run, fold.name), device=device, progress=progress
-    )
-    judged = judge(model, transform, rows, config, device, progress)
-    if distributed.is_main():
-        result = finish_fold(replace(started, config=config), fold, rows, model, transform, trained, judged, {})
-        _say("  " + ", ".join(f"{name} {100 * value:.1f}" for name, value in result["numbers"].items()))
-    optim = replace(config.optim, batch_size=asked)  # the next fold may have more rows
-    resolved = replace(started, config=replace(config, optim=optim))
-    if distributed.is_main():
-        resolved.run.write_config(resolved.config)
-    return resolved
 
 
 def create_task(config: FinetuneConfig, model: Classifier, transform: ClipTransform, targets: Tensor) -> ClassifyTask:
@@ -199,28 +156,6 @@ def _take_over(
         set_statistics(config.network(), manifest, transform)
 
 
-def _with_precision(
-    config: FinetuneConfig, task: ClassifyTask, manifest: Manifest, device: torch.device
-) -> FinetuneConfig:
-    """The settings with number format and memory layout decided; every rank measures, rank 0's counts."""
-    if "auto" not in (config.train.precision, config.train.memory_format):
-        return config
-    network = config.network()
-    found, _ = choose_precision(network, task, sample_batch(network, manifest, config.classifier.inputs), device)
-    precision = distributed.broadcast_object(found)
-    train = replace(config.train, precision=precision.name, memory_format=precision.memory_format)
-    return replace(config, train=train)
-
-
-def _finish(started: Started[FinetuneConfig]) -> dict[str, Any]:
-    results = [read_result(started.run, fold.name) for fold in started.folds]
-    summary = summarize(started, "fine-tuning", [result for result in results if result is not None])
-    if distributed.is_main():
-        write_json(started.run.path / "results.json", summary)
-        _say(f"results: {started.run.path / 'results.json'}")
-    return summary
-
-
 # ---------------------------------------------------------------- settings and checkpoint
 
 
@@ -259,6 +194,8 @@ def _pretrained(config: FinetuneConfig) -> Pretrained | None:
     if not name:
         raise ConfigError("--checkpoint is needed: a run, its weights folder or a release; none for random weights.")
     if name == "none":
+        if config.classifier.frozen_batch_norm:
+            raise ConfigError("classifier.frozen_batch_norm holds statistics, and random weights have none yet.")
         return None
     pretrained = from_pretrained(name)
     for modality in ("video", "audio"):
@@ -273,12 +210,3 @@ def _pretrained(config: FinetuneConfig) -> Pretrained | None:
 
 def _named(choice: Any) -> str:
     return f"{choice.name} ({', '.join(f'{key} {value}' for key, value in choice.options().items())})"
-
-
-def _about(model: Classifier) -> str:
-    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M parameters"
-
-
-def _say(text: str) -> None:
-    if distributed.is_main():
-        print(text, flush=True)

@@ -1,6 +1,16 @@
 """A classifier on the rows of a manifest, trained and judged fold by fold: what fine-tuning and distillation share."""
 
-from avssl.supervise.fold import FoldRows, finish_fold, fold_folder, fold_rows, judge, read_result, write_json
+from avssl.supervise.driver import run_fold, run_folds, say
+from avssl.supervise.fold import (
+    FoldRows,
+    finish_fold,
+    fold_folder,
+    fold_rows,
+    judge,
+    kept_labels,
+    read_result,
+    write_json,
+)
 from avssl.supervise.prediction import Predictions, predict
 from avssl.supervise.results import summarize, table
 from avssl.supervise.start import Started, begin
@@ -17,9 +27,13 @@ __all__ = [
     "fold_folder",
     "fold_rows",
     "judge",
+    "kept_labels",
     "predict",
     "rate_groups",
     "read_result",
+    "run_fold",
+    "run_folds",
+    "say",
     "schedule",
     "summarize",
     "table",

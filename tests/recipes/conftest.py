@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from avssl.config import Config, config_from_dict
+from avssl.config import Config, FinetuneConfig, config_from_dict
+from avssl.manifest import Manifest
 from avssl.media import write_video
 from avssl.recipes.pretrain import pretrain
 
@@ -87,3 +88,70 @@ def run(videos, tiny_config, tmp_path_factory):
     """A finished run: 4 passes of 2 steps."""
     path, _ = pretrain(tiny_config(videos), tmp_path_factory.mktemp("runs") / "tiny", progress=False)
     return path
+
+
+NUM_LABELLED = 24
+CLASSES = {"wide": 6, "narrow": 0, "middle": 3}
+FAST = {
+    "data": {"num_workers": 0},
+    "sampling": {"num_frames": 4, "frames_per_second": 4.0, "audio_seconds": 1.0, "sample_rate_hz": 8000},
+    "transform": {
+        "video": {"size": 32, "scale": [0.7, 1.0], "brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
+        "spectrogram": {"num_mels": 16, "window_length": 256, "hop_seconds": 0.02},
+    },
+    "optim": {"name": "adam", "lr": 0.01, "batch_size": 6, "passes": 4},
+    "schedule": {"name": "cosine"},
+    "classifier": {"dropout": 0.1},
+    "test": {"clips": 2, "report": False},
+    "train": {
+        "device": "cpu",
+        "threads": 1,
+        "precision": "fp32",
+        "memory_format": "contiguous",
+        "log_every": 1,
+        "checkpoint_every_steps": 2,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def labelled_clips(tmp_path_factory):
+    """24 clips of three gratings, with a split, two split columns, a fold, and a few odd columns."""
+    folder = tmp_path_factory.mktemp("labelled")
+    names, labels = [], []
+    for number in range(NUM_LABELLED):
+        label = list(CLASSES)[number % 3]
+        make_video(folder / f"clip{number:02d}.mp4", 7 * (number // 3) + CLASSES[label])
+        names.append(f"clip{number:02d}.mp4")
+        labels.append(label)
+    half = ["train" if number < 15 else "test" for number in range(NUM_LABELLED)]
+    columns = {
+        "id": names,
+        "path": names,
+        "label": labels,
+        "split": half,
+        "split1": half,
+        "split2": half[::-1],
+        "fold": [str(number // 3 % 2 + 1) for number in range(NUM_LABELLED)],
+        "two": [f"{label}|{'early' if number < 12 else 'late'}" for number, label in enumerate(labels)],
+        "unknown": [*labels[:-1], "tall"],
+        "rare": ["rare" if number == 0 else "common" for number in range(NUM_LABELLED)],
+        "empty": [None] * NUM_LABELLED,
+        "by_class": ["a" if label == "wide" else "b" for label in labels],
+    }
+    Manifest.from_columns(columns, folder).write(folder / "manifest.csv")
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
+def finetuning():
+    """Makes settings of a fine-tuning of seconds: ``finetuning(source, "none", optim={"passes": 1})``."""
+    from avssl.recipes.finetune import settings
+
+    def make(source, checkpoint="none", **changes) -> FinetuneConfig:
+        tree = merged(FAST, changes)
+        if checkpoint == "none":
+            tree = merged({"model": {"video": {"width": 4}, "audio": {"width": 4}}}, tree)
+        return settings(source, checkpoint, tree)
+
+    return make

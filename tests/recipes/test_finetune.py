@@ -15,82 +15,18 @@ from avssl.cli import main
 from avssl.config import ConfigError, FinetuneConfig, load_config, to_yaml
 from avssl.engine import Interrupted, read_metrics
 from avssl.hub import from_pretrained
-from avssl.manifest import Manifest, ManifestError
-from avssl.recipes.finetune import finetune, settings
+from avssl.manifest import ManifestError
+from avssl.recipes.finetune import finetune
 from avssl.release import HubError
 from avssl.tasks import ClassifyTask
 
-NUM_ROWS = 24
-CLASSES = {"wide": 6, "narrow": 0, "middle": 3}
-FAST = {
-    "data": {"num_workers": 0},
-    "sampling": {"num_frames": 4, "frames_per_second": 4.0, "audio_seconds": 1.0, "sample_rate_hz": 8000},
-    "transform": {
-        "video": {"size": 32, "scale": [0.7, 1.0], "brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
-        "spectrogram": {"num_mels": 16, "window_length": 256, "hop_seconds": 0.02},
-    },
-    "optim": {"name": "adam", "lr": 0.01, "batch_size": 6, "passes": 4},
-    "schedule": {"name": "cosine"},
-    "classifier": {"dropout": 0.1},
-    "test": {"clips": 2, "report": False},
-    "train": {
-        "device": "cpu",
-        "threads": 1,
-        "precision": "fp32",
-        "memory_format": "contiguous",
-        "log_every": 1,
-        "checkpoint_every_steps": 2,
-    },
-}
+CLASSES = ("middle", "narrow", "wide")
 
 
 @pytest.fixture(scope="module")
-def labelled(video_maker, tmp_path_factory):
-    """24 clips of three gratings, with a split, two split columns, a fold, and a few odd columns."""
-    folder = tmp_path_factory.mktemp("labelled")
-    names, labels = [], []
-    for number in range(NUM_ROWS):
-        label = list(CLASSES)[number % 3]
-        video_maker(folder / f"clip{number:02d}.mp4", 7 * (number // 3) + CLASSES[label])
-        names.append(f"clip{number:02d}.mp4")
-        labels.append(label)
-    half = ["train" if number < 15 else "test" for number in range(NUM_ROWS)]
-    columns = {
-        "id": names,
-        "path": names,
-        "label": labels,
-        "split": half,
-        "split1": half,
-        "split2": half[::-1],
-        "fold": [str(number // 3 % 2 + 1) for number in range(NUM_ROWS)],
-        "two": [f"{label}|{'early' if number < 12 else 'late'}" for number, label in enumerate(labels)],
-        "unknown": [*labels[:-1], "tall"],
-        "rare": ["rare" if number == 0 else "common" for number in range(NUM_ROWS)],
-        "empty": [None] * NUM_ROWS,
-        "by_class": ["a" if label == "wide" else "b" for label in labels],
-    }
-    Manifest.from_columns(columns, folder).write(folder / "manifest.csv")
-    return folder / "manifest.csv"
-
-
-def merged(tree, changes):
-    both = dict(tree)
-    for name, value in changes.items():
-        both[name] = merged(tree.get(name, {}), value) if isinstance(value, dict) else value
-    return both
-
-
-def of(source, checkpoint="none", **changes) -> FinetuneConfig:
-    tree = merged(FAST, changes)
-    if checkpoint == "none":
-        tree = merged(tree, {"model": {"video": {"width": 4}, "audio": {"width": 4}}})
-    return settings(source, checkpoint, tree)
-
-
-@pytest.fixture(scope="module")
-def finished(labelled, tmp_path_factory):
+def finished(labelled_clips, tmp_path_factory, finetuning):
     """A run of two folds from random weights, with all that it leaves."""
-    config = of(labelled, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
+    config = finetuning(labelled_clips, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
     return finetune(config, tmp_path_factory.mktemp("runs") / "two", progress=False)
 
 
@@ -113,7 +49,7 @@ def assert_same_run(one, other, folds=("split1", "split2")):
 # ---------------------------------------------------------------- what a run leaves
 
 
-def test_results_of_two_splits(finished, labelled):
+def test_results_of_two_splits(finished, labelled_clips):
     path, summary = finished
     assert summary == json.loads((path / "results.json").read_text())
     assert [fold["fold"] for fold in summary["folds"]] == ["split1", "split2"]
@@ -153,14 +89,14 @@ def test_the_other_files_of_a_fold(finished):
     assert (folder / "dropped_files.csv").read_text().count("\n") == 1  # the header
 
 
-def test_the_release_gives_the_very_predictions(finished, labelled):
+def test_the_release_gives_the_very_predictions(finished, labelled_clips):
     from avssl.manifest import read_manifest
     from avssl.supervise import predict
 
     folder = finished[0] / "folds" / "fold-split1"
     loaded = avssl.load_classifier(folder)
     assert loaded.classes == sorted(CLASSES)
-    test = read_manifest(labelled).where(split1="test")
+    test = read_manifest(labelled_clips).where(split1="test")
     again = predict(loaded.model, loaded.transform, test, loaded.config, device=torch.device("cpu"))
     with np.load(folder / "predictions.npz") as file:
         np.testing.assert_allclose(again.logits, file["logits"], rtol=1e-5, atol=1e-6)
@@ -168,8 +104,8 @@ def test_the_release_gives_the_very_predictions(finished, labelled):
         from_pretrained(folder)
 
 
-def test_it_learns(labelled, tmp_path):
-    config = of(labelled, optim={"passes": 10}, train={"checkpoint_every_steps": 100})
+def test_it_learns(labelled_clips, tmp_path, finetuning):
+    config = finetuning(labelled_clips, optim={"passes": 10}, train={"checkpoint_every_steps": 100})
     path, summary = finetune(config, tmp_path / "run", progress=False)
     losses = [row["loss"] for row in read_metrics(path / "folds" / "fold-split")]
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:2])
@@ -180,9 +116,20 @@ def test_it_learns(labelled, tmp_path):
 # ---------------------------------------------------------------- from a checkpoint
 
 
-def test_command_line_from_a_checkpoint(labelled, run, tmp_path, capsys):
-    words = ["finetune", str(labelled), "--checkpoint", str(run), "--out", str(tmp_path / "run"), "--data.num_workers"]
-    words += ["0", "--optim.passes", "2", "--optim.batch_size", "6", "--test.clips", "1", "--test.report", "false"]
+def test_command_line_from_a_checkpoint(labelled_clips, run, tmp_path, capsys):
+    words = ["finetune", str(labelled_clips), "--checkpoint", str(run), "--out", str(tmp_path / "run")]
+    words += [
+        "--data.num_workers",
+        "0",
+        "--optim.passes",
+        "2",
+        "--optim.batch_size",
+        "6",
+        "--test.clips",
+        "1",
+        "--test.report",
+        "false",
+    ]
     assert main([*words, "--labels-per-class", "4", "--train.device", "cpu", "--optim.head_passes", "1"]) == 0
     assert "mean_per_class" in capsys.readouterr().out
     config = load_config(tmp_path / "run" / "config.yaml", FinetuneConfig)
@@ -193,10 +140,10 @@ def test_command_line_from_a_checkpoint(labelled, run, tmp_path, capsys):
     assert result["folds"][0]["steps"] == 3 * 2
 
 
-def test_encoders_and_statistics_are_the_checkpoints(labelled, run, tmp_path, monkeypatch):
+def test_encoders_and_statistics_are_the_checkpoints(labelled_clips, run, tmp_path, monkeypatch, finetuning):
     seen = {}
     monkeypatch.setattr(ClassifyTask, "on_pass_start", lambda task, number: seen.setdefault(number, _copy(task)))
-    config = of(labelled, run, optim={"head_passes": 2, "passes": 1}, classifier={"inputs": "both"})
+    config = finetuning(labelled_clips, run, optim={"head_passes": 2, "passes": 1}, classifier={"inputs": "both"})
     finetune(config, tmp_path / "run", progress=False)
     theirs = from_pretrained(run)
     for modality in ("video", "audio"):
@@ -217,26 +164,29 @@ def _copy(task):
 
 
 @pytest.mark.parametrize("fusion", ["late", "fused"])
-def test_both_modalities(labelled, run, tmp_path, fusion):
-    config = of(labelled, run, classifier={"inputs": "both", "fusion": fusion, "frozen_batch_norm": True})
+def test_both_modalities(labelled_clips, run, tmp_path, fusion, finetuning):
+    config = finetuning(labelled_clips, run, classifier={"inputs": "both", "fusion": fusion, "frozen_batch_norm": True})
     _, summary = finetune(config, tmp_path / "run", progress=False)
     assert summary["protocol"]["inputs"] == "both"
 
 
-def test_weights_of_another_encoder_are_refused(labelled, run, tmp_path):
-    config = of(labelled, run, model={"video": {"width": 8}})
+def test_statistics_of_random_weights_cannot_be_held(labelled_clips, tmp_path, finetuning):
+    config = finetuning(labelled_clips, classifier={"frozen_batch_norm": True})
+    with pytest.raises(ConfigError, match="frozen_batch_norm holds statistics, and random weights have none"):
+        finetune(config, tmp_path / "run", progress=False)
+
+
+def test_weights_of_another_encoder_are_refused(labelled_clips, run, tmp_path, finetuning):
+    config = finetuning(labelled_clips, run, model={"video": {"width": 8}})
     with pytest.raises(ConfigError, match=r"model.video is small_video \(width 8.* holds weights .*\(width 4"):
         finetune(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
-    finetune(
-        of(labelled, run, model={"video": {"width": 8}}, classifier={"inputs": "audio"}, optim={"passes": 1}),
-        tmp_path / "run",
-        progress=False,
-    )  # its video encoder is not used
+    config = finetuning(labelled_clips, run, model={"video": {"width": 8}}, classifier={"inputs": "audio"})
+    finetune(config, tmp_path / "run", progress=False)  # its video encoder is not used
 
 
-def test_a_checkpoint_must_be_named(labelled, capsys):
-    assert main(["finetune", str(labelled)]) == 2
+def test_a_checkpoint_must_be_named(labelled_clips, capsys):
+    assert main(["finetune", str(labelled_clips)]) == 2
     assert "--checkpoint is needed" in capsys.readouterr().err
     assert main(["finetune", "--checkpoint", "none"]) == 2
     assert "name a manifest" in capsys.readouterr().err
@@ -245,8 +195,8 @@ def test_a_checkpoint_must_be_named(labelled, capsys):
 # ---------------------------------------------------------------- rows and labels
 
 
-def test_cross_validation_over_a_column(labelled, tmp_path):
-    config = of(labelled, labels={"fold_column": "fold"}, optim={"passes": 1})
+def test_cross_validation_over_a_column(labelled_clips, tmp_path, finetuning):
+    config = finetuning(labelled_clips, labels={"fold_column": "fold"}, optim={"passes": 1})
     path, summary = finetune(config, tmp_path / "run", fold="2", progress=False)
     assert summary["protocol"]["folds"] == "1 of 2"
     assert [(fold["fold"], fold["n_train"], fold["n_test"]) for fold in summary["folds"]] == [("2", 12, 12)]
@@ -256,8 +206,10 @@ def test_cross_validation_over_a_column(labelled, tmp_path):
         finetune(config, tmp_path / "other", fold="3", progress=False)
 
 
-def test_multi_label(labelled, tmp_path):
-    config = of(labelled, labels={"column": "two", "multi_label": True, "fold_column": "fold"}, optim={"passes": 1})
+def test_multi_label(labelled_clips, tmp_path, finetuning):
+    config = finetuning(
+        labelled_clips, labels={"column": "two", "multi_label": True, "fold_column": "fold"}, optim={"passes": 1}
+    )
     _, summary = finetune(config, tmp_path / "run", fold="1", progress=False)
     assert set(summary["mean"]) == {"mAP", "clip_mAP", "chance"}
     assert summary["protocol"]["num_classes"] == 5
@@ -279,19 +231,19 @@ def test_multi_label(labelled, tmp_path):
         ({"column": "rare", "per_class": 1}, "class 'rare'"),
     ],
 )
-def test_rows_that_cannot_be_used_are_named(labelled, tmp_path, labels, message):
+def test_rows_that_cannot_be_used_are_named(labelled_clips, tmp_path, labels, message, finetuning):
     if labels.get("column") == "rare":
         labels = labels | {"split_columns": ["split2"]}
     with pytest.raises(ValueError, match=message):
-        finetune(of(labelled, labels=labels), tmp_path / "run", progress=False)
+        finetune(finetuning(labelled_clips, labels=labels), tmp_path / "run", progress=False)
 
 
-def test_unreadable_rows_are_failures_and_never_zeros(labelled, tmp_path):
+def test_unreadable_rows_are_failures_and_never_zeros(labelled_clips, tmp_path, finetuning):
     folder = tmp_path / "v"
-    shutil.copytree(labelled.parent, folder)
+    shutil.copytree(labelled_clips.parent, folder)
     for name in ("clip03.mp4", "clip20.mp4"):
         (folder / name).write_text("broken")
-    config = of(folder / "manifest.csv", optim={"passes": 2})
+    config = finetuning(folder / "manifest.csv", optim={"passes": 2})
     path, summary = finetune(config, tmp_path / "run", progress=False)
     result = summary["folds"][0]
     assert (result["n_test"], result["unreadable_test"], result["unreadable_train"]) == (8, 1, 1)
@@ -300,7 +252,7 @@ def test_unreadable_rows_are_failures_and_never_zeros(labelled, tmp_path):
     assert "clip20.mp4" in dropped
 
 
-def test_nan_features_are_an_error(labelled, run, tmp_path):
+def test_nan_features_are_an_error(labelled_clips, run, tmp_path, finetuning):
     copy = tmp_path / "copy"
     shutil.copytree(run / "weights", copy)
     from safetensors.torch import save_file
@@ -309,15 +261,17 @@ def test_nan_features_are_an_error(labelled, run, tmp_path):
     tensors["model.video_encoder.stem.0.weight"].fill_(float("nan"))
     save_file(tensors, copy / "model.safetensors")
     with pytest.raises(RuntimeError, match="loss became NaN between steps 0 and 1"):
-        finetune(of(labelled, copy), tmp_path / "run", progress=False)
+        finetune(finetuning(labelled_clips, copy), tmp_path / "run", progress=False)
 
 
 # ---------------------------------------------------------------- resume
 
 
-def test_interrupted_between_folds_and_within_one_equals_the_whole(finished, labelled, tmp_path, monkeypatch):
+def test_interrupted_between_folds_and_within_one_equals_the_whole(
+    finished, labelled_clips, tmp_path, monkeypatch, finetuning
+):
     """A signal in the second pass of each fold, and a resume after each."""
-    config = of(labelled, labels={"split_columns": ["split1", "split2"]})
+    config = finetuning(labelled_clips, labels={"split_columns": ["split1", "split2"]})
     start = ClassifyTask.on_pass_start
 
     def on_pass_start(task, number):
@@ -337,8 +291,8 @@ def test_interrupted_between_folds_and_within_one_equals_the_whole(finished, lab
     assert_same_run(finished[0], out)
 
 
-def test_killed_run_continues(finished, labelled, tmp_path):
-    config = of(labelled, labels={"split_columns": ["split1", "split2"]})
+def test_killed_run_continues(finished, labelled_clips, tmp_path, finetuning):
+    config = finetuning(labelled_clips, labels={"split_columns": ["split1", "split2"]})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     out = tmp_path / "killed"
     code = "\n".join(
@@ -368,8 +322,8 @@ def test_resume_refuses_other_settings(finished, capsys):
     assert "--optim.lr (5.0) was 0.01 when the run began" in capsys.readouterr().err
 
 
-def test_precision_is_timed_and_kept(labelled, tmp_path):
-    config = of(labelled, optim={"passes": 1}, train={"precision": "auto", "memory_format": "auto"})
+def test_precision_is_timed_and_kept(labelled_clips, tmp_path, finetuning):
+    config = finetuning(labelled_clips, optim={"passes": 1}, train={"precision": "auto", "memory_format": "auto"})
     path, _ = finetune(config, tmp_path / "run", progress=False)
     resolved = load_config(path / "config.yaml", FinetuneConfig).train
     assert resolved.precision in ("fp32", "bf16")

@@ -1,0 +1,185 @@
+"""``avssl distill MANIFEST --teacher RUN``: a small classifier that learns from a fine-tuned one.
+
+The teacher is what ``avssl finetune`` left in RUN; it says what it sees in every training row, labelled or not,
+and the student learns that: ``avssl distill corpus/manifest.csv --teacher runs/big --model.video.width 16``.
+Sampling, transform and the fold's rows are the teacher's, and so is the model where nothing else is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avssl import distributed
+from avssl.classifier_release import TrainedClassifier, create_classifier, load_classifier
+from avssl.config import (
+    ConfigError,
+    DistillConfig,
+    FinetuneConfig,
+    base_of_student,
+    config_from_dict,
+    new_parser,
+    parse_command,
+)
+from avssl.data.labels import Fold
+from avssl.manifest import ManifestError
+from avssl.run_folder import RunFolder, default_folder, refuse_changes, resumed_words, word_after
+from avssl.supervise import FoldRows, Started, fold_folder, fold_rows, judge, kept_labels, run_fold, run_folds, table
+from avssl.tasks import DistillTask
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and runs :func:`distill`."""
+    parser = new_parser("avssl distill", __doc__)
+    parser.usage = "avssl distill MANIFEST --teacher RUN [--out RUN] [--config FILE] [settings]"
+    parser.add_argument("source", nargs="?", metavar="MANIFEST", help="The teacher's rows, and more without labels.")
+    parser.add_argument("--teacher", metavar="RUN", help="The run folder of avssl finetune.")
+    parser.add_argument("--out", metavar="RUN", help="The run folder; runs/NAME-distill by default.")
+    parser.add_argument("--resume", metavar="RUN", help="Continue the run in this folder with its own settings.")
+    parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run folder.")
+    parser.add_argument("--fold", metavar="NAME", help="Only this split or fold.")
+    words, resumed = resumed_words(argv)
+    teacher = word_after(words, "--teacher")
+    options, config = parse_command(parser, words, DistillConfig, None if resumed or not teacher else _base(teacher))
+    config = replace(
+        config,
+        data=replace(config.data, source=options.source or config.data.source),
+        distill=replace(config.distill, run=teacher or config.distill.run),
+    )
+    if resumed:
+        refuse_changes(RunFolder(resumed).read_config(DistillConfig), config)
+    _, summary = distill(
+        config, resumed or options.out, fold=options.fold, resume=bool(resumed), overwrite=options.overwrite
+    )
+    if distributed.is_main():
+        print(table(summary))
+        print(beside_teacher(summary))
+    return 0
+
+
+def settings(source: Path | str, teacher: Path | str, tree: Mapping[str, Any] | None = None) -> DistillConfig:
+    """The settings of a run from Python: those of ``tree``, over those of the teacher, over the defaults."""
+    config = config_from_dict(tree or {}, "", DistillConfig, _base(str(teacher)))
+    data = replace(config.data, source=str(source))
+    return replace(config, data=data, distill=replace(config.distill, run=str(teacher)))
+
+
+def distill(
+    config: DistillConfig,
+    out: Path | str | None = None,
+    *,
+    fold: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> tuple[Path, dict[str, Any]]:
+    """Trains a student of every fold, and tests it beside its teacher.
+
+    Args:
+        config: Every setting, such as :func:`settings` makes.
+        out: The run folder; ``runs/NAME-distill`` by default.
+        fold: Only this one.
+        resume: Continue the run in ``out``.
+        overwrite: Replace an earlier run in ``out``.
+        progress: Show bars.
+
+    Returns:
+        The run folder, and what its ``results.json`` holds: as of fine-tuning, and in each fold ``teacher`` with
+        its ``numbers`` and ``parameters``.
+
+    Raises:
+        ConfigError: If no teacher is named, or a setting must be the teacher's and is not.
+        HubError: If the teacher has no classifier of a fold.
+        ManifestError: As of fine-tuning, or if the teacher's classes are others, or no row is left.
+    """
+    if not config.distill.run:
+        raise ConfigError("--teacher is needed: the run folder of avssl finetune.")
+    _refuse_other_input(config)
+
+    def run_one(started: Started[DistillConfig], one: Fold, device: torch.device) -> Started[DistillConfig]:
+        teacher = load_classifier(fold_folder(RunFolder(config.distill.run), one.name) / "weights", device)
+        if teacher.classes != started.labels.classes:
+            raise ManifestError(
+                f"the teacher knows {len(teacher.classes)} classes and the manifest has {len(started.labels.classes)}: "
+                f"they differ in {sorted(set(teacher.classes) ^ set(started.labels.classes))[:3]}."
+            )
+        rows, task = _student(started, one, teacher)
+
+        def beside(resolved: DistillConfig) -> dict[str, Any]:
+            judged = judge(teacher.model, teacher.transform, rows, resolved, device, progress)
+            count = sum(parameter.numel() for parameter in teacher.model.parameters())
+            about = {"numbers": judged.numbers, "parameters": count, "weights": teacher.weights_hash()}
+            return {"teacher": about}
+
+        return run_fold(started, one, rows, task, device, progress=progress, more=beside)
+
+    folder = out or default_folder(config.data.source, "-distill")
+    return run_folds(config, folder, "distillation", run_one, fold=fold, resume=resume, overwrite=overwrite)
+
+
+def beside_teacher(summary: Mapping[str, Any]) -> str:
+    """Student and teacher of every fold, in lines."""
+    lines = []
+    for fold in summary["folds"]:
+        first = next(iter(fold["numbers"]))
+        scores = (100 * of["numbers"][first] for of in (fold, fold["teacher"]))
+        sizes = (of["parameters"] / 1e6 for of in (fold, fold["teacher"]))
+        student, teacher = (f"{score:.1f} ({size:.3g} M parameters)" for score, size in zip(scores, sizes, strict=True))
+        lines.append(f"{fold['fold']}: {first} of the student {student}, of the teacher {teacher}")
+    return "\n".join(lines)
+
+
+def _student(started: Started[DistillConfig], fold: Fold, teacher: TrainedClassifier) -> tuple[FoldRows, DistillTask]:
+    """The rows that are learnt from, and the untrained student with its teacher."""
+    config, labelled = started.config, kept_labels(started, fold)
+    chosen = fold.pool if config.distill.rows == "all" else np.setdiff1d(fold.pool, labelled)
+    if not len(chosen):
+        raise ManifestError(
+            f"fold {fold.name}: the teacher was given the labels of all {len(fold.pool)} training rows, so none is "
+            "left. Add rows without labels, or learn from all with --distill.rows all."
+        )
+    given = None
+    if not config.labels.multi_label:
+        known = np.isin(chosen, labelled)
+        given = torch.where(torch.from_numpy(known), started.labels.of(chosen), -1)
+    test = fold_rows(started, fold)
+    rows = FoldRows(started.manifest.select(chosen), started.labels.of(chosen), test.test, test.test_targets)
+    model, transform = create_classifier(config, len(teacher.classes))
+    transform.load_state_dict(teacher.transform.state_dict())
+    task = DistillTask(
+        transform,
+        model,
+        teacher.model,
+        given,
+        temperature=config.distill.temperature,
+        alpha=config.distill.alpha,
+        multi_label=config.labels.multi_label,
+    )
+    return rows, task
+
+
+def _teacher_config(run: str) -> FinetuneConfig:
+    return RunFolder(run).read_config(FinetuneConfig)
+
+
+def _base(run: str) -> dict[str, Any]:
+    return base_of_student(_teacher_config(run))
+
+
+def _refuse_other_input(config: DistillConfig) -> None:
+    """Teacher and student see and hear the same tensors."""
+    theirs = _teacher_config(config.distill.run)
+    same = {
+        "sampling": (config.sampling, theirs.sampling),
+        "transform.spectrogram": (config.transform.spectrogram, theirs.transform.spectrogram),
+        "labels": (config.labels, theirs.labels),
+        "classifier.inputs": (config.classifier.inputs, theirs.classifier.inputs),
+    }
+    for name, (ours, other) in same.items():
+        if ours != other:
+            raise ConfigError(f"{name} must be the teacher's: {other}, not {ours}. Leave it out.")

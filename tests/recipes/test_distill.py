@@ -1,0 +1,141 @@
+import json
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import avssl
+from avssl.cli import main
+from avssl.config import ConfigError, DistillConfig, load_config
+from avssl.engine import Interrupted, load_checkpoint
+from avssl.manifest import Manifest, ManifestError, read_manifest
+from avssl.recipes.distill import distill, settings
+from avssl.recipes.finetune import finetune
+from avssl.release import HubError
+from avssl.tasks import DistillTask
+
+FAST = {
+    "data": {"num_workers": 0},
+    "model": {"video": {"width": 2}},
+    "optim": {"batch_size": 6, "passes": 3},
+    "test": {"report": False},
+    "train": {"device": "cpu", "threads": 1, "log_every": 1, "checkpoint_every_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(labelled_clips, finetuning, tmp_path_factory):
+    """Fine-tuned on two labels of each class, in two splits."""
+    config = finetuning(
+        labelled_clips, labels={"split_columns": ["split1", "split2"], "per_class": 2}, optim={"passes": 8}
+    )
+    path, _ = finetune(config, tmp_path_factory.mktemp("teacher") / "run", progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def student(labelled_clips, teacher, tmp_path_factory):
+    config = settings(labelled_clips, teacher, FAST)
+    return distill(config, tmp_path_factory.mktemp("student") / "run", progress=False)
+
+
+def merged(changes):
+    return {name: {**FAST.get(name, {}), **changes.get(name, {})} for name in {**FAST, **changes}}
+
+
+def test_student_stands_beside_its_teacher(student, teacher):
+    path, summary = student
+    assert summary["protocol"]["name"] == "distillation"
+    theirs = json.loads((teacher / "results.json").read_text())
+    for fold, of_teacher in zip(summary["folds"], theirs["folds"], strict=True):
+        assert fold["n_train"] == 15  # the labels of nine of them were never seen
+        assert fold["n_test"] == of_teacher["n_test"] == 9
+        assert fold["teacher"]["numbers"] == pytest.approx(of_teacher["numbers"])
+        assert fold["teacher"]["parameters"] == of_teacher["parameters"]
+        assert fold["parameters"] < of_teacher["parameters"] / 2
+    assert avssl.load_classifier(path / "folds" / "fold-split1").classes == ["middle", "narrow", "wide"]
+
+
+def test_checkpoints_hold_the_student_alone(student, teacher):
+    state = load_checkpoint(next((student[0] / "folds" / "fold-split1" / "checkpoints").glob("step-*.pt")))
+    count = sum(value.numel() for name, value in state["task"].items() if name.startswith("model."))
+    theirs = load_file(teacher / "folds" / "fold-split1" / "weights" / "model.safetensors")
+    assert count < sum(value.numel() for name, value in theirs.items() if name.startswith("model.")) / 2
+    assert not any("target" in name or "teacher" in name for name in state["task"])
+
+
+def test_command_line_learns_from_rows_without_labels(labelled_clips, teacher, tmp_path, capsys):
+    folder = tmp_path / "v"
+    shutil.copytree(labelled_clips.parent, folder)
+    manifest = read_manifest(folder / "manifest.csv")
+    more = {"id": ["more.mp4"], "path": ["clip00.mp4"], "split1": ["train"], "split2": ["train"]}
+    columns = {name: [*manifest[name], *more.get(name, [None])] for name in manifest.table.column_names}
+    Manifest.from_columns(columns, folder).write(folder / "manifest.csv")
+    words = ["distill", str(folder / "manifest.csv"), "--teacher", str(teacher), "--out", str(tmp_path / "run")]
+    words += ["--fold", "split1", "--distill.rows", "rest", "--model.video.width", "2", "--data.num_workers", "0"]
+    words += ["--optim.passes", "1", "--optim.batch_size", "4", "--train.device", "cpu", "--test.report", "false"]
+    assert main(words) == 0
+    assert "of the student" in capsys.readouterr().out
+    config = load_config(tmp_path / "run" / "config.yaml", DistillConfig)
+    assert config.labels.per_class == 2
+    result = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [fold["n_train"] for fold in result["folds"]] == [10]  # 16 less the six with a label
+
+
+def test_labels_are_those_that_the_teacher_had(labelled_clips, teacher, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(DistillTask, "on_pass_start", lambda task, number: seen.append(task.targets.clone()))
+    config = settings(labelled_clips, teacher, merged({"distill": {"alpha": 0.5}, "optim": {"passes": 1}}))
+    distill(config, tmp_path / "run", fold="split1", progress=False)
+    assert sorted(seen[0].tolist()) == [-1] * 9 + [0, 0, 1, 1, 2, 2]
+
+
+def test_interrupted_distillation_continues_bit_for_bit(student, labelled_clips, teacher, tmp_path, monkeypatch):
+    config, out = settings(labelled_clips, teacher, FAST), tmp_path / "parts"
+
+    def on_pass_start(task, number):
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DistillTask, "on_pass_start", on_pass_start)
+        with pytest.raises(Interrupted, match="step 3"):
+            distill(config, out, progress=False)
+    assert main(["distill", "--resume", str(out)]) == 0
+    for fold in ("split1", "split2"):
+        ours, theirs = (
+            load_file(p / "folds" / f"fold-{fold}" / "weights" / "model.safetensors") for p in (student[0], out)
+        )
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling": {"num_frames": 2}}, "sampling must be the teacher's"),
+        ({"transform": {"spectrogram": {"num_mels": 8}}}, "transform.spectrogram must be the teacher's"),
+        ({"labels": {"per_class": 1}}, "labels must be the teacher's"),
+    ],
+)
+def test_what_must_be_the_teachers_is_named(labelled_clips, teacher, tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        distill(settings(labelled_clips, teacher, merged(changes)), tmp_path / "run", progress=False)
+
+
+def test_teachers_that_do_not_fit_are_refused(labelled_clips, teacher, finetuning, tmp_path, capsys):
+    assert main(["distill", str(labelled_clips)]) == 2
+    assert "--teacher is needed" in capsys.readouterr().err
+    assert main(["distill", str(labelled_clips), "--teacher", str(tmp_path)]) == 1
+    assert "no run to continue here" in capsys.readouterr().err
+    copy = tmp_path / "copy"
+    shutil.copytree(teacher, copy)
+    shutil.rmtree(copy / "folds" / "fold-split1" / "weights")
+    with pytest.raises(HubError, match="fold-split1"):
+        distill(settings(labelled_clips, copy, FAST), tmp_path / "a", progress=False)
+    everything, _ = finetune(finetuning(labelled_clips, optim={"passes": 1}), tmp_path / "all", progress=False)
+    config = settings(labelled_clips, everything, merged({"distill": {"rows": "rest"}}))
+    with pytest.raises(ManifestError, match="given the labels of all 15 training rows"):
+        distill(config, tmp_path / "b", progress=False)
