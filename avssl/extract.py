@@ -27,6 +27,7 @@ from avssl.data.content import content_hashes
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
+from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
 from avssl.engine import Precision
 from avssl.manifest import Manifest
@@ -60,7 +61,7 @@ class Features:
     rows: np.ndarray
     """(N,) int64 positions in the manifest."""
     video: np.ndarray
-    """(N, C) float32, or (N, W, C) where windows are kept."""
+    """(N, C) float32, or (N, W, C) where windows are kept; (N, 0) where it was not read."""
     audio: np.ndarray
     """As ``video``."""
     failures: list[Failure]
@@ -88,6 +89,7 @@ def extract_features(
     what: What = "features",
     keep_windows: bool = False,
     stages: Mapping[Modality, StagePooling] | None = None,
+    stream: Modality | None = None,
     backend: str = "pyav",
     num_workers: int = 0,
     cache_folder: Path | str | None = None,
@@ -105,6 +107,8 @@ def extract_features(
         keep_windows: Keep the features of every window instead of their mean.
         stages: Also keep the pooled maps of these modalities' stages. They are large: the four stages of
             AVID's networks are 140 kB a window.
+        stream: Read and encode this alone; files without the other are good files, and the other's
+            features have no columns.
         backend: Reader of media files.
         num_workers: Processes that decode; 0 decodes in this one.
         cache_folder: Where results are kept, under a name made of the weights, the settings and the
@@ -114,25 +118,29 @@ def extract_features(
         progress: Show a bar.
 
     Raises:
-        ValueError: If a number is below 1, or no row can be read.
+        ValueError: If a number is below 1, ``stages`` wants what ``stream`` leaves out, or no row can be read.
     """
     if min(windows_per_clip, batch_size) < 1:
         raise ValueError(f"windows_per_clip ({windows_per_clip}) and batch_size ({batch_size}) must be at least 1.")
-    pooling = dict(stages or {})
+    pooling, modalities = dict(stages or {}), _modalities(stream, stages)
     cache = None
     if cache_folder is not None:
-        settings = {"windows": windows_per_clip, "keep_windows": keep_windows, "backend": backend}
+        settings = {"windows": windows_per_clip, "keep_windows": keep_windows, "backend": backend, "stream": stream}
         settings["stages"] = {name: asdict(value) for name, value in sorted(pooling.items())}
         cache = Path(cache_folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
         if cache.is_file():
             return _read(cache, what)
-    dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
+    if stream is None:
+        dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
+    else:
+        dataset = OneStreamDataset(manifest, pretrained.sampling, backend=backend, stream=stream)
     loader = EvalLoader(dataset, batch_size, clips_per_row=windows_per_clip, num_workers=num_workers)
     parts: list[dict[str, np.ndarray]] = []
     with tqdm(desc="extract", total=len(manifest), unit="row", delay=1.0, disable=not progress) as bar:
         for clips, failures in loader.clips():
-            parts.append(_encode(pretrained, loader.batch(clips), windows_per_clip, keep_windows, pooling))
-            parts[-1] |= _places(clips, windows_per_clip, pretrained.sampling)
+            batch = loader.batch(clips)
+            parts.append(_encode(pretrained, batch, windows_per_clip, keep_windows, pooling, modalities))
+            parts[-1] |= _places(clips, windows_per_clip, pretrained.sampling, modalities)
             bar.update(len(clips) // windows_per_clip + len(failures))
     failures = list(loader.ledger)
     if not parts:
@@ -153,12 +161,26 @@ def encode_batch(pretrained: Pretrained, raw: Batch) -> dict[str, np.ndarray]:
         ``video`` and ``audio``, (B, C) float32 features before the heads; ``video_embedding`` and
         ``audio_embedding``, (B, D) float32 after them and of unit length.
     """
-    return _encode(pretrained, raw, 1, False, {})
+    return _encode(pretrained, raw, 1, False, {}, ("video", "audio"))
+
+
+def _modalities(stream: Modality | None, stages: Mapping[Modality, StagePooling] | None) -> tuple[Modality, ...]:
+    """Those that are encoded."""
+    modalities: tuple[Modality, ...] = ("video", "audio") if stream is None else (stream,)
+    left_out = sorted(set(stages or ()) - set(modalities))
+    if left_out:
+        raise ValueError(f"stages of {', '.join(left_out)} are asked for, but stream ({stream!r}) leaves it out.")
+    return modalities
 
 
 @torch.inference_mode()
 def _encode(
-    pretrained: Pretrained, raw: Batch, windows: int, keep_windows: bool, pooling: Mapping[Modality, StagePooling]
+    pretrained: Pretrained,
+    raw: Batch,
+    windows: int,
+    keep_windows: bool,
+    pooling: Mapping[Modality, StagePooling],
+    modalities: Sequence[Modality],
 ) -> dict[str, np.ndarray]:
     """(N, C) features and (N, D) unit embeddings, means over windows, or (N, W, ...); stages as (N, W, ...)."""
     batch: Batch = pretrained.transform(raw.to(pretrained.device))
@@ -170,7 +192,8 @@ def _encode(
         "audio": (model.audio_encoder, model.audio_head, batch.audio),
     }
     found: dict[str, np.ndarray] = {}
-    for name, (encoder, head, x) in sides.items():
+    for name in modalities:
+        encoder, head, x = sides[name]
         with precision.autocast(pretrained.device):
             features, maps = encode_stages(encoder, precision.arrange(x), pooling.get(name))
             embedding = head(features)
@@ -186,15 +209,17 @@ def _by_row(values: Tensor, windows: int, keep_windows: bool) -> np.ndarray:
     return (rows if keep_windows else rows.mean(dim=1)).cpu().numpy()
 
 
-def _places(clips: Sequence[Clip], windows: int, sampling: ClipSampling) -> dict[str, np.ndarray]:
+def _places(
+    clips: Sequence[Clip], windows: int, sampling: ClipSampling, modalities: Sequence[Modality]
+) -> dict[str, np.ndarray]:
     """Row of each N and middle of each window."""
     rows = np.asarray([clip.row for clip in clips[::windows]], dtype=np.int64)
-    middles = [
-        (clip.video_start_seconds + clip.audio_start_seconds + (sampling.video_seconds + sampling.audio_seconds) / 2)
-        / 2
-        for clip in clips
-    ]
-    return {"rows": rows, "at_seconds": np.asarray(middles, dtype=np.float64).reshape(-1, windows)}
+    middles = {
+        "video": [clip.video_start_seconds + sampling.video_seconds / 2 for clip in clips],
+        "audio": [clip.audio_start_seconds + sampling.audio_seconds / 2 for clip in clips],
+    }
+    at_seconds = np.mean([middles[name] for name in modalities], axis=0)
+    return {"rows": rows, "at_seconds": at_seconds.reshape(-1, windows)}
 
 
 def run_precision(pretrained: Pretrained) -> Precision:
@@ -247,5 +272,6 @@ def _chosen(arrays: dict[str, np.ndarray], failures: list[Failure], what: What) 
         modality, _, stage = name.partition("/")
         if stage:
             stages.setdefault(modality, {})[stage] = array  # type: ignore[arg-type]
-    video, audio = arrays[f"video{ending}"], arrays[f"audio{ending}"]
+    none = np.empty((len(arrays["rows"]), 0), dtype=np.float32)
+    video, audio = (arrays.get(f"{side}{ending}", none) for side in ("video", "audio"))
     return Features(arrays["ids"], arrays["rows"], video, audio, failures, arrays["at_seconds"], stages)

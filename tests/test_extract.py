@@ -1,5 +1,6 @@
 import os
 import shutil
+import wave
 
 import numpy as np
 import pytest
@@ -177,3 +178,32 @@ def test_nothing_readable_is_an_error(pretrained, manifest):
         extract_features(pretrained, manifest.select(np.array([2])))
     with pytest.raises(ValueError, match="must be at least 1"):
         extract_features(pretrained, manifest, windows_per_clip=0)
+
+
+def write_sound(path, samples, sample_rate_hz):
+    """16-bit mono PCM."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate_hz)
+        file.writeframes((32767 * samples[0]).short().numpy().tobytes())
+
+
+def test_one_stream_is_enough_for_its_features(pretrained, manifest, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "media")
+    sound = torch.rand(1, 24000, generator=torch.Generator().manual_seed(1)) - 0.5
+    write_sound(tmp_path / "media" / "sound.wav", sound, 8000)
+    columns = {"id": ["0.mp4", "sound.wav"], "path": ["0.mp4", "sound.wav"]}
+    both = Manifest.from_columns(columns, tmp_path / "media")
+    words = {"windows_per_clip": 2, "stages": {"audio": StagePooling(1)}, "cache_folder": tmp_path / "cache"}
+    found = extract_features(pretrained, both, stream="audio", **words)
+    assert list(found.ids) == ["0.mp4", "sound.wav"]
+    assert found.audio.shape == (2, 32)
+    assert found.video.shape == (2, 0)
+    np.testing.assert_allclose(found.at_seconds, [[0.5, 2.5]] * 2, atol=0.03)
+    pairs = extract_features(pretrained, both, **words)
+    assert list(pairs.ids) == ["0.mp4"]
+    assert pairs.failures[0].reason == "no_video"
+    np.testing.assert_allclose(found.audio[0], pairs.audio[0], rtol=0.05, atol=0.05)  # windows end with the stream
+    with pytest.raises(ValueError, match=r"stages of audio are asked for, but stream \('video'\) leaves it out"):
+        extract_features(pretrained, both, stream="video", **words)

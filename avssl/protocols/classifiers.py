@@ -12,9 +12,9 @@ from avssl.models import StagePooling
 from avssl.protocols.part import Measured, Part, Protocol, ProtocolSettings
 
 
-def no_extras(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str, Any]:
+def pooled_features(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str, Any]:
     """Features of the last layer, averaged over the windows."""
-    return {}
+    return {"stream": settings.stream}
 
 
 def classification_baselines(part: Part) -> list[Measured]:
@@ -63,7 +63,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 def averaged_stages(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str, Any]:
     """The last four stages in grids of at most 9 216 numbers, averaged."""
-    return {"stages": {name: StagePooling(4, "average") for name in settings.modalities}}
+    return {"stream": settings.stream, "stages": {name: StagePooling(4, "average") for name in settings.modalities}}
 
 
 def _svm(part: Part) -> list[Measured]:
@@ -86,7 +86,7 @@ LINEAR = Protocol(
     "accuracy",
     _ACCURACIES,
     windows=1,
-    extraction=no_extras,
+    extraction=pooled_features,
     measure=_linear,
     baselines=classification_baselines,
     shuffled="",
@@ -96,7 +96,7 @@ KNN = Protocol(
     "accuracy",
     _ACCURACIES,
     windows=1,
-    extraction=no_extras,
+    extraction=pooled_features,
     measure=_knn,
     baselines=classification_baselines,
 )

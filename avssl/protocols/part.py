@@ -26,7 +26,7 @@ class ProtocolSettings:
     """
 
     modality: Literal["video", "audio", "all"] = "all"
-    """What is measured. The other is still read, as a model's clip is a pair."""
+    """What is measured. With one of the two, files without the other are good files."""
     windows_per_clip: int | None = None
     """Evenly spaced windows of each row; by default as many as the protocol wants."""
     seed: int = 0
@@ -54,6 +54,11 @@ class ProtocolSettings:
     def modalities(self) -> tuple[Modality, ...]:
         """Those that are measured."""
         return ("video", "audio") if self.modality == "all" else (self.modality,)
+
+    @property
+    def stream(self) -> Modality | None:
+        """The only one that is read, or None for both."""
+        return None if self.modality == "all" else self.modality
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ def _two_cells_an_axis(pretrained: Pretrained, settings: ProtocolSettings) -> di
         name: StagePooling(1, settings.pooling, _CELLS * encoders[name].num_features, keep_time=True)
         for name in settings.modalities
     }
-    return {"stages": pools}
+    return {"stream": settings.stream, "stages": pools}
 
 
 def _retrieved(part: Part, windows: np.ndarray) -> LabelRetrieval:
@@ -52,6 +52,8 @@ def _retrieval_chance(part: Part) -> list[Measured]:
 
 
 def _embeddings(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str, Any]:
+    if settings.modality != "all":
+        raise ValueError(f'modality ({settings.modality!r}) must be "all" where sounds query pictures.')
     return {"what": "embeddings"}
 
 

@@ -26,12 +26,13 @@ _WHOLE_MAP = 2**20
 
 
 def _pooled_stages(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str, Any]:
-    return {"stages": {name: StagePooling(4, settings.pooling) for name in settings.modalities}}
+    pooling = StagePooling(4, settings.pooling)
+    return {"stream": settings.stream, "stages": dict.fromkeys(settings.modalities, pooling)}
 
 
 def _last_map(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str, Any]:
     pooling = StagePooling(1, settings.pooling, _WHOLE_MAP, keep_time=True)
-    return {"stages": dict.fromkeys(settings.modalities, pooling)}
+    return {"stream": settings.stream, "stages": dict.fromkeys(settings.modalities, pooling)}
 
 
 def layer_probes(maps: dict[str, np.ndarray], num_classes: int) -> nn.Module:

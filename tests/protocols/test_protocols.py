@@ -103,6 +103,8 @@ def test_modality_limits_the_rows(measured):
     assert {row["modality"] for row in measured("knn")["rows"]} == {"video", "audio", "video + audio", ""}
     with pytest.raises(ValueError, match=r"modality \('sound'\)"):
         ProtocolSettings(modality="sound")
+    with pytest.raises(ValueError, match=r"modality \('audio'\) must be \"all\" where sounds query pictures"):
+        measured("av_retrieval", settings=ProtocolSettings(modality="audio", clips_per_class=2))
 
 
 def test_sounds_find_pictures_in_a_balanced_set(measured):
