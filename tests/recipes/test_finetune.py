@@ -328,3 +328,33 @@ def test_precision_is_timed_and_kept(labelled_clips, tmp_path, finetuning):
     resolved = load_config(path / "config.yaml", FinetuneConfig).train
     assert resolved.precision in ("fp32", "bf16")
     assert resolved.memory_format in ("contiguous", "channels_last")
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def test_two_processes_equal_one(labelled_clips, run, tmp_path, finetuning):
+    """Weights and the numbers of every fold, with class weights, at the same global batch."""
+    config = finetuning(
+        labelled_clips,
+        run,
+        labels={"split_columns": ["split1", "split2"]},
+        optim={"name": "sgd", "lr": 0.02},
+        classifier={"dropout": 0.0, "frozen_batch_norm": True, "class_weights": "balanced", "inputs": "both"},
+    )
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    words = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
+    words += ["-m", "avssl", "finetune", "--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, *words], env=environment, stderr=subprocess.PIPE, text=True)
+    _, one = finetune(config, tmp_path / "one", progress=False)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
+    for ours, theirs in zip(one["folds"], two["folds"], strict=True):
+        assert theirs["numbers"] == ours["numbers"]
+        assert theirs["samples_seen"] == ours["samples_seen"]
+    for fold in ("split1", "split2"):
+        ours, theirs = weights(tmp_path / "one", fold), weights(tmp_path / "two", fold)
+        for name in ours:
+            torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-6, msg=name)
