@@ -1,0 +1,346 @@
+"""Action recognition on SoundingShapes: what pretraining without labels is worth, and what can be done with it.
+
+    python benchmarks/recognition.py                does what is missing for about three minutes, then prints the tables
+    python benchmarks/recognition.py --minutes 60   the same for longer
+    python benchmarks/recognition.py --table        prints what is measured so far
+    python benchmarks/recognition.py --plot FILE    draws the curve of accuracy over labels
+
+Pretraining sees 1 920 clips of one to three objects and the 800 of the training split, without labels. The task is the
+action of the one object of a clip, eight classes, from the picture; tests are 400 clips that nothing saw before. For
+each way to begin, two learning rates are tried with 10 % of the labels on validation clips. Rows are appended to --file
+as they are made, weights are kept in --models, and a run goes on where the last one stopped. Seeds are those of the
+weights, the order of the clips and the choice of labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from objectives import PRECISION, SCENE, read_rows, settings
+from recognition_tables import draw, tables
+from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
+from shapes_measures import encode, retrieval_numbers
+from torch import Tensor, nn
+
+from avssl.batch import Batch
+from avssl.build import build_sampling, build_task
+from avssl.data.label_subset import label_subset
+from avssl.engine import LoopSettings, WarmupCosine, create_optimizer, fit, seed_everything
+from avssl.evaluation import MinibatchCKA, correspondence, modality_probes
+from avssl.evaluation.active_learning import STRATEGIES, label_curve
+from avssl.evaluation.classification import top_k_accuracy
+from avssl.models import AVModel, Classifier, create_encoder
+from avssl.synthetic import SceneSettings, Split
+from avssl.tasks import ClassifyTask, DistillTask, PretrainTask
+from avssl.transforms import ClipTransform, estimate_statistics
+
+SEEDS = (0, 1, 2)
+TUNING_SEED = 9
+FRACTIONS = (0.01, 0.05, 0.1, 0.25, 1.0)
+STEPS = {0.01: 150, 0.05: 150, 0.1: 150, 0.25: 240, 1.0: 480}
+SUPERVISED_STEPS = 850
+RATES = (1e-3, 3e-3)
+PRETRAIN_RATE = 3e-3
+PRETRAIN_PASSES = 10
+DISTILL_PASSES = 8
+BATCH = 32
+STUDENT_WIDTH = 11
+OBJECTIVE = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
+BUDGET, ROUNDS = 8, 10
+
+ALONE = SceneSettings(**SCENE | {"object_weights": (1.0,)})
+SPLITS = {
+    "unlabelled": Split(1920, SceneSettings(**SCENE)),
+    "train": Split(800, ALONE),
+    "val": Split(200, ALONE),
+    "test": Split(400, ALONE),
+}
+Job = tuple[str, str, float, int]
+"""(what, how, fraction of the labels or learning rate, seed)."""
+
+
+@dataclass
+class Bench:
+    """The clips, and where rows and weights are kept."""
+
+    world: Shapes
+    file: Path
+    models: Path
+
+    def save(self, name: str, model: nn.Module) -> None:
+        self.models.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), self.models / f"{name}.pt.tmp")
+        (self.models / f"{name}.pt.tmp").replace(self.models / f"{name}.pt")
+
+    def load(self, name: str, model: nn.Module) -> None:
+        model.load_state_dict(torch.load(self.models / f"{name}.pt", weights_only=True))
+
+    # ------------------------------------------------------------ models
+
+    def untrained(self, seed: int) -> PretrainTask:
+        """Transform with its statistics, and a model that has seen nothing."""
+        config = settings(OBJECTIVE, PRETRAIN_RATE, 1, seed)
+        task = build_task(config)
+        first = self.unlabelled()[:256]
+        sounds = (task.transform.spectrogram(raw.audio) for raw in fixed_batches(self.world, first, self.sampling))
+        task.transform.standardize.set_statistics(*estimate_statistics(sounds))
+        return task
+
+    def pretrained(self, seed: int) -> PretrainTask:
+        task = self.untrained(seed)
+        self.load(f"pretrained-{seed}", task)
+        return task
+
+    @property
+    def sampling(self) -> Any:
+        return build_sampling(settings(OBJECTIVE, PRETRAIN_RATE, 1, 0))
+
+    def unlabelled(self) -> np.ndarray:
+        return np.flatnonzero(np.isin(self.world.split, ["unlabelled", "train"]))
+
+    # ------------------------------------------------------------ training and measuring
+
+    def fit(self, task: nn.Module, rows: np.ndarray, steps: int, lr: float, seed: int) -> None:
+        """Trains ``task.model`` on windows of ``rows``."""
+        loader = MemoryLoader(self.world, rows, min(BATCH, len(rows)), seed, self.sampling)
+        fit(
+            task,
+            loader,
+            create_optimizer(task.model, "adamw", lr=lr, weight_decay=0.05),  # type: ignore[arg-type]
+            WarmupCosine(lr, steps, steps // 20),
+            settings=LoopSettings(steps, loader.steps_per_pass, log_every=100, grad_clip=5.0, precision=PRECISION),
+            progress=sys.stderr.isatty(),
+        )
+
+    def classify(self, task: PretrainTask, fraction: float, steps: int, lr: float, seed: int) -> Classifier:
+        """Fine-tunes the video encoder on a share of the labels."""
+        train = self.world.rows("train")
+        kept = label_subset(self.world.ids[train], self.world.action[train], fraction=fraction, seed=seed)
+        rows = train[kept]
+        classes, targets = np.unique(self.world.action[train], return_inverse=True)
+        model = Classifier.of(task.model, len(classes), dropout=0.2)
+        self.fit(ClassifyTask(task.transform, model, torch.from_numpy(targets[kept])), rows, steps, lr, seed)
+        return model
+
+    @torch.inference_mode()
+    def accuracy(self, model: Classifier, transform: ClipTransform, split: str) -> float:
+        model.eval()
+        transform.eval()
+        rows = self.world.rows(split)
+        classes = np.unique(self.world.action[self.world.rows("train")])
+        parts = []
+        for raw in fixed_batches(self.world, rows, self.sampling):
+            with PRECISION.autocast("cpu"):
+                parts.append(model(PRECISION.arrange(transform(raw).video)).float())
+        labels = np.searchsorted(classes, self.world.action[rows])
+        return top_k_accuracy(torch.cat(parts).numpy(), labels)
+
+    def features(self, task: PretrainTask) -> dict[str, np.ndarray]:
+        every = np.arange(len(self.world.ids))
+        return encode(task.model, task.transform, fixed_batches(self.world, every, self.sampling), PRECISION)
+
+
+# ---------------------------------------------------------------- jobs: one row each
+
+
+def pretrain(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
+    """Pretrains, and measures frozen features beside those of the untrained model."""
+    task = bench.untrained(seed)
+    numbers = {f"random_{name}": value for name, value in frozen(bench, task, seed).items()}
+    rows = bench.unlabelled()
+    bench.fit(task, rows, PRETRAIN_PASSES * (len(rows) // BATCH), lr, seed)
+    bench.save(f"pretrained-{seed}", task)
+    return numbers | frozen(bench, task, seed)
+
+
+def frozen(bench: Bench, task: PretrainTask, seed: int) -> dict[str, float]:
+    """Linear probes of the action from each modality and both, and retrieval."""
+    world, features = bench.world, bench.features(task)
+    found = modality_probes(
+        features["video"], features["audio"], world.action, world.rows("train"), world.rows("test"), seed=seed
+    )
+    names = {"video": "probe_video", "audio": "probe_audio", "video + audio": "probe_both"}
+    return {names[name]: result.accuracy for name, result in found.items()} | {
+        "R@10": retrieval_numbers(features, world.rows("test"))["R@10"]
+    }
+
+
+def tune(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
+    task = bench.pretrained(SEEDS[0]) if how == "pretrained" else bench.untrained(seed)
+    model = bench.classify(task, 0.1, STEPS[0.1], lr, seed)
+    return {"accuracy": bench.accuracy(model, task.transform, "val")}
+
+
+def finetune(bench: Bench, how: str, fraction: float, seed: int) -> dict[str, Any]:
+    """From a pretrained model or from scratch; "supervised" is from scratch for as many steps as pretraining took."""
+    task = bench.pretrained(seed) if how == "pretrained" else bench.untrained(seed)
+    lr = best_rate(read_rows(bench.file), "pretrained" if how == "pretrained" else "scratch")
+    model = bench.classify(task, fraction, SUPERVISED_STEPS if how == "supervised" else STEPS[fraction], lr, seed)
+    if fraction == 1.0:
+        bench.save(f"{how}-classifier-{seed}", model)
+    return {
+        "accuracy": bench.accuracy(model, task.transform, "test"),
+        "lr": lr,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def distill(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
+    """A student with at most a quarter of the parameters: taught on clips without labels, or on the labels alone."""
+    task, world = bench.untrained(seed), bench.world
+    teacher = Classifier.of(task.model, 8)
+    bench.load(f"pretrained-classifier-{seed}", teacher)
+    seed_everything(seed)
+    student = Classifier(create_encoder("small_video", width=STUDENT_WIDTH), num_classes=8, dropout=0.0)
+    numbers = {"parameters": sum(p.numel() for p in student.parameters())}
+    rows = bench.unlabelled()
+    steps = DISTILL_PASSES * (len(rows) // BATCH)
+    if how == "taught":
+        bench.fit(DistillTask(task.transform, student, teacher), rows, steps, lr, seed)
+    else:
+        train = world.rows("train")
+        targets = torch.from_numpy(np.unique(world.action[train], return_inverse=True)[1])
+        bench.fit(ClassifyTask(task.transform, student, targets), train, steps, lr, seed)
+    return numbers | {"accuracy": bench.accuracy(student, task.transform, "test")}
+
+
+def active(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
+    """The curve of a strategy: a linear classifier of frozen features, its labels chosen in rounds."""
+    world, features = bench.world, bench.features(bench.pretrained(seed))
+    two = {name: features[name] for name in ("video", "audio")}
+    embeddings = {name: features[f"{name}_embedding"] for name in two}
+    train, test = world.rows("train"), world.rows("test")
+    curve = label_curve(
+        how, two, world.action, train, test, budget=BUDGET, rounds=ROUNDS, embeddings=embeddings, seed=seed
+    )
+    return {
+        "labels": [point.num_labels for point in curve],
+        "accuracies": [point.accuracy for point in curve],
+        "mean_accuracy": statistics.mean(point.accuracy for point in curve),
+    }
+
+
+def similarity(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
+    """CKA's sanity check between this seed and the next: are corresponding stages the most alike?"""
+    other = SEEDS[(SEEDS.index(seed) + 1) % len(SEEDS)]
+    make: Callable[[int], PretrainTask] = bench.pretrained if how == "pretrained" else bench.untrained
+    models = {name: make(number) for name, number in (("a", seed), ("b", other))}
+    found = MinibatchCKA()
+    for raw in fixed_batches(bench.world, bench.world.rows("test"), bench.sampling):
+        found.update(dict(_stages(models, raw)))
+    numbers: dict[str, Any] = {"other_seed": other, "clips": found.num_clips}
+    for modality in ("video", "audio"):
+        first, second = (
+            [i for i, name in enumerate(found.names) if name.startswith(f"{model} {modality} ")] for model in models
+        )
+        numbers[f"{modality}_stages"] = len(first)
+        for kernel in ("linear", "rbf"):
+            block = found.matrix(kernel)[np.ix_(first, second)]  # type: ignore[arg-type]
+            numbers[f"{modality}_{kernel}"] = (correspondence(block) + correspondence(block.T)) / 2
+    return numbers
+
+
+@torch.inference_mode()
+def _stages(models: dict[str, PretrainTask], raw: Batch) -> Iterator[tuple[str, Tensor]]:
+    for name, task in models.items():
+        task.eval()
+        model: AVModel = task.model
+        batch: Batch = task.transform(raw)
+        for modality, encoder, x in (
+            ("video", model.video_encoder, batch.video),
+            ("audio", model.audio_encoder, batch.audio),
+        ):
+            for stage, value in encoder.forward_stages(x).items():
+                yield f"{name} {modality} {stage}", value.flatten(1).float()
+
+
+JOBS: dict[str, Callable[[Bench, str, float, int], dict[str, Any]]] = {
+    "pretrain": pretrain,
+    "tune": tune,
+    "finetune": finetune,
+    "distill": distill,
+    "active": active,
+    "similarity": similarity,
+}
+
+
+def jobs() -> list[Job]:
+    """Every row that is wanted, each after those it needs."""
+    found: list[Job] = [("pretrain", "info_nce", PRETRAIN_RATE, SEEDS[0])]
+    found += [("tune", how, lr, TUNING_SEED) for how in ("pretrained", "scratch") for lr in RATES]
+    for seed in SEEDS:
+        found += [("pretrain", "info_nce", PRETRAIN_RATE, seed)] if seed != SEEDS[0] else []
+        found += [("finetune", how, share, seed) for share in FRACTIONS for how in ("pretrained", "scratch")]
+        found += [("finetune", "supervised", 1.0, seed)]
+        found += [("active", how, 0.0, seed) for how in STRATEGIES]
+        found += [("distill", how, RATES[1], seed) for how in ("taught", "labels")]
+    return [*found, *(("similarity", how, 0.0, seed) for seed in SEEDS for how in ("pretrained", "untrained"))]
+
+
+def done(rows: list[dict[str, Any]]) -> set[Job]:
+    return {(row["job"], row["how"], row["value"], row["seed"]) for row in rows}
+
+
+def best_rate(rows: list[dict[str, Any]], how: str) -> float:
+    tried = [row for row in rows if row["job"] == "tune" and row["how"] == how]
+    return float(max(tried, key=lambda row: row["accuracy"])["value"])
+
+
+def run(bench: Bench, job: Job) -> dict[str, Any]:
+    """Makes one row and appends it."""
+    name, how, value, seed = job
+    began = time.perf_counter()
+    seed_everything(seed)
+    numbers = JOBS[name](bench, how, value, seed)
+    about = {"threads": torch.get_num_threads(), "torch": torch.__version__, "seconds": time.perf_counter() - began}
+    row = {"job": name, "how": how, "value": value, "seed": seed} | numbers | about
+    with bench.file.open("a") as out:
+        out.write(json.dumps(row) + "\n")
+    return row
+
+
+def main() -> None:
+    """Does what is missing while there is time, then prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--file", type=Path, default=Path("recognition.jsonl"))
+    parser.add_argument("--clips", type=Path, default=Path("recognition.clips"), help="rendered clips are kept here")
+    parser.add_argument("--models", type=Path, default=Path("recognition.models"), help="weights are kept here")
+    parser.add_argument("--minutes", type=float, default=3.0, help="no row is begun that would end later")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve of accuracy over labels, and end")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    until = time.monotonic() + 60 * options.minutes
+    if options.plot:
+        draw(read_rows(options.file), options.plot)
+        return
+    if not options.table:
+        sampling = build_sampling(settings(OBJECTIVE, PRETRAIN_RATE, 1, 0))
+        bench = Bench(shapes(options.clips, SPLITS, 1, sampling), options.file, options.models)
+        longest: dict[str, float] = {}
+        while todo := [job for job in jobs() if job not in done(read_rows(options.file))]:
+            expected = longest.get(todo[0][0], 0.0)
+            if expected and time.monotonic() + expected > until:
+                print(f"left for the next run: {len(todo)} rows", flush=True)
+                break
+            row = run(bench, todo[0])
+            longest[row["job"]] = max(longest.get(row["job"], 0.0), row["seconds"])
+            print(f"{row['job']} {row['how']} {row['value']:g} seed {row['seed']}: {row['seconds']:.0f} s", flush=True)
+            if time.monotonic() > until:
+                break
+    print(tables(read_rows(options.file)))
+
+
+if __name__ == "__main__":
+    main()
