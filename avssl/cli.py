@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "energy": ("avssl.recipes.energy", "Say, over time, how badly a sound fits a video."),
     "sync": ("avssl.recipes.sync", "Find by how much the sound of a video is early or late."),
     "convert": ("avssl.recipes.convert", "Make a release of a checkpoint that another project trained."),
+    "select": ("avssl.recipes.select_clips", "Rank clips by what a label of theirs is worth; compare such rankings."),
     "cka": ("avssl.recipes.cka", "Compare the stages of two runs: which represent clips alike."),
     "doctor": ("avssl.recipes.doctor", "Say which torch, GPU and media backends load, and why others do not."),
     "demo": ("avssl.demo", "Everything above in one go, with a report."),

@@ -5,6 +5,7 @@ from avssl.evaluation.active_learning import NEED_CLASSIFIER as NEED_CLASSIFIER
 from avssl.evaluation.active_learning import STRATEGIES as STRATEGIES
 from avssl.evaluation.active_learning import CurvePoint as CurvePoint
 from avssl.evaluation.active_learning import Evidence as Evidence
+from avssl.evaluation.active_learning import check_strategy as check_strategy
 from avssl.evaluation.active_learning import gather_evidence as gather_evidence
 from avssl.evaluation.active_learning import label_curve as label_curve
 from avssl.evaluation.active_learning import select_clips as select_clips
@@ -66,5 +67,6 @@ from avssl.evaluation.retrieval import cross_modal_retrieval as cross_modal_retr
 from avssl.evaluation.retrieval import retrieval as retrieval
 from avssl.evaluation.scored import Scored as Scored
 from avssl.evaluation.selection import Selection as Selection
+from avssl.evaluation.selection import check_budget as check_budget
 from avssl.evaluation.svm import SvmResult as SvmResult
 from avssl.evaluation.svm import svm_classifier as svm_classifier

@@ -8,7 +8,7 @@ Dimensions: N clips, K classes so far, C features of a modality.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -98,6 +98,29 @@ def gather_evidence(
     return Evidence(features, classes, probabilities, embeddings or {})
 
 
+def check_strategy(strategy: str, modalities: Collection[str], num_classes: int) -> None:
+    """Refuses what cannot be, before features are made for it.
+
+    Args:
+        strategy: Should be one of :data:`STRATEGIES`.
+        modalities: Of ``"video"`` and ``"audio"``, those with features.
+        num_classes: Classes that have a label.
+
+    Raises:
+        ValueError: If the strategy is unknown, or needs what is not there.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy ({strategy!r}) must be one of {', '.join(STRATEGIES)}.")
+    if strategy in NEED_CLASSIFIER and num_classes < 2:
+        without = ", ".join(name for name in STRATEGIES if name not in NEED_CLASSIFIER)
+        raise ValueError(
+            f"the strategy {strategy} needs a classifier, so labels of at least two classes; there are {num_classes}. "
+            f"These need none: {without}."
+        )
+    if strategy in NEED_BOTH and {*modalities} != {"video", "audio"}:
+        raise ValueError(f"the strategy {strategy} needs video and audio, got {', '.join(modalities)}.")
+
+
 def select_clips(strategy: str, evidence: Evidence, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
     """The clips that a strategy would label next.
 
@@ -113,15 +136,7 @@ def select_clips(strategy: str, evidence: Evidence, labelled: np.ndarray, budget
     Raises:
         ValueError: If the strategy is unknown, or needs what the evidence lacks; and as the strategy.
     """
-    needs = f"the strategy {strategy} needs"
-    if strategy in NEED_CLASSIFIER and not evidence.probabilities:
-        without = ", ".join(name for name in STRATEGIES if name not in NEED_CLASSIFIER)
-        raise ValueError(
-            f"{needs} a classifier, so labels of at least two classes; there are {len(evidence.classes)}. "
-            f"These need none: {without}."
-        )
-    if strategy in NEED_BOTH and {*evidence.features} != {"video", "audio"}:
-        raise ValueError(f"{needs} video and audio, got {', '.join(evidence.features)}.")
+    check_strategy(strategy, evidence.features, len(evidence.classes))
     match strategy:
         case "random":
             return select_random(labelled, budget, seed)
@@ -140,8 +155,8 @@ def select_clips(strategy: str, evidence: Evidence, labelled: np.ndarray, budget
             video, audio = (evidence.embeddings[name] for name in ("video", "audio"))
             return select_mismatch(video, audio, labelled, budget, seed)
         case "disagreement":
-            raise ValueError(f"{needs} labels of two classes or embeddings, and has neither.")
-    raise ValueError(f"strategy ({strategy!r}) must be one of {', '.join(STRATEGIES)}.")
+            raise ValueError("the strategy disagreement needs labels of two classes or embeddings, and has neither.")
+    raise AssertionError(strategy)  # check_strategy knows the names
 
 
 class CurvePoint(NamedTuple):

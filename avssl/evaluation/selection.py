@@ -163,7 +163,7 @@ def select_k_centre(features: np.ndarray, labelled: np.ndarray, budget: int, see
         ValueError: As :func:`select_random`, or if the features are not finite or of another length.
     """
     _check_features("features", features, labelled)
-    _check_budget(labelled, budget)
+    check_budget(labelled, budget)
     x = np.asarray(features, dtype=np.float64)
     nearest = np.full(len(x), np.inf)
     for centre in np.flatnonzero(labelled).tolist():
@@ -201,7 +201,7 @@ def select_typicality(features: np.ndarray, labelled: np.ndarray, budget: int, s
         ValueError: As :func:`select_k_centre`.
     """
     _check_features("features", features, labelled)
-    _check_budget(labelled, budget)
+    check_budget(labelled, budget)
     x = unit_rows(features)
     cluster = _k_means(x, int(labelled.sum()) + budget, seed)
     typicality = _typicality(x, cluster)
@@ -221,6 +221,15 @@ def select_typicality(features: np.ndarray, labelled: np.ndarray, budget: int, s
     return Selection(index, typicality[index])
 
 
+def check_budget(labelled: np.ndarray, budget: int) -> None:
+    """Raises ValueError unless there are ``budget`` of (N,) clips without a label, and at least one."""
+    if labelled.ndim != 1 or labelled.dtype != bool:
+        raise ValueError(f"labelled must be (N,) bool, got {labelled.shape} {labelled.dtype}.")
+    left = int((~labelled).sum())
+    if not 1 <= budget <= left:
+        raise ValueError(f"budget ({budget}) must be between 1 and the number of clips without a label ({left}).")
+
+
 def unit_rows(features: np.ndarray) -> np.ndarray:
     """(N, D) float64 rows of length 1; rows of zeros stay."""
     x = np.asarray(features, dtype=np.float64)
@@ -230,7 +239,7 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
 
 def _largest(value: np.ndarray, labelled: np.ndarray, budget: int, seed: int) -> Selection:
     """The unlabelled clips with the largest values."""
-    _check_budget(labelled, budget)
+    check_budget(labelled, budget)
     candidates = np.random.default_rng(seed).permutation(np.flatnonzero(~labelled))
     index = candidates[np.argsort(-value[candidates], kind="stable")[:budget]]
     return Selection(index.astype(np.int64), value[index].astype(np.float64))
@@ -263,14 +272,6 @@ def _typicality(x: np.ndarray, cluster: np.ndarray) -> np.ndarray:
             with np.errstate(divide="ignore"):
                 typicality[members] = 1 / neighbours.kneighbors()[0].mean(axis=1)
     return typicality
-
-
-def _check_budget(labelled: np.ndarray, budget: int) -> None:
-    if labelled.ndim != 1 or labelled.dtype != bool:
-        raise ValueError(f"labelled must be (N,) bool, got {labelled.shape} {labelled.dtype}.")
-    left = int((~labelled).sum())
-    if not 1 <= budget <= left:
-        raise ValueError(f"budget ({budget}) must be between 1 and the number of clips without a label ({left}).")
 
 
 def _check_features(name: str, features: np.ndarray, labelled: np.ndarray) -> None:

@@ -24,6 +24,7 @@ import torch
 from avssl.build import default_workers
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.data.indexing import index_folder
+from avssl.data.labels import rows_of_part
 from avssl.engine import choose_device
 from avssl.evaluation import MinibatchCKA, correspondence, find_blocks
 from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
@@ -182,10 +183,7 @@ def _rows(data: Path | str, split: str | None, max_rows: int | None) -> Manifest
     """Of a manifest or a folder."""
     manifest = index_folder(data, progress=True).manifest if Path(data).is_dir() else read_manifest(data)
     if split is not None:
-        there = sorted({str(name) for name in manifest["split"] if name})
-        if split not in there:
-            raise ManifestError(f"{data}: no row has split {split!r}; there is {', '.join(there) or 'none'}.")
-        manifest = manifest.where(split=split)
+        manifest = manifest.select(rows_of_part(manifest, "split", split))
     if max_rows is not None and max_rows < len(manifest):
         manifest = manifest.select(np.linspace(0, len(manifest) - 1, max(max_rows, 0)).round().astype(np.int64))
     if len(manifest) < MIN_CLIPS:

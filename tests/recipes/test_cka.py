@@ -131,4 +131,4 @@ def test_split_is_kept_to_and_a_missing_one_named(videos, run, tmp_path, capsys)
     report = cka(run, run, "--data", path, "--split", "test", out=tmp_path / "out")
     assert report["protocol"]["num_clips"] == 10
     assert main(["cka", str(run), str(run), "--data", str(path), "--split", "val"]) == 1
-    assert "no row has split 'val'; there is test, train" in capsys.readouterr().err
+    assert "no row has split 'val'; the manifest has test, train" in capsys.readouterr().err
