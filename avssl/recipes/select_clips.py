@@ -1,14 +1,13 @@
 """``avssl select MANIFEST --checkpoint RUN --strategy NAME --budget N``: which clips to label next.
 
 Rows with a label train a linear classifier of the frozen features; the others are ranked, first the
-one whose label is worth most, and written to a CSV for the annotator. Strategies:
+one whose label is worth most, and written to a CSV for the annotator.
 
-random        by chance: what the others have to beat
-margin        the two most probable classes are close (needs labels)
-entropy       the class is uncertain (needs labels)
-k-centre      no clip remains far from a labelled one
-typicality    the most typical clip of every large group without a label; for small budgets
-disagreement  the picture says another class than the sound; without labels, the two do not match
+The strategies: "random", what the others have to beat; "margin", clips whose two most probable
+classes are close, and "entropy", clips whose class is uncertain (both need labels); "k-centre",
+which leaves no clip far from a labelled one; "typicality", the most typical clip of every large
+group without a label, for small budgets; "disagreement", clips whose picture says another class
+than their sound or, while there are no labels, does not match it.
 
 ``--simulate`` takes a manifest whose rows all have labels, hides them, and reports accuracy on the
 test split against labels spent, for several strategies beside random.
@@ -32,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     parser = new_parser("avssl select", __doc__)
     parser.add_argument("manifest", help="Rows, some with labels; with --simulate, all of them.")
     parser.add_argument("--checkpoint", help="A run folder, its weights folder, or a release on the hub.")
-    parser.add_argument("--strategy", help="One of the above; with --simulate several, joined by commas, or all.")
+    parser.add_argument("--strategy", help="One of these names; with --simulate several, joined by commas, or all.")
     parser.add_argument("--budget", type=int, help="Rows to name; with --simulate, labels a round.")
     parser.add_argument(
         "-o", "--out", help="The CSV, selected.csv by default; with --simulate a folder, selection by default."
