@@ -86,6 +86,8 @@ def find_release(path_or_hub_id: Path | str) -> Path:
     for candidate in (folder, folder / "weights"):
         if (candidate / WEIGHTS_NAME).is_file():
             return candidate
+    if folds := sorted(path.name for path in folder.glob("folds/*") if (path / "weights").is_dir()):
+        raise HubError(f"{folder}: each fold has a classifier of its own; name one: {folder}/folds/{folds[0]}.")
     if (folder / "config.yaml").is_file():
         raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl pretrain --resume {folder}")
     if folder.exists():
@@ -108,12 +110,32 @@ def _download(hub_id: str) -> Path:
         raise HubError(f"{hub_id}: no such folder, and not on the hub either: {error}") from error
 
 
+def release_kind(path_or_hub_id: Path | str) -> str:
+    """:data:`PRETRAINED` or :data:`CLASSIFIER`.
+
+    Raises:
+        HubError: If there is no release, or one of another format.
+    """
+    return str(_read(find_release(path_or_hub_id)).get("kind", PRETRAINED))
+
+
 def read_content(folder: Path, kind: str) -> dict[str, Any]:
     """What ``config.json`` holds.
 
     Raises:
         HubError: If it is missing, no such file, or of another format or kind.
     """
+    content = _read(folder)
+    found = content.get("kind", PRETRAINED)
+    if found != kind:
+        advice = f" Read it with {_READERS[found]}." if found in _READERS else ""
+        raise HubError(
+            f"{folder / CONFIG_NAME}: this release is of the kind {found}, and a {kind} one is needed.{advice}"
+        )
+    return content
+
+
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -124,10 +146,6 @@ def read_content(folder: Path, kind: str) -> dict[str, Any]:
         raise HubError(
             f"{path}: release format {version}, but this avssl ({avssl.__version__}) reads {FORMAT_VERSION}."
         )
-    found = content.get("kind", PRETRAINED)
-    if found != kind:
-        advice = f" Read it with {_READERS[found]}." if found in _READERS else ""
-        raise HubError(f"{path}: this release is of the kind {found}, and a {kind} one is needed.{advice}")
     assert isinstance(content, dict), "it has keys"
     return content
 

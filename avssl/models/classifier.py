@@ -99,11 +99,14 @@ class Classifier(nn.Module):
         Raises:
             ValueError: If an input that it reads is missing.
         """
-        features = self.features(video, audio)
-        if "both" in self.heads:
-            features = {"both": torch.cat(list(features.values()), dim=1)}
-        logits = tuple(head(self.dropout(features[name])) for name, head in self.heads.items())
+        logits = tuple(self.head_logits(self.features(video, audio)).values())
         return logits if each_head else torch.stack(logits).mean(dim=0)
+
+    def head_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """(..., K) logits of every head from (..., C) pooled features of each modality; their mean is the answer."""
+        if "both" in self.heads:
+            features = {"both": torch.cat(list(features.values()), dim=-1)}
+        return {name: head(self.dropout(features[name])) for name, head in self.heads.items()}
 
     def features(self, video: Tensor | None = None, audio: Tensor | None = None) -> dict[str, Tensor]:
         """(B, C) pooled features of each modality that it reads, before dropout."""

@@ -1,46 +1,50 @@
 """``avssl robustness MANIFEST --checkpoint RUN``: how much a classifier depends on what should not matter.
 
-A linear probe on the frozen features of clean clips is asked about the same test clips under a
-standard table of disturbances: noise, silence, another clip's sound or picture, covered pictures,
-reversed time, and an object pasted into scenes where it never was. ``--groups`` also says how
-accurate it is for each value of columns of the manifest. Writes robustness.json and robustness.html.
+A fine-tuned classifier, or linear probes on the frozen features of a pretrained model, are asked about
+the same test clips under a standard table of disturbances: noise, silence, another clip's sound or
+picture, covered pictures, reversed time, and an object pasted into scenes where it never was.
+``--groups`` also says how accurate they are for each value of columns of the manifest. Writes
+robustness.json and robustness.html.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from avssl.batch import Batch
 from avssl.build import default_workers
+from avssl.classifier_release import load_classifier
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.data.dataset import ClipDataset
 from avssl.data.labelled_rows import labelled_rows
 from avssl.draws import clip_key
 from avssl.engine import choose_device
-from avssl.extract import extract_features, run_precision
-from avssl.hub import Pretrained, from_pretrained
+from avssl.extract import extract_features
+from avssl.hub import from_pretrained
 from avssl.manifest import Manifest, ManifestError, read_manifest
+from avssl.release import CLASSIFIER, release_kind
 from avssl.robustness import (
     Disturbed,
-    Encode,
     Example,
+    Subject,
     accuracy_table,
+    classifier_subject,
     disturbance_table,
     encode_disturbed,
     find_cutouts,
     group_table,
-    probe_answers,
+    probe_subject,
     score_disturbances,
     score_groups,
     text_table,
     write_robustness_page,
 )
+from avssl.supervise import predict
 from avssl.transforms.partners import draw_partners
 
 _FEWEST_CLIPS = 10
@@ -48,80 +52,78 @@ _FEWEST_CLIPS = 10
 _MOST_GROUPS = 50
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What is asked, about which rows."""
+
+    groups: tuple[str, ...] = ()
+    """Columns whose values are the groups of clips that are compared."""
+    label_column: str | None = None
+    """Classes; rows without one, or with several joined by ``|``, are left out. By default that of the
+    classifier, or "label" for probes."""
+    split_column: str = "split"
+    """Where the splits are."""
+    train_split: str = "train"
+    """Rows that probes are fitted on, as they are."""
+    test_split: str = "test"
+    """Rows that are disturbed."""
+    windows_per_clip: int | None = None
+    """Evenly spaced windows that are averaged; by default those of the classifier's test, or 1 for probes."""
+    seed: int = 0
+    """Of every draw: noise, places, partners, the held-out part of the training rows."""
+    num_workers: int | None = None
+    """Decoding processes; one for each core by default."""
+    cache_folder: Path | str | None = None
+    """Where features of clean clips are kept for probes; ``avssl probe`` reads the same."""
+    device: str = "auto"
+    """Where the model runs."""
+    progress: bool = True
+    """Show bars."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and runs :func:`robustness`."""
     parser = new_parser("avssl robustness", __doc__)
     parser.add_argument("manifest", help="Rows with labels and splits.")
-    parser.add_argument("--checkpoint", help="A run folder, its weights folder, or a release on the hub.")
+    parser.add_argument("--checkpoint", help="A pretrained model or a fine-tuned classifier: a run or its weights.")
     parser.add_argument("--groups", default="", help="Columns of the manifest, joined by commas: num_objects,nuisance")
-    parser.add_argument("--label_column", default="label", help="The column that is predicted.")
+    parser.add_argument("--label_column", help='What is predicted; the classifier\'s own, or "label" for probes.')
     parser.add_argument("--split_column", default="split", help="The column that says which rows are fitted.")
-    parser.add_argument("--train_split", default="train", help="Rows the probe is fitted on, as they are.")
+    parser.add_argument("--train_split", default="train", help="Rows that probes are fitted on, as they are.")
     parser.add_argument("--test_split", default="test", help="Rows that are disturbed.")
-    parser.add_argument("--windows_per_clip", type=int, default=1, help="Evenly spaced windows that are averaged.")
+    parser.add_argument("--windows_per_clip", type=int, help="Windows that are averaged; as in its test, or 1.")
     parser.add_argument("--seed", type=int, default=0, help="Of every draw: noise, places, partners, held-out part.")
-    parser.add_argument("--num_workers", type=int, default=None, help="Decoding processes; one a core by default.")
+    parser.add_argument("--num_workers", type=int, help="Decoding processes; one a core by default.")
     parser.add_argument("--cache", metavar="FOLDER", help="Keep features of clean clips here, to be used again.")
     parser.add_argument("-o", "--out", metavar="FOLDER", default="robustness", help="Where page and numbers go.")
     parser.add_argument("--device", default="auto", help='"cpu", "cuda" ...; "auto" takes a GPU when there is one.')
     options = parse_arguments(parser, argv)
     if not options.checkpoint:
-        raise ConfigError("--checkpoint is needed: a run folder, its weights folder, or a release on the hub.")
-    report = robustness(
-        options.manifest,
-        options.checkpoint,
-        options.out,
-        groups=[name for name in options.groups.split(",") if name],
-        label_column=options.label_column,
-        split_column=options.split_column,
-        train_split=options.train_split,
-        test_split=options.test_split,
-        windows_per_clip=options.windows_per_clip,
-        seed=options.seed,
-        num_workers=options.num_workers,
+        raise ConfigError("--checkpoint is needed: a pretrained model or a fine-tuned classifier.")
+    same = ("label_column", "split_column", "train_split", "test_split", "windows_per_clip", "seed", "num_workers")
+    settings = Settings(
+        groups=tuple(name for name in options.groups.split(",") if name),
         cache_folder=options.cache,
         device=options.device,
+        **{name: getattr(options, name) for name in same},
     )
+    report = robustness(options.manifest, options.checkpoint, options.out, settings)
     print(as_text(report))
     print(f"page and numbers: {options.out}")
     return 0
 
 
 def robustness(
-    manifest: Path | str,
-    checkpoint: Path | str,
-    out: Path | str,
-    *,
-    groups: Sequence[str] = (),
-    label_column: str = "label",
-    split_column: str = "split",
-    train_split: str = "train",
-    test_split: str = "test",
-    windows_per_clip: int = 1,
-    seed: int = 0,
-    num_workers: int | None = None,
-    cache_folder: Path | str | None = None,
-    device: str = "auto",
-    progress: bool = True,
+    manifest: Path | str, checkpoint: Path | str, out: Path | str, settings: Settings | None = None
 ) -> dict[str, Any]:
-    """Fits linear probes on clean clips and asks them about disturbed ones.
+    """Asks a classifier about disturbed clips.
 
     Args:
-        manifest: The CSV. Its truth says what can be pasted: an object by its mask
-            (SoundingShapes), a box; without truth a patch, as the report says.
-        checkpoint: As for :func:`avssl.hub.from_pretrained`.
+        manifest: The CSV. Its truth says what can be pasted: an object by its mask (SoundingShapes)
+            or a box; without truth a patch, as the report says.
+        checkpoint: A run, a weights folder or a hub id, of a pretrained model or a classifier.
         out: Folder for robustness.html and robustness.json.
-        groups: Columns whose values are the groups of clips that are compared.
-        label_column: Classes; rows without one, or with several joined by ``|``, are left out.
-        split_column: Where the splits are.
-        train_split: Rows the probes are fitted on.
-        test_split: Rows that are disturbed.
-        windows_per_clip: Evenly spaced windows that are averaged.
-        seed: Of every draw.
-        num_workers: Decoding processes; one for each core by default.
-        cache_folder: Where features of clean clips are kept; ``avssl probe`` reads the same.
-        device: Where the model runs.
-        progress: Show bars.
+        settings: Those of :class:`Settings` by default.
 
     Returns:
         ``protocol``; ``rows``, one a disturbance and modality (see
@@ -130,81 +132,60 @@ def robustness(
 
     Raises:
         ManifestError: If a column, a split or the labels are not there, a group column holds too
-            many values, or the test split too few clips.
+            many values, or the test split too few clips or a class that the classifier does not know.
         HubError: If there is no model at ``checkpoint``.
+        ValueError: If a clip has no partner of another class, or the classifier is a multi-label one.
     """
-    rows = labelled_rows(read_manifest(manifest), label_column, split_column, (train_split, test_split))
-    _check_groups(rows, groups, rows[split_column] == test_split)
-    pretrained = from_pretrained(checkpoint, choose_device(device))
-    shared: dict[str, Any] = {
-        "windows_per_clip": windows_per_clip,
-        "num_workers": default_workers() if num_workers is None else num_workers,
-        "progress": progress,
-    }
-    found = extract_features(pretrained, rows, cache_folder=cache_folder, **shared)
-    labels, is_test = rows[label_column][found.rows].astype(str), rows[split_column][found.rows] == test_split
-    tested, truth = rows.select(found.rows[is_test]), labels[is_test]
-    if len(tested) < _FEWEST_CLIPS:
-        raise ManifestError(
-            f"{len(tested)} readable rows of the split {test_split!r} have one {label_column}; "
-            f"at least {_FEWEST_CLIPS} are needed, or the intervals say nothing."
-        )
-    dataset = ClipDataset(tested, pretrained.sampling, seed)
-    cutouts = find_cutouts(tested, truth, pretrained.sampling.frames_per_second)
-    partners = draw_partners(clip_key(seed, 0, dataset.id_keys), truth, cutouts.lent, cutouts.scenes)
-    disturbed = encode_disturbed(encoders(pretrained), dataset, partners, cutouts, device=pretrained.device, **shared)
-    fitted = found.video[~is_test], found.audio[~is_test]
-    answers, classes = probe_answers(fitted, labels[~is_test], disturbed, truth, seed)
-    numbers = np.searchsorted(classes, truth)
+    settings, whole = settings or Settings(), read_manifest(manifest)
+    ask = _classifier if release_kind(checkpoint) == CLASSIFIER else _probes
+    subject, tested, column, num_unreadable = ask(whole, checkpoint, settings)
+    truth = tested[column].astype(str)
+    numbers = _class_numbers(subject, truth)
+    dataset = ClipDataset(tested, subject.sampling, settings.seed)
+    cutouts = find_cutouts(tested, truth.tolist(), subject.sampling.frames_per_second)
+    partners = draw_partners(clip_key(settings.seed, 0, dataset.id_keys), truth, cutouts.lent, cutouts.scenes)
+    disturbed = encode_disturbed(
+        subject.encode,
+        dataset,
+        partners,
+        cutouts,
+        windows_per_clip=subject.windows_per_clip,
+        num_workers=_workers(settings),
+        device=subject.device,
+        progress=settings.progress,
+    )
+    answers = subject.answer(disturbed)
     report = {
         "protocol": {
-            "name": "linear probe on frozen features of clean clips, logistic regression; both by late fusion",
-            "label_column": label_column,
-            "n_train": len(fitted[0]),
+            "name": subject.name,
+            "label_column": column,
             "n_test": len(tested),
-            "num_classes": len(classes),
-            "chance": 1 / len(classes),
+            "num_classes": len(subject.classes),
+            "chance": 1 / len(subject.classes),
             "largest_class": float(np.bincount(numbers).max() / len(numbers)),
-            "unreadable": len(found.failures),
-            "windows_per_clip": windows_per_clip,
-            "clip_list": rows.hash(),
-            "seed": seed,
+            "unreadable": num_unreadable,
+            "windows_per_clip": subject.windows_per_clip,
+            "clip_list": tested.hash(),
+            "seed": settings.seed,
             "checkpoint": str(checkpoint),
-            "weights": pretrained.weights_hash(),
+            "weights": subject.weights,
             "pasted": cutouts.said,
             "n_pasted": disturbed.num_pasted,
         },
-        "rows": score_disturbances(answers, numbers, partners, seed),
-        "groups": {column: score_groups(tested[column], answers, numbers) for column in groups},
+        "rows": score_disturbances(answers, numbers, partners, settings.seed),
+        "groups": {name: score_groups(tested[name], answers, numbers) for name in settings.groups},
     }
-    _write(Path(out), report, disturbed, pretrained)
+    _write(Path(out), report, disturbed, subject)
     return report
-
-
-def encoders(pretrained: Pretrained) -> dict[str, Encode]:
-    """How a model makes features of raw clips, in the precision it was trained in."""
-    model, transform, precision = pretrained.model, pretrained.transform, run_precision(pretrained)
-    if precision.memory_format == "channels_last":
-        model.use_channels_last()
-
-    def video(raw: Batch) -> Tensor:
-        with precision.autocast(pretrained.device):
-            return model.encode_video(precision.arrange(transform.video_eval(raw.video, raw.valid_hw)))
-
-    def audio(raw: Batch) -> Tensor:
-        with precision.autocast(pretrained.device):
-            return model.encode_audio(precision.arrange(transform.audio_input(raw.audio)))
-
-    return {"video": video, "audio": audio}
 
 
 def as_text(report: dict[str, Any]) -> str:
     """The tables, in percent."""
     about = report["protocol"]
     lines = [
-        f"{about['label_column']}: {about['num_classes']} classes, {about['n_train']} clips fitted, "
-        f"{about['n_test']} disturbed; chance {100 * about['chance']:.1f}, "
-        f"largest class {100 * about['largest_class']:.1f}",
+        f"{about['name']}",
+        f"{about['label_column']}: {about['num_classes']} classes, {about['n_test']} clips disturbed; "
+        f"chance {100 * about['chance']:.1f}, largest class {100 * about['largest_class']:.1f}",
         "",
         "accuracy in %",
         text_table(*accuracy_table(report["rows"])),
@@ -213,16 +194,58 @@ def as_text(report: dict[str, Any]) -> str:
         lines += ["", f"asked about {modality}, in %", text_table(*disturbance_table(report["rows"], modality))]
     for column, groups in report["groups"].items():
         lines += ["", f"by {column}, in %", text_table(*group_table(groups))]
-    lines += ["", f"pasted: {about['pasted']}"]
+    lines += ["", f"pasted into {about['n_pasted']} clips: {about['pasted']}"]
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
     return "\n".join(lines)
 
 
-def _check_groups(rows: Manifest, groups: Sequence[str], tested: np.ndarray) -> None:
+def _probes(whole: Manifest, checkpoint: Path | str, settings: Settings) -> tuple[Subject, Manifest, str, int]:
+    """Probes on a pretrained model, the readable rows to test, their label column, and how many cannot be read."""
+    column = settings.label_column or "label"
+    rows = labelled_rows(whole, column, settings.split_column, (settings.train_split, settings.test_split))
+    _check_groups(rows, settings)
+    pretrained = from_pretrained(checkpoint, choose_device(settings.device))
+    windows = 1 if settings.windows_per_clip is None else settings.windows_per_clip
+    found = extract_features(
+        pretrained,
+        rows,
+        windows_per_clip=windows,
+        num_workers=_workers(settings),
+        cache_folder=settings.cache_folder,
+        progress=settings.progress,
+    )
+    fit = rows[settings.split_column][found.rows] == settings.train_split
+    labels = rows[column][found.rows][fit].astype(str)
+    subject = probe_subject(pretrained, (found.video[fit], found.audio[fit]), labels, windows, settings.seed)
+    return subject, _enough(rows.select(found.rows[~fit]), settings), column, len(found.failures)
+
+
+def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> tuple[Subject, Manifest, str, int]:
+    """A fine-tuned classifier, and the rest as :func:`_probes`."""
+    classifier = load_classifier(checkpoint, choose_device(settings.device))
+    windows = classifier.config.test.clips if settings.windows_per_clip is None else settings.windows_per_clip
+    subject = classifier_subject(classifier, windows)
+    column = settings.label_column or classifier.config.labels.column
+    rows = labelled_rows(whole, column, settings.split_column, (settings.test_split,))
+    _check_groups(rows, settings)
+    test = replace(classifier.config.test, clips=windows)
+    data = replace(classifier.config.data, num_workers=_workers(settings))
+    found = predict(
+        classifier.model,
+        classifier.transform,
+        rows,
+        replace(classifier.config, test=test, data=data),
+        device=subject.device,
+        progress=settings.progress,
+    )
+    return subject, _enough(rows.select(found.rows), settings), column, len(found.failures)
+
+
+def _check_groups(rows: Manifest, settings: Settings) -> None:
     """Before anything is computed."""
-    for column in groups:
-        count = len({str(value) for value in rows[column][tested]})
+    for column in settings.groups:
+        count = len({str(value) for value in rows[column][rows[settings.split_column] == settings.test_split]})
         if count > _MOST_GROUPS:
             raise ManifestError(
                 f"the column {column!r} has {count} values in the tested rows, and groups are to be at most "
@@ -230,11 +253,36 @@ def _check_groups(rows: Manifest, groups: Sequence[str], tested: np.ndarray) -> 
             )
 
 
-def _write(out: Path, report: dict[str, Any], disturbed: Disturbed, pretrained: Pretrained) -> None:
+def _enough(tested: Manifest, settings: Settings) -> Manifest:
+    if len(tested) < _FEWEST_CLIPS:
+        raise ManifestError(
+            f"{len(tested)} readable rows of the split {settings.test_split!r} have one label; "
+            f"at least {_FEWEST_CLIPS} are needed, or the intervals say nothing."
+        )
+    return tested
+
+
+def _class_numbers(subject: Subject, truth: np.ndarray) -> np.ndarray:
+    """(N,) int64 positions of the true classes among the subject's."""
+    place = {name: number for number, name in enumerate(subject.classes)}
+    unknown = sorted(set(truth.tolist()) - set(place))
+    if unknown:
+        raise ManifestError(
+            f"{len(unknown)} classes of the tested rows were never learnt, the first is {unknown[0]!r}. "
+            "Leave these rows out, or name the right --label_column."
+        )
+    return np.array([place[name] for name in truth.tolist()], dtype=np.int64)
+
+
+def _workers(settings: Settings) -> int:
+    return default_workers() if settings.num_workers is None else settings.num_workers
+
+
+def _write(out: Path, report: dict[str, Any], disturbed: Disturbed, subject: Subject) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "robustness.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     examples = [
-        Example(name, clips, pretrained.transform.audio_input(clips.audio)[:, 0].cpu())
+        Example(name, clips, subject.transform.audio_input(clips.audio)[:, 0].cpu())
         for name, clips in disturbed.examples.items()
     ]
     write_robustness_page(out / "robustness.html", report, examples)

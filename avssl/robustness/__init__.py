@@ -1,6 +1,5 @@
 """How much a classifier's answers depend on what should not matter: disturbances of its clips, and who is in them."""
 
-from avssl.robustness.answers import probe_answers as probe_answers
 from avssl.robustness.answers import score_disturbances as score_disturbances
 from avssl.robustness.answers import score_groups as score_groups
 from avssl.robustness.cutouts import find_cutouts as find_cutouts
@@ -9,6 +8,9 @@ from avssl.robustness.disturbed import Encode as Encode
 from avssl.robustness.disturbed import encode_disturbed as encode_disturbed
 from avssl.robustness.page import Example as Example
 from avssl.robustness.page import write_robustness_page as write_robustness_page
+from avssl.robustness.subjects import Subject as Subject
+from avssl.robustness.subjects import classifier_subject as classifier_subject
+from avssl.robustness.subjects import probe_subject as probe_subject
 from avssl.robustness.tables import accuracy_table as accuracy_table
 from avssl.robustness.tables import disturbance_table as disturbance_table
 from avssl.robustness.tables import group_table as group_table

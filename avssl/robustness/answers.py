@@ -1,6 +1,6 @@
-"""What a classifier answers about disturbed clips, and how good that is.
+"""How good a classifier's answers about disturbed clips are, and for whom.
 
-Dimensions: N tested clips, K classes.
+Dimensions: N tested clips.
 """
 
 from __future__ import annotations
@@ -9,44 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from avssl.evaluation import disturbed_scores, group_gap, modality_probes, subgroup_accuracy
-from avssl.robustness.disturbed import CLEAN, DISTURBANCES, Disturbed
+from avssl.evaluation import disturbed_scores, group_gap, subgroup_accuracy
+from avssl.robustness.disturbed import CLEAN, DISTURBANCES
 
 Answers = dict[str, dict[str, np.ndarray]]
 """Modality -> disturbance -> (N,) int64 predicted classes."""
-
-
-def probe_answers(
-    features: tuple[np.ndarray, np.ndarray], labels: np.ndarray, disturbed: Disturbed, truth: np.ndarray, seed: int
-) -> tuple[Answers, np.ndarray]:
-    """Of the three linear probes (video, audio, both by late fusion) that clean training clips fit.
-
-    Args:
-        features: Video and audio features of the training clips.
-        labels: Their classes.
-        disturbed: The tested clips.
-        truth: (N,) their classes; no probe sees them.
-        seed: Of the held-out part of the training clips.
-
-    Returns:
-        Answers, and the (K,) names of the classes.
-
-    Raises:
-        ValueError: As :func:`avssl.evaluation.linear_probe`.
-    """
-    # The test clips are those of all disturbances, one after the other.
-    joined = [
-        np.concatenate([clean, *(sides[modality].mean(axis=1) for sides in disturbed.features.values())])
-        for clean, modality in zip(features, ("video", "audio"), strict=True)
-    ]
-    known = np.concatenate([labels, np.tile(truth, len(disturbed.features))])
-    fit = np.arange(len(known)) < len(labels)
-    probes = modality_probes(joined[0], joined[1], known, fit, ~fit, seed=seed)
-    answers = {
-        modality: dict(zip(disturbed.features, result.predicted.reshape(-1, len(truth)), strict=True))
-        for modality, result in probes.items()
-    }
-    return answers, np.asarray(probes["video"].classes)
 
 
 def score_disturbances(answers: Answers, labels: np.ndarray, partners: np.ndarray, seed: int) -> list[dict[str, Any]]:

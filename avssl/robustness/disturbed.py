@@ -1,6 +1,6 @@
 """The same clips as they are and under each disturbance, through the encoders.
 
-Dimensions: N clips, W windows of each, C features.
+Dimensions: N clips, W windows of each, V views (crops) of a window, C features.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from avssl.transforms.disturbances import (
 
 CLEAN = "clean"
 Encode = Callable[[Batch], Tensor]
-"""Raw batch of B clips -> (B, C) features of one modality."""
+"""Raw batch of B clips -> (B, V, C) features of one modality, of V views (crops) of each clip."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Disturbed:
     """What the encoders make of the clips, by name of the disturbance, :data:`CLEAN` among them."""
 
     features: dict[str, dict[str, np.ndarray]]
-    """Disturbance -> modality -> (N, W, C) float32; the clean array itself where a modality is left alone."""
+    """Disturbance -> modality -> (N, W * V, C) float32; the clean array itself where a modality is left alone."""
     examples: dict[str, Batch]
     """Disturbance -> the first clips, raw."""
     num_pasted: int
@@ -144,16 +144,16 @@ def _refuse_failures(loaders: Sequence[EvalLoader]) -> None:
 def _encode_batch(
     encode: Mapping[str, Encode], batch: Batch, other: Batch, cut: Tensor, windows: int
 ) -> dict[tuple[str, str], np.ndarray]:
-    """(rows, W, C) by disturbance and modality, without what a disturbance leaves alone."""
+    """(rows, W * V, C) by disturbance and modality, without what a disturbance leaves alone."""
     found = {(CLEAN, modality): function(batch) for modality, function in encode.items()}
     for name, disturbance in DISTURBANCES.items():
         if function := encode.get(disturbance.modality):
             found[name, disturbance.modality] = function(disturbance.apply(batch, other, cut))
-    return {key: value.float().unflatten(0, (-1, windows)).cpu().numpy() for key, value in found.items()}
+    return {key: value.unflatten(0, (-1, windows)).flatten(1, 2).cpu().numpy() for key, value in found.items()}
 
 
 def _joined(parts: list[dict[tuple[str, str], np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
-    """(N, W, C) of each; where a modality is left alone, the clean array and no copy of it."""
+    """(N, W * V, C) of each; where a modality is left alone, the clean array and no copy of it."""
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     clean = {modality: array for (name, modality), array in whole.items() if name == CLEAN}
     return {

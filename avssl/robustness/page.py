@@ -40,7 +40,7 @@ def write_robustness_page(path: Path, report: dict[str, Any], examples: Sequence
     about = report["protocol"]
     head = (
         f"<h1>Robustness of {html.escape(str(about['checkpoint']))}</h1>"
-        f"<p>{html.escape(about['name'])}; {about['n_train']} clips fitted, {about['n_test']} disturbed, "
+        f"<p>{html.escape(about['name'])}; {about['n_test']} clips disturbed, "
         f"{about['num_classes']} classes of {html.escape(about['label_column'])}; clip list {about['clip_list']}, "
         f"seed {about['seed']}. Chance {percent(about['chance'])} %, largest class {percent(about['largest_class'])} %."
         "</p>"
@@ -49,7 +49,7 @@ def write_robustness_page(path: Path, report: dict[str, Any], examples: Sequence
 
 
 def _disturbances(report: dict[str, Any]) -> str:
-    modalities = dict.fromkeys(row["modality"] for row in report["rows"])
+    about, modalities = report["protocol"], dict.fromkeys(row["modality"] for row in report["rows"])
     tables = [
         f"<h3>Asked about {html.escape(modality)}</h3>{table(*disturbance_table(report['rows'], modality), ours=CLEAN)}"
         for modality in modalities
@@ -59,7 +59,8 @@ def _disturbances(report: dict[str, Any]) -> str:
         "<h2>Disturbances</h2><p class='note'>In %; the change from clean clips with its 95 % interval by the paired "
         "bootstrap over clips. Other answer: clips that are called something else than before. Partner's class: clips "
         "whose answer became the class of the clip that the sound, picture or object was taken from. "
-        f"Pasted: {html.escape(report['protocol']['pasted'])}</p>{accuracies}{''.join(tables)}"
+        f"Pasted: {html.escape(about['pasted'])} In sight for {about['n_pasted']} of {about['n_test']} clips.</p>"
+        f"{accuracies}{''.join(tables)}"
     )
 
 

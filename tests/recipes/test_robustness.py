@@ -54,7 +54,8 @@ def test_report_holds_every_disturbance_of_every_modality(done):
     low, high = swapped["interval"]
     assert low <= swapped["change"] <= high <= 0
     about = report["protocol"]
-    assert (about["n_train"], about["n_test"], about["num_classes"], about["chance"]) == (10, 10, 2, 0.5)
+    assert "linear probe on frozen features of 10 clean clips" in about["name"]
+    assert (about["n_test"], about["num_classes"], about["chance"]) == (10, 2, 0.5)
     assert about["largest_class"] == 0.5
     assert about["n_pasted"] == 10
     assert "10 of 10 rows have no truth file" in about["pasted"]
@@ -78,7 +79,7 @@ def test_seed_decides(table, run, done, tmp_path, capsys):
     assert main(words(table, run, tmp_path / "again", *more)) == 0
     printed = capsys.readouterr().out
     assert (tmp_path / "again" / "robustness.json").read_bytes() == (done / "robustness.json").read_bytes()
-    assert "label: 2 classes, 10 clips fitted, 10 disturbed; chance 50.0, largest class 50.0" in printed
+    assert "label: 2 classes, 10 clips disturbed; chance 50.0, largest class 50.0" in printed
     assert "by size, in %" in printed
 
 
@@ -109,6 +110,40 @@ def test_too_few_clips_are_refused(table, run, tmp_path, capsys):
     assert main(words(few, run, tmp_path)) == 1
     assert "5 readable rows of the split 'test' have one label; at least 10 are needed" in capsys.readouterr().err
     few.unlink()
+
+
+@pytest.fixture(scope="module")
+def finetuned(table, run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finetuned") / "run"
+    options = ["--optim.passes", "1", "--optim.batch_size", "5", "--test.clips", "2", "--test.report", "false"]
+    options += ["--data.num_workers", "0", "--train.device", "cpu", "--classifier.inputs", "both"]
+    assert main(["finetune", str(table), "--checkpoint", str(run), "--out", str(folder), *options]) == 0
+    return folder
+
+
+def test_a_fine_tuned_classifier_is_asked_as_it_was_tested(table, finetuned, tmp_path):
+    fold = finetuned / "folds" / "fold-split"
+    assert main(words(table, fold, tmp_path, "--groups", "size")) == 0
+    report = json.loads((tmp_path / "robustness.json").read_text())
+    assert report["protocol"]["name"] == "classifier of both, fine-tuned"
+    assert report["protocol"]["windows_per_clip"] == 2
+    rows = {(row["disturbance"], row["modality"]): row for row in report["rows"]}
+    results = json.loads((fold / "results.json").read_text())
+    assert rows["clean", "video + audio"]["accuracy"] == pytest.approx(results["numbers"]["top1"])
+    assert {modality for _, modality in rows} == {"video", "audio", "video + audio"}
+
+
+def test_the_run_of_several_folds_asks_for_one(table, finetuned, tmp_path, capsys):
+    assert main(words(table, finetuned, tmp_path)) == 1
+    assert "name one: " in capsys.readouterr().err
+
+
+def test_classes_that_were_never_learnt_are_named(table, finetuned, tmp_path, capsys):
+    more = ("--label_column", "path")
+    assert main(words(table, finetuned / "folds" / "fold-split", tmp_path, *more)) == 1
+    assert (
+        "10 classes of the tested rows were never learnt, the first is 'videos/clip00.mp4'" in capsys.readouterr().err
+    )
 
 
 def test_checkpoint_is_asked_for(table, capsys):

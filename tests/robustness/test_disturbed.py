@@ -10,8 +10,8 @@ from avssl.transforms.disturbances import add_noise, to_rgb
 
 SAMPLING = ClipSampling(num_frames=3, frames_per_second=4.0, audio_seconds=0.5, sample_rate_hz=8000)
 ENCODE = {
-    "video": lambda batch: batch.video.flatten(1)[:, ::97].float(),
-    "audio": lambda batch: batch.audio[:, ::10],
+    "video": lambda batch: batch.video.flatten(1)[:, None, ::97].float(),
+    "audio": lambda batch: batch.audio[:, None, ::10],
 }
 PARTNERS = np.roll(np.arange(12), 5)
 
@@ -56,7 +56,7 @@ def test_examples_are_what_the_encoders_were_given(shapes):
     found = run(shapes, num_examples=3, windows_per_clip=2)
     for name, batch in found.examples.items():
         for modality, encode in ENCODE.items():
-            np.testing.assert_array_equal(encode(batch).numpy(), found.features[name][modality][:3, 0])
+            np.testing.assert_array_equal(encode(batch)[:, 0].numpy(), found.features[name][modality][:3, 0])
 
 
 def test_draws_follow_the_seed_of_the_dataset(shapes):
