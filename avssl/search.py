@@ -74,7 +74,7 @@ class Found:
     level: GalleryLevel
     """Of all windows."""
     hits: list[Hit]
-    """Best first."""
+    """Best first. Where the query is of a file of the table, its own moment is among them, as any other."""
 
 
 def query_of_table(

@@ -25,7 +25,7 @@ _STYLE = """
 figure video, .still { width: 100%; aspect-ratio: 16 / 9; background: #15151b; border-radius: 4px; }
 .still { display: flex; align-items: center; justify-content: center; color: #aaa; font-size: .85rem; }
 figure audio { width: 100%; } figcaption b { color: #1c1c22; font-variant-numeric: tabular-nums; }
-.weak video, .weak .still { opacity: .45; } .weak b { font-weight: 400; }
+.weak video, .weak audio, .weak .still { opacity: .6; } .weak b { font-weight: 400; }
 """
 
 
@@ -59,21 +59,22 @@ class MomentGroup:
     """In order."""
 
 
-def write_search_page(path: Path | str, query: ShownMoment, groups: Sequence[MomentGroup]) -> None:
+def write_search_page(path: Path | str, title: str, query: ShownMoment, groups: Sequence[MomentGroup]) -> None:
     """Writes the page.
 
     Args:
         path: The HTML file. Links to files are relative to its folder.
+        title: Plain text.
         query: What was looked for.
         groups: What was found.
     """
     folder = Path(path).resolve().parent
-    sections = [f"<h1>Moments like {html.escape(query.name)}</h1><div class='query'>{_card(query, folder)}</div>"]
+    sections = [f"<h1>{html.escape(title)}</h1><div class='query'>{_card(query, folder)}</div>"]
     for group in groups:
         cards = "".join(_card(moment, folder) for moment in group.moments)
         sections.append(f"<h2>{html.escape(group.title)}</h2><p class='note'>{html.escape(group.note)}</p>")
         sections.append(f"<div class='moments'>{cards}</div>")
-    html_page.write_page(path, f"Moments like {query.name}", sections, _STYLE)
+    html_page.write_page(path, title, sections, _STYLE)
 
 
 def _card(moment: ShownMoment, folder: Path) -> str:

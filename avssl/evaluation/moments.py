@@ -1,7 +1,7 @@
 """The moments of many files that are most like a query, and how like it the others are.
 
 A search always has a first hit. Whether it means something shows beside the rest of the gallery: the
-best of N unrelated windows stands some spreads above their middle, too, and more so the larger N is.
+best of N unrelated windows stands some spreads above their middle, too, the more the larger N is.
 
 Dimensions: N windows of the gallery, C vector size.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+_LARGEST_COSINE = 1 - 1e-6
 _BLOCK_ROWS = 2**16  # 65 536 x 512 float32 are 128 MB
 
 
@@ -29,16 +30,20 @@ class GalleryLevel:
     median: float
     """Of all cosines."""
     spread: float
-    """1.4826 times the median distance from the median: the standard deviation where cosines are normal, and not
-    widened by the few windows that fit."""
+    """On Fisher's scale, the inverse hyperbolic tangent, where cosines of random vectors are close to normal however
+    few their dimensions: 1.4826 times the median distance from the median, which is the standard deviation of a normal
+    distribution and is not widened by the few windows that fit.
+
+    Source: Fisher, Metron 1, 1921, on coefficients of correlation, which are cosines."""
 
     def z(self, cosine: float) -> float:
-        """Spreads above the median; NaN where there is no spread."""
-        return (cosine - self.median) / self.spread if self.spread > 0 else float("nan")
+        """Spreads above the median, on Fisher's scale; NaN where there is no spread."""
+        above = float(_fisher(np.float64(cosine)) - _fisher(np.float64(self.median)))
+        return above / self.spread if self.spread > 0 else float("nan")
 
     @property
     def best_by_chance(self) -> float:
-        """z that the best of N unrelated windows is expected to have, if cosines are normal.
+        """z that the best of N unrelated windows is expected to have.
 
         Source: Blom, Statistical Estimates and Transformed Beta-Variables, 1958. Windows that overlap are fewer than
         they seem, so it is rather too high.
@@ -70,8 +75,13 @@ def query_cosines(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 def gallery_level(cosines: np.ndarray) -> GalleryLevel:
     """Where the middle of (N,) cosines lies, and how far they spread."""
     median = float(np.median(cosines))
-    spread = 1.4826 * float(np.median(np.abs(cosines - median)))
+    spread = 1.4826 * float(np.median(np.abs(_fisher(cosines) - _fisher(np.float64(median)))))
     return GalleryLevel(len(cosines), float(cosines.mean()), median, spread)
+
+
+def _fisher(cosines: np.ndarray | np.float64) -> np.ndarray:
+    """Cosines on an unbounded scale; 1 is held below infinity, at 7.25."""
+    return np.arctanh(np.clip(np.asarray(cosines, dtype=np.float64), -_LARGEST_COSINE, _LARGEST_COSINE))
 
 
 def top_moments(

@@ -5,7 +5,8 @@ window, with their sounds, or with both (``--in``); so is a picture. The search 
 overlap count once.
 
 There is always a first hit. What it is worth is shown beside it: z counts spreads above the middle of the whole
-gallery, and hits that are no better than the best of as many unrelated windows are marked with "~".
+gallery, and hits that are no better than the best of as many unrelated windows are marked with "~"; "=" marks the
+query itself.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from typing import Literal, cast
 
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.engine import choose_device
-from avssl.evaluation import GalleryLevel
 from avssl.feature_table import FeatureTable, FeatureTableError, read_feature_table
 from avssl.hub import Pretrained, from_pretrained
 from avssl.manifest import is_url
 from avssl.models import Modality
-from avssl.search import NAMES, Found, Query, find_moments, query_of_file, query_of_table
+from avssl.search import NAMES, Found, Hit, Query, find_moments, query_of_file, query_of_table
 from avssl.search_page import MomentGroup, ShownMoment, write_search_page
 
 
@@ -119,9 +119,10 @@ def search(
         f"looked for: the {NAMES[by]} of {_plain(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s"
     )
     for part in found:
-        print(as_text(table, part, asked.modality))
+        print(as_text(table, part, asked, folder))
     if out is not None:
-        write_search_page(out, _shown_query(asked), [_group(table, part, asked, folder) for part in found])
+        title = f"What fits the {NAMES[by]} of {asked.name}"
+        write_search_page(out, title, _shown_query(asked), [_group(table, part, asked, folder) for part in found])
         print(f"page: {out}")
     return found
 
@@ -153,23 +154,31 @@ def _heading(modality: Modality, asked: Modality) -> str:
     return f"{NAMES[modality].capitalize()}s that {relation} the {NAMES[asked]}"
 
 
-def _note(table: FeatureTable, level: GalleryLevel) -> str:
+def _note(table: FeatureTable, found: Found) -> str:
+    level = found.level
+    verdict = " No hit is better." if all(hit.is_weak for hit in found.hits) else ""
     return (
         f"{level.count} windows of {len(set(table.paths))} files: cosine {level.median:.3f} in the middle, "
-        f"{level.mean:.3f} on average, spread {level.spread:.3f}. The best of as many unrelated ones would be at about "
-        f"z = {level.best_by_chance:.1f}."
+        f"{level.mean:.3f} on average. The best of as many unrelated ones would be at about "
+        f"z = {level.best_by_chance:.1f}.{verdict}"
     )
 
 
-def as_text(table: FeatureTable, found: Found, asked: Modality) -> str:
-    """The moments of one gallery in lines."""
-    lines = ["", f"{_heading(found.modality, asked)}. {_note(table, found.level)}"]
+def as_text(table: FeatureTable, found: Found, query: Query, folder: Path) -> str:
+    """The moments of one gallery in lines: ``=`` marks the query itself, ``~`` what chance would find."""
+    lines = ["", f"{_heading(found.modality, query.modality)}. {_note(table, found)}"]
     lines.append(f"{'':>5}{'cosine':>8}{'z':>7}{'start':>10}{'stop':>10}  file")
     for number, hit in enumerate(found.hits, start=1):
         times = f"{table.start_seconds[hit.row]:>10.2f}{table.stop_seconds[hit.row]:>10.2f}"
-        mark = "~" if hit.is_weak else " "
+        mark = "=" if _is_itself(table, hit, query, folder) else "~" if hit.is_weak else " "
         lines.append(f"{number:>4}{mark}{hit.cosine:>8.3f}{hit.z:>7.1f}{times}  {_plain(table.paths[hit.row])}")
     return "\n".join(lines)
+
+
+def _is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool:
+    """Whether a hit shares its file and time with the query."""
+    overlaps = table.start_seconds[hit.row] < query.stop_seconds and query.start_seconds < table.stop_seconds[hit.row]
+    return bool(overlaps) and (folder / table.paths[hit.row]).resolve() == query.file.resolve()
 
 
 def _plain(name: str) -> str:
@@ -183,16 +192,12 @@ def _shown_query(query: Query) -> ShownMoment:
 
 
 def _group(table: FeatureTable, found: Found, query: Query, folder: Path) -> MomentGroup:
-    moments = [
-        ShownMoment(
-            folder / table.paths[hit.row],
-            table.paths[hit.row],
-            float(table.start_seconds[hit.row]),
-            float(table.stop_seconds[hit.row]),
-            f"{number} · cosine {hit.cosine:.3f} · z {hit.z:.1f}",
-            hit.is_weak,
-        )
-        for number, hit in enumerate(found.hits, start=1)
-    ]
-    note = f"{_note(table, found.level)} Hits that are not better are shown faintly."
+    moments = []
+    for number, hit in enumerate(found.hits, start=1):
+        is_itself = _is_itself(table, hit, query, folder)
+        words = f"{number} · cosine {hit.cosine:.3f} · z {hit.z:.1f}{' · itself' if is_itself else ''}"
+        path = table.paths[hit.row]
+        times = float(table.start_seconds[hit.row]), float(table.stop_seconds[hit.row])
+        moments.append(ShownMoment(folder / path, path, *times, words, hit.is_weak and not is_itself))
+    note = f"{_note(table, found)} Hits that are not better are shown faintly."
     return MomentGroup(_heading(found.modality, query.modality), note, moments)

@@ -117,19 +117,28 @@ def test_a_row_of_the_table_needs_no_model(world, tmp_path, capsys):
 def test_a_hit_among_unrelated_windows_is_marked(world, tmp_path, capsys):
     """Random vectors hold nothing to find, and that shows; a planted one stands out."""
     table = read_feature_table(world)
-    generator = np.random.default_rng(0)
-    count = 3000
-    noise = generator.normal(size=(count, 8)).astype(np.float32)
+    generator, count = np.random.default_rng(0), 3000
+    noise = generator.normal(size=(count, 64)).astype(np.float32)
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     names = np.array([f"{number}.mp4" for number in range(count)], dtype=object)
-    info = dataclasses.replace(table.info)
-    start = np.zeros(count)
-    write_feature_table(FeatureTable(info, names, names, start, start + 1, noise, noise), tmp_path / "noise.parquet")
-    (found,) = search(tmp_path / "noise.parquet", "5.mp4", is_id=True, by="audio", gallery="audio")
-    assert found.level.mean == pytest.approx(0, abs=0.05)
-    assert [hit.is_weak for hit in found.hits[1:]] == [True] * 9
+    info, start = dataclasses.replace(table.info, video_size=64, audio_size=64), np.zeros(count)
+    others = noise[::-1].copy()
+    write_feature_table(FeatureTable(info, names, names, start, start + 1, others, noise), tmp_path / "noise.parquet")
+    words = {"is_id": True, "by": "audio"}
+    (found,) = search(tmp_path / "noise.parquet", "5.mp4", gallery="audio", **words)
+    assert found.level.mean == pytest.approx(0, abs=0.01)
+    assert [hit.is_weak for hit in found.hits] == [False] + [True] * 9
     said = capsys.readouterr().out
-    assert said.count("~") == 9 + found.hits[0].is_weak
+    assert "   1=   1.000" in said
+    assert said.count("~ ") == 9
+    (found,) = search(tmp_path / "noise.parquet", "5.mp4", gallery="video", k=3, **words)
+    assert found.hits[0].row == count - 6  # whose picture has the very vector
+    assert [hit.is_weak for hit in found.hits] == [False, True, True]
+    others[count - 6] = noise[0]
+    write_feature_table(FeatureTable(info, names, names, start, start + 1, others, noise), tmp_path / "none.parquet")
+    capsys.readouterr()
+    (found,) = search(tmp_path / "none.parquet", "5.mp4", gallery="video", k=3, **words)
+    assert "No hit is better." in capsys.readouterr().out
 
 
 class Page(HTMLParser):
