@@ -52,7 +52,7 @@ SUPERVISED_STEPS = 850
 RATES = (1e-3, 3e-3)
 PRETRAIN_RATE = 3e-3
 PRETRAIN_PASSES = 10
-DISTILL_PASSES = 8
+DISTILL_PASSES = 5
 BATCH = 32
 STUDENT_WIDTH = 11
 OBJECTIVE = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
@@ -149,6 +149,14 @@ class Bench:
         every = np.arange(len(self.world.ids))
         return encode(task.model, task.transform, fixed_batches(self.world, every, self.sampling), PRECISION)
 
+    def pretrained_features(self, seed: int) -> dict[str, np.ndarray]:
+        """:meth:`features` of the pretrained model, kept beside its weights."""
+        file = self.models / f"features-{seed}.npz"
+        if not file.exists():
+            np.savez(file, **self.features(self.pretrained(seed)))  # type: ignore[arg-type]
+        with np.load(file, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
+
 
 # ---------------------------------------------------------------- jobs: one row each
 
@@ -216,7 +224,7 @@ def distill(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
 
 def active(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
     """The curve of a strategy: a linear classifier of frozen features, its labels chosen in rounds."""
-    world, features = bench.world, bench.features(bench.pretrained(seed))
+    world, features = bench.world, bench.pretrained_features(seed)
     two = {name: features[name] for name in ("video", "audio")}
     embeddings = {name: features[f"{name}_embedding"] for name in two}
     train, test = world.rows("train"), world.rows("test")
