@@ -7,9 +7,9 @@
 
 Pretraining sees 1 920 clips of one to three objects and the 800 of the training split, without labels. The task is the
 action of the one object of a clip, eight classes, from the picture; tests are 400 clips that nothing saw before. For
-each way to begin, two learning rates are tried with 10 % of the labels on validation clips. Rows are appended to --file
-as they are made, weights are kept in --models, and a run goes on where the last one stopped. Seeds are those of the
-weights, the order of the clips and the choice of labels.
+each way to begin, two settings of the learning rate are tried with 10 % of the labels on validation clips. Rows are
+appended to --file as they are made, weights are kept in --models, and a run goes on where the last one stopped. Seeds
+are those of the weights, the order of the clips and the choice of labels.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from torch import Tensor, nn
 from avssl.batch import Batch
 from avssl.build import build_sampling, build_task
 from avssl.data.label_subset import label_subset
-from avssl.engine import LoopSettings, WarmupCosine, create_optimizer, fit, seed_everything
-from avssl.evaluation import MinibatchCKA, correspondence, modality_probes
+from avssl.engine import LoopSettings, RateGroup, WarmupCosine, create_optimizer, fit, seed_everything
+from avssl.evaluation import MinibatchCKA, correspondence, linear_probe, modality_probes
 from avssl.evaluation.active_learning import STRATEGIES, label_curve
 from avssl.evaluation.classification import top_k_accuracy
+from avssl.evaluation.linear_probe import DEFAULT_L2_GRID
 from avssl.models import AVModel, Classifier, create_encoder
-from avssl.synthetic import SceneSettings, Split
+from avssl.synthetic import ACTIONS, SceneSettings, Split
 from avssl.tasks import ClassifyTask, DistillTask, PretrainTask
 from avssl.transforms import ClipTransform, estimate_statistics
 
@@ -49,7 +50,9 @@ TUNING_SEED = 9
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 1.0)
 STEPS = {0.01: 150, 0.05: 150, 0.1: 150, 0.25: 240, 1.0: 480}
 SUPERVISED_STEPS = 850
-RATES = (1e-3, 3e-3)
+RATES = {"pretrained": ((3e-3, 0.1), (3e-3, 1.0)), "scratch": ((1e-3, 1.0), (3e-3, 1.0))}
+"""What is tried with 10 % of the labels: (learning rate, factor of it for the encoder)."""
+DISTILL_RATE = 3e-3
 PRETRAIN_RATE = 3e-3
 PRETRAIN_PASSES = 10
 DISTILL_PASSES = 5
@@ -57,6 +60,7 @@ BATCH = 32
 STUDENT_WIDTH = 11
 OBJECTIVE = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 BUDGET, ROUNDS = 8, 10
+NUM_ACTIONS = len(ACTIONS)
 
 ALONE = SceneSettings(**SCENE | {"object_weights": (1.0,)})
 SPLITS = {
@@ -110,26 +114,42 @@ class Bench:
 
     # ------------------------------------------------------------ training and measuring
 
-    def fit(self, task: nn.Module, rows: np.ndarray, steps: int, lr: float, seed: int) -> None:
-        """Trains ``task.model`` on windows of ``rows``."""
+    def fit(
+        self, task: nn.Module, rows: np.ndarray, steps: int, lr: float, seed: int, groups: list[RateGroup] | None = None
+    ) -> None:
+        """Trains ``task.model`` on windows of ``rows``; ``groups`` are its parameters where their rates differ."""
         loader = MemoryLoader(self.world, rows, min(BATCH, len(rows)), seed, self.sampling)
         fit(
             task,
             loader,
-            create_optimizer(task.model, "adamw", lr=lr, weight_decay=0.05),  # type: ignore[arg-type]
+            create_optimizer(groups or task.model, "adamw", lr=lr, weight_decay=0.05),  # type: ignore[arg-type]
             WarmupCosine(lr, steps, steps // 20),
             settings=LoopSettings(steps, loader.steps_per_pass, log_every=100, grad_clip=5.0, precision=PRECISION),
             progress=sys.stderr.isatty(),
         )
 
-    def classify(self, task: PretrainTask, fraction: float, steps: int, lr: float, seed: int) -> Classifier:
-        """Fine-tunes the video encoder on a share of the labels."""
+    def labelled(self, fraction: float, seed: int) -> np.ndarray:
+        """Training rows whose labels are known."""
         train = self.world.rows("train")
-        kept = label_subset(self.world.ids[train], self.world.action[train], fraction=fraction, seed=seed)
-        rows = train[kept]
-        classes, targets = np.unique(self.world.action[train], return_inverse=True)
-        model = Classifier.of(task.model, len(classes), dropout=0.2)
-        self.fit(ClassifyTask(task.transform, model, torch.from_numpy(targets[kept])), rows, steps, lr, seed)
+        return train[label_subset(self.world.ids[train], self.world.action[train], fraction=fraction, seed=seed)]
+
+    def targets(self, rows: np.ndarray) -> Tensor:
+        """(n,) int64 actions."""
+        return torch.from_numpy(
+            np.searchsorted(np.unique(self.world.action[self.world.rows("train")]), self.world.action[rows])
+        )
+
+    def classify(
+        self, task: PretrainTask, fraction: float, steps: int, rates: tuple[float, float], seed: int
+    ) -> Classifier:
+        """Fine-tunes the video encoder on a share of the labels."""
+        rows = self.labelled(fraction, seed)
+        model = Classifier.of(task.model, NUM_ACTIONS, dropout=0.2)
+        groups = [
+            RateGroup(model.head_parameters()),
+            *(RateGroup(parameters, rates[1]) for _, parameters in model.backbone_parameters()),
+        ]
+        self.fit(ClassifyTask(task.transform, model, self.targets(rows)), rows, steps, rates[0], seed, groups)
         return model
 
     @torch.inference_mode()
@@ -137,13 +157,11 @@ class Bench:
         model.eval()
         transform.eval()
         rows = self.world.rows(split)
-        classes = np.unique(self.world.action[self.world.rows("train")])
         parts = []
         for raw in fixed_batches(self.world, rows, self.sampling):
             with PRECISION.autocast("cpu"):
                 parts.append(model(PRECISION.arrange(transform(raw).video)).float())
-        labels = np.searchsorted(classes, self.world.action[rows])
-        return top_k_accuracy(torch.cat(parts).numpy(), labels)
+        return top_k_accuracy(torch.cat(parts).numpy(), self.targets(rows).numpy())
 
     def features(self, task: PretrainTask) -> dict[str, np.ndarray]:
         every = np.arange(len(self.world.ids))
@@ -183,33 +201,45 @@ def frozen(bench: Bench, task: PretrainTask, seed: int) -> dict[str, float]:
     }
 
 
-def tune(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
+def tune(bench: Bench, how: str, choice: float, seed: int) -> dict[str, Any]:
     task = bench.pretrained(SEEDS[0]) if how == "pretrained" else bench.untrained(seed)
-    model = bench.classify(task, 0.1, STEPS[0.1], lr, seed)
-    return {"accuracy": bench.accuracy(model, task.transform, "val")}
+    lr, factor = rates = RATES[how][int(choice)]
+    model = bench.classify(task, 0.1, STEPS[0.1], rates, seed)
+    return {"lr": lr, "encoder_factor": factor, "accuracy": bench.accuracy(model, task.transform, "val")}
 
 
 def finetune(bench: Bench, how: str, fraction: float, seed: int) -> dict[str, Any]:
     """From a pretrained model or from scratch; "supervised" is from scratch for as many steps as pretraining took."""
     task = bench.pretrained(seed) if how == "pretrained" else bench.untrained(seed)
-    lr = best_rate(read_rows(bench.file), "pretrained" if how == "pretrained" else "scratch")
-    model = bench.classify(task, fraction, SUPERVISED_STEPS if how == "supervised" else STEPS[fraction], lr, seed)
+    lr, factor = rates = best_rates(read_rows(bench.file), "pretrained" if how == "pretrained" else "scratch")
+    steps = SUPERVISED_STEPS if how == "supervised" else STEPS[fraction]
+    model = bench.classify(task, fraction, steps, rates, seed)
     if fraction == 1.0:
         bench.save(f"{how}-classifier-{seed}", model)
     return {
         "accuracy": bench.accuracy(model, task.transform, "test"),
         "lr": lr,
+        "encoder_factor": factor,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def probe(bench: Bench, how: str, fraction: float, seed: int) -> dict[str, Any]:
+    """A linear probe of the frozen video features on the same labels."""
+    features, action = bench.pretrained_features(seed)["video"], bench.world.action
+    rows, test = bench.labelled(fraction, seed), bench.world.rows("test")
+    grid = DEFAULT_L2_GRID if len(rows) > NUM_ACTIONS else (1e-2,)  # one clip a class leaves none to choose by
+    result = linear_probe(features[rows], action[rows], features[test], action[test], l2_grid=grid, seed=seed)
+    return {"accuracy": result.accuracy, "labels": len(rows)}
 
 
 def distill(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
     """A student with at most a quarter of the parameters: taught on clips without labels, or on the labels alone."""
     task, world = bench.untrained(seed), bench.world
-    teacher = Classifier.of(task.model, 8)
+    teacher = Classifier.of(task.model, NUM_ACTIONS)
     bench.load(f"pretrained-classifier-{seed}", teacher)
     seed_everything(seed)
-    student = Classifier(create_encoder("small_video", width=STUDENT_WIDTH), num_classes=8, dropout=0.0)
+    student = Classifier(create_encoder("small_video", width=STUDENT_WIDTH), num_classes=NUM_ACTIONS, dropout=0.0)
     numbers = {"parameters": sum(p.numel() for p in student.parameters())}
     rows = bench.unlabelled()
     steps = DISTILL_PASSES * (len(rows) // BATCH)
@@ -217,8 +247,7 @@ def distill(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
         bench.fit(DistillTask(task.transform, student, teacher), rows, steps, lr, seed)
     else:
         train = world.rows("train")
-        targets = torch.from_numpy(np.unique(world.action[train], return_inverse=True)[1])
-        bench.fit(ClassifyTask(task.transform, student, targets), train, steps, lr, seed)
+        bench.fit(ClassifyTask(task.transform, student, bench.targets(train)), train, steps, lr, seed)
     return numbers | {"accuracy": bench.accuracy(student, task.transform, "test")}
 
 
@@ -276,6 +305,7 @@ JOBS: dict[str, Callable[[Bench, str, float, int], dict[str, Any]]] = {
     "pretrain": pretrain,
     "tune": tune,
     "finetune": finetune,
+    "probe": probe,
     "distill": distill,
     "active": active,
     "similarity": similarity,
@@ -285,13 +315,14 @@ JOBS: dict[str, Callable[[Bench, str, float, int], dict[str, Any]]] = {
 def jobs() -> list[Job]:
     """Every row that is wanted, each after those it needs."""
     found: list[Job] = [("pretrain", "info_nce", PRETRAIN_RATE, SEEDS[0])]
-    found += [("tune", how, lr, TUNING_SEED) for how in ("pretrained", "scratch") for lr in RATES]
+    found += [("tune", how, choice, TUNING_SEED) for how, tried in RATES.items() for choice in range(len(tried))]
     for seed in SEEDS:
         found += [("pretrain", "info_nce", PRETRAIN_RATE, seed)] if seed != SEEDS[0] else []
         found += [("finetune", how, share, seed) for share in FRACTIONS for how in ("pretrained", "scratch")]
         found += [("finetune", "supervised", 1.0, seed)]
+        found += [("probe", "pretrained", share, seed) for share in FRACTIONS]
         found += [("active", how, 0.0, seed) for how in STRATEGIES]
-        found += [("distill", how, RATES[1], seed) for how in ("taught", "labels")]
+        found += [("distill", how, DISTILL_RATE, seed) for how in ("taught", "labels")]
     return [*found, *(("similarity", how, 0.0, seed) for seed in SEEDS for how in ("pretrained", "untrained"))]
 
 
@@ -299,9 +330,9 @@ def done(rows: list[dict[str, Any]]) -> set[Job]:
     return {(row["job"], row["how"], row["value"], row["seed"]) for row in rows}
 
 
-def best_rate(rows: list[dict[str, Any]], how: str) -> float:
+def best_rates(rows: list[dict[str, Any]], how: str) -> tuple[float, float]:
     tried = [row for row in rows if row["job"] == "tune" and row["how"] == how]
-    return float(max(tried, key=lambda row: row["accuracy"])["value"])
+    return RATES[how][int(max(tried, key=lambda row: row["accuracy"])["value"])]
 
 
 def run(bench: Bench, job: Job) -> dict[str, Any]:

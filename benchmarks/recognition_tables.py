@@ -48,6 +48,8 @@ def _labels(rows: Rows) -> str:
     for how in WAYS:
         cells = [_cell(_accuracies(rows, "finetune", how=how, value=share)) for share in shares]
         lines.append(f"| {how} | {' | '.join(cells)} |")
+    cells = [_cell(_accuracies(rows, "probe", value=share)) for share in shares]
+    lines.append(f"| linear probe of frozen features | {' | '.join(cells)} |")
     lines.append(f"| chance | {' | '.join([f'{CHANCE:.3f}'] * len(shares))} |")
     few, more = (_of(rows, "finetune", how=h, value=v) for h, v in (("pretrained", 0.05), ("scratch", 0.25)))
     other = {row["seed"]: row["accuracy"] for row in more}
@@ -150,15 +152,16 @@ def draw(rows: Rows, file: Path) -> None:
 
     figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for how, colour in zip(WAYS, ("tab:blue", "tab:orange"), strict=True):
-        made = _of(rows, "finetune", how=how)
+    curves = {
+        "pretrained, fine-tuned": _of(rows, "finetune", how="pretrained"),
+        "pretrained, linear probe": _of(rows, "probe"),
+        "from scratch": _of(rows, "finetune", how="scratch"),
+    }
+    for (title, made), colour in zip(curves.items(), ("tab:blue", "tab:green", "tab:orange"), strict=True):
         shares = sorted({row["value"] for row in made})
-        means = [statistics.mean(_accuracies(rows, "finetune", how=how, value=share)) for share in shares]
-        axes.plot([100 * share for share in shares], means, color=colour, label=f"fine-tuned from {how}")
+        means = [statistics.mean(row["accuracy"] for row in made if row["value"] == share) for share in shares]
+        axes.plot([100 * share for share in shares], means, color=colour, label=title)
         axes.scatter([100 * row["value"] for row in made], [row["accuracy"] for row in made], s=12, color=colour)
-    probe = [row["probe_video"] for row in _of(rows, "pretrain")]
-    if probe:
-        axes.axhline(statistics.mean(probe), color="tab:green", ls="--", lw=1, label="linear probe, all labels")
     axes.axhline(CHANCE, color="gray", ls=":", lw=1, label="chance")
     axes.set(xscale="log", xlabel="labels used, %", ylabel="accuracy on unseen clips", ylim=(0, 1))
     ticks = sorted({100 * row["value"] for row in _of(rows, "finetune")})

@@ -71,10 +71,10 @@ def test_the_student_is_compared_with_its_own_teacher(recognition: ModuleType) -
 
 def test_learning_rates_are_chosen_by_validation_accuracy(recognition: ModuleType) -> None:
     rows = [
-        {"job": "tune", "how": how, "value": lr, "seed": 9, "accuracy": accuracy}
-        for how, lr, accuracy in (("scratch", 1e-3, 0.3), ("scratch", 3e-3, 0.2), ("pretrained", 3e-3, 0.9))
+        {"job": "tune", "how": how, "value": choice, "seed": 9, "accuracy": accuracy}
+        for how, choice, accuracy in (("scratch", 0, 0.2), ("scratch", 1, 0.3), ("pretrained", 0, 0.9))
     ]
-    assert recognition.best_rate(rows, "scratch") == 1e-3
+    assert recognition.best_rates(rows, "scratch") == recognition.RATES["scratch"][1]
 
 
 def test_jobs_come_after_what_they_need(recognition: ModuleType) -> None:
