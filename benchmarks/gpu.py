@@ -33,6 +33,7 @@ import waiting
 from config_cost import model_cost
 from gpu_plan import FULL, SMALL, Plan
 from gpu_tables import tables
+from peak_memory import peak, reset_peak
 from precision import made_up_batch, made_up_task
 from rows import append_row, machine, read_rows
 
@@ -81,12 +82,12 @@ def step(plan: Plan, pair: str, shape: tuple[int, int], stage: str, device: torc
             optimizer.step()
 
     warmup_seconds = timed(lambda: train_steps(3), device)
-    losses.reset_peak(device.type)
+    reset_peak(device.type)
     seconds = timed(lambda: train_steps(plan.num_steps), device) / plan.num_steps
     return {
         "clips": len(batch),
         "seconds": seconds,
-        "peak_gib": losses.peak(device.type) / 2**30,
+        "peak_gib": peak(device.type) / 2**30,
         "flops": model_cost(config, len(batch), Precision()).flops,
         "warmup_seconds": warmup_seconds,
     }

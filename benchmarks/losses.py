@@ -1,6 +1,7 @@
-"""Time and memory of InfoNCE over all pairs, in chunks, and of the sigmoid loss, side by side in one run.
+"""Time and memory of InfoNCE over all pairs, in chunks and as the sigmoid loss, and of AVID and CMA, side by side.
 
-    python benchmarks/losses.py                  CPU: N = 1k ... 64k, and the target at N = 16k, D = 512
+    python benchmarks/losses.py                  CPU: steps of AVID and CMA and CMA's search for N = 20k and 200k rows,
+                                                 then the losses of all pairs of N = 1k ... 64k clips
     python benchmarks/losses.py --device cuda    the same on a GPU
     python benchmarks/losses.py --table          prints what is measured so far
     python benchmarks/losses.py --threads 2      by default one, so that other work on the machine disturbs less
@@ -9,7 +10,8 @@ Each measurement is a process of its own: value and gradient of the loss of N cl
 appended to --file as they are made, and a run goes on where the last one stopped. A row that is not expected to end
 within --minutes of the start waits for the next run; one that needs more than that is made first in a run of its own.
 Extra memory is the peak during the call less what was there before it (inputs included there). CPU seconds are those of
-the process, all threads together: on a machine that others use they say more than the wall clock.
+the process, all threads together: on a machine that others use they say more than the wall clock. Objectives with a
+memory are measured on one and on two threads, in turns; see memory_losses.py.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from memory_losses import MOST_SECONDS, measure_search, measure_step, search_table, step_table
+from peak_memory import peak, reset_peak
+from rows import append_row, read_rows
 from torch import Tensor
 
 from avssl.objectives import info_nce, sigmoid_loss
 
 CHUNK_SIZE = 256
 TARGET = (16384, 512)
+MEMORIES = [(20_000, 128), (200_000, 128)]
 SIZES = [(n * 1024, 128) for n in (1, 2, 4, 8, 16, 32, 64)]
 MOST_GIB = 8.0
 # Tensors of N x N float32 that the naive loss holds at its peak, as measured.
@@ -40,6 +46,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "chunked": lambda video, audio: info_nce(video, audio, 0.07, chunk_size=CHUNK_SIZE),
     "sigmoid": lambda video, audio: sigmoid_loss(video, audio, 10.0, -10.0, chunk_size=CHUNK_SIZE),
 }
+
+WITH_MEMORY: dict[str, Callable[[int, int, str], dict[str, Any]]] = {"search": measure_search, "step": measure_step}
 
 
 def measure(name: str, num_clips: int, size: int, device: str) -> dict[str, Any]:
@@ -76,37 +84,18 @@ def measure(name: str, num_clips: int, size: int, device: str) -> dict[str, Any]
     }
 
 
-def reset_peak(device: str) -> int:
-    """Forgets the highest mark of memory so far; returns bytes in use now."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
-
-
-def peak(device: str) -> int:
-    """Bytes at the highest mark since :func:`reset_peak`."""
-    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-
-
 def wanted() -> list[tuple[str, int, int]]:
-    """The target first, then small to large."""
+    """Of all pairs: the target first, then small to large."""
     pairs = [TARGET, *SIZES]
     return [(name, n, d) for n, d in pairs for name in LOSSES if name != "naive" or naive_gib(n) <= MOST_GIB]
 
 
+def wanted_in_all() -> list[tuple[str, int, int]]:
+    return [(name, n, d) for name in WITH_MEMORY for n, d in MEMORIES] + wanted()
+
+
 def naive_gib(num_clips: int) -> float:
     return NAIVE_SQUARES * num_clips**2 * 4 / 2**30
-
-
-def read_rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -138,24 +127,33 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         torch.set_num_threads(options.threads)
-        name, num_clips, size = options.one
-        print(json.dumps(measure(name, int(num_clips), int(size), options.device)))
+        print(json.dumps(measure_one(options.one[0], *map(int, options.one[1:]), options.device)))
         return
     began = time.monotonic()
     if not options.table:
         arguments = ["--device", options.device, "--threads", str(options.threads)]
         measure_missing(options.file, arguments, began + 60 * options.minutes)
     rows = read_rows(options.file)
-    print(table(rows))
-    left = [f"{name} {n} x {d}" for name, n, d in wanted() if (name, n, d) not in _keys(rows)]
+    print(table([row for row in rows if row["loss"] in LOSSES]))
+    for name, its_table in {"search": search_table, "step": step_table}.items():
+        print(f"\n{its_table([row for row in rows if row['loss'] == name])}")
+    left = [f"{name} {n} x {d}" for name, n, d in wanted_in_all() if (name, n, d) not in _keys(rows)]
     if left:
         print(f"\nleft for the next run: {', '.join(left)}")
+
+
+def measure_one(name: str, num_clips: int, size: int, device: str) -> dict[str, Any]:
+    if name in LOSSES:
+        return measure(name, num_clips, size, device)
+    began = time.perf_counter()
+    row = {"loss": name, "N": num_clips, "D": size} | WITH_MEMORY[name](num_clips, size, device)
+    return row | {"seconds": time.perf_counter() - began, "torch": torch.__version__}
 
 
 def measure_missing(file: Path, arguments: list[str], until: float) -> None:
     """Appends a row for each measurement that is missing and is expected to end in time."""
     first = True
-    for name, num_clips, size in wanted():
+    for name, num_clips, size in wanted_in_all():
         rows = read_rows(file)
         if (name, num_clips, size) in _keys(rows):
             continue
@@ -164,8 +162,7 @@ def measure_missing(file: Path, arguments: list[str], until: float) -> None:
         first = False
         command = [sys.executable, __file__, *arguments, "--one", name, str(num_clips), str(size)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        with file.open("a") as out:
-            out.write(done.stdout)
+        append_row(file, json.loads(done.stdout))
         print(done.stdout.strip(), flush=True)
 
 
@@ -174,7 +171,9 @@ def _keys(rows: list[dict[str, Any]]) -> set[tuple[str, int, int]]:
 
 
 def _expected(rows: list[dict[str, Any]], name: str, num_clips: int, size: int) -> float:
-    """Seconds, from the largest smaller row of the same loss; a start of Python beside it."""
+    """Seconds: of all pairs, from the largest smaller row of the same loss; a start of Python beside it."""
+    if name in WITH_MEMORY:
+        return MOST_SECONDS
     known = [row for row in rows if row["loss"] == name and row["N"] < num_clips]
     if not known:
         return 5.0

@@ -1,0 +1,206 @@
+"""Objectives with a memory of N rows, for losses.py: steps of AVID and CMA, and CMA's search beside a plain loop.
+
+What is compared takes turns (A B A B ...) within one process, so that what else the machine does meets all alike;
+numbers are medians over the rounds, ratios medians of the rounds' own ratios.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from peak_memory import peak, reset_peak
+from torch import Tensor
+
+from avssl.batch import BatchIndex, Embeddings
+from avssl.draws import clip_key
+from avssl.objectives import AVID, CMA, InfoNCE, MemoryRows, Objective
+from avssl.objectives.neighbors import top_agreements
+
+NUM_POSITIVES, BATCH_SIZE, STEPS_AT_ONCE = 32, 32, 5
+LOOP_BATCH = 16
+# Pairs of a query and a row in one search: all queries of 20 000 rows, some of more rows.
+MOST_PAIRS = 20_000**2
+THREADS = (1, 2)
+# Rounds begin within this time; a measurement takes up to three times as long with its first calls and last round.
+BUDGET_SECONDS = 30.0
+MOST_ROUNDS = 15
+MOST_SECONDS = 3 * BUDGET_SECONDS
+# Two neighbours this near are equal in float32.
+SAME_COSINE = 1e-6
+
+
+class Seconds(NamedTuple):
+    """How long one call took."""
+
+    wall: float
+    cpu: float
+
+
+Times = Mapping[tuple[str, int], list[Seconds]]
+
+
+def measure_search(num_rows: int, size: int, device: str) -> dict[str, Any]:
+    """The blocked search and the loop, on each number of threads; raises if they find other neighbours."""
+    video, audio = memories(num_rows, size, device)
+    queries = min(num_rows, MOST_PAIRS // num_rows)
+    calls = {
+        "loop": lambda: loop_search(video, audio, queries),
+        "blocked": lambda: top_agreements(video, audio, NUM_POSITIVES, "consensus", slice(0, queries)),
+    }
+    extra, found = {}, {}
+    for name, call in calls.items():  # the first time, unmeasured
+        before = reset_peak(device)
+        found[name] = call()
+        extra[name] = (peak(device) - before) / 2**20
+    differ, distance = difference(video, audio, found["loop"], found["blocked"])
+    if distance > SAME_COSINE:
+        raise AssertionError(f"the searches differ in {differ} queries, by up to {distance:.2g}.")
+    times = take_turns(calls, device)
+    return {
+        "queries": queries,
+        "differ": differ,
+        "distance": distance,
+        "ratio": {str(threads): median_ratio(times, threads) for _, threads in times},
+        "timings": timings(times, extra, per=queries),
+    }
+
+
+def measure_step(num_rows: int, size: int, device: str) -> dict[str, Any]:
+    """Value, gradient and update of a batch, on each number of threads; InfoNCE, without a memory, for scale."""
+    rows = MemoryRows(torch.arange(num_rows), torch.arange(num_rows))
+    cma = CMA(rows, size, loss="nce_frozen", num_positives=NUM_POSITIVES)
+    near = (torch.arange(num_rows)[:, None] + 1 + 7 * torch.arange(NUM_POSITIVES)) % num_rows
+    cma.load_state_dict(cma.state_dict() | {"found": near.sort(dim=1).values})
+    objectives: dict[str, Objective] = {"info_nce": InfoNCE(), "avid": AVID(rows, size, loss="nce_frozen"), "cma": cma}
+    calls = {name: steps_of(objective.to(device), num_rows, size, device) for name, objective in objectives.items()}
+    extra = {}
+    for name, call in calls.items():
+        call()
+        before = reset_peak(device)
+        call()
+        extra[name] = (peak(device) - before) / 2**20
+    times = take_turns(calls, device)
+    return {"batch": BATCH_SIZE, "timings": timings(times, extra, per=STEPS_AT_ONCE)}
+
+
+def memories(num_rows: int, size: int, device: str) -> tuple[Tensor, Tensor]:
+    """Rows in groups of about 50 that are alike in both modalities, as a trained memory has them."""
+    generator = torch.Generator().manual_seed(0)
+    group = torch.randint(max(1, num_rows // 50), (num_rows,), generator=generator)
+    centers = torch.randn(2, int(group.max()) + 1, size, generator=generator)
+    video, audio = centers[:, group] + torch.randn(2, num_rows, size, generator=generator)
+    return video.to(device), audio.to(device)
+
+
+def loop_search(video: Tensor, audio: Tensor, num_queries: int) -> Tensor:
+    """(Q, P) int64 ascending: a few queries at a time against all rows in float32, and the best of each."""
+    video, audio = F.normalize(video, dim=1), F.normalize(audio, dim=1)
+    found = []
+    for rows in torch.arange(num_queries, device=video.device).split(LOOP_BATCH):
+        scores = torch.minimum(video[rows] @ video.T, audio[rows] @ audio.T)
+        scores[torch.arange(len(rows)), rows] = -torch.inf
+        found.append(scores.topk(NUM_POSITIVES, dim=1).indices.sort(dim=1).values)
+    return torch.cat(found)
+
+
+def difference(video: Tensor, audio: Tensor, one: Tensor, other: Tensor) -> tuple[int, float]:
+    """How many queries have other neighbours, and by how much the agreements of those differ, in float64."""
+    rows = (one != other).any(dim=1).nonzero()[:, 0]
+    units = [F.normalize(memory.double(), dim=1) for memory in (video, audio)]
+    agreements = [
+        torch.minimum(*(torch.einsum("qd,qpd->qp", unit[rows], unit[found[rows]]) for unit in units)).sort(dim=1).values
+        for found in (one, other)
+    ]
+    return len(rows), float((agreements[0] - agreements[1]).abs().max()) if len(rows) else 0.0
+
+
+def steps_of(objective: Objective, num_rows: int, size: int, device: str) -> Callable[[], None]:
+    generator = torch.Generator().manual_seed(0)
+    video, audio = (torch.randn(BATCH_SIZE, size, generator=generator).to(device).requires_grad_() for _ in range(2))
+    row = torch.randint(num_rows, (STEPS_AT_ONCE, BATCH_SIZE), generator=generator)
+    indices = [BatchIndex(r, r, clip_key(0, number, r)).to(device) for number, r in enumerate(row)]
+
+    def steps() -> None:
+        for index in indices:
+            online = Embeddings(video, audio)
+            objective(online, None, index).total.backward()
+            objective.update(online.detach(), None, index)
+
+    return steps
+
+
+def take_turns(calls: Mapping[str, Callable[[], Any]], device: str) -> Times:
+    """At least three rounds, then as many as begin within the budget; on a GPU with one number of threads."""
+    times = defaultdict(list)
+    began = time.perf_counter()
+    for number in range(MOST_ROUNDS):
+        if number >= 3 and time.perf_counter() - began > BUDGET_SECONDS:
+            break
+        for threads in THREADS if device == "cpu" else THREADS[:1]:
+            torch.set_num_threads(threads)
+            for name, call in calls.items():
+                times[name, threads].append(timed(call, device))
+    return times
+
+
+def timed(call: Callable[[], Any], device: str) -> Seconds:
+    wall, cpu = time.perf_counter(), time.process_time()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def median_ratio(times: Times, threads: int) -> float:
+    pairs = zip(times["loop", threads], times["blocked", threads], strict=True)
+    return statistics.median(loop.wall / blocked.wall for loop, blocked in pairs)
+
+
+def timings(times: Times, extra_mib: Mapping[str, float], per: int) -> list[dict[str, Any]]:
+    """Milliseconds of each query or step."""
+    return [
+        {
+            "name": name,
+            "threads": threads,
+            "wall_ms": 1000 * statistics.median(seconds.wall for seconds in rounds) / per,
+            "cpu_ms": 1000 * statistics.median(seconds.cpu for seconds in rounds) / per,
+            "rounds": len(rounds),
+            "extra_mib": extra_mib[name],
+        }
+        for (name, threads), rounds in times.items()
+    ]
+
+
+def search_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line for each way, size and number of threads; the ratio is the loop's wall time to the search's."""
+    lines = [
+        "| N | D | queries | threads | search | wall ms / query | CPU ms / query | rounds | extra MiB | ratio |",
+        "| ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        for one in sorted(row["timings"], key=lambda timing: timing["threads"]):
+            ratio = f"{row['ratio'][str(one['threads'])]:.2f}" if one["name"] == "blocked" else ""
+            numbers = f"{one['wall_ms']:.3f} | {one['cpu_ms']:.3f} | {one['rounds']} | {one['extra_mib']:.1f} | {ratio}"
+            lines.append(
+                f"| {row['N']} | {row['D']} | {row['queries']} | {one['threads']} | {one['name']} | {numbers} |"
+            )
+    return "\n".join(lines)
+
+
+def step_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line for each objective, size and number of threads."""
+    lines = [
+        "| N | D | threads | objective | wall ms / step | CPU ms / step | rounds | extra MiB |",
+        "| ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        for one in sorted(row["timings"], key=lambda timing: timing["threads"]):
+            numbers = f"{one['wall_ms']:.2f} | {one['cpu_ms']:.2f} | {one['rounds']} | {one['extra_mib']:.1f}"
+            lines.append(f"| {row['N']} | {row['D']} | {one['threads']} | {one['name']} | {numbers} |")
+    return "\n".join(lines)
