@@ -142,7 +142,8 @@ class MemoryBank(nn.Module):
     def rows(self, modality: Modality, rows: Tensor) -> Tensor:
         """(..., D) float32: the rows of one modality, for (...) row numbers."""
         memory: Tensor = getattr(self, modality)
-        return memory[rows].float()
+        # As memory[rows], which goes number by number on a CPU; embedding copies whole rows.
+        return F.embedding(rows, memory).float()
 
     def cosines(self, embedding: Tensor, modality: Modality, rows: Tensor) -> Tensor:
         """(B, K) cosines of (B, D) unit embeddings with the (B, K) rows of a modality."""
