@@ -231,10 +231,12 @@ def precision_step(task: nn.Module, batch: Batch, device: torch.device) -> Calla
 
 
 def measure_step(config: Config, task: PretrainTask, sample: Batch, precision: Precision) -> tuple[StepCost, int]:
-    """What one step of this rank costs, and the memory of weights, gradients and optimizer, in bytes.
+    """What one step of this rank costs, and the memory of what stays from step to step, in bytes.
 
-    Counted on the CPU on a few clips, whose share grows with the batch; the scores of an objective,
-    which grow with its square, are counted as if they did not.
+    That is the weights, their gradients, the optimizer's means, a weight average, and what the objective
+    keeps: its memory of the corpus or its queue, and the momentum model. Counted on the CPU on a few clips,
+    whose share grows with the batch; the scores of an objective, which grow with its square, are counted
+    as if they did not.
     """
     local_batch = _local_batch(config)
     num_clips = min(_COUNTED_CLIPS, local_batch)
@@ -244,7 +246,8 @@ def measure_step(config: Config, task: PretrainTask, sample: Batch, precision: P
     handle.remove()
     scale = local_batch / num_clips
     state = state_bytes(copied.model, config.optim.name, averaged=config.train.ema_decay is not None)
-    return StepCost(round(cost.flops * scale), round(cost.saved_bytes * scale)), state
+    kept = [*copied.objective.buffers(), *([] if copied.target is None else copied.target.state_dict().values())]
+    return StepCost(round(cost.flops * scale), round(cost.saved_bytes * scale)), state + sum(x.nbytes for x in kept)
 
 
 def _repeated(batch: Batch, num_clips: int) -> Batch:

@@ -38,7 +38,8 @@ def positive_sets(video_memory: Tensor, audio_memory: Tensor, num_positives: int
             and of their sounds. "union": the higher. "video" or "audio": that one alone.
 
     Returns:
-        ``(N, P)`` int64 row numbers, ascending in each row.
+        ``(N, P)`` int64 row numbers, ascending in each row. Of rows that agree equally, to the rounding of
+        float32, any may be taken.
 
     Raises:
         ValueError: If the memories differ in shape, or an argument is out of range.

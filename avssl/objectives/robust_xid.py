@@ -41,7 +41,7 @@ def instance_weights(scores: Tensor, delta: float, kappa: float, w_min: float) -
         w_min: The lowest weight, in [0, 1].
 
     Returns:
-        ``(N,)`` in [w_min, 1], of the scores' type. Where all scores are equal each stands at the mean.
+        ``(N,)`` float32 (float64 for such scores) in [w_min, 1]. Where all scores are equal each stands at the mean.
 
     Raises:
         ValueError: If ``scores`` is not (N,) with N > 0, or an argument is out of range.
@@ -57,7 +57,8 @@ def instance_weights(scores: Tensor, delta: float, kappa: float, w_min: float) -
     sigma = centered.square().mean().sqrt()
     # A spread below the resolution of float32 cosines is rounding.
     standard = torch.where(sigma > 1e-7, centered / sigma, 0.0)
-    return ((1 - w_min) * torch.special.ndtr((standard - delta) / math.sqrt(kappa)) + w_min).to(scores)
+    weights = (1 - w_min) * torch.special.ndtr((standard - delta) / math.sqrt(kappa)) + w_min
+    return weights if scores.dtype == torch.float64 else weights.float()
 
 
 def soft_targets(video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: float, tau_t: float) -> tuple[Tensor, Tensor]:

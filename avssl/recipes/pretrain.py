@@ -179,8 +179,8 @@ def dry_run(config: Config, progress: bool = True) -> None:
         f"{gigaflops * total_steps:.3g} in all"
     )
     _say(
-        f"memory      about {(cost.saved_bytes + state) / 2**20:.0f} MiB: {state / 2**20:.0f} for weights, gradients "
-        f"and optimizer, {cost.saved_bytes / 2**20:.0f} kept for the backward pass"
+        f"memory      about {(cost.saved_bytes + state) / 2**20:.0f} MiB: {state / 2**20:.0f} for weights, gradients, "
+        f"optimizer and what the objective keeps, {cost.saved_bytes / 2**20:.0f} kept for the backward pass"
     )
     _say(f"loader      {batch / read_seconds:.1f} clips a second; the model takes {batch / step_seconds:.1f}")
     _say(f"time        about {_duration(seconds * total_steps)}: {total_steps} steps of {seconds:.2f} s")

@@ -96,6 +96,31 @@ def test_cma_ignores_the_order_of_the_batch_and_the_scale_of_embeddings(tiny: An
     torch.testing.assert_close(other.total, objective(online, None, index).total)
 
 
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_cma_has_a_closed_form_when_all_is_equal(weight: float) -> None:
+    """Every softmax is over equal scores: log 1025 of the instance, log 65 of each positive among 64 negatives."""
+    rows = MemoryRows.from_ids([str(i) for i in range(40)])
+    objective = CMA(rows, 4, num_positives=3, positive_weight=weight)
+    for memory in (objective.bank.video, objective.bank.audio):
+        memory.copy_(torch.tensor([1.0, 0, 0, 0]))
+    objective.on_pass_start(0)
+    same = torch.tensor([[2.0, 0, 0, 0]]).expand(3, 4)
+    result = objective(Embeddings(same, same), None, BatchIndex(*(torch.arange(3) for _ in range(3))))
+    assert result.terms["loss_within"].item() == pytest.approx(math.log(65), abs=1e-5)
+    expected = (math.log(1025) + weight * math.log(65)) / (1 + weight)
+    assert result.total.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_cma_refuses_mismatched_input(tiny: Any) -> None:
+    objective = tiny.make_objective("cma softmax")
+    objective.on_pass_start(1)
+    online, index = _batch(tiny)
+    with pytest.raises(ValueError, match="one view of each of 6 clips and 5 features"):
+        objective(Embeddings(online.video[:4], online.audio[:4]), None, index)
+    with pytest.raises(ValueError, match="one view of each of 6 clips and 5 features"):
+        objective.update(Embeddings(online.video[:, :4], online.audio[:, :4]), None, index)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_two_ranks_equal_one_process(assert_ranks_equal_one_process: Callable[[str], None], case: str) -> None:
     assert_ranks_equal_one_process(case)

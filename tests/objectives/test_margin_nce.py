@@ -41,6 +41,15 @@ def test_margin_nce_has_a_closed_form_when_embeddings_coincide() -> None:
     assert margin_nce(same, same, 0.1, -0.2).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_margin_nce_ignores_scale_and_the_order_of_clips() -> None:
+    video, audio = _pair(5)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    expected = margin_nce(video, audio, 0.2, -0.3)
+    torch.testing.assert_close(margin_nce(7 * video, audio / 9, 0.2, -0.3), expected)
+    torch.testing.assert_close(margin_nce(video[order], audio[order], 0.2, -0.3), expected)
+    torch.testing.assert_close(margin_nce(audio, video, 0.2, -0.3), expected)
+
+
 def test_without_margin_it_is_info_nce_and_a_negative_one_is_less_strict() -> None:
     video, audio = _pair(1)
     torch.testing.assert_close(margin_nce(video, audio, 0.1, 0.0), info_nce(video, audio, 0.1))

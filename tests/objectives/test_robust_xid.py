@@ -44,6 +44,15 @@ def test_weights_of_equal_scores_stand_at_the_mean() -> None:
     assert instance_weights(equal, 0.5, 0.5, 0.2).tolist() == pytest.approx([below] * 7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_weights_of_coarse_scores_are_not_coarse(dtype: torch.dtype) -> None:
+    scores = torch.tensor([-1.0, 0.3, 1.0, 1.0]).to(dtype)
+    weights = instance_weights(scores, 0.1, 0.5, 0.25)
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == pytest.approx(_weights_reference(scores.tolist(), 0.1, 0.5, 0.25), abs=1e-6)
+    assert instance_weights(scores.double(), 0.1, 0.5, 0.25).dtype == torch.float64
+
+
 def test_weights_rise_with_the_score_and_ignore_its_scale() -> None:
     scores = torch.linspace(-1, 1, 9)
     weights = instance_weights(scores, 0.1, 0.5, 0.25)
