@@ -49,7 +49,6 @@ SEEDS = (0, 1, 2)
 TUNING_SEED = 9
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 1.0)
 STEPS = {0.01: 150, 0.05: 150, 0.1: 150, 0.25: 240, 1.0: 480}
-SUPERVISED_STEPS = 850
 RATES = {"pretrained": ((3e-3, 0.1), (3e-3, 1.0)), "scratch": ((1e-3, 1.0), (3e-3, 1.0))}
 """What is tried with 10 % of the labels: (learning rate, factor of it for the encoder)."""
 DISTILL_RATE = 3e-3
@@ -209,11 +208,9 @@ def tune(bench: Bench, how: str, choice: float, seed: int) -> dict[str, Any]:
 
 
 def finetune(bench: Bench, how: str, fraction: float, seed: int) -> dict[str, Any]:
-    """From a pretrained model or from scratch; "supervised" is from scratch for as many steps as pretraining took."""
     task = bench.pretrained(seed) if how == "pretrained" else bench.untrained(seed)
-    lr, factor = rates = best_rates(read_rows(bench.file), "pretrained" if how == "pretrained" else "scratch")
-    steps = SUPERVISED_STEPS if how == "supervised" else STEPS[fraction]
-    model = bench.classify(task, fraction, steps, rates, seed)
+    lr, factor = rates = best_rates(read_rows(bench.file), how)
+    model = bench.classify(task, fraction, STEPS[fraction], rates, seed)
     if fraction == 1.0:
         bench.save(f"{how}-classifier-{seed}", model)
     return {
@@ -319,7 +316,6 @@ def jobs() -> list[Job]:
     for seed in SEEDS:
         found += [("pretrain", "info_nce", PRETRAIN_RATE, seed)] if seed != SEEDS[0] else []
         found += [("finetune", how, share, seed) for share in FRACTIONS for how in ("pretrained", "scratch")]
-        found += [("finetune", "supervised", 1.0, seed)]
         found += [("probe", "pretrained", share, seed) for share in FRACTIONS]
         found += [("active", how, 0.0, seed) for how in STRATEGIES]
         found += [("distill", how, DISTILL_RATE, seed) for how in ("taught", "labels")]
