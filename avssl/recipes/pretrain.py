@@ -271,15 +271,20 @@ def _seconds_of_step(step_seconds: float, read_seconds: float, device: torch.dev
 
 
 def _begin_from(source: str, task: PretrainTask) -> None:
-    """Takes over the weights and statistics of another run, and what its objective kept that this one keeps too."""
+    """Takes over the weights and statistics of another run, and what its objective kept that this one keeps too.
+
+    A momentum model begins with those weights too, where the other run had none.
+    """
     state = Checkpointer(RunFolder(source).checkpoints).load_latest()
     if state is None:
         raise ConfigError(f"train.init_from ({source}): there is no checkpoint of a run.")
     wanted, theirs = task.state_dict(), state["task"]
-    fitting = {name: value for name, value in theirs.items() if name in wanted or not name.startswith("objective.")}
-    for name in sorted({n for n in wanted if not n.startswith("objective.")} | set(fitting)):
+    copied = {f"target.{name}": value for name, value in theirs.items() if name.startswith("model.")}
+    theirs = copied | theirs
+    fitting = {k: v for k, v in theirs.items() if k in wanted or not k.startswith(("objective.", "target."))}
+    for name in sorted(name for name in {*wanted, *fitting} if not name.startswith("objective.")):
         shapes = [tuple(tensors[name].shape) if name in tensors else None for tensors in (fitting, wanted)]
-        if shapes[0] != shapes[1] and not name.startswith("objective."):
+        if shapes[0] != shapes[1]:
             raise ConfigError(
                 f"train.init_from ({source}): {name} is {shapes[0]} there and {shapes[1]} here. Use the same model "
                 "and transform settings."

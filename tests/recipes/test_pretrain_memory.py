@@ -73,6 +73,22 @@ def test_cma_begins_from_an_avid_run(videos, tiny_config, tmp_path, capsys):
         pretrain(nothing, tmp_path / "nothing", progress=False)
 
 
+def test_momentum_model_begins_from_a_run_without_one_and_is_left_behind_by_one(videos, tiny_config, tmp_path):
+    def run(objective, begin=None, **optim):
+        changes = {"optim": {"passes": 1, **optim}, "monitor": {"every_steps": 0}, "train": {"init_from": begin}}
+        folder = tmp_path / objective["name"]
+        pretrain(tiny_config(videos, objective=objective, **changes), folder, progress=False)
+        return folder, load_checkpoint(folder / "checkpoints/step-000000002.pt")["task"]
+
+    folder, plain = run({"name": "info_nce"})
+    folder, moco = run({"name": "moco", "queue_size": 40, "momentum": 1.0}, str(folder))
+    name = "video_head.0.weight"
+    assert torch.equal(moco[f"target.model.{name}"], plain[f"model.{name}"])
+    _, avid = run({"name": "avid"}, str(folder), lr=1e-12)
+    torch.testing.assert_close(avid[f"model.{name}"], moco[f"model.{name}"])
+    assert not [key for key in avid if key.startswith("target.")]
+
+
 def test_begins_from_another_corpus_by_id_when_asked(videos, tiny_config, video_maker, tmp_path):
     options = {"optim": {"passes": 1}, "monitor": {"every_steps": 0}}
     pretrain(tiny_config(videos, objective={"name": "avid"}, **options), tmp_path / "avid", progress=False)
