@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -180,16 +180,12 @@ def timings(times: Times, extra_mib: Mapping[str, float], per: int) -> list[dict
 def search_table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a line for each way, size and number of threads; the ratio is the loop's wall time to the search's."""
     lines = [
-        "| N | D | queries | threads | search | wall ms / query | CPU ms / query | rounds | extra MiB | ratio |",
+        "| N | D | threads | queries | search | wall ms / query | CPU ms / query | rounds | extra MiB | ratio |",
         "| ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for row in rows:
-        for one in sorted(row["timings"], key=lambda timing: timing["threads"]):
-            ratio = f"{row['ratio'][str(one['threads'])]:.2f}" if one["name"] == "blocked" else ""
-            numbers = f"{one['wall_ms']:.3f} | {one['cpu_ms']:.3f} | {one['rounds']} | {one['extra_mib']:.1f} | {ratio}"
-            lines.append(
-                f"| {row['N']} | {row['D']} | {row['queries']} | {one['threads']} | {one['name']} | {numbers} |"
-            )
+    for row, one in by_threads(rows):
+        ratio = f"{row['ratio'][str(one['threads'])]:.2f}" if one["name"] == "blocked" else ""
+        lines.append(f"{place(row, one)} | {row['queries']} | {one['name']} | {numbers(one, digits=3)} | {ratio} |")
     return "\n".join(lines)
 
 
@@ -199,8 +195,20 @@ def step_table(rows: list[dict[str, Any]]) -> str:
         "| N | D | threads | objective | wall ms / step | CPU ms / step | rounds | extra MiB |",
         "| ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
-    for row in rows:
-        for one in sorted(row["timings"], key=lambda timing: timing["threads"]):
-            numbers = f"{one['wall_ms']:.2f} | {one['cpu_ms']:.2f} | {one['rounds']} | {one['extra_mib']:.1f}"
-            lines.append(f"| {row['N']} | {row['D']} | {one['threads']} | {one['name']} | {numbers} |")
+    lines += [f"{place(row, one)} | {one['name']} | {numbers(one, digits=2)} |" for row, one in by_threads(rows)]
     return "\n".join(lines)
+
+
+def by_threads(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    for row in rows:
+        for timing in sorted(row["timings"], key=lambda timing: timing["threads"]):
+            yield row, timing
+
+
+def place(row: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
+    return f"| {row['N']} | {row['D']} | {timing['threads']}"
+
+
+def numbers(timing: Mapping[str, Any], digits: int) -> str:
+    wall, cpu = (f"{timing[key]:.{digits}f}" for key in ("wall_ms", "cpu_ms"))
+    return f"{wall} | {cpu} | {timing['rounds']} | {timing['extra_mib']:.1f}"

@@ -1,4 +1,8 @@
-"""N steps, a saved state and N more equal 2N steps, bit for bit, for every objective that is here."""
+"""N steps, a saved state and N more equal 2N steps, bit for bit, for every objective.
+
+Those with a memory are continued in their own test files, by the cases of ``memory_ranks.py``; real processes that are
+killed, in tests/recipes/test_pretrain_killed.py.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from avssl.objectives import objective_names
+
 
 def _load_script() -> Any:
     path = Path(__file__).with_name("resume_steps.py")
@@ -20,6 +26,11 @@ def _load_script() -> Any:
 
 
 script = _load_script()
+
+
+def test_every_objective_is_continued(tiny: Any) -> None:
+    here = {name for name, _ in script.VARIANTS.values()}
+    assert sorted(here | {case["name"] for case in tiny.CASES.values()}) == objective_names()
 
 
 @pytest.mark.parametrize("variant", script.VARIANTS)
