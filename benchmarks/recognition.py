@@ -54,7 +54,7 @@ RATES = {"pretrained": ((3e-3, 0.1), (3e-3, 1.0)), "scratch": ((1e-3, 1.0), (3e-
 DISTILL_RATE = 3e-3
 PRETRAIN_RATE = 3e-3
 PRETRAIN_PASSES = 10
-DISTILL_PASSES = 5
+DISTILL_PASSES = 8
 BATCH = 32
 STUDENT_WIDTH = 11
 OBJECTIVE = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
@@ -318,8 +318,8 @@ def jobs() -> list[Job]:
         found += [("finetune", how, share, seed) for share in FRACTIONS for how in ("pretrained", "scratch")]
         found += [("probe", "pretrained", share, seed) for share in FRACTIONS]
         found += [("active", how, 0.0, seed) for how in STRATEGIES]
-        found += [("distill", how, DISTILL_RATE, seed) for how in ("taught", "labels")]
-    return [*found, *(("similarity", how, 0.0, seed) for seed in SEEDS for how in ("pretrained", "untrained"))]
+    found += [("similarity", how, 0.0, seed) for seed in SEEDS for how in ("pretrained", "untrained")]
+    return [*found, *(("distill", how, DISTILL_RATE, seed) for how in ("taught", "labels") for seed in SEEDS)]
 
 
 def done(rows: list[dict[str, Any]]) -> set[Job]:
