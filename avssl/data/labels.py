@@ -28,6 +28,13 @@ class Fold:
     """int64 rows that are learnt from: those of the pool with a label."""
     test: np.ndarray
     """int64 rows with a label that are tested on."""
+    num_unlabelled_test: int
+    """Rows of the test part that are left out, as they have no usable label."""
+
+    @property
+    def num_unlabelled_train(self) -> int:
+        """Rows of the training part without a usable label."""
+        return len(self.pool) - len(self.train)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +97,8 @@ def find_folds(
         for what, part in (("learn from", train), ("test on", test)):
             if not (part & labelled).any():
                 raise ManifestError(f"fold {name}: none of the {part.sum()} rows to {what} has a usable label.")
-        folds.append(Fold(name, *(np.flatnonzero(mask) for mask in (train, train & labelled, test & labelled))))
+        pool, learnt, tested = (np.flatnonzero(mask) for mask in (train, train & labelled, test & labelled))
+        folds.append(Fold(name, pool, learnt, tested, int((test & ~labelled).sum())))
     return folds
 
 

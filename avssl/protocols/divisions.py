@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from avssl.data.labelled_rows import labelled_rows
+from avssl.data.labels import rows_of_part
 from avssl.evaluation import Fold, leave_one_fold_out
 from avssl.manifest import Manifest, ManifestError
 
@@ -27,8 +29,19 @@ class DivisionColumns:
     """Folds instead: each in turn is scored, with all others fitted."""
 
 
-def divided_rows(whole: Manifest, columns: DivisionColumns) -> tuple[Manifest, list[Fold]]:
-    """The rows that take part, and their divisions into rows that are fitted and rows that are scored.
+class Divided(NamedTuple):
+    """What takes part in a measure."""
+
+    rows: Manifest
+    """Those with one label."""
+    divisions: list[Fold]
+    """Of these rows, into rows that are fitted and rows that are scored."""
+    num_unlabelled: int
+    """Rows of the same parts that are left out, as they have no label or several."""
+
+
+def divided_rows(whole: Manifest, columns: DivisionColumns) -> Divided:
+    """The rows that take part, and their divisions.
 
     Raises:
         ManifestError: If a column, a split or the labels are not there, or a row has no fold.
@@ -38,19 +51,20 @@ def divided_rows(whole: Manifest, columns: DivisionColumns) -> tuple[Manifest, l
     names = [name.strip() for name in columns.split.split(",")]
     parts = (columns.train_split, columns.test_split)
     used = [set(labelled_rows(whole, columns.label, name, parts)["id"]) for name in names]
+    asked = np.logical_or.reduce([rows_of_part(whole, name, part) for name in names for part in parts])
     rows = whole.select(np.array([value in set.union(*used) for value in whole["id"]]))
     divisions = []
     for name in names:
         train, test = (np.flatnonzero(rows[name] == part) for part in parts)
         divisions.append(Fold(name, train, test))
-    return rows, divisions
+    return Divided(rows, divisions, int(asked.sum()) - len(rows))
 
 
-def _by_folds(whole: Manifest, label: str, fold: str) -> tuple[Manifest, list[Fold]]:
+def _by_folds(whole: Manifest, label: str, fold: str) -> Divided:
     names = whole[fold]
     try:
         leave_one_fold_out(names)
     except ValueError as error:
         raise ManifestError(f"column {fold!r}: {error}") from error
     rows = labelled_rows(whole, label, fold, sorted(set(names)))
-    return rows, leave_one_fold_out(rows[fold])
+    return Divided(rows, leave_one_fold_out(rows[fold]), len(whole) - len(rows))

@@ -129,5 +129,7 @@ class Protocol:
     """The rows that no model has a part in."""
     shuffled: Literal["labels", "sound", ""] = "labels"
     """What is shuffled for the row that a cheating measure would not notice; "" for none."""
+    gallery: Literal["train", "test", ""] = ""
+    """Which rows are the gallery that scored rows are queried in; "" where there is none."""
     choose: Callable[[np.ndarray, np.ndarray, ProtocolSettings], np.ndarray] | None = None
     """Which rows take part, from the ids and the labels of the test rows: a mask. None for all, training rows too."""

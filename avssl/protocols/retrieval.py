@@ -94,6 +94,7 @@ RETRIEVAL = Protocol(
     extraction=_two_cells_an_axis,
     measure=_retrieval,
     baselines=_retrieval_chance,
+    gallery="train",
 )
 AV_RETRIEVAL = Protocol(
     "sounds query pictures of as many clips of each class, by cosine of embeddings, and back; right is the class",
@@ -104,5 +105,6 @@ AV_RETRIEVAL = Protocol(
     measure=_av_retrieval,
     baselines=_av_chance,
     shuffled="sound",
+    gallery="test",
     choose=_balanced,
 )

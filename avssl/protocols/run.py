@@ -42,10 +42,13 @@ def run_protocol(
         progress: Show bars.
 
     Returns:
-        ``protocol``: sizes, hash of the clip list, windows, seed; and ``rows``: by model, modality and layer, with the
-        protocol's numbers, the ``interval`` (95 %) of the first over test clips, or with several divisions its
-        ``..._sd`` and ``by_division``. The best layer of a model and modality is marked: it is chosen on the scored
-        rows, as published tables do.
+        ``protocol``: sizes, hash of the clip list, windows, seed, of retrieval ``gallery_size``; and ``rows``: by
+        model, modality and layer, with the protocol's numbers, the ``interval`` (95 %) of the first over test clips,
+        or with several divisions its ``..._sd`` and ``by_division``. The best layer of a model and modality is
+        marked: it is chosen on the scored rows, as published tables do.
+
+    Raises:
+        ValueError: If the protocol chooses its rows from one division, and there are several.
     """
     if protocol.choose is not None:
         rows, divisions = _chosen(protocol, rows, divisions, label_column, settings)
@@ -71,17 +74,21 @@ def run_protocol(
     table = _merged([found + others for found, others in zip(by_division, baselines, strict=True)], protocol.headline)
     _mark_best_layers(table, protocol.headline)
     about = {"name": protocol.title, "label_column": label_column, "windows_per_clip": windows}
-    return {"protocol": about | _sizes(rows, divisions, parts), "rows": table}
+    return {"protocol": about | _sizes(protocol, rows, divisions, parts), "rows": table}
 
 
-def _sizes(rows: Manifest, divisions: list[Fold], parts: list[Part]) -> dict[str, Any]:
+def _sizes(protocol: Protocol, rows: Manifest, divisions: list[Fold], parts: list[Part]) -> dict[str, Any]:
     """What was measured on; the counts outside ``divisions`` are those of the first."""
     counts = [
         {"name": division.name, "n_train": len(part.train), "n_test": len(part.test)}
         for division, part in zip(divisions, parts, strict=True)
     ]
+    if protocol.gallery:
+        for count in counts:
+            count["gallery_size"] = count[f"n_{protocol.gallery}"]
     first = parts[0]
-    return {
+    gallery = {"gallery_size": counts[0]["gallery_size"]} if protocol.gallery else {}
+    return gallery | {
         "n_train": counts[0]["n_train"],
         "n_test": counts[0]["n_test"],
         "num_classes": len(np.unique(first.labels[first.test].astype(str))),
@@ -95,8 +102,11 @@ def _sizes(rows: Manifest, divisions: list[Fold], parts: list[Part]) -> dict[str
 def _chosen(
     protocol: Protocol, rows: Manifest, divisions: list[Fold], label_column: str, settings: ProtocolSettings
 ) -> tuple[Manifest, list[Fold]]:
-    """The test rows that the protocol chooses, alone, of the first division."""
+    """The test rows that the protocol chooses, alone, of the one division."""
     assert protocol.choose is not None, "asked for only where rows are chosen"
+    if len(divisions) > 1:
+        names = ", ".join(division.name for division in divisions)
+        raise ValueError(f"rows are chosen from one split, and there are {len(divisions)}: {names}. Name one of them.")
     test = divisions[0].test
     ids, labels = rows["id"][test], rows[label_column][test]
     kept = test[protocol.choose(ids, labels, settings)]

@@ -30,14 +30,22 @@ def protocol_table(protocol: Protocol, report: dict[str, Any]) -> str:
         lines.append(line.rstrip())
     if any(row.get("best_layer") for row in rows):
         lines.append("* best layer, chosen on the scored rows as published tables do")
+    if about.get("unlabelled"):
+        lines.append(f"{about['unlabelled']} rows have no label, or several, and are left out")
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
     return "\n".join(lines)
 
 
 def _summary(about: dict[str, Any]) -> str:
-    fitted, scored = (_range([part[name] for part in about["divisions"]]) for name in ("n_train", "n_test"))
-    text = f"{about['label_column']}: {about['num_classes']} classes, {fitted} rows fitted, {scored} scored"
+    def count(name: str) -> str:
+        return _range([part[name] for part in about["divisions"]])
+
+    text = f"{about['label_column']}: {about['num_classes']} classes, "
+    if "gallery_size" in about:
+        text += f"{count('n_test')} queries in a gallery of {count('gallery_size')}"
+    else:
+        text += f"{count('n_train')} rows fitted, {count('n_test')} scored"
     if len(about["divisions"]) > 1:
         text += f", in each of {len(about['divisions'])} divisions"
     return text

@@ -98,20 +98,25 @@ def probe(
         ValueError: If a scored class has no fitted clip, or a feature is not finite.
     """
     columns, settings = columns or DivisionColumns(), settings or ProtocolSettings()
-    rows, divisions = divided_rows(read_manifest(manifest), columns)
+    divided = divided_rows(read_manifest(manifest), columns)
     pretrained = from_pretrained(checkpoint, choose_device(device))
     report = run_protocol(
         PROTOCOLS[protocol],
         {"trained": pretrained, "random init": random_init(pretrained, settings.seed + 1)},
-        rows,
-        divisions,
+        divided.rows,
+        divided.divisions,
         columns.label,
         settings,
         num_workers=default_workers() if num_workers is None else num_workers,
         cache_folder=cache_folder,
         progress=progress,
     )
-    report["protocol"] |= {"protocol": protocol, "checkpoint": str(checkpoint), "weights": pretrained.weights_hash()}
+    report["protocol"] |= {
+        "protocol": protocol,
+        "checkpoint": str(checkpoint),
+        "weights": pretrained.weights_hash(),
+        "unlabelled": divided.num_unlabelled,
+    }
     return report
 
 

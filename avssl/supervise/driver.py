@@ -98,15 +98,19 @@ def run_fold(
     count = sum(parameter.numel() for parameter in model.parameters())
     learnt, tested = len(rows.train), len(rows.test)
     say(f"fold {fold.name}: {learnt} rows to learn from, {tested} to test on, {count / 1e6:.2f} M parameters")
+    if fold.num_unlabelled_train or fold.num_unlabelled_test:
+        without = f"{fold.num_unlabelled_train} training and {fold.num_unlabelled_test} test rows"
+        say(f"  {without} have no usable label: none, or several where one is asked for")
+    resolved = replace(started, config=replace(config, optim=asked.optim))  # the next fold may have more rows
+    if distributed.is_main():
+        resolved.run.write_config(resolved.config)  # before a step is taken: a resume must not time formats anew
     folder = fold_folder(started.run, fold.name)
     trained = train_classifier(task, rows.train, config, folder, device=device, progress=progress)
     transform: Any = task.transform
     judged = judge(model, transform, rows, config, device, progress)
     further = more(config)
-    resolved = replace(started, config=replace(config, optim=asked.optim))  # the next fold may have more rows
     if distributed.is_main():
         finish_fold(replace(started, config=config), fold, rows, model, transform, trained, judged, further)
-        resolved.run.write_config(resolved.config)
     say("  " + ", ".join(f"{name} {100 * value:.1f}" for name, value in judged.numbers.items()))
     return resolved
 

@@ -156,6 +156,8 @@ def finish_fold(
         "fold": fold.name,
         "n_train": len(rows.train),
         "n_test": len(judged.targets),
+        "unlabelled_train": fold.num_unlabelled_train,
+        "unlabelled_test": fold.num_unlabelled_test,
         "unreadable_train": len(trained.failures),
         "unreadable_test": len(judged.predictions.failures),
         "train_clip_list": rows.train.hash(),

@@ -71,6 +71,14 @@ def test_ties_count_in_expectation_over_their_orders():
         assert found.precision()[0] == pytest.approx(precision)
 
 
+def test_what_float32_cannot_tell_apart_is_a_tie():
+    scores = torch.tensor([[0.5, 0.5 + 1e-9, 0.4]]).double()
+    (found,) = first_places(scores, torch.tensor([[False, True, False]]), [1])
+    assert found.hit()[0] == pytest.approx(0.5)
+    found = class_retrieval(np.array([[1, 0], [0, 1.0]]), np.array([[1, 1], [1, 1 + 1e-9]]), ["a", "b"], ks=(1,))
+    assert found.average_precision.tolist() == [0.5, 0.5]
+
+
 def test_chance_of_hit_counts_draws():
     for right, items, places in itertools.product(range(4), (4, 6), (1, 2, 4)):
         draws = list(itertools.combinations(range(items), places))

@@ -64,7 +64,7 @@ def measured(monkeypatch):
             name: SimpleNamespace(strength=strength, device=torch.device("cpu"), model=network)
             for name, strength in (("trained", 6), ("random init", 0))
         }
-        rows, divisions = divided_rows(rows or manifest(), columns or DivisionColumns())
+        rows, divisions, _ = divided_rows(rows or manifest(), columns or DivisionColumns())
         settings = settings or ProtocolSettings(windows_per_clip=2, neighbours=5, schedule=FAST, clips_per_class=2)
         return run_protocol(PROTOCOLS[name], models, rows, divisions, "label", settings)
 
@@ -121,6 +121,31 @@ def test_sounds_find_pictures_in_a_balanced_set(measured):
     assert found["chance"]["mAP"] == pytest.approx(np.mean([(1 / i + 2 / j) / 2 for i, j in pairs]))
     with pytest.raises(ValueError, match="5 labels per class, but the class 'c0' has only 3 rows"):
         measured("av_retrieval", settings=ProtocolSettings())
+
+
+@pytest.mark.parametrize(("name", "queries", "gallery"), [("retrieval", 9, 27), ("av_retrieval", 6, 6)])
+def test_the_size_of_the_gallery_is_said(measured, name, queries, gallery):
+    report = measured(name)
+    assert report["protocol"]["gallery_size"] == gallery
+    assert f"{queries} queries in a gallery of {gallery}" in protocol_table(PROTOCOLS[name], report)
+    assert "gallery_size" not in measured("knn")["protocol"]
+
+
+def test_rows_are_chosen_from_one_division(measured):
+    with pytest.raises(ValueError, match=r"there are 3: 0, 1, 2\. Name one of them"):
+        measured("av_retrieval", columns=DivisionColumns(fold="fold"))
+
+
+def test_rows_without_one_label_are_counted(measured):
+    labels = ["" if i == 1 else "c0|c1" if i == 4 else f"c{i % CLASSES}" for i in range(COUNT)]
+    split = ["other" if i > 33 else "train" if i % 4 else "test" for i in range(COUNT)]
+    rows = manifest(label=labels, split=split)
+    assert divided_rows(rows, DivisionColumns()).num_unlabelled == 2
+    assert divided_rows(rows, DivisionColumns(fold="fold")).num_unlabelled == 2
+    assert divided_rows(rows, DivisionColumns(train_split="other")).num_unlabelled == 1
+    report = measured("knn")
+    report["protocol"]["unlabelled"] = 2
+    assert "2 rows have no label, or several, and are left out" in protocol_table(PROTOCOLS["knn"], report)
 
 
 def test_folds_give_mean_and_deviation(measured):

@@ -136,6 +136,7 @@ def labelled_clips(tmp_path_factory):
         "two": [f"{label}|{'early' if number < 12 else 'late'}" for number, label in enumerate(labels)],
         "unknown": [*labels[:-1], "tall"],
         "rare": ["rare" if number == 0 else "common" for number in range(NUM_LABELLED)],
+        "gaps": [None if number in (0, 20) else "wide|tall" if number == 1 else k for number, k in enumerate(labels)],
         "empty": [None] * NUM_LABELLED,
         "by_class": ["a" if label == "wide" else "b" for label in labels],
     }

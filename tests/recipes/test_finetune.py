@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 import avssl
 from avssl.cli import main
 from avssl.config import ConfigError, FinetuneConfig, load_config, to_yaml
-from avssl.engine import Interrupted, read_metrics
+from avssl.engine import Interrupted, Precision, read_metrics
 from avssl.hub import from_pretrained
 from avssl.manifest import ManifestError
 from avssl.recipes.finetune import finetune
 from avssl.release import HubError
+from avssl.supervise import table
 from avssl.tasks import ClassifyTask
 
 CLASSES = ("middle", "narrow", "wide")
@@ -238,6 +239,16 @@ def test_rows_that_cannot_be_used_are_named(labelled_clips, tmp_path, labels, me
         finetune(finetuning(labelled_clips, labels=labels), tmp_path / "run", progress=False)
 
 
+def test_rows_without_a_usable_label_are_counted(labelled_clips, tmp_path, finetuning, capsys):
+    config = finetuning(labelled_clips, labels={"column": "gaps"}, optim={"passes": 1})
+    _, summary = finetune(config, tmp_path / "run", progress=False)
+    result = summary["folds"][0]
+    assert (result["n_train"], result["n_test"]) == (13, 8)
+    assert (result["unlabelled_train"], result["unlabelled_test"]) == (2, 1)
+    assert "2 training and 1 test rows have no usable label" in capsys.readouterr().out
+    assert "1 test rows have no usable label and are left out" in table(summary)
+
+
 def test_unreadable_rows_are_failures_and_never_zeros(labelled_clips, tmp_path, finetuning):
     folder = tmp_path / "v"
     shutil.copytree(labelled_clips.parent, folder)
@@ -267,11 +278,8 @@ def test_nan_features_are_an_error(labelled_clips, run, tmp_path, finetuning):
 # ---------------------------------------------------------------- resume
 
 
-def test_interrupted_between_folds_and_within_one_equals_the_whole(
-    finished, labelled_clips, tmp_path, monkeypatch, finetuning
-):
-    """A signal in the second pass of each fold, and a resume after each."""
-    config = finetuning(labelled_clips, labels={"split_columns": ["split1", "split2"]})
+def stop_in_second_pass(monkeypatch):
+    """Sends a signal when a fold's second pass begins."""
     start = ClassifyTask.on_pass_start
 
     def on_pass_start(task, number):
@@ -280,6 +288,14 @@ def test_interrupted_between_folds_and_within_one_equals_the_whole(
         start(task, number)
 
     monkeypatch.setattr(ClassifyTask, "on_pass_start", on_pass_start)
+
+
+def test_interrupted_between_folds_and_within_one_equals_the_whole(
+    finished, labelled_clips, tmp_path, monkeypatch, finetuning
+):
+    """A signal in the second pass of each fold, and a resume after each."""
+    config = finetuning(labelled_clips, labels={"split_columns": ["split1", "split2"]})
+    stop_in_second_pass(monkeypatch)
     out = tmp_path / "parts"
     with pytest.raises(Interrupted, match="step 3"):
         finetune(config, out, progress=False)
@@ -328,6 +344,22 @@ def test_precision_is_timed_and_kept(labelled_clips, tmp_path, finetuning):
     resolved = load_config(path / "config.yaml", FinetuneConfig).train
     assert resolved.precision in ("fp32", "bf16")
     assert resolved.memory_format in ("contiguous", "channels_last")
+
+
+def test_precision_is_not_timed_again_by_a_resume(labelled_clips, tmp_path, monkeypatch, finetuning):
+    config = finetuning(labelled_clips, train={"precision": "auto", "memory_format": "auto"})
+    timed = []
+
+    def choose(*arguments):
+        timed.append(arguments)
+        return (Precision("fp32", "channels_last"), 0.0)
+
+    monkeypatch.setattr("avssl.supervise.driver.choose_precision", choose)
+    stop_in_second_pass(monkeypatch)
+    with pytest.raises(Interrupted):
+        finetune(config, tmp_path / "run", progress=False)
+    assert main(["finetune", "--resume", str(tmp_path / "run")]) == 0
+    assert len(timed) == 1
 
 
 # ---------------------------------------------------------------- several processes

@@ -92,7 +92,7 @@ def test_sounds_and_pictures_of_a_class_find_each_other(labelled, run, tmp_path,
     for name in ("trained", "random init", "shuffled sound"):
         assert f"{name:<17}video -> audio" in text
         assert f"{name:<17}audio -> video" in text
-    assert "8 scored" in text
+    assert "8 queries in a gallery of 8" in text
     assert main(["probe", str(labelled), "--checkpoint", str(run), *words[:2], "--clips_per_class", "5"]) == 1
     assert "5 labels per class, but the class 'low' has only 4 rows" in capsys.readouterr().err
 
@@ -101,7 +101,7 @@ def test_sounds_and_pictures_of_a_class_find_each_other(labelled, run, tmp_path,
 def test_probes_by_gradient_change_nothing_of_the_model(labelled, run, name):
     pretrained = from_pretrained(run)
     before = {key: value.clone() for key, value in pretrained.model.state_dict().items()}
-    rows, divisions = divided_rows(read_manifest(labelled), DivisionColumns())
+    rows, divisions, _ = divided_rows(read_manifest(labelled), DivisionColumns())
     settings = ProtocolSettings(modality="video", windows_per_clip=2, schedule=ProbeSchedule(2, 4))
     report = run_protocol(PROTOCOLS[name], {"trained": pretrained}, rows, divisions, "label", settings)
     expected = {"layers": ["stem", "stage1", "stage2"], "attentive": ["stage2"]}[name]
