@@ -6,10 +6,12 @@ numbers are medians over the rounds, ratios medians of the rounds' own ratios.
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,8 +26,10 @@ from avssl.objectives.neighbors import top_agreements
 
 NUM_POSITIVES, BATCH_SIZE, STEPS_AT_ONCE = 32, 32, 5
 LOOP_BATCH = 16
-# Pairs of a query and a row in one search: all queries of 20 000 rows, some of more rows.
+# Pairs of a query and a row in the search whose results are compared: all queries of 20 000 rows, some of more rows.
 MOST_PAIRS = 20_000**2
+# Queries of a timed search, which pays for the preparation of all rows, too.
+TIMED_QUERIES = 2000
 THREADS = (1, 2)
 # Rounds begin within this time; a measurement takes up to three times as long with its first calls and last round.
 BUDGET_SECONDS = 30.0
@@ -49,25 +53,25 @@ def measure_search(num_rows: int, size: int, device: str) -> dict[str, Any]:
     """The blocked search and the loop, on each number of threads; raises if they find other neighbours."""
     video, audio = memories(num_rows, size, device)
     queries = min(num_rows, MOST_PAIRS // num_rows)
-    calls = {
-        "loop": lambda: loop_search(video, audio, queries),
-        "blocked": lambda: top_agreements(video, audio, NUM_POSITIVES, "consensus", slice(0, queries)),
+    searches: dict[str, Callable[[int], Tensor]] = {
+        "loop": lambda count: loop_search(video, audio, count),
+        "blocked": lambda count: top_agreements(video, audio, NUM_POSITIVES, "consensus", slice(0, count)),
     }
     extra, found = {}, {}
-    for name, call in calls.items():  # the first time, unmeasured
-        before = reset_peak(device)
-        found[name] = call()
-        extra[name] = (peak(device) - before) / 2**20
+    for name, search in searches.items():
+        found[name], extra[name] = extra_mib(partial(search, queries), partial(search, LOOP_BATCH), device)
     differ, distance = difference(video, audio, found["loop"], found["blocked"])
     if distance > SAME_COSINE:
         raise AssertionError(f"the searches differ in {differ} queries, by up to {distance:.2g}.")
-    times = take_turns(calls, device)
+    timed_queries = min(queries, TIMED_QUERIES)
+    times = take_turns({name: partial(search, timed_queries) for name, search in searches.items()}, device)
     return {
-        "queries": queries,
+        "compared": queries,
+        "queries": timed_queries,
         "differ": differ,
         "distance": distance,
-        "ratio": {str(threads): median_ratio(times, threads) for _, threads in times},
-        "timings": timings(times, extra, per=queries),
+        "ratio": {str(threads): median_ratios(times, threads) for _, threads in times},
+        "timings": timings(times, extra, per=timed_queries),
     }
 
 
@@ -79,12 +83,7 @@ def measure_step(num_rows: int, size: int, device: str) -> dict[str, Any]:
     cma.load_state_dict(cma.state_dict() | {"found": near.sort(dim=1).values})
     objectives: dict[str, Objective] = {"info_nce": InfoNCE(), "avid": AVID(rows, size, loss="nce_frozen"), "cma": cma}
     calls = {name: steps_of(objective.to(device), num_rows, size, device) for name, objective in objectives.items()}
-    extra = {}
-    for name, call in calls.items():
-        call()
-        before = reset_peak(device)
-        call()
-        extra[name] = (peak(device) - before) / 2**20
+    extra = {name: extra_mib(call, call, device)[1] for name, call in calls.items()}
     times = take_turns(calls, device)
     return {"batch": BATCH_SIZE, "timings": timings(times, extra, per=STEPS_AT_ONCE)}
 
@@ -135,6 +134,16 @@ def steps_of(objective: Objective, num_rows: int, size: int, device: str) -> Cal
     return steps
 
 
+def extra_mib(call: Callable[[], Any], before: Callable[[], Any], device: str) -> tuple[Any, float]:
+    """What a call returns, and its peak of memory above what is in use when it begins; the one before it loads code."""
+    before()
+    if device == "cpu":
+        ctypes.CDLL(None).malloc_trim(0)  # else it would be given what was freed before, unseen
+    in_use = reset_peak(device)
+    result = call()
+    return result, (peak(device) - in_use) / 2**20
+
+
 def take_turns(calls: Mapping[str, Callable[[], Any]], device: str) -> Times:
     """At least three rounds, then as many as begin within the budget; on a GPU with one number of threads."""
     times = defaultdict(list)
@@ -157,12 +166,14 @@ def timed(call: Callable[[], Any], device: str) -> Seconds:
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def median_ratio(times: Times, threads: int) -> float:
-    pairs = zip(times["loop", threads], times["blocked", threads], strict=True)
-    return statistics.median(loop.wall / blocked.wall for loop, blocked in pairs)
+def median_ratios(times: Times, threads: int) -> Seconds:
+    """The loop's time to the search's."""
+    rounds = list(zip(times["loop", threads], times["blocked", threads], strict=True))
+    wall, cpu = (statistics.median(loop[clock] / blocked[clock] for loop, blocked in rounds) for clock in (0, 1))
+    return Seconds(wall, cpu)
 
 
-def timings(times: Times, extra_mib: Mapping[str, float], per: int) -> list[dict[str, Any]]:
+def timings(times: Times, extra: Mapping[str, float], per: int) -> list[dict[str, Any]]:
     """Milliseconds of each query or step."""
     return [
         {
@@ -171,21 +182,22 @@ def timings(times: Times, extra_mib: Mapping[str, float], per: int) -> list[dict
             "wall_ms": 1000 * statistics.median(seconds.wall for seconds in rounds) / per,
             "cpu_ms": 1000 * statistics.median(seconds.cpu for seconds in rounds) / per,
             "rounds": len(rounds),
-            "extra_mib": extra_mib[name],
+            "extra_mib": extra[name],
         }
         for (name, threads), rounds in times.items()
     ]
 
 
 def search_table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line for each way, size and number of threads; the ratio is the loop's wall time to the search's."""
+    """Markdown: a line for each way, size and number of threads; the ratios are of the loop's time to the search's."""
     lines = [
-        "| N | D | threads | queries | search | wall ms / query | CPU ms / query | rounds | extra MiB | ratio |",
-        "| ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| N | D | threads | queries | search | wall ms / query | CPU ms / query | rounds | extra MiB | wall | CPU |",
+        "| ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row, one in by_threads(rows):
-        ratio = f"{row['ratio'][str(one['threads'])]:.2f}" if one["name"] == "blocked" else ""
-        lines.append(f"{place(row, one)} | {row['queries']} | {one['name']} | {numbers(one, digits=3)} | {ratio} |")
+        ratios = row["ratio"][str(one["threads"])] if one["name"] == "blocked" else [1, 1]
+        times = " | ".join(f"{ratio:.2f}" for ratio in ratios)
+        lines.append(f"{place(row, one)} | {row['queries']} | {one['name']} | {numbers(one, digits=3)} | {times} |")
     return "\n".join(lines)
 
 

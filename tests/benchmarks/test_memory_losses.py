@@ -9,6 +9,7 @@ def memory_losses(benchmark_script, monkeypatch):
     module = benchmark_script("memory_losses")
     monkeypatch.setattr(module, "MOST_ROUNDS", 2)
     monkeypatch.setattr(module, "BATCH_SIZE", 2)
+    monkeypatch.setattr(module, "TIMED_QUERIES", 100)
     return module
 
 
@@ -37,9 +38,10 @@ def test_another_result_is_an_error(memory_losses, monkeypatch):
 def test_rows_and_tables(memory_losses):
     measures = (memory_losses.measure_search, memory_losses.measure_step)
     rows = [{"N": 300, "D": 8} | measure(300, 8, "cpu") for measure in measures]
-    assert rows[0]["queries"] == 300
+    assert (rows[0]["compared"], rows[0]["queries"]) == (300, 100)
     assert rows[0]["ratio"].keys() == {"1", "2"}
     assert memory_losses.search_table(rows[:1]).count("| blocked |") == 2
+    assert memory_losses.search_table(rows[:1]).count("| 1.00 | 1.00 |") == 2
     names = [timing["name"] for timing in rows[1]["timings"] if timing["threads"] == 2]
     assert names == ["info_nce", "avid", "cma"]
     assert memory_losses.step_table(rows[1:]).count("| 300 | 8 |") == 6
