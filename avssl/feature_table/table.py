@@ -286,7 +286,7 @@ def _read_rows(file: pq.ParquetFile, info: TableInfo) -> FeatureTable:
     times = {name: np.empty(count, dtype=np.float64) for name in ("start_seconds", "stop_seconds")}
     vectors = {name: np.empty((count, info.size(name)), dtype=np.float32) for name in ("video", "audio")}
     first = 0
-    for batch in file.iter_batches(_BLOCK_ROWS, columns=[*texts, *times, *vectors]):
+    for batch in _batches(file, [*texts, *times, *vectors]):
         place = slice(first, first + len(batch))
         if place.stop > count:
             break
@@ -303,3 +303,9 @@ def _read_rows(file: pq.ParquetFile, info: TableInfo) -> FeatureTable:
     if first != count:
         raise FeatureTableError(f"{count} rows are announced, and another number is there.")
     return FeatureTable(info, *texts.values(), *times.values(), *vectors.values())
+
+
+def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Blocks of rows. One row group is open at a time: an iterator over all of them keeps the whole file in memory."""
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(_BLOCK_ROWS, row_groups=[group], columns=columns)
