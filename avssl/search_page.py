@@ -23,7 +23,8 @@ _STYLE = """
 .moments { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1.2rem .9rem; }
 .query { max-width: 22rem; }
 figure video, .still { width: 100%; aspect-ratio: 16 / 9; background: #15151b; border-radius: 4px; }
-.still { display: flex; align-items: center; justify-content: center; color: #aaa; font-size: .85rem; }
+figure video, figure audio, .still { display: block; margin-bottom: .4rem; }
+.still { box-sizing: border-box; padding: 2rem 1rem; text-align: center; color: #aaa; font-size: .85rem; }
 figure audio { width: 100%; } figcaption b { color: #1c1c22; font-variant-numeric: tabular-nums; }
 .weak video, .weak audio, .weak .still { opacity: .6; } .weak b { font-weight: 400; }
 """

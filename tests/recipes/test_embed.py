@@ -14,6 +14,7 @@ from avssl.hub import from_pretrained
 from avssl.manifest import Manifest, ManifestError
 from avssl.recipes import embed as recipe
 from avssl.recipes.embed import embed
+from avssl.recipes.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,21 @@ def test_rows_of_a_manifest_are_embedded_inside_their_span(folder, run, tmp_path
     assert list(table.ids) == ["a", "a", "b", "b"]
     assert table.start_seconds == pytest.approx([0, 1, 2.5, 3.5])
     assert set(table.paths) == {"clip2.mp4"}
+
+
+def test_a_prepared_copy_is_embedded_like_its_files(folder, run, tmp_path):
+    columns = {"id": ["a", "b"], "path": ["clip0.mp4", "clip2.mp4"]}
+    files = Manifest.from_columns(columns, folder)
+    files.write(folder / "rows.csv")
+    prepare(folder / "rows.csv", tmp_path / "prepared", num_workers=1)
+    options = {"num_workers": 0, "device": "cpu", "progress": False}
+    plain = read_feature_table(embed(folder / "rows.csv", run, tmp_path / "plain.parquet", **options))
+    copy = read_feature_table(embed(tmp_path / "prepared" / "manifest.csv", run, tmp_path / "copy.parquet", **options))
+    (folder / "rows.csv").unlink()
+    assert list(copy.ids) == list(plain.ids)
+    np.testing.assert_allclose(copy.start_seconds, plain.start_seconds, atol=0.03)
+    assert np.einsum("nc,nc->n", copy.audio, plain.audio).min() > 0.999
+    assert (tmp_path / copy.info.root).resolve() == (tmp_path / "prepared").resolve()
 
 
 def test_an_interrupted_embedding_goes_on_and_gives_the_same_table(folder, run, tmp_path, monkeypatch):
