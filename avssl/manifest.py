@@ -207,7 +207,10 @@ def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
         table = pa_csv.read_csv(
             pa.BufferReader(data),
             convert_options=pa_csv.ConvertOptions(
-                column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=True
+                column_types=types,
+                null_values=[""],  # a class may be called "null", and "NA" be a name
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
             ),
         )
     except pa.ArrowInvalid as error:
