@@ -27,16 +27,16 @@ VERBS: dict[str, tuple[str, str]] = {
     "distill": ("avssl.recipes.distill", "Train a small classifier on what a fine-tuned one says of unlabelled rows."),
     "probe": ("avssl.recipes.probe", "Measure frozen features on labelled rows by published protocols."),
     "robustness": ("avssl.recipes.robustness", "Disturb clips and say what a classifier makes of them."),
-    "embed": ("avssl.recipes.embed", "Write the embedding of every moment of many files to a table."),
-    "search": ("avssl.recipes.search", "Find the moments of a table that fit a sound or a picture."),
+    "cka": ("avssl.recipes.cka", "Compare the stages of two runs: which represent clips alike."),
     "localize": ("avssl.recipes.localize", "Show in a video where its sound comes from."),
     "energy": ("avssl.recipes.energy", "Say, over time, how badly a sound fits a video."),
     "sync": ("avssl.recipes.sync", "Find by how much the sound of a video is early or late."),
-    "convert": ("avssl.recipes.convert", "Make a release of a checkpoint that another project trained."),
+    "embed": ("avssl.recipes.embed", "Write the embedding of every moment of many files to a table."),
+    "search": ("avssl.recipes.search", "Find the moments of a table that fit a sound or a picture."),
     "select": ("avssl.recipes.select_clips", "Rank clips by what a label of theirs is worth; compare such rankings."),
-    "cka": ("avssl.recipes.cka", "Compare the stages of two runs: which represent clips alike."),
+    "convert": ("avssl.recipes.convert", "Make a release of a checkpoint that another project trained."),
     "doctor": ("avssl.recipes.doctor", "Say which torch, GPU and media backends load, and why others do not."),
-    "demo": ("avssl.demo", "Everything above in one go, with a report."),
+    "demo": ("avssl.demo", "From nothing to a model, its numbers and heat-map videos, with a report."),
 }
 """Module and line of help of each verb. A module offers ``main(argv) -> int``."""
 

@@ -117,7 +117,7 @@ class Manifest:
     def __getitem__(self, name: str) -> np.ndarray:
         """A column as a NumPy array: floats with NaN, or objects with None, where empty."""
         if name not in self:
-            raise ManifestError(f"no column {name!r} in this manifest; it has {self.table.column_names}.")
+            raise ManifestError(f"no column {name!r} in this manifest; it has {', '.join(self.table.column_names)}.")
         column = self.table[name]
         if pa.types.is_string(column.type):
             return np.asarray(column.to_pylist(), dtype=object)
@@ -223,6 +223,11 @@ def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
 
 def _read_bytes(path: Path | str) -> bytes:
     if not is_url(path):
+        if Path(path).is_dir():
+            raise ManifestError(
+                f"{path}: is a folder, and a manifest (CSV) is needed. Make one with: "
+                f"avssl index {path} -o {Path(path) / 'manifest.csv'}"
+            )
         if not Path(path).is_file():
             raise ManifestError(f"{path}: no such manifest. Make one with: avssl index FOLDER -o {path}")
         return Path(path).read_bytes()

@@ -77,7 +77,7 @@ def write_release(
 
 
 def find_release(path_or_hub_id: Path | str) -> Path:
-    """The folder that holds a release: itself, its ``weights/``, or a download of a hub id ``owner/name``.
+    """The folder that holds a release: itself, its ``weights/``, that of its only fold, or a download of a hub id.
 
     Raises:
         HubError: If there is none.
@@ -86,14 +86,17 @@ def find_release(path_or_hub_id: Path | str) -> Path:
     for candidate in (folder, folder / "weights"):
         if (candidate / WEIGHTS_NAME).is_file():
             return candidate
-    if folds := sorted(path.name for path in folder.glob("folds/*") if (path / "weights").is_dir()):
-        raise HubError(f"{folder}: each fold has a classifier of its own; name one: {folder}/folds/{folds[0]}.")
+    folds = sorted(path for path in folder.glob("folds/*") if (path / "weights" / WEIGHTS_NAME).is_file())
+    if len(folds) == 1:
+        return folds[0] / "weights"
+    if folds:
+        raise HubError(f"{folder}: each fold has a classifier of its own; name one: {folds[0]}.")
     if (folder / "config.yaml").is_file():
         raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl pretrain --resume {folder}")
     if folder.exists():
         raise HubError(f"{folder}: neither a release ({WEIGHTS_NAME}, {CONFIG_NAME}) nor a run folder.")
     if str(path_or_hub_id).count("/") != 1 or str(path_or_hub_id).startswith((".", "/", "~")):
-        raise HubError(f"{folder}: no such folder.")
+        raise HubError(f"{folder}: no such folder. Name a run folder, its weights folder, or OWNER/NAME on the hub.")
     return _download(str(path_or_hub_id))
 
 

@@ -190,7 +190,7 @@ def resumed_words(argv: Sequence[str]) -> tuple[list[str], str | None]:
     resumed = word_after(words, "--resume")
     if resumed is None:
         return words, None
-    if word_after(words, "--config") or word_after(words, "--out") or "--overwrite" in words:
+    if any(word_after(words, option) for option in ("--config", "-o", "--out")) or "--overwrite" in words:
         raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
     return [*words, "--config", str(RunFolder(resumed).config_file())], resumed
 

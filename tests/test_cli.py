@@ -34,7 +34,7 @@ def test_version_and_help_do_not_import_torch():
 def test_help_has_a_line_for_every_verb(capsys):
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    for verb in ("pretrain", "synthesize", "index", "probe", "localize", "energy", "sync", "convert", "doctor", "demo"):
+    for verb in cli.VERBS:
         assert f"\n  {verb} " in text
 
 

@@ -69,7 +69,7 @@ def rank_rows(
     reading = reading or Reading()
     labels, labelled, single = _labels(kept, label_column)
     if labelled.all():
-        raise ManifestError(f"every row has a {label_column}; --simulate compares strategies on such rows.")
+        raise ManifestError(f"every row has its {label_column!r} already; --simulate compares strategies on such rows.")
     check_strategy(strategy, MODALITIES[reading.modality], len(np.unique(labels[single].astype(str))))
     check_budget(labelled, budget)
     found = read_rows(pretrained, kept, [strategy], reading)

@@ -147,7 +147,8 @@ def write_simulation(report: Mapping[str, Any], out: Path) -> None:
         out / "curve.png",
         x_label="labels spent",
         y_label="accuracy on the test split",
-        title=f"{about['label_column']}, {about['modality']}: mean and deviation of {len(about['seeds'])} seeds",
+        title=f"{about['label_column']} of {about['n_test']} clips, {' and '.join(MODALITIES[about['modality']])}: "
+        f"mean and deviation of {len(about['seeds'])} seeds",
         baseline="random",
     )
 
@@ -169,7 +170,7 @@ def in_words(report: Mapping[str, Any]) -> str:
         "",
         f"with all {about['n_pool']} labels: {100 * report['all_labels']:.1f}",
         "",
-        "less random, mean over the rounds:",
+        "gain over random, mean of the rounds:",
     ]
     for name, of in curves.items():
         gain = np.array(of["gain"])

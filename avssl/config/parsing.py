@@ -14,6 +14,8 @@ import dataclasses
 import difflib
 import itertools
 import re
+import textwrap
+from argparse import Action
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import docstring_parser
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from avssl.config.settings import CHOICES, Config
 
@@ -126,10 +128,32 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     return tree or {}
 
 
+class _HelpFormatter(DefaultHelpFormatter):
+    """Paragraphs stay paragraphs, and an option without a default says nothing of it."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        wrap = textwrap.TextWrapper(width, indent, indent, break_on_hyphens=False)
+        return "\n\n".join(wrap.fill(" ".join(part.split())) for part in text.split("\n\n"))
+
+    def _expand_help(self, action: Action) -> str:
+        return re.sub(r" \(default: (null)?\)|, default: (null)?(?=\))", "", super()._expand_help(action))
+
+
 def new_parser(prog: str | None = None, description: str | None = None) -> ArgumentParser:
-    """A parser that raises instead of exiting, and takes no abbreviated options."""
-    text = (description or "").replace("``", "`")
-    return ArgumentParser(prog=prog, description=text, exit_on_error=False, allow_abbrev=False)
+    """A parser that raises instead of exiting, and takes no abbreviated options.
+
+    A description that opens with a command in double backquotes has its usage from there.
+    """
+    text = description or ""
+    command = re.match(r"``(.+?)``", text)
+    return ArgumentParser(
+        prog=prog,
+        usage=f"{command[1]} [options]" if command else None,
+        description=text.replace("``", "`"),
+        formatter_class=_HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
 
 
 def parse_arguments(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from avssl.evaluation import Scored, knn_classifier, linear_probe, modality_probes, svm_classifier
 from avssl.extract import Pretrained
@@ -70,14 +71,15 @@ def _svm(part: Part) -> list[Measured]:
     """AVID's protocol but for the fitted windows: the same evenly spaced ones as in the test, as they sound, where
     AVID draws them at random, at another volume and rate, and lets them wrap around the file."""
     settings = part.settings
+    places = [(modality, layer) for modality, stages in part.features.stages.items() for layer in stages]
     rows = []
-    for modality, stages in part.features.stages.items():
-        for layer, maps in stages.items():
-            windows = maps.reshape(*maps.shape[:2], -1)
-            result = svm_classifier(
-                *part.split(windows), c=settings.svm_c, max_iterations=settings.svm_iterations, seed=settings.seed
-            )
-            rows.append(scored_row(result, modality, layer, converged=float(result.converged)))
+    for modality, layer in tqdm(places, desc="svm", unit="stage", delay=1.0, disable=not part.progress):
+        maps = part.features.stages[modality][layer]
+        windows = maps.reshape(*maps.shape[:2], -1)
+        result = svm_classifier(
+            *part.split(windows), c=settings.svm_c, max_iterations=settings.svm_iterations, seed=settings.seed
+        )
+        rows.append(scored_row(result, modality, layer, converged=float(result.converged)))
     return rows
 
 

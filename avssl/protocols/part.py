@@ -22,7 +22,7 @@ class ProtocolSettings:
     """Every number that a protocol may want.
 
     Raises:
-        ValueError: If ``modality`` is unknown.
+        ValueError: If ``modality`` is unknown, or a count is below 1.
     """
 
     modality: Literal["video", "audio", "all"] = "all"
@@ -49,6 +49,9 @@ class ProtocolSettings:
     def __post_init__(self) -> None:
         if self.modality not in ("video", "audio", "all"):
             raise ValueError(f'modality ({self.modality!r}) must be "video", "audio" or "all".')
+        for name in ("windows_per_clip", "neighbours", "svm_iterations", "clips_per_class"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise ValueError(f"{name} ({count}) must be at least 1.")
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -75,6 +78,8 @@ class Part:
     """(M,) int64 positions among the n."""
     settings: ProtocolSettings
     device: torch.device
+    progress: bool = False
+    """Show bars."""
 
     def split(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Train values and labels, test values and labels: what every classifier takes, in this order."""

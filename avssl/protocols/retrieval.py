@@ -58,7 +58,14 @@ def _embeddings(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str,
 
 
 def _balanced(ids: np.ndarray, labels: np.ndarray, settings: ProtocolSettings) -> np.ndarray:
-    return label_subset(ids, labels, per_class=settings.clips_per_class, seed=settings.seed)
+    names, counts = np.unique(labels.astype(str), return_counts=True)
+    rarest, wanted = counts.argmin(), settings.clips_per_class
+    if counts[rarest] < wanted:
+        raise ValueError(
+            f"clips_per_class ({wanted}): the class {str(names[rarest])!r} has only {counts[rarest]} test clips. "
+            "Ask for fewer with --clips_per_class."
+        )
+    return label_subset(ids, labels, per_class=wanted, seed=settings.seed)
 
 
 def _av_retrieval(part: Part) -> list[Measured]:

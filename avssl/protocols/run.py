@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,10 @@ def run_protocol(
             progress=progress,
             **protocol.extraction(model, settings),
         )
-        parts = [_part(features, rows[label_column], division, settings, model) for division in divisions]
+        parts = [
+            replace(_part(features, rows[label_column], division, settings, model), progress=progress)
+            for division in divisions
+        ]
         for found, others, part in zip(by_division, baselines, parts, strict=True):
             found += [_plain(row, settings.seed, model=name) for row in protocol.measure(part)]
             if number == 0:

@@ -20,7 +20,7 @@ def protocol_table(protocol: Protocol, report: dict[str, Any]) -> str:
     head = f"{'model':<17}{'modality':<15}" + (f"{'layer':<10}" if layers else "")
     head += f"{protocol.headline:>9}" + (f"{'sd':>7}" if several else f"{'95 %':>17}")
     head += "".join(f"{_TITLES.get(name, name):>11}" for name in protocol.columns[1:])
-    lines = [_summary(about), "", head]
+    lines = [about["name"], _summary(about), "", head]
     for row in rows:
         line = f"{row['model']:<17}{row['modality']:<15}"
         if layers:
@@ -30,6 +30,8 @@ def protocol_table(protocol: Protocol, report: dict[str, Any]) -> str:
         lines.append(line.rstrip())
     if any(row.get("best_layer") for row in rows):
         lines.append("* best layer, chosen on the scored rows as published tables do")
+    if any(row.get("converged", 1) < 1 for row in rows):
+        lines.append("some solvers stopped before they converged: more --svm_iterations may change their rows")
     if about.get("unlabelled"):
         lines.append(f"{about['unlabelled']} rows have no label, or several, and are left out")
     if about["unreadable"]:
@@ -48,7 +50,7 @@ def _summary(about: dict[str, Any]) -> str:
         text += f"{count('n_train')} rows fitted, {count('n_test')} scored"
     if len(about["divisions"]) > 1:
         text += f", in each of {len(about['divisions'])} divisions"
-    return text
+    return f"{text}; in percent"
 
 
 def _range(counts: list[int]) -> str:

@@ -64,9 +64,8 @@ def _fitted(part: Part, maps: dict[str, np.ndarray], build: BuildProbe) -> dict[
         probe = build(maps, len(classes))
     train = {name: value[part.train] for name, value in maps.items()}
     ids = part.features.ids[part.train].tolist()
-    train_probe(
-        probe, train, truth, ids, part.settings.schedule, seed=part.settings.seed, device=part.device, progress=True
-    )
+    schedule, seed = part.settings.schedule, part.settings.seed
+    train_probe(probe, train, truth, ids, schedule, seed=seed, device=part.device, progress=part.progress)
     logits = probe_logits(probe, {name: value[part.test] for name, value in maps.items()}, device=part.device)
     found = {}
     for name, values in logits.items():

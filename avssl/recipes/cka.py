@@ -6,7 +6,7 @@ over minibatches (https://arxiv.org/abs/2010.15327). ``random:RUN`` stands for t
 fresh weights. The folder gets ``cka.png``, ``cka.csv`` and ``cka.json``.
 
 The sanity check of the paper asks whether the stage of B that is most like a stage of A is its
-counterpart. Block structure are three or more consecutive stages of an encoder that are all alike.
+counterpart. A block is three or more consecutive stages of an encoder that are all alike.
 """
 
 from __future__ import annotations
@@ -283,8 +283,10 @@ def in_words(report: Mapping[str, Any]) -> str:
     lines += [f"{name}: {_source(report, name)}" for name in ("A", "B")]
     averaged = [s for s in report["stages"] if s["shape"] != s["kept"]]
     if averaged:
-        lines.append(f"{len(averaged)} of {len(report['stages'])} stages are maps averaged over a grid:")
-        lines += [f"  {s['model']} {s['modality']} {s['name']}: {s['shape']} to {s['kept']}" for s in averaged]
+        lines.append(
+            f"{len(averaged)} of {len(report['stages'])} stages are maps averaged over a grid (--max_features); "
+            "cka.json has their shapes"
+        )
     return "\n".join(
         [*lines, "", *_sanity_in_words(report), "", *_pairs_in_words(report), "", *_blocks_in_words(report)]
     )

@@ -8,7 +8,7 @@ Sampling, transform and the fold's rows are the teacher's, and so is the model w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from avssl.config import (
     config_from_dict,
     new_parser,
     parse_command,
+    read_yaml,
 )
 from avssl.data.labels import Fold
 from avssl.manifest import ManifestError
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     parser.usage = "avssl distill MANIFEST --teacher RUN [--out RUN] [--config FILE] [settings]"
     parser.add_argument("source", nargs="?", metavar="MANIFEST", help="The teacher's rows, and more without labels.")
     parser.add_argument("--teacher", metavar="RUN", help="The run folder of avssl finetune.")
-    parser.add_argument("--out", metavar="RUN", help="The run folder; runs/NAME-distill by default.")
+    parser.add_argument("-o", "--out", metavar="RUN", help="The run folder; runs/NAME-distill by default.")
     parser.add_argument("--resume", metavar="RUN", help="Continue the run in this folder with its own settings.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run folder.")
     parser.add_argument("--fold", metavar="NAME", help="Only this split or fold.")
@@ -164,6 +165,9 @@ def _student(started: Started[DistillConfig], fold: Fold, teacher: TrainedClassi
 
 
 def _teacher_config(run: str) -> FinetuneConfig:
+    path = Path(run) / "config.yaml"
+    if not path.is_file() or "classifier" not in read_yaml(path):
+        raise ConfigError(f"--teacher {run}: is no run folder of avssl finetune.")
     return RunFolder(run).read_config(FinetuneConfig)
 
 
@@ -181,5 +185,14 @@ def _refuse_other_input(config: DistillConfig) -> None:
         "classifier.inputs": (config.classifier.inputs, theirs.classifier.inputs),
     }
     for name, (ours, other) in same.items():
-        if ours != other:
-            raise ConfigError(f"{name} must be the teacher's: {other}, not {ours}. Leave it out.")
+        _refuse_difference(name, ours, other)
+
+
+def _refuse_difference(name: str, ours: Any, theirs: Any) -> None:
+    """Names the first setting below ``name`` that is not the teacher's."""
+    if ours == theirs:
+        return
+    if is_dataclass(ours) and type(ours) is type(theirs):
+        for field in fields(ours):
+            _refuse_difference(f"{name}.{field.name}", getattr(ours, field.name), getattr(theirs, field.name))
+    raise ConfigError(f"{name} ({ours}) must be the teacher's, {theirs}. Leave it out.")

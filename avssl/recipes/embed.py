@@ -164,6 +164,7 @@ def _rows(
         progress=progress,
     )
     if not len(found.manifest):
+        parts.discard()
         first = next(iter(found.failures.values()))
         raise ManifestError(f"{source}: none of its {len(found.failures)} media files can be used: {first}")
     return found.manifest, found.failures_table()

@@ -95,6 +95,7 @@ def energy(
         Path(readout).parent.mkdir(parents=True, exist_ok=True)
         content = {"video": str(video), "audio": str(audio or video), **_plain(curve)}
         Path(readout).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        print(f"numbers: {readout}")
     return curve
 
 

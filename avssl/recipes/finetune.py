@@ -35,8 +35,10 @@ def main(argv: Sequence[str]) -> int:
     parser = new_parser("avssl finetune", __doc__)
     parser.usage = "avssl finetune MANIFEST --checkpoint RUN|none [--out RUN] [--config FILE] [settings]"
     parser.add_argument("source", nargs="?", metavar="MANIFEST", help="Rows with labels and splits or folds.")
-    parser.add_argument("--checkpoint", metavar="RUN", help="A run, its weights folder or a release; none for none.")
-    parser.add_argument("--out", metavar="RUN", help="The run folder; runs/NAME-finetune by default.")
+    parser.add_argument(
+        "--checkpoint", metavar="RUN", help='A run, its weights or a release; "none" for random weights.'
+    )
+    parser.add_argument("-o", "--out", metavar="RUN", help="The run folder; runs/NAME-finetune by default.")
     parser.add_argument("--resume", metavar="RUN", help="Continue the run in this folder with its own settings.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run folder.")
     parser.add_argument("--fold", metavar="NAME", help="Only this split or fold; the others may follow by --resume.")

@@ -124,6 +124,7 @@ def localize(
     if readout is not None:
         Path(readout).parent.mkdir(parents=True, exist_ok=True)
         Path(readout).write_text(json.dumps({"video": str(video), "peaks": peaks}, indent=1) + "\n", encoding="utf-8")
+        print(f"numbers: {readout}")
     best = max(peaks, key=lambda peak: peak["confidence"])
     print(f"surest at {best['second']:.2f} s: x {best['x']:.0f}, y {best['y']:.0f}, cosine {best['confidence']:.2f}")
     print(f"video: {out}")

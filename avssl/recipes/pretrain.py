@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     parser = new_parser("avssl pretrain", __doc__)
     parser.usage = "avssl pretrain FOLDER_OR_MANIFEST [--out RUN] [--config FILE] [settings]"
     parser.add_argument("source", nargs="?", metavar="FOLDER_OR_MANIFEST", help="Videos, or a manifest of them.")
-    parser.add_argument("--out", metavar="RUN", help="The run folder; runs/NAME of the source by default.")
+    parser.add_argument("-o", "--out", metavar="RUN", help="The run folder; runs/NAME of the source by default.")
     parser.add_argument("--resume", metavar="RUN", help="Continue the run in this folder with its own settings.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run folder.")
     parser.add_argument(

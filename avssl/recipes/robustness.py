@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     parser = new_parser("avssl robustness", __doc__)
     parser.add_argument("manifest", help="Rows with labels and splits.")
     parser.add_argument("--checkpoint", help="A pretrained model or a fine-tuned classifier: a run or its weights.")
-    parser.add_argument("--groups", default="", help="Columns of the manifest, joined by commas: num_objects,nuisance")
+    parser.add_argument("--groups", default="", help="Columns of the manifest, joined by commas.")
     parser.add_argument("--label_column", help='What is predicted; the classifier\'s own, or "label" for probes.')
     parser.add_argument("--split_column", default="split", help="The column that says which rows are fitted.")
     parser.add_argument("--train_split", default="train", help="Rows that probes are fitted on, as they are.")

@@ -95,7 +95,9 @@ def _strategies(given: str | None, is_simulation: bool, modality: str) -> list[s
     """One name, or with a simulation several; all are those that the modality allows."""
     if is_simulation and given in (None, "all"):
         return [name for name in STRATEGIES if modality == "both" or name not in NEED_BOTH]
-    names = (given or "").split(",")
+    if not given:
+        raise ConfigError(f"--strategy is needed: one of {', '.join(STRATEGIES)}.")
+    names = given.split(",")
     for name in names:
         if name not in STRATEGIES:
             raise ConfigError(f"--strategy ({name!r}) must be one of {', '.join(STRATEGIES)}.")

@@ -108,6 +108,7 @@ def sync(
         Path(readout).parent.mkdir(parents=True, exist_ok=True)
         content = {"video": str(video), "audio": str(audio or video), **_plain(curve)}
         Path(readout).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        print(f"numbers: {readout}")
     print(_verdict(curve))
     print(f"curve: {out}")
     return curve
@@ -119,7 +120,7 @@ def _verdict(curve: SyncCurve) -> str:
     edge = " (the edge of the scan: a larger --max_offset may find lower)" if curve.is_at_edge else ""
     return (
         f"the sound is {heard}{edge}: lowest energy at offset {best:+.2f} s, confidence {curve.confidence:.3f}, "
-        f"over {curve.num_instants} instants"
+        f"over {curve.num_instants} {'instant' if curve.num_instants == 1 else 'instants'}"
     )
 
 

@@ -62,6 +62,7 @@ def run_folds(
         if distributed.is_main():
             write_json(started.run.path / "results.json", summary)
         say(f"results: {started.run.path / 'results.json'}")
+        say(f"of each fold: weights, report.html and more in {started.run.path / 'folds'}")
         return started.run.path, summary
     finally:
         distributed.stop()
@@ -97,7 +98,7 @@ def run_fold(
     model: Any = task.model
     count = sum(parameter.numel() for parameter in model.parameters())
     learnt, tested = len(rows.train), len(rows.test)
-    say(f"fold {fold.name}: {learnt} rows to learn from, {tested} to test on, {count / 1e6:.2f} M parameters")
+    say(f"fold {fold.name}: {learnt} rows to learn from, {tested} to test on, {count / 1e6:.3g} M parameters")
     if fold.num_unlabelled_train or fold.num_unlabelled_test:
         without = f"{fold.num_unlabelled_train} training and {fold.num_unlabelled_test} test rows"
         say(f"  {without} have no usable label: none, or several where one is asked for")
@@ -111,7 +112,8 @@ def run_fold(
     further = more(config)
     if distributed.is_main():
         finish_fold(replace(started, config=config), fold, rows, model, transform, trained, judged, further)
-    say("  " + ", ".join(f"{name} {100 * value:.1f}" for name, value in judged.numbers.items()))
+    if len(started.folds) > 1:  # of one alone the table follows
+        say("  " + ", ".join(f"{name} {100 * value:.1f}" for name, value in judged.numbers.items()))
     return resolved
 
 

@@ -45,7 +45,7 @@ def table(summary: Mapping[str, Any]) -> str:
     """Every fold and their mean as text, in percent."""
     names = list(summary["mean"])
     about = summary["protocol"]
-    head = f"{about['name']}: {about['labels']}, {about['num_classes']} classes, {about['inputs']}"
+    head = f"{about['name']}: {about['labels']}, {about['num_classes']} classes, {about['inputs']}; in percent"
     lines = [head, "", f"{'fold':<14}{'n':>7}" + "".join(f"{name:>16}" for name in names)]
     for result in summary["folds"]:
         cells = "".join(f"{100 * result['numbers'][name]:>16.1f}" for name in names)

@@ -116,6 +116,19 @@ def test_help_shows_the_fields_of_the_choice_with_their_doc(capsys):
     assert "Softmax temperature, > 0." in text
 
 
+def test_help_keeps_paragraphs_and_is_silent_on_absent_defaults(capsys):
+    parser = new_parser("avssl verb", "``avssl verb FILE``: first.\n\nSecond,\nfolded.\n")
+    parser.add_argument("--at", type=float, help="A time.")
+    parser.add_argument("--name", help="A name.")
+    parser.add_argument("--count", type=int, default=3, help="How many.")
+    parser.print_help()
+    text = capsys.readouterr().out
+    assert text.startswith("usage: avssl verb FILE [options]\n\n`avssl verb FILE`: first.\n\nSecond, folded.\n")
+    assert "A time. (type: float)\n" in text
+    assert "A name.\n" in text
+    assert "How many. (type: int, default: 3)\n" in text
+
+
 def test_print_config_prints_a_file_that_reads_back(capsys, tmp_path):
     with pytest.raises(SystemExit) as done:
         parse("--model.video.width", "8", "--print_config", "--objective.pooling", "max")

@@ -103,6 +103,8 @@ def test_modality_limits_the_rows(measured):
     assert {row["modality"] for row in measured("knn")["rows"]} == {"video", "audio", "video + audio", ""}
     with pytest.raises(ValueError, match=r"modality \('sound'\)"):
         ProtocolSettings(modality="sound")
+    with pytest.raises(ValueError, match=r"windows_per_clip \(0\) must be at least 1"):
+        ProtocolSettings(windows_per_clip=0)
     with pytest.raises(ValueError, match=r"modality \('audio'\) must be \"all\" where sounds query pictures"):
         measured("av_retrieval", settings=ProtocolSettings(modality="audio", clips_per_class=2))
 
@@ -119,7 +121,7 @@ def test_sounds_find_pictures_in_a_balanced_set(measured):
     # Places of 2 right items among 6: the mean over the 15 pairs of (1 / i + 2 / j) / 2
     pairs = [(i, j) for j in range(2, 7) for i in range(1, j)]
     assert found["chance"]["mAP"] == pytest.approx(np.mean([(1 / i + 2 / j) / 2 for i, j in pairs]))
-    with pytest.raises(ValueError, match="5 labels per class, but the class 'c0' has only 3 rows"):
+    with pytest.raises(ValueError, match=r"clips_per_class \(5\): the class 'c0' has only 3 test clips. Ask for fewer"):
         measured("av_retrieval", settings=ProtocolSettings())
 
 
@@ -176,6 +178,8 @@ def test_the_best_layer_is_marked(measured):
     assert best == {"early": False, "late": True}
     text = protocol_table(PROTOCOLS["layers"], report)
     assert "late*" in text
+    assert text.startswith(PROTOCOLS["layers"].title)
+    assert "scored; in percent" in text
     assert "* best layer" in text
 
 

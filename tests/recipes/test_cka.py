@@ -85,7 +85,7 @@ def test_runs_of_other_architecture_and_preprocessing(videos, run, other_run, tm
     assert shapes["A", "video", "stem"] == ([4, 4, 8, 8], [4, 2, 2, 2])
     assert shapes["B", "video", "stem"] == ([8, 8, 6, 6], [8, 2, 2, 2])
     text = capsys.readouterr().out
-    assert "  A video stem: [4, 4, 8, 8] to [4, 2, 2, 2]" in text
+    assert "15 of 19 stages are maps averaged over a grid (--max_features)" in text
     assert {check["modality"] for check in report["sanity_check"]} == {"video"}
     assert "audio     not measured: the two encoders have other stages" in text
 

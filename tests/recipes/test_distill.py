@@ -115,9 +115,12 @@ def test_interrupted_distillation_continues_bit_for_bit(student, labelled_clips,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampling": {"num_frames": 2}}, "sampling must be the teacher's"),
-        ({"transform": {"spectrogram": {"num_mels": 8}}}, "transform.spectrogram must be the teacher's"),
-        ({"labels": {"per_class": 1}}, "labels must be the teacher's"),
+        ({"sampling": {"num_frames": 2}}, r"sampling.num_frames \(2\) must be the teacher's"),
+        (
+            {"transform": {"spectrogram": {"num_mels": 8}}},
+            r"spectrogram.num_mels \(8\) must be the teacher's",
+        ),
+        ({"labels": {"per_class": 1}}, r"labels.per_class \(1\) must be the teacher's, 2"),
     ],
 )
 def test_what_must_be_the_teachers_is_named(labelled_clips, teacher, tmp_path, changes, message):
@@ -128,8 +131,8 @@ def test_what_must_be_the_teachers_is_named(labelled_clips, teacher, tmp_path, c
 def test_teachers_that_do_not_fit_are_refused(labelled_clips, teacher, finetuning, tmp_path, capsys):
     assert main(["distill", str(labelled_clips)]) == 2
     assert "--teacher is needed" in capsys.readouterr().err
-    assert main(["distill", str(labelled_clips), "--teacher", str(tmp_path)]) == 1
-    assert "no run to continue here" in capsys.readouterr().err
+    assert main(["distill", str(labelled_clips), "--teacher", str(tmp_path)]) == 2
+    assert "is no run folder of avssl finetune" in capsys.readouterr().err
     copy = tmp_path / "copy"
     shutil.copytree(teacher, copy)
     shutil.rmtree(copy / "folds" / "fold-split1" / "weights")

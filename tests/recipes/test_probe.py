@@ -94,7 +94,7 @@ def test_sounds_and_pictures_of_a_class_find_each_other(labelled, run, tmp_path,
         assert f"{name:<17}audio -> video" in text
     assert "8 queries in a gallery of 8" in text
     assert main(["probe", str(labelled), "--checkpoint", str(run), *words[:2], "--clips_per_class", "5"]) == 1
-    assert "5 labels per class, but the class 'low' has only 4 rows" in capsys.readouterr().err
+    assert "clips_per_class (5): the class 'low' has only 4 test clips" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["layers", "attentive"])

@@ -1,9 +1,11 @@
 import json
+import shutil
 
 import pytest
 
 from avssl.cli import main
 from avssl.manifest import read_manifest, write_table
+from avssl.release import HubError, find_release
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +135,13 @@ def test_a_fine_tuned_classifier_is_asked_as_it_was_tested(table, finetuned, tmp
     assert {modality for _, modality in rows} == {"video", "audio", "video + audio"}
 
 
-def test_the_run_of_several_folds_asks_for_one(table, finetuned, tmp_path, capsys):
-    assert main(words(table, finetuned, tmp_path)) == 1
-    assert "name one: " in capsys.readouterr().err
+def test_the_only_fold_is_taken_and_of_several_one_is_asked_for(finetuned, tmp_path):
+    fold = finetuned / "folds" / "fold-split"
+    assert find_release(finetuned) == fold / "weights"
+    for name in ("fold-a", "fold-b"):
+        shutil.copytree(fold / "weights", tmp_path / "folds" / name / "weights")
+    with pytest.raises(HubError, match=r"name one: .*fold-a\.$"):
+        find_release(tmp_path)
 
 
 def test_classes_that_were_never_learnt_are_named(table, finetuned, tmp_path, capsys):

@@ -122,10 +122,10 @@ def test_several_labels_count_as_labelled_and_unreadable_rows_are_counted(select
             1,
             "These need none: random, k-centre, typicality, disagreement",
         ),
-        (PITCH, ["--strategy", "random", "--budget", "3"], 1, "every row has a label; --simulate compares"),
+        (PITCH, ["--strategy", "random", "--budget", "3"], 1, "every row has its 'label' already; --simulate compares"),
         (None, ["--strategy", "random", "--budget", "21"], 1, "budget (21) must be between 1 and the number"),
         (None, ["--strategy", "random"], 2, "--budget is needed"),
-        (None, ["--budget", "3"], 2, "--strategy ('') must be one of random, margin"),
+        (None, ["--budget", "3"], 2, "--strategy is needed: one of random, margin"),
         (None, ["--budget", "3", "--strategy", "margin,random"], 2, "several are compared with --simulate"),
         (None, ["--budget", "3", "--strategy", "random", "--label_column", "kind"], 1, "no column 'kind'"),
         (

@@ -38,5 +38,5 @@ def test_what_cannot_be_is_said(videos, run, tmp_path, capsys):
     assert main(words(videos, run, video)) == 1
     assert "would be overwritten by its own curve" in capsys.readouterr().err
     assert main(words(videos, run, tmp_path / "x.png", "--max_offset", "2")) == 1
-    assert "Lower max_offset" in capsys.readouterr().err
+    assert "Lower the largest offset" in capsys.readouterr().err
     assert not (tmp_path / "x.png").exists()
