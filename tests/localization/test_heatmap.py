@@ -178,7 +178,8 @@ def test_localize_depends_on_neither_batch_size_nor_gradient_mode():
     whole = localize(Recording(), Spotter(), plain, Window(), batch_size=100)
     for batch_size in (1, 5):
         part = localize(Recording(), Spotter(), plain, Window(), batch_size=batch_size)
-        assert torch.equal(part.values, whole.values)
+        # Not to the bit: on some processors a kernel sums in another order for another batch size.
+        torch.testing.assert_close(part.values, whole.values, atol=1e-6, rtol=0)
     whole.values.add_(1)  # an ordinary tensor, not one of inference mode
 
 
