@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -113,7 +114,7 @@ class LinearClassifier:
         )
         self.held_out_labels = train_y[held_out]
         model, self.converged = _fit(train_x, train_y, self.l2, max_iterations)
-        self.test_log_probability = model.predict_log_proba(test_x)
+        self.test_log_probability = _log_probability(model, test_x)
         self.n_train = len(train_x)
 
 
@@ -194,12 +195,20 @@ def _choose_l2(
     found: dict[float, np.ndarray] = {}
     for l2 in grid:
         model, _ = _fit(x[~held_out], y[~held_out], l2, max_iterations)
-        found[l2] = model.predict_log_proba(x[held_out])
+        found[l2] = _log_probability(model, x[held_out])
         likelihood = np.take_along_axis(found[l2], y[held_out, None], axis=1).mean()
         scores[l2] = float((found[l2].argmax(axis=1) == y[held_out]).mean()), float(likelihood)
     best = max(grid, key=lambda l2: scores[l2])
     accuracies = {l2: accuracy for l2, (accuracy, _) in scores.items()} if len(grid) > 1 else {}
     return best, accuracies, found[best]
+
+
+def _log_probability(model: LogisticRegression, x: np.ndarray) -> np.ndarray:
+    """(n, K), finite far from the training clips too, where scikit-learn's is the logarithm of 0."""
+    scores = model.decision_function(x)
+    if scores.ndim == 1:  # of two classes, it is that of the second beside a 0
+        scores = np.stack([np.zeros_like(scores), scores], axis=1)
+    return np.asarray(log_softmax(scores, axis=1))
 
 
 def _fit(x: np.ndarray, y: np.ndarray, l2: float, max_iterations: int) -> tuple[LogisticRegression, bool]:

@@ -72,7 +72,7 @@ def test_ties_count_in_expectation_over_their_orders():
 
 
 def test_what_float32_cannot_tell_apart_is_a_tie():
-    scores = torch.tensor([[0.5, 0.5 + 1e-9, 0.4]]).double()
+    scores = torch.tensor([[0.5, 0.5 + 1e-9, 0.4]], dtype=torch.float64)
     (found,) = first_places(scores, torch.tensor([[False, True, False]]), [1])
     assert found.hit()[0] == pytest.approx(0.5)
     found = class_retrieval(np.array([[1, 0], [0, 1.0]]), np.array([[1, 1], [1, 1 + 1e-9]]), ["a", "b"], ks=(1,))

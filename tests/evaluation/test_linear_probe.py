@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from avssl.evaluation import linear_probe
-from avssl.evaluation.linear_probe import LinearClassifier, _held_out, class_probabilities
+from avssl.evaluation.linear_probe import LinearClassifier, _fit, _held_out, _log_probability, class_probabilities
 
 
 def gaussian_classes(count, *, classes=4, features=16, distance=4.0, seed=0):
@@ -50,6 +50,25 @@ def test_probe_ignores_scale_and_shift_of_the_features():
     moved = x * np.geomspace(1e-3, 1e3, 16) + np.linspace(-50, 50, 16)
     plain, other = (linear_probe(f[:200], y[:200], f[200:], y[200:]) for f in (x, moved))
     assert np.array_equal(plain.predicted, other.predicted)
+
+
+def test_probe_answers_for_a_clip_whatever_else_is_tested():
+    x, y = gaussian_classes(400, distance=2)
+    others = x[200:].copy()
+    others[100:] = 1000  # of no class
+    plain, beside = (linear_probe(x[:200], y[:200], test, y[200:]) for test in (x[200:], others))
+    assert np.array_equal(plain.predicted[:100], beside.predicted[:100])
+    assert plain.l2 == beside.l2
+    inside = (class_probabilities(x[:200], y[:200], test)[1] for test in (x[200:], others))
+    np.testing.assert_array_equal(*(probabilities[:100] for probabilities in inside))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_log_probabilities_are_scikit_learns_and_finite_far_away(classes):
+    x, y = gaussian_classes(200, classes=classes)
+    model, _ = _fit(x, y, 1e-2, 1000)
+    np.testing.assert_allclose(_log_probability(model, x), model.predict_log_proba(x), rtol=1e-9)
+    assert np.isfinite(_log_probability(model, 1e6 * x)).all()
 
 
 def test_probe_drops_features_that_are_constant_in_training():

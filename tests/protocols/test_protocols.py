@@ -150,6 +150,13 @@ def test_rows_without_one_label_are_counted(measured):
     assert "2 rows have no label, or several, and are left out" in protocol_table(PROTOCOLS["knn"], report)
 
 
+def test_chance_counts_the_clips_of_a_set_that_lost_one(measured):
+    chance = by_model(measured("av_retrieval", failed=(0,)), "audio -> video")["chance"]
+    # 1, 2 and 2 clips of three classes, five in all, each of them a query.
+    assert chance["P@1"] == pytest.approx((1 * 1 + 2 * 2 + 2 * 2) / 25)
+    assert chance["P@5"] == chance["P@1"]
+
+
 def test_folds_give_mean_and_deviation(measured):
     settings = ProtocolSettings(windows_per_clip=2, neighbours=5)
     report = measured("knn", columns=DivisionColumns(fold="fold"), settings=settings)

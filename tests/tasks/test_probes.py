@@ -31,6 +31,7 @@ def test_probes_learn_what_their_layer_shows():
     test, truth, _ = maps(45, windows=3, seed=1)
     probe = layer_probes()
     train_probe(probe, train, labels, ids, FAST)
+    assert not any(module.training for module in probe.modules())
     logits = probe_logits(probe, test, batch_size=7)
     assert {name: value.shape for name, value in logits.items()} == {"noise": (45, 3, 3), "shown": (45, 3, 3)}
     accuracy = {name: (value.mean(1).argmax(1) == truth).mean() for name, value in logits.items()}

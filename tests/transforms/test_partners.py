@@ -24,7 +24,8 @@ def test_partners_lend_what_is_not_in_the_scene():
     labels, lent = ["roll", "fall", "fall", "fall"], ["bell", "drum", "", "horn"]
     scenes = [{"bell", "drum"}, {"drum"}, {"horn"}, {"horn"}]
     # Clip 0 may not have the drum, which it shows, nor clip 2, which lends nothing.
-    assert draw_partners(keys(4), labels, lent, scenes).tolist() == [3, 0, 0, 0]
+    for key in keys(80).split(4):
+        assert draw_partners(key, labels, lent, scenes).tolist() == [3, 0, 0, 0]
 
 
 def test_a_partner_depends_on_the_key_alone():
