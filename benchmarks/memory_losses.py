@@ -100,12 +100,12 @@ def memories(num_rows: int, size: int, device: str) -> tuple[Tensor, Tensor]:
 def loop_search(video: Tensor, audio: Tensor, num_queries: int) -> Tensor:
     """(Q, P) int64 ascending: a few queries at a time against all rows in float32, and the best of each."""
     video, audio = F.normalize(video, dim=1), F.normalize(audio, dim=1)
-    found = []
+    found = torch.empty(num_queries, NUM_POSITIVES, dtype=torch.int64, device=video.device)
     for rows in torch.arange(num_queries, device=video.device).split(LOOP_BATCH):
         scores = torch.minimum(video[rows] @ video.T, audio[rows] @ audio.T)
         scores[torch.arange(len(rows)), rows] = -torch.inf
-        found.append(scores.topk(NUM_POSITIVES, dim=1).indices.sort(dim=1).values)
-    return torch.cat(found)
+        found[rows] = scores.topk(NUM_POSITIVES, dim=1).indices.sort(dim=1).values
+    return found
 
 
 def difference(video: Tensor, audio: Tensor, one: Tensor, other: Tensor) -> tuple[int, float]:
