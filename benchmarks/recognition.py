@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from objectives import PRECISION, SCENE, read_rows, settings
-from recognition_tables import draw, tables
+from recognition_tables import NUM_TEST, draw, tables
 from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
 from shapes_measures import encode, retrieval_numbers
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ SPLITS = {
     "unlabelled": Split(1920, SceneSettings(**SCENE)),
     "train": Split(800, ALONE),
     "val": Split(200, ALONE),
-    "test": Split(400, ALONE),
+    "test": Split(NUM_TEST, ALONE),
 }
 Job = tuple[str, str, float, int]
 """(what, how, fraction of the labels or learning rate, seed)."""

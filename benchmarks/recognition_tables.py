@@ -6,15 +6,20 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from avssl.synthetic import ACTIONS
+
 Rows = list[dict[str, Any]]
-CHANCE = 1 / 8
+NUM_TEST = 400
+"""Clips of the test split, which are the gallery of the retrieval too."""
+CHANCE = 1 / len(ACTIONS)
 WAYS = ("pretrained", "scratch")
 
 
 def tables(rows: Rows) -> str:
     """Markdown: every table for which there is a row."""
     parts = [_labels(rows), _frozen(rows), _distilled(rows), _active(rows), _similarity(rows)]
-    return "\n\n".join(part for part in parts if part) or "no row yet"
+    found = "\n\n".join(part for part in parts if part)
+    return f"{found}\n\nn = {NUM_TEST} test clips in every table." if found else "no row yet"
 
 
 def _of(rows: Rows, job: str, **wanted: Any) -> Rows:
@@ -70,7 +75,7 @@ def _frozen(rows: Rows) -> str:
     for title, prefix in (("pretrained", ""), ("random-init", "random_")):
         cells = [_cell([row[prefix + name] for row in made]) for name in names]
         lines.append(f"| linear probe, {title} | {' | '.join(cells)} |")
-    lines.append(f"| chance | {' | '.join([f'{CHANCE:.3f}'] * 3)} | 0.025 |")
+    lines.append(f"| chance | {' | '.join([f'{CHANCE:.3f}'] * 3)} | {10 / NUM_TEST:.3f} |")
     supervised = _accuracies(rows, "finetune", how="scratch", value=1.0)
     if supervised:
         lines.append(f"| supervised: from scratch on all labels | {_cell(supervised)} | | | |")
