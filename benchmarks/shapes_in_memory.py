@@ -22,7 +22,7 @@ from tqdm import tqdm
 from avssl.batch import Batch, BatchIndex
 from avssl.data.sampling import ClipSampling
 from avssl.draws import clip_key, integers, pass_order, text_keys
-from avssl.recipes.point import choose_window
+from avssl.localization_eval import choose_window
 from avssl.synthetic import SceneSettings, Split, draw_scene, render_picture, render_sound
 from avssl.synthetic.truth import scene_truth
 

@@ -14,8 +14,8 @@ from avssl.engine import choose_device
 from avssl.evaluation import cross_modal_retrieval, modality_probes
 from avssl.extract import Features, extract_features
 from avssl.hub import Pretrained, from_pretrained, random_init
+from avssl.localization_eval import LocalizationTable, measure_localization
 from avssl.manifest import Manifest
-from avssl.recipes.point import LocalizationTable, measure_localization
 
 
 def measure(run: Path, manifest: Manifest, settings: DemoSettings) -> dict[str, Any]:

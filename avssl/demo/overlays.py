@@ -17,10 +17,10 @@ from avssl.demo.settings import DemoSettings
 from avssl.engine import choose_device
 from avssl.hub import from_pretrained
 from avssl.localization import overlay_image
+from avssl.localization_eval import LocalizationTable, measure_localization
 from avssl.manifest import Manifest, read_manifest
 from avssl.media import open_media
 from avssl.recipes.localize import localize
-from avssl.recipes.point import LocalizationTable, measure_localization
 
 STILLS = 8
 """Stills of each test set."""

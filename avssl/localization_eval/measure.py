@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,29 +30,12 @@ from avssl.evaluation import (
 from avssl.extract import run_precision
 from avssl.hub import Pretrained, random_init
 from avssl.localization.heatmap import maps_at, smooth, sound_map, unit_cells
+from avssl.localization_eval.instants import PointingWindow, choose_window
 from avssl.manifest import Manifest, ManifestError
-from avssl.synthetic import Truth, read_truth
+from avssl.synthetic import read_truth
 
 RULES = ("adaptive", "ezvsl")
 """Area-adaptive and (inclusive) median binarization."""
-
-
-@dataclass(frozen=True)
-class PointingWindow:
-    """One scored instant of a clip."""
-
-    row: int
-    """Position in the manifest."""
-    start_seconds: float
-    """Where picture and sound windows start."""
-    frame: float
-    """The instant as a position among the window's frames."""
-    frame_seconds: float
-    """The instant in seconds after ``start_seconds``."""
-    truth: Tensor
-    """(H, W) bool: visible pixels of what sounds."""
-    others: Tensor
-    """(O, H, W) bool: every object of the scene; the sounding one first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,24 +52,6 @@ class LocalizationTable:
     """(N, h, w) float32: the trained model's maps."""
     skipped: int
     """Clips without a sound event at which the source is visible."""
-
-
-def choose_window(
-    truth: Truth, row: int, num_frames: int, fps: float, duration_seconds: float
-) -> PointingWindow | None:
-    """The window around the sound event nearest to the middle of the clip, or None if none can be seen."""
-    length = num_frames / fps
-    events = truth.sounding_events()
-    for event in sorted(events.tolist(), key=lambda second: abs(second - duration_seconds / 2)):
-        start = min(max(event - length / 2, 0.0), duration_seconds - length)
-        middle = start + length / 2
-        mask = truth.sounding_mask(middle)
-        if start <= event < start + length and mask.any():
-            masks = truth.masks[truth.frame_at(middle)]
-            order = np.argsort(~truth.sounding, kind="stable")
-            truths = torch.from_numpy(mask), torch.from_numpy(masks[order])
-            return PointingWindow(row, start, num_frames / 2, length / 2, *truths)
-    return None
 
 
 def measure_localization(
