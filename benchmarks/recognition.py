@@ -1,6 +1,6 @@
 """Action recognition on SoundingShapes: what pretraining without labels is worth, and what can be done with it.
 
-    python benchmarks/recognition.py                does what is missing for about three minutes, then prints the tables
+    python benchmarks/recognition.py                does what is missing for three minutes, then prints the tables
     python benchmarks/recognition.py --minutes 60   the same for longer
     python benchmarks/recognition.py --table        prints what is measured so far
     python benchmarks/recognition.py --plot FILE    draws the curve of accuracy over labels
@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ from objectives import PRECISION, SCENE, read_rows, settings
 from recognition_tables import NUM_TEST, draw, tables
 from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
 from shapes_measures import encode, retrieval_numbers
+from short_runs import OutOfTime, fit_in_runs
 from torch import Tensor, nn
 
 from avssl.batch import Batch
 from avssl.build import build_sampling, build_task
 from avssl.data.label_subset import label_subset
-from avssl.engine import LoopSettings, RateGroup, WarmupCosine, create_optimizer, fit, seed_everything
+from avssl.engine import LoopSettings, RateGroup, WarmupCosine, create_optimizer, seed_everything
 from avssl.evaluation import MinibatchCKA, correspondence, linear_probe, modality_probes
 from avssl.evaluation.active_learning import STRATEGIES, label_curve
 from avssl.evaluation.classification import top_k_accuracy
@@ -53,7 +54,7 @@ RATES = {"pretrained": ((3e-3, 0.1), (3e-3, 1.0)), "scratch": ((1e-3, 1.0), (3e-
 """What is tried with 10 % of the labels: (learning rate, factor of it for the encoder)."""
 DISTILL_RATE = 3e-3
 PRETRAIN_RATE = 3e-3
-PRETRAIN_PASSES = 10
+PRETRAIN_PASSES = 30
 DISTILL_PASSES = 8
 BATCH = 32
 STUDENT_WIDTH = 11
@@ -79,6 +80,10 @@ class Bench:
     world: Shapes
     file: Path
     models: Path
+    until: float = math.inf
+    """When to stop, by :func:`time.monotonic`."""
+    job: str = "none"
+    """What is being done; its training is kept under this name when time cuts it short."""
 
     def save(self, name: str, model: nn.Module) -> None:
         self.models.mkdir(parents=True, exist_ok=True)
@@ -118,13 +123,14 @@ class Bench:
     ) -> None:
         """Trains ``task.model`` on windows of ``rows``; ``groups`` are its parameters where their rates differ."""
         loader = MemoryLoader(self.world, rows, min(BATCH, len(rows)), seed, self.sampling)
-        fit(
+        fit_in_runs(
             task,
             loader,
             create_optimizer(groups or task.model, "adamw", lr=lr, weight_decay=0.05),  # type: ignore[arg-type]
             WarmupCosine(lr, steps, steps // 20),
-            settings=LoopSettings(steps, loader.steps_per_pass, log_every=100, grad_clip=5.0, precision=PRECISION),
-            progress=sys.stderr.isatty(),
+            LoopSettings(steps, loader.steps_per_pass, log_every=100, grad_clip=5.0, precision=PRECISION),
+            self.models / "unfinished" / self.job,
+            self.until,
         )
 
     def labelled(self, fraction: float, seed: int) -> np.ndarray:
@@ -336,7 +342,8 @@ def run(bench: Bench, job: Job) -> dict[str, Any]:
     name, how, value, seed = job
     began = time.perf_counter()
     seed_everything(seed)
-    numbers = JOBS[name](bench, how, value, seed)
+    named = replace(bench, job=f"{name}-{how}-{value:g}-{seed}")
+    numbers = JOBS[name](named, how, value, seed)
     about = {"threads": torch.get_num_threads(), "torch": torch.__version__, "seconds": time.perf_counter() - began}
     row = {"job": name, "how": how, "value": value, "seed": seed} | numbers | about
     with bench.file.open("a") as out:
@@ -350,7 +357,9 @@ def main() -> None:
     parser.add_argument("--file", type=Path, default=Path("recognition.jsonl"))
     parser.add_argument("--clips", type=Path, default=Path("recognition.clips"), help="rendered clips are kept here")
     parser.add_argument("--models", type=Path, default=Path("recognition.models"), help="weights are kept here")
-    parser.add_argument("--minutes", type=float, default=3.0, help="no row is begun that would end later")
+    parser.add_argument(
+        "--minutes", type=float, default=3.0, help="what is being trained then is kept, and continued by the next run"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only print what is there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve of accuracy over labels, and end")
@@ -362,18 +371,17 @@ def main() -> None:
         return
     if not options.table:
         sampling = build_sampling(settings(OBJECTIVE, PRETRAIN_RATE, 1, 0))
-        bench = Bench(shapes(options.clips, SPLITS, 1, sampling), options.file, options.models)
-        longest: dict[str, float] = {}
+        bench = Bench(shapes(options.clips, SPLITS, 1, sampling), options.file, options.models, until)
         while todo := [job for job in jobs() if job not in done(read_rows(options.file))]:
-            expected = longest.get(todo[0][0], 0.0)
-            if expected and time.monotonic() + expected > until:
+            if time.monotonic() > until:
                 print(f"left for the next run: {len(todo)} rows", flush=True)
                 break
-            row = run(bench, todo[0])
-            longest[row["job"]] = max(longest.get(row["job"], 0.0), row["seconds"])
-            print(f"{row['job']} {row['how']} {row['value']:g} seed {row['seed']}: {row['seconds']:.0f} s", flush=True)
-            if time.monotonic() > until:
+            try:
+                row = run(bench, todo[0])
+            except OutOfTime as unfinished:
+                print(f"{unfinished}; {len(todo)} rows are left", flush=True)
                 break
+            print(f"{row['job']} {row['how']} {row['value']:g} seed {row['seed']}: {row['seconds']:.0f} s", flush=True)
     print(tables(read_rows(options.file)))
 
 

@@ -1,0 +1,67 @@
+"""Long trainings in short runs: stopped when time is up, continued bit for bit by the next run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from avssl.engine import Checkpointer, LoopSettings, Schedule, fit
+
+SLICE_STEPS = 50
+"""Between looks at the clock."""
+
+
+class OutOfTime(Exception):  # noqa: N818 (nothing went wrong)
+    """A training that the next run will continue."""
+
+
+def fit_in_runs(
+    task: nn.Module,
+    loader: Any,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    settings: LoopSettings,
+    folder: Path,
+    until: float,
+) -> None:
+    """Trains ``task`` as :func:`avssl.engine.fit` does, over as many calls as it takes.
+
+    Args:
+        task: As for :func:`avssl.engine.fit`, like what follows it.
+        loader: Continues from its own state.
+        optimizer: Over the task's parameters.
+        schedule: Of the whole training, however often it is stopped.
+        settings: ``total_steps`` is the length of the whole training.
+        folder: Where the training is kept in between; removed at its end.
+        until: When to stop, by :func:`time.monotonic`. At least one slice of steps is made.
+
+    Raises:
+        OutOfTime: If the training has not ended by then.
+    """
+    checkpointer = Checkpointer(folder)
+    newest = checkpointer.latest()
+    done = 0 if newest is None else int(newest.stem.removeprefix("step-"))
+    while True:
+        stop = min(done + SLICE_STEPS, settings.total_steps)
+        done = fit(
+            task,
+            loader,
+            optimizer,
+            schedule,
+            settings=replace(settings, total_steps=stop, checkpoint_every=stop),
+            checkpointer=checkpointer,
+            resume=True,
+            progress=sys.stderr.isatty(),
+        ).step
+        if done == settings.total_steps:
+            break
+        if time.monotonic() > until:
+            raise OutOfTime(f"{folder.name}: {done} of {settings.total_steps} steps; the next run goes on")
+    shutil.rmtree(folder)
