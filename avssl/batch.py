@@ -3,7 +3,8 @@
 Each arrow of the design is one of them, and none can be built inconsistent: ``__post_init__``
 checks every shape, because seven videos beside eight sounds otherwise train without a word.
 
-Dimensions: B clips, V views, T frames, H and W pixels or cells, S samples, D embedding size.
+Dimensions: B clips, V views, T frames, H and W pixels or cells, S samples, D embedding size, M sounds
+that belong to no clip.
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ class Batch:
     """Raw: (B, 2) int64, the height and width of each clip inside the canvas, top left."""
     chroma: Tensor | None = None
     """Raw: (B, T, 2, ceil(H / 2), ceil(W / 2)) uint8, see :class:`Clip`; None where ``video`` is RGB."""
+    negative_audio: Tensor | None = None
+    """Transformed: (M, 1, time, freq) float spectrograms of silence and noise, which fit no picture; None for none."""
 
     def __post_init__(self) -> None:
         if self.is_raw:
@@ -121,6 +124,7 @@ class Batch:
                 self.valid_hw is not None and tuple(self.valid_hw.shape) == (len(self.video), 2),
                 "a raw batch needs valid_hw of shape (B, 2).",
             )
+            _check(self.negative_audio is None, "a raw batch has no negative_audio: the transform makes it.")
         else:
             _check(
                 self.video.ndim == 5 and self.video.shape[1] == 3 and self.audio.ndim == 4,
@@ -130,6 +134,12 @@ class Batch:
             _check(
                 len(self.index) > 0 and len(self.video) % len(self.index) == 0,
                 f"{len(self.video)} videos are not whole views of {len(self.index)} clips.",
+            )
+            negative = self.negative_audio
+            _check(
+                negative is None or negative.shape[1:] == self.audio.shape[1:],
+                f"negative_audio must be (M, {str(tuple(self.audio.shape[1:]))[1:]} as audio, "
+                f"got {None if negative is None else tuple(negative.shape)}.",
             )
         _check(
             len(self.video) == len(self.audio),
@@ -156,6 +166,7 @@ class Batch:
             index=self.index.to(device),
             valid_hw=None if self.valid_hw is None else self.valid_hw.to(device, non_blocking=True),
             chroma=None if self.chroma is None else self.chroma.to(device, non_blocking=True),
+            negative_audio=None if self.negative_audio is None else self.negative_audio.to(device, non_blocking=True),
         )
 
 
@@ -181,6 +192,10 @@ class Embeddings:
     """() learned inverse temperature, or None when it is fixed."""
     logit_bias: Tensor | None = None
     """() learned offset of every logit, or None."""
+    negative_audio: Tensor | None = None
+    """(M, D) projection of the pooled features of silence and noise, which fit no picture; None for none."""
+    negative_audio_map: Tensor | None = None
+    """(M, D, T): the audio head on every time cell of them; None unless the objective needs maps."""
 
     def __post_init__(self) -> None:
         _check(
@@ -195,6 +210,18 @@ class Embeddings:
                 f"{name} must start with {tuple(self.video.shape)} and have {ndim} dimensions, "
                 f"got {None if value is None else tuple(value.shape)}.",
             )
+        negative, negative_map = self.negative_audio, self.negative_audio_map
+        _check(
+            negative is None or (negative.ndim == 2 and negative.shape[1:] == self.audio.shape[1:]),
+            f"negative_audio must be (M, {self.audio.shape[1]}), "
+            f"got {None if negative is None else tuple(negative.shape)}.",
+        )
+        _check(
+            negative_map is None
+            or (negative is not None and negative_map.ndim == 3 and negative_map.shape[:2] == negative.shape),
+            "negative_audio_map must be (M, D, T) beside negative_audio (M, D), "
+            f"got {None if negative_map is None else tuple(negative_map.shape)}.",
+        )
 
     def detach(self) -> Embeddings:
         """The same values without history, for banks and queues."""

@@ -56,13 +56,16 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
         return AVModel(video, audio, video_head, audio_head, LogitScale(**first) if first else None)
 
 
-def build_transform(config: Config, num_views: int = 1, crop: Crop | None = None) -> ClipTransform:
+def build_transform(
+    config: Config, num_views: int = 1, crop: Crop | None = None, negative_sounds: int = 0
+) -> ClipTransform:
     """Raw batch → model input, without statistics until they are estimated or loaded.
 
     Args:
         config: ``transform`` and ``sampling`` are read.
         num_views: Views of each clip in training.
         crop: In evaluation, in place of ``transform.video.eval_crop``; localization takes ``"full"``.
+        negative_sounds: Sounds of silence and noise beside each batch in training.
     """
     video, audio = config.transform.video, config.transform.audio
     augment = {name: value for name, value in vars(video).items() if name not in ("size", "eval_crop")}
@@ -80,6 +83,7 @@ def build_transform(config: Config, num_views: int = 1, crop: Crop | None = None
         gain=RandomGain(*audio.gain),
         mask=SpectrogramMask(**masks) if audio.max_time_width or audio.max_freq_width else None,
         num_views=num_views,
+        negative_sounds=negative_sounds,
     )
 
 
@@ -116,7 +120,7 @@ def memory_rows(dataset: ClipDataset) -> MemoryRows:
 def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
     """Transform, untrained model and objective, on the CPU; ``rows`` as in :func:`build_objective`."""
     objective = build_objective(config, rows)
-    transform = build_transform(config, objective.num_views)
+    transform = build_transform(config, objective.num_views, negative_sounds=objective.negative_sounds)
     train = config.train
     return PretrainTask(transform, build_model(config), objective, train.batch_norm, train.embed_chunk_size)
 

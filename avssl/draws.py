@@ -103,6 +103,12 @@ def uniform(key: Tensor, purpose: str, count: int, low: float = 0.0, high: float
     return low + (high - low) * unit
 
 
+def normal(key: Tensor, purpose: str, count: int) -> Tensor:
+    """(B, count) float64 of mean 0 and variance 1, from (B,) int64 keys, by the method of Box and Muller, 1958."""
+    first, second = uniform(key, purpose, 2 * count).chunk(2, dim=1)
+    return (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * torch.pi * second)
+
+
 def uniform_float(key: int, purpose: str) -> float:
     """The first of :func:`uniform` in [0, 1) for one clip's key."""
     value = mix_int(mix_int(key ^ _purpose_key(purpose)) ^ mix_int(0))

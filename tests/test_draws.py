@@ -64,3 +64,12 @@ def test_order_of_a_pass_keeps_what_is_left_when_rows_are_dropped():
     assert order.tolist() != draws.pass_order(0, 1, keys).tolist()
     half = draws.pass_order(0, 0, keys[::2])
     assert [IDS[2 * row] for row in half.tolist()] == [IDS[row] for row in order.tolist() if row % 2 == 0]
+
+
+def test_normal_draws_have_mean_0_variance_1_and_the_quantiles_of_a_bell():
+    drawn = draws.normal(KEYS, "noise", 50).flatten()
+    assert drawn.mean().item() == pytest.approx(0, abs=0.01)
+    assert drawn.var().item() == pytest.approx(1, abs=0.02)
+    for quantile, value in ((0.025, -1.96), (0.1587, -1.0), (0.5, 0.0), (0.975, 1.96)):
+        assert (drawn < value).double().mean().item() == pytest.approx(quantile, abs=0.005)
+    assert torch.equal(draws.normal(KEYS[:3], "noise", 50), draws.normal(KEYS, "noise", 50)[:3])

@@ -63,7 +63,12 @@ class AVModel(nn.Module):
         return self.video_head.out_features
 
     def forward(
-        self, video: Tensor, audio: Tensor, needs_maps: bool = False, chunk_size: int | None = None
+        self,
+        video: Tensor,
+        audio: Tensor,
+        needs_maps: bool = False,
+        chunk_size: int | None = None,
+        negative_audio: Tensor | None = None,
     ) -> Embeddings:
         """Embeddings of clips, from one trunk pass for each modality.
 
@@ -74,29 +79,38 @@ class AVModel(nn.Module):
             chunk_size: Clips that pass the encoders at a time, for batches whose activations do not
                 fit; backward computes each chunk anew. Chunks are made here, inside the one call
                 that DDP wraps. BatchNorm in training normalizes within a chunk.
+            negative_audio: (M, 1, time, freq) spectrograms of silence and noise. They pass the encoder
+                and the head behind the clips' sounds, in one batch: BatchNorm in training normalizes
+                all of them together, and its running statistics are of clips and negatives.
 
         Returns:
             ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map``
             (B, D, T', H', W') and ``audio_map`` (B, D, T'). Not normalized. ``logit_scale`` and
-            ``logit_bias`` where the model learns them.
+            ``logit_bias`` where the model learns them; ``negative_audio`` (M, D) and its map where it
+            was given.
 
         Raises:
             ValueError: If an input has another layout, or the two differ in B.
         """
+        sounds = audio if negative_audio is None else torch.cat([audio, negative_audio])
         if chunk_size is None:
             video_side = _project(self.video_encoder, self.video_head, video, needs_maps)
-            audio_side = _project(self.audio_encoder, self.audio_head, audio, needs_maps)
+            audio_side = _project(self.audio_encoder, self.audio_head, sounds, needs_maps)
         else:  # one modality after the other, so that a chunk of one alone is in memory
             video_side = self._in_chunks(self.video_encoder, self.video_head, video, needs_maps, chunk_size)
-            audio_side = self._in_chunks(self.audio_encoder, self.audio_head, audio, needs_maps, chunk_size)
+            audio_side = self._in_chunks(self.audio_encoder, self.audio_head, sounds, needs_maps, chunk_size)
         logit_scale, logit_bias = (None, None) if self.logits is None else self.logits()
+        (own, negative), (own_map, negative_map) = (_split(rows, len(audio)) for rows in audio_side)
+        assert own is not None, "_project always gives it"
         return Embeddings(
             video_side[0],
-            audio_side[0],
+            own,
             video_side[1],
-            audio_side[1],
+            own_map,
             logit_scale=logit_scale,
             logit_bias=logit_bias,
+            negative_audio=negative,
+            negative_audio_map=negative_map,
         )
 
     def _in_chunks(
@@ -174,6 +188,13 @@ def _project(encoder: Encoder, head: ProjectionHead, x: Tensor, needs_maps: bool
         cells = features
     embedding, projected = head.with_cells(encoder.pool(features), cells.movedim(1, -1))
     return embedding, projected.movedim(-1, 1)
+
+
+def _split(rows: Tensor | None, num_clips: int) -> tuple[Tensor | None, Tensor | None]:
+    """The rows of clips and those of negatives behind them; None where there are none."""
+    if rows is None or len(rows) == num_clips:
+        return rows, None
+    return rows[:num_clips], rows[num_clips:]
 
 
 def _project_cells(head: ProjectionHead, features: Tensor) -> Tensor:

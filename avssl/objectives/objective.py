@@ -29,6 +29,9 @@ class Objective(nn.Module, ABC):
     """Whether ``forward`` wants ``video_map`` and ``audio_map``: one head call on every cell."""
     num_views: int = 1
     """Augmented views of each clip that ``forward`` expects, view-major."""
+    negative_sounds: int = 0
+    """Sounds of silence and noise a step and rank that ``forward`` expects in ``Embeddings.negative_audio``, even;
+    with ``needs_maps`` their maps are in ``negative_audio_map``."""
     heads: tuple[str, ...] = ()
     """Names of extra heads the model must carry; attached when the model is built."""
 

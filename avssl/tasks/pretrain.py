@@ -21,7 +21,8 @@ class PretrainTask(nn.Module):
 
     Args:
         transform: Raw :class:`Batch` → :class:`Batch` of all views, without gradient.
-        model: Called as ``model(video, audio, needs_maps)``; gives :class:`Embeddings`.
+        model: Called as ``model(video, audio, needs_maps)``, with ``negative_audio`` where the transform
+            makes it; gives :class:`Embeddings`.
         objective: Called as ``objective(online, target, index)``; gives :class:`LossTerms`.
         batch_norm: ``"eval"`` keeps BatchNorm's statistics as they are, so that results do not
             depend on how a batch is split over processes.
@@ -65,8 +66,9 @@ class PretrainTask(nn.Module):
     def forward(self, batch: Batch) -> LossTerms:
         """The loss of a raw batch of B clips, on the device of the model."""
         views: Batch = self.transform(batch)
+        negatives = {} if views.negative_audio is None else {"negative_audio": views.negative_audio}
         online: Embeddings = self.model(
-            views.video, views.audio, needs_maps=self.objective.needs_maps, **self._model_options
+            views.video, views.audio, needs_maps=self.objective.needs_maps, **negatives, **self._model_options
         )
         target: Embeddings | None = None
         if self.target is not None:

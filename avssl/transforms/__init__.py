@@ -8,6 +8,7 @@ from avssl.transforms.audio import LogMel, LogSpectrogram, avid_log_spectrogram,
 from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
 from avssl.transforms.clip_transform import ClipTransform
 from avssl.transforms.color import ColorJitter
+from avssl.transforms.negative_sounds import NegativeSounds
 from avssl.transforms.standardize import Standardize, estimate_statistics
 from avssl.transforms.video import IMAGENET_MEAN, IMAGENET_STD, VideoAugment, VideoEval
 
@@ -18,6 +19,7 @@ __all__ = [
     "ColorJitter",
     "LogMel",
     "LogSpectrogram",
+    "NegativeSounds",
     "RandomGain",
     "SpectrogramMask",
     "Standardize",

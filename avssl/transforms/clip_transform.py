@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from avssl.batch import Batch
 from avssl.transforms.audio import LogMel, LogSpectrogram
 from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
+from avssl.transforms.negative_sounds import NegativeSounds
 from avssl.transforms.planes import planes_to_rgb
 from avssl.transforms.standardize import Standardize
 from avssl.transforms.video import VideoAugment, VideoEval
@@ -28,10 +29,12 @@ class ClipTransform(nn.Module):
         gain: Loudness in training; None leaves it.
         mask: Masks in training; None for none. Needs ``standardize``, whose mean it masks with.
         num_views: Views of each clip in training, >= 1.
+        negative_sounds: Sounds of silence and noise in ``negative_audio`` of each training batch, even; 0 for
+            none. They are not augmented, and all views share them.
 
     Raises:
-        ValueError: If ``num_views`` is below 1, ``mask`` comes without ``standardize``, or the number
-            of bins of ``standardize`` is not the spectrogram's.
+        ValueError: If ``num_views`` is below 1, ``negative_sounds`` is odd or negative, ``mask`` comes without
+            ``standardize``, or the number of bins of ``standardize`` is not the spectrogram's.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class ClipTransform(nn.Module):
         gain: RandomGain | None = None,
         mask: SpectrogramMask | None = None,
         num_views: int = 1,
+        negative_sounds: int = 0,
     ) -> None:
         super().__init__()
         if num_views < 1:
@@ -59,6 +63,7 @@ class ClipTransform(nn.Module):
         self.spectrogram, self.standardize = spectrogram, standardize
         self.gain, self.mask = gain, mask
         self.num_views = num_views
+        self.negative_sounds = NegativeSounds(negative_sounds) if negative_sounds else None
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Batch:
@@ -81,7 +86,10 @@ class ClipTransform(nn.Module):
         key = batch.index.key
         videos = [self.video_augment(video, batch.valid_hw, key, view) for view in range(self.num_views)]
         audios = [self._augmented_audio(batch.audio, key, view) for view in range(self.num_views)]
-        return Batch(_join(videos), _join(audios), batch.index)
+        negative_audio = None
+        if self.negative_sounds is not None:
+            negative_audio = self.audio_input(self.negative_sounds(key, batch.audio.shape[1]))
+        return Batch(_join(videos), _join(audios), batch.index, negative_audio=negative_audio)
 
     def audio_input(self, waveform: Tensor) -> Tensor:
         """(B, S) float waveforms -> (B, 1, time, freq) model input without chance, as in evaluation."""

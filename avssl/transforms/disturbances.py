@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from avssl.batch import Batch
-from avssl.draws import uniform
+from avssl.draws import normal, uniform
 from avssl.transforms.planes import planes_to_rgb
 
 GREY = 128
@@ -34,7 +34,7 @@ def add_noise(batch: Batch, snr_db: float) -> Batch:
 
     The ratio is exact in each window; silence stays silent. Samples may leave [-1, 1].
     """
-    noise = _gaussian(batch.index.key, batch.audio.shape[1]).to(batch.audio.dtype)
+    noise = normal(batch.index.key, "noise", batch.audio.shape[1]).to(batch.audio.dtype)
     power, noise_power = (sound.square().mean(dim=1, keepdim=True) for sound in (batch.audio, noise))
     return replace(batch, audio=batch.audio + noise * (power / noise_power).sqrt() * 10 ** (-snr_db / 20))
 
@@ -141,12 +141,6 @@ def _paste_one(video: Tensor, valid_hw: list[int], source: Tensor, mask: Tensor,
         target.append(slice(first, first + length))
     region = video[:, :, target[0], target[1]]
     region.copy_(torch.where(mask[:, None, cut[0], cut[1]], source[:, :, cut[0], cut[1]], region))
-
-
-def _gaussian(key: Tensor, count: int) -> Tensor:
-    """(B, count) float64 of mean 0 and variance 1, by the method of Box and Muller, 1958."""
-    first, second = uniform(key, "noise", 2 * count).chunk(2, dim=1)
-    return (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * torch.pi * second)
 
 
 def _rgb(batch: Batch) -> Tensor:

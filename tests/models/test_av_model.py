@@ -2,6 +2,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from avssl.batch import Embeddings
 from avssl.models import AVModel, create_encoder, create_head
 
 
@@ -172,3 +173,43 @@ def test_energy_refuses_pairs_that_do_not_match():
     video, audio = clips(3)
     with pytest.raises(ValueError, match="got 3 videos and 2 audios"):
         small_model().eval().energy(video, audio[:2])
+
+
+@pytest.mark.parametrize("needs_maps", [False, True])
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_negative_sounds_pass_behind_those_of_the_clips(needs_maps: bool, chunk_size: int | None):
+    model = small_model("mlp_bn").eval()
+    video, audio = clips(3)
+    negative = torch.randn(2, 1, 50, 32)
+    without = model(video, audio, needs_maps)
+    embeddings = model(video, audio, needs_maps, chunk_size, negative_audio=negative)
+    torch.testing.assert_close(embeddings.video, without.video)
+    torch.testing.assert_close(embeddings.audio, without.audio)
+    torch.testing.assert_close(embeddings.negative_audio, model.embed_audio(negative))
+    assert without.negative_audio is None
+    if needs_maps:
+        torch.testing.assert_close(embeddings.audio_map, without.audio_map)
+        torch.testing.assert_close(embeddings.negative_audio_map, model.audio_map(negative))
+    else:
+        assert embeddings.negative_audio_map is None
+
+
+def test_negative_sounds_share_one_trunk_pass_and_its_statistics():
+    model, (video, audio) = small_model("mlp_bn"), clips(3)
+    negative = torch.randn(2, 1, 50, 32) - 5
+    embeddings = model(video, audio, negative_audio=negative)
+    norm = model.audio_encoder.stage1[1]
+    assert norm.num_batches_tracked == 1
+    together = torch.cat([audio, negative])
+    expected = model.audio_encoder.stage1[0](together).mean((0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, 0.1 * expected)
+    (embeddings.audio.sum() + embeddings.negative_audio.sum()).backward()
+    assert all(p.grad is not None for p in model.audio_encoder.parameters())
+
+
+def test_negative_embeddings_of_another_size_are_refused():
+    video, audio = torch.zeros(2, 3, 4)
+    with pytest.raises(ValueError, match=r"negative_audio must be \(M, 4\), got \(6, 5\)"):
+        Embeddings(video, audio, negative_audio=torch.zeros(6, 5))
+    with pytest.raises(ValueError, match=r"negative_audio_map must be \(M, D, T\) beside negative_audio"):
+        Embeddings(video, audio, negative_audio_map=torch.zeros(6, 4, 3))
