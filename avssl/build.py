@@ -10,7 +10,7 @@ import torch
 
 from avssl import distributed
 from avssl.config import Config, ConfigError
-from avssl.config.settings import Memory
+from avssl.config.objectives import Memory
 from avssl.data.dataset import ClipDataset
 from avssl.data.loader import TrainLoader
 from avssl.data.one_stream import OneStreamDataset

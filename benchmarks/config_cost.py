@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from avssl.build import build_model, build_transform
 from avssl.config import Config, load_config
-from avssl.config.settings import Memory
+from avssl.config.objectives import Memory
 from avssl.engine import Precision, StepCost, state_bytes, step_cost
 
 ASSUMED_TFLOPS = 50.0

@@ -1,5 +1,6 @@
 """Numbers of a run: the dataclasses, and how YAML and the command line become them."""
 
+from avssl.config.choice import Choice
 from avssl.config.finetune import (
     ClassifierConfig,
     DistillConfig,
@@ -28,7 +29,6 @@ from avssl.config.parsing import (
 from avssl.config.settings import (
     CHOICES,
     AudioTransformConfig,
-    Choice,
     Config,
     Cosine,
     DataConfig,

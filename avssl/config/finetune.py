@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from avssl.config.choice import Choice, check
 from avssl.config.parsing import to_dict
 from avssl.config.settings import (
-    Choice,
     Config,
     Cosine,
     DataConfig,
@@ -22,7 +22,6 @@ from avssl.config.settings import (
     Steps,
     TrainConfig,
     TransformConfig,
-    _check,
 )
 
 
@@ -51,12 +50,12 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         both = self.per_class is not None and self.fraction is not None
-        _check(not both, f"per_class ({self.per_class}) and fraction ({self.fraction}) are two ways to say one thing.")
-        _check(self.per_class is None or self.per_class > 0, f"per_class ({self.per_class}) must be > 0.")
-        _check(self.fraction is None or 0 < self.fraction <= 1, f"fraction ({self.fraction}) must be in (0, 1].")
-        _check(bool(self.fold_column or self.split_columns), "split_columns () must name a column, or fold_column.")
+        check(not both, f"per_class ({self.per_class}) and fraction ({self.fraction}) are two ways to say one thing.")
+        check(self.per_class is None or self.per_class > 0, f"per_class ({self.per_class}) must be > 0.")
+        check(self.fraction is None or 0 < self.fraction <= 1, f"fraction ({self.fraction}) must be in (0, 1].")
+        check(bool(self.fold_column or self.split_columns), "split_columns () must name a column, or fold_column.")
         wrong = self.multi_label and self.per_class is not None
-        _check(not wrong, "per_class needs one label a row; with multi_label use fraction.")
+        check(not wrong, "per_class needs one label a row; with multi_label use fraction.")
 
 
 @dataclass
@@ -79,9 +78,9 @@ class ClassifierConfig:
     """Hold the statistics of BatchNorm; otherwise they move, also while only the classifier learns."""
 
     def __post_init__(self) -> None:
-        _check(0 <= self.dropout < 1, f"dropout ({self.dropout}) must be in [0, 1).")
-        _check(0 <= self.label_smoothing < 1, f"label_smoothing ({self.label_smoothing}) must be in [0, 1).")
-        _check(self.mixup >= 0, f"mixup ({self.mixup}) must be >= 0.")
+        check(0 <= self.dropout < 1, f"dropout ({self.dropout}) must be in [0, 1).")
+        check(0 <= self.label_smoothing < 1, f"label_smoothing ({self.label_smoothing}) must be in [0, 1).")
+        check(self.mixup >= 0, f"mixup ({self.mixup}) must be >= 0.")
 
 
 @dataclass
@@ -115,11 +114,11 @@ class FinetuneOptimConfig:
 
     def __post_init__(self) -> None:
         for name in ("lr", "batch_size", "passes"):
-            _check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
+            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
         for name in ("head_passes", "warmup_passes", "min_steps"):
-            _check(getattr(self, name) >= 0, f"{name} ({getattr(self, name)}) must be >= 0.")
-        _check(self.head_lr is None or self.head_lr > 0, f"head_lr ({self.head_lr}) must be > 0.")
-        _check(0 < self.layer_decay <= 1, f"layer_decay ({self.layer_decay}) must be in (0, 1].")
+            check(getattr(self, name) >= 0, f"{name} ({getattr(self, name)}) must be >= 0.")
+        check(self.head_lr is None or self.head_lr > 0, f"head_lr ({self.head_lr}) must be > 0.")
+        check(0 < self.layer_decay <= 1, f"layer_decay ({self.layer_decay}) must be in (0, 1].")
 
 
 @dataclass
@@ -146,8 +145,8 @@ class FinetuneTrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("log_every", "checkpoint_every_steps"):
-            _check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
-        _check(self.threads is None or self.threads > 0, f"threads ({self.threads}) must be > 0.")
+            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
+        check(self.threads is None or self.threads > 0, f"threads ({self.threads}) must be > 0.")
 
 
 @dataclass
@@ -168,7 +167,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name in ("clips", "batch_size"):
-            _check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
+            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
 
 
 @dataclass
@@ -198,7 +197,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         wrong = self.labels.multi_label and self.classifier.class_weights != "none"
-        _check(not wrong, "classifier.class_weights balanced needs one label a row, not labels.multi_label.")
+        check(not wrong, "classifier.class_weights balanced needs one label a row, not labels.multi_label.")
 
     def network(self) -> Config:
         """The settings of pretraining that say what the encoders are, see and hear, and how they are run."""
@@ -227,8 +226,8 @@ class TeacherConfig:
     """Training rows that are learnt from: all, or those whose labels the teacher was not given."""
 
     def __post_init__(self) -> None:
-        _check(self.temperature > 0, f"temperature ({self.temperature}) must be > 0.")
-        _check(0 <= self.alpha <= 1, f"alpha ({self.alpha}) must be in [0, 1].")
+        check(self.temperature > 0, f"temperature ({self.temperature}) must be > 0.")
+        check(0 <= self.alpha <= 1, f"alpha ({self.alpha}) must be in [0, 1].")
 
 
 @dataclass
@@ -247,10 +246,10 @@ class DistillConfig(FinetuneConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         wrong = self.labels.multi_label and self.distill.alpha < 1
-        _check(not wrong, "distill.alpha below 1 needs one label a row, not labels.multi_label.")
+        check(not wrong, "distill.alpha below 1 needs one label a row, not labels.multi_label.")
         chosen = self.classifier
         plain = ClassifierConfig(chosen.inputs, chosen.fusion, chosen.dropout)
-        _check(chosen == plain, "classifier: only inputs, fusion and dropout are a student's; leave out the rest.")
+        check(chosen == plain, "classifier: only inputs, fusion and dropout are a student's; leave out the rest.")
 
 
 def base_of_student(teacher: FinetuneConfig) -> dict[str, Any]:

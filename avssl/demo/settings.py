@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from avssl.config.objectives import InfoNCE
 from avssl.config.settings import (
     AudioTransformConfig,
     Config,
-    InfoNCE,
     MlpHead,
     ModelConfig,
     MonitorConfig,

@@ -1,0 +1,184 @@
+"""The options of every objective, as dataclasses; :data:`OBJECTIVES` says which name has which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from avssl.config.choice import Choice, check
+
+
+@dataclass
+class InfoNCE(Choice):
+    """Symmetric cross-modal InfoNCE over the global batch."""
+
+    temperature: float = 0.07
+    """Softmax temperature, > 0."""
+    pooling: Literal["pooled", "max", "both"] = "both"
+    """What a sound is compared with: the pooled video, its best cell ("max", for sharp heat maps), or both."""
+    max_over: Literal["cells", "space"] = "space"
+    """The best cell of the whole map ("cells", as EZ-VSL), or the best in every frame, averaged ("space")."""
+    learn_temperature: bool = False
+    """Learn the temperature, from the one above on; never below 0.01."""
+    chunk_size: int | None = None
+    """Rows of the scores of all pairs that exist at a time, for big batches with pooling "pooled"; by default all."""
+    exclude_same_file: bool = False
+    """Clips of the same source file are no negatives of each other."""
+    exclude_near_duplicates: float | None = None
+    """Negatives with a higher cosine than this with the clip's own positive, in the same modality, do not count."""
+    exclude_hardest: float = 0.0
+    """Share of the negatives of each clip, those that score highest, that does not count; in [0, 1)."""
+    within_modal: float = 0.0
+    """Weight of the loss between two views of a video and of a sound; above 0 each clip is augmented twice."""
+
+    def __post_init__(self) -> None:
+        whole = self.chunk_size is None or self.pooling == "pooled"
+        check(whole, f"chunk_size ({self.chunk_size}) needs pooling pooled, not {self.pooling}.")
+
+
+@dataclass
+class MarginNCE(Choice):
+    """InfoNCE with a margin on the positive."""
+
+    temperature: float = 0.07
+    """Softmax temperature, > 0."""
+    margin: float = -0.2
+    """Taken from the cosine of a clip's own pair; below 0 for pairs that may be wrong."""
+    pooling: Literal["pooled", "max", "both"] = "both"
+    """What a sound is compared with, as in info_nce."""
+    max_over: Literal["cells", "space"] = "space"
+    """The best cell of the whole map ("cells"), or the best in every frame, averaged ("space")."""
+
+
+@dataclass
+class SigLIP(Choice):
+    """A yes-or-no question for every pair of the batch, with learned scale and offset; pooled embeddings."""
+
+    chunk_size: int | None = None
+    """Rows of the scores of all pairs that exist at a time, for big batches; by default all."""
+    initial_scale: float = 10.0
+    """First value of the learned scale of the logits, in (0, 100]."""
+    initial_bias: float = -10.0
+    """First value of their learned offset."""
+
+
+@dataclass
+class MoCo(Choice):
+    """Momentum encoders and a queue of past embeddings as negatives; pooled embeddings."""
+
+    queue_size: int = 16384
+    """Embeddings of each modality that are kept, at least the batch of a step."""
+    temperature: float = 0.07
+    """Softmax temperature, > 0."""
+    momentum: float = 0.999
+    """Share of itself that the momentum model keeps in a step, in [0, 1]; short runs want less."""
+    exclude_same_file: bool = False
+    """Queued clips of the same source file are no negatives."""
+
+
+@dataclass
+class Memory(Choice):
+    """A memory of every training clip, whose rows are what embeddings are contrasted with."""
+
+    temperature: float = 0.07
+    """Softmax temperature, > 0."""
+    num_negatives: int = 1024
+    """Rows of other files that a clip is contrasted with; drawn with replacement."""
+    momentum: float = 0.5
+    """Share of its old value that a row keeps when its clip is seen, in [0, 1)."""
+    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Number format of the memory; at 128 features a row takes 1024 bytes in fp32."""
+    remap: bool = False
+    """Begin from the memory of another corpus: rows are found by id, new ids begin at random. Refused otherwise."""
+
+    def __post_init__(self) -> None:
+        check(self.temperature > 0, f"temperature ({self.temperature}) must be > 0.")
+        check(self.num_negatives > 0, f"num_negatives ({self.num_negatives}) must be > 0.")
+        check(0 <= self.momentum < 1, f"momentum ({self.momentum}) must be in [0, 1).")
+
+
+@dataclass
+class Avid(Memory):
+    """AVID: instance discrimination against a memory of every training clip."""
+
+    variant: Literal["cross", "self", "joint"] = "cross"
+    """Memory of the other modality, of the own one, or both."""
+    loss: Literal["softmax", "nce_frozen", "nce_running", "nce_batch"] = "softmax"
+    """Cross-entropy, or noise-contrastive estimation with the normalizer of the first batch (the paper's; fragile on
+    small data), a running mean of it, or each batch's own."""
+    z_momentum: float = 0.99
+    """Of the running normalizer, in [0, 1)."""
+
+
+@dataclass
+class Cma(Avid):
+    """CMA: AVID, and further positives on which both modalities agree."""
+
+    agreement: Literal["consensus", "union", "video", "audio"] = "consensus"
+    """Of two clips: the lower of the cosines of their videos and of their sounds, the higher, or that one alone."""
+    num_positives: int = 32
+    """Positives of a clip; fewer than the rows."""
+    positives: Literal["within", "across", "both"] = "within"
+    """What is pulled to the positives: the same modality, the other, or both."""
+    positive_negatives: int = 64
+    """How many of the negatives the positives are contrasted with."""
+    positive_weight: float = 1.0
+    """Weight of the positives' term beside the instance term's 1."""
+    warmup_passes: int = 5
+    """Passes with AVID's loss alone; 0 when the run begins from an AVID run (train.init_from)."""
+    refresh_passes: int = 5
+    """Passes from one search of positives to the next; 50 in the paper."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_positives", "positive_weight", "refresh_passes"):
+            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
+        check(self.warmup_passes >= 0, f"warmup_passes ({self.warmup_passes}) must be >= 0.")
+        check(
+            1 <= self.positive_negatives <= self.num_negatives,
+            f"positive_negatives ({self.positive_negatives}) must be in [1, num_negatives ({self.num_negatives})].",
+        )
+
+
+@dataclass
+class RobustXid(Memory):
+    """Robust-xID: instance discrimination with weighted instances and soft targets."""
+
+    targets: Literal["none", "bootstrapping", "swapped", "neighbor", "cycle"] = "cycle"
+    """What says how much another clip may stand for this one."""
+    soft_weight: float = 0.5
+    """Share of the soft targets, in [0, 1]; the rest is the clip's own row."""
+    tau_s: float = 0.02
+    """Temperature across clips in the soft targets."""
+    tau_t: float = 0.07
+    """Temperature within a clip in the soft targets."""
+    weighted: bool = True
+    """Whether clips whose picture and sound disagree count less."""
+    delta: float = 0.0
+    """Shift of the weights' threshold from the mean agreement, in standard deviations."""
+    kappa: float = 0.5
+    """Softness of that threshold, > 0."""
+    w_min: float = 0.25
+    """The lowest weight, in [0, 1]."""
+    warmup_passes: int = 5
+    """Passes of plain instance discrimination; at least 1, or 0 when the run begins from another (train.init_from)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("tau_s", "tau_t", "kappa"):
+            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
+        for name in ("soft_weight", "w_min"):
+            check(0 <= getattr(self, name) <= 1, f"{name} ({getattr(self, name)}) must be in [0, 1].")
+        check(self.warmup_passes >= 0, f"warmup_passes ({self.warmup_passes}) must be >= 0.")
+
+
+OBJECTIVES: dict[str, type[Choice]] = {
+    "avid": Avid,
+    "cma": Cma,
+    "info_nce": InfoNCE,
+    "margin_nce": MarginNCE,
+    "moco": MoCo,
+    "robust_xid": RobustXid,
+    "siglip": SigLIP,
+}
+"""The dataclass of each objective."""
