@@ -236,12 +236,12 @@ def open_media(
         raise RuntimeError(f"media backend {backend!r} cannot be used: {reason}. See all with: avssl doctor")
     module, class_name, _ = _BACKENDS[backend]
     reader: MediaReader = getattr(importlib.import_module(module), class_name)(
-        _local_file(path), max_pixels=max_pixels, max_duration_seconds=max_duration_seconds
+        local_file(path), max_pixels=max_pixels, max_duration_seconds=max_duration_seconds
     )
     return reader
 
 
-def _local_file(path: str | os.PathLike[str]) -> Path:
+def local_file(path: str | os.PathLike[str]) -> Path:
     """The path, if it names a non-empty regular file; links are followed."""
     name = os.fspath(path)
     try:
