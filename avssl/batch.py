@@ -252,8 +252,16 @@ class Heatmap:
     """(T,) float64 presentation time of each map, ascending."""
     confidence: Tensor
     """(T,) float32 in [-1, 1]: the maximum of each map."""
+    head_values: Tensor | None = None
+    """(T, K, h, w) float32 in [-1, 1]: the map of each of the model's K heads; None where they are not told apart."""
 
     def __post_init__(self) -> None:
+        _check(
+            self.head_values is None
+            or (self.head_values.ndim == 4 and self.head_values[:, 0].shape == self.values.shape),
+            f"head_values must be (T, K, h, w) beside values {tuple(self.values.shape)}, "
+            f"got {None if self.head_values is None else tuple(self.head_values.shape)}.",
+        )
         _check(
             self.values.ndim == 3
             and self.at_seconds.shape == self.values.shape[:1]

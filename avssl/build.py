@@ -20,7 +20,7 @@ from avssl.manifest import Manifest
 from avssl.media import available_backends
 from avssl.models import AVModel, LogitScale, create_encoder, create_head
 from avssl.models.classifier import Inputs
-from avssl.objectives import MemoryRows, Objective, create_objective, holds_embeddings, initial_logits
+from avssl.objectives import MemoryRows, Objective, create_objective, holds_embeddings, initial_logits, model_options
 from avssl.tasks import PretrainTask
 from avssl.transforms import (
     ClipTransform,
@@ -41,7 +41,7 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
     The same seed gives the same weights whatever was drawn before, and no generator is left moved.
 
     Args:
-        config: ``model`` is read, and of ``objective`` whether its logits' scale is learned.
+        config: ``model`` is read, and of ``objective`` what it asks of the model: heads, learned scale of logits.
         seed: Of the initial weights; ``train.seed`` by default.
     """
     names = config.model
@@ -52,8 +52,10 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
         video_head, audio_head = (
             create_head(names.head.name, encoder.num_features, **names.head.options()) for encoder in (video, audio)
         )
-        first = initial_logits(config.objective.name, config.objective.options())
-        return AVModel(video, audio, video_head, audio_head, LogitScale(**first) if first else None)
+        objective = config.objective.name, config.objective.options()
+        first = initial_logits(*objective)
+        logits = LogitScale(**first) if first else None
+        return AVModel(video, audio, video_head, audio_head, logits, **model_options(*objective))
 
 
 def build_transform(

@@ -21,7 +21,7 @@ from avssl.evaluation import (
     localization_samples,
     random_object,
 )
-from avssl.localization.heatmap import maps_at, smooth, sound_map, unit_cells
+from avssl.localization.heatmap import at_instant, smooth, sound_map, unit_cells
 from avssl.models import AVModel
 from avssl.monitors.embedding import embedding_numbers
 from avssl.transforms import ClipTransform
@@ -97,16 +97,16 @@ def pointing_numbers(
         batch: Batch = transform(raw)
         places = unit_cells(model, batch.video)  # (B, D, T', h, w)
         at = torch.full((len(places),), middle)
-        flat = places.flatten(3).permute(0, 2, 1, 3).flatten(2)[..., None]  # (B, T', D h w, 1)
-        cells.append(maps_at(flat, at, num_frames).reshape(len(places), places.shape[1], *places.shape[3:]))
-        sounds.append(model.embed_audio(batch.audio).float())
-    cell, sound = torch.cat(cells)[:, :, None], torch.cat(sounds)
+        place, heard = at_instant(places, model.sound_queries(batch.audio).float(), at, num_frames)
+        cells.append(place)
+        sounds.append(heard)
+    cell, sound = torch.cat(cells), torch.cat(sounds)
     masks = torch.from_numpy(world.masks[rows])
     truth = masks[:, 0]
     hw = (int(truth.shape[1]), int(truth.shape[2]))
     maps = {
-        "pointing": smooth(sound_map(cell, sound)[:, 0]),
-        "pointing_shuffled": smooth(sound_map(cell, sound.roll(len(sound) // 2, dims=0))[:, 0]),
+        "pointing": smooth(sound_map(cell, sound, model.num_heads)[:, 0]),
+        "pointing_shuffled": smooth(sound_map(cell, sound.roll(len(sound) // 2, dims=0), model.num_heads)[:, 0]),
         "pointing_centre": centre_blob(len(rows), hw),
         "pointing_random_object": random_object(masks, seed=seed)[0],
     }

@@ -11,7 +11,8 @@ its middle are embedded, and the map at that instant is kept::
 Windows are shifted to lie inside the video, as in training; the map is then read at the instant's own
 place in the window. Memory does not grow with the length of the video.
 
-Dimensions: B windows, D embedding size, T' time cells, h and w cells, S samples.
+Dimensions: B windows, D embedding size, K heads of D / K channels, T' time cells, h and w cells, S steps
+of the sound.
 """
 
 from __future__ import annotations
@@ -27,16 +28,21 @@ from avssl.batch import Batch, BatchIndex, Heatmap
 from avssl.evaluation.localization_metrics import resize_maps
 from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
 from avssl.media import MediaReader
+from avssl.objectives.moments import matched_moments, mean_by_cell, unit_heads
 
 
 class SoundLocator(Protocol):
     """What a model must offer; :class:`avssl.models.AVModel` does."""
 
-    def video_map(self, video: Tensor, /) -> Tensor:
+    @property
+    def num_heads(self) -> int:
+        """K: a cell fits a sound as well as the best of K groups of channels does."""
+
+    def visual_cells(self, video: Tensor, /) -> Tensor:
         """(B, 3, T, H, W) to (B, D, T', h, w)."""
 
-    def embed_audio(self, audio: Tensor, /) -> Tensor:
-        """(B, 1, time, freq) to (B, D)."""
+    def sound_queries(self, audio: Tensor, /) -> Tensor:
+        """(B, 1, time, freq) to (B, D, S): of the sound as a whole (S = 1), or of its steps in time."""
 
 
 def cosine_map(video_map: Tensor, audio: Tensor) -> Tensor:
@@ -57,27 +63,86 @@ def cosine_map(video_map: Tensor, audio: Tensor) -> Tensor:
             "video_map must be (B, D, T, h, w) and audio (B, D) of the same clips, "
             f"got {tuple(video_map.shape)} and {tuple(audio.shape)}."
         )
-    return sound_map(F.normalize(video_map.float(), dim=1), audio)
+    return sound_map(F.normalize(video_map.float(), dim=1), audio[..., None])
 
 
 def unit_cells(model: SoundLocator, video: Tensor) -> Tensor:
     """(B, D, T', h, w) float32: unit embeddings of the cells, averaged over the picture and its mirror image.
 
-    The average of two cosines is the cosine's sum with an averaged cell, so every sound can be
-    compared with the result as with one map.
+    They are of length 1 within each head. The average of two cosines is the cosine's sum with an
+    averaged cell, so every sound can be compared with the result as with one map.
 
     Args:
         model: In evaluation mode.
         video: (B, 3, T, H, W) model input.
     """
-    straight, mirrored = model.video_map(video), model.video_map(video.flip(-1)).flip(-1)
-    return (F.normalize(straight.float(), dim=1) + F.normalize(mirrored.float(), dim=1)) / 2
+    straight, mirrored = model.visual_cells(video), model.visual_cells(video.flip(-1)).flip(-1)
+    both = unit_heads(straight, model.num_heads) + unit_heads(mirrored, model.num_heads)
+    return (both / 2).flatten(1, 2)
 
 
-def sound_map(cells: Tensor, audio: Tensor) -> Tensor:
-    """(B, T', h, w) float32 in [-1, 1]: sounds (B, D) of any scale against :func:`unit_cells`."""
+def sound_map(cells: Tensor, queries: Tensor, num_heads: int = 1) -> Tensor:
+    """How well each cell fits what is heard at its time: the highest cosine of any head.
+
+    Args:
+        cells: (B, D, T', h, w) from :func:`unit_cells`.
+        queries: (B, D, S) sounds of the same clips and the same stretch of time, of any scale. One step
+            (S = 1) is compared with every cell; more are matched to the cells at their time.
+        num_heads: K, the model's.
+
+    Returns:
+        (B, T', h, w) float32 in [-1, 1]: the mean over the steps of a cell's time.
+
+    Raises:
+        ValueError: If B or D differ, or D is no multiple of K.
+    """
+    similarity, cell = _similarity(cells, queries, num_heads)
+    return mean_by_cell(similarity.amax(dim=2), cell, cells.shape[2]).movedim(0, 1)
+
+
+def head_maps(cells: Tensor, queries: Tensor, num_heads: int) -> Tensor:
+    """As :func:`sound_map`, each head for itself: (B, K, T', h, w) float32 in [-1, 1].
+
+    Heads learn to answer to different kinds of sounds, so the maps of two things that sound at once
+    can lie in two heads.
+    """
+    similarity, cell = _similarity(cells, queries, num_heads)
+    return mean_by_cell(similarity, cell, cells.shape[2]).movedim(0, 2)
+
+
+def _similarity(cells: Tensor, queries: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
+    """(L, B, K, h, w) float32 cosines at L moments, and (L,) the time cell of each."""
+    if cells.ndim != 5 or queries.ndim != 3 or cells.shape[:2] != queries.shape[:2]:
+        raise ValueError(
+            "cells must be (B, D, T, h, w) and queries (B, D, S) of the same clips, "
+            f"got {tuple(cells.shape)} and {tuple(queries.shape)}."
+        )
+    cell, step = matched_moments(cells.shape[2], queries.shape[2], cells.device)
     with torch.autocast(cells.device.type, enabled=False):  # bfloat16 would round cosines to 1/256
-        return torch.einsum("bdthw,bd->bthw", cells.float(), F.normalize(audio.float(), dim=1)).clamp(-1, 1)
+        sounds = unit_heads(queries, num_heads)
+        places = cells.float().unflatten(1, (num_heads, -1))
+        every = torch.einsum("bkdthw,bkds->bkthws", places, sounds).clamp(-1, 1)
+    return every[:, :, cell, :, :, step], cell
+
+
+def at_instant(cells: Tensor, queries: Tensor, frame: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+    """What is seen and what is heard at one instant of each window: little enough to be kept for every clip.
+
+    Args:
+        cells: (B, D, T', h, w) from :func:`unit_cells`.
+        queries: (B, D, S) of the model.
+        frame: (B,) instants as frame positions, as for :func:`maps_at`.
+        num_frames: Frames in a window.
+
+    Returns:
+        Cells (B, D, 1, h, w) and queries (B, D, 1) for :func:`sound_map`, interpolated between the
+        nearest time cells. A sound of one step stays as it is.
+    """
+    cell, step = matched_moments(cells.shape[2], queries.shape[2], cells.device)
+    heard = mean_by_cell(queries[..., step].movedim(2, 0), cell, cells.shape[2])  # (T', B, D)
+    seen_at = maps_at(cells.flatten(3).movedim(2, 1), frame, num_frames)  # (B, D, h * w)
+    heard_at = maps_at(heard.movedim(0, 1)[..., None], frame, num_frames)  # (B, D, 1)
+    return seen_at.unflatten(2, cells.shape[3:])[:, :, None], heard_at
 
 
 def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
@@ -155,7 +220,8 @@ def localize(
         on_progress: Called with (maps done, maps in all) after each batch.
 
     Returns:
-        One map every ``stride_seconds``, the first half a stride after the first frame, on the CPU.
+        One map every ``stride_seconds``, the first half a stride after the first frame, on the CPU; also
+        that of each head, which shows things that sound at once apart.
 
     Raises:
         MediaError: If there is no picture or no sound, or a stretch cannot be decoded.
@@ -165,19 +231,28 @@ def localize(
     pictures = PictureWindows(reader, sampling, stop_after_seconds)
     sounds = SoundWindows(reader, audio_from)
     instants = pictures.instants(stride_seconds)
-    values = []
+    values: list[Tensor] = []
+    heads: list[Tensor] = []
     for part in instants.split(batch_size):
         starts = pictures.starts(part)
         sound = sounds.around(part, sampling.audio_seconds, sampling.sample_rate_hz)
         batch = transform(raw_batch(pictures.read(starts), sound).to(device))
-        maps = sound_map(unit_cells(model, batch.video), model.embed_audio(batch.audio)).cpu()
-        values.append(smooth(maps_at(maps, (part - starts) * sampling.frames_per_second, sampling.num_frames)))
+        seen, heard = unit_cells(model, batch.video), model.sound_queries(batch.audio)
+        frame = (part - starts) * sampling.frames_per_second
+        values.append(_smooth_at(sound_map(seen, heard, model.num_heads), frame, sampling.num_frames))
+        by_head = head_maps(seen, heard, model.num_heads).unbind(dim=1)
+        heads.append(torch.stack([_smooth_at(maps, frame, sampling.num_frames) for maps in by_head], dim=1))
         if on_progress is not None:
             on_progress(sum(map(len, values)), len(instants))
     # Inference tensors refuse in-place work outside this mode; a clone made outside is an ordinary tensor.
     with torch.inference_mode(False):
         heat = torch.cat(values).clone()
-        return Heatmap(heat, instants.clone(), heat.amax(dim=(1, 2)))
+        return Heatmap(heat, instants.clone(), heat.amax(dim=(1, 2)), torch.cat(heads).clone())
+
+
+def _smooth_at(maps: Tensor, frame: Tensor, num_frames: int) -> Tensor:
+    """(B, T', h, w) to (B, h, w) at an instant of each, on the CPU."""
+    return smooth(maps_at(maps.cpu(), frame, num_frames))
 
 
 def heatmap_readout(heatmap: Heatmap, frame_hw: tuple[int, int]) -> list[dict[str, float]]:

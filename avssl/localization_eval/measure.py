@@ -29,7 +29,7 @@ from avssl.evaluation import (
 )
 from avssl.extract import run_precision
 from avssl.hub import Pretrained, random_init
-from avssl.localization.heatmap import maps_at, smooth, sound_map, unit_cells
+from avssl.localization.heatmap import at_instant, maps_at, smooth, sound_map, unit_cells
 from avssl.localization_eval.instants import PointingWindow, choose_window
 from avssl.manifest import Manifest, ManifestError
 from avssl.synthetic import read_truth
@@ -93,7 +93,8 @@ def measure_localization(
                 heat[name].append(values)
             bar.update(len(part))
     trained, untrained, cells, sound = (torch.cat(heat[name]) for name in ("trained", "random", "cells", "sound"))
-    shuffled = smooth(torch.einsum("ndhw,nd->nhw", cells, sound[_derangement(len(windows), seed)]))
+    others = sound[_derangement(len(windows), seed)]
+    shuffled = smooth(sound_map(cells, others, pretrained.model.num_heads)[:, 0])
     truth = torch.stack([window.truth for window in windows])
     count, hw = len(windows), (int(truth.shape[1]), int(truth.shape[2]))
     objects = _padded([window.others for window in windows])
@@ -149,12 +150,11 @@ def _embed(
     found: dict[str, Tensor] = {}
     for name, each in (("trained", pretrained), ("random", twin)):
         with run_precision(pretrained).autocast(pretrained.device):
-            cells, sound = unit_cells(each.model, batch.video), each.model.embed_audio(batch.audio)
-        found[name] = smooth(maps_at(sound_map(cells, sound).cpu(), frame, num_frames))
+            cells, sound = unit_cells(each.model, batch.video), each.model.sound_queries(batch.audio)
+        maps = sound_map(cells, sound, each.model.num_heads).cpu()
+        found[name] = smooth(maps_at(maps, frame, num_frames))
         if each is pretrained:
-            places = cells.cpu().flatten(3).permute(0, 2, 1, 3).flatten(2)[..., None]  # (B, T', D * h * w, 1)
-            found["cells"] = maps_at(places, frame, num_frames).reshape(len(part), cells.shape[1], *cells.shape[3:])
-            found["sound"] = F.normalize(sound.float(), dim=1).cpu()
+            found["cells"], found["sound"] = at_instant(cells.cpu(), sound.float().cpu(), frame, num_frames)
     return found
 
 

@@ -30,6 +30,9 @@ class AVModel(nn.Module):
         video_head: From the video encoder's ``num_features`` to D.
         audio_head: From the audio encoder's ``num_features`` to D.
         logits: A learned inverse temperature and offset, for objectives that want them.
+        num_heads: K: how many groups of D / K channels are compared each for itself where a sound meets
+            the cells of a map.
+        sound_over_time: Whether a sound meets the map step by step, and not as a whole.
 
     Raises:
         ValueError: If the modalities are exchanged or the sizes do not fit.
@@ -42,6 +45,9 @@ class AVModel(nn.Module):
         video_head: ProjectionHead,
         audio_head: ProjectionHead,
         logits: LogitScale | None = None,
+        *,
+        num_heads: int = 1,
+        sound_over_time: bool = False,
     ) -> None:
         super().__init__()
         _check_pair("video", video_encoder, video_head)
@@ -51,6 +57,12 @@ class AVModel(nn.Module):
                 "both heads must end in the same embedding size, "
                 f"got video {video_head.out_features} and audio {audio_head.out_features}."
             )
+        if num_heads < 1 or video_head.out_features % num_heads:
+            raise ValueError(
+                f"the embedding size ({video_head.out_features}) must be a multiple of num_heads ({num_heads} >= 1)."
+            )
+        self.num_heads = num_heads
+        self.sound_over_time = sound_over_time
         self.video_encoder = video_encoder
         self.audio_encoder = audio_encoder
         self.video_head = video_head
@@ -166,6 +178,14 @@ class AVModel(nn.Module):
     def audio_map(self, audio: Tensor) -> Tensor:
         """(B, D, T'): the audio head on the maximum over frequency at every time cell."""
         return _project_cells(self.audio_head, _pool_frequency(self.audio_encoder.forward_features(audio)))
+
+    def visual_cells(self, video: Tensor) -> Tensor:
+        """(B, D, T', H', W'): what a sound is compared with, cell by cell, in each of ``num_heads`` heads."""
+        return self.video_map(video)
+
+    def sound_queries(self, audio: Tensor) -> Tensor:
+        """(B, D, S): what is looked for, S = 1 sound as a whole, or each of its S time cells."""
+        return self.audio_map(audio) if self.sound_over_time else self.embed_audio(audio)[..., None]
 
     def use_channels_last(self) -> Self:
         """Lay the convolution weights out channels last, in place; inputs may keep either layout.

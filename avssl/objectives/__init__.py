@@ -43,6 +43,7 @@ __all__ = [
     "instance_weights",
     "margin_nce",
     "max_info_nce",
+    "model_options",
     "nce_loss",
     "neighbor_precision",
     "objective_names",
@@ -81,6 +82,15 @@ def initial_logits(name: str, options: Mapping[str, Any]) -> dict[str, float]:
         ValueError: If there is no such name.
     """
     return _objective_class(name).initial_logits(options)
+
+
+def model_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What else the model must be built with; see :meth:`Objective.model_options`.
+
+    Raises:
+        ValueError: If there is no such name.
+    """
+    return _objective_class(name).model_options(options)
 
 
 def holds_embeddings(name: str) -> bool:

@@ -50,6 +50,18 @@ class Objective(nn.Module, ABC):
         """
         return {}
 
+    @classmethod
+    def model_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """How a sound meets the cells of a map in the model: told by the options alone, as above.
+
+        Args:
+            options: The keyword arguments of the class.
+
+        Returns:
+            Keyword arguments of :class:`avssl.models.AVModel`, such as ``num_heads``; none by default.
+        """
+        return {}
+
     @abstractmethod
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
         """The loss of this rank's clips against the global batch.

@@ -11,7 +11,7 @@ from torch import nn
 from avssl.batch import Batch, Heatmap
 from avssl.evaluation.localization_metrics import resize_maps
 from avssl.localization import cosine_map, heatmap_readout, localize, maps_at, upsample
-from avssl.localization.heatmap import smooth, sound_map, unit_cells
+from avssl.localization.heatmap import at_instant, head_maps, smooth, sound_map, unit_cells
 from avssl.localization.windows import PictureWindows, SoundWindows
 from avssl.media import MediaError
 
@@ -71,16 +71,31 @@ class Recording:
 
 
 class Spotter:
-    """video_map: (brightness, 1 - brightness) of each cell, one time cell for two frames.
-    embed_audio: likes bright cells when there is a sound, dark ones in silence."""
+    """visual_cells: (brightness, 1 - brightness) of each cell, one time cell for two frames.
+    sound_queries: likes bright cells when there is a sound, dark ones in silence."""
 
-    def video_map(self, video):
+    num_heads = 1
+
+    def visual_cells(self, video):
         bright = F.adaptive_avg_pool3d(video[:, :1], (video.shape[2] // 2, 4, 4))
         return torch.cat([bright, 1 - bright], dim=1)
 
-    def embed_audio(self, audio):
+    def sound_queries(self, audio):
         loud = (audio.abs().amax(dim=(1, 2, 3)) > 0).float()
-        return torch.stack([loud, 1 - loud], dim=1)
+        return torch.stack([loud, 1 - loud], dim=1)[..., None]
+
+
+class TwoHeads(Spotter):
+    """A head that finds the spot and a head that finds everything else, each of two channels."""
+
+    num_heads = 2
+
+    def visual_cells(self, video):
+        bright = super().visual_cells(video)
+        return torch.cat([bright, bright], dim=1)
+
+    def sound_queries(self, audio):
+        return torch.tensor([3.0, 0.0, 0.0, 0.5])[:, None].expand(len(audio), 4, 7)
 
 
 def plain(batch):
@@ -135,16 +150,120 @@ def test_unit_cells_average_the_picture_and_its_mirror_image():
     class Biased:
         """Sees brightness, and tells left from right."""
 
-        def video_map(self, video):
+        num_heads = 1
+
+        def visual_cells(self, video):
             bright = video.mean(dim=1, keepdim=True)
             return torch.cat([bright, torch.linspace(-1, 1, video.shape[-1]).expand_as(bright)], dim=1)
 
     video, sound = torch.rand(2, 3, 4, 5, 6), torch.randn(2, 2)
     cells = unit_cells(Biased(), video)
-    straight = cosine_map(Biased().video_map(video), sound)
-    mirrored = cosine_map(Biased().video_map(video.flip(-1)), sound).flip(-1)
-    torch.testing.assert_close(sound_map(cells, sound), (straight + mirrored) / 2)
+    straight = cosine_map(Biased().visual_cells(video), sound)
+    mirrored = cosine_map(Biased().visual_cells(video.flip(-1)), sound).flip(-1)
+    torch.testing.assert_close(sound_map(cells, sound[..., None]), (straight + mirrored) / 2)
     torch.testing.assert_close(unit_cells(Biased(), video.flip(-1)), cells.flip(-1))
+
+
+def cells_and_queries(num_cells, num_steps, num_heads, channels=6):
+    generator = torch.Generator().manual_seed(num_cells)
+    cells = torch.randn(2, channels, num_cells, 3, 4, generator=generator)
+    queries = torch.randn(2, channels, num_steps, generator=generator)
+    cells = F.normalize(cells.unflatten(1, (num_heads, -1)), dim=2).flatten(1, 2)
+    return cells, queries
+
+
+# Two steps to each of 3 cells; 5 steps to 3 cells; 2 steps to 4 cells; one of either.
+MOMENTS = {
+    (3, 6): ([0, 0, 1, 1, 2, 2], [0, 1, 2, 3, 4, 5]),
+    (3, 5): ([0, 0, 1, 2, 2], [0, 1, 2, 3, 4]),
+    (4, 2): ([0, 1, 2, 3], [0, 0, 1, 1]),
+    (3, 1): ([0, 1, 2], [0, 0, 0]),
+    (1, 3): ([0, 0, 0], [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize(("num_cells", "num_steps"), MOMENTS)
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_sound_map_matches_loop_reference(num_cells, num_steps, num_heads):
+    cells, queries = cells_and_queries(num_cells, num_steps, num_heads)
+    together, apart = sound_map(cells, queries, num_heads), head_maps(cells, queries, num_heads)
+    assert together.shape == (2, num_cells, 3, 4)
+    assert apart.shape == (2, num_heads, num_cells, 3, 4)
+    size = 6 // num_heads
+    for b, t, h, w in [(0, 0, 0, 0), (1, num_cells - 1, 2, 3), (0, num_cells // 2, 1, 1)]:
+        heard = [step for cell, step in zip(*MOMENTS[num_cells, num_steps], strict=True) if cell == t]
+        cosine = [
+            [
+                F.cosine_similarity(
+                    cells[b, k * size : (k + 1) * size, t, h, w], queries[b, k * size : (k + 1) * size, step], dim=0
+                ).item()
+                for step in heard
+            ]
+            for k in range(num_heads)
+        ]
+        expected = [sum(values) / len(heard) for values in cosine]
+        assert apart[b, :, t, h, w].tolist() == pytest.approx(expected, abs=1e-6)
+        best = sum(max(values) for values in zip(*cosine, strict=True)) / len(heard)
+        assert together[b, t, h, w].item() == pytest.approx(best, abs=1e-6)
+
+
+def test_one_head_alone_is_the_map_and_the_scale_of_a_sound_does_not_matter():
+    cells, queries = cells_and_queries(3, 6, 1)
+    assert torch.equal(head_maps(cells, queries, 1)[:, 0], sound_map(cells, queries))
+    torch.testing.assert_close(sound_map(cells, 7 * queries), sound_map(cells, queries))
+
+
+def test_two_sounds_at_once_lie_in_two_heads():
+    # Head 0 of the left cell and head 1 of the right one fit what is heard.
+    cells = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])[None, :, None, None, :]
+    queries = torch.tensor([1.0, 0.0, 1.0, 0.0])[None, :, None]
+    assert head_maps(cells, queries, 2).flatten().tolist() == [1, 0, 0, 1]
+    assert sound_map(cells, queries, 2).flatten().tolist() == [1, 1]
+
+
+def test_sound_map_refuses_what_does_not_fit():
+    cells, queries = cells_and_queries(3, 1, 1)
+    with pytest.raises(ValueError, match=r"queries \(B, D, S\) of the same clips, got .* and \(2, 5, 1\)"):
+        sound_map(cells, queries[:, :5])
+    with pytest.raises(ValueError, match=r"num_heads \(4\) .* divide the embedding size \(6\)"):
+        sound_map(cells, queries, 4)
+
+
+def test_a_sound_as_a_whole_is_the_same_at_every_instant():
+    cells, queries = cells_and_queries(4, 1, 1)
+    frame = torch.tensor([0.0, 5.3])
+    seen, heard = at_instant(cells, queries, frame, 8)
+    assert torch.equal(heard, queries)
+    assert seen.shape == (2, 6, 1, 3, 4)
+    torch.testing.assert_close(sound_map(seen, heard)[:, 0], maps_at(sound_map(cells, queries), frame, 8))
+
+
+def test_what_is_heard_at_an_instant_is_heard_in_its_cell():
+    cells, _ = cells_and_queries(4, 8, 2)
+    queries = torch.arange(8.0).expand(2, 6, 8)  # step s is s; a cell of 2 frames hears 2c and 2c + 1
+    frame = torch.tensor([0.5, 3.5])  # the middle of cell 0, and halfway between cells 1 and 2
+    seen, heard = at_instant(cells, queries, frame, 8)
+    assert heard[:, 0, 0].tolist() == [0.5, 3.5]
+    torch.testing.assert_close(seen[0, :, 0], cells[0, :, 0])
+    torch.testing.assert_close(seen[1, :, 0], (cells[1, :, 1] + cells[1, :, 2]) / 2)
+
+
+def test_localize_tells_heads_apart():
+    recording = Recording()
+    heatmap = localize(recording, TwoHeads(), plain, Window(), stride_seconds=0.5)
+    assert heatmap.head_values.shape == (12, 2, 4, 4)
+    finds, avoids = heatmap.head_values.unbind(dim=1)
+    spots = [recording.cell(second) for second in heatmap.at_seconds.tolist()]
+    assert finds.flatten(1).argmax(dim=1).tolist() == spots
+    assert avoids.flatten(1).argmin(dim=1).tolist() == spots
+    alone = localize(recording, Spotter(), plain, Window(), stride_seconds=0.5)
+    assert torch.equal(alone.head_values[:, 0], alone.values)
+
+
+def test_heatmap_refuses_heads_of_other_maps():
+    values, seconds = torch.zeros(3, 4, 5), torch.arange(3, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"head_values must be \(T, K, h, w\) beside values \(3, 4, 5\)"):
+        Heatmap(values, seconds, torch.zeros(3), torch.zeros(3, 2, 4, 4))
 
 
 def test_smooth_spreads_a_spot_and_keeps_peak_and_constants():

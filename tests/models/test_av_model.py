@@ -95,6 +95,22 @@ def test_single_modality_methods_equal_forward():
         torch.testing.assert_close(model.audio_map(audio), embeddings.audio_map)
 
 
+def test_a_sound_meets_the_map_as_a_whole_or_step_by_step():
+    model = small_model().eval()
+    video, audio = clips()
+    assert model.num_heads == 1
+    with torch.no_grad():
+        assert torch.equal(model.visual_cells(video), model.video_map(video))
+        assert torch.equal(model.sound_queries(audio)[..., 0], model.embed_audio(audio))
+    parts = (model.video_encoder, model.audio_encoder, model.video_head, model.audio_head)
+    dense = AVModel(*parts, num_heads=2, sound_over_time=True).eval()
+    assert dense.num_heads == 2
+    with torch.no_grad():
+        assert torch.equal(dense.sound_queries(audio), model.audio_map(audio))
+    with pytest.raises(ValueError, match=r"embedding size \(16\) must be a multiple of num_heads \(3"):
+        AVModel(*parts, num_heads=3)
+
+
 @pytest.mark.parametrize("used", [("video", "audio"), ("video_map", "audio_map"), ("video_map", "audio")])
 def test_gradient_reaches_every_parameter_from_any_output(used: tuple[str, ...]):
     model = small_model()
