@@ -57,12 +57,12 @@ def read_picture(
                 if image.width * image.height > max_pixels:
                     raise _too_large(file, f"{image.width} x {image.height}", max_pixels)
                 picture = _rgb(ImageOps.exif_transpose(image))
+    except MediaError:
+        raise
     except Image.DecompressionBombError as error:
         raise _too_large(file, "a size that no camera gives", max_pixels) from error
     # Damaged files raise nearly anything: OSError, SyntaxError, struct.error, zlib.error, IndexError ...
     except Exception as error:
-        if isinstance(error, MediaError):
-            raise
         found = f"no picture can be read ({error})."
         raise MediaError(str(file), "video", "unreadable", found, "Convert it to JPEG or PNG.") from error
     if short_side is not None:

@@ -104,8 +104,11 @@ def test_the_limit_is_asked_before_decoding(pixels: np.ndarray, tmp_path: Path) 
     assert error.value.reason == "too_large"
     assert read_picture(tmp_path / "a.png", max_pixels=37 * 53).shape == (3, 37, 53)
     for side in (10_000, 100_000):  # a header alone, which says that the picture is huge
-        header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-        chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-        (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunks = b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in ((b"IHDR", header), (b"IDAT", b""))
+        )
+        (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
         with pytest.raises(MediaError, match="over the limit of 33554432 pixels"):
             read_picture(tmp_path / "huge.png")
