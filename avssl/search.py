@@ -17,12 +17,14 @@ import torch
 
 from avssl.batch import Batch
 from avssl.data.sampling import ClipSampling
+from avssl.engine import choose_device
 from avssl.evaluation import GalleryLevel, gallery_level, query_cosines, top_moments
 from avssl.extract import encode_batch
 from avssl.feature_table import FeatureTable, FeatureTableError, What
-from avssl.hub import Pretrained
+from avssl.hub import Pretrained, from_pretrained
 from avssl.localization.heatmap import raw_batch
 from avssl.localization.windows import PictureWindows, SoundWindows
+from avssl.manifest import is_url
 from avssl.media import MediaError, MediaReader, open_media
 from avssl.media.reader import Reason
 from avssl.models import Modality
@@ -75,6 +77,56 @@ class Found:
     """Of all windows."""
     hits: list[Hit]
     """Best first. Where the query is of a file of the table, its own moment is among them, as any other."""
+
+    def heading(self, asked: Modality) -> str:
+        """What the hits are, in words, for a query of this modality."""
+        relation = "are like" if self.modality == asked else "fit"
+        return f"{NAMES[self.modality].capitalize()}s that {relation} the {NAMES[asked]}"
+
+    def note(self, table: FeatureTable) -> str:
+        """What a hit is worth among all windows, in words."""
+        level = self.level
+        verdict = " No hit is better." if all(hit.is_weak for hit in self.hits) else ""
+        return (
+            f"{level.count} windows of {len(set(table.paths))} files: cosine {level.median:.3f} in the middle, "
+            f"{level.mean:.3f} on average. The best of as many unrelated ones would be at about "
+            f"z = {level.best_by_chance:.1f}.{verdict}"
+        )
+
+
+def table_place(features: Path | str, place: str) -> Path:
+    """What a table names relative to its own folder, such as its model or the root of its files."""
+    return Path(place) if is_url(place) else Path(features).parent / place
+
+
+def model_of_table(
+    table: FeatureTable, features: Path | str, checkpoint: Path | str | None = None, device: str = "auto"
+) -> Pretrained:
+    """The model that made a table, and no other: vectors of two models have nothing to do with each other.
+
+    Args:
+        table: What was read.
+        features: From where.
+        checkpoint: The model, where it is not where the table says.
+        device: Where it runs.
+
+    Raises:
+        FeatureTableError: If it is not found, or holds other weights.
+        HubError: If there is no model at ``checkpoint``.
+    """
+    place = checkpoint if checkpoint is not None else table_place(features, table.info.checkpoint)
+    if checkpoint is None and not Path(place).is_dir():
+        # A name on the hub is not followed by itself: a table may be anybody's.
+        raise FeatureTableError(
+            f"{features}: its model was at {table.info.checkpoint}, which is no folder here. Name it with --checkpoint."
+        )
+    pretrained = from_pretrained(place, choose_device(device))
+    if pretrained.weights_hash() != table.info.weights_hash:
+        raise FeatureTableError(
+            f"{features}: was made by the weights {table.info.weights_hash}, but {place} holds "
+            f"{pretrained.weights_hash()}. Name the table's own with --checkpoint, or embed the files anew."
+        )
+    return pretrained
 
 
 def query_of_table(
@@ -155,6 +207,12 @@ def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int =
     rows = top_moments(cosines, table.paths, table.start_seconds, table.stop_seconds, k)
     found = [(row, float(cosines[row]), level.z(float(cosines[row]))) for row in rows]
     return Found(modality, level, [Hit(row, cosine, z, not z > level.best_by_chance) for row, cosine, z in found])
+
+
+def is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool:
+    """Whether a hit shares its file and time with the query; ``folder`` is what the table's paths are relative to."""
+    overlaps = table.start_seconds[hit.row] < query.stop_seconds and query.start_seconds < table.stop_seconds[hit.row]
+    return bool(overlaps) and (folder / table.paths[hit.row]).resolve() == query.file.resolve()
 
 
 def _raw_window(reader: MediaReader, by: Modality, at: float, sampling: ClipSampling) -> Batch:

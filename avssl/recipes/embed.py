@@ -10,32 +10,28 @@ where it was when it is called again.
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
-import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-import avssl
-from avssl.batch import Clip
 from avssl.build import default_workers
-from avssl.config import ConfigError, new_parser, parse_arguments, to_dict
+from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
 from avssl.data.eval_loader import Window
 from avssl.data.health import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
 from avssl.data.sampling import ClipSampling
 from avssl.engine import choose_device
-from avssl.extract import content_key, encode_batch
-from avssl.feature_table import FeatureTable, FeatureTableError, TableInfo, TableParts, What
-from avssl.hub import Pretrained, from_pretrained
+from avssl.extract import content_key
+from avssl.feature_table import FeatureTableError, TableInfo, TableParts, What
+from avssl.hub import from_pretrained
 from avssl.manifest import Manifest, ManifestError, is_url, read_manifest, write_table
 from avssl.media import MediaError
+from avssl.moment_table import embed_windows, relative_place, table_info, windows_of_row
 
 WINDOWS_PER_PART = 1024
 """What an interruption costs at most, beside the windows of one file: a minute or two on a CPU."""
@@ -131,14 +127,16 @@ def embed(
     manifest, unusable = _rows(source, parts, pretrained.sampling, backend, progress)
     dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
     workers = default_workers() if num_workers is None else num_workers
-    info = _info(pretrained, manifest, checkpoint, out, every_seconds, what)
+    root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
+    places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
+    info = table_info(pretrained, manifest.hash(), every_seconds, what, **places)
     settings = {"every_seconds": every_seconds, "what": what, "backend": backend, "for": "table"}
     first = parts.begin(content_key(pretrained, manifest, settings))
     with tqdm(total=len(manifest), initial=first, desc="embed", unit="row", disable=not progress) as bar:
         while first < len(manifest):
             windows, stop, failures = _place(dataset, first, every_seconds)
             loader = EvalLoader(dataset, batch_size, windows=windows, num_workers=workers)
-            table = _embed_windows(pretrained, loader, info, bar)
+            table = embed_windows(pretrained, loader, info, lambda row: bar.update(row - bar.n))
             parts.add(first, stop, table, [*failures, *loader.ledger])
             first = stop
             bar.update(first - bar.n)
@@ -170,34 +168,6 @@ def _rows(
     return found.manifest, found.failures_table()
 
 
-def _info(
-    pretrained: Pretrained, manifest: Manifest, checkpoint: Path | str, out: Path, every_seconds: float, what: What
-) -> TableInfo:
-    model, config = pretrained.model, pretrained.config
-    sizes = model.embedding_size, model.embedding_size
-    if what == "features":
-        sizes = model.video_encoder.num_features, model.audio_encoder.num_features
-    root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
-    return TableInfo(
-        what,
-        *sizes,
-        every_seconds,
-        pretrained.weights_hash(),
-        checkpoint=_beside(checkpoint, out),
-        root=_beside(root, out),
-        clip_list=manifest.hash(),
-        avssl_version=avssl.__version__,
-        config=to_dict(replace(config, data=replace(config.data, source=""))),
-    )
-
-
-def _beside(place: Path | str, out: Path) -> str:
-    """A folder relative to that of the table, so that both can be moved together; a URL or a hub id as it is."""
-    if is_url(place) or not Path(place).exists():
-        return str(place)
-    return os.path.relpath(Path(place).resolve(), out.parent.resolve())
-
-
 def _place(dataset: ClipDataset, first: int, every_seconds: float) -> tuple[list[Window], int, list[Failure]]:
     """The windows of the next rows, enough for a part; the row after them; and those whose header tells that they
     cannot be read."""
@@ -206,44 +176,11 @@ def _place(dataset: ClipDataset, first: int, every_seconds: float) -> tuple[list
     row = first
     while row < len(dataset) and len(windows) < WINDOWS_PER_PART:
         try:
-            starts = dataset.place_windows(row, every_seconds)
-            windows += [(row, video, audio) for video, audio in zip(*starts, strict=True)]
+            windows += windows_of_row(dataset, row, every_seconds)
         except MediaError as error:
             failures.append(Failure.of(dataset.manifest, row, error))
         row += 1
     return windows, row, failures
-
-
-def _embed_windows(pretrained: Pretrained, loader: EvalLoader, info: TableInfo, bar: tqdm) -> FeatureTable:
-    """Runs the model over the windows of a part."""
-    ending = "_embedding" if info.what == "embeddings" else ""
-    places: list[_Place] = []
-    vectors = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in ("video", "audio")}
-    for clips, _ in loader.clips():
-        found = encode_batch(pretrained, loader.batch(clips))
-        for name, blocks in vectors.items():
-            blocks.append(found[f"{name}{ending}"])
-        places += [_Place.of(clip, loader.dataset) for clip in clips]
-        bar.update(clips[-1].row - bar.n)
-    columns = zip(*places, strict=True) if places else [()] * len(_Place._fields)
-    ids, paths, starts, stops = (np.array(column, dtype=object) for column in columns)
-    joined = (np.concatenate(blocks) for blocks in vectors.values())
-    return FeatureTable(info, ids, paths, starts.astype(np.float64), stops.astype(np.float64), *joined)
-
-
-class _Place(NamedTuple):
-    """Which stretch of which file a window shows."""
-
-    id: str
-    path: str
-    start_seconds: float
-    stop_seconds: float
-
-    @classmethod
-    def of(cls, clip: Clip, dataset: ClipDataset) -> _Place:
-        video, audio, shape = clip.video_start_seconds, clip.audio_start_seconds, dataset.sampling
-        stop = max(video + shape.video_seconds, audio + shape.audio_seconds)
-        return cls(clip.id, str(dataset.manifest.value(clip.row, "path")), min(video, audio), stop)
 
 
 def _finish(parts: TableParts, info: TableInfo, unusable: pa.Table) -> None:

@@ -16,12 +16,19 @@ from pathlib import Path
 from typing import Literal, cast
 
 from avssl.config import ConfigError, new_parser, parse_arguments
-from avssl.engine import choose_device
-from avssl.feature_table import FeatureTable, FeatureTableError, read_feature_table
-from avssl.hub import Pretrained, from_pretrained
-from avssl.manifest import is_url
+from avssl.feature_table import FeatureTable, read_feature_table
 from avssl.models import Modality
-from avssl.search import NAMES, Found, Hit, Query, find_moments, query_of_file, query_of_table
+from avssl.search import (
+    NAMES,
+    Found,
+    Query,
+    find_moments,
+    is_itself,
+    model_of_table,
+    query_of_file,
+    query_of_table,
+    table_place,
+)
 from avssl.search_page import MomentGroup, ShownMoment, write_search_page
 
 
@@ -105,11 +112,11 @@ def search(
         ValueError: If ``k`` or ``at_seconds`` is out of range.
     """
     table = read_feature_table(features)
-    folder = Path(root) if root is not None else _beside(features, table.info.root)
+    folder = Path(root) if root is not None else table_place(features, table.info.root)
     if is_id:
         asked = query_of_table(table, str(query), by, at_seconds, folder)
     else:
-        pretrained = _model(table, features, checkpoint, device)
+        pretrained = model_of_table(table, features, checkpoint, device)
         asked = query_of_file(pretrained, query, by, table.info.what, at_seconds)
     if gallery is None:
         gallery = "both" if table.info.what == "embeddings" else by
@@ -127,58 +134,15 @@ def search(
     return found
 
 
-def _beside(features: Path | str, place: str) -> Path:
-    """A folder that the table names relative to its own."""
-    return Path(place) if is_url(place) else Path(features).parent / place
-
-
-def _model(table: FeatureTable, features: Path | str, checkpoint: Path | str | None, device: str) -> Pretrained:
-    """The model that made the table, and no other: vectors of two models have nothing to do with each other."""
-    place = checkpoint if checkpoint is not None else _beside(features, table.info.checkpoint)
-    if checkpoint is None and not Path(place).is_dir():
-        # A name on the hub is not followed by itself: a table may be anybody's.
-        raise FeatureTableError(
-            f"{features}: its model was at {table.info.checkpoint}, which is no folder here. Name it with --checkpoint."
-        )
-    pretrained = from_pretrained(place, choose_device(device))
-    if pretrained.weights_hash() != table.info.weights_hash:
-        raise FeatureTableError(
-            f"{features}: was made by the weights {table.info.weights_hash}, but {place} holds "
-            f"{pretrained.weights_hash()}. Name the table's own with --checkpoint, or embed the files anew."
-        )
-    return pretrained
-
-
-def _heading(modality: Modality, asked: Modality) -> str:
-    relation = "are like" if modality == asked else "fit"
-    return f"{NAMES[modality].capitalize()}s that {relation} the {NAMES[asked]}"
-
-
-def _note(table: FeatureTable, found: Found) -> str:
-    level = found.level
-    verdict = " No hit is better." if all(hit.is_weak for hit in found.hits) else ""
-    return (
-        f"{level.count} windows of {len(set(table.paths))} files: cosine {level.median:.3f} in the middle, "
-        f"{level.mean:.3f} on average. The best of as many unrelated ones would be at about "
-        f"z = {level.best_by_chance:.1f}.{verdict}"
-    )
-
-
 def as_text(table: FeatureTable, found: Found, query: Query, folder: Path) -> str:
     """The moments of one gallery in lines: ``=`` marks the query itself, ``~`` what chance would find."""
-    lines = ["", f"{_heading(found.modality, query.modality)}. {_note(table, found)}"]
+    lines = ["", f"{found.heading(query.modality)}. {found.note(table)}"]
     lines.append(f"{'':>5}{'cosine':>8}{'z':>7}{'start':>10}{'stop':>10}  file")
     for number, hit in enumerate(found.hits, start=1):
         times = f"{table.start_seconds[hit.row]:>10.2f}{table.stop_seconds[hit.row]:>10.2f}"
-        mark = "=" if _is_itself(table, hit, query, folder) else "~" if hit.is_weak else " "
+        mark = "=" if is_itself(table, hit, query, folder) else "~" if hit.is_weak else " "
         lines.append(f"{number:>4}{mark}{hit.cosine:>8.3f}{hit.z:>7.1f}{times}  {_plain(table.paths[hit.row])}")
     return "\n".join(lines)
-
-
-def _is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool:
-    """Whether a hit shares its file and time with the query."""
-    overlaps = table.start_seconds[hit.row] < query.stop_seconds and query.start_seconds < table.stop_seconds[hit.row]
-    return bool(overlaps) and (folder / table.paths[hit.row]).resolve() == query.file.resolve()
 
 
 def _plain(name: str) -> str:
@@ -194,10 +158,10 @@ def _shown_query(query: Query) -> ShownMoment:
 def _group(table: FeatureTable, found: Found, query: Query, folder: Path) -> MomentGroup:
     moments = []
     for number, hit in enumerate(found.hits, start=1):
-        is_itself = _is_itself(table, hit, query, folder)
-        words = f"{number} · cosine {hit.cosine:.3f} · z {hit.z:.1f}{' · itself' if is_itself else ''}"
+        itself = is_itself(table, hit, query, folder)
+        words = f"{number} · cosine {hit.cosine:.3f} · z {hit.z:.1f}{' · itself' if itself else ''}"
         path = table.paths[hit.row]
         times = float(table.start_seconds[hit.row]), float(table.stop_seconds[hit.row])
-        moments.append(ShownMoment(folder / path, path, *times, words, hit.is_weak and not is_itself))
-    note = f"{_note(table, found)} Hits that are not better are shown faintly."
-    return MomentGroup(_heading(found.modality, query.modality), note, moments)
+        moments.append(ShownMoment(folder / path, path, *times, words, hit.is_weak and not itself))
+    note = f"{found.note(table)} Hits that are not better are shown faintly."
+    return MomentGroup(found.heading(query.modality), note, moments)

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from avssl import moment_table
 from avssl.cli import main
 from avssl.data import ClipDataset, collate
 from avssl.extract import extract_features
@@ -133,8 +134,8 @@ def test_an_interrupted_embedding_goes_on_and_gives_the_same_table(folder, run, 
             raise KeyboardInterrupt
         return original(pretrained, raw)
 
-    original, out = recipe.encode_batch, tmp_path / "broken.parquet"
-    monkeypatch.setattr(recipe, "encode_batch", encode)
+    original, out = moment_table.encode_batch, tmp_path / "broken.parquet"
+    monkeypatch.setattr(moment_table, "encode_batch", encode)
     with pytest.raises(KeyboardInterrupt):
         embed(folder, run, out, **options)
     assert not out.exists()
@@ -201,3 +202,19 @@ def test_what_cannot_be_done_is_said(folder, run, tmp_path, capsys):
     assert not (tmp_path / "e.parquet").exists()
     assert main(["embed", "--help"]) == 0
     assert "an embedding that was stopped goes on" in capsys.readouterr().out.lower().replace("\n", " ")
+
+
+def test_a_few_files_give_the_table_that_embed_writes(folder, run, tmp_path):
+    whole = read_feature_table(embed(folder, run, tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False))
+    names = sorted(path.name for path in folder.iterdir() if path.suffix == ".mp4")
+    reached = []
+    table, failures = moment_table.table_of_files(
+        from_pretrained(run), folder, names, on_progress=lambda *numbers: reached.append(numbers)
+    )
+    assert list(table.ids) == list(whole.ids)
+    np.testing.assert_array_equal(table.start_seconds, whole.start_seconds)
+    np.testing.assert_allclose(table.audio, whole.audio, atol=1e-5)
+    np.testing.assert_allclose(table.video, whole.video, atol=1e-5)
+    assert table.info.weights_hash == whole.info.weights_hash
+    assert sorted(failure.path for failure in failures) == sorted(set(names) - set(whole.paths))
+    assert reached[-1] == (len(names), len(names)) or names[-1] not in whole.paths
