@@ -31,16 +31,18 @@ def model_cost(config: Config, num_clips: int, precision: Precision) -> StepCost
     sampling, size = config.sampling, config.transform.video.size
     sound = torch.zeros(1, round(sampling.audio_seconds * sampling.sample_rate_hz))
     spectrogram = build_transform(config).spectrogram(sound)
-    needs_maps = config.objective.options().get("pooling", "pooled") != "pooled"
+    options = config.objective.options()
+    needs_maps = options.get("pooling", "pooled") != "pooled"
     with FakeTensorMode():
         model = build_model(config)
         handle = precision.apply(model, "cpu")
         video = torch.empty(num_clips, 3, sampling.num_frames, size, size)
-        audio = torch.empty(num_clips, *spectrogram.shape[1:])
+        audio = torch.empty(num_clips + options.get("negative_sounds", 0), *spectrogram.shape[1:])
 
         def run() -> Tensor:
-            out = model(video, audio, needs_maps=needs_maps)
-            return sum(x.sum() for x in (out.video, out.audio, out.video_map, out.audio_map) if x is not None)
+            out = model(video, audio[:num_clips], needs_maps=needs_maps, negative_audio=audio[num_clips:])
+            outputs = (out.video, out.audio, out.video_map, out.audio_map)
+            return sum(x.sum() for x in outputs if x is not None)
 
         cost = step_cost(model, run)
         handle.remove()

@@ -3,10 +3,11 @@ from typing import Any
 import pytest
 import torch
 
+from avssl.batch import Batch, BatchIndex
 from avssl.build import build_model, build_objective, build_sampling, build_task, build_transform, memory_rows
 from avssl.config import CHOICES, Config, ConfigError, config_from_dict
 from avssl.data import ClipDataset
-from avssl.draws import text_key
+from avssl.draws import clip_key, text_key
 from avssl.manifest import Manifest
 from avssl.models import encoder_names, head_names
 from avssl.objectives import MemoryRows, objective_names
@@ -115,3 +116,36 @@ def test_memory_is_of_the_datasets_rows_and_the_heads_size():
     assert (tuple(bank.video.shape), bank.video.dtype) == ((4, 24), torch.bfloat16)
     with pytest.raises(ConfigError, match=r"objective\.name avid keeps a memory of every row"):
         build_task(config)
+
+
+@pytest.mark.parametrize("pooling", ["pooled", "both"])
+@pytest.mark.parametrize("spectrogram", ["log_mel", "avid"])
+def test_negative_sounds_and_silent_clips_train_every_weight(pooling, spectrogram):
+    config = config_from_dict(
+        {
+            "sampling": {"num_frames": 2, "audio_seconds": 0.5, "sample_rate_hz": 8000},
+            "transform": {"video": {"size": 16}, "spectrogram": {"name": spectrogram, "window_length": 256}},
+            "model": {
+                "video": {"width": 4},
+                "audio": {"width": 4},
+                "head": {"name": "mlp", "hidden": 8, "out_features": 8},
+            },
+            "objective": {"pooling": pooling, "negative_sounds": 6},
+        }
+    )
+    task = build_task(config)
+    standardize = task.transform.standardize
+    standardize.set_statistics(torch.full_like(standardize.mean, -30.0), torch.full_like(standardize.std, 15.0))
+    rows = torch.arange(4)
+    audio = 0.1 * torch.randn(4, 4000, generator=torch.Generator().manual_seed(0))
+    audio[1] = 0  # a clip without a sound is a clip
+    video = torch.randint(0, 256, (4, 2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    batch = Batch(video, audio, BatchIndex(rows, rows, clip_key(0, 0, rows)), torch.full((4, 2), 16))
+    result = task(batch)
+    result.total.backward()
+    assert "cosine_silence" in result.terms
+    assert all(term.isfinite() for term in result.terms.values())
+    for name, parameter in task.model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert build_transform(config).negative_sounds is None

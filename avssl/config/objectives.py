@@ -8,6 +8,11 @@ from typing import Literal
 from avssl.config.choice import Choice, check
 
 
+def _check_even(negative_sounds: int) -> None:
+    right = negative_sounds >= 0 and negative_sounds % 2 == 0
+    check(right, f"negative_sounds ({negative_sounds}) must be even and >= 0: half are silence, half noise.")
+
+
 @dataclass
 class InfoNCE(Choice):
     """Symmetric cross-modal InfoNCE over the global batch."""
@@ -30,8 +35,11 @@ class InfoNCE(Choice):
     """Share of the negatives of each clip, those that score highest, that does not count; in [0, 1)."""
     within_modal: float = 0.0
     """Weight of the loss between two views of a video and of a sound; above 0 each clip is augmented twice."""
+    negative_sounds: int = 0
+    """Silences and noises, half each, beside the clips of each process, which every picture learns to score low."""
 
     def __post_init__(self) -> None:
+        _check_even(self.negative_sounds)
         whole = self.chunk_size is None or self.pooling == "pooled"
         check(whole, f"chunk_size ({self.chunk_size}) needs pooling pooled, not {self.pooling}.")
 
@@ -48,6 +56,11 @@ class MarginNCE(Choice):
     """What a sound is compared with, as in info_nce."""
     max_over: Literal["cells", "space"] = "space"
     """The best cell of the whole map ("cells"), or the best in every frame, averaged ("space")."""
+    negative_sounds: int = 0
+    """Silences and noises that every picture learns to score low, as in info_nce."""
+
+    def __post_init__(self) -> None:
+        _check_even(self.negative_sounds)
 
 
 @dataclass

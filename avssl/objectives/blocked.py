@@ -5,7 +5,8 @@ summed from a block while it is there. So nothing is computed twice and memory g
 B * N: what Gao et al., 2021 (GradCache, https://arxiv.org/abs/2101.06983) do for the encoders, and
 Cheng et al., 2024 (Inf-CL, https://arxiv.org/abs/2410.17243) for the loss, without a kernel of its own.
 
-Dimensions: B rows of this rank, R of them in a block, N columns over all ranks, D embedding size.
+Dimensions: B rows of this rank, R of them in a block, N columns over all ranks, M more that are no
+candidates, D embedding size.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class RowLosses(NamedTuple):
     loss: Tensor
     """Cross-entropy in nats, with gradient."""
     accuracy: Tensor
-    """How often the positive scores above every negative that counts."""
+    """How often the positive scores above every candidate that counts."""
     excluded_share: Tensor
-    """Share of the N - 1 negatives that do not count."""
+    """Share of the N - 1 candidates beside the positive that do not count."""
 
 
 def blocked_cross_entropy(
@@ -38,6 +39,7 @@ def blocked_cross_entropy(
     excluded: ExcludedColumns | None = None,
     *,
     chunk_size: int,
+    num_others: int = 0,
 ) -> RowLosses:
     """Mean cross-entropy of ``softmax(scale * rows @ columns.T)`` at column ``own`` of each row.
 
@@ -45,13 +47,15 @@ def blocked_cross_entropy(
 
     Args:
         rows: (B, D) float32.
-        columns: (N, D) float32.
+        columns: (N + M, D) float32.
         scale: () float32, > 0.
         own: (B,) int64.
         excluded: Columns that count in no row's sum.
         chunk_size: R, >= 1.
+        num_others: M, the last columns: negatives in the loss that accuracy does not ask about.
     """
-    return RowLosses(*_BlockedCrossEntropy.apply(rows, columns, scale, own, excluded, chunk_size))
+    num_candidates = len(columns) - num_others
+    return RowLosses(*_BlockedCrossEntropy.apply(rows, columns, scale, own, excluded, chunk_size, num_candidates))
 
 
 class _BlockedCrossEntropy(torch.autograd.Function):
@@ -64,6 +68,7 @@ class _BlockedCrossEntropy(torch.autograd.Function):
         own: Tensor,
         excluded: ExcludedColumns | None,
         chunk_size: int,
+        num_candidates: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         needs_grad = any(ctx.needs_input_grad[:3])
         losses, correct = rows.new_empty(len(rows)), rows.new_empty(len(rows))
@@ -79,9 +84,12 @@ class _BlockedCrossEntropy(torch.autograd.Function):
                 logits.masked_fill_(mask, -torch.inf)
                 num_excluded += mask.sum()
             # The positive is kept apart, so that a tie with a negative does not pass for an answer.
-            hardest = logits.scatter_(1, place, -torch.inf).amax(dim=1, keepdim=True)
+            candidates = logits.scatter_(1, place, -torch.inf)[:, :num_candidates]
+            hardest = candidates.amax(dim=1, keepdim=True)
             correct[here] = (positive > hardest).squeeze(1).float()
             top = torch.maximum(hardest, positive)
+            if num_candidates < len(columns):
+                top = torch.maximum(top, logits[:, num_candidates:].amax(dim=1, keepdim=True))
             exps = logits.sub_(top).exp_()
             own_exp = (positive - top).exp()
             total = exps.sum(dim=1, keepdim=True) + own_exp
@@ -93,7 +101,7 @@ class _BlockedCrossEntropy(torch.autograd.Function):
                 grad_columns.addmm_(exps.T, block / total).index_add_(0, own[here], at_own * block)
         if needs_grad:
             _save(ctx, rows, grad_rows, grad_columns, scale)
-        shares = num_excluded / max(1, len(rows) * (len(columns) - 1))
+        shares = num_excluded / max(1, len(rows) * (num_candidates - 1))
         accuracy = correct.mean()
         ctx.mark_non_differentiable(accuracy, shares)
         return losses.mean(), accuracy, shares
@@ -101,7 +109,7 @@ class _BlockedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        return *(gradient * saved for saved in ctx.saved_tensors), None, None, None
+        return *(gradient * saved for saved in ctx.saved_tensors), None, None, None, None
 
 
 def _save(ctx: Any, rows: Tensor, grad_rows: Tensor, grad_columns: Tensor, scale: Tensor) -> None:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..batch import BatchIndex
-from ..distributed import gather_with_grad
+from ..distributed import gather_with_grad, world_size
 from .scores import own_columns
 
 
@@ -59,7 +59,8 @@ class Exclusion:
             unit = None
             if self.near_duplicates is not None:
                 unit = gather_with_grad(F.normalize(targets.detach().float(), dim=1))
-        return ExcludedColumns(self, own_columns(len(targets), targets.device), groups, unit)
+        own = own_columns(len(targets), targets.device)
+        return ExcludedColumns(self, own, len(targets) * world_size(), groups, unit)
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,22 @@ class ExcludedColumns:
     exclusion: Exclusion
     own: Tensor
     """(B,) int64: the column of each row's positive, which is never excluded."""
+    num_clips: int
+    """N."""
     groups: Tensor | None
     """(N,) int64 source files."""
     targets: Tensor | None
     """(N, D) unit vectors."""
 
     def mask(self, scores: Tensor, start: int = 0) -> Tensor:
-        """(R, N) bool: what to leave out of the rows ``start`` ... ``start + R``.
+        """(R, N + M) bool: what to leave out of the rows ``start`` ... ``start + R``.
 
         Args:
-            scores: (R, N) of these rows, detached.
+            scores: (R, N + M) of these rows, detached; columns from N on are of no clip and stay.
             start: The first of them on this rank.
         """
+        num_others = scores.shape[1] - self.num_clips
+        scores = scores[:, : self.num_clips]
         own = self.own[start : start + len(scores)]
         excluded = torch.zeros_like(scores, dtype=torch.bool)
         if self.groups is not None:
@@ -94,4 +99,4 @@ class ExcludedColumns:
             excluded.scatter_(1, left.topk(num_hardest, dim=1).indices, True)
             # Where fewer negatives are left than that, the positive is among the -inf that were taken.
             excluded.scatter_(1, own[:, None], False)
-        return excluded
+        return F.pad(excluded, (0, num_others))

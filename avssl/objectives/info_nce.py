@@ -2,9 +2,12 @@
 
 Sources: van den Oord et al., 2018, https://arxiv.org/abs/1807.03748, eq. 4, made symmetric over
 the two modalities as in CLIP, https://arxiv.org/abs/2103.00020, fig. 3, whose learned temperature
-is here too. The maximum over cells is EZ-VSL's and DenseAV's, see ``scores.py``.
+is here too. The maximum over cells is EZ-VSL's and DenseAV's, see ``scores.py``. Silence and noise as
+negatives: Juanola et al., BMVC 2025 (SSL-SaN), https://arxiv.org/abs/2508.21761, whose idea it is; here
+they are columns like any other.
 
-Dimensions: B clips on this rank, N clips over all ranks, D embedding size, V views of a clip.
+Dimensions: B clips on this rank, N clips over all ranks, D embedding size, V views of a clip, M silences
+and noises on this rank.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from .scores import (
     average,
     best_cell_scores,
     check_chunk_size,
+    check_negative_sounds,
     check_pair,
     check_pooling,
     check_temperature,
@@ -36,6 +40,7 @@ from .scores import (
     pooled_scores,
     statistics,
     symmetric_cross_entropy,
+    with_negatives,
 )
 
 
@@ -68,7 +73,7 @@ def info_nce(video: Tensor, audio: Tensor, temperature: float, *, chunk_size: in
     check_chunk_size(chunk_size)
     if chunk_size is None:
         return symmetric_cross_entropy(*pooled_scores(video, audio), temperature)
-    return _chunked(video, audio, temperature, None, None, chunk_size).total
+    return _chunked(video, audio, None, temperature, None, None, chunk_size).total
 
 
 def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float, max_over: MaxOver = "cells") -> Tensor:
@@ -113,12 +118,16 @@ class InfoNCE(Objective):
         within_modal: With a weight above 0 the objective takes two views of each clip, and adds it
             times InfoNCE between the views of the videos and between those of the sounds (mean of
             both, pooled) to the mean of the cross-modal loss of each view.
+        negative_sounds: M, even: silences and noises, half each, that every rank adds to the sounds a
+            video is contrasted with, on pooled embeddings and on best cells alike, so that a picture
+            scores them low everywhere. They are never excluded; a sound is contrasted as ever.
 
     Terms, means over this rank's rows: ``loss``; ``accuracy_v2a`` and ``accuracy_a2v`` in [0, 1],
     how often the clip's own counterpart scores highest of what counts in the batch;
     ``cosine_positive`` and ``cosine_negative`` in [-1, 1]. "both" adds ``loss_pooled`` and
     ``loss_max``, and its other terms are the means of the two; exclusions add ``excluded_share``,
-    two views ``loss_cross`` and ``loss_within``, a learned temperature ``temperature``.
+    two views ``loss_cross`` and ``loss_within``, a learned temperature ``temperature``; negative sounds
+    ``cosine_silence``, their mean score, and no others but ``loss`` know of them.
 
     Raises:
         ValueError: If an argument is out of range, or two do not go together.
@@ -136,11 +145,13 @@ class InfoNCE(Objective):
         exclude_near_duplicates: float | None = None,
         exclude_hardest: float = 0.0,
         within_modal: float = 0.0,
+        negative_sounds: int = 0,
     ) -> None:
         super().__init__()
         check_temperature(temperature)
         check_pooling(pooling, max_over)
         check_chunk_size(chunk_size)
+        check_negative_sounds(negative_sounds)
         if chunk_size is not None and pooling != "pooled":
             raise ValueError(
                 f'chunk_size ({chunk_size}) needs pooling="pooled", not "{pooling}": '
@@ -151,6 +162,7 @@ class InfoNCE(Objective):
         self.temperature, self.learn_temperature = temperature, learn_temperature
         self.pooling, self.max_over = pooling, max_over
         self.chunk_size, self.within_modal = chunk_size, within_modal
+        self.negative_sounds = negative_sounds
         self.exclusion = Exclusion(exclude_same_file, exclude_near_duplicates, exclude_hardest)
         self.needs_maps = pooling != "pooled"
         self.num_views = 2 if within_modal else 1
@@ -167,8 +179,8 @@ class InfoNCE(Objective):
         """The loss and its terms; ``target`` is not used.
 
         Raises:
-            ValueError: If the number of views is another, or a map or a learned temperature is
-                wanted and missing.
+            ValueError: If the number of views is another, or a map, a learned temperature or negative
+                sounds are wanted and missing.
         """
         if len(online.video) != self.num_views * len(index):
             views = "one view" if self.num_views == 1 else "two views"
@@ -178,7 +190,8 @@ class InfoNCE(Objective):
             )
         temperature = self._temperature_of(online)
         views_of = [_view(online, number, len(index)) for number in range(self.num_views)]
-        result = average([self._cross_modal(view, temperature, index) for view in views_of])
+        negative = self.negatives_of(online)
+        result = average([self._cross_modal(view, negative, temperature, index) for view in views_of])
         if self.within_modal:
             result = self._with_within(result, views_of, temperature, index)
         if self.learn_temperature:
@@ -194,20 +207,29 @@ class InfoNCE(Objective):
             )
         return 1 / online.logit_scale
 
-    def _cross_modal(self, view: Embeddings, temperature: float | Tensor, index: BatchIndex) -> LossTerms:
+    def _cross_modal(
+        self, view: Embeddings, negative: Tensor | None, temperature: float | Tensor, index: BatchIndex
+    ) -> LossTerms:
         if self.pooling == "pooled":
-            return self._pooled(view.video, view.audio, temperature, index)
+            return self._pooled(view.video, view.audio, temperature, index, negative)
         excluded = self._excluded(view.video, view.audio, index)
-        best = _whole(best_cell_scores(view, self.pooling, self.max_over), temperature, *excluded)
+        best = _whole(best_cell_scores(view, self.pooling, self.max_over, negative), temperature, *excluded)
         if self.pooling == "max":
             return best
-        return pooled_and_best(self._pooled(view.video, view.audio, temperature, index), best)
+        return pooled_and_best(self._pooled(view.video, view.audio, temperature, index, negative), best)
 
-    def _pooled(self, video: Tensor, audio: Tensor, temperature: float | Tensor, index: BatchIndex) -> LossTerms:
+    def _pooled(
+        self,
+        video: Tensor,
+        audio: Tensor,
+        temperature: float | Tensor,
+        index: BatchIndex,
+        negative: Tensor | None = None,
+    ) -> LossTerms:
         excluded = self._excluded(video, audio, index)
         if self.chunk_size is None:
-            return _whole(pooled_scores(video, audio), temperature, *excluded)
-        return _chunked(video, audio, temperature, *excluded, self.chunk_size)
+            return _whole(pooled_scores(video, audio, negative), temperature, *excluded)
+        return _chunked(video, audio, negative, temperature, *excluded, self.chunk_size)
 
     def _excluded(
         self, video: Tensor, audio: Tensor, index: BatchIndex
@@ -249,7 +271,7 @@ def _whole(
     total = symmetric_cross_entropy(v2a, a2v, temperature)
     plain, counted = statistics(*(s.detach() for s in scores)), statistics(v2a.detach(), a2v.detach())
     accuracies = {name: counted[name] for name in ("accuracy_v2a", "accuracy_a2v")}
-    num_negatives = max(1, v2a.shape[1] - 1)
+    num_negatives = max(1, a2v.shape[1] - 1)
     share = torch.stack([mask.sum(dim=1).float().mean() for mask in masks]).mean() / num_negatives
     return LossTerms(total, {"loss": total.detach(), **plain, **accuracies, "excluded_share": share})
 
@@ -257,6 +279,7 @@ def _whole(
 def _chunked(
     video: Tensor,
     audio: Tensor,
+    negative: Tensor | None,
     temperature: float | Tensor,
     excluded_v2a: ExcludedColumns | None,
     excluded_a2v: ExcludedColumns | None,
@@ -269,10 +292,16 @@ def _chunked(
         videos, audios = gather_with_grad(video), gather_with_grad(audio)
         scale = 1 / torch.as_tensor(temperature, dtype=torch.float32, device=video.device)
         own = own_columns(len(video), video.device)
-        v2a = blocked_cross_entropy(video, audios, scale, own, excluded_v2a, chunk_size=chunk_size)
+        sounds = with_negatives(audios, negative)
+        others = sounds[len(audios) :].detach()
+        v2a = blocked_cross_entropy(
+            video, sounds, scale, own, excluded_v2a, chunk_size=chunk_size, num_others=len(others)
+        )
         a2v = blocked_cross_entropy(audio, videos, scale, own, excluded_a2v, chunk_size=chunk_size)
         total = (v2a.loss + a2v.loss) / 2
         terms = {"loss": total.detach(), **_chunked_statistics(video.detach(), audios.detach(), own, v2a, a2v)}
+        if len(others):
+            terms["cosine_silence"] = video.detach().mean(dim=0) @ others.mean(dim=0)
     if excluded_v2a is not None:
         terms["excluded_share"] = (v2a.excluded_share + a2v.excluded_share) / 2
     return LossTerms(total, terms)

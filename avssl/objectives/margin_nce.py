@@ -20,6 +20,7 @@ from .scores import (
     MaxOver,
     Pooling,
     best_cell_scores,
+    check_negative_sounds,
     check_pooling,
     check_temperature,
     own_columns,
@@ -58,6 +59,7 @@ class MarginNCE(Objective):
         margin: What is taken from the cosine of a positive.
         pooling: What scores a pair, as in :class:`avssl.objectives.InfoNCE`.
         max_over: Over what the maximum is taken, likewise.
+        negative_sounds: Silences and noises that videos are contrasted with, likewise.
 
     Terms: as InfoNCE's; accuracies and cosines are those without the margin.
 
@@ -71,13 +73,15 @@ class MarginNCE(Objective):
         margin: float = -0.2,
         pooling: Pooling = "pooled",
         max_over: MaxOver = "cells",
+        negative_sounds: int = 0,
     ) -> None:
         super().__init__()
         check_temperature(temperature)
+        check_negative_sounds(negative_sounds)
         _check_margin(margin)
         check_pooling(pooling, max_over)
         self.temperature, self.margin = temperature, margin
-        self.pooling, self.max_over = pooling, max_over
+        self.pooling, self.max_over, self.negative_sounds = pooling, max_over, negative_sounds
         self.needs_maps = pooling != "pooled"
 
     def extra_repr(self) -> str:
@@ -87,18 +91,19 @@ class MarginNCE(Objective):
         """The loss and its terms; ``target`` is not used.
 
         Raises:
-            ValueError: If there is more than one view of a clip, or a map is wanted and missing.
+            ValueError: If there is more than one view of a clip, or a map or negative sounds are wanted and missing.
         """
         if len(online.video) != len(index):
             raise ValueError(
                 f"MarginNCE takes one view of each clip, got {len(online.video)} embeddings of {len(index)} clips."
             )
+        negative = self.negatives_of(online)
         if self.pooling == "pooled":
-            return self._score(pooled_scores(online.video, online.audio))
-        best = self._score(best_cell_scores(online, self.pooling, self.max_over))
+            return self._score(pooled_scores(online.video, online.audio, negative))
+        best = self._score(best_cell_scores(online, self.pooling, self.max_over, negative))
         if self.pooling == "max":
             return best
-        return pooled_and_best(self._score(pooled_scores(online.video, online.audio)), best)
+        return pooled_and_best(self._score(pooled_scores(online.video, online.audio, negative)), best)
 
     def _score(self, scores: tuple[Tensor, Tensor]) -> LossTerms:
         total = symmetric_cross_entropy(*_with_margin(scores, self.margin), self.temperature)
@@ -108,8 +113,8 @@ class MarginNCE(Objective):
 def _with_margin(scores: tuple[Tensor, Tensor], margin: float) -> tuple[Tensor, Tensor]:
     v2a, a2v = scores
     own = own_columns(len(v2a), v2a.device)[:, None]
-    taken = torch.zeros_like(v2a).scatter_(1, own, margin)
-    return v2a - taken, a2v - taken
+    taken_v2a, taken_a2v = (torch.zeros_like(scores).scatter_(1, own, margin) for scores in (v2a, a2v))
+    return v2a - taken_v2a, a2v - taken_a2v
 
 
 def _check_margin(margin: float) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..batch import BatchIndex, Embeddings, LossTerms
 
@@ -71,6 +71,23 @@ class Objective(nn.Module, ABC):
             target: The momentum model's, without history; None unless ``needs_target``.
             index: The B clips.
         """
+
+    def negatives_of(self, online: Embeddings) -> Tensor | None:
+        """(M, D) embeddings of silence and noise where the objective asks for them, else None.
+
+        Raises:
+            ValueError: If there are not ``negative_sounds`` of them.
+        """
+        if not self.negative_sounds:
+            return None
+        if online.negative_audio is None or len(online.negative_audio) != self.negative_sounds:
+            found = "none" if online.negative_audio is None else len(online.negative_audio)
+            raise ValueError(
+                f"{type(self).__name__}(negative_sounds={self.negative_sounds}) needs as many rows of "
+                f"Embeddings.negative_audio, got {found}: give the transform "
+                "negative_sounds=objective.negative_sounds and the model the batch's negative_audio."
+            )
+        return online.negative_audio
 
     def update(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> None:
         """Moves banks and queues, once after each optimizer step, on detached embeddings."""

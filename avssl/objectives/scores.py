@@ -5,8 +5,10 @@ taken in every frame and averaged over time it is DenseAV's, Hamilton et al., CV
 https://arxiv.org/abs/2406.05629.
 
 Dimensions: B clips on this rank, N clips over all ranks, D embedding size, C cells of a video map
-(C = T * H * W). ``scores_v2a`` and ``scores_a2v`` are (B, N) cosines: this rank's videos (sounds)
-in the rows, everyone's sounds (videos) in the columns. Clip i of rank r is column ``r * B + i``.
+(C = T * H * W), M silences and noises on this rank. ``scores_v2a`` and ``scores_a2v`` are (B, N)
+cosines: this rank's videos (sounds) in the rows, everyone's sounds (videos) in the columns. Clip i of
+rank r is column ``r * B + i``. Behind the N columns of ``scores_v2a`` are those of everyone's silences
+and noises, where there are any: negatives of every video, but no candidates when accuracy is counted.
 """
 
 from __future__ import annotations
@@ -48,6 +50,12 @@ def check_chunk_size(chunk_size: int | None) -> None:
         raise ValueError(f"chunk_size ({chunk_size}) must be at least 1, or None for all rows at once.")
 
 
+def check_negative_sounds(count: int) -> None:
+    """Raises ValueError for a number of which half cannot be silence and half noise."""
+    if count < 0 or count % 2:
+        raise ValueError(f"negative_sounds ({count}) must be even and >= 0: half are silence, half noise.")
+
+
 def check_pair(video: Tensor, audio: Tensor) -> None:
     """Raises ValueError unless both are (B, D) with B > 0."""
     if video.ndim != 2 or video.shape != audio.shape or len(video) == 0:
@@ -62,18 +70,30 @@ def own_columns(num_rows: int, device: torch.device) -> Tensor:
     return torch.arange(num_rows, device=device) + rank() * num_rows
 
 
-def pooled_scores(video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines of pooled embeddings: (B, D) twice to (B, N) twice."""
+def with_negatives(sounds: Tensor, negative: Tensor | None) -> Tensor:
+    """(N, D) unit vectors of clips, and behind them those of (M, D) silences and noises of every rank.
+
+    A zero embedding, which silence may give, stays zero: its cosine with anything is 0.
+    """
+    if negative is None:
+        return sounds
+    return torch.cat([sounds, gather_with_grad(F.normalize(negative.float(), dim=1))])
+
+
+def pooled_scores(video: Tensor, audio: Tensor, negative: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Cosines of pooled embeddings: (B, D) twice, and maybe (M, D), to both directions' scores."""
     check_pair(video, audio)
     # Autocast would multiply in bfloat16: at temperature 0.07 its step of 2^-8 moves a logit by 0.06.
     with torch.autocast(video.device.type, enabled=False):
         video = F.normalize(video.float(), dim=1)
         audio = F.normalize(audio.float(), dim=1)
-        return video @ gather_with_grad(audio).T, audio @ gather_with_grad(video).T
+        return video @ with_negatives(gather_with_grad(audio), negative).T, audio @ gather_with_grad(video).T
 
 
-def max_scores(video_map: Tensor, audio: Tensor, max_over: str) -> tuple[Tensor, Tensor]:
-    """Maximum cosine over cells: (B, D, T, H, W) and (B, D) to (B, N) twice.
+def max_scores(
+    video_map: Tensor, audio: Tensor, max_over: str, negative: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Maximum cosine over cells: (B, D, T, H, W), (B, D) and maybe (M, D) to both directions' scores.
 
     Maps are too big to gather: a rank scores its own maps against everyone's sounds, and the
     blocks of scores are gathered. Their columns that belong to this rank's sounds are its a2v rows::
@@ -89,7 +109,7 @@ def max_scores(video_map: Tensor, audio: Tensor, max_over: str) -> tuple[Tensor,
             f"got video_map {tuple(video_map.shape)} and audio {tuple(audio.shape)}."
         )
     with torch.autocast(audio.device.type, enabled=False):
-        sounds = gather_with_grad(F.normalize(audio.float(), dim=1))
+        sounds = with_negatives(gather_with_grad(F.normalize(audio.float(), dim=1)), negative)
         if max_over == "cells":
             scores_v2a = _max_cosines(video_map.flatten(2).transpose(1, 2), sounds)
         else:
@@ -99,7 +119,9 @@ def max_scores(video_map: Tensor, audio: Tensor, max_over: str) -> tuple[Tensor,
         return scores_v2a, gather_with_grad(scores_v2a)[:, own].T
 
 
-def best_cell_scores(online: Embeddings, pooling: str, max_over: str) -> tuple[Tensor, Tensor]:
+def best_cell_scores(
+    online: Embeddings, pooling: str, max_over: str, negative: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """:func:`max_scores` of a model's embeddings.
 
     Raises:
@@ -109,7 +131,7 @@ def best_cell_scores(online: Embeddings, pooling: str, max_over: str) -> tuple[T
         raise ValueError(
             f'pooling="{pooling}" needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.'
         )
-    return max_scores(online.video_map, online.audio, max_over)
+    return max_scores(online.video_map, online.audio, max_over, negative)
 
 
 def symmetric_cross_entropy(scores_v2a: Tensor, scores_a2v: Tensor, temperature: float | Tensor) -> Tensor:
@@ -122,15 +144,17 @@ def symmetric_cross_entropy(scores_v2a: Tensor, scores_a2v: Tensor, temperature:
 
 def statistics(scores_v2a: Tensor, scores_a2v: Tensor) -> dict[str, Tensor]:
     """() tensors on the device: reading them here would stall the GPU once per step."""
-    own = own_columns(len(scores_v2a), scores_v2a.device)
+    own, num_clips = own_columns(len(scores_v2a), scores_v2a.device), scores_a2v.shape[1]
+    scores_v2a, silence = scores_v2a[:, :num_clips], scores_v2a[:, num_clips:]
     positive = scores_v2a.gather(1, own[:, None])  # (B, 1)
-    num_negatives = max(1, scores_v2a.shape[1] - 1)
-    return {
+    num_negatives = max(1, num_clips - 1)
+    terms = {
         "accuracy_v2a": (scores_v2a.argmax(dim=1) == own).float().mean(),
         "accuracy_a2v": (scores_a2v.argmax(dim=1) == own).float().mean(),
         "cosine_positive": positive.mean(),
         "cosine_negative": ((scores_v2a.sum(dim=1, keepdim=True) - positive) / num_negatives).mean(),
     }
+    return terms | ({"cosine_silence": silence.mean()} if silence.shape[1] else {})
 
 
 def average(results: Sequence[LossTerms]) -> LossTerms:

@@ -29,16 +29,16 @@ class NegativeSounds(nn.Module):
     draws for 2 * B clips and 2 * M sounds.
 
     Args:
-        count: M, even and >= 0: the first, third ... are silence, the others noise.
+        count: M, even and above 0: the first, third ... are silence, the others noise.
 
     Raises:
-        ValueError: If ``count`` is negative or odd.
+        ValueError: If ``count`` is odd or below 2.
     """
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        if count < 0 or count % 2:
-            raise ValueError(f"negative_sounds ({count}) must be even and >= 0: half are silence, half noise.")
+        if count < 2 or count % 2:
+            raise ValueError(f"negative_sounds ({count}) must be even and above 0: half are silence, half noise.")
         self.count = count
 
     @torch.no_grad()

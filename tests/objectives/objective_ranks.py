@@ -30,6 +30,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "two views": ("info_nce", {"temperature": 0.2, "within_modal": 0.5}),
     "siglip": ("siglip", {"initial_scale": 3.0, "initial_bias": -1.0}),
     "siglip, chunked": ("siglip", {"initial_scale": 3.0, "initial_bias": -1.0, "chunk_size": 2}),
+    "silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
+    "silence, excluding, chunked": ("info_nce", {"temperature": 0.2, "chunk_size": 2, "negative_sounds": 2, **EXCLUDE}),
+    "silence, two views": ("info_nce", {"temperature": 0.2, "within_modal": 0.5, "negative_sounds": 2}),
+    "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
 }
 
@@ -47,7 +51,7 @@ class TinyModel(nn.Module):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
         self.logits = LogitScale(**first) if first else None
 
-    def forward(self, video: Tensor, audio: Tensor) -> Embeddings:
+    def forward(self, video: Tensor, audio: Tensor, negative_audio: Tensor) -> Embeddings:
         cells = self.video_head(video)  # (B, T, H, W, D)
         scale, bias = self.logits() if self.logits else (None, None)
         return Embeddings(
@@ -56,6 +60,7 @@ class TinyModel(nn.Module):
             video_map=cells.movedim(-1, 1),
             logit_scale=scale,
             logit_bias=bias,
+            negative_audio=self.audio_head(negative_audio) if len(negative_audio) else None,
         )
 
 
@@ -69,17 +74,27 @@ def clips(view: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(NUM_CLIPS, 2, 3, 3, 6, generator=generator), torch.randn(NUM_CLIPS, 4, generator=generator)
 
 
+def negatives(count: int, share: slice) -> Tensor:
+    """(M, 4) features of sounds of no clip: those of one rank, or of both where the share is everything."""
+    features = torch.randn(2 * count, 4, generator=torch.Generator().manual_seed(11))
+    return features[share]
+
+
 def step(model: nn.Module, rows: slice, variant: str) -> dict[str, Any]:
     """Loss, terms and parameter gradients of the clips in ``rows``."""
     model.zero_grad()
     name, options = VARIANTS[variant]
-    objective = create_objective(name, **options)
+    count = options.get("negative_sounds", 0)
+    # One process has the sounds of all ranks, as it has their clips.
+    share = slice(None) if rows == slice(None) else slice(distributed.rank() * count, (distributed.rank() + 1) * count)
+    sounds = negatives(count, share)
+    objective = create_objective(name, **(options | {"negative_sounds": len(sounds)} if count else options))
     views = [tuple(features[rows] for features in clips(number)) for number in range(objective.num_views)]
     video, audio = (torch.cat(features) for features in zip(*views, strict=True))
     numbers = torch.arange(NUM_CLIPS)[rows]
     # Files of clips: 0 0 1 2 3 0, so that one file is on both ranks.
     index = BatchIndex(numbers, torch.tensor([0, 0, 1, 2, 3, 0])[rows], numbers)
-    result = objective(model(video, audio), None, index)
+    result = objective(model(video, audio, sounds), None, index)
     result.total.backward()
     gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
     return {"total": result.total.detach(), "terms": result.terms, "gradients": gradients}

@@ -13,6 +13,7 @@ from avssl.engine.replicas import replicated
 from avssl.models import LogitScale
 from avssl.objectives import create_objective, initial_logits
 from avssl.tasks import PretrainTask
+from avssl.transforms import NegativeSounds
 
 NUM_CLIPS = 6
 EXCLUDE = {"exclude_same_file": True, "exclude_hardest": 0.25}
@@ -22,6 +23,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "info_nce",
         {"temperature": 0.2, "learn_temperature": True, "chunk_size": 2, "within_modal": 0.5, **EXCLUDE},
     ),
+    "info_nce, silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 4}),
     "siglip": ("siglip", {"chunk_size": 4}),
     "margin_nce": ("margin_nce", {"temperature": 0.2}),
     "moco": ("moco", {"embedding_size": 5, "queue_size": 16, "temperature": 0.2, "momentum": 0.7}),
@@ -29,17 +31,22 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Views(nn.Module):
-    """Raw batch to V views, which differ by a factor."""
+    """Raw batch to V views, which differ by a factor, and sounds of no clip."""
 
-    def __init__(self, num_views: int) -> None:
+    def __init__(self, num_views: int, negative_sounds: int) -> None:
         super().__init__()
         self.num_views = num_views
+        self.negative_sounds = NegativeSounds(negative_sounds) if negative_sounds else None
 
     def forward(self, batch: Batch) -> Batch:
         video = batch.video.float().transpose(1, 2) / 255
         audio = batch.audio[:, None, :, None]
         factors = [1 + number / 2 for number in range(self.num_views)]
-        return Batch(torch.cat([video**f for f in factors]), torch.cat([audio.sin() * f for f in factors]), batch.index)
+        videos, audios = torch.cat([video**f for f in factors]), torch.cat([audio.sin() * f for f in factors])
+        if self.negative_sounds is None:
+            return Batch(videos, audios, batch.index)
+        sounds = self.negative_sounds(batch.index.key, batch.audio.shape[1])
+        return Batch(videos, audios, batch.index, negative_audio=sounds[:, None, :, None])
 
 
 class Pair(nn.Module):
@@ -51,18 +58,27 @@ class Pair(nn.Module):
         self.audio = nn.Linear(8, 5)
         self.logits = LogitScale(**first) if first else None
 
-    def forward(self, video: Tensor, audio: Tensor, needs_maps: bool = False) -> Embeddings:
+    def forward(
+        self, video: Tensor, audio: Tensor, needs_maps: bool = False, negative_audio: Tensor | None = None
+    ) -> Embeddings:
         cells = self.video(video.movedim(1, -1)).tanh()
         scale, bias = self.logits() if self.logits else (None, None)
         pooled = cells.amax((1, 2, 3)), self.audio(audio[:, 0, :, 0])
-        return Embeddings(*pooled, cells.movedim(-1, 1) if needs_maps else None, logit_scale=scale, logit_bias=bias)
+        return Embeddings(
+            *pooled,
+            cells.movedim(-1, 1) if needs_maps else None,
+            logit_scale=scale,
+            logit_bias=bias,
+            negative_audio=None if negative_audio is None else self.audio(negative_audio[:, 0, :, 0]),
+        )
 
 
 def create(variant: str) -> tuple[PretrainTask, torch.optim.Optimizer]:
     name, options = VARIANTS[variant]
     objective = create_objective(name, **options)
     torch.manual_seed(0)
-    task = PretrainTask(Views(objective.num_views), Pair(initial_logits(name, options)), objective).train()
+    views = Views(objective.num_views, objective.negative_sounds)
+    task = PretrainTask(views, Pair(initial_logits(name, options)), objective).train()
     return task, torch.optim.SGD(task.model.parameters(), lr=0.1, momentum=0.9)
 
 
