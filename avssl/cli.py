@@ -52,6 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         saved (start it again with ``--resume``), 130 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _main(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone: "avssl --help | head -1"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
+
+
+def _main(words: list[str]) -> int:
     verb = words[0] if words else ""
     if verb in ("--version", "-V"):
         print(f"avssl {avssl.__version__}")
@@ -96,9 +106,8 @@ def _run(verb: str, words: list[str]) -> int:
     except KeyboardInterrupt:
         print("\navssl: interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone: "avssl index F | head"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if type(error).__name__ == "Interrupted":
             print(f"avssl: {error}", file=sys.stderr)

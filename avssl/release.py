@@ -92,7 +92,8 @@ def find_release(path_or_hub_id: Path | str) -> Path:
     if folds:
         raise HubError(f"{folder}: each fold has a classifier of its own; name one: {folds[0]}.")
     if (folder / "config.yaml").is_file():
-        raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl pretrain --resume {folder}")
+        verb = "finetune" if (folder / "folds").is_dir() else "pretrain"
+        raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl {verb} --resume {folder}")
     if folder.exists():
         raise HubError(f"{folder}: neither a release ({WEIGHTS_NAME}, {CONFIG_NAME}) nor a run folder.")
     if str(path_or_hub_id).count("/") != 1 or str(path_or_hub_id).startswith((".", "/", "~")):

@@ -66,3 +66,9 @@ def test_bugs_keep_their_traceback(monkeypatch):
 def test_control_c_is_quiet(monkeypatch, capsys):
     assert run_with(monkeypatch, raiser(KeyboardInterrupt())) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_reader_that_has_gone_ends_help_quietly():
+    words = f"{sys.executable} -m avssl --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -140,6 +140,10 @@ def number_labels(
     for fold in folds:
         used[fold.train] = used[fold.test] = True
     names = [str(text).split("|") if has else [] for text, has in zip(manifest[column], used & labelled, strict=True)]
+    for row, of_row in enumerate(names):
+        if "" in of_row:
+            text, id_ = str(manifest[column][row]), manifest.value(row, "id")
+            raise ManifestError(f"row {id_!r}: the {column} {text!r} names an empty class; take the extra | away.")
     classes = sorted({name for of_row in names for name in of_row})
     number = {name: place for place, name in enumerate(classes)}
     counts = np.zeros((len(manifest), len(classes)), dtype=bool)

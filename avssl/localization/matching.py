@@ -168,6 +168,8 @@ def sync_curve(
         ValueError: If an option is out of range, the file is too short to move its sound so far, or
             ``model`` or ``transform`` is in training mode.
     """
+    if not step_seconds > 0:
+        raise ValueError(f"step_seconds ({step_seconds}) must be greater than 0.")
     check_evaluation(model, transform, step_seconds)
     if max_offset_seconds < step_seconds or strides_per_instant < 1:
         raise ValueError(

@@ -148,6 +148,10 @@ def _rows(
     source: Path | str, parts: TableParts, sampling: ClipSampling, backend: str, progress: bool
 ) -> tuple[Manifest, pa.Table]:
     """One row a file of a folder, or the rows of a manifest; and the files that gave none."""
+    if not is_url(source) and not Path(source).exists():
+        raise ManifestError(
+            f"{source}: no such folder or manifest. Name a folder of videos, or a manifest of avssl index."
+        )
     if is_url(source) or not Path(source).is_dir():
         manifest, unusable = read_manifest(source), failures_table([])
         if not len(manifest):

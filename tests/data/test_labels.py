@@ -72,3 +72,12 @@ def test_a_part_without_labels_is_named(manifest):
     labelled[4:6] = False
     with pytest.raises(ManifestError, match="fold split: none of the 3 rows to test on has a usable label"):
         find_folds(manifest, labelled)
+
+
+def test_a_label_with_an_empty_class_names_its_row():
+    columns = {"id": ["0.mp4", "1.mp4"], "path": ["0.mp4", "1.mp4"], "label": ["a|b", "a|"], "split": ["train", "test"]}
+    manifest = Manifest.from_columns(columns, "/x")
+    labelled = has_label(manifest, "label", multi_label=True)
+    folds = find_folds(manifest, labelled)
+    with pytest.raises(ManifestError, match=r"row '1.mp4': the label 'a\|' names an empty class"):
+        number_labels(manifest, "label", labelled, folds, multi_label=True)

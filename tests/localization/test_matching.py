@@ -103,6 +103,8 @@ def test_too_short_a_file_is_an_error():
     assert scan(Clock(stop=3.0)).num_instants == 1
     with pytest.raises(ValueError, match="must be at least step_seconds"):
         scan(Clock(), max_offset_seconds=0.05)
+    with pytest.raises(ValueError, match=r"step_seconds \(0\) must be greater than 0"):
+        scan(Clock(), step_seconds=0)
     with pytest.raises(MediaError, match="no sound track"):
         scan(Clock(sound=False))
 

@@ -188,6 +188,8 @@ def test_what_cannot_be_done_is_said(folder, run, tmp_path, capsys):
     out.write_text("of somebody")
     assert main(words(folder, run, out)) == 1
     assert "f.parquet: is there already. Replace it with --overwrite" in capsys.readouterr().err
+    with pytest.raises(ManifestError, match="nowhere: no such folder or manifest"):
+        embed(tmp_path / "nowhere", run, tmp_path / "e.parquet", device="cpu", progress=False)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ManifestError, match="no media files"):
         embed(tmp_path / "empty", run, tmp_path / "e.parquet", device="cpu", progress=False)
