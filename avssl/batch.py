@@ -182,6 +182,10 @@ class Embeddings:
     """(V*B, D, T, H, W): the video head on every cell; None unless the objective needs maps."""
     audio_map: Tensor | None = None
     """(V*B, D, T): the audio head on every time cell (frequency pooled); None unless needed."""
+    video_where_map: Tensor | None = None
+    """(V*B, D, T, H, W): the second video head, "where?", on every cell; None without one or without maps."""
+    audio_where: Tensor | None = None
+    """(V*B, D): the second audio head on the pooled features, beside ``video_where_map``; else None."""
     video_prediction: Tensor | None = None
     """(V*B, D) output of a predictor on ``video``, or None."""
     audio_prediction: Tensor | None = None
@@ -203,7 +207,7 @@ class Embeddings:
             "video and audio must hold the same clips in the same order, "
             f"got video {tuple(self.video.shape)} and audio {tuple(self.audio.shape)}.",
         )
-        for name, ndim in (("video_map", 5), ("audio_map", 3)):
+        for name, ndim in (("video_map", 5), ("audio_map", 3), ("video_where_map", 5), ("audio_where", 2)):
             value = getattr(self, name)
             _check(
                 value is None or (value.ndim == ndim and value.shape[:2] == self.video.shape),

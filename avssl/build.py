@@ -18,9 +18,17 @@ from avssl.data.sampling import ClipSampling
 from avssl.engine import WarmupCosine, create_optimizer
 from avssl.manifest import Manifest
 from avssl.media import available_backends
-from avssl.models import AVModel, LogitScale, create_encoder, create_head
+from avssl.models import AVModel, Encoder, HeadPair, LogitScale, create_encoder, create_head
 from avssl.models.classifier import Inputs
-from avssl.objectives import MemoryRows, Objective, create_objective, holds_embeddings, initial_logits, model_options
+from avssl.objectives import (
+    MemoryRows,
+    Objective,
+    create_objective,
+    extra_heads,
+    holds_embeddings,
+    initial_logits,
+    model_options,
+)
 from avssl.tasks import PretrainTask
 from avssl.transforms import (
     ClipTransform,
@@ -49,13 +57,25 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
         torch.default_generator.manual_seed(config.train.seed if seed is None else seed)
         video = create_encoder(names.video.name, **names.video.options())
         audio = create_encoder(names.audio.name, **names.audio.options())
-        video_head, audio_head = (
-            create_head(names.head.name, encoder.num_features, **names.head.options()) for encoder in (video, audio)
-        )
         objective = config.objective.name, config.objective.options()
+        heads = _build_heads(config, video, audio)
+        where_heads = _build_heads(config, video, audio) if "where" in extra_heads(config.objective.name) else None
         first = initial_logits(*objective)
-        logits = LogitScale(**first) if first else None
-        return AVModel(video, audio, video_head, audio_head, logits, **model_options(*objective))
+        return AVModel(
+            video,
+            audio,
+            heads.video,
+            heads.audio,
+            LogitScale(**first) if first else None,
+            where_heads=where_heads,
+            video_dropout=names.dropout.video,
+            **model_options(*objective),
+        )
+
+
+def _build_heads(config: Config, video: Encoder, audio: Encoder) -> HeadPair:
+    name, options = config.model.head.name, config.model.head.options()
+    return HeadPair(*(create_head(name, encoder.num_features, **options) for encoder in (video, audio)))
 
 
 def build_transform(

@@ -3,9 +3,10 @@
     python benchmarks/config_cost.py configs/avid_kinetics.yaml --rows 232067 --processes 8
 
 Operations and memory are counted by ``avssl.engine.step_cost`` on tensors that have shapes and no values, forward and
-backward through the networks; objectives and transforms are left out. Memory for the backward pass is what torch keeps
-of all clips of a process on a CPU in bf16; a GPU keeps about as much. GPU hours divide the operations by a speed that
-is assumed, 50 TFLOP/s unless --tflops says another: ``benchmarks/gpu.py`` measures what a GPU really does.
+backward through the networks and forward through a momentum model where there is one; objectives and transforms are
+left out. Memory for the backward pass is what torch keeps of all clips of a process on a CPU in bf16; a GPU keeps about
+as much. GPU hours divide the operations by a speed that is assumed, 50 TFLOP/s unless --tflops says another:
+``benchmarks/gpu.py`` measures what a GPU really does.
 """
 
 from __future__ import annotations
@@ -18,31 +19,37 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from avssl.build import build_model, build_transform
+from avssl.build import build_model, build_objective, build_transform
 from avssl.config import Config, load_config
 from avssl.config.objectives import Memory
 from avssl.engine import Precision, StepCost, state_bytes, step_cost
+from avssl.objectives import MemoryRows
 
 ASSUMED_TFLOPS = 50.0
+# Nothing that an objective is asked here depends on its rows.
+ANY_ROWS = MemoryRows.from_ids([str(number) for number in range(100)])
 
 
 def model_cost(config: Config, num_clips: int, precision: Precision) -> StepCost:
-    """Of one forward and backward pass of the networks on ``num_clips`` clips."""
+    """Of a step of the networks on ``num_clips`` clips: every view of them, and what gives targets too."""
     sampling, size = config.sampling, config.transform.video.size
     sound = torch.zeros(1, round(sampling.audio_seconds * sampling.sample_rate_hz))
     spectrogram = build_transform(config).spectrogram(sound)
-    options = config.objective.options()
-    needs_maps = options.get("pooling", "pooled") != "pooled"
+    objective = build_objective(config, ANY_ROWS)
+    num_views = num_clips * objective.num_views
     with FakeTensorMode():
         model = build_model(config)
         handle = precision.apply(model, "cpu")
-        video = torch.empty(num_clips, 3, sampling.num_frames, size, size)
-        audio = torch.empty(num_clips + options.get("negative_sounds", 0), *spectrogram.shape[1:])
+        video = torch.empty(num_views, 3, sampling.num_frames, size, size)
+        audio = torch.empty(num_views + objective.negative_sounds, *spectrogram.shape[1:])
 
         def run() -> Tensor:
-            out = model(video, audio[:num_clips], needs_maps=needs_maps, negative_audio=audio[num_clips:])
-            outputs = (out.video, out.audio, out.video_map, out.audio_map)
-            return sum(x.sum() for x in outputs if x is not None)
+            sounds, needs_maps = audio[:num_views], objective.needs_maps
+            if objective.needs_target:
+                with torch.no_grad():
+                    model(video, sounds, needs_maps=needs_maps)
+            out = model(video, sounds, needs_maps=needs_maps, negative_audio=audio[num_views:])
+            return sum(x.sum() for x in vars(out).values() if isinstance(x, Tensor))
 
         cost = step_cost(model, run)
         handle.remove()
@@ -64,6 +71,8 @@ def describe(config: Config, rows: int, processes: int, tflops: float | None) ->
     clips = optim.passes * (rows // optim.batch_size) * optim.batch_size
     flops = cost.flops / local_batch * clips
     state = state_bytes(model, optim.name, averaged=config.train.ema_decay is not None)
+    if build_objective(config, ANY_ROWS).needs_target:
+        state += sum(x.numel() * x.element_size() for x in model.state_dict().values())
     bank = memory_bytes(config, rows)
     parts = [f"{_size(state)} of weights, gradients and optimizer"]
     parts += [f"{_size(bank)} of memory rows in {config.objective.options()['dtype']}"] if bank else []

@@ -75,6 +75,20 @@ def test_model_learns_what_the_objective_wants_of_its_logits():
     assert all(torch.equal(state[name], siglip.state_dict()[name]) for name in state)
 
 
+def test_model_carries_the_second_heads_of_the_objective():
+    plain = build_model(Config())
+    assert plain.where_heads is None
+    slavc = build_model(config_from_dict({"objective": {"name": "slavc"}, "model": {"dropout": {"video": 0.9}}}))
+    assert slavc.video_dropout.p == 0.9
+    assert slavc.where_heads.video.out_features == slavc.embedding_size
+    state = slavc.state_dict()
+    # The encoders and first heads start as they do without, the second ones otherwise.
+    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+    assert not torch.equal(state["where_heads.video.0.weight"], state["video_head.0.weight"])
+    with pytest.raises(ConfigError, match=r"model.dropout.video \(1.0\) must be in \[0, 1\)"):
+        config_from_dict({"model": {"dropout": {"video": 1.0}}})
+
+
 def test_chunks_of_scores_go_with_pooled_embeddings_alone():
     with pytest.raises(ConfigError, match=r"objective.chunk_size \(256\) needs pooling pooled, not both"):
         config_from_dict({"objective": {"chunk_size": 256}})

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from avssl.batch import Batch, BatchIndex
 from avssl.build import build_model, build_transform
-from avssl.config import config_from_dict
+from avssl.config import config_from_dict, to_dict
 from avssl.hub import HubError, from_pretrained, random_init, save_pretrained
 
 SMALL = config_from_dict(
@@ -53,6 +53,20 @@ def test_round_trip_gives_the_same_embeddings(release):
     assert not loaded.model.training
     assert not loaded.transform.training
     assert loaded.sampling.num_frames == SMALL.sampling.num_frames
+
+
+def test_two_headed_model_is_rebuilt_without_its_objective(tmp_path):
+    config = config_from_dict({**to_dict(SMALL), "objective": {"name": "slavc"}})
+    model, transform = build_model(config, seed=3), build_transform(config)
+    transform.standardize.set_statistics(torch.arange(16.0), torch.full((16,), 2.0))
+    loaded = from_pretrained(save_pretrained(tmp_path, model, transform, config))
+    batch = transform.eval()(raw_batch())
+    with torch.no_grad():
+        cells = [m.visual_cells(batch.video) for m in (model.eval(), loaded.model)]
+        queries = [m.sound_queries(batch.audio) for m in (model, loaded.model)]
+    assert cells[0].shape[1] == 2 * 6
+    assert torch.equal(*cells)
+    assert torch.equal(*queries)
 
 
 def test_run_folder_is_accepted_and_crop_can_be_changed(release):

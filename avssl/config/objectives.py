@@ -90,6 +90,16 @@ class MoCo(Choice):
 
 
 @dataclass
+class SLAVC(Choice):
+    """Which sound, and where: two pairs of heads whose probabilities are multiplied, against momentum targets."""
+
+    temperature: float = 0.03
+    """Of both softmaxes, > 0."""
+    momentum: float = 0.999
+    """Share of itself that the momentum model keeps in a step, in [0, 1]; short runs want less."""
+
+
+@dataclass
 class Memory(Choice):
     """A memory of every training clip, whose rows are what embeddings are contrasted with."""
 
@@ -193,5 +203,6 @@ OBJECTIVES: dict[str, type[Choice]] = {
     "moco": MoCo,
     "robust_xid": RobustXid,
     "siglip": SigLIP,
+    "slavc": SLAVC,
 }
 """The dataclass of each objective."""

@@ -350,6 +350,17 @@ class TransformConfig:
 
 
 @dataclass
+class DropoutConfig:
+    """What the heads do not see in training."""
+
+    video: float = 0.0
+    """Share of the visual features that is dropped before the heads, in [0, 1); 0.9 in SLAVC and FNAC."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.video < 1, f"video ({self.video}) must be in [0, 1).")
+
+
+@dataclass
 class ModelConfig:
     """Two encoders and the heads that put them in one space."""
 
@@ -359,6 +370,8 @@ class ModelConfig:
     """The encoder of sound."""
     head: Choice = field(default_factory=lambda: MlpHead("mlp_bn"))
     """The projection head of either modality."""
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    """Between encoders and heads."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from .avid_audio import avid_audio_cnn_10
 from .avid_video import avid_r2plus1d_10, avid_r2plus1d_18, avid_r2plus1d_34
 from .classifier import Classifier
 from .encoder import Encoder, Modality, Pooling
-from .heads import LogitScale, ProjectionHead, linear, mlp, mlp_bn
+from .heads import HeadPair, LogitScale, ProjectionHead, linear, mlp, mlp_bn
 from .resnet_audio import resnet18_audio
 from .small import small_audio, small_video
 from .stage_pooling import StagePooling, encode_stages
@@ -25,6 +25,7 @@ __all__ = [
     "AVModel",
     "Classifier",
     "Encoder",
+    "HeadPair",
     "LogitScale",
     "Modality",
     "Pooling",

@@ -6,6 +6,7 @@ of the video map, T' also time cells of the audio map.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import torch
@@ -13,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..batch import Embeddings
-from .chunking import in_chunks
-from .encoder import Encoder
-from .heads import LogitScale, ProjectionHead
+from .chunking import Outputs, in_chunks
+from .encoder import Encoder, Modality
+from .heads import HeadPair, LogitScale, ProjectionHead
 
 
 class AVModel(nn.Module):
@@ -33,9 +34,13 @@ class AVModel(nn.Module):
         num_heads: K: how many groups of D / K channels are compared each for itself where a sound meets
             the cells of a map.
         sound_over_time: Whether a sound meets the map step by step, and not as a whole.
+        where_heads: Second heads, for objectives that ask "where?" apart from "which sound?". They learn only
+            where maps are needed.
+        video_dropout: Share of the video encoder's features that :meth:`forward` drops before the heads in
+            training, in [0, 1); see there.
 
     Raises:
-        ValueError: If the modalities are exchanged or the sizes do not fit.
+        ValueError: If the modalities are exchanged, the sizes do not fit or ``video_dropout`` is out of range.
     """
 
     def __init__(
@@ -48,19 +53,19 @@ class AVModel(nn.Module):
         *,
         num_heads: int = 1,
         sound_over_time: bool = False,
+        where_heads: HeadPair | None = None,
+        video_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_pair("video", video_encoder, video_head)
-        _check_pair("audio", audio_encoder, audio_head)
-        if video_head.out_features != audio_head.out_features:
-            raise ValueError(
-                "both heads must end in the same embedding size, "
-                f"got video {video_head.out_features} and audio {audio_head.out_features}."
-            )
+        for heads in (HeadPair(video_head, audio_head), where_heads):
+            if heads is not None:
+                _check_heads(video_encoder, audio_encoder, heads, video_head.out_features)
         if num_heads < 1 or video_head.out_features % num_heads:
             raise ValueError(
                 f"the embedding size ({video_head.out_features}) must be a multiple of num_heads ({num_heads} >= 1)."
             )
+        if not 0 <= video_dropout < 1:
+            raise ValueError(f"video_dropout ({video_dropout}) must be in [0, 1): 1 would leave no feature.")
         self.num_heads = num_heads
         self.sound_over_time = sound_over_time
         self.video_encoder = video_encoder
@@ -68,6 +73,8 @@ class AVModel(nn.Module):
         self.video_head = video_head
         self.audio_head = audio_head
         self.logits = logits
+        self.where_heads = where_heads
+        self.video_dropout = nn.Dropout3d(video_dropout)
 
     @property
     def embedding_size(self) -> int:
@@ -84,6 +91,11 @@ class AVModel(nn.Module):
     ) -> Embeddings:
         """Embeddings of clips, from one trunk pass for each modality.
 
+        Visual dropout, in training: a feature is dropped from all cells of a clip at once, and those that are
+        kept are scaled up. So a pooled embedding and its cells, and all cells of a clip, are compared in the
+        same features. Its draws come from torch's generator, whose state checkpoints keep, so that a resumed run
+        continues with them bit for bit; two ranks draw otherwise than one process does.
+
         Args:
             video: (B, 3, T, H, W) normalized float.
             audio: (B, 1, time, freq) spectrograms of the same clips in the same order.
@@ -97,43 +109,56 @@ class AVModel(nn.Module):
 
         Returns:
             ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map``
-            (B, D, T', H', W') and ``audio_map`` (B, D, T'). Not normalized. ``logit_scale`` and
-            ``logit_bias`` where the model learns them; ``negative_audio`` (M, D) and its map where it
-            was given.
+            (B, D, T', H', W') and ``audio_map`` (B, D, T'), and from second heads
+            ``video_where_map`` (B, D, T', H', W') and ``audio_where`` (B, D). Not normalized.
+            ``logit_scale`` and ``logit_bias`` where the model learns them; ``negative_audio`` (M, D)
+            and its map where it was given.
 
         Raises:
             ValueError: If an input has another layout, or the two differ in B.
         """
         sounds = audio if negative_audio is None else torch.cat([audio, negative_audio])
-        if chunk_size is None:
-            video_side = _project(self.video_encoder, self.video_head, video, needs_maps)
-            audio_side = _project(self.audio_encoder, self.audio_head, sounds, needs_maps)
-        else:  # one modality after the other, so that a chunk of one alone is in memory
-            video_side = self._in_chunks(self.video_encoder, self.video_head, video, needs_maps, chunk_size)
-            audio_side = self._in_chunks(self.audio_encoder, self.audio_head, sounds, needs_maps, chunk_size)
+        # One modality after the other, so that a chunk of one alone is in memory.
+        video_embedding, video_map, *video_where = self._project("video", video, needs_maps, chunk_size)
+        audio_embedding, audio_map, *audio_where = self._project("audio", sounds, needs_maps, chunk_size)
         logit_scale, logit_bias = (None, None) if self.logits is None else self.logits()
-        (own, negative), (own_map, negative_map) = (_split(rows, len(audio)) for rows in audio_side)
-        assert own is not None, "_project always gives it"
+        own, negative = _split(audio_embedding, len(audio))
+        own_map, negative_map = _split(audio_map, len(audio))
+        assert video_embedding is not None, "the first head always gives it"
+        assert own is not None, "the first head always gives it"
         return Embeddings(
-            video_side[0],
+            video_embedding,
             own,
-            video_side[1],
+            video_map,
             own_map,
+            video_where_map=video_where[1] if video_where else None,
+            audio_where=_split(audio_where[0], len(audio))[0] if audio_where else None,
             logit_scale=logit_scale,
             logit_bias=logit_bias,
             negative_audio=negative,
             negative_audio_map=negative_map,
         )
 
-    def _in_chunks(
-        self, encoder: Encoder, head: ProjectionHead, x: Tensor, needs_maps: bool, chunk_size: int
-    ) -> tuple[Tensor, Tensor | None]:
-        def project(rows: Tensor) -> tuple[Tensor, Tensor | None]:
-            return _project(encoder, head, rows, needs_maps)
+    def _project(self, modality: Modality, x: Tensor, needs_maps: bool, chunk_size: int | None) -> Outputs:
+        """What :func:`_project` gives of a modality, in chunks or at once."""
+        encoder, heads = self._side(modality)
 
-        embedding, cells = in_chunks(nn.ModuleList([encoder, head]), project, (x,), chunk_size)
-        assert embedding is not None, "_project always gives it"
-        return embedding, cells
+        def project(rows: Tensor) -> Outputs:
+            features = encoder.forward_features(rows)
+            if modality == "video":
+                features = self.video_dropout(features)
+            return _project(encoder, heads, features, needs_maps)
+
+        if chunk_size is None:
+            return project(x)
+        return in_chunks(nn.ModuleList([encoder, *heads]), project, (x,), chunk_size)
+
+    def _side(self, modality: Modality) -> tuple[Encoder, list[ProjectionHead]]:
+        """The encoder of a modality and its heads, second ones last."""
+        where = self.where_heads
+        if modality == "video":
+            return self.video_encoder, [self.video_head] if where is None else [self.video_head, where.video]
+        return self.audio_encoder, [self.audio_head] if where is None else [self.audio_head, where.audio]
 
     def encode_video(self, video: Tensor) -> Tensor:
         """(B, C) pooled video features, before the head: what probes use."""
@@ -180,12 +205,25 @@ class AVModel(nn.Module):
         return _project_cells(self.audio_head, _pool_frequency(self.audio_encoder.forward_features(audio)))
 
     def visual_cells(self, video: Tensor) -> Tensor:
-        """(B, D, T', H', W'): what a sound is compared with, cell by cell, in each of ``num_heads`` heads."""
-        return self.video_map(video)
+        """(B, D, T', H', W'): what a sound is compared with, cell by cell, in each of ``num_heads`` heads.
+
+        With second heads there are 2 D channels, the unit embeddings of both side by side: their cosine
+        with :meth:`sound_queries` is the mean of the cosines of either.
+        """
+        if self.where_heads is None:
+            return self.video_map(video)
+        features = self.video_encoder.forward_features(video)
+        return _side_by_side(_project_cells(head, features) for head in (self.video_head, self.where_heads.video))
 
     def sound_queries(self, audio: Tensor) -> Tensor:
-        """(B, D, S): what is looked for, S = 1 sound as a whole, or each of its S time cells."""
-        return self.audio_map(audio) if self.sound_over_time else self.embed_audio(audio)[..., None]
+        """(B, D, S): what is looked for, S = 1 sound as a whole, or each of its S time cells.
+
+        With second heads (B, 2 D, 1), as :meth:`visual_cells` has them.
+        """
+        if self.where_heads is None:
+            return self.audio_map(audio) if self.sound_over_time else self.embed_audio(audio)[..., None]
+        features = self.audio_encoder(audio)
+        return _side_by_side(head(features) for head in (self.audio_head, self.where_heads.audio))[..., None]
 
     def use_channels_last(self) -> Self:
         """Lay the convolution weights out channels last, in place; inputs may keep either layout.
@@ -197,17 +235,17 @@ class AVModel(nn.Module):
         return self
 
 
-def _project(encoder: Encoder, head: ProjectionHead, x: Tensor, needs_maps: bool) -> tuple[Tensor, Tensor | None]:
-    """(B, D) and, if needed, the head on every cell: one trunk pass and one pass of the head."""
-    features = encoder.forward_features(x)
+def _project(encoder: Encoder, heads: Sequence[ProjectionHead], features: Tensor, needs_maps: bool) -> Outputs:
+    """(B, D) and its cells of each head, one pass of a head each; without cells of the first head alone."""
+    pooled = encoder.pool(features)
     if not needs_maps:
-        return head(encoder.pool(features)), None
-    if encoder.modality == "audio":
-        cells = _pool_frequency(features)
-    else:
-        cells = features
-    embedding, projected = head.with_cells(encoder.pool(features), cells.movedim(1, -1))
-    return embedding, projected.movedim(-1, 1)
+        return heads[0](pooled), None
+    cells = (_pool_frequency(features) if encoder.modality == "audio" else features).movedim(1, -1)
+    outputs: list[Tensor] = []
+    for head in heads:
+        embedding, projected = head.with_cells(pooled, cells)
+        outputs += [embedding, projected.movedim(-1, 1)]
+    return tuple(outputs)
 
 
 def _split(rows: Tensor | None, num_clips: int) -> tuple[Tensor | None, Tensor | None]:
@@ -222,9 +260,25 @@ def _project_cells(head: ProjectionHead, features: Tensor) -> Tensor:
     return head(features.movedim(1, -1)).movedim(-1, 1)
 
 
+def _side_by_side(embeddings: Iterable[Tensor]) -> Tensor:
+    """(B, D, ...) twice to unit vectors (B, 2 D, ...) float32."""
+    halves = [F.normalize(x.float(), dim=1) for x in embeddings]
+    return torch.cat(halves, dim=1) / len(halves) ** 0.5
+
+
 def _pool_frequency(features: Tensor) -> Tensor:
     """(B, C, T', F') to (B, C, T')."""
     return features.amax(dim=3)
+
+
+def _check_heads(video_encoder: Encoder, audio_encoder: Encoder, heads: HeadPair, embedding_size: int) -> None:
+    _check_pair("video", video_encoder, heads.video)
+    _check_pair("audio", audio_encoder, heads.audio)
+    if not heads.video.out_features == heads.audio.out_features == embedding_size:
+        raise ValueError(
+            "both heads must end in the same embedding size, "
+            f"got video {heads.video.out_features} and audio {heads.audio.out_features}."
+        )
 
 
 def _check_pair(modality: str, encoder: Encoder, head: ProjectionHead) -> None:

@@ -96,6 +96,20 @@ class ProjectionHead(nn.Sequential):
         return rows[: len(pooled)], rows[len(pooled) :].reshape(*cells.shape[:-1], self.out_features)
 
 
+class HeadPair(nn.Module):
+    """A projection head for each modality, into one space.
+
+    Args:
+        video: From the video encoder's ``num_features`` to D.
+        audio: From the audio encoder's ``num_features`` to D.
+    """
+
+    def __init__(self, video: ProjectionHead, audio: ProjectionHead) -> None:
+        super().__init__()
+        self.video = video
+        self.audio = audio
+
+
 def mlp(in_features: int, out_features: int, hidden: int) -> ProjectionHead:
     """AVID's head: two hidden layers with ReLU, biases, no BatchNorm; 590,976 parameters at 512-512-512-128."""
     return ProjectionHead(

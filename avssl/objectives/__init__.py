@@ -14,6 +14,7 @@ from .moco import MoCo
 from .objective import Objective
 from .robust_xid import RobustXID, instance_weights, soft_targets
 from .siglip import SigLIP, sigmoid_loss
+from .slavc import SLAVC, slavc_scores
 
 _OBJECTIVES: dict[str, type[Objective]] = {
     "avid": AVID,
@@ -23,11 +24,13 @@ _OBJECTIVES: dict[str, type[Objective]] = {
     "moco": MoCo,
     "robust_xid": RobustXID,
     "siglip": SigLIP,
+    "slavc": SLAVC,
 }
 
 __all__ = [
     "AVID",
     "CMA",
+    "SLAVC",
     "InfoNCE",
     "MarginNCE",
     "MemoryBank",
@@ -37,6 +40,7 @@ __all__ = [
     "RobustXID",
     "SigLIP",
     "create_objective",
+    "extra_heads",
     "holds_embeddings",
     "info_nce",
     "initial_logits",
@@ -50,6 +54,7 @@ __all__ = [
     "positive_sets",
     "sampled_softmax_loss",
     "sigmoid_loss",
+    "slavc_scores",
     "soft_targets",
 ]
 
@@ -91,6 +96,15 @@ def model_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: If there is no such name.
     """
     return _objective_class(name).model_options(options)
+
+
+def extra_heads(name: str) -> tuple[str, ...]:
+    """The further pairs of heads that the model of an objective carries; see :attr:`Objective.heads`.
+
+    Raises:
+        ValueError: If there is no such name.
+    """
+    return _objective_class(name).heads
 
 
 def holds_embeddings(name: str) -> bool:

@@ -33,7 +33,8 @@ class Objective(nn.Module, ABC):
     """Sounds of silence and noise a step and rank that ``forward`` expects in ``Embeddings.negative_audio``, even;
     with ``needs_maps`` their maps are in ``negative_audio_map``."""
     heads: tuple[str, ...] = ()
-    """Names of extra heads the model must carry; attached when the model is built."""
+    """Further pairs of projection heads that the model must carry, told by the class alone, because a released model
+    is built anew without its objective. There is one, "where": see :class:`avssl.models.AVModel`."""
 
     @classmethod
     def initial_logits(cls, options: Mapping[str, Any]) -> dict[str, float]:

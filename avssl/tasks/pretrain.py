@@ -66,13 +66,12 @@ class PretrainTask(nn.Module):
     def forward(self, batch: Batch) -> LossTerms:
         """The loss of a raw batch of B clips, on the device of the model."""
         views: Batch = self.transform(batch)
+        options = {"needs_maps": self.objective.needs_maps, **self._model_options}
         negatives = {} if views.negative_audio is None else {"negative_audio": views.negative_audio}
-        online: Embeddings = self.model(
-            views.video, views.audio, needs_maps=self.objective.needs_maps, **negatives, **self._model_options
-        )
+        online: Embeddings = self.model(views.video, views.audio, **negatives, **options)
         target: Embeddings | None = None
         if self.target is not None:
-            target = self.target(views.video, views.audio, **self._model_options)
+            target = self.target(views.video, views.audio, **options)
         self._last = (online.detach(), target, batch.index)
         terms: LossTerms = self.objective(online, target, batch.index)
         return terms

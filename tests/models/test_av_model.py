@@ -1,9 +1,10 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from avssl.batch import Embeddings
-from avssl.models import AVModel, create_encoder, create_head
+from avssl.models import AVModel, HeadPair, ProjectionHead, create_encoder, create_head
 
 
 def small_model(head: str = "mlp", **options: str) -> AVModel:
@@ -229,3 +230,122 @@ def test_negative_embeddings_of_another_size_are_refused():
         Embeddings(video, audio, negative_audio=torch.zeros(6, 5))
     with pytest.raises(ValueError, match=r"negative_audio_map must be \(M, D, T\) beside negative_audio"):
         Embeddings(video, audio, negative_audio_map=torch.zeros(6, 4, 3))
+
+
+def two_headed_model(head: str = "mlp_bn", video_dropout: float = 0.0) -> AVModel:
+    model = small_model(head)
+    where = HeadPair(*(create_head(head, side.in_features, 16, 24) for side in (model.video_head, model.audio_head)))
+    return AVModel(*_parts(model), where_heads=where, video_dropout=video_dropout)
+
+
+def test_second_heads_are_heads_of_their_own_on_the_same_features():
+    model = two_headed_model().eval()
+    video, audio = clips()
+    passes = []
+    model.video_encoder.stem.register_forward_hook(lambda *_: passes.append("video"))
+    model.audio_encoder.stage1.register_forward_hook(lambda *_: passes.append("audio"))
+    with torch.no_grad():
+        embeddings = model(video, audio, needs_maps=True)
+        assert sorted(passes) == ["audio", "video"]
+        features = model.video_encoder.forward_features(video)
+        expected = model.where_heads.video(features.movedim(1, -1)).movedim(-1, 1)
+        torch.testing.assert_close(embeddings.video_where_map, expected)
+        torch.testing.assert_close(embeddings.audio_where, model.where_heads.audio(model.encode_audio(audio)))
+        plain = small_model("mlp_bn")
+        plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("where")})
+        for name in ("video", "audio", "video_map", "audio_map"):
+            value = getattr(plain.eval()(video, audio, needs_maps=True), name)
+            assert torch.equal(getattr(embeddings, name), value), name
+        without = model(video, audio)
+    assert (without.video_where_map, without.audio_where) == (None, None)
+
+
+def test_second_heads_learn_all_their_parameters_and_go_through_chunks():
+    model = two_headed_model().train()
+    video, audio = clips(5)
+    whole = model.eval()(video, audio, needs_maps=True)
+    chunked = model(video, audio, needs_maps=True, chunk_size=2)
+    for name in ("video_map", "video_where_map", "audio_where"):
+        torch.testing.assert_close(getattr(chunked, name), getattr(whole, name))
+    used = model.train()(video, audio, needs_maps=True)
+    parts = (used.video_map, used.audio, used.video_where_map, used.audio_where)
+    sum((part**2).sum() for part in parts).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_negative_sounds_stay_out_of_the_second_sounds():
+    model = two_headed_model().eval()
+    video, audio = clips()
+    with torch.no_grad():
+        plain = model(video, audio, needs_maps=True)
+        beside = model(video, audio, needs_maps=True, negative_audio=torch.randn(3, 1, 50, 32))
+    torch.testing.assert_close(beside.audio_where, plain.audio_where)
+
+
+def test_cosine_of_two_headed_cells_is_the_mean_of_two_cosines():
+    model = two_headed_model().eval()
+    video, audio = clips()
+    with torch.no_grad():
+        out = model(video, audio, needs_maps=True)
+        cells, queries = model.visual_cells(video), model.sound_queries(audio)
+    assert cells.shape == (2, 32, 8, 4, 5)
+    torch.testing.assert_close(cells.norm(dim=1), torch.ones(2, 8, 4, 5))
+    which, where = (
+        torch.nn.functional.cosine_similarity(cells_of, sound[:, :, None, None, None], dim=1)
+        for cells_of, sound in ((out.video_map, out.audio), (out.video_where_map, out.audio_where))
+    )
+    torch.testing.assert_close((cells * queries[..., None, None]).sum(dim=1), (which + where) / 2)
+
+
+def test_one_headed_cells_are_the_map():
+    model = small_model().eval()
+    video, audio = clips()
+    with torch.no_grad():
+        assert torch.equal(model.visual_cells(video), model.video_map(video))
+        assert torch.equal(model.sound_queries(audio), model.embed_audio(audio)[..., None])
+
+
+def test_visual_dropout_drops_features_of_all_cells_at_once():
+    """With heads that change nothing, a feature is 0 in every cell of a clip, or its double."""
+    video, audio = clips(6)
+    model = AVModel(*_encoders(), *(ProjectionHead(32, 32) for _ in range(2)), video_dropout=0.5)
+    kept = model.eval()(video, audio, needs_maps=True)
+    torch.manual_seed(1)
+    for module in model.modules():  # in training, but for the statistics of batches
+        module.training = isinstance(module, AVModel | nn.Dropout3d)
+    dropped = model(video, audio, needs_maps=True)
+    ratio = torch.where(kept.video_map == 0, torch.nan, dropped.video_map / kept.video_map)
+    factor = ratio.flatten(2).nanmean(dim=2)  # (B, C)
+    assert set(factor[factor.isfinite()].tolist()) == {0.0, 2.0}
+    assert 0.3 < (factor == 0).float().mean() < 0.7
+    assert len({tuple(row.tolist()) for row in factor == 0}) == 6  # each clip loses others
+    torch.testing.assert_close(dropped.video, dropped.video_map.flatten(2).amax(dim=2))
+    assert torch.equal(dropped.audio, kept.audio)
+
+
+def test_visual_dropout_draws_nothing_where_it_is_0_or_in_evaluation():
+    video, audio = clips(4)
+    for model in (small_model().train(), two_headed_model(video_dropout=0.9).eval()):
+        before = torch.get_rng_state()
+        model(video, audio, needs_maps=True)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert small_model().state_dict().keys() == AVModel(*_parts(small_model()), video_dropout=0.9).state_dict().keys()
+
+
+def test_second_heads_and_dropout_that_do_not_fit_are_refused():
+    model = small_model()
+    where = HeadPair(create_head("mlp", 32, 16), create_head("mlp", 32, 8))
+    with pytest.raises(ValueError, match="same embedding size, got video 16 and audio 8"):
+        AVModel(*_parts(model), where_heads=where)
+    with pytest.raises(ValueError, match="the video head takes 9 features"):
+        AVModel(*_parts(model), where_heads=HeadPair(create_head("mlp", 9, 16), create_head("mlp", 32, 16)))
+    with pytest.raises(ValueError, match=r"video_dropout \(1.0\) must be in \[0, 1\)"):
+        AVModel(*_parts(model), video_dropout=1.0)
+
+
+def _parts(model: AVModel) -> tuple:
+    return model.video_encoder, model.audio_encoder, model.video_head, model.audio_head
+
+
+def _encoders() -> tuple:
+    return create_encoder("small_video", width=8), create_encoder("small_audio", width=4)

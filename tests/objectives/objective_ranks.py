@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from avssl import distributed
 from avssl.batch import BatchIndex, Embeddings
 from avssl.models import LogitScale
-from avssl.objectives import create_objective, initial_logits
+from avssl.objectives import create_objective, extra_heads, initial_logits
 
 NUM_CLIPS = 6
 EXCLUDE = {"exclude_same_file": True, "exclude_near_duplicates": 0.4, "exclude_hardest": 0.25}
@@ -35,17 +35,19 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "silence, two views": ("info_nce", {"temperature": 0.2, "within_modal": 0.5, "negative_sounds": 2}),
     "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
+    "slavc": ("slavc", {"temperature": 0.2}),
 }
 
 
 class TinyModel(nn.Module):
     """Linear heads on given features; the pooled video embedding is the mean of the map's."""
 
-    def __init__(self, first: dict[str, float] | None = None) -> None:
+    def __init__(self, first: dict[str, float] | None = None, heads: tuple[str, ...] = (), seed: int = 7) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(7)
+        generator = torch.Generator().manual_seed(seed)
         self.video_head = nn.Linear(6, 5)
         self.audio_head = nn.Linear(4, 5)
+        self.where = nn.ModuleList([nn.Linear(6, 5), nn.Linear(4, 5)]) if "where" in heads else None
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
@@ -58,14 +60,16 @@ class TinyModel(nn.Module):
             cells.mean((1, 2, 3)),
             self.audio_head(audio),
             video_map=cells.movedim(-1, 1),
+            video_where_map=self.where[0](video).movedim(-1, 1) if self.where else None,
+            audio_where=self.where[1](audio) if self.where else None,
             logit_scale=scale,
             logit_bias=bias,
             negative_audio=self.audio_head(negative_audio) if len(negative_audio) else None,
         )
 
 
-def create_model(variant: str) -> TinyModel:
-    return TinyModel(initial_logits(*VARIANTS[variant]))
+def create_model(variant: str, seed: int = 7) -> TinyModel:
+    return TinyModel(initial_logits(*VARIANTS[variant]), extra_heads(VARIANTS[variant][0]), seed)
 
 
 def clips(view: int = 0) -> tuple[Tensor, Tensor]:
@@ -94,7 +98,11 @@ def step(model: nn.Module, rows: slice, variant: str) -> dict[str, Any]:
     numbers = torch.arange(NUM_CLIPS)[rows]
     # Files of clips: 0 0 1 2 3 0, so that one file is on both ranks.
     index = BatchIndex(numbers, torch.tensor([0, 0, 1, 2, 3, 0])[rows], numbers)
-    result = objective(model(video, audio, sounds), None, index)
+    target = None
+    if objective.needs_target:
+        with torch.no_grad():
+            target = create_model(variant, seed=8)(video, audio, sounds)
+    result = objective(model(video, audio, sounds), target, index)
     result.total.backward()
     gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
     return {"total": result.total.detach(), "terms": result.terms, "gradients": gradients}

@@ -11,7 +11,7 @@ from avssl import distributed
 from avssl.batch import Batch, BatchIndex, Embeddings
 from avssl.engine.replicas import replicated
 from avssl.models import LogitScale
-from avssl.objectives import create_objective, initial_logits
+from avssl.objectives import create_objective, extra_heads, initial_logits
 from avssl.tasks import PretrainTask
 from avssl.transforms import NegativeSounds
 
@@ -27,6 +27,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "siglip": ("siglip", {"chunk_size": 4}),
     "margin_nce": ("margin_nce", {"temperature": 0.2}),
     "moco": ("moco", {"embedding_size": 5, "queue_size": 16, "temperature": 0.2, "momentum": 0.7}),
+    "slavc": ("slavc", {"temperature": 0.2, "momentum": 0.7}),
 }
 
 
@@ -52,21 +53,25 @@ class Views(nn.Module):
 class Pair(nn.Module):
     """Linear heads on every pixel and on the sound."""
 
-    def __init__(self, first: dict[str, float]) -> None:
+    def __init__(self, first: dict[str, float], heads: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.video = nn.Linear(3, 5)
         self.audio = nn.Linear(8, 5)
+        self.where = nn.ModuleList([nn.Linear(3, 5), nn.Linear(8, 5)]) if "where" in heads else None
         self.logits = LogitScale(**first) if first else None
 
     def forward(
         self, video: Tensor, audio: Tensor, needs_maps: bool = False, negative_audio: Tensor | None = None
     ) -> Embeddings:
-        cells = self.video(video.movedim(1, -1)).tanh()
+        pixels, sound = video.movedim(1, -1), audio[:, 0, :, 0]
+        cells = self.video(pixels).tanh()
         scale, bias = self.logits() if self.logits else (None, None)
-        pooled = cells.amax((1, 2, 3)), self.audio(audio[:, 0, :, 0])
         return Embeddings(
-            *pooled,
+            cells.amax((1, 2, 3)),
+            self.audio(sound),
             cells.movedim(-1, 1) if needs_maps else None,
+            video_where_map=self.where[0](pixels).movedim(-1, 1) if self.where else None,
+            audio_where=self.where[1](sound) if self.where else None,
             logit_scale=scale,
             logit_bias=bias,
             negative_audio=None if negative_audio is None else self.audio(negative_audio[:, 0, :, 0]),
@@ -78,7 +83,8 @@ def create(variant: str) -> tuple[PretrainTask, torch.optim.Optimizer]:
     objective = create_objective(name, **options)
     torch.manual_seed(0)
     views = Views(objective.num_views, objective.negative_sounds)
-    task = PretrainTask(views, Pair(initial_logits(name, options)), objective).train()
+    model = Pair(initial_logits(name, options), extra_heads(name))
+    task = PretrainTask(views, model, objective).train()
     return task, torch.optim.SGD(task.model.parameters(), lr=0.1, momentum=0.9)
 
 
