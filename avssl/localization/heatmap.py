@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.batch import Batch, BatchIndex, Heatmap
-from avssl.evaluation.localization_metrics import resize_maps
+from avssl.evaluation.localization import resize
 from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
 from avssl.media import MediaReader
 from avssl.objectives.moments import matched_moments, mean_by_cell, unit_heads
@@ -147,7 +147,7 @@ def at_instant(cells: Tensor, queries: Tensor, frame: Tensor, num_frames: int) -
 
 def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
     """(..., h, w) to (..., H, W) float32: bilinear with half-pixel centres, as the metrics resize."""
-    return resize_maps(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)
+    return resize(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)
 
 
 def smooth(maps: Tensor, times: int = 2) -> Tensor:

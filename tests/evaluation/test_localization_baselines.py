@@ -4,11 +4,12 @@ import torch
 from avssl.evaluation import (
     centre_blob,
     ciou,
-    localization_scores,
+    localization_samples,
     mean_prior,
     pointing,
     random_maps,
     random_object,
+    summarize,
     whole_frame,
 )
 
@@ -48,7 +49,7 @@ def test_centre_blob_finds_a_centred_object_and_no_other():
 def test_whole_frame_points_with_the_share_of_the_area():
     truth = disc(10, 12, 6)[None]
     share = truth.double().mean().item()
-    scores = localization_scores(whole_frame(1, (32, 32)), truth, rules=("lvs", "ezvsl"))
+    scores = summarize(localization_samples(whole_frame(1, (32, 32)), truth, rules=("lvs", "ezvsl")))
     assert scores["pointing"] == pytest.approx(share)
     assert scores["ciou_mean_lvs"] == 0
     assert scores["ciou_mean_ezvsl"] == pytest.approx(share)

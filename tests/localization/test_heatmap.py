@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from avssl.batch import Batch, Heatmap
-from avssl.evaluation.localization_metrics import resize_maps
+from avssl.evaluation.localization import resize
 from avssl.localization import cosine_map, heatmap_readout, localize, maps_at, upsample
 from avssl.localization.heatmap import at_instant, head_maps, smooth, sound_map, unit_cells
 from avssl.localization.windows import PictureWindows, SoundWindows
@@ -135,7 +135,7 @@ def test_cosine_map_refuses_other_clips():
 
 def test_upsample_is_the_metrics_resize_on_any_leading_shape():
     maps = torch.randn(2, 3, 4, 5)
-    assert torch.equal(upsample(maps, (20, 30))[1, 2], resize_maps(maps[1, 2][None], (20, 30))[0])
+    assert torch.equal(upsample(maps, (20, 30))[1, 2], resize(maps[1, 2][None], (20, 30))[0])
     assert torch.equal(upsample(maps[0, 0], (20, 30)), upsample(maps, (20, 30))[0, 0])
 
 

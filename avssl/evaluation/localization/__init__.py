@@ -1,0 +1,22 @@
+"""Scores of sound-source localization on arrays, each rule and protocol by its name.
+
+Every function takes NumPy arrays or tensors, of one sample or of N. Numbers under different rules must not
+be compared: rule, resize mode and n belong to every number.
+"""
+
+from avssl.evaluation.localization.box_masks import flickr_truth as flickr_truth
+from avssl.evaluation.localization.box_masks import is3_truth as is3_truth
+from avssl.evaluation.localization.box_masks import vggss_truth as vggss_truth
+from avssl.evaluation.localization.consensus import ciou as ciou
+from avssl.evaluation.localization.curves import THRESHOLDS as THRESHOLDS
+from avssl.evaluation.localization.curves import Interactive as Interactive
+from avssl.evaluation.localization.curves import auc as auc
+from avssl.evaluation.localization.curves import group_minimum as group_minimum
+from avssl.evaluation.localization.curves import interactive as interactive
+from avssl.evaluation.localization.curves import success as success
+from avssl.evaluation.localization.peaks import pointing as pointing
+from avssl.evaluation.localization.resizing import MODES as MODES
+from avssl.evaluation.localization.resizing import resize as resize
+from avssl.evaluation.localization.rules import RULES as RULES
+from avssl.evaluation.localization.samples import localization_samples as localization_samples
+from avssl.evaluation.localization.samples import summarize as summarize

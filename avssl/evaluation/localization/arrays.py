@@ -1,0 +1,96 @@
+"""What the measures of localization are given: NumPy arrays or tensors, of one sample or of N.
+
+Dimensions: N samples, h and w cells of a map, H and W pixels of the truth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avssl.evaluation.checked import finite_array
+
+Array = np.ndarray | Tensor
+"""What is measured; every function takes either, also plain lists of numbers."""
+
+
+def as_maps(name: str, value: Array) -> Tensor:
+    """(N, h, w) float32 on the device of ``value``; (h, w) is one map, N = 1.
+
+    Raises:
+        ValueError: If it has another number of dimensions, holds nothing, or NaN or infinity.
+    """
+    maps = _stack(name, value).float()
+    finite = torch.isfinite(maps)
+    if not finite.all():
+        bad = int((~finite).flatten(1).any(dim=1).nonzero()[0])
+        raise ValueError(f"{name} holds NaN or infinity, first in sample {bad}.")
+    return maps
+
+
+def as_truth(name: str, value: Array) -> Tensor:
+    """(N, H, W) bool, or float32 in [0, 1]; (H, W) is one sample, N = 1.
+
+    Raises:
+        ValueError: If it has another number of dimensions, holds nothing, or values outside [0, 1].
+    """
+    truth = _stack(name, value)
+    if truth.dtype == torch.bool:
+        return truth
+    if not bool(((truth >= 0) & (truth <= 1)).all()):
+        raise ValueError(f"{name} must be in [0, 1], got {truth.min().item()} to {truth.max().item()}.")
+    return truth.float()
+
+
+def as_pair(maps_name: str, maps: Array, truth: Array) -> tuple[Tensor, Tensor]:
+    """Maps and the truth of the same samples.
+
+    Raises:
+        ValueError: If their numbers differ, or one of them is nothing of the kind.
+    """
+    values, target = as_maps(maps_name, maps), as_truth("truth", truth)
+    if len(values) != len(target):
+        raise ValueError(
+            f"{maps_name} and truth must hold the same samples, "
+            f"got {len(values)} of shape {tuple(values.shape[1:])} and {len(target)} of {tuple(target.shape[1:])}."
+        )
+    return values, target.to(values.device)
+
+
+def as_scores(name: str, value: Array | list[float] | float) -> np.ndarray:
+    """(N,) float64; a single number is N = 1.
+
+    Raises:
+        ValueError: If it has more dimensions, holds nothing, or NaN or infinity.
+    """
+    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    return finite_array(name, np.atleast_1d(array), "(N,)")
+
+
+def answer(values: Tensor, asked: Array) -> float | Array:
+    """(N,) results as ``asked`` came: a number for one map, a tensor for a tensor, an array for an array."""
+    if np.ndim(asked) == 2:
+        return float(values[0])
+    return alike(values, asked)
+
+
+def alike(values: Tensor, asked: Array) -> Array:
+    """``values`` as a tensor if ``asked`` is one, as an array otherwise."""
+    return values if isinstance(asked, Tensor) else values.cpu().numpy()
+
+
+def _stack(name: str, value: Array) -> Tensor:
+    if isinstance(value, Tensor):
+        found = value.detach()
+    else:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} must be numbers, got {array.dtype}.")
+        # Arrays that torch cannot share (read-only, strided backwards) are copied.
+        found = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    if found.ndim not in (2, 3) or 0 in found.shape:
+        raise ValueError(
+            f"{name} must be (N, height, width), or (height, width) of one sample, got {tuple(found.shape)}."
+        )
+    return found if found.ndim == 3 else found[None]

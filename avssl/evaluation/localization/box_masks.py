@@ -1,0 +1,93 @@
+"""The truth of benchmarks that are annotated with boxes, as their released evaluators draw it.
+
+A box is (left, top, right, bottom); its pixels are half-open, ``[top:bottom, left:right]`` after
+truncation towards zero, so a box without area, or with its sides swapped, holds none. Boxes of a
+manifest's truth file (shares of the picture) have ``picture_size=1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from avssl.evaluation.localization.resizing import SIZE
+
+Boxes = Iterable[Sequence[float]]
+
+
+def flickr_truth(boxes: Boxes, picture_size: float = 256, size: int = SIZE) -> np.ndarray:
+    """Flickr-SoundNet's consensus: half of the number of boxes over a pixel, at most 1.
+
+    Each side is ``int(size * v / picture_size)``; each annotator's box is one vote. A pixel of one box is
+    0.5, of two or more 1.
+
+    Args:
+        boxes: The boxes of all annotators of one picture.
+        picture_size: Width and height of the coordinates; 256 in the annotation files.
+        size: Height and width of the result.
+
+    Returns:
+        (size, size) float32 of 0, 0.5 and 1.
+
+    Raises:
+        ValueError: If a box is not four finite numbers.
+
+    Example:
+        >>> flickr_truth([(0, 0, 128, 256), (0, 0, 64, 256)], size=4)[0]
+        array([1. , 0.5, 0. , 0. ], dtype=float32)
+    """
+    votes = sum((_filled(box, picture_size, size) for box in boxes), np.zeros((size, size)))
+    return np.minimum(votes / 2, 1).astype(np.float32)
+
+
+def vggss_truth(boxes: Boxes, size: int = SIZE) -> np.ndarray:
+    """VGG-SS: the union of boxes whose sides are shares of the picture, cut to [0, 1], times ``size``.
+
+    LVS cuts below 0 alone, which fills the same pixels.
+
+    Args:
+        boxes: Of one picture, normalised.
+        size: Height and width of the result.
+
+    Returns:
+        (size, size) bool; empty where every box is.
+
+    Raises:
+        ValueError: If a box is not four finite numbers.
+    """
+    return _union(boxes, 1.0, size)
+
+
+def is3_truth(boxes: Boxes, picture_size: float = 224, size: int = SIZE) -> np.ndarray:
+    """IS3, and the VPO and AVSBench boxes of the same release: whole pixels of a 224-pixel picture.
+
+    Args:
+        boxes: Of one sound; the release has one.
+        picture_size: Width and height of the coordinates. With 1, what divided by 224 and multiplied
+            again lies within a millionth below a whole pixel is that pixel (61/224 * 224 is 60.99...).
+        size: Height and width of the result.
+
+    Returns:
+        (size, size) bool; empty where every box is.
+
+    Raises:
+        ValueError: If a box is not four finite numbers.
+    """
+    return _union(boxes, picture_size, size, nearly=1e-6)
+
+
+def _union(boxes: Boxes, picture_size: float, size: int, nearly: float = 0.0) -> np.ndarray:
+    return sum((_filled(box, picture_size, size, nearly) for box in boxes), np.zeros((size, size))) > 0
+
+
+def _filled(box: Sequence[float], picture_size: float, size: int, nearly: float = 0.0) -> np.ndarray:
+    """(size, size) of ones inside the box and zeros outside."""
+    corners = np.asarray(box, dtype=np.float64)
+    if corners.shape != (4,) or not np.isfinite(corners).all():
+        raise ValueError(f"a box must be four finite numbers (left, top, right, bottom), got {box!r}.")
+    # What lies outside the picture is cut off: a negative index would count from the other side.
+    left, top, right, bottom = (int(min(max(size * v / picture_size, 0), size) + nearly) for v in corners)
+    pixels = np.zeros((size, size))
+    pixels[top:bottom, left:right] = 1
+    return pixels

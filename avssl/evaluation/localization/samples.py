@@ -1,0 +1,93 @@
+"""The scores of many samples at once, and a table's row of them.
+
+Dimensions: N samples, h and w cells of a map, H and W pixels of the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from avssl.evaluation.localization.arrays import Array, as_pair, as_truth
+from avssl.evaluation.localization.chunks import chunks
+from avssl.evaluation.localization.consensus import best_selection, overlaps
+from avssl.evaluation.localization.curves import Groups, auc, interactive, success
+from avssl.evaluation.localization.peaks import peak_hits
+from avssl.evaluation.localization.rules import MIN_MAX, find_rule
+
+
+def localization_samples(
+    heatmaps: Array,
+    truth: Array,
+    rules: Sequence[str] = ("adaptive", "ezvsl"),
+    other_objects: Array | None = None,
+    *,
+    mode: str | None = None,
+    tau: float = 1.0,
+) -> dict[str, Tensor]:
+    """The score of every sample, for intervals, subgroups and paired comparisons.
+
+    Args:
+        heatmaps: (N, h, w).
+        truth: (N, H, W) sounding object in [0, 1].
+        rules: Names of :data:`RULES`.
+        other_objects: (N, H, W) masks of what is visible and silent; adds ``pointing_other``.
+        mode: Of the resize, in place of each rule's own.
+        tau: Of the rule ``slavc``; see :func:`ciou`.
+
+    Returns:
+        (N,) float64 each: ``pointing``, ``truth_area`` (share of the frame), ``ciou_<rule>`` and,
+        if asked for, ``pointing_other``.
+
+    Raises:
+        ValueError: As :func:`ciou`, or if ``other_objects`` are of another shape than ``truth``.
+    """
+    maps, target = as_pair("heatmaps", heatmaps, truth)
+    found = {rule: find_rule(rule, mode=mode) for rule in rules}
+    silent = None if other_objects is None else as_truth("other_objects", other_objects)
+    if silent is not None and silent.shape != target.shape:
+        raise ValueError(f"other_objects {tuple(silent.shape)} must have the shape of truth {tuple(target.shape)}.")
+    parts: dict[str, list[Tensor]] = {}
+    for chunk in chunks(maps, target, tau):
+        p = chunk.values(mode or "bilinear", MIN_MAX)
+        scores = {"pointing": peak_hits(p, chunk.truth), "truth_area": (chunk.truth > 0).double().mean(dim=1)}
+        scores |= {f"ciou_{rule}": overlaps(chunk, each) for rule, each in found.items()}
+        if silent is not None:
+            scores["pointing_other"] = peak_hits(p, silent[chunk.rows].to(p.device).flatten(1))
+        for name, values in scores.items():
+            parts.setdefault(name, []).append(values)
+    whole = {name: torch.cat(values) for name, values in parts.items()}
+    return {name: best_selection(values) if values.ndim == 2 else values for name, values in whole.items()}
+
+
+def summarize(samples: Mapping[str, Tensor], groups: Groups | None = None) -> dict[str, float]:
+    """:func:`localization_samples` as one number each.
+
+    Args:
+        samples: Name -> (N,) scores.
+        groups: N ids, equal for the sounds of one picture (see :func:`interactive`).
+
+    Returns:
+        ``n``, ``pointing``, ``truth_area``, ``pointing_other`` if measured; for each rule
+        ``ciou_success_<rule>`` (the field's "cIoU"), ``ciou_mean_<rule>`` and ``auc_<rule>``; with
+        ``groups`` also ``num_groups``, ``iiou_<rule>`` and ``iauc_<rule>``. All in [0, 1] but the counts.
+
+    Raises:
+        ValueError: If ``groups`` names no group at all or has another length.
+    """
+    result = {"n": float(len(samples["pointing"]))}
+    for name, values in samples.items():
+        if not name.startswith("ciou_"):
+            result[name] = values.mean().item()
+            continue
+        rule = name.removeprefix("ciou_")
+        result[f"ciou_success_{rule}"] = success(values)
+        result[f"ciou_mean_{rule}"] = values.mean().item()
+        result[f"auc_{rule}"] = auc(values)
+        if groups is not None:
+            pairs = interactive(values, groups)
+            result["num_groups"] = float(pairs.num_groups)
+            result[f"iiou_{rule}"], result[f"iauc_{rule}"] = pairs.iiou, pairs.iauc
+    return result
