@@ -64,6 +64,22 @@ class MarginNCE(Choice):
 
 
 @dataclass
+class Lvs(Choice):
+    """LVS: each picture is divided into what sounds and what does not, and the silent part is a hard negative."""
+
+    temperature: float = 0.07
+    """Softmax temperature, > 0."""
+    positive_threshold: float = 0.65
+    """Cells whose cosine with a sound is higher are part of what sounds."""
+    negative_threshold: float = 0.4
+    """Cells whose cosine with the own sound is lower are part of what does not; those between count as neither."""
+    threshold_width: float = 0.03
+    """How soft both steps are, > 0."""
+    symmetric: bool = False
+    """Ask which picture belongs to a sound too; LVS asks only which sound belongs to a picture."""
+
+
+@dataclass
 class SigLIP(Choice):
     """A yes-or-no question for every pair of the batch, with learned scale and offset; pooled embeddings."""
 
@@ -199,6 +215,7 @@ OBJECTIVES: dict[str, type[Choice]] = {
     "avid": Avid,
     "cma": Cma,
     "info_nce": InfoNCE,
+    "lvs": Lvs,
     "margin_nce": MarginNCE,
     "moco": MoCo,
     "robust_xid": RobustXid,

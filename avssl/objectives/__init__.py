@@ -8,6 +8,7 @@ from typing import Any
 from .avid import AVID, nce_loss, sampled_softmax_loss
 from .cma import CMA, neighbor_precision, positive_sets
 from .info_nce import InfoNCE, info_nce, max_info_nce
+from .lvs import LVS, TriMap, lvs_scores
 from .margin_nce import MarginNCE, margin_nce
 from .memory_bank import MemoryBank, MemoryRows
 from .moco import MoCo
@@ -20,6 +21,7 @@ _OBJECTIVES: dict[str, type[Objective]] = {
     "avid": AVID,
     "cma": CMA,
     "info_nce": InfoNCE,
+    "lvs": LVS,
     "margin_nce": MarginNCE,
     "moco": MoCo,
     "robust_xid": RobustXID,
@@ -30,6 +32,7 @@ _OBJECTIVES: dict[str, type[Objective]] = {
 __all__ = [
     "AVID",
     "CMA",
+    "LVS",
     "SLAVC",
     "InfoNCE",
     "MarginNCE",
@@ -39,12 +42,14 @@ __all__ = [
     "Objective",
     "RobustXID",
     "SigLIP",
+    "TriMap",
     "create_objective",
     "extra_heads",
     "holds_embeddings",
     "info_nce",
     "initial_logits",
     "instance_weights",
+    "lvs_scores",
     "margin_nce",
     "max_info_nce",
     "model_options",

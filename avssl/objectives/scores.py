@@ -65,6 +65,15 @@ def check_pair(video: Tensor, audio: Tensor) -> None:
         )
 
 
+def check_map(video_map: Tensor, audio: Tensor) -> None:
+    """Raises ValueError unless they are (B, D, T, H, W) and (B, D) with B > 0."""
+    if video_map.ndim != 5 or audio.ndim != 2 or video_map.shape[:2] != audio.shape or video_map.numel() == 0:
+        raise ValueError(
+            "video_map (B, D, T, H, W) and audio (B, D) must hold the same clips in the same order, B > 0, "
+            f"got video_map {tuple(video_map.shape)} and audio {tuple(audio.shape)}."
+        )
+
+
 def own_columns(num_rows: int, device: torch.device) -> Tensor:
     """(B,) int64: the column of each row's own clip."""
     return torch.arange(num_rows, device=device) + rank() * num_rows
@@ -103,11 +112,7 @@ def max_scores(
         rank 1 [        ·              ·      ]  scored by rank 1
                         └ transposed: the a2v rows of rank 0
     """
-    if video_map.ndim != 5 or audio.ndim != 2 or video_map.shape[:2] != audio.shape or video_map.numel() == 0:
-        raise ValueError(
-            "video_map (B, D, T, H, W) and audio (B, D) must hold the same clips in the same order, B > 0, "
-            f"got video_map {tuple(video_map.shape)} and audio {tuple(audio.shape)}."
-        )
+    check_map(video_map, audio)
     with torch.autocast(audio.device.type, enabled=False):
         sounds = with_negatives(gather_with_grad(F.normalize(audio.float(), dim=1)), negative)
         if max_over == "cells":
@@ -115,8 +120,24 @@ def max_scores(
         else:
             frames = video_map.permute(0, 2, 3, 4, 1).flatten(2, 3)  # (B, T, H * W, D)
             scores_v2a = _max_cosines(frames.flatten(0, 1), sounds).unflatten(0, frames.shape[:2]).mean(dim=1)
-        own = own_columns(len(audio), audio.device)
-        return scores_v2a, gather_with_grad(scores_v2a)[:, own].T
+        return scores_v2a, other_direction(scores_v2a)
+
+
+def other_direction(scores_v2a: Tensor) -> Tensor:
+    """(B, N): this rank's a2v rows, which are columns of what all ranks have scored; see :func:`max_scores`."""
+    return gather_with_grad(scores_v2a)[:, own_columns(len(scores_v2a), scores_v2a.device)].T
+
+
+def cell_cosines(video_map: Tensor, audio: Tensor) -> Tensor:
+    """(B, T, N, H * W) float32: every cell of this rank's maps (B, D, T, H, W) with the sounds (B, D) of all ranks.
+
+    Raises:
+        ValueError: If the shapes do not agree.
+    """
+    check_map(video_map, audio)
+    with torch.autocast(audio.device.type, enabled=False):
+        sounds = gather_with_grad(F.normalize(audio.float(), dim=1))
+        return sounds @ F.normalize(video_map.float(), dim=1).flatten(3).transpose(1, 2)
 
 
 def best_cell_scores(

@@ -26,14 +26,12 @@ Dimensions: B clips on this rank, N clips over all ranks, D embedding size, T ti
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..batch import BatchIndex, Embeddings, LossTerms
-from ..distributed import gather_with_grad
 from .objective import Objective
-from .scores import check_temperature, own_columns
+from .scores import cell_cosines, check_map, check_temperature, own_columns
 
 
 def slavc_scores(
@@ -58,18 +56,17 @@ def slavc_scores(
         ValueError: If the shapes do not agree, or ``temperature`` is not above 0.
     """
     check_temperature(temperature)
-    _check_maps(which_map, which_audio)
-    _check_maps(where_map, where_audio)
+    check_map(which_map, which_audio)
+    check_map(where_map, where_audio)
     if which_map.shape[0] != where_map.shape[0] or which_map.shape[2:] != where_map.shape[2:]:
         raise ValueError(
             "both maps must have the same clips and cells, "
             f"got which_map {tuple(which_map.shape)} and where_map {tuple(where_map.shape)}."
         )
-    with torch.autocast(which_map.device.type, enabled=False):
-        which = _cosines(which_map, which_audio) / temperature
-        where = _cosines(where_map, where_audio) / temperature
-        probability = which.log_softmax(dim=2) + where.log_softmax(dim=3)
-        return probability.logsumexp(dim=3).mean(dim=1)
+    which = cell_cosines(which_map, which_audio) / temperature
+    where = cell_cosines(where_map, where_audio) / temperature
+    probability = which.log_softmax(dim=2) + where.log_softmax(dim=3)
+    return probability.logsumexp(dim=3).mean(dim=1)
 
 
 class SLAVC(Objective):
@@ -134,20 +131,5 @@ class SLAVC(Objective):
         )
 
 
-def _cosines(video_map: Tensor, audio: Tensor) -> Tensor:
-    """(B, T, N, C) float32."""
-    sounds = gather_with_grad(F.normalize(audio.float(), dim=1))
-    cells = F.normalize(video_map.float(), dim=1).flatten(3).transpose(1, 2)  # (B, T, D, C)
-    return sounds @ cells
-
-
 def _accuracy(scores: Tensor, own: Tensor) -> Tensor:
     return (scores.argmax(dim=1) == own).float().mean()
-
-
-def _check_maps(video_map: Tensor, audio: Tensor) -> None:
-    if video_map.ndim != 5 or audio.ndim != 2 or video_map.shape[:2] != audio.shape or video_map.numel() == 0:
-        raise ValueError(
-            "a map (B, D, T, H, W) and its sounds (B, D) must hold the same clips in the same order, B > 0, "
-            f"got {tuple(video_map.shape)} and {tuple(audio.shape)}."
-        )

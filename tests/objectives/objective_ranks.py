@@ -28,6 +28,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "learned": ("info_nce", {"temperature": 0.2, "learn_temperature": True}),
     "learned, chunked": ("info_nce", {"temperature": 0.2, "learn_temperature": True, "chunk_size": 2}),
     "two views": ("info_nce", {"temperature": 0.2, "within_modal": 0.5}),
+    "lvs": ("lvs", {"temperature": 0.2, "positive_threshold": 0.4, "negative_threshold": 0.2, "threshold_width": 0.2}),
+    "lvs, symmetric": ("lvs", {"temperature": 0.2, "threshold_width": 0.3, "symmetric": True}),
     "siglip": ("siglip", {"initial_scale": 3.0, "initial_bias": -1.0}),
     "siglip, chunked": ("siglip", {"initial_scale": 3.0, "initial_bias": -1.0, "chunk_size": 2}),
     "silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),

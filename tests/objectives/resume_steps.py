@@ -24,6 +24,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"temperature": 0.2, "learn_temperature": True, "chunk_size": 2, "within_modal": 0.5, **EXCLUDE},
     ),
     "info_nce, silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 4}),
+    "lvs": ("lvs", {"temperature": 0.2, "symmetric": True}),
     "siglip": ("siglip", {"chunk_size": 4}),
     "margin_nce": ("margin_nce", {"temperature": 0.2}),
     "moco": ("moco", {"embedding_size": 5, "queue_size": 16, "temperature": 0.2, "momentum": 0.7}),

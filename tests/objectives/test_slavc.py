@@ -175,7 +175,7 @@ def test_slavc_refuses_what_does_not_fit() -> None:
         objective(online, target, _index(2))
     with pytest.raises(ValueError, match=r"where_heads=HeadPair\(\.\.\.\), and call it with needs_maps=True"):
         objective(online, replace(target, video_where_map=None), _index())
-    with pytest.raises(ValueError, match=r"the same order, B > 0, got \(3, 4, 2, 2, 3\) and \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"the same order, B > 0, got video_map \(3, 4, 2, 2, 3\) and audio \(2, 4\)"):
         slavc_scores(online.video_map, target.audio[:2], online.video_where_map, target.audio_where, TAU)
     with pytest.raises(ValueError, match="same clips and cells"):
         slavc_scores(online.video_map[:, :, :1], target.audio, online.video_where_map, target.audio_where, TAU)

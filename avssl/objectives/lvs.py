@@ -1,0 +1,159 @@
+"""LVS: the picture divided into what sounds, what does not, and what is left open.
+
+Source: Chen et al., "Localizing Visual Sounds the Hard Way", CVPR 2021, https://arxiv.org/abs/2104.02691, sec. 3;
+where the paper leaves a choice, the authors' program decides,
+https://github.com/hche11/Localizing-Visual-Sounds-the-Hard-Way. The cosine S of a sound with a cell says how much
+the cell is part of the positive and of the negative region of the picture, softly::
+
+    S              -1 ────────── 0.4 ────── 0.65 ───────── 1
+    positive mask   ░░░░░░░░░░░░░░░░░░░░░░░░▒▓██████████████    sigmoid((S - 0.65) / 0.03)
+    negative mask   ██████████████▓▒░░░░░░░░░░░░░░░░░░░░░░░░    1 - sigmoid((S - 0.4) / 0.03)
+
+    P(i, j)   mean of S over the picture of clip i with sound j, weighted by the positive mask
+    N(i)      mean of S over the picture of clip i with its own sound, weighted by the negative mask
+
+    loss      cross-entropy of [P(i, 1) ... P(i, N), N(i)] / temperature, whose answer is P(i, i)
+
+The other pairs of a clip are its picture with the other sounds, as in the program, so the question is which sound
+belongs to a picture, and not which picture to a sound; ``symmetric`` asks both. N(i) is what makes it the hard way: the
+silent part of the own picture, which resembles the sounding part more than another clip does. The own pair stands in
+the row once, as the answer. (The program has it twice, the second time multiplied by -99, which takes it out of the
+softmax only where it is positive and far from 0.) Gradients pass through the masks too.
+
+What is ours: a clip has a picture for each of T time cells. Each has its own masks, and P and N are averaged over
+time before the cross-entropy, so that the map of every frame is trained.
+
+Dimensions: B clips on this rank, N clips over all ranks, D embedding size, T time cells, C = H * W cells of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..batch import BatchIndex, Embeddings, LossTerms
+from .objective import Objective
+from .scores import cell_cosines, check_temperature, other_direction, own_columns, statistics
+
+
+@dataclass(frozen=True)
+class TriMap:
+    """The soft division of a picture by the cosines of its cells.
+
+    Raises:
+        ValueError: If the thresholds are no cosines in this order, or ``width`` is not above 0.
+    """
+
+    positive_threshold: float = 0.65
+    """Cells above it are positive, in [-1, 1]."""
+    negative_threshold: float = 0.4
+    """Cells below it are negative; those between the two count as neither."""
+    width: float = 0.03
+    """How soft either step is, > 0."""
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.negative_threshold <= self.positive_threshold <= 1:
+            raise ValueError(
+                f"negative_threshold ({self.negative_threshold}) must not be above positive_threshold "
+                f"({self.positive_threshold}), and both must be cosines, in [-1, 1]."
+            )
+        if not self.width > 0:
+            raise ValueError(f"threshold_width ({self.width}) must be above 0; 0.03 in LVS.")
+
+    def positive_mean(self, cosines: Tensor) -> Tensor:
+        """(..., C) to (...): the mean weighted by the positive mask."""
+        return _weighted_mean(cosines, F.logsigmoid((cosines - self.positive_threshold) / self.width))
+
+    def negative_mean(self, cosines: Tensor) -> Tensor:
+        """(..., C) to (...): the mean weighted by the negative mask."""
+        return _weighted_mean(cosines, F.logsigmoid((self.negative_threshold - cosines) / self.width))
+
+
+def lvs_scores(video_map: Tensor, audio: Tensor, tri_map: TriMap) -> tuple[Tensor, Tensor]:
+    """P and N of the formula above. Memory grows as B * N * T * C.
+
+    Args:
+        video_map: (B, D, T, H, W) projections of every cell, of any scale; normalized here.
+        audio: (B, D) projections of the same clips in the same order.
+        tri_map: How pictures are divided.
+
+    Returns:
+        (B, N) float32, this rank's pictures with everyone's sounds: sound i of rank r is column r * B + i. And (B,),
+        the silent part of each picture with its own sound.
+
+    Raises:
+        ValueError: If the shapes do not agree.
+    """
+    cosines = cell_cosines(video_map, audio)  # (B, T, N, C)
+    own = own_columns(len(audio), audio.device)
+    hard = tri_map.negative_mean(cosines[torch.arange(len(own), device=own.device), :, own])
+    return tri_map.positive_mean(cosines).mean(dim=1), hard.mean(dim=1)
+
+
+class LVS(Objective):
+    """The tri-map and its hard negatives, over the global batch.
+
+    Args:
+        temperature: Softmax temperature, > 0.
+        positive_threshold: Cosine above which a cell is positive.
+        negative_threshold: Cosine below which a cell is negative.
+        threshold_width: Softness of both steps, > 0.
+        symmetric: Ask also which picture belongs to a sound, and take the mean of the two losses.
+
+    Terms, means over this rank's rows: ``loss``; ``accuracy_v2a``, ``accuracy_a2v``, ``cosine_positive`` and
+    ``cosine_negative`` of P, as in :class:`avssl.objectives.InfoNCE`; ``cosine_hard``, N.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    needs_maps = True
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        positive_threshold: float = 0.65,
+        negative_threshold: float = 0.4,
+        threshold_width: float = 0.03,
+        *,
+        symmetric: bool = False,
+    ) -> None:
+        super().__init__()
+        check_temperature(temperature)
+        self.temperature, self.symmetric = temperature, symmetric
+        self.tri_map = TriMap(positive_threshold, negative_threshold, threshold_width)
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}, {self.tri_map}, symmetric={self.symmetric}"
+
+    def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
+        """The loss and its terms; ``target`` is not used.
+
+        Raises:
+            ValueError: If there is more than one view of a clip, or no map.
+        """
+        if len(online.video) != len(index):
+            raise ValueError(
+                f"LVS takes one view of each clip, got {len(online.video)} embeddings of {len(index)} clips."
+            )
+        if online.video_map is None:
+            raise ValueError("LVS needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.")
+        v2a, hard = lvs_scores(online.video_map, online.audio, self.tri_map)
+        a2v = other_direction(v2a if self.symmetric else v2a.detach())
+        total = self._loss(v2a, hard)
+        if self.symmetric:
+            total = (total + self._loss(a2v, hard)) / 2
+        cosines = {**statistics(v2a.detach(), a2v.detach()), "cosine_hard": hard.detach().mean()}
+        return LossTerms(total, {"loss": total.detach(), **cosines})
+
+    def _loss(self, scores: Tensor, hard: Tensor) -> Tensor:
+        logits = torch.cat([scores, hard[:, None]], dim=1) / self.temperature
+        return F.cross_entropy(logits, own_columns(len(logits), logits.device))
+
+
+def _weighted_mean(values: Tensor, log_weights: Tensor) -> Tensor:
+    """Over the last dimension. Weights of logarithms: where no cell is near the threshold, their sum would vanish."""
+    return (log_weights.softmax(dim=-1) * values).sum(dim=-1)
