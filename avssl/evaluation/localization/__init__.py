@@ -14,6 +14,14 @@ from avssl.evaluation.localization.curves import auc as auc
 from avssl.evaluation.localization.curves import group_minimum as group_minimum
 from avssl.evaluation.localization.curves import interactive as interactive
 from avssl.evaluation.localization.curves import success as success
+from avssl.evaluation.localization.negative_audio import NegativeAudio as NegativeAudio
+from avssl.evaluation.localization.negative_audio import maxq3_threshold as maxq3_threshold
+from avssl.evaluation.localization.negative_audio import negative_audio as negative_audio
+from avssl.evaluation.localization.negatives import SIZE_BUCKETS as SIZE_BUCKETS
+from avssl.evaluation.localization.negatives import WithNegatives as WithNegatives
+from avssl.evaluation.localization.negatives import size_buckets as size_buckets
+from avssl.evaluation.localization.negatives import slavc_confidence as slavc_confidence
+from avssl.evaluation.localization.negatives import with_negatives as with_negatives
 from avssl.evaluation.localization.peaks import pointing as pointing
 from avssl.evaluation.localization.resizing import MODES as MODES
 from avssl.evaluation.localization.resizing import resize as resize

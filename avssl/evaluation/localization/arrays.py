@@ -5,6 +5,8 @@ Dimensions: N samples, h and w cells of a map, H and W pixels of the truth.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -58,7 +60,7 @@ def as_pair(maps_name: str, maps: Array, truth: Array) -> tuple[Tensor, Tensor]:
     return values, target.to(values.device)
 
 
-def as_scores(name: str, value: Array | list[float] | float) -> np.ndarray:
+def as_scores(name: str, value: Array | Sequence[float] | float) -> np.ndarray:
     """(N,) float64; a single number is N = 1.
 
     Raises:

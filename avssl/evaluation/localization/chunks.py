@@ -36,6 +36,11 @@ class Chunk:
 
 def chunks(maps: Tensor, truth: Tensor, tau: float = 1.0) -> Iterator[Chunk]:
     """(N, h, w) maps and (N, H, W) truth on one device, some samples at a time."""
-    step = max(1, _CHUNK // (truth.shape[1] * truth.shape[2]))
+    step = samples_at_once((truth.shape[1], truth.shape[2]))
     for first in range(0, len(maps), step):
         yield Chunk(maps[first : first + step], truth[first : first + step], first, tau)
+
+
+def samples_at_once(hw: tuple[int, int]) -> int:
+    """How many maps of that size a pass holds."""
+    return max(1, _CHUNK // (hw[0] * hw[1]))

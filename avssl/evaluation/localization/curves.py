@@ -24,7 +24,7 @@ Groups = Sequence[int | str | None] | np.ndarray | Tensor
 """N ids, equal for the sounds of one picture; negative, "" or None where a sample belongs to no group."""
 
 
-def success(scores: Array | list[float] | float, at: float = SUCCESS) -> float:
+def success(scores: Array | Sequence[float] | float, at: float = SUCCESS) -> float:
     """Share of cIoU values that reach ``at`` (``>=``): the field's "cIoU".
 
     Args:
@@ -41,7 +41,7 @@ def success(scores: Array | list[float] | float, at: float = SUCCESS) -> float:
     return float((as_scores("scores", scores) >= at).mean())
 
 
-def auc(scores: Array | list[float] | float) -> float:
+def auc(scores: Array | Sequence[float] | float) -> float:
     """Area under the share of scores that reach 0.05 i, i = 0 ... 20, by the trapezoid rule.
 
     The thresholds are products in double: 0.05 * 3 is 0.15000000000000002, which a score of 0.15 does not
@@ -82,7 +82,7 @@ class Interactive:
     """Of one member or more; one alone says nothing about listening."""
 
 
-def interactive(scores: Array | list[float], groups: Groups, at: float = SUCCESS) -> Interactive:
+def interactive(scores: Array | Sequence[float], groups: Groups, at: float = SUCCESS) -> Interactive:
     """IIoU and IAUC: a picture counts only if the map of **every** one of its sounds reaches the threshold.
 
     Args:
@@ -105,7 +105,7 @@ def interactive(scores: Array | list[float], groups: Groups, at: float = SUCCESS
     return Interactive(success(worst, at), auc(worst), len(worst))
 
 
-def group_minimum(scores: Array | list[float], groups: Groups) -> np.ndarray:
+def group_minimum(scores: Array | Sequence[float], groups: Groups) -> np.ndarray:
     """The worst score of each group: a group passes a threshold only if every member does.
 
     Args:

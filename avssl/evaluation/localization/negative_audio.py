@@ -1,0 +1,144 @@
+"""What the map shows when nothing in the picture is heard: silence, noise, a sound from off the screen.
+
+One threshold on the raw similarity serves all pictures. A good model has little above it under negative
+sounds, and the object above it under its own.
+
+Source: Juanola, Haro and Fuentes, "A Critical Assessment of Visual Sound Source Localization Models Including
+Negative Audio", ICASSP 2025, https://arxiv.org/abs/2410.01020, and its released evaluator (vssl_eval).
+
+Dimensions: N samples, M negatives of a kind, h and w cells of a map, H and W pixels of the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avssl.evaluation.localization.arrays import Array, as_maps, as_pair
+from avssl.evaluation.localization.chunks import chunks, samples_at_once
+from avssl.evaluation.localization.consensus import consensus
+from avssl.evaluation.localization.curves import THRESHOLDS, area, auc
+from avssl.evaluation.localization.resizing import check_mode, resize_maps
+from avssl.evaluation.localization.rules import RAW
+
+ALL = "all"
+"""The mean over the kinds of negatives."""
+
+
+@dataclass(frozen=True)
+class NegativeAudio:
+    """Results of :func:`negative_audio`; dictionaries have a value for each kind of negative, and ``"all"``."""
+
+    threshold: float
+    """Similarity above which a pixel counts."""
+    mean_ciou: float
+    """Mean cIoU of the positives at the threshold (not a share of samples)."""
+    auc: float
+    """Area under the success curve of these cIoUs."""
+    pia: dict[str, float]
+    """Mean share of the picture above the threshold; 0 is best."""
+    auc_n: dict[str, float]
+    """Area under the share of negatives with at most 0.05 i of the picture above the threshold; 1 is best."""
+    f_loc: dict[str, float]
+    """Harmonic mean of ``mean_ciou`` and 1 - ``pia``."""
+    f_auc: dict[str, float]
+    """Harmonic mean of ``auc`` and ``auc_n``."""
+
+
+def negative_audio(
+    heatmap: Array,
+    truth: Array,
+    negatives: Mapping[str, Array],
+    threshold: float | None = None,
+    mode: str = "bilinear",
+) -> NegativeAudio:
+    """pIA, AUC_N, F_LOC and F_AUC of a model under sounds that belong to nothing in the picture.
+
+    Args:
+        heatmap: (N, h, w) raw similarity of pictures with their own sound; nothing is normalised.
+        truth: (N, H, W) in [0, 1].
+        negatives: Kind ("silence", "noise", "off_screen") -> (M, h, w) raw similarity of pictures with
+            such a sound.
+        threshold: What lies strictly above is selected. By default :func:`maxq3_threshold` of
+            ``negatives``, which then judge themselves: fix it on other samples for a number that
+            others are to reproduce, as the release does with one constant a model.
+        mode: Of the resize to the truth's size; see :func:`resize`.
+
+    Returns:
+        The numbers. Under ``"all"`` they are made of the means of ``pia`` and of ``auc_n`` over the
+        kinds, as in the release. A harmonic mean of two zeros is 0.
+
+    Raises:
+        ValueError: If there is no negative, a kind is called "all", a map or truth is none, or the mode
+            is unknown.
+
+    Example:
+        >>> own, silent = np.eye(2)[None], np.zeros((1, 2, 2))
+        >>> found = negative_audio(own, own, {"silence": silent}, threshold=0.5)
+        >>> found.pia["silence"], found.f_loc["silence"]
+        (0.0, 1.0)
+    """
+    check_mode(mode)
+    if not negatives or ALL in negatives:
+        raise ValueError(f'negatives must name at least one kind, and none "{ALL}", got {list(negatives)}.')
+    maps, target = as_pair("heatmap", heatmap, truth)
+    level = maxq3_threshold(*negatives.values()) if threshold is None else float(threshold)
+    overlap = torch.cat([consensus(c.values(mode, RAW) > level, c.truth) for c in chunks(maps, target)])
+    hw = (int(target.shape[1]), int(target.shape[2]))
+    shares = {
+        kind: _shares_above(as_maps(f"negatives[{kind!r}]", values), level, hw, mode)
+        for kind, values in negatives.items()
+    }
+    pia = _with_mean({kind: float(share.mean()) for kind, share in shares.items()})
+    auc_n = _with_mean({kind: _area_within(share) for kind, share in shares.items()})
+    mean_ciou, success_area = overlap.mean().item(), auc(overlap)
+    return NegativeAudio(
+        level,
+        mean_ciou,
+        success_area,
+        pia,
+        auc_n,
+        {kind: _harmonic(mean_ciou, 1 - value) for kind, value in pia.items()},
+        {kind: _harmonic(success_area, value) for kind, value in auc_n.items()},
+    )
+
+
+def maxq3_threshold(*negatives: Array) -> float:
+    """The third quartile of the highest similarity of each map under negative sounds, before any resize.
+
+    The published constants are of this kind ("maxq3"); between two values the quartile is interpolated.
+
+    Args:
+        negatives: (M, h, w) raw similarity, of one kind or several; all maps weigh the same.
+
+    Raises:
+        ValueError: If none are given, or they hold NaN.
+    """
+    if not negatives:
+        raise ValueError("negatives must be at least one array of maps.")
+    highest = [as_maps("negatives", maps).amax(dim=(1, 2)).double().cpu().numpy() for maps in negatives]
+    return float(np.quantile(np.concatenate(highest), 0.75))
+
+
+def _shares_above(maps: Tensor, level: float, hw: tuple[int, int], mode: str) -> np.ndarray:
+    """(M,) float64: which share of each resized map lies above the level."""
+    parts = [
+        (resize_maps(some, hw, mode) > level).double().mean(dim=(1, 2)) for some in maps.split(samples_at_once(hw))
+    ]
+    return torch.cat(parts).cpu().numpy()
+
+
+def _area_within(shares: np.ndarray) -> float:
+    return area([float((shares <= threshold).mean()) for threshold in THRESHOLDS])
+
+
+def _with_mean(values: dict[str, float]) -> dict[str, float]:
+    return values | {ALL: sum(values.values()) / len(values)}
+
+
+def _harmonic(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b > 0 else 0.0
