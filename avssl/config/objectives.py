@@ -80,6 +80,29 @@ class Lvs(Choice):
 
 
 @dataclass
+class Fnac(Choice):
+    """FNAC: the score of the best cells, held to what each modality says of which other clips may fit too."""
+
+    temperature: float = 0.03
+    """Of the loss and of all affinities, > 0."""
+    audio_weight: float = 100.0
+    """Weight of the distance between the affinities of sounds and the scores, >= 0."""
+    image_weight: float = 100.0
+    """Weight of the distance between the affinities of pictures and the scores, >= 0."""
+    foreground_weight: float = 100.0
+    """Weight of the distance between the affinities of sounds and of the foregrounds of pictures, >= 0."""
+    foreground_threshold: float = 0.6
+    """Cells above it, in a map scaled onto [0, 1], are foreground; in [0, 1)."""
+    warmup_passes: int = 5
+    """Passes without the distances."""
+    max_over: Literal["cells", "space"] = "space"
+    """The best cell of the whole map ("cells"), or the best in every frame, averaged ("space")."""
+
+    def __post_init__(self) -> None:
+        check(self.warmup_passes >= 0, f"warmup_passes ({self.warmup_passes}) must be >= 0.")
+
+
+@dataclass
 class SigLIP(Choice):
     """A yes-or-no question for every pair of the batch, with learned scale and offset; pooled embeddings."""
 
@@ -214,6 +237,7 @@ class RobustXid(Memory):
 OBJECTIVES: dict[str, type[Choice]] = {
     "avid": Avid,
     "cma": Cma,
+    "fnac": Fnac,
     "info_nce": InfoNCE,
     "lvs": Lvs,
     "margin_nce": MarginNCE,

@@ -7,6 +7,7 @@ from typing import Any
 
 from .avid import AVID, nce_loss, sampled_softmax_loss
 from .cma import CMA, neighbor_precision, positive_sets
+from .fnac import FNAC, foreground
 from .info_nce import InfoNCE, info_nce, max_info_nce
 from .lvs import LVS, TriMap, lvs_scores
 from .margin_nce import MarginNCE, margin_nce
@@ -20,6 +21,7 @@ from .slavc import SLAVC, slavc_scores
 _OBJECTIVES: dict[str, type[Objective]] = {
     "avid": AVID,
     "cma": CMA,
+    "fnac": FNAC,
     "info_nce": InfoNCE,
     "lvs": LVS,
     "margin_nce": MarginNCE,
@@ -32,6 +34,7 @@ _OBJECTIVES: dict[str, type[Objective]] = {
 __all__ = [
     "AVID",
     "CMA",
+    "FNAC",
     "LVS",
     "SLAVC",
     "InfoNCE",
@@ -45,6 +48,7 @@ __all__ = [
     "TriMap",
     "create_objective",
     "extra_heads",
+    "foreground",
     "holds_embeddings",
     "info_nce",
     "initial_logits",

@@ -135,10 +135,7 @@ class LVS(Objective):
         Raises:
             ValueError: If there is more than one view of a clip, or no map.
         """
-        if len(online.video) != len(index):
-            raise ValueError(
-                f"LVS takes one view of each clip, got {len(online.video)} embeddings of {len(index)} clips."
-            )
+        self.check_one_view(online, index)
         if online.video_map is None:
             raise ValueError("LVS needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.")
         v2a, hard = lvs_scores(online.video_map, online.audio, self.tri_map)

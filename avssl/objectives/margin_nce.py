@@ -93,10 +93,7 @@ class MarginNCE(Objective):
         Raises:
             ValueError: If there is more than one view of a clip, or a map or negative sounds are wanted and missing.
         """
-        if len(online.video) != len(index):
-            raise ValueError(
-                f"MarginNCE takes one view of each clip, got {len(online.video)} embeddings of {len(index)} clips."
-            )
+        self.check_one_view(online, index)
         negative = self.negatives_of(online)
         if self.pooling == "pooled":
             return self._score(pooled_scores(online.video, online.audio, negative))

@@ -90,6 +90,14 @@ class Objective(nn.Module, ABC):
             )
         return online.negative_audio
 
+    def check_one_view(self, online: Embeddings, index: BatchIndex) -> None:
+        """Raises ValueError unless there is one embedding of each clip: a second would be a negative of it."""
+        if len(online.video) != len(index):
+            raise ValueError(
+                f"{type(self).__name__} takes one view of each clip, "
+                f"got {len(online.video)} embeddings of {len(index)} clips."
+            )
+
     def update(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> None:
         """Moves banks and queues, once after each optimizer step, on detached embeddings."""
 

@@ -83,10 +83,7 @@ class SigLIP(Objective):
         Raises:
             ValueError: If there is more than one view of a clip, or the model learns no scale and offset.
         """
-        if len(online.video) != len(index):
-            raise ValueError(
-                f"SigLIP takes one view of each clip, got {len(online.video)} embeddings of {len(index)} clips."
-            )
+        self.check_one_view(online, index)
         scale, bias = online.logit_scale, online.logit_bias
         if scale is None or bias is None:
             raise ValueError(

@@ -16,6 +16,7 @@ from avssl.tasks import PretrainTask
 from avssl.transforms import NegativeSounds
 
 NUM_CLIPS = 6
+STEPS_PER_PASS = 3  # four steps end within a pass
 EXCLUDE = {"exclude_same_file": True, "exclude_hardest": 0.25}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "info_nce": ("info_nce", {"temperature": 0.2, "pooling": "both"}),
@@ -24,6 +25,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"temperature": 0.2, "learn_temperature": True, "chunk_size": 2, "within_modal": 0.5, **EXCLUDE},
     ),
     "info_nce, silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 4}),
+    "fnac": ("fnac", {"temperature": 0.2, "warmup_passes": 1}),
     "lvs": ("lvs", {"temperature": 0.2, "symmetric": True}),
     "siglip": ("siglip", {"chunk_size": 4}),
     "margin_nce": ("margin_nce", {"temperature": 0.2}),
@@ -103,6 +105,8 @@ def train(
     """One step for each number; the losses."""
     losses = []
     for number in numbers:
+        if number % STEPS_PER_PASS == 0:
+            task.on_pass_start(number // STEPS_PER_PASS)
         total = task(batch(number, rows)).total
         optimizer.zero_grad()
         total.backward()

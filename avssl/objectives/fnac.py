@@ -1,0 +1,163 @@
+"""FNAC: contrastive learning that asks each modality which other clips may fit too.
+
+Source: Sun et al., "Learning Audio-Visual Source Localization via False Negative Aware Contrastive Learning", CVPR
+2023, https://arxiv.org/abs/2303.11302; where the paper leaves a choice, the authors' program decides,
+https://github.com/OpenNLPLab/FNAC_AVL. To EZ-VSL's loss are added three distances between batch affinities, each the
+softmax over a row of N scores at the temperature of that loss::
+
+    affinity        score of clip i with clip j
+    audio_audio     cosine of their sounds
+    image_image     product of their mean cells
+    audio_image     highest cosine of a cell of picture i with sound j, the base loss's score
+    foreground      product of their mean foregrounds
+
+    loss = CE(audio_image, rows) + CE(audio_image, columns)            base: EZ-VSL
+         + 100 mean |audio_audio - audio_image|                        audio_weight: suppresses false negatives
+         + 100 mean |image_image - audio_image|                        image_weight: likewise
+         + 100 mean |audio_audio - foreground|                         foreground_weight: strengthens true negatives
+
+A clip whose sound (or picture) is like another's is a false negative of it, and may score high with it. Clips whose
+sounds differ are true negatives, and so should what sounds in their pictures be. The mean cell is that of unit cells,
+and the mean foreground the sum of those whose cosine with the own sound, scaled from the lowest to the highest of the
+map onto [0, 1], is above 0.6, divided by the number of all cells: neither is normalized again, as in that program.
+Means are over all N x N pairs, so that the added terms weigh less beside the base loss as the batch grows; 256 there.
+They count after ``warmup_passes``: affinities mean nothing before the modalities are aligned.
+
+Its other part, dropping nine in ten visual features in training, belongs to the model, not to the loss.
+
+What is ours: a clip has a picture for each of T time cells. The mean cell is over all of them; the foreground is found
+where the best cell is, in every frame or in the whole clip (``max_over``).
+
+Dimensions: B clips on this rank, N clips over all ranks, D embedding size, T time cells, H * W cells of each.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..batch import BatchIndex, Embeddings, LossTerms
+from ..distributed import gather_with_grad
+from .objective import Objective
+from .scores import (
+    MaxOver,
+    best_cell_scores,
+    check_pooling,
+    check_temperature,
+    statistics,
+    symmetric_cross_entropy,
+)
+
+
+def foreground(cells: Tensor, audio: Tensor, threshold: float, max_over: MaxOver = "cells") -> Tensor:
+    """The mean over all cells of those that sound most; the others count as 0.
+
+    Args:
+        cells: (B, D, T, H, W) unit embeddings of cells.
+        audio: (B, D) unit embeddings of the same clips' sounds.
+        threshold: A cell is foreground where its cosine, scaled onto [0, 1], is higher; in [0, 1).
+        max_over: "cells": scaled from the lowest to the highest cosine of the clip. "space": of its own frame.
+
+    Returns:
+        (B, D). No gradient passes through the choice of cells. A map of equal cosines has no foreground.
+    """
+    over = (1, 2, 3) if max_over == "cells" else (2, 3)
+    cosines = torch.einsum("bdthw,bd->bthw", cells.detach(), audio.detach())
+    low, high = cosines.amin(over, keepdim=True), cosines.amax(over, keepdim=True)
+    chosen = cosines - low > threshold * (high - low)
+    return (cells * chosen[:, None]).mean((2, 3, 4))
+
+
+class FNAC(Objective):
+    """EZ-VSL's loss and three distances between affinities, over the global batch.
+
+    Args:
+        temperature: Of all softmaxes, > 0.
+        audio_weight: Of the distance from sounds' affinity to the scores, >= 0.
+        image_weight: Of the distance from pictures' affinity to the scores, >= 0.
+        foreground_weight: Of the distance from sounds' to foregrounds' affinity, >= 0.
+        foreground_threshold: What of a scaled map is foreground, in [0, 1).
+        warmup_passes: Passes with the base loss alone.
+        max_over: Over what the highest cosine is taken, as in :class:`avssl.objectives.InfoNCE`.
+
+    Terms, means over this rank's rows: ``loss``, the weighted sum; ``loss_base``; ``loss_audio``, ``loss_image`` and
+    ``loss_foreground``, the distances without their weights, in the warm-up too; ``accuracy_v2a``, ``accuracy_a2v``,
+    ``cosine_positive`` and ``cosine_negative`` as in InfoNCE.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    needs_maps = True
+    is_warm: Tensor
+
+    def __init__(
+        self,
+        temperature: float = 0.03,
+        audio_weight: float = 100.0,
+        image_weight: float = 100.0,
+        foreground_weight: float = 100.0,
+        foreground_threshold: float = 0.6,
+        warmup_passes: int = 5,
+        max_over: MaxOver = "cells",
+    ) -> None:
+        super().__init__()
+        check_temperature(temperature)
+        check_pooling("max", max_over)
+        self.weights = {"audio": audio_weight, "image": image_weight, "foreground": foreground_weight}
+        for name, weight in self.weights.items():
+            if not weight >= 0:
+                raise ValueError(f"{name}_weight ({weight}) must be 0 or above.")
+        if not 0 <= foreground_threshold < 1:
+            raise ValueError(f"foreground_threshold ({foreground_threshold}) must be in [0, 1).")
+        if warmup_passes < 0:
+            raise ValueError(f"warmup_passes ({warmup_passes}) must be >= 0.")
+        self.temperature, self.foreground_threshold = temperature, foreground_threshold
+        self.warmup_passes: int = warmup_passes
+        self.max_over: MaxOver = max_over
+        # A factor, so that neither a step nor a resume asks the device whether the warm-up is over.
+        self.register_buffer("is_warm", torch.tensor(0.0))
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}, weights={self.weights}, warmup_passes={self.warmup_passes}"
+
+    def on_pass_start(self, number: int) -> None:
+        """Ends the warm-up in time."""
+        self.is_warm.fill_(float(number >= self.warmup_passes))
+
+    def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
+        """The loss and its terms; ``target`` is not used.
+
+        Raises:
+            ValueError: If there is more than one view of a clip, or no map.
+        """
+        self.check_one_view(online, index)
+        scores = best_cell_scores(online, "max", self.max_over)
+        base = 2 * symmetric_cross_entropy(*scores, self.temperature)
+        distances = self._distances(online, scores[0])
+        added = sum(weight * distances[name] for name, weight in self.weights.items())
+        total = base + self.is_warm * added
+        parts = {f"loss_{name}": value.detach() for name, value in {"base": base, **distances}.items()}
+        return LossTerms(total, {"loss": total.detach(), **parts, **statistics(*(s.detach() for s in scores))})
+
+    def _distances(self, online: Embeddings, scores_v2a: Tensor) -> dict[str, Tensor]:
+        """The three means of differences, by name of their weight."""
+        assert online.video_map is not None, "best_cell_scores has refused it"
+        with torch.autocast(scores_v2a.device.type, enabled=False):
+            audio = F.normalize(online.audio.float(), dim=1)
+            cells = F.normalize(online.video_map.float(), dim=1)
+            sounding = foreground(cells, audio, self.foreground_threshold, self.max_over)
+            audio_image = (scores_v2a / self.temperature).softmax(dim=1)
+            audio_audio, image_image, foregrounds = (
+                self._affinity(x) for x in (audio, cells.mean((2, 3, 4)), sounding)
+            )
+        return {
+            "audio": F.l1_loss(audio_audio, audio_image),
+            "image": F.l1_loss(image_image, audio_image),
+            "foreground": F.l1_loss(audio_audio, foregrounds),
+        }
+
+    def _affinity(self, vectors: Tensor) -> Tensor:
+        """(B, D) to (B, N): each row sums to 1."""
+        return (vectors @ gather_with_grad(vectors).T / self.temperature).softmax(dim=1)
