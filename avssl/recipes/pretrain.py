@@ -140,6 +140,7 @@ def pretrain(
                 _begin_from(config.train.init_from, task)
         else:
             _say(f"resumes     {checkpoint}")
+        seed_everything(config.train.seed)  # what was timed has drawn, and how often depends on the precision asked for
         result = _train(config, run, rows, task.to(device), loader, device, progress)
         loader.share_bad_files()
         if distributed.is_main():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from avssl.config import Config, FinetuneConfig, config_from_dict
+from avssl.engine import load_checkpoint
 from avssl.manifest import Manifest
 from avssl.media import write_video
 from avssl.recipes.pretrain import pretrain
@@ -88,6 +89,34 @@ def run(videos, tiny_config, tmp_path_factory):
     """A finished run: 4 passes of 2 steps."""
     path, _ = pretrain(tiny_config(videos), tmp_path_factory.mktemp("runs") / "tiny", progress=False)
     return path
+
+
+@pytest.fixture
+def assert_resumes_bit_for_bit(tmp_path, monkeypatch):
+    """Trains 4 passes of 2 steps at once, and again with a stop after step 4; returns the state they end with."""
+
+    def check(config: Config) -> dict[str, torch.Tensor]:
+        whole, _ = pretrain(config, tmp_path / "whole", progress=False)
+        save = pretrain.__globals__["Checkpointer"].save
+
+        def stop_after_4(checkpointer, step, state):
+            path = save(checkpointer, step, state)
+            if step == 4:
+                raise KeyboardInterrupt
+            return path
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pretrain.__globals__["Checkpointer"], "save", stop_after_4)
+            with pytest.raises(KeyboardInterrupt):
+                pretrain(config, tmp_path / "parts", progress=False)
+        torch.rand(3)  # a generator in another state
+        parts, _ = pretrain(config, tmp_path / "parts", resume=True, progress=False)
+        one, other = (load_checkpoint(path / "checkpoints/step-000000008.pt")["task"] for path in (whole, parts))
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=0, atol=0, equal_nan=True)
+        return one
+
+    return check
 
 
 NUM_LABELLED = 24
