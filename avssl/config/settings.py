@@ -159,6 +159,8 @@ class SmallVideo(Choice):
     """Stride over time of the first convolution."""
     pool: Literal["max", "mean"] = "max"
     """How all cells of the map become one vector."""
+    stride: int = 8
+    """Pixels from one cell of the map to the next: 16, 8 or 4."""
 
 
 @dataclass
@@ -167,6 +169,10 @@ class AvidVideo(Choice):
 
     stem_pool: bool = True
     """Keep the max-pool of the stem; without it the maps are twice as fine, as in AVID's ablations."""
+    stride: int | None = None
+    """Pixels from one cell of the map to the next: 32, 16 or 8, without stem_pool half of it; AVID's by default."""
+    dilated: bool = False
+    """Dilate what follows a stride that is taken away: every second cell is then that of the network's own map."""
 
 
 @dataclass
@@ -175,6 +181,22 @@ class TorchvisionVideo(Choice):
 
     pool: Literal["max", "mean"] = "mean"
     """How all cells of the map become one vector."""
+    stride: int | None = None
+    """Pixels from one cell of the map to the next: 16, 8 or 4; torchvision's 16 by default."""
+    dilated: bool = False
+    """Dilate what follows a stride that is taken away: every second cell is then that of the network's own map."""
+
+
+@dataclass
+class TorchvisionImage(Choice):
+    """torchvision's ResNet-18 on every frame by itself, untrained; one frame is enough."""
+
+    pool: Literal["max", "mean"] = "mean"
+    """How all cells of the map become one vector."""
+    stride: int | None = None
+    """Pixels from one cell of the map to the next: 32, 16 or 8; torchvision's 32 by default."""
+    dilated: bool = False
+    """Dilate what follows a stride that is taken away: every second cell is then that of the network's own map."""
 
 
 @dataclass
@@ -406,6 +428,7 @@ CHOICES: dict[str, dict[str, type[Choice]]] = {
         "r2plus1d_18": TorchvisionVideo,
         "r3d_18": TorchvisionVideo,
         "mc3_18": TorchvisionVideo,
+        "resnet18_image": TorchvisionImage,
     },
     "model.audio": {
         "small_audio": SmallAudio,

@@ -17,6 +17,7 @@ from .classifier import Classifier
 from .encoder import Encoder, Modality, Pooling
 from .heads import HeadPair, LogitScale, ProjectionHead, linear, mlp, mlp_bn
 from .resnet_audio import resnet18_audio
+from .resnet_image import resnet18_image
 from .small import small_audio, small_video
 from .stage_pooling import StagePooling, encode_stages
 from .torchvision_video import mc3_18, r2plus1d_18, r3d_18
@@ -47,6 +48,7 @@ _ENCODERS: dict[Modality, dict[str, Callable[..., Encoder]]] = {
         "r2plus1d_18": r2plus1d_18,
         "r3d_18": r3d_18,
         "mc3_18": mc3_18,
+        "resnet18_image": resnet18_image,
         "small_video": small_video,
     },
     "audio": {

@@ -230,8 +230,10 @@ class AVModel(nn.Module):
 
         ``model.to(memory_format=...)`` fails on the pair: 4-D and 5-D weights need different formats.
         """
-        self.video_encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.audio_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for parameter in self.parameters():
+            if parameter.ndim in formats:
+                parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
         return self
 
 

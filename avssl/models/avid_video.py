@@ -19,6 +19,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from .encoder import Encoder
+from .map_stride import refine_map
 
 _WIDTHS = {"conv2x": 64, "conv3x": 128, "conv4x": 256, "conv5x": 512}
 
@@ -59,15 +60,26 @@ class AvidBlock(nn.Module):
 
 
 class AvidVideoEncoder(Encoder):
-    """AVID's R(2+1)D: video (B, 3, T, H, W) to (B, 512, T/8, H/32, W/32), each rounded up.
+    """AVID's R(2+1)D: video (B, 3, T, H, W) to (B, 512, T/8, H/stride, W/stride), each rounded up.
 
     Args:
         num_blocks: Blocks in conv2x, conv3x, conv4x and conv5x.
         stem_pool: Keep the stem's max-pool. Without it the maps are twice as fine, as in the
             paper's ablations (depth 10 on 112x112).
+        stride: Pixels a cell: 32, AVID's, 16 or 8; without ``stem_pool`` 16, 8 or 4.
+        dilated: As for :func:`avssl.models.map_stride.refine_map`.
+
+    Raises:
+        ValueError: As :func:`avssl.models.map_stride.refine_map`.
     """
 
-    def __init__(self, num_blocks: tuple[int, int, int, int], stem_pool: bool = True) -> None:
+    def __init__(
+        self,
+        num_blocks: tuple[int, int, int, int],
+        stem_pool: bool = True,
+        stride: int | None = None,
+        dilated: bool = False,
+    ) -> None:
         super().__init__("video", 512, ("conv1", *_WIDTHS), pool="max")
         self.conv1 = _stem(stem_pool)
         in_channels = 64
@@ -76,21 +88,22 @@ class AvidVideoEncoder(Encoder):
             blocks += [AvidBlock(width, width) for _ in range(count - 1)]
             self.add_module(name, nn.Sequential(*blocks))
             in_channels = width
+        refine_map([getattr(self, name) for name in self.stage_names], 32 if stem_pool else 16, stride, dilated)
 
 
-def avid_r2plus1d_10(*, stem_pool: bool = True) -> AvidVideoEncoder:
+def avid_r2plus1d_10(*, stem_pool: bool = True, stride: int | None = None, dilated: bool = False) -> AvidVideoEncoder:
     """One block a stage, 7.0 M parameters. ``stem_pool=False`` is the paper's ablation network."""
-    return AvidVideoEncoder((1, 1, 1, 1), stem_pool)
+    return AvidVideoEncoder((1, 1, 1, 1), stem_pool, stride, dilated)
 
 
-def avid_r2plus1d_18(*, stem_pool: bool = True) -> AvidVideoEncoder:
+def avid_r2plus1d_18(*, stem_pool: bool = True, stride: int | None = None, dilated: bool = False) -> AvidVideoEncoder:
     """Two blocks a stage, 15.4 M parameters: the paper's main network."""
-    return AvidVideoEncoder((2, 2, 2, 2), stem_pool)
+    return AvidVideoEncoder((2, 2, 2, 2), stem_pool, stride, dilated)
 
 
-def avid_r2plus1d_34(*, stem_pool: bool = True) -> AvidVideoEncoder:
+def avid_r2plus1d_34(*, stem_pool: bool = True, stride: int | None = None, dilated: bool = False) -> AvidVideoEncoder:
     """3, 4, 6 and 3 blocks, 28.9 M parameters."""
-    return AvidVideoEncoder((3, 4, 6, 3), stem_pool)
+    return AvidVideoEncoder((3, 4, 6, 3), stem_pool, stride, dilated)
 
 
 def _stem(stem_pool: bool) -> nn.Sequential:

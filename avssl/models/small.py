@@ -1,7 +1,7 @@
 """A small pair of encoders that trains on a CPU, for demos and first experiments.
 
-``small_video`` keeps a map of one cell for 8x8 pixels, fine enough to point at a small object;
-it needs about 0.3 GMAC for 8 frames of 112x112. ``small_audio`` needs about 12 MMAC for a
+``small_video`` keeps a map of one cell for 8x8 pixels, fine enough to point at a small object (16x16
+or 4x4 on request); it needs about 0.3 GMAC for 8 frames of 112x112. ``small_audio`` needs about 12 MMAC for a
 200 x 64 log-mel spectrogram.
 """
 
@@ -10,6 +10,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .encoder import Encoder, Pooling
+
+_STAGE_STRIDES = {16: (2, 2), 8: (2, 1), 4: (1, 1)}
+"""Over space, of the two stages behind a stem that takes a quarter, by the pixels a cell then stands for."""
 
 
 class SmallBlock(nn.Module):
@@ -44,7 +47,7 @@ class SmallBlock(nn.Module):
 
 
 class SmallVideoEncoder(Encoder):
-    """Video (B, 3, T, H, W) to (B, 4 * width, T/temporal_stride, H/8, W/8), rounded up.
+    """Video (B, 3, T, H, W) to (B, 4 * width, T/temporal_stride, H/stride, W/stride), rounded up.
 
     The stem goes straight to a quarter of the height and width: on a CPU, maps of 56x56 cost more in
     memory traffic than the whole rest of the network in arithmetic.
@@ -54,14 +57,19 @@ class SmallVideoEncoder(Encoder):
         num_blocks: Blocks in stage1 and stage2.
         temporal_stride: Stride s of the stem over time, which sees 2s - 1 frames at once.
         pool: ``"max"`` or ``"mean"`` over all cells.
+        stride: Pixels a cell: 16, 8 or 4. The weights have the same shapes for all.
 
     Raises:
-        ValueError: If there are not two stages' worth of blocks.
+        ValueError: If there are not two stages' worth of blocks, or ``stride`` is another number.
     """
 
-    def __init__(self, width: int, num_blocks: tuple[int, int], temporal_stride: int, pool: Pooling) -> None:
+    def __init__(
+        self, width: int, num_blocks: tuple[int, int], temporal_stride: int, pool: Pooling, stride: int = 8
+    ) -> None:
         super().__init__("video", 4 * width, ("stem", "stage1", "stage2"), pool)
         _check_stages("num_blocks", num_blocks, 2)
+        if stride not in _STAGE_STRIDES:
+            raise ValueError(f"stride ({stride}) must be 16, 8 or 4 pixels a cell.")
         frames = 2 * temporal_stride - 1
         self.stem = nn.Sequential(
             nn.Conv3d(
@@ -73,7 +81,7 @@ class SmallVideoEncoder(Encoder):
         in_channels = width
         for i, name in enumerate(("stage1", "stage2")):
             out_channels = 2 * in_channels
-            blocks = [SmallBlock(in_channels, out_channels, (1, 2 if i == 0 else 1))]
+            blocks = [SmallBlock(in_channels, out_channels, (1, _STAGE_STRIDES[stride][i]))]
             blocks += [SmallBlock(out_channels, out_channels) for _ in range(num_blocks[i] - 1)]
             self.add_module(name, nn.Sequential(*blocks))
             in_channels = out_channels
@@ -112,9 +120,10 @@ def small_video(
     num_blocks: tuple[int, int] = (1, 1),
     temporal_stride: int = 1,
     pool: Pooling = "max",
+    stride: int = 8,
 ) -> SmallVideoEncoder:
-    """A (2+1)D network for CPUs: 8 x 112 x 112 gives 128 x 8 x 14 x 14."""
-    return SmallVideoEncoder(width, num_blocks, temporal_stride, pool)
+    """A (2+1)D network for CPUs: 8 x 112 x 112 gives 128 x 8 x 14 x 14, 7 x 7 or 28 x 28 with another stride."""
+    return SmallVideoEncoder(width, num_blocks, temporal_stride, pool, stride)
 
 
 def small_audio(

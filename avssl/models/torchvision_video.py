@@ -13,35 +13,48 @@ from torch import nn
 from torchvision.models import video as torchvision_video
 
 from .encoder import Encoder, Pooling
+from .map_stride import refine_map
 
 
 class TorchvisionVideoEncoder(Encoder):
-    """Video (B, 3, T, H, W) to (B, 512, T', H/16, W/16), rounded up.
+    """Video (B, 3, T, H, W) to (B, 512, T', H/stride, W/stride), rounded up.
 
     T' is T/8, rounded up, for ``r2plus1d_18`` and ``r3d_18``; ``mc3_18`` keeps all T frames.
 
     Args:
         build: torchvision's constructor of a ``VideoResNet``.
         pool: ``"mean"`` as in torchvision, or ``"max"``.
+        stride: Pixels a cell: 16, torchvision's; 8 or 4.
+        dilated: As for :func:`avssl.models.map_stride.refine_map`.
+
+    Raises:
+        ValueError: As :func:`avssl.models.map_stride.refine_map`.
     """
 
-    def __init__(self, build: Callable[..., nn.Module], pool: Pooling = "mean") -> None:
+    def __init__(
+        self,
+        build: Callable[..., nn.Module],
+        pool: Pooling = "mean",
+        stride: int | None = None,
+        dilated: bool = False,
+    ) -> None:
         super().__init__("video", 512, ("stem", "layer1", "layer2", "layer3", "layer4"), pool)
         network = build(weights=None)
         for name in self.stage_names:
             self.add_module(name, network.get_submodule(name))
+        refine_map([getattr(self, name) for name in self.stage_names], 16, stride, dilated)
 
 
-def r2plus1d_18(*, pool: Pooling = "mean") -> TorchvisionVideoEncoder:
+def r2plus1d_18(*, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> TorchvisionVideoEncoder:
     """The common R(2+1)D-18 backbone, 31.3 M parameters: every convolution in space, then time."""
-    return TorchvisionVideoEncoder(torchvision_video.r2plus1d_18, pool)
+    return TorchvisionVideoEncoder(torchvision_video.r2plus1d_18, pool, stride, dilated)
 
 
-def r3d_18(*, pool: Pooling = "mean") -> TorchvisionVideoEncoder:
+def r3d_18(*, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> TorchvisionVideoEncoder:
     """ResNet-18 with 3x3x3 convolutions, 33.2 M parameters."""
-    return TorchvisionVideoEncoder(torchvision_video.r3d_18, pool)
+    return TorchvisionVideoEncoder(torchvision_video.r3d_18, pool, stride, dilated)
 
 
-def mc3_18(*, pool: Pooling = "mean") -> TorchvisionVideoEncoder:
+def mc3_18(*, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> TorchvisionVideoEncoder:
     """3-D convolutions in the stem and first layer, 2-D ones after; 11.5 M parameters."""
-    return TorchvisionVideoEncoder(torchvision_video.mc3_18, pool)
+    return TorchvisionVideoEncoder(torchvision_video.mc3_18, pool, stride, dilated)

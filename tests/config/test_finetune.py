@@ -58,7 +58,7 @@ def test_a_checkpoint_is_below_the_file_which_is_below_the_command_line(tmp_path
 
 def test_another_choice_drops_the_options_of_the_bases(tmp_path):
     config = parse("--model.video.name", "avid_r2plus1d_10", base=base_of(PRETRAINED))
-    assert config.model.video.options() == {"stem_pool": True}
+    assert config.model.video.options() == {"stem_pool": True, "stride": None, "dilated": False}
     assert config.transform.spectrogram.name == "avid"
 
 

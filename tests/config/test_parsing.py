@@ -42,7 +42,7 @@ def test_command_line_wins_over_the_file_wherever_it_stands(avid_yaml):
     for argv in (["--optim.lr", "3", "--config", str(avid_yaml)], ["--config", str(avid_yaml), "--optim.lr=3"]):
         config = parse(*argv)
         assert config.optim.lr == 3
-        assert (config.model.video.name, config.model.video.options()) == ("avid_r2plus1d_10", {"stem_pool": False})
+        assert (config.model.video.name, config.model.video.stem_pool) == ("avid_r2plus1d_10", False)
 
 
 def test_numbers_with_an_exponent_are_numbers(avid_yaml):
@@ -52,7 +52,7 @@ def test_numbers_with_an_exponent_are_numbers(avid_yaml):
 
 def test_option_may_stand_before_its_name():
     config = parse("D", "--model.video.stem_pool", "false", "--model.video.name", "avid_r2plus1d_34")
-    assert config.model.video.options() == {"stem_pool": False}
+    assert config.model.video.options() == {"stem_pool": False, "stride": None, "dilated": False}
 
 
 def test_tuples_from_the_command_line():

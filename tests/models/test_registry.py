@@ -20,6 +20,7 @@ def test_names_are_those_of_the_documentation():
         "r2plus1d_18",
         "r3d_18",
         "mc3_18",
+        "resnet18_image",
         "small_video",
     )
     assert encoder_names("audio") == ("avid_audio_cnn_10", "resnet18_audio", "small_audio")
@@ -129,7 +130,13 @@ def test_bad_pool_says_what_is_right():
 
 
 def test_builder_shows_the_options():
-    assert set(encoder_builder("small_video").__kwdefaults__) == {"width", "num_blocks", "temporal_stride", "pool"}
+    assert set(encoder_builder("small_video").__kwdefaults__) == {
+        "width",
+        "num_blocks",
+        "temporal_stride",
+        "pool",
+        "stride",
+    }
 
 
 def test_unknown_head_lists_names_and_suggests():

@@ -1,0 +1,55 @@
+"""torchvision's ResNet-18 on pictures: every frame by itself, no classifier, untrained.
+
+Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
+https://arxiv.org/abs/1512.03385; the picture encoder of LVS, EZ-VSL, SLAVC and FNAC, which look at one
+frame beside three seconds of sound.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from .encoder import Encoder, Pooling
+from .map_stride import refine_map
+
+
+class PerFrame(nn.Sequential):
+    """Layers of pictures, over a clip: (B, C, T, H, W) to (B, C', T, H', W'), no frame knowing of another."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = x.transpose(1, 2)  # (B, T, C, H, W)
+        output = super().forward(frames.flatten(0, 1))
+        return output.unflatten(0, frames.shape[:2]).transpose(1, 2)
+
+
+class ResNetImageEncoder(Encoder):
+    """Video (B, 3, T, H, W) to (B, 512, T, H/stride, W/stride), each rounded up; T may be 1.
+
+    Names of parameters are torchvision's but for ``stem.`` before those of the first convolution.
+
+    Args:
+        pool: ``"mean"`` as in torchvision, or ``"max"``; over all cells of all frames.
+        stride: Pixels a cell: 32, torchvision's; 16 or 8.
+        dilated: As for :func:`avssl.models.map_stride.refine_map`.
+
+    Raises:
+        ValueError: As :func:`avssl.models.map_stride.refine_map`.
+    """
+
+    def __init__(self, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> None:
+        super().__init__("video", 512, ("stem", "layer1", "layer2", "layer3", "layer4"), pool)
+        network = resnet18(weights=None)
+        self.stem = PerFrame(
+            OrderedDict(conv1=network.conv1, bn1=network.bn1, relu=network.relu, maxpool=network.maxpool)
+        )
+        for name in self.stage_names[1:]:
+            self.add_module(name, PerFrame(*network.get_submodule(name).children()))
+        refine_map([getattr(self, name) for name in self.stage_names], 32, stride, dilated)
+
+
+def resnet18_image(*, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> ResNetImageEncoder:
+    """ResNet-18 for single frames or each frame of a clip, 11.2 M parameters."""
+    return ResNetImageEncoder(pool, stride, dilated)
