@@ -94,6 +94,7 @@ def extract_features(
     num_workers: int = 0,
     cache_folder: Path | str | None = None,
     progress: bool = False,
+    title: str = "extract",
 ) -> Features:
     """Runs the model over every row, on the device it is on.
 
@@ -116,6 +117,7 @@ def extract_features(
             file that was touched or moved with its manifest keeps its features, a changed one does not.
             Nothing is kept by default.
         progress: Show a bar.
+        title: What stands before it.
 
     Raises:
         ValueError: If a number is below 1, ``stages`` wants what ``stream`` leaves out, or no row can be read.
@@ -136,7 +138,7 @@ def extract_features(
         dataset = OneStreamDataset(manifest, pretrained.sampling, backend=backend, stream=stream)
     loader = EvalLoader(dataset, batch_size, clips_per_row=windows_per_clip, num_workers=num_workers)
     parts: list[dict[str, np.ndarray]] = []
-    with tqdm(desc="extract", total=len(manifest), unit="row", delay=1.0, disable=not progress) as bar:
+    with tqdm(desc=title, total=len(manifest), unit="row", delay=1.0, disable=not progress) as bar:
         for clips, failures in loader.clips():
             batch = loader.batch(clips)
             parts.append(_encode(pretrained, batch, windows_per_clip, keep_windows, pooling, modalities))

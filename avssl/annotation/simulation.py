@@ -12,7 +12,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from avssl.annotation.reading import MODALITIES, Reading, read_rows
-from avssl.data.labelled_rows import labelled_rows
+from avssl.data.labelled_rows import labelled_rows, num_unlabelled
 from avssl.evaluation import check_strategy, label_curve
 from avssl.extract import Pretrained
 from avssl.manifest import Manifest, write_table
@@ -98,6 +98,7 @@ def simulate(
             "n_pool": len(pool),
             "n_test": len(test),
             "unreadable": found.num_failures,
+            "unlabelled": num_unlabelled(manifest, label_column, split_column, (train_split, test_split)),
             "budget": budget,
             "seeds": list(seeds),
             "windows_per_clip": reading.windows_per_clip,
@@ -179,4 +180,6 @@ def in_words(report: Mapping[str, Any]) -> str:
             lines.append(f"  {name:<14}{spread:>12}   better with {(gain > 0).sum()} of {seeds} seeds")
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
+    if about["unlabelled"]:
+        lines.append(f"{about['unlabelled']} rows of these splits have no label or several, and are left out")
     return "\n".join(lines)

@@ -25,3 +25,9 @@ def labelled_rows(manifest: Manifest, label_column: str, split_column: str, spli
         if not (single & part).any():
             raise ManifestError(f"no row of the split {name!r} has exactly one {label_column}.")
     return manifest.select(single & np.logical_or.reduce(parts))
+
+
+def num_unlabelled(manifest: Manifest, label_column: str, split_column: str, splits: Sequence[str]) -> int:
+    """How many rows of the splits :func:`labelled_rows` leaves out, as they have no label or several."""
+    of_splits = np.logical_or.reduce([rows_of_part(manifest, split_column, name) for name in splits])
+    return int((of_splits & ~has_label(manifest, label_column)).sum())

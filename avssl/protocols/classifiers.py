@@ -93,7 +93,7 @@ LINEAR = Protocol(
     extraction=pooled_features,
     measure=_linear,
     baselines=classification_baselines,
-    shuffled="",
+    shuffled="labels",
 )
 KNN = Protocol(
     "k nearest neighbours by cosine, weighted by exp(cosine / temperature) (Wu et al., 2018)",

@@ -64,6 +64,7 @@ def run_protocol(
             num_workers=num_workers,
             cache_folder=cache_folder,
             progress=progress,
+            title=f"extract, {name}",
             **protocol.extraction(model, settings),
         )
         parts = [

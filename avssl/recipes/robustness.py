@@ -21,7 +21,7 @@ from avssl.build import default_workers
 from avssl.classifier_release import load_classifier
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.data.dataset import ClipDataset
-from avssl.data.labelled_rows import labelled_rows
+from avssl.data.labelled_rows import labelled_rows, num_unlabelled
 from avssl.draws import clip_key
 from avssl.engine import choose_device
 from avssl.extract import extract_features
@@ -164,6 +164,7 @@ def robustness(
             "chance": 1 / len(subject.classes),
             "largest_class": float(np.bincount(numbers).max() / len(numbers)),
             "unreadable": num_unreadable,
+            "unlabelled": num_unlabelled(whole, column, settings.split_column, (settings.test_split,)),
             "windows_per_clip": subject.windows_per_clip,
             "clip_list": tested.hash(),
             "seed": settings.seed,
@@ -197,6 +198,8 @@ def as_text(report: dict[str, Any]) -> str:
     lines += ["", f"pasted into {about['n_pasted']} clips: {about['pasted']}"]
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
+    if about["unlabelled"]:
+        lines.append(f"{about['unlabelled']} rows of the tested split have no label or several, and are left out")
     return "\n".join(lines)
 
 

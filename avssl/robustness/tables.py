@@ -54,7 +54,7 @@ def _interval(values: Sequence[float] | None) -> str:
 
 
 def _best_worst(gap: dict[str, Any]) -> str:
-    return f"{gap['best']} over {gap['worst']}"
+    return "one group" if gap["best"] == gap["worst"] else f"{gap['best']} over {gap['worst']}"
 
 
 _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -71,7 +71,7 @@ def kept_labels(started: Started[Any], fold: Fold) -> np.ndarray:
     """int64 rows of a fold whose labels are learnt from: all of its training rows, or a balanced subset.
 
     Raises:
-        ValueError: If a class has fewer than are asked for.
+        ValueError: If a class has fewer than are asked for, or of several labels a row none is left of a class.
     """
     chosen = started.config.labels
     if chosen.per_class is None and chosen.fraction is None:
@@ -85,7 +85,16 @@ def kept_labels(started: Started[Any], fold: Fold) -> np.ndarray:
         fraction=chosen.fraction,
         seed=chosen.subset_seed,
     )
-    return fold.train[keep]
+    kept = fold.train[keep]
+    if chosen.multi_label:
+        lost = np.flatnonzero(~started.labels.of(kept).any(dim=0).numpy())
+        if len(lost):
+            raise ValueError(
+                f"fold {fold.name}: {len(kept)} of {len(fold.train)} labelled rows leave no training row to "
+                f"{len(lost)} classes, the first is {started.labels.classes[lost[0]]!r}. Raise labels.fraction, or "
+                "change labels.subset_seed."
+            )
+    return kept
 
 
 def fold_rows(started: Started[Any], fold: Fold) -> FoldRows:

@@ -1,6 +1,6 @@
 import pytest
 
-from avssl.data.labelled_rows import labelled_rows
+from avssl.data.labelled_rows import labelled_rows, num_unlabelled
 from avssl.manifest import Manifest, ManifestError
 
 
@@ -16,6 +16,7 @@ def test_rows_of_the_splits_with_one_label_stay_in_their_order():
     )
     found = labelled_rows(rows, "label", "split", ("train", "test"))
     assert found["id"].tolist() == ["0", "1"]
+    assert num_unlabelled(rows, "label", "split", ("train", "test")) == 3
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,10 @@ def test_multi_label(labelled_clips, tmp_path, finetuning):
         ({"column": "two"}, "none of the 15 rows to learn from has a usable label"),
         ({"per_class": 6}, "6 labels per class, but the class 'middle' has only 5 rows"),
         ({"column": "rare", "per_class": 1}, "class 'rare'"),
+        (
+            {"column": "two", "multi_label": True, "fold_column": "fold", "fraction": 0.1},
+            r"fold 1: 2 of 16 labelled rows leave no training row to \d classes, the first is '\w+'",
+        ),
     ],
 )
 def test_rows_that_cannot_be_used_are_named(labelled_clips, tmp_path, labels, message, finetuning):

@@ -34,7 +34,7 @@ def test_probe_reports_every_modality_beside_its_baselines(labelled, run, tmp_pa
     modalities = ("video", "audio", "video + audio")
     named = {(row["model"], row["modality"]): row for row in report["rows"]}
     assert set(named) == {
-        *((model, modality) for model in ("trained", "random init") for modality in modalities),
+        *((model, modality) for model in ("trained", "random init", "shuffled labels") for modality in modalities),
         ("largest class", ""),
         ("chance", ""),
     }
