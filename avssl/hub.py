@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+import avssl
 from avssl.build import Crop as AnyCrop
 from avssl.build import build_model, build_sampling, build_transform
 from avssl.config import Config, config_from_dict, to_dict
@@ -27,7 +28,7 @@ from avssl.release import (
 )
 from avssl.transforms import ClipTransform
 
-__all__ = ["HubError", "Pretrained", "from_pretrained", "random_init", "save_pretrained"]
+__all__ = ["HubError", "Pretrained", "demo_weights", "from_pretrained", "random_init", "save_pretrained"]
 
 Crop = Literal["center", "full"]
 
@@ -115,6 +116,17 @@ def from_pretrained(
     pretrained = _assemble(config, config.train.seed, crop, str(path_or_hub_id))
     load_tensors(folder, model=pretrained.model, transform=pretrained.transform)
     return pretrained.to(device)
+
+
+def demo_weights() -> Path:
+    """The release that comes with avssl: a small model of SoundingShapes, made by ``benchmarks/demo_weights.py``.
+
+    For first steps, examples and tests. Its card says what it scores; it knows nothing of real videos.
+
+    Example:
+        >>> pretrained = from_pretrained(demo_weights())
+    """
+    return Path(avssl.__file__).parent / "demo_weights"
 
 
 def random_init(like: Pretrained, seed: int = 0) -> Pretrained:

@@ -1,0 +1,198 @@
+"""Methods of sound-source localization side by side on SoundingShapes, and everything they must be compared with.
+
+    python benchmarks/localization.py               does what is missing for three minutes, then prints the tables
+    python benchmarks/localization.py --minutes 60  the same for longer
+    python benchmarks/localization.py --table       prints what is measured so far
+
+Equal for all methods: encoders, clips, passes and learning rate; temperatures are 0.1 (LVS: 0.07), the rest is as
+published but for what the objective's config file says. The last weights of a run are scored: nothing is chosen by
+boxes or masks. Training sees 2 560 clips of one to three objects, in 5 % of which the sound comes from off screen.
+Tests are clips of two or three objects at a sound event: 400 by themselves, 200 interactive pairs (the same picture
+twice, another object sounding), 200 in which two of three objects sound; and 300 in which nothing that is seen
+sounds, 200 with a sound from off screen and 100 silent. Rows are appended to --file as they are made, weights are
+kept in --models, and a training that time cuts short goes on in the next run. Seeds are those of the weights and of
+the order of the clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from localization_measures import TwoSources, baselines, measure, two_sources
+from localization_tables import tables
+from objectives import PRECISION, SCENE, read_rows
+from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
+from short_runs import OutOfTime, fit_in_runs
+
+from avssl.build import build_optimizer, build_sampling, build_schedule, build_task
+from avssl.config import Config, config_from_dict, read_yaml
+from avssl.engine import LoopSettings, seed_everything
+from avssl.synthetic import SceneSettings, Split
+from avssl.tasks import PretrainTask
+from avssl.transforms import estimate_statistics
+
+PASSES, LONG_PASSES = 10, 36
+BATCH = 32
+RATE = 3e-3
+SEEDS = (0, 1, 2)
+CLIPS_SEED = 2
+
+SEVERAL = SceneSettings(**SCENE | {"object_weights": (0.0, 1.0, 1.0)})
+SPLITS = {
+    "train": Split(2560, SceneSettings(**SCENE, off_screen_fraction=0.05)),
+    "val": Split(240, SceneSettings(**SCENE)),
+    "several": Split(400, SEVERAL),
+    "pairs": Split(400, SceneSettings(**asdict(SEVERAL) | {"interactive_pairs": True})),
+    "two": Split(200, SceneSettings(**SCENE | {"object_weights": (0.0, 0.0, 1.0)}, num_sounding=2)),
+    "off_screen": Split(200, SceneSettings(**asdict(SEVERAL) | {"off_screen_fraction": 1.0})),
+    "silent": Split(100, SceneSettings(**asdict(SEVERAL) | {"silent_fraction": 1.0})),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is put into the config of all."""
+
+    objective: dict[str, Any]
+    model: dict[str, Any] = field(default_factory=dict)
+    passes: int = PASSES
+    seeds: tuple[int, ...] = SEEDS[:1]
+
+
+DEFAULT = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
+HALF = {"dropout": {"video": 0.5}}
+FNAC = {"temperature": 0.1, "audio_weight": 12.5, "image_weight": 12.5, "foreground_weight": 12.5, "warmup_passes": 3}
+METHODS: dict[str, Method] = {
+    "global embedding": Method({"name": "info_nce", "temperature": 0.1, "pooling": "pooled"}),
+    "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}),
+    "LVS": Method({"name": "lvs"}),
+    "SLAVC": Method({"name": "slavc", "temperature": 0.1, "momentum": 0.99}, HALF),
+    "FNAC": Method({"name": "fnac", "max_over": "cells", **FNAC}, HALF),
+    "pooled + best cell (default)": Method(DEFAULT, seeds=SEEDS),
+    "default, silence and noise as negatives": Method({**DEFAULT, "negative_sounds": 4}),
+    "default, long": Method(DEFAULT, passes=LONG_PASSES, seeds=SEEDS),
+}
+UNTRAINED = "random-init"
+Job = tuple[str, int]
+"""(method, seed)."""
+
+
+def settings(method: Method, seed: int) -> Config:
+    """The config of a method: that of `avssl demo` with a smaller picture and encoder."""
+    tree = copy.deepcopy(read_yaml(Path(__file__).parent.parent / "configs" / "soundingshapes_cpu.yaml"))
+    tree["transform"]["video"]["size"] = SCENE["width"]
+    tree["transform"]["spectrogram"]["hop_seconds"] = 0.02
+    tree["sampling"] |= {"num_frames": 6, "audio_seconds": 1.5}
+    tree["model"]["video"]["width"] = 24
+    tree["model"] |= method.model
+    tree["objective"] = dict(method.objective)
+    tree["optim"] |= {"lr": RATE, "passes": method.passes, "batch_size": BATCH}
+    tree["train"]["seed"] = seed
+    return config_from_dict(tree)
+
+
+def untrained(config: Config, world: Shapes) -> PretrainTask:
+    """Transform with its statistics, and a model that has seen nothing."""
+    seed_everything(config.train.seed)
+    task = build_task(config)
+    raw = fixed_batches(world, world.rows("train")[:256], build_sampling(config))
+    sounds = (task.transform.spectrogram(batch.audio) for batch in raw)
+    task.transform.standardize.set_statistics(*estimate_statistics(sounds))
+    return task
+
+
+def train(task: PretrainTask, config: Config, world: Shapes, place: Path, until: float) -> None:
+    """Trains ``task``, or loads what ``place`` with .pt holds of a training that has ended.
+
+    Raises:
+        OutOfTime: If it takes longer; the folder ``place`` keeps what there is.
+    """
+    weights = place.with_suffix(".pt")
+    if weights.exists():
+        task.load_state_dict(torch.load(weights, weights_only=True))
+        return
+    loader = MemoryLoader(world, world.rows("train"), BATCH, config.train.seed, build_sampling(config))
+    total = config.optim.passes * loader.steps_per_pass
+    loop = LoopSettings(
+        total, loader.steps_per_pass, log_every=100, grad_clip=config.optim.grad_clip, precision=PRECISION
+    )
+    fit_in_runs(task, loader, build_optimizer(config, task), build_schedule(config, total), loop, place, until)
+    torch.save(task.state_dict(), weights.with_suffix(".tmp"))
+    weights.with_suffix(".tmp").replace(weights)
+
+
+def run(world: Shapes, two: TwoSources, file: Path, models: Path, job: Job, until: float) -> dict[str, Any]:
+    """Makes one row and appends it."""
+    name, seed = job
+    began = time.perf_counter()
+    if name == "baselines":
+        numbers = baselines(world, seed)
+    else:
+        method = METHODS["pooled + best cell (default)" if name == UNTRAINED else name]
+        config = settings(method, seed)
+        short = f"{name.replace(' ', '_')}-{seed}"
+        task = untrained(config, world)
+        if name != UNTRAINED:
+            train(task, config, world, models / short, until)
+        numbers = measure(task, world, two, build_sampling(config)) | {
+            "passes": 0 if name == UNTRAINED else method.passes,
+            "parameters": sum(p.numel() for p in task.model.parameters()),
+        }
+    about = {"threads": torch.get_num_threads(), "torch": torch.__version__, "seconds": time.perf_counter() - began}
+    row = {"method": name, "seed": seed} | numbers | about
+    with file.open("a") as out:
+        out.write(json.dumps(row) + "\n")
+    return row
+
+
+def jobs(methods: list[str]) -> list[Job]:
+    """Every row that is wanted: all methods once, then the other seeds."""
+    wanted = {name: method.seeds for name, method in METHODS.items()}
+    every = {"baselines": SEEDS[:1], UNTRAINED: SEEDS[:1], **wanted}
+    found = [(name, seed) for seed in SEEDS for name, seeds in every.items() if seed in seeds]
+    return [job for job in found if job[0] in (methods or [job[0]])]
+
+
+def done(rows: list[dict[str, Any]]) -> set[Job]:
+    return {(row["method"], row["seed"]) for row in rows}
+
+
+def main() -> None:
+    """Does what is missing while there is time, then prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--file", type=Path, default=Path("localization.jsonl"))
+    parser.add_argument("--clips", type=Path, default=Path("localization.clips"), help="rendered clips are kept here")
+    parser.add_argument("--models", type=Path, default=Path("localization.models"), help="weights are kept here")
+    parser.add_argument("--minutes", type=float, default=3.0, help="what trains then is kept for the next run")
+    parser.add_argument("--methods", nargs="*", default=[], help="only these")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    until = time.monotonic() + 60 * options.minutes
+    if not options.table:
+        sampling = build_sampling(settings(next(iter(METHODS.values())), 0))
+        world = shapes(options.clips, SPLITS, CLIPS_SEED, sampling)
+        two = two_sources(world, SPLITS["two"], CLIPS_SEED, sampling)
+        while todo := [job for job in jobs(options.methods) if job not in done(read_rows(options.file))]:
+            if time.monotonic() > until:
+                print(f"left for the next run: {len(todo)} rows", flush=True)
+                break
+            try:
+                row = run(world, two, options.file, options.models, todo[0], until)
+            except OutOfTime as unfinished:
+                print(f"{unfinished}; {len(todo)} rows are left", flush=True)
+                break
+            print(f"{row['method']} seed {row['seed']}: {row['seconds']:.0f} s", flush=True)
+    print(tables(read_rows(options.file)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Tables of `benchmarks/localization.py`, in Markdown, each number beside what it must be compared with."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+Rows = list[dict[str, Any]]
+
+COLUMNS = {
+    "pointing": "pointing",
+    "ciou": "cIoU",
+    "auc": "AUC",
+    "iiou": "IIoU",
+    "ap_off_screen": "AP, off screen",
+    "ap_silent": "AP, silent",
+    "slavc_ap": "AP (SLAVC)",
+    "drop_swapped": "drop, other sound",
+    "drop_silent": "drop, silence",
+}
+BASELINES = {
+    "object_": "random object of the scene",
+    "centre_": "centre blob",
+    "mean_": "mean of other clips' truths",
+    "random_": "random map",
+    "whole_": "whole frame",
+}
+DEFAULT = "pooled + best cell (default)"
+TWO = {
+    "two_each": "each found",
+    "two_both": "both found",
+    "two_now": "who sounds now",
+    "two_now_other": "the other one",
+}
+
+
+def tables(rows: Rows) -> str:
+    """Everything that is measured so far."""
+    if not rows:
+        return "nothing is measured yet"
+    parts = [methods_table(rows), listening_table(rows), two_table(rows)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def methods_table(rows: Rows) -> str:
+    """Methods, then maps that hear nothing."""
+    lines = [
+        f"| method | passes | seeds | {' | '.join(COLUMNS.values())} |",
+        f"| --- | ---: | ---: |{' ---: |' * len(COLUMNS)}",
+    ]
+    for name, own in by_method(rows).items():
+        for row in own:
+            row |= {f"drop_{sound}": row["pointing"] - row[f"{sound}_pointing"] for sound in ("swapped", "silent")}
+        cells = [spread([row[key] for row in own]) for key in COLUMNS]
+        lines.append(f"| {name} | {own[0]['passes']} | {len(own)} | {' | '.join(cells)} |")
+    others = [row for row in rows if row["method"] == "baselines"]
+    lines += [baseline_line(others[0], prefix, title) for prefix, title in BASELINES.items() if others]
+    if others:
+        chance = [f"{others[0][f'chance_{key}']:.3f}" if f"chance_{key}" in others[0] else "" for key in COLUMNS]
+        lines.append(f"| confidence drawn at random | | | {' | '.join(chance)} |")
+        lines += ["", counts(rows)]
+    return "\n".join(lines)
+
+
+def baseline_line(row: dict[str, Any], prefix: str, title: str) -> str:
+    """A map that hears nothing: no sound changes it, and it has no confidence."""
+    cells = [f"{row[prefix + key]:.3f}" if prefix + key in row else "" for key in COLUMNS]
+    cells[-2:] = ["0", "0"]
+    return f"| {title} | | | {' | '.join(cells)} |"
+
+
+def counts(rows: Rows) -> str:
+    """n of every column."""
+    trained = next((row for row in rows if "n_two" in row), None)
+    base = next(row for row in rows if row["method"] == "baselines")
+    text = (
+        f"n: pointing, cIoU, AUC {base['n']} clips of two or three objects; IIoU {base['n_pairs']} pairs; AP against "
+        f"{base['n_off_screen']} clips with a sound from off screen and {base['n_silent']} silent ones."
+    )
+    return text if trained is None else f"{text} Two sounds: {trained['n_two']} instants."
+
+
+def listening_table(rows: Rows) -> str:
+    """The same picture with other sounds, or with none heard at all."""
+    sounds = {
+        "": "own sound",
+        "swapped_": "another clip's",
+        "silent_": "silence",
+        "noise_": "noise",
+        "image_": "no sound",
+    }
+    lines = [
+        f"| pointing (cIoU) with | {' | '.join(sounds.values())} |",
+        f"| --- |{' ---: |' * len(sounds)}",
+    ]
+    for name, own in by_method(rows).items():
+        cells = [
+            f"{statistics.mean(row[f'{prefix}pointing'] for row in own):.3f} "
+            f"({statistics.mean(row[f'{prefix}ciou'] for row in own):.3f})"
+            for prefix in sounds
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def two_table(rows: Rows) -> str:
+    """Two of three objects sound."""
+    lines = [f"| two sounds | {' | '.join(TWO.values())} |", f"| --- |{' ---: |' * len(TWO)}"]
+    for name, own in by_method(rows).items():
+        lines.append(f"| {name} | {' | '.join(spread([row[key] for row in own]) for key in TWO)} |")
+    if len(lines) == 2:
+        return ""
+    return "\n".join([*lines, "| random objects of the scene | 0.667 | 0.333 | 0.333 | 0.333 |"])
+
+
+def by_method(rows: Rows) -> dict[str, Rows]:
+    """Rows of models by method, in the order they were made; the untrained one last."""
+    found: dict[str, Rows] = {}
+    for row in rows:
+        if row["method"] != "baselines":
+            found.setdefault(row["method"], []).append(row)
+    if "random-init" in found:
+        found["random-init"] = found.pop("random-init")
+    return found
+
+
+def spread(values: Sequence[float]) -> str:
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
