@@ -200,6 +200,8 @@ class Embeddings:
     """(M, D) projection of the pooled features of silence and noise, which fit no picture; None for none."""
     negative_audio_map: Tensor | None = None
     """(M, D, T): the audio head on every time cell of them; None unless the objective needs maps."""
+    audio_heard: Tensor | None = None
+    """(V*B, T) bool: time cells of ``audio_map`` in which there is a sound; None unless the objective asks."""
 
     def __post_init__(self) -> None:
         _check(
@@ -214,6 +216,12 @@ class Embeddings:
                 f"{name} must start with {tuple(self.video.shape)} and have {ndim} dimensions, "
                 f"got {None if value is None else tuple(value.shape)}.",
             )
+        heard, audio_map = self.audio_heard, self.audio_map
+        _check(
+            heard is None or (audio_map is not None and heard.shape == audio_map[:, 0].shape),
+            "audio_heard must be (V*B, T) beside audio_map (V*B, D, T), "
+            f"got {None if heard is None else tuple(heard.shape)}.",
+        )
         negative, negative_map = self.negative_audio, self.negative_audio_map
         _check(
             negative is None or (negative.ndim == 2 and negative.shape[1:] == self.audio.shape[1:]),

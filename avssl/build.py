@@ -140,11 +140,31 @@ def memory_rows(dataset: ClipDataset) -> MemoryRows:
 
 
 def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
-    """Transform, untrained model and objective, on the CPU; ``rows`` as in :func:`build_objective`."""
+    """Transform, untrained model and objective, on the CPU; ``rows`` as in :func:`build_objective`.
+
+    Raises:
+        ConfigError: As there, or if the windows of picture and sound are not those the objective needs.
+    """
     objective = build_objective(config, rows)
     transform = build_transform(config, objective.num_views, negative_sounds=objective.negative_sounds)
-    train = config.train
-    return PretrainTask(transform, build_model(config), objective, train.batch_norm, train.embed_chunk_size)
+    model, train = build_model(config), config.train
+    if model.sound_over_time:
+        _check_same_time(config)
+    return PretrainTask(transform, model, objective, train.batch_norm, train.embed_chunk_size)
+
+
+def _check_same_time(config: Config) -> None:
+    """A sound that is compared with a moving picture moment by moment must be of the same stretch of time."""
+    sampling = config.sampling
+    seen = sampling.num_frames / sampling.frames_per_second
+    differ = abs(seen - sampling.audio_seconds) > 0.5 / sampling.frames_per_second
+    if sampling.num_frames > 1 and (differ or sampling.max_offset_seconds > 0):
+        raise ConfigError(
+            f"objective.name {config.objective.name} compares a sound with the picture of the same moment: "
+            f"sampling.audio_seconds ({sampling.audio_seconds:g}) must be sampling.num_frames / "
+            f"sampling.frames_per_second ({seen:g}), and sampling.max_offset_seconds "
+            f"({sampling.max_offset_seconds:g}) 0. Or see one picture alone: sampling.num_frames 1."
+        )
 
 
 def build_dataset(config: Config, manifest: Manifest, inputs: Inputs = "both") -> ClipDataset:

@@ -89,6 +89,30 @@ def test_model_carries_the_second_heads_of_the_objective():
         config_from_dict({"model": {"dropout": {"video": 1.0}}})
 
 
+def test_model_has_the_heads_and_the_time_of_its_objective():
+    plain = build_model(Config())
+    assert (plain.num_heads, plain.sound_over_time, plain.logits) == (1, False, None)
+    dense = build_task(config_from_dict({"objective": {"name": "dense_av", "num_heads": 4, "temperature": 0.1}}))
+    assert (dense.model.num_heads, dense.model.sound_over_time) == (4, True)
+    assert dense.model.logits()[0].item() == pytest.approx(10)
+    with pytest.raises(ValueError, match=r"num_heads \(3\) must .* divide the embedding size \(128,"):
+        build_model(config_from_dict({"objective": {"name": "dense_av", "num_heads": 3}}))
+    with pytest.raises(ConfigError, match=r"num_heads \(0\) must be >= 1"):
+        config_from_dict({"objective": {"name": "dense_av", "num_heads": 0}})
+
+
+def test_a_sound_over_time_needs_the_picture_of_the_same_time():
+    def task(**sampling):
+        return build_task(config_from_dict({"objective": {"name": "dense_av"}, "sampling": sampling}))
+
+    assert task(num_frames=16, frames_per_second=16.0, audio_seconds=1.0).objective.needs_maps
+    assert task(num_frames=1, audio_seconds=3.0, max_offset_seconds=0.5).objective.needs_maps
+    with pytest.raises(ConfigError, match=r"objective.name dense_av .* sampling.audio_seconds \(3\) must be .* \(2\)"):
+        task(audio_seconds=3.0)
+    with pytest.raises(ConfigError, match=r"sampling.max_offset_seconds \(0.25\) 0. Or see one picture alone"):
+        task(max_offset_seconds=0.25)
+
+
 def test_chunks_of_scores_go_with_pooled_embeddings_alone():
     with pytest.raises(ConfigError, match=r"objective.chunk_size \(256\) needs pooling pooled, not both"):
         config_from_dict({"objective": {"chunk_size": 256}})

@@ -69,6 +69,19 @@ def test_two_headed_model_is_rebuilt_without_its_objective(tmp_path):
     assert torch.equal(*queries)
 
 
+def test_heads_and_sound_over_time_are_rebuilt_without_their_objective(tmp_path):
+    config = config_from_dict({**to_dict(SMALL), "objective": {"name": "dense_av", "num_heads": 3}})
+    model, transform = build_model(config, seed=3).eval(), build_transform(config)
+    transform.standardize.set_statistics(torch.arange(16.0), torch.full((16,), 2.0))
+    loaded = from_pretrained(save_pretrained(tmp_path, model, transform, config))
+    batch = transform.eval()(raw_batch())
+    assert loaded.model.num_heads == 3
+    with torch.no_grad():
+        queries = loaded.model.sound_queries(batch.audio)
+        assert queries.shape[2] > 1
+        assert torch.equal(queries, model.audio_map(batch.audio))
+
+
 def test_run_folder_is_accepted_and_crop_can_be_changed(release):
     loaded = from_pretrained(release[0].parent, crop="full")
     assert loaded.transform.video_eval.crop == "full"

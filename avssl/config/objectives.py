@@ -234,9 +234,43 @@ class RobustXid(Memory):
         check(self.warmup_passes >= 0, f"warmup_passes ({self.warmup_passes}) must be >= 0.")
 
 
+@dataclass
+class DenseAV(Choice):
+    """Every step of a sound against every cell of the picture at its time, in heads; sharp in space and time."""
+
+    num_heads: int = 2
+    """Groups of channels that learn to answer to different kinds of sounds; divides model.head.out_features."""
+    temperature: float = 0.07
+    """Softmax temperature, > 0."""
+    learn_temperature: bool = True
+    """Learn the temperature, from the one above on; never below 0.01."""
+    silence_dbfs: float | None = None
+    """Steps of a sound that are quieter than this, in decibels of full scale (-60 is usual), are left out."""
+    negative_sounds: int = 0
+    """Sounds of silence and noise in which nothing should be found beside the batch of each process; even."""
+    pooled_weight: float = 0.0
+    """Weight of InfoNCE between pooled embeddings, which search and retrieval compare; the method has none."""
+    overlap_weight: float = 0.05
+    """Weight of keeping heads apart: the product of their cosines in one place."""
+    nonnegative_weight: float = 0.01
+    """Weight of the square of cosines below 0 with sounds of other clips."""
+    smooth_weight: float = 0.01
+    """Weight of the square of changes of the score from one moment to the next."""
+    silence_weight: float = 0.01
+    """Weight of cosines in steps that are left out as silent."""
+    negative_weight: float = 0.01
+    """Weight of cosines with sounds of silence and noise."""
+    floor_weight: float = 0.1
+    """Weight of keeping a learned temperature below 1."""
+
+    def __post_init__(self) -> None:
+        check(self.num_heads >= 1, f"num_heads ({self.num_heads}) must be >= 1.")
+
+
 OBJECTIVES: dict[str, type[Choice]] = {
     "avid": Avid,
     "cma": Cma,
+    "dense_av": DenseAV,
     "fnac": Fnac,
     "info_nce": InfoNCE,
     "lvs": Lvs,

@@ -62,7 +62,8 @@ class AVModel(nn.Module):
                 _check_heads(video_encoder, audio_encoder, heads, video_head.out_features)
         if num_heads < 1 or video_head.out_features % num_heads:
             raise ValueError(
-                f"the embedding size ({video_head.out_features}) must be a multiple of num_heads ({num_heads} >= 1)."
+                f"num_heads ({num_heads}) must be at least 1 and divide the embedding size "
+                f"({video_head.out_features}, out_features of the heads) evenly."
             )
         if not 0 <= video_dropout < 1:
             raise ValueError(f"video_dropout ({video_dropout}) must be in [0, 1): 1 would leave no feature.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from .avid import AVID, nce_loss, sampled_softmax_loss
 from .cma import CMA, neighbor_precision, positive_sets
+from .dense_av import DenseAV
 from .fnac import FNAC, foreground
 from .info_nce import InfoNCE, info_nce, max_info_nce
 from .lvs import LVS, TriMap, lvs_scores
@@ -21,6 +22,7 @@ from .slavc import SLAVC, slavc_scores
 _OBJECTIVES: dict[str, type[Objective]] = {
     "avid": AVID,
     "cma": CMA,
+    "dense_av": DenseAV,
     "fnac": FNAC,
     "info_nce": InfoNCE,
     "lvs": LVS,
@@ -37,6 +39,7 @@ __all__ = [
     "FNAC",
     "LVS",
     "SLAVC",
+    "DenseAV",
     "InfoNCE",
     "MarginNCE",
     "MemoryBank",

@@ -32,6 +32,9 @@ class Objective(nn.Module, ABC):
     negative_sounds: int = 0
     """Sounds of silence and noise a step and rank that ``forward`` expects in ``Embeddings.negative_audio``, even;
     with ``needs_maps`` their maps are in ``negative_audio_map``."""
+    silence_dbfs: float | None = None
+    """Level in decibels of full scale below which a time cell of a sound is not heard: ``forward`` then expects
+    ``Embeddings.audio_heard``, and needs maps."""
     heads: tuple[str, ...] = ()
     """Further pairs of projection heads that the model must carry, told by the class alone, because a released model
     is built anew without its objective. There is one, "where": see :class:`avssl.models.AVModel`."""

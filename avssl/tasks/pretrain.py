@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 from avssl.batch import Batch, BatchIndex, Embeddings, LossTerms
 from avssl.models.batch_norm import hold_statistics
 from avssl.models.momentum import MomentumModel
+from avssl.transforms.loudness import loud_parts
 
 
 class PretrainTask(nn.Module):
@@ -69,6 +71,10 @@ class PretrainTask(nn.Module):
         options = {"needs_maps": self.objective.needs_maps, **self._model_options}
         negatives = {} if views.negative_audio is None else {"negative_audio": views.negative_audio}
         online: Embeddings = self.model(views.video, views.audio, **negatives, **options)
+        if self.objective.silence_dbfs is not None:
+            assert online.audio_map is not None, "an objective that asks what is heard needs maps"
+            heard = loud_parts(batch.audio, online.audio_map.shape[2], self.objective.silence_dbfs)
+            online = replace(online, audio_heard=heard.repeat(views.num_views, 1))
         target: Embeddings | None = None
         if self.target is not None:
             target = self.target(views.video, views.audio, **options)

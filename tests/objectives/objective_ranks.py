@@ -39,6 +39,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
     "slavc": ("slavc", {"temperature": 0.2}),
+    "dense_av": ("dense_av", {"temperature": 0.2, "learn_temperature": False, "num_heads": 3}),
+    "dense_av, everything": (
+        "dense_av",
+        {
+            "temperature": 1.5,
+            "silence_dbfs": -60.0,
+            "negative_sounds": 2,
+            **dict.fromkeys(("pooled_weight", "overlap_weight", "nonnegative_weight", "smooth_weight"), 0.5),
+            **dict.fromkeys(("silence_weight", "negative_weight", "floor_weight"), 0.5),
+        },
+    ),
 }
 
 
@@ -48,9 +59,9 @@ class TinyModel(nn.Module):
     def __init__(self, first: dict[str, float] | None = None, heads: tuple[str, ...] = (), seed: int = 7) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.video_head = nn.Linear(6, 5)
-        self.audio_head = nn.Linear(4, 5)
-        self.where = nn.ModuleList([nn.Linear(6, 5), nn.Linear(4, 5)]) if "where" in heads else None
+        self.video_head = nn.Linear(6, 6)
+        self.audio_head = nn.Linear(4, 6)
+        self.where = nn.ModuleList([nn.Linear(6, 6), nn.Linear(4, 6)]) if "where" in heads else None
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
@@ -63,12 +74,22 @@ class TinyModel(nn.Module):
             cells.mean((1, 2, 3)),
             self.audio_head(audio),
             video_map=cells.movedim(-1, 1),
+            audio_map=self.audio_head(over_time(audio)).movedim(-1, 1),
+            audio_heard=over_time(audio)[..., 0] > -0.5,
             video_where_map=self.where[0](video).movedim(-1, 1) if self.where else None,
             audio_where=self.where[1](audio) if self.where else None,
             logit_scale=scale,
             logit_bias=bias,
             negative_audio=self.audio_head(negative_audio) if len(negative_audio) else None,
+            negative_audio_map=self.audio_head(over_time(negative_audio)).movedim(-1, 1)
+            if len(negative_audio)
+            else None,
         )
+
+
+def over_time(audio: Tensor) -> Tensor:
+    """(B, 4) features to (B, S, 4) of three steps."""
+    return torch.stack([audio, audio.flip(1), audio.roll(1, dims=1)], dim=1)
 
 
 def create_model(variant: str, seed: int = 7) -> TinyModel:

@@ -29,8 +29,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "lvs": ("lvs", {"temperature": 0.2, "symmetric": True}),
     "siglip": ("siglip", {"chunk_size": 4}),
     "margin_nce": ("margin_nce", {"temperature": 0.2}),
-    "moco": ("moco", {"embedding_size": 5, "queue_size": 16, "temperature": 0.2, "momentum": 0.7}),
+    "moco": ("moco", {"embedding_size": 6, "queue_size": 16, "temperature": 0.2, "momentum": 0.7}),
     "slavc": ("slavc", {"temperature": 0.2, "momentum": 0.7}),
+    "dense_av": ("dense_av", {"temperature": 0.2, "silence_dbfs": -6.0, "negative_sounds": 4, "pooled_weight": 0.5}),
 }
 
 
@@ -58,9 +59,9 @@ class Pair(nn.Module):
 
     def __init__(self, first: dict[str, float], heads: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.video = nn.Linear(3, 5)
-        self.audio = nn.Linear(8, 5)
-        self.where = nn.ModuleList([nn.Linear(3, 5), nn.Linear(8, 5)]) if "where" in heads else None
+        self.video = nn.Linear(3, 6)
+        self.audio = nn.Linear(8, 6)
+        self.where = nn.ModuleList([nn.Linear(3, 6), nn.Linear(8, 6)]) if "where" in heads else None
         self.logits = LogitScale(**first) if first else None
 
     def forward(
@@ -73,12 +74,18 @@ class Pair(nn.Module):
             cells.amax((1, 2, 3)),
             self.audio(sound),
             cells.movedim(-1, 1) if needs_maps else None,
+            self._over_time(sound) if needs_maps else None,
             video_where_map=self.where[0](pixels).movedim(-1, 1) if self.where else None,
             audio_where=self.where[1](sound) if self.where else None,
             logit_scale=scale,
             logit_bias=bias,
             negative_audio=None if negative_audio is None else self.audio(negative_audio[:, 0, :, 0]),
+            negative_audio_map=None if negative_audio is None else self._over_time(negative_audio[:, 0, :, 0]),
         )
+
+    def _over_time(self, sound: Tensor) -> Tensor:
+        """(B, 8) to (B, 6, 4) of four steps."""
+        return self.audio(torch.stack([sound.roll(number, dims=1) for number in range(4)], dim=1)).movedim(-1, 1)
 
 
 def create(variant: str) -> tuple[PretrainTask, torch.optim.Optimizer]:

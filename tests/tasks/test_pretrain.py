@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -27,7 +29,7 @@ class Pair(nn.Module):
 
 
 class Counting(nn.Module):
-    needs_maps, needs_target, num_views = True, False, 1
+    needs_maps, needs_target, num_views, silence_dbfs = True, False, 1, None
 
     def __init__(self):
         super().__init__()
@@ -68,6 +70,24 @@ def test_objective_decides_about_maps_and_hears_of_passes(batch):
     task.on_pass_start(3)
     task(batch)
     assert (task.model.maps_asked, task.objective.passes) == ([True], [3])
+
+
+def test_objective_is_told_which_steps_of_a_sound_are_heard(batch):
+    class Listening(Counting):
+        silence_dbfs = -20.0
+
+        def forward(self, online, target, index):
+            self.heard = online.audio_heard
+            return super().forward(online, target, index)
+
+    class OverTime(Pair):
+        def forward(self, video, audio, needs_maps=False):
+            return replace(super().forward(video, audio), audio_map=audio[:, 0, :4].expand(-1, -1, 2))
+
+    quiet = torch.cat([batch.audio[:, :4], torch.full((5, 4), 0.09)], dim=1)  # -20.9 dBFS in the second half
+    task = PretrainTask(Plain(), OverTime(), Listening())
+    task(replace(batch, audio=quiet))
+    assert task.objective.heard.tolist() == [[True, False]] * 5
 
 
 def test_held_batch_norm_does_not_move_and_trains_its_weights(batch):

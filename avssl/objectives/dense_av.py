@@ -1,0 +1,227 @@
+"""DenseAV: every step of a sound against every cell of a picture, in heads that learn to hear different things.
+
+Source: Hamilton et al., CVPR 2024, https://arxiv.org/abs/2406.05629: the score of a pair, the contrast over
+the batch, and the regularizers with their default weights, written from their description. What is
+other here: embeddings are compared by their cosine in each head; the picture moves, so a step of the
+sound meets the cells of its own instant (one frame is DenseAV's case, and then they are all of them);
+regularizers look at the pairs of the batch and at each picture with the next clip's sound, not at
+drawn places; there is no mixing of pictures.
+
+Dimensions: B clips on this rank, N over all ranks, K heads, L moments, C places, S steps, M negative sounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..batch import BatchIndex, Embeddings, LossTerms
+from ..distributed import gather_with_grad
+from .dense_scores import (
+    both_directions,
+    check_maps,
+    moment_scores,
+    own_cosines,
+    pair_scores,
+    unit_places,
+    unit_steps,
+)
+from .moments import matched_moments
+from .objective import Objective
+from .scores import (
+    check_negative_sounds,
+    check_temperature,
+    own_columns,
+    pooled_scores,
+    statistics,
+    symmetric_cross_entropy,
+)
+
+
+class DenseAV(Objective):
+    """Symmetric cross-entropy over the global batch of scores that are dense in space, time and heads.
+
+    A pair scores the mean over moments of the highest cosine of any head in any place, in the moments in
+    which the sound is heard. Beside the contrast of the pairs there is a weighted sum of
+
+    - overlap: the product of the sizes of two heads' cosines at one place of a clip's own pair, mean over
+      all pairs of heads, so that one head is silent where another answers;
+    - non-negativity: the square of cosines below 0 of a picture with the next clip's sound, for what does
+      not fit should be 0 and not its opposite;
+    - smoothness: the square of the change of a pair's score from one moment to the next;
+    - silence: the size of the cosines of a clip's own pair in moments in which nothing is heard;
+    - negative audio: the size of the cosines with sounds of silence and noise;
+    - scale floor: the square of the logarithm of a learned scale below 1, a temperature above 1.
+
+    Args:
+        num_heads: K, which must divide the embedding size. Two heads can tell two kinds of sounds apart.
+        temperature: Softmax temperature, > 0; the first one if it is learned.
+        learn_temperature: Use ``Embeddings.logit_scale``, which the model then must carry.
+        silence_dbfs: Steps of a sound whose level is below this, in decibels of full scale, are not heard;
+            None hears all.
+        negative_sounds: Sounds of silence and noise beside the batch of each rank, even.
+        pooled_weight: Of InfoNCE between the pooled embeddings, which search and retrieval compare; the
+            method itself trains none.
+        overlap_weight, nonnegative_weight, smooth_weight, silence_weight, negative_weight, floor_weight: Of
+            the regularizers above, >= 0.
+
+    Terms, means over this rank's rows: ``loss``; ``loss_pairs``, the contrast alone; what each regularizer
+    that has a weight measures, under its name; ``accuracy_v2a``, ``accuracy_a2v``, ``cosine_positive`` and
+    ``cosine_negative`` of the scores as in :class:`InfoNCE`; ``loss_pooled``, ``heard_share`` and
+    ``temperature`` where there are such.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    needs_maps = True
+
+    def __init__(
+        self,
+        num_heads: int = 2,
+        temperature: float = 0.07,
+        *,
+        learn_temperature: bool = True,
+        silence_dbfs: float | None = None,
+        negative_sounds: int = 0,
+        pooled_weight: float = 0.0,
+        overlap_weight: float = 0.05,
+        nonnegative_weight: float = 0.01,
+        smooth_weight: float = 0.01,
+        silence_weight: float = 0.01,
+        negative_weight: float = 0.01,
+        floor_weight: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_temperature(temperature)
+        check_negative_sounds(negative_sounds)
+        if num_heads < 1:
+            raise ValueError(f"num_heads ({num_heads}) must be at least 1.")
+        self.num_heads, self.temperature, self.learn_temperature = num_heads, temperature, learn_temperature
+        self.silence_dbfs, self.negative_sounds, self.pooled_weight = silence_dbfs, negative_sounds, pooled_weight
+        self.weights = {
+            "overlap": overlap_weight if num_heads > 1 else 0.0,
+            "nonnegative": nonnegative_weight,
+            "smooth": smooth_weight,
+            "silence": silence_weight if silence_dbfs is not None else 0.0,
+            "negative": negative_weight if negative_sounds else 0.0,
+            "floor": floor_weight if learn_temperature else 0.0,
+        }
+        for name, weight in {"pooled": pooled_weight, **self.weights}.items():
+            if not weight >= 0:
+                raise ValueError(f"{name}_weight ({weight}) must be 0 or above.")
+
+    @classmethod
+    def initial_logits(cls, options: Mapping[str, Any]) -> dict[str, float]:
+        """The inverse of the first temperature, where it is learned."""
+        return {"logit_scale": 1 / options.get("temperature", 0.07)} if options.get("learn_temperature", True) else {}
+
+    @classmethod
+    def model_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Heads, and a sound over time."""
+        return {"num_heads": options.get("num_heads", 2), "sound_over_time": True}
+
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}, temperature={self.temperature}"
+
+    def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
+        """The loss and its terms; ``target`` is not used.
+
+        Raises:
+            ValueError: If there is more than one view of a clip, or a map, a mask, negative sounds or a
+                learned temperature is wanted and missing.
+        """
+        video_map, audio_map = self._checked(online, len(index))
+        temperature = 1 / online.logit_scale if online.logit_scale is not None else self.temperature
+        with torch.autocast(video_map.device.type, enabled=False):
+            places = unit_places(video_map, self.num_heads)
+            sounds = gather_with_grad(unit_steps(audio_map, self.num_heads))
+            own = own_columns(len(index), video_map.device)
+            scores = moment_scores(places, sounds)
+            heard = self._heard(online, len(places), audio_map.shape[2])
+            pairs = pair_scores(scores, None if heard is None else gather_with_grad(heard))
+            both = both_directions(pairs, own)
+            contrast = symmetric_cross_entropy(*both, temperature)
+            terms = self._regularizers(online, places, sounds, scores, heard, own)
+            total = contrast + sum(self.weights[name] * value for name, value in terms.items())
+            if self.pooled_weight:
+                terms["loss_pooled"] = symmetric_cross_entropy(*pooled_scores(online.video, online.audio), temperature)
+                total = total + self.pooled_weight * terms["loss_pooled"]
+            if heard is not None:
+                terms["heard_share"] = heard.mean()
+        if self.learn_temperature:
+            terms["temperature"] = torch.as_tensor(temperature)
+        terms = {"loss": total, "loss_pairs": contrast, **terms, **statistics(*(x.detach() for x in both))}
+        return LossTerms(total, {name: value.detach() for name, value in terms.items()})
+
+    def _checked(self, online: Embeddings, num_clips: int) -> tuple[Tensor, Tensor]:
+        """Both maps."""
+        if len(online.video) != num_clips:
+            raise ValueError(
+                f"DenseAV takes one view of each clip, got {len(online.video)} embeddings of {num_clips} clips."
+            )
+        if online.video_map is None or online.audio_map is None:
+            raise ValueError(
+                "DenseAV needs Embeddings.video_map and audio_map; call the model with needs_maps=objective.needs_maps."
+            )
+        if self.learn_temperature != (online.logit_scale is not None):
+            raise ValueError(
+                f"DenseAV(learn_temperature={self.learn_temperature}) and the model disagree: where the temperature is "
+                f"learned, the model carries logits=LogitScale({1 / self.temperature:g}), otherwise none."
+            )
+        self.negatives_of(online)
+        check_maps(online.video_map, online.audio_map)
+        return online.video_map, online.audio_map
+
+    def _heard(self, online: Embeddings, num_cells: int, num_steps: int) -> Tensor | None:
+        """(B, L) float32: 1 at moments in which this rank's sounds are heard; None where all are."""
+        if self.silence_dbfs is None:
+            return None
+        if online.audio_heard is None:
+            raise ValueError(
+                f"DenseAV(silence_dbfs={self.silence_dbfs}) needs Embeddings.audio_heard: which steps of a sound are "
+                "louder than that."
+            )
+        _, step = matched_moments(num_cells, num_steps, online.audio_heard.device)
+        return online.audio_heard.float()[:, step]
+
+    def _regularizers(
+        self, online: Embeddings, places: Tensor, sounds: Tensor, scores: Tensor, heard: Tensor | None, own: Tensor
+    ) -> dict[str, Tensor]:
+        """What each measures where it has a weight; () with gradient, means over this rank's rows."""
+        wanted = {name for name, weight in self.weights.items() if weight}
+        found: dict[str, Tensor] = {}
+        if wanted & {"overlap", "silence"}:
+            cosines = own_cosines(places, sounds[own]).abs()  # (L, K, B, C)
+        if "overlap" in wanted:
+            found["overlap"] = _overlap(cosines)
+        if "nonnegative" in wanted:
+            others = own_cosines(places, sounds[(own + 1) % len(sounds)])
+            found["nonnegative"] = F.relu(-others).square().mean()
+        if "smooth" in wanted:
+            found["smooth"] = _smoothness(scores[:, own, torch.arange(len(own), device=own.device)])
+        if heard is not None and "silence" in wanted:
+            found["silence"] = (cosines * (1 - heard).T[:, None, :, None]).mean()
+        if online.negative_audio_map is not None and "negative" in wanted:
+            negatives = gather_with_grad(unit_steps(online.negative_audio_map, self.num_heads))
+            found["negative"] = own_cosines(places, negatives[own % len(negatives)]).abs().mean()
+        if online.logit_scale is not None and "floor" in wanted:
+            found["floor"] = F.relu(-online.logit_scale.log()).square()
+        return found
+
+
+def _overlap(sizes: Tensor) -> Tensor:
+    """(L, K, B, C) sizes of cosines to (): the mean product of two heads, over all pairs of heads."""
+    first, second = torch.triu_indices(sizes.shape[1], sizes.shape[1], offset=1)
+    return (sizes[:, first] * sizes[:, second]).mean()
+
+
+def _smoothness(scores: Tensor) -> Tensor:
+    """(L, B) scores of own pairs to (): the mean square of their change; 0 of a single moment."""
+    if len(scores) == 1:
+        return scores.sum() * 0
+    return scores.diff(dim=0).square().mean()

@@ -1,0 +1,125 @@
+"""Cosines of every step of a sound with every cell of a picture at its time, head by head.
+
+The score of a pair is DenseAV's, Hamilton et al., CVPR 2024, https://arxiv.org/abs/2406.05629: at each
+moment the best head in its best cell, and the mean of that over the moments. DenseAV sees one picture for
+a whole sound; where a picture moves, a step of the sound is compared with the cells of its own instant.
+
+All cosines of all pairs, B x N x K x L x C, are too many to keep: 400 clips with ten seconds of sound each
+have 16 thousand million. Only the search for the best needs them all, and it needs no gradient, so they
+are made in parts and forgotten. The cosine at the best place is then computed again, with gradient.
+
+Dimensions: B clips on this rank, N over all ranks, D embedding size, K heads of d = D / K channels, T time
+cells with C = H * W places each, S steps of the sound, L = max(T, S) moments.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..distributed import gather_with_grad
+from .moments import matched_moments, unit_heads
+
+_MAX_PART_ELEMENTS = 2**22
+"""Cosines of one head that exist at a time, 16 MiB: larger parts measure slower on a CPU."""
+
+
+def check_maps(video_map: Tensor, audio_map: Tensor) -> None:
+    """Raises ValueError unless both are maps of the same clips."""
+    if (
+        video_map.ndim != 5
+        or audio_map.ndim != 3
+        or video_map.shape[:2] != audio_map.shape[:2]
+        or not video_map.numel()
+        or not audio_map.numel()
+    ):
+        raise ValueError(
+            "video_map (B, D, T, H, W) and audio_map (B, D, S) must hold the same clips in the same order, B > 0, "
+            f"got video_map {tuple(video_map.shape)} and audio_map {tuple(audio_map.shape)}."
+        )
+
+
+def unit_places(video_map: Tensor, num_heads: int) -> Tensor:
+    """(B, D, T, H, W) cells of any scale to (T, K, B, C, d) unit vectors."""
+    return unit_heads(video_map, num_heads).flatten(4).permute(3, 1, 0, 4, 2).contiguous()
+
+
+def unit_steps(audio_map: Tensor, num_heads: int) -> Tensor:
+    """(B, D, S) steps of any scale to (B, S, K, d) unit vectors."""
+    return unit_heads(audio_map, num_heads).permute(0, 3, 1, 2).contiguous()
+
+
+def moment_scores(places: Tensor, steps: Tensor) -> Tensor:
+    """The best cosine of every pair at every moment.
+
+    Args:
+        places: (T, K, B, C, d) from :func:`unit_places`.
+        steps: (N, S, K, d) from :func:`unit_steps`.
+
+    Returns:
+        (L, N, B) float32 in [-1, 1]: the maximum over heads and places, with gradient to the first of equals.
+    """
+    cell, step = matched_moments(len(places), steps.shape[1], places.device)
+    # unbind: the backward of picking cells one by one would fill zeros for all the others, each time.
+    return torch.cat([_best_cosines(here, steps[:, step[cell == t]]) for t, here in enumerate(places.unbind())])
+
+
+def own_cosines(places: Tensor, steps: Tensor) -> Tensor:
+    """Every cosine of each picture with one sound: (T, K, B, C, d) and (B, S, K, d) to (L, K, B, C)."""
+    cell, step = matched_moments(len(places), steps.shape[1], places.device)
+    # (K, B, C, d) x (K, B, d, moments of this cell)
+    by_cell = [here @ steps[:, step[cell == t]].permute(2, 0, 3, 1) for t, here in enumerate(places.unbind())]
+    return torch.cat([cosines.movedim(3, 0) for cosines in by_cell])
+
+
+def pair_scores(scores: Tensor, heard: Tensor | None) -> Tensor:
+    """(L, N, B) scores of moments to (B, N): their mean over the moments in which the sound is heard.
+
+    Args:
+        scores: From :func:`moment_scores`.
+        heard: (N, L) 1 where a sound is heard and 0 where not; all, if None. A sound that is never heard
+            scores 0 with every picture: nothing speaks for or against the pair.
+    """
+    if heard is None:
+        return scores.mean(dim=0).T
+    weight = heard.T / heard.sum(dim=1).clamp(min=1)  # (L, N)
+    return (scores * weight[:, :, None]).sum(dim=0).T
+
+
+def both_directions(scores_v2a: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, N) of this rank's pictures with all sounds; and this rank's sounds with all pictures, gathered."""
+    return scores_v2a, gather_with_grad(scores_v2a.contiguous())[:, own].T
+
+
+def _best_cosines(places: Tensor, steps: Tensor) -> Tensor:
+    """(K, B, C, d) and (N, l, K, d) to (l, N, B)."""
+    sounds = steps.transpose(0, 1).flatten(0, 1)  # (l * N, K, d)
+    num_rows = max(1, _MAX_PART_ELEMENTS // (places.shape[1] * places.shape[2]))
+    parts = []
+    for part in sounds.split(num_rows):
+        head, place = _best_places(places.detach(), part.detach())
+        # What is picked there, (part, B, d) twice, is picked again in backward and not kept.
+        parts.append(checkpoint(_cosines_at, places, part, head, place, use_reentrant=False, preserve_rng_state=False))
+    return torch.cat(parts).unflatten(0, (steps.shape[1], len(steps)))
+
+
+def _best_places(places: Tensor, sounds: Tensor) -> tuple[Tensor, Tensor]:
+    """(K, B, C, d) and (M, K, d) to the head and place of the highest cosine, (M, B) int64; the first of equals."""
+    tops = []
+    for k, own in enumerate(places):
+        cosines = sounds[:, k] @ own.flatten(0, 1).T  # (M, B * C): one large product
+        tops.append(cosines.unflatten(1, own.shape[:2]).max(dim=2))
+    head = torch.stack([top.values for top in tops]).argmax(dim=0)
+    return head, torch.stack([top.indices for top in tops]).gather(0, head[None])[0]
+
+
+def _cosines_at(places: Tensor, sounds: Tensor, head: Tensor, place: Tensor) -> Tensor:
+    """(M, B) float32: the cosine of each sound with each picture in one head and place."""
+    num_heads, num_clips, num_places, _ = places.shape
+    clip = torch.arange(num_clips, device=head.device)
+    sound = torch.arange(len(sounds), device=head.device)[:, None]
+    # index_select of rows: its backward adds rows, several times faster than that of gather.
+    seen = places.flatten(0, 2).index_select(0, ((head * num_clips + clip) * num_places + place).flatten())
+    heard = sounds.flatten(0, 1).index_select(0, (sound * num_heads + head).flatten())
+    return (seen * heard).sum(dim=1).view(head.shape)
