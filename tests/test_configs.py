@@ -140,8 +140,9 @@ def test_ezvsl_config_is_its_map_and_sound():
     task = build_task(config)
     assert task.transform.spectrogram(torch.zeros(1, 48_000)).shape == (1, 1, 200, 257)
     with torch.no_grad():
-        out = task.model.eval()(torch.zeros(1, 3, 8, 224, 224), torch.zeros(1, 1, 200, 257), needs_maps=True)
+        out = task.model.eval()(torch.zeros(1, 3, 1, 224, 224), torch.zeros(1, 1, 200, 257), needs_maps=True)
     assert out.video_map.shape == (1, 512, 1, 7, 7)
+    assert build_sampling(config).num_frames == 1
     assert task.objective.needs_maps
 
 

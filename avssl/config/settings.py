@@ -282,6 +282,8 @@ class TrainConfig:
     """Of the weights, the order and every draw."""
     init_from: str = ""
     """Run folder whose newest checkpoint gives the first weights, statistics and memory: CMA begins from AVID."""
+    init_video_from: str = ""
+    """File of torchvision's weights that the video encoder begins with: ImageNet's of resnet18 for resnet18_image."""
     device: str = "auto"
     """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU when there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -307,6 +309,10 @@ class TrainConfig:
     """Release a moving average of the weights with this decay, such as 0.999, in [0, 1); by default the weights."""
 
     def __post_init__(self) -> None:
+        check(
+            not (self.init_from and self.init_video_from),
+            "init_from gives every weight, those of init_video_from too: name one of them.",
+        )
         chunk = self.embed_chunk_size
         check(chunk is None or chunk > 0, f"embed_chunk_size ({chunk}) must be > 0.")
         check(self.log_every > 0, f"log_every ({self.log_every}) must be > 0.")

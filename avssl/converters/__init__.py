@@ -11,8 +11,9 @@ from pathlib import Path
 from avssl.converters.avid_cma import read_ablation, read_avid_cma
 from avssl.converters.foreign import Converted, ConvertError
 from avssl.converters.statistics import read_statistics
+from avssl.converters.torchvision_weights import load_torchvision
 
-__all__ = ["ConvertError", "Converted", "layout_names", "read_checkpoint", "read_statistics"]
+__all__ = ["ConvertError", "Converted", "layout_names", "load_torchvision", "read_checkpoint", "read_statistics"]
 
 _LAYOUTS: dict[str, Callable[[Path], Converted]] = {"avid-cma": read_avid_cma, "avid-cma-ablation": read_ablation}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avssl.config import Config
 from avssl.models import AVModel
@@ -75,7 +75,7 @@ def refuse_larger(path: Path, most_bytes: int) -> None:
         raise ConvertError(f"{path}: holds {num_bytes} bytes, more than the {most_bytes} of any file of its kind.")
 
 
-def load_renamed(model: AVModel, tensors: Mapping[str, Any], their_names: Mapping[str, str], source: str) -> None:
+def load_renamed(model: nn.Module, tensors: Mapping[str, Any], their_names: Mapping[str, str], source: str) -> None:
     """Fills a model from tensors under other names, each of which is used exactly once.
 
     Args:

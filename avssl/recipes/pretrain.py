@@ -28,6 +28,7 @@ from avssl.build import (
     named_backend,
 )
 from avssl.config import Config, ConfigError, new_parser, parse_command
+from avssl.converters import load_torchvision
 from avssl.data.loader import TrainLoader
 from avssl.engine import (
     Checkpointer,
@@ -126,7 +127,9 @@ def pretrain(
         config = resolved(config)
         seed_everything(config.train.seed)
 
-        build_model(config)  # what cannot be built is told before the files are looked at
+        model = build_model(config)  # what cannot be built is told before the files are looked at
+        if config.train.init_video_from and not resume:
+            load_torchvision(model.video_encoder, config.train.init_video_from)
         rows = _rows(config, run, resume=resume, overwrite=overwrite, progress=progress)
         config = _fitting_batch(config, len(rows.manifest))
         loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction)
@@ -138,6 +141,8 @@ def pretrain(
             config = _prepare(config, rows.manifest, task, device, config.optim.passes * loader.steps_per_pass, run)
             if config.train.init_from:
                 _begin_from(config.train.init_from, task)
+            if config.train.init_video_from:
+                _begin_video_from(config.train.init_video_from, task)
         else:
             _say(f"resumes     {checkpoint}")
         seed_everything(config.train.seed)  # what was timed has drawn, and how often depends on the precision asked for
@@ -292,6 +297,13 @@ def _begin_from(source: str, task: PretrainTask) -> None:
             )
     task.load_state_dict(fitting, strict=False)
     _say(f"begins from {source}, step {state['step']}")
+
+
+def _begin_video_from(path: str, task: PretrainTask) -> None:
+    """Takes over weights of torchvision; a momentum model begins with them too."""
+    for model in (task.model, *([] if task.target is None else [task.target.model])):
+        load_torchvision(model.video_encoder, path)
+    _say(f"video       begins from {path}")
 
 
 # ---------------------------------------------------------------- the run

@@ -365,3 +365,7 @@ def test_two_processes_equal_one(videos, tiny_config, tmp_path):
     ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in ours:
         torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_silence_and_noise_are_drawn_again_on_resume(videos, tiny_config, assert_resumes_bit_for_bit):
+    assert_resumes_bit_for_bit(tiny_config(videos, objective={"negative_sounds": 4}))
