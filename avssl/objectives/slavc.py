@@ -15,7 +15,8 @@ which sound it belongs to, but cells of different pictures have nothing to be no
 terms is half of the program's loss.
 
 Its other part, dropping nine in ten visual features in training, is an option of the model (``model.dropout.video``),
-and so is there for any objective; momentum weights may be released with ``train.ema_decay``.
+and so is there for any objective. It drops a feature from all cells of a clip, where that program drops values of a map
+one by one. That program also points with the momentum model; ``train.ema_decay`` releases such an average.
 
 What is ours: a clip has a map for each of T time cells. Each is scored as a picture, and scores are averaged over time
 before the cross-entropy, so that the map of every frame is trained and a moment that tells sounds apart counts for
