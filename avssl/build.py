@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from avssl import distributed
+from avssl.affine import RandomAffine
 from avssl.config import Config, ConfigError
 from avssl.config.objectives import Memory
 from avssl.data.dataset import ClipDataset
@@ -79,7 +80,11 @@ def _build_heads(config: Config, video: Encoder, audio: Encoder) -> HeadPair:
 
 
 def build_transform(
-    config: Config, num_views: int = 1, crop: Crop | None = None, negative_sounds: int = 0
+    config: Config,
+    num_views: int = 1,
+    crop: Crop | None = None,
+    negative_sounds: int = 0,
+    view_warp: RandomAffine | None = None,
 ) -> ClipTransform:
     """Raw batch → model input, without statistics until they are estimated or loaded.
 
@@ -88,6 +93,7 @@ def build_transform(
         num_views: Views of each clip in training.
         crop: In evaluation, in place of ``transform.video.eval_crop``; localization takes ``"full"``.
         negative_sounds: Sounds of silence and noise beside each batch in training.
+        view_warp: How the second view's picture is made of the first's in training; None augments it by itself.
     """
     video, audio = config.transform.video, config.transform.audio
     augment = {name: value for name, value in vars(video).items() if name not in ("size", "eval_crop")}
@@ -105,6 +111,7 @@ def build_transform(
         gain=RandomGain(*audio.gain),
         mask=SpectrogramMask(**masks) if audio.max_time_width or audio.max_freq_width else None,
         num_views=num_views,
+        view_warp=view_warp,
         negative_sounds=negative_sounds,
     )
 
@@ -146,7 +153,9 @@ def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
         ConfigError: As there, or if the windows of picture and sound are not those the objective needs.
     """
     objective = build_objective(config, rows)
-    transform = build_transform(config, objective.num_views, negative_sounds=objective.negative_sounds)
+    transform = build_transform(
+        config, objective.num_views, negative_sounds=objective.negative_sounds, view_warp=objective.view_warp
+    )
     model, train = build_model(config), config.train
     if model.sound_over_time:
         _check_same_time(config)

@@ -80,6 +80,28 @@ class Lvs(Choice):
 
 
 @dataclass
+class SslTie(Choice):
+    """SSL-TIE: a second view is the first one's picture, turned and shrunk, and its heat map must be too."""
+
+    temperature: float = 0.07
+    """Of the contrastive loss, > 0."""
+    contrast: Literal["lvs", "pooled", "max", "both"] = "lvs"
+    """The contrastive loss of both views: that of lvs, or of info_nce with this pooling."""
+    equivariance_weight: float = 1.0
+    """Weight of the mean squared difference between the map of the turned picture and the turned map, >= 0."""
+    max_degrees: float = 30.0
+    """Largest turn either way."""
+    scale: tuple[float, float] = (0.5, 1.0)
+    """Lowest and highest size of the turned picture, 0 < low <= high <= 1."""
+    positive_threshold: float = 0.65
+    """Of lvs, as are the next two; without meaning for the others."""
+    negative_threshold: float = 0.4
+    """Of lvs."""
+    threshold_width: float = 0.03
+    """Of lvs."""
+
+
+@dataclass
 class Fnac(Choice):
     """FNAC: the score of the best cells, held to what each modality says of which other clips may fit too."""
 
@@ -279,5 +301,6 @@ OBJECTIVES: dict[str, type[Choice]] = {
     "robust_xid": RobustXid,
     "siglip": SigLIP,
     "slavc": SLAVC,
+    "ssl_tie": SslTie,
 }
 """The dataclass of each objective."""

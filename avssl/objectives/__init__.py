@@ -18,6 +18,7 @@ from .objective import Objective
 from .robust_xid import RobustXID, instance_weights, soft_targets
 from .siglip import SigLIP, sigmoid_loss
 from .slavc import SLAVC, slavc_scores
+from .ssl_tie import SSLTIE
 
 _OBJECTIVES: dict[str, type[Objective]] = {
     "avid": AVID,
@@ -31,6 +32,7 @@ _OBJECTIVES: dict[str, type[Objective]] = {
     "robust_xid": RobustXID,
     "siglip": SigLIP,
     "slavc": SLAVC,
+    "ssl_tie": SSLTIE,
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "FNAC",
     "LVS",
     "SLAVC",
+    "SSLTIE",
     "DenseAV",
     "InfoNCE",
     "MarginNCE",

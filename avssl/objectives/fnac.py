@@ -132,7 +132,7 @@ class FNAC(Objective):
         Raises:
             ValueError: If there is more than one view of a clip, or no map.
         """
-        self.check_one_view(online, index)
+        self.check_views(online, index)
         scores = best_cell_scores(online, "max", self.max_over)
         base = 2 * symmetric_cross_entropy(*scores, self.temperature)
         distances = self._distances(online, scores[0])

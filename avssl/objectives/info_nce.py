@@ -35,6 +35,7 @@ from .scores import (
     check_pooling,
     check_temperature,
     max_scores,
+    one_view,
     own_columns,
     pooled_and_best,
     pooled_scores,
@@ -189,7 +190,7 @@ class InfoNCE(Objective):
                 "Another view would be a negative of the first; within_modal > 0 takes two."
             )
         temperature = self._temperature_of(online)
-        views_of = [_view(online, number, len(index)) for number in range(self.num_views)]
+        views_of = [one_view(online, number, len(index)) for number in range(self.num_views)]
         negative = self.negatives_of(online)
         result = average([self._cross_modal(view, negative, temperature, index) for view in views_of])
         if self.within_modal:
@@ -247,13 +248,6 @@ class InfoNCE(Objective):
         total = cross.total + self.within_modal * within
         parts = {"loss": total.detach(), "loss_cross": cross.total.detach(), "loss_within": within.detach()}
         return LossTerms(total, {**cross.terms, **parts})
-
-
-def _view(online: Embeddings, number: int, num_clips: int) -> Embeddings:
-    """One view of each clip; views come one after the other."""
-    rows = slice(number * num_clips, (number + 1) * num_clips)
-    video_map = None if online.video_map is None else online.video_map[rows]
-    return Embeddings(online.video[rows], online.audio[rows], video_map)
 
 
 def _whole(

@@ -135,7 +135,7 @@ class LVS(Objective):
         Raises:
             ValueError: If there is more than one view of a clip, or no map.
         """
-        self.check_one_view(online, index)
+        self.check_views(online, index)
         if online.video_map is None:
             raise ValueError("LVS needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.")
         v2a, hard = lvs_scores(online.video_map, online.audio, self.tri_map)

@@ -93,7 +93,7 @@ class MarginNCE(Objective):
         Raises:
             ValueError: If there is more than one view of a clip, or a map or negative sounds are wanted and missing.
         """
-        self.check_one_view(online, index)
+        self.check_views(online, index)
         negative = self.negatives_of(online)
         if self.pooling == "pooled":
             return self._score(pooled_scores(online.video, online.audio, negative))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..affine import RandomAffine
 from ..batch import BatchIndex, Embeddings, LossTerms
 
 
@@ -29,6 +30,9 @@ class Objective(nn.Module, ABC):
     """Whether ``forward`` wants ``video_map`` and ``audio_map``: one head call on every cell."""
     num_views: int = 1
     """Augmented views of each clip that ``forward`` expects, view-major."""
+    view_warp: RandomAffine | None = None
+    """How the picture of the second of two views is made of the first's; both draw it from the clips' keys. None where
+    every view is augmented by itself. Sounds always are."""
     negative_sounds: int = 0
     """Sounds of silence and noise a step and rank that ``forward`` expects in ``Embeddings.negative_audio``, even;
     with ``needs_maps`` their maps are in ``negative_audio_map``."""
@@ -93,11 +97,15 @@ class Objective(nn.Module, ABC):
             )
         return online.negative_audio
 
-    def check_one_view(self, online: Embeddings, index: BatchIndex) -> None:
-        """Raises ValueError unless there is one embedding of each clip: a second would be a negative of it."""
-        if len(online.video) != len(index):
+    def check_views(self, online: Embeddings, index: BatchIndex) -> None:
+        """Raises ValueError unless there are ``num_views`` embeddings of each clip.
+
+        One more would be a negative of the clip's own first.
+        """
+        if len(online.video) != self.num_views * len(index):
+            views = "one view" if self.num_views == 1 else f"{self.num_views} views"
             raise ValueError(
-                f"{type(self).__name__} takes one view of each clip, "
+                f"{type(self).__name__} takes {views} of each clip, "
                 f"got {len(online.video)} embeddings of {len(index)} clips."
             )
 

@@ -178,6 +178,13 @@ def statistics(scores_v2a: Tensor, scores_a2v: Tensor) -> dict[str, Tensor]:
     return terms | ({"cosine_silence": silence.mean()} if silence.shape[1] else {})
 
 
+def one_view(online: Embeddings, number: int, num_clips: int) -> Embeddings:
+    """One view of each clip; views come one after the other."""
+    rows = slice(number * num_clips, (number + 1) * num_clips)
+    video_map = None if online.video_map is None else online.video_map[rows]
+    return Embeddings(online.video[rows], online.audio[rows], video_map)
+
+
 def average(results: Sequence[LossTerms]) -> LossTerms:
     """The mean of several losses and of each of their terms."""
     if len(results) == 1:

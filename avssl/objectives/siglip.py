@@ -83,7 +83,7 @@ class SigLIP(Objective):
         Raises:
             ValueError: If there is more than one view of a clip, or the model learns no scale and offset.
         """
-        self.check_one_view(online, index)
+        self.check_views(online, index)
         scale, bias = online.logit_scale, online.logit_bias
         if scale is None or bias is None:
             raise ValueError(

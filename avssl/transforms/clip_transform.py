@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from avssl.affine import RandomAffine
 from avssl.batch import Batch
 from avssl.transforms.audio import LogMel, LogSpectrogram
 from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
@@ -29,12 +30,15 @@ class ClipTransform(nn.Module):
         gain: Loudness in training; None leaves it.
         mask: Masks in training; None for none. Needs ``standardize``, whose mean it masks with.
         num_views: Views of each clip in training, >= 1.
+        view_warp: The picture of the second of two views is that of the first, turned and shrunk; the mean colour, 0,
+            surrounds it. None augments it by itself, as it does its sound.
         negative_sounds: Sounds of silence and noise in ``negative_audio`` of each training batch, even; 0 for
             none. They are not augmented, and all views share them.
 
     Raises:
-        ValueError: If ``num_views`` is below 1, ``negative_sounds`` is odd or negative, ``mask`` comes without
-            ``standardize``, or the number of bins of ``standardize`` is not the spectrogram's.
+        ValueError: If ``num_views`` is below 1, or not 2 with ``view_warp``, ``negative_sounds`` is odd or
+            negative, ``mask`` comes without ``standardize``, or the number of bins of ``standardize`` is not
+            the spectrogram's.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class ClipTransform(nn.Module):
         gain: RandomGain | None = None,
         mask: SpectrogramMask | None = None,
         num_views: int = 1,
+        view_warp: RandomAffine | None = None,
         negative_sounds: int = 0,
     ) -> None:
         super().__init__()
@@ -62,7 +67,9 @@ class ClipTransform(nn.Module):
         self.video_augment, self.video_eval = video_augment, video_eval
         self.spectrogram, self.standardize = spectrogram, standardize
         self.gain, self.mask = gain, mask
-        self.num_views = num_views
+        if view_warp is not None and num_views != 2:
+            raise ValueError(f"view_warp makes the second of two views of the first; num_views is {num_views}.")
+        self.num_views, self.view_warp = num_views, view_warp
         self.negative_sounds = NegativeSounds(negative_sounds) if negative_sounds else None
 
     @torch.no_grad()
@@ -84,7 +91,10 @@ class ClipTransform(nn.Module):
             audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)
             return Batch(self.video_eval(video, batch.valid_hw), audio, batch.index)
         key = batch.index.key
-        videos = [self.video_augment(video, batch.valid_hw, key, view) for view in range(self.num_views)]
+        own_views = 1 if self.view_warp else self.num_views
+        videos = [self.video_augment(video, batch.valid_hw, key, view) for view in range(own_views)]
+        if self.view_warp is not None:
+            videos.append(self.view_warp.draw(key).warp(videos[0]))
         audios = [self._augmented_audio(batch.audio, key, view) for view in range(self.num_views)]
         negative_audio = None
         if self.negative_sounds is not None:

@@ -29,6 +29,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "learned, chunked": ("info_nce", {"temperature": 0.2, "learn_temperature": True, "chunk_size": 2}),
     "two views": ("info_nce", {"temperature": 0.2, "within_modal": 0.5}),
     "fnac": ("fnac", {"temperature": 0.5, "warmup_passes": 0, "max_over": "space"}),
+    "ssl_tie": ("ssl_tie", {"temperature": 0.2, "threshold_width": 0.3, "equivariance_weight": 3.0}),
+    "ssl_tie, info_nce": ("ssl_tie", {"temperature": 0.2, "contrast": "both", "equivariance_weight": 3.0}),
     "lvs": ("lvs", {"temperature": 0.2, "positive_threshold": 0.4, "negative_threshold": 0.2, "threshold_width": 0.2}),
     "lvs, symmetric": ("lvs", {"temperature": 0.2, "threshold_width": 0.3, "symmetric": True}),
     "siglip": ("siglip", {"initial_scale": 3.0, "initial_bias": -1.0}),

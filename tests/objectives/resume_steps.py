@@ -26,6 +26,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "info_nce, silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 4}),
     "fnac": ("fnac", {"temperature": 0.2, "warmup_passes": 1}),
+    "ssl_tie": ("ssl_tie", {"temperature": 0.2}),
     "lvs": ("lvs", {"temperature": 0.2, "symmetric": True}),
     "siglip": ("siglip", {"chunk_size": 4}),
     "margin_nce": ("margin_nce", {"temperature": 0.2}),

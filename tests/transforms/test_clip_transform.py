@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from avssl.affine import RandomAffine
 from avssl.batch import Batch, BatchIndex
 from avssl.draws import clip_key
 from avssl.transforms import (
@@ -32,7 +33,7 @@ def make_batch(places: list[int] | None = None) -> Batch:
     return Batch(video[keep], audio[keep], index, valid_hw[keep])
 
 
-def make_transform(num_views: int = 1) -> ClipTransform:
+def make_transform(num_views: int = 1, view_warp: RandomAffine | None = None) -> ClipTransform:
     spectrogram = LogSpectrogram(window_length=512)
     standardize = Standardize(spectrogram.num_bins)
     standardize.set_statistics(*estimate_statistics([spectrogram(make_batch().audio)]))
@@ -44,6 +45,7 @@ def make_transform(num_views: int = 1) -> ClipTransform:
         gain=RandomGain(),
         mask=SpectrogramMask(6, 20),
         num_views=num_views,
+        view_warp=view_warp,
     )
 
 
@@ -79,6 +81,17 @@ def test_views_are_view_major_and_each_drawn_anew() -> None:
         assert torch.equal(output.audio[part], audio)
     first, second = output.video[:NUM_CLIPS], output.video[NUM_CLIPS : 2 * NUM_CLIPS]
     assert not torch.allclose(first, second)
+
+
+def test_a_turned_view_is_the_first_one_turned_with_a_sound_of_its_own() -> None:
+    warp, batch = RandomAffine(20, (0.6, 0.9)), make_batch()
+    plain, output = make_transform(num_views=2)(batch), make_transform(2, warp)(batch)
+    first, second = output.video.split(NUM_CLIPS)
+    assert torch.equal(first, plain.video[:NUM_CLIPS])
+    assert torch.equal(output.audio, plain.audio)
+    affine = warp.draw(batch.index.key)
+    assert torch.equal(second, affine.warp(first))
+    assert second[..., 0, 0].abs().max() == 0  # the corner of a picture of at most 0.9 of the size
 
 
 def test_the_first_view_does_not_depend_on_the_number_of_views() -> None:
@@ -148,6 +161,8 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         ClipTransform(*parts, standardize=Standardize(64))
     with pytest.raises(ValueError, match=r"num_views \(0\)"):
         ClipTransform(*parts, num_views=0)
+    with pytest.raises(ValueError, match="second of two views of the first; num_views is 3"):
+        ClipTransform(*parts, num_views=3, view_warp=RandomAffine())
 
 
 def test_a_transformed_batch_is_refused() -> None:
