@@ -69,7 +69,7 @@ def test_matches_loop_reference(samples, threshold, mode):
 
 
 def test_hand_made_case():
-    own = np.array([[[0.9, 0.2], [0.2, 0.2]]])
+    own = np.array([[[0.9, 0.2], [0.5, 0.2]]])  # 0.5 is not above 0.5
     truth = np.array([[[1, 1], [0, 0]]])
     silence = np.array([[[0.6, 0.5], [0.5, 0.1]], [[0.1, 0.1], [0.1, 0.1]]])
     found = negative_audio(own, truth, {"silence": silence}, threshold=0.5)
