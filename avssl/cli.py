@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "robustness": ("avssl.recipes.robustness", "Disturb clips and say what a classifier makes of them."),
     "cka": ("avssl.recipes.cka", "Compare the stages of two runs: which represent clips alike."),
     "localize": ("avssl.recipes.localize", "Show in a video where its sound comes from."),
+    "localize-eval": ("avssl.recipes.localize_eval", "Score heat maps where sources are known; say if they listen."),
     "energy": ("avssl.recipes.energy", "Say, over time, how badly a sound fits a video."),
     "sync": ("avssl.recipes.sync", "Find by how much the sound of a video is early or late."),
     "embed": ("avssl.recipes.embed", "Write the embedding of every moment of many files to a table."),
@@ -79,7 +80,8 @@ def _main(words: list[str]) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {verb:<12}{doc}" for verb, (_, doc) in VERBS.items()]
+    width = max(map(len, VERBS)) + 2
+    lines = [f"  {verb:<{width}}{doc}" for verb, (_, doc) in VERBS.items()]
     return "\n".join(
         [
             "avssl: learn from video with its own sound, without labels.",

@@ -9,6 +9,7 @@ load in seconds and are shared with forked workers.
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,10 +34,13 @@ COLUMNS: dict[str, pa.DataType] = {
     "split": pa.string(),
     "fold": pa.string(),
     "truth": pa.string(),  # relative path of boxes, masks or events
+    "audio_path": pa.string(),  # relative path of the sound, where path has none or is a still picture
     "shard_offset": pa.int64(),  # in a prepared corpus, whose path is a shard: where the clip begins in it, in bytes
     "shard_header_bytes": pa.int64(),  # and the length of its index
 }
 """Known columns and their types. Others are read as strings."""
+
+_ESCAPING = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
 
 def is_url(path: Path | str) -> bool:
@@ -53,7 +57,8 @@ class Manifest:
 
     Args:
         table: The columns; must hold unique, non-empty ``id`` and ``path``.
-        root: Folder that ``path`` and ``truth`` are relative to; of a prepared corpus, also a URL of an object store.
+        root: Folder that ``path``, ``truth`` and ``audio_path`` are relative to; of a prepared corpus, also a URL of
+            an object store.
 
     Raises:
         ManifestError: If a required column is missing, an id is empty or appears twice, or a path
@@ -78,13 +83,13 @@ class Manifest:
         twice = [c["values"].as_py() for c in counts if c["counts"].as_py() > 1] if len(counts) != len(table) else []
         if twice:
             raise ManifestError(f"{len(twice)} ids appear more than once, the first is {twice[0]!r}.")
-        for name in ("path", "truth"):
+        for name in ("path", "truth", "audio_path"):
             self._refuse_escaping(name)
 
     def _refuse_escaping(self, name: str) -> None:
         if name not in self.table.column_names:
             return
-        bad = pc.match_substring_regex(self.table[name], r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
+        bad = pc.match_substring_regex(self.table[name], _ESCAPING)
         if pc.any(bad).as_py():
             value = self.table[name][pc.index(bad, True).as_py()].as_py()
             raise ManifestError(f"{name} {value!r} must be relative and stay inside {self._root}.")
@@ -139,6 +144,21 @@ class Manifest:
         """The ground-truth file of a row, or None."""
         value = self.value(row, "truth")
         return self.root / value if value else None
+
+    def sound_file(self, row: int) -> Path:
+        """The file whose sound belongs to a row: ``audio_path``, or the media file itself."""
+        value = self.value(row, "audio_path")
+        return self.root / value if value else self.file(row)
+
+    def inside(self, relative: str) -> Path:
+        """A file that is named by another one of this corpus, such as a mask by a truth file.
+
+        Raises:
+            ManifestError: If the path leaves the root.
+        """
+        if re.search(_ESCAPING, relative):
+            raise ManifestError(f"path {relative!r} must be relative and stay inside {self._root}.")
+        return self.root / relative
 
     def select(self, keep: np.ndarray) -> Manifest:
         """The rows where a boolean mask is True, or the rows of an integer index, in that order."""

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from avssl.batch import Batch, BatchIndex
 from avssl.data.sampling import ClipSampling
 from avssl.draws import clip_key, integers, pass_order, text_keys
-from avssl.localization_eval import choose_window
+from avssl.localization_eval import shapes_instant, visible_objects
 from avssl.synthetic import SceneSettings, Split, draw_scene, render_picture, render_sound
 from avssl.synthetic.truth import scene_truth
 
@@ -99,12 +99,13 @@ def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: Clip
         video[row] = frames.transpose(0, 3, 1, 2)
         audio[row] = np.round(render_sound(scene).clip(-1, 1) * 32767)
         truth = scene_truth(scene, masks)
-        window = choose_window(
-            truth, row, sampling.num_frames, sampling.frames_per_second, settings.num_frames / settings.video_fps
-        )
-        at = np.zeros((MOST_OBJECTS, settings.height, settings.width), dtype=bool)
-        if window is not None:
-            at[: len(window.others)] = window.others.numpy()
+        instant = shapes_instant(truth, row, sampling.video_seconds)
+        at, start = np.zeros((MOST_OBJECTS, settings.height, settings.width), dtype=bool), np.nan
+        if instant is not None and instant.is_positive:
+            assert instant.seconds is not None, "a moving clip"
+            start = instant.seconds - sampling.video_seconds / 2
+            objects = visible_objects(truth, instant.seconds)
+            at[: len(objects)] = objects
         sounding = scene.objects[scene.sounding[0]] if scene.sounding else None
         table.append(
             {
@@ -114,7 +115,7 @@ def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: Clip
                 "action": sounding.action if sounding else "",
                 "num_objects": len(scene.objects),
                 "nuisance": scene.nuisance,
-                "point_start": np.nan if window is None else window.start_seconds,
+                "point_start": start,
                 "masks": at,
             }
         )

@@ -88,3 +88,15 @@ def test_hash_names_the_list_of_ids_whatever_their_order():
     # Ids are told apart, not run together.
     ab, b = (Manifest(pa.table({"id": ids, "path": ids}), "/") for ids in (["ab", "c"], ["a", "bc"]))
     assert ab.hash() != b.hash()
+
+
+def test_files_that_a_corpus_names_stay_inside_it(tmp_path):
+    columns = {"id": ["a", "b"], "path": ["a.jpg", "b.mp4"], "audio_path": ["sounds/a.wav", None]}
+    manifest = Manifest.from_columns(columns, tmp_path)
+    assert [manifest.sound_file(row) for row in (0, 1)] == [tmp_path / "sounds/a.wav", tmp_path / "b.mp4"]
+    assert manifest.inside("masks/a.png") == tmp_path / "masks/a.png"
+    for path in ("/etc/passwd", "masks/../../a.png", "C:\\a.png"):
+        with pytest.raises(ManifestError, match="must be relative and stay inside"):
+            manifest.inside(path)
+    with pytest.raises(ManifestError, match=r"audio_path '\.\./a\.wav' must be relative"):
+        Manifest.from_columns({**columns, "audio_path": ["../a.wav", None]}, tmp_path)

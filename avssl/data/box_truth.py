@@ -27,6 +27,7 @@ that was annotated; both are optional.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,16 @@ class TruthFrame:
     """Relative path of a picture that is black where nothing sounds."""
     image: str | None = None
     """Relative path of the picture that was annotated."""
+
+
+@dataclass(frozen=True)
+class ClipTruth:
+    """What is known of a clip."""
+
+    frames: Sequence[TruthFrame]
+    """Ascending by seconds."""
+    num_annotators: int = 1
+    """Those who were asked. With several, each box is one vote."""
 
 
 def unit_box(corners: Iterable[Any], width: float = 1, height: float = 1) -> tuple[float, float, float, float]:
@@ -108,8 +119,8 @@ def write_boxes(root: Path, folder: str, name: str, frames: Sequence[TruthFrame]
     return path
 
 
-def read_boxes(path: Path) -> list[TruthFrame]:
-    """The frames of a file that :func:`write_boxes` wrote.
+def read_boxes(path: Path) -> ClipTruth:
+    """The content of a file that :func:`write_boxes` wrote.
 
     Raises:
         ManifestError: If it is none.
@@ -118,7 +129,7 @@ def read_boxes(path: Path) -> list[TruthFrame]:
     try:
         if value["format"] != FORMAT:
             raise ValueError(f"format {value['format']!r}, where {FORMAT!r} is read")
-        return [_read_frame(frame) for frame in value["frames"]]
+        return ClipTruth([_read_frame(frame) for frame in value["frames"]], int(value["num_annotators"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"{path}: no boxes of this format ({error}).") from error
 
@@ -126,6 +137,8 @@ def read_boxes(path: Path) -> list[TruthFrame]:
 def _read_frame(frame: dict[str, Any]) -> TruthFrame:
     boxes = [TruthBox(unit_box(b["box"]), int(b["annotator"]), b.get("label")) for b in frame["boxes"]]
     seconds = None if frame["seconds"] is None else float(frame["seconds"])
+    if seconds is not None and not math.isfinite(seconds):
+        raise ValueError(f"seconds is {seconds}")
     return TruthFrame(seconds, boxes, frame.get("mask"), frame.get("image"))
 
 

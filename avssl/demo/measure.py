@@ -101,4 +101,5 @@ def _retrieval(model: Pretrained, manifest: Manifest, settings: DemoSettings, ru
 
 
 def _plain(table: LocalizationTable) -> dict[str, Any]:
-    return {"rows": table.rows, "intervals": table.intervals, "skipped": table.skipped}
+    intervals = {name: row["pointing"] for name, row in table.intervals.items()}
+    return {"rows": table.rows, "intervals": intervals, "skipped": table.num_left_out}

@@ -17,7 +17,7 @@ from avssl.demo.settings import DemoSettings
 from avssl.engine import choose_device
 from avssl.hub import from_pretrained
 from avssl.localization import overlay_image
-from avssl.localization_eval import LocalizationTable, measure_localization
+from avssl.localization_eval import TRAINED, LocalizationTable, measure_localization
 from avssl.manifest import Manifest, read_manifest
 from avssl.media import open_media
 from avssl.recipes.localize import localize
@@ -47,7 +47,7 @@ def draw_overlays(run: Path, corpus: Path, out_dir: Path, settings: DemoSettings
     for split in ("several", "pairs"):
         part = manifest.select(np.asarray(_first(manifest, split, STILLS)))
         table = measure_localization(pretrained, part, seed=settings.seed, progress=False)
-        stills[split] = [_still(part, table, i, out_dir) for i in range(len(table.windows))]
+        stills[split] = [_still(part, table, i, out_dir) for i in range(len(table.instants))]
     return {"videos": videos, "stills": stills}
 
 
@@ -62,14 +62,14 @@ def _about(manifest: Manifest, row: int) -> dict[str, Any]:
 
 def _still(manifest: Manifest, table: LocalizationTable, i: int, out_dir: Path) -> dict[str, Any]:
     """The middle frame under its map, with the outline of the sounding object."""
-    window = table.windows[i]
-    with open_media(manifest.file(window.row)) as reader:
-        seconds = window.start_seconds + window.frame_seconds
-        frame = reader.read_frames([seconds])[0]
-    image = overlay_image(frame, table.maps[i], truth=window.truth, upscale=2)
-    name = f"{str(manifest.value(window.row, 'id')).replace('/', '_')}.png"
+    instant = table.instants[i]
+    assert instant.seconds is not None, "clips of SoundingShapes move"
+    with open_media(manifest.file(instant.row)) as reader:
+        frame = reader.read_frames([instant.seconds])[0]
+    image = overlay_image(frame, table.maps[TRAINED][i], truth=instant.truth(), upscale=2)
+    name = f"{str(manifest.value(instant.row, 'id')).replace('/', '_')}.png"
     save_png(image, out_dir / name)
-    return {"file": name, "second": round(seconds, 3), **_about(manifest, window.row)}
+    return {"file": name, "second": round(instant.seconds, 3), **_about(manifest, instant.row)}
 
 
 def save_png(image: Tensor, path: Path) -> None:

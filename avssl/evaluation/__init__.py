@@ -10,6 +10,7 @@ from avssl.evaluation.active_learning import gather_evidence as gather_evidence
 from avssl.evaluation.active_learning import label_curve as label_curve
 from avssl.evaluation.active_learning import select_clips as select_clips
 from avssl.evaluation.bootstrap import bootstrap_interval as bootstrap_interval
+from avssl.evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
 from avssl.evaluation.cka import MinibatchCKA as MinibatchCKA
 from avssl.evaluation.cka import cka as cka
 from avssl.evaluation.cka import correspondence as correspondence

@@ -28,13 +28,36 @@ def bootstrap_interval(
     Raises:
         ValueError: If there are no values or one is not finite.
     """
-    values = np.asarray(per_sample_values, dtype=np.float64).reshape(-1)
-    if len(values) == 0 or not np.isfinite(values).all():
+    values = np.asarray(per_sample_values, dtype=np.float64).reshape(-1, 1)
+    low, high = bootstrap_intervals(values, seed, confidence=confidence, num_resamples=num_resamples)[0].tolist()
+    return low, high
+
+
+def bootstrap_intervals(
+    per_sample_values: ArrayLike, seed: int = 0, *, confidence: float = 0.95, num_resamples: int = 2000
+) -> np.ndarray:
+    """:func:`bootstrap_interval` of many numbers of the same samples, resampled once for all.
+
+    Args:
+        per_sample_values: (n, M): M numbers of each sample.
+        seed: Of the resampling.
+        confidence: Share of resampled means inside each interval, in (0, 1).
+        num_resamples: Number of resampled means.
+
+    Returns:
+        (M, 2) float64 of low and high.
+
+    Raises:
+        ValueError: If there are no values or one is not finite.
+    """
+    values = np.asarray(per_sample_values, dtype=np.float64)
+    if values.ndim != 2 or len(values) == 0 or not np.isfinite(values).all():
         raise ValueError(f"per_sample_values must be finite and at least one, got {len(values)} values.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), got {confidence}.")
-    generator = np.random.default_rng(seed)
-    # A row of indices at a time: all at once would be 100 MB for 6 480 samples.
-    means = [values[generator.integers(len(values), size=len(values))].mean() for _ in range(num_resamples)]
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    generator, count = np.random.default_rng(seed), len(values)
+    # How often each sample is drawn, times the samples: five times as fast as gathering them. A resample at a
+    # time: all at once would be 100 MB for 6 480 samples.
+    drawn = (np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(num_resamples))
+    means = [counts @ values / count for counts in drawn]
+    return np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0).T

@@ -48,13 +48,14 @@ def mean_prior(held_out_masks: Tensor, count: int) -> Tensor:
     return held_out_masks.float().mean(dim=0).expand(count, -1, -1)
 
 
-def random_object(object_masks: Tensor, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+def random_object(object_masks: Tensor, *, seed: int = 0, first: int = 0) -> tuple[Tensor, Tensor]:
     """Points at one object of each scene, drawn uniformly: seeing everything, hearing nothing.
 
     Args:
         object_masks: (N, O, H, W) bool; scenes with fewer than O objects have empty slots, which
             are never drawn.
         seed: Of the draw.
+        first: Number of the first scene, so that the parts of a set draw what the whole would.
 
     Returns:
         Maps (N, H, W) float32 that rank the pixels of the drawn object before all others and, on
@@ -76,7 +77,7 @@ def random_object(object_masks: Tensor, *, seed: int = 0) -> tuple[Tensor, Tenso
             f"object_masks show no object in {int((~visible.any(dim=1)).sum())} scenes, first in row {row}."
         )
     # The largest of O independent draws, empty slots left out: uniform over the visible objects.
-    lots = draws.uniform(_keys(len(masks), seed), "localization_baselines.random_object", masks.shape[1])
+    lots = draws.uniform(_keys(len(masks), seed, first), "localization_baselines.random_object", masks.shape[1])
     drawn = lots.to(masks.device).masked_fill(~visible, -1).argmax(dim=1)
     return _object_maps(masks[torch.arange(len(masks), device=masks.device), drawn]), drawn
 
@@ -94,5 +95,5 @@ def _object_maps(mask: Tensor) -> Tensor:
     return (nearness + 2 * mask) / 3
 
 
-def _keys(count: int, seed: int) -> Tensor:
-    return draws.clip_key(seed, 0, torch.arange(count))
+def _keys(count: int, seed: int, first: int = 0) -> Tensor:
+    return draws.clip_key(seed, 0, torch.arange(first, first + count))

@@ -150,7 +150,11 @@ def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
     return resize(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)
 
 
-def smooth(maps: Tensor, times: int = 2) -> Tensor:
+SMOOTHING = 2
+"""How often every map is smoothed; twice is nearly a Gaussian of one cell."""
+
+
+def smooth(maps: Tensor, times: int = SMOOTHING) -> Tensor:
     """(B, h, w): each cell averaged with its neighbours, by the binomial kernel (1, 2, 1) / 4 both ways.
 
     Training looks for the best cell and leaves its neighbours, whose views overlap with its own,
@@ -158,7 +162,7 @@ def smooth(maps: Tensor, times: int = 2) -> Tensor:
 
     Args:
         maps: (B, h, w).
-        times: How often; twice is nearly a Gaussian of one cell.
+        times: How often.
     """
     kernel = torch.tensor([1.0, 2.0, 1.0], device=maps.device) / 4
     kernel = (kernel[:, None] * kernel)[None, None]

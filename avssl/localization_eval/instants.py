@@ -1,8 +1,16 @@
-"""Which instant of a clip is scored, and against what."""
+"""What is scored: the instants of clips at which the truth is known.
+
+An instant without a visible sounding object (an off-screen sound, a silent clip, a mismatched pair) is a
+negative: no map is right there, and a confident one is wrong.
+
+Dimensions: O objects, H and W pixels of the truth.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,37 +19,70 @@ from torch import Tensor
 from avssl.synthetic import Truth
 
 
-@dataclass(frozen=True)
-class PointingWindow:
-    """One scored instant of a clip."""
+@dataclass(frozen=True, eq=False)
+class Instant:
+    """One instant of a row. Truth is made when it is asked for: thousands of masks would fill the memory."""
 
     row: int
     """Position in the manifest."""
-    start_seconds: float
-    """Where picture and sound windows start."""
-    frame: float
-    """The instant as a position among the window's frames."""
-    frame_seconds: float
-    """The instant in seconds after ``start_seconds``."""
-    truth: Tensor
-    """(H, W) bool: visible pixels of what sounds."""
-    others: Tensor
-    """(O, H, W) bool: every object of the scene; the sounding one first."""
+    number: int
+    """Among the row's instants."""
+    seconds: float | None
+    """After the start of the row; None: a still picture, which belongs to the whole sound."""
+    truth: Callable[[], Tensor]
+    """() -> (H, W) float32 in [0, 1]: what sounds, or votes for it."""
+    hw: tuple[int, int]
+    """H and W."""
+    is_positive: bool = True
+    """Whether anything visible sounds."""
+    objects: Callable[[], Tensor] | None = None
+    """() -> (O, H, W) bool: every object in sight, sounding or not, where that is known."""
+    picture: Path | None = None
+    """The very picture that was annotated, where it is a file."""
 
 
-def choose_window(
-    truth: Truth, row: int, num_frames: int, fps: float, duration_seconds: float
-) -> PointingWindow | None:
-    """The window around the sound event nearest to the middle of the clip, or None if none can be seen."""
-    length = num_frames / fps
-    events = truth.sounding_events()
-    for event in sorted(events.tolist(), key=lambda second: abs(second - duration_seconds / 2)):
-        start = min(max(event - length / 2, 0.0), duration_seconds - length)
-        middle = start + length / 2
-        mask = truth.sounding_mask(middle)
-        if start <= event < start + length and mask.any():
-            masks = truth.masks[truth.frame_at(middle)]
-            order = np.argsort(~truth.sounding, kind="stable")
-            truths = torch.from_numpy(mask), torch.from_numpy(masks[order])
-            return PointingWindow(row, start, num_frames / 2, length / 2, *truths)
+def shapes_instant(truth: Truth, row: int, window_seconds: float) -> Instant | None:
+    """The instant of a SoundingShapes clip that is scored.
+
+    It is the middle of a window around the sound event nearest to the middle of the clip at which the
+    source can be seen, or the middle of a clip in which nothing visible sounds.
+
+    Args:
+        truth: Of the clip.
+        row: Position in the manifest.
+        window_seconds: Length of the window that a model sees; it does not leave the clip.
+
+    Returns:
+        None if something in the picture sounds, but can be seen at none of its events.
+    """
+    duration = len(truth.masks) / truth.video_fps
+    if not truth.sounding.any():
+        return _shapes_at(truth, row, duration / 2)
+    events = sorted(truth.sounding_events().tolist(), key=lambda second: abs(second - duration / 2))
+    for event in events:
+        start = min(max(event - window_seconds / 2, 0.0), duration - window_seconds)
+        middle = start + window_seconds / 2
+        if start <= event < start + window_seconds and truth.sounding_mask(middle).any():
+            return _shapes_at(truth, row, middle)
     return None
+
+
+def _shapes_at(truth: Truth, row: int, seconds: float) -> Instant:
+    """The objects stand in the order of :func:`visible_objects`."""
+    mask = torch.from_numpy(truth.sounding_mask(seconds))
+    objects = torch.from_numpy(visible_objects(truth, seconds))
+    height, width = mask.shape
+    return Instant(
+        row,
+        0,
+        seconds,
+        truth=mask.float,
+        hw=(height, width),
+        is_positive=bool(truth.sounding.any()),
+        objects=objects.clone,
+    )
+
+
+def visible_objects(truth: Truth, seconds: float) -> np.ndarray:
+    """(O, H, W) bool: the objects of a scene at a time, those that sound first."""
+    return truth.masks[truth.frame_at(seconds)][np.argsort(~truth.sounding, kind="stable")]

@@ -1,65 +1,85 @@
-"""Localization measured on clips whose sounding object is known: every number beside its baselines.
-
-Each clip is seen through one window whose middle is a sound event, and the map at that instant is
-scored against the visible pixels of the object that sounds.
-"""
+"""Localization of a model on clips whose source is known: every number beside those it must be compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from avssl.data.collate import collate
-from avssl.data.dataset import ClipDataset
-from avssl.draws import pass_order, text_key
-from avssl.evaluation import (
-    bootstrap_interval,
-    centre_blob,
-    localization_samples,
-    random_maps,
-    random_object,
-    summarize,
-    whole_frame,
+from avssl.evaluation.localization import RULES, fuse_object_prior, resize
+from avssl.evaluation.localization.rules import find_rule
+from avssl.hub import Pretrained
+from avssl.localization.heatmap import SMOOTHING
+from avssl.localization.object_prior import ResNetPrior
+from avssl.localization_eval.baselines import Baselines
+from avssl.localization_eval.clips import InstantClips
+from avssl.localization_eval.embed import (
+    NOISE,
+    OWN_PRIOR,
+    RESNET_PRIOR,
+    SHUFFLED,
+    SILENCE,
+    TRAINED,
+    UNTRAINED,
+    InstantMaps,
+    embed_instants,
 )
-from avssl.extract import run_precision
-from avssl.hub import Pretrained, random_init
-from avssl.localization.heatmap import at_instant, maps_at, smooth, sound_map, unit_cells
-from avssl.localization_eval.instants import PointingWindow, choose_window
-from avssl.manifest import Manifest, ManifestError
-from avssl.synthetic import read_truth
+from avssl.localization_eval.instants import Instant
+from avssl.localization_eval.negatives import rejection, under_negative_audio
+from avssl.localization_eval.partners import Partners
+from avssl.localization_eval.rows import find_instants, groups_of, sources_of
+from avssl.localization_eval.scores import Numbers, paired_differences, score_rows, success_curves, table_rows
+from avssl.manifest import Manifest
 
-RULES = ("adaptive", "ezvsl")
-"""Area-adaptive and (inclusive) median binarization."""
+OWN = "own"
+"""In place of a file of weights: the model's own vision tower is the object prior."""
 
 
 @dataclass(frozen=True, eq=False)
 class LocalizationTable:
-    """Rows of scores over the same windows."""
+    """Rows of scores over the same instants."""
 
-    rows: dict[str, dict[str, float]]
-    """Name of the map -> scores in [0, 1] and ``n``; ``iiou_*`` only where clips come in pairs."""
-    intervals: dict[str, tuple[float, float]]
-    """Name of the map -> 95 % bootstrap interval of its pointing accuracy."""
-    windows: list[PointingWindow]
-    """What was scored."""
-    maps: Tensor
-    """(N, h, w) float32: the trained model's maps."""
-    skipped: int
-    """Clips without a sound event at which the source is visible."""
+    about: dict[str, Any]
+    """Under what conditions: everything that another number must share to be compared."""
+    rows: dict[str, Numbers]
+    """Name of the map -> scores in [0, 1] and ``n``; ``iiou_*`` and ``iauc_*`` only where clips come in pairs."""
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    """Name of the map -> score -> its 95 % bootstrap interval."""
+    differences: dict[str, dict[str, dict[str, Any]]]
+    """Name of another map -> score -> by how much the trained model is above it, with its paired interval."""
+    curves: dict[str, dict[str, list[float]]]
+    """Name of the map -> rule -> the share of instants that reach each of ``evaluation.localization.THRESHOLDS``."""
+    rejection: dict[str, Numbers]
+    """Name of the map -> how well its confidence tells whether a visible source sounds; empty without negatives."""
+    negative_audio: Numbers
+    """What the trained model marks under silence, noise and other clips' sounds."""
+    instants: list[Instant]
+    """Those with a visible source, N: what was scored."""
+    maps: dict[str, Tensor]
+    """Name of the map -> (N, h, w) float32, of the rows that the models made."""
+
+    @property
+    def num_left_out(self) -> int:
+        """Rows and instants without a score."""
+        return sum(self.about["left_out"].values())
 
 
 def measure_localization(
     pretrained: Pretrained,
     manifest: Manifest,
     *,
+    rules: Sequence[str] = ("adaptive", "ezvsl"),
+    object_prior: Path | str | None = None,
+    alpha: float = 0.4,
     seed: int = 0,
-    batch_size: int = 25,
+    batch_size: int = 16,
     backend: str = "pyav",
     progress: bool = True,
 ) -> LocalizationTable:
@@ -67,114 +87,120 @@ def measure_localization(
 
     Args:
         pretrained: Loaded with ``crop="full"``, so that a map covers the whole picture.
-        manifest: Rows with ``truth`` of SoundingShapes; rows that share ``pair`` are interactive pairs.
-        seed: Of the random baselines, the shuffle and the untrained twin.
-        batch_size: Windows embedded at a time.
+        manifest: Rows with ``truth``; rows that share ``pair`` show one picture with several sounds.
+        rules: Of binarisation; names of :data:`avssl.evaluation.localization.RULES`.
+        object_prior: A file of torchvision's ResNet-18 weights, or "own": adds the row of the map fused
+            with it. The trained model's own row stays as it is.
+        alpha: Weight of the trained map in it, in [0, 1]; 0.4 is EZ-VSL's.
+        seed: Of the random baselines, the shuffle, the noise, the untrained twin and the resampling.
+        batch_size: Instants embedded at a time.
         backend: Reader of media files.
         progress: Show a bar.
 
-    Returns:
-        Rows ``random map``, ``centre blob``, ``whole frame``, ``random object``, ``random-init
-        model``, ``shuffled sound`` and ``trained model``.
-
     Raises:
-        ManifestError: If no row has a truth in which a sound event can be seen.
+        ManifestError: If there is nothing to score, or nothing to compare it with.
+        ValueError: If a rule is unknown, ``alpha`` is out of range, ``object_prior`` is no such file, or the
+            model does not see the whole picture.
     """
-    if pretrained.transform.video_eval.crop != "full":
-        raise ValueError('localization needs the whole picture: from_pretrained(..., crop="full").')
-    windows, skipped = _windows(pretrained, manifest)
-    dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
-    twin = random_init(pretrained, seed + 1)
-    heat: dict[str, list[Tensor]] = {"trained": [], "random": [], "cells": [], "sound": []}
-    with tqdm(total=len(windows), desc="localize", unit="clip", disable=not progress) as bar:
-        for first in range(0, len(windows), batch_size):
-            part = windows[first : first + batch_size]
-            for name, values in _embed(pretrained, twin, dataset, part).items():
-                heat[name].append(values)
-            bar.update(len(part))
-    trained, untrained, cells, sound = (torch.cat(heat[name]) for name in ("trained", "random", "cells", "sound"))
-    others = sound[_derangement(len(windows), seed)]
-    shuffled = smooth(sound_map(cells, others, pretrained.model.num_heads)[:, 0])
-    truth = torch.stack([window.truth for window in windows])
-    count, hw = len(windows), (int(truth.shape[1]), int(truth.shape[2]))
-    objects = _padded([window.others for window in windows])
-    maps = {
-        "random map": random_maps(count, (int(trained.shape[1]), int(trained.shape[2])), seed=seed),
-        "centre blob": centre_blob(count, hw),
-        "whole frame": whole_frame(count, hw),
-        "random object": random_object(objects, seed=seed)[0],
-        "random-init model": untrained,
-        "shuffled sound": shuffled,
-        "trained model": trained,
+    resnet = _prepare(pretrained, rules, object_prior, alpha)
+    instants, left_out = find_instants(manifest, pretrained.sampling.video_seconds)
+    clips = InstantClips(manifest, pretrained.sampling, backend)
+    partners = Partners(manifest, instants, seed)
+    found = embed_instants(
+        pretrained, clips, instants, partners, resnet=resnet, seed=seed, batch_size=batch_size, progress=progress
+    )
+    positive = torch.tensor([instant.is_positive for instant in found.instants])
+    scored = [instant for instant in found.instants if instant.is_positive]
+    maps = {name: values[positive] for name, values in found.maps.items()}
+    groups = _groups(manifest, scored)
+    makers = _makers(maps, Baselines(scored, sources_of(manifest, scored), _cells(found), seed), object_prior, alpha)
+    with tqdm(total=len(scored), desc="score", unit="clip", disable=not progress) as bar:
+        samples = score_rows(scored, makers, rules, bar.update)
+    rows, intervals = table_rows(samples, groups, seed)
+    about = _about(pretrained, manifest, found, rules) | {
+        "n": len(scored),
+        "n_without_source": len(found.instants) - len(scored),
+        "num_pairs": 0 if groups is None else len({group for group in groups if group}),
+        "left_out": dict(left_out + found.unreadable),
+        "object_prior": None if object_prior is None else {"source": str(object_prior), "alpha": alpha},
+        "seed": seed,
     }
-    pairs = _pairs(manifest, windows)
-    samples = {name: localization_samples(values, truth.float(), RULES) for name, values in maps.items()}
     return LocalizationTable(
-        rows={name: summarize(values, pairs) for name, values in samples.items()},
-        intervals={name: bootstrap_interval(values["pointing"], seed=seed) for name, values in samples.items()},
-        windows=windows,
-        maps=trained,
-        skipped=skipped,
+        about,
+        rows,
+        intervals,
+        paired_differences(samples, TRAINED, groups, seed),
+        {name: success_curves(values) for name, values in samples.items()},
+        rejection(found.maps, positive, samples, scored[0].hw),
+        under_negative_audio(maps, scored, TRAINED, (SILENCE, NOISE, SHUFFLED)),
+        scored,
+        maps,
     )
 
 
-def _windows(pretrained: Pretrained, manifest: Manifest) -> tuple[list[PointingWindow], int]:
-    sampling = pretrained.sampling
-    windows, skipped = [], 0
-    for row in range(len(manifest)):
-        path = manifest.truth_file(row)
-        if path is None:
-            raise ManifestError(f"row {manifest.value(row, 'id')!r} has no truth; localization is scored against it.")
-        truth = read_truth(path)
-        duration = len(truth.masks) / truth.video_fps
-        window = choose_window(truth, row, sampling.num_frames, sampling.frames_per_second, duration)
-        if window is None:
-            skipped += 1
-        else:
-            windows.append(window)
-    if not windows:
-        raise ManifestError(f"none of {len(manifest)} rows has a sound event at which its source can be seen.")
-    return windows, skipped
-
-
-@torch.inference_mode()
-def _embed(
-    pretrained: Pretrained, twin: Pretrained, dataset: ClipDataset, part: Sequence[PointingWindow]
-) -> dict[str, Tensor]:
-    """Maps of both models at the windows' instants, and what shuffling the sound needs."""
-    clips = [dataset.read_window(w.row, w.start_seconds, w.start_seconds) for w in part]
-    raw = collate(clips, dataset.index([w.row for w in part], 0, [0] * len(part)))
-    batch = pretrained.transform(raw.to(pretrained.device))
-    frame = torch.tensor([w.frame for w in part])
-    num_frames = pretrained.sampling.num_frames
-    found: dict[str, Tensor] = {}
-    for name, each in (("trained", pretrained), ("random", twin)):
-        with run_precision(pretrained).autocast(pretrained.device):
-            cells, sound = unit_cells(each.model, batch.video), each.model.sound_queries(batch.audio)
-        maps = sound_map(cells, sound, each.model.num_heads).cpu()
-        found[name] = smooth(maps_at(maps, frame, num_frames))
-        if each is pretrained:
-            found["cells"], found["sound"] = at_instant(cells.cpu(), sound.float().cpu(), frame, num_frames)
-    return found
-
-
-def _derangement(count: int, seed: int) -> Tensor:
-    """(count,) rows such that none is in its place: each takes the sound of the next in a random order."""
-    order = pass_order(seed, 0, torch.tensor([text_key(f"shuffle/{i}") for i in range(count)]))
-    other = torch.empty(count, dtype=torch.int64)
-    other[order] = order.roll(1)
-    return other
-
-
-def _padded(masks: list[Tensor]) -> Tensor:
-    """(N, O, H, W) of scenes with up to O objects; missing ones are empty."""
-    most = max(len(mask) for mask in masks)
-    return torch.stack([F.pad(mask, (0, 0, 0, 0, 0, most - len(mask))) for mask in masks])
-
-
-def _pairs(manifest: Manifest, windows: list[PointingWindow]) -> list[Any] | None:
-    if "pair" not in manifest:
+def _prepare(
+    pretrained: Pretrained, rules: Sequence[str], object_prior: Path | str | None, alpha: float
+) -> ResNetPrior | None:
+    """Refuses what would fail late; the object prior, if it is a file."""
+    if pretrained.transform.video_eval.crop != "full":
+        raise ValueError('localization needs the whole picture: from_pretrained(..., crop="full").')
+    if not rules:
+        raise ValueError(f"name at least one rule of {', '.join(RULES)}.")
+    for rule in rules:
+        find_rule(rule)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha ({alpha}) must be in [0, 1]: the weight of the trained map beside the object prior.")
+    if object_prior is None or object_prior == OWN:
         return None
-    pairs = [manifest.value(window.row, "pair") for window in windows]
-    complete = {pair for pair in pairs if pair and pairs.count(pair) > 1}
-    return [pair if pair in complete else None for pair in pairs] if complete else None
+    return ResNetPrior(object_prior).to(pretrained.device)
+
+
+def _groups(manifest: Manifest, instants: Sequence[Instant]) -> list[str | None] | None:
+    groups = groups_of(manifest, instants)
+    return groups if any(groups) else None
+
+
+def _cells(found: InstantMaps) -> tuple[int, int]:
+    _, height, width = found.maps[TRAINED].shape
+    return height, width
+
+
+def _makers(
+    maps: dict[str, Tensor], baselines: Baselines, object_prior: Path | str | None, alpha: float
+) -> dict[str, Callable[[slice], Tensor]]:
+    """Every row of the table, in its order."""
+    order = [TRAINED, SHUFFLED, SILENCE, NOISE, UNTRAINED, OWN_PRIOR, RESNET_PRIOR]
+    makers: dict[str, Callable[[slice], Tensor]] = {name: maps[name].__getitem__ for name in order if name in maps}
+    makers |= {name: partial(baselines.maps, name) for name in baselines.names}
+    if object_prior is not None:
+        name = f"trained model + {OWN if object_prior == OWN else 'ImageNet'} object prior, alpha {alpha:g}"
+        prior = maps[OWN_PRIOR if object_prior == OWN else RESNET_PRIOR]
+        makers[name] = partial(_fused, maps[TRAINED], prior, alpha, baselines.hw)
+    return makers
+
+
+def _fused(trained: Tensor, prior: Tensor, alpha: float, hw: tuple[int, int], part: slice) -> Tensor:
+    """(n, H, W): both resized as EZ-VSL does before they are mixed."""
+    heard, seen = (resize(maps[part], hw, "bilinear_corners") for maps in (trained, prior))
+    return fuse_object_prior(heard, seen, alpha)
+
+
+def _about(pretrained: Pretrained, manifest: Manifest, found: InstantMaps, rules: Sequence[str]) -> dict[str, Any]:
+    sampling = pretrained.sampling
+    splits = Counter(str(value) for value in manifest["split"]) if "split" in manifest else {}
+    return {
+        "checkpoint": pretrained.source,
+        "weights": pretrained.weights_hash(),
+        "clip_list": manifest.hash(),
+        "num_rows": len(manifest),
+        "splits": dict(splits),
+        "rules": {rule: {"resize": RULES[rule].mode} for rule in rules},
+        "truth_size": list(found.instants[0].hw),
+        "map": {"cells": list(_cells(found)), "mirrored": True, "smoothing": SMOOTHING},
+        "window": {
+            "num_frames": sampling.num_frames,
+            "frames_per_second": sampling.frames_per_second,
+            "audio_seconds": sampling.audio_seconds,
+            "sample_rate_hz": sampling.sample_rate_hz,
+        },
+    }

@@ -41,10 +41,10 @@ from avssl.robustness import (
     probe_subject,
     score_disturbances,
     score_groups,
-    text_table,
     write_robustness_page,
 )
 from avssl.supervise import predict
+from avssl.text_table import text_table
 from avssl.transforms.partners import draw_partners
 
 _FEWEST_CLIPS = 10

@@ -14,4 +14,3 @@ from avssl.robustness.subjects import probe_subject as probe_subject
 from avssl.robustness.tables import accuracy_table as accuracy_table
 from avssl.robustness.tables import disturbance_table as disturbance_table
 from avssl.robustness.tables import group_table as group_table
-from avssl.robustness.tables import text_table as text_table

@@ -59,7 +59,7 @@ def find_cutouts(manifest: Manifest, labels: Sequence[str], frames_per_second: f
         return Objects(files, frames_per_second)
     if len(files) == len(paths) and kinds == {".json"}:
         starts = [manifest.value(row, "start_seconds") or 0.0 for row in range(len(manifest))]
-        return Boxes([read_boxes(path) for path in files], labels, starts, frames_per_second)
+        return Boxes([read_boxes(path).frames for path in files], labels, starts, frames_per_second)
     return Patches(labels, len(paths) - len(files))
 
 

@@ -16,7 +16,8 @@ from avssl.batch import Batch
 from avssl.html_page import encode_picture, image, table, write_page
 from avssl.localization.drawing import color_table, contact_sheet
 from avssl.robustness.disturbed import CLEAN
-from avssl.robustness.tables import accuracy_table, disturbance_table, group_table, percent
+from avssl.robustness.tables import accuracy_table, disturbance_table, group_table
+from avssl.text_table import percent
 
 _FRAMES = 6
 _WIDTH = 110

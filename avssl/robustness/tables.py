@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from avssl.text_table import percent
+
 
 def accuracy_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and cells: a disturbance a line, a modality a column."""
@@ -30,23 +32,6 @@ def group_table(groups: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         body.append([name, str(group["n"]), *cells])
     gaps = [cell for m in modalities for cell in (percent(groups["gap"][m]["gap"]), _best_worst(groups["gap"][m]))]
     return header, [*body, ["gap", "", *gaps]]
-
-
-def text_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Columns of text, the first to the left and the others to the right."""
-    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
-    lines = []
-    for row in (header, *body):
-        cells = [
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def percent(value: float | None) -> str:
-    """One decimal; nothing for what was not measured."""
-    return "" if value is None else f"{100 * value:.1f}"
 
 
 def _interval(values: Sequence[float] | None) -> str:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from avssl.data.box_truth import TruthBox, TruthFrame, read_boxes, unit_box, write_boxes
+from avssl.data.box_truth import ClipTruth, TruthBox, TruthFrame, read_boxes, unit_box, write_boxes
 from avssl.manifest import ManifestError
 
 
@@ -47,10 +47,12 @@ def test_what_is_written_is_read_back(tmp_path):
         TruthFrame(0.5, [TruthBox((0.0, 0.25, 0.5, 1.0), annotator=2, label="dog")]),
         TruthFrame(None, mask="masks/a_2.png", image="frames/a_2.png"),
     ]
-    assert read_boxes(tmp_path / write_boxes(tmp_path, "set", "a", frames)) == [
+    expected = [
         TruthFrame(0.5, [TruthBox((0.0, 0.25, 0.5, 1.0), 2, "dog")]),
         TruthFrame(None, [], "masks/a_2.png", "frames/a_2.png"),
     ]
+    written = write_boxes(tmp_path, "set", "a", frames, num_annotators=3)
+    assert read_boxes(tmp_path / written) == ClipTruth(expected, num_annotators=3)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,8 @@ def test_what_is_written_is_read_back(tmp_path):
         '{"format": "avssl-boxes-1", "frames": [{"seconds": 1, "boxes": [{"box": [0, 0, 1]}]}]}',
         '{"format": "avssl-boxes-1", "frames": [{"seconds": "x", "boxes": []}]}',
         '{"format": "avssl-boxes-1", "frames": [3]}',
+        '{"format": "avssl-boxes-1", "frames": []}',
+        '{"format": "avssl-boxes-1", "num_annotators": 1, "frames": [{"seconds": NaN, "boxes": []}]}',
     ],
 )
 def test_what_is_no_such_file_is_named(tmp_path, text):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.evaluation import bootstrap_interval
+from avssl.evaluation import bootstrap_interval, bootstrap_intervals
 
 
 def test_interval_of_hits_is_close_to_the_normal_one():
@@ -28,6 +28,17 @@ def test_interval_is_a_function_of_the_seed_alone():
 def test_interval_of_a_constant_is_a_point():
     assert bootstrap_interval([0.25] * 10) == (0.25, 0.25)
     assert bootstrap_interval([0.5]) == (0.5, 0.5)
+
+
+def test_intervals_of_columns_are_those_of_each_alone():
+    values = np.random.default_rng(0).normal(size=(60, 3))
+    together = bootstrap_intervals(values, 5)
+    assert together.shape == (3, 2)
+    for column, interval in zip(values.T, together, strict=True):
+        assert interval == pytest.approx(bootstrap_interval(column, 5), abs=1e-12)
+        generator = np.random.default_rng(5)
+        means = [column[generator.integers(60, size=60)].mean() for _ in range(2000)]
+        assert interval == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-12)
 
 
 @pytest.mark.parametrize("values", [[], [0.0, float("nan")]])

@@ -2,7 +2,7 @@ import numpy as np
 
 from avssl.robustness import score_disturbances, score_groups
 from avssl.robustness.disturbed import CLEAN, DISTURBANCES
-from avssl.robustness.tables import accuracy_table, disturbance_table, group_table, text_table
+from avssl.robustness.tables import accuracy_table, disturbance_table, group_table
 
 NAMES = (CLEAN, *DISTURBANCES)
 
@@ -49,7 +49,3 @@ def test_tables_hold_the_rows_in_percent():
     assert header == ["group", "n", "video", "95 %", "audio", "95 %"]
     assert body[0][:3] == ["1", "2", "100.0"]
     assert body[-1] == ["gap", "", "50.0", "1 over 2", "50.0", "1 over 2"]
-
-
-def test_text_tables_are_columns():
-    assert text_table(["a", "bb"], [["long", "1"]]) == "a     bb\nlong   1"

@@ -44,9 +44,26 @@ def localization_samples(
     Raises:
         ValueError: As :func:`ciou`, or if ``other_objects`` are of another shape than ``truth``.
     """
+    return kept_selections(sample_columns(heatmaps, truth, rules, other_objects, mode, tau))
+
+
+def sample_columns(
+    heatmaps: Array,
+    truth: Array,
+    rules: Sequence[str],
+    silent_objects: Array | None = None,
+    mode: str | None = None,
+    tau: float = 1.0,
+) -> dict[str, Tensor]:
+    """As :func:`localization_samples`, of a part of the samples: join the parts before :func:`kept_selections`.
+
+    Returns:
+        As there, but ``ciou_<rule>`` is (N, K): a column for each selection of a rule, which has several
+        where one is to be kept for the whole set.
+    """
     maps, target = as_pair("heatmaps", heatmaps, truth)
     found = {rule: find_rule(rule, mode=mode) for rule in rules}
-    silent = None if other_objects is None else as_truth("other_objects", other_objects)
+    silent = None if silent_objects is None else as_truth("other_objects", silent_objects)
     if silent is not None and silent.shape != target.shape:
         raise ValueError(f"other_objects {tuple(silent.shape)} must have the shape of truth {tuple(target.shape)}.")
     parts: dict[str, list[Tensor]] = {}
@@ -58,8 +75,12 @@ def localization_samples(
             scores["pointing_other"] = peak_hits(p, silent[chunk.rows].to(p.device).flatten(1))
         for name, values in scores.items():
             parts.setdefault(name, []).append(values)
-    whole = {name: torch.cat(values) for name, values in parts.items()}
-    return {name: best_selection(values) if values.ndim == 2 else values for name, values in whole.items()}
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def kept_selections(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """:func:`sample_columns` of the whole set with one selection a rule: the best one over all samples."""
+    return {name: best_selection(values) if values.ndim == 2 else values for name, values in columns.items()}
 
 
 def summarize(samples: Mapping[str, Tensor], groups: Groups | None = None) -> dict[str, float]:

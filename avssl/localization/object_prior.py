@@ -1,0 +1,82 @@
+"""Where a picture shows things, whatever is heard: the mean activation of an image encoder.
+
+Source: object-guided localization (OGL), Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022,
+https://arxiv.org/abs/2203.09324: the mean absolute activation of the last map of a ResNet-18 that was trained
+on ImageNet. It has heard nothing, so what it scores alone belongs beside every map that it is fused with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from avssl.transforms import VideoEval
+
+_MOST_BYTES = 1 << 30
+_SIZE = 224
+
+
+class FeatureMaps(Protocol):
+    """What is asked of an encoder; :class:`avssl.models.Encoder` offers it."""
+
+    def forward_features(self, x: Tensor, /) -> Tensor:
+        """(B, 3, T, H, W) to (B, C, T', h, w)."""
+
+
+def activation_map(encoder: FeatureMaps, video: Tensor) -> Tensor:
+    """(B, T', h, w) float32: the mean absolute activation of an encoder's last map at every cell."""
+    return encoder.forward_features(video).float().abs().mean(dim=1)
+
+
+class ResNetPrior(nn.Module):
+    """The object prior of EZ-VSL: a ResNet-18 without its classifier, on single pictures.
+
+    Args:
+        weights: torchvision's file of ImageNet weights (``resnet18-f37072fd.pth``), or the same as
+            safetensors. Nothing is fetched.
+
+    Raises:
+        ValueError: If the file is missing, too large, or holds other weights.
+    """
+
+    def __init__(self, weights: Path | str) -> None:
+        super().__init__()
+        self.network = resnet18(weights=None)
+        self.network.fc = nn.Identity()
+        state = {name: value for name, value in _read(Path(weights)).items() if not name.startswith("fc.")}
+        try:
+            self.network.load_state_dict(state)
+        except RuntimeError as error:
+            first = str(error).splitlines()[0]
+            raise ValueError(f"{weights}: these are no weights of torchvision's resnet18 ({first}).") from error
+        self.squeeze = VideoEval(_SIZE, crop="full")
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, picture: Tensor) -> Tensor:
+        """(3, H, W) uint8 RGB of any size to (7, 7) float32; the whole picture, squeezed into a square."""
+        net, device = self.network, self.network.conv1.weight.device
+        x = self.squeeze(picture[None, None].to(device), torch.tensor([picture.shape[1:]], device=device))[:, :, 0]
+        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
+        return net.layer4(net.layer3(net.layer2(net.layer1(x))))[0].abs().mean(dim=0)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file. Give the weights of torchvision's resnet18, or the word own.")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes are no ResNet-18, which has 45 million.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what damaged files raise is not listed anywhere
+        raise ValueError(f"{path}: no weights can be read ({error}).") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError(f"{path}: no state_dict, which maps names to tensors.")
+    return found
