@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from localization_measures import TwoSources, baselines, measure, two_sources
 from localization_tables import tables
@@ -36,7 +37,7 @@ from avssl.config import Config, config_from_dict, read_yaml
 from avssl.engine import LoopSettings, seed_everything
 from avssl.synthetic import SceneSettings, Split
 from avssl.tasks import PretrainTask
-from avssl.transforms import estimate_statistics
+from avssl.transforms import VideoEval, estimate_statistics
 
 PASSES, LONG_PASSES = 10, 36
 BATCH = 32
@@ -47,6 +48,7 @@ CLIPS_SEED = 2
 SEVERAL = SceneSettings(**SCENE | {"object_weights": (0.0, 1.0, 1.0)})
 SPLITS = {
     "train": Split(2560, SceneSettings(**SCENE, off_screen_fraction=0.05)),
+    "train_two": Split(1280, SceneSettings(**SCENE | {"object_weights": (0.0, 1.0, 1.0)}, num_sounding=2)),
     "val": Split(240, SceneSettings(**SCENE)),
     "several": Split(400, SEVERAL),
     "pairs": Split(400, SceneSettings(**asdict(SEVERAL) | {"interactive_pairs": True})),
@@ -64,20 +66,36 @@ class Method:
     model: dict[str, Any] = field(default_factory=dict)
     passes: int = PASSES
     seeds: tuple[int, ...] = SEEDS[:1]
+    splits: tuple[str, ...] = ("train",)
+    """What it is trained on."""
+    picture: int = SCENE["width"]
+    """Height and width in pixels at which test pictures are seen; training sees 96."""
+    weights: str = ""
+    """The method whose weights these are, if it is trained as another."""
 
 
 DEFAULT = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 HALF = {"dropout": {"video": 0.5}}
 FNAC = {"temperature": 0.1, "audio_weight": 12.5, "image_weight": 12.5, "foreground_weight": 12.5, "warmup_passes": 3}
+DENSE = {"name": "dense_av", "num_heads": 2, "temperature": 0.1, "silence_dbfs": -60.0, "pooled_weight": 1.0}
+LARGER = 128
 METHODS: dict[str, Method] = {
     "global embedding": Method({"name": "info_nce", "temperature": 0.1, "pooling": "pooled"}),
     "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}),
     "LVS": Method({"name": "lvs"}),
     "SLAVC": Method({"name": "slavc", "temperature": 0.1, "momentum": 0.99}, HALF),
     "FNAC": Method({"name": "fnac", "max_over": "cells", **FNAC}, HALF),
+    "SSL-TIE": Method({"name": "ssl_tie"}),
+    "DenseAV, 2 heads": Method({**DENSE, "negative_sounds": 4}),
     "pooled + best cell (default)": Method(DEFAULT, seeds=SEEDS),
     "default, silence and noise as negatives": Method({**DEFAULT, "negative_sounds": 4}),
     "default, long": Method(DEFAULT, passes=LONG_PASSES, seeds=SEEDS),
+    "default, long, seen larger": Method(
+        DEFAULT, passes=LONG_PASSES, seeds=SEEDS, picture=LARGER, weights="default, long"
+    ),
+    "DenseAV, long, two sounds in a third": Method(
+        {**DENSE, "negative_sounds": 4}, passes=20, splits=("train", "train_two"), picture=LARGER
+    ),
 }
 UNTRAINED = "random-init"
 Job = tuple[str, int]
@@ -108,7 +126,9 @@ def untrained(config: Config, world: Shapes) -> PretrainTask:
     return task
 
 
-def train(task: PretrainTask, config: Config, world: Shapes, place: Path, until: float) -> None:
+def train(
+    task: PretrainTask, config: Config, world: Shapes, place: Path, until: float, splits: tuple[str, ...] = ("train",)
+) -> None:
     """Trains ``task``, or loads what ``place`` with .pt holds of a training that has ended.
 
     Raises:
@@ -118,7 +138,8 @@ def train(task: PretrainTask, config: Config, world: Shapes, place: Path, until:
     if weights.exists():
         task.load_state_dict(torch.load(weights, weights_only=True))
         return
-    loader = MemoryLoader(world, world.rows("train"), BATCH, config.train.seed, build_sampling(config))
+    rows = np.flatnonzero(np.isin(world.split, splits))
+    loader = MemoryLoader(world, rows, BATCH, config.train.seed, build_sampling(config))
     total = config.optim.passes * loader.steps_per_pass
     loop = LoopSettings(
         total, loader.steps_per_pass, log_every=100, grad_clip=config.optim.grad_clip, precision=PRECISION
@@ -137,10 +158,11 @@ def run(world: Shapes, two: TwoSources, file: Path, models: Path, job: Job, unti
     else:
         method = METHODS["pooled + best cell (default)" if name == UNTRAINED else name]
         config = settings(method, seed)
-        short = f"{name.replace(' ', '_')}-{seed}"
+        short = f"{(method.weights or name).replace(' ', '_')}-{seed}"
         task = untrained(config, world)
         if name != UNTRAINED:
-            train(task, config, world, models / short, until)
+            train(task, config, world, models / short, until, method.splits)
+        task.transform.video_eval = VideoEval(method.picture, crop="full")
         numbers = measure(task, world, two, build_sampling(config)) | {
             "passes": 0 if name == UNTRAINED else method.passes,
             "parameters": sum(p.numel() for p in task.model.parameters()),
