@@ -85,6 +85,7 @@ def build_transform(
     crop: Crop | None = None,
     negative_sounds: int = 0,
     view_warp: RandomAffine | None = None,
+    eval_size: int | None = None,
 ) -> ClipTransform:
     """Raw batch → model input, without statistics until they are estimated or loaded.
 
@@ -94,6 +95,7 @@ def build_transform(
         crop: In evaluation, in place of ``transform.video.eval_crop``; localization takes ``"full"``.
         negative_sounds: Sounds of silence and noise beside each batch in training.
         view_warp: How the second view's picture is made of the first's in training; None augments it by itself.
+        eval_size: Of the picture in evaluation, in place of ``transform.video.size``, in pixels.
     """
     video, audio = config.transform.video, config.transform.audio
     augment = {name: value for name, value in vars(video).items() if name not in ("size", "eval_crop")}
@@ -105,7 +107,7 @@ def build_transform(
     masks = {name: value for name, value in vars(audio).items() if name != "gain"}
     return ClipTransform(
         VideoAugment(video.size, **augment),
-        VideoEval(video.size, crop=crop or video.eval_crop),
+        VideoEval(eval_size or video.size, crop=crop or video.eval_crop),
         spectrogram,
         standardize=Standardize(spectrogram.num_bins),
         gain=RandomGain(*audio.gain),

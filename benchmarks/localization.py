@@ -35,6 +35,7 @@ from short_runs import OutOfTime, fit_in_runs
 from avssl.build import build_optimizer, build_sampling, build_schedule, build_task
 from avssl.config import Config, config_from_dict, read_yaml
 from avssl.engine import LoopSettings, seed_everything
+from avssl.hub import FULL_PICTURE_SCALE
 from avssl.synthetic import SceneSettings, Split
 from avssl.tasks import PretrainTask
 from avssl.transforms import VideoEval, estimate_statistics
@@ -78,7 +79,7 @@ DEFAULT = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 HALF = {"dropout": {"video": 0.5}}
 FNAC = {"temperature": 0.1, "audio_weight": 12.5, "image_weight": 12.5, "foreground_weight": 12.5, "warmup_passes": 3}
 DENSE = {"name": "dense_av", "num_heads": 2, "temperature": 0.1, "silence_dbfs": -60.0, "pooled_weight": 1.0}
-LARGER = 128
+LARGER = round(SCENE["width"] * FULL_PICTURE_SCALE)
 METHODS: dict[str, Method] = {
     "global embedding": Method({"name": "info_nce", "temperature": 0.1, "pooling": "pooled"}),
     "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}),

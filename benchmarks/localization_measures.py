@@ -35,8 +35,6 @@ from avssl.tasks import PretrainTask
 
 RULE = "adaptive"
 CELLS = (12, 12)
-SMOOTHING = 1
-"""Of every map; :func:`avssl.localization.heatmap.smooth`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +56,7 @@ class Seen:
     def maps(self, queries: Tensor | None = None) -> Tensor:
         """(N, h, w): of the own sound, or of others."""
         found = sound_map(self.cells, self.queries if queries is None else queries, self.num_heads)
-        return smooth(found[:, 0], SMOOTHING)
+        return smooth(found[:, 0])
 
     def swapped(self) -> Tensor:
         """(N, D, 1): each clip has the sound of another."""
@@ -263,7 +261,7 @@ def two_sounds(task: PretrainTask, world: Shapes, two: TwoSources, sampling: Cli
     one = seen.maps()
     if seen.num_heads == 2:
         heads = head_maps(seen.cells, seen.queries, 2)[:, :, 0]
-        places = torch.stack([highest(smooth(heads[:, head], SMOOTHING)) for head in range(2)], dim=1)
+        places = torch.stack([highest(smooth(heads[:, head])) for head in range(2)], dim=1)
     else:
         places = two_peaks(one)
     hit = hits(places, two.masks)

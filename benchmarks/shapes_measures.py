@@ -105,8 +105,8 @@ def pointing_numbers(
     truth = masks[:, 0]
     hw = (int(truth.shape[1]), int(truth.shape[2]))
     maps = {
-        "pointing": smooth(sound_map(cell, sound, model.num_heads)[:, 0]),
-        "pointing_shuffled": smooth(sound_map(cell, sound.roll(len(sound) // 2, dims=0), model.num_heads)[:, 0]),
+        "pointing": smooth(sound_map(cell, sound, model.num_heads)[:, 0], 2),
+        "pointing_shuffled": smooth(sound_map(cell, sound.roll(len(sound) // 2, dims=0), model.num_heads)[:, 0], 2),
         "pointing_centre": centre_blob(len(rows), hw),
         "pointing_random_object": random_object(masks, seed=seed)[0],
     }

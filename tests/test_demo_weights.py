@@ -8,7 +8,7 @@ from avssl.batch import Batch, BatchIndex
 from avssl.evaluation.localization import pointing
 from avssl.hub import demo_weights, from_pretrained
 from avssl.localization.heatmap import at_instant, smooth, sound_map, unit_cells
-from avssl.localization_eval.instants import choose_window
+from avssl.localization_eval.instants import shapes_instant
 from avssl.synthetic import SceneSettings, draw_scene, render_picture, render_sound
 from avssl.synthetic.truth import scene_truth
 
@@ -31,14 +31,15 @@ def clips():
     for number in range(24):
         scene = draw_scene(SEVERAL, 11, "unseen", number)
         frames, masks = render_picture(scene)
-        window = choose_window(scene_truth(scene, masks), number, 6, 4.0, SEVERAL.duration_seconds)
-        if window is None:
+        instant = shapes_instant(scene_truth(scene, masks), number, window_seconds=1.5)
+        if instant is None:
             continue
-        at = ((window.start_seconds + np.arange(6) / 4) * SEVERAL.video_fps + 1e-6).astype(int)
-        first = round(window.start_seconds * SEVERAL.sample_rate_hz)
+        start = instant.seconds - 0.75
+        at = ((start + np.arange(6) / 4) * SEVERAL.video_fps + 1e-6).astype(int)
+        first = round(start * SEVERAL.sample_rate_hz)
         videos.append(torch.from_numpy(frames[at]).movedim(-1, 1))
         sounds.append(torch.from_numpy(render_sound(scene)[first : first + 36_000]).float())
-        truths.append(window.truth)
+        truths.append(instant.truth())
     rows = torch.arange(len(videos))
     size = torch.full((len(videos), 2), 96)
     return Batch(torch.stack(videos), torch.stack(sounds), BatchIndex(rows, rows, rows), size), torch.stack(truths)

@@ -150,8 +150,9 @@ def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
     return resize(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)
 
 
-SMOOTHING = 2
-"""How often every map is smoothed; twice is nearly a Gaussian of one cell."""
+SMOOTHING = 1
+"""How often every map is smoothed. On SoundingShapes a second time takes 3 to 6 % of the clips from pointing and gives
+nothing in overlap."""
 
 
 def smooth(maps: Tensor, times: int = SMOOTHING) -> Tensor:
