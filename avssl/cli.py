@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "robustness": ("avssl.recipes.robustness", "Disturb clips and say what a classifier makes of them."),
     "cka": ("avssl.recipes.cka", "Compare the stages of two runs: which represent clips alike."),
     "localize": ("avssl.recipes.localize", "Show in a video where its sound comes from."),
+    "app": ("avssl.recipes.app", "The same in a page of your browser: drop a video, swap its sound, search."),
     "localize-eval": ("avssl.recipes.localize_eval", "Score heat maps where sources are known; say if they listen."),
     "energy": ("avssl.recipes.energy", "Say, over time, how badly a sound fits a video."),
     "sync": ("avssl.recipes.sync", "Find by how much the sound of a video is early or late."),

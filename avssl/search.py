@@ -28,6 +28,7 @@ from avssl.manifest import is_url
 from avssl.media import MediaError, MediaReader, open_media
 from avssl.media.reader import Reason
 from avssl.models import Modality
+from avssl.search_page import MomentGroup, ShownMoment
 
 NAMES: dict[Modality, str] = {"video": "picture", "audio": "sound"}
 """What a modality is called in sentences."""
@@ -213,6 +214,25 @@ def is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool
     """Whether a hit shares its file and time with the query; ``folder`` is what the table's paths are relative to."""
     overlaps = table.start_seconds[hit.row] < query.stop_seconds and query.start_seconds < table.stop_seconds[hit.row]
     return bool(overlaps) and (folder / table.paths[hit.row]).resolve() == query.file.resolve()
+
+
+def shown_query(query: Query) -> ShownMoment:
+    """What was looked for, for a page."""
+    headline = f"looked for: its {NAMES[query.modality]}"
+    return ShownMoment(query.file, query.name, query.start_seconds, query.stop_seconds, headline)
+
+
+def moment_group(table: FeatureTable, found: Found, query: Query, folder: Path) -> MomentGroup:
+    """What was found, for a page; ``folder`` is what the table's paths are relative to."""
+    moments = []
+    for number, hit in enumerate(found.hits, start=1):
+        itself = is_itself(table, hit, query, folder)
+        words = f"{number} · cosine {hit.cosine:.3f} · z {hit.z:.1f}{' · itself' if itself else ''}"
+        path = table.paths[hit.row]
+        times = float(table.start_seconds[hit.row]), float(table.stop_seconds[hit.row])
+        moments.append(ShownMoment(folder / path, path, *times, words, hit.is_weak and not itself))
+    note = f"{found.note(table)} Hits that are not better are shown faintly."
+    return MomentGroup(found.heading(query.modality), note, moments)
 
 
 def _raw_window(reader: MediaReader, by: Modality, at: float, sampling: ClipSampling) -> Batch:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
 from avssl import html_page
 from avssl.media import MediaError, open_media
 
@@ -90,16 +92,17 @@ def _player(moment: ShownMoment, link: str) -> str:
     """A video with its picture, a sound, or a word on why there is neither."""
     part = f"{link}#t={max(0.0, moment.start_seconds):.3f},{moment.stop_seconds:.3f}"
     try:
-        thumbnail = _thumbnail(moment)
+        frame = middle_frame(moment)
     except MediaError as error:
         return f"<div class='still'>{html.escape(error.found)}</div>"
-    if thumbnail is None:
+    if frame is None:
         return f"<audio controls preload='none' src='{part}'></audio>"
-    return f"<video controls preload='none' poster='{html_page.data_uri(thumbnail)}' src='{part}'></video>"
+    poster = html_page.data_uri(html_page.encode_picture(frame, "jpeg"))
+    return f"<video controls preload='none' poster='{poster}' src='{part}'></video>"
 
 
-def _thumbnail(moment: ShownMoment) -> bytes | None:
-    """The frame in the middle of the moment as a JPEG; None of a file without a picture.
+def middle_frame(moment: ShownMoment) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB: the small frame in the middle of the moment; None of a file without a picture.
 
     Raises:
         MediaError: If the file cannot be read.
@@ -110,7 +113,8 @@ def _thumbnail(moment: ShownMoment) -> bytes | None:
             return None
         middle = min(max((moment.start_seconds + moment.stop_seconds) / 2, start), stop)
         frame = reader.read_frames([middle], THUMBNAIL_SHORT_SIDE)[0]
-    return html_page.encode_picture(frame.movedim(0, -1).contiguous().numpy(), "jpeg")
+    pixels: np.ndarray = frame.movedim(0, -1).contiguous().numpy()
+    return pixels
 
 
 def _link(file: Path, folder: Path) -> str:

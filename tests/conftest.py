@@ -1,11 +1,13 @@
 """What every test gets: random generators put back afterwards, a way to run code on two ranks and to import
-a benchmark, and what a machine must have: files of others (AVSSL_TEST_MEDIA) and media backends (AVSSL_REQUIRE)."""
+a benchmark, and what a machine must have: files of others (AVSSL_TEST_MEDIA), media backends and a browser
+(AVSSL_REQUIRE)."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -81,15 +83,23 @@ def test_media() -> Path:
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], None]:
-    """``require("torchcodec")``: skips where the backend does not load, but fails if AVSSL_REQUIRE names it."""
+    """``require("torchcodec")``: skips where a media backend does not load, or where there is no "chromium" to look at
+    pages with, but fails if AVSSL_REQUIRE names it."""
     from avssl.media import available_backends
 
-    def check(backend: str) -> None:
-        reason = available_backends()[backend]
+    def check(name: str) -> None:
+        reason = _why_no_browser() if name == "chromium" else available_backends()[name]
         if reason is None:
             return
-        if backend in os.environ.get("AVSSL_REQUIRE", "").split(","):
-            pytest.fail(f"{backend} is required here (AVSSL_REQUIRE): {reason}")
+        if name in os.environ.get("AVSSL_REQUIRE", "").split(","):
+            pytest.fail(f"{name} is required here (AVSSL_REQUIRE): {reason}")
         pytest.skip(reason)
 
     return check
+
+
+def _why_no_browser() -> str | None:
+    """None if pages can be looked at, else what is missing for it."""
+    missing = [program for program in ("chromium", "chromedriver") if shutil.which(program) is None]
+    missing += [package for package in ("selenium", "gradio") if importlib.util.find_spec(package) is None]
+    return f"not installed: {', '.join(missing)}" if missing else None

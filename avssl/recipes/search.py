@@ -25,11 +25,13 @@ from avssl.search import (
     find_moments,
     is_itself,
     model_of_table,
+    moment_group,
     query_of_file,
     query_of_table,
+    shown_query,
     table_place,
 )
-from avssl.search_page import MomentGroup, ShownMoment, write_search_page
+from avssl.search_page import write_search_page
 
 
 def main(argv: Sequence[str]) -> int:
@@ -129,7 +131,7 @@ def search(
         print(as_text(table, part, asked, folder))
     if out is not None:
         title = f"What fits the {NAMES[by]} of {asked.name}"
-        write_search_page(out, title, _shown_query(asked), [_group(table, part, asked, folder) for part in found])
+        write_search_page(out, title, shown_query(asked), [moment_group(table, part, asked, folder) for part in found])
         print(f"page: {out}")
     return found
 
@@ -148,20 +150,3 @@ def as_text(table: FeatureTable, found: Found, query: Query, folder: Path) -> st
 def _plain(name: str) -> str:
     """A name of strangers without what would steer a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)
-
-
-def _shown_query(query: Query) -> ShownMoment:
-    headline = f"looked for: its {NAMES[query.modality]}"
-    return ShownMoment(query.file, query.name, query.start_seconds, query.stop_seconds, headline)
-
-
-def _group(table: FeatureTable, found: Found, query: Query, folder: Path) -> MomentGroup:
-    moments = []
-    for number, hit in enumerate(found.hits, start=1):
-        itself = is_itself(table, hit, query, folder)
-        words = f"{number} · cosine {hit.cosine:.3f} · z {hit.z:.1f}{' · itself' if itself else ''}"
-        path = table.paths[hit.row]
-        times = float(table.start_seconds[hit.row]), float(table.stop_seconds[hit.row])
-        moments.append(ShownMoment(folder / path, path, *times, words, hit.is_weak and not itself))
-    note = f"{found.note(table)} Hits that are not better are shown faintly."
-    return MomentGroup(found.heading(query.modality), note, moments)
