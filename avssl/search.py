@@ -242,7 +242,7 @@ def _raw_window(reader: MediaReader, by: Modality, at: float, sampling: ClipSamp
     instant = torch.tensor([at], dtype=torch.float64)
     if by == "video":
         pictures = PictureWindows(reader, sampling)
-        frames = pictures.read(pictures.starts(instant))
+        frames = next(pictures.read(pictures.starts(instant), batch_size=1))
     else:
         sound = SoundWindows(reader, None).around(instant, sampling.audio_seconds, sampling.sample_rate_hz)
     return raw_batch(frames, sound)

@@ -118,8 +118,8 @@ def write_moment(moment: ShownMoment, out: Path) -> None:
         times = [start + (number + 0.5) / fps for number in range(max(1, round((stop - start) * fps)))]
         frames = reader.read_frames(times, min(_SHORT_SIDE, reader.info.height or 1, reader.info.width or 1))
         height, width = (side // 2 * 2 for side in frames.shape[2:])
-        sound = SoundWindows(reader, None).between(start, start + len(times) / fps, _RATE_HZ, 1)
-    write_video(out, frames[:, :, :height, :width], fps, sound, _RATE_HZ)
+        sound = SoundWindows(reader, None).stream(start, max(1, round(len(times) / fps * _RATE_HZ)), _RATE_HZ)
+        write_video(out, frames[:, :, :height, :width], fps, sound, _RATE_HZ)
 
 
 def _picture_span(reader: MediaReader, moment: ShownMoment) -> tuple[float, float]:

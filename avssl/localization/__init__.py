@@ -12,4 +12,6 @@ from avssl.localization.matching import SyncCurve as SyncCurve
 from avssl.localization.matching import energy_curve as energy_curve
 from avssl.localization.matching import sync_curve as sync_curve
 from avssl.localization.matching_plot import draw_sync_curve as draw_sync_curve
+from avssl.localization.overlay import overlay_picture as overlay_picture
 from avssl.localization.overlay import overlay_video as overlay_video
+from avssl.localization.panel import Look as Look

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+DIMMED_LUMA, DIMMED_COLOR = 0.9, 0.45
+"""What is kept of a picture under a heat map: it loses half of its own colour, so that what glows is the map."""
+
 
 def overlay_image(
     frame: Tensor,
@@ -90,12 +93,12 @@ def blend(
     low, high = scale
     level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)
     # Bicubic, for the eye only: bilinear shows the cells as diamonds. Scores never see this.
-    level = _resize(level[:, None].float(), (frames.shape[2], frames.shape[3]))
+    level = resize(level[:, None].float(), (frames.shape[2], frames.shape[3]))
     level = level.clamp_(0, 1)  # (T, 1, H, W)
     colour = color_table(colormap)[(level[:, 0] * 255).round().long()].movedim(-1, 1)  # (T, 3, H, W)
     picture = frames.float()
-    grey = (picture * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
-    base = 0.45 * picture + 0.45 * grey
+    grey = (picture * torch.tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(dim=1, keepdim=True)  # BT.709
+    base = DIMMED_COLOR * picture + (DIMMED_LUMA - DIMMED_COLOR) * grey
     return torch.lerp(base, colour, alpha * level).round_().clamp_(0, 255).byte()
 
 
@@ -105,10 +108,11 @@ def enlarge(frames: Tensor, factor: int) -> Tensor:
         raise ValueError(f"upscale ({factor}) must be a whole number of at least 1.")
     if factor == 1:
         return frames
-    return _resize(frames, (factor * frames.shape[2], factor * frames.shape[3]))
+    return resize(frames, (factor * frames.shape[2], factor * frames.shape[3]))
 
 
-def _resize(images: Tensor, hw: tuple[int, int]) -> Tensor:
+def resize(images: Tensor, hw: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) to another size, bicubically."""
     # The antialiasing kernel is the same when enlarging, and 4 to 6 times as fast as the plain one.
     return F.interpolate(images, size=hw, mode="bicubic", antialias=True)
 

@@ -238,12 +238,13 @@ def localize(
     instants = pictures.instants(stride_seconds)
     values: list[Tensor] = []
     heads: list[Tensor] = []
-    for part in instants.split(batch_size):
-        starts = pictures.starts(part)
+    starts = pictures.starts(instants)
+    batches = zip(instants.split(batch_size), starts.split(batch_size), pictures.read(starts, batch_size), strict=True)
+    for part, begin, frames in batches:
         sound = sounds.around(part, sampling.audio_seconds, sampling.sample_rate_hz)
-        batch = transform(raw_batch(pictures.read(starts), sound).to(device))
+        batch = transform(raw_batch(frames, sound).to(device))
         seen, heard = unit_cells(model, batch.video), model.sound_queries(batch.audio)
-        frame = (part - starts) * sampling.frames_per_second
+        frame = (part - begin) * sampling.frames_per_second
         values.append(_smooth_at(sound_map(seen, heard, model.num_heads), frame, sampling.num_frames))
         by_head = head_maps(seen, heard, model.num_heads).unbind(dim=1)
         heads.append(torch.stack([_smooth_at(maps, frame, sampling.num_frames) for maps in by_head], dim=1))

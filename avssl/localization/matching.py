@@ -8,7 +8,7 @@ Dimensions: N instants, O offsets, D embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -231,23 +231,23 @@ class _Windows:
         """(N, D) of the pictures and (M, D) of the sounds around ascending instants, on the CPU."""
         total, done = len(instants) + len(sound_instants), 0
         found: list[list[Tensor]] = [[], []]
-        for kind, times in enumerate((instants, sound_instants)):
-            for part in times.split(self._batch_size):
-                embedding = (self._videos, self._audios)[kind](part)
-                found[kind].append(F.normalize(embedding.float(), dim=1).cpu())
-                done += len(part)
+        for parts, embeddings in zip(found, (self._videos(instants), self._audios(sound_instants)), strict=True):
+            for embedding in embeddings:
+                parts.append(F.normalize(embedding.float(), dim=1).cpu())
+                done += len(embedding)
                 if on_progress is not None:
                     on_progress(done, total)
         # Inference tensors refuse in-place work outside this mode; a clone made outside is an ordinary tensor.
         with torch.inference_mode(False):
             return torch.cat(found[0]).clone(), torch.cat(found[1]).clone()
 
-    def _videos(self, instants: Tensor) -> Tensor:
-        frames = self._pictures.read(self._pictures.starts(instants))
-        silence = torch.zeros(len(frames), round(self._sampling.audio_seconds * self._sampling.sample_rate_hz))
-        return self._model.embed_video(self._transform(raw_batch(frames, silence).to(self._device)).video)
+    def _videos(self, instants: Tensor) -> Iterator[Tensor]:
+        for frames in self._pictures.read(self._pictures.starts(instants), self._batch_size):
+            silence = torch.zeros(len(frames), round(self._sampling.audio_seconds * self._sampling.sample_rate_hz))
+            yield self._model.embed_video(self._transform(raw_batch(frames, silence).to(self._device)).video)
 
-    def _audios(self, instants: Tensor) -> Tensor:
-        sound = self._sounds.around(instants, self._sampling.audio_seconds, self._sampling.sample_rate_hz)
-        nothing = torch.zeros(len(sound), 1, 3, 8, 8, dtype=torch.uint8)
-        return self._model.embed_audio(self._transform(raw_batch(nothing, sound).to(self._device)).audio)
+    def _audios(self, instants: Tensor) -> Iterator[Tensor]:
+        for part in instants.split(self._batch_size):
+            sound = self._sounds.around(part, self._sampling.audio_seconds, self._sampling.sample_rate_hz)
+            nothing = torch.zeros(len(sound), 1, 3, 8, 8, dtype=torch.uint8)
+            yield self._model.embed_audio(self._transform(raw_batch(nothing, sound).to(self._device)).audio)

@@ -1,60 +1,65 @@
-"""A heat map on its video, as an mp4 with sound."""
+"""Heat maps on their video, as an mp4 with sound or as one picture."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.batch import Heatmap
-from avssl.localization.drawing import blend, enlarge
-from avssl.localization.strip import Strip
+from avssl.localization.composition import Composition
+from avssl.localization.panel import Look
+from avssl.localization.scale import Scale
+from avssl.localization.scale import color_limits as color_limits
+from avssl.localization.strip import sound_envelope
 from avssl.localization.windows import SoundSource, SoundWindows
-from avssl.media import MediaError, MediaReader, write_video
+from avssl.media import MediaError, MediaReader, Planes, ahead, write_picture, write_video
+from avssl.media.planes import to_rgb
+from avssl.media.writer import AAC_RATES
 
-SMALLEST_SIDE, LARGEST_SIDE, LONGEST_SIDE = 360, 480, 1280
-"""Pixels. Videos with a shorter side below 360 are enlarged by a whole factor until they reach it (or their
-longer side would pass 1280); those above 480 are decoded at 480."""
+SMALLEST_SIDE, LONGEST_SIDE = 360, 1280
+"""Pixels. Videos with a shorter side below 360 are enlarged by a whole factor until they reach it (or what is drawn
+would be wider than 1280); all others keep their size."""
+WIDEST = 4096
+"""Pixels. Pictures beside each other that would be wider together, and wider than the video, are made smaller."""
 
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_CHUNK = 16  # frames drawn at a time
+_COLUMNS = 1200  # of the waveform, at most a pixel or two each
+_AHEAD = 4  # frames decoded while earlier ones are drawn
+_CRF = 20
+_ENCODER_THREADS = 4
 
 
 def overlay_video(
     reader: MediaReader,
-    heatmap: Heatmap,
+    heatmap: Heatmap | Mapping[str, Heatmap],
     out_path: str | os.PathLike[str],
     *,
-    alpha: float = 0.7,
-    colormap: str = "inferno",
-    scale: Literal["video", "absolute"] | tuple[float, float] = "video",
-    strip: bool = True,
+    scale: Scale = "video",
+    look: Look = Look(),  # noqa: B008  (frozen)
     audio_from: SoundSource = None,
     stop_after_seconds: float | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> None:
-    """Writes a video with its heat map over it and its sound in it.
+    """Writes a video with its heat map over it and its sound in it, in the video's own size.
 
     One colour scale holds for the whole video: silent moments stay dark beside sounding ones.
     The map is interpolated between its instants and drawn over the whole frame, whose shape is kept.
     Under it run the confidence (the map's highest cosine, on its own absolute axis), the waveform,
-    and the numbers that the colours stand for.
+    and the numbers that the colours stand for. Pictures and sound pass through a few at a time, however
+    long the video.
 
     Args:
         reader: The video the map was made from.
-        heatmap: At least one map, as from :func:`avssl.localization.localize`.
+        heatmap: At least one map, as from :func:`avssl.localization.localize`; or several of the same
+            video by title, drawn beside each other on one scale.
         out_path: The mp4 file; replaced if it exists.
-        alpha: Opacity of the hottest colour, in [0, 1].
-        colormap: A matplotlib name.
-        scale: ``"video"``: from the median to the maximum of all maps of this video. ``"absolute"``:
-            cosines 0 to 1, comparable between videos. Or the two cosines themselves.
-        strip: Draw the strip under the picture.
-        audio_from: As it was for the map: the result sounds as what was looked for.
+        scale: What the colours stand for.
+        look: How it is drawn.
+        audio_from: As it was for the (first) map: the result sounds as what was looked for.
         stop_after_seconds: As it was for the map: end this long after the first frame.
         on_progress: Called with the number of frames drawn, and of all.
 
@@ -62,61 +67,104 @@ def overlay_video(
         MediaError: If the video or the sound cannot be read.
         ValueError: If an option is out of range.
     """
-    limits = color_limits(heatmap, scale)
+    maps = _by_title(heatmap)
     start, stop = _span(reader, stop_after_seconds)
     fps = reader.info.video_fps or 25.0
     num_frames = max(1, round((stop - start) * fps))
     # The middle of each frame's time, so that rounding never shows its neighbour.
     seconds = [start + (number + 0.5) / fps for number in range(num_frames)]
-    sounds = SoundWindows(reader, audio_from)
-    own_rate, channels = sounds.own_format
-    rate = own_rate if own_rate in _AAC_RATES else 48_000
-    sound = sounds.between(start, start + num_frames / fps, rate, min(channels, 2))
+    sound = _Sound(SoundWindows(reader, audio_from), start, num_frames / fps)
+    short_side, composition = _compose(reader, maps, (start, stop), scale, look, sound.envelope())
 
-    short_side, factor = _picture_scale(reader)
-    first = enlarge(reader.read_frames(seconds[:1], short_side), factor)
-    height, width = (side + side % 2 for side in first.shape[2:])  # H.264 wants even sizes
-    lane = Strip(width, heatmap, sound.mean(0), (start, stop), limits, colormap) if strip else None
+    def drawn() -> Iterator[Planes]:
+        with closing(ahead(reader.stream_planes(seconds, short_side), _AHEAD)) as pictures:
+            for number, (second, picture) in enumerate(zip(seconds, pictures, strict=True)):
+                yield composition.draw(second, picture)
+                if on_progress is not None:
+                    on_progress(number + 1, num_frames)
 
-    def drawn() -> Iterator[Tensor]:
-        for number in range(0, num_frames, _CHUNK):
-            part = seconds[number : number + _CHUNK]
-            frames = enlarge(reader.read_frames(part, short_side), factor)
-            heat = heat_at(heatmap, torch.tensor(part, dtype=torch.float64))
-            picture = blend(frames, heat, limits, alpha=alpha, colormap=colormap)
-            picture = F.pad(picture, (0, width - picture.shape[3], 0, height - picture.shape[2]))
-            if lane is not None:
-                picture = torch.cat([picture, torch.stack([lane.at(second) for second in part])], dim=2)
-            yield picture
-            if on_progress is not None:
-                on_progress(number + len(part), num_frames)
-
-    write_video(out_path, drawn(), fps, sound, rate)
+    interval = max(1, round(2 * fps))
+    with _one_thread():
+        write_video(
+            out_path,
+            drawn(),
+            fps,
+            sound.stream(),
+            sound.rate,
+            crf=_CRF,
+            keyframe_interval=interval,
+            threads=_ENCODER_THREADS,
+        )
 
 
-def color_limits(
-    heatmap: Heatmap, scale: Literal["video", "absolute"] | tuple[float, float] = "video"
-) -> tuple[float, float]:
-    """The cosines drawn as nothing and as full colour; see :func:`overlay_video`."""
-    if scale == "absolute":
-        return 0.0, 1.0
-    if scale == "video":
-        if len(heatmap.values) == 0:
-            raise ValueError("the heat map holds no map.")
-        return heatmap.values.flatten().median().item(), heatmap.values.max().item()
-    if isinstance(scale, str) or len(scale) != 2 or not scale[0] < scale[1]:
-        raise ValueError(f'scale ({scale!r}) must be "video", "absolute" or two rising cosines.')
-    return scale
+def overlay_picture(
+    reader: MediaReader,
+    heatmap: Heatmap | Mapping[str, Heatmap],
+    out_path: str | os.PathLike[str],
+    *,
+    scale: Scale = "video",
+    look: Look = Look(),  # noqa: B008  (frozen)
+    audio_from: SoundSource = None,
+    stop_after_seconds: float | None = None,
+    at_seconds: float | None = None,
+) -> None:
+    """Writes one frame of what :func:`overlay_video` would write, as a PNG.
+
+    Args:
+        reader: As for :func:`overlay_video`.
+        heatmap: As for :func:`overlay_video`.
+        out_path: The PNG file; replaced if it exists.
+        scale: As for :func:`overlay_video`.
+        look: As for :func:`overlay_video`.
+        audio_from: As for :func:`overlay_video`.
+        stop_after_seconds: As for :func:`overlay_video`.
+        at_seconds: Which moment; by default the one at which the (first) map is surest.
+
+    Raises:
+        MediaError: If the video or the sound cannot be read.
+        ValueError: If an option is out of range.
+    """
+    maps = _by_title(heatmap)
+    span = _span(reader, stop_after_seconds)
+    sound = _Sound(SoundWindows(reader, audio_from), span[0], span[1] - span[0])
+    short_side, composition = _compose(reader, maps, span, scale, look, sound.envelope())
+    first = next(iter(maps.values()))
+    second = float(first.at_seconds[first.confidence.argmax()]) if at_seconds is None else at_seconds
+    with closing(reader.stream_planes([second], short_side)) as pictures:
+        write_picture(out_path, to_rgb(composition.draw(second, next(pictures))))
 
 
-def heat_at(heatmap: Heatmap, seconds: Tensor) -> Tensor:
-    """(N, h, w): the map at any times, linear between its instants, the first and last held beyond."""
-    at = heatmap.at_seconds
-    after = torch.searchsorted(at, seconds.to(at)).clamp(1, max(len(at) - 1, 1)).clamp(max=len(at) - 1)
-    before = (after - 1).clamp(min=0)
-    gap = (at[after] - at[before]).clamp(min=1e-9)
-    share = ((seconds.to(at) - at[before]) / gap).clamp(0, 1)
-    return torch.lerp(heatmap.values[before], heatmap.values[after], share.float()[:, None, None])
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The decoder and the encoder have threads of their own; torch's, on small matrices, would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Sound:
+    """What is heard, from the first frame on, at a rate that AAC has, a second at a time."""
+
+    def __init__(self, sounds: SoundWindows, start: float, duration_seconds: float) -> None:
+        own_rate, channels = sounds.own_format
+        self.rate = own_rate if own_rate in AAC_RATES else 48_000
+        self._sounds, self._start, self._channels = sounds, start, min(channels, 2)
+        self._num_samples = max(1, round(duration_seconds * self.rate))
+
+    def stream(self) -> Iterator[Tensor]:
+        """(C, S) each."""
+        return self._sounds.stream(self._start, self._num_samples, self.rate, self._channels)
+
+    def envelope(self) -> Tensor:
+        """Of the waveform, from a pass over all of it."""
+        return sound_envelope(self.stream(), self._num_samples, min(_COLUMNS, self._num_samples))
+
+
+def _by_title(heatmap: Heatmap | Mapping[str, Heatmap]) -> Mapping[str, Heatmap]:
+    return {"": heatmap} if isinstance(heatmap, Heatmap) else heatmap
 
 
 def _span(reader: MediaReader, stop_after_seconds: float | None) -> tuple[float, float]:
@@ -130,9 +178,21 @@ def _span(reader: MediaReader, stop_after_seconds: float | None) -> tuple[float,
     return info.video_start_seconds, min(info.video_stop_seconds, limit)
 
 
-def _picture_scale(reader: MediaReader) -> tuple[int | None, int]:
-    """The short side to decode at, None for the file's own, and the whole factor to enlarge by."""
-    short, long = sorted((reader.info.height or 1, reader.info.width or 1))
-    if short > LARGEST_SIDE:
-        return LARGEST_SIDE, 1
-    return None, max(1, min(math.ceil(SMALLEST_SIDE / short), LONGEST_SIDE // long))
+def _compose(
+    reader: MediaReader,
+    maps: Mapping[str, Heatmap],
+    span: tuple[float, float],
+    scale: Scale,
+    look: Look,
+    envelope: Tensor,
+) -> tuple[int | None, Composition]:
+    """The short side to decode at, None for the file's own, and what draws on such pictures."""
+    info = reader.info
+    width = len(maps) * (info.width or 1)
+    short, long = sorted((info.height or 1, info.width or 1))
+    limit = max(WIDEST, info.width or 1)
+    short_side = math.floor(short * limit / width) if width > limit else None
+    enlarge = max(1, min(math.ceil(SMALLEST_SIDE / short), LONGEST_SIDE // max(long, width)))
+    with closing(reader.stream_planes(span[:1], short_side)) as pictures:
+        frame_hw = next(pictures).size
+    return short_side, Composition(maps, frame_hw, enlarge, span, scale, look, envelope)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from avssl.media import MediaError, MediaReader
+from avssl.media import MediaError, MediaReader, ahead
 
 DECODED_SHORT_SIDE = 256
 """Larger frames are decoded at this size: 8 windows of 16 frames stay at 45 MB whatever the video's."""
 
 NOISE_RMS = 0.1
 """Of the white noise that stands in for a sound: -20 dBFS, about as loud as speech is recorded."""
+
+
+_AHEAD = 8  # frames decoded while the model looks at earlier ones
 
 
 class Sampling(Protocol):
@@ -44,7 +49,8 @@ class Sampling(Protocol):
 class PictureWindows:
     """The frames of windows that move forward through one video.
 
-    Frames shared by windows are decoded once and forgotten when the windows have passed them.
+    Frames shared by windows are decoded once, in one pass over the file, and forgotten when the windows
+    have passed them.
 
     Raises:
         MediaError: If the file has no picture track.
@@ -64,7 +70,6 @@ class PictureWindows:
         self._short_side = sampling.short_side
         if self._short_side is None and min(info.height or 0, info.width or 0) > DECODED_SHORT_SIDE:
             self._short_side = DECODED_SHORT_SIDE
-        self._frames: dict[int, Tensor] = {}  # by microsecond
 
     @property
     def span(self) -> tuple[float, float]:
@@ -83,18 +88,27 @@ class PictureWindows:
         last = max(self._start, self._stop - length)
         return (instants - length / 2).clamp(self._start, last)
 
-    def read(self, starts: Tensor) -> Tensor:
-        """(B, T, 3, H, W) uint8: the frames of the windows; past the end the last one is repeated."""
+    def read(self, starts: Tensor, batch_size: int) -> Iterator[Tensor]:
+        """The frames of the windows in batches, (B, T, 3, H, W) uint8; past the end the last one is repeated.
+
+        Args:
+            starts: (N,) float64 from :meth:`starts`, ascending.
+            batch_size: Windows at a time.
+        """
         offsets = torch.arange(self._sampling.num_frames, dtype=torch.float64) / self._sampling.frames_per_second
-        times = (starts[:, None] + offsets).clamp(self._start, self._stop)
-        keys = (times * 1e6).round().long()
-        self._frames = {key: frame for key, frame in self._frames.items() if key >= int(keys.min())}
-        missing = dict(zip(keys.flatten().tolist(), times.flatten().tolist(), strict=True))
-        new = sorted(key for key in missing if key not in self._frames)
-        if new:
-            decoded = self._reader.read_frames([missing[key] for key in new], self._short_side)
-            self._frames |= dict(zip(new, decoded, strict=True))
-        return torch.stack([torch.stack([self._frames[key] for key in row]) for row in keys.tolist()])
+        keys = ((starts[:, None] + offsets).clamp(self._start, self._stop) * 1e6).round().long()  # microseconds
+        order = keys.unique()
+        frames = self._reader.stream_frames((order.double() / 1e6).tolist(), self._short_side)
+        with closing(ahead(frames, _AHEAD)) as stream:
+            coming = zip(order.tolist(), stream, strict=True)
+            held: dict[int, Tensor] = {}
+            for rows in keys.split(batch_size):
+                first, last = int(rows.min()), int(rows.max())
+                held = {key: frame for key, frame in held.items() if key >= first}
+                while last not in held:
+                    key, frame = next(coming)
+                    held[key] = frame
+                yield torch.stack([torch.stack([held[key] for key in row]) for row in rows.tolist()])
 
 
 SoundSource = MediaReader | Literal["silence", "noise"] | None
@@ -162,12 +176,21 @@ class SoundWindows:
         stretch = self._padded(begin, max(cuts) + num_samples, sample_rate_hz, 1)[0]
         return torch.stack([stretch[cut : cut + num_samples] for cut in cuts])
 
-    def between(self, start_seconds: float, stop_seconds: float, sample_rate_hz: int, num_channels: int = 1) -> Tensor:
-        """(C, S) float32: the sound of a stretch of the video, silence where there is none."""
-        num_samples = round((stop_seconds - start_seconds) * sample_rate_hz)
-        if self._kind != "track":
-            return self._made(num_samples, start_seconds).expand(num_channels, -1)
-        return self._padded(start_seconds + self._delay, num_samples, sample_rate_hz, num_channels)
+    def stream(
+        self, start_seconds: float, num_samples: int, sample_rate_hz: int, num_channels: int = 1
+    ) -> Generator[Tensor, None, None]:
+        """The sound of a stretch of the video, silence where there is none, a second at a time.
+
+        Yields:
+            (C, S) float32, ``num_samples`` in all.
+        """
+        for first in range(0, num_samples, sample_rate_hz):
+            count = min(sample_rate_hz, num_samples - first)
+            second = start_seconds + first / sample_rate_hz
+            if self._kind == "track":
+                yield self._padded(second + self._delay, count, sample_rate_hz, num_channels)
+            else:
+                yield self._made(count, second).expand(num_channels, -1)
 
     def _padded(self, begin: float, num_samples: int, rate: int, num_channels: int) -> Tensor:
         """(C, num_samples) from ``begin`` on the source's own clock; zeros outside its track."""

@@ -51,7 +51,7 @@ class InstantClips:
             at = self._second(instant, reader.info, "video")
             windows = PictureWindows(reader, self.sampling)
             starts = windows.starts(torch.tensor([at], dtype=torch.float64))
-            return windows.read(starts)[0], (at - starts.item()) * self.sampling.frames_per_second
+            return next(windows.read(starts, batch_size=1))[0], (at - starts.item()) * self.sampling.frames_per_second
 
     def picture(self, instant: Instant) -> Tensor:
         """(3, H, W) uint8: what is seen at the instant itself.

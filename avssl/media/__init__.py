@@ -7,8 +7,11 @@ Example:
     ...     sound = reader.read_audio(0.0, 2.0, sample_rate_hz=24_000)  # (1, 48000) float32
 """
 
+from avssl.media.ahead import ahead as ahead
 from avssl.media.picture_file import is_picture as is_picture
 from avssl.media.picture_file import read_picture as read_picture
+from avssl.media.picture_file import write_picture as write_picture
+from avssl.media.planes import Planes as Planes
 from avssl.media.reader import MediaError as MediaError
 from avssl.media.reader import MediaInfo as MediaInfo
 from avssl.media.reader import MediaReader as MediaReader

@@ -6,7 +6,7 @@ Its FFmpeg is that of 2019. Pictures are indexed by its own timestamps; sound is
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from decord import DECORDError
 from torch import Tensor
 
+from avssl.media.planes import Planes
 from avssl.media.pyav_reader import PyAVReader
 from avssl.media.pyav_sound import read_window
 from avssl.media.reader import ROUNDING_SECONDS, MediaError, MediaInfo, clamp_times
@@ -99,6 +100,18 @@ class DecordReader:
         found = np.searchsorted(self._shown[:, 0], np.asarray(times) + ROUNDING_SECONDS, side="right") - 1
         frames: np.ndarray = self._video.get_batch(np.maximum(found, 0)).asnumpy()
         return frames
+
+    def stream_frames(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Tensor, None, None]:
+        """See :meth:`avssl.media.MediaReader.stream_frames`; PyAV's, which decodes no more than is asked for."""
+        return self._pyav.stream_frames(at_seconds, short_side)
+
+    def stream_planes(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Planes, None, None]:
+        """See :meth:`avssl.media.MediaReader.stream_planes`."""
+        return self._pyav.stream_planes(at_seconds, short_side)
 
     def read_audio(
         self, start_seconds: float, stop_seconds: float, sample_rate_hz: int | None = None, num_channels: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -70,6 +71,20 @@ def read_picture(
         width, height = (max(1, round(side * scale)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.asarray(picture).copy()).movedim(-1, 0).contiguous()
+
+
+def write_picture(path: str | os.PathLike[str], picture: Tensor) -> None:
+    """Writes a PNG, whole or not at all.
+
+    Args:
+        path: Its folder must exist. An existing file is replaced.
+        picture: (3, H, W) uint8 RGB.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        unfinished = Path(folder) / path.name
+        Image.fromarray(picture.movedim(0, -1).contiguous().numpy()).save(unfinished, format="PNG")
+        unfinished.replace(path)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

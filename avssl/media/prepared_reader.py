@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
+from avssl.media.planes import Planes, to_planes
 from avssl.media.prepared import (
     AUDIO_CODECS,
     BLOCK,
@@ -32,6 +33,7 @@ from avssl.media.reader import (
     MediaError,
     MediaInfo,
     Reason,
+    ascending_times,
     audio_window,
     clamp_times,
 )
@@ -155,6 +157,19 @@ class PreparedReader:
         colors = {"src_colorspace": Colorspace.ITU601, "src_color_range": ColorRange.JPEG}
         pictures = {n: frame.to_ndarray(format="rgb24", **size, **colors) for n, frame in frames.items()}
         return torch.stack([torch.from_numpy(pictures[number]).movedim(-1, 0) for number in numbers])
+
+    def stream_frames(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Tensor, None, None]:
+        """See :meth:`avssl.media.MediaReader.stream_frames`."""
+        for second in ascending_times(self.info, at_seconds):
+            yield self.read_frames([second], short_side)[0]
+
+    def stream_planes(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Planes, None, None]:
+        """See :meth:`avssl.media.MediaReader.stream_planes`."""
+        yield from map(to_planes, self.stream_frames(at_seconds, short_side))
 
     def read_audio(
         self, start_seconds: float, stop_seconds: float, sample_rate_hz: int | None = None, num_channels: int = 1

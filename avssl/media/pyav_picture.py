@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from av.sidedata.sidedata import Type as SideDataType
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
+from avssl.media.planes import Planes
 from avssl.media.pyav_planned import PlannedFrames, Unplanned
 from avssl.media.pyav_source import Source
 from avssl.media.pyav_walked import WalkedFrames
 from avssl.media.reader import ROUNDING_SECONDS, MediaError
+
+T = TypeVar("T")
 
 _END_SECONDS = 0.1  # beyond the last frame's own duration; a longer hole means that the file was cut
 # Unscaled: FFmpeg's default, bit for bit what other readers give. Resizing: else colour has half the width's detail.
@@ -121,6 +124,36 @@ class PictureTrack:
                 done = frame, i
         return out
 
+    def rgb(self, frame: Any, second: float, short_side: int | None) -> Tensor:
+        """(3, H, W) uint8 of a decoded frame."""
+        out = torch.empty(3, *self.size(short_side), dtype=torch.uint8)
+        self._convert(frame, out, second)
+        return out
+
+    def planes(self, frame: Any, second: float, short_side: int | None) -> Planes:
+        """A decoded frame in 4:2:0, the file's own samples where it has the size and the colours already."""
+        self._check_frame(frame, second)
+        height, width = stored = self.size(short_side)[:: -1 if self.upright.transpose else 1]
+        flags = _CONVERT if (width, height) == (frame.width, frame.height) else _RESIZE
+        colors = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+        planes = self._reformat(frame, width, height, "yuv420p", flags, **colors)
+        halves = ((height + 1) // 2, (width + 1) // 2)
+        luma, *chroma = (
+            torch.frombuffer(plane, dtype=torch.uint8).as_strided(size, (plane.line_size, 1))
+            for plane, size in zip(planes, (stored, halves, halves), strict=True)
+        )
+        return Planes(self.upright.apply(luma).contiguous(), self.upright.apply(torch.stack(chroma)).contiguous())
+
+    def stream(
+        self, at_seconds: Sequence[float], short_side: int | None, convert: Callable[[Any, float, int | None], T]
+    ) -> Iterator[T]:
+        """:meth:`rgb` or :meth:`planes` of the frames shown at ascending times, each decoded and converted once."""
+        done: tuple[Any, T] | None = None
+        for frame, second in zip(self._shown(at_seconds), at_seconds, strict=True):
+            if done is None or done[0] is not frame:
+                done = frame, convert(frame, second, short_side)
+            yield done[1]
+
     def _shown(self, at_seconds: Sequence[float]) -> Iterator[Any]:
         """The frame shown at each of the ascending times."""
         ticks = [self._tick(second) for second in at_seconds]
@@ -153,10 +186,7 @@ class PictureTrack:
 
     def _convert(self, frame: Any, out: Tensor, second: float) -> None:
         """Resizes, converts to RGB and turns one frame into ``out``, (3, H, W)."""
-        if frame.is_corrupt:
-            raise self.source.error("video", "the frame is damaged.", second)
-        if frame.width * frame.height > self.max_pixels:
-            raise too_large(str(self.source.path), frame.width, frame.height, self.max_pixels)
+        self._check_frame(frame, second)
         height, width = out.shape[-2:]
         if self.upright.transpose:
             width, height = height, width
@@ -172,9 +202,15 @@ class PictureTrack:
             stored = torch.frombuffer(plane, dtype=torch.uint8).as_strided((height, width), (plane.line_size, 1))
             channel.copy_(self.upright.apply(stored))
 
-    def _reformat(self, frame: Any, width: int, height: int, pixels: str, flags: Interpolation) -> Any:
+    def _check_frame(self, frame: Any, second: float) -> None:
+        if frame.is_corrupt:
+            raise self.source.error("video", "the frame is damaged.", second)
+        if frame.width * frame.height > self.max_pixels:
+            raise too_large(str(self.source.path), frame.width, frame.height, self.max_pixels)
+
+    def _reformat(self, frame: Any, width: int, height: int, pixels: str, flags: Interpolation, **colors: Any) -> Any:
         converted = self._reformatter.reformat(
-            frame, width=width, height=height, format=pixels, interpolation=flags, threads=1
+            frame, width=width, height=height, format=pixels, interpolation=flags, threads=1, **colors
         )
         return converted.planes
 

@@ -172,18 +172,20 @@ class PlannedFrames:
             with self._source.reporting("video", second):
                 shown = plan.shown_at(tick)
                 while shown is None or shown not in ready:
-                    self._take(next(frames, None), shown, plan.wanted, ready)
+                    self._take(next(frames, None), shown, plan, ready)
                     shown = plan.shown_at(tick)
             for earlier in [other for other in ready if other < shown]:
                 del ready[earlier]
             yield shown, ready[shown], plan.ended and shown == plan.times[-1]
 
-    def _take(self, frame: Any | None, shown: int | None, wanted: set[int], ready: dict[int, Any]) -> None:
+    def _take(self, frame: Any | None, shown: int | None, plan: Plan, ready: dict[int, Any]) -> None:
+        if frame is None and shown is None and plan.ended:  # only now it is known that nothing else will be shown
+            return
         if frame is None or frame.pts is None or (shown is not None and frame.pts > shown):
             raise Unplanned
         if self._skips and frame.interlaced_frame:
             raise Unplanned
-        if frame.pts in wanted:
+        if frame.pts in plan.wanted:
             ready[frame.pts] = frame
 
     def _decoded(self, plan: Plan) -> Iterator[Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from torch import Tensor
 
+from avssl.media.planes import Planes
 from avssl.media.pyav_picture import PictureTrack, Upright, too_large
 from avssl.media.pyav_sound import SoundTrack, read_window
 from avssl.media.pyav_source import Source
@@ -19,9 +21,12 @@ from avssl.media.reader import (
     MAX_SAMPLE_RATE_HZ,
     MediaError,
     MediaInfo,
+    ascending_times,
     audio_window,
     clamp_times,
 )
+
+T = TypeVar("T")
 
 
 class PyAVReader:
@@ -40,6 +45,7 @@ class PyAVReader:
     """
 
     def __init__(self, path: Path, *, max_pixels: int, max_duration_seconds: float) -> None:
+        self._open_again = partial(type(self), path, max_pixels=max_pixels, max_duration_seconds=max_duration_seconds)
         self._source = Source(path, max_pixels)
         try:
             self._picture, self._sound = self._tracks(max_pixels)
@@ -178,6 +184,31 @@ class PyAVReader:
         assert self._picture is not None
         with self._source.reporting("video", min(times, default=0.0)):
             return self._picture.read(times, short_side)
+
+    def stream_frames(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Tensor, None, None]:
+        """See :meth:`avssl.media.MediaReader.stream_frames`."""
+        return self._stream(at_seconds, short_side, PictureTrack.rgb)
+
+    def stream_planes(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Planes, None, None]:
+        """See :meth:`avssl.media.MediaReader.stream_planes`."""
+        return self._stream(at_seconds, short_side, PictureTrack.planes)
+
+    def _stream(
+        self,
+        at_seconds: Sequence[float],
+        short_side: int | None,
+        convert: Callable[[PictureTrack, Any, float, int | None], T],
+    ) -> Generator[T, None, None]:
+        times = ascending_times(self._header, at_seconds)
+        with self._open_again() as twin:
+            track = twin._picture
+            assert track is not None
+            with twin._source.reporting("video", min(times, default=0.0)):
+                yield from track.stream(times, short_side, partial(convert, track))
 
     def read_audio(
         self, start_seconds: float, stop_seconds: float, sample_rate_hz: int | None = None, num_channels: int = 1

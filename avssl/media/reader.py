@@ -11,14 +11,17 @@ import math
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from torch import Tensor
+
+from avssl.media.planes import Planes
 
 Reason = Literal[
     "unreadable",
@@ -147,6 +150,31 @@ class MediaReader(Protocol):
         Raises:
             MediaError: If there is no picture track, a time lies outside it, or it cannot be decoded.
         """
+
+    def stream_frames(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Tensor, None, None]:
+        """The frames of :meth:`read_frames` at ascending times, one after another, each decoded once.
+
+        However long the file, no more than a few frames are held. The file is opened a second time
+        for it, so that the reader may be used meanwhile, and by another thread.
+
+        Args:
+            at_seconds: Presentation times, ascending, repeats allowed.
+            short_side: As for :meth:`read_frames`.
+
+        Yields:
+            ``(3, H, W)`` uint8 RGB; the same tensor again where the same frame is still shown.
+
+        Raises:
+            MediaError: As :meth:`read_frames`.
+            ValueError: If the times do not ascend.
+        """
+
+    def stream_planes(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Planes, None, None]:
+        """As :meth:`stream_frames`, in the planes that video is stored in: nothing is converted twice."""
 
     def read_audio(
         self, start_seconds: float, stop_seconds: float, sample_rate_hz: int | None = None, num_channels: int = 1
@@ -286,6 +314,19 @@ def clamp_times(info: MediaInfo, at_seconds: Sequence[float]) -> list[float]:
             found = f"outside the picture track, which spans {start:.3f} to {stop:.3f} s."
             raise MediaError(info.path, "video", "out_of_range", found, "Ask for times inside it.", second)
         times.append(min(max(second, start), stop))
+    return times
+
+
+def ascending_times(info: MediaInfo, at_seconds: Sequence[float]) -> list[float]:
+    """As :func:`clamp_times`, for streams.
+
+    Raises:
+        MediaError: As :func:`clamp_times`.
+        ValueError: If a time is before the one in front of it.
+    """
+    times = clamp_times(info, at_seconds)
+    if any(later < earlier for earlier, later in pairwise(times)):
+        raise ValueError(f"a stream's at_seconds must ascend, got another order for {info.path}.")
     return times
 
 

@@ -7,7 +7,7 @@ the network) and gives the same :class:`MediaInfo`. What torchcodec cannot read,
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 
+from avssl.media.planes import Planes
 from avssl.media.pyav_reader import PyAVReader
 from avssl.media.pyav_sound import read_window
 from avssl.media.reader import ROUNDING_SECONDS, MediaInfo, audio_window, clamp_times
@@ -83,6 +84,18 @@ class TorchCodecReader:
             raise ValueError(f"torchcodec found frames up to {stop:.3f} s")
         last = stop - ROUNDING_SECONDS
         return self._video.get_frames_played_at([min(max(t + ROUNDING_SECONDS, first), last) for t in times]).data
+
+    def stream_frames(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Tensor, None, None]:
+        """See :meth:`avssl.media.MediaReader.stream_frames`; PyAV's, which decodes no more than is asked for."""
+        return self._pyav.stream_frames(at_seconds, short_side)
+
+    def stream_planes(
+        self, at_seconds: Sequence[float], short_side: int | None = None
+    ) -> Generator[Planes, None, None]:
+        """See :meth:`avssl.media.MediaReader.stream_planes`."""
+        return self._pyav.stream_planes(at_seconds, short_side)
 
     def read_audio(
         self, start_seconds: float, stop_seconds: float, sample_rate_hz: int | None = None, num_channels: int = 1

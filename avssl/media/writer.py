@@ -1,4 +1,4 @@
-"""Frames and sound to an mp4 file: H.264 and AAC, the same bytes for the same input."""
+"""Frames and sound to an mp4 file: H.264 and AAC, the same bytes for the same input. Both may come in parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
 
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+from avssl.media.planes import Planes
+
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+"""Sample rates in Hz that AAC has."""
 _LAYOUTS = {1: "mono", 2: "stereo"}
 _BITS_PER_SAMPLE = 4  # per channel: 96 kbit/s at 24 kHz mono, transparent for synthetic and spoken sound
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -25,14 +28,15 @@ _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "s
 
 def write_video(
     path: str | os.PathLike[str],
-    video: Tensor | Iterable[Tensor],
+    video: Tensor | Iterable[Tensor | Planes],
     video_fps: float | Fraction,
-    audio: Tensor | None = None,
+    audio: Tensor | Iterable[Tensor] | None = None,
     sample_rate_hz: int | None = None,
     *,
     crf: int = 18,
     keyframe_interval: int = 16,
     preset: str = "superfast",
+    threads: int = 1,
 ) -> None:
     """Writes an mp4 file, whole or not at all.
 
@@ -42,20 +46,22 @@ def write_video(
     Args:
         path: The file to write; its folder must exist. An existing file is replaced.
         video: ``(T, 3, H, W)`` uint8 RGB, T > 0, H and W even; or parts of it one after another, so that a long
-            video is never in memory as a whole.
+            video is never in memory as a whole. A part may also be one picture's planes, which cost no conversion.
         video_fps: Frames per second, > 0.
-        audio: ``(C, S)`` float32 in [-1, 1], C 1 or 2, S > 0; louder values are clipped. None: no sound.
-        sample_rate_hz: Rate of ``audio``, one that AAC has.
+        audio: ``(C, S)`` float32 in [-1, 1], C 1 or 2, S > 0; louder values are clipped. Or parts of it one after
+            another, each asked for when the pictures have come as far. None: no sound.
+        sample_rate_hz: Rate of ``audio``, one of :data:`AAC_RATES`.
         crf: x264's constant rate factor, 0 (lossless) to 51; 18 is visually lossless.
         keyframe_interval: Frames from one keyframe to the next; smaller seeks quicker, larger is smaller.
         preset: x264's preset; slower ones make smaller files. 128 x 128 clips cost 1 ms a frame or less.
+        threads: Of x264. More are quicker from some 640 x 360 on; another number gives other bytes.
 
     Raises:
         ValueError: If a shape, type, rate or option is not as above.
     """
-    _check_picture_options(video_fps, crf, keyframe_interval, preset)
-    _check_audio(audio, sample_rate_hz)
+    _check_picture_options(video_fps, crf, keyframe_interval, preset, threads)
     first, parts = _checked_parts([video] if isinstance(video, Tensor) else video)
+    sounds = None if audio is None else _Sounds([audio] if isinstance(audio, Tensor) else audio, sample_rate_hz)
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
@@ -65,13 +71,13 @@ def write_video(
             f"file:{os.path.abspath(temporary)}",
             "w",
             format="mp4",
-            options=_muxer_options(sample_rate_hz if audio is not None else None),
+            options=_muxer_options(None if sounds is None else sounds.rate),
         ) as container:
             x264 = {"crf": str(crf), "preset": preset, "bf": "0"}
             rate = Fraction(video_fps).limit_denominator(100_000)
-            picture = _add_picture(container, first, rate, x264, keyframe_interval)
-            sound = None if audio is None else _add_sound(container, len(audio), sample_rate_hz)
-            _mux(container, picture, parts, rate, sound, audio)
+            picture = _add_picture(container, first, rate, x264, keyframe_interval, threads)
+            sound = None if sounds is None else _add_sound(container, sounds.num_channels, sounds.rate)
+            _mux(container, picture, parts, rate, sound, sounds)
         os.chmod(temporary, 0o666 & ~_umask())
         temporary.replace(path)
     finally:
@@ -87,33 +93,40 @@ def _muxer_options(sample_rate_hz: int | None) -> dict[str, str]:
     return options
 
 
-def _checked_parts(parts: Iterable[Tensor]) -> tuple[Tensor, Iterator[Tensor]]:
-    """The first part, and all of them again, each looked at when its turn comes."""
+def _checked_parts(parts: Iterable[Tensor | Planes]) -> tuple[tuple[int, int], Iterator[Tensor | Planes]]:
+    """The (height, width) of the first part, and all of them, each looked at when its turn comes."""
     parts = iter(parts)
     first = next(parts, None)
     if first is None:
         raise ValueError("video must have at least one frame, got none.")
-    _checked_part(first, first)
-    rest = (_checked_part(part, first) for part in parts)
-    return first, itertools.chain([first], rest)
+    size = _size(first)
+    _checked_part(first, size)
+    return size, itertools.chain([first], (_checked_part(part, size) for part in parts))
 
 
-def _checked_part(video: Tensor, first: Tensor) -> Tensor:
-    if video.ndim != 4 or video.shape[1] != 3 or video.dtype != torch.uint8 or len(video) == 0:
-        raise ValueError(f"video must be (T, 3, H, W) uint8 with T > 0, got {tuple(video.shape)} {video.dtype}.")
-    height, width = video.shape[2:]
-    if video.shape[2:] != first.shape[2:]:
-        raise ValueError(
-            f"every part of a video must be as large as its first, {tuple(first.shape[2:])}; got {height} x {width}."
-        )
+def _size(part: Tensor | Planes) -> tuple[int, int]:
+    height, width = (part.luma if isinstance(part, Planes) else part).shape[-2:]
+    return height, width
+
+
+def _checked_part(part: Tensor | Planes, size: tuple[int, int]) -> Tensor | Planes:
+    if isinstance(part, Tensor) and (
+        part.ndim != 4 or part.shape[1] != 3 or part.dtype != torch.uint8 or not len(part)
+    ):
+        raise ValueError(f"video must be (T, 3, H, W) uint8 with T > 0, got {tuple(part.shape)} {part.dtype}.")
+    height, width = _size(part)
+    if (height, width) != size:
+        raise ValueError(f"every part of a video must be as large as its first, {size}; got {height} x {width}.")
     if height % 2 or width % 2 or not height or not width:
         raise ValueError(
             f"H.264 in 4:2:0 needs an even height and width, got {height} x {width}. Pad or crop by one pixel."
         )
-    return video
+    return part
 
 
-def _check_picture_options(video_fps: float | Fraction, crf: int, keyframe_interval: int, preset: str) -> None:
+def _check_picture_options(
+    video_fps: float | Fraction, crf: int, keyframe_interval: int, preset: str, threads: int
+) -> None:
     if not video_fps > 0:
         raise ValueError(f"video_fps must be positive, got {video_fps}.")
     if not 0 <= crf <= 51:
@@ -122,38 +135,63 @@ def _check_picture_options(video_fps: float | Fraction, crf: int, keyframe_inter
         raise ValueError(f"keyframe_interval must be at least 1 frame, got {keyframe_interval}.")
     if preset not in _PRESETS:
         raise ValueError(f"preset must be one of {_PRESETS}, got {preset!r}.")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}.")
 
 
-def _check_audio(audio: Tensor | None, sample_rate_hz: int | None) -> None:
-    if audio is None:
-        return
-    if audio.ndim != 2 or len(audio) not in _LAYOUTS or audio.shape[1] == 0 or not audio.is_floating_point():
-        raise ValueError(f"audio must be (C, S) float with C 1 or 2 and S > 0, got {tuple(audio.shape)} {audio.dtype}.")
-    if sample_rate_hz not in _AAC_RATES:
-        raise ValueError(f"sample_rate_hz must be one of AAC's {_AAC_RATES}, got {sample_rate_hz}.")
-    if not bool(torch.isfinite(audio).all()):
-        raise ValueError("audio holds NaN or infinite samples.")
+class _Sounds:
+    """Parts of one waveform, each looked at when its turn comes; the first one at once."""
+
+    def __init__(self, parts: Iterable[Tensor], rate: int | None) -> None:
+        if rate not in AAC_RATES:
+            raise ValueError(f"sample_rate_hz must be one of AAC's {AAC_RATES}, got {rate}.")
+        self.rate = rate
+        self._parts = iter(parts)
+        first = next(self._parts, None)
+        if first is None:
+            raise ValueError("audio must have at least one part, got none; give None for no sound.")
+        self._check(first)
+        self._first = first
+        self.num_channels = len(first)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield self._first
+        for part in self._parts:
+            self._check(part)
+            if len(part) != self.num_channels:
+                raise ValueError(f"every part of a sound must have as many channels as its first: {self.num_channels}.")
+            yield part
+
+    @staticmethod
+    def _check(part: Tensor) -> None:
+        if part.ndim != 2 or len(part) not in _LAYOUTS or part.shape[1] == 0 or not part.is_floating_point():
+            raise ValueError(
+                f"audio must be (C, S) float with C 1 or 2 and S > 0, got {tuple(part.shape)} {part.dtype}."
+            )
+        if not bool(torch.isfinite(part).all()):
+            raise ValueError("audio holds NaN or infinite samples.")
 
 
-def _add_picture(container: Any, video: Tensor, rate: Fraction, options: dict[str, str], interval: int) -> Any:
+def _add_picture(
+    container: Any, size: tuple[int, int], rate: Fraction, options: dict[str, str], interval: int, threads: int
+) -> Any:
     stream = container.add_stream("libx264", rate=rate, options=options)
-    stream.height, stream.width = video.shape[2:]
+    stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
     context.gop_size = interval
-    context.thread_count = 1  # more threads change the bytes and, at this size, the speed for the worse
+    context.thread_count = threads
     context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
     context.color_range = 1  # limited
     _bitexact(context)
     return stream
 
 
-def _add_sound(container: Any, num_channels: int, sample_rate_hz: int | None) -> Any:
+def _add_sound(container: Any, num_channels: int, sample_rate_hz: int) -> Any:
     # No noise substitution, which would replace hiss by other hiss. At this bit rate the fast coder is not only
     # quicker but four times nearer to the input than the default (0.8 % against 3.4 % of filtered noise).
     options = {"aac_pns": "0", "aac_coder": "fast"}
     stream = container.add_stream("aac", rate=sample_rate_hz, layout=_LAYOUTS[num_channels], options=options)
-    assert sample_rate_hz is not None
     stream.bit_rate = _BITS_PER_SAMPLE * sample_rate_hz * num_channels
     _bitexact(stream.codec_context)
     return stream
@@ -164,7 +202,12 @@ def _bitexact(context: Any) -> None:
 
 
 def _mux(
-    container: Any, picture: Any, video: Iterator[Tensor], rate: Fraction, sound: Any, audio: Tensor | None
+    container: Any,
+    picture: Any,
+    video: Iterator[Tensor | Planes],
+    rate: Fraction,
+    sound: Any,
+    audio: Iterable[Tensor] | None,
 ) -> None:
     """Writes packets of both tracks in the order of their times, so that reading never jumps."""
     pictures = _encoded(picture, _video_frames(video, 1 / rate))
@@ -179,28 +222,47 @@ def _encoded(stream: Any, frames: Iterator[Any]) -> Iterator[Any]:
     yield from stream.encode(None)
 
 
-def _video_frames(video: Iterator[Tensor], time_base: Fraction) -> Iterator[Any]:
+def _video_frames(video: Iterator[Tensor | Planes], time_base: Fraction) -> Iterator[Any]:
     reformatter = VideoReformatter()
-    packed = (part.permute(0, 2, 3, 1).contiguous().cpu().numpy() for part in video)
-    for number, picture in enumerate(itertools.chain.from_iterable(packed)):
-        frame = reformatter.reformat(
+    frames = (_frames_of(part, reformatter) for part in video)
+    for number, frame in enumerate(itertools.chain.from_iterable(frames)):
+        frame.pts, frame.time_base = number, time_base
+        yield frame
+
+
+def _frames_of(part: Tensor | Planes, reformatter: VideoReformatter) -> Iterator[Any]:
+    if isinstance(part, Planes):
+        yield _planar(part)
+        return
+    for picture in part.permute(0, 2, 3, 1).contiguous().cpu().numpy():
+        yield reformatter.reformat(
             av.VideoFrame.from_ndarray(picture, format="rgb24"),
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
-        frame.pts, frame.time_base = number, time_base
+
+
+def _planar(planes: Planes) -> Any:
+    height, width = planes.luma.shape
+    frame = av.VideoFrame(width, height, "yuv420p")
+    for plane, samples in zip(frame.planes, (planes.luma, *planes.chroma), strict=True):
+        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        lines[: len(samples), : samples.shape[1]] = samples.numpy()
+    return frame
+
+
+def _audio_frames(audio: Iterable[Tensor], stream: Any) -> Iterator[Any]:
+    """One frame of all samples of a part; PyAV cuts them into the encoder's frames."""
+    written = 0
+    for part in audio:
+        samples = np.ascontiguousarray(part.detach().cpu().float().clamp(-1, 1).numpy())
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_LAYOUTS[len(samples)])
+        frame.sample_rate = stream.codec_context.sample_rate
+        frame.pts, frame.time_base = written, Fraction(1, frame.sample_rate)
+        written += part.shape[1]
         yield frame
-
-
-def _audio_frames(audio: Tensor, stream: Any) -> Iterator[Any]:
-    """One frame of all samples; PyAV cuts it into the encoder's frames."""
-    samples = np.ascontiguousarray(audio.detach().cpu().float().clamp(-1, 1).numpy())
-    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_LAYOUTS[len(samples)])
-    frame.sample_rate = stream.codec_context.sample_rate
-    frame.pts, frame.time_base = 0, Fraction(1, frame.sample_rate)
-    yield frame
 
 
 def _umask() -> int:

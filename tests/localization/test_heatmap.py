@@ -1,5 +1,6 @@
 import json
 import math
+import weakref
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -62,6 +63,10 @@ class Recording:
             h, w = info.height // 4, info.width // 4
             frame[:, row * h : (row + 1) * h, column * w : (column + 1) * w] = 255
         return frames
+
+    def stream_frames(self, at_seconds, short_side=None):
+        for second in at_seconds:
+            yield self.read_frames([second], short_side)[0]
 
     def read_audio(self, start_seconds, stop_seconds, sample_rate_hz=None, num_channels=1):
         info = self.info
@@ -307,15 +312,34 @@ def test_localize_decodes_each_frame_once_in_order():
     localize(recording, Spotter(), plain, Window(), stride_seconds=0.25, batch_size=4)
     asked = [round(t, 6) for times in recording.asked for t in times]
     assert asked == sorted(set(asked))
-    assert max(map(len, recording.asked)) <= 4 * 2 + 8  # the first batch: one window and three strides
 
 
 def test_localize_keeps_few_frames_of_a_long_video():
+    """One window and three strides are looked at in a batch, and 8 frames are decoded ahead."""
+    alive, most = weakref.WeakSet(), 0
     recording = Recording(stop=60.0, audio=(0.0, 60.0))
-    pictures = PictureWindows(recording, Window())
-    for part in pictures.instants(0.25).split(4):
-        pictures.read(pictures.starts(part))
-        assert len(pictures._frames) <= 16
+
+    def stream(at_seconds, short_side=None):
+        nonlocal most
+        for second in at_seconds:
+            frame = recording.read_frames([second], short_side)[0]
+            alive.add(frame)
+            most = max(most, len(alive))
+            yield frame
+
+    recording.stream_frames = stream
+    localize(recording, Spotter(), plain, Window(), stride_seconds=0.25, batch_size=4)
+    assert len(recording.asked) == 60 * 8
+    assert most <= (8 + 3 * 2) + 8 + 3
+
+
+def test_windows_that_share_no_frame_are_read_in_one_pass():
+    recording = Recording()
+    pictures = PictureWindows(recording, Window(num_frames=2))
+    instants = pictures.instants(0.3)
+    whole = torch.cat(list(pictures.read(pictures.starts(instants), batch_size=3)))
+    alone = torch.cat([next(pictures.read(pictures.starts(instant[None]), batch_size=1)) for instant in instants])
+    assert torch.equal(whole, alone)
 
 
 def test_localize_video_shorter_than_the_window():
@@ -394,7 +418,9 @@ def test_another_sound_starts_with_the_video():
     assert sound.around(torch.tensor([13.0], dtype=torch.float64), 1.0, 1000)[0, 500].item() == pytest.approx(
         5, abs=1e-3
     )
-    assert sound.between(10.0, 17.0, 1000)[0, [0, 5999, 6500]].tolist() == pytest.approx([2, 7.999, 0], abs=1e-3)
+    assert torch.cat(list(sound.stream(10.0, 7000, 1000)), dim=1)[0, [0, 5999, 6500]].tolist() == pytest.approx(
+        [2, 7.999, 0], abs=1e-3
+    )
 
 
 def test_noise_is_white_and_the_same_in_each_run():

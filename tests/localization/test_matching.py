@@ -41,6 +41,9 @@ class Clock:
         level = (torch.tensor(at_seconds) * 20).round().to(torch.uint8)
         return level[:, None, None, None].expand(-1, 3, 16, 16)
 
+    def stream_frames(self, at_seconds, short_side=None):
+        yield from self.read_frames(at_seconds, short_side)
+
     def read_audio(self, start, stop, rate, channels):
         return (start + torch.arange(round((stop - start) * rate)) / rate - self.late).float()[None]
 

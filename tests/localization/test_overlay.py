@@ -1,17 +1,20 @@
 import math
+import weakref
 from itertools import pairwise
 
+import av
 import pytest
 import torch
 
 from avssl.batch import Heatmap
-from avssl.localization import overlay_video
+from avssl.localization import Look, overlay_video
 from avssl.localization.drawing import color_table
-from avssl.localization.overlay import color_limits, heat_at
-from avssl.localization.strip import Strip
+from avssl.localization.scale import color_limits, heat_at
+from avssl.localization.strip import Curve, Strip, sound_envelope
 from avssl.media import MediaError, open_media, write_video
 
 FPS, RATE, SECONDS = 8, 24_000, 2
+PLAIN = Look(alpha=1.0, strip=False)
 
 
 def heatmap(values, at_seconds):
@@ -55,7 +58,7 @@ def test_overlay_has_every_frame_the_same_rate_and_the_same_sound(clip, tmp_path
         info = result.info
         assert info.video_fps == FPS
         assert info.video_stop_seconds - info.video_start_seconds == pytest.approx(SECONDS, abs=1e-3)
-        assert (info.width, info.height) == (512, 384 + 2 * round(60 * 512 / 480))  # 8 times 64 x 48, and the strip
+        assert (info.width, info.height) == (512, 384 + 120)  # 8 times 64 x 48, and the strip
         assert info.audio_sample_rate_hz == RATE
         before, after = (r.read_audio(0, SECONDS, RATE)[0] for r in (source, result))
         # One more pass through AAC; an offset of one sample would be an error of 11 % of the level.
@@ -63,7 +66,7 @@ def test_overlay_has_every_frame_the_same_rate_and_the_same_sound(clip, tmp_path
 
 
 def test_overlay_lights_the_right_place_at_the_right_time(clip, tmp_path):
-    out = drawn(clip, tmp_path, alpha=1.0, strip=False)
+    out = drawn(clip, tmp_path, look=PLAIN)
     hot = color_table("inferno")[255]
     early, late = frame_at(out, 0.3), frame_at(out, 1.7)
     assert early.shape == (3, 384, 512)
@@ -76,7 +79,7 @@ def test_overlay_lights_the_right_place_at_the_right_time(clip, tmp_path):
 
 
 def test_absolute_scale_is_of_cosines(clip, tmp_path):
-    early = frame_at(drawn(clip, tmp_path, alpha=1.0, strip=False, scale=(0.0, 1.8)), 0.3)
+    early = frame_at(drawn(clip, tmp_path, look=PLAIN, scale=(0.0, 1.8)), 0.3)
     half = 0.5 * 90 + 0.5 * color_table("inferno")[128]
     assert torch.allclose(early[:, 64, 64], half, atol=14)
 
@@ -84,11 +87,13 @@ def test_absolute_scale_is_of_cosines(clip, tmp_path):
 def test_colour_limits():
     heat = moving_heat()
     assert color_limits(heat) == (0.0, pytest.approx(0.9))
-    assert color_limits(heat, "absolute") == (0, 1)
-    assert color_limits(heat, (0.1, 0.4)) == (0.1, 0.4)
+    assert color_limits(heat, scale="absolute") == (0, 1)
+    assert color_limits(heat, scale=(0.1, 0.4)) == (0.1, 0.4)
+    hotter = heatmap(heat.values + 1, heat.at_seconds.tolist())
+    assert color_limits(heat, hotter) == (pytest.approx(0.9), pytest.approx(1.9))  # of 48 cells, 46 are 0 and 46 are 1
     for wrong in ("frame", (0.4, 0.1)):
         with pytest.raises(ValueError, match="two rising cosines"):
-            color_limits(heat, wrong)
+            color_limits(heat, scale=wrong)
 
 
 def test_heat_is_interpolated_in_time():
@@ -99,49 +104,122 @@ def test_heat_is_interpolated_in_time():
     assert heat_at(heatmap(values[:1], [1.0]), times).eq(0).all()
 
 
+def strip_of(heat, sound, span):
+    curve = Curve("", "#ffb45c", heat.at_seconds, heat.confidence)
+    return Strip(
+        480, [curve], sound_envelope([sound[None]], len(sound), 300), span, (0.0, 0.9), [color_table("inferno")]
+    )
+
+
+def test_envelope_is_the_lowest_and_highest_sample_of_each_part():
+    sound = torch.tensor([[0.1, 0.3, -0.2, 0.4, 0.0, 0.5], [0.1, 0.1, -0.2, 0.4, 0.2, -0.5]])
+    expected = torch.tensor([[0.1, -0.2, 0.0], [0.2, 0.4, 0.1]])
+    for parts in ([sound], [sound[:, :1], sound[:, 1:5], sound[:, 5:]]):
+        torch.testing.assert_close(sound_envelope(parts, 6, 3), expected)
+    assert sound_envelope([sound[:, :1]], 6, 3).isnan().tolist() == [[False, True, True]] * 2
+
+
 def test_cursor_moves_with_time():
-    heat, sound = moving_heat(), torch.sin(torch.arange(4000.0))
-    strip = Strip(480, heat, sound, (1.0, 3.0), (0.0, 0.9), "inferno")
+    strip = strip_of(moving_heat(), torch.sin(torch.arange(4000.0)), (1.0, 3.0))
     assert strip.height % 2 == 0
-    blank, images = strip.at(3.0), [strip.at(second) for second in (1.0, 1.5, 2.0)]
-    columns = [(image != blank).any(dim=0).any(dim=0).nonzero()[0].item() for image in images]
-    assert all(image.shape == (3, strip.height, 480) for image in images)
+    blank, images = strip.at(3.0).luma, [strip.at(second).luma for second in (1.0, 1.5, 2.0)]
+    columns = [(image != blank).any(dim=0).nonzero()[0].item() for image in images]
+    assert all(image.shape == (strip.height, 480) for image in images)
     steps = [b - a for a, b in pairwise(columns)]
-    assert steps == pytest.approx([0.25 * 0.79 * 480] * 2, abs=1.5)
+    assert steps == pytest.approx([0.25 * 0.79 * 480] * 2, abs=2)
+    assert all((image[40:60, column : column + 2] == 235).all() for image, column in zip(images, columns, strict=True))
 
 
 def test_strip_shows_confidence_and_sound():
     heat = moving_heat()
-    quiet = Strip(
-        480, heatmap(0 * heat.values, heat.at_seconds.tolist()), torch.zeros(4000), (0.0, 2.0), (0, 1), "inferno"
-    )
-    sure = Strip(480, heat, torch.zeros(4000), (0.0, 2.0), (0, 1), "inferno")
-    loud = Strip(480, heat, 0.5 * torch.sin(torch.arange(4000.0)), (0.0, 2.0), (0, 1), "inferno")
-    changed = [(a.at(0) != b.at(0)).any(dim=0).sum().item() for a, b in ((quiet, sure), (sure, loud))]
+    silence, tone = torch.zeros(4000), 0.5 * torch.sin(torch.arange(4000.0))
+    quiet = strip_of(heatmap(0 * heat.values, heat.at_seconds.tolist()), silence, (0.0, 2.0))
+    sure, loud = strip_of(heat, silence, (0.0, 2.0)), strip_of(heat, tone, (0.0, 2.0))
+    changed = [(a.at(0).luma != b.at(0).luma).sum().item() for a, b in ((quiet, sure), (sure, loud))]
     assert min(changed) > 1000
 
 
-def test_odd_sizes_get_even(tmp_path):
-    """H.264 wants even sizes; a decoded size can be odd, and so can its shape after scaling."""
+def test_a_video_keeps_its_size(tmp_path):
     path = tmp_path / "wide.mp4"
     write_video(path, torch.zeros(4, 3, 600, 1066, dtype=torch.uint8), 4, torch.zeros(1, RATE), RATE)
     with open_media(path) as reader:
-        overlay_video(reader, moving_heat(), tmp_path / "out.mp4", strip=False)
+        overlay_video(reader, moving_heat(), tmp_path / "out.mp4", look=PLAIN)
     with open_media(tmp_path / "out.mp4") as result:
-        height, width = result.info.height, result.info.width
-    assert height == 480
-    assert width % 2 == 0
-    assert width / height == pytest.approx(1066 / 600, abs=2 / 480)
+        assert (result.info.height, result.info.width) == (600, 1066)
+
+
+def test_odd_sizes_get_even(tmp_path):
+    """H.264 in 4:2:0 wants even sizes; a video can be odd."""
+    path = tmp_path / "odd.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 401, 367, "yuv444p"
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(
+                torch.full((367, 401, 3), 200, dtype=torch.uint8).numpy(), format="rgb24"
+            )
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with open_media(path) as reader:
+        assert (reader.info.height, reader.info.width) == (367, 401)
+        overlay_video(
+            reader, moving_heat(), tmp_path / "out.mp4", look=Look(alpha=0, strip=False), audio_from="silence"
+        )
+    picture = frame_at(tmp_path / "out.mp4", 0.5)
+    assert picture.shape == (3, 368, 402)
+    assert (picture - 180).abs().max() <= 4  # the last row and column too
+
+
+def test_few_frames_are_held_however_long_the_video(tmp_path, monkeypatch):
+    """4 are decoded ahead; a copy or two more are on their way."""
+    path, frames = tmp_path / "long.mp4", 160
+    write_video(path, torch.zeros(frames, 3, 48, 64, dtype=torch.uint8), 16, torch.zeros(1, 10 * RATE), RATE)
+    alive, most, seen = weakref.WeakSet(), 0, 0
+    with open_media(path) as reader:
+        original = reader.stream_planes
+
+        def stream(*arguments):
+            nonlocal most, seen
+            for planes in original(*arguments):
+                alive.add(planes.luma)
+                seen, most = seen + 1, max(most, len(alive))
+                yield planes
+
+        monkeypatch.setattr(reader, "stream_planes", stream)
+        overlay_video(reader, moving_heat(), tmp_path / "out.mp4")
+    assert seen == frames + 1  # one more to learn the size
+    assert most <= 8
+
+
+def test_sound_passes_through_a_second_at_a_time(tmp_path, monkeypatch):
+    path, longest = tmp_path / "long.mp4", 0.0
+    noise = 0.1 * torch.randn(1, 10 * RATE, generator=torch.Generator().manual_seed(0))
+    write_video(path, torch.zeros(10, 3, 48, 64, dtype=torch.uint8), 1, noise, RATE)
+    with open_media(path) as reader:
+        original = reader.read_audio
+
+        def read(start, stop, *rest):
+            nonlocal longest
+            longest = max(longest, stop - start)
+            return original(start, stop, *rest)
+
+        monkeypatch.setattr(reader, "read_audio", read)
+        overlay_video(reader, moving_heat(), tmp_path / "out.mp4")
+    assert longest <= 1.001
+    with open_media(tmp_path / "out.mp4") as result, open_media(path) as source:
+        before, after = (r.read_audio(0, 10, RATE)[0] for r in (source, result))
+        assert torch.corrcoef(torch.stack([before, after]))[0, 1] > 0.95  # no seam slips by a sample
 
 
 def test_overlay_can_carry_the_sound_that_was_looked_for(clip, tmp_path):
-    silent = drawn(clip, tmp_path, audio_from="silence", strip=False)
+    silent = drawn(clip, tmp_path, audio_from="silence", look=PLAIN)
     with open_media(silent) as result:
         assert result.read_audio(0, SECONDS, RATE).abs().max() < 1e-3
     other = tmp_path / "other.mp4"
     write_video(other, torch.zeros(8, 3, 16, 16, dtype=torch.uint8), FPS, 0.3 * torch.ones(1, RATE), RATE)
     with open_media(clip) as reader, open_media(other) as sound:
-        overlay_video(reader, moving_heat(), tmp_path / "swapped.mp4", audio_from=sound, strip=False)
+        overlay_video(reader, moving_heat(), tmp_path / "swapped.mp4", audio_from=sound, look=PLAIN)
     with open_media(tmp_path / "swapped.mp4") as result:
         audio = result.read_audio(0, SECONDS, RATE)[0]
         assert audio[RATE // 10].item() > 0.1  # it starts with the video

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from avssl.media import open_media, write_video
+from avssl.media.planes import to_planes
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -108,6 +109,10 @@ SOUND = torch.zeros(1, 100)
         ((VIDEO, 16, SOUND.expand(3, -1), 24_000), {}, r"C 1 or 2.*\(3, 100\)"),
         ((VIDEO, 16, SOUND.short(), 24_000), {}, "int16"),
         ((VIDEO, 16, SOUND / 0, 24_000), {}, "NaN or infinite"),
+        ((VIDEO, 16), {"threads": 0}, "threads must be at least 1, got 0"),
+        ((VIDEO, 16, []), {"sample_rate_hz": 24_000}, "at least one part, got none"),
+        ((VIDEO, 16, [SOUND, SOUND.expand(2, -1)], 24_000), {}, "as many channels as its first: 1"),
+        ((VIDEO, 16, [SOUND, SOUND / 0], 24_000), {}, "NaN or infinite"),
         ((VIDEO, 16, SOUND, 23_000), {}, "one of AAC's .*got 23000"),
         ((VIDEO, 16, SOUND), {}, "one of AAC's .*got None"),
     ],
@@ -142,3 +147,42 @@ def test_a_part_of_another_size_leaves_no_file(tmp_path: Path, tools: Any) -> No
     with pytest.raises(ValueError, match="at least one frame"):
         write_video(tmp_path / "a.mp4", [], 16)
     assert not list(tmp_path.iterdir())
+
+
+def test_sound_may_come_in_parts(tmp_path: Path, tools: Any) -> None:
+    whole, sound = tools.gray(20), tools.beeping(channels=2, seconds=1.25)
+    write_video(tmp_path / "whole.mp4", whole, 16, sound, 24_000)
+    write_video(tmp_path / "parts.mp4", whole, 16, iter(sound.split([1, 999, 20_000, 9_000], dim=1)), 24_000)
+    assert (tmp_path / "whole.mp4").read_bytes() == (tmp_path / "parts.mp4").read_bytes()
+
+
+def test_sound_is_asked_for_when_the_pictures_have_come_as_far(tmp_path: Path, tools: Any) -> None:
+    pictures, seconds, leads = tools.gray(40).repeat(4, 1, 1, 1).split(1), 0, []
+
+    def sound() -> Any:
+        nonlocal seconds
+        for _ in range(10):
+            seconds += 1
+            yield torch.zeros(1, 24_000)
+
+    def video() -> Any:
+        for number, picture in enumerate(pictures):
+            leads.append(seconds - number / 16)
+            yield picture
+
+    write_video(tmp_path / "a.mp4", video(), 16, sound(), 24_000)
+    assert max(leads[1:]) <= 2
+    assert min(leads[1:]) >= -1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_planes_are_written_as_they_are(tmp_path: Path, threads: int) -> None:
+    height, width = 18, 130  # FFmpeg's lines are longer than that
+    generator = torch.Generator().manual_seed(0)
+    colours = torch.randint(40, 200, (6, 3), generator=generator, dtype=torch.uint8)
+    parts = [to_planes(colour[:, None, None].expand(3, height, width)) for colour in colours]
+    write_video(tmp_path / "a.mp4", parts, 5, crf=0, threads=threads)
+    with open_media(tmp_path / "a.mp4", "pyav") as reader:
+        for part, back in zip(parts, reader.stream_planes([n / 5 for n in range(6)]), strict=True):
+            assert torch.equal(back.luma, part.luma)
+            assert torch.equal(back.chroma, part.chroma)

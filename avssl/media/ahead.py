@@ -1,0 +1,54 @@
+"""Work done ahead in a thread of its own, so that decoding runs beside drawing."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def ahead(items: Generator[T, None, None], count: int) -> Generator[T, None, None]:
+    """What a generator gives, in order, up to ``count`` items before they are asked for.
+
+    The generator runs in one thread from its first item to its end, as the files that it opens need.
+    What it raises is raised here, at the same place. Closing this closes it.
+
+    Args:
+        items: Not to be used elsewhere.
+        count: Items that may wait, >= 1.
+    """
+    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(count)
+    stopped = threading.Event()
+    thread = threading.Thread(target=_fill, args=(items, waiting, stopped), name="ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stopped.set()
+        while thread.is_alive():  # it may be waiting for a place
+            while not waiting.empty():
+                waiting.get_nowait()
+            thread.join(0.01)
+
+
+def _fill(items: Generator[Any, None, None], waiting: queue.Queue[Any], stopped: threading.Event) -> None:
+    end: BaseException = StopIteration()
+    try:
+        with closing(items):
+            for item in items:
+                if stopped.is_set():
+                    break
+                waiting.put((item, None))
+    except BaseException as error:  # handed over to who asks
+        end = error
+    waiting.put((None, end))
