@@ -58,7 +58,9 @@ class LocalizationTable:
     """Name of the map -> rule -> the share of instants that reach each of ``evaluation.localization.THRESHOLDS``."""
     rejection: dict[str, Numbers]
     """Name of the map -> how well its confidence tells whether a visible source sounds; empty without negatives."""
-    negative_audio: Numbers
+    rejection_intervals: dict[str, dict[str, tuple[float, float]]]
+    """Name of the map -> average precision -> its 95 % bootstrap interval."""
+    negative_audio: dict[str, Any]
     """What the trained model marks under silence, noise and other clips' sounds."""
     instants: list[Instant]
     """Those with a visible source, N: what was scored."""
@@ -120,6 +122,7 @@ def measure_localization(
     about = _about(pretrained, manifest, found, rules) | {
         "n": len(scored),
         "n_without_source": len(found.instants) - len(scored),
+        "share_from_a_quarter": float((samples[TRAINED]["truth_area"] >= 0.25).double().mean()),
         "num_pairs": 0 if groups is None else len({group for group in groups if group}),
         "left_out": dict(left_out + found.unreadable),
         "object_prior": None if object_prior is None else {"source": str(object_prior), "alpha": alpha},
@@ -131,7 +134,7 @@ def measure_localization(
         intervals,
         paired_differences(samples, TRAINED, groups, seed),
         {name: success_curves(values) for name, values in samples.items()},
-        rejection(found.maps, positive, samples, scored[0].hw),
+        *rejection(found.maps, positive, samples, scored[0].hw, seed),
         under_negative_audio(maps, scored, TRAINED, (SILENCE, NOISE, SHUFFLED)),
         scored,
         maps,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avssl import html_page
 from avssl.evaluation.localization import THRESHOLDS
-from avssl.localization.drawing import contact_sheet, enlarge, new_figure, overlay_image
+from avssl.localization.drawing import contact_sheet, new_figure, overlay_image
 from avssl.localization_eval.baselines import CENTRE, MEAN_BOX
 from avssl.localization_eval.clips import InstantClips
 from avssl.localization_eval.embed import NOISE, OWN_PRIOR, SHUFFLED, SILENCE, TRAINED, UNTRAINED
@@ -23,9 +23,9 @@ from avssl.localization_eval.report import conditions, sections
 
 _SHOWN = (TRAINED, SHUFFLED, SILENCE, NOISE)
 _CURVES = (TRAINED, SHUFFLED, SILENCE, UNTRAINED, OWN_PRIOR, CENTRE, MEAN_BOX)
-_SHORT_SIDE = 180
+_SHORT_SIDE = 200
 _STYLE = """
-body { max-width: 72rem; } td, th { white-space: nowrap; } .wide { overflow-x: auto; } figure { margin-top: 1rem; }
+body { max-width: 80rem; } td, th { white-space: nowrap; } .wide { overflow-x: auto; } figure { margin-top: 1rem; }
 """
 
 
@@ -91,13 +91,10 @@ def _example(table: LocalizationTable, clips: InstantClips, i: int) -> bytes:
 
 
 def _sized(picture: Tensor) -> Tensor:
-    """(3, H, W) uint8 whose short side is large enough to look at."""
-    height, width = picture.shape[1:]
-    if min(height, width) * 2 <= _SHORT_SIDE:
-        return enlarge(picture[None], _SHORT_SIDE // min(height, width))[0]
-    scale = min(1.0, _SHORT_SIDE / min(height, width))
-    size = (round(height * scale), round(width * scale))
-    return F.interpolate(picture[None], size=size, mode="bilinear", antialias=True)[0]
+    """(3, H, W) uint8, the short side as long as is good to look at."""
+    scale = _SHORT_SIDE / min(picture.shape[1:])
+    height, width = (round(side * scale) for side in picture.shape[1:])
+    return F.interpolate(picture[None], size=(height, width), mode="bicubic", antialias=True)[0]
 
 
 def _caption(table: LocalizationTable, clips: InstantClips, i: int) -> str:

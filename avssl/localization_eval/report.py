@@ -14,7 +14,13 @@ Cells = tuple[list[str], list[list[str]]]
 """Header and body."""
 
 _COMPARED = (SHUFFLED, SILENCE, NOISE, CENTRE)
-_REJECTION_TITLES = {"slavc_ap": "AP (SLAVC)", "max_f1": "max-F1", "loc_acc": "LocAcc"}
+_REJECTION_TITLES = {
+    "ap_peak": "AP peak",
+    "ap_top_quarter": "AP top quarter",
+    "slavc_ap": "AP (SLAVC)",
+    "max_f1": "max-F1",
+    "loc_acc": "LocAcc",
+}
 
 SELECTION = (
     "Weights: those of the checkpoint, trained and chosen without boxes (avssl pretrain never opens a truth file). "
@@ -24,7 +30,16 @@ SELECTION = (
 
 def as_plain(table: LocalizationTable) -> dict[str, Any]:
     """Everything but maps and instants, for JSON."""
-    names = ("about", "rows", "intervals", "differences", "curves", "rejection", "negative_audio")
+    names = [
+        "about",
+        "rows",
+        "intervals",
+        "differences",
+        "curves",
+        "rejection",
+        "rejection_intervals",
+        "negative_audio",
+    ]
     return {name: getattr(table, name) for name in names} | {"selection": SELECTION}
 
 
@@ -39,7 +54,9 @@ def conditions(table: LocalizationTable) -> list[str]:
     return [
         f"{about['n']} instants with a visible source{without}{pairs}, of {about['num_rows']} rows{_splits(about)}; "
         f"left out: {left_out or 'none'}.",
-        f"Rules: {rules}; truth at {' x '.join(map(str, about['truth_size']))} pixels.",
+        f"Rules: {rules}; truth at {' x '.join(map(str, about['truth_size']))} pixels. At "
+        f"{percent(about['share_from_a_quarter'])} % of the instants it fills a quarter of the frame or more, without "
+        "which rules of the median cannot succeed.",
         f"Map: {cells} cells, mean of the picture and its mirror image, smoothed {about['map']['smoothing']} times.",
         f"Window: {window['num_frames']} frames at {window['frames_per_second']:g} a second and "
         f"{window['audio_seconds']:g} s of sound at {window['sample_rate_hz']} Hz, around the instant.",
@@ -81,19 +98,23 @@ def _score_titles(table: LocalizationTable) -> dict[str, str]:
     return titles | ({"iiou": "IIoU", "iauc": "IAUC"} if table.about["num_pairs"] else {})
 
 
-def rejection_table(table: LocalizationTable) -> Cells:
+def rejection_table(table: LocalizationTable, *, intervals: bool) -> Cells:
     """Whether confidence tells instants with a visible source from those without."""
     keys = list(next(iter(table.rejection.values())))
-    return ["map", *(_title(key) for key in keys)], [
-        [name, *(percent(row[key]) for key in keys)] for name, row in table.rejection.items()
-    ]
+    body = []
+    for name, row in table.rejection.items():
+        shown = table.rejection_intervals[name] if intervals else {}
+        body.append([name, *(percent(row[key]) + _interval(shown.get(key)) for key in keys)])
+    return ["map", *map(_title, keys)], body
 
 
 def negative_audio_table(table: LocalizationTable) -> Cells:
     """What is marked under sounds that belong to nothing in the picture."""
-    keys = list(table.negative_audio)
-    cells = [f"{value:.3f}" if key == "threshold" else percent(value) for key, value in table.negative_audio.items()]
-    return ["trained model", *map(_title, keys)], [["all instants", *cells]]
+    titles = {"pia": "pIA", "auc_n": "AUC_N", "f_loc": "F_LOC", "f_auc": "F_AUC"}
+    found = table.negative_audio["by_sound"]
+    return ["trained model under", *titles.values()], [
+        [name, *(percent(row[key]) for key in titles)] for name, row in found.items()
+    ]
 
 
 def sections(table: LocalizationTable, *, intervals: bool) -> list[tuple[str, Cells]]:
@@ -103,13 +124,17 @@ def sections(table: LocalizationTable, *, intervals: bool) -> list[tuple[str, Ce
         found.append((f"Rule {rule}, in %", score_table(table, rule, intervals=intervals)))
         found.append((f"Does it listen? Rule {rule}, differences in points", difference_table(table, rule)))
     if table.rejection:
-        found.append(("Is a visible source sounding? By confidence, in %", rejection_table(table)))
-    return [*found, ("Under silence, noise and other clips' sounds, in %", negative_audio_table(table))]
+        found.append(("Is a visible source sounding? By confidence, in %", rejection_table(table, intervals=intervals)))
+    about = table.negative_audio
+    title = f"What it marks under negative sounds, in %; one threshold ({about['threshold']:.3f}), at which its mean "
+    return [*found, (f"{title}cIoU is {percent(about['mean_ciou'])}", negative_audio_table(table))]
 
 
 def _title(key: str) -> str:
     """``slavc_ap_adaptive`` → ``AP (SLAVC) adaptive``."""
     for name, title in _REJECTION_TITLES.items():
+        if key == name:
+            return title
         if key.startswith(f"{name}_"):
             return f"{title} {key.removeprefix(f'{name}_')}"
     return key.replace("_", " ")

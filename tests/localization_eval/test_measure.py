@@ -96,11 +96,12 @@ def test_a_model_that_listens_has_the_table_it_should(listener, pairs):
     for name in ("silence", "noise", "random-init model", "centre blob", "random map"):
         assert rows[name]["iiou_adaptive"] == 0, name
     assert found.differences["silence"]["iiou_adaptive"] == {"difference": 1.0, "interval": (1.0, 1.0)}
-    assert found.negative_audio["pia_silence"] == 0
+    assert found.negative_audio["by_sound"]["silence"]["pia"] == 0
     assert found.rejection == {}
     about = found.about
     assert (about["n"], about["num_pairs"], about["n_without_source"], about["left_out"]) == (4, 2, 0, {})
     assert about["rules"] == {"adaptive": {"resize": "bilinear"}, "ezvsl": {"resize": "bilinear_corners"}}
+    assert about["share_from_a_quarter"] == 1
     assert (about["truth_size"], about["map"]["cells"]) == ([224, 224], [4, 8])
     assert about["clip_list"] == pairs.manifest().hash()
 

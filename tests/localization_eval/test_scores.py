@@ -83,19 +83,22 @@ def test_a_confidence_that_tells_sources_apart_has_full_precision():
     maps[:, 0, 0] = torch.tensor([0.9, 0.1, 0.8, 0.2, 0.7])
     samples = {name: {"ciou_x": torch.ones(3, dtype=torch.float64)} for name in ("trained model", "random-init model")}
     flat = torch.zeros(5, 2, 2)
-    found = rejection({"trained model": maps, "random-init model": flat}, positive, samples, (8, 8))
+    found, intervals = rejection({"trained model": maps, "random-init model": flat}, positive, samples, (8, 8), 0)
     assert found["trained model"]["ap_peak"] == found["trained model"]["ap_top_quarter"] == 1
     assert found["trained model"]["loc_acc_x"] == found["trained model"]["max_f1_x"] == 1
     assert found["random-init model"]["ap_peak"] == found["random-init model"]["share_of_sources"] == 0.6
-    assert rejection({"trained model": maps}, torch.ones(5, dtype=torch.bool), samples, (8, 8)) == {}
+    assert intervals["trained model"]["ap_peak"] == (1, 1)  # whatever is drawn, all sources stand above
+    low, high = intervals["random-init model"]["ap_peak"]  # the share of sources in a resample of 5
+    assert low <= 0.2
+    assert high == 1
+    assert rejection({"trained model": maps}, torch.ones(5, dtype=torch.bool), samples, (8, 8), 0) == ({}, {})
 
 
 def test_activations_beyond_one_keep_their_order():
     positive = torch.tensor([True, False])
     maps = torch.tensor([[[900.0, 1.0]], [[3.0, 1.0]]])
-    found = rejection(
-        {"image only, own tower": maps}, positive, {"image only, own tower": {"pointing": torch.ones(1)}}, (4, 4)
-    )
+    samples = {"image only, own tower": {"pointing": torch.ones(1)}}
+    found, _ = rejection({"image only, own tower": maps}, positive, samples, (4, 4), 0)
     assert found["image only, own tower"]["ap_top_quarter"] == 1
 
 
@@ -105,7 +108,9 @@ def test_what_stays_bright_in_silence_is_counted():
     instants = instants_of(mask.repeat(4, 1, 1))
     maps = {"ours": mask.repeat(4, 1, 1), "deaf": mask.repeat(4, 1, 1), "silent": torch.zeros(4, 4, 4)}
     heard = under_negative_audio(maps, instants, "ours", ["silent"])
-    assert (heard["threshold"], heard["mean_ciou"], heard["pia_silent"], heard["f_loc_all"]) == (0, 1, 0, 1)
+    assert (heard["threshold"], heard["mean_ciou"]) == (0, 1)
+    assert heard["by_sound"].keys() == {"silent", "all"}
+    assert (heard["by_sound"]["silent"]["pia"], heard["by_sound"]["all"]["f_loc"]) == (0, 1)
     deaf = under_negative_audio(maps, instants, "ours", ["deaf"])
     assert (deaf["threshold"], deaf["mean_ciou"]) == (1, 0)  # a threshold above what silence shows hides it all
 
