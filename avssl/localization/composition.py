@@ -43,7 +43,7 @@ class Composition:
         look: Look,
         envelope: Tensor,
     ) -> None:
-        layers = {title: by_head(heatmap) if look.heads else [heatmap] for title, heatmap in maps.items()}
+        layers = layers_of(maps, look)
         every = [layer for of_title in layers.values() for layer in of_title]
         self.limits = color_limits(*every, scale=scale)
         """The cosines drawn as nothing and as full colour."""
@@ -69,6 +69,11 @@ class Composition:
         if self._strip is not None:
             canvas.paste(self._strip.at(second), self._strip_top, 0)
         return canvas
+
+
+def layers_of(maps: Mapping[str, Heatmap], look: Look) -> dict[str, list[Heatmap]]:
+    """What is drawn over each picture: its map, or those of its heads."""
+    return {title: by_head(heatmap) if look.heads else [heatmap] for title, heatmap in maps.items()}
 
 
 def enlarged(picture: Planes, factor: int) -> Planes:

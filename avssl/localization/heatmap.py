@@ -17,7 +17,7 @@ of the sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -193,7 +193,6 @@ def maps_at(maps: Tensor, frame: Tensor, num_frames: int) -> Tensor:
     return torch.lerp(maps[row, before], maps[row, after], (place - before)[:, None, None])
 
 
-@torch.inference_mode()
 def localize(
     reader: MediaReader,
     model: SoundLocator,
@@ -232,28 +231,68 @@ def localize(
         MediaError: If there is no picture or no sound, or a stretch cannot be decoded.
         ValueError: If an option is out of range or ``model`` or ``transform`` is in training mode.
     """
+    return localize_each(
+        reader,
+        model,
+        transform,
+        sampling,
+        [audio_from],
+        stride_seconds=stride_seconds,
+        stop_after_seconds=stop_after_seconds,
+        batch_size=batch_size,
+        device=device,
+        on_progress=on_progress,
+    )[0]
+
+
+@torch.inference_mode()
+def localize_each(
+    reader: MediaReader,
+    model: SoundLocator,
+    transform: Callable[[Batch], Batch],
+    sampling: Sampling,
+    sounds: Sequence[SoundSource],
+    *,
+    stride_seconds: float = 0.25,
+    stop_after_seconds: float | None = None,
+    batch_size: int = 8,
+    device: torch.device | str = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Heatmap]:
+    """The heat maps of one video for several sounds; its pictures are looked at once.
+
+    Args:
+        sounds: Whose, at least one; each as ``audio_from`` of :func:`localize`. So are all other arguments.
+
+    Returns:
+        One map a sound.
+    """
     check_evaluation(model, transform, stride_seconds, batch_size)
     pictures = PictureWindows(reader, sampling, stop_after_seconds)
-    sounds = SoundWindows(reader, audio_from)
+    windows = [SoundWindows(reader, sound) for sound in sounds]
     instants = pictures.instants(stride_seconds)
-    values: list[Tensor] = []
-    heads: list[Tensor] = []
     starts = pictures.starts(instants)
+    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in sounds]
     batches = zip(instants.split(batch_size), starts.split(batch_size), pictures.read(starts, batch_size), strict=True)
     for part, begin, frames in batches:
-        sound = sounds.around(part, sampling.audio_seconds, sampling.sample_rate_hz)
-        batch = transform(raw_batch(frames, sound).to(device))
-        seen, heard = unit_cells(model, batch.video), model.sound_queries(batch.audio)
-        frame = (part - begin) * sampling.frames_per_second
-        values.append(_smooth_at(sound_map(seen, heard, model.num_heads), frame, sampling.num_frames))
-        by_head = head_maps(seen, heard, model.num_heads).unbind(dim=1)
-        heads.append(torch.stack([_smooth_at(maps, frame, sampling.num_frames) for maps in by_head], dim=1))
+        heard = [each.around(part, sampling.audio_seconds, sampling.sample_rate_hz) for each in windows]
+        inputs = [transform(raw_batch(frames, sound).to(device)) for sound in heard]
+        seen, place = unit_cells(model, inputs[0].video), (part - begin) * sampling.frames_per_second
+        for batch, maps in zip(inputs, found, strict=True):
+            maps.append(_maps_at(seen, model.sound_queries(batch.audio), model.num_heads, place, sampling.num_frames))
         if on_progress is not None:
-            on_progress(sum(map(len, values)), len(instants))
+            on_progress(sum(len(values) for values, _ in found[0]), len(instants))
     # Inference tensors refuse in-place work outside this mode; a clone made outside is an ordinary tensor.
     with torch.inference_mode(False):
-        heat = torch.cat(values).clone()
-        return Heatmap(heat, instants.clone(), heat.amax(dim=(1, 2)), torch.cat(heads).clone())
+        heats = [[torch.cat(parts).clone() for parts in zip(*maps, strict=True)] for maps in found]
+        return [Heatmap(heat, instants.clone(), heat.amax(dim=(1, 2)), heads) for heat, heads in heats]
+
+
+def _maps_at(seen: Tensor, heard: Tensor, num_heads: int, frame: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+    """(B, h, w) of the best head and (B, K, h, w) of each, at an instant of each window, on the CPU."""
+    best = _smooth_at(sound_map(seen, heard, num_heads), frame, num_frames)
+    by_head = head_maps(seen, heard, num_heads).unbind(dim=1)
+    return best, torch.stack([_smooth_at(maps, frame, num_frames) for maps in by_head], dim=1)
 
 
 def _smooth_at(maps: Tensor, frame: Tensor, num_frames: int) -> Tensor:

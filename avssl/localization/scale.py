@@ -46,8 +46,14 @@ def by_head(heatmap: Heatmap) -> list[Heatmap]:
     """The map of each head by itself.
 
     Raises:
-        ValueError: If they are not told apart.
+        ValueError: If there is but one.
     """
-    if heatmap.head_values is None or heatmap.head_values.shape[1] < 2:
-        raise ValueError("the model has one head, so there are no maps of several heads to draw (--heads).")
+    check_heads(1 if heatmap.head_values is None else heatmap.head_values.shape[1])
+    assert heatmap.head_values is not None
     return [Heatmap(values, heatmap.at_seconds, values.amax(dim=(1, 2))) for values in heatmap.head_values.unbind(1)]
+
+
+def check_heads(num_heads: int) -> None:
+    """Refuses to tell the heads of a model apart that has one."""
+    if num_heads < 2:
+        raise ValueError("the model has one head, so there are no maps of several heads to draw (--heads).")

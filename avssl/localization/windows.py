@@ -137,7 +137,7 @@ class SoundWindows:
         self._source = reader if audio_from is None else audio_from
         info = self._source.info
         if info.audio_start_seconds is None or info.audio_stop_seconds is None:
-            advice = 'Look for another sound with audio_from: an open file, "silence" or "noise".'
+            advice = "Name another sound: --audio FILE, --silence or --noise (in Python, audio_from)."
             raise MediaError(info.path, "audio", "no_audio", "there is no sound track.", advice)
         self._first, self._last = info.audio_start_seconds, info.audio_stop_seconds
         self._delay = 0.0 if audio_from is None else self._first - (reader.info.video_start_seconds or 0.0)

@@ -18,4 +18,5 @@ from avssl.media.reader import MediaReader as MediaReader
 from avssl.media.reader import available_backends as available_backends
 from avssl.media.reader import open_media as open_media
 from avssl.media.sounds import read_sounds as read_sounds
+from avssl.media.still_reader import StillReader as StillReader
 from avssl.media.writer import write_video as write_video

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from avssl.batch import Heatmap
-from avssl.localization import Look, overlay_video
+from avssl.localization import Look, overlay_picture, overlay_video
 from avssl.localization.drawing import color_table
+from avssl.localization.panel import HEAD_COLORS
 from avssl.localization.scale import color_limits, heat_at
 from avssl.localization.strip import Curve, Strip, sound_envelope
-from avssl.media import MediaError, open_media, write_video
+from avssl.media import MediaError, open_media, read_picture, write_video
 
 FPS, RATE, SECONDS = 8, 24_000, 2
 PLAIN = Look(alpha=1.0, strip=False)
@@ -245,3 +246,80 @@ def test_overlay_refuses(clip, tmp_path):
     with pytest.raises(MediaError, match="no sound track"):
         drawn(mute, tmp_path)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_every_frame_is_drawn_at_its_own_time(tmp_path):
+    path = tmp_path / "numbered.mp4"
+    video = torch.arange(30, 110, 5, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 48, 64)
+    write_video(path, video, FPS, torch.zeros(1, 2 * RATE), RATE)
+    with open_media(drawn(path, tmp_path, look=Look(alpha=0, strip=False))) as result:
+        frames = result.read_frames([(number + 0.5) / FPS for number in range(16)])
+    torch.testing.assert_close(frames.float().mean(dim=(1, 2, 3)), 0.9 * torch.arange(30.0, 110, 5), atol=1.5, rtol=0)
+
+
+def test_maps_beside_each_other_share_a_scale_and_have_titles(clip, tmp_path):
+    weak = heatmap(moving_heat().values / 3, [0.25, 0.75, 1.25, 1.75])
+    picture = frame_at(drawn(clip, tmp_path, {"own sound": moving_heat(), "silence": weak}, look=PLAIN), 0.3)
+    top = picture.shape[1] - 384
+    assert picture.shape[2] == 2 * 512
+    assert top > 0
+    assert all((picture[:, :top, left : left + 512] > 200).any() for left in (0, 512))  # letters
+    assert torch.allclose(picture[:, top + 20, 20], color_table("inferno")[255], atol=12)
+    change = [(picture[:, top + 20, left + 20] - 90).norm().item() for left in (0, 512)]
+    assert 0.1 * change[0] < change[1] < 0.4 * change[0]
+
+
+def test_wide_videos_beside_each_other_are_made_smaller(tmp_path, monkeypatch):
+    monkeypatch.setattr("avssl.localization.overlay.WIDEST", 1000)
+    path = tmp_path / "wide.mp4"
+    write_video(path, torch.full((4, 3, 400, 800), 100, dtype=torch.uint8), 4, torch.zeros(1, RATE), RATE)
+    both = {"a": moving_heat(), "b": moving_heat()}
+    with open_media(drawn(path, tmp_path, both, look=PLAIN)) as result:
+        assert result.info.width == 1000
+    with open_media(drawn(path, tmp_path, look=PLAIN)) as result:  # one alone keeps its size
+        assert (result.info.height, result.info.width) == (400, 800)
+
+
+def test_boxes_are_drawn_around_what_is_hot(clip, tmp_path):
+    look = Look(alpha=0, strip=False, box_share=0.5)
+    frame = frame_at(drawn(clip, tmp_path, look=look), 0.3)
+    white = (frame > 200).all(dim=0).nonzero()
+    # A cell of 128 x 128 pixels at the top left; bicubic interpolation falls to a half at its edge.
+    assert white[:, 0].max().item() == pytest.approx(128, abs=20)
+    assert white[:, 1].max().item() == pytest.approx(128, abs=20)
+    assert (white.min(dim=0).values <= 2).all()
+    # The weaker spot of the second half is below half of the scale.
+    assert not (frame_at(tmp_path / "out.mp4", 1.7) > 200).any()
+
+
+def test_heads_have_colours_of_their_own(clip, tmp_path):
+    whole = moving_heat()
+    heads = torch.zeros(4, 2, 3, 4)
+    heads[:, 0, 0, 0], heads[:, 1, 2, 3] = 0.9, 0.9
+    both = Heatmap(whole.values, whole.at_seconds, whole.confidence, heads)
+    frame = frame_at(drawn(clip, tmp_path, both, look=Look(alpha=1.0, strip=False, heads=True)), 0.5)
+    for place, color in (((20, 20), HEAD_COLORS[0]), ((360, 490), HEAD_COLORS[1])):
+        expected = torch.tensor([int(color[i : i + 2], 16) for i in (1, 3, 5)]).float()
+        assert torch.allclose(frame[:, place[0], place[1]], expected, atol=14)
+    assert torch.allclose(frame[:, 20, 490], torch.full((3,), 90.0), atol=6)
+    with pytest.raises(ValueError, match="the model has one head"):
+        drawn(clip, tmp_path, look=Look(heads=True))
+
+
+def test_a_picture_is_the_frame_of_the_surest_moment(clip, tmp_path):
+    values = torch.zeros(4, 3, 4)
+    values[2, 0, 0], values[0, 2, 3] = 0.9, 0.5
+    heat = heatmap(values, [0.25, 0.75, 1.25, 1.75])
+    video = frame_at(drawn(clip, tmp_path, heat), 1.3)
+    with open_media(clip) as reader:
+        overlay_picture(reader, heat, tmp_path / "out.png")
+        overlay_picture(reader, heat, tmp_path / "early.png", at_seconds=0.25, look=PLAIN)
+    picture = read_picture(tmp_path / "out.png").float()
+    assert picture.shape == video.shape
+    assert torch.allclose(picture[:, 20, 20], video[:, 20, 20], atol=30)
+    assert picture[:, 20, 20].sum() > 300
+    assert picture[:, 360, 490].sum() == pytest.approx(270, abs=20)
+    early = read_picture(tmp_path / "early.png").float()
+    assert early.shape == (3, 384, 512)
+    assert (early[:, 360, 490] - 90).norm() > (early[:, 20, 20] - 90).norm() + 50
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["early.png", "out.mp4", "out.png"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from avssl.media import MediaError, is_picture, read_picture
+from avssl.media import MediaError, is_picture, read_picture, write_picture
 
 
 @pytest.fixture
@@ -112,3 +112,18 @@ def test_the_limit_is_asked_before_decoding(pixels: np.ndarray, tmp_path: Path) 
         (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
         with pytest.raises(MediaError, match="over the limit of 33554432 pixels"):
             read_picture(tmp_path / "huge.png")
+
+
+def test_a_picture_comes_back_as_it_was_written(pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    picture = channels_first(pixels)
+    write_picture(tmp_path / "a.png", picture)
+    assert torch.equal(read_picture(tmp_path / "a.png"), picture)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_picture(tmp_path / "a.png", picture.flip(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert torch.equal(read_picture(tmp_path / "a.png"), picture)

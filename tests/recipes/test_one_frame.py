@@ -46,7 +46,7 @@ def test_one_frame_trains_and_localizes(video, cells, one_frame, videos, tmp_pat
     readout = tmp_path / "peaks.json"
     words = ["localize", str(videos / "clip00.mp4"), "--checkpoint", str(run), "-o", str(tmp_path / "map.mp4")]
     assert main([*words, "--readout", str(readout), "--device", "cpu"]) == 0
-    assert len(json.loads(readout.read_text())["peaks"]) == 8
+    assert len(json.loads(readout.read_text())["maps"][0]["peaks"]) == 8
 
 
 def test_training_begins_with_imagenets_weights(one_frame, tmp_path):

@@ -37,7 +37,7 @@ def test_run_is_localized(videos, tiny_config, tmp_path, name):
         readout = tmp_path / "peaks.json"
         words = ["localize", str(videos / "clip00.mp4"), "--checkpoint", str(run), *sound, "--device", "cpu"]
         assert main([*words, "-o", str(tmp_path / "map.mp4"), "--readout", str(readout)]) == 0
-        peaks.append(json.loads(readout.read_text())["peaks"])
+        peaks.append(json.loads(readout.read_text())["maps"][0]["peaks"])
     assert len(peaks[0]) == 8
     assert all(-1 <= peak["confidence"] <= 1 for peak in peaks[0])
     assert peaks[0] != peaks[1]
