@@ -61,13 +61,11 @@ def find_examples(folder: Path | str) -> list[Example]:
 
 
 def render_examples(folder: Path, *, progress: bool = True) -> list[Example]:
-    """Six scenes of SoundingShapes with two or three objects, of which one sounds, as files in ``folder``."""
+    """Six scenes of SoundingShapes with two or three objects, named after what sounds, as files in ``folder``."""
     manifest = synthesize_corpus(folder, _SCENES, seed=_SEED, num_workers=0, progress=progress)
     examples: list[Example] = []
     for row in range(len(manifest)):
-        examples += _example(
-            folder, manifest.value(row, "path"), f"{row + 1}: the {manifest.value(row, 'label')} sounds"
-        )
+        examples += _example(folder, manifest.value(row, "path"), f"{row + 1} · {manifest.value(row, 'label')}")
     return examples
 
 

@@ -71,10 +71,10 @@ def build_page(viewer: Viewer, model: str) -> gr.Blocks:
         )
         known, answer = gr.State(None), gr.State(None)
         with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=330):
+            with gr.Column(scale=5, min_width=300):
                 video, sound, other_example, other_file = _inputs(viewer)
                 look = gr.Button("Show where the sound is", variant="primary", elem_id="look")
-            with gr.Column(scale=7, min_width=330):
+            with gr.Column(scale=7, min_width=300):
                 message = gr.HTML(elem_id="message")
                 with gr.Tab("Heat map"):
                     shown = _heat_map()
@@ -96,12 +96,13 @@ def _inputs(viewer: Viewer) -> tuple[gr.Video, gr.Radio, gr.Dropdown, gr.File]:
     """The left side: a video and a sound."""
     gr.Markdown("### 1 · A video", elem_classes="step")
     video = gr.Video(label="Video", show_label=False, sources=["upload"], height=250, elem_id="video")
-    gr.Markdown("or one of these:")
+    gr.Markdown("or take one of these:")
     examples = _gallery([(example.picture, example.name) for example in viewer.examples], 3, "examples")
     gr.Markdown("### 2 · A sound to look for", elem_classes="step")
     sound = gr.Radio([*_SOUNDS, _EXAMPLE, _FILE], value=OWN.name, label="Sound", show_label=False, elem_id="sound")
     names = [(example.name, number) for number, example in enumerate(viewer.examples)]
-    other_example = gr.Dropdown(names, value=0, label="Which example", visible=False, elem_id="other_example")
+    first_other = min(1, len(names) - 1)
+    other_example = gr.Dropdown(names, value=first_other, label="Which example", visible=False, elem_id="other_example")
     other_file = gr.File(
         label="A sound or a video", file_types=["audio", "video"], height=130, visible=False, elem_id="other_file"
     )

@@ -20,7 +20,7 @@ from avssl.app.similar import Places
 from avssl.app.viewer import Viewer
 from avssl.engine import choose_device
 from avssl.feature_table import FeatureTable, read_feature_table
-from avssl.hub import Pretrained, from_pretrained
+from avssl.hub import Pretrained, demo_weights, from_pretrained
 from avssl.manifest import is_url
 from avssl.search import model_of_table, table_place
 
@@ -61,10 +61,8 @@ def make_viewer(settings: AppSettings, folder: Path) -> Viewer:
         table = read_feature_table(settings.features)
         cropped = model_of_table(table, settings.features, settings.checkpoint, settings.device)
         places = Places(table, _root(table, settings))
-    elif settings.checkpoint is not None:
-        cropped = from_pretrained(settings.checkpoint, choose_device(settings.device))
     else:
-        raise AppError("--checkpoint is needed: a run folder, its weights folder, or a release on the hub.")
+        cropped = from_pretrained(settings.checkpoint or demo_weights(), choose_device(settings.device))
     # The map lies over the whole frame, so the whole frame goes in.
     whole = replace(from_pretrained(cropped.source, cropped.device, crop="full"), model=cropped.model)
     examples_folder = Path(settings.examples) if settings.examples is not None else folder / "examples"
@@ -74,13 +72,17 @@ def make_viewer(settings: AppSettings, folder: Path) -> Viewer:
 
 
 def describe(pretrained: Pretrained) -> str:
-    """Which model it is, in a line."""
+    """Which model it is, in a few words."""
     config, sampling = pretrained.config, pretrained.sampling
     millions = sum(parameter.numel() for parameter in pretrained.model.parameters()) / 1e6
+    source, warning = pretrained.source, ""
+    if source == str(demo_weights()):
+        source = "the small one that comes with avssl"
+        warning = " It has seen rendered scenes only; train one on videos of your own with avssl pretrain."
     return (
-        f"Model: {pretrained.source}, {config.model.video.name} + {config.model.audio.name}, {millions:.1f} M "
-        f"parameters, trained by {config.objective.name}. It sees {sampling.video_seconds:g} s of picture and hears "
-        f"{sampling.audio_seconds:g} s of sound at a time."
+        f"Model: {source}, {config.model.video.name} + {config.model.audio.name}, {millions:.1f} M parameters, "
+        f"trained by {config.objective.name}. It sees {sampling.video_seconds:g} s of picture and hears "
+        f"{sampling.audio_seconds:g} s of sound at a time.{warning}"
     )
 
 

@@ -18,7 +18,8 @@ class AppSettings:
     """Options of ``avssl app``."""
 
     checkpoint: Path | str | None = None
-    """As for :func:`avssl.hub.from_pretrained`; None takes the model that the table names."""
+    """As for :func:`avssl.hub.from_pretrained`; None takes the model that the table names, and without a table
+    the small one that comes with avssl."""
     examples: Path | str | None = None
     """Folder of videos to choose from; None renders a few scenes of SoundingShapes."""
     features: Path | str | None = None

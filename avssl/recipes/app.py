@@ -1,4 +1,4 @@
-"""``avssl app --checkpoint RUN``: a page in your browser that shows where the sound of a video comes from.
+"""``avssl app``: a page in your browser that shows where the sound of a video comes from.
 
 Drop a video or take an example, watch it under its heat map, look for another sound in it, and search for moments
 that are alike. The page is served to this machine alone, and nothing is sent or fetched. Needs gradio:
@@ -18,7 +18,9 @@ def main(argv: Sequence[str]) -> int:
     """Parses the command line and serves the page until Ctrl-C."""
     parser = new_parser("avssl app", __doc__)
     parser.add_argument(
-        "--checkpoint", help="A run folder, its weights folder, or a release on the hub; that of --features by default."
+        "--checkpoint",
+        help="A run folder, its weights folder, or a release on the hub; by default the model of --features, or the "
+        "small one that comes with avssl.",
     )
     parser.add_argument("--examples", metavar="FOLDER", help="Videos to choose from; rendered scenes by default.")
     parser.add_argument("--features", metavar="TABLE", help="A table of avssl embed to search in, not the examples.")

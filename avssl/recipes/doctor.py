@@ -16,7 +16,7 @@ import avssl
 from avssl.config import new_parser, parse_arguments
 from avssl.media import available_backends
 
-PACKAGES = ("torchvision", "torchaudio", "av", "torchcodec", "decord", "numpy", "pyarrow", "huggingface_hub")
+PACKAGES = ("torchvision", "torchaudio", "av", "torchcodec", "decord", "numpy", "pyarrow", "huggingface_hub", "gradio")
 
 
 def main(argv: Sequence[str]) -> int:

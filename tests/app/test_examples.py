@@ -31,7 +31,7 @@ def test_rendered_scenes_are_videos_with_sound_and_begin_with_a_pair(tmp_path):
     made = render_examples(tmp_path, progress=False)
     assert len(made) == 6
     assert (made[0].picture == made[1].picture).mean() > 0.99
-    first, second = (example.name.split()[-2] for example in made[:2])
+    first, second = (example.name.split(" · ")[1] for example in made[:2])
     assert first != second  # the same picture, another object sounds
     for example in made:
         with open_media(example.file) as reader:

@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -91,3 +93,25 @@ def test_connections_elsewhere_are_refused():
     local_only._only_here("socket.connect", (None, ("127.0.0.1", 80)))
     local_only._only_here("socket.connect", (None, "/run/socket"))
     local_only._only_here("open", ("10.0.0.1", "r", 0))
+
+
+def test_a_process_that_refuses_still_talks_to_itself():
+    code = """
+import asyncio, socket
+from avssl.app.local_only import refuse_connections
+refuse_connections()
+server = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(server.getsockname()).close()
+for attempt in (
+    lambda: socket.create_connection(("10.0.0.1", 80), timeout=1),
+    lambda: socket.create_connection(("example.org", 80), timeout=1),
+    lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("10.0.0.1", 53)),
+    lambda: asyncio.run(asyncio.open_connection("10.0.0.1", 80)),
+):
+    try:
+        attempt()
+    except ConnectionRefusedError as error:
+        print(str(error).split(":")[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["'10.0.0.1'", "'example.org'", "'10.0.0.1'", "'10.0.0.1'"], done.stderr

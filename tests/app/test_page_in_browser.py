@@ -204,7 +204,7 @@ def test_an_example_plays_under_the_map_of_its_sound_and_of_others(page):
     page.wait(lambda: page.all("#other_example input"))
     page.click("#look")
     page.wait(lambda: len(page.rows()) == 3)
-    assert page.rows()[2].startswith("sound of a.mp4")
+    assert page.rows()[2].startswith("sound of sub/b.mp4")
     page.choose_example(1)  # another video: what was known is gone
     page.wait(lambda: not page.rows())
 

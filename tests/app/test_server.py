@@ -88,17 +88,26 @@ def test_a_table_of_another_model_is_refused(features, release, tmp_path):
         server.make_viewer(AppSettings(release, features=tmp_path / "remote.parquet", device="cpu"), tmp_path)
 
 
-def test_a_model_is_needed(clips, tmp_path):
-    with pytest.raises(AppError, match="--checkpoint is needed"):
-        server.make_viewer(AppSettings(examples=clips), tmp_path)
+def test_the_model_that_comes_with_avssl_is_the_default(clips, release, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "demo_weights", lambda: release)
+    viewer = server.make_viewer(AppSettings(examples=clips, device="cpu"), tmp_path)
+    assert viewer.whole.weights_hash() == from_pretrained(release).weights_hash()
+    said = server.describe(viewer.whole)
+    assert said.startswith("Model: the small one that comes with avssl, small_video + small_audio, 0.0 M parameters")
+    assert "rendered scenes only" in said
+
+
+def test_a_model_that_is_not_there_is_refused(clips, tmp_path):
     with pytest.raises(HubError, match="no such folder"):
         server.make_viewer(AppSettings(tmp_path / "none", clips, device="cpu"), tmp_path)
 
 
 def test_the_model_is_described(pretrained):
     said = server.describe(pretrained)
-    assert "small_video + small_audio, 0.0 M parameters, trained by info_nce" in said
-    assert "It sees 1 s of picture and hears 1 s of sound at a time." in said
+    assert said.startswith(
+        f"Model: {pretrained.source}, small_video + small_audio, 0.0 M parameters, trained by info_nce."
+    )
+    assert said.endswith("It sees 1 s of picture and hears 1 s of sound at a time.")
 
 
 @pytest.mark.parametrize("options", [{"port": 0}, {"port": 65536}, {"seconds": 0.0}, {"seconds": float("nan")}])
