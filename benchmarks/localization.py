@@ -8,10 +8,10 @@ Equal for all methods: encoders, clips, passes and learning rate; temperatures a
 published but for what the objective's config file says. The last weights of a run are scored: nothing is chosen by
 boxes or masks. Training sees 2 560 clips of one to three objects, in 5 % of which the sound comes from off screen.
 Tests are clips of two or three objects at a sound event: 400 by themselves, 200 interactive pairs (the same picture
-twice, another object sounding), 200 in which two of three objects sound; and 300 in which nothing that is seen
-sounds, 200 with a sound from off screen and 100 silent. Rows are appended to --file as they are made, weights are
-kept in --models, and a training that time cuts short goes on in the next run. Seeds are those of the weights and of
-the order of the clips.
+twice, another object sounding), 200 in which two of three objects sound (at events that are 0.15 s or more from those
+of the other); and 300 in which nothing that is seen sounds, 200 with a sound from off screen and 100 silent. Rows are
+appended to --file as they are made, weights are kept in --models, and a training that time cuts short goes on in the
+next run. Seeds are those of the weights and of the order of the clips.
 """
 
 from __future__ import annotations

@@ -226,21 +226,31 @@ class TwoSources:
     """(n, 2, H, W) bool at the instant: of the object whose event it is, and of the other that sounds."""
 
 
+APART_SECONDS = 0.15
+"""Between the event at which a source is looked for and any event of the other."""
+
+
 def two_sources(world: Shapes, split: Split, seed: int, sampling: ClipSampling) -> TwoSources:
-    """For each source of each clip of the split "two", its event nearest to the middle at which both can be seen."""
+    """For each source of each clip of the split "two", its event that is furthest from the other's events.
+
+    Left out are events nearer than :data:`APART_SECONDS` to one of the other's, and instants at which one of the
+    two cannot be seen.
+    """
     rows, starts, masks = [], [], []
     duration, length = world.settings.duration_seconds, sampling.audio_seconds
     for row in world.rows("two"):
         scene = draw_scene(split.settings, seed, "two", int(world.ids[row].split("/")[1]))
         truth = scene_truth(scene, render_picture(scene)[1])
         for source in np.flatnonzero(truth.sounding):
+            other = truth.sounding & (np.arange(len(truth.sounding)) != source)
             events = truth.event_seconds[truth.event_object == source]
             events = events[(events >= length / 2) & (events <= duration - length / 2)]
-            if len(events) == 0:
+            others = truth.event_seconds[other[truth.event_object]]
+            apart = np.abs(events[:, None] - others).min(axis=1, initial=duration)
+            if len(events) == 0 or apart.max() < APART_SECONDS:
                 continue
-            event = events[np.abs(events - duration / 2).argmin()]
+            event = events[apart.argmax()]
             at = truth.masks[truth.frame_at(event)]
-            other = truth.sounding & (np.arange(len(at)) != source)
             both = np.stack([at[source], at[other].any(axis=0)])
             if both.any(axis=(1, 2)).all():
                 rows.append(row)
