@@ -33,6 +33,26 @@ def _restore_generators() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of a tiny model of two heads that has learnt nothing."""
+    from avssl.build import build_model, build_transform
+    from avssl.config import Config, config_from_dict
+    from avssl.hub import save_pretrained
+
+    tree = {
+        "data": {"source": "none"},
+        "sampling": {"num_frames": 2, "frames_per_second": 4.0, "audio_seconds": 1.0, "sample_rate_hz": 8000},
+        "transform": {"video": {"size": 32}, "spectrogram": {"num_mels": 16, "window_length": 256}},
+        "model": {"video": {"width": 4}, "audio": {"width": 4}, "head": {"hidden": 8, "out_features": 8}},
+        "objective": {"name": "dense_av", "num_heads": 2},
+    }
+    config = config_from_dict(tree, "", Config)
+    transform = build_transform(config)
+    transform.standardize.set_statistics(torch.zeros(16), torch.ones(16))
+    return save_pretrained(tmp_path_factory.mktemp("demos") / "release", build_model(config, 0), transform, config)
+
+
+@pytest.fixture(scope="session")
 def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
     """``torchrun(script, *arguments, ranks=2)``: a Python file (or "-m", module) under torchrun, gloo on this machine.
 

@@ -5,11 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from avssl.build import build_model, build_transform
-from avssl.config import Config, config_from_dict
-from avssl.hub import save_pretrained
 from avssl.media import open_media, read_picture
 
 DEMOS = Path(__file__).parents[1] / "demos"
@@ -26,32 +22,16 @@ def test_make_a_scene(tmp_path):
     assert (tmp_path / "out" / "scene" / "000000.mp4").is_file()
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A release of a tiny model of two heads that has learnt nothing."""
-    tree = {
-        "data": {"source": "none"},
-        "sampling": {"num_frames": 2, "frames_per_second": 4.0, "audio_seconds": 1.0, "sample_rate_hz": 8000},
-        "transform": {"video": {"size": 32}, "spectrogram": {"num_mels": 16, "window_length": 256}},
-        "model": {"video": {"width": 4}, "audio": {"width": 4}, "head": {"hidden": 8, "out_features": 8}},
-        "objective": {"name": "dense_av", "num_heads": 2},
-    }
-    config = config_from_dict(tree, "", Config)
-    transform = build_transform(config)
-    transform.standardize.set_statistics(torch.zeros(16), torch.ones(16))
-    return save_pretrained(tmp_path_factory.mktemp("demos") / "release", build_model(config, 0), transform, config)
-
-
-def test_image_and_sound(tmp_path, weights):
-    done = run("image_and_sound.py", str(tmp_path), str(weights))
+def test_image_and_sound(tmp_path, tiny_release):
+    done = run("image_and_sound.py", str(tmp_path), str(tiny_release))
     assert done.returncode == 0, done.stderr
     first, second = (read_picture(tmp_path / f"map_{number}.png") for number in range(2))
     assert first.shape == second.shape == (3, 384 + 120, 384)
     assert done.stdout.count("is that of the") == 2
 
 
-def test_swap_the_sound(tmp_path, weights):
-    done = run("swap_the_sound.py", str(tmp_path), str(weights))
+def test_swap_the_sound(tmp_path, tiny_release):
+    done = run("swap_the_sound.py", str(tmp_path), str(tiny_release))
     assert done.returncode == 0, done.stderr
     with open_media(tmp_path / "swapped.mp4") as reader:
         assert reader.info.width == 3 * 384
@@ -59,8 +39,8 @@ def test_swap_the_sound(tmp_path, weights):
     assert "silence: confidence" in done.stdout
 
 
-def test_two_sources(tmp_path, weights):
-    done = run("two_sources.py", str(tmp_path), str(weights))
+def test_two_sources(tmp_path, tiny_release):
+    done = run("two_sources.py", str(tmp_path), str(tiny_release))
     assert done.returncode == 0, done.stderr
     assert "right at" in done.stdout
     for name in ("two_sources.mp4", "heads.mp4"):

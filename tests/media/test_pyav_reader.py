@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from avssl.media import MediaError, open_media
+from avssl.media.planes import to_rgb
 from avssl.media.pyav_source import Source
 
 
@@ -53,6 +54,8 @@ def test_pictures_come_upright(tmp_path: Path, tools: Any, degrees: int, hflip: 
             assert near.index(True) // 4 == int(hflip)  # mirrored exactly if the matrix mirrors
             if not hflip:
                 assert float((frames[1] - upright[0].float()).abs().mean()) < 12
+            planes = list(reader.stream_planes([0.0, 0.2]))[1]
+            assert (to_rgb(planes).int() - frames[1].int()).abs().float().mean() < 3  # colour is soft at edges
             short = reader.read_frames([0.0], short_side=32)
             assert short.shape[-2:] == tuple(s // 2 for s in frames.shape[-2:])
 
@@ -71,6 +74,7 @@ def test_pixels_come_square(tmp_path: Path, tools: Any, aspect: str, width: int)
             frames = reader.read_frames([0.1])
             assert frames.shape == (1, 3, 64, width)
             assert tools.numbers(frames) == [3]
+            assert next(reader.stream_planes([0.1])).size == (64, width)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mov", "ts", "flv"])
