@@ -21,8 +21,9 @@ from shapes_in_memory import shapes
 
 from avssl.build import build_sampling
 from avssl.evaluation import random_object
-from avssl.hub import save_pretrained
+from avssl.hub import FULL_PICTURE_SCALE, save_pretrained
 from avssl.synthetic import SceneSettings, Split
+from avssl.transforms import VideoEval
 
 METHOD = Method({"name": "info_nce", "temperature": 0.1, "pooling": "both", "negative_sounds": 4}, passes=30)
 LOOK = {"width": 96, "height": 96, "video_fps": 8.0}
@@ -50,6 +51,7 @@ def main() -> None:
     world = shapes(options.work / "clips", SPLITS, 3, sampling)
     task = untrained(config, world)
     train(task, config, world, options.work / "training", math.inf)
+    task.transform.video_eval = VideoEval(round(LOOK["width"] * FULL_PICTURE_SCALE), crop="full")
     rows = visible(world, "several")
     seen = look(task, world, rows, world.point_start[rows], sampling)
     truth = truth_of(world, rows)
