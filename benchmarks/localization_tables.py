@@ -115,9 +115,9 @@ def two_table(rows: Rows) -> str:
 
 
 def by_method(rows: Rows) -> dict[str, Rows]:
-    """Rows of models by method, in the order they were made; the untrained one last."""
+    """Rows of models by method, the short trainings first; the untrained one last."""
     found: dict[str, Rows] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.get("passes", 0)):
         if row["method"] != "baselines":
             found.setdefault(row["method"], []).append(row)
     if "random-init" in found:
