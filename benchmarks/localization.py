@@ -11,7 +11,8 @@ Tests are clips of two or three objects at a sound event: 400 by themselves, 200
 twice, another object sounding), 200 in which two of three objects sound (at events that are 0.15 s or more from those
 of the other); and 300 in which nothing that is seen sounds, 200 with a sound from off screen and 100 silent. Rows are
 appended to --file as they are made, weights are kept in --models, and a training that time cuts short goes on in the
-next run. Seeds are those of the weights and of the order of the clips.
+next run. Seeds are those of the weights and of the order of the clips. In the end the long trainings are scored on 400
+clips and 500 pairs of another seed of the world, at three sizes of the picture and smoothed once or twice.
 """
 
 from __future__ import annotations
@@ -20,20 +21,22 @@ import argparse
 import copy
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from localization_measures import TwoSources, baselines, measure, two_sources
+from localization_measures import TwoSources, baselines, by_size, measure, two_sources
 from localization_tables import tables
 from objectives import PRECISION, SCENE, read_rows
 from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
-from short_runs import OutOfTime, fit_in_runs
+from short_runs import fit_in_runs, work
 
 from avssl.build import build_optimizer, build_sampling, build_schedule, build_task
 from avssl.config import Config, config_from_dict, read_yaml
+from avssl.data.sampling import ClipSampling
 from avssl.engine import LoopSettings, seed_everything
 from avssl.hub import FULL_PICTURE_SCALE
 from avssl.synthetic import SceneSettings, Split
@@ -75,7 +78,8 @@ class Method:
     """The method whose weights these are, if it is trained as another."""
 
 
-DEFAULT = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
+DEFAULT, LONG = "pooled + best cell (default)", "default, long"
+BOTH = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 HALF = {"dropout": {"video": 0.5}}
 FNAC = {"temperature": 0.1, "audio_weight": 12.5, "image_weight": 12.5, "foreground_weight": 12.5, "warmup_passes": 3}
 DENSE = {"name": "dense_av", "num_heads": 2, "temperature": 0.1, "silence_dbfs": -60.0, "pooled_weight": 1.0}
@@ -88,17 +92,17 @@ METHODS: dict[str, Method] = {
     "FNAC": Method({"name": "fnac", "max_over": "cells", **FNAC}, HALF),
     "SSL-TIE": Method({"name": "ssl_tie"}),
     "DenseAV, 2 heads": Method({**DENSE, "negative_sounds": 4}),
-    "pooled + best cell (default)": Method(DEFAULT, seeds=SEEDS),
-    "default, silence and noise as negatives": Method({**DEFAULT, "negative_sounds": 4}),
-    "default, long": Method(DEFAULT, passes=LONG_PASSES, seeds=SEEDS),
-    "default, long, seen larger": Method(
-        DEFAULT, passes=LONG_PASSES, seeds=SEEDS, picture=LARGER, weights="default, long"
-    ),
+    DEFAULT: Method(BOTH, seeds=SEEDS),
+    "default, silence and noise as negatives": Method({**BOTH, "negative_sounds": 4}),
+    LONG: Method(BOTH, passes=LONG_PASSES, seeds=SEEDS),
+    "default, long, seen larger": Method(BOTH, passes=LONG_PASSES, seeds=SEEDS, picture=LARGER, weights=LONG),
     "DenseAV, long, two sounds in a third": Method(
         {**DENSE, "negative_sounds": 4}, passes=20, splits=("train", "train_two"), picture=LARGER
     ),
 }
-UNTRAINED = "random-init"
+UNTRAINED, UNSEEN_CLIPS = "random-init", "unseen clips"
+UNSEEN, UNSEEN_SEED = {"several": 400, "pairs": 1000}, 7
+PICTURES = (96, LARGER, 144)
 Job = tuple[str, int]
 """(method, seed)."""
 
@@ -150,27 +154,52 @@ def train(
     weights.with_suffix(".tmp").replace(weights)
 
 
-def run(world: Shapes, two: TwoSources, file: Path, models: Path, job: Job, until: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Bench:
+    """The clips, and where rows and weights are kept."""
+
+    world: Shapes
+    two: TwoSources
+    file: Path
+    models: Path
+    until: float
+    """When to stop, by :func:`time.monotonic`."""
+
+    def model(self, name: str, seed: int) -> PretrainTask:
+        """A method's model, trained unless its weights are there, that sees test pictures in the method's size."""
+        method = METHODS[DEFAULT if name == UNTRAINED else name]
+        config = settings(method, seed)
+        task = untrained(config, self.world)
+        if name != UNTRAINED:
+            place = self.models / f"{(method.weights or name).replace(' ', '_')}-{seed}"
+            train(task, config, self.world, place, self.until, method.splits)
+        task.transform.video_eval = VideoEval(method.picture, crop="full")
+        return task
+
+    def unseen(self, sampling: ClipSampling) -> Shapes:
+        """Other clips of the same kind: nothing was chosen on them."""
+        splits = {name: replace(SPLITS[name], num_clips=count) for name, count in UNSEEN.items()}
+        return shapes(self.models / "unseen.clips", splits, UNSEEN_SEED, sampling)
+
+
+def run(bench: Bench, job: Job) -> dict[str, Any]:
     """Makes one row and appends it."""
     name, seed = job
     began = time.perf_counter()
+    sampling = build_sampling(settings(METHODS[LONG], seed))
     if name == "baselines":
-        numbers = baselines(world, seed)
+        numbers = baselines(bench.world, seed)
+    elif name == UNSEEN_CLIPS:
+        numbers = {"sizes": by_size(bench.model(LONG, seed), bench.unseen(sampling), sampling, PICTURES, (1, 2))}
     else:
-        method = METHODS["pooled + best cell (default)" if name == UNTRAINED else name]
-        config = settings(method, seed)
-        short = f"{(method.weights or name).replace(' ', '_')}-{seed}"
-        task = untrained(config, world)
-        if name != UNTRAINED:
-            train(task, config, world, models / short, until, method.splits)
-        task.transform.video_eval = VideoEval(method.picture, crop="full")
-        numbers = measure(task, world, two, build_sampling(config)) | {
-            "passes": 0 if name == UNTRAINED else method.passes,
+        task = bench.model(name, seed)
+        numbers = measure(task, bench.world, bench.two, sampling) | {
+            "passes": 0 if name == UNTRAINED else METHODS[name].passes,
             "parameters": sum(p.numel() for p in task.model.parameters()),
         }
     about = {"threads": torch.get_num_threads(), "torch": torch.__version__, "seconds": time.perf_counter() - began}
     row = {"method": name, "seed": seed} | numbers | about
-    with file.open("a") as out:
+    with bench.file.open("a") as out:
         out.write(json.dumps(row) + "\n")
     return row
 
@@ -180,6 +209,7 @@ def jobs(methods: list[str]) -> list[Job]:
     wanted = {name: method.seeds for name, method in METHODS.items()}
     every = {"baselines": SEEDS[:1], UNTRAINED: SEEDS[:1], **wanted}
     found = [(name, seed) for seed in SEEDS for name, seeds in every.items() if seed in seeds]
+    found += [(UNSEEN_CLIPS, seed) for seed in SEEDS]
     return [job for job in found if job[0] in (methods or [job[0]])]
 
 
@@ -201,19 +231,15 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     until = time.monotonic() + 60 * options.minutes
     if not options.table:
-        sampling = build_sampling(settings(next(iter(METHODS.values())), 0))
+        sampling = build_sampling(settings(METHODS[LONG], 0))
         world = shapes(options.clips, SPLITS, CLIPS_SEED, sampling)
         two = two_sources(world, SPLITS["two"], CLIPS_SEED, sampling)
-        while todo := [job for job in jobs(options.methods) if job not in done(read_rows(options.file))]:
-            if time.monotonic() > until:
-                print(f"left for the next run: {len(todo)} rows", flush=True)
-                break
-            try:
-                row = run(world, two, options.file, options.models, todo[0], until)
-            except OutOfTime as unfinished:
-                print(f"{unfinished}; {len(todo)} rows are left", flush=True)
-                break
-            print(f"{row['method']} seed {row['seed']}: {row['seconds']:.0f} s", flush=True)
+        bench = Bench(world, two, options.file, options.models, until)
+        work(
+            lambda: [job for job in jobs(options.methods) if job not in done(read_rows(options.file))],
+            partial(run, bench),
+            until,
+        )
     print(tables(read_rows(options.file)))
 
 

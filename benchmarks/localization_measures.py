@@ -7,6 +7,7 @@ Dimensions: N clips, D embedding size, h and w cells of a map, K heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +29,11 @@ from avssl.evaluation import (
     whole_frame,
 )
 from avssl.evaluation.localization import with_negatives
-from avssl.localization.heatmap import at_instant, head_maps, smooth, sound_map, unit_cells
+from avssl.localization.heatmap import SMOOTHING, at_instant, head_maps, smooth, sound_map, unit_cells
 from avssl.synthetic import Split, draw_scene, render_picture
 from avssl.synthetic.truth import scene_truth
 from avssl.tasks import PretrainTask
+from avssl.transforms import VideoEval
 
 RULE = "adaptive"
 CELLS = (12, 12)
@@ -53,10 +55,10 @@ class Seen:
     """(N, h, w): the mean size of the visual features of a cell, whatever is heard."""
     num_heads: int
 
-    def maps(self, queries: Tensor | None = None) -> Tensor:
-        """(N, h, w): of the own sound, or of others."""
+    def maps(self, queries: Tensor | None = None, times: int = SMOOTHING) -> Tensor:
+        """(N, h, w): of the own sound, or of others, smoothed so often."""
         found = sound_map(self.cells, self.queries if queries is None else queries, self.num_heads)
-        return smooth(found[:, 0])
+        return smooth(found[:, 0], times)
 
     def swapped(self) -> Tensor:
         """(N, D, 1): each clip has the sound of another."""
@@ -209,6 +211,22 @@ def plain_ap(positive: Tensor, negative: Tensor) -> float:
     """Average precision of telling ``positive`` from ``negative`` confidences."""
     labels = torch.cat([torch.ones_like(positive), torch.zeros_like(negative)])
     return float(average_precision_score(labels.numpy(), torch.cat([positive, negative]).numpy()))
+
+
+def by_size(
+    task: PretrainTask, world: Shapes, sampling: ClipSampling, pictures: Sequence[int], smoothings: Sequence[int]
+) -> list[dict[str, float]]:
+    """Pointing, cIoU and IIoU at each size of the picture, and with maps smoothed so often."""
+    found = []
+    rows, (paired, groups) = visible(world, "several"), pairs(world)
+    for picture in pictures:
+        task.transform.video_eval = VideoEval(picture, crop="full")
+        seen, pair = (look(task, world, of, world.point_start[of], sampling) for of in (rows, paired))
+        for times in smoothings:
+            numbers = table_numbers({"": seen.maps(times=times)}, truth_of(world, rows))
+            numbers |= pair_numbers({"": pair.maps(times=times)}, truth_of(world, paired), groups)
+            found.append({"picture": picture, "smoothed": times} | numbers)
+    return found
 
 
 # ---------------------------------------------------------------- two objects that sound

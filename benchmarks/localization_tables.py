@@ -26,7 +26,6 @@ BASELINES = {
     "random_": "random map",
     "whole_": "whole frame",
 }
-DEFAULT = "pooled + best cell (default)"
 TWO = {
     "two_each": "each found",
     "two_both": "both found",
@@ -39,7 +38,7 @@ def tables(rows: Rows) -> str:
     """Everything that is measured so far."""
     if not rows:
         return "nothing is measured yet"
-    parts = [methods_table(rows), listening_table(rows), two_table(rows)]
+    parts = [methods_table(rows), listening_table(rows), two_table(rows), unseen_table(rows)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -114,11 +113,24 @@ def two_table(rows: Rows) -> str:
     return "\n".join([*lines, "| random objects of the scene | 0.667 | 0.333 | 0.333 | 0.333 |"])
 
 
+def unseen_table(rows: Rows) -> str:
+    """The long trainings on clips on which nothing was chosen."""
+    own = [row for row in rows if row["method"] == "unseen clips"]
+    if not own:
+        return ""
+    lines = ["| unseen clips: picture | smoothed | pointing | cIoU | IIoU |", f"|{' ---: |' * 5}"]
+    for place, first in enumerate(own[0]["sizes"]):
+        cells = [spread([row["sizes"][place][key] for row in own]) for key in ("pointing", "ciou", "iiou")]
+        lines.append(f"| {first['picture']} | {first['smoothed']} | {' | '.join(cells)} |")
+    first = own[0]["sizes"][0]
+    return "\n".join([*lines, "", f"{len(own)} seeds; n = {first['n']} clips and {first['n_pairs']} pairs."])
+
+
 def by_method(rows: Rows) -> dict[str, Rows]:
     """Rows of models by method, the short trainings first; the untrained one last."""
     found: dict[str, Rows] = {}
     for row in sorted(rows, key=lambda row: row.get("passes", 0)):
-        if row["method"] != "baselines":
+        if "pointing" in row:
             found.setdefault(row["method"], []).append(row)
     if "random-init" in found:
         found["random-init"] = found.pop("random-init")

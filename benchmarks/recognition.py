@@ -21,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from objectives import PRECISION, SCENE, read_rows, settings
 from recognition_tables import NUM_TEST, draw, tables
 from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
 from shapes_measures import encode, retrieval_numbers
-from short_runs import OutOfTime, fit_in_runs
+from short_runs import fit_in_runs, work
 from torch import Tensor, nn
 
 from avssl.batch import Batch
@@ -372,16 +373,7 @@ def main() -> None:
     if not options.table:
         sampling = build_sampling(settings(OBJECTIVE, PRETRAIN_RATE, 1, 0))
         bench = Bench(shapes(options.clips, SPLITS, 1, sampling), options.file, options.models, until)
-        while todo := [job for job in jobs() if job not in done(read_rows(options.file))]:
-            if time.monotonic() > until:
-                print(f"left for the next run: {len(todo)} rows", flush=True)
-                break
-            try:
-                row = run(bench, todo[0])
-            except OutOfTime as unfinished:
-                print(f"{unfinished}; {len(todo)} rows are left", flush=True)
-                break
-            print(f"{row['job']} {row['how']} {row['value']:g} seed {row['seed']}: {row['seconds']:.0f} s", flush=True)
+        work(lambda: [job for job in jobs() if job not in done(read_rows(options.file))], partial(run, bench), until)
     print(tables(read_rows(options.file)))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ from avssl.engine import Checkpointer, LoopSettings, Schedule, fit
 
 SLICE_STEPS = 50
 """Between looks at the clock."""
+
+
+Job = TypeVar("Job")
 
 
 class OutOfTime(Exception):  # noqa: N818 (nothing went wrong)
@@ -65,3 +69,23 @@ def fit_in_runs(
         if time.monotonic() > until:
             raise OutOfTime(f"{folder.name}: {done} of {settings.total_steps} steps; the next run goes on")
     shutil.rmtree(folder)
+
+
+def work(todo: Callable[[], list[Job]], run: Callable[[Job], dict[str, Any]], until: float) -> None:
+    """Does the first of the jobs that are left, again and again, until none is left or time is up.
+
+    Args:
+        todo: What is left.
+        run: Does a job, and returns its row; may raise :class:`OutOfTime`.
+        until: When to stop, by :func:`time.monotonic`.
+    """
+    while left := todo():
+        if time.monotonic() > until:
+            print(f"left for the next run: {len(left)} rows", flush=True)
+            return
+        try:
+            seconds = run(left[0])["seconds"]
+        except OutOfTime as unfinished:
+            print(f"{unfinished}; {len(left)} rows are left", flush=True)
+            return
+        print(f"{left[0]}: {seconds:.0f} s", flush=True)

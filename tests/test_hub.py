@@ -85,7 +85,7 @@ def test_heads_and_sound_over_time_are_rebuilt_without_their_objective(tmp_path)
 def test_run_folder_is_accepted_and_crop_can_be_changed(release):
     loaded = from_pretrained(release[0].parent, crop="full")
     assert loaded.transform.video_eval.crop == "full"
-    assert loaded.transform.video_eval.size == 48  # 1.5 times 32, to the nearest 16
+    assert loaded.transform.video_eval.size == 48  # 4/3 of 32, to the nearest 16
     assert from_pretrained(release[0].parent).transform.video_eval.size == 32
     assert random_init(loaded).transform.video_eval.size == 48
 

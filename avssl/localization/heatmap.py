@@ -151,8 +151,7 @@ def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
 
 
 SMOOTHING = 1
-"""How often every map is smoothed. On SoundingShapes a second time takes 3 to 6 % of the clips from pointing and gives
-nothing in overlap."""
+"""How often every map is smoothed; ``benchmarks/localization.py`` compares, on unseen clips."""
 
 
 def smooth(maps: Tensor, times: int = SMOOTHING) -> Tensor:

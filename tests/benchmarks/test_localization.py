@@ -18,7 +18,7 @@ def localization(benchmark_script: Callable[[str], ModuleType], monkeypatch: pyt
     module = benchmark_script("localization")
     few = {name: replace(method, passes=1) for name, method in module.METHODS.items()}
     small = {"SPLITS": shrunk(module.SPLITS, 60), "BATCH": 8, "METHODS": few}
-    small |= {"PRECISION": benchmark_script("objectives").Precision()}
+    small |= {"UNSEEN": {"several": 24, "pairs": 24}, "PRECISION": benchmark_script("objectives").Precision()}
     for name, value in small.items():
         monkeypatch.setattr(module, name, value)
     return module
@@ -37,20 +37,21 @@ def test_rows_are_made_once(localization: ModuleType, tmp_path: Path) -> None:
     two = localization.two_sources(world, localization.SPLITS["two"], 2, sampling)
     file = tmp_path / "rows.jsonl"
 
-    def run(name: str, until: float) -> None:
-        localization.run(world, two, file, tmp_path / "models", (name, 0), until)
-
-    for name in ("baselines", localization.UNTRAINED, default):
-        run(name, 1e12)
+    bench = localization.Bench(world, two, file, tmp_path / "models", until=1e12)
+    names = ("baselines", localization.UNTRAINED, default)
+    for name in (*names, localization.UNSEEN_CLIPS):
+        localization.run(bench, (name, 0))
     rows = localization.read_rows(file)
-    assert localization.done(rows) == {("baselines", 0), (localization.UNTRAINED, 0), (default, 0)}
+    assert localization.done(rows) == {(name, 0) for name in (*names, localization.UNSEEN_CLIPS)}
     assert (default, 0) not in [job for job in localization.jobs([]) if job not in localization.done(rows)]
     assert (default, 1) in localization.jobs([])
-    trained = rows[-1]
+    trained = rows[-2]
+    assert [(of["picture"], of["smoothed"]) for of in rows[-1]["sizes"]][:3] == [(96, 1), (96, 2), (128, 1)]
     assert 0 <= trained["slavc_ap"] <= 1
     assert 0 <= trained["two_both"] <= trained["two_each"] <= 1
     table = localization.tables(rows)
     assert "| centre blob | | |" in table
+    assert "| 96 | 2 | " in table
     assert f"n: pointing, cIoU, AUC {rows[0]['n']} clips" in table
 
 
