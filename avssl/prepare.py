@@ -223,9 +223,9 @@ def precision_step(task: nn.Module, batch: Batch, device: torch.device) -> Calla
         if precision not in copies:
             copies.clear()  # one at a time: a big model may not fit four times
             copies[precision] = copy.deepcopy(task).to(device).train()
-            precision.apply(copies[precision].model, device)
         copies[precision].zero_grad()
-        copies[precision](batch).total.backward()
+        with precision.applied_to(copies[precision], device):
+            copies[precision](batch).total.backward()
 
     return run_step
 

@@ -72,7 +72,6 @@ def step(plan: Plan, pair: str, shape: tuple[int, int], stage: str, device: torc
     task, batch = made_up_task(config).to(device).train(), made_up_batch(config, config.optim.batch_size).to(device)
     if stage == COMPILED:
         task.model = torch.compile(task.model, backend=plan.compile_backend)
-    STAGES[stage].apply(task.model, device)
     optimizer = build_optimizer(config, task)
 
     def train_steps(count: int) -> None:
@@ -81,9 +80,10 @@ def step(plan: Plan, pair: str, shape: tuple[int, int], stage: str, device: torc
             task(batch).total.backward()
             optimizer.step()
 
-    warmup_seconds = timed(lambda: train_steps(3), device)
-    reset_peak(device.type)
-    seconds = timed(lambda: train_steps(plan.num_steps), device) / plan.num_steps
+    with STAGES[stage].applied_to(task, device):
+        warmup_seconds = timed(lambda: train_steps(3), device)
+        reset_peak(device.type)
+        seconds = timed(lambda: train_steps(plan.num_steps), device) / plan.num_steps
     return {
         "clips": len(batch),
         "seconds": seconds,

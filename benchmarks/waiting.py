@@ -23,6 +23,7 @@ from avssl.demo.settings import DemoSettings
 from avssl.engine import Precision, choose_device
 from avssl.manifest import Manifest, read_manifest
 
+PRECISION = Precision("bf16", "channels_last")
 ROWS = 480
 
 
@@ -35,12 +36,10 @@ def repeated(manifest: Manifest) -> Manifest:
 
 def measure(config: Config, manifest: Manifest, steps: int, device: torch.device) -> tuple[float, float]:
     """Share of the time in which the next batch is waited for, and clips a second, after ten steps."""
-    precision = Precision("bf16", "channels_last")
     task = build_task(config).to(device)
     task.transform.standardize.set_statistics(
         torch.zeros_like(task.transform.standardize.mean), torch.ones_like(task.transform.standardize.mean)
     )
-    precision.apply(task.model, device)
     optimizer = build_optimizer(config, task)
     batches = iter(build_loader(config, manifest, device, 0.1))
     waited = total = 0.0
@@ -49,7 +48,8 @@ def measure(config: Config, manifest: Manifest, steps: int, device: torch.device
         batch = next(batches).to(device)
         ready = time.perf_counter()
         optimizer.zero_grad()
-        task(batch).total.backward()
+        with PRECISION.applied_to(task, device):
+            task(batch).total.backward()
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -128,19 +128,16 @@ def fit(
     """
     _check_optimizer(task, optimizer)
     loop = _Loop(task, loader, optimizer, schedule, settings, checkpointer, metrics_log, monitors, average, extra or {})
-    models = (loop.task.model, getattr(task, "target", None))
-    handles = [settings.precision.apply(model, settings.device) for model in models if model is not None]
     try:
-        loop.begin(resume)
-        with (
-            loop.stop if checkpointer is not None else nullcontext(),
-            replicated(task, settings.device),
-            Progress(loop.step, settings.total_steps, show=progress) as shown,
-        ):
-            loop.run(shown)
+        with settings.precision.applied_to(task, settings.device):
+            loop.begin(resume)
+            with (
+                loop.stop if checkpointer is not None else nullcontext(),
+                replicated(task, settings.device),
+                Progress(loop.step, settings.total_steps, show=progress) as shown,
+            ):
+                loop.run(shown)
     finally:
-        for handle in handles:
-            handle.remove()
         if metrics_log is not None:
             metrics_log.close()
     return loop.result()

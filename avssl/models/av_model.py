@@ -271,7 +271,7 @@ def _side_by_side(embeddings: Iterable[Tensor]) -> Tensor:
 
 def _pool_frequency(features: Tensor) -> Tensor:
     """(B, C, T', F') to (B, C, T')."""
-    return features.amax(dim=3)
+    return features.max(dim=3).values
 
 
 def _check_heads(video_encoder: Encoder, audio_encoder: Encoder, heads: HeadPair, embedding_size: int) -> None:

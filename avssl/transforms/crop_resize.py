@@ -22,6 +22,9 @@ from torch import Tensor
 
 from avssl.draws import uniform
 
+MIDDLE = 128
+"""Of the levels of a uint8 canvas."""
+
 _NUM_TRIES = 10  # as torchvision's RandomResizedCrop
 
 
@@ -132,19 +135,23 @@ def resampling_weights(axis: AxisResize, size: int, canvas_size: int, flip: Tens
 
 
 def resample(video: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Applies the matrices of :func:`resampling_weights` to a canvas.
+    """Applies the matrices of :func:`resampling_weights` to a canvas less ``MIDDLE``.
+
+    Taken from the middle, levels need a bit less, and the rounding of bfloat16 is half as large: 0.2 of 255 levels
+    (root mean square; 1.5 at most) on noise shrunk a little, as much as torchvision's uint8 resize rounds.
 
     Args:
         video: (B, T, 3, H, W) uint8.
-        rows: (B, h, H) float32.
-        columns: (B, w, W) float32.
+        rows: (B, h, H) float32 or bfloat16, in which the products are made.
+        columns: (B, w, W) of the same dtype.
 
     Returns:
-        (B, 3, T, h, w) float32 in [0, 255]; a permuted view, not contiguous.
+        (B, 3, T, h, w) of that dtype in [-128, 127], if rows and columns sum to 1; a permuted view, not contiguous.
     """
     batch, frames, _, height, width = video.shape
+    levels = video.bitwise_xor(MIDDLE).view(torch.int8)  # video - 128 without leaving 8 bits
     # Height leads, so that both products are one plain matrix a clip and no weight is repeated.
-    x = video.permute(0, 3, 2, 1, 4).to(torch.float32, memory_format=torch.contiguous_format)  # (B, H, 3, T, W)
+    x = levels.permute(0, 3, 2, 1, 4).to(rows.dtype, memory_format=torch.contiguous_format)  # (B, H, 3, T, W)
     x = torch.bmm(rows, x.view(batch, height, -1)).view(batch, -1, width)  # (B, h * 3 * T, W)
     x = torch.bmm(x, columns.transpose(1, 2))
     return x.view(batch, rows.shape[1], 3, frames, -1).permute(0, 2, 3, 1, 4)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from avssl.draws import uniform
 from avssl.transforms.color import ColorJitter, JitterPlan
-from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
+from avssl.transforms.crop_resize import MIDDLE, AxisResize, random_crops, resample, resampling_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# A batch is worked through in parts of this many bytes of float canvas, whatever the clips' size. On a CPU a
+# A batch is worked through in parts of this many bytes of converted canvas, whatever the clips' size. On a CPU a
 # part then stays in the cache (64 clips of 16 x 128 x 128: 2 times faster than at once); a GPU takes it whole.
 _CHUNK_BYTES = {"cpu": 8 << 20}
 _CHUNK_BYTES_ACCELERATOR = 512 << 20
@@ -30,18 +30,28 @@ class _VideoTransform(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, size: int, mean: Sequence[float], std: Sequence[float], memory_format: torch.memory_format
-    ) -> None:
+    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if size < 1:
             raise ValueError(f"size ({size}) must be at least 1 pixel.")
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(f"mean ({mean}) and std ({std}) must be three numbers each, std above 0.")
         self.size = size
-        self.memory_format = memory_format
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+        self.set_output()
+
+    def set_output(
+        self, dtype: torch.dtype = torch.float32, memory_format: torch.memory_format = torch.contiguous_format
+    ) -> None:
+        """In what the pictures come, and are computed but for colour jitter; float32 and contiguous if never called.
+
+        Args:
+            dtype: ``torch.float32``, or ``torch.bfloat16`` for a network that computes in it: see
+                :func:`~avssl.transforms.crop_resize.resample` for what rounding costs.
+            memory_format: ``torch.contiguous_format`` or ``torch.channels_last_3d``.
+        """
+        self.dtype, self.memory_format = dtype, memory_format
 
     def _render(
         self,
@@ -54,18 +64,19 @@ class _VideoTransform(nn.Module):
         """Resamples with ``rows`` and ``columns``, jitters and normalizes into (B, 3, T, size, size)."""
         batch, frames, channels, height, width = video.shape
         shape = (batch, channels, frames, self.size, self.size)
-        output = torch.empty(shape, device=video.device, memory_format=self.memory_format)
-        bias, gain = (t.view(3, 1, 1, 1) for t in (-self.mean / self.std, 1 / self.std))
+        output = torch.empty(shape, dtype=self.dtype, device=video.device, memory_format=self.memory_format)
         limit = _CHUNK_BYTES.get(video.device.type, _CHUNK_BYTES_ACCELERATOR)
-        step = max(1, limit // (4 * frames * channels * height * width))
-        columns = columns / 255  # pixel values leave the second product in [0, 1]
-        # In bfloat16 the products would be off by more than 1/255.
-        with torch.autocast(video.device.type, enabled=False):
+        step = max(1, limit // (self.dtype.itemsize * frames * channels * height * width))
+        rows, columns = rows.to(self.dtype), (columns / 255).to(self.dtype)
+        middle = MIDDLE / 255  # which pixel values, in [0, 1], lack when they leave the products
+        mean = self.mean if jitter else self.mean - middle
+        bias, gain = (t.view(3, 1, 1, 1).to(self.dtype) for t in (-mean / self.std, 1 / self.std))
+        with torch.autocast(video.device.type, enabled=False):  # what ``dtype`` is, the caller has said
             for start in range(0, batch, step):
                 part = slice(start, start + step)
                 pixels = resample(video[part], rows[part], columns[part])
                 if jitter is not None and plan is not None:
-                    pixels = jitter(pixels.contiguous(), plan[part])
+                    pixels = jitter((pixels.float().contiguous() + middle).clamp_(0, 1), plan[part])
                 torch.addcmul(bias, pixels, gain, out=output[part])
         return output
 
@@ -87,7 +98,6 @@ class VideoAugment(_VideoTransform):
             :class:`~avssl.transforms.color.ColorJitter`. Hue is the costly one.
         mean: Per RGB channel, for pixel values in [0, 1].
         std: Per RGB channel.
-        memory_format: Of the output: ``torch.contiguous_format`` or ``torch.channels_last_3d``.
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -106,9 +116,8 @@ class VideoAugment(_VideoTransform):
         hue: float = 0.2,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
-        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        super().__init__(size, mean, std, memory_format)
+        super().__init__(size, mean, std)
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"scale {tuple(scale)} must be (low, high) with 0 < low <= high <= 1.")
         if not 0 < ratio[0] <= ratio[1]:
@@ -130,7 +139,7 @@ class VideoAugment(_VideoTransform):
             view: Number of the view, >= 0.
 
         Returns:
-            (B, 3, T, size, size) float32, normalized. What a clip becomes depends on its key and the
+            (B, 3, T, size, size), normalized; see :meth:`set_output`. What a clip becomes depends on its key and the
             view alone, not on its place or its companions.
 
         Raises:
@@ -165,7 +174,6 @@ class VideoEval(_VideoTransform):
             ``"three"``, so that the squares cover the short side. Not for ``"full"``.
         mean: Per RGB channel, for pixel values in [0, 1].
         std: Per RGB channel.
-        memory_format: Of the output: ``torch.contiguous_format`` or ``torch.channels_last_3d``.
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -179,9 +187,8 @@ class VideoEval(_VideoTransform):
         resize_short: int | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
-        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        super().__init__(size, mean, std, memory_format)
+        super().__init__(size, mean, std)
         if crop not in ("center", "full", "three"):
             raise ValueError(f'crop ({crop!r}) must be "center", "full" or "three".')
         if crop == "full" and resize_short is not None:
@@ -206,7 +213,7 @@ class VideoEval(_VideoTransform):
             valid_hw: (B, 2) int64 height and width of each clip, top left in the canvas.
 
         Returns:
-            (num_crops * B, 3, T, size, size) float32, normalized, crop-major: row ``c * B + b`` is
+            (num_crops * B, 3, T, size, size), normalized; see :meth:`set_output`. Crop-major: row ``c * B + b`` is
             crop c of clip b, from the left or the top.
 
         Raises:

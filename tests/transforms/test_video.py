@@ -123,14 +123,41 @@ def test_parts_of_a_batch_make_no_difference(monkeypatch: pytest.MonkeyPatch) ->
 def test_output_has_the_memory_format_asked_for(memory_format: torch.memory_format) -> None:
     video, valid_hw, key = make_batch()
     plain = VideoAugment(24)(video, valid_hw, key)
-    for output in (
-        VideoAugment(24, memory_format=memory_format)(video, valid_hw, key),
-        VideoEval(24, memory_format=memory_format)(video, valid_hw),
-    ):
+    augment, evaluate = VideoAugment(24), VideoEval(24)
+    for transform in (augment, evaluate):
+        transform.set_output(memory_format=memory_format)
+    for output in (augment(video, valid_hw, key), evaluate(video, valid_hw)):
         assert output.shape == (5, 3, 3, 24, 24)
         assert output.dtype == torch.float32
         assert output.is_contiguous(memory_format=memory_format)
-    torch.testing.assert_close(VideoAugment(24, memory_format=memory_format)(video, valid_hw, key), plain)
+    torch.testing.assert_close(augment(video, valid_hw, key), plain)
+
+
+@pytest.mark.parametrize("options", [NO_JITTER, {}])
+def test_bfloat16_rounds_a_picture_as_much_as_a_uint8_resize_does(options: dict) -> None:
+    video, valid_hw, key = make_batch()
+    augment = VideoAugment(48, scale=(0.5, 1.0), **options)
+    exact = augment(video, valid_hw, key)
+    augment.set_output(torch.bfloat16, torch.channels_last_3d)
+    output = augment(video, valid_hw, key)
+    assert output.dtype == torch.bfloat16
+    assert output.is_contiguous(memory_format=torch.channels_last_3d)
+    off = 255 * (output.float() - exact) * torch.tensor(IMAGENET_STD).view(3, 1, 1, 1)
+    assert off.abs().max() < 3
+    assert off.square().mean().sqrt() < 0.4
+    assert off.mean().abs() < 0.05
+    augment.set_output()
+    assert torch.equal(augment(video, valid_hw, key), exact)
+
+
+@pytest.mark.parametrize("level", [0, 1, 127, 128, 129, 254, 255])
+def test_every_level_of_an_even_picture_survives_both_precisions(level: int) -> None:
+    video = torch.full((1, 1, 3, 30, 40), level, dtype=torch.uint8)
+    augment = VideoAugment(16, **NO_JITTER, **PLAIN)
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 1.25)):
+        augment.set_output(dtype)
+        output = 255 * augment(video, torch.tensor([[30, 40]]), torch.tensor([5])).float()
+        assert (output - level).abs().max() < tolerance
 
 
 def test_autocast_does_not_coarsen_the_picture() -> None:
