@@ -73,9 +73,9 @@ class Encoder(nn.Module):
 
     def pool(self, features: Tensor) -> Tensor:
         """(B, C) maximum or mean over all cells of a map (B, C, ...)."""
-        cells = features.flatten(2)  # a view of channels-last maps too
+        cells = features.movedim(1, -1).flatten(1, -2)  # (B, cells, C), a view of channels-last maps
         # Unlike that of adaptive max pooling, this gradient is deterministic on CUDA; amax's costs twice as much.
-        return cells.max(dim=2).values if self.pooling == "max" else cells.mean(dim=2)
+        return cells.max(dim=1).values if self.pooling == "max" else cells.mean(dim=1)
 
     def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
         """The output of every stage by name, in order; the last is :meth:`forward_features`."""

@@ -22,9 +22,6 @@ from torch import Tensor
 
 from avssl.draws import uniform
 
-MIDDLE = 128
-"""Of the levels of a uint8 canvas."""
-
 _NUM_TRIES = 10  # as torchvision's RandomResizedCrop
 
 
@@ -134,24 +131,30 @@ def resampling_weights(axis: AxisResize, size: int, canvas_size: int, flip: Tens
     return weights / weights.sum(dim=2, keepdim=True)
 
 
-def resample(video: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Applies the matrices of :func:`resampling_weights` to a canvas less ``MIDDLE``.
+def resample(video: Tensor, rows: Tensor, columns: Tensor, gain: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """Applies the matrices of :func:`resampling_weights` to a canvas, and a gain and a bias to each channel.
 
-    Taken from the middle, levels need a bit less, and the rounding of bfloat16 is half as large: 0.2 of 255 levels
-    (root mean square; 1.5 at most) on noise shrunk a little, as much as torchvision's uint8 resize rounds.
+    In bfloat16 the result is off by 0.15 of 255 levels (root mean square on noise shrunk a little; 1.3 at most), less
+    than what a resize that ends in uint8 rounds. Hence levels are taken from the middle of their range: the farther
+    from 0, the coarser bfloat16 is.
 
     Args:
         video: (B, T, 3, H, W) uint8.
-        rows: (B, h, H) float32 or bfloat16, in which the products are made.
-        columns: (B, w, W) of the same dtype.
+        rows: (B, h, H) float32; each row sums to 1, as do those of ``columns``.
+        columns: (B, w, W) float32.
+        gain: (3,) float32: what a level counts in each channel.
+        bias: (3,) float32: what level 0 becomes.
+        dtype: In which the products are made: ``torch.float32`` or ``torch.bfloat16``.
 
     Returns:
-        (B, 3, T, h, w) of that dtype in [-128, 127], if rows and columns sum to 1; a permuted view, not contiguous.
+        (B, 3, T, h, w) of this dtype, ``gain * level + bias``; a permuted view, not contiguous.
     """
-    batch, frames, _, height, width = video.shape
-    levels = video.bitwise_xor(MIDDLE).view(torch.int8)  # video - 128 without leaving 8 bits
-    # Height leads, so that both products are one plain matrix a clip and no weight is repeated.
-    x = levels.permute(0, 3, 2, 1, 4).to(rows.dtype, memory_format=torch.contiguous_format)  # (B, H, 3, T, W)
-    x = torch.bmm(rows, x.view(batch, height, -1)).view(batch, -1, width)  # (B, h * 3 * T, W)
-    x = torch.bmm(x, columns.transpose(1, 2))
-    return x.view(batch, rows.shape[1], 3, frames, -1).permute(0, 2, 3, 1, 4)
+    batch, frames, channels, height, width = video.shape
+    out_height, out_width = rows.shape[1], columns.shape[1]
+    levels = video.bitwise_xor(128).view(torch.int8)  # video - 128, and still 8 bits
+    x = levels.permute(0, 2, 3, 1, 4).to(dtype, memory_format=torch.contiguous_format)  # (B, 3, H, T, W)
+    x = rows.to(dtype)[:, None] @ x.view(batch, channels, height, -1)
+    scaled = (columns[:, None] * gain[:, None, None]).to(dtype).view(-1, out_width, width)
+    offset = (bias + 128 * gain).to(dtype).repeat(batch)[:, None, None]
+    x = torch.baddbmm(offset, x.view(-1, out_height * frames, width), scaled.transpose(1, 2))
+    return x.view(batch, channels, out_height, frames, out_width).permute(0, 1, 3, 2, 4)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from avssl.draws import uniform
 from avssl.transforms.color import ColorJitter, JitterPlan
-from avssl.transforms.crop_resize import MIDDLE, AxisResize, random_crops, resample, resampling_weights
+from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,7 +44,9 @@ class _VideoTransform(nn.Module):
     def set_output(
         self, dtype: torch.dtype = torch.float32, memory_format: torch.memory_format = torch.contiguous_format
     ) -> None:
-        """In what the pictures come, and are computed but for colour jitter; float32 and contiguous if never called.
+        """In what the pictures come, float32 and contiguous if never called.
+
+        They are computed in it too, unless there is colour jitter, which works in float32.
 
         Args:
             dtype: ``torch.float32``, or ``torch.bfloat16`` for a network that computes in it: see
@@ -67,17 +69,17 @@ class _VideoTransform(nn.Module):
         output = torch.empty(shape, dtype=self.dtype, device=video.device, memory_format=self.memory_format)
         limit = _CHUNK_BYTES.get(video.device.type, _CHUNK_BYTES_ACCELERATOR)
         step = max(1, limit // (self.dtype.itemsize * frames * channels * height * width))
-        rows, columns = rows.to(self.dtype), (columns / 255).to(self.dtype)
-        middle = MIDDLE / 255  # which pixel values, in [0, 1], lack when they leave the products
-        mean = self.mean if jitter else self.mean - middle
-        bias, gain = (t.view(3, 1, 1, 1).to(self.dtype) for t in (-mean / self.std, 1 / self.std))
-        with torch.autocast(video.device.type, enabled=False):  # what ``dtype`` is, the caller has said
+        gain, bias = 1 / self.std, -self.mean / self.std  # of pixel values in [0, 1]
+        with torch.autocast(video.device.type, enabled=False):  # the caller has said in what to compute
             for start in range(0, batch, step):
                 part = slice(start, start + step)
-                pixels = resample(video[part], rows[part], columns[part])
-                if jitter is not None and plan is not None:
-                    pixels = jitter((pixels.float().contiguous() + middle).clamp_(0, 1), plan[part])
-                torch.addcmul(bias, pixels, gain, out=output[part])
+                matrices = video[part], rows[part], columns[part]
+                if jitter is None or plan is None:
+                    output[part] = resample(*matrices, gain / 255, bias, self.dtype)
+                else:
+                    pixels = resample(*matrices, torch.ones_like(gain) / 255, torch.zeros_like(bias), torch.float32)
+                    jittered = jitter(pixels.contiguous(), plan[part])
+                    torch.addcmul(bias.view(3, 1, 1, 1), jittered, gain.view(3, 1, 1, 1), out=output[part])
         return output
 
     def extra_repr(self) -> str:

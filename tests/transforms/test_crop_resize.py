@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from avssl.draws import mix, text_key, uniform
-from avssl.transforms.crop_resize import MIDDLE, AxisResize, random_crops, resample, resampling_weights
+from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 
 SHAPES = [(48, 64), (96, 40), (31, 33), (128, 128), (20, 90)]  # one batch, one canvas
 
@@ -34,7 +34,7 @@ def test_resample_matches_torchvision_on_clips_of_different_shapes(size: int) ->
     zero = torch.zeros_like(full)
     rows = resampling_weights(AxisResize(crops.top, crops.height, full, zero), size, 128)
     columns = resampling_weights(AxisResize(crops.left, crops.width, full, zero), size, 136, flip)
-    output = resample(video, rows, columns)
+    output = resample(video, rows, columns, torch.ones(3), torch.zeros(3), torch.float32)
     assert output.shape == (len(SHAPES), 3, 2, size, size)
     for b, (height, width) in enumerate(SHAPES):
         clip = video[b, :, :, :height, :width]
@@ -43,7 +43,7 @@ def test_resample_matches_torchvision_on_clips_of_different_shapes(size: int) ->
         rounded = tv.resized_crop(clip, *box, [size, size], antialias=True).float()
         if flip[b]:
             expected, rounded = tv.horizontal_flip(expected), tv.horizontal_flip(rounded)
-        ours = output[b].transpose(0, 1) + MIDDLE
+        ours = output[b].transpose(0, 1)
         torch.testing.assert_close(ours, expected, atol=0.02, rtol=0)  # of 255
         assert (ours.round() - rounded).abs().max() <= 1  # torchvision's uint8 path rounds after each axis
 
