@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from avssl.engine import (
     seed_everything,
     set_threads,
 )
+from avssl.transforms import VideoAugment
 
 
 class TwoStreams(nn.Module):
@@ -83,6 +85,49 @@ def test_fp32_contiguous_changes_no_bit():
     after = model(video, audio)
     assert torch.equal(before.video, after.video)
     assert torch.equal(before.audio, after.audio)
+
+
+class Task(nn.Module):
+    """A model, its momentum copy, and pictures in the format that they were told."""
+
+    def __init__(self):
+        super().__init__()
+        self.model, self.target = TwoStreams(), TwoStreams()
+        self.transform = SimpleNamespace(video_augment=VideoAugment(6))
+
+    def forward(self, video, audio):
+        size, keys = torch.full((len(video), 2), 8), torch.arange(len(video))
+        pictures = self.transform.video_augment(video, size, keys)
+        return [model(pictures, audio).video for model in (self.model, self.target)], pictures
+
+
+def test_a_task_trains_in_the_precision_while_it_is_applied():
+    task, audio = Task(), torch.randn(2, 1, 7, 5)
+    video = torch.randint(0, 256, (2, 4, 3, 8, 8), dtype=torch.uint8)
+    plain, pictures = task(video, audio)
+    with Precision("bf16", "channels_last").applied_to(task, "cpu"):
+        outputs, given = task(video, audio)
+        assert task.model.seen["dtype"] == task.target.seen["dtype"] == torch.bfloat16
+    assert given.dtype == torch.bfloat16
+    assert given.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(given.float(), pictures, atol=0.05, rtol=0)
+    for output, expected in zip(outputs, plain, strict=True):
+        assert output.dtype == torch.float32
+        torch.testing.assert_close(output, expected, atol=0.05, rtol=0)
+    with pytest.raises(ZeroDivisionError), Precision("bf16").applied_to(task, "cpu"):
+        raise ZeroDivisionError
+    after, given = task(video, audio)
+    assert torch.equal(given, pictures)
+    assert task.model.seen["dtype"] == torch.float32
+    torch.testing.assert_close(after, plain)
+
+
+def test_a_task_needs_neither_target_nor_pictures():
+    task = nn.Module()
+    task.model = TwoStreams()
+    with Precision("bf16").applied_to(task, "cpu"):
+        task.model(*inputs())
+        assert task.model.seen["dtype"] == torch.bfloat16
 
 
 def test_precision_rejects_unknown_names():

@@ -62,3 +62,22 @@ def test_pool_of_channels_last_maps_is_the_same():
     encoder = create_encoder("small_video")
     features = torch.randn(2, 5, 2, 3, 4)
     assert torch.equal(encoder.pool(features.to(memory_format=torch.channels_last_3d)), encoder.pool(features))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+def test_the_maximum_over_cells_and_its_gradient(memory_format):
+    encoder = create_encoder("small_video", width=1, pool="max")
+    features = torch.tensor([[[0.0, 3.0, 1.0, 3.0], [-2.0, -5.0, -4.0, -3.0]]]).view(1, 2, 1, 2, 2)
+    features = features.contiguous(memory_format=memory_format).requires_grad_()
+    pooled = encoder.pool(features)
+    assert pooled.tolist() == [[3.0, -2.0]]
+    pooled.backward(torch.tensor([[10.0, 20.0]]))
+    assert features.grad is not None
+    assert features.grad.flatten(2).tolist() == [[[0, 10, 0, 0], [20, 0, 0, 0]]]  # of equals the first, as max pooling
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+def test_the_mean_over_cells(memory_format):
+    encoder = create_encoder("small_video", width=1, pool="mean")
+    features = torch.randn(3, 5, 2, 4, 3).contiguous(memory_format=memory_format)
+    torch.testing.assert_close(encoder.pool(features), features.mean(dim=(2, 3, 4)))
