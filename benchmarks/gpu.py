@@ -7,10 +7,10 @@
 Rows are appended to --file as they are made, and a run goes on where the last one stopped; no measurement begins later
 than --minutes. A step is one of training, on a batch that is on the device already: transforms, networks, InfoNCE,
 backward pass and optimizer. Its stages add one thing each: fp32 as torch sets it (cuDNN's convolutions in TF32), bf16,
-channels last, torch.compile of the model. All stages of a pair take the same batch, the largest power of two up to 256
-whose activations in fp32, as counted, take at most half of the GPU's memory. Operations are those of the networks,
-counted by torch.utils.flop_counter; the ceiling is a large bf16 product measured in the same run. What cannot be
-measured (no memory, no compiler) becomes a row that says why.
+channels last (pictures are made in the model's format in all), torch.compile of the model. All stages of a pair take
+the same batch, the largest power of two up to 256 whose activations in fp32, as counted, take at most half of the GPU's
+memory. Operations are those of the networks, counted by torch.utils.flop_counter; the ceiling is a large bf16 product
+measured in the same run. What cannot be measured (no memory, no compiler) becomes a row that says why.
 """
 
 from __future__ import annotations

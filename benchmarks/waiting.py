@@ -43,19 +43,19 @@ def measure(config: Config, manifest: Manifest, steps: int, device: torch.device
     optimizer = build_optimizer(config, task)
     batches = iter(build_loader(config, manifest, device, 0.1))
     waited = total = 0.0
-    for step in range(steps + 10):
-        began = time.perf_counter()
-        batch = next(batches).to(device)
-        ready = time.perf_counter()
-        optimizer.zero_grad()
-        with PRECISION.applied_to(task, device):
+    with PRECISION.applied_to(task, device):
+        for step in range(steps + 10):
+            began = time.perf_counter()
+            batch = next(batches).to(device)
+            ready = time.perf_counter()
+            optimizer.zero_grad()
             task(batch).total.backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        if step >= 10:
-            waited += ready - began
-            total += time.perf_counter() - began
+            optimizer.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if step >= 10:
+                waited += ready - began
+                total += time.perf_counter() - began
     return waited / total, steps * config.optim.batch_size / total
 
 

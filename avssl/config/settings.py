@@ -287,9 +287,10 @@ class TrainConfig:
     device: str = "auto"
     """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU when there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of the model; "auto" takes the fastest, and the run's config.yaml says which."""
+    """Number format of the model and of the pictures it trains on; "auto" takes the fastest; the run's config.yaml
+    says which."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Memory layout of the model; "auto" likewise."""
+    """Memory layout of both; "auto" likewise."""
     threads: int | None = None
     """CPU threads of the model; PyTorch's own number by default."""
     batch_norm: Literal["train", "eval"] = "train"

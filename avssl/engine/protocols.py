@@ -20,7 +20,8 @@ class Task(Protocol):
     model: nn.Module
     """The part that holds the parameters, called once a step; DDP wraps it and nothing else. A task may have a
     ``target`` beside it, a model without gradient, which computes in the same precision, and a ``transform`` whose
-    ``video_augment``, if it has one, is told in what format pictures come (``set_output(dtype, memory_format)``)."""
+    ``video_augment``, if it has one, is told in what format pictures come (``output_format``, and
+    ``set_output(dtype, memory_format)``)."""
 
     def forward(self, batch: Batch) -> LossTerms:
         """The loss of a batch on the model's device; changes nothing that outlives the step."""

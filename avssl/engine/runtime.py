@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib import metadata
 from itertools import product
@@ -177,18 +177,15 @@ class Precision:
         come from its ``transform``, if that makes them, as the model computes with them. Those to evaluate on stay
         float32.
         """
-        models = (task.model, getattr(task, "target", None))
-        handles = [self.apply(model, device) for model in models if model is not None]
         augment = getattr(getattr(task, "transform", None), "video_augment", None)
-        try:
+        with ExitStack() as undo:
+            for model in (task.model, getattr(task, "target", None)):
+                if model is not None:
+                    undo.callback(self.apply(model, device).remove)
             if augment is not None:
+                undo.callback(augment.set_output, *augment.output_format)
                 augment.set_output(*self.picture_format)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            if augment is not None:
-                augment.set_output()
 
     @property
     def picture_format(self) -> tuple[torch.dtype, torch.memory_format]:

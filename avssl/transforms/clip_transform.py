@@ -94,7 +94,7 @@ class ClipTransform(nn.Module):
         own_views = 1 if self.view_warp else self.num_views
         videos = [self.video_augment(video, batch.valid_hw, key, view) for view in range(own_views)]
         if self.view_warp is not None:
-            videos.append(self.view_warp.draw(key).warp(videos[0]))
+            videos.append(torch.empty_like(videos[0]).copy_(self.view_warp.draw(key).warp(videos[0])))  # its format too
         audios = [self._augmented_audio(batch.audio, key, view) for view in range(self.num_views)]
         negative_audio = None
         if self.negative_sounds is not None:

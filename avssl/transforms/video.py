@@ -39,21 +39,7 @@ class _VideoTransform(nn.Module):
         self.size = size
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
-        self.set_output()
-
-    def set_output(
-        self, dtype: torch.dtype = torch.float32, memory_format: torch.memory_format = torch.contiguous_format
-    ) -> None:
-        """In what the pictures come, float32 and contiguous if never called.
-
-        They are computed in it too, unless there is colour jitter, which works in float32.
-
-        Args:
-            dtype: ``torch.float32``, or ``torch.bfloat16`` for a network that computes in it: see
-                :func:`~avssl.transforms.crop_resize.resample` for what rounding costs.
-            memory_format: ``torch.contiguous_format`` or ``torch.channels_last_3d``.
-        """
-        self.dtype, self.memory_format = dtype, memory_format
+        self.dtype, self.memory_format = torch.float32, torch.contiguous_format
 
     def _render(
         self,
@@ -68,16 +54,17 @@ class _VideoTransform(nn.Module):
         shape = (batch, channels, frames, self.size, self.size)
         output = torch.empty(shape, dtype=self.dtype, device=video.device, memory_format=self.memory_format)
         limit = _CHUNK_BYTES.get(video.device.type, _CHUNK_BYTES_ACCELERATOR)
-        step = max(1, limit // (self.dtype.itemsize * frames * channels * height * width))
+        dtype = self.dtype if jitter is None else torch.float32  # in which jitter works
+        step = max(1, limit // (dtype.itemsize * frames * channels * height * width))
         gain, bias = 1 / self.std, -self.mean / self.std  # of pixel values in [0, 1]
         with torch.autocast(video.device.type, enabled=False):  # the caller has said in what to compute
             for start in range(0, batch, step):
                 part = slice(start, start + step)
                 matrices = video[part], rows[part], columns[part]
                 if jitter is None or plan is None:
-                    output[part] = resample(*matrices, gain / 255, bias, self.dtype)
+                    output[part] = resample(*matrices, gain / 255, bias, dtype)
                 else:
-                    pixels = resample(*matrices, torch.ones_like(gain) / 255, torch.zeros_like(bias), torch.float32)
+                    pixels = resample(*matrices, torch.ones_like(gain) / 255, torch.zeros_like(bias), dtype)
                     jittered = jitter(pixels.contiguous(), plan[part])
                     torch.addcmul(bias.view(3, 1, 1, 1), jittered, gain.view(3, 1, 1, 1), out=output[part])
         return output
@@ -130,6 +117,26 @@ class VideoAugment(_VideoTransform):
         self.flip_probability = flip_probability
         self.jitter = ColorJitter(brightness, contrast, saturation, hue)
 
+    @property
+    def output_format(self) -> tuple[torch.dtype, torch.memory_format]:
+        """In what the pictures come: float32 and contiguous, unless :meth:`set_output` says otherwise."""
+        return self.dtype, self.memory_format
+
+    def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+        """Sets :attr:`output_format`; without colour jitter, which works in float32, pictures are computed in it too.
+
+        Args:
+            dtype: ``torch.float32``, or ``torch.bfloat16`` for a network that computes in it: see
+                :func:`~avssl.transforms.crop_resize.resample` for what rounding costs.
+            memory_format: ``torch.contiguous_format`` or ``torch.channels_last_3d``.
+
+        Raises:
+            ValueError: If it is another dtype.
+        """
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"dtype ({dtype}) must be torch.float32 or torch.bfloat16.")
+        self.dtype, self.memory_format = dtype, memory_format
+
     @torch.no_grad()
     def forward(self, video: Tensor, valid_hw: Tensor, key: Tensor, view: int = 0) -> Tensor:
         """Augments each clip.
@@ -141,7 +148,7 @@ class VideoAugment(_VideoTransform):
             view: Number of the view, >= 0.
 
         Returns:
-            (B, 3, T, size, size), normalized; see :meth:`set_output`. What a clip becomes depends on its key and the
+            (B, 3, T, size, size) in :attr:`output_format`, normalized. What a clip becomes depends on its key and the
             view alone, not on its place or its companions.
 
         Raises:
@@ -215,7 +222,7 @@ class VideoEval(_VideoTransform):
             valid_hw: (B, 2) int64 height and width of each clip, top left in the canvas.
 
         Returns:
-            (num_crops * B, 3, T, size, size), normalized; see :meth:`set_output`. Crop-major: row ``c * B + b`` is
+            (num_crops * B, 3, T, size, size) float32, normalized, crop-major: row ``c * B + b`` is
             crop c of clip b, from the left or the top.
 
         Raises:

@@ -153,6 +153,16 @@ def test_decibels_are_left_without_standardize() -> None:
     assert torch.equal(transform(make_batch()).audio, spectrogram(make_batch().audio))
 
 
+def test_a_warped_view_comes_in_the_format_of_the_first() -> None:
+    transform = make_transform(num_views=2, view_warp=RandomAffine()).train()
+    plain = transform(make_batch()).video
+    transform.video_augment.set_output(torch.bfloat16, torch.channels_last_3d)
+    video = transform(make_batch()).video
+    assert video.dtype == torch.bfloat16
+    assert video.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(video.float(), plain, atol=0.05, rtol=0)
+
+
 def test_parts_that_do_not_fit_are_refused() -> None:
     parts = (VideoAugment(24), VideoEval(24), LogSpectrogram())
     with pytest.raises(ValueError, match="give standardize too"):

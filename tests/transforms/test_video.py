@@ -123,14 +123,16 @@ def test_parts_of_a_batch_make_no_difference(monkeypatch: pytest.MonkeyPatch) ->
 def test_output_has_the_memory_format_asked_for(memory_format: torch.memory_format) -> None:
     video, valid_hw, key = make_batch()
     plain = VideoAugment(24)(video, valid_hw, key)
-    augment, evaluate = VideoAugment(24), VideoEval(24)
-    for transform in (augment, evaluate):
-        transform.set_output(memory_format=memory_format)
-    for output in (augment(video, valid_hw, key), evaluate(video, valid_hw)):
-        assert output.shape == (5, 3, 3, 24, 24)
-        assert output.dtype == torch.float32
-        assert output.is_contiguous(memory_format=memory_format)
-    torch.testing.assert_close(augment(video, valid_hw, key), plain)
+    augment = VideoAugment(24)
+    augment.set_output(torch.float32, memory_format)
+    output = augment(video, valid_hw, key)
+    assert output.shape == (5, 3, 3, 24, 24)
+    assert output.dtype == torch.float32
+    assert output.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(output, plain)
+    assert VideoEval(24)(video, valid_hw).is_contiguous()
+    with pytest.raises(ValueError, match="float16"):
+        augment.set_output(torch.float16, memory_format)
 
 
 @pytest.mark.parametrize("options", [NO_JITTER, {}])
@@ -146,7 +148,7 @@ def test_bfloat16_rounds_a_picture_as_much_as_a_uint8_resize_does(options: dict)
     assert off.abs().max() < 3
     assert off.square().mean().sqrt() < 0.4
     assert off.mean().abs() < 0.05
-    augment.set_output()
+    augment.set_output(torch.float32, torch.contiguous_format)
     assert torch.equal(augment(video, valid_hw, key), exact)
 
 
@@ -155,7 +157,7 @@ def test_every_level_of_an_even_picture_survives_both_precisions(level: int) -> 
     video = torch.full((1, 1, 3, 30, 40), level, dtype=torch.uint8)
     augment = VideoAugment(16, **NO_JITTER, **PLAIN)
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 1.25)):
-        augment.set_output(dtype)
+        augment.set_output(dtype, torch.contiguous_format)
         output = 255 * augment(video, torch.tensor([[30, 40]]), torch.tensor([5])).float()
         assert (output - level).abs().max() < tolerance
 
