@@ -39,10 +39,12 @@ def test_rows_are_made_once(localization: ModuleType, tmp_path: Path) -> None:
 
     bench = localization.Bench(world, two, file, tmp_path / "models", until=1e12)
     names = ("baselines", localization.UNTRAINED, default)
-    for name in (*names, localization.UNSEEN_CLIPS):
+    unseen = localization.UNSEEN_CLIPS + localization.LONG
+    for name in (*names, unseen):
         localization.run(bench, (name, 0))
     rows = localization.read_rows(file)
-    assert localization.done(rows) == {(name, 0) for name in (*names, localization.UNSEEN_CLIPS)}
+    assert localization.done(rows) == {(name, 0) for name in (*names, unseen)}
+    assert (unseen, 1) in localization.jobs([])
     assert (default, 0) not in [job for job in localization.jobs([]) if job not in localization.done(rows)]
     assert (default, 1) in localization.jobs([])
     trained = rows[-2]
@@ -51,7 +53,7 @@ def test_rows_are_made_once(localization: ModuleType, tmp_path: Path) -> None:
     assert 0 <= trained["two_both"] <= trained["two_each"] <= 1
     table = localization.tables(rows)
     assert "| centre blob | | |" in table
-    assert "| 96 | 2 | " in table
+    assert f"| {localization.LONG} | 96 | 2 | 1 | " in table
     assert f"n: pointing, cIoU, AUC {rows[0]['n']} clips" in table
 
 
