@@ -46,7 +46,7 @@ from avssl.transforms import VideoEval, estimate_statistics
 
 PASSES, LONG_PASSES, TOO_LONG_PASSES = 10, 36, 72
 MORE_PASSES = 20
-"""Over three times the clips."""
+"""Over three times the clips, those of "train" and "train_more"."""
 BATCH = 32
 RATE = 3e-3
 SEEDS = (0, 1, 2)
