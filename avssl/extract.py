@@ -33,6 +33,7 @@ from avssl.engine import Precision
 from avssl.manifest import Manifest
 from avssl.models import AVModel, Modality, StagePooling, encode_stages
 from avssl.transforms import ClipTransform
+from avssl.whole_file import whole_file
 
 _FORMAT = 2
 What = Literal["features", "embeddings"]
@@ -253,11 +254,8 @@ def content_key(pretrained: Pretrained, manifest: Manifest, settings: Mapping[st
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray], failures: list[Failure]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, failures=np.asarray(json.dumps([asdict(f) for f in failures])), **arrays)  # type: ignore[arg-type]
-    temporary.replace(path)
 
 
 def _read(path: Path, what: What) -> Features:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from avssl.whole_file import whole_file
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1c1c22; }
@@ -40,15 +41,9 @@ def write_page(path: Path | str, title: str, sections: Iterable[str], style: str
     """
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}{style}</style>"
     page = f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(sections)}</body></html>\n"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with whole_file(path) as temporary:
         # A file name that is no UTF-8 is held in surrogates, which cannot be written: a question mark then.
         temporary.write_text(page, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def table(header: Iterable[object], body: Iterable[Sequence[object]], ours: str | None = None) -> str:

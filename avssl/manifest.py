@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
+
+from avssl.whole_file import whole_file
 
 COLUMNS: dict[str, pa.DataType] = {
     "id": pa.string(),  # stable and unique: relative path, plus "#start-stop" where a file holds several
@@ -200,14 +201,8 @@ class Manifest:
 
 def write_table(table: pa.Table, path: Path | str) -> None:
     """Writes a CSV through a temporary file, so a reader never sees half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # several processes may write the same
-    try:
+    with whole_file(path) as temporary:
         pa_csv.write_csv(table, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:

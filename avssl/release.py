@@ -19,10 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 import avssl
+from avssl.whole_file import whole_file
 
 FORMAT_VERSION = 1
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
@@ -67,10 +68,10 @@ def write_release(
     folder.mkdir(parents=True, exist_ok=True)
     content = {**content, "config": {**content["config"], "data": {**content["config"]["data"], "source": ""}}}
     head = {"format_version": FORMAT_VERSION, "avssl_version": avssl.__version__, "kind": kind}
-    temporary = folder / (WEIGHTS_NAME + ".tmp")
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(on_cpu, temporary, metadata={"format": "pt"})
-    temporary.replace(folder / WEIGHTS_NAME)
+    with whole_file(folder / WEIGHTS_NAME) as temporary:
+        # Not save_file: what it writes its owner alone may read, and its errors hide the system's reason.
+        temporary.write_bytes(save(on_cpu, metadata={"format": "pt"}))
     (folder / CONFIG_NAME).write_text(json.dumps(head | content, indent=2) + "\n", encoding="utf-8")
     (folder / CARD_NAME).write_text(card, encoding="utf-8")
     return folder

@@ -35,6 +35,7 @@ from avssl.config import Config, ConfigError, flatten, load_config, to_dict, to_
 from avssl.data.ledger import Failure, failures_table
 from avssl.engine import set_threads
 from avssl.manifest import Manifest, is_url, read_manifest, write_table
+from avssl.whole_file import whole_file
 
 _OURS = (
     "config.yaml",
@@ -129,9 +130,8 @@ class RunFolder:
 
     def write_config(self, config: Any) -> None:
         """Writes every setting; a kill leaves the old file or the new one."""
-        temporary = self._config.with_suffix(".yaml.tmp")
-        temporary.write_text(to_yaml(config), encoding="utf-8")
-        temporary.replace(self._config)
+        with whole_file(self._config) as temporary:
+            temporary.write_text(to_yaml(config), encoding="utf-8")
 
     def write_environment(self, report: Mapping[str, Any]) -> None:
         """Writes what a result depends on beside the settings."""

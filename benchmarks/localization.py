@@ -43,6 +43,7 @@ from avssl.hub import FULL_PICTURE_SCALE
 from avssl.synthetic import SceneSettings, Split
 from avssl.tasks import PretrainTask
 from avssl.transforms import VideoEval, estimate_statistics
+from avssl.whole_file import whole_file
 
 PASSES, LONG_PASSES, TOO_LONG_PASSES = 10, 36, 72
 MORE_PASSES = 20
@@ -157,8 +158,8 @@ def train(
         total, loader.steps_per_pass, log_every=100, grad_clip=config.optim.grad_clip, precision=PRECISION
     )
     fit_in_runs(task, loader, build_optimizer(config, task), build_schedule(config, total), loop, place, until)
-    torch.save(task.state_dict(), weights.with_suffix(".tmp"))
-    weights.with_suffix(".tmp").replace(weights)
+    with whole_file(weights) as temporary:
+        torch.save(task.state_dict(), temporary)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from avssl.models import AVModel, Classifier, create_encoder
 from avssl.synthetic import ACTIONS, SceneSettings, Split
 from avssl.tasks import ClassifyTask, DistillTask, PretrainTask
 from avssl.transforms import ClipTransform, estimate_statistics
+from avssl.whole_file import whole_file
 
 SEEDS = (0, 1, 2)
 TUNING_SEED = 9
@@ -87,9 +88,8 @@ class Bench:
     """What is being done; its training is kept under this name when time cuts it short."""
 
     def save(self, name: str, model: nn.Module) -> None:
-        self.models.mkdir(parents=True, exist_ok=True)
-        torch.save(model.state_dict(), self.models / f"{name}.pt.tmp")
-        (self.models / f"{name}.pt.tmp").replace(self.models / f"{name}.pt")
+        with whole_file(self.models / f"{name}.pt") as temporary:
+            torch.save(model.state_dict(), temporary)
 
     def load(self, name: str, model: nn.Module) -> None:
         model.load_state_dict(torch.load(self.models / f"{name}.pt", weights_only=True))

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from avssl.data.ledger import Failure
-from avssl.data.shards import ShardWriter, read_record, record_path, shard_name, write_json
+from avssl.data.shards import read_record, record_path, shard_name, shard_writer
 from avssl.manifest import Manifest
 from avssl.media import MediaError, MediaInfo, MediaReader, open_media
 from avssl.media.prepared import CopySettings
 from avssl.media.prepared_writer import PreparedClip, encode_clip
+from avssl.whole_file import write_json
 
 _CHUNK_BYTES = 128 << 20
 """Of RGB frames that are decoded at a time."""
@@ -79,9 +80,8 @@ def make_shard(job: ShardJob) -> dict[str, Any]:
     stamps = job.stamps  # of before: a source that changes meanwhile is copied again by the next call
     began = time.process_time()
     path = job.folder / shard_name(job.number)
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows, failures = [], []
-    with ShardWriter(path) as shard:
+    with shard_writer(path) as shard:
         for row in range(len(job.manifest)):
             try:
                 clip, info = _copy(job.manifest, row, job.settings, job.backend)

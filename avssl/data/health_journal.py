@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from avssl.data.health import HealthReport, HealthSettings
+from avssl.whole_file import whole_file
 
 _FORMAT = 1
 """Raise it when a look at a file changes its meaning: older lines then do not count."""
@@ -76,9 +77,8 @@ class HealthJournal:
         self.close()
         if self.path is None or len(kept) == self._num_lines:
             return
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(self.path)
+        with whole_file(self.path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
 
     def close(self) -> None:
         """Closes the file; a later line opens it again."""

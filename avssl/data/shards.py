@@ -19,11 +19,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -31,30 +30,41 @@ import numpy as np
 
 from avssl.media.prepared import BLOCK, FORMAT_VERSION, padded
 from avssl.media.prepared_writer import PreparedClip
+from avssl.whole_file import unfinished, whole_file
 
 _STALE_SECONDS = 24 * 3600.0
 """A temporary file that nobody wrote to for so long was left by a job that was killed."""
 
 
-class ShardWriter:
+@contextmanager
+def shard_writer(path: Path) -> Iterator[ShardWriter]:
     """Writes one tar, whole or not at all.
 
     Args:
-        path: The tar file; its folder must exist.
+        path: The tar file; its folder is made.
+
+    Raises:
+        OSError: If there is no room for it.
 
     Example:
-        >>> with ShardWriter(Path("shards/000000.tar")) as shard:
+        >>> with shard_writer(Path("shards/000000.tar")) as shard:
         ...     place = shard.add(0, clip, {"id": "a.mp4"})
         >>> shard.sha256
     """
+    for left in unfinished(path):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            left.unlink(missing_ok=True)
+    with whole_file(path, durable=True) as temporary, temporary.open("wb") as file:
+        shard = ShardWriter(file)
+        yield shard
+        shard.finish()
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        for left in path.parent.glob(f".{path.name}.*.tmp"):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink(missing_ok=True)
-        self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        self._file = _Hashing(self._temporary.open("wb"))
+
+class ShardWriter:
+    """The clips of a tar; see :func:`shard_writer`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = _Hashing(file)
         self._tar = tarfile.open(fileobj=cast(BinaryIO, self._file), mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
         self.sha256 = ""
         """Of the finished file."""
@@ -84,18 +94,10 @@ class ShardWriter:
             "shard_header_bytes": padded(len(line)) + BLOCK + padded(len(table.getvalue())) + BLOCK,
         }
 
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            self._tar.close()
-            self._file.finish()
-            self.sha256 = self._file.digest.hexdigest()
-            if kind is None:
-                self._temporary.replace(self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """Writes the end of the tar; nothing may follow."""
+        self._tar.close()
+        self.sha256 = self._file.digest.hexdigest()
 
 
 class _Hashing:
@@ -112,33 +114,11 @@ class _Hashing:
     def tell(self) -> int:
         return self._file.tell()
 
-    def finish(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
 
 def sha256(path: Path) -> str:
     """Of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, content: Mapping[str, Any], *, replace: bool = True) -> None:
-    """Writes a JSON file, whole or not at all, whoever else writes it too.
-
-    Raises:
-        FileExistsError: If it is there and is not to be replaced.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    try:
-        if replace:
-            temporary.replace(path)
-        else:
-            os.link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def shard_name(number: int) -> str:

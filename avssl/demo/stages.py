@@ -26,6 +26,7 @@ from avssl.recipes.pretrain import pretrain
 from avssl.run_folder import RunFolder
 from avssl.synthetic import read_truth, synthesize_corpus
 from avssl.synthetic.corpus import describe
+from avssl.whole_file import write_json
 
 _FORMAT = 1
 """Raise it when a stage's output changes its meaning: older records then do not count."""
@@ -92,7 +93,7 @@ def run_demo(path: Path, settings: DemoSettings, fresh: bool = False) -> Path:
             start = time.monotonic()
             result = run()
             record = {"result": result, "seconds": round(time.monotonic() - start, 1), **_fingerprint(settings)}
-            _write_json(folder.record(name), record)
+            write_json(folder.record(name), record)
             is_stale = True
         else:
             print(f"[{number}/{len(stages) + 1}] {name}: done before, reused", flush=True)
@@ -128,7 +129,7 @@ def _pretrain(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
     else:
         begun.unlink(missing_ok=True)
         run.claim(overwrite=True)
-        _write_json(begun, _fingerprint(settings))
+        write_json(begun, _fingerprint(settings))
         _, result = pretrain(config, run.path)
     begun.unlink()
     return {
@@ -148,7 +149,7 @@ def _report(folder: DemoFolder, settings: DemoSettings, results: dict[str, Any],
     results["memory_gib"] = {"main process": round(peak, 2), "largest child process": round(children, 2)}
     results["settings"] = asdict(settings)
     results["version"] = avssl.__version__
-    _write_json(folder.metrics, results)
+    write_json(folder.metrics, results)
     print(summary(results), flush=True)
     write_report(folder.report, results, folder.run / "metrics.jsonl", folder.overlays, _examples(folder))
     return folder.report
@@ -176,10 +177,3 @@ def _read_record(path: Path, settings: DemoSettings) -> dict[str, Any] | None:
         return None
     fits = isinstance(record, dict) and all(record.get(key) == value for key, value in _fingerprint(settings).items())
     return record if fits else None
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -8,7 +8,6 @@ their code.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 import zipfile
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from avssl import distributed
+from avssl.whole_file import whole_file
 
 FORMAT_VERSION = 2
 
@@ -101,15 +101,13 @@ class Checkpointer:
 
         Raises:
             TypeError: If ``state`` holds anything else, naming where.
-            OSError: If it cannot be written; the checkpoints there were are untouched.
+            OSError: If it cannot be written, as on a full disk; the checkpoints there were are untouched.
         """
         path = self.path(step)
         if distributed.is_main():
             content = {"format_version": FORMAT_VERSION, "step": step, **state}
             _refuse_objects(content, "state")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._remove_unfinished()
-            _write_whole(content, path)
+            self._write(content, path)
             for old in self.files()[: -self.keep_last]:
                 old.unlink()
         distributed.barrier()
@@ -123,8 +121,7 @@ class Checkpointer:
         if distributed.is_main():
             content = {"format_version": FORMAT_VERSION, "step": step, **state}
             _refuse_objects(content, "state")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(content, self.best)
+            self._write(content, self.best)
         distributed.barrier()
         return self.best
 
@@ -133,9 +130,11 @@ class Checkpointer:
         """The file of the best weights, whether it exists or not."""
         return self.folder / "best.pt"
 
-    def _remove_unfinished(self) -> None:
-        for path in self.folder.glob("step-*.pt.tmp"):
-            path.unlink()
+    def _write(self, content: dict[str, Any], path: Path) -> None:
+        for left_by_a_kill in self.folder.glob(".*.pt.*.tmp"):
+            left_by_a_kill.unlink()
+        with whole_file(path, durable=True) as temporary, temporary.open("wb") as file:
+            torch.save(content, file)
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -170,25 +169,6 @@ def _checked(path: Path) -> Path:
     if bad is not None:
         raise CheckpointError(f"{path} is damaged: the checksum of its part {bad} is wrong.")
     return path
-
-
-def _write_whole(content: dict[str, Any], path: Path) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    # The new name itself is on the disk only once its folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _refuse_objects(value: Any, where: str) -> None:

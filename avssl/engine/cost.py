@@ -53,6 +53,18 @@ def step_cost(model: nn.Module, run: Callable[[], Tensor]) -> StepCost:
 
 def state_bytes(model: nn.Module, optimizer: str, *, averaged: bool = False) -> int:
     """Memory of weights, gradients, the optimizer's running means and, if ``averaged``, of a weight average."""
-    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    whole = sum(x.numel() * x.element_size() for x in model.state_dict().values())
-    return whole * (2 if averaged else 1) + trained * (1 + _OPTIMIZER_COPIES[optimizer])
+    return _bytes(model) * (2 if averaged else 1) + _trained_bytes(model) * (1 + _OPTIMIZER_COPIES[optimizer])
+
+
+def checkpoint_bytes(task: nn.Module, optimizer: str, *, averaged: nn.Module | None = None) -> int:
+    """Size of a checkpoint: what the task keeps, the optimizer's running means and the average of a part of it."""
+    average = 0 if averaged is None else _bytes(averaged)
+    return _bytes(task) + average + _trained_bytes(task) * _OPTIMIZER_COPIES[optimizer]
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(x.nbytes for x in module.state_dict().values())
+
+
+def _trained_bytes(module: nn.Module) -> int:
+    return sum(x.nbytes for x in module.parameters() if x.requires_grad)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from avssl import distributed
+from avssl.whole_file import whole_file
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -66,12 +66,8 @@ class MetricsLog:
         if not distributed.is_main() or not self.path.is_file():
             return
         kept = [json.dumps(r) + "\n" for r in read_metrics(self.path) if r["step"] <= step]
-        temporary = self.path.with_name(FILE_NAME + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        with whole_file(self.path, durable=True) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
 
     def close(self) -> None:
         """Closes the files; a later :meth:`write` opens them again."""

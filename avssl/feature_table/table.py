@@ -8,9 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +16,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from avssl.whole_file import whole_file
 
 What = Literal["embeddings", "features"]
 
@@ -194,7 +194,7 @@ def write_joined(info: TableInfo, tables: Iterable[FeatureTable], path: Path | s
     """
     schema = _schema(info)
     with (
-        _replacing(Path(path)) as temporary,
+        whole_file(path) as temporary,
         pq.ParquetWriter(
             temporary, schema, compression="zstd", use_dictionary=["id", "path"], write_page_checksum=True
         ) as writer,
@@ -203,18 +203,6 @@ def write_joined(info: TableInfo, tables: Iterable[FeatureTable], path: Path | s
             if table.info != info:
                 raise FeatureTableError("tables of different models or settings cannot be joined.")
             writer.write_table(_to_arrow(table, schema), row_group_size=_BLOCK_ROWS)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _schema(info: TableInfo) -> pa.Schema:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from avssl.media.reader import MAX_PIXELS, MediaError, local_file
+from avssl.whole_file import whole_file
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # each is one file that names no other
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
@@ -77,14 +77,11 @@ def write_picture(path: str | os.PathLike[str], picture: Tensor) -> None:
     """Writes a PNG, whole or not at all.
 
     Args:
-        path: Its folder must exist. An existing file is replaced.
+        path: Its folder is made. An existing file is replaced.
         picture: (3, H, W) uint8 RGB.
     """
-    path = Path(path)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        unfinished = Path(folder) / path.name
-        Image.fromarray(picture.movedim(0, -1).contiguous().numpy()).save(unfinished, format="PNG")
-        unfinished.replace(path)
+    with whole_file(path) as temporary:
+        Image.fromarray(picture.movedim(0, -1).contiguous().numpy()).save(temporary, format="PNG")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

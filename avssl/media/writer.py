@@ -5,10 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -18,6 +16,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
 
 from avssl.media.planes import Planes
+from avssl.whole_file import whole_file
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 """Sample rates in Hz that AAC has."""
@@ -44,7 +43,7 @@ def write_video(
     give back each sample at the time it was written. Colours are BT.709, limited range, 4:2:0.
 
     Args:
-        path: The file to write; its folder must exist. An existing file is replaced.
+        path: The file to write; its folder is made. An existing file is replaced.
         video: ``(T, 3, H, W)`` uint8 RGB, T > 0, H and W even; or parts of it one after another, so that a long
             video is never in memory as a whole. A part may also be one picture's planes, which cost no conversion.
         video_fps: Frames per second, > 0.
@@ -62,26 +61,16 @@ def write_video(
     _check_picture_options(video_fps, crf, keyframe_interval, preset, threads)
     first, parts = _checked_parts([video] if isinstance(video, Tensor) else video)
     sounds = None if audio is None else _Sounds([audio] if isinstance(audio, Tensor) else audio, sample_rate_hz)
-    path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        with av.open(
-            f"file:{os.path.abspath(temporary)}",
-            "w",
-            format="mp4",
-            options=_muxer_options(None if sounds is None else sounds.rate),
-        ) as container:
-            x264 = {"crf": str(crf), "preset": preset, "bf": "0"}
-            rate = Fraction(video_fps).limit_denominator(100_000)
-            picture = _add_picture(container, first, rate, x264, keyframe_interval, threads)
-            sound = None if sounds is None else _add_sound(container, sounds.num_channels, sounds.rate)
-            _mux(container, picture, parts, rate, sound, sounds)
-        os.chmod(temporary, 0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    options = _muxer_options(None if sounds is None else sounds.rate)
+    with (
+        whole_file(path) as temporary,
+        av.open(f"file:{os.path.abspath(temporary)}", "w", format="mp4", options=options) as container,
+    ):
+        x264 = {"crf": str(crf), "preset": preset, "bf": "0"}
+        rate = Fraction(video_fps).limit_denominator(100_000)
+        picture = _add_picture(container, first, rate, x264, keyframe_interval, threads)
+        sound = None if sounds is None else _add_sound(container, sounds.num_channels, sounds.rate)
+        _mux(container, picture, parts, rate, sound, sounds)
 
 
 def _muxer_options(sample_rate_hz: int | None) -> dict[str, str]:
@@ -263,10 +252,3 @@ def _audio_frames(audio: Iterable[Tensor], stream: Any) -> Iterator[Any]:
         frame.pts, frame.time_base = written, Fraction(1, frame.sample_rate)
         written += part.shape[1]
         yield frame
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -7,12 +7,10 @@ A still picture works too: ``avssl localize picture.jpg --audio sound.wav -o out
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -24,6 +22,7 @@ from avssl.localization import Look, localize_each, overlay_picture, overlay_vid
 from avssl.localization.scale import Scale, check_heads
 from avssl.localization.windows import SoundSource
 from avssl.media import MediaReader, StillReader, is_picture, open_media
+from avssl.whole_file import write_json
 
 OWN = "own sound"
 
@@ -151,7 +150,7 @@ def localize(
         _draw(reader, maps, out, scale, look, next(iter(sounds.values())), seconds)
         numbers = readout(maps, (reader.info.height or 0, reader.info.width or 0), scale, look)
     if readout_file is not None:
-        _write_json(Path(readout_file), {"video": str(video), "checkpoint": pretrained.source, **numbers})
+        write_json(readout_file, {"video": str(video), "checkpoint": pretrained.source, **numbers})
         print(f"numbers: {readout_file}")
     best = max(numbers["maps"][0]["peaks"], key=lambda peak: peak["confidence"])
     print(f"surest at {best['second']:.2f} s: x {best['x']:.0f}, y {best['y']:.0f}, cosine {best['confidence']:.2f}")
@@ -260,8 +259,3 @@ def _draw(
             stop_after_seconds=seconds,
             on_progress=partial(show_progress, bar),
         )
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

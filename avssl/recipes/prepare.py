@@ -29,10 +29,11 @@ from avssl.build import default_workers
 from avssl.config import ConfigError, field_docs, new_parser, parse_arguments
 from avssl.data.copying import ShardJob, make_shard
 from avssl.data.killable import die_with_parent
-from avssl.data.shards import is_whole, write_json
+from avssl.data.shards import is_whole
 from avssl.manifest import COLUMNS, Manifest, ManifestError, read_manifest, write_table
 from avssl.media.prepared import CopySettings
 from avssl.media.prepared_writer import check_encoders
+from avssl.whole_file import write_json
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 
 from avssl import distributed
@@ -53,10 +51,10 @@ from avssl.prepare import (
     fitting_batch_size,
     hold_out,
     measure_step,
-    reasons,
     set_statistics,
 )
 from avssl.run_folder import RunFolder, default_folder, refuse_changes, resolved, resumed_words
+from avssl.run_plan import Rows, describe
 from avssl.tasks import PretrainTask
 
 
@@ -134,7 +132,7 @@ def pretrain(
         config = _fitting_batch(config, len(rows.manifest))
         loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction)
         task = build_task(config, memory_rows(loader.dataset))
-        _say(_describe(config, run, rows, task, loader))
+        _say(describe(config, run.path, rows, task, loader))
 
         checkpoint = Checkpointer(run.checkpoints).latest()
         if checkpoint is None:
@@ -168,11 +166,11 @@ def dry_run(config: Config, progress: bool = True) -> None:
     seed_everything(config.train.seed)
     config = replace(config, data=replace(config.data, backend=named_backend(config.data.backend)))
     found, unusable = find_rows(config, progress=progress)
-    rows = _Rows(*hold_out(config, found), unusable, config.data.max_bad_fraction)
+    rows = Rows(*hold_out(config, found), unusable, config.data.max_bad_fraction)
     config = _fitting_batch(config, len(rows.manifest))
     loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction)
     task = build_task(config, memory_rows(loader.dataset))
-    _say(_describe(config, RunFolder(default_folder(config.data.source)), rows, task, loader))
+    _say(describe(config, default_folder(config.data.source), rows, task, loader))
     sample, read_seconds = set_statistics(config, rows.manifest, task.transform)
     precision, step_seconds = choose_precision(config, task, sample, device)
     cost, state = measure_step(config, task, sample, precision)
@@ -196,21 +194,7 @@ def dry_run(config: Config, progress: bool = True) -> None:
 # ---------------------------------------------------------------- the rows
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What is trained on, and what could not be."""
-
-    manifest: Manifest
-    """The rows."""
-    held_out: Manifest | None
-    """Rows that are only looked at; None where all are trained on."""
-    unusable: pa.Table
-    """Files that gave no row."""
-    max_bad_fraction: float
-    """Share of the rows that may still fail, the files without a row being counted already."""
-
-
-def _rows(config: Config, run: RunFolder, *, resume: bool, overwrite: bool, progress: bool) -> _Rows:
+def _rows(config: Config, run: RunFolder, *, resume: bool, overwrite: bool, progress: bool) -> Rows:
     """The rows of the run: found by rank 0, kept in the run folder, and read from there by all."""
     if not resume and distributed.is_main():
         run.refuse_unless_free(overwrite)
@@ -227,7 +211,7 @@ def _rows(config: Config, run: RunFolder, *, resume: bool, overwrite: bool, prog
     manifest, unusable = run.read_rows(config.data.source)
     allowed = config.data.max_bad_fraction * (len(manifest) + len(unusable)) - len(unusable)
     held_out = run.read_held_out(config.data.source)
-    return _Rows(manifest, held_out, unusable, min(1.0, max(0.0, allowed / len(manifest))))
+    return Rows(manifest, held_out, unusable, min(1.0, max(0.0, allowed / len(manifest))))
 
 
 def _fitting_batch(config: Config, num_rows: int) -> Config:
@@ -312,7 +296,7 @@ def _begin_video_from(path: str, task: PretrainTask) -> None:
 def _train(
     config: Config,
     run: RunFolder,
-    rows: _Rows,
+    rows: Rows,
     task: PretrainTask,
     loader: TrainLoader,
     device: torch.device,
@@ -356,7 +340,7 @@ def _train(
 
 
 def _finish(
-    config: Config, run: RunFolder, rows: _Rows, task: PretrainTask, loader: TrainLoader, result: FitResult
+    config: Config, run: RunFolder, rows: Rows, task: PretrainTask, loader: TrainLoader, result: FitResult
 ) -> None:
     """Weights, the list of dropped files, and the last words."""
     run.write_dropped(rows.unusable, loader.ledger)
@@ -391,39 +375,6 @@ def _release_best(config: Config, run: RunFolder, task: PretrainTask, about: dic
 
 
 # ---------------------------------------------------------------- small things
-
-
-def _describe(config: Config, run: RunFolder, rows: _Rows, task: PretrainTask, loader: TrainLoader) -> str:
-    """What is about to happen, in lines."""
-    sampling, video = config.sampling, config.transform.video
-    manifest, model = rows.manifest, config.model
-    hours = np.nansum(manifest["duration_seconds"]) / 3600 if "duration_seconds" in manifest else math.nan
-    unusable = f"; {len(rows.unusable)} files cannot be used: {', '.join(reasons(rows.unusable))}"
-    parameters = sum(parameter.numel() for parameter in task.model.parameters())
-    passes, batch = config.optim.passes, config.optim.batch_size
-    steps = loader.steps_per_pass
-    return "\n".join(
-        [
-            f"run         {run.path}",
-            f"data        {len(manifest)} rows, {hours:.2f} h{unusable if len(rows.unusable) else ''}",
-            f"clips       {sampling.num_frames} frames at {sampling.frames_per_second:g} a second, {video.size} x "
-            f"{video.size}; {sampling.audio_seconds:g} s of sound at {sampling.sample_rate_hz} Hz",
-            f"model       {model.video.name} + {model.audio.name} + {model.head.name}, "
-            f"{parameters / 1e6:.2f} M parameters",
-            *_about_gallery(config, rows),
-            f"steps       {passes * steps}: {passes} passes of {steps} steps of {batch} clips",
-        ]
-    )
-
-
-def _about_gallery(config: Config, rows: _Rows) -> list[str]:
-    """Whose retrieval the monitors report; nothing when they are off."""
-    if not config.monitor.every_steps:
-        return []
-    if rows.held_out is not None:
-        return [f"gallery     {len(rows.held_out)} rows that training never sees"]
-    count = min(config.monitor.num_clips, len(rows.manifest))
-    return [f"gallery     {count} of the training rows: too few to keep any out of training"]
 
 
 def _mark(run: RunFolder) -> str:

@@ -9,7 +9,6 @@ from avssl.supervise.fold import (
     judge,
     kept_labels,
     read_result,
-    write_json,
 )
 from avssl.supervise.prediction import Predictions, predict
 from avssl.supervise.results import summarize, table
@@ -38,5 +37,4 @@ __all__ = [
     "summarize",
     "table",
     "train_classifier",
-    "write_json",
 ]

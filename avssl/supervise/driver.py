@@ -16,10 +16,11 @@ from avssl.data.labels import Fold, choose_fold
 from avssl.engine import choose_device
 from avssl.manifest import Manifest
 from avssl.prepare import choose_precision, fitting_batch_size, sample_batch
-from avssl.supervise.fold import FoldRows, finish_fold, fold_folder, judge, read_result, write_json
+from avssl.supervise.fold import FoldRows, finish_fold, fold_folder, judge, read_result
 from avssl.supervise.results import summarize
 from avssl.supervise.start import Started, begin
 from avssl.supervise.training import train_classifier
+from avssl.whole_file import write_json
 
 _Config = TypeVar("_Config", bound=FinetuneConfig)
 RunFold = Callable[[Started[Any], Fold, torch.device], Started[Any]]

@@ -39,6 +39,7 @@ from avssl.supervise.prediction import Predictions, predict
 from avssl.supervise.start import Started
 from avssl.supervise.training import Trained
 from avssl.transforms import ClipTransform
+from avssl.whole_file import write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,13 +205,6 @@ def write_dropped(path: Path, failures: list[Failure]) -> None:
     ledger = Ledger(max(1, len(failures)))
     ledger.add([Failure(**(vars(failure) | {"row": place})) for place, failure in enumerate(failures)])
     ledger.write(path)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes plain values; a kill leaves the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _write_predictions(path: Path, judged: Judged, scores: np.ndarray, classes: list[str]) -> None:

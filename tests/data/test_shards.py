@@ -15,7 +15,7 @@ from data_fakes import assert_same_batches, take
 
 from avssl.data import ClipDataset, ClipSampling, TrainLoader
 from avssl.data.copying import ShardJob, make_shard
-from avssl.data.shards import ShardWriter, is_whole
+from avssl.data.shards import is_whole, shard_writer
 from avssl.data.storage import RangeReader, StorageError
 from avssl.manifest import Manifest, read_manifest
 from avssl.media import MediaError, open_media, write_video
@@ -241,7 +241,7 @@ def test_a_damaged_shard_is_found_and_a_read_of_it_names_it(copy, tmp_path):
 
 
 def test_an_interrupted_shard_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path / "a.tar"):
+    with pytest.raises(KeyboardInterrupt), shard_writer(tmp_path / "a.tar"):
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
 

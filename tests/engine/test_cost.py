@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from avssl.engine import state_bytes, step_cost
+from avssl.engine import checkpoint_bytes, state_bytes, step_cost
 
 
 def test_flops_of_a_linear_layer_are_three_products():
@@ -40,3 +40,10 @@ def test_state_is_weights_gradients_and_means(optimizer, copies):
     assert state_bytes(model, optimizer, averaged=True) == 400 * (copies + 1)
     model.weight.requires_grad_(False)
     assert state_bytes(model, optimizer) == 400
+
+
+def test_a_checkpoint_holds_all_but_gradients():
+    task = nn.ModuleDict({"model": nn.Linear(10, 10, bias=False), "objective": nn.Module()})
+    task["objective"].register_buffer("memory", torch.zeros(50))
+    assert checkpoint_bytes(task, "adamw") == 400 * 3 + 200
+    assert checkpoint_bytes(task, "sgd", averaged=task["model"]) == 400 * 3 + 200
