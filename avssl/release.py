@@ -15,15 +15,16 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import avssl
-from avssl.whole_file import whole_file
+from avssl.whole_file import whole_file, write_text
 
 FORMAT_VERSION = 1
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
@@ -69,11 +70,11 @@ def write_release(
     content = {**content, "config": {**content["config"], "data": {**content["config"]["data"], "source": ""}}}
     head = {"format_version": FORMAT_VERSION, "avssl_version": avssl.__version__, "kind": kind}
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_text(folder / CARD_NAME, card)
     with whole_file(folder / WEIGHTS_NAME) as temporary:
-        # Not save_file: what it writes its owner alone may read, and its errors hide the system's reason.
-        temporary.write_bytes(save(on_cpu, metadata={"format": "pt"}))
-    (folder / CONFIG_NAME).write_text(json.dumps(head | content, indent=2) + "\n", encoding="utf-8")
-    (folder / CARD_NAME).write_text(card, encoding="utf-8")
+        save_file(on_cpu, temporary, metadata={"format": "pt"})
+        shutil.copymode(folder / CARD_NAME, temporary)  # safetensors lets its owner alone read it
+    write_text(folder / CONFIG_NAME, json.dumps(head | content, indent=2) + "\n")
     return folder
 
 

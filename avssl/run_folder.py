@@ -20,7 +20,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +34,7 @@ from avssl.config import Config, ConfigError, flatten, load_config, to_dict, to_
 from avssl.data.ledger import Failure, failures_table
 from avssl.engine import set_threads
 from avssl.manifest import Manifest, is_url, read_manifest, write_table
-from avssl.whole_file import whole_file
+from avssl.whole_file import is_unfinished, write_json, write_text
 
 _OURS = (
     "config.yaml",
@@ -86,7 +85,7 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path}: is a file; name a folder with --out.")
-        foreign = [name for name in self._there() if name not in _OURS]
+        foreign = [name for name in self._there() if name not in _OURS and not is_unfinished(name)]
         if foreign:
             raise RunFolderError(f"{self.path}: holds other files ({foreign[0]}); name a new folder with --out.")
         if self._there() and not overwrite:
@@ -130,12 +129,11 @@ class RunFolder:
 
     def write_config(self, config: Any) -> None:
         """Writes every setting; a kill leaves the old file or the new one."""
-        with whole_file(self._config) as temporary:
-            temporary.write_text(to_yaml(config), encoding="utf-8")
+        write_text(self._config, to_yaml(config))
 
     def write_environment(self, report: Mapping[str, Any]) -> None:
         """Writes what a result depends on beside the settings."""
-        (self.path / "environment.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(self.path / "environment.json", report)
 
     def write_rows(self, manifest: Manifest, unusable: pa.Table, held_out: Manifest | None = None) -> None:
         """Keeps the rows of the run, the files that gave none, and the rows that training must not see."""

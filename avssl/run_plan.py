@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from avssl.config import Config
 from avssl.data.loader import TrainLoader
-from avssl.engine import checkpoint_bytes
+from avssl.engine import checkpoint_bytes, module_bytes
 from avssl.manifest import Manifest
 from avssl.prepare import reasons
 from avssl.tasks import PretrainTask
@@ -79,15 +79,18 @@ def _disk(config: Config, folder: Path, rows: Rows, task: PretrainTask) -> str:
     """Checkpoints and the disk's free space. The one that is being written lies beside those that are kept."""
     averaged = None if config.train.ema_decay is None else task.model
     size, kept = checkpoint_bytes(task, config.optim.name, averaged=averaged), config.train.keep_checkpoints
-    best = rows.held_out is not None and config.monitor.every_steps > 0
+    has_best = rows.held_out is not None and config.monitor.every_steps > 0
+    needed = size * (kept + 1) + (module_bytes(task) if has_best else 0)
     there = sum(path.stat().st_size for path in folder.rglob("*.pt"))
     free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
-    if free + there < size * (kept + 1 + best):
+    if free + there < needed:
         warnings.warn(
-            f"{folder}: {free / 2**20:.0f} MiB are free, and {kept + 1 + best} checkpoints of {size / 2**20:.0f} MiB "
-            "may lie there at once. Make room, choose another disk with --out, or lower train.keep_checkpoints.",
+            f"{folder}: {_size(free)} are free, and up to {_size(needed - there)} more will be taken by checkpoints. "
+            "Make room, choose another disk with --out, or lower train.keep_checkpoints.",
             stacklevel=2,
         )
-    return (
-        f"disk        {kept} checkpoints of {size / 2**20:.0f} MiB{' and the best' * best}; {free / 2**30:.0f} GiB free"
-    )
+    return f"disk        {kept} checkpoints of {_size(size)}{' and the best weights' * has_best}; {_size(free)} free"
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 2**20:.0f} MiB" if num_bytes < 10 * 2**30 else f"{num_bytes / 2**30:.0f} GiB"

@@ -9,14 +9,25 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ADVICE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room or ask for a larger quota",
+    errno.EFBIG: "the disk's format or this process (ulimit -f) allows no larger one",
+}
+_UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.avssl-tmp")
+_STALE_SECONDS = 24 * 3600.0
+"""An unfinished file that nobody wrote to for so long was left by a process that was killed."""
 
 
 @contextmanager
@@ -24,52 +35,90 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = False, replace: 
     """Gives the temporary name to write to, and renames it to ``path`` when the block ends without an error.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is made. Links are followed; what is no regular file (/dev/stdout, a pipe)
+            is given as it is, to be written to.
         durable: On the disk when the block is left, so that it outlives a power cut.
         replace: Whether it may take the place of a file that is there.
 
     Raises:
         FileExistsError: If it is there and is not to be replaced.
-        OSError: If there is no room for it, or it is larger than this system allows; says how much is free.
+        OSError: If there is no room for it, or it is larger than this system allows; names it, and says what is free.
 
     Example:
         >>> with whole_file("results.npz") as temporary, temporary.open("wb") as file:
         ...     np.savez(file, scores=scores)
     """
-    path = Path(path)
+    asked, path = path, Path(os.path.realpath(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    _remove_stale(path.parent)
+    temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:12]}.avssl-tmp")
     try:
-        yield temporary
-        if durable:
-            _flush(temporary)
-        if replace:
-            temporary.replace(path)
-        else:
-            os.link(temporary, path)
-        if durable:  # the new name is on the disk only once its folder is
-            _flush(path.parent)
-    except Exception as error:
-        number = _no_room(error)
-        if number is None:
-            raise
-        free = shutil.disk_usage(path.parent).free
-        raise OSError(
-            number, f"cannot be written: {os.strerror(number)} ({free / 2**20:.0f} MiB free); make room", str(path)
-        ) from error
+        with names_full_disk(asked, temporary):
+            yield temporary
+            if durable:
+                _flush(temporary)
+            if replace:
+                temporary.replace(path)
+            else:
+                os.link(temporary, path)
+            if durable:  # the new name is on the disk only once its folder is
+                _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def unfinished(path: Path) -> list[Path]:
-    """What processes that were killed, or are still at it, have of ``path``."""
-    return sorted(path.parent.glob(f".{path.name}.*.tmp"))
+@contextmanager
+def names_full_disk(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
+    """Makes an error of a full disk, whoever raises it and however, one that names ``path`` and what is free.
+
+    Args:
+        path: What is written in the block.
+        temporary: Where it is written first; removed before the free room is measured.
+    """
+    handled = sys.exception()
+    try:
+        yield
+    except Exception as error:
+        number = _no_room(error, handled, temporary or Path(path))
+        if number is None:
+            raise
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(Path(path).absolute().parent).free
+        room = f" ({free / 2**20:.0f} MiB are free)" if number == errno.ENOSPC else ""
+        raise OSError(number, f"{os.strerror(number)}{room}: {_ADVICE[number]}", os.fspath(path)) from error
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file is what a process that was killed, or is still at it, has of another."""
+    return _UNFINISHED.fullmatch(name) is not None
+
+
+def write_text(path: str | os.PathLike[str], text: str, *, replace: bool = True) -> None:
+    """Writes UTF-8 as a whole file; errors as :func:`whole_file`."""
+    with whole_file(path, replace=replace) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any], *, replace: bool = True) -> None:
     """Writes plain values as a whole file; errors as :func:`whole_file`."""
-    with whole_file(path, replace=replace) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1) + "\n", replace=replace)
+
+
+@cache
+def _remove_stale(folder: Path) -> None:
+    """Once a process and folder, as a folder may hold a million clips."""
+    for entry in os.scandir(folder):
+        if is_unfinished(entry.name):
+            left = Path(entry.path)
+            try:
+                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                    left.unlink()
+            except OSError:  # another process has removed it, or may and this one must not
+                continue
 
 
 def _flush(path: Path) -> None:
@@ -80,10 +129,14 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _no_room(error: BaseException | None) -> int | None:
-    """The system's reason behind an error: torch raises a RuntimeError of its own over it."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            return error.errno
-        error = error.__cause__ or error.__context__
+def _no_room(error: BaseException | None, handled: BaseException | None, written: Path) -> int | None:
+    """The system's reason behind an error: torch and safetensors raise kinds of their own over it."""
+    while error is not None and error is not handled:
+        if isinstance(error, OSError) and error.errno in _ADVICE:
+            # PyAV writes a path as file:PATH.
+            return error.errno if error.filename is None or str(error.filename).endswith(written.name) else None
+        from_rust = re.search(r"\(os error (\d+)\)", str(error))
+        if from_rust and int(from_rust[1]) in _ADVICE:
+            return int(from_rust[1])
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None

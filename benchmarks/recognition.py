@@ -177,9 +177,11 @@ class Bench:
         """:meth:`features` of the pretrained model, kept beside its weights."""
         file = self.models / f"features-{seed}.npz"
         if not file.exists():
-            np.savez(file, **self.features(self.pretrained(seed)))  # type: ignore[arg-type]
-        with np.load(file, allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
+            features = self.features(self.pretrained(seed))
+            with whole_file(file) as temporary, temporary.open("wb") as kept:
+                np.savez(kept, **features)  # type: ignore[arg-type]
+        with np.load(file, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
 
 
 # ---------------------------------------------------------------- jobs: one row each

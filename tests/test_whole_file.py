@@ -15,7 +15,7 @@ from PIL import Image
 
 from avssl.media.writer import write_video
 from avssl.release import PRETRAINED, write_release
-from avssl.whole_file import unfinished, whole_file, write_json
+from avssl.whole_file import is_unfinished, names_full_disk, whole_file, write_json, write_text
 
 
 def names(folder):
@@ -27,7 +27,8 @@ def test_a_file_appears_when_all_is_written(tmp_path, durable):
     path = tmp_path / "new folder" / "a.txt"
     with whole_file(path, durable=durable) as temporary:
         temporary.write_text("text")
-        assert unfinished(path) == [temporary]
+        assert names(path.parent) == [temporary.name]
+        assert is_unfinished(temporary.name)
         assert not path.exists()
     assert names(path.parent) == ["a.txt"]
     assert path.read_text() == "text"
@@ -99,7 +100,11 @@ def test_no_room_names_the_file_whoever_writes(tmp_path, file_size_limit, kind, 
                 temporary.symlink_to("/dev/full")
             WRITERS[kind](temporary)
 
-    with file_size_limit(1000), pytest.raises(OSError, match=r"cannot be written: .* MiB free\); make room") as caught:
+    message = {
+        "full disk": r"No space left on device \(\d+ MiB are free\): make room: '",
+        "limit": r"File too large: .* \(ulimit -f\) allows no larger one: '",
+    }
+    with file_size_limit(1000), pytest.raises(OSError, match=message[way]) as caught:
         write()
     assert caught.value.errno == (errno.ENOSPC if way == "full disk" else errno.EFBIG)
     assert caught.value.filename == str(path)
@@ -109,15 +114,26 @@ def test_no_room_names_the_file_whoever_writes(tmp_path, file_size_limit, kind, 
 
 def test_no_room_for_a_video(tmp_path, file_size_limit):
     pictures = torch.randint(0, 256, (20, 3, 64, 64), dtype=torch.uint8)
-    with file_size_limit(1000), pytest.raises(OSError, match=r"cannot be written: File too large .*a\.mp4"):
+    with file_size_limit(1000), pytest.raises(OSError, match=r"File too large: .*a\.mp4"):
         write_video(tmp_path / "a.mp4", pictures, 10, None, 16000)
     assert names(tmp_path) == []
 
 
 def test_no_room_for_a_release(tmp_path, file_size_limit):
-    with file_size_limit(1000), pytest.raises(OSError, match=r"cannot be written: File too large .*model\.safetensors"):
+    with file_size_limit(1000), pytest.raises(OSError, match=r"File too large: .*model\.safetensors"):
         write_release(tmp_path, {"a": torch.zeros(1000)}, PRETRAINED, {"config": {"data": {}}}, "card")
-    assert names(tmp_path) == []
+    assert names(tmp_path) == ["README.md"]
+
+
+def test_no_room_for_a_line_of_a_log(tmp_path, file_size_limit):
+    path = tmp_path / "metrics.jsonl"
+
+    def write():
+        with names_full_disk(path), path.open("a") as file:
+            file.write("a" * 2000)
+
+    with file_size_limit(1000), pytest.raises(OSError, match=r"File too large: .*metrics\.jsonl"):
+        write()
 
 
 def test_what_is_written_others_may_read(tmp_path):
@@ -136,3 +152,85 @@ def test_other_errors_stay_as_they_are(tmp_path):
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.txt"):
         pass  # nothing was written
     assert names(tmp_path) == []
+
+
+def raised_inside(path, make_error):
+    with whole_file(path):
+        raise make_error() from None
+
+
+def full(path=None):
+    return OSError(errno.ENOSPC, "No space left on device", path)
+
+
+def test_a_full_disk_that_is_not_this_files_is_no_error_of_it(tmp_path):
+    """Of another file; or one that was being handled when this file was begun."""
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError, match=r"other\.txt"):
+        raised_inside(path, lambda: full("/elsewhere/other.txt"))
+
+    def bug_while_another_is_handled():
+        try:
+            raise full()
+        except OSError:
+            with whole_file(path):
+                raise ValueError("a bug")  # noqa: B904
+
+    with pytest.raises(ValueError, match="a bug"):
+        bug_while_another_is_handled()
+
+    def hidden():
+        with whole_file(path):
+            try:
+                raise full()
+            except OSError:
+                raise ValueError("handled") from None
+
+    with pytest.raises(ValueError, match="handled"):
+        hidden()
+
+    def nested():
+        with whole_file(path), whole_file(tmp_path / "inner.txt"):
+            raise full()
+
+    with pytest.raises(OSError, match=r"inner\.txt"):
+        nested()
+    assert names(tmp_path) == []
+
+
+def test_links_are_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "disk" / "real.json")
+    write_json(tmp_path / "link.json", {})
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "disk" / "real.json").read_text() == "{}\n"
+    assert names(tmp_path / "disk") == ["real.json"]
+
+
+def test_a_pipe_is_written_to(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text(pipe, "text")
+        assert os.read(handle, 10) == b"text"
+    finally:
+        os.close(handle)
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    write_text(tmp_path / ("ü" * 127), "text")
+    write_text(tmp_path / ("a" * 255), "text")
+    assert len(names(tmp_path)) == 2
+
+
+def test_what_a_kill_left_is_removed_a_day_later(tmp_path):
+    old, new, foreign = ".a.txt.0123456789ab.avssl-tmp", ".a.txt.0123456789ac.avssl-tmp", ".a.txt.0123456789ab.tmp"
+    for name in (old, new, foreign):
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (1, 1) if name != new else None)
+    write_text(tmp_path / "b.txt", "text")
+    assert names(tmp_path) == sorted([new, foreign, "b.txt"])

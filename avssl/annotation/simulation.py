@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from avssl.evaluation import check_strategy, label_curve
 from avssl.extract import Pretrained
 from avssl.manifest import Manifest, write_table
 from avssl.plots import draw_curves
+from avssl.whole_file import write_json
 
 
 def simulate(
@@ -133,7 +133,7 @@ def _deviation(values: np.ndarray) -> np.ndarray:
 def write_simulation(report: Mapping[str, Any], out: Path) -> None:
     """Writes ``curve.json``, ``curve.csv`` and ``curve.png`` into a folder, which is made if missing."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "curve.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "curve.json", report)
     about, curves = report["protocol"], report["curves"]
     lines = [
         (name, seed, labels, value)

@@ -17,6 +17,7 @@ from avssl.classification_report.scored import rows_of, scored
 from avssl.classification_report.worst import show_clips, worst_clips
 from avssl.html_page import encode_figure, image, table, write_page
 from avssl.manifest import Manifest
+from avssl.whole_file import write_text
 
 _WORST = 12
 _STYLE = ".clip { width: 19rem; } .clip img { width: 100%; }"
@@ -76,7 +77,7 @@ def write_report(
     sheet = show_clips(worst, np.array([place[clip["id"]] for clip in worst]), manifest, folder)
     sections = [_head(found), _confusion(found), _classes(found, multi_label), _worst(sheet)]
     write_page(folder / "report.html", title, sections, _STYLE)
-    (folder / "report.json").write_text(json.dumps(found, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(folder / "report.json", json.dumps(found, allow_nan=False) + "\n")
     return folder / "report.html"
 
 

@@ -26,7 +26,6 @@ that was annotated; both are optional.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -36,6 +35,7 @@ from typing import Any
 
 from avssl.data.annotations import read_json
 from avssl.manifest import ManifestError
+from avssl.whole_file import write_json
 
 FORMAT = "avssl-boxes-1"
 """Of the file; another number would be another meaning."""
@@ -115,7 +115,7 @@ def write_boxes(root: Path, folder: str, name: str, frames: Sequence[TruthFrame]
     path = f"truth/{folder}/{name}.json"
     value = {"format": FORMAT, "num_annotators": num_annotators, "frames": [_frame(frame) for frame in frames]}
     (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    write_json(root / path, value)
     return path
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from avssl.data.health import HealthReport, HealthSettings
-from avssl.whole_file import whole_file
+from avssl.whole_file import names_full_disk, write_text
 
 _FORMAT = 1
 """Raise it when a look at a file changes its meaning: older lines then do not count."""
@@ -68,8 +68,9 @@ class HealthJournal:
         text = json.dumps(line | {"report": report.to_dict()})
         self._lines[name] = text
         self._num_lines += 1
-        self._file.write(text + "\n")
-        self._file.flush()
+        with names_full_disk(self.path):
+            self._file.write(text + "\n")
+            self._file.flush()
 
     def compact(self, names: Iterable[str]) -> None:
         """Keeps the last line of each of these files, and forgets the others."""
@@ -77,8 +78,7 @@ class HealthJournal:
         self.close()
         if self.path is None or len(kept) == self._num_lines:
             return
-        with whole_file(self.path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+        write_text(self.path, "".join(kept))
 
     def close(self) -> None:
         """Closes the file; a later line opens it again."""

@@ -20,7 +20,6 @@ import hashlib
 import io
 import json
 import tarfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,10 +29,7 @@ import numpy as np
 
 from avssl.media.prepared import BLOCK, FORMAT_VERSION, padded
 from avssl.media.prepared_writer import PreparedClip
-from avssl.whole_file import unfinished, whole_file
-
-_STALE_SECONDS = 24 * 3600.0
-"""A temporary file that nobody wrote to for so long was left by a job that was killed."""
+from avssl.whole_file import whole_file
 
 
 @contextmanager
@@ -51,9 +47,6 @@ def shard_writer(path: Path) -> Iterator[ShardWriter]:
         ...     place = shard.add(0, clip, {"id": "a.mp4"})
         >>> shard.sha256
     """
-    for left in unfinished(path):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            left.unlink(missing_ok=True)
     with whole_file(path, durable=True) as temporary, temporary.open("wb") as file:
         shard = ShardWriter(file)
         yield shard

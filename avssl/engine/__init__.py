@@ -2,7 +2,7 @@
 
 from avssl.engine.average import WeightAverage
 from avssl.engine.checkpoint import Checkpointer, CheckpointError, load_checkpoint
-from avssl.engine.cost import StepCost, checkpoint_bytes, state_bytes, step_cost
+from avssl.engine.cost import StepCost, checkpoint_bytes, module_bytes, state_bytes, step_cost
 from avssl.engine.loop import FitResult, LoopSettings, fit
 from avssl.engine.metrics_log import MetricsLog, read_metrics
 from avssl.engine.optim import RateGroup, Schedule, WarmupCosine, WarmupSteps, create_optimizer
@@ -44,6 +44,7 @@ __all__ = [
     "environment_report",
     "fit",
     "load_checkpoint",
+    "module_bytes",
     "probe_precision",
     "read_metrics",
     "seed_everything",

@@ -131,8 +131,8 @@ class Checkpointer:
         return self.folder / "best.pt"
 
     def _write(self, content: dict[str, Any], path: Path) -> None:
-        for left_by_a_kill in self.folder.glob(".*.pt.*.tmp"):
-            left_by_a_kill.unlink()
+        for left_by_a_kill in self.folder.glob("*tmp"):
+            left_by_a_kill.unlink(missing_ok=True)
         with whole_file(path, durable=True) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
 

@@ -53,16 +53,17 @@ def step_cost(model: nn.Module, run: Callable[[], Tensor]) -> StepCost:
 
 def state_bytes(model: nn.Module, optimizer: str, *, averaged: bool = False) -> int:
     """Memory of weights, gradients, the optimizer's running means and, if ``averaged``, of a weight average."""
-    return _bytes(model) * (2 if averaged else 1) + _trained_bytes(model) * (1 + _OPTIMIZER_COPIES[optimizer])
+    return module_bytes(model) * (2 if averaged else 1) + _trained_bytes(model) * (1 + _OPTIMIZER_COPIES[optimizer])
 
 
 def checkpoint_bytes(task: nn.Module, optimizer: str, *, averaged: nn.Module | None = None) -> int:
     """Size of a checkpoint: what the task keeps, the optimizer's running means and the average of a part of it."""
-    average = 0 if averaged is None else _bytes(averaged)
-    return _bytes(task) + average + _trained_bytes(task) * _OPTIMIZER_COPIES[optimizer]
+    average = 0 if averaged is None else module_bytes(averaged)
+    return module_bytes(task) + average + _trained_bytes(task) * _OPTIMIZER_COPIES[optimizer]
 
 
-def _bytes(module: nn.Module) -> int:
+def module_bytes(module: nn.Module) -> int:
+    """Of the weights and buffers that are saved."""
     return sum(x.nbytes for x in module.state_dict().values())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from avssl import distributed
-from avssl.whole_file import whole_file
+from avssl.whole_file import names_full_disk, whole_file
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -52,8 +52,9 @@ class MetricsLog:
             return
         self._open()
         assert self._file is not None
-        self._file.write(json.dumps({k: _json_value(v) for k, v in record.items()}, allow_nan=False) + "\n")
-        self._file.flush()
+        with names_full_disk(self.path):
+            self._file.write(json.dumps({k: _json_value(v) for k, v in record.items()}, allow_nan=False) + "\n")
+            self._file.flush()
         if self._writer is not None:
             for name, value in record.items():
                 if name != "step" and isinstance(value, int | float) and math.isfinite(value):

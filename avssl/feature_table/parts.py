@@ -28,6 +28,7 @@ from avssl.feature_table.table import (
     write_feature_table,
     write_joined,
 )
+from avssl.whole_file import write_text
 
 _NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 
@@ -58,7 +59,7 @@ class TableParts:
         self.folder.mkdir(parents=True, exist_ok=True)
         named = self.folder / "key"
         if not named.is_file():
-            named.write_text(key, encoding="utf-8")
+            write_text(named, key)
         elif named.read_text(encoding="utf-8") != key:
             raise FeatureTableError(
                 f"{self.folder}: holds parts of an embedding of other files or weights, or with other settings. "
@@ -73,7 +74,7 @@ class TableParts:
     def add(self, first: int, stop: int, table: FeatureTable, failures: Sequence[Failure]) -> None:
         """Keeps the windows of rows ``first`` to ``stop``; a kill leaves all of them or none."""
         path = self.folder / f"{first:08d}-{stop:08d}.parquet"
-        path.with_suffix(".json").write_text(json.dumps([asdict(failure) for failure in failures]), encoding="utf-8")
+        write_text(path.with_suffix(".json"), json.dumps([asdict(failure) for failure in failures]))
         write_feature_table(table, path)
 
     def failures(self) -> list[Failure]:

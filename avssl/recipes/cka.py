@@ -11,7 +11,6 @@ counterpart. A block is three or more consecutive stages of an encoder that are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -33,6 +32,7 @@ from avssl.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.models import Modality
 from avssl.plots import draw_similarities
 from avssl.stages import Stage, StageReader
+from avssl.whole_file import write_json
 
 RANDOM = "random:"
 """Before a run: its twin with fresh weights."""
@@ -245,7 +245,7 @@ def _blocks(stages: Sequence[Stage], linear: np.ndarray, threshold: float) -> li
 
 def _write(out: Path, report: Mapping[str, Any], stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "cka.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "cka.json", report)
     write_table(_long_table(stages, matrices), out / "cka.csv")
     groups = {f"{m} {modality}": len(_places(stages, m, modality)) for m, modality in product("AB", MODALITIES)}
     draw_similarities(

@@ -21,6 +21,7 @@ from avssl.hub import save_pretrained
 from avssl.prepare import STATISTICS_ROWS, find_rows, set_statistics
 from avssl.release import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from avssl.transforms import ClipTransform
+from avssl.whole_file import is_unfinished
 
 
 def main(argv: Sequence[str]) -> int:
@@ -105,7 +106,7 @@ def _refuse_unless_free(out: Path, overwrite: bool) -> None:
     """Makes sure that writing ``out`` replaces an earlier release at most, and that only if asked."""
     if out.exists() and not out.is_dir():
         raise ConvertError(f"{out}: is a file; name a folder.")
-    there = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
+    there = sorted(entry.name for entry in out.iterdir() if not is_unfinished(entry.name)) if out.is_dir() else []
     foreign = [name for name in there if name not in (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)]
     if foreign:
         raise ConvertError(f"{out}: holds other files ({foreign[0]}); name a new folder.")

@@ -7,7 +7,6 @@ that belongs has clearly less. With ``--audio OTHER`` the sound is another file'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -20,6 +19,7 @@ from avssl.engine import choose_device, show_progress
 from avssl.hub import from_pretrained
 from avssl.localization import EnergyCurve, energy_curve
 from avssl.media import open_media
+from avssl.whole_file import write_json
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,7 +94,7 @@ def energy(
     if readout is not None:
         Path(readout).parent.mkdir(parents=True, exist_ok=True)
         content = {"video": str(video), "audio": str(audio or video), **_plain(curve)}
-        Path(readout).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(readout, content)
         print(f"numbers: {readout}")
     return curve
 

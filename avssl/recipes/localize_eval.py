@@ -27,6 +27,7 @@ from avssl.localization_eval import (
 )
 from avssl.manifest import ManifestError, read_manifest
 from avssl.text_table import markdown_table, text_table
+from avssl.whole_file import write_text
 
 
 def main(argv: Sequence[str]) -> int:
@@ -129,8 +130,8 @@ def localize_eval(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(as_plain(table), indent=1, allow_nan=False)
-    (folder / "results.json").write_text(content + "\n", encoding="utf-8")
-    (folder / "table.md").write_text(as_markdown(table), encoding="utf-8")
+    write_text(folder / "results.json", content + "\n")
+    write_text(folder / "table.md", as_markdown(table))
     clips = InstantClips(rows, pretrained.sampling)
     write_localization_page(folder / "index.html", table, clips, num_examples)
     return table

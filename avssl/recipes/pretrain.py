@@ -75,10 +75,10 @@ def main(argv: Sequence[str]) -> int:
         config = replace(config, data=replace(config.data, source=options.source))
     if resumed:
         refuse_changes(RunFolder(resumed).read_config(), config)
+    out = resumed or options.out
     if options.dry_run:
-        dry_run(config)
+        dry_run(config, out)
         return 0
-    out = resumed or options.out or (default_folder(config.data.source) if config.data.source else None)
     pretrain(config, out, resume=bool(resumed), overwrite=options.overwrite)
     return 0
 
@@ -132,7 +132,8 @@ def pretrain(
         config = _fitting_batch(config, len(rows.manifest))
         loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction)
         task = build_task(config, memory_rows(loader.dataset))
-        _say(describe(config, run.path, rows, task, loader))
+        if distributed.is_main():
+            _say(describe(config, run.path, rows, task, loader))
 
         checkpoint = Checkpointer(run.checkpoints).latest()
         if checkpoint is None:
@@ -154,10 +155,10 @@ def pretrain(
         distributed.stop()
 
 
-def dry_run(config: Config, progress: bool = True) -> None:
+def dry_run(config: Config, out: Path | str | None = None, *, progress: bool = True) -> None:
     """Prints what :func:`pretrain` would do and cost on this machine, in one process; writes nothing.
 
-    Raises as :func:`pretrain`.
+    Arguments and errors as there.
     """
     if not config.data.source:
         raise ConfigError("name a folder of videos or a manifest: avssl pretrain FOLDER_OR_MANIFEST")
@@ -170,7 +171,7 @@ def dry_run(config: Config, progress: bool = True) -> None:
     config = _fitting_batch(config, len(rows.manifest))
     loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction)
     task = build_task(config, memory_rows(loader.dataset))
-    _say(describe(config, default_folder(config.data.source), rows, task, loader))
+    _say(describe(config, Path(out or default_folder(config.data.source)), rows, task, loader))
     sample, read_seconds = set_statistics(config, rows.manifest, task.transform)
     precision, step_seconds = choose_precision(config, task, sample, device)
     cost, state = measure_step(config, task, sample, precision)

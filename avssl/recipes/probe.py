@@ -12,7 +12,6 @@ network with fresh weights, beside shuffled labels or sound, and beside chance.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from avssl.hub import from_pretrained, random_init
 from avssl.manifest import read_manifest
 from avssl.protocols import PROTOCOLS, DivisionColumns, ProtocolSettings, divided_rows, protocol_table, run_protocol
 from avssl.tasks.probes import ProbeSchedule
+from avssl.whole_file import write_json
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     print(protocol_table(PROTOCOLS[options.protocol], report))
     if options.out:
         Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(options.out, report)
         print(f"numbers: {options.out}")
     return 0
 

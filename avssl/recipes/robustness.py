@@ -46,6 +46,7 @@ from avssl.robustness import (
 from avssl.supervise import predict
 from avssl.text_table import text_table
 from avssl.transforms.partners import draw_partners
+from avssl.whole_file import write_text
 
 _FEWEST_CLIPS = 10
 """Intervals over fewer clips say nothing."""
@@ -283,7 +284,7 @@ def _workers(settings: Settings) -> int:
 
 def _write(out: Path, report: dict[str, Any], disturbed: Disturbed, subject: Subject) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "robustness.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(out / "robustness.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     examples = [
         Example(name, clips, subject.transform.audio_input(clips.audio)[:, 0].cpu())
         for name, clips in disturbed.examples.items()

@@ -33,9 +33,18 @@ def test_the_size_of_a_checkpoint_is_that_of_its_file(videos, tiny_config, tmp_p
     assert f"disk        2 checkpoints of {size / 2**20:.0f} MiB; " in capsys.readouterr().out
 
 
-def test_too_small_a_disk_is_told_before_the_first_step(videos, tiny_config, monkeypatch, capsys):
+def test_too_small_a_disk_is_told_before_the_first_step(videos, tiny_config, tmp_path, monkeypatch, capsys):
     config = tiny_config(videos, model=WIDER, train={"keep_checkpoints": 3})
-    monkeypatch.setattr(run_plan.shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * 2**20))
-    with pytest.warns(UserWarning, match=r"10 MiB are free, and 4 checkpoints of \d+ MiB may lie there at once"):
-        dry_run(config, progress=False)
-    assert re.search(r"disk        3 checkpoints of \d+ MiB; 0 GiB free", capsys.readouterr().out)
+    out = tmp_path / "disk" / "run"
+    out.parent.mkdir()
+    asked = []
+    monkeypatch.setattr(
+        run_plan.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=10 * 2**20)
+    )
+    with pytest.warns(UserWarning, match=r"run: 10 MiB are free, and up to \d+ MiB more will be taken by checkpoints"):
+        dry_run(config, out, progress=False)
+    assert asked == [out.parent]
+    text = capsys.readouterr().out
+    assert f"run         {out}" in text
+    assert re.search(r"disk        3 checkpoints of \d+ MiB; 10 MiB free", text)
+    assert not out.exists()
