@@ -67,7 +67,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--resume", metavar="RUN", help="Continue the run in this folder with its own settings.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run folder.")
     parser.add_argument(
-        "--dry-run", action="store_true", help="Print what the run would cost in operations, memory, disk and time, and end."
+        "--dry-run",
+        action="store_true",
+        help="Print what the run would cost in operations, memory, disk and time; end.",
     )
     words, resumed = resumed_words(argv)
     options, config = parse_command(parser, words, Config)
