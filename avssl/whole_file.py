@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -111,14 +111,11 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any], *, repl
 @cache
 def _remove_stale(folder: Path) -> None:
     """Once a process and folder, as a folder may hold a million clips."""
-    for entry in os.scandir(folder):
-        if is_unfinished(entry.name):
-            left = Path(entry.path)
-            try:
-                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                    left.unlink()
-            except OSError:  # another process has removed it, or may and this one must not
-                continue
+    with suppress(OSError):  # a folder that may be written to and not listed
+        for name in filter(is_unfinished, os.listdir(folder)):
+            with suppress(OSError):  # another process has removed it, or may and this one must not
+                if time.time() - (folder / name).stat().st_mtime > _STALE_SECONDS:
+                    (folder / name).unlink()
 
 
 def _flush(path: Path) -> None:

@@ -234,3 +234,13 @@ def test_what_a_kill_left_is_removed_a_day_later(tmp_path):
         os.utime(tmp_path / name, (1, 1) if name != new else None)
     write_text(tmp_path / "b.txt", "text")
     assert names(tmp_path) == sorted([new, foreign, "b.txt"])
+
+
+def test_a_folder_that_cannot_be_listed_is_written_to(tmp_path, monkeypatch):
+    def refused(_):
+        raise PermissionError("not yours to list")
+
+    with monkeypatch.context() as patched:  # root may list every folder
+        patched.setattr(os, "listdir", refused)
+        write_text(tmp_path / "a.txt", "text")
+    assert names(tmp_path) == ["a.txt"]
