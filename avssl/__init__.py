@@ -14,18 +14,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from avssl.core.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from avssl.batch import Batch as Batch
-    from avssl.batch import Embeddings as Embeddings
-    from avssl.classifier_release import load_classifier as load_classifier
-    from avssl.feature_table import FeatureTable as FeatureTable
-    from avssl.feature_table import read_feature_table as read_feature_table
-    from avssl.hub import from_pretrained as from_pretrained
-    from avssl.hub import save_pretrained as save_pretrained
+    from avssl.core.batch import Batch as Batch
+    from avssl.core.batch import Embeddings as Embeddings
+    from avssl.core.manifest import Manifest as Manifest
+    from avssl.core.manifest import read_manifest as read_manifest
+    from avssl.features.table import FeatureTable as FeatureTable
+    from avssl.features.table import read_feature_table as read_feature_table
+    from avssl.hub.classifier import load_classifier as load_classifier
+    from avssl.hub.pretrained import from_pretrained as from_pretrained
+    from avssl.hub.pretrained import save_pretrained as save_pretrained
     from avssl.localization import localize as localize
     from avssl.localization import overlay_video as overlay_video
-    from avssl.manifest import Manifest as Manifest
-    from avssl.manifest import read_manifest as read_manifest
     from avssl.media import MediaError as MediaError
     from avssl.media import open_media as open_media
     from avssl.media import write_video as write_video
@@ -37,20 +39,19 @@ if TYPE_CHECKING:
     from avssl.synthetic import synthesize_corpus as synthesize_corpus
     from avssl.transforms import avid_log_spectrogram as avid_log_spectrogram
 
-__version__ = "0.1.0"
 
 _MODULES = {
-    "Batch": "batch",
-    "Embeddings": "batch",
-    "load_classifier": "classifier_release",
-    "FeatureTable": "feature_table",
-    "read_feature_table": "feature_table",
-    "from_pretrained": "hub",
-    "save_pretrained": "hub",
+    "Batch": "core.batch",
+    "Embeddings": "core.batch",
+    "load_classifier": "hub.classifier",
+    "FeatureTable": "features.table",
+    "read_feature_table": "features.table",
+    "from_pretrained": "hub.pretrained",
+    "save_pretrained": "hub.pretrained",
     "localize": "localization",
     "overlay_video": "localization",
-    "Manifest": "manifest",
-    "read_manifest": "manifest",
+    "Manifest": "core.manifest",
+    "read_manifest": "core.manifest",
     "MediaError": "media",
     "open_media": "media",
     "write_video": "media",

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TextIO
 
-import avssl
+from avssl.core.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
     "pretrain": ("avssl.recipes.pretrain", "Learn from a folder of videos with sound, without labels."),
@@ -38,7 +38,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "select": ("avssl.recipes.select_clips", "Rank clips by what a label of theirs is worth; compare such rankings."),
     "convert": ("avssl.recipes.convert", "Make a release of a checkpoint that another project trained."),
     "doctor": ("avssl.recipes.doctor", "Say which torch, GPU and media backends load, and why others do not."),
-    "demo": ("avssl.demo", "From nothing to a model, its numbers and heat-map videos, with a report."),
+    "demo": ("avssl.recipes.demo", "From nothing to a model, its numbers and heat-map videos, with a report."),
 }
 """Module and line of help of each verb. A module offers ``main(argv) -> int``."""
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(words: list[str]) -> int:
     verb = words[0] if words else ""
     if verb in ("--version", "-V"):
-        print(f"avssl {avssl.__version__}")
+        print(f"avssl {__version__}")
         return 0
     if verb in ("--help", "-h", "help"):
         print(_help())
@@ -134,7 +134,7 @@ def _show_warning(
 ) -> None:
     """Our own warnings are for the user, in one line; those of libraries keep their place."""
     text = f"avssl: warning: {message}\n"
-    if os.path.dirname(avssl.__file__) not in filename:
+    if os.path.dirname(__file__) not in filename:
         text = warnings.formatwarning(message, category, filename, lineno, line)
     print(text, end="", file=file or sys.stderr)
 

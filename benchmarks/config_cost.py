@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from avssl.build import build_model, build_objective, build_transform
 from avssl.config import Config, load_config
 from avssl.config.objectives import Memory
 from avssl.engine import Precision, StepCost, state_bytes, step_cost
 from avssl.objectives import MemoryRows
+from avssl.training.build import build_model, build_objective, build_transform
 
 ASSUMED_TFLOPS = 50.0
 # Nothing that an objective is asked here depends on its rows.

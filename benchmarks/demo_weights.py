@@ -1,6 +1,6 @@
 """Trains the weights that avssl carries, so that `avssl localize` and `avssl app` show something in the first minute.
 
-    python benchmarks/demo_weights.py avssl/demo_weights     about 15 minutes of a core; again, if it was stopped
+    python benchmarks/demo_weights.py avssl/hub/demo_weights     about 15 minutes of a core; again, if it was stopped
 
 A small pair of encoders sees 2 560 clips of SoundingShapes as `avssl synthesize` draws them, clutter and all, but of
 96 x 96 pixels; in 5 % of them the sound comes from off screen. No label, box or mask is used, and the last weights are
@@ -19,10 +19,10 @@ from localization import Method, settings, train, untrained
 from localization_measures import look, plain_ap, table_numbers, truth_of, visible
 from shapes_in_memory import shapes
 
-from avssl.build import build_sampling
 from avssl.evaluation import random_object
-from avssl.hub import FULL_PICTURE_SCALE, save_pretrained
+from avssl.hub.pretrained import FULL_PICTURE_SCALE, save_pretrained
 from avssl.synthetic import SceneSettings, Split
+from avssl.training.build import build_sampling
 from avssl.transforms import VideoEval
 
 METHOD = Method({"name": "info_nce", "temperature": 0.1, "pooling": "both", "negative_sounds": 4}, passes=30)

@@ -29,8 +29,8 @@ from typing import Any
 import av
 import numpy as np
 
-from avssl.data.health import HealthSettings, probe_file
-from avssl.data.killable import Outcome, run_killable
+from avssl.data.health.killable import Outcome, run_killable
+from avssl.data.health.report import HealthSettings, probe_file
 from avssl.media import MediaError, open_media
 
 SETTINGS = HealthSettings(min_seconds=0.5, timeout_seconds=20.0, memory_gib=1.0, backend="pyav")

@@ -37,14 +37,14 @@ from peak_memory import peak, reset_peak
 from precision import made_up_batch, made_up_task
 from rows import append_row, machine, read_rows
 
-from avssl.build import build_optimizer
 from avssl.config import Config, load_config
 from avssl.config.settings import InfoNCE
+from avssl.core.manifest import Manifest, read_manifest
 from avssl.engine import Precision
-from avssl.manifest import Manifest, read_manifest
-from avssl.media.prepared import CopySettings
+from avssl.media.prepared.clip import CopySettings
 from avssl.recipes.prepare import prepare
 from avssl.synthetic import synthesize_corpus
+from avssl.training.build import build_optimizer
 
 CONFIG = Path(__file__).parents[1] / "configs" / "avid_kinetics.yaml"
 COMPILED = "+ compile"

@@ -14,8 +14,8 @@ from typing import get_args
 
 import torch
 
-from avssl.data.health import Depth, HealthSettings, probe_file
-from avssl.data.indexing import walk_media
+from avssl.data.health.indexing import walk_media
+from avssl.data.health.report import Depth, HealthSettings, probe_file
 
 
 def main() -> None:

@@ -27,10 +27,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from avssl.core.manifest import Manifest, read_manifest
 from avssl.data import ClipDataset, ClipSampling
-from avssl.manifest import Manifest, read_manifest
 from avssl.media import available_backends, open_media
-from avssl.media.prepared import CopySettings
+from avssl.media.prepared.clip import CopySettings
 from avssl.recipes.prepare import prepare
 
 SECONDS, FPS = 10, 30

@@ -35,15 +35,15 @@ from objectives import PRECISION, SCENE, read_rows
 from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
 from short_runs import fit_in_runs, work
 
-from avssl.build import build_optimizer, build_sampling, build_schedule, build_task
 from avssl.config import Config, config_from_dict, read_yaml
+from avssl.core.whole_file import whole_file
 from avssl.data.sampling import ClipSampling
 from avssl.engine import LoopSettings, seed_everything
-from avssl.hub import FULL_PICTURE_SCALE
+from avssl.hub.pretrained import FULL_PICTURE_SCALE
 from avssl.synthetic import SceneSettings, Split
-from avssl.tasks import PretrainTask
+from avssl.training.build import build_optimizer, build_sampling, build_schedule, build_task
+from avssl.training.tasks import PretrainTask
 from avssl.transforms import VideoEval, estimate_statistics
-from avssl.whole_file import whole_file
 
 PASSES, LONG_PASSES, TOO_LONG_PASSES = 10, 36, 72
 MORE_PASSES = 20

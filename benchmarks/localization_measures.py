@@ -17,7 +17,7 @@ from shapes_in_memory import Shapes, fixed_batches
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from avssl.batch import Batch
+from avssl.core.batch import Batch
 from avssl.data.sampling import ClipSampling
 from avssl.evaluation import (
     centre_blob,
@@ -32,7 +32,7 @@ from avssl.evaluation.localization import with_negatives
 from avssl.localization.heatmap import SMOOTHING, at_instant, head_maps, smooth, sound_map, unit_cells
 from avssl.synthetic import Split, draw_scene, render_picture
 from avssl.synthetic.truth import scene_truth
-from avssl.tasks import PretrainTask
+from avssl.training.tasks import PretrainTask
 from avssl.transforms import VideoEval
 
 RULE = "adaptive"

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from avssl.core.manifest import read_manifest
 from avssl.data import ClipDataset, ClipSampling, TrainLoader
-from avssl.manifest import read_manifest
 
 
 def memory_mib(pid: int, kind: str) -> float:

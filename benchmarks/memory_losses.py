@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from peak_memory import peak, reset_peak
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings
-from avssl.draws import clip_key
+from avssl.core.batch import BatchIndex, Embeddings
+from avssl.core.draws import clip_key
 from avssl.objectives import AVID, CMA, InfoNCE, MemoryRows, Objective
 from avssl.objectives.neighbors import top_agreements
 

@@ -32,15 +32,15 @@ from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
 from shapes_measures import encode, pointing_numbers, probes, retrieval_numbers
 from torch import Tensor, nn
 
-from avssl.batch import Batch, LossTerms
-from avssl.build import build_optimizer, build_sampling, build_schedule, build_task
 from avssl.config import Config, config_from_dict, read_yaml
-from avssl.draws import text_keys
+from avssl.core.batch import Batch, LossTerms
+from avssl.core.draws import text_keys
 from avssl.engine import LoopSettings, Precision, fit, seed_everything
 from avssl.models import AVModel
 from avssl.objectives import MemoryRows
 from avssl.synthetic import SceneSettings, Split
-from avssl.tasks import PretrainTask
+from avssl.training.build import build_optimizer, build_sampling, build_schedule, build_task
+from avssl.training.tasks import PretrainTask
 from avssl.transforms import estimate_statistics
 
 PASSES = 16

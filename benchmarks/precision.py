@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from rows import append_row, bf16_units, machine, read_rows
 
-from avssl.batch import Batch, BatchIndex
-from avssl.build import build_sampling, build_task
 from avssl.config import Config, load_config
+from avssl.core.batch import Batch, BatchIndex
 from avssl.engine import Precision, all_precisions, choose_device, probe_precision, seed_everything
-from avssl.prepare import choose_precision, precision_step
-from avssl.tasks import PretrainTask
+from avssl.training.build import build_sampling, build_task
+from avssl.training.setup import choose_precision, precision_step
+from avssl.training.tasks import PretrainTask
 
 CONFIG = Path(__file__).parents[1] / "configs" / "soundingshapes_cpu.yaml"
 BASE = "fp32 contiguous"

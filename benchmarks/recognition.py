@@ -34,9 +34,9 @@ from shapes_measures import encode, retrieval_numbers
 from short_runs import fit_in_runs, work
 from torch import Tensor, nn
 
-from avssl.batch import Batch
-from avssl.build import build_sampling, build_task
-from avssl.data.label_subset import label_subset
+from avssl.core.batch import Batch
+from avssl.core.whole_file import whole_file
+from avssl.data.splits.label_subset import label_subset
 from avssl.engine import LoopSettings, RateGroup, WarmupCosine, create_optimizer, seed_everything
 from avssl.evaluation import MinibatchCKA, correspondence, linear_probe, modality_probes
 from avssl.evaluation.active_learning import STRATEGIES, label_curve
@@ -44,9 +44,9 @@ from avssl.evaluation.classification import top_k_accuracy
 from avssl.evaluation.linear_probe import DEFAULT_L2_GRID
 from avssl.models import AVModel, Classifier, create_encoder
 from avssl.synthetic import ACTIONS, SceneSettings, Split
-from avssl.tasks import ClassifyTask, DistillTask, PretrainTask
+from avssl.training.build import build_sampling, build_task
+from avssl.training.tasks import ClassifyTask, DistillTask, PretrainTask
 from avssl.transforms import ClipTransform, estimate_statistics
-from avssl.whole_file import whole_file
 
 SEEDS = (0, 1, 2)
 TUNING_SEED = 9

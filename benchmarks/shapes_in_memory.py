@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from avssl.batch import Batch, BatchIndex
+from avssl.core.batch import Batch, BatchIndex
+from avssl.core.draws import clip_key, integers, pass_order, text_keys
 from avssl.data.sampling import ClipSampling
-from avssl.draws import clip_key, integers, pass_order, text_keys
-from avssl.localization_eval import shapes_instant, visible_objects
+from avssl.downstream.localization import shapes_instant, visible_objects
 from avssl.synthetic import SceneSettings, Split, draw_scene, render_picture, render_sound
 from avssl.synthetic.truth import scene_truth
 

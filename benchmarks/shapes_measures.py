@@ -12,7 +12,7 @@ import torch
 from shapes_in_memory import Shapes, fixed_batches
 from torch import Tensor
 
-from avssl.batch import Batch
+from avssl.core.batch import Batch
 from avssl.data.sampling import ClipSampling
 from avssl.engine import Precision
 from avssl.evaluation import (
@@ -23,7 +23,7 @@ from avssl.evaluation import (
 )
 from avssl.localization.heatmap import at_instant, smooth, sound_map, unit_cells
 from avssl.models import AVModel
-from avssl.monitors.embedding import embedding_numbers
+from avssl.training.monitors.embedding import embedding_numbers
 from avssl.transforms import ClipTransform
 
 

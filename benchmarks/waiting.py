@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avssl.build import build_loader, build_optimizer, build_task
 from avssl.config import Config
-from avssl.demo.settings import DemoSettings
+from avssl.core.manifest import Manifest, read_manifest
 from avssl.engine import Precision, choose_device
-from avssl.manifest import Manifest, read_manifest
+from avssl.recipes.demo.settings import DemoSettings
+from avssl.training.build import build_loader, build_optimizer, build_task
 
 PRECISION = Precision("bf16", "channels_last")
 ROWS = 480

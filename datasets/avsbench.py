@@ -9,7 +9,7 @@ ms3_data beside it, as they are distributed.
 Run: python datasets/avsbench.py /data/avsbench --subset s4
 
 ``path`` is the video; where there is none, the first picture, and ``audio_path`` its sound. Writes
-truth/s4/NAME.json or truth/ms3/NAME.json (avssl.data.box_truth): no boxes, but the official mask and
+truth/s4/NAME.json or truth/ms3/NAME.json (avssl.data.official.box_truth): no boxes, but the official mask and
 picture of each second. Picture i of 5 is the frame shown at 15/16 of second i. In the training split of
 S4 only the first second has a mask.
 """
@@ -21,10 +21,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from avssl.data.annotations import find_annotation, read_table
-from avssl.data.box_truth import TruthFrame, write_boxes
-from avssl.data.clip_files import ClipFiles, Match
-from avssl.data.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.annotations import find_annotation, read_table
+from avssl.data.official.box_truth import TruthFrame, write_boxes
+from avssl.data.official.clip_files import ClipFiles, Match
+from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 FOLDERS = {"s4": "Single-source", "ms3": "Multi-sources"}
 OFFICIAL = {"s4": {"train": 3452, "val": 740, "test": 740}, "ms3": {"train": 296, "val": 64, "test": 64}}

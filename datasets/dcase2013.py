@@ -21,9 +21,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from avssl.data.clip_files import ClipFiles, Match
-from avssl.data.clip_list import ClipList, run_script, script_parser
-from avssl.manifest import ManifestError
+from avssl.core.manifest import ManifestError
+from avssl.data.official.clip_files import ClipFiles, Match
+from avssl.data.official.clip_list import ClipList, run_script, script_parser
 
 SCENES = (
     *("bus", "busystreet", "office", "openairmarket", "park"),

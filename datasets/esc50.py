@@ -17,9 +17,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from avssl.data.annotations import find_annotation, read_table
-from avssl.data.clip_files import ClipFiles
-from avssl.data.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.annotations import find_annotation, read_table
+from avssl.data.official.clip_files import ClipFiles
+from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 FOLDS = {str(fold): str(fold) for fold in range(1, 6)}
 OFFICIAL = {"train": 1600, "test": 400}

@@ -9,7 +9,7 @@ Expects: pictures and sounds anywhere below ROOT.
 Run: python datasets/flickr_soundnet.py /data/flickr_soundnet
 
 ``path`` is the picture and ``audio_path`` its sound. ``split`` is "test" or "other". Writes
-truth/flickr_soundnet/ID.json (avssl.data.box_truth) from the 256-pixel coordinates. Every box is one
+truth/flickr_soundnet/ID.json (avssl.data.official.box_truth) from the 256-pixel coordinates. Every box is one
 vote, as in the official score: a pixel in one box counts 0.5, in two or more 1. The files do not tell
 for sure who drew a box, so ``annotator`` is its number in the file.
 """
@@ -21,11 +21,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from avssl.data.annotations import find_annotation, read_table, read_xml
-from avssl.data.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
-from avssl.data.clip_files import ClipFiles, Match
-from avssl.data.clip_list import ClipList, annotation_folders, run_script, script_parser
-from avssl.manifest import ManifestError
+from avssl.core.manifest import ManifestError
+from avssl.data.official.annotations import find_annotation, read_table, read_xml
+from avssl.data.official.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
+from avssl.data.official.clip_files import ClipFiles, Match
+from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 OFFICIAL = {"test": 250}
 PICTURE_SIZE = 256

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avssl.data.annotations import read_table
-from avssl.data.clip_files import ClipFiles
-from avssl.data.clip_list import ClipList, annotation_folders, run_script, script_parser
-from avssl.manifest import ManifestError
+from avssl.core.manifest import ManifestError
+from avssl.data.official.annotations import read_table
+from avssl.data.official.clip_files import ClipFiles
+from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 OFFICIAL = {"train": 3570, "test": 1530, "unused": 1666}
 """Of each split: 70 and 30 clips of each class, and the rest."""

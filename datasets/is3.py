@@ -9,7 +9,7 @@ Run: python datasets/is3.py /data/is3
 
 ``path`` is the picture, ``audio_path`` the sound of one of its objects, ``label`` the object and ``pair``
 the same for the two rows of a picture: both must be found (IIoU). Writes truth/is3/NAME.json
-(avssl.data.box_truth) with the box, from 224-pixel coordinates, and the mask where it is there.
+(avssl.data.official.box_truth) with the box, from 224-pixel coordinates, and the mask where it is there.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from avssl.data.annotations import entry_value, find_annotation, read_json
-from avssl.data.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
-from avssl.data.clip_files import ClipFiles, Match
-from avssl.data.clip_list import ClipList, annotation_folders, run_script, script_parser
-from avssl.manifest import ManifestError
+from avssl.core.manifest import ManifestError
+from avssl.data.official.annotations import entry_value, find_annotation, read_json
+from avssl.data.official.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
+from avssl.data.official.clip_files import ClipFiles, Match
+from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 OFFICIAL = {"test": 6480}
 PICTURE_SIZE = 224

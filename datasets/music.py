@@ -9,7 +9,7 @@ Run: python datasets/music.py /data/music --subset solo duet
 ``label`` is the instrument, or the two of a duet separated by ``|``. There is no official split. The boxes
 that later papers score (Mo and Tian, 2023, https://arxiv.org/abs/2303.17056: metadata/music_solo.json and
 music_duet.json of https://github.com/stoneMo/AVGN, no licence given) are read with --boxes FOLDER: their
-videos become the split "test", all others "train", and truth/music/ID.json (avssl.data.box_truth) holds
+videos become the split "test", all others "train", and truth/music/ID.json (avssl.data.official.box_truth) holds
 the boxes of each frame. Their boxes are (left, top, width, height). Frame numbers such as 00037 of second
 001 count 30 frames a second, which the files imply but do not say.
 """
@@ -24,11 +24,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avssl.data.annotations import entry_value, find_annotation, read_json
-from avssl.data.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
-from avssl.data.clip_files import ClipFiles
-from avssl.data.clip_list import ClipList, annotation_folders, run_script, script_parser
-from avssl.manifest import ManifestError
+from avssl.core.manifest import ManifestError
+from avssl.data.official.annotations import entry_value, find_annotation, read_json
+from avssl.data.official.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
+from avssl.data.official.clip_files import ClipFiles
+from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 SUBSETS = {
     "solo": ("MUSIC_solo_videos.json", 536),

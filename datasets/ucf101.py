@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avssl.data.annotations import find_annotation, read_table
-from avssl.data.clip_files import ClipFiles
-from avssl.data.clip_list import ClipList, annotation_folders, run_script, script_parser
-from avssl.manifest import ManifestError
+from avssl.core.manifest import ManifestError
+from avssl.data.official.annotations import find_annotation, read_table
+from avssl.data.official.clip_files import ClipFiles
+from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 SOURCE = "https://www.crcv.ucf.edu/data/UCF101.php"
 OFFICIAL = {

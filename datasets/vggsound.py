@@ -15,9 +15,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from avssl.data.annotations import find_annotation, read_table
-from avssl.data.clip_files import SEGMENT_FORMS, ClipFiles
-from avssl.data.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.annotations import find_annotation, read_table
+from avssl.data.official.clip_files import SEGMENT_FORMS, ClipFiles
+from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 CLIP_SECONDS = 10.0
 OFFICIAL = {"train": 183730, "test": 15446}

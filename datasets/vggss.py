@@ -8,7 +8,7 @@ Expects: vggss.json in ROOT (or ROOT/metadata), and the clips of VGGSound anywhe
 for datasets/vggsound.py.
 Run: python datasets/vggss.py /data/vggsound
 
-Writes truth/vggss/ID_START.json (avssl.data.box_truth): one annotator, the boxes of the middle frame,
+Writes truth/vggss/ID_START.json (avssl.data.official.box_truth): one annotator, the boxes of the middle frame,
 second 5 of the clip. Two clips have a box without area; they count as failures in the official score.
 """
 
@@ -19,11 +19,11 @@ import re
 import sys
 from collections.abc import Sequence
 
-from avssl.data.annotations import entry_value, find_annotation, read_json
-from avssl.data.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
-from avssl.data.clip_files import SEGMENT_FORMS, ClipFiles
-from avssl.data.clip_list import ClipList, annotation_folders, run_script, script_parser
-from avssl.manifest import ManifestError
+from avssl.core.manifest import ManifestError
+from avssl.data.official.annotations import entry_value, find_annotation, read_json
+from avssl.data.official.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
+from avssl.data.official.clip_files import SEGMENT_FORMS, ClipFiles
+from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 CLIP_SECONDS = 10.0
 OFFICIAL = {"test": 5158}

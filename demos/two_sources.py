@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from avssl.hub import demo_weights, from_pretrained
+from avssl.hub.pretrained import demo_weights, from_pretrained
 from avssl.localization import Look, upsample
-from avssl.localization.scale import heat_at
+from avssl.localization.drawing.scale import heat_at
 from avssl.recipes.localize import localize
 from avssl.synthetic import SceneSettings, Split, read_truth, synthesize_corpus
 

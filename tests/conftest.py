@@ -53,9 +53,9 @@ def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
 @pytest.fixture(scope="session")
 def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of a tiny model of two heads that has learnt nothing."""
-    from avssl.build import build_model, build_transform
     from avssl.config import Config, config_from_dict
-    from avssl.hub import save_pretrained
+    from avssl.hub.pretrained import save_pretrained
+    from avssl.training.build import build_model, build_transform
 
     tree = {
         "data": {"source": "none"},

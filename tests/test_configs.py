@@ -4,8 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from avssl.build import build_objective, build_sampling, build_task
-from avssl.classifier_release import create_classifier
 from avssl.config import (
     FinetuneConfig,
     base_of,
@@ -15,9 +13,11 @@ from avssl.config import (
     parse_command,
     read_yaml,
 )
+from avssl.downstream.finetuning import Plan, schedule
 from avssl.engine import Precision
+from avssl.hub.classifier import create_classifier
 from avssl.objectives import MemoryRows
-from avssl.supervise import Plan, schedule
+from avssl.training.build import build_objective, build_sampling, build_task
 
 EVERY = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 CONFIGS = [path for path in EVERY if not path.name.startswith("finetune")]
@@ -147,7 +147,7 @@ def test_ezvsl_config_is_its_map_and_sound():
 
 
 def test_soundingshapes_config_is_the_demos(tmp_path):
-    from avssl.demo.settings import DemoSettings
+    from avssl.recipes.demo.settings import DemoSettings
 
     demo = DemoSettings().config(tmp_path)
     demo.data.source = ""

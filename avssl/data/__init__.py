@@ -3,11 +3,11 @@
 from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
-from avssl.data.indexing import MEDIA_EXTENSIONS, FolderIndex, index_folder, walk_media
-from avssl.data.label_subset import label_subset
+from avssl.data.health.indexing import MEDIA_EXTENSIONS, FolderIndex, index_folder, walk_media
 from avssl.data.ledger import Failure, Ledger, TooManyBadFiles
 from avssl.data.loader import TrainLoader
 from avssl.data.sampling import ClipSampling, even_windows, sample_windows, spaced_windows
+from avssl.data.splits.label_subset import label_subset
 
 __all__ = [
     "MEDIA_EXTENSIONS",

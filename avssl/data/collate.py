@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avssl.batch import Batch, BatchIndex, Clip
+from avssl.core.batch import Batch, BatchIndex, Clip
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from avssl.data.storage import RangeReader
-from avssl.manifest import Manifest
+from avssl.core.manifest import Manifest
+from avssl.data.shards.storage import RangeReader
 
 BLOCK_BYTES = 65_536
 """Bytes hashed at each place of a large file."""

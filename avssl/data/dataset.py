@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl import draws
-from avssl.batch import BatchIndex, Clip
+from avssl.core import draws
+from avssl.core.batch import BatchIndex, Clip
+from avssl.core.manifest import Manifest
 from avssl.data.sampling import (
     SLACK_SECONDS,
     ClipSampling,
@@ -23,10 +24,9 @@ from avssl.data.sampling import (
     sample_windows,
     spaced_windows,
 )
-from avssl.data.storage import RangeReader
-from avssl.manifest import Manifest
+from avssl.data.shards.storage import RangeReader
 from avssl.media import MediaError, MediaInfo, MediaReader, open_media, read_sounds
-from avssl.media.prepared_reader import Decoders, PreparedReader
+from avssl.media.prepared.reader import Decoders, PreparedReader
 from avssl.media.reader import Reason
 
 _INSIDE_SECONDS = 1e-4

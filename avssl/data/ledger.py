@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from avssl.manifest import Manifest, write_table
+from avssl.core.manifest import Manifest, write_table
 from avssl.media import MediaError
 
 

@@ -22,8 +22,8 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from avssl import distributed, draws
-from avssl.batch import Batch, Clip
+from avssl.core import distributed, draws
+from avssl.core.batch import Batch, Clip
 from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure, Ledger

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from avssl.core.manifest import Manifest
 from avssl.data.dataset import ClipDataset, track_span
 from avssl.data.sampling import ClipSampling, Span
-from avssl.manifest import Manifest
 from avssl.media import MediaInfo, MediaReader
 
 _BLACK_PIXELS = 8  # height and width of pictures that nobody looks at

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from avssl import draws
+from avssl.core import draws
 
 SLACK_SECONDS = 0.05
 """How much sound may be missing at the end of a window before the row counts as too short: the
@@ -90,7 +90,7 @@ def sample_windows(
     start. With windows of equal length and ``max_offset_seconds=0`` both start at the same instant.
 
     Args:
-        keys: One for each window, from :func:`avssl.draws.clip_key_int`.
+        keys: One for each window, from :func:`avssl.core.draws.clip_key_int`.
         sampling: The shape of a clip.
         video_span: Where the picture track exists.
         audio_span: Where the sound track exists.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from avssl.batch import Clip
+from avssl.core.batch import Clip
 from avssl.data.collate import Packed, pack
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure

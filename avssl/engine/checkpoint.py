@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from avssl import distributed
-from avssl.whole_file import whole_file
+from avssl.core import distributed
+from avssl.core.whole_file import whole_file
 
 FORMAT_VERSION = 2
 

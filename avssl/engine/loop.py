@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avssl import distributed
-from avssl.batch import LossTerms
+from avssl.core import distributed
+from avssl.core.batch import LossTerms
 from avssl.engine.average import WeightAverage
 from avssl.engine.checkpoint import Checkpointer
 from avssl.engine.meter import Meter

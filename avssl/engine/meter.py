@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avssl import distributed
-from avssl.batch import LossTerms
+from avssl.core import distributed
+from avssl.core.batch import LossTerms
 
 
 class Meter:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from avssl import distributed
-from avssl.whole_file import names_full_disk, whole_file
+from avssl.core import distributed
+from avssl.core.whole_file import names_full_disk, whole_file
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
-from avssl import distributed
+from avssl.core import distributed
 
 
 class Progress:

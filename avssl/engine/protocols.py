@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from avssl.batch import Batch, LossTerms
+from avssl.core.batch import Batch, LossTerms
 
 
 class Task(Protocol):

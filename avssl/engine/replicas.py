@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avssl import distributed
+from avssl.core import distributed
 
 _State = TypeVar("_State")
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from avssl import distributed
+from avssl.core import distributed
 
 EXIT_STATUS = 75
 """Of a run that was asked to stop and can be continued: "temporary failure, try again" in sysexits.h."""

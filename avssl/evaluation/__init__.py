@@ -24,8 +24,6 @@ from avssl.evaluation.classification import mean_average_precision as mean_avera
 from avssl.evaluation.classification import top_k_accuracy as top_k_accuracy
 from avssl.evaluation.disturbed import DisturbedScores as DisturbedScores
 from avssl.evaluation.disturbed import disturbed_scores as disturbed_scores
-from avssl.evaluation.folds import Fold as Fold
-from avssl.evaluation.folds import leave_one_fold_out as leave_one_fold_out
 from avssl.evaluation.folds import mean_and_deviation as mean_and_deviation
 from avssl.evaluation.intervals import GroupAccuracy as GroupAccuracy
 from avssl.evaluation.intervals import group_gap as group_gap
@@ -74,11 +72,11 @@ from avssl.evaluation.localization import time_mean as time_mean
 from avssl.evaluation.localization import vggss_truth as vggss_truth
 from avssl.evaluation.localization import with_negatives as with_negatives
 from avssl.evaluation.localization import word_steps as word_steps
-from avssl.evaluation.localization_baselines import centre_blob as centre_blob
-from avssl.evaluation.localization_baselines import mean_prior as mean_prior
-from avssl.evaluation.localization_baselines import random_maps as random_maps
-from avssl.evaluation.localization_baselines import random_object as random_object
-from avssl.evaluation.localization_baselines import whole_frame as whole_frame
+from avssl.evaluation.localization.baselines import centre_blob as centre_blob
+from avssl.evaluation.localization.baselines import mean_prior as mean_prior
+from avssl.evaluation.localization.baselines import random_maps as random_maps
+from avssl.evaluation.localization.baselines import random_object as random_object
+from avssl.evaluation.localization.baselines import whole_frame as whole_frame
 from avssl.evaluation.moments import GalleryLevel as GalleryLevel
 from avssl.evaluation.moments import gallery_level as gallery_level
 from avssl.evaluation.moments import query_cosines as query_cosines

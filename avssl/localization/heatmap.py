@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.batch import Batch, BatchIndex, Heatmap
+from avssl.core.batch import Batch, BatchIndex, Heatmap
+from avssl.core.moments import matched_moments, mean_by_cell, unit_heads
 from avssl.evaluation.localization import resize
 from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
 from avssl.media import MediaReader
-from avssl.objectives.moments import matched_moments, mean_by_cell, unit_heads
 
 
 class SoundLocator(Protocol):

@@ -19,8 +19,8 @@ from decord import DECORDError
 from torch import Tensor
 
 from avssl.media.planes import Planes
-from avssl.media.pyav_reader import PyAVReader
-from avssl.media.pyav_sound import read_window
+from avssl.media.pyav.reader import PyAVReader
+from avssl.media.pyav.sound import read_window
 from avssl.media.reader import ROUNDING_SECONDS, MediaError, MediaInfo, clamp_times
 
 _END_SECONDS = 0.1
@@ -128,7 +128,7 @@ class DecordReader:
         )
 
     def _samples(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
-        """See :data:`avssl.media.pyav_sound.ReadWindow`."""
+        """See :data:`avssl.media.pyav.sound.ReadWindow`."""
         if self.info.audio_num_channels != 1:
             self._refuse("audio", "decord garbles sound of more than one channel.", None)
         if self._pyav.num_tracks("audio") > 1:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from avssl.core.whole_file import whole_file
 from avssl.media.reader import MAX_PIXELS, MediaError, local_file
-from avssl.whole_file import whole_file
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # each is one file that names no other
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")

@@ -209,7 +209,7 @@ class MediaReader(Protocol):
 
 _BACKENDS = {  # name: (our reader's module, its class, the package it needs)
     "torchcodec": ("avssl.media.torchcodec_reader", "TorchCodecReader", "torchcodec"),
-    "pyav": ("avssl.media.pyav_reader", "PyAVReader", "av"),
+    "pyav": ("avssl.media.pyav.reader", "PyAVReader", "av"),
     "decord": ("avssl.media.decord_reader", "DecordReader", "decord"),
 }
 _AUTO = ("torchcodec", "pyav")  # decord is unmaintained: on request only

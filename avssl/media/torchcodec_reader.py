@@ -19,8 +19,8 @@ from torch import Tensor
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 
 from avssl.media.planes import Planes
-from avssl.media.pyav_reader import PyAVReader
-from avssl.media.pyav_sound import read_window
+from avssl.media.pyav.reader import PyAVReader
+from avssl.media.pyav.sound import read_window
 from avssl.media.reader import ROUNDING_SECONDS, MediaInfo, audio_window, clamp_times
 
 _log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class TorchCodecReader:
         return self._pyav.read_audio(start_seconds, stop_seconds, sample_rate_hz, num_channels)
 
     def _samples(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
-        """See :data:`avssl.media.pyav_sound.ReadWindow`."""
+        """See :data:`avssl.media.pyav.sound.ReadWindow`."""
         info = self._pyav.info
         assert info.audio_start_seconds is not None
         assert info.audio_sample_rate_hz is not None

@@ -15,8 +15,8 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
 
+from avssl.core.whole_file import whole_file
 from avssl.media.planes import Planes
-from avssl.whole_file import whole_file
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 """Sample rates in Hz that AAC has."""

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..batch import Embeddings
-from .chunking import Outputs, in_chunks
-from .encoder import Encoder, Modality
-from .heads import HeadPair, LogitScale, ProjectionHead
+from avssl.core.batch import Embeddings
+from avssl.models.chunking import Outputs, in_chunks
+from avssl.models.encoder import Encoder, Modality
+from avssl.models.heads import HeadPair, LogitScale, ProjectionHead
 
 
 class AVModel(nn.Module):

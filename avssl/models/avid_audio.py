@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from .encoder import Encoder
+from avssl.models.encoder import Encoder
 
 _WIDTHS = {"conv2x": 64, "conv3x": 128, "conv4x": 256, "conv5x": 512}
 

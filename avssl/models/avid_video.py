@@ -18,8 +18,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from .encoder import Encoder
-from .map_stride import refine_map
+from avssl.models.encoder import Encoder
+from avssl.models.map_stride import refine_map
 
 _WIDTHS = {"conv2x": 64, "conv3x": 128, "conv4x": 256, "conv5x": 512}
 

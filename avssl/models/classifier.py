@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .av_model import AVModel
-from .encoder import Encoder
+from avssl.models.av_model import AVModel
+from avssl.models.encoder import Encoder
 
 Inputs = Literal["video", "audio", "both"]
 Fusion = Literal["late", "fused"]

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from torch import nn
 from torchvision.models import resnet18
 
-from .encoder import Encoder, Pooling
+from avssl.models.encoder import Encoder, Pooling
 
 
 class ResNetAudioEncoder(Encoder):

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from .encoder import Encoder, Pooling
-from .map_stride import refine_map
+from avssl.models.encoder import Encoder, Pooling
+from avssl.models.map_stride import refine_map
 
 
 class PerFrame(nn.Sequential):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .encoder import Encoder, Pooling
+from avssl.models.encoder import Encoder, Pooling
 
 _STAGE_STRIDES = {16: (2, 2), 8: (2, 1), 4: (1, 1)}
 """Over space, of the two stages behind a stem that takes a quarter, by the pixels a cell then stands for."""

@@ -17,7 +17,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from .encoder import Encoder, Modality
+from avssl.models.encoder import Encoder, Modality
 
 _POOLS: dict[str, dict[Modality, Callable[..., Tensor]]] = {
     "max": {"video": F.adaptive_max_pool3d, "audio": F.adaptive_max_pool2d},

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from torch import nn
 from torchvision.models import video as torchvision_video
 
-from .encoder import Encoder, Pooling
-from .map_stride import refine_map
+from avssl.models.encoder import Encoder, Pooling
+from avssl.models.map_stride import refine_map
 
 
 class TorchvisionVideoEncoder(Encoder):

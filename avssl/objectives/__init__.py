@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .avid import AVID, nce_loss, sampled_softmax_loss
-from .cma import CMA, neighbor_precision, positive_sets
-from .dense_av import DenseAV
-from .fnac import FNAC, foreground
-from .info_nce import InfoNCE, info_nce, max_info_nce
-from .lvs import LVS, TriMap, lvs_scores
-from .margin_nce import MarginNCE, margin_nce
-from .memory_bank import MemoryBank, MemoryRows
-from .moco import MoCo
-from .objective import Objective
-from .robust_xid import RobustXID, instance_weights, soft_targets
-from .siglip import SigLIP, sigmoid_loss
-from .slavc import SLAVC, slavc_scores
-from .ssl_tie import SSLTIE
+from avssl.objectives.avid import AVID, nce_loss, sampled_softmax_loss
+from avssl.objectives.cma import CMA, neighbor_precision, positive_sets
+from avssl.objectives.dense_av import DenseAV
+from avssl.objectives.fnac import FNAC, foreground
+from avssl.objectives.info_nce import InfoNCE, info_nce, max_info_nce
+from avssl.objectives.lvs import LVS, TriMap, lvs_scores
+from avssl.objectives.margin_nce import MarginNCE, margin_nce
+from avssl.objectives.memory_bank import MemoryBank, MemoryRows
+from avssl.objectives.moco import MoCo
+from avssl.objectives.objective import Objective
+from avssl.objectives.robust_xid import RobustXID, instance_weights, soft_targets
+from avssl.objectives.siglip import SigLIP, sigmoid_loss
+from avssl.objectives.slavc import SLAVC, slavc_scores
+from avssl.objectives.ssl_tie import SSLTIE
 
 _OBJECTIVES: dict[str, type[Objective]] = {
     "avid": AVID,

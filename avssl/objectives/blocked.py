@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .exclusion import ExcludedColumns
+from avssl.objectives.exclusion import ExcludedColumns
 
 
 class RowLosses(NamedTuple):

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from ..distributed import gather_with_grad, rank, world_size
-from .avid import AVID, Scores
-from .memory_bank import MemoryRows
-from .negatives import NegativeSampler
-from .neighbors import Agreement, top_agreements
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_with_grad, rank, world_size
+from avssl.objectives.avid import AVID, Scores
+from avssl.objectives.memory_bank import MemoryRows
+from avssl.objectives.negatives import NegativeSampler
+from avssl.objectives.neighbors import Agreement, top_agreements
 
 PositiveTerm = Literal["within", "across", "both"]
 

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from ..distributed import gather_with_grad
-from .dense_scores import (
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_with_grad
+from avssl.core.moments import matched_moments
+from avssl.objectives.dense_scores import (
     both_directions,
     check_maps,
     moment_scores,
@@ -30,9 +31,8 @@ from .dense_scores import (
     unit_places,
     unit_steps,
 )
-from .moments import matched_moments
-from .objective import Objective
-from .scores import (
+from avssl.objectives.objective import Objective
+from avssl.objectives.scores import (
     check_negative_sounds,
     check_temperature,
     own_columns,

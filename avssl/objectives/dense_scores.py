@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..distributed import gather_with_grad
-from .moments import matched_moments, unit_heads
+from avssl.core.distributed import gather_with_grad
+from avssl.core.moments import matched_moments, unit_heads
 
 _MAX_PART_ELEMENTS = 2**22
 """Cosines of one head that exist at a time, 16 MiB: larger parts measure slower on a CPU."""

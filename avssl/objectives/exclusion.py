@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import BatchIndex
-from ..distributed import gather_with_grad, world_size
-from .scores import own_columns
+from avssl.core.batch import BatchIndex
+from avssl.core.distributed import gather_with_grad, world_size
+from avssl.objectives.scores import own_columns
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from ..distributed import gather_with_grad
-from .objective import Objective
-from .scores import (
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_with_grad
+from avssl.objectives.objective import Objective
+from avssl.objectives.scores import (
     MaxOver,
     best_cell_scores,
     check_pooling,

@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from ..distributed import gather_with_grad
-from .blocked import RowLosses, blocked_cross_entropy
-from .exclusion import ExcludedColumns, Exclusion
-from .objective import Objective
-from .scores import (
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_with_grad
+from avssl.objectives.blocked import RowLosses, blocked_cross_entropy
+from avssl.objectives.exclusion import ExcludedColumns, Exclusion
+from avssl.objectives.objective import Objective
+from avssl.objectives.scores import (
     MaxOver,
     Pooling,
     average,

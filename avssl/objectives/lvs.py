@@ -34,9 +34,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from .objective import Objective
-from .scores import cell_cosines, check_temperature, other_direction, own_columns, statistics
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.objectives.objective import Objective
+from avssl.objectives.scores import cell_cosines, check_temperature, other_direction, own_columns, statistics
 
 
 @dataclass(frozen=True)

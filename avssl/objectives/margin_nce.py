@@ -14,9 +14,9 @@ import math
 import torch
 from torch import Tensor
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from .objective import Objective
-from .scores import (
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.objectives.objective import Objective
+from avssl.objectives.scores import (
     MaxOver,
     Pooling,
     best_cell_scores,

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..batch import BatchIndex, Embeddings
-from ..distributed import gather_with_grad
-from ..draws import clip_key, text_key, uniform
+from avssl.core.batch import BatchIndex, Embeddings
+from avssl.core.distributed import gather_with_grad
+from avssl.core.draws import clip_key, text_key, uniform
 
 Modality = Literal["video", "audio"]
 MemoryDtype = Literal["fp32", "fp16", "bf16"]
@@ -37,7 +37,7 @@ class MemoryRows:
     """
 
     id_key: Tensor
-    """(N,) int64, :func:`avssl.draws.text_key` of each id: what finds a row again in another order."""
+    """(N,) int64, :func:`avssl.core.draws.text_key` of each id: what finds a row again in another order."""
     group: Tensor
     """(N,) int64; equal for rows cut from the same source file."""
     label: Tensor | None = None

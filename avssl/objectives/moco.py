@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from ..distributed import gather_with_grad
-from .objective import Objective
-from .scores import check_temperature
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_with_grad
+from avssl.objectives.objective import Objective
+from avssl.objectives.scores import check_temperature
 
 
 class _Direction(NamedTuple):

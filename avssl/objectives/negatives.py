@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..batch import BatchIndex
-from ..draws import uniform
+from avssl.core.batch import BatchIndex
+from avssl.core.draws import uniform
 
 
 class NegativeSampler(nn.Module):

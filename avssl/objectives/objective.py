@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..affine import RandomAffine
-from ..batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.affine import RandomAffine
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 
 
 class Objective(nn.Module, ABC):

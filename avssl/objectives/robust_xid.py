@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from ..distributed import mean
-from .memory_bank import MemoryBank, MemoryDtype, MemoryRows, Modality
-from .negatives import NegativeSampler
-from .objective import Objective
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import mean
+from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows, Modality
+from avssl.objectives.negatives import NegativeSampler
+from avssl.objectives.objective import Objective
 
 SoftTargets = Literal["bootstrapping", "swapped", "neighbor", "cycle"]
 

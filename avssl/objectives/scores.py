@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import Embeddings, LossTerms
-from ..distributed import gather_with_grad, rank
+from avssl.core.batch import Embeddings, LossTerms
+from avssl.core.distributed import gather_with_grad, rank
 
 Pooling = Literal["pooled", "max", "both"]
 MaxOver = Literal["cells", "space"]

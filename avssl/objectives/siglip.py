@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from ..distributed import gather_with_grad
-from .objective import Objective
-from .scores import check_chunk_size, check_pair, own_columns
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_with_grad
+from avssl.objectives.objective import Objective
+from avssl.objectives.scores import check_chunk_size, check_pair, own_columns
 
 
 def sigmoid_loss(

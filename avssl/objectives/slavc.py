@@ -30,9 +30,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import BatchIndex, Embeddings, LossTerms
-from .objective import Objective
-from .scores import cell_cosines, check_map, check_temperature, own_columns
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.objectives.objective import Objective
+from avssl.objectives.scores import cell_cosines, check_map, check_temperature, own_columns
 
 
 def slavc_scores(

@@ -28,12 +28,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..affine import Affine, RandomAffine
-from ..batch import BatchIndex, Embeddings, LossTerms
-from .info_nce import InfoNCE
-from .lvs import LVS
-from .objective import Objective
-from .scores import average, check_map, one_view
+from avssl.core.affine import Affine, RandomAffine
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.objectives.info_nce import InfoNCE
+from avssl.objectives.lvs import LVS
+from avssl.objectives.objective import Objective
+from avssl.objectives.scores import average, check_map, one_view
 
 Contrast = Literal["lvs", "pooled", "max", "both"]
 

@@ -20,19 +20,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from avssl.build import default_workers
 from avssl.config import ConfigError, new_parser, parse_arguments
-from avssl.data.indexing import index_folder
-from avssl.data.labels import rows_of_part
+from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
+from avssl.core.whole_file import write_json
+from avssl.data.health.indexing import index_folder
+from avssl.data.splits.labels import rows_of_part
 from avssl.engine import choose_device
 from avssl.evaluation import MinibatchCKA, correspondence, find_blocks
 from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
-from avssl.hub import Pretrained, from_pretrained, random_init
-from avssl.manifest import Manifest, ManifestError, read_manifest, write_table
+from avssl.features.stage_reader import Stage, StageReader
+from avssl.hub.pretrained import Pretrained, from_pretrained, random_init
 from avssl.models import Modality
-from avssl.plots import draw_similarities
-from avssl.stages import Stage, StageReader
-from avssl.whole_file import write_json
+from avssl.reports.plots import draw_similarities
+from avssl.training.build import default_workers
 
 RANDOM = "random:"
 """Before a run: its twin with fresh weights."""
@@ -109,14 +109,14 @@ def compare(
     """Measures CKA between all stages of two runs, and writes picture and numbers.
 
     Args:
-        run_a: As for :func:`avssl.hub.from_pretrained`; after ``random:``, with fresh weights.
+        run_a: As for :func:`avssl.hub.pretrained.from_pretrained`; after ``random:``, with fresh weights.
         run_b: Likewise; it may be the same.
         data: A manifest or a folder; each run sees the rows through its own preprocessing.
         out: The folder to write into.
         split: Only the rows of this split.
         max_rows: Only this many rows, evenly spaced.
         batch_size: Rows of a minibatch, >= 4. A last batch of fewer than four is left out.
-        max_features: As for :class:`avssl.stages.StageReader`.
+        max_features: As for :class:`avssl.features.stage_reader.StageReader`.
         rbf_fraction: RBF bandwidth as a fraction of the median distance.
         block_threshold: Least linear CKA of any two stages of a block.
         seed: Of A's fresh weights; B's are those of the next seed.

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from avssl.build import build_transform
 from avssl.config import Config, ConfigError, new_parser, parse_arguments
-from avssl.converters import ConvertError, layout_names, read_checkpoint, read_statistics
-from avssl.hub import save_pretrained
-from avssl.prepare import STATISTICS_ROWS, find_rows, set_statistics
-from avssl.release import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from avssl.core.whole_file import is_unfinished
+from avssl.hub.converters import ConvertError, layout_names, read_checkpoint, read_statistics
+from avssl.hub.pretrained import save_pretrained
+from avssl.hub.release import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from avssl.training.build import build_transform
+from avssl.training.setup import STATISTICS_ROWS, find_rows, set_statistics
 from avssl.transforms import ClipTransform
-from avssl.whole_file import is_unfinished
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,10 +63,10 @@ def convert(
     """Writes a release of a model that another project trained.
 
     Args:
-        layout: One of :func:`avssl.converters.layout_names`.
+        layout: One of :func:`avssl.hub.converters.layout_names`.
         checkpoint: The file.
         out: Folder of the release.
-        statistics: Mean and standard deviation of each frequency bin, as :func:`avssl.converters.read_statistics`
+        statistics: Mean and standard deviation of each frequency bin, as :func:`avssl.hub.converters.read_statistics`
             takes them.
         data: Instead of ``statistics``: a folder of videos, or a manifest, to estimate them from.
         overwrite: Replace an earlier release in ``out``.

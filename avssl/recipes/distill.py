@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from avssl import distributed
-from avssl.classifier_release import TrainedClassifier, create_classifier, load_classifier
 from avssl.config import (
     ConfigError,
     DistillConfig,
@@ -27,11 +25,23 @@ from avssl.config import (
     parse_command,
     read_yaml,
 )
-from avssl.data.labels import Fold
-from avssl.manifest import ManifestError
-from avssl.run_folder import RunFolder, default_folder, refuse_changes, resumed_words, word_after
-from avssl.supervise import FoldRows, Started, fold_folder, fold_rows, judge, kept_labels, run_fold, run_folds, table
-from avssl.tasks import DistillTask
+from avssl.core import distributed
+from avssl.core.manifest import ManifestError
+from avssl.data.splits.labels import Fold
+from avssl.downstream.finetuning import (
+    FoldRows,
+    Started,
+    fold_folder,
+    fold_rows,
+    judge,
+    kept_labels,
+    run_fold,
+    run_folds,
+    table,
+)
+from avssl.hub.classifier import TrainedClassifier, create_classifier, load_classifier
+from avssl.training.run_folder import RunFolder, default_folder, refuse_changes, resumed_words, word_after
+from avssl.training.tasks import DistillTask
 
 
 def main(argv: Sequence[str]) -> int:

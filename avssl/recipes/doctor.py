@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-import avssl
 from avssl.config import new_parser, parse_arguments
+from avssl.core.version import __version__
 from avssl.media import available_backends
 
 PACKAGES = ("torchvision", "torchaudio", "av", "torchcodec", "decord", "numpy", "pyarrow", "huggingface_hub", "gradio")
@@ -42,7 +42,7 @@ def system() -> list[str]:
     disk = shutil.disk_usage(Path.cwd())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [
-        f"avssl {avssl.__version__}, Python {platform.python_version()} ({sys.executable}), {platform.platform()}",
+        f"avssl {__version__}, Python {platform.python_version()} ({sys.executable}), {platform.platform()}",
         f"{len(os.sched_getaffinity(0))} CPU cores for this process, {memory / 1e9:.0f} GB of memory",
         f"{disk.free / 1e9:.0f} GB free in {Path.cwd()}",
     ]

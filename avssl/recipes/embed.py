@@ -18,20 +18,20 @@ from typing import get_args
 import pyarrow as pa
 from tqdm import tqdm
 
-from avssl.build import default_workers
 from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest, write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
 from avssl.data.eval_loader import Window
-from avssl.data.health import MIN_SECONDS, HealthSettings
+from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
 from avssl.data.sampling import ClipSampling
 from avssl.engine import choose_device
-from avssl.extract import content_key
-from avssl.feature_table import FeatureTableError, TableInfo, TableParts, What
-from avssl.hub import from_pretrained
-from avssl.manifest import Manifest, ManifestError, is_url, read_manifest, write_table
+from avssl.features.extract import content_key
+from avssl.features.moment_table import embed_windows, relative_place, table_info, windows_of_row
+from avssl.features.table import FeatureTableError, TableInfo, TableParts, What
+from avssl.hub.pretrained import from_pretrained
 from avssl.media import MediaError
-from avssl.moment_table import embed_windows, relative_place, table_info, windows_of_row
+from avssl.training.build import default_workers
 
 WINDOWS_PER_PART = 1024
 """What an interruption costs at most, beside the windows of one file: a minute or two on a CPU."""
@@ -94,7 +94,7 @@ def embed(
 
     Args:
         source: A folder, whose files are looked at as by ``avssl index``, or a manifest.
-        checkpoint: As for :func:`avssl.hub.from_pretrained`.
+        checkpoint: As for :func:`avssl.hub.pretrained.from_pretrained`.
         out: The table. Beside it go the unreadable files, ``NAME.failures.csv``, and, until all is
             done, the parts that an interrupted embedding goes on from, ``NAME.parquet.parts/``.
         every_seconds: From one window to the next, > 0.
@@ -107,7 +107,7 @@ def embed(
         progress: Show bars.
 
     Returns:
-        ``out``, for :func:`avssl.feature_table.read_feature_table`.
+        ``out``, for :func:`avssl.features.table.read_feature_table`.
 
     Raises:
         ManifestError: If the source has no usable row.

@@ -15,11 +15,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.whole_file import write_json
 from avssl.engine import choose_device, show_progress
-from avssl.hub import from_pretrained
+from avssl.hub.pretrained import from_pretrained
 from avssl.localization import EnergyCurve, energy_curve
 from avssl.media import open_media
-from avssl.whole_file import write_json
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,7 +61,7 @@ def energy(
 
     Args:
         video: The file to look at.
-        checkpoint: As for :func:`avssl.hub.from_pretrained`.
+        checkpoint: As for :func:`avssl.hub.pretrained.from_pretrained`.
         audio: A file whose sound is taken instead of the video's own, from its start.
         readout: A JSON file for the numbers.
         stride_seconds: Time from one instant to the next, > 0.

@@ -16,17 +16,17 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from avssl import distributed
-from avssl.classifier_release import create_classifier
 from avssl.config import ConfigError, FinetuneConfig, base_of, config_from_dict, new_parser, parse_command, read_yaml
-from avssl.data.labels import Fold
-from avssl.hub import Pretrained, from_pretrained
-from avssl.manifest import Manifest
+from avssl.core import distributed
+from avssl.core.manifest import Manifest
+from avssl.data.splits.labels import Fold
+from avssl.downstream.finetuning import Started, fold_rows, run_fold, run_folds, table
+from avssl.hub.classifier import create_classifier
+from avssl.hub.pretrained import Pretrained, from_pretrained
 from avssl.models import Classifier
-from avssl.prepare import set_statistics
-from avssl.run_folder import RunFolder, default_folder, refuse_changes, resumed_words, word_after
-from avssl.supervise import Started, fold_rows, run_fold, run_folds, table
-from avssl.tasks import ClassifyTask, balanced_weights
+from avssl.training.run_folder import RunFolder, default_folder, refuse_changes, resumed_words, word_after
+from avssl.training.setup import set_statistics
+from avssl.training.tasks import ClassifyTask, balanced_weights
 from avssl.transforms import ClipTransform
 
 

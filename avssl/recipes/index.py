@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avssl.config import DataConfig, field_docs, new_parser, parse_arguments
-from avssl.data.health import HealthSettings
-from avssl.data.indexing import FolderIndex, index_folder
-from avssl.manifest import ManifestError, write_table
+from avssl.core.manifest import ManifestError, write_table
+from avssl.data.health.indexing import FolderIndex, index_folder
+from avssl.data.health.report import HealthSettings
 
 _LIMITS = {"min_seconds": float, "max_pixels": int, "max_duration_seconds": float, "memory_gib": float}
 

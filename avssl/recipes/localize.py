@@ -14,15 +14,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from avssl.batch import Heatmap
 from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.batch import Heatmap
+from avssl.core.whole_file import write_json
 from avssl.engine import choose_device, show_progress
-from avssl.hub import Pretrained, demo_weights, from_pretrained
+from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
 from avssl.localization import Look, localize_each, overlay_picture, overlay_video, readout
-from avssl.localization.scale import Scale, check_heads
+from avssl.localization.drawing.scale import Scale, check_heads
 from avssl.localization.windows import SoundSource
 from avssl.media import MediaReader, StillReader, is_picture, open_media
-from avssl.whole_file import write_json
 
 OWN = "own sound"
 
@@ -114,7 +114,7 @@ def localize(
 
     Args:
         video: The file to look at: a video, or a still picture, which lasts as long as ``audio``.
-        checkpoint: As for :func:`avssl.hub.from_pretrained`; by default the demo weights.
+        checkpoint: As for :func:`avssl.hub.pretrained.from_pretrained`; by default the demo weights.
         out: The mp4 or png to write; ``<name>_heatmap.mp4`` (of a still: png) in the working folder by default.
         audio: A file whose sound is looked for instead of the video's own.
         silence: Look for silence.

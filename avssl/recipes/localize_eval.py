@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avssl.config import ConfigError, new_parser, parse_arguments
-from avssl.engine import choose_device
-from avssl.evaluation.localization import RULES
-from avssl.hub import from_pretrained
-from avssl.localization_eval import (
+from avssl.core.manifest import ManifestError, read_manifest
+from avssl.core.whole_file import write_text
+from avssl.downstream.localization import (
     InstantClips,
     LocalizationTable,
     as_plain,
@@ -25,9 +24,10 @@ from avssl.localization_eval import (
     sections,
     write_localization_page,
 )
-from avssl.manifest import ManifestError, read_manifest
-from avssl.text_table import markdown_table, text_table
-from avssl.whole_file import write_text
+from avssl.engine import choose_device
+from avssl.evaluation.localization import RULES
+from avssl.hub.pretrained import from_pretrained
+from avssl.reports.text_table import markdown_table, text_table
 
 
 def main(argv: Sequence[str]) -> int:
@@ -88,10 +88,10 @@ def localize_eval(
 
     Args:
         manifest: The CSV, with the column ``truth``.
-        checkpoint: As for :func:`avssl.hub.from_pretrained`.
+        checkpoint: As for :func:`avssl.hub.pretrained.from_pretrained`.
         out: Folder for what is written.
         split: Only rows of this split; all by default.
-        rules: As for :func:`avssl.localization_eval.measure_localization`, with all that follows.
+        rules: As for :func:`avssl.downstream.localization.measure_localization`, with all that follows.
         object_prior: A file of ResNet-18 weights, or "own".
         alpha: Weight of the trained map in the fused one.
         num_examples: Clips on the page.

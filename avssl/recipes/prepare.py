@@ -25,15 +25,15 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from avssl.build import default_workers
 from avssl.config import ConfigError, field_docs, new_parser, parse_arguments
-from avssl.data.copying import ShardJob, make_shard
-from avssl.data.killable import die_with_parent
-from avssl.data.shards import is_whole
-from avssl.manifest import COLUMNS, Manifest, ManifestError, read_manifest, write_table
-from avssl.media.prepared import CopySettings
-from avssl.media.prepared_writer import check_encoders
-from avssl.whole_file import write_json
+from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest, write_table
+from avssl.core.whole_file import write_json
+from avssl.data.health.killable import die_with_parent
+from avssl.data.shards.copying import ShardJob, make_shard
+from avssl.data.shards.format import is_whole
+from avssl.media.prepared.clip import CopySettings
+from avssl.media.prepared.writer import check_encoders
+from avssl.training.build import default_workers
 
 
 def main(argv: Sequence[str]) -> int:

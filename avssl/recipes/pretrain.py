@@ -15,18 +15,9 @@ from typing import Any
 
 import torch
 
-from avssl import distributed
-from avssl.build import (
-    build_loader,
-    build_model,
-    build_optimizer,
-    build_schedule,
-    build_task,
-    memory_rows,
-    named_backend,
-)
 from avssl.config import Config, ConfigError, new_parser, parse_command
-from avssl.converters import load_torchvision
+from avssl.core import distributed
+from avssl.core.manifest import Manifest
 from avssl.data.loader import TrainLoader
 from avssl.engine import (
     Checkpointer,
@@ -42,10 +33,21 @@ from avssl.engine import (
     seed_everything,
     set_threads,
 )
-from avssl.hub import save_pretrained
-from avssl.manifest import Manifest
-from avssl.monitors import BEST_BY, create_monitors
-from avssl.prepare import (
+from avssl.hub.converters import load_torchvision
+from avssl.hub.pretrained import save_pretrained
+from avssl.training.build import (
+    build_loader,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_task,
+    memory_rows,
+    named_backend,
+)
+from avssl.training.monitors import BEST_BY, create_monitors
+from avssl.training.run_folder import RunFolder, default_folder, refuse_changes, resolved, resumed_words
+from avssl.training.run_plan import Rows, describe
+from avssl.training.setup import (
     choose_precision,
     find_rows,
     fitting_batch_size,
@@ -53,9 +55,7 @@ from avssl.prepare import (
     measure_step,
     set_statistics,
 )
-from avssl.run_folder import RunFolder, default_folder, refuse_changes, resolved, resumed_words
-from avssl.run_plan import Rows, describe
-from avssl.tasks import PretrainTask
+from avssl.training.tasks import PretrainTask
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,15 +18,22 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from avssl.build import default_workers
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.config.parsing import field_docs
+from avssl.core.manifest import read_manifest
+from avssl.core.whole_file import write_json
+from avssl.downstream.probing import (
+    PROTOCOLS,
+    DivisionColumns,
+    ProtocolSettings,
+    divided_rows,
+    protocol_table,
+    run_protocol,
+)
 from avssl.engine import choose_device
-from avssl.hub import from_pretrained, random_init
-from avssl.manifest import read_manifest
-from avssl.protocols import PROTOCOLS, DivisionColumns, ProtocolSettings, divided_rows, protocol_table, run_protocol
-from avssl.tasks.probes import ProbeSchedule
-from avssl.whole_file import write_json
+from avssl.hub.pretrained import from_pretrained, random_init
+from avssl.training.build import default_workers
+from avssl.training.tasks.probes import ProbeSchedule
 
 
 def main(argv: Sequence[str]) -> int:
@@ -80,8 +87,8 @@ def probe(
 
     Args:
         manifest: The CSV.
-        checkpoint: As for :func:`avssl.hub.from_pretrained`.
-        protocol: A name of :data:`avssl.protocols.PROTOCOLS`.
+        checkpoint: As for :func:`avssl.hub.pretrained.from_pretrained`.
+        protocol: A name of :data:`avssl.downstream.probing.PROTOCOLS`.
         columns: Where labels, splits or folds are.
         settings: Of the protocol.
         num_workers: Decoding processes; one for each core by default.
@@ -90,7 +97,7 @@ def probe(
         progress: Show bars.
 
     Returns:
-        As :func:`avssl.protocols.run_protocol`, with what was measured.
+        As :func:`avssl.downstream.probing.run_protocol`, with what was measured.
 
     Raises:
         ManifestError: If a column, a split, a fold or the labels are not there.

@@ -17,18 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from avssl.build import default_workers
-from avssl.classifier_release import load_classifier
 from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.draws import clip_key
+from avssl.core.manifest import Manifest, ManifestError, read_manifest
+from avssl.core.whole_file import write_text
 from avssl.data.dataset import ClipDataset
-from avssl.data.labelled_rows import labelled_rows, num_unlabelled
-from avssl.draws import clip_key
-from avssl.engine import choose_device
-from avssl.extract import extract_features
-from avssl.hub import from_pretrained
-from avssl.manifest import Manifest, ManifestError, read_manifest
-from avssl.release import CLASSIFIER, release_kind
-from avssl.robustness import (
+from avssl.data.splits.labelled_rows import labelled_rows, num_unlabelled
+from avssl.downstream.finetuning import predict
+from avssl.downstream.robustness import (
     Disturbed,
     Example,
     Subject,
@@ -43,10 +39,14 @@ from avssl.robustness import (
     score_groups,
     write_robustness_page,
 )
-from avssl.supervise import predict
-from avssl.text_table import text_table
+from avssl.engine import choose_device
+from avssl.features.extract import extract_features
+from avssl.hub.classifier import load_classifier
+from avssl.hub.pretrained import from_pretrained
+from avssl.hub.release import CLASSIFIER, release_kind
+from avssl.reports.text_table import text_table
+from avssl.training.build import default_workers
 from avssl.transforms.partners import draw_partners
-from avssl.whole_file import write_text
 
 _FEWEST_CLIPS = 10
 """Intervals over fewer clips say nothing."""

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from avssl.config import ConfigError, new_parser, parse_arguments
-from avssl.feature_table import FeatureTable, read_feature_table
-from avssl.models import Modality
-from avssl.search import (
+from avssl.features.search import (
     NAMES,
     Found,
     Query,
@@ -31,7 +29,9 @@ from avssl.search import (
     shown_query,
     table_place,
 )
-from avssl.search_page import write_search_page
+from avssl.features.search_page import write_search_page
+from avssl.features.table import FeatureTable, read_feature_table
+from avssl.models import Modality
 
 
 def main(argv: Sequence[str]) -> int:

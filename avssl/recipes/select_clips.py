@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from avssl.annotation import MODALITIES, Ranking, Reading, in_words, rank_rows, simulate, write_simulation
 from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.manifest import read_manifest, write_table
+from avssl.downstream.labeling import MODALITIES, Ranking, Reading, in_words, rank_rows, simulate, write_simulation
 from avssl.engine import choose_device
 from avssl.evaluation import NEED_BOTH, STRATEGIES
-from avssl.hub import from_pretrained
-from avssl.manifest import read_manifest, write_table
+from avssl.hub.pretrained import from_pretrained
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from avssl.build import default_workers
 from avssl.config import field_docs, new_parser, parse_arguments
-from avssl.manifest import Manifest, ManifestError
+from avssl.core.manifest import Manifest, ManifestError
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
+from avssl.training.build import default_workers
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from avssl.manifest import COLUMNS, Manifest
+from avssl.core.manifest import COLUMNS, Manifest
 from avssl.media import write_video
 from avssl.synthetic.picture import render_picture
 from avssl.synthetic.scene import Scene, SceneSettings, draw_scene

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from avssl.draws import text_key
+from avssl.core.draws import text_key
 from avssl.synthetic.actions import ACTION_TABLE, ACTIONS, Motion
 from avssl.synthetic.shapes import KINDS
 from avssl.synthetic.timbres import PITCH_HZ

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avssl.draws import integers, uniform
+from avssl.core.draws import integers, uniform
 
 
 class RandomGain(nn.Module):

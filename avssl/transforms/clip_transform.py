@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avssl.affine import RandomAffine
-from avssl.batch import Batch
+from avssl.core.affine import RandomAffine
+from avssl.core.batch import Batch
 from avssl.transforms.audio import LogMel, LogSpectrogram
 from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
 from avssl.transforms.negative_sounds import NegativeSounds

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avssl.draws import uniform
+from avssl.core.draws import uniform
 
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, to torchvision's digits
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avssl.draws import uniform
+from avssl.core.draws import uniform
 
 _NUM_TRIES = 10  # as torchvision's RandomResizedCrop
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from avssl.batch import Batch
-from avssl.draws import normal, uniform
+from avssl.core.batch import Batch
+from avssl.core.draws import normal, uniform
 from avssl.transforms.planes import planes_to_rgb
 
 GREY = 128

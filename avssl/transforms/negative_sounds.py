@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avssl.draws import integers, mix, normal, uniform
+from avssl.core.draws import integers, mix, normal, uniform
 
 LOWEST_DB, HIGHEST_DB = -60.0, -15.0
 """Level of noise: root mean square of its samples in decibels of full scale, uniform between the two."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from torch import Tensor
 
-from avssl.draws import uniform
+from avssl.core.draws import uniform
 
 
 def draw_partners(
@@ -21,7 +21,7 @@ def draw_partners(
     A draw depends on the clip's key and on the list of clips, in whose order the candidates stand.
 
     Args:
-        key: (N,) int64 from :func:`avssl.draws.clip_key`.
+        key: (N,) int64 from :func:`avssl.core.draws.clip_key`.
         labels: (N,) the class of each clip.
         lent: (N,) what a clip would lend: its object, or just its class; "" for nothing.
         scenes: N collections of what is in each clip already.

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from avssl.draws import uniform
+from avssl.core.draws import uniform
 from avssl.transforms.color import ColorJitter, JitterPlan
 from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 

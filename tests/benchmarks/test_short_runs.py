@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from avssl.batch import LossTerms
+from avssl.core.batch import LossTerms
 from avssl.engine import LoopSettings, WarmupCosine, create_optimizer
 
 

@@ -13,8 +13,8 @@ import signal
 import numpy as np
 import torch
 
+from avssl.core.manifest import Manifest
 from avssl.data import ClipDataset, ClipSampling
-from avssl.manifest import Manifest
 from avssl.media import MediaError, MediaInfo
 
 RATE = 1000

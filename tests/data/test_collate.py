@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from avssl.batch import BatchIndex, Clip
+from avssl.core.batch import BatchIndex, Clip
 from avssl.data import collate
 
 

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
+from avssl.core.manifest import Manifest
 from avssl.data.content import BLOCK_BYTES, NUM_BLOCKS, content_hashes
-from avssl.manifest import Manifest
 
 
 def hashes(folder):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from data_fakes import SAMPLING, dataset
 
-from avssl import draws
+from avssl.core import draws
+from avssl.core.manifest import Manifest
 from avssl.data import ClipDataset, ClipSampling
 from avssl.data.sampling import sample_windows
-from avssl.manifest import Manifest
 from avssl.media import MediaError, write_video
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from data_fakes import assert_same_batches, dataset, rows_of, take, with_bad
 
-from avssl import distributed, draws
+from avssl.core import distributed, draws
 from avssl.data import TooManyBadFiles, TrainLoader
 
 
@@ -256,7 +256,7 @@ sys.path.insert(0, sys.argv[1])
 import fakes, pytest
 import avssl.data.dataset
 avssl.data.dataset.open_media = fakes.open_media
-from avssl import distributed
+from avssl.core import distributed
 from avssl.data import TooManyBadFiles, TrainLoader
 distributed.start("cpu")
 names = fakes.with_bad(24, [1, 2, 7, 11])

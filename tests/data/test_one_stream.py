@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from avssl.core.manifest import Manifest
 from avssl.data import ClipSampling, EvalLoader, TrainLoader
 from avssl.data.dataset import ClipDataset
 from avssl.data.one_stream import OneStreamDataset
-from avssl.manifest import Manifest
 from avssl.media import MediaError, write_video
 
 SAMPLING = ClipSampling(num_frames=4, frames_per_second=4.0, audio_seconds=1.5, sample_rate_hz=8000, short_side=16)

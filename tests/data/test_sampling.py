@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avssl import draws
+from avssl.core import draws
 from avssl.data import ClipSampling, even_windows, sample_windows, spaced_windows
 from avssl.data.sampling import missing_seconds
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from data_fakes import assert_same_batches, dataset, rows_of, take, with_bad
 
-from avssl import distributed, draws
+from avssl.core import distributed, draws
 from avssl.data import TooManyBadFiles, TrainLoader
 
 

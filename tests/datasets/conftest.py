@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from avssl.manifest import Manifest, read_manifest
+from avssl.core.manifest import Manifest, read_manifest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "datasets"
 

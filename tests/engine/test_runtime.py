@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from avssl.batch import Embeddings
+from avssl.core.batch import Embeddings
 from avssl.engine import (
     Precision,
     all_precisions,

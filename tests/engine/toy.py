@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from avssl import distributed
-from avssl.batch import LossTerms
+from avssl.core import distributed
+from avssl.core.batch import LossTerms
 
 
 @dataclass(frozen=True)

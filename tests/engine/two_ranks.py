@@ -13,7 +13,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import ToyBatch, ToyLoader, ToyTask
 
-from avssl import distributed
+from avssl.core import distributed
 from avssl.engine import Checkpointer, Interrupted, LoopSettings, MetricsLog, WarmupCosine, create_optimizer, fit
 
 BAD = 10_000

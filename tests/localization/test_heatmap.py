@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avssl.batch import Batch, Heatmap
+from avssl.core.batch import Batch, Heatmap
 from avssl.evaluation.localization import resize
 from avssl.localization import cosine_map, heatmap_readout, localize, maps_at, upsample
 from avssl.localization.heatmap import at_instant, head_maps, smooth, sound_map, unit_cells

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from avssl.media import MediaError, open_media
-from avssl.media.stated_size import missing_bytes
+from avssl.media.pyav.stated_size import missing_bytes
 
 
 def tones(path: Path, codec: str, layout: str, rate_hz: int = 48_000) -> Path:

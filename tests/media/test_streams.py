@@ -10,7 +10,7 @@ import torch
 
 from avssl.media import MediaError, open_media
 from avssl.media.planes import to_rgb
-from avssl.media.pyav_source import Source
+from avssl.media.pyav.source import Source
 
 BACKENDS = ["pyav", "torchcodec", "decord"]
 TIMES = [0.0, 0.01, 0.4, 0.4, 1.03, 2.9]

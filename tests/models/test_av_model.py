@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from avssl.batch import Embeddings
+from avssl.core.batch import Embeddings
 from avssl.models import AVModel, HeadPair, ProjectionHead, create_encoder, create_head
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avssl import distributed
-from avssl.batch import BatchIndex, Embeddings
-from avssl.draws import clip_key
+from avssl.core import distributed
+from avssl.core.batch import BatchIndex, Embeddings
+from avssl.core.draws import clip_key
 from avssl.objectives import MemoryRows, Objective, create_objective
 
 NUM_ROWS, NUM_CLIPS, NUM_STEPS = 14, 6, 4

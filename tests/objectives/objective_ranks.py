@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avssl import distributed
-from avssl.batch import BatchIndex, Embeddings
+from avssl.core import distributed
+from avssl.core.batch import BatchIndex, Embeddings
 from avssl.models import LogitScale
 from avssl.objectives import create_objective, extra_heads, initial_logits
 

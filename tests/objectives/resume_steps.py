@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avssl import distributed
-from avssl.batch import Batch, BatchIndex, Embeddings
+from avssl.core import distributed
+from avssl.core.batch import Batch, BatchIndex, Embeddings
 from avssl.engine.replicas import replicated
 from avssl.models import LogitScale
 from avssl.objectives import create_objective, extra_heads, initial_logits
-from avssl.tasks import PretrainTask
+from avssl.training.tasks import PretrainTask
 from avssl.transforms import NegativeSounds
 
 NUM_CLIPS = 6

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings
-from avssl.draws import clip_key
+from avssl.core.batch import BatchIndex, Embeddings
+from avssl.core.draws import clip_key
 from avssl.objectives import AVID, MemoryRows, nce_loss
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings
+from avssl.core.batch import BatchIndex, Embeddings
 from avssl.objectives import CMA, MemoryRows, neighbor_precision, positive_sets
 
 CASES = ("cma softmax", "cma nce_frozen", "cma both")

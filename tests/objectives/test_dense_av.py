@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings
+from avssl.core.batch import BatchIndex, Embeddings
+from avssl.core.moments import matched_moments
 from avssl.localization.heatmap import sound_map
 from avssl.objectives import DenseAV, create_objective, initial_logits, model_options
 from avssl.objectives import dense_scores as module
 from avssl.objectives.dense_scores import moment_scores, pair_scores, unit_places, unit_steps
-from avssl.objectives.moments import matched_moments
 from avssl.objectives.scores import max_scores
 
 PLAIN = {

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.objectives import FNAC, InfoNCE, foreground
 
 WARM: dict[str, Any] = {"temperature": 0.2, "warmup_passes": 0}

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings
+from avssl.core.batch import BatchIndex, Embeddings
 from avssl.objectives import LVS, TriMap, lvs_scores
 
 WIDE = {"temperature": 0.2, "positive_threshold": 0.3, "negative_threshold": 0.1, "threshold_width": 0.2}

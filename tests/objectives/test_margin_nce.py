@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings
+from avssl.core.batch import BatchIndex, Embeddings
 from avssl.objectives import InfoNCE, MarginNCE, info_nce, margin_nce
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings
-from avssl.draws import clip_key
+from avssl.core.batch import BatchIndex, Embeddings
+from avssl.core.draws import clip_key
 from avssl.objectives import MemoryBank, MemoryRows
 from avssl.objectives.negatives import NegativeSampler
 

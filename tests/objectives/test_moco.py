@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from avssl.batch import BatchIndex, Embeddings
+from avssl.core.batch import BatchIndex, Embeddings
 from avssl.objectives import MoCo
 
 STEPS = Path(__file__).with_name("resume_steps.py")

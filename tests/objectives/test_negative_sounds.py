@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings
 from avssl.config import ConfigError, config_from_dict
+from avssl.core.batch import BatchIndex, Embeddings
 from avssl.objectives import InfoNCE, MarginNCE, Objective, info_nce, max_info_nce
 
 N, M, D, T = 5, 4, 6, 0.3

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from avssl.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.objectives import InfoNCE, Objective, create_objective, objective_names
 
 

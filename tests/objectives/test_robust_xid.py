@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.batch import BatchIndex, Embeddings
+from avssl.core.batch import BatchIndex, Embeddings
 from avssl.objectives import MemoryRows, RobustXID, instance_weights, soft_targets
 
 KINDS = ("bootstrapping", "swapped", "neighbor", "cycle")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from avssl.batch import BatchIndex, Embeddings
+from avssl.core.batch import BatchIndex, Embeddings
 from avssl.objectives import SLAVC, info_nce, slavc_scores
 
 TAU = 0.3

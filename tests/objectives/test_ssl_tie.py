@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.affine import Affine, RandomAffine
-from avssl.batch import Batch, BatchIndex, Embeddings, LossTerms
-from avssl.draws import clip_key
+from avssl.core.affine import Affine, RandomAffine
+from avssl.core.batch import Batch, BatchIndex, Embeddings, LossTerms
+from avssl.core.draws import clip_key
 from avssl.objectives import LVS, SSLTIE, InfoNCE
 from avssl.objectives.ssl_tie import equivariance, own_cosines
 from avssl.transforms import ClipTransform, LogSpectrogram, VideoAugment, VideoEval

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from avssl.config import Config, FinetuneConfig, config_from_dict
+from avssl.core.manifest import Manifest
 from avssl.engine import load_checkpoint
-from avssl.manifest import Manifest
 from avssl.media import write_video
 from avssl.recipes.pretrain import pretrain
 

@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 
-from avssl import distributed
 from avssl.cli import main
-from avssl.tasks import PretrainTask
+from avssl.core import distributed
+from avssl.training.tasks import PretrainTask
 
 
 def kill_in_step(last: int) -> None:

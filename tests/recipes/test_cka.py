@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.build import build_model, build_transform
 from avssl.cli import main
 from avssl.config import config_from_dict
+from avssl.core.manifest import write_table
 from avssl.data import index_folder
-from avssl.hub import save_pretrained
-from avssl.manifest import write_table
+from avssl.hub.pretrained import save_pretrained
+from avssl.training.build import build_model, build_transform
 
 
 def release(folder, tree):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.build import build_model
 from avssl.cli import main
-from avssl.converters import Converted
-from avssl.hub import from_pretrained
+from avssl.hub.converters import Converted
+from avssl.hub.pretrained import from_pretrained
 from avssl.recipes import convert as recipe
+from avssl.training.build import build_model
 
 NUM_BINS = 16
 

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 import avssl
 from avssl.cli import main
 from avssl.config import ConfigError, DistillConfig, load_config
+from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.engine import Interrupted, load_checkpoint
-from avssl.manifest import Manifest, ManifestError, read_manifest
+from avssl.hub.release import HubError
 from avssl.recipes.distill import distill, settings
 from avssl.recipes.finetune import finetune
-from avssl.release import HubError
-from avssl.tasks import DistillTask
+from avssl.training.tasks import DistillTask
 
 FAST = {
     "data": {"num_workers": 0},

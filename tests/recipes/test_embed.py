@@ -6,13 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from avssl import moment_table
 from avssl.cli import main
+from avssl.core.manifest import Manifest, ManifestError
 from avssl.data import ClipDataset, collate
-from avssl.extract import extract_features
-from avssl.feature_table import FeatureTableError, read_feature_table
-from avssl.hub import from_pretrained
-from avssl.manifest import Manifest, ManifestError
+from avssl.features import moment_table
+from avssl.features.extract import extract_features
+from avssl.features.table import FeatureTableError, read_feature_table
+from avssl.hub.pretrained import from_pretrained
 from avssl.recipes import embed as recipe
 from avssl.recipes.embed import embed
 from avssl.recipes.prepare import prepare

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 import avssl
 from avssl.cli import main
 from avssl.config import ConfigError, FinetuneConfig, load_config, to_yaml
+from avssl.core.manifest import ManifestError
+from avssl.downstream.finetuning import table
 from avssl.engine import Interrupted, Precision, read_metrics
-from avssl.hub import from_pretrained
-from avssl.manifest import ManifestError
+from avssl.hub.pretrained import from_pretrained
+from avssl.hub.release import HubError
 from avssl.recipes.finetune import finetune
-from avssl.release import HubError
-from avssl.supervise import table
-from avssl.tasks import ClassifyTask
+from avssl.training.tasks import ClassifyTask
 
 CLASSES = ("middle", "narrow", "wide")
 
@@ -91,8 +91,8 @@ def test_the_other_files_of_a_fold(finished):
 
 
 def test_the_release_gives_the_very_predictions(finished, labelled_clips):
-    from avssl.manifest import read_manifest
-    from avssl.supervise import predict
+    from avssl.core.manifest import read_manifest
+    from avssl.downstream.finetuning import predict
 
     folder = finished[0] / "folds" / "fold-split1"
     loaded = avssl.load_classifier(folder)
@@ -318,7 +318,7 @@ def test_killed_run_continues(finished, labelled_clips, tmp_path, finetuning):
     code = "\n".join(
         [
             "import os, signal, sys",
-            "from avssl.tasks import ClassifyTask",
+            "from avssl.training.tasks import ClassifyTask",
             "from avssl.cli import main",
             "passes = []",
             "def start(task, number):",
@@ -358,7 +358,7 @@ def test_precision_is_not_timed_again_by_a_resume(labelled_clips, tmp_path, monk
         timed.append(arguments)
         return (Precision("fp32", "channels_last"), 0.0)
 
-    monkeypatch.setattr("avssl.supervise.driver.choose_precision", choose)
+    monkeypatch.setattr("avssl.downstream.finetuning.driver.choose_precision", choose)
     stop_in_second_pass(monkeypatch)
     with pytest.raises(Interrupted):
         finetune(config, tmp_path / "run", progress=False)

@@ -1,8 +1,8 @@
 import pytest
 
 from avssl.cli import main
-from avssl.manifest import read_manifest
-from avssl.prepare import find_rows
+from avssl.core.manifest import read_manifest
+from avssl.training.setup import find_rows
 
 
 @pytest.fixture
@@ -76,6 +76,6 @@ def test_pretraining_on_a_folder_uses_what_an_index_found(tmp_path, video_maker,
     for number in range(9):
         video_maker(tmp_path / "videos" / f"{number}.mp4", number)
     assert main(["index", str(tmp_path / "videos"), "--backend", "pyav"]) == 0
-    monkeypatch.setattr("avssl.data.health_check.probe_file", None)  # would crash in every worker
+    monkeypatch.setattr("avssl.data.health.check.probe_file", None)  # would crash in every worker
     manifest, unusable = find_rows(tiny_config(tmp_path / "videos"))
     assert (len(manifest), len(unusable)) == (9, 0)

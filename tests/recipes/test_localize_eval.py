@@ -11,8 +11,8 @@ from torchvision.models import resnet18
 
 from avssl.cli import main as cli
 from avssl.config import ConfigError
-from avssl.data.box_truth import TruthBox, TruthFrame, write_boxes
-from avssl.manifest import Manifest, ManifestError
+from avssl.core.manifest import Manifest, ManifestError
+from avssl.data.official.box_truth import TruthBox, TruthFrame, write_boxes
 from avssl.recipes.localize_eval import localize_eval, main
 
 

@@ -9,9 +9,9 @@ from torchvision.models import resnet18
 
 from avssl.cli import main
 from avssl.config import config_from_dict
-from avssl.converters import ConvertError
 from avssl.engine import load_checkpoint, read_metrics
-from avssl.hub import from_pretrained
+from avssl.hub.converters import ConvertError
+from avssl.hub.pretrained import from_pretrained
 from avssl.recipes.pretrain import pretrain
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from avssl.cli import main
-from avssl.manifest import read_manifest
+from avssl.core.manifest import read_manifest
 
 COPY = ["--short_side", "32", "--sample_rate_hz", "8000", "--rows_per_shard", "6", "--num_workers", "0"]
 

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from avssl.cli import main
 from avssl.config import ConfigError, load_config, to_yaml
+from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.data.ledger import TooManyBadFiles
 from avssl.engine import Interrupted, load_checkpoint, read_metrics
-from avssl.hub import from_pretrained
-from avssl.manifest import Manifest, ManifestError, read_manifest, write_table
+from avssl.hub.pretrained import from_pretrained
 from avssl.recipes.pretrain import pretrain
-from avssl.run_folder import RunFolderError, default_folder
-from avssl.tasks import PretrainTask
+from avssl.training.run_folder import RunFolderError, default_folder
+from avssl.training.tasks import PretrainTask
 
 CLOCKS = {"wall_seconds", "samples_per_second"}
 

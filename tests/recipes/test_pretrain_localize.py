@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from avssl.build import build_model, build_objective
 from avssl.cli import main
 from avssl.config import config_from_dict
 from avssl.engine import read_metrics
 from avssl.objectives import MemoryRows, objective_names
 from avssl.recipes.pretrain import pretrain
+from avssl.training.build import build_model, build_objective
 
 ROWS = MemoryRows.from_ids([str(number) for number in range(100)])
 MAPPED = [

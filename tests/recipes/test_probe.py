@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from avssl.cli import main
-from avssl.hub import from_pretrained
-from avssl.manifest import read_manifest, write_table
-from avssl.protocols import PROTOCOLS, DivisionColumns, ProtocolSettings, divided_rows, run_protocol
-from avssl.tasks.probes import ProbeSchedule
+from avssl.core.manifest import read_manifest, write_table
+from avssl.downstream.probing import PROTOCOLS, DivisionColumns, ProtocolSettings, divided_rows, run_protocol
+from avssl.hub.pretrained import from_pretrained
+from avssl.training.tasks.probes import ProbeSchedule
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import shutil
 import pytest
 
 from avssl.cli import main
-from avssl.manifest import read_manifest, write_table
-from avssl.release import HubError, find_release
+from avssl.core.manifest import read_manifest, write_table
+from avssl.hub.release import HubError, find_release
 
 
 @pytest.fixture(scope="module")

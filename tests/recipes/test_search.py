@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.build import build_model
 from avssl.cli import main
-from avssl.feature_table import FeatureTable, FeatureTableError, read_feature_table, write_feature_table
-from avssl.hub import from_pretrained, save_pretrained
+from avssl.features.table import FeatureTable, FeatureTableError, read_feature_table, write_feature_table
+from avssl.hub.pretrained import from_pretrained, save_pretrained
 from avssl.media import open_media, write_video
 from avssl.recipes.embed import embed
 from avssl.recipes.search import search
+from avssl.training.build import build_model
 
 HOSTILE = 'it\'s <b>#1? & 100% "x".mp4'
 

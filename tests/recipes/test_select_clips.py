@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from avssl.cli import main
+from avssl.core.manifest import write_table
 from avssl.data import index_folder
-from avssl.manifest import write_table
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_what_cannot_be_is_said_before_any_file_is_read(
     manifest_maker, run, tmp_path, capsys, monkeypatch, labels, words, status, message
 ):
     manifest = manifest_maker(labels)
-    monkeypatch.setattr("avssl.annotation.reading.extract_features", None)
+    monkeypatch.setattr("avssl.downstream.labeling.reading.extract_features", None)
     out = tmp_path / "selected.csv"
     assert main(["select", str(manifest), "--checkpoint", str(run), "-o", str(out), *words]) == status
     assert message in capsys.readouterr().err

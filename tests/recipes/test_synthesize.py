@@ -1,5 +1,5 @@
 from avssl.cli import main
-from avssl.manifest import read_manifest
+from avssl.core.manifest import read_manifest
 
 SMALL = ["--width", "32", "--height", "32", "--duration_seconds", "0.5", "--num_workers", "0"]
 

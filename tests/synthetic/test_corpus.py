@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.manifest import read_manifest
+from avssl.core.manifest import read_manifest
 from avssl.media import open_media
 from avssl.synthetic import (
     SceneSettings,

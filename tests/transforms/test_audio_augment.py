@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from avssl.draws import mix, text_key
+from avssl.core.draws import mix, text_key
 from avssl.transforms import RandomGain, SpectrogramMask
 from avssl.transforms.audio_augment import random_spans
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from avssl.affine import RandomAffine
-from avssl.batch import Batch, BatchIndex
-from avssl.draws import clip_key
+from avssl.core.affine import RandomAffine
+from avssl.core.batch import Batch, BatchIndex
+from avssl.core.draws import clip_key
 from avssl.transforms import (
     ClipTransform,
     LogMel,

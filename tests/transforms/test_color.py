@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from avssl.draws import mix, text_key
+from avssl.core.draws import mix, text_key
 from avssl.transforms.color import OPERATIONS, ColorJitter, JitterPlan, blend, shift_hue
 
 ADJUST = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)

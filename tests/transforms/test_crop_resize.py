@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from avssl.draws import mix, text_key, uniform
+from avssl.core.draws import mix, text_key, uniform
 from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 
 SHAPES = [(48, 64), (96, 40), (31, 33), (128, 128), (20, 90)]  # one batch, one canvas

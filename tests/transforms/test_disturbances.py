@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from avssl.batch import Batch, BatchIndex
-from avssl.draws import mix, text_key
+from avssl.core.batch import Batch, BatchIndex
+from avssl.core.draws import mix, text_key
 from avssl.transforms.disturbances import (
     GREY,
     add_noise,

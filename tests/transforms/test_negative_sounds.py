@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from avssl.batch import Batch, BatchIndex
-from avssl.draws import clip_key
+from avssl.core.batch import Batch, BatchIndex
+from avssl.core.draws import clip_key
 from avssl.transforms import (
     ClipTransform,
     LogMel,

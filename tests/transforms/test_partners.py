@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.draws import mix
+from avssl.core.draws import mix
 from avssl.transforms.partners import draw_partners
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.batch import Batch, BatchIndex
+from avssl.core.batch import Batch, BatchIndex
 from avssl.transforms import ClipTransform, LogSpectrogram, VideoAugment, VideoEval
 from avssl.transforms.planes import planes_to_rgb
 

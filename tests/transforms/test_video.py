@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from avssl.draws import mix, text_key, uniform
+from avssl.core.draws import mix, text_key, uniform
 from avssl.transforms import IMAGENET_MEAN, IMAGENET_STD, VideoAugment, VideoEval
 from avssl.transforms import video as video_module
 from avssl.transforms.crop_resize import random_crops

@@ -1,0 +1,1 @@
+"""Batches, manifests, random draws and other parts that everything else stands on."""

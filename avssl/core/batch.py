@@ -1,0 +1,283 @@
+"""The dataclasses that travel between the parts of avssl.
+
+Each arrow of the design is one of them, and none can be built inconsistent: ``__post_init__``
+checks every shape, because seven videos beside eight sounds otherwise train without a word.
+
+Dimensions: B clips, V views, T frames, H and W pixels or cells, S samples, D embedding size, M sounds
+that belong to no clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _check_chroma(video: Tensor, chroma: Tensor | None) -> None:
+    """``video`` (..., 1, H, W) and the planes of half its size that go with it."""
+    if chroma is None:
+        return
+    half = ((side + 1) // 2 for side in video.shape[-2:])
+    expected = (*video.shape[:-3], 2, *half)
+    _check(
+        tuple(chroma.shape) == expected and chroma.dtype == torch.uint8,
+        f"chroma must be {expected} uint8 beside luma {tuple(video.shape)}, got {tuple(chroma.shape)} {chroma.dtype}.",
+    )
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One decoded sample: a few frames and the sound around them, from one manifest row."""
+
+    id: str
+    """The manifest id of the row."""
+    row: int
+    """Position of the row in the manifest, >= 0."""
+    clip_number: int
+    """Which visit of this row in this pass, >= 0; part of every draw's key."""
+    video: Tensor
+    """(T, 3, H, W) uint8 RGB in [0, 255], upright; or (T, 1, H, W) luma beside ``chroma``."""
+    video_start_seconds: float
+    """Presentation time of the first frame, in the file's own time."""
+    audio: Tensor
+    """(S,) float32 mono in [-1, 1], at the rate the dataset was asked for."""
+    audio_start_seconds: float
+    """Presentation time of the first sample, in the file's own time."""
+    chroma: Tensor | None = None
+    """(T, 2, ceil(H / 2), ceil(W / 2)) uint8 Cb and Cr, full range BT.601 as in JPEG; None with RGB. Half the bytes
+    of RGB; the transforms make RGB of them on the device."""
+
+    def __post_init__(self) -> None:
+        channels = 3 if self.chroma is None else 1
+        _check(
+            self.video.ndim == 4 and self.video.shape[1] == channels and self.video.dtype == torch.uint8,
+            f"{self.id}: video must be (T, {channels}, H, W) uint8, got {tuple(self.video.shape)} {self.video.dtype}.",
+        )
+        _check_chroma(self.video, self.chroma)
+        _check(
+            self.audio.ndim == 1 and self.audio.dtype == torch.float32,
+            f"{self.id}: audio must be (S,) float32, got {tuple(self.audio.shape)} {self.audio.dtype}.",
+        )
+
+
+@dataclass(frozen=True)
+class BatchIndex:
+    """Which clips a batch holds, in the terms objectives and draws need."""
+
+    row: Tensor
+    """(B,) int64 manifest row (the memory row of the id)."""
+    group: Tensor
+    """(B,) int64; equal for rows cut from the same source file."""
+    key: Tensor
+    """(B,) int64 from :func:`avssl.core.draws.clip_key`: the root of every draw made for the clip."""
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(t.shape) for t in (self.row, self.group, self.key)}
+        _check(len(shapes) == 1 and self.row.ndim == 1, f"row, group and key must be (B,), got {shapes}.")
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def to(self, device: torch.device | str) -> BatchIndex:
+        return BatchIndex(*(t.to(device, non_blocking=True) for t in (self.row, self.group, self.key)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips (raw), or V views of B clips (after the transforms, view-major).
+
+    Raw: ``video`` is a uint8 canvas and ``audio`` a waveform. Transformed: ``video`` is
+    normalized float and ``audio`` a spectrogram, and their first dimension is V * B.
+    """
+
+    video: Tensor
+    """Raw: (B, T, 3, H, W) uint8 canvas, or (B, T, 1, H, W) beside ``chroma``. Transformed: (V*B, 3, T, h, w) float."""
+    audio: Tensor
+    """Raw: (B, S) float32 in [-1, 1]. Transformed: (V*B, 1, time, freq) float."""
+    index: BatchIndex
+    """The B clips."""
+    valid_hw: Tensor | None = None
+    """Raw: (B, 2) int64, the height and width of each clip inside the canvas, top left."""
+    chroma: Tensor | None = None
+    """Raw: (B, T, 2, ceil(H / 2), ceil(W / 2)) uint8, see :class:`Clip`; None where ``video`` is RGB."""
+    negative_audio: Tensor | None = None
+    """Transformed: (M, 1, time, freq) float spectrograms of silence and noise, which fit no picture; None for none."""
+
+    def __post_init__(self) -> None:
+        if self.is_raw:
+            channels = 3 if self.chroma is None else 1
+            _check(
+                self.video.ndim == 5 and self.video.shape[2] == channels and self.audio.ndim == 2,
+                f"a raw batch is video (B, T, {channels}, H, W) uint8 and audio (B, S), "
+                f"got {tuple(self.video.shape)} and {tuple(self.audio.shape)}.",
+            )
+            _check_chroma(self.video, self.chroma)
+            _check(len(self.video) == len(self.index), f"{len(self.video)} videos but {len(self.index)} ids.")
+            _check(
+                self.valid_hw is not None and tuple(self.valid_hw.shape) == (len(self.video), 2),
+                "a raw batch needs valid_hw of shape (B, 2).",
+            )
+            _check(self.negative_audio is None, "a raw batch has no negative_audio: the transform makes it.")
+        else:
+            _check(
+                self.video.ndim == 5 and self.video.shape[1] == 3 and self.audio.ndim == 4,
+                "a transformed batch is video (V*B, 3, T, h, w) and audio (V*B, 1, time, freq), "
+                f"got {tuple(self.video.shape)} and {tuple(self.audio.shape)}.",
+            )
+            _check(
+                len(self.index) > 0 and len(self.video) % len(self.index) == 0,
+                f"{len(self.video)} videos are not whole views of {len(self.index)} clips.",
+            )
+            negative = self.negative_audio
+            _check(
+                negative is None or negative.shape[1:] == self.audio.shape[1:],
+                f"negative_audio must be (M, {str(tuple(self.audio.shape[1:]))[1:]} as audio, "
+                f"got {None if negative is None else tuple(negative.shape)}.",
+            )
+        _check(
+            len(self.video) == len(self.audio),
+            f"video holds {len(self.video)} clips and audio {len(self.audio)}.",
+        )
+
+    @property
+    def is_raw(self) -> bool:
+        return self.video.dtype == torch.uint8
+
+    @property
+    def num_views(self) -> int:
+        return len(self.video) // len(self.index)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device``; copies from pinned memory do not block."""
+        return replace(
+            self,
+            video=self.video.to(device, non_blocking=True),
+            audio=self.audio.to(device, non_blocking=True),
+            index=self.index.to(device),
+            valid_hw=None if self.valid_hw is None else self.valid_hw.to(device, non_blocking=True),
+            chroma=None if self.chroma is None else self.chroma.to(device, non_blocking=True),
+            negative_audio=None if self.negative_audio is None else self.negative_audio.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the model gives the objectives: V views of B clips, view-major, not normalized."""
+
+    video: Tensor
+    """(V*B, D) projection of the pooled video features."""
+    audio: Tensor
+    """(V*B, D) projection of the pooled audio features."""
+    video_map: Tensor | None = None
+    """(V*B, D, T, H, W): the video head on every cell; None unless the objective needs maps."""
+    audio_map: Tensor | None = None
+    """(V*B, D, T): the audio head on every time cell (frequency pooled); None unless needed."""
+    video_where_map: Tensor | None = None
+    """(V*B, D, T, H, W): the second video head, "where?", on every cell; None without one or without maps."""
+    audio_where: Tensor | None = None
+    """(V*B, D): the second audio head on the pooled features, beside ``video_where_map``; else None."""
+    video_prediction: Tensor | None = None
+    """(V*B, D) output of a predictor on ``video``, or None."""
+    audio_prediction: Tensor | None = None
+    """(V*B, D) output of a predictor on ``audio``, or None."""
+    prototypes: dict[str, Tensor] = field(default_factory=dict)
+    """The (K, D) prototype parameters themselves, by name."""
+    logit_scale: Tensor | None = None
+    """() learned inverse temperature, or None when it is fixed."""
+    logit_bias: Tensor | None = None
+    """() learned offset of every logit, or None."""
+    negative_audio: Tensor | None = None
+    """(M, D) projection of the pooled features of silence and noise, which fit no picture; None for none."""
+    negative_audio_map: Tensor | None = None
+    """(M, D, T): the audio head on every time cell of them; None unless the objective needs maps."""
+    audio_heard: Tensor | None = None
+    """(V*B, T) bool: time cells of ``audio_map`` in which there is a sound; None unless the objective asks."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.video.ndim == 2 and self.video.shape == self.audio.shape,
+            "video and audio must hold the same clips in the same order, "
+            f"got video {tuple(self.video.shape)} and audio {tuple(self.audio.shape)}.",
+        )
+        for name, ndim in (("video_map", 5), ("audio_map", 3), ("video_where_map", 5), ("audio_where", 2)):
+            value = getattr(self, name)
+            _check(
+                value is None or (value.ndim == ndim and value.shape[:2] == self.video.shape),
+                f"{name} must start with {tuple(self.video.shape)} and have {ndim} dimensions, "
+                f"got {None if value is None else tuple(value.shape)}.",
+            )
+        heard, audio_map = self.audio_heard, self.audio_map
+        _check(
+            heard is None or (audio_map is not None and heard.shape == audio_map[:, 0].shape),
+            "audio_heard must be (V*B, T) beside audio_map (V*B, D, T), "
+            f"got {None if heard is None else tuple(heard.shape)}.",
+        )
+        negative, negative_map = self.negative_audio, self.negative_audio_map
+        _check(
+            negative is None or (negative.ndim == 2 and negative.shape[1:] == self.audio.shape[1:]),
+            f"negative_audio must be (M, {self.audio.shape[1]}), "
+            f"got {None if negative is None else tuple(negative.shape)}.",
+        )
+        _check(
+            negative_map is None
+            or (negative is not None and negative_map.ndim == 3 and negative_map.shape[:2] == negative.shape),
+            "negative_audio_map must be (M, D, T) beside negative_audio (M, D), "
+            f"got {None if negative_map is None else tuple(negative_map.shape)}.",
+        )
+
+    def detach(self) -> Embeddings:
+        """The same values without history, for banks and queues."""
+        detached = {name: value.detach() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **detached, prototypes={name: p.detach() for name, p in self.prototypes.items()})
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """What an objective returns."""
+
+    total: Tensor
+    """() float32 with gradient: the one number that is minimized."""
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    """() detached tensors by name, kept on the device until they are logged."""
+
+    def __post_init__(self) -> None:
+        _check(self.total.ndim == 0, f"total must be a scalar, got shape {tuple(self.total.shape)}.")
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Where the sound is, over the frames of one video."""
+
+    values: Tensor
+    """(T, h, w) float32 cosine similarity in [-1, 1] at the resolution of the visual map."""
+    at_seconds: Tensor
+    """(T,) float64 presentation time of each map, ascending."""
+    confidence: Tensor
+    """(T,) float32 in [-1, 1]: the maximum of each map."""
+    head_values: Tensor | None = None
+    """(T, K, h, w) float32 in [-1, 1]: the map of each of the model's K heads; None where they are not told apart."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.head_values is None
+            or (self.head_values.ndim == 4 and self.head_values[:, 0].shape == self.values.shape),
+            f"head_values must be (T, K, h, w) beside values {tuple(self.values.shape)}, "
+            f"got {None if self.head_values is None else tuple(self.head_values.shape)}.",
+        )
+        _check(
+            self.values.ndim == 3
+            and self.at_seconds.shape == self.values.shape[:1]
+            and self.confidence.shape == self.values.shape[:1],
+            f"one time and one confidence a map: values {tuple(self.values.shape)}, "
+            f"at_seconds {tuple(self.at_seconds.shape)}, confidence {tuple(self.confidence.shape)}.",
+        )

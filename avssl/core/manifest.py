@@ -1,0 +1,256 @@
+"""The manifest: a table with one row for each clip source.
+
+A manifest is a CSV file beside (or above) the media it names. Required columns are ``id`` and
+``path``; the other known columns may be missing or empty; unknown columns are kept, and are
+usable as subgroups. It is held as columns (pyarrow), never as a list of dicts: two million rows
+load in seconds and are shared with forked workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from avssl.core.whole_file import whole_file
+
+COLUMNS: dict[str, pa.DataType] = {
+    "id": pa.string(),  # stable and unique: relative path, plus "#start-stop" where a file holds several
+    "path": pa.string(),  # relative to the manifest's root
+    "duration_seconds": pa.float64(),  # of the span start_seconds..stop_seconds
+    "video_fps": pa.float64(),
+    "width": pa.int64(),  # upright, in square pixels
+    "height": pa.int64(),
+    "audio_sample_rate_hz": pa.int64(),
+    "start_seconds": pa.float64(),  # presentation times in the file; [start, stop)
+    "stop_seconds": pa.float64(),
+    "label": pa.string(),  # several separated by "|"
+    "split": pa.string(),
+    "fold": pa.string(),
+    "truth": pa.string(),  # relative path of boxes, masks or events
+    "audio_path": pa.string(),  # relative path of the sound, where path has none or is a still picture
+    "shard_offset": pa.int64(),  # in a prepared corpus, whose path is a shard: where the clip begins in it, in bytes
+    "shard_header_bytes": pa.int64(),  # and the length of its index
+}
+"""Known columns and their types. Others are read as strings."""
+
+_ESCAPING = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
+
+
+def is_url(path: Path | str) -> bool:
+    """Whether a path names something in an object store (``s3://bucket/x``) and not on this machine."""
+    return "://" in str(path)
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used, with the file, the line or the column that is wrong."""
+
+
+class Manifest:
+    """Rows of clip sources over a root folder.
+
+    Args:
+        table: The columns; must hold unique, non-empty ``id`` and ``path``.
+        root: Folder that ``path``, ``truth`` and ``audio_path`` are relative to; of a prepared corpus, also a URL of
+            an object store.
+
+    Raises:
+        ManifestError: If a required column is missing, an id is empty or appears twice, or a path
+            leaves ``root``.
+
+    Example:
+        >>> manifest = read_manifest("corpus/manifest.csv")
+        >>> manifest.file(0), manifest["label"][0]
+    """
+
+    def __init__(self, table: pa.Table, root: Path | str) -> None:
+        self.table = table
+        self._root = str(root)
+        self._hash: str | None = None
+        for name in ("id", "path"):
+            if name not in table.column_names:
+                raise ManifestError(f"a manifest needs the column {name!r}, got {table.column_names}.")
+            empty = pc.or_kleene(pc.is_null(table[name]), pc.equal(table[name], ""))
+            if pc.any(empty).as_py():
+                raise ManifestError(f"row {pc.index(empty, True).as_py()}: {name} is empty.")
+        counts = pc.value_counts(table["id"].combine_chunks())
+        twice = [c["values"].as_py() for c in counts if c["counts"].as_py() > 1] if len(counts) != len(table) else []
+        if twice:
+            raise ManifestError(f"{len(twice)} ids appear more than once, the first is {twice[0]!r}.")
+        for name in ("path", "truth", "audio_path"):
+            self._refuse_escaping(name)
+
+    def _refuse_escaping(self, name: str) -> None:
+        if name not in self.table.column_names:
+            return
+        bad = pc.match_substring_regex(self.table[name], _ESCAPING)
+        if pc.any(bad).as_py():
+            value = self.table[name][pc.index(bad, True).as_py()].as_py()
+            raise ManifestError(f"{name} {value!r} must be relative and stay inside {self._root}.")
+
+    @property
+    def root(self) -> Path:
+        """The folder.
+
+        Raises:
+            ManifestError: If it is a URL: of an object store, only the clips of a prepared corpus are read.
+        """
+        if is_url(self._root):
+            raise ManifestError(
+                f"{self._root}: only a prepared corpus is read from an object store; see avssl prepare."
+            )
+        return Path(self._root)
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Sequence[Any]], root: Path | str) -> Manifest:
+        """A manifest from lists; known columns get their types."""
+        arrays = {n: pa.array(list(v), type=COLUMNS.get(n, pa.string())) for n, v in columns.items()}
+        return cls(pa.table(arrays), root)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __contains__(self, name: str) -> bool:
+        return self.table.schema.get_field_index(name) >= 0
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A column as a NumPy array: floats with NaN, or objects with None, where empty."""
+        if name not in self:
+            raise ManifestError(f"no column {name!r} in this manifest; it has {', '.join(self.table.column_names)}.")
+        column = self.table[name]
+        if pa.types.is_string(column.type):
+            return np.asarray(column.to_pylist(), dtype=object)
+        return column.to_numpy()
+
+    def value(self, row: int, name: str) -> Any:
+        """One cell, or None where it is empty or the column is missing."""
+        return self.table[name][row].as_py() if name in self else None
+
+    def file(self, row: int) -> Path:
+        """The media file of a row."""
+        return self.root / self.table["path"][row].as_py()
+
+    def location(self, row: int) -> str:
+        """The media file of a row as text: a path, or a URL where the root is one."""
+        return f"{self._root}/{self.table['path'][row].as_py()}"
+
+    def truth_file(self, row: int) -> Path | None:
+        """The ground-truth file of a row, or None."""
+        value = self.value(row, "truth")
+        return self.root / value if value else None
+
+    def sound_file(self, row: int) -> Path:
+        """The file whose sound belongs to a row: ``audio_path``, or the media file itself."""
+        value = self.value(row, "audio_path")
+        return self.root / value if value else self.file(row)
+
+    def inside(self, relative: str) -> Path:
+        """A file that is named by another one of this corpus, such as a mask by a truth file.
+
+        Raises:
+            ManifestError: If the path leaves the root.
+        """
+        if re.search(_ESCAPING, relative):
+            raise ManifestError(f"path {relative!r} must be relative and stay inside {self._root}.")
+        return self.root / relative
+
+    def select(self, keep: np.ndarray) -> Manifest:
+        """The rows where a boolean mask is True, or the rows of an integer index, in that order."""
+        keep = np.asarray(keep)
+        rows = np.flatnonzero(keep) if keep.dtype == bool else keep
+        return Manifest(self.table.take(pa.array(rows, type=pa.int64())), self._root)
+
+    def where(self, **equal: str) -> Manifest:
+        """The rows whose columns equal the given strings: ``manifest.where(split="test")``."""
+        keep = np.ones(len(self), dtype=bool)
+        for name, value in equal.items():
+            keep &= self[name] == value
+        return self.select(keep)
+
+    def hash(self) -> str:
+        """16 hex digits that name the list of ids, whatever their order."""
+        if self._hash is None:  # of millions of ids it takes a second, and every checkpoint holds it
+            digest = hashlib.sha256()
+            for value in sorted(self.table["id"].to_pylist()):
+                digest.update(value.encode() + b"\0")
+            self._hash = digest.hexdigest()[:16]
+        return self._hash
+
+    def write(self, path: Path | str) -> None:
+        """Writes the CSV. Its folder becomes the root that paths are relative to when it is read
+        back, so it must be this manifest's root.
+
+        Raises:
+            ManifestError: If ``path`` is outside the root.
+        """
+        path = Path(path)
+        if path.resolve().parent != self.root.resolve():
+            raise ManifestError(
+                f"{path}: paths are relative to {self.root}; write the manifest there, "
+                'or read it with read_manifest(path, root="...").'
+            )
+        write_table(self.table, path)
+
+
+def write_table(table: pa.Table, path: Path | str) -> None:
+    """Writes a CSV through a temporary file, so a reader never sees half of it."""
+    with whole_file(path) as temporary:
+        pa_csv.write_csv(table, temporary)
+
+
+def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
+    """Reads a manifest CSV.
+
+    Args:
+        path: The CSV file.
+        root: Folder the paths are relative to; the CSV's own folder by default.
+
+    Raises:
+        ManifestError: If the file is missing, is no CSV, or fails the checks of :class:`Manifest`.
+    """
+    data = _read_bytes(path)
+    names = data[: data.find(b"\n") % (len(data) + 1)].decode().strip().split(",")
+    types = {n.strip('"'): COLUMNS.get(n.strip('"'), pa.string()) for n in names}
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(data),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=types,
+                null_values=[""],  # a class may be called "null", and "NA" be a name
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise ManifestError(f"{path}: {error}") from error
+    try:
+        return Manifest(table, str(path).rpartition("/")[0] or "." if root is None else root)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
+
+
+def _read_bytes(path: Path | str) -> bytes:
+    if not is_url(path):
+        if Path(path).is_dir():
+            raise ManifestError(
+                f"{path}: is a folder, and a manifest (CSV) is needed. Make one with: "
+                f"avssl index {path} -o {Path(path) / 'manifest.csv'}"
+            )
+        if not Path(path).is_file():
+            raise ManifestError(f"{path}: no such manifest. Make one with: avssl index FOLDER -o {path}")
+        return Path(path).read_bytes()
+    import fsspec
+
+    try:
+        system, name = fsspec.core.url_to_fs(str(path))
+        data: bytes = system.cat_file(name)
+    except (OSError, ImportError, ValueError) as error:
+        raise ManifestError(f"{path}: cannot be read ({error}).") from error
+    return data

@@ -1,0 +1,1 @@
+"""Health checks of media files, and manifests of the files that pass."""

@@ -1,0 +1,108 @@
+"""The health of many files: several at a time, in processes that can be killed, each looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from avssl.data.health.journal import HealthJournal
+from avssl.data.health.killable import Outcome, run_killable
+from avssl.data.health.report import HealthReport, HealthSettings, probe_file
+from avssl.media import MediaError, available_backends
+
+
+def check_files(
+    root: Path | str,
+    names: Sequence[str],
+    settings: HealthSettings | None = None,
+    *,
+    journal: Path | str | None = None,
+    num_workers: int | None = None,
+    progress: str | None = None,
+) -> tuple[list[HealthReport], int]:
+    """Looks at files.
+
+    Args:
+        root: Folder of the files.
+        names: Paths relative to it, with forward slashes.
+        settings: How they are looked at; the defaults if None.
+        journal: File that keeps what is found; see :class:`~avssl.data.health.journal.HealthJournal`.
+        num_workers: Files looked at a time; one a core by default.
+        progress: The name of a bar on stderr, or None for none.
+
+    Returns:
+        One report for each name, and how many of them the journal knew. A file whose process hung is reported as
+        ``"timeout"``, one whose process died as ``"crashed"``.
+    """
+    root, settings = Path(root), _with_backend(settings or HealthSettings())
+    reports = {name: report for name in names if (report := _unnameable(root, name))}
+    with HealthJournal(Path(journal) if journal else None, root, settings) as kept:
+        known = {name: report for name in names if name not in reports and (report := kept.known(name))}
+        reports |= known
+        new = [name for name in names if name not in reports]
+        outcomes = run_killable(
+            partial(_answer, settings),
+            [str(root / name) for name in new],
+            num_workers=num_workers,
+            timeout_seconds=settings.limit_seconds,
+            memory_gib=settings.memory_gib,
+        )
+        with (
+            closing(outcomes),
+            tqdm(total=len(new), desc=progress, unit="file", delay=1.0, disable=progress is None) as bar,
+        ):
+            for outcome in outcomes:
+                name = new[outcome.number]
+                reports[name] = _report(str(root / name), outcome)
+                kept.add(name, reports[name])
+                bar.update()
+        kept.compact(names)
+    return [reports[name] for name in names], len(known)
+
+
+def _with_backend(settings: HealthSettings) -> HealthSettings:
+    """The settings with the reader's name, which the journal knows; it is loaded here, not in every worker."""
+    why_not = available_backends()
+    if settings.backend != "auto":
+        return settings
+    return replace(settings, backend="torchcodec" if why_not["torchcodec"] is None else "pyav")
+
+
+def printable(name: str) -> str:
+    """A file name with the bytes that are no text written as ``\\\\xff``."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _unnameable(root: Path, name: str) -> HealthReport | None:
+    """The report of a file whose name no CSV can hold."""
+    if printable(name) == name and name.isprintable():
+        return None
+    shown = str(root / printable(name))
+    found = "its name has bytes that are no text."
+    return HealthReport(None, MediaError(shown, "container", "unreadable", found, "Rename it."))
+
+
+def _answer(settings: HealthSettings, path: str) -> dict[str, Any]:
+    return probe_file(path, settings).to_dict()
+
+
+def _report(path: str, outcome: Outcome) -> HealthReport:
+    """From what came out of the worker; a report that is not one counts as a crash."""
+    if outcome.answer is not None:
+        try:
+            return HealthReport.from_dict(outcome.answer, path)
+        except (KeyError, TypeError) as error:
+            outcome = Outcome(outcome.number, None, "crashed", f"its process sent no report ({error})")
+    if outcome.failure == "timeout":
+        found, advice = f"looking at it was {outcome.detail}.", "Leave the file out, or raise timeout_seconds."
+        return HealthReport(None, MediaError(path, "container", "timeout", found, advice))
+    found = f"the decoder crashed: {outcome.detail}."
+    if outcome.failure == "bug":
+        found = f"the reader failed: {outcome.detail}."
+    return HealthReport(None, MediaError(path, "container", "crashed", found, "Leave the file out, or convert it."))

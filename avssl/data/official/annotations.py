@@ -1,0 +1,183 @@
+"""The annotation files that datasets publish, read as they are.
+
+They come from the internet: what is not in the published format is a
+:class:`~avssl.core.manifest.ManifestError` that names the file, the line and the column, XML may declare
+no document type (so no entities), and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.etree import ElementTree
+
+from avssl.core.manifest import ManifestError
+
+T = TypeVar("T")
+
+
+def look_for_annotation(folders: Sequence[Path], *names: str) -> Path | None:
+    """The first of the files that is there; folders and names are tried in their order."""
+    return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
+
+
+def find_annotation(folders: Sequence[Path], *names: str, source: str) -> Path:
+    """As :func:`look_for_annotation`; ``source`` says where to get it.
+
+    Raises:
+        ManifestError: If none is there.
+    """
+    if found := look_for_annotation(folders, *names):
+        return found
+    places = ", ".join(str(folder) for folder in folders)
+    raise ManifestError(
+        f"{' or '.join(names)} is not in {places}. Get it from {source}, or name its folder with --annotations."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record of a text table, which knows where it stands."""
+
+    path: Path
+    number: int
+    """Of the line in the file, from 1."""
+    cells: Mapping[str, str]
+    """By column."""
+
+    def __getitem__(self, column: str) -> str:
+        """A cell that must not be empty."""
+        if not self.cells[column]:
+            raise self.wrong(column, "a value")
+        return self.cells[column]
+
+    def seconds(self, column: str) -> float:
+        """A cell that holds a time, >= 0."""
+        try:
+            value = float(self.cells[column])
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            raise self.wrong(column, "a number of seconds")
+        return value
+
+    def one_of(self, column: str, choices: Mapping[str, str]) -> str:
+        """What a cell stands for."""
+        if self.cells[column] not in choices:
+            raise self.wrong(column, " or ".join(map(repr, choices)))
+        return choices[self.cells[column]]
+
+    def wrong(self, column: str, expected: str) -> ManifestError:
+        """The error for a cell that is not as published."""
+        return ManifestError(f"{self.path}:{self.number}: {column} is {self.cells[column]!r}, expected {expected}.")
+
+
+def read_table(
+    path: Path, columns: Sequence[str], *, header: bool = True, delimiter: str | None = ",", comment: str | None = None
+) -> Iterator[Line]:
+    """The records of a text table; quotes are understood and spaces around cells dropped.
+
+    Args:
+        path: UTF-8 text.
+        columns: With a header, columns it must have, in any order and beside others. Without one,
+            the names of all columns, in order.
+        header: Whether the first record names the columns.
+        delimiter: Between cells; None for any white space.
+        comment: Lines that start with this are skipped.
+
+    Raises:
+        ManifestError: If the file is not such a table, or has no records.
+    """
+    names = None if header else list(columns)
+    number_of_records = 0
+    for number, cells in _records(path, delimiter):
+        if comment is not None and cells[0].startswith(comment):
+            continue
+        if names is None:
+            names = cells
+            if absent := [name for name in columns if name not in names]:
+                raise ManifestError(
+                    f"{path}:{number}: no column {', '.join(map(repr, absent))}; it has {', '.join(names)}."
+                )
+            continue
+        if len(cells) != len(names):
+            raise ManifestError(
+                f"{path}:{number}: {len(cells)} columns where {len(names)} ({', '.join(names)}) are expected: "
+                f"{(delimiter or ' ').join(cells)[:120]}"
+            )
+        number_of_records += 1
+        yield Line(path, number, dict(zip(names, cells, strict=True)))
+    if not number_of_records:
+        raise ManifestError(f"{path}: no records.")
+
+
+def _records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers and cells of the lines that are not blank."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if delimiter is None:
+                for number, text in enumerate(file, 1):
+                    if cells := text.split():
+                        yield number, cells
+                return
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield reader.line_num, cells
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(f"{path}: no text table ({error}).") from error
+
+
+def read_json(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
+    """A JSON file whose top is a list or an object.
+
+    Raises:
+        ManifestError: If it is something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError and JSONDecodeError are kinds
+        raise ManifestError(f"{path}: no JSON ({error}).") from error
+    if not isinstance(value, kind) or not value:
+        raise ManifestError(f"{path}: a {kind.__name__} with entries is expected, got {type(value).__name__}.")
+    return value
+
+
+def entry_value(path: Path, number: int, entry: Any, name: str, kind: type[T]) -> T:
+    """A value of the entry of that number in a JSON list of objects.
+
+    Raises:
+        ManifestError: If there is none of this type.
+    """
+    value = entry.get(name) if isinstance(entry, dict) else None
+    if not isinstance(value, kind):
+        raise ManifestError(f"{path}: entry {number}: {name} is {value!r}, expected a {kind.__name__}.")
+    return value
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Builds the tree and refuses a document type, the only place that can define entities."""
+
+    def doctype(self, name: str, pubid: str, system: str) -> None:
+        raise ManifestError("a document type (DOCTYPE) is not allowed.")
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root element of an XML file.
+
+    Raises:
+        ManifestError: If it is no XML, or declares a document type.
+    """
+    parser = ElementTree.XMLParser(target=_NoDoctype())
+    try:
+        parser.feed(path.read_bytes())
+        root: ElementTree.Element = parser.close()
+    except (ElementTree.ParseError, ManifestError, ValueError, LookupError) as error:
+        raise ManifestError(f"{path}: {error}") from error
+    return root

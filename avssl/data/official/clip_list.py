@@ -1,0 +1,218 @@
+"""What an official annotation file lists, against what is on the disk: a manifest, and a list of what is missing.
+
+The scripts in ``datasets/`` are made of this: :func:`script_parser`, a function that fills a
+:class:`ClipList`, and :func:`run_script`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from avssl.core.manifest import Manifest, ManifestError, write_table
+from avssl.data.official.clip_files import Match
+
+
+class ClipList:
+    """The clips of a dataset, those that are there and those that are not.
+
+    Args:
+        root: Folder that the manifest's paths are relative to.
+        title: Name of the dataset, for the summary.
+        expected: Split -> number of clips that the dataset's authors give, where they do; "" for clips without a split.
+        hint: What to say when no clip at all is found, beside an example.
+    """
+
+    def __init__(self, root: Path, title: str, expected: Mapping[str, int] | None = None, hint: str = "") -> None:
+        self.root, self.title, self.expected, self._hint = root, title, expected or {}, hint
+        self.missing: list[tuple[str, str, str | None, str | None, str]] = []
+        """(name, a name its file could have, split, label, reason) of each missing clip."""
+        self.num_repeated = 0
+        """Times that a clip was listed once more."""
+        self._splits: dict[str, str | None] = {}  # clip -> its split
+        self._found: list[str] = []  # the clip of each row
+        self._rows: dict[str, list[Any]] = {"id": [], "path": []}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._splits
+
+    def add(
+        self,
+        name: str,
+        match: Match,
+        *,
+        label: str | Sequence[str] | None = None,
+        split: str | None = None,
+        span: tuple[float, float] | None = None,
+        **columns: Any,
+    ) -> bool:
+        """Adds a clip.
+
+        Args:
+            name: What the annotation files call it. A second clip of this name is counted and left out.
+            match: Its file.
+            label: One class or several.
+            split: Of the published split.
+            span: (start, stop) in seconds, where the clip is a part of its file.
+            columns: Other cells of its row.
+
+        Returns:
+            Whether its file is there.
+
+        Raises:
+            ManifestError: If a label holds the character ``|``, which separates labels.
+        """
+        if name in self._splits:
+            self.num_repeated += 1
+            return False
+        self._splits[name] = split
+        text = _joined(name, label)
+        if match.path is None:
+            self.missing.append((name, match.looked_for, split, text, match.reason))
+            return False
+        cells = {"id": match.path, "path": match.path, "label": text, "split": split, **columns}
+        if span is not None:
+            start, stop = span
+            cells["id"] = f"{match.path}#{start:.3f}-{stop:.3f}"
+            cells |= {"start_seconds": start, "stop_seconds": stop, "duration_seconds": stop - start}
+        for column in cells:
+            if column not in self._rows:
+                self._rows[column] = [None] * len(self._found)
+        for column, values in self._rows.items():
+            values.append(cells.get(column))
+        self._found.append(name)
+        return True
+
+    def finish(self) -> Manifest:
+        """The rows that are there, in the order of the annotation files.
+
+        A file that would have to be several clips is none of them; they are added to ``missing``.
+
+        Raises:
+            ManifestError: If there is not one row.
+        """
+        times = Counter(self._rows["id"])
+        keep = [times[row_id] == 1 for row_id in self._rows["id"]]
+        for row in (row for row, kept in enumerate(keep) if not kept):
+            path, split, label = (self._rows[name][row] for name in ("path", "split", "label"))
+            reason = f"{path} may be any of {times[self._rows['id'][row]]} listed clips; its name does not tell which"
+            self.missing.append((self._found[row], path, split, label, reason))
+        if not self._splits:
+            raise ManifestError(f"{self.root}: the annotation files list no clip of {self.title}.")
+        if not any(keep):
+            name, looked_for, _, _, reason = self.missing[0]
+            raise ManifestError(
+                f"{self.root}: none of the {len(self._splits)} listed clips is there. "
+                f"The first, {name}, was looked for as {looked_for}: {reason}.{self._hint}"
+            )
+        kept = {name: list(compress(values, keep)) for name, values in self._rows.items()}
+        used = {name: values for name, values in kept.items() if any(value is not None for value in values)}
+        return Manifest.from_columns(used, self.root)
+
+    def missing_table(self) -> pa.Table:
+        """One line a missing clip: its ``id`` in the annotation files, the ``path`` looked for, and why."""
+        names = ("id", "path", "split", "label", "reason")
+        columns = zip(*self.missing, strict=True) if self.missing else [()] * len(names)
+        return pa.table({n: pa.array(list(c), pa.string()) for n, c in zip(names, columns, strict=True)})
+
+    def summary(self, manifest: Manifest) -> str:
+        """Found, listed and official counts by split, and the hash of the clip list, in lines."""
+        listed = Counter(split or "" for split in self._splits.values())
+        absent = Counter(split or "" for _, _, split, _, _ in self.missing)
+        share = 100 * len(manifest) / len(self._splits)
+        lines = [f"{self.title}: {len(manifest)} of {len(self._splits)} listed clips found ({share:.1f} %)"]
+        lines.append(f"{'split':<12}{'found':>10}{'missing':>10}{'listed':>10}{'official':>10}")
+        for split in [*self.expected, *sorted(set(listed) - set(self.expected))]:
+            found = listed[split] - absent[split]
+            official = self.expected.get(split, "?")
+            lines.append(f"{split or '(all)':<12}{found:>10}{absent[split]:>10}{listed[split]:>10}{official:>10}")
+        if self.num_repeated:
+            lines.append(f"{self.num_repeated} clips are listed more than once; the first line counts")
+        return "\n".join([*lines, f"clip list: {manifest.hash()}"])
+
+
+def _joined(name: str, label: str | Sequence[str] | None) -> str | None:
+    labels = [label] if isinstance(label, str) else list(label or ())
+    if any("|" in one for one in labels):
+        raise ManifestError(f"{name}: a label of {labels} holds '|', which separates labels.")
+    return "|".join(labels) or None
+
+
+def script_parser(
+    doc: str | None, manifest_name: str = "manifest.csv", *, segments: bool = False
+) -> argparse.ArgumentParser:
+    """The command line that all scripts have.
+
+    Args:
+        doc: Their docstring.
+        manifest_name: What is written into root by default; options in braces are filled in.
+        segments: Whether clips are pieces of videos that may be there as a whole.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="Folder of the files, searched to any depth.")
+    parser.add_argument("--annotations", type=Path, metavar="FOLDER", help="Of the official files, if outside root.")
+    parser.add_argument("-o", "--out", type=Path, help=f"The manifest to write into root; {manifest_name} by default.")
+    parser.add_argument("--strict", action="store_true", help="Fail when a clip is missing.")
+    if segments:
+        parser.add_argument(
+            "--untrimmed",
+            action="store_true",
+            help="Files named by their video alone are whole videos, not clips that were cut out.",
+        )
+    parser.set_defaults(manifest_name=manifest_name)
+    return parser
+
+
+def annotation_folders(options: argparse.Namespace, *below: str) -> list[Path]:
+    """Where the official files may lie: in ``--annotations`` if given, else in root or one of its folders."""
+    if options.annotations is not None:
+        return [options.annotations]
+    return [options.root, *(options.root / name for name in below)]
+
+
+def run_script(
+    parser: argparse.ArgumentParser,
+    collect: Callable[[argparse.Namespace], ClipList],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs a script: writes ``manifest.csv`` and, for what is missing, ``manifest.missing.csv``; prints the summary.
+
+    Args:
+        parser: Of :func:`script_parser`, with the script's own options.
+        collect: Reads the official files and looks for the clips.
+        argv: The words of the command line; the process's own by default.
+
+    Returns:
+        0, or 1 after an error and, with ``--strict``, when a clip is missing.
+    """
+    options = parser.parse_args(argv)
+    try:
+        out = options.out or Path(options.manifest_name.format_map(vars(options)))
+        if out.name == str(out):
+            out = options.root / out
+        if out.resolve().parent != options.root.resolve():
+            raise ManifestError(f"{out}: a manifest's paths are relative to its folder, so it must be {options.root}.")
+        clips = collect(options)
+        manifest = clips.finish()
+        manifest.write(out)
+        missing = out.with_suffix(".missing.csv")
+        missing.unlink(missing_ok=True)
+        print(clips.summary(manifest))
+        print(f"manifest: {out}")
+        if clips.missing:
+            write_table(clips.missing_table(), missing)
+            print(f"missing: {missing}")
+    except (ManifestError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1
+    if options.strict and clips.missing:
+        print(f"{parser.prog}: error: {len(clips.missing)} clips are missing (--strict).", file=sys.stderr)
+        return 1
+    return 0

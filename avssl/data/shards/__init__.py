@@ -1,0 +1,1 @@
+"""Corpora copied into tar shards."""

@@ -1,0 +1,195 @@
+"""Rows of a manifest to shards of a prepared corpus; one call makes one shard, in any process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avssl.core.manifest import Manifest
+from avssl.core.whole_file import write_json
+from avssl.data.ledger import Failure
+from avssl.data.shards.format import read_record, record_path, shard_name, shard_writer
+from avssl.media import MediaError, MediaInfo, MediaReader, open_media
+from avssl.media.prepared.clip import CopySettings
+from avssl.media.prepared.writer import PreparedClip, encode_clip
+
+_CHUNK_BYTES = 128 << 20
+"""Of RGB frames that are decoded at a time."""
+_SOUND_SECONDS = 60  # whole samples at any rate
+_INSIDE_SECONDS = 1e-4
+_SHORTEST_SECONDS = 0.1
+
+NOT_COPIED = ("start_seconds", "stop_seconds", "truth", "path")
+"""Columns that speak of the source's own file and times; they are kept under the name ``source_...``."""
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What one shard is made from. Plain values, so that it passes to other processes."""
+
+    folder: Path
+    """The prepared corpus."""
+    number: int
+    """Of the shard."""
+    manifest: Manifest
+    """The shard's rows alone."""
+    first_row: int
+    """Of these, in the whole manifest."""
+    settings: CopySettings
+    backend: str
+    """Reader of the sources."""
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of what the shard was asked to hold: settings and rows."""
+        about = [asdict(self.settings), self.manifest.table.to_pydict()]
+        return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:16]
+
+    @property
+    def stamps(self) -> list[list[int] | None]:
+        """Size and date of each row's source, None where it is gone."""
+        return [_stamp(self.manifest.file(row)) for row in range(len(self.manifest))]
+
+    def finished(self) -> dict[str, Any] | None:
+        """The record of the shard if it is there and its sources, but those that are gone, are what they were."""
+        record = read_record(self.folder, self.number, self.key)
+        if record is None:
+            return None
+        pairs = zip(self.stamps, record["stamps"], strict=True)
+        return record if all(now is None or now == then for now, then in pairs) else None
+
+
+def make_shard(job: ShardJob) -> dict[str, Any]:
+    """Makes a shard, unless it is there already.
+
+    Returns:
+        Its record: ``shard``, ``rows`` (of the new manifest), ``failures``, ``bytes``, ``sha256``, ``cpu_seconds``, and
+        ``reused``. It is in ``shards/NUMBER.json``, too, which is written last.
+    """
+    if record := job.finished():
+        return {**record, "reused": True}
+    stamps = job.stamps  # of before: a source that changes meanwhile is copied again by the next call
+    began = time.process_time()
+    path = job.folder / shard_name(job.number)
+    rows, failures = [], []
+    with shard_writer(path) as shard:
+        for row in range(len(job.manifest)):
+            try:
+                clip, info = _copy(job.manifest, row, job.settings, job.backend)
+            except MediaError as error:
+                failures.append(asdict(Failure.of(job.manifest, row, error)) | {"row": job.first_row + row})
+                continue
+            about = _row(job.manifest, row, clip, info)
+            rows.append(about | {"path": shard_name(job.number)} | shard.add(job.first_row + row, clip, about))
+    record = {
+        "shard": shard_name(job.number),
+        "key": job.key,
+        "stamps": stamps,
+        "bytes": path.stat().st_size,
+        "sha256": shard.sha256,
+        "cpu_seconds": round(time.process_time() - began, 3),
+        "rows": rows,
+        "failures": failures,
+    }
+    write_json(record_path(job.folder, job.number), record)
+    return {**record, "reused": False}
+
+
+def copy_clip(reader: MediaReader, start: float, stop: float, settings: CopySettings) -> PreparedClip:
+    """Encodes what picture and sound have in common in [start, stop) of a file; the copy begins at 0 s.
+
+    Frame k of the copy is the one shown at ``start + (k + 1/2) / fps``, the middle of its time, so that rounding to the
+    copy's frames is never off by more than half of one.
+
+    Args:
+        reader: The file.
+        start: In seconds; may lie before both tracks.
+        stop: In seconds; may lie behind both tracks.
+        settings: Codecs, size and rates.
+
+    Raises:
+        MediaError: If a track is missing, cannot be decoded, or less than 0.1 s is left.
+    """
+    start, stop = _common_span(reader.info, start, stop)
+    fps = settings.frames_per_second
+    num_frames = max(1, math.ceil((stop - start) * fps - 1e-6))  # the last one may be cut short
+    short_side = min(settings.short_side, reader.info.height or 0, reader.info.width or 0)
+    times = [min(start + (k + 0.5) / fps, stop - _INSIDE_SECONDS) for k in range(num_frames)]
+    try:
+        return encode_clip(_parts(reader, times, short_side), _sound(reader, start, stop, settings), settings)
+    except ValueError as error:
+        raise MediaError(reader.info.path, "video", "unreadable", str(error), "Leave the row out.") from error
+
+
+def _sound(reader: MediaReader, start: float, stop: float, settings: CopySettings) -> Tensor:
+    """(S,): read in parts, as tracks with many channels take much memory before they are mixed."""
+    edges = [start + part * _SOUND_SECONDS for part in range(math.ceil((stop - start) / _SOUND_SECONDS))]
+    spans = zip(edges, [*edges[1:], stop], strict=True)
+    return torch.cat([reader.read_audio(a, b, settings.sample_rate_hz, num_channels=1)[0] for a, b in spans])
+
+
+def _parts(reader: MediaReader, times: list[float], short_side: int) -> Iterator[Tensor]:
+    width, height = reader.info.width or 1, reader.info.height or 1
+    frame_bytes = 3 * short_side**2 * max(width, height) / min(width, height)
+    step = max(16, int(_CHUNK_BYTES / frame_bytes))
+    for first in range(0, len(times), step):
+        yield reader.read_frames(times[first : first + step], short_side)
+
+
+def _common_span(info: MediaInfo, start: float, stop: float) -> tuple[float, float]:
+    if info.video_start_seconds is None or info.video_stop_seconds is None:
+        raise MediaError(info.path, "video", "no_video", "there is no picture track.", "Leave the file out.")
+    if info.audio_start_seconds is None or info.audio_stop_seconds is None:
+        raise MediaError(info.path, "audio", "no_audio", "there is no sound track.", "Leave the file out.")
+    start = max(start, info.video_start_seconds, info.audio_start_seconds)
+    stop = min(stop, info.video_stop_seconds, info.audio_stop_seconds)
+    if stop - start < _SHORTEST_SECONDS:
+        found = f"picture and sound have only {max(0.0, stop - start):.3f} s in common."
+        raise MediaError(info.path, "container", "too_short", found, "Leave the row out.", start)
+    return start, stop
+
+
+def _copy(manifest: Manifest, row: int, settings: CopySettings, backend: str) -> tuple[PreparedClip, MediaInfo]:
+    start, stop = (manifest.value(row, name) for name in ("start_seconds", "stop_seconds"))
+    with open_media(manifest.file(row), backend) as reader:
+        clip = copy_clip(reader, -math.inf if start is None else start, math.inf if stop is None else stop, settings)
+        return clip, reader.info
+
+
+def _row(manifest: Manifest, row: int, clip: PreparedClip, info: MediaInfo) -> dict[str, Any]:
+    """The copy's row of the new manifest, without its place."""
+    values = {name: manifest.value(row, name) for name in manifest.table.column_names}
+    video, audio = clip.about["video"], clip.about["audio"]
+    seconds = audio["samples"] / audio["rate"]
+    kept = {name: value for name, value in values.items() if name not in NOT_COPIED}
+    renamed = {f"source_{name}": values[name] for name in NOT_COPIED if values.get(name) is not None}
+    return (
+        kept
+        | {
+            "duration_seconds": seconds,
+            "video_fps": video["frames_per_second"],
+            "width": video["width"],
+            "height": video["height"],
+            "audio_sample_rate_hz": audio["rate"],
+            "start_seconds": 0.0,
+            "stop_seconds": seconds,
+        }
+        | {name: str(value) for name, value in renamed.items()}
+    )
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

@@ -1,0 +1,150 @@
+"""Shards of a prepared corpus: tar files that WebDataset reads in order, and avssl at random.
+
+::
+
+    OUT/
+    ├── manifest.csv            one row a clip: its shard and place in it, its source, and the row's own columns
+    ├── dropped_files.csv       rows that could not be copied, and why
+    ├── prepared.json           settings, totals
+    └── shards/
+        ├── 000000.tar          clips, three members each: see avssl.media.prepared.clip
+        └── 000000.json         its rows, its failures, its SHA-256; written last, so what has one is whole
+
+A shard is made under a temporary name and renamed. Its key in the tar is a number, never a name from a manifest, so
+nothing that a manifest says can become a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from avssl.core.whole_file import whole_file
+from avssl.media.prepared.clip import BLOCK, FORMAT_VERSION, padded
+from avssl.media.prepared.writer import PreparedClip
+
+
+@contextmanager
+def shard_writer(path: Path) -> Iterator[ShardWriter]:
+    """Writes one tar, whole or not at all.
+
+    Args:
+        path: The tar file; its folder is made.
+
+    Raises:
+        OSError: If there is no room for it.
+
+    Example:
+        >>> with shard_writer(Path("shards/000000.tar")) as shard:
+        ...     place = shard.add(0, clip, {"id": "a.mp4"})
+        >>> shard.sha256
+    """
+    with whole_file(path, durable=True) as temporary, temporary.open("wb") as file:
+        shard = ShardWriter(file)
+        yield shard
+        shard.finish()
+
+
+class ShardWriter:
+    """The clips of a tar; see :func:`shard_writer`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = _Hashing(file)
+        self._tar = tarfile.open(fileobj=cast(BinaryIO, self._file), mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self.sha256 = ""
+        """Of the finished file."""
+
+    def add(self, number: int, clip: PreparedClip, row: Mapping[str, Any]) -> dict[str, int]:
+        """Appends a clip.
+
+        Args:
+            number: Names its members.
+            clip: What to write.
+            row: Goes into the JSON member, for readers that know no manifest.
+
+        Returns:
+            ``shard_offset`` and ``shard_header_bytes``, for :class:`avssl.media.prepared.reader.PreparedReader`.
+        """
+        about = {"format": FORMAT_VERSION, "packets": len(clip.packets), **clip.about, "row": dict(row)}
+        line = (json.dumps(about) + "\n").encode()
+        table = io.BytesIO()
+        np.save(table, clip.packets)
+        offset = self._tar.offset + BLOCK
+        for suffix, data in (("json", line), ("packets.npy", table.getvalue()), ("mp4", clip.mp4)):
+            member = tarfile.TarInfo(f"{number:09d}.{suffix}")
+            member.size = len(data)
+            self._tar.addfile(member, io.BytesIO(data))
+        return {
+            "shard_offset": offset,
+            "shard_header_bytes": padded(len(line)) + BLOCK + padded(len(table.getvalue())) + BLOCK,
+        }
+
+    def finish(self) -> None:
+        """Writes the end of the tar; nothing may follow."""
+        self._tar.close()
+        self.sha256 = self._file.digest.hexdigest()
+
+
+class _Hashing:
+    """A file that is only appended to, and hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shard_name(number: int) -> str:
+    """Relative path of a shard's tar."""
+    return f"shards/{number:06d}.tar"
+
+
+def record_path(folder: Path, number: int) -> Path:
+    """The record of a shard, which says that it is whole."""
+    return folder / "shards" / f"{number:06d}.json"
+
+
+def read_record(folder: Path, number: int, key: str) -> dict[str, Any] | None:
+    """The record of a finished shard made from the same rows with the same settings, or None.
+
+    Args:
+        folder: The prepared corpus.
+        number: Of the shard.
+        key: What the shard depends on, as it stands in the record.
+    """
+    try:
+        record = json.loads(record_path(folder, number).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    tar = folder / shard_name(number)
+    fits = isinstance(record, dict) and record.get("key") == key and tar.is_file()
+    return record if fits and tar.stat().st_size == record["bytes"] else None
+
+
+def is_whole(record_file: Path) -> bool:
+    """Whether the shard beside a record has the bytes that were written."""
+    try:
+        expected = json.loads(record_file.read_text(encoding="utf-8"))["sha256"]
+        return bool(sha256(record_file.with_suffix(".tar")) == expected)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False

@@ -1,0 +1,1 @@
+"""Labels, splits, folds and subsets of the rows of a manifest."""

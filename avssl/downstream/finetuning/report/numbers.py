@@ -1,0 +1,100 @@
+"""The numbers of a report, as plain values for JSON (null in place of NaN)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from avssl.downstream.finetuning.report.scored import Scored
+from avssl.evaluation import (
+    class_scores,
+    confused_pairs,
+    confusion_matrix,
+    mean_average_precision,
+    top_k_accuracy,
+    wilson_interval,
+)
+
+_PAIRS = 20
+"""Most pairs of confused classes that are listed."""
+
+
+def measure(clips: Scored) -> dict[str, Any]:
+    """Everything that can be counted: ``headline``, ``classes``, and of single labels the confusions.
+
+    A row of ``headline`` has ``measure``, ``value``, ``chance``, and where they can be said
+    ``interval`` (Wilson's, 95 %) and ``largest_class`` (always naming the most frequent one).
+    """
+    return _several(clips) if clips.multi_label else _single(clips)
+
+
+def _single(clips: Scored) -> dict[str, Any]:
+    count, num_classes = clips.scores.shape
+    confusion = confusion_matrix(clips.predicted, clips.labels, num_classes)
+    per_class = class_scores(confusion)
+    shares = np.sort(per_class.n)[::-1] / count
+    right = int(np.trace(confusion))
+    headline: list[dict[str, Any]] = [
+        {
+            "measure": "accuracy",
+            "value": right / count,
+            "interval": list(wilson_interval(right, count)),
+            "chance": 1 / num_classes,
+            "largest_class": float(shares[0]),
+        }
+    ]
+    if num_classes > 5:
+        headline.append(
+            {
+                "measure": "top-5 accuracy",
+                "value": top_k_accuracy(clips.scores, clips.labels, 5),
+                "chance": 5 / num_classes,
+                "largest_class": float(shares[:5].sum()),
+            }
+        )
+    present = int((per_class.n > 0).sum())
+    headline.append(
+        {
+            "measure": "mean recall of the classes",
+            "value": float(np.nanmean(per_class.recall)),
+            "chance": 1 / num_classes,
+            "largest_class": 1 / present,
+        }
+    )
+    names = [
+        {
+            "name": name,
+            "n": int(per_class.n[k]),
+            "recall": _plain(per_class.recall[k]),
+            "interval": per_class.interval[k].tolist(),
+            "precision": _plain(per_class.precision[k]),
+            "f1": _plain(per_class.f1[k]),
+        }
+        for k, name in enumerate(clips.classes)
+    ]
+    pairs = [
+        {"true": clips.classes[true], "predicted": clips.classes[predicted], "n": n, "of": int(per_class.n[true])}
+        for true, predicted, n in confused_pairs(confusion, _PAIRS)
+    ]
+    return {"headline": headline, "classes": names, "confusion": confusion.tolist(), "most_confused": pairs}
+
+
+def _several(clips: Scored) -> dict[str, Any]:
+    mean, per_class = mean_average_precision(clips.scores, clips.labels)
+    share = clips.labels.mean(axis=0)
+    chance = float(share[share > 0].mean())
+    names = [
+        {
+            "name": name,
+            "n": int(clips.labels[:, k].sum()),
+            "average_precision": _plain(per_class[k]),
+            "chance": share[k],
+        }
+        for k, name in enumerate(clips.classes)
+    ]
+    return {"headline": [{"measure": "mAP", "value": mean, "chance": chance}], "classes": names}
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,107 @@
+"""What a model sees and hears at an instant: windows around it, or a still picture and the middle of its sound.
+
+Dimensions: T frames, H and W pixels, S samples.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from avssl.core.manifest import Manifest
+from avssl.data.dataset import track_span
+from avssl.data.sampling import SLACK_SECONDS, ClipSampling
+from avssl.downstream.localization.instants import Instant
+from avssl.localization.windows import DECODED_SHORT_SIDE, PictureWindows, SoundWindows
+from avssl.media import MediaError, MediaInfo, is_picture, open_media, read_picture
+
+
+class InstantClips:
+    """Reads the pictures and the sounds of instants; each read opens one file and closes it.
+
+    A still picture stands still for the whole window. Where the annotated picture is a file, a model of one
+    frame sees that; others see the video around it, if there is one.
+
+    Args:
+        manifest: The rows.
+        sampling: The window that the model was trained with.
+        backend: Reader of media files.
+    """
+
+    def __init__(self, manifest: Manifest, sampling: ClipSampling, backend: str = "pyav") -> None:
+        self.manifest, self.sampling, self.backend = manifest, sampling, backend
+
+    def frames(self, instant: Instant) -> tuple[Tensor, float]:
+        """The window of an instant.
+
+        Returns:
+            (T, 3, H, W) uint8, and the instant as a position among the frames, 0 for the first.
+
+        Raises:
+            MediaError: If the file cannot be read, or has no picture at this time.
+        """
+        file, count = self.manifest.file(instant.row), self.sampling.num_frames
+        has_video = not is_picture(file)
+        if not has_video or (count == 1 and instant.picture is not None):
+            picture = self._still(instant)
+            return picture.expand(count, -1, -1, -1), count / 2
+        with open_media(file, self.backend) as reader:
+            at = self._second(instant, reader.info, "video")
+            windows = PictureWindows(reader, self.sampling)
+            starts = windows.starts(torch.tensor([at], dtype=torch.float64))
+            return next(windows.read(starts, batch_size=1))[0], (at - starts.item()) * self.sampling.frames_per_second
+
+    def picture(self, instant: Instant) -> Tensor:
+        """(3, H, W) uint8: what is seen at the instant itself.
+
+        Raises:
+            MediaError: As :meth:`frames`.
+        """
+        frames, place = self.frames(instant)
+        return frames[min(int(place), len(frames) - 1)]
+
+    def sound(self, instant: Instant) -> Tensor:
+        """(S,) float32: the sound around an instant; silence continues a track that is shorter than the window.
+
+        Raises:
+            MediaError: If the file cannot be read, or has no sound at this time.
+        """
+        file = self.manifest.sound_file(instant.row)
+        if is_picture(file):
+            advice = "Name its sound in the column audio_path."
+            raise MediaError(str(file), "audio", "no_audio", "a still picture has no sound.", advice)
+        with open_media(file, self.backend) as reader:
+            instants = torch.tensor([self._second(instant, reader.info, "audio")], dtype=torch.float64)
+            sounds = SoundWindows(reader, None)
+            return sounds.around(instants, self.sampling.audio_seconds, self.sampling.sample_rate_hz)[0]
+
+    def _still(self, instant: Instant) -> Tensor:
+        path = instant.picture or self.manifest.file(instant.row)
+        picture = read_picture(path, self.sampling.short_side)
+        if self.sampling.short_side is None and min(picture.shape[1:]) > DECODED_SHORT_SIDE:
+            picture = read_picture(path, DECODED_SHORT_SIDE)
+        return picture
+
+    def _second(self, instant: Instant, info: MediaInfo, stream: Literal["video", "audio"]) -> float:
+        """The instant in the file's own time: of a still, the middle of the sound.
+
+        Raises:
+            MediaError: If the track does not exist then.
+        """
+        spans = {
+            "video": (info.video_start_seconds, info.video_stop_seconds),
+            "audio": (info.audio_start_seconds, info.audio_stop_seconds),
+        }
+        start, stop = track_span(info, stream, *spans[stream])
+        begin, end = (self.manifest.value(instant.row, name) for name in ("start_seconds", "stop_seconds"))
+        if instant.seconds is None:
+            return ((start if begin is None else begin) + (stop if end is None else end)) / 2
+        # Picture and sound of one file share a clock, which the picture starts.
+        origin = start if info.video_start_seconds is None else info.video_start_seconds
+        at = (origin if begin is None else begin) + instant.seconds
+        if not start - SLACK_SECONDS <= at <= stop + SLACK_SECONDS:
+            found = f"the annotated instant lies outside the track, which spans {start:.3f} to {stop:.3f} s."
+            raise MediaError(info.path, stream, "out_of_range", found, "Fetch the whole file.", at)
+        return min(max(at, start), stop)

@@ -1,0 +1,209 @@
+"""Localization of a model on clips whose source is known: every number beside those it must be compared with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from avssl.core.manifest import Manifest
+from avssl.downstream.localization.baselines import Baselines
+from avssl.downstream.localization.clips import InstantClips
+from avssl.downstream.localization.embed import (
+    NOISE,
+    OWN_PRIOR,
+    RESNET_PRIOR,
+    SHUFFLED,
+    SILENCE,
+    TRAINED,
+    UNTRAINED,
+    InstantMaps,
+    embed_instants,
+)
+from avssl.downstream.localization.instants import Instant
+from avssl.downstream.localization.negatives import rejection, under_negative_audio
+from avssl.downstream.localization.partners import Partners
+from avssl.downstream.localization.rows import find_instants, groups_of, sources_of
+from avssl.downstream.localization.scores import Numbers, paired_differences, score_rows, success_curves, table_rows
+from avssl.evaluation.localization import RULES, fuse_object_prior, resize
+from avssl.evaluation.localization.rules import find_rule
+from avssl.hub.pretrained import Pretrained
+from avssl.localization.heatmap import SMOOTHING
+from avssl.localization.image_prior import ResNetPrior
+
+OWN = "own"
+"""In place of a file of weights: the model's own vision tower is the object prior."""
+
+
+@dataclass(frozen=True, eq=False)
+class LocalizationTable:
+    """Rows of scores over the same instants."""
+
+    about: dict[str, Any]
+    """Under what conditions: everything that another number must share to be compared."""
+    rows: dict[str, Numbers]
+    """Name of the map -> scores in [0, 1] and ``n``; ``iiou_*`` and ``iauc_*`` only where clips come in pairs."""
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    """Name of the map -> score -> its 95 % bootstrap interval."""
+    differences: dict[str, dict[str, dict[str, Any]]]
+    """Name of another map -> score -> by how much the trained model is above it, with its paired interval."""
+    curves: dict[str, dict[str, list[float]]]
+    """Name of the map -> rule -> the share of instants that reach each of ``evaluation.localization.THRESHOLDS``."""
+    rejection: dict[str, Numbers]
+    """Name of the map -> how well its confidence tells whether a visible source sounds; empty without negatives."""
+    rejection_intervals: dict[str, dict[str, tuple[float, float]]]
+    """Name of the map -> average precision -> its 95 % bootstrap interval."""
+    negative_audio: dict[str, Any]
+    """What the trained model marks under silence, noise and other clips' sounds."""
+    instants: list[Instant]
+    """Those with a visible source, N: what was scored."""
+    maps: dict[str, Tensor]
+    """Name of the map -> (N, h, w) float32, of the rows that the models made."""
+
+    @property
+    def num_left_out(self) -> int:
+        """Rows and instants without a score."""
+        return sum(self.about["left_out"].values())
+
+
+def measure_localization(
+    pretrained: Pretrained,
+    manifest: Manifest,
+    *,
+    rules: Sequence[str] = ("adaptive", "ezvsl"),
+    object_prior: Path | str | None = None,
+    alpha: float = 0.4,
+    seed: int = 0,
+    batch_size: int = 16,
+    backend: str = "pyav",
+    progress: bool = True,
+) -> LocalizationTable:
+    """Scores a model's maps and everything they must be compared with.
+
+    Args:
+        pretrained: Loaded with ``crop="full"``, so that a map covers the whole picture.
+        manifest: Rows with ``truth``; rows that share ``pair`` show one picture with several sounds.
+        rules: Of binarisation; names of :data:`avssl.evaluation.localization.RULES`.
+        object_prior: A file of torchvision's ResNet-18 weights, or "own": adds the row of the map fused
+            with it. The trained model's own row stays as it is.
+        alpha: Weight of the trained map in it, in [0, 1]; 0.4 is EZ-VSL's.
+        seed: Of the random baselines, the shuffle, the noise, the untrained twin and the resampling.
+        batch_size: Instants embedded at a time.
+        backend: Reader of media files.
+        progress: Show a bar.
+
+    Raises:
+        ManifestError: If there is nothing to score, or nothing to compare it with.
+        ValueError: If a rule is unknown, ``alpha`` is out of range, ``object_prior`` is no such file, or the
+            model does not see the whole picture.
+    """
+    resnet = _prepare(pretrained, rules, object_prior, alpha)
+    instants, left_out = find_instants(manifest, pretrained.sampling.video_seconds)
+    clips = InstantClips(manifest, pretrained.sampling, backend)
+    partners = Partners(manifest, instants, seed)
+    found = embed_instants(
+        pretrained, clips, instants, partners, resnet=resnet, seed=seed, batch_size=batch_size, progress=progress
+    )
+    positive = torch.tensor([instant.is_positive for instant in found.instants])
+    scored = [instant for instant in found.instants if instant.is_positive]
+    maps = {name: values[positive] for name, values in found.maps.items()}
+    groups = _groups(manifest, scored)
+    makers = _makers(maps, Baselines(scored, sources_of(manifest, scored), _cells(found), seed), object_prior, alpha)
+    with tqdm(total=len(scored), desc="score", unit="clip", disable=not progress) as bar:
+        samples = score_rows(scored, makers, rules, bar.update)
+    rows, intervals = table_rows(samples, groups, seed)
+    about = _about(pretrained, manifest, found, rules) | {
+        "n": len(scored),
+        "n_without_source": len(found.instants) - len(scored),
+        "share_from_a_quarter": float((samples[TRAINED]["truth_area"] >= 0.25).double().mean()),
+        "num_pairs": 0 if groups is None else len({group for group in groups if group}),
+        "left_out": dict(left_out + found.unreadable),
+        "object_prior": None if object_prior is None else {"source": str(object_prior), "alpha": alpha},
+        "seed": seed,
+    }
+    return LocalizationTable(
+        about,
+        rows,
+        intervals,
+        paired_differences(samples, TRAINED, groups, seed),
+        {name: success_curves(values) for name, values in samples.items()},
+        *rejection(found.maps, positive, samples, scored[0].hw, seed),
+        under_negative_audio(maps, scored, TRAINED, (SILENCE, NOISE, SHUFFLED)),
+        scored,
+        maps,
+    )
+
+
+def _prepare(
+    pretrained: Pretrained, rules: Sequence[str], object_prior: Path | str | None, alpha: float
+) -> ResNetPrior | None:
+    """Refuses what would fail late; the object prior, if it is a file."""
+    if pretrained.transform.video_eval.crop != "full":
+        raise ValueError('localization needs the whole picture: from_pretrained(..., crop="full").')
+    if not rules:
+        raise ValueError(f"name at least one rule of {', '.join(RULES)}.")
+    for rule in rules:
+        find_rule(rule)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha ({alpha}) must be in [0, 1]: the weight of the trained map beside the object prior.")
+    if object_prior is None or object_prior == OWN:
+        return None
+    return ResNetPrior(object_prior).to(pretrained.device)
+
+
+def _groups(manifest: Manifest, instants: Sequence[Instant]) -> list[str | None] | None:
+    groups = groups_of(manifest, instants)
+    return groups if any(groups) else None
+
+
+def _cells(found: InstantMaps) -> tuple[int, int]:
+    _, height, width = found.maps[TRAINED].shape
+    return height, width
+
+
+def _makers(
+    maps: dict[str, Tensor], baselines: Baselines, object_prior: Path | str | None, alpha: float
+) -> dict[str, Callable[[slice], Tensor]]:
+    """Every row of the table, in its order."""
+    order = [TRAINED, SHUFFLED, SILENCE, NOISE, UNTRAINED, OWN_PRIOR, RESNET_PRIOR]
+    makers: dict[str, Callable[[slice], Tensor]] = {name: maps[name].__getitem__ for name in order if name in maps}
+    makers |= {name: partial(baselines.maps, name) for name in baselines.names}
+    if object_prior is not None:
+        name = f"trained model + {OWN if object_prior == OWN else 'ImageNet'} object prior, alpha {alpha:g}"
+        prior = maps[OWN_PRIOR if object_prior == OWN else RESNET_PRIOR]
+        makers[name] = partial(_fused, maps[TRAINED], prior, alpha, baselines.hw)
+    return makers
+
+
+def _fused(trained: Tensor, prior: Tensor, alpha: float, hw: tuple[int, int], part: slice) -> Tensor:
+    """(n, H, W): both resized as EZ-VSL does before they are mixed."""
+    heard, seen = (resize(maps[part], hw, "bilinear_corners") for maps in (trained, prior))
+    return fuse_object_prior(heard, seen, alpha)
+
+
+def _about(pretrained: Pretrained, manifest: Manifest, found: InstantMaps, rules: Sequence[str]) -> dict[str, Any]:
+    sampling = pretrained.sampling
+    splits = Counter(str(value) for value in manifest["split"]) if "split" in manifest else {}
+    return {
+        "checkpoint": pretrained.source,
+        "weights": pretrained.weights_hash(),
+        "clip_list": manifest.hash(),
+        "num_rows": len(manifest),
+        "splits": dict(splits),
+        "rules": {rule: {"resize": RULES[rule].mode} for rule in rules},
+        "truth_size": list(found.instants[0].hw),
+        "map": {"cells": list(_cells(found)), "mirrored": True, "smoothing": SMOOTHING},
+        "window": {
+            "num_frames": sampling.num_frames,
+            "frames_per_second": sampling.frames_per_second,
+            "audio_seconds": sampling.audio_seconds,
+            "sample_rate_hz": sampling.sample_rate_hz,
+        },
+    }

@@ -1,0 +1,105 @@
+"""The page of a localization table: its numbers, the curves of success, and what the maps look like.
+
+Dimensions: N instants, h and w cells of a map, H and W pixels of a picture.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avssl.downstream.localization.baselines import CENTRE, MEAN_BOX
+from avssl.downstream.localization.clips import InstantClips
+from avssl.downstream.localization.embed import NOISE, OWN_PRIOR, SHUFFLED, SILENCE, TRAINED, UNTRAINED
+from avssl.downstream.localization.measure import LocalizationTable
+from avssl.downstream.localization.report import conditions, sections
+from avssl.evaluation.localization import THRESHOLDS
+from avssl.localization.drawing.blend import overlay_image
+from avssl.reports import html_page
+from avssl.reports.figures import contact_sheet, new_figure
+
+_SHOWN = (TRAINED, SHUFFLED, SILENCE, NOISE)
+_CURVES = (TRAINED, SHUFFLED, SILENCE, UNTRAINED, OWN_PRIOR, CENTRE, MEAN_BOX)
+_SHORT_SIDE = 200
+_STYLE = """
+body { max-width: 80rem; } td, th { white-space: nowrap; } .wide { overflow-x: auto; } figure { margin-top: 1rem; }
+"""
+
+
+def write_localization_page(path: Path, table: LocalizationTable, clips: InstantClips, num_examples: int) -> None:
+    """Writes the page; the examples are the first instants, not the best."""
+    head = f"<h1>Localization by {html.escape(table.about['checkpoint'])}</h1>" + "".join(
+        f"<p class='note'>{html.escape(line)}</p>" for line in conditions(table)
+    )
+    tables = [
+        f"<h2>{html.escape(title)}</h2><div class='wide'>{html_page.table(*cells, ours=TRAINED)}</div>"
+        for title, cells in sections(table, intervals=True)
+    ]
+    write = [head, *tables, _curves(table), _examples(table, clips, num_examples)]
+    html_page.write_page(path, "localization", write, _STYLE)
+
+
+def _curves(table: LocalizationTable) -> str:
+    """One picture, a panel a rule: the share of instants over the cIoU that they reach."""
+    rules = list(table.about["rules"])
+    figure = new_figure(520 * len(rules), 380, dpi=100)
+    for number, (rule, axes) in enumerate(zip(rules, figure.subplots(1, len(rules), squeeze=False)[0], strict=True)):
+        for name in (name for name in _CURVES if name in table.curves):
+            style = {"linewidth": 2.5, "color": "black"} if name == TRAINED else {"linewidth": 1.2}
+            axes.plot(THRESHOLDS, table.curves[name][rule], label=name, **style)
+        axes.axvline(0.5, color="grey", linewidth=0.8, linestyle=":")
+        axes.set_xlabel(f"cIoU, {rule}")
+        axes.set_ylabel("share of instants that reach it" if number == 0 else "")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    note = "<p class='note'>At 0.5 (dotted) the height of a curve is the field's cIoU; the area under it is AUC.</p>"
+    return f"<h2>Success over the threshold</h2>{html_page.image(html_page.encode_figure(figure))}{note}"
+
+
+def _examples(table: LocalizationTable, clips: InstantClips, count: int) -> str:
+    figures = [
+        html_page.figure(_example(table, clips, i), _caption(table, clips, i))
+        for i in range(min(count, len(table.instants)))
+    ]
+    if not figures:
+        return ""
+    return (
+        "<h2>What it looks like</h2><p class='note'>The first instants, not the best. The outline is the truth. All "
+        "maps of a picture are drawn on one scale, that of its map under its own sound: a map that does not "
+        f"change does not listen, and what stays bright in silence was not heard.</p>{''.join(figures)}"
+    )
+
+
+def _example(table: LocalizationTable, clips: InstantClips, i: int) -> bytes:
+    """A PNG: the picture, and the maps under several sounds beside it."""
+    instant = table.instants[i]
+    picture = _sized(clips.picture(instant))
+    truth = F.interpolate(instant.truth()[None, None], size=picture.shape[1:], mode="nearest-exact")[0, 0] > 0
+    own = table.maps[TRAINED][i]
+    scale = (own.min().item(), own.max().item())
+    tiles = [overlay_image(picture, torch.zeros_like(own), scale=(0.0, 1.0), truth=truth)]
+    tiles += [overlay_image(picture, table.maps[name][i], scale=scale, truth=truth) for name in _SHOWN]
+    peaks = (f"{name} {table.maps[name][i].max().item():+.2f}" for name in _SHOWN)
+    sheet = contact_sheet(tiles, len(tiles), captions=["picture", *peaks])
+    return html_page.encode_picture(sheet.movedim(0, -1).numpy())
+
+
+def _sized(picture: Tensor) -> Tensor:
+    """(3, H, W) uint8, the short side as long as is good to look at."""
+    scale = _SHORT_SIDE / min(picture.shape[1:])
+    height, width = (round(side * scale) for side in picture.shape[1:])
+    return F.interpolate(picture[None], size=(height, width), mode="bicubic", antialias=True)[0]
+
+
+def _caption(table: LocalizationTable, clips: InstantClips, i: int) -> str:
+    instant, manifest = table.instants[i], clips.manifest
+    second = "" if instant.seconds is None else f" at {instant.seconds:.2f} s"
+    label = manifest.value(instant.row, "label")
+    return f"{manifest.value(instant.row, 'id')}{second}{f': {label}' if label else ''}. Numbers: the peak of each map."

@@ -1,0 +1,49 @@
+"""Whose sound each instant is also shown with: another clip's, drawn once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from avssl.core.draws import pass_order, text_keys
+from avssl.core.manifest import Manifest, ManifestError
+from avssl.downstream.localization.instants import Instant
+from avssl.downstream.localization.rows import sources_of
+
+
+class Partners:
+    """Each instant borrows from the one before it in a random order, which is a ring.
+
+    Only instants lend at which something visible sounds: silence is a row of its own. Those of the same
+    file, sound or pair are passed over.
+
+    Args:
+        manifest: The rows.
+        instants: All of them.
+        seed: Of the order.
+
+    Raises:
+        ManifestError: If some instant has nobody to borrow from.
+    """
+
+    def __init__(self, manifest: Manifest, instants: Sequence[Instant], seed: int) -> None:
+        self._instants = instants
+        keys = text_keys(f"{manifest.value(instant.row, 'id')}/{instant.number}" for instant in instants)
+        self._ring = pass_order(seed, 0, keys).tolist()
+        self._place = {number: place for place, number in enumerate(self._ring)}
+        self._source = sources_of(manifest, instants)
+        self._sound = [manifest.sound_file(instant.row) for instant in instants]
+        lenders = {source for source, each in zip(self._source, instants, strict=True) if each.is_positive}
+        if len(lenders) < 2:
+            raise ManifestError(
+                f"{manifest.root}: all {len(instants)} instants are of one clip, so no other sound can be "
+                "put under it. Score at least two clips."
+            )
+
+    def of(self, number: int) -> Iterator[Instant]:
+        """Who may lend to an instant, the nearest first; the next one is for when a file cannot be read."""
+        place = self._place[number]
+        for step in range(1, len(self._ring)):
+            other = self._ring[place - step]
+            same = self._source[other] == self._source[number] or self._sound[other] == self._sound[number]
+            if self._instants[other].is_positive and not same:
+                yield self._instants[other]

@@ -1,0 +1,141 @@
+"""What can be cut out of a clip, to be pasted where it never was: an object by its mask, a box, or just a patch.
+
+Dimensions: N clips, T frames, H and W pixels of a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avssl.core.batch import Clip
+from avssl.core.manifest import Manifest, is_url
+from avssl.data.official.box_truth import TruthFrame, read_boxes
+from avssl.synthetic import read_truth
+
+PATCH_SHARE = 0.2
+"""Of the picture's area, where there is no truth."""
+
+
+class Cutouts(Protocol):
+    """What each clip would lend."""
+
+    @property
+    def said(self) -> str:
+        """What is cut out, and why not better, in a sentence."""
+
+    @property
+    def lent(self) -> Sequence[str]:
+        """(N,) what stands for the object; "" where a clip has none."""
+
+    @property
+    def scenes(self) -> Sequence[Collection[str]]:
+        """(N,) what is in each clip already, in the same words."""
+
+    def mask(self, clip: Clip) -> Tensor:
+        """(T, H, W) bool over the frames of a clip; empty where the object is out of sight."""
+
+
+def find_cutouts(manifest: Manifest, labels: Sequence[str], frames_per_second: float) -> Cutouts:
+    """The best that the manifest's truth allows.
+
+    Args:
+        manifest: N rows.
+        labels: (N,) their classes.
+        frames_per_second: Of the clips that are disturbed.
+
+    Raises:
+        ValueError: If a truth file is damaged.
+    """
+    paths = [None if is_url(manifest.location(row)) else manifest.truth_file(row) for row in range(len(manifest))]
+    files = [path for path in paths if path is not None and path.is_file()]
+    kinds = {path.suffix for path in files}
+    if len(files) == len(paths) and kinds == {".npz"}:
+        return Objects(files, frames_per_second)
+    if len(files) == len(paths) and kinds == {".json"}:
+        starts = [manifest.value(row, "start_seconds") or 0.0 for row in range(len(manifest))]
+        return Boxes([read_boxes(path).frames for path in files], labels, starts, frames_per_second)
+    return Patches(labels, len(paths) - len(files))
+
+
+class Objects:
+    """Sounding objects of SoundingShapes, by the visible pixels of each frame."""
+
+    said = "The sounding object of a clip of another class, by its mask, of a kind that the scene does not hold."
+
+    def __init__(self, files: Sequence[Path], frames_per_second: float) -> None:
+        self._files, self._rate = files, frames_per_second
+        self.lent: list[str] = []
+        self.scenes: list[set[str]] = []
+        for path in files:
+            truth = read_truth(path)  # its masks are read again when needed: all of them would fill the memory
+            sounding = [kind for kind, heard in zip(truth.kinds, truth.sounding, strict=True) if heard]
+            self.lent.append(sounding[0] if sounding else "")
+            self.scenes.append({*truth.kinds, *truth.heard_kinds})
+
+    def mask(self, clip: Clip) -> Tensor:
+        truth = read_truth(self._files[clip.row])
+        seconds = [clip.video_start_seconds + i / self._rate for i in range(len(clip.video))]
+        masks = torch.stack([torch.from_numpy(truth.sounding_mask(second)) for second in seconds])
+        return F.interpolate(masks[:, None].float(), size=clip.video.shape[2:], mode="nearest-exact")[:, 0] > 0
+
+
+class Boxes:
+    """The largest box that annotators drew at the instant nearest to the middle of a clip."""
+
+    said = "The largest annotated box of a clip of another class."
+
+    def __init__(
+        self,
+        frames: Sequence[Sequence[TruthFrame]],
+        labels: Sequence[str],
+        starts: Sequence[float],
+        frames_per_second: float,
+    ) -> None:
+        self._frames, self._starts, self._rate = frames, starts, frames_per_second
+        has_box = [any(frame.boxes for frame in of_clip) for of_clip in frames]
+        self.lent = [label if has else "" for label, has in zip(labels, has_box, strict=True)]
+        self.scenes = [{label} for label in labels]
+
+    def mask(self, clip: Clip) -> Tensor:
+        middle = clip.video_start_seconds - self._starts[clip.row] + len(clip.video) / self._rate / 2
+        frames = [frame for frame in self._frames[clip.row] if frame.boxes]
+        nearest = min(frames, key=lambda frame: 0.0 if frame.seconds is None else abs(frame.seconds - middle))
+        left, top, right, bottom = max((box.box for box in nearest.boxes), key=_area)
+        return _rectangle(clip, top, bottom, left, right)
+
+
+class Patches:
+    """A rectangle from the middle of the picture, where nobody says what is where."""
+
+    def __init__(self, labels: Sequence[str], num_missing: int) -> None:
+        why = (
+            f"{num_missing} of {len(labels)} rows have no truth file" if num_missing else "the truth is of other kinds"
+        )
+        self.said = (
+            f"A rectangle of {PATCH_SHARE:.0%} of the picture from the middle of a clip of another class, "
+            f"in place of its object, because {why}."
+        )
+        self.lent, self.scenes = labels, [{label} for label in labels]
+
+    def mask(self, clip: Clip) -> Tensor:
+        margin = (1 - PATCH_SHARE**0.5) / 2
+        return _rectangle(clip, margin, 1 - margin, margin, 1 - margin)
+
+
+def _area(box: tuple[float, float, float, float]) -> float:
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top)
+
+
+def _rectangle(clip: Clip, top: float, bottom: float, left: float, right: float) -> Tensor:
+    """(T, H, W) bool, of sides in [0, 1], the same in all frames."""
+    frames, _, height, width = clip.video.shape
+    mask = torch.zeros(frames, height, width, dtype=torch.bool)
+    mask[:, round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = True
+    return mask

@@ -1,0 +1,1 @@
+"""Features of files: extraction, stages, tables of moments, search."""

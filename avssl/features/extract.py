@@ -1,0 +1,277 @@
+"""Files → features, once: the probe, retrieval and any later measure read the same cache.
+
+Each row is seen through evenly spaced windows, without augmentation. Features are averaged over
+them, embeddings after normalization, or every window keeps its own.
+
+Dimensions: N rows, W windows of each, C features or embedding size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from avssl.config import Config
+from avssl.core.batch import Batch, Clip
+from avssl.core.manifest import Manifest
+from avssl.core.whole_file import whole_file
+from avssl.data.content import content_hashes
+from avssl.data.dataset import ClipDataset
+from avssl.data.eval_loader import EvalLoader
+from avssl.data.ledger import Failure
+from avssl.data.one_stream import OneStreamDataset
+from avssl.data.sampling import ClipSampling
+from avssl.engine import Precision
+from avssl.models import AVModel, Modality, StagePooling, encode_stages
+from avssl.transforms import ClipTransform
+
+_FORMAT = 2
+What = Literal["features", "embeddings"]
+
+
+class Pretrained(Protocol):
+    """What is needed of a model; :class:`avssl.hub.pretrained.Pretrained` is one."""
+
+    model: AVModel
+    transform: ClipTransform
+    sampling: ClipSampling
+    config: Config
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def weights_hash(self) -> str: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a model makes of the readable rows of a manifest, in their order."""
+
+    ids: np.ndarray
+    """(N,) strings."""
+    rows: np.ndarray
+    """(N,) int64 positions in the manifest."""
+    video: np.ndarray
+    """(N, C) float32, or (N, W, C) where windows are kept; (N, 0) where it was not read."""
+    audio: np.ndarray
+    """As ``video``."""
+    failures: list[Failure]
+    """The rows that could not be read."""
+    at_seconds: np.ndarray
+    """(N, W) float64: the middle of each window, in the file's own time. Picture and sound share it, unless a stream
+    ends before the other; then it lies between theirs."""
+    stages: dict[Modality, dict[str, np.ndarray]] = field(default_factory=dict)
+    """By modality and name of the stage, from input to output: (N, W, C, cells ...) float32, windows always kept."""
+
+    def __post_init__(self) -> None:
+        arrays = [self.ids, self.rows, self.video, self.audio, self.at_seconds]
+        arrays += [array for side in self.stages.values() for array in side.values()]
+        lengths = sorted({len(array) for array in arrays})
+        if len(lengths) != 1:
+            raise ValueError(f"ids, rows, video, audio, at_seconds and stages must have one length, got {lengths}.")
+
+
+def extract_features(
+    pretrained: Pretrained,
+    manifest: Manifest,
+    *,
+    windows_per_clip: int = 1,
+    batch_size: int = 32,
+    what: What = "features",
+    keep_windows: bool = False,
+    stages: Mapping[Modality, StagePooling] | None = None,
+    stream: Modality | None = None,
+    backend: str = "pyav",
+    num_workers: int = 0,
+    cache_folder: Path | str | None = None,
+    progress: bool = False,
+    title: str = "extract",
+) -> Features:
+    """Runs the model over every row, on the device it is on.
+
+    Args:
+        pretrained: An :class:`avssl.hub.pretrained.Pretrained`, from ``from_pretrained`` or ``random_init``.
+        manifest: The rows. Those that cannot be read are left out and listed in ``failures``.
+        windows_per_clip: Evenly spaced windows of each row, >= 1.
+        batch_size: Windows embedded at a time.
+        what: ``"features"`` before the heads, which probes use, or ``"embeddings"`` after them,
+            normalized, which retrieval uses.
+        keep_windows: Keep the features of every window instead of their mean.
+        stages: Also keep the pooled maps of these modalities' stages. They are large: the four stages of
+            AVID's networks are 140 kB a window.
+        stream: Read and encode this alone; files without the other are good files, and the other's
+            features have no columns.
+        backend: Reader of media files.
+        num_workers: Processes that decode; 0 decodes in this one.
+        cache_folder: Where results are kept, under a name made of the weights, the settings and the
+            rows, with what their files hold as :func:`avssl.data.content.content_hashes` sees it: a
+            file that was touched or moved with its manifest keeps its features, a changed one does not.
+            Nothing is kept by default.
+        progress: Show a bar.
+        title: What stands before it.
+
+    Raises:
+        ValueError: If a number is below 1, ``stages`` wants what ``stream`` leaves out, or no row can be read.
+    """
+    if min(windows_per_clip, batch_size) < 1:
+        raise ValueError(f"windows_per_clip ({windows_per_clip}) and batch_size ({batch_size}) must be at least 1.")
+    pooling, modalities = dict(stages or {}), _modalities(stream, stages)
+    cache = None
+    if cache_folder is not None:
+        settings = {"windows": windows_per_clip, "keep_windows": keep_windows, "backend": backend, "stream": stream}
+        settings["stages"] = {name: asdict(value) for name, value in sorted(pooling.items())}
+        cache = Path(cache_folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
+        if cache.is_file():
+            return _read(cache, what)
+    if stream is None:
+        dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
+    else:
+        dataset = OneStreamDataset(manifest, pretrained.sampling, backend=backend, stream=stream)
+    loader = EvalLoader(dataset, batch_size, clips_per_row=windows_per_clip, num_workers=num_workers)
+    parts: list[dict[str, np.ndarray]] = []
+    with tqdm(desc=title, total=len(manifest), unit="row", delay=1.0, disable=not progress) as bar:
+        for clips, failures in loader.clips():
+            batch = loader.batch(clips)
+            parts.append(_encode(pretrained, batch, windows_per_clip, keep_windows, pooling, modalities))
+            parts[-1] |= _places(clips, windows_per_clip, pretrained.sampling, modalities)
+            bar.update(len(clips) // windows_per_clip + len(failures))
+    failures = list(loader.ledger)
+    if not parts:
+        first = failures[0].message if failures else "the manifest is empty."
+        raise ValueError(f"none of {len(manifest)} rows can be read: {first}")
+    # Each part lets go of what was joined, or stages would be in memory twice.
+    arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    arrays["ids"] = np.asarray([str(manifest.value(row, "id")) for row in arrays["rows"].tolist()])
+    if cache is not None:
+        _write(cache, arrays, failures)
+    return _chosen(arrays, failures, what)
+
+
+def encode_batch(pretrained: Pretrained, raw: Batch) -> dict[str, np.ndarray]:
+    """What the model makes of each clip of a raw batch, in the precision it was trained in.
+
+    Returns:
+        ``video`` and ``audio``, (B, C) float32 features before the heads; ``video_embedding`` and
+        ``audio_embedding``, (B, D) float32 after them and of unit length.
+    """
+    return _encode(pretrained, raw, 1, False, {}, ("video", "audio"))
+
+
+def _modalities(stream: Modality | None, stages: Mapping[Modality, StagePooling] | None) -> tuple[Modality, ...]:
+    """Those that are encoded."""
+    modalities: tuple[Modality, ...] = ("video", "audio") if stream is None else (stream,)
+    left_out = sorted(set(stages or ()) - set(modalities))
+    if left_out:
+        raise ValueError(f"stages of {', '.join(left_out)} are asked for, but stream ({stream!r}) leaves it out.")
+    return modalities
+
+
+@torch.inference_mode()
+def _encode(
+    pretrained: Pretrained,
+    raw: Batch,
+    windows: int,
+    keep_windows: bool,
+    pooling: Mapping[Modality, StagePooling],
+    modalities: Sequence[Modality],
+) -> dict[str, np.ndarray]:
+    """(N, C) features and (N, D) unit embeddings, means over windows, or (N, W, ...); stages as (N, W, ...)."""
+    batch: Batch = pretrained.transform(raw.to(pretrained.device))
+    model, precision = pretrained.model, run_precision(pretrained)
+    if precision.memory_format == "channels_last":
+        model.use_channels_last()
+    sides: dict[Modality, tuple] = {
+        "video": (model.video_encoder, model.video_head, batch.video),
+        "audio": (model.audio_encoder, model.audio_head, batch.audio),
+    }
+    found: dict[str, np.ndarray] = {}
+    for name in modalities:
+        encoder, head, x = sides[name]
+        with precision.autocast(pretrained.device):
+            features, maps = encode_stages(encoder, precision.arrange(x), pooling.get(name))
+            embedding = head(features)
+        found[name] = _by_row(features, windows, keep_windows)
+        found[f"{name}_embedding"] = _by_row(F.normalize(embedding.float(), dim=1), windows, keep_windows)
+        found |= {f"{name}/{stage}": _by_row(value, windows, True) for stage, value in maps.items()}
+    return found
+
+
+def _by_row(values: Tensor, windows: int, keep_windows: bool) -> np.ndarray:
+    """(N * W, ...) as (N, W, ...), or its mean over the windows."""
+    rows = values.float().unflatten(0, (-1, windows))
+    return (rows if keep_windows else rows.mean(dim=1)).cpu().numpy()
+
+
+def _places(
+    clips: Sequence[Clip], windows: int, sampling: ClipSampling, modalities: Sequence[Modality]
+) -> dict[str, np.ndarray]:
+    """Row of each N and middle of each window."""
+    rows = np.asarray([clip.row for clip in clips[::windows]], dtype=np.int64)
+    middles = {
+        "video": [clip.video_start_seconds + sampling.video_seconds / 2 for clip in clips],
+        "audio": [clip.audio_start_seconds + sampling.audio_seconds / 2 for clip in clips],
+    }
+    at_seconds = np.mean([middles[name] for name in modalities], axis=0)
+    return {"rows": rows, "at_seconds": at_seconds.reshape(-1, windows)}
+
+
+def run_precision(pretrained: Pretrained) -> Precision:
+    """The precision the model was trained in, which was the fastest there; fp32 when it is not known."""
+    settings = pretrained.config.train
+    return Precision(
+        "bf16" if settings.precision == "bf16" else "fp32",
+        "channels_last" if settings.memory_format == "channels_last" else "contiguous",
+    )
+
+
+def content_key(pretrained: Pretrained, manifest: Manifest, settings: Mapping[str, object]) -> str:
+    """16 hex digits of everything that features depend on: the weights, the rows in their order with what their files
+    hold, and ``settings``, such as how windows are placed."""
+    digest = hashlib.sha256()
+    about = {
+        "format": _FORMAT,
+        "weights": pretrained.weights_hash(),
+        "sampling": asdict(pretrained.sampling),
+        "transform": str(pretrained.transform),
+        "precision": str(run_precision(pretrained)),
+        **settings,
+    }
+    digest.update(json.dumps(about, sort_keys=True).encode())
+    for row, content in enumerate(content_hashes(manifest)):
+        names = ("id", "start_seconds", "stop_seconds")
+        digest.update(repr((*(manifest.value(row, name) for name in names), content)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray], failures: list[Failure]) -> None:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, failures=np.asarray(json.dumps([asdict(f) for f in failures])), **arrays)  # type: ignore[arg-type]
+
+
+def _read(path: Path, what: What) -> Features:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    failures = [Failure(**values) for values in json.loads(str(arrays.pop("failures")))]
+    return _chosen(arrays, failures, what)
+
+
+def _chosen(arrays: dict[str, np.ndarray], failures: list[Failure], what: What) -> Features:
+    ending = "_embedding" if what == "embeddings" else ""
+    stages: dict[Modality, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        modality, _, stage = name.partition("/")
+        if stage:
+            stages.setdefault(modality, {})[stage] = array  # type: ignore[arg-type]
+    none = np.empty((len(arrays["rows"]), 0), dtype=np.float32)
+    video, audio = (arrays.get(f"{side}{ending}", none) for side in ("video", "audio"))
+    return Features(arrays["ids"], arrays["rows"], video, audio, failures, arrays["at_seconds"], stages)

@@ -1,0 +1,160 @@
+"""A model and the moments of files → their feature table.
+
+Example:
+    >>> table, failures = table_of_files(from_pretrained("runs/first"), "videos", ["a.mp4", "b.mp4"])
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from avssl.config import to_dict
+from avssl.core.batch import Clip
+from avssl.core.manifest import Manifest, is_url
+from avssl.core.version import __version__
+from avssl.data import ClipDataset, EvalLoader, Failure
+from avssl.data.eval_loader import Window
+from avssl.features.extract import encode_batch
+from avssl.features.table import FeatureTable, TableInfo, What
+from avssl.hub.pretrained import Pretrained
+from avssl.media import MediaError
+
+_BATCH_SIZE = 16
+
+
+def table_info(
+    pretrained: Pretrained,
+    clip_list: str,
+    every_seconds: float,
+    what: What = "embeddings",
+    *,
+    checkpoint: str = "",
+    root: str = "",
+) -> TableInfo:
+    """What a table of this model's vectors says of itself.
+
+    Args:
+        pretrained: The model.
+        clip_list: Hash of the rows, as :meth:`avssl.core.manifest.Manifest.hash`.
+        every_seconds: From one window to the next.
+        what: ``"embeddings"`` after the heads or ``"features"`` before them.
+        checkpoint: Where the model is, from the table's folder.
+        root: What paths are relative to, from the table's folder.
+    """
+    model, config = pretrained.model, pretrained.config
+    sizes = model.embedding_size, model.embedding_size
+    if what == "features":
+        sizes = model.video_encoder.num_features, model.audio_encoder.num_features
+    return TableInfo(
+        what,
+        *sizes,
+        every_seconds,
+        pretrained.weights_hash(),
+        checkpoint=checkpoint,
+        root=root,
+        clip_list=clip_list,
+        avssl_version=__version__,
+        config=to_dict(replace(config, data=replace(config.data, source=""))),
+    )
+
+
+def relative_place(place: Path | str, folder: Path | str) -> str:
+    """A path as seen from a folder, so that both can be moved together; a URL or a hub id as it is."""
+    if is_url(place) or not Path(place).exists():
+        return str(place)
+    return os.path.relpath(Path(place).resolve(), Path(folder).resolve())
+
+
+def windows_of_row(dataset: ClipDataset, row: int, every_seconds: float) -> list[Window]:
+    """Windows over the whole of a row; only its header is read.
+
+    Raises:
+        MediaError: If the file cannot be read, or lacks its picture or its sound.
+    """
+    starts = dataset.place_windows(row, every_seconds)
+    return [(row, video, audio) for video, audio in zip(*starts, strict=True)]
+
+
+def embed_windows(
+    pretrained: Pretrained, loader: EvalLoader, info: TableInfo, on_row: Callable[[int], object] | None = None
+) -> FeatureTable:
+    """Runs the model over windows of files.
+
+    Args:
+        pretrained: The model.
+        loader: Its windows; those that cannot be read are in its ledger afterwards.
+        info: As :func:`table_info` gives it.
+        on_row: Called with the row that was reached, after each batch.
+
+    Returns:
+        One row for each window that could be read.
+    """
+    ending = "_embedding" if info.what == "embeddings" else ""
+    places: list[_Place] = []
+    vectors = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in ("video", "audio")}
+    for clips, _ in loader.clips():
+        found = encode_batch(pretrained, loader.batch(clips))
+        for name, blocks in vectors.items():
+            blocks.append(found[f"{name}{ending}"])
+        places += [_Place.of(clip, loader.dataset) for clip in clips]
+        if on_row is not None:
+            on_row(clips[-1].row)
+    columns = zip(*places, strict=True) if places else [()] * len(_Place._fields)
+    ids, paths, starts, stops = (np.array(column, dtype=object) for column in columns)
+    joined = (np.concatenate(blocks) for blocks in vectors.values())
+    return FeatureTable(info, ids, paths, starts.astype(np.float64), stops.astype(np.float64), *joined)
+
+
+def table_of_files(
+    pretrained: Pretrained,
+    root: Path | str,
+    names: Sequence[str],
+    every_seconds: float = 1.0,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> tuple[FeatureTable, list[Failure]]:
+    """The table of a few files, in memory, read in this process. ``avssl embed`` is for many.
+
+    Args:
+        pretrained: The model.
+        root: Folder of the files.
+        names: Their paths in it, which are their ids too.
+        every_seconds: From one window to the next, > 0.
+        on_progress: Called with the number of files done, and of all.
+
+    Returns:
+        The table, and the files that could not be read or have no sound or no picture.
+    """
+    manifest = Manifest.from_columns({"id": list(names), "path": list(names)}, root)
+    dataset = ClipDataset(manifest, pretrained.sampling, backend="pyav")
+    windows: list[Window] = []
+    failures: list[Failure] = []
+    for row in range(len(manifest)):
+        try:
+            windows += windows_of_row(dataset, row, every_seconds)
+        except MediaError as error:
+            failures.append(Failure.of(manifest, row, error))
+    loader = EvalLoader(dataset, _BATCH_SIZE, windows=windows)
+    report = None if on_progress is None else lambda row: on_progress(row + 1, len(manifest))
+    table = embed_windows(pretrained, loader, table_info(pretrained, manifest.hash(), every_seconds), report)
+    return table, [*failures, *loader.ledger]
+
+
+class _Place(NamedTuple):
+    """Which stretch of which file a window shows."""
+
+    id: str
+    path: str
+    start_seconds: float
+    stop_seconds: float
+
+    @classmethod
+    def of(cls, clip: Clip, dataset: ClipDataset) -> _Place:
+        video, audio, shape = clip.video_start_seconds, clip.audio_start_seconds, dataset.sampling
+        stop = max(video + shape.video_seconds, audio + shape.audio_seconds)
+        return cls(clip.id, str(dataset.manifest.value(clip.row, "path")), min(video, audio), stop)

@@ -1,0 +1,196 @@
+"""Files → features of every stage of one or more models, batch by batch, on the same rows.
+
+Each model sees the middle window of a row through its own preprocessing. Models that cut clips of
+one shape share the decoding; a row that one of them cannot read is left out for all.
+
+Dimensions: n clips of a batch, C channels; T', H', W' (video) or T', F' (audio) cells of a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from avssl.core.batch import Batch
+from avssl.core.manifest import Manifest
+from avssl.data.dataset import ClipDataset
+from avssl.data.eval_loader import EvalLoader
+from avssl.data.ledger import Failure
+from avssl.data.sampling import ClipSampling
+from avssl.features.extract import Pretrained, run_precision
+from avssl.models import Modality, StagePooling
+
+HEAD = "head"
+"""The last stage of either side: the embedding, in the space that the two share."""
+
+T = TypeVar("T")
+
+_CLIPS_AT_A_TIME = 32  # through a model; a batch of features may be larger
+
+
+class Stage(NamedTuple):
+    """One place in one model."""
+
+    model: str
+    modality: Modality
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.modality} {self.name}"
+
+
+class StageBatch(NamedTuple):
+    """What the stages make of n clips."""
+
+    rows: np.ndarray
+    """(n,) int64 positions in the manifest, ascending."""
+    features: dict[Stage, Tensor]
+    """(n, F) float32, by model, then video before audio, then from input to output."""
+
+
+class StageReader:
+    """Every readable row once, in order, in batches of exactly ``batch_size`` but for the last.
+
+    Args:
+        models: By name, all on one device.
+        manifest: The rows.
+        batch_size: Rows of a batch, >= 1: all that is held in memory.
+        max_features: Maps are averaged over the finest grid, of as many cells along time and along each
+            side, whose C x cells is at most this, and then flattened. A map that is no finer along any axis
+            is flattened as it is; 1 leaves its mean.
+        backend: Reader of media files.
+        num_workers: Processes that decode; 0 decodes in this one.
+        progress: Show a bar.
+
+    Raises:
+        ValueError: If there is no model, or a number is below 1.
+
+    Example:
+        >>> reader = StageReader({"A": pretrained}, manifest)
+        >>> for rows, features in reader:
+        ...     similarity.update({str(stage): x for stage, x in features.items()})
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Pretrained],
+        manifest: Manifest,
+        *,
+        batch_size: int = 256,
+        max_features: int = 8192,
+        backend: str = "pyav",
+        num_workers: int = 0,
+        progress: bool = False,
+    ) -> None:
+        if not models or min(batch_size, max_features) < 1:
+            raise ValueError(
+                f"models ({len(models)}), batch_size ({batch_size}) and max_features ({max_features}) "
+                "must be at least 1."
+            )
+        self.shapes: dict[Stage, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        """(C, T', H', W'), (C, T', F') or (D,) of each stage, and what of it is kept; known after a batch."""
+        self._models, self._manifest = dict(models), manifest
+        self._batch_size, self._max_features, self._progress = batch_size, max_features, progress
+        by_sampling: dict[ClipSampling, list[str]] = {}
+        for name, model in self._models.items():
+            by_sampling.setdefault(model.sampling, []).append(name)
+        self._loaders = [
+            (
+                EvalLoader(
+                    ClipDataset(manifest, sampling, backend=backend),
+                    min(batch_size, _CLIPS_AT_A_TIME),
+                    num_workers=num_workers,
+                ),
+                names,
+            )
+            for sampling, names in by_sampling.items()
+        ]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Rows that a model could not read, during or after an iteration."""
+        found = {failure.id: failure for loader, _ in self._loaders for failure in loader.ledger}
+        return list(found.values())
+
+    def __iter__(self) -> Iterator[StageBatch]:
+        rows: list[int] = []
+        clips: list[dict[Stage, Tensor]] = []
+        streams = [self._clips(loader, names) for loader, names in self._loaders]
+        with tqdm(desc="stages", total=len(self._manifest), unit="row", delay=1.0, disable=not self._progress) as bar:
+            for row, parts in in_step(streams):
+                rows.append(row)
+                clips.append({stage: x for part in parts for stage, x in part.items()})
+                bar.update(row + 1 - bar.n)
+                if len(rows) == self._batch_size:
+                    yield self._batch(rows, clips)
+                    rows, clips = [], []
+            bar.update(len(self._manifest) - bar.n)
+        if rows:
+            yield self._batch(rows, clips)
+
+    def _batch(self, rows: Sequence[int], clips: Sequence[Mapping[Stage, Tensor]]) -> StageBatch:
+        """In the order of the models, whichever loader they share."""
+        stages = sorted(clips[0], key=lambda stage: list(self._models).index(stage.model))
+        features = {stage: torch.stack([clip[stage] for clip in clips]) for stage in stages}
+        return StageBatch(np.asarray(rows, dtype=np.int64), features)
+
+    def _clips(self, loader: EvalLoader, names: Sequence[str]) -> Iterator[tuple[int, dict[Stage, Tensor]]]:
+        """(F,) features of one clip after the other."""
+        for raw, rows, _ in loader:
+            found = {stage: x for name in names for stage, x in self._encode(name, raw).items()}
+            for place, row in enumerate(rows.tolist()):
+                yield row, {stage: x[place] for stage, x in found.items()}
+
+    @torch.inference_mode()
+    def _encode(self, name: str, raw: Batch) -> dict[Stage, Tensor]:
+        """(b, F) of every stage of one model."""
+        pretrained = self._models[name]
+        model, precision = pretrained.model, run_precision(pretrained)
+        batch: Batch = pretrained.transform(raw.to(pretrained.device))
+        if precision.memory_format == "channels_last":
+            model.use_channels_last()
+        found: dict[Stage, Tensor] = {}
+        for encoder, head, x in (
+            (model.video_encoder, model.video_head, batch.video),
+            (model.audio_encoder, model.audio_head, batch.audio),
+        ):
+            with precision.autocast(pretrained.device):
+                maps = encoder.forward_stages(precision.arrange(x))
+                embedding = head(encoder.pool(maps[encoder.stage_names[-1]]))
+            modality: Modality = encoder.modality
+            pooling = StagePooling(how="average", max_features=self._max_features, keep_time=True)
+            for stage_name, values in maps.items():
+                stage = Stage(name, modality, stage_name)
+                found[stage] = self._kept(stage, values, pooling.pool(modality, values))
+            stage = Stage(name, modality, HEAD)
+            found[stage] = self._kept(stage, embedding, embedding.float())
+        return found
+
+    def _kept(self, stage: Stage, values: Tensor, kept: Tensor) -> Tensor:
+        self.shapes[stage] = tuple(values.shape[1:]), tuple(kept.shape[1:])
+        return kept.flatten(1)
+
+
+def in_step(streams: Sequence[Iterator[tuple[int, T]]]) -> Iterator[tuple[int, list[T]]]:
+    """What all streams hold, each in ascending order of its numbers; the rest is passed over.
+
+    Ends with the first stream that ends.
+    """
+    try:
+        heads = [next(stream) for stream in streams]
+        while True:
+            number = max(head[0] for head in heads)
+            if all(head[0] == number for head in heads):
+                yield number, [head[1] for head in heads]
+                heads = [next(stream) for stream in streams]
+            else:
+                heads = [
+                    head if head[0] == number else next(stream) for head, stream in zip(heads, streams, strict=True)
+                ]
+    except StopIteration:
+        return

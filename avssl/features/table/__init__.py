@@ -1,0 +1,14 @@
+"""Features of many moments of many files, in one Parquet file: what ``avssl embed`` writes and ``avssl search`` reads.
+
+Example:
+    >>> table = read_feature_table("features.parquet")
+    >>> table.video.shape, table.info.weights_hash, table.start_seconds[:3]
+"""
+
+from avssl.features.table.parts import TableParts as TableParts
+from avssl.features.table.table import FeatureTable as FeatureTable
+from avssl.features.table.table import FeatureTableError as FeatureTableError
+from avssl.features.table.table import TableInfo as TableInfo
+from avssl.features.table.table import What as What
+from avssl.features.table.table import read_feature_table as read_feature_table
+from avssl.features.table.table import write_feature_table as write_feature_table

@@ -1,0 +1,104 @@
+"""A table that is made in parts, so that an interrupted ``avssl embed`` goes on where it was.
+
+::
+
+    OUT.parts/
+    ├── key                      names the rows, weights and settings that all parts share
+    ├── 00000000-00000064.parquet    the windows of rows 0 to 63
+    └── 00000000-00000064.json       those of the rows that could not be read, written before
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from avssl.core.whole_file import write_text
+from avssl.data.ledger import Failure
+from avssl.features.table.table import (
+    FeatureTable,
+    FeatureTableError,
+    TableInfo,
+    read_feature_table,
+    write_feature_table,
+    write_joined,
+)
+
+_NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
+
+
+class TableParts:
+    """The parts of one table, on disk.
+
+    Args:
+        out: The table's file; the parts' folder is beside it and has its name with ``.parts`` behind.
+    """
+
+    def __init__(self, out: Path | str) -> None:
+        self.out = Path(out)
+        self.folder = self.out.with_name(self.out.name + ".parts")
+
+    def begin(self, key: str) -> int:
+        """Makes the folder, or takes up what an earlier embedding of the same things left there.
+
+        Args:
+            key: Of everything that the parts depend on.
+
+        Returns:
+            The first row that no part holds.
+
+        Raises:
+            FeatureTableError: If the folder holds parts of something else.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        named = self.folder / "key"
+        if not named.is_file():
+            write_text(named, key)
+        elif named.read_text(encoding="utf-8") != key:
+            raise FeatureTableError(
+                f"{self.folder}: holds parts of an embedding of other files or weights, or with other settings. "
+                "Embed those to the end first, or discard them with --overwrite."
+            )
+        return self._spans()[-1][1] if self._spans() else 0
+
+    def discard(self) -> None:
+        """Removes the parts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, first: int, stop: int, table: FeatureTable, failures: Sequence[Failure]) -> None:
+        """Keeps the windows of rows ``first`` to ``stop``; a kill leaves all of them or none."""
+        path = self.folder / f"{first:08d}-{stop:08d}.parquet"
+        write_text(path.with_suffix(".json"), json.dumps([asdict(failure) for failure in failures]))
+        write_feature_table(table, path)
+
+    def failures(self) -> list[Failure]:
+        """The rows of all parts that could not be read."""
+        texts = [path.with_suffix(".json").read_text(encoding="utf-8") for path in self._paths()]
+        return [Failure(**values) for text in texts for values in json.loads(text)]
+
+    def num_windows(self) -> int:
+        """Of all parts."""
+        return sum(pq.read_metadata(path).num_rows for path in self._paths())
+
+    def join(self, info: TableInfo) -> None:
+        """Writes the table, one part in memory at a time, and removes the parts.
+
+        Raises:
+            FeatureTableError: If a part cannot be read.
+        """
+        write_joined(info, (read_feature_table(path) for path in self._paths()), self.out)
+        self.discard()
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """(first row, row after the last) of the parts, each beginning where the one before ends."""
+        names = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted((int(name[1]), int(name[2])) for name in names if name)
+
+    def _paths(self) -> list[Path]:
+        return [self.folder / f"{first:08d}-{stop:08d}.parquet" for first, stop in self._spans()]

@@ -1,0 +1,299 @@
+"""The table itself, and its file.
+
+Dimensions: N rows (windows), C features or embedding size of a modality.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avssl.core.whole_file import whole_file
+
+What = Literal["embeddings", "features"]
+
+FORMAT_VERSION = 1
+MAX_SIZE = 2**16
+"""Largest size of a vector that is read."""
+_KEY = b"avssl"  # of our entry in the schema's metadata
+_MAX_INFO_BYTES = 2**20
+_MAX_EXPANSION = 64  # of a file into memory: vectors hardly compress, ids and paths that repeat do
+_BLOCK_ROWS = 2**16  # checked or written at a time
+_UNIT_TOLERANCE = 1e-3
+_ESCAPES = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
+
+
+class FeatureTableError(ValueError):
+    """A feature table that cannot be used; the message names the file or the column, and what is wrong."""
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """What the vectors of a table are."""
+
+    what: What
+    """``"embeddings"`` after the heads, of unit length, the same space for picture and sound; or ``"features"``
+    before them, one space for each."""
+    video_size: int
+    """Length of a picture's vector, >= 1."""
+    audio_size: int
+    """Length of a sound's vector, >= 1."""
+    every_seconds: float
+    """From one window to the next, > 0."""
+    weights_hash: str
+    """Of the model, as :meth:`avssl.hub.pretrained.Pretrained.weights_hash`."""
+    checkpoint: str
+    """Where the model was: a folder relative to the table's, or a release on the hub."""
+    root: str
+    """What paths are relative to: a folder relative to the table's, or a URL."""
+    clip_list: str
+    """Hash of the rows that were embedded, as :meth:`avssl.core.manifest.Manifest.hash`."""
+    avssl_version: str
+    """That made it."""
+    config: dict[str, Any]
+    """Every setting of the run that made the model."""
+
+    def __post_init__(self) -> None:
+        kinds: dict[object, tuple[type, ...]] = {"int": (int,), "float": (int, float), "dict[str, Any]": (dict,)}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, kinds.get(field.type, (str,))) or isinstance(value, bool):
+                raise FeatureTableError(f"{field.name} has the value {value!r:.80}, which is no {field.type}.")
+        if self.what not in get_args(What):
+            raise FeatureTableError(f"what ({self.what!r:.80}) must be one of {get_args(What)}.")
+        for name in ("video_size", "audio_size"):
+            if not 1 <= getattr(self, name) <= MAX_SIZE:
+                raise FeatureTableError(f"{name} ({getattr(self, name)}) must lie in [1, {MAX_SIZE}].")
+        if not 0 < self.every_seconds < float("inf"):
+            raise FeatureTableError(f"every_seconds ({self.every_seconds}) must be greater than 0, and finite.")
+
+    def size(self, modality: str) -> int:
+        """Of a modality's vectors."""
+        return self.video_size if modality == "video" else self.audio_size
+
+    def to_json(self) -> str:
+        """With the format's version, for the schema's metadata."""
+        return json.dumps({"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> TableInfo:
+        """What :meth:`to_json` wrote.
+
+        Raises:
+            FeatureTableError: If it is something else, or of another version.
+        """
+        if len(text) > _MAX_INFO_BYTES:
+            raise FeatureTableError(f"its description has {len(text)} bytes; no more than {_MAX_INFO_BYTES} are read.")
+        try:
+            content = json.loads(text)
+            version = content.pop("format_version")
+            if version != FORMAT_VERSION:
+                raise FeatureTableError(f"format version {version!r:.20}; this avssl reads {FORMAT_VERSION}.")
+            return cls(**content)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, FeatureTableError):
+                raise
+            raise FeatureTableError(f"its description is not one of a feature table: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """One row for each window of each file.
+
+    Raises:
+        FeatureTableError: If lengths or sizes do not fit, a time is not one, a path leaves the root, or a vector
+            is not finite, or an embedding not of unit length.
+    """
+
+    info: TableInfo
+    """What the vectors are."""
+    ids: np.ndarray
+    """(N,) strings: the manifest id of the row that a window is of."""
+    paths: np.ndarray
+    """(N,) strings: its file, relative to ``info.root``."""
+    start_seconds: np.ndarray
+    """(N,) float64: where the window's picture or sound begins, whichever is first, on the file's own clock."""
+    stop_seconds: np.ndarray
+    """(N,) float64: where the last of the two ends."""
+    video: np.ndarray
+    """(N, C) float32."""
+    audio: np.ndarray
+    """(N, C) float32."""
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in _COLUMNS}
+        if len(set(lengths.values())) != 1:
+            raise FeatureTableError(f"all columns must have one length, got {lengths}.")
+        self._check_places()
+        for modality in ("video", "audio"):
+            _check_vectors(modality, self.vectors(modality), self.info)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def vectors(self, modality: str) -> np.ndarray:
+        """(N, C) of ``"video"`` or ``"audio"``."""
+        return self.video if modality == "video" else self.audio
+
+    def _check_places(self) -> None:
+        start, stop = self.start_seconds, self.stop_seconds
+        bad = ~(np.isfinite(start) & np.isfinite(stop) & (stop > start))
+        if bad.any():
+            row = int(bad.argmax())
+            raise FeatureTableError(f"row {row}: {start[row]} to {stop[row]} s is no stretch of time.")
+        for name in ("ids", "paths"):
+            if any(not isinstance(value, str) or not value for value in getattr(self, name)):
+                raise FeatureTableError(f"{name} must be strings that are not empty.")
+        escapes = re.compile(_ESCAPES)
+        for path in set(self.paths):
+            if escapes.search(path):
+                raise FeatureTableError(f"path {path!r} must be relative and stay inside the root.")
+
+
+_COLUMNS = ("ids", "paths", "start_seconds", "stop_seconds", "video", "audio")
+"""Of a :class:`FeatureTable`, and, with ``id`` and ``path``, of its file."""
+
+
+def _check_vectors(modality: str, vectors: np.ndarray, info: TableInfo) -> None:
+    size = info.size(modality)
+    if vectors.ndim != 2 or vectors.shape[1] != size or vectors.dtype != np.float32:
+        found = f"{vectors.shape} {vectors.dtype}"
+        raise FeatureTableError(f"{modality} must be ({len(vectors)}, {size}) float32, got {found}.")
+    for first in range(0, len(vectors), _BLOCK_ROWS):
+        block = vectors[first : first + _BLOCK_ROWS]
+        with np.errstate(over="ignore", invalid="ignore"):
+            length = np.sqrt(np.einsum("nc,nc->n", block, block, dtype=np.float64))
+        wrong = ~np.isfinite(length)
+        what = "is not finite"
+        if info.what == "embeddings" and not wrong.any():
+            wrong = np.abs(length - 1) > _UNIT_TOLERANCE
+            what = "is an embedding, but its length is not 1"
+        if wrong.any():
+            raise FeatureTableError(f"row {first + int(wrong.argmax())}: the {modality} vector {what}. Embed anew.")
+
+
+def write_feature_table(table: FeatureTable, path: Path | str) -> None:
+    """Writes a table as Parquet, through a temporary file: a reader never sees half of it."""
+    write_joined(table.info, [table], path)
+
+
+def write_joined(info: TableInfo, tables: Iterable[FeatureTable], path: Path | str) -> None:
+    """Writes tables of one kind one after the other, with one of them in memory at a time.
+
+    Raises:
+        FeatureTableError: If a table is of another kind than ``info`` says.
+    """
+    schema = _schema(info)
+    with (
+        whole_file(path) as temporary,
+        pq.ParquetWriter(
+            temporary, schema, compression="zstd", use_dictionary=["id", "path"], write_page_checksum=True
+        ) as writer,
+    ):
+        for table in tables:
+            if table.info != info:
+                raise FeatureTableError("tables of different models or settings cannot be joined.")
+            writer.write_table(_to_arrow(table, schema), row_group_size=_BLOCK_ROWS)
+
+
+def _schema(info: TableInfo) -> pa.Schema:
+    fields = [("id", pa.string()), ("path", pa.string()), ("start_seconds", pa.float64())]
+    fields += [("stop_seconds", pa.float64())]
+    fields += [(name, pa.list_(pa.float32(), info.size(name))) for name in ("video", "audio")]
+    return pa.schema(fields, metadata={_KEY: info.to_json()})
+
+
+def _to_arrow(table: FeatureTable, schema: pa.Schema) -> pa.Table:
+    columns = [pa.array(list(table.ids), pa.string()), pa.array(list(table.paths), pa.string())]
+    columns += [pa.array(table.start_seconds), pa.array(table.stop_seconds)]
+    for name in ("video", "audio"):
+        flat = pa.array(np.ascontiguousarray(table.vectors(name)).reshape(-1))
+        columns.append(pa.FixedSizeListArray.from_arrays(flat, table.info.size(name)))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def read_feature_table(path: Path | str) -> FeatureTable:
+    """Reads and checks a table. A file of a stranger runs none of its code, and cannot ask for much more memory than
+    it is large.
+
+    Args:
+        path: A file of ``avssl embed``, or of :func:`write_feature_table`.
+
+    Raises:
+        FeatureTableError: If there is no such file, it is no feature table, or it fails the checks of
+            :class:`FeatureTable`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FeatureTableError(f"{path}: no such file. Make one with: avssl embed FOLDER --checkpoint RUN -o {path}")
+    try:
+        info = _read_info(pq.read_schema(path))
+        # Strings that repeat come as one each: a million windows are of a few thousand files.
+        with pq.ParquetFile(path, read_dictionary=["id", "path"], page_checksum_verification=True) as file:
+            _refuse_expanding(file, info, path.stat().st_size)
+            return _read_rows(file, info)
+    except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
+        raise FeatureTableError(f"{path}: not a readable Parquet file: {error}") from error
+    except FeatureTableError as error:
+        raise FeatureTableError(f"{path}: {error}") from error
+
+
+def _read_info(schema: pa.Schema) -> TableInfo:
+    text = (schema.metadata or {}).get(_KEY)
+    if text is None:
+        raise FeatureTableError("Parquet, but not a feature table: its schema has no metadata of avssl.")
+    info = TableInfo.from_json(text)
+    for field in _schema(info):
+        place = schema.get_field_index(field.name)
+        found = schema.field(place).type if place >= 0 else "missing"
+        if found != field.type:
+            raise FeatureTableError(f"column {field.name} must be {field.type}, and is {found}.")
+    return info
+
+
+def _refuse_expanding(file: pq.ParquetFile, info: TableInfo, file_bytes: int) -> None:
+    """A few bytes of runs may stand for any number of rows."""
+    needed = file.metadata.num_rows * 4 * (info.video_size + info.audio_size)
+    if needed > _MAX_EXPANSION * file_bytes:
+        raise FeatureTableError(f"{file_bytes} bytes that claim {file.metadata.num_rows} rows are not believed.")
+
+
+def _read_rows(file: pq.ParquetFile, info: TableInfo) -> FeatureTable:
+    """Row group by row group into arrays of the final size, so that nothing is in memory twice."""
+    count = file.metadata.num_rows
+    texts = {name: np.empty(count, dtype=object) for name in ("id", "path")}
+    times = {name: np.empty(count, dtype=np.float64) for name in ("start_seconds", "stop_seconds")}
+    vectors = {name: np.empty((count, info.size(name)), dtype=np.float32) for name in ("video", "audio")}
+    first = 0
+    for batch in _batches(file, [*texts, *times, *vectors]):
+        place = slice(first, first + len(batch))
+        if place.stop > count:
+            break
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if column.null_count or (name in vectors and column.flatten().null_count):
+                raise FeatureTableError(f"column {name} has empty cells.")
+            if name in vectors:
+                vectors[name][place] = column.flatten().to_numpy().reshape(len(batch), -1)
+            elif name in times:
+                times[name][place] = column.to_numpy()
+            else:
+                texts[name][place] = np.asarray(column.dictionary.to_pylist(), dtype=object)[column.indices.to_numpy()]
+        first = place.stop
+    if first != count:
+        raise FeatureTableError(f"{count} rows are announced, and another number is there.")
+    return FeatureTable(info, *texts.values(), *times.values(), *vectors.values())
+
+
+def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Blocks of rows. One row group is open at a time: an iterator over all of them keeps the whole file in memory."""
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(_BLOCK_ROWS, row_groups=[group], columns=columns)

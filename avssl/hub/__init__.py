@@ -1,0 +1,1 @@
+"""Saved models: pretrained models, classifiers, releases and converters."""

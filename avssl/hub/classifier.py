@@ -1,0 +1,145 @@
+"""Releases of classifiers: weights, class names and everything needed to use them (:mod:`avssl.hub.release`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avssl.config import FinetuneConfig, config_from_dict, to_dict
+from avssl.data.sampling import ClipSampling
+from avssl.hub.release import (
+    CLASSIFIER,
+    CONFIG_NAME,
+    HubError,
+    find_release,
+    load_tensors,
+    named_tensors,
+    read_content,
+    tensors_hash,
+    write_release,
+)
+from avssl.models import Classifier
+from avssl.training.build import build_model, build_sampling, build_transform
+from avssl.transforms import ClipTransform
+
+
+@dataclass
+class TrainedClassifier:
+    """A classifier that is ready for use, with its preprocessing and the names of its classes."""
+
+    model: Classifier
+    """In evaluation mode."""
+    transform: ClipTransform
+    """Raw batch → model input, in evaluation mode, with the crops of its test."""
+    sampling: ClipSampling
+    """The shape of a clip."""
+    classes: list[str]
+    """The name of each column of the logits."""
+    config: FinetuneConfig
+    """Of the run that made it."""
+    source: str
+    """Where it came from."""
+
+    def weights_hash(self) -> str:
+        """16 hex digits that name every weight and statistic."""
+        return tensors_hash(named_tensors(model=self.model, transform=self.transform))
+
+
+def create_classifier(
+    config: FinetuneConfig, num_classes: int, seed: int | None = None
+) -> tuple[Classifier, ClipTransform]:
+    """An untrained classifier and its transform, on the CPU; no generator is left moved.
+
+    Args:
+        config: Of the run.
+        num_classes: K.
+        seed: Of the initial weights; ``train.seed`` by default.
+    """
+    seed = config.train.seed if seed is None else seed
+    pair, chosen = build_model(config.network(), seed), config.classifier
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = Classifier.of(pair, num_classes, inputs=chosen.inputs, fusion=chosen.fusion, dropout=chosen.dropout)
+    return model, build_transform(config.network(), crop=config.test.crop)
+
+
+def save_classifier(
+    folder: Path | str,
+    model: Classifier,
+    transform: ClipTransform,
+    classes: Sequence[str],
+    config: FinetuneConfig,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a release; files of an earlier one in the same folder are replaced.
+
+    Args:
+        folder: Made when missing.
+        model: On any device.
+        transform: With its spectrogram statistics set.
+        classes: The name of each column of the logits.
+        config: Of the run.
+        about: What the card tells, such as ``{"top1": 0.9}``.
+
+    Returns:
+        The folder.
+    """
+    assert len(classes) == model.num_classes, "a name for every column"
+    tree = to_dict(config)  # of a student too, whose further settings say nothing of what it is
+    settings = {group.name: tree[group.name] for group in fields(FinetuneConfig)}
+    settings["train"]["checkpoint"] = ""  # a path of the machine it was made on
+    content = {"classes": list(classes), "config": settings}
+    tensors = named_tensors(model=model, transform=transform)
+    return write_release(folder, tensors, CLASSIFIER, content, _card(model, classes, config, dict(about or {})))
+
+
+def load_classifier(path: Path | str, device: torch.device | str = "cpu") -> TrainedClassifier:
+    """Loads a release of :func:`save_classifier`.
+
+    Args:
+        path: The release, a folder with it in ``weights/``, or ``owner/name`` on the Hugging Face hub.
+        device: Where the model goes.
+
+    Raises:
+        HubError: If there is none, or it cannot be used.
+    """
+    folder = find_release(path)
+    content, source = read_content(folder, CLASSIFIER), f"{folder / CONFIG_NAME}: "
+    classes, config = content.get("classes"), config_from_dict(content["config"], source, FinetuneConfig)
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise HubError(f"{source}classes must be a list of names.")
+    model, transform = create_classifier(config, len(classes))
+    load_tensors(folder, model=model, transform=transform)
+    model.eval().to(device)
+    return TrainedClassifier(
+        model, transform.eval().to(device), build_sampling(config.network()), classes, config, str(path)
+    )
+
+
+def _card(model: Classifier, classes: Sequence[str], config: FinetuneConfig, about: dict[str, Any]) -> str:
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    facts = "\n".join(f"- {name}: {value}" for name, value in about.items())
+    named = ", ".join(classes[:20]) + (" ..." if len(classes) > 20 else "")
+    encoders = " + ".join(getattr(config.model, name).name for name in model.encoders)
+    return f"""---
+library_name: avssl
+tags: [video-classification]
+---
+
+# {len(classes)} classes, {encoders}
+
+{millions:.2f} M parameters. Classes: {named}.
+
+{facts}
+
+```python
+import avssl
+
+classifier = avssl.load_classifier("this folder")
+classifier.model, classifier.transform, classifier.sampling, classifier.classes
+```
+"""

@@ -1,0 +1,39 @@
+"""Checkpoints of other projects as models of this one, on the machine of whoever has them.
+
+A new layout costs its file, one line in the table here and one test file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from avssl.hub.converters.avid_cma import read_ablation, read_avid_cma
+from avssl.hub.converters.foreign import Converted, ConvertError
+from avssl.hub.converters.statistics import read_statistics
+from avssl.hub.converters.torchvision_weights import load_torchvision
+
+__all__ = ["ConvertError", "Converted", "layout_names", "load_torchvision", "read_checkpoint", "read_statistics"]
+
+_LAYOUTS: dict[str, Callable[[Path], Converted]] = {"avid-cma": read_avid_cma, "avid-cma-ablation": read_ablation}
+
+
+def layout_names() -> tuple[str, ...]:
+    """The layouts :func:`read_checkpoint` knows."""
+    return tuple(_LAYOUTS)
+
+
+def read_checkpoint(layout: str, path: Path | str) -> Converted:
+    """The model in a checkpoint of another project. No code that the file may hold is run.
+
+    Args:
+        layout: One of :func:`layout_names`.
+        path: The file.
+
+    Raises:
+        ConvertError: If there is no such layout, or the file is not of it; names the first key that is missing,
+            unknown or of another shape.
+    """
+    if layout not in _LAYOUTS:
+        raise ConvertError(f"{layout!r} is not a known layout. Known: {', '.join(_LAYOUTS)}.")
+    return _LAYOUTS[layout](Path(path))

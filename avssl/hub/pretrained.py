@@ -1,0 +1,177 @@
+"""Pretrained models: a release folder holds the weights and everything needed to use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from avssl.config import Config, config_from_dict, to_dict
+from avssl.data.sampling import ClipSampling
+from avssl.hub.release import (
+    CONFIG_NAME,
+    PRETRAINED,
+    HubError,
+    find_release,
+    load_tensors,
+    named_tensors,
+    read_content,
+    tensors_hash,
+    write_release,
+)
+from avssl.models import AVModel
+from avssl.training.build import Crop as AnyCrop
+from avssl.training.build import build_model, build_sampling, build_transform
+from avssl.transforms import ClipTransform
+
+__all__ = ["HubError", "Pretrained", "demo_weights", "from_pretrained", "random_init", "save_pretrained"]
+
+Crop = Literal["center", "full"]
+
+FULL_PICTURE_SCALE = 4 / 3
+"""By how much whole pictures are seen larger than in training, where random crops enlarge what they show (Touvron et
+al., 2019, "Fixing the train-test resolution discrepancy"); their maps have more cells, too. What it gives on
+SoundingShapes: ``benchmarks/localization.py``, unseen clips."""
+
+
+@dataclass
+class Pretrained:
+    """A model that is ready for use, with the preprocessing it was trained with."""
+
+    model: AVModel
+    """In evaluation mode."""
+    transform: ClipTransform
+    """Raw batch → model input, in evaluation mode."""
+    sampling: ClipSampling
+    """The shape of a clip."""
+    config: Config
+    """Of the run that made it."""
+    source: str
+    """Where it came from: a folder, a hub id, or ``random_init(...)``."""
+
+    def to(self, device: torch.device | str) -> Pretrained:
+        """Moves model and transform, in place."""
+        self.model.to(device)
+        self.transform.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def weights_hash(self) -> str:
+        """16 hex digits that name every weight and statistic."""
+        return tensors_hash(named_tensors(model=self.model, transform=self.transform))
+
+
+def save_pretrained(
+    folder: Path | str,
+    model: AVModel,
+    transform: ClipTransform,
+    config: Config,
+    about: Mapping[str, Any] | None = None,
+    *,
+    license_id: str | None = None,
+    notice: str = "",
+) -> Path:
+    """Writes a release; files of an earlier one in the same folder are replaced.
+
+    Args:
+        folder: Made when missing.
+        model: On any device.
+        transform: With its spectrogram statistics set.
+        config: Of the run.
+        about: What the card tells, such as ``{"rows": 1200, "passes": 20}``.
+        license_id: Of the weights, as model hubs write it, such as ``"cc-by-nc-4.0"``.
+        notice: What the card says of their use, in Markdown.
+
+    Returns:
+        The folder.
+    """
+    content = {"config": to_dict(config)}
+    card = _card(model, config, dict(about or {}), license_id, notice)
+    return write_release(folder, named_tensors(model=model, transform=transform), PRETRAINED, content, card)
+
+
+def from_pretrained(
+    path_or_hub_id: Path | str, device: torch.device | str = "cpu", crop: Crop | None = None
+) -> Pretrained:
+    """Loads a release.
+
+    Args:
+        path_or_hub_id: A release folder, a run folder (its ``weights/``), or ``owner/name`` on the
+            Hugging Face hub (needs the extra ``avssl[hub]``). A folder wins over a hub id.
+        device: Where the model goes.
+        crop: In place of the run's own cropping in evaluation; localization takes ``"full"``, the whole picture,
+            larger by :data:`FULL_PICTURE_SCALE` than pictures in training.
+
+    Raises:
+        HubError: If there is no release there, or it cannot be used.
+
+    Example:
+        >>> pretrained = from_pretrained("runs/first")
+        >>> pretrained.model, pretrained.transform, pretrained.sampling
+    """
+    folder = find_release(path_or_hub_id)
+    config = config_from_dict(read_content(folder, PRETRAINED)["config"], f"{folder / CONFIG_NAME}: ", Config)
+    video = config.transform.video
+    size = max(video.size, 16 * round(video.size * FULL_PICTURE_SCALE / 16)) if crop == "full" else video.size
+    pretrained = _assemble(config, config.train.seed, crop, size, str(path_or_hub_id))
+    load_tensors(folder, model=pretrained.model, transform=pretrained.transform)
+    return pretrained.to(device)
+
+
+def demo_weights() -> Path:
+    """The release that comes with avssl: a small model of SoundingShapes, made by ``benchmarks/demo_weights.py``.
+
+    For first steps, examples and tests. Its card says what it scores; it knows nothing of real videos.
+
+    Example:
+        >>> pretrained = from_pretrained(demo_weights())
+    """
+    return Path(__file__).parent / "demo_weights"
+
+
+def random_init(like: Pretrained, seed: int = 0) -> Pretrained:
+    """The same architecture, preprocessing and statistics with fresh weights: the baseline of a table."""
+    picture = like.transform.video_eval
+    twin = _assemble(like.config, seed, picture.crop, picture.size, f"random_init(seed={seed})")
+    twin.transform.load_state_dict(like.transform.state_dict())
+    return twin.to(like.device)
+
+
+def _assemble(config: Config, seed: int, crop: AnyCrop | None, size: int, source: str) -> Pretrained:
+    transform = build_transform(config, crop=crop, eval_size=size)
+    return Pretrained(build_model(config, seed).eval(), transform.eval(), build_sampling(config), config, source)
+
+
+def _card(model: AVModel, config: Config, about: dict[str, Any], license_id: str | None, notice: str) -> str:
+    license_field = f"license: {license_id}\n" if license_id else ""
+    section = f"\n## Licence\n\n{notice}\n" if notice else ""
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    sampling, video = config.sampling, config.transform.video
+    facts = "\n".join(f"- {name}: {value}" for name, value in about.items())
+    return f"""---
+library_name: avssl
+tags: [video, audio, self-supervised-learning, sound-source-localization]
+{license_field}---
+
+# {config.model.video.name} + {config.model.audio.name}
+
+Trained without labels on video with its own sound, by {config.objective.name}. {millions:.2f} M parameters.
+
+- video: {sampling.num_frames} frames at {sampling.frames_per_second:g} a second, {video.size} x {video.size}
+- sound: {sampling.audio_seconds:g} s at {sampling.sample_rate_hz} Hz, {config.transform.spectrogram.name}
+{facts}
+
+```python
+import avssl
+
+pretrained = avssl.from_pretrained("this folder")
+pretrained.model, pretrained.transform, pretrained.sampling
+```
+{section}"""

@@ -1,0 +1,181 @@
+"""The folder of a release: written, found, and read without running anything of whoever made it.
+
+::
+
+    weights/
+    ├── model.safetensors   every weight and statistic
+    ├── config.json         kind, architecture and all preprocessing, with a format version
+    └── README.md           a card
+
+Nothing in it is code or pickle: loading somebody's release runs none of theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from avssl.core.version import __version__
+from avssl.core.whole_file import whole_file, write_text
+
+FORMAT_VERSION = 1
+WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
+PRETRAINED, CLASSIFIER = "pretrained", "classifier"
+_READERS = {PRETRAINED: "avssl.from_pretrained", CLASSIFIER: "avssl.load_classifier"}
+
+
+class HubError(ValueError):
+    """A release that is missing, incomplete or of another kind; the message says which and why."""
+
+
+def named_tensors(**parts: nn.Module) -> dict[str, Tensor]:
+    """Every tensor of some modules, under ``part.name``."""
+    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits that name every value."""
+    digest = hashlib.sha256()
+    for name, value in tensors.items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_release(
+    folder: Path | str, tensors: Mapping[str, Tensor], kind: str, content: Mapping[str, Any], card: str
+) -> Path:
+    """Writes a release; files of an earlier one in the same folder are replaced.
+
+    Args:
+        folder: Made when missing.
+        tensors: From :func:`named_tensors`, on any device.
+        kind: :data:`PRETRAINED` or :data:`CLASSIFIER`.
+        content: Plain values, the settings under ``config``; where data came from is left out.
+        card: Markdown.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {**content, "config": {**content["config"], "data": {**content["config"]["data"], "source": ""}}}
+    head = {"format_version": FORMAT_VERSION, "avssl_version": __version__, "kind": kind}
+    on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_text(folder / CARD_NAME, card)
+    with whole_file(folder / WEIGHTS_NAME) as temporary:
+        save_file(on_cpu, temporary, metadata={"format": "pt"})
+        shutil.copymode(folder / CARD_NAME, temporary)  # safetensors lets its owner alone read it
+    write_text(folder / CONFIG_NAME, json.dumps(head | content, indent=2) + "\n")
+    return folder
+
+
+def find_release(path_or_hub_id: Path | str) -> Path:
+    """The folder that holds a release: itself, its ``weights/``, that of its only fold, or a download of a hub id.
+
+    Raises:
+        HubError: If there is none.
+    """
+    folder = Path(path_or_hub_id)
+    for candidate in (folder, folder / "weights"):
+        if (candidate / WEIGHTS_NAME).is_file():
+            return candidate
+    folds = sorted(path for path in folder.glob("folds/*") if (path / "weights" / WEIGHTS_NAME).is_file())
+    if len(folds) == 1:
+        return folds[0] / "weights"
+    if folds:
+        raise HubError(f"{folder}: each fold has a classifier of its own; name one: {folds[0]}.")
+    if (folder / "config.yaml").is_file():
+        verb = "finetune" if (folder / "folds").is_dir() else "pretrain"
+        raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl {verb} --resume {folder}")
+    if folder.exists():
+        raise HubError(f"{folder}: neither a release ({WEIGHTS_NAME}, {CONFIG_NAME}) nor a run folder.")
+    if str(path_or_hub_id).count("/") != 1 or str(path_or_hub_id).startswith((".", "/", "~")):
+        raise HubError(f"{folder}: no such folder. Name a run folder, its weights folder, or OWNER/NAME on the hub.")
+    return _download(str(path_or_hub_id))
+
+
+def _download(hub_id: str) -> Path:
+    try:
+        snapshot_download = importlib.import_module("huggingface_hub").snapshot_download
+    except ImportError as error:
+        raise HubError(
+            f"{hub_id}: no such folder. If it is on the Hugging Face hub, install the client: pip install 'avssl[hub]'"
+        ) from error
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME]))
+    except Exception as error:  # network, permission and name errors all mean the same to the user
+        raise HubError(f"{hub_id}: no such folder, and not on the hub either: {error}") from error
+
+
+def release_kind(path_or_hub_id: Path | str) -> str:
+    """:data:`PRETRAINED` or :data:`CLASSIFIER`.
+
+    Raises:
+        HubError: If there is no release, or one of another format.
+    """
+    return str(_read(find_release(path_or_hub_id)).get("kind", PRETRAINED))
+
+
+def read_content(folder: Path, kind: str) -> dict[str, Any]:
+    """What ``config.json`` holds.
+
+    Raises:
+        HubError: If it is missing, no such file, or of another format or kind.
+    """
+    content = _read(folder)
+    found = content.get("kind", PRETRAINED)
+    if found != kind:
+        advice = f" Read it with {_READERS[found]}." if found in _READERS else ""
+        raise HubError(
+            f"{folder / CONFIG_NAME}: this release is of the kind {found}, and a {kind} one is needed.{advice}"
+        )
+    return content
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version, _ = content["format_version"], content["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HubError(f"{path}: missing, or not the config of a release: {error}") from error
+    if version != FORMAT_VERSION:
+        raise HubError(f"{path}: release format {version}, but this avssl ({__version__}) reads {FORMAT_VERSION}.")
+    assert isinstance(content, dict), "it has keys"
+    return content
+
+
+def load_tensors(folder: Path, **parts: nn.Module) -> None:
+    """Fills modules from ``model.safetensors``, which must hold exactly what they do.
+
+    Raises:
+        HubError: If the file cannot be read, or a tensor is missing, unknown or of another shape.
+    """
+    source = folder / WEIGHTS_NAME
+    try:
+        tensors = load_file(source)
+    except Exception as error:  # safetensors raises its own kind for whatever is no such file
+        raise HubError(f"{source}: not a readable safetensors file: {error}") from error
+    expected = named_tensors(**parts)
+    for name, value in expected.items():
+        if name not in tensors:
+            raise HubError(f"{source}: {name} is missing; this is not the model that {CONFIG_NAME} describes.")
+        if tensors[name].shape != value.shape:
+            shapes = f"{tuple(tensors[name].shape)}, but {CONFIG_NAME} describes {tuple(value.shape)}"
+            raise HubError(f"{source}: {name} is {shapes}.")
+    unknown = sorted(set(tensors) - set(expected))
+    if unknown:
+        raise HubError(f"{source}: {unknown[0]} has no place in the model that {CONFIG_NAME} describes.")
+    for part, module in parts.items():
+        module.load_state_dict(
+            {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
+        )

@@ -1,0 +1,1 @@
+"""Heat maps, boxes and curves drawn on images and videos."""

@@ -1,0 +1,121 @@
+"""Heat maps on the planes of a video, in integers.
+
+The result is that of :func:`avssl.localization.drawing.blend.blend`, in a tenth of its time.
+
+In Y'CbCr the picture that loses half of its own colour is a picture whose chroma is scaled, so that a
+heat of one level (of 256) turns each sample p of a plane into ``keep[level] * p / 256 + add[level]``.
+Both are tables of bytes, ``add`` with another for its fraction. The map is enlarged by two matrix
+products, which are a bicubic interpolation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avssl.localization.drawing.blend import DIMMED_COLOR, DIMMED_LUMA, resize
+from avssl.media import Planes
+from avssl.media.planes import BLACK, GREY, rgb_to_ycc
+
+_MIDDLE = 128  # the sample value at which ``keep`` and ``add`` round to nothing together
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Of one plane: 256 bytes each, by level."""
+
+    keep: bytes
+    add: bytes
+    fraction: bytes
+
+    @classmethod
+    def of(cls, opacity: Tensor, color: Tensor, kept: float, black: int) -> _Table:
+        """(256,) opacities and samples of the heat's colour, on a picture scaled by ``kept`` around ``black``."""
+        share = (1 - opacity) * kept
+        keep = (256 * share).round().clamp(max=255)
+        middle = share * _MIDDLE + (1 - opacity) * (1 - kept) * black + opacity * color
+        add = (256 * middle - keep * _MIDDLE + 128).round().clamp(0, 2**16 - 1).int()  # 128: rounds what is cut off
+        return cls(*(table.byte().numpy().tobytes() for table in (keep, add >> 8, add & 255)))
+
+    def apply(self, samples: np.ndarray, levels: bytes) -> np.ndarray:
+        """uint8 samples, and a level for each."""
+        shape = samples.shape
+        # bytes.translate looks up a megabyte in 0.4 ms; indexing arrays takes four times as long.
+        product = np.multiply(samples, _plane(levels.translate(self.keep), shape), dtype=np.uint16)
+        product += _plane(levels.translate(self.fraction), shape)
+        product >>= 8
+        return product.astype(np.uint8) + _plane(levels.translate(self.add), shape)
+
+
+class Glow:
+    """Draws one kind of heat on pictures of one size.
+
+    Args:
+        map_hw: Cells of the maps, (h, w).
+        frame_hw: (H, W) of the pictures.
+        colors: (256, 3) RGB in [0, 255] from the coldest to the hottest.
+        alpha: Opacity of the hottest, in [0, 1]; the others' in proportion.
+        dims: Whether the picture loses half of its own colour. Of several heats on one picture, the first dims it.
+    """
+
+    def __init__(
+        self, map_hw: tuple[int, int], frame_hw: tuple[int, int], colors: Tensor, alpha: float, dims: bool = True
+    ) -> None:
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha ({alpha}) must be in [0, 1].")
+        opacity = alpha * torch.linspace(0, 1, 256)
+        luma, cb, cr = rgb_to_ycc(colors.T)
+        kept = (DIMMED_LUMA, DIMMED_COLOR) if dims else (1.0, 1.0)
+        self._luma = _Table.of(opacity, luma, kept[0], BLACK)
+        self._chroma = [_Table.of(opacity, plane, kept[1], GREY) for plane in (cb, cr)]
+        rows, columns = (_enlarging(*sides) for sides in zip(map_hw, frame_hw, strict=True))
+        self._enlarge = _Enlarge(rows, columns)
+        self._enlarge_half = _Enlarge(_halved(rows), _halved(columns))
+
+    def draw(self, picture: Planes, heat: Tensor, scale: tuple[float, float]) -> Planes:
+        """A picture with an (h, w) map over all of it.
+
+        Args:
+            picture: Left as it is.
+            heat: Of the size it was made for.
+            scale: Values of the coldest and the hottest colour; nothing glows if they are equal.
+        """
+        low, high = scale
+        level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)
+        full, half = self._enlarge(level), self._enlarge_half(level)
+        chroma = np.stack(
+            [table.apply(plane, half) for table, plane in zip(self._chroma, picture.chroma.numpy(), strict=True)]
+        )
+        luma = self._luma.apply(picture.luma.numpy(), full)
+        return Planes(torch.from_numpy(luma), torch.from_numpy(chroma))
+
+
+class _Enlarge:
+    """(h, w) levels in [0, 1] to H * W bytes, by (H, h) and (W, w) weights."""
+
+    def __init__(self, rows: Tensor, columns: Tensor) -> None:
+        self._rows, self._columns = rows, columns.T.contiguous()
+
+    def __call__(self, level: Tensor) -> bytes:
+        enlarged = (self._rows @ (255 * level.float() @ self._columns)).numpy()
+        enlarged += 0.5
+        np.clip(enlarged, 0, 255, out=enlarged)
+        return enlarged.astype(np.uint8).tobytes()
+
+
+def _enlarging(cells: int, pixels: int) -> Tensor:
+    """(pixels, cells): what interpolation makes of each cell alone, and so of all together."""
+    return resize(torch.eye(cells)[None, None], (pixels, cells))[0, 0]
+
+
+def _halved(weights: Tensor) -> Tensor:
+    """(ceil(pixels / 2), cells): the mean of two pixels; of an odd number, the last stands alone."""
+    weights = torch.cat([weights, weights[-1:]])[: 2 * ((len(weights) + 1) // 2)]
+    return (weights[0::2] + weights[1::2]) / 2
+
+
+def _plane(samples: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    return np.frombuffer(samples, np.uint8).reshape(shape)

@@ -1,0 +1,121 @@
+"""One picture of a video under its heat: the glow of one map or of each head's, boxes, a title above."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avssl.core.batch import Heatmap
+from avssl.localization.drawing.boxes import Box, box_threshold, hot_box
+from avssl.localization.drawing.glow import Glow
+from avssl.localization.drawing.scale import heat_at
+from avssl.media import Planes
+from avssl.media.planes import BLACK, GREY, WHITE, to_planes
+from avssl.reports.figures import color_table, text_image
+
+HEAD_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
+"""Of Okabe and Ito, told apart by nearly all eyes; further heads begin anew."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How heat is drawn."""
+
+    alpha: float = 0.7
+    """Opacity of the hottest colour, in [0, 1]."""
+    colormap: str = "inferno"
+    """A matplotlib name."""
+    strip: bool = True
+    """Draw confidence, waveform and colour scale under the picture."""
+    box_share: float | None = None
+    """Draw the box around what is at or above this share of the colour scale, in [0, 1]; None draws none."""
+    heads: bool = False
+    """Draw the map of each of the model's heads in a colour of its own, later ones over earlier ones."""
+
+    def colors(self, num_layers: int) -> list[Tensor]:
+        """(256, 3) RGB of each layer of heat, coldest first."""
+        if not self.heads:
+            return [color_table(self.colormap)] * num_layers
+        ramp = torch.linspace(0, 1, 256)[:, None]
+        return [ramp * _rgb(HEAD_COLORS[number % len(HEAD_COLORS)]) for number in range(num_layers)]
+
+
+class Panel:
+    """Draws one picture; all share a colour scale.
+
+    Args:
+        layers: Maps of the video: one, or one a head.
+        frame_hw: Of the pictures.
+        scale: Cosines of the lowest and the highest colour.
+        look: How.
+        title: A line above the picture; none if empty.
+    """
+
+    def __init__(
+        self, layers: Sequence[Heatmap], frame_hw: tuple[int, int], scale: tuple[float, float], look: Look, title: str
+    ) -> None:
+        self._layers, self._scale = layers, scale
+        self._threshold = None if look.box_share is None else box_threshold(scale, look.box_share)
+        self._glows = [
+            Glow((layer.values.shape[1], layer.values.shape[2]), frame_hw, colors, look.alpha, dims=number == 0)
+            for number, (layer, colors) in enumerate(zip(layers, look.colors(len(layers)), strict=True))
+        ]
+        height, width = (side + side % 2 for side in frame_hw)  # H.264 wants even sizes
+        self._title = _title(title, width) if title else None
+        self._top = 0 if self._title is None else self._title.luma.shape[0]
+        self.size = self._top + height, width
+        """(height, width), even."""
+
+    def draw(self, canvas: Planes, left: int, second: float, picture: Planes) -> None:
+        """Draws the picture that is shown at a time into the canvas, from ``left`` on, at its top."""
+        at = torch.tensor([second], dtype=torch.float64)
+        heats = [heat_at(layer, at)[0] for layer in self._layers]
+        for glow, heat in zip(self._glows, heats, strict=True):
+            picture = glow.draw(picture, heat, self._scale)
+        if self._threshold is not None:
+            for heat in heats:
+                if box := hot_box(heat, self._threshold, picture.size):
+                    _outline(picture, box)
+        if self._title is not None:
+            canvas.paste(self._title, 0, left)
+        canvas.paste(_even(picture), self._top, left)
+
+
+def _outline(picture: Planes, box: Box) -> None:
+    """A white line with a black one inside, in place, as wide as the picture is large."""
+    height, width = picture.size
+    line = 2 * max(1, round(min(height, width) / 500))  # even: whole samples of colour
+    left, top, right, bottom = (round(side / 2) * 2 for side in box)
+    for luma, inset in ((WHITE, 0), (BLACK, line)):
+        rows = slice(max(top + inset, 0), min(bottom - inset, height))
+        columns = slice(max(left + inset, 0), min(right - inset, width))
+        for area in (
+            (slice(rows.start, rows.start + line), columns),
+            (slice(max(rows.stop - line, rows.start), rows.stop), columns),
+            (rows, slice(columns.start, columns.start + line)),
+            (rows, slice(max(columns.stop - line, columns.start), columns.stop)),
+        ):
+            picture.luma[area] = luma
+            picture.chroma[(slice(None), *(slice(side.start // 2, (side.stop + 1) // 2) for side in area))] = GREY
+
+
+def _even(picture: Planes) -> Planes:
+    """The same with the last row and column repeated where a side is odd; colour reaches that far already."""
+    height, width = picture.size
+    if height % 2 == width % 2 == 0:
+        return picture
+    luma = F.pad(picture.luma[None, None].float(), (0, width % 2, 0, height % 2), mode="replicate")
+    return Planes(luma[0, 0].byte(), picture.chroma)
+
+
+def _title(text: str, width: int) -> Planes:
+    height = 2 * round(max(24, width / 40) / 2)
+    return to_planes(255 - text_image(text, width, height))
+
+
+def _rgb(color: str) -> Tensor:
+    return torch.tensor([int(color[place : place + 2], 16) for place in (1, 3, 5)], dtype=torch.float32)

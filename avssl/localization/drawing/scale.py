@@ -1,0 +1,59 @@
+"""Which cosine has which colour, and the map at any time: what all drawings of one video agree on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from avssl.core.batch import Heatmap
+
+Scale = Literal["video", "absolute"] | tuple[float, float]
+"""``"video"``: from the median to the maximum of all maps of this video. ``"absolute"``: cosines 0 to 1,
+comparable between videos. Or the two cosines themselves."""
+
+
+def color_limits(*heatmaps: Heatmap, scale: Scale = "video") -> tuple[float, float]:
+    """The cosines drawn as nothing and as full colour, the same for all that is drawn together.
+
+    Raises:
+        ValueError: If there is no map, or ``scale`` is none.
+    """
+    if scale == "absolute":
+        return 0.0, 1.0
+    if scale == "video":
+        values = torch.cat([heatmap.values.flatten() for heatmap in heatmaps])
+        if len(values) == 0:
+            raise ValueError("the heat map holds no map.")
+        return values.median().item(), values.max().item()
+    if isinstance(scale, str) or len(scale) != 2 or not scale[0] < scale[1]:
+        raise ValueError(f'scale ({scale!r}) must be "video", "absolute" or two rising cosines.')
+    return scale
+
+
+def heat_at(heatmap: Heatmap, seconds: Tensor) -> Tensor:
+    """(N, h, w): the map at any times, linear between its instants, the first and last held beyond."""
+    at = heatmap.at_seconds
+    after = torch.searchsorted(at, seconds.to(at)).clamp(1, max(len(at) - 1, 1)).clamp(max=len(at) - 1)
+    before = (after - 1).clamp(min=0)
+    gap = (at[after] - at[before]).clamp(min=1e-9)
+    share = ((seconds.to(at) - at[before]) / gap).clamp(0, 1)
+    return torch.lerp(heatmap.values[before], heatmap.values[after], share.float()[:, None, None])
+
+
+def by_head(heatmap: Heatmap) -> list[Heatmap]:
+    """The map of each head by itself.
+
+    Raises:
+        ValueError: If there is but one.
+    """
+    check_heads(1 if heatmap.head_values is None else heatmap.head_values.shape[1])
+    assert heatmap.head_values is not None
+    return [Heatmap(values, heatmap.at_seconds, values.amax(dim=(1, 2))) for values in heatmap.head_values.unbind(1)]
+
+
+def check_heads(num_heads: int) -> None:
+    """Refuses to tell the heads of a model apart that has one."""
+    if num_heads < 2:
+        raise ValueError("the model has one head, so there are no maps of several heads to draw (--heads).")

@@ -1,0 +1,145 @@
+"""The strip under a heat-map video: how sure the map is, what is heard, and which colour is which number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avssl.media import Planes
+from avssl.media.planes import GREY, WHITE, to_planes
+from avssl.reports.figures import figure_image, new_figure
+
+_LEFT, _RIGHT = 0.06, 0.85  # of the width: where the two lanes lie
+_LANES = {"confidence": (0.62, 0.26), "sound": (0.17, 0.28)}  # of the height: bottom and height
+_LETTERS = 800  # pixels of width from which letters grow with it
+_INK, _PAPER = "#dddddd", "#101014"
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """How sure one map is, over time."""
+
+    label: str
+    """Written beside others in the curve's colour."""
+    color: str
+    """A matplotlib colour."""
+    at_seconds: Tensor
+    """(T,) float64 presentation times."""
+    confidence: Tensor
+    """(T,) float32 cosines."""
+
+
+def sound_envelope(chunks: Iterable[Tensor], num_samples: int, columns: int) -> Tensor:
+    """(2, columns) float32: the lowest and the highest sample in each of equal parts of a sound.
+
+    Args:
+        chunks: (C, S) one after another, ``num_samples`` in all; channels are averaged.
+        num_samples: > 0.
+        columns: Parts; NaN where one holds no sample.
+    """
+    envelope = torch.tensor([[torch.inf], [-torch.inf]]).repeat(1, columns)
+    first = 0
+    for chunk in chunks:
+        mono = chunk.mean(dim=0)
+        column = (first + torch.arange(len(mono))) * columns // num_samples
+        envelope[0].scatter_reduce_(0, column, mono, "amin")
+        envelope[1].scatter_reduce_(0, column, mono, "amax")
+        first += len(mono)
+    return envelope.where(envelope.isfinite(), torch.nan)
+
+
+class Strip:
+    """Drawn once; only its cursor moves.
+
+    Args:
+        width: Pixels, even.
+        curves: At least one; they are drawn in cosine, on an axis of their own, whatever the colour scale.
+        envelope: (2, columns) of the sound of the span.
+        span: (start, stop) presentation seconds of the video.
+        scale: Cosines of the lowest and the highest colour.
+        colors: (256, 3) RGB in [0, 255] of each kind of heat.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        curves: Sequence[Curve],
+        envelope: Tensor,
+        span: tuple[float, float],
+        scale: tuple[float, float],
+        colors: Sequence[Tensor],
+    ) -> None:
+        zoom = max(1.0, width / _LETTERS)
+        self.height = 2 * round(60 * zoom)
+        self._span = span
+        self._columns = (_LEFT * width, _RIGHT * width)
+        self._cursor_width = 2 * max(1, round(zoom / 2))
+        # Even, so that the cursor covers whole samples of colour.
+        top, bottom = 1 - sum(_LANES["confidence"]), 1 - _LANES["sound"][0]
+        self._rows = slice(round(self.height * top) // 2 * 2, round(self.height * bottom) // 2 * 2)
+        figure = new_figure(width, self.height, dpi=100 * zoom)
+        figure.set_facecolor(_PAPER)
+        axes = {name: figure.add_axes((_LEFT, bottom, _RIGHT - _LEFT, high)) for name, (bottom, high) in _LANES.items()}
+        _draw_confidence(axes["confidence"], curves, span)
+        _draw_sound(axes["sound"], envelope, span)
+        _draw_scale(figure.add_axes((0.88, 0.17, 0.03, 0.65)), scale, colors)
+        self._planes = to_planes(figure_image(figure))
+
+    def at(self, second: float) -> Planes:
+        """(height, width) with the cursor at a presentation time."""
+        luma, chroma = self._planes.luma.clone(), self._planes.chroma.clone()
+        share = (second - self._span[0]) / (self._span[1] - self._span[0])
+        first = round(self._columns[0] + share * (self._columns[1] - self._columns[0])) // 2 * 2
+        stop = first + self._cursor_width
+        luma[self._rows, first:stop] = WHITE
+        chroma[:, self._rows.start // 2 : self._rows.stop // 2, first // 2 : stop // 2] = GREY
+        return Planes(luma, chroma)
+
+
+def _draw_confidence(axes: Any, curves: Sequence[Curve], span: tuple[float, float]) -> None:
+    # At least 0..0.5, so that the noise of a model that finds nothing does not fill the lane.
+    low = min(0.0, *(float(curve.confidence.min()) for curve in curves))
+    high = max(0.5, *(float(curve.confidence.max()) * 1.1 for curve in curves))
+    for curve in curves:
+        seconds, confidence = curve.at_seconds.numpy(), curve.confidence.numpy()
+        axes.fill_between(seconds, low, confidence, color=curve.color, alpha=0.5 / len(curves))
+        axes.plot(seconds, confidence, color=curve.color, linewidth=1, label=curve.label)
+    axes.set(ylim=(low, high), yticks=[0.0, 0.5])
+    _dress(axes, "confidence", span)
+    axes.set_xticks([])
+    if len(curves) > 1:
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 0.95), "borderpad": 0, "borderaxespad": 0}
+        axes.legend(ncols=len(curves), fontsize=6, labelcolor=_INK, frameon=False, handlelength=1, **place)
+
+
+def _draw_sound(axes: Any, envelope: Tensor, span: tuple[float, float]) -> None:
+    edges = np.linspace(*span, envelope.shape[1] + 1)
+    axes.fill_between((edges[:-1] + edges[1:]) / 2, *envelope.numpy(), color="#6cb2e0", linewidth=0.4)
+    peak = max(float(envelope.abs().nan_to_num().max()), 0.05)
+    axes.set_ylim(-1.05 * peak, 1.05 * peak)
+    axes.set_yticks([])
+    _dress(axes, "sound", span)
+    axes.tick_params(axis="x", labelsize=6, colors=_INK, length=2, pad=1)
+
+
+def _draw_scale(axes: Any, scale: tuple[float, float], colors: Sequence[Tensor]) -> None:
+    axes.imshow((torch.stack(list(colors), dim=1) / 255).flip(0).numpy(), aspect="auto", interpolation="nearest")
+    axes.set(xticks=[], yticks=[0, 255])
+    axes.set_yticklabels([f"{scale[1]:.2f}", f"{scale[0]:.2f}"])
+    axes.yaxis.tick_right()
+    axes.tick_params(labelsize=6, colors=_INK, length=2, pad=1)
+    axes.set_title("cosine", fontsize=6, color=_INK, pad=2)
+
+
+def _dress(axes: Any, label: str, span: tuple[float, float]) -> None:
+    axes.set_facecolor(_PAPER)
+    axes.set_xlim(*span)
+    axes.text(0, 1.04, label, fontsize=6, color=_INK, ha="left", va="bottom", transform=axes.transAxes)
+    axes.tick_params(axis="y", labelsize=5, colors=_INK, length=2, pad=1)
+    for spine in axes.spines.values():
+        spine.set_color("#444444")

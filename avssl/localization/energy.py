@@ -1,0 +1,253 @@
+"""Whether a sound belongs to a picture, over time and over offsets, as an energy that is low where it does.
+
+One window slides over the file, as for a heat map. Each picture and each sound is embedded once, and
+everything else is arithmetic on their cosines.
+
+Dimensions: N instants, O offsets, D embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avssl.core.batch import Batch
+from avssl.localization.heatmap import check_evaluation, raw_batch
+from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
+from avssl.media import MediaReader
+
+OnProgress = Callable[[int, int], object]
+"""Called with windows done and windows in all."""
+
+
+class Embedder(Protocol):
+    """What a model must offer; :class:`avssl.models.AVModel` does."""
+
+    def embed_video(self, video: Tensor, /) -> Tensor:
+        """(B, 3, T, H, W) to (B, D)."""
+
+    def embed_audio(self, audio: Tensor, /) -> Tensor:
+        """(B, 1, time, freq) to (B, D)."""
+
+
+@dataclass(frozen=True, eq=False)
+class EnergyCurve:
+    """How badly the sound fits the picture at each instant."""
+
+    at_seconds: Tensor
+    """(N,) float64 presentation times, ascending."""
+    energy: Tensor
+    """(N,) float32 in [0, 2], as :meth:`avssl.models.AVModel.energy`."""
+    shuffled: Tensor
+    """(N,) float32: the mean energy of each picture with the sounds of other moments; NaN where there is none."""
+
+    @property
+    def mean(self) -> float:
+        """Mean energy of the pairs as they are."""
+        return float(self.energy.mean())
+
+    @property
+    def shuffled_mean(self) -> float:
+        """Mean energy of pictures with sounds of other moments; NaN in a file as short as a window."""
+        return float(self.shuffled[self.shuffled.isfinite()].mean())
+
+
+@dataclass(frozen=True, eq=False)
+class SyncCurve:
+    """Mean energy of a video with its sound moved in time."""
+
+    offset_seconds: Tensor
+    """(O,) float64 ascending; a sound that is heard this much *later* than it should be has its minimum here."""
+    energy: Tensor
+    """(O,) float32 in [0, 2]: means over the same instants for every offset."""
+    num_instants: int
+    """How many."""
+
+    @property
+    def best_offset_seconds(self) -> float:
+        """Where the energy is lowest; the one nearest to 0 of equals. Positive: the sound is late."""
+        lowest = (self.energy <= self.energy.min() + 1e-6).nonzero()[:, 0]
+        return float(self.offset_seconds[lowest[self.offset_seconds[lowest].abs().argmin()]])
+
+    @property
+    def confidence(self) -> float:
+        """Median of the curve less its minimum, in [0, 2]: 0 when no offset is better than another.
+
+        Source: SyncNet, Chung and Zisserman, ACCV workshops 2016, on its distances.
+        """
+        return float(self.energy.double().quantile(0.5) - self.energy.double().min())
+
+    @property
+    def is_at_edge(self) -> bool:
+        """Whether the minimum is the first or last offset, so that a lower one may lie beyond."""
+        return self.best_offset_seconds in (float(self.offset_seconds[0]), float(self.offset_seconds[-1]))
+
+
+@torch.inference_mode()
+def energy_curve(
+    reader: MediaReader,
+    model: Embedder,
+    transform: Callable[[Batch], Batch],
+    sampling: Sampling,
+    *,
+    stride_seconds: float = 0.5,
+    audio_from: SoundSource = None,
+    stop_after_seconds: float | None = None,
+    device: torch.device | str = "cpu",
+    on_progress: OnProgress | None = None,
+) -> EnergyCurve:
+    """The energy of a video with its sound, instant by instant.
+
+    Args:
+        reader: The video.
+        model: In evaluation mode, on ``device``.
+        transform: Raw batch to model input, in evaluation mode and on ``device``.
+        sampling: The window the model was trained with.
+        stride_seconds: Time from one instant to the next, > 0.
+        audio_from: As for :func:`avssl.localization.localize`.
+        stop_after_seconds: Stop this long after the first frame; None goes to the end.
+        device: Where the model is.
+        on_progress: Called as windows are embedded.
+
+    Raises:
+        MediaError: If there is no picture or no sound, or a stretch cannot be decoded.
+        ValueError: If an option is out of range or ``model`` or ``transform`` is in training mode.
+    """
+    check_evaluation(model, transform, stride_seconds)
+    pictures = PictureWindows(reader, sampling, stop_after_seconds)
+    instants = pictures.instants(stride_seconds)
+    windows = _Windows(pictures, SoundWindows(reader, audio_from), model, transform, sampling, device)
+    video, audio = windows.embed(instants, instants, on_progress)
+    energies = 1 - video @ audio.T  # (N, N)
+    # Windows that overlap share what is heard: only sounds from further away are another moment's.
+    apart = (instants[:, None] - instants).abs() >= sampling.audio_seconds
+    shuffled = (energies * apart).sum(dim=1) / apart.sum(dim=1)
+    return EnergyCurve(instants, energies.diagonal(), shuffled)
+
+
+@torch.inference_mode()
+def sync_curve(
+    reader: MediaReader,
+    model: Embedder,
+    transform: Callable[[Batch], Batch],
+    sampling: Sampling,
+    *,
+    max_offset_seconds: float = 1.0,
+    step_seconds: float = 0.1,
+    strides_per_instant: int = 5,
+    audio_from: SoundSource = None,
+    stop_after_seconds: float | None = None,
+    device: torch.device | str = "cpu",
+    on_progress: OnProgress | None = None,
+) -> SyncCurve:
+    """The mean energy of a video as its sound is moved against its picture.
+
+    All offsets are measured at the same instants, those whose windows lie inside the file at every
+    offset. Sounds lie on a grid of ``step_seconds``, so each window is embedded once.
+
+    Args:
+        reader: The video.
+        model: In evaluation mode, on ``device``.
+        transform: Raw batch to model input, in evaluation mode and on ``device``.
+        sampling: The window the model was trained with.
+        max_offset_seconds: Largest offset either way, >= ``step_seconds``.
+        step_seconds: From one offset to the next, > 0.
+        strides_per_instant: Instants are this many steps apart, >= 1.
+        audio_from: As for :func:`avssl.localization.localize`.
+        stop_after_seconds: Stop this long after the first frame; None goes to the end.
+        device: Where the model is.
+        on_progress: Called as windows are embedded.
+
+    Raises:
+        MediaError: If there is no picture or no sound, or a stretch cannot be decoded.
+        ValueError: If an option is out of range, the file is too short to move its sound so far, or
+            ``model`` or ``transform`` is in training mode.
+    """
+    if not step_seconds > 0:
+        raise ValueError(f"step_seconds ({step_seconds}) must be greater than 0.")
+    check_evaluation(model, transform, step_seconds)
+    if max_offset_seconds < step_seconds or strides_per_instant < 1:
+        raise ValueError(
+            f"max_offset_seconds ({max_offset_seconds}) must be at least step_seconds ({step_seconds}), "
+            f"and strides_per_instant ({strides_per_instant}) at least 1."
+        )
+    most = round(max_offset_seconds / step_seconds)
+    windows = _Windows(
+        PictureWindows(reader, sampling, stop_after_seconds),
+        SoundWindows(reader, audio_from),
+        model,
+        transform,
+        sampling,
+        device,
+    )
+    first, last = windows.span_inside(most * step_seconds)
+    count = int((last - first) / (step_seconds * strides_per_instant) + 1e-6) + 1
+    if last < first:
+        needed = max(sampling.num_frames / sampling.frames_per_second, sampling.audio_seconds + 2 * max_offset_seconds)
+        raise ValueError(
+            f"{reader.info.path}: {needed + last - first:.2f} s of picture and sound are too short: moving the sound "
+            f"by {max_offset_seconds:g} s either way needs {needed:.2f} s. Lower the largest offset (--max_offset)."
+        )
+    place = torch.arange(count) * strides_per_instant  # of each instant on the grid of sounds, less the largest offset
+    instants = first + place.double() * step_seconds
+    grid = first + torch.arange(-most, int(place[-1]) + most + 1, dtype=torch.float64) * step_seconds
+    video, audio = windows.embed(instants, grid, on_progress)
+    moved = audio[place[:, None] + torch.arange(2 * most + 1)]  # (N, O, D): offset o is grid row place + most + o
+    energy = 1 - torch.einsum("nd,nod->no", video, moved).mean(dim=0)
+    offsets = torch.arange(-most, most + 1, dtype=torch.float64) * step_seconds
+    return SyncCurve(offsets, energy, count)
+
+
+class _Windows:
+    """Pictures and sounds of one file → unit embeddings."""
+
+    def __init__(
+        self,
+        pictures: PictureWindows,
+        sounds: SoundWindows,
+        model: Embedder,
+        transform: Callable[[Batch], Batch],
+        sampling: Sampling,
+        device: torch.device | str,
+        batch_size: int = 8,
+    ) -> None:
+        self._pictures, self._sounds, self._sampling = pictures, sounds, sampling
+        self._model, self._transform = model, transform
+        self._device, self._batch_size = device, batch_size
+
+    def span_inside(self, max_offset: float) -> tuple[float, float]:
+        """First and last instant whose windows need no shift, wherever the sound is moved to."""
+        picture = self._sampling.num_frames / self._sampling.frames_per_second / 2
+        sound = self._sampling.audio_seconds / 2 + max_offset
+        (seen, unseen), (heard, unheard) = self._pictures.span, self._sounds.span
+        return max(seen + picture, heard + sound), min(unseen - picture, unheard - sound)
+
+    def embed(self, instants: Tensor, sound_instants: Tensor, on_progress: OnProgress | None) -> tuple[Tensor, Tensor]:
+        """(N, D) of the pictures and (M, D) of the sounds around ascending instants, on the CPU."""
+        total, done = len(instants) + len(sound_instants), 0
+        found: list[list[Tensor]] = [[], []]
+        for parts, embeddings in zip(found, (self._videos(instants), self._audios(sound_instants)), strict=True):
+            for embedding in embeddings:
+                parts.append(F.normalize(embedding.float(), dim=1).cpu())
+                done += len(embedding)
+                if on_progress is not None:
+                    on_progress(done, total)
+        # Inference tensors refuse in-place work outside this mode; a clone made outside is an ordinary tensor.
+        with torch.inference_mode(False):
+            return torch.cat(found[0]).clone(), torch.cat(found[1]).clone()
+
+    def _videos(self, instants: Tensor) -> Iterator[Tensor]:
+        for frames in self._pictures.read(self._pictures.starts(instants), self._batch_size):
+            silence = torch.zeros(len(frames), round(self._sampling.audio_seconds * self._sampling.sample_rate_hz))
+            yield self._model.embed_video(self._transform(raw_batch(frames, silence).to(self._device)).video)
+
+    def _audios(self, instants: Tensor) -> Iterator[Tensor]:
+        for part in instants.split(self._batch_size):
+            sound = self._sounds.around(part, self._sampling.audio_seconds, self._sampling.sample_rate_hz)
+            nothing = torch.zeros(len(sound), 1, 3, 8, 8, dtype=torch.uint8)
+            yield self._model.embed_audio(self._transform(raw_batch(nothing, sound).to(self._device)).audio)

@@ -1,0 +1,1 @@
+"""Clips in the prepared format: writer and reader."""

@@ -1,0 +1,89 @@
+"""The frame shown at each time, by the decoded frames' own timestamps: for tracks whose packets do not tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from avssl.media.pyav.source import Source
+
+BACK_SECONDS = (0.0, 1.0, 4.0, 16.0, 64.0)
+"""How far before the asked time the first, second ... try seeks."""
+BLIND_SEEK_SECONDS = 4.0
+"""With no index of keyframes, gaps longer than this are worth a seek."""
+
+
+class WalkedFrames:
+    """Finds frames of one stream by decoding every one from the keyframe on.
+
+    Args:
+        source: The container.
+        index: The stream.
+        frame_ticks: Ticks from one frame to the next, on average.
+        start_seconds: Of the track.
+        first_tick: The same in ticks.
+    """
+
+    def __init__(self, source: Source, index: int, frame_ticks: int, start_seconds: float, first_tick: int) -> None:
+        self._source = source
+        self._index = index
+        self._frame_ticks = frame_ticks
+        self._start_seconds = start_seconds
+        self._first_tick = first_tick
+        self._tick_seconds = source.stream(index).time_base
+        self._blind_ticks = BLIND_SEEK_SECONDS / float(self._tick_seconds)
+        self._delay = source.stream(index).codec_context.reorder_depth if source.counts_frames(index) else None
+        self._frames: Iterator[tuple[int, Any]] = iter(())
+
+    def shown(self, at_seconds: Sequence[float], ticks: Sequence[int]) -> Iterator[tuple[int, Any, bool]]:
+        """(its tick, frame shown, whether it is the stream's last) at each of the ascending times.
+
+        Raises:
+            MediaError: If decoding fails.
+        """
+        current: tuple[int, Any] | None = None
+        following: tuple[int, Any] | None = None
+        for second, tick in zip(at_seconds, ticks, strict=True):
+            with self._source.reporting("video", second):
+                if current is None or (following is not None and self._worth_seeking(current[0], tick)):
+                    current = self._start(tick)
+                    following = next(self._frames, None)
+                while following is not None and following[0] <= tick:
+                    current, following = following, next(self._frames, None)
+            yield *current, following is None
+
+    def _worth_seeking(self, position: int, tick: int) -> bool:
+        if not self._source.seeks_exactly:
+            return False
+        keyframe = self._source.keyframe_before(self._index, tick)
+        if keyframe is not None and self._source.last_dts is not None and keyframe > self._source.last_dts:
+            return True
+        if keyframe is None and tick - position > self._blind_ticks:
+            self._blind_ticks *= 2  # the keyframes are not indexed; do not try forever
+            return True
+        return False
+
+    def _start(self, tick: int) -> tuple[int, Any]:
+        """The first decoded frame at or before a tick; ``self._frames`` goes on behind it."""
+        for back in (*BACK_SECONDS, math.inf):
+            from_start = tick - back / self._tick_seconds <= self._first_tick
+            begin = None if from_start else tick - int(back / self._tick_seconds)
+            self._frames = self._timed(begin)
+            first = next(self._frames, None)
+            if first is not None and (begin is None or first[0] <= tick):
+                return first
+            if begin is None:
+                break
+        raise self._source.error("video", "no frame could be decoded.", self._start_seconds)
+
+    def _timed(self, from_tick: int | None) -> Iterator[tuple[int, Any]]:
+        """(tick, frame) in the order shown; a missing timestamp follows from the frame before."""
+        following = self._first_tick
+        for frame in self._source.frames(self._index, from_tick):
+            tick = frame.pts
+            if self._delay is not None:
+                tick = None if frame.dts is None else frame.dts - self._delay
+            tick = following if tick is None else tick
+            following = tick + (frame.duration or self._frame_ticks)
+            yield tick, frame

@@ -1,0 +1,167 @@
+"""From the options to a page that is served on 127.0.0.1 until it is told to stop."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from avssl.core.manifest import is_url
+from avssl.engine import choose_device
+from avssl.features.search import model_of_table, table_place
+from avssl.features.table import FeatureTable, read_feature_table
+from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
+from avssl.recipes.app.examples import find_examples, render_examples
+from avssl.recipes.app.local_only import LocalOnly, refuse_connections
+from avssl.recipes.app.settings import MAX_UPLOAD, AppError, AppSettings
+from avssl.recipes.app.similar import Places
+from avssl.recipes.app.viewer import Viewer
+
+_ADDRESS = "127.0.0.1"
+
+
+def serve(settings: AppSettings) -> None:
+    """Serves the page until Ctrl-C or SIGTERM; then everything it wrote is removed.
+
+    Raises:
+        AppError: If gradio is missing, there are no examples, or the port is taken.
+        HubError: If there is no model at ``settings.checkpoint``.
+        FeatureTableError: If the table cannot be used, or was made by another model.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise AppError("the page needs gradio: pip install 'avssl[demo]'")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avssl_app_")))
+        stack.enter_context(_terminated_as_interrupted())
+        stack.enter_context(_environment(folder / "cache"))
+        viewer = make_viewer(settings, folder)
+        refuse_connections()
+        page = _launched(viewer, settings.port)
+        stack.callback(page.close, verbose=False)
+        print(f"open http://{_ADDRESS}:{page.server_port} in a browser; Ctrl-C ends it", flush=True)
+        _wait()
+
+
+def make_viewer(settings: AppSettings, folder: Path) -> Viewer:
+    """Loads the model, the table and the examples.
+
+    Args:
+        settings: What the user decided.
+        folder: For the rendered examples, ``examples/``, and for results, ``cache/``.
+    """
+    places = None
+    if settings.features is not None:
+        table = read_feature_table(settings.features)
+        cropped = model_of_table(table, settings.features, settings.checkpoint, settings.device)
+        places = Places(table, _root(table, settings))
+    else:
+        cropped = from_pretrained(settings.checkpoint or demo_weights(), choose_device(settings.device))
+    # The map lies over the whole frame, so the whole frame goes in.
+    whole = replace(from_pretrained(cropped.source, cropped.device, crop="full"), model=cropped.model)
+    examples_folder = Path(settings.examples) if settings.examples is not None else folder / "examples"
+    examples = find_examples(examples_folder) if settings.examples is not None else render_examples(examples_folder)
+    results = folder / "cache" / "results"
+    return Viewer(whole, cropped, results, settings.seconds, examples, examples_folder, places)
+
+
+def describe(pretrained: Pretrained) -> str:
+    """Which model it is, in a few words."""
+    config, sampling = pretrained.config, pretrained.sampling
+    millions = sum(parameter.numel() for parameter in pretrained.model.parameters()) / 1e6
+    source, warning = pretrained.source, ""
+    if source == str(demo_weights()):
+        source = "the small one that comes with avssl"
+        warning = " It has seen rendered scenes only; train one on videos of your own with avssl pretrain."
+    return (
+        f"Model: {source}, {config.model.video.name} + {config.model.audio.name}, {millions:.1f} M parameters, "
+        f"trained by {config.objective.name}. It sees {sampling.video_seconds:g} s of picture and hears "
+        f"{sampling.audio_seconds:g} s of sound at a time.{warning}"
+    )
+
+
+def _root(table: FeatureTable, settings: AppSettings) -> Path:
+    """The folder of a table's files."""
+    if settings.root is not None:
+        return Path(settings.root)
+    if is_url(table.info.root):
+        raise AppError(f"{settings.features}: its files are at {table.info.root}. Copy them here, and name --root.")
+    assert settings.features is not None
+    return table_place(settings.features, table.info.root)
+
+
+def _launched(viewer: Viewer, port: int | None) -> Any:
+    """The page, served by threads of this process."""
+    from starlette.middleware import Middleware
+
+    from avssl.recipes.app.page import STYLE, build_page, theme
+
+    page = build_page(viewer, describe(viewer.whole))
+    page.queue(max_size=32)
+    try:
+        page.launch(
+            server_name=_ADDRESS,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            root_path="",
+            max_file_size=MAX_UPLOAD,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            theme=theme(),
+            css=STYLE,
+            app_kwargs={"middleware": [Middleware(LocalOnly)]},
+        )
+    except OSError as error:  # gradio names its own settings
+        taken = "ports 7860 to 7959 are" if port is None else f"port {port} is"
+        raise AppError(f"{taken} taken on this machine. Choose another with --port.") from error
+    return page
+
+
+def _wait() -> None:
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("\nstopped", flush=True)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the process as Ctrl-C does, by way of everything that cleans up."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _environment(cache: Path) -> Iterator[None]:
+    """Settings that gradio takes from the environment alone, or would take from the user's."""
+    ours = {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_TEMP_DIR": str(cache),
+        "GRADIO_ALLOWED_PATHS": "",
+        "GRADIO_NUM_WORKERS": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    for name in ("no_proxy", "NO_PROXY"):  # gradio asks its own server whether it is there
+        ours[name] = ",".join(filter(None, [os.environ.get(name), _ADDRESS]))
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -1,0 +1,79 @@
+"""The demo's pictures: overlay videos with sound, and stills with the truth drawn in.
+
+The clips are the first of their splits, not the best.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avssl.core.manifest import Manifest, read_manifest
+from avssl.downstream.localization import TRAINED, LocalizationTable, measure_localization
+from avssl.engine import choose_device
+from avssl.hub.pretrained import from_pretrained
+from avssl.localization import overlay_image
+from avssl.media import open_media
+from avssl.recipes.demo.settings import DemoSettings
+from avssl.recipes.localize import localize
+
+STILLS = 8
+"""Stills of each test set."""
+
+
+def draw_overlays(run: Path, corpus: Path, out_dir: Path, settings: DemoSettings) -> dict[str, Any]:
+    """Writes overlay videos and stills into ``out_dir``.
+
+    Returns:
+        ``videos``: dicts of file, clip id and sounding kind. ``stills``: likewise, by split.
+    """
+    shutil.rmtree(out_dir, ignore_errors=True)
+    out_dir.mkdir(parents=True)
+    manifest = read_manifest(corpus / "manifest.csv")
+    # Interactive pairs first, two thirds of all: the same picture twice, and the map must follow the sound.
+    rows = [*_first(manifest, "pairs", settings.num_overlays // 3 * 2), *_first(manifest, "several", 99)]
+    videos = []
+    for row in rows[: settings.num_overlays]:
+        name = f"{str(manifest.value(row, 'id')).replace('/', '_')}.mp4"
+        localize(manifest.file(row), run, out_dir / name, device=settings.device)
+        videos.append({"file": name, **_about(manifest, row)})
+    pretrained = from_pretrained(run, choose_device(settings.device), crop="full")
+    stills: dict[str, list[dict[str, Any]]] = {}
+    for split in ("several", "pairs"):
+        part = manifest.select(np.asarray(_first(manifest, split, STILLS)))
+        table = measure_localization(pretrained, part, seed=settings.seed, progress=False)
+        stills[split] = [_still(part, table, i, out_dir) for i in range(len(table.instants))]
+    return {"videos": videos, "stills": stills}
+
+
+def _first(manifest: Manifest, split: str, count: int) -> list[int]:
+    return np.flatnonzero(manifest["split"] == split)[:count].tolist()
+
+
+def _about(manifest: Manifest, row: int) -> dict[str, Any]:
+    names = {"id": "id", "kind": "label", "action": "action"}
+    return {name: manifest.value(row, column) for name, column in names.items()}
+
+
+def _still(manifest: Manifest, table: LocalizationTable, i: int, out_dir: Path) -> dict[str, Any]:
+    """The middle frame under its map, with the outline of the sounding object."""
+    instant = table.instants[i]
+    assert instant.seconds is not None, "clips of SoundingShapes move"
+    with open_media(manifest.file(instant.row)) as reader:
+        frame = reader.read_frames([instant.seconds])[0]
+    image = overlay_image(frame, table.maps[TRAINED][i], truth=instant.truth(), upscale=2)
+    name = f"{str(manifest.value(instant.row, 'id')).replace('/', '_')}.png"
+    save_png(image, out_dir / name)
+    return {"file": name, "second": round(instant.seconds, 3), **_about(manifest, instant.row)}
+
+
+def save_png(image: Tensor, path: Path) -> None:
+    """Writes a (3, H, W) uint8 picture."""
+    import matplotlib.image
+
+    matplotlib.image.imsave(path, image.movedim(0, -1).to(torch.uint8).numpy())

@@ -1,0 +1,179 @@
+"""The demo's stages in order. Each leaves a record, and is skipped while its record fits the settings."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avssl.config import to_dict
+from avssl.core.manifest import Manifest, read_manifest
+from avssl.core.version import __version__
+from avssl.core.whole_file import write_json
+from avssl.engine import Checkpointer
+from avssl.recipes.demo.measure import measure
+from avssl.recipes.demo.overlays import draw_overlays
+from avssl.recipes.demo.report import summary, write_report
+from avssl.recipes.demo.settings import DemoSettings
+from avssl.recipes.index import index
+from avssl.recipes.pretrain import pretrain
+from avssl.synthetic import read_truth, synthesize_corpus
+from avssl.synthetic.corpus import describe
+from avssl.training.run_folder import RunFolder
+
+_FORMAT = 1
+"""Raise it when a stage's output changes its meaning: older records then do not count."""
+
+
+@dataclass(frozen=True)
+class DemoFolder:
+    """Where the demo's things are."""
+
+    path: Path
+
+    @property
+    def corpus(self) -> Path:
+        return self.path / "corpus"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
+    @property
+    def overlays(self) -> Path:
+        return self.path / "overlays"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def record(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}.json"
+
+
+def run_demo(path: Path, settings: DemoSettings, fresh: bool = False) -> Path:
+    """Runs every stage that is not finished yet.
+
+    Args:
+        path: The demo's folder.
+        settings: What to make.
+        fresh: Forget finished stages.
+
+    Returns:
+        The report.
+    """
+    folder = DemoFolder(path)
+    if fresh:
+        for part in (folder.corpus, folder.run, folder.overlays, folder.path / "stages", folder.path / "cache"):
+            shutil.rmtree(part, ignore_errors=True)
+    stages: dict[str, Callable[[], Any]] = {
+        "synthesize": lambda: _synthesize(folder, settings),
+        "index": lambda: _index(folder),
+        "pretrain": lambda: _pretrain(folder, settings),
+        "measure": lambda: measure(folder.run, read_manifest(folder.corpus / "manifest.csv"), settings),
+        "overlays": lambda: draw_overlays(folder.run, folder.corpus, folder.overlays, settings),
+    }
+    results, seconds = {}, {}
+    is_stale = False  # what follows a stage that ran must run again
+    for number, (name, run) in enumerate(stages.items(), start=1):
+        record = _read_record(folder.record(name), settings)
+        if record is None or is_stale:
+            print(f"[{number}/{len(stages) + 1}] {name}", flush=True)
+            start = time.monotonic()
+            result = run()
+            record = {"result": result, "seconds": round(time.monotonic() - start, 1), **_fingerprint(settings)}
+            write_json(folder.record(name), record)
+            is_stale = True
+        else:
+            print(f"[{number}/{len(stages) + 1}] {name}: done before, reused", flush=True)
+        results[name], seconds[name] = record["result"], record["seconds"]
+    print(f"[{len(stages) + 1}/{len(stages) + 1}] report", flush=True)
+    return _report(folder, settings, results, seconds)
+
+
+def _synthesize(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
+    splits = settings.splits()
+    manifest = synthesize_corpus(folder.corpus, splits, settings.seed)
+    return {"clips": len(manifest), "clip_list": manifest.hash(), "splits": describe(splits)}
+
+
+def _index(folder: DemoFolder) -> dict[str, Any]:
+    """Looks at the files as at anybody's, and compares with what the corpus says of itself."""
+    found = index(folder.corpus, folder.path / "index.csv")
+    manifest = read_manifest(folder.corpus / "manifest.csv")
+    # A faint disc that spins passes for a still picture, at three clips in a thousand or fewer.
+    num_still = sum(error.reason == "still_picture" for error in found.failures.values())
+    if len(found.manifest) + num_still != len(manifest):
+        raise RuntimeError(f"{folder.corpus}: {len(manifest)} clips were made, but {len(found.manifest)} can be used.")
+    return {"files": len(found.manifest), "hours": found.hours}
+
+
+def _pretrain(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
+    """Trains, or continues a training of these settings that was interrupted."""
+    config = settings.config(folder.corpus)
+    begun = folder.record("pretrain_begun")
+    run = RunFolder(folder.run)
+    if _read_record(begun, settings) and Checkpointer(run.checkpoints).files():
+        _, result = pretrain(run.read_config(), run.path, resume=True)
+    else:
+        begun.unlink(missing_ok=True)
+        run.claim(overwrite=True)
+        write_json(begun, _fingerprint(settings))
+        _, result = pretrain(config, run.path)
+    begun.unlink()
+    return {
+        "steps": result.step,
+        "samples_seen": result.samples_seen,
+        "passes": config.optim.passes,
+        "loop_seconds": round(result.wall_seconds, 1),
+        "final": result.metrics,
+        "config": to_dict(config),
+    }
+
+
+def _report(folder: DemoFolder, settings: DemoSettings, results: dict[str, Any], seconds: dict[str, float]) -> Path:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    results["seconds"] = {**seconds, "total": round(sum(seconds.values()), 1)}
+    results["memory_gib"] = {"main process": round(peak, 2), "largest child process": round(children, 2)}
+    results["settings"] = asdict(settings)
+    results["version"] = __version__
+    write_json(folder.metrics, results)
+    print(summary(results), flush=True)
+    write_report(folder.report, results, folder.run / "metrics.jsonl", folder.overlays, _examples(folder))
+    return folder.report
+
+
+def _examples(folder: DemoFolder) -> list[tuple[Manifest, int]]:
+    """One clip of each number of objects, to show what the world looks like."""
+    manifest = read_manifest(folder.corpus / "manifest.csv")
+    found: dict[int, tuple[Manifest, int]] = {}
+    for row in np.flatnonzero(manifest["split"] == "train")[:64].tolist():
+        path = manifest.truth_file(row)
+        if path is not None:
+            found.setdefault(len(read_truth(path).kinds), (manifest, row))
+    return [found[count] for count in sorted(found)]
+
+
+def _fingerprint(settings: DemoSettings) -> dict[str, Any]:
+    return {"format": _FORMAT, "version": __version__, "settings": asdict(settings)}
+
+
+def _read_record(path: Path, settings: DemoSettings) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    fits = isinstance(record, dict) and all(record.get(key) == value for key, value in _fingerprint(settings).items())
+    return record if fits else None

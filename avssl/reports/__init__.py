@@ -1,0 +1,1 @@
+"""Figures, plots, HTML pages and text tables."""

@@ -1,0 +1,92 @@
+"""Figures, contact sheets and lines of text as (3, H, W) uint8 tensors.
+
+matplotlib is used for its color maps and text only, through its Agg canvas, and is imported when
+something is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def contact_sheet(
+    images: Sequence[Tensor], columns: int, *, captions: Sequence[str] | None = None, gap: int = 4
+) -> Tensor:
+    """Pictures in rows on white, each with a line of text under it.
+
+    Args:
+        images: (3, H, W) uint8 each, all of one size.
+        columns: Pictures in a row, >= 1.
+        captions: One line each; the letters shrink to fit the picture's width.
+        gap: Pixels between pictures.
+
+    Returns:
+        (3, H', W') uint8.
+
+    Raises:
+        ValueError: If sizes differ, there is no picture, or the captions are of another number.
+    """
+    sizes = {tuple(image.shape) for image in images}
+    if len(sizes) != 1 or columns < 1:
+        raise ValueError(
+            f"a sheet needs pictures of one size and columns >= 1, got sizes {sorted(sizes)} and {columns}."
+        )
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"{len(captions)} captions for {len(images)} pictures.")
+    tiles = [F.pad(image, (0, gap, 0, 0 if captions else gap), value=255) for image in images]
+    if captions is not None:
+        height = 20
+        lines = [text_image(caption, images[0].shape[2] + gap, height) for caption in captions]
+        tiles = [
+            torch.cat((tile, F.pad(line, (0, 0, 0, gap), value=255)), dim=1)
+            for tile, line in zip(tiles, lines, strict=True)
+        ]
+    tiles += [torch.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    rows = [torch.cat(tiles[first : first + columns], dim=2) for first in range(0, len(tiles), columns)]
+    return F.pad(torch.cat(rows, dim=1), (gap, 0, gap, 0), value=255)
+
+
+def text_image(text: str, width: int, height: int) -> Tensor:
+    """(3, height, width) uint8: a centred line of black text on white, shrunk to fit."""
+    figure = new_figure(width, height, dpi=100)
+    size = min(0.6 * height, 14, 1.6 * width / max(len(text), 1)) * 72 / 100  # points; a letter is 0.6 of it wide
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=size, parse_math=False)
+    return figure_image(figure)
+
+
+def new_figure(width: int, height: int, dpi: float) -> Any:
+    """A matplotlib figure of a size in pixels, apart from pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def figure_image(figure: Any) -> Tensor:
+    """(3, H, W) uint8 of a figure made by :func:`new_figure`."""
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0)
+
+
+@cache
+def color_table(colormap: str) -> Tensor:
+    """(256, 3) float32 in [0, 255].
+
+    Raises:
+        ValueError: If matplotlib has no such map.
+    """
+    import matplotlib
+
+    if colormap not in matplotlib.colormaps:
+        raise ValueError(f"colormap ({colormap!r}) is not one of matplotlib's; try inferno, magma or viridis.")
+    return torch.from_numpy(matplotlib.colormaps[colormap](np.linspace(0, 1, 256))[:, :3] * 255).float()

@@ -1,0 +1,12 @@
+"""Numbers during training that the loss does not tell, for every objective.
+
+Each monitor offers what :class:`avssl.engine.Monitor` asks for; :func:`create_monitors` makes those
+that the settings of a run want.
+"""
+
+from avssl.training.monitors.clips import FixedClips as FixedClips
+from avssl.training.monitors.create import create_monitors as create_monitors
+from avssl.training.monitors.diagnosis import Diagnosis as Diagnosis
+from avssl.training.monitors.embedding import BEST_BY as BEST_BY
+from avssl.training.monitors.embedding import EmbeddingMonitor as EmbeddingMonitor
+from avssl.training.monitors.probe import ProbeMonitor as ProbeMonitor

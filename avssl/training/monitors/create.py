@@ -1,0 +1,64 @@
+"""The monitors of a run, from its settings and its rows."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+
+from avssl.config import Config
+from avssl.core.draws import pass_order
+from avssl.core.manifest import Manifest
+from avssl.data.dataset import ClipDataset
+from avssl.data.eval_loader import EvalLoader
+from avssl.training.build import build_sampling, default_workers
+from avssl.training.monitors.clips import Autocast, FixedClips
+from avssl.training.monitors.embedding import EmbeddingMonitor
+from avssl.training.monitors.probe import ProbeMonitor, single_label
+
+_BATCH = 16
+
+
+def create_monitors(
+    config: Config, manifest: Manifest, held_out: Manifest | None, autocast: Autocast = nullcontext
+) -> list[EmbeddingMonitor | ProbeMonitor]:
+    """None when ``monitor.every_steps`` is 0; a probe too where rows have labels.
+
+    Args:
+        config: ``monitor``, ``sampling``, ``data`` and ``train.seed`` are read.
+        manifest: The rows that are trained on.
+        held_out: Rows that are not: the gallery. None takes some of ``manifest``.
+        autocast: Makes the context the model runs in.
+    """
+    settings = config.monitor
+    if not settings.every_steps:
+        return []
+    order = _order(config, manifest)
+    gallery, rest = held_out, order
+    if gallery is None:
+        gallery, rest = manifest.select(order[: settings.num_clips]), order[settings.num_clips :]
+    clips = _clips(config, gallery, np.arange(len(gallery)))
+    monitors: list[EmbeddingMonitor | ProbeMonitor] = [
+        EmbeddingMonitor(clips, settings.every_steps, autocast, held_out=held_out is not None)
+    ]
+    if settings.probe_clips and "label" in manifest and "label" in gallery:
+        labels = manifest["label"]
+        chosen = np.array([row for row in rest if single_label(labels[row])][: settings.probe_clips], dtype=np.int64)
+        fitted = _clips(config, manifest, chosen)
+        monitors.append(
+            ProbeMonitor(fitted, labels.tolist(), clips, gallery["label"].tolist(), settings.every_steps, autocast)
+        )
+    return monitors
+
+
+def _order(config: Config, manifest: Manifest) -> np.ndarray:
+    """(N,) int64: the rows in an order of their ids and the seed."""
+    keys = ClipDataset(manifest, build_sampling(config)).id_keys
+    return pass_order(config.train.seed + 1, 0, keys).numpy()
+
+
+def _clips(config: Config, manifest: Manifest, rows: np.ndarray) -> FixedClips:
+    """One clip of each row, from the middle, read when it is first needed."""
+    dataset = ClipDataset(manifest, build_sampling(config), config.train.seed, backend=config.data.backend)
+    workers = default_workers() if config.data.num_workers is None else config.data.num_workers
+    return FixedClips(lambda: (batch for batch, _, _ in EvalLoader(dataset, _BATCH, rows=rows, num_workers=workers)))

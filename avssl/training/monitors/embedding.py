@@ -1,0 +1,94 @@
+"""Retrieval in a fixed gallery, and how the embeddings use their space."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from torch import Tensor
+
+from avssl.core import distributed
+from avssl.evaluation import alignment_uniformity, cross_modal_retrieval, effective_rank, modality_gap, spread
+from avssl.training.monitors.clips import Autocast, FixedClips, look
+from avssl.training.monitors.diagnosis import Diagnosis
+
+BEST_BY = "retrieval/R@10"
+"""The number by which the best weights of a run are chosen: a mean of both directions, without labels or boxes."""
+
+
+class EmbeddingMonitor:
+    """Measures the embeddings of a fixed gallery, and warns once of each thing that goes wrong.
+
+    Args:
+        clips: The gallery; with fewer than two clips there is nothing to measure.
+        every_steps: Steps between measurements, >= 1.
+        autocast: Makes the context the model runs in; none by default.
+        held_out: Whether training never sees the gallery.
+
+    Reports, for k in 1 and 10:
+
+    - ``retrieval/v2a_R@k``, ``retrieval/a2v_R@k``, their mean ``retrieval/R@k`` and
+      ``retrieval/chance_R@k``; ``retrieval/gallery_size`` and ``retrieval/held_out`` (1 or 0);
+    - ``retrieval_shuffled/R@k``: the same when each clip counts the sound of another as its own. It
+      is 0 to chance for any model, so a higher number says that the measure or the gallery is wrong;
+    - ``alignment``, ``uniformity/video``, ``uniformity/audio`` (:func:`~avssl.evaluation.alignment_uniformity`);
+    - ``rank/video``, ``rank/audio`` (:func:`~avssl.evaluation.effective_rank`), ``spread/video``,
+      ``spread/audio`` (:func:`~avssl.evaluation.spread`);
+    - ``modality_gap`` (:func:`~avssl.evaluation.modality_gap`).
+    """
+
+    def __init__(
+        self, clips: FixedClips, every_steps: int, autocast: Autocast = nullcontext, *, held_out: bool = False
+    ) -> None:
+        if every_steps < 1:
+            raise ValueError(f"every_steps ({every_steps}) must be at least 1.")
+        self.every_steps = every_steps
+        self._clips, self._autocast, self._held_out = clips, autocast, held_out
+        self._diagnosis = Diagnosis()
+
+    def run(self, task: Any) -> dict[str, float]:
+        """Measures; leaves the task in eval mode."""
+        if len(self._clips.rows()) < 2:
+            return {}
+        video, audio = look(task, self._clips, "embeddings", self._autocast)
+        numbers = embedding_numbers(video, audio) | {"retrieval/held_out": float(self._held_out)}
+        for warning in self._diagnosis.of(numbers, video.shape[1]):
+            if distributed.is_main():
+                warnings.warn(warning, stacklevel=2)
+        return numbers
+
+    def observe(self, record: Mapping[str, float]) -> None:
+        """Takes in a log of the loop, whose loss the diagnosis compares with retrieval."""
+        self._diagnosis.observe(record)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._diagnosis.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._diagnosis.load_state_dict(state)
+
+
+def embedding_numbers(video: Tensor, audio: Tensor) -> dict[str, float]:
+    """The numbers of :class:`EmbeddingMonitor` of (N, D) embeddings of N >= 2 pairs."""
+    found = _recalls(video, audio)
+    # Each picture is asked for the sound of a clip half the gallery away: no clip keeps its own.
+    shuffled = _recalls(video, audio.roll(len(audio) // 2, dims=0))
+    measured = alignment_uniformity(video, audio)
+    numbers = {f"retrieval/{name}": value for name, value in found.items()}
+    numbers |= {f"retrieval_shuffled/{name}": shuffled[name] for name in ("R@1", "R@10")}
+    numbers["alignment"] = measured["alignment"]
+    numbers["modality_gap"] = modality_gap(video, audio)
+    for name, embeddings in (("video", video), ("audio", audio)):
+        numbers[f"uniformity/{name}"] = measured[f"{name}_uniformity"]
+        numbers[f"rank/{name}"] = effective_rank(embeddings)
+        numbers[f"spread/{name}"] = spread(embeddings)
+    return numbers
+
+
+def _recalls(video: Tensor, audio: Tensor) -> dict[str, float]:
+    found = cross_modal_retrieval(video, audio, ks=(1, 10))
+    means = {f"R@{k}": (found[f"v2a_R@{k}"] + found[f"a2v_R@{k}"]) / 2 for k in (1, 10)}
+    names = ("v2a_R@1", "a2v_R@1", "v2a_R@10", "a2v_R@10", "chance_R@1", "chance_R@10", "gallery_size")
+    return means | {name: found[name] for name in names}

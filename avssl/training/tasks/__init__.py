@@ -1,0 +1,7 @@
+"""Tasks: transforms, model and objective as one module that the loop calls."""
+
+from avssl.training.tasks.classify import ClassifyTask, balanced_weights
+from avssl.training.tasks.distill import DistillTask
+from avssl.training.tasks.pretrain import PretrainTask
+
+__all__ = ["ClassifyTask", "DistillTask", "PretrainTask", "balanced_weights"]

@@ -1,0 +1,105 @@
+"""Distillation: a student learns what a teacher says of clips, labelled or not.
+
+Source: Chen et al., 2020 (SimCLRv2), https://arxiv.org/abs/2006.10029, eq. 2 and 3, with temperature t and weight a::
+
+    loss = a * sum_y -P_teacher(y | x; t) log P_student(y | x; t)  +  (1 - a) * -log P_student(label | x)
+    P(y | x; t) = exp(logit_y / t) / sum_y' exp(logit_y' / t)
+
+as means over the clips of a batch, where a clip without a label has no second term.
+
+Dimensions: B clips, N rows of the manifest, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avssl.core.batch import Batch, LossTerms
+
+
+class DistillTask(nn.Module):
+    """Transform, student and teacher, which see the same augmented clips.
+
+    The teacher stays as it is: in evaluation mode, without gradient, and outside of what is trained, moved
+    to another device or kept in checkpoints.
+
+    Args:
+        transform: Raw :class:`Batch` → :class:`Batch` of one view, without gradient.
+        model: The student, a :class:`~avssl.models.Classifier`; each of its heads learns by itself.
+        teacher: A classifier of the same K classes, on the device that the student will be on.
+        targets: (N,) int64 classes of the loader's rows, -1 where there is no label; None without labels.
+        temperature: t, > 0. Above 1 the teacher is less sure, below more.
+        alpha: a in [0, 1]; below 1 ``targets`` are needed.
+        multi_label: Every class is a question of its own: binary cross-entropies of sigmoids, mean over the
+            classes, and no labels.
+
+    Raises:
+        ValueError: If the classes differ in number, or a setting is out of range.
+    """
+
+    # Any: what each promises beside being a module is said under Args.
+    transform: Any
+    model: Any
+    target: Any
+    targets: Tensor | None
+
+    def __init__(
+        self,
+        transform: nn.Module,
+        model: nn.Module,
+        teacher: nn.Module,
+        targets: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        alpha: float = 1.0,
+        multi_label: bool = False,
+    ) -> None:
+        super().__init__()
+        if not temperature > 0 or not 0 <= alpha <= 1:
+            raise ValueError(f"temperature ({temperature}) must be > 0 and alpha ({alpha}) in [0, 1].")
+        if alpha < 1 and (targets is None or multi_label):
+            raise ValueError(f"alpha ({alpha}) below 1 needs targets, one label a row.")
+        self.transform, self.model = transform, model
+        if getattr(teacher, "num_classes", None) != self.model.num_classes:
+            raise ValueError(
+                f"the teacher has {getattr(teacher, 'num_classes', None)} classes, the student {model.num_classes}."
+            )
+        # Past nn.Module, which would count it among what is trained and saved. The loop runs a task's target in the
+        # model's precision.
+        self.__dict__["target"] = teacher.eval().requires_grad_(False)
+        self.register_buffer("targets", targets, persistent=False)
+        self.temperature, self.alpha, self.multi_label = temperature, alpha, multi_label
+
+    def forward(self, batch: Batch) -> LossTerms:
+        """The loss of a raw batch of B clips, on the device of both models."""
+        view: Batch = self.transform(batch)
+        with torch.no_grad():
+            teacher = self.target(view.video, view.audio).float()
+        heads: tuple[Tensor, ...] = self.model(view.video, view.audio, each_head=True)
+        distilled = torch.stack([self._distilled(logits.float(), teacher) for logits in heads]).mean()
+        total, terms = self.alpha * distilled, {"distillation": distilled.detach()}
+        if self.alpha < 1:
+            assert self.targets is not None, "the constructor has seen to it"
+            labels = self.targets[batch.index.row]
+            each = [F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum") for logits in heads]
+            labelled = torch.stack(each).mean() / len(labels)
+            total, terms["labelled"] = total + (1 - self.alpha) * labelled, labelled.detach()
+        student = torch.stack(heads).mean(dim=0)
+        return LossTerms(total, terms | {"agreement": (student.argmax(1) == teacher.argmax(1)).float().mean()})
+
+    def _distilled(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """() cross-entropy of the teacher's probabilities and the student's, both (B, K) logits."""
+        student, teacher = student / self.temperature, teacher / self.temperature
+        if self.multi_label:
+            return F.binary_cross_entropy_with_logits(student, teacher.sigmoid())
+        return F.cross_entropy(student, teacher.softmax(dim=1))
+
+    def after_step(self) -> None:
+        """Nothing moves beside the student's weights."""
+
+    def on_pass_start(self, number: int) -> None:
+        """Every pass is like the others."""

@@ -1,0 +1,102 @@
+"""Pretraining: raw batch → views → embeddings → loss, as one module that the loop calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+from torch import nn
+
+from avssl.core.batch import Batch, BatchIndex, Embeddings, LossTerms
+from avssl.models.batch_norm import hold_statistics
+from avssl.models.momentum import MomentumModel
+from avssl.transforms.loudness import loud_parts
+
+
+class PretrainTask(nn.Module):
+    """Transforms, model and objective.
+
+    ``model`` alone holds parameters that learn, and is called once a step with all views
+    concatenated; it is the part that DDP wraps. ``target`` is its momentum copy where the objective
+    needs one, else None. ``forward`` changes nothing that outlives the step: banks and queues
+    move in :meth:`after_step`, once, from the detached embeddings of the last forward.
+
+    Args:
+        transform: Raw :class:`Batch` → :class:`Batch` of all views, without gradient.
+        model: Called as ``model(video, audio, needs_maps)``, with ``negative_audio`` where the transform
+            makes it; gives :class:`Embeddings`.
+        objective: Called as ``objective(online, target, index)``; gives :class:`LossTerms`.
+        batch_norm: ``"eval"`` keeps BatchNorm's statistics as they are, so that results do not
+            depend on how a batch is split over processes.
+        embed_chunk_size: Clips (all views counted) that pass the encoders at a time, handed to the
+            model as ``chunk_size``; None embeds all at once. The loss still sees the whole batch,
+            and its value and gradient stay as they are, but for BatchNorm in training, whose
+            statistics are then those of a chunk. Time grows by one more forward.
+
+    Raises:
+        ValueError: If the objective has parameters (they belong to the model), or
+            ``embed_chunk_size`` is below 1.
+    """
+
+    # Any: what each promises beside being a module is said under Args.
+    transform: Any
+    model: Any
+    objective: Any
+    target: MomentumModel | None
+
+    def __init__(
+        self,
+        transform: nn.Module,
+        model: nn.Module,
+        objective: nn.Module,
+        batch_norm: Literal["train", "eval"] = "train",
+        embed_chunk_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if any(True for _ in objective.parameters()):
+            raise ValueError(f"{type(objective).__name__} has parameters; an objective has buffers only.")
+        if embed_chunk_size is not None and embed_chunk_size < 1:
+            raise ValueError(f"embed_chunk_size ({embed_chunk_size}) must be at least 1, or None.")
+        self.transform = transform
+        self.model = model
+        self.objective = objective
+        self.batch_norm = batch_norm
+        self._model_options = {} if embed_chunk_size is None else {"chunk_size": embed_chunk_size}
+        self.target = MomentumModel(model, self.objective.target_momentum) if self.objective.needs_target else None
+        self._last: tuple[Embeddings, Embeddings | None, BatchIndex] | None = None
+
+    def forward(self, batch: Batch) -> LossTerms:
+        """The loss of a raw batch of B clips, on the device of the model."""
+        views: Batch = self.transform(batch)
+        options = {"needs_maps": self.objective.needs_maps, **self._model_options}
+        negatives = {} if views.negative_audio is None else {"negative_audio": views.negative_audio}
+        online: Embeddings = self.model(views.video, views.audio, **negatives, **options)
+        if self.objective.silence_dbfs is not None:
+            assert online.audio_map is not None, "an objective that asks what is heard needs maps"
+            heard = loud_parts(batch.audio, online.audio_map.shape[2], self.objective.silence_dbfs)
+            online = replace(online, audio_heard=heard.repeat(views.num_views, 1))
+        target: Embeddings | None = None
+        if self.target is not None:
+            target = self.target(views.video, views.audio, **options)
+        self._last = (online.detach(), target, batch.index)
+        terms: LossTerms = self.objective(online, target, batch.index)
+        return terms
+
+    def after_step(self) -> None:
+        """Moves banks and queues, then the momentum model; called once, after the optimizer."""
+        assert self._last is not None, "after_step comes after forward"
+        self.objective.update(*self._last)
+        if self.target is not None:
+            self.target.follow(self.model)
+        self._last = None
+
+    def on_pass_start(self, number: int) -> None:
+        """Tells the objective that pass ``number`` starts; not called again on a mid-pass resume."""
+        self.objective.on_pass_start(number)
+
+    def train(self, mode: bool = True) -> Self:
+        """As in PyTorch, but for BatchNorm layers that are held."""
+        super().train(mode)
+        if self.batch_norm == "eval":
+            hold_statistics(self.model, self.target)
+        return self

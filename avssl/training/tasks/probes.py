@@ -1,0 +1,144 @@
+"""Training of classifiers on feature maps that were made once and do not change.
+
+The backbone has no part in it: it ran in evaluation mode, BatchNorm with its own statistics, when the maps
+were made. That is a truly frozen probe. AVID's published one is not quite: its backbone is in training mode and
+normalizes by batch while the probe is fitted, and its clips are cropped and coloured anew in every pass. Here
+every clip has W fixed, evenly spaced windows without augmentation, and each pass draws one of them for each clip;
+more windows stand in for the augmentation that is missing. Numbers of the two are close relatives, not the same.
+
+Dimensions: N clips, W windows of each, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from avssl.core import draws
+
+
+@dataclass(frozen=True)
+class ProbeSchedule:
+    """How a probe is trained; the defaults are AVID's for Kinetics.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    passes: int = 12
+    """Passes over the training clips. With a thousand clips 12 passes are a hundred steps: take more there."""
+    batch_size: int = 128
+    """Clips of a step, at least 2, as BatchNorm normalizes over them; the batches of a pass differ by one at most."""
+    learning_rate: float = 1e-4
+    """Of Adam, without weight decay."""
+    drops: tuple[float, ...] = (0.5, 0.75)
+    """Shares of the passes after which the rate is divided by ten: 6 and 9 of 12."""
+
+    def __post_init__(self) -> None:
+        if self.passes < 1 or self.batch_size < 2 or not self.learning_rate > 0:
+            raise ValueError(
+                f"passes ({self.passes}) must be at least 1, batch_size ({self.batch_size}) at least 2 "
+                f"and learning_rate ({self.learning_rate}) greater than 0."
+            )
+
+    def rate(self, pass_number: int) -> float:
+        """The learning rate in a pass, counted from 0."""
+        return self.learning_rate * 0.1 ** sum(pass_number >= share * self.passes for share in self.drops)
+
+
+def train_probe(
+    probe: nn.Module,
+    maps: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    ids: Sequence[str],
+    schedule: ProbeSchedule,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> None:
+    """Fits a probe, in place, by the sum of the cross-entropies of all it gives.
+
+    Args:
+        probe: Maps (B, C, ...) by stage to logits (B, K) by stage.
+        maps: (N, W, C, ...) float32 by stage.
+        labels: (N,) int64 in [0, K).
+        ids: N manifest ids: order and windows of a pass are functions of (seed, pass, id).
+        schedule: Passes, batches and rates.
+        seed: Of the draws.
+        device: Where the probe is moved and trained.
+        progress: Show a bar.
+
+    Raises:
+        ValueError: If lengths differ, there are fewer than two clips, or a map holds NaN or infinity.
+    """
+    count, windows = _checked(maps, len(labels))
+    if len(ids) != count or count < 2:
+        raise ValueError(f"a probe is trained on at least two clips, each with an id; got {count} and {len(ids)} ids.")
+    keys, truth = draws.text_keys(ids), torch.from_numpy(labels)
+    probe.to(device).train()
+    optimizer = torch.optim.Adam(probe.parameters(), lr=schedule.learning_rate)
+    for number in tqdm(range(schedule.passes), desc="probe", unit="pass", delay=1.0, disable=not progress):
+        optimizer.param_groups[0]["lr"] = schedule.rate(number)
+        window = draws.integers(draws.clip_key(seed, number, keys), "probe.window", 1, windows)[:, 0]
+        # Batches of nearly one size: a last one of a single clip would have no batch statistics.
+        batches = -(-count // schedule.batch_size)
+        for rows in draws.pass_order(seed, number, keys).tensor_split(max(1, min(batches, count // 2))):
+            logits = probe(_taken(maps, rows, window[rows], device))
+            target = truth[rows].to(device)
+            loss = torch.stack([F.cross_entropy(value, target) for value in logits.values()]).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    probe.eval()
+
+
+@torch.inference_mode()
+def probe_logits(
+    probe: nn.Module, maps: Mapping[str, np.ndarray], *, batch_size: int = 128, device: torch.device | str = "cpu"
+) -> dict[str, np.ndarray]:
+    """(N, W, K) logits of every window, by stage, from a trained probe in evaluation mode.
+
+    Raises:
+        ValueError: If maps differ in N or W, or hold NaN or infinity.
+    """
+    count, windows = _checked(maps, len(next(iter(maps.values()))))
+    parts: dict[str, list[np.ndarray]] = {}
+    for rows in torch.arange(count).split(batch_size):
+        for window in range(windows):
+            for name, logits in probe(_taken(maps, rows, torch.full_like(rows, window), device)).items():
+                parts.setdefault(name, []).append(logits.float().cpu().numpy())
+    return {name: _by_window(values, windows) for name, values in parts.items()}
+
+
+def _by_window(parts: list[np.ndarray], windows: int) -> np.ndarray:
+    """Batches (b, K), those of all windows after one another, as (N, W, K)."""
+    return np.concatenate([np.stack(parts[i : i + windows], axis=1) for i in range(0, len(parts), windows)])
+
+
+def _taken(
+    maps: Mapping[str, np.ndarray], rows: Tensor, windows: Tensor, device: torch.device | str
+) -> dict[str, Tensor]:
+    """(b, C, ...) on the device: one window of each row."""
+    at = rows.numpy(), windows.numpy()
+    return {name: torch.from_numpy(value[at]).to(device) for name, value in maps.items()}
+
+
+def _checked(maps: Mapping[str, np.ndarray], count: int) -> tuple[int, int]:
+    """N and W, which all maps share."""
+    shapes = {value.shape[:2] for value in maps.values()}
+    if len(shapes) != 1 or next(iter(shapes))[0] != count:
+        raise ValueError(f"maps must be (N, W, ...) of the same N = {count} clips and windows, got {sorted(shapes)}.")
+    for name, value in maps.items():
+        # A sum is a tenth of the memory that a test of every number takes, and is finite only if all are.
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            bad = ~np.isfinite(value.reshape(count, -1).sum(axis=1, dtype=np.float64))
+        if bad.any():
+            raise ValueError(f"the maps of {name} hold NaN or infinity, first in clip {bad.argmax()}.")
+    return next(iter(shapes))

@@ -1,0 +1,51 @@
+"""Run by torchrun from test_distributed.py: what each rank sees, saved to FOLDER/rank<r>.pt."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from avssl.core import distributed
+
+
+def main(folder: Path) -> None:
+    device = distributed.start("cpu")
+    assert distributed.start("cpu") == device  # joining twice keeps the group
+    rank = distributed.rank()
+
+    # Two rows a rank: row i of rank r is 10 r + i.
+    rows = torch.tensor([[10.0 * rank], [10.0 * rank + 1]], requires_grad=True)
+    gathered = distributed.gather_with_grad(rows)
+    # L_r = Σ_j weight[r, j] * gathered_j², so that every rank asks something else of every row.
+    weight = torch.tensor([[1.0, 2.0, 3.0, 4.0], [50.0, 60.0, 70.0, 80.0]])[rank]
+    (weight @ gathered[:, 0] ** 2).backward()
+
+    # A view whose memory is not contiguous, and 3 dimensions.
+    strided = distributed.gather_with_grad(torch.arange(12.0).reshape(3, 2, 2).transpose(0, 1) + 100 * rank)
+
+    result = {
+        "rank": rank,
+        "world_size": distributed.world_size(),
+        "is_main": distributed.is_main(),
+        "is_initialized": distributed.is_initialized(),
+        "device": str(device),
+        "gathered": gathered.detach(),
+        "gradient": rows.grad,
+        "strided": strided,
+        "mean": distributed.mean(torch.tensor([1.0, 5.0]) * (rank + 1)),
+        "any_one": distributed.any_true(rank == 1),
+        "any_none": distributed.any_true(False),
+        "all_one": distributed.all_true(rank == 1),
+        "all_both": distributed.all_true(True),
+        "from_0": distributed.broadcast_object({"folder": f"runs/of_{rank}"}),
+        "from_1": distributed.broadcast_object(f"rank {rank}", source=1),
+    }
+    distributed.barrier()
+    torch.save(result, folder / f"rank{rank}.pt")
+    distributed.stop()
+    assert not distributed.is_initialized()
+    assert distributed.world_size() == 1
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from avssl.core.manifest import Manifest, ManifestError, read_manifest
+
+HEADER = "id,path,label,duration_seconds\n"
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "manifest.csv").write_text(text)
+    return folder / "manifest.csv"
+
+
+def small(**columns) -> Manifest:
+    return Manifest.from_columns({"id": ["a", "b", "c"], "path": ["a.mp4", "b.mp4", "c.mp4"], **columns}, "/root")
+
+
+def test_names_that_look_like_nothing_are_names(tmp_path):
+    manifest = read_manifest(written(tmp_path, HEADER + "NA,NA,null,nan\nb,b,,1.5\nnan,n,NaN,\n"))
+    assert manifest["id"].tolist() == ["NA", "b", "nan"]
+    assert manifest["label"].tolist() == ["null", None, "NaN"]
+    np.testing.assert_array_equal(manifest["duration_seconds"], [np.nan, 1.5, np.nan])
+
+
+def test_what_is_written_is_read(tmp_path):
+    columns = {
+        "id": ["a", "b"],
+        "path": ["x/a.mp4", "b, c.mp4"],
+        "label": ['say "hi"|dog', None],
+        "duration_seconds": [1.5, None],
+        "shard_offset": [2**40, None],
+        "noise": ["1", ""],
+    }
+    Manifest.from_columns(columns, tmp_path).write(tmp_path / "manifest.csv")
+    manifest = read_manifest(tmp_path / "manifest.csv")
+    assert manifest.value(0, "label") == 'say "hi"|dog'
+    assert [manifest.value(1, name) for name in ("label", "duration_seconds", "shard_offset", "noise")] == [None] * 4
+    assert manifest.value(0, "shard_offset") == 2**40
+    assert manifest["noise"].tolist() == ["1", None]
+    assert manifest.value(0, "truth") is None
+    assert manifest.file(1) == tmp_path / "b, c.mp4"
+    with pytest.raises(ManifestError, match="paths are relative to"):
+        manifest.write(tmp_path / "elsewhere" / "manifest.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na,x\n", "needs the column 'id'"),
+        (HEADER + "a,a,x,1\na,b,x,1\n", "1 ids appear more than once, the first is 'a'"),
+        (HEADER + ",a,x,1\n", "row 0: id is empty"),
+        (HEADER + "a,,x,1\n", "row 0: path is empty"),
+        (HEADER + "a,a,x,long\n", "conversion error to double"),
+        (HEADER + "a,a,x\n", "Expected 4 columns"),
+        *((HEADER + f"a,{path},x,1\n", "must be relative and stay inside") for path in ("/a", "../a", "x/../a", "C:a")),
+        (HEADER + "a,x\\..\\a,x,1\n", "must be relative and stay inside"),
+        ("id,path,truth\na,a,../t.npz\n", "truth '../t.npz' must be relative"),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_file(tmp_path, text, message):
+    path = written(tmp_path, text)
+    with pytest.raises(ManifestError, match=message) as error:
+        read_manifest(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(ManifestError, match="no such manifest"):
+        read_manifest(tmp_path / "none.csv")
+
+
+def test_rows_are_selected_by_mask_index_and_value():
+    manifest = small(split=["train", "test", "train"])
+    assert manifest.select(np.array([True, False, True]))["id"].tolist() == ["a", "c"]
+    assert manifest.select(np.array([2, 0]))["id"].tolist() == ["c", "a"]
+    assert manifest.where(split="train")["id"].tolist() == ["a", "c"]
+    with pytest.raises(ManifestError, match="no column 'fold' in this manifest; it has"):
+        manifest["fold"]
+
+
+def test_hash_names_the_list_of_ids_whatever_their_order():
+    manifest = small()
+    assert manifest.hash() == manifest.select(np.array([2, 0, 1])).hash() == small(label=["x", "y", "z"]).hash()
+    assert manifest.hash() != manifest.select(np.array([0, 1])).hash()
+    # Ids are told apart, not run together.
+    ab, b = (Manifest(pa.table({"id": ids, "path": ids}), "/") for ids in (["ab", "c"], ["a", "bc"]))
+    assert ab.hash() != b.hash()
+
+
+def test_files_that_a_corpus_names_stay_inside_it(tmp_path):
+    columns = {"id": ["a", "b"], "path": ["a.jpg", "b.mp4"], "audio_path": ["sounds/a.wav", None]}
+    manifest = Manifest.from_columns(columns, tmp_path)
+    assert [manifest.sound_file(row) for row in (0, 1)] == [tmp_path / "sounds/a.wav", tmp_path / "b.mp4"]
+    assert manifest.inside("masks/a.png") == tmp_path / "masks/a.png"
+    for path in ("/etc/passwd", "masks/../../a.png", "C:\\a.png"):
+        with pytest.raises(ManifestError, match="must be relative and stay inside"):
+            manifest.inside(path)
+    with pytest.raises(ManifestError, match=r"audio_path '\.\./a\.wav' must be relative"):
+        Manifest.from_columns({**columns, "audio_path": ["../a.wav", None]}, tmp_path)

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+
+from avssl.data import ClipDataset
+from avssl.downstream.finetuning import predict
+from avssl.downstream.robustness import classifier_subject, encode_disturbed, find_cutouts, probe_subject
+from avssl.downstream.robustness.disturbed import CLEAN, DISTURBANCES, Disturbed
+from avssl.evaluation.video_scores import video_probabilities
+
+NAMES = (CLEAN, *DISTURBANCES)
+CPU = torch.device("cpu")
+PARTNERS = np.roll(np.arange(12), 5)
+
+
+class Frozen:
+    """As much of a pretrained model as a subject of probes asks for, given its features."""
+
+    def __init__(self, classifier):
+        encoders = classifier.model.encoders
+        self.model = torch.nn.Module()
+        self.model.encode_video, self.model.encode_audio = encoders["video"], encoders["audio"]
+        self.transform, self.sampling, self.device = classifier.transform, classifier.sampling, CPU
+        self.config = classifier.config
+        self.weights_hash = classifier.weights_hash
+
+
+def answers_of(subject, shapes):
+    cutouts = find_cutouts(shapes, shapes["label"].tolist(), 4.0)
+    return subject.answer(
+        encode_disturbed(
+            subject.encode,
+            ClipDataset(shapes, subject.sampling),
+            PARTNERS,
+            cutouts,
+            windows_per_clip=subject.windows_per_clip,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("about", "modalities"),
+    [
+        ({"inputs": "video", "crop": "three"}, {"video"}),
+        ({"inputs": "audio"}, {"audio"}),
+        ({"inputs": "both", "fusion": "fused", "crop": "three"}, {"video + audio"}),
+        ({"inputs": "both", "fusion": "late"}, {"video", "audio", "video + audio"}),
+    ],
+)
+def test_a_classifier_answers_as_in_its_test(shapes, untrained, about, modalities):
+    classifier = untrained(shapes, **about)
+    answers = answers_of(classifier_subject(classifier, 2), shapes)
+    assert set(answers) == modalities
+    assert all(tuple(of_modality) == NAMES for of_modality in answers.values())
+    logits = predict(classifier.model, classifier.transform, shapes, classifier.config, device=CPU).logits
+    whole = answers["video + audio" if about["inputs"] == "both" else about["inputs"]]
+    assert whole[CLEAN].tolist() == video_probabilities(logits).argmax(axis=1).tolist()
+    if about["inputs"] == "audio":
+        assert whole["picture of another class"].tolist() == whole[CLEAN].tolist()
+        assert whole["sound of another class"].tolist() == whole[CLEAN][PARTNERS].tolist()
+
+
+def test_a_swapped_picture_is_seen_by_the_video_head_alone(shapes, untrained):
+    answers = answers_of(classifier_subject(untrained(shapes, inputs="both"), 1), shapes)
+    assert len(set(answers["video"][CLEAN].tolist())) > 1
+    assert answers["video"]["picture of another class"].tolist() == answers["video"][CLEAN][PARTNERS].tolist()
+    assert answers["audio"]["picture of another class"].tolist() == answers["audio"][CLEAN].tolist()
+
+
+def test_a_multi_label_classifier_is_refused(shapes, untrained):
+    with pytest.raises(ValueError, match="untrained: a multi-label classifier gives no one answer"):
+        classifier_subject(untrained(shapes, multi_label=True), 1)
+
+
+def test_probes_fitted_on_clean_clips_answer_for_every_disturbance(shapes, untrained):
+    generator = np.random.default_rng(0)
+    labels = np.repeat(["cat", "dog", "owl"], 20)
+    centres = {name: 6 * np.eye(4)[i] for i, name in enumerate(("cat", "dog", "owl"))}
+
+    def features(names):
+        return np.stack([centres[name] for name in names]) + generator.normal(size=(len(names), 4))
+
+    truth = np.array(["owl", "cat", "dog", "cat"])
+    partner = truth[[1, 2, 3, 0]]
+    clean = {"video": features(truth)[:, None], "audio": features(truth)[:, None]}
+    given = {name: dict(clean) for name in NAMES}
+    given["sound of another class"]["audio"] = features(partner)[:, None]
+    # Windows are averaged: two that lie equally far to either side of the clip change nothing.
+    given["frames reversed in time"]["video"] = clean["video"] + np.array([-3.0, 3.0])[None, :, None]
+    frozen = Frozen(untrained(shapes, inputs="both"))
+    subject = probe_subject(frozen, (features(labels), features(labels)), labels, 1, seed=0)
+    classes, answers = np.array(subject.classes), subject.answer(Disturbed(given, {}, 0))
+    assert classes.tolist() == ["cat", "dog", "owl"]
+    assert set(answers) == {"video", "audio", "video + audio"}
+    for modality in answers:
+        assert classes[answers[modality][CLEAN]].tolist() == truth.tolist()
+    assert classes[answers["audio"]["sound of another class"]].tolist() == partner.tolist()
+    assert classes[answers["video"]["sound of another class"]].tolist() == truth.tolist()
+    assert classes[answers["video"]["frames reversed in time"]].tolist() == truth.tolist()

@@ -1,0 +1,48 @@
+"""What the demo does when it is called again; a whole tiny one runs in test_packaging.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from avssl.config import to_yaml
+from avssl.engine import Checkpointer
+from avssl.recipes.demo import stages
+from avssl.recipes.demo.settings import DemoSettings
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Calls of pretrain, which is interrupted."""
+    calls = []
+
+    def pretrain(config, out, **options):
+        calls.append((config, out, options))
+        (out / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "pretrain", pretrain)
+    return calls
+
+
+def test_an_interrupted_training_is_continued(called, tmp_path, monkeypatch):
+    folder, settings = stages.DemoFolder(tmp_path), DemoSettings(tiny=True)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            stages._pretrain(folder, settings)
+    assert [options for _, _, options in called] == [{}, {}]  # there was no checkpoint to continue from
+
+    Checkpointer(folder.run / "checkpoints").save(3, {})
+    with pytest.raises(KeyboardInterrupt):
+        stages._pretrain(folder, DemoSettings(tiny=True, seed=1))
+    assert called[-1][2] == {}  # those weights are of other settings
+    assert not (folder.run / "checkpoints").exists()
+
+    Checkpointer(folder.run / "checkpoints").save(3, {})
+    ended = SimpleNamespace(step=4, samples_seen=32, wall_seconds=1.0, metrics={"loss": 1.0})
+    monkeypatch.setattr(stages, "pretrain", lambda *_, **options: (called.append((0, 0, options)), ended))
+    assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1))["steps"] == 4
+    assert called[-1][2] == {"resume": True}
+    assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1))["steps"] == 4
+    assert called[-1][2] == {}  # a finished one begins again when it is asked for
