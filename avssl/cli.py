@@ -6,16 +6,15 @@ A recipe is imported only when its verb is called, so that ``avssl --help`` is q
 from __future__ import annotations
 
 import difflib
-import dis
 import importlib
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TextIO
 
+from avssl.core.errors import AvsslError, Interrupted
 from avssl.core.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -23,9 +22,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "synthesize": ("avssl.recipes.synthesize", "Make a SoundingShapes corpus: videos with known sounding objects."),
     "index": ("avssl.recipes.index", "List the media files of a folder in a manifest."),
     "prepare": ("avssl.recipes.prepare", "Copy a corpus into shards that train many times faster."),
-    "finetune": ("avssl.recipes.finetune", "Train a classifier on labelled rows, from a checkpoint or from scratch."),
-    "distill": ("avssl.recipes.distill", "Train a small classifier on what a fine-tuned one says of unlabelled rows."),
-    "probe": ("avssl.recipes.probe", "Measure frozen features on labelled rows by published protocols."),
+    "finetune": ("avssl.recipes.finetune", "Train a classifier on labeled rows, from a checkpoint or from scratch."),
+    "distill": ("avssl.recipes.distill", "Train a small classifier on what a fine-tuned one says of unlabeled rows."),
+    "probe": ("avssl.recipes.probe", "Measure frozen features on labeled rows by published protocols."),
     "robustness": ("avssl.recipes.robustness", "Disturb clips and say what a classifier makes of them."),
     "cka": ("avssl.recipes.cka", "Compare the stages of two runs: which represent clips alike."),
     "localize": ("avssl.recipes.localize", "Show in a video where its sound comes from."),
@@ -111,16 +110,12 @@ def _run(verb: str, words: list[str]) -> int:
         return 130
     except BrokenPipeError:
         raise
-    except Exception as error:
-        if type(error).__name__ == "Interrupted":
-            print(f"avssl: {error}", file=sys.stderr)
-            return 75
-        if not is_users_error(error):
-            raise
+    except (AvsslError, OSError) as error:
         if os.environ.get("AVSSL_TRACEBACK"):
             traceback.print_exc()
-        print(f"avssl: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if type(error).__name__ == "ConfigError" else 1
+        kind = "" if isinstance(error, Interrupted) else "error: "
+        print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        return getattr(error, "exit_status", 1)
     return int(status or 0)
 
 
@@ -137,26 +132,3 @@ def _show_warning(
     if os.path.dirname(__file__) not in filename:
         text = warnings.formatwarning(message, category, filename, lineno, line)
     print(text, end="", file=file or sys.stderr)
-
-
-def is_users_error(error: BaseException) -> bool:
-    """Whether a message says all there is to say; a bug keeps its traceback.
-
-    The project's own error classes and failures of the system (no such file, disk full) do. A
-    plain ValueError or RuntimeError does when it comes from a ``raise`` of this package, and does
-    not when it comes from a call that went wrong.
-    """
-    if isinstance(error, OSError) or type(error).__module__.split(".")[0] == "avssl":
-        return True
-    return isinstance(error, ValueError | RuntimeError) and _is_our_raise(error.__traceback__)
-
-
-def _is_our_raise(trace: TracebackType | None) -> bool:
-    """Whether the innermost frame is ours and stands at a ``raise`` statement."""
-    if trace is None:
-        return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    ours = str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0] == "avssl"
-    return ours and dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"

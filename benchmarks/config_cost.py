@@ -68,7 +68,7 @@ def describe(config: Config, rows: int, processes: int, tflops: float | None) ->
     model, optim = build_model(config), config.optim
     local_batch = optim.batch_size // processes
     cost = model_cost(config, local_batch, Precision("bf16", "channels_last"))
-    clips = optim.passes * (rows // optim.batch_size) * optim.batch_size
+    clips = optim.epochs * (rows // optim.batch_size) * optim.batch_size
     flops = cost.flops / local_batch * clips
     state = state_bytes(model, optim.name, averaged=config.train.ema_decay is not None)
     if build_objective(config, ANY_ROWS).needs_target:
@@ -81,7 +81,7 @@ def describe(config: Config, rows: int, processes: int, tflops: float | None) ->
     hours = "" if tflops is None else f", {flops / tflops / 3.6e15:.3g} GPU hours at an assumed {tflops:g} TFLOP/s"
     return (
         f"{cost.flops / local_batch / 1e9:.3g} GFLOP a clip, forward and backward (networks of {' and '.join(sizes)} "
-        f"parameters); {_spaced(clips)} clips in {optim.passes} passes: {_power(flops)} FLOP{hours}, decoding not "
+        f"parameters); {_spaced(clips)} clips in {optim.epochs} epochs: {_power(flops)} FLOP{hours}, decoding not "
         f"counted. Memory of a process: {', '.join(parts)}."
     )
 

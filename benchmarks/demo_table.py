@@ -17,7 +17,7 @@ MAPS = (
     "shuffled sound",
     "random-init model",
     "random object",
-    "centre blob",
+    "center blob",
     "whole frame",
     "random map",
 )

@@ -25,7 +25,7 @@ from avssl.synthetic import SceneSettings, Split
 from avssl.training.build import build_sampling
 from avssl.transforms import VideoEval
 
-METHOD = Method({"name": "info_nce", "temperature": 0.1, "pooling": "both", "negative_sounds": 4}, passes=30)
+METHOD = Method({"name": "info_nce", "temperature": 0.1, "pooling": "both", "negative_sounds": 4}, epochs=30)
 LOOK = {"width": 96, "height": 96, "video_fps": 8.0}
 SEVERAL = SceneSettings(**LOOK, object_weights=(0.0, 1.0, 1.0))
 SPLITS = {
@@ -69,7 +69,7 @@ def main() -> None:
         aps[split] = plain_ap(confidence, look(task, world, others, start, sampling).maps().amax(dim=(1, 2)))
     about = {
         "made with": "`python benchmarks/demo_weights.py`",
-        "trained on": f"2 560 generated clips of SoundingShapes, {METHOD.passes} passes, no labels",
+        "trained on": f"2 560 generated clips of SoundingShapes, {METHOD.epochs} epochs, no labels",
         "pointing": f"{found['pointing']:.3f} (with another clip's sound {found['other_pointing']:.3f}, "
         f"a random object {found['object_pointing']:.3f}; n = {found['n']}, one seed)",
         "cIoU >= 0.5, adaptive": f"{found['ciou']:.3f} (another sound {found['other_ciou']:.3f})",

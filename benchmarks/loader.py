@@ -67,10 +67,10 @@ def make_file(path: Path, width: int, height: int, keyframes: int, seed: int) ->
             top = int(height / 2 * (1 + np.sin(0.9 * t + seed)) * 0.9)
             left = int(width / 2 * (1 + np.cos(0.7 * t + seed)) * 0.9)
             picture = world[top : top + height, left : left + width].copy()
-            for a, b, c, d, e, *colour in discs:
+            for a, b, c, d, e, *color in discs:
                 cy = height * (0.5 + 0.4 * np.sin(2 * t * a + 6 * b))
                 cx = width * (0.5 + 0.4 * np.sin(2 * t * c + 6 * d))
-                picture[(y - cy) ** 2 + (x - cx) ** 2 < (height * (0.05 + 0.1 * e)) ** 2] = np.array(colour) * 255
+                picture[(y - cy) ** 2 + (x - cx) ** 2 < (height * (0.05 + 0.1 * e)) ** 2] = np.array(color) * 255
             picture += rng.normal(0, 2.5, picture.shape)
             frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)

@@ -4,7 +4,7 @@
     python benchmarks/localization.py --minutes 60  the same for longer
     python benchmarks/localization.py --table       prints what is measured so far
 
-Equal for all methods: encoders, clips, passes and learning rate; temperatures are 0.1 (LVS: 0.07), the rest is as
+Equal for all methods: encoders, clips, epochs and learning rate; temperatures are 0.1 (LVS: 0.07), the rest is as
 published but for what the objective's config file says. The last weights of a run are scored: nothing is chosen by
 boxes or masks. Training sees 2 560 clips of one to three objects, in 5 % of which the sound comes from off screen.
 Tests are clips of two or three objects at a sound event: 400 by themselves, 200 interactive pairs (the same picture
@@ -45,8 +45,8 @@ from avssl.training.build import build_optimizer, build_sampling, build_schedule
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import VideoEval, estimate_statistics
 
-PASSES, LONG_PASSES, TOO_LONG_PASSES = 10, 36, 72
-MORE_PASSES = 20
+EPOCHS, LONG_EPOCHS, TOO_LONG_EPOCHS = 10, 36, 72
+MORE_EPOCHS = 20
 """Over three times the clips, those of "train" and "train_more"."""
 BATCH = 32
 RATE = 3e-3
@@ -73,7 +73,7 @@ class Method:
 
     objective: dict[str, Any]
     model: dict[str, Any] = field(default_factory=dict)
-    passes: int = PASSES
+    epochs: int = EPOCHS
     seeds: tuple[int, ...] = SEEDS[:1]
     splits: tuple[str, ...] = ("train",)
     """What it is trained on."""
@@ -87,7 +87,7 @@ DEFAULT, LONG = "pooled + best cell (default)", "default, long"
 BEST = "default, long, three times the clips, seen larger"
 BOTH = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 HALF = {"dropout": {"video": 0.5}}
-FNAC = {"temperature": 0.1, "audio_weight": 12.5, "image_weight": 12.5, "foreground_weight": 12.5, "warmup_passes": 3}
+FNAC = {"temperature": 0.1, "audio_weight": 12.5, "image_weight": 12.5, "foreground_weight": 12.5, "warmup_epochs": 3}
 DENSE = {"name": "dense_av", "num_heads": 2, "temperature": 0.1, "silence_dbfs": -60.0, "pooled_weight": 1.0}
 LARGER = round(SCENE["width"] * FULL_PICTURE_SCALE)
 METHODS: dict[str, Method] = {
@@ -100,12 +100,12 @@ METHODS: dict[str, Method] = {
     "DenseAV, 2 heads": Method({**DENSE, "negative_sounds": 4}, seeds=SEEDS),
     DEFAULT: Method(BOTH, seeds=SEEDS),
     "default, silence and noise as negatives": Method({**BOTH, "negative_sounds": 4}, seeds=SEEDS),
-    LONG: Method(BOTH, passes=LONG_PASSES, seeds=SEEDS),
-    "default, long, seen larger": Method(BOTH, passes=LONG_PASSES, seeds=SEEDS, picture=LARGER, weights=LONG),
-    "default, too long, seen larger": Method(BOTH, passes=TOO_LONG_PASSES, seeds=SEEDS[:2], picture=LARGER),
-    BEST: Method(BOTH, passes=MORE_PASSES, seeds=SEEDS, splits=("train", "train_more"), picture=LARGER),
+    LONG: Method(BOTH, epochs=LONG_EPOCHS, seeds=SEEDS),
+    "default, long, seen larger": Method(BOTH, epochs=LONG_EPOCHS, seeds=SEEDS, picture=LARGER, weights=LONG),
+    "default, too long, seen larger": Method(BOTH, epochs=TOO_LONG_EPOCHS, seeds=SEEDS[:2], picture=LARGER),
+    BEST: Method(BOTH, epochs=MORE_EPOCHS, seeds=SEEDS, splits=("train", "train_more"), picture=LARGER),
     "DenseAV, long, two sounds in a third": Method(
-        {**DENSE, "negative_sounds": 4}, passes=20, splits=("train", "train_two"), picture=LARGER
+        {**DENSE, "negative_sounds": 4}, epochs=20, splits=("train", "train_two"), picture=LARGER
     ),
 }
 UNTRAINED, UNSEEN_CLIPS = "random-init", "unseen clips: "
@@ -124,7 +124,7 @@ def settings(method: Method, seed: int) -> Config:
     tree["model"]["video"]["width"] = 24
     tree["model"] |= method.model
     tree["objective"] = dict(method.objective)
-    tree["optim"] |= {"lr": RATE, "passes": method.passes, "batch_size": BATCH}
+    tree["optim"] |= {"lr": RATE, "epochs": method.epochs, "batch_size": BATCH}
     tree["train"]["seed"] = seed
     return config_from_dict(tree)
 
@@ -153,9 +153,9 @@ def train(
         return
     rows = np.flatnonzero(np.isin(world.split, splits))
     loader = MemoryLoader(world, rows, BATCH, config.train.seed, build_sampling(config))
-    total = config.optim.passes * loader.steps_per_pass
+    total = config.optim.epochs * loader.steps_per_epoch
     loop = LoopSettings(
-        total, loader.steps_per_pass, log_every=100, grad_clip=config.optim.grad_clip, precision=PRECISION
+        total, loader.steps_per_epoch, log_every=100, grad_clip=config.optim.grad_clip, precision=PRECISION
     )
     fit_in_runs(task, loader, build_optimizer(config, task), build_schedule(config, total), loop, place, until)
     with whole_file(weights) as temporary:
@@ -203,7 +203,7 @@ def run(bench: Bench, job: Job) -> dict[str, Any]:
     else:
         task = bench.model(name, seed)
         numbers = measure(task, bench.world, bench.two, sampling) | {
-            "passes": 0 if name == UNTRAINED else METHODS[name].passes,
+            "epochs": 0 if name == UNTRAINED else METHODS[name].epochs,
             "parameters": sum(p.numel() for p in task.model.parameters()),
         }
     about = {"threads": torch.get_num_threads(), "torch": torch.__version__, "seconds": time.perf_counter() - began}

@@ -20,7 +20,7 @@ from torch import Tensor
 from avssl.core.batch import Batch
 from avssl.data.sampling import ClipSampling
 from avssl.evaluation import (
-    centre_blob,
+    center_blob,
     localization_samples,
     mean_prior,
     random_maps,
@@ -123,7 +123,7 @@ def baselines(world: Shapes, seed: int) -> dict[str, Any]:
         masks = torch.from_numpy(world.masks[rows])
         truth, hw = masks[:, 0].float(), (int(masks.shape[2]), int(masks.shape[3]))
         maps = {
-            "centre_": centre_blob(len(rows), hw),
+            "center_": center_blob(len(rows), hw),
             "random_": random_maps(len(rows), CELLS, seed=seed),
             "whole_": whole_frame(len(rows), hw),
             "mean_": mean_of_others(truth),

@@ -21,7 +21,7 @@ COLUMNS = {
 }
 BASELINES = {
     "object_": "random object of the scene",
-    "centre_": "centre blob",
+    "center_": "center blob",
     "mean_": "mean of other clips' truths",
     "random_": "random map",
     "whole_": "whole frame",
@@ -45,14 +45,14 @@ def tables(rows: Rows) -> str:
 def methods_table(rows: Rows) -> str:
     """Methods, then maps that hear nothing."""
     lines = [
-        f"| method | passes | seeds | {' | '.join(COLUMNS.values())} |",
+        f"| method | epochs | seeds | {' | '.join(COLUMNS.values())} |",
         f"| --- | ---: | ---: |{' ---: |' * len(COLUMNS)}",
     ]
     for name, own in by_method(rows).items():
         for row in own:
             row |= {f"drop_{sound}": row["pointing"] - row[f"{sound}_pointing"] for sound in ("swapped", "silent")}
         cells = [spread([row[key] for row in own]) for key in COLUMNS]
-        lines.append(f"| {name} | {own[0]['passes']} | {len(own)} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {own[0]['epochs']} | {len(own)} | {' | '.join(cells)} |")
     others = [row for row in rows if row["method"] == "baselines"]
     lines += [baseline_line(others[0], prefix, title) for prefix, title in BASELINES.items() if others]
     if others:
@@ -134,7 +134,7 @@ def unseen_table(rows: Rows) -> str:
 def by_method(rows: Rows) -> dict[str, Rows]:
     """Rows of models by method, the short trainings first; the untrained one last."""
     found: dict[str, Rows] = {}
-    for row in sorted(rows, key=lambda row: row.get("passes", 0)):
+    for row in sorted(rows, key=lambda row: row.get("epochs", 0)):
         if "pointing" in row:
             found.setdefault(row["method"], []).append(row)
     if "random-init" in found:

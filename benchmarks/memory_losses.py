@@ -35,7 +35,7 @@ THREADS = (1, 2)
 BUDGET_SECONDS = 30.0
 MOST_ROUNDS = 15
 MOST_SECONDS = 3 * BUDGET_SECONDS
-# Two neighbours this near are equal in float32.
+# Two neighbors this near are equal in float32.
 SAME_COSINE = 1e-6
 
 
@@ -50,7 +50,7 @@ Times = Mapping[tuple[str, int], list[Seconds]]
 
 
 def measure_search(num_rows: int, size: int, device: str) -> dict[str, Any]:
-    """The blocked search and the loop, on each number of threads; raises if they find other neighbours."""
+    """The blocked search and the loop, on each number of threads; raises if they find other neighbors."""
     video, audio = memories(num_rows, size, device)
     queries = min(num_rows, MOST_PAIRS // num_rows)
     searches: dict[str, Callable[[int], Tensor]] = {
@@ -109,7 +109,7 @@ def loop_search(video: Tensor, audio: Tensor, num_queries: int) -> Tensor:
 
 
 def difference(video: Tensor, audio: Tensor, one: Tensor, other: Tensor) -> tuple[int, float]:
-    """How many queries have other neighbours, and by how much the agreements of those differ, in float64."""
+    """How many queries have other neighbors, and by how much the agreements of those differ, in float64."""
     rows = (one != other).any(dim=1).nonzero()[:, 0]
     units = [F.normalize(memory.double(), dim=1) for memory in (video, audio)]
     agreements = [

@@ -1,15 +1,15 @@
-"""Every objective of the AVID family on one corpus: equal encoder, clips, passes and tuning, side by side.
+"""Every objective of the AVID family on one corpus: equal encoder, clips, epochs and tuning, side by side.
 
     python benchmarks/objectives.py                trains what is missing for about three minutes, then prints the table
     python benchmarks/objectives.py --minutes 90   the same for longer; every row takes about two minutes of one core
     python benchmarks/objectives.py --table        prints what is measured so far
 
 The corpus is SoundingShapes with 5 % of the sounds from off screen, 15 % faulty pairs (the sound of another scene) and
-10 % near-duplicates; tests are clean. Each method first tries two learning rates for half of the passes on a seed of
+10 % near-duplicates; tests are clean. Each method first tries two learning rates for half of the epochs on a seed of
 its own and takes the one whose probes are best on validation clips; then it is trained with seeds 0, 1 and 2. Rows are
 appended to --file as they are made, and a run goes on where the last one stopped.
 
-CMA is AVID for half of the passes and then CMA, against AVID for all of them: equally long. "supervised" trains the
+CMA is AVID for half of the epochs and then CMA, against AVID for all of them: equally long. "supervised" trains the
 same encoders on the labels of the clips whose source is seen. Every method sees one view, 32 clips a step.
 """
 
@@ -43,7 +43,7 @@ from avssl.training.build import build_optimizer, build_sampling, build_schedule
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import estimate_statistics
 
-PASSES = 16
+EPOCHS = 16
 BATCH = 32
 SEEDS = (0, 1, 2)
 TUNING_SEED = 9
@@ -66,10 +66,10 @@ SPLITS = {
     "several": Split(400, SceneSettings(**SCENE | {"object_weights": (0.0, 1.0, 1.0)})),
 }
 
-# "warmup_passes" becomes half of the passes: AVID's loss alone.
+# "warmup_epochs" becomes half of the epochs: AVID's loss alone.
 MEMORY = {"temperature": 0.1, "num_negatives": 256, "momentum": 0.5}
 AVID = {"name": "avid", "loss": "softmax", **MEMORY}
-CMA = {"num_positives": 16, "positive_negatives": 64, "warmup_passes": 0, "refresh_passes": 2}
+CMA = {"num_positives": 16, "positive_negatives": 64, "warmup_epochs": 0, "refresh_epochs": 2}
 METHODS: dict[str, dict[str, Any]] = {
     "InfoNCE": {"name": "info_nce", "temperature": 0.1, "pooling": "pooled"},
     "InfoNCE, pooled + best cell": {"name": "info_nce", "temperature": 0.1, "pooling": "both"},
@@ -77,7 +77,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "Joint-AVID": {**AVID, "variant": "joint"},
     "Self-AVID": {**AVID, "variant": "self"},
     "CMA": {**AVID, "name": "cma", "variant": "cross", **CMA},
-    "Robust-xID": {"name": "robust_xid", **MEMORY, "warmup_passes": 0},
+    "Robust-xID": {"name": "robust_xid", **MEMORY, "warmup_epochs": 0},
     "MoCo": {"name": "moco", "temperature": 0.1, "queue_size": 1024, "momentum": 0.99},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
@@ -131,7 +131,7 @@ class SupervisedTask(nn.Module):
 
     def after_step(self) -> None: ...
 
-    def on_pass_start(self, number: int) -> None: ...
+    def on_epoch_start(self, number: int) -> None: ...
 
 
 class _Classifiers(nn.Module):
@@ -153,7 +153,7 @@ class _Classifiers(nn.Module):
         return {name: layer(features[name.split("/")[1]]) for name, layer in self.classify.items()}
 
 
-def settings(objective: dict[str, Any], lr: float, passes: int, seed: int) -> Config:
+def settings(objective: dict[str, Any], lr: float, epochs: int, seed: int) -> Config:
     """The config of `avssl demo`'s pretraining with a smaller picture and encoder, and the method's objective."""
     tree = copy.deepcopy(read_yaml(Path(__file__).parent.parent / "configs" / "soundingshapes_cpu.yaml"))
     tree["transform"]["video"]["size"] = SCENE["width"]
@@ -161,16 +161,16 @@ def settings(objective: dict[str, Any], lr: float, passes: int, seed: int) -> Co
     tree["sampling"] |= {"num_frames": 6, "audio_seconds": 1.5}
     tree["model"]["video"]["width"] = 24
     tree["objective"] = dict(objective)
-    if "warmup_passes" in objective:
-        tree["objective"]["warmup_passes"] = passes // 2
-    tree["optim"] |= {"lr": lr, "passes": passes, "batch_size": BATCH}
+    if "warmup_epochs" in objective:
+        tree["objective"]["warmup_epochs"] = epochs // 2
+    tree["optim"] |= {"lr": lr, "epochs": epochs, "batch_size": BATCH}
     tree["train"]["seed"] = seed
     return config_from_dict(tree)
 
 
-def train(method: str, world: Shapes, lr: float, passes: int, seed: int) -> PretrainTask:
+def train(method: str, world: Shapes, lr: float, epochs: int, seed: int) -> PretrainTask:
     """A trained task of a method; the untrained one of that seed for :data:`UNTRAINED`."""
-    config = settings(METHODS.get(method, METHODS["InfoNCE"]), lr or RATES[0], passes, seed)
+    config = settings(METHODS.get(method, METHODS["InfoNCE"]), lr or RATES[0], epochs, seed)
     rows = world.rows("train")
     seed_everything(seed)
     memory = MemoryRows(text_keys(world.ids[rows]), torch.arange(len(rows)))
@@ -181,7 +181,7 @@ def train(method: str, world: Shapes, lr: float, passes: int, seed: int) -> Pret
     if method == UNTRAINED:
         return task
     loader = MemoryLoader(world, rows, BATCH, seed, sampling)
-    total = passes * loader.steps_per_pass
+    total = epochs * loader.steps_per_epoch
     trained = SupervisedTask(task, world, rows) if method == "supervised" else task
     fit(
         trained,
@@ -189,7 +189,7 @@ def train(method: str, world: Shapes, lr: float, passes: int, seed: int) -> Pret
         build_optimizer(config, trained),  # type: ignore[arg-type]
         build_schedule(config, total),
         settings=LoopSettings(
-            total, loader.steps_per_pass, log_every=100, grad_clip=config.optim.grad_clip, precision=PRECISION
+            total, loader.steps_per_epoch, log_every=100, grad_clip=config.optim.grad_clip, precision=PRECISION
         ),
         progress=sys.stderr.isatty(),
     )
@@ -201,12 +201,12 @@ def measure(world: Shapes, task: PretrainTask, test: str, seed: int) -> dict[str
     sampling = build_sampling(settings(METHODS["InfoNCE"], RATES[0], 1, seed))
     every = np.arange(len(world.ids))
     features = encode(task.model, task.transform, fixed_batches(world, every, sampling), PRECISION)
-    labelled = (world.split == "train") & (world.num_objects == 1) & (world.kind != "")
-    numbers = probes(world, features, np.flatnonzero(labelled), world.rows(test), seed)
+    labeled = (world.split == "train") & (world.num_objects == 1) & (world.kind != "")
+    numbers = probes(world, features, np.flatnonzero(labeled), world.rows(test), seed)
     if test == "single":
         numbers |= retrieval_numbers(features, world.rows("single"))
         numbers |= pointing_numbers(task.model, task.transform, world, world.rows("several"), sampling, seed=seed)
-    return numbers | {"n_fit": float(labelled.sum()), "n_test": float(len(world.rows(test)))}
+    return numbers | {"n_fit": float(labeled.sum()), "n_test": float(len(world.rows(test)))}
 
 
 def score(row: dict[str, Any]) -> float:
@@ -230,16 +230,16 @@ def missing(rows: list[dict[str, Any]]) -> list[tuple[str, str, float, int]]:
 def run(world: Shapes, file: Path, stage: str, method: str, lr: float, seed: int) -> dict[str, Any]:
     """Makes one row and appends it."""
     began, began_cpu = time.perf_counter(), time.process_time()
-    passes = PASSES // 2 if stage == "tune" else PASSES
-    task = train(method, world, lr, passes, seed)
+    epochs = EPOCHS // 2 if stage == "tune" else EPOCHS
+    task = train(method, world, lr, epochs, seed)
     numbers = measure(world, task, "val" if stage == "tune" else "single", seed)
     row = {
         "stage": stage,
         "method": method,
         "lr": lr,
         "seed": seed,
-        "passes": 0 if method == UNTRAINED else passes,
-        "samples": 0 if method == UNTRAINED else passes * len(world.rows("train")) // BATCH * BATCH,
+        "epochs": 0 if method == UNTRAINED else epochs,
+        "samples": 0 if method == UNTRAINED else epochs * len(world.rows("train")) // BATCH * BATCH,
         **numbers,
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - began_cpu,
@@ -280,8 +280,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "",
         f"n: probes fitted on {first['n_fit']:.0f} and scored on {first['n_test']:.0f} clips of one object; R@10 among "
         f"{first['gallery']:.0f} (with shuffled sound at most {max(row['R@10_shuffled'] for row in final):.3f}); "
-        f"pointing on {first['pointing_n']:.0f} clips of two or three objects, where a centre blob has "
-        f"{first['pointing_centre']:.3f}. {max(row['passes'] for row in final)} passes, "
+        f"pointing on {first['pointing_n']:.0f} clips of two or three objects, where a center blob has "
+        f"{first['pointing_center']:.3f}. {max(row['epochs'] for row in final)} epochs, "
         f"{max(row['samples'] for row in final)} clips seen.",
         "",
         f"| difference, seed by seed | {' | '.join(list(COLUMNS.values())[:6])} |",

@@ -56,8 +56,8 @@ RATES = {"pretrained": ((3e-3, 0.1), (3e-3, 1.0)), "scratch": ((1e-3, 1.0), (3e-
 """What is tried with 10 % of the labels: (learning rate, factor of it for the encoder)."""
 DISTILL_RATE = 3e-3
 PRETRAIN_RATE = 3e-3
-PRETRAIN_PASSES = 30
-DISTILL_PASSES = 8
+PRETRAIN_EPOCHS = 30
+DISTILL_EPOCHS = 8
 BATCH = 32
 STUDENT_WIDTH = 11
 OBJECTIVE = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
@@ -66,7 +66,7 @@ NUM_ACTIONS = len(ACTIONS)
 
 ALONE = SceneSettings(**SCENE | {"object_weights": (1.0,)})
 SPLITS = {
-    "unlabelled": Split(1920, SceneSettings(**SCENE)),
+    "unlabeled": Split(1920, SceneSettings(**SCENE)),
     "train": Split(800, ALONE),
     "val": Split(200, ALONE),
     "test": Split(NUM_TEST, ALONE),
@@ -100,7 +100,7 @@ class Bench:
         """Transform with its statistics, and a model that has seen nothing."""
         config = settings(OBJECTIVE, PRETRAIN_RATE, 1, seed)
         task = build_task(config)
-        first = self.unlabelled()[:256]
+        first = self.unlabeled()[:256]
         sounds = (task.transform.spectrogram(raw.audio) for raw in fixed_batches(self.world, first, self.sampling))
         task.transform.standardize.set_statistics(*estimate_statistics(sounds))
         return task
@@ -114,8 +114,8 @@ class Bench:
     def sampling(self) -> Any:
         return build_sampling(settings(OBJECTIVE, PRETRAIN_RATE, 1, 0))
 
-    def unlabelled(self) -> np.ndarray:
-        return np.flatnonzero(np.isin(self.world.split, ["unlabelled", "train"]))
+    def unlabeled(self) -> np.ndarray:
+        return np.flatnonzero(np.isin(self.world.split, ["unlabeled", "train"]))
 
     # ------------------------------------------------------------ training and measuring
 
@@ -129,12 +129,12 @@ class Bench:
             loader,
             create_optimizer(groups or task.model, "adamw", lr=lr, weight_decay=0.05),  # type: ignore[arg-type]
             WarmupCosine(lr, steps, steps // 20),
-            LoopSettings(steps, loader.steps_per_pass, log_every=100, grad_clip=5.0, precision=PRECISION),
+            LoopSettings(steps, loader.steps_per_epoch, log_every=100, grad_clip=5.0, precision=PRECISION),
             self.models / "unfinished" / self.job,
             self.until,
         )
 
-    def labelled(self, fraction: float, seed: int) -> np.ndarray:
+    def labeled(self, fraction: float, seed: int) -> np.ndarray:
         """Training rows whose labels are known."""
         train = self.world.rows("train")
         return train[label_subset(self.world.ids[train], self.world.action[train], fraction=fraction, seed=seed)]
@@ -149,7 +149,7 @@ class Bench:
         self, task: PretrainTask, fraction: float, steps: int, rates: tuple[float, float], seed: int
     ) -> Classifier:
         """Fine-tunes the video encoder on a share of the labels."""
-        rows = self.labelled(fraction, seed)
+        rows = self.labeled(fraction, seed)
         model = Classifier.of(task.model, NUM_ACTIONS, dropout=0.2)
         groups = [
             RateGroup(model.head_parameters()),
@@ -191,8 +191,8 @@ def pretrain(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
     """Pretrains, and measures frozen features beside those of the untrained model."""
     task = bench.untrained(seed)
     numbers = {f"random_{name}": value for name, value in frozen(bench, task, seed).items()}
-    rows = bench.unlabelled()
-    bench.fit(task, rows, PRETRAIN_PASSES * (len(rows) // BATCH), lr, seed)
+    rows = bench.unlabeled()
+    bench.fit(task, rows, PRETRAIN_EPOCHS * (len(rows) // BATCH), lr, seed)
     bench.save(f"pretrained-{seed}", task)
     return numbers | frozen(bench, task, seed)
 
@@ -233,7 +233,7 @@ def finetune(bench: Bench, how: str, fraction: float, seed: int) -> dict[str, An
 def probe(bench: Bench, how: str, fraction: float, seed: int) -> dict[str, Any]:
     """A linear probe of the frozen video features on the same labels."""
     features, action = bench.pretrained_features(seed)["video"], bench.world.action
-    rows, test = bench.labelled(fraction, seed), bench.world.rows("test")
+    rows, test = bench.labeled(fraction, seed), bench.world.rows("test")
     grid = DEFAULT_L2_GRID if len(rows) > NUM_ACTIONS else (1e-2,)  # one clip a class leaves none to choose by
     result = linear_probe(features[rows], action[rows], features[test], action[test], l2_grid=grid, seed=seed)
     return {"accuracy": result.accuracy, "labels": len(rows)}
@@ -247,8 +247,8 @@ def distill(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
     seed_everything(seed)
     student = Classifier(create_encoder("small_video", width=STUDENT_WIDTH), num_classes=NUM_ACTIONS, dropout=0.0)
     numbers = {"parameters": sum(p.numel() for p in student.parameters())}
-    rows = bench.unlabelled()
-    steps = DISTILL_PASSES * (len(rows) // BATCH)
+    rows = bench.unlabeled()
+    steps = DISTILL_EPOCHS * (len(rows) // BATCH)
     if how == "taught":
         bench.fit(DistillTask(task.transform, student, teacher), rows, steps, lr, seed)
     else:

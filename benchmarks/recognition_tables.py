@@ -162,11 +162,11 @@ def draw(rows: Rows, file: Path) -> None:
         "pretrained, linear probe": _of(rows, "probe"),
         "from scratch": _of(rows, "finetune", how="scratch"),
     }
-    for (title, made), colour in zip(curves.items(), ("tab:blue", "tab:green", "tab:orange"), strict=True):
+    for (title, made), color in zip(curves.items(), ("tab:blue", "tab:green", "tab:orange"), strict=True):
         shares = sorted({row["value"] for row in made})
         means = [statistics.mean(row["accuracy"] for row in made if row["value"] == share) for share in shares]
-        axes.plot([100 * share for share in shares], means, color=colour, label=title)
-        axes.scatter([100 * row["value"] for row in made], [row["accuracy"] for row in made], s=12, color=colour)
+        axes.plot([100 * share for share in shares], means, color=color, label=title)
+        axes.scatter([100 * row["value"] for row in made], [row["accuracy"] for row in made], s=12, color=color)
     axes.axhline(CHANCE, color="gray", ls=":", lw=1, label="chance")
     axes.set(xscale="log", xlabel="labels used, %", ylabel="accuracy on unseen clips", ylim=(0, 1))
     ticks = sorted({100 * row["value"] for row in _of(rows, "finetune")})

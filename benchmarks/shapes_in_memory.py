@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from avssl.core.batch import Batch, BatchIndex
-from avssl.core.draws import clip_key, integers, pass_order, text_keys
+from avssl.core.draws import clip_key, epoch_order, integers, text_keys
 from avssl.data.sampling import ClipSampling
 from avssl.downstream.localization import shapes_instant, visible_objects
 from avssl.synthetic import SceneSettings, Split, draw_scene, render_picture, render_sound
@@ -152,13 +152,13 @@ class MemoryLoader:
             raise ValueError(f"batch_size ({batch_size}) is larger than the {len(rows)} rows.")
         self.world, self.rows, self.batch_size, self.seed, self.sampling = world, rows, batch_size, seed, sampling
         self.id_keys = text_keys(world.ids[rows])
-        self.steps_per_pass = len(rows) // batch_size
+        self.steps_per_epoch = len(rows) // batch_size
         self.step = 0
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            number, place = divmod(self.step, self.steps_per_pass)
-            order = pass_order(self.seed, number, self.id_keys)
+            number, place = divmod(self.step, self.steps_per_epoch)
+            order = epoch_order(self.seed, number, self.id_keys)
             chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
             key = clip_key(self.seed, number, self.id_keys[chosen])
             steps = int(_span(self.world, self.sampling) * self.world.settings.video_fps) + 1

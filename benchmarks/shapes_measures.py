@@ -16,7 +16,7 @@ from avssl.core.batch import Batch
 from avssl.data.sampling import ClipSampling
 from avssl.engine import Precision
 from avssl.evaluation import (
-    centre_blob,
+    center_blob,
     linear_probe,
     localization_samples,
     random_object,
@@ -107,7 +107,7 @@ def pointing_numbers(
     maps = {
         "pointing": smooth(sound_map(cell, sound, model.num_heads)[:, 0], 2),
         "pointing_shuffled": smooth(sound_map(cell, sound.roll(len(sound) // 2, dims=0), model.num_heads)[:, 0], 2),
-        "pointing_centre": centre_blob(len(rows), hw),
+        "pointing_center": center_blob(len(rows), hw),
         "pointing_random_object": random_object(masks, seed=seed)[0],
     }
     numbers = {

@@ -11,7 +11,7 @@ Run: python datasets/audioset.py /data/audioset --subset balanced eval
 "unbalanced-100k" is a fixed part of the unbalanced set for smaller experiments: the 100 000 segments
 whose video ids have the smallest SHA-256 digests (of the id in ASCII, compared as bytes). It depends on
 the official file alone, so it is the same everywhere, whatever has been downloaded. It is not the list
-of 100 000 that the AVID paper used; that comes under a non-commercial licence.
+of 100 000 that the AVID paper used; that comes under a non-commercial license.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Source: Stowell et al., 2015, https://doi.org/10.1109/TMM.2015.2428998.
 Files: scenes_stereo.zip, https://archive.org/details/dcase2013_scene_classification (public), and
 scenes_stereo_testset.zip, https://archive.org/details/dcase2013_scene_classification_testset.
-Their pages give the licence. There are no annotation files: bus01.wav is the first recording of a bus.
+Their pages give the license. There are no annotation files: bus01.wav is the first recording of a bus.
 Each set has ten of each scene.
 Expects: both unpacked into ROOT, as scenes_stereo/bus01.wav and scenes_stereo_testset/bus01.wav (or
 test_bus01.wav); nested folders of these names are fine.

@@ -1,7 +1,7 @@
 """IS3: 3 240 generated pictures with two sounding objects each, so 6 480 pairs of picture and sound.
 
 Source: Senocak et al., 2024, https://arxiv.org/abs/2407.13676, https://github.com/kaistmm/SSLalignment.
-No licence is given.
+No license is given.
 Files: the IS3 archive of that page (visual_frames, audio_wav, gt_masks), and synthetic3240_bbox.json from
 its folder metadata.
 Expects: the JSON file in ROOT (or ROOT/metadata), and the three folders anywhere below ROOT.

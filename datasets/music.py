@@ -1,14 +1,14 @@
 """MUSIC: YouTube videos of people who play an instrument alone or with another.
 
 Source: Zhao et al., 2018, https://arxiv.org/abs/1804.03160, https://github.com/roudimit/MUSIC_dataset. No
-licence is given; the videos are their owners'.
+license is given; the videos are their owners'.
 Files: MUSIC_solo_videos.json, MUSIC_duet_videos.json and MUSIC21_solo_videos.json of that repository.
 Expects: these in ROOT, and whole videos ID.mp4 anywhere below ROOT.
 Run: python datasets/music.py /data/music --subset solo duet
 
 ``label`` is the instrument, or the two of a duet separated by ``|``. There is no official split. The boxes
 that later papers score (Mo and Tian, 2023, https://arxiv.org/abs/2303.17056: metadata/music_solo.json and
-music_duet.json of https://github.com/stoneMo/AVGN, no licence given) are read with --boxes FOLDER: their
+music_duet.json of https://github.com/stoneMo/AVGN, no license given) are read with --boxes FOLDER: their
 videos become the split "test", all others "train", and truth/music/ID.json (avssl.data.official.box_truth) holds
 the boxes of each frame. Their boxes are (left, top, width, height). Frame numbers such as 00037 of second
 001 count 30 frames a second, which the files imply but do not say.

@@ -1,7 +1,7 @@
 """UCF101: 13 320 short videos of 101 actions, with three official splits.
 
 Source: Soomro et al., 2012, https://arxiv.org/abs/1212.0402, https://www.crcv.ucf.edu/data/UCF101.php.
-For research; no licence is given. Only 51 of the 101 classes have sound; what has none is a bad row
+For research; no license is given. Only 51 of the 101 classes have sound; what has none is a bad row
 for audio-visual training, and is counted there.
 Files: UCF101.rar (the videos) and UCF101TrainTestSplits-RecognitionTask.zip: classInd.txt,
 trainlist01.txt, testlist01.txt, and 02, 03.

@@ -3,7 +3,7 @@
 Source: Chen et al., 2021, https://arxiv.org/abs/2104.02691,
 https://github.com/hche11/Localizing-Visual-Sounds-the-Hard-Way.
 Files: metadata/vggss.json of that repository, the corrected boxes; results on the first ones differ
-by two or three points. The repository's licence holds for them; the videos are their owners'.
+by two or three points. The repository's license holds for them; the videos are their owners'.
 Expects: vggss.json in ROOT (or ROOT/metadata), and the clips of VGGSound anywhere below ROOT, named as
 for datasets/vggsound.py.
 Run: python datasets/vggss.py /data/vggsound

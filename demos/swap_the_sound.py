@@ -2,7 +2,7 @@
 
     python demos/swap_the_sound.py [FOLDER] [RUN_OR_WEIGHTS]
 
-Makes two scenes and writes FOLDER/swapped.mp4: three maps of the first on one scale of colours. A map that looks
+Makes two scenes and writes FOLDER/swapped.mp4: three maps of the first on one scale of colors. A map that looks
 alike under all three sounds only looks. Its own weights are the default. CPU, seconds, no download.
 """
 

@@ -52,7 +52,7 @@ def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
 
 @pytest.fixture(scope="session")
 def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of a tiny model of two heads that has learnt nothing."""
+    """A release of a tiny model of two heads that has learned nothing."""
     from avssl.config import Config, config_from_dict
     from avssl.hub.pretrained import save_pretrained
     from avssl.training.build import build_model, build_transform
@@ -98,7 +98,7 @@ def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def benchmark_script() -> Callable[[str], ModuleType]:
-    """``benchmark_script("loader")``: a script of ``benchmarks/``, imported as its neighbours import it."""
+    """``benchmark_script("loader")``: a script of ``benchmarks/``, imported as its neighbors import it."""
 
     def load(name: str) -> ModuleType:
         folder = str(REPOSITORY / "benchmarks")

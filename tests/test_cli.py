@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from avssl import __version__, cli
-from avssl.config import ConfigError
+from avssl.core.errors import ConfigError, InputError
 
 
 def run_with(monkeypatch, action):
@@ -49,7 +49,7 @@ def test_no_verb_shows_help(capsys):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ConfigError("no\nsuch"), 2), (ValueError("no such"), 1), (FileNotFoundError("no such"), 1)]
+    ("error", "status"), [(ConfigError("no\nsuch"), 2), (InputError("no such"), 1), (FileNotFoundError("no such"), 1)]
 )
 def test_users_errors_are_one_line(monkeypatch, capsys, error, status):
     assert run_with(monkeypatch, raiser(error)) == status

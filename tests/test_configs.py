@@ -68,11 +68,11 @@ def test_protocol_parses_over_a_checkpoint_and_says_what_it_is(path):
 def test_avids_protocols_are_those_of_its_authors():
     def facts(name):
         config = load_config(AVID.parent / f"finetune_{name}.yaml", FinetuneConfig)
-        plan = Plan.of(config.optim, steps_per_pass=100)
+        plan = Plan.of(config.optim, steps_per_epoch=100)
         rate = schedule(config, plan)
         falls = [step // 100 - 5 for step in range(1, plan.total_steps) if rate(step) < rate(step - 1)]
         shape = (config.sampling.num_frames, config.data.clips_per_visit, config.optim.batch_size)
-        return (*shape, plan.passes, plan.head_steps // 100, falls, config.transform.video.brightness)
+        return (*shape, plan.epochs, plan.head_steps // 100, falls, config.transform.video.brightness)
 
     assert facts("ucf101") == (8, 10, 64, 21, 5, [6, 10, 14], 0.4)
     assert facts("ucf101_32") == (32, 5, 32, 21, 5, [6, 10, 14], 0.4)
@@ -81,7 +81,7 @@ def test_avids_protocols_are_those_of_its_authors():
 
 def test_gdts_protocol_is_that_of_its_authors():
     config = load_config(AVID.parent / "finetune_gdt_ucf101.yaml", FinetuneConfig)
-    rate = schedule(config, Plan.of(config.optim, steps_per_pass=100))
+    rate = schedule(config, Plan.of(config.optim, steps_per_epoch=100))
     assert [rate(step) for step in (99, 199, 599)] == pytest.approx([1.25e-4, 2.5e-4, 2.5e-4])
     assert [rate(step) for step in (600, 1000, 1199)] == pytest.approx([1.25e-5, 6.25e-7, 6.25e-7])
     assert (config.test.clips, config.test.crop, config.optim.head_lr) == (10, "three", 2.5e-3)

@@ -63,7 +63,7 @@ def test_version_is_the_same_everywhere() -> None:
     assert newest[1] == avssl.__version__
 
 
-def test_wheel_holds_the_package_its_types_and_its_licence(wheel: Path) -> None:
+def test_wheel_holds_the_package_its_types_and_its_license(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "avssl/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from avssl.core.errors import InputError
+
 
 def check(condition: bool, message: str) -> None:
     """Raise :class:`ValueError` with ``message`` unless ``condition`` holds."""
     if not condition:
-        raise ValueError(message)
+        raise InputError(message)
 
 
 @dataclass

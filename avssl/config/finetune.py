@@ -27,22 +27,22 @@ from avssl.config.settings import (
 
 @dataclass
 class LabelConfig:
-    """Which rows are learnt from and tested on, and what their labels are."""
+    """Which rows are learned from and tested on, and what their labels are."""
 
     column: str = "label"
     """Column of the labels; several of a row are joined by `|`. Rows without a label are left out."""
     multi_label: bool = False
     """Whether a row may have several, and is judged by mAP; otherwise rows with several are left out."""
     split_columns: tuple[str, ...] = ("split",)
-    """Columns that each say which rows are learnt from and tested on; UCF101's three splits are three columns."""
+    """Columns that each say which rows are learned from and tested on; UCF101's three splits are three columns."""
     train_split: str = "train"
-    """Rows that are learnt from, in those columns."""
+    """Rows that are learned from, in those columns."""
     test_split: str = "test"
     """Rows that are tested on, in those columns."""
     fold_column: str = ""
-    """Cross-validation instead: each value of this column is tested on once, and the other rows are learnt from."""
+    """Cross-validation instead: each value of this column is tested on once, and the other rows are learned from."""
     per_class: int | None = None
-    """Labels of each class that are learnt from; by default all. The other training rows are not read."""
+    """Labels of each class that are learned from; by default all. The other training rows are not read."""
     fraction: float | None = None
     """The same as a share of the labels of each class, in (0, 1]."""
     subset_seed: int = 0
@@ -95,14 +95,14 @@ class FinetuneOptimConfig:
     """Highest learning rate of the classifier; by default the same."""
     layer_decay: float = 1.0
     """Each stage of an encoder learns at this times the rate of the one above it, in (0, 1]."""
-    head_passes: int = 0
-    """First passes in which the classifier alone learns, at its highest rate."""
-    passes: int = 16
-    """Passes after these, in which everything learns."""
-    warmup_passes: int = 0
-    """First passes in which rates rise from 0."""
+    head_epochs: int = 0
+    """First epochs in which the classifier alone learns, at its highest rate."""
+    epochs: int = 16
+    """Epochs after these, in which everything learns."""
+    warmup_epochs: int = 0
+    """First epochs in which rates rise from 0."""
     min_steps: int = 0
-    """Few rows make short passes: all numbers of passes are multiplied until there are this many steps."""
+    """Few rows make short epochs: all numbers of epochs are multiplied until there are this many steps."""
     weight_decay: float = 0.0
     """On weights of two dimensions or more."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -113,9 +113,9 @@ class FinetuneOptimConfig:
     """Gradients are scaled down to this norm; never by default."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "batch_size", "passes"):
+        for name in ("lr", "batch_size", "epochs"):
             check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
-        for name in ("head_passes", "warmup_passes", "min_steps"):
+        for name in ("head_epochs", "warmup_epochs", "min_steps"):
             check(getattr(self, name) >= 0, f"{name} ({getattr(self, name)}) must be >= 0.")
         check(self.head_lr is None or self.head_lr > 0, f"head_lr ({self.head_lr}) must be > 0.")
         check(0 < self.layer_decay <= 1, f"layer_decay ({self.layer_decay}) must be in (0, 1].")
@@ -224,7 +224,7 @@ class TeacherConfig:
     alpha: float = 1.0
     """Weight of what the teacher says, in [0, 1]; the rest is for the labels of the rows that have them."""
     rows: Literal["all", "rest"] = "all"
-    """Training rows that are learnt from: all, or those whose labels the teacher was not given."""
+    """Training rows that are learned from: all, or those whose labels the teacher was not given."""
 
     def __post_init__(self) -> None:
         check(self.temperature > 0, f"temperature ({self.temperature}) must be > 0.")
@@ -236,7 +236,7 @@ class DistillConfig(FinetuneConfig):
     """Everything that defines a distillation; labels, sampling, transform and model are the teacher's by default."""
 
     optim: FinetuneOptimConfig = field(
-        default_factory=lambda: FinetuneOptimConfig("adamw", 2e-3, passes=30, warmup_passes=1, weight_decay=0.05)
+        default_factory=lambda: FinetuneOptimConfig("adamw", 2e-3, epochs=30, warmup_epochs=1, weight_decay=0.05)
     )
     """How the loss is minimized."""
     schedule: Choice = field(default_factory=lambda: Cosine("cosine"))

@@ -115,13 +115,13 @@ class Fnac(Choice):
     """Weight of the distance between the affinities of sounds and of the foregrounds of pictures, >= 0."""
     foreground_threshold: float = 0.6
     """Cells above it, in a map scaled onto [0, 1], are foreground; in [0, 1)."""
-    warmup_passes: int = 5
-    """Passes without the distances."""
+    warmup_epochs: int = 5
+    """Epochs without the distances."""
     max_over: Literal["cells", "space"] = "space"
     """The best cell of the whole map ("cells"), or the best in every frame, averaged ("space")."""
 
     def __post_init__(self) -> None:
-        check(self.warmup_passes >= 0, f"warmup_passes ({self.warmup_passes}) must be >= 0.")
+        check(self.warmup_epochs >= 0, f"warmup_epochs ({self.warmup_epochs}) must be >= 0.")
 
 
 @dataclass
@@ -208,16 +208,16 @@ class Cma(Avid):
     """How many of the negatives the positives are contrasted with."""
     positive_weight: float = 1.0
     """Weight of the positives' term beside the instance term's 1."""
-    warmup_passes: int = 5
-    """Passes with AVID's loss alone; 0 when the run begins from an AVID run (train.init_from)."""
-    refresh_passes: int = 5
-    """Passes from one search of positives to the next; 50 in the paper."""
+    warmup_epochs: int = 5
+    """Epochs with AVID's loss alone; 0 when the run begins from an AVID run (train.init_from)."""
+    refresh_epochs: int = 5
+    """Epochs from one search of positives to the next; 50 in the paper."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_positives", "positive_weight", "refresh_passes"):
+        for name in ("num_positives", "positive_weight", "refresh_epochs"):
             check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
-        check(self.warmup_passes >= 0, f"warmup_passes ({self.warmup_passes}) must be >= 0.")
+        check(self.warmup_epochs >= 0, f"warmup_epochs ({self.warmup_epochs}) must be >= 0.")
         check(
             1 <= self.positive_negatives <= self.num_negatives,
             f"positive_negatives ({self.positive_negatives}) must be in [1, num_negatives ({self.num_negatives})].",
@@ -244,8 +244,8 @@ class RobustXid(Memory):
     """Softness of that threshold, > 0."""
     w_min: float = 0.25
     """The lowest weight, in [0, 1]."""
-    warmup_passes: int = 5
-    """Passes of plain instance discrimination; at least 1, or 0 when the run begins from another (train.init_from)."""
+    warmup_epochs: int = 5
+    """Epochs of plain instance discrimination; at least 1, or 0 when the run begins from another (train.init_from)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -253,7 +253,7 @@ class RobustXid(Memory):
             check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
         for name in ("soft_weight", "w_min"):
             check(0 <= getattr(self, name) <= 1, f"{name} ({getattr(self, name)}) must be in [0, 1].")
-        check(self.warmup_passes >= 0, f"warmup_passes ({self.warmup_passes}) must be >= 0.")
+        check(self.warmup_epochs >= 0, f"warmup_epochs ({self.warmup_epochs}) must be >= 0.")
 
 
 @dataclass

@@ -26,13 +26,10 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from avssl.config.settings import CHOICES, Config
+from avssl.core.errors import ConfigError
 
 _Root = TypeVar("_Root")
 """A dataclass of groups of settings: :class:`Config` for pretraining."""
-
-
-class ConfigError(ValueError):
-    """A setting or an option that cannot be used; the message names it and what would be right."""
 
 
 @cache

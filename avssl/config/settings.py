@@ -96,7 +96,7 @@ class VideoTransformConfig:
     saturation: float = 0.4
     """Saturation, likewise."""
     hue: float = 0.0
-    """Hue is turned by up to this share of the colour circle either way, <= 0.5. Costs the most time."""
+    """Hue is turned by up to this share of the color circle either way, <= 0.5. Costs the most time."""
     eval_crop: Literal["center", "full"] = "center"
     """In evaluation: the central square of the picture, or all of it squeezed into a square."""
 
@@ -263,13 +263,13 @@ class OptimConfig:
     """Share of the steps in which the learning rate rises from 0, in [0, 1)."""
     batch_size: int = 64
     """Clips of a step over all processes; every other clip of the batch is a negative."""
-    passes: int = 20
-    """Passes over the data."""
+    epochs: int = 20
+    """Epochs over the data."""
     grad_clip: float | None = None
     """Gradients are scaled down to this norm; never by default."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "batch_size", "passes"):
+        for name in ("lr", "batch_size", "epochs"):
             check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
         check(0 <= self.warmup_fraction < 1, f"warmup_fraction ({self.warmup_fraction}) must be in [0, 1).")
 
@@ -336,7 +336,7 @@ class MonitorConfig:
     """Else up to this share of the rows is kept out of training for it; a corpus too small for 32 such rows trains
     on everything, and the gallery is of training rows, as it is with 0."""
     probe_clips: int = 256
-    """Labelled training rows that a linear probe is fitted on at each measurement; 0 for no probe."""
+    """Labeled training rows that a linear probe is fitted on at each measurement; 0 for no probe."""
 
     def __post_init__(self) -> None:
         for name in ("every_steps", "num_clips", "probe_clips"):
@@ -346,16 +346,16 @@ class MonitorConfig:
 
 @dataclass
 class Steps(Choice):
-    """A constant rate that is multiplied at given passes."""
+    """A constant rate that is multiplied at given epochs."""
 
-    at_passes: tuple[int, ...] = (6, 10, 14)
-    """Passes, counted from the first in which the encoders learn."""
+    at_epochs: tuple[int, ...] = (6, 10, 14)
+    """Epochs, counted from the first in which the encoders learn."""
     factor: float = 0.3
     """What the rate is multiplied by at each of them, > 0."""
 
     def __post_init__(self) -> None:
         check(self.factor > 0, f"factor ({self.factor}) must be > 0.")
-        check(list(self.at_passes) == sorted(self.at_passes), f"at_passes {self.at_passes} must be ascending.")
+        check(list(self.at_epochs) == sorted(self.at_epochs), f"at_epochs {self.at_epochs} must be ascending.")
 
 
 @dataclass

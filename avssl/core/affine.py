@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.draws import uniform
+from avssl.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Affine:
     """(B,) size of the turned picture beside what it was, > 0: below 1 it shrinks, and a margin remains."""
 
     def warp(self, pictures: Tensor, beyond: Literal["zeros", "border"] = "zeros") -> Tensor:
-        """Turns and scales, with bilinear interpolation and half-pixel centres.
+        """Turns and scales, with bilinear interpolation and half-pixel centers.
 
         There is no filter against aliasing: down to half the size, each pixel still takes part of two or more.
 
@@ -74,9 +75,9 @@ class RandomAffine:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_degrees <= 180:
-            raise ValueError(f"max_degrees ({self.max_degrees}) must be in [0, 180].")
+            raise InputError(f"max_degrees ({self.max_degrees}) must be in [0, 180].")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f"scale {tuple(self.scale)} must be (low, high) with 0 < low <= high <= 1.")
+            raise InputError(f"scale {tuple(self.scale)} must be (low, high) with 0 < low <= high <= 1.")
 
     def draw(self, key: Tensor) -> Affine:
         """The turn of each clip, uniform in both ranges: a pure function of its key, (B,) int64."""

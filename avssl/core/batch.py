@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
+
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
-        raise ValueError(message)
+        raise InputError(message)
 
 
 def _check_chroma(video: Tensor, chroma: Tensor | None) -> None:

@@ -33,6 +33,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from avssl.core.errors import InputError, RunError
+
 _Value = TypeVar("_Value")
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -82,7 +84,7 @@ def start(device: torch.device | str) -> torch.device:
     present = [name for name in _TORCHRUN if name in os.environ]
     if present and len(present) < len(_TORCHRUN):
         missing = [name for name in _TORCHRUN if name not in present]
-        raise RuntimeError(
+        raise RunError(
             f"{', '.join(present)} set but {', '.join(missing)} missing. Start ranks with "
             "torchrun --nproc-per-node N, which sets them all, or unset them to run one process."
         )
@@ -107,7 +109,7 @@ def start(device: torch.device | str) -> torch.device:
 def _own_gpu(local_rank: int) -> torch.device:
     count = torch.cuda.device_count()
     if local_rank >= count:
-        raise ValueError(
+        raise InputError(
             f"rank {local_rank} of this machine has no GPU: {count} visible. Start at most {count} ranks a machine "
             "(torchrun --nproc-per-node), or run on the CPU with --device cpu."
         )

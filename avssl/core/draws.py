@@ -5,7 +5,7 @@ the batch, the rank, the number of workers or the state of a generator. Exact re
 equal one process" and "forward changes nothing" follow from it.
 
 The mixer is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), written with wrapping int64
-arithmetic so that it runs vectorised on any torch device and gives the same bits everywhere.
+arithmetic so that it runs vectorized on any torch device and gives the same bits everywhere.
 """
 
 from __future__ import annotations
@@ -67,26 +67,26 @@ def text_keys(texts: Iterable[str]) -> Tensor:
 _purpose_key = cache(text_key)  # purposes are few; ids are not
 
 
-def clip_key(seed: int, pass_number: int, id_key: Tensor, clip_number: Tensor | int = 0) -> Tensor:
+def clip_key(seed: int, epoch: int, id_key: Tensor, clip_number: Tensor | int = 0) -> Tensor:
     """The root of all draws for clips.
 
     Args:
         seed: The run's seed.
-        pass_number: Pass over the data, >= 0.
+        epoch: Pass over the data, >= 0.
         id_key: (B,) int64 from :func:`text_key` of each clip's id.
         clip_number: (B,) int64 or int, which visit of the id in this pass.
 
     Returns:
         (B,) int64.
     """
-    key = mix(mix(id_key ^ mix_int(_signed(seed))) ^ mix_int(pass_number))
+    key = mix(mix(id_key ^ mix_int(_signed(seed))) ^ mix_int(epoch))
     number = mix(clip_number.to(id_key)) if isinstance(clip_number, Tensor) else mix_int(clip_number)
     return mix(key ^ number)
 
 
-def clip_key_int(seed: int, pass_number: int, id_key: int, clip_number: int) -> int:
+def clip_key_int(seed: int, epoch: int, id_key: int, clip_number: int) -> int:
     """:func:`clip_key` of one clip."""
-    key = mix_int(mix_int(id_key ^ mix_int(_signed(seed))) ^ mix_int(pass_number))
+    key = mix_int(mix_int(id_key ^ mix_int(_signed(seed))) ^ mix_int(epoch))
     return mix_int(key ^ mix_int(clip_number))
 
 
@@ -120,9 +120,9 @@ def integers(key: Tensor, purpose: str, count: int, stop: int) -> Tensor:
     return (uniform(key, purpose, count) * stop).long().clamp_(max=stop - 1)
 
 
-def pass_order(seed: int, pass_number: int, id_keys: Tensor) -> Tensor:
+def epoch_order(seed: int, epoch: int, id_keys: Tensor) -> Tensor:
     """(N,) int64 permutation of the rows for one pass: rows sorted by a hash of their ids.
 
     Adding or dropping rows leaves the relative order of the others as it was.
     """
-    return torch.argsort(mix(clip_key(seed, pass_number, id_keys) ^ text_key("order")), stable=True)
+    return torch.argsort(mix(clip_key(seed, epoch, id_keys) ^ text_key("order")), stable=True)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from avssl.core.errors import InputError
 from avssl.core.whole_file import whole_file
 
 COLUMNS: dict[str, pa.DataType] = {
@@ -49,7 +50,7 @@ def is_url(path: Path | str) -> bool:
     return "://" in str(path)
 
 
-class ManifestError(ValueError):
+class ManifestError(InputError):
     """A manifest that cannot be used, with the file, the line or the column that is wrong."""
 
 

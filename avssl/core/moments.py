@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avssl.core.errors import InputError
+
 
 def matched_moments(num_cells: int, num_steps: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Which cell is seen and which step is heard at each moment.
@@ -55,6 +57,6 @@ def unit_heads(values: Tensor, num_heads: int) -> Tensor:
 def check_heads(num_channels: int, num_heads: int) -> None:
     """Raises ValueError unless the channels split into heads of one size."""
     if num_heads < 1 or num_channels % num_heads:
-        raise ValueError(
+        raise InputError(
             f"num_heads ({num_heads}) must be at least 1 and divide the embedding size ({num_channels}) evenly."
         )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import Batch, BatchIndex, Clip
+from avssl.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def pack(clips: Sequence[Clip], *, pin_memory: bool = False) -> Packed:
     """
     lengths = {(*clip.video.shape[:2], len(clip.audio)) for clip in clips}
     if len(lengths) != 1:
-        raise ValueError(f"clips of one batch must have equal (frames, planes, samples), got {sorted(lengths)}.")
+        raise InputError(f"clips of one batch must have equal (frames, planes, samples), got {sorted(lengths)}.")
     valid_hw = torch.tensor([clip.video.shape[2:] for clip in clips], dtype=torch.int64)
     audio = torch.empty(len(clips), len(clips[0].audio), pin_memory=pin_memory)
     for i, clip in enumerate(clips):
@@ -87,6 +88,6 @@ def collate(clips: Sequence[Clip], index: BatchIndex, *, pin_memory: bool = Fals
     """
     rows = [clip.row for clip in clips]
     if index.row.tolist() != rows:
-        raise ValueError(f"index names rows {index.row.tolist()}, but the clips are of rows {rows}.")
+        raise InputError(f"index names rows {index.row.tolist()}, but the clips are of rows {rows}.")
     packed = pack(clips, pin_memory=pin_memory)
     return Batch(packed.video, packed.audio, index, packed.valid_hw, packed.chroma)

@@ -49,7 +49,7 @@ class ClipDataset:
 
     Example:
         >>> dataset = ClipDataset(read_manifest("corpus/manifest.csv"), ClipSampling(), seed=0)
-        >>> clip = dataset.read(row=3, pass_number=0)
+        >>> clip = dataset.read(row=3, epoch=0)
     """
 
     def __init__(
@@ -82,28 +82,28 @@ class ClipDataset:
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def read(self, row: int, pass_number: int, clip_number: int = 0) -> Clip:
+    def read(self, row: int, epoch: int, clip_number: int = 0) -> Clip:
         """The training clip of a row: a random window, a function of the seed and the arguments alone.
 
         Args:
             row: Position in the manifest.
-            pass_number: Pass over the data, >= 0.
+            epoch: Pass over the data, >= 0.
             clip_number: Which visit of this row in this pass, >= 0.
 
         Raises:
             MediaError: If the file cannot be read, lacks a stream, or is too short (reason
                 "too_short", unless ``sampling.short_clips`` is "repeat").
         """
-        return self.read_visit(row, pass_number, [clip_number])[0]
+        return self.read_visit(row, epoch, [clip_number])[0]
 
-    def read_visit(self, row: int, pass_number: int, clip_numbers: Sequence[int]) -> list[Clip]:
+    def read_visit(self, row: int, epoch: int, clip_numbers: Sequence[int]) -> list[Clip]:
         """Several training clips of a row, decoded in one go; each is what :meth:`read` gives.
 
         Raises:
             MediaError: As :meth:`read`.
         """
         id_key = int(self.id_keys[row])
-        keys = [draws.clip_key_int(self.seed, pass_number, id_key, number) for number in clip_numbers]
+        keys = [draws.clip_key_int(self.seed, epoch, id_key, number) for number in clip_numbers]
         with self._open(row) as reader:
             spans = self._spans(reader.info, row)
             audio_starts, video_starts = sample_windows(keys, self._placing, *spans)
@@ -184,11 +184,11 @@ class ClipDataset:
             # Enlarging a strip of one pixel's height would need more memory than any file should.
             return reader.read_frames(times, min(short_side, info.width or 1, info.height or 1))
 
-    def index(self, rows: Sequence[int], pass_number: int, clip_numbers: Sequence[int]) -> BatchIndex:
+    def index(self, rows: Sequence[int], epoch: int, clip_numbers: Sequence[int]) -> BatchIndex:
         """What a batch of these clips says of them: rows, groups and the keys of their draws."""
         row = torch.tensor(rows, dtype=torch.int64)
         number = torch.tensor(clip_numbers, dtype=torch.int64)
-        return BatchIndex(row, self.groups[row], draws.clip_key(self.seed, pass_number, self.id_keys[row], number))
+        return BatchIndex(row, self.groups[row], draws.clip_key(self.seed, epoch, self.id_keys[row], number))
 
     def _open(self, row: int) -> MediaReader:
         if self.is_prepared:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from avssl.core.batch import Batch, Clip
+from avssl.core.errors import InputError
 from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure, Ledger
@@ -73,9 +74,9 @@ class EvalLoader:
         start_method: StartMethod = "fork",
     ) -> None:
         if batch_size < 1 or clips_per_row < 1:
-            raise ValueError(f"batch_size ({batch_size}) and clips_per_row ({clips_per_row}) must be at least 1.")
+            raise InputError(f"batch_size ({batch_size}) and clips_per_row ({clips_per_row}) must be at least 1.")
         if windows is not None and (rows is not None or clips_per_row != 1):
-            raise ValueError("give either windows, or rows and clips_per_row.")
+            raise InputError("give either windows, or rows and clips_per_row.")
         self.dataset = dataset
         self.ledger = Ledger(len(dataset))
         """Rows that failed, after or during an iteration."""

@@ -14,11 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from avssl.core.errors import InputError, RunError
 from avssl.core.manifest import Manifest, write_table
 from avssl.media import MediaError
 
 
-class TooManyBadFiles(RuntimeError):  # noqa: N818 - the name says it
+class TooManyBadFiles(RunError):  # noqa: N818 - the name says it
     """More files failed than the run allows; the text counts them by reason and shows the first."""
 
 
@@ -65,7 +66,7 @@ class Ledger:
 
     def __init__(self, num_rows: int, max_bad_fraction: float = 1.0) -> None:
         if not 0 <= max_bad_fraction <= 1:
-            raise ValueError(f"max_bad_fraction ({max_bad_fraction}) must lie in [0, 1].")
+            raise InputError(f"max_bad_fraction ({max_bad_fraction}) must lie in [0, 1].")
         self.num_rows = num_rows
         self.max_bad_fraction = max_bad_fraction
         self._failures: dict[int, Failure] = {}

@@ -1,6 +1,6 @@
 """An endless stream of batches for training: exact, resumable, and without bad files.
 
-One pass visits every row once and hands out ``steps_per_pass`` batches of exactly B clips on each rank; a visit
+One pass visits every row once and hands out ``steps_per_epoch`` batches of exactly B clips on each rank; a visit
 gives ``clips_per_visit`` clips, which fall into as many consecutive batches, of different files but where a bad one is
 replaced (:mod:`avssl.data.plan`). Rank r of W takes
 every W-th id of the pass's order, from the r-th on, so step by step the ranks' batches together
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from avssl.core import distributed, draws
 from avssl.core.batch import Batch, Clip
+from avssl.core.errors import InputError
 from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure, Ledger
@@ -37,7 +38,7 @@ class TrainLoader:
     A row that cannot be read is written into :attr:`ledger` and never tried again; the next id of
     the rank's order takes its place. A rank that comes to the end of its order starts over in the
     same order, with other windows (the next clip number). Ranks tell each other of bad rows between
-    passes. Each rank stops at once when it alone has found too many, whereupon torchrun ends the
+    epochs. Each rank stops at once when it alone has found too many, whereupon torchrun ends the
     others; when they have only together, all of them stop at the end of the pass.
 
     Args:
@@ -76,12 +77,12 @@ class TrainLoader:
         self.dataset, self.batch_size = dataset, batch_size
         self._rank, self._world_size = distributed.rank(), distributed.world_size()
         if batch_size < 1 or len(dataset) < batch_size * self._world_size:
-            raise ValueError(
+            raise InputError(
                 f"batch_size ({batch_size}) on {self._world_size} ranks must be between 1 and the manifest's "
                 f"{len(dataset)} rows in all. Make batches smaller, or cut long files into more rows."
             )
         if clips_per_visit < 1:
-            raise ValueError(f"clips_per_visit ({clips_per_visit}) must be at least 1.")
+            raise InputError(f"clips_per_visit ({clips_per_visit}) must be at least 1.")
         self.clips_per_visit = clips_per_visit
         self.ledger = Ledger(len(dataset), max_bad_fraction)
         """Rows that failed, on this rank and, as of the last pass, on the others."""
@@ -94,13 +95,13 @@ class TrainLoader:
             start_method=start_method,
         )
         # The cursor: what was handed out, not what was read ahead.
-        self._pass = 0
+        self._epoch = 0
         self._batches = 0
         self._place = 0
         self._num_shared = 0  # failures in the ledger that every rank knows
 
     @property
-    def steps_per_pass(self) -> int:
+    def steps_per_epoch(self) -> int:
         """Batches in a pass, the same on all ranks."""
         return len(self.dataset) * self.clips_per_visit // (self.batch_size * self._world_size)
 
@@ -108,16 +109,16 @@ class TrainLoader:
         """Batches from the cursor on, without end. One iteration at a time."""
         plan = Plan(
             self._order,
-            self.steps_per_pass * self.batch_size,
+            self.steps_per_epoch * self.batch_size,
             self.batch_size,
             self.clips_per_visit,
             self.ledger.__contains__,
         )
-        plan.start(self._pass, self._place, (self.steps_per_pass - self._batches) * self.batch_size)
+        plan.start(self._epoch, self._place, (self.steps_per_epoch - self._batches) * self.batch_size)
         arrivals = _Arrivals(self._pool.chunks(plan))
         while True:
-            if self._batches == self.steps_per_pass:
-                self._begin_pass(plan, arrivals)
+            if self._batches == self.steps_per_epoch:
+                self._begin_epoch(plan, arrivals)
             yield self._next_batch(plan, arrivals)
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class TrainLoader:
             "clips_per_visit": self.clips_per_visit,
             "prepared": self.dataset.is_prepared,
             "world_size": self._world_size,
-            "pass": self._pass,
+            "pass": self._epoch,
             "batches": self._batches,
             "place": self._place,
             "ledger": self.ledger.state_dict(),
@@ -148,11 +149,11 @@ class TrainLoader:
         mine = self.state_dict()
         for name in ("seed", "manifest", "global_batch_size", "clips_per_visit", "prepared"):
             if state[name] != mine[name]:
-                raise ValueError(
+                raise InputError(
                     f"cannot continue with {name} {mine[name]}: the checkpoint was made with {state[name]}. "
                     "Use the same data, seed and (ranks x batch_size), or start a new run."
                 )
-        self._pass, self._batches, self._place = state["pass"], state["batches"], state["place"]
+        self._epoch, self._batches, self._place = state["pass"], state["batches"], state["place"]
         if state["world_size"] != self._world_size:
             warnings.warn(f"continuing on {self._world_size} ranks, saved on {state['world_size']}.", stacklevel=2)
             self._place = self._batches * self.batch_size
@@ -160,7 +161,7 @@ class TrainLoader:
         self._num_shared = 0
 
     def share_bad_files(self) -> None:
-        """Makes the ledger that of all ranks. Every rank must call it; done between passes anyway.
+        """Makes the ledger that of all ranks. Every rank must call it; done between epochs anyway.
 
         Raises:
             TooManyBadFiles: On every rank, if too many rows failed on all ranks together.
@@ -181,22 +182,22 @@ class TrainLoader:
         """What the worker processes that died were reading; empty when none did."""
         return self._pool.report()
 
-    def _order(self, pass_number: int) -> Tensor:
-        order = draws.pass_order(self.dataset.seed, pass_number, self.dataset.id_keys)
+    def _order(self, epoch: int) -> Tensor:
+        order = draws.epoch_order(self.dataset.seed, epoch, self.dataset.id_keys)
         return order[self._rank :: self._world_size]
 
-    def _begin_pass(self, plan: Plan, arrivals: _Arrivals) -> None:
+    def _begin_epoch(self, plan: Plan, arrivals: _Arrivals) -> None:
         self.share_bad_files()
-        plan.finish(self._pass)
-        arrivals.forget_pass(self._pass)
-        self._pass, self._batches, self._place = self._pass + 1, 0, 0
+        plan.finish(self._epoch)
+        arrivals.forget_epoch(self._epoch)
+        self._epoch, self._batches, self._place = self._epoch + 1, 0, 0
 
     def _next_batch(self, plan: Plan, arrivals: _Arrivals) -> Batch:
         """The next B good clips in the order of places, and the cursor moved behind them."""
         clips: list[Clip] = []
         place, num_bad = self._place, 0
         while len(clips) < self.batch_size:
-            visit, number = plan.candidate(self._pass, place)
+            visit, number = plan.candidate(self._epoch, place)
             place += 1
             # A row that failed once is out from there on, even if another window of it was read
             # ahead without fault: otherwise the stream would depend on how far workers read ahead.
@@ -211,9 +212,9 @@ class TrainLoader:
             else:
                 plan.drop(visit)
                 num_bad += 1
-                plan.refuse_endless(self._pass, num_bad)
+                plan.refuse_endless(self._epoch, num_bad)
         self._batches, self._place = self._batches + 1, place
-        index = self.dataset.index([c.row for c in clips], self._pass, [c.clip_number for c in clips])
+        index = self.dataset.index([c.row for c in clips], self._epoch, [c.clip_number for c in clips])
         return collate(clips, index, pin_memory=self._pin_memory)
 
 
@@ -233,11 +234,11 @@ class _Arrivals:
     def forget(self, visit: Visit) -> None:
         del self._waiting[visit]
 
-    def forget_pass(self, number: int) -> None:
+    def forget_epoch(self, number: int) -> None:
         """Visits of a pass that were read ahead and not needed, and those that failed."""
-        for visit in [waiting for waiting in self._waiting if waiting.pass_number <= number]:
+        for visit in [waiting for waiting in self._waiting if waiting.epoch <= number]:
             del self._waiting[visit]
 
 
 def _read_visit(dataset: ClipDataset, visit: Visit, num_clips: int) -> list[Clip]:
-    return dataset.read_visit(visit.row, visit.pass_number, range(visit.first_clip, visit.first_clip + num_clips))
+    return dataset.read_visit(visit.row, visit.epoch, range(visit.first_clip, visit.first_clip + num_clips))

@@ -26,7 +26,7 @@ from avssl.data.ledger import TooManyBadFiles
 class Visit(NamedTuple):
     """One opening of a file. Plain values, so that it passes to workers."""
 
-    pass_number: int
+    epoch: int
     number: int
     """Of this visit in its pass, >= 0."""
     row: int
@@ -47,7 +47,7 @@ class Plan:
 
     Args:
         order_of: (n,) rows of this rank in a pass, by the number of the pass.
-        clips_per_pass: Good clips a pass needs.
+        clips_per_epoch: Good clips a pass needs.
         batch_size: B, visits in a block.
         clips_per_visit: K.
         is_bad: Whether a row is known to be bad; once true of a row, it stays true.
@@ -56,54 +56,54 @@ class Plan:
     def __init__(
         self,
         order_of: Callable[[int], Tensor],
-        clips_per_pass: int,
+        clips_per_epoch: int,
         batch_size: int,
         clips_per_visit: int,
         is_bad: Callable[[int], bool],
     ) -> None:
-        self._order_of, self._clips_per_pass = order_of, clips_per_pass
+        self._order_of, self._clips_per_epoch = order_of, clips_per_epoch
         self._block, self._clips_per_visit, self._is_bad = batch_size, clips_per_visit, is_bad
         self._list_size = max(1, batch_size // clips_per_visit)  # a batch's worth of clips in every list
-        self._passes: dict[int, _Pass] = {}
+        self._epochs: dict[int, _Pass] = {}
 
-    def start(self, pass_number: int, place: int, clips_needed: int) -> None:
+    def start(self, epoch: int, place: int, clips_needed: int) -> None:
         """Begins within a pass, at a place, with so many good clips to come in it."""
-        self._passes = {pass_number: self._pass(pass_number, place, clips_needed)}
+        self._epochs = {epoch: self._epoch(epoch, place, clips_needed)}
 
-    def finish(self, pass_number: int) -> None:
+    def finish(self, epoch: int) -> None:
         """Nothing more of a pass is needed."""
-        self._passes.pop(pass_number, None)
-        self._ensure(pass_number + 1)
+        self._epochs.pop(epoch, None)
+        self._ensure(epoch + 1)
 
-    def candidate(self, pass_number: int, place: int) -> Place:
+    def candidate(self, epoch: int, place: int) -> Place:
         """The candidate at a place."""
-        return self._ensure(pass_number).candidate(place)
+        return self._ensure(epoch).candidate(place)
 
     def drop(self, visit: Visit) -> None:
         """A visit gave nothing: its clips are to be replaced."""
-        self._passes[visit.pass_number].drop(visit.number)
+        self._epochs[visit.epoch].drop(visit.number)
 
-    def refuse_endless(self, pass_number: int, num_bad: int) -> None:
+    def refuse_endless(self, epoch: int, num_bad: int) -> None:
         """Ends a search in which so many places in a row were bad, if that is all there are.
 
         Raises:
             TooManyBadFiles: If no row of this rank is left.
         """
-        self._ensure(pass_number).refuse_endless(num_bad // self._clips_per_visit)
+        self._ensure(epoch).refuse_endless(num_bad // self._clips_per_visit)
 
     def __iter__(self) -> Iterator[list[Visit]]:
         while True:
-            unfinished = (p for _, p in sorted(self._passes.items()) if p.next_visit < p.stop)
-            chosen = next(unfinished, None) or self._ensure(max(self._passes) + 1)
+            unfinished = (p for _, p in sorted(self._epochs.items()) if p.next_visit < p.stop)
+            chosen = next(unfinished, None) or self._ensure(max(self._epochs) + 1)
             if visits := self._take(chosen):
                 yield visits
 
     def _ensure(self, number: int) -> _Pass:
-        if number not in self._passes:
-            self._passes[number] = self._pass(number, 0, self._clips_per_pass)
-        return self._passes[number]
+        if number not in self._epochs:
+            self._epochs[number] = self._epoch(number, 0, self._clips_per_epoch)
+        return self._epochs[number]
 
-    def _pass(self, number: int, place: int, clips_needed: int) -> _Pass:
+    def _epoch(self, number: int, place: int, clips_needed: int) -> _Pass:
         return _Pass(number, self._order_of(number), place, clips_needed, self._block, self._clips_per_visit)
 
     def _take(self, chosen: _Pass) -> list[Visit]:

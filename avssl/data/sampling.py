@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from avssl.core import draws
+from avssl.core.errors import InputError
 
 SLACK_SECONDS = 0.05
 """How much sound may be missing at the end of a window before the row counts as too short: the
@@ -56,13 +57,13 @@ class ClipSampling:
     def __post_init__(self) -> None:
         for name in ("num_frames", "frames_per_second", "audio_seconds", "sample_rate_hz"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be greater than 0.")
+                raise InputError(f"{name} ({getattr(self, name)}) must be greater than 0.")
         if self.max_offset_seconds < 0:
-            raise ValueError(f"max_offset_seconds ({self.max_offset_seconds}) must not be negative.")
+            raise InputError(f"max_offset_seconds ({self.max_offset_seconds}) must not be negative.")
         if self.short_side is not None and self.short_side < 1:
-            raise ValueError(f"short_side ({self.short_side}) must be at least 1 pixel, or None.")
+            raise InputError(f"short_side ({self.short_side}) must be at least 1 pixel, or None.")
         if self.short_clips not in ("error", "repeat"):
-            raise ValueError(f'short_clips ({self.short_clips!r}) must be "error" or "repeat".')
+            raise InputError(f'short_clips ({self.short_clips!r}) must be "error" or "repeat".')
 
     @property
     def video_seconds(self) -> float:
@@ -114,7 +115,7 @@ def _video_start(unit: float, sampling: ClipSampling, audio_start: float, video:
     slack = sampling.audio_seconds - sampling.video_seconds
     low = audio_start - sampling.max_offset_seconds
     high = audio_start + (slack + sampling.max_offset_seconds)
-    if high < low:  # the picture window is the longer one: centre it on the sound
+    if high < low:  # the picture window is the longer one: center it on the sound
         low = high = audio_start + slack / 2
     low, high = (_clamp_start(value, video, sampling.video_seconds) for value in (low, high))
     return low + unit * (high - low)
@@ -123,10 +124,10 @@ def _video_start(unit: float, sampling: ClipSampling, audio_start: float, video:
 def even_windows(
     count: int, sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
 ) -> tuple[list[float], list[float]]:
-    """Fixed windows for evaluation, their centres evenly spaced over the time where both streams exist.
+    """Fixed windows for evaluation, their centers evenly spaced over the time where both streams exist.
 
     The first window begins with that time and the last one ends with it; a single window lies in
-    its middle. The picture and sound of a window share their centre, unless a stream ends before.
+    its middle. The picture and sound of a window share their center, unless a stream ends before.
 
     Args:
         count: Number of windows, >= 1.
@@ -142,13 +143,13 @@ def even_windows(
         ValueError: If ``count`` is less than 1.
     """
     if count < 1:
-        raise ValueError(f"count ({count}) must be at least 1.")
+        raise InputError(f"count ({count}) must be at least 1.")
     video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
     start, stop = _common(video, audio)
     half = min(max(sampling.video_seconds, sampling.audio_seconds), stop - start) / 2
     positions = [i / (count - 1) for i in range(count)] if count > 1 else [0.5]
-    centres = [(start + half) + position * ((stop - half) - (start + half)) for position in positions]
-    return _around(centres, sampling, video, audio)
+    centers = [(start + half) + position * ((stop - half) - (start + half)) for position in positions]
+    return _around(centers, sampling, video, audio)
 
 
 def spaced_windows(
@@ -158,7 +159,7 @@ def spaced_windows(
 
     The first begins where both streams exist, the next ones each ``every_seconds`` later, and where
     more than :data:`SLACK_SECONDS` is left a last one ends with that time. The picture and sound of
-    a window share their centre, unless a stream ends before.
+    a window share their center, unless a stream ends before.
 
     Args:
         every_seconds: From one window to the next, > 0. More than a window's length leaves gaps.
@@ -174,7 +175,7 @@ def spaced_windows(
         ValueError: If ``every_seconds`` is not greater than 0.
     """
     if not every_seconds > 0:
-        raise ValueError(f"every_seconds ({every_seconds}) must be greater than 0.")
+        raise InputError(f"every_seconds ({every_seconds}) must be greater than 0.")
     video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
     start, stop = _common(video, audio)
     length = min(max(sampling.video_seconds, sampling.audio_seconds), stop - start)
@@ -190,11 +191,11 @@ def _common(video: Span, audio: Span) -> Span:
     return start, max(start, min(video[1], audio[1]))
 
 
-def _around(centres: list[float], sampling: ClipSampling, video: Span, audio: Span) -> tuple[list[float], list[float]]:
+def _around(centers: list[float], sampling: ClipSampling, video: Span, audio: Span) -> tuple[list[float], list[float]]:
     """Starts of the sound and of the picture windows around instants, moved to lie inside their streams."""
     return (
-        [_clamp_start(centre - sampling.audio_seconds / 2, audio, sampling.audio_seconds) for centre in centres],
-        [_clamp_start(centre - sampling.video_seconds / 2, video, sampling.video_seconds) for centre in centres],
+        [_clamp_start(center - sampling.audio_seconds / 2, audio, sampling.audio_seconds) for center in centers],
+        [_clamp_start(center - sampling.video_seconds / 2, video, sampling.video_seconds) for center in centers],
     )
 
 

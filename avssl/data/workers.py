@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from avssl.core.batch import Clip
+from avssl.core.errors import InputError, RunError
 from avssl.data.collate import Packed, pack
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure
@@ -95,9 +96,9 @@ class WorkerPool(Generic[_Request]):
         start_method: StartMethod = "fork",
     ) -> None:
         if num_workers < 0:
-            raise ValueError(f"num_workers ({num_workers}) must not be negative.")
+            raise InputError(f"num_workers ({num_workers}) must not be negative.")
         if prefetch_factor < 1:
-            raise ValueError(f"prefetch_factor ({prefetch_factor}) must be at least 1.")
+            raise InputError(f"prefetch_factor ({prefetch_factor}) must be at least 1.")
         self._dataset, self._num_workers = dataset, num_workers
         self._prefetch_factor, self._start_method = prefetch_factor, start_method
         # (worker, [process id, row being read])
@@ -122,7 +123,7 @@ class WorkerPool(Generic[_Request]):
                 # Kept: the other workers are ended now, and would look like dead ones later.
                 self._report = self.report()
                 if self._report:
-                    raise RuntimeError(self._report) from error
+                    raise RunError(self._report) from error
                 raise
             if chunk is None:
                 return

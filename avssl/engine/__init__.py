@@ -1,5 +1,6 @@
 """Steps any task: the loop, checkpoints, optimizers, precision and the log of numbers."""
 
+from avssl.core.errors import Interrupted
 from avssl.engine.average import WeightAverage
 from avssl.engine.checkpoint import Checkpointer, CheckpointError, load_checkpoint
 from avssl.engine.cost import StepCost, checkpoint_bytes, module_bytes, state_bytes, step_cost
@@ -17,10 +18,8 @@ from avssl.engine.runtime import (
     seed_everything,
     set_threads,
 )
-from avssl.engine.stop_request import EXIT_STATUS, Interrupted
 
 __all__ = [
-    "EXIT_STATUS",
     "CheckpointError",
     "Checkpointer",
     "FitResult",

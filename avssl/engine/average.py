@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avssl.core.errors import InputError
+
 
 class WeightAverage:
     """Averages a model's parameters and floating buffers, such as BatchNorm's statistics, over steps.
@@ -31,7 +33,7 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"decay ({decay}) must be in [0, 1); 0.999 is usual.")
+            raise InputError(f"decay ({decay}) must be in [0, 1); 0.999 is usual.")
         self.decay = decay
         self.num_updates = 0
         self._model = model

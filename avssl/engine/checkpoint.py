@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from avssl.core import distributed
+from avssl.core.errors import InputError, RunError
 from avssl.core.whole_file import whole_file
 
 FORMAT_VERSION = 2
@@ -28,7 +29,7 @@ _Result = TypeVar("_Result")
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(RunError):
     """A checkpoint that cannot be used: which file, why, and what to do."""
 
 
@@ -47,7 +48,7 @@ class Checkpointer:
 
     def __init__(self, folder: Path | str, keep_last: int = 2) -> None:
         if keep_last < 1:
-            raise ValueError(f"keep_last ({keep_last}) must be at least 1.")
+            raise InputError(f"keep_last ({keep_last}) must be at least 1.")
         self.folder = Path(folder)
         self.keep_last = keep_last
 

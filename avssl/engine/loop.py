@@ -2,7 +2,7 @@
 
 What one step does, in order::
 
-    on_pass_start (first step of a pass) → lr → forward → backward → clip → optimizer → after_step
+    on_epoch_start (first step of a pass) → lr → forward → backward → clip → optimizer → after_step
         → average → log, monitors, checkpoint where due → stop if asked to
 
 The host reads a number from the device once per log: losses, gradient norms and the check that
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from avssl.core import distributed
 from avssl.core.batch import LossTerms
+from avssl.core.errors import InputError, Interrupted, RunError
 from avssl.engine.average import WeightAverage
 from avssl.engine.checkpoint import Checkpointer
 from avssl.engine.meter import Meter
@@ -33,7 +34,7 @@ from avssl.engine.progress import Progress
 from avssl.engine.protocols import Loader, Monitor
 from avssl.engine.replicas import collect_ranks, pick_rank, replicated
 from avssl.engine.runtime import Precision
-from avssl.engine.stop_request import Interrupted, StopRequest
+from avssl.engine.stop_request import StopRequest
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LoopSettings:
 
     total_steps: int
     """Optimizer steps of the whole run, counted over all its resumes."""
-    steps_per_pass: int
+    steps_per_epoch: int
     """Steps of one pass over the data: the loader's."""
     log_every: int = 10
     """Steps from log to log; the one moment when the host waits for the device."""
@@ -62,11 +63,11 @@ class LoopSettings:
     """Number format and memory layout of the model."""
 
     def __post_init__(self) -> None:
-        for name in ("total_steps", "steps_per_pass", "log_every", "checkpoint_every"):
+        for name in ("total_steps", "steps_per_epoch", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be at least 1.")
+                raise InputError(f"{name} ({getattr(self, name)}) must be at least 1.")
         if self.grad_clip is not None and not self.grad_clip > 0:
-            raise ValueError(f"grad_clip ({self.grad_clip}) must be greater than 0, or None.")
+            raise InputError(f"grad_clip ({self.grad_clip}) must be greater than 0, or None.")
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class _Loop:
         settings = self.settings
         return {
             "step": self.step,
-            "pass": self.step // settings.steps_per_pass,
+            "pass": self.step // settings.steps_per_epoch,
             "samples_seen": self.samples_seen,
             "wall_seconds": self.wall_seconds,
             "metrics": dict(self.metrics),
@@ -266,8 +267,8 @@ class _Loop:
 
     def train_step(self, batch: Any, *, check_gradients: bool) -> None:
         settings = self.settings
-        if self.step % settings.steps_per_pass == 0:
-            self.task.on_pass_start(self.step // settings.steps_per_pass)
+        if self.step % settings.steps_per_epoch == 0:
+            self.task.on_epoch_start(self.step // settings.steps_per_epoch)
         set_lr(self.optimizer, self.schedule(self.step), self.step)
 
         terms: LossTerms = self.task(batch.to(settings.device))
@@ -339,7 +340,7 @@ class _Loop:
         if self.metrics_log is not None:
             position = {
                 "step": self.step,
-                "pass": self.step / self.settings.steps_per_pass,
+                "pass": self.step / self.settings.steps_per_epoch,
                 "samples_seen": self.samples_seen,
                 "wall_seconds": round(self.wall_seconds, 3),
                 "lr": self.schedule(self.step - 1),
@@ -362,7 +363,7 @@ def _check_optimizer(task: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [name for name, p in task.named_parameters() if p.requires_grad and id(p) not in held]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{len(missing)} trainable parameters are not in the optimizer: {_shortened(missing)}. "
             "Add them, or freeze them with requires_grad_(False)."
         )
@@ -372,7 +373,7 @@ def _check_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
     """A parameter that the loss does not reach is a mistake in the model, and would hang DDP."""
     missing = [name for name, p in parameters.items() if p.grad is None]
     if missing:
-        raise RuntimeError(
+        raise RunError(
             f"{len(missing)} trainable parameters got no gradient from the loss: {_shortened(missing)}. "
             "Use them in forward, or freeze them with requires_grad_(False)."
         )

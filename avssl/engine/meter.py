@@ -10,6 +10,7 @@ from torch import Tensor
 
 from avssl.core import distributed
 from avssl.core.batch import LossTerms
+from avssl.core.errors import RunError
 
 
 class Meter:
@@ -88,7 +89,7 @@ class Meter:
             if not torch.isfinite(value):
                 kind = "NaN" if torch.isnan(value) else "infinite"
                 where = f"step {_step_of(checkpoint)} ({checkpoint})" if checkpoint else "none yet"
-                raise RuntimeError(
+                raise RunError(
                     f"{what} became {kind} between steps {self._last_good} and {step}. "
                     f"Last good checkpoint: {where}. "
                     "Lower the learning rate, lengthen the warm-up or set a gradient clip, and resume."

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from avssl.core import distributed
+from avssl.core.errors import InputError
 from avssl.core.whole_file import names_full_disk, whole_file
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class MetricsLog:
                 left out of TensorBoard; so is anything that is no number.
         """
         if "step" not in record:
-            raise ValueError(f'a record needs "step", got {sorted(record)}.')
+            raise InputError(f'a record needs "step", got {sorted(record)}.')
         if not distributed.is_main():
             return
         self._open()
@@ -118,7 +119,7 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: line {number} is no JSON object: {error}") from error
+            raise InputError(f"{path}: line {number} is no JSON object: {error}") from error
     return records
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from avssl.core.errors import InputError
+
 Schedule = Callable[[int], float]
 """Learning rate of a step; steps count from 0."""
 
@@ -63,7 +65,7 @@ def create_optimizer(
     rates = given if any(isinstance(group, RateGroup) for group in given) else [RateGroup(given)]
     groups = [group for rate in rates for group in _split_by_decay(rate, weight_decay)]
     if not groups:
-        raise ValueError("no parameter requires a gradient, so there is nothing to optimize.")
+        raise InputError("no parameter requires a gradient, so there is nothing to optimize.")
     match name:
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr, betas=betas)
@@ -71,7 +73,7 @@ def create_optimizer(
             return torch.optim.Adam(groups, lr=lr, betas=betas)
         case "sgd":
             return torch.optim.SGD(groups, lr=lr, momentum=betas[0], nesterov=betas[0] > 0)
-    raise ValueError(f"no optimizer {name!r}; there are {', '.join(_NAMES)}.")
+    raise InputError(f"no optimizer {name!r}; there are {', '.join(_NAMES)}.")
 
 
 def _split_by_decay(rate: RateGroup, weight_decay: float) -> list[dict[str, Any]]:
@@ -113,12 +115,12 @@ class WarmupCosine:
 
     def __post_init__(self) -> None:
         if self.total_steps < 1 or not 0 <= self.warmup_steps <= self.total_steps:
-            raise ValueError(
+            raise InputError(
                 f"warmup_steps ({self.warmup_steps}) must lie in [0, total_steps], and total_steps "
                 f"({self.total_steps}) must be at least 1."
             )
         if self.peak < 0 or self.final < 0:
-            raise ValueError(f"learning rates must not be negative, got peak {self.peak} and final {self.final}.")
+            raise InputError(f"learning rates must not be negative, got peak {self.peak} and final {self.final}.")
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
@@ -149,11 +151,11 @@ class WarmupSteps:
 
     def __post_init__(self) -> None:
         if self.peak < 0 or not self.factor > 0 or self.warmup_steps < 0:
-            raise ValueError(
+            raise InputError(
                 f"peak ({self.peak}) and warmup_steps ({self.warmup_steps}) must be >= 0, factor ({self.factor}) > 0."
             )
         if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"milestones {self.milestones} must be ascending.")
+            raise InputError(f"milestones {self.milestones} must be ascending.")
 
     def __call__(self, step: int) -> float:
         climbed = min(1.0, (step + 1) / max(1, self.warmup_steps))

@@ -29,7 +29,7 @@ class Task(Protocol):
     def after_step(self) -> None:
         """Moves banks, queues and averages, after the optimizer."""
 
-    def on_pass_start(self, number: int) -> None:
+    def on_epoch_start(self, number: int) -> None:
         """Before the first step of pass ``number``, >= 0; not again when a run resumes within it."""
 
 

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from avssl.core.errors import InputError, RunError
+
 _Name = Literal["fp32", "bf16"]
 _Layout = Literal["contiguous", "channels_last"]
 _PACKAGES = ("avssl", "torch", "torchvision", "torchaudio", "torchcodec", "av", "decord", "numpy", "pyarrow")
@@ -41,11 +43,11 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f'device ({name!r}) must be "auto", "cpu", "cuda" or "cuda:N".')
+        raise InputError(f'device ({name!r}) must be "auto", "cpu", "cuda" or "cuda:N".')
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f'device ({name!r}): torch {torch.__version__} sees no GPU. Use "cpu", or run avssl doctor.')
+        raise InputError(f'device ({name!r}): torch {torch.__version__} sees no GPU. Use "cpu", or run avssl doctor.')
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device ({name!r}): this machine shows {torch.cuda.device_count()} GPUs, counted from 0.")
+        raise InputError(f"device ({name!r}): this machine shows {torch.cuda.device_count()} GPUs, counted from 0.")
     return device
 
 
@@ -59,7 +61,7 @@ def set_threads(count: int | None = None) -> int:
     """
     if count is not None:
         if count < 1:
-            raise ValueError(f"threads ({count}) must be at least 1.")
+            raise InputError(f"threads ({count}) must be at least 1.")
         torch.set_num_threads(count)
     return torch.get_num_threads()
 
@@ -134,9 +136,9 @@ class Precision:
 
     def __post_init__(self) -> None:
         if self.name not in ("fp32", "bf16"):
-            raise ValueError(f'precision.name ({self.name!r}) must be "fp32" or "bf16".')
+            raise InputError(f'precision.name ({self.name!r}) must be "fp32" or "bf16".')
         if self.memory_format not in ("contiguous", "channels_last"):
-            raise ValueError(
+            raise InputError(
                 f'precision.memory_format ({self.memory_format!r}) must be "contiguous" or "channels_last".'
             )
 
@@ -281,7 +283,7 @@ def probe_precision(
             errors.append(f"{candidate}: {error}")
     table = {str(candidate): value for candidate, value in seconds.items()}
     if len(errors) == len(candidates):
-        raise RuntimeError("no precision runs a training step on this machine:\n" + "\n".join(errors))
+        raise RunError("no precision runs a training step on this machine:\n" + "\n".join(errors))
     return min(candidates, key=lambda candidate: seconds[candidate]), table
 
 

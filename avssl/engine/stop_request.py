@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -14,24 +13,7 @@ import torch.distributed as dist
 
 from avssl.core import distributed
 
-EXIT_STATUS = 75
-"""Of a run that was asked to stop and can be continued: "temporary failure, try again" in sysexits.h."""
-
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
-
-class Interrupted(RuntimeError):  # noqa: N818 (nothing went wrong)
-    """A run that was asked to stop, and has saved everything.
-
-    Args:
-        name: The signal.
-        step: Steps made.
-        checkpoint: What to continue from.
-    """
-
-    def __init__(self, name: str, step: int, checkpoint: Path) -> None:
-        super().__init__(f"stopped by {name} after step {step}; continue from {checkpoint} with --resume.")
-        self.step, self.checkpoint = step, checkpoint
 
 
 class StopRequest:

@@ -72,7 +72,7 @@ from avssl.evaluation.localization import time_mean as time_mean
 from avssl.evaluation.localization import vggss_truth as vggss_truth
 from avssl.evaluation.localization import with_negatives as with_negatives
 from avssl.evaluation.localization import word_steps as word_steps
-from avssl.evaluation.localization.baselines import centre_blob as centre_blob
+from avssl.evaluation.localization.baselines import center_blob as center_blob
 from avssl.evaluation.localization.baselines import mean_prior as mean_prior
 from avssl.evaluation.localization.baselines import random_maps as random_maps
 from avssl.evaluation.localization.baselines import random_object as random_object

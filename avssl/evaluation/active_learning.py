@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from avssl.core.errors import InputError
 from avssl.evaluation.linear_probe import class_probabilities
 from avssl.evaluation.selection import (
     Selection,
     select_disagreement,
     select_entropy,
-    select_k_centre,
+    select_k_center,
     select_margin,
     select_mismatch,
     select_random,
@@ -27,7 +28,7 @@ from avssl.evaluation.selection import (
     unit_rows,
 )
 
-STRATEGIES = ("random", "margin", "entropy", "k-centre", "typicality", "disagreement")
+STRATEGIES = ("random", "margin", "entropy", "k-center", "typicality", "disagreement")
 """Names that :func:`select_clips` knows."""
 NEED_CLASSIFIER = ("margin", "entropy")
 """Those that can say nothing before two classes have a label."""
@@ -54,7 +55,7 @@ class Evidence:
 
     def __post_init__(self) -> None:
         if not self.features:
-            raise ValueError("a strategy needs the features of at least one modality.")
+            raise InputError("a strategy needs the features of at least one modality.")
 
     @property
     def probability(self) -> np.ndarray:
@@ -76,25 +77,25 @@ class Evidence:
 def gather_evidence(
     features: Mapping[str, np.ndarray],
     labels: np.ndarray,
-    labelled: np.ndarray,
+    labeled: np.ndarray,
     embeddings: Mapping[str, np.ndarray] | None = None,
 ) -> Evidence:
-    """Fits one linear classifier for each modality on the labelled clips.
+    """Fits one linear classifier for each modality on the labeled clips.
 
     Args:
         features: (N, C) by modality.
-        labels: (N,) read where ``labelled``.
-        labelled: (N,) bool.
+        labels: (N,) read where ``labeled``.
+        labeled: (N,) bool.
         embeddings: (N, D) by modality.
 
     Raises:
         ValueError: As :func:`~avssl.evaluation.linear_probe.class_probabilities`.
     """
-    classes = np.unique(labels[labelled].astype(str))
+    classes = np.unique(labels[labeled].astype(str))
     probabilities = {}
     if len(classes) > 1:
-        known = labels[labelled].astype(str)
-        probabilities = {name: class_probabilities(x[labelled], known, x)[1] for name, x in features.items()}
+        known = labels[labeled].astype(str)
+        probabilities = {name: class_probabilities(x[labeled], known, x)[1] for name, x in features.items()}
     return Evidence(features, classes, probabilities, embeddings or {})
 
 
@@ -110,18 +111,18 @@ def check_strategy(strategy: str, modalities: Collection[str], num_classes: int)
         ValueError: If the strategy is unknown, or needs what is not there.
     """
     if strategy not in STRATEGIES:
-        raise ValueError(f"strategy ({strategy!r}) must be one of {', '.join(STRATEGIES)}.")
+        raise InputError(f"strategy ({strategy!r}) must be one of {', '.join(STRATEGIES)}.")
     if strategy in NEED_CLASSIFIER and num_classes < 2:
         without = ", ".join(name for name in STRATEGIES if name not in NEED_CLASSIFIER)
-        raise ValueError(
+        raise InputError(
             f"the strategy {strategy} needs a classifier, so labels of at least two classes; there are {num_classes}. "
             f"These need none: {without}."
         )
     if strategy in NEED_BOTH and {*modalities} != {"video", "audio"}:
-        raise ValueError(f"the strategy {strategy} needs video and audio, got {', '.join(modalities)}.")
+        raise InputError(f"the strategy {strategy} needs video and audio, got {', '.join(modalities)}.")
 
 
-def select_clips(strategy: str, evidence: Evidence, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+def select_clips(strategy: str, evidence: Evidence, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
     """The clips that a strategy would label next.
 
     Disagreement is between the two classifiers once there are any, and before between the embeddings.
@@ -129,7 +130,7 @@ def select_clips(strategy: str, evidence: Evidence, labelled: np.ndarray, budget
     Args:
         strategy: One of :data:`STRATEGIES`.
         evidence: Of the N clips.
-        labelled: (N,) bool.
+        labeled: (N,) bool.
         budget: Clips to name.
         seed: Of draws, of k-means, and of the order among equals.
 
@@ -139,23 +140,23 @@ def select_clips(strategy: str, evidence: Evidence, labelled: np.ndarray, budget
     check_strategy(strategy, evidence.features, len(evidence.classes))
     match strategy:
         case "random":
-            return select_random(labelled, budget, seed)
+            return select_random(labeled, budget, seed)
         case "margin":
-            return select_margin(evidence.probability, labelled, budget, seed)
+            return select_margin(evidence.probability, labeled, budget, seed)
         case "entropy":
-            return select_entropy(evidence.probability, labelled, budget, seed)
-        case "k-centre":
-            return select_k_centre(evidence.joined, labelled, budget, seed)
+            return select_entropy(evidence.probability, labeled, budget, seed)
+        case "k-center":
+            return select_k_center(evidence.joined, labeled, budget, seed)
         case "typicality":
-            return select_typicality(evidence.joined, labelled, budget, seed)
+            return select_typicality(evidence.joined, labeled, budget, seed)
         case "disagreement" if evidence.probabilities:
             video, audio = (evidence.probabilities[name] for name in ("video", "audio"))
-            return select_disagreement(video, audio, labelled, budget, seed)
+            return select_disagreement(video, audio, labeled, budget, seed)
         case "disagreement" if evidence.embeddings:
             video, audio = (evidence.embeddings[name] for name in ("video", "audio"))
-            return select_mismatch(video, audio, labelled, budget, seed)
+            return select_mismatch(video, audio, labeled, budget, seed)
         case "disagreement":
-            raise ValueError("the strategy disagreement needs labels of two classes or embeddings, and has neither.")
+            raise InputError("the strategy disagreement needs labels of two classes or embeddings, and has neither.")
     raise AssertionError(strategy)  # check_strategy knows the names
 
 
@@ -167,7 +168,7 @@ class CurvePoint(NamedTuple):
     num_classes: int
     """Classes among them."""
     accuracy: float
-    """Share of the test clips whose most probable class is right, in [0, 1]; classes never labelled are wrong."""
+    """Share of the test clips whose most probable class is right, in [0, 1]; classes never labeled are wrong."""
 
 
 def label_curve(
@@ -184,15 +185,15 @@ def label_curve(
 ) -> list[CurvePoint]:
     """Spends ``budget`` labels a round on what a strategy asks for, beginning with none.
 
-    While fewer than two classes are labelled, strategies that need a classifier draw at random, as
+    While fewer than two classes are labeled, strategies that need a classifier draw at random, as
     ``"random"`` of the same seed does.
 
     Args:
         strategy: One of :data:`STRATEGIES`.
         features: (N, C) by modality.
         labels: (N,) the true ones.
-        pool: Positions of the clips that may be labelled.
-        test: Positions of the clips that accuracy is measured on; never labelled.
+        pool: Positions of the clips that may be labeled.
+        test: Positions of the clips that accuracy is measured on; never labeled.
         budget: Labels a round, >= 1.
         rounds: Most rounds, >= 1; they end when the pool is spent.
         embeddings: (N, D) by modality.
@@ -205,20 +206,20 @@ def label_curve(
         ValueError: If a number is below 1, the pool or the test is empty, or they share clips.
     """
     if min(budget, rounds, len(pool), len(test)) < 1 or np.intersect1d(pool, test).size:
-        raise ValueError(
+        raise InputError(
             f"budget ({budget}), rounds ({rounds}) and clips of pool ({len(pool)}) and test ({len(test)}) "
             "must be at least 1, and no clip be in both."
         )
-    labelled = np.zeros(len(labels), dtype=bool)
+    labeled = np.zeros(len(labels), dtype=bool)
     points: list[CurvePoint] = []
-    evidence = gather_evidence(features, labels, labelled, embeddings)
-    while len(points) < rounds and not labelled[pool].all():
+    evidence = gather_evidence(features, labels, labeled, embeddings)
+    while len(points) < rounds and not labeled[pool].all():
         is_blind = strategy in NEED_CLASSIFIER and not evidence.probabilities
-        spend = min(budget, int((~labelled[pool]).sum()))
-        chosen = select_clips("random" if is_blind else strategy, evidence.at(pool), labelled[pool], spend, seed)
-        labelled[pool[chosen.index]] = True
-        evidence = gather_evidence(features, labels, labelled, embeddings)
-        points.append(CurvePoint(int(labelled.sum()), len(evidence.classes), _accuracy(evidence, labels, test)))
+        spend = min(budget, int((~labeled[pool]).sum()))
+        chosen = select_clips("random" if is_blind else strategy, evidence.at(pool), labeled[pool], spend, seed)
+        labeled[pool[chosen.index]] = True
+        evidence = gather_evidence(features, labels, labeled, embeddings)
+        points.append(CurvePoint(int(labeled.sum()), len(evidence.classes), _accuracy(evidence, labels, test)))
     return points
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from avssl.core.errors import InputError
+
 
 def bootstrap_interval(
     per_sample_values: ArrayLike | torch.Tensor, seed: int = 0, *, confidence: float = 0.95, num_resamples: int = 2000
@@ -52,9 +54,9 @@ def bootstrap_intervals(
     """
     values = np.asarray(per_sample_values, dtype=np.float64)
     if values.ndim != 2 or len(values) == 0 or not np.isfinite(values).all():
-        raise ValueError(f"per_sample_values must be finite and at least one, got {len(values)} values.")
+        raise InputError(f"per_sample_values must be finite and at least one, got {len(values)} values.")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}.")
+        raise InputError(f"confidence must be in (0, 1), got {confidence}.")
     generator, count = np.random.default_rng(seed), len(values)
     # How often each sample is drawn, times the samples: five times as fast as gathering them. A resample at a
     # time: all at once would be 100 MB for 6 480 samples.

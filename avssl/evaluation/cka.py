@@ -1,13 +1,13 @@
-"""Centred kernel alignment: how alike two representations of the same clips are.
+"""Centerd kernel alignment: how alike two representations of the same clips are.
 
 Source: Kornblith et al., 2019, https://arxiv.org/abs/1905.00414, eq. 3 to 5; over batches with the
 unbiased estimator HSIC_1 of Song et al., 2012, as in Nguyen, Raghu and Kornblith, 2021,
 https://arxiv.org/abs/2010.15327, eq. 3.
 
-HSIC is written as the inner product of centred kernel matrices. Centred as in Székely and Rizzo,
+HSIC is written as the inner product of centerd kernel matrices. Centerd as in Székely and Rizzo,
 2014, https://arxiv.org/abs/1310.2926, off the diagonal alone, it is HSIC_1: so one matrix product
 gives every pair of representations. Both centrings forget what is added to a whole row or column,
-which is why features may be centred first, and 1 subtracted from an RBF kernel, to keep digits.
+which is why features may be centerd first, and 1 subtracted from an RBF kernel, to keep digits.
 
 Dimensions: n clips of a batch, S representations, F features of one of them.
 """
@@ -20,6 +20,8 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor
+
+from avssl.core.errors import InputError
 
 Kernel = Literal["linear", "rbf"]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
@@ -56,7 +58,7 @@ def cka(
     for name, features in {"x": x, "y": y}.items():
         inner = _inner_products(name, features, len(x))
         gram = _gram(inner, kernel, _bandwidth(inner, rbf_fraction))
-        grams.append(_u_centred(gram) if unbiased else _double_centred(gram))
+        grams.append(_u_centerd(gram) if unbiased else _double_centerd(gram))
     return float(_aligned(_products(grams))[0, 1])
 
 
@@ -86,7 +88,7 @@ class MinibatchCKA:
         for kernel in kernels:
             _check_kernel(kernel)
         if not rbf_fraction > 0:
-            raise ValueError(f"rbf_fraction ({rbf_fraction}) must be greater than 0.")
+            raise InputError(f"rbf_fraction ({rbf_fraction}) must be greater than 0.")
         self.names: tuple[str, ...] = ()
         """The S representations, in the order of the first batch."""
         self.num_clips = 0
@@ -108,14 +110,14 @@ class MinibatchCKA:
         """
         names = tuple(features)
         if not names or (self.names and set(names) != set(self.names)):
-            raise ValueError(f"every batch must hold the representations {sorted(self.names)}, got {sorted(names)}.")
+            raise InputError(f"every batch must hold the representations {sorted(self.names)}, got {sorted(names)}.")
         num_clips = len(next(iter(features.values())))
         inner = {name: _inner_products(name, features[name], num_clips) for name in self.names or names}
         if not self.names:
             self.names = names
             self._bandwidths = {name: _bandwidth(value, self._fraction) for name, value in inner.items()}
         for kernel in self._kernels:
-            grams = [_u_centred(_gram(value, kernel, self._bandwidths[name])) for name, value in inner.items()]
+            grams = [_u_centerd(_gram(value, kernel, self._bandwidths[name])) for name, value in inner.items()]
             hsic = _products(grams) / (num_clips * (num_clips - 3))
             self._sums[kernel] = self._sums.get(kernel, torch.zeros_like(hsic)) + num_clips * hsic
         self.num_clips += num_clips
@@ -128,7 +130,7 @@ class MinibatchCKA:
             ValueError: If there was no batch, or the kernel is not among those measured with.
         """
         if kernel not in self._sums:
-            raise ValueError(f"nothing was measured with the kernel {kernel!r}; measured: {list(self._sums)}.")
+            raise InputError(f"nothing was measured with the kernel {kernel!r}; measured: {list(self._sums)}.")
         return _aligned(self._sums[kernel]).numpy()
 
 
@@ -147,7 +149,7 @@ def correspondence(similarity: np.ndarray) -> float:
         ValueError: If the matrix is not square.
     """
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or not len(similarity):
-        raise ValueError(f"similarity must be (S, S), stages of one architecture, got {similarity.shape}.")
+        raise InputError(f"similarity must be (S, S), stages of one architecture, got {similarity.shape}.")
     largest = similarity == similarity.max(axis=1, keepdims=True)  # NaN equals nothing
     return float((np.diag(largest) / np.maximum(largest.sum(axis=1), 1)).mean())
 
@@ -179,24 +181,24 @@ def find_blocks(similarity: np.ndarray, threshold: float, min_stages: int = 3) -
 
 def _check_kernel(kernel: str) -> None:
     if kernel not in KERNELS:
-        raise ValueError(f"kernel ({kernel!r}) must be one of {', '.join(KERNELS)}.")
+        raise InputError(f"kernel ({kernel!r}) must be one of {', '.join(KERNELS)}.")
 
 
 def _inner_products(name: str, features: Tensor, num_clips: int) -> Tensor:
-    """(n, n) float64 inner products of centred features.
+    """(n, n) float64 inner products of centerd features.
 
     What varies by no more than float32 rounds, counts as constant: its noise has a CKA as well.
     """
     if features.ndim != 2 or not features.is_floating_point():
-        raise ValueError(f"{name} must be (clips, features) floats, got {tuple(features.shape)} {features.dtype}.")
+        raise InputError(f"{name} must be (clips, features) floats, got {tuple(features.shape)} {features.dtype}.")
     if len(features) != num_clips:
-        raise ValueError(f"{name} holds {len(features)} clips beside {num_clips}: rows must be of the same clips.")
+        raise InputError(f"{name} holds {len(features)} clips beside {num_clips}: rows must be of the same clips.")
     if num_clips < MIN_CLIPS:
-        raise ValueError(f"CKA needs at least {MIN_CLIPS} clips, {name} holds {num_clips}.")
+        raise InputError(f"CKA needs at least {MIN_CLIPS} clips, {name} holds {num_clips}.")
     x = features.double()
     bad = ~torch.isfinite(x).all(dim=1)
     if bad.any():
-        raise ValueError(f"{name} holds NaN or infinity in {int(bad.sum())} of {num_clips} clips.")
+        raise InputError(f"{name} holds NaN or infinity in {int(bad.sum())} of {num_clips} clips.")
     mean = x.mean(dim=0)
     x = x - mean
     x = x * (x.abs().amax(dim=0) > 1e-6 * mean.abs())
@@ -226,13 +228,13 @@ def _gram(inner: Tensor, kernel: Kernel, bandwidth: float) -> Tensor:
     return torch.expm1(-_squared_distances(inner) / scale)
 
 
-def _double_centred(gram: Tensor) -> Tensor:
+def _double_centerd(gram: Tensor) -> Tensor:
     """Zero mean in every row and column: H K H of the paper."""
     return gram - gram.mean(dim=0) - gram.mean(dim=1, keepdim=True) + gram.mean()
 
 
-def _u_centred(gram: Tensor) -> Tensor:
-    """U-centred: zero on the diagonal, zero sums off it."""
+def _u_centerd(gram: Tensor) -> Tensor:
+    """U-centerd: zero on the diagonal, zero sums off it."""
     n = len(gram)
     gram = gram - torch.diag(gram.diagonal())
     sums = gram.sum(dim=0) / (n - 2)
@@ -241,7 +243,7 @@ def _u_centred(gram: Tensor) -> Tensor:
 
 
 def _products(grams: Sequence[Tensor]) -> Tensor:
-    """(S, S) inner products of centred kernel matrices."""
+    """(S, S) inner products of centerd kernel matrices."""
     flat = torch.stack([gram.flatten() for gram in grams])
     return flat @ flat.T
 

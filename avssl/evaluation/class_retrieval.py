@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from avssl.core.errors import InputError
 from avssl.evaluation.checked import finite_array
 from avssl.evaluation.classification import mean_average_precision
 from avssl.evaluation.ranked import DECIMALS, first_places
@@ -55,7 +56,7 @@ def class_retrieval(
     a, b = finite_array("queries", queries, "(N, D)"), finite_array("gallery", gallery, "(N, D)")
     names = label_array("labels", labels)
     if a.shape != b.shape or len(a) != len(names):
-        raise ValueError(
+        raise InputError(
             "queries, gallery and labels must be of the same clips in the same order, "
             f"got {a.shape}, {b.shape} and {len(names)} labels."
         )
@@ -75,6 +76,6 @@ def chance_average_precision(right: int, items: int) -> float:
     right item with probability right / items, and each other place before it one with (right - 1) / (items - 1).
     """
     if not 1 <= right <= items:
-        raise ValueError(f"right ({right}) must be between 1 and items ({items}).")
+        raise InputError(f"right ({right}) must be between 1 and items ({items}).")
     harmonic = float((1 / np.arange(1, items + 1)).sum())
     return (harmonic + (items - harmonic) * (right - 1) / max(1, items - 1)) / items

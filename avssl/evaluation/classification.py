@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
+from avssl.core.errors import InputError
 from avssl.evaluation.checked import class_numbers, finite_array
 from avssl.evaluation.retrieval import hit_probability
 
@@ -34,7 +35,7 @@ def average_clips(logits: ArrayLike, how: Literal["probability", "logit"] = "pro
         ValueError: If ``logits`` have another shape or hold NaN, or ``how`` is neither.
     """
     if how not in ("probability", "logit"):
-        raise ValueError(f'how ({how!r}) must be "probability" or "logit".')
+        raise InputError(f'how ({how!r}) must be "probability" or "logit".')
     values = finite_array("logits", logits, "(N, W, K)")
     return (softmax(values, axis=2) if how == "probability" else values).mean(axis=1)
 
@@ -53,7 +54,7 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
         ValueError: If the shapes do not fit, a value is NaN, a label is no class, or ``k`` is below 1.
     """
     if k < 1:
-        raise ValueError(f"k ({k}) must be at least 1.")
+        raise InputError(f"k ({k}) must be at least 1.")
     values = finite_array("scores", scores, "(N, K)")
     rows = class_numbers("labels", labels, *values.shape)
     own = np.take_along_axis(values, rows[:, None], axis=1)
@@ -98,9 +99,9 @@ def mean_average_precision(scores: ArrayLike, targets: ArrayLike) -> tuple[float
     values = finite_array("scores", scores, "(N, K)")
     truth = np.asarray(targets)
     if truth.shape != values.shape or truth.dtype != bool:
-        raise ValueError(f"targets must be {values.shape} bool as scores are, got {truth.shape} {truth.dtype}.")
+        raise InputError(f"targets must be {values.shape} bool as scores are, got {truth.shape} {truth.dtype}.")
     if not truth.any():
-        raise ValueError("targets hold no positive in any class, so there is no average precision.")
+        raise InputError("targets hold no positive in any class, so there is no average precision.")
     per_class = np.array([_average_precision(values[:, k], truth[:, k]) for k in range(values.shape[1])])
     return float(np.nanmean(per_class)), per_class
 

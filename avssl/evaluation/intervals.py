@@ -9,6 +9,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from avssl.core.errors import InputError
+
 NO_VALUE = "(none)"
 """Name of the group of clips without a value."""
 
@@ -39,15 +41,15 @@ def wilson_interval(
     """
     hits, count = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(n, np.float64))
     if not ((hits >= 0) & (hits <= count) & np.isfinite(count)).all():
-        raise ValueError(f"successes must lie in [0, n], got {successes!r} of {n!r}.")
+        raise InputError(f"successes must lie in [0, n], got {successes!r} of {n!r}.")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}.")
+        raise InputError(f"confidence must be in (0, 1), got {confidence}.")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     spread = hits * (count - hits) / np.maximum(count, 1)
-    centre, half = hits + z * z / 2, z * np.sqrt(spread + z * z / 4)
+    center, half = hits + z * z / 2, z * np.sqrt(spread + z * z / 4)
     # Exact at the ends, where rounding leaves 1e-17 on either side of 0 and 1.
-    low = np.where(hits == 0, 0.0, (centre - half) / (count + z * z))
-    high = np.where(hits == count, 1.0, (centre + half) / (count + z * z))
+    low = np.where(hits == 0, 0.0, (center - half) / (count + z * z))
+    high = np.where(hits == count, 1.0, (center + half) / (count + z * z))
     return (float(low), float(high)) if low.ndim == 0 else (low, high)
 
 
@@ -80,7 +82,7 @@ def subgroup_accuracy(correct: ArrayLike, groups: ArrayLike, confidence: float =
     """
     hits, values = np.asarray(correct), np.asarray(groups, dtype=object)
     if hits.ndim != 1 or hits.dtype != bool or len(hits) == 0 or values.shape != hits.shape:
-        raise ValueError(
+        raise InputError(
             f"correct must be (N,) bool and groups (N,), N >= 1, got {hits.shape} {hits.dtype} and {values.shape}."
         )
     names = np.array([NO_VALUE if value is None or value == "" or value != value else str(value) for value in values])

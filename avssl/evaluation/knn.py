@@ -1,4 +1,4 @@
-"""k nearest neighbours: what the geometry of frozen features says, with nothing trained.
+"""k nearest neighbors: what the geometry of frozen features says, with nothing trained.
 
 Sources: the vote weighted by exp(cosine / temperature) is Wu et al., CVPR 2018,
 https://arxiv.org/abs/1805.01978, section 3.4; without a temperature it is a plain majority.
@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.evaluation.scored import Scored, labelled_split, scores_of
+from avssl.core.errors import InputError
+from avssl.evaluation.scored import Scored, labeled_split, scores_of
 
 _CHUNK = 1024  # test clips at a time: 1024 x 240 000 float64 cosines are 2 GB
 
@@ -34,7 +35,7 @@ def knn_classifier(
         train_labels: N strings or ints, at least two different.
         test_features: (M, D) float.
         test_labels: M strings or ints, each seen in training.
-        k: Neighbours that vote, at most N. Wu et al. take 200 for a million clips.
+        k: Neighbors that vote, at most N. Wu et al. take 200 for a million clips.
         temperature: Of the weights exp(cosine / temperature), > 0; None counts votes. Equal sums go to
             the first class, as in scikit-learn.
 
@@ -42,11 +43,11 @@ def knn_classifier(
         ValueError: On features and labels that do not fit (see :func:`linear_probe`), or ``k`` or
             ``temperature`` out of range.
     """
-    split = labelled_split(train_features, train_labels, test_features, test_labels)
+    split = labeled_split(train_features, train_labels, test_features, test_labels)
     if not 1 <= k <= len(split.train_y):
-        raise ValueError(f"k ({k}) must be between 1 and the number of training clips, {len(split.train_y)}.")
+        raise InputError(f"k ({k}) must be between 1 and the number of training clips, {len(split.train_y)}.")
     if temperature is not None and not temperature > 0:
-        raise ValueError(f"temperature ({temperature}) must be greater than 0, or None to count votes.")
+        raise InputError(f"temperature ({temperature}) must be greater than 0, or None to count votes.")
     gallery = F.normalize(torch.from_numpy(split.train_x), dim=1)
     queries = F.normalize(torch.from_numpy(split.test_x), dim=1)
     labels = torch.from_numpy(split.train_y)

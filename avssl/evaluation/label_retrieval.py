@@ -1,6 +1,6 @@
 """Retrieval by class: does a test video find training videos of its own class?
 
-The protocol of UCF101 and HMDB51 nearest-neighbour retrieval in SeLaVi
+The protocol of UCF101 and HMDB51 nearest-neighbor retrieval in SeLaVi
 (https://arxiv.org/abs/2006.13662) and others: features of several clips a video, each scaled to unit length,
 their mean, Euclidean distance; a query is right at k if any of its k nearest training videos has its label.
 
@@ -18,17 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.evaluation.ranked import chance_of_hit, first_places
-from avssl.evaluation.scored import labelled_split
+from avssl.evaluation.scored import labeled_split
 
 RETRIEVAL_KS = (1, 5, 10, 20, 50)
-"""Numbers of neighbours of the published tables."""
+"""Numbers of neighbors of the published tables."""
 
 _CHUNK = 1024  # queries at a time
 
 
 @dataclass(frozen=True, eq=False)
 class LabelRetrieval:
-    """What the nearest neighbours say; by number k of neighbours."""
+    """What the nearest neighbors say; by number k of neighbors."""
 
     hits: dict[int, np.ndarray]
     """(M,) chance in [0, 1] that one of a query's k nearest has its label: 0 or 1 unless there are ties."""
@@ -58,13 +58,13 @@ def label_retrieval(
         gallery_labels: N strings or ints, at least two different.
         query_windows: (M, V, D) float features of test videos.
         query_labels: M strings or ints, each in the gallery.
-        ks: Numbers of neighbours; one beyond N means all.
+        ks: Numbers of neighbors; one beyond N means all.
 
     Raises:
         ValueError: On windows and labels that do not fit (see :func:`linear_probe`), or a k below 1.
     """
     shape = "(videos, clips, features)"
-    split = labelled_split(gallery_windows, gallery_labels, query_windows, query_labels, shape)
+    split = labeled_split(gallery_windows, gallery_labels, query_windows, query_labels, shape)
     gallery, queries = _mean_directions(split.train_x), _mean_directions(split.test_x)
     labels, wanted = torch.from_numpy(split.train_y), torch.from_numpy(split.test_y)
     parts: dict[int, list[np.ndarray]] = {k: [] for k in ks}

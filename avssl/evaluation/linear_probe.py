@@ -15,7 +15,8 @@ from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from avssl.evaluation.scored import Scored, checked_features, labelled_features, labelled_split, scores_of
+from avssl.core.errors import InputError
+from avssl.evaluation.scored import Scored, checked_features, labeled_features, labeled_split, scores_of
 
 DEFAULT_L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
@@ -45,7 +46,7 @@ def linear_probe(
 ) -> ProbeResult:
     """Fits a linear classifier on frozen features and scores it on unseen clips.
 
-    Features are centred and scaled with the mean and deviation of the training clips (a feature
+    Features are centerd and scaled with the mean and deviation of the training clips (a feature
     that is constant there is dropped). For each value of ``l2_grid`` a classifier is fitted on the
     training clips without the held-out part; the value with the best held-out accuracy (then the
     lowest held-out cross-entropy) is refitted on all training clips.
@@ -99,16 +100,16 @@ class LinearClassifier:
         validation_fraction: float,
         max_iterations: int,
     ) -> None:
-        split = labelled_split(train_features, train_labels, test_features, test_labels)
+        split = labeled_split(train_features, train_labels, test_features, test_labels)
         if not l2_grid or min(l2_grid) <= 0:
-            raise ValueError(f"l2_grid must hold values > 0, got {tuple(l2_grid)}.")
+            raise InputError(f"l2_grid must hold values > 0, got {tuple(l2_grid)}.")
         if not 0 < validation_fraction < 1:
-            raise ValueError(f"validation_fraction must be in (0, 1), got {validation_fraction}.")
+            raise InputError(f"validation_fraction must be in (0, 1), got {validation_fraction}.")
         self.classes, self.test_labels, train_y = split.classes, split.test_y, split.train_y
         train_x, test_x = _standardized(split.train_x, split.test_x)
         held_out = _held_out(train_y, seed, validation_fraction)
         if len(l2_grid) > 1 and not held_out.any():
-            raise ValueError("every class has one training clip, so none can be held out; give l2_grid a single value.")
+            raise InputError("every class has one training clip, so none can be held out; give l2_grid a single value.")
         self.l2, self.validation_accuracy, self.held_out_log_probability = _choose_l2(
             train_x, train_y, held_out, sorted(l2_grid), max_iterations
         )
@@ -143,10 +144,10 @@ def class_probabilities(
         ValueError: On features and labels of different length, missing labels, or NaN or infinite
             features.
     """
-    x, names = labelled_features("train", train_features, train_labels)
+    x, names = labeled_features("train", train_features, train_labels)
     other = checked_features("other", features)
     if x.shape[1] != other.shape[1]:
-        raise ValueError(f"train_features have {x.shape[1]} columns but other_features {other.shape[1]}.")
+        raise InputError(f"train_features have {x.shape[1]} columns but other_features {other.shape[1]}.")
     classes, y = np.unique(names, return_inverse=True)
     if len(classes) == 1:
         return classes, np.ones((len(other), 1))
@@ -212,7 +213,7 @@ def _log_probability(model: LogisticRegression, x: np.ndarray) -> np.ndarray:
 
 
 def _fit(x: np.ndarray, y: np.ndarray, l2: float, max_iterations: int) -> tuple[LogisticRegression, bool]:
-    # scikit-learn minimises the *sum* of losses + |W|^2 / (2 C): C = 1 / (l2 N) makes it a mean.
+    # scikit-learn minimizes the *sum* of losses + |W|^2 / (2 C): C = 1 / (l2 N) makes it a mean.
     # The bias is not regularised.
     model = LogisticRegression(C=1.0 / (l2 * len(x)), tol=1e-4, max_iter=max_iterations)
     with warnings.catch_warnings():

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from avssl.core.errors import InputError
+
 _LARGEST_COSINE = 1 - 1e-6
 _BLOCK_ROWS = 2**16  # 65 536 x 512 float32 are 128 MB
 
@@ -62,13 +64,13 @@ def query_cosines(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         ValueError: If the sizes differ, the gallery is empty, or a value is not finite.
     """
     if query.ndim != 1 or gallery.ndim != 2 or gallery.shape[1] != len(query) or not len(gallery):
-        raise ValueError(f"need a query (C,) and a gallery (N, C) with N > 0, got {query.shape} and {gallery.shape}.")
+        raise InputError(f"need a query (C,) and a gallery (N, C) with N > 0, got {query.shape} and {gallery.shape}.")
     unit = F.normalize(torch.from_numpy(query).float(), dim=0)
     blocks = torch.from_numpy(gallery).split(_BLOCK_ROWS)
     cosines = torch.cat([F.normalize(block.float(), dim=1) @ unit for block in blocks]).numpy()
     if not np.isfinite(cosines).all():
         row = int((~np.isfinite(cosines)).argmax())
-        raise ValueError(f"query or gallery hold NaN or infinity, first in row {row} of the gallery.")
+        raise InputError(f"query or gallery hold NaN or infinity, first in row {row} of the gallery.")
     return cosines
 
 
@@ -103,7 +105,7 @@ def top_moments(
         ValueError: If ``k`` is less than 1.
     """
     if k < 1:
-        raise ValueError(f"k ({k}) must be at least 1.")
+        raise InputError(f"k ({k}) must be at least 1.")
     kept: list[int] = []
     starts_of: dict[str, list[float]] = {}
     for row in np.argsort(-cosines, kind="stable").tolist():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from avssl.core.errors import InputError
 from avssl.evaluation.intervals import wilson_interval
 
 
@@ -74,7 +75,7 @@ def confused_pairs(confusion: ArrayLike, most: int) -> list[tuple[int, int, int]
 def _counts(confusion: ArrayLike) -> np.ndarray:
     counts = np.array(confusion)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iu" or (counts < 0).any():
-        raise ValueError(f"confusion must be (K, K) whole numbers >= 0, got shape {counts.shape} of {counts.dtype}.")
+        raise InputError(f"confusion must be (K, K) whole numbers >= 0, got shape {counts.shape} of {counts.dtype}.")
     return counts.astype(np.int64)
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from scipy.special import gammaln
 from torch import Tensor
 
+from avssl.core.errors import InputError
+
 DECIMALS = 6
 """Of cosines and squared distances between unit vectors."""
 
@@ -55,7 +57,7 @@ def first_places(scores: Tensor, right: Tensor, ks: Sequence[int]) -> list[First
         ValueError: If one of ``ks`` is below 1.
     """
     if min(ks) < 1:
-        raise ValueError(f"ks must be at least 1, got {tuple(ks)}.")
+        raise InputError(f"ks must be at least 1, got {tuple(ks)}.")
     ks = [min(k, scores.shape[1]) for k in ks]
     scores = scores.round(decimals=DECIMALS)
     best = scores.topk(max(ks), dim=1).values

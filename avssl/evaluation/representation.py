@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avssl.core.errors import InputError
+
 
 def effective_rank(features: Tensor) -> float:
-    """exp(entropy of the normalised singular values): how many dimensions are really used.
+    """exp(entropy of the normalized singular values): how many dimensions are really used.
 
     Source: Roy and Vetterli, EUSIPCO 2007; as RankMe, https://arxiv.org/abs/2210.02885, the
-    features are not centred.
+    features are not centerd.
 
     Args:
         features: (N, D) float.
@@ -44,7 +46,7 @@ def alignment_uniformity(video: Tensor, audio: Tensor) -> dict[str, float]:
     """
     _check_matrix("video", video)
     if video.shape != audio.shape or len(video) < 2:
-        raise ValueError(
+        raise InputError(
             "video and audio must hold the same clips, at least two, in the same order, "
             f"got {tuple(video.shape)} and {tuple(audio.shape)}."
         )
@@ -58,7 +60,7 @@ def alignment_uniformity(video: Tensor, audio: Tensor) -> dict[str, float]:
 
 
 def modality_gap(video: Tensor, audio: Tensor) -> float:
-    """Distance between the centres of the two modalities on the unit sphere.
+    """Distance between the centers of the two modalities on the unit sphere.
 
     Source: Liang et al., NeurIPS 2022, https://arxiv.org/abs/2203.02053, section 4.2.
 
@@ -73,7 +75,7 @@ def modality_gap(video: Tensor, audio: Tensor) -> float:
     _check_matrix("video", video)
     _check_matrix("audio", audio)
     if video.shape[1] != audio.shape[1]:
-        raise ValueError(f"video and audio differ in size: {video.shape[1]} and {audio.shape[1]}.")
+        raise InputError(f"video and audio differ in size: {video.shape[1]} and {audio.shape[1]}.")
     video, audio = F.normalize(video.double(), dim=1), F.normalize(audio.double(), dim=1)
     return (video.mean(dim=0) - audio.mean(dim=0)).norm().item()
 
@@ -91,4 +93,4 @@ def _uniformity(unit: Tensor) -> float:
 
 def _check_matrix(name: str, x: Tensor) -> None:
     if x.ndim != 2 or len(x) == 0 or not torch.isfinite(x).all():
-        raise ValueError(f"{name} must be (N, D), finite and not empty, got shape {tuple(x.shape)}.")
+        raise InputError(f"{name} must be (N, D), finite and not empty, got shape {tuple(x.shape)}.")

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avssl.core.errors import InputError
+
 TIE = 1e-6
 """Cosines closer than this are ties: float32 embeddings are not known to better."""
 
@@ -37,14 +39,14 @@ def match_ranks(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: If the shapes differ, there are no pairs, or a value is not finite.
     """
     if queries.ndim != 2 or queries.shape != gallery.shape or len(queries) == 0:
-        raise ValueError(
+        raise InputError(
             "queries and gallery must be (N, D) with pair i in row i, "
             f"got {tuple(queries.shape)} and {tuple(gallery.shape)}."
         )
     for name, x in (("queries", queries), ("gallery", gallery)):
         if not torch.isfinite(x).all():
             bad = int((~torch.isfinite(x)).any(dim=1).nonzero()[0])
-            raise ValueError(f"{name} hold NaN or infinity, first in row {bad}.")
+            raise InputError(f"{name} hold NaN or infinity, first in row {bad}.")
     queries, gallery = F.normalize(queries.double(), dim=1), F.normalize(gallery.double(), dim=1)
     better, tied = [], []
     for first in range(0, len(queries), _CHUNK):
@@ -69,7 +71,7 @@ def retrieval(queries: Tensor, gallery: Tensor, ks: Sequence[int] = (1, 5, 10)) 
         best and (N + 1) / 2 by chance; ``gallery_size`` N.
     """
     if any(k < 1 for k in ks):
-        raise ValueError(f"ks must be at least 1, got {tuple(ks)}.")
+        raise InputError(f"ks must be at least 1, got {tuple(ks)}.")
     better, tied = match_ranks(queries, gallery)
     size = len(better)
     result = {f"R@{k}": hit_probability(better, tied, k).mean().item() for k in ks}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from avssl.core.errors import InputError
 from avssl.evaluation.classification import confusion_matrix
 
 
@@ -76,9 +77,9 @@ def label_array(name: str, labels: Sequence[str | int] | np.ndarray) -> np.ndarr
     """
     missing = [i for i, label in enumerate(labels) if label is None or label == "" or label != label]
     if missing:
-        raise ValueError(f"{name} are empty for {len(missing)} clips, first for clip {missing[0]}.")
+        raise InputError(f"{name} are empty for {len(missing)} clips, first for clip {missing[0]}.")
     if len({isinstance(label, str) for label in labels}) > 1:
-        raise ValueError(f"{name} mix strings and numbers; use one kind.")
+        raise InputError(f"{name} mix strings and numbers; use one kind.")
     return np.asarray(list(labels))
 
 
@@ -91,7 +92,7 @@ def positions(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     where = {name: k for k, name in enumerate(classes.tolist())}
     unseen = sorted({str(name) for name in labels.tolist() if name not in where})
     if unseen:
-        raise ValueError(
+        raise InputError(
             f"test_labels hold {len(unseen)} classes that train_labels never show: {', '.join(unseen[:5])}. "
             "Drop those clips or fix the split."
         )
@@ -100,7 +101,7 @@ def positions(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Checked features and labels of training and test clips, from :func:`labelled_split`."""
+    """Checked features and labels of training and test clips, from :func:`labeled_split`."""
 
     train_x: np.ndarray
     """(N, ...) float64."""
@@ -114,7 +115,7 @@ class Split:
     """(K,) sorted, K >= 2."""
 
 
-def labelled_split(
+def labeled_split(
     train_features: np.ndarray,
     train_labels: Sequence[str | int] | np.ndarray,
     test_features: np.ndarray,
@@ -134,17 +135,17 @@ def labelled_split(
         ValueError: On features and labels of different length, NaN or infinite features, fewer than two
             classes, or test labels that training never saw.
     """
-    train_x, train_names = labelled_features("train", train_features, train_labels, shape)
-    test_x, test_names = labelled_features("test", test_features, test_labels, shape)
+    train_x, train_names = labeled_features("train", train_features, train_labels, shape)
+    test_x, test_names = labeled_features("test", test_features, test_labels, shape)
     if train_x.shape[-1] != test_x.shape[-1]:
-        raise ValueError(f"train_features have {train_x.shape[-1]} columns but test_features {test_x.shape[-1]}.")
+        raise InputError(f"train_features have {train_x.shape[-1]} columns but test_features {test_x.shape[-1]}.")
     classes, train_y = np.unique(train_names, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"a probe needs at least two classes, the training labels are all {classes.tolist()[0]!r}.")
+        raise InputError(f"a probe needs at least two classes, the training labels are all {classes.tolist()[0]!r}.")
     return Split(train_x, train_y, test_x, positions(test_names, classes), classes)
 
 
-def labelled_features(
+def labeled_features(
     split: str, features: np.ndarray, labels: Sequence[str | int] | np.ndarray, shape: str = "(clips, features)"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features as float64 and labels as (N,).
@@ -154,7 +155,7 @@ def labelled_features(
     """
     x = checked_features(split, features, shape)
     if len(x) != len(labels):
-        raise ValueError(f"{split}_features hold {len(x)} clips but {split}_labels {len(labels)}.")
+        raise InputError(f"{split}_features hold {len(x)} clips but {split}_labels {len(labels)}.")
     return x, label_array(f"{split}_labels", labels)
 
 
@@ -166,12 +167,12 @@ def checked_features(split: str, features: np.ndarray, shape: str = "(clips, fea
     """
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != shape.count(",") + 1:
-        raise ValueError(f"{split}_features must be {shape}, got shape {x.shape}.")
+        raise InputError(f"{split}_features must be {shape}, got shape {x.shape}.")
     if len(x) == 0:
-        raise ValueError(f"{split}_features hold no clips.")
+        raise InputError(f"{split}_features hold no clips.")
     bad = ~np.isfinite(x.reshape(len(x), -1)).all(axis=1)
     if bad.any():
-        raise ValueError(
+        raise InputError(
             f"{split}_features hold NaN or infinity in {bad.sum()} of {len(x)} clips, first in clip {bad.argmax()}."
         )
     return x

@@ -16,7 +16,9 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 
-NEIGHBOURS = 20
+from avssl.core.errors import InputError
+
+NEIGHBORS = 20
 """Clips of its cluster that a clip's typicality is measured against."""
 MIN_CLUSTER = 5
 """Smaller clusters are outliers, and come last."""
@@ -27,16 +29,16 @@ class Selection:
     """Clips in the order in which they are worth a label."""
 
     index: np.ndarray
-    """(budget,) int64 positions among the N clips, none of them labelled, none twice."""
+    """(budget,) int64 positions among the N clips, none of them labeled, none twice."""
     score: np.ndarray
     """(budget,) float64 of each, in the strategy's own unit."""
 
 
-def select_random(labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+def select_random(labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
     """Clips by chance: what every strategy has to beat.
 
     Args:
-        labelled: (N,) bool.
+        labeled: (N,) bool.
         budget: Clips to name, in [1, clips without a label].
         seed: Of the draw.
 
@@ -46,18 +48,18 @@ def select_random(labelled: np.ndarray, budget: int, seed: int = 0) -> Selection
     Raises:
         ValueError: If the budget is larger than the number of clips without a label.
     """
-    draws = np.random.default_rng(seed).random(len(labelled))
-    return _largest(draws, labelled, budget, seed)
+    draws = np.random.default_rng(seed).random(len(labeled))
+    return _largest(draws, labeled, budget, seed)
 
 
-def select_margin(probabilities: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+def select_margin(probabilities: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
     """Clips whose two most probable classes are closest.
 
     Source: Scheffer, Decomain and Wrobel, 2001.
 
     Args:
         probabilities: (N, K) of a classifier, K >= 2; rows sum to 1.
-        labelled: (N,) bool.
+        labeled: (N,) bool.
         budget: Clips to name.
         seed: Of the order among equals.
 
@@ -67,13 +69,13 @@ def select_margin(probabilities: np.ndarray, labelled: np.ndarray, budget: int, 
     Raises:
         ValueError: As :func:`select_random`, or if ``probabilities`` are none.
     """
-    _check_probabilities("probabilities", probabilities, labelled)
+    _check_probabilities("probabilities", probabilities, labeled)
     top = np.partition(probabilities, -2, axis=1)[:, -2:]
-    chosen = _largest(top[:, 0] - top[:, 1], labelled, budget, seed)
+    chosen = _largest(top[:, 0] - top[:, 1], labeled, budget, seed)
     return Selection(chosen.index, -chosen.score)
 
 
-def select_entropy(probabilities: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+def select_entropy(probabilities: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
     """Clips whose class is most uncertain.
 
     Source: Settles, 2009, Active learning literature survey, section 3.1.
@@ -83,12 +85,12 @@ def select_entropy(probabilities: np.ndarray, labelled: np.ndarray, budget: int,
     Returns:
         The scores are entropies in nats, in [0, log K], largest first.
     """
-    _check_probabilities("probabilities", probabilities, labelled)
-    return _largest(_entropy(probabilities), labelled, budget, seed)
+    _check_probabilities("probabilities", probabilities, labeled)
+    return _largest(_entropy(probabilities), labeled, budget, seed)
 
 
 def select_disagreement(
-    video: np.ndarray, audio: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0
+    video: np.ndarray, audio: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0
 ) -> Selection:
     """Clips whose picture says another class than their sound.
 
@@ -99,7 +101,7 @@ def select_disagreement(
     Args:
         video: (N, K) probabilities of a classifier of pictures.
         audio: (N, K) probabilities of a classifier of sounds, of the same classes.
-        labelled: (N,) bool.
+        labeled: (N,) bool.
         budget: Clips to name.
         seed: Of the order among equals.
 
@@ -109,23 +111,21 @@ def select_disagreement(
     Raises:
         ValueError: As :func:`select_margin`, or if the two differ in shape.
     """
-    _check_probabilities("video", video, labelled)
-    _check_probabilities("audio", audio, labelled)
+    _check_probabilities("video", video, labeled)
+    _check_probabilities("audio", audio, labeled)
     if video.shape != audio.shape:
-        raise ValueError(f"video {video.shape} and audio {audio.shape} must hold the same clips and classes.")
+        raise InputError(f"video {video.shape} and audio {audio.shape} must hold the same clips and classes.")
     divergence = _entropy((video + audio) / 2) - (_entropy(video) + _entropy(audio)) / 2
-    return _largest(np.maximum(divergence, 0), labelled, budget, seed)
+    return _largest(np.maximum(divergence, 0), labeled, budget, seed)
 
 
-def select_mismatch(
-    video: np.ndarray, audio: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0
-) -> Selection:
+def select_mismatch(video: np.ndarray, audio: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
     """Clips whose sound fits their picture worst: cross-modal disagreement before there is any label.
 
     Args:
         video: (N, D) embeddings of any scale.
         audio: (N, D) embeddings of the same clips in the same space.
-        labelled: (N,) bool.
+        labeled: (N,) bool.
         budget: Clips to name.
         seed: Of the order among equals.
 
@@ -133,64 +133,64 @@ def select_mismatch(
         The scores are 1 less the cosine, in [0, 2], largest first.
 
     Raises:
-        ValueError: As :func:`select_k_centre`, or if the two differ in shape.
+        ValueError: As :func:`select_k_center`, or if the two differ in shape.
     """
     for name, values in {"video": video, "audio": audio}.items():
-        _check_features(name, values, labelled)
+        _check_features(name, values, labeled)
     if video.shape != audio.shape:
-        raise ValueError(f"video {video.shape} and audio {audio.shape} must be embeddings in one space.")
+        raise InputError(f"video {video.shape} and audio {audio.shape} must be embeddings in one space.")
     cosine = (unit_rows(video) * unit_rows(audio)).sum(axis=1)
-    return _largest(1 - cosine, labelled, budget, seed)
+    return _largest(1 - cosine, labeled, budget, seed)
 
 
-def select_k_centre(features: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
-    """Clips that leave no clip far from a labelled one: greedy k-centre, a core set.
+def select_k_center(features: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+    """Clips that leave no clip far from a labeled one: greedy k-center, a core set.
 
     Source: Sener and Savarese, 2018, https://arxiv.org/abs/1708.00489, algorithm 1. Each next clip
-    is the one farthest from all that are labelled or chosen. Without any label the first is drawn.
+    is the one farthest from all that are labeled or chosen. Without any label the first is drawn.
 
     Args:
         features: (N, D) float.
-        labelled: (N,) bool.
+        labeled: (N,) bool.
         budget: Clips to name.
         seed: Of the first draw.
 
     Returns:
-        The scores are Euclidean distances to the nearest clip labelled or chosen before, never
+        The scores are Euclidean distances to the nearest clip labeled or chosen before, never
         increasing; infinite for a first clip without labels.
 
     Raises:
         ValueError: As :func:`select_random`, or if the features are not finite or of another length.
     """
-    _check_features("features", features, labelled)
-    check_budget(labelled, budget)
+    _check_features("features", features, labeled)
+    check_budget(labeled, budget)
     x = np.asarray(features, dtype=np.float64)
     nearest = np.full(len(x), np.inf)
-    for centre in np.flatnonzero(labelled).tolist():
-        nearest = np.minimum(nearest, _distances(x, centre))
-    nearest[labelled] = -1  # below any distance: a centre is no candidate
+    for center in np.flatnonzero(labeled).tolist():
+        nearest = np.minimum(nearest, _distances(x, center))
+    nearest[labeled] = -1  # below any distance: a center is no candidate
     index, score = np.empty(budget, dtype=np.int64), np.empty(budget)
     for number in range(budget):
-        is_first = number == 0 and not labelled.any()
-        farthest = int(select_random(labelled, 1, seed).index[0] if is_first else nearest.argmax())
+        is_first = number == 0 and not labeled.any()
+        farthest = int(select_random(labeled, 1, seed).index[0] if is_first else nearest.argmax())
         index[number], score[number] = farthest, nearest[farthest]
         nearest = np.minimum(nearest, _distances(x, farthest))
         nearest[farthest] = -1
     return Selection(index, score)
 
 
-def select_typicality(features: np.ndarray, labelled: np.ndarray, budget: int, seed: int = 0) -> Selection:
+def select_typicality(features: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
     """The most typical clip of every large cluster that has no label: TypiClust, for small budgets.
 
     Source: Hacohen, Dekel and Weinshall, 2022, https://arxiv.org/abs/2202.02794, section 3. k-means
     into as many clusters as there are labels and budget; then again and again the cluster with the
-    fewest labelled or chosen clips, the largest of those, gives its clip of highest typicality, the
-    inverse mean distance to its 20 nearest neighbours within the cluster. Clusters of fewer than five
+    fewest labeled or chosen clips, the largest of those, gives its clip of highest typicality, the
+    inverse mean distance to its 20 nearest neighbors within the cluster. Clusters of fewer than five
     clips come last.
 
     Args:
         features: (N, D) float; scaled to unit length here, as in the paper.
-        labelled: (N,) bool.
+        labeled: (N,) bool.
         budget: Clips to name.
         seed: Of k-means.
 
@@ -198,18 +198,18 @@ def select_typicality(features: np.ndarray, labelled: np.ndarray, budget: int, s
         The scores are typicalities: 0 for a clip alone in its cluster, infinite among clips that coincide.
 
     Raises:
-        ValueError: As :func:`select_k_centre`.
+        ValueError: As :func:`select_k_center`.
     """
-    _check_features("features", features, labelled)
-    check_budget(labelled, budget)
+    _check_features("features", features, labeled)
+    check_budget(labeled, budget)
     x = unit_rows(features)
-    cluster = _k_means(x, int(labelled.sum()) + budget, seed)
+    cluster = _k_means(x, int(labeled.sum()) + budget, seed)
     typicality = _typicality(x, cluster)
     sizes = np.bincount(cluster)
-    covered = np.bincount(cluster[labelled], minlength=len(sizes))
+    covered = np.bincount(cluster[labeled], minlength=len(sizes))
     waiting = {
-        int(k): sorted(np.flatnonzero((cluster == k) & ~labelled).tolist(), key=lambda i: typicality[i])
-        for k in np.unique(cluster[~labelled])
+        int(k): sorted(np.flatnonzero((cluster == k) & ~labeled).tolist(), key=lambda i: typicality[i])
+        for k in np.unique(cluster[~labeled])
     }
     index = np.empty(budget, dtype=np.int64)
     for number in range(budget):
@@ -221,13 +221,13 @@ def select_typicality(features: np.ndarray, labelled: np.ndarray, budget: int, s
     return Selection(index, typicality[index])
 
 
-def check_budget(labelled: np.ndarray, budget: int) -> None:
+def check_budget(labeled: np.ndarray, budget: int) -> None:
     """Raises ValueError unless there are ``budget`` of (N,) clips without a label, and at least one."""
-    if labelled.ndim != 1 or labelled.dtype != bool:
-        raise ValueError(f"labelled must be (N,) bool, got {labelled.shape} {labelled.dtype}.")
-    left = int((~labelled).sum())
+    if labeled.ndim != 1 or labeled.dtype != bool:
+        raise InputError(f"labeled must be (N,) bool, got {labeled.shape} {labeled.dtype}.")
+    left = int((~labeled).sum())
     if not 1 <= budget <= left:
-        raise ValueError(f"budget ({budget}) must be between 1 and the number of clips without a label ({left}).")
+        raise InputError(f"budget ({budget}) must be between 1 and the number of clips without a label ({left}).")
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
@@ -237,10 +237,10 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
     return x / np.where(length > 0, length, 1)
 
 
-def _largest(value: np.ndarray, labelled: np.ndarray, budget: int, seed: int) -> Selection:
-    """The unlabelled clips with the largest values."""
-    check_budget(labelled, budget)
-    candidates = np.random.default_rng(seed).permutation(np.flatnonzero(~labelled))
+def _largest(value: np.ndarray, labeled: np.ndarray, budget: int, seed: int) -> Selection:
+    """The unlabeled clips with the largest values."""
+    check_budget(labeled, budget)
+    candidates = np.random.default_rng(seed).permutation(np.flatnonzero(~labeled))
     index = candidates[np.argsort(-value[candidates], kind="stable")[:budget]]
     return Selection(index.astype(np.int64), value[index].astype(np.float64))
 
@@ -250,8 +250,8 @@ def _entropy(probabilities: np.ndarray) -> np.ndarray:
     return -(probabilities * np.log(np.where(probabilities > 0, probabilities, 1))).sum(axis=1)
 
 
-def _distances(x: np.ndarray, centre: int) -> np.ndarray:
-    return np.linalg.norm(x - x[centre], axis=1)
+def _distances(x: np.ndarray, center: int) -> np.ndarray:
+    return np.linalg.norm(x - x[center], axis=1)
 
 
 def _k_means(x: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
@@ -268,25 +268,25 @@ def _typicality(x: np.ndarray, cluster: np.ndarray) -> np.ndarray:
     for k in np.unique(cluster):
         members = np.flatnonzero(cluster == k)
         if len(members) > 1:
-            neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(members) - 1)).fit(x[members])
+            neighbors = NearestNeighbors(n_neighbors=min(NEIGHBORS, len(members) - 1)).fit(x[members])
             with np.errstate(divide="ignore"):
-                typicality[members] = 1 / neighbours.kneighbors()[0].mean(axis=1)
+                typicality[members] = 1 / neighbors.kneighbors()[0].mean(axis=1)
     return typicality
 
 
-def _check_features(name: str, features: np.ndarray, labelled: np.ndarray) -> None:
-    if features.ndim != 2 or len(features) != len(labelled):
-        raise ValueError(f"{name} must be ({len(labelled)}, D), one row a clip of labelled, got {features.shape}.")
+def _check_features(name: str, features: np.ndarray, labeled: np.ndarray) -> None:
+    if features.ndim != 2 or len(features) != len(labeled):
+        raise InputError(f"{name} must be ({len(labeled)}, D), one row a clip of labeled, got {features.shape}.")
     bad = ~np.isfinite(features).all(axis=1)
     if bad.any():
-        raise ValueError(
+        raise InputError(
             f"{name} hold NaN or infinity in {bad.sum()} of {len(bad)} clips, first in clip {bad.argmax()}."
         )
 
 
-def _check_probabilities(name: str, probabilities: np.ndarray, labelled: np.ndarray) -> None:
-    _check_features(name, probabilities, labelled)
+def _check_probabilities(name: str, probabilities: np.ndarray, labeled: np.ndarray) -> None:
+    _check_features(name, probabilities, labeled)
     if probabilities.shape[1] < 2:
-        raise ValueError(f"{name} must be of at least two classes, got {probabilities.shape[1]}.")
+        raise InputError(f"{name} must be of at least two classes, got {probabilities.shape[1]}.")
     if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):
-        raise ValueError(f"{name} must be probabilities: rows >= 0 that sum to 1.")
+        raise InputError(f"{name} must be probabilities: rows >= 0 that sum to 1.")

@@ -17,7 +17,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
-from avssl.evaluation.scored import Scored, labelled_split, scores_of
+from avssl.core.errors import InputError
+from avssl.evaluation.scored import Scored, labeled_split, scores_of
 
 DEVIATION_FLOOR = 1e-2
 """Added to the standard deviation that features are divided by, so that a nearly constant one stays small."""
@@ -59,8 +60,8 @@ def svm_classifier(
         ValueError: On windows and labels that do not fit (see :func:`linear_probe`), or ``c`` not above 0.
     """
     if not c > 0:
-        raise ValueError(f"c ({c}) must be greater than 0.")
-    split = labelled_split(train_windows, train_labels, test_windows, test_labels, "(files, windows, features)")
+        raise InputError(f"c ({c}) must be greater than 0.")
+    split = labeled_split(train_windows, train_labels, test_windows, test_labels, "(files, windows, features)")
     mean = split.train_x.mean(axis=(0, 1))
     scale = split.train_x.std(axis=(0, 1)) + DEVIATION_FLOOR
     windows = split.train_x.shape[1]

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from avssl.config import Config
 from avssl.core.batch import Batch, Clip
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import whole_file
 from avssl.data.content import content_hashes
@@ -78,7 +79,7 @@ class Features:
         arrays += [array for side in self.stages.values() for array in side.values()]
         lengths = sorted({len(array) for array in arrays})
         if len(lengths) != 1:
-            raise ValueError(f"ids, rows, video, audio, at_seconds and stages must have one length, got {lengths}.")
+            raise InputError(f"ids, rows, video, audio, at_seconds and stages must have one length, got {lengths}.")
 
 
 def extract_features(
@@ -124,7 +125,7 @@ def extract_features(
         ValueError: If a number is below 1, ``stages`` wants what ``stream`` leaves out, or no row can be read.
     """
     if min(windows_per_clip, batch_size) < 1:
-        raise ValueError(f"windows_per_clip ({windows_per_clip}) and batch_size ({batch_size}) must be at least 1.")
+        raise InputError(f"windows_per_clip ({windows_per_clip}) and batch_size ({batch_size}) must be at least 1.")
     pooling, modalities = dict(stages or {}), _modalities(stream, stages)
     cache = None
     if cache_folder is not None:
@@ -148,7 +149,7 @@ def extract_features(
     failures = list(loader.ledger)
     if not parts:
         first = failures[0].message if failures else "the manifest is empty."
-        raise ValueError(f"none of {len(manifest)} rows can be read: {first}")
+        raise InputError(f"none of {len(manifest)} rows can be read: {first}")
     # Each part lets go of what was joined, or stages would be in memory twice.
     arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     arrays["ids"] = np.asarray([str(manifest.value(row, "id")) for row in arrays["rows"].tolist()])
@@ -172,7 +173,7 @@ def _modalities(stream: Modality | None, stages: Mapping[Modality, StagePooling]
     modalities: tuple[Modality, ...] = ("video", "audio") if stream is None else (stream,)
     left_out = sorted(set(stages or ()) - set(modalities))
     if left_out:
-        raise ValueError(f"stages of {', '.join(left_out)} are asked for, but stream ({stream!r}) leaves it out.")
+        raise InputError(f"stages of {', '.join(left_out)} are asked for, but stream ({stream!r}) leaves it out.")
     return modalities
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from avssl.core.batch import Batch
+from avssl.core.errors import InputError
 from avssl.core.manifest import is_url
 from avssl.data.sampling import ClipSampling
 from avssl.engine import choose_device
@@ -179,7 +180,7 @@ def query_of_file(
         first, last = _span(reader, by)
         at = (first + last) / 2 if at_seconds is None else at_seconds
         if not first <= at <= last:
-            raise ValueError(f"at_seconds ({at:g}) lies outside the {NAMES[by]} of {path}, {first:g} to {last:g} s.")
+            raise InputError(f"at_seconds ({at:g}) lies outside the {NAMES[by]} of {path}, {first:g} to {last:g} s.")
         raw = _raw_window(reader, by, at, sampling)
     length = sampling.video_seconds if by == "video" else sampling.audio_seconds
     start = min(max(at - length / 2, first), max(first, last - length))  # as the windows are moved there

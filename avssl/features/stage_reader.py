@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from avssl.core.batch import Batch
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
@@ -88,7 +89,7 @@ class StageReader:
         progress: bool = False,
     ) -> None:
         if not models or min(batch_size, max_features) < 1:
-            raise ValueError(
+            raise InputError(
                 f"models ({len(models)}), batch_size ({batch_size}) and max_features ({max_features}) "
                 "must be at least 1."
             )

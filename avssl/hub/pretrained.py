@@ -85,7 +85,7 @@ def save_pretrained(
         model: On any device.
         transform: With its spectrogram statistics set.
         config: Of the run.
-        about: What the card tells, such as ``{"rows": 1200, "passes": 20}``.
+        about: What the card tells, such as ``{"rows": 1200, "epochs": 20}``.
         license_id: Of the weights, as model hubs write it, such as ``"cc-by-nc-4.0"``.
         notice: What the card says of their use, in Markdown.
 
@@ -151,7 +151,7 @@ def _assemble(config: Config, seed: int, crop: AnyCrop | None, size: int, source
 
 def _card(model: AVModel, config: Config, about: dict[str, Any], license_id: str | None, notice: str) -> str:
     license_field = f"license: {license_id}\n" if license_id else ""
-    section = f"\n## Licence\n\n{notice}\n" if notice else ""
+    section = f"\n## License\n\n{notice}\n" if notice else ""
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     sampling, video = config.sampling, config.transform.video
     facts = "\n".join(f"- {name}: {value}" for name, value in about.items())

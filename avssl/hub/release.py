@@ -23,16 +23,17 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from avssl.core.errors import InputError
 from avssl.core.version import __version__
 from avssl.core.whole_file import whole_file, write_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
 PRETRAINED, CLASSIFIER = "pretrained", "classifier"
 _READERS = {PRETRAINED: "avssl.from_pretrained", CLASSIFIER: "avssl.load_classifier"}
 
 
-class HubError(ValueError):
+class HubError(InputError):
     """A release that is missing, incomplete or of another kind; the message says which and why."""
 
 

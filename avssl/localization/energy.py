@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import Batch
+from avssl.core.errors import InputError
 from avssl.localization.heatmap import check_evaluation, raw_batch
 from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
 from avssl.media import MediaReader
@@ -169,10 +170,10 @@ def sync_curve(
             ``model`` or ``transform`` is in training mode.
     """
     if not step_seconds > 0:
-        raise ValueError(f"step_seconds ({step_seconds}) must be greater than 0.")
+        raise InputError(f"step_seconds ({step_seconds}) must be greater than 0.")
     check_evaluation(model, transform, step_seconds)
     if max_offset_seconds < step_seconds or strides_per_instant < 1:
-        raise ValueError(
+        raise InputError(
             f"max_offset_seconds ({max_offset_seconds}) must be at least step_seconds ({step_seconds}), "
             f"and strides_per_instant ({strides_per_instant}) at least 1."
         )
@@ -189,7 +190,7 @@ def sync_curve(
     count = int((last - first) / (step_seconds * strides_per_instant) + 1e-6) + 1
     if last < first:
         needed = max(sampling.num_frames / sampling.frames_per_second, sampling.audio_seconds + 2 * max_offset_seconds)
-        raise ValueError(
+        raise InputError(
             f"{reader.info.path}: {needed + last - first:.2f} s of picture and sound are too short: moving the sound "
             f"by {max_offset_seconds:g} s either way needs {needed:.2f} s. Lower the largest offset (--max_offset)."
         )

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import Batch, BatchIndex, Heatmap
+from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments, mean_by_cell, unit_heads
 from avssl.evaluation.localization import resize
 from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
@@ -59,7 +60,7 @@ def cosine_map(video_map: Tensor, audio: Tensor) -> Tensor:
         ValueError: If B or D differ.
     """
     if video_map.ndim != 5 or audio.ndim != 2 or video_map.shape[:2] != audio.shape:
-        raise ValueError(
+        raise InputError(
             "video_map must be (B, D, T, h, w) and audio (B, D) of the same clips, "
             f"got {tuple(video_map.shape)} and {tuple(audio.shape)}."
         )
@@ -113,7 +114,7 @@ def head_maps(cells: Tensor, queries: Tensor, num_heads: int) -> Tensor:
 def _similarity(cells: Tensor, queries: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
     """(L, B, K, h, w) float32 cosines at L moments, and (L,) the time cell of each."""
     if cells.ndim != 5 or queries.ndim != 3 or cells.shape[:2] != queries.shape[:2]:
-        raise ValueError(
+        raise InputError(
             "cells must be (B, D, T, h, w) and queries (B, D, S) of the same clips, "
             f"got {tuple(cells.shape)} and {tuple(queries.shape)}."
         )
@@ -146,7 +147,7 @@ def at_instant(cells: Tensor, queries: Tensor, frame: Tensor, num_frames: int) -
 
 
 def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
-    """(..., h, w) to (..., H, W) float32: bilinear with half-pixel centres, as the metrics resize."""
+    """(..., h, w) to (..., H, W) float32: bilinear with half-pixel centers, as the metrics resize."""
     return resize(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)
 
 
@@ -155,9 +156,9 @@ SMOOTHING = 1
 
 
 def smooth(maps: Tensor, times: int = SMOOTHING) -> Tensor:
-    """(B, h, w): each cell averaged with its neighbours, by the binomial kernel (1, 2, 1) / 4 both ways.
+    """(B, h, w): each cell averaged with its neighbors, by the binomial kernel (1, 2, 1) / 4 both ways.
 
-    Training looks for the best cell and leaves its neighbours, whose views overlap with its own,
+    Training looks for the best cell and leaves its neighbors, whose views overlap with its own,
     uneven. The average covers an object as a whole; a single cell points at a detail of it.
 
     Args:
@@ -337,10 +338,10 @@ def check_evaluation(
     """
     for name, module in (("model", model), ("transform", transform)):
         if getattr(module, "training", False):
-            raise ValueError(
+            raise InputError(
                 f"{name} is in training mode, which is random and changes its statistics. Call {name}.eval()."
             )
     if not stride_seconds > 0:
-        raise ValueError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
+        raise InputError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
     if batch_size < 1:
-        raise ValueError(f"batch_size ({batch_size}) must be at least 1.")
+        raise InputError(f"batch_size ({batch_size}) must be at least 1.")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from avssl.core.errors import InputError
 from avssl.transforms import VideoEval
 
 _MOST_BYTES = 1 << 30
@@ -53,7 +54,7 @@ class ResNetPrior(nn.Module):
             self.network.load_state_dict(state)
         except RuntimeError as error:
             first = str(error).splitlines()[0]
-            raise ValueError(f"{weights}: these are no weights of torchvision's resnet18 ({first}).") from error
+            raise InputError(f"{weights}: these are no weights of torchvision's resnet18 ({first}).") from error
         self.squeeze = VideoEval(_SIZE, crop="full")
         self.eval()
 
@@ -68,15 +69,15 @@ class ResNetPrior(nn.Module):
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ValueError(f"{path}: no such file. Give the weights of torchvision's resnet18, or the word own.")
+        raise InputError(f"{path}: no such file. Give the weights of torchvision's resnet18, or the word own.")
     if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes are no ResNet-18, which has 45 million.")
+        raise InputError(f"{path}: {path.stat().st_size} bytes are no ResNet-18, which has 45 million.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what damaged files raise is not listed anywhere
-        raise ValueError(f"{path}: no weights can be read ({error}).") from error
+        raise InputError(f"{path}: no weights can be read ({error}).") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"{path}: no state_dict, which maps names to tensors.")
+        raise InputError(f"{path}: no state_dict, which maps names to tensors.")
     return found

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.media import MediaError, MediaReader, ahead
 
 DECODED_SHORT_SIDE = 256
@@ -65,7 +66,7 @@ class PictureWindows:
         self._reader, self._sampling = reader, sampling
         self._start, self._stop = info.video_start_seconds, info.video_stop_seconds
         if stop_after_seconds is not None and not stop_after_seconds > 0:
-            raise ValueError(f"stop_after_seconds ({stop_after_seconds}) must be greater than 0.")
+            raise InputError(f"stop_after_seconds ({stop_after_seconds}) must be greater than 0.")
         self._last = min(self._stop, self._start + (math.inf if stop_after_seconds is None else stop_after_seconds))
         self._short_side = sampling.short_side
         if self._short_side is None and min(info.height or 0, info.width or 0) > DECODED_SHORT_SIDE:
@@ -131,7 +132,7 @@ class SoundWindows:
         self._kind: Literal["track", "silence", "noise"] = "track"
         if isinstance(audio_from, str):
             if audio_from not in ("silence", "noise"):
-                raise ValueError(f'audio_from ({audio_from!r}) must be "silence", "noise", another reader, or None.')
+                raise InputError(f'audio_from ({audio_from!r}) must be "silence", "noise", another reader, or None.')
             self._kind = audio_from
             return
         self._source = reader if audio_from is None else audio_from

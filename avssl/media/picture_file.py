@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.core.whole_file import whole_file
 from avssl.media.reader import MAX_PIXELS, MediaError, local_file
 
@@ -49,7 +50,7 @@ def read_picture(
         ValueError: If ``short_side`` is not positive.
     """
     if short_side is not None and short_side < 1:
-        raise ValueError(f"short_side must be positive, got {short_side}.")
+        raise InputError(f"short_side must be positive, got {short_side}.")
     file = local_file(path)
     try:
         with warnings.catch_warnings():  # of sizes, which are asked about here, and of odd metadata

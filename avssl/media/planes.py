@@ -1,4 +1,4 @@
-"""Pictures as H.264 stores them: brightness in full and colour at half the size, half the bytes of RGB."""
+"""Pictures as H.264 stores them: brightness in full and color at half the size, half the bytes of RGB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLACK, WHITE, GREY = 16, 235, 128
+from avssl.core.errors import InputError
+
+BLACK, WHITE, GRAY = 16, 235, 128
 """Luma of black and of white, and the chroma of both."""
 
 _RED, _GREEN, _BLUE = 0.2126, 0.7152, 0.0722  # of the luma, ITU-R BT.709
@@ -27,12 +29,12 @@ class Planes:
     def __post_init__(self) -> None:
         half = tuple((side + 1) // 2 for side in self.luma.shape)
         if self.luma.ndim != 2 or tuple(self.chroma.shape) != (2, *half):
-            raise ValueError(
+            raise InputError(
                 "luma must be (H, W) and chroma (2, ceil(H / 2), ceil(W / 2)), "
                 f"got {tuple(self.luma.shape)} and {tuple(self.chroma.shape)}."
             )
         if not self.luma.dtype == self.chroma.dtype == torch.uint8:
-            raise ValueError(f"planes must be uint8, got {self.luma.dtype} and {self.chroma.dtype}.")
+            raise InputError(f"planes must be uint8, got {self.luma.dtype} and {self.chroma.dtype}.")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -41,10 +43,10 @@ class Planes:
 
     @classmethod
     def of(cls, luma: int, height: int, width: int) -> Planes:
-        """A plain grey picture."""
+        """A plain gray picture."""
         half = (height + 1) // 2, (width + 1) // 2
         return cls(
-            torch.full((height, width), luma, dtype=torch.uint8), torch.full((2, *half), GREY, dtype=torch.uint8)
+            torch.full((height, width), luma, dtype=torch.uint8), torch.full((2, *half), GRAY, dtype=torch.uint8)
         )
 
     def paste(self, picture: Planes, top: int, left: int) -> None:
@@ -61,7 +63,7 @@ def rgb_to_ycc(colors: Tensor) -> Tensor:
     red, green, blue = colors.float()
     luma = _RED * red + _GREEN * green + _BLUE * blue
     cb, cr = (blue - luma) / (2 - 2 * _BLUE), (red - luma) / (2 - 2 * _RED)
-    return torch.stack([BLACK + _LUMA_RANGE * luma, GREY + _CHROMA_RANGE * cb, GREY + _CHROMA_RANGE * cr])
+    return torch.stack([BLACK + _LUMA_RANGE * luma, GRAY + _CHROMA_RANGE * cb, GRAY + _CHROMA_RANGE * cr])
 
 
 def to_planes(picture: Tensor) -> Planes:
@@ -74,11 +76,11 @@ def to_planes(picture: Tensor) -> Planes:
 
 
 def to_rgb(planes: Planes) -> Tensor:
-    """(3, H, W) uint8, with colour enlarged bilinearly."""
+    """(3, H, W) uint8, with color enlarged bilinearly."""
     height, width = planes.size
     halves = planes.chroma.float()[None]
     full = F.interpolate(halves, size=[2 * side for side in halves.shape[2:]], mode="bilinear", align_corners=False)
-    cb, cr = (full[0, :, :height, :width] - GREY) / _CHROMA_RANGE
+    cb, cr = (full[0, :, :height, :width] - GRAY) / _CHROMA_RANGE
     luma = (planes.luma.float() - BLACK) / _LUMA_RANGE
     red, blue = luma + (2 - 2 * _RED) * cr, luma + (2 - 2 * _BLUE) * cb
     green = (luma - _RED * red - _BLUE * blue) / _GREEN

@@ -21,6 +21,7 @@ from typing import Literal, Protocol, Self
 
 from torch import Tensor
 
+from avssl.core.errors import AvsslError, InputError, RunError
 from avssl.media.planes import Planes
 
 Reason = Literal[
@@ -54,7 +55,7 @@ ROUNDING_SECONDS = 1e-6
 """Added to every asked time, so that a frame's own timestamp, rounded to a float, finds that frame."""
 
 
-class MediaError(Exception):
+class MediaError(AvsslError):
     """A media file that cannot give what was asked; the text names file, stream, second and remedy.
 
     It pickles, so it comes whole out of worker processes.
@@ -259,9 +260,9 @@ def open_media(
     if backend == "auto":
         backend = next((name for name in _AUTO if _why_not(name) is None), "pyav")
     if backend not in _BACKENDS:
-        raise ValueError(f"backend must be one of {['auto', *_BACKENDS]}, got {backend!r}.")
+        raise InputError(f"backend must be one of {['auto', *_BACKENDS]}, got {backend!r}.")
     if reason := _why_not(backend):
-        raise RuntimeError(f"media backend {backend!r} cannot be used: {reason}. See all with: avssl doctor")
+        raise RunError(f"media backend {backend!r} cannot be used: {reason}. See all with: avssl doctor")
     module, class_name, _ = _BACKENDS[backend]
     reader: MediaReader = getattr(importlib.import_module(module), class_name)(
         local_file(path), max_pixels=max_pixels, max_duration_seconds=max_duration_seconds
@@ -309,7 +310,7 @@ def clamp_times(info: MediaInfo, at_seconds: Sequence[float]) -> list[float]:
     times = []
     for second in map(float, at_seconds):
         if not math.isfinite(second):
-            raise ValueError(f"at_seconds must be finite, got {second} for {info.path}.")
+            raise InputError(f"at_seconds must be finite, got {second} for {info.path}.")
         if not start - half_frame - ROUNDING_SECONDS <= second <= stop + half_frame + ROUNDING_SECONDS:
             found = f"outside the picture track, which spans {start:.3f} to {stop:.3f} s."
             raise MediaError(info.path, "video", "out_of_range", found, "Ask for times inside it.", second)
@@ -326,7 +327,7 @@ def ascending_times(info: MediaInfo, at_seconds: Sequence[float]) -> list[float]
     """
     times = clamp_times(info, at_seconds)
     if any(later < earlier for earlier, later in pairwise(times)):
-        raise ValueError(f"a stream's at_seconds must ascend, got another order for {info.path}.")
+        raise InputError(f"a stream's at_seconds must ascend, got another order for {info.path}.")
     return times
 
 
@@ -345,9 +346,9 @@ def audio_window(
         )
     rate = info.audio_sample_rate_hz if sample_rate_hz is None else sample_rate_hz
     if rate <= 0:
-        raise ValueError(f"sample_rate_hz must be positive, got {sample_rate_hz}.")
+        raise InputError(f"sample_rate_hz must be positive, got {sample_rate_hz}.")
     if not (math.isfinite(start_seconds) and math.isfinite(stop_seconds) and start_seconds < stop_seconds):
-        raise ValueError(f"need start_seconds < stop_seconds, got {start_seconds} and {stop_seconds} for {info.path}.")
+        raise InputError(f"need start_seconds < stop_seconds, got {start_seconds} and {stop_seconds} for {info.path}.")
     start, stop = info.audio_start_seconds, info.audio_stop_seconds
     half_sample = 0.5 / min(rate, info.audio_sample_rate_hz) + ROUNDING_SECONDS
     if start_seconds < start - half_sample or stop_seconds > stop + half_sample:

@@ -9,6 +9,7 @@ from typing import Self
 
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.media.picture_file import read_picture
 from avssl.media.planes import Planes, to_planes
 from avssl.media.reader import MAX_PIXELS, MediaInfo, ascending_times, audio_window, clamp_times
@@ -36,7 +37,7 @@ class StillReader:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         if not duration_seconds > 0:
-            raise ValueError(f"duration_seconds ({duration_seconds}) must be greater than 0.")
+            raise InputError(f"duration_seconds ({duration_seconds}) must be greater than 0.")
         self._path, self._max_pixels = path, max_pixels
         self._picture = read_picture(path, max_pixels=max_pixels)
         self.info = MediaInfo(

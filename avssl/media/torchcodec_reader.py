@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 
+from avssl.core.errors import InputError
 from avssl.media.planes import Planes
 from avssl.media.pyav.reader import PyAVReader
 from avssl.media.pyav.sound import read_window
@@ -72,16 +73,16 @@ class TorchCodecReader:
 
     def _decode(self, times: list[float]) -> Tensor:
         if not self._pyav.upright.is_rotation:
-            raise ValueError("torchcodec does not turn mirrored pictures")
+            raise InputError("torchcodec does not turn mirrored pictures")
         if misleading := self._pyav.video_clock:
-            raise ValueError(misleading)
+            raise InputError(misleading)
         if self._video is None:
             # "approximate" would take frame numbers from the header, wrong for varying rates.
             self._video = VideoDecoder(self._path, stream_index=self._pyav.video_index, seek_mode="exact")
         metadata = self._video.metadata
         first, stop = metadata.begin_stream_seconds, metadata.end_stream_seconds
         if max(times) > stop + 0.5 / (metadata.average_fps or 1):
-            raise ValueError(f"torchcodec found frames up to {stop:.3f} s")
+            raise InputError(f"torchcodec found frames up to {stop:.3f} s")
         last = stop - ROUNDING_SECONDS
         return self._video.get_frames_played_at([min(max(t + ROUNDING_SECONDS, first), last) for t in times]).data
 

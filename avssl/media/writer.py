@@ -15,6 +15,7 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.core.whole_file import whole_file
 from avssl.media.planes import Planes
 
@@ -40,7 +41,7 @@ def write_video(
     """Writes an mp4 file, whole or not at all.
 
     Picture and sound both start at 0 s. The encoder's priming is declared in the file, so readers
-    give back each sample at the time it was written. Colours are BT.709, limited range, 4:2:0.
+    give back each sample at the time it was written. Colors are BT.709, limited range, 4:2:0.
 
     Args:
         path: The file to write; its folder is made. An existing file is replaced.
@@ -87,7 +88,7 @@ def _checked_parts(parts: Iterable[Tensor | Planes]) -> tuple[tuple[int, int], I
     parts = iter(parts)
     first = next(parts, None)
     if first is None:
-        raise ValueError("video must have at least one frame, got none.")
+        raise InputError("video must have at least one frame, got none.")
     size = _size(first)
     _checked_part(first, size)
     return size, itertools.chain([first], (_checked_part(part, size) for part in parts))
@@ -102,12 +103,12 @@ def _checked_part(part: Tensor | Planes, size: tuple[int, int]) -> Tensor | Plan
     if isinstance(part, Tensor) and (
         part.ndim != 4 or part.shape[1] != 3 or part.dtype != torch.uint8 or not len(part)
     ):
-        raise ValueError(f"video must be (T, 3, H, W) uint8 with T > 0, got {tuple(part.shape)} {part.dtype}.")
+        raise InputError(f"video must be (T, 3, H, W) uint8 with T > 0, got {tuple(part.shape)} {part.dtype}.")
     height, width = _size(part)
     if (height, width) != size:
-        raise ValueError(f"every part of a video must be as large as its first, {size}; got {height} x {width}.")
+        raise InputError(f"every part of a video must be as large as its first, {size}; got {height} x {width}.")
     if height % 2 or width % 2 or not height or not width:
-        raise ValueError(
+        raise InputError(
             f"H.264 in 4:2:0 needs an even height and width, got {height} x {width}. Pad or crop by one pixel."
         )
     return part
@@ -117,15 +118,15 @@ def _check_picture_options(
     video_fps: float | Fraction, crf: int, keyframe_interval: int, preset: str, threads: int
 ) -> None:
     if not video_fps > 0:
-        raise ValueError(f"video_fps must be positive, got {video_fps}.")
+        raise InputError(f"video_fps must be positive, got {video_fps}.")
     if not 0 <= crf <= 51:
-        raise ValueError(f"crf must be 0 to 51, got {crf}.")
+        raise InputError(f"crf must be 0 to 51, got {crf}.")
     if keyframe_interval < 1:
-        raise ValueError(f"keyframe_interval must be at least 1 frame, got {keyframe_interval}.")
+        raise InputError(f"keyframe_interval must be at least 1 frame, got {keyframe_interval}.")
     if preset not in _PRESETS:
-        raise ValueError(f"preset must be one of {_PRESETS}, got {preset!r}.")
+        raise InputError(f"preset must be one of {_PRESETS}, got {preset!r}.")
     if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}.")
+        raise InputError(f"threads must be at least 1, got {threads}.")
 
 
 class _Sounds:
@@ -133,12 +134,12 @@ class _Sounds:
 
     def __init__(self, parts: Iterable[Tensor], rate: int | None) -> None:
         if rate not in AAC_RATES:
-            raise ValueError(f"sample_rate_hz must be one of AAC's {AAC_RATES}, got {rate}.")
+            raise InputError(f"sample_rate_hz must be one of AAC's {AAC_RATES}, got {rate}.")
         self.rate = rate
         self._parts = iter(parts)
         first = next(self._parts, None)
         if first is None:
-            raise ValueError("audio must have at least one part, got none; give None for no sound.")
+            raise InputError("audio must have at least one part, got none; give None for no sound.")
         self._check(first)
         self._first = first
         self.num_channels = len(first)
@@ -148,17 +149,17 @@ class _Sounds:
         for part in self._parts:
             self._check(part)
             if len(part) != self.num_channels:
-                raise ValueError(f"every part of a sound must have as many channels as its first: {self.num_channels}.")
+                raise InputError(f"every part of a sound must have as many channels as its first: {self.num_channels}.")
             yield part
 
     @staticmethod
     def _check(part: Tensor) -> None:
         if part.ndim != 2 or len(part) not in _LAYOUTS or part.shape[1] == 0 or not part.is_floating_point():
-            raise ValueError(
+            raise InputError(
                 f"audio must be (C, S) float with C 1 or 2 and S > 0, got {tuple(part.shape)} {part.dtype}."
             )
         if not bool(torch.isfinite(part).all()):
-            raise ValueError("audio holds NaN or infinite samples.")
+            raise InputError("audio holds NaN or infinite samples.")
 
 
 def _add_picture(

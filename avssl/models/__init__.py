@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from avssl.core.errors import InputError
 from avssl.models.av_model import AVModel
 from avssl.models.avid_audio import avid_audio_cnn_10
 from avssl.models.avid_video import avid_r2plus1d_10, avid_r2plus1d_18, avid_r2plus1d_34
@@ -81,7 +82,7 @@ def encoder_builder(name: str) -> Callable[..., Encoder]:
     for table in _ENCODERS.values():
         if name in table:
             return table[name]
-    raise ValueError(_unknown("encoder", name, encoder_names()))
+    raise InputError(_unknown("encoder", name, encoder_names()))
 
 
 def create_encoder(name: str, **options: Any) -> Encoder:
@@ -102,7 +103,7 @@ def create_encoder(name: str, **options: Any) -> Encoder:
     known = inspect.signature(builder).parameters
     for option in options:
         if option not in known:
-            raise ValueError(_unknown(f"option of {name}", option, known))
+            raise InputError(_unknown(f"option of {name}", option, known))
     return builder(**options)
 
 
@@ -120,7 +121,7 @@ def create_head(name: str, in_features: int, out_features: int = 128, hidden: in
         ValueError: If the name is unknown; lists the known ones.
     """
     if name not in _HEADS:
-        raise ValueError(_unknown("head", name, head_names()))
+        raise InputError(_unknown("head", name, head_names()))
     return _HEADS[name](in_features, out_features, hidden)
 
 

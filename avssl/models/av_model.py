@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avssl.core.batch import Embeddings
+from avssl.core.errors import InputError
 from avssl.models.chunking import Outputs, in_chunks
 from avssl.models.encoder import Encoder, Modality
 from avssl.models.heads import HeadPair, LogitScale, ProjectionHead
@@ -61,12 +62,12 @@ class AVModel(nn.Module):
             if heads is not None:
                 _check_heads(video_encoder, audio_encoder, heads, video_head.out_features)
         if num_heads < 1 or video_head.out_features % num_heads:
-            raise ValueError(
+            raise InputError(
                 f"num_heads ({num_heads}) must be at least 1 and divide the embedding size "
                 f"({video_head.out_features}, out_features of the heads) evenly."
             )
         if not 0 <= video_dropout < 1:
-            raise ValueError(f"video_dropout ({video_dropout}) must be in [0, 1): 1 would leave no feature.")
+            raise InputError(f"video_dropout ({video_dropout}) must be in [0, 1): 1 would leave no feature.")
         self.num_heads = num_heads
         self.sound_over_time = sound_over_time
         self.video_encoder = video_encoder
@@ -193,7 +194,7 @@ class AVModel(nn.Module):
             ValueError: If the two differ in B.
         """
         if len(video) != len(audio):
-            raise ValueError(f"a pair is a video and an audio, got {len(video)} videos and {len(audio)} audios.")
+            raise InputError(f"a pair is a video and an audio, got {len(video)} videos and {len(audio)} audios.")
         cosine = F.cosine_similarity(self.embed_video(video).float(), self.embed_audio(audio).float(), dim=1)
         return 1 - cosine.clamp(-1, 1)
 
@@ -278,7 +279,7 @@ def _check_heads(video_encoder: Encoder, audio_encoder: Encoder, heads: HeadPair
     _check_pair("video", video_encoder, heads.video)
     _check_pair("audio", audio_encoder, heads.audio)
     if not heads.video.out_features == heads.audio.out_features == embedding_size:
-        raise ValueError(
+        raise InputError(
             "both heads must end in the same embedding size, "
             f"got video {heads.video.out_features} and audio {heads.audio.out_features}."
         )
@@ -286,12 +287,12 @@ def _check_heads(video_encoder: Encoder, audio_encoder: Encoder, heads: HeadPair
 
 def _check_pair(modality: str, encoder: Encoder, head: ProjectionHead) -> None:
     if encoder.modality != modality:
-        raise ValueError(
+        raise InputError(
             f"the {modality} encoder reads {encoder.modality} ({type(encoder).__name__}). "
             "The arguments are video_encoder, audio_encoder, video_head, audio_head, in this order."
         )
     if head.in_features != encoder.num_features:
-        raise ValueError(
+        raise InputError(
             f"the {modality} head takes {head.in_features} features but its encoder "
             f"({type(encoder).__name__}) gives {encoder.num_features}."
         )

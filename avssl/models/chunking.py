@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from avssl.core.errors import InputError
+
 Outputs = tuple[Tensor | None, ...]
 
 
@@ -40,7 +42,7 @@ def in_chunks(
         ValueError: If ``chunk_size`` is below 1.
     """
     if chunk_size < 1:
-        raise ValueError(f"chunk_size ({chunk_size}) must be at least 1.")
+        raise InputError(f"chunk_size ({chunk_size}) must be at least 1.")
     num_chunks = math.ceil(len(inputs[0]) / chunk_size)
     if num_chunks <= 1:
         return function(*inputs)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from avssl.core.errors import InputError
 from avssl.models.av_model import AVModel
 from avssl.models.encoder import Encoder
 
@@ -39,15 +40,15 @@ class Classifier(nn.Module):
         super().__init__()
         modalities = [encoder.modality for encoder in encoders]
         if modalities not in (["video"], ["audio"], ["video", "audio"]):
-            raise ValueError(
+            raise InputError(
                 f"a classifier has a video encoder, an audio one, or both in this order, got {modalities}."
             )
         if num_classes < 1:
-            raise ValueError(f"num_classes ({num_classes}) must be at least 1.")
+            raise InputError(f"num_classes ({num_classes}) must be at least 1.")
         if fusion not in ("late", "fused"):
-            raise ValueError(f'fusion ({fusion!r}) must be "late" or "fused".')
+            raise InputError(f'fusion ({fusion!r}) must be "late" or "fused".')
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout ({dropout}) must be in [0, 1).")
+            raise InputError(f"dropout ({dropout}) must be in [0, 1).")
         self.num_classes, self.fusion = num_classes, fusion
         self.encoders = nn.ModuleDict(dict(zip(modalities, encoders, strict=True)))
         self.dropout = nn.Dropout(dropout)
@@ -73,7 +74,7 @@ class Classifier(nn.Module):
             ValueError: If ``inputs`` is unknown, and as the constructor.
         """
         if inputs not in ("video", "audio", "both"):
-            raise ValueError(f'inputs ({inputs!r}) must be "video", "audio" or "both".')
+            raise InputError(f'inputs ({inputs!r}) must be "video", "audio" or "both".')
         encoders = {"video": model.video_encoder, "audio": model.audio_encoder}
         chosen = [encoder for name, encoder in encoders.items() if inputs in (name, "both")]
         return cls(*chosen, num_classes=num_classes, fusion=fusion, dropout=dropout)
@@ -113,7 +114,7 @@ class Classifier(nn.Module):
         given = {"video": video, "audio": audio}
         missing = [name for name in self.encoders if given[name] is None]
         if missing:
-            raise ValueError(f"this classifier reads {self.inputs}, and {missing[0]} is missing.")
+            raise InputError(f"this classifier reads {self.inputs}, and {missing[0]} is missing.")
         return {name: encoder(given[name]) for name, encoder in self.encoders.items()}
 
     def head_parameters(self) -> list[nn.Parameter]:

@@ -10,6 +10,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from avssl.core.errors import InputError
+
 Modality = Literal["video", "audio"]
 Pooling = Literal["max", "mean"]
 
@@ -44,7 +46,7 @@ class Encoder(nn.Module):
     def __init__(self, modality: Modality, num_features: int, stage_names: tuple[str, ...], pool: Pooling) -> None:
         super().__init__()
         if pool not in ("max", "mean"):
-            raise ValueError(f'pool ({pool!r}) must be "max" or "mean".')
+            raise InputError(f'pool ({pool!r}) must be "max" or "mean".')
         self.modality = modality
         self.num_features = num_features
         self.stage_names = stage_names
@@ -89,12 +91,12 @@ class Encoder(nn.Module):
         """Raise ValueError unless ``x`` is a floating-point tensor of this modality's layout."""
         layout, num_channels = _LAYOUT[self.modality], _NUM_CHANNELS[self.modality]
         if x.ndim != layout.count(",") + 1 or x.shape[1] != num_channels:
-            raise ValueError(
+            raise InputError(
                 f"the {self.modality} encoder {type(self).__name__} takes {layout}, "
                 f"got {tuple(x.shape)}.{_advice(self.modality, x)}"
             )
         if not x.is_floating_point():
-            raise ValueError(
+            raise InputError(
                 f"the {self.modality} encoder {type(self).__name__} takes normalized floating-point values, "
                 f"got {x.dtype}. Pass the output of the transforms, not the decoded clip."
             )

@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from avssl.core.errors import InputError
+
 MAX_LOGIT_SCALE = 100.0
 
 
@@ -73,7 +75,7 @@ class ProjectionHead(nn.Sequential):
             ValueError: If the last dimension is not ``in_features``.
         """
         if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(
+            raise InputError(
                 f"the head acts on the last dimension, which must have {self.in_features} features, "
                 f"got {tuple(x.shape)}. Move the channels of a map last: x.movedim(1, -1)."
             )
@@ -161,7 +163,7 @@ class LogitScale(nn.Module):
     def __init__(self, logit_scale: float, logit_bias: float | None = None) -> None:
         super().__init__()
         if not 0 < logit_scale <= MAX_LOGIT_SCALE:
-            raise ValueError(
+            raise InputError(
                 f"logit_scale ({logit_scale}) must be in (0, {MAX_LOGIT_SCALE:g}]: a temperature of 0.01 or more."
             )
         # (1,), as sharding splits the first dimension of every parameter.

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from avssl.core.errors import InputError
+
 
 def refine_map(stages: Sequence[nn.Module], own_stride: int, stride: int | None = None, dilated: bool = False) -> None:
     """Changes the convolutions of a network's last two stages in place; no weight changes shape.
@@ -30,10 +32,10 @@ def refine_map(stages: Sequence[nn.Module], own_stride: int, stride: int | None 
     """
     allowed = (own_stride, own_stride // 2, own_stride // 4)
     if stride is not None and stride not in allowed:
-        raise ValueError(f"stride ({stride}) must be {allowed[0]}, {allowed[1]} or {allowed[2]} pixels a cell.")
+        raise InputError(f"stride ({stride}) must be {allowed[0]}, {allowed[1]} or {allowed[2]} pixels a cell.")
     num_stages = allowed.index(stride or own_stride)
     if dilated and not num_stages:
-        raise ValueError(
+        raise InputError(
             f"dilated needs a stride of {allowed[1]} or {allowed[2]}: at the network's own, {own_stride}, "
             "there is nothing to dilate."
         )

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from avssl.core.errors import InputError
+
 
 class MomentumModel(nn.Module):
     """``target = momentum * target + (1 - momentum) * online``, from equal weights on.
@@ -29,7 +31,7 @@ class MomentumModel(nn.Module):
     def __init__(self, model: nn.Module, momentum: float) -> None:
         super().__init__()
         if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum ({momentum}) must be in [0, 1]; 0.999 is usual.")
+            raise InputError(f"momentum ({momentum}) must be in [0, 1]; 0.999 is usual.")
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.momentum = momentum
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from avssl.core.errors import InputError
+
 
 class LayerProbes(nn.Module):
     """BatchNorm and a linear layer on the flattened map of every stage, side by side.
@@ -28,7 +30,7 @@ class LayerProbes(nn.Module):
     def __init__(self, num_features: Mapping[str, int], num_classes: int) -> None:
         super().__init__()
         if not num_features:
-            raise ValueError("num_features names no stage.")
+            raise InputError("num_features names no stage.")
         self.probes = nn.ModuleDict(
             {
                 name: nn.Sequential(nn.BatchNorm1d(size), nn.Linear(size, num_classes))
@@ -60,7 +62,7 @@ class AttentiveProbe(nn.Module):
     def __init__(self, num_features: int, num_classes: int, num_heads: int = 8) -> None:
         super().__init__()
         if num_heads < 1 or num_features % num_heads:
-            raise ValueError(f"num_features ({num_features}) must be a multiple of num_heads ({num_heads}).")
+            raise InputError(f"num_features ({num_features}) must be a multiple of num_heads ({num_heads}).")
         self.query = nn.Parameter(0.02 * torch.randn(1, 1, num_features))
         self.norm_cells = nn.LayerNorm(num_features)
         self.attention = nn.MultiheadAttention(num_features, num_heads, batch_first=True)

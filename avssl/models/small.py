@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from avssl.core.errors import InputError
 from avssl.models.encoder import Encoder, Pooling
 
 _STAGE_STRIDES = {16: (2, 2), 8: (2, 1), 4: (1, 1)}
@@ -69,7 +70,7 @@ class SmallVideoEncoder(Encoder):
         super().__init__("video", 4 * width, ("stem", "stage1", "stage2"), pool)
         _check_stages("num_blocks", num_blocks, 2)
         if stride not in _STAGE_STRIDES:
-            raise ValueError(f"stride ({stride}) must be 16, 8 or 4 pixels a cell.")
+            raise InputError(f"stride ({stride}) must be 16, 8 or 4 pixels a cell.")
         frames = 2 * temporal_stride - 1
         self.stem = nn.Sequential(
             nn.Conv3d(
@@ -138,4 +139,4 @@ def small_audio(
 
 def _check_stages(name: str, values: tuple[int, ...], count: int) -> None:
     if len(values) != count or min(values) < 1:
-        raise ValueError(f"{name} ({values}) must be {count} numbers >= 1, one for each stage.")
+        raise InputError(f"{name} ({values}) must be {count} numbers >= 1, one for each stage.")

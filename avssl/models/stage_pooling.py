@@ -17,6 +17,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.models.encoder import Encoder, Modality
 
 _POOLS: dict[str, dict[Modality, Callable[..., Tensor]]] = {
@@ -45,11 +46,11 @@ class StagePooling:
 
     def __post_init__(self) -> None:
         if min(self.last_stages, self.max_features) < 1:
-            raise ValueError(
+            raise InputError(
                 f"last_stages ({self.last_stages}) and max_features ({self.max_features}) must be at least 1."
             )
         if self.how not in ("max", "average"):
-            raise ValueError(f'how ({self.how!r}) must be "max" or "average".')
+            raise InputError(f'how ({self.how!r}) must be "max" or "average".')
 
     def grid(self, modality: Modality, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Cells along each axis for a map of (C, T', H', W') or (C, T', F')."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from avssl.core.errors import InputError
 from avssl.objectives.avid import AVID, nce_loss, sampled_softmax_loss
 from avssl.objectives.cma import CMA, neighbor_precision, positive_sets
 from avssl.objectives.dense_av import DenseAV
@@ -133,5 +134,5 @@ def holds_embeddings(name: str) -> bool:
 
 def _objective_class(name: str) -> type[Objective]:
     if name not in _OBJECTIVES:
-        raise ValueError(f"objective {name!r} does not exist; there is {', '.join(objective_names())}.")
+        raise InputError(f"objective {name!r} does not exist; there is {', '.join(objective_names())}.")
     return _OBJECTIVES[name]

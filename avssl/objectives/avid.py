@@ -19,6 +19,7 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import mean
+from avssl.core.errors import InputError
 from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows, Modality
 from avssl.objectives.negatives import NegativeSampler
 from avssl.objectives.objective import Objective
@@ -55,7 +56,7 @@ def nce_loss(positive_scores: Tensor, negative_scores: Tensor, z: float | Tensor
     _check_scores(positive_scores, negative_scores)
     if not isinstance(z, Tensor):
         if not 0 < z < math.inf:
-            raise ValueError(f"z ({z}) must be a finite number above 0.")
+            raise InputError(f"z ({z}) must be a finite number above 0.")
         z = torch.tensor(z, dtype=torch.float64)
     positive, negative = (s if s.dtype == torch.float64 else s.float() for s in (positive_scores, negative_scores))
     log_kz = (z.double().log() + math.log(negative.shape[1])).to(positive)
@@ -144,15 +145,15 @@ class AVID(Objective):
     ) -> None:
         super().__init__()
         if variant not in get_args(Variant):
-            raise ValueError(f'variant ({variant!r}) must be "cross", "self" or "joint".')
+            raise InputError(f'variant ({variant!r}) must be "cross", "self" or "joint".')
         if loss not in get_args(ContrastLoss):
-            raise ValueError(f"loss ({loss!r}) must be one of {', '.join(get_args(ContrastLoss))}.")
+            raise InputError(f"loss ({loss!r}) must be one of {', '.join(get_args(ContrastLoss))}.")
         if not temperature > 0:
-            raise ValueError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
+            raise InputError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
         if num_negatives < 1:
-            raise ValueError(f"num_negatives ({num_negatives}) must be at least 1.")
+            raise InputError(f"num_negatives ({num_negatives}) must be at least 1.")
         if not 0 <= z_momentum < 1:
-            raise ValueError(f"z_momentum ({z_momentum}) must be in [0, 1).")
+            raise InputError(f"z_momentum ({z_momentum}) must be in [0, 1).")
         self.variant, self.loss, self.temperature = variant, loss, temperature
         self.num_negatives, self.z_momentum = num_negatives, z_momentum
         self.bank = MemoryBank(rows, num_features, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
@@ -265,7 +266,7 @@ def _check_scores(positive: Tensor, negative: Tensor) -> None:
         or len(positive) != len(negative)
         or 0 in (*positive.shape, *negative.shape)
     ):
-        raise ValueError(
+        raise InputError(
             "positive_scores (B, P) and negative_scores (B, K) must be of the same B > 0 clips, P > 0 and K > 0, "
             f"got {tuple(positive.shape)} and {tuple(negative.shape)}."
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad, rank, world_size
+from avssl.core.errors import InputError
 from avssl.objectives.avid import AVID, Scores
 from avssl.objectives.memory_bank import MemoryRows
 from avssl.objectives.negatives import NegativeSampler
@@ -64,7 +65,7 @@ def neighbor_precision(positives: Tensor, labels: Tensor) -> Tensor:
         ValueError: If the two are not of the same N instances.
     """
     if positives.ndim != 2 or labels.shape != positives.shape[:1]:
-        raise ValueError(
+        raise InputError(
             f"positives (N, P) and labels (N,) must be of the same instances, "
             f"got {tuple(positives.shape)} and {tuple(labels.shape)}."
         )
@@ -77,7 +78,7 @@ class CMA(AVID):
     """AVID with further positives: the instances that agree most with the clip's own.
 
     To AVID's instance term it adds one that contrasts each modality with the rows of P positives. They
-    are searched in the memory before the first pass after the warm-up and then every few passes, and
+    are searched in the memory before the first pass after the warm-up and then every few epochs, and
     are never drawn as negatives. Until then the loss is AVID's; without a warm-up, begin from
     the state of an AVID run.
 
@@ -93,8 +94,8 @@ class CMA(AVID):
             with; 64 in the paper.
         positive_weight: Weight of the positives' term, that of the instance term being 1; they are
             divided by their sum. 1 in the paper.
-        warmup_passes: Passes with AVID's loss alone.
-        refresh_passes: Passes from search to search.
+        warmup_epochs: Epochs with AVID's loss alone.
+        refresh_epochs: Epochs from search to search.
         **options: Those of :class:`AVID`.
 
     Terms: those of :class:`AVID`; ``loss_within`` and ``loss_across`` of the positives; and
@@ -121,30 +122,30 @@ class CMA(AVID):
         positives: PositiveTerm = "within",
         positive_negatives: int = 64,
         positive_weight: float = 1.0,
-        warmup_passes: int = 0,
-        refresh_passes: int = 50,
+        warmup_epochs: int = 0,
+        refresh_epochs: int = 50,
         **options: Any,
     ) -> None:
         super().__init__(rows, num_features, **options)
         if agreement not in get_args(Agreement):
-            raise ValueError(f'agreement ({agreement!r}) must be "consensus", "union", "video" or "audio".')
+            raise InputError(f'agreement ({agreement!r}) must be "consensus", "union", "video" or "audio".')
         if positives not in get_args(PositiveTerm):
-            raise ValueError(f'positives ({positives!r}) must be "within", "across" or "both".')
+            raise InputError(f'positives ({positives!r}) must be "within", "across" or "both".')
         if not 1 <= num_positives < len(rows) - 1:
-            raise ValueError(
+            raise InputError(
                 f"num_positives ({num_positives}) must be at least 1 and leave negatives among {len(rows)} rows."
             )
         if not 1 <= positive_negatives <= self.num_negatives:
-            raise ValueError(
+            raise InputError(
                 f"positive_negatives ({positive_negatives}) must be in [1, num_negatives ({self.num_negatives})]."
             )
         if not positive_weight > 0:
-            raise ValueError(f"positive_weight ({positive_weight}) must be above 0.")
-        if warmup_passes < 0 or refresh_passes < 1:
-            raise ValueError(f"warmup_passes ({warmup_passes}) must be >= 0, refresh_passes ({refresh_passes}) >= 1.")
+            raise InputError(f"positive_weight ({positive_weight}) must be above 0.")
+        if warmup_epochs < 0 or refresh_epochs < 1:
+            raise InputError(f"warmup_epochs ({warmup_epochs}) must be >= 0, refresh_epochs ({refresh_epochs}) >= 1.")
         self.agreement, self.num_positives, self.positives = agreement, num_positives, positives
         self.positive_negatives, self.positive_weight = positive_negatives, positive_weight
-        self.warmup_passes, self.refresh_passes = warmup_passes, refresh_passes
+        self.warmup_epochs, self.refresh_epochs = warmup_epochs, refresh_epochs
         self.negatives = NegativeSampler(rows.group, most_excluded=num_positives)
         self.register_buffer("found", torch.full((len(rows), num_positives), -1))
         self.register_buffer("precision", torch.tensor(math.nan))
@@ -153,10 +154,10 @@ class CMA(AVID):
         self._has_positives = self._search_after_load = False
         self.register_load_state_dict_post_hook(_note_positives)
 
-    def on_pass_start(self, number: int) -> None:
+    def on_epoch_start(self, number: int) -> None:
         """Searches the positives where this pass is due for it. Every rank must call it."""
-        since = number - self.warmup_passes
-        if since >= 0 and (since % self.refresh_passes == 0 or not self._has_positives):
+        since = number - self.warmup_epochs
+        if since >= 0 and (since % self.refresh_epochs == 0 or not self._has_positives):
             self.find_positives()
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
+from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments
 from avssl.objectives.dense_scores import (
     both_directions,
@@ -100,7 +101,7 @@ class DenseAV(Objective):
         check_temperature(temperature)
         check_negative_sounds(negative_sounds)
         if num_heads < 1:
-            raise ValueError(f"num_heads ({num_heads}) must be at least 1.")
+            raise InputError(f"num_heads ({num_heads}) must be at least 1.")
         self.num_heads, self.temperature, self.learn_temperature = num_heads, temperature, learn_temperature
         self.silence_dbfs, self.negative_sounds, self.pooled_weight = silence_dbfs, negative_sounds, pooled_weight
         self.weights = {
@@ -113,7 +114,7 @@ class DenseAV(Objective):
         }
         for name, weight in {"pooled": pooled_weight, **self.weights}.items():
             if not weight >= 0:
-                raise ValueError(f"{name}_weight ({weight}) must be 0 or above.")
+                raise InputError(f"{name}_weight ({weight}) must be 0 or above.")
 
     @classmethod
     def initial_logits(cls, options: Mapping[str, Any]) -> dict[str, float]:
@@ -161,15 +162,15 @@ class DenseAV(Objective):
     def _checked(self, online: Embeddings, num_clips: int) -> tuple[Tensor, Tensor]:
         """Both maps."""
         if len(online.video) != num_clips:
-            raise ValueError(
+            raise InputError(
                 f"DenseAV takes one view of each clip, got {len(online.video)} embeddings of {num_clips} clips."
             )
         if online.video_map is None or online.audio_map is None:
-            raise ValueError(
+            raise InputError(
                 "DenseAV needs Embeddings.video_map and audio_map; call the model with needs_maps=objective.needs_maps."
             )
         if self.learn_temperature != (online.logit_scale is not None):
-            raise ValueError(
+            raise InputError(
                 f"DenseAV(learn_temperature={self.learn_temperature}) and the model disagree: where the temperature is "
                 f"learned, the model carries logits=LogitScale({1 / self.temperature:g}), otherwise none."
             )
@@ -182,7 +183,7 @@ class DenseAV(Objective):
         if self.silence_dbfs is None:
             return None
         if online.audio_heard is None:
-            raise ValueError(
+            raise InputError(
                 f"DenseAV(silence_dbfs={self.silence_dbfs}) needs Embeddings.audio_heard: which steps of a sound are "
                 "louder than that."
             )

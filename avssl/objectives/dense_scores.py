@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from avssl.core.distributed import gather_with_grad
+from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments, unit_heads
 
 _MAX_PART_ELEMENTS = 2**22
@@ -34,7 +35,7 @@ def check_maps(video_map: Tensor, audio_map: Tensor) -> None:
         or not video_map.numel()
         or not audio_map.numel()
     ):
-        raise ValueError(
+        raise InputError(
             "video_map (B, D, T, H, W) and audio_map (B, D, S) must hold the same clips in the same order, B > 0, "
             f"got video_map {tuple(video_map.shape)} and audio_map {tuple(audio_map.shape)}."
         )

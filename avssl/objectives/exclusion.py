@@ -18,6 +18,7 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex
 from avssl.core.distributed import gather_with_grad, world_size
+from avssl.core.errors import InputError
 from avssl.objectives.scores import own_columns
 
 
@@ -38,9 +39,9 @@ class Exclusion:
 
     def __post_init__(self) -> None:
         if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
-            raise ValueError(f"exclude_near_duplicates ({self.near_duplicates}) must be a cosine in (0, 1], or None.")
+            raise InputError(f"exclude_near_duplicates ({self.near_duplicates}) must be a cosine in (0, 1], or None.")
         if not 0 <= self.hardest < 1:
-            raise ValueError(f"exclude_hardest ({self.hardest}) must be a share of the negatives in [0, 1).")
+            raise InputError(f"exclude_hardest ({self.hardest}) must be a share of the negatives in [0, 1).")
 
     def __bool__(self) -> bool:
         return self.same_file or self.near_duplicates is not None or self.hardest > 0

@@ -21,7 +21,7 @@ sounds differ are true negatives, and so should what sounds in their pictures be
 and the mean foreground the sum of those whose cosine with the own sound, scaled from the lowest to the highest of the
 map onto [0, 1], is above 0.6, divided by the number of all cells: neither is normalized again, as in that program.
 Means are over all N x N pairs, so that the added terms weigh less beside the base loss as the batch grows; 256 there.
-They count after ``warmup_passes``: affinities mean nothing before the modalities are aligned.
+They count after ``warmup_epochs``: affinities mean nothing before the modalities are aligned.
 
 Its other part, dropping nine in ten visual features in training, belongs to the model, not to the loss.
 
@@ -39,6 +39,7 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
+from avssl.core.errors import InputError
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
     MaxOver,
@@ -78,7 +79,7 @@ class FNAC(Objective):
         image_weight: Of the distance from pictures' affinity to the scores, >= 0.
         foreground_weight: Of the distance from sounds' to foregrounds' affinity, >= 0.
         foreground_threshold: What of a scaled map is foreground, in [0, 1).
-        warmup_passes: Passes with the base loss alone.
+        warmup_epochs: Epochs with the base loss alone.
         max_over: Over what the highest cosine is taken, as in :class:`avssl.objectives.InfoNCE`.
 
     Terms, means over this rank's rows: ``loss``, the weighted sum; ``loss_base``; ``loss_audio``, ``loss_image`` and
@@ -99,7 +100,7 @@ class FNAC(Objective):
         image_weight: float = 100.0,
         foreground_weight: float = 100.0,
         foreground_threshold: float = 0.6,
-        warmup_passes: int = 5,
+        warmup_epochs: int = 5,
         max_over: MaxOver = "cells",
     ) -> None:
         super().__init__()
@@ -108,23 +109,23 @@ class FNAC(Objective):
         self.weights = {"audio": audio_weight, "image": image_weight, "foreground": foreground_weight}
         for name, weight in self.weights.items():
             if not weight >= 0:
-                raise ValueError(f"{name}_weight ({weight}) must be 0 or above.")
+                raise InputError(f"{name}_weight ({weight}) must be 0 or above.")
         if not 0 <= foreground_threshold < 1:
-            raise ValueError(f"foreground_threshold ({foreground_threshold}) must be in [0, 1).")
-        if warmup_passes < 0:
-            raise ValueError(f"warmup_passes ({warmup_passes}) must be >= 0.")
+            raise InputError(f"foreground_threshold ({foreground_threshold}) must be in [0, 1).")
+        if warmup_epochs < 0:
+            raise InputError(f"warmup_epochs ({warmup_epochs}) must be >= 0.")
         self.temperature, self.foreground_threshold = temperature, foreground_threshold
-        self.warmup_passes: int = warmup_passes
+        self.warmup_epochs: int = warmup_epochs
         self.max_over: MaxOver = max_over
         # A factor, so that neither a step nor a resume asks the device whether the warm-up is over.
         self.register_buffer("is_warm", torch.tensor(0.0))
 
     def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, weights={self.weights}, warmup_passes={self.warmup_passes}"
+        return f"temperature={self.temperature}, weights={self.weights}, warmup_epochs={self.warmup_epochs}"
 
-    def on_pass_start(self, number: int) -> None:
+    def on_epoch_start(self, number: int) -> None:
         """Ends the warm-up in time."""
-        self.is_warm.fill_(float(number >= self.warmup_passes))
+        self.is_warm.fill_(float(number >= self.warmup_epochs))
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
         """The loss and its terms; ``target`` is not used.

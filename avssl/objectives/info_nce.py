@@ -21,6 +21,7 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
+from avssl.core.errors import InputError
 from avssl.objectives.blocked import RowLosses, blocked_cross_entropy
 from avssl.objectives.exclusion import ExcludedColumns, Exclusion
 from avssl.objectives.objective import Objective
@@ -154,12 +155,12 @@ class InfoNCE(Objective):
         check_chunk_size(chunk_size)
         check_negative_sounds(negative_sounds)
         if chunk_size is not None and pooling != "pooled":
-            raise ValueError(
+            raise InputError(
                 f'chunk_size ({chunk_size}) needs pooling="pooled", not "{pooling}": '
                 "the best cells of all pairs are scored whole. Leave out one of the two."
             )
         if not within_modal >= 0:
-            raise ValueError(f"within_modal ({within_modal}) is a weight, 0 or above.")
+            raise InputError(f"within_modal ({within_modal}) is a weight, 0 or above.")
         self.temperature, self.learn_temperature = temperature, learn_temperature
         self.pooling, self.max_over = pooling, max_over
         self.chunk_size, self.within_modal = chunk_size, within_modal
@@ -185,7 +186,7 @@ class InfoNCE(Objective):
         """
         if len(online.video) != self.num_views * len(index):
             views = "one view" if self.num_views == 1 else "two views"
-            raise ValueError(
+            raise InputError(
                 f"InfoNCE takes {views} of each clip, got {len(online.video)} embeddings of {len(index)} clips. "
                 "Another view would be a negative of the first; within_modal > 0 takes two."
             )
@@ -203,7 +204,7 @@ class InfoNCE(Objective):
         if not self.learn_temperature:
             return self.temperature
         if online.logit_scale is None:
-            raise ValueError(
+            raise InputError(
                 "InfoNCE(learn_temperature=True) needs Embeddings.logit_scale: give the model logits=LogitScale(...)."
             )
         return 1 / online.logit_scale

@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.errors import InputError
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import cell_cosines, check_temperature, other_direction, own_columns, statistics
 
@@ -56,12 +57,12 @@ class TriMap:
 
     def __post_init__(self) -> None:
         if not -1 <= self.negative_threshold <= self.positive_threshold <= 1:
-            raise ValueError(
+            raise InputError(
                 f"negative_threshold ({self.negative_threshold}) must not be above positive_threshold "
                 f"({self.positive_threshold}), and both must be cosines, in [-1, 1]."
             )
         if not self.width > 0:
-            raise ValueError(f"threshold_width ({self.width}) must be above 0; 0.03 in LVS.")
+            raise InputError(f"threshold_width ({self.width}) must be above 0; 0.03 in LVS.")
 
     def positive_mean(self, cosines: Tensor) -> Tensor:
         """(..., C) to (...): the mean weighted by the positive mask."""
@@ -137,7 +138,7 @@ class LVS(Objective):
         """
         self.check_views(online, index)
         if online.video_map is None:
-            raise ValueError("LVS needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.")
+            raise InputError("LVS needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.")
         v2a, hard = lvs_scores(online.video_map, online.audio, self.tri_map)
         a2v = other_direction(v2a if self.symmetric else v2a.detach())
         total = self._loss(v2a, hard)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.errors import InputError
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
     MaxOver,
@@ -116,4 +117,4 @@ def _with_margin(scores: tuple[Tensor, Tensor], margin: float) -> tuple[Tensor, 
 
 def _check_margin(margin: float) -> None:
     if not abs(margin) <= 2 or math.isnan(margin):
-        raise ValueError(f"margin ({margin}) must be in [-2, 2]: cosines differ by no more.")
+        raise InputError(f"margin ({margin}) must be in [-2, 2]: cosines differ by no more.")

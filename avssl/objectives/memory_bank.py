@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from avssl.core.batch import BatchIndex, Embeddings
 from avssl.core.distributed import gather_with_grad
 from avssl.core.draws import clip_key, text_key, uniform
+from avssl.core.errors import InputError
 
 Modality = Literal["video", "audio"]
 MemoryDtype = Literal["fp32", "fp16", "bf16"]
@@ -47,11 +48,11 @@ class MemoryRows:
         for name in ("group", "label"):
             value = getattr(self, name)
             if value is not None and value.shape != self.id_key.shape:
-                raise ValueError(
+                raise InputError(
                     f"{name} {tuple(value.shape)} and id_key {tuple(self.id_key.shape)} must be one a row."
                 )
         if len(self.id_key.unique()) != len(self.id_key):
-            raise ValueError(f"two of the {len(self.id_key)} rows have the same id; every row needs its own.")
+            raise InputError(f"two of the {len(self.id_key)} rows have the same id; every row needs its own.")
 
     def __len__(self) -> int:
         return len(self.id_key)
@@ -111,9 +112,9 @@ class MemoryBank(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= momentum < 1:
-            raise ValueError(f"momentum ({momentum}) must be in [0, 1); 0.5 is usual.")
+            raise InputError(f"momentum ({momentum}) must be in [0, 1); 0.5 is usual.")
         if dtype not in get_args(MemoryDtype):
-            raise ValueError(f'dtype ({dtype!r}) must be "fp32", "fp16" or "bf16".')
+            raise InputError(f'dtype ({dtype!r}) must be "fp32", "fp16" or "bf16".')
         self.momentum, self.remap = momentum, remap
         self.register_buffer("video", _random_rows(rows.id_key, "memory_video", num_features, seed, _DTYPES[dtype]))
         self.register_buffer("audio", _random_rows(rows.id_key, "memory_audio", num_features, seed, _DTYPES[dtype]))
@@ -133,7 +134,7 @@ class MemoryBank(nn.Module):
         """
         expected = (len(index), self.video.shape[1])
         if tuple(online.video.shape) != expected:
-            raise ValueError(
+            raise InputError(
                 f"a memory takes one view of each of {expected[0]} clips and {expected[1]} features, "
                 f"got embeddings {tuple(online.video.shape)}."
             )
@@ -180,7 +181,7 @@ class MemoryBank(nn.Module):
         found = saved[source] == self.id_key
         known = int(found.sum())
         if not self.remap and not known == len(saved) == len(self):
-            raise ValueError(
+            raise InputError(
                 f"the memory is of another corpus: {known} of its {len(saved)} ids are among the {len(self)} rows "
                 "here. Train on the same rows, or take the rows whose ids are known with remap=True "
                 "(--objective.remap true)."

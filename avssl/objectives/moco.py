@@ -20,6 +20,7 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
+from avssl.core.errors import InputError
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_temperature
 
@@ -72,7 +73,7 @@ class MoCo(Objective):
         super().__init__()
         check_temperature(temperature)
         if queue_size < 1:
-            raise ValueError(f"queue_size ({queue_size}) must be at least 1.")
+            raise InputError(f"queue_size ({queue_size}) must be at least 1.")
         self.temperature, self.target_momentum = temperature, momentum
         self.exclude_same_file = exclude_same_file
         self.register_buffer("video_queue", torch.zeros(queue_size, embedding_size))
@@ -122,7 +123,7 @@ class MoCo(Objective):
         new = [gather_with_grad(x) for x in (video, audio, index.row, index.group)]
         num_places, num_new = len(self.queue_row), len(new[0])
         if num_new > num_places:
-            raise ValueError(f"queue_size ({num_places}) must be at least the {num_new} clips of a step.")
+            raise InputError(f"queue_size ({num_places}) must be at least the {num_new} clips of a step.")
         places = (self.position + torch.arange(num_new, device=self.position.device)) % num_places
         for queue, values in zip(
             (self.video_queue, self.audio_queue, self.queue_row, self.queue_group), new, strict=True
@@ -144,10 +145,10 @@ class MoCo(Objective):
 
     def _check(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> Embeddings:
         if target is None:
-            raise ValueError("MoCo needs the embeddings of a momentum model; PretrainTask makes one.")
+            raise InputError("MoCo needs the embeddings of a momentum model; PretrainTask makes one.")
         expected = (len(index), self.video_queue.shape[1])
         if online.video.shape != expected or target.video.shape != expected:
-            raise ValueError(
+            raise InputError(
                 f"MoCo takes one view of each clip, {expected} embeddings of the model and of its target, "
                 f"got {tuple(online.video.shape)} and {tuple(target.video.shape)}."
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from avssl.core.batch import BatchIndex
 from avssl.core.draws import uniform
+from avssl.core.errors import InputError
 
 
 class NegativeSampler(nn.Module):
@@ -45,7 +46,7 @@ class NegativeSampler(nn.Module):
         _, number, counts = group.unique(return_inverse=True, return_counts=True)
         if len(group) <= int(counts.max()) + most_excluded:
             others = f" beside {most_excluded} positives" if most_excluded else ""
-            raise ValueError(
+            raise InputError(
                 f"one file holds {int(counts.max())} of the {len(group)} rows, which leaves it no negatives{others}. "
                 "Add files, or cut them into fewer rows."
             )

@@ -1,15 +1,15 @@
-"""Exact nearest neighbours by agreement of two memories, in blocks.
+"""Exact nearest neighbors by agreement of two memories, in blocks.
 
 Blocks of queries are scored against all rows in bfloat16, a few more candidates are kept than are
 wanted, and the candidates are ranked again in float32. The result is exact: where the rounding of
-bfloat16 might have hidden a neighbour, which can be seen from the scores, a query is searched again in
+bfloat16 might have hidden a neighbor, which can be seen from the scores, a query is searched again in
 float32.
 
 The bits of bfloat16 scores are compared as int16, which takes a fifth of the time on a CPU: numbers that
 are not negative have the order of their bits, and are above all negative ones. Where a candidate is
 negative, the query is searched again too.
 
-Dimensions: N rows of the memories, D embedding size, Q queries of a block, C candidates, P neighbours.
+Dimensions: N rows of the memories, D embedding size, Q queries of a block, C candidates, P neighbors.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from avssl.core.errors import InputError
 
 Agreement = Literal["consensus", "union", "video", "audio"]
 
@@ -44,7 +46,7 @@ def top_agreements(
         audio_memory: ``(N, D)`` rows of the same instances in the same order.
         num_neighbors: P, in [1, N - 1].
         agreement: "consensus": the lower of the two cosines. "union": the higher. "video" or "audio": that one.
-        queries: The rows whose neighbours are wanted, N' of them; all by default.
+        queries: The rows whose neighbors are wanted, N' of them; all by default.
 
     Returns:
         ``(N', P)`` int64 row numbers, ascending in each row.
@@ -53,14 +55,14 @@ def top_agreements(
         ValueError: If the memories differ in shape, or an argument is out of range.
     """
     if video_memory.ndim != 2 or video_memory.shape != audio_memory.shape:
-        raise ValueError(
+        raise InputError(
             "video_memory and audio_memory must hold the same instances, both (N, D), "
             f"got {tuple(video_memory.shape)} and {tuple(audio_memory.shape)}."
         )
     if agreement not in get_args(Agreement):
-        raise ValueError(f'agreement ({agreement!r}) must be "consensus", "union", "video" or "audio".')
+        raise InputError(f'agreement ({agreement!r}) must be "consensus", "union", "video" or "audio".')
     if not 1 <= num_neighbors < len(video_memory):
-        raise ValueError(f"num_positives ({num_neighbors}) must be at least 1 and below the {len(video_memory)} rows.")
+        raise InputError(f"num_positives ({num_neighbors}) must be at least 1 and below the {len(video_memory)} rows.")
     search = _Search(_unit_memories(video_memory, audio_memory, agreement), num_neighbors, agreement)
     rows = torch.arange(len(video_memory), device=video_memory.device)[queries]
     with torch.autocast(video_memory.device.type, enabled=False):
@@ -90,7 +92,7 @@ class _Search:
         self.room = [torch.empty(shape, dtype=torch.bfloat16, device=device) for _ in memories]
 
     def neighbors(self, rows: Tensor) -> Tensor:
-        """(Q,) rows to their (Q, P) neighbours."""
+        """(Q,) rows to their (Q, P) neighbors."""
         candidates, lowest = _top_columns(self._rough_scores(rows), self.num_candidates)
         neighbors, last = self._rank(rows, candidates)
         if self.num_candidates == self.num_rows:

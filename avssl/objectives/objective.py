@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from avssl.core.affine import RandomAffine
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.errors import InputError
 
 
 class Objective(nn.Module, ABC):
@@ -90,7 +91,7 @@ class Objective(nn.Module, ABC):
             return None
         if online.negative_audio is None or len(online.negative_audio) != self.negative_sounds:
             found = "none" if online.negative_audio is None else len(online.negative_audio)
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__}(negative_sounds={self.negative_sounds}) needs as many rows of "
                 f"Embeddings.negative_audio, got {found}: give the transform "
                 "negative_sounds=objective.negative_sounds and the model the batch's negative_audio."
@@ -104,7 +105,7 @@ class Objective(nn.Module, ABC):
         """
         if len(online.video) != self.num_views * len(index):
             views = "one view" if self.num_views == 1 else f"{self.num_views} views"
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} takes {views} of each clip, "
                 f"got {len(online.video)} embeddings of {len(index)} clips."
             )
@@ -112,7 +113,7 @@ class Objective(nn.Module, ABC):
     def update(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> None:
         """Moves banks and queues, once after each optimizer step, on detached embeddings."""
 
-    def on_pass_start(self, number: int) -> None:
+    def on_epoch_start(self, number: int) -> None:
         """Called once before pass ``number`` (from 0); not again when a run resumes mid-pass."""
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import mean
+from avssl.core.errors import InputError
 from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows, Modality
 from avssl.objectives.negatives import NegativeSampler
 from avssl.objectives.objective import Objective
@@ -47,11 +48,11 @@ def instance_weights(scores: Tensor, delta: float, kappa: float, w_min: float) -
         ValueError: If ``scores`` is not (N,) with N > 0, or an argument is out of range.
     """
     if scores.ndim != 1 or len(scores) == 0:
-        raise ValueError(f"scores must be (N,) with N > 0, got {tuple(scores.shape)}.")
+        raise InputError(f"scores must be (N,) with N > 0, got {tuple(scores.shape)}.")
     if not kappa > 0:
-        raise ValueError(f"kappa ({kappa}) must be above 0; 0.5 is usual.")
+        raise InputError(f"kappa ({kappa}) must be above 0; 0.5 is usual.")
     if not 0 <= w_min <= 1:
-        raise ValueError(f"w_min ({w_min}) must be in [0, 1]; 0.25 is usual.")
+        raise InputError(f"w_min ({w_min}) must be in [0, 1]; 0.25 is usual.")
     exact = scores.double()
     centered = exact - exact.mean()
     sigma = centered.square().mean().sqrt()
@@ -88,7 +89,7 @@ def soft_targets(video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: float, 
         ValueError: If the shapes differ, or an argument is out of range.
     """
     if video.ndim != 2 or video.shape != audio.shape or len(video) == 0:
-        raise ValueError(
+        raise InputError(
             "video and audio must hold the same instances in the same order, both (N, D) with N > 0, "
             f"got video {tuple(video.shape)} and audio {tuple(audio.shape)}."
         )
@@ -123,7 +124,7 @@ class RobustXID(Objective):
         delta: Shift of the weights' threshold, in standard deviations.
         kappa: Softness of the weights' threshold, > 0.
         w_min: The lowest weight, in [0, 1].
-        warmup_passes: Passes of plain instance discrimination: before the two modalities are aligned,
+        warmup_epochs: Epochs of plain instance discrimination: before the two modalities are aligned,
             neither weights nor targets mean anything.
         temperature: > 0.
         num_negatives: K, >= 1; they are drawn with replacement.
@@ -158,7 +159,7 @@ class RobustXID(Objective):
         delta: float = 0.0,
         kappa: float = 0.5,
         w_min: float = 0.25,
-        warmup_passes: int = 1,
+        warmup_epochs: int = 1,
         temperature: float = 0.07,
         num_negatives: int = 1024,
         momentum: float = 0.5,
@@ -171,14 +172,14 @@ class RobustXID(Objective):
             _check_soft_targets(targets, tau_s, tau_t)
         instance_weights(torch.zeros(1), delta, kappa, w_min)  # refuses what cannot be
         if not 0 <= soft_weight <= 1:
-            raise ValueError(f"soft_weight ({soft_weight}) must be in [0, 1]; 0.5 is usual.")
+            raise InputError(f"soft_weight ({soft_weight}) must be in [0, 1]; 0.5 is usual.")
         if not temperature > 0:
-            raise ValueError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
-        if num_negatives < 1 or warmup_passes < 0:
-            raise ValueError(f"num_negatives ({num_negatives}) must be >= 1, warmup_passes ({warmup_passes}) >= 0.")
+            raise InputError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
+        if num_negatives < 1 or warmup_epochs < 0:
+            raise InputError(f"num_negatives ({num_negatives}) must be >= 1, warmup_epochs ({warmup_epochs}) >= 0.")
         self.targets, self.soft_weight, self.tau_s, self.tau_t = targets, soft_weight, tau_s, tau_t
         self.weighted, self.delta, self.kappa, self.w_min = weighted, delta, kappa, w_min
-        self.warmup_passes, self.temperature, self.num_negatives = warmup_passes, temperature, num_negatives
+        self.warmup_epochs, self.temperature, self.num_negatives = warmup_epochs, temperature, num_negatives
         self.bank = MemoryBank(rows, num_features, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
         self.negatives = NegativeSampler(rows.group)
         self.register_buffer("weights", torch.ones(len(rows)))
@@ -186,9 +187,9 @@ class RobustXID(Objective):
         self._is_warm = self._weigh_after_load = False  # known to the host, so that asking does not wait for the device
         self.register_load_state_dict_post_hook(_note_warmth)
 
-    def on_pass_start(self, number: int) -> None:
+    def on_epoch_start(self, number: int) -> None:
         """Weighs all instances by the memory as it is, once the warm-up is over."""
-        if number >= self.warmup_passes:
+        if number >= self.warmup_epochs:
             self._is_warm = True
             self.is_warm.fill_(True)
             self._weigh()
@@ -295,7 +296,7 @@ def _dots(x: Tensor, candidates: Tensor) -> Tensor:
 
 def _check_soft_targets(kind: str, tau_s: float, tau_t: float) -> None:
     if kind not in get_args(SoftTargets):
-        raise ValueError(f'kind ({kind!r}) must be one of "bootstrapping", "swapped", "neighbor", "cycle".')
+        raise InputError(f'kind ({kind!r}) must be one of "bootstrapping", "swapped", "neighbor", "cycle".')
     for name, value in (("tau_s", tau_s), ("tau_t", tau_t)):
         if not value > 0:
-            raise ValueError(f"{name} ({value}) must be above 0.")
+            raise InputError(f"{name} ({value}) must be above 0.")

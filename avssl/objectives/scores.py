@@ -22,6 +22,7 @@ from torch import Tensor
 
 from avssl.core.batch import Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad, rank
+from avssl.core.errors import InputError
 
 Pooling = Literal["pooled", "max", "both"]
 MaxOver = Literal["cells", "space"]
@@ -33,33 +34,33 @@ _MAX_CHUNK_ELEMENTS = 2**25
 def check_temperature(temperature: float) -> None:
     """Raises ValueError for a temperature that is not above 0."""
     if not temperature > 0:  # so that NaN is refused too
-        raise ValueError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
+        raise InputError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
 
 
 def check_pooling(pooling: str, max_over: str) -> None:
     """Raises ValueError for an unknown way to score a pair."""
     if pooling not in get_args(Pooling):
-        raise ValueError(f'pooling ({pooling!r}) must be one of "pooled", "max", "both".')
+        raise InputError(f'pooling ({pooling!r}) must be one of "pooled", "max", "both".')
     if max_over not in get_args(MaxOver):
-        raise ValueError(f'max_over ({max_over!r}) must be "cells" or "space".')
+        raise InputError(f'max_over ({max_over!r}) must be "cells" or "space".')
 
 
 def check_chunk_size(chunk_size: int | None) -> None:
     """Raises ValueError for a number of rows below 1."""
     if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size ({chunk_size}) must be at least 1, or None for all rows at once.")
+        raise InputError(f"chunk_size ({chunk_size}) must be at least 1, or None for all rows at once.")
 
 
 def check_negative_sounds(count: int) -> None:
     """Raises ValueError for a number of which half cannot be silence and half noise."""
     if count < 0 or count % 2:
-        raise ValueError(f"negative_sounds ({count}) must be even and >= 0: half are silence, half noise.")
+        raise InputError(f"negative_sounds ({count}) must be even and >= 0: half are silence, half noise.")
 
 
 def check_pair(video: Tensor, audio: Tensor) -> None:
     """Raises ValueError unless both are (B, D) with B > 0."""
     if video.ndim != 2 or video.shape != audio.shape or len(video) == 0:
-        raise ValueError(
+        raise InputError(
             "video and audio must hold the same clips in the same order, both (B, D) with B > 0, "
             f"got video {tuple(video.shape)} and audio {tuple(audio.shape)}."
         )
@@ -68,7 +69,7 @@ def check_pair(video: Tensor, audio: Tensor) -> None:
 def check_map(video_map: Tensor, audio: Tensor) -> None:
     """Raises ValueError unless they are (B, D, T, H, W) and (B, D) with B > 0."""
     if video_map.ndim != 5 or audio.ndim != 2 or video_map.shape[:2] != audio.shape or video_map.numel() == 0:
-        raise ValueError(
+        raise InputError(
             "video_map (B, D, T, H, W) and audio (B, D) must hold the same clips in the same order, B > 0, "
             f"got video_map {tuple(video_map.shape)} and audio {tuple(audio.shape)}."
         )
@@ -149,7 +150,7 @@ def best_cell_scores(
         ValueError: If there is no map.
     """
     if online.video_map is None:
-        raise ValueError(
+        raise InputError(
             f'pooling="{pooling}" needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.'
         )
     return max_scores(online.video_map, online.audio, max_over, negative)

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
+from avssl.core.errors import InputError
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_chunk_size, check_pair, own_columns
 
@@ -86,7 +87,7 @@ class SigLIP(Objective):
         self.check_views(online, index)
         scale, bias = online.logit_scale, online.logit_bias
         if scale is None or bias is None:
-            raise ValueError(
+            raise InputError(
                 "SigLIP needs Embeddings.logit_scale and logit_bias: give the model logits=LogitScale("
                 f"{self._first['logit_scale']:g}, {self._first['logit_bias']:g})."
             )

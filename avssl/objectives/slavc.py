@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.errors import InputError
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import cell_cosines, check_map, check_temperature, own_columns
 
@@ -60,7 +61,7 @@ def slavc_scores(
     check_map(which_map, which_audio)
     check_map(where_map, where_audio)
     if which_map.shape[0] != where_map.shape[0] or which_map.shape[2:] != where_map.shape[2:]:
-        raise ValueError(
+        raise InputError(
             "both maps must have the same clips and cells, "
             f"got which_map {tuple(which_map.shape)} and where_map {tuple(where_map.shape)}."
         )
@@ -105,9 +106,9 @@ class SLAVC(Objective):
             ValueError: If there is no target, more than one view of a clip, or no second heads.
         """
         if target is None:
-            raise ValueError("SLAVC needs the embeddings of a momentum model; PretrainTask makes one.")
+            raise InputError("SLAVC needs the embeddings of a momentum model; PretrainTask makes one.")
         if not len(online.video) == len(target.video) == len(index):
-            raise ValueError(
+            raise InputError(
                 f"SLAVC takes one view of each clip, got {len(online.video)} embeddings "
                 f"and {len(target.video)} targets of {len(index)} clips."
             )
@@ -123,7 +124,7 @@ class SLAVC(Objective):
 
     def _scores(self, pictures: Embeddings, sounds: Embeddings) -> Tensor:
         if pictures.video_map is None or pictures.video_where_map is None or sounds.audio_where is None:
-            raise ValueError(
+            raise InputError(
                 "SLAVC needs Embeddings.video_map, video_where_map and audio_where: give the model "
                 "where_heads=HeadPair(...), and call it with needs_maps=True."
             )

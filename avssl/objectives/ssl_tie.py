@@ -1,6 +1,6 @@
 """SSL-TIE: when the picture is turned, the heat map must turn with it.
 
-Source: Liu et al., "Exploiting Transformation Invariance and Equivariance for Self-supervised Sound Localisation", ACM
+Source: Liu et al., "Exploiting Transformation Invariance and Equivariance for Self-supervised Sound Localization", ACM
 Multimedia 2022, https://arxiv.org/abs/2206.12772; where the paper leaves a choice, the authors' program decides,
 https://github.com/jinxiang-liu/SSL-TIE. Every clip has two views; the picture of the second is that of the first,
 turned by up to 30 degrees and shrunk to between 0.5 and 1 times its size::
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from avssl.core.affine import Affine, RandomAffine
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.errors import InputError
 from avssl.objectives.info_nce import InfoNCE
 from avssl.objectives.lvs import LVS
 from avssl.objectives.objective import Objective
@@ -66,7 +67,7 @@ def equivariance(first: Tensor, second: Tensor, affine: Affine) -> Tensor:
         ValueError: If the shapes differ.
     """
     if first.ndim != 4 or first.shape != second.shape:
-        raise ValueError(
+        raise InputError(
             f"the maps of both views must be (B, T, H, W) of one shape, got {tuple(first.shape)} and "
             f"{tuple(second.shape)}."
         )
@@ -112,9 +113,9 @@ class SSLTIE(Objective):
     ) -> None:
         super().__init__()
         if contrast not in get_args(Contrast):
-            raise ValueError(f'contrast ({contrast!r}) must be one of "lvs", "pooled", "max", "both".')
+            raise InputError(f'contrast ({contrast!r}) must be one of "lvs", "pooled", "max", "both".')
         if not equivariance_weight >= 0:
-            raise ValueError(f"equivariance_weight ({equivariance_weight}) must be 0 or above.")
+            raise InputError(f"equivariance_weight ({equivariance_weight}) must be 0 or above.")
         self.equivariance_weight = equivariance_weight
         self.view_warp: RandomAffine = RandomAffine(max_degrees, (scale[0], scale[1]))
         self.contrast: Objective
@@ -143,5 +144,5 @@ class SSLTIE(Objective):
 
 def _map(view: Embeddings) -> Tensor:
     if view.video_map is None:
-        raise ValueError("SSLTIE needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.")
+        raise InputError("SSLTIE needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.")
     return own_cosines(view.video_map, view.audio)

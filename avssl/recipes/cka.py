@@ -21,6 +21,7 @@ import pyarrow as pa
 import torch
 
 from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.core.whole_file import write_json
 from avssl.data.health.indexing import index_folder
@@ -154,7 +155,7 @@ def compare(
             similarity.update({name: batch.features[stage] for name, stage in stages.items()})
     if not similarity.num_clips:
         first = f" The first failure: {reader.failures[0].message}" if reader.failures else ""
-        raise ValueError(f"{data}: fewer than {MIN_CLIPS} of {len(rows)} rows can be read by both runs.{first}")
+        raise InputError(f"{data}: fewer than {MIN_CLIPS} of {len(rows)} rows can be read by both runs.{first}")
     matrices: dict[str, np.ndarray] = {kernel: similarity.matrix(kernel) for kernel in KERNELS}
     places = list(stages.values())
     report = {

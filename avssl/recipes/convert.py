@@ -5,7 +5,7 @@ Every tensor of the model is used exactly once, or the key is named; no code tha
 
 A release also needs the mean and spread of each frequency bin, which the checkpoint lacks: give them as a file
 (``--statistics``; AVID-CMA's authors have one for each spectrogram), or name videos to estimate them from (``--data``).
-OUT is then used like any release: ``avssl probe MANIFEST --checkpoint OUT``. Mind the licence in its README.md.
+OUT is then used like any release: ``avssl probe MANIFEST --checkpoint OUT``. Mind the license in its README.md.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def convert(
     about = {**found.about, "spectrogram statistics": origin}
     save_pretrained(out, found.model, transform, found.config, about, license_id=found.license_id, notice=found.notice)
     print(f"release: {out}, {found.config.model.video.name} + {found.config.model.audio.name}")
-    print(f"licence: {found.license_id}. Read {out / CARD_NAME} before you share anything of it.")
+    print(f"license: {found.license_id}. Read {out / CARD_NAME} before you share anything of it.")
     return out
 
 

@@ -1,6 +1,6 @@
 """``avssl distill MANIFEST --teacher RUN``: a small classifier that learns from a fine-tuned one.
 
-The teacher is what ``avssl finetune`` left in RUN; it says what it sees in every training row, labelled or not,
+The teacher is what ``avssl finetune`` left in RUN; it says what it sees in every training row, labeled or not,
 and the student learns that: ``avssl distill corpus/manifest.csv --teacher runs/big --model.video.width 16``.
 Sampling, transform and the fold's rows are the teacher's, and so is the model where nothing else is said.
 """
@@ -146,9 +146,9 @@ def beside_teacher(summary: Mapping[str, Any]) -> str:
 
 
 def _student(started: Started[DistillConfig], fold: Fold, teacher: TrainedClassifier) -> tuple[FoldRows, DistillTask]:
-    """The rows that are learnt from, and the untrained student with its teacher."""
-    config, labelled = started.config, kept_labels(started, fold)
-    chosen = fold.pool if config.distill.rows == "all" else np.setdiff1d(fold.pool, labelled)
+    """The rows that are learned from, and the untrained student with its teacher."""
+    config, labeled = started.config, kept_labels(started, fold)
+    chosen = fold.pool if config.distill.rows == "all" else np.setdiff1d(fold.pool, labeled)
     if not len(chosen):
         raise ManifestError(
             f"fold {fold.name}: the teacher was given the labels of all {len(fold.pool)} training rows, so none is "
@@ -156,7 +156,7 @@ def _student(started: Started[DistillConfig], fold: Fold, teacher: TrainedClassi
         )
     given = None
     if not config.labels.multi_label:
-        known = np.isin(chosen, labelled)
+        known = np.isin(chosen, labeled)
         given = torch.where(torch.from_numpy(known), started.labels.of(chosen), -1)
     test = fold_rows(started, fold)
     rows = FoldRows(started.manifest.select(chosen), started.labels.of(chosen), test.test, test.test_targets)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest, write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
 from avssl.data.eval_loader import Window
@@ -116,7 +117,7 @@ def embed(
         ValueError: If no file can be read, or a number is out of range.
     """
     if not 0 < every_seconds < math.inf:
-        raise ValueError(f"every_seconds ({every_seconds}) must be greater than 0.")
+        raise InputError(f"every_seconds ({every_seconds}) must be greater than 0.")
     out = Path(out)
     if out.exists() and not overwrite:
         raise FeatureTableError(f"{out}: is there already. Replace it with --overwrite, or name another with --out.")
@@ -197,7 +198,7 @@ def _finish(parts: TableParts, info: TableInfo, unusable: pa.Table) -> None:
     num_windows = parts.num_windows()
     if not num_windows:
         parts.discard()
-        raise ValueError(f"no file can be read: {failures['message'][0]}. See them all in {listed}")
+        raise InputError(f"no file can be read: {failures['message'][0]}. See them all in {listed}")
     parts.join(info)
     print(f"{num_windows} windows, one every {info.every_seconds:g} s, of model {info.weights_hash}")
     print(f"features: {parts.out}")

@@ -1,4 +1,4 @@
-"""``avssl finetune MANIFEST --checkpoint RUN``: a classifier of labelled videos on pretrained encoders.
+"""``avssl finetune MANIFEST --checkpoint RUN``: a classifier of labeled videos on pretrained encoders.
 
 Encoders and classifier learn from the rows of one split and are tested on another, once for each split or
 fold. ``--checkpoint none`` begins from random weights: the baseline. Sampling, transform and encoders are

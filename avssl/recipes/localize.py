@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.core.batch import Heatmap
+from avssl.core.errors import InputError
 from avssl.core.whole_file import write_json
 from avssl.engine import choose_device, show_progress
 from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
@@ -47,26 +48,26 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--side_by_side",
         action="store_true",
-        help="The video's own sound, and beside it each of the above (silence, if none), on one colour scale.",
+        help="The video's own sound, and beside it each of the above (silence, if none), on one color scale.",
     )
-    parser.add_argument("--heads", action="store_true", help="The map of each of the model's heads in its own colour.")
+    parser.add_argument("--heads", action="store_true", help="The map of each of the model's heads in its own color.")
     parser.add_argument(
         "--boxes",
         nargs="?",
         const=0.5,
         type=float,
         metavar="SHARE",
-        help="Draw the box around the hot region: what is at or above this share of the colour scale (0.5).",
+        help="Draw the box around the hot region: what is at or above this share of the color scale (0.5).",
     )
     parser.add_argument(
         "--scale",
         nargs="+",
         default=["video"],
         metavar="SCALE",
-        help='What the colours stand for: "video" (from the median to the highest cosine of the whole video), '
+        help='What the colors stand for: "video" (from the median to the highest cosine of the whole video), '
         '"absolute" (cosines 0 to 1), or the lowest and the highest cosine.',
     )
-    parser.add_argument("--alpha", type=float, default=0.7, help="Opacity of the hottest colour, 0 to 1.")
+    parser.add_argument("--alpha", type=float, default=0.7, help="Opacity of the hottest color, 0 to 1.")
     parser.add_argument("--colormap", default="inferno", help="One of matplotlib's.")
     parser.add_argument("--no_strip", action="store_true", help="Without confidence and waveform under the picture.")
     parser.add_argument("--readout", metavar="FILE", help="Also write peaks (and boxes) over time as JSON.")
@@ -121,7 +122,7 @@ def localize(
         noise: Look for white noise.
         side_by_side: Look for the video's own sound and each of the above (silence, if none), beside each other. The
             first is heard.
-        scale: What the colours stand for.
+        scale: What the colors stand for.
         look: How it is drawn.
         readout_file: A JSON file for peaks and boxes over time.
         stride_seconds: Time from one map to the next, > 0.
@@ -175,12 +176,12 @@ def _output(video: Path | str, audio: Path | str | None, out: Path | str | None)
     """The file to write, once it is known that it can be."""
     path = Path(out) if out else Path(f"{Path(video).stem}_heatmap.{'png' if is_picture(video) else 'mp4'}")
     if path.suffix.lower() not in (".mp4", ".png"):
-        raise ValueError(
+        raise InputError(
             f"{path}: a heat map is written as a video (.mp4) or as one picture (.png). Choose another -o."
         )
     for source in (video, audio):
         if source is not None and path.resolve() == Path(source).resolve():
-            raise ValueError(f"{path}: would be overwritten by its own heat map. Choose another -o.")
+            raise InputError(f"{path}: would be overwritten by its own heat map. Choose another -o.")
     return path
 
 
@@ -207,7 +208,7 @@ def _sounds(
     own: dict[str, SoundSource] = {OWN: None} if reader.info.has_audio else {}
     if not own and not other:
         found = "has no sound of its own, so there is nothing to compare with silence or noise."
-        raise ValueError(f"{reader.info.path} {found} Name a sound: --audio FILE.")
+        raise InputError(f"{reader.info.path} {found} Name a sound: --audio FILE.")
     if len(own | named) < 2:
         named["silence"] = "silence"
     return own | named

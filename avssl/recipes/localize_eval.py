@@ -2,7 +2,7 @@
 
 Scores the maps of a model on rows with truth: boxes or masks of a benchmark (manifests of datasets/vggss.py,
 flickr_soundnet.py, is3.py, avsbench.py), or a SoundingShapes corpus. Every number stands beside those of the
-same model under silence, noise and another clip's sound, an untrained model, the picture alone, a centre blob,
+same model under silence, noise and another clip's sound, an untrained model, the picture alone, a center blob,
 the mean truth of other clips, a random map and the whole frame. Writes results.json, table.md and index.html.
 """
 

@@ -26,6 +26,7 @@ import torch
 from tqdm import tqdm
 
 from avssl.config import ConfigError, field_docs, new_parser, parse_arguments
+from avssl.core.errors import RunError
 from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest, write_table
 from avssl.core.whole_file import write_json
 from avssl.data.health.killable import die_with_parent
@@ -167,7 +168,7 @@ def _made(jobs: list[ShardJob], num_workers: int) -> Iterator[dict[str, Any]]:
                 yield done.result()
         except BrokenProcessPool as error:
             unfinished = [job.number for future, job in waiting.items() if future.exception() is not None]
-            raise RuntimeError(
+            raise RunError(
                 f"a process died while making one of the shards {unfinished[:num_workers]}: a decoder crashed, or "
                 "memory ran out. avssl index finds files that crash a decoder; finished shards are kept."
             ) from error

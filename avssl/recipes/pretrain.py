@@ -139,7 +139,7 @@ def pretrain(
 
         checkpoint = Checkpointer(run.checkpoints).latest()
         if checkpoint is None:
-            config = _prepare(config, rows.manifest, task, device, config.optim.passes * loader.steps_per_pass, run)
+            config = _prepare(config, rows.manifest, task, device, config.optim.epochs * loader.steps_per_epoch, run)
             if config.train.init_from:
                 _begin_from(config.train.init_from, task)
             if config.train.init_video_from:
@@ -177,7 +177,7 @@ def dry_run(config: Config, out: Path | str | None = None, *, progress: bool = T
     sample, read_seconds = set_statistics(config, rows.manifest, task.transform)
     precision, step_seconds = choose_precision(config, task, sample, device)
     cost, state = measure_step(config, task, sample, precision)
-    batch, total_steps = config.optim.batch_size, config.optim.passes * loader.steps_per_pass
+    batch, total_steps = config.optim.batch_size, config.optim.epochs * loader.steps_per_epoch
     seconds = _seconds_of_step(step_seconds, read_seconds, device)
     _say(f"precision   {precision}")
     gigaflops = cost.flops / 1e9
@@ -310,7 +310,7 @@ def _train(
     assert train.memory_format != "auto", "resolved before training"
     assert train.checkpoint_every_steps, "resolved before training"
     precision = Precision(train.precision, train.memory_format)
-    total_steps = config.optim.passes * loader.steps_per_pass
+    total_steps = config.optim.epochs * loader.steps_per_epoch
     average = None if train.ema_decay is None else WeightAverage(task.model, train.ema_decay)
     monitors = create_monitors(config, rows.manifest, rows.held_out, partial(precision.autocast, device))
     result = fit(
@@ -320,7 +320,7 @@ def _train(
         build_schedule(config, total_steps),
         settings=LoopSettings(
             total_steps,
-            loader.steps_per_pass,
+            loader.steps_per_epoch,
             log_every=train.log_every,
             checkpoint_every=train.checkpoint_every_steps,
             # Never by rows that are trained on, nor by anything annotated.
@@ -348,7 +348,7 @@ def _finish(
     """Weights, the list of dropped files, and the last words."""
     run.write_dropped(rows.unusable, loader.ledger)
     about = {
-        "passes over the data": config.optim.passes,
+        "epochs": config.optim.epochs,
         "clips seen": result.samples_seen,
         "hours in the loop": round(result.wall_seconds / 3600, 2),
         "rows": len(rows.manifest),

@@ -1,6 +1,6 @@
 """``avssl probe MANIFEST --checkpoint RUN``: what frozen features know, by a published protocol.
 
-A protocol is ``linear`` (logistic regression on picture, sound and both), ``knn`` (nearest neighbours, weighted),
+A protocol is ``linear`` (logistic regression on picture, sound and both), ``knn`` (nearest neighbors, weighted),
 ``svm`` (linear SVM on four stages, several windows a file, as for ESC-50 and DCASE), ``retrieval`` (test clips query
 training clips; a hit if any of the k nearest has the label), ``av_retrieval`` (sounds query pictures among five clips
 of each class, and back), ``layers`` (a linear layer on each of the last four stages, trained by gradient) or
@@ -122,7 +122,7 @@ def probe(
         "protocol": protocol,
         "checkpoint": str(checkpoint),
         "weights": pretrained.weights_hash(),
-        "unlabelled": divided.num_unlabelled,
+        "unlabeled": divided.num_unlabeled,
     }
     return report
 
@@ -150,7 +150,7 @@ def _columns(options: Namespace) -> DivisionColumns:
 _NUMBERS = {
     "windows_per_clip": int,
     "seed": int,
-    "neighbours": int,
+    "neighbors": int,
     "temperature": float,
     "svm_c": float,
     "svm_iterations": int,
@@ -158,7 +158,7 @@ _NUMBERS = {
 }
 """Fields of :class:`ProtocolSettings` that are options of the same name."""
 
-_SCHEDULE = {"passes": int, "batch_size": int, "learning_rate": float}
+_SCHEDULE = {"epochs": int, "batch_size": int, "learning_rate": float}
 """Fields of :class:`ProbeSchedule` that are options of the same name."""
 
 

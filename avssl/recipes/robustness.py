@@ -22,7 +22,7 @@ from avssl.core.draws import clip_key
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.core.whole_file import write_text
 from avssl.data.dataset import ClipDataset
-from avssl.data.splits.labelled_rows import labelled_rows, num_unlabelled
+from avssl.data.splits.labeled_rows import labeled_rows, num_unlabeled
 from avssl.downstream.finetuning import predict
 from avssl.downstream.robustness import (
     Disturbed,
@@ -165,7 +165,7 @@ def robustness(
             "chance": 1 / len(subject.classes),
             "largest_class": float(np.bincount(numbers).max() / len(numbers)),
             "unreadable": num_unreadable,
-            "unlabelled": num_unlabelled(whole, column, settings.split_column, (settings.test_split,)),
+            "unlabeled": num_unlabeled(whole, column, settings.split_column, (settings.test_split,)),
             "windows_per_clip": subject.windows_per_clip,
             "clip_list": tested.hash(),
             "seed": settings.seed,
@@ -199,15 +199,15 @@ def as_text(report: dict[str, Any]) -> str:
     lines += ["", f"pasted into {about['n_pasted']} clips: {about['pasted']}"]
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
-    if about["unlabelled"]:
-        lines.append(f"{about['unlabelled']} rows of the tested split have no label or several, and are left out")
+    if about["unlabeled"]:
+        lines.append(f"{about['unlabeled']} rows of the tested split have no label or several, and are left out")
     return "\n".join(lines)
 
 
 def _probes(whole: Manifest, checkpoint: Path | str, settings: Settings) -> tuple[Subject, Manifest, str, int]:
     """Probes on a pretrained model, the readable rows to test, their label column, and how many cannot be read."""
     column = settings.label_column or "label"
-    rows = labelled_rows(whole, column, settings.split_column, (settings.train_split, settings.test_split))
+    rows = labeled_rows(whole, column, settings.split_column, (settings.train_split, settings.test_split))
     _check_groups(rows, settings)
     pretrained = from_pretrained(checkpoint, choose_device(settings.device))
     windows = 1 if settings.windows_per_clip is None else settings.windows_per_clip
@@ -231,7 +231,7 @@ def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> 
     windows = classifier.config.test.clips if settings.windows_per_clip is None else settings.windows_per_clip
     subject = classifier_subject(classifier, windows)
     column = settings.label_column or classifier.config.labels.column
-    rows = labelled_rows(whole, column, settings.split_column, (settings.test_split,))
+    rows = labeled_rows(whole, column, settings.split_column, (settings.test_split,))
     _check_groups(rows, settings)
     test = replace(classifier.config.test, clips=windows)
     data = replace(classifier.config.data, num_workers=_workers(settings))
@@ -272,7 +272,7 @@ def _class_numbers(subject: Subject, truth: np.ndarray) -> np.ndarray:
     unknown = sorted(set(truth.tolist()) - set(place))
     if unknown:
         raise ManifestError(
-            f"{len(unknown)} classes of the tested rows were never learnt, the first is {unknown[0]!r}. "
+            f"{len(unknown)} classes of the tested rows were never learned, the first is {unknown[0]!r}. "
             "Leave these rows out, or name the right --label_column."
         )
     return np.array([place[name] for name in truth.tolist()], dtype=np.int64)

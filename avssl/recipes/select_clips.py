@@ -4,8 +4,8 @@ Rows with a label train a linear classifier of the frozen features; the others a
 one whose label is worth most, and written to a CSV for the annotator.
 
 The strategies: "random", what the others have to beat; "margin", clips whose two most probable
-classes are close, and "entropy", clips whose class is uncertain (both need labels); "k-centre",
-which leaves no clip far from a labelled one; "typicality", the most typical clip of every large
+classes are close, and "entropy", clips whose class is uncertain (both need labels); "k-center",
+which leaves no clip far from a labeled one; "typicality", the most typical clip of every large
 group without a label, for small budgets; "disagreement", clips whose picture says another class
 than their sound or, while there are no labels, does not match it.
 
@@ -39,9 +39,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--modality", choices=list(MODALITIES), default="both", help="What classifiers look at.")
     parser.add_argument("--label_column", default="label", help="The column that holds labels.")
     parser.add_argument("--split_column", default="split", help="The column that holds splits.")
-    parser.add_argument("--train_split", default="train", help="With --simulate, rows that may be labelled.")
+    parser.add_argument("--train_split", default="train", help="With --simulate, rows that may be labeled.")
     parser.add_argument(
-        "--test_split", default="test", help="Rows never ranked nor learnt from; with --simulate, scored."
+        "--test_split", default="test", help="Rows never ranked nor learned from; with --simulate, scored."
     )
     parser.add_argument("--simulate", action="store_true", help="Play the annotator and compare strategies.")
     parser.add_argument("--rounds", type=int, default=8, help="Most rounds of a simulation.")
@@ -107,7 +107,7 @@ def _strategies(given: str | None, is_simulation: bool, modality: str) -> list[s
 
 
 def _counts(ranking: Ranking) -> str:
-    lines = [f"{ranking.num_rows} rows, {ranking.num_labelled} with a label, {ranking.num_classes} classes"]
+    lines = [f"{ranking.num_rows} rows, {ranking.num_labeled} with a label, {ranking.num_classes} classes"]
     if ranking.num_test_rows:
         lines.append(f"{ranking.num_test_rows} test rows are left out")
     if ranking.num_failures:

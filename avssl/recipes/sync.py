@@ -2,7 +2,7 @@
 
 The sound is moved in steps against the picture, and the mean energy (1 less the cosine of the
 embeddings) is drawn over the offset. It is lowest where the sound belongs. A model can only find
-what it has learnt to hear and see: train it on clips with events, such as speech, steps or blows.
+what it has learned to hear and see: train it on clips with events, such as speech, steps or blows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.errors import InputError
 from avssl.core.whole_file import write_json
 from avssl.engine import choose_device, show_progress
 from avssl.hub.pretrained import from_pretrained
@@ -84,7 +85,7 @@ def sync(
     out = Path(out) if out else Path(f"{Path(video).stem}_sync.png")
     for source in (video, audio):
         if source is not None and out.resolve() == Path(source).resolve():
-            raise ValueError(f"{out}: would be overwritten by its own curve. Choose another -o.")
+            raise InputError(f"{out}: would be overwritten by its own curve. Choose another -o.")
     pretrained = from_pretrained(checkpoint, choose_device(device))
     with ExitStack() as files:
         reader = files.enter_context(open_media(video))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from avssl.config import field_docs, new_parser, parse_arguments
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 from avssl.training.build import default_workers
@@ -77,7 +78,7 @@ def synthesize(
     if manifest.exists() and not overwrite:
         raise ManifestError(f"{manifest}: a corpus is there already; replace it with --overwrite.")
     if min(num_clips.values()) < 0 or not any(num_clips.values()):
-        raise ValueError(f"num_clips ({num_clips}) must be >= 0, and above 0 in one split.")
+        raise InputError(f"num_clips ({num_clips}) must be >= 0, and above 0 in one split.")
     scene = settings or SceneSettings()
     splits: dict[str, Any] = {name: Split(count, scene) for name, count in num_clips.items() if count}
     manifest.unlink(missing_ok=True)  # while the clips change, there is no corpus

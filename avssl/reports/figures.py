@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avssl.core.errors import InputError
+
 
 def contact_sheet(
     images: Sequence[Tensor], columns: int, *, captions: Sequence[str] | None = None, gap: int = 4
@@ -35,11 +37,11 @@ def contact_sheet(
     """
     sizes = {tuple(image.shape) for image in images}
     if len(sizes) != 1 or columns < 1:
-        raise ValueError(
+        raise InputError(
             f"a sheet needs pictures of one size and columns >= 1, got sizes {sorted(sizes)} and {columns}."
         )
     if captions is not None and len(captions) != len(images):
-        raise ValueError(f"{len(captions)} captions for {len(images)} pictures.")
+        raise InputError(f"{len(captions)} captions for {len(images)} pictures.")
     tiles = [F.pad(image, (0, gap, 0, 0 if captions else gap), value=255) for image in images]
     if captions is not None:
         height = 20
@@ -54,7 +56,7 @@ def contact_sheet(
 
 
 def text_image(text: str, width: int, height: int) -> Tensor:
-    """(3, height, width) uint8: a centred line of black text on white, shrunk to fit."""
+    """(3, height, width) uint8: a centerd line of black text on white, shrunk to fit."""
     figure = new_figure(width, height, dpi=100)
     size = min(0.6 * height, 14, 1.6 * width / max(len(text), 1)) * 72 / 100  # points; a letter is 0.6 of it wide
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=size, parse_math=False)
@@ -88,5 +90,5 @@ def color_table(colormap: str) -> Tensor:
     import matplotlib
 
     if colormap not in matplotlib.colormaps:
-        raise ValueError(f"colormap ({colormap!r}) is not one of matplotlib's; try inferno, magma or viridis.")
+        raise InputError(f"colormap ({colormap!r}) is not one of matplotlib's; try inferno, magma or viridis.")
     return torch.from_numpy(matplotlib.colormaps[colormap](np.linspace(0, 1, 256))[:, :3] * 255).float()

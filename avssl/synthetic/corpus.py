@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from avssl.core.errors import InputError
 from avssl.core.manifest import COLUMNS, Manifest
 from avssl.media import write_video
 from avssl.synthetic.picture import render_picture
@@ -31,9 +32,9 @@ class Split:
 
     def __post_init__(self) -> None:
         if self.num_clips < 1:
-            raise ValueError(f"num_clips ({self.num_clips}) must be >= 1.")
+            raise InputError(f"num_clips ({self.num_clips}) must be >= 1.")
         if self.settings.interactive_pairs and self.num_clips % 2:
-            raise ValueError(f"num_clips ({self.num_clips}) must be even where clips come in interactive pairs.")
+            raise InputError(f"num_clips ({self.num_clips}) must be even where clips come in interactive pairs.")
 
 
 def write_clip(out_dir: Path, scene: Scene, clip_id: str) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def synthesize_corpus(
     ]
     for name in splits:
         if not name or "/" in name or name.startswith(".") or name == "truth":
-            raise ValueError(f"split {name!r} cannot be a folder here: use a plain name other than 'truth'.")
+            raise InputError(f"split {name!r} cannot be a folder here: use a plain name other than 'truth'.")
         (out_dir / name).mkdir(parents=True, exist_ok=True)
         (out_dir / "truth" / name).mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(jobs), desc="synthesize", unit="clip", disable=not progress)

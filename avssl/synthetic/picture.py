@@ -38,7 +38,7 @@ def _smooth_noise(cells: int, height: int, width: int, rng: np.random.Generator)
 
 
 def _paint_clutter(picture: np.ndarray, rng: np.random.Generator) -> None:
-    """Paints one still ellipse or box of random place, size, angle and colour."""
+    """Paints one still ellipse or box of random place, size, angle and color."""
     long, short, angle = rng.uniform(3.0, 14.0), rng.uniform(1.5, 6.0), rng.uniform(0, np.pi)
     cy, cx = rng.uniform(0, picture.shape[0]), rng.uniform(0, picture.shape[1])
     reach = long + short
@@ -56,7 +56,7 @@ def render_background(settings: SceneSettings, seed: int) -> np.ndarray:
     """The still background, wider than a frame by the camera's reach plus one on every side.
 
     Returns:
-        (H', W', 3) float32 in [0, 1]: a colour, three scales of texture and clutter.
+        (H', W', 3) float32 in [0, 1]: a color, three scales of texture and clutter.
     """
     rng = generator("background", seed)
     margin = _margin(settings)
@@ -86,7 +86,7 @@ def _camera(scene: Scene) -> np.ndarray:
 
 
 def _draw_object(item: SceneObject, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One object in all frames: corner (T, 2) int as (y, x), alpha (T, P, P), colour (T, P, P, 3)."""
+    """One object in all frames: corner (T, 2) int as (y, x), alpha (T, P, P), color (T, P, P, 3)."""
     pose = item.motion.pose(seconds)
     cx = item.home_xy[0] + item.radius * pose.dx
     cy = item.home_xy[1] + item.radius * pose.dy

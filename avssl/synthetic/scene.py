@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from avssl.core.draws import text_key
+from avssl.core.errors import InputError
 from avssl.synthetic.actions import ACTION_TABLE, ACTIONS, Motion
 from avssl.synthetic.shapes import KINDS
 from avssl.synthetic.timbres import PITCH_HZ
@@ -37,7 +38,7 @@ class SceneSettings:
     clutter: int = 8
     """Still shapes painted into the background."""
     background_contrast: float = 1.0
-    """Strength of the background's texture; 0 is a plain colour."""
+    """Strength of the background's texture; 0 is a plain color."""
     camera_shake_pixels: float = 0.0
     """Largest displacement of the camera."""
     off_screen_fraction: float = 0.0
@@ -55,18 +56,18 @@ class SceneSettings:
 
     def __post_init__(self) -> None:
         if self.width % 2 or self.height % 2 or min(self.width, self.height) < 32:
-            raise ValueError(f"width and height ({self.width}x{self.height}) must be even and >= 32.")
+            raise InputError(f"width and height ({self.width}x{self.height}) must be even and >= 32.")
         if not self.object_weights or min(self.object_weights) < 0 or sum(self.object_weights) <= 0:
-            raise ValueError(f"object_weights {self.object_weights} must be >= 0 with one above 0.")
+            raise InputError(f"object_weights {self.object_weights} must be >= 0 with one above 0.")
         if self.num_sounding < 1:
-            raise ValueError(f"num_sounding ({self.num_sounding}) must be >= 1; for no sound set silent_fraction=1.")
+            raise InputError(f"num_sounding ({self.num_sounding}) must be >= 1; for no sound set silent_fraction=1.")
         for name in ("off_screen_fraction", "mismatched_fraction", "silent_fraction", "near_duplicate_fraction"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be in [0, 1].")
+                raise InputError(f"{name} ({getattr(self, name)}) must be in [0, 1].")
         if min(self.video_fps, self.duration_seconds, self.sample_rate_hz) <= 0:
-            raise ValueError("video_fps, duration_seconds and sample_rate_hz must be > 0.")
+            raise InputError("video_fps, duration_seconds and sample_rate_hz must be > 0.")
         if self.interactive_pairs and (any(self.object_weights[:1]) or self.num_sounding != 1):
-            raise ValueError(
+            raise InputError(
                 "interactive_pairs needs scenes of at least two objects (object_weights=(0, ...)) and num_sounding=1."
             )
 
@@ -93,7 +94,7 @@ class SceneObject:
     angle: float
     """Radians, added to the action's."""
     colors: np.ndarray
-    """(3, 3) float in [0, 1]: the two colours of the texture and that of the outline."""
+    """(3, 3) float in [0, 1]: the two colors of the texture and that of the outline."""
     pitch_hz: float
     loudness: float
     """Peak amplitude in (0, 1]."""
@@ -125,7 +126,7 @@ def generator(*parts: object) -> np.random.Generator:
 
 
 def _colors(rng: np.random.Generator) -> np.ndarray:
-    """Two colours of clearly different lightness and an outline in black or white."""
+    """Two colors of clearly different lightness and an outline in black or white."""
     hues = rng.random((2, 3))
     light = np.array([rng.uniform(0.65, 0.95), rng.uniform(0.1, 0.4)])
     mean = hues.mean(1, keepdims=True)
@@ -135,7 +136,7 @@ def _colors(rng: np.random.Generator) -> np.ndarray:
 
 
 def _homes(settings: SceneSettings, radii: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(O, 2) centres, kept apart: of 24 random layouts, the one with the widest narrowest gap."""
+    """(O, 2) centers, kept apart: of 24 random layouts, the one with the widest narrowest gap."""
     low = 1.8 * radii[:, None]
     high = np.array([settings.width, settings.height]) - low
     layouts = low + rng.random((24, len(radii), 2)) * np.maximum(high - low, 1.0)
@@ -200,7 +201,7 @@ def _draw_nuisance(settings: SceneSettings, luck: np.random.Generator, index: in
     names = ("off_screen", "mismatched", "silent", "near_duplicate")
     fractions = np.array([getattr(settings, f"{name}_fraction") for name in names])
     if fractions.sum() > 1:
-        raise ValueError(f"the fractions of nuisances add up to {fractions.sum():.2f}, above 1.")
+        raise InputError(f"the fractions of nuisances add up to {fractions.sum():.2f}, above 1.")
     draw = int(np.searchsorted(np.cumsum(fractions), luck.random(), side="right"))
     if draw == len(names) or (names[draw] == "near_duplicate" and index == 0):
         return "none"

@@ -1,10 +1,10 @@
 """The twelve object kinds of SoundingShapes as seen: a shape and a texture each.
 
-A kind is told apart by its outline and its texture. Colours, size, place and angle are random for
+A kind is told apart by its outline and its texture. Colors, size, place and angle are random for
 every object, so none of them is a shortcut to the kind.
 
 Shapes are signed distances (negative inside) over local coordinates in which an object has about
-unit radius; textures are values in [0, 1] that mix the object's two colours.
+unit radius; textures are values in [0, 1] that mix the object's two colors.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from avssl.core.errors import InputError
 from avssl.synthetic.picture import boxes
 from avssl.synthetic.scene import Scene
 
@@ -102,4 +103,4 @@ def read_truth(path: Path | str) -> Truth:
         texts = {name: arrays.pop(name).tolist() for name in _TEXTS}
         return Truth(video_fps=float(arrays.pop("video_fps")), masks=masks, **texts, **arrays)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no SoundingShapes truth file ({error}). Make one with: avssl synthesize") from error
+        raise InputError(f"{path}: no SoundingShapes truth file ({error}). Make one with: avssl synthesize") from error

@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from avssl.config import Config, ConfigError, flatten, load_config, to_dict, to_yaml
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, is_url, read_manifest, write_table
 from avssl.core.whole_file import is_unfinished, write_json, write_text
 from avssl.data.ledger import Failure, failures_table
@@ -55,7 +56,7 @@ _OURS = (
 _Root = TypeVar("_Root")
 
 
-class RunFolderError(ValueError):
+class RunFolderError(InputError):
     """A run folder that must not be written, or cannot be continued."""
 
 

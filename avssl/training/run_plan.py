@@ -48,8 +48,8 @@ def describe(config: Config, folder: Path, rows: Rows, task: PretrainTask, loade
     hours = np.nansum(manifest["duration_seconds"]) / 3600 if "duration_seconds" in manifest else math.nan
     unusable = f"; {len(rows.unusable)} files cannot be used: {', '.join(reasons(rows.unusable))}"
     parameters = sum(parameter.numel() for parameter in task.model.parameters())
-    passes, batch = config.optim.passes, config.optim.batch_size
-    steps = loader.steps_per_pass
+    epochs, batch = config.optim.epochs, config.optim.batch_size
+    steps = loader.steps_per_epoch
     return "\n".join(
         [
             f"run         {folder}",
@@ -59,7 +59,7 @@ def describe(config: Config, folder: Path, rows: Rows, task: PretrainTask, loade
             f"model       {model.video.name} + {model.audio.name} + {model.head.name}, "
             f"{parameters / 1e6:.2f} M parameters",
             *_gallery(config, rows),
-            f"steps       {passes * steps}: {passes} passes of {steps} steps of {batch} clips",
+            f"steps       {epochs * steps}: {epochs} epochs of {steps} steps of {batch} clips",
             _disk(config, folder, rows, task),
         ]
     )

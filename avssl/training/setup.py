@@ -17,7 +17,7 @@ from tqdm import tqdm
 from avssl.config import Config, ConfigError
 from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex
-from avssl.core.draws import pass_order
+from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.health.indexing import index_folder
@@ -151,7 +151,7 @@ def num_workers(config: Config) -> int:
 def sample_clips(config: Config, manifest: Manifest, count: int, inputs: Inputs = "both") -> EvalLoader:
     """Up to ``count`` clips, one a row, whose choice depends on the seed and the ids alone."""
     dataset = build_dataset(config, manifest, inputs)
-    chosen = pass_order(config.train.seed, 0, dataset.id_keys)[:count].tolist()
+    chosen = epoch_order(config.train.seed, 0, dataset.id_keys)[:count].tolist()
     return EvalLoader(dataset, PROBE_CLIPS, rows=chosen, num_workers=num_workers(config))
 
 

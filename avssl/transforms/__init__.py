@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from avssl.core.errors import InputError
 from avssl.transforms.audio import LogMel, LogSpectrogram, avid_log_spectrogram, log_mel_spectrogram
 from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
 from avssl.transforms.clip_transform import ClipTransform
@@ -47,5 +48,5 @@ def create_spectrogram(name: str, **options: Any) -> LogSpectrogram | LogMel:
         ValueError: If there is no such name.
     """
     if name not in _SPECTROGRAMS:
-        raise ValueError(f"spectrogram ({name!r}) must be one of {spectrogram_names()}.")
+        raise InputError(f"spectrogram ({name!r}) must be one of {spectrogram_names()}.")
     return _SPECTROGRAMS[name](**options)

@@ -4,8 +4,8 @@ Two front ends share the short-time Fourier transform and the decibel scale: AVI
 frequency, and the log-mel of most of the field. A waveform is float in [-1, 1], as the readers
 give it; AVID's int16 samples divided by 32 767 are the same scale.
 
-Frames are centred: column t looks at the window around sample t * hop. S samples give S // hop
-columns (2 s at 24 kHz and 10 ms: 200), that is all but the last centred one. Half of the first
+Frames are centerd: column t looks at the window around sample t * hop. S samples give S // hop
+columns (2 s at 24 kHz and 10 ms: 200), that is all but the last centerd one. Half of the first
 window lies before the waveform and must be made up: ``padding="constant"``, the default, takes
 zeros, as librosa does since 0.10 and as a clip cut from silence would sound; ``"reflect"`` mirrors
 the waveform, as librosa did when AVID was published. Only the columns within half a window of the
@@ -22,6 +22,8 @@ from typing import Literal
 import torch
 import torchaudio.functional
 from torch import Tensor, nn
+
+from avssl.core.errors import InputError
 
 Padding = Literal["constant", "reflect"]
 
@@ -47,13 +49,13 @@ def power_spectrogram(waveform: Tensor, window: Tensor, hop_length: int, padding
         ValueError: If ``waveform`` is not (B, S) float, or too short for one column or for ``padding``.
     """
     if waveform.ndim != 2 or not waveform.is_floating_point():
-        raise ValueError(
+        raise InputError(
             "waveform must be (B, S) float in [-1, 1] (divide int16 samples by 32767), "
             f"got {tuple(waveform.shape)} {waveform.dtype}."
         )
     shortest = hop_length if padding == "constant" else max(hop_length, len(window) // 2 + 1)
     if waveform.shape[1] < shortest:
-        raise ValueError(
+        raise InputError(
             f'waveform ({waveform.shape[1]} samples) must have at least {shortest} with padding="{padding}". '
             "Decode a longer audio window."
         )
@@ -96,13 +98,13 @@ class _Spectrogram(nn.Module):
     def __init__(self, sample_rate_hz: int, window_length: int, hop_seconds: float, padding: Padding) -> None:
         super().__init__()
         if window_length < 4 or window_length % 4:
-            raise ValueError(f"window_length ({window_length}) must be a multiple of 4 samples; AVID's is 1024.")
+            raise InputError(f"window_length ({window_length}) must be a multiple of 4 samples; AVID's is 1024.")
         if padding not in ("constant", "reflect"):
-            raise ValueError(f'padding ({padding!r}) must be "constant" or "reflect".')
+            raise InputError(f'padding ({padding!r}) must be "constant" or "reflect".')
         self.sample_rate_hz = sample_rate_hz
         self.hop_length = round(hop_seconds * sample_rate_hz)
         if self.hop_length < 1:
-            raise ValueError(f"hop_seconds ({hop_seconds}) is less than a sample at {sample_rate_hz} Hz.")
+            raise InputError(f"hop_seconds ({hop_seconds}) is less than a sample at {sample_rate_hz} Hz.")
         self.padding: Padding = padding
         self.register_buffer("window", torch.hann_window(window_length, periodic=True), persistent=False)
 
@@ -136,7 +138,7 @@ class _Spectrogram(nn.Module):
 
 
 class LogSpectrogram(_Spectrogram):
-    """AVID's log spectrogram: linear in frequency, neighbouring bins averaged in pairs.
+    """AVID's log spectrogram: linear in frequency, neighboring bins averaged in pairs.
 
     Source: Morgado et al., 2021, https://arxiv.org/abs/2004.12943, and the settings its authors ran.
 
@@ -199,7 +201,7 @@ class LogMel(_Spectrogram):
         super().__init__(sample_rate_hz, window_length, hop_seconds, padding)
         top = sample_rate_hz / 2 if max_hz is None else max_hz
         if not 0 <= min_hz < top <= sample_rate_hz / 2:
-            raise ValueError(f"min_hz ({min_hz}) and max_hz ({top}) must be ascending in [0, {sample_rate_hz / 2}].")
+            raise InputError(f"min_hz ({min_hz}) and max_hz ({top}) must be ascending in [0, {sample_rate_hz / 2}].")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an empty filter is refused below
             filters = torchaudio.functional.melscale_fbanks(
@@ -207,7 +209,7 @@ class LogMel(_Spectrogram):
             )
         empty = int((filters.amax(dim=0) <= 0).sum())
         if empty:
-            raise ValueError(
+            raise InputError(
                 f"{empty} of {num_mels} mel filters are empty with a window of {window_length} samples at "
                 f"{sample_rate_hz} Hz. Use fewer num_mels or a longer window_length."
             )

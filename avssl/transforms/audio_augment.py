@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from avssl.core.draws import integers, uniform
+from avssl.core.errors import InputError
 
 
 class RandomGain(nn.Module):
@@ -25,7 +26,7 @@ class RandomGain(nn.Module):
     def __init__(self, low: float = 0.9, high: float = 1.1) -> None:
         super().__init__()
         if not 0 < low <= high:
-            raise ValueError(f"gain [{low}, {high}] must be ascending and above 0.")
+            raise InputError(f"gain [{low}, {high}] must be ascending and above 0.")
         self.low, self.high = low, high
 
     @torch.no_grad()
@@ -60,7 +61,7 @@ class SpectrogramMask(nn.Module):
         super().__init__()
         settings = (max_time_width, max_freq_width, num_time_masks, num_freq_masks)
         if min(settings) < 0:
-            raise ValueError(f"widths and numbers of masks must be >= 0, got {settings}.")
+            raise InputError(f"widths and numbers of masks must be >= 0, got {settings}.")
         self.max_time_width, self.max_freq_width = max_time_width, max_freq_width
         self.num_time_masks, self.num_freq_masks = num_time_masks, num_freq_masks
 
@@ -86,7 +87,7 @@ class SpectrogramMask(nn.Module):
         )
         for axis, length, max_width, count, shape in masks:
             if max_width > length:
-                raise ValueError(f"max_{axis}_width ({max_width}) must not exceed the spectrogram's {length}.")
+                raise InputError(f"max_{axis}_width ({max_width}) must not exceed the spectrogram's {length}.")
             if max_width and count:
                 masked = random_spans(key, f"mask {axis}/{view}", length, max_width, count)
                 spectrogram = spectrogram.masked_fill(masked.view(shape), 0.0)

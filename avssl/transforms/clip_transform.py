@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from avssl.core.affine import RandomAffine
 from avssl.core.batch import Batch
+from avssl.core.errors import InputError
 from avssl.transforms.audio import LogMel, LogSpectrogram
 from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
 from avssl.transforms.negative_sounds import NegativeSounds
@@ -30,7 +31,7 @@ class ClipTransform(nn.Module):
         gain: Loudness in training; None leaves it.
         mask: Masks in training; None for none. Needs ``standardize``, whose mean it masks with.
         num_views: Views of each clip in training, >= 1.
-        view_warp: The picture of the second of two views is that of the first, turned and shrunk; the mean colour, 0,
+        view_warp: The picture of the second of two views is that of the first, turned and shrunk; the mean color, 0,
             surrounds it. None augments it by itself, as it does its sound.
         negative_sounds: Sounds of silence and noise in ``negative_audio`` of each training batch, even; 0 for
             none. They are not augmented, and all views share them.
@@ -56,11 +57,11 @@ class ClipTransform(nn.Module):
     ) -> None:
         super().__init__()
         if num_views < 1:
-            raise ValueError(f"num_views ({num_views}) must be at least 1.")
+            raise InputError(f"num_views ({num_views}) must be at least 1.")
         if mask is not None and standardize is None:
-            raise ValueError("mask fills with 0, the mean of a standardized spectrogram: give standardize too.")
+            raise InputError("mask fills with 0, the mean of a standardized spectrogram: give standardize too.")
         if standardize is not None and len(standardize.mean) != spectrogram.num_bins:
-            raise ValueError(
+            raise InputError(
                 f"standardize has {len(standardize.mean)} bins and the spectrogram {spectrogram.num_bins}: "
                 "build it with Standardize(spectrogram.num_bins)."
             )
@@ -68,7 +69,7 @@ class ClipTransform(nn.Module):
         self.spectrogram, self.standardize = spectrogram, standardize
         self.gain, self.mask = gain, mask
         if view_warp is not None and num_views != 2:
-            raise ValueError(f"view_warp makes the second of two views of the first; num_views is {num_views}.")
+            raise InputError(f"view_warp makes the second of two views of the first; num_views is {num_views}.")
         self.num_views, self.view_warp = num_views, view_warp
         self.negative_sounds = NegativeSounds(negative_sounds) if negative_sounds else None
 
@@ -85,7 +86,7 @@ class ClipTransform(nn.Module):
             RuntimeError: If the statistics of ``standardize`` were never set.
         """
         if not batch.is_raw or batch.valid_hw is None:
-            raise ValueError("the batch is transformed already: its video is no uint8 canvas.")
+            raise InputError("the batch is transformed already: its video is no uint8 canvas.")
         video = batch.video if batch.chroma is None else planes_to_rgb(batch.video, batch.chroma)
         if not self.training:
             audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)

@@ -1,6 +1,6 @@
-"""Colour jitter of a whole batch: per clip its own factors and its own order of the operations.
+"""Color jitter of a whole batch: per clip its own factors and its own order of the operations.
 
-Brightness, contrast and saturation are each one blend of the image with its grey image and the
+Brightness, contrast and saturation are each one blend of the image with its gray image and the
 mean of that, so at every place in the order one blend with per-clip weights serves all clips. Hue
 alone is no blend; it is computed once, between the blends that come before and after it in each
 clip's order. So neither the order nor the factors ever leave the device.
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.draws import uniform
+from avssl.core.errors import InputError
 
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, to torchvision's digits
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
@@ -36,8 +37,8 @@ class JitterPlan:
         return JitterPlan(self.factors[clips], self.order[clips])
 
 
-def blend(video: Tensor, image_weight: Tensor, grey_weight: Tensor, mean_weight: Tensor) -> Tensor:
-    """``image_weight * video + grey_weight * grey + mean_weight * mean(grey)``, cut to [0, 1], in place.
+def blend(video: Tensor, image_weight: Tensor, gray_weight: Tensor, mean_weight: Tensor) -> Tensor:
+    """``image_weight * video + gray_weight * gray + mean_weight * mean(gray)``, cut to [0, 1], in place.
 
     (f, 0, 0) is brightness f, (f, 0, 1 - f) contrast f, (f, 1 - f, 0) saturation f.
 
@@ -48,12 +49,12 @@ def blend(video: Tensor, image_weight: Tensor, grey_weight: Tensor, mean_weight:
     Returns:
         ``video``.
     """
-    image_weight, grey_weight, mean_weight = (w.view(-1, 1, 1, 1) for w in (image_weight, grey_weight, mean_weight))
+    image_weight, gray_weight, mean_weight = (w.view(-1, 1, 1, 1) for w in (image_weight, gray_weight, mean_weight))
     red, green, blue = video.unbind(1)
-    grey = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])  # (B, T, H, W)
-    frame_mean = grey.mean(dim=(2, 3), keepdim=True)
-    grey.mul_(grey_weight).add_(mean_weight * frame_mean)
-    return video.mul_(image_weight[:, None]).add_(grey[:, None]).clamp_(0, 1)
+    gray = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])  # (B, T, H, W)
+    frame_mean = gray.mean(dim=(2, 3), keepdim=True)
+    gray.mul_(gray_weight).add_(mean_weight * frame_mean)
+    return video.mul_(image_weight[:, None]).add_(gray[:, None]).clamp_(0, 1)
 
 
 def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
 
     Args:
         video: (B, 3, T, H, W) float32 in [0, 1]; overwritten.
-        turns: (B,) float32 in [-0.5, 0.5]; 1 would be the whole colour circle.
+        turns: (B,) float32 in [-0.5, 0.5]; 1 would be the whole color circle.
 
     Returns:
         ``video``.
@@ -73,7 +74,7 @@ def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
     chroma = value - low
     difference = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
     sixth = torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))
-    # A grey pixel has difference and chroma 0: its hue is arbitrary and takes no part below.
+    # A gray pixel has difference and chroma 0: its hue is arbitrary and takes no part below.
     hue = difference.div_(chroma.clamp(min=1e-12)).add_(sixth).div_(6).add_(turns.view(-1, 1, 1, 1))
     hue = hue.sub_(hue.floor()).mul_(6)  # in [0, 6]: red, yellow, green, cyan, blue, magenta, red
     # Share of the chroma in each channel: a trapezoid over the hue, around red (as 1 - cyan's), green and blue.
@@ -90,7 +91,7 @@ class ColorJitter:
         brightness: Factors are uniform in [max(0, 1 - brightness), 1 + brightness]; >= 0.
         contrast: Likewise.
         saturation: Likewise.
-        hue: Shifts are uniform in [-hue, hue] turns of the colour circle; in [0, 0.5].
+        hue: Shifts are uniform in [-hue, hue] turns of the color circle; in [0, 0.5].
 
     An operation of strength 0 is left out, and costs nothing.
 
@@ -103,7 +104,7 @@ class ColorJitter:
         for name, strength in zip(OPERATIONS, self.strengths, strict=True):
             if strength < 0 or (name == "hue" and strength > 0.5):
                 accepted = "in [0, 0.5]" if name == "hue" else ">= 0"
-                raise ValueError(f"{name} ({strength}) must be {accepted}; 0 leaves it out.")
+                raise InputError(f"{name} ({strength}) must be {accepted}; 0 leaves it out.")
         self.operations = [i for i, strength in enumerate(self.strengths) if strength > 0]
 
     def draw(self, key: Tensor, view: int = 0) -> JitterPlan:

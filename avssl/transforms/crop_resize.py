@@ -43,7 +43,7 @@ class Crops:
 class AxisResize:
     """Along one axis of each clip: pixels [start, start + length) resized to ``resized`` pixels.
 
-    Of these, the output holds those from ``offset`` on, so a resize followed by a centre crop is
+    Of these, the output holds those from ``offset`` on, so a resize followed by a center crop is
     one resampling too.
     """
 
@@ -67,7 +67,7 @@ def random_crops(
     """Random rectangles by the rule of torchvision's ``RandomResizedCrop``.
 
     Ten tries of an area and an aspect ratio; the first that fits is placed uniformly. If none fits,
-    the largest centred rectangle of an allowed ratio.
+    the largest centerd rectangle of an allowed ratio.
 
     Args:
         valid_hw: (B, 2) int64 height and width of each clip in pixels.
@@ -90,16 +90,16 @@ def random_crops(
     top = (place[:, 0] * (height - crop_height + 1)).floor()
     left = (place[:, 1] * (width - crop_width + 1)).floor()
 
-    centre = _centre_crops(height, width, ratio)
+    center = _center_crops(height, width, ratio)
     found = fits.any(dim=1)
     chosen = (
-        torch.where(found, a, b).long() for a, b in zip((top, left, crop_height, crop_width), centre, strict=True)
+        torch.where(found, a, b).long() for a, b in zip((top, left, crop_height, crop_width), center, strict=True)
     )
     return Crops(*chosen)
 
 
-def _centre_crops(height: Tensor, width: Tensor, ratio: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Top, left, height and width of the largest centred rectangles whose ratio is in range."""
+def _center_crops(height: Tensor, width: Tensor, ratio: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Top, left, height and width of the largest centerd rectangles whose ratio is in range."""
     crop_height = torch.where(width / height < ratio[0], (width / ratio[0]).round(), height)
     crop_width = torch.where(width / height > ratio[1], (height * ratio[1]).round(), width)
     return ((height - crop_height) / 2).floor(), ((width - crop_width) / 2).floor(), crop_height, crop_width
@@ -123,10 +123,10 @@ def resampling_weights(axis: AxisResize, size: int, canvas_size: int, flip: Tens
         output = torch.where(flip[:, None], size - 1 - output, output)
     scale = length / resized
     # Taken from the crop's edge, not the canvas's: float32 keeps the position to 1e-5 of a pixel.
-    centre = scale * (output + offset + 0.5)
+    center = scale * (output + offset + 0.5)
     pixel = torch.arange(canvas_size, device=start.device, dtype=torch.float32) + 0.5 - start
     inside = (pixel > 0) & (pixel < length)
-    distance = (pixel[:, None, :] - centre[..., None]).abs_() / scale.clamp(min=1)[..., None]
+    distance = (pixel[:, None, :] - center[..., None]).abs_() / scale.clamp(min=1)[..., None]
     weights = (1 - distance).clamp_(min=0) * inside[:, None, :]
     return weights / weights.sum(dim=2, keepdim=True)
 

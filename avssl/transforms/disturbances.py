@@ -16,9 +16,10 @@ from torch import Tensor
 
 from avssl.core.batch import Batch
 from avssl.core.draws import normal, uniform
+from avssl.core.errors import InputError
 from avssl.transforms.planes import planes_to_rgb
 
-GREY = 128
+GRAY = 128
 """Of what covers a picture."""
 
 
@@ -75,14 +76,14 @@ def reverse_frames(batch: Batch) -> Batch:
 
 
 def occlude(batch: Batch, share: float) -> Batch:
-    """A grey rectangle over a share of each picture, at a drawn place, the same in all frames of a clip.
+    """A gray rectangle over a share of each picture, at a drawn place, the same in all frames of a clip.
 
     Args:
         batch: Raw, as RGB.
         share: Of the picture's area, in (0, 1], to the nearest pixel of either side.
     """
     video = _rgb(batch).clone()
-    video.masked_fill_(drawn_rectangles(batch, share, "occlusion")[:, None, None], GREY)
+    video.masked_fill_(drawn_rectangles(batch, share, "occlusion")[:, None, None], GRAY)
     return replace(batch, video=video)
 
 
@@ -104,7 +105,7 @@ def paste(batch: Batch, other: Batch, mask: Tensor) -> Batch:
     video, source = _rgb(batch).clone(), _rgb(other)
     expected = (*source.shape[:2], *source.shape[3:])
     if tuple(mask.shape) != expected or mask.dtype != torch.bool:
-        raise ValueError(f"mask must be {expected} bool over the other clips, got {tuple(mask.shape)} {mask.dtype}.")
+        raise InputError(f"mask must be {expected} bool over the other clips, got {tuple(mask.shape)} {mask.dtype}.")
     place = uniform(batch.index.key, "paste", 2)
     for i in range(len(video)):
         _paste_one(video[i], _valid_hw(batch)[i].tolist(), source[i], mask[i], place[i].tolist())
@@ -114,7 +115,7 @@ def paste(batch: Batch, other: Batch, mask: Tensor) -> Batch:
 def drawn_rectangles(batch: Batch, share: float, purpose: str) -> Tensor:
     """(B, H, W) bool: a rectangle in each picture, of its shape and a share of its area, wholly inside it."""
     if not 0 < share <= 1:
-        raise ValueError(f"share ({share}) must be in (0, 1].")
+        raise InputError(f"share ({share}) must be in (0, 1].")
     valid = _valid_hw(batch)
     sides = (valid * share**0.5).round().long().clamp(min=1)  # (B, 2)
     first = (uniform(batch.index.key, purpose, 2) * (valid - sides + 1)).long()
@@ -145,17 +146,17 @@ def _paste_one(video: Tensor, valid_hw: list[int], source: Tensor, mask: Tensor,
 
 def _rgb(batch: Batch) -> Tensor:
     if batch.chroma is not None:
-        raise ValueError("pictures must be RGB; make them so with to_rgb.")
+        raise InputError("pictures must be RGB; make them so with to_rgb.")
     return batch.video
 
 
 def _valid_hw(batch: Batch) -> Tensor:
     if batch.valid_hw is None:
-        raise ValueError("disturbances are of raw batches, before any transform.")
+        raise InputError("disturbances are of raw batches, before any transform.")
     return batch.valid_hw
 
 
 def _check_partners(batch: Batch, other: Batch) -> None:
     shapes = [(len(b), b.video.shape[1], b.audio.shape[1]) for b in (batch, other)]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"partners must have as many (clips, frames, samples): {shapes[0]} and {shapes[1]}.")
+        raise InputError(f"partners must have as many (clips, frames, samples): {shapes[0]} and {shapes[1]}.")

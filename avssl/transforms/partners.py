@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from avssl.core.draws import uniform
+from avssl.core.errors import InputError
 
 
 def draw_partners(
@@ -34,14 +35,14 @@ def draw_partners(
     """
     names, things = np.asarray(labels, dtype=str), np.asarray(lent, dtype=str)
     if not len(key) == len(names) == len(things) == len(scenes):
-        raise ValueError(f"one of each a clip: {len(key)} keys, {len(names)} labels, {len(things)}, {len(scenes)}.")
+        raise InputError(f"one of each a clip: {len(key)} keys, {len(names)} labels, {len(things)}, {len(scenes)}.")
     place = uniform(key, "partner", 1)[:, 0].tolist()
     partners = np.empty(len(names), dtype=np.int64)
     for i in range(len(names)):
         fits = (names != names[i]) & (things != "") & ~np.isin(things, list(scenes[i]))
         candidates = np.flatnonzero(fits)
         if not len(candidates):
-            raise ValueError(
+            raise InputError(
                 f"clip {i} of class {str(names[i])!r} has no partner: every other clip is of its class or lends what "
                 f"it shows already. {len(names)} clips are too few, or of too few classes."
             )

@@ -1,4 +1,4 @@
-"""4:2:0 planes to RGB, on the device: half the bytes cross the bus, and no core of the loader converts colours.
+"""4:2:0 planes to RGB, on the device: half the bytes cross the bus, and no core of the loader converts colors.
 
 Full-range BT.601, as JPEG (JFIF, ITU-T T.871, section 7)::
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from avssl.core.errors import InputError
 
 _RED_CR, _BLUE_CB = 1.402, 1.772
 _GREEN_CB, _GREEN_CR = -0.344136, -0.714136
@@ -30,7 +32,7 @@ def planes_to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
 
     Returns:
         (B, T, 3, H, W) uint8, rounded to the nearest; empty canvas (all zero) stays empty-valued but is not black,
-        as 0 is a colour in Cb and Cr: ``valid_hw`` says which part is picture.
+        as 0 is a color in Cb and Cr: ``valid_hw`` says which part is picture.
 
     Raises:
         ValueError: If the planes do not fit each other.
@@ -38,7 +40,7 @@ def planes_to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
     batch, frames, _, height, width = luma.shape
     expected = (batch, frames, 2, (height + 1) // 2, (width + 1) // 2)
     if luma.shape[2] != 1 or tuple(chroma.shape) != expected:
-        raise ValueError(f"chroma must be {expected} beside luma {tuple(luma.shape)}, got {tuple(chroma.shape)}.")
+        raise InputError(f"chroma must be {expected} beside luma {tuple(luma.shape)}, got {tuple(chroma.shape)}.")
     output = luma.new_empty(batch, frames, 3, height, width)
     limit = _CHUNK_BYTES.get(luma.device.type, _CHUNK_BYTES_ACCELERATOR)
     step = max(1, limit // (12 * frames * height * width))

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avssl.core.errors import InputError, RunError
+
 _EPSILON = 1e-5  # AVID's, in dB
 
 
@@ -49,9 +51,9 @@ class Standardize(nn.Module):
         """
         for name, value in (("mean", mean), ("std", std)):
             if value.shape != self.mean.shape:
-                raise ValueError(f"{name} must be {tuple(self.mean.shape)}, got {tuple(value.shape)}.")
+                raise InputError(f"{name} must be {tuple(self.mean.shape)}, got {tuple(value.shape)}.")
             if not torch.isfinite(value).all() or (name == "std" and (value < 0).any()):
-                raise ValueError(f"{name} must be finite, and std not negative; look for NaN in the spectrograms.")
+                raise InputError(f"{name} must be finite, and std not negative; look for NaN in the spectrograms.")
         self.mean.copy_(mean)
         self.std.copy_(std)
         self._is_checked = False
@@ -68,7 +70,7 @@ class Standardize(nn.Module):
             RuntimeError: If no statistics were set or loaded.
         """
         if not self.is_ready:
-            raise RuntimeError(
+            raise RunError(
                 "the spectrogram statistics were never estimated: mean and std are NaN. "
                 "Call set_statistics(*estimate_statistics(spectrograms of the training data)), or load weights."
             )
@@ -96,7 +98,7 @@ def estimate_statistics(spectrograms: Iterable[Tensor]) -> tuple[Tensor, Tensor]
     shift: Tensor | None = None  # the first batch's mean; sums about it keep every digit of a small spread
     for batch in spectrograms:
         if batch.ndim != 4 or batch.shape[1] != 1 or (shift is not None and batch.shape[-1] != len(shift)):
-            raise ValueError(f"a batch must be (B, 1, time, freq) with the same freq in all, got {tuple(batch.shape)}.")
+            raise InputError(f"a batch must be (B, 1, time, freq) with the same freq in all, got {tuple(batch.shape)}.")
         values = batch.detach().double().flatten(0, 2)  # (B * time, freq)
         if shift is None:
             shift = values.mean(dim=0)
@@ -104,9 +106,9 @@ def estimate_statistics(spectrograms: Iterable[Tensor]) -> tuple[Tensor, Tensor]
         count += len(values)
         total, total_square = total + values.sum(dim=0), total_square + values.square().sum(dim=0)
     if shift is None or not count:
-        raise ValueError("no spectrogram to estimate statistics from: the training data gave no batch.")
+        raise InputError("no spectrogram to estimate statistics from: the training data gave no batch.")
     mean = total / count
     std = (total_square / count - mean.square()).clamp(min=0).sqrt()
     if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):
-        raise ValueError("a spectrogram holds NaN or infinite values; look for them in the waveforms.")
+        raise InputError("a spectrogram holds NaN or infinite values; look for them in the waveforms.")
     return (mean + shift).float(), std.float()

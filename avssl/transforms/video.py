@@ -1,4 +1,4 @@
-"""Canvas of clips to model input: crop, flip, resize, colour jitter, normalize, on the device.
+"""Canvas of clips to model input: crop, flip, resize, color jitter, normalize, on the device.
 
 Dimensions: B clips, T frames, H and W pixels of the canvas.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avssl.core.draws import uniform
+from avssl.core.errors import InputError
 from avssl.transforms.color import ColorJitter, JitterPlan
 from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 
@@ -33,9 +34,9 @@ class _VideoTransform(nn.Module):
     def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if size < 1:
-            raise ValueError(f"size ({size}) must be at least 1 pixel.")
+            raise InputError(f"size ({size}) must be at least 1 pixel.")
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f"mean ({mean}) and std ({std}) must be three numbers each, std above 0.")
+            raise InputError(f"mean ({mean}) and std ({std}) must be three numbers each, std above 0.")
         self.size = size
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
@@ -74,7 +75,7 @@ class _VideoTransform(nn.Module):
 
 
 class VideoAugment(_VideoTransform):
-    """Random resized crop, flip and colour jitter: one draw a clip and view, the same for all its frames.
+    """Random resized crop, flip and color jitter: one draw a clip and view, the same for all its frames.
 
     The defaults are AVID's (facts: area 0.08 to 1, jitter 0.4, 0.4, 0.4, 0.2, ImageNet statistics).
 
@@ -108,11 +109,11 @@ class VideoAugment(_VideoTransform):
     ) -> None:
         super().__init__(size, mean, std)
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"scale {tuple(scale)} must be (low, high) with 0 < low <= high <= 1.")
+            raise InputError(f"scale {tuple(scale)} must be (low, high) with 0 < low <= high <= 1.")
         if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"ratio {tuple(ratio)} must be (low, high) with 0 < low <= high.")
+            raise InputError(f"ratio {tuple(ratio)} must be (low, high) with 0 < low <= high.")
         if not 0 <= flip_probability <= 1:
-            raise ValueError(f"flip_probability ({flip_probability}) must be in [0, 1].")
+            raise InputError(f"flip_probability ({flip_probability}) must be in [0, 1].")
         self.scale, self.ratio = (scale[0], scale[1]), (ratio[0], ratio[1])
         self.flip_probability = flip_probability
         self.jitter = ColorJitter(brightness, contrast, saturation, hue)
@@ -123,7 +124,7 @@ class VideoAugment(_VideoTransform):
         return self.dtype, self.memory_format
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
-        """Sets :attr:`output_format`; without colour jitter, which works in float32, pictures are computed in it too.
+        """Sets :attr:`output_format`; without color jitter, which works in float32, pictures are computed in it too.
 
         Args:
             dtype: ``torch.float32``, or ``torch.bfloat16`` for a network that computes in it: see
@@ -134,7 +135,7 @@ class VideoAugment(_VideoTransform):
             ValueError: If it is another dtype.
         """
         if dtype not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"dtype ({dtype}) must be torch.float32 or torch.bfloat16.")
+            raise InputError(f"dtype ({dtype}) must be torch.float32 or torch.bfloat16.")
         self.dtype, self.memory_format = dtype, memory_format
 
     @torch.no_grad()
@@ -199,14 +200,14 @@ class VideoEval(_VideoTransform):
     ) -> None:
         super().__init__(size, mean, std)
         if crop not in ("center", "full", "three"):
-            raise ValueError(f'crop ({crop!r}) must be "center", "full" or "three".')
+            raise InputError(f'crop ({crop!r}) must be "center", "full" or "three".')
         if crop == "full" and resize_short is not None:
-            raise ValueError(f'resize_short ({resize_short}) has no meaning with crop="full": leave it out.')
+            raise InputError(f'resize_short ({resize_short}) has no meaning with crop="full": leave it out.')
         self.crop = crop
         default_short = size if crop == "three" else round(size / 0.875)
         self.resize_short = default_short if resize_short is None else resize_short
         if self.resize_short < size:
-            raise ValueError(f"resize_short ({resize_short}) must be at least size ({size}).")
+            raise InputError(f"resize_short ({resize_short}) must be at least size ({size}).")
 
     @property
     def num_crops(self) -> int:
@@ -258,8 +259,8 @@ class VideoEval(_VideoTransform):
 
 def _check_canvas(video: Tensor, valid_hw: Tensor) -> None:
     if video.ndim != 5 or video.shape[2] != 3 or video.dtype != torch.uint8:
-        raise ValueError(f"video must be (B, T, 3, H, W) uint8, got {tuple(video.shape)} {video.dtype}.")
+        raise InputError(f"video must be (B, T, 3, H, W) uint8, got {tuple(video.shape)} {video.dtype}.")
     if tuple(valid_hw.shape) != (len(video), 2):
-        raise ValueError(
+        raise InputError(
             f"valid_hw must be ({len(video)}, 2): height and width of each clip, got {tuple(valid_hw.shape)}."
         )

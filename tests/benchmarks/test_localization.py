@@ -16,7 +16,7 @@ from .conftest import shrunk
 @pytest.fixture
 def localization(benchmark_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = benchmark_script("localization")
-    few = {name: replace(method, passes=1) for name, method in module.METHODS.items()}
+    few = {name: replace(method, epochs=1) for name, method in module.METHODS.items()}
     small = {"SPLITS": shrunk(module.SPLITS, 60), "BATCH": 8, "METHODS": few}
     small |= {"UNSEEN": {"several": 24, "pairs": 24}, "PRECISION": benchmark_script("objectives").Precision()}
     for name, value in small.items():
@@ -52,7 +52,7 @@ def test_rows_are_made_once(localization: ModuleType, tmp_path: Path) -> None:
     assert 0 <= trained["slavc_ap"] <= 1
     assert 0 <= trained["two_both"] <= trained["two_each"] <= 1
     table = localization.tables(rows)
-    assert "| centre blob | | |" in table
+    assert "| center blob | | |" in table
     assert f"| {localization.LONG} | 96 | 2 | 1 | " in table
     assert f"n: pointing, cIoU, AUC {rows[0]['n']} clips" in table
 

@@ -17,7 +17,7 @@ from .conftest import shrunk
 @pytest.fixture
 def bench(benchmark_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = benchmark_script("objectives")
-    small = {"SPLITS": shrunk(module.SPLITS, 96), "SCENE": {"width": 32}, "PASSES": 2, "BATCH": 8}
+    small = {"SPLITS": shrunk(module.SPLITS, 96), "SCENE": {"width": 32}, "EPOCHS": 2, "BATCH": 8}
     for name, value in small.items():
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(module, "PRECISION", module.Precision())
@@ -37,8 +37,8 @@ def world(bench: ModuleType, tmp_path: Path) -> Any:
 
 def rows_of(bench: ModuleType, method: str, stage: str, lr: float, seed: int, **numbers: float) -> dict[str, Any]:
     shared = dict.fromkeys([*bench.COLUMNS, "object_chance", "action_chance"], 0.5)
-    counts = dict.fromkeys(("n_fit", "n_test", "gallery", "pointing_n", "passes", "samples"), 100)
-    baselines = dict.fromkeys(("R@10_chance", "R@10_shuffled", "pointing_random_object", "pointing_centre"), 0.1)
+    counts = dict.fromkeys(("n_fit", "n_test", "gallery", "pointing_n", "epochs", "samples"), 100)
+    baselines = dict.fromkeys(("R@10_chance", "R@10_shuffled", "pointing_random_object", "pointing_center"), 0.1)
     return {"stage": stage, "method": method, "lr": lr, "seed": seed, **shared, **counts, **baselines, **numbers}
 
 

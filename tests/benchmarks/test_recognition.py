@@ -16,7 +16,7 @@ from .conftest import shrunk
 @pytest.fixture
 def recognition(benchmark_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = benchmark_script("recognition")
-    small = {"SPLITS": shrunk(module.SPLITS, 120), "BATCH": 8, "PRETRAIN_PASSES": 1, "DISTILL_PASSES": 1, "ROUNDS": 2}
+    small = {"SPLITS": shrunk(module.SPLITS, 120), "BATCH": 8, "PRETRAIN_EPOCHS": 1, "DISTILL_EPOCHS": 1, "ROUNDS": 2}
     small |= {"STEPS": dict.fromkeys(module.STEPS, 2), "PRECISION": benchmark_script("objectives").Precision()}
     for name, value in small.items():
         monkeypatch.setattr(module, name, value)

@@ -30,11 +30,11 @@ class Fit(nn.Module):
 
     def after_step(self) -> None: ...
 
-    def on_pass_start(self, number: int) -> None: ...
+    def on_epoch_start(self, number: int) -> None: ...
 
 
 class Numbers:
-    steps_per_pass = 4
+    steps_per_epoch = 4
 
     def __init__(self) -> None:
         self.step = 0

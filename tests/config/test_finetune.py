@@ -90,7 +90,7 @@ def test_every_setting_has_a_doc():
         (["--labels.per_class", "3", "--labels.fraction", "0.1"], r"per_class \(3\) and fraction \(0.1\) are two ways"),
         (["--labels.fraction", "0"], r"fraction \(0.0\) must be in \(0, 1\]"),
         (["--schedule.final_lr", "1"], "is a setting of schedule.name=cosine, and schedule.name is steps"),
-        (["--schedule.at_passes", "[3, 2]"], "must be ascending"),
+        (["--schedule.at_epochs", "[3, 2]"], "must be ascending"),
         (["--optim.layer_decay", "2"], r"layer_decay \(2.0\) must be in \(0, 1\]"),
         (["--labels.multi_label", "true", "--classifier.class_weights", "balanced"], "needs one label a row"),
         (["--labels.multi_label", "true", "--labels.per_class", "2"], "with multi_label use fraction"),

@@ -59,10 +59,10 @@ def test_draws_are_uniform_and_in_range():
 
 def test_order_of_a_pass_keeps_what_is_left_when_rows_are_dropped():
     keys = draws.text_keys(IDS)
-    order = draws.pass_order(0, 0, keys)
+    order = draws.epoch_order(0, 0, keys)
     assert sorted(order.tolist()) == list(range(len(IDS)))
-    assert order.tolist() != draws.pass_order(0, 1, keys).tolist()
-    half = draws.pass_order(0, 0, keys[::2])
+    assert order.tolist() != draws.epoch_order(0, 1, keys).tolist()
+    half = draws.epoch_order(0, 0, keys[::2])
     assert [IDS[2 * row] for row in half.tolist()] == [IDS[row] for row in order.tolist() if row % 2 == 0]
 
 

@@ -23,7 +23,7 @@ def sound_times(clip):
 
 def test_read_cuts_the_window_that_the_rule_gives():
     data = dataset(3)
-    clip = data.read(2, pass_number=4, clip_number=1)
+    clip = data.read(2, epoch=4, clip_number=1)
     key = draws.clip_key(3, 4, data.id_keys[2:], 1)
     (audio_start,), (video_start,) = sample_windows([int(key)], SAMPLING, (0.0, 10.0), (0.0, 10.0))
     assert (clip.id, clip.row, clip.clip_number) == ("v002.mp4", 2, 1)
@@ -34,10 +34,10 @@ def test_read_cuts_the_window_that_the_rule_gives():
 
 
 def test_read_differs_by_pass_clip_number_seed_and_id_and_repeats():
-    def start(seed=3, row=0, pass_number=0, clip_number=0):
-        return dataset(2, seed=seed).read(row, pass_number, clip_number).audio_start_seconds
+    def start(seed=3, row=0, epoch=0, clip_number=0):
+        return dataset(2, seed=seed).read(row, epoch, clip_number).audio_start_seconds
 
-    starts = [start(), start(seed=4), start(row=1), start(pass_number=1), start(clip_number=1)]
+    starts = [start(), start(seed=4), start(row=1), start(epoch=1), start(clip_number=1)]
     assert len(set(starts)) == 5
     assert start() == starts[0]
 
@@ -51,9 +51,9 @@ def test_read_uses_the_files_own_clock():
 def test_read_stays_inside_the_row():
     data = dataset(["a#2-5", "a#5-9"], path=["a.mp4", "a.mp4"], start_seconds=[2.0, 5.0], stop_seconds=[5.0, 9.0])
     assert data.groups.tolist() == [0, 0]
-    for pass_number in range(50):
+    for epoch in range(50):
         for row, (start, stop) in enumerate(((2, 5), (5, 9))):
-            clip = data.read(row, pass_number)
+            clip = data.read(row, epoch)
             for window in (clip.video_start_seconds, clip.audio_start_seconds):
                 assert start <= window <= stop - 2 + 1e-9
 
@@ -162,7 +162,7 @@ def test_a_row_outside_its_file_is_a_bad_file_even_when_repeating():
 
 def test_index_holds_rows_groups_and_keys():
     data = dataset(["a", "b", "c"], path=["x.mp4", "y.mp4", "x.mp4"])
-    index = data.index([2, 0], pass_number=5, clip_numbers=[0, 3])
+    index = data.index([2, 0], epoch=5, clip_numbers=[0, 3])
     assert index.row.tolist() == [2, 0]
     assert index.group[0] == index.group[1]
     expected = draws.clip_key(3, 5, torch.tensor([draws.text_key("c"), draws.text_key("a")]), torch.tensor([0, 3]))
@@ -183,8 +183,8 @@ def test_dataset_reads_real_files(real_media, tmp_path):
     write_video(tmp_path / "a.mp4", video, fps, 0.5 * torch.sin(2 * np.pi * 440 * time)[None], rate)
     shape = ClipSampling(num_frames=4, frames_per_second=5.0, audio_seconds=1.0, sample_rate_hz=rate, short_side=16)
     data = ClipDataset(Manifest.from_columns({"id": ["a"], "path": ["a.mp4"]}, tmp_path), shape, backend="pyav")
-    for pass_number in range(3):
-        clip = data.read(0, pass_number)
+    for epoch in range(3):
+        clip = data.read(0, epoch)
         assert clip.video.shape == (4, 3, 16, 24)
         shown = [int((clip.video_start_seconds + i / 5) * fps + 1e-6) for i in range(4)]
         values = clip.video.float().mean((1, 2, 3))

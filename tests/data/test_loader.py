@@ -31,13 +31,13 @@ def quiet_share(loader):
 
 def test_pass_holds_every_id_once_up_to_the_remainder():
     loader = TrainLoader(dataset(23), 4)
-    assert loader.steps_per_pass == 5
+    assert loader.steps_per_epoch == 5
     batches = take(loader, 15)
-    passes = [rows_of(batches[i : i + 5]) for i in (0, 5, 10)]
-    for number, rows in enumerate(passes):
+    epochs = [rows_of(batches[i : i + 5]) for i in (0, 5, 10)]
+    for number, rows in enumerate(epochs):
         assert len(set(rows)) == 20
-        assert rows == draws.pass_order(3, number, loader.dataset.id_keys)[:20].tolist()
-    assert passes[0] != passes[1]
+        assert rows == draws.epoch_order(3, number, loader.dataset.id_keys)[:20].tolist()
+    assert epochs[0] != epochs[1]
 
 
 def test_batch_index_names_the_draws_of_each_clip():
@@ -60,7 +60,7 @@ def test_ranks_together_equal_one_process(as_rank, bad):
     for rank in (0, 1):
         as_rank(rank, 2)
         loader = quiet_share(TrainLoader(dataset(names), 3, max_bad_fraction=0.5))
-        assert loader.steps_per_pass == 4
+        assert loader.steps_per_epoch == 4
         parts.append(take(loader, 4))
     if not bad:
         for whole, first, second in zip(together, *parts, strict=True):
@@ -85,7 +85,7 @@ def test_clips_of_other_shapes_share_a_batch():
 
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_batches_do_not_depend_on_workers(num_workers):
-    """Over passes, shapes, permanent failures, and failures that only some windows meet."""
+    """Over epochs, shapes, permanent failures, and failures that only some windows meet."""
     names = with_bad(26, [0, 4, 9, 20]) + with_bad(12, range(0, 12, 2), "_truncated", "w")
     names = [f"{i}_tall{name}" if i % 5 == 0 else f"{i}{name}" for i, name in enumerate(names)]
 
@@ -202,7 +202,7 @@ def test_resume_on_another_number_of_ranks_warns_and_keeps_the_place(as_rank):
 def test_bad_files_are_replaced_by_the_next_ids_and_then_by_new_windows():
     loader = TrainLoader(dataset(with_bad(12, [2, 7, 9])), 4, max_bad_fraction=0.3)
     batches = take(loader, 3)
-    order = [row for row in draws.pass_order(3, 0, loader.dataset.id_keys).tolist() if row not in (2, 7, 9)]
+    order = [row for row in draws.epoch_order(3, 0, loader.dataset.id_keys).tolist() if row not in (2, 7, 9)]
     assert rows_of(batches) == order + order[:3]
     keys = torch.cat([batch.index.key for batch in batches])
     assert len(keys.unique()) == 12  # the three that come again are cut elsewhere
@@ -275,7 +275,7 @@ distributed.stop()
 def test_two_ranks_share_bad_files_and_stop_together(torchrun, tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(TWO_RANKS)
-    order = draws.pass_order(3, 0, dataset(with_bad(24, [1, 2, 7, 11])).id_keys).tolist()
+    order = draws.epoch_order(3, 0, dataset(with_bad(24, [1, 2, 7, 11])).id_keys).tolist()
     alone = [len({1, 2, 7, 11} & set(order[rank::2])) for rank in (0, 1)]
     assert max(alone) <= 0.15 * 24, "the ids must be such that no rank stops by itself"
     torchrun(script, Path(__file__).parent, tmp_path / "dropped_files.csv")

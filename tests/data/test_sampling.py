@@ -110,7 +110,7 @@ def test_even_windows_closed_form():
     assert audio_start.tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
     assert torch.equal(audio_start, video_start)
     assert even_windows(1, sampling(), (0.0, 10.0), (2.0, 12.0)) == ([5.0], [5.0])
-    # A one-second picture shares the centre of its two-second sound.
+    # A one-second picture shares the center of its two-second sound.
     audio_start, video_start = even_starts(3, sampling(num_frames=8), (0.0, 10.0), (0.0, 10.0), (2.0, 8.0))
     assert audio_start.tolist() == [2.0, 4.0, 6.0]
     assert video_start.tolist() == [2.5, 4.5, 6.5]

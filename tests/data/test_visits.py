@@ -12,9 +12,9 @@ from avssl.data import TooManyBadFiles, TrainLoader
 def test_a_block_of_visits_is_dealt_out_over_batches_of_different_files():
     data_fakes.opened.clear()
     loader = TrainLoader(dataset(12), 4, clips_per_visit=3)
-    assert loader.steps_per_pass == 9
+    assert loader.steps_per_epoch == 9
     batches = take(loader, 9)
-    order = draws.pass_order(3, 0, loader.dataset.id_keys).tolist()
+    order = draws.epoch_order(3, 0, loader.dataset.id_keys).tolist()
     for step, batch in enumerate(batches):
         assert batch.index.row.tolist() == order[step // 3 * 4 :][:4]
     # Every clip of a row is another one, and each is what reading it alone gives.
@@ -46,7 +46,7 @@ def test_a_resumed_stream_goes_on_the_same_with_other_workers(clips_per_visit, b
             dataset(names), 4, clips_per_visit=clips_per_visit, num_workers=workers, max_bad_fraction=0.5
         )
 
-    count = 2 * loader().steps_per_pass + 3
+    count = 2 * loader().steps_per_epoch + 3
     whole = take(loader(), count)
     for stop in (1, 2, count // 2, count - 2):
         first = loader()
@@ -58,7 +58,7 @@ def test_a_resumed_stream_goes_on_the_same_with_other_workers(clips_per_visit, b
 
 def test_bad_files_are_replaced_and_batches_stay_whole():
     loader = TrainLoader(dataset(with_bad(16, [2, 3])), 4, clips_per_visit=4, max_bad_fraction=0.5)
-    rows = rows_of(take(loader, loader.steps_per_pass))
+    rows = rows_of(take(loader, loader.steps_per_epoch))
     assert len(rows) == 64
     assert not {2, 3} & set(rows)
     assert len(loader.ledger) == 2
@@ -93,11 +93,11 @@ def test_keys_of_many_texts_are_those_of_each():
 
 def test_the_draws_of_one_clip_are_those_of_a_batch():
     keys = torch.tensor([0, 1, -5, 2**62, -(2**63)])
-    for seed, pass_number, number in ((0, 0, 0), (-7, 3, 11), (2**63 + 5, 9, 2)):
-        batch = draws.clip_key(seed, pass_number, keys, number)
+    for seed, epoch, number in ((0, 0, 0), (-7, 3, 11), (2**63 + 5, 9, 2)):
+        batch = draws.clip_key(seed, epoch, keys, number)
         numbers = torch.full_like(keys, number)
-        assert torch.equal(batch, draws.clip_key(seed, pass_number, keys, numbers))
-        alone = [draws.clip_key_int(seed, pass_number, key, number) for key in keys.tolist()]
+        assert torch.equal(batch, draws.clip_key(seed, epoch, keys, numbers))
+        alone = [draws.clip_key_int(seed, epoch, key, number) for key in keys.tolist()]
         assert alone == batch.tolist()
         units = draws.uniform(batch, "window.audio", 3)[:, 0].tolist()
         assert [draws.uniform_float(key, "window.audio") for key in alone] == units

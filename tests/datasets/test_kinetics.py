@@ -196,7 +196,7 @@ def test_kinetics_sounds_in_files_without_such_classes_is_an_error(run, write, t
 
 
 def test_the_script_runs_as_a_user_runs_it(kinetics, root):
-    script = REPOSITORY / "datasets" / "kinetics_sounds.py"  # which imports its neighbour
+    script = REPOSITORY / "datasets" / "kinetics_sounds.py"  # which imports its neighbor
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), str(root)]
     done = subprocess.run(command, cwd=root.parent, env=environment, capture_output=True, text=True)

@@ -19,7 +19,7 @@ def test_script_is_described(name):
     doc = (FOLDER / name).read_text(encoding="utf-8").split('"""')[1]
     for part in ("Source: ", "Expects: ", f"Run: python datasets/{name} "):
         assert part in doc, part
-    assert README.count(f"| `{name}") >= 2, "a row with counts and splits, and one with source, licence and command"
+    assert README.count(f"| `{name}") >= 2, "a row with counts and splits, and one with source, license and command"
     assert f"`python datasets/{name} " in README
 
 

@@ -36,7 +36,7 @@ def run(folder=None, total=12, *, task=None, loader=None, resume=False, stop_aft
 
         task.after_step = dying_step
     settings = LoopSettings(
-        **({"total_steps": total, "steps_per_pass": 5, "log_every": 4, "checkpoint_every": 3} | options)
+        **({"total_steps": total, "steps_per_epoch": 5, "log_every": 4, "checkpoint_every": 3} | options)
     )
     checkpointer = Checkpointer(folder / "checkpoints") if folder else None
     log = MetricsLog(folder, tensorboard=False) if folder else None
@@ -111,14 +111,14 @@ def test_fit_resumed_from_another_seed_would_differ(tmp_path):
 def test_fit_calls_on_pass_start_once_a_pass_and_not_again_within_it(tmp_path):
     run(tmp_path, stop_after=7)  # checkpoint at 6, in the middle of pass 1
     task, *_ = run(tmp_path, resume=True)
-    assert task.passes == [2]
-    assert run()[0].passes == [0, 1, 2]
+    assert task.epochs == [2]
+    assert run()[0].epochs == [0, 1, 2]
 
 
 def test_fit_calls_on_pass_start_after_a_resume_exactly_between_passes(tmp_path):
     run(tmp_path, stop_after=6, checkpoint_every=5)
     task, *_ = run(tmp_path, resume=True, checkpoint_every=5)
-    assert task.passes == [1, 2]
+    assert task.epochs == [1, 2]
 
 
 def test_fit_logs_means_of_the_interval(tmp_path):
@@ -160,7 +160,7 @@ def test_fit_reads_the_device_once_per_log(monkeypatch):
         counted(name)
     task = ToyTask()
     optimizer = torch.optim.SGD(task.parameters(), lr=0.1)  # Adam on the CPU reads its own step count
-    settings = LoopSettings(total_steps=20, steps_per_pass=100, log_every=10)
+    settings = LoopSettings(total_steps=20, steps_per_epoch=100, log_every=10)
     fit(task, ToyLoader(), optimizer, lambda step: 0.1, settings=settings, progress=False)
     assert counts["reads"] <= 2 * 5  # two logs: one transfer, and two tests on what was transferred
 
@@ -202,7 +202,7 @@ def test_fit_names_a_parameter_that_is_not_in_the_optimizer():
     task = ToyTask()
     optimizer = torch.optim.SGD(task.model[0].parameters(), lr=0.1)
     with pytest.raises(ValueError, match=r"not in the optimizer: model\.1\.weight"):
-        fit(task, ToyLoader(), optimizer, lambda s: 0.1, settings=LoopSettings(total_steps=1, steps_per_pass=1))
+        fit(task, ToyLoader(), optimizer, lambda s: 0.1, settings=LoopSettings(total_steps=1, steps_per_epoch=1))
 
 
 def test_fit_refuses_to_train_over_an_earlier_run(tmp_path):
@@ -229,7 +229,7 @@ def test_fit_clips_the_gradient():
         task = ToyTask()
         start = torch.cat([p.detach().flatten().clone() for p in task.parameters()])
         optimizer = torch.optim.SGD(task.parameters(), lr=1.0)
-        settings = LoopSettings(total_steps=1, steps_per_pass=1, grad_clip=clip)
+        settings = LoopSettings(total_steps=1, steps_per_epoch=1, grad_clip=clip)
         fit(task, ToyLoader(), optimizer, lambda s: 1.0, settings=settings, progress=False)
         return (torch.cat([p.detach().flatten() for p in task.parameters()]) - start).norm().item()
 
@@ -262,7 +262,7 @@ class CountingMonitor:
 def test_fit_runs_monitors_and_keeps_their_state(tmp_path):
     def train(monitor, total, resume):
         task = ToyTask()
-        settings = LoopSettings(total_steps=total, steps_per_pass=5, log_every=4, checkpoint_every=100)
+        settings = LoopSettings(total_steps=total, steps_per_epoch=5, log_every=4, checkpoint_every=100)
         fit(
             task,
             ToyLoader(),
@@ -290,7 +290,7 @@ def test_fit_runs_monitors_and_keeps_their_state(tmp_path):
 
 def test_fit_prints_a_line_per_log_where_there_is_no_terminal(capsys):
     task = ToyTask()
-    settings = LoopSettings(total_steps=6, steps_per_pass=5, log_every=3)
+    settings = LoopSettings(total_steps=6, steps_per_epoch=5, log_every=3)
     fit(task, ToyLoader(), create_optimizer(task, lr=0.01), lambda s: 0.01, settings=settings)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
@@ -299,9 +299,9 @@ def test_fit_prints_a_line_per_log_where_there_is_no_terminal(capsys):
 
 def test_settings_reject_what_cannot_be():
     with pytest.raises(ValueError, match=r"log_every \(0\)"):
-        LoopSettings(total_steps=1, steps_per_pass=1, log_every=0)
+        LoopSettings(total_steps=1, steps_per_epoch=1, log_every=0)
     with pytest.raises(ValueError, match=r"grad_clip \(0.0\)"):
-        LoopSettings(total_steps=1, steps_per_pass=1, grad_clip=0.0)
+        LoopSettings(total_steps=1, steps_per_epoch=1, grad_clip=0.0)
 
 
 KILLED_RUN = """
@@ -317,7 +317,7 @@ class Slow(ToyLoader):
             time.sleep(0.02)
             yield batch
 folder, task = Path(sys.argv[2]), ToyTask()
-settings = LoopSettings(total_steps=400, steps_per_pass=5, log_every=4, checkpoint_every=1)
+settings = LoopSettings(total_steps=400, steps_per_epoch=5, log_every=4, checkpoint_every=1)
 fit(task, Slow(), create_optimizer(task, "adamw", lr=0.01, weight_decay=0.1),
     WarmupCosine(0.01, total_steps=12, warmup_steps=2), settings=settings,
     checkpointer=Checkpointer(folder / "checkpoints"), metrics_log=MetricsLog(folder, tensorboard=False))

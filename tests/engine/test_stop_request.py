@@ -34,7 +34,7 @@ def train(folder, *, signal_at=None, number=signal.SIGUSR1, resume=False, save=T
                 os.kill(os.getpid(), number)
 
         task.after_step = after_step
-    settings = LoopSettings(total_steps=12, steps_per_pass=5, log_every=4, checkpoint_every=100)
+    settings = LoopSettings(total_steps=12, steps_per_epoch=5, log_every=4, checkpoint_every=100)
     result = fit(
         task,
         ToyLoader(),
@@ -140,7 +140,7 @@ def test_the_best_weights_are_kept_beside_the_last(tmp_path):
 
     task.after_step = after_step
     checkpointer = Checkpointer(tmp_path, keep_last=1)
-    settings = LoopSettings(total_steps=12, steps_per_pass=5, checkpoint_every=4, best_by="score")
+    settings = LoopSettings(total_steps=12, steps_per_epoch=5, checkpoint_every=4, best_by="score")
     monitors = [Scored()]
     fit(task, ToyLoader(), optimizer, lambda s: 0.01, settings=settings, checkpointer=checkpointer, monitors=monitors,
         progress=False)  # fmt: skip

@@ -55,7 +55,7 @@ class ToyTask(nn.Module):
             self.model.add_module("idle", nn.Identity())
             self.model.idle.register_parameter("weight", nn.Parameter(torch.zeros(2, 2)))
         self.register_buffer("bank", torch.zeros(3))
-        self.passes = []
+        self.epochs = []
 
     def forward(self, batch):
         self.last = self.model(batch.x)
@@ -66,5 +66,5 @@ class ToyTask(nn.Module):
         # As real banks do, from what all ranks hold: a buffer is the same everywhere.
         self.bank.lerp_(distributed.mean(self.last.detach().mean(0)), 0.1)
 
-    def on_pass_start(self, number):
-        self.passes.append(number)
+    def on_epoch_start(self, number):
+        self.epochs.append(number)

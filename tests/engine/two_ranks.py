@@ -49,7 +49,7 @@ class EvalTask(ToyTask):
 
 
 def train(folder, task, total, *, start=0, resume=False):
-    settings = LoopSettings(total_steps=total, steps_per_pass=5, log_every=2, checkpoint_every=4)
+    settings = LoopSettings(total_steps=total, steps_per_epoch=5, log_every=2, checkpoint_every=4)
     loader = HalfLoader(batch_size=8)
     loader.position = start
     return fit(
@@ -82,24 +82,24 @@ def main(folder):
         assert torch.equal(value, parts.model.get_parameter(name)), name
 
     # A signal to rank 1 stops both after one step, and the rest is as if it had not come.
-    signalled = ToyTask()
+    signaled = ToyTask()
     torch.manual_seed(100 + distributed.rank())
-    whole_step = signalled.after_step
+    whole_step = signaled.after_step
 
     def after_step():
         whole_step()
-        signalled.steps = getattr(signalled, "steps", 0) + 1
-        if signalled.steps == 5 and distributed.rank() == 1:
+        signaled.steps = getattr(signaled, "steps", 0) + 1
+        if signaled.steps == 5 and distributed.rank() == 1:
             os.kill(os.getpid(), signal.SIGUSR1)
 
-    signalled.after_step = after_step
+    signaled.after_step = after_step
     with pytest.raises(Interrupted, match="after step 6") as told:
-        train(folder / "signalled", signalled, 12)
+        train(folder / "signaled", signaled, 12)
     assert ("SIGUSR1" in str(told.value)) == (distributed.rank() == 1)
-    signalled = ToyTask()
-    train(folder / "signalled", signalled, 12, resume=True)
+    signaled = ToyTask()
+    train(folder / "signaled", signaled, 12, resume=True)
     for name, value in whole.model.named_parameters():
-        assert torch.equal(value, signalled.model.get_parameter(name)), name
+        assert torch.equal(value, signaled.model.get_parameter(name)), name
 
     # A NaN on rank 1 stops both.
     with pytest.raises(RuntimeError, match=r"loss became NaN between steps 2 and 4.*none yet"):

@@ -12,7 +12,7 @@ from avssl.evaluation.active_learning import (
 from avssl.evaluation.selection import (
     select_disagreement,
     select_entropy,
-    select_k_centre,
+    select_k_center,
     select_margin,
     select_mismatch,
     unit_rows,
@@ -33,8 +33,8 @@ def clips(count=120, classes=4, distance=4.0, seed=0):
 
 def test_evidence_holds_a_classifier_for_each_modality():
     features, embeddings, labels = clips()
-    labelled = np.arange(120) < 40
-    found = gather_evidence(features, labels, labelled, embeddings)
+    labeled = np.arange(120) < 40
+    found = gather_evidence(features, labels, labeled, embeddings)
     assert found.classes.tolist() == ["bell", "drum", "horn", "reed"]
     for name in ("video", "audio"):
         assert found.probabilities[name].shape == (120, 4)
@@ -48,56 +48,56 @@ def test_evidence_holds_a_classifier_for_each_modality():
 
 def test_labels_outside_the_mask_are_not_looked_at():
     features, _, labels = clips()
-    labelled = np.arange(120) < 40
+    labeled = np.arange(120) < 40
     other = labels.copy()
     other[40:] = "zither"
-    one, two = (gather_evidence(features, names, labelled) for names in (labels, other))
+    one, two = (gather_evidence(features, names, labeled) for names in (labels, other))
     assert one.classes.tolist() == two.classes.tolist()
     np.testing.assert_array_equal(one.probability, two.probability)
 
 
 def test_names_call_their_strategies():
     features, embeddings, labels = clips()
-    labelled = np.arange(120) < 40
-    evidence = gather_evidence(features, labels, labelled, embeddings)
+    labeled = np.arange(120) < 40
+    evidence = gather_evidence(features, labels, labeled, embeddings)
     blind = gather_evidence(features, labels, np.zeros(120, dtype=bool), embeddings)
     sides = evidence.probabilities["video"], evidence.probabilities["audio"]
     expected = {
-        "margin": select_margin(evidence.probability, labelled, 9),
-        "entropy": select_entropy(evidence.probability, labelled, 9),
-        "k-centre": select_k_centre(np.hstack([unit_rows(features[n]) for n in ("video", "audio")]), labelled, 9),
-        "disagreement": select_disagreement(*sides, labelled, 9),
+        "margin": select_margin(evidence.probability, labeled, 9),
+        "entropy": select_entropy(evidence.probability, labeled, 9),
+        "k-center": select_k_center(np.hstack([unit_rows(features[n]) for n in ("video", "audio")]), labeled, 9),
+        "disagreement": select_disagreement(*sides, labeled, 9),
     }
     for name, selection in expected.items():
-        np.testing.assert_array_equal(select_clips(name, evidence, labelled, 9).index, selection.index)
-    found = select_clips("disagreement", blind, labelled, 9)
+        np.testing.assert_array_equal(select_clips(name, evidence, labeled, 9).index, selection.index)
+    found = select_clips("disagreement", blind, labeled, 9)
     np.testing.assert_array_equal(
-        found.index, select_mismatch(embeddings["video"], embeddings["audio"], labelled, 9).index
+        found.index, select_mismatch(embeddings["video"], embeddings["audio"], labeled, 9).index
     )
-    orders = {tuple(select_clips(name, evidence, labelled, 9).index) for name in STRATEGIES}
+    orders = {tuple(select_clips(name, evidence, labeled, 9).index) for name in STRATEGIES}
     assert len(orders) == len(STRATEGIES)
 
 
 @pytest.mark.parametrize("strategy", NEED_CLASSIFIER)
 def test_strategies_that_need_labels_say_which_do_not(strategy):
     features, _, labels = clips()
-    labelled = np.arange(120) % 4 == 0  # of one class
-    message = rf"{strategy} needs a classifier.*at least two classes; there are 1\. .*random, k-centre, typicality"
+    labeled = np.arange(120) % 4 == 0  # of one class
+    message = rf"{strategy} needs a classifier.*at least two classes; there are 1\. .*random, k-center, typicality"
     with pytest.raises(ValueError, match=message):
-        select_clips(strategy, gather_evidence(features, labels, labelled), labelled, 3)
+        select_clips(strategy, gather_evidence(features, labels, labeled), labeled, 3)
 
 
 def test_what_cannot_be_answered_is_refused():
     features, _, labels = clips()
-    labelled = np.zeros(120, dtype=bool)
-    both = gather_evidence(features, labels, labelled)
-    one = gather_evidence({"audio": features["audio"]}, labels, labelled)
+    labeled = np.zeros(120, dtype=bool)
+    both = gather_evidence(features, labels, labeled)
+    one = gather_evidence({"audio": features["audio"]}, labels, labeled)
     with pytest.raises(ValueError, match="disagreement needs video and audio, got audio"):
-        select_clips("disagreement", one, labelled, 3)
+        select_clips("disagreement", one, labeled, 3)
     with pytest.raises(ValueError, match="two classes or embeddings, and has neither"):
-        select_clips("disagreement", both, labelled, 3)
+        select_clips("disagreement", both, labeled, 3)
     with pytest.raises(ValueError, match=r"strategy \('coreset'\) must be one of random, margin"):
-        select_clips("coreset", both, labelled, 3)
+        select_clips("coreset", both, labeled, 3)
     with pytest.raises(ValueError, match="at least one modality"):
         Evidence({}, np.array([]), {}, {})
 

@@ -206,5 +206,5 @@ def test_blocks_are_the_longest_runs_of_stages_that_are_all_alike():
     assert find_blocks(similarity, 0.9, min_stages=4) == [(1, 5)]
     assert find_blocks(similarity, 0.96) == []
     chain = np.eye(4) + 0.95 * (np.abs(np.subtract.outer(range(4), range(4))) == 1)
-    assert find_blocks(chain, 0.9) == []  # neighbours alone are alike
+    assert find_blocks(chain, 0.9) == []  # neighbors alone are alike
     assert find_blocks(np.full((3, 3), np.nan), 0.5) == []

@@ -20,7 +20,7 @@ def test_wilson_gives_published_values(successes, n, interval):
 
 
 def test_wilson_by_hand():
-    # z^2 = 1 at this confidence: 1 of 2 has the centre (1 + 1/2) / 3 and the half width sqrt(1/2 + 1/4) / 3.
+    # z^2 = 1 at this confidence: 1 of 2 has the center (1 + 1/2) / 3 and the half width sqrt(1/2 + 1/4) / 3.
     low, high = wilson_interval(1, 2, confidence=0.6826894921370859)
     assert (low, high) == pytest.approx((0.5 - 0.75**0.5 / 3, 0.5 + 0.75**0.5 / 3))
 

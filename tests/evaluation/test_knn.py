@@ -7,9 +7,9 @@ from avssl.evaluation import knn_classifier
 
 def clouds(count=200, classes=5, size=6, seed=0):
     generator = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(classes, size))
+    centers = np.random.default_rng(99).normal(size=(classes, size))
     labels = generator.integers(classes, size=count)
-    return centres[labels] + generator.normal(size=(count, size)), np.array([f"c{k}" for k in labels])
+    return centers[labels] + generator.normal(size=(count, size)), np.array([f"c{k}" for k in labels])
 
 
 @pytest.mark.parametrize("k", [1, 5, 37])
@@ -25,7 +25,7 @@ def test_knn_matches_scikit_learn(k, temperature):
     assert (found.n_train, found.n_test) == (200, 60)
 
 
-def test_one_near_neighbour_outweighs_two_far_ones_at_a_low_temperature():
+def test_one_near_neighbor_outweighs_two_far_ones_at_a_low_temperature():
     train = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     query = np.array([[1.0, 0.5]])  # cosines 0.894 and 0.447
     labels = ["near", "far", "far"]

@@ -7,8 +7,8 @@ from avssl.evaluation import late_fusion_probe, linear_probe, modality_probes
 def clusters(seed: int, noise: float, count: int = 240) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(4), count // 4)
-    centres = np.random.default_rng(0).standard_normal((4, 6))
-    return centres[labels] + noise * rng.standard_normal((len(labels), 6)), labels
+    centers = np.random.default_rng(0).standard_normal((4, 6))
+    return centers[labels] + noise * rng.standard_normal((len(labels), 6)), labels
 
 
 def test_a_useless_modality_is_left_aside():

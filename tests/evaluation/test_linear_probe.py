@@ -7,9 +7,9 @@ from avssl.evaluation.linear_probe import LinearClassifier, _fit, _held_out, _lo
 
 def gaussian_classes(count, *, classes=4, features=16, distance=4.0, seed=0):
     generator = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(classes, features)) * distance / features**0.5
+    centers = np.random.default_rng(99).normal(size=(classes, features)) * distance / features**0.5
     labels = generator.integers(classes, size=count)
-    return centres[labels] + generator.normal(size=(count, features)), labels
+    return centers[labels] + generator.normal(size=(count, features)), labels
 
 
 def test_probe_separates_what_is_separable():

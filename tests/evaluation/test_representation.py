@@ -42,8 +42,8 @@ def test_representation_refuses():
         alignment_uniformity(torch.ones(1, 2), torch.ones(1, 2))
 
 
-def test_modality_gap_is_the_distance_of_the_centres():
-    video = torch.tensor([[3.0, 0.0], [0.0, 0.5]])  # centre (1/2, 1/2), whatever the scale
+def test_modality_gap_is_the_distance_of_the_centers():
+    video = torch.tensor([[3.0, 0.0], [0.0, 0.5]])  # center (1/2, 1/2), whatever the scale
     assert modality_gap(video, video) == 0
     assert modality_gap(video, -video) == pytest.approx(2**0.5)
     assert modality_gap(torch.tensor([[1.0, 0.0]]), torch.tensor([[-2.0, 0.0]] * 3)) == pytest.approx(2)

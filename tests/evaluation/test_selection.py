@@ -7,7 +7,7 @@ from avssl.evaluation import selection
 from avssl.evaluation.selection import (
     select_disagreement,
     select_entropy,
-    select_k_centre,
+    select_k_center,
     select_margin,
     select_mismatch,
     select_random,
@@ -28,34 +28,34 @@ def some_features(count=30, size=3, seed=0):
 
 
 STRATEGIES = {
-    "random": lambda labelled, budget, seed: select_random(labelled, budget, seed),
-    "margin": lambda labelled, budget, seed: select_margin(some_probabilities(), labelled, budget, seed),
-    "entropy": lambda labelled, budget, seed: select_entropy(some_probabilities(), labelled, budget, seed),
-    "disagreement": lambda labelled, budget, seed: select_disagreement(
-        some_probabilities(), some_probabilities(seed=1), labelled, budget, seed
+    "random": lambda labeled, budget, seed: select_random(labeled, budget, seed),
+    "margin": lambda labeled, budget, seed: select_margin(some_probabilities(), labeled, budget, seed),
+    "entropy": lambda labeled, budget, seed: select_entropy(some_probabilities(), labeled, budget, seed),
+    "disagreement": lambda labeled, budget, seed: select_disagreement(
+        some_probabilities(), some_probabilities(seed=1), labeled, budget, seed
     ),
-    "mismatch": lambda labelled, budget, seed: select_mismatch(
-        some_features(), some_features(seed=1), labelled, budget, seed
+    "mismatch": lambda labeled, budget, seed: select_mismatch(
+        some_features(), some_features(seed=1), labeled, budget, seed
     ),
-    "k-centre": lambda labelled, budget, seed: select_k_centre(some_features(), labelled, budget, seed),
-    "typicality": lambda labelled, budget, seed: select_typicality(some_features(), labelled, budget, seed),
+    "k-center": lambda labeled, budget, seed: select_k_center(some_features(), labeled, budget, seed),
+    "typicality": lambda labeled, budget, seed: select_typicality(some_features(), labeled, budget, seed),
 }
 every_strategy = pytest.mark.parametrize("select", STRATEGIES.values(), ids=STRATEGIES.keys())
 
 
 @every_strategy
-def test_strategies_name_each_unlabelled_clip_at_most_once(select):
-    labelled = np.random.default_rng(3).random(30) < 0.4
-    for budget in (1, 7, int((~labelled).sum())):
-        found = select(labelled, budget, 0)
+def test_strategies_name_each_unlabeled_clip_at_most_once(select):
+    labeled = np.random.default_rng(3).random(30) < 0.4
+    for budget in (1, 7, int((~labeled).sum())):
+        found = select(labeled, budget, 0)
         assert len(found.index) == len(set(found.index.tolist())) == len(found.score) == budget
-        assert not labelled[found.index].any()
+        assert not labeled[found.index].any()
 
 
 @every_strategy
 def test_strategies_repeat_themselves(select):
-    labelled = np.arange(30) % 5 == 0
-    first, again = select(labelled, 10, 4), select(labelled, 10, 4)
+    labeled = np.arange(30) % 5 == 0
+    first, again = select(labeled, 10, 4), select(labeled, 10, 4)
     np.testing.assert_array_equal(first.index, again.index)
     np.testing.assert_array_equal(first.score, again.score)
 
@@ -68,8 +68,8 @@ def test_strategies_refuse_a_budget_that_cannot_be(select, budget):
 
 
 def test_random_is_uniform_and_moves_with_the_seed():
-    labelled = np.arange(6) == 2
-    counts = np.bincount([select_random(labelled, 1, seed).index[0] for seed in range(1000)], minlength=6)
+    labeled = np.arange(6) == 2
+    counts = np.bincount([select_random(labeled, 1, seed).index[0] for seed in range(1000)], minlength=6)
     assert counts[2] == 0
     assert counts[[0, 1, 3, 4, 5]].min() > 150  # 200 on average, deviation 13
 
@@ -115,33 +115,33 @@ def test_mismatch_is_one_less_the_cosine():
     np.testing.assert_allclose(found.score, [2, 1, 0], atol=1e-12)
 
 
-def test_k_centre_on_a_line():
-    """Labelled at 0: the far end first, then the middle, then the quarters from left to right."""
+def test_k_center_on_a_line():
+    """Labeled at 0: the far end first, then the middle, then the quarters from left to right."""
     x = np.arange(9.0)[:, None]
-    found = select_k_centre(x, x[:, 0] == 0, 4)
+    found = select_k_center(x, x[:, 0] == 0, 4)
     assert found.index.tolist() == [8, 4, 2, 6]
     assert found.score.tolist() == [8, 4, 2, 2]
 
 
-def test_k_centre_without_labels_begins_by_chance_and_then_covers():
+def test_k_center_without_labels_begins_by_chance_and_then_covers():
     x = np.array([0.0, 1, 10, 11])[:, None]
     starts = set()
     for seed in range(20):
-        found = select_k_centre(x, none(4), 2, seed)
+        found = select_k_center(x, none(4), 2, seed)
         starts.add(int(found.index[0]))
         assert found.score[0] == np.inf
         assert found.index[1] == (3 if found.index[0] < 2 else 0)
     assert starts == {0, 1, 2, 3}
 
 
-def test_k_centre_halves_the_radius_that_chance_leaves():
+def test_k_center_halves_the_radius_that_chance_leaves():
     x = some_features(400, 2)
 
     def radius(index):
         return np.linalg.norm(x[:, None] - x[index], axis=2).min(axis=1).max()
 
-    centres = select_k_centre(x, none(400), 20).index
-    assert radius(centres) < 0.7 * np.mean([radius(select_random(none(400), 20, seed).index) for seed in range(5)])
+    centers = select_k_center(x, none(400), 20).index
+    assert radius(centers) < 0.7 * np.mean([radius(select_random(none(400), 20, seed).index) for seed in range(5)])
 
 
 def blobs(sizes, seed=0):
@@ -169,9 +169,9 @@ def test_typicality_takes_the_densest_clip_of_each_uncovered_cluster_from_large_
 
 def test_typicality_leaves_covered_clusters_for_last():
     x, cluster = blobs([12, 30, 20])
-    labelled = none(62)
-    labelled[np.flatnonzero(cluster == 1)[:1]] = True
-    assert cluster[select_typicality(x, labelled, 2).index].tolist() == [2, 0]
+    labeled = none(62)
+    labeled[np.flatnonzero(cluster == 1)[:1]] = True
+    assert cluster[select_typicality(x, labeled, 2).index].tolist() == [2, 0]
 
 
 def test_typicality_leaves_outliers_for_last():
@@ -189,7 +189,7 @@ def test_typicality_bears_clips_that_coincide():
     ("call", "message"),
     [
         (
-            lambda: select_k_centre(np.full((3, 2), np.nan), none(3), 1),
+            lambda: select_k_center(np.full((3, 2), np.nan), none(3), 1),
             "NaN or infinity in 3 of 3 clips, first in clip 0",
         ),
         (lambda: select_typicality(np.ones((4, 2)), none(3), 1), r"features must be \(3, D\).*got \(4, 2\)"),
@@ -198,7 +198,7 @@ def test_typicality_bears_clips_that_coincide():
         (lambda: select_disagreement(np.eye(3), np.eye(3)[:, :2] + 1 / 6, none(3), 1), "audio must be probabilities"),
         (lambda: select_disagreement(np.eye(2), np.full((2, 3), 1 / 3), none(2), 1), "the same clips and classes"),
         (lambda: select_mismatch(np.eye(3), np.ones((3, 2)), none(3), 1), "in one space"),
-        (lambda: select_random(np.zeros(3), 1), r"labelled must be \(N,\) bool, got \(3,\) float64"),
+        (lambda: select_random(np.zeros(3), 1), r"labeled must be \(N,\) bool, got \(3,\) float64"),
     ],
 )
 def test_strategies_refuse(call, message):

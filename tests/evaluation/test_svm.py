@@ -8,9 +8,9 @@ from avssl.evaluation import svm_classifier
 
 def windows(count, num_windows, seed, classes=3, size=5):
     generator = np.random.default_rng(seed)
-    centres = np.random.default_rng(7).normal(size=(classes, size))
+    centers = np.random.default_rng(7).normal(size=(classes, size))
     labels = np.arange(count) % classes
-    x = centres[labels][:, None] + 0.8 * generator.normal(size=(count, num_windows, size))
+    x = centers[labels][:, None] + 0.8 * generator.normal(size=(count, num_windows, size))
     return x * np.array([1.0, 10.0, 0.1, 1.0, 1.0]), np.array(["a", "b", "c"])[labels]
 
 

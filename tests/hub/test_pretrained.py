@@ -154,11 +154,11 @@ def test_missing_places_say_what_to_do(tmp_path, monkeypatch):
         from_pretrained("owner/name")
 
 
-def test_card_names_the_licence_of_weights_that_others_trained(release, tmp_path):
+def test_card_names_the_license_of_weights_that_others_trained(release, tmp_path):
     _, model, transform = release
     folder = save_pretrained(
         tmp_path / "theirs", model, transform, SMALL, license_id="cc-by-4.0", notice="Credit them."
     )
     card = (folder / "README.md").read_text()
-    assert card.index("\nlicense: cc-by-4.0\n---\n") < card.index("\n## Licence\n\nCredit them.\n")
+    assert card.index("\nlicense: cc-by-4.0\n---\n") < card.index("\n## License\n\nCredit them.\n")
     assert "icen" not in (release[0] / "README.md").read_text()

@@ -69,7 +69,7 @@ def test_frames_of_odd_files_alone_and_on_all_backends(
                 reader.read_frames(times)
             return
         difference = (reader.read_frames(times).float() - frames).abs()
-    # 8 bit: the same bits from two FFmpegs. 10 bit 4:2:0: the versions interpolate colour differently.
+    # 8 bit: the same bits from two FFmpegs. 10 bit 4:2:0: the versions interpolate color differently.
     assert difference.mean() < (4.0 if name in TEN_BIT else 0.5)
 
 

@@ -17,7 +17,7 @@ from avssl.media import MediaError, is_picture, read_picture, write_picture
 
 @pytest.fixture
 def pixels() -> np.ndarray:
-    """(37, 53, 3) uint8: the row, the column and their sum are in the colours."""
+    """(37, 53, 3) uint8: the row, the column and their sum are in the colors."""
     y, x = np.mgrid[:37, :53]
     return np.stack([4 * x, 6 * y, 2 * (x + y)], axis=-1).astype(np.uint8)
 
@@ -39,12 +39,12 @@ def test_jpeg_is_near(pixels: np.ndarray, tmp_path: Path) -> None:
     assert difference.abs().max() <= 8
 
 
-def test_grey_transparent_palette_and_deep_pictures_become_rgb(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_gray_transparent_palette_and_deep_pictures_become_rgb(pixels: np.ndarray, tmp_path: Path) -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    Image.fromarray(ramp).save(tmp_path / "grey.png")
+    Image.fromarray(ramp).save(tmp_path / "gray.png")
     Image.fromarray(ramp.astype(np.uint16) << 8).save(tmp_path / "deep.png")
     Image.fromarray(ramp > 100).save(tmp_path / "bits.png")
-    for name in ("grey.png", "deep.png"):
+    for name in ("gray.png", "deep.png"):
         assert torch.equal(read_picture(tmp_path / name), torch.from_numpy(ramp).expand(3, -1, -1))
     assert torch.equal(read_picture(tmp_path / "bits.png")[0], torch.from_numpy(255 * (ramp > 100).astype(np.uint8)))
     clear = np.dstack([pixels, np.zeros_like(pixels[..., 0])])

@@ -18,7 +18,7 @@ def plain(color, height=6, width=8):
         ((0, 0, 255), 32, 240, 118),
     ],
 )
-def test_colours_are_those_of_bt709(color, luma, cb, cr):
+def test_colors_are_those_of_bt709(color, luma, cb, cr):
     planes = to_planes(plain(color))
     assert planes.luma.unique().tolist() == [luma]
     assert [plane.unique().item() for plane in planes.chroma] == [cb, cr]
@@ -32,7 +32,7 @@ def test_odd_sizes_there_and_back(size):
     assert (to_rgb(planes).int() - plain((200, 100, 50), *size).int()).abs().max() <= 2
 
 
-def test_colour_is_the_mean_of_its_pixels():
+def test_color_is_the_mean_of_its_pixels():
     picture = torch.zeros(3, 2, 4, dtype=torch.uint8)
     picture[0, 0, 0] = 255
     quarter = rgb_to_ycc(torch.tensor([255.0, 0, 0]))[2] - 128

@@ -29,12 +29,12 @@ def test_a_stream_gives_what_reading_gives(clip: Path, backend: str, short_side:
 
 
 def test_frames_are_decoded_in_one_pass(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    passes = []
+    epochs = []
     original = Source.packets
-    monkeypatch.setattr(Source, "packets", lambda *words: (passes.append(words[2]), original(*words))[1])
+    monkeypatch.setattr(Source, "packets", lambda *words: (epochs.append(words[2]), original(*words))[1])
     with open_media(clip, "pyav") as reader:
         assert len(list(reader.stream_frames([number / 32 for number in range(96)]))) == 96
-    assert len(passes) == 1
+    assert len(epochs) == 1
 
 
 def test_a_reader_may_be_used_while_it_streams(clip: Path, tools: Any) -> None:
@@ -47,13 +47,13 @@ def test_a_reader_may_be_used_while_it_streams(clip: Path, tools: Any) -> None:
     assert numbers == list(range(48))
 
 
-COLOURS = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 100, 50]])
+COLORS = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 100, 50]])
 
 
 @pytest.mark.parametrize("matrix", [1, 2, 5])  # BT.709, not said, BT.601
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv444p"])
 @pytest.mark.parametrize("size", [(64, 96), (37, 51)])
-def test_colours_are_the_same_from_every_kind_of_file(
+def test_colors_are_the_same_from_every_kind_of_file(
     tmp_path: Path, tools: Any, matrix: int, pixels: str, size: tuple[int, int]
 ) -> None:
     if pixels != "yuv444p":
@@ -63,7 +63,7 @@ def test_colours_are_the_same_from_every_kind_of_file(
         stream.pix_fmt = pixels
         stream.codec_context.colorspace = matrix
 
-    video = COLOURS.to(torch.uint8)[:, :, None, None].expand(-1, -1, *size)
+    video = COLORS.to(torch.uint8)[:, :, None, None].expand(-1, -1, *size)
     path = tools.encode(tmp_path / "a.mp4", video, range(6), options={"crf": "1"}, prepare=prepare)
     with open_media(path, "pyav") as reader:
         times = [number / 30 + 0.001 for number in range(6)]

@@ -40,15 +40,15 @@ def test_the_sound_does_not_depend_on_the_ends_of_codec_frames(tmp_path: Path, t
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (70, 90), (112, 200), (2, 2), (18, 130)])
-def test_colours_come_back_in_every_column(tmp_path: Path, height: int, width: int) -> None:
+def test_colors_come_back_in_every_column(tmp_path: Path, height: int, width: int) -> None:
     """Widths that are no multiple of 16 included: there some conversions leave columns unset."""
-    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 100, 50]])
-    video = colours.to(torch.uint8)[:, :, None, None].expand(-1, -1, height, width)
+    colors = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 100, 50]])
+    video = colors.to(torch.uint8)[:, :, None, None].expand(-1, -1, height, width)
     write_video(tmp_path / "a.mp4", video, 5, crf=4)
     with open_media(tmp_path / "a.mp4", "pyav") as reader:
         for short_side in (None, 37):
             frames = reader.read_frames([n / 5 for n in range(6)], short_side)
-            assert (frames.int() - colours[:, :, None, None]).abs().max() <= 6
+            assert (frames.int() - colors[:, :, None, None]).abs().max() <= 6
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path, tools: Any) -> None:
@@ -179,8 +179,8 @@ def test_sound_is_asked_for_when_the_pictures_have_come_as_far(tmp_path: Path, t
 def test_planes_are_written_as_they_are(tmp_path: Path, threads: int) -> None:
     height, width = 18, 130  # FFmpeg's lines are longer than that
     generator = torch.Generator().manual_seed(0)
-    colours = torch.randint(40, 200, (6, 3), generator=generator, dtype=torch.uint8)
-    parts = [to_planes(colour[:, None, None].expand(3, height, width)) for colour in colours]
+    colors = torch.randint(40, 200, (6, 3), generator=generator, dtype=torch.uint8)
+    parts = [to_planes(color[:, None, None].expand(3, height, width)) for color in colors]
     write_video(tmp_path / "a.mp4", parts, 5, crf=0, threads=threads)
     with open_media(tmp_path / "a.mp4", "pyav") as reader:
         for part, back in zip(parts, reader.stream_planes([n / 5 for n in range(6)]), strict=True):

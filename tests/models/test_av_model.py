@@ -76,11 +76,11 @@ def test_maps_leave_the_pooled_embeddings_as_they_are():
 @pytest.mark.parametrize("needs_maps", [False, True])
 def test_forward_runs_each_trunk_once(needs_maps: bool):
     model = small_model()
-    passes = []
-    model.video_encoder.stem.register_forward_hook(lambda *_: passes.append("video"))
-    model.audio_encoder.stage1.register_forward_hook(lambda *_: passes.append("audio"))
+    epochs = []
+    model.video_encoder.stem.register_forward_hook(lambda *_: epochs.append("video"))
+    model.audio_encoder.stage1.register_forward_hook(lambda *_: epochs.append("audio"))
     model(*clips(), needs_maps=needs_maps)
-    assert sorted(passes) == ["audio", "video"]
+    assert sorted(epochs) == ["audio", "video"]
 
 
 def test_single_modality_methods_equal_forward():
@@ -241,12 +241,12 @@ def two_headed_model(head: str = "mlp_bn", video_dropout: float = 0.0) -> AVMode
 def test_second_heads_are_heads_of_their_own_on_the_same_features():
     model = two_headed_model().eval()
     video, audio = clips()
-    passes = []
-    model.video_encoder.stem.register_forward_hook(lambda *_: passes.append("video"))
-    model.audio_encoder.stage1.register_forward_hook(lambda *_: passes.append("audio"))
+    epochs = []
+    model.video_encoder.stem.register_forward_hook(lambda *_: epochs.append("video"))
+    model.audio_encoder.stage1.register_forward_hook(lambda *_: epochs.append("audio"))
     with torch.no_grad():
         embeddings = model(video, audio, needs_maps=True)
-        assert sorted(passes) == ["audio", "video"]
+        assert sorted(epochs) == ["audio", "video"]
         features = model.video_encoder.forward_features(video)
         expected = model.where_heads.video(features.movedim(1, -1)).movedim(-1, 1)
         torch.testing.assert_close(embeddings.video_where_map, expected)

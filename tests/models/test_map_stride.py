@@ -65,7 +65,7 @@ def test_dilated_cells_are_those_of_the_coarse_map_and_others_between(
 
 
 def test_dilation_by_hand() -> None:
-    """3x3 convolutions s2, s1, s2, s1: all of the second's neighbours are two cells away, of the fourth's four."""
+    """3x3 convolutions s2, s1, s2, s1: all of the second's neighbors are two cells away, of the fourth's four."""
     stages = [nn.Sequential(*(nn.Conv2d(1, 1, 3, stride, 1) for stride in (2, 1))) for _ in range(2)]
     refine_map(stages, 4, 1, dilated=True)
     convolutions = [conv for stage in stages for conv in stage]

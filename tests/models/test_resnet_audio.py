@@ -28,6 +28,6 @@ def test_shapes_of_two_seconds():
     }
 
 
-def test_first_convolution_is_initialised_like_the_others():
+def test_first_convolution_is_initialized_like_the_others():
     weight = create_encoder("resnet18_audio").get_parameter("stem.conv1.weight")
     assert abs(weight.std().item() / (2 / (64 * 49)) ** 0.5 - 1) < 0.1

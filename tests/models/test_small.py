@@ -75,7 +75,7 @@ def test_pair_trains_in_bfloat16_and_channels_last():
 
 def test_channels_last_features_stay_channels_last():
     model = small_pair().use_channels_last().eval()
-    # 16 clips: on one thread torch passes fewer in float32 to a convolution of its own, which knows one layout alone.
+    # 16 clips: on one thread torch epochs fewer in float32 to a convolution of its own, which knows one layout alone.
     video = torch.randn(16, 3, 8, 32, 32).to(memory_format=torch.channels_last_3d)
     with torch.no_grad():
         features = model.video_encoder.forward_features(video)

@@ -20,14 +20,14 @@ NUM_ROWS, NUM_CLIPS, NUM_STEPS = 14, 6, 4
 # Row 3 is seen twice in a batch, and so are two rows of one file.
 BATCHES = [[0, 1, 2, 3, 3, 4], [5, 6, 7, 8, 9, 10], [11, 3, 3, 12, 13, 0], [1, 2, 4, 5, 6, 7]]
 GROUPS = [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10]
-FEW = {"num_positives": 3, "positive_negatives": 8, "warmup_passes": 1, "refresh_passes": 1}
+FEW = {"num_positives": 3, "positive_negatives": 8, "warmup_epochs": 1, "refresh_epochs": 1}
 CASES: dict[str, dict[str, Any]] = {
     "avid softmax": {"name": "avid", "loss": "softmax", "variant": "joint"},
     "avid nce_frozen": {"name": "avid", "loss": "nce_frozen", "variant": "cross"},
     "avid nce_running": {"name": "avid", "loss": "nce_running", "variant": "self"},
     "avid nce_batch": {"name": "avid", "loss": "nce_batch", "variant": "cross"},
-    "robust_xid": {"name": "robust_xid", "warmup_passes": 1, "tau_s": 0.2},
-    "robust_xid swapped": {"name": "robust_xid", "warmup_passes": 0, "targets": "swapped", "tau_s": 0.2, "w_min": 0.0},
+    "robust_xid": {"name": "robust_xid", "warmup_epochs": 1, "tau_s": 0.2},
+    "robust_xid swapped": {"name": "robust_xid", "warmup_epochs": 0, "targets": "swapped", "tau_s": 0.2, "w_min": 0.0},
     "cma softmax": {"name": "cma", **FEW},
     "cma nce_frozen": {"name": "cma", "loss": "nce_frozen", "agreement": "union", **FEW},
     "cma both": {"name": "cma", "positives": "both", "agreement": "audio", "dtype": "bf16", **FEW},
@@ -71,13 +71,13 @@ def clips(step: int) -> tuple[Tensor, Tensor, BatchIndex]:
 
 
 def train(
-    model: nn.Module, objective: Objective, steps: range, part: slice = slice(None), steps_per_pass: int = 2
+    model: nn.Module, objective: Objective, steps: range, part: slice = slice(None), steps_per_epoch: int = 2
 ) -> list[dict[str, Any]]:
     """Steps with the clips in ``part`` of every batch: loss, terms and gradients of each, as the loop makes them."""
     results = []
     for step in steps:
-        if step % steps_per_pass == 0:
-            objective.on_pass_start(step // steps_per_pass)
+        if step % steps_per_epoch == 0:
+            objective.on_epoch_start(step // steps_per_epoch)
         video, audio, index = clips(step)
         index = BatchIndex(index.row[part], index.group[part], index.key[part])
         online = model(video[part], audio[part])

@@ -28,7 +28,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "learned": ("info_nce", {"temperature": 0.2, "learn_temperature": True}),
     "learned, chunked": ("info_nce", {"temperature": 0.2, "learn_temperature": True, "chunk_size": 2}),
     "two views": ("info_nce", {"temperature": 0.2, "within_modal": 0.5}),
-    "fnac": ("fnac", {"temperature": 0.5, "warmup_passes": 0, "max_over": "space"}),
+    "fnac": ("fnac", {"temperature": 0.5, "warmup_epochs": 0, "max_over": "space"}),
     "ssl_tie": ("ssl_tie", {"temperature": 0.2, "threshold_width": 0.3, "equivariance_weight": 3.0}),
     "ssl_tie, info_nce": ("ssl_tie", {"temperature": 0.2, "contrast": "both", "equivariance_weight": 3.0}),
     "lvs": ("lvs", {"temperature": 0.2, "positive_threshold": 0.4, "negative_threshold": 0.2, "threshold_width": 0.2}),
@@ -119,7 +119,7 @@ def step(model: nn.Module, rows: slice, variant: str) -> dict[str, Any]:
     share = slice(None) if rows == slice(None) else slice(distributed.rank() * count, (distributed.rank() + 1) * count)
     sounds = negatives(count, share)
     objective = create_objective(name, **(options | {"negative_sounds": len(sounds)} if count else options))
-    objective.on_pass_start(0)
+    objective.on_epoch_start(0)
     views = [tuple(features[rows] for features in clips(number)) for number in range(objective.num_views)]
     video, audio = (torch.cat(features) for features in zip(*views, strict=True))
     numbers = torch.arange(NUM_CLIPS)[rows]

@@ -25,7 +25,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"temperature": 0.2, "learn_temperature": True, "chunk_size": 2, "within_modal": 0.5, **EXCLUDE},
     ),
     "info_nce, silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 4}),
-    "fnac": ("fnac", {"temperature": 0.2, "warmup_passes": 1}),
+    "fnac": ("fnac", {"temperature": 0.2, "warmup_epochs": 1}),
     "ssl_tie": ("ssl_tie", {"temperature": 0.2}),
     "lvs": ("lvs", {"temperature": 0.2, "symmetric": True}),
     "siglip": ("siglip", {"chunk_size": 4}),
@@ -114,7 +114,7 @@ def train(
     losses = []
     for number in numbers:
         if number % STEPS_PER_PASS == 0:
-            task.on_pass_start(number // STEPS_PER_PASS)
+            task.on_epoch_start(number // STEPS_PER_PASS)
         total = task(batch(number, rows)).total
         optimizer.zero_grad()
         total.backward()

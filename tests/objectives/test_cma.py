@@ -29,7 +29,7 @@ def _batch(tiny: Any) -> tuple[Embeddings, BatchIndex]:
 @pytest.mark.parametrize("positives", ["within", "across", "both"])
 def test_cma_matches_loop_reference(tiny: Any, positives: str) -> None:
     objective = tiny.make_objective("cma softmax", positives=positives, positive_weight=3.0)
-    objective.on_pass_start(1)
+    objective.on_epoch_start(1)
     online, index = _batch(tiny)
     bank = objective.bank
     found = positive_sets(bank.video, bank.audio, 3, "consensus")
@@ -57,26 +57,26 @@ def test_cma_matches_loop_reference(tiny: Any, positives: str) -> None:
 def test_loss_is_avids_until_the_warm_up_ends(tiny: Any) -> None:
     avid, cma = tiny.make_objective("avid softmax", variant="cross"), tiny.make_objective("cma softmax")
     online, index = _batch(tiny)
-    cma.on_pass_start(0)
+    cma.on_epoch_start(0)
     assert cma(online, None, index).total.equal(avid(online, None, index).total)
-    cma.on_pass_start(1)
+    cma.on_epoch_start(1)
     assert {"loss_within", "neighbor_precision"} <= set(cma(online, None, index).terms)
 
 
 def test_positives_are_searched_every_n_passes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    objective = tiny.make_objective("cma softmax", warmup_passes=2, refresh_passes=3)
+    objective = tiny.make_objective("cma softmax", warmup_epochs=2, refresh_epochs=3)
     searched: list[int] = []
     search = objective.find_positives
     for number in range(10):
         monkeypatch.setattr(objective, "find_positives", lambda n=number: (searched.append(n), search()))
-        objective.on_pass_start(number)
+        objective.on_epoch_start(number)
     assert searched == [2, 5, 8]
 
 
 def test_positives_are_of_the_memory_as_it_is_and_never_negatives(tiny: Any) -> None:
     objective = tiny.make_objective("cma softmax")
     tiny.train(tiny.TinyModel(), objective, range(2))
-    objective.on_pass_start(1)
+    objective.on_epoch_start(1)
     bank = objective.bank
     assert objective.found.equal(positive_sets(bank.video, bank.audio, 3, "consensus"))
     assert objective.precision.item() == neighbor_precision(objective.found, torch.arange(14) % 3).item()
@@ -88,7 +88,7 @@ def test_positives_are_of_the_memory_as_it_is_and_never_negatives(tiny: Any) -> 
 
 def test_cma_ignores_the_order_of_the_batch_and_the_scale_of_embeddings(tiny: Any) -> None:
     objective = tiny.make_objective("cma both")
-    objective.on_pass_start(1)
+    objective.on_epoch_start(1)
     online, index = _batch(tiny)
     order = torch.tensor([4, 2, 0, 5, 1, 3])
     permuted = BatchIndex(index.row[order], index.group[order], index.key[order])
@@ -103,7 +103,7 @@ def test_cma_has_a_closed_form_when_all_is_equal(weight: float) -> None:
     objective = CMA(rows, 4, num_positives=3, positive_weight=weight)
     for memory in (objective.bank.video, objective.bank.audio):
         memory.copy_(torch.tensor([1.0, 0, 0, 0]))
-    objective.on_pass_start(0)
+    objective.on_epoch_start(0)
     same = torch.tensor([[2.0, 0, 0, 0]]).expand(3, 4)
     result = objective(Embeddings(same, same), None, BatchIndex(*(torch.arange(3) for _ in range(3))))
     assert result.terms["loss_within"].item() == pytest.approx(math.log(65), abs=1e-5)
@@ -113,7 +113,7 @@ def test_cma_has_a_closed_form_when_all_is_equal(weight: float) -> None:
 
 def test_cma_refuses_mismatched_input(tiny: Any) -> None:
     objective = tiny.make_objective("cma softmax")
-    objective.on_pass_start(1)
+    objective.on_epoch_start(1)
     online, index = _batch(tiny)
     with pytest.raises(ValueError, match="one view of each of 6 clips and 5 features"):
         objective(Embeddings(online.video[:4], online.audio[:4]), None, index)
@@ -134,10 +134,10 @@ def test_resume_is_exact(assert_resume_is_exact: Callable[[str], None], case: st
 def test_begins_from_the_state_of_avid(tiny: Any) -> None:
     avid = tiny.make_objective("avid nce_frozen")
     tiny.train(tiny.TinyModel(), avid, range(2))
-    cma = tiny.make_objective("cma nce_frozen", warmup_passes=0)
+    cma = tiny.make_objective("cma nce_frozen", warmup_epochs=0)
     missing, unexpected = cma.load_state_dict(avid.state_dict(), strict=False)
     assert (set(missing), unexpected) == ({"found", "precision"}, [])
-    cma.on_pass_start(0)
+    cma.on_epoch_start(0)
     assert cma.z.equal(avid.z)
     assert cma.found.equal(positive_sets(avid.bank.video, avid.bank.audio, 3, "union"))
 
@@ -158,7 +158,7 @@ def test_state_in_another_order_has_its_positives_searched_again(tiny: Any) -> N
 def test_cma_refuses_what_cannot_be() -> None:
     rows = MemoryRows.from_ids(list("abcdefgh"))
     wrong: dict[str, Any] = {"agreement": "any", "positives": "all", "num_positives": 7, "positive_negatives": 2000}
-    wrong |= {"positive_weight": 0.0, "warmup_passes": -1, "refresh_passes": 0, "temperature": 0.0}
+    wrong |= {"positive_weight": 0.0, "warmup_epochs": -1, "refresh_epochs": 0, "temperature": 0.0}
     for option, value in wrong.items():
         with pytest.raises(ValueError, match=option):
             CMA(rows, 4, **{"num_positives": 3, option: value})

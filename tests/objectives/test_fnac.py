@@ -18,7 +18,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.objectives import FNAC, InfoNCE, foreground
 
-WARM: dict[str, Any] = {"temperature": 0.2, "warmup_passes": 0}
+WARM: dict[str, Any] = {"temperature": 0.2, "warmup_epochs": 0}
 
 
 def _index(num_clips: int) -> BatchIndex:
@@ -30,9 +30,9 @@ def _pair(seed: int, num_clips: int = 5, cells: tuple[int, ...] = (2, 3, 2)) -> 
     return torch.randn(num_clips, 4, *cells, generator=generator), torch.randn(num_clips, 4, generator=generator)
 
 
-def _result(video_map: Tensor, audio: Tensor, pass_number: int = 0, **options: Any) -> LossTerms:
+def _result(video_map: Tensor, audio: Tensor, epoch: int = 0, **options: Any) -> LossTerms:
     objective = FNAC(**options)
-    objective.on_pass_start(pass_number)
+    objective.on_epoch_start(epoch)
     return objective(Embeddings(video_map.mean((2, 3, 4)), audio, video_map), None, _index(len(audio)))
 
 
@@ -92,7 +92,7 @@ def test_distances_have_a_closed_form_for_orthogonal_sounds_and_equal_pictures()
     The scores of a row are equal, so are the products of pictures, and equal cosines have no foreground.
     """
     audio = torch.eye(2)
-    result = _result(torch.ones(2, 2, 1, 1, 2), audio, temperature=0.5, warmup_passes=0)
+    result = _result(torch.ones(2, 2, 1, 1, 2), audio, temperature=0.5, warmup_epochs=0)
     distance = 1 / (1 + math.exp(-1 / 0.5)) - 0.5
     assert result.terms["loss_audio"].item() == pytest.approx(distance, rel=1e-5)
     assert result.terms["loss_image"].item() == pytest.approx(0, abs=1e-6)
@@ -119,10 +119,10 @@ def test_warmup_is_ez_vsls_loss_and_ends_in_time() -> None:
     video_map, audio = _pair(1)
     online = Embeddings(video_map.mean((2, 3, 4)), audio, video_map)
     plain = InfoNCE(0.2, "max", "space")(online, None, _index(5))
-    objective = FNAC(0.2, max_over="space", warmup_passes=2)
+    objective = FNAC(0.2, max_over="space", warmup_epochs=2)
     totals = []
     for number in range(4):
-        objective.on_pass_start(number)
+        objective.on_epoch_start(number)
         result = objective(online, None, _index(5))
         totals.append(result.total)
         assert {name: result.terms[name] for name in plain.terms if name != "loss"} == {
@@ -136,7 +136,7 @@ def test_end_of_the_warmup_survives_a_checkpoint() -> None:
     """A run that resumes within a pass is not told again that the pass starts."""
     video_map, audio = _pair(2)
     before, after = FNAC(**WARM), FNAC(**WARM)
-    before.on_pass_start(0)
+    before.on_epoch_start(0)
     file = io.BytesIO()
     torch.save(before.state_dict(), file)
     file.seek(0)
@@ -160,12 +160,12 @@ def test_clips_that_are_alike_keep_a_high_score_with_each_other(weight: str) -> 
     """Clips 0 and 1 sound and look nearly alike. EZ-VSL's loss drives picture 0 from sound 1, suppression less so."""
     audio = F.normalize(torch.tensor([[1.0, 0.2, 0.0], [1.0, -0.2, 0.0], [0.0, 0.0, 1.0]]), dim=1)
 
-    def score_after(passes: int) -> float:
+    def score_after(epochs: int) -> float:
         pictures = audio.clone()[..., None, None, None].requires_grad_()
         optimizer = torch.optim.SGD([pictures], lr=0.05)
         others = dict.fromkeys(["audio_weight", "image_weight", "foreground_weight"], 0.0)
         for _ in range(100):
-            result = _result(pictures, audio, temperature=0.1, warmup_passes=passes, **(others | {weight: 20.0}))
+            result = _result(pictures, audio, temperature=0.1, warmup_epochs=epochs, **(others | {weight: 20.0}))
             optimizer.zero_grad()
             result.total.backward()
             optimizer.step()
@@ -190,8 +190,8 @@ def test_fnac_refuses_wrong_options_and_input() -> None:
         FNAC(image_weight=-1)
     with pytest.raises(ValueError, match=r"foreground_threshold \(1\) must be in \[0, 1\)"):
         FNAC(foreground_threshold=1)
-    with pytest.raises(ValueError, match=r"warmup_passes \(-2\) must be >= 0"):
-        FNAC(warmup_passes=-2)
+    with pytest.raises(ValueError, match=r"warmup_epochs \(-2\) must be >= 0"):
+        FNAC(warmup_epochs=-2)
     with pytest.raises(ValueError, match='must be "cells" or "space"'):
         FNAC(max_over="time")
     with pytest.raises(ValueError, match=r"temperature \(0\) must be above 0"):

@@ -24,7 +24,7 @@ def test_update_and_pass_start_change_nothing_by_default() -> None:
     online = Embeddings(torch.ones(2, 4), torch.zeros(2, 4))
     index = BatchIndex(*(torch.arange(2) for _ in range(3)))
     objective.update(online, None, index)
-    objective.on_pass_start(1)
+    objective.on_epoch_start(1)
     assert torch.equal(objective.state_dict()["bank"], torch.arange(3.0))
 
 

@@ -151,7 +151,7 @@ def _batch(tiny: Any) -> tuple[Embeddings, BatchIndex]:
 def test_robust_xid_matches_loop_reference(tiny: Any, kind: str, weighted: bool) -> None:
     objective = tiny.make_objective("robust_xid", targets=kind, weighted=weighted)
     tiny.train(tiny.TinyModel(), objective, range(2))
-    objective.on_pass_start(1)
+    objective.on_epoch_start(1)
     online, index = _batch(tiny)
     bank, negatives = objective.bank, objective.negatives.draw(index, 16)
     scores = [_dot(v, a) for v, a in zip(bank.video, bank.audio, strict=True)]
@@ -178,36 +178,36 @@ def test_warm_up_is_plain_instance_discrimination(tiny: Any) -> None:
     objective = tiny.make_objective("robust_xid")
     avid = tiny.make_objective("avid softmax", variant="cross")
     online, index = _batch(tiny)
-    objective.on_pass_start(0)
+    objective.on_epoch_start(0)
     result = objective(online, None, index)
     torch.testing.assert_close(result.total, avid(online, None, index).total)
     assert result.terms["weight"].item() == 1
-    objective.on_pass_start(1)
+    objective.on_epoch_start(1)
     assert objective(online, None, index).terms["weight"].item() != 1
 
 
 def test_robust_xid_is_log_k_plus_1_when_all_is_equal() -> None:
-    objective = RobustXID(MemoryRows.from_ids(list("abcdefgh")), 4, warmup_passes=0)
+    objective = RobustXID(MemoryRows.from_ids(list("abcdefgh")), 4, warmup_epochs=0)
     for memory in (objective.bank.video, objective.bank.audio):
         memory.copy_(torch.tensor([1.0, 0, 0, 0]))
-    objective.on_pass_start(0)
+    objective.on_epoch_start(0)
     same = torch.tensor([[2.0, 0, 0, 0]]).expand(3, 4)
     index = BatchIndex(*(torch.arange(3) for _ in range(3)))
     assert objective(Embeddings(same, same), None, index).total.item() == pytest.approx(math.log(1025), abs=1e-5)
 
 
 def test_a_bad_pair_counts_less() -> None:
-    objective = RobustXID(MemoryRows.from_ids([str(i) for i in range(20)]), 8, warmup_passes=0, num_negatives=4)
+    objective = RobustXID(MemoryRows.from_ids([str(i) for i in range(20)]), 8, warmup_epochs=0, num_negatives=4)
     objective.bank.audio.copy_(F.normalize(objective.bank.video + 0.1 * torch.randn(20, 8), dim=1))
     objective.bank.audio[3] = -objective.bank.video[3]
-    objective.on_pass_start(0)
+    objective.on_epoch_start(0)
     assert objective.weights.argmin().item() == 3
     assert objective.weights[3].item() == pytest.approx(0.25, abs=0.01)
 
 
 def test_robust_xid_ignores_the_order_of_the_batch_and_the_scale_of_embeddings(tiny: Any) -> None:
     objective = tiny.make_objective("robust_xid swapped")
-    objective.on_pass_start(0)
+    objective.on_epoch_start(0)
     online, index = _batch(tiny)
     order = torch.tensor([4, 2, 0, 5, 1, 3])
     permuted = BatchIndex(index.row[order], index.group[order], index.key[order])
@@ -228,7 +228,7 @@ def test_resume_is_exact(assert_resume_is_exact: Callable[[str], None], case: st
 def test_state_in_another_order_is_weighed_again(tiny: Any) -> None:
     saved = tiny.make_objective("robust_xid")
     tiny.train(tiny.TinyModel(), saved, range(4))
-    saved.on_pass_start(2)
+    saved.on_epoch_start(2)
     rows, order = tiny.memory_rows(), torch.randperm(14)
     other = RobustXID(MemoryRows(rows.id_key[order], rows.group[order]), 5)
     other.load_state_dict(saved.state_dict())

@@ -24,7 +24,7 @@ TINY = {
     },
     "transform": {"video": {"size": 32}, "spectrogram": {"num_mels": 16, "window_length": 256, "hop_seconds": 0.02}},
     "model": {"video": {"width": 4}, "audio": {"width": 4}, "head": {"hidden": 16, "out_features": 8}},
-    "optim": {"batch_size": 8, "passes": 4},
+    "optim": {"batch_size": 8, "epochs": 4},
     "train": {
         "log_every": 1,
         "checkpoint_every_steps": 2,
@@ -48,7 +48,7 @@ def merged(tree: dict, changes: dict) -> dict:
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """Makes a config that trains in a second: ``tiny_config(source, optim={"passes": 1})``."""
+    """Makes a config that trains in a second: ``tiny_config(source, optim={"epochs": 1})``."""
 
     def make(source, **changes) -> Config:
         return config_from_dict(merged(merged(TINY, {"data": {"source": str(source)}}), changes))
@@ -86,14 +86,14 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run(videos, tiny_config, tmp_path_factory):
-    """A finished run: 4 passes of 2 steps."""
+    """A finished run: 4 epochs of 2 steps."""
     path, _ = pretrain(tiny_config(videos), tmp_path_factory.mktemp("runs") / "tiny", progress=False)
     return path
 
 
 @pytest.fixture
 def assert_resumes_bit_for_bit(tmp_path, monkeypatch):
-    """Trains 4 passes of 2 steps at once, and again with a stop after step 4; returns the state they end with."""
+    """Trains 4 epochs of 2 steps at once, and again with a stop after step 4; returns the state they end with."""
 
     def check(config: Config) -> dict[str, torch.Tensor]:
         whole, _ = pretrain(config, tmp_path / "whole", progress=False)
@@ -119,7 +119,7 @@ def assert_resumes_bit_for_bit(tmp_path, monkeypatch):
     return check
 
 
-NUM_LABELLED = 24
+NUM_LABELED = 24
 CLASSES = {"wide": 6, "narrow": 0, "middle": 3}
 FAST = {
     "data": {"num_workers": 0},
@@ -128,7 +128,7 @@ FAST = {
         "video": {"size": 32, "scale": [0.7, 1.0], "brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
         "spectrogram": {"num_mels": 16, "window_length": 256, "hop_seconds": 0.02},
     },
-    "optim": {"name": "adam", "lr": 0.01, "batch_size": 6, "passes": 4},
+    "optim": {"name": "adam", "lr": 0.01, "batch_size": 6, "epochs": 4},
     "schedule": {"name": "cosine"},
     "classifier": {"dropout": 0.1},
     "test": {"clips": 2, "report": False},
@@ -144,16 +144,16 @@ FAST = {
 
 
 @pytest.fixture(scope="session")
-def labelled_clips(tmp_path_factory):
+def labeled_clips(tmp_path_factory):
     """24 clips of three gratings, with a split, two split columns, a fold, and a few odd columns."""
-    folder = tmp_path_factory.mktemp("labelled")
+    folder = tmp_path_factory.mktemp("labeled")
     names, labels = [], []
-    for number in range(NUM_LABELLED):
+    for number in range(NUM_LABELED):
         label = list(CLASSES)[number % 3]
         make_video(folder / f"clip{number:02d}.mp4", 7 * (number // 3) + CLASSES[label])
         names.append(f"clip{number:02d}.mp4")
         labels.append(label)
-    half = ["train" if number < 15 else "test" for number in range(NUM_LABELLED)]
+    half = ["train" if number < 15 else "test" for number in range(NUM_LABELED)]
     columns = {
         "id": names,
         "path": names,
@@ -161,12 +161,12 @@ def labelled_clips(tmp_path_factory):
         "split": half,
         "split1": half,
         "split2": half[::-1],
-        "fold": [str(number // 3 % 2 + 1) for number in range(NUM_LABELLED)],
+        "fold": [str(number // 3 % 2 + 1) for number in range(NUM_LABELED)],
         "two": [f"{label}|{'early' if number < 12 else 'late'}" for number, label in enumerate(labels)],
         "unknown": [*labels[:-1], "tall"],
-        "rare": ["rare" if number == 0 else "common" for number in range(NUM_LABELLED)],
+        "rare": ["rare" if number == 0 else "common" for number in range(NUM_LABELED)],
         "gaps": [None if number in (0, 20) else "wide|tall" if number == 1 else k for number, k in enumerate(labels)],
-        "empty": [None] * NUM_LABELLED,
+        "empty": [None] * NUM_LABELED,
         "by_class": ["a" if label == "wide" else "b" for label in labels],
     }
     Manifest.from_columns(columns, folder).write(folder / "manifest.csv")
@@ -175,7 +175,7 @@ def labelled_clips(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finetuning():
-    """Makes settings of a fine-tuning of seconds: ``finetuning(source, "none", optim={"passes": 1})``."""
+    """Makes settings of a fine-tuning of seconds: ``finetuning(source, "none", optim={"epochs": 1})``."""
     from avssl.recipes.finetune import settings
 
     def make(source, checkpoint="none", **changes) -> FinetuneConfig:

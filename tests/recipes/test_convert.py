@@ -42,7 +42,7 @@ def test_statistics_from_a_file_are_in_the_release(found, statistics, tmp_path):
     for name, value in found.model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value)
     card = (tmp_path / "new" / "out" / "README.md").read_text()
-    assert "## Licence\n\nKeep it." in card
+    assert "## License\n\nKeep it." in card
     assert "- epoch: 3\n" in card
 
 

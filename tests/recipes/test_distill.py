@@ -20,25 +20,25 @@ from avssl.training.tasks import DistillTask
 FAST = {
     "data": {"num_workers": 0},
     "model": {"video": {"width": 2}},
-    "optim": {"batch_size": 6, "passes": 3},
+    "optim": {"batch_size": 6, "epochs": 3},
     "test": {"report": False},
     "train": {"device": "cpu", "threads": 1, "log_every": 1, "checkpoint_every_steps": 2},
 }
 
 
 @pytest.fixture(scope="module")
-def teacher(labelled_clips, finetuning, tmp_path_factory):
+def teacher(labeled_clips, finetuning, tmp_path_factory):
     """Fine-tuned on two labels of each class, in two splits."""
     config = finetuning(
-        labelled_clips, labels={"split_columns": ["split1", "split2"], "per_class": 2}, optim={"passes": 8}
+        labeled_clips, labels={"split_columns": ["split1", "split2"], "per_class": 2}, optim={"epochs": 8}
     )
     path, _ = finetune(config, tmp_path_factory.mktemp("teacher") / "run", progress=False)
     return path
 
 
 @pytest.fixture(scope="module")
-def student(labelled_clips, teacher, tmp_path_factory):
-    config = settings(labelled_clips, teacher, FAST)
+def student(labeled_clips, teacher, tmp_path_factory):
+    config = settings(labeled_clips, teacher, FAST)
     return distill(config, tmp_path_factory.mktemp("student") / "run", progress=False)
 
 
@@ -67,16 +67,16 @@ def test_checkpoints_hold_the_student_alone(student, teacher):
     assert not any("target" in name or "teacher" in name for name in state["task"])
 
 
-def test_command_line_learns_from_rows_without_labels(labelled_clips, teacher, tmp_path, capsys):
+def test_command_line_learns_from_rows_without_labels(labeled_clips, teacher, tmp_path, capsys):
     folder = tmp_path / "v"
-    shutil.copytree(labelled_clips.parent, folder)
+    shutil.copytree(labeled_clips.parent, folder)
     manifest = read_manifest(folder / "manifest.csv")
     more = {"id": ["more.mp4"], "path": ["clip00.mp4"], "split1": ["train"], "split2": ["train"]}
     columns = {name: [*manifest[name], *more.get(name, [None])] for name in manifest.table.column_names}
     Manifest.from_columns(columns, folder).write(folder / "manifest.csv")
     words = ["distill", str(folder / "manifest.csv"), "--teacher", str(teacher), "--out", str(tmp_path / "run")]
     words += ["--fold", "split1", "--distill.rows", "rest", "--model.video.width", "2", "--data.num_workers", "0"]
-    words += ["--optim.passes", "1", "--optim.batch_size", "4", "--train.device", "cpu", "--test.report", "false"]
+    words += ["--optim.epochs", "1", "--optim.batch_size", "4", "--train.device", "cpu", "--test.report", "false"]
     assert main(words) == 0
     assert "of the student" in capsys.readouterr().out
     config = load_config(tmp_path / "run" / "config.yaml", DistillConfig)
@@ -85,23 +85,23 @@ def test_command_line_learns_from_rows_without_labels(labelled_clips, teacher, t
     assert [fold["n_train"] for fold in result["folds"]] == [10]  # 16 less the six with a label
 
 
-def test_labels_are_those_that_the_teacher_had(labelled_clips, teacher, tmp_path, monkeypatch):
+def test_labels_are_those_that_the_teacher_had(labeled_clips, teacher, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(DistillTask, "on_pass_start", lambda task, number: seen.append(task.targets.clone()))
-    config = settings(labelled_clips, teacher, merged({"distill": {"alpha": 0.5}, "optim": {"passes": 1}}))
+    monkeypatch.setattr(DistillTask, "on_epoch_start", lambda task, number: seen.append(task.targets.clone()))
+    config = settings(labeled_clips, teacher, merged({"distill": {"alpha": 0.5}, "optim": {"epochs": 1}}))
     distill(config, tmp_path / "run", fold="split1", progress=False)
     assert sorted(seen[0].tolist()) == [-1] * 9 + [0, 0, 1, 1, 2, 2]
 
 
-def test_interrupted_distillation_continues_bit_for_bit(student, labelled_clips, teacher, tmp_path, monkeypatch):
-    config, out = settings(labelled_clips, teacher, FAST), tmp_path / "parts"
+def test_interrupted_distillation_continues_bit_for_bit(student, labeled_clips, teacher, tmp_path, monkeypatch):
+    config, out = settings(labeled_clips, teacher, FAST), tmp_path / "parts"
 
-    def on_pass_start(task, number):
+    def on_epoch_start(task, number):
         if number == 1:
             os.kill(os.getpid(), signal.SIGUSR1)
 
     with monkeypatch.context() as patched:
-        patched.setattr(DistillTask, "on_pass_start", on_pass_start)
+        patched.setattr(DistillTask, "on_epoch_start", on_epoch_start)
         with pytest.raises(Interrupted, match="step 3"):
             distill(config, out, progress=False)
     assert main(["distill", "--resume", str(out)]) == 0
@@ -123,22 +123,22 @@ def test_interrupted_distillation_continues_bit_for_bit(student, labelled_clips,
         ({"labels": {"per_class": 1}}, r"labels.per_class \(1\) must be the teacher's, 2"),
     ],
 )
-def test_what_must_be_the_teachers_is_named(labelled_clips, teacher, tmp_path, changes, message):
+def test_what_must_be_the_teachers_is_named(labeled_clips, teacher, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
-        distill(settings(labelled_clips, teacher, merged(changes)), tmp_path / "run", progress=False)
+        distill(settings(labeled_clips, teacher, merged(changes)), tmp_path / "run", progress=False)
 
 
-def test_teachers_that_do_not_fit_are_refused(labelled_clips, teacher, finetuning, tmp_path, capsys):
-    assert main(["distill", str(labelled_clips)]) == 2
+def test_teachers_that_do_not_fit_are_refused(labeled_clips, teacher, finetuning, tmp_path, capsys):
+    assert main(["distill", str(labeled_clips)]) == 2
     assert "--teacher is needed" in capsys.readouterr().err
-    assert main(["distill", str(labelled_clips), "--teacher", str(tmp_path)]) == 2
+    assert main(["distill", str(labeled_clips), "--teacher", str(tmp_path)]) == 2
     assert "is no run folder of avssl finetune" in capsys.readouterr().err
     copy = tmp_path / "copy"
     shutil.copytree(teacher, copy)
     shutil.rmtree(copy / "folds" / "fold-split1" / "weights")
     with pytest.raises(HubError, match="fold-split1"):
-        distill(settings(labelled_clips, copy, FAST), tmp_path / "a", progress=False)
-    everything, _ = finetune(finetuning(labelled_clips, optim={"passes": 1}), tmp_path / "all", progress=False)
-    config = settings(labelled_clips, everything, merged({"distill": {"rows": "rest"}}))
+        distill(settings(labeled_clips, copy, FAST), tmp_path / "a", progress=False)
+    everything, _ = finetune(finetuning(labeled_clips, optim={"epochs": 1}), tmp_path / "all", progress=False)
+    config = settings(labeled_clips, everything, merged({"distill": {"rows": "rest"}}))
     with pytest.raises(ManifestError, match="given the labels of all 15 training rows"):
         distill(config, tmp_path / "b", progress=False)

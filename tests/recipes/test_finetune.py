@@ -25,9 +25,9 @@ CLASSES = ("middle", "narrow", "wide")
 
 
 @pytest.fixture(scope="module")
-def finished(labelled_clips, tmp_path_factory, finetuning):
+def finished(labeled_clips, tmp_path_factory, finetuning):
     """A run of two folds from random weights, with all that it leaves."""
-    config = finetuning(labelled_clips, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
+    config = finetuning(labeled_clips, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
     return finetune(config, tmp_path_factory.mktemp("runs") / "two", progress=False)
 
 
@@ -50,14 +50,14 @@ def assert_same_run(one, other, folds=("split1", "split2")):
 # ---------------------------------------------------------------- what a run leaves
 
 
-def test_results_of_two_splits(finished, labelled_clips):
+def test_results_of_two_splits(finished, labeled_clips):
     path, summary = finished
     assert summary == json.loads((path / "results.json").read_text())
     assert [fold["fold"] for fold in summary["folds"]] == ["split1", "split2"]
     first, second = summary["folds"]
     assert (first["n_train"], first["n_test"]) == (15, 9)
     assert (second["n_train"], second["n_test"]) == (15, 9)
-    assert (first["passes"], first["steps"], first["samples_seen"]) == (4, 8, 48)
+    assert (first["epochs"], first["steps"], first["samples_seen"]) == (4, 8, 48)
     assert first["unreadable_test"] == 0
     assert first["numbers"]["chance"] == pytest.approx(1 / 3)
     assert first["numbers"]["largest_class"] == pytest.approx(3 / 9)
@@ -90,14 +90,14 @@ def test_the_other_files_of_a_fold(finished):
     assert (folder / "dropped_files.csv").read_text().count("\n") == 1  # the header
 
 
-def test_the_release_gives_the_very_predictions(finished, labelled_clips):
+def test_the_release_gives_the_very_predictions(finished, labeled_clips):
     from avssl.core.manifest import read_manifest
     from avssl.downstream.finetuning import predict
 
     folder = finished[0] / "folds" / "fold-split1"
     loaded = avssl.load_classifier(folder)
     assert loaded.classes == sorted(CLASSES)
-    test = read_manifest(labelled_clips).where(split1="test")
+    test = read_manifest(labeled_clips).where(split1="test")
     again = predict(loaded.model, loaded.transform, test, loaded.config, device=torch.device("cpu"))
     with np.load(folder / "predictions.npz") as file:
         np.testing.assert_allclose(again.logits, file["logits"], rtol=1e-5, atol=1e-6)
@@ -105,8 +105,8 @@ def test_the_release_gives_the_very_predictions(finished, labelled_clips):
         from_pretrained(folder)
 
 
-def test_it_learns(labelled_clips, tmp_path, finetuning):
-    config = finetuning(labelled_clips, optim={"passes": 10}, train={"checkpoint_every_steps": 100})
+def test_it_learns(labeled_clips, tmp_path, finetuning):
+    config = finetuning(labeled_clips, optim={"epochs": 10}, train={"checkpoint_every_steps": 100})
     path, summary = finetune(config, tmp_path / "run", progress=False)
     losses = [row["loss"] for row in read_metrics(path / "folds" / "fold-split")]
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:2])
@@ -117,12 +117,12 @@ def test_it_learns(labelled_clips, tmp_path, finetuning):
 # ---------------------------------------------------------------- from a checkpoint
 
 
-def test_command_line_from_a_checkpoint(labelled_clips, run, tmp_path, capsys):
-    words = ["finetune", str(labelled_clips), "--checkpoint", str(run), "--out", str(tmp_path / "run")]
+def test_command_line_from_a_checkpoint(labeled_clips, run, tmp_path, capsys):
+    words = ["finetune", str(labeled_clips), "--checkpoint", str(run), "--out", str(tmp_path / "run")]
     words += [
         "--data.num_workers",
         "0",
-        "--optim.passes",
+        "--optim.epochs",
         "2",
         "--optim.batch_size",
         "6",
@@ -131,7 +131,7 @@ def test_command_line_from_a_checkpoint(labelled_clips, run, tmp_path, capsys):
         "--test.report",
         "false",
     ]
-    assert main([*words, "--labels-per-class", "4", "--train.device", "cpu", "--optim.head_passes", "1"]) == 0
+    assert main([*words, "--labels-per-class", "4", "--train.device", "cpu", "--optim.head_epochs", "1"]) == 0
     assert "mean_per_class" in capsys.readouterr().out
     config = load_config(tmp_path / "run" / "config.yaml", FinetuneConfig)
     assert config.sampling == from_pretrained(run).config.sampling
@@ -141,10 +141,10 @@ def test_command_line_from_a_checkpoint(labelled_clips, run, tmp_path, capsys):
     assert result["folds"][0]["steps"] == 3 * 2
 
 
-def test_encoders_and_statistics_are_the_checkpoints(labelled_clips, run, tmp_path, monkeypatch, finetuning):
+def test_encoders_and_statistics_are_the_checkpoints(labeled_clips, run, tmp_path, monkeypatch, finetuning):
     seen = {}
-    monkeypatch.setattr(ClassifyTask, "on_pass_start", lambda task, number: seen.setdefault(number, _copy(task)))
-    config = finetuning(labelled_clips, run, optim={"head_passes": 2, "passes": 1}, classifier={"inputs": "both"})
+    monkeypatch.setattr(ClassifyTask, "on_epoch_start", lambda task, number: seen.setdefault(number, _copy(task)))
+    config = finetuning(labeled_clips, run, optim={"head_epochs": 2, "epochs": 1}, classifier={"inputs": "both"})
     finetune(config, tmp_path / "run", progress=False)
     theirs = from_pretrained(run)
     for modality in ("video", "audio"):
@@ -165,29 +165,29 @@ def _copy(task):
 
 
 @pytest.mark.parametrize("fusion", ["late", "fused"])
-def test_both_modalities(labelled_clips, run, tmp_path, fusion, finetuning):
-    config = finetuning(labelled_clips, run, classifier={"inputs": "both", "fusion": fusion, "frozen_batch_norm": True})
+def test_both_modalities(labeled_clips, run, tmp_path, fusion, finetuning):
+    config = finetuning(labeled_clips, run, classifier={"inputs": "both", "fusion": fusion, "frozen_batch_norm": True})
     _, summary = finetune(config, tmp_path / "run", progress=False)
     assert summary["protocol"]["inputs"] == "both"
 
 
-def test_statistics_of_random_weights_cannot_be_held(labelled_clips, tmp_path, finetuning):
-    config = finetuning(labelled_clips, classifier={"frozen_batch_norm": True})
+def test_statistics_of_random_weights_cannot_be_held(labeled_clips, tmp_path, finetuning):
+    config = finetuning(labeled_clips, classifier={"frozen_batch_norm": True})
     with pytest.raises(ConfigError, match="frozen_batch_norm holds statistics, and random weights have none"):
         finetune(config, tmp_path / "run", progress=False)
 
 
-def test_weights_of_another_encoder_are_refused(labelled_clips, run, tmp_path, finetuning):
-    config = finetuning(labelled_clips, run, model={"video": {"width": 8}})
+def test_weights_of_another_encoder_are_refused(labeled_clips, run, tmp_path, finetuning):
+    config = finetuning(labeled_clips, run, model={"video": {"width": 8}})
     with pytest.raises(ConfigError, match=r"model.video is small_video \(width 8.* holds weights .*\(width 4"):
         finetune(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
-    config = finetuning(labelled_clips, run, model={"video": {"width": 8}}, classifier={"inputs": "audio"})
+    config = finetuning(labeled_clips, run, model={"video": {"width": 8}}, classifier={"inputs": "audio"})
     finetune(config, tmp_path / "run", progress=False)  # its video encoder is not used
 
 
-def test_a_checkpoint_must_be_named(labelled_clips, capsys):
-    assert main(["finetune", str(labelled_clips)]) == 2
+def test_a_checkpoint_must_be_named(labeled_clips, capsys):
+    assert main(["finetune", str(labeled_clips)]) == 2
     assert "--checkpoint is needed" in capsys.readouterr().err
     assert main(["finetune", "--checkpoint", "none"]) == 2
     assert "name a manifest" in capsys.readouterr().err
@@ -196,8 +196,8 @@ def test_a_checkpoint_must_be_named(labelled_clips, capsys):
 # ---------------------------------------------------------------- rows and labels
 
 
-def test_cross_validation_over_a_column(labelled_clips, tmp_path, finetuning):
-    config = finetuning(labelled_clips, labels={"fold_column": "fold"}, optim={"passes": 1})
+def test_cross_validation_over_a_column(labeled_clips, tmp_path, finetuning):
+    config = finetuning(labeled_clips, labels={"fold_column": "fold"}, optim={"epochs": 1})
     path, summary = finetune(config, tmp_path / "run", fold="2", progress=False)
     assert summary["protocol"]["folds"] == "1 of 2"
     assert [(fold["fold"], fold["n_train"], fold["n_test"]) for fold in summary["folds"]] == [("2", 12, 12)]
@@ -207,9 +207,9 @@ def test_cross_validation_over_a_column(labelled_clips, tmp_path, finetuning):
         finetune(config, tmp_path / "other", fold="3", progress=False)
 
 
-def test_multi_label(labelled_clips, tmp_path, finetuning):
+def test_multi_label(labeled_clips, tmp_path, finetuning):
     config = finetuning(
-        labelled_clips, labels={"column": "two", "multi_label": True, "fold_column": "fold"}, optim={"passes": 1}
+        labeled_clips, labels={"column": "two", "multi_label": True, "fold_column": "fold"}, optim={"epochs": 1}
     )
     _, summary = finetune(config, tmp_path / "run", fold="1", progress=False)
     assert set(summary["mean"]) == {"mAP", "clip_mAP", "chance"}
@@ -232,33 +232,33 @@ def test_multi_label(labelled_clips, tmp_path, finetuning):
         ({"column": "rare", "per_class": 1}, "class 'rare'"),
         (
             {"column": "two", "multi_label": True, "fold_column": "fold", "fraction": 0.1},
-            r"fold 1: 1 of 12 labelled rows leave no training row to 3 classes, the first is 'late'",
+            r"fold 1: 1 of 12 labeled rows leave no training row to 3 classes, the first is 'late'",
         ),
     ],
 )
-def test_rows_that_cannot_be_used_are_named(labelled_clips, tmp_path, labels, message, finetuning):
+def test_rows_that_cannot_be_used_are_named(labeled_clips, tmp_path, labels, message, finetuning):
     if labels.get("column") == "rare":
         labels = labels | {"split_columns": ["split2"]}
     with pytest.raises(ValueError, match=message):
-        finetune(finetuning(labelled_clips, labels=labels), tmp_path / "run", progress=False)
+        finetune(finetuning(labeled_clips, labels=labels), tmp_path / "run", progress=False)
 
 
-def test_rows_without_a_usable_label_are_counted(labelled_clips, tmp_path, finetuning, capsys):
-    config = finetuning(labelled_clips, labels={"column": "gaps"}, optim={"passes": 1})
+def test_rows_without_a_usable_label_are_counted(labeled_clips, tmp_path, finetuning, capsys):
+    config = finetuning(labeled_clips, labels={"column": "gaps"}, optim={"epochs": 1})
     _, summary = finetune(config, tmp_path / "run", progress=False)
     result = summary["folds"][0]
     assert (result["n_train"], result["n_test"]) == (13, 8)
-    assert (result["unlabelled_train"], result["unlabelled_test"]) == (2, 1)
+    assert (result["unlabeled_train"], result["unlabeled_test"]) == (2, 1)
     assert "2 training and 1 test rows have no usable label" in capsys.readouterr().out
     assert "1 test rows have no usable label and are left out" in table(summary)
 
 
-def test_unreadable_rows_are_failures_and_never_zeros(labelled_clips, tmp_path, finetuning):
+def test_unreadable_rows_are_failures_and_never_zeros(labeled_clips, tmp_path, finetuning):
     folder = tmp_path / "v"
-    shutil.copytree(labelled_clips.parent, folder)
+    shutil.copytree(labeled_clips.parent, folder)
     for name in ("clip03.mp4", "clip20.mp4"):
         (folder / name).write_text("broken")
-    config = finetuning(folder / "manifest.csv", optim={"passes": 2})
+    config = finetuning(folder / "manifest.csv", optim={"epochs": 2})
     path, summary = finetune(config, tmp_path / "run", progress=False)
     result = summary["folds"][0]
     assert (result["n_test"], result["unreadable_test"], result["unreadable_train"]) == (8, 1, 1)
@@ -267,7 +267,7 @@ def test_unreadable_rows_are_failures_and_never_zeros(labelled_clips, tmp_path, 
     assert "clip20.mp4" in dropped
 
 
-def test_nan_features_are_an_error(labelled_clips, run, tmp_path, finetuning):
+def test_nan_features_are_an_error(labeled_clips, run, tmp_path, finetuning):
     copy = tmp_path / "copy"
     shutil.copytree(run / "weights", copy)
     from safetensors.torch import save_file
@@ -276,30 +276,30 @@ def test_nan_features_are_an_error(labelled_clips, run, tmp_path, finetuning):
     tensors["model.video_encoder.stem.0.weight"].fill_(float("nan"))
     save_file(tensors, copy / "model.safetensors")
     with pytest.raises(RuntimeError, match="loss became NaN between steps 0 and 1"):
-        finetune(finetuning(labelled_clips, copy), tmp_path / "run", progress=False)
+        finetune(finetuning(labeled_clips, copy), tmp_path / "run", progress=False)
 
 
 # ---------------------------------------------------------------- resume
 
 
-def stop_in_second_pass(monkeypatch):
+def stop_in_second_epoch(monkeypatch):
     """Sends a signal when a fold's second pass begins."""
-    start = ClassifyTask.on_pass_start
+    start = ClassifyTask.on_epoch_start
 
-    def on_pass_start(task, number):
+    def on_epoch_start(task, number):
         if number == 1:
             os.kill(os.getpid(), signal.SIGUSR1)
         start(task, number)
 
-    monkeypatch.setattr(ClassifyTask, "on_pass_start", on_pass_start)
+    monkeypatch.setattr(ClassifyTask, "on_epoch_start", on_epoch_start)
 
 
 def test_interrupted_between_folds_and_within_one_equals_the_whole(
-    finished, labelled_clips, tmp_path, monkeypatch, finetuning
+    finished, labeled_clips, tmp_path, monkeypatch, finetuning
 ):
     """A signal in the second pass of each fold, and a resume after each."""
-    config = finetuning(labelled_clips, labels={"split_columns": ["split1", "split2"]})
-    stop_in_second_pass(monkeypatch)
+    config = finetuning(labeled_clips, labels={"split_columns": ["split1", "split2"]})
+    stop_in_second_epoch(monkeypatch)
     out = tmp_path / "parts"
     with pytest.raises(Interrupted, match="step 3"):
         finetune(config, out, progress=False)
@@ -311,8 +311,8 @@ def test_interrupted_between_folds_and_within_one_equals_the_whole(
     assert_same_run(finished[0], out)
 
 
-def test_killed_run_continues(finished, labelled_clips, tmp_path, finetuning):
-    config = finetuning(labelled_clips, labels={"split_columns": ["split1", "split2"]})
+def test_killed_run_continues(finished, labeled_clips, tmp_path, finetuning):
+    config = finetuning(labeled_clips, labels={"split_columns": ["split1", "split2"]})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     out = tmp_path / "killed"
     code = "\n".join(
@@ -320,11 +320,11 @@ def test_killed_run_continues(finished, labelled_clips, tmp_path, finetuning):
             "import os, signal, sys",
             "from avssl.training.tasks import ClassifyTask",
             "from avssl.cli import main",
-            "passes = []",
+            "epochs = []",
             "def start(task, number):",
-            "    passes.append(number)",
-            "    if len(passes) == 6: os.kill(os.getpid(), signal.SIGKILL)",
-            "ClassifyTask.on_pass_start = start",
+            "    epochs.append(number)",
+            "    if len(epochs) == 6: os.kill(os.getpid(), signal.SIGKILL)",
+            "ClassifyTask.on_epoch_start = start",
             "main(sys.argv[1:])",
         ]
     )
@@ -342,16 +342,16 @@ def test_resume_refuses_other_settings(finished, capsys):
     assert "--optim.lr (5.0) was 0.01 when the run began" in capsys.readouterr().err
 
 
-def test_precision_is_timed_and_kept(labelled_clips, tmp_path, finetuning):
-    config = finetuning(labelled_clips, optim={"passes": 1}, train={"precision": "auto", "memory_format": "auto"})
+def test_precision_is_timed_and_kept(labeled_clips, tmp_path, finetuning):
+    config = finetuning(labeled_clips, optim={"epochs": 1}, train={"precision": "auto", "memory_format": "auto"})
     path, _ = finetune(config, tmp_path / "run", progress=False)
     resolved = load_config(path / "config.yaml", FinetuneConfig).train
     assert resolved.precision in ("fp32", "bf16")
     assert resolved.memory_format in ("contiguous", "channels_last")
 
 
-def test_precision_is_not_timed_again_by_a_resume(labelled_clips, tmp_path, monkeypatch, finetuning):
-    config = finetuning(labelled_clips, train={"precision": "auto", "memory_format": "auto"})
+def test_precision_is_not_timed_again_by_a_resume(labeled_clips, tmp_path, monkeypatch, finetuning):
+    config = finetuning(labeled_clips, train={"precision": "auto", "memory_format": "auto"})
     timed = []
 
     def choose(*arguments):
@@ -359,7 +359,7 @@ def test_precision_is_not_timed_again_by_a_resume(labelled_clips, tmp_path, monk
         return (Precision("fp32", "channels_last"), 0.0)
 
     monkeypatch.setattr("avssl.downstream.finetuning.driver.choose_precision", choose)
-    stop_in_second_pass(monkeypatch)
+    stop_in_second_epoch(monkeypatch)
     with pytest.raises(Interrupted):
         finetune(config, tmp_path / "run", progress=False)
     assert main(["finetune", "--resume", str(tmp_path / "run")]) == 0
@@ -369,10 +369,10 @@ def test_precision_is_not_timed_again_by_a_resume(labelled_clips, tmp_path, monk
 # ---------------------------------------------------------------- several processes
 
 
-def test_two_processes_equal_one(labelled_clips, run, tmp_path, finetuning):
+def test_two_processes_equal_one(labeled_clips, run, tmp_path, finetuning):
     """Weights and the numbers of every fold, with class weights, at the same global batch."""
     config = finetuning(
-        labelled_clips,
+        labeled_clips,
         run,
         labels={"split_columns": ["split1", "split2"]},
         optim={"name": "sgd", "lr": 0.02},

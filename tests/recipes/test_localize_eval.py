@@ -47,12 +47,12 @@ def test_tables_numbers_and_page_are_written(boxed, run, tmp_path, capsys):
     assert found["about"]["rules"].keys() == {"adaptive", "sslalign"}
     assert "without boxes" in found["selection"]
     # The printed table, that of the file and the numbers say the same.
-    row = rows["centre blob"]
+    row = rows["center blob"]
     shown = [f"{100 * row[key]:.1f}" for key in ("pointing", "ciou_success_adaptive", "ciou_mean_adaptive")]
-    assert re.search(r"\ncentre blob +5 +" + " +".join(map(re.escape, shown)), printed)
+    assert re.search(r"\ncenter blob +5 +" + " +".join(map(re.escape, shown)), printed)
     written = (out / "table.md").read_text()
-    low, high = (f"{100 * value:.1f}" for value in found["intervals"]["centre blob"]["pointing"])
-    assert f"| centre blob | 5 | {shown[0]} [{low}, {high}] | {shown[1]} [" in written
+    low, high = (f"{100 * value:.1f}" for value in found["intervals"]["center blob"]["pointing"])
+    assert f"| center blob | 5 | {shown[0]} [{low}, {high}] | {shown[1]} [" in written
     for text in (printed, written):
         for told in ("5 instants with a visible source, 1 without", "resize bilinear", "clip list", "seed 0"):
             assert told in text

@@ -20,7 +20,7 @@ def one_frame(tiny_config, videos):
     """Makes a config of three steps: ``one_frame({"name": "small_video"})``."""
 
     def make(video, **changes):
-        steps = {"optim": {"batch_size": 6, "passes": 1}, "monitor": {"every_steps": 0}}
+        steps = {"optim": {"batch_size": 6, "epochs": 1}, "monitor": {"every_steps": 0}}
         config = tiny_config(videos, sampling={"num_frames": 1}, **steps, **changes)
         return replace(
             config, model=replace(config.model, video=config_from_dict({"model": {"video": video}}).model.video)

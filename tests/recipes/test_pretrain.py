@@ -70,7 +70,7 @@ def test_release_of_a_run_loads_and_embeds(run):
 
 
 def test_loss_falls(videos, tiny_config, tmp_path):
-    config = tiny_config(videos, optim={"passes": 20, "lr": 0.003}, train={"log_every": 10}, monitor={"every_steps": 0})
+    config = tiny_config(videos, optim={"epochs": 20, "lr": 0.003}, train={"log_every": 10}, monitor={"every_steps": 0})
     pretrain(config, tmp_path / "run", progress=False)
     losses = [row["loss"] for row in metrics(tmp_path / "run")]
     assert losses[-1] < losses[0] - 0.5
@@ -105,7 +105,7 @@ def test_average_and_best_weights_are_released_and_resume_exactly(videos, tiny_c
     Manifest.from_columns({"id": ids, "path": names, "split": splits}, folder).write(folder / "manifest.csv")
     config = tiny_config(
         folder / "manifest.csv",
-        optim={"passes": 2},
+        optim={"epochs": 2},
         monitor={"every_steps": 2, "num_clips": 40},
         train={"ema_decay": 0.9, "keep_checkpoints": 1, "checkpoint_every_steps": 3},
     )
@@ -177,7 +177,7 @@ def test_existing_run_is_kept_unless_told(run, videos, tiny_config, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     with pytest.raises(RunFolderError, match=r"--resume .*--overwrite"):
         pretrain(tiny_config(videos), tmp_path / "copy", progress=False)
-    pretrain(tiny_config(videos, optim={"passes": 1}), tmp_path / "copy", overwrite=True, progress=False)
+    pretrain(tiny_config(videos, optim={"epochs": 1}), tmp_path / "copy", overwrite=True, progress=False)
     assert len(metrics(tmp_path / "copy")) == 2
 
 
@@ -193,7 +193,7 @@ def test_foreign_files_are_never_removed(videos, tiny_config):
 def test_long_files_become_segments_and_the_batch_shrinks(video_maker, tiny_config, tmp_path, capsys):
     video_maker(tmp_path / "v" / "a.mp4", 0, seconds=9)
     config = tiny_config(tmp_path / "v", data={"segment_seconds": 1.0, "segment_over_seconds": 3.0})
-    config.optim.batch_size, config.optim.passes = 64, 1
+    config.optim.batch_size, config.optim.epochs = 64, 1
     pretrain(config, tmp_path / "run", progress=False)
     assert "9 clips instead of 64: there are only 9 rows" in capsys.readouterr().out
     assert load_config(tmp_path / "run" / "config.yaml").optim.batch_size == 9
@@ -212,7 +212,7 @@ def test_unusable_files_are_listed_and_capped(videos, video_maker, tiny_config, 
     shutil.copytree(videos, folder)
     video_maker(folder / "silent.mp4", 0, sound=False)
     (folder / "text.mp4").write_text("no video")
-    pretrain(tiny_config(folder, optim={"passes": 1}), tmp_path / "run", progress=False)
+    pretrain(tiny_config(folder, optim={"epochs": 1}), tmp_path / "run", progress=False)
     with (tmp_path / "run" / "dropped_files.csv").open() as file:
         assert {row["path"]: row["reason"] for row in csv.DictReader(file)} == {
             "silent.mp4": "no_audio",
@@ -229,13 +229,13 @@ def test_files_that_break_later_are_dropped_and_capped(videos, tiny_config, tmp_
     assert main(["index", str(folder)]) == 0
     for name in ("clip03.mp4", "clip05.mp4"):
         (folder / name).write_text("broken since it was indexed")
-    pretrain(tiny_config(folder / "manifest.csv", optim={"passes": 3}), tmp_path / "run", progress=False)
+    pretrain(tiny_config(folder / "manifest.csv", optim={"epochs": 3}), tmp_path / "run", progress=False)
     dropped = (tmp_path / "run" / "dropped_files.csv").read_text()
     assert "clip03.mp4" in dropped
     assert "clip05.mp4" in dropped
     (folder / "clip07.mp4").unlink()
     with pytest.raises(TooManyBadFiles, match="3 of 20 rows could not be read"):
-        pretrain(tiny_config(folder / "manifest.csv", optim={"passes": 3}), tmp_path / "other", progress=False)
+        pretrain(tiny_config(folder / "manifest.csv", optim={"epochs": 3}), tmp_path / "other", progress=False)
 
 
 def test_only_the_split_is_trained_on(videos, tiny_config, tmp_path):
@@ -244,7 +244,7 @@ def test_only_the_split_is_trained_on(videos, tiny_config, tmp_path):
     main(["index", str(folder)])
     table = read_manifest(folder / "manifest.csv").table
     write_table(table.append_column("split", [["train"] * 9 + ["test"] * 11]), folder / "manifest.csv")
-    config = tiny_config(folder / "manifest.csv", optim={"passes": 1})
+    config = tiny_config(folder / "manifest.csv", optim={"epochs": 1})
     pretrain(config, tmp_path / "run", progress=False)
     assert len(read_manifest(tmp_path / "run" / "manifest.csv", folder)) == 9
     with pytest.raises(ManifestError, match=r"no row is of data.split \(val\); the manifest has test, train"):
@@ -263,7 +263,7 @@ def test_monitors_look_at_rows_that_training_never_sees(videos, tiny_config, tmp
     }
     Manifest.from_columns(columns, folder).write(folder / "manifest.csv")
     config = tiny_config(
-        folder / "manifest.csv", optim={"passes": 1}, monitor={"every_steps": 5, "num_clips": 40, "probe_clips": 20}
+        folder / "manifest.csv", optim={"epochs": 1}, monitor={"every_steps": 5, "num_clips": 40, "probe_clips": 20}
     )
     out, _ = pretrain(config, tmp_path / "run", progress=False)
     assert "40 rows that training never sees" in capsys.readouterr().out
@@ -292,7 +292,7 @@ def test_no_source_and_missing_source(tiny_config, tmp_path, capsys):
 
 
 def test_precision_is_timed_and_written_down(videos, tiny_config, tmp_path, capsys):
-    config = tiny_config(videos, optim={"passes": 1}, train={"precision": "auto", "memory_format": "auto"})
+    config = tiny_config(videos, optim={"epochs": 1}, train={"precision": "auto", "memory_format": "auto"})
     config.train.checkpoint_every_steps = None
     pretrain(config, tmp_path / "run", progress=False)
     resolved = load_config(tmp_path / "run" / "config.yaml").train
@@ -345,7 +345,7 @@ def test_two_processes_equal_one(videos, tiny_config, tmp_path):
     config = tiny_config(
         videos,
         model={"head": {"name": "mlp"}},  # without batch statistics
-        optim={"name": "sgd", "lr": 0.02, "passes": 10},
+        optim={"name": "sgd", "lr": 0.02, "epochs": 10},
         train={"batch_norm": "eval", "checkpoint_every_steps": 20},
         monitor={"every_steps": 0},
     )

@@ -15,17 +15,17 @@ from avssl.engine import load_checkpoint, read_metrics
 SCRIPT = Path(__file__).with_name("killed_pretrain.py")
 CLOCKS = {"wall_seconds", "samples_per_second"}
 
-# 4 passes of 5 steps. Killed in step 10, a run goes on from step 8: in the middle of a pass and of a mean of 3 losses,
+# 4 epochs of 5 steps. Killed in step 10, a run goes on from step 8: in the middle of a pass and of a mean of 3 losses,
 # of which one was written after the checkpoint. CMA has then searched its positives at step 5, and does again at 15.
 CHANGES = {
-    "optim": {"batch_size": 4, "passes": 4},
+    "optim": {"batch_size": 4, "epochs": 4},
     "train": {"log_every": 3, "checkpoint_every_steps": 4, "ema_decay": 0.9},
     "monitor": {"every_steps": 0},
 }
 KILLED_IN, SAVED_AT, LAST = 10, 8, 20
 OBJECTIVES = {
     "info_nce": {"name": "info_nce"},
-    "cma": {"name": "cma", "loss": "nce_frozen", "num_positives": 4, "warmup_passes": 1, "refresh_passes": 2},
+    "cma": {"name": "cma", "loss": "nce_frozen", "num_positives": 4, "warmup_epochs": 1, "refresh_epochs": 2},
 }
 
 

@@ -58,7 +58,7 @@ def test_run_with_two_heads_and_visual_dropout_resumes_bit_for_bit(videos, tiny_
 
 
 def test_what_is_measured_before_the_first_step_does_not_move_dropout(videos, tiny_config, tmp_path, monkeypatch):
-    config = tiny_config(videos, model={"dropout": {"video": 0.5}}, optim={"passes": 1}, monitor={"every_steps": 0})
+    config = tiny_config(videos, model={"dropout": {"video": 0.5}}, optim={"epochs": 1}, monitor={"every_steps": 0})
     losses = []
     choose = pretrain.__globals__["choose_precision"]
 

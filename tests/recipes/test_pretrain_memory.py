@@ -10,14 +10,14 @@ from avssl.recipes.pretrain import pretrain
 
 OBJECTIVES = {
     "avid": {"name": "avid", "loss": "nce_running", "num_negatives": 32},
-    "robust_xid": {"name": "robust_xid", "warmup_passes": 1, "tau_s": 0.1},
-    "cma": {"name": "cma", "num_positives": 4, "warmup_passes": 1, "refresh_passes": 2},
+    "robust_xid": {"name": "robust_xid", "warmup_epochs": 1, "tau_s": 0.1},
+    "cma": {"name": "cma", "num_positives": 4, "warmup_epochs": 1, "refresh_epochs": 2},
 }
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_run_resumes_bit_for_bit(videos, tiny_config, name, assert_resumes_bit_for_bit):
-    config = tiny_config(videos, objective=OBJECTIVES[name], optim={"passes": 4}, monitor={"every_steps": 0})
+    config = tiny_config(videos, objective=OBJECTIVES[name], optim={"epochs": 4}, monitor={"every_steps": 0})
     assert "objective.bank.id_key" in assert_resumes_bit_for_bit(config)
 
 
@@ -27,7 +27,7 @@ def test_run_learns(videos, tiny_config, tmp_path, name):
     config = tiny_config(
         videos,
         objective=OBJECTIVES[name] | changes,
-        optim={"passes": 40, "lr": 0.005},
+        optim={"epochs": 40, "lr": 0.005},
         train={"log_every": 20, "checkpoint_every_steps": 1000},
         monitor={"every_steps": 0},
     )
@@ -37,9 +37,9 @@ def test_run_learns(videos, tiny_config, tmp_path, name):
 
 
 def test_cma_begins_from_an_avid_run(videos, tiny_config, tmp_path, capsys):
-    options = {"optim": {"passes": 1}, "monitor": {"every_steps": 0}}
+    options = {"optim": {"epochs": 1}, "monitor": {"every_steps": 0}}
     pretrain(tiny_config(videos, objective={"name": "avid"}, **options), tmp_path / "avid", progress=False)
-    cma = OBJECTIVES["cma"] | {"warmup_passes": 0}
+    cma = OBJECTIVES["cma"] | {"warmup_epochs": 0}
     train = {"init_from": str(tmp_path / "avid")}
     config = tiny_config(videos, objective=cma, **options, train=train)
     pretrain(config, tmp_path / "cma", progress=False)
@@ -56,7 +56,7 @@ def test_cma_begins_from_an_avid_run(videos, tiny_config, tmp_path, capsys):
 
 def test_momentum_model_begins_from_a_run_without_one_and_is_left_behind_by_one(videos, tiny_config, tmp_path):
     def run(objective, begin=None, **optim):
-        changes = {"optim": {"passes": 1, **optim}, "monitor": {"every_steps": 0}, "train": {"init_from": begin}}
+        changes = {"optim": {"epochs": 1, **optim}, "monitor": {"every_steps": 0}, "train": {"init_from": begin}}
         folder = tmp_path / objective["name"]
         pretrain(tiny_config(videos, objective=objective, **changes), folder, progress=False)
         return folder, load_checkpoint(folder / "checkpoints/step-000000002.pt")["task"]
@@ -71,7 +71,7 @@ def test_momentum_model_begins_from_a_run_without_one_and_is_left_behind_by_one(
 
 
 def test_begins_from_another_corpus_by_id_when_asked(videos, tiny_config, video_maker, tmp_path):
-    options = {"optim": {"passes": 1}, "monitor": {"every_steps": 0}}
+    options = {"optim": {"epochs": 1}, "monitor": {"every_steps": 0}}
     pretrain(tiny_config(videos, objective={"name": "avid"}, **options), tmp_path / "avid", progress=False)
     folder = tmp_path / "others"
     for number in range(12, 24):  # 8 of the 20, and 4 new ones

@@ -11,10 +11,10 @@ from avssl.training.tasks.probes import ProbeSchedule
 
 
 @pytest.fixture
-def labelled(videos, tmp_path):
+def labeled(videos, tmp_path):
     """The videos with a label (pitch, low or high), a split, and one row without a label."""
-    main(["index", str(videos), "-o", str(videos.parent / "labelled.csv")])
-    path = videos.parent / "labelled.csv"
+    main(["index", str(videos), "-o", str(videos.parent / "labeled.csv")])
+    path = videos.parent / "labeled.csv"
     manifest = read_manifest(path)
     labels = ["low" if number < 10 else "high" for number in range(20)]
     labels[0] = None
@@ -26,9 +26,9 @@ def labelled(videos, tmp_path):
     path.unlink()
 
 
-def test_probe_reports_every_modality_beside_its_baselines(labelled, run, tmp_path, capsys):
+def test_probe_reports_every_modality_beside_its_baselines(labeled, run, tmp_path, capsys):
     out = tmp_path / "probe.json"
-    words = ["probe", str(labelled), "--checkpoint", str(run), "-o", str(out), "--num_workers", "0", "--device", "cpu"]
+    words = ["probe", str(labeled), "--checkpoint", str(run), "-o", str(out), "--num_workers", "0", "--device", "cpu"]
     assert main(words) == 0
     report = json.loads(out.read_text())
     modalities = ("video", "audio", "video + audio")
@@ -55,21 +55,21 @@ def test_probe_reports_every_modality_beside_its_baselines(labelled, run, tmp_pa
         (["--label_column", "kind"], "no column 'kind'"),
     ],
 )
-def test_missing_columns_and_splits_are_named(labelled, run, capsys, words, message):
-    assert main(["probe", str(labelled), "--checkpoint", str(run), *words]) == 1
+def test_missing_columns_and_splits_are_named(labeled, run, capsys, words, message):
+    assert main(["probe", str(labeled), "--checkpoint", str(run), *words]) == 1
     assert message in capsys.readouterr().err
 
 
-def test_checkpoint_is_asked_for(labelled, capsys):
-    assert main(["probe", str(labelled)]) == 2
+def test_checkpoint_is_asked_for(labeled, capsys):
+    assert main(["probe", str(labeled)]) == 2
     assert "--checkpoint is needed" in capsys.readouterr().err
 
 
-def test_every_layer_is_reported_over_folds(labelled, run, tmp_path, capsys):
+def test_every_layer_is_reported_over_folds(labeled, run, tmp_path, capsys):
     out = tmp_path / "svm.json"
     words = ["--protocol", "svm", "--modality", "audio", "--fold_column", "fold", "--windows_per_clip", "2"]
     machine = ["--num_workers", "0", "--device", "cpu", "-o", str(out)]
-    assert main(["probe", str(labelled), "--checkpoint", str(run), *words, *machine]) == 0
+    assert main(["probe", str(labeled), "--checkpoint", str(run), *words, *machine]) == 0
     report = json.loads(out.read_text())
     about = report["protocol"]
     assert about["protocol"] == "svm"
@@ -85,23 +85,23 @@ def test_every_layer_is_reported_over_folds(labelled, run, tmp_path, capsys):
     assert "12 to 13 rows fitted, 6 to 7 scored, in each of 3 divisions" in capsys.readouterr().out
 
 
-def test_sounds_and_pictures_of_a_class_find_each_other(labelled, run, tmp_path, capsys):
+def test_sounds_and_pictures_of_a_class_find_each_other(labeled, run, tmp_path, capsys):
     words = ["--protocol", "av_retrieval", "--clips_per_class", "4", "--num_workers", "0", "--device", "cpu"]
-    assert main(["probe", str(labelled), "--checkpoint", str(run), *words]) == 0
+    assert main(["probe", str(labeled), "--checkpoint", str(run), *words]) == 0
     text = capsys.readouterr().out
     for name in ("trained", "random init", "shuffled sound"):
         assert f"{name:<17}video -> audio" in text
         assert f"{name:<17}audio -> video" in text
     assert "8 queries in a gallery of 8" in text
-    assert main(["probe", str(labelled), "--checkpoint", str(run), *words[:2], "--clips_per_class", "5"]) == 1
+    assert main(["probe", str(labeled), "--checkpoint", str(run), *words[:2], "--clips_per_class", "5"]) == 1
     assert "clips_per_class (5): the class 'low' has only 4 test clips" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["layers", "attentive"])
-def test_probes_by_gradient_change_nothing_of_the_model(labelled, run, name):
+def test_probes_by_gradient_change_nothing_of_the_model(labeled, run, name):
     pretrained = from_pretrained(run)
     before = {key: value.clone() for key, value in pretrained.model.state_dict().items()}
-    rows, divisions, _ = divided_rows(read_manifest(labelled), DivisionColumns())
+    rows, divisions, _ = divided_rows(read_manifest(labeled), DivisionColumns())
     settings = ProtocolSettings(modality="video", windows_per_clip=2, schedule=ProbeSchedule(2, 4))
     report = run_protocol(PROTOCOLS[name], {"trained": pretrained}, rows, divisions, "label", settings)
     expected = {"layers": ["stem", "stage1", "stage2"], "attentive": ["stage2"]}[name]
@@ -112,6 +112,6 @@ def test_probes_by_gradient_change_nothing_of_the_model(labelled, run, name):
     assert not any(module.training for module in pretrained.model.modules())
 
 
-def test_an_unknown_protocol_is_refused(labelled, run, capsys):
-    assert main(["probe", str(labelled), "--checkpoint", str(run), "--protocol", "lineer"]) == 2
+def test_an_unknown_protocol_is_refused(labeled, run, capsys):
+    assert main(["probe", str(labeled), "--checkpoint", str(run), "--protocol", "lineer"]) == 2
     assert "lineer" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_too_few_clips_are_refused(table, run, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def finetuned(table, run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finetuned") / "run"
-    options = ["--optim.passes", "1", "--optim.batch_size", "5", "--test.clips", "2", "--test.report", "false"]
+    options = ["--optim.epochs", "1", "--optim.batch_size", "5", "--test.clips", "2", "--test.report", "false"]
     options += ["--data.num_workers", "0", "--train.device", "cpu", "--classifier.inputs", "both"]
     assert main(["finetune", str(table), "--checkpoint", str(run), "--out", str(folder), *options]) == 0
     return folder
@@ -144,11 +144,11 @@ def test_the_only_fold_is_taken_and_of_several_one_is_asked_for(finetuned, tmp_p
         find_release(tmp_path)
 
 
-def test_classes_that_were_never_learnt_are_named(table, finetuned, tmp_path, capsys):
+def test_classes_that_were_never_learned_are_named(table, finetuned, tmp_path, capsys):
     more = ("--label_column", "path")
     assert main(words(table, finetuned / "folds" / "fold-split", tmp_path, *more)) == 1
     assert (
-        "10 classes of the tested rows were never learnt, the first is 'videos/clip00.mp4'" in capsys.readouterr().err
+        "10 classes of the tested rows were never learned, the first is 'videos/clip00.mp4'" in capsys.readouterr().err
     )
 
 

@@ -20,7 +20,7 @@ HOSTILE = 'it\'s <b>#1? & 100% "x".mp4'
 
 
 def make_changing(path, seed, seconds=4):
-    """Every half second another picture of coloured squares and another chord: no two moments are alike."""
+    """Every half second another picture of colored squares and another chord: no two moments are alike."""
     generator = torch.Generator().manual_seed(seed)
     squares = torch.randint(0, 256, (2 * seconds, 3, 4, 6), generator=generator).float()
     frames = torch.nn.functional.interpolate(squares, scale_factor=8).repeat_interleave(4, dim=0)

@@ -52,15 +52,15 @@ def select(run, tmp_path):
     return call
 
 
-@pytest.mark.parametrize("strategy", ["random", "margin", "entropy", "k-centre", "typicality", "disagreement"])
+@pytest.mark.parametrize("strategy", ["random", "margin", "entropy", "k-center", "typicality", "disagreement"])
 def test_rows_without_a_label_are_ranked(select, manifest_maker, capsys, strategy):
     labels = some_labels()
     manifest = manifest_maker(labels)
     lines = select(manifest, "--strategy", strategy, "--budget", "5")
     assert list(lines[0]) == ["rank", "id", "path", "start_seconds", "stop_seconds", "score", "why"]
     assert [line["rank"] for line in lines] == ["1", "2", "3", "4", "5"]
-    unlabelled = {f"videos/clip{number:02d}.mp4" for number, label in enumerate(labels) if label is None}
-    assert len({line["id"] for line in lines} & unlabelled) == 5
+    unlabeled = {f"videos/clip{number:02d}.mp4" for number, label in enumerate(labels) if label is None}
+    assert len({line["id"] for line in lines} & unlabeled) == 5
     assert all(
         line["path"] == line["id"] and float(line["stop_seconds"]) == pytest.approx(2, abs=0.1) for line in lines
     )
@@ -87,11 +87,11 @@ def test_strategies_without_labels(select, manifest_maker):
     manifest = manifest_maker(None)
     line = select(manifest, "--strategy", "disagreement", "--budget", "1")[0]
     assert line["why"] == f"sound and picture do not match: cosine {1 - float(line['score']):.3f}"
-    assert select(manifest, "--strategy", "k-centre", "--budget", "2")[0]["why"] == "by chance: no row has a label"
+    assert select(manifest, "--strategy", "k-center", "--budget", "2")[0]["why"] == "by chance: no row has a label"
     assert len(select(manifest, "--strategy", "typicality", "--budget", "3")) == 3
 
 
-def test_test_rows_are_neither_ranked_nor_learnt_from(select, manifest_maker, capsys):
+def test_test_rows_are_neither_ranked_nor_learned_from(select, manifest_maker, capsys):
     labels = ["other" if number % 2 else label for number, label in enumerate(some_labels(4))]
     labels[1] = None
     manifest = manifest_maker(labels, ["test" if number % 2 else "train" for number in range(20)])
@@ -101,7 +101,7 @@ def test_test_rows_are_neither_ranked_nor_learnt_from(select, manifest_maker, ca
     assert "10 test rows are left out" in capsys.readouterr().out
 
 
-def test_several_labels_count_as_labelled_and_unreadable_rows_are_counted(select, manifest_maker, capsys):
+def test_several_labels_count_as_labeled_and_unreadable_rows_are_counted(select, manifest_maker, capsys):
     labels = some_labels()
     labels[1] = "low|high"
     manifest = manifest_maker(labels)
@@ -120,7 +120,7 @@ def test_several_labels_count_as_labelled_and_unreadable_rows_are_counted(select
             None,
             ["--strategy", "margin", "--budget", "3"],
             1,
-            "These need none: random, k-centre, typicality, disagreement",
+            "These need none: random, k-center, typicality, disagreement",
         ),
         (PITCH, ["--strategy", "random", "--budget", "3"], 1, "every row has its 'label' already; --simulate compares"),
         (None, ["--strategy", "random", "--budget", "21"], 1, "budget (21) must be between 1 and the number"),
@@ -164,7 +164,7 @@ def test_simulation_reports_every_strategy_beside_random(manifest_maker, run, tm
     words = ["--budget", "4", "--simulate", "--num_workers", "0", "--device", "cpu", "-o", str(out), "--num_seeds", "2"]
     assert main(["select", str(manifest), "--checkpoint", str(run), *words]) == 0
     report = json.loads((out / "curve.json").read_text())
-    assert list(report["curves"]) == ["random", "margin", "entropy", "k-centre", "typicality", "disagreement"]
+    assert list(report["curves"]) == ["random", "margin", "entropy", "k-center", "typicality", "disagreement"]
     about = report["protocol"]
     assert (about["n_pool"], about["n_test"], about["num_classes"], about["seeds"]) == (10, 10, 2, [0, 1])
     for of in report["curves"].values():
@@ -202,7 +202,7 @@ def test_simulation_of_one_modality_leaves_disagreement_out(manifest_maker, run,
     ]
     assert main(common) == 0
     report = json.loads((tmp_path / "out" / "curve.json").read_text())
-    assert list(report["curves"]) == ["random", "margin", "entropy", "k-centre", "typicality"]
+    assert list(report["curves"]) == ["random", "margin", "entropy", "k-center", "typicality"]
     assert report["all_labels"] >= 0.8  # pitch is easy to hear
     assert main([*common, "--strategy", "disagreement"]) == 1
     assert "needs video and audio, got audio" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from avssl.core.manifest import read_manifest
 SMALL = ["--width", "32", "--height", "32", "--duration_seconds", "0.5", "--num_workers", "0"]
 
 
-def test_synthesize_makes_a_labelled_corpus_and_keeps_it(tmp_path, capsys):
+def test_synthesize_makes_a_labeled_corpus_and_keeps_it(tmp_path, capsys):
     out = tmp_path / "shapes"
     assert main(["synthesize", str(out), "--num_clips", "3", *SMALL]) == 0
     manifest = read_manifest(out / "manifest.csv")

@@ -37,7 +37,7 @@ def test_a_picture_in_a_page_is_the_picture(kind):
     assert media == f"data:image/{kind}"
     back = matplotlib.image.imread(BytesIO(base64.b64decode(data)), format=kind)[..., :3]
     back = np.asarray(back, dtype=float) * (255 if kind == "png" else 1)
-    assert np.abs(back - pixels).mean() < (0.01 if kind == "png" else 3)  # JPEG smears colour over the edge
+    assert np.abs(back - pixels).mean() < (0.01 if kind == "png" else 3)  # JPEG smears color over the edge
 
 
 def test_hostile_names_stay_text(tmp_path):

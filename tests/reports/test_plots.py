@@ -6,7 +6,7 @@ from avssl.reports.plots import draw_curves, draw_similarities
 
 
 def painted(picture, color):
-    """Pixels of a colour."""
+    """Pixels of a color."""
     return int((np.abs(picture[..., :3] - np.array(color) / 255).max(axis=2) < 0.01).sum())
 
 
@@ -25,7 +25,7 @@ def test_similarities_are_drawn_bright_where_they_are_large(tmp_path):
     )
     picture = imread(tmp_path / "x.png")
     assert picture.shape[:2] == (456 + 80, 2 * 456)
-    bright = painted(picture, (252, 253, 191))  # the ends of the colour map
+    bright = painted(picture, (252, 253, 191))  # the ends of the color map
     dark = painted(picture, (0, 0, 4))
     assert bright > 3000
     assert 0.8 < dark / bright < 1.6  # five cells of each map, and four

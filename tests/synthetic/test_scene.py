@@ -46,7 +46,7 @@ def test_every_kind_action_and_count_is_drawn():
     assert all(len({o.kind for o in s.objects}) == len(s.objects) for s in scenes), "two of a kind cannot be told apart"
 
 
-def test_colour_does_not_tell_the_kind():
+def test_color_does_not_tell_the_kind():
     scenes = [draw_scene(ONE, 0, "train", i) for i in range(600)]
     by_kind = [
         np.mean([s.objects[0].colors[:2].mean(0) for s in scenes if s.objects[0].kind == k], axis=0) for k in KINDS

@@ -21,7 +21,7 @@ def test_the_size_of_a_checkpoint_is_that_of_its_file(videos, tiny_config, tmp_p
     config = tiny_config(
         videos,
         model=WIDER,
-        optim={"passes": 1, "name": optimizer},
+        optim={"epochs": 1, "name": optimizer},
         train={"ema_decay": ema_decay},
         monitor={"every_steps": 0},
     )

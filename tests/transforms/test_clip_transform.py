@@ -61,11 +61,11 @@ def test_training_gives_one_augmented_view() -> None:
 
 def test_three_crops_share_one_sound() -> None:
     transform, batch = make_transform().eval(), make_batch()
-    centre = transform(batch)
+    center = transform(batch)
     transform.video_eval = VideoEval(24, crop="three")
     output = transform(batch)
     assert (output.num_views, len(output)) == (3, NUM_CLIPS)
-    assert torch.equal(output.audio, torch.cat([centre.audio] * 3))
+    assert torch.equal(output.audio, torch.cat([center.audio] * 3))
 
 
 def test_views_are_view_major_and_each_drawn_anew() -> None:

@@ -13,7 +13,7 @@ def make_keys(count: int) -> torch.Tensor:
 
 
 def make_video(count: int) -> torch.Tensor:
-    """(B, 3, 2, 9, 11) in [0, 1], with black, white, grey and fully saturated pixels among them."""
+    """(B, 3, 2, 9, 11) in [0, 1], with black, white, gray and fully saturated pixels among them."""
     video = torch.rand(count, 3, 2, 9, 11, generator=torch.Generator().manual_seed(1))
     video[..., 0, 0], video[..., 0, 1], video[..., 0, 2] = 0.0, 1.0, 0.5
     video[..., 1, :3] = torch.eye(3)[None, :, None]
@@ -81,9 +81,9 @@ def test_plan_is_cut_by_clips() -> None:
     assert torch.equal(plan[2:4].order, plan.order[2:4])
 
 
-def test_grey_pixels_have_no_hue_to_shift() -> None:
-    grey = torch.rand(2, 1, 1, 4, 4).expand(-1, 3, -1, -1, -1).clone()
-    torch.testing.assert_close(shift_hue(grey.clone(), torch.tensor([0.3, -0.5])), grey)
+def test_gray_pixels_have_no_hue_to_shift() -> None:
+    gray = torch.rand(2, 1, 1, 4, 4).expand(-1, 3, -1, -1, -1).clone()
+    torch.testing.assert_close(shift_hue(gray.clone(), torch.tensor([0.3, -0.5])), gray)
 
 
 def test_blend_that_keeps_the_image_changes_nothing() -> None:

@@ -55,7 +55,7 @@ def test_weights_are_the_identity_without_resizing() -> None:
 
 
 def test_weights_of_halving_are_the_triangle() -> None:
-    # 8 -> 4: centres at 1, 3, 5, 7; taps 1/4 away 0.75, 3/4 away 0.25; cut and renormalized at the ends.
+    # 8 -> 4: centers at 1, 3, 5, 7; taps 1/4 away 0.75, 3/4 away 0.25; cut and renormalized at the ends.
     weights = resampling_weights(as_axis([0], [8], 4), 4, 8)[0]
     torch.testing.assert_close(weights[1], torch.tensor([0, 0.125, 0.375, 0.375, 0.125, 0, 0, 0]))
     torch.testing.assert_close(weights[0], torch.tensor([3, 3, 1, 0, 0, 0, 0, 0]) / 7)

@@ -6,7 +6,7 @@ import torch
 from avssl.core.batch import Batch, BatchIndex
 from avssl.core.draws import mix, text_key
 from avssl.transforms.disturbances import (
-    GREY,
+    GRAY,
     add_noise,
     drawn_rectangles,
     occlude,
@@ -128,7 +128,7 @@ def test_reversed_frames_run_backwards_and_twice_is_nothing():
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
 def test_occlusion_covers_the_share_of_each_picture_and_no_more(share):
     batch = make_batch()
-    covered = (occlude(batch, share).video == GREY).all(2)  # pixels of the batch are all below 100
+    covered = (occlude(batch, share).video == GRAY).all(2)  # pixels of the batch are all below 100
     assert (covered == covered[:, :1]).all()  # the same in all frames
     for i, (height, width) in enumerate(SIZES.tolist()):
         sides = round(height * share**0.5), round(width * share**0.5)
@@ -191,8 +191,8 @@ def test_pasting_nothing_changes_nothing():
 def test_planes_become_rgb_first():
     batch = make_batch()
     luma = batch.video[:, :, :1]
-    grey = torch.full((B, T, 2, 10, 15), 128, dtype=torch.uint8)
-    planes = dataclasses.replace(batch, video=luma, chroma=grey)
+    gray = torch.full((B, T, 2, 10, 15), 128, dtype=torch.uint8)
+    planes = dataclasses.replace(batch, video=luma, chroma=gray)
     assert torch.equal(to_rgb(planes).video, luma.expand(-1, -1, 3, -1, -1))
     assert to_rgb(batch) is batch
     assert torch.equal(reverse_frames(planes).video, luma.flip(1))

@@ -14,7 +14,7 @@ from avssl.transforms import (
     VideoAugment,
     VideoEval,
 )
-from avssl.transforms.negative_sounds import HIGHEST_DB, LOWEST_DB, coloured_noise
+from avssl.transforms.negative_sounds import HIGHEST_DB, LOWEST_DB, colored_noise
 
 KEYS = clip_key(0, 0, torch.arange(64) * 7919)
 
@@ -46,20 +46,20 @@ def test_two_ranks_draw_what_one_process_draws(count: int, num_clips: int) -> No
     assert len(whole[1::2].unique(dim=0)) == count
 
 
-def test_colours_fall_by_0_3_and_6_decibels_an_octave() -> None:
-    noise = coloured_noise(KEYS, 2**14)  # flat below 16 cycles in the window
+def test_colors_fall_by_0_3_and_6_decibels_an_octave() -> None:
+    noise = colored_noise(KEYS, 2**14)  # flat below 16 cycles in the window
     power = torch.fft.rfft(noise.double()).abs().square()
     octaves = torch.stack([power[:, 2**n : 2 ** (n + 1)].mean(dim=1).log10() * 10 for n in range(6, 13)])
     slopes = ((octaves[-1] - octaves[0]) / 6).tolist()
-    found = [min((0, -3.01, -6.02), key=lambda colour: abs(colour - slope)) for slope in slopes]
+    found = [min((0, -3.01, -6.02), key=lambda color: abs(color - slope)) for slope in slopes]
     assert slopes == pytest.approx(found, abs=0.6)
-    assert {found.count(colour) > 10 for colour in (0, -3.01, -6.02)} == {True}
+    assert {found.count(color) > 10 for color in (0, -3.01, -6.02)} == {True}
     flat = [power[:, n : 2 * n].mean(dim=1).log10() * 10 for n in (4, 8)]
     assert (flat[0] - flat[1]).mean().abs() < 1
 
 
 def test_levels_are_uniform_in_decibels() -> None:
-    level = coloured_noise(KEYS, 2000).square().mean(dim=1).log10() * 10
+    level = colored_noise(KEYS, 2000).square().mean(dim=1).log10() * 10
     assert LOWEST_DB <= level.min() < LOWEST_DB + 5
     assert HIGHEST_DB - 5 < level.max() <= HIGHEST_DB + 1e-4
     assert level.mean().item() == pytest.approx((LOWEST_DB + HIGHEST_DB) / 2, abs=5)

@@ -16,7 +16,7 @@ def random_planes(batch=3, frames=2, height=10, width=14):
     return luma, chroma
 
 
-def test_primary_colours_by_the_formulas_of_jpeg():
+def test_primary_colors_by_the_formulas_of_jpeg():
     """ITU-T T.871: Y, Cb, Cr of red, green, blue, white, black, in full range."""
     red_green_blue = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]])
     planes = torch.tensor([[76, 85, 255], [150, 44, 21], [29, 255, 107], [255, 128, 128], [0, 128, 128]])

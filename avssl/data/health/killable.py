@@ -26,6 +26,8 @@ from typing import Any, Literal
 
 import torch
 
+from avssl.core.errors import InputError
+
 Task = Callable[[str], dict[str, Any]]
 """What is done with a file; its answer must be plain values."""
 
@@ -77,7 +79,7 @@ def run_killable(
         One outcome for each path, in the order they are done.
     """
     if num_workers is not None and num_workers < 1:
-        raise ValueError(f"num_workers ({num_workers}) must be at least 1.")
+        raise InputError(f"num_workers ({num_workers}) must be at least 1.")
     num_workers = min(num_workers or default_num_workers(), len(paths))
     waiting = deque(enumerate(paths))
     again: list[tuple[int, str]] = []

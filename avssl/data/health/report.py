@@ -1,4 +1,4 @@
-"""Whether one media file can be learnt from: ok, or one reason why not.
+"""Whether one media file can be learned from: ok, or one reason why not.
 
 Nothing here protects from a decoder that hangs or crashes: :mod:`avssl.data.health.killable`
 runs this in processes that can be ended.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from avssl.core.errors import InputError
 from avssl.data.health.content import check_content
 from avssl.media import MediaError, MediaInfo, open_media
 from avssl.media.pyav.length import CUT_SECONDS, StreamEnds, measure_ends
@@ -48,13 +49,13 @@ class HealthSettings:
 
     def __post_init__(self) -> None:
         if self.depth not in _TIMEOUT_SECONDS:
-            raise ValueError(f"depth ({self.depth!r}) must be one of {list(_TIMEOUT_SECONDS)}.")
+            raise InputError(f"depth ({self.depth!r}) must be one of {list(_TIMEOUT_SECONDS)}.")
         for name in ("max_pixels", "max_duration_seconds", "timeout_seconds", "memory_gib"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} ({value}) must be greater than 0.")
+                raise InputError(f"{name} ({value}) must be greater than 0.")
         if not self.min_seconds >= 0:
-            raise ValueError(f"min_seconds ({self.min_seconds}) must not be negative.")
+            raise InputError(f"min_seconds ({self.min_seconds}) must not be negative.")
 
     @property
     def limit_seconds(self) -> float:

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avssl.core.errors import InputError
 from avssl.core.manifest import ManifestError
 from avssl.core.whole_file import write_json
 from avssl.data.official.annotations import read_json
@@ -87,7 +88,7 @@ def unit_box(corners: Iterable[Any], width: float = 1, height: float = 1) -> tup
     """
     values = [float(value) for value in corners]
     if len(values) != 4 or any(value != value or abs(value) == float("inf") for value in values):
-        raise ValueError(f"four numbers are expected, got {values}.")
+        raise InputError(f"four numbers are expected, got {values}.")
     left, top, right, bottom = (
         min(max(value / size, 0.0), 1.0) for value, size in zip(values, (width, height) * 2, strict=True)
     )
@@ -128,7 +129,7 @@ def read_boxes(path: Path) -> ClipTruth:
     value = read_json(path, dict)
     try:
         if value["format"] != FORMAT:
-            raise ValueError(f"format {value['format']!r}, where {FORMAT!r} is read")
+            raise InputError(f"format {value['format']!r}, where {FORMAT!r} is read")
         return ClipTruth([_read_frame(frame) for frame in value["frames"]], int(value["num_annotators"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"{path}: no boxes of this format ({error}).") from error
@@ -138,7 +139,7 @@ def _read_frame(frame: dict[str, Any]) -> TruthFrame:
     boxes = [TruthBox(unit_box(b["box"]), int(b["annotator"]), b.get("label")) for b in frame["boxes"]]
     seconds = None if frame["seconds"] is None else float(frame["seconds"])
     if seconds is not None and not math.isfinite(seconds):
-        raise ValueError(f"seconds is {seconds}")
+        raise InputError(f"seconds is {seconds}")
     return TruthFrame(seconds, boxes, frame.get("mask"), frame.get("image"))
 
 

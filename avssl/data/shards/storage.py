@@ -6,10 +6,11 @@ import os
 from collections import OrderedDict
 from typing import Any
 
+from avssl.core.errors import AvsslError
 from avssl.core.manifest import is_url
 
 
-class StorageError(OSError):
+class StorageError(AvsslError, OSError):
     """A file that cannot be read where it is said to be."""
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from avssl.core.errors import InputError
+
 
 class Fold(NamedTuple):
     """One division of the rows."""
@@ -31,9 +33,9 @@ def leave_one_fold_out(folds: Sequence[str | None] | np.ndarray) -> list[Fold]:
     """
     missing = [i for i, name in enumerate(folds) if name is None or name == ""]
     if missing:
-        raise ValueError(f"{len(missing)} of {len(folds)} rows have no fold, the first is row {missing[0]}.")
+        raise InputError(f"{len(missing)} of {len(folds)} rows have no fold, the first is row {missing[0]}.")
     names = np.asarray([str(name) for name in folds])
     there = sorted(set(names.tolist()), key=lambda name: (len(name), name))  # 10 after 9
     if len(there) < 2:
-        raise ValueError(f"cross-validation needs at least two folds, got {', '.join(there) or 'none'}.")
+        raise InputError(f"cross-validation needs at least two folds, got {', '.join(there) or 'none'}.")
     return [Fold(name, np.flatnonzero(names != name), np.flatnonzero(names == name)) for name in there]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from avssl.core.draws import clip_key, text_key, text_keys
+from avssl.core.errors import InputError
 
 
 def label_subset(
@@ -39,13 +40,13 @@ def label_subset(
             range, or a class has fewer rows than ``per_class``: the text names it.
     """
     if (per_class is None) == (fraction is None):
-        raise ValueError(f"give either per_class or fraction, got per_class {per_class} and fraction {fraction}.")
+        raise InputError(f"give either per_class or fraction, got per_class {per_class} and fraction {fraction}.")
     if per_class is not None and per_class < 1:
-        raise ValueError(f"labels per class ({per_class}) must be at least 1.")
+        raise InputError(f"labels per class ({per_class}) must be at least 1.")
     if fraction is not None and not 0 < fraction <= 1:
-        raise ValueError(f"label fraction ({fraction}) must be in (0, 1].")
+        raise InputError(f"label fraction ({fraction}) must be in (0, 1].")
     if len(ids) != len(labels):
-        raise ValueError(f"every id has one label, got {len(ids)} ids and {len(labels)} labels.")
+        raise InputError(f"every id has one label, got {len(ids)} ids and {len(labels)} labels.")
     names, class_of_row = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     keys = clip_key(seed, 0, text_keys(map(str, ids)) ^ text_key("label subset")).numpy()
     keep = np.zeros(len(ids), dtype=bool)
@@ -54,6 +55,6 @@ def label_subset(
         count = per_class if fraction is None else max(1, math.floor(fraction * len(rows) + 0.5))
         assert count is not None, "one of the two is given"
         if count > len(rows):
-            raise ValueError(f"{count} labels per class, but the class {str(name)!r} has only {len(rows)} rows.")
+            raise InputError(f"{count} labels per class, but the class {str(name)!r} has only {len(rows)} rows.")
         keep[rows[np.argsort(keys[rows], kind="stable")[:count]]] = True
     return keep

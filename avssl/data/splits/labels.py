@@ -1,4 +1,4 @@
-"""Labels of a manifest as numbers, and which rows are learnt from and tested on.
+"""Labels of a manifest as numbers, and which rows are learned from and tested on.
 
 Dimensions: N rows of the manifest, K classes.
 """
@@ -25,14 +25,14 @@ class Fold:
     pool: np.ndarray
     """int64 rows of the training part, without a label too."""
     train: np.ndarray
-    """int64 rows that are learnt from: those of the pool with a label."""
+    """int64 rows that are learned from: those of the pool with a label."""
     test: np.ndarray
     """int64 rows with a label that are tested on."""
-    num_unlabelled_test: int
+    num_unlabeled_test: int
     """Rows of the test part that are left out, as they have no usable label."""
 
     @property
-    def num_unlabelled_train(self) -> int:
+    def num_unlabeled_train(self) -> int:
         """Rows of the training part without a usable label."""
         return len(self.pool) - len(self.train)
 
@@ -62,7 +62,7 @@ def has_label(manifest: Manifest, column: str, multi_label: bool = False) -> np.
 
 def find_folds(
     manifest: Manifest,
-    labelled: np.ndarray,
+    labeled: np.ndarray,
     *,
     split_columns: Sequence[str] = ("split",),
     train_split: str = "train",
@@ -73,14 +73,14 @@ def find_folds(
 
     Args:
         manifest: All rows.
-        labelled: (N,) bool from :func:`has_label`.
-        split_columns: Each says of every row whether it is learnt from, tested on, or neither.
-        train_split: What they say of rows that are learnt from.
+        labeled: (N,) bool from :func:`has_label`.
+        split_columns: Each says of every row whether it is learned from, tested on, or neither.
+        train_split: What they say of rows that are learned from.
         test_split: And of rows that are tested on.
-        fold_column: In place of them: each of its values is tested on, and the other rows are learnt from.
+        fold_column: In place of them: each of its values is tested on, and the other rows are learned from.
 
     Raises:
-        ManifestError: If a column or a part is missing, or a part has no labelled row.
+        ManifestError: If a column or a part is missing, or a part has no labeled row.
         ValueError: If a row is in no fold, or there is only one fold to cross-validate.
     """
     if fold_column:
@@ -95,10 +95,10 @@ def find_folds(
     folds = []
     for name, train, test in parts:
         for what, part in (("learn from", train), ("test on", test)):
-            if not (part & labelled).any():
+            if not (part & labeled).any():
                 raise ManifestError(f"fold {name}: none of the {part.sum()} rows to {what} has a usable label.")
-        pool, learnt, tested = (np.flatnonzero(mask) for mask in (train, train & labelled, test & labelled))
-        folds.append(Fold(name, pool, learnt, tested, int((test & ~labelled).sum())))
+        pool, learned, tested = (np.flatnonzero(mask) for mask in (train, train & labeled, test & labeled))
+        folds.append(Fold(name, pool, learned, tested, int((test & ~labeled).sum())))
     return folds
 
 
@@ -129,9 +129,9 @@ def choose_fold(folds: Sequence[Fold], name: str | None) -> list[Fold]:
 
 
 def number_labels(
-    manifest: Manifest, column: str, labelled: np.ndarray, folds: Sequence[Fold], multi_label: bool = False
+    manifest: Manifest, column: str, labeled: np.ndarray, folds: Sequence[Fold], multi_label: bool = False
 ) -> Labels:
-    """Classes are the labels of all rows that are learnt from or tested on in any fold.
+    """Classes are the labels of all rows that are learned from or tested on in any fold.
 
     Raises:
         ManifestError: If a fold has no training row of a class; the text says how many test rows have it.
@@ -139,7 +139,7 @@ def number_labels(
     used = np.zeros(len(manifest), dtype=bool)
     for fold in folds:
         used[fold.train] = used[fold.test] = True
-    names = [str(text).split("|") if has else [] for text, has in zip(manifest[column], used & labelled, strict=True)]
+    names = [str(text).split("|") if has else [] for text, has in zip(manifest[column], used & labeled, strict=True)]
     for row, of_row in enumerate(names):
         if "" in of_row:
             text, id_ = str(manifest[column][row]), manifest.value(row, "id")

@@ -98,10 +98,10 @@ def run_fold(
     config = _with_precision(replace(asked, optim=optim), task, rows.train, device)
     model: Any = task.model
     count = sum(parameter.numel() for parameter in model.parameters())
-    learnt, tested = len(rows.train), len(rows.test)
-    say(f"fold {fold.name}: {learnt} rows to learn from, {tested} to test on, {count / 1e6:.3g} M parameters")
-    if fold.num_unlabelled_train or fold.num_unlabelled_test:
-        without = f"{fold.num_unlabelled_train} training and {fold.num_unlabelled_test} test rows"
+    learned, tested = len(rows.train), len(rows.test)
+    say(f"fold {fold.name}: {learned} rows to learn from, {tested} to test on, {count / 1e6:.3g} M parameters")
+    if fold.num_unlabeled_train or fold.num_unlabeled_test:
+        without = f"{fold.num_unlabeled_train} training and {fold.num_unlabeled_test} test rows"
         say(f"  {without} have no usable label: none, or several where one is asked for")
     resolved = replace(started, config=replace(config, optim=asked.optim))  # the next fold may have more rows
     if distributed.is_main():

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from avssl.config import FinetuneConfig
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
 from avssl.data.ledger import Failure, Ledger
@@ -47,7 +48,7 @@ class FoldRows:
     """The rows of a fold and their classes."""
 
     train: Manifest
-    """Learnt from, the labels that are left."""
+    """Learned from, the labels that are left."""
     train_targets: Tensor
     """Of those rows."""
     test: Manifest
@@ -69,7 +70,7 @@ class Judged:
 
 
 def kept_labels(started: Started[Any], fold: Fold) -> np.ndarray:
-    """int64 rows of a fold whose labels are learnt from: all of its training rows, or a balanced subset.
+    """int64 rows of a fold whose labels are learned from: all of its training rows, or a balanced subset.
 
     Raises:
         ValueError: If a class has fewer than are asked for, or of several labels a row none is left of a class.
@@ -90,8 +91,8 @@ def kept_labels(started: Started[Any], fold: Fold) -> np.ndarray:
     if chosen.multi_label:
         lost = np.flatnonzero(~started.labels.of(kept).any(dim=0).numpy())
         if len(lost):
-            raise ValueError(
-                f"fold {fold.name}: {len(kept)} of {len(fold.train)} labelled rows leave no training row to "
+            raise InputError(
+                f"fold {fold.name}: {len(kept)} of {len(fold.train)} labeled rows leave no training row to "
                 f"{len(lost)} classes, the first is {started.labels.classes[lost[0]]!r}. Raise labels.fraction, or "
                 "change labels.subset_seed."
             )
@@ -166,13 +167,13 @@ def finish_fold(
         "fold": fold.name,
         "n_train": len(rows.train),
         "n_test": len(judged.targets),
-        "unlabelled_train": fold.num_unlabelled_train,
-        "unlabelled_test": fold.num_unlabelled_test,
+        "unlabeled_train": fold.num_unlabeled_train,
+        "unlabeled_test": fold.num_unlabeled_test,
         "unreadable_train": len(trained.failures),
         "unreadable_test": len(judged.predictions.failures),
         "train_clip_list": rows.train.hash(),
         "test_clip_list": rows.test.hash(),
-        "passes": trained.plan.passes,
+        "epochs": trained.plan.epochs,
         "steps": trained.result.step,
         "samples_seen": trained.result.samples_seen,
         "wall_seconds": round(trained.result.wall_seconds, 1),

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from avssl.config import FinetuneConfig
 from avssl.core import distributed
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
@@ -98,13 +99,13 @@ def _gathered(manifest: Manifest, found: dict[int, np.ndarray], failures: list[F
     failed = sorted((failure for _, of_rank in parts for failure in of_rank), key=lambda failure: failure.row)
     if not logits:
         reason = failed[0].message if failed else "the manifest is empty."
-        raise ValueError(f"none of {len(manifest)} rows can be read: {reason}")
+        raise InputError(f"none of {len(manifest)} rows can be read: {reason}")
     rows = np.array(sorted(logits), dtype=np.int64)
     stacked = np.stack([logits[row] for row in rows.tolist()])
     ids = np.asarray([str(manifest.value(row, "id")) for row in rows.tolist()])
     bad = ~np.isfinite(stacked).all(axis=(1, 2))
     if bad.any():
-        raise ValueError(
+        raise InputError(
             f"the classifier gives NaN or infinity for {bad.sum()} of {len(bad)} rows, the first is {ids[bad][0]!r}: "
             "its weights, or the statistics of its spectrogram, are damaged."
         )

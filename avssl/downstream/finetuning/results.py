@@ -53,9 +53,9 @@ def table(summary: Mapping[str, Any]) -> str:
     if len(summary["folds"]) > 1:
         cells = "".join(f"{100 * summary['mean'][name]:>9.1f} ± {100 * summary['sd'][name]:<4.1f}" for name in names)
         lines.append(f"{'mean ± sd':<21}{cells}")
-    unlabelled = sum(result["unlabelled_test"] for result in summary["folds"])
-    if unlabelled:
-        lines.append(f"{unlabelled} test rows have no usable label and are left out")
+    unlabeled = sum(result["unlabeled_test"] for result in summary["folds"])
+    if unlabeled:
+        lines.append(f"{unlabeled} test rows have no usable label and are left out")
     unreadable = sum(result["unreadable_train"] + result["unreadable_test"] for result in summary["folds"])
     if unreadable:
         lines.append(f"{unreadable} rows could not be read and are left out")

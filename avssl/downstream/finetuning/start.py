@@ -1,4 +1,4 @@
-"""The beginning of a run on labelled rows: its folder, its rows, its folds and its classes."""
+"""The beginning of a run on labeled rows: its folder, its rows, its folds and its classes."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def begin(
     config = resolved(config)
     manifest = run.read_rows(config.data.source)[0] if resume else read_manifest(config.data.source)
     labels = config.labels
-    labelled = has_label(manifest, labels.column, labels.multi_label)
+    labeled = has_label(manifest, labels.column, labels.multi_label)
     folds = find_folds(
         manifest,
-        labelled,
+        labeled,
         split_columns=labels.split_columns,
         train_split=labels.train_split,
         test_split=labels.test_split,
         fold_column=labels.fold_column,
     )
-    numbered = number_labels(manifest, labels.column, labelled, folds, labels.multi_label)
+    numbered = number_labels(manifest, labels.column, labeled, folds, labels.multi_label)
     if not resume and distributed.is_main():
         run.claim(overwrite)
         run.write_rows(manifest, _NO_FILES)

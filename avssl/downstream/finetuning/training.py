@@ -34,27 +34,27 @@ from avssl.training.build import build_loader
 class Plan:
     """The length of a run in steps."""
 
-    steps_per_pass: int
+    steps_per_epoch: int
     """Of the loader."""
     stretch: int
-    """Every number of passes is multiplied by it."""
+    """Every number of epochs is multiplied by it."""
     head_steps: int
     """First steps, in which the classifier alone learns."""
     total_steps: int
     """All steps."""
 
     @classmethod
-    def of(cls, optim: FinetuneOptimConfig, steps_per_pass: int) -> Plan:
-        """The shortest run of whole multiples of the passes that has ``min_steps``."""
-        passes = optim.head_passes + optim.passes
-        stretch = max(1, math.ceil(optim.min_steps / (passes * steps_per_pass)))
-        unit = stretch * steps_per_pass
-        return cls(steps_per_pass, stretch, optim.head_passes * unit, passes * unit)
+    def of(cls, optim: FinetuneOptimConfig, steps_per_epoch: int) -> Plan:
+        """The shortest run of whole multiples of the epochs that has ``min_steps``."""
+        epochs = optim.head_epochs + optim.epochs
+        stretch = max(1, math.ceil(optim.min_steps / (epochs * steps_per_epoch)))
+        unit = stretch * steps_per_epoch
+        return cls(steps_per_epoch, stretch, optim.head_epochs * unit, epochs * unit)
 
     @property
-    def passes(self) -> int:
-        """Passes over the data."""
-        return self.total_steps // self.steps_per_pass
+    def epochs(self) -> int:
+        """Epochs over the data."""
+        return self.total_steps // self.steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def train_classifier(
     assert train.memory_format != "auto", "resolved before training"
     seed_everything(train.seed)  # dropout draws from it; a resume continues where the generator was
     loader = build_loader(config.network(), manifest, device, config.data.max_bad_fraction, config.classifier.inputs)
-    plan = Plan.of(config.optim, loader.steps_per_pass)
+    plan = Plan.of(config.optim, loader.steps_per_epoch)
     task.to(device)
     model, optim = task.model, config.optim
     assert isinstance(model, Classifier), "what is trained here"
@@ -119,7 +119,7 @@ def train_classifier(
         schedule(config, plan),
         settings=LoopSettings(
             plan.total_steps,
-            plan.steps_per_pass,
+            plan.steps_per_epoch,
             log_every=train.log_every,
             checkpoint_every=train.checkpoint_every_steps,
             grad_clip=optim.grad_clip,
@@ -150,10 +150,10 @@ def rate_groups(model: Classifier, optim: FinetuneOptimConfig, head_steps: int) 
 
 def schedule(config: FinetuneConfig, plan: Plan) -> Schedule:
     """The rate of the encoders' last stages by step."""
-    unit, optim, chosen = plan.steps_per_pass * plan.stretch, config.optim, config.schedule
-    warmup = optim.warmup_passes * unit
+    unit, optim, chosen = plan.steps_per_epoch * plan.stretch, config.optim, config.schedule
+    warmup = optim.warmup_epochs * unit
     if isinstance(chosen, Steps):
-        milestones = tuple(plan.head_steps + number * unit for number in chosen.at_passes)
+        milestones = tuple(plan.head_steps + number * unit for number in chosen.at_epochs)
         return WarmupSteps(optim.lr, milestones, chosen.factor, warmup)
     assert isinstance(chosen, Cosine), "there are two schedules"
     return WarmupCosine(optim.lr, plan.total_steps, min(warmup, plan.total_steps), chosen.final_lr)

@@ -25,7 +25,7 @@ class Ranking:
     """One line a row, best first: rank, id, path, start_seconds, stop_seconds, score in the strategy's unit, why."""
     num_rows: int
     """Rows that could be read, without the test split."""
-    num_labelled: int
+    num_labeled: int
     """Those with a label."""
     num_classes: int
     """Classes that the classifiers know."""
@@ -54,10 +54,10 @@ def rank_rows(
         manifest: All rows.
         strategy: One of :data:`avssl.evaluation.STRATEGIES`.
         budget: Rows to name.
-        label_column: Where labels are; rows with several, joined by ``|``, count as labelled but do
+        label_column: Where labels are; rows with several, joined by ``|``, count as labeled but do
             not train the classifiers.
         split_column: Where splits are, if anywhere.
-        test_split: Rows that are neither ranked nor learnt from.
+        test_split: Rows that are neither ranked nor learned from.
         seed: Of draws, clusters, and the order among equals.
         reading: How rows become features.
 
@@ -67,19 +67,19 @@ def rank_rows(
     """
     kept = manifest.select(manifest[split_column] != test_split) if split_column in manifest else manifest
     reading = reading or Reading()
-    labels, labelled, single = _labels(kept, label_column)
-    if labelled.all():
+    labels, labeled, single = _labels(kept, label_column)
+    if labeled.all():
         raise ManifestError(f"every row has its {label_column!r} already; --simulate compares strategies on such rows.")
     check_strategy(strategy, MODALITIES[reading.modality], len(np.unique(labels[single].astype(str))))
-    check_budget(labelled, budget)
+    check_budget(labeled, budget)
     found = read_rows(pretrained, kept, [strategy], reading)
-    labels, labelled, single = _labels(found.rows, label_column)
+    labels, labeled, single = _labels(found.rows, label_column)
     evidence = gather_evidence(found.features, labels, single, found.embeddings)
-    selection = select_clips(strategy, evidence, labelled, budget, seed)
+    selection = select_clips(strategy, evidence, labeled, budget, seed)
     return Ranking(
         _table(found.rows, selection, _reasons(strategy, evidence, selection)),
         num_rows=len(found.rows),
-        num_labelled=int(labelled.sum()),
+        num_labeled=int(labeled.sum()),
         num_classes=len(evidence.classes),
         num_test_rows=len(manifest) - len(kept),
         num_failures=found.num_failures,
@@ -121,7 +121,7 @@ def _reasons(strategy: str, evidence: Evidence, selection: Selection) -> list[st
             return [f"video says {video}; audio says {audio}" for video, audio in pairs]
         case "disagreement":
             return [f"sound and picture do not match: cosine {1 - score:.3f}" for score in scores]
-        case "k-centre":
+        case "k-center":
             return [_distance_in_words(score) for score in scores]
         case "typicality":
             return ["most typical of what is left of its group"] * len(scores)

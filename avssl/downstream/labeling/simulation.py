@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, write_table
 from avssl.core.whole_file import write_json
-from avssl.data.splits.labelled_rows import labelled_rows, num_unlabelled
+from avssl.data.splits.labeled_rows import labeled_rows, num_unlabeled
 from avssl.downstream.labeling.reading import MODALITIES, Reading, read_rows
 from avssl.evaluation import check_strategy, label_curve
 from avssl.features.extract import Pretrained
@@ -42,9 +43,9 @@ def simulate(
         budget: Labels a round.
         label_column: Where labels are.
         split_column: Where splits are.
-        train_split: Rows that may be labelled.
+        train_split: Rows that may be labeled.
         test_split: Rows that accuracy is measured on.
-        rounds: Most rounds; they end when all rows are labelled.
+        rounds: Most rounds; they end when all rows are labeled.
         seeds: One simulation of each strategy with each.
         reading: How rows become features.
 
@@ -59,11 +60,11 @@ def simulate(
     """
     reading = reading or Reading()
     if min(rounds, len(seeds)) < 1:
-        raise ValueError(f"rounds ({rounds}) and the number of seeds ({len(seeds)}) must be at least 1.")
+        raise InputError(f"rounds ({rounds}) and the number of seeds ({len(seeds)}) must be at least 1.")
     names = list(dict.fromkeys(["random", *strategies]))
     for name in names:
         check_strategy(name, MODALITIES[reading.modality], num_classes=2)
-    rows = labelled_rows(manifest, label_column, split_column, (train_split, test_split))
+    rows = labeled_rows(manifest, label_column, split_column, (train_split, test_split))
     found = read_rows(pretrained, rows, names, reading)
     labels, split = found.rows[label_column].astype(str), found.rows[split_column].astype(str)
     pool, test = (np.flatnonzero(split == name) for name in (train_split, test_split))
@@ -98,7 +99,7 @@ def simulate(
             "n_pool": len(pool),
             "n_test": len(test),
             "unreadable": found.num_failures,
-            "unlabelled": num_unlabelled(manifest, label_column, split_column, (train_split, test_split)),
+            "unlabeled": num_unlabeled(manifest, label_column, split_column, (train_split, test_split)),
             "budget": budget,
             "seeds": list(seeds),
             "windows_per_clip": reading.windows_per_clip,
@@ -180,6 +181,6 @@ def in_words(report: Mapping[str, Any]) -> str:
             lines.append(f"  {name:<14}{spread:>12}   better with {(gain > 0).sum()} of {seeds} seeds")
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
-    if about["unlabelled"]:
-        lines.append(f"{about['unlabelled']} rows of these splits have no label or several, and are left out")
+    if about["unlabeled"]:
+        lines.append(f"{about['unlabeled']} rows of these splits have no label or several, and are left out")
     return "\n".join(lines)

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.core.draws import pass_order, text_keys
+from avssl.core.draws import epoch_order, text_keys
 from avssl.downstream.localization.instants import Instant
-from avssl.evaluation import centre_blob, random_maps, random_object, whole_frame
+from avssl.evaluation import center_blob, random_maps, random_object, whole_frame
 
-CENTRE, MEAN_BOX, RANDOM_OBJECT = "centre blob", "mean truth of other clips", "random object"
+CENTER, MEAN_BOX, RANDOM_OBJECT = "center blob", "mean truth of other clips", "random object"
 RANDOM, WHOLE = "random map", "whole frame"
 
 
@@ -37,7 +37,7 @@ class Baselines:
         self._instants, self._seed = instants, seed
         self._noise = random_maps(len(instants), cells, seed=seed)
         names = list(dict.fromkeys(sources))
-        order = pass_order(seed, 0, text_keys(f"fold/{name}" for name in names)).tolist()
+        order = epoch_order(seed, 0, text_keys(f"fold/{name}" for name in names)).tolist()
         fold_of = {names[place]: number % 2 for number, place in enumerate(order)}
         self._fold = torch.tensor([fold_of[source] for source in sources])
         self._means = _mean_truths(instants, self._fold)
@@ -53,14 +53,14 @@ class Baselines:
     def names(self) -> list[str]:
         """Those that these clips allow: a random object needs scenes of several, a mean truth two clips."""
         possible = {MEAN_BOX: self._means is not None, RANDOM_OBJECT: self._most_objects > 1}
-        return [name for name in (CENTRE, MEAN_BOX, RANDOM_OBJECT, RANDOM, WHOLE) if possible.get(name, True)]
+        return [name for name in (CENTER, MEAN_BOX, RANDOM_OBJECT, RANDOM, WHOLE) if possible.get(name, True)]
 
     def maps(self, name: str, part: slice) -> Tensor:
         """(n, h, w) or (n, H, W) float32 of a part of the instants."""
         instants = self._instants[part]
         count, hw = len(instants), self.hw
-        if name == CENTRE:
-            return centre_blob(count, hw)
+        if name == CENTER:
+            return center_blob(count, hw)
         if name == WHOLE:
             return whole_frame(count, hw)
         if name == RANDOM:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.downstream.localization.baselines import Baselines
 from avssl.downstream.localization.clips import InstantClips
@@ -90,7 +91,7 @@ def measure_localization(
     Args:
         pretrained: Loaded with ``crop="full"``, so that a map covers the whole picture.
         manifest: Rows with ``truth``; rows that share ``pair`` show one picture with several sounds.
-        rules: Of binarisation; names of :data:`avssl.evaluation.localization.RULES`.
+        rules: Of binarization; names of :data:`avssl.evaluation.localization.RULES`.
         object_prior: A file of torchvision's ResNet-18 weights, or "own": adds the row of the map fused
             with it. The trained model's own row stays as it is.
         alpha: Weight of the trained map in it, in [0, 1]; 0.4 is EZ-VSL's.
@@ -146,13 +147,13 @@ def _prepare(
 ) -> ResNetPrior | None:
     """Refuses what would fail late; the object prior, if it is a file."""
     if pretrained.transform.video_eval.crop != "full":
-        raise ValueError('localization needs the whole picture: from_pretrained(..., crop="full").')
+        raise InputError('localization needs the whole picture: from_pretrained(..., crop="full").')
     if not rules:
-        raise ValueError(f"name at least one rule of {', '.join(RULES)}.")
+        raise InputError(f"name at least one rule of {', '.join(RULES)}.")
     for rule in rules:
         find_rule(rule)
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha ({alpha}) must be in [0, 1]: the weight of the trained map beside the object prior.")
+        raise InputError(f"alpha ({alpha}) must be in [0, 1]: the weight of the trained map beside the object prior.")
     if object_prior is None or object_prior == OWN:
         return None
     return ResNetPrior(object_prior).to(pretrained.device)

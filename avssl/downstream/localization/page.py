@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.downstream.localization.baselines import CENTRE, MEAN_BOX
+from avssl.downstream.localization.baselines import CENTER, MEAN_BOX
 from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.embed import NOISE, OWN_PRIOR, SHUFFLED, SILENCE, TRAINED, UNTRAINED
 from avssl.downstream.localization.measure import LocalizationTable
@@ -23,7 +23,7 @@ from avssl.reports import html_page
 from avssl.reports.figures import contact_sheet, new_figure
 
 _SHOWN = (TRAINED, SHUFFLED, SILENCE, NOISE)
-_CURVES = (TRAINED, SHUFFLED, SILENCE, UNTRAINED, OWN_PRIOR, CENTRE, MEAN_BOX)
+_CURVES = (TRAINED, SHUFFLED, SILENCE, UNTRAINED, OWN_PRIOR, CENTER, MEAN_BOX)
 _SHORT_SIDE = 200
 _STYLE = """
 body { max-width: 80rem; } td, th { white-space: nowrap; } .wide { overflow-x: auto; } figure { margin-top: 1rem; }
@@ -51,7 +51,7 @@ def _curves(table: LocalizationTable) -> str:
         for name in (name for name in _CURVES if name in table.curves):
             style = {"linewidth": 2.5, "color": "black"} if name == TRAINED else {"linewidth": 1.2}
             axes.plot(THRESHOLDS, table.curves[name][rule], label=name, **style)
-        axes.axvline(0.5, color="grey", linewidth=0.8, linestyle=":")
+        axes.axvline(0.5, color="gray", linewidth=0.8, linestyle=":")
         axes.set_xlabel(f"cIoU, {rule}")
         axes.set_ylabel("share of instants that reach it" if number == 0 else "")
         axes.set_xlim(0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from avssl.core.draws import pass_order, text_keys
+from avssl.core.draws import epoch_order, text_keys
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.downstream.localization.instants import Instant
 from avssl.downstream.localization.rows import sources_of
@@ -28,7 +28,7 @@ class Partners:
     def __init__(self, manifest: Manifest, instants: Sequence[Instant], seed: int) -> None:
         self._instants = instants
         keys = text_keys(f"{manifest.value(instant.row, 'id')}/{instant.number}" for instant in instants)
-        self._ring = pass_order(seed, 0, keys).tolist()
+        self._ring = epoch_order(seed, 0, keys).tolist()
         self._place = {number: place for place, number in enumerate(self._ring)}
         self._source = sources_of(manifest, instants)
         self._sound = [manifest.sound_file(instant.row) for instant in instants]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from avssl.downstream.localization.baselines import CENTRE
+from avssl.downstream.localization.baselines import CENTER
 from avssl.downstream.localization.embed import NOISE, SHUFFLED, SILENCE
 from avssl.downstream.localization.measure import LocalizationTable
 from avssl.reports.text_table import percent
@@ -13,7 +13,7 @@ from avssl.reports.text_table import percent
 Cells = tuple[list[str], list[list[str]]]
 """Header and body."""
 
-_COMPARED = (SHUFFLED, SILENCE, NOISE, CENTRE)
+_COMPARED = (SHUFFLED, SILENCE, NOISE, CENTER)
 _REJECTION_TITLES = {
     "ap_peak": "AP peak",
     "ap_top_quarter": "AP top quarter",

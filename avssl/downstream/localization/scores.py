@@ -36,7 +36,7 @@ def score_rows(
     Args:
         instants: N.
         rows: Name → the maps (n, h, w) of a part of the instants.
-        rules: Of binarisation, by name.
+        rules: Of binarization, by name.
         on_part: Called with the number of instants that are done anew.
     """
     parts: dict[str, list[Samples]] = {name: [] for name in rows}

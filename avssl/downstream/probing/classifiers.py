@@ -1,4 +1,4 @@
-"""Classifiers with a closed fit on frozen features: linear probe, nearest neighbours, SVM."""
+"""Classifiers with a closed fit on frozen features: linear probe, nearest neighbors, SVM."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _knn(part: Part) -> list[Measured]:
         chosen["video + audio"] = np.concatenate([_unit(sides["video"]), _unit(sides["audio"])], axis=1)  # type: ignore[index]
     temperature = settings.temperature or None
     return [
-        scored_row(knn_classifier(*part.split(x), k=settings.neighbours, temperature=temperature), name)
+        scored_row(knn_classifier(*part.split(x), k=settings.neighbors, temperature=temperature), name)
         for name, x in chosen.items()
     ]
 
@@ -96,7 +96,7 @@ LINEAR = Protocol(
     shuffled="labels",
 )
 KNN = Protocol(
-    "k nearest neighbours by cosine, weighted by exp(cosine / temperature) (Wu et al., 2018)",
+    "k nearest neighbors by cosine, weighted by exp(cosine / temperature) (Wu et al., 2018)",
     "accuracy",
     _ACCURACIES,
     windows=1,

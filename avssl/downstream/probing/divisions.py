@@ -1,4 +1,4 @@
-"""Which labelled rows are fitted and which are scored: by a split, by several, or by folds."""
+"""Which labeled rows are fitted and which are scored: by a split, by several, or by folds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.data.splits.folds import Fold, leave_one_fold_out
-from avssl.data.splits.labelled_rows import labelled_rows
+from avssl.data.splits.labeled_rows import labeled_rows
 from avssl.data.splits.labels import rows_of_part
 
 
@@ -36,7 +36,7 @@ class Divided(NamedTuple):
     """Those with one label."""
     divisions: list[Fold]
     """Of these rows, into rows that are fitted and rows that are scored."""
-    num_unlabelled: int
+    num_unlabeled: int
     """Rows of the same parts that are left out, as they have no label or several."""
 
 
@@ -50,7 +50,7 @@ def divided_rows(whole: Manifest, columns: DivisionColumns) -> Divided:
         return _by_folds(whole, columns.label, columns.fold)
     names = [name.strip() for name in columns.split.split(",")]
     parts = (columns.train_split, columns.test_split)
-    used = [set(labelled_rows(whole, columns.label, name, parts)["id"]) for name in names]
+    used = [set(labeled_rows(whole, columns.label, name, parts)["id"]) for name in names]
     asked = np.logical_or.reduce([rows_of_part(whole, name, part) for name in names for part in parts])
     rows = whole.select(np.array([value in set.union(*used) for value in whole["id"]]))
     divisions = []
@@ -66,5 +66,5 @@ def _by_folds(whole: Manifest, label: str, fold: str) -> Divided:
         leave_one_fold_out(names)
     except ValueError as error:
         raise ManifestError(f"column {fold!r}: {error}") from error
-    rows = labelled_rows(whole, label, fold, sorted(set(names)))
+    rows = labeled_rows(whole, label, fold, sorted(set(names)))
     return Divided(rows, leave_one_fold_out(rows[fold]), len(whole) - len(rows))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from avssl.core.errors import InputError
 from avssl.features.extract import Features, Pretrained
 from avssl.models import Modality
 from avssl.training.tasks.probes import ProbeSchedule
@@ -31,7 +32,7 @@ class ProtocolSettings:
     """Evenly spaced windows of each row; by default as many as the protocol wants."""
     seed: int = 0
     """Of every draw."""
-    neighbours: int = 20
+    neighbors: int = 20
     """For knn: training clips that vote."""
     temperature: float = 0.07
     """For knn: of the weights exp(cosine / temperature); 0 counts votes."""
@@ -48,10 +49,10 @@ class ProtocolSettings:
 
     def __post_init__(self) -> None:
         if self.modality not in ("video", "audio", "all"):
-            raise ValueError(f'modality ({self.modality!r}) must be "video", "audio" or "all".')
-        for name in ("windows_per_clip", "neighbours", "svm_iterations", "clips_per_class"):
+            raise InputError(f'modality ({self.modality!r}) must be "video", "audio" or "all".')
+        for name in ("windows_per_clip", "neighbors", "svm_iterations", "clips_per_class"):
             if (count := getattr(self, name)) is not None and count < 1:
-                raise ValueError(f"{name} ({count}) must be at least 1.")
+                raise InputError(f"{name} ({count}) must be at least 1.")
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from avssl.core.errors import InputError
 from avssl.data.splits.label_subset import label_subset
 from avssl.downstream.probing.part import Measured, Part, Protocol, ProtocolSettings
 from avssl.evaluation import (
@@ -53,7 +54,7 @@ def _retrieval_chance(part: Part) -> list[Measured]:
 
 def _embeddings(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str, Any]:
     if settings.modality != "all":
-        raise ValueError(f'modality ({settings.modality!r}) must be "all" where sounds query pictures.')
+        raise InputError(f'modality ({settings.modality!r}) must be "all" where sounds query pictures.')
     return {"what": "embeddings"}
 
 
@@ -61,7 +62,7 @@ def _balanced(ids: np.ndarray, labels: np.ndarray, settings: ProtocolSettings) -
     names, counts = np.unique(labels.astype(str), return_counts=True)
     rarest, wanted = counts.argmin(), settings.clips_per_class
     if counts[rarest] < wanted:
-        raise ValueError(
+        raise InputError(
             f"clips_per_class ({wanted}): the class {str(names[rarest])!r} has only {counts[rarest]} test clips. "
             "Ask for fewer with --clips_per_class."
         )

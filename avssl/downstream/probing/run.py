@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.data.splits.folds import Fold
 from avssl.downstream.probing.part import Measured, Part, Protocol, ProtocolSettings
@@ -35,7 +36,7 @@ def run_protocol(
     Args:
         protocol: What is measured.
         models: By the name they have in the table; labels or sound are shuffled for the first one.
-        rows: Labelled rows.
+        rows: Labeled rows.
         divisions: Of these rows.
         label_column: Where the labels are.
         settings: Of the protocol.
@@ -112,7 +113,7 @@ def _chosen(
     assert protocol.choose is not None, "asked for only where rows are chosen"
     if len(divisions) > 1:
         names = ", ".join(division.name for division in divisions)
-        raise ValueError(f"rows are chosen from one split, and there are {len(divisions)}: {names}. Name one of them.")
+        raise InputError(f"rows are chosen from one split, and there are {len(divisions)}: {names}. Name one of them.")
     test = divisions[0].test
     ids, labels = rows["id"][test], rows[label_column][test]
     kept = test[protocol.choose(ids, labels, settings)]

@@ -32,8 +32,8 @@ def protocol_table(protocol: Protocol, report: dict[str, Any]) -> str:
         lines.append("* best layer, chosen on the scored rows as published tables do")
     if any(row.get("converged", 1) < 1 for row in rows):
         lines.append("some solvers stopped before they converged: more --svm_iterations may change their rows")
-    if about.get("unlabelled"):
-        lines.append(f"{about['unlabelled']} rows have no label, or several, and are left out")
+    if about.get("unlabeled"):
+        lines.append(f"{about['unlabeled']} rows have no label, or several, and are left out")
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
     return "\n".join(lines)

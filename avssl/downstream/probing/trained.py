@@ -59,7 +59,7 @@ def _fitted(part: Part, maps: dict[str, np.ndarray], build: BuildProbe) -> dict[
     """Result and top-5 accuracy by stage."""
     classes, truth = np.unique(part.labels[part.train].astype(str), return_inverse=True)
     test_truth = positions(part.labels[part.test].astype(str), classes)
-    with torch.random.fork_rng(devices=[]):  # only the initialisation draws from it
+    with torch.random.fork_rng(devices=[]):  # only the initialization draws from it
         torch.manual_seed(part.settings.seed)
         probe = build(maps, len(classes))
     train = {name: value[part.train] for name, value in maps.items()}

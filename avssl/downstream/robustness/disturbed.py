@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from avssl.core.batch import Batch, BatchIndex, Clip
+from avssl.core.errors import RunError
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.downstream.robustness.cutouts import Cutouts
@@ -138,7 +139,7 @@ def encode_disturbed(
 
 def _refuse_failures(loaders: Sequence[EvalLoader]) -> None:
     for failure in (failure for loader in loaders for failure in loader.ledger):
-        raise RuntimeError(f"a file that could be read before cannot be read now: {failure.message}")
+        raise RunError(f"a file that could be read before cannot be read now: {failure.message}")
 
 
 def _encode_batch(

@@ -87,7 +87,7 @@ def _seen(examples: Sequence[Example]) -> str:
 
 
 def _strip(example: Example, i: int, clean: Tensor) -> bytes:
-    """A few frames of a clip side by side, above its spectrogram in the colours of the clean one."""
+    """A few frames of a clip side by side, above its spectrogram in the colors of the clean one."""
     clips = example.clips
     assert clips.valid_hw is not None, "raw batches have it"
     height, width = clips.valid_hw[i].tolist()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import Batch
+from avssl.core.errors import InputError
 from avssl.data.sampling import ClipSampling
 from avssl.downstream.robustness.answers import Answers
 from avssl.downstream.robustness.disturbed import Disturbed, Encode
@@ -111,7 +112,7 @@ def classifier_subject(classifier: TrainedClassifier, windows_per_clip: int) -> 
     """
     model, config = classifier.model, classifier.config
     if config.labels.multi_label:
-        raise ValueError(
+        raise InputError(
             f"{classifier.source}: a multi-label classifier gives no one answer that could change; "
             "robustness is measured of classifiers with one class a clip."
         )

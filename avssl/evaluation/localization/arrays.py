@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation.checked import finite_array
 
 Array = np.ndarray | Tensor
@@ -27,7 +28,7 @@ def as_maps(name: str, value: Array) -> Tensor:
     finite = torch.isfinite(maps)
     if not finite.all():
         bad = int((~finite).flatten(1).any(dim=1).nonzero()[0])
-        raise ValueError(f"{name} holds NaN or infinity, first in sample {bad}.")
+        raise InputError(f"{name} holds NaN or infinity, first in sample {bad}.")
     return maps
 
 
@@ -41,7 +42,7 @@ def as_truth(name: str, value: Array) -> Tensor:
     if truth.dtype == torch.bool:
         return truth
     if not bool(((truth >= 0) & (truth <= 1)).all()):
-        raise ValueError(f"{name} must be in [0, 1], got {truth.min().item()} to {truth.max().item()}.")
+        raise InputError(f"{name} must be in [0, 1], got {truth.min().item()} to {truth.max().item()}.")
     return truth.float()
 
 
@@ -53,7 +54,7 @@ def as_pair(maps_name: str, maps: Array, truth: Array) -> tuple[Tensor, Tensor]:
     """
     values, target = as_maps(maps_name, maps), as_truth("truth", truth)
     if len(values) != len(target):
-        raise ValueError(
+        raise InputError(
             f"{maps_name} and truth must hold the same samples, "
             f"got {len(values)} of shape {tuple(values.shape[1:])} and {len(target)} of {tuple(target.shape[1:])}."
         )
@@ -88,11 +89,11 @@ def _stack(name: str, value: Array) -> Tensor:
     else:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
-            raise ValueError(f"{name} must be numbers, got {array.dtype}.")
+            raise InputError(f"{name} must be numbers, got {array.dtype}.")
         # Arrays that torch cannot share (read-only, strided backwards) are copied.
         found = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     if found.ndim not in (2, 3) or 0 in found.shape:
-        raise ValueError(
+        raise InputError(
             f"{name} must be (N, height, width), or (height, width) of one sample, got {tuple(found.shape)}."
         )
     return found if found.ndim == 3 else found[None]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation.localization.arrays import Array, answer, as_pair
 from avssl.evaluation.localization.sweep import passing
 
@@ -35,7 +36,7 @@ def avsbench_iou(scores: Array, truth: Array, *, sigmoid: bool = True, threshold
         truth: As many masks of the same size, in [0, 1].
         sigmoid: Whether ``scores`` are logits.
         threshold: Pixels whose probability is above it are selected. Heat maps that are no probabilities,
-            of methods without a mask, are min-max normalised first and given with ``sigmoid=False``.
+            of methods without a mask, are min-max normalized first and given with ``sigmoid=False``.
 
     Returns:
         A float for one picture, else (N,) float64: intersection / (union + 1e-7); where the truth is empty,
@@ -122,7 +123,7 @@ def avsbench_f_released(
         ValueError: As :func:`avsbench_f`, or if ``batch_size`` is below 1.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size ({batch_size}) must be at least 1.")
+        raise InputError(f"batch_size ({batch_size}) must be at least 1.")
     p, target = _same_size(scores, truth, sigmoid)
     batches = zip(p.split(batch_size), target.split(batch_size), strict=True)
     return float(np.mean([_best(_f_curves(*batch)) for batch in batches]))
@@ -132,13 +133,13 @@ def _same_size(scores: Array, truth: Array, sigmoid: bool) -> tuple[Tensor, Tens
     """(N, H, W) probabilities and truth."""
     values, target = as_pair("scores", scores, truth)
     if values.shape != target.shape:
-        raise ValueError(
+        raise InputError(
             f"scores {tuple(values.shape[1:])} must have the size of truth {tuple(target.shape[1:])}: resize them."
         )
     if sigmoid:
         return values.sigmoid(), target
     if values.min() < 0 or values.max() > 1:
-        raise ValueError(
+        raise InputError(
             "scores must be probabilities in [0, 1] where sigmoid=False, "
             f"got {values.min().item():g} to {values.max().item():g}."
         )

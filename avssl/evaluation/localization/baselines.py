@@ -1,6 +1,6 @@
 """Heat maps that have seen or heard nothing: the rows without which a localization table means little.
 
-On VGG-SS a blob in the centre reaches what several published models do. Each function returns maps
+On VGG-SS a blob in the center reaches what several published models do. Each function returns maps
 to be scored exactly as a model's.
 
 Dimensions: N samples, O object slots, H and W pixels.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from avssl.core import draws
+from avssl.core.errors import InputError
 
 
 def random_maps(count: int, hw: tuple[int, int] = (7, 7), *, seed: int = 0) -> Tensor:
@@ -20,7 +21,7 @@ def random_maps(count: int, hw: tuple[int, int] = (7, 7), *, seed: int = 0) -> T
     return noise.view(count, *hw).float()
 
 
-def centre_blob(count: int, hw: tuple[int, int]) -> Tensor:
+def center_blob(count: int, hw: tuple[int, int]) -> Tensor:
     """(count, H, W) float32: a Gaussian in the middle, a quarter of each side wide.
 
     Rules that follow the order of the values (median, area) see an ellipse of the frame's shape;
@@ -44,7 +45,7 @@ def mean_prior(held_out_masks: Tensor, count: int) -> Tensor:
         count: Number of maps.
     """
     if held_out_masks.ndim != 3 or len(held_out_masks) == 0:
-        raise ValueError(f"held_out_masks must be (M, H, W) with M > 0, got {tuple(held_out_masks.shape)}.")
+        raise InputError(f"held_out_masks must be (M, H, W) with M > 0, got {tuple(held_out_masks.shape)}.")
     return held_out_masks.float().mean(dim=0).expand(count, -1, -1)
 
 
@@ -68,12 +69,12 @@ def random_object(object_masks: Tensor, *, seed: int = 0, first: int = 0) -> tup
         ValueError: If a scene shows no object.
     """
     if object_masks.ndim != 4:
-        raise ValueError(f"object_masks must be (N, O, H, W), got {tuple(object_masks.shape)}.")
+        raise InputError(f"object_masks must be (N, O, H, W), got {tuple(object_masks.shape)}.")
     masks = object_masks.bool()
     visible = masks.flatten(2).any(dim=2)  # (N, O)
     if not visible.any(dim=1).all():
         row = int((~visible.any(dim=1)).nonzero()[0])
-        raise ValueError(
+        raise InputError(
             f"object_masks show no object in {int((~visible.any(dim=1)).sum())} scenes, first in row {row}."
         )
     # The largest of O independent draws, empty slots left out: uniform over the visible objects.
@@ -88,9 +89,9 @@ def _object_maps(mask: Tensor) -> Tensor:
     y = torch.arange(height, device=mask.device, dtype=torch.float32)[:, None]
     x = torch.arange(width, device=mask.device, dtype=torch.float32)[None]
     area = mask.sum(dim=(1, 2))
-    centre_y, centre_x = ((mask * axis).sum(dim=(1, 2)) / area for axis in (y, x))
-    # A fraction of a pixel aside: around an exact centre up to eight pixels tie, and strict rules drop all of them.
-    distance = torch.hypot(y - centre_y[:, None, None] - 0.19, x - centre_x[:, None, None] - 0.31)
+    center_y, center_x = ((mask * axis).sum(dim=(1, 2)) / area for axis in (y, x))
+    # A fraction of a pixel aside: around an exact center up to eight pixels tie, and strict rules drop all of them.
+    distance = torch.hypot(y - center_y[:, None, None] - 0.19, x - center_x[:, None, None] - 0.31)
     nearness = 1 - distance / (height**2 + width**2) ** 0.5
     return (nearness + 2 * mask) / 3
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from avssl.core.errors import InputError
 from avssl.evaluation.localization.resizing import SIZE
 
 Boxes = Iterable[Sequence[float]]
@@ -47,7 +48,7 @@ def vggss_truth(boxes: Boxes, size: int = SIZE) -> np.ndarray:
     LVS cuts below 0 alone, which fills the same pixels.
 
     Args:
-        boxes: Of one picture, normalised.
+        boxes: Of one picture, normalized.
         size: Height and width of the result.
 
     Returns:
@@ -85,7 +86,7 @@ def _filled(box: Sequence[float], picture_size: float, size: int, nearly: float 
     """(size, size) of ones inside the box and zeros outside."""
     corners = np.asarray(box, dtype=np.float64)
     if corners.shape != (4,) or not np.isfinite(corners).all():
-        raise ValueError(f"a box must be four finite numbers (left, top, right, bottom), got {box!r}.")
+        raise InputError(f"a box must be four finite numbers (left, top, right, bottom), got {box!r}.")
     # What lies outside the picture is cut off: a negative index would count from the other side.
     left, top, right, bottom = (int(min(max(size * v / picture_size, 0), size) + nearly) for v in corners)
     pixels = np.zeros((size, size))

@@ -33,8 +33,8 @@ def ciou(
 ) -> float | Array:
     """Consensus IoU of each sample. What tables call "cIoU" is :func:`success` of it: a share of samples.
 
-    The map is resized to the truth's size, min-max normalised unless the rule or ``raw`` says otherwise
-    (a constant map is left untouched), and binarised by the rule. All passes are in float32.
+    The map is resized to the truth's size, min-max normalized unless the rule or ``raw`` says otherwise
+    (a constant map is left untouched), and binarized by the rule. All passes are in float32.
 
     Args:
         heatmap: (h, w), or (N, h, w), at any resolution and scale.

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation.localization.arrays import Array, as_scores
 
 SUCCESS = 0.5
@@ -101,7 +102,7 @@ def interactive(scores: Array | Sequence[float], groups: Groups, at: float = SUC
     """
     worst = group_minimum(scores, groups)
     if len(worst) == 0:
-        raise ValueError("groups name no group: every id is negative, empty or None.")
+        raise InputError("groups name no group: every id is negative, empty or None.")
     return Interactive(success(worst, at), auc(worst), len(worst))
 
 
@@ -121,7 +122,7 @@ def group_minimum(scores: Array | Sequence[float], groups: Groups) -> np.ndarray
     values = as_scores("scores", scores)
     ids: list[Hashable] = groups.tolist() if isinstance(groups, Tensor | np.ndarray) else list(groups)
     if len(ids) != len(values):
-        raise ValueError(f"groups hold {len(ids)} ids but there are {len(values)} samples.")
+        raise InputError(f"groups hold {len(ids)} ids but there are {len(values)} samples.")
     worst: dict[Hashable, float] = {}
     for group, value in zip(ids, values.tolist(), strict=True):
         if group is None or group == "" or (isinstance(group, int | float) and group < 0):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation.localization.arrays import Array, as_maps, as_pair
 from avssl.evaluation.localization.chunks import chunks, samples_at_once
 from avssl.evaluation.localization.consensus import consensus
@@ -59,7 +60,7 @@ def negative_audio(
     """pIA, AUC_N, F_LOC and F_AUC of a model under sounds that belong to nothing in the picture.
 
     Args:
-        heatmap: (N, h, w) raw similarity of pictures with their own sound; nothing is normalised.
+        heatmap: (N, h, w) raw similarity of pictures with their own sound; nothing is normalized.
         truth: (N, H, W) in [0, 1].
         negatives: Kind ("silence", "noise", "off_screen") -> (M, h, w) raw similarity of pictures with
             such a sound.
@@ -84,7 +85,7 @@ def negative_audio(
     """
     check_mode(mode)
     if not negatives or ALL in negatives:
-        raise ValueError(f'negatives must name at least one kind, and none "{ALL}", got {list(negatives)}.')
+        raise InputError(f'negatives must name at least one kind, and none "{ALL}", got {list(negatives)}.')
     maps, target = as_pair("heatmap", heatmap, truth)
     level = maxq3_threshold(*negatives.values()) if threshold is None else float(threshold)
     overlap = torch.cat([consensus(c.values(mode, RAW) > level, c.truth) for c in chunks(maps, target)])
@@ -119,7 +120,7 @@ def maxq3_threshold(*negatives: Array) -> float:
         ValueError: If none are given, or they hold NaN.
     """
     if not negatives:
-        raise ValueError("negatives must be at least one array of maps.")
+        raise InputError("negatives must be at least one array of maps.")
     highest = [as_maps("negatives", maps).amax(dim=(1, 2)).double().cpu().numpy() for maps in negatives]
     return float(np.quantile(np.concatenate(highest), 0.75))
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from avssl.core.errors import InputError
 from avssl.evaluation.localization.arrays import Array, answer, as_maps, as_scores, as_truth
 from avssl.evaluation.localization.chunks import samples_at_once
 from avssl.evaluation.localization.curves import SUCCESS
@@ -75,7 +76,7 @@ def with_negatives(
     positive = as_scores("has_box", has_box) > 0
     for name, values in (("ciou", overlap), ("has_box", positive)):
         if len(values) != len(sure):
-            raise ValueError(f"{name} must hold one value for each of the {len(sure)} confidences, got {len(values)}.")
+            raise InputError(f"{name} must hold one value for each of the {len(sure)} confidences, got {len(values)}.")
     right = positive & (overlap >= at)
     return WithNegatives(
         _average_precision(sure, right, positive),
@@ -119,7 +120,7 @@ def slavc_confidence(
     """SLAVC's confidence: the mean of the highest quarter of the pixels of the raw map.
 
     Args:
-        heatmap: (h, w), or (N, h, w), cosines divided by ``tau``, not normalised.
+        heatmap: (h, w), or (N, h, w), cosines divided by ``tau``, not normalized.
         tau: 1 for the cosines of this library; 0.03 for the maps of SLAVC's release.
         size: Height and width to which it is resized first.
         mode: Of that resize; see :func:`resize`.

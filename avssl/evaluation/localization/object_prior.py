@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 import numpy as np
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation.localization.arrays import alike, as_maps
 from avssl.evaluation.localization.resizing import min_max
 
@@ -26,9 +27,9 @@ A = TypeVar("A", np.ndarray, Tensor)
 
 
 def fuse_object_prior(av_map: A, object_map: np.ndarray | Tensor, alpha: float) -> A:
-    """``alpha * AV + (1 - alpha) * OBJ`` of two maps that are min-max normalised each by itself.
+    """``alpha * AV + (1 - alpha) * OBJ`` of two maps that are min-max normalized each by itself.
 
-    EZ-VSL resizes both to 224 x 224 (``bilinear_corners``) before; the result is normalised once more by every
+    EZ-VSL resizes both to 224 x 224 (``bilinear_corners``) before; the result is normalized once more by every
     rule that does so. SLAVC's release scales by fixed ranges in place of the maps' own extremes: [-1/tau,
     1/tau], and [0, 2.5] for an ImageNet ResNet-18.
 
@@ -49,9 +50,9 @@ def fuse_object_prior(av_map: A, object_map: np.ndarray | Tensor, alpha: float) 
         array([[0.6, 0.4]], dtype=float32)
     """
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha ({alpha}) must be in [0, 1].")
+        raise InputError(f"alpha ({alpha}) must be in [0, 1].")
     if tuple(np.shape(av_map)) != tuple(np.shape(object_map)):
-        raise ValueError(
+        raise InputError(
             f"av_map {tuple(np.shape(av_map))} and object_map {tuple(np.shape(object_map))} must have one shape: "
             "resize them."
         )

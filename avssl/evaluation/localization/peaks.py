@@ -44,8 +44,8 @@ def pointing(heatmap: Array, truth: Array, mode: str = "bilinear") -> float | Ar
 
 
 def peak_hits(p: Tensor, truth: Tensor) -> Tensor:
-    """(N,) float64 from min-max normalised (N, P) maps."""
+    """(N,) float64 from min-max normalized (N, P) maps."""
     # The map is in [0, 1] or constant: within 1e-6 of the top is a tie but for rounding. Where a
-    # peak cell touches the frame, the pixels between its centre and the edge tie.
+    # peak cell touches the frame, the pixels between its center and the edge tie.
     peak = p >= p.amax(dim=1, keepdim=True) - 1e-6
     return (peak & (truth > 0)).sum(dim=1).double() / peak.sum(dim=1)

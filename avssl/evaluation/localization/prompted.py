@@ -1,7 +1,7 @@
 """Prompted segmentation: a spoken word or a sound names a class, and the map must find it in the picture.
 
 All pictures prompted with a class are pooled, so scores must be comparable between pictures, and a heat map
-may not be normalised by itself.
+may not be normalized by itself.
 
 Source: Hamilton et al., "Separating the Chirp from the Chat" (DenseAV), CVPR 2024,
 https://arxiv.org/abs/2406.05629, and its released evaluation on ADE20K.
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation.classification import mean_average_precision
 from avssl.evaluation.localization.arrays import Array, alike, as_pair
 from avssl.evaluation.localization.resizing import min_max, resize_maps
@@ -78,7 +79,7 @@ def prompted_segmentation(
     maps, target = as_pair("heatmaps", heatmaps, truth)
     ids = np.asarray(classes)
     if ids.shape != (len(maps),):
-        raise ValueError(f"classes must be ({len(maps)},), one for each map, got shape {ids.shape}.")
+        raise InputError(f"classes must be ({len(maps)},), one for each map, got shape {ids.shape}.")
     scaled = min_max(maps[None])[0]
     hw = (int(target.shape[1]), int(target.shape[2]))
     names = np.unique(ids)
@@ -121,14 +122,14 @@ def time_mean(similarity: A, steps: Array) -> A:
     """
     values, kept = (x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.array(x)) for x in (similarity, steps))
     if values.ndim != 4 or kept.shape != values.shape[:2]:
-        raise ValueError(
+        raise InputError(
             "similarity must be (N, T, h, w) and steps (N, T) of the same, "
             f"got {tuple(values.shape)} and {tuple(kept.shape)}."
         )
     weights = kept.to(values.device).float()
     total = weights.sum(dim=1, keepdim=True)
     if (total == 0).any():
-        raise ValueError(f"steps keep no time step of prompt {int((total[:, 0] == 0).nonzero()[0])}.")
+        raise InputError(f"steps keep no time step of prompt {int((total[:, 0] == 0).nonzero()[0])}.")
     return cast(A, alike(torch.einsum("nthw,nt->nhw", values.float(), weights / total), similarity))
 
 
@@ -151,7 +152,7 @@ def word_steps(
         ValueError: If the word does not lie inside the recording.
     """
     if not 0 <= start_seconds < stop_seconds <= total_seconds:
-        raise ValueError(
+        raise InputError(
             f"start_seconds ({start_seconds}) and stop_seconds ({stop_seconds}) must ascend within 0 and "
             f"total_seconds ({total_seconds})."
         )

@@ -1,4 +1,4 @@
-"""A heat map at the size of the truth: the resize modes of the released evaluators, and min-max normalisation.
+"""A heat map at the size of the truth: the resize modes of the released evaluators, and min-max normalization.
 
 Dimensions: N samples, h and w cells of a map, H and W pixels of the truth.
 """
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation.localization.arrays import alike, as_maps
 
 SIZE = 224
@@ -33,10 +34,10 @@ def resize(map: A, size: int | tuple[int, int] = SIZE, mode: str = "bilinear") -
 
     The modes move the cIoU of a single sample by up to 0.05, so they belong to a protocol:
 
-    - ``bilinear``: half-pixel centres, edges continued. What OpenCV calls ``INTER_LINEAR`` (LVS, SSL-TIE,
+    - ``bilinear``: half-pixel centers, edges continued. What OpenCV calls ``INTER_LINEAR`` (LVS, SSL-TIE,
       SSLalignment on VGG-SS) and torch ``bilinear, align_corners=False``.
     - ``bilinear_corners``: corner cells on corner pixels (EZ-VSL and FNAC at test).
-    - ``bicubic``: half-pixel centres, Keys' kernel with a = -0.75 (EZ-VSL in validation, JSA). May overshoot.
+    - ``bicubic``: half-pixel centers, Keys' kernel with a = -0.75 (EZ-VSL in validation, JSA). May overshoot.
     - ``bicubic_corners``: the same kernel, corners aligned (SLAVC at test).
 
     Nothing is smoothed where the map has more cells than the result has pixels, as in all of these.
@@ -60,7 +61,7 @@ def resize(map: A, size: int | tuple[int, int] = SIZE, mode: str = "bilinear") -
     check_mode(mode)
     hw = (int(size), int(size)) if isinstance(size, int | np.integer) else (int(size[0]), int(size[1]))
     if min(hw) < 1:
-        raise ValueError(f"size ({size}) must be at least 1.")
+        raise InputError(f"size ({size}) must be at least 1.")
     resized = resize_maps(as_maps("map", map), hw, mode)
     return cast(A, alike(resized if np.ndim(map) == 3 else resized[0], map))
 
@@ -90,4 +91,4 @@ def min_max(maps: Tensor) -> Tensor:
 def check_mode(mode: str) -> None:
     """Raises ValueError on a name that is not in :data:`MODES`."""
     if mode not in MODES:
-        raise ValueError(f"unknown mode {mode!r}; the modes are {', '.join(MODES)}.")
+        raise InputError(f"unknown mode {mode!r}; the modes are {', '.join(MODES)}.")

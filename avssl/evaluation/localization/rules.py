@@ -1,6 +1,6 @@
-"""Which pixels of a heat map count as selected: the binarisation rules of the field, each by its name.
+"""Which pixels of a heat map count as selected: the binarization rules of the field, each by its name.
 
-Notation: p, the values of a map at the truth's size, min-max normalised to [0, 1] unless the rule says
+Notation: p, the values of a map at the truth's size, min-max normalized to [0, 1] unless the rule says
 otherwise; P pixels, 50 176 at 224 x 224; n, those of them whose truth is not zero.
 
 ========== ==================================================== ================== ============================
@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation.localization.resizing import check_mode, min_max, resize_maps
 
 Select = Callable[[Tensor, Tensor], Tensor]
@@ -92,7 +93,7 @@ RULES: dict[str, Rule] = {
     "jsa": Rule((partial(_from, 0.6),), "bicubic"),
     "acl": Rule(tuple(partial(_from, threshold) for threshold in ACL_THRESHOLDS), "bicubic"),
 }
-"""Binarisation by name; see the table above. A number under one rule says nothing under another."""
+"""Binarization by name; see the table above. A number under one rule says nothing under another."""
 
 _SLAVC_RELATIVE = Rule((_from_median,), "bicubic_corners")
 
@@ -104,18 +105,18 @@ def find_rule(name: str, *, mode: str | None = None, relative: bool = False, raw
         name: Of :data:`RULES`.
         mode: Of the resize, in place of the rule's own.
         relative: The median form of ``slavc``.
-        raw: Compare the values as they are in place of min-max normalised ones.
+        raw: Compare the values as they are in place of min-max normalized ones.
 
     Raises:
         ValueError: On an unknown name or mode, or ``relative`` or ``raw`` where a rule has no such form.
     """
     if name not in RULES:
-        raise ValueError(f"unknown rule {name!r}; the rules are {', '.join(RULES)}.")
+        raise InputError(f"unknown rule {name!r}; the rules are {', '.join(RULES)}.")
     if relative and name != "slavc":
-        raise ValueError(f'relative=True is a form of the rule "slavc", got rule {name!r}.')
+        raise InputError(f'relative=True is a form of the rule "slavc", got rule {name!r}.')
     rule = _SLAVC_RELATIVE if relative else RULES[name]
     if raw and rule.scale == UNIT:
-        raise ValueError('rule "slavc" scales by tau: pass tau in place of raw=True.')
+        raise InputError('rule "slavc" scales by tau: pass tau in place of raw=True.')
     if mode is not None:
         check_mode(mode)
         rule = replace(rule, mode=mode)
@@ -137,10 +138,10 @@ def scaled_maps(maps: Tensor, hw: tuple[int, int], mode: str, scale: str, tau: f
 def unit_scale(resized: Tensor, maps: Tensor, tau: float) -> Tensor:
     """Resized scores from [-1/tau, 1/tau] to [0, 1], where ``maps`` were before; bicubic ones may overshoot."""
     if not tau > 0:
-        raise ValueError(f"tau ({tau}) must be greater than 0.")
+        raise InputError(f"tau ({tau}) must be greater than 0.")
     highest = maps.abs().max().item()
     if highest > 1.0001 / tau:
-        raise ValueError(
+        raise InputError(
             f"heatmap must be cosines divided by tau ({tau}), in [{-1 / tau:g}, {1 / tau:g}], got {highest:g}."
         )
     return (resized * tau + 1) / 2

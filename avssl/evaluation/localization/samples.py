@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation.localization.arrays import Array, as_pair, as_truth
 from avssl.evaluation.localization.chunks import chunks
 from avssl.evaluation.localization.consensus import best_selection, overlaps
@@ -65,7 +66,7 @@ def sample_columns(
     found = {rule: find_rule(rule, mode=mode) for rule in rules}
     silent = None if silent_objects is None else as_truth("other_objects", silent_objects)
     if silent is not None and silent.shape != target.shape:
-        raise ValueError(f"other_objects {tuple(silent.shape)} must have the shape of truth {tuple(target.shape)}.")
+        raise InputError(f"other_objects {tuple(silent.shape)} must have the shape of truth {tuple(target.shape)}.")
     parts: dict[str, list[Tensor]] = {}
     for chunk in chunks(maps, target, tau):
         p = chunk.values(mode or "bilinear", MIN_MAX)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from avssl.core.errors import InputError
 from avssl.core.whole_file import whole_file
 
 What = Literal["embeddings", "features"]
@@ -32,7 +33,7 @@ _UNIT_TOLERANCE = 1e-3
 _ESCAPES = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
 
-class FeatureTableError(ValueError):
+class FeatureTableError(InputError):
     """A feature table that cannot be used; the message names the file or the column, and what is wrong."""
 
 

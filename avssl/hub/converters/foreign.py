@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from avssl.config import Config
+from avssl.core.errors import InputError
 from avssl.models import AVModel
 
 MAX_CHECKPOINT_BYTES = 16 * 2**30
 """AVID-CMA's largest is near 3 GB: two memories of 1.8 M rows, weights and optimizer."""
 
 
-class ConvertError(ValueError):
+class ConvertError(InputError):
     """A file that cannot be converted; the message names it, what is wrong and what would be right."""
 
 

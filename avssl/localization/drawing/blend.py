@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.reports.figures import color_table
 
 DIMMED_LUMA, DIMMED_COLOR = 0.9, 0.45
-"""What is kept of a picture under a heat map: it loses half of its own colour, so that what glows is the map."""
+"""What is kept of a picture under a heat map: it loses half of its own color, so that what glows is the map."""
 
 
 def overlay_image(
@@ -30,9 +31,9 @@ def overlay_image(
     Args:
         frame: (3, H, W) uint8.
         heat: (h, w) map of the whole frame.
-        scale: Values drawn as nothing and as full colour. ``"own"`` is the map's minimum and maximum:
+        scale: Values drawn as nothing and as full color. ``"own"`` is the map's minimum and maximum:
             it shows where the map points, but not how surely, and must not be used to compare maps.
-        alpha: Opacity of the full colour, in [0, 1].
+        alpha: Opacity of the full color, in [0, 1].
         colormap: A matplotlib name; a perceptual one does not invent edges.
         truth: (H, W) mask whose outline is drawn in white on black.
         boxes: (K, 4) of left, top, right, bottom in pixels, half-open, drawn likewise.
@@ -45,7 +46,7 @@ def overlay_image(
         ValueError: If a shape or range is not as above.
     """
     if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != torch.uint8 or heat.ndim != 2:
-        raise ValueError(
+        raise InputError(
             "frame must be (3, H, W) uint8 and heat (h, w), "
             f"got {tuple(frame.shape)} {frame.dtype} and {tuple(heat.shape)}."
         )
@@ -60,7 +61,7 @@ def overlay_image(
         outlines.append(inside)
     for mask in outlines:
         if mask.shape != outline.shape:
-            raise ValueError(f"truth must have the frame's size {tuple(outline.shape)}, got {tuple(mask.shape)}.")
+            raise InputError(f"truth must have the frame's size {tuple(outline.shape)}, got {tuple(mask.shape)}.")
         _draw_outline(picture, mask.repeat_interleave(upscale, 0).repeat_interleave(upscale, 1))
     return picture
 
@@ -68,39 +69,39 @@ def overlay_image(
 def blend(
     frames: Tensor, heat: Tensor, scale: tuple[float, float], *, alpha: float = 0.7, colormap: str = "inferno"
 ) -> Tensor:
-    """T heat maps on T frames, all on one colour scale.
+    """T heat maps on T frames, all on one color scale.
 
-    Colour and opacity rise together, so cold regions show the picture. The picture loses half of
-    its own colour, so that what glows is the map.
+    Color and opacity rise together, so cold regions show the picture. The picture loses half of
+    its own color, so that what glows is the map.
 
     Args:
         frames: (T, 3, H, W) uint8.
         heat: (T, h, w).
-        scale: Values drawn as nothing and as full colour; nothing is drawn if they are equal.
-        alpha: Opacity of the full colour, in [0, 1].
+        scale: Values drawn as nothing and as full color; nothing is drawn if they are equal.
+        alpha: Opacity of the full color, in [0, 1].
         colormap: A matplotlib name.
 
     Returns:
         (T, 3, H, W) uint8.
     """
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha ({alpha}) must be in [0, 1].")
+        raise InputError(f"alpha ({alpha}) must be in [0, 1].")
     low, high = scale
     level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)
     # Bicubic, for the eye only: bilinear shows the cells as diamonds. Scores never see this.
     level = resize(level[:, None].float(), (frames.shape[2], frames.shape[3]))
     level = level.clamp_(0, 1)  # (T, 1, H, W)
-    colour = color_table(colormap)[(level[:, 0] * 255).round().long()].movedim(-1, 1)  # (T, 3, H, W)
+    color = color_table(colormap)[(level[:, 0] * 255).round().long()].movedim(-1, 1)  # (T, 3, H, W)
     picture = frames.float()
-    grey = (picture * torch.tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(dim=1, keepdim=True)  # BT.709
-    base = DIMMED_COLOR * picture + (DIMMED_LUMA - DIMMED_COLOR) * grey
-    return torch.lerp(base, colour, alpha * level).round_().clamp_(0, 255).byte()
+    gray = (picture * torch.tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(dim=1, keepdim=True)  # BT.709
+    base = DIMMED_COLOR * picture + (DIMMED_LUMA - DIMMED_COLOR) * gray
+    return torch.lerp(base, color, alpha * level).round_().clamp_(0, 255).byte()
 
 
 def enlarge(frames: Tensor, factor: int) -> Tensor:
     """(T, 3, H, W) uint8 to factor times the size, smoothly."""
     if factor < 1:
-        raise ValueError(f"upscale ({factor}) must be a whole number of at least 1.")
+        raise InputError(f"upscale ({factor}) must be a whole number of at least 1.")
     if factor == 1:
         return frames
     return resize(frames, (factor * frames.shape[2], factor * frames.shape[3]))

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import label
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.localization.drawing.blend import resize
 
 Box = tuple[float, float, float, float]
@@ -37,11 +38,11 @@ def hot_box(heat: Tensor, threshold: float, frame_hw: tuple[int, int]) -> Box | 
 
 
 def box_threshold(scale: tuple[float, float], share: float) -> float:
-    """The cosine at a share of a colour scale: 0 is its lowest, 1 its highest.
+    """The cosine at a share of a color scale: 0 is its lowest, 1 its highest.
 
     Raises:
         ValueError: If the share is outside [0, 1].
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"the threshold of boxes ({share}) is a share of the colour scale, from 0 to 1.")
+        raise InputError(f"the threshold of boxes ({share}) is a share of the color scale, from 0 to 1.")
     return scale[0] + share * (scale[1] - scale[0])

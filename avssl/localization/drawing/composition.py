@@ -46,7 +46,7 @@ class Composition:
         layers = layers_of(maps, look)
         every = [layer for of_title in layers.values() for layer in of_title]
         self.limits = color_limits(*every, scale=scale)
-        """The cosines drawn as nothing and as full colour."""
+        """The cosines drawn as nothing and as full color."""
         self._enlarge = enlarge
         hw = enlarge * frame_hw[0], enlarge * frame_hw[1]
         self._panels = [Panel(of_title, hw, self.limits, look, title) for title, of_title in layers.items()]
@@ -86,7 +86,7 @@ def enlarged(picture: Planes, factor: int) -> Planes:
 
 
 def _curves(layers: Mapping[str, list[Heatmap]]) -> list[Curve]:
-    """One a map; in the colours of the heads where there are several."""
+    """One a map; in the colors of the heads where there are several."""
     curves = []
     for place, (title, of_title) in enumerate(layers.items()):
         for head, layer in enumerate(of_title):

@@ -2,7 +2,7 @@
 
 The result is that of :func:`avssl.localization.drawing.blend.blend`, in a tenth of its time.
 
-In Y'CbCr the picture that loses half of its own colour is a picture whose chroma is scaled, so that a
+In Y'CbCr the picture that loses half of its own color is a picture whose chroma is scaled, so that a
 heat of one level (of 256) turns each sample p of a plane into ``keep[level] * p / 256 + add[level]``.
 Both are tables of bytes, ``add`` with another for its fraction. The map is enlarged by two matrix
 products, which are a bicubic interpolation.
@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.localization.drawing.blend import DIMMED_COLOR, DIMMED_LUMA, resize
 from avssl.media import Planes
-from avssl.media.planes import BLACK, GREY, rgb_to_ycc
+from avssl.media.planes import BLACK, GRAY, rgb_to_ycc
 
 _MIDDLE = 128  # the sample value at which ``keep`` and ``add`` round to nothing together
 
@@ -33,7 +34,7 @@ class _Table:
 
     @classmethod
     def of(cls, opacity: Tensor, color: Tensor, kept: float, black: int) -> _Table:
-        """(256,) opacities and samples of the heat's colour, on a picture scaled by ``kept`` around ``black``."""
+        """(256,) opacities and samples of the heat's color, on a picture scaled by ``kept`` around ``black``."""
         share = (1 - opacity) * kept
         keep = (256 * share).round().clamp(max=255)
         middle = share * _MIDDLE + (1 - opacity) * (1 - kept) * black + opacity * color
@@ -58,19 +59,19 @@ class Glow:
         frame_hw: (H, W) of the pictures.
         colors: (256, 3) RGB in [0, 255] from the coldest to the hottest.
         alpha: Opacity of the hottest, in [0, 1]; the others' in proportion.
-        dims: Whether the picture loses half of its own colour. Of several heats on one picture, the first dims it.
+        dims: Whether the picture loses half of its own color. Of several heats on one picture, the first dims it.
     """
 
     def __init__(
         self, map_hw: tuple[int, int], frame_hw: tuple[int, int], colors: Tensor, alpha: float, dims: bool = True
     ) -> None:
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha ({alpha}) must be in [0, 1].")
+            raise InputError(f"alpha ({alpha}) must be in [0, 1].")
         opacity = alpha * torch.linspace(0, 1, 256)
         luma, cb, cr = rgb_to_ycc(colors.T)
         kept = (DIMMED_LUMA, DIMMED_COLOR) if dims else (1.0, 1.0)
         self._luma = _Table.of(opacity, luma, kept[0], BLACK)
-        self._chroma = [_Table.of(opacity, plane, kept[1], GREY) for plane in (cb, cr)]
+        self._chroma = [_Table.of(opacity, plane, kept[1], GRAY) for plane in (cb, cr)]
         rows, columns = (_enlarging(*sides) for sides in zip(map_hw, frame_hw, strict=True))
         self._enlarge = _Enlarge(rows, columns)
         self._enlarge_half = _Enlarge(_halved(rows), _halved(columns))
@@ -81,7 +82,7 @@ class Glow:
         Args:
             picture: Left as it is.
             heat: Of the size it was made for.
-            scale: Values of the coldest and the hottest colour; nothing glows if they are equal.
+            scale: Values of the coldest and the hottest color; nothing glows if they are equal.
         """
         low, high = scale
         level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)

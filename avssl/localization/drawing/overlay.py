@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import Heatmap
+from avssl.core.errors import InputError
 from avssl.localization.drawing.composition import Composition
 from avssl.localization.drawing.panel import Look
 from avssl.localization.drawing.scale import Scale
@@ -46,10 +47,10 @@ def overlay_video(
 ) -> None:
     """Writes a video with its heat map over it and its sound in it, in the video's own size.
 
-    One colour scale holds for the whole video: silent moments stay dark beside sounding ones.
+    One color scale holds for the whole video: silent moments stay dark beside sounding ones.
     The map is interpolated between its instants and drawn over the whole frame, whose shape is kept.
     Under it run the confidence (the map's highest cosine, on its own absolute axis), the waveform,
-    and the numbers that the colours stand for. Pictures and sound pass through a few at a time, however
+    and the numbers that the colors stand for. Pictures and sound pass through a few at a time, however
     long the video.
 
     Args:
@@ -57,7 +58,7 @@ def overlay_video(
         heatmap: At least one map, as from :func:`avssl.localization.localize`; or several of the same
             video by title, drawn beside each other on one scale.
         out_path: The mp4 file; replaced if it exists.
-        scale: What the colours stand for.
+        scale: What the colors stand for.
         look: How it is drawn.
         audio_from: As it was for the (first) map: the result sounds as what was looked for.
         stop_after_seconds: As it was for the map: end this long after the first frame.
@@ -71,7 +72,7 @@ def overlay_video(
     start, stop = _span(reader, stop_after_seconds)
     fps = reader.info.video_fps or 25.0
     num_frames = max(1, round((stop - start) * fps))
-    # The middle of each frame's time, so that rounding never shows its neighbour.
+    # The middle of each frame's time, so that rounding never shows its neighbor.
     seconds = [start + (number + 0.5) / fps for number in range(num_frames)]
     sound = _Sound(SoundWindows(reader, audio_from), start, num_frames / fps)
     short_side, composition = _compose(reader, maps, (start, stop), scale, look, sound.envelope())
@@ -173,7 +174,7 @@ def _span(reader: MediaReader, stop_after_seconds: float | None) -> tuple[float,
     if info.video_start_seconds is None or info.video_stop_seconds is None:
         raise MediaError(info.path, "video", "no_video", "there is no picture track.", "Open the file the map is of.")
     if stop_after_seconds is not None and not stop_after_seconds > 0:
-        raise ValueError(f"stop_after_seconds ({stop_after_seconds}) must be greater than 0.")
+        raise InputError(f"stop_after_seconds ({stop_after_seconds}) must be greater than 0.")
     limit = math.inf if stop_after_seconds is None else info.video_start_seconds + stop_after_seconds
     return info.video_start_seconds, min(info.video_stop_seconds, limit)
 

@@ -14,7 +14,7 @@ from avssl.localization.drawing.boxes import Box, box_threshold, hot_box
 from avssl.localization.drawing.glow import Glow
 from avssl.localization.drawing.scale import heat_at
 from avssl.media import Planes
-from avssl.media.planes import BLACK, GREY, WHITE, to_planes
+from avssl.media.planes import BLACK, GRAY, WHITE, to_planes
 from avssl.reports.figures import color_table, text_image
 
 HEAD_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
@@ -26,15 +26,15 @@ class Look:
     """How heat is drawn."""
 
     alpha: float = 0.7
-    """Opacity of the hottest colour, in [0, 1]."""
+    """Opacity of the hottest color, in [0, 1]."""
     colormap: str = "inferno"
     """A matplotlib name."""
     strip: bool = True
-    """Draw confidence, waveform and colour scale under the picture."""
+    """Draw confidence, waveform and color scale under the picture."""
     box_share: float | None = None
-    """Draw the box around what is at or above this share of the colour scale, in [0, 1]; None draws none."""
+    """Draw the box around what is at or above this share of the color scale, in [0, 1]; None draws none."""
     heads: bool = False
-    """Draw the map of each of the model's heads in a colour of its own, later ones over earlier ones."""
+    """Draw the map of each of the model's heads in a color of its own, later ones over earlier ones."""
 
     def colors(self, num_layers: int) -> list[Tensor]:
         """(256, 3) RGB of each layer of heat, coldest first."""
@@ -45,12 +45,12 @@ class Look:
 
 
 class Panel:
-    """Draws one picture; all share a colour scale.
+    """Draws one picture; all share a color scale.
 
     Args:
         layers: Maps of the video: one, or one a head.
         frame_hw: Of the pictures.
-        scale: Cosines of the lowest and the highest colour.
+        scale: Cosines of the lowest and the highest color.
         look: How.
         title: A line above the picture; none if empty.
     """
@@ -88,7 +88,7 @@ class Panel:
 def _outline(picture: Planes, box: Box) -> None:
     """A white line with a black one inside, in place, as wide as the picture is large."""
     height, width = picture.size
-    line = 2 * max(1, round(min(height, width) / 500))  # even: whole samples of colour
+    line = 2 * max(1, round(min(height, width) / 500))  # even: whole samples of color
     left, top, right, bottom = (round(side / 2) * 2 for side in box)
     for luma, inset in ((WHITE, 0), (BLACK, line)):
         rows = slice(max(top + inset, 0), min(bottom - inset, height))
@@ -100,11 +100,11 @@ def _outline(picture: Planes, box: Box) -> None:
             (rows, slice(max(columns.stop - line, columns.start), columns.stop)),
         ):
             picture.luma[area] = luma
-            picture.chroma[(slice(None), *(slice(side.start // 2, (side.stop + 1) // 2) for side in area))] = GREY
+            picture.chroma[(slice(None), *(slice(side.start // 2, (side.stop + 1) // 2) for side in area))] = GRAY
 
 
 def _even(picture: Planes) -> Planes:
-    """The same with the last row and column repeated where a side is odd; colour reaches that far already."""
+    """The same with the last row and column repeated where a side is odd; color reaches that far already."""
     height, width = picture.size
     if height % 2 == width % 2 == 0:
         return picture

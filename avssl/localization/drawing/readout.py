@@ -28,7 +28,7 @@ def readout(
         look: As it is drawn.
 
     Returns:
-        ``frame`` (``width`` and ``height``), ``scale`` (cosines of the ``lowest`` and the ``highest`` colour),
+        ``frame`` (``width`` and ``height``), ``scale`` (cosines of the ``lowest`` and the ``highest`` color),
         ``box`` (its ``share`` of the scale and that ``cosine``, or None), and ``maps``: one for each sound, or for
         each head of each sound (``head``, from 1), with ``peaks`` as :func:`heatmap_readout`; where boxes are
         drawn, each with ``box``: left, top, right and bottom in pixels, or None.

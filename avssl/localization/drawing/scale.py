@@ -1,4 +1,4 @@
-"""Which cosine has which colour, and the map at any time: what all drawings of one video agree on."""
+"""Which cosine has which color, and the map at any time: what all drawings of one video agree on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import Heatmap
+from avssl.core.errors import InputError
 
 Scale = Literal["video", "absolute"] | tuple[float, float]
 """``"video"``: from the median to the maximum of all maps of this video. ``"absolute"``: cosines 0 to 1,
@@ -15,7 +16,7 @@ comparable between videos. Or the two cosines themselves."""
 
 
 def color_limits(*heatmaps: Heatmap, scale: Scale = "video") -> tuple[float, float]:
-    """The cosines drawn as nothing and as full colour, the same for all that is drawn together.
+    """The cosines drawn as nothing and as full color, the same for all that is drawn together.
 
     Raises:
         ValueError: If there is no map, or ``scale`` is none.
@@ -25,10 +26,10 @@ def color_limits(*heatmaps: Heatmap, scale: Scale = "video") -> tuple[float, flo
     if scale == "video":
         values = torch.cat([heatmap.values.flatten() for heatmap in heatmaps])
         if len(values) == 0:
-            raise ValueError("the heat map holds no map.")
+            raise InputError("the heat map holds no map.")
         return values.median().item(), values.max().item()
     if isinstance(scale, str) or len(scale) != 2 or not scale[0] < scale[1]:
-        raise ValueError(f'scale ({scale!r}) must be "video", "absolute" or two rising cosines.')
+        raise InputError(f'scale ({scale!r}) must be "video", "absolute" or two rising cosines.')
     return scale
 
 
@@ -56,4 +57,4 @@ def by_head(heatmap: Heatmap) -> list[Heatmap]:
 def check_heads(num_heads: int) -> None:
     """Refuses to tell the heads of a model apart that has one."""
     if num_heads < 2:
-        raise ValueError("the model has one head, so there are no maps of several heads to draw (--heads).")
+        raise InputError("the model has one head, so there are no maps of several heads to draw (--heads).")

@@ -1,4 +1,4 @@
-"""The strip under a heat-map video: how sure the map is, what is heard, and which colour is which number."""
+"""The strip under a heat-map video: how sure the map is, what is heard, and which color is which number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from avssl.media import Planes
-from avssl.media.planes import GREY, WHITE, to_planes
+from avssl.media.planes import GRAY, WHITE, to_planes
 from avssl.reports.figures import figure_image, new_figure
 
 _LEFT, _RIGHT = 0.06, 0.85  # of the width: where the two lanes lie
@@ -25,9 +25,9 @@ class Curve:
     """How sure one map is, over time."""
 
     label: str
-    """Written beside others in the curve's colour."""
+    """Written beside others in the curve's color."""
     color: str
-    """A matplotlib colour."""
+    """A matplotlib color."""
     at_seconds: Tensor
     """(T,) float64 presentation times."""
     confidence: Tensor
@@ -58,10 +58,10 @@ class Strip:
 
     Args:
         width: Pixels, even.
-        curves: At least one; they are drawn in cosine, on an axis of their own, whatever the colour scale.
+        curves: At least one; they are drawn in cosine, on an axis of their own, whatever the color scale.
         envelope: (2, columns) of the sound of the span.
         span: (start, stop) presentation seconds of the video.
-        scale: Cosines of the lowest and the highest colour.
+        scale: Cosines of the lowest and the highest color.
         colors: (256, 3) RGB in [0, 255] of each kind of heat.
     """
 
@@ -79,7 +79,7 @@ class Strip:
         self._span = span
         self._columns = (_LEFT * width, _RIGHT * width)
         self._cursor_width = 2 * max(1, round(zoom / 2))
-        # Even, so that the cursor covers whole samples of colour.
+        # Even, so that the cursor covers whole samples of color.
         top, bottom = 1 - sum(_LANES["confidence"]), 1 - _LANES["sound"][0]
         self._rows = slice(round(self.height * top) // 2 * 2, round(self.height * bottom) // 2 * 2)
         figure = new_figure(width, self.height, dpi=100 * zoom)
@@ -97,7 +97,7 @@ class Strip:
         first = round(self._columns[0] + share * (self._columns[1] - self._columns[0])) // 2 * 2
         stop = first + self._cursor_width
         luma[self._rows, first:stop] = WHITE
-        chroma[:, self._rows.start // 2 : self._rows.stop // 2, first // 2 : stop // 2] = GREY
+        chroma[:, self._rows.start // 2 : self._rows.stop // 2, first // 2 : stop // 2] = GRAY
         return Planes(luma, chroma)
 
 

@@ -19,6 +19,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from avssl.core.errors import InputError
+
 FORMAT_VERSION = 1
 
 PICTURE, SOUND = 0, 1
@@ -34,7 +36,7 @@ AUDIO_CODECS = {"pcm": "pcm_s16le", "flac": "flac", "aac": "aac"}
 """Name in the settings -> FFmpeg's encoder."""
 
 PREROLL_PACKETS = {"pcm": 0, "flac": 0, "aac": 1}
-"""Packets of sound to decode ahead of the wanted ones: AAC overlaps neighbours."""
+"""Packets of sound to decode ahead of the wanted ones: AAC overlaps neighbors."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ class CopySettings:
     def __post_init__(self) -> None:
         for name in ("short_side", "frames_per_second", "keyframe_interval", "sample_rate_hz"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be greater than 0, and finite.")
+                raise InputError(f"{name} ({getattr(self, name)}) must be greater than 0, and finite.")
         if self.video_codec not in VIDEO_CODECS:
-            raise ValueError(f"video_codec ({self.video_codec!r}) must be one of {sorted(VIDEO_CODECS)}.")
+            raise InputError(f"video_codec ({self.video_codec!r}) must be one of {sorted(VIDEO_CODECS)}.")
         if self.audio_codec not in AUDIO_CODECS:
-            raise ValueError(f"audio_codec ({self.audio_codec!r}) must be one of {sorted(AUDIO_CODECS)}.")
+            raise InputError(f"audio_codec ({self.audio_codec!r}) must be one of {sorted(AUDIO_CODECS)}.")
         low, high = (0, 51) if self.video_codec == "h264" else (1, 31)
         if not low <= self.quality <= high:
-            raise ValueError(f"quality ({self.quality}) must be {low} to {high} for {self.video_codec}.")
+            raise InputError(f"quality ({self.quality}) must be {low} to {high} for {self.video_codec}.")
 
 
 def padded(size: int) -> int:

@@ -15,6 +15,7 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.media.planes import Planes, to_planes
 from avssl.media.prepared.clip import (
     AUDIO_CODECS,
@@ -271,20 +272,20 @@ def _parse(head: bytes) -> tuple[dict[str, Any], dict[str, Any], np.ndarray, np.
     line_bytes = head.index(b"\n") + 1
     about = json.loads(head[:line_bytes])
     if about["format"] != FORMAT_VERSION:
-        raise ValueError(f"format {about['format']}, and this version reads {FORMAT_VERSION}")
+        raise InputError(f"format {about['format']}, and this version reads {FORMAT_VERSION}")
     array = padded(line_bytes) + BLOCK  # NPY 1.0: magic (6), version (2), length of its header (2), header
     begin = array + 10 + int.from_bytes(head[array + 8 : array + 10], "little")
     table = np.frombuffer(head, dtype="<i4", count=5 * int(about["packets"]), offset=begin).reshape(-1, 5)
     table = table.astype(np.int64)  # sums of two
     if len(table) == 0 or table[:, :3].min() < 0 or (np.diff(table[:, 0]) < 0).any():  # times: AAC begins before 0
-        raise ValueError("a table of packets that cannot be")
+        raise InputError("a table of packets that cannot be")
     num_pictures = int(np.searchsorted(table[:, 0], SOUND))
     video, audio = _checked(about["video"], about["audio"])
     pictures, sounds = table[:num_pictures], table[num_pictures:]
     if num_pictures != video["frames"] or not len(sounds) or not pictures[:1, 4].all():
-        raise ValueError(f"{num_pictures} packets for {video['frames']} frames")
+        raise InputError(f"{num_pictures} packets for {video['frames']} frames")
     if (pictures[:, 3] != np.arange(num_pictures)).any() or sounds[0, 3] > 0 or (np.diff(sounds[:, 3]) <= 0).any():
-        raise ValueError("packets out of order")
+        raise InputError("packets out of order")
     return video, audio, pictures, sounds
 
 
@@ -296,11 +297,11 @@ def _checked(video: dict[str, Any], audio: dict[str, Any]) -> tuple[dict[str, An
     for part in (video, audio):
         part["header"] = base64.b64decode(part["header"], validate=True)
     if not 0 < video["width"] * video["height"] <= MAX_PIXELS or min(numbers.values()) < 1:
-        raise ValueError(f"pictures of {video['width']} x {video['height']}")
+        raise InputError(f"pictures of {video['width']} x {video['height']}")
     if not 0 < video["frames_per_second"] <= MAX_FPS or not 0 < audio["rate"] <= MAX_SAMPLE_RATE_HZ:
-        raise ValueError(f"{video['frames_per_second']} pictures and {audio['rate']} samples a second")
+        raise InputError(f"{video['frames_per_second']} pictures and {audio['rate']} samples a second")
     if video["codec"] not in VIDEO_CODECS or audio["codec"] not in AUDIO_CODECS or audio["samples"] < 1:
-        raise ValueError(f"codecs {video['codec']} and {audio['codec']}")
+        raise InputError(f"codecs {video['codec']} and {audio['codec']}")
     return video, audio
 
 

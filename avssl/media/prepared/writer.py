@@ -16,6 +16,7 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.media.prepared.clip import AUDIO_CODECS, PICTURE, SOUND, VIDEO_CODECS, CopySettings
 
 _QUANTIZER = 118  # FFmpeg's lambda of one step of a quantizer, FF_QP2LAMBDA
@@ -39,7 +40,7 @@ class PreparedClip:
 def encode_clip(video: Iterable[Tensor], audio: Tensor, settings: CopySettings) -> PreparedClip:
     """Encodes a clip for random access.
 
-    Colours are full-range BT.601 in 4:2:0, as in JPEG, so that planes of every codec mean the same. An odd last row
+    Colors are full-range BT.601 in 4:2:0, as in JPEG, so that planes of every codec mean the same. An odd last row
     or column of pixels is left out.
 
     Args:
@@ -54,11 +55,11 @@ def encode_clip(video: Iterable[Tensor], audio: Tensor, settings: CopySettings) 
     parts = iter(video)
     first = next(parts, None)
     if first is None or min(first.shape[2:]) < 2:
-        raise ValueError("a prepared clip needs at least one frame of 2 x 2 pixels.")
+        raise InputError("a prepared clip needs at least one frame of 2 x 2 pixels.")
     try:
         return _encode(itertools.chain([first], parts), first, audio, settings)
     except av.FFmpegError as error:
-        raise ValueError(f"FFmpeg cannot encode a clip with {settings} ({error.strerror}).") from error
+        raise InputError(f"FFmpeg cannot encode a clip with {settings} ({error.strerror}).") from error
 
 
 def check_encoders(settings: CopySettings) -> None:
@@ -94,7 +95,7 @@ def _encode(video: Iterator[Tensor], first: Tensor, audio: Tensor, settings: Cop
         "audio": {"codec": settings.audio_codec, "rate": settings.sample_rate_hz, "samples": len(audio)},
     }
     if file.tell() > _MOST_BYTES:
-        raise ValueError(
+        raise InputError(
             f"a prepared clip of {num_frames} frames takes more than 2 GiB. Cut the row into shorter ones."
         )
     return PreparedClip(file.getvalue(), _packets(file, about), about)
@@ -181,7 +182,7 @@ def _packets(file: io.BytesIO, about: dict[str, Any]) -> np.ndarray:
 
 
 def _joined(rows: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Neighbouring packets of plain samples as one, up to a limit: their borders mean nothing."""
+    """Neighboring packets of plain samples as one, up to a limit: their borders mean nothing."""
     joined: list[tuple[int, ...]] = []
     for stream, place, size, time, keyframe in rows:
         if stream == SOUND and joined and joined[-1][0] == SOUND:

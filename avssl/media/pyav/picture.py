@@ -13,6 +13,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.media.planes import Planes
 from avssl.media.pyav.planned import PlannedFrames, Unplanned
 from avssl.media.pyav.source import Source
@@ -22,7 +23,7 @@ from avssl.media.reader import ROUNDING_SECONDS, MediaError
 T = TypeVar("T")
 
 _END_SECONDS = 0.1  # beyond the last frame's own duration; a longer hole means that the file was cut
-# Unscaled: FFmpeg's default, bit for bit what other readers give. Resizing: else colour has half the width's detail.
+# Unscaled: FFmpeg's default, bit for bit what other readers give. Resizing: else color has half the width's detail.
 _CONVERT = Interpolation.BILINEAR
 _RESIZE = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 _SQUARE = 0.02  # aspect ratios this near to 1 come from rounding sizes; resampling would only blur
@@ -104,7 +105,7 @@ class PictureTrack:
         if short_side is None:
             return height, width
         if short_side <= 0:
-            raise ValueError(f"short_side must be positive, got {short_side}.")
+            raise InputError(f"short_side must be positive, got {short_side}.")
         shorter = min(width, height)
         return max(1, round(height * short_side / shorter)), max(1, round(width * short_side / shorter))
 
@@ -131,7 +132,7 @@ class PictureTrack:
         return out
 
     def planes(self, frame: Any, second: float, short_side: int | None) -> Planes:
-        """A decoded frame in 4:2:0, the file's own samples where it has the size and the colours already."""
+        """A decoded frame in 4:2:0, the file's own samples where it has the size and the colors already."""
         self._check_frame(frame, second)
         height, width = stored = self.size(short_side)[:: -1 if self.upright.transpose else 1]
         flags = _CONVERT if (width, height) == (frame.width, frame.height) else _RESIZE

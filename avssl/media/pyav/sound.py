@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.media.pyav.source import Source
 from avssl.media.reader import MediaInfo, audio_window
 
@@ -190,7 +191,7 @@ def read_window(
     assert info.audio_start_seconds is not None
     assert info.audio_stop_seconds is not None
     if num_channels not in (1, 2, track_channels):
-        raise ValueError(f"num_channels must be 1, 2 or the track's own {track_channels}, got {num_channels}.")
+        raise InputError(f"num_channels must be 1, 2 or the track's own {track_channels}, got {num_channels}.")
     total = round((info.audio_stop_seconds - info.audio_start_seconds) * track_rate)
     # The resampler is fed from where both grids meet, so that its phases are those of the whole track.
     divisor = math.gcd(track_rate, rate)

@@ -1,6 +1,6 @@
 """One video under one sound after another: what the page plays, and its numbers.
 
-All sounds of a video are drawn on one scale of colours, that of its own sound. On a scale of its own, silence would
+All sounds of a video are drawn on one scale of colors, that of its own sound. On a scale of its own, silence would
 glow as brightly as the sound itself.
 """
 
@@ -61,7 +61,7 @@ class Looked:
     heard: tuple[Heard, ...]
     """Every sound that was tried, its own first."""
     scale: tuple[float, float]
-    """The cosines that are drawn as nothing and as full colour."""
+    """The cosines that are drawn as nothing and as full color."""
     peaks: tuple[dict[str, float], ...] = ()
     """The peak of every map of the latest sound."""
     seconds: float = 0.0
@@ -92,7 +92,7 @@ def look(
         report: Hears of the progress.
 
     Returns:
-        ``before``, and what was learnt now.
+        ``before``, and what was learned now.
 
     Raises:
         MediaError: If a file cannot be read or lacks the track that is needed.

@@ -65,7 +65,7 @@ def build_page(viewer: Viewer, model: str) -> gr.Blocks:
     with gr.Blocks(title="avssl: where is the sound?", analytics_enabled=False, delete_cache=(600, 7200)) as page:
         gr.Markdown(
             "# Where is the sound?\n"
-            "The model learnt from video with its own sound, without labels: which sound belongs to which picture. "
+            "The model learned from video with its own sound, without labels: which sound belongs to which picture. "
             "Here it points at what you hear. Everything stays on this machine.",
             elem_classes="title",
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from avssl.core.errors import InputError
+
 MAX_UPLOAD = "512mb"
 """Of one file, as gradio writes sizes. A minute of a phone's 4K video has about 400 MB."""
 
 
-class AppError(ValueError):
+class AppError(InputError):
     """What the app cannot do; the message says why, and what would be right."""
 
 

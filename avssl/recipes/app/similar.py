@@ -132,10 +132,10 @@ def _picture_span(reader: MediaReader, moment: ShownMoment) -> tuple[float, floa
 
 
 def _picture(moment: ShownMoment) -> np.ndarray:
-    """Its middle frame; grey where the file is not there any more."""
+    """Its middle frame; gray where the file is not there any more."""
     try:
         frame = middle_frame(moment)
     except MediaError:
         frame = None
-    grey = np.full((THUMBNAIL_SHORT_SIDE, THUMBNAIL_SHORT_SIDE, 3), 96, dtype=np.uint8)
-    return grey if frame is None else frame
+    gray = np.full((THUMBNAIL_SHORT_SIDE, THUMBNAIL_SHORT_SIDE, 3), 96, dtype=np.uint8)
+    return gray if frame is None else frame

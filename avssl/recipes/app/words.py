@@ -59,7 +59,7 @@ def sounds(looked: Looked) -> str:
     low, high = looked.scale
     return table(header, rows) + (
         f"<p class='note'>A model that listens is surer of what is in the picture than of silence, noise or strangers. "
-        f"The colours run from cosine {low:.2f} to {high:.2f} for every sound of this video.</p>"
+        f"The colors run from cosine {low:.2f} to {high:.2f} for every sound of this video.</p>"
     )
 
 

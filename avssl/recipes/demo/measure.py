@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from avssl.core.errors import RunError
 from avssl.core.manifest import Manifest
 from avssl.downstream.localization import LocalizationTable, measure_localization
 from avssl.engine import choose_device
@@ -55,7 +56,7 @@ def _features(model: Pretrained, manifest: Manifest, settings: DemoSettings, run
     """Of every row of the manifest."""
     found = _extract(model, manifest, settings, run, "features")
     if len(found.ids) != len(manifest):
-        raise RuntimeError(f"{len(manifest) - len(found.ids)} clips of the demo cannot be read: {found.failures[:1]}")
+        raise RunError(f"{len(manifest) - len(found.ids)} clips of the demo cannot be read: {found.failures[:1]}")
     return found
 
 

@@ -129,7 +129,7 @@ def _training(results: dict[str, Any], training_log: Path) -> str:
     figure.tight_layout()
     about = results["pretrain"]
     return (
-        f"<h2>Pretraining</h2><p>{about['steps']} steps, {about['passes']} passes over the data, {about['samples_seen']:,} clips "
+        f"<h2>Pretraining</h2><p>{about['steps']} steps, {about['epochs']} epochs, {about['samples_seen']:,} clips "
         f"seen, {about['loop_seconds'] / 60:.1f} minutes in the loop.</p>{html_page.image(html_page.encode_figure(figure))}"
     )
 

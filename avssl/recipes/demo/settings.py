@@ -77,7 +77,7 @@ class DemoSettings:
                 head=MlpHead("mlp_bn", out_features=64, hidden=64),
             ),
             objective=InfoNCE("info_nce", temperature=0.1, pooling="both", max_over="space"),
-            optim=OptimConfig(lr=2e-3, batch_size=8 if self.tiny else 32, passes=1 if self.tiny else 12, grad_clip=5.0),
+            optim=OptimConfig(lr=2e-3, batch_size=8 if self.tiny else 32, epochs=1 if self.tiny else 12, grad_clip=5.0),
             train=TrainConfig(seed=self.seed, device=self.device, checkpoint_every_seconds=60.0),
             monitor=MonitorConfig(every_steps=0),
         )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from avssl.config import to_dict
+from avssl.core.errors import RunError
 from avssl.core.manifest import Manifest, read_manifest
 from avssl.core.version import __version__
 from avssl.core.whole_file import write_json
@@ -115,7 +116,7 @@ def _index(folder: DemoFolder) -> dict[str, Any]:
     # A faint disc that spins passes for a still picture, at three clips in a thousand or fewer.
     num_still = sum(error.reason == "still_picture" for error in found.failures.values())
     if len(found.manifest) + num_still != len(manifest):
-        raise RuntimeError(f"{folder.corpus}: {len(manifest)} clips were made, but {len(found.manifest)} can be used.")
+        raise RunError(f"{folder.corpus}: {len(manifest)} clips were made, but {len(found.manifest)} can be used.")
     return {"files": len(found.manifest), "hours": found.hours}
 
 
@@ -135,7 +136,7 @@ def _pretrain(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
     return {
         "steps": result.step,
         "samples_seen": result.samples_seen,
-        "passes": config.optim.passes,
+        "epochs": config.optim.epochs,
         "loop_seconds": round(result.wall_seconds, 1),
         "final": result.metrics,
         "config": to_dict(config),

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import numpy as np
 
 from avssl.config import Config
-from avssl.core.draws import pass_order
+from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
@@ -54,7 +54,7 @@ def create_monitors(
 def _order(config: Config, manifest: Manifest) -> np.ndarray:
     """(N,) int64: the rows in an order of their ids and the seed."""
     keys = ClipDataset(manifest, build_sampling(config)).id_keys
-    return pass_order(config.train.seed + 1, 0, keys).numpy()
+    return epoch_order(config.train.seed + 1, 0, keys).numpy()
 
 
 def _clips(config: Config, manifest: Manifest, rows: np.ndarray) -> FixedClips:

@@ -28,7 +28,7 @@ class Diagnosis:
     - **point**: a modality's embeddings are one point (spread).
     - **directions**: they use a few directions only although pairs are close: the objective is
       fulfilled by throwing the clips' differences away (effective rank low, alignment good).
-    - **shortcut**: retrieval in the gallery stays at chance while the loss falls: what is learnt
+    - **shortcut**: retrieval in the gallery stays at chance while the loss falls: what is learned
       is not what the sound has to do with its picture.
     """
 
@@ -80,7 +80,7 @@ class Diagnosis:
         return (
             f"retrieval among {where} stays at chance (R@10 {found:.3f}, chance {chance:.3f}) while the loss fell from "
             f"{self._first_loss:.3g} to {self._last_loss:.3g}: a shortcut or faulty pairs. Look for sound that is not "
-            "the picture's own, silent tracks and near-duplicates, or too few clips, learnt by heart."
+            "the picture's own, silent tracks and near-duplicates, or too few clips, learned by heart."
         )
 
     def state_dict(self) -> dict[str, Any]:

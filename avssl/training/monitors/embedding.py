@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from avssl.core import distributed
+from avssl.core.errors import InputError
 from avssl.evaluation import alignment_uniformity, cross_modal_retrieval, effective_rank, modality_gap, spread
 from avssl.training.monitors.clips import Autocast, FixedClips, look
 from avssl.training.monitors.diagnosis import Diagnosis
@@ -43,7 +44,7 @@ class EmbeddingMonitor:
         self, clips: FixedClips, every_steps: int, autocast: Autocast = nullcontext, *, held_out: bool = False
     ) -> None:
         if every_steps < 1:
-            raise ValueError(f"every_steps ({every_steps}) must be at least 1.")
+            raise InputError(f"every_steps ({every_steps}) must be at least 1.")
         self.every_steps = every_steps
         self._clips, self._autocast, self._held_out = clips, autocast, held_out
         self._diagnosis = Diagnosis()

@@ -1,4 +1,4 @@
-"""How much of the labels a linear classifier reads from the features, as they are learnt without them."""
+"""How much of the labels a linear classifier reads from the features, as they are learned without them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.evaluation import linear_probe
 from avssl.training.monitors.clips import Autocast, FixedClips, look
 
@@ -46,7 +47,7 @@ class ProbeMonitor:
         autocast: Autocast = nullcontext,
     ) -> None:
         if every_steps < 1:
-            raise ValueError(f"every_steps ({every_steps}) must be at least 1.")
+            raise InputError(f"every_steps ({every_steps}) must be at least 1.")
         self.every_steps = every_steps
         self._fit, self._fit_labels = fit_clips, fit_labels
         self._test, self._test_labels = test_clips, test_labels
@@ -57,7 +58,7 @@ class ProbeMonitor:
         fit_labels = _labels_of(self._fit, self._fit_labels)
         known = set(fit_labels) - {None}
         test_labels = [label if label in known else None for label in _labels_of(self._test, self._test_labels)]
-        fit, test = _labelled(fit_labels), _labelled(test_labels)
+        fit, test = _labeled(fit_labels), _labeled(test_labels)
         if min(len(fit), len(test)) < FEWEST or len(known) < 2:
             return {}
         fit_features = look(task, self._fit, "features", self._autocast)
@@ -84,7 +85,7 @@ def _labels_of(clips: FixedClips, labels: Sequence[str | None]) -> list[str | No
     return [single_label(labels[row]) for row in clips.rows().tolist()]
 
 
-def _labelled(labels: Sequence[str | None]) -> list[int]:
+def _labeled(labels: Sequence[str | None]) -> list[int]:
     return [place for place, label in enumerate(labels) if label is not None]
 
 

@@ -1,4 +1,4 @@
-"""Classification of labelled clips: raw batch → one augmented view → logits → loss, as one module that the loop calls.
+"""Classification of labeled clips: raw batch → one augmented view → logits → loss, as one module that the loop calls.
 
 Dimensions: B clips, N rows of the manifest, K classes.
 """
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from avssl.core import distributed
 from avssl.core.batch import Batch, LossTerms
+from avssl.core.errors import InputError
 from avssl.models.batch_norm import hold_statistics
 from avssl.training.tasks.mixup import Mixup, mix
 
@@ -60,9 +61,9 @@ class ClassifyTask(nn.Module):
         self.transform, self.model = transform, model
         _check_targets(targets, self.model.num_classes)
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing ({label_smoothing}) must be in [0, 1).")
+            raise InputError(f"label_smoothing ({label_smoothing}) must be in [0, 1).")
         if class_weights is not None and (targets.ndim == 2 or len(class_weights) != self.model.num_classes):
-            raise ValueError(
+            raise InputError(
                 f"class_weights are one of each of {self.model.num_classes} single-label classes, got "
                 f"{tuple(class_weights.shape)} for targets {tuple(targets.shape)}."
             )
@@ -105,7 +106,7 @@ class ClassifyTask(nn.Module):
     def after_step(self) -> None:
         """Nothing moves beside the weights."""
 
-    def on_pass_start(self, number: int) -> None:
+    def on_epoch_start(self, number: int) -> None:
         """Every pass is like the others."""
 
     def train(self, mode: bool = True) -> Self:
@@ -130,7 +131,7 @@ def balanced_weights(targets: Tensor, num_classes: int) -> Tensor:
     """
     counts = torch.bincount(targets, minlength=num_classes)
     if len(empty := torch.nonzero(counts == 0)):
-        raise ValueError(f"balanced class weights need a training clip of every class; class {int(empty[0])} has none.")
+        raise InputError(f"balanced class weights need a training clip of every class; class {int(empty[0])} has none.")
     return len(targets) / (num_classes * counts.float())
 
 
@@ -141,7 +142,7 @@ def _check_targets(targets: Tensor, num_classes: int) -> None:
         fits = targets.ndim == 1 and targets.dtype == torch.int64
         fits = fits and (not len(targets) or (int(targets.min()) >= 0 and int(targets.max()) < num_classes))
     if not fits:
-        raise ValueError(
+        raise InputError(
             f"targets must be (N,) int64 in [0, {num_classes}) or (N, {num_classes}) bool, "
             f"got {tuple(targets.shape)} {targets.dtype}."
         )

@@ -1,4 +1,4 @@
-"""Distillation: a student learns what a teacher says of clips, labelled or not.
+"""Distillation: a student learns what a teacher says of clips, labeled or not.
 
 Source: Chen et al., 2020 (SimCLRv2), https://arxiv.org/abs/2006.10029, eq. 2 and 3, with temperature t and weight a::
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avssl.core.batch import Batch, LossTerms
+from avssl.core.errors import InputError
 
 
 class DistillTask(nn.Module):
@@ -60,12 +61,12 @@ class DistillTask(nn.Module):
     ) -> None:
         super().__init__()
         if not temperature > 0 or not 0 <= alpha <= 1:
-            raise ValueError(f"temperature ({temperature}) must be > 0 and alpha ({alpha}) in [0, 1].")
+            raise InputError(f"temperature ({temperature}) must be > 0 and alpha ({alpha}) in [0, 1].")
         if alpha < 1 and (targets is None or multi_label):
-            raise ValueError(f"alpha ({alpha}) below 1 needs targets, one label a row.")
+            raise InputError(f"alpha ({alpha}) below 1 needs targets, one label a row.")
         self.transform, self.model = transform, model
         if getattr(teacher, "num_classes", None) != self.model.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"the teacher has {getattr(teacher, 'num_classes', None)} classes, the student {model.num_classes}."
             )
         # Past nn.Module, which would count it among what is trained and saved. The loop runs a task's target in the
@@ -86,8 +87,8 @@ class DistillTask(nn.Module):
             assert self.targets is not None, "the constructor has seen to it"
             labels = self.targets[batch.index.row]
             each = [F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum") for logits in heads]
-            labelled = torch.stack(each).mean() / len(labels)
-            total, terms["labelled"] = total + (1 - self.alpha) * labelled, labelled.detach()
+            labeled = torch.stack(each).mean() / len(labels)
+            total, terms["labeled"] = total + (1 - self.alpha) * labeled, labeled.detach()
         student = torch.stack(heads).mean(dim=0)
         return LossTerms(total, terms | {"agreement": (student.argmax(1) == teacher.argmax(1)).float().mean()})
 
@@ -101,5 +102,5 @@ class DistillTask(nn.Module):
     def after_step(self) -> None:
         """Nothing moves beside the student's weights."""
 
-    def on_pass_start(self, number: int) -> None:
+    def on_epoch_start(self, number: int) -> None:
         """Every pass is like the others."""

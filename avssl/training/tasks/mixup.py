@@ -12,6 +12,7 @@ from scipy.special import betaincinv
 from torch import Tensor, nn
 
 from avssl.core.draws import bits, uniform
+from avssl.core.errors import InputError
 
 _TABLE_SIZE = 1025
 
@@ -34,7 +35,7 @@ class Mixup(nn.Module):
     def __init__(self, alpha: float) -> None:
         super().__init__()
         if not alpha > 0:
-            raise ValueError(f"mixup ({alpha}) must be greater than 0.")
+            raise InputError(f"mixup ({alpha}) must be greater than 0.")
         self.alpha = alpha
         # A table of the inverse distribution: a draw is one uniform number and no wait for the device.
         table = torch.from_numpy(betaincinv(alpha, alpha, np.linspace(0, 1, _TABLE_SIZE)))

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from avssl.core.batch import Batch, BatchIndex, Embeddings, LossTerms
+from avssl.core.errors import InputError
 from avssl.models.batch_norm import hold_statistics
 from avssl.models.momentum import MomentumModel
 from avssl.transforms.loudness import loud_parts
@@ -54,9 +55,9 @@ class PretrainTask(nn.Module):
     ) -> None:
         super().__init__()
         if any(True for _ in objective.parameters()):
-            raise ValueError(f"{type(objective).__name__} has parameters; an objective has buffers only.")
+            raise InputError(f"{type(objective).__name__} has parameters; an objective has buffers only.")
         if embed_chunk_size is not None and embed_chunk_size < 1:
-            raise ValueError(f"embed_chunk_size ({embed_chunk_size}) must be at least 1, or None.")
+            raise InputError(f"embed_chunk_size ({embed_chunk_size}) must be at least 1, or None.")
         self.transform = transform
         self.model = model
         self.objective = objective
@@ -90,9 +91,9 @@ class PretrainTask(nn.Module):
             self.target.follow(self.model)
         self._last = None
 
-    def on_pass_start(self, number: int) -> None:
+    def on_epoch_start(self, number: int) -> None:
         """Tells the objective that pass ``number`` starts; not called again on a mid-pass resume."""
-        self.objective.on_pass_start(number)
+        self.objective.on_epoch_start(number)
 
     def train(self, mode: bool = True) -> Self:
         """As in PyTorch, but for BatchNorm layers that are held."""

@@ -2,7 +2,7 @@
 
 The backbone has no part in it: it ran in evaluation mode, BatchNorm with its own statistics, when the maps
 were made. That is a truly frozen probe. AVID's published one is not quite: its backbone is in training mode and
-normalizes by batch while the probe is fitted, and its clips are cropped and coloured anew in every pass. Here
+normalizes by batch while the probe is fitted, and its clips are cropped and colored anew in every pass. Here
 every clip has W fixed, evenly spaced windows without augmentation, and each pass draws one of them for each clip;
 more windows stand in for the augmentation that is missing. Numbers of the two are close relatives, not the same.
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from avssl.core import draws
+from avssl.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,25 @@ class ProbeSchedule:
         ValueError: If a number is out of range.
     """
 
-    passes: int = 12
-    """Passes over the training clips. With a thousand clips 12 passes are a hundred steps: take more there."""
+    epochs: int = 12
+    """Epochs over the training clips. With a thousand clips 12 epochs are a hundred steps: take more there."""
     batch_size: int = 128
     """Clips of a step, at least 2, as BatchNorm normalizes over them; the batches of a pass differ by one at most."""
     learning_rate: float = 1e-4
     """Of Adam, without weight decay."""
     drops: tuple[float, ...] = (0.5, 0.75)
-    """Shares of the passes after which the rate is divided by ten: 6 and 9 of 12."""
+    """Shares of the epochs after which the rate is divided by ten: 6 and 9 of 12."""
 
     def __post_init__(self) -> None:
-        if self.passes < 1 or self.batch_size < 2 or not self.learning_rate > 0:
-            raise ValueError(
-                f"passes ({self.passes}) must be at least 1, batch_size ({self.batch_size}) at least 2 "
+        if self.epochs < 1 or self.batch_size < 2 or not self.learning_rate > 0:
+            raise InputError(
+                f"epochs ({self.epochs}) must be at least 1, batch_size ({self.batch_size}) at least 2 "
                 f"and learning_rate ({self.learning_rate}) greater than 0."
             )
 
-    def rate(self, pass_number: int) -> float:
+    def rate(self, epoch: int) -> float:
         """The learning rate in a pass, counted from 0."""
-        return self.learning_rate * 0.1 ** sum(pass_number >= share * self.passes for share in self.drops)
+        return self.learning_rate * 0.1 ** sum(epoch >= share * self.epochs for share in self.drops)
 
 
 def train_probe(
@@ -70,7 +71,7 @@ def train_probe(
         maps: (N, W, C, ...) float32 by stage.
         labels: (N,) int64 in [0, K).
         ids: N manifest ids: order and windows of a pass are functions of (seed, pass, id).
-        schedule: Passes, batches and rates.
+        schedule: Epochs, batches and rates.
         seed: Of the draws.
         device: Where the probe is moved and trained.
         progress: Show a bar.
@@ -80,16 +81,16 @@ def train_probe(
     """
     count, windows = _checked(maps, len(labels))
     if len(ids) != count or count < 2:
-        raise ValueError(f"a probe is trained on at least two clips, each with an id; got {count} and {len(ids)} ids.")
+        raise InputError(f"a probe is trained on at least two clips, each with an id; got {count} and {len(ids)} ids.")
     keys, truth = draws.text_keys(ids), torch.from_numpy(labels)
     probe.to(device).train()
     optimizer = torch.optim.Adam(probe.parameters(), lr=schedule.learning_rate)
-    for number in tqdm(range(schedule.passes), desc="probe", unit="pass", delay=1.0, disable=not progress):
+    for number in tqdm(range(schedule.epochs), desc="probe", unit="pass", delay=1.0, disable=not progress):
         optimizer.param_groups[0]["lr"] = schedule.rate(number)
         window = draws.integers(draws.clip_key(seed, number, keys), "probe.window", 1, windows)[:, 0]
         # Batches of nearly one size: a last one of a single clip would have no batch statistics.
         batches = -(-count // schedule.batch_size)
-        for rows in draws.pass_order(seed, number, keys).tensor_split(max(1, min(batches, count // 2))):
+        for rows in draws.epoch_order(seed, number, keys).tensor_split(max(1, min(batches, count // 2))):
             logits = probe(_taken(maps, rows, window[rows], device))
             target = truth[rows].to(device)
             loss = torch.stack([F.cross_entropy(value, target) for value in logits.values()]).sum()
@@ -134,11 +135,11 @@ def _checked(maps: Mapping[str, np.ndarray], count: int) -> tuple[int, int]:
     """N and W, which all maps share."""
     shapes = {value.shape[:2] for value in maps.values()}
     if len(shapes) != 1 or next(iter(shapes))[0] != count:
-        raise ValueError(f"maps must be (N, W, ...) of the same N = {count} clips and windows, got {sorted(shapes)}.")
+        raise InputError(f"maps must be (N, W, ...) of the same N = {count} clips and windows, got {sorted(shapes)}.")
     for name, value in maps.items():
         # A sum is a tenth of the memory that a test of every number takes, and is finite only if all are.
         with np.errstate(invalid="ignore"):  # infinity less infinity
             bad = ~np.isfinite(value.reshape(count, -1).sum(axis=1, dtype=np.float64))
         if bad.any():
-            raise ValueError(f"the maps of {name} hold NaN or infinity, first in clip {bad.argmax()}.")
+            raise InputError(f"the maps of {name} hold NaN or infinity, first in clip {bad.argmax()}.")
     return next(iter(shapes))

@@ -78,8 +78,8 @@ def test_a_clip_of_the_copy_is_that_of_the_source(corpus, copy):
     raw = ClipDataset(read_manifest(corpus / "manifest.csv"), SAMPLING, seed=5)
     data = prepared(copy)
     for row in (0, 3, 9, 10):
-        for pass_number in (0, 1):
-            ours, theirs = data.read(row, pass_number), raw.read(row, pass_number)
+        for epoch in (0, 1):
+            ours, theirs = data.read(row, epoch), raw.read(row, epoch)
             begin = 1.0 if row == 10 else 0.0
             assert ours.audio_start_seconds == pytest.approx(theirs.audio_start_seconds - begin, abs=0.05)
             rgb = planes_to_rgb(ours.video[None], ours.chroma[None])[0]

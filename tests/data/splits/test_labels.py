@@ -46,38 +46,38 @@ def test_every_value_of_a_fold_column_is_tested_on_once(manifest):
 
 
 def test_classes_are_those_of_rows_that_are_used(manifest):
-    labelled = has_label(manifest, "label")
-    labels = number_labels(manifest, "label", labelled, find_folds(manifest, labelled))
+    labeled = has_label(manifest, "label")
+    labels = number_labels(manifest, "label", labeled, find_folds(manifest, labeled))
     assert labels.classes == ["a", "b"]
     assert labels.targets.tolist() == [1, 0, -1, -1, 1, 0, -1, -1]
     assert labels.of(np.array([4, 0, 1])).tolist() == [1, 1, 0]
 
 
 def test_several_labels_are_a_table(manifest):
-    labelled = has_label(manifest, "label", multi_label=True)
-    labels = number_labels(manifest, "label", labelled, find_folds(manifest, labelled), multi_label=True)
+    labeled = has_label(manifest, "label", multi_label=True)
+    labels = number_labels(manifest, "label", labeled, find_folds(manifest, labeled), multi_label=True)
     assert labels.targets.dtype == torch.bool
     assert labels.targets[:4].tolist() == [[False, True], [True, False], [True, True], [False, False]]
 
 
 def test_a_class_without_training_rows_is_named(manifest):
-    labelled = has_label(manifest, "label")
-    folds = find_folds(manifest, labelled, fold_column="fold")
+    labeled = has_label(manifest, "label")
+    folds = find_folds(manifest, labeled, fold_column="fold")
     with pytest.raises(ManifestError, match="fold 10: the class 'c' has no training row, and 1 test rows have it"):
-        number_labels(manifest, "label", labelled, folds)
+        number_labels(manifest, "label", labeled, folds)
 
 
 def test_a_part_without_labels_is_named(manifest):
-    labelled = has_label(manifest, "label")
-    labelled[4:6] = False
+    labeled = has_label(manifest, "label")
+    labeled[4:6] = False
     with pytest.raises(ManifestError, match="fold split: none of the 3 rows to test on has a usable label"):
-        find_folds(manifest, labelled)
+        find_folds(manifest, labeled)
 
 
 def test_a_label_with_an_empty_class_names_its_row():
     columns = {"id": ["0.mp4", "1.mp4"], "path": ["0.mp4", "1.mp4"], "label": ["a|b", "a|"], "split": ["train", "test"]}
     manifest = Manifest.from_columns(columns, "/x")
-    labelled = has_label(manifest, "label", multi_label=True)
-    folds = find_folds(manifest, labelled)
+    labeled = has_label(manifest, "label", multi_label=True)
+    folds = find_folds(manifest, labeled)
     with pytest.raises(ManifestError, match=r"row '1.mp4': the label 'a\|' names an empty class"):
-        number_labels(manifest, "label", labelled, folds, multi_label=True)
+        number_labels(manifest, "label", labeled, folds, multi_label=True)

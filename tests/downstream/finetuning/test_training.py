@@ -42,20 +42,20 @@ def test_rates_by_stage_are_as_by_hand(model):
 
 
 def test_plan_counts_head_passes_and_stretches_to_the_fewest_steps():
-    assert Plan.of(FinetuneOptimConfig(head_passes=5, passes=16), 10) == Plan(10, 1, 50, 210)
-    assert Plan.of(FinetuneOptimConfig(head_passes=1, passes=4, min_steps=11), 1) == Plan(1, 3, 3, 15)
-    assert Plan.of(FinetuneOptimConfig(passes=4, min_steps=8), 2).stretch == 1
+    assert Plan.of(FinetuneOptimConfig(head_epochs=5, epochs=16), 10) == Plan(10, 1, 50, 210)
+    assert Plan.of(FinetuneOptimConfig(head_epochs=1, epochs=4, min_steps=11), 1) == Plan(1, 3, 3, 15)
+    assert Plan.of(FinetuneOptimConfig(epochs=4, min_steps=8), 2).stretch == 1
 
 
 def test_milestones_count_from_where_the_encoders_learn_and_stretch_too():
     config = config_from_dict(
         {
-            "optim": {"lr": 1.0, "head_passes": 1, "passes": 3, "min_steps": 16},
-            "schedule": {"at_passes": [1, 2], "factor": 0.5},
+            "optim": {"lr": 1.0, "head_epochs": 1, "epochs": 3, "min_steps": 16},
+            "schedule": {"at_epochs": [1, 2], "factor": 0.5},
         },
         root=FinetuneConfig,
     )
-    plan = Plan.of(config.optim, steps_per_pass=2)
+    plan = Plan.of(config.optim, steps_per_epoch=2)
     assert plan == Plan(2, 2, 4, 16)
     rates = [schedule(config, plan)(step) for step in range(16)]
     assert rates == [1.0] * 8 + [0.5] * 4 + [0.25] * 4
@@ -63,7 +63,7 @@ def test_milestones_count_from_where_the_encoders_learn_and_stretch_too():
 
 
 def test_cosine_ends_at_its_last_rate():
-    tree = {"optim": {"lr": 1.0, "passes": 4, "warmup_passes": 1}, "schedule": {"name": "cosine", "final_lr": 0.1}}
+    tree = {"optim": {"lr": 1.0, "epochs": 4, "warmup_epochs": 1}, "schedule": {"name": "cosine", "final_lr": 0.1}}
     config = config_from_dict(tree, root=FinetuneConfig)
     rate = schedule(config, Plan.of(config.optim, 5))
     assert [rate(0), rate(4), rate(5)] == pytest.approx([0.2, 1.0, 1.0])

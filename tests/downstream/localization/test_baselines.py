@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from avssl.downstream.localization.baselines import CENTRE, MEAN_BOX, RANDOM, RANDOM_OBJECT, WHOLE, Baselines
+from avssl.downstream.localization.baselines import CENTER, MEAN_BOX, RANDOM, RANDOM_OBJECT, WHOLE, Baselines
 from avssl.downstream.localization.instants import Instant
 from avssl.downstream.localization.rows import find_instants, sources_of
 from avssl.evaluation import random_object
@@ -34,7 +34,7 @@ def test_parts_are_those_of_the_whole():
     masks[3, 1] = False
     scenes = [instant(mask[0], mask if number != 3 else mask[:1]) for number, mask in enumerate(masks)]
     baselines = Baselines(scenes, list("abcdefg"), (3, 2), seed=5)
-    assert baselines.names == [CENTRE, MEAN_BOX, RANDOM_OBJECT, RANDOM, WHOLE]
+    assert baselines.names == [CENTER, MEAN_BOX, RANDOM_OBJECT, RANDOM, WHOLE]
     for name in baselines.names:
         whole = baselines.maps(name, slice(0, 7))
         parts = torch.cat([baselines.maps(name, part) for part in (slice(0, 3), slice(3, 4), slice(4, 7))])
@@ -46,7 +46,7 @@ def test_parts_are_those_of_the_whole():
 def test_rows_that_clips_do_not_allow_are_left_out(pairs):
     masks = torch.ones(2, 3, 3)
     alone = Baselines([instant(mask, mask[None] > 0) for mask in masks], ["a", "a"], (2, 2), seed=0)
-    assert alone.names == [CENTRE, RANDOM, WHOLE]
+    assert alone.names == [CENTER, RANDOM, WHOLE]
     pairs.row("c", "c", [(0, 0, 1, 1)])  # of this picture nobody knows the objects
     manifest = pairs.manifest()
     instants, _ = find_instants(manifest, 1.0)

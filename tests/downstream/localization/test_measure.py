@@ -93,7 +93,7 @@ def test_a_model_that_listens_has_the_table_it_should(listener, pairs):
     assert pointing["noise"] == pointing["random-init model"] == 0.5  # one side for both sounds: right once
     assert pointing["mean truth of other clips"] == 0.5  # both halves have been on either side
     assert rows["trained model"]["iiou_adaptive"] == 1
-    for name in ("silence", "noise", "random-init model", "centre blob", "random map"):
+    for name in ("silence", "noise", "random-init model", "center blob", "random map"):
         assert rows[name]["iiou_adaptive"] == 0, name
     assert found.differences["silence"]["iiou_adaptive"] == {"difference": 1.0, "interval": (1.0, 1.0)}
     assert found.negative_audio["by_sound"]["silence"]["pia"] == 0
@@ -167,7 +167,7 @@ def test_shapes_have_every_row(pretrained, shapes):
     found = measure_localization(pretrained, shapes, rules=("lvs",), progress=False)
     assert list(found.rows) == [
         "trained model", "shuffled sound", "silence", "noise", "random-init model", "image only, own tower",
-        "centre blob", "mean truth of other clips", "random object", "random map", "whole frame",
+        "center blob", "mean truth of other clips", "random object", "random map", "whole frame",
     ]  # fmt: skip
     assert found.rows["random object"]["pointing"] > found.rows["random map"]["pointing"]
     assert found.about["splits"] == {"several": 4, "pairs": 4, "absent": 4}

@@ -20,7 +20,7 @@ from avssl.features.extract import Features
 from avssl.training.tasks.probes import ProbeSchedule
 
 COUNT, CLASSES = 36, 3
-FAST = ProbeSchedule(passes=15, batch_size=12, learning_rate=2e-2)
+FAST = ProbeSchedule(epochs=15, batch_size=12, learning_rate=2e-2)
 
 
 def manifest(**columns):
@@ -72,7 +72,7 @@ def measured(monkeypatch):
             for name, strength in (("trained", 6), ("random init", 0))
         }
         rows, divisions, _ = divided_rows(rows or manifest(), columns or DivisionColumns())
-        settings = settings or ProtocolSettings(windows_per_clip=2, neighbours=5, schedule=FAST, clips_per_class=2)
+        settings = settings or ProtocolSettings(windows_per_clip=2, neighbors=5, schedule=FAST, clips_per_class=2)
         return run_protocol(PROTOCOLS[name], models, rows, divisions, "label", settings)
 
     return run
@@ -105,7 +105,7 @@ def test_what_shows_the_class_is_found_and_baselines_are_not(measured, name):
 
 
 def test_modality_limits_the_rows(measured):
-    report = measured("knn", settings=ProtocolSettings(modality="audio", neighbours=3))
+    report = measured("knn", settings=ProtocolSettings(modality="audio", neighbors=3))
     assert {row["modality"] for row in report["rows"]} == {"audio", ""}
     assert {row["modality"] for row in measured("knn")["rows"]} == {"video", "audio", "video + audio", ""}
     with pytest.raises(ValueError, match=r"modality \('sound'\)"):
@@ -149,11 +149,11 @@ def test_rows_without_one_label_are_counted(measured):
     labels = ["" if i == 1 else "c0|c1" if i == 4 else f"c{i % CLASSES}" for i in range(COUNT)]
     split = ["other" if i > 33 else "train" if i % 4 else "test" for i in range(COUNT)]
     rows = manifest(label=labels, split=split)
-    assert divided_rows(rows, DivisionColumns()).num_unlabelled == 2
-    assert divided_rows(rows, DivisionColumns(fold="fold")).num_unlabelled == 2
-    assert divided_rows(rows, DivisionColumns(train_split="other")).num_unlabelled == 1
+    assert divided_rows(rows, DivisionColumns()).num_unlabeled == 2
+    assert divided_rows(rows, DivisionColumns(fold="fold")).num_unlabeled == 2
+    assert divided_rows(rows, DivisionColumns(train_split="other")).num_unlabeled == 1
     report = measured("knn")
-    report["protocol"]["unlabelled"] = 2
+    report["protocol"]["unlabeled"] = 2
     assert "2 rows have no label, or several, and are left out" in protocol_table(PROTOCOLS["knn"], report)
 
 
@@ -165,7 +165,7 @@ def test_chance_counts_the_clips_of_a_set_that_lost_one(measured):
 
 
 def test_folds_give_mean_and_deviation(measured):
-    settings = ProtocolSettings(windows_per_clip=2, neighbours=5)
+    settings = ProtocolSettings(windows_per_clip=2, neighbors=5)
     report = measured("knn", columns=DivisionColumns(fold="fold"), settings=settings)
     assert [part["name"] for part in report["protocol"]["divisions"]] == ["0", "1", "2"]
     assert {(part["n_train"], part["n_test"]) for part in report["protocol"]["divisions"]} == {(24, 12)}

@@ -75,10 +75,10 @@ def test_a_multi_label_classifier_is_refused(shapes, untrained):
 def test_probes_fitted_on_clean_clips_answer_for_every_disturbance(shapes, untrained):
     generator = np.random.default_rng(0)
     labels = np.repeat(["cat", "dog", "owl"], 20)
-    centres = {name: 6 * np.eye(4)[i] for i, name in enumerate(("cat", "dog", "owl"))}
+    centers = {name: 6 * np.eye(4)[i] for i, name in enumerate(("cat", "dog", "owl"))}
 
     def features(names):
-        return np.stack([centres[name] for name in names]) + generator.normal(size=(len(names), 4))
+        return np.stack([centers[name] for name in names]) + generator.normal(size=(len(names), 4))
 
     truth = np.array(["owl", "cat", "dog", "cat"])
     partner = truth[[1, 2, 3, 0]]

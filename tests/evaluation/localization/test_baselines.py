@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from avssl.evaluation import (
-    centre_blob,
+    center_blob,
     ciou,
     localization_samples,
     mean_prior,
@@ -28,16 +28,16 @@ def test_random_maps_are_uniform_and_a_function_of_the_seed():
     assert not torch.equal(maps[:10], random_maps(10, (7, 5), seed=4))
 
 
-def test_centre_blob_peaks_in_the_centre():
-    blob = centre_blob(3, (33, 65))
+def test_center_blob_peaks_in_the_center():
+    blob = center_blob(3, (33, 65))
     assert blob.shape == (3, 33, 65)
     assert divmod(blob[0].argmax().item(), 65) == (16, 32)
     assert torch.allclose(blob, blob.flip(1, 2))
 
 
-def test_centre_blob_finds_a_centred_object_and_no_other():
+def test_center_blob_finds_a_centerd_object_and_no_other():
     truth = torch.stack([disc(15.5, 15.5, 8), disc(6, 6, 4)])
-    blob = centre_blob(2, (32, 32))
+    blob = center_blob(2, (32, 32))
     assert pointing(blob, truth).tolist() == [1, 0]
     # The blob's top pixels are the disc but for the rim of equal distances that a strict rule drops.
     assert ciou(blob, truth, "adaptive")[0] > 0.9

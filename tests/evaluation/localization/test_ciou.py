@@ -237,7 +237,7 @@ def test_arrays_tensors_one_and_many_agree(samples, rule):
     assert ciou(maps[2], (truth[2] > 0).astype(np.uint8), rule) == ciou(maps[2], truth[2] > 0, rule)
 
 
-def test_centre_blob_at_the_published_size():
+def test_center_blob_at_the_published_size():
     """The median selects the disc of half the area, radius 89.4: the inscribed square of side 112 lies inside."""
     y, x = np.mgrid[:224, :224] - 111.5
     blob = np.exp(-(y**2 + x**2) / 2 / 56**2).astype(np.float32)

@@ -15,10 +15,10 @@ def test_success_is_inclusive():
 
 
 def test_auc_is_the_trapezoid_over_21_thresholds():
-    # A value of 1 passes all 21 thresholds, 0 only the first: area 1 and half of the first step.
+    # A value of 1 epochs all 21 thresholds, 0 only the first: area 1 and half of the first step.
     assert auc([1.0]) == pytest.approx(1)
     assert auc([0.0]) == pytest.approx(0.025)
-    # 0.32 passes 0, 0.05 .. 0.30: seven ones, so six whole steps and half of the seventh.
+    # 0.32 epochs 0, 0.05 .. 0.30: seven ones, so six whole steps and half of the seventh.
     assert auc([0.32]) == pytest.approx(0.05 * 6.5)
     assert auc([0.32, 1.0]) == pytest.approx((0.325 + 1) / 2)
 
@@ -42,8 +42,8 @@ def test_thresholds_are_products_in_double():
 
 
 def test_float32_scores_are_compared_in_double():
-    """0.15 is 0.150000006 in float32: it passes, and would too where the threshold were rounded down."""
-    scores = torch.tensor([0.15, 0.35])  # 0.35 is 0.349999994: it passes neither 0.35 nor 0.35000000000000003
+    """0.15 is 0.150000006 in float32: it epochs, and would too where the threshold were rounded down."""
+    scores = torch.tensor([0.15, 0.35])  # 0.35 is 0.349999994: it epochs neither 0.35 nor 0.35000000000000003
     assert auc(scores) == pytest.approx((0.05 * 3.5 + 0.05 * 6.5) / 2)
 
 

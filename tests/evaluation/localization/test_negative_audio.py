@@ -9,8 +9,8 @@ import torch
 from avssl.evaluation import maxq3_threshold, negative_audio, resize
 
 
-def reference_area(passes):
-    curve = [passes(0.05 * i) for i in range(21)]
+def reference_area(epochs):
+    curve = [epochs(0.05 * i) for i in range(21)]
     return sum((a + b) / 2 * 0.05 for a, b in itertools.pairwise(curve))
 
 
@@ -74,7 +74,7 @@ def test_hand_made_case():
     silence = np.array([[[0.6, 0.5], [0.5, 0.1]], [[0.1, 0.1], [0.1, 0.1]]])
     found = negative_audio(own, truth, {"silence": silence}, threshold=0.5)
     assert found.mean_ciou == 0.5
-    assert found.auc == pytest.approx(0.05 * 10.5)  # 0.5 passes 0 ... 0.5: eleven thresholds
+    assert found.auc == pytest.approx(0.05 * 10.5)  # 0.5 epochs 0 ... 0.5: eleven thresholds
     assert found.pia["silence"] == 0.125  # 0.5 is not above 0.5: one pixel of four, and none
     # Shares 0.25 and 0: the second is within every threshold, the first from 0.25 (i = 5) on.
     assert found.auc_n["silence"] == pytest.approx((0.05 * 15.5 + 1) / 2)

@@ -18,7 +18,7 @@ def test_by_hand():
     assert fuse_object_prior(heard, seen, 0) == pytest.approx((seen - 10) / 20)
 
 
-def test_each_map_is_normalised_by_itself():
+def test_each_map_is_normalized_by_itself():
     random = np.random.default_rng(0)
     heard, seen = random.normal(size=(3, 4, 5)), random.normal(size=(3, 4, 5))
     fused = fuse_object_prior(heard, seen, SLAVC_ALPHA)

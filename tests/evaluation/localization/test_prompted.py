@@ -58,7 +58,7 @@ def test_hand_made_case():
     assert found.miou == pytest.approx(1 / 3, abs=1e-6)
 
 
-def test_pictures_are_not_normalised_one_by_one():
+def test_pictures_are_not_normalized_one_by_one():
     """A picture of low scores throughout has its best place below all of another's."""
     maps = np.array([[[0.9, 0.8]], [[0.2, 0.1]]])
     truth = np.array([[[1, 1]], [[0, 0]]])

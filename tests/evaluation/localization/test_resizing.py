@@ -110,7 +110,7 @@ def test_min_max_reaches_both_ends_and_leaves_constants_alone():
 
 
 def test_map_that_is_constant_after_resizing_is_left_untouched():
-    """Bilinear halves of a checkerboard are all the mean: nothing is left to normalise."""
+    """Bilinear halves of a checkerboard are all the mean: nothing is left to normalize."""
     board = torch.tensor([[0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]]).repeat(2, 1)[None]
     assert min_max(resize(board, 2)).tolist() == [[[0.5, 0.5], [0.5, 0.5]]]
 

@@ -205,7 +205,7 @@ def test_full_network_of_depth_10_is_pointed_out(tmp_path, model):
         read_checkpoint("avid-cma", write_checkpoint(tmp_path / "c", model))
 
 
-def test_card_tells_licence_and_origin(tmp_path, model, capsys):
+def test_card_tells_license_and_origin(tmp_path, model, capsys):
     path = write_checkpoint(tmp_path / "c", model, is_cma=True)
     statistics = write_statistics(tmp_path / "s.npz", 129)
     assert main(["convert", "avid-cma-ablation", str(path), str(tmp_path / "o"), "--statistics", str(statistics)]) == 0
@@ -217,7 +217,7 @@ def test_card_tells_licence_and_origin(tmp_path, model, capsys):
     assert "- left behind: optimizer, train_criterion\n" in card
     assert "- spectrogram statistics: from a file\n" in card
     assert str(tmp_path) not in card + (tmp_path / "o" / "config.json").read_text()
-    assert "licence: cc-by-nc-4.0. Read" in capsys.readouterr().out
+    assert "license: cc-by-nc-4.0. Read" in capsys.readouterr().out
 
 
 def test_objective_is_told_by_the_criterion(tmp_path, model):

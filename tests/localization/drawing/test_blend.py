@@ -5,7 +5,7 @@ from avssl.localization import overlay_image
 from avssl.localization.drawing.blend import blend, enlarge
 from avssl.reports.figures import color_table, contact_sheet, text_image
 
-GREY = torch.full((3, 40, 60), 100, dtype=torch.uint8)
+GRAY = torch.full((3, 40, 60), 100, dtype=torch.uint8)
 
 
 def hot_corner():
@@ -15,7 +15,7 @@ def hot_corner():
 
 
 def test_heat_lights_the_right_place():
-    picture = overlay_image(GREY, hot_corner(), alpha=1.0)
+    picture = overlay_image(GRAY, hot_corner(), alpha=1.0)
     assert picture.shape == (3, 40, 60)
     hottest = color_table("inferno")[255]
     assert torch.allclose(picture[:, 0, 59].float(), hottest, atol=2)
@@ -24,28 +24,28 @@ def test_heat_lights_the_right_place():
 
 
 def test_alpha_zero_draws_nothing():
-    assert (overlay_image(GREY, hot_corner(), alpha=0.0) == 90).all()
+    assert (overlay_image(GRAY, hot_corner(), alpha=0.0) == 90).all()
 
 
 def test_scale_is_shared_and_absolute():
     weak, strong = 0.2 * hot_corner(), 0.8 * hot_corner()
-    own = [overlay_image(GREY, heat) for heat in (weak, strong)]
+    own = [overlay_image(GRAY, heat) for heat in (weak, strong)]
     assert torch.equal(*own)  # its own minimum and maximum hide the difference
-    shared = [overlay_image(GREY, heat, scale=(0.0, 0.8)) for heat in (weak, strong)]
+    shared = [overlay_image(GRAY, heat, scale=(0.0, 0.8)) for heat in (weak, strong)]
     assert torch.equal(shared[1], own[1])
     change = [(picture.float() - 90).abs().sum().item() for picture in shared]
     assert change[0] < 0.3 * change[1]
 
 
 def test_constant_map_draws_nothing():
-    assert (overlay_image(GREY, torch.full((3, 3), 0.4)) == 90).all()
+    assert (overlay_image(GRAY, torch.full((3, 3), 0.4)) == 90).all()
 
 
 def test_each_frame_has_its_own_map():
-    frames = GREY.expand(2, -1, -1, -1)
+    frames = GRAY.expand(2, -1, -1, -1)
     heat = torch.stack([hot_corner(), torch.zeros(4, 6)])
     drawn = blend(frames, heat, (0, 1))
-    assert torch.equal(drawn[0], overlay_image(GREY, hot_corner()))
+    assert torch.equal(drawn[0], overlay_image(GRAY, hot_corner()))
     assert (drawn[1] == 90).all()
 
 
@@ -53,8 +53,8 @@ def test_truth_and_boxes_are_outlined():
     mask = torch.zeros(40, 60, dtype=torch.bool)
     mask[10:20, 20:35] = True
     for picture in (
-        overlay_image(GREY, hot_corner(), alpha=0, truth=mask, upscale=2),
-        overlay_image(GREY, hot_corner(), alpha=0, boxes=torch.tensor([[20, 10, 35, 20]]), upscale=2),
+        overlay_image(GRAY, hot_corner(), alpha=0, truth=mask, upscale=2),
+        overlay_image(GRAY, hot_corner(), alpha=0, boxes=torch.tensor([[20, 10, 35, 20]]), upscale=2),
     ):
         assert picture.shape == (3, 80, 120)
         assert (picture[:, 20, 40:70] == 255).all()
@@ -101,16 +101,16 @@ def test_text_shrinks_to_its_width():
 
 def test_drawing_refuses():
     with pytest.raises(ValueError, match=r"frame must be \(3, H, W\) uint8"):
-        overlay_image(GREY.float(), hot_corner())
+        overlay_image(GRAY.float(), hot_corner())
     with pytest.raises(ValueError, match="alpha"):
-        overlay_image(GREY, hot_corner(), alpha=1.5)
+        overlay_image(GRAY, hot_corner(), alpha=1.5)
     with pytest.raises(ValueError, match=r"colormap \('rainbows'\)"):
-        overlay_image(GREY, hot_corner(), colormap="rainbows")
+        overlay_image(GRAY, hot_corner(), colormap="rainbows")
     with pytest.raises(ValueError, match="truth must have the frame's size"):
-        overlay_image(GREY, hot_corner(), truth=torch.ones(4, 4))
+        overlay_image(GRAY, hot_corner(), truth=torch.ones(4, 4))
     with pytest.raises(ValueError, match="upscale"):
-        overlay_image(GREY, hot_corner(), upscale=0)
+        overlay_image(GRAY, hot_corner(), upscale=0)
     with pytest.raises(ValueError, match="pictures of one size"):
-        contact_sheet([GREY, GREY[:, :20]], 2)
+        contact_sheet([GRAY, GRAY[:, :20]], 2)
     with pytest.raises(ValueError, match="1 captions for 2 pictures"):
-        contact_sheet([GREY, GREY], 2, captions=["a"])
+        contact_sheet([GRAY, GRAY], 2, captions=["a"])

@@ -33,7 +33,7 @@ def moving_heat():
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A grey 64 x 48 clip with a tone that is silent between 0.5 and 1.5 s."""
+    """A gray 64 x 48 clip with a tone that is silent between 0.5 and 1.5 s."""
     path = tmp_path_factory.mktemp("clip") / "in.mp4"
     seconds = torch.arange(SECONDS * RATE) / RATE
     tone = 0.5 * torch.sin(2 * math.pi * 440 * seconds) * ((seconds < 0.5) | (seconds >= 1.5))
@@ -74,8 +74,8 @@ def test_overlay_lights_the_right_place_at_the_right_time(clip, tmp_path):
     assert torch.allclose(early[:, 20, 20], hot, atol=12)
     assert torch.allclose(early[:, 360, 490], torch.full((3,), 90.0), atol=6)
     assert torch.allclose(late[:, 20, 20], torch.full((3,), 90.0), atol=6)
-    # One colour scale for the whole video: a third of the cosine must not be stretched to full colour.
-    change = [(colour - 90).norm().item() for colour in (early[:, 20, 20], late[:, 360, 490])]
+    # One color scale for the whole video: a third of the cosine must not be stretched to full color.
+    change = [(color - 90).norm().item() for color in (early[:, 20, 20], late[:, 360, 490])]
     assert 0.1 * change[0] < change[1] < 0.3 * change[0]
 
 
@@ -85,7 +85,7 @@ def test_absolute_scale_is_of_cosines(clip, tmp_path):
     assert torch.allclose(early[:, 64, 64], half, atol=14)
 
 
-def test_colour_limits():
+def test_color_limits():
     heat = moving_heat()
     assert color_limits(heat) == (0.0, pytest.approx(0.9))
     assert color_limits(heat, scale="absolute") == (0, 1)
@@ -292,7 +292,7 @@ def test_boxes_are_drawn_around_what_is_hot(clip, tmp_path):
     assert not (frame_at(tmp_path / "out.mp4", 1.7) > 200).any()
 
 
-def test_heads_have_colours_of_their_own(clip, tmp_path):
+def test_heads_have_colors_of_their_own(clip, tmp_path):
     whole = moving_heat()
     heads = torch.zeros(4, 2, 3, 4)
     heads[:, 0, 0, 0], heads[:, 1, 2, 3] = 0.9, 0.9

@@ -21,7 +21,7 @@ QUALITY = {"mpeg4": 3, "h264": 20, "mjpeg": 4}
 
 
 def moving(height=64, width=90, count=FPS * SECONDS):
-    """Smooth coloured waves that move, so that every frame and place differs."""
+    """Smooth colored waves that move, so that every frame and place differs."""
     t, y, x = (torch.arange(n).float() for n in (count, height, width))
     waves = [
         torch.sin(x[None, None] / (7 + c) + t[:, None, None] / 3) + torch.cos(y[None, :, None] / (9 - c))
@@ -109,7 +109,7 @@ def test_windows_of_sound_together_are_each_alone(clip):
         assert torch.equal(sound, reader.read_audio(*span, RATE)[0])
 
 
-def test_the_mp4_says_its_colours(clip):
+def test_the_mp4_says_its_colors(clip):
     with av.open(io.BytesIO(clip.mp4)) as container:
         frame = next(container.decode(video=0))
         assert frame.format.name in ("yuv420p", "yuvj420p")

@@ -55,7 +55,7 @@ def test_pictures_come_upright(tmp_path: Path, tools: Any, degrees: int, hflip: 
             if not hflip:
                 assert float((frames[1] - upright[0].float()).abs().mean()) < 12
             planes = list(reader.stream_planes([0.0, 0.2]))[1]
-            assert (to_rgb(planes).int() - frames[1].int()).abs().float().mean() < 3  # colour is soft at edges
+            assert (to_rgb(planes).int() - frames[1].int()).abs().float().mean() < 3  # color is soft at edges
             short = reader.read_frames([0.0], short_side=32)
             assert short.shape[-2:] == tuple(s // 2 for s in frames.shape[-2:])
 

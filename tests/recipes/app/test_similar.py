@@ -51,7 +51,7 @@ def test_a_second_outside_the_file_is_said(places, model, clips):
         places.find(model, clips / "a.mp4", "audio", "video", 9.0)
 
 
-def test_a_hit_whose_file_is_gone_is_grey(places, model, clips, tmp_path):
+def test_a_hit_whose_file_is_gone_is_gray(places, model, clips, tmp_path):
     moved = Places(places.table, tmp_path)
     (first, *_) = moved.find(model, clips / "a.mp4", "video", "video", None).cards
     assert np.unique(first.picture).tolist() == [96]

@@ -21,7 +21,7 @@ class Plain(nn.Module):
 
 
 class Rows(nn.Module):
-    """Logits by hand: a head gives scale * the mean of the video's colours."""
+    """Logits by hand: a head gives scale * the mean of the video's colors."""
 
     num_classes = 3
 
@@ -42,7 +42,7 @@ def batch(rows=(0, 1, 2, 3, 4, 5)):
     return Batch(video, audio, BatchIndex(row, row, key), torch.full((len(row), 2), 16))
 
 
-def colours(rows=(0, 1, 2, 3, 4, 5)):
+def colors(rows=(0, 1, 2, 3, 4, 5)):
     """(B, 3): what :class:`Rows` multiplies."""
     return Plain()(batch(rows)).video.mean(dim=(2, 3, 4))
 
@@ -51,14 +51,14 @@ def colours(rows=(0, 1, 2, 3, 4, 5)):
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 4.0])])
 def test_single_label_loss_equals_torchs(smoothing, weights):
     task = ClassifyTask(Plain(), Rows(9.0), TARGETS, label_smoothing=smoothing, class_weights=weights)
-    expected = nn.CrossEntropyLoss(weights, label_smoothing=smoothing)(9 * colours(), TARGETS)
+    expected = nn.CrossEntropyLoss(weights, label_smoothing=smoothing)(9 * colors(), TARGETS)
     torch.testing.assert_close(task(batch()).total, expected)
 
 
 def test_targets_are_those_of_the_rows():
     rows = (4, 2, 3)
     terms = ClassifyTask(Plain(), Rows(9.0), TARGETS)(batch(rows))
-    logits = 9 * colours(rows)
+    logits = 9 * colors(rows)
     torch.testing.assert_close(terms.total, F.cross_entropy(logits, TARGETS[list(rows)]))
     hits = logits.argmax(1) == TARGETS[list(rows)]
     assert terms.terms["accuracy"].item() == pytest.approx(hits.float().mean().item())
@@ -66,7 +66,7 @@ def test_targets_are_those_of_the_rows():
 
 def test_several_heads_are_each_trained():
     terms = ClassifyTask(Plain(), Rows(9.0, -3.0), TARGETS)(batch())
-    each = [F.cross_entropy(scale * colours(), TARGETS) for scale in (9.0, -3.0)]
+    each = [F.cross_entropy(scale * colors(), TARGETS) for scale in (9.0, -3.0)]
     torch.testing.assert_close(terms.total, sum(each) / 2)
 
 
@@ -75,10 +75,10 @@ def test_multi_label_loss_equals_torchs(smoothing):
     targets = torch.rand(6, 3, generator=torch.Generator().manual_seed(2)) < 0.5
     task = ClassifyTask(Plain(), Rows(9.0), targets, label_smoothing=smoothing)
     wanted = targets.float() * (1 - smoothing) + smoothing / 2
-    expected = nn.BCEWithLogitsLoss()(9 * colours(), wanted)
+    expected = nn.BCEWithLogitsLoss()(9 * colors(), wanted)
     terms = task(batch())
     torch.testing.assert_close(terms.total, expected)
-    hits = [bool(target[best]) for target, best in zip(targets, colours().argmax(1), strict=True)]
+    hits = [bool(target[best]) for target, best in zip(targets, colors().argmax(1), strict=True)]
     assert terms.terms["accuracy"].item() == pytest.approx(sum(hits) / 6)
 
 
@@ -86,7 +86,7 @@ def test_multi_label_loss_equals_torchs(smoothing):
 def test_mixup_is_the_loss_of_mixed_inputs_and_targets(weights):
     task = ClassifyTask(Plain(), Rows(9.0), TARGETS, mixup_alpha=0.8, class_weights=weights)
     share, partner = task.mixup(batch().index.key)
-    mixed = share[:, None] * colours() + (1 - share[:, None]) * colours()[partner]
+    mixed = share[:, None] * colors() + (1 - share[:, None]) * colors()[partner]
     per_class = torch.ones(3) if weights is None else weights
     loss = weight = 0.0
     for i in range(6):
@@ -102,7 +102,7 @@ def test_mixup_of_multi_label_targets():
     task = ClassifyTask(Plain(), Rows(9.0), targets, mixup_alpha=0.8)
     share, partner = task.mixup(batch().index.key)
     share = share[:, None]
-    mixed = share * colours() + (1 - share) * colours()[partner]
+    mixed = share * colors() + (1 - share) * colors()[partner]
     wanted = share * targets.float() + (1 - share) * targets[partner].float()
     torch.testing.assert_close(task(batch()).total, F.binary_cross_entropy_with_logits(9 * mixed, wanted))
 

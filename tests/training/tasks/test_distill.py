@@ -53,8 +53,8 @@ def test_labels_are_mixed_in_where_there_are_any():
     task = DistillTask(Plain(), student, teacher, TARGETS, alpha=0.75).eval()
     ours, theirs = logits(student, teacher)
     distilled = F.cross_entropy(ours, theirs.softmax(1))
-    labelled = -(ours.log_softmax(1)[0, 2] + ours.log_softmax(1)[2, 1]) / 4  # eq. 3 sums over the labelled clips
-    torch.testing.assert_close(task(batch()).total, 0.75 * distilled + 0.25 * labelled)
+    labeled = -(ours.log_softmax(1)[0, 2] + ours.log_softmax(1)[2, 1]) / 4  # eq. 3 sums over the labeled clips
+    torch.testing.assert_close(task(batch()).total, 0.75 * distilled + 0.25 * labeled)
 
 
 def test_multi_label_teachers_are_sigmoids():

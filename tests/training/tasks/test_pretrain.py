@@ -33,7 +33,7 @@ class Counting(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.updates, self.passes = [], []
+        self.updates, self.epochs = [], []
 
     def forward(self, online, target, index):
         return LossTerms((online.video - online.audio).square().mean())
@@ -41,8 +41,8 @@ class Counting(nn.Module):
     def update(self, online, target, index):
         self.updates.append((online, index))
 
-    def on_pass_start(self, number):
-        self.passes.append(number)
+    def on_epoch_start(self, number):
+        self.epochs.append(number)
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_update_gets_the_detached_embeddings_once_after_the_step(batch):
 
 def test_objective_decides_about_maps_and_hears_of_passes(batch):
     task = PretrainTask(Plain(), Pair(), Counting())
-    task.on_pass_start(3)
+    task.on_epoch_start(3)
     task(batch)
-    assert (task.model.maps_asked, task.objective.passes) == ([True], [3])
+    assert (task.model.maps_asked, task.objective.epochs) == ([True], [3])
 
 
 def test_objective_is_told_which_steps_of_a_sound_are_heard(batch):

@@ -15,7 +15,7 @@ _LETTERS = 24
 
 
 def draw_confusion(confusion: np.ndarray, classes: list[str]) -> Any:
-    """A figure: each row is a true class, its colours the shares of its clips.
+    """A figure: each row is a true class, its colors the shares of its clips.
 
     Args:
         confusion: (K, K) counts.

@@ -50,7 +50,7 @@ def write_report(
         ids: N ids of rows of ``manifest``.
         manifest: Where the clips' files are.
         title: What was measured, in a line.
-        numbers: What else is to be said of the run, by name: protocol, seed, passes, minutes.
+        numbers: What else is to be said of the run, by name: protocol, seed, epochs, minutes.
         multi_label: Whether clips have several classes; then classes have average precisions, and there
             is no confusion matrix.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError
 
 _SUM_ERROR = 1e-3
@@ -40,11 +41,11 @@ class Scored:
     def __post_init__(self) -> None:
         count, num_classes = len(self.ids), len(self.classes)
         if not all(self.classes) or len(set(self.classes)) != num_classes:
-            raise ValueError("classes must be different names, none of them empty.")
+            raise InputError("classes must be different names, none of them empty.")
         if len(set(self.ids)) != count or count == 0:
-            raise ValueError(f"ids must be different and at least one, got {len(set(self.ids))} among {count}.")
+            raise InputError(f"ids must be different and at least one, got {len(set(self.ids))} among {count}.")
         if self.scores.shape != (count, num_classes):
-            raise ValueError(
+            raise InputError(
                 f"scores must be ({count}, {num_classes}), a row an id and a column a class, got {self.scores.shape}."
             )
         self._check_probabilities()
@@ -58,7 +59,7 @@ class Scored:
         if not fits.all():
             kind = "in [0, 1]" if self.multi_label else "in [0, 1] that sum to 1"
             first = self.ids[int(fits.argmin())]
-            raise ValueError(
+            raise InputError(
                 f"scores must be probabilities {kind}; {(~fits).sum()} of {len(self.ids)} rows are not, first that of "
                 f"{first!r}. Logits become such by softmax, or sigmoid for multi_label."
             )
@@ -73,7 +74,7 @@ class Scored:
             fits = fits and bool((labels < num_classes).all())
             expected = f"({count},) whole numbers in 0 ... {num_classes - 1}"
         if not fits:
-            raise ValueError(f"labels must be {expected}, got shape {labels.shape} of {labels.dtype}.")
+            raise InputError(f"labels must be {expected}, got shape {labels.shape} of {labels.dtype}.")
 
     @property
     def predicted(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 import pytest
 
 from avssl.core.manifest import Manifest, ManifestError
-from avssl.data.splits.labelled_rows import labelled_rows, num_unlabelled
+from avssl.data.splits.labeled_rows import labeled_rows, num_unlabeled
 
 
 def manifest(**columns):
@@ -14,9 +14,9 @@ def test_rows_of_the_splits_with_one_label_stay_in_their_order():
         split=["test", "train", "val", "test", "train", "test", None],
         label=["cat", "dog", "cat", None, "cat|dog", "", "dog"],
     )
-    found = labelled_rows(rows, "label", "split", ("train", "test"))
+    found = labeled_rows(rows, "label", "split", ("train", "test"))
     assert found["id"].tolist() == ["0", "1"]
-    assert num_unlabelled(rows, "label", "split", ("train", "test")) == 3
+    assert num_unlabeled(rows, "label", "split", ("train", "test")) == 3
 
 
 @pytest.mark.parametrize(
@@ -31,4 +31,4 @@ def test_rows_of_the_splits_with_one_label_stay_in_their_order():
 )
 def test_what_is_missing_is_named(arguments, message):
     with pytest.raises(ManifestError, match=message):
-        labelled_rows(manifest(split=["train", "test"], label=["cat", "cat|dog"]), *arguments)
+        labeled_rows(manifest(split=["train", "test"], label=["cat", "cat|dog"]), *arguments)

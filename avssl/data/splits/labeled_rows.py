@@ -10,7 +10,7 @@ from avssl.core.manifest import Manifest, ManifestError
 from avssl.data.splits.labels import has_label, rows_of_part
 
 
-def labelled_rows(manifest: Manifest, label_column: str, split_column: str, splits: Sequence[str]) -> Manifest:
+def labeled_rows(manifest: Manifest, label_column: str, split_column: str, splits: Sequence[str]) -> Manifest:
     """The rows of the splits that carry one label.
 
     Raises:
@@ -27,7 +27,7 @@ def labelled_rows(manifest: Manifest, label_column: str, split_column: str, spli
     return manifest.select(single & np.logical_or.reduce(parts))
 
 
-def num_unlabelled(manifest: Manifest, label_column: str, split_column: str, splits: Sequence[str]) -> int:
-    """How many rows of the splits :func:`labelled_rows` leaves out, as they have no label or several."""
+def num_unlabeled(manifest: Manifest, label_column: str, split_column: str, splits: Sequence[str]) -> int:
+    """How many rows of the splits :func:`labeled_rows` leaves out, as they have no label or several."""
     of_splits = np.logical_or.reduce([rows_of_part(manifest, split_column, name) for name in splits])
     return int((of_splits & ~has_label(manifest, label_column)).sum())

@@ -1,0 +1,259 @@
+"""Options of a class or function, read from its source without importing it.
+
+An option is declared once: as a keyword argument (or dataclass field) of the class or function that
+uses it, with its default, and documented in the ``Args`` of that docstring. This module reads both
+with :mod:`ast`, so that ``avssl VERB --help`` needs neither torch nor anything else that is slow.
+
+Example:
+    >>> declared = read_declaration("avssl.objectives.info_nce:InfoNCE")
+    >>> declared["temperature"].default
+    0.07
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Optional, Union
+
+import docstring_parser
+
+_KNOWN_NAMES = {
+    **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
+    "Any": Any,
+    "Literal": Literal,
+    "Optional": Optional,
+    "Path": Path,
+    "Union": Union,
+    "Callable": Callable,
+    "Mapping": Mapping,
+    "Sequence": Sequence,
+}
+"""Names that may stand in the annotation of an option without being looked up."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword argument or field."""
+
+    name: str
+    type: Any
+    """The evaluated annotation, such as ``int | None`` or ``Literal["mean", "max"]``."""
+    default: Any
+    """Default value; :data:`dataclasses.MISSING` if the option is required."""
+    help: str
+    """Documentation on one line; empty if there is none."""
+    is_positional: bool = False
+    """True if it may be given by position."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Everything a class or function says about its options."""
+
+    path: str
+    """``module:name``."""
+    summary: str
+    """First line of the docstring."""
+    description: str
+    """The rest of the docstring before ``Args``."""
+    options: Mapping[str, Option]
+    """Options by name, in the order of the signature."""
+
+    def __getitem__(self, name: str) -> Option:
+        return self.options[name]
+
+
+@cache
+def read_declaration(path: str) -> Declaration:
+    """Read the options of a class, dataclass or function.
+
+    Args:
+        path: ``"package.module:Name"``. The module is parsed, not imported.
+
+    Raises:
+        ValueError: If there is no such class or function, or an annotation or default is not a plain one.
+    """
+    module_name, _, name = path.partition(":")
+    module, node = _find(_parse(module_name), name)
+    if node is None:
+        raise ValueError(f"{path}: there is no class or function {name} in {module_name}.")
+    doc = docstring_parser.parse(ast.get_docstring(node) or "", docstring_parser.DocstringStyle.GOOGLE)
+    return Declaration(
+        path,
+        doc.short_description or "",
+        doc.long_description or "",
+        MappingProxyType({option.name: option for option in _options(module, node)}),
+    )
+
+
+@dataclass(frozen=True)
+class _Module:
+    name: str
+    tree: ast.Module
+
+    def statements(self) -> Iterator[ast.stmt]:
+        """Top-level statements, those under ``if TYPE_CHECKING`` included."""
+        for statement in self.tree.body:
+            yield statement
+            if isinstance(statement, ast.If):
+                yield from statement.body
+
+
+@cache
+def _parse(name: str) -> _Module:
+    return _Module(name, ast.parse(_source_file(name).read_text(encoding="utf-8")))
+
+
+def _source_file(module_name: str) -> Path:
+    """The file of a module. Finding it imports no parent package, which ``find_spec`` of a submodule would."""
+    if module_name in sys.modules and getattr(sys.modules[module_name], "__file__", None):
+        return Path(sys.modules[module_name].__file__ or "")
+    top, *rest = module_name.split(".")
+    spec = importlib.util.find_spec(top)
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
+    if spec is not None and spec.origin is not None and not rest:
+        return Path(spec.origin)
+    for folder in folders:
+        place = Path(folder, *rest)
+        for file in (place / "__init__.py", place.with_suffix(".py")):
+            if file.is_file():
+                return file
+    raise ValueError(f"{module_name}: there is no module of this name.")
+
+
+def _same_package(module_name: str | None, other: str) -> bool:
+    """True if two modules share their top-level package: the source of other libraries is not read."""
+    return (module_name or "").split(".")[0] == other.split(".")[0]
+
+
+_Declared = ast.ClassDef | ast.FunctionDef
+
+
+def _find(module: _Module, name: str) -> tuple[_Module, _Declared | None]:
+    """The definition of a name, followed through imports from the same top-level package."""
+    for statement in module.statements():
+        if isinstance(statement, _Declared) and statement.name == name:
+            return module, statement
+        if isinstance(statement, ast.ImportFrom) and _same_package(statement.module, module.name):
+            for alias in statement.names:
+                if (alias.asname or alias.name) == name:
+                    return _find(_parse(statement.module or ""), alias.name)
+    return module, None
+
+
+def _options(module: _Module, node: _Declared) -> Iterator[Option]:
+    if isinstance(node, ast.FunctionDef):
+        yield from _arguments(module, node, _documented(node))
+        return
+    docs = _documented(node)
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            inherited = {option.name: option for option in _inherited(module, node)}
+            texts = {name: option.help for name, option in inherited.items()}
+            for option in _arguments(module, statement, texts | docs | _documented(statement)):
+                inherited.pop(option.name, None)
+                yield option
+            if statement.args.kwarg is not None:  # **options: the rest goes to the base class
+                yield from inherited.values()
+            return
+    own = {option.name: option for option in _fields(module, node, docs)}
+    for option in _inherited(module, node):
+        yield own.pop(option.name, option)
+    yield from own.values()
+
+
+def _inherited(module: _Module, node: ast.ClassDef) -> Iterator[Option]:
+    """Options of the base classes that have source here; others, such as ``nn.Module``, have none."""
+    for base in node.bases:
+        if isinstance(base, ast.Name):
+            where, definition = _find(module, base.id)
+            if isinstance(definition, ast.ClassDef):
+                yield from _options(where, definition)
+
+
+def _documented(node: _Declared) -> dict[str, str]:
+    doc = docstring_parser.parse(ast.get_docstring(node) or "", docstring_parser.DocstringStyle.GOOGLE)
+    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in doc.params}
+
+
+def _arguments(module: _Module, function: ast.FunctionDef, docs: Mapping[str, str]) -> Iterator[Option]:
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    defaults = [None] * (len(positional) - len(given.defaults)) + list(given.defaults)
+    pairs = [(a, d, True) for a, d in zip(positional, defaults, strict=True) if a.arg not in ("self", "cls")]
+    pairs += [(a, d, False) for a, d in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    for argument, default, is_positional in pairs:
+        yield _option(module, argument.arg, argument.annotation, default, docs.get(argument.arg, ""), is_positional)
+
+
+def _fields(module: _Module, node: ast.ClassDef, docs: Mapping[str, str]) -> Iterator[Option]:
+    """Annotated fields of a dataclass; the string under a field documents it."""
+    for statement, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            text = docs.get(statement.target.id, "")
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                text = " ".join(str(after.value.value).split())
+            yield _option(module, statement.target.id, statement.annotation, statement.value, text, True)
+
+
+def _option(
+    module: _Module, name: str, annotation: ast.expr | None, default: ast.expr | None, text: str, is_positional: bool
+) -> Option:
+    kind = Any if annotation is None else _evaluate(module, annotation)
+    value = MISSING if default is None else _evaluate(module, default)
+    return Option(name, kind, value, text, is_positional)
+
+
+def _evaluate(module: _Module, expression: ast.expr) -> Any:
+    """The value of an annotation or a default: literals, known types, and names of the module itself."""
+    try:
+        return eval(compile(ast.Expression(expression), module.name, "eval"), {"__builtins__": {}}, _Names(module))
+    except Exception as error:
+        where = f"{module.name}, line {expression.lineno}"
+        raise ValueError(f"{where}: {ast.unparse(expression)} is no plain type or value ({error}).") from error
+
+
+class _Names(dict[str, Any]):
+    """Names in an expression: known types, else what the module assigns or imports."""
+
+    def __init__(self, module: _Module) -> None:
+        super().__init__(_KNOWN_NAMES)
+        self._module = module
+
+    def __missing__(self, name: str) -> Any:
+        for statement in self._module.statements():
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
+                    return _evaluate(self._module, value)
+                case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
+                    return _evaluate(self._module, value)
+                case ast.ImportFrom(module=str(source), names=aliases) if _same_package(source, self._module.name):
+                    for alias in aliases:
+                        if (alias.asname or alias.name) == name:
+                            return _Names(_parse(source))[alias.name]
+        return _Opaque(name)
+
+
+@dataclass(frozen=True)
+class _Opaque:
+    """A class that is named in an annotation and that only the running program knows, such as ``Tensor``."""
+
+    name: str
+
+    def __getattr__(self, name: str) -> _Opaque:
+        return _Opaque(f"{self.name}.{name}")
+
+    def __getitem__(self, parameters: Any) -> _Opaque:
+        return self
+
+    def __or__(self, other: Any) -> Any:
+        return Any
+
+    __ror__ = __or__
