@@ -70,8 +70,8 @@ def config_from_dict(
 
 
 def load_config(path: Path | str, root: type[_Root] = Config) -> _Root:  # type: ignore[assignment]
-    """The settings in a YAML file. Raises as :func:`config_from_dict`."""
-    return config_from_dict(read_yaml(path), f"{path}: ", root)
+    """Read the settings in a YAML file and its bases. Raises as :func:`config_from_dict`."""
+    return config_from_dict(read_yaml(path), _source(path), root)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -106,14 +106,47 @@ def to_yaml(config: Any) -> str:
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """The mapping in a YAML file; empty for an empty file.
+    """Read the settings in a YAML file, on top of those of the file that its ``base`` names.
+
+    ``base: other.yaml`` is relative to the file itself. Where the file names another choice than its base, such as
+    another ``objective.name``, the options of the base's choice are dropped.
 
     Raises:
-        ConfigError: If there is no such file, or it is no YAML mapping.
+        ConfigError: If a file is missing or is not a YAML mapping, or if bases form a circle.
     """
-    path = Path(path)
+    tree: dict[str, Any] = {}
+    for file, differences in reversed(_chain(path)):
+        tree = _merge(tree, differences, f"{file}: ")
+    return tree
+
+
+def _chain(path: Path | str) -> list[tuple[Path, dict[str, Any]]]:
+    """Return a config file with its settings, followed by its base, the base of that, and so on."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    file: Path | None = Path(path)
+    while file is not None:
+        if any(file.resolve() == earlier.resolve() for earlier, _ in chain):
+            raise ConfigError(
+                f"{path}: base: the files form a circle: {' -> '.join(str(f) for f, _ in chain)} -> {file}."
+            )
+        tree = _read_file(file, f"{chain[-1][0]}: base: " if chain else "")
+        base = tree.pop("base", None)
+        if base is not None and not isinstance(base, str):
+            raise ConfigError(f"{file}: base ({base}) must be the name of a YAML file, relative to this file.")
+        chain.append((file, tree))
+        file = file.parent / base if base else None
+    return chain
+
+
+def _source(path: Path | str) -> str:
+    """Return the prefix of error messages about a config file: its name and those of its bases."""
+    first, *bases = [str(file) for file, _ in _chain(path)]
+    return f"{first} (base {', '.join(bases)}): " if bases else f"{first}: "
+
+
+def _read_file(path: Path, source: str) -> dict[str, Any]:
     if not path.is_file():
-        raise ConfigError(f"{path}: no such config file.")
+        raise ConfigError(f"{source}{path}: no such config file.")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -123,6 +156,25 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
             f"{path}: a config is a mapping of groups (data, model, optim ...), not a {type(tree).__name__}."
         )
     return tree or {}
+
+
+def _merge(base: Mapping[str, Any], differences: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Any]:
+    """Return the settings of ``base`` as ``differences`` change them."""
+    merged = dict(base)
+    for key, value in differences.items():
+        below, path = merged.get(key), prefix + key
+        if not isinstance(below, Mapping) or not isinstance(value, Mapping):
+            merged[key] = value
+        elif path in CHOICES and "name" in value and below.get("name") != value["name"]:
+            if "name" not in below and below:
+                raise ConfigError(
+                    f"{source}{path}.name ({value['name']}): the base sets {path}.{next(iter(below))} without a name. "
+                    f"Add {path}.name to the base."
+                )
+            merged[key] = value
+        else:
+            merged[key] = _merge(below, value, source, path + ".")
+    return merged
 
 
 class _HelpFormatter(DefaultHelpFormatter):
@@ -189,7 +241,7 @@ def parse_command(
     parser.add_argument("--print_config", action="store_true", help="Print the resolved settings as YAML and exit.")
     given = _given(argv)
     path = given.get("config")
-    source, flat = (f"{path}: ", flatten(read_yaml(path))) if path is not None else ("", {})
+    source, flat = (_source(path), flatten(read_yaml(path))) if path is not None else ("", {})
     below, defaults = flatten(base or {}), root()
     names = _read_names([("", below), (source, flat), ("--", given)], defaults)
     known = _known_keys(names, defaults)

@@ -163,3 +163,51 @@ def test_every_field_has_a_line_of_doc():
     for cls in {*_classes(Config()), *(cls for table in CHOICES.values() for cls in table.values())}:
         for field in dataclasses.fields(cls):
             assert field_docs(cls).get(field.name), f"{cls.__name__}.{field.name} has no doc"
+
+
+@pytest.fixture
+def derived_yaml(tmp_path, avid_yaml):
+    """A file in another folder that changes two settings of ``avid.yaml``."""
+    (tmp_path / "small").mkdir()
+    path = tmp_path / "small" / "derived.yaml"
+    path.write_text("base: ../avid.yaml\noptim: {batch_size: 8}\nmodel: {video: {stem_pool: true}}\n")
+    return path
+
+
+def test_a_file_overrides_its_base(derived_yaml):
+    for config in (load_config(derived_yaml), parse("--config", str(derived_yaml))):
+        assert (config.optim.lr, config.optim.batch_size) == (2e-4, 8)
+        assert (config.model.video.name, config.model.video.stem_pool) == ("avid_r2plus1d_10", True)
+    assert parse("--config", str(derived_yaml), "--optim.batch_size", "4").optim.batch_size == 4
+
+
+def test_a_base_may_have_a_base(tmp_path, derived_yaml):
+    path = tmp_path / "third.yaml"
+    path.write_text("base: small/derived.yaml\noptim: {batch_size: 3}\n")
+    config = load_config(path)
+    assert (config.optim.lr, config.optim.batch_size, config.model.video.stem_pool) == (2e-4, 3, True)
+
+
+def test_another_choice_drops_the_options_of_the_base_file(tmp_path, avid_yaml):
+    path = tmp_path / "other.yaml"
+    path.write_text("base: avid.yaml\nmodel: {video: {name: small_video, width: 8}}\n")
+    config = load_config(path)
+    assert (config.model.video.options()["width"], config.optim.lr) == (8, 2e-4)
+
+
+@pytest.mark.parametrize(
+    ("base", "text", "message"),
+    [
+        ("{}", "base: none.yaml", "x.yaml: base: .*none.yaml: no such config file"),
+        ("base: x.yaml", "base: base.yaml", "x.yaml: base: the files form a circle: .*x.yaml -> .*base.yaml -> .*x"),
+        ("{}", "base: [base.yaml]", r"x.yaml: base \(\['base.yaml'\]\) must be the name of a YAML file"),
+        ("optim: {lrr: 1}", "base: base.yaml", r"x.yaml \(base .*base.yaml\): optim.lrr is not a setting. Did you"),
+        ("objective: {queue: 3}", "base: base.yaml\nobjective: {name: moco}", "the base sets objective.queue without"),
+    ],
+)
+def test_wrong_bases_are_named(tmp_path, base, text, message):
+    (tmp_path / "base.yaml").write_text(base)
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
