@@ -23,12 +23,12 @@ FILE_NAME = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends to ``metrics.jsonl`` and ``tensorboard/`` in a run folder.
+    """Appends to ``metrics.jsonl`` and ``tensorboard/`` in a run directory.
 
     Nothing is opened until the first record, so constructing one costs nothing and leaves no file.
 
     Args:
-        folder: The run folder; made when missing.
+        folder: The run directory; made when missing.
         tensorboard: Whether to write TensorBoard's files too.
     """
 
@@ -103,7 +103,7 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     """The records of a ``metrics.jsonl``, oldest first.
 
     Args:
-        path: The file, or the run folder that holds it.
+        path: The file, or the run directory that holds it.
 
     Raises:
         ValueError: If a line is no JSON object; a last line without its newline is what a killed

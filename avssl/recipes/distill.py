@@ -40,7 +40,7 @@ from avssl.downstream.finetuning import (
     table,
 )
 from avssl.hub.classifier import TrainedClassifier, create_classifier, load_classifier
-from avssl.training.run_folder import RunFolder, default_folder, refuse_changes, resumed_words, word_after
+from avssl.training.run_directory import RunDirectory, default_directory, refuse_changes, resumed_words, word_after
 from avssl.training.tasks import DistillTask
 
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
         distill=replace(config.distill, run=teacher or config.distill.run),
     )
     if resumed:
-        refuse_changes(RunFolder(resumed).read_config(DistillConfig), config)
+        refuse_changes(RunDirectory(resumed).read_config(DistillConfig), config)
     _, summary = distill(
         config, resumed or options.out, fold=options.fold, resume=bool(resumed), overwrite=options.overwrite
     )
@@ -113,7 +113,7 @@ def distill(
     _refuse_other_input(config)
 
     def run_one(started: Started[DistillConfig], one: Fold, device: torch.device) -> Started[DistillConfig]:
-        teacher = load_classifier(fold_folder(RunFolder(config.distill.run), one.name) / "weights", device)
+        teacher = load_classifier(fold_folder(RunDirectory(config.distill.run), one.name) / "weights", device)
         if teacher.classes != started.labels.classes:
             raise ManifestError(
                 f"the teacher knows {len(teacher.classes)} classes and the manifest has {len(started.labels.classes)}: "
@@ -129,7 +129,7 @@ def distill(
 
         return run_fold(started, one, rows, task, device, progress=progress, more=beside)
 
-    folder = out or default_folder(config.data.source, "-distill")
+    folder = out or default_directory(config.data.source, "-distill")
     return run_folds(config, folder, "distillation", run_one, fold=fold, resume=resume, overwrite=overwrite)
 
 
@@ -178,7 +178,7 @@ def _teacher_config(run: str) -> FinetuneConfig:
     path = Path(run) / "config.yaml"
     if not path.is_file() or "classifier" not in read_yaml(path):
         raise ConfigError(f"--teacher {run}: is no run folder of avssl finetune.")
-    return RunFolder(run).read_config(FinetuneConfig)
+    return RunDirectory(run).read_config(FinetuneConfig)
 
 
 def _base(run: str) -> dict[str, Any]:

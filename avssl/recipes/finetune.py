@@ -24,7 +24,7 @@ from avssl.downstream.finetuning import Started, fold_rows, run_fold, run_folds,
 from avssl.hub.classifier import create_classifier
 from avssl.hub.pretrained import Pretrained, from_pretrained
 from avssl.models import Classifier
-from avssl.training.run_folder import RunFolder, default_folder, refuse_changes, resumed_words, word_after
+from avssl.training.run_directory import RunDirectory, default_directory, refuse_changes, resumed_words, word_after
 from avssl.training.setup import set_statistics
 from avssl.training.tasks import ClassifyTask, balanced_weights
 from avssl.transforms import ClipTransform
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     options, config = parse_command(parser, words, FinetuneConfig, None if resumed else _base(_checkpoint(words)))
     config = _with_options(config, options)
     if resumed:
-        refuse_changes(RunFolder(resumed).read_config(FinetuneConfig), config)
+        refuse_changes(RunDirectory(resumed).read_config(FinetuneConfig), config)
     _, summary = finetune(
         config, resumed or options.out, fold=options.fold, resume=bool(resumed), overwrite=options.overwrite
     )
@@ -100,7 +100,7 @@ def finetune(
         ConfigError: If a setting does not fit the checkpoint or the rows.
         ManifestError: If a column, a split, a fold or the rows of a class are missing.
         ValueError: If a class has fewer labels than asked for, or the classifier gives NaN.
-        RunFolderError: If ``out`` must not be written, or cannot be continued.
+        RunDirectoryError: If ``out`` must not be written, or cannot be continued.
         Interrupted: If it was sent SIGTERM or SIGUSR1, once everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the training rows cannot be read.
     """
@@ -113,7 +113,7 @@ def finetune(
         task = create_task(started.config, model, transform, rows.train_targets)
         return run_fold(started, one, rows, task, device, progress=progress)
 
-    folder = out or default_folder(config.data.source, "-finetune")
+    folder = out or default_directory(config.data.source, "-finetune")
     return run_folds(config, folder, "fine-tuning", run_one, fold=fold, resume=resume, overwrite=overwrite)
 
 

@@ -45,7 +45,7 @@ from avssl.training.build import (
     named_backend,
 )
 from avssl.training.monitors import BEST_BY, create_monitors
-from avssl.training.run_folder import RunFolder, default_folder, refuse_changes, resolved, resumed_words
+from avssl.training.run_directory import RunDirectory, default_directory, refuse_changes, resolved, resumed_words
 from avssl.training.run_plan import Rows, describe
 from avssl.training.setup import (
     choose_precision,
@@ -63,9 +63,9 @@ def main(argv: Sequence[str]) -> int:
     parser = new_parser("avssl pretrain", __doc__)
     parser.usage = "avssl pretrain FOLDER_OR_MANIFEST [--out RUN] [--config FILE] [settings]"
     parser.add_argument("source", nargs="?", metavar="FOLDER_OR_MANIFEST", help="Videos, or a manifest of them.")
-    parser.add_argument("-o", "--out", metavar="RUN", help="The run folder; runs/NAME of the source by default.")
+    parser.add_argument("-o", "--out", metavar="RUN", help="The run directory; runs/NAME of the source by default.")
     parser.add_argument("--resume", metavar="RUN", help="Continue the run in this folder with its own settings.")
-    parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run folder.")
+    parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run directory.")
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     if options.source:
         config = replace(config, data=replace(config.data, source=options.source))
     if resumed:
-        refuse_changes(RunFolder(resumed).read_config(), config)
+        refuse_changes(RunDirectory(resumed).read_config(), config)
     out = resumed or options.out
     if options.dry_run:
         dry_run(config, out)
@@ -100,18 +100,18 @@ def pretrain(
 
     Args:
         config: Every setting.
-        out: The run folder; ``runs/<name of the source>`` by default.
+        out: The run directory; ``runs/<name of the source>`` by default.
         resume: Continue the run in ``out`` from its newest checkpoint.
         overwrite: Replace an earlier run in ``out``.
         progress: Show bars and a line a log.
 
     Returns:
-        The run folder, whose ``weights/`` holds the release, and how the training ended.
+        The run directory, whose ``weights/`` holds the release, and how the training ended.
 
     Raises:
         ConfigError: If no source is given, or a setting does not fit it.
         ManifestError: If the source has no usable rows, or fewer than eight.
-        RunFolderError: If ``out`` must not be written, or cannot be continued.
+        RunDirectoryError: If ``out`` must not be written, or cannot be continued.
         Interrupted: If it was sent SIGTERM or SIGUSR1, once everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the rows cannot be read.
     """
@@ -119,7 +119,7 @@ def pretrain(
         raise ConfigError("name a folder of videos or a manifest: avssl pretrain FOLDER_OR_MANIFEST")
     device = distributed.start(choose_device(config.train.device))
     try:
-        run = RunFolder(out or default_folder(config.data.source))
+        run = RunDirectory(out or default_directory(config.data.source))
         if distributed.finds_mark(_mark(run)):  # torchrun started us again, after a rank was killed
             overwrite = True
             if Checkpointer(run.checkpoints).files():
@@ -173,7 +173,7 @@ def dry_run(config: Config, out: Path | str | None = None, *, progress: bool = T
     config = _fitting_batch(config, len(rows.manifest))
     loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction)
     task = build_task(config, memory_rows(loader.dataset))
-    _say(describe(config, Path(out or default_folder(config.data.source)), rows, task, loader))
+    _say(describe(config, Path(out or default_directory(config.data.source)), rows, task, loader))
     sample, read_seconds = set_statistics(config, rows.manifest, task.transform)
     precision, step_seconds = choose_precision(config, task, sample, device)
     cost, state = measure_step(config, task, sample, precision)
@@ -197,8 +197,8 @@ def dry_run(config: Config, out: Path | str | None = None, *, progress: bool = T
 # ---------------------------------------------------------------- the rows
 
 
-def _rows(config: Config, run: RunFolder, *, resume: bool, overwrite: bool, progress: bool) -> Rows:
-    """The rows of the run: found by rank 0, kept in the run folder, and read from there by all."""
+def _rows(config: Config, run: RunDirectory, *, resume: bool, overwrite: bool, progress: bool) -> Rows:
+    """The rows of the run: found by rank 0, kept in the run directory, and read from there by all."""
     if not resume and distributed.is_main():
         run.refuse_unless_free(overwrite)
         there = Path(config.data.source) / "manifest.csv"
@@ -229,7 +229,7 @@ def _fitting_batch(config: Config, num_rows: int) -> Config:
 
 
 def _prepare(
-    config: Config, manifest: Manifest, task: PretrainTask, device: torch.device, total_steps: int, run: RunFolder
+    config: Config, manifest: Manifest, task: PretrainTask, device: torch.device, total_steps: int, run: RunDirectory
 ) -> Config:
     """Statistics, precision and the expected time.
 
@@ -268,7 +268,7 @@ def _begin_from(source: str, task: PretrainTask) -> None:
 
     A momentum model begins with those weights too, where the other run had none.
     """
-    state = Checkpointer(RunFolder(source).checkpoints).load_latest()
+    state = Checkpointer(RunDirectory(source).checkpoints).load_latest()
     if state is None:
         raise ConfigError(f"train.init_from ({source}): there is no checkpoint of a run.")
     wanted, theirs = task.state_dict(), state["task"]
@@ -298,7 +298,7 @@ def _begin_video_from(path: str, task: PretrainTask) -> None:
 
 def _train(
     config: Config,
-    run: RunFolder,
+    run: RunDirectory,
     rows: Rows,
     task: PretrainTask,
     loader: TrainLoader,
@@ -343,7 +343,7 @@ def _train(
 
 
 def _finish(
-    config: Config, run: RunFolder, rows: Rows, task: PretrainTask, loader: TrainLoader, result: FitResult
+    config: Config, run: RunDirectory, rows: Rows, task: PretrainTask, loader: TrainLoader, result: FitResult
 ) -> None:
     """Weights, the list of dropped files, and the last words."""
     run.write_dropped(rows.unusable, loader.ledger)
@@ -365,7 +365,7 @@ def _finish(
     _say(f"weights     {run.weights}")
 
 
-def _release_best(config: Config, run: RunFolder, task: PretrainTask, about: dict[str, Any]) -> None:
+def _release_best(config: Config, run: RunDirectory, task: PretrainTask, about: dict[str, Any]) -> None:
     """The weights that retrieved best among held-out rows, as a second release; replaces those of ``task``."""
     best = Checkpointer(run.checkpoints).best
     if not best.is_file():
@@ -380,7 +380,7 @@ def _release_best(config: Config, run: RunFolder, task: PretrainTask, about: dic
 # ---------------------------------------------------------------- small things
 
 
-def _mark(run: RunFolder) -> str:
+def _mark(run: RunDirectory) -> str:
     """What the first attempt of a torchrun job tells the next ones: the run in this folder is theirs."""
     return f"began {run.path.resolve()}"
 

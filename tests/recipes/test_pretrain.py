@@ -19,7 +19,7 @@ from avssl.data.ledger import TooManyBadFiles
 from avssl.engine import Interrupted, load_checkpoint, read_metrics
 from avssl.hub.pretrained import from_pretrained
 from avssl.recipes.pretrain import pretrain
-from avssl.training.run_folder import RunFolderError, default_folder
+from avssl.training.run_directory import RunDirectoryError, default_directory
 from avssl.training.tasks import PretrainTask
 
 CLOCKS = {"wall_seconds", "samples_per_second"}
@@ -170,19 +170,19 @@ def test_resume_refuses_other_settings(run, capsys):
     assert "no run to continue here" in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------- the run folder
+# ---------------------------------------------------------------- the run directory
 
 
 def test_existing_run_is_kept_unless_told(run, videos, tiny_config, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
-    with pytest.raises(RunFolderError, match=r"--resume .*--overwrite"):
+    with pytest.raises(RunDirectoryError, match=r"--resume .*--overwrite"):
         pretrain(tiny_config(videos), tmp_path / "copy", progress=False)
     pretrain(tiny_config(videos, optim={"epochs": 1}), tmp_path / "copy", overwrite=True, progress=False)
     assert len(metrics(tmp_path / "copy")) == 2
 
 
 def test_foreign_files_are_never_removed(videos, tiny_config):
-    with pytest.raises(RunFolderError, match=r"holds other files \(clip00.mp4\)"):
+    with pytest.raises(RunDirectoryError, match=r"holds other files \(clip00.mp4\)"):
         pretrain(tiny_config(videos), videos, overwrite=True, progress=False)
     assert len(list(videos.iterdir())) == 20
 
@@ -332,9 +332,9 @@ def test_statistics_are_those_of_the_training_sound(run):
 
 
 def test_default_folder_is_named_after_the_source():
-    assert default_folder("/data/videos") == Path("runs/videos")
-    assert default_folder("corpus/manifest.csv") == Path("runs/corpus")
-    assert default_folder("corpus/small.csv") == Path("runs/small")
+    assert default_directory("/data/videos") == Path("runs/videos")
+    assert default_directory("corpus/manifest.csv") == Path("runs/corpus")
+    assert default_directory("corpus/small.csv") == Path("runs/small")
 
 
 # ---------------------------------------------------------------- several processes

@@ -39,7 +39,7 @@ from avssl.downstream.finetuning.training import Trained
 from avssl.evaluation.video_scores import baseline_numbers, video_numbers, video_probabilities
 from avssl.hub.classifier import save_classifier
 from avssl.models import Classifier
-from avssl.training.run_folder import RunFolder
+from avssl.training.run_directory import RunDirectory
 from avssl.transforms import ClipTransform
 
 
@@ -110,12 +110,12 @@ def fold_rows(started: Started[Any], fold: Fold) -> FoldRows:
     )
 
 
-def fold_folder(run: RunFolder, name: str) -> Path:
+def fold_folder(run: RunDirectory, name: str) -> Path:
     """Where a fold writes."""
     return run.path / "folds" / f"fold-{quote(name, safe='')}"
 
 
-def read_result(run: RunFolder, name: str) -> dict[str, Any] | None:
+def read_result(run: RunDirectory, name: str) -> dict[str, Any] | None:
     """The numbers of a fold that is done, else None."""
     path = fold_folder(run, name) / "results.json"
     result: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

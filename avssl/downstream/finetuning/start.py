@@ -14,7 +14,7 @@ from avssl.core import distributed
 from avssl.core.manifest import Manifest, read_manifest
 from avssl.data.splits.labels import Fold, Labels, find_folds, has_label, number_labels
 from avssl.engine import environment_report
-from avssl.training.run_folder import RunFolder, resolved
+from avssl.training.run_directory import RunDirectory, resolved
 
 _Config = TypeVar("_Config", bound=FinetuneConfig)
 _NO_FILES = pa.table({name: pa.array([], pa.string()) for name in ("id", "path", "stream", "reason", "message")})
@@ -24,7 +24,7 @@ _NO_FILES = pa.table({name: pa.array([], pa.string()) for name in ("id", "path",
 class Started(Generic[_Config]):
     """What every fold of a run shares."""
 
-    run: RunFolder
+    run: RunDirectory
     """Where it writes."""
     config: _Config
     """Its settings, with reader, threads and source by name."""
@@ -46,11 +46,11 @@ def begin(
     Raises:
         ConfigError: If no manifest is named.
         ManifestError: If it cannot be used: a column, a split, a fold or a class's rows are missing.
-        RunFolderError: If ``out`` must not be written, or cannot be continued.
+        RunDirectoryError: If ``out`` must not be written, or cannot be continued.
     """
     if not config.data.source:
         raise ConfigError("name a manifest with labels, such as one of datasets/ or avssl index makes.")
-    run = RunFolder(out)
+    run = RunDirectory(out)
     config = resolved(config)
     manifest = run.read_rows(config.data.source)[0] if resume else read_manifest(config.data.source)
     labels = config.labels

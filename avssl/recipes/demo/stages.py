@@ -27,7 +27,7 @@ from avssl.recipes.index import index
 from avssl.recipes.pretrain import pretrain
 from avssl.synthetic import read_truth, synthesize_corpus
 from avssl.synthetic.corpus import describe
-from avssl.training.run_folder import RunFolder
+from avssl.training.run_directory import RunDirectory
 
 _FORMAT = 1
 """Raise it when a stage's output changes its meaning: older records then do not count."""
@@ -124,7 +124,7 @@ def _pretrain(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
     """Trains, or continues a training of these settings that was interrupted."""
     config = settings.config(folder.corpus)
     begun = folder.record("pretrain_begun")
-    run = RunFolder(folder.run)
+    run = RunDirectory(folder.run)
     if _read_record(begun, settings) and Checkpointer(run.checkpoints).files():
         _, result = pretrain(run.read_config(), run.path, resume=True)
     else:

@@ -56,11 +56,11 @@ _OURS = (
 _Root = TypeVar("_Root")
 
 
-class RunFolderError(InputError):
-    """A run folder that must not be written, or cannot be continued."""
+class RunDirectoryError(InputError):
+    """A run directory that must not be written, or cannot be continued."""
 
 
-class RunFolder:
+class RunDirectory:
     """Paths and files of one run.
 
     Args:
@@ -82,15 +82,15 @@ class RunFolder:
         """Makes sure that :meth:`claim` may write here.
 
         Raises:
-            RunFolderError: If a run is there and ``overwrite`` is False, or other files are there.
+            RunDirectoryError: If a run is there and ``overwrite`` is False, or other files are there.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise RunFolderError(f"{self.path}: is a file; name a folder with --out.")
+            raise RunDirectoryError(f"{self.path}: is a file; name a folder with --out.")
         foreign = [name for name in self._there() if name not in _OURS and not is_unfinished(name)]
         if foreign:
-            raise RunFolderError(f"{self.path}: holds other files ({foreign[0]}); name a new folder with --out.")
+            raise RunDirectoryError(f"{self.path}: holds other files ({foreign[0]}); name a new folder with --out.")
         if self._there() and not overwrite:
-            raise RunFolderError(
+            raise RunDirectoryError(
                 f"{self.path}: a run is there already. Continue it with --resume {self.path}, replace it with "
                 "--overwrite, or name another folder with --out."
             )
@@ -99,7 +99,7 @@ class RunFolder:
         """Makes the folder, or empties it of an earlier run: only files of a run, and only with ``overwrite``.
 
         Raises:
-            RunFolderError: As :meth:`refuse_unless_free`.
+            RunDirectoryError: As :meth:`refuse_unless_free`.
         """
         self.refuse_unless_free(overwrite)
         for name in self._there():
@@ -114,7 +114,7 @@ class RunFolder:
         """The settings of the run, of the kind that it has.
 
         Raises:
-            RunFolderError: If there is no run.
+            RunDirectoryError: If there is no run.
         """
         return load_config(self.config_file(), root)
 
@@ -122,10 +122,10 @@ class RunFolder:
         """The file of the settings.
 
         Raises:
-            RunFolderError: If there is no run.
+            RunDirectoryError: If there is no run.
         """
         if not self._config.is_file():
-            raise RunFolderError(f"{self.path}: no run to continue here (no config.yaml).")
+            raise RunDirectoryError(f"{self.path}: no run to continue here (no config.yaml).")
         return self._config
 
     def write_config(self, config: Any) -> None:
@@ -147,10 +147,12 @@ class RunFolder:
         """What :meth:`write_rows` kept; files are looked for under ``source``, or beside it if it is a file.
 
         Raises:
-            RunFolderError: If the run was stopped before its rows were known.
+            RunDirectoryError: If the run was stopped before its rows were known.
         """
         if not self._manifest.is_file():
-            raise RunFolderError(f"{self.path}: the run was stopped before it began. Start it anew with --overwrite.")
+            raise RunDirectoryError(
+                f"{self.path}: stopped before its rows were found. Start it again with --overwrite."
+            )
         return read_manifest(self._manifest, _root(source)), _read_strings(self._unusable)
 
     def read_held_out(self, source: Path | str) -> Manifest | None:
@@ -162,7 +164,7 @@ class RunFolder:
         write_table(pa.concat_tables([unusable, failures_table(failed)]), self.dropped_files)
 
 
-def default_folder(source: str, ending: str = "") -> Path:
+def default_directory(source: str, ending: str = "") -> Path:
     """``runs/videos`` for a folder ``videos``, ``runs/corpus`` for ``corpus/manifest.csv``, and an ending."""
     path = Path(source)
     return Path("runs") / ((path.parent.name if path.name == "manifest.csv" else path.stem or "run") + ending)
@@ -183,7 +185,7 @@ def resumed_words(argv: Sequence[str]) -> tuple[list[str], str | None]:
 
     Raises:
         ConfigError: If more is given that the run has already.
-        RunFolderError: If there is no run.
+        RunDirectoryError: If there is no run.
     """
     words = list(argv)
     resumed = word_after(words, "--resume")
@@ -191,7 +193,7 @@ def resumed_words(argv: Sequence[str]) -> tuple[list[str], str | None]:
         return words, None
     if any(word_after(words, option) for option in ("--config", "-o", "--out")) or "--overwrite" in words:
         raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
-    return [*words, "--config", str(RunFolder(resumed).config_file())], resumed
+    return [*words, "--config", str(RunDirectory(resumed).config_file())], resumed
 
 
 def word_after(words: Sequence[str], option: str) -> str | None:
