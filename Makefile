@@ -1,40 +1,51 @@
-# Two commands: "make demo" and "make test". Both need git, make and Python 3.11 to 3.14, make their own
-# .venv, and are quick the second time: a stamp in .venv is as new as pyproject.toml and constraints.txt.
+# Two commands for users, "make demo" and "make test", and two for contributors, "make fast" and "make check".
+# All need git, make and Python 3.11 to 3.14. They create .venv and are quick the second time: a stamp in .venv is as
+# new as pyproject.toml and constraints.txt.
 
 # Another interpreter: make demo PYTHON=/opt/python3.12/bin/python3
 PYTHON ?=
 # Options of the demo: make demo ARGS="--seed 1"
 ARGS ?=
 
+# Processes of the tests
+N ?= 2
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14)
 
-.PHONY: help demo test clean
+.PHONY: help demo test check fast clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo     install into .venv, then run "avssl demo" (ARGS="--seed 1" passes options on)'
-	@echo 'make test     install into .venv with the development tools, then lint, type-check and test'
-	@echo 'make clean    remove .venv and caches; runs and results stay'
-	@echo 'PYTHON=...    the interpreter to make .venv with; otherwise python3, or the newest that fits'
+	@echo 'make demo     install into .venv, then run "avssl demo" (ARGS="--seed 1" passes options to it)'
+	@echo 'make test     install the development tools too, then make check and all tests (N=2 processes)'
+	@echo 'make fast     the tests of the files that differ from main, for at most a minute'
+	@echo 'make check    linter, formatter, type checker and import contracts'
+	@echo 'make clean    remove .venv and caches; keep runs and results'
+	@echo 'PYTHON=...    the interpreter for .venv; default: python3, or the newest one that fits'
 
 demo: $(VENV)/.stamp-demo
 	$(BIN)/avssl demo $(ARGS)
 
-test: $(VENV)/.stamp-test
+check: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+
+test: check
+	$(BIN)/python -m pytest -n $(N) --dist loadfile
+
+fast: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -q --within-seconds 45 $$($(BIN)/python tests/changed.py)
 
 $(VENV)/.stamp-demo: pyproject.toml constraints.txt | $(VENV)/.stamp-venv
 	$(PIP) install -c constraints.txt -e '.[codec]'
 	@touch $@
 
-# Holds all the demo needs, so its stamp is set too.
+# Includes what the demo needs, so its stamp is set too.
 $(VENV)/.stamp-test: pyproject.toml constraints.txt | $(VENV)/.stamp-venv
 	$(PIP) install -c constraints.txt -e '.[codec,dev]'
 	@touch $@ $(VENV)/.stamp-demo

@@ -1,6 +1,8 @@
-"""What every test gets: random generators put back afterwards, a way to run code on two ranks and to import
-a benchmark, and what a machine must have: files of others (AVSSL_TEST_MEDIA), media backends and a browser
-(AVSSL_REQUIRE)."""
+"""Fixtures of all tests: random generators restored after each, code on two ranks, benchmarks imported as modules.
+
+AVSSL_TEST_MEDIA names a folder of small media files from other projects; AVSSL_REQUIRE lists backends and programs
+without which a test fails instead of being skipped.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,11 +24,29 @@ import pytest
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+BEGAN = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of ``make fast``."""
+    parser.addoption("--within-seconds", type=float, help="Start no test later than this; say which were left out.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Remember when the run began."""
+    config.stash[BEGAN] = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that would start too late."""
+    limit = item.config.getoption("within_seconds")
+    if limit is not None and time.monotonic() - item.config.stash[BEGAN] > limit:
+        pytest.skip(f"not within {limit:g} s")
 
 
 @pytest.fixture(autouse=True)
 def _restore_generators() -> Iterator[None]:
-    """A test that seeds must not decide what the next one draws; and tests share a machine."""
+    """Keep the seed of one test from deciding what the next one draws; use two threads at most."""
     torch.set_num_threads(min(2, torch.get_num_threads()))
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     yield
@@ -36,7 +57,7 @@ def _restore_generators() -> Iterator[None]:
 
 @pytest.fixture
 def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
-    """``with file_size_limit(num_bytes):`` the system refuses to write more into a file, as a full disk does."""
+    """Return a context manager in which the system writes at most ``num_bytes`` into a file, as on a full disk."""
 
     @contextmanager
     def limited(num_bytes: int) -> Iterator[None]:
@@ -52,7 +73,7 @@ def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
 
 @pytest.fixture(scope="session")
 def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of a tiny model of two heads that has learned nothing."""
+    """Return the release of a tiny untrained model with two heads."""
     from avssl.config import Config, config_from_dict
     from avssl.hub.pretrained import save_pretrained
     from avssl.training.build import build_model, build_transform
@@ -72,9 +93,9 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """``torchrun(script, *arguments, ranks=2)``: a Python file (or "-m", module) under torchrun, gloo on this machine.
+    """Return ``run(script, *arguments, ranks=2)``: a Python file (or "-m", module) under torchrun with gloo.
 
-    One thread a rank, as two ranks on two cores would otherwise wait for each other.
+    Each rank has one thread, as two ranks on two cores would otherwise wait for each other.
     """
 
     def run(
@@ -98,7 +119,7 @@ def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def benchmark_script() -> Callable[[str], ModuleType]:
-    """``benchmark_script("loader")``: a script of ``benchmarks/``, imported as its neighbors import it."""
+    """Return ``load(name)``, which imports a script of ``benchmarks/`` as its neighbors import it."""
 
     def load(name: str) -> ModuleType:
         folder = str(REPOSITORY / "benchmarks")
@@ -111,7 +132,7 @@ def benchmark_script() -> Callable[[str], ModuleType]:
 
 @pytest.fixture(scope="session")
 def test_media() -> Path:
-    """The folder of small odd media files that nobody here wrote; skips where AVSSL_TEST_MEDIA is unset."""
+    """Return the folder of odd media files from other projects; skip where AVSSL_TEST_MEDIA is unset."""
     folder = os.environ.get("AVSSL_TEST_MEDIA")
     if not folder:
         pytest.skip("AVSSL_TEST_MEDIA is not set")
@@ -121,8 +142,7 @@ def test_media() -> Path:
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], None]:
-    """``require("torchcodec")``: skips where a media backend does not load, or where there is no "chromium" to look at
-    pages with, but fails if AVSSL_REQUIRE names it."""
+    """Return ``check(name)``: skip if a media backend or "chromium" is missing, fail if AVSSL_REQUIRE names it."""
     from avssl.media import available_backends
 
     def check(name: str) -> None:
@@ -137,7 +157,7 @@ def require() -> Callable[[str], None]:
 
 
 def _why_no_browser() -> str | None:
-    """None if pages can be looked at, else what is missing for it."""
+    """Return None if a browser can be driven, else what is missing for it."""
     missing = [program for program in ("chromium", "chromedriver") if shutil.which(program) is None]
     missing += [package for package in ("selenium", "gradio") if importlib.util.find_spec(package) is None]
     return f"not installed: {', '.join(missing)}" if missing else None

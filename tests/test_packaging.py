@@ -1,4 +1,4 @@
-"""The wheel, used as a stranger would: built, installed elsewhere and run outside the checkout."""
+"""The wheel: built, installed elsewhere and run outside the checkout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 import avssl
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# What a build must not see: its own leftovers, which would put deleted modules back into the wheel, and results.
+# Left out of a build: its own leftovers, which would put deleted modules back into the wheel, and results.
 NOT_SOURCES = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "runs", "avssl_demo", "*.tmp")
 
 
@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the wheel's contents and nothing else; its dependencies are the tests' own."""
+    """Install the wheel alone into a folder; its dependencies are those of the tests."""
     target = tmp_path_factory.mktemp("installed")
     options = ["--disable-pip-version-check", "--quiet", "--no-deps", "--no-index", "--no-compile"]
     _run(sys.executable, "-m", "pip", "install", *options, "--target", target, wheel)
@@ -49,7 +49,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def outside(installed: Path, tmp_path: Path) -> dict[str, object]:
-    """Working folder and environment in which ``import avssl`` finds the installed one."""
+    """Return the working folder and environment in which ``import avssl`` finds the installed package."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AVSSL_")}
     return {"cwd": tmp_path, "env": {**environment, "PYTHONPATH": str(installed)}}
 
@@ -103,6 +103,13 @@ def test_every_dependency_is_pinned_within_its_bounds() -> None:
         (pin,) = pins[canonicalize_name(wanted.name)].specifier
         assert pin.operator == "=="
         assert wanted.specifier.contains(pin.version), f"{wanted} but constraints.txt has {pin.version}"
+
+
+def test_commit_hooks_lint_with_the_pinned_version() -> None:
+    hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text()
+    pinned = re.search(r"^ruff==\S+$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert hooks.count(f"[{pinned[0]}]") == 2
 
 
 def test_installed_package_is_not_the_checkout(installed: Path, outside: dict[str, object]) -> None:
