@@ -197,7 +197,7 @@ def print_table(shape: str, seconds: dict[str, list[float]], manifest: Manifest)
     """Clips a second and core by kind of file, and how many times torchcodec's."""
     kinds = [manifest.value(row, "id").rpartition("_")[0] for row in range(len(manifest))]
     groups = {kind: [row for row, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
-    print(f"\n{shape} frames + {SOUND_SECONDS:g} s of sound, clips a second and core (times torchcodec, exact)\n")
+    print(f"\n{shape} frames + {SOUND_SECONDS:g} s of audio, clips a second and core (times torchcodec, exact)\n")
     print(f"| | {' | '.join(kind.replace('_', ', ') for kind in groups)} | all |")
     print(f"| --- |{' ---: |' * (len(groups) + 1)}")
     by_file = {name: np.array(values).reshape(-1, len(manifest)) for name, values in seconds.items()}
