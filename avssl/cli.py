@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -99,6 +100,9 @@ def _run(verb: str, words: list[str]) -> int:
     # Threads of the model that wait must not spin on the cores that decode: a quarter more clips a second on two
     # cores. Read when torch loads, so it is set before any recipe is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    log = logging.getLogger("avssl")
+    log.setLevel(logging.INFO)
+    log.handlers = [_LogPrinter()]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -117,6 +121,15 @@ def _run(verb: str, words: list[str]) -> int:
         print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return getattr(error, "exit_status", 1)
     return int(status or 0)
+
+
+class _LogPrinter(logging.Handler):
+    """Prints the log of the library: information on stdout, warnings on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_warning = record.levelno >= logging.WARNING
+        prefix = "avssl: warning: " if is_warning else ""
+        print(f"{prefix}{self.format(record)}", file=sys.stderr if is_warning else sys.stdout, flush=True)
 
 
 def _show_warning(

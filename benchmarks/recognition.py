@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from avssl.core.batch import Batch
 from avssl.core.whole_file import whole_file
-from avssl.data.splits.label_subset import label_subset
+from avssl.data.splits import label_subset
 from avssl.engine import LoopSettings, RateGroup, WarmupCosine, create_optimizer, seed_everything
 from avssl.evaluation import MinibatchCKA, correspondence, linear_probe, modality_probes
 from avssl.evaluation.active_learning import STRATEGIES, label_curve

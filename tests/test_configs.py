@@ -16,7 +16,7 @@ from avssl.config import (
     parse_command,
     read_yaml,
 )
-from avssl.downstream.finetuning import Plan, schedule
+from avssl.downstream.finetuning import TrainingLength, build_schedule
 from avssl.engine import Precision
 from avssl.hub.classifier import create_classifier
 from avssl.objectives import MemoryRows
@@ -87,11 +87,11 @@ def test_protocol_parses_over_a_checkpoint(path):
 def test_avids_protocols_are_those_of_its_authors():
     def facts(name):
         config = load_config(AVID.parent / f"finetune_{name}.yaml", FinetuneConfig)
-        plan = Plan.of(config.optim, steps_per_epoch=100)
-        rate = schedule(config, plan)
-        falls = [step // 100 - 5 for step in range(1, plan.total_steps) if rate(step) < rate(step - 1)]
+        length = TrainingLength.from_config(config.optim, steps_per_epoch=100)
+        rate = build_schedule(config, length)
+        falls = [step // 100 - 5 for step in range(1, length.total_steps) if rate(step) < rate(step - 1)]
         shape = (config.sampling.num_frames, config.data.clips_per_visit, config.optim.batch_size)
-        return (*shape, plan.epochs, plan.head_steps // 100, falls, config.transform.video.brightness)
+        return (*shape, length.epochs, length.head_steps // 100, falls, config.transform.video.brightness)
 
     assert facts("ucf101") == (8, 10, 64, 21, 5, [6, 10, 14], 0.4)
     assert facts("ucf101_32") == (32, 5, 32, 21, 5, [6, 10, 14], 0.4)
@@ -100,7 +100,7 @@ def test_avids_protocols_are_those_of_its_authors():
 
 def test_gdts_protocol_is_that_of_its_authors():
     config = load_config(AVID.parent / "finetune_gdt_ucf101.yaml", FinetuneConfig)
-    rate = schedule(config, Plan.of(config.optim, steps_per_epoch=100))
+    rate = build_schedule(config, TrainingLength.from_config(config.optim, steps_per_epoch=100))
     assert [rate(step) for step in (99, 199, 599)] == pytest.approx([1.25e-4, 2.5e-4, 2.5e-4])
     assert [rate(step) for step in (600, 1000, 1199)] == pytest.approx([1.25e-5, 6.25e-7, 6.25e-7])
     assert (config.test.clips, config.test.crop, config.optim.head_lr) == (10, "three", 2.5e-3)

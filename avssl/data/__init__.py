@@ -7,7 +7,7 @@ from avssl.data.health.indexing import MEDIA_EXTENSIONS, FolderIndex, index_fold
 from avssl.data.ledger import Failure, Ledger, TooManyBadFiles
 from avssl.data.loader import TrainLoader
 from avssl.data.sampling import ClipSampling, even_windows, sample_windows, spaced_windows
-from avssl.data.splits.label_subset import label_subset
+from avssl.data.splits.subsets import label_subset
 
 __all__ = [
     "MEDIA_EXTENSIONS",

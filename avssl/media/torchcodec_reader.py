@@ -138,7 +138,7 @@ class TorchCodecReader:
         """PyAV takes over for this track; it either reads it or says precisely what is wrong."""
         lines = str(error).strip().splitlines()
         self.fallback[stream] = lines[0] if lines else type(error).__name__
-        _log.info("%s: %s: torchcodec gives way to PyAV: %s", self._path, stream, self.fallback[stream])
+        _log.debug("%s: %s: torchcodec gives way to PyAV: %s", self._path, stream, self.fallback[stream])
 
     def close(self) -> None:
         """Releases the file."""

@@ -25,7 +25,7 @@ from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.core.whole_file import write_json
 from avssl.data.health.indexing import index_folder
-from avssl.data.splits.labels import rows_of_part
+from avssl.data.splits import split_rows
 from avssl.engine import choose_device
 from avssl.evaluation import MinibatchCKA, correspondence, find_blocks
 from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
@@ -184,7 +184,7 @@ def _rows(data: Path | str, split: str | None, max_rows: int | None) -> Manifest
     """Of a manifest or a folder."""
     manifest = index_folder(data, progress=True).manifest if Path(data).is_dir() else read_manifest(data)
     if split is not None:
-        manifest = manifest.select(rows_of_part(manifest, "split", split))
+        manifest = manifest.select(split_rows(manifest, "split", split))
     if max_rows is not None and max_rows < len(manifest):
         manifest = manifest.select(np.linspace(0, len(manifest) - 1, max(max_rows, 0)).round().astype(np.int64))
     if len(manifest) < MIN_CLIPS:

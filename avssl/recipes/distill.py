@@ -27,17 +27,17 @@ from avssl.config import (
 )
 from avssl.core import distributed
 from avssl.core.manifest import ManifestError
-from avssl.data.splits.labels import Fold
+from avssl.data.splits import Division
 from avssl.downstream.finetuning import (
+    ClassifierRun,
     FoldRows,
-    Started,
-    fold_folder,
+    evaluate,
+    fold_directory,
     fold_rows,
-    judge,
-    kept_labels,
     run_fold,
     run_folds,
-    table,
+    summary_text,
+    training_rows,
 )
 from avssl.hub.classifier import TrainedClassifier, create_classifier, load_classifier
 from avssl.training.run_directory import RunDirectory, default_directory, refuse_changes, resumed_words, word_after
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         config, resumed or options.out, fold=options.fold, resume=bool(resumed), overwrite=options.overwrite
     )
     if distributed.is_main():
-        print(table(summary))
+        print(summary_text(summary))
         print(beside_teacher(summary))
     return 0
 
@@ -112,22 +112,25 @@ def distill(
         raise ConfigError("--teacher is needed: the run folder of avssl finetune.")
     _refuse_other_input(config)
 
-    def run_one(started: Started[DistillConfig], one: Fold, device: torch.device) -> Started[DistillConfig]:
-        teacher = load_classifier(fold_folder(RunDirectory(config.distill.run), one.name) / "weights", device)
-        if teacher.classes != started.labels.classes:
+    def run_one(
+        run: ClassifierRun[DistillConfig], division: Division, device: torch.device
+    ) -> ClassifierRun[DistillConfig]:
+        teacher = load_classifier(fold_directory(RunDirectory(config.distill.run), division.name) / "weights", device)
+        classes = run.labels.classes
+        if teacher.classes != classes:
             raise ManifestError(
-                f"the teacher knows {len(teacher.classes)} classes and the manifest has {len(started.labels.classes)}: "
-                f"they differ in {sorted(set(teacher.classes) ^ set(started.labels.classes))[:3]}."
+                f"the teacher has {len(teacher.classes)} classes and the manifest {len(classes)}: "
+                f"they differ in {sorted(set(teacher.classes) ^ set(classes))[:3]}."
             )
-        rows, task = _student(started, one, teacher)
+        rows, task = _student(run, division, teacher)
 
-        def beside(resolved: DistillConfig) -> dict[str, Any]:
-            judged = judge(teacher.model, teacher.transform, rows, resolved, device, progress)
+        def teacher_result(resolved: DistillConfig) -> dict[str, Any]:
+            evaluation = evaluate(teacher.model, teacher.transform, rows, resolved, device, progress)
             count = sum(parameter.numel() for parameter in teacher.model.parameters())
-            about = {"numbers": judged.numbers, "parameters": count, "weights": teacher.weights_hash()}
+            about = {"numbers": evaluation.numbers, "parameters": count, "weights": teacher.weights_hash()}
             return {"teacher": about}
 
-        return run_fold(started, one, rows, task, device, progress=progress, more=beside)
+        return run_fold(run, division, rows, task, device, progress=progress, more=teacher_result)
 
     folder = out or default_directory(config.data.source, "-distill")
     return run_folds(config, folder, "distillation", run_one, fold=fold, resume=resume, overwrite=overwrite)
@@ -145,28 +148,31 @@ def beside_teacher(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _student(started: Started[DistillConfig], fold: Fold, teacher: TrainedClassifier) -> tuple[FoldRows, DistillTask]:
-    """The rows that are learned from, and the untrained student with its teacher."""
-    config, labeled = started.config, kept_labels(started, fold)
-    chosen = fold.pool if config.distill.rows == "all" else np.setdiff1d(fold.pool, labeled)
-    if not len(chosen):
+def _student(
+    run: ClassifierRun[DistillConfig], division: Division, teacher: TrainedClassifier
+) -> tuple[FoldRows, DistillTask]:
+    """Return the rows to train on, and the task of the untrained student."""
+    config, labeled = run.config, training_rows(run, division)
+    train = division.all_train if config.distill.rows == "all" else np.setdiff1d(division.all_train, labeled)
+    if not len(train):
         raise ManifestError(
-            f"fold {fold.name}: the teacher was given the labels of all {len(fold.pool)} training rows, so none is "
-            "left. Add rows without labels, or learn from all with --distill.rows all."
+            f"fold {division.name}: the teacher was trained on all {len(division.all_train)} training rows, so none "
+            "is left. Add rows without labels, or train on all rows with --distill.rows all."
         )
-    given = None
+    known_targets = None
     if not config.labels.multi_label:
-        known = np.isin(chosen, labeled)
-        given = torch.where(torch.from_numpy(known), started.labels.of(chosen), -1)
-    test = fold_rows(started, fold)
-    rows = FoldRows(started.manifest.select(chosen), started.labels.of(chosen), test.test, test.test_targets)
+        # The student must not see labels that the teacher did not have.
+        is_known = torch.from_numpy(np.isin(train, labeled))
+        known_targets = torch.where(is_known, run.labels.select(train), -1)
+    test = fold_rows(run, division)
+    rows = FoldRows(run.manifest.select(train), run.labels.select(train), test.test, test.test_targets)
     model, transform = create_classifier(config, len(teacher.classes))
     transform.load_state_dict(teacher.transform.state_dict())
     task = DistillTask(
         transform,
         model,
         teacher.model,
-        given,
+        known_targets,
         temperature=config.distill.temperature,
         alpha=config.distill.alpha,
         multi_label=config.labels.multi_label,

@@ -19,8 +19,8 @@ from torch import Tensor
 from avssl.config import ConfigError, FinetuneConfig, base_of, config_from_dict, new_parser, parse_command, read_yaml
 from avssl.core import distributed
 from avssl.core.manifest import Manifest
-from avssl.data.splits.labels import Fold
-from avssl.downstream.finetuning import Started, fold_rows, run_fold, run_folds, table
+from avssl.data.splits import Division
+from avssl.downstream.finetuning import ClassifierRun, fold_rows, run_fold, run_folds, summary_text
 from avssl.hub.classifier import create_classifier
 from avssl.hub.pretrained import Pretrained, from_pretrained
 from avssl.models import Classifier
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         config, resumed or options.out, fold=options.fold, resume=bool(resumed), overwrite=options.overwrite
     )
     if distributed.is_main():
-        print(table(summary))
+        print(summary_text(summary))
     return 0
 
 
@@ -106,12 +106,14 @@ def finetune(
     """
     pretrained = _pretrained(config)
 
-    def run_one(started: Started[FinetuneConfig], one: Fold, device: torch.device) -> Started[FinetuneConfig]:
-        rows = fold_rows(started, one)
-        model, transform = create_classifier(started.config, len(started.labels.classes))
-        _take_over(model, transform, pretrained, started.config, rows.train)
-        task = create_task(started.config, model, transform, rows.train_targets)
-        return run_fold(started, one, rows, task, device, progress=progress)
+    def run_one(
+        run: ClassifierRun[FinetuneConfig], division: Division, device: torch.device
+    ) -> ClassifierRun[FinetuneConfig]:
+        rows = fold_rows(run, division)
+        model, transform = create_classifier(run.config, len(run.labels.classes))
+        _take_over(model, transform, pretrained, run.config, rows.train)
+        task = create_task(run.config, model, transform, rows.train_targets)
+        return run_fold(run, division, rows, task, device, progress=progress)
 
     folder = out or default_directory(config.data.source, "-finetune")
     return run_folds(config, folder, "fine-tuning", run_one, fold=fold, resume=resume, overwrite=overwrite)

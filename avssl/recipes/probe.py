@@ -22,14 +22,8 @@ from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.config.parsing import field_docs
 from avssl.core.manifest import read_manifest
 from avssl.core.whole_file import write_json
-from avssl.downstream.probing import (
-    PROTOCOLS,
-    DivisionColumns,
-    ProtocolSettings,
-    divided_rows,
-    protocol_table,
-    run_protocol,
-)
+from avssl.data.splits import divide, num_unlabeled
+from avssl.downstream.probing import PROTOCOLS, ProbeSettings, protocol_table, run_protocol
 from avssl.engine import choose_device
 from avssl.hub.pretrained import from_pretrained, random_init
 from avssl.training.build import default_workers
@@ -57,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
         options.manifest,
         options.checkpoint,
         protocol=options.protocol,
-        columns=_columns(options),
+        **{name: options[name] for name in _COLUMNS},
         settings=_settings(options),
         num_workers=options.num_workers,
         cache_folder=options.cache,
@@ -76,8 +70,12 @@ def probe(
     checkpoint: Path | str,
     *,
     protocol: str = "linear",
-    columns: DivisionColumns | None = None,
-    settings: ProtocolSettings | None = None,
+    label_column: str = "label",
+    split_column: str = "split",
+    train_split: str = "train",
+    test_split: str = "test",
+    fold_column: str | None = None,
+    settings: ProbeSettings | None = None,
     num_workers: int | None = None,
     cache_folder: Path | str | None = None,
     device: str = "auto",
@@ -89,7 +87,12 @@ def probe(
         manifest: The CSV.
         checkpoint: As for :func:`avssl.hub.pretrained.from_pretrained`.
         protocol: A name of :data:`avssl.downstream.probing.PROTOCOLS`.
-        columns: Where labels, splits or folds are.
+        label_column: Column of the class. Rows without a label, or with several joined by `|`, are left out.
+        split_column: Column of the splits. Several columns, joined by commas, are official splits: each is run, and
+            the mean is reported.
+        train_split: Split to train on.
+        test_split: Split to test on.
+        fold_column: Column of folds, used instead of splits: each fold is tested once, and the others are trained on.
         settings: Of the protocol.
         num_workers: Decoding processes; one for each core by default.
         cache_folder: Where features are kept.
@@ -104,15 +107,22 @@ def probe(
         HubError: If there is no model at ``checkpoint``.
         ValueError: If a scored class has no fitted clip, or a feature is not finite.
     """
-    columns, settings = columns or DivisionColumns(), settings or ProtocolSettings()
-    divided = divided_rows(read_manifest(manifest), columns)
+    settings, rows = settings or ProbeSettings(), read_manifest(manifest)
+    divisions = divide(
+        rows,
+        label_column,
+        split_columns=[name.strip() for name in split_column.split(",")],
+        train_split=train_split,
+        test_split=test_split,
+        fold_column=fold_column,
+    )
     pretrained = from_pretrained(checkpoint, choose_device(device))
     report = run_protocol(
         PROTOCOLS[protocol],
         {"trained": pretrained, "random init": random_init(pretrained, settings.seed + 1)},
-        divided.rows,
-        divided.divisions,
-        columns.label,
+        rows,
+        divisions,
+        label_column,
         settings,
         num_workers=default_workers() if num_workers is None else num_workers,
         cache_folder=cache_folder,
@@ -122,29 +132,23 @@ def probe(
         "protocol": protocol,
         "checkpoint": str(checkpoint),
         "weights": pretrained.weights_hash(),
-        "unlabeled": divided.num_unlabeled,
+        "unlabeled": num_unlabeled(divisions),
     }
     return report
 
 
-_COLUMN_OPTIONS = {
-    "label_column": "label",
-    "split_column": "split",
-    "train_split": "train_split",
-    "test_split": "test_split",
-    "fold_column": "fold",
+_COLUMNS = {
+    "label_column": ("label", "Column of the class. Rows without exactly one label are left out."),
+    "split_column": ("split", "Column of the splits; several, joined by commas, are run one by one."),
+    "train_split": ("train", "Split to train on."),
+    "test_split": ("test", "Split to test on."),
+    "fold_column": (None, "Column of folds, used instead of splits."),
 }
-"""Option -> field of :class:`DivisionColumns`."""
 
 
 def _add_columns(parser: ArgumentParser) -> None:
-    docs, defaults = field_docs(DivisionColumns), DivisionColumns()
-    for option, name in _COLUMN_OPTIONS.items():
-        parser.add_argument(f"--{option}", type=str, default=getattr(defaults, name), help=docs[name])
-
-
-def _columns(options: Namespace) -> DivisionColumns:
-    return DivisionColumns(**{name: options[option] for option, name in _COLUMN_OPTIONS.items()})
+    for name, (default, text) in _COLUMNS.items():
+        parser.add_argument(f"--{name}", type=str, default=default, help=text)
 
 
 _NUMBERS = {
@@ -156,14 +160,14 @@ _NUMBERS = {
     "svm_iterations": int,
     "clips_per_class": int,
 }
-"""Fields of :class:`ProtocolSettings` that are options of the same name."""
+"""Fields of :class:`ProbeSettings` that are options of the same name."""
 
 _SCHEDULE = {"epochs": int, "batch_size": int, "learning_rate": float}
 """Fields of :class:`ProbeSchedule` that are options of the same name."""
 
 
 def _add_settings(parser: ArgumentParser) -> None:
-    docs, defaults = field_docs(ProtocolSettings), ProtocolSettings()
+    docs, defaults = field_docs(ProbeSettings), ProbeSettings()
     for name, choices in (("modality", ("video", "audio", "all")), ("pooling", ("max", "average"))):
         parser.add_argument(f"--{name}", choices=choices, default=getattr(defaults, name), help=docs[name])
     for name, kind in _NUMBERS.items():
@@ -174,6 +178,6 @@ def _add_settings(parser: ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"For layers and attentive: {docs[name]}")
 
 
-def _settings(options: Namespace) -> ProtocolSettings:
+def _settings(options: Namespace) -> ProbeSettings:
     chosen = {name: options[name] for name in ("modality", "pooling", *_NUMBERS)}
-    return ProtocolSettings(**chosen, schedule=ProbeSchedule(**{name: options[name] for name in _SCHEDULE}))
+    return ProbeSettings(**chosen, schedule=ProbeSchedule(**{name: options[name] for name in _SCHEDULE}))

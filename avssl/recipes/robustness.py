@@ -22,19 +22,19 @@ from avssl.core.draws import clip_key
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.core.whole_file import write_text
 from avssl.data.dataset import ClipDataset
-from avssl.data.splits.labeled_rows import labeled_rows, num_unlabeled
+from avssl.data.splits import Division, divide, labeled_rows
 from avssl.downstream.finetuning import predict
 from avssl.downstream.robustness import (
-    Disturbed,
+    DisturbedFeatures,
     Example,
-    Subject,
+    RobustnessModel,
     accuracy_table,
-    classifier_subject,
     disturbance_table,
     encode_disturbed,
     find_cutouts,
+    finetuned_model,
     group_table,
-    probe_subject,
+    linear_probe_model,
     score_disturbances,
     score_groups,
     write_robustness_page,
@@ -138,46 +138,46 @@ def robustness(
         ValueError: If a clip has no partner of another class, or the classifier is a multi-label one.
     """
     settings, whole = settings or Settings(), read_manifest(manifest)
-    ask = _classifier if release_kind(checkpoint) == CLASSIFIER else _probes
-    subject, tested, column, num_unreadable = ask(whole, checkpoint, settings)
+    prepare = _classifier if release_kind(checkpoint) == CLASSIFIER else _probes
+    model, tested, column, num_unreadable, num_unlabeled = prepare(whole, checkpoint, settings)
     truth = tested[column].astype(str)
-    numbers = _class_numbers(subject, truth)
-    dataset = ClipDataset(tested, subject.sampling, settings.seed)
-    cutouts = find_cutouts(tested, truth.tolist(), subject.sampling.frames_per_second)
-    partners = draw_partners(clip_key(settings.seed, 0, dataset.id_keys), truth, cutouts.lent, cutouts.scenes)
+    labels = _class_numbers(model, truth)
+    dataset = ClipDataset(tested, model.sampling, settings.seed)
+    cutouts = find_cutouts(tested, truth.tolist(), model.sampling.frames_per_second)
+    partners = draw_partners(clip_key(settings.seed, 0, dataset.id_keys), truth, cutouts.objects, cutouts.scenes)
     disturbed = encode_disturbed(
-        subject.encode,
+        model.encode,
         dataset,
         partners,
         cutouts,
-        windows_per_clip=subject.windows_per_clip,
+        windows_per_clip=model.windows_per_clip,
         num_workers=_workers(settings),
-        device=subject.device,
+        device=model.device,
         progress=settings.progress,
     )
-    answers = subject.answer(disturbed)
+    predictions = model.predict(disturbed)
     report = {
         "protocol": {
-            "name": subject.name,
+            "name": model.name,
             "label_column": column,
             "n_test": len(tested),
-            "num_classes": len(subject.classes),
-            "chance": 1 / len(subject.classes),
-            "largest_class": float(np.bincount(numbers).max() / len(numbers)),
+            "num_classes": len(model.classes),
+            "chance": 1 / len(model.classes),
+            "largest_class": float(np.bincount(labels).max() / len(labels)),
             "unreadable": num_unreadable,
-            "unlabeled": num_unlabeled(whole, column, settings.split_column, (settings.test_split,)),
-            "windows_per_clip": subject.windows_per_clip,
+            "unlabeled": num_unlabeled,
+            "windows_per_clip": model.windows_per_clip,
             "clip_list": tested.hash(),
             "seed": settings.seed,
             "checkpoint": str(checkpoint),
-            "weights": subject.weights,
-            "pasted": cutouts.said,
+            "weights": model.weights,
+            "pasted": cutouts.description,
             "n_pasted": disturbed.num_pasted,
         },
-        "rows": score_disturbances(answers, numbers, partners, settings.seed),
-        "groups": {name: score_groups(tested[name], answers, numbers) for name in settings.groups},
+        "rows": score_disturbances(predictions, labels, partners, settings.seed),
+        "groups": {name: score_groups(tested[name], predictions, labels) for name in settings.groups},
     }
-    _write(Path(out), report, disturbed, subject)
+    _write(Path(out), report, disturbed, model)
     return report
 
 
@@ -193,46 +193,65 @@ def as_text(report: dict[str, Any]) -> str:
         text_table(*accuracy_table(report["rows"])),
     ]
     for modality in dict.fromkeys(row["modality"] for row in report["rows"]):
-        lines += ["", f"asked about {modality}, in %", text_table(*disturbance_table(report["rows"], modality))]
+        lines += ["", f"predictions from {modality}, in %", text_table(*disturbance_table(report["rows"], modality))]
     for column, groups in report["groups"].items():
         lines += ["", f"by {column}, in %", text_table(*group_table(groups))]
     lines += ["", f"pasted into {about['n_pasted']} clips: {about['pasted']}"]
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
     if about["unlabeled"]:
-        lines.append(f"{about['unlabeled']} rows of the tested split have no label or several, and are left out")
+        lines.append(f"{about['unlabeled']} test rows have no label or several and are left out")
     return "\n".join(lines)
 
 
-def _probes(whole: Manifest, checkpoint: Path | str, settings: Settings) -> tuple[Subject, Manifest, str, int]:
-    """Probes on a pretrained model, the readable rows to test, their label column, and how many cannot be read."""
+Tested = tuple[RobustnessModel, Manifest, str, int, int]
+"""Model, readable test rows, their label column, number of unreadable rows and of test rows without one label."""
+
+
+def _divide(whole: Manifest, label_column: str, settings: Settings, train_split: str | None) -> Division:
+    (division,) = divide(
+        whole,
+        label_column,
+        split_columns=[settings.split_column],
+        train_split=train_split,
+        test_split=settings.test_split,
+    )
+    _check_groups(whole.select(division.test), settings)
+    return division
+
+
+def _probes(whole: Manifest, checkpoint: Path | str, settings: Settings) -> Tested:
+    """Fit linear probes on the training rows."""
     column = settings.label_column or "label"
-    rows = labeled_rows(whole, column, settings.split_column, (settings.train_split, settings.test_split))
-    _check_groups(rows, settings)
+    division = _divide(whole, column, settings, settings.train_split)
+    used = labeled_rows([division])
     pretrained = from_pretrained(checkpoint, choose_device(settings.device))
     windows = 1 if settings.windows_per_clip is None else settings.windows_per_clip
     found = extract_features(
         pretrained,
-        rows,
+        whole.select(used),
         windows_per_clip=windows,
         num_workers=_workers(settings),
         cache_folder=settings.cache_folder,
         progress=settings.progress,
     )
-    fit = rows[settings.split_column][found.rows] == settings.train_split
-    labels = rows[column][found.rows][fit].astype(str)
-    subject = probe_subject(pretrained, (found.video[fit], found.audio[fit]), labels, windows, settings.seed)
-    return subject, _enough(rows.select(found.rows[~fit]), settings), column, len(found.failures)
+    readable = used[found.rows]
+    is_train = np.isin(readable, division.train)
+    labels = whole[column][readable[is_train]].astype(str)
+    features = (found.video[is_train], found.audio[is_train])
+    model = linear_probe_model(pretrained, features, labels, windows, settings.seed)
+    tested = _check_count(whole.select(readable[~is_train]), settings)
+    return model, tested, column, len(found.failures), len(division.unlabeled_test)
 
 
-def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> tuple[Subject, Manifest, str, int]:
-    """A fine-tuned classifier, and the rest as :func:`_probes`."""
+def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> Tested:
+    """Load a fine-tuned classifier; its clean predictions find the readable rows."""
     classifier = load_classifier(checkpoint, choose_device(settings.device))
     windows = classifier.config.test.clips if settings.windows_per_clip is None else settings.windows_per_clip
-    subject = classifier_subject(classifier, windows)
+    model = finetuned_model(classifier, windows)
     column = settings.label_column or classifier.config.labels.column
-    rows = labeled_rows(whole, column, settings.split_column, (settings.test_split,))
-    _check_groups(rows, settings)
+    division = _divide(whole, column, settings, train_split=None)
+    rows = whole.select(division.test)
     test = replace(classifier.config.test, clips=windows)
     data = replace(classifier.config.data, num_workers=_workers(settings))
     found = predict(
@@ -240,53 +259,54 @@ def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> 
         classifier.transform,
         rows,
         replace(classifier.config, test=test, data=data),
-        device=subject.device,
+        device=model.device,
         progress=settings.progress,
     )
-    return subject, _enough(rows.select(found.rows), settings), column, len(found.failures)
+    tested = _check_count(rows.select(found.rows), settings)
+    return model, tested, column, len(found.failures), len(division.unlabeled_test)
 
 
-def _check_groups(rows: Manifest, settings: Settings) -> None:
-    """Before anything is computed."""
+def _check_groups(tested: Manifest, settings: Settings) -> None:
+    """Check the group columns before anything is computed."""
     for column in settings.groups:
-        count = len({str(value) for value in rows[column][rows[settings.split_column] == settings.test_split]})
+        count = len({str(value) for value in tested[column]})
         if count > _MOST_GROUPS:
             raise ManifestError(
-                f"the column {column!r} has {count} values in the tested rows, and groups are to be at most "
-                f"{_MOST_GROUPS}. Bin it in a column of its own."
+                f"the column {column!r} has {count} values in the test rows, but at most {_MOST_GROUPS} groups "
+                "can be compared. Add a column with fewer, binned values."
             )
 
 
-def _enough(tested: Manifest, settings: Settings) -> Manifest:
+def _check_count(tested: Manifest, settings: Settings) -> Manifest:
     if len(tested) < _FEWEST_CLIPS:
         raise ManifestError(
-            f"{len(tested)} readable rows of the split {settings.test_split!r} have one label; "
-            f"at least {_FEWEST_CLIPS} are needed, or the intervals say nothing."
+            f"{len(tested)} readable rows of the split {settings.test_split!r} have one label; at least "
+            f"{_FEWEST_CLIPS} are needed for meaningful confidence intervals."
         )
     return tested
 
 
-def _class_numbers(subject: Subject, truth: np.ndarray) -> np.ndarray:
-    """(N,) int64 positions of the true classes among the subject's."""
-    place = {name: number for number, name in enumerate(subject.classes)}
-    unknown = sorted(set(truth.tolist()) - set(place))
+def _class_numbers(model: RobustnessModel, truth: np.ndarray) -> np.ndarray:
+    """Return (N,) int64 positions of the true classes among the model's classes."""
+    number = {name: i for i, name in enumerate(model.classes)}
+    unknown = sorted(set(truth.tolist()) - set(number))
     if unknown:
         raise ManifestError(
-            f"{len(unknown)} classes of the tested rows were never learned, the first is {unknown[0]!r}. "
-            "Leave these rows out, or name the right --label_column."
+            f"{len(unknown)} classes of the test rows were not in the training set, the first is {unknown[0]!r}. "
+            "Leave these rows out, or name the right --label-column."
         )
-    return np.array([place[name] for name in truth.tolist()], dtype=np.int64)
+    return np.array([number[name] for name in truth.tolist()], dtype=np.int64)
 
 
 def _workers(settings: Settings) -> int:
     return default_workers() if settings.num_workers is None else settings.num_workers
 
 
-def _write(out: Path, report: dict[str, Any], disturbed: Disturbed, subject: Subject) -> None:
+def _write(out: Path, report: dict[str, Any], disturbed: DisturbedFeatures, model: RobustnessModel) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "robustness.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     examples = [
-        Example(name, clips, subject.transform.audio_input(clips.audio)[:, 0].cpu())
+        Example(name, clips, model.transform.audio_input(clips.audio)[:, 0].cpu())
         for name, clips in disturbed.examples.items()
     ]
     write_robustness_page(out / "robustness.html", report, examples)

@@ -20,7 +20,15 @@ from pathlib import Path
 
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.core.manifest import read_manifest, write_table
-from avssl.downstream.labeling import MODALITIES, Ranking, Reading, in_words, rank_rows, simulate, write_simulation
+from avssl.downstream.labeling import (
+    MODALITIES,
+    FeatureSettings,
+    Ranking,
+    rank_rows,
+    simulate,
+    simulation_text,
+    write_simulation,
+)
 from avssl.engine import choose_device
 from avssl.evaluation import NEED_BOTH, STRATEGIES
 from avssl.hub.pretrained import from_pretrained
@@ -64,11 +72,11 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"{out}: would overwrite the manifest it is chosen from. Choose another -o.")
     manifest = read_manifest(options.manifest)
     pretrained = from_pretrained(options.checkpoint, choose_device(options.device))
-    reading = Reading(options.modality, options.windows_per_clip, options.num_workers, options.cache)
+    settings = FeatureSettings(options.modality, options.windows_per_clip, options.num_workers, options.cache)
     columns = {name: getattr(options, name) for name in ("label_column", "split_column", "test_split")}
     if not options.simulate:
         ranking = rank_rows(
-            pretrained, manifest, names[0], options.budget, **columns, seed=options.seed, reading=reading
+            pretrained, manifest, names[0], options.budget, **columns, seed=options.seed, settings=settings
         )
         write_table(ranking.table, out)
         print(_counts(ranking))
@@ -83,10 +91,10 @@ def main(argv: Sequence[str]) -> int:
         train_split=options.train_split,
         rounds=options.rounds,
         seeds=range(options.seed, options.seed + options.num_seeds),
-        reading=reading,
+        settings=settings,
     )
     write_simulation(report, out)
-    print(in_words(report))
+    print(simulation_text(report))
     print(f"numbers and curve: {out}")
     return 0
 

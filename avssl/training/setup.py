@@ -22,7 +22,7 @@ from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
-from avssl.data.splits.held_out import held_out_rows
+from avssl.data.splits import held_out_rows
 from avssl.engine import Precision, StepCost, all_precisions, probe_precision, state_bytes, step_cost
 from avssl.models.classifier import Inputs
 from avssl.training.build import build_dataset, default_workers
@@ -97,7 +97,7 @@ def hold_out(config: Config, manifest: Manifest) -> tuple[Manifest, Manifest | N
     """The rows that are trained on, and those of the monitors' gallery that are not.
 
     The gallery is of ``monitor.split`` where the manifest has rows of it that are not trained on, and
-    else a few files kept out of training (:func:`~avssl.data.splits.held_out.held_out_rows`). Neither
+    else a few files kept out of training (:func:`~avssl.data.splits.held_out_rows`). Neither
     depends on the seed.
 
     Returns:

@@ -140,5 +140,5 @@ def test_teachers_that_do_not_fit_are_refused(labeled_clips, teacher, finetuning
         distill(settings(labeled_clips, copy, FAST), tmp_path / "a", progress=False)
     everything, _ = finetune(finetuning(labeled_clips, optim={"epochs": 1}), tmp_path / "all", progress=False)
     config = settings(labeled_clips, everything, merged({"distill": {"rows": "rest"}}))
-    with pytest.raises(ManifestError, match="given the labels of all 15 training rows"):
+    with pytest.raises(ManifestError, match="the teacher was trained on all 15 training rows"):
         distill(config, tmp_path / "b", progress=False)

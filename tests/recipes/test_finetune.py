@@ -14,7 +14,7 @@ import avssl
 from avssl.cli import main
 from avssl.config import ConfigError, FinetuneConfig, load_config, to_yaml
 from avssl.core.manifest import ManifestError
-from avssl.downstream.finetuning import table
+from avssl.downstream.finetuning import summary_text
 from avssl.engine import Interrupted, Precision, read_metrics
 from avssl.hub.pretrained import from_pretrained
 from avssl.hub.release import HubError
@@ -220,14 +220,14 @@ def test_multi_label(labeled_clips, tmp_path, finetuning):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"column": "unknown"}, "the class 'tall' has no training row, and 1 test rows have it"),
-        ({"fold_column": "by_class"}, "fold a: the class 'wide' has no training row, and 8 test rows have it"),
+        ({"column": "unknown"}, "the class 'tall' has no training row, but 1 test rows"),
+        ({"fold_column": "by_class"}, "fold a: the class 'wide' has no training row, but 8 test rows"),
         ({"fold_column": "empty"}, "24 of 24 rows have no fold"),
         ({"fold_column": "session"}, "no column 'session'"),
         ({"split_columns": ["split3"]}, "no column 'split3'"),
         ({"test_split": "val"}, "no row has split 'val'; the manifest has test, train"),
-        ({"column": "empty"}, "none of the 15 rows to learn from has a usable label"),
-        ({"column": "two"}, "none of the 15 rows to learn from has a usable label"),
+        ({"column": "empty"}, "none of the 15 training rows has exactly one label"),
+        ({"column": "two"}, "none of the 15 training rows has exactly one label"),
         ({"per_class": 6}, "6 labels per class, but the class 'middle' has only 5 rows"),
         ({"column": "rare", "per_class": 1}, "class 'rare'"),
         (
@@ -243,14 +243,15 @@ def test_rows_that_cannot_be_used_are_named(labeled_clips, tmp_path, labels, mes
         finetune(finetuning(labeled_clips, labels=labels), tmp_path / "run", progress=False)
 
 
-def test_rows_without_a_usable_label_are_counted(labeled_clips, tmp_path, finetuning, capsys):
+def test_rows_without_a_usable_label_are_counted(labeled_clips, tmp_path, finetuning, caplog):
+    caplog.set_level("INFO", logger="avssl")
     config = finetuning(labeled_clips, labels={"column": "gaps"}, optim={"epochs": 1})
     _, summary = finetune(config, tmp_path / "run", progress=False)
     result = summary["folds"][0]
     assert (result["n_train"], result["n_test"]) == (13, 8)
     assert (result["unlabeled_train"], result["unlabeled_test"]) == (2, 1)
-    assert "2 training and 1 test rows have no usable label" in capsys.readouterr().out
-    assert "1 test rows have no usable label and are left out" in table(summary)
+    assert "2 training and 1 test rows have no usable label" in caplog.text
+    assert "1 test rows have no usable label and are left out" in summary_text(summary)
 
 
 def test_unreadable_rows_are_failures_and_never_zeros(labeled_clips, tmp_path, finetuning):

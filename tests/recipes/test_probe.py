@@ -5,7 +5,8 @@ import torch
 
 from avssl.cli import main
 from avssl.core.manifest import read_manifest, write_table
-from avssl.downstream.probing import PROTOCOLS, DivisionColumns, ProtocolSettings, divided_rows, run_protocol
+from avssl.data.splits import divide
+from avssl.downstream.probing import PROTOCOLS, ProbeSettings, run_protocol
 from avssl.hub.pretrained import from_pretrained
 from avssl.training.tasks.probes import ProbeSchedule
 
@@ -45,7 +46,7 @@ def test_probe_reports_every_modality_beside_its_baselines(labeled, run, tmp_pat
     assert named["trained", "audio"]["accuracy"] >= 0.8  # pitch is easy to hear
     low, high = named["trained", "audio"]["interval"]
     assert low <= named["trained", "audio"]["accuracy"] <= high
-    assert "label: 2 classes, 10 rows fitted, 9 scored" in capsys.readouterr().out
+    assert "label: 2 classes, 10 training rows, 9 test rows" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -82,14 +83,14 @@ def test_every_layer_is_reported_over_folds(labeled, run, tmp_path, capsys):
         assert all(len(row["by_division"]) == 3 and row["accuracy_sd"] >= 0 for row in rows)
     best = next(row for row in report["rows"] if row["model"] == "trained" and row["best_layer"])
     assert best["accuracy"] >= 0.8  # pitch is easy to hear
-    assert "12 to 13 rows fitted, 6 to 7 scored, in each of 3 divisions" in capsys.readouterr().out
+    assert "12 to 13 training rows, 6 to 7 test rows, in each of 3 divisions" in capsys.readouterr().out
 
 
 def test_sounds_and_pictures_of_a_class_find_each_other(labeled, run, tmp_path, capsys):
     words = ["--protocol", "av_retrieval", "--clips_per_class", "4", "--num_workers", "0", "--device", "cpu"]
     assert main(["probe", str(labeled), "--checkpoint", str(run), *words]) == 0
     text = capsys.readouterr().out
-    for name in ("trained", "random init", "shuffled sound"):
+    for name in ("trained", "random init", "shuffled audio"):
         assert f"{name:<17}video -> audio" in text
         assert f"{name:<17}audio -> video" in text
     assert "8 queries in a gallery of 8" in text
@@ -101,9 +102,9 @@ def test_sounds_and_pictures_of_a_class_find_each_other(labeled, run, tmp_path, 
 def test_probes_by_gradient_change_nothing_of_the_model(labeled, run, name):
     pretrained = from_pretrained(run)
     before = {key: value.clone() for key, value in pretrained.model.state_dict().items()}
-    rows, divisions, _ = divided_rows(read_manifest(labeled), DivisionColumns())
-    settings = ProtocolSettings(modality="video", windows_per_clip=2, schedule=ProbeSchedule(2, 4))
-    report = run_protocol(PROTOCOLS[name], {"trained": pretrained}, rows, divisions, "label", settings)
+    rows = read_manifest(labeled)
+    settings = ProbeSettings(modality="video", windows_per_clip=2, schedule=ProbeSchedule(2, 4))
+    report = run_protocol(PROTOCOLS[name], {"trained": pretrained}, rows, divide(rows, "label"), "label", settings)
     expected = {"layers": ["stem", "stage1", "stage2"], "attentive": ["stage2"]}[name]
     assert [row["layer"] for row in report["rows"] if row["model"] == "trained"] == expected
     assert any("running_mean" in key for key in before)

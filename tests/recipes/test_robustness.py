@@ -48,9 +48,9 @@ def test_report_holds_every_disturbance_of_every_modality(done):
     assert len(rows) == 11 * 3
     clean = rows["clean", "audio"]
     assert clean["accuracy"] >= 0.8  # pitch is easy to hear
-    assert rows["25 % of the picture covered", "audio"]["accuracy"] == clean["accuracy"]
+    assert rows["25 % of the frame covered", "audio"]["accuracy"] == clean["accuracy"]
     # The partner is of the other class of two: its sound is heard as it was heard there.
-    swapped = rows["sound of another class", "audio"]
+    swapped = rows["audio of another class", "audio"]
     assert swapped["became_partner"] == swapped["changed"] > 0
     assert swapped["accuracy"] < clean["accuracy"]
     low, high = swapped["interval"]
@@ -72,7 +72,7 @@ def test_report_compares_groups(done):
 def test_page_shows_tables_and_what_was_seen(done):
     page = (done / "robustness.html").read_text()
     assert page.count("data:image/jpeg") == 11 * 2
-    for text in ("Asked about video + audio", "object of another class pasted", "no truth file", "(none)"):
+    for text in ("Predictions from video + audio", "object of another class pasted", "no truth file", "(none)"):
         assert text in page
 
 
@@ -91,7 +91,7 @@ def test_seed_decides(table, run, done, tmp_path, capsys):
         (("--groups", "nuisance"), "no column 'nuisance' in this manifest"),
         (("--label_column", "kind"), "no column 'kind' in this manifest"),
         (("--test_split", "val"), "no row has split 'val'"),
-        (("--train_split", "test"), "splits (test, test) must differ"),
+        (("--train_split", "test"), "the training and the test split must differ, both are 'test'"),
     ],
 )
 def test_what_is_missing_is_named(table, run, tmp_path, capsys, more, message):
@@ -102,7 +102,7 @@ def test_what_is_missing_is_named(table, run, tmp_path, capsys, more, message):
 def test_groups_of_many_values_are_refused(table, run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("avssl.recipes.robustness._MOST_GROUPS", 9)
     assert main(words(table, run, tmp_path, "--groups", "id")) == 1
-    assert "the column 'id' has 10 values in the tested rows" in capsys.readouterr().err
+    assert "the column 'id' has 10 values in the test rows" in capsys.readouterr().err
 
 
 def test_too_few_clips_are_refused(table, run, tmp_path, capsys):
@@ -148,7 +148,8 @@ def test_classes_that_were_never_learned_are_named(table, finetuned, tmp_path, c
     more = ("--label_column", "path")
     assert main(words(table, finetuned / "folds" / "fold-split", tmp_path, *more)) == 1
     assert (
-        "10 classes of the tested rows were never learned, the first is 'videos/clip00.mp4'" in capsys.readouterr().err
+        "10 classes of the test rows were not in the training set, the first is 'videos/clip00.mp4'"
+        in capsys.readouterr().err
     )
 
 

@@ -79,15 +79,15 @@ def test_reasons_are_of_the_row(select, manifest_maker):
         assert {part.split()[0] for part in likely.split(", ")} == {"low", "high"}
         assert float(margin) == pytest.approx(float(line["score"]), abs=1e-3) == pytest.approx(first - second, abs=0.02)
     line = select(manifest, "--strategy", "disagreement", "--budget", "1")[0]
-    assert line["why"].startswith("video says ")
-    assert "; audio says " in line["why"]
+    assert line["why"].startswith("video: ")
+    assert "; audio: " in line["why"]
 
 
 def test_strategies_without_labels(select, manifest_maker):
     manifest = manifest_maker(None)
     line = select(manifest, "--strategy", "disagreement", "--budget", "1")[0]
-    assert line["why"] == f"sound and picture do not match: cosine {1 - float(line['score']):.3f}"
-    assert select(manifest, "--strategy", "k-center", "--budget", "2")[0]["why"] == "by chance: no row has a label"
+    assert line["why"] == f"audio and video do not match: cosine {1 - float(line['score']):.3f}"
+    assert select(manifest, "--strategy", "k-center", "--budget", "2")[0]["why"] == "random: no row has a label"
     assert len(select(manifest, "--strategy", "typicality", "--budget", "3")) == 3
 
 
@@ -122,7 +122,7 @@ def test_several_labels_count_as_labeled_and_unreadable_rows_are_counted(select,
             1,
             "These need none: random, k-center, typicality, disagreement",
         ),
-        (PITCH, ["--strategy", "random", "--budget", "3"], 1, "every row has its 'label' already; --simulate compares"),
+        (PITCH, ["--strategy", "random", "--budget", "3"], 1, "every row has a 'label' already; use --simulate"),
         (None, ["--strategy", "random", "--budget", "21"], 1, "budget (21) must be between 1 and the number"),
         (None, ["--strategy", "random"], 2, "--budget is needed"),
         (None, ["--budget", "3"], 2, "--strategy is needed: one of random, margin"),
@@ -140,7 +140,7 @@ def test_what_cannot_be_is_said_before_any_file_is_read(
     manifest_maker, run, tmp_path, capsys, monkeypatch, labels, words, status, message
 ):
     manifest = manifest_maker(labels)
-    monkeypatch.setattr("avssl.downstream.labeling.reading.extract_features", None)
+    monkeypatch.setattr("avssl.downstream.labeling.features.extract_features", None)
     out = tmp_path / "selected.csv"
     assert main(["select", str(manifest), "--checkpoint", str(run), "-o", str(out), *words]) == status
     assert message in capsys.readouterr().err
@@ -180,7 +180,7 @@ def test_simulation_reports_every_strategy_beside_random(manifest_maker, run, tm
     assert float(lines[0]["accuracy"]) == report["curves"]["random"]["accuracy"][0][0]
     assert (out / "curve.png").stat().st_size > 5000
     text = capsys.readouterr().out
-    assert "label: 2 classes, 10 rows to label, 10 scored, 2 seeds" in text
+    assert "label: 2 classes, 10 rows to label, 10 test rows, 2 seeds" in text
     assert "with all 10 labels: " in text
     assert "better with " in text
 

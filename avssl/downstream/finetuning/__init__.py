@@ -1,40 +1,39 @@
-"""A classifier on the rows of a manifest, trained and judged fold by fold: what fine-tuning and distillation share."""
+"""Train and evaluate classifiers fold by fold: what fine-tuning and distillation share."""
 
-from avssl.downstream.finetuning.driver import run_fold, run_folds, say
-from avssl.downstream.finetuning.fold import (
-    FoldRows,
-    finish_fold,
-    fold_folder,
-    fold_rows,
-    judge,
-    kept_labels,
-    read_result,
+from avssl.downstream.finetuning.driver import run_fold, run_folds
+from avssl.downstream.finetuning.fold_files import fold_directory, read_result, write_fold
+from avssl.downstream.finetuning.fold_rows import FoldRows, fold_rows, training_rows
+from avssl.downstream.finetuning.prediction import Evaluation, Predictions, evaluate, predict
+from avssl.downstream.finetuning.results import summarize, summary_text
+from avssl.downstream.finetuning.run import ClassifierRun, start_run
+from avssl.downstream.finetuning.training import (
+    TrainingLength,
+    TrainingResult,
+    build_schedule,
+    rate_groups,
+    train_classifier,
 )
-from avssl.downstream.finetuning.prediction import Predictions, predict
-from avssl.downstream.finetuning.results import summarize, table
-from avssl.downstream.finetuning.start import Started, begin
-from avssl.downstream.finetuning.training import Plan, Trained, rate_groups, schedule, train_classifier
 
 __all__ = [
+    "ClassifierRun",
+    "Evaluation",
     "FoldRows",
-    "Plan",
     "Predictions",
-    "Started",
-    "Trained",
-    "begin",
-    "finish_fold",
-    "fold_folder",
+    "TrainingLength",
+    "TrainingResult",
+    "build_schedule",
+    "evaluate",
+    "fold_directory",
     "fold_rows",
-    "judge",
-    "kept_labels",
     "predict",
     "rate_groups",
     "read_result",
     "run_fold",
     "run_folds",
-    "say",
-    "schedule",
+    "start_run",
     "summarize",
-    "table",
+    "summary_text",
     "train_classifier",
+    "training_rows",
+    "write_fold",
 ]

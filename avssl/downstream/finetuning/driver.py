@@ -1,7 +1,8 @@
-"""The course of a run: fold after fold, and of each fold precision, training, test and files."""
+"""Run the folds one after another: resolve the precision, train, evaluate and write the files of each."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +15,20 @@ from avssl.config import FinetuneConfig
 from avssl.core import distributed
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
-from avssl.data.splits.labels import Fold, choose_fold
-from avssl.downstream.finetuning.fold import FoldRows, finish_fold, fold_folder, judge, read_result
+from avssl.data.splits import Division, choose_divisions
+from avssl.downstream.finetuning.fold_files import fold_directory, read_result, write_fold
+from avssl.downstream.finetuning.fold_rows import FoldRows
+from avssl.downstream.finetuning.prediction import evaluate
 from avssl.downstream.finetuning.results import summarize
-from avssl.downstream.finetuning.start import Started, begin
+from avssl.downstream.finetuning.run import ClassifierRun, start_run
 from avssl.downstream.finetuning.training import train_classifier
 from avssl.engine import choose_device
 from avssl.training.setup import choose_precision, fitting_batch_size, sample_batch
 
+_log = logging.getLogger(__name__)
 _Config = TypeVar("_Config", bound=FinetuneConfig)
-RunFold = Callable[[Started[Any], Fold, torch.device], Started[Any]]
-"""Trains, tests and writes one fold, by :func:`run_fold`; gives back what it resolved."""
+RunFold = Callable[[ClassifierRun[Any], Division, torch.device], ClassifierRun[Any]]
+"""Trains, evaluates and writes one fold with :func:`run_fold`; returns the run with its resolved settings."""
 
 
 def run_folds(
@@ -37,89 +41,97 @@ def run_folds(
     resume: bool = False,
     overwrite: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
-    """Runs every fold that is not done, and writes the numbers of all.
+    """Run every fold that is not done, and write the results of all.
 
     Args:
-        config: Every setting.
-        out: The run folder.
-        name: Of the protocol.
-        run_one: What a fold does.
-        fold: Only this one.
+        config: All settings.
+        out: The run directory.
+        name: Name of the protocol.
+        run_one: Runs one fold.
+        fold: Run only the fold of this name.
         resume: Continue the run in ``out``.
         overwrite: Replace an earlier run in ``out``.
 
     Returns:
-        The run folder, and what its ``results.json`` holds.
+        The run directory and the content of its ``results.json``.
     """
     device = distributed.start(choose_device(config.train.device))
     try:
-        started = begin(config, out, device, resume=resume, overwrite=overwrite)
-        for one in choose_fold(started.folds, fold):
-            if read_result(started.run, one.name) is None:
-                started = run_one(started, one, device)
+        run = start_run(config, out, device, resume=resume, overwrite=overwrite)
+        for division in choose_divisions(run.divisions, fold):
+            if read_result(run.directory, division.name) is None:
+                run = run_one(run, division, device)
             distributed.barrier()
-        results = [read_result(started.run, one.name) for one in started.folds]
-        summary = summarize(started, name, [result for result in results if result is not None])
+        results = [read_result(run.directory, division.name) for division in run.divisions]
+        summary = summarize(run, name, [result for result in results if result is not None])
+        path = run.directory.path
         if distributed.is_main():
-            write_json(started.run.path / "results.json", summary)
-        say(f"results: {started.run.path / 'results.json'}")
-        say(f"of each fold: weights, report.html and more in {started.run.path / 'folds'}")
-        return started.run.path, summary
+            write_json(path / "results.json", summary)
+            _log.info("results: %s", path / "results.json")
+            _log.info("weights, report.html and more of each fold: %s", path / "folds")
+        return path, summary
     finally:
         distributed.stop()
 
 
 def run_fold(
-    started: Started[_Config],
-    fold: Fold,
+    run: ClassifierRun[_Config],
+    division: Division,
     rows: FoldRows,
     task: nn.Module,
     device: torch.device,
     *,
     progress: bool = True,
     more: Callable[[_Config], dict[str, Any]] = lambda config: {},
-) -> Started[_Config]:
-    """Trains a task's classifier, tests it and writes what the fold leaves.
+) -> ClassifierRun[_Config]:
+    """Train and evaluate the classifier of a task, and write the files of the fold.
 
     Args:
-        started: The run.
-        fold: Which one.
+        run: The run.
+        division: The fold.
         rows: Its rows.
-        task: With the classifier in ``model`` and its preprocessing in ``transform``.
-        device: Where it runs.
-        progress: Show bars.
-        more: Further values of the result, from the resolved settings; every rank calls it.
+        task: Holds the classifier in ``model`` and its preprocessing in ``transform``.
+        device: Device of the model.
+        progress: Show progress bars.
+        more: Returns further values of the result from the resolved settings; every rank calls it.
 
     Returns:
-        The run, its settings resolved.
+        The run with its resolved settings.
     """
-    asked: Any = started.config
-    optim = replace(asked.optim, batch_size=fitting_batch_size(asked.optim.batch_size, len(rows.train)))
-    config = _with_precision(replace(asked, optim=optim), task, rows.train, device)
+    requested: Any = run.config
+    optim = replace(requested.optim, batch_size=fitting_batch_size(requested.optim.batch_size, len(rows.train)))
+    config = _with_precision(replace(requested, optim=optim), task, rows.train, device)
     model: Any = task.model
-    count = sum(parameter.numel() for parameter in model.parameters())
-    learned, tested = len(rows.train), len(rows.test)
-    say(f"fold {fold.name}: {learned} rows to learn from, {tested} to test on, {count / 1e6:.3g} M parameters")
-    if fold.num_unlabeled_train or fold.num_unlabeled_test:
-        without = f"{fold.num_unlabeled_train} training and {fold.num_unlabeled_test} test rows"
-        say(f"  {without} have no usable label: none, or several where one is asked for")
-    resolved = replace(started, config=replace(config, optim=asked.optim))  # the next fold may have more rows
-    if distributed.is_main():
-        resolved.run.write_config(resolved.config)  # before a step is taken: a resume must not time formats anew
-    folder = fold_folder(started.run, fold.name)
-    trained = train_classifier(task, rows.train, config, folder, device=device, progress=progress)
     transform: Any = task.transform
-    judged = judge(model, transform, rows, config, device, progress)
+    # The next fold may have more rows, so the requested batch size is kept.
+    resolved = replace(run, config=replace(config, optim=requested.optim))
+    if distributed.is_main():
+        _log_fold(division, rows, model)
+        # Written before the first step, so that a resumed run does not time the precisions again.
+        resolved.directory.write_config(resolved.config)
+    folder = fold_directory(run.directory, division.name)
+    training = train_classifier(task, rows.train, config, folder, device=device, progress=progress)
+    evaluation = evaluate(model, transform, rows, config, device, progress)
     further = more(config)
     if distributed.is_main():
-        finish_fold(replace(started, config=config), fold, rows, model, transform, trained, judged, further)
-    if len(started.folds) > 1:  # of one alone the table follows
-        say("  " + ", ".join(f"{name} {100 * value:.1f}" for name, value in judged.numbers.items()))
+        write_fold(replace(run, config=config), division, rows, model, transform, training, evaluation, further)
+        if len(run.divisions) > 1:  # the summary of a single fold follows at once
+            numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in evaluation.numbers.items())
+            _log.info("  %s", numbers)
     return resolved
 
 
+def _log_fold(division: Division, rows: FoldRows, model: nn.Module) -> None:
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    counts = (division.name, len(rows.train), len(rows.test), millions)
+    _log.info("fold %s: %d training rows, %d test rows, %.3g M parameters", *counts)
+    train, test = len(division.unlabeled_train), len(division.unlabeled_test)
+    if train or test:
+        _log.info("  %d training and %d test rows have no usable label: none, or several for one class", train, test)
+
+
 def _with_precision(config: _Config, task: nn.Module, manifest: Manifest, device: torch.device) -> _Config:
-    """The settings with number format and memory layout decided; every rank measures, rank 0's counts."""
+    """Return the settings with number format and memory layout resolved; every rank measures, rank 0 decides."""
     if "auto" not in (config.train.precision, config.train.memory_format):
         return config
     network = config.network()
@@ -128,9 +140,3 @@ def _with_precision(config: _Config, task: nn.Module, manifest: Manifest, device
     train = replace(config.train, precision=precision.name, memory_format=precision.memory_format)
     result: Any = replace(config, train=train)
     return result
-
-
-def say(text: str) -> None:
-    """Prints, on one rank."""
-    if distributed.is_main():
-        print(text, flush=True)

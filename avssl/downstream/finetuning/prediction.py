@@ -1,4 +1,4 @@
-"""What a classifier says of the rows of a manifest.
+"""Predictions of a classifier on the rows of a manifest, and their scores.
 
 Dimensions: N rows, W clips of each (crops included), K classes.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from avssl.config import FinetuneConfig
@@ -17,8 +18,10 @@ from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
+from avssl.downstream.finetuning.fold_rows import FoldRows
 from avssl.engine import Precision
 from avssl.engine.replicas import collect_ranks
+from avssl.evaluation.video_scores import baseline_numbers, video_numbers
 from avssl.models import Classifier
 from avssl.training.build import build_dataset, default_workers
 from avssl.transforms import ClipTransform
@@ -26,7 +29,7 @@ from avssl.transforms import ClipTransform
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a classifier says of the readable rows of a manifest, in their order."""
+    """Logits of the readable rows of a manifest, in their order."""
 
     ids: np.ndarray
     """(N,) strings."""
@@ -35,7 +38,33 @@ class Predictions:
     logits: np.ndarray
     """(N, W, K) float32."""
     failures: list[Failure]
-    """The rows that could not be read."""
+    """Rows that could not be read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Predictions and scores of a classifier on the test rows of a fold."""
+
+    predictions: Predictions
+    targets: Tensor
+    """Targets of the rows that could be read."""
+    numbers: dict[str, float]
+    """Accuracies or average precisions, and their baselines."""
+
+
+def evaluate(
+    model: Classifier,
+    transform: ClipTransform,
+    rows: FoldRows,
+    config: FinetuneConfig,
+    device: torch.device,
+    progress: bool = False,
+) -> Evaluation:
+    """Score a classifier on the test rows of a fold. Raises as :func:`predict`."""
+    predictions = predict(model, transform, rows.test, config, device=device, progress=progress)
+    targets = rows.test_targets[torch.from_numpy(predictions.rows)]
+    numbers = video_numbers(predictions.logits, targets.numpy(), config.test.average)
+    return Evaluation(predictions, targets, numbers | baseline_numbers(targets.numpy(), model.num_classes))
 
 
 @torch.no_grad()
@@ -48,20 +77,20 @@ def predict(
     device: torch.device,
     progress: bool = False,
 ) -> Predictions:
-    """Logits of evenly spaced clips of every row, in evaluation mode.
+    """Compute the logits of evenly spaced clips of every row, in evaluation mode.
 
-    Under ``torchrun`` each process reads its share of the rows, and all have the whole result.
+    Under ``torchrun`` each process reads its share of the rows, and all return the whole result.
 
     Args:
-        model: The classifier, moved to ``device`` and put in evaluation mode.
-        transform: Its ``video_eval`` decides the crops, each of which counts as a clip; likewise.
+        model: The classifier; moved to ``device`` and put in evaluation mode.
+        transform: Its preprocessing, moved likewise. Each crop of ``video_eval`` counts as a clip.
         manifest: The rows.
         config: ``data``, ``sampling``, ``train`` and ``test`` are read.
-        device: Where it runs.
-        progress: Show a bar.
+        device: Device of the model.
+        progress: Show a progress bar.
 
     Raises:
-        ValueError: If no row can be read, or the classifier gives NaN or infinity; the text names a row.
+        ValueError: If no row can be read, or the classifier returns NaN or infinity.
     """
     model.to(device).eval()
     transform.to(device).eval()
@@ -75,28 +104,28 @@ def predict(
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )
-    assert config.train.precision != "auto", "resolved before"
-    assert config.train.memory_format != "auto", "resolved before"
+    assert config.train.precision != "auto", "resolved by the caller"
+    assert config.train.memory_format != "auto", "resolved by the caller"
     precision = Precision(config.train.precision, config.train.memory_format)
     handle = precision.apply(model, device)
-    found: dict[int, np.ndarray] = {}
+    logits_of_row: dict[int, np.ndarray] = {}
     try:
         for raw, rows, _ in tqdm(loader, "test", unit="batch", delay=1.0, disable=not progress):
             batch = transform(raw.to(device))
             logits = model(batch.video, batch.audio).float()
             # (crops * rows * clips, K), crop-major, to (rows, crops * clips, K).
             logits = logits.unflatten(0, (batch.num_views, -1, config.test.clips)).transpose(0, 1).flatten(1, 2)
-            found |= dict(zip(rows[:: config.test.clips].tolist(), logits.cpu().numpy(), strict=True))
+            logits_of_row |= dict(zip(rows[:: config.test.clips].tolist(), logits.cpu().numpy(), strict=True))
     finally:
         handle.remove()
-    return _gathered(manifest, found, list(loader.ledger))
+    return _gather(manifest, logits_of_row, list(loader.ledger))
 
 
-def _gathered(manifest: Manifest, found: dict[int, np.ndarray], failures: list[Failure]) -> Predictions:
-    """Of all ranks, in the order of rows."""
-    parts = collect_ranks((found, failures))
-    logits = {row: values for rows, _ in parts for row, values in rows.items()}
-    failed = sorted((failure for _, of_rank in parts for failure in of_rank), key=lambda failure: failure.row)
+def _gather(manifest: Manifest, logits_of_row: dict[int, np.ndarray], failures: list[Failure]) -> Predictions:
+    """Collect the logits of all ranks, sorted by row."""
+    parts = collect_ranks((logits_of_row, failures))
+    logits = {row: values for part, _ in parts for row, values in part.items()}
+    failed = sorted((failure for _, part in parts for failure in part), key=lambda failure: failure.row)
     if not logits:
         reason = failed[0].message if failed else "the manifest is empty."
         raise InputError(f"none of {len(manifest)} rows can be read: {reason}")
@@ -106,7 +135,7 @@ def _gathered(manifest: Manifest, found: dict[int, np.ndarray], failures: list[F
     bad = ~np.isfinite(stacked).all(axis=(1, 2))
     if bad.any():
         raise InputError(
-            f"the classifier gives NaN or infinity for {bad.sum()} of {len(bad)} rows, the first is {ids[bad][0]!r}: "
-            "its weights, or the statistics of its spectrogram, are damaged."
+            f"the classifier returns NaN or infinity for {bad.sum()} of {len(bad)} rows, the first is {ids[bad][0]!r}: "
+            "its weights or its spectrogram statistics are damaged."
         )
     return Predictions(ids, rows, stacked, failed)

@@ -1,4 +1,4 @@
-"""The numbers of all folds as one."""
+"""Summary of the results of all folds."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from avssl.downstream.finetuning.start import Started
+from avssl.downstream.finetuning.run import ClassifierRun
 
 
-def summarize(started: Started[Any], name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The protocol, every fold that is done, and mean and standard deviation of their numbers.
+def summarize(run: ClassifierRun[Any], name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the protocol, every finished fold, and mean and sample standard deviation of their numbers.
 
-    The standard deviation is over folds, of a sample; null with one fold.
+    The standard deviation is over folds, and None with one fold.
     """
-    config = started.config
+    config = run.config
     numbers = [result["numbers"] for result in results]
-    names = [key for key in numbers[0] if all(key in of_fold for of_fold in numbers)]
-    values = {key: [of_fold[key] for of_fold in numbers] for key in names}
+    common = [key for key in numbers[0] if all(key in of_fold for of_fold in numbers)]
+    values = {key: [of_fold[key] for of_fold in numbers] for key in common}
     return {
         "protocol": {
             "name": name,
@@ -25,15 +25,15 @@ def summarize(started: Started[Any], name: str, results: Sequence[Mapping[str, A
             "labels_per_class": config.labels.per_class,
             "label_fraction": config.labels.fraction,
             "subset_seed": config.labels.subset_seed,
-            "num_classes": len(started.labels.classes),
+            "num_classes": len(run.labels.classes),
             "inputs": config.classifier.inputs,
             "clips": config.test.clips,
             "crop": config.test.crop or config.transform.video.eval_crop,
             "average": config.test.average,
             "seed": config.train.seed,
             "checkpoint": config.train.checkpoint or "none",
-            "clip_list": started.manifest.hash(),
-            "folds": f"{len(results)} of {len(started.folds)}",
+            "clip_list": run.manifest.hash(),
+            "folds": f"{len(results)} of {len(run.divisions)}",
         },
         "mean": {key: statistics.fmean(of_folds) for key, of_folds in values.items()},
         "sd": {key: statistics.stdev(of_folds) if len(results) > 1 else None for key, of_folds in values.items()},
@@ -41,8 +41,8 @@ def summarize(started: Started[Any], name: str, results: Sequence[Mapping[str, A
     }
 
 
-def table(summary: Mapping[str, Any]) -> str:
-    """Every fold and their mean as text, in percent."""
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """Format the numbers of every fold and their mean, in percent."""
     names = list(summary["mean"])
     about = summary["protocol"]
     head = f"{about['name']}: {about['labels']}, {about['num_classes']} classes, {about['inputs']}; in percent"

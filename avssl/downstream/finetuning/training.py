@@ -1,4 +1,4 @@
-"""A classifier, trained on the rows of a manifest."""
+"""Train a classifier on the rows of a manifest."""
 
 from __future__ import annotations
 
@@ -31,39 +31,36 @@ from avssl.training.build import build_loader
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The length of a run in steps."""
+class TrainingLength:
+    """Length of a training in steps."""
 
     steps_per_epoch: int
-    """Of the loader."""
-    stretch: int
-    """Every number of epochs is multiplied by it."""
+    epoch_factor: int
+    """Factor on every number of epochs, so that few rows still give ``min_steps``."""
     head_steps: int
-    """First steps, in which the classifier alone learns."""
+    """First steps, in which only the classifier head is trained."""
     total_steps: int
-    """All steps."""
 
     @classmethod
-    def of(cls, optim: FinetuneOptimConfig, steps_per_epoch: int) -> Plan:
-        """The shortest run of whole multiples of the epochs that has ``min_steps``."""
+    def from_config(cls, optim: FinetuneOptimConfig, steps_per_epoch: int) -> TrainingLength:
+        """Multiply the epochs by the smallest whole factor that gives ``min_steps``."""
         epochs = optim.head_epochs + optim.epochs
-        stretch = max(1, math.ceil(optim.min_steps / (epochs * steps_per_epoch)))
-        unit = stretch * steps_per_epoch
-        return cls(steps_per_epoch, stretch, optim.head_epochs * unit, epochs * unit)
+        factor = max(1, math.ceil(optim.min_steps / (epochs * steps_per_epoch)))
+        unit = factor * steps_per_epoch
+        return cls(steps_per_epoch, factor, optim.head_epochs * unit, epochs * unit)
 
     @property
     def epochs(self) -> int:
-        """Epochs over the data."""
+        """Epochs over the training rows."""
         return self.total_steps // self.steps_per_epoch
 
 
 @dataclass(frozen=True)
-class Trained:
-    """How a training ended."""
+class TrainingResult:
+    """Length and cost of a finished training."""
 
-    plan: Plan
-    """What was planned, and done."""
-    result: FitResult
+    length: TrainingLength
+    fit: FitResult
     """Steps, clips and time."""
     failures: list[Failure]
     """Training rows that could not be read."""
@@ -77,23 +74,23 @@ def train_classifier(
     *,
     device: torch.device,
     progress: bool = True,
-) -> Trained:
-    """Trains a task's classifier on every row, from start to end or from the newest checkpoint in the folder.
+) -> TrainingResult:
+    """Train a task's classifier on every row, starting from the newest checkpoint in the folder if there is one.
 
     Under ``torchrun`` every process calls it, and they train one model together.
 
     Args:
         task: A :class:`~avssl.training.tasks.ClassifyTask` or another engine task whose ``model`` is a
             :class:`~avssl.models.Classifier`; moved to ``device``.
-        manifest: The rows; what the task knows of rows is by their place in it.
+        manifest: The rows; the task's targets are in this order.
         config: ``data``, ``sampling``, ``optim``, ``schedule`` and ``train`` are read. The batch must fit the
-            rows, and the precision be decided.
-        folder: Of ``checkpoints/`` and ``metrics.jsonl``.
-        device: Where it runs.
-        progress: Show a bar.
+            rows, and the precision must be resolved.
+        folder: Directory of ``checkpoints/`` and ``metrics.jsonl``.
+        device: Device of the model.
+        progress: Show a progress bar.
 
     Raises:
-        Interrupted: If it was sent SIGTERM or SIGUSR1, once everything is saved.
+        Interrupted: After SIGTERM or SIGUSR1, once everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the rows cannot be read.
         RuntimeError: If the loss becomes NaN.
     """
@@ -102,24 +99,24 @@ def train_classifier(
     assert train.memory_format != "auto", "resolved before training"
     seed_everything(train.seed)  # dropout draws from it; a resume continues where the generator was
     loader = build_loader(config.network(), manifest, device, config.data.max_bad_fraction, config.classifier.inputs)
-    plan = Plan.of(config.optim, loader.steps_per_epoch)
+    length = TrainingLength.from_config(config.optim, loader.steps_per_epoch)
     task.to(device)
     model, optim = task.model, config.optim
-    assert isinstance(model, Classifier), "what is trained here"
+    assert isinstance(model, Classifier), "the task has a classifier"
     result = fit(
         task,
         loader,
         create_optimizer(
-            rate_groups(model, optim, plan.head_steps),
+            rate_groups(model, optim, length.head_steps),
             optim.name,
             lr=optim.lr,
             weight_decay=optim.weight_decay,
             betas=optim.betas,
         ),
-        schedule(config, plan),
+        build_schedule(config, length),
         settings=LoopSettings(
-            plan.total_steps,
-            plan.steps_per_epoch,
+            length.total_steps,
+            length.steps_per_epoch,
             log_every=train.log_every,
             checkpoint_every=train.checkpoint_every_steps,
             grad_clip=optim.grad_clip,
@@ -133,13 +130,14 @@ def train_classifier(
         extra={"manifest_hash": manifest.hash()},
     )
     loader.share_bad_files()
-    return Trained(plan, result, list(loader.ledger))
+    return TrainingResult(length, result, list(loader.ledger))
 
 
 def rate_groups(model: Classifier, optim: FinetuneOptimConfig, head_steps: int) -> list[RateGroup]:
-    """The classifier at its own rate, and every stage of the encoders at ``layer_decay`` times that of the one above.
+    """Group the parameters by learning rate, relative to ``lr``, the rate of the encoders' last stages.
 
-    The last stages have ``lr``. Before ``head_steps`` the classifier learns alone.
+    The classifier head has its own rate; each earlier stage has ``layer_decay`` times the rate of the next
+    one. Only the head is trained in the first ``head_steps``.
     """
     head = RateGroup(model.head_parameters(), (optim.head_lr or optim.lr) / optim.lr)
     stages = [
@@ -148,12 +146,12 @@ def rate_groups(model: Classifier, optim: FinetuneOptimConfig, head_steps: int) 
     return [head, *stages]
 
 
-def schedule(config: FinetuneConfig, plan: Plan) -> Schedule:
-    """The rate of the encoders' last stages by step."""
-    unit, optim, chosen = plan.steps_per_epoch * plan.stretch, config.optim, config.schedule
+def build_schedule(config: FinetuneConfig, length: TrainingLength) -> Schedule:
+    """Return the learning rate of the encoders' last stages by step."""
+    unit, optim, settings = length.steps_per_epoch * length.epoch_factor, config.optim, config.schedule
     warmup = optim.warmup_epochs * unit
-    if isinstance(chosen, Steps):
-        milestones = tuple(plan.head_steps + number * unit for number in chosen.at_epochs)
-        return WarmupSteps(optim.lr, milestones, chosen.factor, warmup)
-    assert isinstance(chosen, Cosine), "there are two schedules"
-    return WarmupCosine(optim.lr, plan.total_steps, min(warmup, plan.total_steps), chosen.final_lr)
+    if isinstance(settings, Steps):
+        milestones = tuple(length.head_steps + epoch * unit for epoch in settings.at_epochs)
+        return WarmupSteps(optim.lr, milestones, settings.factor, warmup)
+    assert isinstance(settings, Cosine), "there are two schedules"
+    return WarmupCosine(optim.lr, length.total_steps, min(warmup, length.total_steps), settings.final_lr)

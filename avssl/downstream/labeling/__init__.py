@@ -1,9 +1,15 @@
-"""Active learning on files: which rows of a manifest to label next, and whether asking so pays."""
+"""Active learning: rank unlabeled clips for annotation, and simulate the strategies."""
 
-from avssl.downstream.labeling.ranking import Ranking as Ranking
-from avssl.downstream.labeling.ranking import rank_rows as rank_rows
-from avssl.downstream.labeling.reading import MODALITIES as MODALITIES
-from avssl.downstream.labeling.reading import Reading as Reading
-from avssl.downstream.labeling.simulation import in_words as in_words
-from avssl.downstream.labeling.simulation import simulate as simulate
-from avssl.downstream.labeling.simulation import write_simulation as write_simulation
+from avssl.downstream.labeling.features import MODALITIES, FeatureSettings
+from avssl.downstream.labeling.ranking import Ranking, rank_rows
+from avssl.downstream.labeling.simulation import simulate, simulation_text, write_simulation
+
+__all__ = [
+    "MODALITIES",
+    "FeatureSettings",
+    "Ranking",
+    "rank_rows",
+    "simulate",
+    "simulation_text",
+    "write_simulation",
+]

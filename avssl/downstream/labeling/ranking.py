@@ -1,4 +1,4 @@
-"""Rows without a label, in the order in which an annotator should see them."""
+"""Rank the rows without a label for annotation."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from avssl.core.manifest import Manifest, ManifestError
-from avssl.data.splits.labels import has_label
-from avssl.downstream.labeling.reading import MODALITIES, Reading, read_rows
+from avssl.data.splits import has_label
+from avssl.downstream.labeling.features import MODALITIES, FeatureSettings, extract_row_features
 from avssl.evaluation import Evidence, Selection, check_budget, check_strategy, gather_evidence, select_clips
 from avssl.features.extract import Pretrained
 
@@ -19,20 +19,20 @@ _SPAN = ("start_seconds", "stop_seconds")
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """What to label next, and out of what it was chosen."""
+    """Rows to label next, and the counts of the rows they were chosen from."""
 
     table: pa.Table
-    """One line a row, best first: rank, id, path, start_seconds, stop_seconds, score in the strategy's unit, why."""
+    """Best row first: rank, id, path, start_seconds, stop_seconds, score in the strategy's unit, why."""
     num_rows: int
-    """Rows that could be read, without the test split."""
+    """Number of readable rows outside the test split."""
     num_labeled: int
-    """Those with a label."""
+    """Number of readable rows with a label."""
     num_classes: int
-    """Classes that the classifiers know."""
+    """Number of classes of the classifiers."""
     num_test_rows: int
-    """Left out as test rows."""
+    """Number of rows of the test split, which are left out."""
     num_failures: int
-    """Left out because they could not be read."""
+    """Number of rows that could not be read."""
 
 
 def rank_rows(
@@ -45,39 +45,39 @@ def rank_rows(
     split_column: str = "split",
     test_split: str = "test",
     seed: int = 0,
-    reading: Reading | None = None,
+    settings: FeatureSettings | None = None,
 ) -> Ranking:
-    """Ranks the rows without a label.
+    """Rank the rows without a label.
 
     Args:
-        pretrained: Makes the features.
+        pretrained: Model that extracts the features.
         manifest: All rows.
         strategy: One of :data:`avssl.evaluation.STRATEGIES`.
-        budget: Rows to name.
-        label_column: Where labels are; rows with several, joined by ``|``, count as labeled but do
+        budget: Number of rows to choose.
+        label_column: Column of the labels; rows with several, joined by ``|``, count as labeled but do
             not train the classifiers.
-        split_column: Where splits are, if anywhere.
-        test_split: Rows that are neither ranked nor learned from.
-        seed: Of draws, clusters, and the order among equals.
-        reading: How rows become features.
+        split_column: Column of the splits; the manifest need not have it.
+        test_split: Split whose rows are neither ranked nor trained on.
+        seed: Random seed of draws, clusters, and the order of equal scores.
+        settings: How features are extracted.
 
     Raises:
-        ManifestError: If every row has a label, or a named column is missing.
+        ManifestError: If every row has a label, or the label column is missing.
         ValueError: If the budget exceeds the rows without a label, or the strategy needs labels.
     """
     kept = manifest.select(manifest[split_column] != test_split) if split_column in manifest else manifest
-    reading = reading or Reading()
+    settings = settings or FeatureSettings()
     labels, labeled, single = _labels(kept, label_column)
     if labeled.all():
-        raise ManifestError(f"every row has its {label_column!r} already; --simulate compares strategies on such rows.")
-    check_strategy(strategy, MODALITIES[reading.modality], len(np.unique(labels[single].astype(str))))
+        raise ManifestError(f"every row has a {label_column!r} already; use --simulate to compare strategies.")
+    check_strategy(strategy, MODALITIES[settings.modality], len(np.unique(labels[single].astype(str))))
     check_budget(labeled, budget)
-    found = read_rows(pretrained, kept, [strategy], reading)
-    labels, labeled, single = _labels(found.rows, label_column)
+    found = extract_row_features(pretrained, kept, [strategy], settings)
+    labels, labeled, single = (values[found.rows] for values in (labels, labeled, single))
     evidence = gather_evidence(found.features, labels, single, found.embeddings)
     selection = select_clips(strategy, evidence, labeled, budget, seed)
     return Ranking(
-        _table(found.rows, selection, _reasons(strategy, evidence, selection)),
+        _table(kept.select(found.rows), selection, _reasons(strategy, evidence, selection)),
         num_rows=len(found.rows),
         num_labeled=int(labeled.sum()),
         num_classes=len(evidence.classes),
@@ -87,13 +87,13 @@ def rank_rows(
 
 
 def _labels(manifest: Manifest, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,) labels, (N,) bool where there is one or more, and where there is exactly one.
+    """Return (N,) labels, (N,) bool masks of the rows with one or more, and of those with exactly one.
 
-    A manifest need have no column ``label``, but one that was asked for by another name.
+    The default column ``label`` may be missing: then no row has a label.
     """
     if column == "label" and column not in manifest:
-        nowhere = np.zeros(len(manifest), dtype=bool)
-        return np.full(len(manifest), "", dtype=object), nowhere, nowhere
+        none = np.zeros(len(manifest), dtype=bool)
+        return np.full(len(manifest), "", dtype=object), none, none
     return manifest[column], has_label(manifest, column, multi_label=True), has_label(manifest, column)
 
 
@@ -108,24 +108,24 @@ def _table(rows: Manifest, selection: Selection, reasons: Sequence[str]) -> pa.T
 
 
 def _reasons(strategy: str, evidence: Evidence, selection: Selection) -> list[str]:
-    """A line for the annotator about every chosen clip."""
+    """Return one line for the annotator about each chosen clip."""
     chosen = evidence.at(selection.index)
-    sides = {name: [_top(chosen.classes, p, 1) for p in values] for name, values in chosen.probabilities.items()}
+    top = {name: [_top(chosen.classes, p, 1) for p in values] for name, values in chosen.probabilities.items()}
     scores = selection.score.tolist()
     match strategy:
         case "margin" | "entropy":
             likely = [_top(chosen.classes, p, 3) for p in chosen.probability]
             return [f"{strategy} {score:.3f}: {names}" for score, names in zip(scores, likely, strict=True)]
-        case "disagreement" if sides:
-            pairs = zip(sides["video"], sides["audio"], strict=True)
-            return [f"video says {video}; audio says {audio}" for video, audio in pairs]
+        case "disagreement" if top:
+            pairs = zip(top["video"], top["audio"], strict=True)
+            return [f"video: {video}; audio: {audio}" for video, audio in pairs]
         case "disagreement":
-            return [f"sound and picture do not match: cosine {1 - score:.3f}" for score in scores]
+            return [f"audio and video do not match: cosine {1 - score:.3f}" for score in scores]
         case "k-center":
-            return [_distance_in_words(score) for score in scores]
+            return [_distance_text(score) for score in scores]
         case "typicality":
-            return ["most typical of what is left of its group"] * len(scores)
-    return ["by chance"] * len(scores)
+            return ["most typical of its remaining group"] * len(scores)
+    return ["random"] * len(scores)
 
 
 def _top(classes: np.ndarray, probabilities: np.ndarray, count: int) -> str:
@@ -133,7 +133,7 @@ def _top(classes: np.ndarray, probabilities: np.ndarray, count: int) -> str:
     return ", ".join(f"{classes[k]} {probabilities[k]:.2f}" for k in best)
 
 
-def _distance_in_words(distance: float) -> str:
+def _distance_text(distance: float) -> str:
     if np.isinf(distance):
-        return "by chance: no row has a label"
+        return "random: no row has a label"
     return f"{distance:.3f} from the nearest row with a label or a better rank"

@@ -1,4 +1,4 @@
-"""What strategies are worth: an annotator is played on rows whose labels are known."""
+"""Simulate annotation strategies on rows whose labels are known."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tqdm import tqdm
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, write_table
 from avssl.core.whole_file import write_json
-from avssl.data.splits.labeled_rows import labeled_rows, num_unlabeled
-from avssl.downstream.labeling.reading import MODALITIES, Reading, read_rows
+from avssl.data.splits import divide, labeled_rows, num_unlabeled
+from avssl.downstream.labeling.features import MODALITIES, FeatureSettings, extract_row_features
 from avssl.evaluation import check_strategy, label_curve
 from avssl.features.extract import Pretrained
 from avssl.reports.plots import draw_curves
@@ -32,22 +32,22 @@ def simulate(
     test_split: str = "test",
     rounds: int = 8,
     seeds: Sequence[int] = (0, 1, 2),
-    reading: Reading | None = None,
+    settings: FeatureSettings | None = None,
 ) -> dict[str, Any]:
-    """Compares strategies beside random.
+    """Compare strategies with random choice.
 
     Args:
-        pretrained: Makes the features.
+        pretrained: Model that extracts the features.
         manifest: Rows with labels and splits; those without exactly one label are left out.
-        strategies: Names; random is added.
-        budget: Labels a round.
-        label_column: Where labels are.
-        split_column: Where splits are.
-        train_split: Rows that may be labeled.
-        test_split: Rows that accuracy is measured on.
-        rounds: Most rounds; they end when all rows are labeled.
-        seeds: One simulation of each strategy with each.
-        reading: How rows become features.
+        strategies: Names of strategies; ``random`` is added.
+        budget: Labels per round.
+        label_column: Column of the labels.
+        split_column: Column of the splits.
+        train_split: Split whose rows may be labeled.
+        test_split: Split that accuracy is measured on.
+        rounds: Maximum number of rounds; a simulation stops when all rows are labeled.
+        seeds: Random seeds; each strategy is simulated once with each.
+        settings: How features are extracted.
 
     Returns:
         ``protocol``, ``all_labels`` (accuracy with every label) and ``curves``: by strategy the
@@ -55,36 +55,31 @@ def simulate(
         and ``gain``, by seed the mean over rounds less that of random.
 
     Raises:
-        ManifestError: If a column, a split or the labels are not there.
-        ValueError: If a strategy cannot be, or a number is below 1.
+        ManifestError: If a column, a split or all labels of a split are missing.
+        ValueError: If a strategy is unknown or needs both modalities, or a number is below 1.
     """
-    reading = reading or Reading()
+    settings = settings or FeatureSettings()
     if min(rounds, len(seeds)) < 1:
         raise InputError(f"rounds ({rounds}) and the number of seeds ({len(seeds)}) must be at least 1.")
     names = list(dict.fromkeys(["random", *strategies]))
     for name in names:
-        check_strategy(name, MODALITIES[reading.modality], num_classes=2)
-    rows = labeled_rows(manifest, label_column, split_column, (train_split, test_split))
-    found = read_rows(pretrained, rows, names, reading)
-    labels, split = found.rows[label_column].astype(str), found.rows[split_column].astype(str)
-    pool, test = (np.flatnonzero(split == name) for name in (train_split, test_split))
+        check_strategy(name, MODALITIES[settings.modality], num_classes=2)
+    (division,) = divide(
+        manifest, label_column, split_columns=[split_column], train_split=train_split, test_split=test_split
+    )
+    used = labeled_rows([division])
+    found = extract_row_features(pretrained, manifest.select(used), names, settings)
+    readable = used[found.rows]
+    labels = manifest[label_column][readable].astype(str)
+    pool, test = (np.flatnonzero(np.isin(readable, rows)) for rows in (division.train, division.test))
 
     def curve(name: str, seed: int, budget: int, rounds: int) -> list[tuple[int, float]]:
-        points = label_curve(
-            name,
-            found.features,
-            labels,
-            pool,
-            test,
-            budget=budget,
-            rounds=rounds,
-            embeddings=found.embeddings,
-            seed=seed,
-        )
+        words = {"budget": budget, "rounds": rounds, "embeddings": found.embeddings, "seed": seed}
+        points = label_curve(name, found.features, labels, pool, test, **words)
         return [(point.num_labels, point.accuracy) for point in points]
 
     curves: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in names}
-    with tqdm(desc="simulate", total=len(names) * len(seeds), unit="curve", disable=not reading.progress) as bar:
+    with tqdm(desc="simulate", total=len(names) * len(seeds), unit="curve", disable=not settings.progress) as bar:
         for name in names:
             for seed in seeds:
                 curves[name].append(curve(name, seed, budget, rounds))
@@ -93,17 +88,17 @@ def simulate(
         "protocol": {
             "name": "active learning on frozen features; a linear classifier for each modality, probabilities averaged",
             "first_round": "strategies that need a classifier begin as random does",
-            "modality": reading.modality,
+            "modality": settings.modality,
             "label_column": label_column,
             "num_classes": len(np.unique(labels[pool])),
             "n_pool": len(pool),
             "n_test": len(test),
             "unreadable": found.num_failures,
-            "unlabeled": num_unlabeled(manifest, label_column, split_column, (train_split, test_split)),
+            "unlabeled": num_unlabeled([division]),
             "budget": budget,
             "seeds": list(seeds),
-            "windows_per_clip": reading.windows_per_clip,
-            "clip_list": rows.hash(),
+            "windows_per_clip": settings.windows_per_clip,
+            "clip_list": manifest.select(used).hash(),
             "weights": pretrained.weights_hash(),
         },
         "all_labels": curve("random", seeds[0], len(pool), 1)[0][1],
@@ -112,8 +107,8 @@ def simulate(
 
 
 def _summaries(curves: Mapping[str, list[list[tuple[int, float]]]]) -> dict[str, dict[str, Any]]:
-    """By strategy; curves are by seed, points by round."""
-    accuracy = {name: np.array([[a for _, a in points] for points in of_seeds]) for name, of_seeds in curves.items()}
+    """Summarize the curves by strategy, seed and round."""
+    accuracy = {name: np.array([[a for _, a in points] for points in by_seed]) for name, by_seed in curves.items()}
     return {
         name: {
             "labels": [count for count, _ in curves[name][0]],
@@ -127,46 +122,46 @@ def _summaries(curves: Mapping[str, list[list[tuple[int, float]]]]) -> dict[str,
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:
-    """Sample standard deviation over the first axis; 0 of a single seed, which shows no spread."""
+    """Return the sample standard deviation over the first axis; 0 for a single seed."""
     return values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(values[0])
 
 
 def write_simulation(report: Mapping[str, Any], out: Path) -> None:
-    """Writes ``curve.json``, ``curve.csv`` and ``curve.png`` into a folder, which is made if missing."""
+    """Write ``curve.json``, ``curve.csv`` and ``curve.png`` into a directory, which is created if missing."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "curve.json", report)
     about, curves = report["protocol"], report["curves"]
     lines = [
         (name, seed, labels, value)
-        for name, of in curves.items()
-        for seed, values in zip(about["seeds"], of["accuracy"], strict=True)
-        for labels, value in zip(of["labels"], values, strict=True)
+        for name, curve in curves.items()
+        for seed, values in zip(about["seeds"], curve["accuracy"], strict=True)
+        for labels, value in zip(curve["labels"], values, strict=True)
     ]
     columns = ("strategy", "seed", "labels", "accuracy")
     write_table(pa.table({name: [line[i] for line in lines] for i, name in enumerate(columns)}), out / "curve.csv")
     draw_curves(
-        {name: (of["labels"], of["mean"], of["deviation"]) for name, of in curves.items()},
+        {name: (curve["labels"], curve["mean"], curve["deviation"]) for name, curve in curves.items()},
         out / "curve.png",
-        x_label="labels spent",
+        x_label="labels used",
         y_label="accuracy on the test split",
         title=f"{about['label_column']} of {about['n_test']} clips, {' and '.join(MODALITIES[about['modality']])}: "
-        f"mean and deviation of {len(about['seeds'])} seeds",
+        f"mean and standard deviation of {len(about['seeds'])} seeds",
         baseline="random",
     )
 
 
-def in_words(report: Mapping[str, Any]) -> str:
-    """Accuracy by labels and strategy, in percent, and what each gains over random."""
+def simulation_text(report: Mapping[str, Any]) -> str:
+    """Format accuracy by labels and strategy, in percent, and the gain of each strategy over random."""
     about, curves = report["protocol"], report["curves"]
     seeds = len(about["seeds"])
     lines = [
         f"{about['label_column']}: {about['num_classes']} classes, {about['n_pool']} rows to label, "
-        f"{about['n_test']} scored, {seeds} seeds; accuracy in percent, mean ± deviation over seeds",
+        f"{about['n_test']} test rows, {seeds} seeds; accuracy in percent, mean ± standard deviation over seeds",
         "",
         f"{'labels':>7}" + "".join(f"{name:>15}" for name in curves),
     ]
-    for place, labels in enumerate(curves["random"]["labels"]):
-        cells = (f"{100 * of['mean'][place]:.1f} ± {100 * of['deviation'][place]:.1f}" for of in curves.values())
+    for i, labels in enumerate(curves["random"]["labels"]):
+        cells = (f"{100 * curve['mean'][i]:.1f} ± {100 * curve['deviation'][i]:.1f}" for curve in curves.values())
         lines.append(f"{labels:>7}" + "".join(f"{cell:>15}" for cell in cells))
     lines += [
         "",
@@ -174,13 +169,13 @@ def in_words(report: Mapping[str, Any]) -> str:
         "",
         "gain over random, mean of the rounds:",
     ]
-    for name, of in curves.items():
-        gain = np.array(of["gain"])
+    for name, curve in curves.items():
+        gain = np.array(curve["gain"])
         if name != "random":
             spread = f"{100 * gain.mean():+.1f} ± {100 * float(_deviation(gain)):.1f}"
             lines.append(f"  {name:<14}{spread:>12}   better with {(gain > 0).sum()} of {seeds} seeds")
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
     if about["unlabeled"]:
-        lines.append(f"{about['unlabeled']} rows of these splits have no label or several, and are left out")
+        lines.append(f"{about['unlabeled']} rows of these splits have no label or several and are left out")
     return "\n".join(lines)

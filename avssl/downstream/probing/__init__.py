@@ -1,4 +1,4 @@
-"""Published protocols of frozen features, by name: one table, one way to run them.
+"""Published protocols for frozen features, by name.
 
 A new protocol costs its functions and one line in the table here.
 """
@@ -6,14 +6,13 @@ A new protocol costs its functions and one line in the table here.
 from __future__ import annotations
 
 from avssl.downstream.probing.classifiers import KNN, LINEAR, SVM
-from avssl.downstream.probing.divisions import DivisionColumns, divided_rows
-from avssl.downstream.probing.part import Protocol, ProtocolSettings
+from avssl.downstream.probing.gradient_probes import ATTENTIVE, LAYERS
+from avssl.downstream.probing.protocol import ProbeProtocol, ProbeSettings
 from avssl.downstream.probing.retrieval import AV_RETRIEVAL, RETRIEVAL
 from avssl.downstream.probing.run import run_protocol
 from avssl.downstream.probing.table import protocol_table
-from avssl.downstream.probing.trained import ATTENTIVE, LAYERS
 
-PROTOCOLS: dict[str, Protocol] = {
+PROTOCOLS: dict[str, ProbeProtocol] = {
     "linear": LINEAR,
     "svm": SVM,
     "knn": KNN,
@@ -23,12 +22,4 @@ PROTOCOLS: dict[str, Protocol] = {
     "attentive": ATTENTIVE,
 }
 
-__all__ = [
-    "PROTOCOLS",
-    "DivisionColumns",
-    "Protocol",
-    "ProtocolSettings",
-    "divided_rows",
-    "protocol_table",
-    "run_protocol",
-]
+__all__ = ["PROTOCOLS", "ProbeProtocol", "ProbeSettings", "protocol_table", "run_protocol"]

@@ -1,4 +1,4 @@
-"""Classifiers with a closed fit on frozen features: linear probe, nearest neighbors, SVM."""
+"""Classifiers fitted on frozen features by a solver: linear probe, nearest neighbors, SVM."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from avssl.downstream.probing.part import Measured, Part, Protocol, ProtocolSettings
+from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import Scored, knn_classifier, linear_probe, modality_probes, svm_classifier
 from avssl.features.extract import Pretrained
 from avssl.models import StagePooling
 
 
-def pooled_features(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str, Any]:
-    """Features of the last layer, averaged over the windows."""
+def pooled_features(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
+    """Extract features of the last layer, averaged over the windows."""
     return {"stream": settings.stream}
 
 
-def classification_baselines(part: Part) -> list[Measured]:
-    """Always the largest test class, and one class drawn evenly."""
-    _, counts = np.unique(part.labels[part.test].astype(str), return_counts=True)
-    classes = len(np.unique(part.labels[part.train].astype(str)))
+def classification_baselines(data: ProbeData) -> list[ResultRow]:
+    """Return the accuracy of always predicting the largest test class, and of a random class."""
+    _, counts = np.unique(data.labels[data.test].astype(str), return_counts=True)
+    classes = len(np.unique(data.labels[data.train].astype(str)))
     return [
-        Measured({"accuracy": float(counts.max() / counts.sum())}, model="largest class"),
-        Measured({"accuracy": 1 / classes}, model="chance"),
+        ResultRow({"accuracy": float(counts.max() / counts.sum())}, model="largest class"),
+        ResultRow({"accuracy": 1 / classes}, model="chance"),
     ]
 
 
-def scored_row(result: Scored, modality: str, layer: str = "", **more: float) -> Measured:
-    """A row of accuracy and mean recall of the classes."""
+def scored_row(result: Scored, modality: str, layer: str = "", **more: float) -> ResultRow:
+    """Return a row of accuracy and mean recall of the classes."""
     numbers = {"accuracy": result.accuracy, "mean_per_class": result.mean_per_class, **more}
-    return Measured(numbers, modality, layer, per_clip=result.correct.astype(float))
+    return ResultRow(numbers, modality, layer, per_clip=result.correct.astype(float))
 
 
-def _linear(part: Part) -> list[Measured]:
-    sides = {"video": part.features.video, "audio": part.features.audio}
-    seed = part.settings.seed
-    if part.settings.modality == "all":
-        found = modality_probes(sides["video"], sides["audio"], part.labels, part.train, part.test, seed=seed)
+def _linear(data: ProbeData) -> list[ResultRow]:
+    features = {"video": data.features.video, "audio": data.features.audio}
+    seed = data.settings.seed
+    if data.settings.modality == "all":
+        results = modality_probes(features["video"], features["audio"], data.labels, data.train, data.test, seed=seed)
     else:
-        chosen = part.settings.modality
-        found = {chosen: linear_probe(*part.split(sides[chosen]), seed=seed)}
-    return [scored_row(result, name, l2=result.l2) for name, result in found.items()]
+        chosen = data.settings.modality
+        results = {chosen: linear_probe(*data.split(features[chosen]), seed=seed)}
+    return [scored_row(result, name, l2=result.l2) for name, result in results.items()]
 
 
-def _knn(part: Part) -> list[Measured]:
-    settings = part.settings
-    sides = {"video": part.features.video, "audio": part.features.audio}
-    chosen = {name: sides[name] for name in settings.modalities}
+def _knn(data: ProbeData) -> list[ResultRow]:
+    settings = data.settings
+    features = {"video": data.features.video, "audio": data.features.audio}
+    chosen = {name: features[name] for name in settings.modalities}
     if len(chosen) == 2:  # unit vectors side by side: the cosine of a pair is the mean of the two cosines
-        chosen["video + audio"] = np.concatenate([_unit(sides["video"]), _unit(sides["audio"])], axis=1)  # type: ignore[index]
+        chosen["video + audio"] = np.concatenate([_unit(features["video"]), _unit(features["audio"])], axis=1)  # type: ignore[index]
     temperature = settings.temperature or None
     return [
-        scored_row(knn_classifier(*part.split(x), k=settings.neighbors, temperature=temperature), name)
+        scored_row(knn_classifier(*data.split(x), k=settings.neighbors, temperature=temperature), name)
         for name, x in chosen.items()
     ]
 
@@ -62,22 +62,24 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
-def averaged_stages(pretrained: Pretrained, settings: ProtocolSettings) -> dict[str, Any]:
-    """The last four stages in grids of at most 9 216 numbers, averaged."""
+def averaged_stages(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
+    """Extract the last four stages, average-pooled to grids of at most 9 216 numbers."""
     return {"stream": settings.stream, "stages": {name: StagePooling(4, "average") for name in settings.modalities}}
 
 
-def _svm(part: Part) -> list[Measured]:
-    """AVID's protocol but for the fitted windows: the same evenly spaced ones as in the test, as they sound, where
-    AVID draws them at random, at another volume and rate, and lets them wrap around the file."""
-    settings = part.settings
-    places = [(modality, layer) for modality, stages in part.features.stages.items() for layer in stages]
+def _svm(data: ProbeData) -> list[ResultRow]:
+    """Run AVID's protocol with one difference: training windows are evenly spaced and unchanged, as in the test.
+
+    AVID draws them at random, changes volume and speed, and lets them wrap around the end of the file.
+    """
+    settings = data.settings
+    stages = [(modality, layer) for modality, maps in data.features.stages.items() for layer in maps]
     rows = []
-    for modality, layer in tqdm(places, desc="svm", unit="stage", delay=1.0, disable=not part.progress):
-        maps = part.features.stages[modality][layer]
+    for modality, layer in tqdm(stages, desc="svm", unit="stage", delay=1.0, disable=not data.progress):
+        maps = data.features.stages[modality][layer]
         windows = maps.reshape(*maps.shape[:2], -1)
         result = svm_classifier(
-            *part.split(windows), c=settings.svm_c, max_iterations=settings.svm_iterations, seed=settings.seed
+            *data.split(windows), c=settings.svm_c, max_iterations=settings.svm_iterations, seed=settings.seed
         )
         rows.append(scored_row(result, modality, layer, converged=float(result.converged)))
     return rows
@@ -85,8 +87,8 @@ def _svm(part: Part) -> list[Measured]:
 
 _ACCURACIES = ("accuracy", "mean_per_class")
 
-LINEAR = Protocol(
-    "linear probe on frozen features, multinomial logistic regression; both by late fusion",
+LINEAR = ProbeProtocol(
+    "linear probe on frozen features, multinomial logistic regression; late fusion of both modalities",
     "accuracy",
     _ACCURACIES,
     windows=1,
@@ -95,7 +97,7 @@ LINEAR = Protocol(
     baselines=classification_baselines,
     shuffled="labels",
 )
-KNN = Protocol(
+KNN = ProbeProtocol(
     "k nearest neighbors by cosine, weighted by exp(cosine / temperature) (Wu et al., 2018)",
     "accuracy",
     _ACCURACIES,
@@ -104,9 +106,9 @@ KNN = Protocol(
     measure=_knn,
     baselines=classification_baselines,
 )
-SVM = Protocol(
+SVM = ProbeProtocol(
     "one-vs-rest linear SVM on average-pooled stages, decision values averaged over evenly spaced windows "
-    "(after AVID's of ESC-50 and DCASE, which fits random windows, louder or faster)",
+    "(after AVID's protocol for ESC-50 and DCASE, which trains on random windows, louder or faster)",
     "accuracy",
     (*_ACCURACIES, "converged"),
     windows=10,

@@ -1,8 +1,8 @@
-"""A protocol on a model, beside its random twin and the baselines, over all divisions of the rows."""
+"""Run a protocol on a model, its random initialization and the baselines, over all divisions of the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
-from avssl.data.splits.folds import Fold
-from avssl.downstream.probing.part import Measured, Part, Protocol, ProtocolSettings
+from avssl.data.splits import Division, labeled_rows
+from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import bootstrap_interval, mean_and_deviation
 from avssl.features.extract import Features, Pretrained, extract_features
 
@@ -20,41 +20,43 @@ _NAMES = ("model", "modality", "layer")
 
 
 def run_protocol(
-    protocol: Protocol,
+    protocol: ProbeProtocol,
     models: Mapping[str, Pretrained],
-    rows: Manifest,
-    divisions: list[Fold],
+    manifest: Manifest,
+    divisions: Sequence[Division],
     label_column: str,
-    settings: ProtocolSettings,
+    settings: ProbeSettings,
     *,
     num_workers: int = 0,
     cache_folder: Path | str | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Measures every model.
+    """Measure every model.
 
     Args:
-        protocol: What is measured.
-        models: By the name they have in the table; labels or sound are shuffled for the first one.
-        rows: Labeled rows.
-        divisions: Of these rows.
-        label_column: Where the labels are.
-        settings: Of the protocol.
+        protocol: The protocol.
+        models: Models by the name they have in the table; the control row shuffles labels or audio of the first.
+        manifest: All rows.
+        divisions: Training and test rows of the manifest.
+        label_column: Column of the labels.
+        settings: Settings of the protocol.
         num_workers: Decoding processes.
-        cache_folder: Where features are kept.
-        progress: Show bars.
+        cache_folder: Directory to cache features in.
+        progress: Show progress bars.
 
     Returns:
-        ``protocol``: sizes, hash of the clip list, windows, seed, of retrieval ``gallery_size``; and ``rows``: by
-        model, modality and layer, with the protocol's numbers, the ``interval`` (95 %) of the first over test clips,
-        or with several divisions its ``..._sd`` and ``by_division``. The best layer of a model and modality is
-        marked: it is chosen on the scored rows, as published tables do.
+        ``protocol``: sizes, hash of the clip list, windows, seed, and ``gallery_size`` for retrieval; and ``rows``:
+        by model, modality and layer, with the protocol's numbers, the 95 % ``interval`` of the first over test
+        clips, or with several divisions its ``..._sd`` and ``by_division``. The best layer of a model and modality
+        is marked: it is chosen on the test rows, as in published tables.
 
     Raises:
         ValueError: If the protocol chooses its rows from one division, and there are several.
     """
     if protocol.choose is not None:
-        rows, divisions = _chosen(protocol, rows, divisions, label_column, settings)
+        divisions = [_chosen(protocol, manifest, divisions, label_column, settings)]
+    used = labeled_rows(divisions)
+    rows = manifest.select(used)
     windows = settings.windows_per_clip or protocol.windows
     by_division: list[list[dict[str, Any]]] = [[] for _ in divisions]
     baselines: list[list[dict[str, Any]]] = [[] for _ in divisions]
@@ -69,31 +71,40 @@ def run_protocol(
             title=f"extract, {name}",
             **protocol.extraction(model, settings),
         )
-        parts = [
-            replace(_part(features, rows[label_column], division, settings, model), progress=progress)
+        labels = rows[label_column][features.rows]
+        data = [
+            ProbeData(features, labels, *_positions(features, used, division), settings, model.device, progress)
             for division in divisions
         ]
-        for found, others, part in zip(by_division, baselines, parts, strict=True):
-            found += [_plain(row, settings.seed, model=name) for row in protocol.measure(part)]
+        for results, others, each in zip(by_division, baselines, data, strict=True):
+            results += [_plain(row, settings.seed, model=name) for row in protocol.measure(each)]
             if number == 0:
-                others += _shuffled(protocol, part)
-                others += [_plain(row, settings.seed) for row in protocol.baselines(part)]
-    table = _merged([found + others for found, others in zip(by_division, baselines, strict=True)], protocol.headline)
+                others += _shuffled(protocol, each)
+                others += [_plain(row, settings.seed) for row in protocol.baselines(each)]
+    table = _merged([one + others for one, others in zip(by_division, baselines, strict=True)], protocol.headline)
     _mark_best_layers(table, protocol.headline)
     about = {"name": protocol.title, "label_column": label_column, "windows_per_clip": windows}
-    return {"protocol": about | _sizes(protocol, rows, divisions, parts), "rows": table}
+    return {"protocol": about | _sizes(protocol, rows, divisions, data), "rows": table}
 
 
-def _sizes(protocol: Protocol, rows: Manifest, divisions: list[Fold], parts: list[Part]) -> dict[str, Any]:
-    """What was measured on; the counts outside ``divisions`` are those of the first."""
+def _positions(features: Features, used: np.ndarray, division: Division) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the training and the test rows among the readable ones."""
+    readable = used[features.rows]
+    return np.flatnonzero(np.isin(readable, division.train)), np.flatnonzero(np.isin(readable, division.test))
+
+
+def _sizes(
+    protocol: ProbeProtocol, rows: Manifest, divisions: Sequence[Division], data: Sequence[ProbeData]
+) -> dict[str, Any]:
+    """Return the sizes of the evaluation; top-level counts are those of the first division."""
     counts = [
-        {"name": division.name, "n_train": len(part.train), "n_test": len(part.test)}
-        for division, part in zip(divisions, parts, strict=True)
+        {"name": division.name, "n_train": len(each.train), "n_test": len(each.test)}
+        for division, each in zip(divisions, data, strict=True)
     ]
     if protocol.gallery:
         for count in counts:
             count["gallery_size"] = count[f"n_{protocol.gallery}"]
-    first = parts[0]
+    first = data[0]
     gallery = {"gallery_size": counts[0]["gallery_size"]} if protocol.gallery else {}
     return gallery | {
         "n_train": counts[0]["n_train"],
@@ -107,37 +118,35 @@ def _sizes(protocol: Protocol, rows: Manifest, divisions: list[Fold], parts: lis
 
 
 def _chosen(
-    protocol: Protocol, rows: Manifest, divisions: list[Fold], label_column: str, settings: ProtocolSettings
-) -> tuple[Manifest, list[Fold]]:
-    """The test rows that the protocol chooses, alone, of the one division."""
-    assert protocol.choose is not None, "asked for only where rows are chosen"
+    protocol: ProbeProtocol,
+    manifest: Manifest,
+    divisions: Sequence[Division],
+    label_column: str,
+    settings: ProbeSettings,
+) -> Division:
+    """Return the one division, reduced to the test rows that the protocol chooses."""
+    assert protocol.choose is not None, "called only for protocols that choose rows"
     if len(divisions) > 1:
         names = ", ".join(division.name for division in divisions)
-        raise InputError(f"rows are chosen from one split, and there are {len(divisions)}: {names}. Name one of them.")
+        raise InputError(
+            f"the protocol chooses its rows from one division, and there are {len(divisions)}: {names}. "
+            "Name one split column, and no folds."
+        )
     test = divisions[0].test
-    ids, labels = rows["id"][test], rows[label_column][test]
-    kept = test[protocol.choose(ids, labels, settings)]
-    everything = np.arange(len(kept))
-    return rows.select(kept), [Fold(divisions[0].name, everything[:0], everything)]
+    keep = protocol.choose(manifest["id"][test], manifest[label_column][test], settings)
+    return replace(divisions[0], train=test[:0], test=test[keep])
 
 
-def _part(
-    features: Features, labels: np.ndarray, division: Fold, settings: ProtocolSettings, model: Pretrained
-) -> Part:
-    train, test = (np.flatnonzero(np.isin(features.rows, rows)) for rows in (division.train, division.test))
-    return Part(features, labels[features.rows], train, test, settings, model.device)
-
-
-def _shuffled(protocol: Protocol, part: Part) -> list[dict[str, Any]]:
+def _shuffled(protocol: ProbeProtocol, data: ProbeData) -> list[dict[str, Any]]:
     if not protocol.shuffled:
         return []
-    moved = part.with_shuffled_labels() if protocol.shuffled == "labels" else part.with_shuffled_sound()
+    control = data.with_shuffled_labels() if protocol.shuffled == "labels" else data.with_shuffled_audio()
     name = f"shuffled {protocol.shuffled}"
-    return [_plain(row, part.settings.seed, model=name) for row in protocol.measure(moved)]
+    return [_plain(row, data.settings.seed, model=name) for row in protocol.measure(control)]
 
 
-def _plain(row: Measured, seed: int, model: str = "") -> dict[str, Any]:
-    """A row of the table; a baseline names its model itself."""
+def _plain(row: ResultRow, seed: int, model: str = "") -> dict[str, Any]:
+    """Return a row as plain values; a baseline has its own model name."""
     plain: dict[str, Any] = {"model": row.model or model, "modality": row.modality}
     if row.layer:
         plain["layer"] = row.layer
@@ -149,13 +158,13 @@ def _plain(row: Measured, seed: int, model: str = "") -> dict[str, Any]:
 
 
 def _merged(divisions: list[list[dict[str, Any]]], headline: str) -> list[dict[str, Any]]:
-    """Rows of one division as they are; of several, their means."""
+    """Return the rows of a single division unchanged; the means over several."""
     if len(divisions) == 1:
         return divisions[0]
     merged = []
     for same in zip(*divisions, strict=True):
         keys = {tuple(row.get(name, "") for name in _NAMES) for row in same}
-        assert len(keys) == 1, f"divisions give rows in one order, got {keys}"
+        assert len(keys) == 1, f"all divisions have their rows in one order, got {keys}"
         row = {name: value for name, value in same[0].items() if name in _NAMES}
         for name in same[0]:
             if name not in (*_NAMES, "interval"):
@@ -168,7 +177,7 @@ def _merged(divisions: list[list[dict[str, Any]]], headline: str) -> list[dict[s
 
 
 def _mark_best_layers(table: list[dict[str, Any]], headline: str) -> None:
-    """``best_layer`` of every row with a layer, where a model and modality have several."""
+    """Set ``best_layer`` in every row with a layer, if a model and modality have several."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in table:
         if "layer" in row:

@@ -1,18 +1,18 @@
-"""The report of a protocol as text, in percent."""
+"""Text table of a probing report."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from avssl.downstream.probing.part import Protocol
+from avssl.downstream.probing.protocol import ProbeProtocol
 
 _TITLES = {"mean_per_class": "per class", "top_5": "top 5"}
 
 
-def protocol_table(protocol: Protocol, report: dict[str, Any]) -> str:
-    """One line a row: the headline with its interval or deviation, then the other numbers.
+def protocol_table(protocol: ProbeProtocol, report: dict[str, Any]) -> str:
+    """Format a report in percent: the headline number with its interval or deviation, then the other numbers.
 
-    The best layer of a model carries a star.
+    The best layer of a model is marked with a star.
     """
     about, rows = report["protocol"], report["rows"]
     layers = any("layer" in row for row in rows)
@@ -29,11 +29,11 @@ def protocol_table(protocol: Protocol, report: dict[str, Any]) -> str:
         line += "".join(f"{100 * row[name]:>11.1f}" if name in row else " " * 11 for name in protocol.columns[1:])
         lines.append(line.rstrip())
     if any(row.get("best_layer") for row in rows):
-        lines.append("* best layer, chosen on the scored rows as published tables do")
+        lines.append("* best layer, chosen on the test rows as in published tables")
     if any(row.get("converged", 1) < 1 for row in rows):
-        lines.append("some solvers stopped before they converged: more --svm_iterations may change their rows")
+        lines.append("some solvers did not converge; try a higher --svm-iterations")
     if about.get("unlabeled"):
-        lines.append(f"{about['unlabeled']} rows have no label, or several, and are left out")
+        lines.append(f"{about['unlabeled']} rows have no label or several, and are left out")
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
     return "\n".join(lines)
@@ -47,7 +47,7 @@ def _summary(about: dict[str, Any]) -> str:
     if "gallery_size" in about:
         text += f"{count('n_test')} queries in a gallery of {count('gallery_size')}"
     else:
-        text += f"{count('n_train')} rows fitted, {count('n_test')} scored"
+        text += f"{count('n_train')} training rows, {count('n_test')} test rows"
     if len(about["divisions"]) > 1:
         text += f", in each of {len(about['divisions'])} divisions"
     return f"{text}; in percent"

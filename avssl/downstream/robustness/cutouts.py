@@ -1,4 +1,4 @@
-"""What can be cut out of a clip, to be pasted where it never was: an object by its mask, a box, or just a patch.
+"""Cut an object out of a clip, to paste it into another: by its mask, its box, or as a central patch.
 
 Dimensions: N clips, T frames, H and W pixels of a clip.
 """
@@ -19,35 +19,35 @@ from avssl.data.official.box_truth import TruthFrame, read_boxes
 from avssl.synthetic import read_truth
 
 PATCH_SHARE = 0.2
-"""Of the picture's area, where there is no truth."""
+"""Area of the patch of clips without ground truth, as a fraction of the frame."""
 
 
 class Cutouts(Protocol):
-    """What each clip would lend."""
+    """Objects that can be cut out of N clips."""
 
     @property
-    def said(self) -> str:
-        """What is cut out, and why not better, in a sentence."""
+    def description(self) -> str:
+        """One sentence for the report."""
 
     @property
-    def lent(self) -> Sequence[str]:
-        """(N,) what stands for the object; "" where a clip has none."""
+    def objects(self) -> Sequence[str]:
+        """(N,) name of the object of each clip; "" if it has none."""
 
     @property
     def scenes(self) -> Sequence[Collection[str]]:
-        """(N,) what is in each clip already, in the same words."""
+        """(N,) names of everything that is in each clip."""
 
     def mask(self, clip: Clip) -> Tensor:
-        """(T, H, W) bool over the frames of a clip; empty where the object is out of sight."""
+        """Return the (T, H, W) bool mask of the object; all False while the object is not visible."""
 
 
 def find_cutouts(manifest: Manifest, labels: Sequence[str], frames_per_second: float) -> Cutouts:
-    """The best that the manifest's truth allows.
+    """Return the most exact cutouts that the ground truth of the manifest allows.
 
     Args:
         manifest: N rows.
-        labels: (N,) their classes.
-        frames_per_second: Of the clips that are disturbed.
+        labels: (N,) classes.
+        frames_per_second: Frame rate of the clips.
 
     Raises:
         ValueError: If a truth file is damaged.
@@ -56,26 +56,28 @@ def find_cutouts(manifest: Manifest, labels: Sequence[str], frames_per_second: f
     files = [path for path in paths if path is not None and path.is_file()]
     kinds = {path.suffix for path in files}
     if len(files) == len(paths) and kinds == {".npz"}:
-        return Objects(files, frames_per_second)
+        return ObjectCutouts(files, frames_per_second)
     if len(files) == len(paths) and kinds == {".json"}:
         starts = [manifest.value(row, "start_seconds") or 0.0 for row in range(len(manifest))]
-        return Boxes([read_boxes(path).frames for path in files], labels, starts, frames_per_second)
-    return Patches(labels, len(paths) - len(files))
+        return BoxCutouts([read_boxes(path).frames for path in files], labels, starts, frames_per_second)
+    return PatchCutouts(labels, len(paths) - len(files))
 
 
-class Objects:
-    """Sounding objects of SoundingShapes, by the visible pixels of each frame."""
+class ObjectCutouts:
+    """Sounding objects of SoundingShapes: the visible pixels in each frame."""
 
-    said = "The sounding object of a clip of another class, by its mask, of a kind that the scene does not hold."
+    description = (
+        "The sounding object of a clip of another class, cut out by its mask; its kind is not in the scene yet."
+    )
 
     def __init__(self, files: Sequence[Path], frames_per_second: float) -> None:
         self._files, self._rate = files, frames_per_second
-        self.lent: list[str] = []
+        self.objects: list[str] = []
         self.scenes: list[set[str]] = []
         for path in files:
-            truth = read_truth(path)  # its masks are read again when needed: all of them would fill the memory
+            truth = read_truth(path)  # masks are read again when needed: all of them would fill the memory
             sounding = [kind for kind, heard in zip(truth.kinds, truth.sounding, strict=True) if heard]
-            self.lent.append(sounding[0] if sounding else "")
+            self.objects.append(sounding[0] if sounding else "")
             self.scenes.append({*truth.kinds, *truth.heard_kinds})
 
     def mask(self, clip: Clip) -> Tensor:
@@ -85,10 +87,10 @@ class Objects:
         return F.interpolate(masks[:, None].float(), size=clip.video.shape[2:], mode="nearest-exact")[:, 0] > 0
 
 
-class Boxes:
-    """The largest box that annotators drew at the instant nearest to the middle of a clip."""
+class BoxCutouts:
+    """The largest annotated box of the frame nearest to the middle of a clip."""
 
-    said = "The largest annotated box of a clip of another class."
+    description = "The largest annotated box of a clip of another class."
 
     def __init__(
         self,
@@ -98,8 +100,8 @@ class Boxes:
         frames_per_second: float,
     ) -> None:
         self._frames, self._starts, self._rate = frames, starts, frames_per_second
-        has_box = [any(frame.boxes for frame in of_clip) for of_clip in frames]
-        self.lent = [label if has else "" for label, has in zip(labels, has_box, strict=True)]
+        has_box = [any(frame.boxes for frame in clip_frames) for clip_frames in frames]
+        self.objects = [label if has else "" for label, has in zip(labels, has_box, strict=True)]
         self.scenes = [{label} for label in labels]
 
     def mask(self, clip: Clip) -> Tensor:
@@ -110,18 +112,20 @@ class Boxes:
         return _rectangle(clip, top, bottom, left, right)
 
 
-class Patches:
-    """A rectangle from the middle of the picture, where nobody says what is where."""
+class PatchCutouts:
+    """A rectangle in the middle of the frame, for clips without ground truth."""
 
     def __init__(self, labels: Sequence[str], num_missing: int) -> None:
         why = (
-            f"{num_missing} of {len(labels)} rows have no truth file" if num_missing else "the truth is of other kinds"
+            f"{num_missing} of {len(labels)} rows have no truth file"
+            if num_missing
+            else "the truth files are of other kinds"
         )
-        self.said = (
-            f"A rectangle of {PATCH_SHARE:.0%} of the picture from the middle of a clip of another class, "
-            f"in place of its object, because {why}."
+        self.description = (
+            f"A rectangle of {PATCH_SHARE:.0%} of the frame from the middle of a clip of another class, "
+            f"instead of its object, because {why}."
         )
-        self.lent, self.scenes = labels, [{label} for label in labels]
+        self.objects, self.scenes = labels, [{label} for label in labels]
 
     def mask(self, clip: Clip) -> Tensor:
         margin = (1 - PATCH_SHARE**0.5) / 2
@@ -134,7 +138,7 @@ def _area(box: tuple[float, float, float, float]) -> float:
 
 
 def _rectangle(clip: Clip, top: float, bottom: float, left: float, right: float) -> Tensor:
-    """(T, H, W) bool, of sides in [0, 1], the same in all frames."""
+    """Return a (T, H, W) bool mask, the same in all frames; sides are fractions of the frame in [0, 1]."""
     frames, _, height, width = clip.video.shape
     mask = torch.zeros(frames, height, width, dtype=torch.bool)
     mask[:, round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = True

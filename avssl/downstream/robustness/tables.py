@@ -1,4 +1,4 @@
-"""The numbers of a robustness report as cells of tables, in percent."""
+"""Tables of a robustness report, in percent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from avssl.reports.text_table import percent
 
 
 def accuracy_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: a disturbance a line, a modality a column."""
+    """Return header and cells: one row per disturbance, one column per modality."""
     accuracy = {(row["disturbance"], row["modality"]): row["accuracy"] for row in rows}
     names, modalities = (list(dict.fromkeys(row[key] for row in rows)) for key in ("disturbance", "modality"))
     body = [[name, *(percent(accuracy[name, modality]) for modality in modalities)] for name in names]
@@ -17,13 +17,13 @@ def accuracy_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list
 
 
 def disturbance_table(rows: Sequence[dict[str, Any]], modality: str) -> tuple[list[str], list[list[str]]]:
-    """Header and cells, in percent, of one modality, under what reaches it."""
+    """Return header and cells of the disturbances that change a modality."""
     body = [[cell(row) for cell in _COLUMNS.values()] for row in rows if row["modality"] == modality and row["reached"]]
     return list(_COLUMNS), body
 
 
 def group_table(groups: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells, in percent: a group a line, then the gap between the best and the worst."""
+    """Return header and cells: one row per group, then the gap between the best and the worst."""
     modalities = list(groups["gap"])
     header = ["group", "n", *(cell for modality in modalities for cell in (modality, "95 %"))]
     body = []
@@ -47,6 +47,6 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "accuracy": lambda row: percent(row["accuracy"]),
     "change": lambda row: percent(row["change"]),
     "95 %": lambda row: _interval(row["interval"]),
-    "other answer": lambda row: percent(row["changed"]),
+    "changed prediction": lambda row: percent(row["changed"]),
     "partner's class": lambda row: percent(row["became_partner"]),
 }

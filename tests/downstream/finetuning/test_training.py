@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from avssl.config import FinetuneConfig, FinetuneOptimConfig, Steps, config_from_dict
-from avssl.downstream.finetuning import Plan, rate_groups, schedule
+from avssl.downstream.finetuning import TrainingLength, build_schedule, rate_groups
 from avssl.engine import create_optimizer
 from avssl.engine.optim import set_lr
 from avssl.models import AVModel, Classifier, create_encoder, create_head
@@ -41,13 +41,17 @@ def test_rates_by_stage_are_as_by_hand(model):
     assert {name for name, rate in before.items() if rate} == {name for name in before if name.startswith("heads")}
 
 
-def test_plan_counts_head_passes_and_stretches_to_the_fewest_steps():
-    assert Plan.of(FinetuneOptimConfig(head_epochs=5, epochs=16), 10) == Plan(10, 1, 50, 210)
-    assert Plan.of(FinetuneOptimConfig(head_epochs=1, epochs=4, min_steps=11), 1) == Plan(1, 3, 3, 15)
-    assert Plan.of(FinetuneOptimConfig(epochs=4, min_steps=8), 2).stretch == 1
+def test_length_counts_head_epochs_and_multiplies_epochs_to_min_steps():
+    assert TrainingLength.from_config(FinetuneOptimConfig(head_epochs=5, epochs=16), 10) == TrainingLength(
+        10, 1, 50, 210
+    )
+    assert TrainingLength.from_config(FinetuneOptimConfig(head_epochs=1, epochs=4, min_steps=11), 1) == TrainingLength(
+        1, 3, 3, 15
+    )
+    assert TrainingLength.from_config(FinetuneOptimConfig(epochs=4, min_steps=8), 2).epoch_factor == 1
 
 
-def test_milestones_count_from_where_the_encoders_learn_and_stretch_too():
+def test_milestones_count_from_the_end_of_the_head_epochs_and_are_multiplied_too():
     config = config_from_dict(
         {
             "optim": {"lr": 1.0, "head_epochs": 1, "epochs": 3, "min_steps": 16},
@@ -55,9 +59,9 @@ def test_milestones_count_from_where_the_encoders_learn_and_stretch_too():
         },
         root=FinetuneConfig,
     )
-    plan = Plan.of(config.optim, steps_per_epoch=2)
-    assert plan == Plan(2, 2, 4, 16)
-    rates = [schedule(config, plan)(step) for step in range(16)]
+    length = TrainingLength.from_config(config.optim, steps_per_epoch=2)
+    assert length == TrainingLength(2, 2, 4, 16)
+    rates = [build_schedule(config, length)(step) for step in range(16)]
     assert rates == [1.0] * 8 + [0.5] * 4 + [0.25] * 4
     assert isinstance(config.schedule, Steps)
 
@@ -65,7 +69,7 @@ def test_milestones_count_from_where_the_encoders_learn_and_stretch_too():
 def test_cosine_ends_at_its_last_rate():
     tree = {"optim": {"lr": 1.0, "epochs": 4, "warmup_epochs": 1}, "schedule": {"name": "cosine", "final_lr": 0.1}}
     config = config_from_dict(tree, root=FinetuneConfig)
-    rate = schedule(config, Plan.of(config.optim, 5))
+    rate = build_schedule(config, TrainingLength.from_config(config.optim, 5))
     assert [rate(0), rate(4), rate(5)] == pytest.approx([0.2, 1.0, 1.0])
     assert rate(20) == pytest.approx(0.1)
 

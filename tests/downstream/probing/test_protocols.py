@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.core.manifest import Manifest, ManifestError
-from avssl.downstream.probing import (
-    PROTOCOLS,
-    DivisionColumns,
-    ProtocolSettings,
-    divided_rows,
-    protocol_table,
-    run_protocol,
-)
-from avssl.downstream.probing.part import Part
+from avssl.core.manifest import Manifest
+from avssl.data.splits import divide
+from avssl.downstream.probing import PROTOCOLS, ProbeSettings, protocol_table, run_protocol
+from avssl.downstream.probing.protocol import ProbeData
 from avssl.features.extract import Features
 from avssl.training.tasks.probes import ProbeSchedule
 
@@ -58,7 +52,7 @@ def made_features(rows, words, strength, failed=()):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Runs a protocol on made features: the trained model shows the class, the random one does not."""
+    """Run a protocol on made features: the trained model shows the class, the random one does not."""
 
     def run(name, rows=None, columns=None, settings=None, failed=()):
         def extract(model, rows, **words):
@@ -71,8 +65,9 @@ def measured(monkeypatch):
             name: SimpleNamespace(strength=strength, device=torch.device("cpu"), model=network)
             for name, strength in (("trained", 6), ("random init", 0))
         }
-        rows, divisions, _ = divided_rows(rows or manifest(), columns or DivisionColumns())
-        settings = settings or ProtocolSettings(windows_per_clip=2, neighbors=5, schedule=FAST, clips_per_class=2)
+        rows = rows or manifest()
+        divisions = divide(rows, "label", **(columns or {}))
+        settings = settings or ProbeSettings(windows_per_clip=2, neighbors=5, schedule=FAST, clips_per_class=2)
         return run_protocol(PROTOCOLS[name], models, rows, divisions, "label", settings)
 
     return run
@@ -105,15 +100,15 @@ def test_what_shows_the_class_is_found_and_baselines_are_not(measured, name):
 
 
 def test_modality_limits_the_rows(measured):
-    report = measured("knn", settings=ProtocolSettings(modality="audio", neighbors=3))
+    report = measured("knn", settings=ProbeSettings(modality="audio", neighbors=3))
     assert {row["modality"] for row in report["rows"]} == {"audio", ""}
     assert {row["modality"] for row in measured("knn")["rows"]} == {"video", "audio", "video + audio", ""}
     with pytest.raises(ValueError, match=r"modality \('sound'\)"):
-        ProtocolSettings(modality="sound")
+        ProbeSettings(modality="sound")
     with pytest.raises(ValueError, match=r"windows_per_clip \(0\) must be at least 1"):
-        ProtocolSettings(windows_per_clip=0)
-    with pytest.raises(ValueError, match=r"modality \('audio'\) must be \"all\" where sounds query pictures"):
-        measured("av_retrieval", settings=ProtocolSettings(modality="audio", clips_per_class=2))
+        ProbeSettings(windows_per_clip=0)
+    with pytest.raises(ValueError, match=r"modality \('audio'\) must be \"all\" for av_retrieval"):
+        measured("av_retrieval", settings=ProbeSettings(modality="audio", clips_per_class=2))
 
 
 def test_sounds_find_pictures_in_a_balanced_set(measured):
@@ -123,13 +118,15 @@ def test_sounds_find_pictures_in_a_balanced_set(measured):
     assert found["trained"]["mAP"] == 1.0
     assert found["trained"]["P@1"] == 1.0
     assert found["trained"]["P@5"] == pytest.approx(2 / 5)
-    assert found["shuffled sound"]["mAP"] < 0.9
+    assert found["shuffled audio"]["mAP"] < 0.9
     assert found["chance"]["P@1"] == pytest.approx(1 / 3)
     # Places of 2 right items among 6: the mean over the 15 pairs of (1 / i + 2 / j) / 2
     pairs = [(i, j) for j in range(2, 7) for i in range(1, j)]
     assert found["chance"]["mAP"] == pytest.approx(np.mean([(1 / i + 2 / j) / 2 for i, j in pairs]))
-    with pytest.raises(ValueError, match=r"clips_per_class \(5\): the class 'c0' has only 3 test clips. Ask for fewer"):
-        measured("av_retrieval", settings=ProtocolSettings())
+    with pytest.raises(
+        ValueError, match="the class 'c0' has only 3 test clips. Lower --clips-per-class"
+    ):
+        measured("av_retrieval", settings=ProbeSettings())
 
 
 @pytest.mark.parametrize(("name", "queries", "gallery"), [("retrieval", 9, 27), ("av_retrieval", 6, 6)])
@@ -141,20 +138,14 @@ def test_the_size_of_the_gallery_is_said(measured, name, queries, gallery):
 
 
 def test_rows_are_chosen_from_one_division(measured):
-    with pytest.raises(ValueError, match=r"there are 3: 0, 1, 2\. Name one of them"):
-        measured("av_retrieval", columns=DivisionColumns(fold="fold"))
+    with pytest.raises(ValueError, match=r"there are 3: 0, 1, 2\. Name one split column"):
+        measured("av_retrieval", columns={"fold_column": "fold"})
 
 
 def test_rows_without_one_label_are_counted(measured):
-    labels = ["" if i == 1 else "c0|c1" if i == 4 else f"c{i % CLASSES}" for i in range(COUNT)]
-    split = ["other" if i > 33 else "train" if i % 4 else "test" for i in range(COUNT)]
-    rows = manifest(label=labels, split=split)
-    assert divided_rows(rows, DivisionColumns()).num_unlabeled == 2
-    assert divided_rows(rows, DivisionColumns(fold="fold")).num_unlabeled == 2
-    assert divided_rows(rows, DivisionColumns(train_split="other")).num_unlabeled == 1
     report = measured("knn")
     report["protocol"]["unlabeled"] = 2
-    assert "2 rows have no label, or several, and are left out" in protocol_table(PROTOCOLS["knn"], report)
+    assert "2 rows have no label or several and are left out" in protocol_table(PROTOCOLS["knn"], report)
 
 
 def test_chance_counts_the_clips_of_a_set_that_lost_one(measured):
@@ -165,8 +156,8 @@ def test_chance_counts_the_clips_of_a_set_that_lost_one(measured):
 
 
 def test_folds_give_mean_and_deviation(measured):
-    settings = ProtocolSettings(windows_per_clip=2, neighbors=5)
-    report = measured("knn", columns=DivisionColumns(fold="fold"), settings=settings)
+    settings = ProbeSettings(windows_per_clip=2, neighbors=5)
+    report = measured("knn", columns={"fold_column": "fold"}, settings=settings)
     assert [part["name"] for part in report["protocol"]["divisions"]] == ["0", "1", "2"]
     assert {(part["n_train"], part["n_test"]) for part in report["protocol"]["divisions"]} == {(24, 12)}
     row = by_model(report)["random init"]
@@ -174,14 +165,14 @@ def test_folds_give_mean_and_deviation(measured):
     assert row["accuracy_sd"] == pytest.approx(np.std(row["by_division"], ddof=1))
     assert len(set(row["by_division"])) > 1
     text = protocol_table(PROTOCOLS["knn"], report)
-    assert "24 rows fitted, 12 scored, in each of 3 divisions" in text
+    assert "24 training rows, 12 test rows, in each of 3 divisions" in text
     assert f"{100 * row['accuracy']:.1f}{100 * row['accuracy_sd']:>7.1f}" in text
 
 
 def test_official_splits_are_run_one_by_one(measured):
     second = ["test" if i % 3 == i // 12 else "train" for i in range(COUNT)]
     rows = manifest(split2=second)
-    report = measured("knn", rows, DivisionColumns(split="split, split2"))
+    report = measured("knn", rows, {"split_columns": ["split", "split2"]})
     assert [part["name"] for part in report["protocol"]["divisions"]] == ["split", "split2"]
     assert [part["n_test"] for part in report["protocol"]["divisions"]] == [9, 12]
 
@@ -193,7 +184,7 @@ def test_the_best_layer_is_marked(measured):
     text = protocol_table(PROTOCOLS["layers"], report)
     assert "late*" in text
     assert text.startswith(PROTOCOLS["layers"].title)
-    assert "scored; in percent" in text
+    assert "test rows; in percent" in text
     assert "* best layer" in text
 
 
@@ -209,28 +200,16 @@ def test_shuffling_moves_every_sound_and_keeps_the_count_of_labels():
     rows = manifest()
     features = made_features(rows, {"windows_per_clip": 1}, 1)
     train, test = np.arange(12, 36), np.arange(12)
-    part = Part(features, rows["label"], train, test, ProtocolSettings(), torch.device("cpu"))
-    moved = part.with_shuffled_sound().features
+    data = ProbeData(features, rows["label"], train, test, ProbeSettings(), torch.device("cpu"))
+    moved = data.with_shuffled_audio().features
     assert not (moved.audio[test] == features.audio[test]).all(axis=1).any()
     np.testing.assert_array_equal(np.sort(moved.audio[test], 0), np.sort(features.audio[test], 0))
     np.testing.assert_array_equal(moved.audio[train], features.audio[train])
     np.testing.assert_array_equal(moved.video, features.video)
-    labels = part.with_shuffled_labels().labels
+    labels = data.with_shuffled_labels().labels
     assert sorted(labels[train]) == sorted(rows["label"][train])
     assert (labels[train] != rows["label"][train]).any()
     np.testing.assert_array_equal(labels[test], rows["label"][test])
-
-
-def test_what_is_missing_is_named(measured):
-    folds = [None if i == 5 else "1" if i % 2 else "2" for i in range(COUNT)]
-    with pytest.raises(ManifestError, match="column 'fold': 1 of 36 rows have no fold, the first is row 5"):
-        divided_rows(manifest(fold=folds), DivisionColumns(fold="fold"))
-    with pytest.raises(ManifestError, match="no column 'folds' in this manifest"):
-        divided_rows(manifest(), DivisionColumns(fold="folds"))
-    with pytest.raises(ManifestError, match="no column 'kind' in this manifest"):
-        divided_rows(manifest(), DivisionColumns(label="kind"))
-    with pytest.raises(ManifestError, match="no row has split 'val'; the manifest has test, train"):
-        divided_rows(manifest(), DivisionColumns(test_split="val"))
 
 
 @pytest.mark.parametrize("name", ["linear", "knn", "svm", "retrieval", "layers", "attentive"])

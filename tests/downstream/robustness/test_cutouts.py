@@ -19,7 +19,7 @@ def make_clip(row=0, start=2.0, hw=(20, 40)) -> Clip:
 
 def test_objects_are_the_visible_pixels_of_the_sounding_object_at_the_frames(shapes):
     cutouts = find_cutouts(shapes, shapes["label"], 4.0)
-    assert cutouts.lent == shapes["label"].tolist()  # the label is the sounding kind
+    assert cutouts.objects == shapes["label"].tolist()  # the label is the sounding kind
     clip = ClipDataset(shapes, SAMPLING).read_even(5, 1)[0]
     truth = read_truth(shapes.truth_file(5))
     assert cutouts.scenes[5] == {*truth.kinds, *truth.heard_kinds}
@@ -46,8 +46,8 @@ def test_boxes_are_the_largest_of_the_nearest_instant(tmp_path):
         {"id": ["a", "b"], "path": ["a.mp4", "b.mp4"], "start_seconds": [2.0, 0.0], "truth": truth}, tmp_path
     )
     cutouts = find_cutouts(manifest, ["cat", "dog"], 4.0)
-    assert "box" in cutouts.said
-    assert list(cutouts.lent) == ["cat", ""]  # nobody drew a box in b
+    assert "box" in cutouts.description
+    assert list(cutouts.objects) == ["cat", ""]  # nobody drew a box in b
     mask = cutouts.mask(make_clip(start=2.0))  # its middle is 0.5 s after the start of the row
     expected = torch.zeros(20, 40, dtype=torch.bool)
     expected[10:20, 10:30] = True
@@ -57,8 +57,8 @@ def test_boxes_are_the_largest_of_the_nearest_instant(tmp_path):
 def test_without_truth_a_patch_is_cut_and_said_to_be_one(tmp_path):
     manifest = Manifest.from_columns({"id": ["a", "b"], "path": ["a.mp4", "b.mp4"]}, tmp_path)
     cutouts = find_cutouts(manifest, ["cat", "dog"], 4.0)
-    assert "because 2 of 2 rows have no truth file" in cutouts.said
-    assert (list(cutouts.lent), cutouts.scenes) == (["cat", "dog"], [{"cat"}, {"dog"}])
+    assert "because 2 of 2 rows have no truth file" in cutouts.description
+    assert (list(cutouts.objects), cutouts.scenes) == (["cat", "dog"], [{"cat"}, {"dog"}])
     mask = cutouts.mask(make_clip(hw=(100, 200)))
     assert mask.float().mean().item() == pytest.approx(0.2, abs=0.01)
     assert torch.equal(mask, mask.flip(1, 2))  # in the middle
@@ -66,7 +66,7 @@ def test_without_truth_a_patch_is_cut_and_said_to_be_one(tmp_path):
 
 def test_a_truth_file_that_is_gone_makes_patches_of_all(shapes, tmp_path):
     elsewhere = Manifest(shapes.table, tmp_path)
-    assert "12 of 12 rows have no truth file" in find_cutouts(elsewhere, shapes["label"], 4.0).said
+    assert "12 of 12 rows have no truth file" in find_cutouts(elsewhere, shapes["label"], 4.0).description
 
 
 def test_a_damaged_truth_file_is_named(tmp_path):

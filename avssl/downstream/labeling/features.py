@@ -1,4 +1,4 @@
-"""Rows of a manifest as the arrays that strategies look at."""
+"""Features and embeddings of the readable rows of a manifest, for the strategies."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ MODALITIES = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How rows become features."""
+class FeatureSettings:
+    """How features are extracted."""
 
     modality: str = "both"
-    """Of :data:`MODALITIES`."""
+    """A name of :data:`MODALITIES`."""
     windows_per_clip: int = 1
-    """Evenly spaced windows that are averaged."""
+    """Evenly spaced windows whose features are averaged."""
     num_workers: int | None = None
-    """Decoding processes; one for each core by default."""
+    """Decoding processes; None for one per core."""
     cache_folder: Path | str | None = None
-    """Where features are kept; nowhere by default."""
+    """Directory to cache features in; None for no cache."""
     progress: bool = True
-    """Show bars."""
+    """Show progress bars."""
 
 
 @dataclass(frozen=True, eq=False)
-class Readable:
-    """The rows that could be read, and what a model makes of them."""
+class RowFeatures:
+    """Features of the readable rows of a manifest."""
 
-    rows: Manifest
-    """N rows."""
+    rows: np.ndarray
+    """(N,) int64 rows of the manifest that could be read."""
     features: dict[str, np.ndarray]
     """(N, C) by modality."""
     embeddings: dict[str, np.ndarray]
-    """(N, D) by modality, where a strategy needs them."""
+    """(N, D) by modality; empty if no strategy needs them."""
     num_failures: int
-    """Rows left out."""
+    """Number of rows that could not be read."""
 
 
-def read_rows(pretrained: Pretrained, manifest: Manifest, strategies: Sequence[str], reading: Reading) -> Readable:
-    """Features of every readable row, and embeddings where a strategy may need them.
+def extract_row_features(
+    pretrained: Pretrained, manifest: Manifest, strategies: Sequence[str], settings: FeatureSettings
+) -> RowFeatures:
+    """Extract features of every readable row, and embeddings if a strategy needs them.
 
     Raises:
         ValueError: If no row can be read.
@@ -58,23 +60,23 @@ def read_rows(pretrained: Pretrained, manifest: Manifest, strategies: Sequence[s
     if set(NEED_BOTH) & set(strategies):
         wanted.append("embeddings")
     with ExitStack() as stack:
-        # One pass gives features and embeddings: those asked for second come from the cache.
-        cache = reading.cache_folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="avssl-features-"))
+        # One pass over the files gives features and embeddings: the second call reads the cache.
+        cache = settings.cache_folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="avssl-features-"))
         features, *embeddings = (
             extract_features(
                 pretrained,
                 manifest,
-                windows_per_clip=reading.windows_per_clip,
+                windows_per_clip=settings.windows_per_clip,
                 what=what,
-                num_workers=default_workers() if reading.num_workers is None else reading.num_workers,
+                num_workers=default_workers() if settings.num_workers is None else settings.num_workers,
                 cache_folder=cache,
-                progress=reading.progress,
+                progress=settings.progress,
             )
             for what in wanted
         )
-    names = MODALITIES[reading.modality]
-    return Readable(
-        manifest.select(features.rows),
+    names = MODALITIES[settings.modality]
+    return RowFeatures(
+        features.rows,
         {name: getattr(features, name) for name in names},
         {name: getattr(part, name) for part in embeddings for name in ("video", "audio")},
         len(features.failures),

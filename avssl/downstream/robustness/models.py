@@ -1,6 +1,6 @@
-"""Whom the questions about disturbed clips are put to: linear probes on frozen features, or a fine-tuned classifier.
+"""Models under test: linear probes on frozen features, or a fine-tuned classifier.
 
-Dimensions: B clips, V views of each, N tested clips, X windows times views, C features, K classes.
+Dimensions: B clips, V views of each, N test clips, X windows times views, C features, K classes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 from avssl.core.batch import Batch
 from avssl.core.errors import InputError
 from avssl.data.sampling import ClipSampling
-from avssl.downstream.robustness.answers import Answers
-from avssl.downstream.robustness.disturbed import Disturbed, Encode
+from avssl.downstream.robustness.disturbances import DisturbedFeatures, Encode
+from avssl.downstream.robustness.scores import ClassPredictions
 from avssl.engine import Precision
 from avssl.evaluation import modality_probes
 from avssl.evaluation.video_scores import video_probabilities
@@ -29,56 +29,55 @@ BOTH = "video + audio"
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A classifier, taken apart into what sees the clips and what answers."""
+class RobustnessModel:
+    """A classifier, split into encoders and prediction."""
 
     name: str
-    """What it is, in words."""
+    """Description for the report."""
     encode: Mapping[str, Encode]
     """Raw batch -> (B, V, C), by modality."""
-    answer: Callable[[Disturbed], Answers]
-    """Predicted classes by modality and disturbance."""
+    predict: Callable[[DisturbedFeatures], ClassPredictions]
+    """Returns the predicted classes by modality and disturbance."""
     classes: Sequence[str]
     """(K,) names."""
     sampling: ClipSampling
-    """Of the clips it takes."""
+    """Sampling of its clips."""
     transform: ClipTransform
-    """What the clips pass through."""
+    """Preprocessing of its clips."""
     device: torch.device
-    """Where it is."""
     windows_per_clip: int
-    """Windows of a clip that it looks at."""
+    """Windows of each clip that it averages over."""
     weights: str
-    """16 hex digits that name the weights of its encoders."""
+    """16 hex digits of the hash of its weights."""
 
 
-def probe_subject(
+def linear_probe_model(
     pretrained: Pretrained,
-    features: tuple[np.ndarray, np.ndarray],
+    train_features: tuple[np.ndarray, np.ndarray],
     labels: np.ndarray,
     windows_per_clip: int,
     seed: int,
-) -> Subject:
-    """Three linear probes (video, audio, both by late fusion), fitted on clean training clips.
+) -> RobustnessModel:
+    """Return three linear probes (video, audio, both by late fusion), trained on clean clips.
 
     Args:
         pretrained: The frozen encoders.
-        features: Video and audio features of the training clips.
-        labels: Their classes.
+        train_features: (n, C) video and audio features of the training clips.
+        labels: Classes of the training clips.
         windows_per_clip: Windows whose features are averaged.
-        seed: Of the held-out part of the training clips.
+        seed: Random seed of the held-out part of the training clips.
     """
 
-    def answer(disturbed: Disturbed) -> Answers:
-        # The clips to answer for are those of all disturbances, one after the other; what class a probe is told
-        # they have does not enter its prediction.
+    def predict(disturbed: DisturbedFeatures) -> ClassPredictions:
+        # The test clips are those of all disturbances, one after the other. Their labels are placeholders, which
+        # do not change the predictions.
         joined = [
-            np.concatenate([clean, *(sides[modality].mean(axis=1) for sides in disturbed.features.values())])
-            for clean, modality in zip(features, ("video", "audio"), strict=True)
+            np.concatenate([clean, *(features[modality].mean(axis=1) for features in disturbed.features.values())])
+            for clean, modality in zip(train_features, ("video", "audio"), strict=True)
         ]
-        known = np.concatenate([labels, np.full(len(joined[0]) - len(labels), labels[0])])
-        fit = np.arange(len(known)) < len(labels)
-        probes = modality_probes(joined[0], joined[1], known, fit, ~fit, seed=seed)
+        all_labels = np.concatenate([labels, np.full(len(joined[0]) - len(labels), labels[0])])
+        is_train = np.arange(len(all_labels)) < len(labels)
+        probes = modality_probes(joined[0], joined[1], all_labels, is_train, ~is_train, seed=seed)
         return {
             modality: dict(zip(disturbed.features, result.predicted.reshape(len(disturbed.features), -1), strict=True))
             for modality, result in probes.items()
@@ -86,15 +85,11 @@ def probe_subject(
 
     model = pretrained.model
     encoders = {"video": model.encode_video, "audio": model.encode_audio}
-    return Subject(
-        f"linear probe on frozen features of {len(labels)} clean clips; both by late fusion",
-        _encoders(
-            encoders,
-            pretrained.transform,
-            _laid_out(run_precision(pretrained), model, pretrained.device),
-            pretrained.device,
-        ),
-        answer,
+    precision = _with_layout(run_precision(pretrained), model, pretrained.device)
+    return RobustnessModel(
+        f"linear probe on frozen features of {len(labels)} clean clips; late fusion of both modalities",
+        _encoders(encoders, pretrained.transform, precision, pretrained.device),
+        predict,
         np.unique(labels).tolist(),
         pretrained.sampling,
         pretrained.transform,
@@ -104,40 +99,40 @@ def probe_subject(
     )
 
 
-def classifier_subject(classifier: TrainedClassifier, windows_per_clip: int) -> Subject:
-    """A fine-tuned classifier; of late fusion, each modality's own head is asked as well.
+def finetuned_model(classifier: TrainedClassifier, windows_per_clip: int) -> RobustnessModel:
+    """Return a fine-tuned classifier; with late fusion, the head of each modality is tested as well.
 
     Raises:
-        ValueError: If its clips may have several classes, which have no one answer.
+        ValueError: If it is a multi-label classifier.
     """
     model, config = classifier.model, classifier.config
     if config.labels.multi_label:
         raise InputError(
-            f"{classifier.source}: a multi-label classifier gives no one answer that could change; "
-            "robustness is measured of classifiers with one class a clip."
+            f"{classifier.source}: a multi-label classifier does not predict one class that could change; "
+            "robustness can be measured for classifiers with one class per clip."
         )
     device = next(model.parameters()).device
 
     @torch.inference_mode()
-    def answer(disturbed: Disturbed) -> Answers:
-        answers: Answers = {}
-        for name, sides in disturbed.features.items():
-            heads = model.head_logits({m: torch.from_numpy(sides[m]).to(device) for m in model.encoders})
+    def predict(disturbed: DisturbedFeatures) -> ClassPredictions:
+        predictions: ClassPredictions = {}
+        for name, features in disturbed.features.items():
+            heads = model.head_logits({m: torch.from_numpy(features[m]).to(device) for m in model.encoders})
             logits = {BOTH if head == "both" else head: values for head, values in heads.items()}
             if len(heads) > 1:
                 logits[BOTH] = torch.stack(list(heads.values())).mean(dim=0)
             for modality, values in logits.items():
                 scores = video_probabilities(values.float().cpu().numpy(), config.test.average)
-                answers.setdefault(modality, {})[name] = scores.argmax(axis=1)
-        return answers
+                predictions.setdefault(modality, {})[name] = scores.argmax(axis=1)
+        return predictions
 
     assert config.train.precision != "auto", "resolved before it was trained"
     assert config.train.memory_format != "auto", "resolved before it was trained"
-    precision = _laid_out(Precision(config.train.precision, config.train.memory_format), model, device)
-    return Subject(
+    precision = _with_layout(Precision(config.train.precision, config.train.memory_format), model, device)
+    return RobustnessModel(
         f"classifier of {model.inputs}, fine-tuned",
         _encoders(dict(model.encoders.items()), classifier.transform, precision, device),
-        answer,
+        predict,
         classifier.classes,
         classifier.sampling,
         classifier.transform,
@@ -147,8 +142,8 @@ def classifier_subject(classifier: TrainedClassifier, windows_per_clip: int) -> 
     )
 
 
-def _laid_out(precision: Precision, model: torch.nn.Module, device: torch.device) -> Precision:
-    """The precision, once the model's kernels have its layout."""
+def _with_layout(precision: Precision, model: torch.nn.Module, device: torch.device) -> Precision:
+    """Convert the weights to the memory layout of the precision, which the autocast alone would not do."""
     precision.apply(model, device).remove()
     return precision
 
@@ -159,7 +154,7 @@ def _encoders(
     precision: Precision,
     device: torch.device,
 ) -> dict[str, Encode]:
-    """Encoders of raw clips; the crops of a picture are views that share one sound."""
+    """Return encoders of raw clips; the crops of a clip are views that share one audio feature."""
     views = transform.video_eval.num_crops
 
     def run(modality: str, x: Tensor) -> Tensor:

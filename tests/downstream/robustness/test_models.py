@@ -4,8 +4,8 @@ import torch
 
 from avssl.data import ClipDataset
 from avssl.downstream.finetuning import predict
-from avssl.downstream.robustness import classifier_subject, encode_disturbed, find_cutouts, probe_subject
-from avssl.downstream.robustness.disturbed import CLEAN, DISTURBANCES, Disturbed
+from avssl.downstream.robustness import encode_disturbed, find_cutouts, finetuned_model, linear_probe_model
+from avssl.downstream.robustness.disturbances import CLEAN, DISTURBANCES, DisturbedFeatures
 from avssl.evaluation.video_scores import video_probabilities
 
 NAMES = (CLEAN, *DISTURBANCES)
@@ -14,7 +14,7 @@ PARTNERS = np.roll(np.arange(12), 5)
 
 
 class Frozen:
-    """As much of a pretrained model as a subject of probes asks for, given its features."""
+    """The part of a pretrained model that linear_probe_model uses, given its features."""
 
     def __init__(self, classifier):
         encoders = classifier.model.encoders
@@ -25,15 +25,15 @@ class Frozen:
         self.weights_hash = classifier.weights_hash
 
 
-def answers_of(subject, shapes):
+def predictions_of(model, shapes):
     cutouts = find_cutouts(shapes, shapes["label"].tolist(), 4.0)
-    return subject.answer(
+    return model.predict(
         encode_disturbed(
-            subject.encode,
-            ClipDataset(shapes, subject.sampling),
+            model.encode,
+            ClipDataset(shapes, model.sampling),
             PARTNERS,
             cutouts,
-            windows_per_clip=subject.windows_per_clip,
+            windows_per_clip=model.windows_per_clip,
         )
     )
 
@@ -47,29 +47,29 @@ def answers_of(subject, shapes):
         ({"inputs": "both", "fusion": "late"}, {"video", "audio", "video + audio"}),
     ],
 )
-def test_a_classifier_answers_as_in_its_test(shapes, untrained, about, modalities):
+def test_a_classifier_predictions_as_in_its_test(shapes, untrained, about, modalities):
     classifier = untrained(shapes, **about)
-    answers = answers_of(classifier_subject(classifier, 2), shapes)
-    assert set(answers) == modalities
-    assert all(tuple(of_modality) == NAMES for of_modality in answers.values())
+    predictions = predictions_of(finetuned_model(classifier, 2), shapes)
+    assert set(predictions) == modalities
+    assert all(tuple(of_modality) == NAMES for of_modality in predictions.values())
     logits = predict(classifier.model, classifier.transform, shapes, classifier.config, device=CPU).logits
-    whole = answers["video + audio" if about["inputs"] == "both" else about["inputs"]]
+    whole = predictions["video + audio" if about["inputs"] == "both" else about["inputs"]]
     assert whole[CLEAN].tolist() == video_probabilities(logits).argmax(axis=1).tolist()
     if about["inputs"] == "audio":
-        assert whole["picture of another class"].tolist() == whole[CLEAN].tolist()
-        assert whole["sound of another class"].tolist() == whole[CLEAN][PARTNERS].tolist()
+        assert whole["video of another class"].tolist() == whole[CLEAN].tolist()
+        assert whole["audio of another class"].tolist() == whole[CLEAN][PARTNERS].tolist()
 
 
 def test_a_swapped_picture_is_seen_by_the_video_head_alone(shapes, untrained):
-    answers = answers_of(classifier_subject(untrained(shapes, inputs="both"), 1), shapes)
-    assert len(set(answers["video"][CLEAN].tolist())) > 1
-    assert answers["video"]["picture of another class"].tolist() == answers["video"][CLEAN][PARTNERS].tolist()
-    assert answers["audio"]["picture of another class"].tolist() == answers["audio"][CLEAN].tolist()
+    predictions = predictions_of(finetuned_model(untrained(shapes, inputs="both"), 1), shapes)
+    assert len(set(predictions["video"][CLEAN].tolist())) > 1
+    assert predictions["video"]["video of another class"].tolist() == predictions["video"][CLEAN][PARTNERS].tolist()
+    assert predictions["audio"]["video of another class"].tolist() == predictions["audio"][CLEAN].tolist()
 
 
 def test_a_multi_label_classifier_is_refused(shapes, untrained):
-    with pytest.raises(ValueError, match="untrained: a multi-label classifier gives no one answer"):
-        classifier_subject(untrained(shapes, multi_label=True), 1)
+    with pytest.raises(ValueError, match="untrained: a multi-label classifier does not predict one class"):
+        finetuned_model(untrained(shapes, multi_label=True), 1)
 
 
 def test_probes_fitted_on_clean_clips_answer_for_every_disturbance(shapes, untrained):
@@ -84,16 +84,16 @@ def test_probes_fitted_on_clean_clips_answer_for_every_disturbance(shapes, untra
     partner = truth[[1, 2, 3, 0]]
     clean = {"video": features(truth)[:, None], "audio": features(truth)[:, None]}
     given = {name: dict(clean) for name in NAMES}
-    given["sound of another class"]["audio"] = features(partner)[:, None]
+    given["audio of another class"]["audio"] = features(partner)[:, None]
     # Windows are averaged: two that lie equally far to either side of the clip change nothing.
     given["frames reversed in time"]["video"] = clean["video"] + np.array([-3.0, 3.0])[None, :, None]
     frozen = Frozen(untrained(shapes, inputs="both"))
-    subject = probe_subject(frozen, (features(labels), features(labels)), labels, 1, seed=0)
-    classes, answers = np.array(subject.classes), subject.answer(Disturbed(given, {}, 0))
+    model = linear_probe_model(frozen, (features(labels), features(labels)), labels, 1, seed=0)
+    classes, predictions = np.array(model.classes), model.predict(DisturbedFeatures(given, {}, 0))
     assert classes.tolist() == ["cat", "dog", "owl"]
-    assert set(answers) == {"video", "audio", "video + audio"}
-    for modality in answers:
-        assert classes[answers[modality][CLEAN]].tolist() == truth.tolist()
-    assert classes[answers["audio"]["sound of another class"]].tolist() == partner.tolist()
-    assert classes[answers["video"]["sound of another class"]].tolist() == truth.tolist()
-    assert classes[answers["video"]["frames reversed in time"]].tolist() == truth.tolist()
+    assert set(predictions) == {"video", "audio", "video + audio"}
+    for modality in predictions:
+        assert classes[predictions[modality][CLEAN]].tolist() == truth.tolist()
+    assert classes[predictions["audio"]["audio of another class"]].tolist() == partner.tolist()
+    assert classes[predictions["video"]["audio of another class"]].tolist() == truth.tolist()
+    assert classes[predictions["video"]["frames reversed in time"]].tolist() == truth.tolist()

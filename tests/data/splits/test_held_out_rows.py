@@ -1,7 +1,7 @@
 import numpy as np
 
 from avssl.core.manifest import Manifest
-from avssl.data.splits.held_out import held_out_rows
+from avssl.data.splits import held_out_rows
 
 
 def manifest(files, segments=1):

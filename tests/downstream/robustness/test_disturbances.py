@@ -5,7 +5,7 @@ import torch
 from avssl.core.manifest import Manifest
 from avssl.data import ClipDataset, ClipSampling, EvalLoader
 from avssl.downstream.robustness import encode_disturbed, find_cutouts
-from avssl.downstream.robustness.disturbed import CLEAN, DISTURBANCES
+from avssl.downstream.robustness.disturbances import CLEAN, DISTURBANCES
 from avssl.transforms.disturbances import add_noise, to_rgb
 
 SAMPLING = ClipSampling(num_frames=3, frames_per_second=4.0, audio_seconds=0.5, sample_rate_hz=8000)
@@ -30,10 +30,10 @@ def test_features_are_those_of_disturbed_clips(shapes):
     for row in (0, 11):
         clips = dataset.read_even(row, 2)
         np.testing.assert_array_equal(clean["audio"][row], np.stack([clip.audio[::10] for clip in clips]))
-    swapped = found.features["sound of another class"]["audio"]
+    swapped = found.features["audio of another class"]["audio"]
     np.testing.assert_array_equal(swapped, clean["audio"][PARTNERS])
-    np.testing.assert_array_equal(found.features["picture of another class"]["video"], clean["video"][PARTNERS])
-    assert (found.features["no sound"]["audio"] == 0).all()
+    np.testing.assert_array_equal(found.features["video of another class"]["video"], clean["video"][PARTNERS])
+    assert (found.features["no audio"]["audio"] == 0).all()
 
 
 def test_what_is_left_alone_is_the_clean_array_itself(shapes):
@@ -73,7 +73,7 @@ def test_one_modality_alone_can_be_asked_about(shapes):
     cutouts = find_cutouts(shapes, shapes["label"], 4.0)
     found = encode_disturbed({"audio": ENCODE["audio"]}, ClipDataset(shapes, SAMPLING), PARTNERS, cutouts)
     assert all(set(sides) == {"audio"} for sides in found.features.values())
-    assert found.features["25 % of the picture covered"]["audio"] is found.features[CLEAN]["audio"]
+    assert found.features["25 % of the frame covered"]["audio"] is found.features[CLEAN]["audio"]
 
 
 def test_a_file_that_went_away_is_named(shapes, tmp_path):

@@ -1,0 +1,156 @@
+"""Divide the rows of a manifest into training and test rows, by split columns or by folds.
+
+Dimensions: N rows of the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from avssl.core.manifest import Manifest, ManifestError
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """Training and test rows; all arrays are sorted int64 row numbers of one manifest."""
+
+    name: str
+    """Name of the split column, or the test fold's value of the fold column."""
+    train: np.ndarray
+    """Training rows with a usable label."""
+    test: np.ndarray
+    """Test rows with a usable label."""
+    unlabeled_train: np.ndarray
+    """Training rows without a usable label."""
+    unlabeled_test: np.ndarray
+    """Test rows without a usable label."""
+
+    @property
+    def all_train(self) -> np.ndarray:
+        """All training rows, with a usable label or not."""
+        return np.union1d(self.train, self.unlabeled_train)
+
+
+def divide(
+    manifest: Manifest,
+    label_column: str,
+    *,
+    split_columns: Sequence[str] = ("split",),
+    train_split: str | None = "train",
+    test_split: str = "test",
+    fold_column: str | None = None,
+    multi_label: bool = False,
+) -> list[Division]:
+    """Divide the rows by each split column in turn, or cross-validate over the values of a fold column.
+
+    Args:
+        manifest: All rows.
+        label_column: Column of the labels.
+        split_columns: Columns that name the split of each row; each gives one division.
+        train_split: Name of the training split; None leaves the training part empty.
+        test_split: Name of the test split.
+        fold_column: Used instead of the split columns: each of its values is the test part once, and the
+            other rows are the training part.
+        multi_label: Rows with several labels, joined by ``|``, are usable too.
+
+    Raises:
+        ManifestError: If a column or a split is missing, both splits have one name, a row has no fold,
+            there are fewer than two folds, or a part has no row with a usable label.
+    """
+    labeled = has_label(manifest, label_column, multi_label)
+    if fold_column:
+        parts = _fold_parts(manifest, fold_column)
+    else:
+        parts = _split_parts(manifest, split_columns, train_split, test_split)
+    divisions = []
+    for name, where, train, test in parts:
+        for part, rows in (("training", train), ("test", test))[train_split is None :]:
+            if not (rows & labeled).any():
+                usable = "a label" if multi_label else "exactly one label"
+                raise ManifestError(
+                    f"{where}: none of the {rows.sum()} {part} rows has {usable} in the column {label_column!r}."
+                )
+        masks = (train & labeled, test & labeled, train & ~labeled, test & ~labeled)
+        divisions.append(Division(name, *(np.flatnonzero(mask) for mask in masks)))
+    return divisions
+
+
+def _split_parts(
+    manifest: Manifest, columns: Sequence[str], train_split: str | None, test_split: str
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """Yield name, place in the manifest, and (N,) bool masks of the training and the test part."""
+    if train_split == test_split:
+        raise ManifestError(f"the training and the test split must differ, both are {test_split!r}.")
+    for column in columns:
+        if train_split is None:
+            train = np.zeros(len(manifest), dtype=bool)
+        else:
+            train = split_rows(manifest, column, train_split)
+        yield column, f"column {column!r}", train, split_rows(manifest, column, test_split)
+
+
+def _fold_parts(manifest: Manifest, column: str) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    values = manifest[column]
+    missing = [row for row, value in enumerate(values) if value is None or value == ""]
+    if missing:  # leaving these rows out would change the protocol
+        first = manifest.value(missing[0], "id")
+        raise ManifestError(
+            f"column {column!r}: {len(missing)} of {len(values)} rows have no fold, the first is {first!r}."
+        )
+    fold_of_row = values.astype(str)
+    folds = sorted(set(fold_of_row.tolist()), key=lambda fold: (len(fold), fold))  # 10 after 9
+    if len(folds) < 2:
+        raise ManifestError(
+            f"column {column!r}: cross-validation needs at least two folds, got {', '.join(folds) or 'none'}."
+        )
+    for fold in folds:
+        yield fold, f"{column} {fold!r}", fold_of_row != fold, fold_of_row == fold
+
+
+def has_label(manifest: Manifest, column: str, multi_label: bool = False) -> np.ndarray:
+    """(N,) bool mask of the rows with exactly one label; with ``multi_label``, with one or more.
+
+    Raises:
+        ManifestError: If there is no such column.
+    """
+    return np.array([bool(text) and (multi_label or "|" not in str(text)) for text in manifest[column]], dtype=bool)
+
+
+def split_rows(manifest: Manifest, split_column: str, split: str) -> np.ndarray:
+    """(N,) bool mask of the rows of a split.
+
+    Raises:
+        ManifestError: If the column is missing, or no row has this split.
+    """
+    values = manifest[split_column]
+    rows = np.array([str(value) == split for value in values], dtype=bool)
+    if not rows.any():
+        existing = ", ".join(sorted({str(value) for value in values if value})) or "none"
+        raise ManifestError(f"no row has {split_column} {split!r}; the manifest has {existing}.")
+    return rows
+
+
+def labeled_rows(divisions: Sequence[Division]) -> np.ndarray:
+    """Return the sorted rows that are in the training or test part of any division."""
+    return np.unique(np.concatenate([rows for each in divisions for rows in (each.train, each.test)]))
+
+
+def num_unlabeled(divisions: Sequence[Division]) -> int:
+    """Count the rows that the divisions leave out because they have no usable label."""
+    rows = [rows for each in divisions for rows in (each.unlabeled_train, each.unlabeled_test)]
+    return len(np.unique(np.concatenate(rows)))
+
+
+def choose_divisions(divisions: Sequence[Division], name: str | None) -> list[Division]:
+    """Return the division of a name, or all of them if it is None.
+
+    Raises:
+        ManifestError: If there is none of this name.
+    """
+    chosen = [each for each in divisions if name in (None, each.name)]
+    if not chosen:
+        raise ManifestError(f"no fold {name!r}; there are {', '.join(each.name for each in divisions)}.")
+    return chosen

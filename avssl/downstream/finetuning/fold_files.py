@@ -1,0 +1,129 @@
+"""Files of one fold.
+
+::
+
+    folds/fold-split1/
+    ├── checkpoints/        training state
+    ├── metrics.jsonl       and tensorboard/
+    ├── weights/            the release of the classifier
+    ├── predictions.npz     ids, targets, and of every test video the logits of its clips and its probabilities
+    ├── dropped_files.csv   training and test rows that could not be read
+    ├── report.html         confusion matrix, classes, videos with the highest loss
+    └── results.json        the numbers; written last: a fold that has it is done
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from avssl.core.whole_file import write_json
+from avssl.data.ledger import Failure, Ledger
+from avssl.data.splits import Division
+from avssl.downstream.finetuning.fold_rows import FoldRows
+from avssl.downstream.finetuning.prediction import Evaluation
+from avssl.downstream.finetuning.report import write_report
+from avssl.downstream.finetuning.run import ClassifierRun
+from avssl.downstream.finetuning.training import TrainingResult
+from avssl.evaluation.video_scores import video_probabilities
+from avssl.hub.classifier import save_classifier
+from avssl.models import Classifier
+from avssl.training.run_directory import RunDirectory
+from avssl.transforms import ClipTransform
+
+
+def fold_directory(directory: RunDirectory, name: str) -> Path:
+    """Return the directory of a fold."""
+    return directory.path / "folds" / f"fold-{quote(name, safe='')}"
+
+
+def read_result(directory: RunDirectory, name: str) -> dict[str, Any] | None:
+    """Return the results of a fold, or None if it is not done."""
+    path = fold_directory(directory, name) / "results.json"
+    result: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return result
+
+
+def write_fold(
+    run: ClassifierRun[Any],
+    division: Division,
+    rows: FoldRows,
+    model: Classifier,
+    transform: ClipTransform,
+    training: TrainingResult,
+    evaluation: Evaluation,
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write all files of a fold, ``results.json`` last; called by one process.
+
+    Args:
+        run: The run, with the resolved settings of this fold.
+        division: The fold.
+        rows: Its rows.
+        model: The trained classifier.
+        transform: Its preprocessing.
+        training: Length and cost of the training.
+        evaluation: Predictions and numbers of the test rows.
+        more: Further values of the result.
+
+    Returns:
+        The content of ``results.json``.
+    """
+    config, classes, folder = run.config, run.labels.classes, fold_directory(run.directory, division.name)
+    predictions = evaluation.predictions
+    result = {
+        "fold": division.name,
+        "n_train": len(rows.train),
+        "n_test": len(evaluation.targets),
+        "unlabeled_train": len(division.unlabeled_train),
+        "unlabeled_test": len(division.unlabeled_test),
+        "unreadable_train": len(training.failures),
+        "unreadable_test": len(predictions.failures),
+        "train_clip_list": rows.train.hash(),
+        "test_clip_list": rows.test.hash(),
+        "epochs": training.length.epochs,
+        "steps": training.fit.step,
+        "samples_seen": training.fit.samples_seen,
+        "wall_seconds": round(training.fit.wall_seconds, 1),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "numbers": evaluation.numbers,
+        **more,
+    }
+    save_classifier(folder / "weights", model, transform, classes, config, evaluation.numbers | {"fold": division.name})
+    _write_dropped(folder / "dropped_files.csv", [*training.failures, *predictions.failures])
+    scores = video_probabilities(predictions.logits, config.test.average, config.labels.multi_label)
+    np.savez(
+        folder / "predictions.npz",
+        ids=predictions.ids,
+        targets=evaluation.targets.numpy(),
+        logits=predictions.logits,
+        scores=scores,
+        classes=np.asarray(classes),
+    )
+    if config.test.report:
+        write_report(
+            folder,
+            classes=classes,
+            scores=scores,
+            labels=evaluation.targets.numpy(),
+            ids=predictions.ids.tolist(),
+            manifest=rows.test,
+            title=f"{config.labels.column}, fold {division.name}",
+            numbers={name: value for name, value in result.items() if isinstance(value, int | float | str)},
+            multi_label=config.labels.multi_label,
+        )
+    write_json(folder / "results.json", result)
+    return result
+
+
+def _write_dropped(path: Path, failures: list[Failure]) -> None:
+    """Write the rows that could not be read; the header alone if there are none."""
+    ledger = Ledger(max(1, len(failures)))
+    # A row may fail in training and in the test, so the rows are numbered anew.
+    ledger.add([Failure(**(vars(failure) | {"row": number})) for number, failure in enumerate(failures)])
+    ledger.write(path)
