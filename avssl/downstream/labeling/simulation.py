@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,10 @@ def simulate(
     labels = manifest[label_column][readable].astype(str)
     pool, test = (np.flatnonzero(np.isin(readable, rows)) for rows in (division.train, division.test))
 
+    curve_of = partial(label_curve, features=found.features, labels=labels, pool=pool, test=test)
+
     def curve(name: str, seed: int, budget: int, rounds: int) -> list[tuple[int, float]]:
-        words = {"budget": budget, "rounds": rounds, "embeddings": found.embeddings, "seed": seed}
-        points = label_curve(name, found.features, labels, pool, test, **words)
+        points = curve_of(name, budget=budget, rounds=rounds, embeddings=found.embeddings, seed=seed)
         return [(point.num_labels, point.accuracy) for point in points]
 
     curves: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in names}

@@ -116,11 +116,8 @@ class PatchCutouts:
     """A rectangle in the middle of the frame, for clips without ground truth."""
 
     def __init__(self, labels: Sequence[str], num_missing: int) -> None:
-        why = (
-            f"{num_missing} of {len(labels)} rows have no truth file"
-            if num_missing
-            else "the truth files are of other kinds"
-        )
+        missing = f"{num_missing} of {len(labels)} rows have no truth file"
+        why = missing if num_missing else "the truth files are of other kinds"
         self.description = (
             f"A rectangle of {PATCH_SHARE:.0%} of the frame from the middle of a clip of another class, "
             f"instead of its object, because {why}."

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from avssl.data.splits.label_subset import label_subset
+from avssl.data.splits import label_subset
 
 IDS = [f"clip{i:03d}" for i in range(100)]
 LABELS = ["a"] * 60 + ["b"] * 30 + ["c"] * 10

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture."""
+"""Figure of a confusion matrix."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from avssl.reports.figures import new_figure
 
 NAMED_CLASSES = 30
-"""With more classes, names and counts cannot be read, and the matrix is drawn without them."""
+"""Maximum number of classes whose names are drawn; more would not be legible."""
 _COUNTED_CLASSES = 16
 _LETTERS = 24
 
 
 def draw_confusion(confusion: np.ndarray, classes: list[str]) -> Any:
-    """A figure: each row is a true class, its colors the shares of its clips.
+    """Draw a figure with a row for each true class; colors are fractions of the class.
 
     Args:
         confusion: (K, K) counts.
-        classes: K names; drawn for up to :data:`NAMED_CLASSES`.
+        classes: K names, drawn for up to :data:`NAMED_CLASSES`.
     """
     from matplotlib.colors import PowerNorm
 
@@ -29,28 +29,28 @@ def draw_confusion(confusion: np.ndarray, classes: list[str]) -> Any:
     side = 250 + 34 * len(classes) if named else 700
     figure = new_figure(side + 90, side, dpi=100)
     axes = figure.add_subplot()
-    # By the square root, so that one clip in fifty can be seen.
+    # The square root makes one clip in fifty visible.
     drawn = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
     axes.set(xlabel="predicted class", ylabel="true class", xticks=[], yticks=[])
     if named:
-        _name(axes, classes)
+        _draw_names(axes, classes)
     if len(classes) <= _COUNTED_CLASSES:
-        _count(axes, confusion, shares)
+        _draw_counts(axes, confusion, shares)
     bar = figure.colorbar(drawn, ax=axes, shrink=0.7)
-    bar.set_label("share of the true class")
+    bar.set_label("fraction of the true class")
     figure.tight_layout()
     return figure
 
 
-def _name(axes: Any, classes: list[str]) -> None:
+def _draw_names(axes: Any, classes: list[str]) -> None:
     names = [name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…" for name in classes]
-    places = range(len(names))
-    # Class names are not mathematics, whatever dollar signs they hold.
-    axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9, parse_math=False)
-    axes.set_yticks(places, names, fontsize=9, parse_math=False)
+    ticks = range(len(names))
+    # Dollar signs in class names must not start a formula.
+    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=9, parse_math=False)
 
 
-def _count(axes: Any, confusion: np.ndarray, shares: np.ndarray) -> None:
+def _draw_counts(axes: Any, confusion: np.ndarray, shares: np.ndarray) -> None:
     for row, column in np.argwhere(confusion):
         ink = "white" if shares[row, column] > 0.4 else "black"
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=ink, fontsize=8)

@@ -1,4 +1,4 @@
-"""The numbers of a report, as plain values for JSON (null in place of NaN)."""
+"""Numbers of a report as plain values for JSON; NaN becomes null."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from avssl.downstream.finetuning.report.scored import Scored
+from avssl.downstream.finetuning.report.clip_scores import ClipScores
 from avssl.evaluation import (
     class_scores,
     confused_pairs,
@@ -17,19 +17,19 @@ from avssl.evaluation import (
 )
 
 _PAIRS = 20
-"""Most pairs of confused classes that are listed."""
+"""Maximum number of pairs of confused classes in the report."""
 
 
-def measure(clips: Scored) -> dict[str, Any]:
-    """Everything that can be counted: ``headline``, ``classes``, and of single labels the confusions.
+def report_numbers(clips: ClipScores) -> dict[str, Any]:
+    """Compute ``headline``, ``classes``, and for single labels the confusions.
 
-    A row of ``headline`` has ``measure``, ``value``, ``chance``, and where they can be said
-    ``interval`` (Wilson's, 95 %) and ``largest_class`` (always naming the most frequent one).
+    A row of ``headline`` has ``measure``, ``value``, ``chance``, and for accuracies ``interval`` (95 %, Wilson) and
+    ``largest_class``, the baseline that always predicts the most frequent class.
     """
-    return _several(clips) if clips.multi_label else _single(clips)
+    return _multi_label(clips) if clips.multi_label else _single_label(clips)
 
 
-def _single(clips: Scored) -> dict[str, Any]:
+def _single_label(clips: ClipScores) -> dict[str, Any]:
     count, num_classes = clips.scores.shape
     confusion = confusion_matrix(clips.predicted, clips.labels, num_classes)
     per_class = class_scores(confusion)
@@ -80,7 +80,7 @@ def _single(clips: Scored) -> dict[str, Any]:
     return {"headline": headline, "classes": names, "confusion": confusion.tolist(), "most_confused": pairs}
 
 
-def _several(clips: Scored) -> dict[str, Any]:
+def _multi_label(clips: ClipScores) -> dict[str, Any]:
     mean, per_class = mean_average_precision(clips.scores, clips.labels)
     share = clips.labels.mean(axis=0)
     chance = float(share[share > 0].mean())

@@ -109,7 +109,7 @@ def test_several_labels_are_measured_by_average_precision(manifest, tmp_path):
     assert found["worst"][0]["id"] == IDS[int(np.argmax(losses))]
     assert found["worst"][0]["loss"] == pytest.approx(max(losses))
     assert "confusion" not in found
-    assert "Confusions" not in page
+    assert "Confusion matrix" not in page
     assert "true: none" in page  # the last clip has no class
 
 
@@ -133,14 +133,14 @@ def test_clips_of_a_store_have_no_links(manifest, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scores": np.log(SCORES)}, "4 of 4 rows are not, first that of 'a.mp4'. Logits become such by softmax"),
+        ({"scores": np.log(SCORES)}, "4 of 4 rows are not, the first is 'a.mp4'. Convert logits with softmax"),
         ({"scores": SCORES * 0.5}, "must be probabilities in"),
         ({"scores": np.where(SCORES == 0.7, np.nan, SCORES)}, "2 of 4 rows"),
         ({"scores": SCORES[:3]}, r"scores must be \(4, 3\)"),
-        ({"labels": [0, 1, 2, 3]}, r"labels must be \(4,\) whole numbers in 0 ... 2"),
+        ({"labels": [0, 1, 2, 3]}, r"labels must be \(4,\) integers in 0 ... 2"),
         ({"labels": [0, 1, 2, 2.5]}, "labels must be"),
         ({"labels": LABELS, "multi_label": True}, r"labels must be \(4, 3\) bool"),
-        ({"classes": ["cat", "cat", "dog"]}, "classes must be different names"),
+        ({"classes": ["cat", "cat", "dog"]}, "class names must be different"),
         ({"ids": ["a.mp4"] * 4}, "ids must be different"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a classifier said of some clips, checked.
+"""Scores and labels of clips, validated.
 
 Dimensions: N clips, K classes.
 """
@@ -15,44 +15,54 @@ from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError
 
 _SUM_ERROR = 1e-3
-"""How far probabilities of a clip may be from 1 in sum: they may come in half precision."""
+"""Tolerance of the sum of a clip's probabilities, which may be half precision."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """Probabilities beside the truth.
+class ClipScores:
+    """Predicted probabilities and true classes.
 
     Raises:
-        ValueError: If shapes do not fit, a class is not named or named twice, an id comes twice, a
-            score is no probability, or a label no class.
+        ValueError: If shapes do not match, class names or ids are empty or repeated, a score is not a
+            probability, or a label is not a class.
     """
 
     classes: Sequence[str]
     """K names."""
     scores: np.ndarray
-    """(N, K) probabilities; each clip's sum to 1 unless ``multi_label``."""
+    """(N, K) probabilities; rows sum to 1 unless ``multi_label``."""
     labels: np.ndarray
-    """(N,) int64 classes, or (N, K) bool where ``multi_label``."""
+    """(N,) int64 classes, or (N, K) bool for ``multi_label``."""
     ids: Sequence[str]
     """N ids of manifest rows."""
     multi_label: bool = False
-    """Whether a clip may have several classes, or none."""
+    """True if a clip may have several classes, or none."""
+
+    @classmethod
+    def from_arrays(
+        cls, classes: Sequence[str], scores: ArrayLike, labels: ArrayLike, ids: Sequence[str], multi_label: bool
+    ) -> ClipScores:
+        """Convert arrays of any type."""
+        names, clips = [str(name) for name in classes], [str(name) for name in ids]
+        return cls(names, np.asarray(scores, dtype=np.float64), np.asarray(labels), clips, multi_label)
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.ids), len(self.classes)
         if not all(self.classes) or len(set(self.classes)) != num_classes:
-            raise InputError("classes must be different names, none of them empty.")
+            raise InputError("class names must be different and not empty.")
         if len(set(self.ids)) != count or count == 0:
-            raise InputError(f"ids must be different and at least one, got {len(set(self.ids))} among {count}.")
+            raise InputError(
+                f"ids must be different, and at least one, got {len(set(self.ids))} different among {count}."
+            )
         if self.scores.shape != (count, num_classes):
             raise InputError(
-                f"scores must be ({count}, {num_classes}), a row an id and a column a class, got {self.scores.shape}."
+                f"scores must be ({count}, {num_classes}), a row per id, a column per class, got {self.scores.shape}."
             )
         self._check_probabilities()
         self._check_labels()
 
     def _check_probabilities(self) -> None:
-        # NaN is neither.
+        # NaN fails both comparisons.
         fits = np.all((self.scores >= 0) & (self.scores <= 1 + _SUM_ERROR), axis=1)
         if not self.multi_label:
             fits &= np.abs(self.scores.sum(axis=1) - 1) <= _SUM_ERROR
@@ -60,8 +70,8 @@ class Scored:
             kind = "in [0, 1]" if self.multi_label else "in [0, 1] that sum to 1"
             first = self.ids[int(fits.argmin())]
             raise InputError(
-                f"scores must be probabilities {kind}; {(~fits).sum()} of {len(self.ids)} rows are not, first that of "
-                f"{first!r}. Logits become such by softmax, or sigmoid for multi_label."
+                f"scores must be probabilities {kind}; {(~fits).sum()} of {len(self.ids)} rows are not, the first is "
+                f"{first!r}. Convert logits with softmax, or with sigmoid for multi_label."
             )
 
     def _check_labels(self) -> None:
@@ -72,39 +82,31 @@ class Scored:
         else:
             fits = labels.shape == (count,) and labels.dtype.kind in "iu" and bool((labels >= 0).all())
             fits = fits and bool((labels < num_classes).all())
-            expected = f"({count},) whole numbers in 0 ... {num_classes - 1}"
+            expected = f"({count},) integers in 0 ... {num_classes - 1}"
         if not fits:
             raise InputError(f"labels must be {expected}, got shape {labels.shape} of {labels.dtype}.")
 
     @property
     def predicted(self) -> np.ndarray:
-        """(N,) the class of the highest score."""
+        """(N,) classes with the highest score."""
         return self.scores.argmax(axis=1)
 
     def losses(self) -> np.ndarray:
-        """(N,) cross-entropy in nats: of the true class, or binary and mean over the classes where ``multi_label``."""
+        """Return (N,) cross-entropies in nats; for ``multi_label``, binary ones averaged over the classes."""
         scores = np.clip(self.scores, 1e-12, 1 - 1e-12)
         if self.multi_label:
             return -np.where(self.labels, np.log(scores), np.log1p(-scores)).mean(axis=1)
         return -np.log(np.take_along_axis(scores, self.labels[:, None], axis=1)[:, 0])
 
 
-def scored(
-    classes: Sequence[str], scores: ArrayLike, labels: ArrayLike, ids: Sequence[str], multi_label: bool
-) -> Scored:
-    """From arrays of any kind."""
-    names, clips = [str(name) for name in classes], [str(name) for name in ids]
-    return Scored(names, np.asarray(scores, dtype=np.float64), np.asarray(labels), clips, multi_label)
-
-
-def rows_of(ids: Sequence[str], manifest: Manifest) -> np.ndarray:
-    """(N,) int64 rows of ids.
+def find_rows(manifest: Manifest, ids: Sequence[str]) -> np.ndarray:
+    """Return the (N,) int64 rows of ids.
 
     Raises:
-        ManifestError: If one is not there.
+        ManifestError: If an id is not in the manifest.
     """
-    place = {name: row for row, name in enumerate(manifest.table["id"].to_pylist())}
-    missing = [name for name in ids if name not in place]
+    row_of_id = {name: row for row, name in enumerate(manifest.table["id"].to_pylist())}
+    missing = [name for name in ids if name not in row_of_id]
     if missing:
         raise ManifestError(f"{len(missing)} scored clips are not in the manifest, the first is {missing[0]!r}.")
-    return np.array([place[name] for name in ids], dtype=np.int64)
+    return np.array([row_of_id[name] for name in ids], dtype=np.int64)
