@@ -101,7 +101,7 @@ def _run(verb: str, words: list[str]) -> int:
     # cores. Read when torch loads, so it is set before any recipe is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     log = logging.getLogger("avssl")
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
     log.handlers = [_LogPrinter()]
     try:
         with warnings.catch_warnings():
@@ -124,12 +124,13 @@ def _run(verb: str, words: list[str]) -> int:
 
 
 class _LogPrinter(logging.Handler):
-    """Prints the log of the library: information on stdout, warnings on stderr."""
+    """Prints the library's log: information on stdout, warnings and the progress of a training on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         is_warning = record.levelno >= logging.WARNING
         prefix = "avssl: warning: " if is_warning else ""
-        print(f"{prefix}{self.format(record)}", file=sys.stderr if is_warning else sys.stdout, flush=True)
+        on_stderr = is_warning or record.name == "avssl.engine.progress"
+        print(f"{prefix}{self.format(record)}", file=sys.stderr if on_stderr else sys.stdout, flush=True)
 
 
 def _show_warning(

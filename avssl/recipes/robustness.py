@@ -204,7 +204,7 @@ def as_text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-Tested = tuple[RobustnessModel, Manifest, str, int, int]
+_Setup = tuple[RobustnessModel, Manifest, str, int, int]
 """Model, readable test rows, their label column, number of unreadable rows and of test rows without one label."""
 
 
@@ -220,7 +220,7 @@ def _divide(whole: Manifest, label_column: str, settings: Settings, train_split:
     return division
 
 
-def _probes(whole: Manifest, checkpoint: Path | str, settings: Settings) -> Tested:
+def _probes(whole: Manifest, checkpoint: Path | str, settings: Settings) -> _Setup:
     """Fit linear probes on the training rows."""
     column = settings.label_column or "label"
     division = _divide(whole, column, settings, settings.train_split)
@@ -244,7 +244,7 @@ def _probes(whole: Manifest, checkpoint: Path | str, settings: Settings) -> Test
     return model, tested, column, len(found.failures), len(division.unlabeled_test)
 
 
-def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> Tested:
+def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> _Setup:
     """Load a fine-tuned classifier; its clean predictions find the readable rows."""
     classifier = load_classifier(checkpoint, choose_device(settings.device))
     windows = classifier.config.test.clips if settings.windows_per_clip is None else settings.windows_per_clip

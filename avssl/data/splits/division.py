@@ -81,7 +81,7 @@ def divide(
 def _split_parts(
     manifest: Manifest, columns: Sequence[str], train_split: str | None, test_split: str
 ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-    """Yield name, place in the manifest, and (N,) bool masks of the training and the test part."""
+    """Yield name, location for errors, and (N,) bool masks of the training and the test part."""
     if train_split == test_split:
         raise ManifestError(f"the training and the test split must differ, both are {test_split!r}.")
     for column in columns:
@@ -111,16 +111,16 @@ def _fold_parts(manifest: Manifest, column: str) -> Iterator[tuple[str, str, np.
 
 
 def has_label(manifest: Manifest, column: str, multi_label: bool = False) -> np.ndarray:
-    """(N,) bool mask of the rows with exactly one label; with ``multi_label``, with one or more.
+    """Return the (N,) bool mask of the rows with exactly one label; with ``multi_label``, with one or more.
 
     Raises:
-        ManifestError: If there is no such column.
+        ManifestError: If the column is missing.
     """
     return np.array([bool(text) and (multi_label or "|" not in str(text)) for text in manifest[column]], dtype=bool)
 
 
 def split_rows(manifest: Manifest, split_column: str, split: str) -> np.ndarray:
-    """(N,) bool mask of the rows of a split.
+    """Return the (N,) bool mask of the rows of a split.
 
     Raises:
         ManifestError: If the column is missing, or no row has this split.
@@ -148,7 +148,7 @@ def choose_divisions(divisions: Sequence[Division], name: str | None) -> list[Di
     """Return the division of a name, or all of them if it is None.
 
     Raises:
-        ManifestError: If there is none of this name.
+        ManifestError: If no division has this name.
     """
     chosen = [each for each in divisions if name in (None, each.name)]
     if not chosen:

@@ -83,7 +83,7 @@ def predict(
 
     Args:
         model: The classifier; moved to ``device`` and put in evaluation mode.
-        transform: Its preprocessing, moved likewise. Each crop of ``video_eval`` counts as a clip.
+        transform: its preprocessing; moved in the same way. Each crop of ``video_eval`` counts as a clip.
         manifest: The rows.
         config: ``data``, ``sampling``, ``train`` and ``test`` are read.
         device: Device of the model.

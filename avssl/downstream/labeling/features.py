@@ -20,7 +20,7 @@ MODALITIES = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio"
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """How features are extracted."""
+    """Settings of the feature extraction."""
 
     modality: str = "both"
     """A name of :data:`MODALITIES`."""

@@ -59,7 +59,7 @@ def rank_rows(
         split_column: Column of the splits; the manifest need not have it.
         test_split: Split whose rows are neither ranked nor trained on.
         seed: Random seed of draws, clusters, and the order of equal scores.
-        settings: How features are extracted.
+        settings: Settings of the feature extraction.
 
     Raises:
         ManifestError: If every row has a label, or the label column is missing.

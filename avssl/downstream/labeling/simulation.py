@@ -48,7 +48,7 @@ def simulate(
         test_split: Split that accuracy is measured on.
         rounds: Maximum number of rounds; a simulation stops when all rows are labeled.
         seeds: Random seeds; each strategy is simulated once with each.
-        settings: How features are extracted.
+        settings: Settings of the feature extraction.
 
     Returns:
         ``protocol``, ``all_labels`` (accuracy with every label) and ``curves``: by strategy the
@@ -89,7 +89,7 @@ def simulate(
     return {
         "protocol": {
             "name": "active learning on frozen features; a linear classifier for each modality, probabilities averaged",
-            "first_round": "strategies that need a classifier begin as random does",
+            "first_round": "strategies that need a classifier start with random clips",
             "modality": settings.modality,
             "label_column": label_column,
             "num_classes": len(np.unique(labels[pool])),

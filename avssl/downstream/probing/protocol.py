@@ -117,7 +117,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class ProbeProtocol:
-    """How to extract features and what to measure on them."""
+    """Feature extraction and measurements of one protocol."""
 
     title: str
     """Short description with its source."""

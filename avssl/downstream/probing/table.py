@@ -33,7 +33,7 @@ def protocol_table(protocol: ProbeProtocol, report: dict[str, Any]) -> str:
     if any(row.get("converged", 1) < 1 for row in rows):
         lines.append("some solvers did not converge; try a higher --svm-iterations")
     if about.get("unlabeled"):
-        lines.append(f"{about['unlabeled']} rows have no label or several, and are left out")
+        lines.append(f"{about['unlabeled']} rows have no label or several and are left out")
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
     return "\n".join(lines)
