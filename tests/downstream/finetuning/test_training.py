@@ -16,7 +16,7 @@ def model():
     return Classifier.of(pair, 3, inputs="both")
 
 
-def test_rates_by_stage_are_as_by_hand(model):
+def test_rates_by_stage_equal_those_by_hand(model):
     optim = FinetuneOptimConfig(lr=0.1, head_lr=0.8, layer_decay=0.5)
     optimizer = create_optimizer(rate_groups(model, optim, head_steps=10), "sgd", lr=optim.lr)
 

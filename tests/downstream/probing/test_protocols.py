@@ -1,4 +1,4 @@
-"""Protocols on features made by hand: no model, no files."""
+"""Protocols on hand-made features, without models or files."""
 
 from types import SimpleNamespace
 
@@ -82,7 +82,7 @@ def by_model(report, modality="video", layer=None):
 
 
 @pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "av_retrieval"])
-def test_what_shows_the_class_is_found_and_baselines_are_not(measured, name):
+def test_trained_features_are_classified_and_baselines_stay_near_chance(measured, name):
     report = measured(name)
     headline = PROTOCOLS[name].headline
     layer = "late" if any("layer" in row for row in report["rows"]) else None
@@ -111,7 +111,7 @@ def test_modality_limits_the_rows(measured):
         measured("av_retrieval", settings=ProbeSettings(modality="audio", clips_per_class=2))
 
 
-def test_sounds_find_pictures_in_a_balanced_set(measured):
+def test_audio_retrieves_video_in_a_balanced_gallery(measured):
     report = measured("av_retrieval")
     found = by_model(report, "audio -> video")
     assert report["protocol"]["n_test"] == 6  # 2 clips of each of 3 classes
@@ -128,7 +128,7 @@ def test_sounds_find_pictures_in_a_balanced_set(measured):
 
 
 @pytest.mark.parametrize(("name", "queries", "gallery"), [("retrieval", 9, 27), ("av_retrieval", 6, 6)])
-def test_the_size_of_the_gallery_is_said(measured, name, queries, gallery):
+def test_the_size_of_the_gallery_is_reported(measured, name, queries, gallery):
     report = measured(name)
     assert report["protocol"]["gallery_size"] == gallery
     assert f"{queries} queries in a gallery of {gallery}" in protocol_table(PROTOCOLS[name], report)
@@ -146,7 +146,7 @@ def test_rows_without_one_label_are_counted(measured):
     assert "2 rows have no label or several and are left out" in protocol_table(PROTOCOLS["knn"], report)
 
 
-def test_chance_counts_the_clips_of_a_set_that_lost_one(measured):
+def test_chance_counts_the_readable_clips_of_each_class(measured):
     chance = by_model(measured("av_retrieval", failed=(0,)), "audio -> video")["chance"]
     # 1, 2 and 2 clips of three classes, five in all, each of them a query.
     assert chance["P@1"] == pytest.approx((1 * 1 + 2 * 2 + 2 * 2) / 25)
@@ -186,7 +186,7 @@ def test_the_best_layer_is_marked(measured):
     assert "* best layer" in text
 
 
-def test_unreadable_rows_are_left_out_of_the_right_places(measured):
+def test_unreadable_rows_are_left_out_of_their_parts(measured):
     report = measured("knn", failed=(0, 1, 2))
     assert (report["protocol"]["n_train"], report["protocol"]["n_test"]) == (25, 8)
     assert report["protocol"]["unreadable"] == 3
@@ -194,7 +194,7 @@ def test_unreadable_rows_are_left_out_of_the_right_places(measured):
     assert "3 rows could not be read" in protocol_table(PROTOCOLS["knn"], report)
 
 
-def test_shuffling_moves_every_sound_and_keeps_the_count_of_labels():
+def test_shuffling_moves_every_audio_and_keeps_the_count_of_labels():
     rows = manifest()
     features = made_features(rows, {"windows_per_clip": 1}, 1)
     train, test = np.arange(12, 36), np.arange(12)
@@ -211,14 +211,14 @@ def test_shuffling_moves_every_sound_and_keeps_the_count_of_labels():
 
 
 @pytest.mark.parametrize("name", ["linear", "knn", "svm", "retrieval", "layers", "attentive"])
-def test_a_class_that_is_never_fitted_is_named(measured, name):
+def test_a_class_without_training_rows_is_named(measured, name):
     labels = ["c7" if i == 0 else f"c{i % CLASSES}" for i in range(COUNT)]  # row 0 is of the test split
     with pytest.raises(ValueError, match="classes that train_labels never show: c7"):
         measured(name, manifest(label=labels))
 
 
 @pytest.mark.parametrize("name", list(PROTOCOLS))
-def test_nan_features_are_refused(measured, name, monkeypatch):
+def test_nan_features_raise(measured, name, monkeypatch):
     original = made_features
 
     def spoilt(*arguments):

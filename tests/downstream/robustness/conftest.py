@@ -24,7 +24,7 @@ def shapes(tmp_path_factory) -> Manifest:
 
 @pytest.fixture
 def untrained():
-    """Makes a classifier of the kinds of objects with random weights: ``untrained(shapes, fusion="fused")``."""
+    """Make a classifier of the kinds of objects with random weights: ``untrained(shapes, fusion="fused")``."""
 
     def make(shapes: Manifest, *, clips=2, crop="center", multi_label=False, **classifier) -> TrainedClassifier:
         tree = {

@@ -38,7 +38,7 @@ def test_masks_have_the_size_that_clips_are_decoded_at(shapes):
     assert mask.float().mean().item() == pytest.approx(full.float().mean().item(), abs=0.02)
 
 
-def test_boxes_are_the_largest_of_the_nearest_instant(tmp_path):
+def test_boxes_are_the_largest_of_the_nearest_frame(tmp_path):
     small, large = TruthBox((0.0, 0.0, 0.1, 0.1)), TruthBox((0.25, 0.5, 0.75, 1.0))
     frames = [TruthFrame(0.0, [TruthBox((0, 0, 1, 1))]), TruthFrame(0.6, [small, large]), TruthFrame(0.5)]
     truth = [write_boxes(tmp_path, "set", name, of) for name, of in (("a", frames), ("b", [TruthFrame(1.0)]))]
@@ -47,14 +47,14 @@ def test_boxes_are_the_largest_of_the_nearest_instant(tmp_path):
     )
     cutouts = find_cutouts(manifest, ["cat", "dog"], 4.0)
     assert "box" in cutouts.description
-    assert list(cutouts.objects) == ["cat", ""]  # nobody drew a box in b
+    assert list(cutouts.objects) == ["cat", ""]  # b has no box
     mask = cutouts.mask(make_clip(start=2.0))  # its middle is 0.5 s after the start of the row
     expected = torch.zeros(20, 40, dtype=torch.bool)
     expected[10:20, 10:30] = True
     assert torch.equal(mask, expected.expand(4, -1, -1))
 
 
-def test_without_truth_a_patch_is_cut_and_said_to_be_one(tmp_path):
+def test_without_truth_a_patch_is_cut_and_described_as_one(tmp_path):
     manifest = Manifest.from_columns({"id": ["a", "b"], "path": ["a.mp4", "b.mp4"]}, tmp_path)
     cutouts = find_cutouts(manifest, ["cat", "dog"], 4.0)
     assert "because 2 of 2 rows have no truth file" in cutouts.description
@@ -64,7 +64,7 @@ def test_without_truth_a_patch_is_cut_and_said_to_be_one(tmp_path):
     assert torch.equal(mask, mask.flip(1, 2))  # in the middle
 
 
-def test_a_truth_file_that_is_gone_makes_patches_of_all(shapes, tmp_path):
+def test_a_missing_truth_file_gives_patches_for_all_clips(shapes, tmp_path):
     elsewhere = Manifest(shapes.table, tmp_path)
     assert "12 of 12 rows have no truth file" in find_cutouts(elsewhere, shapes["label"], 4.0).description
 

@@ -36,7 +36,7 @@ def test_features_are_those_of_disturbed_clips(shapes):
     assert (found.features["no audio"]["audio"] == 0).all()
 
 
-def test_what_is_left_alone_is_the_clean_array_itself(shapes):
+def test_an_undisturbed_modality_is_the_clean_array_itself(shapes):
     found = run(shapes).features
     for name, disturbance in DISTURBANCES.items():
         other = "audio" if disturbance.modality == "video" else "video"
@@ -52,14 +52,14 @@ def test_nothing_depends_on_the_batch_size(shapes):
     assert one.num_pasted == other.num_pasted > 0
 
 
-def test_examples_are_what_the_encoders_were_given(shapes):
+def test_examples_equal_the_encoded_clips(shapes):
     found = run(shapes, num_examples=3, windows_per_clip=2)
     for name, batch in found.examples.items():
         for modality, encode in ENCODE.items():
             np.testing.assert_array_equal(encode(batch)[:, 0].numpy(), found.features[name][modality][:3, 0])
 
 
-def test_draws_follow_the_seed_of_the_dataset(shapes):
+def test_noise_follows_the_seed_of_the_dataset(shapes):
     def noisy(seed):
         dataset = ClipDataset(shapes, SAMPLING, seed)
         cutouts = find_cutouts(shapes, shapes["label"], 4.0)
@@ -69,14 +69,14 @@ def test_draws_follow_the_seed_of_the_dataset(shapes):
     assert not np.array_equal(noisy(1), noisy(2))
 
 
-def test_one_modality_alone_can_be_asked_about(shapes):
+def test_one_modality_alone_can_be_encoded(shapes):
     cutouts = find_cutouts(shapes, shapes["label"], 4.0)
     found = encode_disturbed({"audio": ENCODE["audio"]}, ClipDataset(shapes, SAMPLING), PARTNERS, cutouts)
     assert all(set(sides) == {"audio"} for sides in found.features.values())
     assert found.features["25 % of the frame covered"]["audio"] is found.features[CLEAN]["audio"]
 
 
-def test_a_file_that_went_away_is_named(shapes, tmp_path):
+def test_a_missing_file_is_named(shapes, tmp_path):
     gone = Manifest(shapes.table, tmp_path)
     with pytest.raises(RuntimeError, match=r"cannot be read now: .*000000.mp4"):
         encode_disturbed(ENCODE, ClipDataset(gone, SAMPLING), PARTNERS, find_cutouts(gone, shapes["label"], 4.0))

@@ -47,7 +47,7 @@ def predictions_of(model, shapes):
         ({"inputs": "both", "fusion": "late"}, {"video", "audio", "video + audio"}),
     ],
 )
-def test_a_classifier_predictions_as_in_its_test(shapes, untrained, about, modalities):
+def test_a_classifier_predicts_as_in_its_test(shapes, untrained, about, modalities):
     classifier = untrained(shapes, **about)
     predictions = predictions_of(finetuned_model(classifier, 2), shapes)
     assert set(predictions) == modalities
@@ -60,19 +60,19 @@ def test_a_classifier_predictions_as_in_its_test(shapes, untrained, about, modal
         assert whole["audio of another class"].tolist() == whole[CLEAN][PARTNERS].tolist()
 
 
-def test_a_swapped_picture_is_seen_by_the_video_head_alone(shapes, untrained):
+def test_a_swapped_video_changes_the_video_head_alone(shapes, untrained):
     predictions = predictions_of(finetuned_model(untrained(shapes, inputs="both"), 1), shapes)
     assert len(set(predictions["video"][CLEAN].tolist())) > 1
     assert predictions["video"]["video of another class"].tolist() == predictions["video"][CLEAN][PARTNERS].tolist()
     assert predictions["audio"]["video of another class"].tolist() == predictions["audio"][CLEAN].tolist()
 
 
-def test_a_multi_label_classifier_is_refused(shapes, untrained):
+def test_a_multi_label_classifier_raises(shapes, untrained):
     with pytest.raises(ValueError, match="untrained: a multi-label classifier does not predict one class"):
         finetuned_model(untrained(shapes, multi_label=True), 1)
 
 
-def test_probes_fitted_on_clean_clips_answer_for_every_disturbance(shapes, untrained):
+def test_probes_trained_on_clean_clips_predict_every_disturbance(shapes, untrained):
     generator = np.random.default_rng(0)
     labels = np.repeat(["cat", "dog", "owl"], 20)
     centers = {name: 6 * np.eye(4)[i] for i, name in enumerate(("cat", "dog", "owl"))}

@@ -53,7 +53,7 @@ def test_numbers_by_hand(manifest, tmp_path):
     assert (recall["value"], recall["largest_class"]) == (0.5, pytest.approx(1 / 3))  # 1/2, 0, 1
     assert found["confusion"] == [[1, 0, 1], [1, 0, 0], [0, 0, 1]]
     assert [row["n"] for row in found["classes"]] == [2, 1, 1]
-    assert [row["precision"] for row in found["classes"]] == [0.5, None, 0.5]  # nothing is taken for a dog
+    assert [row["precision"] for row in found["classes"]] == [0.5, None, 0.5]  # nothing is predicted as a dog
     assert [row["f1"] for row in found["classes"]] == pytest.approx(f1_score(LABELS, SCORES.argmax(1), average=None))
     assert [(clip["id"], round(clip["loss"], 4)) for clip in found["worst"]] == [
         ("d <&> é.mp4", round(-math.log(0.2), 4)),
@@ -65,7 +65,7 @@ def test_numbers_by_hand(manifest, tmp_path):
     assert found["numbers"] == {"seed": 3, "minutes": 1.23456789}
 
 
-def test_page_shows_what_it_says(manifest, tmp_path):
+def test_page_shows_the_numbers_and_frames(manifest, tmp_path):
     page, _ = report(manifest, tmp_path)
     assert "<title>toy &amp; test</title>" in page
     assert "<h1>toy &amp; test</h1>" in page
@@ -144,7 +144,7 @@ def test_clips_of_a_store_have_no_links(manifest, tmp_path):
         ({"ids": ["a.mp4"] * 4}, "ids must be different"),
     ],
 )
-def test_what_does_not_fit_is_refused(manifest, tmp_path, changes, message):
+def test_invalid_scores_and_labels_raise(manifest, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         report(manifest, tmp_path, **changes)
 

@@ -3,7 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from avssl.data.splits import label_subset
+from avssl.core.manifest import Manifest
+from avssl.data.splits import held_out_rows, label_subset
 
 IDS = [f"clip{i:03d}" for i in range(100)]
 LABELS = ["a"] * 60 + ["b"] * 30 + ["c"] * 10
@@ -61,7 +62,7 @@ def test_every_row_is_chosen_equally_often():
         ({"per_class": 1, "fraction": 0.5}, "either per_class or fraction"),
     ],
 )
-def test_impossible_subsets_are_refused(options, message):
+def test_impossible_subsets_raise(options, message):
     with pytest.raises(ValueError, match=message):
         label_subset(IDS, LABELS, **options)
 
@@ -69,3 +70,44 @@ def test_impossible_subsets_are_refused(options, message):
 def test_ids_and_labels_must_go_together():
     with pytest.raises(ValueError, match="100 ids and 99 labels"):
         label_subset(IDS, LABELS[1:], per_class=1)
+
+
+def manifest(files, segments=1):
+    rows = [(f"{file}#{part}", file) for file in files for part in range(segments)]
+    return Manifest.from_columns({"id": [r[0] for r in rows], "path": [r[1] for r in rows]}, "/videos")
+
+
+def chosen(of, most):
+    return {of["id"][row] for row in np.flatnonzero(held_out_rows(of, most))}
+
+
+def test_number_of_rows_is_exact_in_any_order():
+    files = [f"{number}.mp4" for number in range(500)]
+    assert len(chosen(manifest(files), 25)) == 25
+    assert chosen(manifest(files), 25) == chosen(manifest(files[::-1]), 25)
+    assert chosen(manifest(files), 25) < chosen(manifest(files), 50)
+    assert chosen(manifest(files), 0) == set()
+
+
+def test_files_are_held_out_whole():
+    of = manifest([f"{number}.mp4" for number in range(50)], segments=4)
+    keep = held_out_rows(of, 11)
+    assert keep.sum() == 8  # two files; a third would make 12
+    assert set(of["path"][keep]).isdisjoint(of["path"][~keep])
+
+
+def test_removing_a_file_replaces_only_that_file():
+    """One other file is held out instead, and nothing else changes."""
+    files = [f"{number}.mp4" for number in range(100)]
+    whole = chosen(manifest(files), 10)
+    gone = sorted(whole)[0].removesuffix("#0")
+    without = chosen(manifest([name for name in files if name != gone]), 10)
+    assert len(whole & without) == 9
+
+
+def test_a_file_with_too_many_rows_is_skipped():
+    rows = [("long.mp4#" + str(part), "long.mp4") for part in range(30)] + [(f"{n}.mp4", f"{n}.mp4") for n in range(10)]
+    of = Manifest.from_columns({"id": [r[0] for r in rows], "path": [r[1] for r in rows]}, "/videos")
+    keep = held_out_rows(of, 5)
+    assert keep.sum() == 5
+    assert "long.mp4" not in set(of["path"][keep])
