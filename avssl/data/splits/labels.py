@@ -31,7 +31,7 @@ class Labels:
 
 
 def encode_labels(manifest: Manifest, column: str, divisions: Sequence[Division], multi_label: bool = False) -> Labels:
-    """Number the classes of all labeled training and test rows.
+    """Convert the labels of all training and test rows to class numbers.
 
     Raises:
         ManifestError: If a division has no training row of a class, or a label holds an empty name.

@@ -41,16 +41,7 @@ def run_folds(
     resume: bool = False,
     overwrite: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
-    """Run every fold that is not done, and write the results of all.
-
-    Args:
-        config: All settings.
-        out: The run directory.
-        name: Name of the protocol.
-        run_one: Runs one fold.
-        fold: Run only the fold of this name.
-        resume: Continue the run in ``out``.
-        overwrite: Replace an earlier run in ``out``.
+    """Run every fold, or only ``fold``, unless it is done, and write the results of all.
 
     Returns:
         The run directory and the content of its ``results.json``.
@@ -86,14 +77,8 @@ def run_fold(
 ) -> ClassifierRun[_Config]:
     """Train and evaluate the classifier of a task, and write the files of the fold.
 
-    Args:
-        run: The run.
-        division: The fold.
-        rows: Its rows.
-        task: Holds the classifier in ``model`` and its preprocessing in ``transform``.
-        device: Device of the model.
-        progress: Show progress bars.
-        more: Returns further values of the result from the resolved settings; every rank calls it.
+    The task holds the classifier in ``model`` and its preprocessing in ``transform``. ``more`` returns further
+    values of the result from the resolved settings; every rank calls it.
 
     Returns:
         The run with its resolved settings.

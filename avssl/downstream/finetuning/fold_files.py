@@ -59,20 +59,9 @@ def write_fold(
     evaluation: Evaluation,
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write all files of a fold, ``results.json`` last; called by one process.
+    """Write all files of a fold, ``results.json`` last, and return its content; called by one process.
 
-    Args:
-        run: The run, with the resolved settings of this fold.
-        division: The fold.
-        rows: Its rows.
-        model: The trained classifier.
-        transform: Its preprocessing.
-        training: Length and cost of the training.
-        evaluation: Predictions and numbers of the test rows.
-        more: Further values of the result.
-
-    Returns:
-        The content of ``results.json``.
+    ``run`` has the resolved settings of this fold, and ``more`` holds further values of the result.
     """
     config, classes, folder = run.config, run.labels.classes, fold_directory(run.directory, division.name)
     predictions = evaluation.predictions

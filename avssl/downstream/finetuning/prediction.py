@@ -79,15 +79,8 @@ def predict(
 ) -> Predictions:
     """Compute the logits of evenly spaced clips of every row, in evaluation mode.
 
-    Under ``torchrun`` each process reads its share of the rows, and all return the whole result.
-
-    Args:
-        model: The classifier; moved to ``device`` and put in evaluation mode.
-        transform: its preprocessing; moved in the same way. Each crop of ``video_eval`` counts as a clip.
-        manifest: The rows.
-        config: ``data``, ``sampling``, ``train`` and ``test`` are read.
-        device: Device of the model.
-        progress: Show a progress bar.
+    Model and transform are moved to ``device``. Each crop of ``transform.video_eval`` counts as a clip. Under
+    ``torchrun`` each process reads its share of the rows, and all return the whole result.
 
     Raises:
         ValueError: If no row can be read, or the classifier returns NaN or infinity.

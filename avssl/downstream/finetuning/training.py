@@ -82,9 +82,8 @@ def train_classifier(
     Args:
         task: A :class:`~avssl.training.tasks.ClassifyTask` or another engine task whose ``model`` is a
             :class:`~avssl.models.Classifier`; moved to ``device``.
-        manifest: The rows; the task's targets are in this order.
-        config: ``data``, ``sampling``, ``optim``, ``schedule`` and ``train`` are read. The batch must fit the
-            rows, and the precision must be resolved.
+        manifest: The rows, in the order of the task's targets.
+        config: The batch must fit the rows, and the precision must be resolved.
         folder: Directory of ``checkpoints/`` and ``metrics.jsonl``.
         device: Device of the model.
         progress: Show a progress bar.

@@ -47,19 +47,10 @@ def rank_rows(
     seed: int = 0,
     settings: FeatureSettings | None = None,
 ) -> Ranking:
-    """Rank the rows without a label.
+    """Rank the rows without a label by a strategy of :data:`avssl.evaluation.STRATEGIES`; return the first ``budget``.
 
-    Args:
-        pretrained: Model that extracts the features.
-        manifest: All rows.
-        strategy: One of :data:`avssl.evaluation.STRATEGIES`.
-        budget: Number of rows to choose.
-        label_column: Column of the labels; rows with several, joined by ``|``, count as labeled but do
-            not train the classifiers.
-        split_column: Column of the splits; the manifest need not have it.
-        test_split: Split whose rows are neither ranked nor trained on.
-        seed: Random seed of draws, clusters, and the order of equal scores.
-        settings: Settings of the feature extraction.
+    Rows with several labels, joined by ``|``, count as labeled but do not train the classifiers. Rows of the test
+    split are neither ranked nor trained on; the manifest need not have a split column.
 
     Raises:
         ManifestError: If every row has a label, or the label column is missing.

@@ -35,25 +35,15 @@ def simulate(
     seeds: Sequence[int] = (0, 1, 2),
     settings: FeatureSettings | None = None,
 ) -> dict[str, Any]:
-    """Compare strategies with random choice.
+    """Compare strategies with random choice: label ``budget`` rows of the training split per round.
 
-    Args:
-        pretrained: Model that extracts the features.
-        manifest: Rows with labels and splits; those without exactly one label are left out.
-        strategies: Names of strategies; ``random`` is added.
-        budget: Labels per round.
-        label_column: Column of the labels.
-        split_column: Column of the splits.
-        train_split: Split whose rows may be labeled.
-        test_split: Split that accuracy is measured on.
-        rounds: Maximum number of rounds; a simulation stops when all rows are labeled.
-        seeds: Random seeds; each strategy is simulated once with each.
-        settings: Settings of the feature extraction.
+    Accuracy is measured on the test split. Rows without exactly one label are left out. A simulation stops when all
+    rows are labeled, or after ``rounds``; each strategy is simulated once with each seed.
 
     Returns:
-        ``protocol``, ``all_labels`` (accuracy with every label) and ``curves``: by strategy the
-        ``labels`` spent, ``accuracy`` by seed and round, its ``mean`` and ``deviation`` over seeds,
-        and ``gain``, by seed the mean over rounds less that of random.
+        ``protocol``, ``all_labels`` (accuracy with every label) and ``curves``: by strategy the number of
+        ``labels``, ``accuracy`` by seed and round, its ``mean`` and ``deviation`` over seeds, and ``gain``: by seed,
+        the mean over rounds minus that of random.
 
     Raises:
         ManifestError: If a column, a split or all labels of a split are missing.

@@ -31,18 +31,9 @@ def run_protocol(
     cache_folder: Path | str | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Measure every model.
+    """Measure every model on every division of the rows of a manifest.
 
-    Args:
-        protocol: The protocol.
-        models: Models by the name they have in the table; the control row shuffles labels or audio of the first.
-        manifest: All rows.
-        divisions: Training and test rows of the manifest.
-        label_column: Column of the labels.
-        settings: Settings of the protocol.
-        num_workers: Decoding processes.
-        cache_folder: Directory to cache features in.
-        progress: Show progress bars.
+    The control row shuffles labels or audio of the first model.
 
     Returns:
         ``protocol``: sizes, hash of the clip list, windows, seed, and ``gallery_size`` for retrieval; and ``rows``:

@@ -60,12 +60,7 @@ def linear_probe_model(
 ) -> RobustnessModel:
     """Return three linear probes (video, audio, both by late fusion), trained on clean clips.
 
-    Args:
-        pretrained: The frozen encoders.
-        train_features: (n, C) video and audio features of the training clips.
-        labels: Classes of the training clips.
-        windows_per_clip: Windows whose features are averaged.
-        seed: Random seed of the held-out part of the training clips.
+    ``train_features`` are the (n, C) video and audio features of the training clips, and ``labels`` their classes.
     """
 
     def predict(disturbed: DisturbedFeatures) -> ClassPredictions:
