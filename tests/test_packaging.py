@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -110,6 +111,38 @@ def test_commit_hooks_lint_with_the_pinned_version() -> None:
     pinned = re.search(r"^ruff==\S+$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned is not None
     assert hooks.count(f"[{pinned[0]}]") == 2
+
+
+def test_every_import_of_another_project_is_declared() -> None:
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = [texts for name, texts in project["optional-dependencies"].items() if name != "dev"]
+    declared = sum(extras, project["dependencies"])
+    names = {re.sub("[-_.]+", "_", Requirement(text).name.lower()) for text in declared}
+    names |= {"PIL", "sklearn", "yaml"}  # imported under another name than pillow, scikit-learn and pyyaml
+    undeclared = {
+        f"{module} in {path.relative_to(REPOSITORY)}"
+        for path in (REPOSITORY / "avssl").rglob("*.py")
+        for module in _imported_modules(path)
+        if module not in {*names, *sys.stdlib_module_names, "avssl"}
+    }
+    assert undeclared == set()
+
+
+def _imported_modules(path: Path) -> set[str]:
+    """Top-level names of all imports of a file, those inside functions included."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_wheel_holds_the_page_templates(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    templates = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "avssl").rglob("*.html")}
+    assert templates
+    assert templates - names == set()
 
 
 def test_installed_package_is_not_the_checkout(installed: Path, outside: dict[str, object]) -> None:

@@ -6,30 +6,20 @@ The page has no script and works from a disk. A player shows one moment through 
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from avssl.media import MediaError, open_media
-from avssl.reports import html_page
+from avssl.reports.html_page import encode_picture, write_page
 
 THUMBNAIL_SHORT_SIDE = 160
 """Pixels; a JPEG of 5 to 10 kB."""
-
-_STYLE = """
-.moments { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1.2rem .9rem; }
-.query { max-width: 22rem; }
-figure video, .still { width: 100%; aspect-ratio: 16 / 9; background: #15151b; border-radius: 4px; }
-figure video, figure audio, .still { display: block; margin-bottom: .4rem; }
-.still { box-sizing: border-box; padding: 2rem 1rem; text-align: center; color: #aaa; font-size: .85rem; }
-figure audio { width: 100%; } figcaption b { color: #1c1c22; font-variant-numeric: tabular-nums; }
-.weak video, .weak audio, .weak .still { opacity: .6; } .weak b { font-weight: 400; }
-"""
 
 
 @dataclass(frozen=True)
@@ -72,33 +62,25 @@ def write_search_page(path: Path | str, title: str, query: ShownMoment, groups: 
         groups: What was found.
     """
     folder = Path(path).resolve().parent
-    sections = [f"<h1>{html.escape(title)}</h1><div class='query'>{_card(query, folder)}</div>"]
-    for group in groups:
-        cards = "".join(_card(moment, folder) for moment in group.moments)
-        sections.append(f"<h2>{html.escape(group.title)}</h2><p class='note'>{html.escape(group.note)}</p>")
-        sections.append(f"<div class='moments'>{cards}</div>")
-    html_page.write_page(path, title, sections, _STYLE)
+    found = [{"title": group.title, "note": group.note, "moments": _cards(group.moments, folder)} for group in groups]
+    (card,) = _cards([query], folder)
+    write_page(path, "search.html", title=title, query=card, groups=found)
 
 
-def _card(moment: ShownMoment, folder: Path) -> str:
-    link, name = _link(moment.file, folder), html.escape(moment.name)
-    times = f"{moment.start_seconds:.2f} to {moment.stop_seconds:.2f} s"
-    caption = f"<b>{html.escape(moment.headline)}</b><br>{times}<br><a href='{link}'>{name}</a>"
-    weak = " class=weak" if moment.is_weak else ""
-    return f"<figure{weak}>{_player(moment, link)}<figcaption>{caption}</figcaption></figure>"
-
-
-def _player(moment: ShownMoment, link: str) -> str:
-    """A video with its picture, a sound, or a word on why there is neither."""
-    part = f"{link}#t={max(0.0, moment.start_seconds):.3f},{moment.stop_seconds:.3f}"
-    try:
-        frame = middle_frame(moment)
-    except MediaError as error:
-        return f"<div class='still'>{html.escape(error.found)}</div>"
-    if frame is None:
-        return f"<audio controls preload='none' src='{part}'></audio>"
-    poster = html_page.data_uri(html_page.encode_picture(frame, "jpeg"))
-    return f"<video controls preload='none' poster='{poster}' src='{part}'></video>"
+def _cards(moments: Sequence[ShownMoment], folder: Path) -> list[dict[str, Any]]:
+    """The variables of the template for each moment."""
+    cards = []
+    for moment in moments:
+        problem, thumbnail = None, None
+        try:
+            frame = middle_frame(moment)
+            thumbnail = None if frame is None else encode_picture(frame, "jpeg")
+        except MediaError as error:
+            problem = error.found
+        link = _link(moment.file, folder)
+        fragment = f"{link}#t={max(0.0, moment.start_seconds):.3f},{moment.stop_seconds:.3f}"
+        cards.append({**asdict(moment), "link": link, "fragment": fragment, "problem": problem, "thumbnail": thumbnail})
+    return cards
 
 
 def middle_frame(moment: ShownMoment) -> np.ndarray | None:

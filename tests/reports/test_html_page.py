@@ -2,10 +2,12 @@ import base64
 import re
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
 from avssl.reports import html_page
 
@@ -27,12 +29,16 @@ class Tags(HTMLParser):
         self.text += data
 
 
+def macros():
+    return html_page.page_macros("pieces.html")
+
+
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_a_picture_in_a_page_is_the_picture(kind):
+def test_an_image_in_a_page_can_be_decoded(kind):
     pixels = np.zeros((16, 32, 3), dtype=np.uint8)
     pixels[:, :16] = 200, 100, 50
     picture = html_page.encode_picture(pixels, kind)
-    (_, found), *_ = Tags(html_page.figure(picture, "")).tags[1:]
+    (_, found), *_ = Tags(str(macros().figure(picture, ""))).tags[1:]
     media, _, data = found["src"].partition(";base64,")
     assert media == f"data:image/{kind}"
     back = matplotlib.image.imread(BytesIO(base64.b64decode(data)), format=kind)[..., :3]
@@ -40,36 +46,53 @@ def test_a_picture_in_a_page_is_the_picture(kind):
     assert np.abs(back - pixels).mean() < (0.01 if kind == "png" else 3)  # JPEG smears color over the edge
 
 
-def test_hostile_names_stay_text(tmp_path):
+def test_markup_in_names_is_escaped():
     picture = html_page.encode_picture(np.zeros((2, 2, 3), dtype=np.uint8))
-    body = [
-        html_page.table([HOSTILE], [[HOSTILE]], ours=HOSTILE),
-        html_page.figure(picture, HOSTILE),
-        html_page.image(picture, "' onerror='alert(1)"),
+    pieces = [
+        macros().table([HOSTILE], [[HOSTILE]], HOSTILE),
+        macros().figure(picture, HOSTILE),
+        macros().image(picture, '" onerror="alert(1)'),
     ]
-    html_page.write_page(tmp_path / "new" / "page.html", HOSTILE, body)
-    page = (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
-    found = Tags(page)
+    found = Tags("".join(map(str, pieces)))
     assert "script" not in {tag for tag, _ in found.tags}
     assert not any("onerror" in attributes for _, attributes in found.tags)
-    assert found.text.count(HOSTILE) == 4
+    assert found.text.count(HOSTILE) == 3
+
+
+def write_search_page(path, name):
+    moment = {"headline": name, "start_seconds": 0.0, "stop_seconds": 1.0, "link": "a", "fragment": "a#t=0,1"}
+    moment |= {"name": name, "problem": name, "thumbnail": None, "is_weak": True}
+    groups = [{"title": name, "note": name, "moments": [moment]}]
+    html_page.write_page(path, "search.html", title=name, query=moment, groups=groups)
+    return path.read_text(encoding="utf-8")
+
+
+def test_a_page_appears_whole_in_a_new_folder_and_escapes_every_value(tmp_path):
+    found = Tags(write_search_page(tmp_path / "new" / "page.html", HOSTILE))
+    assert "script" not in {tag for tag, _ in found.tags}
+    assert found.text.count(HOSTILE) == 10
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
 
 
-def test_a_page_needs_nothing_from_elsewhere(tmp_path):
-    html_page.write_page(tmp_path / "page.html", "title", ["<p>text</p>"], "p { color: red; }")
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert page.endswith("<body><p>text</p></body></html>\n")
-    assert "p { color: red; }" in page
-    assert not re.search(r"https?:|url\(|@import|<script", page)
+def test_a_template_without_a_value_is_an_error(tmp_path):
+    with pytest.raises(UndefinedError, match="title"):
+        html_page.write_page(tmp_path / "page.html", "search.html")
+    assert not (tmp_path / "page.html").exists()
 
 
-def test_names_that_are_no_text_are_written_all_the_same(tmp_path):
-    name = b"\xff.mp4".decode("utf-8", "surrogateescape")
-    html_page.write_page(tmp_path / "page.html", name, [html_page.table(["file"], [[name]])])
-    assert "<td>?.mp4</td>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+def test_templates_need_nothing_from_elsewhere():
+    templates = list((Path(html_page.__file__).parent / "templates").glob("*.html"))
+    assert len(templates) >= 8
+    for template in templates:
+        text = template.read_text(encoding="utf-8")
+        assert not re.search(r"https?:|url\(|@import|<script|\|\s*safe|autoescape", text), template.name
 
 
-def test_the_row_of_interest_is_set_off():
-    assert html_page.table(["a"], [["x"], ["y"]], ours="y").count("class=ours") == 1
-    assert "class=ours" not in html_page.table(["a"], [["x"]])
+def test_file_names_that_are_not_utf8_are_written(tmp_path):
+    page = write_search_page(tmp_path / "page.html", b"\xff.mp4".decode("utf-8", "surrogateescape"))
+    assert "<h1>?.mp4</h1>" in page
+
+
+def test_the_row_of_interest_is_highlighted():
+    assert macros().table(["a"], [["x"], ["y"]], "y").count('class="ours"') == 1
+    assert "class" not in macros().table(["a"], [["x"]])

@@ -5,7 +5,6 @@ Dimensions: N instants, h and w cells of a map, H and W pixels of a picture.
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import torch
@@ -19,32 +18,34 @@ from avssl.downstream.localization.measure import LocalizationTable
 from avssl.downstream.localization.report import conditions, sections
 from avssl.evaluation.localization import THRESHOLDS
 from avssl.localization.drawing.blend import overlay_image
-from avssl.reports import html_page
 from avssl.reports.figures import contact_sheet, new_figure
+from avssl.reports.html_page import encode_figure, encode_picture, write_page
 
 _SHOWN = (TRAINED, SHUFFLED, SILENCE, NOISE)
 _CURVES = (TRAINED, SHUFFLED, SILENCE, UNTRAINED, OWN_PRIOR, CENTER, MEAN_BOX)
 _SHORT_SIDE = 200
-_STYLE = """
-body { max-width: 80rem; } td, th { white-space: nowrap; } .wide { overflow-x: auto; } figure { margin-top: 1rem; }
-"""
 
 
 def write_localization_page(path: Path, table: LocalizationTable, clips: InstantClips, num_examples: int) -> None:
     """Writes the page; the examples are the first instants, not the best."""
-    head = f"<h1>Localization by {html.escape(table.about['checkpoint'])}</h1>" + "".join(
-        f"<p class='note'>{html.escape(line)}</p>" for line in conditions(table)
+    write_page(
+        path,
+        "localization.html",
+        title="localization",
+        checkpoint=table.about["checkpoint"],
+        conditions=conditions(table),
+        tables=sections(table, intervals=True),
+        ours=TRAINED,
+        curves=_curves(table),
+        examples=[
+            (_example(table, clips, i), _caption(table, clips, i))
+            for i in range(min(num_examples, len(table.instants)))
+        ],
     )
-    tables = [
-        f"<h2>{html.escape(title)}</h2><div class='wide'>{html_page.table(*cells, ours=TRAINED)}</div>"
-        for title, cells in sections(table, intervals=True)
-    ]
-    write = [head, *tables, _curves(table), _examples(table, clips, num_examples)]
-    html_page.write_page(path, "localization", write, _STYLE)
 
 
-def _curves(table: LocalizationTable) -> str:
-    """One picture, a panel a rule: the share of instants over the cIoU that they reach."""
+def _curves(table: LocalizationTable) -> bytes:
+    """Draw a panel for each rule: the share of samples over the cIoU that they reach."""
     rules = list(table.about["rules"])
     figure = new_figure(520 * len(rules), 380, dpi=100)
     for number, (rule, axes) in enumerate(zip(rules, figure.subplots(1, len(rules), squeeze=False)[0], strict=True)):
@@ -53,28 +54,13 @@ def _curves(table: LocalizationTable) -> str:
             axes.plot(THRESHOLDS, table.curves[name][rule], label=name, **style)
         axes.axvline(0.5, color="gray", linewidth=0.8, linestyle=":")
         axes.set_xlabel(f"cIoU, {rule}")
-        axes.set_ylabel("share of instants that reach it" if number == 0 else "")
+        axes.set_ylabel("share of samples that reach it" if number == 0 else "")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
     figure.tight_layout()
-    note = "<p class='note'>At 0.5 (dotted) the height of a curve is the field's cIoU; the area under it is AUC.</p>"
-    return f"<h2>Success over the threshold</h2>{html_page.image(html_page.encode_figure(figure))}{note}"
-
-
-def _examples(table: LocalizationTable, clips: InstantClips, count: int) -> str:
-    figures = [
-        html_page.figure(_example(table, clips, i), _caption(table, clips, i))
-        for i in range(min(count, len(table.instants)))
-    ]
-    if not figures:
-        return ""
-    return (
-        "<h2>What it looks like</h2><p class='note'>The first instants, not the best. The outline is the truth. All "
-        "maps of a picture are drawn on one scale, that of its map under its own sound: a map that does not "
-        f"change does not listen, and what stays bright in silence was not heard.</p>{''.join(figures)}"
-    )
+    return encode_figure(figure)
 
 
 def _example(table: LocalizationTable, clips: InstantClips, i: int) -> bytes:
@@ -88,7 +74,7 @@ def _example(table: LocalizationTable, clips: InstantClips, i: int) -> bytes:
     tiles += [overlay_image(picture, table.maps[name][i], scale=scale, truth=truth) for name in _SHOWN]
     peaks = (f"{name} {table.maps[name][i].max().item():+.2f}" for name in _SHOWN)
     sheet = contact_sheet(tiles, len(tiles), captions=["picture", *peaks])
-    return html_page.encode_picture(sheet.movedim(0, -1).numpy())
+    return encode_picture(sheet.movedim(0, -1).numpy())
 
 
 def _sized(picture: Tensor) -> Tensor:

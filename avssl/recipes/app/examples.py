@@ -15,11 +15,11 @@ from avssl.recipes.app.settings import AppError
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 
 MAX_EXAMPLES = 24
-"""More are not shown; all of a corpus belong into a feature table."""
+"""Largest number of examples; a whole data set belongs into a feature table."""
 
 _SEVERAL = SceneSettings(object_weights=(0.0, 1.0, 1.0))
 _SCENES = {
-    # The same picture twice, with another object sounding: the pair that shows whether a model listens.
+    # The same frames twice with different sounding objects: shows whether a model uses the audio.
     "pair": Split(2, SceneSettings(object_weights=(0.0, 1.0), interactive_pairs=True)),
     "scene": Split(4, _SEVERAL),
 }
@@ -31,24 +31,24 @@ class Example:
     """One video to choose."""
 
     name: str
-    """Shown under its picture."""
+    """Caption."""
     path: str
-    """Of the file, relative to the folder of all."""
+    """Path of the file relative to the examples folder."""
     file: Path
     """The file."""
     picture: np.ndarray
-    """(H, W, 3) uint8 RGB: its middle frame, small."""
+    """(H, W, 3) uint8 RGB thumbnail of its middle frame."""
 
 
 def find_examples(folder: Path | str) -> list[Example]:
-    """The first videos of a folder by name, at most :data:`MAX_EXAMPLES`; what cannot be read is passed over.
+    """Return the first :data:`MAX_EXAMPLES` readable videos of a folder, by name.
 
     Raises:
-        AppError: If there is none.
+        AppError: If there are none.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise AppError(f"{folder}: no such folder. Name one that holds videos with --examples.")
+        raise AppError(f"{folder}: no such folder. Set --examples to a folder of videos.")
     examples: list[Example] = []
     for path in walk_media(folder):
         if len(examples) == MAX_EXAMPLES:
@@ -56,12 +56,12 @@ def find_examples(folder: Path | str) -> list[Example]:
         with suppress(MediaError):
             examples += _example(folder, str(path), str(path))
     if not examples:
-        raise AppError(f"{folder}: holds no video that can be read. Name a folder that does with --examples.")
+        raise AppError(f"{folder}: no readable video in this folder. Set --examples to a folder of videos.")
     return examples
 
 
 def render_examples(folder: Path, *, progress: bool = True) -> list[Example]:
-    """Six scenes of SoundingShapes with two or three objects, named after what sounds, as files in ``folder``."""
+    """Render six SoundingShapes scenes of two or three objects into ``folder``, named after the sounding object."""
     manifest = synthesize_corpus(folder, _SCENES, seed=_SEED, num_workers=0, progress=progress)
     examples: list[Example] = []
     for row in range(len(manifest)):
@@ -70,7 +70,7 @@ def render_examples(folder: Path, *, progress: bool = True) -> list[Example]:
 
 
 def _example(folder: Path, path: str, name: str) -> list[Example]:
-    """One, or none of a file without a picture."""
+    """Return the example of a file, or nothing if it has no video stream."""
     file = folder / path
     with open_media(file) as reader:
         start, stop = reader.info.video_start_seconds, reader.info.video_stop_seconds

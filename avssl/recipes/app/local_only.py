@@ -1,8 +1,8 @@
-"""Nothing leaves this machine, and no other page gets in.
+"""Keep the app's data on this machine, and other web pages out.
 
-A page on 127.0.0.1 can be called by every page the browser shows, and, if a stranger's name is made to point at
-127.0.0.1, even be read by it. So requests are answered only under the names of this machine and only to pages of
-this server, and the browser is told to fetch nothing from elsewhere.
+Any web page in the browser can send requests to a server on 127.0.0.1, and with DNS rebinding (a foreign host name that
+resolves to 127.0.0.1) also read the responses. So the server accepts only its own host names and its own pages, and a
+content security policy forbids the browser to fetch anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _App = Callable[[_Message, Callable[[], Awaitable[_Message]], Callable[[_Message
 
 
 class LocalOnly:
-    """An ASGI application that lets through what comes from a page of this server.
+    """ASGI middleware that rejects requests from other pages or under other host names.
 
     Args:
-        app: The application itself.
+        app: The application.
     """
 
     def __init__(self, app: _App) -> None:
@@ -55,7 +55,7 @@ class LocalOnly:
             return
         headers = dict(scope["headers"])
         if not is_allowed(headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin", b"").decode("latin-1")):
-            await _refuse(scope, send)
+            await _reject(scope, send)
             return
 
         async def send_guarded(message: _Message) -> None:
@@ -67,43 +67,45 @@ class LocalOnly:
 
 
 def is_allowed(host: str, origin: str) -> bool:
-    """Whether a request was sent to this machine under its own name, by a page of the same server or by no page."""
+    """Return True for requests to this host by its own name, from one of its own pages or from no page."""
     return _HOST.fullmatch(host) is not None and origin in ("", f"http://{host}")
 
 
-async def _refuse(scope: _Message, send: Callable[[_Message], Awaitable[None]]) -> None:
+async def _reject(scope: _Message, send: Callable[[_Message], Awaitable[None]]) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
     plain = [(b"content-type", b"text/plain; charset=utf-8")]
     await send({"type": "http.response.start", "status": 403, "headers": plain})
-    await send({"type": "http.response.body", "body": b"This server answers only pages of its own on 127.0.0.1.\n"})
+    await send(
+        {"type": "http.response.body", "body": b"This server accepts requests from its own pages on 127.0.0.1 only.\n"}
+    )
 
 
-def refuse_connections() -> None:
-    """From now on this process connects to nothing but this machine. There is no way back but its end.
+def block_connections() -> None:
+    """Forbid this process to connect to other machines, until it ends.
 
-    Python's audit events (PEP 578) see every connection that Python code makes, whatever library asks for it.
+    Python's audit events (PEP 578) cover every connection that Python code makes, in any library.
     """
-    sys.addaudithook(_only_here)
+    sys.addaudithook(_check_address)
 
 
-def _only_here(event: str, arguments: tuple[Any, ...]) -> None:
+def _check_address(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "socket.getaddrinfo":
         host = arguments[0]
     elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]
-        if not isinstance(address, tuple):  # a socket of the file system, or one that is connected
+        if not isinstance(address, tuple):  # a Unix socket, or a connected one
             return
         host = address[0]
     else:
         return
     if not is_local(host):
-        raise ConnectionRefusedError(f"{host!r}: avssl app connects to nothing outside this machine.")
+        raise ConnectionRefusedError(f"{host!r}: avssl app does not connect to other machines.")
 
 
 def is_local(host: str | bytes | None) -> bool:
-    """Whether a name or an address is this machine's own."""
+    """Return True for host names and addresses of this machine."""
     name = host.decode("latin-1") if isinstance(host, bytes) else host
     if not name or name == "localhost":
         return True

@@ -1,4 +1,4 @@
-"""From the options to a page that is served on 127.0.0.1 until it is told to stop."""
+"""Serve the page on 127.0.0.1 until the process is interrupted."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from avssl.features.search import model_of_table, table_place
 from avssl.features.table import FeatureTable, read_feature_table
 from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
 from avssl.recipes.app.examples import find_examples, render_examples
-from avssl.recipes.app.local_only import LocalOnly, refuse_connections
+from avssl.recipes.app.local_only import LocalOnly, block_connections
+from avssl.recipes.app.moment_search import SearchTable
 from avssl.recipes.app.settings import MAX_UPLOAD, AppError, AppSettings
-from avssl.recipes.app.similar import Places
 from avssl.recipes.app.viewer import Viewer
 
 _ADDRESS = "127.0.0.1"
 
 
 def serve(settings: AppSettings) -> None:
-    """Serves the page until Ctrl-C or SIGTERM; then everything it wrote is removed.
+    """Serve the page until Ctrl-C or SIGTERM, then remove every file that it wrote.
 
     Raises:
         AppError: If gradio is missing, there are no examples, or the port is taken.
@@ -39,65 +39,65 @@ def serve(settings: AppSettings) -> None:
         raise AppError("the page needs gradio: pip install 'avssl[demo]'")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avssl_app_")))
-        stack.enter_context(_terminated_as_interrupted())
+        stack.enter_context(_sigterm_as_interrupt())
         stack.enter_context(_environment(folder / "cache"))
         viewer = make_viewer(settings, folder)
-        refuse_connections()
-        page = _launched(viewer, settings.port)
+        block_connections()
+        page = _launch(viewer, settings.port)
         stack.callback(page.close, verbose=False)
-        print(f"open http://{_ADDRESS}:{page.server_port} in a browser; Ctrl-C ends it", flush=True)
+        print(f"open http://{_ADDRESS}:{page.server_port} in a browser; press Ctrl-C to stop", flush=True)
         _wait()
 
 
 def make_viewer(settings: AppSettings, folder: Path) -> Viewer:
-    """Loads the model, the table and the examples.
+    """Load the model, the table and the examples.
 
     Args:
-        settings: What the user decided.
-        folder: For the rendered examples, ``examples/``, and for results, ``cache/``.
+        settings: The options.
+        folder: Folder for rendered examples (``examples/``) and results (``cache/``).
     """
-    places = None
+    search_table = None
     if settings.features is not None:
         table = read_feature_table(settings.features)
         cropped = model_of_table(table, settings.features, settings.checkpoint, settings.device)
-        places = Places(table, _root(table, settings))
+        search_table = SearchTable(table, _root(table, settings))
     else:
         cropped = from_pretrained(settings.checkpoint or demo_weights(), choose_device(settings.device))
-    # The map lies over the whole frame, so the whole frame goes in.
+    # The map is drawn over the whole frame, so the model must get the whole frame.
     whole = replace(from_pretrained(cropped.source, cropped.device, crop="full"), model=cropped.model)
     examples_folder = Path(settings.examples) if settings.examples is not None else folder / "examples"
     examples = find_examples(examples_folder) if settings.examples is not None else render_examples(examples_folder)
     results = folder / "cache" / "results"
-    return Viewer(whole, cropped, results, settings.seconds, examples, examples_folder, places)
+    return Viewer(whole, cropped, results, settings.seconds, examples, examples_folder, search_table)
 
 
 def describe(pretrained: Pretrained) -> str:
-    """Which model it is, in a few words."""
+    """Return a line about the model."""
     config, sampling = pretrained.config, pretrained.sampling
     millions = sum(parameter.numel() for parameter in pretrained.model.parameters()) / 1e6
     source, warning = pretrained.source, ""
     if source == str(demo_weights()):
         source = "the small one that comes with avssl"
-        warning = " It has seen rendered scenes only; train one on videos of your own with avssl pretrain."
+        warning = " It was trained on rendered scenes only; train one on your own videos with avssl pretrain."
     return (
         f"Model: {source}, {config.model.video.name} + {config.model.audio.name}, {millions:.1f} M parameters, "
-        f"trained by {config.objective.name}. It sees {sampling.video_seconds:g} s of picture and hears "
-        f"{sampling.audio_seconds:g} s of sound at a time.{warning}"
+        f"trained with {config.objective.name}. Its input is {sampling.video_seconds:g} s of video and "
+        f"{sampling.audio_seconds:g} s of audio.{warning}"
     )
 
 
 def _root(table: FeatureTable, settings: AppSettings) -> Path:
-    """The folder of a table's files."""
+    """Return the folder of a table's files."""
     if settings.root is not None:
         return Path(settings.root)
     if is_url(table.info.root):
-        raise AppError(f"{settings.features}: its files are at {table.info.root}. Copy them here, and name --root.")
+        raise AppError(f"{settings.features}: its files are at {table.info.root}. Copy them here and set --root.")
     assert settings.features is not None
     return table_place(settings.features, table.info.root)
 
 
-def _launched(viewer: Viewer, port: int | None) -> Any:
-    """The page, served by threads of this process."""
+def _launch(viewer: Viewer, port: int | None) -> Any:
+    """Start serving the page from threads of this process."""
     from starlette.middleware import Middleware
 
     from avssl.recipes.app.page import STYLE, build_page, theme
@@ -123,7 +123,7 @@ def _launched(viewer: Viewer, port: int | None) -> Any:
             css=STYLE,
             app_kwargs={"middleware": [Middleware(LocalOnly)]},
         )
-    except OSError as error:  # gradio names its own settings
+    except OSError as error:  # gradio's message names its own options
         taken = "ports 7860 to 7959 are" if port is None else f"port {port} is"
         raise AppError(f"{taken} taken on this machine. Choose another with --port.") from error
     return page
@@ -137,8 +137,8 @@ def _wait() -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the process as Ctrl-C does, by way of everything that cleans up."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that files are removed in both cases."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -148,7 +148,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 @contextmanager
 def _environment(cache: Path) -> Iterator[None]:
-    """Settings that gradio takes from the environment alone, or would take from the user's."""
+    """Set options that gradio reads from the environment only, and override the user's."""
     ours = {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": str(cache),
@@ -156,7 +156,7 @@ def _environment(cache: Path) -> Iterator[None]:
         "GRADIO_NUM_WORKERS": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    for name in ("no_proxy", "NO_PROXY"):  # gradio asks its own server whether it is there
+    for name in ("no_proxy", "NO_PROXY"):  # gradio checks that its own server responds
         ours[name] = ",".join(filter(None, [os.environ.get(name), _ADDRESS]))
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)

@@ -1,4 +1,4 @@
-"""What a user of the app decides, and what it refuses."""
+"""Options of ``avssl app`` and its error class."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from avssl.core.errors import InputError
 
 MAX_UPLOAD = "512mb"
-"""Of one file, as gradio writes sizes. A minute of a phone's 4K video has about 400 MB."""
+"""Largest upload, in gradio's notation. A minute of 4K video from a phone has about 400 MB."""
 
 
 class AppError(InputError):
-    """What the app cannot do; the message says why, and what would be right."""
+    """An error that the page shows to its user."""
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,19 @@ class AppSettings:
     """Options of ``avssl app``."""
 
     checkpoint: Path | str | None = None
-    """Run, release or hub id; None takes the model that the table names, and without a table the demo weights."""
+    """Run, release or hub id; None takes the model of ``features``, or the demo weights."""
     examples: Path | str | None = None
     """Folder of videos to choose from; None renders a few scenes of SoundingShapes."""
     features: Path | str | None = None
-    """A table of ``avssl embed`` to search in; None searches in the examples."""
+    """Feature table of ``avssl embed`` to search in; None searches the examples."""
     root: Path | str | None = None
-    """Folder of the table's files, where they are not where the table says."""
+    """Folder of the table's files; None takes the one that the table names."""
     port: int | None = None
-    """Of 127.0.0.1; None takes the first free one from 7860 on."""
+    """Port on 127.0.0.1; None takes the first free one from 7860 on."""
     seconds: float = 60.0
-    """How much of a video is looked at, from its start."""
+    """Length of the part of a video that is processed, from its start."""
     device: str = "auto"
-    """Where the model runs."""
+    """Device of the model."""
 
     def __post_init__(self) -> None:
         if self.port is not None and not 1 <= self.port <= 65535:

@@ -1,4 +1,4 @@
-"""What the page asks for, in one place: a model, examples, what is searched, and a folder for results."""
+"""The work behind the page: a model, the examples, a search table and a folder for results."""
 
 from __future__ import annotations
 
@@ -12,45 +12,49 @@ from avssl.features.search_page import ShownMoment
 from avssl.hub.pretrained import Pretrained
 from avssl.models import Modality
 from avssl.recipes.app.examples import Example
-from avssl.recipes.app.looking import ChosenSound, Looked, Report, look
-from avssl.recipes.app.similar import Answer, Places, places_of_examples, write_moment
+from avssl.recipes.app.heatmap_video import AudioChoice, ReportProgress, VideoAnalysis, write_heatmap_video
+from avssl.recipes.app.moment_search import SearchResult, SearchTable, table_of_examples, write_moment
 
 
 @dataclass
 class Viewer:
-    """Answers the page. One call at a time: a model is not shared between threads."""
+    """Does the work for the page, one call at a time, because a model is not shared between threads."""
 
     whole: Pretrained
-    """The model with the whole frame as its picture, for heat maps."""
+    """The model with ``crop="full"``, for heat maps."""
     cropped: Pretrained
     """The same model with its own cropping, for the search."""
     folder: Path
-    """Where results go; the page may serve everything in it."""
-    seconds: float
-    """How much of a video is looked at."""
+    """Folder of the results; the page may serve every file in it."""
+    max_seconds: float
+    """Length of the part of a video that is processed."""
     examples: Sequence[Example]
     """Videos to choose from."""
     examples_folder: Path
-    """Of them all."""
-    places: Places | None = None
-    """What is searched; None until the examples have been embedded."""
+    """Folder of the examples."""
+    search_table: SearchTable | None = None
+    """None until the examples have been embedded."""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
-    _copied_from: dict[Path, Path] = field(default_factory=dict)
+    _original_of: dict[Path, Path] = field(default_factory=dict)
 
     def example(self, number: int) -> Path:
-        """A copy of an example, which the page may serve."""
+        """Copy an example into the folder that the page may serve."""
         file = self.examples[number].file
-        copy = self._new(file.name)
+        copy = self._new_file(file.name)
         shutil.copyfile(file, copy)
-        self._copied_from[copy] = file
+        self._original_of[copy] = file
         return copy
 
-    def look(self, video: Path, sound: ChosenSound, before: Looked | None, report: Report) -> tuple[Path, Looked]:
-        """As :func:`avssl.recipes.app.looking.look`; the mp4 and what is known of the video."""
-        out = self._new(f"{video.stem}_heatmap.mp4")
-        if before is not None and before.video != video:
-            before = None
-        return out, look(self.whole, video, sound, out, before=before, seconds=self.seconds, report=report)
+    def heatmap_video(
+        self, video: Path, audio: AudioChoice, previous: VideoAnalysis | None, report: ReportProgress
+    ) -> tuple[Path, VideoAnalysis]:
+        """Write an mp4 with :func:`write_heatmap_video`; results of another video are dropped."""
+        out = self._new_file(f"{video.stem}_heatmap.mp4")
+        if previous is not None and previous.video != video:
+            previous = None
+        return out, write_heatmap_video(
+            self.whole, video, audio, out, previous=previous, max_seconds=self.max_seconds, report=report
+        )
 
     def search(
         self,
@@ -59,21 +63,21 @@ class Viewer:
         gallery: Modality,
         at_seconds: float | None,
         on_progress: Callable[[int, int], object],
-    ) -> Answer:
-        """Find similar moments; the first call embeds the examples where there is no table."""
-        if self.places is None:
-            self.places = places_of_examples(self.cropped, self.examples_folder, self.examples, on_progress)
-        original = self._copied_from.get(video, video)  # so that the search knows it from others
-        return self.places.find(self.cropped, original, by, gallery, at_seconds)
+    ) -> SearchResult:
+        """Find similar moments; without a table, the first call embeds the examples."""
+        if self.search_table is None:
+            self.search_table = table_of_examples(self.cropped, self.examples_folder, self.examples, on_progress)
+        original = self._original_of.get(video, video)  # so that the hits in the same file are marked as such
+        return self.search_table.find(self.cropped, original, by, gallery, at_seconds)
 
     def moment(self, moment: ShownMoment) -> Path:
-        """An mp4 of one moment."""
-        out = self._new("moment.mp4")
+        """Write one moment as an mp4."""
+        out = self._new_file("moment.mp4")
         write_moment(moment, out)
         return out
 
-    def _new(self, name: str) -> Path:
-        """A file in a folder of its own, so that names never meet."""
+    def _new_file(self, name: str) -> Path:
+        """Return a path in a new folder, so that names never collide."""
         folder = self.folder / str(next(self._numbers))
         folder.mkdir(parents=True)
         return folder / name

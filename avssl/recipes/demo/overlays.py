@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from avssl.core.manifest import Manifest, read_manifest
 from avssl.downstream.localization import TRAINED, LocalizationTable, measure_localization
@@ -21,6 +19,7 @@ from avssl.localization import overlay_image
 from avssl.media import open_media
 from avssl.recipes.demo.settings import DemoSettings
 from avssl.recipes.localize import localize
+from avssl.reports.html_page import encode_picture
 
 STILLS = 8
 """Stills of each test set."""
@@ -68,12 +67,5 @@ def _still(manifest: Manifest, table: LocalizationTable, i: int, out_dir: Path) 
         frame = reader.read_frames([instant.seconds])[0]
     image = overlay_image(frame, table.maps[TRAINED][i], truth=instant.truth(), upscale=2)
     name = f"{str(manifest.value(instant.row, 'id')).replace('/', '_')}.png"
-    save_png(image, out_dir / name)
+    (out_dir / name).write_bytes(encode_picture(image.movedim(0, -1).numpy()))
     return {"file": name, "second": round(instant.seconds, 3), **_about(manifest, instant.row)}
-
-
-def save_png(image: Tensor, path: Path) -> None:
-    """Writes a (3, H, W) uint8 picture."""
-    import matplotlib.image
-
-    matplotlib.image.imsave(path, image.movedim(0, -1).to(torch.uint8).numpy())

@@ -20,10 +20,10 @@ def test_no_more_are_shown_than_fit(clips, monkeypatch):
 
 
 def test_a_folder_without_videos_is_refused(tmp_path):
-    with pytest.raises(AppError, match=r"none: no such folder. Name one that holds videos with --examples"):
+    with pytest.raises(AppError, match=r"none: no such folder. Set --examples to a folder of videos"):
         find_examples(tmp_path / "none")
     (tmp_path / "x.mp4").write_bytes(b"no video")
-    with pytest.raises(AppError, match="holds no video that can be read"):
+    with pytest.raises(AppError, match="no readable video in this folder"):
         find_examples(tmp_path)
 
 

@@ -88,18 +88,18 @@ def test_connections_elsewhere_are_refused():
         ("socket.sendto", (None, ("10.0.0.1", 53))),
         ("socket.getaddrinfo", ("api.gradio.app", 443, 0, 0, 0)),
     ):
-        with pytest.raises(ConnectionRefusedError, match="connects to nothing outside this machine"):
-            local_only._only_here(event, arguments)
-    local_only._only_here("socket.connect", (None, ("127.0.0.1", 80)))
-    local_only._only_here("socket.connect", (None, "/run/socket"))
-    local_only._only_here("open", ("10.0.0.1", "r", 0))
+        with pytest.raises(ConnectionRefusedError, match="does not connect to other machines"):
+            local_only._check_address(event, arguments)
+    local_only._check_address("socket.connect", (None, ("127.0.0.1", 80)))
+    local_only._check_address("socket.connect", (None, "/run/socket"))
+    local_only._check_address("open", ("10.0.0.1", "r", 0))
 
 
 def test_a_process_that_refuses_still_talks_to_itself():
     code = """
 import asyncio, socket
-from avssl.recipes.app.local_only import refuse_connections
-refuse_connections()
+from avssl.recipes.app.local_only import block_connections
+block_connections()
 server = socket.create_server(("127.0.0.1", 0))
 socket.create_connection(server.getsockname()).close()
 for attempt in (

@@ -136,7 +136,7 @@ class Page:
 
     def __init__(self, browser):
         self.browser = browser
-        self.wait(lambda: self.all("#look"))
+        self.wait(lambda: self.all("#localize"))
         self.wait(lambda: len(self.all("#examples img")) == 2)
 
     def all(self, place):
@@ -162,9 +162,9 @@ class Page:
         self.all("#examples button.thumbnail-item")[number].click()
         return self.wait_for_video("#video")
 
-    def look(self):
-        """Presses the button; what the page says when it is done."""
-        self.click("#look")
+    def localize(self):
+        """Press the button and return the message."""
+        self.click("#localize")
         return self.wait(lambda: self.text("#message"))
 
     def wait_for_video(self, place, other_than=None):
@@ -175,36 +175,36 @@ class Page:
         return self.wait(lambda: self.browser.execute_script(script, place, other_than))
 
     def rows(self):
-        """The table of sounds as text."""
+        """The table of scores as text."""
         return [row.text for row in self.all("#numbers tbody tr")]
 
 
 def test_an_example_plays_under_the_map_of_its_sound_and_of_others(page):
     page.choose_example(0)
-    said = page.look()
-    assert "Surest at" in said
+    said = page.localize()
+    assert "Highest at" in said
     assert "of 48 × 48 pixels: cosine" in said
     assert "its first 1.25 s are shown" in said
     own, seconds, width, height = page.wait_for_video("#result")
     assert seconds == pytest.approx(1.25, abs=0.15)
     assert height > width  # the strip is under the square picture
     (row,) = page.rows()
-    assert row.startswith("its own sound")
+    assert row.startswith("its own audio")
 
-    page.click("#sound label", "silence")
-    page.click("#look")
+    page.click("#audio label", "silence")
+    page.click("#localize")
     page.wait(lambda: len(page.rows()) == 2)
     assert page.rows()[0] == row
     assert page.rows()[1].startswith("silence")
-    assert page.rows()[1].removeprefix("silence") != row.removeprefix("its own sound")
+    assert page.rows()[1].removeprefix("silence") != row.removeprefix("its own audio")
     assert page.text("#message") != said
     page.wait_for_video("#result", other_than=own)
 
-    page.click("#sound label", "another example's sound")
+    page.click("#audio label", "audio of another example")
     page.wait(lambda: page.all("#other_example input"))
-    page.click("#look")
+    page.click("#localize")
     page.wait(lambda: len(page.rows()) == 3)
-    assert page.rows()[2].startswith("sound of sub/b.mp4")
+    assert page.rows()[2].startswith("audio of sub/b.mp4")
     page.choose_example(1)  # another video: what was known is gone
     page.wait(lambda: not page.rows())
 
@@ -224,26 +224,26 @@ def test_moments_are_found_and_played(page):
 
 
 def test_what_cannot_be_shown_is_said_in_words(page, mute, clips, tmp_path):
-    assert page.look() == "Choose a video first: drop a file on the left, or take an example."
+    assert page.localize() == "Choose a video first: drop a file on the left, or choose an example."
     hostile = tmp_path / "<img src=x onerror=document.title=1>.mp4"
     hostile.write_bytes(mute.read_bytes())
     page.upload("#video", hostile)
     page.wait_for_video("#video")
     page.wait(lambda: not page.text("#message"))
-    said = page.look()
-    assert "there is no sound track. Choose another sound for it" in said
+    said = page.localize()
+    assert "there is no sound track. Choose other audio for it" in said
     assert page.browser.title == "avssl: where is the sound?"
     assert not page.all("#message img")
 
-    page.click("#sound label", "another file's sound")
+    page.click("#audio label", "audio of another file")
     page.wait(lambda: page.all("#other_file input[type=file]"))
-    page.click("#look")
-    page.wait(lambda: "Choose the file whose sound to look for" in page.text("#message"))
+    page.click("#localize")
+    page.wait(lambda: "Choose the file whose audio to localize" in page.text("#message"))
     fake = tmp_path / "fake.mp4"
     fake.write_bytes((clips / "broken.mp4").read_bytes())
     page.upload("#other_file", fake)
     page.wait(lambda: "fake" in page.text("#other_file"))
-    page.click("#look")
+    page.click("#localize")
     page.wait(lambda: "fake.mp4: " in page.text("#message"))
     assert "convert this one to mp4" in page.text("#message")
     assert "Traceback" not in page.browser.page_source

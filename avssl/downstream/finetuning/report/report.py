@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ from avssl.downstream.finetuning.report.clip_scores import ClipScores, find_rows
 from avssl.downstream.finetuning.report.confusion import NAMED_CLASSES, draw_confusion
 from avssl.downstream.finetuning.report.numbers import report_numbers
 from avssl.downstream.finetuning.report.worst_clips import contact_sheets, worst_clips
-from avssl.reports.html_page import encode_figure, image, table, write_page
+from avssl.reports.html_page import encode_figure, write_page
+from avssl.reports.text_table import percent
 
 _WORST = 12
-_STYLE = ".clip { width: 19rem; } .clip img { width: 100%; }"
 
 
 def write_report(
@@ -74,73 +73,65 @@ def write_report(
     }
     row_of_id = dict(zip(clips.ids, rows, strict=True))
     sheets = contact_sheets(worst, np.array([row_of_id[clip["id"]] for clip in worst]), manifest, folder)
-    sections = [_head(report), _confusion(report), _classes(report, multi_label), _worst(sheets)]
-    write_page(folder / "report.html", title, sections, _STYLE)
+    write_page(
+        folder / "report.html",
+        "classification.html",
+        title=title,
+        report=report,
+        headline=_headline_rows(report),
+        numbers=[(name, _number(value)) for name, value in report["numbers"].items()],
+        confusion=_confusion(report),
+        confused_pairs=_confused_pairs(report),
+        class_header=list(_MULTI_LABEL_CELLS if multi_label else _CELLS),
+        class_rows=_class_rows(report, multi_label),
+        worst=sheets,
+    )
     write_text(folder / "report.json", json.dumps(report, allow_nan=False) + "\n")
     return folder / "report.html"
 
 
-def _head(report: dict[str, Any]) -> str:
-    body = []
+def _headline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = []
     for row in report["headline"]:
-        interval = " to ".join(map(_percent, row.get("interval", ())))
-        largest = _percent(row.get("largest_class"))
-        body.append((row["measure"], _percent(row["value"]), interval, _percent(row["chance"]), largest))
-    header = ("in %", "this classifier", "95 % interval", "chance", "largest class")
-    numbers = table(("", ""), [(name, _number(value)) for name, value in report["numbers"].items()])
-    return (
-        f"<h1>{html.escape(report['title'])}</h1><p>{report['n']} clips of {report['num_classes']} classes; "
-        f"clip list {report['clip_list']}.</p>{table(header, body, report['headline'][0]['measure'])}"
-        f"{numbers if report['numbers'] else ''}"
-    )
+        interval = " to ".join(map(percent, row.get("interval", ())))
+        largest = percent(row.get("largest_class"))
+        rows.append((row["measure"], percent(row["value"]), interval, percent(row["chance"]), largest))
+    return rows
 
 
-def _confusion(report: dict[str, Any]) -> str:
+def _confusion(report: dict[str, Any]) -> bytes | None:
     if "confusion" not in report:
-        return ""
-    confusion, classes = np.array(report["confusion"]), [row["name"] for row in report["classes"]]
-    matrix = image(encode_figure(draw_confusion(confusion, classes)), "confusion matrix")
-    pairs = ""
-    if len(classes) > NAMED_CLASSES:
-        body = [(pair["true"], pair["predicted"], f"{pair['n']} of {pair['of']}") for pair in report["most_confused"]]
-        pairs = f"<h3>Most confused</h3>{table(('true', 'predicted', 'clips'), body)}"
-    return f"<h2>Confusion matrix</h2>{matrix}{pairs}"
+        return None
+    return encode_figure(draw_confusion(np.array(report["confusion"]), [row["name"] for row in report["classes"]]))
 
 
-def _classes(report: dict[str, Any], multi_label: bool) -> str:
+def _confused_pairs(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return table rows if the matrix is too large to show class names."""
+    pairs = report.get("most_confused", []) if len(report["classes"]) > NAMED_CLASSES else []
+    return [(pair["true"], pair["predicted"], f"{pair['n']} of {pair['of']}") for pair in pairs]
+
+
+def _class_rows(report: dict[str, Any], multi_label: bool) -> list[list[object]]:
     value = "average_precision" if multi_label else "f1"
     # Classes without clips have no value and come last.
     rows = sorted(report["classes"], key=lambda row: (row["n"] == 0, row[value] is None, row[value] or 0.0))
-    columns = _MULTI_LABEL_CELLS if multi_label else _CELLS
-    body = [[cell(row) for cell in columns.values()] for row in rows]
-    return f"<h2>Classes, worst first</h2><p class='note'>In %.</p>{table(columns, body)}"
+    return [[cell(row) for cell in (_MULTI_LABEL_CELLS if multi_label else _CELLS).values()] for row in rows]
 
 
 _CELLS: dict[str, Callable[[dict[str, Any]], object]] = {
     "class": lambda row: row["name"],
     "n": lambda row: row["n"],
-    "recall": lambda row: _percent(row["recall"]),
-    "95 % interval": lambda row: " to ".join(map(_percent, row["interval"])) if row["n"] else "",
-    "precision": lambda row: _percent(row["precision"]),
-    "F1": lambda row: _percent(row["f1"]),
+    "recall": lambda row: percent(row["recall"]),
+    "95 % interval": lambda row: " to ".join(map(percent, row["interval"])) if row["n"] else "",
+    "precision": lambda row: percent(row["precision"]),
+    "F1": lambda row: percent(row["f1"]),
 }
 _MULTI_LABEL_CELLS: dict[str, Callable[[dict[str, Any]], object]] = {
     "class": lambda row: row["name"],
     "n": lambda row: row["n"],
-    "average precision": lambda row: _percent(row["average_precision"]),
-    "chance": lambda row: _percent(row["chance"]),
+    "average precision": lambda row: percent(row["average_precision"]),
+    "chance": lambda row: percent(row["chance"]),
 }
-
-
-def _worst(sheets: str) -> str:
-    return (
-        "<h2>Clips with the highest loss</h2><p class='note'>Frames from the middle of each third. Check whether "
-        f"the classifier or the label is wrong.</p>{sheets}"
-    )
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
 
 
 def _number(value: float | int | str) -> str:

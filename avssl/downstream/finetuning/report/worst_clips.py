@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from avssl.data.sampling import ClipSampling
 from avssl.downstream.finetuning.report.clip_scores import ClipScores
 from avssl.media import MediaError
 from avssl.reports.figures import contact_sheet
-from avssl.reports.html_page import encode_picture, image
+from avssl.reports.html_page import encode_picture
 
 _FRAMES = 3
 _SHORT_SIDE = 96
@@ -41,8 +40,10 @@ def _classes(clips: ClipScores, i: int) -> dict[str, list[tuple[str, float]]]:
     return {name: [(clips.classes[k], float(clips.scores[i, k])) for k in numbers] for name, numbers in named.items()}
 
 
-def contact_sheets(clips: list[dict[str, Any]], rows: np.ndarray, manifest: Manifest, folder: Path) -> str:
-    """Return the HTML of a figure with frames of each clip, or with the reason why it cannot be read.
+def contact_sheets(
+    clips: list[dict[str, Any]], rows: np.ndarray, manifest: Manifest, folder: Path
+) -> list[dict[str, Any]]:
+    """Add to each clip ``frames``, a JPEG, or the ``problem`` why it cannot be read, and the ``link`` to its file.
 
     Args:
         clips: Return value of :func:`worst_clips`.
@@ -51,34 +52,22 @@ def contact_sheets(clips: list[dict[str, Any]], rows: np.ndarray, manifest: Mani
         folder: Directory of the page; links are relative to it, so that both can be moved together.
     """
     dataset = ClipDataset(manifest, ClipSampling())
-    figures = [_figure(clip, int(row), dataset, folder) for clip, row in zip(clips, rows, strict=True)]
-    return f"<div class='grid'>{''.join(figures)}</div>"
+    return [_with_frames(clip, int(row), dataset, folder) for clip, row in zip(clips, rows, strict=True)]
 
 
-def _figure(clip: dict[str, Any], row: int, dataset: ClipDataset, folder: Path) -> str:
+def _with_frames(clip: dict[str, Any], row: int, dataset: ClipDataset, folder: Path) -> dict[str, Any]:
+    link = _link(row, dataset, folder)
     try:
         frames = dataset.read_pictures(row, _FRAMES, _SHORT_SIDE)
-        sheet = contact_sheet(list(frames), _FRAMES, gap=2)
-        frames_html = image(encode_picture(sheet.movedim(0, -1).numpy(), "jpeg"), f"frames of {clip['id']}")
     except MediaError as error:
-        frames_html = f"<p class='note'>No frames: {html.escape(str(error))}</p>"
-    lines = [
-        _link(clip["id"], row, dataset, folder),
-        f"true: {_class_list(clip['true']) or 'none'}",
-        f"predicted: {_class_list(clip['predicted'])}",
-        f"loss {clip['loss']:.2f}",
-    ]
-    return f"<figure class='clip'>{frames_html}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
+        return {**clip, "link": link, "problem": str(error)}
+    sheet = contact_sheet(list(frames), _FRAMES, gap=2)
+    return {**clip, "link": link, "problem": "", "frames": encode_picture(sheet.movedim(0, -1).numpy(), "jpeg")}
 
 
-def _class_list(classes: list[tuple[str, float]]) -> str:
-    return ", ".join(f"<b>{html.escape(name)}</b> {100 * share:.1f} %" for name, share in classes)
-
-
-def _link(name: str, row: int, dataset: ClipDataset, folder: Path) -> str:
-    """Return the id, as a link if the clip is a file of its own on this machine."""
+def _link(row: int, dataset: ClipDataset, folder: Path) -> str:
+    """Return the link to a clip that is a file of its own on this machine, else an empty string."""
     location = dataset.manifest.location(row)
     if dataset.is_prepared or is_url(location):
-        return html.escape(name)
-    relative = os.path.relpath(location, folder)
-    return f"<a href='{quote(os.fsencode(relative))}'>{html.escape(name)}</a>"
+        return ""
+    return quote(os.fsencode(os.path.relpath(location, folder)))

@@ -75,7 +75,7 @@ def test_page_shows_the_numbers_and_frames(manifest, tmp_path):
     assert page.count("data:image/jpeg") == 3  # frames of the clips that can be read
     assert "No frames: " in page
     assert "broken.mp4: container" in page
-    assert "<a href='../media/d%20%3C%26%3E%20%C3%A9.mp4'>d &lt;&amp;&gt; é.mp4</a>" in page
+    assert '<a href="../media/d%20%3C%26%3E%20%C3%A9.mp4">d &lt;&amp;&gt; é.mp4</a>' in page
     assert "1.235" in page
 
 
