@@ -79,7 +79,7 @@ def build_page(viewer: Viewer, model: str) -> gr.Blocks:
                     shown = _heatmap_tab()
                 with gr.Tab("Similar moments"):
                     query, search, found, moment = _search_tab()
-        gr.Markdown(model, elem_classes="model")
+        gr.HTML(page_texts.footnote(model), elem_classes="title")
 
         results = [*shown, analysis, message]
         video.change(lambda: (None, "", "", None, ""), None, results, **_AT_ONCE)

@@ -29,6 +29,11 @@ def message(text: str) -> str:
     return _macro("message", text)
 
 
+def footnote(text: str) -> str:
+    """Return plain text in small letters."""
+    return _macro("footnote", text)
+
+
 def verdict(analysis: VideoAnalysis) -> str:
     """Return a message about the latest audio."""
     peak = max(analysis.peaks, key=lambda peak: peak["confidence"])
