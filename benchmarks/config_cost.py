@@ -1,12 +1,11 @@
-"""What a config costs: the lines of its header, counted without data, without a GPU and without computing anything.
+"""Print the cost lines of a config's header, counted without data, without a GPU and without computing anything.
 
     python benchmarks/config_cost.py configs/avid_kinetics.yaml --rows 232067 --processes 8
 
-Operations and memory are counted by ``avssl.engine.step_cost`` on tensors that have shapes and no values, forward and
-backward through the networks and forward through a momentum model where there is one; objectives and transforms are
-left out. Memory for the backward pass is what torch keeps of all clips of a process on a CPU in bf16; a GPU keeps about
-as much. GPU hours divide the operations by a speed that is assumed, 50 TFLOP/s unless --tflops says another:
-``benchmarks/gpu.py`` measures what a GPU really does.
+``avssl.engine.step_cost`` counts operations and memory on tensors without values, forward and backward through the
+networks and forward through a momentum model if there is one; objectives and transforms are left out. Memory for the
+backward pass is what torch keeps for all clips of a process on a CPU in bf16; a GPU keeps about as much. GPU hours
+divide the operations by an assumed speed, 50 TFLOP/s or --tflops; ``benchmarks/gpu.py`` measures the speed of a GPU.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from avssl.objectives import MemoryRows
 from avssl.training.build import build_model, build_objective, build_transform
 
 ASSUMED_TFLOPS = 50.0
-# Nothing that an objective is asked here depends on its rows.
+# The cost does not depend on which rows an objective remembers.
 ANY_ROWS = MemoryRows.from_ids([str(number) for number in range(100)])
 
 
 def model_cost(config: Config, num_clips: int, precision: Precision) -> StepCost:
-    """Of a step of the networks on ``num_clips`` clips: every view of them, and what gives targets too."""
+    """Return the cost of a step on ``num_clips`` clips: all views, and the momentum model if there is one."""
     sampling, size = config.sampling, config.transform.video.size
     sound = torch.zeros(1, round(sampling.audio_seconds * sampling.sample_rate_hz))
     spectrogram = build_transform(config).spectrogram(sound)
@@ -57,14 +56,14 @@ def model_cost(config: Config, num_clips: int, precision: Precision) -> StepCost
 
 
 def memory_bytes(config: Config, rows: int) -> int:
-    """Of the two banks of a memory; 0 where the objective keeps none."""
+    """Return the size of an objective's two memory banks, 0 if it has none."""
     if not isinstance(config.objective, Memory):
         return 0
     return 2 * rows * config.model.head.options()["out_features"] * (4 if config.objective.dtype == "fp32" else 2)
 
 
 def describe(config: Config, rows: int, processes: int, tflops: float | None) -> str:
-    """The sentences of a header; without ``tflops`` they give no hours."""
+    """Return the sentences of a header, without GPU hours if ``tflops`` is None."""
     model, optim = build_model(config), config.optim
     local_batch = optim.batch_size // processes
     cost = model_cost(config, local_batch, Precision("bf16", "channels_last"))
@@ -103,13 +102,15 @@ def _size(num_bytes: int) -> str:
 
 
 def main() -> None:
-    """Prints the sentences, broken as in a header."""
+    """Print the sentences, wrapped as in a header."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
-    parser.add_argument("--rows", type=int, required=True, help="Of the manifest that is trained on.")
-    parser.add_argument("--processes", type=int, default=1, help="That share the batch.")
-    parser.add_argument("--tflops", type=float, default=ASSUMED_TFLOPS, help="Speed of a GPU in training.")
-    parser.add_argument("--cpu", action="store_true", help="No hours: a CPU's are measured when a run starts.")
+    parser.add_argument("--rows", type=int, required=True, help="Rows of the training manifest.")
+    parser.add_argument("--processes", type=int, default=1, help="Processes that share the batch.")
+    parser.add_argument("--tflops", type=float, default=ASSUMED_TFLOPS, help="Assumed speed of a GPU in training.")
+    parser.add_argument(
+        "--cpu", action="store_true", help="Leave out GPU hours: a run on a CPU measures its time when it starts."
+    )
     options = parser.parse_args()
     tflops = None if options.cpu else options.tflops
     text = describe(load_config(options.config), options.rows, options.processes, tflops)

@@ -1,4 +1,4 @@
-"""The README's table from finished demos: one column a seed, every figure beside its baselines.
+"""Print README.md's table from finished demos: one column per seed, every number beside its baselines.
 
 for seed in 0 1 2; do avssl demo demo_$seed --seed $seed; done
 python benchmarks/demo_table.py demo_0 demo_1 demo_2
@@ -72,7 +72,7 @@ def main(folders: list[str]) -> None:
 
 
 def _n(run: dict[str, Any], split: str, score: str) -> float:
-    """Clips, or pairs for the interactive scores."""
+    """Return the number of clips, or of pairs for the interactive scores."""
     return run["measure"]["localization"][split]["rows"]["trained model"][
         "num_groups" if score.startswith("i") else "n"
     ]
@@ -86,7 +86,7 @@ def row(
     n: Any,
     form: str = "{:.3f}",
 ) -> None:
-    """Prints one line of the table."""
+    """Print one line of the table."""
     count = f"{n:.0f}" if n != "" else ""
     print(f"| {title} | {name} | " + " | ".join(form.format(value(run)) for run in runs) + f" | {count} |")
 

@@ -1,11 +1,11 @@
-"""Trains the weights that avssl carries, so that `avssl localize` and `avssl app` show something in the first minute.
+"""Train the weights that come with avssl, so that `avssl localize` and `avssl app` work without training.
 
-    python benchmarks/demo_weights.py avssl/hub/demo_weights     about 15 minutes of a core; again, if it was stopped
+    python benchmarks/demo_weights.py avssl/hub/demo_weights     about 15 minutes of a core; resumes
 
-A small pair of encoders sees 2 560 clips of SoundingShapes as `avssl synthesize` draws them, clutter and all, but of
+A small pair of encoders is trained on 2 560 clips of SoundingShapes as `avssl synthesize` draws them, with clutter, at
 96 x 96 pixels; in 5 % of them the sound comes from off screen. No label, box or mask is used, and the last weights are
-released. What they score is printed, and written into the card: on 400 clips that training did not see, of two or
-three objects, and on as many in which nothing that is seen sounds.
+released. Their scores are printed and written into the card: on 400 unseen clips of two or three objects, and on as
+many without a visible sounding object.
 """
 
 from __future__ import annotations
@@ -37,12 +37,10 @@ SPLITS = {
 
 
 def main() -> None:
-    """Trains, measures, releases."""
+    """Train, measure and release."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of the release")
-    parser.add_argument(
-        "--work", type=Path, default=Path("demo_weights.work"), help="clips and checkpoints are kept here"
-    )
+    parser.add_argument("--work", type=Path, default=Path("demo_weights.work"), help="folder for clips and checkpoints")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -1,13 +1,13 @@
-"""Damaged media files through the health check and the readers: does every file end with a status?
+"""Run damaged media files through the health check and the readers: does every file end with a status?
 
 Small files of many containers and codecs are made, and damaged in ways that depend on the number of the file alone:
 flipped bits, overwritten, removed, repeated and moved ranges, cut ends, false sizes, extreme values in header fields,
-heads of one format on bodies of another. Each goes through ``probe_file`` and through the reader itself, in processes
-that can be killed, as in ``avssl index``.
+headers of one format before the data of another. Each goes through ``probe_file`` and through the reader itself, in
+processes that can be killed, as in ``avssl index``.
 
     python benchmarks/fuzz.py --files 2000
 
-It prints what became of them. "bug" is an exception other than MediaError: there should be none.
+It prints the outcomes. "bug" is an exception other than MediaError: there should be none.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ SEEDS: dict[str, tuple[str | None, str | None, dict[str, str]]] = {
     "sound.flac": (None, "flac", {}),
     "sound.mp3": (None, "libmp3lame", {}),
 }
-"""Name → encoder of the picture and of the sound, and options of the container."""
+"""Name → video encoder, audio encoder and options of the container."""
 
-# Names of header parts whose sizes and fields are worth a lie: ISO media, RIFF, FLV and Ogg.
+# Names of header parts whose sizes and fields are falsified: ISO media, RIFF, FLV and Ogg.
 _MARKS = (
     *(b"moov mvhd trak tkhd edts elst mdia mdhd hdlr minf stbl stsd avc1 avcC mp4a esds stts ctts stsc stsz").split(),
     *(b"stco co64 sgpd moof traf tfhd tfdt trun mdat RIFF avih strh strf idx1 movi data onMetaData OggS").split(),
@@ -80,11 +80,11 @@ _MARKS = (
 _EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFE, 0x00FFFFFF)
 
 
-# ---------------------------------------------------------------- whole files
+# ---------------------------------------------------------------- intact files
 
 
 def make_seeds(folder: Path) -> dict[str, bytes]:
-    """The whole files, by name; those whose encoder is missing here are left out."""
+    """Make the intact files, by name; leave out those whose encoder is missing."""
     os.environ.setdefault("SVT_LOG", "1")  # errors only
     seeds = {}
     for name, (video, audio, options) in SEEDS.items():
@@ -146,7 +146,7 @@ def _sounds(stream: Any) -> Iterator[Any]:
 
 
 def _place(draw: random.Random, data: bytearray) -> int:
-    """Any place; every other time one near the head or the foot, where headers are."""
+    """Return any position; every other time one near the start or the end, where headers are."""
     near = min(len(data), 2048)
     return draw.choice([draw.randrange(len(data)), draw.randrange(near), len(data) - 1 - draw.randrange(near)])
 
@@ -191,7 +191,7 @@ def splice(draw: random.Random, data: bytearray, others: list[bytes]) -> None:
 
 
 def false_size(draw: random.Random, data: bytearray, others: list[bytes]) -> None:
-    """An extreme number in the four bytes before or after the name of a part."""
+    """Write an extreme number into the four bytes before or after the name of a part."""
     marks = [m for m in _MARKS if m in data]
     if not marks:
         return extreme_field(draw, data, others)
@@ -231,7 +231,7 @@ DAMAGES: tuple[Callable[[random.Random, bytearray, list[bytes]], None], ...] = (
 
 
 def damaged(seeds: dict[str, bytes], number: int) -> tuple[str, bytes]:
-    """The name and bytes of file ``number``: a function of the seeds and the number alone."""
+    """Return the name and bytes of file ``number``, a function of the seeds and the number alone."""
     draw = random.Random(number)
     names = sorted(seeds)
     name = names[number % len(names)]
@@ -242,11 +242,11 @@ def damaged(seeds: dict[str, bytes], number: int) -> tuple[str, bytes]:
     return f"{number:06d}_{name}", bytes(data)
 
 
-# ---------------------------------------------------------------- what becomes of them
+# ---------------------------------------------------------------- outcomes
 
 
 def look(settings: HealthSettings, path: str) -> dict[str, Any]:
-    """Status of the health check, and of the reader asked for frames and sound over all the file."""
+    """Return the status of the health check, and that of reading frames and audio over the whole file."""
     return {"health": probe_file(path, settings).status, "reader": _read(settings, path)}
 
 
@@ -271,7 +271,7 @@ def _read(settings: HealthSettings, path: str) -> str:
 def fuzz(
     folder: Path, num_files: int, settings: HealthSettings = SETTINGS, num_workers: int | None = None, first: int = 0
 ) -> dict[str, Outcome]:
-    """Name → outcome of damaged files ``first`` to ``first + num_files``, which are written into ``folder``."""
+    """Write damaged files ``first`` to ``first + num_files`` into ``folder``; return name → outcome."""
     (folder / "whole").mkdir()
     seeds = make_seeds(folder / "whole")
     paths = []
@@ -290,17 +290,19 @@ def fuzz(
 
 
 def status(outcome: Outcome, which: str) -> str:
-    """``"health"`` or ``"reader"`` status of an outcome, or why its process gave none."""
+    """Return the ``"health"`` or ``"reader"`` status of an outcome, or why its process returned none."""
     return outcome.failure or str((outcome.answer or {})[which])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=2000)
-    parser.add_argument("--first", type=int, default=0, help="number of the first file: others are other damage")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first file: other numbers are damaged differently"
+    )
     parser.add_argument("--backend", default="pyav", choices=["pyav", "torchcodec", "decord"])
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--keep", type=Path, help="folder to keep the files in")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the files")
     options = parser.parse_args()
     settings = HealthSettings(
         min_seconds=0.5, timeout_seconds=20.0, memory_gib=1.0, backend=options.backend, depth="normal"

@@ -1,16 +1,16 @@
-"""What training does on a GPU: steps, losses, and clips from shards, in under 8 minutes on a machine with one GPU.
+"""Measure training on a GPU: steps, losses, and clips from shards, in under 8 minutes on a machine with one GPU.
 
-    python benchmarks/gpu.py                          measures what is missing, then prints the tables
-    python benchmarks/gpu.py --table                  the tables of what is measured so far
-    python benchmarks/gpu.py --device cpu --small     a miniature of every measurement, in seconds: shows that it runs
+    python benchmarks/gpu.py                          measure what is missing, then print the tables
+    python benchmarks/gpu.py --table                  print the tables of the measurements so far
+    python benchmarks/gpu.py --device cpu --small     a miniature of every measurement, in seconds, as a test
 
-Rows are appended to --file as they are made, and a run goes on where the last one stopped; no measurement begins later
-than --minutes. A step is one of training, on a batch that is on the device already: transforms, networks, InfoNCE,
-backward pass and optimizer. Its stages add one thing each: fp32 as torch sets it (cuDNN's convolutions in TF32), bf16,
-channels last (pictures are made in the model's format in all), torch.compile of the model. All stages of a pair take
-the same batch, the largest power of two up to 256 whose activations in fp32, as counted, take at most half of the GPU's
-memory. Operations are those of the networks, counted by torch.utils.flop_counter; the ceiling is a large bf16 product
-measured in the same run. What cannot be measured (no memory, no compiler) becomes a row that says why.
+Rows are appended to --file, and a run continues where the last one stopped; no measurement begins later than --minutes.
+A step is a training step on a batch that is already on the device: transforms, networks, InfoNCE, backward pass and
+optimizer. Each stage adds one thing: fp32 as torch sets it (cuDNN's convolutions in TF32), bf16, channels last (all
+make frames in the model's format), torch.compile of the model. All stages of a pair use the same batch, the largest
+power of two up to 256 whose fp32 activations take at most half of the GPU's memory, as counted. Operations are those
+of the networks, counted by torch.utils.flop_counter; the ceiling is a large bf16 product measured in the same run. A
+measurement that fails (no memory, no compiler) becomes a row with the reason.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ STAGES = {
 
 
 def ceiling(plan: Plan, device: torch.device) -> dict[str, Any]:
-    """Operations a second of the bf16 product, the best of 13 calls."""
+    """Return the operations a second of the bf16 product, the best of 13 calls."""
     a, b = (torch.randn(plan.matmul_size, plan.matmul_size, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds = min(timed(lambda: a @ b, device) for _ in range(13))
     return {"tflops": 2 * plan.matmul_size**3 / seconds / 1e12}
 
 
 def step(plan: Plan, pair: str, shape: tuple[int, int], stage: str, device: torch.device) -> dict[str, Any]:
-    """Seconds and peak memory of a training step."""
+    """Return the seconds and the peak memory of a training step."""
     config = pair_config(plan, pair, shape, device)
     task, batch = made_up_task(config).to(device).train(), made_up_batch(config, config.optim.batch_size).to(device)
     if stage == COMPILED:
@@ -94,7 +94,7 @@ def step(plan: Plan, pair: str, shape: tuple[int, int], stage: str, device: torc
 
 
 def shards(plan: Plan, folder: Path, pair: str, shape: tuple[int, int], device: torch.device) -> dict[str, Any]:
-    """Clips a second from a prepared copy, and the share of the time in which the device has nothing to do."""
+    """Return the clips a second from a prepared copy, and the share of the time in which the device is idle."""
     config = pair_config(plan, pair, shape, device)
     config = replace(config, data=replace(config.data, num_workers=plan.num_workers))
     copy = waiting.repeated(prepared_copy(plan, folder, config.sampling.short_side))
@@ -103,7 +103,7 @@ def shards(plan: Plan, folder: Path, pair: str, shape: tuple[int, int], device: 
 
 
 def pair_config(plan: Plan, pair: str, shape: tuple[int, int], device: torch.device) -> Config:
-    """AVID's inputs and optimizer, with these encoders, clips of this shape, and the batch that the rule gives."""
+    """Return AVID's inputs and optimizer with these encoders, this clip shape, and the batch of the rule above."""
     base, (frames, size), (video, audio) = load_config(CONFIG), shape, plan.pairs[pair]
     config = replace(
         base,
@@ -120,7 +120,7 @@ def pair_config(plan: Plan, pair: str, shape: tuple[int, int], device: torch.dev
 
 
 def prepared_copy(plan: Plan, folder: Path, short_side: int) -> Manifest:
-    """Shards of a synthesized corpus; both are made if they are not there."""
+    """Return the shards of a synthesized corpus; make both if they are missing."""
     corpus, copy = folder / "corpus", folder / f"copy{short_side}"
     workers = plan.num_workers
     if not (corpus / "manifest.csv").is_file():
@@ -133,7 +133,7 @@ def prepared_copy(plan: Plan, folder: Path, short_side: int) -> Manifest:
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device is done with it."""
+    """Return the seconds until the device has finished."""
     began = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -151,7 +151,7 @@ def memory_bytes(device: torch.device) -> int:
 
 
 def measurements(plan: Plan, folder: Path, device: torch.device) -> Iterator[tuple[dict[str, Any], Callable[[], Any]]]:
-    """What names a row, and how it is made; what takes longest comes last."""
+    """Yield the keys that name a row and the function that measures it, the slowest last."""
     cases = [(pair, shape) for pair in plan.pairs for shape in plan.shapes]
 
     def steps(stages: list[str]) -> Iterator[tuple[dict[str, Any], Callable[[], Any]]]:
@@ -175,11 +175,11 @@ def clip_name(shape: tuple[int, int]) -> str:
 
 
 def measure_missing(plan: Plan, file: Path, folder: Path, device: torch.device, minutes: float) -> None:
-    """Appends the rows that are not in the file, until the time is over."""
+    """Append the rows that the file lacks, until the time is over."""
     began, here = time.monotonic(), machine(device)
     there = read_rows(file)
     if there and there[0]["machine"] != here:
-        raise SystemExit(f"{file}: is of {there[0]['machine']}; this is {here}. Name another --file.")
+        raise SystemExit(f"{file}: rows of {there[0]['machine']}, but this is {here}. Choose another --file.")
     for key, measure in measurements(plan, folder, device):
         if any(key.items() <= row.items() for row in there):
             continue
@@ -198,14 +198,14 @@ def measure_missing(plan: Plan, file: Path, folder: Path, device: torch.device, 
 
 
 def main() -> int:
-    """Measures, or only prints; the exit status is 2 where there is no GPU to measure."""
+    """Measure, or only print; exit with status 2 if there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("gpu.jsonl"))
-    parser.add_argument("--folder", type=Path, default=Path("gpu_corpus"), help="Of the corpus and its shards.")
+    parser.add_argument("--folder", type=Path, default=Path("gpu_corpus"), help="Folder of the corpus and its shards.")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--small", action="store_true", help="A miniature of every measurement.")
     parser.add_argument("--minutes", type=float, default=7.0, help="No measurement begins later than this.")
-    parser.add_argument("--table", action="store_true", help="Only print what is measured so far.")
+    parser.add_argument("--table", action="store_true", help="Only print the measurements so far.")
     options = parser.parse_args()
     if not options.table:
         if options.device == "cuda" and not torch.cuda.is_available():

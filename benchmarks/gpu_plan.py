@@ -1,4 +1,4 @@
-"""What ``benchmarks/gpu.py`` measures: everything, or a miniature of it."""
+"""Sizes of the measurements of ``benchmarks/gpu.py``: the full ones and a miniature."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from avssl.synthetic import SceneSettings, Split
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything is measured."""
+    """Sizes and numbers of all measurements."""
 
     pairs: dict[str, tuple[Choice, Choice]]
-    """Name → video and audio encoder."""
+    """Name → video encoder and audio encoder."""
     shapes: tuple[tuple[int, int], ...]
     """Frames and pixels of a clip."""
     losses: tuple[tuple[str, int, int], ...]
     """Name, clips and embedding size."""
     scenes: Split
-    """The corpus of the shards."""
+    """Settings of the corpus behind the shards."""
     most_clips: int = 256
-    """Of a step."""
+    """Clips of a step."""
     matmul_size: int = 8192
-    """Rows and columns of the product that is the ceiling."""
+    """Rows and columns of the product that measures the ceiling."""
     num_workers: int = len(os.sched_getaffinity(0))
-    """Processes that make the corpus and read the shards; 0 for this one."""
+    """Processes that make the corpus and read the shards; 0: the main process."""
     num_steps: int = 10
-    """Timed steps, after three that are not."""
+    """Timed steps, after three warm-up steps."""
     num_loaded_steps: int = 30
-    """Timed steps on clips from shards, after ten that are not."""
+    """Timed steps on clips from shards, after ten warm-up steps."""
     compile_backend: str = "inductor"
-    """Of torch.compile."""
+    """Backend of torch.compile."""
 
 
 FULL = Plan(

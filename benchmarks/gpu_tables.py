@@ -1,4 +1,4 @@
-"""The tables of ``benchmarks/gpu.py`` in Markdown, from its rows."""
+"""Markdown tables from the rows of ``benchmarks/gpu.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Rows = list[dict[str, Any]]
 
 
 def tables(rows: Rows) -> str:
-    """The machine, then steps, losses, shards, and what could not be measured."""
+    """Return the machine, then the tables of steps, losses and shards, and the failed measurements."""
     done = {what: [row for row in rows if row["what"] == what and "failed" not in row] for what in _ORDER}
     tflops = next((row["tflops"] for row in done["ceiling"]), float("nan"))
     parts = [f"{rows[0]['machine']}. The ceiling: a bf16 product at {tflops:.3g} TFLOP/s."]
@@ -24,7 +24,7 @@ _ORDER = ("ceiling", "step", "loss", "shards")
 
 
 def step_table(steps: Rows, tflops: float) -> str:
-    """Stages of a pair stand together, beside how many times faster than fp32 they are."""
+    """Return the stages of each pair with their speed relative to fp32."""
     lines = [
         "| pair | clip | stage | clips a step | ms | clips/s | times fp32 | share of the ceiling | peak GiB |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -42,7 +42,7 @@ def step_table(steps: Rows, tflops: float) -> str:
 
 
 def shard_table(rows: Rows) -> str:
-    """What training from shards reaches, and how long the device waits."""
+    """Return the speed of training from shards, and how long the device waits."""
     lines = [
         "| pair | clip | clips a step | clips/s from shards | workers | device idle |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
@@ -54,5 +54,5 @@ def shard_table(rows: Rows) -> str:
 
 
 def name(row: dict[str, Any]) -> str:
-    """What a row is of, in words."""
+    """Return the name of a row in words."""
     return ", ".join(str(row[key]) for key in ("what", "loss", "N", "D", "pair", "clip", "stage") if key in row)

@@ -1,8 +1,8 @@
-"""What a look at a file costs at each depth, in milliseconds of one core.
+"""Measure the health check of a file at each depth, in milliseconds of one core.
 
     python benchmarks/health_cost.py FOLDER [--files 100]
 
-The first files of the folder by name, those that are ok; every depth looks at each of them, in turn.
+The files are the first ones of the folder by name that are ok; every depth checks each of them, in turn.
 """
 
 from __future__ import annotations

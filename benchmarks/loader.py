@@ -1,12 +1,12 @@
-"""How many clips a second one core gives, by every way of reading them, side by side in one run.
+"""Measure how many clips a second one core reads with each reader, side by side in one run.
 
-Makes a corpus of ordinary mp4 files (H.264 with B-frames, keyframes every 250 or 48 frames, 10 s, AAC 44.1 kHz
-stereo), a prepared copy of it, and reads random clips of it: the whole file decoded with PyAV, decord, torchcodec,
-avssl on the files, avssl on the copy. Everything runs in one thread, and what is counted is the processor's time.
+It makes a corpus of ordinary mp4 files (H.264 with B-frames, keyframes every 250 or 48 frames, 10 s, AAC 44.1 kHz
+stereo) and a prepared copy, and reads random clips: PyAV on the whole file, decord, torchcodec, avssl on the files,
+avssl on the copy. Everything runs in one thread, and processor time is measured.
 
     python benchmarks/loader.py                  about 10 minutes; prints the table in docs/data.md
-    python benchmarks/loader.py --clips 4        quicker, and less sure
-    python benchmarks/loader.py --codecs         what a copy's codecs and keyframes cost
+    python benchmarks/loader.py --clips 4        quicker and noisier
+    python benchmarks/loader.py --codecs         the cost of a copy's codecs and keyframes
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from avssl.recipes.prepare import prepare
 SECONDS, FPS = 10, 30
 SIZES = {"340x256": (340, 256), "640x360": (640, 360), "1280x720": (1280, 720)}
 KEYFRAMES = (250, 48)
-SHAPES = {  # name: frames, frames a second, short side that is decoded
+SHAPES = {  # name: frames, frames a second, decoded short side
     "8 x 112": (8, 16.0, 128),
     "16 x 112": (16, 16.0, 128),
     "32 x 224": (32, 16.0, 256),
 }
 RATE, SOUND_SECONDS = 24_000, 2.0
 Window = tuple[Path, int, list[float], float]
-"""File, its row, instants of the frames, start of the sound."""
+"""File, its row, times of the frames, start of the audio."""
 
 
 def make_file(path: Path, width: int, height: int, keyframes: int, seed: int) -> None:
-    """A panning texture, moving discs and grain: about as hard to encode as a hand-held video."""
+    """Write a panning texture with moving discs and grain, about as hard to encode as a hand-held video."""
     rng = np.random.default_rng(seed)
     world = np.zeros((height * 2, width * 2, 3))
     for octave in (8, 16, 32, 64):
@@ -91,7 +91,7 @@ def _enlarge(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def make_corpus(folder: Path) -> Manifest:
-    """Two files of every size and keyframe distance."""
+    """Write two files of every size and keyframe distance."""
     cases = [(name, keyframes, number) for name in SIZES for keyframes in KEYFRAMES for number in range(2)]
     paths = []
     for name, keyframes, number in tqdm(cases, "corpus", unit="file"):
@@ -106,7 +106,7 @@ def make_corpus(folder: Path) -> Manifest:
 
 
 def full_decode(window: Window, short_side: int) -> None:
-    """Everything is decoded, and the clip is cut out of it."""
+    """Decode the whole file and cut the clip out of it."""
     path, _, times, start = window
     with av.open(str(path)) as container:
         container.streams.video[0].codec_context.thread_count = 1
@@ -159,7 +159,7 @@ def scaled(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def measure(manifest: Manifest, copies: dict[int, Manifest], shape: str, num_clips: int) -> dict[str, list[float]]:
-    """Seconds of processor time a clip, by method and file; methods take turns on the same windows."""
+    """Return seconds of processor time a clip by method and file; methods take turns on the same windows."""
     num_frames, fps, short_side = SHAPES[shape]
     sampling = ClipSampling(num_frames, fps, SOUND_SECONDS, RATE, max_offset_seconds=0.5, short_side=short_side)
     raw = ClipDataset(manifest, sampling, seed=0, backend="pyav")
@@ -194,7 +194,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def print_table(shape: str, seconds: dict[str, list[float]], manifest: Manifest) -> None:
-    """Clips a second and core by kind of file, and how many times torchcodec's."""
+    """Print clips a second and core by kind of file, and the ratio to torchcodec."""
     kinds = [manifest.value(row, "id").rpartition("_")[0] for row in range(len(manifest))]
     groups = {kind: [row for row, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
     print(f"\n{shape} frames + {SOUND_SECONDS:g} s of audio, clips a second and core (times torchcodec, exact)\n")
@@ -213,7 +213,7 @@ def print_table(shape: str, seconds: dict[str, list[float]], manifest: Manifest)
 
 
 def print_bytes(manifest: Manifest, copies: dict[int, Manifest]) -> None:
-    """Sizes on the disk, quality of the copies, and what moves to the device."""
+    """Print sizes on disk, quality of the copies, and bytes moved to the device."""
     hours = len(manifest) * SECONDS / 3600
     print("\n| | MiB an hour | PSNR of RGB, dB |\n| --- | ---: | ---: |")
     for kind in SIZES:
@@ -230,7 +230,7 @@ def print_bytes(manifest: Manifest, copies: dict[int, Manifest]) -> None:
 
 
 def psnr(manifest: Manifest, copy: Manifest, short_side: int) -> float:
-    """Of the copy's RGB against the source's, both at the copy's size, over every 16th frame."""
+    """Return the PSNR of the copy's RGB against the source's at the copy's size, over every 16th frame."""
     sampling = ClipSampling(short_side=short_side, sample_rate_hz=RATE)
     shards = ClipDataset(copy, sampling)
     errors = []
@@ -256,7 +256,7 @@ CODECS = (
 
 
 def compare_codecs(manifest: Manifest, folder: Path, num_clips: int) -> None:
-    """What a copy's codecs and keyframes cost, for 8 x 112; the first line is the default."""
+    """Print the cost of a copy's codecs and keyframes for 8 x 112; the first line is the default."""
     sampling = ClipSampling(8, 16.0, SOUND_SECONDS, RATE, max_offset_seconds=0.5, short_side=128)
     sets, sizes = {}, {}
     for number, settings in enumerate(CODECS):
@@ -269,7 +269,7 @@ def compare_codecs(manifest: Manifest, folder: Path, num_clips: int) -> None:
     for clip, row in itertools.product(range(16 * num_clips), range(len(manifest))):
         for number, dataset in sets.items():
             seconds[number].append(timed(lambda data=dataset, row=row, clip=clip: data.read(row, clip)))
-    print("\n| picture | quality | keyframe every | sound | MiB an hour | PSNR of RGB, dB | clips a second and core |")
+    print("\n| video | quality | keyframe every | audio | MiB an hour | PSNR of RGB, dB | clips a second and core |")
     print("| --- | ---: | ---: | --- | ---: | ---: | ---: |")
     for number, copy in enumerate(CODECS):
         decibels = psnr(manifest, sets[number].manifest, 128)
@@ -278,11 +278,11 @@ def compare_codecs(manifest: Manifest, folder: Path, num_clips: int) -> None:
 
 
 def main() -> None:
-    """Makes the corpus, reads it in every way, prints."""
+    """Make the corpus, read it with every reader, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=16, help="Clips of each file and shape.")
-    parser.add_argument("--folder", help="Keep the corpus here, and use it again.")
-    parser.add_argument("--codecs", action="store_true", help="Compare codecs of copies instead.")
+    parser.add_argument("--folder", help="Folder that keeps the corpus for the next run.")
+    parser.add_argument("--codecs", action="store_true", help="Compare the codecs of copies instead.")
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(options.folder or tempfile.mkdtemp())

@@ -1,19 +1,18 @@
-"""Methods of sound-source localization side by side on SoundingShapes, and everything they must be compared with.
+"""Compare methods of sound-source localization on SoundingShapes, with their baselines.
 
-    python benchmarks/localization.py               does what is missing for three minutes, then prints the tables
+    python benchmarks/localization.py               train what is missing for three minutes, then print the tables
     python benchmarks/localization.py --minutes 60  the same for longer
-    python benchmarks/localization.py --table       prints what is measured so far
+    python benchmarks/localization.py --table       print the measurements so far
 
-Equal for all methods: encoders, clips, epochs and learning rate; temperatures are 0.1 (LVS: 0.07), the rest is as
-published but for what the objective's config file says. The last weights of a run are scored: nothing is chosen by
-boxes or masks. Training sees 2 560 clips of one to three objects, in 5 % of which the sound comes from off screen.
-Tests are clips of two or three objects at a sound event: 400 by themselves, 200 interactive pairs (the same picture
-twice, another object sounding), 200 in which two of three objects sound (at events that are 0.15 s or more from those
-of the other); and 300 in which nothing that is seen sounds, 200 with a sound from off screen and 100 silent. The first
-run renders them all, which alone takes three minutes. Rows are appended to --file as they are made, weights are kept in
---models, and a training that time cuts short goes on in the next run. Seeds are those of the weights and of the order
-of the clips. In the end the long trainings are scored on 400 clips and 500 pairs of another seed of the world, at three
-sizes of the picture and smoothed once or twice.
+Encoders, clips, epochs and learning rate are equal for all methods; temperatures are 0.1 (LVS: 0.07), and the rest is
+as published except where the objective's config file differs. The last weights of a run are scored: nothing is chosen
+by boxes or masks. The training set has 2 560 clips of one to three objects, 5 % of them with off-screen sound. Test
+clips have two or three objects and a sound event: 400 single clips, 200 interactive pairs (the same frames twice,
+another object sounding), 200 clips in which two of three objects sound (at events at least 0.15 s from those of the
+other); and 300 clips without a visible sounding object, 200 with off-screen sound and 100 silent. The first run renders
+all of them, which takes three minutes. Rows are appended to --file, weights are kept in --models, and an interrupted
+training continues in the next run. Seeds set the initial weights and the order of the clips. Finally the long trainings
+are scored on 400 clips and 500 pairs of another seed of the world, at three frame sizes and smoothed once or twice.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from avssl.transforms import VideoEval, estimate_statistics
 
 EPOCHS, LONG_EPOCHS, TOO_LONG_EPOCHS = 10, 36, 72
 MORE_EPOCHS = 20
-"""Over three times the clips, those of "train" and "train_more"."""
+"""Epochs over three times the clips, those of "train" and "train_more"."""
 BATCH = 32
 RATE = 3e-3
 SEEDS = (0, 1, 2)
@@ -69,22 +68,22 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Method:
-    """What is put into the config of all."""
+    """What a method changes in the common config."""
 
     objective: dict[str, Any]
     model: dict[str, Any] = field(default_factory=dict)
     epochs: int = EPOCHS
     seeds: tuple[int, ...] = SEEDS[:1]
     splits: tuple[str, ...] = ("train",)
-    """What it is trained on."""
-    picture: int = SCENE["width"]
-    """Height and width in pixels at which test pictures are seen; training sees 96."""
+    """Splits of the training set."""
+    frame_size: int = SCENE["width"]
+    """Height and width of test frames in pixels; training frames have 96."""
     weights: str = ""
-    """The method whose weights these are, if it is trained as another."""
+    """The method whose weights this one evaluates, if it trains none of its own."""
 
 
 DEFAULT, LONG = "pooled + best cell (default)", "default, long"
-BEST = "default, long, three times the clips, seen larger"
+BEST = "default, long, three times the clips, larger frames"
 BOTH = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 HALF = {"dropout": {"video": 0.5}}
 FNAC = {"temperature": 0.1, "audio_weight": 12.5, "image_weight": 12.5, "foreground_weight": 12.5, "warmup_epochs": 3}
@@ -101,11 +100,11 @@ METHODS: dict[str, Method] = {
     DEFAULT: Method(BOTH, seeds=SEEDS),
     "default, silence and noise as negatives": Method({**BOTH, "negative_sounds": 4}, seeds=SEEDS),
     LONG: Method(BOTH, epochs=LONG_EPOCHS, seeds=SEEDS),
-    "default, long, seen larger": Method(BOTH, epochs=LONG_EPOCHS, seeds=SEEDS, picture=LARGER, weights=LONG),
-    "default, too long, seen larger": Method(BOTH, epochs=TOO_LONG_EPOCHS, seeds=SEEDS[:2], picture=LARGER),
-    BEST: Method(BOTH, epochs=MORE_EPOCHS, seeds=SEEDS, splits=("train", "train_more"), picture=LARGER),
+    "default, long, larger frames": Method(BOTH, epochs=LONG_EPOCHS, seeds=SEEDS, frame_size=LARGER, weights=LONG),
+    "default, too long, larger frames": Method(BOTH, epochs=TOO_LONG_EPOCHS, seeds=SEEDS[:2], frame_size=LARGER),
+    BEST: Method(BOTH, epochs=MORE_EPOCHS, seeds=SEEDS, splits=("train", "train_more"), frame_size=LARGER),
     "DenseAV, long, two sounds in a third": Method(
-        {**DENSE, "negative_sounds": 4}, epochs=20, splits=("train", "train_two"), picture=LARGER
+        {**DENSE, "negative_sounds": 4}, epochs=20, splits=("train", "train_two"), frame_size=LARGER
     ),
 }
 UNTRAINED, UNSEEN_CLIPS = "random-init", "unseen clips: "
@@ -116,7 +115,7 @@ Job = tuple[str, int]
 
 
 def settings(method: Method, seed: int) -> Config:
-    """The config of a method: that of `avssl demo` with a smaller picture and encoder."""
+    """Return a method's config: that of `avssl demo` with smaller frames and encoders."""
     tree = copy.deepcopy(read_yaml(Path(__file__).parent.parent / "configs" / "soundingshapes_cpu.yaml"))
     tree["transform"]["video"]["size"] = SCENE["width"]
     tree["transform"]["spectrogram"]["hop_seconds"] = 0.02
@@ -130,7 +129,7 @@ def settings(method: Method, seed: int) -> Config:
 
 
 def untrained(config: Config, world: Shapes) -> PretrainTask:
-    """Transform with its statistics, and a model that has seen nothing."""
+    """Return an untrained task whose transform has its statistics."""
     seed_everything(config.train.seed)
     task = build_task(config)
     raw = fixed_batches(world, world.rows("train")[:256], build_sampling(config))
@@ -142,10 +141,10 @@ def untrained(config: Config, world: Shapes) -> PretrainTask:
 def train(
     task: PretrainTask, config: Config, world: Shapes, place: Path, until: float, splits: tuple[str, ...] = ("train",)
 ) -> None:
-    """Trains ``task``, or loads what ``place`` with .pt holds of a training that has ended.
+    """Train ``task``, or load the finished weights of ``place`` with .pt.
 
     Raises:
-        OutOfTime: If it takes longer; the folder ``place`` keeps what there is.
+        OutOfTime: If it takes longer; the folder ``place`` keeps its state.
     """
     weights = place.with_suffix(".pt")
     if weights.exists():
@@ -164,34 +163,34 @@ def train(
 
 @dataclass(frozen=True)
 class Bench:
-    """The clips, and where rows and weights are kept."""
+    """Clips, and the places of rows and weights."""
 
     world: Shapes
     two: TwoSources
     file: Path
     models: Path
     until: float
-    """When to stop, by :func:`time.monotonic`."""
+    """Time to stop, by :func:`time.monotonic`."""
 
     def model(self, name: str, seed: int) -> PretrainTask:
-        """A method's model, trained unless its weights are there, that sees test pictures in the method's size."""
+        """Return a method's task with trained weights, at the method's size of test frames."""
         method = METHODS[DEFAULT if name == UNTRAINED else name]
         config = settings(method, seed)
         task = untrained(config, self.world)
         if name != UNTRAINED:
             place = self.models / f"{(method.weights or name).replace(' ', '_')}-{seed}"
             train(task, config, self.world, place, self.until, method.splits)
-        task.transform.video_eval = VideoEval(method.picture, crop="full")
+        task.transform.video_eval = VideoEval(method.frame_size, crop="full")
         return task
 
     def unseen(self, sampling: ClipSampling) -> Shapes:
-        """Other clips of the same kind."""
+        """Return other clips of the same kind."""
         splits = {name: replace(SPLITS[name], num_clips=count) for name, count in UNSEEN.items()}
         return shapes(self.models / "unseen.clips", splits, UNSEEN_SEED, sampling)
 
 
 def run(bench: Bench, job: Job) -> dict[str, Any]:
-    """Makes one row and appends it."""
+    """Make one row and append it."""
     name, seed = job
     began = time.perf_counter()
     sampling = build_sampling(settings(METHODS[LONG], seed))
@@ -214,7 +213,7 @@ def run(bench: Bench, job: Job) -> dict[str, Any]:
 
 
 def jobs(methods: list[str]) -> list[Job]:
-    """Every row that is wanted: all methods once, then the other seeds."""
+    """Return the names of all rows: every method once, then the other seeds."""
     wanted = {name: method.seeds for name, method in METHODS.items()}
     every = {"baselines": SEEDS[:1], UNTRAINED: SEEDS[:1], **wanted}
     found = [(name, seed) for seed in SEEDS for name, seeds in every.items() if seed in seeds]
@@ -227,15 +226,15 @@ def done(rows: list[dict[str, Any]]) -> set[Job]:
 
 
 def main() -> None:
-    """Does what is missing while there is time, then prints the tables."""
+    """Make the missing rows while there is time, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("localization.jsonl"))
-    parser.add_argument("--clips", type=Path, default=Path("localization.clips"), help="rendered clips are kept here")
-    parser.add_argument("--models", type=Path, default=Path("localization.models"), help="weights are kept here")
-    parser.add_argument("--minutes", type=float, default=3.0, help="what trains then is kept for the next run")
-    parser.add_argument("--methods", nargs="*", default=[], help="only these")
+    parser.add_argument("--clips", type=Path, default=Path("localization.clips"), help="folder of the rendered clips")
+    parser.add_argument("--models", type=Path, default=Path("localization.models"), help="folder of the weights")
+    parser.add_argument("--minutes", type=float, default=3.0, help="an unfinished training continues in the next run")
+    parser.add_argument("--methods", nargs="*", default=[], help="only these methods")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("--table", action="store_true", help="only print the measurements so far")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     until = time.monotonic() + 60 * options.minutes

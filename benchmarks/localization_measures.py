@@ -1,6 +1,6 @@
-"""How well a model localizes on SoundingShapes in memory, and what maps that hear or see nothing score.
+"""Localization scores on SoundingShapes in memory: of models, and of maps that ignore the audio or the frames.
 
-Every map is that of one instant, in the middle of a window. Truth is the visible part of what sounds.
+Every map belongs to one frame, in the middle of a window. Truth is the visible part of the sounding object.
 
 Dimensions: N clips, D embedding size, h and w cells of a map, K heads.
 """
@@ -41,33 +41,33 @@ CELLS = (12, 12)
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """Clips as a model sees and hears them at one instant of each."""
+    """Embeddings of one frame and its audio for each clip."""
 
     cells: Tensor
     """(N, D, 1, h, w)."""
     queries: Tensor
-    """(N, D, 1): the own sound."""
+    """(N, D, 1): the clip's own audio."""
     silence: Tensor
     """(N, D, 1)."""
     noise: Tensor
     """(N, D, 1)."""
     activation: Tensor
-    """(N, h, w): the mean size of the visual features of a cell, whatever is heard."""
+    """(N, h, w): mean absolute visual feature of a cell, which does not depend on the audio."""
     num_heads: int
 
     def maps(self, queries: Tensor | None = None, times: int = SMOOTHING) -> Tensor:
-        """(N, h, w): of the own sound, or of others, smoothed so often."""
+        """Return (N, h, w) maps of the own audio, or of other queries, smoothed ``times`` times."""
         found = sound_map(self.cells, self.queries if queries is None else queries, self.num_heads)
         return smooth(found[:, 0], times)
 
     def swapped(self) -> Tensor:
-        """(N, D, 1): each clip has the sound of another."""
+        """Return (N, D, 1) queries in which each clip has the audio of another."""
         return self.queries.roll(len(self.queries) // 2, dims=0)
 
 
 @torch.inference_mode()
 def look(task: PretrainTask, world: Shapes, rows: np.ndarray, start: np.ndarray, sampling: ClipSampling) -> Seen:
-    """Embeds one window of each row; the instant is its middle."""
+    """Embed one window of each row; its middle frame is scored."""
     task.eval()
     model, transform = task.model, task.transform
     parts: list[dict[str, Tensor]] = []
@@ -91,12 +91,12 @@ def look(task: PretrainTask, world: Shapes, rows: np.ndarray, start: np.ndarray,
 
 
 def noise_like(audio: Tensor) -> Tensor:
-    """White noise at -20 dBFS, the same in every call."""
+    """Return white noise at -20 dBFS, the same in every call."""
     return 0.1 * torch.randn(audio.shape, generator=torch.Generator().manual_seed(0))
 
 
 def measure(task: PretrainTask, world: Shapes, two: TwoSources, sampling: ClipSampling) -> dict[str, Any]:
-    """The numbers of a row: of the own sound, and of others beside it, by prefix."""
+    """Return the numbers of a row by prefix: for the own audio, and for others."""
     rows = visible(world, "several")
     seen = look(task, world, rows, world.point_start[rows], sampling)
     maps = {
@@ -116,7 +116,7 @@ def measure(task: PretrainTask, world: Shapes, two: TwoSources, sampling: ClipSa
 
 
 def baselines(world: Shapes, seed: int) -> dict[str, Any]:
-    """The same numbers of maps that hear nothing, by prefix, and what confidences drawn at random would score."""
+    """Return the same numbers for maps that ignore the audio, by prefix, and the scores of random confidences."""
     numbers: dict[str, Any] = {}
     for split in ("several", "pairs"):
         rows, groups = (visible(world, split), None) if split == "several" else pairs(world)
@@ -138,13 +138,13 @@ def baselines(world: Shapes, seed: int) -> dict[str, Any]:
 
 
 def visible(world: Shapes, split: str) -> np.ndarray:
-    """Rows of a split with a sound event at which its source can be seen."""
+    """Return the rows of a split that have a sound event with a visible source."""
     rows = world.rows(split)
     return rows[np.isfinite(world.point_start[rows])]
 
 
 def pairs(world: Shapes) -> tuple[np.ndarray, list[int]]:
-    """Rows of complete interactive pairs, and which pair each belongs to."""
+    """Return the rows of complete interactive pairs, and the pair of each."""
     rows = visible(world, "pairs")
     pair = np.array([int(name.split("/")[1]) // 2 for name in world.ids[rows]])
     complete = np.isin(pair, np.flatnonzero(np.bincount(pair) == 2))
@@ -152,12 +152,12 @@ def pairs(world: Shapes) -> tuple[np.ndarray, list[int]]:
 
 
 def truth_of(world: Shapes, rows: np.ndarray) -> Tensor:
-    """(N, H, W) float32: the visible part of the sounding object."""
+    """Return (N, H, W) float32 masks of the visible part of the sounding object."""
     return torch.from_numpy(world.masks[rows])[:, 0].float()
 
 
 def table_numbers(maps: dict[str, Tensor], truth: Tensor) -> dict[str, float]:
-    """Pointing, cIoU success and AUC of each map, and how many clips there are."""
+    """Return pointing, cIoU success and AUC of each map, and the number of clips."""
     numbers: dict[str, float] = {"n": len(truth)}
     for prefix, values in maps.items():
         found = summarize(localization_samples(values, truth, (RULE,)))
@@ -170,7 +170,7 @@ def table_numbers(maps: dict[str, Tensor], truth: Tensor) -> dict[str, float]:
 
 
 def pair_numbers(maps: dict[str, Tensor], truth: Tensor, groups: list[int]) -> dict[str, float]:
-    """IIoU and IAUC of each map: a pair counts by the worse of its two."""
+    """Return IIoU and IAUC of each map: a pair counts by the worse of its two."""
     numbers: dict[str, float] = {"n_pairs": len(set(groups))}
     for prefix, values in maps.items():
         found = summarize(localization_samples(values, truth, (RULE,)), groups)
@@ -179,16 +179,16 @@ def pair_numbers(maps: dict[str, Tensor], truth: Tensor, groups: list[int]) -> d
 
 
 def mean_of_others(truth: Tensor) -> Tensor:
-    """(N, H, W): where sources are in the other half of the clips, so that no clip sees its own."""
+    """Return (N, H, W): for each half of the clips the mean truth of the other half, so that no clip uses its own."""
     half = len(truth) // 2
     return torch.cat([mean_prior(truth[half:], half), mean_prior(truth[:half], len(truth) - half)])
 
 
 def rejection(task: PretrainTask, world: Shapes, sampling: ClipSampling, own: Tensor) -> dict[str, float]:
-    """Clips in which nothing that is seen sounds, told by the confidence: the maximum of a map.
+    """Score the detection of clips without a visible source by the confidence, the maximum of a map.
 
     ``ap_off_screen`` and ``ap_silent``: average precision of the clips with a visible source against these.
-    ``slavc_ap``: SLAVC's, against both together; there a source that is not found counts as a false alarm.
+    ``slavc_ap``: SLAVC's, against both together; there a source that is missed counts as a false alarm.
     """
     rows = visible(world, "several")
     confidence = {"seen": own.amax(dim=(1, 2))}
@@ -208,24 +208,24 @@ def rejection(task: PretrainTask, world: Shapes, sampling: ClipSampling, own: Te
 
 
 def plain_ap(positive: Tensor, negative: Tensor) -> float:
-    """Average precision of telling ``positive`` from ``negative`` confidences."""
+    """Return the average precision of ``positive`` against ``negative`` confidences."""
     labels = torch.cat([torch.ones_like(positive), torch.zeros_like(negative)])
     return float(average_precision_score(labels.numpy(), torch.cat([positive, negative]).numpy()))
 
 
 def by_size(
-    task: PretrainTask, world: Shapes, sampling: ClipSampling, pictures: Sequence[int], smoothings: Sequence[int]
+    task: PretrainTask, world: Shapes, sampling: ClipSampling, sizes: Sequence[int], smoothings: Sequence[int]
 ) -> list[dict[str, float]]:
-    """Pointing, cIoU and IIoU at each size of the picture, and with maps smoothed so often."""
+    """Return pointing, cIoU and IIoU at each frame size and number of smoothings."""
     found = []
     rows, (paired, groups) = visible(world, "several"), pairs(world)
-    for picture in pictures:
-        task.transform.video_eval = VideoEval(picture, crop="full")
+    for size in sizes:
+        task.transform.video_eval = VideoEval(size, crop="full")
         seen, pair = (look(task, world, of, world.point_start[of], sampling) for of in (rows, paired))
         for times in smoothings:
             numbers = table_numbers({"": seen.maps(times=times)}, truth_of(world, rows))
             numbers |= pair_numbers({"": pair.maps(times=times)}, truth_of(world, paired), groups)
-            found.append({"picture": picture, "smoothed": times} | numbers)
+            found.append({"frame_size": size, "smoothed": times} | numbers)
     return found
 
 
@@ -234,25 +234,24 @@ def by_size(
 
 @dataclass(frozen=True, eq=False)
 class TwoSources:
-    """Instants of clips in which two of three objects sound."""
+    """Sound events of clips in which two of three objects sound."""
 
     rows: np.ndarray
     """(n,) positions in the world."""
     start: np.ndarray
-    """(n,) seconds: where the window begins whose middle is the instant."""
+    """(n,) seconds: start of the window whose middle is the event."""
     masks: Tensor
-    """(n, 2, H, W) bool at the instant: of the object whose event it is, and of the other that sounds."""
+    """(n, 2, H, W) bool at the event: masks of its object, and of the other sounding object."""
 
 
 APART_SECONDS = 0.15
-"""Between the event at which a source is looked for and any event of the other."""
+"""Least distance between a scored event and any event of the other source."""
 
 
 def two_sources(world: Shapes, split: Split, seed: int, sampling: ClipSampling) -> TwoSources:
-    """For each source of each clip of the split "two", its event that is furthest from the other's events.
+    """Return, for each source in the split "two", its event that is furthest from the other's events.
 
-    Left out are events nearer than :data:`APART_SECONDS` to one of the other's, and instants at which one of the
-    two cannot be seen.
+    Events nearer than :data:`APART_SECONDS` to one of the other's, or with one of the two objects hidden, are left out.
     """
     rows, starts, masks = [], [], []
     duration, length = world.settings.duration_seconds, sampling.audio_seconds
@@ -278,7 +277,7 @@ def two_sources(world: Shapes, split: Split, seed: int, sampling: ClipSampling) 
 
 
 def two_sounds(task: PretrainTask, world: Shapes, two: TwoSources, sampling: ClipSampling) -> dict[str, float]:
-    """Whether both of two sources are found, and which of them sounds now.
+    """Score whether both of two sources are found, and which of them sounds now.
 
     ``two_each`` and ``two_both``: two places are pointed at, by the two heads where the model has them and else by the
     two highest peaks of one map; the share of the sources that are hit, each place counting for one, and of instants
@@ -306,14 +305,14 @@ def two_sounds(task: PretrainTask, world: Shapes, two: TwoSources, sampling: Cli
 
 
 def highest(maps: Tensor) -> Tensor:
-    """(N, h, w) to (N, 2): height and width of the peak's middle, as shares of the frame."""
+    """Return (N, 2): height and width of the peak of (N, h, w) maps, as shares of the frame."""
     height, width = maps.shape[1:]
     peak = maps.flatten(1).argmax(dim=1)
     return torch.stack([(peak // width + 0.5) / height, (peak % width + 0.5) / width], dim=1)
 
 
 def two_peaks(maps: Tensor, apart: float = 0.2) -> Tensor:
-    """(N, h, w) to (N, 2, 2): the peak, and the highest place that is further than ``apart`` of the frame from it."""
+    """Return (N, 2, 2): the peak of (N, h, w) maps, and the highest cell more than ``apart`` of the frame from it."""
     first = highest(maps)
     y, x = (torch.arange(side) + 0.5 for side in maps.shape[1:])
     distance = torch.hypot(
@@ -323,7 +322,7 @@ def two_peaks(maps: Tensor, apart: float = 0.2) -> Tensor:
 
 
 def hits(places: Tensor, masks: Tensor) -> Tensor:
-    """(N, P, 2) places and (N, O, H, W) masks to (N, P, O) bool: which place lies on which object."""
+    """Return (N, P, O) bool: whether each of (N, P, 2) points lies on each object of the (N, O, H, W) masks."""
     height, width = masks.shape[2:]
     y, x = (places[..., 0] * height).long(), (places[..., 1] * width).long()
     row = torch.arange(len(masks))[:, None]

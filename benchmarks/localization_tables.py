@@ -1,4 +1,4 @@
-"""Tables of `benchmarks/localization.py`, in Markdown, each number beside what it must be compared with."""
+"""Markdown tables of `benchmarks/localization.py`, every number with its baselines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = {
     "ap_off_screen": "AP, off screen",
     "ap_silent": "AP, silent",
     "slavc_ap": "AP (SLAVC)",
-    "drop_swapped": "drop, other sound",
+    "drop_swapped": "drop, other audio",
     "drop_silent": "drop, silence",
 }
 BASELINES = {
@@ -29,13 +29,13 @@ BASELINES = {
 TWO = {
     "two_each": "each found",
     "two_both": "both found",
-    "two_now": "who sounds now",
-    "two_now_other": "the other one",
+    "two_now": "sounding now",
+    "two_now_other": "the other",
 }
 
 
 def tables(rows: Rows) -> str:
-    """Everything that is measured so far."""
+    """Return all tables of the measurements so far."""
     if not rows:
         return "nothing is measured yet"
     parts = [methods_table(rows), listening_table(rows), two_table(rows), unseen_table(rows)]
@@ -43,7 +43,7 @@ def tables(rows: Rows) -> str:
 
 
 def methods_table(rows: Rows) -> str:
-    """Methods, then maps that hear nothing."""
+    """Return the table of methods, then of maps that ignore the audio."""
     lines = [
         f"| method | epochs | seeds | {' | '.join(COLUMNS.values())} |",
         f"| --- | ---: | ---: |{' ---: |' * len(COLUMNS)}",
@@ -57,37 +57,37 @@ def methods_table(rows: Rows) -> str:
     lines += [baseline_line(others[0], prefix, title) for prefix, title in BASELINES.items() if others]
     if others:
         chance = [f"{others[0][f'chance_{key}']:.3f}" if f"chance_{key}" in others[0] else "" for key in COLUMNS]
-        lines.append(f"| confidence drawn at random | | | {' | '.join(chance)} |")
+        lines.append(f"| random confidence | | | {' | '.join(chance)} |")
         lines += ["", counts(rows)]
     return "\n".join(lines)
 
 
 def baseline_line(row: dict[str, Any], prefix: str, title: str) -> str:
-    """A map that hears nothing: no sound changes it, and it has no confidence."""
+    """Return the line of a map that ignores the audio: no audio changes it, and it has no confidence."""
     cells = [f"{row[prefix + key]:.3f}" if prefix + key in row else "" for key in COLUMNS]
     cells[-2:] = ["0", "0"]
     return f"| {title} | | | {' | '.join(cells)} |"
 
 
 def counts(rows: Rows) -> str:
-    """n of every column."""
+    """Return n of every column."""
     trained = next((row for row in rows if "n_two" in row), None)
     base = next(row for row in rows if row["method"] == "baselines")
     text = (
         f"n: pointing, cIoU, AUC {base['n']} clips of two or three objects; IIoU {base['n_pairs']} pairs; AP against "
         f"{base['n_off_screen']} clips with a sound from off screen and {base['n_silent']} silent ones."
     )
-    return text if trained is None else f"{text} Two sounds: {trained['n_two']} instants."
+    return text if trained is None else f"{text} Two sounds: {trained['n_two']} events."
 
 
 def listening_table(rows: Rows) -> str:
-    """The same picture with other sounds, or with none heard at all."""
+    """Return the table of the same frames with other audio, or without any."""
     sounds = {
-        "": "own sound",
+        "": "own audio",
         "swapped_": "another clip's",
         "silent_": "silence",
         "noise_": "noise",
-        "image_": "no sound",
+        "image_": "no audio",
     }
     lines = [
         f"| pointing (cIoU) with | {' | '.join(sounds.values())} |",
@@ -104,7 +104,7 @@ def listening_table(rows: Rows) -> str:
 
 
 def two_table(rows: Rows) -> str:
-    """Two of three objects sound."""
+    """Return the table of clips with two sounding objects."""
     lines = [f"| two sounds | {' | '.join(TWO.values())} |", f"| --- |{' ---: |' * len(TWO)}"]
     for name, own in by_method(rows).items():
         lines.append(f"| {name} | {' | '.join(spread([row[key] for row in own]) for key in TWO)} |")
@@ -114,25 +114,25 @@ def two_table(rows: Rows) -> str:
 
 
 def unseen_table(rows: Rows) -> str:
-    """The long trainings on other clips than those of the other tables."""
+    """Return the table of the long trainings on further unseen clips."""
     found: dict[str, Rows] = {}
     for row in rows:
         if "sizes" in row:
             found.setdefault(row["method"].removeprefix("unseen clips: "), []).append(row)
     if not found:
         return ""
-    lines = ["| on unseen clips | picture | smoothed | seeds | pointing | cIoU | IIoU |", f"| --- |{' ---: |' * 6}"]
+    lines = ["| on unseen clips | frame size | smoothed | seeds | pointing | cIoU | IIoU |", f"| --- |{' ---: |' * 6}"]
     for name, own in found.items():
         for place, first in enumerate(own[0]["sizes"]):
             cells = [spread([row["sizes"][place][key] for row in own]) for key in ("pointing", "ciou", "iiou")]
-            seen = f"{first['picture']} | {first['smoothed']} | {len(own)}"
+            seen = f"{first['frame_size']} | {first['smoothed']} | {len(own)}"
             lines.append(f"| {name} | {seen} | {' | '.join(cells)} |")
     first = next(iter(found.values()))[0]["sizes"][0]
     return "\n".join([*lines, "", f"n = {first['n']} clips and {first['n_pairs']} pairs."])
 
 
 def by_method(rows: Rows) -> dict[str, Rows]:
-    """Rows of models by method, the short trainings first; the untrained one last."""
+    """Return the rows of models by method, short trainings first and the untrained one last."""
     found: dict[str, Rows] = {}
     for row in sorted(rows, key=lambda row: row.get("epochs", 0)):
         if "pointing" in row:

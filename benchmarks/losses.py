@@ -1,4 +1,4 @@
-"""Time and memory of InfoNCE over all pairs, in chunks and as the sigmoid loss, and of AVID and CMA, side by side.
+"""Measure time and memory of InfoNCE over all pairs, in chunks and as the sigmoid loss, and of AVID and CMA.
 
     python benchmarks/losses.py                  CPU: steps of AVID and CMA and CMA's search for N = 20k and 200k rows,
                                                  then the losses of all pairs of N = 1k ... 64k clips
@@ -51,7 +51,7 @@ WITH_MEMORY: dict[str, Callable[[int, int, str], dict[str, Any]]] = {"search": m
 
 
 def measure(name: str, num_clips: int, size: int, device: str) -> dict[str, Any]:
-    """One row: the best of up to three calls within about five seconds."""
+    """Measure one row: the best of up to three calls within about five seconds."""
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(num_clips, size, generator=generator).to(device).requires_grad_() for _ in range(2)]
     loss = LOSSES[name]
@@ -85,7 +85,7 @@ def measure(name: str, num_clips: int, size: int, device: str) -> dict[str, Any]
 
 
 def wanted() -> list[tuple[str, int, int]]:
-    """Of all pairs: the target first, then small to large."""
+    """Return all measurements over pairs: the target first, then small to large."""
     pairs = [TARGET, *SIZES]
     return [(name, n, d) for n, d in pairs for name in LOSSES if name != "naive" or naive_gib(n) <= MOST_GIB]
 
@@ -99,7 +99,7 @@ def naive_gib(num_clips: int) -> float:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown; ratios are to the naive row of the same size."""
+    """Return a Markdown table; ratios are to the naive row of the same size."""
     lines = [
         "| N | D | loss | s | CPU s | extra MiB | time / naive | CPU time / naive | memory / naive |",
         "| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -116,7 +116,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measures what is missing, then prints the table."""
+    """Measure what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("losses.jsonl"))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -151,7 +151,7 @@ def measure_one(name: str, num_clips: int, size: int, device: str) -> dict[str, 
 
 
 def measure_missing(file: Path, arguments: list[str], until: float) -> None:
-    """Appends a row for each measurement that is missing and is expected to end in time."""
+    """Append a row for each missing measurement that should end in time."""
     first = True
     for name, num_clips, size in wanted_in_all():
         rows = read_rows(file)
@@ -171,7 +171,7 @@ def _keys(rows: list[dict[str, Any]]) -> set[tuple[str, int, int]]:
 
 
 def _expected(rows: list[dict[str, Any]], name: str, num_clips: int, size: int) -> float:
-    """Seconds: of all pairs, from the largest smaller row of the same loss; a start of Python beside it."""
+    """Return the expected seconds, from the largest smaller row of the same loss and a start of Python."""
     if name in WITH_MEMORY:
         return MOST_SECONDS
     known = [row for row in rows if row["loss"] == name and row["N"] < num_clips]

@@ -1,4 +1,4 @@
-"""Memory of the loader over many clips, and of a manifest of millions of rows.
+"""Measure the memory of the loader over many clips, and of a manifest of millions of rows.
 
     python benchmarks/memory.py COPY               100 000 clips of a prepared corpus, the memory at every 10 000
     python benchmarks/memory.py --rows 2000000     how long such a manifest takes to open, and what each worker adds
@@ -21,13 +21,13 @@ from avssl.data import ClipDataset, ClipSampling, TrainLoader
 
 
 def memory_mib(pid: int, kind: str) -> float:
-    """One line of the kernel's account of a process: Rss, Pss (shared pages counted in parts) or Private_Dirty."""
+    """Return one line of a process's smaps_rollup in MiB: Rss, Pss (shared pages in parts) or Private_Dirty."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) / 1024
 
 
 def over_clips(copy: Path, num_clips: int, every: int) -> None:
-    """Prints the memory of the main process and of its workers while clips pass."""
+    """Print the memory of the main process and of its workers during loading."""
     sampling = ClipSampling(num_frames=8, frames_per_second=16.0)
     loader = TrainLoader(ClipDataset(read_manifest(copy / "manifest.csv"), sampling), 8, num_workers=2)
     print("| clips | main process, MiB | workers, MiB | open files of a worker | clips a second |")
@@ -46,7 +46,7 @@ def over_clips(copy: Path, num_clips: int, every: int) -> None:
 
 
 def big_manifest(num_rows: int) -> None:
-    """Prints the seconds to open a manifest of many rows, and what forked workers add to memory."""
+    """Print the seconds to open a manifest of many rows, and the memory that forked workers add."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "manifest.csv"
         with path.open("w") as file:
@@ -84,7 +84,7 @@ def _touch_rows(dataset: ClipDataset, connection: multiprocessing.connection.Con
 
 
 def main() -> None:
-    """Measures one or the other."""
+    """Measure one or the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("copy", nargs="?", type=Path)
     parser.add_argument("--clips", type=int, default=100_000)

@@ -1,6 +1,6 @@
 """Objectives with a memory of N rows, for losses.py: steps of AVID and CMA, and CMA's search beside a plain loop.
 
-What is compared takes turns (A B A B ...) within one process, so that what else the machine does meets all alike;
+Compared functions take turns (A B A B ...) within one process, so that other load on the machine affects all alike;
 numbers are medians over the rounds, ratios medians of the rounds' own ratios.
 """
 
@@ -40,7 +40,7 @@ SAME_COSINE = 1e-6
 
 
 class Seconds(NamedTuple):
-    """How long one call took."""
+    """Seconds of one call."""
 
     wall: float
     cpu: float
@@ -50,7 +50,7 @@ Times = Mapping[tuple[str, int], list[Seconds]]
 
 
 def measure_search(num_rows: int, size: int, device: str) -> dict[str, Any]:
-    """The blocked search and the loop, on each number of threads; raises if they find other neighbors."""
+    """Measure the blocked search and the loop for each number of threads; raise if their neighbors differ."""
     video, audio = memories(num_rows, size, device)
     queries = min(num_rows, MOST_PAIRS // num_rows)
     searches: dict[str, Callable[[int], Tensor]] = {
@@ -76,7 +76,7 @@ def measure_search(num_rows: int, size: int, device: str) -> dict[str, Any]:
 
 
 def measure_step(num_rows: int, size: int, device: str) -> dict[str, Any]:
-    """Value, gradient and update of a batch, on each number of threads; InfoNCE, without a memory, for scale."""
+    """Measure value, gradient and update for each number of threads, and InfoNCE, without a memory, for scale."""
     rows = MemoryRows(torch.arange(num_rows), torch.arange(num_rows))
     cma = CMA(rows, size, loss="nce_frozen", num_positives=NUM_POSITIVES)
     near = (torch.arange(num_rows)[:, None] + 1 + 7 * torch.arange(NUM_POSITIVES)) % num_rows
@@ -89,7 +89,7 @@ def measure_step(num_rows: int, size: int, device: str) -> dict[str, Any]:
 
 
 def memories(num_rows: int, size: int, device: str) -> tuple[Tensor, Tensor]:
-    """Rows in groups of about 50 that are alike in both modalities, as a trained memory has them."""
+    """Return rows in groups of about 50 that are similar in both modalities, as in a trained memory."""
     generator = torch.Generator().manual_seed(0)
     group = torch.randint(max(1, num_rows // 50), (num_rows,), generator=generator)
     centers = torch.randn(2, int(group.max()) + 1, size, generator=generator)
@@ -98,7 +98,7 @@ def memories(num_rows: int, size: int, device: str) -> tuple[Tensor, Tensor]:
 
 
 def loop_search(video: Tensor, audio: Tensor, num_queries: int) -> Tensor:
-    """(Q, P) int64 ascending: a few queries at a time against all rows in float32, and the best of each."""
+    """Return (Q, P) int64 ascending: the best rows of each query, a few queries at a time in float32."""
     video, audio = F.normalize(video, dim=1), F.normalize(audio, dim=1)
     found = torch.empty(num_queries, NUM_POSITIVES, dtype=torch.int64, device=video.device)
     for rows in torch.arange(num_queries, device=video.device).split(LOOP_BATCH):
@@ -109,7 +109,7 @@ def loop_search(video: Tensor, audio: Tensor, num_queries: int) -> Tensor:
 
 
 def difference(video: Tensor, audio: Tensor, one: Tensor, other: Tensor) -> tuple[int, float]:
-    """How many queries have other neighbors, and by how much the agreements of those differ, in float64."""
+    """Return how many queries have different neighbors, and by how much their agreements differ, in float64."""
     rows = (one != other).any(dim=1).nonzero()[:, 0]
     units = [F.normalize(memory.double(), dim=1) for memory in (video, audio)]
     agreements = [
@@ -135,17 +135,17 @@ def steps_of(objective: Objective, num_rows: int, size: int, device: str) -> Cal
 
 
 def extra_mib(call: Callable[[], Any], before: Callable[[], Any], device: str) -> tuple[Any, float]:
-    """What a call returns, and its peak of memory above what is in use when it begins; the one before it loads code."""
+    """Return a call's result and its peak of memory above the start; ``before`` loads the code."""
     before()
     if device == "cpu":
-        ctypes.CDLL(None).malloc_trim(0)  # else it would be given what was freed before, unseen
+        ctypes.CDLL(None).malloc_trim(0)  # otherwise it would reuse freed memory unnoticed
     in_use = reset_peak(device)
     result = call()
     return result, (peak(device) - in_use) / 2**20
 
 
 def take_turns(calls: Mapping[str, Callable[[], Any]], device: str) -> Times:
-    """At least three rounds, then as many as begin within the budget; on a GPU with one number of threads."""
+    """Run at least three rounds, then as many as begin within the budget; on a GPU with one number of threads."""
     times = defaultdict(list)
     began = time.perf_counter()
     for number in range(MOST_ROUNDS):
@@ -167,14 +167,14 @@ def timed(call: Callable[[], Any], device: str) -> Seconds:
 
 
 def median_ratios(times: Times, threads: int) -> Seconds:
-    """The loop's time to the search's."""
+    """Return the ratio of the loop's time to the search's."""
     rounds = list(zip(times["loop", threads], times["blocked", threads], strict=True))
     wall, cpu = (statistics.median(loop[clock] / blocked[clock] for loop, blocked in rounds) for clock in (0, 1))
     return Seconds(wall, cpu)
 
 
 def timings(times: Times, extra: Mapping[str, float], per: int) -> list[dict[str, Any]]:
-    """Milliseconds of each query or step."""
+    """Return the milliseconds of each query or step."""
     return [
         {
             "name": name,
@@ -189,7 +189,7 @@ def timings(times: Times, extra: Mapping[str, float], per: int) -> list[dict[str
 
 
 def search_table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line for each way, size and number of threads; the ratios are of the loop's time to the search's."""
+    """Return a Markdown line for each search, size and number of threads; ratios are loop to search."""
     lines = [
         "| N | D | threads | queries | search | wall ms / query | CPU ms / query | rounds | extra MiB | wall | CPU |",
         "| ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -202,7 +202,7 @@ def search_table(rows: list[dict[str, Any]]) -> str:
 
 
 def step_table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line for each objective, size and number of threads."""
+    """Return a Markdown line for each objective, size and number of threads."""
     lines = [
         "| N | D | threads | objective | wall ms / step | CPU ms / step | rounds | extra MiB |",
         "| ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |",

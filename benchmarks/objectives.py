@@ -1,16 +1,16 @@
-"""Every objective of the AVID family on one corpus: equal encoder, clips, epochs and tuning, side by side.
+"""Compare the objectives of the AVID family on one corpus with equal encoders, clips, epochs and tuning.
 
-    python benchmarks/objectives.py                trains what is missing for about three minutes, then prints the table
+    python benchmarks/objectives.py                train what is missing for three minutes, then print the table
     python benchmarks/objectives.py --minutes 90   the same for longer; every row takes about two minutes of one core
-    python benchmarks/objectives.py --table        prints what is measured so far
+    python benchmarks/objectives.py --table        print the measurements so far
 
-The corpus is SoundingShapes with 5 % of the sounds from off screen, 15 % faulty pairs (the sound of another scene) and
-10 % near-duplicates; tests are clean. Each method first tries two learning rates for half of the epochs on a seed of
-its own and takes the one whose probes are best on validation clips; then it is trained with seeds 0, 1 and 2. Rows are
-appended to --file as they are made, and a run goes on where the last one stopped.
+The corpus is SoundingShapes with 5 % off-screen sound, 15 % faulty pairs (the audio of another scene) and 10 %
+near-duplicates; test clips are clean. Each method first tries two learning rates for half of the epochs on a separate
+seed and uses the one with the better probes on validation clips; then it is trained with seeds 0, 1 and 2. Rows are
+appended to --file, and a run continues where the last one stopped.
 
 CMA is AVID for half of the epochs and then CMA, against AVID for all of them: equally long. "supervised" trains the
-same encoders on the labels of the clips whose source is seen. Every method sees one view, 32 clips a step.
+same encoders on the labels of clips with a visible source. Every method has one view, 32 clips a step.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ SPLITS = {
     "several": Split(400, SceneSettings(**SCENE | {"object_weights": (0.0, 1.0, 1.0)})),
 }
 
-# "warmup_epochs" becomes half of the epochs: AVID's loss alone.
+# "warmup_epochs" becomes half of the epochs, with AVID's loss alone.
 MEMORY = {"temperature": 0.1, "num_negatives": 256, "momentum": 0.5}
 AVID = {"name": "avid", "loss": "softmax", **MEMORY}
 CMA = {"num_positives": 16, "positive_negatives": 64, "warmup_epochs": 0, "refresh_epochs": 2}
@@ -95,14 +95,14 @@ COLUMNS = {
     "action_audio": "action, audio",
     "R@10": "R@10",
     "pointing": "pointing",
-    "pointing_shuffled": "pointing, other sound",
+    "pointing_shuffled": "pointing, other audio",
     "rank_video": "rank, video",
     "rank_audio": "rank, audio",
 }
 
 
 class SupervisedTask(nn.Module):
-    """The encoders of the others under linear classifiers of kind and action, for each modality by itself."""
+    """The common encoders under linear classifiers of kind and action, for each modality alone."""
 
     target = None
 
@@ -121,7 +121,7 @@ class SupervisedTask(nn.Module):
         views: Batch = self.transform(batch)
         logits = self.model(views.video, views.audio)
         wanted = {name: labels[batch.index.row] for name, labels in self.labels.items()}
-        # Clips whose source is not seen have no label; a sum, so that a batch without any gives 0 and not NaN.
+        # Clips without a visible source have no label; the sum gives 0 and not NaN for a batch without labels.
         losses = [
             F.cross_entropy(value, wanted[name.split("/")[0]], ignore_index=-1, reduction="sum")
             for name, value in logits.items()
@@ -135,7 +135,7 @@ class SupervisedTask(nn.Module):
 
 
 class _Classifiers(nn.Module):
-    """(B, K) logits by ``kind/video`` and so on."""
+    """Classifiers that return (B, K) logits by ``kind/video`` and so on."""
 
     def __init__(self, model: AVModel, sizes: dict[str, int]) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class _Classifiers(nn.Module):
 
 
 def settings(objective: dict[str, Any], lr: float, epochs: int, seed: int) -> Config:
-    """The config of `avssl demo`'s pretraining with a smaller picture and encoder, and the method's objective."""
+    """Return the pretraining config of `avssl demo` with smaller frames and encoders and the method's objective."""
     tree = copy.deepcopy(read_yaml(Path(__file__).parent.parent / "configs" / "soundingshapes_cpu.yaml"))
     tree["transform"]["video"]["size"] = SCENE["width"]
     tree["transform"]["spectrogram"]["hop_seconds"] = 0.02
@@ -169,7 +169,7 @@ def settings(objective: dict[str, Any], lr: float, epochs: int, seed: int) -> Co
 
 
 def train(method: str, world: Shapes, lr: float, epochs: int, seed: int) -> PretrainTask:
-    """A trained task of a method; the untrained one of that seed for :data:`UNTRAINED`."""
+    """Return the trained task of a method, or the untrained one for :data:`UNTRAINED`."""
     config = settings(METHODS.get(method, METHODS["InfoNCE"]), lr or RATES[0], epochs, seed)
     rows = world.rows("train")
     seed_everything(seed)
@@ -197,7 +197,7 @@ def train(method: str, world: Shapes, lr: float, epochs: int, seed: int) -> Pret
 
 
 def measure(world: Shapes, task: PretrainTask, test: str, seed: int) -> dict[str, float]:
-    """Probes fitted on training clips with one object, scored on ``test``; in the end retrieval and pointing too."""
+    """Return probe scores on ``test``, fitted on training clips with one object; finally retrieval and pointing too."""
     sampling = build_sampling(settings(METHODS["InfoNCE"], RATES[0], 1, seed))
     every = np.arange(len(world.ids))
     features = encode(task.model, task.transform, fixed_batches(world, every, sampling), PRECISION)
@@ -210,12 +210,12 @@ def measure(world: Shapes, task: PretrainTask, test: str, seed: int) -> dict[str
 
 
 def score(row: dict[str, Any]) -> float:
-    """What learning rates are chosen by: the mean of the four probes on validation clips."""
+    """Return the criterion for learning rates: the mean of the four probes on validation clips."""
     return statistics.mean(row[name] for name in ("object_video", "action_video", "object_audio", "action_audio"))
 
 
 def missing(rows: list[dict[str, Any]]) -> list[tuple[str, str, float, int]]:
-    """(stage, method, learning rate, seed) of every row that can be made now, in the order they are wanted."""
+    """Return (stage, method, learning rate, seed) of every row that can be made now, in order."""
     done = {(row["stage"], row["method"], row["lr"], row["seed"]) for row in rows}
     tuning = [("tune", method, lr, TUNING_SEED) for method in METHODS for lr in RATES]
     final = [("final", UNTRAINED, 0.0, seed) for seed in SEEDS]
@@ -228,7 +228,7 @@ def missing(rows: list[dict[str, Any]]) -> list[tuple[str, str, float, int]]:
 
 
 def run(world: Shapes, file: Path, stage: str, method: str, lr: float, seed: int) -> dict[str, Any]:
-    """Makes one row and appends it."""
+    """Make one row and append it."""
     began, began_cpu = time.perf_counter(), time.process_time()
     epochs = EPOCHS // 2 if stage == "tune" else EPOCHS
     task = train(method, world, lr, epochs, seed)
@@ -256,7 +256,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: mean and standard deviation over the seeds, chance, priors, and the papers' comparisons."""
+    """Return Markdown tables: mean and sd over the seeds, chance, priors, and the papers' comparisons."""
     final = [row for row in rows if row["stage"] == "final"]
     if not final:
         return "no final row yet"
@@ -279,7 +279,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += [
         "",
         f"n: probes fitted on {first['n_fit']:.0f} and scored on {first['n_test']:.0f} clips of one object; R@10 among "
-        f"{first['gallery']:.0f} (with shuffled sound at most {max(row['R@10_shuffled'] for row in final):.3f}); "
+        f"{first['gallery']:.0f} (with shuffled audio at most {max(row['R@10_shuffled'] for row in final):.3f}); "
         f"pointing on {first['pointing_n']:.0f} clips of two or three objects, where a center blob has "
         f"{first['pointing_center']:.3f}. {max(row['epochs'] for row in final)} epochs, "
         f"{max(row['samples'] for row in final)} clips seen.",
@@ -306,19 +306,19 @@ def spread(values: list[float], key: str) -> str:
 
 
 def signed(values: list[float]) -> str:
-    """The mean difference, and in how many seeds it is above zero."""
+    """Return the mean difference, and in how many seeds it is above zero."""
     return f"{statistics.mean(values):+.3f} ({sum(value > 0 for value in values)} of {len(values)})"
 
 
 def main() -> None:
-    """Makes what is missing while there is time, then prints the table."""
+    """Make the missing rows while there is time, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("objectives.jsonl"))
-    parser.add_argument("--clips", type=Path, default=Path("objectives.clips"), help="rendered clips are kept here")
-    parser.add_argument("--minutes", type=float, default=3.0, help="no row is begun that would end later")
-    parser.add_argument("--methods", nargs="*", default=[], help="only these")
+    parser.add_argument("--clips", type=Path, default=Path("objectives.clips"), help="folder of the rendered clips")
+    parser.add_argument("--minutes", type=float, default=3.0, help="start no row that would end later")
+    parser.add_argument("--methods", nargs="*", default=[], help="only these methods")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("--table", action="store_true", help="only print the measurements so far")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     until = time.monotonic() + 60 * options.minutes

@@ -1,11 +1,11 @@
-"""What a heat-map video costs: `avssl localize` of a synthesized video, in a process of its own.
+"""Measure the cost of a heat-map video: `avssl localize` of a synthesized video, in a separate process.
 
     python benchmarks/overlay.py                                # 60 s of 1280 x 720, the demo weights
     python benchmarks/overlay.py --seconds 600 --checkpoint RUN
 
-The video is a moving texture under noise, which is harder to decode and to encode than what cameras film. Wall
-time means something on a machine that does nothing else; CPU seconds (user and system, of all threads, the start
-of Python included) and the peak of memory do in any case.
+The video is a moving texture under noise, which is harder to decode and to encode than camera footage. Wall time is
+reliable on an idle machine only; CPU seconds (user and system, all threads, the start of Python included) and the peak
+of memory always are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FPS, RATE_HZ = 25, 44_100
 
 
 def pictures(seconds: float, width: int, height: int) -> Iterator[Tensor]:
-    """One after another; a texture that moves by 3 pixels a frame."""
+    """Yield frames of a texture that moves by 3 pixels a frame."""
     generator = torch.Generator().manual_seed(0)
     shape = (3, height // 16, width // 16)
     coarse = torch.rand(shape, generator=generator).repeat_interleave(16, 1).repeat_interleave(16, 2) * 200
@@ -39,7 +39,7 @@ def pictures(seconds: float, width: int, height: int) -> Iterator[Tensor]:
 
 
 def sound(seconds: float) -> Iterator[Tensor]:
-    """Stereo, a second at a time: a tone that stops every other second."""
+    """Yield stereo audio, a second at a time: a tone that pauses every other second."""
     for second in range(round(seconds)):
         time_s = torch.arange(RATE_HZ) / RATE_HZ
         yield (0.3 * (second % 2) * torch.sin(2 * torch.pi * 440 * time_s)).expand(2, -1)
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=720)
-    parser.add_argument("--checkpoint", help="The demo weights by default.")
+    parser.add_argument("--checkpoint", help="Default: the demo weights.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "video.mp4"

@@ -1,4 +1,4 @@
-"""The highest mark of memory: of this process on a CPU, of its tensors on a GPU."""
+"""Peak memory: of this process on a CPU, of its tensors on a GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def reset_peak(device: str) -> int:
-    """Forgets the highest mark of memory so far; returns bytes in use now."""
+    """Reset the peak; return the bytes in use now."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -17,7 +17,7 @@ def reset_peak(device: str) -> int:
 
 
 def peak(device: str) -> int:
-    """Bytes at the highest mark since :func:`reset_peak`."""
+    """Return the peak in bytes since :func:`reset_peak`."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
 
 

@@ -1,14 +1,13 @@
-"""The demo's training step in all four of {fp32, bf16} x {contiguous, channels_last}, side by side in one run.
+"""Measure the demo's training step in {fp32, bf16} x {contiguous, channels_last}, side by side in one run.
 
     python benchmarks/precision.py              about 2 minutes on 2 CPU cores; then the table
-    python benchmarks/precision.py --table      the table of what is measured so far
+    python benchmarks/precision.py --table      print the measurements so far
 
 The step is that of configs/soundingshapes_cpu.yaml, on a batch of its size in memory: transforms, model, loss and
-backward pass. A round times the four in turn, by the same probe that training takes its precision from, and asks that
-probe, as ``train.precision: auto`` does, which it would take. Rounds are appended to --file, and a run goes on where
-the last one stopped. A time is the median over the rounds; a ratio is the median of the rounds' own ratios, which other
-work on the machine disturbs least. CPU seconds are those of the process, all threads together: on a machine that others
-use they say more than the wall clock, which the probe goes by.
+backward pass. A round times the four in turn with the probe of ``train.precision: auto``, and records its choice.
+Rounds are appended to --file, and a run continues where the last one stopped. A time is the median over the rounds; a
+ratio is the median of the rounds' own ratios, which other load disturbs least. CPU seconds cover all threads of the
+process: on a shared machine they are more reliable than the wall clock, which the probe uses.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ TARGET = 2.0
 
 
 def made_up_batch(config: Config, num_clips: int) -> Batch:
-    """A raw batch of noise, of the shape that the loader gives of square pictures."""
+    """Return a raw batch of noise with the loader's shape for square frames."""
     sampling = build_sampling(config)
     generator = torch.Generator().manual_seed(0)
     side = sampling.short_side
@@ -49,7 +48,7 @@ def made_up_batch(config: Config, num_clips: int) -> Batch:
 
 
 def made_up_task(config: Config) -> PretrainTask:
-    """Untrained, with statistics that leave the spectrograms as they are."""
+    """Return an untrained task with statistics that leave spectrograms unchanged."""
     seed_everything(config.train.seed)
     task = build_task(config)
     standardize = task.transform.standardize
@@ -58,7 +57,7 @@ def made_up_task(config: Config) -> PretrainTask:
 
 
 def measure_round(config: Config, device: torch.device) -> dict[str, Any]:
-    """Seconds a step of each precision, and which one training would take."""
+    """Return the seconds a step of each precision, and the choice of ``auto``."""
     task, batch = made_up_task(config), made_up_batch(config, config.optim.batch_size)
     step = precision_step(task, batch.to(device), device)
     cpu: dict[str, list[float]] = defaultdict(list)
@@ -76,14 +75,14 @@ def measure_round(config: Config, device: torch.device) -> dict[str, Any]:
 
 
 def speedup(rows: list[dict[str, Any]], clock: str, name: str) -> float:
-    """How many times faster than fp32 contiguous: the median of the rounds' ratios."""
+    """Return the speed relative to fp32 contiguous: the median of the rounds' ratios."""
     return statistics.median(row[clock][BASE] / row[clock][name] for row in rows)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, and what it is of."""
+    """Return a Markdown table and a line about the machine."""
     lines = [
-        "| precision | ms a step | lowest | highest | times fp32 contiguous | in CPU seconds | taken by `auto` |",
+        "| precision | ms a step | lowest | highest | times fp32 contiguous | in CPU seconds | chosen by `auto` |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     taken = Counter(row["taken"] for row in rows)
@@ -98,34 +97,36 @@ def table(rows: list[dict[str, Any]]) -> str:
     aim = f" (aim: at least {TARGET:g} times, as there are bf16 units: {units})" if units else " (no bf16 units here)"
     lines += [
         "",
-        f"{rows[0]['machine']}; {rows[0]['clips']} clips a step, {len(rows)} rounds. `auto` takes {default}; the "
+        f"{rows[0]['machine']}; {rows[0]['clips']} clips a step, {len(rows)} rounds. `auto` chooses {default}; the "
         f"fastest is {fastest}, {speedup(rows, 'seconds', fastest):.2f} times as fast as {BASE}{aim}.",
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measures the rounds that are missing, then prints the table."""
+    """Measure the missing rounds, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("precision.jsonl"))
     parser.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "cuda:N".')
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--minutes", type=float, default=3.0, help="No round begins later than this.")
-    parser.add_argument("--batch_size", type=int, help="Clips a step; the config's by default.")
-    parser.add_argument("--table", action="store_true", help="Only print what is measured so far.")
+    parser.add_argument("--minutes", type=float, default=3.0, help="Start no round later than this.")
+    parser.add_argument("--batch_size", type=int, help="Clips a step; default: the config's.")
+    parser.add_argument("--table", action="store_true", help="Only print the measurements so far.")
     options = parser.parse_args()
     device, config = choose_device(options.device), load_config(CONFIG)
     config.optim.batch_size = options.batch_size or config.optim.batch_size
     here = {"machine": machine(device), "bf16_units": bf16_units(device)}
     rows, began = read_rows(options.file), time.monotonic()
     if any(row["machine"] != here["machine"] for row in rows) and not options.table:
-        raise SystemExit(f"{options.file}: is of {rows[0]['machine']}; this is {here['machine']}. Name another --file.")
+        raise SystemExit(
+            f"{options.file}: rows of {rows[0]['machine']}, but this is {here['machine']}. Choose another --file."
+        )
     while not options.table and len(rows) < options.rounds and time.monotonic() - began < 60 * options.minutes:
         rows.append(here | measure_round(config, device))
         append_row(options.file, rows[-1])
         print(f"round {len(rows)} of {options.rounds}", flush=True)
     if not rows:
-        raise SystemExit(f"{options.file}: no round is measured yet; leave out --table.")
+        raise SystemExit(f"{options.file}: no round has been measured; run without --table.")
     print(table(rows))
 
 

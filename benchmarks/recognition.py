@@ -1,15 +1,15 @@
-"""Action recognition on SoundingShapes: what pretraining without labels is worth, and what can be done with it.
+"""Measure the gain of pretraining for action recognition on SoundingShapes, and its applications.
 
-    python benchmarks/recognition.py                does what is missing for three minutes, then prints the tables
+    python benchmarks/recognition.py                train what is missing for three minutes, then print the tables
     python benchmarks/recognition.py --minutes 60   the same for longer
-    python benchmarks/recognition.py --table        prints what is measured so far
-    python benchmarks/recognition.py --plot FILE    draws the curve of accuracy over labels
+    python benchmarks/recognition.py --table        print the measurements so far
+    python benchmarks/recognition.py --plot FILE    plot accuracy over labels
 
-Pretraining sees 1 920 clips of one to three objects and the 800 of the training split, without labels. The task is the
-action of the one object of a clip, eight classes, from the picture; tests are 400 clips that nothing saw before. For
-each way to begin, two settings of the learning rate are tried with 10 % of the labels on validation clips. Rows are
-appended to --file as they are made, weights are kept in --models, and a run goes on where the last one stopped. Seeds
-are those of the weights, the order of the clips and the choice of labels.
+The pretraining set has 1 920 clips of one to three objects and the 800 clips of the training split, without labels. The
+task is the action of the only object of a clip, eight classes, from video; the test set has 400 unseen clips. For each
+initialization, two learning rates are tried with 10 % of the labels on validation clips. Rows are appended to --file,
+weights are kept in --models, and a run continues where the last one stopped. Seeds set the initial weights, the order
+of the clips and the choice of labels.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TUNING_SEED = 9
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 1.0)
 STEPS = {0.01: 150, 0.05: 150, 0.1: 150, 0.25: 240, 1.0: 480}
 RATES = {"pretrained": ((3e-3, 0.1), (3e-3, 1.0)), "scratch": ((1e-3, 1.0), (3e-3, 1.0))}
-"""What is tried with 10 % of the labels: (learning rate, factor of it for the encoder)."""
+"""Candidates, tried with 10 % of the labels: (learning rate, factor of the encoder's)."""
 DISTILL_RATE = 3e-3
 PRETRAIN_RATE = 3e-3
 PRETRAIN_EPOCHS = 30
@@ -77,15 +77,15 @@ Job = tuple[str, str, float, int]
 
 @dataclass
 class Bench:
-    """The clips, and where rows and weights are kept."""
+    """Clips, and the places of rows and weights."""
 
     world: Shapes
     file: Path
     models: Path
     until: float = math.inf
-    """When to stop, by :func:`time.monotonic`."""
+    """Time to stop, by :func:`time.monotonic`."""
     job: str = "none"
-    """What is being done; its training is kept under this name when time cuts it short."""
+    """Name of the current training, under which it is kept when time is up."""
 
     def save(self, name: str, model: nn.Module) -> None:
         with whole_file(self.models / f"{name}.pt") as temporary:
@@ -97,7 +97,7 @@ class Bench:
     # ------------------------------------------------------------ models
 
     def untrained(self, seed: int) -> PretrainTask:
-        """Transform with its statistics, and a model that has seen nothing."""
+        """Return the transform with its statistics, and an untrained model."""
         config = settings(OBJECTIVE, PRETRAIN_RATE, 1, seed)
         task = build_task(config)
         first = self.unlabeled()[:256]
@@ -122,7 +122,7 @@ class Bench:
     def fit(
         self, task: nn.Module, rows: np.ndarray, steps: int, lr: float, seed: int, groups: list[RateGroup] | None = None
     ) -> None:
-        """Trains ``task.model`` on windows of ``rows``; ``groups`` are its parameters where their rates differ."""
+        """Train ``task.model`` on windows of ``rows``; ``groups`` are its parameters if their rates differ."""
         loader = MemoryLoader(self.world, rows, min(BATCH, len(rows)), seed, self.sampling)
         fit_in_runs(
             task,
@@ -135,12 +135,12 @@ class Bench:
         )
 
     def labeled(self, fraction: float, seed: int) -> np.ndarray:
-        """Training rows whose labels are known."""
+        """Return the training rows with known labels."""
         train = self.world.rows("train")
         return train[label_subset(self.world.ids[train], self.world.action[train], fraction=fraction, seed=seed)]
 
     def targets(self, rows: np.ndarray) -> Tensor:
-        """(n,) int64 actions."""
+        """Return (n,) int64 actions."""
         return torch.from_numpy(
             np.searchsorted(np.unique(self.world.action[self.world.rows("train")]), self.world.action[rows])
         )
@@ -148,7 +148,7 @@ class Bench:
     def classify(
         self, task: PretrainTask, fraction: float, steps: int, rates: tuple[float, float], seed: int
     ) -> Classifier:
-        """Fine-tunes the video encoder on a share of the labels."""
+        """Fine-tune the video encoder on a share of the labels."""
         rows = self.labeled(fraction, seed)
         model = Classifier.of(task.model, NUM_ACTIONS, dropout=0.2)
         groups = [
@@ -174,7 +174,7 @@ class Bench:
         return encode(task.model, task.transform, fixed_batches(self.world, every, self.sampling), PRECISION)
 
     def pretrained_features(self, seed: int) -> dict[str, np.ndarray]:
-        """:meth:`features` of the pretrained model, kept beside its weights."""
+        """Return :meth:`features` of the pretrained model, cached beside its weights."""
         file = self.models / f"features-{seed}.npz"
         if not file.exists():
             features = self.features(self.pretrained(seed))
@@ -188,7 +188,7 @@ class Bench:
 
 
 def pretrain(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
-    """Pretrains, and measures frozen features beside those of the untrained model."""
+    """Pretrain, and measure frozen features beside those of the untrained model."""
     task = bench.untrained(seed)
     numbers = {f"random_{name}": value for name, value in frozen(bench, task, seed).items()}
     rows = bench.unlabeled()
@@ -198,7 +198,7 @@ def pretrain(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
 
 
 def frozen(bench: Bench, task: PretrainTask, seed: int) -> dict[str, float]:
-    """Linear probes of the action from each modality and both, and retrieval."""
+    """Return linear probes of the action from each modality and both, and retrieval."""
     world, features = bench.world, bench.features(task)
     found = modality_probes(
         features["video"], features["audio"], world.action, world.rows("train"), world.rows("test"), seed=seed
@@ -231,16 +231,16 @@ def finetune(bench: Bench, how: str, fraction: float, seed: int) -> dict[str, An
 
 
 def probe(bench: Bench, how: str, fraction: float, seed: int) -> dict[str, Any]:
-    """A linear probe of the frozen video features on the same labels."""
+    """Return a linear probe of the frozen video features on the same labels."""
     features, action = bench.pretrained_features(seed)["video"], bench.world.action
     rows, test = bench.labeled(fraction, seed), bench.world.rows("test")
-    grid = DEFAULT_L2_GRID if len(rows) > NUM_ACTIONS else (1e-2,)  # one clip a class leaves none to choose by
+    grid = DEFAULT_L2_GRID if len(rows) > NUM_ACTIONS else (1e-2,)  # one clip a class leaves none for validation
     result = linear_probe(features[rows], action[rows], features[test], action[test], l2_grid=grid, seed=seed)
     return {"accuracy": result.accuracy, "labels": len(rows)}
 
 
 def distill(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
-    """A student with at most a quarter of the parameters: taught on clips without labels, or on the labels alone."""
+    """Train a student with at most a quarter of the parameters, by distillation or on labels alone."""
     task, world = bench.untrained(seed), bench.world
     teacher = Classifier.of(task.model, NUM_ACTIONS)
     bench.load(f"pretrained-classifier-{seed}", teacher)
@@ -258,7 +258,7 @@ def distill(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
 
 
 def active(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
-    """The curve of a strategy: a linear classifier of frozen features, its labels chosen in rounds."""
+    """Return a strategy's curve: a linear classifier of frozen features whose labels are chosen in rounds."""
     world, features = bench.world, bench.pretrained_features(seed)
     two = {name: features[name] for name in ("video", "audio")}
     embeddings = {name: features[f"{name}_embedding"] for name in two}
@@ -274,7 +274,7 @@ def active(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
 
 
 def similarity(bench: Bench, how: str, lr: float, seed: int) -> dict[str, Any]:
-    """CKA's sanity check between this seed and the next: are corresponding stages the most alike?"""
+    """Run CKA's sanity check between this seed and the next: are corresponding stages the most similar?"""
     other = SEEDS[(SEEDS.index(seed) + 1) % len(SEEDS)]
     make: Callable[[int], PretrainTask] = bench.pretrained if how == "pretrained" else bench.untrained
     models = {name: make(number) for name, number in (("a", seed), ("b", other))}
@@ -319,7 +319,7 @@ JOBS: dict[str, Callable[[Bench, str, float, int], dict[str, Any]]] = {
 
 
 def jobs() -> list[Job]:
-    """Every row that is wanted, each after those it needs."""
+    """Return the names of all rows, each after the rows it needs."""
     found: list[Job] = [("pretrain", "info_nce", PRETRAIN_RATE, SEEDS[0])]
     found += [("tune", how, choice, TUNING_SEED) for how, tried in RATES.items() for choice in range(len(tried))]
     for seed in SEEDS:
@@ -341,7 +341,7 @@ def best_rates(rows: list[dict[str, Any]], how: str) -> tuple[float, float]:
 
 
 def run(bench: Bench, job: Job) -> dict[str, Any]:
-    """Makes one row and appends it."""
+    """Make one row and append it."""
     name, how, value, seed = job
     began = time.perf_counter()
     seed_everything(seed)
@@ -355,17 +355,15 @@ def run(bench: Bench, job: Job) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Does what is missing while there is time, then prints the tables."""
+    """Make the missing rows while there is time, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("recognition.jsonl"))
-    parser.add_argument("--clips", type=Path, default=Path("recognition.clips"), help="rendered clips are kept here")
-    parser.add_argument("--models", type=Path, default=Path("recognition.models"), help="weights are kept here")
-    parser.add_argument(
-        "--minutes", type=float, default=3.0, help="what is being trained then is kept, and continued by the next run"
-    )
+    parser.add_argument("--clips", type=Path, default=Path("recognition.clips"), help="folder of the rendered clips")
+    parser.add_argument("--models", type=Path, default=Path("recognition.models"), help="folder of the weights")
+    parser.add_argument("--minutes", type=float, default=3.0, help="an unfinished training continues in the next run")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--table", action="store_true", help="only print what is there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve of accuracy over labels, and end")
+    parser.add_argument("--table", action="store_true", help="only print the measurements so far")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="only plot accuracy over labels")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     until = time.monotonic() + 60 * options.minutes

@@ -1,4 +1,4 @@
-"""The rows of ``benchmarks/recognition.py`` as tables, as answers to what was asked, and as a picture."""
+"""The rows of ``benchmarks/recognition.py`` as Markdown tables and as a plot."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from avssl.synthetic import ACTIONS
 
 Rows = list[dict[str, Any]]
 NUM_TEST = 400
-"""Clips of the test split, which are the gallery of the retrieval too."""
+"""Clips of the test split, which is also the retrieval gallery."""
 CHANCE = 1 / len(ACTIONS)
 WAYS = ("pretrained", "scratch")
 
 
 def tables(rows: Rows) -> str:
-    """Markdown: every table for which there is a row."""
+    """Return every Markdown table that has a row."""
     parts = [_labels(rows), _frozen(rows), _distilled(rows), _active(rows), _similarity(rows)]
     found = "\n\n".join(part for part in parts if part)
     return f"{found}\n\nn = {NUM_TEST} test clips in every table." if found else "no row yet"
@@ -42,7 +42,7 @@ def _yes(condition: bool) -> str:
 
 
 def _labels(rows: Rows) -> str:
-    """Accuracy of fine-tuning over the share of labels."""
+    """Return the accuracy of fine-tuning over the share of labels."""
     shares = sorted({row["value"] for row in _of(rows, "finetune")})
     if not shares:
         return ""
@@ -66,7 +66,7 @@ def _labels(rows: Rows) -> str:
 
 
 def _frozen(rows: Rows) -> str:
-    """Linear probes beside the supervised model, and what the sound adds."""
+    """Return linear probes beside the supervised model, and the gain from audio."""
     made = _of(rows, "pretrain")
     if not made:
         return ""
@@ -80,7 +80,7 @@ def _frozen(rows: Rows) -> str:
     if supervised:
         lines.append(f"| supervised: from scratch on all labels | {_cell(supervised)} | | | |")
         ratio = statistics.mean(row["probe_video"] for row in made) / statistics.mean(supervised)
-        lines += ["", f"Linear probe / supervised model, video: {ratio:.2f} (asked: at least 0.9)."]
+        lines += ["", f"Linear probe / supervised model, video: {ratio:.2f} (target: at least 0.9)."]
     better = sum(row["probe_both"] >= max(row["probe_video"], row["probe_audio"]) for row in made)
     lines += ["", f"Video + audio at least as good as the better of the two: in {better} of {len(made)} seeds."]
     return "\n".join(lines)
@@ -94,7 +94,7 @@ def _distilled(rows: Rows) -> str:
     lines = ["| model | parameters | accuracy |", "| --- | ---: | ---: |"]
     for title, group in (
         ("teacher: pretrained, fine-tuned on all labels", teachers),
-        ("student, taught on clips without labels", _of(rows, "distill", how="taught")),
+        ("student, distilled on unlabeled clips", _of(rows, "distill", how="taught")),
         ("the same network on the labels alone", _of(rows, "distill", how="labels")),
     ):
         if group:
@@ -152,7 +152,7 @@ def _similarity(rows: Rows) -> str:
 
 
 def draw(rows: Rows, file: Path) -> None:
-    """Accuracy over the share of labels, every seed as a dot."""
+    """Plot accuracy over the share of labels, every seed as a dot."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")

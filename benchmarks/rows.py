@@ -1,4 +1,4 @@
-"""Rows that benchmarks append to a JSONL file, so that an interrupted one goes on, and the machine in words."""
+"""JSONL files of benchmark rows, with which an interrupted benchmark continues, and the name of the machine."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "bf16": "BF16"}
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows so far; none where there is no file. A line that was cut when a run was killed is left out."""
+    """Return the rows so far, none if there is no file; skip a line that a killed run left incomplete."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
     return [json.loads(line) for line in lines if line.endswith("}\n")]
 
 
 def append_row(file: Path, row: dict[str, Any]) -> None:
-    """Adds one, on a line of its own whatever the last run left."""
+    """Append a row on a line of its own, whatever the last run left."""
     was_cut = file.exists() and file.read_bytes()[-1:] not in (b"", b"\n")
     with file.open("a", encoding="utf-8") as out:
         out.write(("\n" if was_cut else "") + json.dumps(row) + "\n")
 
 
 def bf16_units(device: torch.device) -> list[str]:
-    """The names of the processor's bf16 units; empty where it has none."""
+    """Return the names of the processor's bf16 units, or an empty list."""
     if device.type == "cuda":
         return ["tensor cores"] if torch.cuda.get_device_capability(device) >= (8, 0) else []
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -39,7 +39,7 @@ def bf16_units(device: torch.device) -> list[str]:
 
 
 def machine(device: torch.device) -> str:
-    """What the numbers are of, in words: the GPU and the cores beside it, or the cores that torch uses."""
+    """Describe the machine: its GPU and cores, or the cores that torch uses."""
     if device.type == "cuda":
         cores = len(os.sched_getaffinity(0))
         return f"one {torch.cuda.get_device_name(device)}, {cores} CPU cores, torch {torch.__version__}"

@@ -1,7 +1,7 @@
-"""SoundingShapes without files: scenes rendered once into plain arrays, and a loader that cuts windows out of them.
+"""SoundingShapes without media files: scenes rendered once into plain arrays, and a loader of windows from them.
 
-What comparisons of methods need is many short trainings on the same clips. Decoding would take more time than these
-small models, so the clips are kept as pixels and samples, in ``.npy`` files that several processes map and share.
+Comparisons of methods need many short trainings on the same clips. Decoding would take more time than these small
+models, so the clips are pixels and samples in ``.npy`` files that several processes map and share.
 
 Dimensions: N clips, T frames, S samples, B clips of a batch, O objects.
 """
@@ -31,38 +31,38 @@ MOST_OBJECTS = 3
 
 @dataclass(frozen=True, eq=False)
 class Shapes:
-    """The clips of some splits, one after the other."""
+    """Clips of several splits, one after the other."""
 
     video: np.ndarray
     """(N, T, 3, H, W) uint8."""
     audio: np.ndarray
     """(N, S) int16."""
     settings: SceneSettings
-    """Of the first split: size, rates and length are those of all."""
+    """Settings of the first split; all have the same size, rates and length."""
     ids: np.ndarray
     """(N,) strings such as train/000001."""
     split: np.ndarray
     """(N,) strings."""
     kind: np.ndarray
-    """(N,) strings: the kind of the object seen to sound, or "" where nothing seen does."""
+    """(N,) strings: kind of the visible sounding object, or "" without one."""
     action: np.ndarray
-    """(N,) strings: its action, or ""."""
+    """(N,) strings: action of that object, or ""."""
     num_objects: np.ndarray
     """(N,) int64."""
     nuisance: np.ndarray
     """(N,) strings."""
     point_start: np.ndarray
-    """(N,) float64: where the window around a visible sound event starts; NaN where there is none."""
+    """(N,) float64: start of the window around a visible sound event; NaN without one."""
     masks: np.ndarray
     """(N, O, H, W) bool: visible pixels of every object in the middle of that window, the sounding one first."""
 
     def rows(self, split: str) -> np.ndarray:
-        """(n,) int64 positions of a split."""
+        """Return the (n,) int64 positions of a split."""
         return np.flatnonzero(self.split == split)
 
 
 def shapes(folder: Path, splits: Mapping[str, Split], seed: int, sampling: ClipSampling) -> Shapes:
-    """The clips of ``splits``, rendered on the first call and mapped from ``folder`` afterwards.
+    """Return the clips of ``splits``, rendered on the first call and mapped from ``folder`` afterwards.
 
     Raises:
         ValueError: If the folder holds other clips.
@@ -125,7 +125,7 @@ def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: Clip
 def window_batch(
     world: Shapes, rows: np.ndarray, start_seconds: np.ndarray, sampling: ClipSampling, index: BatchIndex
 ) -> Batch:
-    """The raw batch of one window of each row: picture and sound begin at the same time."""
+    """Return the raw batch of one window per row; video and audio begin at the same time."""
     settings = world.settings
     at = start_seconds[:, None] + np.arange(sampling.num_frames) / sampling.frames_per_second
     frames = np.clip((at * settings.video_fps + 1e-6).astype(np.int64), 0, settings.num_frames - 1)
@@ -139,13 +139,13 @@ def window_batch(
 
 
 def _span(world: Shapes, sampling: ClipSampling) -> float:
-    """Seconds over which windows may start."""
+    """Return the range of window starts in seconds."""
     window = max(sampling.num_frames / sampling.frames_per_second, sampling.audio_seconds)
     return world.settings.num_frames / world.settings.video_fps - window
 
 
 class MemoryLoader:
-    """An endless stream of batches: every pass shows all rows in a new order, each through a window drawn anew."""
+    """Endless stream of batches: every epoch has all rows in a new order, each with a new random window."""
 
     def __init__(self, world: Shapes, rows: np.ndarray, batch_size: int, seed: int, sampling: ClipSampling) -> None:
         if len(rows) < batch_size:
@@ -178,7 +178,7 @@ class MemoryLoader:
 def fixed_batches(
     world: Shapes, rows: np.ndarray, sampling: ClipSampling, start_seconds: np.ndarray | None = None, batch: int = 50
 ) -> Iterator[Batch]:
-    """One window of each row, in order: the middle one, or the one that starts where ``start_seconds`` says."""
+    """Yield one window of each row, in order: the middle one, or the one at ``start_seconds``."""
     start = np.full(len(rows), _span(world, sampling) / 2) if start_seconds is None else start_seconds
     for first in range(0, len(rows), batch):
         part = slice(first, first + batch)

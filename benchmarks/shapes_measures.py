@@ -1,4 +1,4 @@
-"""What a model knows of SoundingShapes, measured on arrays in memory: probes, retrieval, pointing, rank.
+"""Measures of a model on SoundingShapes in memory: probes, retrieval, pointing, rank.
 
 Dimensions: N clips, C features, D embedding size.
 """
@@ -31,7 +31,7 @@ from avssl.transforms import ClipTransform
 def encode(
     model: AVModel, transform: ClipTransform, batches: Iterable[Batch], precision: Precision
 ) -> dict[str, np.ndarray]:
-    """``video`` and ``audio`` (N, C) features, ``video_embedding`` and ``audio_embedding`` (N, D), float32."""
+    """Return ``video`` and ``audio`` (N, C) features, ``video_embedding`` and ``audio_embedding`` (N, D), float32."""
     model.eval()
     transform.eval()
     parts: list[dict[str, Tensor]] = []
@@ -51,14 +51,14 @@ def encode(
 def probes(
     world: Shapes, features: dict[str, np.ndarray], fit: np.ndarray, test: np.ndarray, seed: int
 ) -> dict[str, float]:
-    """Accuracy of linear probes: which kind of object sounds and what it does, from video and from audio.
+    """Return the accuracy of linear probes for the kind and action of the sounding object, from video and from audio.
 
     Args:
-        world: Its ``kind`` and ``action`` are the labels.
-        features: Of all clips, as :func:`encode` gives them.
+        world: Clips whose ``kind`` and ``action`` are the labels.
+        features: Features of all clips from :func:`encode`.
         fit: Rows to fit on.
         test: Rows to score.
-        seed: Of the part held out to choose the strength of the L2 penalty.
+        seed: Random seed of the held-out part that chooses the L2 penalty.
     """
     numbers = {}
     for task, labels in (("object", world.kind), ("action", world.action)):
@@ -71,7 +71,7 @@ def probes(
 
 
 def retrieval_numbers(features: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, float]:
-    """Retrieval among ``rows`` (mean of both ways; the same with shuffled sound) and effective ranks."""
+    """Return retrieval among ``rows`` (mean of both directions; also with shuffled audio) and effective ranks."""
     found = embedding_numbers(*(torch.from_numpy(features[f"{name}_embedding"][rows]) for name in ("video", "audio")))
     return {
         "R@10": found["retrieval/R@10"],
@@ -87,7 +87,7 @@ def retrieval_numbers(features: dict[str, np.ndarray], rows: np.ndarray) -> dict
 def pointing_numbers(
     model: AVModel, transform: ClipTransform, world: Shapes, rows: np.ndarray, sampling: ClipSampling, *, seed: int = 0
 ) -> dict[str, float]:
-    """Pointing accuracy at a visible sound event, with the right and with another clip's sound, and two priors."""
+    """Return pointing accuracy at a visible sound event, with the true and another clip's audio, and two priors."""
     model.eval()
     transform.eval()
     rows = rows[np.isfinite(world.point_start[rows])]

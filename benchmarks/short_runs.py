@@ -1,4 +1,4 @@
-"""Long trainings in short runs: stopped when time is up, continued bit for bit by the next run."""
+"""Long trainings in short runs: stopped when time is up, and continued bit for bit by the next run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch import nn
 from avssl.engine import Checkpointer, LoopSettings, Schedule, fit
 
 SLICE_STEPS = 50
-"""Between looks at the clock."""
+"""Steps between checks of the time."""
 
 
 Job = TypeVar("Job")
 
 
 class OutOfTime(Exception):  # noqa: N818 (nothing went wrong)
-    """A training that the next run will continue."""
+    """Raised when time is up; the next run continues the training."""
 
 
 def fit_in_runs(
@@ -35,16 +35,16 @@ def fit_in_runs(
     folder: Path,
     until: float,
 ) -> None:
-    """Trains ``task`` as :func:`avssl.engine.fit` does, over as many calls as it takes.
+    """Train ``task`` as :func:`avssl.engine.fit` does, over several calls.
 
     Args:
-        task: As for :func:`avssl.engine.fit`, like what follows it.
-        loader: Continues from its own state.
-        optimizer: Over the task's parameters.
-        schedule: Of the whole training, however often it is stopped.
+        task: Passed to :func:`avssl.engine.fit`, like the other arguments.
+        loader: Loader with a state to continue from.
+        optimizer: Optimizer of the task's parameters.
+        schedule: Schedule of the whole training, however often it is stopped.
         settings: ``total_steps`` is the length of the whole training.
-        folder: Where the training is kept in between; removed at its end.
-        until: When to stop, by :func:`time.monotonic`. At least one slice of steps is made.
+        folder: Folder that keeps the training between calls; removed at its end.
+        until: Time to stop, by :func:`time.monotonic`. At least one slice of steps is made.
 
     Raises:
         OutOfTime: If the training has not ended by then.
@@ -72,12 +72,12 @@ def fit_in_runs(
 
 
 def work(todo: Callable[[], list[Job]], run: Callable[[Job], dict[str, Any]], until: float) -> None:
-    """Does the first of the jobs that are left, again and again, until none is left or time is up.
+    """Run the first remaining job, again and again, until none is left or time is up.
 
     Args:
-        todo: What is left.
-        run: Does a job, and returns its row; may raise :class:`OutOfTime`.
-        until: When to stop, by :func:`time.monotonic`.
+        todo: Returns the remaining jobs.
+        run: Runs a job and returns its row; may raise :class:`OutOfTime`.
+        until: Time to stop, by :func:`time.monotonic`.
     """
     while left := todo():
         if time.monotonic() > until:

@@ -1,10 +1,10 @@
-"""How much of its time the demo's model waits for clips, from files and from a prepared copy, side by side in one run.
+"""Measure how long the demo's model waits for clips from files and from a prepared copy, side by side in one run.
 
-    python benchmarks/loader.py --folder FOLDER     makes the files and the copies
+    python benchmarks/loader.py --folder FOLDER     make the files and the copies
     python benchmarks/waiting.py FOLDER
 
-On a CPU the decoders and the model share the cores, so a worker that decodes slows the model, too: the clips a second
-say what training gains. On a GPU, waiting is time in which it idles.
+On a CPU the decoders and the model share the cores, so decoding slows the model too: compare the clips a second. On a
+GPU, waiting is idle time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ ROWS = 480
 
 
 def repeated(manifest: Manifest) -> Manifest:
-    """The rows again and again under other ids, as a corpus of a few files is soon read."""
+    """Return the rows repeated under other ids, as a corpus of a few files is soon read."""
     columns = {name: manifest[name].tolist() * (ROWS // len(manifest) + 1) for name in manifest.table.column_names}
     columns["id"] = [f"{name}#{place}" for place, name in enumerate(columns["id"])]
     return Manifest.from_columns(columns, manifest.root)
 
 
 def measure(config: Config, manifest: Manifest, steps: int, device: torch.device) -> tuple[float, float]:
-    """Share of the time in which the next batch is waited for, and clips a second, after ten steps."""
+    """Return the share of time spent waiting for the next batch, and clips a second, after ten steps."""
     task = build_task(config).to(device)
     task.transform.standardize.set_statistics(
         torch.zeros_like(task.transform.standardize.mean), torch.ones_like(task.transform.standardize.mean)
@@ -60,7 +60,7 @@ def measure(config: Config, manifest: Manifest, steps: int, device: torch.device
 
 
 def main() -> None:
-    """Prints a line for each source."""
+    """Print a line for each source."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=30)

@@ -147,3 +147,18 @@ def test_settings_named_in_code_spans_exist(path):
     named = set(re.findall(rf"`(?:--)?((?:{groups})\.[a-z][a-z_.]*)[`= ]", path.read_text(encoding="utf-8")))
     known = settings() | {key.rpartition(".")[0] for key in settings()}
     assert {key for key in named - known if not key.endswith((".csv", ".txt"))} == set()
+
+
+@pytest.mark.parametrize(
+    ("rows", "module", "function"),
+    [
+        ("objectives", "objectives", "table"),
+        ("recognition", "recognition_tables", "tables"),
+        ("localization", "localization_tables", "tables"),
+    ],
+)
+def test_tables_of_results_are_what_the_scripts_print(benchmark_script, rows, module, function):
+    page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    file = REPOSITORY / "benchmarks" / "results" / f"{rows}.jsonl"
+    printed = getattr(benchmark_script(module), function)(benchmark_script("rows").read_rows(file))
+    assert [line for line in printed.splitlines() if line not in page] == []

@@ -61,7 +61,7 @@ def test_rows_of_another_machine_are_not_mixed(tmp_path):
     file.write_text('{"machine": "another", "what": "ceiling", "tflops": 1.0}\n')
     done = run("--device", "cpu", "--small", "--file", str(file))
     assert done.returncode == 1
-    assert "is of another; this is" in done.stderr
+    assert "rows of another, but this is" in done.stderr
 
 
 def step(stage, seconds, **more):

@@ -48,7 +48,7 @@ def test_rows_are_made_once(localization: ModuleType, tmp_path: Path) -> None:
     assert (default, 0) not in [job for job in localization.jobs([]) if job not in localization.done(rows)]
     assert (default, 1) in localization.jobs([])
     trained = rows[-2]
-    assert [(of["picture"], of["smoothed"]) for of in rows[-1]["sizes"]][:3] == [(96, 1), (96, 2), (128, 1)]
+    assert [(of["frame_size"], of["smoothed"]) for of in rows[-1]["sizes"]][:3] == [(96, 1), (96, 2), (128, 1)]
     assert 0 <= trained["slavc_ap"] <= 1
     assert 0 <= trained["two_both"] <= trained["two_each"] <= 1
     table = localization.tables(rows)
