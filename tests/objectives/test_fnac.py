@@ -155,12 +155,11 @@ def test_fnac_ignores_scale_and_the_order_of_clips_and_cells() -> None:
     torch.testing.assert_close(_result(video_map.flip(2, 3, 4), audio, **WARM).total, expected)
 
 
-@pytest.mark.parametrize("weight", ["audio_weight", "image_weight"])
-def test_clips_that_are_alike_keep_a_high_score_with_each_other(weight: str) -> None:
+def test_clips_that_are_alike_keep_a_high_score_with_each_other() -> None:
     """Clips 0 and 1 sound and look nearly alike. EZ-VSL's loss drives picture 0 from sound 1, suppression less so."""
     audio = F.normalize(torch.tensor([[1.0, 0.2, 0.0], [1.0, -0.2, 0.0], [0.0, 0.0, 1.0]]), dim=1)
 
-    def score_after(epochs: int) -> float:
+    def score_after(epochs: int, weight: str) -> float:
         pictures = audio.clone()[..., None, None, None].requires_grad_()
         optimizer = torch.optim.SGD([pictures], lr=0.05)
         others = dict.fromkeys(["audio_weight", "image_weight", "foreground_weight"], 0.0)
@@ -171,9 +170,10 @@ def test_clips_that_are_alike_keep_a_high_score_with_each_other(weight: str) -> 
             optimizer.step()
         return F.cosine_similarity(pictures[0, :, 0, 0, 0], audio[1], dim=0).item()
 
-    with_base_alone, with_suppression = score_after(1), score_after(0)
+    with_base_alone = score_after(1, "audio_weight")
     assert with_base_alone < 0.7
-    assert with_suppression > with_base_alone + 0.1
+    for weight in ("audio_weight", "image_weight"):
+        assert score_after(0, weight) > with_base_alone + 0.1
 
 
 def test_fnac_is_float32_under_autocast() -> None:

@@ -23,12 +23,11 @@ def assert_same_step(got, expected):
 
 
 @pytest.mark.parametrize("pooling", ["pooled", "both"])
-@pytest.mark.parametrize("chunk_size", [1, 3, 10])
-def test_value_and_gradient_equal_those_of_the_whole_batch(chunk_size, pooling):
+def test_value_and_gradient_equal_those_of_the_whole_batch(pooling):
     whole = script.step(script.create_task("eval", None, pooling), slice(None))
-    chunked = script.step(script.create_task("eval", chunk_size, pooling), slice(None))
     assert len(whole["gradients"]) > 20
-    assert_same_step(chunked, whole)
+    for chunk_size in (1, 3, 10):
+        assert_same_step(script.step(script.create_task("eval", chunk_size, pooling), slice(None)), whole)
 
 
 def test_two_ranks_in_chunks_equal_one_process_without(torchrun, tmp_path):
