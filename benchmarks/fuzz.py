@@ -96,27 +96,27 @@ def make_seeds(folder: Path) -> dict[str, bytes]:
 
 def _encode(path: Path, video: str | None, audio: str | None, options: dict[str, str]) -> None:
     with av.open(str(path), "w", options=options) as container:
-        picture = sound = None
+        video_stream = audio_stream = None
         if video is not None:
             quiet = {"x265-params": "log-level=none"} if video == "libx265" else {}
-            picture = container.add_stream(video, rate=25 if video == "mpeg2video" else FPS, options=quiet)
-            picture.width, picture.height = 64, 48
-            picture.pix_fmt = "yuvj420p" if video == "mjpeg" else "yuv420p"
-            picture.codec_context.gop_size = 5
-            picture.codec_context.thread_count = 1
+            video_stream = container.add_stream(video, rate=25 if video == "mpeg2video" else FPS, options=quiet)
+            video_stream.width, video_stream.height = 64, 48
+            video_stream.pix_fmt = "yuvj420p" if video == "mjpeg" else "yuv420p"
+            video_stream.codec_context.gop_size = 5
+            video_stream.codec_context.thread_count = 1
         if audio is not None:
-            sound = container.add_stream(audio, rate=_RATES_HZ.get(audio, RATE_HZ), layout="mono")
-            sound.bit_rate = 64_000
-        for frame in _pictures(picture):
-            container.mux(picture.encode(frame))
-        for frame in _sounds(sound):
-            container.mux(sound.encode(frame))
-        for stream in (picture, sound):
+            audio_stream = container.add_stream(audio, rate=_RATES_HZ.get(audio, RATE_HZ), layout="mono")
+            audio_stream.bit_rate = 64_000
+        for frame in _frames(video_stream):
+            container.mux(video_stream.encode(frame))
+        for frame in _audio_frames(audio_stream):
+            container.mux(audio_stream.encode(frame))
+        for stream in (video_stream, audio_stream):
             if stream is not None:
                 container.mux(stream.encode(None))
 
 
-def _pictures(stream: Any) -> Iterator[Any]:
+def _frames(stream: Any) -> Iterator[Any]:
     if stream is None:
         return
     y, x = np.mgrid[:48, :64]
@@ -129,7 +129,7 @@ def _pictures(stream: Any) -> Iterator[Any]:
         yield frame
 
 
-def _sounds(stream: Any) -> Iterator[Any]:
+def _audio_frames(stream: Any) -> Iterator[Any]:
     if stream is None:
         return
     context = stream.codec_context

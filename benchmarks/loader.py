@@ -66,13 +66,13 @@ def make_file(path: Path, width: int, height: int, keyframes: int, seed: int) ->
             t = number / FPS
             top = int(height / 2 * (1 + np.sin(0.9 * t + seed)) * 0.9)
             left = int(width / 2 * (1 + np.cos(0.7 * t + seed)) * 0.9)
-            picture = world[top : top + height, left : left + width].copy()
+            canvas = world[top : top + height, left : left + width].copy()
             for a, b, c, d, e, *color in discs:
                 cy = height * (0.5 + 0.4 * np.sin(2 * t * a + 6 * b))
                 cx = width * (0.5 + 0.4 * np.sin(2 * t * c + 6 * d))
-                picture[(y - cy) ** 2 + (x - cx) ** 2 < (height * (0.05 + 0.1 * e)) ** 2] = np.array(color) * 255
-            picture += rng.normal(0, 2.5, picture.shape)
-            frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="rgb24")
+                canvas[(y - cy) ** 2 + (x - cx) ** 2 < (height * (0.05 + 0.1 * e)) ** 2] = np.array(color) * 255
+            canvas += rng.normal(0, 2.5, canvas.shape)
+            frame = av.VideoFrame.from_ndarray(np.clip(canvas, 0, 255).astype(np.uint8), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -113,13 +113,13 @@ def full_decode(window: Window, short_side: int) -> None:
         shown = sorted({min(int(t * FPS + 1e-6), SECONDS * FPS - 1) for t in times})
         frames = [frame for frame in container.decode(video=0)]  # noqa: C416
         width, height = scaled(frames[0].width, frames[0].height, short_side)
-        pictures = [frames[n].to_ndarray(format="rgb24", width=width, height=height) for n in shown]
+        images = [frames[n].to_ndarray(format="rgb24", width=width, height=height) for n in shown]
         container.seek(0)
         resampler = av.AudioResampler("fltp", "mono", RATE)
         samples = [f.to_ndarray() for frame in container.decode(audio=0) for f in resampler.resample(frame)]
         sound = np.concatenate(samples, 1)[:, int(start * RATE) :][:, : int(SOUND_SECONDS * RATE)]
-    assert len(pictures) == len(shown), "every frame of the window is there"
-    assert sound.shape[1] > 0, "the sound reaches the window"
+    assert len(images) == len(shown), "every frame of the window is there"
+    assert sound.shape[1] > 0, "the audio reaches the window"
 
 
 def with_decord(window: Window, short_side: int) -> None:

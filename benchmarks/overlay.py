@@ -28,7 +28,7 @@ from avssl.media import write_video
 FPS, RATE_HZ = 25, 44_100
 
 
-def pictures(seconds: float, width: int, height: int) -> Iterator[Tensor]:
+def moving_texture(seconds: float, width: int, height: int) -> Iterator[Tensor]:
     """Yield frames of a texture that moves by 3 pixels a frame."""
     generator = torch.Generator().manual_seed(0)
     shape = (3, height // 16, width // 16)
@@ -38,7 +38,7 @@ def pictures(seconds: float, width: int, height: int) -> Iterator[Tensor]:
         yield (coarse.roll(3 * number, dims=2) + noise[number % 8]).byte()[None]
 
 
-def sound(seconds: float) -> Iterator[Tensor]:
+def tone(seconds: float) -> Iterator[Tensor]:
     """Yield stereo audio, a second at a time: a tone that pauses every other second."""
     for second in range(round(seconds)):
         time_s = torch.arange(RATE_HZ) / RATE_HZ
@@ -54,8 +54,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "video.mp4"
-        frames = pictures(options.seconds, options.width, options.height)
-        write_video(video, frames, FPS, sound(options.seconds), RATE_HZ, crf=23, keyframe_interval=250, threads=4)
+        frames = moving_texture(options.seconds, options.width, options.height)
+        write_video(video, frames, FPS, tone(options.seconds), RATE_HZ, crf=23, keyframe_interval=250, threads=4)
         words = [sys.executable, "-m", "avssl", "localize", str(video), "-o", str(Path(folder) / "out.mp4")]
         words += ["--checkpoint", options.checkpoint] if options.checkpoint else []
         start = time.perf_counter()
