@@ -84,7 +84,7 @@ def test_protocol_parses_over_a_checkpoint(path):
     assert config.model.video.name == "avid_r2plus1d_18"
 
 
-def test_avids_protocols_are_those_of_its_authors():
+def test_avid_protocols_are_those_of_the_authors():
     def facts(name):
         config = load_config(AVID.parent / f"finetune_{name}.yaml", FinetuneConfig)
         length = TrainingLength.from_config(config.optim, steps_per_epoch=100)
@@ -98,7 +98,7 @@ def test_avids_protocols_are_those_of_its_authors():
     assert facts("hmdb51") == (8, 25, 64, 15, 5, [3, 6, 8], 1.0)
 
 
-def test_gdts_protocol_is_that_of_its_authors():
+def test_gdt_protocol_is_that_of_the_authors():
     config = load_config(AVID.parent / "finetune_gdt_ucf101.yaml", FinetuneConfig)
     rate = build_schedule(config, TrainingLength.from_config(config.optim, steps_per_epoch=100))
     assert [rate(step) for step in (99, 199, 599)] == pytest.approx([1.25e-4, 2.5e-4, 2.5e-4])
@@ -118,7 +118,7 @@ def test_cost_in_the_header_is_what_the_command_beside_it_prints(path, config_co
 
 
 def test_operations_are_counted_as_by_hand(config_cost):
-    """On paper: 12.13 and 1.44 GMAC forward; backward twice that, less the input gradients of the two stems."""
+    """By hand: 12.13 and 1.44 GMAC forward; backward is twice that, less the input gradients of the two stems."""
     config = load_config(AVID)
     stem_video = 8 * 112 * 112 * 64 * 3 * 3 * 7 * 7
     stem_audio = 100 * 129 * 64 * 7 * 7
@@ -154,7 +154,7 @@ def test_variants_of_the_ablation_are_command_line_options():
         assert build_objective(config, ROWS).variant == variant
 
 
-def test_ezvsl_config_is_its_map_and_sound():
+def test_ezvsl_config_has_its_map_and_spectrogram():
     config = load_config(AVID.parent / "ezvsl_vggsound.yaml")
     task = build_task(config)
     assert task.transform.spectrogram(torch.zeros(1, 48_000)).shape == (1, 1, 200, 257)
@@ -165,7 +165,7 @@ def test_ezvsl_config_is_its_map_and_sound():
     assert task.objective.needs_maps
 
 
-def test_soundingshapes_config_is_the_demos(tmp_path):
+def test_soundingshapes_config_equals_the_demos(tmp_path):
     from avssl.recipes.demo.settings import DemoSettings
 
     demo = DemoSettings().config(tmp_path)

@@ -150,7 +150,7 @@ def test_installed_package_is_not_the_checkout(installed: Path, outside: dict[st
     assert Path(place) == installed / "avssl" / "__init__.py"
 
 
-def test_installed_command_says_its_version(installed: Path, outside: dict[str, object]) -> None:
+def test_installed_command_prints_its_version(installed: Path, outside: dict[str, object]) -> None:
     assert avssl.__version__ in _run(installed / "bin" / "avssl", "--version", **outside)
     assert avssl.__version__ in _run(sys.executable, "-m", "avssl", "--version", **outside)
 

@@ -1,4 +1,4 @@
-"""Corpora of benchmarks, shrunk to what a test can afford."""
+"""Corpora of benchmarks, shrunk for tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def shrunk(splits: dict[str, Any], num_train: int) -> dict[str, Any]:
-    """The same scenes in 32 x 32 pixels and two seconds: ``num_train`` clips to train on, 24 in other splits."""
+    """Return the same scenes with 32 x 32 pixels and two seconds: ``num_train`` training clips, 24 in other splits."""
     return {
         name: dataclasses.replace(
             split,

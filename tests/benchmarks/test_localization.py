@@ -1,4 +1,4 @@
-"""The benchmark of localization, run small: its rows, its measures on hand-made maps, and what its tables say."""
+"""A small run of the localization benchmark: its rows, its measures on hand-made maps, and its tables."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_two_peaks_are_apart(measures: ModuleType) -> None:
     assert measures.two_peaks(maps)[0] == pytest.approx(torch.tensor([[0.25, 0.25], [0.75, 0.85]]))
 
 
-def test_hits_say_which_place_lies_on_which_object(measures: ModuleType) -> None:
+def test_hits_tell_which_point_lies_on_which_object(measures: ModuleType) -> None:
     masks = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
     masks[0, 0, 0, 0] = masks[0, 1, 3, 3] = True
     places = torch.tensor([[[0.125, 0.125], [0.875, 0.875], [0.125, 0.875]]])
     assert measures.hits(places, masks)[0].tolist() == [[True, False], [False, True], [False, False]]
 
 
-def test_the_mean_of_others_never_holds_the_own_truth(measures: ModuleType) -> None:
+def test_the_mean_of_others_excludes_the_own_truth(measures: ModuleType) -> None:
     truth = torch.zeros(4, 2, 2)
     truth[0, 0, 0] = truth[1, 0, 1] = truth[2, 1, 0] = truth[3, 1, 1] = 1
     means = measures.mean_of_others(truth)
@@ -78,7 +78,7 @@ def test_the_mean_of_others_never_holds_the_own_truth(measures: ModuleType) -> N
     assert means[0].tolist() == [[0, 0], [0.5, 0.5]]
 
 
-def test_confidence_tells_clips_apart_as_average_precision_says(measures: ModuleType) -> None:
+def test_confidence_gives_the_average_precision(measures: ModuleType) -> None:
     high, low = torch.tensor([0.9, 0.8]), torch.tensor([0.1, 0.2])
     assert measures.plain_ap(high, low) == 1
     assert measures.plain_ap(low, high) == pytest.approx((1 / 3 + 2 / 4) / 2)

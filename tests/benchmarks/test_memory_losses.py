@@ -1,4 +1,4 @@
-"""The benchmark of objectives with a memory: its own loop, its comparison, and one small measurement of each kind."""
+"""The benchmark of objectives with a memory: its reference loop, its comparison, and one small measurement each."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The comparison of objectives, run small: what it trains, measures, resumes and prints."""
+"""A small run of the comparison of objectives: training, measures, resume and tables."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_table_compares_seed_by_seed(bench: ModuleType) -> None:
     assert f"| {better} | 2 | 0.001 | 0.550 ± 0.071 |" in text
 
 
-def test_clips_are_rendered_once_and_other_clips_refused(bench: ModuleType, world: Any, tmp_path: Path) -> None:
+def test_clips_are_rendered_once_and_other_clips_are_an_error(bench: ModuleType, world: Any, tmp_path: Path) -> None:
     sampling = bench.build_sampling(bench.settings(bench.METHODS["InfoNCE"], 1e-3, 1, 0))
     again = bench.shapes(tmp_path / "clips", bench.SPLITS, 0, sampling)
     assert np.array_equal(again.video, world.video)

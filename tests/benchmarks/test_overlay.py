@@ -1,4 +1,4 @@
-"""The benchmark of heat-map videos measures what it says, in miniature."""
+"""A small run of the heat-map video benchmark."""
 
 import re
 import subprocess

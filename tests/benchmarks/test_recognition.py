@@ -1,4 +1,4 @@
-"""The benchmark of recognition, run small: its jobs, their order, and what its tables say."""
+"""A small run of the recognition benchmark: its jobs, their order, and its tables."""
 
 from __future__ import annotations
 

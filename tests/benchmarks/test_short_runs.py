@@ -1,4 +1,4 @@
-"""Trainings that several short runs share equal one that nothing interrupts."""
+"""Trainings in several short runs equal an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from avssl.engine import LoopSettings, WarmupCosine, create_optimizer
 
 
 class Fit(nn.Module):
-    """Fits a line to what the loader gives."""
+    """Fit a line to the batches of the loader."""
 
     target = None
 
