@@ -1,4 +1,4 @@
-"""Points at what sounds in one video, in Python: the map of every quarter second, and the peaks as numbers.
+"""Locate the sound source in one video, in Python: a heat map every quarter second, and its peaks as numbers.
 
     python demos/hear_and_point.py VIDEO RUN_OR_WEIGHTS
 
@@ -14,7 +14,7 @@ from avssl.localization import heatmap_readout
 
 
 def main(video: str, checkpoint: str) -> None:
-    """Prints the peaks, and what becomes of them in silence."""
+    """Print the peaks, and the confidence with the true audio and in silence."""
     # crop="full": the map lies over the whole frame, so the whole frame goes in.
     pretrained = avssl.from_pretrained(checkpoint, crop="full")
     with avssl.open_media(video) as reader:
@@ -26,8 +26,8 @@ def main(video: str, checkpoint: str) -> None:
             print(
                 f"{peak['second']:6.2f} s   x {peak['x']:5.0f}   y {peak['y']:5.0f}   cosine {peak['confidence']:.2f}"
             )
-    # A model that listens is less sure of silence.
-    print(f"mean confidence {maps.confidence.mean():.2f}; the same picture in silence {silent.confidence.mean():.2f}")
+    # A model that uses the audio is less confident in silence.
+    print(f"mean confidence {maps.confidence.mean():.2f}; the same frames in silence {silent.confidence.mean():.2f}")
 
 
 if __name__ == "__main__":

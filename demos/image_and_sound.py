@@ -1,10 +1,10 @@
-"""Points at what sounds in a still picture: the same picture with two sounds gives two maps.
+"""Locate the sound source in a still image: the same image with two audio files gives two maps.
 
     python demos/image_and_sound.py [FOLDER] [RUN_OR_WEIGHTS]
 
-Makes a scene in which one of several objects sounds, and the same scene with another one sounding; writes
-FOLDER/picture.png, FOLDER/sound_0.wav and sound_1.wav, and FOLDER/map_0.png and map_1.png. Its own weights are
-the default. CPU, seconds, no download.
+Renders a scene in which one of several objects sounds, and the same scene with another one sounding; writes
+FOLDER/image.png, FOLDER/sound_0.wav and sound_1.wav, and FOLDER/map_0.png and map_1.png. Default: the weights that come
+with avssl. CPU, seconds, no download.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ RATE_HZ = 24_000
 
 
 def main(folder: Path, weights: str | None) -> None:
-    """Writes the picture, the sounds and the maps, and says what should be found."""
+    """Write the image, the audio files and the maps, and print the true source."""
     pair = SceneSettings(object_weights=(0, 0, 1), interactive_pairs=True)
     clips = synthesize_corpus(folder, {"pair": Split(2, pair)}, seed=5, num_workers=0, progress=False)
-    picture = folder / "picture.png"
+    image = folder / "image.png"
     for number in range(2):
         truth_file = clips.truth_file(number)
         assert truth_file is not None, "SoundingShapes clips have a truth"
         truth = read_truth(truth_file)
         with open_media(clips.file(number)) as reader:
             if number == 0:
-                write_picture(picture, reader.read_frames([truth.sounding_events()[0]])[0])
+                write_picture(image, reader.read_frames([truth.sounding_events()[0]])[0])
             write_wav(folder / f"sound_{number}.wav", reader.read_audio(0.0, 4.0, RATE_HZ)[0])
         print(f"sound {number} is that of the {truth.heard_kinds[0]}:", end=" ")
-        localize(picture, weights, folder / f"map_{number}.png", audio=folder / f"sound_{number}.wav")
+        localize(image, weights, folder / f"map_{number}.png", audio=folder / f"sound_{number}.wav")
 
 
 def write_wav(path: Path, samples) -> None:
-    """Writes (S,) samples in [-1, 1] as 16-bit PCM."""
+    """Write (S,) samples in [-1, 1] as 16-bit PCM."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

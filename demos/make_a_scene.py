@@ -1,4 +1,4 @@
-"""Makes one SoundingShapes clip and says what is in it: the shortest way into the project's own world.
+"""Make one SoundingShapes clip and print its objects.
 
     python demos/make_a_scene.py [FOLDER]
 
@@ -13,7 +13,7 @@ from avssl.synthetic import SceneSettings, Split, read_truth, synthesize_corpus
 
 
 def main(folder: str) -> None:
-    """Writes the clip and prints who is in it."""
+    """Write the clip and print its objects."""
     three_objects = SceneSettings(object_weights=(0, 0, 1))
     manifest = synthesize_corpus(folder, {"scene": Split(1, three_objects)}, seed=7, num_workers=0, progress=False)
     path = manifest.truth_file(0)
@@ -21,7 +21,7 @@ def main(folder: str) -> None:
     truth = read_truth(path)
     for kind, action, sounds in zip(truth.kinds, truth.actions, truth.sounding, strict=True):
         print(f"{kind}: {action}{', and it sounds' if sounds else ''}")
-    print("heard at", ", ".join(f"{second:.2f}" for second in truth.sounding_events()), "s")
+    print("sound events at", ", ".join(f"{second:.2f}" for second in truth.sounding_events()), "s")
     print(manifest.file(0))
 
 

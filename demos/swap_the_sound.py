@@ -1,9 +1,9 @@
-"""Does the map listen? One video under its own sound, another video's, and silence, beside each other.
+"""Show whether the map depends on the audio: one video with its own audio, another video's, and silence.
 
     python demos/swap_the_sound.py [FOLDER] [RUN_OR_WEIGHTS]
 
-Makes two scenes and writes FOLDER/swapped.mp4: three maps of the first on one scale of colors. A map that looks
-alike under all three sounds only looks. Its own weights are the default. CPU, seconds, no download.
+Renders two scenes and writes FOLDER/swapped.mp4: three maps of the first on one color scale. A map that is the same for
+all three ignores the audio. Default: the weights that come with avssl. CPU, seconds, no download.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 
 
 def main(folder: Path, weights: str | None) -> None:
-    """Writes the video, and says how sure the model is of each sound."""
+    """Write the video, and print the model's confidence for each audio."""
     three_objects = SceneSettings(object_weights=(0, 0, 1))
     clips = synthesize_corpus(folder, {"scenes": Split(2, three_objects)}, seed=3, num_workers=0, progress=False)
     maps = localize(

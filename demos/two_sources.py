@@ -1,9 +1,9 @@
-"""Two objects sound in one scene: the map points now at the one, now at the other.
+"""Locate two objects that sound in one scene at different times.
 
     python demos/two_sources.py [FOLDER] [RUN_OR_WEIGHTS]
 
-Writes FOLDER/two_sources.mp4 and prints, for each event that is heard, what lies under the peak of the map. A model
-of several heads (objective dense_av) also shows them apart: FOLDER/heads.mp4. CPU, seconds, no download.
+Writes FOLDER/two_sources.mp4 and prints, for each sound event, the object under the peak of the map. A model with
+several heads (objective dense_av) also shows them in separate colors: FOLDER/heads.mp4. CPU, seconds, no download.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from avssl.synthetic import SceneSettings, Split, read_truth, synthesize_corpus
 
 
 def main(folder: Path, weights: str | None) -> None:
-    """Writes the video, and counts the events at which the right object is found."""
+    """Write the video, and count the events at which the right object is found."""
     two_sound = SceneSettings(object_weights=(0, 0, 1), num_sounding=2)
     clips = synthesize_corpus(folder, {"two": Split(1, two_sound)}, seed=3, num_workers=0, progress=False)
     truth_file = clips.truth_file(0)

@@ -1,4 +1,4 @@
-"""The scripts in demos/ run as their docstrings say."""
+"""The scripts in demos/ run as documented."""
 
 import subprocess
 import sys
