@@ -18,7 +18,7 @@ from avssl.core.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob(".github/**/*.md")])
-PAGES += [REPOSITORY / "datasets" / "README.md"]
+PAGES += [REPOSITORY / "datasets" / "README.md", *sorted(REPOSITORY.glob("benchmarks/results/*.md"))]
 SCRIPTS = sorted(
     path for folder in ("configs", "benchmarks", "demos") for path in (REPOSITORY / folder).glob("*.[py]*")
 )
@@ -27,7 +27,7 @@ SOURCES = sorted((REPOSITORY / "avssl").rglob("*.py"))
 FOLDERS = "avssl|tests|benchmarks|configs|docs|demos|datasets"
 FILE = re.compile(rf"(?<![\w./-])((?:{FOLDERS})/[\w./-]*\w\.(?:py|md|yaml|png|jsonl?|txt))\b")
 MODULE = re.compile(r"(?<![\w./-])avssl((?:\.\w+)+)")
-COMMAND = re.compile(r"(?<![\w./-])(?:avssl|python -m avssl|-m avssl) ([a-z][a-z-]+)([^\n`|#&;>]*)")
+COMMAND = re.compile(r"(?<![\w./-])(?<!from )(?:avssl|python -m avssl|-m avssl) ([a-z][a-z-]+)([^\n`|#&;>]*)")
 SCRIPT = re.compile(r"python ((?:benchmarks|datasets|demos)/\w+\.py)([^\n`|#&;>]*)")
 OPTION = re.compile(r"(?<![\w-])--([a-zA-Z][\w.-]*)")
 PLACEHOLDER = re.compile(r"configs/x\.yaml|.*NAME.*")
@@ -113,7 +113,10 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", [*PAGES, *SCRIPTS], ids=name)
 def test_named_modules_and_attributes_exist(path):
-    for dotted in sorted(set(MODULE.findall(code(path)))):
+    text = code(path)
+    imported = re.findall(r"from avssl((?:\.\w+)*) import ([\w, ]+)", text)
+    names = {f"{module}.{name}" for module, names in imported for name in names.split(", ")}
+    for dotted in sorted({*MODULE.findall(text), *names}):
         found = importlib.import_module("avssl")
         for part in dotted.strip(".").split("."):
             if not hasattr(found, part):
