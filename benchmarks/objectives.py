@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from avssl.config import Config, config_from_dict, read_yaml
 from avssl.core.batch import Batch, LossTerms
 from avssl.core.draws import text_keys
-from avssl.engine import LoopSettings, Precision, fit, seed_everything
+from avssl.engine import LoopSettings, Precision, Task, fit, seed_everything
 from avssl.models import AVModel
 from avssl.objectives import MemoryRows
 from avssl.synthetic import SceneSettings, Split
@@ -101,10 +101,8 @@ COLUMNS = {
 }
 
 
-class SupervisedTask(nn.Module):
+class SupervisedTask(Task):
     """The common encoders under linear classifiers of kind and action, for each modality alone."""
-
-    target = None
 
     def __init__(self, task: PretrainTask, world: Shapes, rows: np.ndarray) -> None:
         super().__init__()
@@ -129,9 +127,8 @@ class SupervisedTask(nn.Module):
         total = torch.stack(losses).sum() / max(1, int((wanted["kind"] >= 0).sum()))
         return LossTerms(total, {"loss": total.detach()})
 
-    def after_step(self) -> None: ...
-
-    def on_epoch_start(self, number: int) -> None: ...
+    def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+        self.transform.video_augment.set_output(dtype, memory_format)
 
 
 class _Classifiers(nn.Module):

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
-from avssl.engine import Checkpointer, LoopSettings, Schedule, fit
+from avssl.engine import Checkpointer, Loader, LoopSettings, Schedule, Task, fit
 
 SLICE_STEPS = 50
 """Steps between checks of the time."""
@@ -27,8 +26,8 @@ class OutOfTime(Exception):  # noqa: N818 (nothing went wrong)
 
 
 def fit_in_runs(
-    task: nn.Module,
-    loader: Any,
+    task: Task,
+    loader: Loader,
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
     settings: LoopSettings,

@@ -1,23 +1,17 @@
-"""Steps any task: the loop, checkpoints, optimizers, precision and the log of numbers."""
+"""Training of any task: the loop, checkpoints, optimizers, precision and the metrics log."""
 
 from avssl.core.errors import Interrupted
 from avssl.engine.average import WeightAverage
 from avssl.engine.checkpoint import Checkpointer, CheckpointError, load_checkpoint
 from avssl.engine.cost import StepCost, checkpoint_bytes, module_bytes, state_bytes, step_cost
-from avssl.engine.loop import FitResult, LoopSettings, fit
+from avssl.engine.loop import fit
 from avssl.engine.metrics_log import MetricsLog, read_metrics
 from avssl.engine.optim import RateGroup, Schedule, WarmupCosine, WarmupSteps, create_optimizer
+from avssl.engine.precision import Precision, all_precisions, probe_precision
 from avssl.engine.progress import show_progress
 from avssl.engine.protocols import Loader, Monitor, Task
-from avssl.engine.runtime import (
-    Precision,
-    all_precisions,
-    choose_device,
-    environment_report,
-    probe_precision,
-    seed_everything,
-    set_threads,
-)
+from avssl.engine.runtime import choose_device, environment_report, seed_everything, set_threads
+from avssl.engine.settings import FitResult, LoopSettings
 
 __all__ = [
     "CheckpointError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 from avssl.core import distributed
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Progress:
@@ -58,7 +61,7 @@ class Progress:
             self._bar.set_postfix(numbers)
         elif self._show:
             words = " · ".join(f"{name} {value}" for name, value in numbers.items())
-            print(f"step {self._step}/{self._total} · {words} · {self._time_left()} left", file=sys.stderr, flush=True)
+            _LOGGER.info("step %d/%d · %s · %s left", self._step, self._total, words, self._time_left())
 
     def _time_left(self) -> str:
         seconds = (time.perf_counter() - self._start) / max(1, self._step - self._first) * (self._total - self._step)

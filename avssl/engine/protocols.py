@@ -1,62 +1,74 @@
-"""What the loop needs of the things it is handed, and all it knows of them."""
+"""Interfaces of the things that the loop is given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import nn
 
 from avssl.core.batch import Batch, LossTerms
 
 
-class Task(Protocol):
-    """Transforms, model and objective as one ``nn.Module``.
+class Task(nn.Module):
+    """Base class of what the loop trains: transforms, model and loss as one module.
 
-    All that lasts is in its ``state_dict``, and decides the same on every rank: banks move by
-    gathered embeddings. Rank 0's is saved, and every rank continues from it.
+    A subclass sets ``model`` and implements :meth:`forward`; the other methods are optional.
+
+    The ``state_dict`` must hold everything that lasts, and must be the same on every rank: memory
+    banks are updated with gathered embeddings. Rank 0's is saved, and every rank resumes from it.
     """
 
     model: nn.Module
-    """The part that holds the parameters, called once a step; DDP wraps it and nothing else. A task may have a
-    ``target`` beside it, a model without gradient, which computes in the same precision, and a ``transform`` whose
-    ``video_augment``, if it has one, is told in what format pictures come (``output_format``, and
-    ``set_output(dtype, memory_format)``)."""
+    """The trained part, called once per step. DDP wraps it and nothing else."""
 
     def forward(self, batch: Batch) -> LossTerms:
-        """The loss of a batch on the model's device; changes nothing that outlives the step."""
+        """Return the loss of a raw batch on the model's device, without changing what outlives the step."""
+        raise NotImplementedError
 
     def after_step(self) -> None:
-        """Moves banks, queues and averages, after the optimizer."""
+        """Update memory banks, queues and momentum models, after the optimizer."""
 
     def on_epoch_start(self, number: int) -> None:
-        """Before the first step of pass ``number``, >= 0; not again when a run resumes within it."""
+        """Prepare for epoch ``number``, counted from 0. Not called again when a run resumes within the epoch."""
+
+    def networks(self) -> list[nn.Module]:
+        """Return the modules that compute in the precision of the run: the model, and a momentum model or teacher."""
+        return [self.model]
+
+    def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+        """Set the format of augmented frames, so that the model need not convert them."""
+
+
+_AnyTask = TypeVar("_AnyTask", bound=Task, contravariant=True)
 
 
 class Loader(Protocol):
-    """An endless stream of batches whose position can be saved.
+    """An endless stream of batches whose position can be saved."""
 
-    It may also offer ``worker_report() -> str``: what its dead worker processes were doing.
-    """
+    def __iter__(self) -> Iterator[Batch]: ...
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def worker_report(self) -> str:
+        """Return what dead worker processes were reading, or an empty string."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The position after the last batch handed out, however much was read ahead."""
+        """Return the position after the last batch handed out, however much was read ahead."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class Monitor(Protocol):
-    """Numbers measured during training.
-
-    It may also offer ``observe(record)``, which is told the numbers of every log.
-    """
+class Monitor(Protocol[_AnyTask]):
+    """Numbers measured during training."""
 
     every_steps: int
+    """Steps between measurements."""
 
-    def run(self, task: Any) -> dict[str, float]:
-        """Measures; may put the task in eval mode, which the loop undoes. All ranks call it."""
+    def run(self, task: _AnyTask) -> dict[str, float]:
+        """Return the numbers by name. May leave the task in eval mode. Every rank calls it."""
+
+    def observe(self, record: Mapping[str, float]) -> None:
+        """Read the numbers of a log."""
 
     def state_dict(self) -> dict[str, Any]: ...
 

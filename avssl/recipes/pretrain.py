@@ -288,7 +288,8 @@ def _begin_from(source: str, task: PretrainTask) -> None:
 
 def _begin_video_from(path: str, task: PretrainTask) -> None:
     """Takes over weights of torchvision; a momentum model begins with them too."""
-    for model in (task.model, *([] if task.target is None else [task.target.model])):
+    models: list[Any] = [task.model, *([] if task.target is None else [task.target.model])]
+    for model in models:
         load_torchvision(model.video_encoder, path)
     _say(f"video       begins from {path}")
 

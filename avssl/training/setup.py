@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from avssl.config import Config, ConfigError
@@ -23,7 +23,7 @@ from avssl.data.eval_loader import EvalLoader
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.splits import held_out_rows
-from avssl.engine import Precision, StepCost, all_precisions, probe_precision, state_bytes, step_cost
+from avssl.engine import Precision, StepCost, Task, all_precisions, probe_precision, state_bytes, step_cost
 from avssl.models.classifier import Inputs
 from avssl.training.build import build_dataset, default_workers
 from avssl.training.tasks import PretrainTask
@@ -200,7 +200,7 @@ def set_statistics(
     return seen[0], (time.perf_counter() - start) / num_clips * _local_batch(config)
 
 
-def choose_precision(config: Config, task: nn.Module, sample: Batch, device: torch.device) -> tuple[Precision, float]:
+def choose_precision(config: Config, task: Task, sample: Batch, device: torch.device) -> tuple[Precision, float]:
     """The fastest of the precisions that the settings allow, and the seconds of a step in it."""
     train = config.train
     candidates = [
@@ -215,7 +215,7 @@ def choose_precision(config: Config, task: nn.Module, sample: Batch, device: tor
     return best, seconds[str(best)] * local_batch / num_clips
 
 
-def precision_step(task: nn.Module, batch: Batch, device: torch.device) -> Callable[[Precision], None]:
+def precision_step(task: Task, batch: Batch, device: torch.device) -> Callable[[Precision], None]:
     """What :func:`~avssl.engine.probe_precision` times: forward and backward of a copy of ``task`` on a raw batch."""
     copies: dict[Precision, Any] = {}
 

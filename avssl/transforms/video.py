@@ -118,13 +118,8 @@ class VideoAugment(_VideoTransform):
         self.flip_probability = flip_probability
         self.jitter = ColorJitter(brightness, contrast, saturation, hue)
 
-    @property
-    def output_format(self) -> tuple[torch.dtype, torch.memory_format]:
-        """In what the pictures come: float32 and contiguous, unless :meth:`set_output` says otherwise."""
-        return self.dtype, self.memory_format
-
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
-        """Sets :attr:`output_format`; without color jitter, which works in float32, pictures are computed in it too.
+        """Set the format of the output; without color jitter, which works in float32, pictures are computed in it too.
 
         Args:
             dtype: ``torch.float32``, or ``torch.bfloat16`` for a network that computes in it: see
@@ -149,8 +144,8 @@ class VideoAugment(_VideoTransform):
             view: Number of the view, >= 0.
 
         Returns:
-            (B, 3, T, size, size) in :attr:`output_format`, normalized. What a clip becomes depends on its key and the
-            view alone, not on its place or its companions.
+            (B, 3, T, size, size) normalized, in the format of :meth:`set_output`. The result depends on the key and
+            the view alone, not on the position in the batch.
 
         Raises:
             ValueError: If ``video`` is no uint8 canvas or ``valid_hw`` does not fit it.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from avssl.core import distributed
 from avssl.core.batch import LossTerms
+from avssl.engine import Task
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class ToyLoader:
             self.position += 1
             yield ToyBatch(x)
 
+    def worker_report(self):
+        return ""
+
     def state_dict(self):
         return {"position": self.position}
 
@@ -44,7 +48,7 @@ class ToyLoader:
         self.position = state["position"]
 
 
-class ToyTask(nn.Module):
+class ToyTask(Task):
     """Dropout draws from the generator, the bank is an objective's buffer, and calls are counted."""
 
     def __init__(self, unused=False):

@@ -22,7 +22,7 @@ from avssl.downstream.finetuning.prediction import evaluate
 from avssl.downstream.finetuning.results import summarize
 from avssl.downstream.finetuning.run import ClassifierRun, start_run
 from avssl.downstream.finetuning.training import train_classifier
-from avssl.engine import choose_device
+from avssl.engine import Task, choose_device
 from avssl.training.setup import choose_precision, fitting_batch_size, sample_batch
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def run_fold(
     run: ClassifierRun[_Config],
     division: Division,
     rows: FoldRows,
-    task: nn.Module,
+    task: Task,
     device: torch.device,
     *,
     progress: bool = True,
@@ -115,7 +115,7 @@ def _log_fold(division: Division, rows: FoldRows, model: nn.Module) -> None:
         _log.info("  %d training and %d test rows have no usable label: none, or several for one class", train, test)
 
 
-def _with_precision(config: _Config, task: nn.Module, manifest: Manifest, device: torch.device) -> _Config:
+def _with_precision(config: _Config, task: Task, manifest: Manifest, device: torch.device) -> _Config:
     """Return the settings with number format and memory layout resolved; every rank measures, rank 0 decides."""
     if "auto" not in (config.train.precision, config.train.memory_format):
         return config

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from avssl.config import Cosine, FinetuneConfig, FinetuneOptimConfig, Steps
 from avssl.core.manifest import Manifest
@@ -20,6 +19,7 @@ from avssl.engine import (
     Precision,
     RateGroup,
     Schedule,
+    Task,
     WarmupCosine,
     WarmupSteps,
     create_optimizer,
@@ -67,7 +67,7 @@ class TrainingResult:
 
 
 def train_classifier(
-    task: nn.Module,
+    task: Task,
     manifest: Manifest,
     config: FinetuneConfig,
     folder: Path | str,

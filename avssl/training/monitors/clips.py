@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import Batch
+from avssl.training.tasks import PretrainTask
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 """Makes the context the model runs in, such as a bf16 autocast."""
@@ -38,7 +39,7 @@ class FixedClips:
 
 @torch.no_grad()
 def look(
-    task: Any, clips: FixedClips, what: Literal["embeddings", "features"], autocast: Autocast = nullcontext
+    task: PretrainTask, clips: FixedClips, what: Literal["embeddings", "features"], autocast: Autocast = nullcontext
 ) -> tuple[Tensor, Tensor]:
     """What the model makes of the clips, seen without augmentation; leaves the task in eval mode.
 

@@ -14,6 +14,7 @@ from avssl.core.errors import InputError
 from avssl.evaluation import alignment_uniformity, cross_modal_retrieval, effective_rank, modality_gap, spread
 from avssl.training.monitors.clips import Autocast, FixedClips, look
 from avssl.training.monitors.diagnosis import Diagnosis
+from avssl.training.tasks import PretrainTask
 
 BEST_BY = "retrieval/R@10"
 """The number by which the best weights of a run are chosen: a mean of both directions, without labels or boxes."""
@@ -49,7 +50,7 @@ class EmbeddingMonitor:
         self._clips, self._autocast, self._held_out = clips, autocast, held_out
         self._diagnosis = Diagnosis()
 
-    def run(self, task: Any) -> dict[str, float]:
+    def run(self, task: PretrainTask) -> dict[str, float]:
         """Measures; leaves the task in eval mode."""
         if len(self._clips.rows()) < 2:
             return {}

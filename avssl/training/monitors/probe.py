@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from avssl.core.errors import InputError
 from avssl.evaluation import linear_probe
 from avssl.training.monitors.clips import Autocast, FixedClips, look
+from avssl.training.tasks import PretrainTask
 
 L2 = 1e-2
 """Weight of ``|W|^2 / 2``; one value, as this shows a trend and is no result."""
@@ -53,7 +54,7 @@ class ProbeMonitor:
         self._test, self._test_labels = test_clips, test_labels
         self._autocast = autocast
 
-    def run(self, task: Any) -> dict[str, float]:
+    def run(self, task: PretrainTask) -> dict[str, float]:
         """Fits and scores; leaves the task in eval mode."""
         fit_labels = _labels_of(self._fit, self._fit_labels)
         known = set(fit_labels) - {None}
@@ -68,6 +69,9 @@ class ProbeMonitor:
         for name, fit_x, test_x in zip(("video", "audio"), fit_features, test_features, strict=True):
             numbers[f"probe/{name}_accuracy"] = _accuracy(fit_x[fit], fit_y, test_x[test], test_y)
         return numbers
+
+    def observe(self, record: Mapping[str, float]) -> None:
+        """Ignore the log."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -5,20 +5,23 @@ Dimensions: B clips, N rows of the manifest, K classes.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from avssl.core import distributed
 from avssl.core.batch import Batch, LossTerms
 from avssl.core.errors import InputError
+from avssl.engine import Task
+from avssl.models import Classifier
 from avssl.models.batch_norm import hold_statistics
 from avssl.training.tasks.mixup import Mixup, mix
+from avssl.transforms import ClipTransform
 
 
-class ClassifyTask(nn.Module):
+class ClassifyTask(Task):
     """Transform, classifier and the labels of every row.
 
     Single-label: cross-entropy, mean over the batch weighted by the classes' weights as in
@@ -40,16 +43,15 @@ class ClassifyTask(nn.Module):
         ValueError: If a target is no class, or the settings do not fit them.
     """
 
-    # Any: what each promises beside being a module is said under Args.
-    transform: Any
-    model: Any
+    transform: ClipTransform
+    model: Classifier
     targets: Tensor
     class_weights: Tensor | None
 
     def __init__(
         self,
-        transform: nn.Module,
-        model: nn.Module,
+        transform: ClipTransform,
+        model: Classifier,
         targets: Tensor,
         *,
         label_smoothing: float = 0.0,
@@ -103,11 +105,9 @@ class ClassifyTask(nn.Module):
             weight = weight + (share if self.class_weights is None else share * self.class_weights[target]).sum()
         return loss / distributed.mean(weight)
 
-    def after_step(self) -> None:
-        """Nothing moves beside the weights."""
-
-    def on_epoch_start(self, number: int) -> None:
-        """Every pass is like the others."""
+    def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+        """Set the format of augmented frames."""
+        self.transform.video_augment.set_output(dtype, memory_format)
 
     def train(self, mode: bool = True) -> Self:
         """As in PyTorch, but for BatchNorm layers that are held."""

@@ -12,17 +12,18 @@ Dimensions: B clips, N rows of the manifest, K classes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avssl.core.batch import Batch, LossTerms
 from avssl.core.errors import InputError
+from avssl.engine import Task
+from avssl.models import Classifier
+from avssl.transforms import ClipTransform
 
 
-class DistillTask(nn.Module):
+class DistillTask(Task):
     """Transform, student and teacher, which see the same augmented clips.
 
     The teacher stays as it is: in evaluation mode, without gradient, and outside of what is trained, moved
@@ -42,17 +43,16 @@ class DistillTask(nn.Module):
         ValueError: If the classes differ in number, or a setting is out of range.
     """
 
-    # Any: what each promises beside being a module is said under Args.
-    transform: Any
-    model: Any
-    target: Any
+    transform: ClipTransform
+    model: Classifier
+    target: Classifier
     targets: Tensor | None
 
     def __init__(
         self,
-        transform: nn.Module,
-        model: nn.Module,
-        teacher: nn.Module,
+        transform: ClipTransform,
+        model: Classifier,
+        teacher: Classifier,
         targets: Tensor | None = None,
         *,
         temperature: float = 1.0,
@@ -65,12 +65,9 @@ class DistillTask(nn.Module):
         if alpha < 1 and (targets is None or multi_label):
             raise InputError(f"alpha ({alpha}) below 1 needs targets, one label a row.")
         self.transform, self.model = transform, model
-        if getattr(teacher, "num_classes", None) != self.model.num_classes:
-            raise InputError(
-                f"the teacher has {getattr(teacher, 'num_classes', None)} classes, the student {model.num_classes}."
-            )
-        # Past nn.Module, which would count it among what is trained and saved. The loop runs a task's target in the
-        # model's precision.
+        if teacher.num_classes != model.num_classes:
+            raise InputError(f"the teacher has {teacher.num_classes} classes, the student {model.num_classes}.")
+        # Set past nn.Module, which would train and save the teacher too.
         self.__dict__["target"] = teacher.eval().requires_grad_(False)
         self.register_buffer("targets", targets, persistent=False)
         self.temperature, self.alpha, self.multi_label = temperature, alpha, multi_label
@@ -99,8 +96,10 @@ class DistillTask(nn.Module):
             return F.binary_cross_entropy_with_logits(student, teacher.sigmoid())
         return F.cross_entropy(student, teacher.softmax(dim=1))
 
-    def after_step(self) -> None:
-        """Nothing moves beside the student's weights."""
+    def networks(self) -> list[nn.Module]:
+        """Return the student and the teacher."""
+        return [self.model, self.target]
 
-    def on_epoch_start(self, number: int) -> None:
-        """Every pass is like the others."""
+    def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+        """Set the format of augmented frames."""
+        self.transform.video_augment.set_output(dtype, memory_format)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
+import torch
 from torch import nn
 
 from avssl.core.batch import Batch, BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
+from avssl.engine import Task
+from avssl.models import AVModel
 from avssl.models.batch_norm import hold_statistics
 from avssl.models.momentum import MomentumModel
+from avssl.objectives import Objective
+from avssl.transforms import ClipTransform
 from avssl.transforms.loudness import loud_parts
 
 
-class PretrainTask(nn.Module):
+class PretrainTask(Task):
     """Transforms, model and objective.
 
     ``model`` alone holds parameters that learn, and is called once a step with all views
@@ -39,17 +44,16 @@ class PretrainTask(nn.Module):
             ``embed_chunk_size`` is below 1.
     """
 
-    # Any: what each promises beside being a module is said under Args.
-    transform: Any
-    model: Any
-    objective: Any
+    transform: ClipTransform
+    model: AVModel
+    objective: Objective
     target: MomentumModel | None
 
     def __init__(
         self,
-        transform: nn.Module,
-        model: nn.Module,
-        objective: nn.Module,
+        transform: ClipTransform,
+        model: AVModel,
+        objective: Objective,
         batch_norm: Literal["train", "eval"] = "train",
         embed_chunk_size: int | None = None,
     ) -> None:
@@ -94,6 +98,14 @@ class PretrainTask(nn.Module):
     def on_epoch_start(self, number: int) -> None:
         """Tells the objective that pass ``number`` starts; not called again on a mid-pass resume."""
         self.objective.on_epoch_start(number)
+
+    def networks(self) -> list[nn.Module]:
+        """Return the model and, if the objective needs it, its momentum copy."""
+        return [self.model] if self.target is None else [self.model, self.target]
+
+    def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+        """Set the format of augmented frames."""
+        self.transform.video_augment.set_output(dtype, memory_format)
 
     def train(self, mode: bool = True) -> Self:
         """As in PyTorch, but for BatchNorm layers that are held."""

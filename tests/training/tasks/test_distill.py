@@ -4,8 +4,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from avssl.core.batch import Batch, BatchIndex
-from avssl.engine import LoopSettings, Precision, create_optimizer
-from avssl.engine.loop import _Loop
 from avssl.models import Classifier, create_encoder
 from avssl.training.tasks import DistillTask
 
@@ -86,23 +84,10 @@ def test_teacher_is_neither_trained_nor_saved_nor_changed():
     assert all(p.grad is None for p in teacher.parameters())
 
 
-def test_teacher_computes_in_the_precision_of_the_loop():
-    """What the loop looks for beside the model; see avssl/engine/loop.py."""
+def test_teacher_computes_in_the_precision_of_the_run():
     task = DistillTask(Plain(), classifier(0), classifier(1))
-    loop = _Loop(
-        task,
-        None,
-        create_optimizer(task, lr=0.1),
-        lambda step: 0.1,
-        LoopSettings(1, 1, precision=Precision("bf16")),
-        None,
-        None,
-        (),
-        None,
-        {},
-    )
-    assert loop.task.target is task.target
-    assert isinstance(loop.task.target, Classifier)
+    assert task.networks() == [task.model, task.target]
+    assert isinstance(task.target, Classifier)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Settings and result of the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from avssl.core.errors import InputError
+from avssl.engine.precision import Precision
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Length and intervals of a training.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    total_steps: int
+    """Optimizer steps of the whole run, including those before a resume."""
+    steps_per_epoch: int
+    """Steps of one epoch, as the loader counts them."""
+    log_every: int = 10
+    """Steps between logs. The host waits for the device only then."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; one more is written at the end."""
+    best_by: str | None = None
+    """Name of a monitor's number, higher being better. The weights at its maximum are saved as ``best.pt``."""
+    grad_clip: float | None = None
+    """Maximum norm of the whole gradient; None does not clip."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Device of the task."""
+    precision: Precision = field(default_factory=Precision)
+    """Number format and memory layout of the model."""
+
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "steps_per_epoch", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} ({getattr(self, name)}) must be at least 1.")
+        if self.grad_clip is not None and not self.grad_clip > 0:
+            raise InputError(f"grad_clip ({self.grad_clip}) must be greater than 0, or None.")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Outcome of a training, counted over all resumes."""
+
+    step: int = 0
+    """Optimizer steps."""
+    samples_seen: int = 0
+    """Clips trained on, over all ranks."""
+    wall_seconds: float = 0.0
+    """Time inside the loop."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Last value of every logged number."""
+    checkpoint: Path | None = None
+    """Newest checkpoint, or None without a checkpointer."""

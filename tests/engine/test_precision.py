@@ -1,0 +1,155 @@
+import pytest
+import torch
+from torch import nn
+
+from avssl.core.batch import Embeddings
+from avssl.engine import Precision, Task, all_precisions, probe_precision
+from avssl.transforms import VideoAugment
+
+
+class TwoStreams(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.video = nn.Conv3d(3, 4, 3)
+        self.audio = nn.Conv2d(1, 4, 3)
+        self.seen = {}
+
+    def forward(self, video, audio, needs_maps=False):
+        hidden = self.video(video)
+        self.seen = {"dtype": hidden.dtype, "video": video, "audio": audio}
+        return Embeddings(
+            hidden.mean((2, 3, 4)), self.audio(audio).mean((2, 3)), prototypes={"p": self.audio.bias[None]}
+        )
+
+
+def inputs():
+    return torch.randn(2, 3, 4, 6, 6), torch.randn(2, 1, 7, 5)
+
+
+def test_bf16_computes_in_bf16_and_gives_float32():
+    model = TwoStreams()
+    handle = Precision("bf16").apply(model, "cpu")
+    video, audio = inputs()
+    output = model(video, audio=audio)
+    assert model.seen["dtype"] == torch.bfloat16
+    assert output.video.dtype == output.audio.dtype == torch.float32
+    output.video.sum().backward()
+    assert model.video.weight.grad.dtype == torch.float32
+    assert not torch.is_autocast_enabled("cpu")
+    handle.remove()
+    model(video, audio)
+    assert model.seen["dtype"] == torch.float32
+
+
+def test_bf16_ends_with_the_call_even_when_it_fails():
+    model = TwoStreams()
+    Precision("bf16").apply(model, "cpu")
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(1, 2), torch.zeros(1, 2))
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_channels_last_lays_out_weights_and_inputs_and_keeps_values():
+    video, audio = inputs()
+    plain = TwoStreams()
+    model = TwoStreams()
+    model.load_state_dict(plain.state_dict())
+    Precision("fp32", "channels_last").apply(model, "cpu")
+    output, expected = model(video, audio), plain(video, audio)
+    assert model.video.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert model.audio.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.seen["video"].is_contiguous(memory_format=torch.channels_last_3d)
+    assert model.seen["audio"].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(output.video, expected.video)
+    torch.testing.assert_close(output.audio, expected.audio)
+    Precision().apply(model, "cpu")
+    assert model.video.weight.is_contiguous()
+
+
+def test_fp32_contiguous_changes_no_bit():
+    video, audio = inputs()
+    model = TwoStreams()
+    before = model(video, audio)
+    Precision().apply(model, "cpu")
+    after = model(video, audio)
+    assert torch.equal(before.video, after.video)
+    assert torch.equal(before.audio, after.audio)
+
+
+class Pair(Task):
+    """A model, its momentum copy, and frames in the format that was set."""
+
+    def __init__(self):
+        super().__init__()
+        self.model, self.target = TwoStreams(), TwoStreams()
+        self.augment = VideoAugment(6)
+
+    def networks(self):
+        return [self.model, self.target]
+
+    def set_output(self, dtype, memory_format):
+        self.augment.set_output(dtype, memory_format)
+
+    def forward(self, video, audio):
+        size, keys = torch.full((len(video), 2), 8), torch.arange(len(video))
+        frames = self.augment(video, size, keys)
+        return [network(frames, audio).video for network in self.networks()], frames
+
+
+def test_a_task_trains_in_the_precision_while_it_is_applied():
+    task, audio = Pair(), torch.randn(2, 1, 7, 5)
+    video = torch.randint(0, 256, (2, 4, 3, 8, 8), dtype=torch.uint8)
+    plain, frames = task(video, audio)
+    with Precision("bf16", "channels_last").applied_to(task, "cpu"):
+        outputs, given = task(video, audio)
+        assert task.model.seen["dtype"] == task.target.seen["dtype"] == torch.bfloat16
+    assert given.dtype == torch.bfloat16
+    assert given.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(given.float(), frames, atol=0.05, rtol=0)
+    for output, expected in zip(outputs, plain, strict=True):
+        assert output.dtype == torch.float32
+        torch.testing.assert_close(output, expected, atol=0.05, rtol=0)
+    with pytest.raises(ZeroDivisionError), Precision("bf16").applied_to(task, "cpu"):
+        raise ZeroDivisionError
+    after, given = task(video, audio)
+    assert torch.equal(given, frames)
+    assert task.model.seen["dtype"] == torch.float32
+    torch.testing.assert_close(after, plain)
+
+
+def test_a_task_need_not_have_a_second_network_or_frames():
+    task = Task()
+    task.model = TwoStreams()
+    with Precision("bf16").applied_to(task, "cpu"):
+        task.model(*inputs())
+        assert task.model.seen["dtype"] == torch.bfloat16
+
+
+def test_precision_rejects_unknown_names():
+    with pytest.raises(ValueError, match="'fp16'"):
+        Precision("fp16")
+    with pytest.raises(ValueError, match="'nhwc'"):
+        Precision("fp32", "nhwc")
+
+
+def test_probe_takes_the_fastest_and_passes_over_what_does_not_run(monkeypatch):
+    clock = {"now": 0.0}
+    cost = {"fp32 contiguous": 3.0, "fp32 channels_last": 2.0, "bf16 contiguous": 1.0}
+    monkeypatch.setattr("avssl.engine.precision.time.perf_counter", lambda: clock["now"])
+
+    def run_step(precision):
+        if str(precision) not in cost:
+            raise RuntimeError("no kernel")
+        clock["now"] += cost[str(precision)]
+
+    best, table = probe_precision(all_precisions(), run_step)
+    assert best == Precision("bf16", "contiguous")
+    assert table == {**cost, "bf16 channels_last": float("inf")}
+
+
+def test_probe_fails_when_nothing_runs():
+    def run_step(precision):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="fp32 contiguous: out of memory"):
+        probe_precision([Precision()], run_step)
