@@ -19,6 +19,7 @@ from avssl.config.parsing import (
     field_docs,
     flatten,
     load_config,
+    load_run_config,
     new_parser,
     parse_arguments,
     parse_command,

@@ -74,6 +74,22 @@ def load_config(path: Path | str, root: type[_Root] = Config) -> _Root:  # type:
     return config_from_dict(read_yaml(path), _source(path), root)
 
 
+def load_run_config(folder: Path, root: type[_Root] = Config) -> _Root:  # type: ignore[assignment]
+    """Read the ``config.yaml`` of a run directory.
+
+    Raises:
+        ConfigError: If the settings are those of another version of avssl, or of another verb.
+    """
+    try:
+        return load_config(folder / "config.yaml", root)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error} This run was made by an older version of avssl, or by another verb, and cannot be continued. "
+            f"Continue it with the version that made it (git_commit in {folder / 'environment.json'}), or start a new "
+            f"run; avssl pretrain can start from its weights with --train.init_from {folder}."
+        ) from error
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested mappings and lists, as they are written to YAML or JSON."""
 

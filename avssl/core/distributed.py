@@ -26,6 +26,8 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -146,9 +148,21 @@ def _store_of_attempt(store: dist.Store, rank: int, world_size: int) -> dist.Sto
 
 
 def stop() -> None:
-    """Leaves the process group, if there is one."""
+    """Leave the process group, if there is one."""
     if is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def process_group(device: torch.device | str) -> Iterator[torch.device]:
+    """Within the context, be one rank of the group that ``torchrun`` announced; yield its device.
+
+    Raises as :func:`start`.
+    """
+    try:
+        yield start(device)
+    finally:
+        stop()
 
 
 class _GatherWithGrad(torch.autograd.Function):
@@ -234,20 +248,20 @@ def broadcast_object(value: _Value, source: int = 0) -> _Value:
     return box[0]
 
 
-def leave_mark(text: str) -> None:
-    """Leaves a word to those ranks that torchrun may start in this one's place; without torchrun, nothing."""
+def set_flag(name: str) -> None:
+    """Set a flag in torchrun's store that survives a restart of the ranks; without torchrun, do nothing."""
     store = _store_of_job()
     if store is not None:
-        store.set(text, "")
+        store.set(name, "")
 
 
-def finds_mark(text: str) -> bool:
-    """Whether a rank of this job left the word, in this attempt or in an earlier one that was killed.
+def has_flag(name: str) -> bool:
+    """Return True if a rank of this job set the flag, in this attempt or in one that was killed.
 
-    Every rank must call it and gets the same answer; another job's marks are never found.
+    Every rank must call it and gets the same answer. Flags of other jobs are never seen.
     """
     store = _store_of_job() if is_main() else None
-    return broadcast_object(store is not None and store.check([text]))
+    return broadcast_object(store is not None and store.check([name]))
 
 
 def _store_of_job() -> dist.Store | None:

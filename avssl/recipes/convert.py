@@ -20,7 +20,8 @@ from avssl.hub.converters import ConvertError, layout_names, read_checkpoint, re
 from avssl.hub.pretrained import save_pretrained
 from avssl.hub.release import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from avssl.training.build import build_transform
-from avssl.training.setup import STATISTICS_ROWS, find_rows, set_statistics
+from avssl.training.rows import find_rows
+from avssl.training.setup import STATISTICS_ROWS, set_statistics
 from avssl.transforms import ClipTransform
 
 

@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--resume", metavar="RUN", help="Continue the run in this folder with its own settings.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run folder.")
     parser.add_argument("--fold", metavar="NAME", help="Only this split or fold.")
-    words, resumed = resumed_words(argv)
+    words, resumed = resumed_words(argv, DistillConfig)
     teacher = word_after(words, "--teacher")
     options, config = parse_command(parser, words, DistillConfig, None if resumed or not teacher else _base(teacher))
     config = replace(

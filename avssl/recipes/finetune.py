@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--fold", metavar="NAME", help="Only this split or fold; the others may follow by --resume.")
     parser.add_argument("--labels-per-class", metavar="N", type=int, help="As --labels.per_class.")
     parser.add_argument("--label-fraction", metavar="X", type=float, help="As --labels.fraction.")
-    words, resumed = resumed_words(argv)
+    words, resumed = resumed_words(argv, FinetuneConfig)
     options, config = parse_command(parser, words, FinetuneConfig, None if resumed else _base(_checkpoint(words)))
     config = _with_options(config, options)
     if resumed:

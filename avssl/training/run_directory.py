@@ -20,6 +20,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -28,15 +29,18 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+import torch
 
-from avssl.config import Config, ConfigError, flatten, load_config, to_dict, to_yaml
+from avssl.config import Config, ConfigError, flatten, load_run_config, to_dict, to_yaml
+from avssl.core import distributed
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, is_url, read_manifest, write_table
 from avssl.core.whole_file import is_unfinished, write_json, write_text
 from avssl.data.ledger import Failure, failures_table
-from avssl.engine import set_threads
+from avssl.engine import Checkpointer, environment_report, set_threads
 from avssl.training.build import named_backend
 
+_LOGGER = logging.getLogger(__name__)
 _OURS = (
     "config.yaml",
     "environment.json",
@@ -73,12 +77,12 @@ class RunDirectory:
         self.weights = self.path / "weights"
         self.weights_best = self.path / "weights_best"
         self.dropped_files = self.path / "dropped_files.csv"
-        self._config = self.path / "config.yaml"
+        self.config_file = self.path / "config.yaml"
         self._manifest = self.path / "manifest.csv"
         self._held_out = self.path / "held_out.csv"
         self._unusable = self.path / "unusable_files.csv"
 
-    def refuse_unless_free(self, overwrite: bool = False) -> None:
+    def check_free(self, overwrite: bool = False) -> None:
         """Makes sure that :meth:`claim` may write here.
 
         Raises:
@@ -99,9 +103,9 @@ class RunDirectory:
         """Makes the folder, or empties it of an earlier run: only files of a run, and only with ``overwrite``.
 
         Raises:
-            RunDirectoryError: As :meth:`refuse_unless_free`.
+            RunDirectoryError: As :meth:`check_free`.
         """
-        self.refuse_unless_free(overwrite)
+        self.check_free(overwrite)
         for name in self._there():
             entry = self.path / name
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -111,26 +115,37 @@ class RunDirectory:
         return sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
 
     def read_config(self, root: type[_Root] = Config) -> _Root:  # type: ignore[assignment]
-        """The settings of the run, of the kind that it has.
+        """Return the settings of the run.
 
         Raises:
+            ConfigError: If another version of avssl or another verb wrote them.
             RunDirectoryError: If there is no run.
         """
-        return load_config(self.config_file(), root)
-
-    def config_file(self) -> Path:
-        """The file of the settings.
-
-        Raises:
-            RunDirectoryError: If there is no run.
-        """
-        if not self._config.is_file():
+        if not self.config_file.is_file():
             raise RunDirectoryError(f"{self.path}: no run to continue here (no config.yaml).")
-        return self._config
+        return load_run_config(self.path, root)
 
     def write_config(self, config: Any) -> None:
         """Writes every setting; a kill leaves the old file or the new one."""
-        write_text(self._config, to_yaml(config))
+        write_text(self.config_file, to_yaml(config))
+
+    def is_fresh(self) -> bool:
+        """Return True if there is no checkpoint to continue from; log the one there is.
+
+        Raises:
+            CheckpointError: If all checkpoints are damaged.
+        """
+        checkpoint = Checkpointer(self.checkpoints).latest()
+        if checkpoint is not None and distributed.is_main():
+            _LOGGER.info("resumes     %s", checkpoint)
+        return checkpoint is None
+
+    def record(self, config: Any, manifest: Manifest, device: torch.device) -> None:
+        """Write the resolved settings and the environment, on rank 0."""
+        if distributed.is_main():
+            self.write_config(config)
+            about = {"manifest_hash": manifest.hash(), "rows": len(manifest)}
+            self.write_environment(environment_report(device) | about)
 
     def write_environment(self, report: Mapping[str, Any]) -> None:
         """Writes what a result depends on beside the settings."""
@@ -180,11 +195,11 @@ def resolved(config: _Root) -> _Root:
     return result
 
 
-def resumed_words(argv: Sequence[str]) -> tuple[list[str], str | None]:
-    """The words of a command line, those of ``--resume RUN`` with the run's settings as ``--config``; and the run.
+def resumed_words(argv: Sequence[str], root: type[Any] = Config) -> tuple[list[str], str | None]:
+    """Expand ``--resume RUN`` to that run's ``--config``; return the arguments and the run.
 
     Raises:
-        ConfigError: If more is given that the run has already.
+        ConfigError: If options are given that the run has already, or the run is of another version of avssl.
         RunDirectoryError: If there is no run.
     """
     words = list(argv)
@@ -193,7 +208,8 @@ def resumed_words(argv: Sequence[str]) -> tuple[list[str], str | None]:
         return words, None
     if any(word_after(words, option) for option in ("--config", "-o", "--out")) or "--overwrite" in words:
         raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
-    return [*words, "--config", str(RunDirectory(resumed).config_file())], resumed
+    RunDirectory(resumed).read_config(root)
+    return [*words, "--config", str(RunDirectory(resumed).config_file)], resumed
 
 
 def word_after(words: Sequence[str], option: str) -> str | None:

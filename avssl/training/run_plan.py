@@ -1,48 +1,25 @@
-"""What a pretraining run is about to do, in lines for people to read before it does it."""
+"""The plan of a pretraining run, in lines to read before the first step."""
 
 from __future__ import annotations
 
 import math
 import shutil
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from avssl.config import Config
-from avssl.core.manifest import Manifest
+from avssl.core import distributed
 from avssl.data.loader import TrainLoader
-from avssl.engine import checkpoint_bytes, module_bytes
-from avssl.training.setup import reasons
+from avssl.engine import FitResult, checkpoint_bytes, module_bytes
+from avssl.training.rows import Rows, reasons
+from avssl.training.setup import Measured, measure_cost
 from avssl.training.tasks import PretrainTask
 
 
-@dataclass(frozen=True)
-class Rows:
-    """What is trained on, and what could not be."""
-
-    manifest: Manifest
-    """The rows."""
-    held_out: Manifest | None
-    """Rows that are only looked at; None where all are trained on."""
-    unusable: pa.Table
-    """Files that gave no row."""
-    max_bad_fraction: float
-    """Share of the rows that may still fail, the files without a row being counted already."""
-
-
 def describe(config: Config, folder: Path, rows: Rows, task: PretrainTask, loader: TrainLoader) -> str:
-    """What is about to happen, in lines; warns where the checkpoints will not fit on the disk.
-
-    Args:
-        config: Every setting.
-        folder: Of the run; need not be there yet.
-        rows: What is trained on.
-        task: Ready to train.
-        loader: Of its batches.
-    """
+    """Describe data, model and length of a run. Warns if its checkpoints will not fit on the disk."""
     sampling, video = config.sampling, config.transform.video
     manifest, model = rows.manifest, config.model
     hours = np.nansum(manifest["duration_seconds"]) / 3600 if "duration_seconds" in manifest else math.nan
@@ -54,8 +31,8 @@ def describe(config: Config, folder: Path, rows: Rows, task: PretrainTask, loade
         [
             f"run         {folder}",
             f"data        {len(manifest)} rows, {hours:.2f} h{unusable if len(rows.unusable) else ''}",
-            f"clips       {sampling.num_frames} frames at {sampling.frames_per_second:g} a second, {video.size} x "
-            f"{video.size}; {sampling.audio_seconds:g} s of sound at {sampling.sample_rate_hz} Hz",
+            f"clips       {sampling.num_frames} frames at {sampling.frames_per_second:g} per second, {video.size} x "
+            f"{video.size}; {sampling.audio_seconds:g} s of audio at {sampling.sample_rate_hz} Hz",
             f"model       {model.video.name} + {model.audio.name} + {model.head.name}, "
             f"{parameters / 1e6:.2f} M parameters",
             *_gallery(config, rows),
@@ -66,7 +43,7 @@ def describe(config: Config, folder: Path, rows: Rows, task: PretrainTask, loade
 
 
 def _gallery(config: Config, rows: Rows) -> list[str]:
-    """Whose retrieval the monitors report; nothing when they are off."""
+    """Describe the clips on which the monitors report retrieval, if there are monitors."""
     if not config.monitor.every_steps:
         return []
     if rows.held_out is not None:
@@ -76,20 +53,60 @@ def _gallery(config: Config, rows: Rows) -> list[str]:
 
 
 def _disk(config: Config, folder: Path, rows: Rows, task: PretrainTask) -> str:
-    """Checkpoints and the disk's free space. The one that is being written lies beside those that are kept."""
+    """Describe the size of the checkpoints, with the one being written, and the free space."""
     averaged = None if config.train.ema_decay is None else task.model
     size, kept = checkpoint_bytes(task, config.optim.name, averaged=averaged), config.train.keep_checkpoints
     has_best = rows.held_out is not None and config.monitor.every_steps > 0
     needed = size * (kept + 1) + (module_bytes(task) if has_best else 0)
     there = sum(path.stat().st_size for path in folder.rglob("*.pt"))
     free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
-    if free + there < needed:
+    if free + there < needed and distributed.is_main():
         warnings.warn(
-            f"{folder}: {_size(free)} are free, and up to {_size(needed - there)} more will be taken by checkpoints. "
+            f"{folder}: {_size(free)} are free, and the checkpoints will take up to {_size(needed - there)} more. "
             "Make room, choose another disk with --out, or lower train.keep_checkpoints.",
             stacklevel=2,
         )
     return f"disk        {kept} checkpoints of {_size(size)}{' and the best weights' * has_best}; {_size(free)} free"
+
+
+def describe_time(config: Config, measured: Measured, total_steps: int) -> str:
+    """Describe the precision and the expected time of a run, before its settings are resolved."""
+    is_choice = "auto" in (config.train.precision, config.train.memory_format)
+    seconds = measured.step_seconds
+    return (
+        f"precision   {measured.precision}{', the fastest here' if is_choice else ''}\n"
+        f"time        about {_duration(seconds * total_steps)}: {total_steps} steps of {seconds:.2f} s"
+    )
+
+
+def describe_cost(config: Config, task: PretrainTask, measured: Measured, total_steps: int) -> str:
+    """Count the operations and the memory of a step, and describe them with the decoding speed."""
+    cost, state_bytes = measure_cost(config, task, measured.sample, measured.precision)
+    batch, gigaflops = config.optim.batch_size, cost.flops / 1e9
+    return (
+        f"operations  {gigaflops:.4g} GFLOP per step, forward and backward: {gigaflops / measured.model_seconds:.3g} "
+        f"per second; {gigaflops * total_steps:.3g} in all\n"
+        f"memory      about {(cost.saved_bytes + state_bytes) / 2**20:.0f} MiB: {state_bytes / 2**20:.0f} for weights, "
+        f"gradients, optimizer and objective, {cost.saved_bytes / 2**20:.0f} for activations\n"
+        f"loader      {batch / measured.read_seconds:.1f} clips per second; the model takes "
+        f"{batch / measured.model_seconds:.1f}"
+    )
+
+
+def describe_end(result: FitResult, rows: Rows, loader: TrainLoader, dropped_files: Path) -> str:
+    """Describe the outcome of a training, and the files that were dropped."""
+    dropped = len(rows.unusable) + len(loader.ledger)
+    lines = [f"dropped     {dropped} files or rows: {dropped_files}", loader.ledger.summary()] if dropped else []
+    end = f"done        {result.step} steps, loss {result.metrics['loss']:.3f}, in {_duration(result.wall_seconds)}"
+    return "\n".join(line for line in [*lines, end] if line)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as ``90 s``, ``17 min`` or ``2 h 05 min``."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _size(num_bytes: float) -> str:

@@ -1,15 +1,14 @@
-"""What a run finds out before its first step: its rows, its batch, its statistics, its precision and its time."""
+"""Set up a run: fit the batch size, estimate spectrogram statistics, choose the precision, and measure a step."""
 
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -18,124 +17,32 @@ from avssl.config import Config, ConfigError
 from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex
 from avssl.core.draws import epoch_order
-from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.core.manifest import Manifest, ManifestError
 from avssl.data.eval_loader import EvalLoader
-from avssl.data.health.indexing import index_folder
-from avssl.data.health.report import MIN_SECONDS, HealthSettings
-from avssl.data.splits import held_out_rows
 from avssl.engine import Precision, StepCost, Task, all_precisions, probe_precision, state_bytes, step_cost
 from avssl.models.classifier import Inputs
 from avssl.training.build import build_dataset, default_workers
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import ClipTransform, estimate_statistics
 
-MIN_ROWS = 8
-"""Fewer rows give a contrastive loss nothing to tell apart."""
-MIN_GALLERY = 32
-"""Rows; retrieval among fewer says little, so they are rather trained on."""
+_LOGGER = logging.getLogger(__name__)
+
 STATISTICS_ROWS = 256
-"""Rows whose sound sets the mean and spread of the spectrogram's bins."""
-_COUNTED_CLIPS = 4  # of a step whose cost is counted
+"""Rows whose audio gives the mean and standard deviation of the spectrogram bins."""
 PROBE_CLIPS = 16
-"""Clips of a step when precisions are timed on a CPU."""
+"""Clips per step when precisions are timed on a CPU."""
+_COUNTED_CLIPS = 4
+"""Clips per step when operations and memory are counted."""
 
 
-def find_rows(config: Config, *, min_rows: int = MIN_ROWS, progress: bool = False) -> tuple[Manifest, pa.Table]:
-    """The rows of ``data.source``, a folder or a manifest.
-
-    Returns:
-        At least ``min_rows`` rows, by default as many as training needs, and a table of the files that gave none.
-
-    Raises:
-        ManifestError: If there are fewer, or more files are unusable than ``data.max_bad_fraction`` allows.
-    """
-    data = config.data
-    source = Path(data.source)
-    if source.is_dir():
-        journal = source / "manifest.health.jsonl"  # of an earlier "avssl index": what it knows need not be found again
-        found = index_folder(
-            source,
-            segment_seconds=data.segment_seconds,
-            segment_over_seconds=data.segment_over_seconds,
-            health=HealthSettings(backend=data.backend, min_seconds=min(MIN_SECONDS, config.sampling.audio_seconds)),
-            journal=journal if journal.is_file() else None,
-            progress=progress,
-        )
-        manifest, unusable = found.manifest, found.failures_table()
-        if found.bad_fraction > data.max_bad_fraction:
-            raise ManifestError(
-                f"{source}: {len(found.failures)} of its files cannot be used, more than the allowed share of "
-                f"{data.max_bad_fraction:g} (data.max_bad_fraction): {'; '.join(reasons(unusable))}. "
-                f"See them all with: avssl index {source}"
-            )
-    else:
-        if not is_url(data.source) and not source.exists():
-            raise ManifestError(f"{source}: no such folder or manifest.")
-        manifest = of_split(read_manifest(data.source), data.split)
-        unusable = pa.table({n: pa.array([], pa.string()) for n in ("id", "path", "stream", "reason", "message")})
-    if len(manifest) < min_rows:
-        raise ManifestError(
-            f"{source}: {len(manifest)} usable rows, but at least {min_rows} are needed. "
-            "Add videos, or cut them into more rows with --data.segment_seconds and --data.segment_over_seconds."
-        )
-    return manifest, unusable
-
-
-def of_split(manifest: Manifest, split: str) -> Manifest:
-    """The rows of a split; all of them where no split is given."""
-    if split == "all" or "split" not in manifest:
-        return manifest
-    there = sorted({name for name in manifest["split"] if name})
-    if not there:
-        return manifest
-    if split not in there:
-        raise ManifestError(f"no row is of data.split ({split}); the manifest has {', '.join(there)}, or use all.")
-    return manifest.where(split=split)
-
-
-def hold_out(config: Config, manifest: Manifest) -> tuple[Manifest, Manifest | None]:
-    """The rows that are trained on, and those of the monitors' gallery that are not.
-
-    The gallery is of ``monitor.split`` where the manifest has rows of it that are not trained on, and
-    else a few files kept out of training (:func:`~avssl.data.splits.held_out_rows`). Neither
-    depends on the seed.
-
-    Returns:
-        All rows and None when nothing is measured, or too few rows could be kept out.
-    """
-    settings = config.monitor
-    if not settings.every_steps:
-        return manifest, None
-    is_trained_on = config.data.split in ("all", settings.split)
-    other = None if is_trained_on else _rows_of_split(config.data.source, settings.split)
-    if other is not None:
-        return manifest, other.select(held_out_rows(other, settings.num_clips))
-    keep = held_out_rows(manifest, min(settings.num_clips, int(settings.held_out_fraction * len(manifest))))
-    if keep.sum() < MIN_GALLERY:
-        return manifest, None
-    return manifest.select(~keep), manifest.select(keep)
-
-
-def _rows_of_split(source: str, split: str) -> Manifest | None:
-    """Rows of a manifest's split, or None where there are too few, or the source is a folder."""
-    if not is_url(source) and Path(source).is_dir():
-        return None
-    manifest = read_manifest(source)
-    rows = manifest.where(split=split) if "split" in manifest else manifest.select(np.empty(0, dtype=np.int64))
-    return rows if len(rows) >= MIN_GALLERY else None
-
-
-def reasons(unusable: pa.Table) -> list[str]:
-    """How many files by reason: ``["3 no_audio"]``."""
-    counts = unusable["reason"].value_counts().to_pylist()
-    return [f"{count['counts']} {count['values']}" for count in counts]
+# ---------------------------------------------------------------- batch size
 
 
 def fitting_batch_size(batch_size: int, num_rows: int) -> int:
-    """The largest batch up to ``batch_size`` that the rows fill and the processes share evenly.
+    """Return the largest batch size up to ``batch_size`` that the rows fill and the processes share evenly.
 
     Raises:
-        ConfigError: If ``batch_size`` itself cannot be shared.
+        ConfigError: If the processes cannot share ``batch_size`` evenly.
     """
     world = distributed.world_size()
     if batch_size % world:
@@ -143,41 +50,109 @@ def fitting_batch_size(batch_size: int, num_rows: int) -> int:
     return min(batch_size, num_rows // world * world)
 
 
+def with_fitting_batch(config: Config, num_rows: int) -> Config:
+    """Return the settings with a batch size that the rows fill."""
+    requested = config.optim.batch_size
+    fitting = fitting_batch_size(requested, num_rows)
+    if fitting < requested and distributed.is_main():
+        _LOGGER.info("batch       %d clips instead of %d: there are only %d rows", fitting, requested, num_rows)
+    return replace(config, optim=replace(config.optim, batch_size=fitting))
+
+
+def _local_batch(config: Config) -> int:
+    return config.optim.batch_size // distributed.world_size()
+
+
+# ---------------------------------------------------------------- sample clips
+
+
 def num_workers(config: Config) -> int:
-    """Decoding processes of this rank."""
+    """Return the number of decoding processes of this rank."""
     return default_workers() if config.data.num_workers is None else config.data.num_workers
 
 
 def sample_clips(config: Config, manifest: Manifest, count: int, inputs: Inputs = "both") -> EvalLoader:
-    """Up to ``count`` clips, one a row, whose choice depends on the seed and the ids alone."""
+    """Return a loader of up to ``count`` clips, one per row, chosen by the seed and the ids alone."""
     dataset = build_dataset(config, manifest, inputs)
     chosen = epoch_order(config.train.seed, 0, dataset.id_keys)[:count].tolist()
     return EvalLoader(dataset, PROBE_CLIPS, rows=chosen, num_workers=num_workers(config))
 
 
 def sample_batch(config: Config, manifest: Manifest, inputs: Inputs) -> Batch:
-    """A raw batch of readable clips, of one stream or of both.
+    """Return a raw batch of readable clips.
 
     Raises:
-        ManifestError: If none of the rows that are tried can be read.
+        ManifestError: If none of the sampled rows can be read.
     """
     loader = sample_clips(config, manifest, PROBE_CLIPS, inputs)
     for batch, _, _ in loader:
         return batch
+    raise _none_readable(loader)
+
+
+def _none_readable(loader: EvalLoader) -> ManifestError:
     failures = list(loader.ledger)
-    raise ManifestError(f"none of {len(failures)} rows that were tried can be read: {failures[0].message}")
+    return ManifestError(f"none of the {len(failures)} sampled rows can be read: {failures[0].message}")
+
+
+# ---------------------------------------------------------------- statistics, precision, time
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measurements before the first step. Times are rank 0's."""
+
+    precision: Precision
+    """Fastest number format and memory layout that the settings allow."""
+    sample: Batch
+    """A raw batch."""
+    model_seconds: float
+    """Time of forward and backward of one step."""
+    read_seconds: float
+    """Time to decode the clips of one step."""
+    is_on_cpu: bool
+    """True if model and decoding share the CPU."""
+
+    @property
+    def step_seconds(self) -> float:
+        """Expected time of a step: on a GPU, decoding overlaps with the model."""
+        if self.is_on_cpu:
+            return self.model_seconds + self.read_seconds
+        return max(self.model_seconds, self.read_seconds)
+
+
+def measure(config: Config, manifest: Manifest, task: PretrainTask, device: torch.device) -> Measured:
+    """Set the task's spectrogram statistics, choose the precision, and time a step. Every rank must call it."""
+    sample, read_seconds = set_statistics(config, manifest, task.transform)
+    precision, model_seconds, read_seconds = distributed.broadcast_object(
+        (*choose_precision(config, task, sample, device), read_seconds)
+    )
+    return Measured(precision, sample, model_seconds, read_seconds, device.type == "cpu")
+
+
+def with_measured(config: Config, measured: Measured, total_steps: int) -> Config:
+    """Return the settings with precision and checkpoint interval resolved, as a resume must not measure again."""
+    train, precision = config.train, measured.precision
+    every = train.checkpoint_every_steps or math.ceil(train.checkpoint_every_seconds / measured.step_seconds)
+    train = replace(
+        train,
+        precision=precision.name,
+        memory_format=precision.memory_format,
+        checkpoint_every_steps=max(1, min(every, total_steps)),
+    )
+    return replace(config, train=train)
 
 
 def set_statistics(
     config: Config, manifest: Manifest, transform: ClipTransform, *, progress: bool = False
 ) -> tuple[Batch, float]:
-    """Estimates the spectrogram's statistics, the same on any number of processes.
+    """Estimate the spectrogram statistics and set them. They do not depend on the number of processes.
 
     Returns:
-        A raw batch, and the seconds it takes to read the clips of one step.
+        A raw batch, and the time in seconds to read the clips of one step.
 
     Raises:
-        ManifestError: If none of the rows that are tried can be read.
+        ManifestError: If none of the sampled rows can be read.
     """
     assert transform.standardize is not None, "build_transform always gives it"
     loader = sample_clips(config, manifest, STATISTICS_ROWS)
@@ -192,8 +167,7 @@ def set_statistics(
             num_clips += len(batch)
             yield transform.spectrogram(batch.audio)
         if not seen:
-            failures = list(loader.ledger)
-            raise ManifestError(f"none of {len(failures)} rows that were tried can be read: {failures[0].message}")
+            raise _none_readable(loader)
 
     start = time.perf_counter()
     transform.standardize.set_statistics(*estimate_statistics(spectrograms()))
@@ -201,7 +175,7 @@ def set_statistics(
 
 
 def choose_precision(config: Config, task: Task, sample: Batch, device: torch.device) -> tuple[Precision, float]:
-    """The fastest of the precisions that the settings allow, and the seconds of a step in it."""
+    """Return the fastest precision that the settings allow, and the time in seconds of a step in it."""
     train = config.train
     candidates = [
         precision
@@ -216,8 +190,8 @@ def choose_precision(config: Config, task: Task, sample: Batch, device: torch.de
 
 
 def precision_step(task: Task, batch: Batch, device: torch.device) -> Callable[[Precision], None]:
-    """What :func:`~avssl.engine.probe_precision` times: forward and backward of a copy of ``task`` on a raw batch."""
-    copies: dict[Precision, Any] = {}
+    """Return a function that runs forward and backward of a copy of ``task``, for ``probe_precision``."""
+    copies: dict[Precision, Task] = {}
 
     def run_step(precision: Precision) -> None:
         if precision not in copies:
@@ -230,13 +204,15 @@ def precision_step(task: Task, batch: Batch, device: torch.device) -> Callable[[
     return run_step
 
 
-def measure_step(config: Config, task: PretrainTask, sample: Batch, precision: Precision) -> tuple[StepCost, int]:
-    """What one step of this rank costs, and the memory of what stays from step to step, in bytes.
+# ---------------------------------------------------------------- cost
 
-    That is the weights, their gradients, the optimizer's means, a weight average, and what the objective
-    keeps: its memory of the corpus or its queue, and the momentum model. Counted on the CPU on a few clips,
-    whose share grows with the batch; the scores of an objective, which grow with its square, are counted
-    as if they did not.
+
+def measure_cost(config: Config, task: PretrainTask, sample: Batch, precision: Precision) -> tuple[StepCost, int]:
+    """Return the cost of one step of this rank, and the memory in bytes that stays allocated between steps.
+
+    That memory holds weights, gradients, optimizer state, a weight average, the objective's buffers and the
+    momentum model. The cost is counted on the CPU with a few clips and scaled to the batch; the similarity
+    matrix of an objective, which grows with the square of the batch, is scaled in the same way.
     """
     local_batch = _local_batch(config)
     num_clips = min(_COUNTED_CLIPS, local_batch)
@@ -251,13 +227,9 @@ def measure_step(config: Config, task: PretrainTask, sample: Batch, precision: P
 
 
 def _repeated(batch: Batch, num_clips: int) -> Batch:
-    """A raw batch of exactly ``num_clips``, its clips repeated as often as it takes."""
+    """Return a raw batch of exactly ``num_clips``, repeating clips where there are fewer."""
     assert batch.valid_hw is not None, "a raw batch has valid_hw"
     rows = torch.arange(num_clips) % len(batch)
     index = BatchIndex(batch.index.row[rows], batch.index.group[rows], batch.index.key[rows])
     chroma = None if batch.chroma is None else batch.chroma[rows]
     return Batch(batch.video[rows], batch.audio[rows], index, batch.valid_hw[rows], chroma)
-
-
-def _local_batch(config: Config) -> int:
-    return config.optim.batch_size // distributed.world_size()

@@ -16,12 +16,12 @@ def main(folder: Path) -> None:
     if attempt == 1 and rank == 0:
         time.sleep(1)  # rank 1 would find what its dead peer left
     distributed.start("cpu")
-    assert distributed.finds_mark("by rank 1") == (attempt == 1)
+    assert distributed.has_flag("by rank 1") == (attempt == 1)
     store = dist.distributed_c10d._get_default_store()
     assert not store.check([f"rank {rank} was here"]), "a group must not meet the keys of an earlier attempt"
     store.set(f"rank {rank} was here", "")
     if rank == 1:
-        distributed.leave_mark("by rank 1")
+        distributed.set_flag("by rank 1")
     distributed.barrier()
     if attempt == 0 and rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -91,8 +91,8 @@ def test_one_process_needs_no_group(no_torchrun: pytest.MonkeyPatch) -> None:
     assert distributed.all_true(True)
     assert not distributed.all_true(False)
     assert distributed.broadcast_object("value") == "value"
-    distributed.leave_mark("here")
-    assert not distributed.finds_mark("here")
+    distributed.set_flag("here")
+    assert not distributed.has_flag("here")
     distributed.barrier()
     distributed.stop()
 

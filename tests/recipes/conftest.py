@@ -8,7 +8,7 @@ import torch
 
 from avssl.config import Config, FinetuneConfig, config_from_dict
 from avssl.core.manifest import Manifest
-from avssl.engine import load_checkpoint
+from avssl.engine import Checkpointer, load_checkpoint
 from avssl.media import write_video
 from avssl.recipes.pretrain import pretrain
 
@@ -97,7 +97,7 @@ def assert_resumes_bit_for_bit(tmp_path, monkeypatch):
 
     def check(config: Config) -> dict[str, torch.Tensor]:
         whole, _ = pretrain(config, tmp_path / "whole", progress=False)
-        save = pretrain.__globals__["Checkpointer"].save
+        save = Checkpointer.save
 
         def stop_after_4(checkpointer, step, state):
             path = save(checkpointer, step, state)
@@ -106,7 +106,7 @@ def assert_resumes_bit_for_bit(tmp_path, monkeypatch):
             return path
 
         with monkeypatch.context() as patch:
-            patch.setattr(pretrain.__globals__["Checkpointer"], "save", stop_after_4)
+            patch.setattr(Checkpointer, "save", stop_after_4)
             with pytest.raises(KeyboardInterrupt):
                 pretrain(config, tmp_path / "parts", progress=False)
         torch.rand(3)  # a generator in another state

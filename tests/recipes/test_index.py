@@ -2,7 +2,7 @@ import pytest
 
 from avssl.cli import main
 from avssl.core.manifest import read_manifest
-from avssl.training.setup import find_rows
+from avssl.training.rows import find_rows
 
 
 @pytest.fixture

@@ -161,6 +161,18 @@ def test_number_of_workers_changes_nothing(run, videos, tiny_config, tmp_path):
     assert_same_run(run, tmp_path / "run")
 
 
+def test_resume_of_an_older_version_says_what_to_do(run, tmp_path, capsys):
+    old = tmp_path / "old"
+    old.mkdir()
+    settings = (run / "config.yaml").read_text()
+    (old / "config.yaml").write_text(settings.replace("  epochs: 4", "  passes: 4"))
+    assert main(["pretrain", "--resume", str(old)]) == 2
+    told = capsys.readouterr().err
+    assert "config.yaml: optim.passes is not a setting" in told
+    assert "made by an older version of avssl" in told
+    assert f"--train.init_from {old}" in told
+
+
 def test_resume_refuses_other_settings(run, capsys):
     assert main(["pretrain", "--resume", str(run), "--optim.lr", "5"]) == 2
     assert "--optim.lr (5.0) was 0.001 when the run began" in capsys.readouterr().err
@@ -190,12 +202,13 @@ def test_foreign_files_are_never_removed(videos, tiny_config):
 # ---------------------------------------------------------------- odd data
 
 
-def test_long_files_become_segments_and_the_batch_shrinks(video_maker, tiny_config, tmp_path, capsys):
+def test_long_files_become_segments_and_the_batch_shrinks(video_maker, tiny_config, tmp_path, caplog):
+    caplog.set_level("INFO", "avssl")
     video_maker(tmp_path / "v" / "a.mp4", 0, seconds=9)
     config = tiny_config(tmp_path / "v", data={"segment_seconds": 1.0, "segment_over_seconds": 3.0})
     config.optim.batch_size, config.optim.epochs = 64, 1
     pretrain(config, tmp_path / "run", progress=False)
-    assert "9 clips instead of 64: there are only 9 rows" in capsys.readouterr().out
+    assert "9 clips instead of 64: there are only 9 rows" in caplog.text
     assert load_config(tmp_path / "run" / "config.yaml").optim.batch_size == 9
 
 
@@ -313,9 +326,9 @@ def test_dry_run_prints_the_cost_and_writes_nothing(videos, tiny_config, tmp_pat
     for word in (
         "20 rows",
         "M parameters",
-        "GFLOP a step",
+        "GFLOP per step",
         "MiB",
-        "clips a second",
+        "clips per second",
         "8 steps of",
         "nothing was written",
     ):

@@ -10,6 +10,7 @@ from avssl.config import config_from_dict
 from avssl.engine import read_metrics
 from avssl.objectives import MemoryRows, objective_names
 from avssl.recipes.pretrain import pretrain
+from avssl.training import setup
 from avssl.training.build import build_model, build_objective
 
 ROWS = MemoryRows.from_ids([str(number) for number in range(100)])
@@ -60,14 +61,14 @@ def test_run_with_two_heads_and_visual_dropout_resumes_bit_for_bit(videos, tiny_
 def test_what_is_measured_before_the_first_step_does_not_move_dropout(videos, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(videos, model={"dropout": {"video": 0.5}}, optim={"epochs": 1}, monitor={"every_steps": 0})
     losses = []
-    choose = pretrain.__globals__["choose_precision"]
+    choose = setup.choose_precision
 
     def drawing(*arguments):
         torch.rand(5)
         return choose(*arguments)
 
     for number, function in enumerate((choose, drawing)):
-        monkeypatch.setitem(pretrain.__globals__, "choose_precision", function)
+        monkeypatch.setattr(setup, "choose_precision", function)
         run, _ = pretrain(config, tmp_path / str(number), progress=False)
         losses.append([row["loss"] for row in read_metrics(run)])
     assert losses[0] == losses[1]

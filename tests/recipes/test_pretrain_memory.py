@@ -36,14 +36,15 @@ def test_run_learns(videos, tiny_config, tmp_path, name):
     assert last < first - 0.5
 
 
-def test_cma_begins_from_an_avid_run(videos, tiny_config, tmp_path, capsys):
+def test_cma_begins_from_an_avid_run(videos, tiny_config, tmp_path, caplog):
+    caplog.set_level("INFO", "avssl")
     options = {"optim": {"epochs": 1}, "monitor": {"every_steps": 0}}
     pretrain(tiny_config(videos, objective={"name": "avid"}, **options), tmp_path / "avid", progress=False)
     cma = OBJECTIVES["cma"] | {"warmup_epochs": 0}
     train = {"init_from": str(tmp_path / "avid")}
     config = tiny_config(videos, objective=cma, **options, train=train)
     pretrain(config, tmp_path / "cma", progress=False)
-    assert f"begins from {tmp_path / 'avid'}, step 2" in capsys.readouterr().out
+    assert f"begins from {tmp_path / 'avid'}, step 2" in caplog.text
     assert "loss_within" in read_metrics(tmp_path / "cma")[0]
 
     other = tiny_config(videos, objective=cma, **options, train=train, model={"head": {"out_features": 16}})

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from avssl.engine import checkpoint_bytes
-from avssl.recipes.pretrain import dry_run, pretrain
+from avssl.recipes.pretrain import pretrain
 from avssl.training import run_plan
 from avssl.training.build import build_task
 
@@ -42,7 +42,7 @@ def test_too_small_a_disk_is_told_before_the_first_step(videos, tiny_config, tmp
         run_plan.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=10 * 2**20)
     )
     with pytest.warns(UserWarning, match=r"run: 10 MiB are free, and up to \d+ MiB more will be taken by checkpoints"):
-        dry_run(config, out, progress=False)
+        pretrain(config, out, dry_run=True, progress=False)
     assert asked == [out.parent]
     text = capsys.readouterr().out
     assert f"run         {out}" in text

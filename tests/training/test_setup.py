@@ -7,7 +7,8 @@ from avssl.core.manifest import Manifest
 from avssl.engine import Precision
 from avssl.objectives import MemoryRows
 from avssl.training.build import build_task
-from avssl.training.setup import hold_out, measure_step
+from avssl.training.rows import hold_out
+from avssl.training.setup import measure_cost
 
 
 def config(source=".", **changes):
@@ -77,7 +78,7 @@ def test_memory_counts_what_the_objective_keeps():
         audio = torch.randn(2, round(made.sampling.audio_seconds * made.sampling.sample_rate_hz))
         video = torch.zeros(2, 2, 3, 40, 40, dtype=torch.uint8)
         batch = Batch(video, audio, BatchIndex(place, place, place), torch.full((2, 2), 40))
-        return measure_step(made, task, batch, Precision())[1], task
+        return measure_cost(made, task, batch, Precision())[1], task
 
     plain, _ = state(name="info_nce")
     avid = {dtype: state(name="avid", dtype=dtype, num_negatives=4)[0] for dtype in ("fp32", "bf16")}

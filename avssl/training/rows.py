@@ -1,0 +1,177 @@
+"""The rows of a pretraining run: found in a folder or a manifest, divided, and kept in the run directory."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from avssl.config import Config
+from avssl.core import distributed
+from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.data.health.indexing import index_folder
+from avssl.data.health.report import MIN_SECONDS, HealthSettings
+from avssl.data.splits import held_out_rows
+from avssl.training.run_directory import RunDirectory
+from avssl.training.start import mark_begun
+
+_LOGGER = logging.getLogger(__name__)
+
+MIN_ROWS = 8
+"""A contrastive loss has too few negatives with fewer rows."""
+MIN_GALLERY = 32
+"""Retrieval among fewer rows is too noisy, so they are used for training instead."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a run, and the files that gave none."""
+
+    manifest: Manifest
+    """Rows to train on."""
+    held_out: Manifest | None
+    """Gallery of the monitors; None if all rows are trained on."""
+    unusable: pa.Table
+    """Files that gave no row."""
+    allowed_bad_fraction: float
+    """Share of all files and rows that may be unreadable (``data.max_bad_fraction``)."""
+
+    @property
+    def max_bad_fraction(self) -> float:
+        """Share of the rows that may still fail, given the files that already did."""
+        bad = len(self.unusable)
+        allowed = self.allowed_bad_fraction * (len(self.manifest) + bad) - bad
+        return min(1.0, max(0.0, allowed / len(self.manifest)))
+
+
+def rows_of_run(
+    config: Config,
+    run: RunDirectory,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    progress: bool = False,
+) -> Rows:
+    """Find the rows on rank 0, write them to the run directory, and read them from there on every rank.
+
+    A resumed run reads the rows with which it began. A dry run finds the rows on every rank and writes nothing.
+
+    Raises:
+        ManifestError: If the source has too few usable rows.
+        RunDirectoryError: If the directory must not be written, or holds no run to resume.
+    """
+    allowed = config.data.max_bad_fraction
+    if dry_run:
+        found, unusable = find_rows(config, progress=progress)
+        return Rows(*hold_out(config, found), unusable, allowed)
+    if not resume and distributed.is_main():
+        listed = Path(config.data.source) / "manifest.csv"
+        if listed.is_file():
+            _LOGGER.info("note        %s is there; name it instead of its folder to use its splits", listed)
+        run.check_free(overwrite)  # before an index that may take an hour
+        found, unusable = find_rows(config, progress=progress)
+        manifest, held_out = hold_out(config, found)
+        mark_begun(run)
+        run.claim(overwrite)
+        run.write_rows(manifest, unusable, held_out)
+        run.write_config(config)
+    distributed.barrier()
+    manifest, unusable = run.read_rows(config.data.source)
+    return Rows(manifest, run.read_held_out(config.data.source), unusable, allowed)
+
+
+def find_rows(config: Config, *, min_rows: int = MIN_ROWS, progress: bool = False) -> tuple[Manifest, pa.Table]:
+    """Return the rows of ``data.source``, a folder or a manifest, and a table of the files that gave none.
+
+    Raises:
+        ManifestError: If there are fewer than ``min_rows``, or if more files are unusable than
+            ``data.max_bad_fraction`` allows.
+    """
+    source = Path(config.data.source)
+    if source.is_dir():
+        manifest, unusable = _index(config, source, progress)
+    else:
+        if not is_url(config.data.source) and not source.exists():
+            raise ManifestError(f"{source}: no such folder or manifest.")
+        manifest = rows_of_split(read_manifest(config.data.source), config.data.split)
+        unusable = pa.table({n: pa.array([], pa.string()) for n in ("id", "path", "stream", "reason", "message")})
+    if len(manifest) < min_rows:
+        raise ManifestError(
+            f"{source}: {len(manifest)} usable rows, but at least {min_rows} are needed. "
+            "Add videos, or cut them into more rows with --data.segment_seconds and --data.segment_over_seconds."
+        )
+    return manifest, unusable
+
+
+def _index(config: Config, folder: Path, progress: bool) -> tuple[Manifest, pa.Table]:
+    data = config.data
+    journal = folder / "manifest.health.jsonl"  # of an earlier "avssl index", which need not be repeated
+    found = index_folder(
+        folder,
+        segment_seconds=data.segment_seconds,
+        segment_over_seconds=data.segment_over_seconds,
+        health=HealthSettings(backend=data.backend, min_seconds=min(MIN_SECONDS, config.sampling.audio_seconds)),
+        journal=journal if journal.is_file() else None,
+        progress=progress,
+    )
+    unusable = found.failures_table()
+    if found.bad_fraction > data.max_bad_fraction:
+        raise ManifestError(
+            f"{folder}: {len(found.failures)} of its files cannot be used, more than the allowed share of "
+            f"{data.max_bad_fraction:g} (data.max_bad_fraction): {'; '.join(reasons(unusable))}. "
+            f"See them all with: avssl index {folder}"
+        )
+    return found.manifest, unusable
+
+
+def rows_of_split(manifest: Manifest, split: str) -> Manifest:
+    """Return the rows of a split, or all rows if the manifest names no splits or ``split`` is ``all``."""
+    if split == "all" or "split" not in manifest:
+        return manifest
+    there = sorted({name for name in manifest["split"] if name})
+    if not there:
+        return manifest
+    if split not in there:
+        raise ManifestError(f"no row is of data.split ({split}); the manifest has {', '.join(there)}, or use all.")
+    return manifest.where(split=split)
+
+
+def hold_out(config: Config, manifest: Manifest) -> tuple[Manifest, Manifest | None]:
+    """Divide the rows into those to train on and the monitors' gallery. The seed has no influence.
+
+    The gallery is taken from ``monitor.split`` if the manifest has enough such rows outside training. Otherwise
+    a few files are kept out of training (:func:`~avssl.data.splits.held_out_rows`).
+
+    Returns:
+        The training rows, and the gallery; None if there is no monitor, or too few rows could be kept out.
+    """
+    settings = config.monitor
+    if not settings.every_steps:
+        return manifest, None
+    is_trained_on = config.data.split in ("all", settings.split)
+    other = None if is_trained_on else _gallery_split(config.data.source, settings.split)
+    if other is not None:
+        return manifest, other.select(held_out_rows(other, settings.num_clips))
+    keep = held_out_rows(manifest, min(settings.num_clips, int(settings.held_out_fraction * len(manifest))))
+    if keep.sum() < MIN_GALLERY:
+        return manifest, None
+    return manifest.select(~keep), manifest.select(keep)
+
+
+def _gallery_split(source: str, split: str) -> Manifest | None:
+    """Return the rows of a manifest's split, or None if there are too few or the source is a folder."""
+    if not is_url(source) and Path(source).is_dir():
+        return None
+    manifest = read_manifest(source)
+    rows = manifest.where(split=split) if "split" in manifest else manifest.select(np.empty(0, dtype=np.int64))
+    return rows if len(rows) >= MIN_GALLERY else None
+
+
+def reasons(unusable: pa.Table) -> list[str]:
+    """Return the number of files by reason, such as ``["3 no_audio"]``."""
+    counts = unusable["reason"].value_counts().to_pylist()
+    return [f"{count['counts']} {count['values']}" for count in counts]

@@ -1,0 +1,61 @@
+"""How a run starts: anew, from the weights of another run, or again after torchrun restarted its processes."""
+
+from __future__ import annotations
+
+import logging
+
+from avssl.config import Config, ConfigError
+from avssl.core import distributed
+from avssl.engine import Checkpointer
+from avssl.training.run_directory import RunDirectory
+from avssl.training.tasks import PretrainTask
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def mark_begun(run: RunDirectory) -> None:
+    """Let the processes that torchrun may start in place of these know that the run is theirs."""
+    distributed.set_flag(_flag(run))
+
+
+def after_restart(run: RunDirectory, config: Config, resume: bool, overwrite: bool) -> tuple[Config, bool, bool]:
+    """Return settings, ``resume`` and ``overwrite``, changed if torchrun restarted the processes of this run.
+
+    The run is then resumed if it has a checkpoint, and else replaced.
+    """
+    if not distributed.has_flag(_flag(run)):
+        return config, resume, overwrite
+    if Checkpointer(run.checkpoints).files():
+        return run.read_config(), True, True
+    return config, resume, True
+
+
+def _flag(run: RunDirectory) -> str:
+    return f"began {run.path.resolve()}"
+
+
+def load_run(source: str, task: PretrainTask) -> None:
+    """Load the weights and statistics of another run, and those objective buffers that this one has too.
+
+    A momentum model starts from the same weights if the other run had none.
+
+    Raises:
+        ConfigError: If there is no checkpoint, or a tensor has another shape there.
+    """
+    state = Checkpointer(RunDirectory(source).checkpoints).load_latest()
+    if state is None:
+        raise ConfigError(f"train.init_from ({source}): there is no checkpoint of a run.")
+    wanted, theirs = task.state_dict(), state["task"]
+    copied = {f"target.{name}": value for name, value in theirs.items() if name.startswith("model.")}
+    theirs = copied | theirs
+    fitting = {k: v for k, v in theirs.items() if k in wanted or not k.startswith(("objective.", "target."))}
+    for name in sorted(name for name in {*wanted, *fitting} if not name.startswith("objective.")):
+        there, here = (tuple(tensors[name].shape) if name in tensors else None for tensors in (fitting, wanted))
+        if there != here:
+            raise ConfigError(
+                f"train.init_from ({source}): {name} is {there} there and {here} here. Use the same model "
+                "and transform settings."
+            )
+    task.load_state_dict(fitting, strict=False)
+    if distributed.is_main():
+        _LOGGER.info("begins from %s, step %d", source, state["step"])

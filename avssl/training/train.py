@@ -1,0 +1,74 @@
+"""The training of a prepared run."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from avssl.config import Config
+from avssl.data.loader import TrainLoader
+from avssl.engine import Checkpointer, FitResult, LoopSettings, MetricsLog, Precision, WeightAverage, fit
+from avssl.training.build import build_optimizer, build_schedule
+from avssl.training.monitors import BEST_BY, create_monitors
+from avssl.training.rows import Rows
+from avssl.training.run_directory import RunDirectory
+from avssl.training.tasks import PretrainTask
+
+
+def train(
+    config: Config,
+    run: RunDirectory,
+    rows: Rows,
+    task: PretrainTask,
+    loader: TrainLoader,
+    device: torch.device,
+    *,
+    progress: bool = True,
+) -> FitResult:
+    """Train from the newest checkpoint of the run, if there is one, to the end.
+
+    Args:
+        config: Settings whose precision and checkpoint interval are resolved.
+        run: Where checkpoints and numbers are written.
+        rows: The training rows and the monitors' gallery.
+        task: The task; moved to ``device``. It ends with the averaged weights, if they are averaged.
+        loader: Batches of the training rows.
+        device: Device of this rank.
+        progress: Show a bar, or log a line now and then where there is no terminal.
+    """
+    settings, optim = config.train, config.optim
+    assert settings.precision != "auto", "resolved before training"
+    assert settings.memory_format != "auto", "resolved before training"
+    assert settings.checkpoint_every_steps, "resolved before training"
+    precision = Precision(settings.precision, settings.memory_format)
+    total_steps = optim.epochs * loader.steps_per_epoch
+    task.to(device)
+    average = None if settings.ema_decay is None else WeightAverage(task.model, settings.ema_decay)
+    result = fit(
+        task,
+        loader,
+        build_optimizer(config, task),
+        build_schedule(config, total_steps),
+        settings=LoopSettings(
+            total_steps,
+            loader.steps_per_epoch,
+            log_every=settings.log_every,
+            checkpoint_every=settings.checkpoint_every_steps,
+            # Never chosen by rows that are trained on, nor by labels.
+            best_by=BEST_BY if rows.held_out is not None else None,
+            grad_clip=optim.grad_clip,
+            device=device,
+            precision=precision,
+        ),
+        checkpointer=Checkpointer(run.checkpoints, settings.keep_checkpoints),
+        metrics_log=MetricsLog(run.path),
+        monitors=create_monitors(config, rows.manifest, rows.held_out, partial(precision.autocast, device)),
+        average=average,
+        progress=progress,
+        resume=True,  # a fresh run has no checkpoint
+        extra={"manifest_hash": rows.manifest.hash()},
+    )
+    if average is not None:
+        average.copy_to_model()
+    return result
