@@ -75,6 +75,7 @@ __all__ = [
     "field_docs",
     "flatten",
     "load_config",
+    "load_run_config",
     "new_parser",
     "parse_arguments",
     "parse_command",
