@@ -41,7 +41,7 @@ def test_too_small_a_disk_is_told_before_the_first_step(videos, tiny_config, tmp
     monkeypatch.setattr(
         run_plan.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=10 * 2**20)
     )
-    with pytest.warns(UserWarning, match=r"run: 10 MiB are free, and up to \d+ MiB more will be taken by checkpoints"):
+    with pytest.warns(UserWarning, match=r"run: 10 MiB are free, and the checkpoints will take up to \d+ MiB more"):
         pretrain(config, out, dry_run=True, progress=False)
     assert asked == [out.parent]
     text = capsys.readouterr().out
