@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from avssl.core.batch import Embeddings as Embeddings
     from avssl.core.manifest import Manifest as Manifest
     from avssl.core.manifest import read_manifest as read_manifest
+    from avssl.features.localize import localize as localize
     from avssl.features.table import FeatureTable as FeatureTable
     from avssl.features.table import read_feature_table as read_feature_table
     from avssl.hub.classifier import load_classifier as load_classifier
     from avssl.hub.pretrained import from_pretrained as from_pretrained
     from avssl.hub.pretrained import save_pretrained as save_pretrained
-    from avssl.localization import localize as localize
     from avssl.localization import overlay_video as overlay_video
     from avssl.media import MediaError as MediaError
     from avssl.media import open_media as open_media
@@ -44,11 +44,11 @@ _MODULES = {
     "Batch": "core.batch",
     "Embeddings": "core.batch",
     "load_classifier": "hub.classifier",
+    "localize": "features.localize",
     "FeatureTable": "features.table",
     "read_feature_table": "features.table",
     "from_pretrained": "hub.pretrained",
     "save_pretrained": "hub.pretrained",
-    "localize": "localization",
     "overlay_video": "localization",
     "Manifest": "core.manifest",
     "read_manifest": "core.manifest",

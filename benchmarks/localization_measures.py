@@ -29,7 +29,8 @@ from avssl.evaluation import (
     whole_frame,
 )
 from avssl.evaluation.localization import with_negatives
-from avssl.localization.heatmap import SMOOTHING, at_instant, head_maps, smooth, sound_map, unit_cells
+from avssl.localization.similarity import SMOOTHING, at_instant, cell_similarity, smooth, sound_map
+from avssl.models import unit_cells
 from avssl.synthetic import Split, draw_scene, render_picture
 from avssl.synthetic.truth import scene_truth
 from avssl.training.tasks import PretrainTask
@@ -287,7 +288,7 @@ def two_sounds(task: PretrainTask, world: Shapes, two: TwoSources, sampling: Cli
     seen = look(task, world, two.rows, two.start, sampling)
     one = seen.maps()
     if seen.num_heads == 2:
-        heads = head_maps(seen.cells, seen.queries, 2)[:, :, 0]
+        heads = cell_similarity(seen.cells, seen.queries, 2).by_head()[:, :, 0]
         places = torch.stack([highest(smooth(heads[:, head])) for head in range(2)], dim=1)
     else:
         places = two_peaks(one)

@@ -21,8 +21,8 @@ from avssl.evaluation import (
     localization_samples,
     random_object,
 )
-from avssl.localization.heatmap import at_instant, smooth, sound_map, unit_cells
-from avssl.models import AVModel
+from avssl.localization.similarity import at_instant, smooth, sound_map
+from avssl.models import AVModel, unit_cells
 from avssl.training.monitors.embedding import embedding_numbers
 from avssl.transforms import ClipTransform
 

@@ -14,20 +14,15 @@ from avssl.localization import heatmap_readout
 
 
 def main(video: str, checkpoint: str) -> None:
-    """Print the peaks, and the confidence with the true audio and in silence."""
-    # crop="full": the map lies over the whole frame, so the whole frame goes in.
-    pretrained = avssl.from_pretrained(checkpoint, crop="full")
+    """Print the peaks, and the confidence in silence."""
+    heatmap = avssl.localize(video, checkpoint)
+    silent = avssl.localize(video, checkpoint, "silence")
     with avssl.open_media(video) as reader:
-        maps = avssl.localize(reader, pretrained.model, pretrained.transform, pretrained.sampling)
-        silent = avssl.localize(
-            reader, pretrained.model, pretrained.transform, pretrained.sampling, audio_from="silence"
-        )
-        for peak in heatmap_readout(maps, (reader.info.height or 0, reader.info.width or 0)):
-            print(
-                f"{peak['second']:6.2f} s   x {peak['x']:5.0f}   y {peak['y']:5.0f}   cosine {peak['confidence']:.2f}"
-            )
+        frame_hw = reader.info.height or 0, reader.info.width or 0
+    for peak in heatmap_readout(heatmap, frame_hw):
+        print(f"{peak['second']:6.2f} s   x {peak['x']:5.0f}   y {peak['y']:5.0f}   cosine {peak['confidence']:.2f}")
     # A model that uses the audio is less confident in silence.
-    print(f"mean confidence {maps.confidence.mean():.2f}; the same frames in silence {silent.confidence.mean():.2f}")
+    print(f"mean confidence {heatmap.confidence.mean():.2f}; with silence {silent.confidence.mean():.2f}")
 
 
 if __name__ == "__main__":

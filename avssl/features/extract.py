@@ -13,15 +13,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
-from avssl.config import Config
 from avssl.core.batch import Batch, Clip
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
@@ -32,26 +29,10 @@ from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
 from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
-from avssl.engine import Precision
-from avssl.models import AVModel, Modality, StagePooling, encode_stages
-from avssl.transforms import ClipTransform
+from avssl.hub.pretrained import Pretrained
+from avssl.models import ClipEncoder, Modality, StagePooling, What
 
 _FORMAT = 2
-What = Literal["features", "embeddings"]
-
-
-class Pretrained(Protocol):
-    """What is needed of a model; :class:`avssl.hub.pretrained.Pretrained` is one."""
-
-    model: AVModel
-    transform: ClipTransform
-    sampling: ClipSampling
-    config: Config
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def weights_hash(self) -> str: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +119,13 @@ def extract_features(
         dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
     else:
         dataset = OneStreamDataset(manifest, pretrained.sampling, backend=backend, stream=stream)
+    encoder = pretrained.encoder()
     loader = EvalLoader(dataset, batch_size, clips_per_row=windows_per_clip, num_workers=num_workers)
     parts: list[dict[str, np.ndarray]] = []
     with tqdm(desc=title, total=len(manifest), unit="row", delay=1.0, disable=not progress) as bar:
         for clips, failures in loader.clips():
             batch = loader.batch(clips)
-            parts.append(_encode(pretrained, batch, windows_per_clip, keep_windows, pooling, modalities))
+            parts.append(_encode(encoder, batch, windows_per_clip, keep_windows, pooling, modalities))
             parts[-1] |= _places(clips, windows_per_clip, pretrained.sampling, modalities)
             bar.update(len(clips) // windows_per_clip + len(failures))
     failures = list(loader.ledger)
@@ -158,16 +140,6 @@ def extract_features(
     return _chosen(arrays, failures, what)
 
 
-def encode_batch(pretrained: Pretrained, raw: Batch) -> dict[str, np.ndarray]:
-    """What the model makes of each clip of a raw batch, in the precision it was trained in.
-
-    Returns:
-        ``video`` and ``audio``, (B, C) float32 features before the heads; ``video_embedding`` and
-        ``audio_embedding``, (B, D) float32 after them and of unit length.
-    """
-    return _encode(pretrained, raw, 1, False, {}, ("video", "audio"))
-
-
 def _modalities(stream: Modality | None, stages: Mapping[Modality, StagePooling] | None) -> tuple[Modality, ...]:
     """Those that are encoded."""
     modalities: tuple[Modality, ...] = ("video", "audio") if stream is None else (stream,)
@@ -177,9 +149,8 @@ def _modalities(stream: Modality | None, stages: Mapping[Modality, StagePooling]
     return modalities
 
 
-@torch.inference_mode()
 def _encode(
-    pretrained: Pretrained,
+    encoder: ClipEncoder,
     raw: Batch,
     windows: int,
     keep_windows: bool,
@@ -187,29 +158,20 @@ def _encode(
     modalities: Sequence[Modality],
 ) -> dict[str, np.ndarray]:
     """(N, C) features and (N, D) unit embeddings, means over windows, or (N, W, ...); stages as (N, W, ...)."""
-    batch: Batch = pretrained.transform(raw.to(pretrained.device))
-    model, precision = pretrained.model, run_precision(pretrained)
-    if precision.memory_format == "channels_last":
-        model.use_channels_last()
-    sides: dict[Modality, tuple] = {
-        "video": (model.video_encoder, model.video_head, batch.video),
-        "audio": (model.audio_encoder, model.audio_head, batch.audio),
-    }
     found: dict[str, np.ndarray] = {}
     for name in modalities:
-        encoder, head, x = sides[name]
-        with precision.autocast(pretrained.device):
-            features, maps = encode_stages(encoder, precision.arrange(x), pooling.get(name))
-            embedding = head(features)
-        found[name] = _by_row(features, windows, keep_windows)
-        found[f"{name}_embedding"] = _by_row(F.normalize(embedding.float(), dim=1), windows, keep_windows)
-        found |= {f"{name}/{stage}": _by_row(value, windows, True) for stage, value in maps.items()}
+        encoding = encoder.encode_batch(raw, name, with_stages=name in pooling)
+        found[name] = _by_row(encoding.vectors("features"), windows, keep_windows)
+        found[f"{name}_embedding"] = _by_row(encoding.vectors("embeddings"), windows, keep_windows)
+        if name in pooling:
+            stages = pooling[name].pool_stages(name, encoding.stages)
+            found |= {f"{name}/{stage}": _by_row(value, windows, True) for stage, value in stages.items()}
     return found
 
 
 def _by_row(values: Tensor, windows: int, keep_windows: bool) -> np.ndarray:
     """(N * W, ...) as (N, W, ...), or its mean over the windows."""
-    rows = values.float().unflatten(0, (-1, windows))
+    rows = rearrange(values, "(n w) ... -> n w ...", w=windows)
     return (rows if keep_windows else rows.mean(dim=1)).cpu().numpy()
 
 
@@ -226,15 +188,6 @@ def _places(
     return {"rows": rows, "at_seconds": at_seconds.reshape(-1, windows)}
 
 
-def run_precision(pretrained: Pretrained) -> Precision:
-    """The precision the model was trained in, which was the fastest there; fp32 when it is not known."""
-    settings = pretrained.config.train
-    return Precision(
-        "bf16" if settings.precision == "bf16" else "fp32",
-        "channels_last" if settings.memory_format == "channels_last" else "contiguous",
-    )
-
-
 def content_key(pretrained: Pretrained, manifest: Manifest, settings: Mapping[str, object]) -> str:
     """16 hex digits of everything that features depend on: the weights, the rows in their order with what their files
     hold, and ``settings``, such as how windows are placed."""
@@ -244,7 +197,7 @@ def content_key(pretrained: Pretrained, manifest: Manifest, settings: Mapping[st
         "weights": pretrained.weights_hash(),
         "sampling": asdict(pretrained.sampling),
         "transform": str(pretrained.transform),
-        "precision": str(run_precision(pretrained)),
+        "precision": str(pretrained.precision),
         **settings,
     }
     digest.update(json.dumps(about, sort_keys=True).encode())

@@ -14,22 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from avssl.core.batch import Batch
 from avssl.core.errors import InputError
 from avssl.core.manifest import is_url
-from avssl.data.sampling import ClipSampling
 from avssl.engine import choose_device
 from avssl.evaluation import GalleryLevel, gallery_level, query_cosines, top_moments
-from avssl.features.extract import encode_batch
 from avssl.features.search_page import MomentGroup, ShownMoment
-from avssl.features.table import FeatureTable, FeatureTableError, What
+from avssl.features.table import FeatureTable, FeatureTableError
 from avssl.hub.pretrained import Pretrained, from_pretrained
-from avssl.localization.heatmap import raw_batch
 from avssl.localization.windows import PictureWindows, SoundWindows
 from avssl.media import MediaError, MediaReader, open_media
 from avssl.media.reader import Reason
-from avssl.models import Modality
+from avssl.models import Modality, What
 
 NAMES: dict[Modality, str] = {"video": "picture", "audio": "sound"}
 """What a modality is called in sentences."""
@@ -181,11 +178,10 @@ def query_of_file(
         at = (first + last) / 2 if at_seconds is None else at_seconds
         if not first <= at <= last:
             raise InputError(f"at_seconds ({at:g}) lies outside the {NAMES[by]} of {path}, {first:g} to {last:g} s.")
-        raw = _raw_window(reader, by, at, sampling)
+        x = _window(reader, by, at, pretrained)
     length = sampling.video_seconds if by == "video" else sampling.audio_seconds
     start = min(max(at - length / 2, first), max(first, last - length))  # as the windows are moved there
-    ending = "_embedding" if what == "embeddings" else ""
-    vector = encode_batch(pretrained, raw)[f"{by}{ending}"][0]
+    vector = pretrained.encoder().encode(by, x).vectors(what)[0].cpu().numpy()
     return Query(by, vector, Path(path), str(path), start, min(start + length, last))
 
 
@@ -236,17 +232,15 @@ def moment_group(table: FeatureTable, found: Found, query: Query, folder: Path) 
     return MomentGroup(found.heading(query.modality), note, moments)
 
 
-def _raw_window(reader: MediaReader, by: Modality, at: float, sampling: ClipSampling) -> Batch:
-    """(1, ...) of one stream around an instant; the other one is empty, and what becomes of it is not used."""
-    frames = torch.zeros(1, sampling.num_frames, 3, 8, 8, dtype=torch.uint8)
-    sound = torch.zeros(1, sampling.num_samples)
+def _window(reader: MediaReader, by: Modality, at: float, pretrained: Pretrained) -> Tensor:
+    """Return the model input of the window around a point in time: one clip of one stream."""
+    encoder, sampling = pretrained.encoder(), pretrained.sampling
     instant = torch.tensor([at], dtype=torch.float64)
     if by == "video":
-        pictures = PictureWindows(reader, sampling)
-        frames = next(pictures.read(pictures.starts(instant), batch_size=1))
-    else:
-        sound = SoundWindows(reader, None).around(instant, sampling.audio_seconds, sampling.sample_rate_hz)
-    return raw_batch(frames, sound)
+        windows = PictureWindows(reader, sampling)
+        return encoder.video_input(next(windows.read(windows.starts(instant), batch_size=1)))
+    waveform = SoundWindows(reader, None).around(instant, sampling.audio_seconds, sampling.sample_rate_hz)
+    return encoder.audio_input(waveform)
 
 
 def _span(reader: MediaReader, by: Modality) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
 from avssl.data.sampling import ClipSampling
-from avssl.features.extract import Pretrained, run_precision
+from avssl.hub.pretrained import Pretrained
 from avssl.models import Modality, StagePooling
 
 HEAD = "head"
@@ -95,10 +95,10 @@ class StageReader:
             )
         self.shapes: dict[Stage, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         """(C, T', H', W'), (C, T', F') or (D,) of each stage, and what of it is kept; known after a batch."""
-        self._models, self._manifest = dict(models), manifest
+        self._encoders, self._manifest = {name: model.encoder() for name, model in models.items()}, manifest
         self._batch_size, self._max_features, self._progress = batch_size, max_features, progress
         by_sampling: dict[ClipSampling, list[str]] = {}
-        for name, model in self._models.items():
+        for name, model in models.items():
             by_sampling.setdefault(model.sampling, []).append(name)
         self._loaders = [
             (
@@ -136,7 +136,7 @@ class StageReader:
 
     def _batch(self, rows: Sequence[int], clips: Sequence[Mapping[Stage, Tensor]]) -> StageBatch:
         """In the order of the models, whichever loader they share."""
-        stages = sorted(clips[0], key=lambda stage: list(self._models).index(stage.model))
+        stages = sorted(clips[0], key=lambda stage: list(self._encoders).index(stage.model))
         features = {stage: torch.stack([clip[stage] for clip in clips]) for stage in stages}
         return StageBatch(np.asarray(rows, dtype=np.int64), features)
 
@@ -147,29 +147,18 @@ class StageReader:
             for place, row in enumerate(rows.tolist()):
                 yield row, {stage: x[place] for stage, x in found.items()}
 
-    @torch.inference_mode()
     def _encode(self, name: str, raw: Batch) -> dict[Stage, Tensor]:
-        """(b, F) of every stage of one model."""
-        pretrained = self._models[name]
-        model, precision = pretrained.model, run_precision(pretrained)
-        batch: Batch = pretrained.transform(raw.to(pretrained.device))
-        if precision.memory_format == "channels_last":
-            model.use_channels_last()
+        """Return (b, F) of every stage of one model."""
         found: dict[Stage, Tensor] = {}
-        for encoder, head, x in (
-            (model.video_encoder, model.video_head, batch.video),
-            (model.audio_encoder, model.audio_head, batch.audio),
-        ):
-            with precision.autocast(pretrained.device):
-                maps = encoder.forward_stages(precision.arrange(x))
-                embedding = head(encoder.pool(maps[encoder.stage_names[-1]]))
-            modality: Modality = encoder.modality
-            pooling = StagePooling(how="average", max_features=self._max_features, keep_time=True)
-            for stage_name, values in maps.items():
+        pooling = StagePooling(how="average", max_features=self._max_features, keep_time=True)
+        modalities: tuple[Modality, ...] = ("video", "audio")
+        for modality in modalities:
+            encoding = self._encoders[name].encode_batch(raw, modality, with_stages=True)
+            for stage_name, values in encoding.stages.items():
                 stage = Stage(name, modality, stage_name)
                 found[stage] = self._kept(stage, values, pooling.pool(modality, values))
             stage = Stage(name, modality, HEAD)
-            found[stage] = self._kept(stage, embedding, embedding.float())
+            found[stage] = self._kept(stage, encoding.embedding, encoding.embedding.float())
         return found
 
     def _kept(self, stage: Stage, values: Tensor, kept: Tensor) -> Tensor:

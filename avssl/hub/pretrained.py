@@ -10,7 +10,9 @@ from typing import Any, Literal
 import torch
 
 from avssl.config import Config, config_from_dict, to_dict
+from avssl.core.batch import Batch
 from avssl.data.sampling import ClipSampling
+from avssl.engine import Precision
 from avssl.hub.release import (
     CONFIG_NAME,
     PRETRAINED,
@@ -22,14 +24,11 @@ from avssl.hub.release import (
     tensors_hash,
     write_release,
 )
-from avssl.models import AVModel
-from avssl.training.build import Crop as AnyCrop
-from avssl.training.build import build_model, build_sampling, build_transform
+from avssl.models import AVModel, ClipEncoder, Encoding, Modality
+from avssl.training.build import Crop, build_model, build_sampling, build_transform
 from avssl.transforms import ClipTransform
 
 __all__ = ["HubError", "Pretrained", "demo_weights", "from_pretrained", "random_init", "save_pretrained"]
-
-Crop = Literal["center", "full"]
 
 FULL_PICTURE_SCALE = 4 / 3
 """By how much whole pictures are seen larger than in training, where random crops enlarge what they show (Touvron et
@@ -62,6 +61,29 @@ class Pretrained:
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    @property
+    def precision(self) -> Precision:
+        """The precision the model was trained in, the fastest on that machine; float32 when it is not known."""
+        settings = self.config.train
+        return Precision(
+            "bf16" if settings.precision == "bf16" else "fp32",
+            "channels_last" if settings.memory_format == "channels_last" else "contiguous",
+        )
+
+    def encoder(self, precision: Precision | None = None) -> ClipEncoder:
+        """Return the model as :class:`~avssl.models.ClipEncoder`, in :attr:`precision` unless another one is given."""
+        return ClipEncoder(self.model, self.transform, self.precision if precision is None else precision)
+
+    def encode(self, batch: Batch) -> dict[Modality, Encoding]:
+        """Encode both modalities of a raw batch: features, embeddings.
+
+        Example:
+            >>> pretrained.encode(batch)["video"].vectors("embeddings").shape
+            torch.Size([32, 128])
+        """
+        encoder = self.encoder()
+        return {modality: encoder.encode_batch(batch, modality) for modality in ("video", "audio")}
 
     def weights_hash(self) -> str:
         """16 hex digits that name every weight and statistic."""
@@ -98,7 +120,7 @@ def save_pretrained(
 
 
 def from_pretrained(
-    path_or_hub_id: Path | str, device: torch.device | str = "cpu", crop: Crop | None = None
+    path_or_hub_id: Path | str, device: torch.device | str = "cpu", crop: Literal["center", "full"] | None = None
 ) -> Pretrained:
     """Loads a release.
 
@@ -144,7 +166,7 @@ def random_init(like: Pretrained, seed: int = 0) -> Pretrained:
     return twin.to(like.device)
 
 
-def _assemble(config: Config, seed: int, crop: AnyCrop | None, size: int, source: str) -> Pretrained:
+def _assemble(config: Config, seed: int, crop: Crop | None, size: int, source: str) -> Pretrained:
     transform = build_transform(config, crop=crop, eval_size=size)
     return Pretrained(build_model(config, seed).eval(), transform.eval(), build_sampling(config), config, source)
 

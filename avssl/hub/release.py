@@ -150,7 +150,13 @@ def _read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HubError(f"{path}: missing, or not the config of a release: {error}") from error
     if version != FORMAT_VERSION:
-        raise HubError(f"{path}: release format {version}, but this avssl ({__version__}) reads {FORMAT_VERSION}.")
+        other = content.get("avssl_version", "another version")
+        advice = (
+            f"Use it with the avssl that wrote it ({other}), or train or convert the model again with this one."
+            if isinstance(version, int) and version < FORMAT_VERSION
+            else f"Install a newer avssl: {other} wrote it."
+        )
+        raise HubError(f"{path}: release format {version}, but avssl {__version__} reads {FORMAT_VERSION}. {advice}")
     assert isinstance(content, dict), "it has keys"
     return content
 

@@ -10,10 +10,8 @@ from avssl.localization.energy import EnergyCurve as EnergyCurve
 from avssl.localization.energy import SyncCurve as SyncCurve
 from avssl.localization.energy import energy_curve as energy_curve
 from avssl.localization.energy import sync_curve as sync_curve
-from avssl.localization.heatmap import cosine_map as cosine_map
 from avssl.localization.heatmap import heatmap_readout as heatmap_readout
-from avssl.localization.heatmap import localize as localize
-from avssl.localization.heatmap import localize_each as localize_each
-from avssl.localization.heatmap import maps_at as maps_at
-from avssl.localization.heatmap import upsample as upsample
+from avssl.localization.heatmap import sliding_heatmaps as sliding_heatmaps
+from avssl.localization.similarity import maps_at as maps_at
+from avssl.localization.similarity import upsample as upsample
 from avssl.reports.figures import contact_sheet as contact_sheet

@@ -13,27 +13,28 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.core.batch import Batch
 from avssl.core.errors import InputError
-from avssl.localization.heatmap import check_evaluation, raw_batch
 from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
 from avssl.media import MediaReader
+from avssl.models import Encoding, Modality
 
 OnProgress = Callable[[int, int], object]
 """Called with windows done and windows in all."""
 
 
 class Embedder(Protocol):
-    """What a model must offer; :class:`avssl.models.AVModel` does."""
+    """A model that embeds frames and audio; :class:`avssl.models.ClipEncoder` implements it."""
 
-    def embed_video(self, video: Tensor, /) -> Tensor:
-        """(B, 3, T, H, W) to (B, D)."""
+    def video_input(self, video: Tensor, /) -> Tensor:
+        """(B, T, 3, H, W) uint8 frames to model input."""
 
-    def embed_audio(self, audio: Tensor, /) -> Tensor:
-        """(B, 1, time, freq) to (B, D)."""
+    def audio_input(self, waveforms: Tensor, /) -> Tensor:
+        """(B, S) waveforms to model input."""
+
+    def encode(self, modality: Modality, x: Tensor, /) -> Encoding:
+        """Model input to (B, D) embeddings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,40 +90,37 @@ class SyncCurve:
         return self.best_offset_seconds in (float(self.offset_seconds[0]), float(self.offset_seconds[-1]))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def energy_curve(
     reader: MediaReader,
-    model: Embedder,
-    transform: Callable[[Batch], Batch],
+    encoder: Embedder,
     sampling: Sampling,
     *,
     stride_seconds: float = 0.5,
     audio_from: SoundSource = None,
     stop_after_seconds: float | None = None,
-    device: torch.device | str = "cpu",
     on_progress: OnProgress | None = None,
 ) -> EnergyCurve:
     """The energy of a video with its sound, instant by instant.
 
     Args:
         reader: The video.
-        model: In evaluation mode, on ``device``.
-        transform: Raw batch to model input, in evaluation mode and on ``device``.
+        encoder: The model with its preprocessing.
         sampling: The window the model was trained with.
         stride_seconds: Time from one instant to the next, > 0.
         audio_from: As for :func:`avssl.localization.localize`.
         stop_after_seconds: Stop this long after the first frame; None goes to the end.
-        device: Where the model is.
         on_progress: Called as windows are embedded.
 
     Raises:
         MediaError: If there is no picture or no sound, or a stretch cannot be decoded.
-        ValueError: If an option is out of range or ``model`` or ``transform`` is in training mode.
+        InputError: If an option is out of range.
     """
-    check_evaluation(model, transform, stride_seconds)
+    if not stride_seconds > 0:
+        raise InputError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
     pictures = PictureWindows(reader, sampling, stop_after_seconds)
     instants = pictures.instants(stride_seconds)
-    windows = _Windows(pictures, SoundWindows(reader, audio_from), model, transform, sampling, device)
+    windows = _Windows(pictures, SoundWindows(reader, audio_from), encoder, sampling)
     video, audio = windows.embed(instants, instants, on_progress)
     energies = 1 - video @ audio.T  # (N, N)
     # Windows that overlap share what is heard: only sounds from further away are another moment's.
@@ -131,11 +129,10 @@ def energy_curve(
     return EnergyCurve(instants, energies.diagonal(), shuffled)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sync_curve(
     reader: MediaReader,
-    model: Embedder,
-    transform: Callable[[Batch], Batch],
+    encoder: Embedder,
     sampling: Sampling,
     *,
     max_offset_seconds: float = 1.0,
@@ -143,7 +140,6 @@ def sync_curve(
     strides_per_instant: int = 5,
     audio_from: SoundSource = None,
     stop_after_seconds: float | None = None,
-    device: torch.device | str = "cpu",
     on_progress: OnProgress | None = None,
 ) -> SyncCurve:
     """The mean energy of a video as its sound is moved against its picture.
@@ -153,39 +149,29 @@ def sync_curve(
 
     Args:
         reader: The video.
-        model: In evaluation mode, on ``device``.
-        transform: Raw batch to model input, in evaluation mode and on ``device``.
+        encoder: The model with its preprocessing.
         sampling: The window the model was trained with.
         max_offset_seconds: Largest offset either way, >= ``step_seconds``.
         step_seconds: From one offset to the next, > 0.
         strides_per_instant: Instants are this many steps apart, >= 1.
         audio_from: As for :func:`avssl.localization.localize`.
         stop_after_seconds: Stop this long after the first frame; None goes to the end.
-        device: Where the model is.
         on_progress: Called as windows are embedded.
 
     Raises:
         MediaError: If there is no picture or no sound, or a stretch cannot be decoded.
-        ValueError: If an option is out of range, the file is too short to move its sound so far, or
-            ``model`` or ``transform`` is in training mode.
+        InputError: If an option is out of range, or the file is too short to move its audio so far.
     """
     if not step_seconds > 0:
         raise InputError(f"step_seconds ({step_seconds}) must be greater than 0.")
-    check_evaluation(model, transform, step_seconds)
     if max_offset_seconds < step_seconds or strides_per_instant < 1:
         raise InputError(
             f"max_offset_seconds ({max_offset_seconds}) must be at least step_seconds ({step_seconds}), "
             f"and strides_per_instant ({strides_per_instant}) at least 1."
         )
     most = round(max_offset_seconds / step_seconds)
-    windows = _Windows(
-        PictureWindows(reader, sampling, stop_after_seconds),
-        SoundWindows(reader, audio_from),
-        model,
-        transform,
-        sampling,
-        device,
-    )
+    pictures = PictureWindows(reader, sampling, stop_after_seconds)
+    windows = _Windows(pictures, SoundWindows(reader, audio_from), encoder, sampling)
     first, last = windows.span_inside(most * step_seconds)
     count = int((last - first) / (step_seconds * strides_per_instant) + 1e-6) + 1
     if last < first:
@@ -205,50 +191,43 @@ def sync_curve(
 
 
 class _Windows:
-    """Pictures and sounds of one file → unit embeddings."""
+    """Windows of frames and of audio of one file, embedded with unit length."""
 
     def __init__(
         self,
         pictures: PictureWindows,
         sounds: SoundWindows,
-        model: Embedder,
-        transform: Callable[[Batch], Batch],
+        encoder: Embedder,
         sampling: Sampling,
-        device: torch.device | str,
         batch_size: int = 8,
     ) -> None:
         self._pictures, self._sounds, self._sampling = pictures, sounds, sampling
-        self._model, self._transform = model, transform
-        self._device, self._batch_size = device, batch_size
+        self._encoder, self._batch_size = encoder, batch_size
 
     def span_inside(self, max_offset: float) -> tuple[float, float]:
-        """First and last instant whose windows need no shift, wherever the sound is moved to."""
+        """Return the first and last point in time whose windows need no shift, wherever the audio is moved to."""
         picture = self._sampling.num_frames / self._sampling.frames_per_second / 2
         sound = self._sampling.audio_seconds / 2 + max_offset
-        (seen, unseen), (heard, unheard) = self._pictures.span, self._sounds.span
-        return max(seen + picture, heard + sound), min(unseen - picture, unheard - sound)
+        (video_start, video_stop), (audio_start, audio_stop) = self._pictures.span, self._sounds.span
+        return max(video_start + picture, audio_start + sound), min(video_stop - picture, audio_stop - sound)
 
     def embed(self, instants: Tensor, sound_instants: Tensor, on_progress: OnProgress | None) -> tuple[Tensor, Tensor]:
-        """(N, D) of the pictures and (M, D) of the sounds around ascending instants, on the CPU."""
+        """Return (N, D) of the frames and (M, D) of the audio around ascending points in time, on the CPU."""
         total, done = len(instants) + len(sound_instants), 0
         found: list[list[Tensor]] = [[], []]
-        for parts, embeddings in zip(found, (self._videos(instants), self._audios(sound_instants)), strict=True):
-            for embedding in embeddings:
-                parts.append(F.normalize(embedding.float(), dim=1).cpu())
-                done += len(embedding)
+        for parts, encodings in zip(found, (self._videos(instants), self._audios(sound_instants)), strict=True):
+            for encoding in encodings:
+                parts.append(encoding.vectors("embeddings").cpu())
+                done += len(parts[-1])
                 if on_progress is not None:
                     on_progress(done, total)
-        # Inference tensors refuse in-place work outside this mode; a clone made outside is an ordinary tensor.
-        with torch.inference_mode(False):
-            return torch.cat(found[0]).clone(), torch.cat(found[1]).clone()
+        return torch.cat(found[0]), torch.cat(found[1])
 
-    def _videos(self, instants: Tensor) -> Iterator[Tensor]:
+    def _videos(self, instants: Tensor) -> Iterator[Encoding]:
         for frames in self._pictures.read(self._pictures.starts(instants), self._batch_size):
-            silence = torch.zeros(len(frames), round(self._sampling.audio_seconds * self._sampling.sample_rate_hz))
-            yield self._model.embed_video(self._transform(raw_batch(frames, silence).to(self._device)).video)
+            yield self._encoder.encode("video", self._encoder.video_input(frames))
 
-    def _audios(self, instants: Tensor) -> Iterator[Tensor]:
+    def _audios(self, instants: Tensor) -> Iterator[Encoding]:
         for part in instants.split(self._batch_size):
-            sound = self._sounds.around(part, self._sampling.audio_seconds, self._sampling.sample_rate_hz)
-            nothing = torch.zeros(len(sound), 1, 3, 8, 8, dtype=torch.uint8)
-            yield self._model.embed_audio(self._transform(raw_batch(nothing, sound).to(self._device)).audio)
+            waveforms = self._sounds.around(part, self._sampling.audio_seconds, self._sampling.sample_rate_hz)
+            yield self._encoder.encode("audio", self._encoder.audio_input(waveforms))

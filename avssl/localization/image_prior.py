@@ -8,7 +8,6 @@ on ImageNet. It has heard nothing, so what it scores alone belongs beside every 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -22,16 +21,9 @@ _MOST_BYTES = 1 << 30
 _SIZE = 224
 
 
-class FeatureMaps(Protocol):
-    """What is asked of an encoder; :class:`avssl.models.Encoder` offers it."""
-
-    def forward_features(self, x: Tensor, /) -> Tensor:
-        """(B, 3, T, H, W) to (B, C, T', h, w)."""
-
-
-def activation_map(encoder: FeatureMaps, video: Tensor) -> Tensor:
-    """(B, T', h, w) float32: the mean absolute activation of an encoder's last map at every cell."""
-    return encoder.forward_features(video).float().abs().mean(dim=1)
+def activation_map(features: Tensor) -> Tensor:
+    """Return (B, T', h, w) float32: the mean absolute activation of an encoder's last map, (B, C, T', h, w)."""
+    return features.float().abs().mean(dim=1)
 
 
 class ResNetPrior(nn.Module):

@@ -15,30 +15,34 @@ from avssl.models.av_model import AVModel
 from avssl.models.avid_audio import avid_audio_cnn_10
 from avssl.models.avid_video import avid_r2plus1d_10, avid_r2plus1d_18, avid_r2plus1d_34
 from avssl.models.classifier import Classifier
+from avssl.models.clip_encoder import ClipEncoder, Encoding, What, unit_cells
 from avssl.models.encoder import Encoder, Modality, Pooling
 from avssl.models.heads import HeadPair, LogitScale, ProjectionHead, linear, mlp, mlp_bn
 from avssl.models.resnet_audio import resnet18_audio
 from avssl.models.resnet_image import resnet18_image
 from avssl.models.small import small_audio, small_video
-from avssl.models.stage_pooling import StagePooling, encode_stages
+from avssl.models.stage_pooling import StagePooling
 from avssl.models.torchvision_video import mc3_18, r2plus1d_18, r3d_18
 
 __all__ = [
     "AVModel",
     "Classifier",
+    "ClipEncoder",
     "Encoder",
+    "Encoding",
     "HeadPair",
     "LogitScale",
     "Modality",
     "Pooling",
     "ProjectionHead",
     "StagePooling",
+    "What",
     "create_encoder",
     "create_head",
-    "encode_stages",
     "encoder_builder",
     "encoder_names",
     "head_names",
+    "unit_cells",
 ]
 
 _ENCODERS: dict[Modality, dict[str, Callable[..., Encoder]]] = {

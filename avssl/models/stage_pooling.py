@@ -10,7 +10,7 @@ Dimensions: B clips, C channels; T', H', W' (video) or T', F' (audio) cells of a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.models.encoder import Encoder, Modality
+from avssl.models.encoder import Modality
 
 _POOLS: dict[str, dict[Modality, Callable[..., Tensor]]] = {
     "max": {"video": F.adaptive_max_pool3d, "audio": F.adaptive_max_pool2d},
@@ -67,21 +67,6 @@ class StagePooling:
         pooled: Tensor = _POOLS[self.how][modality](features.float(), grid)
         return pooled
 
-
-def encode_stages(encoder: Encoder, x: Tensor, pooling: StagePooling | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """The pooled features of a clip and those of its stages, from one trunk pass.
-
-    Args:
-        encoder: Of either modality.
-        x: What it reads.
-        pooling: Which stages; none by default.
-
-    Returns:
-        (B, C), and (B, C, ...) float32 by the stages' names, from input to output.
-    """
-    if pooling is None:
-        return encoder(x), {}
-    maps = encoder.forward_stages(x)
-    names = encoder.stage_names[-pooling.last_stages :]
-    stages = {name: pooling.pool(encoder.modality, maps[name]) for name in names}
-    return encoder.pool(maps[names[-1]]), stages
+    def pool_stages(self, modality: Modality, stages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return :meth:`pool` of the last ``last_stages`` of stage maps that run from input to output, by name."""
+        return {name: self.pool(modality, stages[name]) for name in list(stages)[-self.last_stages :]}

@@ -27,11 +27,12 @@ from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
 from avssl.data.sampling import ClipSampling
 from avssl.engine import choose_device
+from avssl.features.embed import embed_windows, relative_place, table_info, windows_of_row
 from avssl.features.extract import content_key
-from avssl.features.moment_table import embed_windows, relative_place, table_info, windows_of_row
-from avssl.features.table import FeatureTableError, TableInfo, TableParts, What
+from avssl.features.table import FeatureTableError, TableInfo, TableParts
 from avssl.hub.pretrained import from_pretrained
 from avssl.media import MediaError
+from avssl.models import What
 from avssl.training.build import default_workers
 
 WINDOWS_PER_PART = 1024

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.core.whole_file import write_json
-from avssl.engine import choose_device, show_progress
+from avssl.engine import Precision, choose_device, show_progress
 from avssl.hub.pretrained import from_pretrained
 from avssl.localization import EnergyCurve, energy_curve
 from avssl.media import open_media
@@ -79,13 +79,11 @@ def energy(
         bar = files.enter_context(tqdm(desc="energy", unit="window", delay=1.0))
         curve = energy_curve(
             reader,
-            pretrained.model,
-            pretrained.transform,
+            pretrained.encoder(Precision()),
             pretrained.sampling,
             stride_seconds=stride_seconds,
             audio_from=sound,
             stop_after_seconds=seconds,
-            device=pretrained.device,
             on_progress=partial(show_progress, bar),
         )
     for second, value in zip(curve.at_seconds.tolist(), curve.energy.tolist(), strict=True):

@@ -18,12 +18,13 @@ from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.core.batch import Heatmap
 from avssl.core.errors import InputError
 from avssl.core.whole_file import write_json
-from avssl.engine import choose_device, show_progress
-from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
-from avssl.localization import Look, localize_each, overlay_picture, overlay_video, readout
+from avssl.engine import show_progress
+from avssl.features.localize import load_localizer, localize_each, open_video
+from avssl.hub.pretrained import Pretrained
+from avssl.localization import Look, overlay_picture, overlay_video, readout
 from avssl.localization.drawing.scale import Scale, check_heads
 from avssl.localization.windows import SoundSource
-from avssl.media import MediaReader, StillReader, is_picture, open_media
+from avssl.media import MediaReader, is_picture, open_media
 
 OWN = "own sound"
 
@@ -138,13 +139,12 @@ def localize(
         ValueError: If an option is out of range, or ``out`` is a source or neither mp4 nor png.
     """
     out = _output(video, audio, out)
-    # The map lies over the whole frame, so the whole frame goes in.
-    pretrained = from_pretrained(checkpoint or demo_weights(), choose_device(device), crop="full")
+    pretrained = load_localizer(checkpoint, device)
     if look.heads:
         check_heads(pretrained.model.num_heads)
     with ExitStack() as files:
         other = None if audio is None else files.enter_context(open_media(audio))
-        reader = files.enter_context(_open(video, other, pretrained.sampling.audio_seconds))
+        reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds))
         sounds = _sounds(reader, other, silence, noise, side_by_side)
         maps = _maps(reader, pretrained, sounds, stride_seconds, seconds)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -185,15 +185,6 @@ def _output(video: Path | str, audio: Path | str | None, out: Path | str | None)
     return path
 
 
-def _open(video: Path | str, other: MediaReader | None, default_seconds: float) -> MediaReader:
-    """The video; a still picture lasts as long as the sound that is looked for in it."""
-    if not is_picture(video):
-        return open_media(video)
-    if other is None or other.info.audio_start_seconds is None or other.info.audio_stop_seconds is None:
-        return StillReader(video, default_seconds)
-    return StillReader(video, other.info.audio_stop_seconds - other.info.audio_start_seconds)
-
-
 def _sounds(
     reader: MediaReader, other: MediaReader | None, silence: bool, noise: bool, side_by_side: bool
 ) -> dict[str, SoundSource]:
@@ -224,13 +215,10 @@ def _maps(
     with tqdm(desc="localize", unit="map", delay=1.0) as bar:
         maps = localize_each(
             reader,
-            pretrained.model,
-            pretrained.transform,
-            pretrained.sampling,
+            pretrained,
             list(sounds.values()),
             stride_seconds=stride_seconds,
             stop_after_seconds=seconds,
-            device=pretrained.device,
             on_progress=partial(show_progress, bar),
         )
     return dict(zip(sounds, maps, strict=True))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.core.errors import InputError
 from avssl.core.whole_file import write_json
-from avssl.engine import choose_device, show_progress
+from avssl.engine import Precision, choose_device, show_progress
 from avssl.hub.pretrained import from_pretrained
 from avssl.localization import SyncCurve, draw_sync_curve, sync_curve
 from avssl.media import open_media
@@ -93,14 +93,12 @@ def sync(
         bar = files.enter_context(tqdm(desc="sync", unit="window", delay=1.0))
         curve = sync_curve(
             reader,
-            pretrained.model,
-            pretrained.transform,
+            pretrained.encoder(Precision()),
             pretrained.sampling,
             max_offset_seconds=max_offset,
             step_seconds=step,
             audio_from=sound,
             stop_after_seconds=seconds,
-            device=pretrained.device,
             on_progress=partial(show_progress, bar),
         )
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 
 from avssl.config import Config
@@ -63,7 +61,7 @@ def train(
         ),
         checkpointer=Checkpointer(run.checkpoints, settings.keep_checkpoints),
         metrics_log=MetricsLog(run.path),
-        monitors=create_monitors(config, rows.manifest, rows.held_out, partial(precision.autocast, device)),
+        monitors=create_monitors(config, rows.manifest, rows.held_out, precision),
         average=average,
         progress=progress,
         resume=True,  # a fresh run has no checkpoint

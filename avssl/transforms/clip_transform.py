@@ -87,10 +87,10 @@ class ClipTransform(nn.Module):
         """
         if not batch.is_raw or batch.valid_hw is None:
             raise InputError("the batch is transformed already: its video is no uint8 canvas.")
-        video = batch.video if batch.chroma is None else planes_to_rgb(batch.video, batch.chroma)
         if not self.training:
             audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)
-            return Batch(self.video_eval(video, batch.valid_hw), audio, batch.index)
+            return Batch(self.video_input(batch.video, batch.valid_hw, batch.chroma), audio, batch.index)
+        video = batch.video if batch.chroma is None else planes_to_rgb(batch.video, batch.chroma)
         key = batch.index.key
         own_views = 1 if self.view_warp else self.num_views
         videos = [self.video_augment(video, batch.valid_hw, key, view) for view in range(own_views)]
@@ -101,6 +101,21 @@ class ClipTransform(nn.Module):
         if self.negative_sounds is not None:
             negative_audio = self.audio_input(self.negative_sounds(key, batch.audio.shape[1]))
         return Batch(_join(videos), _join(audios), batch.index, negative_audio=negative_audio)
+
+    def video_input(self, video: Tensor, valid_hw: Tensor | None = None, chroma: Tensor | None = None) -> Tensor:
+        """Return the model input of raw frames as in evaluation, without augmentation.
+
+        Args:
+            video: (B, T, 3, H, W) uint8 canvas, or (B, T, 1, H, W) luma beside ``chroma``.
+            valid_hw: (B, 2) size of each clip on the canvas; None if each fills it.
+            chroma: As in :class:`~avssl.core.batch.Batch`.
+
+        Returns:
+            (num_crops * B, 3, T, size, size) float32.
+        """
+        if valid_hw is None:
+            valid_hw = torch.tensor(video.shape[-2:], device=video.device).expand(len(video), 2)
+        return self.video_eval(video if chroma is None else planes_to_rgb(video, chroma), valid_hw)
 
     def audio_input(self, waveform: Tensor) -> Tensor:
         """(B, S) float waveforms -> (B, 1, time, freq) model input without chance, as in evaluation."""

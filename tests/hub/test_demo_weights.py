@@ -8,7 +8,8 @@ from avssl.core.batch import Batch, BatchIndex
 from avssl.downstream.localization.instants import shapes_instant
 from avssl.evaluation.localization import pointing
 from avssl.hub.pretrained import demo_weights, from_pretrained
-from avssl.localization.heatmap import at_instant, smooth, sound_map, unit_cells
+from avssl.localization.similarity import at_instant, smooth, sound_map
+from avssl.models import unit_cells
 from avssl.synthetic import SceneSettings, draw_scene, render_picture, render_sound
 from avssl.synthetic.truth import scene_truth
 

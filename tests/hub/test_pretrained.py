@@ -128,7 +128,10 @@ def test_weights_of_another_model_are_refused_by_name(release, change, message):
 def test_other_format_version_is_refused(release):
     path = release[0] / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
-    with pytest.raises(HubError, match="release format 99"):
+    with pytest.raises(HubError, match=r"release format 99.*Install a newer avssl"):
+        from_pretrained(release[0])
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 1, "avssl_version": "0.0.9"}))
+    with pytest.raises(HubError, match=r"release format 1.*wrote it \(0\.0\.9\), or train or convert the model again"):
         from_pretrained(release[0])
 
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from avssl.core.batch import Batch
 from avssl.localization import SyncCurve, draw_sync_curve, energy_curve, sync_curve
 from avssl.media import MediaError
+from avssl.models import Encoding
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,25 @@ class Clock:
 class Reads:
     """Embeds the time in the middle of a window as a direction: one turn in 4 seconds."""
 
-    training = False
+    def video_input(self, frames):
+        return frames.float()
 
-    def embed_video(self, video):
+    def audio_input(self, waveforms):
+        return waveforms
+
+    def encode(self, modality, x):
+        mean = x.flatten(1).mean(dim=1)
         # Frames are shown from start + i / 4 on: their mean is half a frame before the middle.
-        return self.direction(video.mean(dim=(1, 2, 3, 4)) / 20 + 0.125)
-
-    def embed_audio(self, audio):
-        return self.direction(audio.mean(dim=(1, 2, 3)) + 0.0005)
+        embedding = self.direction(mean / 20 + 0.125 if modality == "video" else mean + 0.0005)
+        return Encoding(embedding, embedding, {})
 
     def direction(self, seconds):
         angle = seconds * math.pi / 2
         return torch.stack([angle.cos(), angle.sin()], dim=1) * 3
 
 
-def transform(batch):
-    return Batch(batch.video.float().transpose(1, 2), batch.audio[:, None, None], batch.index)
-
-
 def scan(clock, **options):
-    return sync_curve(clock, Reads(), transform, Window(), **options)
+    return sync_curve(clock, Reads(), Window(), **options)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.4, -0.6])
@@ -113,7 +112,7 @@ def test_too_short_a_file_is_an_error():
 
 
 def test_energy_is_low_for_the_moment_and_higher_for_others():
-    curve = energy_curve(Clock(), Reads(), transform, Window(), stride_seconds=0.5)
+    curve = energy_curve(Clock(), Reads(), Window(), stride_seconds=0.5)
     assert curve.at_seconds.tolist()[:3] == [0.25, 0.75, 1.25]
     assert curve.mean < 0.02
     # The first instant's window is 0 to 1 s; the others' middles are 1.25, 1.75 ... 7.25 and, shifted inside, 7.5 s.
@@ -124,20 +123,13 @@ def test_energy_is_low_for_the_moment_and_higher_for_others():
 
 
 def test_energy_of_another_files_sound():
-    curve = energy_curve(Clock(), Reads(), transform, Window(), audio_from=Clock(late=2.0))
+    curve = energy_curve(Clock(), Reads(), Window(), audio_from=Clock(late=2.0))
     assert curve.mean == pytest.approx(2, abs=0.05)  # half a turn behind, everywhere
 
 
 def test_energy_in_a_file_of_one_window_has_no_other_moments():
-    curve = energy_curve(Clock(stop=1.0), Reads(), transform, Window())
+    curve = energy_curve(Clock(stop=1.0), Reads(), Window())
     assert math.isnan(curve.shuffled_mean)
-
-
-def test_training_mode_is_refused():
-    model = Reads()
-    model.training = True
-    with pytest.raises(ValueError, match=r"model is in training mode.*model\.eval"):
-        energy_curve(Clock(), model, transform, Window())
 
 
 def test_the_curve_is_drawn(tmp_path):

@@ -1,3 +1,5 @@
+"""Heat maps of a whole video: positions in time, decoding, audio windows."""
+
 import json
 import math
 import weakref
@@ -7,12 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from avssl.core.batch import Batch, Heatmap
-from avssl.evaluation.localization import resize
-from avssl.localization import cosine_map, heatmap_readout, localize, maps_at, upsample
-from avssl.localization.heatmap import at_instant, head_maps, smooth, sound_map, unit_cells
+from avssl.core.batch import Heatmap
+from avssl.localization import heatmap_readout, sliding_heatmaps
 from avssl.localization.windows import PictureWindows, SoundWindows
 from avssl.media import MediaError
 
@@ -76,17 +75,22 @@ class Recording:
 
 
 class Spotter:
-    """visual_cells: (brightness, 1 - brightness) of each cell, one time cell for two frames.
-    sound_queries: likes bright cells when there is a sound, dark ones in silence."""
+    """Cells: (brightness, 1 - brightness), one for two frames. Queries: bright for a sound, dark for silence."""
 
     num_heads = 1
 
-    def visual_cells(self, video):
+    def video_input(self, frames):
+        return frames.float().transpose(1, 2) / 255
+
+    def audio_input(self, waveforms):
+        return waveforms
+
+    def cells(self, video):
         bright = F.adaptive_avg_pool3d(video[:, :1], (video.shape[2] // 2, 4, 4))
         return torch.cat([bright, 1 - bright], dim=1)
 
-    def sound_queries(self, audio):
-        loud = (audio.abs().amax(dim=(1, 2, 3)) > 0).float()
+    def queries(self, audio):
+        loud = (audio.abs().amax(dim=1) > 0).float()
         return torch.stack([loud, 1 - loud], dim=1)[..., None]
 
 
@@ -95,173 +99,27 @@ class TwoHeads(Spotter):
 
     num_heads = 2
 
-    def visual_cells(self, video):
-        bright = super().visual_cells(video)
+    def cells(self, video):
+        bright = super().cells(video)
         return torch.cat([bright, bright], dim=1)
 
-    def sound_queries(self, audio):
+    def queries(self, audio):
         return torch.tensor([3.0, 0.0, 0.0, 0.5])[:, None].expand(len(audio), 4, 7)
 
 
-def plain(batch):
-    return Batch(batch.video.float().permute(0, 2, 1, 3, 4) / 255, batch.audio[:, None, :, None], batch.index)
-
-
-def test_cosine_map_matches_loop_reference():
-    generator = torch.Generator().manual_seed(0)
-    video_map, audio = torch.randn(3, 5, 2, 4, 6, generator=generator), torch.randn(3, 5, generator=generator)
-    result = cosine_map(video_map, audio)
-    for b, t, h, w in [(0, 0, 0, 0), (1, 1, 3, 5), (2, 0, 2, 4)]:
-        cell, sound = video_map[b, :, t, h, w], audio[b]
-        expected = sum(x * y for x, y in zip(cell.tolist(), sound.tolist(), strict=True))
-        assert result[b, t, h, w].item() == pytest.approx(expected / (cell.norm() * sound.norm()).item(), abs=1e-6)
-    assert result.shape == (3, 2, 4, 6)
-
-
-def test_cosine_map_is_one_where_cell_and_sound_agree_and_ignores_scale():
-    audio = torch.tensor([[3.0, 4.0]])
-    video_map = torch.stack([torch.tensor([0.6, 0.8]), torch.tensor([-30.0, -40.0]), torch.tensor([0.0, 0.0])])
-    result = cosine_map(video_map.T[None, :, None, None, :], audio)
-    assert result.flatten().tolist() == pytest.approx([1, -1, 0])
-
-
-def test_cosine_map_is_float32_under_autocast():
-    video_map, audio = torch.randn(2, 64, 2, 3, 3), torch.randn(2, 64)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = cosine_map(video_map, audio)
-    assert half.dtype == torch.float32
-    assert torch.equal(half, cosine_map(video_map, audio))
-
-
-def test_cosine_map_refuses_other_clips():
-    with pytest.raises(ValueError, match=r"of the same clips, got \(2, 8, 1, 4, 4\) and \(3, 8\)"):
-        cosine_map(torch.zeros(2, 8, 1, 4, 4), torch.zeros(3, 8))
-
-
-def test_upsample_is_the_metrics_resize_on_any_leading_shape():
-    maps = torch.randn(2, 3, 4, 5)
-    assert torch.equal(upsample(maps, (20, 30))[1, 2], resize(maps[1, 2][None], (20, 30))[0])
-    assert torch.equal(upsample(maps[0, 0], (20, 30)), upsample(maps, (20, 30))[0, 0])
-
-
-def test_maps_at_reads_between_time_cells():
-    maps = torch.arange(4.0)[None, :, None, None].expand(5, 4, 2, 2)  # the value is the cell's number
-    # 16 frames, 4 cells: cell c is the middle of frames 4c .. 4c + 3, frame position 4c + 1.5.
-    result = maps_at(maps, torch.tensor([0.0, 1.5, 3.5, 7.5, 15.0]), 16)[:, 0, 0]
-    assert result.tolist() == pytest.approx([0, 0, 0.5, 1.5, 3])
-
-
-def test_unit_cells_average_the_picture_and_its_mirror_image():
-    class Biased:
-        """Sees brightness, and tells left from right."""
-
-        num_heads = 1
-
-        def visual_cells(self, video):
-            bright = video.mean(dim=1, keepdim=True)
-            return torch.cat([bright, torch.linspace(-1, 1, video.shape[-1]).expand_as(bright)], dim=1)
-
-    video, sound = torch.rand(2, 3, 4, 5, 6), torch.randn(2, 2)
-    cells = unit_cells(Biased(), video)
-    straight = cosine_map(Biased().visual_cells(video), sound)
-    mirrored = cosine_map(Biased().visual_cells(video.flip(-1)), sound).flip(-1)
-    torch.testing.assert_close(sound_map(cells, sound[..., None]), (straight + mirrored) / 2)
-    torch.testing.assert_close(unit_cells(Biased(), video.flip(-1)), cells.flip(-1))
-
-
-def cells_and_queries(num_cells, num_steps, num_heads, channels=6):
-    generator = torch.Generator().manual_seed(num_cells)
-    cells = torch.randn(2, channels, num_cells, 3, 4, generator=generator)
-    queries = torch.randn(2, channels, num_steps, generator=generator)
-    cells = F.normalize(cells.unflatten(1, (num_heads, -1)), dim=2).flatten(1, 2)
-    return cells, queries
-
-
-# Two steps to each of 3 cells; 5 steps to 3 cells; 2 steps to 4 cells; one of either.
-MOMENTS = {
-    (3, 6): ([0, 0, 1, 1, 2, 2], [0, 1, 2, 3, 4, 5]),
-    (3, 5): ([0, 0, 1, 2, 2], [0, 1, 2, 3, 4]),
-    (4, 2): ([0, 1, 2, 3], [0, 0, 1, 1]),
-    (3, 1): ([0, 1, 2], [0, 0, 0]),
-    (1, 3): ([0, 0, 0], [0, 1, 2]),
-}
-
-
-@pytest.mark.parametrize(("num_cells", "num_steps"), MOMENTS)
-@pytest.mark.parametrize("num_heads", [1, 2])
-def test_sound_map_matches_loop_reference(num_cells, num_steps, num_heads):
-    cells, queries = cells_and_queries(num_cells, num_steps, num_heads)
-    together, apart = sound_map(cells, queries, num_heads), head_maps(cells, queries, num_heads)
-    assert together.shape == (2, num_cells, 3, 4)
-    assert apart.shape == (2, num_heads, num_cells, 3, 4)
-    size = 6 // num_heads
-    for b, t, h, w in [(0, 0, 0, 0), (1, num_cells - 1, 2, 3), (0, num_cells // 2, 1, 1)]:
-        heard = [step for cell, step in zip(*MOMENTS[num_cells, num_steps], strict=True) if cell == t]
-        cosine = [
-            [
-                F.cosine_similarity(
-                    cells[b, k * size : (k + 1) * size, t, h, w], queries[b, k * size : (k + 1) * size, step], dim=0
-                ).item()
-                for step in heard
-            ]
-            for k in range(num_heads)
-        ]
-        expected = [sum(values) / len(heard) for values in cosine]
-        assert apart[b, :, t, h, w].tolist() == pytest.approx(expected, abs=1e-6)
-        best = sum(max(values) for values in zip(*cosine, strict=True)) / len(heard)
-        assert together[b, t, h, w].item() == pytest.approx(best, abs=1e-6)
-
-
-def test_one_head_alone_is_the_map_and_the_scale_of_a_sound_does_not_matter():
-    cells, queries = cells_and_queries(3, 6, 1)
-    assert torch.equal(head_maps(cells, queries, 1)[:, 0], sound_map(cells, queries))
-    torch.testing.assert_close(sound_map(cells, 7 * queries), sound_map(cells, queries))
-
-
-def test_two_sounds_at_once_lie_in_two_heads():
-    # Head 0 of the left cell and head 1 of the right one fit what is heard.
-    cells = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])[None, :, None, None, :]
-    queries = torch.tensor([1.0, 0.0, 1.0, 0.0])[None, :, None]
-    assert head_maps(cells, queries, 2).flatten().tolist() == [1, 0, 0, 1]
-    assert sound_map(cells, queries, 2).flatten().tolist() == [1, 1]
-
-
-def test_sound_map_refuses_what_does_not_fit():
-    cells, queries = cells_and_queries(3, 1, 1)
-    with pytest.raises(ValueError, match=r"queries \(B, D, S\) of the same clips, got .* and \(2, 5, 1\)"):
-        sound_map(cells, queries[:, :5])
-    with pytest.raises(ValueError, match=r"num_heads \(4\) .* divide the embedding size \(6\)"):
-        sound_map(cells, queries, 4)
-
-
-def test_a_sound_as_a_whole_is_the_same_at_every_instant():
-    cells, queries = cells_and_queries(4, 1, 1)
-    frame = torch.tensor([0.0, 5.3])
-    seen, heard = at_instant(cells, queries, frame, 8)
-    assert torch.equal(heard, queries)
-    assert seen.shape == (2, 6, 1, 3, 4)
-    torch.testing.assert_close(sound_map(seen, heard)[:, 0], maps_at(sound_map(cells, queries), frame, 8))
-
-
-def test_what_is_heard_at_an_instant_is_heard_in_its_cell():
-    cells, _ = cells_and_queries(4, 8, 2)
-    queries = torch.arange(8.0).expand(2, 6, 8)  # step s is s; a cell of 2 frames hears 2c and 2c + 1
-    frame = torch.tensor([0.5, 3.5])  # the middle of cell 0, and halfway between cells 1 and 2
-    seen, heard = at_instant(cells, queries, frame, 8)
-    assert heard[:, 0, 0].tolist() == [0.5, 3.5]
-    torch.testing.assert_close(seen[0, :, 0], cells[0, :, 0])
-    torch.testing.assert_close(seen[1, :, 0], (cells[1, :, 1] + cells[1, :, 2]) / 2)
+def localize(reader, encoder, sampling=Window(), audio_from=None, **options):
+    return sliding_heatmaps(reader, encoder, sampling, [audio_from], **options)[0]
 
 
 def test_localize_tells_heads_apart():
     recording = Recording()
-    heatmap = localize(recording, TwoHeads(), plain, Window(), stride_seconds=0.5)
+    heatmap = localize(recording, TwoHeads(), stride_seconds=0.5)
     assert heatmap.head_values.shape == (12, 2, 4, 4)
     finds, avoids = heatmap.head_values.unbind(dim=1)
     spots = [recording.cell(second) for second in heatmap.at_seconds.tolist()]
     assert finds.flatten(1).argmax(dim=1).tolist() == spots
     assert avoids.flatten(1).argmin(dim=1).tolist() == spots
-    alone = localize(recording, Spotter(), plain, Window(), stride_seconds=0.5)
+    alone = localize(recording, Spotter(), stride_seconds=0.5)
     assert torch.equal(alone.head_values[:, 0], alone.values)
 
 
@@ -271,23 +129,10 @@ def test_heatmap_refuses_heads_of_other_maps():
         Heatmap(values, seconds, torch.zeros(3), torch.zeros(3, 2, 4, 4))
 
 
-def test_smooth_spreads_a_spot_and_keeps_peak_and_constants():
-    spot = torch.zeros(1, 5, 6)
-    spot[0, 2, 3] = 1.0
-    once = smooth(spot, 1)
-    assert once[0, 1:4, 2:5].flatten().mul(16).tolist() == [1, 2, 1, 2, 4, 2, 1, 2, 1]
-    torch.testing.assert_close(smooth(spot, 2), smooth(smooth(spot, 1), 1))
-    corner = torch.zeros(1, 4, 4)
-    corner[0, 3, 0] = 1.0
-    for picture in (spot, corner):
-        assert smooth(picture).flatten().argmax() == picture.flatten().argmax()
-    torch.testing.assert_close(smooth(torch.full((2, 3, 4), 0.3)), torch.full((2, 3, 4), 0.3))
-
-
 @pytest.mark.parametrize("start", [0.0, 1.25])
 def test_localize_follows_the_spot_through_the_whole_video(start):
     recording = Recording(start, start + 6, audio=(start, start + 6))
-    heatmap = localize(recording, Spotter(), plain, Window(), stride_seconds=0.5)
+    heatmap = localize(recording, Spotter(), stride_seconds=0.5)
     assert heatmap.values.shape == (12, 4, 4)
     assert heatmap.at_seconds.tolist() == pytest.approx([start + 0.25 + 0.5 * k for k in range(12)])
     assert torch.equal(heatmap.confidence, heatmap.values.amax(dim=(1, 2)))
@@ -299,9 +144,9 @@ def test_localize_follows_the_spot_through_the_whole_video(start):
 
 
 def test_localize_depends_on_neither_batch_size_nor_gradient_mode():
-    whole = localize(Recording(), Spotter(), plain, Window(), batch_size=100)
+    whole = localize(Recording(), Spotter(), batch_size=100)
     for batch_size in (1, 5):
-        part = localize(Recording(), Spotter(), plain, Window(), batch_size=batch_size)
+        part = localize(Recording(), Spotter(), batch_size=batch_size)
         # Not to the bit: on some processors a kernel sums in another order for another batch size.
         torch.testing.assert_close(part.values, whole.values, atol=1e-6, rtol=0)
     whole.values.add_(1)  # an ordinary tensor, not one of inference mode
@@ -309,7 +154,7 @@ def test_localize_depends_on_neither_batch_size_nor_gradient_mode():
 
 def test_localize_decodes_each_frame_once_in_order():
     recording = Recording(stop=20.0, audio=(0.0, 20.0))
-    localize(recording, Spotter(), plain, Window(), stride_seconds=0.25, batch_size=4)
+    localize(recording, Spotter(), stride_seconds=0.25, batch_size=4)
     asked = [round(t, 6) for times in recording.asked for t in times]
     assert asked == sorted(set(asked))
 
@@ -328,7 +173,7 @@ def test_localize_keeps_few_frames_of_a_long_video():
             yield frame
 
     recording.stream_frames = stream
-    localize(recording, Spotter(), plain, Window(), stride_seconds=0.25, batch_size=4)
+    localize(recording, Spotter(), stride_seconds=0.25, batch_size=4)
     assert len(recording.asked) == 60 * 8
     assert most <= (8 + 3 * 2) + 8 + 3
 
@@ -343,14 +188,14 @@ def test_windows_that_share_no_frame_are_read_in_one_pass():
 
 
 def test_localize_video_shorter_than_the_window():
-    heatmap = localize(Recording(stop=0.4, audio=(0.0, 0.4)), Spotter(), plain, Window(), stride_seconds=0.25)
+    heatmap = localize(Recording(stop=0.4, audio=(0.0, 0.4)), Spotter(), stride_seconds=0.25)
     assert len(heatmap.values) == 2
     assert heatmap.values.flatten(1).argmax(dim=1).tolist() == [0, 0]
 
 
 def test_localize_stops_early():
-    heatmap = localize(Recording(), Spotter(), plain, Window(), stride_seconds=0.5, stop_after_seconds=2)
-    whole = localize(Recording(), Spotter(), plain, Window(), stride_seconds=0.5)
+    heatmap = localize(Recording(), Spotter(), stride_seconds=0.5, stop_after_seconds=2)
+    whole = localize(Recording(), Spotter(), stride_seconds=0.5)
     assert torch.equal(heatmap.values, whole.values[:4])
 
 
@@ -361,23 +206,21 @@ def test_localize_decodes_large_frames_small_and_small_ones_as_they_are():
         ((512, 640), Window(short_side=128), 128),
     ]:
         recording = Recording(stop=1.0, size=size)
-        localize(recording, Spotter(), plain, sampling)
+        localize(recording, Spotter(), sampling)
         assert recording.short_sides == {expected}
 
 
 def test_localize_reports_progress():
     seen = []
-    localize(
-        Recording(), Spotter(), plain, Window(), stride_seconds=1, batch_size=4, on_progress=lambda *n: seen.append(n)
-    )
+    localize(Recording(), Spotter(), stride_seconds=1, batch_size=4, on_progress=lambda *n: seen.append(n))
     assert seen == [(4, 6), (6, 6)]
 
 
 def test_map_reacts_to_another_sound():
-    own = localize(Recording(), Spotter(), plain, Window())
-    silent = localize(Recording(), Spotter(), plain, Window(), audio_from="silence")
-    noise = localize(Recording(), Spotter(), plain, Window(), audio_from="noise")
-    other = localize(Recording(audio=None), Spotter(), plain, Window(), audio_from=Recording())
+    own = localize(Recording(), Spotter())
+    silent = localize(Recording(), Spotter(), audio_from="silence")
+    noise = localize(Recording(), Spotter(), audio_from="noise")
+    other = localize(Recording(audio=None), Spotter(), audio_from=Recording())
     assert not torch.equal(own.values.flatten(1).argmax(1), silent.values.flatten(1).argmax(1))
     assert torch.equal(own.values, noise.values)
     assert torch.equal(own.values, other.values)
@@ -434,29 +277,22 @@ def test_noise_is_white_and_the_same_in_each_run():
 
 def test_localize_names_a_missing_track():
     with pytest.raises(MediaError, match=r"memory.mp4: audio.*no sound track.*audio_from") as error:
-        localize(Recording(audio=None), Spotter(), plain, Window())
+        localize(Recording(audio=None), Spotter())
     assert error.value.reason == "no_audio"
     with pytest.raises(MediaError, match="no picture track") as error:
-        localize(Recording(start=None, stop=None), Spotter(), plain, Window())
+        localize(Recording(start=None, stop=None), Spotter())
     assert error.value.reason == "no_video"
 
 
 def test_localize_refuses():
-    class Module(nn.Module):
-        pass
-
-    with pytest.raises(ValueError, match=r"model is in training mode.*model.eval\(\)"):
-        localize(Recording(), Module(), plain, Window())
-    with pytest.raises(ValueError, match="transform is in training mode"):
-        localize(Recording(), Spotter(), Module(), Window())
     with pytest.raises(ValueError, match="stride_seconds"):
-        localize(Recording(), Spotter(), plain, Window(), stride_seconds=0)
+        localize(Recording(), Spotter(), stride_seconds=0)
     with pytest.raises(ValueError, match="batch_size"):
-        localize(Recording(), Spotter(), plain, Window(), batch_size=0)
+        localize(Recording(), Spotter(), batch_size=0)
     with pytest.raises(ValueError, match="stop_after_seconds"):
-        localize(Recording(), Spotter(), plain, Window(), stop_after_seconds=0)
+        localize(Recording(), Spotter(), stop_after_seconds=0)
     with pytest.raises(ValueError, match="audio_from \\('loud'\\)"):
-        localize(Recording(), Spotter(), plain, Window(), audio_from="loud")
+        localize(Recording(), Spotter(), audio_from="loud")
 
 
 def test_readout_names_the_peak_in_pixels():

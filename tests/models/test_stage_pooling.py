@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from avssl.models import StagePooling, create_encoder, encode_stages
+from avssl.models import StagePooling, create_encoder
 
 
 @pytest.mark.parametrize(("channels", "side"), [(64, 12), (128, 8), (256, 6), (512, 4)])
@@ -20,17 +20,13 @@ def test_grid_keeps_within_the_map_and_has_a_cell():
 
 
 @torch.inference_mode()
-def test_the_last_stages_are_pooled_and_the_features_are_the_encoders():
-    encoder = create_encoder("small_video", width=4).eval()
-    x = torch.randn(2, 3, 4, 32, 32)
-    features, stages = encode_stages(encoder, x, StagePooling(2, "average", 8 * 9))
+def test_the_last_stages_are_pooled():
+    maps = create_encoder("small_video", width=4).eval().forward_stages(torch.randn(2, 3, 4, 32, 32))
+    stages = StagePooling(2, "average", 8 * 9).pool_stages("video", maps)
     assert list(stages) == ["stage1", "stage2"]
-    torch.testing.assert_close(features, encoder(x))
-    maps = encoder.forward_stages(x)
     torch.testing.assert_close(stages["stage1"], F.adaptive_avg_pool3d(maps["stage1"], (1, 3, 3)))
     torch.testing.assert_close(stages["stage2"], F.adaptive_avg_pool3d(maps["stage2"], (1, 2, 2)))
-    assert list(encode_stages(encoder, x, StagePooling(9))[1]) == ["stem", "stage1", "stage2"]
-    assert encode_stages(encoder, x, None)[1] == {}
+    assert list(StagePooling(9).pool_stages("video", maps)) == ["stem", "stage1", "stage2"]
 
 
 def test_settings_that_cannot_be_are_refused():

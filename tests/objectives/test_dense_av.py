@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings
 from avssl.core.moments import matched_moments
-from avssl.localization.heatmap import sound_map
+from avssl.localization.similarity import sound_map
 from avssl.objectives import DenseAV, create_objective, initial_logits, model_options
 from avssl.objectives import dense_scores as module
 from avssl.objectives.dense_scores import moment_scores, pair_scores, unit_places, unit_steps

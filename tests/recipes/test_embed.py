@@ -9,10 +9,11 @@ import torch
 from avssl.cli import main
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.data import ClipDataset, collate
-from avssl.features import moment_table
+from avssl.features.embed import table_of_files
 from avssl.features.extract import extract_features
 from avssl.features.table import FeatureTableError, read_feature_table
 from avssl.hub.pretrained import from_pretrained
+from avssl.models import ClipEncoder
 from avssl.recipes import embed as recipe
 from avssl.recipes.embed import embed
 from avssl.recipes.prepare import prepare
@@ -128,21 +129,21 @@ def test_an_interrupted_embedding_goes_on_and_gives_the_same_table(folder, run, 
     whole = read_feature_table(embed(folder, run, tmp_path / "whole.parquet", **options))
     calls = []
 
-    def encode(pretrained, raw):
-        calls.append(len(raw))
-        if len(calls) == 2:
+    def encode(encoder, raw, modality):
+        calls.append(modality)
+        if len(calls) == 3:
             raise KeyboardInterrupt
-        return original(pretrained, raw)
+        return original(encoder, raw, modality)
 
-    original, out = moment_table.encode_batch, tmp_path / "broken.parquet"
-    monkeypatch.setattr(moment_table, "encode_batch", encode)
+    original, out = ClipEncoder.encode_batch, tmp_path / "broken.parquet"
+    monkeypatch.setattr(ClipEncoder, "encode_batch", encode)
     with pytest.raises(KeyboardInterrupt):
         embed(folder, run, out, **options)
     assert not out.exists()
     with pytest.raises(FeatureTableError, match=r"broken.parquet.parts: holds parts of an embedding of other files"):
         embed(folder, run, out, **(options | {"every_seconds": 0.7}))
     embed(folder, run, out, **options)
-    assert len(calls) == 4  # three parts, of which one was begun twice
+    assert calls.count("video") == 4  # three parts, of which one was begun twice
     again = read_feature_table(out)
     np.testing.assert_array_equal(again.video, whole.video)
     assert list(again.ids) == list(whole.ids)
@@ -210,7 +211,7 @@ def test_a_few_files_give_the_table_that_embed_writes(folder, run, tmp_path):
     whole = read_feature_table(embed(folder, run, tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False))
     names = sorted(path.name for path in folder.iterdir() if path.suffix == ".mp4")
     reached = []
-    table, failures = moment_table.table_of_files(
+    table, failures = table_of_files(
         from_pretrained(run), folder, names, on_progress=lambda *numbers: reached.append(numbers)
     )
     assert list(table.ids) == list(whole.ids)

@@ -89,7 +89,7 @@ def test_a_still_picture_lasts_as_long_as_its_sound(videos, run, still, tmp_path
 
 
 def test_without_a_checkpoint_the_demo_weights_are_used(videos, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("avssl.recipes.localize.demo_weights", lambda: run)
+    monkeypatch.setattr("avssl.features.localize.demo_weights", lambda: run)
     assert main(["localize", str(videos / "clip00.mp4"), "--device", "cpu", "-o", str(tmp_path / "a.mp4")]) == 0
 
 

@@ -4,17 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from avssl.core.batch import Batch, BatchIndex, Embeddings
+from avssl.core.batch import Batch, BatchIndex
 from avssl.training.monitors import Diagnosis, EmbeddingMonitor, FixedClips, ProbeMonitor
 from avssl.training.monitors.embedding import embedding_numbers
 
 
-def batches(count=8):
-    """Clips whose every pixel is their number."""
+def batches(count=8, silent=False):
+    """Clips whose every pixel and sample is their number."""
     for first in range(0, count, 4):
         number = torch.arange(first, first + 4)
         video = number.to(torch.uint8).view(4, 1, 1, 1, 1).expand(4, 1, 3, 2, 2)
-        yield Batch(video, torch.zeros(4, 8), BatchIndex(number, number, number), torch.full((4, 2), 2))
+        audio = number[:, None].expand(4, 8) * (0.0 if silent else 1.0)
+        yield Batch(video, audio, BatchIndex(number, number, number), torch.full((4, 2), 2))
 
 
 class Known(nn.Module):
@@ -24,25 +25,27 @@ class Known(nn.Module):
         super().__init__()
         self.scale, self.collapsed, self.size = nn.Parameter(torch.ones(())), collapsed, size
 
-    def encode_video(self, video):
-        number = (video[:, 0, 0, 0, 0] * 0 if self.collapsed else video[:, 0, 0, 0, 0]).long()
-        return nn.functional.one_hot(number, self.size).float() * self.scale
+        self.video_encoder = self.audio_encoder = self.one_hot
+        self.video_head = self.audio_head = nn.Identity()
 
-    def encode_audio(self, audio):
-        return torch.zeros(len(audio), 2)
-
-    def forward(self, video, audio):
-        return Embeddings(self.encode_video(video), self.encode_video(video))
+    def one_hot(self, x):
+        number = x.flatten(1)[:, 0].long()
+        return nn.functional.one_hot(number * (not self.collapsed), self.size).float() * self.scale
 
 
 class Task(nn.Module):
     def __init__(self, model):
         super().__init__()
-        self.model = model
+        self.model, self.transform = model, Plain()
 
-    def transform(self, batch):
+
+class Plain(nn.Module):
+    def video_input(self, video, valid_hw, chroma):
         assert not self.training, "measured without augmentation"
-        return Batch(batch.video.float().transpose(1, 2), batch.audio[:, None, None], batch.index)
+        return video.float()
+
+    def audio_input(self, waveforms):
+        return waveforms
 
 
 # ---------------------------------------------------------------- numbers
@@ -145,7 +148,7 @@ def test_one_good_measurement_resets_the_count():
 
 
 def probe(fit_labels, test_labels, count=16):
-    clips = FixedClips(lambda: batches(count))
+    clips = FixedClips(lambda: batches(count, silent=True))
     return ProbeMonitor(clips, fit_labels, clips, test_labels, every_steps=1).run(Task(Known(size=count)))
 
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from avssl.core.manifest import Manifest
 from avssl.evaluation import NEED_BOTH
-from avssl.features.extract import Pretrained, What, extract_features
+from avssl.features.extract import extract_features
+from avssl.hub.pretrained import Pretrained
+from avssl.models import What
 from avssl.training.build import default_workers
 
 MODALITIES = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio",)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -20,12 +21,12 @@ from avssl.data.collate import collate
 from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.instants import Instant
 from avssl.downstream.localization.partners import Partners
-from avssl.features.extract import run_precision
 from avssl.hub.pretrained import Pretrained, random_init
-from avssl.localization.heatmap import maps_at, smooth, sound_map, unit_cells
 from avssl.localization.image_prior import ResNetPrior, activation_map
+from avssl.localization.similarity import maps_at, smooth, sound_map
 from avssl.localization.windows import NOISE_RMS
 from avssl.media import MediaError
+from avssl.models import ClipEncoder
 
 TRAINED = "trained model"
 SHUFFLED, SILENCE, NOISE = "shuffled sound", "silence", "noise"
@@ -47,15 +48,15 @@ class InstantMaps:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _Sample:
     """An instant, decoded."""
 
     instant: Instant
     frames: Tensor
     """(T, 3, H, W) uint8."""
-    place: float
-    """The instant as a position among the frames."""
-    sounds: dict[str, Tensor]
+    frame: float
+    """Position of the instant among the frames."""
+    waveforms: dict[str, Tensor]
     """(S,) by name of the row."""
 
 
@@ -85,16 +86,16 @@ def embed_instants(
     Raises:
         ManifestError: If none can be read.
     """
-    models = {TRAINED: pretrained, UNTRAINED: random_init(pretrained, seed + 1)}
+    encoders = {TRAINED: pretrained.encoder(), UNTRAINED: random_init(pretrained, seed + 1).encoder()}
     kept: list[Instant] = []
     parts: dict[str, list[Tensor]] = {}
     unreadable: Counter[str] = Counter()
     with tqdm(total=len(instants), desc="localize", unit="clip", disable=not progress) as bar:
         for batch in _batches(_read(clips, instants, partners, unreadable, seed, bar), batch_size):
-            kept += [seen.instant for seen in batch]
-            maps = _embed(models, clips, batch)
+            kept += [sample.instant for sample in batch]
+            maps = _embed(encoders, clips, batch)
             if resnet is not None:
-                pictures = [seen.frames[min(int(seen.place), len(seen.frames) - 1)] for seen in batch]
+                pictures = [sample.frames[min(int(sample.frame), len(sample.frames) - 1)] for sample in batch]
                 maps[RESNET_PRIOR] = torch.stack([resnet(picture).cpu() for picture in pictures])
             for name, values in maps.items():
                 parts.setdefault(name, []).append(values)
@@ -111,17 +112,17 @@ def _read(
     unreadable: Counter[str],
     seed: int,
     bar: tqdm,
-) -> Iterator[_Seen]:
+) -> Iterator[_Sample]:
     """The readable ones; the others are counted by reason."""
     num_samples = clips.sampling.num_samples
     for number, instant in enumerate(instants):
         try:
-            frames, place = clips.frames(instant)
-            sounds = {TRAINED: clips.sound(instant), SHUFFLED: _borrowed(clips, partners, number)}
+            frames, frame = clips.frames(instant)
+            waveforms = {TRAINED: clips.sound(instant), SHUFFLED: _borrowed(clips, partners, number)}
             name = f"{clips.manifest.value(instant.row, 'id')}/{instant.number}"
             noise = normal(clip_key(seed, 0, text_keys([name])), "localization_eval.noise", num_samples)[0].float()
-            sounds |= {SILENCE: torch.zeros(num_samples), NOISE: NOISE_RMS * noise}
-            yield _Seen(instant, frames, place, sounds)
+            waveforms |= {SILENCE: torch.zeros(num_samples), NOISE: NOISE_RMS * noise}
+            yield _Sample(instant, frames, frame, waveforms)
         except MediaError as error:
             unreadable[f"{error.stream}: {error.reason}"] += 1
         bar.update()
@@ -140,45 +141,36 @@ def _borrowed(clips: InstantClips, partners: Partners, number: int) -> Tensor:
     raise ManifestError(f"{clips.manifest.root}: no clip of another picture has another sound, which could be lent.")
 
 
-def _batches(seen: Iterator[_Seen], size: int) -> Iterator[list[_Seen]]:
-    batch: list[_Seen] = []
-    for each in seen:
-        batch.append(each)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+def _batches(samples: Iterator[_Sample], size: int) -> Iterator[list[_Sample]]:
+    while batch := list(islice(samples, size)):
         yield batch
 
 
-@torch.inference_mode()
-def _embed(models: Mapping[str, Pretrained], clips: InstantClips, batch: Sequence[_Seen]) -> dict[str, Tensor]:
-    """(B, h, w) by name of the row."""
-    pretrained = models[TRAINED]
-    device, num_frames = pretrained.device, clips.sampling.num_frames
-    video = pretrained.transform(_raw(clips, batch).to(device)).video
-    spectrograms = {
-        name: pretrained.transform.audio_input(torch.stack([seen.sounds[name] for seen in batch]).to(device))
-        for name in batch[0].sounds
+@torch.no_grad()
+def _embed(encoders: Mapping[str, ClipEncoder], clips: InstantClips, batch: Sequence[_Sample]) -> dict[str, Tensor]:
+    """Return (B, h, w) by name of the row; frames are transformed once for all models and sounds."""
+    trained, num_frames = encoders[TRAINED], clips.sampling.num_frames
+    raw = _raw(clips, batch)
+    video = trained.video_input(raw.video, raw.valid_hw, raw.chroma)
+    audio = {
+        name: trained.audio_input(torch.stack([sample.waveforms[name] for sample in batch]))
+        for name in batch[0].waveforms
     }
-    frame = torch.tensor([seen.place for seen in batch])
+    frame = torch.tensor([sample.frame for sample in batch])
     maps: dict[str, Tensor] = {}
-    with run_precision(pretrained).autocast(device):
-        for name, model in ((name, each.model) for name, each in models.items()):
-            cells = unit_cells(model, video)
-            for row, heard in spectrograms.items() if name == TRAINED else [(name, spectrograms[TRAINED])]:
-                found = sound_map(cells, model.sound_queries(heard), model.num_heads)
-                maps[row] = smooth(maps_at(found.cpu(), frame, num_frames))
-        seen = activation_map(pretrained.model.video_encoder, video)
-    maps[OWN_PRIOR] = smooth(maps_at(seen.cpu(), frame, num_frames))
-    return maps
+    for model, encoder in encoders.items():
+        cells = encoder.cells(video)
+        for row, x in audio.items() if model == TRAINED else [(model, audio[TRAINED])]:
+            maps[row] = sound_map(cells, encoder.queries(x), encoder.num_heads)
+    maps[OWN_PRIOR] = activation_map(trained.feature_map(video))
+    return {name: smooth(maps_at(values.cpu(), frame, num_frames)) for name, values in maps.items()}
 
 
-def _raw(clips: InstantClips, batch: Sequence[_Seen]) -> Batch:
-    rows = torch.tensor([seen.instant.row for seen in batch])
-    ids = [str(clips.manifest.value(seen.instant.row, "id")) for seen in batch]
+def _raw(clips: InstantClips, batch: Sequence[_Sample]) -> Batch:
+    rows = torch.tensor([sample.instant.row for sample in batch])
+    ids = [str(clips.manifest.value(sample.instant.row, "id")) for sample in batch]
     parts = [
-        Clip(name, seen.instant.row, seen.instant.number, seen.frames, 0.0, seen.sounds[TRAINED], 0.0)
-        for name, seen in zip(ids, batch, strict=True)
+        Clip(name, sample.instant.row, sample.instant.number, sample.frames, 0.0, sample.waveforms[TRAINED], 0.0)
+        for name, sample in zip(ids, batch, strict=True)
     ]
     return collate(parts, BatchIndex(rows, rows, text_keys(ids)))

@@ -36,8 +36,8 @@ from avssl.downstream.localization.scores import Numbers, paired_differences, sc
 from avssl.evaluation.localization import RULES, fuse_object_prior, resize
 from avssl.evaluation.localization.rules import find_rule
 from avssl.hub.pretrained import Pretrained
-from avssl.localization.heatmap import SMOOTHING
 from avssl.localization.image_prior import ResNetPrior
+from avssl.localization.similarity import SMOOTHING
 
 OWN = "own"
 """In place of a file of weights: the model's own vision tower is the object prior."""

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import Scored, knn_classifier, linear_probe, modality_probes, svm_classifier
-from avssl.features.extract import Pretrained
+from avssl.hub.pretrained import Pretrained
 from avssl.models import StagePooling
 
 

@@ -13,7 +13,7 @@ from avssl.downstream.probing.classifiers import classification_baselines, score
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import average_clips, top_k_accuracy
 from avssl.evaluation.scored import Scored, positions, scores_of
-from avssl.features.extract import Pretrained
+from avssl.hub.pretrained import Pretrained
 from avssl.models import StagePooling
 from avssl.models.probes import AttentiveProbe, LayerProbes
 from avssl.training.tasks.probes import probe_logits, train_probe

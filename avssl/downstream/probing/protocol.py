@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from avssl.core.errors import InputError
-from avssl.features.extract import Features, Pretrained
+from avssl.features.extract import Features
+from avssl.hub.pretrained import Pretrained
 from avssl.models import Modality
 from avssl.training.tasks.probes import ProbeSchedule
 

@@ -16,7 +16,7 @@ from avssl.evaluation import (
     class_retrieval,
     label_retrieval,
 )
-from avssl.features.extract import Pretrained
+from avssl.hub.pretrained import Pretrained
 from avssl.models import StagePooling
 
 _CELLS = 8

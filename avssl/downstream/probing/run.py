@@ -14,7 +14,8 @@ from avssl.core.manifest import Manifest
 from avssl.data.splits import Division, labeled_rows
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import bootstrap_interval, mean_and_deviation
-from avssl.features.extract import Features, Pretrained, extract_features
+from avssl.features.extract import Features, extract_features
+from avssl.hub.pretrained import Pretrained
 
 _NAMES = ("model", "modality", "layer")
 

@@ -20,7 +20,6 @@ from avssl.downstream.robustness.scores import ClassPredictions
 from avssl.engine import Precision
 from avssl.evaluation import modality_probes
 from avssl.evaluation.video_scores import video_probabilities
-from avssl.features.extract import run_precision
 from avssl.hub.classifier import TrainedClassifier
 from avssl.hub.pretrained import Pretrained
 from avssl.transforms import ClipTransform
@@ -80,7 +79,7 @@ def linear_probe_model(
 
     model = pretrained.model
     encoders = {"video": model.encode_video, "audio": model.encode_audio}
-    precision = _with_layout(run_precision(pretrained), model, pretrained.device)
+    precision = _with_layout(pretrained.precision, model, pretrained.device)
     return RobustnessModel(
         f"linear probe on frozen features of {len(labels)} clean clips; late fusion of both modalities",
         _encoders(encoders, pretrained.transform, precision, pretrained.device),

@@ -9,6 +9,5 @@ from avssl.features.table.parts import TableParts as TableParts
 from avssl.features.table.table import FeatureTable as FeatureTable
 from avssl.features.table.table import FeatureTableError as FeatureTableError
 from avssl.features.table.table import TableInfo as TableInfo
-from avssl.features.table.table import What as What
 from avssl.features.table.table import read_feature_table as read_feature_table
 from avssl.features.table.table import write_feature_table as write_feature_table

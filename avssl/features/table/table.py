@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,7 @@ import pyarrow.parquet as pq
 
 from avssl.core.errors import InputError
 from avssl.core.whole_file import whole_file
-
-What = Literal["embeddings", "features"]
+from avssl.models import What
 
 FORMAT_VERSION = 1
 MAX_SIZE = 2**16

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from avssl.core.batch import Heatmap
+from avssl.features.localize import localize_each
 from avssl.hub.pretrained import Pretrained
-from avssl.localization import heatmap_readout, localize, overlay_video
+from avssl.localization import heatmap_readout, overlay_video
 from avssl.localization.drawing.overlay import color_limits
 from avssl.localization.windows import SoundSource
 from avssl.media import MediaReader, open_media
@@ -107,16 +108,10 @@ def write_heatmap_video(
             source = audio.source
 
         def heatmap_of(name: str, audio_from: SoundSource) -> Heatmap:
-            return localize(
-                reader,
-                pretrained.model,
-                pretrained.transform,
-                pretrained.sampling,
-                audio_from=audio_from,
-                stop_after_seconds=max_seconds,
-                device=pretrained.device,
-                on_progress=_step_reporter(report, f"localizing {name}"),
-            )
+            on_progress = _step_reporter(report, f"localizing {name}")
+            return localize_each(
+                reader, pretrained, [audio_from], stop_after_seconds=max_seconds, on_progress=on_progress
+            )[0]
 
         if previous is None and source is not None and reader.info.has_audio:
             previous = _first_analysis(reader, heatmap_of(OWN.name, None), OWN.name, video, max_seconds)

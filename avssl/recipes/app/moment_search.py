@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avssl.features.moment_table import table_of_files
+from avssl.features.embed import table_of_files
 from avssl.features.search import NAMES, find_moments, moment_group, query_of_file
 from avssl.features.search_page import THUMBNAIL_SHORT_SIDE, ShownMoment, middle_frame
 from avssl.features.table import FeatureTable

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from avssl.core.batch import Batch
+from avssl.engine import Precision
+from avssl.models import ClipEncoder, Modality
 from avssl.training.tasks import PretrainTask
 
-Autocast = Callable[[], AbstractContextManager[Any]]
-"""Makes the context the model runs in, such as a bf16 autocast."""
+FP32 = Precision()
 
 
 class FixedClips:
@@ -37,33 +37,25 @@ class FixedClips:
         return torch.cat([torch.empty(0, dtype=torch.int64), *(batch.index.row.cpu() for batch in self)])
 
 
-@torch.no_grad()
-def look(
-    task: PretrainTask, clips: FixedClips, what: Literal["embeddings", "features"], autocast: Autocast = nullcontext
+def encode_clips(
+    task: PretrainTask, clips: FixedClips, what: Literal["embeddings", "features"], precision: Precision
 ) -> tuple[Tensor, Tensor]:
-    """What the model makes of the clips, seen without augmentation; leaves the task in eval mode.
+    """Encode the clips without augmentation; the task is left in evaluation mode.
 
     Args:
-        task: A :class:`~avssl.engine.Task`.
+        task: The model with its transform.
         clips: At least one clip.
-        what: ``"embeddings"`` after the heads, or ``"features"`` before them.
-        autocast: The context the model runs in.
+        what: ``"embeddings"`` after the heads, not normalized, or ``"features"`` before them.
+        precision: The precision the model is trained in.
 
     Returns:
         Video and audio, (N, D) or (N, C) float32, on the CPU.
     """
     task.eval()
-    model = getattr(task.model, "module", task.model)  # DDP's forward is for training
-    device = next(model.parameters()).device
-    videos, audios = [], []
+    encoder = ClipEncoder(getattr(task.model, "module", task.model), task.transform, precision)  # DDP wraps the model
+    parts: dict[Modality, list[Tensor]] = {"video": [], "audio": []}
     for batch in clips:
-        views = task.transform(batch.to(device))
-        with autocast():
-            if what == "embeddings":
-                found = model(views.video, views.audio)
-                video, audio = found.video, found.audio
-            else:
-                video, audio = model.encode_video(views.video), model.encode_audio(views.audio)
-        videos.append(video.float().cpu())
-        audios.append(audio.float().cpu())
-    return torch.cat(videos), torch.cat(audios)
+        for modality, blocks in parts.items():
+            encoding = encoder.encode_batch(batch, modality)
+            blocks.append((encoding.embedding if what == "embeddings" else encoding.features).float().cpu())
+    return torch.cat(parts["video"]), torch.cat(parts["audio"])

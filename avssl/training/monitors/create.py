@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import numpy as np
 
 from avssl.config import Config
@@ -11,8 +9,9 @@ from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
+from avssl.engine import Precision
 from avssl.training.build import build_sampling, default_workers
-from avssl.training.monitors.clips import Autocast, FixedClips
+from avssl.training.monitors.clips import FP32, FixedClips
 from avssl.training.monitors.embedding import EmbeddingMonitor
 from avssl.training.monitors.probe import ProbeMonitor, single_label
 
@@ -20,7 +19,7 @@ _BATCH = 16
 
 
 def create_monitors(
-    config: Config, manifest: Manifest, held_out: Manifest | None, autocast: Autocast = nullcontext
+    config: Config, manifest: Manifest, held_out: Manifest | None, precision: Precision = FP32
 ) -> list[EmbeddingMonitor | ProbeMonitor]:
     """None when ``monitor.every_steps`` is 0; a probe too where rows have labels.
 
@@ -28,7 +27,7 @@ def create_monitors(
         config: ``monitor``, ``sampling``, ``data`` and ``train.seed`` are read.
         manifest: The rows that are trained on.
         held_out: Rows that are not: the gallery. None takes some of ``manifest``.
-        autocast: Makes the context the model runs in.
+        precision: The precision the model is trained in.
     """
     settings = config.monitor
     if not settings.every_steps:
@@ -39,14 +38,14 @@ def create_monitors(
         gallery, rest = manifest.select(order[: settings.num_clips]), order[settings.num_clips :]
     clips = _clips(config, gallery, np.arange(len(gallery)))
     monitors: list[EmbeddingMonitor | ProbeMonitor] = [
-        EmbeddingMonitor(clips, settings.every_steps, autocast, held_out=held_out is not None)
+        EmbeddingMonitor(clips, settings.every_steps, precision, held_out=held_out is not None)
     ]
     if settings.probe_clips and "label" in manifest and "label" in gallery:
         labels = manifest["label"]
         chosen = np.array([row for row in rest if single_label(labels[row])][: settings.probe_clips], dtype=np.int64)
         fitted = _clips(config, manifest, chosen)
         monitors.append(
-            ProbeMonitor(fitted, labels.tolist(), clips, gallery["label"].tolist(), settings.every_steps, autocast)
+            ProbeMonitor(fitted, labels.tolist(), clips, gallery["label"].tolist(), settings.every_steps, precision)
         )
     return monitors
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor
 
 from avssl.core import distributed
 from avssl.core.errors import InputError
+from avssl.engine import Precision
 from avssl.evaluation import alignment_uniformity, cross_modal_retrieval, effective_rank, modality_gap, spread
-from avssl.training.monitors.clips import Autocast, FixedClips, look
+from avssl.training.monitors.clips import FP32, FixedClips, encode_clips
 from avssl.training.monitors.diagnosis import Diagnosis
 from avssl.training.tasks import PretrainTask
 
@@ -26,7 +26,7 @@ class EmbeddingMonitor:
     Args:
         clips: The gallery; with fewer than two clips there is nothing to measure.
         every_steps: Steps between measurements, >= 1.
-        autocast: Makes the context the model runs in; none by default.
+        precision: The precision the model is trained in.
         held_out: Whether training never sees the gallery.
 
     Reports, for k in 1 and 10:
@@ -42,19 +42,19 @@ class EmbeddingMonitor:
     """
 
     def __init__(
-        self, clips: FixedClips, every_steps: int, autocast: Autocast = nullcontext, *, held_out: bool = False
+        self, clips: FixedClips, every_steps: int, precision: Precision = FP32, *, held_out: bool = False
     ) -> None:
         if every_steps < 1:
             raise InputError(f"every_steps ({every_steps}) must be at least 1.")
         self.every_steps = every_steps
-        self._clips, self._autocast, self._held_out = clips, autocast, held_out
+        self._clips, self._precision, self._held_out = clips, precision, held_out
         self._diagnosis = Diagnosis()
 
     def run(self, task: PretrainTask) -> dict[str, float]:
         """Measures; leaves the task in eval mode."""
         if len(self._clips.rows()) < 2:
             return {}
-        video, audio = look(task, self._clips, "embeddings", self._autocast)
+        video, audio = encode_clips(task, self._clips, "embeddings", self._precision)
         numbers = embedding_numbers(video, audio) | {"retrieval/held_out": float(self._held_out)}
         for warning in self._diagnosis.of(numbers, video.shape[1]):
             if distributed.is_main():

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from avssl.core.errors import InputError
+from avssl.engine import Precision
 from avssl.evaluation import linear_probe
-from avssl.training.monitors.clips import Autocast, FixedClips, look
+from avssl.training.monitors.clips import FP32, FixedClips, encode_clips
 from avssl.training.tasks import PretrainTask
 
 L2 = 1e-2
@@ -31,7 +31,7 @@ class ProbeMonitor:
         test_clips: And scored on these.
         test_labels: Of their manifest's rows.
         every_steps: Steps between measurements, >= 1.
-        autocast: Makes the context the model runs in; none by default.
+        precision: The precision the model is trained in.
 
     Reports ``probe/video_accuracy``, ``probe/audio_accuracy`` and ``probe/majority``, the accuracy
     of always naming the class most frequent among the fitted clips, all in [0, 1] over the scored
@@ -45,14 +45,14 @@ class ProbeMonitor:
         test_clips: FixedClips,
         test_labels: Sequence[str | None],
         every_steps: int,
-        autocast: Autocast = nullcontext,
+        precision: Precision = FP32,
     ) -> None:
         if every_steps < 1:
             raise InputError(f"every_steps ({every_steps}) must be at least 1.")
         self.every_steps = every_steps
         self._fit, self._fit_labels = fit_clips, fit_labels
         self._test, self._test_labels = test_clips, test_labels
-        self._autocast = autocast
+        self._precision = precision
 
     def run(self, task: PretrainTask) -> dict[str, float]:
         """Fits and scores; leaves the task in eval mode."""
@@ -62,8 +62,8 @@ class ProbeMonitor:
         fit, test = _labeled(fit_labels), _labeled(test_labels)
         if min(len(fit), len(test)) < FEWEST or len(known) < 2:
             return {}
-        fit_features = look(task, self._fit, "features", self._autocast)
-        test_features = look(task, self._test, "features", self._autocast)
+        fit_features = encode_clips(task, self._fit, "features", self._precision)
+        test_features = encode_clips(task, self._test, "features", self._precision)
         fit_y, test_y = [fit_labels[i] for i in fit], [test_labels[i] for i in test]
         numbers = {"probe/majority": test_y.count(Counter(fit_y).most_common(1)[0][0]) / len(test_y)}
         for name, fit_x, test_x in zip(("video", "audio"), fit_features, test_features, strict=True):

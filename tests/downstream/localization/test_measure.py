@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from avssl.config import Config
-from avssl.core.batch import Batch
 from avssl.core.manifest import ManifestError
 from avssl.data.sampling import ClipSampling
 from avssl.downstream.localization import embed, measure_localization
 from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.partners import Partners
 from avssl.downstream.localization.rows import find_instants
+from avssl.models import ClipEncoder
 
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 
@@ -53,9 +53,8 @@ class Deaf(Listener):
 class Transform:
     video_eval = SimpleNamespace(crop="full")
 
-    def __call__(self, raw):
-        ramp = torch.linspace(0, 1, 8).expand(len(raw.video), 3, 1, 8, 8)
-        return Batch(ramp, self.audio_input(raw.audio), raw.index)
+    def video_input(self, video, valid_hw, chroma):
+        return torch.linspace(0, 1, 8).expand(len(video), 3, 1, 8, 8)
 
     def audio_input(self, waveform):
         return waveform[:, None, :, None]
@@ -72,7 +71,7 @@ def listener(monkeypatch):
             sampling=ClipSampling(num_frames=1, frames_per_second=1.0, audio_seconds=0.5, sample_rate_hz=8000),
             config=Config(),
             source="listener",
-            device=torch.device("cpu"),
+            encoder=lambda: ClipEncoder(model.eval(), Transform()),
             weights_hash=lambda: "0" * 16,
         )
 
@@ -107,7 +106,7 @@ def test_a_model_that_listens_has_the_table_it_should(listener, pairs):
 
 
 def test_a_deaf_model_is_seen_to_be_deaf(listener, pairs):
-    listener.model = Deaf()
+    listener.encoder = lambda: ClipEncoder(Deaf().eval(), Transform())
     found = measure_localization(listener, pairs.manifest(), progress=False)
     for name in ("shuffled sound", "silence", "noise"):
         for score, value in found.rows["trained model"].items():

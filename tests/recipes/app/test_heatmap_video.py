@@ -2,15 +2,11 @@ import pytest
 import torch
 
 from avssl.core.batch import Heatmap
-from avssl.localization import localize, overlay_video
+from avssl.features.localize import localize
+from avssl.localization import overlay_video
 from avssl.localization.drawing.overlay import color_limits
 from avssl.media import MediaError, open_media
 from avssl.recipes.app.heatmap_video import NOISE, OWN, SILENCE, AudioChoice, write_heatmap_video
-
-
-def heatmap_of(pretrained, video, **options) -> Heatmap:
-    with open_media(video) as reader:
-        return localize(reader, pretrained.model, pretrained.transform, pretrained.sampling, **options)
 
 
 def test_own_audio_gives_the_numbers_of_its_own_map(pretrained, clips, tmp_path):
@@ -18,7 +14,7 @@ def test_own_audio_gives_the_numbers_of_its_own_map(pretrained, clips, tmp_path)
     analysis = write_heatmap_video(
         pretrained, clips / "a.mp4", OWN, tmp_path / "o.mp4", report=lambda share, step: steps.append((share, step))
     )
-    heatmap = heatmap_of(pretrained, clips / "a.mp4")
+    heatmap = localize(clips / "a.mp4", pretrained)
     assert analysis.scale == color_limits(heatmap)
     (own,) = analysis.scores
     assert own.mean_confidence == pytest.approx(heatmap.confidence.mean().item())
@@ -37,7 +33,7 @@ def test_own_audio_gives_the_numbers_of_its_own_map(pretrained, clips, tmp_path)
 def test_silence_is_drawn_on_the_color_scale_of_the_own_audio(pretrained, clips, tmp_path):
     video = clips / "a.mp4"
     analysis = write_heatmap_video(pretrained, video, SILENCE, tmp_path / "silence.mp4")
-    own, silence = heatmap_of(pretrained, video), heatmap_of(pretrained, video, audio_from="silence")
+    own, silence = localize(video, pretrained), localize(video, pretrained, "silence")
     assert [score.name for score in analysis.scores] == ["its own audio", "silence"]
     assert analysis.scale == color_limits(own)
     assert color_limits(own) != color_limits(silence)
@@ -54,8 +50,7 @@ def test_each_audio_of_a_video_has_one_score(pretrained, clips, tmp_path):
         analysis = write_heatmap_video(pretrained, video, sound, tmp_path / f"{number}.mp4", previous=analysis)
     assert [score.name for score in analysis.scores] == ["its own audio", "white noise", "b's sound"]
     assert len({score.mean_confidence for score in analysis.scores}) == 3
-    with open_media(other.source) as reader:
-        expected = heatmap_of(pretrained, video, audio_from=reader)
+    expected = localize(video, pretrained, other.source)
     assert analysis.scores[2].mean_confidence == pytest.approx(expected.confidence.mean().item())
 
 
@@ -76,6 +71,6 @@ def test_only_the_first_seconds_are_processed(pretrained, clips, tmp_path):
 
 def test_a_constant_map_can_be_drawn(pretrained, clips, tmp_path, monkeypatch):
     flat = Heatmap(torch.full((2, 3, 3), 0.25), torch.tensor([0.25, 0.75], dtype=torch.float64), torch.full((2,), 0.25))
-    monkeypatch.setattr("avssl.recipes.app.heatmap_video.localize", lambda *_, **__: flat)
+    monkeypatch.setattr("avssl.recipes.app.heatmap_video.localize_each", lambda *_, **__: [flat])
     analysis = write_heatmap_video(pretrained, clips / "a.mp4", OWN, tmp_path / "o.mp4")
     assert analysis.scale[0] < analysis.scale[1]

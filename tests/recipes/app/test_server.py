@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from avssl.features.moment_table import table_of_files
+from avssl.features.embed import table_of_files
 from avssl.features.table import FeatureTableError, write_feature_table
 from avssl.hub.pretrained import HubError, from_pretrained
 from avssl.media import open_media

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.models import StagePooling, create_encoder, encode_stages
+from avssl.models import StagePooling, create_encoder
 from avssl.models.probes import AttentiveProbe, LayerProbes
 from avssl.training.tasks.probes import ProbeSchedule, probe_logits, train_probe
 
@@ -96,7 +96,7 @@ def test_the_backbone_is_frozen_in_every_parameter_and_buffer(modality):
     encoder = create_encoder(f"small_{modality}", width=4).eval()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     clips = torch.randn(8, 3, 2, 32, 32) if modality == "video" else torch.randn(8, 1, 32, 16)
-    _, stages = encode_stages(encoder, clips, StagePooling(4, "max", 64))
+    stages = StagePooling(4, "max", 64).pool_stages(modality, encoder.forward_stages(clips))
     arrays = {name: value.detach().numpy()[:, None] for name, value in stages.items()}
     probe = LayerProbes({name: value[0, 0].size for name, value in arrays.items()}, 2)
     train_probe(probe, arrays, np.arange(8) % 2, list("abcdefgh"), ProbeSchedule(2, 4))

@@ -20,10 +20,10 @@ from avssl.core.manifest import Manifest, is_url
 from avssl.core.version import __version__
 from avssl.data import ClipDataset, EvalLoader, Failure
 from avssl.data.eval_loader import Window
-from avssl.features.extract import encode_batch
-from avssl.features.table import FeatureTable, TableInfo, What
+from avssl.features.table import FeatureTable, TableInfo
 from avssl.hub.pretrained import Pretrained
 from avssl.media import MediaError
+from avssl.models import Modality, What
 
 _BATCH_SIZE = 16
 
@@ -95,13 +95,14 @@ def embed_windows(
     Returns:
         One row for each window that could be read.
     """
-    ending = "_embedding" if info.what == "embeddings" else ""
+    encoder = pretrained.encoder()
     places: list[_Place] = []
-    vectors = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in ("video", "audio")}
+    names: tuple[Modality, ...] = ("video", "audio")
+    vectors = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in names}
     for clips, _ in loader.clips():
-        found = encode_batch(pretrained, loader.batch(clips))
+        batch = loader.batch(clips)
         for name, blocks in vectors.items():
-            blocks.append(found[f"{name}{ending}"])
+            blocks.append(encoder.encode_batch(batch, name).vectors(info.what).cpu().numpy())
         places += [_Place.of(clip, loader.dataset) for clip in clips]
         if on_row is not None:
             on_row(clips[-1].row)

@@ -1,0 +1,122 @@
+"""A video and a model to heat maps, in one call: ``avssl.localize``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal, get_args
+
+from avssl.core.batch import Heatmap
+from avssl.core.errors import InputError
+from avssl.engine import Precision, choose_device
+from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
+from avssl.localization.heatmap import sliding_heatmaps
+from avssl.localization.windows import SoundSource
+from avssl.media import MediaReader, StillReader, is_picture, open_media
+
+NoSound = Literal["silence", "noise"]
+Audio = Path | str | MediaReader | NoSound | None
+"""The audio to look for: None for the video's own, another file, ``"silence"`` or ``"noise"``."""
+
+
+def localize(
+    video: Path | str | MediaReader,
+    model: Pretrained | Path | str | None = None,
+    audio: Audio = None,
+    *,
+    stride_seconds: float = 0.25,
+    stop_after_seconds: float | None = None,
+    device: str = "auto",
+) -> Heatmap:
+    """Compute where the audio of a video comes from, as one heat map every ``stride_seconds``.
+
+    Args:
+        video: A file with frames, an open reader, or an image, which lasts as long as ``audio``.
+        model: A run directory, a release, ``owner/name`` on the Hugging Face hub, or a model from
+            ``from_pretrained(..., crop="full")``; the demo weights by default.
+        audio: The audio to look for in place of the video's own: a file (from its start), ``"silence"`` or
+            ``"noise"``. A model that uses the audio gives another map.
+        stride_seconds: Time from one map to the next, > 0.
+        stop_after_seconds: Stop this long after the first frame; None goes to the end.
+        device: ``"cpu"``, ``"cuda"`` ...; ``"auto"`` takes a GPU when there is one. Ignored for a loaded model.
+
+    Returns:
+        T maps of (h, w) cosines over the whole frame, on the CPU, with their times and confidences.
+
+    Raises:
+        MediaError: If a file cannot be read or lacks the stream that is needed.
+        HubError: If there is no model at ``model``.
+        InputError: If an option is out of range.
+
+    Example:
+        >>> heatmap = avssl.localize("video.mp4", "runs/first")
+        >>> heatmap.values.shape, heatmap.confidence.max()
+        >>> silent = avssl.localize("video.mp4", "runs/first", "silence")
+    """
+    options = {"stride_seconds": stride_seconds, "stop_after_seconds": stop_after_seconds}
+    return localize_each(video, model, [audio], device=device, **options)[0]
+
+
+def localize_each(
+    video: Path | str | MediaReader,
+    model: Pretrained | Path | str | None,
+    audios: Sequence[Audio],
+    *,
+    stride_seconds: float = 0.25,
+    stop_after_seconds: float | None = None,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Heatmap]:
+    """Compute the heat maps of one video under several audios; its frames are encoded once.
+
+    Args:
+        video: As in :func:`localize`, as are the other arguments.
+        model: As there.
+        audios: At least one.
+        stride_seconds: As there.
+        stop_after_seconds: As there.
+        device: As there.
+        on_progress: Called with (maps done, maps in all).
+
+    Returns:
+        One heat map for each audio.
+    """
+    pretrained = model if isinstance(model, Pretrained) else load_localizer(model, device)
+    if pretrained.transform.video_eval.crop != "full":
+        raise InputError('model must see the whole frame: load it with from_pretrained(..., crop="full").')
+    with ExitStack() as files:
+        sounds = [_open_audio(audio, files) for audio in audios]
+        reader = video
+        if isinstance(video, Path | str):
+            other = next((sound for sound in sounds if sound is not None and not isinstance(sound, str)), None)
+            reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds))
+        return sliding_heatmaps(
+            reader,
+            pretrained.encoder(Precision()),  # float32: bfloat16 would round the colors
+            pretrained.sampling,
+            sounds,
+            stride_seconds=stride_seconds,
+            stop_after_seconds=stop_after_seconds,
+            on_progress=on_progress,
+        )
+
+
+def load_localizer(path_or_hub_id: Path | str | None, device: str = "auto") -> Pretrained:
+    """Load a model that sees the whole frame, which the map is drawn over; the demo weights by default."""
+    return from_pretrained(path_or_hub_id or demo_weights(), choose_device(device), crop="full")
+
+
+def open_video(video: Path | str, other: MediaReader | None, default_seconds: float) -> MediaReader:
+    """Open a video, or an image as a video that lasts as long as the audio of ``other``, or ``default_seconds``."""
+    if not is_picture(video):
+        return open_media(video)
+    if other is None or other.info.audio_start_seconds is None or other.info.audio_stop_seconds is None:
+        return StillReader(video, default_seconds)
+    return StillReader(video, other.info.audio_stop_seconds - other.info.audio_start_seconds)
+
+
+def _open_audio(audio: Audio, files: ExitStack) -> SoundSource:
+    if audio is None or audio in get_args(NoSound) or not isinstance(audio, Path | str):
+        return audio  # type: ignore[return-value]
+    return files.enter_context(open_media(audio))

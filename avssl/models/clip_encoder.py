@@ -1,0 +1,180 @@
+"""The one path from raw clips to features, embeddings, stage maps and the cells of a heat map.
+
+Feature extraction, stage similarity, training monitors, energy curves, heat maps and localization scores all run a
+model through :class:`ClipEncoder`.
+
+Dimensions: B clips, T frames, S samples, C features, D embedding size, K heads; T', h and w cells of the video map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avssl.core.batch import Batch
+from avssl.core.errors import InputError
+from avssl.core.moments import unit_heads
+from avssl.models.av_model import AVModel
+from avssl.models.encoder import Modality
+
+What = Literal["features", "embeddings"]
+"""Vectors before the heads, or after them with unit length."""
+
+
+class Preprocessing(Protocol):
+    """The evaluation half of a transform; :class:`avssl.transforms.ClipTransform` implements it."""
+
+    def video_input(self, video: Tensor, valid_hw: Tensor | None = None, chroma: Tensor | None = None) -> Tensor:
+        """(B, T, 3, H, W) uint8 to (B, 3, T, H', W') float."""
+
+    def audio_input(self, waveform: Tensor) -> Tensor:
+        """(B, S) to (B, 1, time, freq)."""
+
+
+class Numerics(Protocol):
+    """Number format and memory layout; :class:`avssl.engine.Precision` implements it."""
+
+    @property
+    def memory_format(self) -> str: ...
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]: ...
+
+    def arrange(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """One modality of B clips, as a model encodes it."""
+
+    features: Tensor
+    """(B, C) before the head."""
+    embedding: Tensor
+    """(B, D) after the head, not normalized."""
+    stages: Mapping[str, Tensor]
+    """(B, C, cells ...) of each stage from input to output; empty unless requested."""
+
+    def vectors(self, what: What) -> Tensor:
+        """Return (B, C) features, or (B, D) embeddings of unit length, in float32."""
+        return self.features.float() if what == "features" else F.normalize(self.embedding.float(), dim=1)
+
+
+class ClipEncoder:
+    """A model with its preprocessing, run without gradient on raw clips, on the device of its weights.
+
+    Args:
+        model: In evaluation mode. Its kernels are laid out as ``precision`` says, in place.
+        transform: In evaluation mode, on the same device. Heat maps need the whole frame (``crop="full"``).
+        precision: Number format and layout of the model; None computes in float32.
+
+    Raises:
+        InputError: If ``model`` or ``transform`` is in training mode.
+    """
+
+    def __init__(self, model: AVModel, transform: Preprocessing, precision: Numerics | None = None) -> None:
+        for name, module in (("model", model), ("transform", transform)):
+            if getattr(module, "training", False):
+                raise InputError(
+                    f"{name} is in training mode, which is random and changes its statistics. Call {name}.eval()."
+                )
+        if precision is not None and precision.memory_format == "channels_last":
+            model.use_channels_last()
+        self.model, self.transform, self.precision = model, transform, precision
+        self.device = next(model.parameters()).device
+
+    @property
+    def num_heads(self) -> int:
+        """K: channel groups of a cell that are compared with an audio query separately."""
+        return self.model.num_heads
+
+    @torch.no_grad()
+    def video_input(self, video: Tensor, valid_hw: Tensor | None = None, chroma: Tensor | None = None) -> Tensor:
+        """Return (B, 3, T, H', W') model input for (B, T, 3, H, W) uint8 frames, or the fields of a raw batch."""
+        valid_hw, chroma = (None if x is None else x.to(self.device) for x in (valid_hw, chroma))
+        return self.transform.video_input(video.to(self.device), valid_hw, chroma)
+
+    @torch.no_grad()
+    def audio_input(self, waveforms: Tensor) -> Tensor:
+        """Return (B, 1, time, freq) model input for (B, S) waveforms."""
+        return self.transform.audio_input(waveforms.to(self.device))
+
+    def encode_batch(self, batch: Batch, modality: Modality, *, with_stages: bool = False) -> Encoding:
+        """Encode one modality of a raw batch; the other one is neither moved nor transformed."""
+        if modality == "video":
+            return self.encode(modality, self.video_input(batch.video, batch.valid_hw, batch.chroma), with_stages)
+        return self.encode(modality, self.audio_input(batch.audio), with_stages)
+
+    @torch.no_grad()
+    def encode(self, modality: Modality, x: Tensor, with_stages: bool = False) -> Encoding:
+        """Encode model input of one modality.
+
+        Args:
+            modality: ``"video"`` or ``"audio"``.
+            x: From :meth:`video_input` or :meth:`audio_input`.
+            with_stages: Also return the map of every encoder stage.
+        """
+        model = self.model
+        encoder, head = (
+            (model.video_encoder, model.video_head) if modality == "video" else (model.audio_encoder, model.audio_head)
+        )
+        with self._autocast():
+            x = self._arrange(x)
+            stages = encoder.forward_stages(x) if with_stages else {}
+            features = encoder.pool(stages[encoder.stage_names[-1]]) if stages else encoder(x)
+            return Encoding(features, head(features), stages)
+
+    @torch.no_grad()
+    def feature_map(self, video: Tensor) -> Tensor:
+        """Return the last map of the video encoder, (B, C, T', h, w)."""
+        with self._autocast():
+            return self.model.video_encoder.forward_features(self._arrange(video))
+
+    @torch.no_grad()
+    def cells(self, video: Tensor) -> Tensor:
+        """Return :func:`unit_cells` of video input: (B, D, T', h, w) float32."""
+        with self._autocast():
+            return unit_cells(self.model, self._arrange(video))
+
+    @torch.no_grad()
+    def queries(self, audio: Tensor) -> Tensor:
+        """Return the queries that audio input puts to the cells: (B, D, steps), one step for the audio as a whole."""
+        with self._autocast():
+            return self.model.sound_queries(self._arrange(audio))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.precision is None else self.precision.autocast(self.device)
+
+    def _arrange(self, x: Tensor) -> Tensor:
+        return x if self.precision is None else self.precision.arrange(x)
+
+
+class LocatingModel(Protocol):
+    """What :func:`unit_cells` needs; :class:`~avssl.models.AVModel` implements it."""
+
+    @property
+    def num_heads(self) -> int: ...
+
+    def visual_cells(self, video: Tensor, /) -> Tensor: ...
+
+
+def unit_cells(model: LocatingModel, video: Tensor) -> Tensor:
+    """Return unit embeddings of the video cells, averaged over the video and its mirror image.
+
+    Each head's channels have length 1. The mean of two cosines is the cosine with the mean cell, so any number of
+    audio queries can be compared with this one map.
+
+    Args:
+        model: In evaluation mode.
+        video: (B, 3, T, H, W) model input.
+
+    Returns:
+        (B, D, T', h, w) float32.
+    """
+    straight, mirrored = model.visual_cells(video), model.visual_cells(video.flip(-1)).flip(-1)
+    both = unit_heads(straight, model.num_heads) + unit_heads(mirrored, model.num_heads)  # (B, K, D / K, T', h, w)
+    return (both / 2).flatten(1, 2)
