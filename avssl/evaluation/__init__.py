@@ -48,10 +48,9 @@ from avssl.evaluation.localization import NegativeAudio as NegativeAudio
 from avssl.evaluation.localization import PromptedSegmentation as PromptedSegmentation
 from avssl.evaluation.localization import WithNegatives as WithNegatives
 from avssl.evaluation.localization import auc as auc
-from avssl.evaluation.localization import avsbench_f as avsbench_f
-from avssl.evaluation.localization import avsbench_f_released as avsbench_f_released
+from avssl.evaluation.localization import avsbench_f_curves as avsbench_f_curves
 from avssl.evaluation.localization import avsbench_iou as avsbench_iou
-from avssl.evaluation.localization import avsbench_miou as avsbench_miou
+from avssl.evaluation.localization import best_f as best_f
 from avssl.evaluation.localization import ciou as ciou
 from avssl.evaluation.localization import flickr_truth as flickr_truth
 from avssl.evaluation.localization import fuse_object_prior as fuse_object_prior
@@ -68,10 +67,8 @@ from avssl.evaluation.localization import size_buckets as size_buckets
 from avssl.evaluation.localization import slavc_confidence as slavc_confidence
 from avssl.evaluation.localization import success as success
 from avssl.evaluation.localization import summarize as summarize
-from avssl.evaluation.localization import time_mean as time_mean
 from avssl.evaluation.localization import vggss_truth as vggss_truth
 from avssl.evaluation.localization import with_negatives as with_negatives
-from avssl.evaluation.localization import word_steps as word_steps
 from avssl.evaluation.localization.baselines import center_blob as center_blob
 from avssl.evaluation.localization.baselines import mean_prior as mean_prior
 from avssl.evaluation.localization.baselines import random_maps as random_maps

@@ -96,17 +96,17 @@ def embed_windows(
         One row for each window that could be read.
     """
     encoder = pretrained.encoder()
-    places: list[_Place] = []
+    places: list[_Window] = []
     names: tuple[Modality, ...] = ("video", "audio")
     vectors = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in names}
     for clips, _ in loader.clips():
         batch = loader.batch(clips)
         for name, blocks in vectors.items():
             blocks.append(encoder.encode_batch(batch, name).vectors(info.what).cpu().numpy())
-        places += [_Place.of(clip, loader.dataset) for clip in clips]
+        places += [_Window.of(clip, loader.dataset) for clip in clips]
         if on_row is not None:
             on_row(clips[-1].row)
-    columns = zip(*places, strict=True) if places else [()] * len(_Place._fields)
+    columns = zip(*places, strict=True) if places else [()] * len(_Window._fields)
     ids, paths, starts, stops = (np.array(column, dtype=object) for column in columns)
     joined = (np.concatenate(blocks) for blocks in vectors.values())
     return FeatureTable(info, ids, paths, starts.astype(np.float64), stops.astype(np.float64), *joined)
@@ -146,7 +146,7 @@ def table_of_files(
     return table, [*failures, *loader.ledger]
 
 
-class _Place(NamedTuple):
+class _Window(NamedTuple):
     """Which stretch of which file a window shows."""
 
     id: str
@@ -155,7 +155,7 @@ class _Place(NamedTuple):
     stop_seconds: float
 
     @classmethod
-    def of(cls, clip: Clip, dataset: ClipDataset) -> _Place:
+    def of(cls, clip: Clip, dataset: ClipDataset) -> _Window:
         video, audio, shape = clip.video_start_seconds, clip.audio_start_seconds, dataset.sampling
         stop = max(video + shape.video_seconds, audio + shape.audio_seconds)
         return cls(clip.id, str(dataset.manifest.value(clip.row, "path")), min(video, audio), stop)

@@ -12,7 +12,7 @@ from avssl.core.errors import InputError
 from avssl.engine import Precision, choose_device
 from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
 from avssl.localization.heatmap import sliding_heatmaps
-from avssl.localization.windows import SoundSource
+from avssl.localization.windows import AudioSource
 from avssl.media import MediaReader, StillReader, is_picture, open_media
 
 NoSound = Literal["silence", "noise"]
@@ -54,8 +54,9 @@ def localize(
         >>> heatmap.values.shape, heatmap.confidence.max()
         >>> silent = avssl.localize("video.mp4", "runs/first", "silence")
     """
-    options = {"stride_seconds": stride_seconds, "stop_after_seconds": stop_after_seconds}
-    return localize_each(video, model, [audio], device=device, **options)[0]
+    return localize_each(
+        video, model, [audio], stride_seconds=stride_seconds, stop_after_seconds=stop_after_seconds, device=device
+    )[0]
 
 
 def localize_each(
@@ -87,10 +88,11 @@ def localize_each(
         raise InputError('model must see the whole frame: load it with from_pretrained(..., crop="full").')
     with ExitStack() as files:
         sounds = [_open_audio(audio, files) for audio in audios]
-        reader = video
         if isinstance(video, Path | str):
             other = next((sound for sound in sounds if sound is not None and not isinstance(sound, str)), None)
             reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds))
+        else:
+            reader = video
         return sliding_heatmaps(
             reader,
             pretrained.encoder(Precision()),  # float32: bfloat16 would round the colors
@@ -116,7 +118,7 @@ def open_video(video: Path | str, other: MediaReader | None, default_seconds: fl
     return StillReader(video, other.info.audio_stop_seconds - other.info.audio_start_seconds)
 
 
-def _open_audio(audio: Audio, files: ExitStack) -> SoundSource:
+def _open_audio(audio: Audio, files: ExitStack) -> AudioSource:
     if audio is None or audio in get_args(NoSound) or not isinstance(audio, Path | str):
         return audio  # type: ignore[return-value]
     return files.enter_context(open_media(audio))

@@ -20,10 +20,10 @@ from avssl.core.errors import InputError
 from avssl.core.manifest import is_url
 from avssl.engine import choose_device
 from avssl.evaluation import GalleryLevel, gallery_level, query_cosines, top_moments
-from avssl.features.search_page import MomentGroup, ShownMoment
+from avssl.features.search_page import Moment, MomentGroup
 from avssl.features.table import FeatureTable, FeatureTableError
 from avssl.hub.pretrained import Pretrained, from_pretrained
-from avssl.localization.windows import PictureWindows, SoundWindows
+from avssl.localization.windows import AudioWindows, FrameWindows
 from avssl.media import MediaError, MediaReader, open_media
 from avssl.media.reader import Reason
 from avssl.models import Modality, What
@@ -67,7 +67,7 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Found:
+class GalleryHits:
     """The best moments of one gallery."""
 
     modality: Modality
@@ -185,7 +185,7 @@ def query_of_file(
     return Query(by, vector, Path(path), str(path), start, min(start + length, last))
 
 
-def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int = 10) -> Found:
+def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int = 10) -> GalleryHits:
     """The ``k`` best distinct moments of one gallery, and its level. Exact: every row is compared.
 
     Raises:
@@ -204,7 +204,9 @@ def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int =
     level = gallery_level(cosines)
     rows = top_moments(cosines, table.paths, table.start_seconds, table.stop_seconds, k)
     found = [(row, float(cosines[row]), level.z(float(cosines[row]))) for row in rows]
-    return Found(modality, level, [Hit(row, cosine, z, not z > level.best_by_chance) for row, cosine, z in found])
+    return GalleryHits(
+        modality, level, [Hit(row, cosine, z, not z > level.best_by_chance) for row, cosine, z in found]
+    )
 
 
 def is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool:
@@ -213,13 +215,13 @@ def is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool
     return bool(overlaps) and (folder / table.paths[hit.row]).resolve() == query.file.resolve()
 
 
-def shown_query(query: Query) -> ShownMoment:
+def query_moment(query: Query) -> Moment:
     """What was looked for, for a page."""
     headline = f"looked for: its {NAMES[query.modality]}"
-    return ShownMoment(query.file, query.name, query.start_seconds, query.stop_seconds, headline)
+    return Moment(query.file, query.name, query.start_seconds, query.stop_seconds, headline)
 
 
-def moment_group(table: FeatureTable, found: Found, query: Query, folder: Path) -> MomentGroup:
+def moment_group(table: FeatureTable, found: GalleryHits, query: Query, folder: Path) -> MomentGroup:
     """What was found, for a page; ``folder`` is what the table's paths are relative to."""
     moments = []
     for number, hit in enumerate(found.hits, start=1):
@@ -227,7 +229,7 @@ def moment_group(table: FeatureTable, found: Found, query: Query, folder: Path) 
         words = f"{number} · cosine {hit.cosine:.3f} · z {hit.z:.1f}{' · itself' if itself else ''}"
         path = table.paths[hit.row]
         times = float(table.start_seconds[hit.row]), float(table.stop_seconds[hit.row])
-        moments.append(ShownMoment(folder / path, path, *times, words, hit.is_weak and not itself))
+        moments.append(Moment(folder / path, path, *times, words, hit.is_weak and not itself))
     note = f"{found.note(table)} Hits that are not better are shown faintly."
     return MomentGroup(found.heading(query.modality), note, moments)
 
@@ -237,9 +239,9 @@ def _window(reader: MediaReader, by: Modality, at: float, pretrained: Pretrained
     encoder, sampling = pretrained.encoder(), pretrained.sampling
     instant = torch.tensor([at], dtype=torch.float64)
     if by == "video":
-        windows = PictureWindows(reader, sampling)
+        windows = FrameWindows(reader, sampling)
         return encoder.video_input(next(windows.read(windows.starts(instant), batch_size=1)))
-    waveform = SoundWindows(reader, None).around(instant, sampling.audio_seconds, sampling.sample_rate_hz)
+    waveform = AudioWindows(reader, None).around(instant, sampling.audio_seconds, sampling.sample_rate_hz)
     return encoder.audio_input(waveform)
 
 

@@ -23,7 +23,7 @@ THUMBNAIL_SHORT_SIDE = 160
 
 
 @dataclass(frozen=True)
-class ShownMoment:
+class Moment:
     """A stretch of one file, and what is said of it. All text is plain."""
 
     file: Path
@@ -48,11 +48,11 @@ class MomentGroup:
     """Plain text."""
     note: str
     """Plain text, above them."""
-    moments: Sequence[ShownMoment]
+    moments: Sequence[Moment]
     """In order."""
 
 
-def write_search_page(path: Path | str, title: str, query: ShownMoment, groups: Sequence[MomentGroup]) -> None:
+def write_search_page(path: Path | str, title: str, query: Moment, groups: Sequence[MomentGroup]) -> None:
     """Writes the page.
 
     Args:
@@ -67,7 +67,7 @@ def write_search_page(path: Path | str, title: str, query: ShownMoment, groups: 
     write_page(path, "search.html", title=title, query=card, groups=found)
 
 
-def _cards(moments: Sequence[ShownMoment], folder: Path) -> list[dict[str, Any]]:
+def _cards(moments: Sequence[Moment], folder: Path) -> list[dict[str, Any]]:
     """The variables of the template for each moment."""
     cards = []
     for moment in moments:
@@ -83,7 +83,7 @@ def _cards(moments: Sequence[ShownMoment], folder: Path) -> list[dict[str, Any]]
     return cards
 
 
-def middle_frame(moment: ShownMoment) -> np.ndarray | None:
+def middle_frame(moment: Moment) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB: the small frame in the middle of the moment; None of a file without a picture.
 
     Raises:

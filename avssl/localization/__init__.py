@@ -1,7 +1,7 @@
 """A sound and a picture to a heat map; a heat map to something people can watch."""
 
 from avssl.localization.drawing.blend import overlay_image as overlay_image
-from avssl.localization.drawing.matching_plot import draw_sync_curve as draw_sync_curve
+from avssl.localization.drawing.energy_plot import draw_sync_curve as draw_sync_curve
 from avssl.localization.drawing.overlay import overlay_picture as overlay_picture
 from avssl.localization.drawing.overlay import overlay_video as overlay_video
 from avssl.localization.drawing.panel import Look as Look

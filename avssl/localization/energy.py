@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
+from avssl.localization.windows import AudioSource, AudioWindows, FrameWindows, Sampling
 from avssl.media import MediaReader
 from avssl.models import Encoding, Modality
 
@@ -97,7 +97,7 @@ def energy_curve(
     sampling: Sampling,
     *,
     stride_seconds: float = 0.5,
-    audio_from: SoundSource = None,
+    audio_from: AudioSource = None,
     stop_after_seconds: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> EnergyCurve:
@@ -118,9 +118,9 @@ def energy_curve(
     """
     if not stride_seconds > 0:
         raise InputError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
-    pictures = PictureWindows(reader, sampling, stop_after_seconds)
+    pictures = FrameWindows(reader, sampling, stop_after_seconds)
     instants = pictures.instants(stride_seconds)
-    windows = _Windows(pictures, SoundWindows(reader, audio_from), encoder, sampling)
+    windows = _Windows(pictures, AudioWindows(reader, audio_from), encoder, sampling)
     video, audio = windows.embed(instants, instants, on_progress)
     energies = 1 - video @ audio.T  # (N, N)
     # Windows that overlap share what is heard: only sounds from further away are another moment's.
@@ -138,7 +138,7 @@ def sync_curve(
     max_offset_seconds: float = 1.0,
     step_seconds: float = 0.1,
     strides_per_instant: int = 5,
-    audio_from: SoundSource = None,
+    audio_from: AudioSource = None,
     stop_after_seconds: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> SyncCurve:
@@ -170,8 +170,8 @@ def sync_curve(
             f"and strides_per_instant ({strides_per_instant}) at least 1."
         )
     most = round(max_offset_seconds / step_seconds)
-    pictures = PictureWindows(reader, sampling, stop_after_seconds)
-    windows = _Windows(pictures, SoundWindows(reader, audio_from), encoder, sampling)
+    pictures = FrameWindows(reader, sampling, stop_after_seconds)
+    windows = _Windows(pictures, AudioWindows(reader, audio_from), encoder, sampling)
     first, last = windows.span_inside(most * step_seconds)
     count = int((last - first) / (step_seconds * strides_per_instant) + 1e-6) + 1
     if last < first:
@@ -195,8 +195,8 @@ class _Windows:
 
     def __init__(
         self,
-        pictures: PictureWindows,
-        sounds: SoundWindows,
+        pictures: FrameWindows,
+        sounds: AudioWindows,
         encoder: Embedder,
         sampling: Sampling,
         batch_size: int = 8,

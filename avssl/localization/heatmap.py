@@ -25,7 +25,7 @@ from torch import Tensor
 from avssl.core.batch import Heatmap
 from avssl.core.errors import InputError
 from avssl.localization.similarity import cell_similarity, maps_at, smooth
-from avssl.localization.windows import PictureWindows, Sampling, SoundSource, SoundWindows
+from avssl.localization.windows import AudioSource, AudioWindows, FrameWindows, Sampling
 from avssl.media import MediaReader
 
 
@@ -54,7 +54,7 @@ def sliding_heatmaps(
     reader: MediaReader,
     encoder: Locator,
     sampling: Sampling,
-    sounds: Sequence[SoundSource] = (None,),
+    sounds: Sequence[AudioSource] = (None,),
     *,
     stride_seconds: float = 0.25,
     stop_after_seconds: float | None = None,
@@ -87,8 +87,8 @@ def sliding_heatmaps(
         raise InputError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
     if batch_size < 1:
         raise InputError(f"batch_size ({batch_size}) must be at least 1.")
-    frame_windows = PictureWindows(reader, sampling, stop_after_seconds)
-    sound_windows = [SoundWindows(reader, sound) for sound in sounds]
+    frame_windows = FrameWindows(reader, sampling, stop_after_seconds)
+    sound_windows = [AudioWindows(reader, sound) for sound in sounds]
     instants = frame_windows.instants(stride_seconds)
     starts = frame_windows.starts(instants)
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in sounds]

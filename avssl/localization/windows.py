@@ -47,7 +47,7 @@ class Sampling(Protocol):
         """Size frames are decoded at, or None for the file's own."""
 
 
-class PictureWindows:
+class FrameWindows:
     """The frames of windows that move forward through one video.
 
     Frames shared by windows are decoded once, in one pass over the file, and forgotten when the windows
@@ -112,11 +112,11 @@ class PictureWindows:
                 yield torch.stack([torch.stack([held[key] for key in row]) for row in rows.tolist()])
 
 
-SoundSource = MediaReader | Literal["silence", "noise"] | None
+AudioSource = MediaReader | Literal["silence", "noise"] | None
 """Whose sound to look for: None for the video's own, another file's, or none at all."""
 
 
-class SoundWindows:
+class AudioWindows:
     """The sound around instants of a video: its own, another file's from its start, silence or noise.
 
     Args:
@@ -128,7 +128,7 @@ class SoundWindows:
         ValueError: If ``audio_from`` is another word.
     """
 
-    def __init__(self, reader: MediaReader, audio_from: SoundSource) -> None:
+    def __init__(self, reader: MediaReader, audio_from: AudioSource) -> None:
         self._kind: Literal["track", "silence", "noise"] = "track"
         if isinstance(audio_from, str):
             if audio_from not in ("silence", "noise"):

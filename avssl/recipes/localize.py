@@ -23,7 +23,7 @@ from avssl.features.localize import load_localizer, localize_each, open_video
 from avssl.hub.pretrained import Pretrained
 from avssl.localization import Look, overlay_picture, overlay_video, readout
 from avssl.localization.drawing.scale import Scale, check_heads
-from avssl.localization.windows import SoundSource
+from avssl.localization.windows import AudioSource
 from avssl.media import MediaReader, is_picture, open_media
 
 OWN = "own sound"
@@ -187,16 +187,16 @@ def _output(video: Path | str, audio: Path | str | None, out: Path | str | None)
 
 def _sounds(
     reader: MediaReader, other: MediaReader | None, silence: bool, noise: bool, side_by_side: bool
-) -> dict[str, SoundSource]:
+) -> dict[str, AudioSource]:
     """What is looked for, by name; the first is heard."""
-    named: dict[str, SoundSource] = {} if other is None else {Path(other.info.path).name: other}
+    named: dict[str, AudioSource] = {} if other is None else {Path(other.info.path).name: other}
     if silence:
         named["silence"] = "silence"
     if noise:
         named["white noise"] = "noise"
     if not side_by_side:
         return named or {OWN: None}
-    own: dict[str, SoundSource] = {OWN: None} if reader.info.has_audio else {}
+    own: dict[str, AudioSource] = {OWN: None} if reader.info.has_audio else {}
     if not own and not other:
         found = "has no sound of its own, so there is nothing to compare with silence or noise."
         raise InputError(f"{reader.info.path} {found} Name a sound: --audio FILE.")
@@ -208,7 +208,7 @@ def _sounds(
 def _maps(
     reader: MediaReader,
     pretrained: Pretrained,
-    sounds: Mapping[str, SoundSource],
+    sounds: Mapping[str, AudioSource],
     stride_seconds: float,
     seconds: float | None,
 ) -> dict[str, Heatmap]:
@@ -230,7 +230,7 @@ def _draw(
     out: Path,
     scale: Scale,
     look: Look,
-    heard: SoundSource,
+    heard: AudioSource,
     seconds: float | None,
 ) -> None:
     drawn = maps if len(maps) > 1 else next(iter(maps.values()))  # one map needs no title

@@ -18,15 +18,15 @@ from typing import Literal, cast
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.features.search import (
     NAMES,
-    Found,
     Query,
+    GalleryHits,
     find_moments,
     is_itself,
     model_of_table,
     moment_group,
+    query_moment,
     query_of_file,
     query_of_table,
-    shown_query,
     table_place,
 )
 from avssl.features.search_page import write_search_page
@@ -88,7 +88,7 @@ def search(
     checkpoint: Path | str | None = None,
     root: Path | str | None = None,
     device: str = "auto",
-) -> list[Found]:
+) -> list[GalleryHits]:
     """Searches, prints what it finds, and writes a page if asked.
 
     Args:
@@ -131,12 +131,12 @@ def search(
         print(as_text(table, part, asked, folder))
     if out is not None:
         title = f"What fits the {NAMES[by]} of {asked.name}"
-        write_search_page(out, title, shown_query(asked), [moment_group(table, part, asked, folder) for part in found])
+        write_search_page(out, title, query_moment(asked), [moment_group(table, part, asked, folder) for part in found])
         print(f"page: {out}")
     return found
 
 
-def as_text(table: FeatureTable, found: Found, query: Query, folder: Path) -> str:
+def as_text(table: FeatureTable, found: GalleryHits, query: Query, folder: Path) -> str:
     """The moments of one gallery in lines: ``=`` marks the query itself, ``~`` what chance would find."""
     lines = ["", f"{found.heading(query.modality)}. {found.note(table)}"]
     lines.append(f"{'':>5}{'cosine':>8}{'z':>7}{'start':>10}{'stop':>10}  file")

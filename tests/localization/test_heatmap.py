@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from avssl.core.batch import Heatmap
 from avssl.localization import heatmap_readout, sliding_heatmaps
-from avssl.localization.windows import PictureWindows, SoundWindows
+from avssl.localization.windows import AudioWindows, FrameWindows
 from avssl.media import MediaError
 
 
@@ -180,7 +180,7 @@ def test_localize_keeps_few_frames_of_a_long_video():
 
 def test_windows_that_share_no_frame_are_read_in_one_pass():
     recording = Recording()
-    pictures = PictureWindows(recording, Window(num_frames=2))
+    pictures = FrameWindows(recording, Window(num_frames=2))
     instants = pictures.instants(0.3)
     whole = torch.cat(list(pictures.read(pictures.starts(instants), batch_size=3)))
     alone = torch.cat([next(pictures.read(pictures.starts(instant[None]), batch_size=1)) for instant in instants])
@@ -227,7 +227,7 @@ def test_map_reacts_to_another_sound():
 
 
 def test_windows_of_sound_lie_around_their_instants():
-    sound = SoundWindows(Recording(), None)
+    sound = AudioWindows(Recording(), None)
     windows = sound.around(torch.tensor([3.0, 3.25, 0.1, 5.9], dtype=torch.float64), 1.0, 1000)
     assert windows.shape == (4, 1000)
     # Near the ends they shift to lie inside the track.
@@ -236,7 +236,7 @@ def test_windows_of_sound_lie_around_their_instants():
 
 
 def test_beyond_its_track_there_is_silence():
-    sound = SoundWindows(Recording(stop=6.0, audio=(2.0, 3.0)), None)
+    sound = AudioWindows(Recording(stop=6.0, audio=(2.0, 3.0)), None)
     windows = sound.around(torch.tensor([0.5, 1.8, 2.1, 2.5, 3.2, 5.0], dtype=torch.float64), 1.0, 1000)
     assert (windows[[0, 5]] == 0).all()
     assert (windows[1, :700] == 0).all()
@@ -248,7 +248,7 @@ def test_beyond_its_track_there_is_silence():
 
 
 def test_track_shorter_than_the_window_is_padded():
-    windows = SoundWindows(Recording(audio=(0.0, 0.25)), None).around(
+    windows = AudioWindows(Recording(audio=(0.0, 0.25)), None).around(
         torch.tensor([0.1], dtype=torch.float64), 1.0, 1000
     )
     assert windows[0, :250].tolist() == pytest.approx([i / 1000 for i in range(250)], abs=1e-6)
@@ -257,7 +257,7 @@ def test_track_shorter_than_the_window_is_padded():
 
 def test_another_sound_starts_with_the_video():
     video, other = Recording(start=10.0, stop=16.0, audio=None), Recording(audio=(2.0, 8.0))
-    sound = SoundWindows(video, other)
+    sound = AudioWindows(video, other)
     assert sound.around(torch.tensor([13.0], dtype=torch.float64), 1.0, 1000)[0, 500].item() == pytest.approx(
         5, abs=1e-3
     )
@@ -267,7 +267,7 @@ def test_another_sound_starts_with_the_video():
 
 
 def test_noise_is_white_and_the_same_in_each_run():
-    make = lambda: SoundWindows(Recording(), "noise").around(torch.tensor([0.5, 1.0], dtype=torch.float64), 2.0, 8000)  # noqa: E731
+    make = lambda: AudioWindows(Recording(), "noise").around(torch.tensor([0.5, 1.0], dtype=torch.float64), 2.0, 8000)  # noqa: E731
     noise = make()
     assert torch.equal(noise, make())
     assert noise.std().item() == pytest.approx(0.1, rel=0.05)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avssl.cli import main
-from avssl.hub.converters import Converted
+from avssl.hub.converters import Conversion
 from avssl.hub.pretrained import from_pretrained
 from avssl.recipes import convert as recipe
 from avssl.training.build import build_model
@@ -19,7 +19,7 @@ NUM_BINS = 16
 def found(tiny_config, monkeypatch):
     """A small model stands in for whatever would be read."""
     config = tiny_config("")
-    found = Converted(build_model(config, seed=5).eval(), config, {"epoch": 3}, "cc-by-nc-4.0", "Keep it.")
+    found = Conversion(build_model(config, seed=5).eval(), config, {"epoch": 3}, "cc-by-nc-4.0", "Keep it.")
     monkeypatch.setattr(recipe, "read_checkpoint", lambda layout, path: found)
     return found
 

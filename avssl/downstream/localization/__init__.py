@@ -1,10 +1,10 @@
 """Sound-source localization measured on clips whose source is known, beside everything it must be compared with."""
 
 from avssl.downstream.localization.clips import InstantClips as InstantClips
-from avssl.downstream.localization.embed import TRAINED as TRAINED
 from avssl.downstream.localization.instants import Instant as Instant
 from avssl.downstream.localization.instants import shapes_instant as shapes_instant
 from avssl.downstream.localization.instants import visible_objects as visible_objects
+from avssl.downstream.localization.maps import TRAINED as TRAINED
 from avssl.downstream.localization.measure import LocalizationTable as LocalizationTable
 from avssl.downstream.localization.measure import measure_localization as measure_localization
 from avssl.downstream.localization.page import write_localization_page as write_localization_page

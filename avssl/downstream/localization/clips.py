@@ -14,7 +14,7 @@ from avssl.core.manifest import Manifest
 from avssl.data.dataset import track_span
 from avssl.data.sampling import SLACK_SECONDS, ClipSampling
 from avssl.downstream.localization.instants import Instant
-from avssl.localization.windows import DECODED_SHORT_SIDE, PictureWindows, SoundWindows
+from avssl.localization.windows import DECODED_SHORT_SIDE, AudioWindows, FrameWindows
 from avssl.media import MediaError, MediaInfo, is_picture, open_media, read_picture
 
 
@@ -49,7 +49,7 @@ class InstantClips:
             return picture.expand(count, -1, -1, -1), count / 2
         with open_media(file, self.backend) as reader:
             at = self._second(instant, reader.info, "video")
-            windows = PictureWindows(reader, self.sampling)
+            windows = FrameWindows(reader, self.sampling)
             starts = windows.starts(torch.tensor([at], dtype=torch.float64))
             return next(windows.read(starts, batch_size=1))[0], (at - starts.item()) * self.sampling.frames_per_second
 
@@ -74,7 +74,7 @@ class InstantClips:
             raise MediaError(str(file), "audio", "no_audio", "a still picture has no sound.", advice)
         with open_media(file, self.backend) as reader:
             instants = torch.tensor([self._second(instant, reader.info, "audio")], dtype=torch.float64)
-            sounds = SoundWindows(reader, None)
+            sounds = AudioWindows(reader, None)
             return sounds.around(instants, self.sampling.audio_seconds, self.sampling.sample_rate_hz)[0]
 
     def _still(self, instant: Instant) -> Tensor:

@@ -35,6 +35,8 @@ class Instant:
     """H and W."""
     is_positive: bool = True
     """Whether anything visible sounds."""
+    is_mask: bool = False
+    """Whether the truth is drawn pixel by pixel, not as boxes."""
     objects: Callable[[], Tensor] | None = None
     """() -> (O, H, W) bool: every object in sight, sounding or not, where that is known."""
     picture: Path | None = None
@@ -79,6 +81,7 @@ def _shapes_at(truth: Truth, row: int, seconds: float) -> Instant:
         truth=mask.float,
         hw=(height, width),
         is_positive=bool(truth.sounding.any()),
+        is_mask=True,
         objects=objects.clone,
     )
 

@@ -17,7 +17,8 @@ from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.downstream.localization.baselines import Baselines
 from avssl.downstream.localization.clips import InstantClips
-from avssl.downstream.localization.embed import (
+from avssl.downstream.localization.instants import Instant
+from avssl.downstream.localization.maps import (
     NOISE,
     OWN_PRIOR,
     RESNET_PRIOR,
@@ -26,9 +27,9 @@ from avssl.downstream.localization.embed import (
     TRAINED,
     UNTRAINED,
     InstantMaps,
-    embed_instants,
+    compute_maps,
 )
-from avssl.downstream.localization.instants import Instant
+from avssl.downstream.localization.masks import mask_rows, prompted_rows
 from avssl.downstream.localization.negatives import rejection, under_negative_audio
 from avssl.downstream.localization.partners import Partners
 from avssl.downstream.localization.rows import find_instants, groups_of, sources_of
@@ -63,6 +64,10 @@ class LocalizationTable:
     """Name of the map -> average precision -> its 95 % bootstrap interval."""
     negative_audio: dict[str, Any]
     """What the trained model marks under silence, noise and other clips' sounds."""
+    masks: dict[str, Numbers]
+    """Name of the map -> AVSBench's ``miou``, ``f`` and ``f_by_video``; empty where truth is boxes."""
+    prompted: dict[str, Numbers]
+    """Name of the map -> ``map`` and ``miou`` over the classes; empty without masks of two classes."""
     instants: list[Instant]
     """Those with a visible source, N: what was scored."""
     maps: dict[str, Tensor]
@@ -109,7 +114,7 @@ def measure_localization(
     instants, left_out = find_instants(manifest, pretrained.sampling.video_seconds)
     clips = InstantClips(manifest, pretrained.sampling, backend)
     partners = Partners(manifest, instants, seed)
-    found = embed_instants(
+    found = compute_maps(
         pretrained, clips, instants, partners, resnet=resnet, seed=seed, batch_size=batch_size, progress=progress
     )
     positive = torch.tensor([instant.is_positive for instant in found.instants])
@@ -137,6 +142,8 @@ def measure_localization(
         {name: success_curves(values) for name, values in samples.items()},
         *rejection(found.maps, positive, samples, scored[0].hw, seed),
         under_negative_audio(maps, scored, TRAINED, (SILENCE, NOISE, SHUFFLED)),
+        mask_rows(found.maps, found.instants),
+        prompted_rows(maps, scored, manifest),
         scored,
         maps,
     )

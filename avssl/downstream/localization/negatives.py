@@ -17,8 +17,8 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from avssl.downstream.localization.embed import OWN_PRIOR, RESNET_PRIOR, TRAINED, UNTRAINED
 from avssl.downstream.localization.instants import Instant
+from avssl.downstream.localization.maps import OWN_PRIOR, RESNET_PRIOR, TRAINED, UNTRAINED
 from avssl.downstream.localization.scores import Numbers, Samples
 from avssl.evaluation.localization import negative_audio, slavc_confidence, with_negatives
 

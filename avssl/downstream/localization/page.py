@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avssl.downstream.localization.baselines import CENTER, MEAN_BOX
 from avssl.downstream.localization.clips import InstantClips
-from avssl.downstream.localization.embed import NOISE, OWN_PRIOR, SHUFFLED, SILENCE, TRAINED, UNTRAINED
+from avssl.downstream.localization.maps import NOISE, OWN_PRIOR, SHUFFLED, SILENCE, TRAINED, UNTRAINED
 from avssl.downstream.localization.measure import LocalizationTable
 from avssl.downstream.localization.report import conditions, sections
 from avssl.evaluation.localization import THRESHOLDS

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from avssl.downstream.localization.baselines import CENTER
-from avssl.downstream.localization.embed import NOISE, SHUFFLED, SILENCE
+from avssl.downstream.localization.maps import NOISE, SHUFFLED, SILENCE
 from avssl.downstream.localization.measure import LocalizationTable
+from avssl.downstream.localization.scores import Numbers
 from avssl.reports.text_table import percent
 
 Cells = tuple[list[str], list[list[str]]]
@@ -21,6 +22,9 @@ _REJECTION_TITLES = {
     "max_f1": "max-F1",
     "loc_acc": "LocAcc",
 }
+
+_MASK_TITLES = {"miou": "mIoU", "f": "F", "f_by_video": "F, a threshold a video"}
+_PROMPTED_TITLES = {"map": "mAP", "miou": "mIoU"}
 
 SELECTION = (
     "Weights: those of the checkpoint, trained and chosen without boxes (avssl pretrain never opens a truth file). "
@@ -39,6 +43,8 @@ def as_plain(table: LocalizationTable) -> dict[str, Any]:
         "rejection",
         "rejection_intervals",
         "negative_audio",
+        "masks",
+        "prompted",
     ]
     return {name: getattr(table, name) for name in names} | {"selection": SELECTION}
 
@@ -117,6 +123,11 @@ def negative_audio_table(table: LocalizationTable) -> Cells:
     ]
 
 
+def _plain_table(rows: Mapping[str, Numbers], titles: Mapping[str, str]) -> Cells:
+    body = [[name, f"{row['n']:.0f}", *(percent(row[key]) for key in titles)] for name, row in rows.items()]
+    return ["map", "n", *titles.values()], body
+
+
 def sections(table: LocalizationTable, *, intervals: bool) -> list[tuple[str, Cells]]:
     """All tables with their titles, those that these clips allow."""
     found = []
@@ -127,7 +138,14 @@ def sections(table: LocalizationTable, *, intervals: bool) -> list[tuple[str, Ce
         found.append(("Is a visible source sounding? By confidence, in %", rejection_table(table, intervals=intervals)))
     about = table.negative_audio
     title = f"What it marks under negative sounds, in %; one threshold ({about['threshold']:.3f}), at which its mean "
-    return [*found, (f"{title}cIoU is {percent(about['mean_ciou'])}", negative_audio_table(table))]
+    found.append((f"{title}cIoU is {percent(about['mean_ciou'])}", negative_audio_table(table)))
+    if table.masks:
+        found.append(("AVSBench, maps as masks, in %", _plain_table(table.masks, _MASK_TITLES)))
+    if table.prompted:
+        count = int(next(iter(table.prompted.values()))["num_classes"])
+        title = f"Prompted segmentation, {count} classes, thresholds chosen on this set, in %"
+        found.append((title, _plain_table(table.prompted, _PROMPTED_TITLES)))
+    return found
 
 
 def _title(key: str) -> str:

@@ -66,14 +66,15 @@ def _of_row(manifest: Manifest, row: int, path: Path, window_seconds: float) -> 
 
 
 def _box_instant(manifest: Manifest, row: int, number: int, clip: ClipTruth, frame: TruthFrame) -> Instant:
-    if frame.boxes or frame.mask is None:
+    is_mask = frame.mask is not None and not frame.boxes
+    if frame.mask is None or frame.boxes:
         truth = partial(box_truth, clip, frame)
         is_positive = bool(frame.boxes)  # a box without area is one that nothing can hit, as in the official scores
     else:
         truth = partial(mask_truth, manifest.inside(frame.mask))
         is_positive = bool(truth().any())
     picture = None if frame.image is None else manifest.inside(frame.image)
-    return Instant(row, number, frame.seconds, truth, (SIZE, SIZE), is_positive, picture=picture)
+    return Instant(row, number, frame.seconds, truth, (SIZE, SIZE), is_positive, is_mask, picture=picture)
 
 
 def box_truth(clip: ClipTruth, frame: TruthFrame) -> Tensor:

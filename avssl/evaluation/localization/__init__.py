@@ -4,10 +4,9 @@ Every function takes NumPy arrays or tensors, of one sample or of N. Numbers und
 be compared: rule, resize mode and n belong to every number.
 """
 
-from avssl.evaluation.localization.avsbench import avsbench_f as avsbench_f
-from avssl.evaluation.localization.avsbench import avsbench_f_released as avsbench_f_released
+from avssl.evaluation.localization.avsbench import avsbench_f_curves as avsbench_f_curves
 from avssl.evaluation.localization.avsbench import avsbench_iou as avsbench_iou
-from avssl.evaluation.localization.avsbench import avsbench_miou as avsbench_miou
+from avssl.evaluation.localization.avsbench import best_f as best_f
 from avssl.evaluation.localization.box_masks import flickr_truth as flickr_truth
 from avssl.evaluation.localization.box_masks import is3_truth as is3_truth
 from avssl.evaluation.localization.box_masks import vggss_truth as vggss_truth
@@ -32,8 +31,6 @@ from avssl.evaluation.localization.object_prior import fuse_object_prior as fuse
 from avssl.evaluation.localization.peaks import pointing as pointing
 from avssl.evaluation.localization.prompted import PromptedSegmentation as PromptedSegmentation
 from avssl.evaluation.localization.prompted import prompted_segmentation as prompted_segmentation
-from avssl.evaluation.localization.prompted import time_mean as time_mean
-from avssl.evaluation.localization.prompted import word_steps as word_steps
 from avssl.evaluation.localization.resizing import MODES as MODES
 from avssl.evaluation.localization.resizing import resize as resize
 from avssl.evaluation.localization.rules import RULES as RULES

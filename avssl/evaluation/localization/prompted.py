@@ -6,29 +6,25 @@ may not be normalized by itself.
 Source: Hamilton et al., "Separating the Chirp from the Chat" (DenseAV), CVPR 2024,
 https://arxiv.org/abs/2406.05629, and its released evaluation on ADE20K.
 
-Dimensions: N prompts, C classes, T time steps of the sound, h and w cells of a map, H and W pixels, P pooled pixels.
+Dimensions: N prompts, C classes, h and w cells of a map, H and W pixels, P pooled pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
 from avssl.evaluation.classification import mean_average_precision
-from avssl.evaluation.localization.arrays import Array, alike, as_pair
+from avssl.evaluation.localization.arrays import Array, as_pair
 from avssl.evaluation.localization.resizing import min_max, resize_maps
 from avssl.evaluation.localization.sweep import passing
 
 NUM_THRESHOLDS = 20
 """Tried for the best IoU of a class."""
-
-A = TypeVar("A", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +56,7 @@ def prompted_segmentation(
     class. That threshold is chosen on the test set, as in the release.
 
     Args:
-        heatmaps: (N, h, w) similarity of picture and prompt, averaged over the prompt's time
-            (:func:`time_mean`). A constant set is left as it is.
+        heatmaps: (N, h, w) similarity of video and prompt. A constant set is left as it is.
         truth: (N, H, W) masks of the prompted class; pixels above 0.5 count.
         classes: N numbers or names.
 
@@ -104,59 +99,3 @@ def _best_iou(pixels: np.ndarray, true: np.ndarray) -> tuple[float, float]:
     union = counts + true.sum() - hits
     iou = hits / np.where(union > 0, union, 1)
     return float(iou.max()), float(thresholds[iou.argmax()])
-
-
-def time_mean(similarity: A, steps: Array) -> A:
-    """The heat map of a prompt: its similarity averaged over some time steps.
-
-    Args:
-        similarity: (N, T, h, w).
-        steps: (N, T) bool: not padding (the "basic" form), or :func:`word_steps` (the "advanced" one, which
-            DenseAV reports for speech).
-
-    Returns:
-        (N, h, w) float32; an array for an array and a tensor for a tensor.
-
-    Raises:
-        ValueError: If the shapes differ or a row of ``steps`` is empty.
-    """
-    values, kept = (x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.array(x)) for x in (similarity, steps))
-    if values.ndim != 4 or kept.shape != values.shape[:2]:
-        raise InputError(
-            "similarity must be (N, T, h, w) and steps (N, T) of the same, "
-            f"got {tuple(values.shape)} and {tuple(kept.shape)}."
-        )
-    weights = kept.to(values.device).float()
-    total = weights.sum(dim=1, keepdim=True)
-    if (total == 0).any():
-        raise InputError(f"steps keep no time step of prompt {int((total[:, 0] == 0).nonzero()[0])}.")
-    return cast(A, alike(torch.einsum("nthw,nt->nhw", values.float(), weights / total), similarity))
-
-
-def word_steps(
-    start_seconds: float, stop_seconds: float, total_seconds: float, num_steps: int, margin_seconds: float = 0.2
-) -> np.ndarray:
-    """Which time steps of a recording belong to a word in it.
-
-    Args:
-        start_seconds: Of the word.
-        stop_seconds: Of the word, after ``start_seconds``.
-        total_seconds: Length of the recording with its padding, which the steps cover.
-        num_steps: T.
-        margin_seconds: Taken in addition before and after the word.
-
-    Returns:
-        (T,) bool: the steps that the widened word touches, cut to the recording.
-
-    Raises:
-        ValueError: If the word does not lie inside the recording.
-    """
-    if not 0 <= start_seconds < stop_seconds <= total_seconds:
-        raise InputError(
-            f"start_seconds ({start_seconds}) and stop_seconds ({stop_seconds}) must ascend within 0 and "
-            f"total_seconds ({total_seconds})."
-        )
-    first = np.floor(num_steps * (start_seconds - margin_seconds) / total_seconds)
-    stop = np.ceil(num_steps * (stop_seconds + margin_seconds) / total_seconds)
-    number = np.arange(num_steps)
-    return (number >= first) & (number < stop)

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from avssl.hub.converters.avid_cma import read_ablation, read_avid_cma
-from avssl.hub.converters.foreign import Converted, ConvertError
+from avssl.hub.converters.foreign import Conversion, ConvertError
 from avssl.hub.converters.statistics import read_statistics
 from avssl.hub.converters.torchvision_weights import load_torchvision
 
-__all__ = ["ConvertError", "Converted", "layout_names", "load_torchvision", "read_checkpoint", "read_statistics"]
+__all__ = ["Conversion", "ConvertError", "layout_names", "load_torchvision", "read_checkpoint", "read_statistics"]
 
-_LAYOUTS: dict[str, Callable[[Path], Converted]] = {"avid-cma": read_avid_cma, "avid-cma-ablation": read_ablation}
+_LAYOUTS: dict[str, Callable[[Path], Conversion]] = {"avid-cma": read_avid_cma, "avid-cma-ablation": read_ablation}
 
 
 def layout_names() -> tuple[str, ...]:
@@ -23,7 +23,7 @@ def layout_names() -> tuple[str, ...]:
     return tuple(_LAYOUTS)
 
 
-def read_checkpoint(layout: str, path: Path | str) -> Converted:
+def read_checkpoint(layout: str, path: Path | str) -> Conversion:
     """The model in a checkpoint of another project. No code that the file may hold is run.
 
     Args:

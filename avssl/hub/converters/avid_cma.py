@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from avssl.config import Config, config_from_dict
-from avssl.hub.converters.foreign import Converted, ConvertError, load_renamed, load_tensors
+from avssl.hub.converters.foreign import Conversion, ConvertError, load_renamed, load_tensors
 from avssl.training.build import build_model
 
 LICENSE_ID = "cc-by-nc-4.0"
@@ -67,7 +67,7 @@ _PARTS = {
 _PARTS_10 = _PARTS | {"video_encoder": ("video_model", {**_VIDEO_WORDS, "0": ""})}
 
 
-def read_avid_cma(path: Path) -> Converted:
+def read_avid_cma(path: Path) -> Conversion:
     """A checkpoint of the full networks: 224 x 224 pixels, 257 bins; depth and kind of head as its keys say.
 
     Raises:
@@ -83,7 +83,7 @@ def read_avid_cma(path: Path) -> Converted:
     return found
 
 
-def read_ablation(path: Path) -> Converted:
+def read_ablation(path: Path) -> Conversion:
     """A checkpoint of the paper's ablations: depth 10 without the stem's max-pool, 112 x 112 pixels, 129 bins.
 
     Raises:
@@ -92,7 +92,7 @@ def read_ablation(path: Path) -> Converted:
     return _read(path, (10,), is_ablation=True)
 
 
-def _read(path: Path, depths: tuple[int, ...], *, is_ablation: bool) -> Converted:
+def _read(path: Path, depths: tuple[int, ...], *, is_ablation: bool) -> Conversion:
     content = load_tensors(path)
     tensors = _model_tensors(content, path)
     objective = "cma" if _POSITIVES in _criterion(content) else "avid"
@@ -102,7 +102,7 @@ def _read(path: Path, depths: tuple[int, ...], *, is_ablation: bool) -> Converte
     config = min(configs, key=lambda config: len(set(_their_names(config).values()) ^ set(tensors)))
     model = build_model(config).eval()
     load_renamed(model, tensors, _their_names(config), f"{path} as {config.model.video.name}: model")
-    return Converted(model, config, _about(content, path), LICENSE_ID, NOTICE)
+    return Conversion(model, config, _about(content, path), LICENSE_ID, NOTICE)
 
 
 def _model_tensors(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ class ConvertError(InputError):
 
 
 @dataclass
-class Converted:
+class Conversion:
     """A model of another project, and what its release must say."""
 
     model: AVModel

@@ -89,7 +89,7 @@ def blend(
     low, high = scale
     level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)
     # Bicubic, for the eye only: bilinear shows the cells as diamonds. Scores never see this.
-    level = resize(level[:, None].float(), (frames.shape[2], frames.shape[3]))
+    level = resize_image(level[:, None].float(), (frames.shape[2], frames.shape[3]))
     level = level.clamp_(0, 1)  # (T, 1, H, W)
     color = color_table(colormap)[(level[:, 0] * 255).round().long()].movedim(-1, 1)  # (T, 3, H, W)
     picture = frames.float()
@@ -104,10 +104,10 @@ def enlarge(frames: Tensor, factor: int) -> Tensor:
         raise InputError(f"upscale ({factor}) must be a whole number of at least 1.")
     if factor == 1:
         return frames
-    return resize(frames, (factor * frames.shape[2], factor * frames.shape[3]))
+    return resize_image(frames, (factor * frames.shape[2], factor * frames.shape[3]))
 
 
-def resize(images: Tensor, hw: tuple[int, int]) -> Tensor:
+def resize_image(images: Tensor, hw: tuple[int, int]) -> Tensor:
     """(B, C, H, W) to another size, bicubically."""
     # The antialiasing kernel is the same when enlarging, and 4 to 6 times as fast as the plain one.
     return F.interpolate(images, size=hw, mode="bicubic", antialias=True)

@@ -7,7 +7,7 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.localization.drawing.blend import resize
+from avssl.localization.drawing.blend import resize_image
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the upright frame."""
@@ -27,7 +27,7 @@ def hot_box(heat: Tensor, threshold: float, frame_hw: tuple[int, int]) -> Box | 
         None where the peak itself is below the threshold.
     """
     height, width = (_FINER * side for side in heat.shape)
-    finer = resize(heat[None, None].float(), (height, width))[0, 0].numpy()
+    finer = resize_image(heat[None, None].float(), (height, width))[0, 0].numpy()
     if finer.max() < threshold:
         return None
     regions, _ = label(finer >= threshold)

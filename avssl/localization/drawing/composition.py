@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from avssl.core.batch import Heatmap
-from avssl.localization.drawing.blend import resize
+from avssl.localization.drawing.blend import resize_image
 from avssl.localization.drawing.panel import HEAD_COLORS, Look, Panel
 from avssl.localization.drawing.scale import Scale, by_head, color_limits
 from avssl.localization.drawing.strip import Curve, Strip
@@ -82,7 +82,9 @@ def enlarged(picture: Planes, factor: int) -> Planes:
         return picture
     height, width = (factor * side for side in picture.size)
     half = (height + 1) // 2, (width + 1) // 2
-    return Planes(resize(picture.luma[None, None], (height, width))[0, 0], resize(picture.chroma[None], half)[0])
+    return Planes(
+        resize_image(picture.luma[None, None], (height, width))[0, 0], resize_image(picture.chroma[None], half)[0]
+    )
 
 
 def _curves(layers: Mapping[str, list[Heatmap]]) -> list[Curve]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.localization.drawing.blend import DIMMED_COLOR, DIMMED_LUMA, resize
+from avssl.localization.drawing.blend import DIMMED_COLOR, DIMMED_LUMA, resize_image
 from avssl.media import Planes
 from avssl.media.planes import BLACK, GRAY, rgb_to_ycc
 
@@ -109,7 +109,7 @@ class _Enlarge:
 
 def _enlarging(cells: int, pixels: int) -> Tensor:
     """(pixels, cells): what interpolation makes of each cell alone, and so of all together."""
-    return resize(torch.eye(cells)[None, None], (pixels, cells))[0, 0]
+    return resize_image(torch.eye(cells)[None, None], (pixels, cells))[0, 0]
 
 
 def _halved(weights: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from avssl.localization.drawing.panel import Look
 from avssl.localization.drawing.scale import Scale
 from avssl.localization.drawing.scale import color_limits as color_limits
 from avssl.localization.drawing.strip import sound_envelope
-from avssl.localization.windows import SoundSource, SoundWindows
+from avssl.localization.windows import AudioSource, AudioWindows
 from avssl.media import MediaError, MediaReader, Planes, ahead, write_picture, write_video
 from avssl.media.planes import to_rgb
 from avssl.media.writer import AAC_RATES
@@ -41,7 +41,7 @@ def overlay_video(
     *,
     scale: Scale = "video",
     look: Look = Look(),  # noqa: B008  (frozen)
-    audio_from: SoundSource = None,
+    audio_from: AudioSource = None,
     stop_after_seconds: float | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> None:
@@ -74,7 +74,7 @@ def overlay_video(
     num_frames = max(1, round((stop - start) * fps))
     # The middle of each frame's time, so that rounding never shows its neighbor.
     seconds = [start + (number + 0.5) / fps for number in range(num_frames)]
-    sound = _Sound(SoundWindows(reader, audio_from), start, num_frames / fps)
+    sound = _Sound(AudioWindows(reader, audio_from), start, num_frames / fps)
     short_side, composition = _compose(reader, maps, (start, stop), scale, look, sound.envelope())
 
     def drawn() -> Iterator[Planes]:
@@ -105,7 +105,7 @@ def overlay_picture(
     *,
     scale: Scale = "video",
     look: Look = Look(),  # noqa: B008  (frozen)
-    audio_from: SoundSource = None,
+    audio_from: AudioSource = None,
     stop_after_seconds: float | None = None,
     at_seconds: float | None = None,
 ) -> None:
@@ -127,7 +127,7 @@ def overlay_picture(
     """
     maps = _by_title(heatmap)
     span = _span(reader, stop_after_seconds)
-    sound = _Sound(SoundWindows(reader, audio_from), span[0], span[1] - span[0])
+    sound = _Sound(AudioWindows(reader, audio_from), span[0], span[1] - span[0])
     short_side, composition = _compose(reader, maps, span, scale, look, sound.envelope())
     first = next(iter(maps.values()))
     second = float(first.at_seconds[first.confidence.argmax()]) if at_seconds is None else at_seconds
@@ -149,7 +149,7 @@ def _one_thread() -> Iterator[None]:
 class _Sound:
     """What is heard, from the first frame on, at a rate that AAC has, a second at a time."""
 
-    def __init__(self, sounds: SoundWindows, start: float, duration_seconds: float) -> None:
+    def __init__(self, sounds: AudioWindows, start: float, duration_seconds: float) -> None:
         own_rate, channels = sounds.own_format
         self.rate = own_rate if own_rate in AAC_RATES else 48_000
         self._sounds, self._start, self._channels = sounds, start, min(channels, 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from avssl.data.health.indexing import walk_media
-from avssl.features.search_page import ShownMoment, middle_frame
+from avssl.features.search_page import Moment, middle_frame
 from avssl.media import MediaError, open_media
 from avssl.recipes.app.settings import AppError
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
@@ -76,5 +76,5 @@ def _example(folder: Path, path: str, name: str) -> list[Example]:
         start, stop = reader.info.video_start_seconds, reader.info.video_stop_seconds
     if start is None or stop is None:
         return []
-    picture = middle_frame(ShownMoment(file, name, start, stop, ""))
+    picture = middle_frame(Moment(file, name, start, stop, ""))
     return [] if picture is None else [Example(name, path, file, picture)]

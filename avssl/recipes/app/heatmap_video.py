@@ -17,7 +17,7 @@ from avssl.features.localize import localize_each
 from avssl.hub.pretrained import Pretrained
 from avssl.localization import heatmap_readout, overlay_video
 from avssl.localization.drawing.overlay import color_limits
-from avssl.localization.windows import SoundSource
+from avssl.localization.windows import AudioSource
 from avssl.media import MediaReader, open_media
 
 ReportProgress = Callable[[float, str], object]
@@ -101,13 +101,13 @@ def write_heatmap_video(
     """
     with ExitStack() as files:
         reader = files.enter_context(open_media(video))
-        source: SoundSource = None
+        source: AudioSource = None
         if isinstance(audio.source, Path):
             source = files.enter_context(open_media(audio.source))
         elif audio.source != "own":
             source = audio.source
 
-        def heatmap_of(name: str, audio_from: SoundSource) -> Heatmap:
+        def heatmap_of(name: str, audio_from: AudioSource) -> Heatmap:
             on_progress = _step_reporter(report, f"localizing {name}")
             return localize_each(
                 reader, pretrained, [audio_from], stop_after_seconds=max_seconds, on_progress=on_progress

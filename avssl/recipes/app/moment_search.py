@@ -10,10 +10,10 @@ import numpy as np
 
 from avssl.features.embed import table_of_files
 from avssl.features.search import NAMES, find_moments, moment_group, query_of_file
-from avssl.features.search_page import THUMBNAIL_SHORT_SIDE, ShownMoment, middle_frame
+from avssl.features.search_page import THUMBNAIL_SHORT_SIDE, Moment, middle_frame
 from avssl.features.table import FeatureTable
 from avssl.hub.pretrained import Pretrained
-from avssl.localization.windows import SoundWindows
+from avssl.localization.windows import AudioWindows
 from avssl.media import MediaError, MediaReader, open_media, write_video
 from avssl.models import Modality
 from avssl.recipes.app.examples import Example
@@ -27,7 +27,7 @@ _MAX_SECONDS = 10.0  # a table from elsewhere may hold windows of any length
 class SearchHit:
     """One moment that was found."""
 
-    moment: ShownMoment
+    moment: Moment
     """File and time."""
     picture: np.ndarray
     """(H, W, 3) uint8 RGB thumbnail."""
@@ -84,7 +84,7 @@ class SearchTable:
         note = f"{group.title} ({window}). {found.note(self.table)} ~ marks hits no better than chance."
         return SearchResult(note, tuple(self._hit(moment) for moment in group.moments))
 
-    def _hit(self, moment: ShownMoment) -> SearchHit:
+    def _hit(self, moment: Moment) -> SearchHit:
         mark = "~ " if moment.is_weak else ""
         times = f"{moment.start_seconds:.1f} to {moment.stop_seconds:.1f} s"
         name = self.names.get(moment.name, moment.name)
@@ -106,7 +106,7 @@ def table_of_examples(
     return SearchTable(table, folder, {example.path: example.name for example in examples})
 
 
-def write_moment(moment: ShownMoment, out: Path) -> None:
+def write_moment(moment: Moment, out: Path) -> None:
     """Cut a moment out of its file, as an mp4 that every browser plays.
 
     Raises:
@@ -119,11 +119,11 @@ def write_moment(moment: ShownMoment, out: Path) -> None:
         frames = reader.read_frames(times, min(_SHORT_SIDE, reader.info.height or 1, reader.info.width or 1))
         height, width = (side // 2 * 2 for side in frames.shape[2:])  # H.264 needs even sides
         num_samples = max(1, round(len(times) / fps * _SAMPLE_RATE_HZ))
-        audio = SoundWindows(reader, None).stream(start, num_samples, _SAMPLE_RATE_HZ)
+        audio = AudioWindows(reader, None).stream(start, num_samples, _SAMPLE_RATE_HZ)
         write_video(out, frames[:, :, :height, :width], fps, audio, _SAMPLE_RATE_HZ)
 
 
-def _span_in_video(reader: MediaReader, moment: ShownMoment) -> tuple[float, float]:
+def _span_in_video(reader: MediaReader, moment: Moment) -> tuple[float, float]:
     """Clip the span of a moment to its video stream."""
     info = reader.info
     if info.video_start_seconds is None or info.video_stop_seconds is None:
@@ -132,7 +132,7 @@ def _span_in_video(reader: MediaReader, moment: ShownMoment) -> tuple[float, flo
     return start, min(moment.stop_seconds, info.video_stop_seconds, start + _MAX_SECONDS)
 
 
-def _thumbnail(moment: ShownMoment) -> np.ndarray:
+def _thumbnail(moment: Moment) -> np.ndarray:
     """Return the middle frame, or gray if the file is gone."""
     try:
         frame = middle_frame(moment)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avssl.features.search_page import ShownMoment
+from avssl.features.search_page import Moment
 from avssl.hub.pretrained import Pretrained
 from avssl.models import Modality
 from avssl.recipes.app.examples import Example
@@ -70,7 +70,7 @@ class Viewer:
         original = self._original_of.get(video, video)  # so that the hits in the same file are marked as such
         return self.search_table.find(self.cropped, original, by, gallery, at_seconds)
 
-    def moment(self, moment: ShownMoment) -> Path:
+    def moment(self, moment: Moment) -> Path:
         """Write one moment as an mp4."""
         out = self._new_file("moment.mp4")
         write_moment(moment, out)

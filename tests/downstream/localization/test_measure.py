@@ -13,7 +13,7 @@ from torch import nn
 from avssl.config import Config
 from avssl.core.manifest import ManifestError
 from avssl.data.sampling import ClipSampling
-from avssl.downstream.localization import embed, measure_localization
+from avssl.downstream.localization import maps, measure_localization
 from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.partners import Partners
 from avssl.downstream.localization.rows import find_instants
@@ -75,7 +75,7 @@ def listener(monkeypatch):
             weights_hash=lambda: "0" * 16,
         )
 
-    monkeypatch.setattr(embed, "random_init", lambda like, seed: make(Deaf()))
+    monkeypatch.setattr(maps, "random_init", lambda like, seed: make(Deaf()))
     return make(Listener())
 
 
@@ -96,7 +96,7 @@ def test_a_model_that_listens_has_the_table_it_should(listener, pairs):
         assert rows[name]["iiou_adaptive"] == 0, name
     assert found.differences["silence"]["iiou_adaptive"] == {"difference": 1.0, "interval": (1.0, 1.0)}
     assert found.negative_audio["by_sound"]["silence"]["pia"] == 0
-    assert found.rejection == {}
+    assert found.rejection == found.masks == found.prompted == {}
     about = found.about
     assert (about["n"], about["num_pairs"], about["n_without_source"], about["left_out"]) == (4, 2, 0, {})
     assert about["rules"] == {"adaptive": {"resize": "bilinear"}, "ezvsl": {"resize": "bilinear_corners"}}
@@ -156,7 +156,7 @@ def test_maps_do_not_depend_on_the_batch(pretrained, shapes):
     rows = shapes.select(np.flatnonzero(shapes["split"] != "pairs"))
     instants, _ = find_instants(rows, pretrained.sampling.video_seconds)
     clips, partners = InstantClips(rows, pretrained.sampling), Partners(rows, instants, 0)
-    one, many = (embed.embed_instants(pretrained, clips, instants, partners, batch_size=size).maps for size in (1, 5))
+    one, many = (maps.compute_maps(pretrained, clips, instants, partners, batch_size=size).maps for size in (1, 5))
     assert one.keys() == many.keys()
     for name in one:
         assert torch.allclose(one[name], many[name], atol=1e-4), name
@@ -172,7 +172,11 @@ def test_shapes_have_every_row(pretrained, shapes):
     assert found.about["splits"] == {"several": 4, "pairs": 4, "absent": 4}
     assert found.about["n"] + found.about["n_without_source"] + found.num_left_out == 12
     assert found.rejection.keys() == {"trained model", "random-init model", "image only, own tower"}
-    assert all(math.isfinite(value) for row in found.rows.values() for value in row.values())
+    assert found.masks.keys() >= {"trained model", "silence", "center blob", "whole frame"}
+    assert found.masks["trained model"]["n"] == len(found.instants) + found.about["n_without_source"]
+    assert found.prompted.keys() == found.masks.keys()
+    tables = [found.rows, found.masks, found.prompted]
+    assert all(math.isfinite(value) for table in tables for row in table.values() for value in row.values())
 
 
 def test_what_would_fail_late_is_refused_at_once(pretrained, release, shapes):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from avssl.evaluation import prompted_segmentation, resize, time_mean, word_steps
+from avssl.evaluation import prompted_segmentation, resize
 
 
 def reference_best_iou(pixels, true):
@@ -92,34 +92,9 @@ def test_kinds_of_input_agree(prompts):
     assert found.iou.tolist() == prompted_segmentation(maps, truth, classes).iou.tolist()
 
 
-def test_time_mean_leaves_masked_steps_out():
-    similarity = np.arange(24.0).reshape(2, 3, 2, 2)
-    steps = np.array([[True, False, True], [False, True, False]])
-    expected = np.stack([(similarity[0, 0] + similarity[0, 2]) / 2, similarity[1, 1]])
-    assert np.allclose(time_mean(similarity, steps), expected)
-    as_tensor = time_mean(torch.from_numpy(similarity), steps)
-    assert isinstance(as_tensor, torch.Tensor)
-    assert np.allclose(as_tensor, expected)
-
-
-def test_word_steps_are_those_the_widened_word_touches():
-    # 10 steps of 0.5 s. 1.0 to 1.6 widened is 0.8 to 1.8: steps 1 (0.5 - 1.0) to 3 (1.5 - 2.0).
-    assert word_steps(1.0, 1.6, 5.0, 10).nonzero()[0].tolist() == [1, 2, 3]
-    assert word_steps(1.0, 1.6, 5.0, 10, margin_seconds=0).nonzero()[0].tolist() == [2, 3]
-    assert word_steps(0.0, 0.1, 5.0, 10).nonzero()[0].tolist() == [0]
-    assert word_steps(4.9, 5.0, 5.0, 10).nonzero()[0].tolist() == [9]
-    assert word_steps(0.0, 5.0, 5.0, 10).all()
-
-
 def test_prompted_refuses(prompts):
     maps, truth, classes = prompts
     with pytest.raises(ValueError, match=r"classes must be \(9,\), one for each map, got shape \(2,\)"):
         prompted_segmentation(maps, truth, classes[:2])
     with pytest.raises(ValueError, match="heatmaps and truth must hold the same samples"):
         prompted_segmentation(maps[:2], truth, classes)
-    with pytest.raises(ValueError, match=r"steps \(N, T\) of the same, got \(2, 3, 2, 2\) and \(2, 4\)"):
-        time_mean(np.zeros((2, 3, 2, 2)), np.ones((2, 4)))
-    with pytest.raises(ValueError, match="steps keep no time step of prompt 1"):
-        time_mean(np.zeros((2, 3, 2, 2)), np.array([[1, 1, 1], [0, 0, 0]]))
-    with pytest.raises(ValueError, match=r"start_seconds \(2\) and stop_seconds \(1\) must ascend"):
-        word_steps(2, 1, 5, 10)

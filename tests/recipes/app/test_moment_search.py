@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from avssl.features.search_page import ShownMoment
+from avssl.features.search_page import Moment
 from avssl.hub.pretrained import from_pretrained
 from avssl.media import MediaError, open_media
 from avssl.recipes.app.examples import find_examples
@@ -66,7 +66,7 @@ def test_examples_without_sound_leave_nothing_to_search(model, mute):
 
 def test_a_moment_is_cut_out_with_its_sound(clips, tmp_path):
     file = clips / "a.mp4"
-    write_moment(ShownMoment(file, "a", 0.5, 1.25, ""), tmp_path / "m.mp4")
+    write_moment(Moment(file, "a", 0.5, 1.25, ""), tmp_path / "m.mp4")
     with open_media(tmp_path / "m.mp4") as cut, open_media(file) as whole:
         assert cut.info.video_stop_seconds == pytest.approx(0.75)
         assert cut.info.audio_stop_seconds == pytest.approx(0.75, abs=0.03)
@@ -80,6 +80,6 @@ def test_a_moment_is_cut_out_with_its_sound(clips, tmp_path):
 
 
 def test_a_moment_of_a_strangers_table_is_bounded(clips, tmp_path):
-    write_moment(ShownMoment(clips / "a.mp4", "a", -1e9, 1e9, ""), tmp_path / "m.mp4")
+    write_moment(Moment(clips / "a.mp4", "a", -1e9, 1e9, ""), tmp_path / "m.mp4")
     with open_media(tmp_path / "m.mp4") as cut:
         assert cut.info.video_stop_seconds == pytest.approx(1.5)

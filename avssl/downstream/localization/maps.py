@@ -60,7 +60,7 @@ class _Sample:
     """(S,) by name of the row."""
 
 
-def embed_instants(
+def compute_maps(
     pretrained: Pretrained,
     clips: InstantClips,
     instants: Sequence[Instant],
