@@ -204,9 +204,7 @@ def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int =
     level = gallery_level(cosines)
     rows = top_moments(cosines, table.paths, table.start_seconds, table.stop_seconds, k)
     found = [(row, float(cosines[row]), level.z(float(cosines[row]))) for row in rows]
-    return GalleryHits(
-        modality, level, [Hit(row, cosine, z, not z > level.best_by_chance) for row, cosine, z in found]
-    )
+    return GalleryHits(modality, level, [Hit(row, cosine, z, not z > level.best_by_chance) for row, cosine, z in found])
 
 
 def is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool:

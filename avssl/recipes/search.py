@@ -18,8 +18,8 @@ from typing import Literal, cast
 from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.features.search import (
     NAMES,
-    Query,
     GalleryHits,
+    Query,
     find_moments,
     is_itself,
     model_of_table,
