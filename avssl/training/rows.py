@@ -14,7 +14,7 @@ from avssl.core import distributed
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
-from avssl.data.splits import held_out_rows
+from avssl.data.splits import held_out_rows, split_rows
 from avssl.training.run_directory import RunDirectory
 from avssl.training.start import mark_begun
 
@@ -130,14 +130,12 @@ def _index(config: Config, folder: Path, progress: bool) -> tuple[Manifest, pa.T
 
 def rows_of_split(manifest: Manifest, split: str) -> Manifest:
     """Return the rows of a split, or all rows if the manifest names no splits or ``split`` is ``all``."""
-    if split == "all" or "split" not in manifest:
+    if split == "all" or "split" not in manifest or not any(manifest["split"]):
         return manifest
-    there = sorted({name for name in manifest["split"] if name})
-    if not there:
-        return manifest
-    if split not in there:
-        raise ManifestError(f"no row is of data.split ({split}); the manifest has {', '.join(there)}, or use all.")
-    return manifest.where(split=split)
+    try:
+        return manifest.select(split_rows(manifest, "split", split))
+    except ManifestError as error:
+        raise ManifestError(f"data.split: {error} Use all for all rows.") from error
 
 
 def hold_out(config: Config, manifest: Manifest) -> tuple[Manifest, Manifest | None]:

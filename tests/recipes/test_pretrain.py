@@ -260,7 +260,7 @@ def test_only_the_split_is_trained_on(videos, tiny_config, tmp_path):
     config = tiny_config(folder / "manifest.csv", optim={"epochs": 1})
     pretrain(config, tmp_path / "run", progress=False)
     assert len(read_manifest(tmp_path / "run" / "manifest.csv", folder)) == 9
-    with pytest.raises(ManifestError, match=r"no row is of data.split \(val\); the manifest has test, train"):
+    with pytest.raises(ManifestError, match=r"data\.split: no row has split 'val'; the manifest has test, train"):
         pretrain(tiny_config(folder / "manifest.csv", data={"split": "val"}), tmp_path / "other", progress=False)
 
 
