@@ -6,41 +6,42 @@ A recipe is imported only when its verb is called, so that ``avssl --help`` is q
 from __future__ import annotations
 
 import difflib
-import importlib
 import logging
 import os
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
+from avssl.config.command import Verb
 from avssl.core.errors import AvsslError, Interrupted
 from avssl.core.version import __version__
 
-VERBS: dict[str, tuple[str, str]] = {
-    "pretrain": ("avssl.recipes.pretrain", "Learn from a folder of videos with sound, without labels."),
-    "synthesize": ("avssl.recipes.synthesize", "Make a SoundingShapes corpus: videos with known sounding objects."),
-    "index": ("avssl.recipes.index", "List the media files of a folder in a manifest."),
-    "prepare": ("avssl.recipes.prepare", "Copy a corpus into shards that train many times faster."),
-    "finetune": ("avssl.recipes.finetune", "Train a classifier on labeled rows, from a checkpoint or from scratch."),
-    "distill": ("avssl.recipes.distill", "Train a small classifier on what a fine-tuned one says of unlabeled rows."),
-    "probe": ("avssl.recipes.probe", "Measure frozen features on labeled rows by published protocols."),
-    "robustness": ("avssl.recipes.robustness", "Disturb clips and say what a classifier makes of them."),
-    "cka": ("avssl.recipes.cka", "Compare the stages of two runs: which represent clips alike."),
-    "localize": ("avssl.recipes.localize", "Show in a video where its sound comes from."),
-    "app": ("avssl.recipes.app", "The same in a page of your browser: drop a video, swap its sound, search."),
-    "localize-eval": ("avssl.recipes.localize_eval", "Score heat maps where sources are known; say if they listen."),
-    "energy": ("avssl.recipes.energy", "Say, over time, how badly a sound fits a video."),
-    "sync": ("avssl.recipes.sync", "Find by how much the sound of a video is early or late."),
-    "embed": ("avssl.recipes.embed", "Write the embedding of every moment of many files to a table."),
-    "search": ("avssl.recipes.search", "Find the moments of a table that fit a sound or a picture."),
-    "select": ("avssl.recipes.select_clips", "Rank clips by what a label of theirs is worth; compare such rankings."),
-    "convert": ("avssl.recipes.convert", "Make a release of a checkpoint that another project trained."),
-    "doctor": ("avssl.recipes.doctor", "Say which torch, GPU and media backends load, and why others do not."),
-    "demo": ("avssl.recipes.demo", "From nothing to a model, its numbers and heat-map videos, with a report."),
+VERBS = {
+    "pretrain": "avssl.recipes.pretrain:pretrain",
+    "synthesize": "avssl.recipes.synthesize:synthesize",
+    "index": "avssl.recipes.index:index",
+    "prepare": "avssl.recipes.prepare:prepare",
+    "finetune": "avssl.recipes.finetune:finetune",
+    "distill": "avssl.recipes.distill:distill",
+    "probe": "avssl.recipes.probe:probe",
+    "robustness": "avssl.recipes.robustness:robustness",
+    "cka": "avssl.recipes.cka:cka",
+    "localize": "avssl.recipes.localize:localize",
+    "app": "avssl.recipes.app:app",
+    "localize-eval": "avssl.recipes.localize_eval:localize_eval",
+    "energy": "avssl.recipes.energy:energy",
+    "sync": "avssl.recipes.sync:sync",
+    "embed": "avssl.recipes.embed:embed",
+    "search": "avssl.recipes.search:search",
+    "select": "avssl.recipes.select_clips:select",
+    "convert": "avssl.recipes.convert:convert",
+    "doctor": "avssl.recipes.doctor:doctor",
+    "demo": "avssl.recipes.demo:demo",
 }
-"""Module and line of help of each verb. A module offers ``main(argv) -> int``."""
+"""The function of each verb; its signature and docstring are the verb's options and help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,7 +83,11 @@ def _main(words: list[str]) -> int:
 
 def _help() -> str:
     width = max(map(len, VERBS)) + 2
-    lines = [f"  {verb:<{width}}{doc}" for verb, (_, doc) in VERBS.items()]
+    indent = " " * (width + 2)
+    lines = [
+        textwrap.fill(Verb(verb, path).summary, 80, initial_indent=f"  {verb:<{width}}", subsequent_indent=indent)
+        for verb, path in VERBS.items()
+    ]
     return "\n".join(
         [
             "avssl: learn from video with its own sound, without labels.",
@@ -106,9 +111,9 @@ def _run(verb: str, words: list[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            status = importlib.import_module(VERBS[verb][0]).main(words)
-    except SystemExit as done:  # --help and --print_config
-        status = done.code
+            Verb(verb, VERBS[verb]).run(words)
+    except SystemExit as done:  # --help and --print-config
+        return int(done.code or 0)
     except KeyboardInterrupt:
         print("\navssl: interrupted.", file=sys.stderr)
         return 130
@@ -120,7 +125,7 @@ def _run(verb: str, words: list[str]) -> int:
         kind = "" if isinstance(error, Interrupted) else "error: "
         print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return getattr(error, "exit_status", 1)
-    return int(status or 0)
+    return 0
 
 
 class _LogPrinter(logging.Handler):

@@ -127,7 +127,11 @@ def prepared_copy(plan: Plan, folder: Path, short_side: int) -> Manifest:
         synthesize_corpus(corpus, {"train": plan.scenes}, num_workers=workers)
     if not (copy / "manifest.csv").is_file():
         prepare(
-            corpus / "manifest.csv", copy, CopySettings(short_side=short_side), rows_per_shard=8, num_workers=workers
+            corpus / "manifest.csv",
+            copy,
+            settings=CopySettings(short_side=short_side),
+            rows_per_shard=8,
+            num_workers=workers,
         )
     return read_manifest(copy / "manifest.csv")
 

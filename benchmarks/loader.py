@@ -261,7 +261,7 @@ def compare_codecs(manifest: Manifest, folder: Path, num_clips: int) -> None:
     sets, sizes = {}, {}
     for number, settings in enumerate(CODECS):
         out = folder / f"codec{number}"
-        prepare(folder / "manifest.csv", out, settings, num_workers=0, backend="pyav", progress=False)
+        prepare(folder / "manifest.csv", out, settings=settings, num_workers=0, backend="pyav", progress=False)
         sets[number] = ClipDataset(read_manifest(out / "manifest.csv"), sampling)
         hours = len(manifest) * SECONDS / 3600
         sizes[number] = sum(file.stat().st_size for file in out.glob("shards/*.tar")) / 2**20 / hours
@@ -295,7 +295,9 @@ def main() -> None:
             return
         copies = {}
         for side in sorted({side for _, _, side in SHAPES.values()}):
-            prepare(there, folder / f"copy{side}", CopySettings(short_side=side), num_workers=0, backend="pyav")
+            prepare(
+                there, folder / f"copy{side}", settings=CopySettings(short_side=side), num_workers=0, backend="pyav"
+            )
             copies[side] = read_manifest(folder / f"copy{side}" / "manifest.csv")
         for shape in SHAPES:
             print_table(shape, measure(manifest, copies, shape, options.clips), manifest)

@@ -22,12 +22,12 @@ def main(folder: Path, weights: str | None) -> None:
     clips = synthesize_corpus(folder, {"scenes": Split(2, three_objects)}, seed=3, num_workers=0, progress=False)
     maps = localize(
         clips.file(0),
-        weights,
-        folder / "swapped.mp4",
+        checkpoint=weights,
+        out=folder / "swapped.mp4",
         audio=clips.file(1),
         silence=True,
         side_by_side=True,
-        look=Look(box_share=0.6),
+        look=Look(boxes=0.6),
     )
     for sound, heatmap in maps.items():
         print(f"{sound}: confidence {heatmap.confidence.mean():.2f} on average, {heatmap.confidence.max():.2f} at most")

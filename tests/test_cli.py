@@ -1,34 +1,87 @@
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from avssl import __version__, cli
+from avssl import cli
+from avssl.config import command
 from avssl.core.errors import ConfigError, InputError
+
+HEAVY = ("torch", "numpy", "pyarrow", "av", "jsonargparse", "avssl.recipes")
+"""Modules that a command line is understood without."""
 
 
 def run_with(monkeypatch, action):
-    """The status of a verb whose recipe calls ``action``."""
-    monkeypatch.setattr(cli.importlib, "import_module", lambda name: SimpleNamespace(main=action))
+    """The status of a verb whose function is ``action``."""
+    monkeypatch.setattr(command.importlib, "import_module", lambda name: SimpleNamespace(doctor=action))
     return cli.main(["doctor"])
 
 
 def raiser(error):
     """Raises from a module of the package, as its own code does."""
     scope = {"__name__": "avssl.fake"}
-    exec("def action(argv):\n    raise error", scope | {"error": error}, namespace := {})
+    exec("def action():\n    raise error", scope | {"error": error}, namespace := {})
     return namespace["action"]
 
 
-def test_version_and_help_do_not_import_torch():
-    code = (
-        "import sys; from avssl.cli import main; main(['--version']); main(['--help']);"
-        "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'av')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+def run_alone(lines):
+    """Runs command lines in one process of their own, and reports status, processor time and heavy modules of each."""
+    code = f"""
+import contextlib, io, json, sys, time
+from avssl.cli import main
+for words in {lines!r}:
+    before, out = time.process_time(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        status = main(words)
+    heavy = [name for name in {HEAVY!r} if name in sys.modules]
+    print(json.dumps([words, status, time.process_time() - before, heavy, out.getvalue()]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"avssl {__version__}\n")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_help_of_every_verb_is_quick_and_imports_nothing_heavy():
+    lines = [[verb, flag] for verb in cli.VERBS for flag in ("--help", "--help-all")]
+    for words, status, seconds, heavy, text in run_alone([["--version"], ["--help"], *lines]):
+        assert (status, heavy) == (0, []), words
+        assert seconds < 1, words
+        if len(words) == 2:
+            assert text.startswith(f"usage: avssl {words[0]} "), words
+            assert max(map(len, text.splitlines())) <= 80, words
+
+
+def test_help_shows_what_is_set_first_and_help_all_the_rest():
+    texts = {tuple(words): text for words, *_, text in run_alone([["prepare", f] for f in ("--help", "--help-all")])}
+    first, everything = (texts["prepare", flag] for flag in ("--help", "--help-all"))
+    assert "--short-side N" in first
+    assert "--keyframe-interval" not in first
+    assert "--keyframe-interval N" in everything
+
+
+def test_wrong_options_are_told_without_torch():
+    lines = [[verb, "--checkpiont", "x"] for verb in cli.VERBS]
+    lines += [
+        ["pretrain", "--objective.temprature", "1"],
+        ["finetune", "x.csv", "--optim.lrr", "1"],
+        ["probe", "x.csv"],
+    ]
+    for words, status, _, heavy, text in run_alone(lines):
+        assert (status, heavy) == (2, []), words
+        assert text.startswith("avssl: error: "), words
+    assert "required: --checkpoint. See avssl probe --help." in text
+
+
+def test_hyphens_and_underscores_are_both_accepted(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        command.importlib, "import_module", lambda name: SimpleNamespace(index=lambda **k: given.append(k))
+    )
+    for words in ("--num-workers 2 --segment-seconds=3", "--num_workers=2 --segment_seconds 3"):
+        assert cli.main(["index", "some_folder", *words.split()]) == 0
+    assert given == 2 * [{"folder": "some_folder", "num_workers": 2, "segment_seconds": 3.0}]
 
 
 def test_help_has_a_line_for_every_verb(capsys):
@@ -60,7 +113,7 @@ def test_bugs_keep_their_traceback(monkeypatch):
     with pytest.raises(TypeError):
         run_with(monkeypatch, raiser(TypeError("a bug")))
     with pytest.raises(ValueError, match="invalid literal"):
-        run_with(monkeypatch, lambda argv: int("x"))
+        run_with(monkeypatch, lambda: int("x"))
 
 
 def test_control_c_is_quiet(monkeypatch, capsys):

@@ -12,8 +12,7 @@ from avssl.config import (
     config_from_dict,
     flatten,
     load_config,
-    new_parser,
-    parse_command,
+    parse_settings,
     read_yaml,
 )
 from avssl.downstream.finetuning import TrainingLength, build_schedule
@@ -149,8 +148,7 @@ def test_ablation_config_is_avids_small_networks_and_input(name):
 
 def test_variants_of_the_ablation_are_command_line_options():
     for variant in ("self", "joint"):
-        words = ["--config", str(AVID.parent / "avid_audioset100k.yaml"), "--objective.variant", variant]
-        _, config = parse_command(new_parser("avssl pretrain", ""), words)
+        config = parse_settings({"objective.variant": variant}, file=AVID.parent / "avid_audioset100k.yaml")
         assert build_objective(config, ROWS).variant == variant
 
 

@@ -53,8 +53,8 @@ def code(path: Path) -> str:
 @cache
 def verb_help(verb: str) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        cli.main([verb, "--help"])
-    return out.getvalue().replace("_", "-")
+        cli.main([verb, "--help-all"])
+    return out.getvalue()
 
 
 @cache
@@ -133,7 +133,8 @@ def test_commands_have_verbs_and_options_that_exist(path):
             wrong.append(f"avssl {verb}")
             continue
         for option in OPTION.findall(rest):
-            exists = option in settings() if "." in option else f"--{option.replace('_', '-')}" in verb_help(verb)
+            key, word = option.replace("-", "_"), f"--{option.replace('_', '-')}"
+            exists = key in settings() if "." in key else word in verb_help(verb)
             if not exists:
                 wrong.append(f"avssl {verb} --{option}")
     for script, rest in SCRIPT.findall(code(path)):

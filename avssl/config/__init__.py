@@ -1,6 +1,7 @@
 """Numbers of a run: the dataclasses, and how YAML and the command line become them."""
 
 from avssl.config.choice import Choice
+from avssl.config.files import flatten, read_yaml, to_dict, to_yaml
 from avssl.config.finetune import (
     ClassifierConfig,
     DistillConfig,
@@ -13,20 +14,7 @@ from avssl.config.finetune import (
     base_of,
     base_of_student,
 )
-from avssl.config.parsing import (
-    ConfigError,
-    config_from_dict,
-    field_docs,
-    flatten,
-    load_config,
-    load_run_config,
-    new_parser,
-    parse_arguments,
-    parse_command,
-    read_yaml,
-    to_dict,
-    to_yaml,
-)
+from avssl.config.parsing import config_from_dict, field_docs, load_config, load_run_config, parse_settings
 from avssl.config.settings import (
     CHOICES,
     AudioTransformConfig,
@@ -43,6 +31,7 @@ from avssl.config.settings import (
     TransformConfig,
     VideoTransformConfig,
 )
+from avssl.core.errors import ConfigError
 
 __all__ = [
     "CHOICES",
@@ -76,9 +65,7 @@ __all__ = [
     "flatten",
     "load_config",
     "load_run_config",
-    "new_parser",
-    "parse_arguments",
-    "parse_command",
+    "parse_settings",
     "read_yaml",
     "to_dict",
     "to_yaml",

@@ -51,6 +51,8 @@ class Option:
     """Documentation on one line; empty if there is none."""
     is_positional: bool = False
     """True if it may be given by position."""
+    settings: str | None = None
+    """``module:Class`` of a dataclass of this project, if that is the annotation: a group of further options."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,17 @@ def read_declaration(path: str) -> Declaration:
         doc.long_description or "",
         MappingProxyType({option.name: option for option in _options(module, node)}),
     )
+
+
+def read_constant(module_name: str, name: str, default: Any = None) -> Any:
+    """Return the value that a module assigns to a name at its top level, without importing the module."""
+    value = _Names(_parse(module_name))[name]
+    return default if isinstance(value, _Opaque) else value
+
+
+def has_function(module_name: str, name: str) -> bool:
+    """Return True if a module defines a function of this name, without importing the module."""
+    return any(isinstance(s, ast.FunctionDef) and s.name == name for s in _parse(module_name).statements())
 
 
 @dataclass(frozen=True)
@@ -206,9 +219,21 @@ def _fields(module: _Module, node: ast.ClassDef, docs: Mapping[str, str]) -> Ite
 def _option(
     module: _Module, name: str, annotation: ast.expr | None, default: ast.expr | None, text: str, is_positional: bool
 ) -> Option:
+    if (settings := _dataclass_of(module, annotation)) is not None:
+        return Option(name, Any, MISSING if default is None else None, text, is_positional, settings)
     kind = Any if annotation is None else _evaluate(module, annotation)
     value = MISSING if default is None else _evaluate(module, default)
     return Option(name, kind, value, text, is_positional)
+
+
+def _dataclass_of(module: _Module, annotation: ast.expr | None) -> str | None:
+    """Return ``module:Class`` if the annotation is a dataclass of the same package, or that or None."""
+    match annotation:
+        case ast.Name(id=name) | ast.BinOp(left=ast.Name(id=name), op=ast.BitOr(), right=ast.Constant(value=None)):
+            where, node = (module, None) if name in _KNOWN_NAMES else _find(module, name)
+            if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+                return f"{where.name}:{node.name}"
+    return None
 
 
 def _evaluate(module: _Module, expression: ast.expr) -> Any:

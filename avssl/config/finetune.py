@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from avssl.config.choice import Choice, check
-from avssl.config.parsing import to_dict
+from avssl.config.files import to_dict
 from avssl.config.settings import (
     Config,
     Cosine,

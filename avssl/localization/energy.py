@@ -178,7 +178,7 @@ def sync_curve(
         needed = max(sampling.num_frames / sampling.frames_per_second, sampling.audio_seconds + 2 * max_offset_seconds)
         raise InputError(
             f"{reader.info.path}: {needed + last - first:.2f} s of picture and sound are too short: moving the sound "
-            f"by {max_offset_seconds:g} s either way needs {needed:.2f} s. Lower the largest offset (--max_offset)."
+            f"by {max_offset_seconds:g} s either way needs {needed:.2f} s. Lower --max-offset-seconds."
         )
     place = torch.arange(count) * strides_per_instant  # of each instant on the grid of sounds, less the largest offset
     instants = first + place.double() * step_seconds

@@ -1,13 +1,4 @@
-"""``avssl cka RUN_A RUN_B --data MANIFEST -o FOLDER``: how alike the stages of two runs are.
-
-Linear and RBF CKA (https://arxiv.org/abs/1905.00414) of every stage of both encoders with every
-other, within and across modalities and runs, in one pass over the data, with the unbiased estimator
-over minibatches (https://arxiv.org/abs/2010.15327). ``random:RUN`` stands for the same network with
-fresh weights. The folder gets ``cka.png``, ``cka.csv`` and ``cka.json``.
-
-The sanity check of the paper asks whether the stage of B that is most like a stage of A is its
-counterpart. A block is three or more consecutive stages of an encoder that are all alike.
-"""
+"""The verb ``cka``: how similar the representations of two runs are."""
 
 from __future__ import annotations
 
@@ -20,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from avssl.config import ConfigError, new_parser, parse_arguments
-from avssl.core.errors import InputError
+from avssl.core.errors import ConfigError, InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.core.whole_file import write_json
 from avssl.data.health.indexing import index_folder
@@ -40,62 +30,12 @@ RANDOM = "random:"
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs :func:`compare`."""
-    parser = new_parser("avssl cka", __doc__)
-    for name in ("run_a", "run_b"):
-        parser.add_argument(
-            name, help="A run folder, its weights folder, or a release on the hub; random:RUN with fresh weights."
-        )
-    parser.add_argument("--data", metavar="MANIFEST", help="Rows that both see: a manifest or a folder of videos.")
-    parser.add_argument("-o", "--out", metavar="FOLDER", default="cka", help="Where picture and numbers go.")
-    parser.add_argument("--split", help="Only the rows of this split.")
-    parser.add_argument("--max_rows", type=int, help="Only this many rows, evenly spaced.")
-    parser.add_argument("--batch_size", type=int, default=256, help="Rows of a minibatch of the estimator, >= 4.")
-    parser.add_argument(
-        "--max_features",
-        type=int,
-        default=8192,
-        help="Numbers a stage may have for each clip: larger maps are averaged over a grid; 1 leaves their mean.",
-    )
-    parser.add_argument(
-        "--rbf_fraction", type=float, default=RBF_FRACTION, help="RBF bandwidth as a fraction of the median distance."
-    )
-    parser.add_argument("--block_threshold", type=float, default=0.9, help="Least linear CKA within a block.")
-    parser.add_argument("--seed", type=int, default=0, help="Of fresh weights; B's are those of the next seed.")
-    parser.add_argument(
-        "--num_workers", type=int, default=None, help="Decoding processes; one for each core by default."
-    )
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda" ...; "auto" takes a GPU when there is one.')
-    options = parse_arguments(parser, argv)
-    if not options.data:
-        raise ConfigError("--data is needed: a manifest or a folder of videos that both runs are shown.")
-    report = compare(
-        options.run_a,
-        options.run_b,
-        options.data,
-        options.out,
-        split=options.split,
-        max_rows=options.max_rows,
-        batch_size=options.batch_size,
-        max_features=options.max_features,
-        rbf_fraction=options.rbf_fraction,
-        block_threshold=options.block_threshold,
-        seed=options.seed,
-        num_workers=options.num_workers,
-        device=options.device,
-    )
-    print(in_words(report))
-    print(f"picture and numbers: {options.out}")
-    return 0
-
-
-def compare(
+def cka(
     run_a: str,
     run_b: str,
-    data: Path | str,
-    out: Path | str,
     *,
+    data: Path | str,
+    out: Path | str = "cka",
     split: str | None = None,
     max_rows: int | None = None,
     batch_size: int = 256,
@@ -107,27 +47,36 @@ def compare(
     device: str = "auto",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Measures CKA between all stages of two runs, and writes picture and numbers.
+    """Compare the representations of two runs, stage by stage (CKA).
+
+    Computes linear and RBF CKA (https://arxiv.org/abs/1905.00414) of every stage of both encoders with every other,
+    within and across modalities and runs, in one pass over the data, with the unbiased minibatch estimator
+    (https://arxiv.org/abs/2010.15327). The folder gets ``cka.png``, ``cka.csv`` and ``cka.json``.
+
+    The paper's sanity check counts the stages of A whose most similar stage of B is their counterpart. A block is
+    three or more consecutive stages of an encoder that are all similar to each other.
 
     Args:
-        run_a: As for :func:`avssl.hub.pretrained.from_pretrained`; after ``random:``, with fresh weights.
-        run_b: Likewise; it may be the same.
-        data: A manifest or a folder; each run sees the rows through its own preprocessing.
-        out: The folder to write into.
-        split: Only the rows of this split.
-        max_rows: Only this many rows, evenly spaced.
-        batch_size: Rows of a minibatch, >= 4. A last batch of fewer than four is left out.
-        max_features: As for :class:`avssl.features.stage_reader.StageReader`.
+        run_a: A run directory, its weights folder, or a release on the hub; ``random:RUN`` is the same network with
+            random weights.
+        run_b: The run to compare with; it may be the same.
+        data: Manifest or folder of videos; each run reads it with its own preprocessing.
+        out: Folder of the figure and the numbers.
+        split: Use only the rows of this split.
+        max_rows: Use only this many rows, evenly spaced.
+        batch_size: Rows per minibatch of the estimator, >= 4. A last batch of fewer than four is dropped.
+        max_features: Largest number of features per clip and stage; larger maps are averaged over a grid. 1 keeps
+            their mean.
         rbf_fraction: RBF bandwidth as a fraction of the median distance.
-        block_threshold: Least linear CKA of any two stages of a block.
-        seed: Of A's fresh weights; B's are those of the next seed.
-        num_workers: Decoding processes; one for each core by default.
-        device: Where the models run.
-        progress: Show a bar.
+        block_threshold: Smallest linear CKA between any two stages of a block.
+        seed: Random seed of A's random weights; B uses the next seed.
+        num_workers: Decoding processes; default: one per core.
+        device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
+        progress: Show progress bars.
 
     Returns:
-        What ``cka.json`` holds: ``protocol``, ``stages``, ``cka`` (matrices by kernel, null where a
-        stage is constant), ``sanity_check`` and ``blocks``.
+        The contents of ``cka.json``: ``protocol``, ``stages``, ``cka`` (matrices by kernel, null where a stage is
+        constant), ``sanity_check`` and ``blocks``.
 
     Raises:
         HubError: If there is no model at a run.
@@ -135,7 +84,7 @@ def compare(
         ValueError: If fewer than four rows can be read, or a stage gives NaN.
     """
     if batch_size < MIN_CLIPS:
-        raise ConfigError(f"--batch_size ({batch_size}) must be at least {MIN_CLIPS} for the unbiased estimator.")
+        raise ConfigError(f"--batch-size ({batch_size}) must be at least {MIN_CLIPS} for the unbiased estimator.")
     rows = _rows(data, split, max_rows)
     where = choose_device(device)
     models = {name: _model(run, seed + i, where) for i, (name, run) in enumerate({"A": run_a, "B": run_b}.items())}
@@ -177,6 +126,8 @@ def compare(
         "blocks": _blocks(places, matrices["linear"], block_threshold),
     }
     _write(Path(out), report, places, matrices)
+    print(in_words(report))
+    print(f"figure and numbers: {out}")
     return report
 
 
@@ -285,7 +236,7 @@ def in_words(report: Mapping[str, Any]) -> str:
     averaged = [s for s in report["stages"] if s["shape"] != s["kept"]]
     if averaged:
         lines.append(
-            f"{len(averaged)} of {len(report['stages'])} stages are maps averaged over a grid (--max_features); "
+            f"{len(averaged)} of {len(report['stages'])} stages are maps averaged over a grid (--max-features); "
             "cka.json has their shapes"
         )
     return "\n".join(

@@ -1,22 +1,13 @@
-"""``avssl convert LAYOUT CHECKPOINT OUT``: a release from a checkpoint of another project.
-
-Layouts: ``avid-cma``, as AVID-CMA's authors released it, and ``avid-cma-ablation``, their paper's small networks.
-Every tensor of the model is used exactly once, or the key is named; no code that the file may hold is run.
-
-A release also needs the mean and spread of each frequency bin, which the checkpoint lacks: give them as a file
-(``--statistics``; AVID-CMA's authors have one for each spectrogram), or name videos to estimate them from (``--data``).
-OUT is then used like any release: ``avssl probe MANIFEST --checkpoint OUT``. Mind the license in its README.md.
-"""
+"""The verb ``convert``: a release from a checkpoint of another project."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from avssl.config import Config, ConfigError, new_parser, parse_arguments
+from avssl.config import Config, ConfigError
 from avssl.core.whole_file import is_unfinished
-from avssl.hub.converters import ConvertError, layout_names, read_checkpoint, read_statistics
+from avssl.hub.converters import ConvertError, Layout, read_checkpoint, read_statistics
 from avssl.hub.pretrained import save_pretrained
 from avssl.hub.release import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from avssl.training.build import build_transform
@@ -25,34 +16,8 @@ from avssl.training.setup import STATISTICS_ROWS, set_statistics
 from avssl.transforms import ClipTransform
 
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs :func:`convert`."""
-    parser = new_parser("avssl convert", __doc__)
-    parser.usage = "avssl convert LAYOUT CHECKPOINT OUT (--statistics FILE | --data FOLDER_OR_MANIFEST) [--overwrite]"
-    parser.add_argument("layout", choices=layout_names(), help="Whose checkpoint it is.")
-    parser.add_argument("checkpoint", help="The file, as torch.save wrote it.")
-    parser.add_argument("out", help="Folder of the release; made if missing.")
-    parser.add_argument("--statistics", metavar="FILE", help="An .npz with mean and std of each frequency bin, in dB.")
-    parser.add_argument(
-        "--data",
-        metavar="FOLDER_OR_MANIFEST",
-        help=f"Instead: videos whose sound gives them; up to {STATISTICS_ROWS} rows are read.",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="Replace an earlier release in OUT.")
-    options = parse_arguments(parser, argv)
-    convert(
-        options.layout,
-        options.checkpoint,
-        options.out,
-        statistics=options.statistics,
-        data=options.data,
-        overwrite=options.overwrite,
-    )
-    return 0
-
-
 def convert(
-    layout: str,
+    layout: Layout,
     checkpoint: Path | str,
     out: Path | str,
     *,
@@ -61,25 +26,33 @@ def convert(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Writes a release of a model that another project trained.
+    """Make a release from a checkpoint that another project trained.
+
+    The layouts are ``avid-cma``, as released by the authors of AVID-CMA, and ``avid-cma-ablation``, the small networks
+    of their paper. Every tensor of the model is used exactly once, or the error names its key; code in the file is
+    never run.
+
+    A release also needs the mean and standard deviation of each frequency bin, which the checkpoint lacks: give them
+    as a file (``--statistics``; the authors of AVID-CMA have one for each spectrogram), or name videos to estimate
+    them from (``--data``). Use OUT like any release: ``avssl probe MANIFEST --checkpoint OUT``. Mind the license in
+    its README.md.
 
     Args:
-        layout: One of :func:`avssl.hub.converters.layout_names`.
-        checkpoint: The file.
-        out: Folder of the release.
-        statistics: Mean and standard deviation of each frequency bin, as :func:`avssl.hub.converters.read_statistics`
-            takes them.
-        data: Instead of ``statistics``: a folder of videos, or a manifest, to estimate them from.
-        overwrite: Replace an earlier release in ``out``.
-        progress: Show a bar.
+        layout: Format of the checkpoint.
+        checkpoint: File written by torch.save.
+        out: Folder of the release, created if missing.
+        statistics: An .npz file with ``mean`` and ``std`` of each frequency bin, in dB.
+        data: Folder of videos, or a manifest, to estimate the statistics from, instead of ``--statistics``.
+        overwrite: Replace an earlier release in OUT.
+        progress: Show a progress bar.
 
     Returns:
         The folder.
 
     Raises:
         ConfigError: If not exactly one of ``statistics`` and ``data`` is given.
-        ConvertError: If a file is not what it should be, or ``out`` must not be written.
-        ManifestError: If no sound can be read from ``data``.
+        ConvertError: If a file has other contents than the layout says, or ``out`` must not be written.
+        ManifestError: If no audio can be read from ``data``.
     """
     if (statistics is None) == (data is None):
         raise ConfigError(

@@ -1,13 +1,8 @@
-"""``avssl distill MANIFEST --teacher RUN``: a small classifier that learns from a fine-tuned one.
-
-The teacher is what ``avssl finetune`` left in RUN; it says what it sees in every training row, labeled or not,
-and the student learns that: ``avssl distill corpus/manifest.csv --teacher runs/big --model.video.width 16``.
-Sampling, transform and the fold's rows are the teacher's, and so is the model where nothing else is said.
-"""
+"""The verb ``distill``: a small classifier from a fine-tuned one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +16,6 @@ from avssl.config import (
     FinetuneConfig,
     base_of_student,
     config_from_dict,
-    new_parser,
-    parse_command,
     read_yaml,
 )
 from avssl.core import distributed
@@ -40,76 +33,69 @@ from avssl.downstream.finetuning import (
     training_rows,
 )
 from avssl.hub.classifier import TrainedClassifier, create_classifier, load_classifier
-from avssl.training.run_directory import RunDirectory, default_directory, refuse_changes, resumed_words, word_after
+from avssl.training.run_directory import RunDirectory, default_directory
 from avssl.training.tasks import DistillTask
 
-
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs :func:`distill`."""
-    parser = new_parser("avssl distill", __doc__)
-    parser.usage = "avssl distill MANIFEST --teacher RUN [--out RUN] [--config FILE] [settings]"
-    parser.add_argument("source", nargs="?", metavar="MANIFEST", help="The teacher's rows, and more without labels.")
-    parser.add_argument("--teacher", metavar="RUN", help="The run folder of avssl finetune.")
-    parser.add_argument("-o", "--out", metavar="RUN", help="The run folder; runs/NAME-distill by default.")
-    parser.add_argument("--resume", metavar="RUN", help="Continue the run in this folder with its own settings.")
-    parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run folder.")
-    parser.add_argument("--fold", metavar="NAME", help="Only this split or fold.")
-    words, resumed = resumed_words(argv, DistillConfig)
-    teacher = word_after(words, "--teacher")
-    options, config = parse_command(parser, words, DistillConfig, None if resumed or not teacher else _base(teacher))
-    config = replace(
-        config,
-        data=replace(config.data, source=options.source or config.data.source),
-        distill=replace(config.distill, run=teacher or config.distill.run),
-    )
-    if resumed:
-        refuse_changes(RunDirectory(resumed).read_config(DistillConfig), config)
-    _, summary = distill(
-        config, resumed or options.out, fold=options.fold, resume=bool(resumed), overwrite=options.overwrite
-    )
-    if distributed.is_main():
-        print(summary_text(summary))
-        print(beside_teacher(summary))
-    return 0
+SHORT_NAMES = {"source": "data.source", "--teacher": "distill.run"}
+FIRST = (
+    "out",
+    "resume",
+    "overwrite",
+    "fold",
+    "distill.alpha",
+    "distill.rows",
+    "model.video.name",
+    "model.video.width",
+    "optim.lr",
+    "optim.epochs",
+    "optim.batch_size",
+    "train.seed",
+    "train.device",
+)
 
 
 def settings(source: Path | str, teacher: Path | str, tree: Mapping[str, Any] | None = None) -> DistillConfig:
     """The settings of a run from Python: those of ``tree``, over those of the teacher, over the defaults."""
-    config = config_from_dict(tree or {}, "", DistillConfig, _base(str(teacher)))
+    config = config_from_dict(tree or {}, "", DistillConfig, base_settings({"distill.run": str(teacher)}))
     data = replace(config.data, source=str(source))
     return replace(config, data=data, distill=replace(config.distill, run=str(teacher)))
 
 
 def distill(
     config: DistillConfig,
-    out: Path | str | None = None,
     *,
-    fold: str | None = None,
-    resume: bool = False,
+    out: Path | str | None = None,
+    resume: Path | str | None = None,
     overwrite: bool = False,
+    fold: str | None = None,
     progress: bool = True,
 ) -> tuple[Path, dict[str, Any]]:
-    """Trains a student of every fold, and tests it beside its teacher.
+    """Distill a fine-tuned classifier into a smaller one, using unlabeled clips.
+
+    The teacher is a run of ``avssl finetune``. It predicts the class of every training row, labeled or not, and the
+    student is trained on the predictions:
+    ``avssl distill corpus/manifest.csv --teacher runs/big --model.video.width 16``. Sampling, transform and folds are
+    the teacher's, and so is the model unless it is set here.
 
     Args:
-        config: Every setting, such as :func:`settings` makes.
-        out: The run folder; ``runs/NAME-distill`` by default.
-        fold: Only this one.
-        resume: Continue the run in ``out``.
-        overwrite: Replace an earlier run in ``out``.
-        progress: Show bars.
+        config: Every setting; :func:`settings` makes them in Python.
+        out: Run directory; default: runs/NAME-distill.
+        resume: Continue the run in this directory with its own settings.
+        overwrite: Replace an earlier run in the run directory.
+        fold: Run only this split or fold.
+        progress: Show progress bars.
 
     Returns:
-        The run folder, and what its ``results.json`` holds: as of fine-tuning, and in each fold ``teacher`` with
-        its ``numbers`` and ``parameters``.
+        The run directory and the contents of its ``results.json``: as for fine-tuning, and in each fold ``teacher``
+        with its ``numbers`` and ``parameters``.
 
     Raises:
         ConfigError: If no teacher is named, or a setting must be the teacher's and is not.
         HubError: If the teacher has no classifier of a fold.
-        ManifestError: As of fine-tuning, or if the teacher's classes are others, or no row is left.
+        ManifestError: As for fine-tuning, or if the teacher has other classes, or no row is left.
     """
     if not config.distill.run:
-        raise ConfigError("--teacher is needed: the run folder of avssl finetune.")
+        raise ConfigError("--teacher is required: the run folder of avssl finetune.")
     _refuse_other_input(config)
 
     def run_one(
@@ -132,8 +118,14 @@ def distill(
 
         return run_fold(run, division, rows, task, device, progress=progress, more=teacher_result)
 
-    folder = out or default_directory(config.data.source, "-distill")
-    return run_folds(config, folder, "distillation", run_one, fold=fold, resume=resume, overwrite=overwrite)
+    folder = resume or out or default_directory(config.data.source, "-distill")
+    path, summary = run_folds(
+        config, folder, "distillation", run_one, fold=fold, resume=resume is not None, overwrite=overwrite
+    )
+    if distributed.is_main():
+        print(summary_text(summary))
+        print(beside_teacher(summary))
+    return path, summary
 
 
 def beside_teacher(summary: Mapping[str, Any]) -> str:
@@ -187,8 +179,9 @@ def _teacher_config(run: str) -> FinetuneConfig:
     return RunDirectory(run).read_config(FinetuneConfig)
 
 
-def _base(run: str) -> dict[str, Any]:
-    return base_of_student(_teacher_config(run))
+def base_settings(given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings of the teacher, which the command line and its file override."""
+    return base_of_student(_teacher_config(given["distill.run"])) if given.get("distill.run") else None
 
 
 def _refuse_other_input(config: DistillConfig) -> None:

@@ -1,4 +1,4 @@
-"""``avssl doctor``: what this machine offers, and why anything that is missing is missing."""
+"""The verb ``doctor``: the machine, and what avssl can use of it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from avssl.config import new_parser, parse_arguments
+from avssl.core.errors import RunError
 from avssl.core.version import __version__
 from avssl.media import available_backends
 
 PACKAGES = ("torchvision", "torchaudio", "av", "torchcodec", "decord", "numpy", "pyarrow", "huggingface_hub", "gradio")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prints the report; 1 when nothing can decode media here."""
-    parse_arguments(new_parser("avssl doctor", __doc__), argv)
+def doctor() -> None:
+    """Report which torch, GPU and media backends load, and why others do not.
+
+    Raises:
+        RunError: If no media backend loads.
+    """
     sections: list[tuple[str, Callable[[], list[str]]]] = [
         ("system", system),
         ("torch", torch_build),
@@ -32,9 +35,9 @@ def main(argv: Sequence[str]) -> int:
         print(title)
         for line in report():
             print(f"  {line}")
-    usable = any(reason is None for reason in available_backends().values())
-    print("ready." if usable else "not ready: no media backend loads. Install one with: pip install av")
-    return 0 if usable else 1
+    if all(reason is not None for reason in available_backends().values()):
+        raise RunError("not ready: no media backend loads. Install one with: pip install av")
+    print("ready.")
 
 
 def system() -> list[str]:

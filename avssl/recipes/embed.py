@@ -1,24 +1,14 @@
-"""``avssl embed FOLDER_OR_MANIFEST --checkpoint RUN``: the embedding of every moment of many files, in one table.
-
-A window of picture and sound begins every second (``--every``), from the start of each file to its end. The table is
-a Parquet file with one row for each window: id, path, start and stop in seconds, and two vectors of unit length,
-``video`` and ``audio``, that are comparable with each other; ``avssl search`` reads it, and so does anything else that
-reads Parquet. Files that cannot be read are listed beside it, with the reason. An embedding that was stopped goes on
-where it was when it is called again.
-"""
+"""The verb ``embed``: one table with the embeddings of all windows of many files."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import pyarrow as pa
 from tqdm import tqdm
 
-from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest, write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
@@ -33,80 +23,46 @@ from avssl.features.table import FeatureTableError, TableInfo, TableParts
 from avssl.hub.pretrained import from_pretrained
 from avssl.media import MediaError
 from avssl.models import What
-from avssl.training.build import default_workers
+from avssl.training.build import Backend, default_workers
 
 WINDOWS_PER_PART = 1024
 """What an interruption costs at most, beside the windows of one file: a minute or two on a CPU."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs :func:`embed`."""
-    parser = new_parser("avssl embed", __doc__)
-    parser.add_argument("source", metavar="FOLDER_OR_MANIFEST", help="Videos with sound, or a manifest of them.")
-    parser.add_argument("--checkpoint", help="A run folder, its weights folder, or a release on the hub.")
-    parser.add_argument("-o", "--out", default="features.parquet", help="The table to write.")
-    parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="From one window to the next.")
-    parser.add_argument(
-        "--what",
-        choices=get_args(What),
-        default="embeddings",
-        help='"embeddings" after the heads, which are searched; "features" before them, which know more of each '
-        "modality and are not comparable between the two.",
-    )
-    parser.add_argument("--batch_size", type=int, default=32, help="Windows embedded at a time.")
-    parser.add_argument(
-        "--num_workers", type=int, default=None, help="Decoding processes; one for each core by default."
-    )
-    parser.add_argument("--backend", choices=["auto", "pyav", "torchcodec", "decord"], default="pyav", help="Decoder.")
-    parser.add_argument("--overwrite", action="store_true", help="Replace an earlier table, and begin anew.")
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda" ...; "auto" takes a GPU when there is one.')
-    options = parse_arguments(parser, argv)
-    if not options.checkpoint:
-        raise ConfigError("--checkpoint is needed: a run folder, its weights folder, or a release on the hub.")
-    embed(
-        options.source,
-        options.checkpoint,
-        options.out,
-        every_seconds=options.every,
-        what=options.what,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        backend=options.backend,
-        overwrite=options.overwrite,
-        device=options.device,
-    )
-    return 0
-
-
 def embed(
     source: Path | str,
+    *,
     checkpoint: Path | str,
     out: Path | str = "features.parquet",
-    *,
-    every_seconds: float = 1.0,
+    stride_seconds: float = 1.0,
     what: What = "embeddings",
     batch_size: int = 32,
     num_workers: int | None = None,
-    backend: str = "pyav",
+    backend: Backend = "pyav",
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
 ) -> Path:
-    """Embeds every moment of every file, and prints how many there are.
+    """Write the embeddings of all windows of many files to one table.
+
+    A window starts every second (``--stride-seconds``), from the start of each file to its end. The Parquet table has
+    one row per window: id, path, start and stop in seconds, and two unit vectors, ``video`` and ``audio``, that are
+    comparable with each other. ``avssl search`` reads it. Files that cannot be read are listed with the reason in
+    NAME.failures.csv beside it. An interrupted run continues where it stopped when it is called again.
 
     Args:
-        source: A folder, whose files are looked at as by ``avssl index``, or a manifest.
-        checkpoint: As for :func:`avssl.hub.pretrained.from_pretrained`.
-        out: The table. Beside it go the unreadable files, ``NAME.failures.csv``, and, until all is
-            done, the parts that an interrupted embedding goes on from, ``NAME.parquet.parts/``.
-        every_seconds: From one window to the next, > 0.
-        what: ``"embeddings"`` after the heads or ``"features"`` before them.
-        batch_size: Windows embedded at a time.
-        num_workers: Decoding processes; one for each core by default.
-        backend: Reader of media files.
-        overwrite: Replace a table that is there, and discard parts of an earlier embedding.
-        device: Where the model runs.
-        progress: Show bars.
+        source: Folder of videos, or a manifest.
+        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        out: Table to write.
+        stride_seconds: Time from the start of one window to the next, > 0.
+        what: "embeddings" (after the heads) can be searched across modalities; "features" (before the heads) hold
+            more information on each modality but cannot be compared between the two.
+        batch_size: Windows per batch.
+        num_workers: Decoding processes; default: one per core.
+        backend: Decoder of media files.
+        overwrite: Replace an earlier table and start over.
+        device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
+        progress: Show progress bars.
 
     Returns:
         ``out``, for :func:`avssl.features.table.read_feature_table`.
@@ -114,11 +70,11 @@ def embed(
     Raises:
         ManifestError: If the source has no usable row.
         HubError: If there is no model at ``checkpoint``.
-        FeatureTableError: If the table is there, parts of another embedding are, or a vector is not finite.
+        FeatureTableError: If the table exists, parts of another embedding exist, or a vector is not finite.
         ValueError: If no file can be read, or a number is out of range.
     """
-    if not 0 < every_seconds < math.inf:
-        raise InputError(f"every_seconds ({every_seconds}) must be greater than 0.")
+    if not 0 < stride_seconds < math.inf:
+        raise InputError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
     out = Path(out)
     if out.exists() and not overwrite:
         raise FeatureTableError(f"{out}: is there already. Replace it with --overwrite, or name another with --out.")
@@ -131,12 +87,12 @@ def embed(
     workers = default_workers() if num_workers is None else num_workers
     root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
     places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
-    info = table_info(pretrained, manifest.hash(), every_seconds, what, **places)
-    settings = {"every_seconds": every_seconds, "what": what, "backend": backend, "for": "table"}
+    info = table_info(pretrained, manifest.hash(), stride_seconds, what, **places)
+    settings = {"every_seconds": stride_seconds, "what": what, "backend": backend, "for": "table"}
     first = parts.begin(content_key(pretrained, manifest, settings))
     with tqdm(total=len(manifest), initial=first, desc="embed", unit="row", disable=not progress) as bar:
         while first < len(manifest):
-            windows, stop, failures = _place(dataset, first, every_seconds)
+            windows, stop, failures = _place(dataset, first, stride_seconds)
             loader = EvalLoader(dataset, batch_size, windows=windows, num_workers=workers)
             table = embed_windows(pretrained, loader, info, lambda row: bar.update(row - bar.n))
             parts.add(first, stop, table, [*failures, *loader.ledger])

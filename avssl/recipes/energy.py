@@ -1,20 +1,13 @@
-"""``avssl energy VIDEO --checkpoint RUN``: how badly the sound of a video fits its picture, over time.
-
-The energy is 1 less the cosine of the two embeddings: 0 for a perfect match, about 1 for strangers,
-2 at most. Beside its mean stands that of the same pictures with the sounds of other moments: a sound
-that belongs has clearly less. With ``--audio OTHER`` the sound is another file's.
-"""
+"""The verb ``energy``: how well the audio of a video matches its frames, over time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.core.whole_file import write_json
 from avssl.engine import Precision, choose_device, show_progress
 from avssl.hub.pretrained import from_pretrained
@@ -22,54 +15,33 @@ from avssl.localization import EnergyCurve, energy_curve
 from avssl.media import open_media
 
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs :func:`energy`."""
-    parser = new_parser("avssl energy", __doc__)
-    parser.add_argument("video", help="The file to look at.")
-    parser.add_argument("--checkpoint", help="A run folder, its weights folder, or a release on the hub.")
-    parser.add_argument("--audio", metavar="FILE", help="Take this file's sound instead of the video's own.")
-    parser.add_argument("--readout", metavar="FILE", help="Also write the numbers as JSON.")
-    parser.add_argument("--stride_seconds", type=float, default=0.5, help="Time from one number to the next.")
-    parser.add_argument("--seconds", type=float, help="Only this much of the video, from its start.")
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda" ...; "auto" takes a GPU when there is one.')
-    options = parse_arguments(parser, argv)
-    if not options.checkpoint:
-        raise ConfigError("--checkpoint is needed: a run folder, its weights folder, or a release on the hub.")
-    energy(
-        options.video,
-        options.checkpoint,
-        audio=options.audio,
-        readout=options.readout,
-        stride_seconds=options.stride_seconds,
-        seconds=options.seconds,
-        device=options.device,
-    )
-    return 0
-
-
 def energy(
     video: Path | str,
-    checkpoint: Path | str,
     *,
+    checkpoint: Path | str,
     audio: Path | str | None = None,
     readout: Path | str | None = None,
     stride_seconds: float = 0.5,
     seconds: float | None = None,
     device: str = "auto",
 ) -> EnergyCurve:
-    """Prints the energy at every instant, and the mean beside that of shuffled windows.
+    """Measure how well the audio of a video matches its frames, over time.
+
+    The energy is 1 minus the cosine similarity of the two embeddings: 0 for a perfect match, about 1 for unrelated
+    clips, 2 at most. Its mean is printed beside the mean for the same frames with audio from other times of the file:
+    matching audio has a clearly lower energy.
 
     Args:
-        video: The file to look at.
-        checkpoint: As for :func:`avssl.hub.pretrained.from_pretrained`.
-        audio: A file whose sound is taken instead of the video's own, from its start.
-        readout: A JSON file for the numbers.
-        stride_seconds: Time from one instant to the next, > 0.
-        seconds: Only this much of the video, from its start; all of it by default.
-        device: Where the model runs.
+        video: Video file.
+        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        audio: File whose audio is used instead of the video's own, from its start.
+        readout: JSON file to write the numbers to.
+        stride_seconds: Time from one window to the next, > 0.
+        seconds: Use only this much of the video, from its start; default: all.
+        device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Raises:
-        MediaError: If a file cannot be read or lacks the track that is needed.
+        MediaError: If a file cannot be read or lacks the stream that is needed.
         HubError: If there is no model at ``checkpoint``.
     """
     pretrained = from_pretrained(checkpoint, choose_device(device))

@@ -1,27 +1,22 @@
-"""``avssl localize VIDEO -o out.mp4``: where the sound of a video comes from, as a video with its sound.
-
-With ``--audio OTHER`` it shows where another file's sound would come from; ``--silence`` and ``--noise`` show what
-the map looks like when there is nothing to find, and ``--side_by_side`` shows them beside the video's own sound.
-A still picture works too: ``avssl localize picture.jpg --audio sound.wav -o out.png``.
-"""
+"""The verb ``localize``: a video with a heat map of its sound source."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.core.batch import Heatmap
-from avssl.core.errors import InputError
+from avssl.core.errors import ConfigError, InputError
 from avssl.core.whole_file import write_json
 from avssl.engine import show_progress
 from avssl.features.localize import load_localizer, localize_each, open_video
 from avssl.hub.pretrained import Pretrained
-from avssl.localization import Look, overlay_picture, overlay_video, readout
+from avssl.localization import Look, overlay_picture, overlay_video
+from avssl.localization import readout as describe_maps
 from avssl.localization.drawing.scale import Scale, check_heads
 from avssl.localization.windows import AudioSource
 from avssl.media import MediaReader, is_picture, open_media
@@ -29,115 +24,75 @@ from avssl.media import MediaReader, is_picture, open_media
 OWN = "own sound"
 
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs :func:`localize`."""
-    parser = new_parser("avssl localize", __doc__)
-    parser.add_argument("video", help="The file to look at, a video or a still picture.")
-    parser.add_argument(
-        "--checkpoint",
-        help="A run folder, its weights folder, or a release on the hub; by default the demo weights, which know "
-        "SoundingShapes alone.",
-    )
-    parser.add_argument(
-        "-o",
-        "--out",
-        help="The mp4 to write, or a png of the surest moment; VIDEO_heatmap.mp4 (of a picture: png) here by default.",
-    )
-    parser.add_argument("--audio", metavar="FILE", help="Look for this file's sound instead of the video's own.")
-    parser.add_argument("--silence", action="store_true", help="Look for silence.")
-    parser.add_argument("--noise", action="store_true", help="Look for white noise.")
-    parser.add_argument(
-        "--side_by_side",
-        action="store_true",
-        help="The video's own sound, and beside it each of the above (silence, if none), on one color scale.",
-    )
-    parser.add_argument("--heads", action="store_true", help="The map of each of the model's heads in its own color.")
-    parser.add_argument(
-        "--boxes",
-        nargs="?",
-        const=0.5,
-        type=float,
-        metavar="SHARE",
-        help="Draw the box around the hot region: what is at or above this share of the color scale (0.5).",
-    )
-    parser.add_argument(
-        "--scale",
-        nargs="+",
-        default=["video"],
-        metavar="SCALE",
-        help='What the colors stand for: "video" (from the median to the highest cosine of the whole video), '
-        '"absolute" (cosines 0 to 1), or the lowest and the highest cosine.',
-    )
-    parser.add_argument("--alpha", type=float, default=0.7, help="Opacity of the hottest color, 0 to 1.")
-    parser.add_argument("--colormap", default="inferno", help="One of matplotlib's.")
-    parser.add_argument("--no_strip", action="store_true", help="Without confidence and waveform under the picture.")
-    parser.add_argument("--readout", metavar="FILE", help="Also write peaks (and boxes) over time as JSON.")
-    parser.add_argument("--stride_seconds", type=float, default=0.25, help="Time from one map to the next.")
-    parser.add_argument("--seconds", type=float, help="Only this much of the video, from its start.")
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda" ...; "auto" takes a GPU when there is one.')
-    options = parse_arguments(parser, argv)
-    if not options.side_by_side and sum(map(bool, (options.audio, options.silence, options.noise))) > 1:
-        raise ConfigError("--audio, --silence and --noise exclude each other, unless --side_by_side compares them.")
-    localize(
-        options.video,
-        options.checkpoint,
-        options.out,
-        audio=options.audio,
-        silence=options.silence,
-        noise=options.noise,
-        side_by_side=options.side_by_side,
-        scale=_scale(options.scale),
-        look=Look(options.alpha, options.colormap, not options.no_strip, options.boxes, options.heads),
-        readout_file=options.readout,
-        stride_seconds=options.stride_seconds,
-        seconds=options.seconds,
-        device=options.device,
-    )
-    return 0
+FIRST = (
+    "checkpoint",
+    "out",
+    "audio",
+    "silence",
+    "noise",
+    "side_by_side",
+    "boxes",
+    "scale",
+    "readout",
+    "seconds",
+    "device",
+)
 
 
 def localize(
     video: Path | str,
+    *,
     checkpoint: Path | str | None = None,
     out: Path | str | None = None,
-    *,
     audio: Path | str | None = None,
     silence: bool = False,
     noise: bool = False,
     side_by_side: bool = False,
     scale: Scale = "video",
     look: Look = Look(),  # noqa: B008  (frozen)
-    readout_file: Path | str | None = None,
+    readout: Path | str | None = None,
     stride_seconds: float = 0.25,
     seconds: float | None = None,
     device: str = "auto",
 ) -> dict[str, Heatmap]:
-    """Writes the video with its heat map over it and its sound in it, or the picture of its surest moment.
+    """Show where in a video its sound comes from, as a heat map over the video.
+
+    With ``--audio OTHER`` it shows where another file's sound would come from. ``--silence`` and ``--noise`` show the
+    map when there is nothing to find, and ``--side-by-side`` shows them beside the video's own audio. Still images
+    work too: ``avssl localize image.jpg --audio sound.wav -o out.png``.
 
     Args:
-        video: The file to look at: a video, or a still picture, which lasts as long as ``audio``.
-        checkpoint: As for :func:`avssl.hub.pretrained.from_pretrained`; by default the demo weights.
-        out: The mp4 or png to write; ``<name>_heatmap.mp4`` (of a still: png) in the working folder by default.
-        audio: A file whose sound is looked for instead of the video's own.
-        silence: Look for silence.
-        noise: Look for white noise.
-        side_by_side: Look for the video's own sound and each of the above (silence, if none), beside each other. The
-            first is heard.
-        scale: What the colors stand for.
-        look: How it is drawn.
-        readout_file: A JSON file for peaks and boxes over time.
+        video: Video or image file. An image lasts as long as ``--audio``.
+        checkpoint: A run directory, its weights folder, or a release on the hub; default: the demo weights, which were
+            trained on SoundingShapes only.
+        out: mp4 to write, or png of the time with the highest cosine; default: VIDEO_heatmap.mp4 (of an image: png)
+            in the working folder.
+        audio: File whose audio is used instead of the video's own.
+        silence: Use silence as the audio.
+        noise: Use white noise as the audio.
+        side_by_side: Show the video's own audio beside each of the above (silence, if none), on one color scale. The
+            output has the audio of the first.
+        scale: Range of the colors: "video" (from the median to the highest cosine of the whole video), "absolute"
+            (cosines 0 to 1), or the lowest and the highest cosine, such as 0.1 0.6.
+        look: Colors and decorations.
+        readout: JSON file to write peaks and boxes over time to.
         stride_seconds: Time from one map to the next, > 0.
-        seconds: Only this much of the video, from its start; all of it by default.
-        device: Where the model runs.
+        seconds: Use only this much of the video, from its start; default: all.
+        device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Returns:
         The maps by the name of their sound.
 
     Raises:
-        MediaError: If a file cannot be read or lacks the track that is needed.
+        ConfigError: If options exclude each other.
+        MediaError: If a file cannot be read or lacks the stream that is needed.
         HubError: If there is no model at ``checkpoint``.
         ValueError: If an option is out of range, or ``out`` is a source or neither mp4 nor png.
     """
+    if not side_by_side and sum(map(bool, (audio, silence, noise))) > 1:
+        raise ConfigError("--audio, --silence and --noise exclude each other, unless --side-by-side compares them.")
+    if isinstance(scale, tuple) and not scale[0] < scale[1]:
+        raise ConfigError(f"--scale ({scale[0]:g} {scale[1]:g}) must rise from the lowest to the highest cosine.")
     out = _output(video, audio, out)
     pretrained = load_localizer(checkpoint, device)
     if look.heads:
@@ -149,27 +104,14 @@ def localize(
         maps = _maps(reader, pretrained, sounds, stride_seconds, seconds)
         out.parent.mkdir(parents=True, exist_ok=True)
         _draw(reader, maps, out, scale, look, next(iter(sounds.values())), seconds)
-        numbers = readout(maps, (reader.info.height or 0, reader.info.width or 0), scale, look)
-    if readout_file is not None:
-        write_json(readout_file, {"video": str(video), "checkpoint": pretrained.source, **numbers})
-        print(f"numbers: {readout_file}")
+        numbers = describe_maps(maps, (reader.info.height or 0, reader.info.width or 0), scale, look)
+    if readout is not None:
+        write_json(readout, {"video": str(video), "checkpoint": pretrained.source, **numbers})
+        print(f"numbers: {readout}")
     best = max(numbers["maps"][0]["peaks"], key=lambda peak: peak["confidence"])
     print(f"surest at {best['second']:.2f} s: x {best['x']:.0f}, y {best['y']:.0f}, cosine {best['confidence']:.2f}")
     print(f"{'picture' if out.suffix == '.png' else 'video'}: {out}")
     return maps
-
-
-def _scale(words: Sequence[str]) -> Scale:
-    if list(words) in (["video"], ["absolute"]):
-        return "video" if words[0] == "video" else "absolute"
-    try:
-        low, high = map(float, words)
-    except ValueError:
-        low = high = 0.0
-    if not low < high:
-        given = " ".join(words)
-        raise ConfigError(f'--scale ({given}) must be "video", "absolute" or two rising cosines: --scale 0.1 0.6.')
-    return low, high
 
 
 def _output(video: Path | str, audio: Path | str | None, out: Path | str | None) -> Path:

@@ -1,11 +1,4 @@
-"""``avssl prepare MANIFEST OUT``: a copy of a corpus that trains many times faster.
-
-Every row becomes a small clip with a fixed short side, frame rate and sound, in tar shards that WebDataset reads, too,
-with an index for random access. ``avssl pretrain OUT/manifest.csv`` then trains from it.
-
-Stopped, it goes on where it was. On a cluster, each of N jobs makes its share (``--task-index I --num-tasks N``), and
-the one that ends last writes the manifest.
-"""
+"""The verb ``prepare``: a copy of a corpus in shards that train many times faster."""
 
 from __future__ import annotations
 
@@ -13,20 +6,19 @@ import json
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from avssl.config import ConfigError, field_docs, new_parser, parse_arguments
-from avssl.core.errors import RunError
+from avssl.core.errors import ConfigError, RunError
 from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest, write_table
 from avssl.core.whole_file import write_json
 from avssl.data.health.killable import die_with_parent
@@ -34,82 +26,58 @@ from avssl.data.shards.copying import ShardJob, make_shard
 from avssl.data.shards.format import is_whole
 from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import check_encoders
-from avssl.training.build import default_workers
+from avssl.training.build import Backend, default_workers
 
-
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs :func:`prepare`."""
-    parser = new_parser("avssl prepare", __doc__)
-    parser.add_argument("manifest", help="The rows to copy; avssl index makes one.")
-    parser.add_argument("out", help="Folder of the copy; made if missing.")
-    parser.add_argument("--split", default="all", help="Only the rows of this split.")
-    parser.add_argument("--rows_per_shard", type=int, default=256, help="Clips in a tar file.")
-    parser.add_argument("--num_workers", type=int, default=None, help="Processes; one for each core by default.")
-    parser.add_argument("--task-index", type=int, default=0, help="Which of the jobs this is, from 0.")
-    parser.add_argument("--num-tasks", type=int, default=1, help="Jobs that share the work.")
-    parser.add_argument("--verify", action="store_true", help="Only compare the shards with their checksums.")
-    parser.add_argument(
-        "--backend", choices=["auto", "pyav", "torchcodec", "decord"], default="pyav", help="Reader of the sources."
-    )
-    copy, docs, hints = CopySettings(), field_docs(CopySettings), get_type_hints(CopySettings)
-    group = parser.add_argument_group("copy", "What the clips look like.")
-    for field in fields(CopySettings):
-        group.add_argument(
-            f"--{field.name}", type=hints[field.name], default=getattr(copy, field.name), help=docs[field.name]
-        )
-    options = parse_arguments(parser, argv)
-    if options.verify:
-        return verify(options.out)
-    prepare(
-        options.manifest,
-        options.out,
-        CopySettings(**{field.name: options[field.name] for field in fields(CopySettings)}),
-        split=options.split,
-        rows_per_shard=options.rows_per_shard,
-        num_workers=options.num_workers,
-        task_index=options.task_index,
-        num_tasks=options.num_tasks,
-        backend=options.backend,
-    )
-    return 0
+FIRST = ("split", "num_workers", "verify", "task_index", "num_tasks", "short_side", "frames_per_second", "video_codec")
 
 
 def prepare(
     manifest: Path | str,
     out: Path | str,
-    settings: CopySettings | None = None,
     *,
-    split: str = "all",
+    split: str | None = None,
     rows_per_shard: int = 256,
     num_workers: int | None = None,
     task_index: int = 0,
     num_tasks: int = 1,
-    backend: str = "pyav",
+    verify: bool = False,
+    backend: Backend = "pyav",
+    settings: CopySettings | None = None,
     progress: bool = True,
 ) -> Manifest | None:
-    """Copies the rows of a manifest into shards; those that are there already are kept.
+    """Copy a corpus into shards that train many times faster.
+
+    Every row becomes a small clip with a fixed short side, frame rate and sample rate, in tar shards that WebDataset
+    can read too, with an index for random access. ``avssl pretrain OUT/manifest.csv`` then trains on the copy.
+
+    An interrupted run continues where it stopped. On a cluster, each of N jobs makes its share
+    (``--task-index I --num-tasks N``), and the job that ends last writes the manifest.
 
     Args:
-        manifest: The rows.
-        out: Folder of the copy.
-        settings: What the clips look like.
-        split: Only the rows of this split.
-        rows_per_shard: Clips in a tar file.
-        num_workers: Processes; one for each core by default, 0 works in this one.
-        task_index: Which share of the shards to make, of ``num_tasks``.
-        num_tasks: Jobs that share the work.
-        backend: Reader of the sources.
-        progress: Show a bar.
+        manifest: Rows to copy; ``avssl index`` makes a manifest.
+        out: Folder of the copy, created if missing.
+        split: Copy only the rows of this split.
+        rows_per_shard: Clips in one tar file.
+        num_workers: Processes; default: one per core. 0 works in this process.
+        task_index: Index of this job, from 0.
+        num_tasks: Number of jobs that share the work.
+        verify: Only compare the shards in OUT with their checksums.
+        backend: Decoder of the sources.
+        settings: Format of the clips.
+        progress: Show progress bars.
 
     Returns:
         The manifest of the copy, or None while other jobs have shards to make.
 
     Raises:
-        ManifestError: If there is no row, or no row could be copied.
+        ManifestError: If there is no row, no row could be copied, or ``verify`` is set and there is no shard.
         ValueError: If a codec does not take the settings.
         ConfigError: If a number is out of range, or ``out`` holds a copy with other settings.
-        RuntimeError: If a process died.
+        RunError: If a process died, or ``verify`` is set and a shard is damaged.
     """
+    if verify:
+        _verify(Path(out))
+        return None
     if not 0 <= task_index < num_tasks or rows_per_shard < 1:
         raise ConfigError(
             f"need 0 <= task_index < num_tasks and rows_per_shard >= 1, got {task_index}, {num_tasks} and "
@@ -117,13 +85,13 @@ def prepare(
         )
     out, settings = Path(out), settings or CopySettings()
     source = read_manifest(manifest)
-    if split != "all":
+    if split is not None:
         source = source.where(split=split)
     if not len(source):
-        raise ManifestError(f"{manifest}: no rows{'' if split == 'all' else f' of split {split}'} to copy.")
+        raise ManifestError(f"{manifest}: no rows{'' if split is None else f' of split {split}'} to copy.")
     if "shard_header_bytes" in source:
         raise ManifestError(f"{manifest}: is a prepared copy already; name the manifest of the sources.")
-    _refuse_other_settings(out, {**asdict(settings), "rows_per_shard": rows_per_shard, "split": split})
+    _refuse_other_settings(out, {**asdict(settings), "rows_per_shard": rows_per_shard, "split": split or "all"})
     check_encoders(settings)
     jobs = list(_jobs(source, out, settings, rows_per_shard, backend))
     began = time.monotonic()
@@ -137,16 +105,17 @@ def prepare(
     return _finish(out, jobs)
 
 
-def verify(out: Path | str) -> int:
-    """Compares every shard with its checksum; the exit status."""
-    files = sorted((Path(out) / "shards").glob("*.json"))
+def _verify(out: Path) -> None:
+    """Compare every shard with its checksum."""
+    files = sorted((out / "shards").glob("*.json"))
     if not files:
         raise ManifestError(f"{out}: there are no shards here.")
     damaged = [file for file in tqdm(files, "verify", unit="shard", delay=1.0) if not is_whole(file)]
     for file in damaged:
         print(f"damaged: {file.with_suffix('.tar')}: remove it; from its sources, avssl prepare makes it again")
     print(f"{len(files) - len(damaged)} of {len(files)} shards are whole")
-    return 1 if damaged else 0
+    if damaged:
+        raise RunError(f"{out}: {len(damaged)} of {len(files)} shards are damaged.")
 
 
 def _jobs(source: Manifest, out: Path, settings: CopySettings, rows_per_shard: int, backend: str) -> Iterator[ShardJob]:

@@ -1,89 +1,84 @@
-"""``avssl pretrain FOLDER``: train on videos and their audio, without labels.
-
-A folder of videos is all it needs. Every setting has a default; the options below change them.
-Continue an interrupted run with ``avssl pretrain --resume runs/NAME``.
-"""
+"""The verb ``pretrain``: train on videos and their audio, without labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from avssl.config import Config, ConfigError, new_parser, parse_command
+from avssl.config import Config, ConfigError
 from avssl.core import distributed
 from avssl.engine import FitResult, choose_device, seed_everything
 from avssl.hub.run_weights import check_model, load_video_weights, release_run
 from avssl.training.build import build_loader, build_task, memory_rows
 from avssl.training.rows import rows_of_run
-from avssl.training.run_directory import RunDirectory, default_directory, refuse_changes, resolved, resumed_words
+from avssl.training.run_directory import RunDirectory, default_directory, resolved
 from avssl.training.run_plan import describe, describe_cost, describe_end, describe_time
 from avssl.training.setup import measure, with_fitting_batch, with_measured
 from avssl.training.start import after_restart, load_run
 from avssl.training.train import train
 
-
-def main(argv: Sequence[str]) -> int:
-    """Parse the command line and run :func:`pretrain`."""
-    parser = new_parser("avssl pretrain", __doc__)
-    parser.usage = "avssl pretrain FOLDER_OR_MANIFEST [--out RUN] [--config FILE] [settings]"
-    parser.add_argument("source", nargs="?", metavar="FOLDER_OR_MANIFEST", help="Folder of videos, or a manifest.")
-    parser.add_argument("-o", "--out", metavar="RUN", help="Run directory; default: runs/NAME of the source.")
-    parser.add_argument("--resume", metavar="RUN", help="Continue the run in this directory with its own settings.")
-    parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in the run directory.")
-    parser.add_argument("--dry-run", action="store_true", help="Print plan and cost of the run, and exit.")
-    words, resumed = resumed_words(argv)
-    options, config = parse_command(parser, words, Config)
-    if options.source:
-        config = replace(config, data=replace(config.data, source=options.source))
-    if resumed:
-        refuse_changes(RunDirectory(resumed).read_config(), config)
-    out = resumed or options.out
-    pretrain(config, out, resume=bool(resumed), overwrite=options.overwrite, dry_run=options.dry_run)
-    return 0
+SHORT_NAMES = {"source": "data.source"}
+FIRST = (
+    "out",
+    "resume",
+    "overwrite",
+    "dry_run",
+    "data.split",
+    "sampling.num_frames",
+    "sampling.frames_per_second",
+    "model.video.name",
+    "model.audio.name",
+    "objective.name",
+    "optim.lr",
+    "optim.batch_size",
+    "optim.epochs",
+    "train.seed",
+    "train.device",
+)
 
 
 def pretrain(
     config: Config,
-    out: Path | str | None = None,
     *,
-    resume: bool = False,
+    out: Path | str | None = None,
+    resume: Path | str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     progress: bool = True,
 ) -> tuple[Path, FitResult]:
-    """Train on ``config.data.source`` and write a release.
+    """Train on a folder of videos and their audio, without labels.
 
-    Under ``torchrun`` all processes train one model together, and continue it after a restart.
+    A folder of videos is all it needs; every setting has a default. Continue an interrupted run with
+    ``avssl pretrain --resume runs/NAME``. Under ``torchrun`` all processes train one model together, and when torchrun
+    restarts them after one was killed, they continue the run.
 
     Args:
-        config: Settings.
-        out: Run directory; default: ``runs/<name of the source>``.
-        resume: Continue the run in ``out`` from its newest checkpoint.
-        overwrite: Replace an earlier run in ``out``.
-        dry_run: Stop before the first step: print plan and cost of the run, and write nothing.
-        progress: Show bars; where there is no terminal, log a line now and then.
+        config: Every setting.
+        out: Run directory; default: runs/NAME of the source.
+        resume: Continue the run in this directory with its own settings.
+        overwrite: Replace an earlier run in the run directory.
+        dry_run: Print what the run would cost in operations, memory, disk and time, and write nothing.
+        progress: Show progress bars.
 
     Returns:
         The run directory, whose ``weights/`` holds the release, and the outcome: 0 steps after a dry run.
 
     Raises:
         ConfigError: If no source is given, or a setting does not fit it.
-        ManifestError: If the source has fewer than eight usable rows.
-        RunDirectoryError: If ``out`` must not be written, or cannot be continued.
-        Interrupted: If the process got SIGTERM or SIGUSR1, after everything is saved.
+        ManifestError: If the source has no usable rows, or fewer than eight.
+        RunDirectoryError: If ``out`` must not be written, or the run cannot be continued.
+        Interrupted: If the process got SIGTERM or SIGUSR1; everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the rows cannot be read.
     """
     if not config.data.source:
-        raise ConfigError("name a folder of videos or a manifest: avssl pretrain FOLDER_OR_MANIFEST")
+        raise ConfigError("name a folder of videos or a manifest: avssl pretrain SOURCE")
     with distributed.process_group(choose_device(config.train.device)) as device:
         # ---------------------------------------------------------------- find the rows
-        run = RunDirectory(out or default_directory(config.data.source))
-        config, resume, overwrite = after_restart(run, config, resume, overwrite)
+        run = RunDirectory(resume or out or default_directory(config.data.source))
+        config, resumes, overwrite = after_restart(run, config, resume is not None, overwrite)
         config = resolved(config)
         seed_everything(config.train.seed)
-        check_model(config, resume)  # bad settings fail before a long look at the files
-        rows = rows_of_run(config, run, resume=resume, overwrite=overwrite, dry_run=dry_run, progress=progress)
+        check_model(config, resumes)  # bad settings fail before a long look at the files
+        rows = rows_of_run(config, run, resume=resumes, overwrite=overwrite, dry_run=dry_run, progress=progress)
 
         # ---------------------------------------------------------------- build
         config = with_fitting_batch(config, len(rows.manifest))

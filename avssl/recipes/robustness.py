@@ -1,23 +1,14 @@
-"""``avssl robustness MANIFEST --checkpoint RUN``: how much a classifier depends on what should not matter.
-
-A fine-tuned classifier, or linear probes on the frozen features of a pretrained model, are asked about
-the same test clips under a standard table of disturbances: noise, silence, another clip's sound or
-picture, covered pictures, reversed time, and an object pasted into scenes where it never was.
-``--groups`` also says how accurate they are for each value of columns of the manifest. Writes
-robustness.json and robustness.html.
-"""
+"""The verb ``robustness``: predictions for disturbed clips."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avssl.config import ConfigError, new_parser, parse_arguments
 from avssl.core.draws import clip_key
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.core.whole_file import write_text
@@ -55,85 +46,64 @@ _MOST_GROUPS = 50
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked, about which rows."""
+    """Rows and numbers of the evaluation."""
 
     groups: tuple[str, ...] = ()
-    """Columns whose values are the groups of clips that are compared."""
+    """Columns of the manifest; the accuracy is reported for each of their values."""
     label_column: str | None = None
-    """Classes; rows without one, or with several joined by ``|``, are left out. By default that of the
-    classifier, or "label" for probes."""
+    """Column of the labels. Rows without a label, or with several joined by "|", are left out. Default: the
+    classifier's column, or "label" for probes."""
     split_column: str = "split"
-    """Where the splits are."""
+    """Column of the splits."""
     train_split: str = "train"
-    """Rows that probes are fitted on, as they are."""
+    """Rows that probes are trained on, undisturbed."""
     test_split: str = "test"
     """Rows that are disturbed."""
     windows_per_clip: int | None = None
-    """Evenly spaced windows that are averaged; by default those of the classifier's test, or 1 for probes."""
+    """Evenly spaced windows that are averaged. Default: as in the classifier's test, or 1 for probes."""
     seed: int = 0
-    """Of every draw: noise, places, partners, the held-out part of the training rows."""
+    """Random seed of noise, positions, partner clips and the held-out part of the training rows."""
     num_workers: int | None = None
-    """Decoding processes; one for each core by default."""
+    """Decoding processes; default: one per core."""
     cache_folder: Path | str | None = None
-    """Where features of clean clips are kept for probes; ``avssl probe`` reads the same."""
+    """Folder where features of clean clips are kept for later runs, also of ``avssl probe``."""
     device: str = "auto"
-    """Where the model runs."""
+    """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one."""
     progress: bool = True
-    """Show bars."""
+    """Show progress bars."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs :func:`robustness`."""
-    parser = new_parser("avssl robustness", __doc__)
-    parser.add_argument("manifest", help="Rows with labels and splits.")
-    parser.add_argument("--checkpoint", help="A pretrained model or a fine-tuned classifier: a run or its weights.")
-    parser.add_argument("--groups", default="", help="Columns of the manifest, joined by commas.")
-    parser.add_argument("--label_column", help='What is predicted; the classifier\'s own, or "label" for probes.')
-    parser.add_argument("--split_column", default="split", help="The column that says which rows are fitted.")
-    parser.add_argument("--train_split", default="train", help="Rows that probes are fitted on, as they are.")
-    parser.add_argument("--test_split", default="test", help="Rows that are disturbed.")
-    parser.add_argument("--windows_per_clip", type=int, help="Windows that are averaged; as in its test, or 1.")
-    parser.add_argument("--seed", type=int, default=0, help="Of every draw: noise, places, partners, held-out part.")
-    parser.add_argument("--num_workers", type=int, help="Decoding processes; one a core by default.")
-    parser.add_argument("--cache", metavar="FOLDER", help="Keep features of clean clips here, to be used again.")
-    parser.add_argument("-o", "--out", metavar="FOLDER", default="robustness", help="Where page and numbers go.")
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda" ...; "auto" takes a GPU when there is one.')
-    options = parse_arguments(parser, argv)
-    if not options.checkpoint:
-        raise ConfigError("--checkpoint is needed: a pretrained model or a fine-tuned classifier.")
-    same = ("label_column", "split_column", "train_split", "test_split", "windows_per_clip", "seed", "num_workers")
-    settings = Settings(
-        groups=tuple(name for name in options.groups.split(",") if name),
-        cache_folder=options.cache,
-        device=options.device,
-        **{name: getattr(options, name) for name in same},
-    )
-    report = robustness(options.manifest, options.checkpoint, options.out, settings)
-    print(as_text(report))
-    print(f"page and numbers: {options.out}")
-    return 0
+FIRST = ("checkpoint", "groups", "label_column", "split_column", "test_split", "seed", "out", "cache_folder", "device")
 
 
 def robustness(
-    manifest: Path | str, checkpoint: Path | str, out: Path | str, settings: Settings | None = None
+    manifest: Path | str,
+    *,
+    checkpoint: Path | str,
+    out: Path | str = "robustness",
+    settings: Settings | None = None,
 ) -> dict[str, Any]:
-    """Asks a classifier about disturbed clips.
+    """Measure how much a classifier depends on disturbances of its input.
+
+    A fine-tuned classifier, or linear probes on the frozen features of a pretrained model, classify the same test
+    clips under a standard set of disturbances: noise, silence, another clip's audio or frames, occluded frames,
+    reversed time, and an object pasted into scenes where it never occurs. ``--groups`` also reports the accuracy for
+    each value of columns of the manifest. Writes robustness.json and robustness.html.
 
     Args:
-        manifest: The CSV. Its truth says what can be pasted: an object by its mask (SoundingShapes)
-            or a box; without truth a patch, as the report says.
-        checkpoint: A run, a weights folder or a hub id, of a pretrained model or a classifier.
-        out: Folder for robustness.html and robustness.json.
-        settings: Those of :class:`Settings` by default.
+        manifest: Rows with labels and splits. The ground truth says what is pasted: an object by its mask
+            (SoundingShapes) or a box; without it a patch, as the report says.
+        checkpoint: A pretrained model or a fine-tuned classifier: a run directory, its weights folder, or a release.
+        out: Folder of the page and the numbers.
+        settings: Rows and numbers of the evaluation.
 
     Returns:
-        ``protocol``; ``rows``, one a disturbance and modality (see
-        :class:`avssl.evaluation.DisturbedScores`; ``reached`` tells whether the modality was disturbed);
-        and ``groups`` by column.
+        ``protocol``; ``rows``, one per disturbance and modality (see :class:`avssl.evaluation.DisturbedScores`;
+        ``reached`` is true if the modality was disturbed); and ``groups`` by column.
 
     Raises:
-        ManifestError: If a column, a split or the labels are not there, a group column holds too
-            many values, or the test split too few clips or a class that the classifier does not know.
+        ManifestError: If a column, a split or the labels are missing, a group column has too many values, the test
+            split too few clips, or a class that the classifier does not know.
         HubError: If there is no model at ``checkpoint``.
         ValueError: If a clip has no partner of another class, or the classifier is a multi-label one.
     """
@@ -178,6 +148,8 @@ def robustness(
         "groups": {name: score_groups(tested[name], predictions, labels) for name in settings.groups},
     }
     _write(Path(out), report, disturbed, model)
+    print(as_text(report))
+    print(f"page and numbers: {out}")
     return report
 
 

@@ -1,21 +1,11 @@
-"""``avssl search FEATURES --audio FILE | --video FILE | --id ID``: the moments that fit a sound or a picture.
-
-FEATURES is a table of ``avssl embed``. A sound (of any sound or video file) is compared with the pictures of every
-window, with their sounds, or with both (``--in``); so is a picture. The search is exact. Windows of one file that
-overlap count once.
-
-There is always a first hit. What it is worth is shown beside it: z counts spreads above the middle of the whole
-gallery, and hits that are no better than the best of as many unrelated windows are marked with "~"; "=" marks the
-query itself.
-"""
+"""The verb ``search``: the windows of a table that match a query."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.errors import ConfigError
 from avssl.features.search import (
     NAMES,
     GalleryHits,
@@ -34,53 +24,13 @@ from avssl.features.table import FeatureTable, read_feature_table
 from avssl.models import Modality
 
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs :func:`search`."""
-    parser = new_parser("avssl search", __doc__)
-    parser.add_argument("features", help="A table of avssl embed.")
-    parser.add_argument("--audio", metavar="FILE", help="Look for what fits the sound of this file, or is like it.")
-    parser.add_argument("--video", metavar="FILE", help="Look for what fits the picture of this file, or is like it.")
-    parser.add_argument("--id", help="Look for what fits a row of the table itself; see --by.")
-    parser.add_argument("--by", choices=["audio", "video"], default="audio", help="Which of the row's two, with --id.")
-    parser.add_argument(
-        "--at", type=float, metavar="SECONDS", help="The middle of the window looked for; by default that of the file."
-    )
-    parser.add_argument(
-        "--in",
-        choices=["video", "audio", "both"],
-        help="Compare with pictures, sounds or both, in two lists; both by default, where the table allows it.",
-    )
-    parser.add_argument("-k", "--k", type=int, default=10, help="How many moments.")
-    parser.add_argument("-o", "--out", metavar="HTML", help="Also write a page with thumbnails and players.")
-    parser.add_argument("--checkpoint", help="The model of the table, where it is not where the table says.")
-    parser.add_argument("--root", metavar="FOLDER", help="The files, where they are not where the table says.")
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda" ...; "auto" takes a GPU when there is one.')
-    options = parse_arguments(parser, argv)
-    given = [name for name in ("audio", "video", "id") if getattr(options, name) is not None]
-    if len(given) != 1:
-        raise ConfigError("name one thing to look for: --audio FILE, --video FILE or --id ID.")
-    search(
-        options.features,
-        getattr(options, given[0]),
-        by=options.by if given[0] == "id" else cast(Modality, given[0]),
-        is_id=given[0] == "id",
-        at_seconds=options.at,
-        gallery=options["in"],
-        k=options.k,
-        out=options.out,
-        checkpoint=options.checkpoint,
-        root=options.root,
-        device=options.device,
-    )
-    return 0
-
-
 def search(
     features: Path | str,
-    query: Path | str,
     *,
+    audio: Path | str | None = None,
+    video: Path | str | None = None,
+    id: str | None = None,
     by: Modality = "audio",
-    is_id: bool = False,
     at_seconds: float | None = None,
     gallery: Literal["video", "audio", "both"] | None = None,
     k: int = 10,
@@ -89,33 +39,48 @@ def search(
     root: Path | str | None = None,
     device: str = "auto",
 ) -> list[GalleryHits]:
-    """Searches, prints what it finds, and writes a page if asked.
+    """Find the windows of a table that match an audio clip, an image or a video.
+
+    The table comes from ``avssl embed``. The query (``--audio FILE``, ``--video FILE`` or ``--id ID``) is compared with
+    the frames of every window, with their audio, or with both. The search is exact. Overlapping windows of one file
+    count once.
+
+    The list always has a first hit, so each has a z-score: its distance from the median of the whole gallery, in
+    robust standard deviations. "~" marks hits that are no better than the best of as many unrelated windows, "="
+    marks the query itself.
 
     Args:
-        features: A table of :func:`avssl.recipes.embed.embed`.
-        query: A file, or an id of the table.
-        by: Look for the query's sound or its picture.
-        is_id: Whether ``query`` is an id.
-        at_seconds: The middle of the window looked for, on the query's own clock; None takes that of the file.
-        gallery: Compare with pictures, sounds or both; None takes both, or ``by`` alone in a table of features.
-        k: Most moments a list, >= 1.
-        out: An HTML page with thumbnails and players.
-        checkpoint: The table's model, if it is elsewhere now.
-        root: The folder of the table's files, if it is elsewhere now.
-        device: Where the query is embedded.
+        features: Table of ``avssl embed``.
+        audio: Search for the audio of this file.
+        video: Search for the frames of this file.
+        id: Search for a row of the table.
+        by: Modality of the row, with ``--id``.
+        at_seconds: Center of the query's window; default: the center of the file.
+        gallery: Modality to compare with; default: both, in two lists, if the table allows it.
+        k: Largest number of hits per list.
+        out: HTML page to write, with thumbnails and players.
+        checkpoint: Model of the table, if it has moved.
+        root: Folder of the table's files, if it has moved.
+        device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Returns:
         One list for each gallery.
 
     Raises:
-        FeatureTableError: If the table cannot be used, is empty, lacks the id, or is of other weights.
+        ConfigError: If not exactly one query is given.
+        FeatureTableError: If the table cannot be used, is empty, lacks the id, or belongs to other weights.
         MediaError: If the query's file cannot be read or lacks the stream.
         HubError: If there is no model at ``checkpoint``.
         ValueError: If ``k`` or ``at_seconds`` is out of range.
     """
+    given = {name: value for name, value in (("audio", audio), ("video", video), ("id", id)) if value is not None}
+    if len(given) != 1:
+        raise ConfigError("name one query: --audio FILE, --video FILE or --id ID.")
+    ((kind, query),) = given.items()
+    by = cast(Modality, kind) if kind != "id" else by
     table = read_feature_table(features)
     folder = Path(root) if root is not None else table_place(features, table.info.root)
-    if is_id:
+    if kind == "id":
         asked = query_of_table(table, str(query), by, at_seconds, folder)
     else:
         pretrained = model_of_table(table, features, checkpoint, device)

@@ -1,117 +1,138 @@
-"""``avssl select MANIFEST --checkpoint RUN --strategy NAME --budget N``: which clips to label next.
-
-Rows with a label train a linear classifier of the frozen features; the others are ranked, first the
-one whose label is worth most, and written to a CSV for the annotator.
-
-The strategies: "random", what the others have to beat; "margin", clips whose two most probable
-classes are close, and "entropy", clips whose class is uncertain (both need labels); "k-center",
-which leaves no clip far from a labeled one; "typicality", the most typical clip of every large
-group without a label, for small budgets; "disagreement", clips whose picture says another class
-than their sound or, while there are no labels, does not match it.
-
-``--simulate`` takes a manifest whose rows all have labels, hides them, and reports accuracy on the
-test split against labels spent, for several strategies beside random.
-"""
+"""The verb ``select``: active learning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from avssl.config import ConfigError, new_parser, parse_arguments
+from avssl.core.errors import ConfigError
 from avssl.core.manifest import read_manifest, write_table
-from avssl.downstream.labeling import (
-    MODALITIES,
-    FeatureSettings,
-    Ranking,
-    rank_rows,
-    simulate,
-    simulation_text,
-    write_simulation,
-)
+from avssl.downstream.labeling import FeatureSettings, Ranking, rank_rows, simulation_text, write_simulation
+from avssl.downstream.labeling import simulate as run_simulation
 from avssl.engine import choose_device
 from avssl.evaluation import NEED_BOTH, STRATEGIES
 from avssl.hub.pretrained import from_pretrained
 
+FIRST = (
+    "checkpoint",
+    "strategy",
+    "budget",
+    "out",
+    "modality",
+    "label_column",
+    "simulate",
+    "rounds",
+    "num_seeds",
+    "device",
+)
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and ranks rows or simulates."""
-    parser = new_parser("avssl select", __doc__)
-    parser.add_argument("manifest", help="Rows, some with labels; with --simulate, all of them.")
-    parser.add_argument("--checkpoint", help="A run folder, its weights folder, or a release on the hub.")
-    parser.add_argument("--strategy", help="One of these names; with --simulate several, joined by commas, or all.")
-    parser.add_argument("--budget", type=int, help="Rows to name; with --simulate, labels a round.")
-    parser.add_argument(
-        "-o", "--out", help="The CSV, selected.csv by default; with --simulate a folder, selection by default."
-    )
-    parser.add_argument("--modality", choices=list(MODALITIES), default="both", help="What classifiers look at.")
-    parser.add_argument("--label_column", default="label", help="The column that holds labels.")
-    parser.add_argument("--split_column", default="split", help="The column that holds splits.")
-    parser.add_argument("--train_split", default="train", help="With --simulate, rows that may be labeled.")
-    parser.add_argument(
-        "--test_split", default="test", help="Rows never ranked nor learned from; with --simulate, scored."
-    )
-    parser.add_argument("--simulate", action="store_true", help="Play the annotator and compare strategies.")
-    parser.add_argument("--rounds", type=int, default=8, help="Most rounds of a simulation.")
-    parser.add_argument("--num_seeds", type=int, default=3, help="Simulations of each strategy.")
-    parser.add_argument("--seed", type=int, default=0, help="Of draws and clusters; the first of a simulation.")
-    parser.add_argument("--windows_per_clip", type=int, default=1, help="Evenly spaced windows that are averaged.")
-    parser.add_argument(
-        "--num_workers", type=int, default=None, help="Decoding processes; one for each core by default."
-    )
-    parser.add_argument("--cache", metavar="FOLDER", help="Keep features here, to be used again.")
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda" ...; "auto" takes a GPU when there is one.')
-    options = parse_arguments(parser, argv)
-    if not options.checkpoint:
-        raise ConfigError("--checkpoint is needed: a run folder, its weights folder, or a release on the hub.")
-    if not options.budget or options.budget < 1:
-        raise ConfigError("--budget is needed: how many labels to spend, at least 1.")
-    names = _strategies(options.strategy, options.simulate, options.modality)
-    out = Path(options.out or ("selection" if options.simulate else "selected.csv"))
-    if out.resolve() == Path(options.manifest).resolve():
+
+def select(
+    manifest: Path | str,
+    *,
+    checkpoint: Path | str,
+    budget: int,
+    strategy: Sequence[str] = (),
+    out: Path | str | None = None,
+    modality: Literal["both", "video", "audio"] = "both",
+    label_column: str = "label",
+    split_column: str = "split",
+    train_split: str = "train",
+    test_split: str = "test",
+    simulate: bool = False,
+    rounds: int = 8,
+    num_seeds: int = 3,
+    seed: int = 0,
+    windows_per_clip: int = 1,
+    num_workers: int | None = None,
+    cache_folder: Path | str | None = None,
+    device: str = "auto",
+) -> None:
+    """Active learning: rank unlabeled clips for annotation, or simulate strategies.
+
+    A linear classifier of frozen features is trained on the rows with a label. The other rows are ranked, the most
+    useful first, and written to a CSV for the annotator. The strategies are:
+
+    - "random": the baseline;
+    - "margin": clips whose two most probable classes are close (needs labels);
+    - "entropy": clips whose class is uncertain (needs labels);
+    - "k-center": leaves no clip far from a labeled one;
+    - "typicality": the most typical clip of every large cluster without a label, for small budgets;
+    - "disagreement": clips whose frames and audio predict different classes or, without labels, do not match.
+
+    ``--simulate`` takes a manifest whose rows all have labels, hides them, and reports the accuracy on the test split
+    against the number of labels, for several strategies beside random.
+
+    Args:
+        manifest: Rows, some with labels; with ``--simulate``, all of them.
+        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        budget: Rows to select; with ``--simulate``, labels per round.
+        strategy: Name of a strategy; with ``--simulate`` several, default: all.
+        out: CSV to write, default: selected.csv; with ``--simulate`` a folder, default: selection.
+        modality: Input of the classifier.
+        label_column: Column of the labels.
+        split_column: Column of the splits.
+        train_split: Rows that may be labeled, with ``--simulate``.
+        test_split: Rows that are never selected nor trained on; with ``--simulate``, the test set.
+        simulate: Simulate the annotator and compare strategies.
+        rounds: Largest number of rounds of a simulation.
+        num_seeds: Simulations per strategy.
+        seed: Random seed of sampling and clustering; that of the first simulation.
+        windows_per_clip: Evenly spaced windows whose features are averaged.
+        num_workers: Decoding processes; default: one per core.
+        cache_folder: Folder where features are kept for later runs.
+        device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
+
+    Raises:
+        ConfigError: If a strategy is missing or unknown, or ``out`` is the manifest.
+        ManifestError: If a column, a split or the labels are missing.
+        HubError: If there is no model at ``checkpoint``.
+    """
+    if budget < 1:
+        raise ConfigError(f"--budget ({budget}) must be at least 1.")
+    names = _strategies(strategy, simulate, modality)
+    out = Path(out or ("selection" if simulate else "selected.csv"))
+    if out.resolve() == Path(manifest).resolve():
         raise ConfigError(f"{out}: would overwrite the manifest it is chosen from. Choose another -o.")
-    manifest = read_manifest(options.manifest)
-    pretrained = from_pretrained(options.checkpoint, choose_device(options.device))
-    settings = FeatureSettings(options.modality, options.windows_per_clip, options.num_workers, options.cache)
-    columns = {name: getattr(options, name) for name in ("label_column", "split_column", "test_split")}
-    if not options.simulate:
-        ranking = rank_rows(
-            pretrained, manifest, names[0], options.budget, **columns, seed=options.seed, settings=settings
-        )
+    rows = read_manifest(manifest)
+    pretrained = from_pretrained(checkpoint, choose_device(device))
+    settings = FeatureSettings(modality, windows_per_clip, num_workers, cache_folder)
+    columns = {"label_column": label_column, "split_column": split_column, "test_split": test_split}
+    if not simulate:
+        ranking = rank_rows(pretrained, rows, names[0], budget, **columns, seed=seed, settings=settings)
         write_table(ranking.table, out)
         print(_counts(ranking))
-        print(f"{options.budget} rows to label next, by {names[0]}: {out}")
-        return 0
-    report = simulate(
+        print(f"{budget} rows to label next, by {names[0]}: {out}")
+        return
+    report = run_simulation(
         pretrained,
-        manifest,
+        rows,
         names,
-        options.budget,
+        budget,
         **columns,
-        train_split=options.train_split,
-        rounds=options.rounds,
-        seeds=range(options.seed, options.seed + options.num_seeds),
+        train_split=train_split,
+        rounds=rounds,
+        seeds=range(seed, seed + num_seeds),
         settings=settings,
     )
     write_simulation(report, out)
     print(simulation_text(report))
     print(f"numbers and curve: {out}")
-    return 0
 
 
-def _strategies(given: str | None, is_simulation: bool, modality: str) -> list[str]:
+def _strategies(given: Sequence[str], is_simulation: bool, modality: str) -> list[str]:
     """One name, or with a simulation several; all are those that the modality allows."""
-    if is_simulation and given in (None, "all"):
+    if is_simulation and (not given or list(given) == ["all"]):
         return [name for name in STRATEGIES if modality == "both" or name not in NEED_BOTH]
     if not given:
-        raise ConfigError(f"--strategy is needed: one of {', '.join(STRATEGIES)}.")
-    names = given.split(",")
-    for name in names:
+        raise ConfigError(f"--strategy is required: one of {', '.join(STRATEGIES)}.")
+    for name in given:
         if name not in STRATEGIES:
             raise ConfigError(f"--strategy ({name!r}) must be one of {', '.join(STRATEGIES)}.")
-    if len(names) > 1 and not is_simulation:
+    if len(given) > 1 and not is_simulation:
         raise ConfigError("--strategy takes one name; several are compared with --simulate.")
-    return names
+    return list(given)
 
 
 def _counts(ranking: Ranking) -> str:

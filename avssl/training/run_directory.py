@@ -19,10 +19,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +30,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import torch
 
-from avssl.config import Config, ConfigError, flatten, load_run_config, to_dict, to_yaml
+from avssl.config import Config, load_run_config, to_yaml
 from avssl.core import distributed
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, is_url, read_manifest, write_table
@@ -193,52 +192,6 @@ def resolved(config: _Root) -> _Root:
     data = replace(either.data, source=source, backend=named_backend(either.data.backend))
     result: _Root = replace(either, data=data, train=replace(either.train, threads=set_threads(either.train.threads)))
     return result
-
-
-def resumed_words(argv: Sequence[str], root: type[Any] = Config) -> tuple[list[str], str | None]:
-    """Expand ``--resume RUN`` to that run's ``--config``; return the arguments and the run.
-
-    Raises:
-        ConfigError: If options are given that the run has already, or the run is of another version of avssl.
-        RunDirectoryError: If there is no run.
-    """
-    words = list(argv)
-    resumed = word_after(words, "--resume")
-    if resumed is None:
-        return words, None
-    if any(word_after(words, option) for option in ("--config", "-o", "--out")) or "--overwrite" in words:
-        raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
-    RunDirectory(resumed).read_config(root)
-    return [*words, "--config", str(RunDirectory(resumed).config_file)], resumed
-
-
-def word_after(words: Sequence[str], option: str) -> str | None:
-    """The value of an option on the command line, or None."""
-    for word, after in itertools.zip_longest(words, words[1:], fillvalue=""):
-        if word == option or word.startswith(f"{option}="):
-            return word.partition("=")[2] or after
-    return None
-
-
-def refuse_changes(before: Any, now: Any) -> None:
-    """A resumed run keeps its settings; only where its files are and who reads them may change.
-
-    Raises:
-        ConfigError: If another setting differs.
-    """
-
-    def settings(config: Any) -> dict[str, Any]:
-        flat = flatten(to_dict(config))
-        return {key: value for key, value in flat.items() if key not in ("data.source", "data.num_workers")}
-
-    old, new = settings(before), settings(now)
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if changed:
-        key = changed[0]
-        raise ConfigError(
-            f"--{key} ({new.get(key)}) was {old.get(key)} when the run began; a resumed run keeps its settings. "
-            "Start a new run to change them."
-        )
 
 
 def _root(source: Path | str) -> Path | str:

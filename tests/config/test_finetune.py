@@ -9,12 +9,11 @@ from avssl.config import (
     field_docs,
     flatten,
     load_config,
-    new_parser,
-    parse_command,
+    parse_settings,
     to_dict,
     to_yaml,
 )
-from avssl.config.parsing import _groups
+from avssl.config.parsing import groups
 
 PRETRAINED = config_from_dict(
     {
@@ -27,7 +26,8 @@ PRETRAINED = config_from_dict(
 
 
 def parse(*argv, base=None):
-    return parse_command(new_parser("avssl finetune"), argv, FinetuneConfig, base)[1]
+    given = {word.removeprefix("--"): value for word, value in zip(argv[::2], argv[1::2], strict=True)}
+    return parse_settings(given, FinetuneConfig, given.pop("config", None), base)
 
 
 def test_nothing_given_is_the_defaults():
@@ -77,7 +77,7 @@ def test_network_is_what_pretraining_would_build():
 def test_every_setting_has_a_doc():
     config = FinetuneConfig()
     names = {"transform.spectrogram": "log_mel", "model.video": "small_video", "model.audio": "small_audio"}
-    for path, group in _groups(names | {"model.head": "mlp_bn", "schedule": "steps"}, config):
+    for path, group in groups(names | {"model.head": "mlp_bn", "schedule": "steps"}, config):
         for name in vars(group):
             assert field_docs(type(group)).get(name), f"{path}.{name}"
     assert len(flatten(to_dict(config))) > 60

@@ -87,7 +87,7 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="session")
 def run(videos, tiny_config, tmp_path_factory):
     """A finished run: 4 epochs of 2 steps."""
-    path, _ = pretrain(tiny_config(videos), tmp_path_factory.mktemp("runs") / "tiny", progress=False)
+    path, _ = pretrain(tiny_config(videos), out=tmp_path_factory.mktemp("runs") / "tiny", progress=False)
     return path
 
 
@@ -96,7 +96,7 @@ def assert_resumes_bit_for_bit(tmp_path, monkeypatch):
     """Trains 4 epochs of 2 steps at once, and again with a stop after step 4; returns the state they end with."""
 
     def check(config: Config) -> dict[str, torch.Tensor]:
-        whole, _ = pretrain(config, tmp_path / "whole", progress=False)
+        whole, _ = pretrain(config, out=tmp_path / "whole", progress=False)
         save = Checkpointer.save
 
         def stop_after_4(checkpointer, step, state):
@@ -108,9 +108,9 @@ def assert_resumes_bit_for_bit(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(Checkpointer, "save", stop_after_4)
             with pytest.raises(KeyboardInterrupt):
-                pretrain(config, tmp_path / "parts", progress=False)
+                pretrain(config, out=tmp_path / "parts", progress=False)
         torch.rand(3)  # a generator in another state
-        parts, _ = pretrain(config, tmp_path / "parts", resume=True, progress=False)
+        parts, _ = pretrain(config, resume=tmp_path / "parts", progress=False)
         one, other = (load_checkpoint(path / "checkpoints/step-000000008.pt")["task"] for path in (whole, parts))
         for name, value in one.items():
             torch.testing.assert_close(other[name], value, rtol=0, atol=0, equal_nan=True)

@@ -85,7 +85,7 @@ def test_runs_of_other_architecture_and_preprocessing(videos, run, other_run, tm
     assert shapes["A", "video", "stem"] == ([4, 4, 8, 8], [4, 2, 2, 2])
     assert shapes["B", "video", "stem"] == ([8, 8, 6, 6], [8, 2, 2, 2])
     text = capsys.readouterr().out
-    assert "15 of 19 stages are maps averaged over a grid (--max_features)" in text
+    assert "15 of 19 stages are maps averaged over a grid (--max-features)" in text
     assert {check["modality"] for check in report["sanity_check"]} == {"video"}
     assert "audio     not measured: the two encoders have other stages" in text
 
@@ -111,8 +111,8 @@ def test_rows_are_chosen(videos, run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ([], 2, "--data is needed"),
-        (["--data", "{videos}", "--batch_size", "3"], 2, "--batch_size (3) must be at least 4"),
+        ([], 2, "required: --data"),
+        (["--data", "{videos}", "--batch_size", "3"], 2, "--batch-size (3) must be at least 4"),
         (["--data", "{videos}", "--max_rows", "3"], 1, "3 rows, but CKA needs at least 4"),
         (["--data", "{videos}/no.csv"], 1, "no such manifest"),
     ],

@@ -17,8 +17,9 @@ def called(monkeypatch):
     """Calls of pretrain, which is interrupted."""
     calls = []
 
-    def pretrain(config, out, **options):
-        calls.append((config, out, options))
+    def pretrain(config, **options):
+        calls.append((config, options))
+        out = options.get("out") or options["resume"]
         (out / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         raise KeyboardInterrupt
 
@@ -31,18 +32,18 @@ def test_an_interrupted_training_is_continued(called, tmp_path, monkeypatch):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             stages._pretrain(folder, settings)
-    assert [options for _, _, options in called] == [{}, {}]  # there was no checkpoint to continue from
+    assert [options for _, options in called] == 2 * [{"out": folder.run}]  # there was no checkpoint to continue from
 
     Checkpointer(folder.run / "checkpoints").save(3, {})
     with pytest.raises(KeyboardInterrupt):
         stages._pretrain(folder, DemoSettings(tiny=True, seed=1))
-    assert called[-1][2] == {}  # those weights are of other settings
+    assert called[-1][1] == {"out": folder.run}  # those weights are of other settings
     assert not (folder.run / "checkpoints").exists()
 
     Checkpointer(folder.run / "checkpoints").save(3, {})
     ended = SimpleNamespace(step=4, samples_seen=32, wall_seconds=1.0, metrics={"loss": 1.0})
-    monkeypatch.setattr(stages, "pretrain", lambda *_, **options: (called.append((0, 0, options)), ended))
+    monkeypatch.setattr(stages, "pretrain", lambda *_, **options: (called.append((0, options)), ended))
     assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1))["steps"] == 4
-    assert called[-1][2] == {"resume": True}
+    assert called[-1][1] == {"resume": folder.run}
     assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1))["steps"] == 4
-    assert called[-1][2] == {}  # a finished one begins again when it is asked for
+    assert called[-1][1] == {"out": folder.run}  # a finished one begins again when it is asked for

@@ -32,14 +32,14 @@ def teacher(labeled_clips, finetuning, tmp_path_factory):
     config = finetuning(
         labeled_clips, labels={"split_columns": ["split1", "split2"], "per_class": 2}, optim={"epochs": 8}
     )
-    path, _ = finetune(config, tmp_path_factory.mktemp("teacher") / "run", progress=False)
+    path, _ = finetune(config, out=tmp_path_factory.mktemp("teacher") / "run", progress=False)
     return path
 
 
 @pytest.fixture(scope="module")
 def student(labeled_clips, teacher, tmp_path_factory):
     config = settings(labeled_clips, teacher, FAST)
-    return distill(config, tmp_path_factory.mktemp("student") / "run", progress=False)
+    return distill(config, out=tmp_path_factory.mktemp("student") / "run", progress=False)
 
 
 def merged(changes):
@@ -89,7 +89,7 @@ def test_labels_are_those_that_the_teacher_had(labeled_clips, teacher, tmp_path,
     seen = []
     monkeypatch.setattr(DistillTask, "on_epoch_start", lambda task, number: seen.append(task.targets.clone()))
     config = settings(labeled_clips, teacher, merged({"distill": {"alpha": 0.5}, "optim": {"epochs": 1}}))
-    distill(config, tmp_path / "run", fold="split1", progress=False)
+    distill(config, out=tmp_path / "run", fold="split1", progress=False)
     assert sorted(seen[0].tolist()) == [-1] * 9 + [0, 0, 1, 1, 2, 2]
 
 
@@ -103,7 +103,7 @@ def test_interrupted_distillation_continues_bit_for_bit(student, labeled_clips, 
     with monkeypatch.context() as patched:
         patched.setattr(DistillTask, "on_epoch_start", on_epoch_start)
         with pytest.raises(Interrupted, match="step 3"):
-            distill(config, out, progress=False)
+            distill(config, out=out, progress=False)
     assert main(["distill", "--resume", str(out)]) == 0
     for fold in ("split1", "split2"):
         ours, theirs = (
@@ -125,20 +125,20 @@ def test_interrupted_distillation_continues_bit_for_bit(student, labeled_clips, 
 )
 def test_what_must_be_the_teachers_is_named(labeled_clips, teacher, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
-        distill(settings(labeled_clips, teacher, merged(changes)), tmp_path / "run", progress=False)
+        distill(settings(labeled_clips, teacher, merged(changes)), out=tmp_path / "run", progress=False)
 
 
 def test_teachers_that_do_not_fit_are_refused(labeled_clips, teacher, finetuning, tmp_path, capsys):
     assert main(["distill", str(labeled_clips)]) == 2
-    assert "--teacher is needed" in capsys.readouterr().err
+    assert "--teacher is required" in capsys.readouterr().err
     assert main(["distill", str(labeled_clips), "--teacher", str(tmp_path)]) == 2
     assert "is no run folder of avssl finetune" in capsys.readouterr().err
     copy = tmp_path / "copy"
     shutil.copytree(teacher, copy)
     shutil.rmtree(copy / "folds" / "fold-split1" / "weights")
     with pytest.raises(HubError, match="fold-split1"):
-        distill(settings(labeled_clips, copy, FAST), tmp_path / "a", progress=False)
-    everything, _ = finetune(finetuning(labeled_clips, optim={"epochs": 1}), tmp_path / "all", progress=False)
+        distill(settings(labeled_clips, copy, FAST), out=tmp_path / "a", progress=False)
+    everything, _ = finetune(finetuning(labeled_clips, optim={"epochs": 1}), out=tmp_path / "all", progress=False)
     config = settings(labeled_clips, everything, merged({"distill": {"rows": "rest"}}))
     with pytest.raises(ManifestError, match="the teacher was trained on all 15 training rows"):
-        distill(config, tmp_path / "b", progress=False)
+        distill(config, out=tmp_path / "b", progress=False)

@@ -14,6 +14,6 @@ def test_doctor_tells_versions_and_backends(capsys):
 def test_doctor_says_why_a_backend_is_missing_and_fails_without_any(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "available_backends", lambda: {"pyav": "av does not load:\nno libx264"})
     assert main(["doctor"]) == 1
-    text = capsys.readouterr().out
+    text, error = capsys.readouterr()
     assert "pyav: av does not load: no libx264" in text
-    assert "not ready" in text
+    assert "not ready" in error

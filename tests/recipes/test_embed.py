@@ -36,7 +36,7 @@ def words(folder, run, out, *more):
 
 def test_embed_writes_every_moment_of_every_file_and_lists_what_it_cannot_read(folder, run, tmp_path, capsys):
     out = tmp_path / "new" / "features.parquet"
-    assert main(words(folder, run, out, "--every", "1", "--num_workers", "0")) == 0
+    assert main(words(folder, run, out, "--stride-seconds", "1", "--num_workers", "0")) == 0
     table = read_feature_table(out)
     # Windows of 1 s every second, and a last one that ends with the file.
     starts = {name: table.start_seconds[table.ids == name] for name in sorted(set(table.ids))}
@@ -60,7 +60,9 @@ def test_embed_writes_every_moment_of_every_file_and_lists_what_it_cannot_read(f
 
 @torch.inference_mode()
 def test_a_row_holds_what_the_model_makes_of_its_window(folder, run, tmp_path):
-    table = read_feature_table(embed(folder, run, tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False))
+    table = read_feature_table(
+        embed(folder, checkpoint=run, out=tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False)
+    )
     pretrained = from_pretrained(run)
     row = int(np.flatnonzero(table.ids == "clip2.mp4")[2])
     start = float(table.start_seconds[row])
@@ -77,7 +79,9 @@ def test_a_row_holds_what_the_model_makes_of_its_window(folder, run, tmp_path):
 
 
 def test_features_are_those_before_the_heads(folder, run, tmp_path):
-    out = embed(folder, run, tmp_path / "f.parquet", what="features", num_workers=0, device="cpu", progress=False)
+    out = embed(
+        folder, checkpoint=run, out=tmp_path / "f.parquet", what="features", num_workers=0, device="cpu", progress=False
+    )
     table = read_feature_table(out)
     pretrained = from_pretrained(run)
     manifest = Manifest.from_columns({"id": ["clip0.mp4"], "path": ["clip0.mp4"]}, folder)
@@ -88,7 +92,15 @@ def test_features_are_those_before_the_heads(folder, run, tmp_path):
 
 
 def test_the_table_says_what_it_is_of(folder, run, tmp_path):
-    out = embed(folder, run, tmp_path / "f.parquet", every_seconds=2, num_workers=0, device="cpu", progress=False)
+    out = embed(
+        folder,
+        checkpoint=run,
+        out=tmp_path / "f.parquet",
+        stride_seconds=2,
+        num_workers=0,
+        device="cpu",
+        progress=False,
+    )
     about = json.loads(pq.read_schema(out).metadata[b"avssl"])
     assert about["weights_hash"] == from_pretrained(run).weights_hash()
     assert (about["what"], about["every_seconds"], about["video_size"]) == ("embeddings", 2, 8)
@@ -100,7 +112,9 @@ def test_the_table_says_what_it_is_of(folder, run, tmp_path):
 def test_rows_of_a_manifest_are_embedded_inside_their_span(folder, run, tmp_path):
     columns = {"id": ["a", "b"], "path": ["clip2.mp4"] * 2, "start_seconds": [0.0, 2.5], "stop_seconds": [2.0, 4.5]}
     Manifest.from_columns(columns, folder).write(folder / "rows.csv")
-    out = embed(folder / "rows.csv", run, tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False)
+    out = embed(
+        folder / "rows.csv", checkpoint=run, out=tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False
+    )
     table = read_feature_table(out)
     (folder / "rows.csv").unlink()
     assert list(table.ids) == ["a", "a", "b", "b"]
@@ -114,8 +128,10 @@ def test_a_prepared_copy_is_embedded_like_its_files(folder, run, tmp_path):
     files.write(folder / "rows.csv")
     prepare(folder / "rows.csv", tmp_path / "prepared", num_workers=1)
     options = {"num_workers": 0, "device": "cpu", "progress": False}
-    plain = read_feature_table(embed(folder / "rows.csv", run, tmp_path / "plain.parquet", **options))
-    copy = read_feature_table(embed(tmp_path / "prepared" / "manifest.csv", run, tmp_path / "copy.parquet", **options))
+    plain = read_feature_table(embed(folder / "rows.csv", checkpoint=run, out=tmp_path / "plain.parquet", **options))
+    copy = read_feature_table(
+        embed(tmp_path / "prepared" / "manifest.csv", checkpoint=run, out=tmp_path / "copy.parquet", **options)
+    )
     (folder / "rows.csv").unlink()
     assert list(copy.ids) == list(plain.ids)
     np.testing.assert_allclose(copy.start_seconds, plain.start_seconds, atol=0.03)
@@ -125,8 +141,8 @@ def test_a_prepared_copy_is_embedded_like_its_files(folder, run, tmp_path):
 
 def test_an_interrupted_embedding_goes_on_and_gives_the_same_table(folder, run, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "WINDOWS_PER_PART", 3)
-    options = {"every_seconds": 0.5, "num_workers": 0, "device": "cpu", "progress": False}
-    whole = read_feature_table(embed(folder, run, tmp_path / "whole.parquet", **options))
+    options = {"stride_seconds": 0.5, "num_workers": 0, "device": "cpu", "progress": False}
+    whole = read_feature_table(embed(folder, checkpoint=run, out=tmp_path / "whole.parquet", **options))
     calls = []
 
     def encode(encoder, raw, modality):
@@ -138,11 +154,11 @@ def test_an_interrupted_embedding_goes_on_and_gives_the_same_table(folder, run, 
     original, out = ClipEncoder.encode_batch, tmp_path / "broken.parquet"
     monkeypatch.setattr(ClipEncoder, "encode_batch", encode)
     with pytest.raises(KeyboardInterrupt):
-        embed(folder, run, out, **options)
+        embed(folder, checkpoint=run, out=out, **options)
     assert not out.exists()
     with pytest.raises(FeatureTableError, match=r"broken.parquet.parts: holds parts of an embedding of other files"):
-        embed(folder, run, out, **(options | {"every_seconds": 0.7}))
-    embed(folder, run, out, **options)
+        embed(folder, checkpoint=run, out=out, **(options | {"stride_seconds": 0.7}))
+    embed(folder, checkpoint=run, out=out, **options)
     assert calls.count("video") == 4  # three parts, of which one was begun twice
     again = read_feature_table(out)
     np.testing.assert_array_equal(again.video, whole.video)
@@ -153,7 +169,9 @@ def test_an_interrupted_embedding_goes_on_and_gives_the_same_table(folder, run, 
 
 def test_the_number_of_workers_and_the_batch_size_change_nothing(folder, run, tmp_path):
     tables = [
-        read_feature_table(embed(folder, run, tmp_path / f"{i}.parquet", device="cpu", progress=False, **options))
+        read_feature_table(
+            embed(folder, checkpoint=run, out=tmp_path / f"{i}.parquet", device="cpu", progress=False, **options)
+        )
         for i, options in enumerate(({"num_workers": 0, "batch_size": 64}, {"num_workers": 2, "batch_size": 2}))
     ]
     assert list(tables[0].ids) == list(tables[1].ids)
@@ -174,7 +192,9 @@ def test_a_file_whose_end_cannot_be_read_keeps_its_other_windows(folder, run, tm
         return read(self, row, video_starts, *more)
 
     monkeypatch.setattr(ClipDataset, "read_windows", broken)
-    out = embed(folder, run, tmp_path / "f.parquet", batch_size=1, num_workers=0, device="cpu", progress=False)
+    out = embed(
+        folder, checkpoint=run, out=tmp_path / "f.parquet", batch_size=1, num_workers=0, device="cpu", progress=False
+    )
     table = read_feature_table(out)
     assert table.start_seconds[table.ids == "clip2.mp4"] == pytest.approx([0, 1, 2])
     assert (tmp_path / "f.failures.csv").read_text().count("clip2.mp4: video at 2.500 s: there is no more.") == 1
@@ -183,32 +203,34 @@ def test_a_file_whose_end_cannot_be_read_keeps_its_other_windows(folder, run, tm
 def test_what_cannot_be_done_is_said(folder, run, tmp_path, capsys):
     out = tmp_path / "f.parquet"
     assert main(["embed", str(folder)]) == 2
-    assert "--checkpoint is needed" in capsys.readouterr().err
-    assert main(words(folder, run, out, "--every", "0")) == 1
-    assert "every_seconds (0.0) must be greater than 0" in capsys.readouterr().err
+    assert "required: --checkpoint" in capsys.readouterr().err
+    assert main(words(folder, run, out, "--stride-seconds", "0")) == 1
+    assert "stride_seconds (0.0) must be greater than 0" in capsys.readouterr().err
     out.write_text("of somebody")
     assert main(words(folder, run, out)) == 1
     assert "f.parquet: is there already. Replace it with --overwrite" in capsys.readouterr().err
     with pytest.raises(ManifestError, match="nowhere: no such folder or manifest"):
-        embed(tmp_path / "nowhere", run, tmp_path / "e.parquet", device="cpu", progress=False)
+        embed(tmp_path / "nowhere", checkpoint=run, out=tmp_path / "e.parquet", device="cpu", progress=False)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ManifestError, match="no media files"):
-        embed(tmp_path / "empty", run, tmp_path / "e.parquet", device="cpu", progress=False)
+        embed(tmp_path / "empty", checkpoint=run, out=tmp_path / "e.parquet", device="cpu", progress=False)
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "text.mp4").write_text("no video")
     with pytest.raises(ManifestError, match=r"none of its 1 media files can be used: .*text.mp4"):
-        embed(bad, run, tmp_path / "e.parquet", device="cpu", progress=False)
+        embed(bad, checkpoint=run, out=tmp_path / "e.parquet", device="cpu", progress=False)
     Manifest.from_columns({"id": ["text.mp4"], "path": ["text.mp4"]}, bad).write(bad / "manifest.csv")
     with pytest.raises(ValueError, match=r"no file can be read: .*text.mp4.* See them all in .*e.failures.csv"):
-        embed(bad / "manifest.csv", run, tmp_path / "e.parquet", device="cpu", progress=False)
+        embed(bad / "manifest.csv", checkpoint=run, out=tmp_path / "e.parquet", device="cpu", progress=False)
     assert not (tmp_path / "e.parquet").exists()
     assert main(["embed", "--help"]) == 0
-    assert "an embedding that was stopped goes on" in capsys.readouterr().out.lower().replace("\n", " ")
+    assert "An interrupted run continues where it stopped" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_few_files_give_the_table_that_embed_writes(folder, run, tmp_path):
-    whole = read_feature_table(embed(folder, run, tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False))
+    whole = read_feature_table(
+        embed(folder, checkpoint=run, out=tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False)
+    )
     names = sorted(path.name for path in folder.iterdir() if path.suffix == ".mp4")
     reached = []
     table, failures = table_of_files(

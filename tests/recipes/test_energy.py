@@ -32,10 +32,10 @@ def test_another_sound_has_another_energy(videos, run, tmp_path):
 
 def test_what_is_missing_is_said(videos, run, tmp_path, capsys):
     assert main(["energy", str(videos / "clip00.mp4")]) == 2
-    assert "--checkpoint is needed" in capsys.readouterr().err
+    assert "required: --checkpoint" in capsys.readouterr().err
     assert main(words(videos, run, "--stride_seconds", "0")) == 1
     assert "stride_seconds (0.0) must be greater than 0" in capsys.readouterr().err
     assert main(words(videos, tmp_path / "none")) == 1
     assert "no such folder" in capsys.readouterr().err
     assert main(["energy", "--help"]) == 0
-    assert "1 less the cosine" in capsys.readouterr().out
+    assert "1 minus the cosine" in capsys.readouterr().out

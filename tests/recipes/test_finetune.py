@@ -28,7 +28,7 @@ CLASSES = ("middle", "narrow", "wide")
 def finished(labeled_clips, tmp_path_factory, finetuning):
     """A run of two folds from random weights, with all that it leaves."""
     config = finetuning(labeled_clips, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
-    return finetune(config, tmp_path_factory.mktemp("runs") / "two", progress=False)
+    return finetune(config, out=tmp_path_factory.mktemp("runs") / "two", progress=False)
 
 
 def weights(run, fold):
@@ -107,7 +107,7 @@ def test_the_release_gives_the_very_predictions(finished, labeled_clips):
 
 def test_it_learns(labeled_clips, tmp_path, finetuning):
     config = finetuning(labeled_clips, optim={"epochs": 10}, train={"checkpoint_every_steps": 100})
-    path, summary = finetune(config, tmp_path / "run", progress=False)
+    path, summary = finetune(config, out=tmp_path / "run", progress=False)
     losses = [row["loss"] for row in read_metrics(path / "folds" / "fold-split")]
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:2])
     assert summary["mean"]["top1"] > 0.5  # chance is a third
@@ -131,7 +131,7 @@ def test_command_line_from_a_checkpoint(labeled_clips, run, tmp_path, capsys):
         "--test.report",
         "false",
     ]
-    assert main([*words, "--labels-per-class", "4", "--train.device", "cpu", "--optim.head_epochs", "1"]) == 0
+    assert main([*words, "--labels.per-class", "4", "--train.device", "cpu", "--optim.head_epochs", "1"]) == 0
     assert "mean_per_class" in capsys.readouterr().out
     config = load_config(tmp_path / "run" / "config.yaml", FinetuneConfig)
     assert config.sampling == from_pretrained(run).config.sampling
@@ -145,7 +145,7 @@ def test_encoders_and_statistics_are_the_checkpoints(labeled_clips, run, tmp_pat
     seen = {}
     monkeypatch.setattr(ClassifyTask, "on_epoch_start", lambda task, number: seen.setdefault(number, _copy(task)))
     config = finetuning(labeled_clips, run, optim={"head_epochs": 2, "epochs": 1}, classifier={"inputs": "both"})
-    finetune(config, tmp_path / "run", progress=False)
+    finetune(config, out=tmp_path / "run", progress=False)
     theirs = from_pretrained(run)
     for modality in ("video", "audio"):
         encoder = getattr(theirs.model, f"{modality}_encoder")
@@ -167,28 +167,28 @@ def _copy(task):
 @pytest.mark.parametrize("fusion", ["late", "fused"])
 def test_both_modalities(labeled_clips, run, tmp_path, fusion, finetuning):
     config = finetuning(labeled_clips, run, classifier={"inputs": "both", "fusion": fusion, "frozen_batch_norm": True})
-    _, summary = finetune(config, tmp_path / "run", progress=False)
+    _, summary = finetune(config, out=tmp_path / "run", progress=False)
     assert summary["protocol"]["inputs"] == "both"
 
 
 def test_statistics_of_random_weights_cannot_be_held(labeled_clips, tmp_path, finetuning):
     config = finetuning(labeled_clips, classifier={"frozen_batch_norm": True})
     with pytest.raises(ConfigError, match="frozen_batch_norm holds statistics, and random weights have none"):
-        finetune(config, tmp_path / "run", progress=False)
+        finetune(config, out=tmp_path / "run", progress=False)
 
 
 def test_weights_of_another_encoder_are_refused(labeled_clips, run, tmp_path, finetuning):
     config = finetuning(labeled_clips, run, model={"video": {"width": 8}})
     with pytest.raises(ConfigError, match=r"model.video is small_video \(width 8.* holds weights .*\(width 4"):
-        finetune(config, tmp_path / "run", progress=False)
+        finetune(config, out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
     config = finetuning(labeled_clips, run, model={"video": {"width": 8}}, classifier={"inputs": "audio"})
-    finetune(config, tmp_path / "run", progress=False)  # its video encoder is not used
+    finetune(config, out=tmp_path / "run", progress=False)  # its video encoder is not used
 
 
 def test_a_checkpoint_must_be_named(labeled_clips, capsys):
     assert main(["finetune", str(labeled_clips)]) == 2
-    assert "--checkpoint is needed" in capsys.readouterr().err
+    assert "--checkpoint is required" in capsys.readouterr().err
     assert main(["finetune", "--checkpoint", "none"]) == 2
     assert "name a manifest" in capsys.readouterr().err
 
@@ -198,20 +198,20 @@ def test_a_checkpoint_must_be_named(labeled_clips, capsys):
 
 def test_cross_validation_over_a_column(labeled_clips, tmp_path, finetuning):
     config = finetuning(labeled_clips, labels={"fold_column": "fold"}, optim={"epochs": 1})
-    path, summary = finetune(config, tmp_path / "run", fold="2", progress=False)
+    path, summary = finetune(config, out=tmp_path / "run", fold="2", progress=False)
     assert summary["protocol"]["folds"] == "1 of 2"
     assert [(fold["fold"], fold["n_train"], fold["n_test"]) for fold in summary["folds"]] == [("2", 12, 12)]
-    _, summary = finetune(load_config(path / "config.yaml", FinetuneConfig), path, resume=True, progress=False)
+    _, summary = finetune(load_config(path / "config.yaml", FinetuneConfig), resume=path, progress=False)
     assert [fold["fold"] for fold in summary["folds"]] == ["1", "2"]
     with pytest.raises(ManifestError, match="no fold '3'; there are 1, 2"):
-        finetune(config, tmp_path / "other", fold="3", progress=False)
+        finetune(config, out=tmp_path / "other", fold="3", progress=False)
 
 
 def test_multi_label(labeled_clips, tmp_path, finetuning):
     config = finetuning(
         labeled_clips, labels={"column": "two", "multi_label": True, "fold_column": "fold"}, optim={"epochs": 1}
     )
-    _, summary = finetune(config, tmp_path / "run", fold="1", progress=False)
+    _, summary = finetune(config, out=tmp_path / "run", fold="1", progress=False)
     assert set(summary["mean"]) == {"mAP", "clip_mAP", "chance"}
     assert summary["protocol"]["num_classes"] == 5
     assert summary["mean"]["chance"] == pytest.approx((3 * (1 / 3) + 2 * 0.5) / 5)
@@ -240,13 +240,13 @@ def test_rows_that_cannot_be_used_are_named(labeled_clips, tmp_path, labels, mes
     if labels.get("column") == "rare":
         labels = labels | {"split_columns": ["split2"]}
     with pytest.raises(ValueError, match=message):
-        finetune(finetuning(labeled_clips, labels=labels), tmp_path / "run", progress=False)
+        finetune(finetuning(labeled_clips, labels=labels), out=tmp_path / "run", progress=False)
 
 
 def test_rows_without_a_usable_label_are_counted(labeled_clips, tmp_path, finetuning, caplog):
     caplog.set_level("INFO", logger="avssl")
     config = finetuning(labeled_clips, labels={"column": "gaps"}, optim={"epochs": 1})
-    _, summary = finetune(config, tmp_path / "run", progress=False)
+    _, summary = finetune(config, out=tmp_path / "run", progress=False)
     result = summary["folds"][0]
     assert (result["n_train"], result["n_test"]) == (13, 8)
     assert (result["unlabeled_train"], result["unlabeled_test"]) == (2, 1)
@@ -260,7 +260,7 @@ def test_unreadable_rows_are_failures_and_never_zeros(labeled_clips, tmp_path, f
     for name in ("clip03.mp4", "clip20.mp4"):
         (folder / name).write_text("broken")
     config = finetuning(folder / "manifest.csv", optim={"epochs": 2})
-    path, summary = finetune(config, tmp_path / "run", progress=False)
+    path, summary = finetune(config, out=tmp_path / "run", progress=False)
     result = summary["folds"][0]
     assert (result["n_test"], result["unreadable_test"], result["unreadable_train"]) == (8, 1, 1)
     dropped = (path / "folds" / "fold-split" / "dropped_files.csv").read_text()
@@ -277,7 +277,7 @@ def test_nan_features_are_an_error(labeled_clips, run, tmp_path, finetuning):
     tensors["model.video_encoder.stem.0.weight"].fill_(float("nan"))
     save_file(tensors, copy / "model.safetensors")
     with pytest.raises(RuntimeError, match="loss became NaN between steps 0 and 1"):
-        finetune(finetuning(labeled_clips, copy), tmp_path / "run", progress=False)
+        finetune(finetuning(labeled_clips, copy), out=tmp_path / "run", progress=False)
 
 
 # ---------------------------------------------------------------- resume
@@ -303,10 +303,10 @@ def test_interrupted_between_folds_and_within_one_equals_the_whole(
     stop_in_second_epoch(monkeypatch)
     out = tmp_path / "parts"
     with pytest.raises(Interrupted, match="step 3"):
-        finetune(config, out, progress=False)
+        finetune(config, out=out, progress=False)
     # A resume begins within the pass, goes on to the end of the fold and is stopped in the next one.
     with pytest.raises(Interrupted, match="step 3"):
-        finetune(load_config(out / "config.yaml", FinetuneConfig), out, resume=True, progress=False)
+        finetune(load_config(out / "config.yaml", FinetuneConfig), resume=out, progress=False)
     assert (out / "folds" / "fold-split1" / "results.json").is_file()
     assert main(["finetune", "--resume", str(out)]) == 0
     assert_same_run(finished[0], out)
@@ -345,7 +345,7 @@ def test_resume_refuses_other_settings(finished, capsys):
 
 def test_precision_is_timed_and_kept(labeled_clips, tmp_path, finetuning):
     config = finetuning(labeled_clips, optim={"epochs": 1}, train={"precision": "auto", "memory_format": "auto"})
-    path, _ = finetune(config, tmp_path / "run", progress=False)
+    path, _ = finetune(config, out=tmp_path / "run", progress=False)
     resolved = load_config(path / "config.yaml", FinetuneConfig).train
     assert resolved.precision in ("fp32", "bf16")
     assert resolved.memory_format in ("contiguous", "channels_last")
@@ -362,7 +362,7 @@ def test_precision_is_not_timed_again_by_a_resume(labeled_clips, tmp_path, monke
     monkeypatch.setattr("avssl.downstream.finetuning.driver.choose_precision", choose)
     stop_in_second_epoch(monkeypatch)
     with pytest.raises(Interrupted):
-        finetune(config, tmp_path / "run", progress=False)
+        finetune(config, out=tmp_path / "run", progress=False)
     assert main(["finetune", "--resume", str(tmp_path / "run")]) == 0
     assert len(timed) == 1
 
@@ -384,7 +384,7 @@ def test_two_processes_equal_one(labeled_clips, run, tmp_path, finetuning):
     words += ["-m", "avssl", "finetune", "--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, *words], env=environment, stderr=subprocess.PIPE, text=True)
-    _, one = finetune(config, tmp_path / "one", progress=False)
+    _, one = finetune(config, out=tmp_path / "one", progress=False)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     two = json.loads((tmp_path / "two" / "results.json").read_text())

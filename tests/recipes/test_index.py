@@ -43,8 +43,8 @@ def test_folder_without_a_usable_file_is_an_error(folder, capsys):
 
 
 def test_misspelt_option_is_answered_with_the_nearest(folder, capsys):
-    assert main(["index", str(folder), "--segment_second", "3"]) == 2
-    assert "Did you mean --segment_seconds?" in capsys.readouterr().err
+    assert main(["index", str(folder), "--segment-second", "3"]) == 2
+    assert "Did you mean --segment-seconds?" in capsys.readouterr().err
 
 
 def test_index_again_looks_at_nothing_and_forgets_failures_that_are_gone(folder, capsys):
@@ -57,7 +57,7 @@ def test_index_again_looks_at_nothing_and_forgets_failures_that_are_gone(folder,
 
 
 def test_strict_fails_when_a_file_cannot_be_used(folder, capsys):
-    assert main(["index", str(folder), "--strict", "--workers", "1"]) == 1
+    assert main(["index", str(folder), "--strict", "--num-workers", "1"]) == 1
     assert "1 files cannot be used (--strict)" in capsys.readouterr().err
     assert (folder / "manifest.csv").is_file()
     (folder / "silent.mp4").unlink()
@@ -65,10 +65,10 @@ def test_strict_fails_when_a_file_cannot_be_used(folder, capsys):
 
 
 def test_depth_and_limits_are_options(folder, capsys):
-    assert main(["index", str(folder), "--depth", "quick", "--timeout", "9", "--min_seconds", "2.5"]) == 1
+    assert main(["index", str(folder), "--depth", "quick", "--timeout-seconds", "9", "--min_seconds", "2.5"]) == 1
     assert "1 too_short" in capsys.readouterr().out
     assert main(["index", str(folder), "--depth", "deep"]) == 2
-    assert main(["index", str(folder), "--timeout", "0"]) == 1
+    assert main(["index", str(folder), "--timeout-seconds", "0"]) == 1
     assert "timeout_seconds (0.0) must be greater than 0" in capsys.readouterr().err
 
 

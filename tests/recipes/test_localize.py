@@ -99,7 +99,7 @@ def test_contradictions_and_missing_things_are_said(videos, run, tmp_path, capsy
     assert "exclude each other" in capsys.readouterr().err
     for scale in (["frame"], ["0.5", "0.1"], ["0.5"], ["0.1", "0.2", "0.3"]):
         assert main(["localize", video, "--checkpoint", str(run), "--scale", *scale]) == 2
-        assert 'must be "video", "absolute" or two rising cosines' in capsys.readouterr().err
+        assert f"--scale ({' '.join(scale)}) must " in capsys.readouterr().err
     assert main(["localize", video, "--checkpoint", str(run), "-o", "map.avi"]) == 1
     assert "map.avi: a heat map is written as a video (.mp4) or as one picture (.png)" in capsys.readouterr().err
     assert main(["localize", video, "--checkpoint", str(run), "--heads", "-o", str(tmp_path / "x.mp4")]) == 1

@@ -35,7 +35,7 @@ def one_frame(tiny_config, videos):
 )
 def test_one_frame_trains_and_localizes(video, cells, one_frame, videos, tmp_path):
     objective = {"pooling": "max", "max_over": "cells", "negative_sounds": 2}
-    run, _ = pretrain(one_frame(video, objective=objective), tmp_path / "run", progress=False)
+    run, _ = pretrain(one_frame(video, objective=objective), out=tmp_path / "run", progress=False)
     rows = read_metrics(run)
     assert len(rows) == 3
     assert {"loss", "cosine_silence"} <= set(rows[-1])
@@ -55,7 +55,7 @@ def test_training_begins_with_imagenets_weights(one_frame, tmp_path):
     train = {"init_video_from": str(tmp_path / "resnet18.pth")}
     config = one_frame({"name": "resnet18_image"}, objective={"name": "moco", "queue_size": 40, "momentum": 1.0})
     config = replace(config, train=replace(config.train, **train), optim=replace(config.optim, lr=1e-12))
-    run, _ = pretrain(config, tmp_path / "run", progress=False)
+    run, _ = pretrain(config, out=tmp_path / "run", progress=False)
     state = load_checkpoint(run / "checkpoints/step-000000003.pt")["task"]
     for model in ("model", "target.model"):
         torch.testing.assert_close(state[f"{model}.video_encoder.stem.conv1.weight"], network.conv1.weight.detach())
@@ -63,7 +63,7 @@ def test_training_begins_with_imagenets_weights(one_frame, tmp_path):
         torch.testing.assert_close(state[f"{model}.video_encoder.{name}"], network.state_dict()[name])
     (tmp_path / "resnet18.pth").unlink()
     assert from_pretrained(run).model.video_encoder.num_features == 512  # without the file
-    pretrain(config, run, resume=True, progress=False)
+    pretrain(config, resume=run, progress=False)
     with pytest.raises(ConvertError, match=r"resnet18\.pth: no such file"):
-        pretrain(config, tmp_path / "other", progress=False)
+        pretrain(config, out=tmp_path / "other", progress=False)
     assert not (tmp_path / "other").exists()

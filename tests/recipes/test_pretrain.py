@@ -71,7 +71,7 @@ def test_release_of_a_run_loads_and_embeds(run):
 
 def test_loss_falls(videos, tiny_config, tmp_path):
     config = tiny_config(videos, optim={"epochs": 20, "lr": 0.003}, train={"log_every": 10}, monitor={"every_steps": 0})
-    pretrain(config, tmp_path / "run", progress=False)
+    pretrain(config, out=tmp_path / "run", progress=False)
     losses = [row["loss"] for row in metrics(tmp_path / "run")]
     assert losses[-1] < losses[0] - 0.5
 
@@ -109,7 +109,7 @@ def test_average_and_best_weights_are_released_and_resume_exactly(videos, tiny_c
         monitor={"every_steps": 2, "num_clips": 40},
         train={"ema_decay": 0.9, "keep_checkpoints": 1, "checkpoint_every_steps": 3},
     )
-    whole, result = pretrain(config, tmp_path / "whole", progress=False)
+    whole, result = pretrain(config, out=tmp_path / "whole", progress=False)
     assert result.step == 10
     assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == ["best.pt", "step-000000010.pt"]
     state = load_checkpoint(whole / "checkpoints" / "step-000000010.pt")
@@ -135,7 +135,7 @@ def test_average_and_best_weights_are_released_and_resume_exactly(videos, tiny_c
     with monkeypatch.context() as patched:
         patched.setattr(PretrainTask, "after_step", interrupted)
         with pytest.raises(Interrupted, match="SIGUSR1 after step 5"):
-            pretrain(config, tmp_path / "parts", progress=False)
+            pretrain(config, out=tmp_path / "parts", progress=False)
     assert not (tmp_path / "parts" / "weights").exists()
     assert main(["pretrain", "--resume", str(tmp_path / "parts")]) == 0
     assert_same_run(whole, tmp_path / "parts")
@@ -157,7 +157,7 @@ def test_run_killed_before_its_first_checkpoint_resumes(run, tmp_path):
 
 
 def test_number_of_workers_changes_nothing(run, videos, tiny_config, tmp_path):
-    pretrain(tiny_config(videos, data={"num_workers": 2}), tmp_path / "run", progress=False)
+    pretrain(tiny_config(videos, data={"num_workers": 2}), out=tmp_path / "run", progress=False)
     assert_same_run(run, tmp_path / "run")
 
 
@@ -188,14 +188,14 @@ def test_resume_refuses_other_settings(run, capsys):
 def test_existing_run_is_kept_unless_told(run, videos, tiny_config, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     with pytest.raises(RunDirectoryError, match=r"--resume .*--overwrite"):
-        pretrain(tiny_config(videos), tmp_path / "copy", progress=False)
-    pretrain(tiny_config(videos, optim={"epochs": 1}), tmp_path / "copy", overwrite=True, progress=False)
+        pretrain(tiny_config(videos), out=tmp_path / "copy", progress=False)
+    pretrain(tiny_config(videos, optim={"epochs": 1}), out=tmp_path / "copy", overwrite=True, progress=False)
     assert len(metrics(tmp_path / "copy")) == 2
 
 
 def test_foreign_files_are_never_removed(videos, tiny_config):
     with pytest.raises(RunDirectoryError, match=r"holds other files \(clip00.mp4\)"):
-        pretrain(tiny_config(videos), videos, overwrite=True, progress=False)
+        pretrain(tiny_config(videos), out=videos, overwrite=True, progress=False)
     assert len(list(videos.iterdir())) == 20
 
 
@@ -207,7 +207,7 @@ def test_long_files_become_segments_and_the_batch_shrinks(video_maker, tiny_conf
     video_maker(tmp_path / "v" / "a.mp4", 0, seconds=9)
     config = tiny_config(tmp_path / "v", data={"segment_seconds": 1.0, "segment_over_seconds": 3.0})
     config.optim.batch_size, config.optim.epochs = 64, 1
-    pretrain(config, tmp_path / "run", progress=False)
+    pretrain(config, out=tmp_path / "run", progress=False)
     assert "9 clips instead of 64: there are only 9 rows" in caplog.text
     assert load_config(tmp_path / "run" / "config.yaml").optim.batch_size == 9
 
@@ -216,7 +216,7 @@ def test_too_few_rows_is_an_error_and_leaves_nothing(video_maker, tiny_config, t
     for number in range(7):
         video_maker(tmp_path / "v" / f"{number}.mp4", number)
     with pytest.raises(ManifestError, match="7 usable rows, but at least 8 are needed"):
-        pretrain(tiny_config(tmp_path / "v"), tmp_path / "run", progress=False)
+        pretrain(tiny_config(tmp_path / "v"), out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 
@@ -225,7 +225,7 @@ def test_unusable_files_are_listed_and_capped(videos, video_maker, tiny_config, 
     shutil.copytree(videos, folder)
     video_maker(folder / "silent.mp4", 0, sound=False)
     (folder / "text.mp4").write_text("no video")
-    pretrain(tiny_config(folder, optim={"epochs": 1}), tmp_path / "run", progress=False)
+    pretrain(tiny_config(folder, optim={"epochs": 1}), out=tmp_path / "run", progress=False)
     with (tmp_path / "run" / "dropped_files.csv").open() as file:
         assert {row["path"]: row["reason"] for row in csv.DictReader(file)} == {
             "silent.mp4": "no_audio",
@@ -233,7 +233,7 @@ def test_unusable_files_are_listed_and_capped(videos, video_maker, tiny_config, 
         }
     assert "2 files cannot be used" in capsys.readouterr().out
     with pytest.raises(ManifestError, match=r"more than the allowed share of 0.05.*1 no_audio"):
-        pretrain(tiny_config(folder, data={"max_bad_fraction": 0.05}), tmp_path / "other", progress=False)
+        pretrain(tiny_config(folder, data={"max_bad_fraction": 0.05}), out=tmp_path / "other", progress=False)
 
 
 def test_files_that_break_later_are_dropped_and_capped(videos, tiny_config, tmp_path):
@@ -242,13 +242,13 @@ def test_files_that_break_later_are_dropped_and_capped(videos, tiny_config, tmp_
     assert main(["index", str(folder)]) == 0
     for name in ("clip03.mp4", "clip05.mp4"):
         (folder / name).write_text("broken since it was indexed")
-    pretrain(tiny_config(folder / "manifest.csv", optim={"epochs": 3}), tmp_path / "run", progress=False)
+    pretrain(tiny_config(folder / "manifest.csv", optim={"epochs": 3}), out=tmp_path / "run", progress=False)
     dropped = (tmp_path / "run" / "dropped_files.csv").read_text()
     assert "clip03.mp4" in dropped
     assert "clip05.mp4" in dropped
     (folder / "clip07.mp4").unlink()
     with pytest.raises(TooManyBadFiles, match="3 of 20 rows could not be read"):
-        pretrain(tiny_config(folder / "manifest.csv", optim={"epochs": 3}), tmp_path / "other", progress=False)
+        pretrain(tiny_config(folder / "manifest.csv", optim={"epochs": 3}), out=tmp_path / "other", progress=False)
 
 
 def test_only_the_split_is_trained_on(videos, tiny_config, tmp_path):
@@ -258,10 +258,10 @@ def test_only_the_split_is_trained_on(videos, tiny_config, tmp_path):
     table = read_manifest(folder / "manifest.csv").table
     write_table(table.append_column("split", [["train"] * 9 + ["test"] * 11]), folder / "manifest.csv")
     config = tiny_config(folder / "manifest.csv", optim={"epochs": 1})
-    pretrain(config, tmp_path / "run", progress=False)
+    pretrain(config, out=tmp_path / "run", progress=False)
     assert len(read_manifest(tmp_path / "run" / "manifest.csv", folder)) == 9
     with pytest.raises(ManifestError, match=r"data\.split: no row has split 'val'; the manifest has test, train"):
-        pretrain(tiny_config(folder / "manifest.csv", data={"split": "val"}), tmp_path / "other", progress=False)
+        pretrain(tiny_config(folder / "manifest.csv", data={"split": "val"}), out=tmp_path / "other", progress=False)
 
 
 def test_monitors_look_at_rows_that_training_never_sees(videos, tiny_config, tmp_path, capsys):
@@ -278,7 +278,7 @@ def test_monitors_look_at_rows_that_training_never_sees(videos, tiny_config, tmp
     config = tiny_config(
         folder / "manifest.csv", optim={"epochs": 1}, monitor={"every_steps": 5, "num_clips": 40, "probe_clips": 20}
     )
-    out, _ = pretrain(config, tmp_path / "run", progress=False)
+    out, _ = pretrain(config, out=tmp_path / "run", progress=False)
     assert "40 rows that training never sees" in capsys.readouterr().out
     held_out = read_manifest(out / "held_out.csv", folder)
     assert set(held_out["split"]) == {"val"}
@@ -296,9 +296,9 @@ def test_no_source_and_missing_source(tiny_config, tmp_path, capsys):
     assert main(["pretrain"]) == 2
     assert "name a folder of videos or a manifest" in capsys.readouterr().err
     with pytest.raises(ManifestError, match="no such folder or manifest"):
-        pretrain(tiny_config(tmp_path / "none"), tmp_path / "run", progress=False)
+        pretrain(tiny_config(tmp_path / "none"), out=tmp_path / "run", progress=False)
     with pytest.raises(ConfigError, match="name a folder"):
-        pretrain(tiny_config(""), tmp_path / "run", progress=False)
+        pretrain(tiny_config(""), out=tmp_path / "run", progress=False)
 
 
 # ---------------------------------------------------------------- before the first step
@@ -307,7 +307,7 @@ def test_no_source_and_missing_source(tiny_config, tmp_path, capsys):
 def test_precision_is_timed_and_written_down(videos, tiny_config, tmp_path, capsys):
     config = tiny_config(videos, optim={"epochs": 1}, train={"precision": "auto", "memory_format": "auto"})
     config.train.checkpoint_every_steps = None
-    pretrain(config, tmp_path / "run", progress=False)
+    pretrain(config, out=tmp_path / "run", progress=False)
     resolved = load_config(tmp_path / "run" / "config.yaml").train
     assert resolved.precision in ("fp32", "bf16")
     assert resolved.memory_format in ("contiguous", "channels_last")
@@ -366,7 +366,7 @@ def test_two_processes_equal_one(videos, tiny_config, tmp_path):
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "avssl")
     words = ("--config", tmp_path / "config.yaml", "--out", tmp_path / "two")
     process = avssl(*words, prefix=torchrun, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    pretrain(config, tmp_path / "one", progress=False)
+    pretrain(config, out=tmp_path / "one", progress=False)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")

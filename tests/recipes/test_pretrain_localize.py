@@ -31,7 +31,7 @@ def test_run_is_localized(videos, tiny_config, tmp_path, name):
     config = tiny_config(
         videos, objective={"name": name}, model={"dropout": {"video": 0.25}}, monitor={"every_steps": 0}
     )
-    run, result = pretrain(config, tmp_path / "run", progress=False)
+    run, result = pretrain(config, out=tmp_path / "run", progress=False)
     assert result.step == 8
     peaks = []
     for sound in ([], ["--audio", str(videos / "clip19.mp4")]):
@@ -69,6 +69,6 @@ def test_what_is_measured_before_the_first_step_does_not_move_dropout(videos, ti
 
     for number, function in enumerate((choose, drawing)):
         monkeypatch.setattr(setup, "choose_precision", function)
-        run, _ = pretrain(config, tmp_path / str(number), progress=False)
+        run, _ = pretrain(config, out=tmp_path / str(number), progress=False)
         losses.append([row["loss"] for row in read_metrics(run)])
     assert losses[0] == losses[1]

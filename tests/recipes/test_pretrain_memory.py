@@ -31,7 +31,7 @@ def test_run_learns(videos, tiny_config, tmp_path, name):
         train={"log_every": 20, "checkpoint_every_steps": 1000},
         monitor={"every_steps": 0},
     )
-    run, _ = pretrain(config, tmp_path / "run", progress=False)
+    run, _ = pretrain(config, out=tmp_path / "run", progress=False)
     first, *_, last = (row["loss"] for row in read_metrics(run))
     assert last < first - 0.5
 
@@ -39,27 +39,27 @@ def test_run_learns(videos, tiny_config, tmp_path, name):
 def test_cma_begins_from_an_avid_run(videos, tiny_config, tmp_path, caplog):
     caplog.set_level("INFO", "avssl")
     options = {"optim": {"epochs": 1}, "monitor": {"every_steps": 0}}
-    pretrain(tiny_config(videos, objective={"name": "avid"}, **options), tmp_path / "avid", progress=False)
+    pretrain(tiny_config(videos, objective={"name": "avid"}, **options), out=tmp_path / "avid", progress=False)
     cma = OBJECTIVES["cma"] | {"warmup_epochs": 0}
     train = {"init_from": str(tmp_path / "avid")}
     config = tiny_config(videos, objective=cma, **options, train=train)
-    pretrain(config, tmp_path / "cma", progress=False)
+    pretrain(config, out=tmp_path / "cma", progress=False)
     assert f"begins from {tmp_path / 'avid'}, step 2" in caplog.text
     assert "loss_within" in read_metrics(tmp_path / "cma")[0]
 
     other = tiny_config(videos, objective=cma, **options, train=train, model={"head": {"out_features": 16}})
     with pytest.raises(ConfigError, match=r"init_from .*audio_head.* is \(8,\) there and \(16,\) here"):
-        pretrain(other, tmp_path / "other", progress=False)
+        pretrain(other, out=tmp_path / "other", progress=False)
     nothing = tiny_config(videos, objective=cma, **options, train={"init_from": str(tmp_path)})
     with pytest.raises(ConfigError, match="there is no checkpoint of a run"):
-        pretrain(nothing, tmp_path / "nothing", progress=False)
+        pretrain(nothing, out=tmp_path / "nothing", progress=False)
 
 
 def test_momentum_model_begins_from_a_run_without_one_and_is_left_behind_by_one(videos, tiny_config, tmp_path):
     def run(objective, begin=None, **optim):
         changes = {"optim": {"epochs": 1, **optim}, "monitor": {"every_steps": 0}, "train": {"init_from": begin}}
         folder = tmp_path / objective["name"]
-        pretrain(tiny_config(videos, objective=objective, **changes), folder, progress=False)
+        pretrain(tiny_config(videos, objective=objective, **changes), out=folder, progress=False)
         return folder, load_checkpoint(folder / "checkpoints/step-000000002.pt")["task"]
 
     folder, plain = run({"name": "info_nce"})
@@ -73,14 +73,14 @@ def test_momentum_model_begins_from_a_run_without_one_and_is_left_behind_by_one(
 
 def test_begins_from_another_corpus_by_id_when_asked(videos, tiny_config, video_maker, tmp_path):
     options = {"optim": {"epochs": 1}, "monitor": {"every_steps": 0}}
-    pretrain(tiny_config(videos, objective={"name": "avid"}, **options), tmp_path / "avid", progress=False)
+    pretrain(tiny_config(videos, objective={"name": "avid"}, **options), out=tmp_path / "avid", progress=False)
     folder = tmp_path / "others"
     for number in range(12, 24):  # 8 of the 20, and 4 new ones
         video_maker(folder / f"clip{number:02d}.mp4", number)
     train = {"init_from": str(tmp_path / "avid")}
     with pytest.raises(ValueError, match="another corpus: 8 of its 20 ids are among the 12 rows"):
         pretrain(
-            tiny_config(folder, objective={"name": "avid"}, **options, train=train), tmp_path / "no", progress=False
+            tiny_config(folder, objective={"name": "avid"}, **options, train=train), out=tmp_path / "no", progress=False
         )
     config = tiny_config(folder, objective={"name": "avid", "remap": True}, **options, train=train)
-    pretrain(config, tmp_path / "yes", progress=False)
+    pretrain(config, out=tmp_path / "yes", progress=False)

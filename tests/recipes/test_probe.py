@@ -63,7 +63,7 @@ def test_missing_columns_and_splits_are_named(labeled, run, capsys, words, messa
 
 def test_checkpoint_is_asked_for(labeled, capsys):
     assert main(["probe", str(labeled)]) == 2
-    assert "--checkpoint is needed" in capsys.readouterr().err
+    assert "required: --checkpoint" in capsys.readouterr().err
 
 
 def test_every_layer_is_reported_over_folds(labeled, run, tmp_path, capsys):

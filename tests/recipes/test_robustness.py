@@ -155,4 +155,4 @@ def test_classes_that_were_never_learned_are_named(table, finetuned, tmp_path, c
 
 def test_checkpoint_is_asked_for(table, capsys):
     assert main(["robustness", str(table)]) == 2
-    assert "--checkpoint is needed" in capsys.readouterr().err
+    assert "required: --checkpoint" in capsys.readouterr().err

@@ -25,7 +25,7 @@ def test_the_size_of_a_checkpoint_is_that_of_its_file(videos, tiny_config, tmp_p
         train={"ema_decay": ema_decay},
         monitor={"every_steps": 0},
     )
-    pretrain(config, tmp_path / "run", progress=False)
+    pretrain(config, out=tmp_path / "run", progress=False)
     (file,) = (tmp_path / "run" / "checkpoints").iterdir()
     task = build_task(config)
     size = checkpoint_bytes(task, optimizer, averaged=None if ema_decay is None else task.model)
@@ -42,7 +42,7 @@ def test_too_small_a_disk_is_told_before_the_first_step(videos, tiny_config, tmp
         run_plan.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=10 * 2**20)
     )
     with pytest.warns(UserWarning, match=r"run: 10 MiB are free, and the checkpoints will take up to \d+ MiB more"):
-        pretrain(config, out, dry_run=True, progress=False)
+        pretrain(config, out=out, dry_run=True, progress=False)
     assert asked == [out.parent]
     text = capsys.readouterr().out
     assert f"run         {out}" in text

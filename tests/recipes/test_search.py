@@ -37,7 +37,9 @@ def world(tmp_path_factory, run):
     path = tmp_path_factory.mktemp("world")
     for number, name in enumerate([*(f"clip{number}.mp4" for number in range(5)), HOSTILE]):
         make_changing(path / "videos" / name, number)
-    return embed(path / "videos", run, path / "f.parquet", every_seconds=0.5, num_workers=0, device="cpu")
+    return embed(
+        path / "videos", checkpoint=run, out=path / "f.parquet", stride_seconds=0.5, num_workers=0, device="cpu"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_a_file_finds_its_own_moment(world, modality):
     row = int(np.flatnonzero(table.ids == "clip2.mp4")[3])
     middle = float(table.start_seconds[row] + table.stop_seconds[row]) / 2
     video = world.parent / "videos" / "clip2.mp4"
-    (found,) = search(world, video, by=modality, at_seconds=middle, gallery=modality, device="cpu")
+    (found,) = search(world, **{modality: video}, at_seconds=middle, gallery=modality, device="cpu")
     best = found.hits[0]
     assert best.cosine == pytest.approx(1, abs=1e-4)
     assert best.row == row
@@ -78,7 +80,7 @@ def test_a_file_finds_its_own_moment(world, modality):
 
 
 def test_a_sound_alone_finds_the_file_it_is_of(world, wav, capsys):
-    assert main(words(world, "--audio", wav, "--in", "audio", "-k", 3, "--at", 2)) == 0
+    assert main(words(world, "--audio", wav, "--gallery", "audio", "-k", 3, "--at-seconds", 2)) == 0
     said = capsys.readouterr().out
     first = next(line for line in said.splitlines() if line.lstrip().startswith("1"))
     assert first.split()[-1] == "clip3.mp4"
@@ -88,7 +90,7 @@ def test_a_sound_alone_finds_the_file_it_is_of(world, wav, capsys):
 
 
 def test_a_sound_is_compared_with_pictures_and_with_sounds(world, wav, capsys):
-    both = search(world, wav, at_seconds=2.0, device="cpu", k=4)
+    both = search(world, audio=wav, at_seconds=2.0, device="cpu", k=4)
     assert [found.modality for found in both] == ["video", "audio"]
     table = read_feature_table(world)
     assert table.paths[both[1].hits[0].row] == "clip3.mp4"
@@ -104,7 +106,7 @@ def test_a_sound_is_compared_with_pictures_and_with_sounds(world, wav, capsys):
 
 def test_a_row_of_the_table_needs_no_model(world, tmp_path, capsys):
     moved = copied(world, tmp_path)  # neither model nor files are beside it
-    (found,) = search(moved, "clip1.mp4", is_id=True, by="video", gallery="video", at_seconds=2.0)
+    (found,) = search(moved, id="clip1.mp4", by="video", gallery="video", at_seconds=2.0)
     table = read_feature_table(world)
     best = found.hits[0]
     assert table.paths[best.row] == "clip1.mp4"
@@ -124,20 +126,20 @@ def test_a_hit_among_unrelated_windows_is_marked(world, tmp_path, capsys):
     info, start = dataclasses.replace(table.info, video_size=64, audio_size=64), np.zeros(count)
     others = noise[::-1].copy()
     write_feature_table(FeatureTable(info, names, names, start, start + 1, others, noise), tmp_path / "noise.parquet")
-    words = {"is_id": True, "by": "audio"}
-    (found,) = search(tmp_path / "noise.parquet", "5.mp4", gallery="audio", **words)
+    words = {"id": "5.mp4", "by": "audio"}
+    (found,) = search(tmp_path / "noise.parquet", gallery="audio", **words)
     assert found.level.mean == pytest.approx(0, abs=0.01)
     assert [hit.is_weak for hit in found.hits] == [False] + [True] * 9
     said = capsys.readouterr().out
     assert "   1=   1.000" in said
     assert said.count("~ ") == 9
-    (found,) = search(tmp_path / "noise.parquet", "5.mp4", gallery="video", k=3, **words)
+    (found,) = search(tmp_path / "noise.parquet", gallery="video", k=3, **words)
     assert found.hits[0].row == count - 6  # whose picture has the very vector
     assert [hit.is_weak for hit in found.hits] == [False, True, True]
     others[count - 6] = noise[0]
     write_feature_table(FeatureTable(info, names, names, start, start + 1, others, noise), tmp_path / "none.parquet")
     capsys.readouterr()
-    (found,) = search(tmp_path / "none.parquet", "5.mp4", gallery="video", k=3, **words)
+    (found,) = search(tmp_path / "none.parquet", gallery="video", k=3, **words)
     assert "No hit is better." in capsys.readouterr().out
 
 
@@ -156,7 +158,7 @@ class Page(HTMLParser):
 
 def test_the_page_shows_and_links_what_was_found(world, wav, tmp_path, capsys):
     page = tmp_path / "pages" / "results.html"
-    everything = search(world, wav, k=100, out=page, device="cpu")
+    everything = search(world, audio=wav, k=100, out=page, device="cpu")
     assert f"page: {page}" in capsys.readouterr().out
     shown = Page(page.read_text(encoding="utf-8"))
     tags = [tag for tag, _ in shown.tags]
@@ -183,10 +185,10 @@ def test_the_page_shows_and_links_what_was_found(world, wav, tmp_path, capsys):
 def test_a_file_that_is_gone_is_said_on_the_page(world, tmp_path):
     moved = copied(world, tmp_path)
     page = tmp_path / "results.html"
-    words = {"is_id": True, "by": "audio", "gallery": "audio", "k": 2, "out": page}
-    search(moved, "clip1.mp4", **words)
+    words = {"id": "clip1.mp4", "by": "audio", "gallery": "audio", "k": 2, "out": page}
+    search(moved, **words)
     assert page.read_text().count("the file cannot be opened") == 3
-    search(moved, "clip1.mp4", root=world.parent / "videos", **words)
+    search(moved, root=world.parent / "videos", **words)
     assert page.read_text().count("<video") == 3
 
 
@@ -212,7 +214,7 @@ def test_a_query_without_the_stream_is_refused(world, wav, tmp_path, capsys):
     write_video(silent, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), 8.0)
     assert main(words(world, "--audio", silent)) == 1
     assert "there is no sound track. Name another file" in capsys.readouterr().err
-    assert main(words(world, "--audio", wav, "--at", "40")) == 1
+    assert main(words(world, "--audio", wav, "--at-seconds", "40")) == 1
     assert "at_seconds (40) lies outside the sound of" in capsys.readouterr().err
 
 
@@ -221,26 +223,26 @@ def test_queries_shorter_than_a_window_are_filled(world, tmp_path):
     frames = torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8)
     write_video(short, frames, 8.0, 0.3 * torch.randn(1, 2400), 8000)
     for modality in ("audio", "video"):
-        found = search(world, short, by=modality, device="cpu", k=1)
+        found = search(world, **{modality: short}, device="cpu", k=1)
         assert np.isfinite([part.hits[0].cosine for part in found]).all()
 
 
 def test_features_are_searched_in_their_own_modality(world, run, wav, tmp_path):
     out = tmp_path / "features.parquet"
-    options = {"every_seconds": 0.5, "num_workers": 0, "device": "cpu", "progress": False}
-    embed(world.parent / "videos", run, out, what="features", **options)
-    (found,) = search(out, wav, at_seconds=2.0, device="cpu", k=1)
+    options = {"stride_seconds": 0.5, "num_workers": 0, "device": "cpu", "progress": False}
+    embed(world.parent / "videos", checkpoint=run, out=out, what="features", **options)
+    (found,) = search(out, audio=wav, at_seconds=2.0, device="cpu", k=1)
     assert found.modality == "audio"
     assert read_feature_table(out).paths[found.hits[0].row] == "clip3.mp4"
     with pytest.raises(FeatureTableError, match=r"a sound can only be compared with sounds.*--what embeddings"):
-        search(out, wav, gallery="video", device="cpu")
+        search(out, audio=wav, gallery="video", device="cpu")
 
 
 def test_what_cannot_be_searched_is_said(world, wav, tmp_path, capsys):
     assert main(words(world)) == 2
-    assert "name one thing to look for" in capsys.readouterr().err
+    assert "name one query" in capsys.readouterr().err
     assert main(words(world, "--audio", wav, "--video", wav)) == 2
-    assert "name one thing to look for" in capsys.readouterr().err
+    assert "name one query" in capsys.readouterr().err
     assert main(words(world, "--audio", wav, "-k", "0")) == 1
     assert "k (0) must be at least 1" in capsys.readouterr().err
     assert main(words(tmp_path / "none.parquet", "--audio", wav)) == 1
@@ -253,14 +255,14 @@ def test_what_cannot_be_searched_is_said(world, wav, tmp_path, capsys):
     assert main(words(world.parent / "empty.parquet", "--audio", wav)) == 1
     assert "holds no windows" in capsys.readouterr().err
     assert main(["search", "--help"]) == 0
-    assert "There is always a first hit" in " ".join(capsys.readouterr().out.split())
+    assert "The list always has a first hit" in " ".join(capsys.readouterr().out.split())
 
 
 def test_names_that_steer_a_terminal_are_shown_without(world, tmp_path, capsys):
     table = read_feature_table(world)
     names = np.array(["\x1b[31mred.mp4"] * len(table), dtype=object)
     write_feature_table(dataclasses.replace(table, ids=names, paths=names), tmp_path / "f.parquet")
-    search(tmp_path / "f.parquet", names[0], is_id=True, k=1, out=tmp_path / "page.html")
+    search(tmp_path / "f.parquet", id=names[0], k=1, out=tmp_path / "page.html")
     said = capsys.readouterr().out
     assert "\x1b" not in said
     assert "?[31mred.mp4" in said
@@ -273,7 +275,7 @@ def test_the_picture_in_the_page_is_the_frame_in_the_middle_of_the_moment(world,
     import matplotlib.image
 
     page = tmp_path / "page.html"
-    search(world, "clip1.mp4", is_id=True, by="video", gallery="video", at_seconds=2.0, k=1, out=page)
+    search(world, id="clip1.mp4", by="video", gallery="video", at_seconds=2.0, k=1, out=page)
     _, attributes = next(item for item in Page(page.read_text()).tags if item[0] == "video")
     shown = matplotlib.image.imread(
         io.BytesIO(base64.b64decode(attributes["poster"].partition(",")[2])), format="jpeg"

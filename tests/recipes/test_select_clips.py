@@ -45,7 +45,16 @@ def select(run, tmp_path):
 
     def call(manifest, *words):
         out = tmp_path / "selected.csv"
-        common = ["--checkpoint", str(run), "--num_workers", "0", "--device", "cpu", "--cache", str(tmp_path / "cache")]
+        common = [
+            "--checkpoint",
+            str(run),
+            "--num_workers",
+            "0",
+            "--device",
+            "cpu",
+            "--cache-folder",
+            str(tmp_path / "cache"),
+        ]
         assert main(["select", str(manifest), *common, "-o", str(out), *words]) == 0
         return read(out)
 
@@ -124,8 +133,8 @@ def test_several_labels_count_as_labeled_and_unreadable_rows_are_counted(select,
         ),
         (PITCH, ["--strategy", "random", "--budget", "3"], 1, "every row has a 'label' already; use --simulate"),
         (None, ["--strategy", "random", "--budget", "21"], 1, "budget (21) must be between 1 and the number"),
-        (None, ["--strategy", "random"], 2, "--budget is needed"),
-        (None, ["--budget", "3"], 2, "--strategy is needed: one of random, margin"),
+        (None, ["--strategy", "random"], 2, "required: --budget"),
+        (None, ["--budget", "3"], 2, "--strategy is required: one of random, margin"),
         (None, ["--budget", "3", "--strategy", "margin,random"], 2, "several are compared with --simulate"),
         (None, ["--budget", "3", "--strategy", "random", "--label_column", "kind"], 1, "no column 'kind'"),
         (
@@ -151,7 +160,7 @@ def test_checkpoint_is_asked_for_and_the_manifest_kept(manifest_maker, run, caps
     manifest = manifest_maker(None)
     words = ["select", str(manifest), "--strategy", "random", "--budget", "3"]
     assert main(words) == 2
-    assert "--checkpoint is needed" in capsys.readouterr().err
+    assert "required: --checkpoint" in capsys.readouterr().err
     before = manifest.read_text()
     assert main([*words, "--checkpoint", str(run), "-o", str(manifest)]) == 2
     assert "would overwrite the manifest" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from avssl.cli import main
 
 def words(videos, run, out, *more):
     base = ["sync", str(videos / "clip00.mp4"), "--checkpoint", str(run), "-o", str(out), "--device", "cpu"]
-    return [*base, "--max_offset", "0.3", *map(str, more)]
+    return [*base, "--max-offset-seconds", "0.3", *map(str, more)]
 
 
 def test_sync_draws_the_curve_and_says_the_offset(videos, run, tmp_path, capsys):
@@ -34,9 +34,9 @@ def test_other_sound_gives_another_curve(videos, run, tmp_path):
 def test_what_cannot_be_is_said(videos, run, tmp_path, capsys):
     video = str(videos / "clip00.mp4")
     assert main(["sync", video]) == 2
-    assert "--checkpoint is needed" in capsys.readouterr().err
+    assert "required: --checkpoint" in capsys.readouterr().err
     assert main(words(videos, run, video)) == 1
     assert "would be overwritten by its own curve" in capsys.readouterr().err
-    assert main(words(videos, run, tmp_path / "x.png", "--max_offset", "2")) == 1
-    assert "Lower the largest offset" in capsys.readouterr().err
+    assert main(words(videos, run, tmp_path / "x.png", "--max-offset-seconds", "2")) == 1
+    assert "Lower --max-offset-seconds" in capsys.readouterr().err
     assert not (tmp_path / "x.png").exists()

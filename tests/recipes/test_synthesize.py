@@ -18,9 +18,9 @@ def test_synthesize_makes_a_labeled_corpus_and_keeps_it(tmp_path, capsys):
 
 
 def test_scene_settings_are_options_with_their_doc(capsys):
-    assert main(["synthesize", "--help"]) == 0
+    assert main(["synthesize", "--help-all"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "--off_screen_fraction" in text
+    assert "--off-screen-fraction" in text
     assert "Largest displacement of the camera." in text
 
 
@@ -28,4 +28,4 @@ def test_wrong_settings_are_named(tmp_path, capsys):
     assert main(["synthesize", str(tmp_path / "x"), "--width", "31"]) == 1
     assert "must be even" in capsys.readouterr().err
     assert main(["synthesize", str(tmp_path / "x"), "--num_clips", "0", "--num_test_clips", "0"]) == 1
-    assert "above 0 in one split" in capsys.readouterr().err
+    assert "must be >= 0, and one of them > 0" in capsys.readouterr().err

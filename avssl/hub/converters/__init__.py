@@ -7,27 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from avssl.hub.converters.avid_cma import read_ablation, read_avid_cma
 from avssl.hub.converters.foreign import Conversion, ConvertError
 from avssl.hub.converters.statistics import read_statistics
 from avssl.hub.converters.torchvision_weights import load_torchvision
 
-__all__ = ["Conversion", "ConvertError", "layout_names", "load_torchvision", "read_checkpoint", "read_statistics"]
+__all__ = ["Conversion", "ConvertError", "Layout", "load_torchvision", "read_checkpoint", "read_statistics"]
 
+Layout = Literal["avid-cma", "avid-cma-ablation"]
+"""Checkpoints that :func:`read_checkpoint` reads."""
 _LAYOUTS: dict[str, Callable[[Path], Conversion]] = {"avid-cma": read_avid_cma, "avid-cma-ablation": read_ablation}
-
-
-def layout_names() -> tuple[str, ...]:
-    """The layouts :func:`read_checkpoint` knows."""
-    return tuple(_LAYOUTS)
 
 
 def read_checkpoint(layout: str, path: Path | str) -> Conversion:
     """The model in a checkpoint of another project. No code that the file may hold is run.
 
     Args:
-        layout: One of :func:`layout_names`.
+        layout: One of :data:`Layout`.
         path: The file.
 
     Raises:

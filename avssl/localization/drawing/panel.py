@@ -30,11 +30,18 @@ class Look:
     colormap: str = "inferno"
     """A matplotlib name."""
     strip: bool = True
-    """Draw confidence, waveform and color scale under the picture."""
-    box_share: float | None = None
-    """Draw the box around what is at or above this share of the color scale, in [0, 1]; None draws none."""
+    """Draw confidence, waveform and color scale under the frame."""
+    boxes: float | bool = False
+    """Draw a box around the region at or above this share of the color scale, in [0, 1]; True: 0.5."""
     heads: bool = False
-    """Draw the map of each of the model's heads in a color of its own, later ones over earlier ones."""
+    """Draw the map of each of the model's heads in its own color, later ones over earlier ones."""
+
+    @property
+    def box_share(self) -> float | None:
+        """Share of the color scale at the edge of the box; None without boxes."""
+        if isinstance(self.boxes, bool):
+            return 0.5 if self.boxes else None
+        return self.boxes
 
     def colors(self, num_layers: int) -> list[Tensor]:
         """(256, 3) RGB of each layer of heat, coldest first."""

@@ -20,19 +20,20 @@ class AppSettings:
     """Options of ``avssl app``."""
 
     checkpoint: Path | str | None = None
-    """Run, release or hub id; None takes the model of ``features``, or the demo weights."""
+    """A run directory, its weights folder, or a release on the hub; default: the model of ``--features``, or the demo
+    weights."""
     examples: Path | str | None = None
-    """Folder of videos to choose from; None renders a few scenes of SoundingShapes."""
+    """Folder of example videos; default: a few rendered SoundingShapes scenes."""
     features: Path | str | None = None
-    """Feature table of ``avssl embed`` to search in; None searches the examples."""
+    """Table of ``avssl embed`` to search in; default: the examples."""
     root: Path | str | None = None
-    """Folder of the table's files; None takes the one that the table names."""
+    """Folder of the table's files, if it has moved."""
     port: int | None = None
-    """Port on 127.0.0.1; None takes the first free one from 7860 on."""
+    """Port of 127.0.0.1; default: the first free one from 7860 on."""
     seconds: float = 60.0
-    """Length of the part of a video that is processed, from its start."""
+    """Use only this much of a video, from its start."""
     device: str = "auto"
-    """Device of the model."""
+    """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one."""
 
     def __post_init__(self) -> None:
         if self.port is not None and not 1 <= self.port <= 65535:

@@ -37,11 +37,11 @@ class DemoSettings:
     """Everything that decides what a demo makes; a finished stage is reused while these stay."""
 
     seed: int = 0
-    """Of the corpus, the weights and every draw."""
+    """Random seed of the corpus, the initial weights, the data order and augmentation."""
     tiny: bool = False
-    """A minute's worth of everything: shows that the line runs, measures nothing."""
+    """Run every stage on very little data: takes a minute, and the numbers mean nothing."""
     device: str = "auto"
-    """Where the model runs."""
+    """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one."""
 
     def splits(self) -> dict[str, Split]:
         """The corpus: what is trained on, and three test sets that training never sees."""

@@ -111,7 +111,7 @@ def _synthesize(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
 
 def _index(folder: DemoFolder) -> dict[str, Any]:
     """Looks at the files as at anybody's, and compares with what the corpus says of itself."""
-    found = index(folder.corpus, folder.path / "index.csv")
+    found = index(folder.corpus, out=folder.path / "index.csv")
     manifest = read_manifest(folder.corpus / "manifest.csv")
     # A faint disc that spins passes for a still picture, at three clips in a thousand or fewer.
     num_still = sum(error.reason == "still_picture" for error in found.failures.values())
@@ -126,12 +126,12 @@ def _pretrain(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
     begun = folder.record("pretrain_begun")
     run = RunDirectory(folder.run)
     if _read_record(begun, settings) and Checkpointer(run.checkpoints).files():
-        _, result = pretrain(run.read_config(), run.path, resume=True)
+        _, result = pretrain(run.read_config(), resume=run.path)
     else:
         begun.unlink(missing_ok=True)
         run.claim(overwrite=True)
         write_json(begun, _fingerprint(settings))
-        _, result = pretrain(config, run.path)
+        _, result = pretrain(config, out=run.path)
     begun.unlink()
     return {
         "steps": result.step,

@@ -50,7 +50,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def copy(corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("copy") / "out"
-    prepare(corpus / "manifest.csv", out, SETTINGS, rows_per_shard=4, num_workers=0, progress=False)
+    prepare(corpus / "manifest.csv", out, settings=SETTINGS, rows_per_shard=4, num_workers=0, progress=False)
     return out
 
 
@@ -147,7 +147,7 @@ def test_a_manifest_cannot_name_a_place_outside(tmp_path, corpus):
     evil = "../../../etc/x"
     rows = Manifest.from_columns({"id": [evil, "/abs"], "path": ["0.mp4", "1.mp4"]}, corpus)
     rows.write(corpus / "evil.csv")
-    prepare(corpus / "evil.csv", tmp_path / "out", SETTINGS, num_workers=0, progress=False)
+    prepare(corpus / "evil.csv", tmp_path / "out", settings=SETTINGS, num_workers=0, progress=False)
     with tarfile.open(tmp_path / "out" / "shards" / "000000.tar") as tar:
         assert all(name[:9].isdigit() and "/" not in name for name in tar.getnames())
     assert {path.name for path in tmp_path.rglob("*")} == {
@@ -161,14 +161,14 @@ def test_a_copy_outlives_its_sources(corpus, tmp_path):
     for name in ("0.mp4", "1.mp4"):
         (sources / name).write_bytes((corpus / name).read_bytes())
     Manifest.from_columns({"id": ["a", "b"], "path": ["0.mp4", "1.mp4"]}, sources).write(sources / "m.csv")
-    prepare(sources / "m.csv", tmp_path / "out", SETTINGS, num_workers=0, progress=False)
+    prepare(sources / "m.csv", tmp_path / "out", settings=SETTINGS, num_workers=0, progress=False)
     shard = tmp_path / "out" / "shards" / "000000.tar"
     before = shard.read_bytes()
     (sources / "0.mp4").unlink()
-    prepare(sources / "m.csv", tmp_path / "out", SETTINGS, num_workers=0, progress=False)
+    prepare(sources / "m.csv", tmp_path / "out", settings=SETTINGS, num_workers=0, progress=False)
     assert shard.read_bytes() == before
     (sources / "1.mp4").write_bytes((corpus / "2.mp4").read_bytes())  # another one: made again, and 0 is gone
-    made = prepare(sources / "m.csv", tmp_path / "out", SETTINGS, num_workers=0, progress=False)
+    made = prepare(sources / "m.csv", tmp_path / "out", settings=SETTINGS, num_workers=0, progress=False)
     assert made["id"].tolist() == ["b"]
 
 
@@ -180,7 +180,7 @@ def test_rows_that_are_long_enough_raw_are_long_enough_prepared(tmp_path, second
     write_video(tmp_path / "a.mp4", torch.full((17, 3, 32, 32), 90, dtype=torch.uint8), 16, sound, 24_000)
     Manifest.from_columns({"id": ["a"], "path": ["a.mp4"]}, tmp_path).write(tmp_path / "m.csv")
     settings = CopySettings(short_side=32, sample_rate_hz=8000, frames_per_second=fps)
-    made = prepare(tmp_path / "m.csv", tmp_path / "out", settings, num_workers=0, progress=False)
+    made = prepare(tmp_path / "m.csv", tmp_path / "out", settings=settings, num_workers=0, progress=False)
     for manifest in (read_manifest(tmp_path / "m.csv"), made):
         assert ClipDataset(manifest, SAMPLING).read(0, 0).audio.shape == (8000,)
 
@@ -198,7 +198,7 @@ def test_one_odd_file_is_dropped_alone(tmp_path, corpus):
         for stream, last in ((audio, sound), (video, None), (audio, None)):
             container.mux(stream.encode(last))
     Manifest.from_columns({"id": ["a", "b"], "path": ["thin.mkv", "good.mp4"]}, tmp_path).write(tmp_path / "m.csv")
-    made = prepare(tmp_path / "m.csv", tmp_path / "out", SETTINGS, num_workers=0, progress=False)
+    made = prepare(tmp_path / "m.csv", tmp_path / "out", settings=SETTINGS, num_workers=0, progress=False)
     assert made["id"].tolist() == ["b"]
     assert "2 x 2 pixels" in (tmp_path / "out" / "dropped_files.csv").read_text()
 

@@ -281,7 +281,7 @@ def test_wide_videos_beside_each_other_are_made_smaller(tmp_path, monkeypatch):
 
 
 def test_boxes_are_drawn_around_what_is_hot(clip, tmp_path):
-    look = Look(alpha=0, strip=False, box_share=0.5)
+    look = Look(alpha=0, strip=False, boxes=0.5)
     frame = frame_at(drawn(clip, tmp_path, look=look), 0.3)
     white = (frame > 200).all(dim=0).nonzero()
     # A cell of 128 x 128 pixels at the top left; bicubic interpolation falls to a half at its edge.

@@ -26,7 +26,7 @@ def test_peaks_of_each_sound_on_one_scale():
 
 
 def test_boxes_at_a_stated_threshold():
-    numbers = readout({"own sound": spot(0, 3, 0.8), "silence": spot(3, 0, 0.2)}, (40, 80), look=Look(box_share=0.5))
+    numbers = readout({"own sound": spot(0, 3, 0.8), "silence": spot(3, 0, 0.2)}, (40, 80), look=Look(boxes=0.5))
     assert numbers["box"] == {"share": 0.5, "cosine": pytest.approx(0.4)}
     own, silence = (row["peaks"] for row in numbers["maps"])
     assert own[0]["box"] is None

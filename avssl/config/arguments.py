@@ -1,0 +1,184 @@
+"""One option of a verb: how it is written, shown in help, and converted to its type."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+import types
+from collections.abc import Sequence
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+
+from avssl.config.declared import Option
+from avssl.config.parsing import did_you_mean
+from avssl.core.errors import ConfigError
+
+LETTERS = {"out": "-o", "k": "-k"}
+"""One-letter forms of options; the same for every verb."""
+_METAVARS = {"checkpoint": "MODEL", "resume": "RUN", "teacher": "RUN"}
+_WIDEST_CHOICES = 30
+"""Choices that take more columns are listed in the text."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises a :class:`ConfigError` instead of exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message of argparse."""
+        raise ConfigError(f"{message}. See {self.prog} --help.")
+
+    def format_help(self) -> str:
+        """Return the help; the usage names what is required."""
+        needed = []
+        for action in self._actions:
+            if not action.option_strings:
+                needed.append(f"[{action.metavar}]" if action.nargs == "?" else str(action.metavar))
+            elif action.required:
+                needed.append(f"{action.option_strings[0]} {action.metavar}")
+        self.usage = " ".join([self.prog, *needed, "[options]"])
+        return super().format_help()
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Keeps paragraphs and never breaks a line inside an option."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(self._fill_paragraph(part, width, indent) for part in text.strip().split("\n\n"))
+
+    def _fill_paragraph(self, text: str, width: int, indent: str) -> str:
+        """Wrap a paragraph; each item of a list starts a line."""
+        items = re.split(r"\n\s*(?=- )", text)
+        return "\n".join(
+            textwrap.fill(
+                " ".join(item.split()),
+                width,
+                initial_indent=indent,
+                subsequent_indent=indent + "  " * item.startswith("- "),
+                break_on_hyphens=False,
+            )
+            for item in items
+        )
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
+def add_option(parser: Any, option: Option, *, is_shown: bool) -> None:
+    """Add an option of a verb to a parser or to one of its groups."""
+    kind: dict[str, Any] = {"metavar": metavar(option)}
+    if option.is_positional:
+        if option.default is not MISSING:
+            kind["nargs"] = "?"
+        parser.add_argument(option.name, help=help_text(option, is_shown), **kind | {"metavar": option.name.upper()})
+        return
+    kinds = _alternatives(option.type)
+    if kinds == [bool]:
+        kind = {"action": argparse.BooleanOptionalAction if option.default else "store_true"}
+    elif bool in kinds:
+        kind |= {"nargs": "?", "const": True}
+    elif any(_is_sequence(kind) for kind in kinds):
+        kind["nargs"] = "+"
+    names = [f"--{option.name.replace('_', '-')}", *filter(None, [LETTERS.get(option.name)])]
+    if names[0] == names[-1].replace("-", "--"):  # --k, -k
+        names = names[::-1]
+    parser.add_argument(*names, required=option.default is MISSING, help=help_text(option, is_shown), **kind)
+
+
+def add_setting(section: Any, key: str, option: Option, *, is_shown: bool) -> None:
+    """Add a setting, such as ``optim.lr``, whose value is converted with the other settings."""
+    name = f"--{key.replace('_', '-')}"
+    section.add_argument(name, metavar=metavar(option, one_word=True), help=help_text(option, is_shown))
+
+
+def help_text(option: Option, is_shown: bool = True) -> str:
+    """Return the text of help of an option, with its default."""
+    if not is_shown:
+        return argparse.SUPPRESS
+    text, default = option.help.replace("``", "`"), option.default
+    kinds = _alternatives(option.type)
+    if get_origin(kinds[0]) is Literal and not metavar(option).startswith("{"):
+        text += f" One of {', '.join(map(str, get_args(kinds[0])))}."
+    if isinstance(default, (tuple, list)):
+        default = " ".join(map(str, default))
+    is_said = default is MISSING or default in ("", None) or default is False or "default" in text.lower()
+    shown = "yes" if default is True else default
+    return (text if is_said else f"{text} (default: {shown})").replace("%", "%%")
+
+
+def metavar(option: Option, one_word: bool = False) -> str:
+    """Return the name of an option's value in help."""
+    kinds = _alternatives(option.type)
+    kind: Any = next((kind for kind in kinds if kind is not bool), bool)
+    if get_origin(kind) is Literal:
+        choices = "{" + ",".join(map(str, get_args(kind))) + "}"
+        return choices if len(choices) <= _WIDEST_CHOICES and len(kinds) == 1 else "NAME"
+    if _is_sequence(kind):
+        inner = metavar(Option(option.name, get_args(kind)[0], None, ""))
+        return f"[{inner},...]" if one_word else inner
+    if kind is float:
+        return "SECONDS" if option.name.endswith("seconds") else "X"
+    if option.name in _METAVARS:
+        return _METAVARS[option.name]
+    return {bool: "{true,false}", int: "N", Path: "PATH"}.get(kind, "NAME")
+
+
+def convert(value: Any, option: Option) -> Any:
+    """Return the words that were given for an option, in its type.
+
+    Raises:
+        ConfigError: If they are of no type that the option takes.
+    """
+    if isinstance(value, bool):
+        return value
+    words = [value] if isinstance(value, str) else list(value)
+    kinds = [kind for kind in _alternatives(option.type) if kind is not bool]
+    for kind in kinds:
+        try:
+            return _parse(kind, words)
+        except ValueError:
+            continue
+    shown = option.name if option.is_positional else f"--{option.name.replace('_', '-')}"
+    hint = did_you_mean(words[0], get_args(kinds[0])) if get_origin(kinds[0]) is Literal else ""
+    raise ConfigError(f"{shown} ({' '.join(words)}) must be {' or '.join(map(_described, kinds))}.{hint}")
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """Return the types that a value may have, without None; a path may be any word."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    kept = [kind for kind in kinds if kind is not type(None)]
+    return [Path] if Path in kept else kept
+
+
+def _is_sequence(kind: Any) -> bool:
+    return isinstance(get_origin(kind), type) and issubclass(get_origin(kind), Sequence)
+
+
+def _parse(kind: Any, words: list[str]) -> Any:
+    if _is_sequence(kind):
+        element, *rest = get_args(kind)
+        breaks = r"," if element is str else r"[\s,\[\]()]+"
+        items = [part for word in words for part in re.split(breaks, word) if part]
+        if rest and rest[-1] is not Ellipsis and len(items) != 1 + len(rest):
+            raise ValueError
+        return tuple(_parse(element, [item]) for item in items)
+    (word,) = words
+    if get_origin(kind) is Literal:
+        if word not in get_args(kind):
+            raise ValueError
+        return word
+    return kind(word) if kind in (int, float) else word
+
+
+def _described(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if _is_sequence(kind):
+        element, *rest = get_args(kind)
+        count = "several values, each" if not rest or rest[-1] is Ellipsis else f"{1 + len(rest)} values, each"
+        return f"{count} {_described(element)}"
+    return {int: "a whole number", float: "a number"}.get(kind, "a word")

@@ -1,0 +1,116 @@
+"""Settings as nested mappings, in YAML files that may name a base."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from avssl.config.settings import CHOICES
+from avssl.core.errors import ConfigError
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested mappings and lists, as they are written to YAML or JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return {name: plain(group) for name, group in dataclasses.asdict(config).items()}
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as ``{"optim.lr": 1e-3}``."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+class _Dumper(yaml.SafeDumper):
+    """One line a setting; lists stay on that line."""
+
+
+_Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, True))
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved settings, in the order of the dataclasses."""
+    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, default_flow_style=False)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read the settings in a YAML file, on top of those of the file that its ``base`` names.
+
+    ``base: other.yaml`` is relative to the file itself. Where the file names another choice than its base, such as
+    another ``objective.name``, the options of the base's choice are dropped.
+
+    Raises:
+        ConfigError: If a file is missing or is not a YAML mapping, or if bases form a circle.
+    """
+    tree: dict[str, Any] = {}
+    for file, differences in reversed(_chain(path)):
+        tree = _merge(tree, differences, f"{file}: ")
+    return tree
+
+
+def _chain(path: Path | str) -> list[tuple[Path, dict[str, Any]]]:
+    """Return a config file with its settings, followed by its base, the base of that, and so on."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    file: Path | None = Path(path)
+    while file is not None:
+        if any(file.resolve() == earlier.resolve() for earlier, _ in chain):
+            raise ConfigError(
+                f"{path}: base: the files form a circle: {' -> '.join(str(f) for f, _ in chain)} -> {file}."
+            )
+        tree = _read_file(file, f"{chain[-1][0]}: base: " if chain else "")
+        base = tree.pop("base", None)
+        if base is not None and not isinstance(base, str):
+            raise ConfigError(f"{file}: base ({base}) must be the name of a YAML file, relative to this file.")
+        chain.append((file, tree))
+        file = file.parent / base if base else None
+    return chain
+
+
+def source_of(path: Path | str) -> str:
+    """Return the prefix of error messages about a config file: its name and those of its bases."""
+    first, *bases = [str(file) for file, _ in _chain(path)]
+    return f"{first} (base {', '.join(bases)}): " if bases else f"{first}: "
+
+
+def _read_file(path: Path, source: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{source}{path}: no such config file.")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}: a config is a mapping of groups (data, model, optim ...), not a {type(tree).__name__}."
+        )
+    return tree or {}
+
+
+def _merge(base: Mapping[str, Any], differences: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Any]:
+    """Return the settings of ``base`` as ``differences`` change them."""
+    merged = dict(base)
+    for key, value in differences.items():
+        below, path = merged.get(key), prefix + key
+        if not isinstance(below, Mapping) or not isinstance(value, Mapping):
+            merged[key] = value
+        elif path in CHOICES and "name" in value and below.get("name") != value["name"]:
+            if "name" not in below and below:
+                raise ConfigError(
+                    f"{source}{path}.name ({value['name']}): the base sets {path}.{next(iter(below))} without a name. "
+                    f"Add {path}.name to the base."
+                )
+            merged[key] = value
+        else:
+            merged[key] = _merge(below, value, source, path + ".")
+    return merged
