@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
@@ -106,8 +107,8 @@ def predict(
         for raw, rows, _ in tqdm(loader, "test", unit="batch", delay=1.0, disable=not progress):
             batch = transform(raw.to(device))
             logits = model(batch.video, batch.audio).float()
-            # (crops * rows * clips, K), crop-major, to (rows, crops * clips, K).
-            logits = logits.unflatten(0, (batch.num_views, -1, config.test.clips)).transpose(0, 1).flatten(1, 2)
+            views, clips = batch.num_views, config.test.clips
+            logits = rearrange(logits, "(views rows clips) k -> rows (views clips) k", views=views, clips=clips)
             logits_of_row |= dict(zip(rows[:: config.test.clips].tolist(), logits.cpu().numpy(), strict=True))
     finally:
         handle.remove()

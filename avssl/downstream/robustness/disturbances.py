@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
@@ -131,8 +132,9 @@ def encode_disturbed(
             batch, partner_batch = (to_rgb(loaders[0].batch(each).to(device)) for each in (clips, donors))
             masks = _masks(cutouts, donors, partner_batch)
             parts.append(_encode_batch(encode, batch, partner_batch, masks, windows_per_clip))
-            # (rows * W, T, H, W) -> rows in which any window shows the object
-            num_pasted += int(masks.flatten(1).any(1).unflatten(0, (-1, windows_per_clip)).any(1).sum())
+            # A row counts once, however many of its windows show the object.
+            of_row = rearrange(masks, "(rows windows) t h w -> rows (windows t h w)", windows=windows_per_clip)
+            num_pasted += int(of_row.any(1).sum())
             if not examples:
                 first = slice(0, num_examples * windows_per_clip, windows_per_clip)
                 # Random numbers depend on the clip alone, so these equal the clips that are encoded.
@@ -155,8 +157,8 @@ def _encode_batch(
     for name, disturbance in DISTURBANCES.items():
         if function := encode.get(disturbance.modality):
             features[name, disturbance.modality] = function(disturbance.apply(batch, partners, masks))
-    # (rows * W, V, C) -> (rows, W * V, C)
-    return {key: value.unflatten(0, (-1, windows)).flatten(1, 2).cpu().numpy() for key, value in features.items()}
+    pattern = "(rows windows) v c -> rows (windows v) c"
+    return {key: rearrange(value, pattern, windows=windows).cpu().numpy() for key, value in features.items()}
 
 
 def _joined(parts: list[dict[tuple[str, str], np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:

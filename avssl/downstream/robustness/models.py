@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from avssl.core.batch import Batch
@@ -158,9 +159,9 @@ def _encoders(
     def video(raw: Batch) -> Tensor:
         assert raw.valid_hw is not None, "a raw batch"
         crops = run("video", transform.video_eval(raw.video, raw.valid_hw))
-        return crops.unflatten(0, (views, -1)).transpose(0, 1)
+        return rearrange(crops, "(views clips) c -> clips views c", views=views)
 
     def audio(raw: Batch) -> Tensor:
-        return run("audio", transform.audio_input(raw.audio))[:, None].expand(-1, views, -1)
+        return repeat(run("audio", transform.audio_input(raw.audio)), "clips c -> clips views c", views=views)
 
     return {name: function for name, function in (("video", video), ("audio", audio)) if name in encoders}

@@ -6,6 +6,7 @@ from avssl.data import ClipDataset
 from avssl.downstream.finetuning import predict
 from avssl.downstream.robustness import encode_disturbed, find_cutouts, finetuned_model, linear_probe_model
 from avssl.downstream.robustness.disturbances import CLEAN, DISTURBANCES, DisturbedFeatures
+from avssl.engine import Precision
 from avssl.evaluation.video_scores import video_probabilities
 
 NAMES = (CLEAN, *DISTURBANCES)
@@ -21,7 +22,7 @@ class Frozen:
         self.model = torch.nn.Module()
         self.model.encode_video, self.model.encode_audio = encoders["video"], encoders["audio"]
         self.transform, self.sampling, self.device = classifier.transform, classifier.sampling, CPU
-        self.config = classifier.config
+        self.precision = Precision("fp32", "contiguous")
         self.weights_hash = classifier.weights_hash
 
 
