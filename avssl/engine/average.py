@@ -1,6 +1,6 @@
-"""An exponential moving average of the weights: what is released, while the raw weights train.
+"""Exponential moving average of the weights, which is released in place of the trained weights.
 
-Source: Polyak and Juditsky, 1992; in the form used here, Tarvainen and Valpola, NeurIPS 2017,
+Source: Polyak and Juditsky, 1992; this form: Tarvainen and Valpola, NeurIPS 2017,
 https://arxiv.org/abs/1703.01780, section 2.
 """
 
@@ -17,15 +17,15 @@ from avssl.core.errors import InputError
 
 
 class WeightAverage:
-    """Averages a model's parameters and floating buffers, such as BatchNorm's statistics, over steps.
+    """Average over steps of a model's parameters and floating-point buffers, such as BatchNorm statistics.
 
-    After step t (from 1) the average moves by ``1 - d`` towards the model, with
-    ``d = min(decay, t / (t + 9))``: a mean over the whole run at first, so that the first weights
-    are forgotten at once. At 0.999 the last thousand steps count. Integer buffers are the model's own.
+    Step t, counted from 1, moves the average by ``1 - d`` towards the model, with
+    ``d = min(decay, t / (t + 9))``. The first steps average the whole run, so the initial weights are soon
+    forgotten; at 0.999 the average covers about the last thousand steps. Integer buffers are not averaged.
 
     Args:
-        model: On its device. Not wrapped, but wrapping it later changes nothing.
-        decay: In [0, 1).
+        model: The model on its device, before DDP wraps it.
+        decay: Decay of the average, in [0, 1).
 
     Raises:
         ValueError: If ``decay`` is out of range.
@@ -41,14 +41,14 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Moves the average, once after each optimizer step."""
+        """Update the average; call it once after each optimizer step."""
         self.num_updates += 1
         decay = min(self.decay, self.num_updates / (self.num_updates + 9))
         torch._foreach_lerp_(list(self._average.values()), list(_floats(self._model).values()), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the model has the averaged weights; afterwards its own again, bit for bit."""
+        """Give the model the averaged weights within the context, and its own bit for bit afterwards."""
         self._exchange()
         try:
             yield
@@ -56,7 +56,7 @@ class WeightAverage:
             self._exchange()
 
     def copy_to_model(self) -> None:
-        """Gives the model the averaged weights for good, when training is over."""
+        """Replace the model's weights by the average, at the end of training."""
         for name, value in _floats(self._model).items():
             value.copy_(self._average[name])
 
@@ -64,7 +64,7 @@ class WeightAverage:
         return {"num_updates": self.num_updates, "average": dict(self._average)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raises ``KeyError`` if the model has other tensors."""
+        """Load the average. Raises ``KeyError`` if the model has other tensors."""
         self.num_updates = state["num_updates"]
         for name, value in self._average.items():
             value.copy_(state["average"][name])
@@ -78,5 +78,5 @@ class WeightAverage:
 
 
 def _floats(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and floating buffers by name, without history."""
+    """Return parameters and floating-point buffers by name, detached."""
     return {name: value.detach() for name, value in model.state_dict().items() if value.is_floating_point()}

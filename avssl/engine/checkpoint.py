@@ -1,9 +1,7 @@
-"""Training state on disk: one file a checkpoint, whole or not there.
+"""Training state on disk: one file per checkpoint, written atomically.
 
-A file is written under a temporary name, flushed to the disk and renamed, so a kill or a power cut
-at any moment leaves the previous checkpoint and never half of a new one. It holds tensors and plain
-containers alone and is read with ``weights_only=True``: loading somebody's checkpoint runs none of
-their code.
+A kill or a power cut leaves the previous checkpoint, never half of a new one. A checkpoint holds only
+tensors and plain containers and is read with ``weights_only=True``, so loading one runs no code from it.
 """
 
 from __future__ import annotations
@@ -30,15 +28,15 @@ _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
 class CheckpointError(RunError):
-    """A checkpoint that cannot be used: which file, why, and what to do."""
+    """A checkpoint that cannot be used. The message names the file, the reason and what to do."""
 
 
 class Checkpointer:
-    """Writes, finds and prunes the checkpoints of one run. Only rank 0 touches the disk.
+    """Writes, finds and prunes the checkpoints of one run. Only rank 0 writes.
 
     Args:
-        folder: Where the files are; made with the first one.
-        keep_last: Newest files to keep, >= 1; two, so that a damaged one has a predecessor.
+        folder: Folder of the files, created with the first one.
+        keep_last: Number of newest files to keep, >= 1. With two, a damaged file has a predecessor.
 
     Example:
         >>> checkpointer = Checkpointer("runs/first/checkpoints")
@@ -53,27 +51,27 @@ class Checkpointer:
         self.keep_last = keep_last
 
     def path(self, step: int) -> Path:
-        """The file of a step, whether it exists or not."""
+        """Return the file of a step, whether or not it exists."""
         return self.folder / f"step-{step:09d}.pt"
 
     def files(self) -> list[Path]:
-        """The checkpoints there are, oldest first. Unfinished ones have another name."""
+        """Return the existing checkpoints, oldest first."""
         if not self.folder.is_dir():
             return []
         return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
 
     def latest(self) -> Path | None:
-        """The newest checkpoint whose bytes are whole, or None when there is none at all.
+        """Return the newest checkpoint that is not damaged, or None if there are no checkpoints.
 
-        A damaged one is passed over with a warning that names it.
+        A warning names each damaged file that is skipped.
 
         Raises:
-            CheckpointError: If there are checkpoints and all are damaged.
+            CheckpointError: If all checkpoints are damaged.
         """
         return self._newest(_checked)
 
     def load_latest(self) -> dict[str, Any] | None:
-        """The state in the newest checkpoint that can be read, on the CPU; None and errors as :meth:`latest`."""
+        """Return the state in the newest readable checkpoint, on the CPU. None and errors are as in :meth:`latest`."""
         return self._newest(load_checkpoint)
 
     def _newest(self, read: Callable[[Path], _Result]) -> _Result | None:
@@ -83,7 +81,7 @@ class Checkpointer:
                 return read(path)
             except CheckpointError as error:
                 errors.append(str(error))
-                warnings.warn(f"{error} Trying the checkpoint before it.", stacklevel=3)
+                warnings.warn(f"{error} Trying the previous checkpoint.", stacklevel=3)
         if errors:
             raise CheckpointError(
                 "no checkpoint can be read:\n  " + "\n  ".join(errors) + f"\nRemove {self.folder} to start over."
@@ -91,23 +89,23 @@ class Checkpointer:
         return None
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
-        """Writes the checkpoint of a step and removes the oldest ones; every rank must call it.
+        """Write the checkpoint of a step and remove the oldest ones. Every rank must call it.
 
         Args:
-            step: Steps made so far.
+            step: Steps done so far.
             state: Tensors, numbers, strings, None, and dicts, lists and tuples of them.
 
         Returns:
-            The file, which is on the disk when this returns, on every rank.
+            The file, which is complete on every rank.
 
         Raises:
-            TypeError: If ``state`` holds anything else, naming where.
-            OSError: If it cannot be written, as on a full disk; the checkpoints there were are untouched.
+            TypeError: If ``state`` holds anything else; names the key.
+            OSError: If it cannot be written, as on a full disk. Earlier checkpoints are kept.
         """
         path = self.path(step)
         if distributed.is_main():
             content = {"format_version": FORMAT_VERSION, "step": step, **state}
-            _refuse_objects(content, "state")
+            _check_plain(content, "state")
             self._write(content, path)
             for old in self.files()[: -self.keep_last]:
                 old.unlink()
@@ -115,20 +113,17 @@ class Checkpointer:
         return path
 
     def save_best(self, step: int, state: Mapping[str, Any]) -> Path:
-        """Writes ``best.pt``, which is kept beside the others, whatever their age; every rank must call it.
-
-        Args and errors as for :meth:`save`.
-        """
+        """Write ``best.pt``, which is never pruned. Arguments and errors are as in :meth:`save`."""
         if distributed.is_main():
             content = {"format_version": FORMAT_VERSION, "step": step, **state}
-            _refuse_objects(content, "state")
+            _check_plain(content, "state")
             self._write(content, self.best)
         distributed.barrier()
         return self.best
 
     @property
     def best(self) -> Path:
-        """The file of the best weights, whether it exists or not."""
+        """Path of the best weights, whether or not they exist."""
         return self.folder / "best.pt"
 
     def _write(self, content: dict[str, Any], path: Path) -> None:
@@ -139,16 +134,16 @@ class Checkpointer:
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
-    """The state in one checkpoint file, on the CPU.
+    """Return the state in a checkpoint file, on the CPU.
 
     Raises:
-        CheckpointError: If it is missing, damaged, or of another format version.
+        CheckpointError: If the file is missing, damaged, or has another format version.
     """
     path = _checked(Path(path))
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds; each means that the file is not one of ours
-        raise CheckpointError(f"{path} is no checkpoint of avssl: {error}") from error
+    except Exception as error:  # torch.load raises many types; each means that this is no checkpoint of avssl
+        raise CheckpointError(f"{path} is not an avssl checkpoint: {error}") from error
     version = state.get("format_version") if isinstance(state, dict) else None
     if version != FORMAT_VERSION:
         raise CheckpointError(
@@ -159,29 +154,29 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
 
 
 def _checked(path: Path) -> Path:
-    """The path, once every byte agrees with its checksum: torch.load itself does not look."""
+    """Return the path if the checksums of the file are right; torch.load does not compare them."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint.")
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
-    except Exception as error:  # zipfile raises half a dozen kinds on damaged headers
+    except Exception as error:  # zipfile raises many types on damaged headers
         raise CheckpointError(f"{path} is damaged: {error} ({path.stat().st_size} bytes).") from error
     if bad is not None:
         raise CheckpointError(f"{path} is damaged: the checksum of its part {bad} is wrong.")
     return path
 
 
-def _refuse_objects(value: Any, where: str) -> None:
-    """Finds at saving what ``weights_only=True`` would refuse at loading, days later."""
+def _check_plain(value: Any, where: str) -> None:
+    """Raise ``TypeError``, while saving, for what ``weights_only=True`` could not load days later."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if type(key) not in (str, int, float, bool):
                 raise TypeError(f"{where} has a key of type {type(key).__name__}; a checkpoint holds plain values.")
-            _refuse_objects(item, f"{where}[{key!r}]")
+            _check_plain(item, f"{where}[{key!r}]")
     elif type(value) in (list, tuple):
         for index, item in enumerate(value):
-            _refuse_objects(item, f"{where}[{index}]")
+            _check_plain(item, f"{where}[{index}]")
     elif not isinstance(value, Tensor) and type(value) not in (int, float, str, bool, type(None)):
         raise TypeError(
             f"{where} is a {type(value).__name__}; a checkpoint holds tensors, numbers, strings and None. "

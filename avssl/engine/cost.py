@@ -1,4 +1,4 @@
-"""What a training step costs before any is paid for: operations and memory."""
+"""Operations and memory of a training step, counted before training."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _OPTIMIZER_COPIES = {"adamw": 2, "adam": 2, "sgd": 1}
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of one forward and backward pass."""
+    """Cost of one forward and backward pass."""
 
     flops: int
-    """Floating-point operations of convolutions and matrix products, a multiplication and an addition counting two."""
+    """Floating-point operations of convolutions and matrix products; a multiply-add counts as two."""
     saved_bytes: int
-    """What the forward pass keeps for the backward pass, each storage once, without the weights."""
+    """Memory that the forward pass keeps for the backward pass, without the weights."""
 
 
 def step_cost(model: nn.Module, run: Callable[[], Tensor]) -> StepCost:
-    """Counts one step; the gradients it makes are removed again.
+    """Count the cost of one step, and clear its gradients.
 
-    Under torch's ``FakeTensorMode`` it counts the same, and computes and allocates nothing.
+    Works under torch's ``FakeTensorMode`` too, where nothing is computed or allocated.
 
     Args:
-        model: Whose weights are not counted as saved.
-        run: The forward pass, from batch to loss.
+        model: The model, whose weights are not counted as saved.
+        run: Runs the forward pass, from batch to loss.
     """
-    # By the storage object, as a fake tensor has no address.
+    # Identified by the storage object, because fake tensors have no address.
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     storages: dict[int, int] = {}
-    held: list[Tensor] = []  # or a later storage would be given the place of an earlier one
+    held: list[Tensor] = []  # keeps storages alive, because a later one could reuse the same object address
 
     def note(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
@@ -52,18 +52,18 @@ def step_cost(model: nn.Module, run: Callable[[], Tensor]) -> StepCost:
 
 
 def state_bytes(model: nn.Module, optimizer: str, *, averaged: bool = False) -> int:
-    """Memory of weights, gradients, the optimizer's running means and, if ``averaged``, of a weight average."""
+    """Return the memory in bytes of weights, gradients, optimizer state and, if ``averaged``, a weight average."""
     return module_bytes(model) * (2 if averaged else 1) + _trained_bytes(model) * (1 + _OPTIMIZER_COPIES[optimizer])
 
 
 def checkpoint_bytes(task: nn.Module, optimizer: str, *, averaged: nn.Module | None = None) -> int:
-    """Size of a checkpoint: what the task keeps, the optimizer's running means and the average of a part of it."""
+    """Return the size in bytes of a checkpoint: task, optimizer state and the average of the module ``averaged``."""
     average = 0 if averaged is None else module_bytes(averaged)
     return module_bytes(task) + average + _trained_bytes(task) * _OPTIMIZER_COPIES[optimizer]
 
 
 def module_bytes(module: nn.Module) -> int:
-    """Of the weights and buffers that are saved."""
+    """Return the size in bytes of the weights and buffers that are saved."""
     return sum(x.nbytes for x in module.state_dict().values())
 
 

@@ -1,4 +1,4 @@
-"""Sums of losses on the device, read by the host once per log."""
+"""Losses summed on the device and read by the host once per log."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from avssl.core.errors import RunError
 
 
 class Meter:
-    """Means over the steps since the last reading, and whether all of them were finite.
+    """Means of losses over the steps since the last reading, and a check that they are finite.
 
-    Reading a number from a GPU waits until everything queued there is done. So each step only adds
-    to tensors, and :meth:`read` fetches all of them in one transfer.
+    Reading a number from a GPU waits for all work queued there. Each step therefore only adds to
+    tensors, and :meth:`read` fetches them in one transfer.
 
     Args:
-        device: Where the losses are.
+        device: Device of the losses.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -30,11 +30,11 @@ class Meter:
         self._last_good = 0
 
     def start(self, step: int) -> None:
-        """Forgets everything; steps up to ``step`` are known to be finite."""
+        """Start a new interval after ``step``, up to which every number is known to be finite."""
         self._sums, self._counts, self._last_good = {}, {}, step
 
     def state_dict(self) -> dict[str, Any]:
-        """The open interval, so that the first log after a resume is what it would have been."""
+        """Return the open interval, so that the first log after a resume equals that of an uninterrupted run."""
         sums = {name: value.cpu() for name, value in self._sums.items()}
         return {"sums": sums, "counts": dict(self._counts), "last_good": self._last_good}
 
@@ -43,47 +43,47 @@ class Meter:
         self._counts, self._last_good = dict(state["counts"]), state["last_good"]
 
     def add(self, terms: LossTerms, grad_norm: Tensor) -> None:
-        """One step's numbers, without waiting for them."""
+        """Add the numbers of a step without waiting for them."""
         values = {"loss": terms.total, **{k: v for k, v in terms.terms.items() if k != "loss"}, "grad_norm": grad_norm}
-        # A NaN or an infinity stays one in every later sum: the sums are the finite check.
+        # A NaN or an infinity stays in every later sum, so checking the sums checks every step.
         for name, value in values.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def read(self, step: int, checkpoint: Path | None) -> dict[str, float]:
-        """Means over steps and ranks since the last reading, by name. Every rank must call it.
+        """Return the means over steps and ranks since the last reading, by name. Every rank must call it.
 
         Raises:
-            RuntimeError: As :meth:`check_finite`.
+            RuntimeError: As in :meth:`check_finite`.
         """
         if not self._sums:
             return {}
         names = list(self._sums)
         means = distributed.mean(torch.stack([self._sums[name] / self._counts[name] for name in names]))
-        values = dict(zip(names, means.tolist(), strict=True))  # the one host sync
-        self._refuse_nonfinite(values, step, checkpoint)
+        values = dict(zip(names, means.tolist(), strict=True))  # the only host sync
+        self._check_values(values, step, checkpoint)
         self.start(step)
         return values
 
     def check_finite(self, step: int, checkpoint: Path | None) -> None:
-        """Makes sure that every step so far was finite, without closing the interval of the means.
+        """Check every step so far without closing the interval of the means.
 
         Args:
-            step: Steps made so far.
-            checkpoint: The last good one, to be named.
+            step: Steps done so far.
+            checkpoint: The last good checkpoint, for the message.
 
         Raises:
-            RuntimeError: If the loss or the gradient became NaN or infinite, on any rank.
+            RuntimeError: If the loss or the gradient became NaN or infinite on any rank.
         """
         if not self._sums:
             return
         names = ("loss", "grad_norm")
         sums = distributed.mean(torch.stack([self._sums[name] for name in names]))
-        self._refuse_nonfinite(dict(zip(names, sums.tolist(), strict=True)), step, checkpoint)
+        self._check_values(dict(zip(names, sums.tolist(), strict=True)), step, checkpoint)
         self._last_good = step
 
-    def _refuse_nonfinite(self, values: dict[str, float], step: int, checkpoint: Path | None) -> None:
+    def _check_values(self, values: dict[str, float], step: int, checkpoint: Path | None) -> None:
         for name, what in (("loss", "loss"), ("grad_norm", "the gradient")):
             value = torch.tensor(values[name])
             if not torch.isfinite(value):

@@ -1,7 +1,7 @@
-"""The numbers of a run: one JSON object a line in metrics.jsonl, and the same in TensorBoard.
+"""The numbers of a run: one JSON object per line in metrics.jsonl, and the same in TensorBoard.
 
-Both are written by rank 0 alone. A resumed run cuts them back to its checkpoint's step, so that a
-run that was killed and one that was not leave the same file.
+Only rank 0 writes. A resumed run cuts both back to the step of its checkpoint, so an interrupted run
+leaves the same file as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FILE_NAME = "metrics.jsonl"
 class MetricsLog:
     """Appends to ``metrics.jsonl`` and ``tensorboard/`` in a run directory.
 
-    Nothing is opened until the first record, so constructing one costs nothing and leaves no file.
+    No file is opened before the first record.
 
     Args:
-        folder: The run directory; made when missing.
-        tensorboard: Whether to write TensorBoard's files too.
+        folder: The run directory, created if missing.
+        tensorboard: Write TensorBoard files too.
     """
 
     def __init__(self, folder: Path | str, *, tensorboard: bool = True) -> None:
@@ -41,11 +41,11 @@ class MetricsLog:
         self._writer: SummaryWriter | None = None
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Appends one record.
+        """Append a record.
 
         Args:
-            record: Must hold ``step``. A NaN or infinity is written as null, which JSON has, and
-                left out of TensorBoard; so is anything that is no number.
+            record: Must hold ``step``. NaN and infinity are written as null, because JSON has no other
+                way, and TensorBoard gets finite numbers only.
         """
         if "step" not in record:
             raise InputError(f'a record needs "step", got {sorted(record)}.')
@@ -62,7 +62,7 @@ class MetricsLog:
                     self._writer.add_scalar(name, value, record["step"])
 
     def truncate_after(self, step: int) -> None:
-        """Drops the records of later steps, and a last line that a kill cut in two."""
+        """Remove the records of later steps, and a last line that a kill left incomplete."""
         self.close()
         self._purge_step = step + 1
         if not distributed.is_main() or not self.path.is_file():
@@ -72,7 +72,7 @@ class MetricsLog:
             temporary.write_text("".join(kept), encoding="utf-8")
 
     def close(self) -> None:
-        """Closes the files; a later :meth:`write` opens them again."""
+        """Close the files; a later :meth:`write` opens them again."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -92,22 +92,21 @@ class MetricsLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
         if self._tensorboard:
-            from torch.utils.tensorboard import SummaryWriter  # a second to import: only where it is used
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-            # Events of later steps, left by a killed run, are hidden by the reader from purge_step on.
+            # TensorBoard hides events that a killed run left for steps from purge_step on.
             self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._purge_step)
             self._purge_step = None
 
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``, oldest first.
+    """Return the records of a ``metrics.jsonl``, oldest first.
 
     Args:
         path: The file, or the run directory that holds it.
 
     Raises:
-        ValueError: If a line is no JSON object; a last line without its newline is what a killed
-            run leaves, and is ignored.
+        ValueError: If a line is not JSON. A last line without a newline, which a killed run leaves, is ignored.
     """
     path = Path(path)
     path = path / FILE_NAME if path.is_dir() else path
@@ -119,7 +118,7 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise InputError(f"{path}: line {number} is no JSON object: {error}") from error
+            raise InputError(f"{path}: line {number} is not JSON: {error}") from error
     return records
 
 

@@ -1,7 +1,4 @@
-"""Optimizers by name, and learning rates as pure functions of the step.
-
-A schedule has no state, so a resumed run needs none of it restored.
-"""
+"""Optimizers by name, and learning rates as pure functions of the step, so that a resume restores no schedule."""
 
 from __future__ import annotations
 
@@ -23,17 +20,14 @@ _NAMES = ("adamw", "adam", "sgd")
 
 @dataclass(frozen=True)
 class RateGroup:
-    """Parameters whose learning rate is the schedule's times a factor, from some step on.
-
-    The factor and the step are kept in the optimizer's groups, and so in its state.
-    """
+    """Parameters with their own factor of the learning rate. The optimizer's state keeps factor and first step."""
 
     params: Sequence[nn.Parameter]
-    """The parameters; those with ``requires_grad=False`` are left out."""
+    """Parameters; those with ``requires_grad=False`` are left out."""
     lr_scale: float = 1.0
-    """Factor of the schedule's rate, >= 0."""
+    """Factor of the schedule's learning rate, >= 0."""
     from_step: int = 0
-    """Before this step the rate is 0: the parameters stay, while an optimizer's running means move."""
+    """First step with a learning rate above 0. Before it, only the optimizer's running means change."""
 
 
 def create_optimizer(
@@ -44,18 +38,18 @@ def create_optimizer(
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
-    """An optimizer over the trainable parameters.
+    """Return an optimizer of the trainable parameters.
 
-    Weight decay acts on matrices and kernels only: biases, norm scales and other parameters of
-    fewer than two dimensions are left alone, as decaying them costs accuracy.
+    Weight decay applies to matrices and kernels only. Biases, norm scales and other parameters with
+    fewer than two dimensions are not decayed, because that costs accuracy.
 
     Args:
-        params: A module, or parameters; those with ``requires_grad=False`` are left out. Or groups of them
-            with rates of their own.
+        params: A module, parameters, or groups of parameters with their own learning rates. Parameters with
+            ``requires_grad=False`` are left out.
         name: "adamw" (decoupled decay), "adam" (decay added to the gradient, as in AVID) or "sgd"
             (Nesterov momentum of ``betas[0]``).
         lr: Learning rate before any schedule, >= 0.
-        weight_decay: >= 0.
+        weight_decay: Weight decay, >= 0.
         betas: Decay of the running means of the gradient and of its square, in [0, 1).
 
     Raises:
@@ -73,11 +67,11 @@ def create_optimizer(
             return torch.optim.Adam(groups, lr=lr, betas=betas)
         case "sgd":
             return torch.optim.SGD(groups, lr=lr, momentum=betas[0], nesterov=betas[0] > 0)
-    raise InputError(f"no optimizer {name!r}; there are {', '.join(_NAMES)}.")
+    raise InputError(f"no optimizer {name!r}; choose one of {', '.join(_NAMES)}.")
 
 
 def _split_by_decay(rate: RateGroup, weight_decay: float) -> list[dict[str, Any]]:
-    """The optimizer's groups of one rate: what is decayed and what is not, where there is any."""
+    """Return the optimizer's groups of a rate group: parameters with and without weight decay."""
     trainable = [p for p in rate.params if p.requires_grad]
     split = (([p for p in trainable if p.ndim >= 2], weight_decay), ([p for p in trainable if p.ndim < 2], 0.0))
     own = {"lr_scale": rate.lr_scale, "from_step": rate.from_step}
@@ -86,7 +80,7 @@ def _split_by_decay(rate: RateGroup, weight_decay: float) -> list[dict[str, Any]
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """A linear climb to ``peak``, then half a cosine down to ``final``.
+    """Linear warm-up to ``peak``, then half a cosine down to ``final``.
 
     ::
 
@@ -95,23 +89,23 @@ class WarmupCosine:
         final   .´              `-.
                0  warmup_steps     total_steps
 
-    Step ``s`` of the climb has ``peak * (s + 1) / warmup_steps``: the first step is not wasted on
+    Step ``s`` of the warm-up has ``peak * (s + 1) / warmup_steps``, so the first step is not wasted on
     a rate of 0. ``final`` would be reached at ``total_steps``, one step after the last.
 
     Source of the cosine: Loshchilov and Hutter, 2017, https://arxiv.org/abs/1608.03983, eq. 5.
 
     Raises:
-        ValueError: If the steps or the rates cannot be.
+        ValueError: If a value is out of range.
     """
 
     peak: float
-    """Highest learning rate."""
+    """Maximum learning rate."""
     total_steps: int
     """Steps of the whole run."""
     warmup_steps: int = 0
-    """Steps of the climb, 0 <= warmup_steps <= total_steps."""
+    """Steps of the warm-up, in [0, total_steps]."""
     final: float = 0.0
-    """Learning rate at the end; equal to ``peak`` for a constant rate."""
+    """Learning rate at the end; ``peak`` gives a constant rate."""
 
     def __post_init__(self) -> None:
         if self.total_steps < 1 or not 0 <= self.warmup_steps <= self.total_steps:
@@ -131,23 +125,23 @@ class WarmupCosine:
 
 @dataclass(frozen=True)
 class WarmupSteps:
-    """A linear climb to ``peak``, then a constant rate that is multiplied by ``factor`` at each milestone.
+    """Linear warm-up to ``peak``, then a constant rate that is multiplied by ``factor`` at each milestone.
 
-    Step ``s`` of the climb has ``peak * (s + 1) / warmup_steps``. A milestone's own step has the new rate;
-    milestones within the climb count too.
+    Step ``s`` of the warm-up has ``peak * (s + 1) / warmup_steps``. The step of a milestone has the new rate,
+    also within the warm-up.
 
     Raises:
-        ValueError: If the steps or the rates cannot be.
+        ValueError: If a value is out of range.
     """
 
     peak: float
-    """Highest learning rate."""
+    """Maximum learning rate."""
     milestones: tuple[int, ...] = ()
-    """Steps, ascending."""
+    """Steps at which the rate changes, ascending."""
     factor: float = 0.1
-    """Of the rate at a milestone, > 0."""
+    """Factor of the rate at each milestone, > 0."""
     warmup_steps: int = 0
-    """Steps of the climb, >= 0."""
+    """Steps of the warm-up, >= 0."""
 
     def __post_init__(self) -> None:
         if self.peak < 0 or not self.factor > 0 or self.warmup_steps < 0:
@@ -158,11 +152,11 @@ class WarmupSteps:
             raise InputError(f"milestones {self.milestones} must be ascending.")
 
     def __call__(self, step: int) -> float:
-        climbed = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        return self.peak * climbed * self.factor ** sum(step >= milestone for milestone in self.milestones)
+        warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return self.peak * warmup * self.factor ** sum(step >= milestone for milestone in self.milestones)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float, step: int = 0) -> None:
-    """Gives every parameter group its rate at a step: ``lr``, or what :class:`RateGroup` makes of it."""
+    """Set the learning rate of every parameter group at a step: ``lr``, times the factor of its :class:`RateGroup`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0) if step >= group.get("from_step", 0) else 0.0

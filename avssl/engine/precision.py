@@ -25,18 +25,18 @@ _Layout = Literal["contiguous", "channels_last"]
 class Precision:
     """Number format and memory layout of the model.
 
-    Only the model computes in bf16, and the pictures it trains on are made in it; spectrograms and objectives stay
-    in float32, as decibels and similarities need it. On a 2-core CPU with AMX, bf16 with channels_last trained small
-    (2+1)D networks three times faster than fp32 with contiguous.
+    With bf16, the model and the augmentation of frames compute in bf16. Spectrograms and objectives stay in float32,
+    because decibels and similarities need its precision. On a 2-core CPU with AMX, bf16 with channels_last trained
+    small (2+1)D networks three times faster than fp32 with contiguous.
 
     Raises:
         ValueError: If a name is unknown.
     """
 
     name: _Name = "fp32"
-    """Format of the model's matrix products and convolutions; weights are float32 in both."""
+    """Number format of matrix products and convolutions. Weights are always float32."""
     memory_format: _Layout = "contiguous"
-    """Layout of kernels and inputs; of 5-D ones channels_last_3d."""
+    """Memory layout of kernels and inputs; 5-D tensors use channels_last_3d."""
 
     def __post_init__(self) -> None:
         if self.name not in ("fp32", "bf16"):
@@ -50,11 +50,11 @@ class Precision:
         return f"{self.name} {self.memory_format}"
 
     def autocast(self, device: torch.device | str) -> AbstractContextManager[Any]:
-        """A context in which torch computes in this format."""
+        """Return a context in which torch computes in this format."""
         return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.name == "bf16")
 
     def arrange(self, x: Tensor) -> Tensor:
-        """The same values in this layout; tensors that are not 4-D or 5-D are left alone."""
+        """Return the tensor in this layout. Tensors that are not 4-D or 5-D are returned unchanged."""
         if x.ndim not in (4, 5) or not x.is_floating_point():
             return x
         if self.memory_format == "contiguous":
@@ -62,13 +62,13 @@ class Precision:
         return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
 
     def apply(self, model: nn.Module, device: torch.device | str) -> PrecisionHandle:
-        """Makes every call of ``model`` compute in this precision.
+        """Make every call of ``model`` compute in this precision.
 
-        Kernels are laid out anew, in place. Each call arranges its inputs, runs under autocast and
-        gives float32, also inside DDP and when activation checkpointing calls it twice.
+        Kernels are rearranged in place. Each call rearranges its inputs, runs under autocast and
+        returns float32, also inside DDP and when activation checkpointing repeats it.
 
         Returns:
-            A handle whose ``remove()`` undoes the hooks (the layout of the weights stays).
+            A handle whose ``remove()`` removes the hooks; the layout of the weights stays.
         """
         with torch.no_grad():
             for parameter in model.parameters():
@@ -97,7 +97,7 @@ class Precision:
 
 
 class PrecisionHandle:
-    """The two hooks of :meth:`Precision.apply`."""
+    """Handle of the two hooks of :meth:`Precision.apply`."""
 
     def __init__(self, model: nn.Module, precision: Precision, device: torch.device) -> None:
         self._precision, self._device = precision, device
@@ -128,7 +128,7 @@ class PrecisionHandle:
 
 
 def _to_float32(value: Any) -> Any:
-    """The same structure with every bf16 tensor in float32."""
+    """Return the same structure with every bf16 tensor in float32."""
     match value:
         case Tensor():
             return value.float() if value.dtype == torch.bfloat16 else value
@@ -142,7 +142,7 @@ def _to_float32(value: Any) -> Any:
 
 
 def all_precisions() -> list[Precision]:
-    """The candidates of a probe: {fp32, bf16} x {contiguous, channels_last}."""
+    """Return all precisions: {fp32, bf16} x {contiguous, channels_last}."""
     names: tuple[_Name, ...] = ("fp32", "bf16")
     layouts: tuple[_Layout, ...] = ("contiguous", "channels_last")
     return [Precision(name, layout) for name, layout in product(names, layouts)]
@@ -155,17 +155,17 @@ def probe_precision(
     num_steps: int = 3,
     num_warmup_steps: int = 1,
 ) -> tuple[Precision, dict[str, float]]:
-    """The candidate whose training step is fastest on this machine.
+    """Return the candidate whose training step is fastest on this machine.
 
     Args:
-        candidates: At least one; the first wins a tie.
-        run_step: Runs one whole training step in a precision, on a copy of the model: what it
-            changes is not undone here.
-        num_steps: Timed steps of each candidate; the median counts.
-        num_warmup_steps: Steps before them, in which kernels are chosen and memory is found.
+        candidates: At least one candidate; the first wins a tie.
+        run_step: Runs a training step in a precision. It should use a copy of the model, because
+            its changes are not undone.
+        num_steps: Timed steps per candidate; the median counts.
+        num_warmup_steps: Untimed steps before them, in which kernels are chosen and memory is allocated.
 
     Returns:
-        The fastest, and the seconds a step of each by ``str(precision)``; infinity where the
+        The fastest candidate, and the seconds per step of each by ``str(precision)``: infinity where the
         machine has no kernel for it.
 
     Raises:
@@ -196,6 +196,6 @@ def _time(run_step: Callable[[Precision], None], precision: Precision) -> float:
 
 
 def _wait() -> None:
-    """GPU kernels are queued: without waiting, only their launch would be timed."""
+    """Wait for queued GPU kernels; otherwise only their launch would be timed."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""What a person sees while training: a bar on a terminal, a line per log elsewhere."""
+"""Progress of a training: a bar on a terminal, a line in the log elsewhere."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Progress:
-    """Steps done, loss, samples a second and the time left, on stderr, from rank 0.
+    """Shows steps, loss, clips per second and the remaining time, on rank 0.
 
     Args:
-        step: Steps done before this process.
+        step: Steps done before this process started.
         total_steps: Steps of the whole run.
-        show: False shows nothing and still measures the rate.
+        show: False measures the rate and shows nothing.
     """
 
     def __init__(self, step: int, total_steps: int, *, show: bool = True) -> None:
@@ -41,21 +41,21 @@ class Progress:
             self._bar.close()
 
     def advance(self, num_samples: int) -> None:
-        """One step over ``num_samples`` clips, all ranks together."""
+        """Count a step of ``num_samples`` clips over all ranks."""
         self._step += 1
         self._samples += num_samples
         if self._bar is not None:
             self._bar.update(1)
 
     def samples_per_second(self) -> float:
-        """Clips a second since the last call, all ranks together."""
+        """Return the clips per second over all ranks since the last call."""
         now = time.perf_counter()
         rate = self._samples / max(now - self._mark, 1e-9)
         self._samples, self._mark = 0, now
         return rate
 
     def show(self, record: Mapping[str, float]) -> None:
-        """Shows the numbers of a log."""
+        """Show the numbers of a log."""
         numbers = {"loss": f"{record['loss']:.4g}", "clips/s": f"{record['samples_per_second']:.4g}"}
         if self._bar is not None:
             self._bar.set_postfix(numbers)
@@ -69,6 +69,6 @@ class Progress:
 
 
 def show_progress(bar: tqdm, done: int, total: int) -> None:
-    """Moves a bar to ``done`` of ``total``, for callbacks that learn the total on the way."""
+    """Move a bar to ``done`` of ``total``, for callbacks that learn the total on the way."""
     bar.total = total
     bar.update(done - bar.n)

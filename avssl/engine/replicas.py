@@ -1,4 +1,4 @@
-"""One model on several ranks: DDP around ``task.model``, and state that differs by rank."""
+"""One model on several ranks: DDP around ``task.model``, and state that differs between ranks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avssl.core import distributed
+from avssl.engine.protocols import Task
 
 _State = TypeVar("_State")
 
 
 class Replica(DistributedDataParallel):
-    """DDP that looks like the model it wraps: its methods, its attributes and its state's names.
+    """DDP with the methods, attributes and state names of the model that it wraps.
 
-    Buffers are not broadcast, and unused parameters are an error: a memory bank of 240 000 x 128
-    inside a DDP module was once overwritten by rank 0's, and made a step 20 times slower.
+    Buffers are not broadcast: a memory bank of 240 000 x 128 would be overwritten by that of rank 0, and
+    make a step 20 times slower. Unused parameters are an error.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -38,18 +39,17 @@ class Replica(DistributedDataParallel):
             return getattr(super().__getattr__("module"), name)
 
     def state_dict(self, *args: Any, **options: Any) -> Any:
-        """The wrapped model's, so that checkpoints do not depend on how many ranks wrote them."""
+        """Return the state of the wrapped model, so that checkpoints do not depend on the number of ranks."""
         return self.module.state_dict(*args, **options)
 
 
 @contextmanager
-def replicated(task: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within it, ``task.model`` averages its gradients over ranks; nothing changes with one rank."""
+def replicated(task: Task, device: torch.device) -> Iterator[None]:
+    """Within the context, average the gradients of ``task.model`` over ranks."""
     if distributed.world_size() == 1:
         yield
         return
     model = task.model
-    assert isinstance(model, nn.Module), "a task has its model in .model"
     task.model = Replica(model, device)
     try:
         yield
@@ -58,7 +58,7 @@ def replicated(task: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def collect_ranks(state: _State) -> list[_State]:
-    """Every rank's state, in order of rank, on every rank; it must be plain CPU values."""
+    """Return the state of every rank, in order, on every rank. States must be plain CPU values."""
     if distributed.world_size() == 1:
         return [state]
     states: list[Any] = [None] * distributed.world_size()
@@ -67,5 +67,5 @@ def collect_ranks(state: _State) -> list[_State]:
 
 
 def pick_rank(states: Sequence[_State]) -> _State:
-    """This rank's state; rank 0's when the number of ranks has changed, which the loader adapts."""
+    """Return this rank's state, or that of rank 0 if the number of ranks has changed."""
     return states[distributed.rank() if len(states) == distributed.world_size() else 0]

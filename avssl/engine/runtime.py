@@ -1,4 +1,4 @@
-"""Where and how a run computes: device, threads, seed, precision, and a report of all of it."""
+"""Device, threads and seed of a run, and a report of its environment."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _PACKAGES = ("avssl", "torch", "torchvision", "torchaudio", "torchcodec", "av", 
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device a run computes on.
+    """Return the device of a run.
 
     Args:
-        name: "auto" (the GPU when there is one), "cpu", "cuda" or "cuda:N".
+        name: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:N".
 
     Raises:
-        ValueError: If the name is none of these, or there is no such GPU.
+        ValueError: If the name is not one of these, or there is no such GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -42,12 +42,12 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def set_threads(count: int | None = None) -> int:
-    """Sets torch's threads for one operation and returns the number in force.
+    """Set the number of torch threads, and return the number in force.
 
-    Sums are split by thread, so a run is bit-exact only at an equal number of threads.
+    Sums are divided between threads, so results are bit-exact only at the same number of threads.
 
     Args:
-        count: >= 1; None keeps torch's own choice (the cores, or OMP_NUM_THREADS).
+        count: Number of threads, >= 1. None keeps torch's choice (the cores, or OMP_NUM_THREADS).
     """
     if count is not None:
         if count < 1:
@@ -57,20 +57,19 @@ def set_threads(count: int | None = None) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds torch on every device, and Python's random: initial weights and dropout come from them.
+    """Seed torch on every device and Python's random, which initial weights and dropout use.
 
-    Draws that belong to clips do not; they are functions of the seed itself (see ``draws``).
+    Random numbers of clips do not use them; they are functions of the seed (see ``avssl.core.draws``).
     """
     random.seed(seed)
     torch.manual_seed(seed)
 
 
 def environment_report(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What a result depends on beside the config, as plain JSON values.
+    """Return what a result depends on beside the settings, as plain JSON values.
 
-    Returns:
-        Python, platform, package versions (None when not installed), threads, device and its name,
-        the git commit of the code with ``git_dirty`` (None outside a checkout), and the command line.
+    Python, platform, package versions (None if not installed), threads, device and its name, the git
+    commit of the code with ``git_dirty`` (None outside a checkout), and the command line.
     """
     device = torch.device(device)
     commit = _git("rev-parse", "HEAD")
@@ -96,9 +95,9 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git in the folder of this code, or None when it is no checkout of avssl."""
+    """Return the output of git in the folder of this code, or None if that is not a checkout of avssl."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # an installed wheel may lie inside somebody else's checkout
+    if not (root / ".git").exists():  # an installed wheel may be inside another project's checkout
         return None
     try:
         result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)

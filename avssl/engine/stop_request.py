@@ -1,4 +1,4 @@
-"""SIGTERM and SIGUSR1 as a request to stop after the next step, on which all ranks agree."""
+"""Stop after the current step on SIGTERM or SIGUSR1; all ranks agree on the step."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Within it the two signals are remembered and not obeyed.
+    """Context that records the two signals instead of obeying them.
 
-    A signal that reaches one rank stops all of them after the same step. Their vote is counted
-    while the next step runs, so that nobody waits for it.
-
-    Outside the main thread no signal can be caught, and none is.
+    A signal to one rank stops all ranks after the same step. Their votes are reduced while the next
+    step runs, so no rank waits for it. Outside the main thread signals cannot be caught.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
-        """Name of the signal, on the rank that got it."""
+        """Name of the signal, on the rank that received it."""
         self._previous: dict[int, Any] = {}
         self._owner = os.getpid()
         self._vote: tuple[torch.Tensor, Any] | None = None
@@ -42,7 +40,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def is_agreed(self) -> bool:
-        """Whether to stop now. Every rank must call it once a step, and all get the same answer."""
+        """Return True if the ranks agreed to stop. Every rank must call it once per step and gets the same answer."""
         if distributed.world_size() == 1:
             return self.received is not None
         agreed = False
@@ -61,6 +59,6 @@ class StopRequest:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._owner:
             self.received = signal.Signals(number).name
-        elif number == signal.SIGTERM:  # a decoding process, which was forked with this handler and is told to end
+        elif number == signal.SIGTERM:  # a forked decoding process has inherited this handler
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

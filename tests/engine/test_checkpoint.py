@@ -114,7 +114,7 @@ def test_checkpoint_holds_no_code(tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     torch.save({"format_version": 1, "bomb": Bomb()}, tmp_path / "step-000000001.pt")
-    with pytest.raises(CheckpointError, match="no checkpoint of avssl"):
+    with pytest.raises(CheckpointError, match="is not an avssl checkpoint"):
         load_checkpoint(tmp_path / "step-000000001.pt")
     assert not (tmp_path / "ran").exists()
 
