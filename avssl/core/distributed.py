@@ -1,11 +1,11 @@
-"""Ranks: start and stop, a gather that keeps gradients, and the few values ranks must agree on.
+"""Ranks: the process group, a gather that keeps gradients, and values on which all ranks must agree.
 
-Every function works without a process group: there is then one rank, number 0, and a collective
-returns what it was given. So the same code runs under ``python`` and under ``torchrun``.
+Every function works without a process group: there is then one rank, number 0, and collectives
+return their input. The same code thus runs under ``python`` and under ``torchrun``.
 
-What a gradient means here. W ranks hold B clips each; rank r computes L_r, the mean over its own
-rows, and the loss of the global batch is L = (L_0 + ... + L_{W-1}) / W. Every L_r depends on every
-rank's embeddings, because columns are gathered::
+Gradients. W ranks hold B clips each. Rank r computes L_r, the mean over its own rows, and the loss of
+the global batch is L = (L_0 + ... + L_{W-1}) / W. Every L_r depends on the embeddings of all ranks,
+because columns are gathered::
 
     rank 0:  x_0 ──┐                     ┌── rows of rank 0 × [x_0 x_1] ── L_0
                    ├─ gather → [x_0 x_1] ┤
@@ -16,9 +16,9 @@ rank's embeddings, because columns are gathered::
     backward of the model on rank r:    g_r  = (∂x_r/∂θ)ᵀ W ∂L/∂x_r
     mean over ranks, taken by DDP:      g    = 1/W Σ_r g_r = Σ_r (∂x_r/∂θ)ᵀ ∂L/∂x_r = dL/dθ
 
-The sum in the gather and the mean in DDP belong together: with a mean in both, or without the
-all_reduce, the loss is right and the gradient is wrong. A gather whose backward only takes its own
-slice of the local gradient drops the negatives that other ranks hold against this one's clips.
+The sum in the gather and the mean in DDP belong together. With a mean in both, or without the
+all_reduce, the loss is right and the gradient is wrong: the gradients from the rows of other ranks,
+which hold this rank's clips as negatives, would be lost.
 """
 
 from __future__ import annotations
@@ -40,45 +40,43 @@ from avssl.core.errors import InputError, RunError
 _Value = TypeVar("_Value")
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-# torch lets ranks wait for each other as long.
-_MOST_SECONDS_TO_JOIN = 30 * 60.0
-_ASK_AGAIN_SECONDS = 0.05
+_JOIN_TIMEOUT_SECONDS = 30 * 60.0  # as torch's own timeout
+_RETRY_SECONDS = 0.05
 
 
 def is_initialized() -> bool:
-    """Whether a process group runs; without one there is a single rank."""
+    """Return True if there is a process group; without one there is a single rank."""
     return dist.is_available() and dist.is_initialized()
 
 
 def rank() -> int:
-    """This process's number, in [0, world_size())."""
+    """Return the number of this process, in [0, world_size())."""
     return dist.get_rank() if is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of processes that train together, >= 1."""
+    """Return the number of processes that train together, >= 1."""
     return dist.get_world_size() if is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this process writes files and prints: rank 0."""
+    """Return True on rank 0, which writes files and logs."""
     return rank() == 0
 
 
 def start(device: torch.device | str) -> torch.device:
-    """Joins the process group that ``torchrun`` announced: gloo on CPUs, nccl on GPUs.
+    """Join the process group that ``torchrun`` announced: gloo on CPUs, nccl on GPUs.
 
-    Without torchrun's environment, or with a world of one, there is nothing to join. A group that
-    already runs is kept.
+    Without torchrun's environment, or with a single process, no group is started. An existing group is kept.
 
     Args:
-        device: "cpu" or "cuda". A GPU index is replaced by LOCAL_RANK when torchrun started us.
+        device: "cpu" or "cuda". Under torchrun, the index of a GPU is replaced by LOCAL_RANK.
 
     Returns:
-        The device of this rank; the current GPU of the process is set to it.
+        The device of this rank, which becomes the current GPU of the process.
 
     Raises:
-        RuntimeError: If only a part of the environment is there.
+        RuntimeError: If torchrun's environment variables are set only in part.
         TimeoutError: If rank 0 does not answer.
         ValueError: If this machine has fewer GPUs than ranks.
     """
@@ -119,12 +117,12 @@ def _own_gpu(local_rank: int) -> torch.device:
 
 
 def _store_of_attempt(store: dist.Store, rank: int, world_size: int) -> dist.Store:
-    """A part of the store where no earlier attempt of the job has written.
+    """Return a part of the store in which no earlier attempt of the job has written.
 
-    torchrun keeps one store through all its restarts, and a group uses the same keys each time. A rank
-    that starts again could so read what a dead one left: on CPUs its address, on GPUs the id of its
-    communicator. Neither a count of restarts (each machine has its own) nor what is in the store
-    tells the attempts apart, but only a live rank 0 answers a name that was made just now::
+    torchrun keeps one store through all restarts, and a group uses the same keys each time. A restarted
+    rank could therefore read the values of a dead one: on CPUs its address, on GPUs the id of its
+    communicator. Neither a count of restarts (each machine has its own) nor the content of the store
+    distinguishes the attempts, but only a live rank 0 answers a name that was made just now::
 
         rank 0    attempt = A ── waits for A/1 ──────────── A/1/x = answered ── enters A
         rank 1    reads attempt, perhaps an old one ── A/1 = x ── asks again until A/1/x ── enters A
@@ -134,17 +132,17 @@ def _store_of_attempt(store: dist.Store, rank: int, world_size: int) -> dist.Sto
     if rank == 0:
         store.set("attempt", own)
         for other in range(1, world_size):
-            caller = store.get(f"{own}/{other}").decode()  # waits for it
+            caller = store.get(f"{own}/{other}").decode()  # blocks until it is set
             store.set(f"{own}/{other}/{caller}", "answered")
         return dist.PrefixStore(own, store)
-    deadline = time.monotonic() + _MOST_SECONDS_TO_JOIN
+    deadline = time.monotonic() + _JOIN_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         attempt = store.get("attempt").decode()
         store.set(f"{attempt}/{rank}", own)
         if store.check([f"{attempt}/{rank}/{own}"]):
             return dist.PrefixStore(attempt, store)
-        time.sleep(_ASK_AGAIN_SECONDS)
-    raise TimeoutError(f"rank {rank} waited {_MOST_SECONDS_TO_JOIN:.0f} s for rank 0, which did not answer.")
+        time.sleep(_RETRY_SECONDS)
+    raise TimeoutError(f"rank {rank} waited {_JOIN_TIMEOUT_SECONDS:.0f} s for rank 0, which did not answer.")
 
 
 def stop() -> None:
@@ -166,7 +164,7 @@ def process_group(device: torch.device | str) -> Iterator[torch.device]:
 
 
 class _GatherWithGrad(torch.autograd.Function):
-    """all_gather forward; backward, the sum of all ranks' gradients, cut to this rank's rows."""
+    """all_gather in forward; in backward, the sum of the gradients of all ranks, cut to this rank's rows."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -178,23 +176,23 @@ class _GatherWithGrad(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        # Cloned: all_reduce works in place, and autograd may hold the same tensor elsewhere.
+        # Cloned because all_reduce works in place, and autograd may use the same tensor elsewhere.
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total[rank() * ctx.num_rows :][: ctx.num_rows]
 
 
 def gather_with_grad(x: Tensor) -> Tensor:
-    """The rows of all ranks, in order of rank, with gradients to every rank's own rows.
+    """Return the rows of all ranks in order of rank, with gradients to every rank's own rows.
 
-    Row i of rank r becomes row ``r * B + i``. The gradient that arrives here is the sum over ranks
-    (see the top of this file), which DDP's mean over ranks turns into one process's gradient.
+    Row i of rank r becomes row ``r * B + i``. The gradient is the sum over ranks (see the top of this
+    file), which DDP's mean over ranks turns into the gradient of a single process.
 
     Args:
-        x: ``(B, ...)`` with the same shape and dtype on every rank: the loader cuts batches of exactly B.
+        x: ``(B, ...)``, with the same shape and dtype on every rank.
 
     Returns:
-        ``(world_size() * B, ...)``; ``x`` itself when there is one rank.
+        ``(world_size() * B, ...)``; ``x`` itself if there is one rank.
     """
     if world_size() == 1:
         return x
@@ -203,7 +201,7 @@ def gather_with_grad(x: Tensor) -> Tensor:
 
 
 def mean(x: Tensor) -> Tensor:
-    """Mean over ranks of a detached float tensor, kept on its device: for numbers to be logged."""
+    """Return the mean over ranks of a float tensor, detached and on its device. Used for logged numbers."""
     x = x.detach()
     if world_size() == 1:
         return x
@@ -213,33 +211,27 @@ def mean(x: Tensor) -> Tensor:
 
 
 def _device_of_flags() -> torch.device:
-    """nccl moves GPU memory only, gloo is quickest with the host's."""
+    """Return the device of flags: nccl needs GPU memory, gloo is fastest with host memory."""
     return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 def any_true(flag: bool) -> bool:
-    """Whether the flag is set on at least one rank: when one must stop, all stop.
-
-    Every rank must call it, the same number of times; the host waits for the answer.
-    """
+    """Return True if the flag is True on at least one rank. Every rank must call it; the host waits."""
     if world_size() == 1:
         return bool(flag)
-    # int32, as nccl does not reduce booleans.
+    # int32 because nccl does not reduce booleans.
     value = torch.tensor(int(flag), dtype=torch.int32, device=_device_of_flags())
     dist.all_reduce(value, dist.ReduceOp.MAX)
     return bool(value.item())
 
 
 def all_true(flag: bool) -> bool:
-    """Whether the flag is set on every rank; called as :func:`any_true`."""
+    """Return True if the flag is True on every rank. Every rank must call it; the host waits."""
     return not any_true(not flag)
 
 
 def broadcast_object(value: _Value, source: int = 0) -> _Value:
-    """The value of rank ``source`` on every rank: a run's folder, a probed precision.
-
-    It is pickled between ranks of one run, never from a file.
-    """
+    """Return the value of rank ``source`` on every rank. It is pickled between the ranks of one run."""
     if world_size() == 1:
         return value
     box = [value]
@@ -265,7 +257,7 @@ def has_flag(name: str) -> bool:
 
 
 def _store_of_job() -> dist.Store | None:
-    """What torchrun keeps through its restarts and forgets at its end; None where it did not start us."""
+    """Return the store that torchrun keeps through restarts, or None without torchrun."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
@@ -273,6 +265,6 @@ def _store_of_job() -> dist.Store | None:
 
 
 def barrier() -> None:
-    """Waits until every rank is here."""
+    """Wait until every rank has called it."""
     if world_size() > 1:
         dist.barrier()

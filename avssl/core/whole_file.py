@@ -1,7 +1,7 @@
-"""Files that are whole or not there: written under a temporary name and renamed at the end.
+"""Atomic writing of files: under a temporary name that is renamed at the end.
 
-A kill, a power cut or a full disk at any moment leaves the file there was before, and never half of a new
-one. Several processes may write the same file: the last one to finish stays.
+A kill, a power cut or a full disk leaves the previous file, never half of a new one. If several processes
+write the same file, the last one to finish wins.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ _ADVICE = {
 }
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.avssl-tmp")
 _STALE_SECONDS = 24 * 3600.0
-"""An unfinished file that nobody wrote to for so long was left by a process that was killed."""
+"""Age after which an unfinished file is taken as left by a killed process, and removed."""
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str], *, durable: bool = False, replace: bool = True) -> Iterator[Path]:
-    """Gives the temporary name to write to, and renames it to ``path`` when the block ends without an error.
+    """Yield a temporary name to write to, and rename it to ``path`` if the block ends without an error.
 
     Args:
-        path: The file; its folder is made. Links are followed; what is no regular file (/dev/stdout, a pipe)
-            is given as it is, to be written to.
-        durable: On the disk when the block is left, so that it outlives a power cut.
-        replace: Whether it may take the place of a file that is there.
+        path: The file; its folder is created. Links are followed. If it is not a regular file (/dev/stdout, a
+            pipe), the path itself is yielded.
+        durable: Flush the file to the disk, so that it survives a power cut.
+        replace: Replace an existing file.
 
     Raises:
-        FileExistsError: If it is there and is not to be replaced.
-        OSError: If there is no room for it, or it is larger than this system allows; names it, and says what is free.
+        FileExistsError: If the file exists and ``replace`` is False.
+        OSError: If the disk is full or the file too large; names the file and the free space.
 
     Example:
         >>> with whole_file("results.npz") as temporary, temporary.open("wb") as file:
         ...     np.savez(file, scores=scores)
     """
-    asked, path = path, Path(os.path.realpath(path))
+    named, path = path, Path(os.path.realpath(path))
     if path.exists() and not path.is_file() and not path.is_dir():
         yield path
         return
@@ -56,7 +56,7 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = False, replace: 
     _remove_stale(path.parent)
     temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:12]}.avssl-tmp")
     try:
-        with names_full_disk(asked, temporary):
+        with names_full_disk(named, temporary):
             yield temporary
             if durable:
                 _flush(temporary)
@@ -72,11 +72,11 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = False, replace: 
 
 @contextmanager
 def names_full_disk(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
-    """Makes an error of a full disk, whoever raises it and however, one that names ``path`` and what is free.
+    """Turn any error of a full disk in the block into one that names ``path`` and the free space.
 
     Args:
-        path: What is written in the block.
-        temporary: Where it is written first; removed before the free room is measured.
+        path: The file that is written.
+        temporary: Its temporary name, removed before the free space is measured.
     """
     handled = sys.exception()
     try:
@@ -93,27 +93,27 @@ def names_full_disk(path: str | os.PathLike[str], temporary: Path | None = None)
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file is what a process that was killed, or is still at it, has of another."""
+    """Return True if a name is that of an unfinished file, of this process or of another one."""
     return _UNFINISHED.fullmatch(name) is not None
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, replace: bool = True) -> None:
-    """Writes UTF-8 as a whole file; errors as :func:`whole_file`."""
+    """Write UTF-8 text atomically. Errors are as in :func:`whole_file`."""
     with whole_file(path, replace=replace) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any], *, replace: bool = True) -> None:
-    """Writes plain values as a whole file; errors as :func:`whole_file`."""
+    """Write plain values as JSON atomically. Errors are as in :func:`whole_file`."""
     write_text(path, json.dumps(content, indent=1) + "\n", replace=replace)
 
 
 @cache
 def _remove_stale(folder: Path) -> None:
-    """Once a process and folder, as a folder may hold a million clips."""
-    with suppress(OSError):  # a folder that may be written to and not listed
+    """Remove old unfinished files, once per process and folder, because a folder may hold a million clips."""
+    with suppress(OSError):  # a folder that may be written to but not listed
         for name in filter(is_unfinished, os.listdir(folder)):
-            with suppress(OSError):  # another process has removed it, or may and this one must not
+            with suppress(OSError):  # another process removed it, or only another user may
                 if time.time() - (folder / name).stat().st_mtime > _STALE_SECONDS:
                     (folder / name).unlink()
 
@@ -127,7 +127,7 @@ def _flush(path: Path) -> None:
 
 
 def _no_room(error: BaseException | None, handled: BaseException | None, written: Path) -> int | None:
-    """The system's reason behind an error: torch and safetensors raise kinds of their own over it."""
+    """Return the errno of a full disk behind an error, as torch and safetensors wrap it in their own types."""
     while error is not None and error is not handled:
         if isinstance(error, OSError) and error.errno in _ADVICE:
             # PyAV writes a path as file:PATH.

@@ -1,20 +1,20 @@
-"""The folder of one run: what is in it, and when it may be written.
+"""The directory of a run: its files, and when it may be written.
 
 ::
 
     runs/<name>/
-    ├── config.yaml         every setting, resolved: the batch that fits, the precision that was taken
+    ├── config.yaml         every setting, resolved: the fitted batch size, the measured precision
     ├── environment.json    versions, device, commit
     ├── manifest.csv        the rows of the run, relative to data.source
-    ├── held_out.csv        rows kept out of training for the monitors' gallery, where there are any
+    ├── held_out.csv        the monitors' gallery, if it is kept out of training
     ├── unusable_files.csv  files that gave no row, and why
     ├── metrics.jsonl       and tensorboard/
-    ├── checkpoints/        training state; best.pt, the weights that retrieve best
+    ├── checkpoints/        training state; best.pt, the weights with the best retrieval
     ├── weights/            the release
-    ├── weights_best/       the same of best.pt, where rows are held out
-    ├── dropped_files.csv   those, and the rows that could not be read in training
-    ├── folds/              of a classifier: a folder a fold, with checkpoints, release and predictions
-    └── results.json        and the numbers of all of them
+    ├── weights_best/       the release of best.pt, if rows are held out
+    ├── dropped_files.csv   unusable files, and rows that could not be read in training
+    ├── folds/              of a classifier: a folder per fold, with checkpoints, release and predictions
+    └── results.json        of a classifier: the numbers of all folds
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ _Root = TypeVar("_Root")
 
 
 class RunDirectoryError(InputError):
-    """A run directory that must not be written, or cannot be continued."""
+    """A run directory that must not be written, or a run that cannot be continued."""
 
 
 class RunDirectory:
     """Paths and files of one run.
 
     Args:
-        path: The folder; made by :meth:`claim`.
+        path: The directory, created by :meth:`claim`.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -82,27 +82,27 @@ class RunDirectory:
         self._unusable = self.path / "unusable_files.csv"
 
     def check_free(self, overwrite: bool = False) -> None:
-        """Makes sure that :meth:`claim` may write here.
+        """Check that :meth:`claim` may write here.
 
         Raises:
-            RunDirectoryError: If a run is there and ``overwrite`` is False, or other files are there.
+            RunDirectoryError: If the directory holds a run and ``overwrite`` is False, or holds other files.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise RunDirectoryError(f"{self.path}: is a file; name a folder with --out.")
+            raise RunDirectoryError(f"{self.path}: is a file; name a directory with --out.")
         foreign = [name for name in self._there() if name not in _OURS and not is_unfinished(name)]
         if foreign:
-            raise RunDirectoryError(f"{self.path}: holds other files ({foreign[0]}); name a new folder with --out.")
+            raise RunDirectoryError(f"{self.path}: holds other files ({foreign[0]}); name a new directory with --out.")
         if self._there() and not overwrite:
             raise RunDirectoryError(
-                f"{self.path}: a run is there already. Continue it with --resume {self.path}, replace it with "
-                "--overwrite, or name another folder with --out."
+                f"{self.path}: holds a run already. Continue it with --resume {self.path}, replace it with "
+                "--overwrite, or name another directory with --out."
             )
 
     def claim(self, overwrite: bool = False) -> None:
-        """Makes the folder, or empties it of an earlier run: only files of a run, and only with ``overwrite``.
+        """Create the directory; with ``overwrite``, remove the files of an earlier run.
 
         Raises:
-            RunDirectoryError: As :meth:`check_free`.
+            RunDirectoryError: As in :meth:`check_free`.
         """
         self.check_free(overwrite)
         for name in self._there():
@@ -125,7 +125,7 @@ class RunDirectory:
         return load_run_config(self.path, root)
 
     def write_config(self, config: Any) -> None:
-        """Writes every setting; a kill leaves the old file or the new one."""
+        """Write every setting."""
         write_text(self.config_file, to_yaml(config))
 
     def is_fresh(self) -> bool:
@@ -147,21 +147,21 @@ class RunDirectory:
             self.write_environment(environment_report(device) | about)
 
     def write_environment(self, report: Mapping[str, Any]) -> None:
-        """Writes what a result depends on beside the settings."""
+        """Write what a result depends on beside the settings."""
         write_json(self.path / "environment.json", report)
 
     def write_rows(self, manifest: Manifest, unusable: pa.Table, held_out: Manifest | None = None) -> None:
-        """Keeps the rows of the run, the files that gave none, and the rows that training must not see."""
+        """Write the training rows, the files that gave no row, and the rows held out of training."""
         write_table(unusable, self._unusable)
         if held_out is not None:
             write_table(held_out.table, self._held_out)
         write_table(manifest.table, self._manifest)
 
     def read_rows(self, source: Path | str) -> tuple[Manifest, pa.Table]:
-        """What :meth:`write_rows` kept; files are looked for under ``source``, or beside it if it is a file.
+        """Return the training rows and the unusable files. Paths are relative to ``source``, or to its folder.
 
         Raises:
-            RunDirectoryError: If the run was stopped before its rows were known.
+            RunDirectoryError: If the run was stopped before its rows were found.
         """
         if not self._manifest.is_file():
             raise RunDirectoryError(
@@ -170,22 +170,22 @@ class RunDirectory:
         return read_manifest(self._manifest, _root(source)), _read_strings(self._unusable)
 
     def read_held_out(self, source: Path | str) -> Manifest | None:
-        """The rows kept out of training, or None where it is done on all of them."""
+        """Return the rows held out of training, or None."""
         return read_manifest(self._held_out, _root(source)) if self._held_out.is_file() else None
 
     def write_dropped(self, unusable: pa.Table, failed: Iterable[Failure]) -> None:
-        """Writes ``dropped_files.csv``: files without a row, then rows that failed in training."""
+        """Write ``dropped_files.csv``: files without a row, then rows that failed in training."""
         write_table(pa.concat_tables([unusable, failures_table(failed)]), self.dropped_files)
 
 
 def default_directory(source: str, ending: str = "") -> Path:
-    """``runs/videos`` for a folder ``videos``, ``runs/corpus`` for ``corpus/manifest.csv``, and an ending."""
+    """Return ``runs/videos`` for a folder ``videos``, ``runs/corpus`` for ``corpus/manifest.csv``, plus the ending."""
     path = Path(source)
     return Path("runs") / ((path.parent.name if path.name == "manifest.csv" else path.stem or "run") + ending)
 
 
 def resolved(config: _Root) -> _Root:
-    """The settings with source, reader and number of threads by name, as a resume must not come upon others."""
+    """Return the settings with absolute source, named backend and number of threads, which a resume must not change."""
     either: Any = config
     source = either.data.source
     source = source if is_url(source) else str(Path(source).resolve())
@@ -195,12 +195,12 @@ def resolved(config: _Root) -> _Root:
 
 
 def _root(source: Path | str) -> Path | str:
-    """What paths are relative to: a folder itself, or that of a manifest."""
+    """Return the folder to which paths are relative: the source, or the folder of a manifest."""
     return source if not is_url(source) and Path(source).is_dir() else str(source).rpartition("/")[0]
 
 
 def _read_strings(path: Path) -> pa.Table:
-    """A CSV whose columns are all strings, empty ones too."""
+    """Read a CSV whose columns are all strings, also if they are empty."""
     with path.open(encoding="utf-8") as file:
         names = [name.strip('"') for name in file.readline().strip().split(",")]
     return pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())))

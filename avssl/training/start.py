@@ -1,4 +1,4 @@
-"""How a run starts: anew, from the weights of another run, or again after torchrun restarted its processes."""
+"""Start of a run from the weights of another run, or after torchrun restarted its processes."""
 
 from __future__ import annotations
 

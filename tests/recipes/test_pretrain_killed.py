@@ -117,4 +117,4 @@ def test_a_restart_leaves_an_earlier_run_alone(torchrun, left_alone):
     words = ("-m", "avssl", "pretrain", "--config", config, "--out", whole)
     told = torchrun(*words, ranks=1, max_restarts=1, check=False)
     assert told.returncode == 1
-    assert told.stderr.count("a run is there already") == 2
+    assert told.stderr.count("holds a run already") == 2

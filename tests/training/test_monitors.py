@@ -102,7 +102,7 @@ def numbers(**changes):
 
 
 def findings(diagnosis, times, **changes):
-    return [text for _ in range(times) for text in diagnosis.of(numbers(**changes), 64)]
+    return [text for _ in range(times) for text in diagnosis.findings(numbers(**changes), 64)]
 
 
 def test_healthy_embeddings_give_no_warning():

@@ -1,7 +1,6 @@
-"""Numbers during training that the loss does not tell, for every objective.
+"""Measurements during training that complement the loss, for every objective.
 
-Each monitor offers what :class:`avssl.engine.Monitor` asks for; :func:`create_monitors` makes those
-that the settings of a run want.
+Each monitor implements :class:`avssl.engine.Monitor`; :func:`create_monitors` makes those of a run.
 """
 
 from avssl.training.monitors.clips import FixedClips as FixedClips

@@ -1,4 +1,4 @@
-"""The clips that monitors look at, again and again, and what a model makes of them."""
+"""The fixed clips of a monitor, and their embeddings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FP32 = Precision()
 
 
 class FixedClips:
-    """Raw batches that are read once, at the first look, and kept: 128 clips of 8 frames of 128 x 128 take 50 MB.
+    """Raw batches that are read at first use and kept: 128 clips of 8 frames of 128 x 128 take 50 MB.
 
     Args:
-        read: Gives the batches.
+        read: Returns the batches.
     """
 
     def __init__(self, read: Callable[[], Iterable[Batch]]) -> None:
@@ -33,7 +33,7 @@ class FixedClips:
         return iter(self._batches)
 
     def rows(self) -> Tensor:
-        """(N,) int64: the manifest row of each clip."""
+        """Return the manifest row of each clip, (N,) int64."""
         return torch.cat([torch.empty(0, dtype=torch.int64), *(batch.index.row.cpu() for batch in self)])
 
 
@@ -46,7 +46,7 @@ def encode_clips(
         task: The model with its transform.
         clips: At least one clip.
         what: ``"embeddings"`` after the heads, not normalized, or ``"features"`` before them.
-        precision: The precision the model is trained in.
+        precision: Precision in which the model is trained.
 
     Returns:
         Video and audio, (N, D) or (N, C) float32, on the CPU.

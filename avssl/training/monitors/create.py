@@ -1,4 +1,4 @@
-"""The monitors of a run, from its settings and its rows."""
+"""Creation of the monitors of a run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _BATCH = 16
 def create_monitors(
     config: Config, manifest: Manifest, held_out: Manifest | None, precision: Precision = FP32
 ) -> list[EmbeddingMonitor | ProbeMonitor]:
-    """None when ``monitor.every_steps`` is 0; a probe too where rows have labels.
+    """Create the monitors of a run: none if ``monitor.every_steps`` is 0, and a probe if rows have labels.
 
     Args:
-        config: ``monitor``, ``sampling``, ``data`` and ``train.seed`` are read.
-        manifest: The rows that are trained on.
-        held_out: Rows that are not: the gallery. None takes some of ``manifest``.
-        precision: The precision the model is trained in.
+        config: Settings; ``monitor``, ``sampling``, ``data`` and ``train.seed`` are read.
+        manifest: Training rows.
+        held_out: Gallery outside the training rows; None takes some of ``manifest``.
+        precision: Precision in which the model is trained.
     """
     settings = config.monitor
     if not settings.every_steps:
@@ -51,13 +51,13 @@ def create_monitors(
 
 
 def _order(config: Config, manifest: Manifest) -> np.ndarray:
-    """(N,) int64: the rows in an order of their ids and the seed."""
+    """Return the rows, (N,) int64, in an order that depends on their ids and the seed."""
     keys = ClipDataset(manifest, build_sampling(config)).id_keys
     return epoch_order(config.train.seed + 1, 0, keys).numpy()
 
 
 def _clips(config: Config, manifest: Manifest, rows: np.ndarray) -> FixedClips:
-    """One clip of each row, from the middle, read when it is first needed."""
+    """Return one clip of each row, from its middle."""
     dataset = ClipDataset(manifest, build_sampling(config), config.train.seed, backend=config.data.backend)
     workers = default_workers() if config.data.num_workers is None else config.data.num_workers
     return FixedClips(lambda: (batch for batch, _, _ in EvalLoader(dataset, _BATCH, rows=rows, num_workers=workers)))

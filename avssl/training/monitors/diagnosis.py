@@ -1,4 +1,4 @@
-"""From numbers to the likely cause, in words: what a person who watched the curves would say."""
+"""Diagnosis of a training from its numbers: what goes wrong, with the likely cause."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 COLLAPSED_SPREAD = 0.01
-"""Embeddings whose spread is no larger have collapsed to one point. Untrained ones begin between
-0.05 and 0.5, as they share a large mean; trained ones come near 1."""
+"""Embeddings with at most this spread have collapsed to a point. Untrained embeddings have a spread between
+0.05 and 0.5, because they share a large mean; trained ones come near 1."""
 LOW_RANK_SHARE = 0.05
-"""Of the dimensions there could be: with no more in use (and never fewer than 1.5) training has lost the rest."""
+"""Share of the possible dimensions. An effective rank of at most this (and at least 1.5) is a collapse."""
 CLOSE_PAIRS = 0.5
-"""Pairs whose mean squared distance (alignment, in [0, 4]) is smaller are close: cosines above 0.75."""
+"""Pairs with at most this mean squared distance (alignment, in [0, 4]) are close: cosine above 0.75."""
 FALLEN_LOSS = 0.1
-"""Share of its first value by which a loss must have fallen to count as learning."""
+"""Share of its first value by which the loss must fall to count as learning."""
 SMALLEST_GALLERY = 32
-"""Clips; in smaller galleries a recall near chance says nothing."""
+"""Clips; recall near chance is not significant in smaller galleries."""
 TIMES = {"point": 2, "directions": 2, "shortcut": 3}
-"""Measurements in a row after which a finding is said."""
+"""Consecutive measurements after which a finding is reported."""
 
 _ADVICE = "Lower optim.lr, and check BatchNorm (train.batch_norm, tiny batches), the temperature and the augmentations"
 
 
 class Diagnosis:
-    """Finds, over the measurements of a run, what goes wrong; tells each finding once.
+    """Finds problems in the measurements of a run, and reports each once.
 
-    - **point**: a modality's embeddings are one point (spread).
-    - **directions**: they use a few directions only although pairs are close: the objective is
-      fulfilled by throwing the clips' differences away (effective rank low, alignment good).
-    - **shortcut**: retrieval in the gallery stays at chance while the loss falls: what is learned
-      is not what the sound has to do with its picture.
+    - **point**: the embeddings of a modality are one point (small spread).
+    - **directions**: they use only a few directions although pairs are close (low effective rank, good
+      alignment), so the loss is low because the differences between clips are lost.
+    - **shortcut**: retrieval in the gallery stays at chance while the loss falls, so the model does not learn
+      how audio and video are related.
     """
 
     def __init__(self) -> None:
@@ -38,49 +38,46 @@ class Diagnosis:
         self._times = dict.fromkeys(TIMES, 0)
 
     def observe(self, record: Mapping[str, float]) -> None:
-        """Takes in the loss of a log."""
+        """Read the loss of a log."""
         if "loss" in record:
             self._last_loss = record["loss"]
             self._first_loss = record["loss"] if self._first_loss is None else self._first_loss
 
-    def of(self, numbers: Mapping[str, float], embedding_size: int) -> list[str]:
-        """What a measurement shows for the first time.
+    def findings(self, numbers: Mapping[str, float], embedding_size: int) -> list[str]:
+        """Return the new findings of a measurement as sentences, each with the likely cause and what to do.
 
         Args:
-            numbers: As :class:`~avssl.training.monitors.EmbeddingMonitor` reports them.
-            embedding_size: D.
-
-        Returns:
-            Sentences, each with the likely cause and what to do; usually none.
+            numbers: The numbers of :class:`~avssl.training.monitors.EmbeddingMonitor`.
+            embedding_size: Embedding size D.
         """
         checks: dict[str, Callable[[], str | None]] = {
             "point": lambda: _point(numbers),
             "directions": lambda: _directions(numbers, embedding_size),
             "shortcut": lambda: self._shortcut(numbers),
         }
-        said = []
+        new = []
         for name, check in checks.items():
             finding = check()
             self._times[name] = self._times[name] + 1 if finding else min(self._times[name], 0)
             if finding and self._times[name] == TIMES[name]:
-                said.append(finding)
-                self._times[name] = -(10**9)  # never again
-        return said
+                new.append(finding)
+                self._times[name] = -(10**9)  # never reported again
+        return new
 
     def _shortcut(self, numbers: Mapping[str, float]) -> str | None:
         if self._first_loss is None or self._last_loss is None or numbers["retrieval/gallery_size"] < SMALLEST_GALLERY:
             return None
         fallen = self._first_loss - self._last_loss > FALLEN_LOSS * abs(self._first_loss)
         chance, found = numbers["retrieval/chance_R@10"], numbers["retrieval/R@10"]
-        # The mean of 2 N draws (both ways) at chance lies within two deviations of it, 97 times in 100.
+        # At chance, the mean of 2 N trials (both directions) is within two deviations in 97 % of cases.
         deviation = (chance * (1 - chance) / (2 * numbers["retrieval/gallery_size"])) ** 0.5
         if not fallen or found > chance + 2 * deviation:
             return None
-        where = "held-out clips" if numbers.get("retrieval/held_out") else "training clips, seen without augmentation,"
+        where = "held-out clips" if numbers.get("retrieval/held_out") else "training clips without augmentation"
         return (
             f"retrieval among {where} stays at chance (R@10 {found:.3f}, chance {chance:.3f}) while the loss fell from "
-            f"{self._first_loss:.3g} to {self._last_loss:.3g}: a shortcut or faulty pairs. Look for sound that is not "
-            "the picture's own, silent tracks and near-duplicates, or too few clips, learned by heart."
+            f"{self._first_loss:.3g} to {self._last_loss:.3g}: a shortcut or faulty pairs. Look for audio that "
+            "does not belong to its video, silent tracks, near-duplicates, or overfitting on too few clips."
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -105,12 +102,12 @@ def _point(numbers: Mapping[str, float]) -> str | None:
 def _directions(numbers: Mapping[str, float], embedding_size: int) -> str | None:
     modality = min(("video", "audio"), key=lambda name: numbers[f"rank/{name}"])
     rank, alignment = numbers[f"rank/{modality}"], numbers["alignment"]
-    if _point(numbers):  # has nothing else to say
+    if _point(numbers):  # reported already
         return None
     possible = min(embedding_size, numbers["retrieval/gallery_size"])
     if rank > max(1.5, LOW_RANK_SHARE * possible) or alignment > CLOSE_PAIRS:
         return None
     return (
         f"{modality} embeddings have collapsed to about {rank:.1f} of {possible:.0f} directions, although pairs are "
-        f"close (alignment {alignment:.2f}). {_ADVICE}: the loss is lowered by forgetting what tells clips apart."
+        f"close (alignment {alignment:.2f}). {_ADVICE}: the loss falls because the differences between clips are lost."
     )

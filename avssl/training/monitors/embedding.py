@@ -1,4 +1,4 @@
-"""Retrieval in a fixed gallery, and how the embeddings use their space."""
+"""Retrieval in a fixed gallery, and the geometry of the embeddings."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from avssl.training.monitors.diagnosis import Diagnosis
 from avssl.training.tasks import PretrainTask
 
 BEST_BY = "retrieval/R@10"
-"""The number by which the best weights of a run are chosen: a mean of both directions, without labels or boxes."""
+"""Number that chooses the best weights of a run: mean recall of both directions, without labels or boxes."""
 
 
 class EmbeddingMonitor:
-    """Measures the embeddings of a fixed gallery, and warns once of each thing that goes wrong.
+    """Measures the embeddings of a fixed gallery, and warns once of each problem.
 
     Args:
-        clips: The gallery; with fewer than two clips there is nothing to measure.
+        clips: The gallery. Nothing is measured with fewer than two clips.
         every_steps: Steps between measurements, >= 1.
-        precision: The precision the model is trained in.
-        held_out: Whether training never sees the gallery.
+        precision: Precision in which the model is trained.
+        held_out: True if the gallery is not trained on.
 
-    Reports, for k in 1 and 10:
+    Numbers, for k in 1 and 10:
 
     - ``retrieval/v2a_R@k``, ``retrieval/a2v_R@k``, their mean ``retrieval/R@k`` and
       ``retrieval/chance_R@k``; ``retrieval/gallery_size`` and ``retrieval/held_out`` (1 or 0);
-    - ``retrieval_shuffled/R@k``: the same when each clip counts the sound of another as its own. It
-      is 0 to chance for any model, so a higher number says that the measure or the gallery is wrong;
+    - ``retrieval_shuffled/R@k``: the same when each clip is paired with the audio of another. It is between
+      0 and chance for any model, so a higher number means that the measure or the gallery is wrong;
     - ``alignment``, ``uniformity/video``, ``uniformity/audio`` (:func:`~avssl.evaluation.alignment_uniformity`);
     - ``rank/video``, ``rank/audio`` (:func:`~avssl.evaluation.effective_rank`), ``spread/video``,
       ``spread/audio`` (:func:`~avssl.evaluation.spread`);
@@ -51,18 +51,18 @@ class EmbeddingMonitor:
         self._diagnosis = Diagnosis()
 
     def run(self, task: PretrainTask) -> dict[str, float]:
-        """Measures; leaves the task in eval mode."""
+        """Return the numbers; leaves the task in eval mode."""
         if len(self._clips.rows()) < 2:
             return {}
         video, audio = encode_clips(task, self._clips, "embeddings", self._precision)
         numbers = embedding_numbers(video, audio) | {"retrieval/held_out": float(self._held_out)}
-        for warning in self._diagnosis.of(numbers, video.shape[1]):
+        for warning in self._diagnosis.findings(numbers, video.shape[1]):
             if distributed.is_main():
                 warnings.warn(warning, stacklevel=2)
         return numbers
 
     def observe(self, record: Mapping[str, float]) -> None:
-        """Takes in a log of the loop, whose loss the diagnosis compares with retrieval."""
+        """Read the loss of a log, which the diagnosis compares with retrieval."""
         self._diagnosis.observe(record)
 
     def state_dict(self) -> dict[str, Any]:
@@ -73,9 +73,9 @@ class EmbeddingMonitor:
 
 
 def embedding_numbers(video: Tensor, audio: Tensor) -> dict[str, float]:
-    """The numbers of :class:`EmbeddingMonitor` of (N, D) embeddings of N >= 2 pairs."""
+    """Return the numbers of :class:`EmbeddingMonitor` for (N, D) embeddings of N >= 2 pairs."""
     found = _recalls(video, audio)
-    # Each picture is asked for the sound of a clip half the gallery away: no clip keeps its own.
+    # Pair each video with the audio half the gallery away, so that no clip keeps its own.
     shuffled = _recalls(video, audio.roll(len(audio) // 2, dims=0))
     measured = alignment_uniformity(video, audio)
     numbers = {f"retrieval/{name}": value for name, value in found.items()}

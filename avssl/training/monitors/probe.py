@@ -1,4 +1,4 @@
-"""How much of the labels a linear classifier reads from the features, as they are learned without them."""
+"""Accuracy of a linear probe during training, which uses no labels."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from avssl.training.monitors.clips import FP32, FixedClips, encode_clips
 from avssl.training.tasks import PretrainTask
 
 L2 = 1e-2
-"""Weight of ``|W|^2 / 2``; one value, as this shows a trend and is no result."""
-FEWEST = 8
-"""Clips on either side; with fewer there is no number."""
+"""Weight of ``|W|^2 / 2``. One value is enough, because the probe shows a trend and is no result."""
+MIN_CLIPS = 8
+"""Minimum number of clips for fitting and for testing."""
 
 
 class ProbeMonitor:
-    """A linear probe on frozen features, fitted anew at each measurement. Training never sees a label.
+    """Fits a linear probe on frozen features at each measurement. Training never uses its labels.
 
     Args:
-        fit_clips: The classifier is fitted on these.
-        fit_labels: The label of each row of their manifest; None or "" where there is none, and rows
-            with several, joined by ``|``, are left out.
-        test_clips: And scored on these.
-        test_labels: Of their manifest's rows.
+        fit_clips: Clips on which the probe is fitted.
+        fit_labels: Label of each row of their manifest. Rows with no label (None or "") or with several,
+            joined by ``|``, are left out.
+        test_clips: Clips on which the probe is tested.
+        test_labels: Label of each row of their manifest.
         every_steps: Steps between measurements, >= 1.
-        precision: The precision the model is trained in.
+        precision: Precision in which the model is trained.
 
-    Reports ``probe/video_accuracy``, ``probe/audio_accuracy`` and ``probe/majority``, the accuracy
-    of always naming the class most frequent among the fitted clips, all in [0, 1] over the scored
-    clips whose class is among the fitted. Nothing with fewer than eight clips on a side, or one class.
+    Numbers: ``probe/video_accuracy``, ``probe/audio_accuracy`` and ``probe/majority``, the accuracy of the
+    most frequent class of the fitted clips, all in [0, 1], over the test clips whose class was fitted.
+    There are none with one class, or fewer than eight clips to fit or to test.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class ProbeMonitor:
         self._precision = precision
 
     def run(self, task: PretrainTask) -> dict[str, float]:
-        """Fits and scores; leaves the task in eval mode."""
+        """Fit and test the probe; leaves the task in eval mode."""
         fit_labels = _labels_of(self._fit, self._fit_labels)
         known = set(fit_labels) - {None}
         test_labels = [label if label in known else None for label in _labels_of(self._test, self._test_labels)]
         fit, test = _labeled(fit_labels), _labeled(test_labels)
-        if min(len(fit), len(test)) < FEWEST or len(known) < 2:
+        if min(len(fit), len(test)) < MIN_CLIPS or len(known) < 2:
             return {}
         fit_features = encode_clips(task, self._fit, "features", self._precision)
         test_features = encode_clips(task, self._test, "features", self._precision)
@@ -81,7 +81,7 @@ class ProbeMonitor:
 
 
 def single_label(value: str | None) -> str | None:
-    """The label, or None where there is none or there are several."""
+    """Return the label, or None if there is none or there are several."""
     return value if value and "|" not in value else None
 
 
