@@ -67,7 +67,7 @@ def create_optimizer(
             return torch.optim.Adam(groups, lr=lr, betas=betas)
         case "sgd":
             return torch.optim.SGD(groups, lr=lr, momentum=betas[0], nesterov=betas[0] > 0)
-    raise InputError(f"no optimizer {name!r}; choose one of {', '.join(_NAMES)}.")
+    raise InputError(f"no optimizer {name!r}; there are {', '.join(_NAMES)}.")
 
 
 def _split_by_decay(rate: RateGroup, weight_decay: float) -> list[dict[str, Any]]:
