@@ -32,6 +32,7 @@ import numpy as np
 from avssl.data.health.killable import Outcome, run_killable
 from avssl.data.health.report import HealthSettings, probe_file
 from avssl.media import MediaError, open_media
+from avssl.media.backends import BACKENDS
 
 SETTINGS = HealthSettings(min_seconds=0.5, timeout_seconds=20.0, memory_gib=1.0, backend="pyav")
 FPS, SECONDS, RATE_HZ = 10, 2, 16_000
@@ -300,7 +301,7 @@ def main() -> None:
     parser.add_argument(
         "--first", type=int, default=0, help="number of the first file: other numbers are damaged differently"
     )
-    parser.add_argument("--backend", default="pyav", choices=["pyav", "torchcodec", "decord"])
+    parser.add_argument("--backend", default="pyav", choices=list(BACKENDS))
     parser.add_argument("--workers", type=int)
     parser.add_argument("--keep", type=Path, help="folder that keeps the files")
     options = parser.parse_args()

@@ -178,10 +178,10 @@ def measure(manifest: Manifest, copies: dict[int, Manifest], shape: str, num_cli
             window = manifest.file(row), row, [start + i / fps for i in range(num_frames)], start
             for name, read in simple.items():
                 seconds[name].append(timed(lambda read=read, window=window: read(window, short_side)))
-            seconds["avssl, raw, 1 clip a visit"].append(timed(lambda row=row, n=number: raw.read(row, n)))
+            seconds["avssl, raw, 1 clip a read"].append(timed(lambda row=row, n=number: raw.read(row, n)))
             if number % 4 == 0:
-                visit = timed(lambda row=row, n=number: raw.read_visit(row, n, range(8)))
-                seconds["avssl, raw, 8 clips a visit"].append(visit / 8)
+                eight = timed(lambda row=row, n=number: raw.read_clips(row, n, range(8)))
+                seconds["avssl, raw, 8 clips a read"].append(eight / 8)
             prepared = timed(lambda row=row, n=number: [shards.read(row, 16 * n + i) for i in range(16)])
             seconds["avssl, prepared"].append(prepared / 16)
     return seconds
@@ -208,7 +208,7 @@ def print_table(shape: str, seconds: dict[str, list[float]], manifest: Manifest)
             base = 1 / by_file["torchcodec, exact"][:, rows].mean() if "torchcodec, exact" in by_file else float("nan")
             cells.append(f"{rate:.3g} ({rate / base:.{0 if rate >= 10 * base else 1}f})")
         print(f"| {name} | {' | '.join(cells)} |")
-    num_raw, num_prepared = len(seconds["avssl, raw, 1 clip a visit"]), len(seconds["avssl, prepared"]) * 16
+    num_raw, num_prepared = len(seconds["avssl, raw, 1 clip a read"]), len(seconds["avssl, prepared"]) * 16
     print(f"\nn = {num_raw} clips, {num_prepared} prepared ones.")
 
 

@@ -72,12 +72,12 @@ def main() -> None:
     print(f"{device}, batches of 32 clips of 8 x 112 + 2 s, {options.steps} steps\n")
     print("| source | waits | clips a second |\n| --- | ---: | ---: |")
     base = DemoSettings().config(options.folder)
-    for name, manifest, visit in (
-        ("files, 340x256, keyframe every 250, 1 clip a visit", ordinary, 1),
-        ("the same, 8 clips a visit", ordinary, 8),
-        ("prepared copy, 1 clip a visit", copy, 1),
+    for name, manifest, clips_per_read in (
+        ("files, 340x256, keyframe every 250, 1 clip a read", ordinary, 1),
+        ("the same, 8 clips a read", ordinary, 8),
+        ("prepared copy, 1 clip a read", copy, 1),
     ):
-        config = replace(base, data=replace(base.data, clips_per_visit=visit))
+        config = replace(base, data=replace(base.data, clips_per_read=clips_per_read))
         share, rate = measure(config, repeated(manifest), options.steps, device)
         print(f"| {name} | {share:.0%} | {rate:.1f} |", flush=True)
 

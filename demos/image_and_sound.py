@@ -14,7 +14,7 @@ import wave
 from pathlib import Path
 
 from avssl import open_media
-from avssl.media import write_picture
+from avssl.media import write_image
 from avssl.recipes.localize import localize
 from avssl.synthetic import SceneSettings, Split, read_truth, synthesize_corpus
 
@@ -32,7 +32,7 @@ def main(folder: Path, weights: str | None) -> None:
         truth = read_truth(truth_file)
         with open_media(clips.file(number)) as reader:
             if number == 0:
-                write_picture(image, reader.read_frames([truth.sounding_events()[0]])[0])
+                write_image(image, reader.read_frames([truth.sounding_events()[0]])[0])
             write_wav(folder / f"sound_{number}.wav", reader.read_audio(0.0, 4.0, RATE_HZ)[0])
         print(f"sound {number} is that of the {truth.heard_kinds[0]}:", end=" ")
         localize(image, checkpoint=weights, out=folder / f"map_{number}.png", audio=folder / f"sound_{number}.wav")

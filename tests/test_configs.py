@@ -89,7 +89,7 @@ def test_avid_protocols_are_those_of_the_authors():
         length = TrainingLength.from_config(config.optim, steps_per_epoch=100)
         rate = build_schedule(config, length)
         falls = [step // 100 - 5 for step in range(1, length.total_steps) if rate(step) < rate(step - 1)]
-        shape = (config.sampling.num_frames, config.data.clips_per_visit, config.optim.batch_size)
+        shape = (config.sampling.num_frames, config.data.clips_per_read, config.optim.batch_size)
         return (*shape, length.epochs, length.head_steps // 100, falls, config.transform.video.brightness)
 
     assert facts("ucf101") == (8, 10, 64, 21, 5, [6, 10, 14], 0.4)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from avssl.media import open_media, read_picture
+from avssl.media import open_media, read_image
 
 DEMOS = Path(__file__).parents[1] / "demos"
 
@@ -25,7 +25,7 @@ def test_make_a_scene(tmp_path):
 def test_image_and_sound(tmp_path, tiny_release):
     done = run("image_and_sound.py", str(tmp_path), str(tiny_release))
     assert done.returncode == 0, done.stderr
-    first, second = (read_picture(tmp_path / f"map_{number}.png") for number in range(2))
+    first, second = (read_image(tmp_path / f"map_{number}.png") for number in range(2))
     assert first.shape == second.shape == (3, 384 + 120, 384)
     assert done.stdout.count("is that of the") == 2
 

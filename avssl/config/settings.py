@@ -12,6 +12,7 @@ from typing import Literal
 
 from avssl.config.choice import Choice, check
 from avssl.config.objectives import OBJECTIVES, InfoNCE
+from avssl.media.backends import BackendName
 
 
 @dataclass
@@ -24,14 +25,14 @@ class ReadingConfig:
     """The run stops when a larger share of the rows cannot be read, in [0, 1]."""
     num_workers: int | None = None
     """Processes that decode; by default one for each core, at most 8. 0 decodes in the main process."""
-    clips_per_visit: int = 1
+    clips_per_read: int = 1
     """Clips made of a file each time it is opened; they come in consecutive batches. More of them cost little more
-    decoding, and one pass then sees as many times more clips."""
-    backend: Literal["auto", "pyav", "torchcodec", "decord"] = "pyav"
-    """Decoder of media files. pyav measures fastest; "auto" takes torchcodec where it loads. See `avssl doctor`."""
+    decoding, and one epoch then has as many times more clips."""
+    backend: BackendName = "auto"
+    """Decoder of media files; "auto" is the fastest that loads. See `avssl doctor`."""
 
     def __post_init__(self) -> None:
-        check(self.clips_per_visit >= 1, f"clips_per_visit ({self.clips_per_visit}) must be >= 1.")
+        check(self.clips_per_read >= 1, f"clips_per_read ({self.clips_per_read}) must be >= 1.")
         check(0 <= self.max_bad_fraction <= 1, f"max_bad_fraction ({self.max_bad_fraction}) must be in [0, 1].")
         check(self.num_workers is None or self.num_workers >= 0, f"num_workers ({self.num_workers}) must be >= 0.")
 

@@ -43,7 +43,7 @@ class Clip:
     row: int
     """Position of the row in the manifest, >= 0."""
     clip_number: int
-    """Which visit of this row in this pass, >= 0; part of every draw's key."""
+    """Number of the clip of this row in this epoch, >= 0; part of every random key."""
     video: Tensor
     """(T, 3, H, W) uint8 RGB in [0, 255], upright; or (T, 1, H, W) luma beside ``chroma``."""
     video_start_seconds: float

@@ -74,7 +74,7 @@ def clip_key(seed: int, epoch: int, id_key: Tensor, clip_number: Tensor | int = 
         seed: The run's seed.
         epoch: Pass over the data, >= 0.
         id_key: (B,) int64 from :func:`text_key` of each clip's id.
-        clip_number: (B,) int64 or int, which visit of the id in this pass.
+        clip_number: (B,) int64 or int, number of the clip of the id in this epoch.
 
     Returns:
         (B,) int64.

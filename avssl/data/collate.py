@@ -1,9 +1,9 @@
-"""Clips of different shapes in one batch: a canvas, with the part of it that is each clip's.
+"""Put clips of different sizes in one batch, on a common canvas.
 
 ::
 
     canvas (H, W of the largest)   +--------+------+
-                                   | clip   |  0   |   valid_hw = (h, w): clips lie top left,
+                                   | clip   |  0   |   valid_hw = (h, w): clips are at the top left,
                                    +--------+      |   the rest of the canvas is 0
                                    |   0           |
                                    +---------------+
@@ -23,7 +23,7 @@ from avssl.core.errors import InputError
 
 @dataclass(frozen=True)
 class Packed:
-    """The tensors of B clips, each one tensor, so that few handles pass between processes."""
+    """B clips in a few tensors, so that few handles pass between processes."""
 
     video: Tensor
     """(B, T, 3, H, W) uint8 canvas, or (B, T, 1, H, W) beside ``chroma``."""
@@ -35,14 +35,14 @@ class Packed:
     """(B, T, 2, ceil(H / 2), ceil(W / 2)) uint8, or None."""
 
     def clip_planes(self, i: int) -> tuple[Tensor, Tensor | None]:
-        """Picture and chroma of clip i without the rest of the canvas."""
+        """Return video and chroma of clip i without the rest of the canvas."""
         height, width = self.valid_hw[i].tolist()
         chroma = None if self.chroma is None else self.chroma[i, :, :, : (height + 1) // 2, : (width + 1) // 2]
         return self.video[i, :, :, :height, :width], chroma
 
 
 def pack(clips: Sequence[Clip], *, pin_memory: bool = False) -> Packed:
-    """Copies clips of one length into shared tensors.
+    """Copy clips of one length into shared tensors.
 
     Args:
         clips: B >= 1 clips with the same number of frames and of samples.
@@ -63,25 +63,25 @@ def pack(clips: Sequence[Clip], *, pin_memory: bool = False) -> Packed:
     return Packed(_canvas([clip.video for clip in clips], pin_memory), valid_hw, audio, chroma)
 
 
-def _canvas(pictures: Sequence[Tensor], pin_memory: bool) -> Tensor:
-    """(B, T, C, H, W) with each (T, C, h, w) top left, and 0 elsewhere."""
-    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (2, 3))
-    shape = (len(pictures), *pictures[0].shape[:2], height, width)
+def _canvas(videos: Sequence[Tensor], pin_memory: bool) -> Tensor:
+    """Return (B, T, C, H, W) with each (T, C, h, w) at the top left, and 0 elsewhere."""
+    height, width = (max(video.shape[axis] for video in videos) for axis in (2, 3))
+    shape = (len(videos), *videos[0].shape[:2], height, width)
     canvas = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
-    if any(picture.shape[2:] != (height, width) for picture in pictures):
+    if any(video.shape[2:] != (height, width) for video in videos):
         canvas.zero_()
-    for i, picture in enumerate(pictures):
-        canvas[i, :, :, : picture.shape[2], : picture.shape[3]] = picture
+    for i, video in enumerate(videos):
+        canvas[i, :, :, : video.shape[2], : video.shape[3]] = video
     return canvas
 
 
 def collate(clips: Sequence[Clip], index: BatchIndex, *, pin_memory: bool = False) -> Batch:
-    """A raw batch of clips.
+    """Return a raw batch of clips.
 
     Args:
         clips: B >= 1 clips, of any sizes.
         index: Their rows, groups and keys, in the same order.
-        pin_memory: As in :func:`pack`.
+        pin_memory: See :func:`pack`.
 
     Raises:
         ValueError: If clips differ in length, or ``index`` names other rows.

@@ -1,6 +1,6 @@
-"""What a file holds, as a short hash that is cheap beside decoding it.
+"""A short hash of a file's content, cheap compared with decoding it.
 
-A cache of features is good as long as its files hold the same; their dates say little: a copied or
+A cache of features is valid as long as the content of its files is the same. Dates do not tell: a copied or
 touched file is the same, and a file written again within a clock tick is not.
 """
 
@@ -15,31 +15,31 @@ from avssl.core.manifest import Manifest
 from avssl.data.shards.storage import RangeReader
 
 BLOCK_BYTES = 65_536
-"""Bytes hashed at each place of a large file."""
+"""Bytes of each hashed block of a large file."""
 NUM_BLOCKS = 4
-"""Places in a large file: its beginning, its end and evenly spaced ones between."""
+"""Hashed blocks of a large file: its beginning, its end and evenly spaced ones between."""
 
-_THREADS = 8  # reading waits for the disk, and hashing releases the interpreter
-_MAX_INDEX_BYTES = 1 << 24  # whatever a manifest says
+_THREADS = 8  # reading waits for the disk, and hashing releases the interpreter lock
+_MAX_INDEX_BYTES = 1 << 24  # whatever the manifest declares
 
 
 def content_hashes(manifest: Manifest) -> list[str]:
-    """A hash of what each row's file holds, whatever its name and date; "" where there is no file.
+    """Return a hash of the content of each row's file, whatever its name and date; "" if there is no file.
 
     * A file of up to :data:`NUM_BLOCKS` x :data:`BLOCK_BYTES` (256 KiB) is hashed whole.
-    * Of a larger one, its size and that many blocks are. A change that keeps the size and touches none
-      of them stays unseen; any new encoding or cut changes the tables at the file's beginning or end.
-    * A row of a prepared corpus is hashed as its index, which lists every packet's size, and the first
-      block behind it, also from an object store.
+    * For a larger file, its size and that many blocks are hashed. A change that keeps the size and touches none
+      of them is not detected; any new encoding or cut changes the tables at the file's beginning or end.
+    * For a row of a prepared corpus, its index, which lists every packet's size, and the first
+      block after it are hashed, also from an object store.
 
     Args:
-        manifest: Its rows; rows of the same file have the same hash.
+        manifest: The rows; rows of the same file have the same hash.
     """
     if "shard_header_bytes" in manifest:
         return _prepared_hashes(manifest)
     files = [manifest.file(row) for row in range(len(manifest))]
-    found = _in_threads(_file_hash, sorted(set(files)))
-    return [found[file] for file in files]
+    hashes = _in_threads(_file_hash, sorted(set(files)))
+    return [hashes[file] for file in files]
 
 
 def _prepared_hashes(manifest: Manifest) -> list[str]:

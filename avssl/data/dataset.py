@@ -1,4 +1,4 @@
-"""A manifest row → a decoded clip."""
+"""Decode clips from the rows of a manifest."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ from avssl.data.sampling import (
     spaced_windows,
 )
 from avssl.data.shards.storage import RangeReader
-from avssl.media import MediaError, MediaInfo, MediaReader, open_media, read_sounds
+from avssl.media import MediaError, MediaInfo, MediaReader, open_media, read_audio_windows
+from avssl.media.backends import BackendName, resolve_backend
+from avssl.media.errors import Reason
 from avssl.media.prepared.reader import Decoders, PreparedReader
-from avssl.media.reader import Reason
 
 _INSIDE_SECONDS = 1e-4
-"""A frame at a span's stop is the next one; this much before it is the last one at up to 10 000 fps."""
+"""Offset before the end of a span at which its last frame is still shown, at up to 10 000 fps."""
 
 
 class ClipDataset:
     """Reads clips of one shape from the files of a manifest.
 
-    Each call opens one file and closes it, so any number of rows needs one handle; of a prepared corpus a few
-    shards stay open. What it reads depends on nothing that reading changes, so worker processes share it.
+    Each call opens one file and closes it, so any number of rows needs one handle; a few shards of a prepared
+    corpus stay open. Reading changes no state that matters, so worker processes share the dataset.
 
     Args:
         manifest: The rows: media files, or a prepared corpus, whose clips come as luma and chroma planes at the
             size they were prepared in.
-        sampling: The shape of a clip, and where it may lie.
-        seed: Of every draw made here and, through the batch's keys, in the transforms.
-        backend: Reader: "auto", "pyav", "torchcodec" or "decord".
+        sampling: The shape of a clip and the rule for its window.
+        seed: Random seed for windows and, through the batch's keys, for the transforms.
+        backend: Decoder of media files; "auto" is the fastest that loads.
         reader_options: Further arguments of :func:`avssl.media.open_media`, such as its limits.
 
     Example:
@@ -58,22 +59,22 @@ class ClipDataset:
         sampling: ClipSampling,
         seed: int = 0,
         *,
-        backend: str = "pyav",
+        backend: BackendName = "auto",
         reader_options: dict[str, Any] | None = None,
     ) -> None:
         self.manifest = manifest
         self.sampling = sampling
-        self._placing = sampling  # by which windows are placed, and rows found too short
+        self._placing = sampling  # decides where windows lie and which rows are too short
         self.seed = seed
-        self.backend = backend
+        self.backend = resolve_backend(backend)
         self.reader_options = dict(reader_options or {})
         self.id_keys = draws.text_keys(manifest.table["id"].to_pylist())
-        """(N,) int64: the stable key of each row's id."""
+        """(N,) int64: a stable key of each row's id."""
         self.is_prepared = "shard_header_bytes" in manifest
-        """Whether rows are clips in shards."""
+        """True if rows are clips in shards."""
         self._shards, self._decoders = RangeReader(), Decoders()
-        self._spans_of_rows = _numbers(manifest, {"start_seconds": -np.inf, "stop_seconds": np.inf})
-        self._places = (
+        self._row_spans = _numbers(manifest, {"start_seconds": -np.inf, "stop_seconds": np.inf})
+        self._shard_positions = (
             _numbers(manifest, {"shard_offset": 0, "shard_header_bytes": 0}) if self.is_prepared else np.empty(0)
         )
         self.groups = _groups(manifest.table["source_path" if "source_path" in manifest else "path"])
@@ -83,24 +84,24 @@ class ClipDataset:
         return len(self.manifest)
 
     def read(self, row: int, epoch: int, clip_number: int = 0) -> Clip:
-        """The training clip of a row: a random window, a function of the seed and the arguments alone.
+        """Read the training clip of a row: a random window that depends only on the seed and the arguments.
 
         Args:
             row: Position in the manifest.
-            epoch: Pass over the data, >= 0.
-            clip_number: Which visit of this row in this pass, >= 0.
+            epoch: Number of the epoch, >= 0.
+            clip_number: Number of the clip of this row in this epoch, >= 0.
 
         Raises:
             MediaError: If the file cannot be read, lacks a stream, or is too short (reason
                 "too_short", unless ``sampling.short_clips`` is "repeat").
         """
-        return self.read_visit(row, epoch, [clip_number])[0]
+        return self.read_clips(row, epoch, [clip_number])[0]
 
-    def read_visit(self, row: int, epoch: int, clip_numbers: Sequence[int]) -> list[Clip]:
-        """Several training clips of a row, decoded in one go; each is what :meth:`read` gives.
+    def read_clips(self, row: int, epoch: int, clip_numbers: Sequence[int]) -> list[Clip]:
+        """Read several training clips of a row, decoded together; each equals the result of :meth:`read`.
 
         Raises:
-            MediaError: As :meth:`read`.
+            MediaError: See :meth:`read`.
         """
         id_key = int(self.id_keys[row])
         keys = [draws.clip_key_int(self.seed, epoch, id_key, number) for number in clip_numbers]
@@ -110,37 +111,37 @@ class ClipDataset:
             return self._cut(reader, row, clip_numbers, video_starts, audio_starts)
 
     def read_even(self, row: int, count: int) -> list[Clip]:
-        """``count`` evaluation clips of a row, evenly spaced; see :func:`~avssl.data.even_windows`.
+        """Read ``count`` evenly spaced evaluation clips of a row; see :func:`~avssl.data.even_windows`.
 
         Raises:
-            MediaError: As :meth:`read`.
+            MediaError: See :meth:`read`.
         """
         with self._open(row) as reader:
             audio_starts, video_starts = even_windows(count, self._placing, *self._spans(reader.info, row))
             return self._cut(reader, row, range(count), video_starts, audio_starts)
 
     def read_window(self, row: int, video_start: float, audio_start: float, clip_number: int = 0) -> Clip:
-        """The clip at given times, for evaluation at known events.
+        """Read the clip at given times, for evaluation at known events.
 
         Args:
             row: Position in the manifest.
             video_start: Presentation time of the first frame, in seconds.
             audio_start: Presentation time of the first sample, in seconds.
-            clip_number: Number of the window among this row's.
+            clip_number: Number of the window in this row.
 
         Raises:
-            MediaError: As :meth:`read`, or if the window leaves the file (reason "out_of_range"):
-                it is not moved.
+            MediaError: See :meth:`read`; also if the window leaves the file (reason "out_of_range"),
+                as it is not moved.
         """
         return self.read_windows(row, [video_start], [audio_start], clip_number)[0]
 
     def read_windows(
         self, row: int, video_starts: Sequence[float], audio_starts: Sequence[float], first_number: int = 0
     ) -> list[Clip]:
-        """Clips at given times, decoded in one go; each is what :meth:`read_window` gives.
+        """Read clips at given times, decoded together; each equals the result of :meth:`read_window`.
 
         Raises:
-            MediaError: As :meth:`read_window`, for the first window that cannot be read.
+            MediaError: See :meth:`read_window`, for the first window that cannot be read.
         """
         numbers = range(first_number, first_number + len(video_starts))
         with self._open(row) as reader:
@@ -148,44 +149,44 @@ class ClipDataset:
             return self._cut(reader, row, numbers, video_starts, audio_starts)
 
     def place_windows(self, row: int, every_seconds: float) -> tuple[list[float], list[float]]:
-        """Starts of the pictures and of the sounds of windows over the whole row; only its header is read.
+        """Return the video and audio starts of windows over the whole row; reads only the header.
 
         See :func:`~avssl.data.spaced_windows`.
 
         Raises:
-            MediaError: As :meth:`read`.
+            MediaError: See :meth:`read`.
         """
         with self._open(row) as reader:
             audio_starts, video_starts = spaced_windows(every_seconds, self._placing, *self._spans(reader.info, row))
         return video_starts, audio_starts
 
-    def read_pictures(self, row: int, count: int, short_side: int) -> Tensor:
-        """Frames of a row for the eye, each from the middle of one of ``count`` equal parts.
+    def read_thumbnails(self, row: int, count: int, short_side: int) -> Tensor:
+        """Read frames of a row to look at, each from the middle of one of ``count`` equal parts.
 
         Args:
             row: Position in the manifest.
             count: Number of frames, >= 1.
-            short_side: Size of the shorter side in pixels; pictures are never enlarged.
+            short_side: Size of the shorter side in pixels; frames are never enlarged.
 
         Returns:
             (count, 3, H, W) uint8 RGB.
 
         Raises:
-            MediaError: If the file cannot be read, or no picture lies in the row.
+            MediaError: If the file cannot be read, or the row holds no video.
         """
         with self._open(row) as reader:
             info, (first, last) = reader.info, self._row_span(row)
-            start, stop = track_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
+            start, stop = stream_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
             start, stop = max(start, first), min(stop, last)
             if start >= stop:
-                found, advice = "no picture lies in the row.", "Correct its start_seconds and stop_seconds."
+                found, advice = "the row holds no video.", "Correct its start_seconds and stop_seconds."
                 raise MediaError(info.path, "video", "too_short", found, advice, first)
             times = [start + (i + 0.5) / count * (stop - start) for i in range(count)]
-            # Enlarging a strip of one pixel's height would need more memory than any file should.
+            # Enlarging a frame one pixel high would need too much memory.
             return reader.read_frames(times, min(short_side, info.width or 1, info.height or 1))
 
     def index(self, rows: Sequence[int], epoch: int, clip_numbers: Sequence[int]) -> BatchIndex:
-        """What a batch of these clips says of them: rows, groups and the keys of their draws."""
+        """Return the BatchIndex (rows, groups, random keys) of these clips."""
         row = torch.tensor(rows, dtype=torch.int64)
         number = torch.tensor(clip_numbers, dtype=torch.int64)
         return BatchIndex(row, self.groups[row], draws.clip_key(self.seed, epoch, self.id_keys[row], number))
@@ -193,27 +194,27 @@ class ClipDataset:
     def _open(self, row: int) -> MediaReader:
         if self.is_prepared:
             shard = self.manifest.location(row)
-            offset, header_bytes = self._places[row].tolist()
+            offset, header_bytes = self._shard_positions[row].tolist()
             name = f"{shard}: {self.manifest.value(row, 'id')}"
             return PreparedReader(partial(self._shards.read, shard), name, offset, header_bytes, self._decoders)
         return open_media(self.manifest.file(row), self.backend, **self.reader_options)
 
     def _spans(self, info: MediaInfo, row: int) -> tuple[Span, Span, Span]:
-        """(start, stop) of picture, sound and row, once they are known to hold a window."""
-        video, audio = self._track_spans(info)
+        """Return (start, stop) of video, audio and row, after checking that they hold a window."""
+        video, audio = self._stream_spans(info)
         span = self._row_span(row)
-        self._refuse_short(info, video, audio, span)
+        self._check_length(info, video, audio, span)
         return video, audio, span
 
-    def _track_spans(self, info: MediaInfo) -> tuple[Span, Span]:
-        """(start, stop) of picture and sound."""
-        video = track_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
-        return video, track_span(info, "audio", info.audio_start_seconds, info.audio_stop_seconds)
+    def _stream_spans(self, info: MediaInfo) -> tuple[Span, Span]:
+        """Return (start, stop) of video and audio."""
+        video = stream_span(info, "video", info.video_start_seconds, info.video_stop_seconds)
+        return video, stream_span(info, "audio", info.audio_start_seconds, info.audio_stop_seconds)
 
     def _row_span(self, row: int) -> tuple[float, float]:
-        return float(self._spans_of_rows[row, 0]), float(self._spans_of_rows[row, 1])
+        return float(self._row_spans[row, 0]), float(self._row_spans[row, 1])
 
-    def _refuse_short(
+    def _check_length(
         self, info: MediaInfo, video: tuple[float, float], audio: tuple[float, float], span: tuple[float, float]
     ) -> None:
         needed = {"video": self._placing.video_seconds, "audio": self._placing.audio_seconds}
@@ -239,64 +240,65 @@ class ClipDataset:
         audio_starts: Sequence[float],
     ) -> list[Clip]:
         row_stop = self._row_span(row)[1]
-        pictures = self._pictures(reader, video_starts, row_stop)
-        sounds = self._sounds(reader, audio_starts, row_stop)
+        planes = self._read_video(reader, video_starts, row_stop)
+        audio = self._read_audio(reader, audio_starts, row_stop)
         clips = []
         for i, number in enumerate(clip_numbers):
             part = slice(i * self.sampling.num_frames, (i + 1) * self.sampling.num_frames)
-            video, chroma = (None if planes is None else planes[part] for planes in pictures)
-            assert video is not None, "pictures always have a first plane"
+            video, chroma = (None if plane is None else plane[part] for plane in planes)
+            assert video is not None, "video always has a first plane"
             name = str(self.manifest.value(row, "id"))
-            clips.append(Clip(name, row, number, video, video_starts[i], sounds[i], audio_starts[i], chroma))
+            clips.append(Clip(name, row, number, video, video_starts[i], audio[i], audio_starts[i], chroma))
         return clips
 
-    def _pictures(self, reader: MediaReader, starts: Sequence[float], row_stop: float) -> tuple[Tensor, Tensor | None]:
-        """The frames of all windows: RGB, or luma and chroma where the reader has them at hand."""
+    def _read_video(
+        self, reader: MediaReader, starts: Sequence[float], row_stop: float
+    ) -> tuple[Tensor, Tensor | None]:
+        """Read the frames of all windows: RGB, or luma and chroma of a prepared clip."""
         times = [time for start in starts for time in self._frame_times(reader.info, start, row_stop)]
         if isinstance(reader, PreparedReader):
             return reader.read_planes(times)
         return reader.read_frames(times, self.sampling.short_side), None
 
     def _frame_times(self, info: MediaInfo, start: float, row_stop: float) -> list[float]:
-        """The instants of a window's frames; its last one is repeated where the row ends before."""
+        """Return the times of a window's frames; the last frame is repeated if the row ends early."""
         sampling, stop = self.sampling, info.video_stop_seconds
-        assert stop is not None, "a file without picture was refused"
+        assert stop is not None, "a file without video raised an error before"
         last = min(stop, row_stop) - _INSIDE_SECONDS
         times = [start + i / sampling.frames_per_second for i in range(sampling.num_frames)]
         if self._may_fill(times[-1] - last):
             times = [min(time, max(last, start)) for time in times]
         return times
 
-    def _sounds(self, reader: MediaReader, starts: Sequence[float], row_stop: float) -> list[Tensor]:
-        """(S,) each: the sound of windows, continued with silence where the row ends before."""
+    def _read_audio(self, reader: MediaReader, starts: Sequence[float], row_stop: float) -> list[Tensor]:
+        """Read (S,) samples per window, padded with silence if the row ends early."""
         sampling, track_stop = self.sampling, reader.info.audio_stop_seconds
-        assert track_stop is not None, "a file without sound was refused"
+        assert track_stop is not None, "a file without audio raised an error before"
         last = min(track_stop, row_stop)
         spans = []
         for start in starts:
             stop = start + sampling.audio_seconds
             spans.append((start, last if start < last < stop and self._may_fill(stop - last) else stop))
-        sounds = []
-        for samples in read_sounds(reader, spans, sampling.sample_rate_hz):
-            sounds.append(F.pad(samples, (0, sampling.num_samples - len(samples))))
-        return sounds
+        audio = []
+        for samples in read_audio_windows(reader, spans, sampling.sample_rate_hz):
+            audio.append(F.pad(samples, (0, sampling.num_samples - len(samples))))
+        return audio
 
     def _may_fill(self, seconds: float) -> bool:
         return self.sampling.short_clips == "repeat" or seconds <= SLACK_SECONDS + 1e-6
 
 
-def track_span(info: MediaInfo, stream: str, start: float | None, stop: float | None) -> Span:
-    """(start, stop) of a track, or the error that there is none."""
+def stream_span(info: MediaInfo, stream: str, start: float | None, stop: float | None) -> Span:
+    """Return (start, stop) of a stream, or raise if there is none."""
     if start is None or stop is None:
-        kind = {"video": "picture", "audio": "sound"}[stream]
         reason: Reason = "no_video" if stream == "video" else "no_audio"
         advice = "Leave the file out of the manifest."
-        raise MediaError(info.path, stream, reason, f"there is no {kind} track.", advice)
+        raise MediaError(info.path, stream, reason, f"there is no {stream} stream.", advice)
     return start, stop
 
 
 def _numbers(manifest: Manifest, columns: dict[str, float]) -> np.ndarray:
-    """(N, C) of columns, with a number in place of what is empty or missing."""
+    """Return (N, C) of columns, with a number in place of empty or missing values."""
     arrays = []
     for name, empty in columns.items():
         column = manifest.table[name].fill_null(empty).to_numpy() if name in manifest else np.full(len(manifest), empty)

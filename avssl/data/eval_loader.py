@@ -18,7 +18,7 @@ from avssl.data.ledger import Failure, Ledger
 from avssl.data.workers import StartMethod, WorkerPool, lists_of
 
 Window = tuple[int, float, float]
-"""(row, start of the picture, start of the sound), in seconds."""
+"""(row, video start in seconds, audio start in seconds)."""
 
 
 class EvenWindows(NamedTuple):
@@ -29,7 +29,7 @@ class EvenWindows(NamedTuple):
 
 
 class FixedWindows(NamedTuple):
-    """Given windows of one row, read in one go."""
+    """Given windows of one row, read together."""
 
     row: int
     video_starts: tuple[float, ...]
@@ -38,19 +38,19 @@ class FixedWindows(NamedTuple):
 
 
 class EvalLoader:
-    """Clips of rows in their order, once. The same clips whatever the batch size or number of workers.
+    """Clips of rows in order, once. They do not depend on the batch size or the number of workers.
 
     Args:
-        dataset: What to read.
-        batch_size: Most clips a batch. The windows of a row stay in one batch, which may thus be larger.
-        rows: Which rows; all by default.
-        clips_per_row: Evenly spaced windows of each row.
+        dataset: The clips.
+        batch_size: Largest number of clips per batch. The windows of a row stay in one batch, which may thus be larger.
+        rows: Rows to read; default: all.
+        clips_per_row: Number of evenly spaced windows of each row.
         windows: Given windows instead, such as those around known events; excludes ``rows`` and
-            ``clips_per_row``. Those of one row that follow each other in a batch are decoded in one go, and
+            ``clips_per_row``. Consecutive windows of one row in a batch are decoded together, and
             fail together.
-        num_workers: Reading processes; 0 reads in this one.
-        pin_memory: Batches in page-locked memory.
-        start_method: How workers start.
+        num_workers: Reading processes; 0 reads in the main process.
+        pin_memory: Put batches in page-locked memory.
+        start_method: Start method of the workers.
 
     Raises:
         ValueError: If ``windows`` is given with ``rows`` or ``clips_per_row``, or a number is below 1.
@@ -92,20 +92,20 @@ class EvalLoader:
         self._pool = WorkerPool(dataset, _read_windows, num_workers=num_workers, start_method=start_method)
 
     def __len__(self) -> int:
-        """Batches, those included in which every file fails."""
+        """Return the number of batches, including those in which every file fails."""
         return len(self._lists)
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor, list[Failure]]]:
-        """Raw batches, the (b,) row of each clip, and the requests that failed since the last batch.
+        """Yield raw batches, the (b,) row of each clip, and the requests that failed since the last batch.
 
-        A row whose file fails has no clip; ``ledger`` holds all that failed, also after the last batch.
+        A row whose file fails has no clip; ``ledger`` holds all failures, also those after the last batch.
         """
         for clips, failures in self.clips():
             batch = self.batch(clips)
             yield batch, batch.index.row, failures
 
     def clips(self) -> Iterator[tuple[list[Clip], list[Failure]]]:
-        """What the batches are made of, with the times of each clip; :meth:`batch` makes them."""
+        """Yield the clips of each batch, with their times; :meth:`batch` collates them."""
         failures: list[Failure] = []
         for chunk in self._pool.chunks(self._lists):
             clips: list[Clip] = []
@@ -120,13 +120,13 @@ class EvalLoader:
                 failures = []
 
     def batch(self, clips: Sequence[Clip]) -> Batch:
-        """The raw batch of some clips."""
+        """Collate clips to a raw batch."""
         index = self.dataset.index([c.row for c in clips], 0, [c.clip_number for c in clips])
         return collate(clips, index, pin_memory=self._pin_memory)
 
 
 def _numbered(windows: Sequence[Window]) -> Iterator[FixedWindows]:
-    """Windows with their number among those of the same row."""
+    """Number the windows of each row."""
     seen: Counter[int] = Counter()
     for row, video_start, audio_start in windows:
         yield FixedWindows(int(row), (float(video_start),), (float(audio_start),), seen[int(row)])
@@ -134,7 +134,7 @@ def _numbered(windows: Sequence[Window]) -> Iterator[FixedWindows]:
 
 
 def _joined(windows: Iterable[FixedWindows]) -> list[EvenWindows | FixedWindows]:
-    """The same windows, those of one row that follow each other as one request."""
+    """Join consecutive windows of one row to one request."""
     joined: list[EvenWindows | FixedWindows] = []
     for row, group in groupby(windows, key=lambda window: window.row):
         _, video_starts, audio_starts, numbers = zip(*group, strict=True)

@@ -1,7 +1,7 @@
-"""Which rows could not be read, and why: counted once an id, and capped.
+"""The ledger of rows that could not be read: each is counted once, and their number is limited.
 
-A bad file is never swapped for a random one and never becomes zeros. It is counted by reason,
-written to ``dropped_files.csv``, not tried again, and a run that loses too many of them stops.
+A bad file is not replaced by a random one or by zeros. It is counted by reason, written to
+``dropped_files.csv`` and not tried again; a run that loses too many files stops.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from avssl.core.manifest import Manifest, write_table
 from avssl.media import MediaError
 
 
-class TooManyBadFiles(RunError):  # noqa: N818 - the name says it
-    """More files failed than the run allows; the text counts them by reason and shows the first."""
+class TooManyBadFiles(RunError):  # noqa: N818 - the name is plain
+    """More files failed than allowed; the message counts them by reason and shows the first."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Failure:
     stream: str
     """"container", "video" or "audio"."""
     reason: str
-    """One machine word: MediaError's reason."""
+    """Reason of the MediaError."""
     message: str
-    """The whole error."""
+    """Message of the error."""
 
     @classmethod
     def of(cls, manifest: Manifest, row: int, error: MediaError) -> Failure:
@@ -47,7 +47,7 @@ class Failure:
 
 
 def failures_table(failures: Iterable[Failure]) -> pa.Table:
-    """The columns of ``dropped_files.csv``, all strings, sorted by row."""
+    """Return the columns of ``dropped_files.csv``, all strings, sorted by row."""
     rows = sorted(failures, key=lambda failure: failure.row)
     names = [f.name for f in fields(Failure) if f.name != "row"]
     return pa.table({name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in names})
@@ -58,10 +58,10 @@ class Ledger:
 
     Args:
         num_rows: Rows of the manifest.
-        max_bad_fraction: Largest share of them that may fail, in [0, 1].
+        max_bad_fraction: Largest fraction of them that may fail, in [0, 1].
 
     Raises:
-        ValueError: If the fraction lies outside [0, 1].
+        ValueError: If the fraction is outside [0, 1].
     """
 
     def __init__(self, num_rows: int, max_bad_fraction: float = 1.0) -> None:
@@ -81,22 +81,22 @@ class Ledger:
         return iter(self._failures.values())
 
     def add(self, failures: Iterable[Failure]) -> None:
-        """Takes note of failures; a row that is known keeps its first reason.
+        """Add failures; a row that is known keeps its first reason.
 
         Raises:
-            TooManyBadFiles: If more than the allowed share has failed now.
+            TooManyBadFiles: If more than the allowed fraction has failed.
         """
         for failure in failures:
             self._failures.setdefault(failure.row, failure)
         if len(self) > self.max_bad_fraction * self.num_rows:
             raise TooManyBadFiles(
-                f"{len(self)} of {self.num_rows} rows could not be read, more than the allowed share of "
+                f"{len(self)} of {self.num_rows} rows could not be read, more than the allowed fraction of "
                 f"{self.max_bad_fraction:g} (data.max_bad_fraction).\n{self.summary()}\n"
-                "Repair or remove these files, check the manifest's root, or allow a larger share."
+                "Repair or remove these files, check the manifest's root, or allow a larger fraction."
             )
 
     def summary(self, num_examples: int = 3) -> str:
-        """Counts by reason, most frequent first, each with its first examples; empty without failures."""
+        """Return counts by reason, most frequent first, each with its first examples; empty without failures."""
         lines = []
         for reason, count in self.counts().items():
             lines.append(f"  {reason}: {count}")
@@ -105,15 +105,15 @@ class Ledger:
         return "\n".join(lines)
 
     def counts(self) -> dict[str, int]:
-        """Number of rows by reason, most frequent first."""
+        """Return the number of rows by reason, most frequent first."""
         return dict(Counter(failure.reason for failure in self).most_common())
 
     def write(self, path: Path | str) -> None:
-        """Writes ``dropped_files.csv``, sorted by row; a header alone when nothing failed."""
+        """Write ``dropped_files.csv``, sorted by row; only a header if nothing failed."""
         write_table(failures_table(self), path)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Return plain values for a checkpoint."""
         return {"failures": [asdict(failure) for failure in self]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Clips for a model that only sees, or only hears: files without the other stream are good files."""
+"""Clips of one stream, for models of video or audio alone. Files may lack the other stream."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import torch
 from torch import Tensor
 
 from avssl.core.manifest import Manifest
-from avssl.data.dataset import ClipDataset, track_span
+from avssl.data.dataset import ClipDataset, stream_span
 from avssl.data.sampling import ClipSampling, Span
 from avssl.media import MediaInfo, MediaReader
 
-_BLACK_PIXELS = 8  # height and width of pictures that nobody looks at
+_PLACEHOLDER_PIXELS = 8  # height and width of the unused black frames
 
 
 class OneStreamDataset(ClipDataset):
-    """Reads the pictures or the sound of rows; the other stream is neither needed nor decoded.
+    """Reads the video or the audio of rows; the other stream is neither needed nor decoded.
 
-    Its place in a clip is taken by silence, or by black pictures of 8 x 8 pixels, which are not to be shown to
-    any model. Windows lie wherever the stream that is read has room for them.
+    It is replaced by silence, or by black frames of 8 x 8 pixels, which must not be passed to
+    a model. Windows lie anywhere in the stream that is read.
 
     Args:
-        manifest: As of :class:`ClipDataset`, as are the other arguments.
-        sampling: The length of the stream's window; that of the other does not count.
-        seed: Of the windows.
-        stream: What is read.
-        options: Further ones of :class:`ClipDataset`.
+        manifest: See :class:`ClipDataset`.
+        sampling: The length of the stream's window; the other stream's is ignored.
+        seed: Random seed for windows.
+        stream: The stream to read.
+        options: Further options of :class:`ClipDataset`.
     """
 
     def __init__(
@@ -48,18 +48,20 @@ class OneStreamDataset(ClipDataset):
             rate = 1 / sampling.audio_seconds
             self._placing = replace(sampling, num_frames=1, frames_per_second=rate, max_offset_seconds=0.0)
 
-    def _track_spans(self, info: MediaInfo) -> tuple[Span, Span]:
+    def _stream_spans(self, info: MediaInfo) -> tuple[Span, Span]:
         start, stop = (getattr(info, f"{self.stream}_{end}_seconds") for end in ("start", "stop"))
-        span = track_span(info, self.stream, start, stop)
+        span = stream_span(info, self.stream, start, stop)
         return span, span
 
-    def _pictures(self, reader: MediaReader, starts: Sequence[float], row_stop: float) -> tuple[Tensor, Tensor | None]:
+    def _read_video(
+        self, reader: MediaReader, starts: Sequence[float], row_stop: float
+    ) -> tuple[Tensor, Tensor | None]:
         if self.stream == "video":
-            return super()._pictures(reader, starts, row_stop)
+            return super()._read_video(reader, starts, row_stop)
         num_frames = len(starts) * self.sampling.num_frames
-        return torch.zeros(num_frames, 3, _BLACK_PIXELS, _BLACK_PIXELS, dtype=torch.uint8), None
+        return torch.zeros(num_frames, 3, _PLACEHOLDER_PIXELS, _PLACEHOLDER_PIXELS, dtype=torch.uint8), None
 
-    def _sounds(self, reader: MediaReader, starts: Sequence[float], row_stop: float) -> list[Tensor]:
+    def _read_audio(self, reader: MediaReader, starts: Sequence[float], row_stop: float) -> list[Tensor]:
         if self.stream == "audio":
-            return super()._sounds(reader, starts, row_stop)
+            return super()._read_audio(reader, starts, row_stop)
         return [torch.zeros(self.sampling.num_samples) for _ in starts]

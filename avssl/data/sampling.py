@@ -1,13 +1,13 @@
-"""Which two seconds of a file a clip is: windows as pure functions of draws' keys.
+"""Choose the window of a clip in its file, as a pure function of a random key.
 
 The training rule is AVID's (Morgado et al., 2021, https://arxiv.org/abs/2004.12943), written in
-seconds. The sound window is drawn first, uniformly over the time where both streams exist; the
-picture window is drawn around it, reaching at most ``max_offset_seconds`` beyond it on each side::
+seconds. The audio window is drawn first, uniformly over the time where both streams exist; the
+video window is drawn around it, reaching at most ``max_offset_seconds`` beyond it on each side::
 
     streams        |-----------------------------------------|
-    sound                  |==== audio_seconds ====|
-    picture may      |..off|=======================|off..|
-    picture            |=== video_seconds ===|
+    audio                  |==== audio_seconds ====|
+    video may be in  |..off|=======================|off..|
+    video              |=== video_seconds ===|
 
 Everything is half-open, ``[start, stop)``, in the file's own presentation seconds.
 """
@@ -23,7 +23,7 @@ from avssl.core import draws
 from avssl.core.errors import InputError
 
 SLACK_SECONDS = 0.05
-"""How much sound may be missing at the end of a window before the row counts as too short: the
+"""Audio that may be missing at the end of a window before the row counts as too short: the
 streams of one file rarely end together, and an AAC frame is 21 to 46 ms. It is filled with silence."""
 
 Span = tuple[float, float]
@@ -35,24 +35,24 @@ class ClipSampling:
     """The shape of a clip.
 
     Raises:
-        ValueError: If a length, rate or offset cannot be.
+        ValueError: If a length, rate or offset is out of range.
     """
 
     num_frames: int = 16
     """Frames in a clip, >= 1."""
     frames_per_second: float = 8.0
-    """Rate the frames are taken at, whatever the file's own; frame i is the one shown at start + i / rate."""
+    """Frame rate of the clip, whatever the file's; frame i is the one shown at start + i / rate."""
     audio_seconds: float = 2.0
-    """Length of the sound window."""
+    """Length of the audio window."""
     sample_rate_hz: int = 24_000
-    """Rate the sound is resampled to."""
+    """Rate that audio is resampled to."""
     max_offset_seconds: float = 0.5
-    """How far the picture window may reach beyond the sound window on either side, >= 0."""
+    """How far the video window may reach beyond the audio window on either side, >= 0."""
     short_side: int | None = None
     """Decode frames scaled so that their short side is this many pixels; None keeps the file's size."""
     short_clips: Literal["error", "repeat"] = "error"
     """Rows shorter than a window: "error" counts them as bad files with the reason too_short;
-    "repeat" repeats the last frame and continues the sound with silence."""
+    "repeat" repeats the last frame and pads audio with silence."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "frames_per_second", "audio_seconds", "sample_rate_hz"):
@@ -67,38 +67,38 @@ class ClipSampling:
 
     @property
     def video_seconds(self) -> float:
-        """Time the clip's frames stand for: each lasts 1 / frames_per_second."""
+        """Length of the video window: each frame lasts 1 / frames_per_second."""
         return self.num_frames / self.frames_per_second
 
     @property
     def num_samples(self) -> int:
-        """Samples in the sound window."""
+        """Samples in the audio window."""
         return round(self.audio_seconds * self.sample_rate_hz)
 
     @property
     def last_frame_seconds(self) -> float:
-        """Time from the first frame's instant to the last's: 4 frames at 2 fps span 1.5 s, not 2 s."""
+        """Time from the first frame to the last: 4 frames at 2 fps span 1.5 s, not 2 s."""
         return (self.num_frames - 1) / self.frames_per_second
 
 
 def sample_windows(
     keys: Iterable[int], sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
 ) -> tuple[list[float], list[float]]:
-    """Random windows of one file, for training.
+    """Draw random windows of one file, for training.
 
-    The picture window stays inside the picture's span wherever it fits; when it cannot reach the
-    sound window at all, it is the nearest one. A span shorter than its window is taken from its
-    start. With windows of equal length and ``max_offset_seconds=0`` both start at the same instant.
+    The video window stays inside the video stream wherever it fits; if it cannot reach the
+    audio window, it is the nearest one. A span shorter than its window is read from its
+    start. With windows of equal length and ``max_offset_seconds=0`` both start at the same time.
 
     Args:
-        keys: One for each window, from :func:`avssl.core.draws.clip_key_int`.
+        keys: One random key per window, from :func:`avssl.core.draws.clip_key_int`.
         sampling: The shape of a clip.
-        video_span: Where the picture track exists.
-        audio_span: Where the sound track exists.
-        row_span: Where the manifest row is; None for the whole file.
+        video_span: (start, stop) of the video stream.
+        audio_span: (start, stop) of the audio stream.
+        row_span: (start, stop) of the manifest row; None for the whole file.
 
     Returns:
-        Starts of the sound and of the picture, in seconds.
+        Audio starts and video starts, in seconds.
     """
     video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
     low, high = _audio_starts(sampling, video, audio)
@@ -115,7 +115,7 @@ def _video_start(unit: float, sampling: ClipSampling, audio_start: float, video:
     slack = sampling.audio_seconds - sampling.video_seconds
     low = audio_start - sampling.max_offset_seconds
     high = audio_start + (slack + sampling.max_offset_seconds)
-    if high < low:  # the picture window is the longer one: center it on the sound
+    if high < low:  # the video window is the longer one: center it on the audio
         low = high = audio_start + slack / 2
     low, high = (_clamp_start(value, video, sampling.video_seconds) for value in (low, high))
     return low + unit * (high - low)
@@ -124,20 +124,20 @@ def _video_start(unit: float, sampling: ClipSampling, audio_start: float, video:
 def even_windows(
     count: int, sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
 ) -> tuple[list[float], list[float]]:
-    """Fixed windows for evaluation, their centers evenly spaced over the time where both streams exist.
+    """Return fixed windows for evaluation, their centers evenly spaced over the time where both streams exist.
 
     The first window begins with that time and the last one ends with it; a single window lies in
-    its middle. The picture and sound of a window share their center, unless a stream ends before.
+    its middle. The video and audio of a window share their center, unless a stream ends before.
 
     Args:
         count: Number of windows, >= 1.
         sampling: The shape of a clip; its offset is not used.
-        video_span: (start, stop) of the picture track.
-        audio_span: (start, stop) of the sound track.
+        video_span: (start, stop) of the video stream.
+        audio_span: (start, stop) of the audio stream.
         row_span: (start, stop) of the manifest row; None for the whole file.
 
     Returns:
-        Starts of the sound and of the picture, in seconds.
+        Audio starts and video starts, in seconds.
 
     Raises:
         ValueError: If ``count`` is less than 1.
@@ -155,21 +155,21 @@ def even_windows(
 def spaced_windows(
     every_seconds: float, sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
 ) -> tuple[list[float], list[float]]:
-    """Windows over the whole of a file, for features of every moment.
+    """Return windows over the whole of a file, for features of every moment.
 
-    The first begins where both streams exist, the next ones each ``every_seconds`` later, and where
-    more than :data:`SLACK_SECONDS` is left a last one ends with that time. The picture and sound of
+    The first begins where both streams exist, the next ones each ``every_seconds`` later; if more
+    than :data:`SLACK_SECONDS` is left, a last one ends with that time. The video and audio of
     a window share their center, unless a stream ends before.
 
     Args:
         every_seconds: From one window to the next, > 0. More than a window's length leaves gaps.
         sampling: The shape of a clip; its offset is not used.
-        video_span: (start, stop) of the picture track.
-        audio_span: (start, stop) of the sound track.
+        video_span: (start, stop) of the video stream.
+        audio_span: (start, stop) of the audio stream.
         row_span: (start, stop) of the manifest row; None for the whole file.
 
     Returns:
-        Starts of the sound and of the picture, in seconds, ascending; at least one each.
+        Audio starts and video starts, in seconds, ascending; at least one each.
 
     Raises:
         ValueError: If ``every_seconds`` is not greater than 0.
@@ -179,20 +179,20 @@ def spaced_windows(
     video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
     start, stop = _common(video, audio)
     length = min(max(sampling.video_seconds, sampling.audio_seconds), stop - start)
-    # 9.5 s, windows of 2 s every 3 s:  [0, 2) [3, 5) [6, 8), and [7.5, 9.5) for what is left.
+    # 9.5 s, windows of 2 s every 3 s:  [0, 2) [3, 5) [6, 8), and [7.5, 9.5) for the rest.
     steps = max(0, math.ceil((stop - start - length - SLACK_SECONDS) / every_seconds))
     begins = [min(start + i * every_seconds, stop - length) for i in range(steps + 1)]
     return _around([begin + length / 2 for begin in begins], sampling, video, audio)
 
 
 def _common(video: Span, audio: Span) -> Span:
-    """The time where both streams exist, never of negative length."""
+    """Return the span where both streams exist, never of negative length."""
     start = max(video[0], audio[0])
     return start, max(start, min(video[1], audio[1]))
 
 
 def _around(centers: list[float], sampling: ClipSampling, video: Span, audio: Span) -> tuple[list[float], list[float]]:
-    """Starts of the sound and of the picture windows around instants, moved to lie inside their streams."""
+    """Return audio and video starts of windows around centers, moved to lie inside their streams."""
     return (
         [_clamp_start(center - sampling.audio_seconds / 2, audio, sampling.audio_seconds) for center in centers],
         [_clamp_start(center - sampling.video_seconds / 2, video, sampling.video_seconds) for center in centers],
@@ -202,13 +202,13 @@ def _around(centers: list[float], sampling: ClipSampling, video: Span, audio: Sp
 def missing_seconds(
     sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
 ) -> tuple[float, float]:
-    """How much too short the picture and the sound are for one window; 0 where they suffice.
+    """Return how much the video and the audio are too short for one window; 0 if they suffice.
 
-    The picture suffices when its last frame's instant exists, the sound when no more than
+    Video suffices if the time of its last frame exists, audio if no more than
     :data:`SLACK_SECONDS` is missing.
 
     Returns:
-        Picture and sound, in seconds, >= 0.
+        Missing video and missing audio, in seconds, >= 0.
     """
     video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
     video_missing = max(0.0, sampling.last_frame_seconds - (video[1] - video[0]))
@@ -220,7 +220,7 @@ def missing_seconds(
 
 
 def _clipped(span: Span, row_span: Span | None) -> Span:
-    """The part of ``span`` inside the row, never of negative length."""
+    """Return the part of ``span`` inside the row, never of negative length."""
     if row_span is None:
         return span
     start = max(span[0], row_span[0])
@@ -228,7 +228,7 @@ def _clipped(span: Span, row_span: Span | None) -> Span:
 
 
 def _audio_starts(sampling: ClipSampling, video: Span, audio: Span) -> tuple[float, float]:
-    """First and last possible start of the sound window, equal when there is no choice."""
+    """Return the first and last possible start of the audio window, equal if there is no choice."""
     low = max(video[0], audio[0])
     high = min(video[1], audio[1]) - sampling.audio_seconds
     if high < low:
@@ -237,5 +237,5 @@ def _audio_starts(sampling: ClipSampling, video: Span, audio: Span) -> tuple[flo
 
 
 def _clamp_start(start: float, span: Span, length: float) -> float:
-    """The start nearest to ``start`` whose window lies in ``span``; the span's own start if none does."""
+    """Return the start nearest to ``start`` whose window lies in ``span``; the span's own start if none does."""
     return min(max(start, span[0]), max(span[1] - length, span[0]))

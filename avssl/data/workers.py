@@ -1,4 +1,4 @@
-"""Reading clips in worker processes, in the order they were asked for.
+"""Read clips in worker processes, in the order of the requests.
 
 Workers get short lists of requests and send back one chunk for each: the clips packed into a few
 tensors, and the failures. What a worker is reading stands in shared memory, so that when one is
@@ -33,7 +33,7 @@ _IDLE = -1
 
 
 class Request(Protocol):
-    """What to read: plain values that name at least the row."""
+    """A request for clips: plain values with at least the row."""
 
     @property
     def row(self) -> int: ...
@@ -42,23 +42,23 @@ class Request(Protocol):
 _Request = TypeVar("_Request", bound=Request)
 
 Read = Callable[[ClipDataset, _Request], list[Clip]]
-"""Reads the clips of one request; a function of a module, so that it pickles by name."""
+"""Reads the clips of one request; a module-level function, so that it pickles by name."""
 
 
 @dataclass(frozen=True)
 class Chunk(Generic[_Request]):
-    """The answers to a list of requests, in their order."""
+    """The results of a list of requests, in their order."""
 
     requests: list[_Request]
     outcomes: list[int | Failure]
-    """For each request, its number of clips, or why there is none."""
+    """For each request, its number of clips, or the failure."""
     about: list[tuple[str, int, int, float, float]]
-    """For each clip: id, row, clip number, start of its picture and of its sound."""
+    """For each clip: id, row, clip number, video start and audio start."""
     packed: Packed | None
-    """The clips' tensors, or None when all requests failed."""
+    """The clips' tensors, or None if all requests failed."""
 
     def __iter__(self) -> Iterator[tuple[_Request, list[Clip] | Failure]]:
-        """Each request with its clips, which are views of ``packed``, or with its failure."""
+        """Yield each request with its clips, which are views of ``packed``, or with its failure."""
         first = 0
         for request, outcome in zip(self.requests, self.outcomes, strict=True):
             if isinstance(outcome, Failure):
@@ -78,9 +78,9 @@ class WorkerPool(Generic[_Request]):
     """Worker processes over one dataset.
 
     Args:
-        dataset: What to read from.
-        read: How to read a request.
-        num_workers: Processes; 0 reads in this one.
+        dataset: The clips.
+        read: Reads the clips of a request.
+        num_workers: Processes; 0 reads in the main process.
         prefetch_factor: Lists of requests each worker is given ahead, >= 1.
         start_method: "fork" starts at once and shares the manifest's memory; "forkserver" and
             "spawn" are for programs whose own threads forbid it, and need a guarded main module.
@@ -107,10 +107,10 @@ class WorkerPool(Generic[_Request]):
         self._report = ""
 
     def chunks(self, requests: Iterable[list[_Request]]) -> Iterator[Chunk[_Request]]:
-        """The chunk of each list of requests, in order.
+        """Yield the chunk of each list of requests, in order.
 
         Args:
-            requests: Pulled in this process, ``num_workers * prefetch_factor`` lists ahead.
+            requests: Consumed in this process, ``num_workers * prefetch_factor`` lists ahead.
 
         Raises:
             RuntimeError: If a worker dies, naming what it was reading.
@@ -120,7 +120,7 @@ class WorkerPool(Generic[_Request]):
             try:
                 chunk = next(chunks, None)
             except RuntimeError as error:
-                # Kept: the other workers are ended now, and would look like dead ones later.
+                # Stored now: the other workers are about to be ended, and would look like dead ones later.
                 self._report = self.report()
                 if self._report:
                     raise RunError(self._report) from error
@@ -130,7 +130,7 @@ class WorkerPool(Generic[_Request]):
             yield chunk
 
     def report(self) -> str:
-        """What the workers that died were reading; empty when none died while reading."""
+        """Return what the workers that died were reading; empty if none died while reading."""
         if self._report:
             return self._report
         alive = {process.pid for process in multiprocessing.active_children()}
@@ -161,7 +161,7 @@ class WorkerPool(Generic[_Request]):
                 batch_sampler=requests,  # type: ignore[arg-type]  # any iterable of lists
                 collate_fn=_as_it_is,
                 num_workers=self._num_workers,
-                # Its own generator: otherwise each start would move torch's, and a resume be inexact.
+                # Its own generator: otherwise each start would advance torch's, and resuming would be inexact.
                 generator=torch.Generator(),
                 **parallel,
             )
@@ -169,7 +169,7 @@ class WorkerPool(Generic[_Request]):
 
 
 class _ChunkReader(Dataset[Any], Generic[_Request]):
-    """What runs in a worker."""
+    """The dataset that runs in a worker."""
 
     def __init__(self, dataset: ClipDataset, read: Read[_Request], reading: Tensor) -> None:
         self._dataset, self._read, self._reading = dataset, read, reading
@@ -209,15 +209,17 @@ def _as_it_is(chunk: Any) -> Any:
 
 
 def _begin_worker(worker: int) -> None:
-    """A worker decodes with one thread, and leaves Ctrl-C to the process that owns it."""
+    """Limit a worker to one thread, and leave Ctrl-C to the process that owns it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Without two warnings that are about other programs: workers here run one thread each and no
-    code of the parent's threads, and how many of them there are is the user's choice."""
+    """Suppress two warnings that do not apply here.
+
+    Workers run one thread each and no code of the parent's threads, and their number is the user's choice.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*use of fork\(\)", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
@@ -225,6 +227,6 @@ def _quiet_start() -> Iterator[None]:
 
 
 def lists_of(requests: Sequence[_Request], size: int) -> Iterator[list[_Request]]:
-    """Consecutive lists of ``size`` requests, the last one shorter."""
+    """Yield consecutive lists of ``size`` requests, the last one shorter."""
     for first in range(0, len(requests), size):
         yield list(requests[first : first + size])

@@ -132,7 +132,7 @@ def table_of_files(
         The table, and the files that could not be read or have no sound or no picture.
     """
     manifest = Manifest.from_columns({"id": list(names), "path": list(names)}, root)
-    dataset = ClipDataset(manifest, pretrained.sampling, backend="pyav")
+    dataset = ClipDataset(manifest, pretrained.sampling)
     windows: list[Window] = []
     failures: list[Failure] = []
     for row in range(len(manifest)):

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from einops import rearrange
@@ -30,6 +31,7 @@ from avssl.data.ledger import Failure
 from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
 from avssl.hub.pretrained import Pretrained
+from avssl.media.backends import BackendName, resolve_backend
 from avssl.models import ClipEncoder, Modality, StagePooling, What
 
 _FORMAT = 2
@@ -73,7 +75,7 @@ def extract_features(
     keep_windows: bool = False,
     stages: Mapping[Modality, StagePooling] | None = None,
     stream: Modality | None = None,
-    backend: str = "pyav",
+    backend: BackendName = "auto",
     num_workers: int = 0,
     cache_folder: Path | str | None = None,
     progress: bool = False,
@@ -110,7 +112,8 @@ def extract_features(
     pooling, modalities = dict(stages or {}), _modalities(stream, stages)
     cache = None
     if cache_folder is not None:
-        settings = {"windows": windows_per_clip, "keep_windows": keep_windows, "backend": backend, "stream": stream}
+        settings: dict[str, Any] = {"windows": windows_per_clip, "keep_windows": keep_windows, "stream": stream}
+        settings["backend"] = resolve_backend(backend)
         settings["stages"] = {name: asdict(value) for name, value in sorted(pooling.items())}
         cache = Path(cache_folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
         if cache.is_file():

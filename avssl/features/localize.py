@@ -13,7 +13,7 @@ from avssl.engine import Precision, choose_device
 from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
 from avssl.localization.heatmap import sliding_heatmaps
 from avssl.localization.windows import AudioSource
-from avssl.media import MediaReader, StillReader, is_picture, open_media
+from avssl.media import ImageReader, MediaReader, is_image, open_media
 
 NoSound = Literal["silence", "noise"]
 Audio = Path | str | MediaReader | NoSound | None
@@ -111,11 +111,11 @@ def load_localizer(path_or_hub_id: Path | str | None, device: str = "auto") -> P
 
 def open_video(video: Path | str, other: MediaReader | None, default_seconds: float) -> MediaReader:
     """Open a video, or an image as a video that lasts as long as the audio of ``other``, or ``default_seconds``."""
-    if not is_picture(video):
+    if not is_image(video):
         return open_media(video)
     if other is None or other.info.audio_start_seconds is None or other.info.audio_stop_seconds is None:
-        return StillReader(video, default_seconds)
-    return StillReader(video, other.info.audio_stop_seconds - other.info.audio_start_seconds)
+        return ImageReader(video, default_seconds)
+    return ImageReader(video, other.info.audio_stop_seconds - other.info.audio_start_seconds)
 
 
 def _open_audio(audio: Audio, files: ExitStack) -> AudioSource:

@@ -25,7 +25,7 @@ from avssl.features.table import FeatureTable, FeatureTableError
 from avssl.hub.pretrained import Pretrained, from_pretrained
 from avssl.localization.windows import AudioWindows, FrameWindows
 from avssl.media import MediaError, MediaReader, open_media
-from avssl.media.reader import Reason
+from avssl.media.errors import Reason
 from avssl.models import Modality, What
 
 NAMES: dict[Modality, str] = {"video": "picture", "audio": "sound"}

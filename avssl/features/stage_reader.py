@@ -24,6 +24,7 @@ from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
 from avssl.data.sampling import ClipSampling
 from avssl.hub.pretrained import Pretrained
+from avssl.media.backends import BackendName
 from avssl.models import Modality, StagePooling
 
 HEAD = "head"
@@ -84,7 +85,7 @@ class StageReader:
         *,
         batch_size: int = 256,
         max_features: int = 8192,
-        backend: str = "pyav",
+        backend: BackendName = "auto",
         num_workers: int = 0,
         progress: bool = False,
     ) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.media import MediaError, MediaReader, ahead
+from avssl.media import MediaError, MediaReader, prefetch
 
 DECODED_SHORT_SIDE = 256
 """Larger frames are decoded at this size: 8 windows of 16 frames stay at 45 MB whatever the video's."""
@@ -54,14 +54,14 @@ class FrameWindows:
     have passed them.
 
     Raises:
-        MediaError: If the file has no picture track.
+        MediaError: If the file has no video stream.
     """
 
     def __init__(self, reader: MediaReader, sampling: Sampling, stop_after_seconds: float | None = None) -> None:
         info = reader.info
         if info.video_start_seconds is None or info.video_stop_seconds is None:
             raise MediaError(
-                info.path, "video", "no_video", "there is no picture track.", "A heat map needs a picture to lie on."
+                info.path, "video", "no_video", "there is no video stream.", "A heat map needs a picture to lie on."
             )
         self._reader, self._sampling = reader, sampling
         self._start, self._stop = info.video_start_seconds, info.video_stop_seconds
@@ -100,7 +100,7 @@ class FrameWindows:
         keys = ((starts[:, None] + offsets).clamp(self._start, self._stop) * 1e6).round().long()  # microseconds
         order = keys.unique()
         frames = self._reader.stream_frames((order.double() / 1e6).tolist(), self._short_side)
-        with closing(ahead(frames, _AHEAD)) as stream:
+        with closing(prefetch(frames, _AHEAD)) as stream:
             coming = zip(order.tolist(), stream, strict=True)
             held: dict[int, Tensor] = {}
             for rows in keys.split(batch_size):
@@ -139,7 +139,7 @@ class AudioWindows:
         info = self._source.info
         if info.audio_start_seconds is None or info.audio_stop_seconds is None:
             advice = "Name another sound: --audio FILE, --silence or --noise (in Python, audio_from)."
-            raise MediaError(info.path, "audio", "no_audio", "there is no sound track.", advice)
+            raise MediaError(info.path, "audio", "no_audio", "there is no audio stream.", advice)
         self._first, self._last = info.audio_start_seconds, info.audio_stop_seconds
         self._delay = 0.0 if audio_from is None else self._first - (reader.info.video_start_seconds or 0.0)
 

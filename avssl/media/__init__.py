@@ -1,22 +1,50 @@
-"""Compressed files to tensors with timestamps, and back.
+"""Decode media files to tensors with timestamps, and encode tensors to files.
+
+The names below are imported when they are first used, so that :mod:`avssl.media.backends` loads without torch.
 
 Example:
     >>> from avssl.media import open_media
     >>> with open_media("clip.mp4") as reader:
     ...     frames = reader.read_frames([0.0, 0.5, 1.0], short_side=128)  # (3, 3, H, W) uint8
-    ...     sound = reader.read_audio(0.0, 2.0, sample_rate_hz=24_000)  # (1, 48000) float32
+    ...     audio = reader.read_audio(0.0, 2.0, sample_rate_hz=24_000)  # (1, 48000) float32
 """
 
-from avssl.media.ahead import ahead as ahead
-from avssl.media.picture_file import is_picture as is_picture
-from avssl.media.picture_file import read_picture as read_picture
-from avssl.media.picture_file import write_picture as write_picture
-from avssl.media.planes import Planes as Planes
-from avssl.media.reader import MediaError as MediaError
-from avssl.media.reader import MediaInfo as MediaInfo
-from avssl.media.reader import MediaReader as MediaReader
-from avssl.media.reader import available_backends as available_backends
-from avssl.media.reader import open_media as open_media
-from avssl.media.sounds import read_sounds as read_sounds
-from avssl.media.still_reader import StillReader as StillReader
-from avssl.media.writer import write_video as write_video
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avssl.media.audio_windows import read_audio_windows as read_audio_windows
+    from avssl.media.backends import available_backends as available_backends
+    from avssl.media.errors import MediaError as MediaError
+    from avssl.media.image_file import is_image as is_image
+    from avssl.media.image_file import read_image as read_image
+    from avssl.media.image_file import write_image as write_image
+    from avssl.media.image_reader import ImageReader as ImageReader
+    from avssl.media.info import MediaInfo as MediaInfo
+    from avssl.media.opening import open_media as open_media
+    from avssl.media.planes import Planes as Planes
+    from avssl.media.prefetching import prefetch as prefetch
+    from avssl.media.reader import MediaReader as MediaReader
+    from avssl.media.writer import write_video as write_video
+
+_MODULES = {
+    "read_audio_windows": "audio_windows",
+    "available_backends": "backends",
+    "MediaError": "errors",
+    "is_image": "image_file",
+    "read_image": "image_file",
+    "write_image": "image_file",
+    "ImageReader": "image_reader",
+    "MediaInfo": "info",
+    "open_media": "opening",
+    "Planes": "planes",
+    "prefetch": "prefetching",
+    "MediaReader": "reader",
+    "write_video": "writer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'avssl.media' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"avssl.media.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Pictures as H.264 stores them: brightness in full and color at half the size, half the bytes of RGB."""
+"""Frames in 4:2:0, as H.264 stores them: full-size luma and half-size chroma, half the bytes of RGB."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from avssl.core.errors import InputError
 BLACK, WHITE, GRAY = 16, 235, 128
 """Luma of black and of white, and the chroma of both."""
 
-_RED, _GREEN, _BLUE = 0.2126, 0.7152, 0.0722  # of the luma, ITU-R BT.709
+_RED, _GREEN, _BLUE = 0.2126, 0.7152, 0.0722  # luma weights, ITU-R BT.709
 _LUMA_RANGE, _CHROMA_RANGE = 219 / 255, 224 / 255
 
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """One picture in 4:2:0, BT.709, limited range."""
+    """One frame in 4:2:0, BT.709, limited range."""
 
     luma: Tensor
     """(H, W) uint8."""
@@ -43,32 +43,32 @@ class Planes:
 
     @classmethod
     def of(cls, luma: int, height: int, width: int) -> Planes:
-        """A plain gray picture."""
+        """Return a uniformly gray frame."""
         half = (height + 1) // 2, (width + 1) // 2
         return cls(
             torch.full((height, width), luma, dtype=torch.uint8), torch.full((2, *half), GRAY, dtype=torch.uint8)
         )
 
-    def paste(self, picture: Planes, top: int, left: int) -> None:
-        """Puts a picture on this one, in place; ``top`` and ``left`` are even and it fits."""
-        height, width = picture.luma.shape
-        self.luma[top : top + height, left : left + width] = picture.luma
+    def paste(self, other: Planes, top: int, left: int) -> None:
+        """Copy another frame onto this one, in place; ``top`` and ``left`` are even and it fits."""
+        height, width = other.size
+        self.luma[top : top + height, left : left + width] = other.luma
         top, left = top // 2, left // 2
-        height, width = picture.chroma.shape[1:]
-        self.chroma[:, top : top + height, left : left + width] = picture.chroma
+        height, width = other.chroma.shape[1:]
+        self.chroma[:, top : top + height, left : left + width] = other.chroma
 
 
 def rgb_to_ycc(colors: Tensor) -> Tensor:
-    """(3, ...) RGB in [0, 255] to (3, ...) float32 luma in [16, 235] and Cb, Cr in [16, 240]."""
+    """Convert (3, ...) RGB in [0, 255] to (3, ...) float32: luma in [16, 235] and Cb, Cr in [16, 240]."""
     red, green, blue = colors.float()
     luma = _RED * red + _GREEN * green + _BLUE * blue
     cb, cr = (blue - luma) / (2 - 2 * _BLUE), (red - luma) / (2 - 2 * _RED)
     return torch.stack([BLACK + _LUMA_RANGE * luma, GRAY + _CHROMA_RANGE * cb, GRAY + _CHROMA_RANGE * cr])
 
 
-def to_planes(picture: Tensor) -> Planes:
-    """(3, H, W) uint8 RGB; each chroma sample is the mean of its 2 x 2 pixels."""
-    luma, *chroma = rgb_to_ycc(picture)
+def to_planes(frame: Tensor) -> Planes:
+    """Convert (3, H, W) uint8 RGB; each chroma sample is the mean of its 2 x 2 pixels."""
+    luma, *chroma = rgb_to_ycc(frame)
     height, width = luma.shape
     wide = F.pad(torch.stack(chroma)[None], (0, width % 2, 0, height % 2), mode="replicate")
     halved = F.avg_pool2d(wide, 2)[0]
@@ -76,7 +76,7 @@ def to_planes(picture: Tensor) -> Planes:
 
 
 def to_rgb(planes: Planes) -> Tensor:
-    """(3, H, W) uint8, with color enlarged bilinearly."""
+    """Convert to (3, H, W) uint8 RGB, with bilinear chroma."""
     height, width = planes.size
     halves = planes.chroma.float()[None]
     full = F.interpolate(halves, size=[2 * side for side in halves.shape[2:]], mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Frames and sound to an mp4 file: H.264 and AAC, the same bytes for the same input. Both may come in parts."""
+"""Write frames and audio to an mp4 file: H.264 and AAC, the same bytes for the same input. Both may come in parts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import av
 import numpy as np
 import torch
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from einops import rearrange
 from torch import Tensor
 
 from avssl.core.errors import InputError
@@ -20,9 +21,9 @@ from avssl.core.whole_file import whole_file
 from avssl.media.planes import Planes
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-"""Sample rates in Hz that AAC has."""
+"""Sample rates of AAC, in Hz."""
 _LAYOUTS = {1: "mono", 2: "stereo"}
-_BITS_PER_SAMPLE = 4  # per channel: 96 kbit/s at 24 kHz mono, transparent for synthetic and spoken sound
+_BITS_PER_SAMPLE = 4  # per channel: 96 kbit/s at 24 kHz mono, transparent for synthetic and spoken audio
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 
@@ -38,40 +39,40 @@ def write_video(
     preset: str = "superfast",
     threads: int = 1,
 ) -> None:
-    """Writes an mp4 file, whole or not at all.
+    """Write an mp4 file, whole or not at all.
 
-    Picture and sound both start at 0 s. The encoder's priming is declared in the file, so readers
-    give back each sample at the time it was written. Colors are BT.709, limited range, 4:2:0.
+    Video and audio both start at 0 s. The encoder's priming is declared in the file, so readers
+    return each sample at the time it was written. Colors are BT.709, limited range, 4:2:0.
 
     Args:
         path: The file to write; its folder is made. An existing file is replaced.
-        video: ``(T, 3, H, W)`` uint8 RGB, T > 0, H and W even; or parts of it one after another, so that a long
-            video is never in memory as a whole. A part may also be one picture's planes, which cost no conversion.
+        video: ``(T, 3, H, W)`` uint8 RGB, T > 0, H and W even; or consecutive parts of it, so that a long video is
+            never in memory as a whole. A part may also be one frame's :class:`Planes`, which need no conversion.
         video_fps: Frames per second, > 0.
-        audio: ``(C, S)`` float32 in [-1, 1], C 1 or 2, S > 0; louder values are clipped. Or parts of it one after
-            another, each asked for when the pictures have come as far. None: no sound.
+        audio: ``(C, S)`` float32 in [-1, 1], C 1 or 2, S > 0; louder values are clipped. Or consecutive parts,
+            each requested once the video has come as far. None: no audio.
         sample_rate_hz: Rate of ``audio``, one of :data:`AAC_RATES`.
         crf: x264's constant rate factor, 0 (lossless) to 51; 18 is visually lossless.
-        keyframe_interval: Frames from one keyframe to the next; smaller seeks quicker, larger is smaller.
+        keyframe_interval: Frames from one keyframe to the next; fewer seek faster, more make a smaller file.
         preset: x264's preset; slower ones make smaller files. 128 x 128 clips cost 1 ms a frame or less.
-        threads: Of x264. More are quicker from some 640 x 360 on; another number gives other bytes.
+        threads: Threads of x264. More are faster from about 640 x 360 on; another number gives other bytes.
 
     Raises:
         ValueError: If a shape, type, rate or option is not as above.
     """
-    _check_picture_options(video_fps, crf, keyframe_interval, preset, threads)
+    _check_video_options(video_fps, crf, keyframe_interval, preset, threads)
     first, parts = _checked_parts([video] if isinstance(video, Tensor) else video)
-    sounds = None if audio is None else _Sounds([audio] if isinstance(audio, Tensor) else audio, sample_rate_hz)
-    options = _muxer_options(None if sounds is None else sounds.rate)
+    waveform = None if audio is None else _Waveform([audio] if isinstance(audio, Tensor) else audio, sample_rate_hz)
+    options = _muxer_options(None if waveform is None else waveform.rate)
     with (
         whole_file(path) as temporary,
         av.open(f"file:{os.path.abspath(temporary)}", "w", format="mp4", options=options) as container,
     ):
         x264 = {"crf": str(crf), "preset": preset, "bf": "0"}
         rate = Fraction(video_fps).limit_denominator(100_000)
-        picture = _add_picture(container, first, rate, x264, keyframe_interval, threads)
-        sound = None if sounds is None else _add_sound(container, sounds.num_channels, sounds.rate)
-        _mux(container, picture, parts, rate, sound, sounds)
+        video_stream = _add_video(container, first, rate, x264, keyframe_interval, threads)
+        audio_stream = None if waveform is None else _add_audio(container, waveform.num_channels, waveform.rate)
+        _mux(container, video_stream, parts, rate, audio_stream, waveform)
 
 
 def _muxer_options(sample_rate_hz: int | None) -> dict[str, str]:
@@ -84,7 +85,7 @@ def _muxer_options(sample_rate_hz: int | None) -> dict[str, str]:
 
 
 def _checked_parts(parts: Iterable[Tensor | Planes]) -> tuple[tuple[int, int], Iterator[Tensor | Planes]]:
-    """The (height, width) of the first part, and all of them, each looked at when its turn comes."""
+    """Return the (height, width) of the first part, and all parts, each checked when it is used."""
     parts = iter(parts)
     first = next(parts, None)
     if first is None:
@@ -114,7 +115,7 @@ def _checked_part(part: Tensor | Planes, size: tuple[int, int]) -> Tensor | Plan
     return part
 
 
-def _check_picture_options(
+def _check_video_options(
     video_fps: float | Fraction, crf: int, keyframe_interval: int, preset: str, threads: int
 ) -> None:
     if not video_fps > 0:
@@ -129,8 +130,8 @@ def _check_picture_options(
         raise InputError(f"threads must be at least 1, got {threads}.")
 
 
-class _Sounds:
-    """Parts of one waveform, each looked at when its turn comes; the first one at once."""
+class _Waveform:
+    """Parts of one waveform, each checked when it is used; the first one at once."""
 
     def __init__(self, parts: Iterable[Tensor], rate: int | None) -> None:
         if rate not in AAC_RATES:
@@ -139,7 +140,7 @@ class _Sounds:
         self._parts = iter(parts)
         first = next(self._parts, None)
         if first is None:
-            raise InputError("audio must have at least one part, got none; give None for no sound.")
+            raise InputError("audio must have at least one part, got none; pass None for no audio.")
         self._check(first)
         self._first = first
         self.num_channels = len(first)
@@ -149,7 +150,7 @@ class _Sounds:
         for part in self._parts:
             self._check(part)
             if len(part) != self.num_channels:
-                raise InputError(f"every part of a sound must have as many channels as its first: {self.num_channels}.")
+                raise InputError(f"every part of audio must have as many channels as its first: {self.num_channels}.")
             yield part
 
     @staticmethod
@@ -162,7 +163,7 @@ class _Sounds:
             raise InputError("audio holds NaN or infinite samples.")
 
 
-def _add_picture(
+def _add_video(
     container: Any, size: tuple[int, int], rate: Fraction, options: dict[str, str], interval: int, threads: int
 ) -> Any:
     stream = container.add_stream("libx264", rate=rate, options=options)
@@ -177,9 +178,9 @@ def _add_picture(
     return stream
 
 
-def _add_sound(container: Any, num_channels: int, sample_rate_hz: int) -> Any:
-    # No noise substitution, which would replace hiss by other hiss. At this bit rate the fast coder is not only
-    # quicker but four times nearer to the input than the default (0.8 % against 3.4 % of filtered noise).
+def _add_audio(container: Any, num_channels: int, sample_rate_hz: int) -> Any:
+    # No noise substitution, which would replace noise by other noise. At this bit rate the fast coder is not only
+    # faster but four times closer to the input than the default (0.8 % against 3.4 % of filtered noise).
     options = {"aac_pns": "0", "aac_coder": "fast"}
     stream = container.add_stream("aac", rate=sample_rate_hz, layout=_LAYOUTS[num_channels], options=options)
     stream.bit_rate = _BITS_PER_SAMPLE * sample_rate_hz * num_channels
@@ -193,16 +194,16 @@ def _bitexact(context: Any) -> None:
 
 def _mux(
     container: Any,
-    picture: Any,
+    video_stream: Any,
     video: Iterator[Tensor | Planes],
     rate: Fraction,
-    sound: Any,
+    audio_stream: Any,
     audio: Iterable[Tensor] | None,
 ) -> None:
-    """Writes packets of both tracks in the order of their times, so that reading never jumps."""
-    pictures = _encoded(picture, _video_frames(video, 1 / rate))
-    sounds = iter(()) if audio is None else _encoded(sound, _audio_frames(audio, sound))
-    for packet in heapq.merge(pictures, sounds, key=lambda packet: packet.dts * packet.time_base):
+    """Write packets of both streams in the order of their times, so that reading never jumps."""
+    video_packets = _encoded(video_stream, _video_frames(video, 1 / rate))
+    audio_packets = iter(()) if audio is None else _encoded(audio_stream, _audio_frames(audio, audio_stream))
+    for packet in heapq.merge(video_packets, audio_packets, key=lambda packet: packet.dts * packet.time_base):
         container.mux_one(packet)
 
 
@@ -224,9 +225,9 @@ def _frames_of(part: Tensor | Planes, reformatter: VideoReformatter) -> Iterator
     if isinstance(part, Planes):
         yield _planar(part)
         return
-    for picture in part.permute(0, 2, 3, 1).contiguous().cpu().numpy():
+    for image in rearrange(part, "t c h w -> t h w c").contiguous().cpu().numpy():
         yield reformatter.reformat(
-            av.VideoFrame.from_ndarray(picture, format="rgb24"),
+            av.VideoFrame.from_ndarray(image, format="rgb24"),
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
@@ -244,7 +245,7 @@ def _planar(planes: Planes) -> Any:
 
 
 def _audio_frames(audio: Iterable[Tensor], stream: Any) -> Iterator[Any]:
-    """One frame of all samples of a part; PyAV cuts them into the encoder's frames."""
+    """Yield one frame with all samples of each part; PyAV cuts them into the encoder's frames."""
     written = 0
     for part in audio:
         samples = np.ascontiguousarray(part.detach().cpu().float().clamp(-1, 1).numpy())

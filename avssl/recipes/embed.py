@@ -22,8 +22,9 @@ from avssl.features.extract import content_key
 from avssl.features.table import FeatureTableError, TableInfo, TableParts
 from avssl.hub.pretrained import from_pretrained
 from avssl.media import MediaError
+from avssl.media.backends import BackendName
 from avssl.models import What
-from avssl.training.build import Backend, default_workers
+from avssl.training.build import default_workers
 
 WINDOWS_PER_PART = 1024
 """What an interruption costs at most, beside the windows of one file: a minute or two on a CPU."""
@@ -38,7 +39,7 @@ def embed(
     what: What = "embeddings",
     batch_size: int = 32,
     num_workers: int | None = None,
-    backend: Backend = "pyav",
+    backend: BackendName = "auto",
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -88,7 +89,7 @@ def embed(
     root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
     places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
     info = table_info(pretrained, manifest.hash(), stride_seconds, what, **places)
-    settings = {"every_seconds": stride_seconds, "what": what, "backend": backend, "for": "table"}
+    settings = {"every_seconds": stride_seconds, "what": what, "backend": dataset.backend, "for": "table"}
     first = parts.begin(content_key(pretrained, manifest, settings))
     with tqdm(total=len(manifest), initial=first, desc="embed", unit="row", disable=not progress) as bar:
         while first < len(manifest):
@@ -103,7 +104,7 @@ def embed(
 
 
 def _rows(
-    source: Path | str, parts: TableParts, sampling: ClipSampling, backend: str, progress: bool
+    source: Path | str, parts: TableParts, sampling: ClipSampling, backend: BackendName, progress: bool
 ) -> tuple[Manifest, pa.Table]:
     """One row a file of a folder, or the rows of a manifest; and the files that gave none."""
     if not is_url(source) and not Path(source).exists():

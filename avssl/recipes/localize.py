@@ -19,7 +19,7 @@ from avssl.localization import Look, overlay_picture, overlay_video
 from avssl.localization import readout as describe_maps
 from avssl.localization.drawing.scale import Scale, check_heads
 from avssl.localization.windows import AudioSource
-from avssl.media import MediaReader, is_picture, open_media
+from avssl.media import MediaReader, is_image, open_media
 
 OWN = "own sound"
 
@@ -116,7 +116,7 @@ def localize(
 
 def _output(video: Path | str, audio: Path | str | None, out: Path | str | None) -> Path:
     """The file to write, once it is known that it can be."""
-    path = Path(out) if out else Path(f"{Path(video).stem}_heatmap.{'png' if is_picture(video) else 'mp4'}")
+    path = Path(out) if out else Path(f"{Path(video).stem}_heatmap.{'png' if is_image(video) else 'mp4'}")
     if path.suffix.lower() not in (".mp4", ".png"):
         raise InputError(
             f"{path}: a heat map is written as a video (.mp4) or as one picture (.png). Choose another -o."

@@ -24,9 +24,10 @@ from avssl.core.whole_file import write_json
 from avssl.data.health.killable import die_with_parent
 from avssl.data.shards.copying import ShardJob, make_shard
 from avssl.data.shards.format import is_whole
+from avssl.media.backends import BackendName
 from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import check_encoders
-from avssl.training.build import Backend, default_workers
+from avssl.training.build import default_workers
 
 FIRST = ("split", "num_workers", "verify", "task_index", "num_tasks", "short_side", "frames_per_second", "video_codec")
 
@@ -41,7 +42,7 @@ def prepare(
     task_index: int = 0,
     num_tasks: int = 1,
     verify: bool = False,
-    backend: Backend = "pyav",
+    backend: BackendName = "auto",
     settings: CopySettings | None = None,
     progress: bool = True,
 ) -> Manifest | None:
@@ -118,7 +119,9 @@ def _verify(out: Path) -> None:
         raise RunError(f"{out}: {len(damaged)} of {len(files)} shards are damaged.")
 
 
-def _jobs(source: Manifest, out: Path, settings: CopySettings, rows_per_shard: int, backend: str) -> Iterator[ShardJob]:
+def _jobs(
+    source: Manifest, out: Path, settings: CopySettings, rows_per_shard: int, backend: BackendName
+) -> Iterator[ShardJob]:
     for number, first in enumerate(range(0, len(source), rows_per_shard)):
         rows = source.select(np.arange(first, min(first + rows_per_shard, len(source))))
         yield ShardJob(out, number, rows, first, settings, backend)

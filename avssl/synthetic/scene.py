@@ -46,7 +46,7 @@ class SceneSettings:
     mismatched_fraction: float = 0.0
     """Faulty pair: the sound is that of another scene."""
     silent_fraction: float = 0.0
-    """The sound track is all zeros."""
+    """The audio stream is all zeros."""
     near_duplicate_fraction: float = 0.0
     """The clip repeats an earlier scene of its split with a slightly different look and loudness."""
     snr_db: float | None = None

@@ -18,7 +18,6 @@ from avssl.data.loader import TrainLoader
 from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
 from avssl.engine import WarmupCosine, create_optimizer
-from avssl.media import available_backends
 from avssl.models import AVModel, Encoder, HeadPair, LogitScale, create_encoder, create_head
 from avssl.models.classifier import Inputs
 from avssl.objectives import (
@@ -194,21 +193,11 @@ def build_loader(
     return TrainLoader(
         build_dataset(config, manifest, inputs),
         config.optim.batch_size // distributed.world_size(),
-        clips_per_visit=data.clips_per_visit,
+        clips_per_read=data.clips_per_read,
         num_workers=default_workers() if data.num_workers is None else data.num_workers,
         max_bad_fraction=max_bad_fraction,
         pin_memory=device.type == "cuda",
     )
-
-
-Backend = Literal["auto", "pyav", "torchcodec", "decord"]
-
-
-def named_backend(backend: Backend) -> Backend:
-    """The reader, by name: a resumed run must not come upon another one."""
-    if backend != "auto":
-        return backend
-    return "torchcodec" if available_backends()["torchcodec"] is None else "pyav"
 
 
 def default_workers() -> int:

@@ -37,7 +37,7 @@ from avssl.core.manifest import Manifest, is_url, read_manifest, write_table
 from avssl.core.whole_file import is_unfinished, write_json, write_text
 from avssl.data.ledger import Failure, failures_table
 from avssl.engine import Checkpointer, environment_report, set_threads
-from avssl.training.build import named_backend
+from avssl.media.backends import resolve_backend
 
 _LOGGER = logging.getLogger(__name__)
 _OURS = (
@@ -189,7 +189,7 @@ def resolved(config: _Root) -> _Root:
     either: Any = config
     source = either.data.source
     source = source if is_url(source) else str(Path(source).resolve())
-    data = replace(either.data, source=source, backend=named_backend(either.data.backend))
+    data = replace(either.data, source=source, backend=resolve_backend(either.data.backend))
     result: _Root = replace(either, data=data, train=replace(either.train, threads=set_threads(either.train.threads)))
     return result
 

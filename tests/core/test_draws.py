@@ -22,10 +22,10 @@ def test_one_number_is_mixed_as_a_tensor_of_them(value):
 def test_one_clip_has_the_key_and_the_draw_of_a_batch():
     ids = draws.text_keys(IDS[:5])
     assert ids.tolist() == [draws.text_key(name) for name in IDS[:5]]
-    visits = torch.tensor([0, 1, 2, 0, 7])
-    keys = draws.clip_key(-4, 2, ids, visits)
+    numbers = torch.tensor([0, 1, 2, 0, 7])
+    keys = draws.clip_key(-4, 2, ids, numbers)
     assert keys.tolist() == [
-        draws.clip_key_int(-4, 2, key, visit) for key, visit in zip(ids.tolist(), visits.tolist(), strict=True)
+        draws.clip_key_int(-4, 2, key, number) for key, number in zip(ids.tolist(), numbers.tolist(), strict=True)
     ]
     drawn = draws.uniform(keys, "crop", 3)[:, 0].tolist()
     assert drawn == [draws.uniform_float(key, "crop") for key in keys.tolist()]

@@ -65,27 +65,27 @@ def test_read_window_is_not_moved():
     assert clip.clip_number == 7
 
 
-def test_read_pictures_takes_the_middles_of_equal_parts_of_the_row():
+def test_read_thumbnails_takes_the_middles_of_equal_parts_of_the_row():
     data = dataset(
         ["a", "b_late.mp4"], path=["a.mp4", "b_late.mp4"], start_seconds=[2.0, None], stop_seconds=[5.0, None]
     )
-    assert [round(float(f.float().mean()) / 10, 1) for f in data.read_pictures(0, 3, 4)] == [2.5, 3.5, 4.5]
-    assert [round(float(f.float().mean()) / 10, 1) for f in data.read_pictures(1, 2, 4)] == [7.5, 12.5]
+    assert [round(float(f.float().mean()) / 10, 1) for f in data.read_thumbnails(0, 3, 4)] == [2.5, 3.5, 4.5]
+    assert [round(float(f.float().mean()) / 10, 1) for f in data.read_thumbnails(1, 2, 4)] == [7.5, 12.5]
 
 
-def test_read_pictures_needs_no_sound_and_never_enlarges(monkeypatch):
+def test_read_thumbnails_needs_no_sound_and_never_enlarges(monkeypatch):
     asked = []
     monkeypatch.setattr("data_fakes.FakeReader.read_frames", lambda self, times, side: asked.append(side))
-    dataset(["a_mute.mp4"]).read_pictures(0, 3, 96)
-    dataset(["a_mute.mp4"]).read_pictures(0, 3, 4)
+    dataset(["a_mute.mp4"]).read_thumbnails(0, 3, 96)
+    dataset(["a_mute.mp4"]).read_thumbnails(0, 3, 4)
     assert asked == [6, 4]  # the files are 8 x 6
 
 
-def test_read_pictures_reports_what_cannot_be_seen():
-    with pytest.raises(MediaError, match="there is no picture track"):
-        dataset(["a_dark.mp4"]).read_pictures(0, 3, 4)
-    with pytest.raises(MediaError, match="no picture lies in the row"):
-        dataset(["a"], path=["a.mp4"], start_seconds=[20.0], stop_seconds=[25.0]).read_pictures(0, 3, 4)
+def test_read_thumbnails_reports_what_cannot_be_seen():
+    with pytest.raises(MediaError, match="there is no video stream"):
+        dataset(["a_dark.mp4"]).read_thumbnails(0, 3, 4)
+    with pytest.raises(MediaError, match="the row holds no video"):
+        dataset(["a"], path=["a.mp4"], start_seconds=[20.0], stop_seconds=[25.0]).read_thumbnails(0, 3, 4)
 
 
 def test_read_even_opens_the_file_once(monkeypatch):
@@ -112,7 +112,7 @@ def test_windows_over_a_whole_row_are_placed_by_its_header_and_read_in_one_go():
         alone = data.read_window(0, video, audio)
         assert torch.equal(clip.video, alone.video)
         assert torch.equal(clip.audio, alone.audio)
-    with pytest.raises(MediaError, match="no sound track"):
+    with pytest.raises(MediaError, match="no audio stream"):
         dataset(["v_mute.mp4"]).place_windows(0, 1.0)
 
 

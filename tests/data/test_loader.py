@@ -158,7 +158,7 @@ def test_state_is_of_batches_handed_out_not_read_ahead():
     loader = TrainLoader(dataset(40), 2, num_workers=2, prefetch_factor=4)
     take(loader, 3)
     state = loader.state_dict()
-    assert (state["pass"], state["batches"], state["place"]) == (0, 3, 6)
+    assert (state["epoch"], state["batches"], state["position"]) == (0, 3, 6)
 
 
 def test_iterating_again_continues():

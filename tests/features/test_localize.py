@@ -6,7 +6,7 @@ import torch
 import avssl
 from avssl.features.localize import localize_each
 from avssl.hub.pretrained import demo_weights, from_pretrained
-from avssl.media import write_picture, write_video
+from avssl.media import write_image, write_video
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_each_audio_has_its_own_map_and_frames_are_encoded_once(videos, monkeypa
 
 
 def test_an_image_lasts_as_long_as_the_audio(videos, tmp_path):
-    write_picture(tmp_path / "still.png", torch.zeros(3, 48, 64, dtype=torch.uint8))
+    write_image(tmp_path / "still.png", torch.zeros(3, 48, 64, dtype=torch.uint8))
     heatmap = avssl.localize(tmp_path / "still.png", audio=videos / "b.mp4", stride_seconds=0.25, device="cpu")
     assert len(heatmap.values) == 4
 

@@ -107,7 +107,7 @@ def test_too_short_a_file_is_an_error():
         scan(Clock(), max_offset_seconds=0.05)
     with pytest.raises(ValueError, match=r"step_seconds \(0\) must be greater than 0"):
         scan(Clock(), step_seconds=0)
-    with pytest.raises(MediaError, match="no sound track"):
+    with pytest.raises(MediaError, match="no audio stream"):
         scan(Clock(sound=False))
 
 

@@ -25,7 +25,7 @@ def test_stereo_is_refused(tmp_path: Path, tools: Any) -> None:
     write_video(tmp_path / "a.mp4", tools.gray(16), 16, tools.beeping(channels=2, seconds=1.0), 24_000)
     with (
         open_media(tmp_path / "a.mp4", "decord") as reader,
-        pytest.raises(MediaError, match=r'garbles sound of more than one channel\. Open it with backend="pyav"'),
+        pytest.raises(MediaError, match=r'garbles audio of more than one channel\. Open it with backend="pyav"'),
     ):
         reader.read_audio(0.0, 0.5)
 
@@ -33,7 +33,7 @@ def test_stereo_is_refused(tmp_path: Path, tools: Any) -> None:
 def test_turned_pictures_are_refused(test_media: Path) -> None:
     with (
         open_media(test_media / "nasa_13013_rotated.mp4", "decord") as reader,
-        pytest.raises(MediaError, match="decord does not turn pictures upright"),
+        pytest.raises(MediaError, match="decord does not turn frames upright"),
     ):
         reader.read_frames([0.0])
 

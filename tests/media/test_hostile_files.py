@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from avssl.media import MediaError, open_media
-from avssl.media.pyav.stated_size import missing_bytes
+from avssl.media.pyav.declared_size import missing_bytes
 
 
 def tones(path: Path, codec: str, layout: str, rate_hz: int = 48_000) -> Path:
@@ -113,7 +113,7 @@ def test_rates_that_no_device_has_are_too_large(tmp_path: Path, offset: int, val
 
 def test_pictures_faster_than_any_camera_are_too_large(tmp_path: Path, tools: Any) -> None:
     path = tools.encode(tmp_path / "a.mkv", tools.gray(32), range(32), fps=5000)
-    with pytest.raises(MediaError, match=r"pictures a second, over the limit of 1000") as error:
+    with pytest.raises(MediaError, match=r"frames per second, over the limit of 1000") as error:
         open_media(path)
     assert error.value.reason == "too_large"
 

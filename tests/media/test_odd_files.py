@@ -24,8 +24,8 @@ PICTURES = {
     "discard_first_keyframe.mp4": (64, 64, 25.0, 0.0, 1.0, "h264"),
 }
 DECORD_REFUSES = {
-    "nasa_13013.mp4": "cannot be told which of several picture tracks",
-    "nasa_13013_rotated.mp4": "does not turn pictures upright",
+    "nasa_13013.mp4": "cannot be told which of several video streams",
+    "nasa_13013_rotated.mp4": "does not turn frames upright",
     "av1_video.mkv": "decord failed",
     "discard_first_keyframe.mp4": "its frames begin before the edit list lets them",
 }
@@ -60,7 +60,7 @@ def test_frames_of_odd_files_alone_and_on_all_backends(
         assert frames.float().std() > 10
         for number in (count - 1, 0, count // 2):
             assert torch.equal(reader.read_frames([times[number]])[0], frames[number])
-        with pytest.raises(MediaError, match="outside the picture track"):
+        with pytest.raises(MediaError, match="outside the video stream"):
             reader.read_frames([start - 0.5])
     require(backend)
     with open_media(test_media / name, backend) as reader:

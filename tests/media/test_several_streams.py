@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from avssl.media import MediaError, open_media
+from avssl.media.backends import BACKENDS
 
 RATE_HZ = 16_000
 SIZES = ((64, 48), (128, 96), (96, 64))
@@ -21,7 +22,7 @@ LOUDNESS = (0.25, 0.5)
 
 
 def several(path: Path, tools: Any) -> Path:
-    """Three picture tracks that differ in size and brightness, two sound tracks: mono, then stereo."""
+    """Three video streams that differ in size and brightness, two audio streams: mono, then stereo."""
     with av.open(str(path), "w") as container:
         packets = []
         for place, (width, height) in enumerate(SIZES):
@@ -47,7 +48,7 @@ def several(path: Path, tools: Any) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-@pytest.mark.parametrize("backend", ["pyav", "torchcodec", "decord"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_default_tracks_are_read(
     tmp_path: Path, suffix: str, backend: str, tools: Any, require: Callable[[str], None]
 ) -> None:
@@ -57,7 +58,7 @@ def test_the_default_tracks_are_read(
         assert (info.width, info.height) == SIZES[DEFAULT]
         assert (info.audio_num_channels, info.audio_sample_rate_hz) == (2, RATE_HZ)
         if backend == "decord":
-            with pytest.raises(MediaError, match="cannot be told which of several picture tracks"):
+            with pytest.raises(MediaError, match="cannot be told which of several video streams"):
                 reader.read_frames([0.0])
             return
         times = [(n + 0.5) / 10 for n in (3, 17, 25, 4)]

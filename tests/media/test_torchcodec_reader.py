@@ -42,7 +42,7 @@ def test_late_sound_is_sought_not_decoded_through(clip: Path, monkeypatch: pytes
 
     with open_media(clip, "torchcodec") as reader:
         early = reader.read_audio(1.0, 1.5)
-        monkeypatch.setattr(torchcodec_reader, "_SOUND_SECONDS", 0.5)
+        monkeypatch.setattr(torchcodec_reader, "_AUDIO_SECONDS", 0.5)
         reader._audio = None  # type: ignore[attr-defined]
         torch.testing.assert_close(reader.read_audio(1.0, 1.5), early, atol=1e-5, rtol=0)
         assert reader._audio is None  # type: ignore[attr-defined]

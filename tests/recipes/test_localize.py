@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from avssl.cli import main
-from avssl.media import open_media, read_picture, write_picture
+from avssl.media import open_media, read_image, write_image
 
 
 def test_localize_writes_a_video_with_sound_and_a_readout(videos, run, tmp_path, capsys):
@@ -65,7 +65,7 @@ def test_silence_is_what_stands_beside_by_itself(videos, run, tmp_path):
 @pytest.fixture
 def still(videos, tmp_path):
     with open_media(videos / "clip00.mp4") as reader:
-        write_picture(tmp_path / "still.png", reader.read_frames([1.0])[0])
+        write_image(tmp_path / "still.png", reader.read_frames([1.0])[0])
     return tmp_path / "still.png"
 
 
@@ -74,9 +74,9 @@ def test_a_still_picture_and_a_sound_become_a_picture(videos, run, still, tmp_pa
     words = ["localize", str(still), "--checkpoint", str(run), "--device", "cpu", "-o", str(out)]
     assert main([*words, "--audio", str(videos / "clip03.mp4")]) == 0
     assert f"picture: {out}" in capsys.readouterr().out
-    assert read_picture(out).shape == (3, 12 * 32 + 120, 12 * 48)
+    assert read_image(out).shape == (3, 12 * 32 + 120, 12 * 48)
     assert main(words) == 1
-    assert "no sound track. Name another sound: --audio FILE" in capsys.readouterr().err
+    assert "no audio stream. Name another sound: --audio FILE" in capsys.readouterr().err
 
 
 def test_a_still_picture_lasts_as_long_as_its_sound(videos, run, still, tmp_path):
@@ -116,7 +116,7 @@ def test_a_video_without_sound_is_told_what_to_do(run, video_maker, tmp_path, ca
     video_maker(tmp_path / "mute.mp4", 3, sound=False)
     words = ["localize", str(tmp_path / "mute.mp4"), "--checkpoint", str(run), "--device", "cpu"]
     assert main([*words, "-o", str(tmp_path / "out.mp4")]) == 1
-    assert "no sound track. Name another sound: --audio FILE, --silence or --noise" in capsys.readouterr().err
+    assert "no audio stream. Name another sound: --audio FILE, --silence or --noise" in capsys.readouterr().err
     assert main([*words, "--side_by_side", "-o", str(tmp_path / "out.mp4")]) == 1
     assert "nothing to compare with silence or noise" in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists()

@@ -26,7 +26,7 @@ def test_prepare_then_pretrain_from_the_copy(manifest, tmp_path, capsys):
         "--sampling.num_frames 4 --sampling.audio_seconds 1 --sampling.sample_rate_hz 8000 --transform.video.size 28"
     )
     words += " --model.video.width 4 --model.audio.width 4 --optim.batch_size 8 --optim.epochs 1"
-    words += " --data.num_workers 0 --data.clips_per_visit 2 --train.device cpu --monitor.every_steps 0"
+    words += " --data.num_workers 0 --data.clips_per_read 2 --train.device cpu --monitor.every_steps 0"
     assert main(["pretrain", str(out / "manifest.csv"), "--out", str(tmp_path / "run"), *words.split()]) == 0
     assert (tmp_path / "run" / "weights" / "model.safetensors").is_file()
 

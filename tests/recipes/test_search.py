@@ -207,13 +207,13 @@ def test_other_weights_are_refused(world, run, wav, tmp_path, capsys):
 
 def test_a_query_without_the_stream_is_refused(world, wav, tmp_path, capsys):
     assert main(words(world, "--video", wav)) == 1
-    assert "there is no picture track. Name another file, or look for what fits its other stream with --audio" in (
+    assert "there is no video stream. Name another file, or look for what fits its other stream with --audio" in (
         " ".join(capsys.readouterr().err.split())
     )
     silent = tmp_path / "silent.mp4"
     write_video(silent, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), 8.0)
     assert main(words(world, "--audio", silent)) == 1
-    assert "there is no sound track. Name another file" in capsys.readouterr().err
+    assert "there is no audio stream. Name another file" in capsys.readouterr().err
     assert main(words(world, "--audio", wav, "--at-seconds", "40")) == 1
     assert "at_seconds (40) lies outside the sound of" in capsys.readouterr().err
 

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from avssl.data.health.journal import HealthJournal
 from avssl.data.health.killable import Outcome, run_killable
 from avssl.data.health.report import HealthReport, HealthSettings, probe_file
-from avssl.media import MediaError, available_backends
+from avssl.media import MediaError
+from avssl.media.backends import resolve_backend
 
 
 def check_files(
@@ -40,7 +41,9 @@ def check_files(
         One report for each name, and how many of them the journal knew. A file whose process hung is reported as
         ``"timeout"``, one whose process died as ``"crashed"``.
     """
-    root, settings = Path(root), _with_backend(settings or HealthSettings())
+    root, settings = Path(root), settings or HealthSettings()
+    # The journal stores the concrete name; resolving it also loads the backend here, not in every worker.
+    settings = replace(settings, backend=resolve_backend(settings.backend))
     reports = {name: report for name in names if (report := _unnameable(root, name))}
     with HealthJournal(Path(journal) if journal else None, root, settings) as kept:
         known = {name: report for name in names if name not in reports and (report := kept.known(name))}
@@ -64,14 +67,6 @@ def check_files(
                 bar.update()
         kept.compact(names)
     return [reports[name] for name in names], len(known)
-
-
-def _with_backend(settings: HealthSettings) -> HealthSettings:
-    """The settings with the reader's name, which the journal knows; it is loaded here, not in every worker."""
-    why_not = available_backends()
-    if settings.backend != "auto":
-        return settings
-    return replace(settings, backend="torchcodec" if why_not["torchcodec"] is None else "pyav")
 
 
 def printable(name: str) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from avssl.media import MediaError, MediaInfo, MediaReader
-from avssl.media.pyav.length import CUT_SECONDS
+from avssl.media.pyav.stream_ends import CUT_SECONDS
 
 _STILL_LEVELS = 5.0  # of 255, at _SHORT_SIDE: coding alone changes less, unless its bit rate is very low
 _SHORT_SIDE = 64

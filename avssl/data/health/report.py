@@ -12,8 +12,9 @@ from typing import Any, Literal
 from avssl.core.errors import InputError
 from avssl.data.health.content import check_content
 from avssl.media import MediaError, MediaInfo, open_media
-from avssl.media.pyav.length import CUT_SECONDS, StreamEnds, measure_ends
-from avssl.media.reader import MAX_DURATION_SECONDS, MAX_PIXELS
+from avssl.media.backends import BackendName
+from avssl.media.info import MAX_DURATION_SECONDS, MAX_PIXELS
+from avssl.media.pyav.stream_ends import CUT_SECONDS, StreamEnds, measure_ends
 
 Depth = Literal["quick", "normal", "full"]
 
@@ -34,7 +35,7 @@ class HealthSettings:
     depth: Depth = "normal"
     """"quick": header, and the last packets against its word; nothing is decoded but one picture. "normal": also
     decodes the ends, and places between them, to find still pictures and silence. "full": decodes everything."""
-    backend: str = "pyav"
+    backend: BackendName = "auto"
     """Reader that decodes, as for :func:`avssl.media.open_media`."""
     min_seconds: float = MIN_SECONDS
     """Files with less time in which picture and sound both play are too short."""
@@ -136,9 +137,9 @@ def common_span(info: MediaInfo) -> tuple[float, float]:
 def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaInfo:
     """The header, once both tracks are known to be as long as it says."""
     if not info.has_video:
-        raise MediaError(path, "video", "no_video", "there is no picture track.", "Leave the file out.")
+        raise MediaError(path, "video", "no_video", "there is no video stream.", "Leave the file out.")
     if not info.has_audio:
-        raise MediaError(path, "audio", "no_audio", "there is no sound track.", "Leave the file out.")
+        raise MediaError(path, "audio", "no_audio", "there is no audio stream.", "Leave the file out.")
     ends = measure_ends(path, max_pixels=settings.max_pixels, decode=settings.depth == "full")
     info = _shortened(info, ends)
     start, stop = common_span(info)

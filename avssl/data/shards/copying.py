@@ -19,6 +19,7 @@ from avssl.core.whole_file import write_json
 from avssl.data.ledger import Failure
 from avssl.data.shards.format import read_record, record_path, shard_name, shard_writer
 from avssl.media import MediaError, MediaInfo, MediaReader, open_media
+from avssl.media.backends import BackendName
 from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import PreparedClip, encode_clip
 
@@ -45,7 +46,7 @@ class ShardJob:
     first_row: int
     """Of these, in the whole manifest."""
     settings: CopySettings
-    backend: str
+    backend: BackendName
     """Reader of the sources."""
 
     @property
@@ -147,9 +148,9 @@ def _parts(reader: MediaReader, times: list[float], short_side: int) -> Iterator
 
 def _common_span(info: MediaInfo, start: float, stop: float) -> tuple[float, float]:
     if info.video_start_seconds is None or info.video_stop_seconds is None:
-        raise MediaError(info.path, "video", "no_video", "there is no picture track.", "Leave the file out.")
+        raise MediaError(info.path, "video", "no_video", "there is no video stream.", "Leave the file out.")
     if info.audio_start_seconds is None or info.audio_stop_seconds is None:
-        raise MediaError(info.path, "audio", "no_audio", "there is no sound track.", "Leave the file out.")
+        raise MediaError(info.path, "audio", "no_audio", "there is no audio stream.", "Leave the file out.")
     start = max(start, info.video_start_seconds, info.audio_start_seconds)
     stop = min(stop, info.video_stop_seconds, info.audio_stop_seconds)
     if stop - start < _SHORTEST_SECONDS:
@@ -158,7 +159,7 @@ def _common_span(info: MediaInfo, start: float, stop: float) -> tuple[float, flo
     return start, stop
 
 
-def _copy(manifest: Manifest, row: int, settings: CopySettings, backend: str) -> tuple[PreparedClip, MediaInfo]:
+def _copy(manifest: Manifest, row: int, settings: CopySettings, backend: BackendName) -> tuple[PreparedClip, MediaInfo]:
     start, stop = (manifest.value(row, name) for name in ("start_seconds", "stop_seconds"))
     with open_media(manifest.file(row), backend) as reader:
         clip = copy_clip(reader, -math.inf if start is None else start, math.inf if stop is None else stop, settings)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from avssl.core.manifest import Manifest
-from avssl.data.dataset import track_span
+from avssl.data.dataset import stream_span
 from avssl.data.sampling import SLACK_SECONDS, ClipSampling
 from avssl.downstream.localization.instants import Instant
 from avssl.localization.windows import DECODED_SHORT_SIDE, AudioWindows, FrameWindows
-from avssl.media import MediaError, MediaInfo, is_picture, open_media, read_picture
+from avssl.media import MediaError, MediaInfo, is_image, open_media, read_image
+from avssl.media.backends import BackendName
 
 
 class InstantClips:
@@ -30,7 +31,7 @@ class InstantClips:
         backend: Reader of media files.
     """
 
-    def __init__(self, manifest: Manifest, sampling: ClipSampling, backend: str = "pyav") -> None:
+    def __init__(self, manifest: Manifest, sampling: ClipSampling, backend: BackendName = "auto") -> None:
         self.manifest, self.sampling, self.backend = manifest, sampling, backend
 
     def frames(self, instant: Instant) -> tuple[Tensor, float]:
@@ -43,7 +44,7 @@ class InstantClips:
             MediaError: If the file cannot be read, or has no picture at this time.
         """
         file, count = self.manifest.file(instant.row), self.sampling.num_frames
-        has_video = not is_picture(file)
+        has_video = not is_image(file)
         if not has_video or (count == 1 and instant.picture is not None):
             picture = self._still(instant)
             return picture.expand(count, -1, -1, -1), count / 2
@@ -69,7 +70,7 @@ class InstantClips:
             MediaError: If the file cannot be read, or has no sound at this time.
         """
         file = self.manifest.sound_file(instant.row)
-        if is_picture(file):
+        if is_image(file):
             advice = "Name its sound in the column audio_path."
             raise MediaError(str(file), "audio", "no_audio", "a still picture has no sound.", advice)
         with open_media(file, self.backend) as reader:
@@ -79,9 +80,9 @@ class InstantClips:
 
     def _still(self, instant: Instant) -> Tensor:
         path = instant.picture or self.manifest.file(instant.row)
-        picture = read_picture(path, self.sampling.short_side)
+        picture = read_image(path, self.sampling.short_side)
         if self.sampling.short_side is None and min(picture.shape[1:]) > DECODED_SHORT_SIDE:
-            picture = read_picture(path, DECODED_SHORT_SIDE)
+            picture = read_image(path, DECODED_SHORT_SIDE)
         return picture
 
     def _second(self, instant: Instant, info: MediaInfo, stream: Literal["video", "audio"]) -> float:
@@ -94,7 +95,7 @@ class InstantClips:
             "video": (info.video_start_seconds, info.video_stop_seconds),
             "audio": (info.audio_start_seconds, info.audio_stop_seconds),
         }
-        start, stop = track_span(info, stream, *spans[stream])
+        start, stop = stream_span(info, stream, *spans[stream])
         begin, end = (self.manifest.value(instant.row, name) for name in ("start_seconds", "stop_seconds"))
         if instant.seconds is None:
             return ((start if begin is None else begin) + (stop if end is None else end)) / 2

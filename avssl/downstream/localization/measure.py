@@ -39,6 +39,7 @@ from avssl.evaluation.localization.rules import find_rule
 from avssl.hub.pretrained import Pretrained
 from avssl.localization.image_prior import ResNetPrior
 from avssl.localization.similarity import SMOOTHING
+from avssl.media.backends import BackendName
 
 OWN = "own"
 """In place of a file of weights: the model's own vision tower is the object prior."""
@@ -88,7 +89,7 @@ def measure_localization(
     alpha: float = 0.4,
     seed: int = 0,
     batch_size: int = 16,
-    backend: str = "pyav",
+    backend: BackendName = "auto",
     progress: bool = True,
 ) -> LocalizationTable:
     """Scores a model's maps and everything they must be compared with.

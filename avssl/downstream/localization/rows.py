@@ -17,7 +17,7 @@ from avssl.data.official.box_truth import ClipTruth, TruthFrame, read_boxes
 from avssl.downstream.localization.instants import Instant, shapes_instant
 from avssl.evaluation.localization import flickr_truth, is3_truth, vggss_truth
 from avssl.evaluation.localization.resizing import SIZE
-from avssl.media import read_picture
+from avssl.media import read_image
 from avssl.synthetic import read_truth
 
 
@@ -95,7 +95,7 @@ def mask_truth(path: Path) -> Tensor:
     Raises:
         MediaError: If it cannot be read.
     """
-    mask = (read_picture(path) > 0).any(dim=0)[None, None].float()
+    mask = (read_image(path) > 0).any(dim=0)[None, None].float()
     return F.interpolate(mask, size=(SIZE, SIZE), mode="nearest-exact")[0, 0]
 
 

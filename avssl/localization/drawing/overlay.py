@@ -18,7 +18,7 @@ from avssl.localization.drawing.scale import Scale
 from avssl.localization.drawing.scale import color_limits as color_limits
 from avssl.localization.drawing.strip import sound_envelope
 from avssl.localization.windows import AudioSource, AudioWindows
-from avssl.media import MediaError, MediaReader, Planes, ahead, write_picture, write_video
+from avssl.media import MediaError, MediaReader, Planes, prefetch, write_image, write_video
 from avssl.media.planes import to_rgb
 from avssl.media.writer import AAC_RATES
 
@@ -78,7 +78,7 @@ def overlay_video(
     short_side, composition = _compose(reader, maps, (start, stop), scale, look, sound.envelope())
 
     def drawn() -> Iterator[Planes]:
-        with closing(ahead(reader.stream_planes(seconds, short_side), _AHEAD)) as pictures:
+        with closing(prefetch(reader.stream_planes(seconds, short_side), _AHEAD)) as pictures:
             for number, (second, picture) in enumerate(zip(seconds, pictures, strict=True)):
                 yield composition.draw(second, picture)
                 if on_progress is not None:
@@ -132,7 +132,7 @@ def overlay_picture(
     first = next(iter(maps.values()))
     second = float(first.at_seconds[first.confidence.argmax()]) if at_seconds is None else at_seconds
     with closing(reader.stream_planes([second], short_side)) as pictures:
-        write_picture(out_path, to_rgb(composition.draw(second, next(pictures))))
+        write_image(out_path, to_rgb(composition.draw(second, next(pictures))))
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def _span(reader: MediaReader, stop_after_seconds: float | None) -> tuple[float,
     """Start and stop of what is drawn."""
     info = reader.info
     if info.video_start_seconds is None or info.video_stop_seconds is None:
-        raise MediaError(info.path, "video", "no_video", "there is no picture track.", "Open the file the map is of.")
+        raise MediaError(info.path, "video", "no_video", "there is no video stream.", "Open the file the map is of.")
     if stop_after_seconds is not None and not stop_after_seconds > 0:
         raise InputError(f"stop_after_seconds ({stop_after_seconds}) must be greater than 0.")
     limit = math.inf if stop_after_seconds is None else info.video_start_seconds + stop_after_seconds

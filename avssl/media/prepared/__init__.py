@@ -1,1 +1,1 @@
-"""Clips in the prepared format: writer and reader."""
+"""Write and read clips in the prepared format."""

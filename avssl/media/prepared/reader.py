@@ -1,13 +1,12 @@
-"""Reads prepared clips: packets straight to a decoder, no demuxer in between."""
+"""Read prepared clips: packets go straight to a decoder, without a demuxer."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import av
 import numpy as np
@@ -16,42 +15,32 @@ from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.media.planes import Planes, to_planes
+from avssl.media.errors import MediaError, Reason
+from avssl.media.info import MAX_FPS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ, MediaInfo
 from avssl.media.prepared.clip import (
+    AUDIO,
     AUDIO_CODECS,
     BLOCK,
     FORMAT_VERSION,
     PREROLL_PACKETS,
-    SOUND,
     VIDEO_CODECS,
     padded,
 )
-from avssl.media.pyav.sound import read_window
-from avssl.media.reader import (
-    MAX_FPS,
-    MAX_PIXELS,
-    MAX_SAMPLE_RATE_HZ,
-    MediaError,
-    MediaInfo,
-    Reason,
-    ascending_times,
-    audio_window,
-    clamp_times,
-)
+from avssl.media.reader import MediaReader, resized
 
 ReadBytes = Callable[[int, int], bytes]
-"""(offset, size) -> that part of the shard; shorter at its end."""
+"""(offset, size) → that part of the shard; shorter at its end."""
 
 _INT16_SCALE, _FLOAT_SCALE = np.float32(2**-15), np.float32(1)
-_MOST_HEADER_BYTES, _MOST_READ_BYTES = 64 << 20, 1 << 30  # a day of packets; what no window needs
-_INSIDE = 1e-4  # of a frame: a time that is a frame's own, but for rounding, finds that frame
+_MAX_HEADER_BYTES, _MAX_READ_BYTES = 64 << 20, 1 << 30  # a day of packets; more than any window needs
+_INSIDE = 1e-4  # fraction of a frame added to every time, so that a frame's own time, rounded, finds that frame
 
 
 class Decoders:
-    """Open decoders, kept for the next clip with the same stream header: making one costs as much as a frame.
+    """Open decoders, kept for the next clip with the same stream header: creating one costs as much as a frame.
 
     Args:
-        limit: Most to keep.
+        limit: Largest number to keep.
     """
 
     def __init__(self, limit: int = 16) -> None:
@@ -59,7 +48,7 @@ class Decoders:
         self._open: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
 
     def get(self, codec: str, header: bytes, sample_rate_hz: int | None = None) -> Any:
-        """A decoder as new."""
+        """Return a decoder without any state from earlier packets."""
         key = codec, header
         context = self._open.pop(key, None)
         if context is None:
@@ -81,24 +70,24 @@ class Decoders:
         return Decoders, (self._limit,)  # worker processes open their own
 
 
-class PreparedReader:
-    """One clip of a shard; see :class:`avssl.media.MediaReader`.
+class PreparedReader(MediaReader):
+    """Reads one clip of a shard; see :class:`avssl.media.MediaReader`.
 
     Args:
         read: Reads bytes of the shard.
-        name: What errors call the clip: its shard and id.
-        offset: Place of the clip's JSON line in the shard.
-        header_bytes: From there to the first byte of the mp4.
+        name: Name of the clip in errors: its shard and id.
+        offset: Position of the clip's JSON line in the shard.
+        header_bytes: Bytes from there to the mp4.
         decoders: Shared by the clips of a process.
 
     Raises:
-        MediaError: If the shard is cut or the header is not one.
+        MediaError: If the shard is cut off or the header is damaged.
     """
 
     def __init__(self, read: ReadBytes, name: str, offset: int, header_bytes: int, decoders: Decoders) -> None:
         self._read, self._name, self._decoders = read, name, decoders
         self._mp4 = offset + header_bytes
-        if offset < 0 or not 0 < header_bytes <= _MOST_HEADER_BYTES:
+        if offset < 0 or not 0 < header_bytes <= _MAX_HEADER_BYTES:
             raise self._error("container", "unreadable", f"the manifest gives it a header of {header_bytes} bytes.")
         head = read(offset, header_bytes)
         if len(head) < header_bytes:
@@ -108,7 +97,7 @@ class PreparedReader:
         except (ValueError, KeyError, TypeError, OverflowError, IndexError) as error:
             raise self._error("container", "unreadable", f"its header is damaged ({error}).") from error
         self._fps = self._video["frames_per_second"]
-        self.info = MediaInfo(
+        self._info = MediaInfo(
             path=name,
             duration_seconds=max(self._video["frames"] / self._fps, self._audio["samples"] / self._audio["rate"]),
             video_start_seconds=0.0,
@@ -124,8 +113,13 @@ class PreparedReader:
             audio_codec=self._audio["codec"],
         )
 
+    @property
+    def info(self) -> MediaInfo:
+        """Spans, sizes and rates."""
+        return self._info
+
     def read_planes(self, at_seconds: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """The frames shown at the given times, as they are stored.
+        """Return the frames shown at the given times, as they are stored.
 
         Returns:
             (T, 1, H, W) luma and (T, 2, H / 2, W / 2) Cb and Cr, uint8, full-range BT.601.
@@ -133,79 +127,47 @@ class PreparedReader:
         Raises:
             MediaError: If a time lies outside the clip, or it cannot be decoded.
         """
-        numbers = self._numbers(at_seconds)
+        numbers = self._numbers(self._clamp_times(at_seconds))
         frames = self._decode(sorted(set(numbers)))
         height, width = self._video["height"], self._video["width"]
         luma = torch.empty(len(numbers), 1, height, width, dtype=torch.uint8)
         chroma = torch.empty(len(numbers), 2, height // 2, width // 2, dtype=torch.uint8)
-        y, c = luma.numpy(), chroma.numpy()  # a view costs a third of torch's, and there are three a frame
+        y, c = luma.numpy(), chroma.numpy()  # a view costs a third of torch's, and each frame needs three
         for i, number in enumerate(numbers):
             if frames[number].format.name not in ("yuv420p", "yuvj420p"):
-                raise self._error("video", "unreadable", "its pictures are not 4:2:0.", number / self._fps)
+                raise self._error("video", "unreadable", "its frames are not 4:2:0.", number / self._fps)
             for plane, out in zip(frames[number].planes, (y[i, 0], c[i, 0], c[i, 1]), strict=True):
                 lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
                 out[:] = lines[: len(out), : out.shape[1]]
         return luma, chroma
 
-    def read_frames(self, at_seconds: Sequence[float], short_side: int | None = None) -> Tensor:
-        """See :meth:`avssl.media.MediaReader.read_frames`."""
-        numbers = self._numbers(at_seconds)
+    def _read_frames(self, times: list[float], short_side: int | None) -> Tensor:
+        numbers = self._numbers(times)
         frames = self._decode(sorted(set(numbers)))
-        height, width = self._video["height"], self._video["width"]
-        scale = 1.0 if short_side is None else short_side / min(height, width)
-        size = {"height": max(1, round(height * scale)), "width": max(1, round(width * scale))}
-        # Said here, because not every codec's stream says it.
+        height, width = resized(self._video["width"], self._video["height"], short_side)
+        # Given here, because not every codec's stream declares it.
         colors = {"src_colorspace": Colorspace.ITU601, "src_color_range": ColorRange.JPEG}
-        pictures = {n: frame.to_ndarray(format="rgb24", **size, **colors) for n, frame in frames.items()}
-        return torch.stack([torch.from_numpy(pictures[number]).movedim(-1, 0) for number in numbers])
+        images = {
+            number: frame.to_ndarray(format="rgb24", height=height, width=width, **colors)
+            for number, frame in frames.items()
+        }
+        return torch.stack([torch.from_numpy(images[number]).movedim(-1, 0) for number in numbers])
 
-    def stream_frames(
-        self, at_seconds: Sequence[float], short_side: int | None = None
-    ) -> Generator[Tensor, None, None]:
-        """See :meth:`avssl.media.MediaReader.stream_frames`."""
-        for second in ascending_times(self.info, at_seconds):
-            yield self.read_frames([second], short_side)[0]
-
-    def stream_planes(
-        self, at_seconds: Sequence[float], short_side: int | None = None
-    ) -> Generator[Planes, None, None]:
-        """See :meth:`avssl.media.MediaReader.stream_planes`."""
-        yield from map(to_planes, self.stream_frames(at_seconds, short_side))
-
-    def read_audio(
-        self, start_seconds: float, stop_seconds: float, sample_rate_hz: int | None = None, num_channels: int = 1
-    ) -> Tensor:
-        """See :meth:`avssl.media.MediaReader.read_audio`."""
-        audio_window(self.info, start_seconds, stop_seconds, sample_rate_hz)
-        return read_window(self._samples, self.info, "mono", start_seconds, stop_seconds, sample_rate_hz, num_channels)
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _numbers(self, at_seconds: Sequence[float]) -> list[int]:
+    def _numbers(self, times: list[float]) -> list[int]:
         last = self._video["frames"] - 1
-        times = clamp_times(self.info, at_seconds)
         return [min(max(int(second * self._fps + _INSIDE), 0), last) for second in times]
 
     def _decode(self, numbers: list[int]) -> dict[int, Any]:
-        """Frames by number, ascending numbers asked: each stretch from its keyframe on, nothing decoded twice."""
+        """Return frames by number; ``numbers`` ascend. Each range is decoded from its keyframe on, nothing twice."""
         table = self._video_packets
         keyframes = np.flatnonzero(table[:, 4])
         frames: dict[int, Any] = {}
-        for first, stop in _stretches(numbers, keyframes[np.searchsorted(keyframes, numbers, "right") - 1].tolist()):
+        for first, stop in _ranges(numbers, keyframes[np.searchsorted(keyframes, numbers, "right") - 1].tolist()):
             context = self._decoders.get(self._video["codec"], self._video["header"])
             wanted = {number for number in numbers if first <= number < stop}
             for frame in self._decoded(context, table[first:stop], "video", first / self._fps):
                 if (frame.width, frame.height) != (self._video["width"], self._video["height"]):
-                    raise self._error("video", "unreadable", "its pictures have another size.", first / self._fps)
+                    raise self._error("video", "unreadable", "its frames have another size.", first / self._fps)
                 if frame.pts in wanted:
                     frames[frame.pts] = frame
         if missing := set(numbers) - set(frames):
@@ -213,21 +175,20 @@ class PreparedReader:
             raise self._error("video", "unreadable", "a frame could not be decoded.", second)
         return frames
 
-    def _samples(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
-        """See :data:`avssl.media.pyav.sound.ReadWindow`."""
+    def _read_samples(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
         table, rate = self._audio_packets, self._audio["rate"]
         begin = max(0, int(np.searchsorted(table[:, 3], first, "right")) - 1 - PREROLL_PACKETS[self._audio["codec"]])
         end = int(np.searchsorted(table[:, 3], stop, "left"))
         out = np.zeros((1, stop - first), dtype=np.float32)
-        for place, samples in self._placed(table[begin:end], first / rate):
-            low, high = max(place, first), min(place + samples.shape[1], stop)
+        for position, samples in self._decoded_samples(table[begin:end], first / rate):
+            low, high = max(position, first), min(position + samples.shape[1], stop)
             if low < high:
                 scale = _INT16_SCALE if samples.dtype == np.int16 else _FLOAT_SCALE
-                np.multiply(samples[:, low - place : high - place], scale, out=out[:, low - first : high - first])
+                np.multiply(samples[:, low - position : high - position], scale, out=out[:, low - first : high - first])
         return out
 
-    def _placed(self, table: np.ndarray, second: float) -> Iterator[tuple[int, np.ndarray]]:
-        """(place on the grid, (1, n) int16 or float32) of consecutive packets of sound."""
+    def _decoded_samples(self, table: np.ndarray, second: float) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (position, (1, n) int16 or float32) of consecutive audio packets."""
         if self._audio["codec"] == "pcm":
             data = b"".join(self._packets(table, "audio", second))
             yield int(table[0, 3]), np.frombuffer(data, "<i2")[None]
@@ -237,24 +198,24 @@ class PreparedReader:
             yield frame.pts, frame.to_ndarray()
 
     def _packets(self, table: np.ndarray, stream: str, second: float) -> Iterator[bytes]:
-        """The bytes of each packet, read in one go."""
+        """Yield the bytes of each packet, read at once."""
         if not len(table):
             raise self._error(stream, "unreadable", "there are no packets there.", second)
         begin = int(table[:, 1].min())
         size = int((table[:, 1] + table[:, 2]).max()) - begin
-        if size > _MOST_READ_BYTES:
+        if size > _MAX_READ_BYTES:
             raise self._error(stream, "too_large", f"a window of it takes {size} bytes.", second)
         data = self._read(self._mp4 + begin, size)
         if len(data) < size:
             raise self._error(stream, "truncated", "the shard ends within this clip.", second)
-        for place, length in (table[:, 1:3] - (begin, 0)).tolist():
-            yield data[place : place + length]
+        for position, length in (table[:, 1:3] - (begin, 0)).tolist():
+            yield data[position : position + length]
 
     def _decoded(self, context: Any, table: np.ndarray, stream: str, second: float) -> Iterator[Any]:
-        """Frames of consecutive packets, with the packets' times."""
+        """Yield the frames of consecutive packets, with the packets' times."""
         try:
             for data, time in zip(self._packets(table, stream, second), table[:, 3].tolist(), strict=True):
-                packet = av.Packet(len(data))  # of its own, as decoders read a few bytes on and want zeros there
+                packet = av.Packet(len(data))  # a padded copy: decoders read a few bytes past the end
                 packet.update(data)
                 packet.pts = packet.dts = time
                 yield from context.decode(packet)
@@ -268,7 +229,7 @@ class PreparedReader:
 
 
 def _parse(head: bytes) -> tuple[dict[str, Any], dict[str, Any], np.ndarray, np.ndarray]:
-    """What the JSON line says of picture and sound, and the packets of each in the order of their times."""
+    """Return the video and audio properties in the JSON line, and the packets of each in the order of their times."""
     line_bytes = head.index(b"\n") + 1
     about = json.loads(head[:line_bytes])
     if about["format"] != FORMAT_VERSION:
@@ -276,37 +237,40 @@ def _parse(head: bytes) -> tuple[dict[str, Any], dict[str, Any], np.ndarray, np.
     array = padded(line_bytes) + BLOCK  # NPY 1.0: magic (6), version (2), length of its header (2), header
     begin = array + 10 + int.from_bytes(head[array + 8 : array + 10], "little")
     table = np.frombuffer(head, dtype="<i4", count=5 * int(about["packets"]), offset=begin).reshape(-1, 5)
-    table = table.astype(np.int64)  # sums of two
-    if len(table) == 0 or table[:, :3].min() < 0 or (np.diff(table[:, 0]) < 0).any():  # times: AAC begins before 0
-        raise InputError("a table of packets that cannot be")
-    num_pictures = int(np.searchsorted(table[:, 0], SOUND))
+    table = table.astype(np.int64)  # so that sums of two do not overflow
+    if (
+        len(table) == 0 or table[:, :3].min() < 0 or (np.diff(table[:, 0]) < 0).any()
+    ):  # times may be negative: AAC begins before 0
+        raise InputError("an impossible table of packets")
+    num_frames = int(np.searchsorted(table[:, 0], AUDIO))
     video, audio = _checked(about["video"], about["audio"])
-    pictures, sounds = table[:num_pictures], table[num_pictures:]
-    if num_pictures != video["frames"] or not len(sounds) or not pictures[:1, 4].all():
-        raise InputError(f"{num_pictures} packets for {video['frames']} frames")
-    if (pictures[:, 3] != np.arange(num_pictures)).any() or sounds[0, 3] > 0 or (np.diff(sounds[:, 3]) <= 0).any():
+    video_packets, audio_packets = table[:num_frames], table[num_frames:]
+    if num_frames != video["frames"] or not len(audio_packets) or not video_packets[:1, 4].all():
+        raise InputError(f"{num_frames} packets for {video['frames']} frames")
+    audio_times = audio_packets[:, 3]
+    if (video_packets[:, 3] != np.arange(num_frames)).any() or audio_times[0] > 0 or (np.diff(audio_times) <= 0).any():
         raise InputError("packets out of order")
-    return video, audio, pictures, sounds
+    return video, audio, video_packets, audio_packets
 
 
 def _checked(video: dict[str, Any], audio: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same with numbers of the right kind, within the limits of :func:`avssl.media.open_media`."""
+    """Return the same with numbers of the right type, within the limits of :func:`avssl.media.open_media`."""
     numbers = {name: int(video[name]) for name in ("width", "height", "frames")}
     video = video | numbers | {"frames_per_second": float(video["frames_per_second"])}
     audio = audio | {name: int(audio[name]) for name in ("rate", "samples")}
     for part in (video, audio):
         part["header"] = base64.b64decode(part["header"], validate=True)
     if not 0 < video["width"] * video["height"] <= MAX_PIXELS or min(numbers.values()) < 1:
-        raise InputError(f"pictures of {video['width']} x {video['height']}")
+        raise InputError(f"frames of {video['width']} x {video['height']}")
     if not 0 < video["frames_per_second"] <= MAX_FPS or not 0 < audio["rate"] <= MAX_SAMPLE_RATE_HZ:
-        raise InputError(f"{video['frames_per_second']} pictures and {audio['rate']} samples a second")
+        raise InputError(f"{video['frames_per_second']} frames and {audio['rate']} samples per second")
     if video["codec"] not in VIDEO_CODECS or audio["codec"] not in AUDIO_CODECS or audio["samples"] < 1:
         raise InputError(f"codecs {video['codec']} and {audio['codec']}")
     return video, audio
 
 
-def _stretches(numbers: list[int], keyframes: list[int]) -> list[tuple[int, int]]:
-    """[first, stop) packets to decode for ascending frames, given the keyframe before each."""
+def _ranges(numbers: list[int], keyframes: list[int]) -> list[tuple[int, int]]:
+    """Return the [first, stop) packets to decode for ascending frames, given the keyframe before each."""
     found: list[tuple[int, int]] = []
     for number, keyframe in zip(numbers, keyframes, strict=True):
         if found and keyframe <= found[-1][1]:

@@ -1,4 +1,4 @@
-"""Frames and sound to a prepared clip: an mp4 in memory and the table of its packets."""
+"""Encode a prepared clip: an mp4 in memory and the table of its packets."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ import av
 import numpy as np
 import torch
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from einops import rearrange
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.media.prepared.clip import AUDIO_CODECS, PICTURE, SOUND, VIDEO_CODECS, CopySettings
+from avssl.media.prepared.clip import AUDIO, AUDIO_CODECS, VIDEO, VIDEO_CODECS, CopySettings
 
-_QUANTIZER = 118  # FFmpeg's lambda of one step of a quantizer, FF_QP2LAMBDA
+_QUANTIZER = 118  # FFmpeg's lambda of one quantizer step, FF_QP2LAMBDA
 _AAC_BITS_PER_SAMPLE = 4
 _PCM_BYTES = 16384
-_MOST_BYTES = 2**31 - 1  # the table counts them in int32
+_MAX_BYTES = 2**31 - 1  # the table stores positions as int32
 
 
 @dataclass(frozen=True)
 class PreparedClip:
-    """What goes into a shard."""
+    """The parts of a clip that a shard stores."""
 
     mp4: bytes
     """An ordinary mp4 file."""
@@ -38,19 +39,18 @@ class PreparedClip:
 
 
 def encode_clip(video: Iterable[Tensor], audio: Tensor, settings: CopySettings) -> PreparedClip:
-    """Encodes a clip for random access.
+    """Encode a clip for random access.
 
-    Colors are full-range BT.601 in 4:2:0, as in JPEG, so that planes of every codec mean the same. An odd last row
-    or column of pixels is left out.
+    Colors are full-range BT.601 in 4:2:0, as in JPEG, for every codec. An odd last row or column of pixels is dropped.
 
     Args:
-        video: Parts of (T, 3, H, W) uint8 RGB at ``settings.frames_per_second``, one after another.
+        video: Consecutive (T, 3, H, W) uint8 RGB parts at ``settings.frames_per_second``.
         audio: (S,) float32 mono in [-1, 1] at ``settings.sample_rate_hz``; louder values are clipped.
         settings: Codecs and rates.
 
     Raises:
-        ValueError: If there is no frame, a picture is smaller than 2 x 2, the clip takes more than 2 GiB, or a codec
-            does not take the settings.
+        ValueError: If there is no frame, a frame is smaller than 2 x 2, the clip takes more than 2 GiB, or a codec
+            rejects the settings.
     """
     parts = iter(video)
     first = next(parts, None)
@@ -63,10 +63,10 @@ def encode_clip(video: Iterable[Tensor], audio: Tensor, settings: CopySettings) 
 
 
 def check_encoders(settings: CopySettings) -> None:
-    """Encodes a moment of nothing.
+    """Encode a second of silence and two black frames, to test the settings.
 
     Raises:
-        ValueError: If a codec does not take the settings.
+        ValueError: If a codec rejects the settings.
     """
     encode_clip([torch.zeros(2, 3, 16, 16, dtype=torch.uint8)], torch.zeros(settings.sample_rate_hz), settings)
 
@@ -75,15 +75,15 @@ def _encode(video: Iterator[Tensor], first: Tensor, audio: Tensor, settings: Cop
     height, width = (side - side % 2 for side in first.shape[2:])
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        picture = _picture_stream(container, settings, height, width)
-        sound = _sound_stream(container, settings)
+        video_stream = _video_stream(container, settings, height, width)
+        audio_stream = _audio_stream(container, settings)
         num_frames = 0
         for frame in _video_frames(video, height, width, settings):
             num_frames += 1
-            container.mux(picture.encode(frame))
-        container.mux(picture.encode(None))
-        container.mux(sound.encode(_audio_frame(audio, sound)))
-        container.mux(sound.encode(None))
+            container.mux(video_stream.encode(frame))
+        container.mux(video_stream.encode(None))
+        container.mux(audio_stream.encode(_audio_frame(audio, audio_stream)))
+        container.mux(audio_stream.encode(None))
     about = {
         "video": {
             "codec": settings.video_codec,
@@ -94,7 +94,7 @@ def _encode(video: Iterator[Tensor], first: Tensor, audio: Tensor, settings: Cop
         },
         "audio": {"codec": settings.audio_codec, "rate": settings.sample_rate_hz, "samples": len(audio)},
     }
-    if file.tell() > _MOST_BYTES:
+    if file.tell() > _MAX_BYTES:
         raise InputError(
             f"a prepared clip of {num_frames} frames takes more than 2 GiB. Cut the row into shorter ones."
         )
@@ -105,7 +105,7 @@ def _rate(settings: CopySettings) -> Fraction:
     return Fraction(settings.frames_per_second).limit_denominator(100_000)
 
 
-def _picture_stream(container: Any, settings: CopySettings, height: int, width: int) -> Any:
+def _video_stream(container: Any, settings: CopySettings, height: int, width: int) -> Any:
     options = {"flags": "+qscale", "global_quality": str(settings.quality * _QUANTIZER)}
     if settings.video_codec == "h264":
         # Without CABAC and the loop filter, a frame decodes in half the time, for a tenth more bytes.
@@ -122,7 +122,7 @@ def _picture_stream(container: Any, settings: CopySettings, height: int, width: 
     return stream
 
 
-def _sound_stream(container: Any, settings: CopySettings) -> Any:
+def _audio_stream(container: Any, settings: CopySettings) -> Any:
     options = {"aac_pns": "0", "aac_coder": "fast"} if settings.audio_codec == "aac" else {}
     codec = AUDIO_CODECS[settings.audio_codec]
     stream = container.add_stream(codec, rate=settings.sample_rate_hz, layout="mono", options=options)
@@ -134,12 +134,12 @@ def _sound_stream(container: Any, settings: CopySettings) -> Any:
 
 def _video_frames(parts: Iterator[Tensor], height: int, width: int, settings: CopySettings) -> Iterator[Any]:
     reformatter = VideoReformatter()
-    pictures = itertools.chain.from_iterable(
-        part[:, :, :height, :width].permute(0, 2, 3, 1).contiguous().numpy() for part in parts
+    images = itertools.chain.from_iterable(
+        rearrange(part[:, :, :height, :width], "t c h w -> t h w c").contiguous().numpy() for part in parts
     )
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         frame = reformatter.reformat(
-            av.VideoFrame.from_ndarray(picture, format="rgb24"),
+            av.VideoFrame.from_ndarray(image, format="rgb24"),
             format="yuvj420p" if settings.video_codec == "mjpeg" else "yuv420p",
             dst_colorspace=Colorspace.ITU601,
             dst_color_range=ColorRange.JPEG,
@@ -161,7 +161,7 @@ def _audio_frame(audio: Tensor, stream: Any) -> Any:
 
 
 def _packets(file: io.BytesIO, about: dict[str, Any]) -> np.ndarray:
-    """The table of a finished mp4; also notes the codecs' headers in ``about``."""
+    """Return the table of a finished mp4, and add the codecs' headers to ``about``."""
     file.seek(0)
     rows: list[tuple[int, ...]] = []
     with av.open(file, "r", format="mp4") as container:
@@ -172,7 +172,7 @@ def _packets(file: io.BytesIO, about: dict[str, Any]) -> np.ndarray:
         }
         for packet in container.demux(video, audio):
             if packet.size:
-                stream = PICTURE if packet.stream_index == video.index else SOUND
+                stream = VIDEO if packet.stream_index == video.index else AUDIO
                 time = round(packet.pts / ticks[packet.stream_index])
                 rows.append((stream, packet.pos, packet.size, time, int(packet.is_keyframe)))
         for name, stream in (("video", video), ("audio", audio)):
@@ -182,18 +182,18 @@ def _packets(file: io.BytesIO, about: dict[str, Any]) -> np.ndarray:
 
 
 def _joined(rows: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Neighboring packets of plain samples as one, up to a limit: their borders mean nothing."""
+    """Join neighboring packets of uncompressed samples, up to a limit, as any border between them will do."""
     joined: list[tuple[int, ...]] = []
-    for stream, place, size, time, keyframe in rows:
-        if stream == SOUND and joined and joined[-1][0] == SOUND:
+    for stream, position, size, time, keyframe in rows:
+        if stream == AUDIO and joined and joined[-1][0] == AUDIO:
             _, first, length, begin, _ = joined[-1]
-            if first + length == place and length + size <= _PCM_BYTES:
-                joined[-1] = (SOUND, first, length + size, begin, keyframe)
+            if first + length == position and length + size <= _PCM_BYTES:
+                joined[-1] = (AUDIO, first, length + size, begin, keyframe)
                 continue
-        joined.append((stream, place, size, time, keyframe))
+        joined.append((stream, position, size, time, keyframe))
     return joined
 
 
 def _ticks(stream: Any, rate: float) -> float:
-    """Ticks of a stream's clock in one frame or sample."""
+    """Return the ticks of a stream's clock per frame or sample."""
     return float(1 / (stream.time_base * Fraction(rate).limit_denominator(100_000)))

@@ -11,16 +11,16 @@ from typing import Any
 import av
 from av.stream import Discard
 
-from avssl.media.reader import MediaError, Reason
+from avssl.media.errors import MediaError, Reason
 
-# Demuxers that read one file and nothing else. What is missing here on purpose opens other files or
-# the network by what the file says: hls, dash, concat, image2, sdp, rtsp, tedcaptions ...
+# Demuxers that read one file and nothing else. Left out on purpose are those that open other files or
+# the network at the file's request: hls, dash, concat, image2, sdp, rtsp, tedcaptions ...
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,wav,w64,aiff,caf,flac,mp3,aac,nut,mxf,rm,dv"
 )
 _ATTACHED_PICTURE = 0x400
 _TAIL_SECONDS = 3.0
-_CUT_SECONDS = 1.0  # a file whose every track ends this much before the container's word was cut off
+_CUT_SECONDS = 1.0  # a file in which every stream ends this much before the declared duration was cut off
 
 
 class Source:
@@ -28,7 +28,7 @@ class Source:
 
     Args:
         path: A local regular file.
-        max_pixels: Decoders refuse larger pictures before they allocate them.
+        max_pixels: Decoders reject larger frames before they allocate them.
 
     Raises:
         MediaError: If no known container is found, or its index is missing.
@@ -44,7 +44,7 @@ class Source:
         self.last_dts: int | None = None
         """Decoding time of the newest packet, in its stream's ticks."""
         self.reads = 0
-        """How often packets were asked for: who finds another number than its own has lost its place in the file."""
+        """Number of reads so far: another number than at one's own last read means that the position was moved."""
         self._open()
 
     def _open(self) -> None:
@@ -58,11 +58,11 @@ class Source:
         self._chosen: list[int] | None = None
 
     def close(self) -> None:
-        """Releases the file."""
+        """Release the file."""
         self.container.close()
 
     def best(self, kind: str) -> Any | None:
-        """The stream FFmpeg would choose, or None; cover art is no picture track."""
+        """Return the stream FFmpeg would choose, or None; cover art is not a video stream."""
         stream = self.container.streams.best(kind)
         if stream is None or int(stream.disposition) & _ATTACHED_PICTURE:
             return None
@@ -71,17 +71,21 @@ class Source:
             raise MediaError(str(self.path), kind, "unreadable", found, "Convert the file, for example to H.264 + AAC.")
         return stream
 
+    def num_streams(self, kind: str) -> int:
+        """Return the number of ``"video"`` or ``"audio"`` streams, cover art included."""
+        return sum(stream.type == kind for stream in self.container.streams)
+
     def stream(self, index: int) -> Any:
-        """The stream in the container as it is open now, decoding in one thread."""
+        """Return a stream of the container as it is open now, decoding in one thread."""
         stream = self.container.streams[index]
         context = stream.codec_context
         if not context.is_open and stream.type == "video":
-            context.thread_type = "NONE"  # starting threads costs more than they save on small pictures
+            context.thread_type = "NONE"  # starting threads costs more than they save on small frames
             context.thread_count = 1
         return stream
 
     def packets(self, index: int, from_tick: int | None) -> Iterator[Any]:
-        """Packets of one stream, from the keyframe at or before a tick or from the very first; the last is empty."""
+        """Yield packets of one stream, from the keyframe at or before a tick or from the first; the last is empty."""
         if from_tick is None:
             self._rewind(index)
         else:
@@ -94,13 +98,13 @@ class Source:
         yield from self.demuxed([index])
 
     def frames(self, index: int, from_tick: int | None) -> Iterator[Any]:
-        """Decoded frames of a stream, from the keyframe at or before a tick, or from the very first."""
+        """Yield decoded frames of a stream, from the keyframe at or before a tick, or from the first."""
         self.last_dts = None
         landed = from_tick is None
         begun = landed or self.container.streams[index].type != "video"
         for packet in self.packets(index, from_tick):
             begun = begun or packet.is_keyframe or not packet.size
-            if not begun:  # pictures before a keyframe lean on ones that were not read
+            if not begun:  # frames before a keyframe depend on ones that were not read
                 continue
             if packet.dts is not None:
                 self.last_dts = packet.dts
@@ -114,24 +118,24 @@ class Source:
             yield from frames
 
     def demuxed(self, indices: list[int]) -> Iterator[Any]:
-        """Packets of some streams from here on in the order of the file, then an empty one for each.
+        """Yield packets of some streams from here on in file order, then an empty one for each.
 
-        Other streams' packets are not read: between two of sound may lie a megabyte of pictures.
+        Other streams' packets are not read: a megabyte of video may lie between two packets of audio.
         """
         if self._chosen != indices:
             for stream in self.container.streams:
                 stream.discard = Discard.default if stream.index in indices else Discard.all
             self._chosen = indices
-        # Where a track begins in the middle of the file, PyAV stumbles over it once all others are flushed.
+        # PyAV fails on a stream that begins in the middle of the file once all others are flushed.
         with suppress(IndexError):
             yield from self.container.demux(indices)
 
     @property
     def seeks_exactly(self) -> bool:
-        """Whether timestamps after a seek are right.
+        """True if timestamps after a seek are right.
 
         One pack of an MPEG program stream may hold many frames and stamps only the first; raw AAC stamps
-        nothing. FFmpeg can count from the start of such files alone.
+        nothing. FFmpeg can only count from the start of such files.
         """
         return self.container.format.name not in ("mpeg", "aac")
 
@@ -156,33 +160,33 @@ class Source:
             self._open()
 
     def keyframe_before(self, index: int, tick: int) -> int | None:
-        """Decoding time of the last indexed keyframe at or before a tick; None where unknown."""
+        """Return the decoding time of the last indexed keyframe at or before a tick; None if unknown."""
         entries = self.container.streams[index].index_entries
-        place = entries.search_timestamp(tick) if len(entries) > 1 else -1
-        return entries[place].timestamp if place >= 0 else None
+        index = entries.search_timestamp(tick) if len(entries) > 1 else -1
+        return entries[index].timestamp if index >= 0 else None
 
     def counts_frames(self, index: int) -> bool:
-        """Whether the container numbers frames in the order they are decoded in and says nothing of when they show.
+        """Return True if the container numbers frames in decoding order and stores no presentation times.
 
         FFmpeg's guesses for AVI with B-frames are late by the decoder's delay, and out of order for H.264.
         """
         return self.container.format.name == "avi" and bool(self.stream(index).codec_context.reorder_depth)
 
     def is_cut(self) -> bool:
-        """Whether the container's index points past the end of the file."""
+        """Return True if the container's index points past the end of the file."""
         size = self.path.stat().st_size
         entries = (s.index_entries[-1] for s in self.container.streams if len(s.index_entries))
         return any(entry.pos + entry.size > size for entry in entries)
 
     def error(self, stream: str, found: str, second: float | None = None, cut: bool = False) -> MediaError:
-        """The error for data that cannot be decoded: truncated if the file was cut, else unreadable."""
+        """Return the error for data that cannot be decoded: truncated if the file was cut, else unreadable."""
         reason: Reason = "truncated" if cut or self.is_cut() else "unreadable"
         advice = "The file was cut off: fetch it again." if reason == "truncated" else "The file is damaged there."
         return MediaError(str(self.path), stream, reason, found, advice, second)
 
     @contextmanager
     def reporting(self, stream: str, second: float) -> Iterator[None]:
-        """Turns FFmpeg's errors into :class:`MediaError`."""
+        """Turn FFmpeg's errors into :class:`MediaError`."""
         try:
             yield
         except MemoryError as error:
@@ -192,28 +196,28 @@ class Source:
             raise self.error(stream, f"decoding failed ({error.strerror}).", second) from error
 
     def spans(self, streams: list[Any]) -> list[tuple[float, float]]:
-        """(start, stop) of each stream in seconds, from the header; measured where it does not say."""
+        """Return (start, stop) of each stream in seconds, from the header; measured if it declares none."""
         starts = [_seconds(s, s.start_time) if s.start_time is not None else 0.0 for s in streams]
         if self.container.format.name == "aac":  # its length is guessed from the first packets' sizes
             return list(zip(starts, self._measured_stops([s.index for s in streams]), strict=True))
-        stops = [_stated_stop(s, start) for s, start in zip(streams, starts, strict=True)]
+        stops = [_declared_stop(s, start) for s, start in zip(streams, starts, strict=True)]
         if any(stop is None for stop in stops):
             measured = self._measured_stops([s.index for s in streams])
             stops = [m if stop is None else stop for stop, m in zip(stops, measured, strict=True)]
         return [(start, max(start, stop or start)) for start, stop in zip(starts, stops, strict=True)]
 
     def _measured_stops(self, indices: list[int]) -> list[float]:
-        """Where each stream's last packet ends, from the file's tail, or from all of it if need be.
+        """Return the end of each stream's last packet, from the file's tail, or from all of it if necessary.
 
-        The file may be opened anew for it: stream objects from before are void then.
+        The file may be opened anew: stream objects from before are void then.
         """
-        stated = None if self.container.duration is None else self.container.duration / av.time_base
+        declared = None if self.container.duration is None else self.container.duration / av.time_base
         found: dict[int, float] = {}
-        if stated is not None and self.seeks_exactly:
+        if declared is not None and self.seeks_exactly:
             begin = (self.container.start_time or 0) / av.time_base
-            found = self._last_packets(indices, begin + stated - _TAIL_SECONDS)
-            if not found or max(found.values()) < begin + stated - _CUT_SECONDS:
-                return [begin + stated for _ in indices]  # cut off: reading past the cut will say so
+            found = self._last_packets(indices, begin + declared - _TAIL_SECONDS)
+            if not found or max(found.values()) < begin + declared - _CUT_SECONDS:
+                return [begin + declared for _ in indices]  # cut off: reading past the cut raises
         if len(found) < len(indices):
             found = self._last_packets(indices, None)
         return [found.get(index, 0.0) for index in indices]
@@ -240,20 +244,20 @@ def _seconds(stream: Any, tick: int) -> float:
     return float(tick * stream.time_base)
 
 
-def _stated_stop(stream: Any, start: float) -> float | None:
+def _declared_stop(stream: Any, start: float) -> float | None:
     if stream.duration is not None and stream.duration > 0:
         return start + _seconds(stream, stream.duration)
     if text := stream.metadata.get("DURATION"):  # Matroska: "00:00:05.000000000", the end on the file's clock
         try:
             hours, minutes, seconds = text.split(":")
             return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        except ValueError:  # free text from another muxer says nothing
+        except ValueError:  # free text from another muxer
             return None
     return None
 
 
 def _not_media(path: Path, error: av.FFmpegError) -> MediaError:
-    """What the first bytes tell about a file that FFmpeg could not open."""
+    """Return the error for a file that FFmpeg could not open, judged by its first bytes."""
     with path.open("rb") as file:
         head = file.read(512)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide") or head[:4] == b"\x1a\x45\xdf\xa3":

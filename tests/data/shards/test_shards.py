@@ -91,8 +91,8 @@ def test_a_clip_of_the_copy_is_that_of_the_source(corpus, copy):
 
 def test_clips_do_not_depend_on_how_they_are_read(copy):
     whole = take(TrainLoader(prepared(copy), 3), 9)
-    for workers, visit in ((2, 1), (1, 1)):
-        assert_same_batches(take(TrainLoader(prepared(copy), 3, num_workers=workers, clips_per_visit=visit), 9), whole)
+    for workers, clips in ((2, 1), (1, 1)):
+        assert_same_batches(take(TrainLoader(prepared(copy), 3, num_workers=workers, clips_per_read=clips), 9), whole)
     first = TrainLoader(prepared(copy), 3)
     take(first, 4)
     second = TrainLoader(prepared(copy), 3, num_workers=2)
@@ -104,15 +104,15 @@ def test_clips_do_not_depend_on_how_they_are_read(copy):
 
 @pytest.mark.usefixtures("real_media")
 def test_raw_files_resume_mid_pass_byte_for_byte_with_other_workers(corpus):
-    def loader(workers=0, visit=1):
+    def loader(workers=0, clips=1):
         data = ClipDataset(read_manifest(corpus / "manifest.csv"), SAMPLING, seed=5, backend="pyav")
-        return TrainLoader(data, 3, num_workers=workers, clips_per_visit=visit, max_bad_fraction=0.5)
+        return TrainLoader(data, 3, num_workers=workers, clips_per_read=clips, max_bad_fraction=0.5)
 
-    for visit in (1, 2):
-        whole = take(loader(visit=visit), 9)
-        first = loader(1, visit)
+    for clips in (1, 2):
+        whole = take(loader(clips=clips), 9)
+        first = loader(1, clips)
         take(first, 4)
-        second = loader(2, visit)
+        second = loader(2, clips)
         second.load_state_dict(first.state_dict())
         assert_same_batches(take(second, 5), whole[4:])
 

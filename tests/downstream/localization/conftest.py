@@ -37,7 +37,7 @@ def write_sound(path: Path, pitch_hz: float, seconds: float = 1.0, loudness: flo
         file.writeframes((32767 * loudness * np.sin(2 * math.pi * pitch_hz * t)).astype("<i2").tobytes())
 
 
-def write_picture(path: Path, seed: int, hw: tuple[int, int] = (48, 64)) -> np.ndarray:
+def write_image(path: Path, seed: int, hw: tuple[int, int] = (48, 64)) -> np.ndarray:
     """Noise, as a PNG or JPEG file."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*hw, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ class Corpus:
 
     def row(self, name: str, picture: str, boxes, *, loudness: float = QUIET, num_annotators: int = 1, **columns):
         if not (self.root / f"{picture}.png").exists():
-            write_picture(self.root / f"{picture}.png", len(self.rows))
+            write_image(self.root / f"{picture}.png", len(self.rows))
         write_sound(self.root / f"sounds/{name}.wav", 300.0, loudness=loudness)
         frame = TruthFrame(None, [TruthBox(box, annotator=number) for number, box in enumerate(boxes)])
         truth = write_boxes(self.root, "boxes", name, [frame], num_annotators)
@@ -133,5 +133,5 @@ def clip_maker():
 
 @pytest.fixture
 def picture_maker():
-    """:func:`write_picture`."""
-    return write_picture
+    """:func:`write_image`."""
+    return write_image

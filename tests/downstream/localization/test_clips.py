@@ -10,7 +10,7 @@ from avssl.data.official.box_truth import TruthBox, TruthFrame, write_boxes
 from avssl.data.sampling import ClipSampling
 from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.rows import find_instants
-from avssl.media import MediaError, open_media, read_picture
+from avssl.media import MediaError, open_media, read_image
 
 SAMPLING = ClipSampling(num_frames=4, frames_per_second=8.0, audio_seconds=0.5, sample_rate_hz=8000)
 
@@ -56,7 +56,7 @@ def test_stills_stand_still_beside_the_middle_of_their_sound(tmp_path, pairs):
     instant = find_instants(manifest, 0.5)[0][0]
     clips = InstantClips(manifest, SAMPLING)
     frames, _ = clips.frames(instant)
-    assert torch.equal(frames, read_picture(tmp_path / "a.png").expand(4, -1, -1, -1))
+    assert torch.equal(frames, read_image(tmp_path / "a.png").expand(4, -1, -1, -1))
     with open_media(tmp_path / "sounds/a0.wav") as reader:
         assert torch.allclose(clips.sound(instant), reader.read_audio(0.25, 0.75, 8000)[0])
     long = ClipSampling(num_frames=1, frames_per_second=1.0, audio_seconds=2.0, sample_rate_hz=8000)
@@ -82,12 +82,12 @@ def test_annotated_pictures_are_for_models_of_one_frame(tmp_path, clip_maker, pi
     one = ClipSampling(num_frames=1, frames_per_second=8.0, audio_seconds=0.5, sample_rate_hz=8000)
     for sampling, sees_file in ((one, True), (SAMPLING, False)):
         (instant,), clips = instants_of(tmp_path, [1.0], sampling, image="f.png")
-        same = torch.equal(clips.picture(instant), read_picture(tmp_path / "f.png"))
+        same = torch.equal(clips.picture(instant), read_image(tmp_path / "f.png"))
         assert same == sees_file
     # Where there is no video, everyone sees it.
     picture_maker(tmp_path / "v.png", 1)
     (instant,), clips = instants_of(tmp_path, [1.0], SAMPLING, image="f.png", path="v.png")
-    assert torch.equal(clips.picture(instant), read_picture(tmp_path / "f.png"))
+    assert torch.equal(clips.picture(instant), read_image(tmp_path / "f.png"))
 
 
 def test_what_is_not_there_is_told(tmp_path, clip_maker, picture_maker):

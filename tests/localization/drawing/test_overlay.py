@@ -11,7 +11,7 @@ from avssl.localization import Look, overlay_picture, overlay_video
 from avssl.localization.drawing.panel import HEAD_COLORS
 from avssl.localization.drawing.scale import color_limits, heat_at
 from avssl.localization.drawing.strip import Curve, Strip, sound_envelope
-from avssl.media import MediaError, open_media, read_picture, write_video
+from avssl.media import MediaError, open_media, read_image, write_video
 from avssl.reports.figures import color_table
 
 FPS, RATE, SECONDS = 8, 24_000, 2
@@ -243,7 +243,7 @@ def test_overlay_refuses(clip, tmp_path):
         )
     mute = tmp_path / "mute.mp4"
     write_video(mute, torch.zeros(4, 3, 48, 64, dtype=torch.uint8), 4)
-    with pytest.raises(MediaError, match="no sound track"):
+    with pytest.raises(MediaError, match="no audio stream"):
         drawn(mute, tmp_path)
     assert not (tmp_path / "out.mp4").exists()
 
@@ -314,12 +314,12 @@ def test_a_picture_is_the_frame_of_the_surest_moment(clip, tmp_path):
     with open_media(clip) as reader:
         overlay_picture(reader, heat, tmp_path / "out.png")
         overlay_picture(reader, heat, tmp_path / "early.png", at_seconds=0.25, look=PLAIN)
-    picture = read_picture(tmp_path / "out.png").float()
+    picture = read_image(tmp_path / "out.png").float()
     assert picture.shape == video.shape
     assert torch.allclose(picture[:, 20, 20], video[:, 20, 20], atol=30)
     assert picture[:, 20, 20].sum() > 300
     assert picture[:, 360, 490].sum() == pytest.approx(270, abs=20)
-    early = read_picture(tmp_path / "early.png").float()
+    early = read_image(tmp_path / "early.png").float()
     assert early.shape == (3, 384, 512)
     assert (early[:, 360, 490] - 90).norm() > (early[:, 20, 20] - 90).norm() + 50
     assert sorted(path.name for path in tmp_path.iterdir()) == ["early.png", "out.mp4", "out.png"]

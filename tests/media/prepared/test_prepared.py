@@ -11,7 +11,7 @@ import pytest
 import torch
 from av.video.reformatter import ColorRange, Colorspace
 
-from avssl.media import MediaError, read_sounds
+from avssl.media import MediaError, read_audio_windows
 from avssl.media.prepared.clip import BLOCK, CopySettings, padded
 from avssl.media.prepared.reader import Decoders, PreparedReader
 from avssl.media.prepared.writer import encode_clip
@@ -105,7 +105,7 @@ def test_sound_at_random_places_is_the_whole_sound_and_near_what_went_in(clip):
 def test_windows_of_sound_together_are_each_alone(clip):
     reader = reader_of(*shard_of(clip))
     spans = [(2.5, 4.5), (0.00001, 2.00001), (1.7, 3.7), (1.70002, 3.70002)]
-    for span, sound in zip(spans, read_sounds(reader, spans, RATE), strict=True):
+    for span, sound in zip(spans, read_audio_windows(reader, spans, RATE), strict=True):
         assert torch.equal(sound, reader.read_audio(*span, RATE)[0])
 
 
@@ -124,10 +124,10 @@ def test_info_and_times_outside():
     assert (reader.info.height, reader.info.width) == (32, 50)  # even sizes
     assert (reader.info.video_stop_seconds, reader.info.audio_stop_seconds) == (SECONDS, SECONDS)
     assert reader.info.video_codec == "mpeg4"
-    with pytest.raises(MediaError, match="outside the picture track") as error:
+    with pytest.raises(MediaError, match="outside the video stream") as error:
         reader.read_planes([SECONDS + 1.0])
     assert error.value.reason == "out_of_range"
-    with pytest.raises(MediaError, match="leaves the sound track"):
+    with pytest.raises(MediaError, match="leaves the audio stream"):
         reader.read_audio(4.0, 6.0)
 
 

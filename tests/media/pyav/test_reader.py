@@ -147,7 +147,7 @@ def test_tracks_may_start_at_different_times(tmp_path: Path, tools: Any) -> None
         whole = reader.read_audio(first, first + 2.9)
         assert tools.beep_starts(whole, 24_000, 4) == [round(s * 24_000) for s in tools.BEEP_SECONDS]
         assert tools.beep_starts(reader.read_audio(first + 1.0, first + 1.5), 24_000, 1) == [2400]
-        with pytest.raises(MediaError, match="leaves the sound track"):
+        with pytest.raises(MediaError, match="leaves the audio stream"):
             reader.read_audio(0.0, 1.0)
 
 
@@ -181,11 +181,11 @@ def test_sample_formats_and_channels(tmp_path: Path, codec: str, sample_format: 
 
 def test_resampling_keeps_time_and_level(tmp_path: Path, tools: Any) -> None:
     """A 440 Hz sine stays that sine, in phase, at every rate: to -60 dB away from the ends."""
-    from avssl.media.pyav.sound import convert
+    from avssl.media.resampling import resample
 
     for rate, to_rate in ((24_000, 16_000), (44_100, 24_000), (48_000, 24_000), (8000, 44_100), (22_050, 24_001)):
         sine = np.sin(2 * np.pi * 440 * np.arange(rate) / rate)[None].astype(np.float32)
-        out = convert(sine, "mono", rate, to_rate, 1)
+        out = resample(sine, "mono", rate, to_rate, 1)
         expected = np.sin(2 * np.pi * 440 * np.arange(out.shape[1]) / to_rate)
         middle = slice(to_rate // 10, to_rate * 9 // 10)
         assert np.abs(out[0, middle] - expected[middle]).max() < 1e-3
@@ -197,11 +197,11 @@ def test_sound_stops_where_the_file_was_cut(tmp_path: Path, clip: Path, tools: A
     with open_media(tmp_path / "cut.mkv", "pyav") as reader:
         assert reader.read_audio(0.0, 1.0).shape == (1, 24_000)
         with pytest.raises(
-            MediaError, match=r"audio at 2\.000 s: the sound ends at 1\.\d+ s although .* 3\.\d+ s"
+            MediaError, match=r"audio at 2\.000 s: the audio ends at 1\.\d+ s although .* 3\.\d+ s"
         ) as e:
             reader.read_audio(2.0, 2.9)
         assert e.value.reason == "truncated"
-        with pytest.raises(MediaError, match=r"video at 2\.900 s: the pictures end at 1\.\d+ s although .* 3\.\d+ s"):
+        with pytest.raises(MediaError, match=r"video at 2\.900 s: the video ends at 1\.\d+ s although .* 3\.\d+ s"):
             reader.read_frames([2.9])
 
 

@@ -75,5 +75,5 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mute(tmp_path_factory):
-    """A clip without a sound track."""
+    """A clip without a audio stream."""
     return make_clip(tmp_path_factory.mktemp("mute") / "mute.mp4", 2, sound=False)

@@ -55,7 +55,7 @@ def test_each_audio_of_a_video_has_one_score(pretrained, clips, tmp_path):
 
 
 def test_a_video_without_audio_needs_that_of_another_file(pretrained, mute, clips, tmp_path):
-    with pytest.raises(MediaError, match=r"mute.mp4: audio: there is no sound track"):
+    with pytest.raises(MediaError, match=r"mute.mp4: audio: there is no audio stream"):
         write_heatmap_video(pretrained, mute, OWN, tmp_path / "o.mp4")
     analysis = write_heatmap_video(pretrained, mute, AudioChoice("a", clips / "a.mp4"), tmp_path / "o.mp4")
     assert [score.name for score in analysis.scores] == ["a"]

@@ -231,7 +231,7 @@ def test_what_cannot_be_shown_is_said_in_words(page, mute, clips, tmp_path):
     page.wait_for_video("#video")
     page.wait(lambda: not page.text("#message"))
     said = page.localize()
-    assert "there is no sound track. Choose other audio for it" in said
+    assert "there is no audio stream. Choose other audio for it" in said
     assert page.browser.title == "avssl: where is the sound?"
     assert not page.all("#message img")
 

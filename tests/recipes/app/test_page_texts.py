@@ -50,10 +50,10 @@ def test_every_peak_has_a_row():
 
 def test_failures_have_advice_and_are_escaped():
     no_audio = MediaError(
-        f"/tmp/x/{HOSTILE}.mp4", "audio", "no_audio", "there is no sound track.", "Do this in Python."
+        f"/tmp/x/{HOSTILE}.mp4", "audio", "no_audio", "there is no audio stream.", "Do this in Python."
     )
     assert page_texts.failure(no_audio) == (
-        '<div class="failure" role="alert"><b>&lt;img src=x onerror=alert(1)&gt;.mp4</b>: there is no sound track. '
+        '<div class="failure" role="alert"><b>&lt;img src=x onerror=alert(1)&gt;.mp4</b>: there is no audio stream. '
         "Choose other audio for it: silence, noise or that of another file.</div>"
     )
     damaged = MediaError("/tmp/b.mp4", "container", "not_media", "no <i>known</i> format.", "")

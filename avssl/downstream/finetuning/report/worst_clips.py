@@ -58,7 +58,7 @@ def contact_sheets(
 def _with_frames(clip: dict[str, Any], row: int, dataset: ClipDataset, folder: Path) -> dict[str, Any]:
     link = _link(row, dataset, folder)
     try:
-        frames = dataset.read_pictures(row, _FRAMES, _SHORT_SIDE)
+        frames = dataset.read_thumbnails(row, _FRAMES, _SHORT_SIDE)
     except MediaError as error:
         return {**clip, "link": link, "problem": str(error)}
     sheet = contact_sheet(list(frames), _FRAMES, gap=2)

@@ -1,4 +1,4 @@
-"""The picture track of a PyAV container: the frame shown at each time, upright and resized."""
+"""The video stream of a PyAV container: the frame shown at each time, upright and resized."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
-from avssl.core.errors import InputError
+from avssl.media.errors import MediaError
 from avssl.media.planes import Planes
-from avssl.media.pyav.planned import PlannedFrames, Unplanned
+from avssl.media.pyav.selective_decoder import SelectiveDecoder, TimestampMismatch
+from avssl.media.pyav.sequential_decoder import SequentialDecoder
 from avssl.media.pyav.source import Source
-from avssl.media.pyav.walked import WalkedFrames
-from avssl.media.reader import ROUNDING_SECONDS, MediaError
+from avssl.media.reader import ROUNDING_SECONDS, resized
 
 T = TypeVar("T")
 
 _END_SECONDS = 0.1  # beyond the last frame's own duration; a longer hole means that the file was cut
-# Unscaled: FFmpeg's default, bit for bit what other readers give. Resizing: else color has half the width's detail.
+# Unscaled: FFmpeg's default, bit for bit the result of other readers. Resizing: otherwise color has half the detail.
 _CONVERT = Interpolation.BILINEAR
 _RESIZE = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-_SQUARE = 0.02  # aspect ratios this near to 1 come from rounding sizes; resampling would only blur
+_SQUARE = 0.02  # aspect ratios this close to 1 come from rounded sizes; resampling would only blur
 
 
 @dataclass(frozen=True)
-class Upright:
-    """How decoded pictures become upright: transpose first, then flip."""
+class Orientation:
+    """How decoded frames become upright: transpose first, then flip."""
 
     transpose: bool = False
     flip_x: bool = False
@@ -39,14 +39,14 @@ class Upright:
 
     @property
     def is_rotation(self) -> bool:
-        """Whether no mirroring is involved."""
+        """True if no mirroring is involved."""
         return (self.transpose + self.flip_x + self.flip_y) % 2 == 0
 
     @classmethod
-    def of(cls, frame: Any) -> Upright:
-        """From the display matrix of a frame, to the nearest quarter turn.
+    def of(cls, frame: Any) -> Orientation:
+        """Read the display matrix of a frame, to the nearest quarter turn.
 
-        The matrix ``(a, b, u, c, d, v, x, y, w)`` takes a stored pixel (x, y) to the display place
+        The matrix ``(a, b, u, c, d, v, x, y, w)`` maps a stored pixel (x, y) to the displayed pixel
         (a x + c y, b x + d y), y downward, in 16.16 fixed point.
         """
         if not frame.rotation and SideDataType.DISPLAYMATRIX not in _side_data_types(frame):
@@ -56,19 +56,19 @@ class Upright:
         transpose = abs(b) > abs(a)
         return cls(transpose, (c if transpose else a) < 0, (b if transpose else d) < 0)
 
-    def apply(self, picture: Tensor) -> Tensor:
-        """``(..., h, w)`` as stored to ``(..., H, W)`` upright."""
-        picture = picture.transpose(-1, -2) if self.transpose else picture
+    def apply(self, frame: Tensor) -> Tensor:
+        """Turn ``(..., h, w)`` as stored into ``(..., H, W)`` upright."""
+        frame = frame.transpose(-1, -2) if self.transpose else frame
         dims = [dim for dim, flip in ((-1, self.flip_x), (-2, self.flip_y)) if flip]
-        return picture.flip(dims) if dims else picture
+        return frame.flip(dims) if dims else frame
 
 
-class PictureTrack:
+class VideoTrack:
     """Reads frames of one stream.
 
     Args:
         source: The container.
-        index: The stream.
+        index: Index of the stream.
         fps: Average frames per second.
         span: (start, stop) in seconds.
         max_pixels: Largest width * height that is converted.
@@ -83,40 +83,44 @@ class PictureTrack:
         self.time_base = stream.time_base
         self.frame_ticks = max(1, round(1 / (fps * self.time_base))) if fps else 1
         self.square_size = _square_size(stream)
-        self._upright: Upright | None = None
+        self._orientation: Orientation | None = None
         self._reformatter = VideoReformatter()
         first_tick = self._tick(self.start_seconds)
-        self._planned = PlannedFrames(source, index, self.frame_ticks, first_tick)
-        self._walked = WalkedFrames(source, index, self.frame_ticks, self.start_seconds, first_tick)
+        self._selective = SelectiveDecoder(source, index, self.frame_ticks, first_tick)
+        self._sequential = SequentialDecoder(source, index, self.frame_ticks, self.start_seconds, first_tick)
 
     @property
-    def upright(self) -> Upright:
-        """How to turn the pictures; the first use decodes a frame if none was decoded yet."""
-        if self._upright is None:
+    def orientation(self) -> Orientation:
+        """How to turn the frames; the first use decodes a frame if none was decoded yet."""
+        if self._orientation is None:
             next(self._shown([self.start_seconds]))
-        assert self._upright is not None
-        return self._upright
+        assert self._orientation is not None
+        return self._orientation
+
+    @property
+    def clock_fault(self) -> str | None:
+        """Why the container's timestamps of frames mislead other backends; None if they do not."""
+        if not self.source.seeks_exactly:
+            return "timestamps in an MPEG program stream are wrong after a seek"
+        if self.source.counts_frames(self.index):
+            return "AVI with B-frames does not say when a frame is shown"
+        return None
 
     def size(self, short_side: int | None = None) -> tuple[int, int]:
-        """Upright (height, width) in square pixels, resized if asked."""
+        """Return the upright (height, width) in square pixels, resized if requested."""
         width, height = self.square_size
-        if self.upright.transpose:
+        if self.orientation.transpose:
             width, height = height, width
-        if short_side is None:
-            return height, width
-        if short_side <= 0:
-            raise InputError(f"short_side must be positive, got {short_side}.")
-        shorter = min(width, height)
-        return max(1, round(height * short_side / shorter)), max(1, round(width * short_side / shorter))
+        return resized(width, height, short_side)
 
     def read(self, at_seconds: Sequence[float], short_side: int | None) -> Tensor:
-        """See :meth:`avssl.media.MediaReader.read_frames`; the times lie inside the track."""
+        """Read frames; see :meth:`avssl.media.MediaReader.read_frames`. The times lie inside the stream."""
         order = sorted(range(len(at_seconds)), key=at_seconds.__getitem__)
         shown = self._shown([at_seconds[i] for i in order])
         first = next(shown, None)  # decodes, so that the orientation is known without an extra frame
         height, width = self.size(short_side)
         out = torch.empty(len(order), 3, height, width, dtype=torch.uint8)
-        done: tuple[Any, int] | None = None  # the last converted frame and its place in ``out``
+        done: tuple[Any, int] | None = None  # the last converted frame and its index in ``out``
         for i, frame in zip(order, _chain(first, shown), strict=True):
             if done is not None and done[0] is frame:
                 out[i] = out[done[1]]
@@ -126,15 +130,15 @@ class PictureTrack:
         return out
 
     def rgb(self, frame: Any, second: float, short_side: int | None) -> Tensor:
-        """(3, H, W) uint8 of a decoded frame."""
+        """Convert a decoded frame to (3, H, W) uint8."""
         out = torch.empty(3, *self.size(short_side), dtype=torch.uint8)
         self._convert(frame, out, second)
         return out
 
     def planes(self, frame: Any, second: float, short_side: int | None) -> Planes:
-        """A decoded frame in 4:2:0, the file's own samples where it has the size and the colors already."""
+        """Convert a decoded frame to 4:2:0; the file's own samples if it has the size and the colors already."""
         self._check_frame(frame, second)
-        height, width = stored = self.size(short_side)[:: -1 if self.upright.transpose else 1]
+        height, width = stored = self.size(short_side)[:: -1 if self.orientation.transpose else 1]
         flags = _CONVERT if (width, height) == (frame.width, frame.height) else _RESIZE
         colors = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
         planes = self._reformat(frame, width, height, "yuv420p", flags, **colors)
@@ -143,12 +147,14 @@ class PictureTrack:
             torch.frombuffer(plane, dtype=torch.uint8).as_strided(size, (plane.line_size, 1))
             for plane, size in zip(planes, (stored, halves, halves), strict=True)
         )
-        return Planes(self.upright.apply(luma).contiguous(), self.upright.apply(torch.stack(chroma)).contiguous())
+        return Planes(
+            self.orientation.apply(luma).contiguous(), self.orientation.apply(torch.stack(chroma)).contiguous()
+        )
 
     def stream(
         self, at_seconds: Sequence[float], short_side: int | None, convert: Callable[[Any, float, int | None], T]
     ) -> Iterator[T]:
-        """:meth:`rgb` or :meth:`planes` of the frames shown at ascending times, each decoded and converted once."""
+        """Yield :meth:`rgb` or :meth:`planes` of the frames shown at ascending times, each converted once."""
         done: tuple[Any, T] | None = None
         for frame, second in zip(self._shown(at_seconds), at_seconds, strict=True):
             if done is None or done[0] is not frame:
@@ -156,52 +162,52 @@ class PictureTrack:
             yield done[1]
 
     def _shown(self, at_seconds: Sequence[float]) -> Iterator[Any]:
-        """The frame shown at each of the ascending times."""
+        """Yield the frame shown at each of the ascending times."""
         ticks = [self._tick(second) for second in at_seconds]
         found = 0
-        if self._planned.usable:
+        if self._selective.usable:
             try:
-                for shown in self._planned.shown(at_seconds, ticks):
+                for shown in self._selective.shown(at_seconds, ticks):
                     yield self._checked(*shown, at_seconds[found])
                     found += 1
-            except Unplanned:
-                self._planned.usable = False
+            except TimestampMismatch:
+                self._selective.usable = False
         if found < len(ticks):
-            walked = self._walked.shown(at_seconds[found:], ticks[found:])
-            for shown, second in zip(walked, at_seconds[found:], strict=True):
+            rest = self._sequential.shown(at_seconds[found:], ticks[found:])
+            for shown, second in zip(rest, at_seconds[found:], strict=True):
                 yield self._checked(*shown, second)
 
     def _tick(self, second: float) -> int:
         return math.floor((second + ROUNDING_SECONDS) / self.time_base)
 
     def _checked(self, tick: int, frame: Any, is_last: bool, second: float) -> Any:
-        """Holding the last frame is right up to its end, but not in place of frames that are missing."""
-        if self._upright is None:
-            self._upright = Upright.of(frame)
+        """Return the frame; raise if it stands for later frames that are missing from the file."""
+        if self._orientation is None:
+            self._orientation = Orientation.of(frame)
         if is_last:
             end = float((tick + max(frame.duration or 0, self.frame_ticks)) * self.time_base)
             if second > end + _END_SECONDS:
-                found = f"the pictures end at {end:.3f} s although the container says {self.stop_seconds:.3f} s."
+                found = f"the video ends at {end:.3f} s although the container says {self.stop_seconds:.3f} s."
                 raise self.source.error("video", found, second, cut=True)
         return frame
 
     def _convert(self, frame: Any, out: Tensor, second: float) -> None:
-        """Resizes, converts to RGB and turns one frame into ``out``, (3, H, W)."""
+        """Resize a frame, convert it to RGB and turn it, into ``out``, (3, H, W)."""
         self._check_frame(frame, second)
         height, width = out.shape[-2:]
-        if self.upright.transpose:
+        if self.orientation.transpose:
             width, height = height, width
         if (width, height) == (frame.width, frame.height):
             # Packed: unscaled, FFmpeg 8.1 leaves the last columns of "gbrp" unset where the width is no multiple of 16.
             plane = self._reformat(frame, width, height, "rgb24", _CONVERT)[0]
             stored = torch.frombuffer(plane, dtype=torch.uint8).as_strided((3, height, width), (1, plane.line_size, 3))
-            out.copy_(self.upright.apply(stored))
+            out.copy_(self.orientation.apply(stored))
             return
-        # Planar: scaled, that takes half the time of "rgb24" and never differs from it by more than one.
+        # Planar: when scaling, it takes half the time of "rgb24" and never differs from it by more than one.
         green, blue, red = self._reformat(frame, width, height, "gbrp", _RESIZE)
         for channel, plane in zip(out, (red, green, blue), strict=True):
             stored = torch.frombuffer(plane, dtype=torch.uint8).as_strided((height, width), (plane.line_size, 1))
-            channel.copy_(self.upright.apply(stored))
+            channel.copy_(self.orientation.apply(stored))
 
     def _check_frame(self, frame: Any, second: float) -> None:
         if frame.is_corrupt:
@@ -217,13 +223,13 @@ class PictureTrack:
 
 
 def too_large(path: str, width: int, height: int, max_pixels: int) -> MediaError:
-    """The error for pictures over the limit."""
-    found = f"pictures of {width} x {height} are over the limit of {max_pixels} pixels."
+    """Return the error for frames over the limit."""
+    found = f"frames of {width} x {height} are over the limit of {max_pixels} pixels."
     return MediaError(path, "video", "too_large", found, "Scale the file down, or raise max_pixels.")
 
 
 def _square_size(stream: Any) -> tuple[int, int]:
-    """Stored (width, height), the width stretched so that pixels are square."""
+    """Return the stored (width, height), the width stretched so that pixels are square."""
     aspect = float(stream.sample_aspect_ratio or 1) or 1.0
     aspect = 1.0 if abs(aspect - 1) < _SQUARE else aspect
     return max(1, round(stream.width * aspect)), stream.height

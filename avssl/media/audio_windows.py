@@ -1,4 +1,4 @@
-"""Several windows of one track, each sample decoded once."""
+"""Read several windows of one audio stream, decoding each sample once."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ from torch import Tensor
 from avssl.media.reader import MediaReader
 
 
-def read_sounds(reader: MediaReader, spans: Sequence[tuple[float, float]], sample_rate_hz: int) -> Iterator[Tensor]:
-    """The mono sound of windows, as :meth:`MediaReader.read_audio` gives each alone.
+def read_audio_windows(
+    reader: MediaReader, spans: Sequence[tuple[float, float]], sample_rate_hz: int
+) -> Iterator[Tensor]:
+    """Yield the mono audio of windows, each equal to the result of :meth:`MediaReader.read_audio`.
 
-    Windows that overlap are cut from one read; up to a sample beyond the track's end is silence.
+    Windows that overlap are cut from one read; up to a sample beyond the stream's end is silence.
 
     Args:
         reader: The file.
-        spans: (start, stop) seconds of each, in any order.
+        spans: (start, stop) of each window in seconds, in any order.
         sample_rate_hz: Rate to resample to.
 
-    Returns:
-        (S,) float32 each, in the order asked.
+    Yields:
+        (S,) float32 for each window, in the order given.
 
     Raises:
-        MediaError: As :meth:`MediaReader.read_audio`.
+        MediaError: See :meth:`MediaReader.read_audio`.
     """
     origin, end = reader.info.audio_start_seconds or 0.0, reader.info.audio_stop_seconds or 0.0
-    # Places on the track's grid, so that rounding is the same as for each window alone.
+    # Positions on the stream's grid, so that rounding is the same as for each window alone.
     firsts = [max(0, round((start - origin) * sample_rate_hz)) for start, _ in spans]
     counts = [round((stop - start) * sample_rate_hz) for start, stop in spans]
     windows = [(first, first + count) for first, count in zip(firsts, counts, strict=True)]
     total = max(1, round((end - origin) * sample_rate_hz))
-    sounds: dict[tuple[int, int], Tensor] = {}
+    runs: dict[tuple[int, int], Tensor] = {}
     for low, high in _runs(windows):
-        start, stop = (origin + place / sample_rate_hz for place in (low, min(high, total)))
-        sounds[low, high] = reader.read_audio(start, stop, sample_rate_hz, num_channels=1)[0]
+        start, stop = (origin + position / sample_rate_hz for position in (low, min(high, total)))
+        runs[low, high] = reader.read_audio(start, stop, sample_rate_hz, num_channels=1)[0]
     for first, stop in windows:
-        low, sound = next((low, sound) for (low, high), sound in sounds.items() if low <= first and stop <= high)
-        window = sound[first - low : stop - low]
+        low, samples = next((low, run) for (low, high), run in runs.items() if low <= first and stop <= high)
+        window = samples[first - low : stop - low]
         yield F.pad(window, (0, stop - first - len(window)))
 
 
 def _runs(windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Overlapping windows joined, ascending."""
+    """Join overlapping windows, in ascending order."""
     runs: list[tuple[int, int]] = []
     for first, stop in sorted(windows):
         if runs and first <= runs[-1][1]:

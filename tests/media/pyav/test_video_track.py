@@ -12,7 +12,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from avssl.media import open_media
-from avssl.media.pyav.picture import _RESIZE
+from avssl.media.pyav.video_track import _RESIZE
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p", "yuv422p10le"])

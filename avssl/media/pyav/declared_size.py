@@ -1,6 +1,6 @@
-"""How many bytes a file should have, by its own word: a file that has fewer was cut off.
+"""Compare a file's size with the sizes that its container declares: a shorter file was cut off.
 
-ISO media (mp4, mov), Matroska (mkv, webm), RIFF (avi, wav) and ASF (wmv) say how large their parts are.
+ISO media (mp4, mov), Matroska (mkv, webm), RIFF (avi, wav) and ASF (wmv) declare how large their parts are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-_MAX_PARTS = 100_000  # of a fragmented mp4: days
+_MAX_PARTS = 100_000  # days of a fragmented mp4
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _EBML, _SEGMENT = bytes.fromhex("1a45dfa3"), bytes.fromhex("18538067")
@@ -17,25 +17,25 @@ _ISO_FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
 
 
 def missing_bytes(path: Path) -> int:
-    """Bytes that the file should have beyond its end; 0 where none are missing or nothing is said."""
+    """Return the number of bytes missing at the file's end; 0 if none are missing or no size is declared."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(16)
         if head[4:8] in _ISO_FIRST:
-            stated = _iso_size(file, size)
+            declared = _iso_size(file, size)
         elif head[:4] == b"RIFF":
-            stated = _riff_size(file, size)
+            declared = _riff_size(file, size)
         elif head == _ASF_HEADER:
-            stated = _asf_size(file)
+            declared = _asf_size(file)
         elif head[:4] == _EBML:
-            stated = _matroska_size(file)
+            declared = _matroska_size(file)
         else:
-            stated = 0
-    return max(0, stated - size)
+            declared = 0
+    return max(0, declared - size)
 
 
 def _iso_size(file: BinaryIO, size: int) -> int:
-    """Where the last box with media or their index ends. Boxes stand side by side, each behind its own size."""
+    """Return the end of the last box with media or their index. Each box begins with its own size."""
     place = end = 0
     for _ in range(_MAX_PARTS):
         file.seek(place)
@@ -56,7 +56,7 @@ def _iso_size(file: BinaryIO, size: int) -> int:
 
 
 def _riff_size(file: BinaryIO, size: int) -> int:
-    """Where the last RIFF list ends; a long avi has several. A size of 0 or all ones was never filled in."""
+    """Return the end of the last RIFF list; a long avi has several. A size of 0 or all ones was never filled in."""
     place = 0
     for _ in range(_MAX_PARTS):
         file.seek(place)
@@ -71,18 +71,18 @@ def _riff_size(file: BinaryIO, size: int) -> int:
 
 
 def _asf_size(file: BinaryIO) -> int:
-    """The field of the file properties object. A broadcast leaves it 0."""
+    """Return the file size in the file properties object. A broadcast leaves it 0."""
     file.seek(0)
     head = file.read(2**16)
     place = head.find(_ASF_FILE_PROPERTIES)
     if place < 0 or place + 48 > len(head):
         return 0
-    stated: int = struct.unpack("<Q", head[place + 40 : place + 48])[0]
-    return stated
+    declared: int = struct.unpack("<Q", head[place + 40 : place + 48])[0]
+    return declared
 
 
 def _matroska_size(file: BinaryIO) -> int:
-    """Where the segment ends, which follows the EBML header and holds everything; all ones: not said."""
+    """Return the end of the segment, which follows the EBML header and holds everything; all ones: unknown."""
     file.seek(4)
     length = _ebml_number(file)
     if length is None:
@@ -94,7 +94,7 @@ def _matroska_size(file: BinaryIO) -> int:
 
 
 def _ebml_number(file: BinaryIO) -> int | None:
-    """A size of 1 to 8 bytes, told by the zeros before the first one; None if it is missing or unknown."""
+    """Read a size of 1 to 8 bytes, given by the zero bits before the first one; None if missing or unknown."""
     first = file.read(1)
     width = 9 - first[0].bit_length() if first else 9
     rest = file.read(width - 1) if width <= 8 else b""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from avssl.media import MediaError, StillReader
+from avssl.media import ImageReader, MediaError
 from avssl.media.planes import to_rgb
 
 
@@ -23,7 +23,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_the_picture_is_shown_at_any_time(picture: Path) -> None:
-    with StillReader(picture, 2.0) as reader:
+    with ImageReader(picture, 2.0) as reader:
         assert (reader.info.video_start_seconds, reader.info.video_stop_seconds) == (0.0, 2.0)
         assert (reader.info.height, reader.info.width) == (37, 53)
         assert reader.info.has_video
@@ -41,10 +41,10 @@ def test_the_picture_is_shown_at_any_time(picture: Path) -> None:
 
 
 def test_what_it_does_not_have_is_said(picture: Path) -> None:
-    reader = StillReader(picture, 2.0)
-    with pytest.raises(MediaError, match="no sound track"):
+    reader = ImageReader(picture, 2.0)
+    with pytest.raises(MediaError, match="no audio stream"):
         reader.read_audio(0.0, 1.0)
-    with pytest.raises(MediaError, match="outside the picture track"):
+    with pytest.raises(MediaError, match="outside the video stream"):
         reader.read_frames([3.0])
     with pytest.raises(ValueError, match=r"duration_seconds \(0\) must be greater"):
-        StillReader(picture, 0)
+        ImageReader(picture, 0)

@@ -9,9 +9,9 @@ from avssl.core import distributed, draws
 from avssl.data import TooManyBadFiles, TrainLoader
 
 
-def test_a_block_of_visits_is_dealt_out_over_batches_of_different_files():
+def test_a_block_of_reads_is_dealt_out_over_batches_of_different_files():
     data_fakes.opened.clear()
-    loader = TrainLoader(dataset(12), 4, clips_per_visit=3)
+    loader = TrainLoader(dataset(12), 4, clips_per_read=3)
     assert loader.steps_per_epoch == 9
     batches = take(loader, 9)
     order = draws.epoch_order(3, 0, loader.dataset.id_keys).tolist()
@@ -31,20 +31,18 @@ def test_a_block_of_visits_is_dealt_out_over_batches_of_different_files():
 
 def test_each_file_is_opened_once_a_pass():
     data_fakes.opened.clear()
-    take(TrainLoader(dataset(12), 4, clips_per_visit=3), 9)
+    take(TrainLoader(dataset(12), 4, clips_per_read=3), 9)
     assert sorted(data_fakes.opened) == sorted(set(data_fakes.opened))
     assert len(data_fakes.opened) == 12
 
 
-@pytest.mark.parametrize("clips_per_visit", [1, 2, 5])
+@pytest.mark.parametrize("clips_per_read", [1, 2, 5])
 @pytest.mark.parametrize("bad", [[], [1, 5, 6, 17]])
-def test_a_resumed_stream_goes_on_the_same_with_other_workers(clips_per_visit, bad):
+def test_a_resumed_stream_goes_on_the_same_with_other_workers(clips_per_read, bad):
     names = with_bad(19, bad)
 
     def loader(workers=0):
-        return TrainLoader(
-            dataset(names), 4, clips_per_visit=clips_per_visit, num_workers=workers, max_bad_fraction=0.5
-        )
+        return TrainLoader(dataset(names), 4, clips_per_read=clips_per_read, num_workers=workers, max_bad_fraction=0.5)
 
     count = 2 * loader().steps_per_epoch + 3
     whole = take(loader(), count)
@@ -57,32 +55,32 @@ def test_a_resumed_stream_goes_on_the_same_with_other_workers(clips_per_visit, b
 
 
 def test_bad_files_are_replaced_and_batches_stay_whole():
-    loader = TrainLoader(dataset(with_bad(16, [2, 3])), 4, clips_per_visit=4, max_bad_fraction=0.5)
+    loader = TrainLoader(dataset(with_bad(16, [2, 3])), 4, clips_per_read=4, max_bad_fraction=0.5)
     rows = rows_of(take(loader, loader.steps_per_epoch))
     assert len(rows) == 64
     assert not {2, 3} & set(rows)
     assert len(loader.ledger) == 2
     with pytest.raises(TooManyBadFiles):
-        take(TrainLoader(dataset(with_bad(8, range(8))), 4, clips_per_visit=4, max_bad_fraction=1.0), 2)
+        take(TrainLoader(dataset(with_bad(8, range(8))), 4, clips_per_read=4, max_bad_fraction=1.0), 2)
 
 
 def test_ranks_together_equal_one_process(monkeypatch):
-    together = take(TrainLoader(dataset(24), 6, clips_per_visit=2), 8)
+    together = take(TrainLoader(dataset(24), 6, clips_per_read=2), 8)
     parts = []
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         monkeypatch.setattr(distributed, "world_size", lambda: 2)
-        parts.append(take(TrainLoader(dataset(24), 3, clips_per_visit=2), 8))
+        parts.append(take(TrainLoader(dataset(24), 3, clips_per_read=2), 8))
     for whole, first, second in zip(together, *parts, strict=True):
         assert sorted(whole.index.key.tolist()) == sorted(first.index.key.tolist() + second.index.key.tolist())
 
 
 def test_another_number_of_clips_is_another_stream():
-    state = TrainLoader(dataset(12), 4, clips_per_visit=2).state_dict()
-    with pytest.raises(ValueError, match="clips_per_visit 3"):
-        TrainLoader(dataset(12), 4, clips_per_visit=3).load_state_dict(state)
-    with pytest.raises(ValueError, match=r"clips_per_visit \(0\)"):
-        TrainLoader(dataset(12), 4, clips_per_visit=0)
+    state = TrainLoader(dataset(12), 4, clips_per_read=2).state_dict()
+    with pytest.raises(ValueError, match="clips_per_read 3"):
+        TrainLoader(dataset(12), 4, clips_per_read=3).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"clips_per_read \(0\)"):
+        TrainLoader(dataset(12), 4, clips_per_read=0)
 
 
 def test_keys_of_many_texts_are_those_of_each():

@@ -1,4 +1,4 @@
-"""One contract over any picture track and all backends; what a backend cannot do stands in the table.
+"""One contract over any video stream and all backends; what a backend cannot do stands in the table.
 
 Each file holds pictures whose brightness is their number and whose upper left corner is white, shown at known times.
 Every backend must give the right one, upright and in square pixels, or refuse in the words of its entry.
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from avssl.media import MediaError, open_media
+from avssl.media.backends import BACKENDS
 
 COUNT = 24
 FPS = 25
@@ -59,7 +60,7 @@ TS = {"decord": "decord seeks to wrong frames in MPEG transport streams"}
 AHEAD = "no more frames left to decode"  # it gives up before the last frames of a transport stream
 AVI_B = {"decord": "AVI with B-frames does not say when a frame is shown"}
 PROGRAM = {"decord": "timestamps in an MPEG program stream are wrong after a seek"}
-NO_TURN = {"decord": "decord does not turn pictures upright"}
+NO_TURN = {"decord": "decord does not turn frames upright"}
 X265 = {"x265-params": "log-level=none:pools=1:bframes=3"}
 CASES = [
     Case("h264.mp4"),
@@ -208,7 +209,7 @@ def square_size(case: Case) -> tuple[int, int]:
     return (width, height) if case.turn % 180 else (height, width)
 
 
-@pytest.mark.parametrize("backend", ["pyav", "torchcodec", "decord"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_any_picture(case: Case, backend: str, made: Callable[[Case], Path], require: Callable[[str], None]) -> None:
     require(backend)

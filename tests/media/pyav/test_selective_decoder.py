@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from avssl.media import open_media
-from avssl.media.pyav.picture import PictureTrack
-from avssl.media.pyav.planned import Plan, Unplanned
+from avssl.media.pyav.selective_decoder import PacketSelector, TimestampMismatch
+from avssl.media.pyav.video_track import VideoTrack
 
 COUNT = 60
 CODECS: dict[str, tuple[str, str, dict[str, str]]] = {  # suffix, encoder, its options
@@ -33,7 +33,7 @@ CODECS: dict[str, tuple[str, str, dict[str, str]]] = {  # suffix, encoder, its o
     "vp8": ("webm", "libvpx", {"g": "40", "auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "realtime"}),
     "av1": ("webm", "libsvtav1", {"g": "40", "preset": "12"}),
 }
-WALKED = {"h264 intra refresh"}  # pictures become whole only some time after the point that is sought
+SEQUENTIAL = {"h264 intra refresh"}  # pictures become whole only some time after the point that is sought
 
 
 def scenery(count: int, height: int = 72, width: int = 104) -> Tensor:
@@ -59,27 +59,27 @@ def coded(tmp_path_factory: pytest.TempPathFactory, tools: Any) -> Callable[[str
     return make
 
 
-def walked(path: Path, times: list[float]) -> Tensor:
+def sequential(path: Path, times: list[float]) -> Tensor:
     with open_media(path, "pyav") as reader:
-        reader._picture._planned.usable = False  # type: ignore[attr-defined]
+        reader.video._selective.usable = False  # type: ignore[attr-defined]
         return reader.read_frames(times)
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_planned_frames_equal_walked_ones(name: str, coded: Callable[[str], Path]) -> None:
+def test_selective_decoding_equals_sequential_decoding(name: str, coded: Callable[[str], Path]) -> None:
     path = coded(name)
     with open_media(path, "pyav") as reader:
         start = reader.info.video_start_seconds or 0.0
         stop = reader.info.video_stop_seconds or 0.0
         times = [start + (n + 0.5) / 25 for n in range(COUNT) if start + (n + 0.5) / 25 < stop]
-        every = walked(path, times)
+        every = sequential(path, times)
         assert len({frame.sum().item() for frame in every}) == len(every)  # no two frames alike
         assert torch.equal(reader.read_frames(times), every)
         generator = torch.Generator().manual_seed(1)
         for size in (1, 1, 1, 2, 3, 8, 20):
             chosen = torch.randperm(len(times), generator=generator)[:size]
             assert torch.equal(reader.read_frames([times[i] for i in chosen]), every[chosen])
-        assert reader._picture._planned.usable == (name not in WALKED)  # type: ignore[attr-defined]
+        assert reader.video._selective.usable == (name not in SEQUENTIAL)  # type: ignore[attr-defined]
 
 
 def test_pictures_nobody_refers_to_or_asks_for_are_not_decoded(coded: Callable[[str], Path]) -> None:
@@ -105,26 +105,26 @@ def test_far_apart_times_cost_only_their_groups(tmp_path: Path, tools: Any, bfra
 
 def _counting(reader: Any) -> list[int]:
     """[number of frames that come out of the decoder from now on]."""
-    picture: PictureTrack = reader._picture
-    decoded, count = picture._planned._decoded, [0]
+    picture: VideoTrack = reader.video
+    decoded, count = picture._selective._decoded, [0]
 
-    def counting(plan: Plan) -> Any:
-        for frame in decoded(plan):
+    def counting(selector: PacketSelector) -> Any:
+        for frame in decoded(selector):
             count[0] += 1
             yield frame
 
-    picture._planned._decoded = counting  # type: ignore[method-assign]
+    picture._selective._decoded = counting  # type: ignore[method-assign]
     return count
 
 
-def test_interlaced_tracks_are_walked(tmp_path: Path, tools: Any) -> None:
+def test_interlaced_video_is_decoded_sequentially(tmp_path: Path, tools: Any) -> None:
     options = {"g": "20", "x264-params": "tff=1", "flags": "+ildct+ilme"}
     path = tools.encode(tmp_path / "a.mp4", tools.gray(40), range(40), fps=25, options=options)
     with av.open(str(path)) as container:
         assert next(container.decode(video=0)).interlaced_frame
     with open_media(path, "pyav") as reader:
         assert tools.numbers(reader.read_frames([n / 25 for n in (0, 7, 31)])) == [0, 7, 31]
-        assert not reader._picture._planned.usable  # type: ignore[attr-defined]
+        assert not reader.video._selective.usable  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("codec", "bframes"), [("libx264", "2"), ("mpeg4", "2"), ("mpeg4", "0")])
@@ -149,7 +149,7 @@ class _Packet:
 def _plan(
     packets: list[tuple[int | None, int | None]], asked: list[int], trusts_dts: bool = True
 ) -> list[tuple[int | None, bool]]:
-    plan = Plan(iter([_Packet(*p) for p in packets]), asked, trusts_dts)
+    plan = PacketSelector(iter([_Packet(*p) for p in packets]), asked, trusts_dts)
     return [(packet.pts, wanted) for packet, wanted in plan]
 
 
@@ -174,10 +174,10 @@ def test_a_plan_goes_by_what_is_shown() -> None:
 
 @pytest.mark.parametrize("packets", [[(0, None)], [(3, 0)], [(0, 0), (0, 1)], [(5, 5), (4, 6)]])
 def test_a_plan_needs_timestamps_in_order(packets: list[tuple[int | None, int | None]]) -> None:
-    with pytest.raises(Unplanned):
+    with pytest.raises(TimestampMismatch):
         _plan(packets, [100])
 
 
 def test_a_plan_holds_few_packets() -> None:
-    with pytest.raises(Unplanned):
+    with pytest.raises(TimestampMismatch):
         _plan([(None, 1000), *((None, n) for n in range(1000))], [1500], trusts_dts=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from avssl.media import open_media, write_video
-from avssl.media.pyav.sound import convert
+from avssl.media.resampling import resample
 
 WINDOWS = [(0.0, 0.5), (0.3, 1.1), (0.4, 0.6), (1.1, 1.5), (1.9, 2.3), (2.0, 4.0), (3.9, 4.0), (0.1, 4.0), (0.2, 0.9)]
 
@@ -50,9 +50,9 @@ def test_a_window_belongs_to_the_caller(hiss: Path) -> None:
 
 def test_windows_in_a_row_share_their_decoding(hiss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_media(hiss, "pyav") as reader:
-        sound = reader._sound  # type: ignore[attr-defined]
-        placed, runs = sound._placed, []
-        monkeypatch.setattr(sound, "_placed", lambda first: runs.append(first) or placed(first))
+        sound = reader.audio  # type: ignore[attr-defined]
+        placed, runs = sound._frames_near, []
+        monkeypatch.setattr(sound, "_frames_near", lambda first: runs.append(first) or placed(first))
         for start in (0.5, 1.0, 1.4, 2.1):
             reader.read_audio(start, start + 1.0, 24_000)
         assert len(runs) == 1
@@ -61,10 +61,10 @@ def test_windows_in_a_row_share_their_decoding(hiss: Path, monkeypatch: pytest.M
 
 
 def test_long_sound_is_not_kept_whole(hiss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("avssl.media.pyav.sound._KEPT_SECONDS", 0.5)
+    monkeypatch.setattr("avssl.media.pyav.audio_track._KEPT_SECONDS", 0.5)
     with open_media(hiss, "pyav") as reader:
         reader.read_audio(0.0, 3.0)
-        assert reader._sound._past[1].shape == (2, 22_050)  # type: ignore[attr-defined]
+        assert reader.audio._past[1].shape == (2, 22_050)  # type: ignore[attr-defined]
         for start in (2.6, 1.0):
             assert torch.equal(reader.read_audio(start, start + 0.8), alone(hiss, start, start + 0.8, None))
 
@@ -72,7 +72,7 @@ def test_long_sound_is_not_kept_whole(hiss: Path, monkeypatch: pytest.MonkeyPatc
 def test_resampling_in_pieces_equals_resampling_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = torch.randn(2, 50_001, generator=torch.Generator().manual_seed(0)).numpy()
     for rate, to_rate in ((44_100, 24_000), (16_000, 44_100), (96_000, 8000)):
-        pieces = convert(sound, "stereo", rate, to_rate, 2)
+        pieces = resample(sound, "stereo", rate, to_rate, 2)
         with monkeypatch.context() as patch:
-            patch.setattr("avssl.media.pyav.sound._CHUNK_SAMPLES", 10**9)
-            assert (convert(sound, "stereo", rate, to_rate, 2) == pieces).all()
+            patch.setattr("avssl.media.resampling._CHUNK_SAMPLES", 10**9)
+            assert (resample(sound, "stereo", rate, to_rate, 2) == pieces).all()

@@ -1,4 +1,4 @@
-"""Work done ahead in a thread of its own, so that decoding runs beside drawing."""
+"""Run a generator in a thread of its own, so that decoding runs beside drawing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Generator[T, None, None], count: int) -> Generator[T, None, None]:
-    """What a generator gives, in order, up to ``count`` items before they are asked for.
+def prefetch(items: Generator[T, None, None], count: int) -> Generator[T, None, None]:
+    """Yield the items of a generator, computed up to ``count`` items ahead.
 
-    The generator runs in one thread from its first item to its end, as the files that it opens need.
-    What it raises is raised here, at the same place. Closing this closes it.
+    The generator runs in one thread from its first item to its end, as the files that it opens require.
+    Its exceptions are raised here, after the same items. Closing this generator closes it.
 
     Args:
-        items: Not to be used elsewhere.
-        count: Items that may wait, >= 1.
+        items: The generator; it must not be used elsewhere.
+        count: Number of items that may wait, >= 1.
     """
     waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(count)
     stopped = threading.Event()
-    thread = threading.Thread(target=_fill, args=(items, waiting, stopped), name="ahead", daemon=True)
+    thread = threading.Thread(target=_fill, args=(items, waiting, stopped), name="prefetch", daemon=True)
     thread.start()
     try:
         while True:
@@ -35,7 +35,7 @@ def ahead(items: Generator[T, None, None], count: int) -> Generator[T, None, Non
             yield item
     finally:
         stopped.set()
-        while thread.is_alive():  # it may be waiting for a place
+        while thread.is_alive():  # it may be waiting for space in the queue
             while not waiting.empty():
                 waiting.get_nowait()
             thread.join(0.01)
@@ -49,6 +49,6 @@ def _fill(items: Generator[Any, None, None], waiting: queue.Queue[Any], stopped:
                 if stopped.is_set():
                     break
                 waiting.put((item, None))
-    except BaseException as error:  # handed over to who asks
+    except BaseException as error:  # raised in the consumer
         end = error
     waiting.put((None, end))

@@ -1,4 +1,4 @@
-"""One contract over any sound track and all backends; what a backend cannot do stands in the table.
+"""One contract over any audio stream and all backends; what a backend cannot do stands in the table.
 
 Each file holds beeps at known instants, in every channel at a loudness of its own.
 """
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from avssl.media import MediaError, open_media
+from avssl.media.backends import BACKENDS
 
 SECONDS = 3.0
 
@@ -47,7 +48,7 @@ class Case:
     """What torchcodec cannot do, in its words; PyAV does it instead."""
 
 
-MATROSKA = {"decord": "decord counts the encoder's priming as sound in Matroska"}
+MATROSKA = {"decord": "decord counts the encoder's priming as audio in Matroska"}
 FINE = {"movie_timescale": "48000"}  # else the edit list rounds to milliseconds
 CASES = [
     *(Case(f"aac_{rate}.mp4", rate_hz=rate, layout="mono") for rate in (8000, 11_025, 22_050, 44_100, 48_000, 96_000)),
@@ -149,7 +150,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tools: Any) -> Callable[[Case
     return get
 
 
-@pytest.mark.parametrize("backend", ["pyav", "torchcodec", "decord"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_any_sound(
     case: Case, backend: str, made: Callable[[Case], Path], tools: Any, require: Callable[[str], None]
@@ -163,7 +164,7 @@ def test_any_sound(
         assert first is not None
         assert stop is not None
         assert stop - first == pytest.approx(SECONDS, abs=0.15)  # codecs without an edit list keep their padding
-        words = case.refuses.get(backend) or (backend == "decord" and len(truth) > 1 and "garbles sound")
+        words = case.refuses.get(backend) or (backend == "decord" and len(truth) > 1 and "garbles audio")
         if words:
             with pytest.raises(MediaError, match=words):
                 reader.read_audio(first, stop)

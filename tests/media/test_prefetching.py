@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from avssl.media import ahead
+from avssl.media import prefetch
 
 
 def counted(log, stop=100, fail_at=None):
@@ -18,7 +18,7 @@ def counted(log, stop=100, fail_at=None):
 
 def test_items_come_in_order_and_the_generator_is_closed():
     log = []
-    assert list(ahead(counted(log, 20), 3)) == list(range(20))
+    assert list(prefetch(counted(log, 20), 3)) == list(range(20))
     assert log == [*range(20), "closed"]
 
 
@@ -30,7 +30,7 @@ def test_it_runs_ahead_in_a_thread_of_its_own_but_not_far():
             threads.add(threading.current_thread())
             yield number
 
-    items = ahead(noted(), 3)
+    items = prefetch(noted(), 3)
     for number in range(50):
         assert next(items) == number
         assert len(log) <= number + 1 + 3 + 1  # given, waiting, and one in hand
@@ -43,7 +43,7 @@ def test_it_runs_ahead_in_a_thread_of_its_own_but_not_far():
 
 
 def test_errors_are_raised_at_their_place():
-    items = ahead(counted([], fail_at=2), 8)
+    items = prefetch(counted([], fail_at=2), 8)
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(OSError, match="at 2"):
         next(items)

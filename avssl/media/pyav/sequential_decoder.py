@@ -1,4 +1,4 @@
-"""The frame shown at each time, by the decoded frames' own timestamps: for tracks whose packets do not tell."""
+"""Find the frame shown at each time by the decoded frames' own timestamps, where those of packets do not tell."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from avssl.media.pyav.source import Source
 
 BACK_SECONDS = (0.0, 1.0, 4.0, 16.0, 64.0)
-"""How far before the asked time the first, second ... try seeks."""
+"""How far before the requested time the first, second ... attempt seeks."""
 BLIND_SEEK_SECONDS = 4.0
-"""With no index of keyframes, gaps longer than this are worth a seek."""
+"""Without an index of keyframes, gaps longer than this are worth a seek."""
 
 
-class WalkedFrames:
-    """Finds frames of one stream by decoding every one from the keyframe on.
+class SequentialDecoder:
+    """Finds frames of one stream by decoding every frame from the keyframe on.
 
     Args:
         source: The container.
-        index: The stream.
+        index: Index of the stream.
         frame_ticks: Ticks from one frame to the next, on average.
-        start_seconds: Of the track.
+        start_seconds: Start of the stream.
         first_tick: The same in ticks.
     """
 
@@ -37,7 +37,7 @@ class WalkedFrames:
         self._frames: Iterator[tuple[int, Any]] = iter(())
 
     def shown(self, at_seconds: Sequence[float], ticks: Sequence[int]) -> Iterator[tuple[int, Any, bool]]:
-        """(its tick, frame shown, whether it is the stream's last) at each of the ascending times.
+        """Yield (tick, frame shown, True if it is the stream's last) at each of the ascending times.
 
         Raises:
             MediaError: If decoding fails.
@@ -60,12 +60,12 @@ class WalkedFrames:
         if keyframe is not None and self._source.last_dts is not None and keyframe > self._source.last_dts:
             return True
         if keyframe is None and tick - position > self._blind_ticks:
-            self._blind_ticks *= 2  # the keyframes are not indexed; do not try forever
+            self._blind_ticks *= 2  # the keyframes are not indexed: do not try forever
             return True
         return False
 
     def _start(self, tick: int) -> tuple[int, Any]:
-        """The first decoded frame at or before a tick; ``self._frames`` goes on behind it."""
+        """Return the first decoded frame at or before a tick; ``self._frames`` continues after it."""
         for back in (*BACK_SECONDS, math.inf):
             from_start = tick - back / self._tick_seconds <= self._first_tick
             begin = None if from_start else tick - int(back / self._tick_seconds)
@@ -78,7 +78,7 @@ class WalkedFrames:
         raise self._source.error("video", "no frame could be decoded.", self._start_seconds)
 
     def _timed(self, from_tick: int | None) -> Iterator[tuple[int, Any]]:
-        """(tick, frame) in the order shown; a missing timestamp follows from the frame before."""
+        """Yield (tick, frame) in the order shown; a missing timestamp follows from the frame before."""
         following = self._first_tick
         for frame in self._source.frames(self._index, from_tick):
             tick = frame.pts

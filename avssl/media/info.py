@@ -1,0 +1,58 @@
+"""Properties of a media file as its container declares them, and the limits on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_PIXELS = 2**25
+"""Default limit of width * height: 33.5 million, just above 7680 x 4320."""
+
+MAX_DURATION_SECONDS = 24 * 3600.0
+"""Default limit of a file's length: one day."""
+
+# No camera or sound card exceeds these: a header that does is wrong, or an attack.
+MAX_FPS = 1000.0
+MAX_SAMPLE_RATE_HZ = 768_000
+MAX_CHANNELS = 64
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """Spans, sizes and rates of a file. Fields of a missing stream are None."""
+
+    path: str
+    """The file, as the caller named it."""
+    duration_seconds: float
+    """From the earliest start to the latest end of the video and audio streams."""
+    video_start_seconds: float | None
+    """Presentation time of the first frame."""
+    video_stop_seconds: float | None
+    """Presentation time at which the last frame ends."""
+    video_fps: float | None
+    """Average frames per second."""
+    width: int | None
+    """Width in square pixels, upright."""
+    height: int | None
+    """Height in square pixels, upright."""
+    video_codec: str | None
+    """FFmpeg's name, such as ``"h264"``."""
+    audio_start_seconds: float | None
+    """Presentation time of the first sample, after the encoder's priming."""
+    audio_stop_seconds: float | None
+    """Presentation time at which the last sample ends."""
+    audio_sample_rate_hz: int | None
+    """Sample rate of the stream, before resampling."""
+    audio_num_channels: int | None
+    """Channels of the stream, before mixing."""
+    audio_codec: str | None
+    """FFmpeg's name, such as ``"aac"``."""
+
+    @property
+    def has_video(self) -> bool:
+        """True if there is a video stream; cover art does not count."""
+        return self.video_start_seconds is not None
+
+    @property
+    def has_audio(self) -> bool:
+        """True if there is an audio stream."""
+        return self.audio_start_seconds is not None

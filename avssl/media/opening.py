@@ -1,0 +1,70 @@
+"""Open a local media file safely."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from avssl.media.backends import BackendName, reader_class
+from avssl.media.errors import MediaError
+from avssl.media.info import MAX_DURATION_SECONDS, MAX_PIXELS
+from avssl.media.reader import MediaReader
+
+
+def open_media(
+    path: str | os.PathLike[str],
+    backend: BackendName = "auto",
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_duration_seconds: float = MAX_DURATION_SECONDS,
+) -> MediaReader:
+    """Open a local media file by its header, without scanning it.
+
+    Only regular files are opened, and only as single-file containers: URLs, FFmpeg protocol
+    strings, playlists, manifests and image sequences raise an error.
+
+    Args:
+        path: The file.
+        backend: Decoder; ``"auto"`` is the fastest that loads, see :data:`avssl.media.backends.BACKENDS`.
+        max_pixels: Largest width * height that is decoded.
+        max_duration_seconds: Longest file that is opened.
+
+    Raises:
+        MediaError: If the file is missing, not a media file, damaged or over a limit.
+        ValueError: If ``backend`` is unknown.
+        RuntimeError: If ``backend`` does not load here.
+    """
+    opened: MediaReader = reader_class(backend)(
+        local_file(path), max_pixels=max_pixels, max_duration_seconds=max_duration_seconds
+    )
+    return opened
+
+
+def local_file(path: str | os.PathLike[str]) -> Path:
+    """Return the path if it names a non-empty regular file; links are followed.
+
+    Raises:
+        MediaError: If it does not, or the file may not be read.
+    """
+    name = os.fspath(path)
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        if re.match(r"[A-Za-z][A-Za-z0-9+.,-]+:", name):
+            found, advice = "this is a URL or protocol string.", "Only local files are read: download it first."
+        else:
+            found = f"the file cannot be opened ({getattr(error, 'strerror', None) or error})."
+            advice = "Check the path and its permissions."
+        raise MediaError(name, "container", "unreadable", found, advice) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise MediaError(name, "container", "unreadable", "this is a directory.", "Name one media file.")
+    if not stat.S_ISREG(status.st_mode):
+        found = "this is a device, pipe or socket, not a regular file."
+        raise MediaError(name, "container", "unreadable", found, "Copy it to a file first.")
+    if status.st_size == 0:
+        raise MediaError(name, "container", "not_media", "the file is empty.", "Fetch or record it again.")
+    if not os.access(name, os.R_OK):
+        raise MediaError(name, "container", "unreadable", "no permission to read the file.", "Change its mode.")
+    return Path(name)

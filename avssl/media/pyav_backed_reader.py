@@ -1,0 +1,69 @@
+"""Base class of readers that decode with another library and leave the rest to PyAV."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Generator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avssl.media.info import MediaInfo
+from avssl.media.planes import Planes
+from avssl.media.pyav.reader import PyAVReader
+from avssl.media.reader import MediaReader
+
+
+class PyAVBackedReader(MediaReader, ABC):
+    """Opens a file with PyAV first, which checks its kind, and takes :attr:`info` and streams of frames from there.
+
+    Other libraries would follow a playlist onto the network.
+
+    Args:
+        path: A local regular file.
+        max_pixels: Largest width * height that is decoded.
+        max_duration_seconds: Longest file that is opened.
+
+    Raises:
+        MediaError: See :class:`PyAVReader`.
+    """
+
+    def __init__(self, path: Path, *, max_pixels: int, max_duration_seconds: float) -> None:
+        self._pyav = PyAVReader(path, max_pixels=max_pixels, max_duration_seconds=max_duration_seconds)
+        self._path = str(path.absolute())
+        self._video: Any = None
+        self._audio: Any = None
+
+    @property
+    def info(self) -> MediaInfo:
+        """Spans, sizes and rates, from PyAV."""
+        return self._pyav.info
+
+    def _stream_frames(self, times: list[float], short_side: int | None) -> Generator[Tensor, None, None]:
+        return self._pyav._stream_frames(times, short_side)
+
+    def _stream_planes(self, times: list[float], short_side: int | None) -> Generator[Planes, None, None]:
+        return self._pyav._stream_planes(times, short_side)
+
+    @property
+    def _channel_layout(self) -> str:
+        return self._pyav._channel_layout
+
+    def _reporting(self, stream: str, second: float) -> AbstractContextManager[None]:
+        return self._pyav._reporting(stream, second)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._video = self._audio = None
+        self._pyav.close()
+
+
+def resize_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize ``(T, 3, h, w)`` uint8 to ``(T, 3, *size)``, bilinear and antialiased."""
+    if frames.shape[-2:] != torch.Size(size):
+        frames = F.interpolate(frames, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return frames.contiguous()

@@ -1,0 +1,99 @@
+"""FFmpeg's resampling of exact windows of audio.
+
+Grid: sample 0 of a stream is the one at ``info.audio_start_seconds``, at the stream's own rate. Resampled, sample 0
+stays where it is, and a window equals the same window of the whole stream resampled at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from avssl.core.errors import InputError
+from avssl.media.info import MediaInfo
+
+_FILTER_TAPS = 32  # length of FFmpeg's default filter, in samples of the lower rate
+_CHUNK_SAMPLES = 8192  # resampled at once: the same bits as the whole at once, in half the time
+
+
+class AudioWindow(NamedTuple):
+    """A window on the grid of a stream at some rate."""
+
+    first: int
+    num_samples: int
+    rate: int
+
+
+def resample_window(
+    read: Callable[[int, int, int], np.ndarray], info: MediaInfo, layout: str, window: AudioWindow, num_channels: int
+) -> Tensor:
+    """Return a window of a stream, resampled and mixed.
+
+    Args:
+        read: ``(first, stop, needed_stop)`` → ``(C, n)`` float32; see ``MediaReader._read_samples``.
+        info: Span, rate and channels of the stream.
+        layout: FFmpeg's name of its channel layout.
+        window: The requested window, at the requested rate.
+        num_channels: 1, 2 or the stream's own number.
+
+    Returns:
+        ``(num_channels, window.num_samples)`` float32.
+    """
+    first, count, rate = window
+    stream_rate, stream_channels = info.audio_sample_rate_hz, info.audio_num_channels
+    assert stream_rate is not None
+    assert info.audio_start_seconds is not None
+    assert info.audio_stop_seconds is not None
+    if num_channels not in (1, 2, stream_channels):
+        raise InputError(f"num_channels must be 1, 2 or the stream's own {stream_channels}, got {num_channels}.")
+    total = round((info.audio_stop_seconds - info.audio_start_seconds) * stream_rate)
+    # The resampler starts where both grids meet, so that its phases are those of the whole stream.
+    divisor = math.gcd(stream_rate, rate)
+    step_in, step_out = stream_rate // divisor, rate // divisor
+    margin = 0 if rate == stream_rate else _FILTER_TAPS * math.ceil(max(1, stream_rate / rate))
+    needed_stop = min(total, math.ceil((first + count) * stream_rate / rate))
+    begin = max(0, min(first * stream_rate // rate, total - 1) - margin) // step_in * step_in
+    samples = read(begin, min(total, needed_stop + margin), needed_stop)
+    skip = first - begin // step_in * step_out
+    resampled = resample(samples, layout, stream_rate, rate, num_channels)[:, skip : skip + count]
+    if resampled.shape[1] < count:  # grids of two rates end up to a sample apart
+        resampled = np.pad(resampled, ((0, 0), (0, count - resampled.shape[1])))
+    return torch.from_numpy(resampled.copy())  # readers keep their samples for the next window
+
+
+def resample(samples: np.ndarray, layout: str, rate: int, to_rate: int, to_channels: int) -> np.ndarray:
+    """Convert ``(C, n)`` float32 at ``rate`` to ``(to_channels, m)`` at ``to_rate`` with FFmpeg's swresample.
+
+    One or two channels, and layouts without a mixing rule in FFmpeg, are mixed by the mean; sample 0
+    stays sample 0.
+    """
+    if len(samples) != to_channels and (len(samples) <= 2 or _is_unnamed(layout)):
+        samples = samples.mean(axis=0, keepdims=True)
+        samples = samples if to_channels == 1 else samples.repeat(to_channels, axis=0)
+        layout = "mono" if to_channels == 1 else "stereo"
+    if rate == to_rate and len(samples) == to_channels:
+        return samples
+    if _is_unnamed(layout):  # channels that are not mixed need no rule: one at a time
+        return np.concatenate([resample(channel[None], "mono", rate, to_rate, 1) for channel in samples])
+    to_layout = layout if to_channels == len(samples) else ("mono" if to_channels == 1 else "stereo")
+    # Packed samples: PyAV 18 miscounts the planes of eight channels and more.
+    resampler = av.AudioResampler(format="flt", layout=to_layout, rate=to_rate)
+    converted = []
+    for start in range(0, samples.shape[1], _CHUNK_SAMPLES):
+        chunk = samples[:, start : start + _CHUNK_SAMPLES].T.reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(chunk), format="flt", layout=layout)
+        frame.sample_rate = rate
+        converted += resampler.resample(frame)
+    converted += resampler.resample(None)
+    return np.concatenate([f.to_ndarray() for f in converted], axis=1).reshape(-1, to_channels).T
+
+
+def _is_unnamed(layout: str) -> bool:
+    """Return True if a layout is a bare number of channels, such as "16 channels"."""
+    return (layout[:1].isdigit() and "channels" in layout) or layout == "hexadecagonal"
