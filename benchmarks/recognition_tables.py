@@ -37,10 +37,6 @@ def _accuracies(rows: Rows, job: str, **wanted: Any) -> list[float]:
     return [row["accuracy"] for row in _of(rows, job, **wanted)]
 
 
-def _yes(condition: bool) -> str:
-    return "yes" if condition else "no"
-
-
 def _labels(rows: Rows) -> str:
     """Return the accuracy of fine-tuning over the share of labels."""
     shares = sorted({row["value"] for row in _of(rows, "finetune")})
