@@ -7,7 +7,7 @@ PYTHON ?=
 # Options of the demo: make demo ARGS="--seed 1"
 ARGS ?=
 
-# Processes of the tests
+# Processes of the tests, each with one thread: threads of torch that wait for each other doubled the processor time.
 N ?= 2
 
 VENV := .venv
@@ -36,10 +36,10 @@ check: $(VENV)/.stamp-test
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n $(N) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(N) --dist loadfile
 
 fast: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -q --within-seconds 45 $$($(BIN)/python tests/changed.py)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(N) --dist loadfile --within-seconds 45 $$($(BIN)/python tests/changed.py)
 
 $(VENV)/.stamp-demo: pyproject.toml constraints.txt | $(VENV)/.stamp-venv
 	$(PIP) install -c constraints.txt -e '.[codec]'
