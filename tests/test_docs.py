@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import io
 import re
+import runpy
 from functools import cache
 from pathlib import Path
 
@@ -151,6 +152,16 @@ def test_settings_named_in_code_spans_exist(path):
     named = set(re.findall(rf"`(?:--)?((?:{groups})\.[a-z][a-z_.]*)[`= ]", path.read_text(encoding="utf-8")))
     known = settings() | {key.rpartition(".")[0] for key in settings()}
     assert {key for key in named - known if not key.endswith((".csv", ".txt"))} == set()
+
+
+def test_map_of_the_rooms_is_up_to_date():
+    script = runpy.run_path(str(REPOSITORY / "docs" / "make_architecture.py"))
+
+    def without_sizes(text: str) -> str:  # files and lines change daily
+        return re.sub(r"\| \d+ \| \d+ \|$|\d+ files", "", text, flags=re.MULTILINE)
+
+    page = script["PAGE"].read_text(encoding="utf-8")
+    assert without_sizes(page) == without_sizes(script["page"]()), "run python docs/make_architecture.py"
 
 
 @pytest.mark.parametrize(
