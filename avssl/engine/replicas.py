@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from avssl.core import distributed
 from avssl.engine.protocols import Task
 
+_Model = TypeVar("_Model", bound=nn.Module)
 _State = TypeVar("_State")
 
 
@@ -41,6 +42,11 @@ class Replica(DistributedDataParallel):
     def state_dict(self, *args: Any, **options: Any) -> Any:
         """Return the state of the wrapped model, so that checkpoints do not depend on the number of ranks."""
         return self.module.state_dict(*args, **options)
+
+
+def unwrapped(model: _Model) -> _Model:
+    """Return the model without DDP, whose forward is for training only."""
+    return cast(_Model, model.module) if isinstance(model, Replica) else model
 
 
 @contextmanager

@@ -60,16 +60,16 @@ def test_flags_agree_on_all_ranks(ranks: list[dict[str, Any]]) -> None:
         assert (r["any_one"], r["any_none"], r["all_one"], r["all_both"]) == (True, False, False, True)
 
 
-def test_broadcast_gives_everyone_the_value_of_the_source(ranks: list[dict[str, Any]]) -> None:
+def test_broadcast_object_returns_the_value_of_the_source(ranks: list[dict[str, Any]]) -> None:
     assert all(r["from_0"] == {"folder": "runs/of_0"} and r["from_1"] == "rank 1" for r in ranks)
 
 
-def test_ranks_started_again_after_a_kill_meet_each_other(torchrun: Callable[..., None], tmp_path: Path) -> None:
+def test_restarted_ranks_join_one_group(torchrun: Callable[..., None], tmp_path: Path) -> None:
     torchrun(RESTART_SCRIPT, tmp_path, max_restarts=1)
     assert [(tmp_path / f"rank{r}").read_text() for r in range(2)] == ["1", "1"]
 
 
-def test_rank_0_is_not_waited_for_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_rank_0_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "_JOIN_TIMEOUT_SECONDS", 0.1)
     store = torch.distributed.FileStore(str(tmp_path / "store"), 2)
     torch.distributed.PrefixStore("avssl", store).set("attempt", "of a dead rank 0")
@@ -104,13 +104,13 @@ def test_start_ignores_a_world_of_one(no_torchrun: pytest.MonkeyPatch) -> None:
     assert not distributed.is_initialized()
 
 
-def test_start_refuses_half_an_environment(no_torchrun: pytest.MonkeyPatch) -> None:
+def test_start_with_a_partial_environment_raises(no_torchrun: pytest.MonkeyPatch) -> None:
     no_torchrun.setenv("RANK", "1")
     with pytest.raises(RuntimeError, match=r"RANK set but WORLD_SIZE, LOCAL_RANK missing\. Start ranks with torchrun"):
         distributed.start("cpu")
 
 
-def test_start_refuses_more_ranks_than_gpus(no_torchrun: pytest.MonkeyPatch) -> None:
+def test_start_with_more_ranks_than_gpus_raises(no_torchrun: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
         no_torchrun.setenv(name, value)
     no_torchrun.setattr(torch.cuda, "device_count", lambda: 2)

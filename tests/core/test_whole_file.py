@@ -35,7 +35,7 @@ def test_a_file_appears_when_all_is_written(tmp_path, durable):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_leaves_what_was_there(tmp_path, error):
+def test_an_error_keeps_the_previous_file(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("old")
 
@@ -50,7 +50,7 @@ def test_an_error_leaves_what_was_there(tmp_path, error):
     assert path.read_text() == "old"
 
 
-def test_two_at_once_do_not_meet(tmp_path):
+def test_two_writers_do_not_interfere(tmp_path):
     path = tmp_path / "a.txt"
     with whole_file(path) as first:
         with whole_file(path) as second:
@@ -90,7 +90,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("way", ["limit", "full disk"])
-def test_no_room_names_the_file_whoever_writes(tmp_path, file_size_limit, kind, way):
+def test_full_disk_names_the_file_for_every_writer(tmp_path, file_size_limit, kind, way):
     path = tmp_path / f"a.{kind}"
     path.write_text("old")
 
@@ -112,20 +112,20 @@ def test_no_room_names_the_file_whoever_writes(tmp_path, file_size_limit, kind, 
     assert path.read_text() == "old"
 
 
-def test_no_room_for_a_video(tmp_path, file_size_limit):
+def test_full_disk_with_a_video(tmp_path, file_size_limit):
     pictures = torch.randint(0, 256, (20, 3, 64, 64), dtype=torch.uint8)
     with file_size_limit(1000), pytest.raises(OSError, match=r"File too large: .*a\.mp4"):
         write_video(tmp_path / "a.mp4", pictures, 10, None, 16000)
     assert names(tmp_path) == []
 
 
-def test_no_room_for_a_release(tmp_path, file_size_limit):
+def test_full_disk_with_a_release(tmp_path, file_size_limit):
     with file_size_limit(1000), pytest.raises(OSError, match=r"File too large: .*model\.safetensors"):
         write_release(tmp_path, {"a": torch.zeros(1000)}, PRETRAINED, {"config": {"data": {}}}, "card")
     assert names(tmp_path) == ["README.md"]
 
 
-def test_no_room_for_a_line_of_a_log(tmp_path, file_size_limit):
+def test_full_disk_with_a_line_of_a_log(tmp_path, file_size_limit):
     path = tmp_path / "metrics.jsonl"
 
     def write():
@@ -136,7 +136,7 @@ def test_no_room_for_a_line_of_a_log(tmp_path, file_size_limit):
         write()
 
 
-def test_what_is_written_others_may_read(tmp_path):
+def test_written_files_are_readable_by_others(tmp_path):
     """safetensors' own save_file would make a file for its owner alone."""
     mask = os.umask(0o022)
     try:
@@ -146,7 +146,7 @@ def test_what_is_written_others_may_read(tmp_path):
     assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"0o644"}
 
 
-def test_other_errors_stay_as_they_are(tmp_path):
+def test_other_errors_are_not_changed(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"b\.txt"), whole_file(tmp_path / "a.txt"):
         (tmp_path / "b.txt").read_text()
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.txt"):
@@ -163,7 +163,7 @@ def full(path=None):
     return OSError(errno.ENOSPC, "No space left on device", path)
 
 
-def test_a_full_disk_that_is_not_this_files_is_no_error_of_it(tmp_path):
+def test_a_full_disk_elsewhere_is_not_reported_for_this_file(tmp_path):
     """Of another file; or one that was being handled when this file was begun."""
     path = tmp_path / "a.txt"
     with pytest.raises(OSError, match=r"other\.txt"):
@@ -227,7 +227,7 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
     assert len(names(tmp_path)) == 2
 
 
-def test_what_a_kill_left_is_removed_a_day_later(tmp_path):
+def test_files_left_by_a_kill_are_removed_after_a_day(tmp_path):
     old, new, foreign = ".a.txt.0123456789ab.avssl-tmp", ".a.txt.0123456789ac.avssl-tmp", ".a.txt.0123456789ab.tmp"
     for name in (old, new, foreign):
         (tmp_path / name).write_text("half")
@@ -236,7 +236,7 @@ def test_what_a_kill_left_is_removed_a_day_later(tmp_path):
     assert names(tmp_path) == sorted([new, foreign, "b.txt"])
 
 
-def test_a_folder_that_cannot_be_listed_is_written_to(tmp_path, monkeypatch):
+def test_writing_to_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     def refused(_):
         raise PermissionError("not yours to list")
 

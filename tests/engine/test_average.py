@@ -29,7 +29,7 @@ def test_average_follows_the_formula():
         assert model.weight.item() == pytest.approx(expected)
 
 
-def test_first_weights_are_forgotten_although_the_decay_is_high():
+def test_initial_weights_are_forgotten_even_at_a_high_decay():
     model = one_weight(1000.0)
     average = WeightAverage(model, 0.9999)
     move(model, average, [1.0] * 50)
@@ -37,7 +37,7 @@ def test_first_weights_are_forgotten_although_the_decay_is_high():
         assert model.weight.item() == pytest.approx(1, abs=1e-3)
 
 
-def test_applied_weights_are_put_back_bit_for_bit_also_after_an_error():
+def test_applied_restores_the_weights_bit_for_bit_even_after_an_error():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     average = WeightAverage(model, 0.9)
     model(torch.randn(8, 3))
@@ -56,7 +56,7 @@ def test_applied_weights_are_put_back_bit_for_bit_also_after_an_error():
     assert int(model[1].num_batches_tracked) == 1
 
 
-def test_average_survives_a_round_trip_and_is_the_models_in_the_end():
+def test_average_survives_a_round_trip_and_is_copied_to_the_model():
     model = one_weight()
     average = WeightAverage(model, 0.9)
     move(model, average, [1.0, 2.0])
@@ -70,6 +70,6 @@ def test_average_survives_a_round_trip_and_is_the_models_in_the_end():
     assert model.weight.item() == again._model.weight.item() != 5
 
 
-def test_decay_is_checked():
+def test_decay_out_of_range_raises():
     with pytest.raises(ValueError, match=r"decay \(1\.0\) must be in \[0, 1\)"):
         WeightAverage(one_weight(), 1.0)

@@ -56,7 +56,7 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "one bit"])
-def test_checkpoint_falls_back_from_a_damaged_file_naming_it(tmp_path, how):
+def test_checkpoint_skips_a_damaged_file_and_names_it(tmp_path, how):
     checkpointer = Checkpointer(tmp_path)
     checkpointer.save(1, state(1.0))
     damage(checkpointer.save(2, state(2.0)), how)
@@ -69,7 +69,7 @@ def test_checkpoint_falls_back_from_a_damaged_file_naming_it(tmp_path, how):
 
 
 @pytest.mark.filterwarnings("ignore:.*is damaged")
-def test_checkpoint_damage_anywhere_is_one_error(tmp_path):
+def test_damage_at_any_byte_raises_one_error_type(tmp_path):
     """Whatever byte is hit, the error is ours or the content is right."""
     checkpointer = Checkpointer(tmp_path)
     path = checkpointer.save(1, state())
@@ -97,7 +97,7 @@ def test_checkpoint_with_all_files_damaged_lists_them(tmp_path):
         checkpointer.load_latest()
 
 
-def test_checkpoint_refuses_what_could_not_be_loaded_naming_it(tmp_path):
+def test_saving_an_object_raises_and_names_the_key(tmp_path):
     checkpointer = Checkpointer(tmp_path)
     with pytest.raises(TypeError, match=r"state\['extra'\]\['lr'\] is a float64"):
         checkpointer.save(1, {"extra": {"lr": np.float64(0.1)}})
@@ -106,7 +106,7 @@ def test_checkpoint_refuses_what_could_not_be_loaded_naming_it(tmp_path):
     assert checkpointer.files() == []
 
 
-def test_checkpoint_holds_no_code(tmp_path):
+def test_loading_runs_no_code(tmp_path):
     """A file that would run code when unpickled is refused, and its code is not run."""
 
     class Bomb:
@@ -119,7 +119,7 @@ def test_checkpoint_holds_no_code(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_checkpoint_of_another_format_says_so(tmp_path, monkeypatch):
+def test_checkpoint_of_another_format_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FORMAT_VERSION", 99)
     path = Checkpointer(tmp_path).save(1, state())
     monkeypatch.undo()

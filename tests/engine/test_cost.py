@@ -16,14 +16,14 @@ def test_flops_of_a_linear_layer_are_three_products():
     assert model.weight.grad is None
 
 
-def test_saved_memory_is_the_activations_each_once_and_not_the_weights():
+def test_saved_memory_counts_each_activation_once_and_no_weights():
     model = nn.Sequential(nn.Linear(5, 64, bias=False), nn.ReLU(), nn.Linear(64, 3, bias=False))
     cost = step_cost(model, lambda: model(torch.randn(8, 5)).sum())
     # The input (8 x 5), and the ReLU's output (8 x 64), which the ReLU and the next layer both keep.
     assert cost.saved_bytes == 4 * (8 * 5 + 8 * 64)
 
 
-def test_tensors_without_values_cost_the_same():
+def test_fake_tensors_cost_the_same():
     def cost():
         model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5))
         return step_cost(model, lambda: model(torch.zeros(2, 3, 8, 8)).sum())
@@ -34,7 +34,7 @@ def test_tensors_without_values_cost_the_same():
 
 
 @pytest.mark.parametrize(("optimizer", "copies"), [("adamw", 4), ("sgd", 3)])
-def test_state_is_weights_gradients_and_means(optimizer, copies):
+def test_state_holds_weights_gradients_and_running_means(optimizer, copies):
     model = nn.Linear(10, 10, bias=False)
     assert state_bytes(model, optimizer) == 400 * copies
     assert state_bytes(model, optimizer, averaged=True) == 400 * (copies + 1)
@@ -42,7 +42,7 @@ def test_state_is_weights_gradients_and_means(optimizer, copies):
     assert state_bytes(model, optimizer) == 400
 
 
-def test_a_checkpoint_holds_all_but_gradients():
+def test_checkpoint_size_excludes_gradients():
     task = nn.ModuleDict({"model": nn.Linear(10, 10, bias=False), "objective": nn.Module()})
     task["objective"].register_buffer("memory", torch.zeros(50))
     assert checkpoint_bytes(task, "adamw") == 400 * 3 + 200

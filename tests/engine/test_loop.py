@@ -23,7 +23,7 @@ from avssl.engine import (
 
 
 def run(folder=None, total=12, *, task=None, loader=None, resume=False, stop_after=None, **options):
-    """A whole run; ``stop_after`` raises out of the step after that one, as a kill would."""
+    """Run a training; ``stop_after`` raises within the step after that one, as a kill would."""
     task, loader = task or ToyTask(), loader or ToyLoader()
     optimizer = create_optimizer(task, "adamw", lr=0.01, weight_decay=0.1)
     if stop_after is not None:
@@ -59,7 +59,7 @@ def run(folder=None, total=12, *, task=None, loader=None, resume=False, stop_aft
 
 
 def flat(state):
-    """Every leaf of nested containers by its path."""
+    """Return every leaf of nested containers by its path."""
     if isinstance(state, dict):
         return {f"{k}/{p}": v for k, item in state.items() for p, v in flat(item).items()}
     if isinstance(state, list | tuple):
@@ -108,14 +108,14 @@ def test_fit_resumed_from_another_seed_would_differ(tmp_path):
         assert_same(load_checkpoint(whole.checkpoint)["task"], load_checkpoint(parts.checkpoint)["task"])
 
 
-def test_fit_calls_on_pass_start_once_a_pass_and_not_again_within_it(tmp_path):
-    run(tmp_path, stop_after=7)  # checkpoint at 6, in the middle of pass 1
+def test_fit_calls_on_epoch_start_once_per_epoch(tmp_path):
+    run(tmp_path, stop_after=7)  # checkpoint at 6, in the middle of epoch 1
     task, *_ = run(tmp_path, resume=True)
     assert task.epochs == [2]
     assert run()[0].epochs == [0, 1, 2]
 
 
-def test_fit_calls_on_pass_start_after_a_resume_exactly_between_passes(tmp_path):
+def test_fit_calls_on_epoch_start_after_a_resume_between_epochs(tmp_path):
     run(tmp_path, stop_after=6, checkpoint_every=5)
     task, *_ = run(tmp_path, resume=True, checkpoint_every=5)
     assert task.epochs == [1, 2]
@@ -176,7 +176,7 @@ def test_fit_stops_at_nan_naming_the_last_good_checkpoint(tmp_path):
 
 
 def test_fit_never_saves_after_a_nan_between_logs(tmp_path):
-    """The checkpoint at 6 comes before the log at 100: it must look by itself."""
+    """The checkpoint at 6 comes before the log at 100, so saving checks the losses itself."""
     with pytest.raises(RuntimeError, match="between steps 3 and 6"):
         run(tmp_path, loader=ToyLoader(bad_from=4), log_every=100, checkpoint_every=3)
     assert [p.name for p in Checkpointer(tmp_path / "checkpoints").files()] == ["step-000000003.pt"]
@@ -205,7 +205,7 @@ def test_fit_names_a_parameter_that_is_not_in_the_optimizer():
         fit(task, ToyLoader(), optimizer, lambda s: 0.1, settings=LoopSettings(total_steps=1, steps_per_epoch=1))
 
 
-def test_fit_refuses_to_train_over_an_earlier_run(tmp_path):
+def test_fit_over_an_earlier_run_raises(tmp_path):
     run(tmp_path)
     with pytest.raises(FileExistsError, match="--resume"):
         run(tmp_path)
@@ -301,7 +301,7 @@ def test_fit_logs_a_line_where_there_is_no_terminal(caplog):
     assert re.match(r"step 3/6 · loss \d.* · clips/s .* · \d\d:\d\d left", lines[0])
 
 
-def test_settings_reject_what_cannot_be():
+def test_settings_out_of_range_raise():
     with pytest.raises(ValueError, match=r"log_every \(0\)"):
         LoopSettings(total_steps=1, steps_per_epoch=1, log_every=0)
     with pytest.raises(ValueError, match=r"grad_clip \(0.0\)"):

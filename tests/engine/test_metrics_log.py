@@ -22,7 +22,7 @@ def test_log_needs_a_step(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_truncate_after_drops_later_steps_and_a_torn_line(tmp_path):
+def test_truncate_after_drops_later_steps_and_an_incomplete_line(tmp_path):
     log = MetricsLog(tmp_path, tensorboard=False)
     for step in range(1, 6):
         log.write({"step": step})
@@ -36,7 +36,7 @@ def test_truncate_after_drops_later_steps_and_a_torn_line(tmp_path):
     assert [r["step"] for r in read_metrics(tmp_path)] == [1, 2, 3, 4]
 
 
-def test_truncate_after_of_nothing_is_nothing(tmp_path):
+def test_truncate_after_without_a_file_does_nothing(tmp_path):
     MetricsLog(tmp_path / "run").truncate_after(0)
     assert not (tmp_path / "run").exists()
 

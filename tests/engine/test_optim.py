@@ -13,7 +13,7 @@ def model():
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
-def test_optimizer_decays_kernels_and_nothing_else(name):
+def test_optimizer_decays_only_kernels(name):
     module = model()
     optimizer = create_optimizer(module, name, lr=0.1, weight_decay=0.3)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
@@ -72,7 +72,7 @@ def test_warmup_cosine_may_be_all_warmup_or_constant():
 
 
 @pytest.mark.parametrize("options", [{"total_steps": 0}, {"total_steps": 5, "warmup_steps": 6}])
-def test_warmup_cosine_rejects_impossible_steps(options):
+def test_warmup_cosine_out_of_range_raises(options):
     with pytest.raises(ValueError, match="warmup_steps"):
         WarmupCosine(1.0, **options)
 
@@ -83,7 +83,7 @@ def test_set_lr_reaches_every_group():
     assert [group["lr"] for group in optimizer.param_groups] == [0.7, 0.7]
 
 
-def test_rate_groups_scale_the_rate_and_wait_for_their_step():
+def test_rate_groups_scale_the_rate_from_their_first_step():
     module = model()
     groups = [RateGroup(list(module[0].parameters()), 0.5, from_step=3), RateGroup(list(module[3].parameters()), 2.0)]
     optimizer = create_optimizer(groups, "sgd", lr=0.1, weight_decay=0.3)
@@ -106,7 +106,7 @@ def test_rate_groups_are_part_of_the_optimizers_state():
     assert kept == [(0.5, 3), (0.5, 3)]
 
 
-def test_parameters_stay_before_their_step():
+def test_parameters_do_not_change_before_their_first_step():
     weight, head = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
     optimizer = create_optimizer([RateGroup([weight], from_step=2), RateGroup([head])], "adam", lr=0.1)
     for step in range(3):
@@ -128,6 +128,6 @@ def test_warmup_steps_closed_form():
     ("options", "message"),
     [({"milestones": (3, 2)}, "ascending"), ({"factor": 0.0}, "factor"), ({"warmup_steps": -1}, "warmup_steps")],
 )
-def test_warmup_steps_rejects_the_impossible(options, message):
+def test_warmup_steps_out_of_range_raises(options, message):
     with pytest.raises(ValueError, match=message):
         WarmupSteps(1.0, **options)

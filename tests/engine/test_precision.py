@@ -26,7 +26,7 @@ def inputs():
     return torch.randn(2, 3, 4, 6, 6), torch.randn(2, 1, 7, 5)
 
 
-def test_bf16_computes_in_bf16_and_gives_float32():
+def test_bf16_computes_in_bf16_and_returns_float32():
     model = TwoStreams()
     handle = Precision("bf16").apply(model, "cpu")
     video, audio = inputs()
@@ -49,7 +49,7 @@ def test_bf16_ends_with_the_call_even_when_it_fails():
     assert not torch.is_autocast_enabled("cpu")
 
 
-def test_channels_last_lays_out_weights_and_inputs_and_keeps_values():
+def test_channels_last_rearranges_weights_and_inputs_and_keeps_values():
     video, audio = inputs()
     plain = TwoStreams()
     model = TwoStreams()
@@ -117,7 +117,7 @@ def test_a_task_trains_in_the_precision_while_it_is_applied():
     torch.testing.assert_close(after, plain)
 
 
-def test_a_task_need_not_have_a_second_network_or_frames():
+def test_a_task_needs_no_second_network_or_frames():
     task = Task()
     task.model = TwoStreams()
     with Precision("bf16").applied_to(task, "cpu"):
@@ -132,7 +132,7 @@ def test_precision_rejects_unknown_names():
         Precision("fp32", "nhwc")
 
 
-def test_probe_takes_the_fastest_and_passes_over_what_does_not_run(monkeypatch):
+def test_probe_takes_the_fastest_and_skips_candidates_that_fail(monkeypatch):
     clock = {"now": 0.0}
     cost = {"fp32 contiguous": 3.0, "fp32 channels_last": 2.0, "bf16 contiguous": 1.0}
     monkeypatch.setattr("avssl.engine.precision.time.perf_counter", lambda: clock["now"])

@@ -51,7 +51,7 @@ def train(folder, *, signal_at=None, number=signal.SIGUSR1, resume=False, save=T
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_after_the_step_and_the_rest_is_as_if_it_had_not_come(tmp_path, number):
+def test_a_signal_saves_after_the_step_and_the_resume_equals_an_uninterrupted_run(tmp_path, number):
     """Model, optimizer, average and metrics.jsonl."""
     before = signal.getsignal(number)
     with pytest.raises(
@@ -80,7 +80,7 @@ def test_a_signal_in_the_last_step_is_no_interruption(tmp_path):
     assert result.step == 12
 
 
-def test_without_a_checkpointer_signals_are_left_alone(tmp_path):
+def test_without_a_checkpointer_signals_keep_their_effect(tmp_path):
     caught = []
     before = signal.signal(signal.SIGUSR1, lambda *_: caught.append(1))
     try:

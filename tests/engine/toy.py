@@ -24,7 +24,7 @@ class ToyBatch:
 
 
 class ToyLoader:
-    """Batch i is a function of i; the cursor is what was handed out."""
+    """Batch i is a function of i; the position counts the batches handed out."""
 
     def __init__(self, batch_size=4, bad_from=None, stop_at=None):
         self.batch_size, self.bad_from, self.stop_at, self.position = batch_size, bad_from, stop_at, 0
@@ -67,7 +67,7 @@ class ToyTask(Task):
         return LossTerms(loss, {"bank_norm": self.bank.norm()})
 
     def after_step(self):
-        # As real banks do, from what all ranks hold: a buffer is the same everywhere.
+        # From all ranks, like real banks: buffers must be equal on every rank.
         self.bank.lerp_(distributed.mean(self.last.detach().mean(0)), 0.1)
 
     def on_epoch_start(self, number):

@@ -20,7 +20,7 @@ BAD = 10_000
 
 
 class HalfLoader(ToyLoader):
-    """This rank's rows of the batch that one process would get; its state differs by rank."""
+    """Loads this rank's rows of the batch of a single process; its state differs between ranks."""
 
     def __iter__(self):
         for batch in super().__iter__():
@@ -81,7 +81,7 @@ def main(folder):
     for name, value in whole.model.named_parameters():
         assert torch.equal(value, parts.model.get_parameter(name)), name
 
-    # A signal to rank 1 stops both after one step, and the rest is as if it had not come.
+    # A signal to rank 1 stops both after one step, and the resume equals an uninterrupted run.
     signaled = ToyTask()
     torch.manual_seed(100 + distributed.rank())
     whole_step = signaled.after_step
@@ -107,7 +107,7 @@ def main(folder):
 
 
 def leave():
-    """Both ranks let go of DDP's buckets and leave together: gloo aborts a rank whose peer goes first."""
+    """Free DDP's buckets and leave together, because gloo aborts a rank whose peer leaves first."""
     gc.collect()
     distributed.barrier()
     distributed.stop()

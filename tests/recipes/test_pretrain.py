@@ -47,7 +47,7 @@ def avssl(*words, prefix=("-m", "avssl"), **options):
 # ---------------------------------------------------------------- what a run leaves
 
 
-def test_run_folder_has_everything(run, videos):
+def test_run_directory_is_complete(run, videos):
     for name in ("environment.json", "tensorboard", "checkpoints/step-000000008.pt", "weights/README.md"):
         assert (run / name).exists(), name
     assert [row["step"] for row in metrics(run)] == list(range(1, 9))
@@ -59,7 +59,7 @@ def test_run_folder_has_everything(run, videos):
     assert (run / "dropped_files.csv").read_text().count("\n") == 1  # the header
 
 
-def test_users_folder_is_left_as_it_was(run, videos):
+def test_source_folder_is_not_changed(run, videos):
     assert sorted(path.name for path in videos.iterdir()) == [f"clip{number:02d}.mp4" for number in range(20)]
 
 
@@ -161,7 +161,7 @@ def test_number_of_workers_changes_nothing(run, videos, tiny_config, tmp_path):
     assert_same_run(run, tmp_path / "run")
 
 
-def test_resume_of_an_older_version_says_what_to_do(run, tmp_path, capsys):
+def test_resume_of_a_run_of_an_older_version_raises_and_says_what_to_do(run, tmp_path, capsys):
     old = tmp_path / "old"
     old.mkdir()
     settings = (run / "config.yaml").read_text()
@@ -173,7 +173,7 @@ def test_resume_of_an_older_version_says_what_to_do(run, tmp_path, capsys):
     assert f"--train.init_from {old}" in told
 
 
-def test_resume_refuses_other_settings(run, capsys):
+def test_resume_with_other_settings_raises(run, capsys):
     assert main(["pretrain", "--resume", str(run), "--optim.lr", "5"]) == 2
     assert "--optim.lr (5.0) was 0.001 when the run began" in capsys.readouterr().err
     assert main(["pretrain", "--resume", str(run), "--out", "x"]) == 2
@@ -185,7 +185,7 @@ def test_resume_refuses_other_settings(run, capsys):
 # ---------------------------------------------------------------- the run directory
 
 
-def test_existing_run_is_kept_unless_told(run, videos, tiny_config, tmp_path):
+def test_existing_run_is_kept_without_overwrite(run, videos, tiny_config, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     with pytest.raises(RunDirectoryError, match=r"--resume .*--overwrite"):
         pretrain(tiny_config(videos), out=tmp_path / "copy", progress=False)
@@ -264,7 +264,7 @@ def test_only_the_split_is_trained_on(videos, tiny_config, tmp_path):
         pretrain(tiny_config(folder / "manifest.csv", data={"split": "val"}), out=tmp_path / "other", progress=False)
 
 
-def test_monitors_look_at_rows_that_training_never_sees(videos, tiny_config, tmp_path, capsys):
+def test_monitors_measure_rows_that_are_not_trained_on(videos, tiny_config, tmp_path, capsys):
     folder = tmp_path / "v"
     shutil.copytree(videos, folder)
     names = [f"clip{number % 20:02d}.mp4" for number in range(80)]
@@ -292,7 +292,7 @@ def test_monitors_look_at_rows_that_training_never_sees(videos, tiny_config, tmp
     assert metrics(out)[-1] == last
 
 
-def test_no_source_and_missing_source(tiny_config, tmp_path, capsys):
+def test_no_source_or_a_missing_source_raises(tiny_config, tmp_path, capsys):
     assert main(["pretrain"]) == 2
     assert "name a folder of videos or a manifest" in capsys.readouterr().err
     with pytest.raises(ManifestError, match="no such folder or manifest"):
@@ -304,7 +304,7 @@ def test_no_source_and_missing_source(tiny_config, tmp_path, capsys):
 # ---------------------------------------------------------------- before the first step
 
 
-def test_precision_is_timed_and_written_down(videos, tiny_config, tmp_path, capsys):
+def test_precision_is_measured_and_written_to_the_config(videos, tiny_config, tmp_path, capsys):
     config = tiny_config(videos, optim={"epochs": 1}, train={"precision": "auto", "memory_format": "auto"})
     config.train.checkpoint_every_steps = None
     pretrain(config, out=tmp_path / "run", progress=False)
@@ -337,14 +337,14 @@ def test_dry_run_prints_the_cost_and_writes_nothing(videos, tiny_config, tmp_pat
     assert sorted(path.name for path in videos.iterdir()) == before
 
 
-def test_statistics_are_those_of_the_training_sound(run):
+def test_statistics_are_estimated_from_the_training_audio(run):
     standardize = from_pretrained(run).transform.standardize
     assert torch.isfinite(standardize.mean).all()
     assert (standardize.std > 0).any()
     assert json.loads((run / "environment.json").read_text())["rows"] == 20
 
 
-def test_default_folder_is_named_after_the_source():
+def test_default_directory_is_named_after_the_source():
     assert default_directory("/data/videos") == Path("runs/videos")
     assert default_directory("corpus/manifest.csv") == Path("runs/corpus")
     assert default_directory("corpus/small.csv") == Path("runs/small")
@@ -380,5 +380,5 @@ def test_two_processes_equal_one(videos, tiny_config, tmp_path):
         torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
-def test_silence_and_noise_are_drawn_again_on_resume(videos, tiny_config, assert_resumes_bit_for_bit):
+def test_silence_and_noise_resume_bit_for_bit(videos, tiny_config, assert_resumes_bit_for_bit):
     assert_resumes_bit_for_bit(tiny_config(videos, objective={"negative_sounds": 4}))

@@ -15,8 +15,8 @@ from avssl.engine import load_checkpoint, read_metrics
 SCRIPT = Path(__file__).with_name("killed_pretrain.py")
 CLOCKS = {"wall_seconds", "samples_per_second"}
 
-# 4 epochs of 5 steps. Killed in step 10, a run goes on from step 8: in the middle of a pass and of a mean of 3 losses,
-# of which one was written after the checkpoint. CMA has then searched its positives at step 5, and does again at 15.
+# 4 epochs of 5 steps. A run killed in step 10 resumes at step 8: within an epoch and within a mean of 3 losses, one of
+# which was written after the checkpoint. CMA has searched its positives at step 5, and searches again at step 15.
 CHANGES = {
     "optim": {"batch_size": 4, "epochs": 4},
     "train": {"log_every": 3, "checkpoint_every_steps": 4, "ema_decay": 0.9},
@@ -31,7 +31,7 @@ OBJECTIVES = {
 
 @pytest.fixture(scope="module")
 def launch(torchrun):
-    """``launch(ranks, "-m", "avssl", ...)``: the status of ``python`` with these words, or of ``torchrun``."""
+    """``launch(ranks, "-m", "avssl", ...)`` runs ``python`` or ``torchrun`` and returns the exit status."""
 
     def run(ranks, *words, max_restarts=0):
         if ranks > 1:
@@ -44,7 +44,7 @@ def launch(torchrun):
 
 @pytest.fixture(scope="module")
 def left_alone(launch, videos, tiny_config, tmp_path_factory):
-    """``left_alone(objective, ranks)``: the config file and the folder of a run that nobody killed."""
+    """``left_alone(objective, ranks)`` returns the config file and the directory of an uninterrupted run."""
     runs = {}
 
     def run(objective, ranks):
@@ -61,7 +61,7 @@ def left_alone(launch, videos, tiny_config, tmp_path_factory):
 
 
 def state(run, step):
-    """Everything in a checkpoint but the clocks, by path."""
+    """Return the content of a checkpoint by path, without times."""
     saved = flatten(load_checkpoint(run / "checkpoints" / f"step-{step:09d}.pt"))
     return {path: value for path, value in saved.items() if path.rpartition("/")[2] not in CLOCKS}
 
@@ -104,15 +104,15 @@ def test_killed_run_resumes_bit_for_bit(launch, left_alone, tmp_path, objective,
     assert_same_run(whole, run)
 
 
-def test_run_goes_on_by_itself_when_torchrun_restarts_it(launch, left_alone, tmp_path):
+def test_run_continues_when_torchrun_restarts_it(launch, left_alone, tmp_path):
     config, whole = left_alone("cma", 2)
     words = ("pretrain", "--config", str(config), "--out", str(tmp_path / "run"))
     assert launch(2, str(SCRIPT), str(KILLED_IN), *words, max_restarts=1) == 0
     assert_same_run(whole, tmp_path / "run")
 
 
-def test_a_restart_leaves_an_earlier_run_alone(torchrun, left_alone):
-    """What refused the first attempt refuses the second: that run is not of this job."""
+def test_a_restart_does_not_replace_the_run_of_another_job(torchrun, left_alone):
+    """The second attempt raises like the first, because the existing run is not of this job."""
     config, whole = left_alone("info_nce", 1)
     words = ("-m", "avssl", "pretrain", "--config", config, "--out", whole)
     told = torchrun(*words, ranks=1, max_restarts=1, check=False)

@@ -21,7 +21,7 @@ MAPPED = [
 ]
 
 
-def test_objectives_that_train_maps_are_found():
+def test_objectives_that_train_maps_are_listed():
     assert {"info_nce", "margin_nce", "slavc"} <= set(MAPPED)
     assert "moco" not in MAPPED
 
@@ -58,7 +58,7 @@ def test_run_with_two_heads_and_visual_dropout_resumes_bit_for_bit(videos, tiny_
     assert not torch.equal(state[f"target.model.{name}"], build_model(config).state_dict()[name])
 
 
-def test_what_is_measured_before_the_first_step_does_not_move_dropout(videos, tiny_config, tmp_path, monkeypatch):
+def test_measuring_before_the_first_step_does_not_change_dropout(videos, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(videos, model={"dropout": {"video": 0.5}}, optim={"epochs": 1}, monitor={"every_steps": 0})
     losses = []
     choose = setup.choose_precision

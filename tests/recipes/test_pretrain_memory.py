@@ -36,7 +36,7 @@ def test_run_learns(videos, tiny_config, tmp_path, name):
     assert last < first - 0.5
 
 
-def test_cma_begins_from_an_avid_run(videos, tiny_config, tmp_path, caplog):
+def test_cma_starts_from_an_avid_run(videos, tiny_config, tmp_path, caplog):
     caplog.set_level("INFO", "avssl")
     options = {"optim": {"epochs": 1}, "monitor": {"every_steps": 0}}
     pretrain(tiny_config(videos, objective={"name": "avid"}, **options), out=tmp_path / "avid", progress=False)
@@ -55,7 +55,7 @@ def test_cma_begins_from_an_avid_run(videos, tiny_config, tmp_path, caplog):
         pretrain(nothing, out=tmp_path / "nothing", progress=False)
 
 
-def test_momentum_model_begins_from_a_run_without_one_and_is_left_behind_by_one(videos, tiny_config, tmp_path):
+def test_init_from_with_and_without_a_momentum_model(videos, tiny_config, tmp_path):
     def run(objective, begin=None, **optim):
         changes = {"optim": {"epochs": 1, **optim}, "monitor": {"every_steps": 0}, "train": {"init_from": begin}}
         folder = tmp_path / objective["name"]
@@ -71,7 +71,7 @@ def test_momentum_model_begins_from_a_run_without_one_and_is_left_behind_by_one(
     assert not [key for key in avid if key.startswith("target.")]
 
 
-def test_begins_from_another_corpus_by_id_when_asked(videos, tiny_config, video_maker, tmp_path):
+def test_init_from_another_corpus_by_id_with_remap(videos, tiny_config, video_maker, tmp_path):
     options = {"optim": {"epochs": 1}, "monitor": {"every_steps": 0}}
     pretrain(tiny_config(videos, objective={"name": "avid"}, **options), out=tmp_path / "avid", progress=False)
     folder = tmp_path / "others"

@@ -51,7 +51,7 @@ class Plain(nn.Module):
 # ---------------------------------------------------------------- numbers
 
 
-def test_perfect_pairs_are_found_and_clips_are_read_once():
+def test_perfect_pairs_are_retrieved_and_clips_are_read_once():
     reads = []
     monitor = EmbeddingMonitor(FixedClips(lambda: reads.append(1) or batches()), every_steps=5, held_out=True)
     for _ in range(2):
@@ -67,7 +67,7 @@ def test_perfect_pairs_are_found_and_clips_are_read_once():
     assert reads == [1]
 
 
-def test_shuffled_sound_is_never_found():
+def test_shuffled_audio_is_never_retrieved():
     """One-hot pairs: the sound that counts as right ties with six others, behind the true one."""
     numbers = embedding_numbers(torch.eye(8), torch.eye(8))
     assert numbers["retrieval_shuffled/R@1"] == 0
@@ -76,7 +76,7 @@ def test_shuffled_sound_is_never_found():
     assert point["retrieval_shuffled/R@1"] == point["retrieval/R@1"] == pytest.approx(1 / 8)
 
 
-def test_no_clips_is_no_number():
+def test_without_clips_there_are_no_numbers():
     assert EmbeddingMonitor(FixedClips(list), every_steps=1).run(Task(Known())) == {}
     with pytest.raises(ValueError, match=r"every_steps \(0\)"):
         EmbeddingMonitor(FixedClips(list), every_steps=0)
@@ -85,7 +85,7 @@ def test_no_clips_is_no_number():
 # ---------------------------------------------------------------- diagnosis
 
 
-def test_lasting_collapse_is_said_once_also_across_a_resume():
+def test_lasting_collapse_is_reported_once_even_across_a_resume():
     task = Task(Known(collapsed=True))
     monitor = EmbeddingMonitor(FixedClips(batches), every_steps=5)
     assert monitor.run(task)["retrieval/v2a_R@1"] == pytest.approx(1 / 8)  # once is no alarm
@@ -112,7 +112,7 @@ def test_healthy_embeddings_give_no_warning():
     assert findings(diagnosis, 10) == []
 
 
-def test_few_directions_are_a_collapse_only_where_pairs_are_close():
+def test_few_directions_are_a_collapse_only_if_pairs_are_close():
     assert findings(Diagnosis(), 5, rank__audio=2.5, alignment=2.0) == []  # as an untrained model is
     (said,) = findings(Diagnosis(), 5, rank__audio=2.5, alignment=0.1)
     assert "audio embeddings have collapsed to about 2.5 of 64 directions" in said
@@ -152,7 +152,7 @@ def probe(fit_labels, test_labels, count=16):
     return ProbeMonitor(clips, fit_labels, clips, test_labels, every_steps=1).run(Task(Known(size=count)))
 
 
-def test_probe_reads_what_the_features_hold_and_nothing_else():
+def test_probe_reads_labels_from_features():
     labels = ["a"] * 4 + ["b"] * 12
     found = probe(labels, labels)
     assert found["probe/video_accuracy"] == 1  # one-hot of the clip
@@ -165,7 +165,7 @@ def test_probe_leaves_out_rows_without_one_known_label():
     assert found["probe/majority"] == pytest.approx(8 / 12)  # of 16: one has two, two none, one an unknown label
 
 
-def test_probe_without_labels_is_no_number():
+def test_probe_without_labels_gives_no_numbers():
     assert probe([None] * 16, [None] * 16) == {}
     assert probe(["a"] * 16, ["a"] * 16) == {}  # one class
 

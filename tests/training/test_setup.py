@@ -22,7 +22,7 @@ def manifest(count, root="/videos", **columns):
     return Manifest.from_columns({"id": names, "path": names, **columns}, root)
 
 
-def test_a_share_of_the_rows_is_kept_out_and_never_trained_on():
+def test_a_share_of_the_rows_is_held_out():
     trained, held_out = hold_out(config(), manifest(1000))
     assert (len(trained), len(held_out)) == (950, 50)
     assert set(trained["id"]).isdisjoint(held_out["id"])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from avssl.core.batch import Batch
 from avssl.engine import Precision
+from avssl.engine.replicas import unwrapped
 from avssl.models import ClipEncoder, Modality
 from avssl.training.tasks import PretrainTask
 
@@ -52,7 +53,7 @@ def encode_clips(
         Video and audio, (N, D) or (N, C) float32, on the CPU.
     """
     task.eval()
-    encoder = ClipEncoder(getattr(task.model, "module", task.model), task.transform, precision)  # DDP wraps the model
+    encoder = ClipEncoder(unwrapped(task.model), task.transform, precision)
     parts: dict[Modality, list[Tensor]] = {"video": [], "audio": []}
     for batch in clips:
         for modality, blocks in parts.items():
