@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avssl.core.manifest import ManifestError, read_manifest
 from avssl.core.whole_file import write_text
+from avssl.data.splits import split_rows
 from avssl.downstream.localization import (
     InstantClips,
     LocalizationTable,
@@ -70,10 +71,7 @@ def localize_eval(
             "Make a manifest with truth with: avssl synthesize, or a script of datasets/ such as vggss.py."
         )
     if split is not None:
-        names = sorted({str(name) for name in rows["split"]})
-        rows = rows.where(split=split)
-        if not len(rows):
-            raise ManifestError(f"{manifest}: no row of the split {split!r}; there are {', '.join(names)}.")
+        rows = rows.select(split_rows(rows, "split", split))
     pretrained = from_pretrained(checkpoint, choose_device(device), crop="full")
     table = measure_localization(
         pretrained,

@@ -24,6 +24,7 @@ from avssl.core.whole_file import write_json
 from avssl.data.health.killable import die_with_parent
 from avssl.data.shards.copying import ShardJob, make_shard
 from avssl.data.shards.format import is_whole
+from avssl.data.splits import split_rows
 from avssl.media.backends import BackendName
 from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import check_encoders
@@ -87,9 +88,9 @@ def prepare(
     out, settings = Path(out), settings or CopySettings()
     source = read_manifest(manifest)
     if split is not None:
-        source = source.where(split=split)
+        source = source.select(split_rows(source, "split", split))
     if not len(source):
-        raise ManifestError(f"{manifest}: no rows{'' if split is None else f' of split {split}'} to copy.")
+        raise ManifestError(f"{manifest}: no rows to copy.")
     if "shard_header_bytes" in source:
         raise ManifestError(f"{manifest}: is a prepared copy already; name the manifest of the sources.")
     _refuse_other_settings(out, {**asdict(settings), "rows_per_shard": rows_per_shard, "split": split or "all"})

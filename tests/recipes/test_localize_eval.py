@@ -82,7 +82,7 @@ def test_what_cannot_be_scored_is_refused(boxed, run, tmp_path, videos):
     bare.write(tmp_path / "bare.csv")
     with pytest.raises(ManifestError, match=r"bare\.csv: there is no column truth.*avssl synthesize"):
         localize_eval(tmp_path / "bare.csv", checkpoint=run, out=tmp_path / "out")
-    with pytest.raises(ManifestError, match="no row of the split 'val'; there are test"):
+    with pytest.raises(ManifestError, match="no row has split 'val'; the manifest has test"):
         localize_eval(boxed, checkpoint=run, out=tmp_path / "out", split="val")
     with pytest.raises(ValueError, match="unknown rule 'mean'"):
         localize_eval(boxed, checkpoint=run, out=tmp_path / "out", rules=["mean"])

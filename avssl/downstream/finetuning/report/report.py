@@ -91,7 +91,7 @@ def write_report(
 
 
 def _headline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for row in report["headline"]:
         interval = " to ".join(map(percent, row.get("interval", ())))
         largest = percent(row.get("largest_class"))
