@@ -55,7 +55,7 @@ FIRST = (
 
 
 def settings(source: Path | str, teacher: Path | str, tree: Mapping[str, Any] | None = None) -> DistillConfig:
-    """The settings of a run from Python: those of ``tree``, over those of the teacher, over the defaults."""
+    """Return the settings of a run: those of ``tree``, over those of the teacher, over the defaults."""
     config = config_from_dict(tree or {}, "", DistillConfig, base_settings({"distill.run": str(teacher)}))
     data = replace(config.data, source=str(source))
     return replace(config, data=data, distill=replace(config.distill, run=str(teacher)))

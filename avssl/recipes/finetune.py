@@ -43,7 +43,7 @@ FIRST = (
 
 
 def settings(source: Path | str, checkpoint: Path | str, tree: dict[str, Any] | None = None) -> FinetuneConfig:
-    """The settings of a run from Python: those of ``tree``, over those of the checkpoint, over the defaults.
+    """Return the settings of a run: those of ``tree``, over those of the checkpoint, over the defaults.
 
     Args:
         source: The manifest.
@@ -115,7 +115,7 @@ def finetune(
 
 
 def create_task(config: FinetuneConfig, model: Classifier, transform: ClipTransform, targets: Tensor) -> ClassifyTask:
-    """The loss of a fold."""
+    """Return the task of a fold, which holds its loss."""
     chosen = config.classifier
     weights = balanced_weights(targets, model.num_classes) if chosen.class_weights == "balanced" else None
     return ClassifyTask(
@@ -165,7 +165,7 @@ def _base(checkpoint: str | None) -> dict[str, Any] | None:
 
 
 def _pretrained(config: FinetuneConfig) -> Pretrained | None:
-    """The checkpoint, which must have the encoders that the settings describe; None without one."""
+    """Load the checkpoint, which must have the encoders that the settings describe; None without one."""
     name = config.train.checkpoint
     if not name:
         raise ConfigError("--checkpoint is required: a run, its weights folder or a release; none for random weights.")

@@ -40,7 +40,7 @@ from avssl.training.build import default_workers
 from avssl.transforms.partners import draw_partners
 
 _FEWEST_CLIPS = 10
-"""Intervals over fewer clips say nothing."""
+"""Minimum number of test clips; intervals over fewer are meaningless."""
 _MOST_GROUPS = 50
 
 
@@ -154,7 +154,7 @@ def robustness(
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """The tables, in percent."""
+    """Format the tables, in percent."""
     about = report["protocol"]
     lines = [
         f"{about['name']}",
