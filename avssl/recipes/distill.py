@@ -95,8 +95,8 @@ def distill(
         ManifestError: As for fine-tuning, or if the teacher has other classes, or no row is left.
     """
     if not config.distill.run:
-        raise ConfigError("--teacher is required: the run folder of avssl finetune.")
-    _refuse_other_input(config)
+        raise ConfigError("--teacher is required: the run directory of avssl finetune.")
+    _check_same_input(config)
 
     def run_one(
         run: ClassifierRun[DistillConfig], division: Division, device: torch.device
@@ -129,13 +129,14 @@ def distill(
 
 
 def beside_teacher(summary: Mapping[str, Any]) -> str:
-    """Student and teacher of every fold, in lines."""
+    """Format the scores of student and teacher, one line per fold."""
     lines = []
     for fold in summary["folds"]:
         first = next(iter(fold["numbers"]))
-        scores = (100 * of["numbers"][first] for of in (fold, fold["teacher"]))
-        sizes = (of["parameters"] / 1e6 for of in (fold, fold["teacher"]))
-        student, teacher = (f"{score:.1f} ({size:.3g} M parameters)" for score, size in zip(scores, sizes, strict=True))
+        student, teacher = (
+            f"{100 * result['numbers'][first]:.1f} ({result['parameters'] / 1e6:.3g} M parameters)"
+            for result in (fold, fold["teacher"])
+        )
         lines.append(f"{fold['fold']}: {first} of the student {student}, of the teacher {teacher}")
     return "\n".join(lines)
 
@@ -175,7 +176,7 @@ def _student(
 def _teacher_config(run: str) -> FinetuneConfig:
     path = Path(run) / "config.yaml"
     if not path.is_file() or "classifier" not in read_yaml(path):
-        raise ConfigError(f"--teacher {run}: is no run folder of avssl finetune.")
+        raise ConfigError(f"--teacher {run}: not a run directory of avssl finetune.")
     return RunDirectory(run).read_config(FinetuneConfig)
 
 
@@ -184,8 +185,8 @@ def base_settings(given: Mapping[str, Any]) -> dict[str, Any] | None:
     return base_of_student(_teacher_config(given["distill.run"])) if given.get("distill.run") else None
 
 
-def _refuse_other_input(config: DistillConfig) -> None:
-    """Teacher and student see and hear the same tensors."""
+def _check_same_input(config: DistillConfig) -> None:
+    """Check that teacher and student have the same input and classes."""
     theirs = _teacher_config(config.distill.run)
     same = {
         "sampling": (config.sampling, theirs.sampling),
@@ -194,14 +195,14 @@ def _refuse_other_input(config: DistillConfig) -> None:
         "classifier.inputs": (config.classifier.inputs, theirs.classifier.inputs),
     }
     for name, (ours, other) in same.items():
-        _refuse_difference(name, ours, other)
+        _check_equal(name, ours, other)
 
 
-def _refuse_difference(name: str, ours: Any, theirs: Any) -> None:
-    """Names the first setting below ``name`` that is not the teacher's."""
+def _check_equal(name: str, ours: Any, theirs: Any) -> None:
+    """Raise an error that names the first different setting below ``name``."""
     if ours == theirs:
         return
     if is_dataclass(ours) and type(ours) is type(theirs):
         for field in fields(ours):
-            _refuse_difference(f"{name}.{field.name}", getattr(ours, field.name), getattr(theirs, field.name))
+            _check_equal(f"{name}.{field.name}", getattr(ours, field.name), getattr(theirs, field.name))
     raise ConfigError(f"{name} ({ours}) must be the teacher's, {theirs}. Leave it out.")

@@ -47,7 +47,7 @@ def settings(source: Path | str, checkpoint: Path | str, tree: dict[str, Any] | 
 
     Args:
         source: The manifest.
-        checkpoint: A run, its weights folder or a release; ``"none"`` begins from random weights.
+        checkpoint: A run, its weights folder or a release; ``"none"`` starts from random weights.
         tree: Nested settings, as in a YAML file.
     """
     config = config_from_dict(tree or {}, "", FinetuneConfig, _base(str(checkpoint)))
@@ -86,7 +86,7 @@ def finetune(
     Raises:
         ConfigError: If a setting does not fit the checkpoint or the rows.
         ManifestError: If a column, a split, a fold or the rows of a class are missing.
-        ValueError: If a class has fewer labels than requested, or the classifier gives NaN.
+        ValueError: If a class has fewer labels than requested, or the classifier returns NaN.
         RunDirectoryError: If ``out`` must not be written, or the run cannot be continued.
         Interrupted: If the process got SIGTERM or SIGUSR1; everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the training rows cannot be read.
@@ -98,7 +98,7 @@ def finetune(
     ) -> ClassifierRun[FinetuneConfig]:
         rows = fold_rows(run, division)
         model, transform = create_classifier(run.config, len(run.labels.classes))
-        _take_over(model, transform, pretrained, run.config, rows.train)
+        _load_checkpoint(model, transform, pretrained, run.config, rows.train)
         task = create_task(run.config, model, transform, rows.train_targets)
         return run_fold(run, division, rows, task, device, progress=progress)
 
@@ -129,24 +129,27 @@ def create_task(config: FinetuneConfig, model: Classifier, transform: ClipTransf
     )
 
 
-def _take_over(
+def _load_checkpoint(
     model: Classifier,
     transform: ClipTransform,
     pretrained: Pretrained | None,
     config: FinetuneConfig,
     manifest: Manifest,
 ) -> None:
-    """Weights of the checkpoint's encoders; statistics of its spectrogram where that is the same, else of the rows."""
+    """Load the checkpoint's encoders, and its spectrogram statistics if the spectrogram is the same.
+
+    Otherwise the statistics are estimated from the rows.
+    """
     if pretrained is not None:
         for name, encoder in model.encoders.items():
             encoder.load_state_dict(getattr(pretrained.model, f"{name}_encoder").state_dict())
         theirs = pretrained.config
-        heard = (config.transform.spectrogram, config.sampling.sample_rate_hz)
-        if heard == (theirs.transform.spectrogram, theirs.sampling.sample_rate_hz):
+        spectrogram = (config.transform.spectrogram, config.sampling.sample_rate_hz)
+        if spectrogram == (theirs.transform.spectrogram, theirs.sampling.sample_rate_hz):
             transform.load_state_dict(pretrained.transform.state_dict())
             return
-    assert transform.standardize is not None, "build_transform always gives it"
-    if config.classifier.inputs == "video":  # what it hears does not matter, and there may be no sound
+    assert transform.standardize is not None, "build_transform always sets it"
+    if config.classifier.inputs == "video":  # unused, and the files may have no audio
         transform.standardize.set_statistics(*(torch.full_like(transform.standardize.mean, x) for x in (0.0, 1.0)))
     else:
         set_statistics(config.network(), manifest, transform)
@@ -171,15 +174,15 @@ def _pretrained(config: FinetuneConfig) -> Pretrained | None:
         raise ConfigError("--checkpoint is required: a run, its weights folder or a release; none for random weights.")
     if name == "none":
         if config.classifier.frozen_batch_norm:
-            raise ConfigError("classifier.frozen_batch_norm holds statistics, and random weights have none yet.")
+            raise ConfigError("classifier.frozen_batch_norm needs a checkpoint; random weights have no statistics yet.")
         return None
     pretrained = from_pretrained(name)
     for modality in ("video", "audio"):
-        ours, theirs = (getattr(of.model, modality) for of in (config, pretrained.config))
+        ours, theirs = (getattr(each.model, modality) for each in (config, pretrained.config))
         if config.classifier.inputs in (modality, "both") and ours != theirs:
             raise ConfigError(
                 f"model.{modality} is {_named(ours)}, but {name} holds weights of {_named(theirs)}. "
-                "Leave out the model's settings, or begin from random weights with --checkpoint none."
+                "Leave out the model's settings, or start from random weights with --checkpoint none."
             )
     return pretrained
 

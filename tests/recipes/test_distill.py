@@ -132,7 +132,7 @@ def test_teachers_that_do_not_fit_are_refused(labeled_clips, teacher, finetuning
     assert main(["distill", str(labeled_clips)]) == 2
     assert "--teacher is required" in capsys.readouterr().err
     assert main(["distill", str(labeled_clips), "--teacher", str(tmp_path)]) == 2
-    assert "is no run folder of avssl finetune" in capsys.readouterr().err
+    assert "not a run directory of avssl finetune" in capsys.readouterr().err
     copy = tmp_path / "copy"
     shutil.copytree(teacher, copy)
     shutil.rmtree(copy / "folds" / "fold-split1" / "weights")
