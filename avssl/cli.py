@@ -1,6 +1,6 @@
-"""``avssl <verb>``: finds the verb's recipe, runs it, and says what went wrong in one line.
+"""The command line: find the verb's function, run it, and print errors in one line.
 
-A recipe is imported only when its verb is called, so that ``avssl --help`` is quick.
+A recipe is imported only when its verb runs, so help is quick.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ VERBS = {
     "doctor": "avssl.recipes.doctor:doctor",
     "demo": "avssl.recipes.demo:demo",
 }
-"""The function of each verb; its signature and docstring are the verb's options and help."""
+"""Function of each verb; its signature and docstring are the verb's options and help (avssl/config/command.py)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb.
+    """Run one verb.
 
     Args:
-        argv: The words after ``avssl``; the process's own by default.
+        argv: Arguments after ``avssl``; default: those of this process.
 
     Returns:
-        The exit status: 0 done, 1 failed, 2 not understood, 75 stopped by SIGTERM or SIGUSR1 with everything
-        saved (start it again with ``--resume``), 130 interrupted.
+        Exit status: 0 success, 1 failure, 2 wrong usage, 75 stopped by SIGTERM or SIGUSR1 after everything was saved
+        (continue with ``--resume``), 130 interrupted by Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _main(words)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone: "avssl --help | head -1"
+    except BrokenPipeError:  # the reader of the output is gone: "avssl --help | head -1"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return status
@@ -90,20 +90,20 @@ def _help() -> str:
     ]
     return "\n".join(
         [
-            "avssl: learn from video with its own sound, without labels.",
+            "avssl: self-supervised learning from videos and their audio.",
             "",
             "usage: avssl VERB ...",
             "",
             *lines,
             "",
-            'The options of a verb: "avssl VERB --help". The version: "avssl --version".',
+            'Options of a verb: "avssl VERB --help". Version: "avssl --version".',
         ]
     )
 
 
 def _run(verb: str, words: list[str]) -> int:
-    # Threads of the model that wait must not spin on the cores that decode: a quarter more clips a second on two
-    # cores. Read when torch loads, so it is set before any recipe is imported.
+    # Waiting threads of the model must not spin on the cores that decode: 25 % more clips per second on two cores.
+    # torch reads this when it loads, so it is set before any recipe is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     log = logging.getLogger("avssl")
     log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
@@ -129,7 +129,7 @@ def _run(verb: str, words: list[str]) -> int:
 
 
 class _LogPrinter(logging.Handler):
-    """Prints the library's log: information on stdout, warnings and the progress of a training on stderr."""
+    """Print the library's log: information to stdout, warnings and training progress to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         is_warning = record.levelno >= logging.WARNING
@@ -146,7 +146,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Our own warnings are for the user, in one line; those of libraries keep their place."""
+    """Print this package's warnings in one line, and others as Python does."""
     text = f"avssl: warning: {message}\n"
     if os.path.dirname(__file__) not in filename:
         text = warnings.formatwarning(message, category, filename, lineno, line)

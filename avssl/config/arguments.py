@@ -101,7 +101,7 @@ def help_text(option: Option, is_shown: bool = True) -> str:
         return argparse.SUPPRESS
     text, default = option.help.replace("``", "`"), option.default
     kinds = _alternatives(option.type)
-    if get_origin(kinds[0]) is Literal and not metavar(option).startswith("{"):
+    if len(kinds) == 1 and get_origin(kinds[0]) is Literal and not metavar(option).startswith("{"):
         text += f" One of {', '.join(map(str, get_args(kinds[0])))}."
     if isinstance(default, (tuple, list)):
         default = " ".join(map(str, default))

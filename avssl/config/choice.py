@@ -19,7 +19,7 @@ class Choice:
     """A group of settings that a name selects."""
 
     name: str
-    """Which one."""
+    """Name."""
 
     def options(self) -> dict[str, Any]:
         """Every field but the name: the keyword arguments of what it names."""

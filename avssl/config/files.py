@@ -14,7 +14,7 @@ from avssl.core.errors import ConfigError
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Nested mappings and lists, as they are written to YAML or JSON."""
+    """Return nested mappings and lists, as written to YAML or JSON."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -25,7 +25,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as ``{"optim.lr": 1e-3}``."""
+    """Return nested mappings as ``{"optim.lr": 1e-3}``."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -33,14 +33,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """One line a setting; lists stay on that line."""
+    """Writes a line per setting, lists included."""
 
 
 _Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, True))
 
 
 def to_yaml(config: Any) -> str:
-    """The resolved settings, in the order of the dataclasses."""
+    """Return the settings as YAML, in the order of the dataclasses."""
     return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, default_flow_style=False)
 
 

@@ -126,8 +126,7 @@ class FinetuneTrainConfig:
     """How the run goes."""
 
     checkpoint: str = ""
-    """Run, weights folder or release whose encoders are fine-tuned, or "none" to begin from random weights. Set by
-    `--checkpoint`."""
+    """Run directory, weights folder or release whose encoders are fine-tuned; "none" starts from random weights."""
     seed: int = 0
     """Of the classifier's weights, the order and every draw."""
     device: str = "auto"
@@ -218,7 +217,7 @@ class TeacherConfig:
     """Who teaches, and how."""
 
     run: str = ""
-    """Run folder of avssl finetune; its classifier of each fold teaches in that fold. Set by `--teacher`."""
+    """Run directory of avssl finetune; each fold has its own teacher."""
     temperature: float = 1.0
     """Of both softmaxes, > 0."""
     alpha: float = 1.0

@@ -20,7 +20,7 @@ class ReadingConfig:
     """What is read, and how."""
 
     source: str = ""
-    """A manifest (CSV), or for pretraining a folder of videos too. Set by the first word after the verb."""
+    """Manifest (CSV) or, for pretraining, a folder of videos."""
     max_bad_fraction: float = 0.1
     """The run stops when a larger share of the rows cannot be read, in [0, 1]."""
     num_workers: int | None = None

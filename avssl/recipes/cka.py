@@ -26,7 +26,7 @@ from avssl.reports.plots import draw_similarities
 from avssl.training.build import default_workers
 
 RANDOM = "random:"
-"""Before a run: its twin with fresh weights."""
+"""Prefix of a run that stands for the same network with random weights."""
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
@@ -132,7 +132,7 @@ def cka(
 
 
 def _rows(data: Path | str, split: str | None, max_rows: int | None) -> Manifest:
-    """Of a manifest or a folder."""
+    """Return the rows of a manifest or a folder."""
     manifest = index_folder(data, progress=True).manifest if Path(data).is_dir() else read_manifest(data)
     if split is not None:
         manifest = manifest.select(split_rows(manifest, "split", split))
@@ -158,17 +158,17 @@ def _shape(reader: StageReader, stage: Stage) -> dict[str, list[int]]:
 
 
 def _number(value: float) -> float | None:
-    """For JSON, which has no NaN."""
+    """Return a number for JSON, which has no NaN."""
     return None if value != value else round(value, 6)
 
 
 def _places(stages: Sequence[Stage], model: str, modality: Modality) -> list[int]:
-    """Rows of one encoder in the matrix, from input to output."""
+    """Return the rows of one encoder in the matrix, from input to output."""
     return [i for i, stage in enumerate(stages) if (stage.model, stage.modality) == (model, modality)]
 
 
 def _sanity_checks(stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """One a modality and kernel, where both runs have the same stages."""
+    """Return one check per modality and kernel if both runs have the same stages."""
     checks: list[dict[str, Any]] = []
     for modality in MODALITIES:
         a, b = (_places(stages, name, modality) for name in ("A", "B"))
@@ -182,7 +182,7 @@ def _sanity_checks(stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) 
 
 
 def _blocks(stages: Sequence[Stage], linear: np.ndarray, threshold: float) -> list[dict[str, Any]]:
-    """Runs of consecutive stages of one encoder that are all alike."""
+    """Return runs of consecutive stages of one encoder that are all similar."""
     found: list[dict[str, Any]] = []
     for model, modality in product(("A", "B"), MODALITIES):
         places = _places(stages, model, modality)
@@ -211,7 +211,7 @@ def _write(out: Path, report: Mapping[str, Any], stages: Sequence[Stage], matric
 
 
 def _long_table(stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) -> pa.Table:
-    """One line a kernel and ordered pair of stages; empty where a stage is constant."""
+    """Return one row per kernel and ordered pair of stages; empty where a stage is constant."""
     lines = [
         (kernel, *stages[i], *stages[j], _number(float(value)))
         for kernel, matrix in matrices.items()
@@ -226,12 +226,14 @@ def _source(report: Mapping[str, Any], name: str) -> str:
 
 
 def in_words(report: Mapping[str, Any]) -> str:
-    """What was measured, the sanity check as a table, and the blocks."""
+    """Return the protocol, the sanity check as a table, and the blocks."""
     about = report["protocol"]
     batches = f"{about['num_clips']} clips in {about['num_batches']} batches of {about['batch_size']}"
     lines = [f"unbiased CKA over {batches}; RBF bandwidth {about['rbf_bandwidth']}"]
     if about["not_used"]:
-        lines.append(f"{about['not_used']} rows are left out: one of the runs cannot read them, or too few for a batch")
+        lines.append(
+            f"{about['not_used']} rows are left out: one of the runs cannot read them, or they are too few for a batch"
+        )
     lines += [f"{name}: {_source(report, name)}" for name in ("A", "B")]
     averaged = [s for s in report["stages"] if s["shape"] != s["kept"]]
     if averaged:
@@ -253,15 +255,15 @@ def _sanity_in_words(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"{check['modality']:<10}{check['kernel']:<8}{check['stages']:>7}{shares}")
     for modality in MODALITIES:
         if modality not in {check["modality"] for check in report["sanity_check"]}:
-            lines.append(f"{modality:<10}not measured: the two encoders have other stages")
+            lines.append(f"{modality:<10}not measured: the two encoders have different stages")
     return lines
 
 
 def _pairs_in_words(report: Mapping[str, Any]) -> list[str]:
-    """Where picture and sound meet, in each run."""
+    """Return the most similar stages of video and audio in each run."""
     stages = [Stage(s["model"], s["modality"], s["name"]) for s in report["stages"]]
     linear = np.array(report["cka"]["linear"], dtype=float)
-    lines = ["most similar stages of picture and sound, linear"]
+    lines = ["most similar stages of video and audio, linear"]
     for model in ("A", "B"):
         video, audio = (_places(stages, model, modality) for modality in MODALITIES)
         across = np.nan_to_num(linear[np.ix_(video, audio)], nan=-1)

@@ -72,12 +72,12 @@ def convert(
     about = {**found.about, "spectrogram statistics": origin}
     save_pretrained(out, found.model, transform, found.config, about, license_id=found.license_id, notice=found.notice)
     print(f"release: {out}, {found.config.model.video.name} + {found.config.model.audio.name}")
-    print(f"license: {found.license_id}. Read {out / CARD_NAME} before you share anything of it.")
+    print(f"license: {found.license_id}. Read {out / CARD_NAME} before you share it.")
     return out
 
 
 def _refuse_unless_free(out: Path, overwrite: bool) -> None:
-    """Makes sure that writing ``out`` replaces an earlier release at most, and that only if asked."""
+    """Raise an error if writing ``out`` would replace other files, or a release without ``overwrite``."""
     if out.exists() and not out.is_dir():
         raise ConvertError(f"{out}: is a file; name a folder.")
     there = sorted(entry.name for entry in out.iterdir() if not is_unfinished(entry.name)) if out.is_dir() else []
@@ -89,7 +89,7 @@ def _refuse_unless_free(out: Path, overwrite: bool) -> None:
 
 
 def _estimate(config: Config, data: Path | str, transform: ClipTransform, progress: bool) -> str:
-    """Sets the statistics from the sound of somebody's own files; says from how many."""
+    """Estimate the statistics from the audio of other files; return a description."""
     config = replace(config, data=replace(config.data, source=str(data), split="all"))
     rows, _ = find_rows(config, min_rows=1, progress=progress)
     set_statistics(config, rows, transform, progress=progress)

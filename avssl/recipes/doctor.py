@@ -41,7 +41,7 @@ def doctor() -> None:
 
 
 def system() -> list[str]:
-    """Versions, cores, memory and free disk."""
+    """Return versions, cores, memory and free disk."""
     disk = shutil.disk_usage(Path.cwd())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [
@@ -52,7 +52,7 @@ def system() -> list[str]:
 
 
 def torch_build() -> list[str]:
-    """The version, threads and GPUs."""
+    """Return the version of torch, its threads and GPUs."""
     lines = [f"torch {torch.__version__}, {torch.get_num_threads()} threads"]
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
@@ -65,7 +65,7 @@ def torch_build() -> list[str]:
 
 
 def packages() -> list[str]:
-    """Versions of the packages that matter here."""
+    """Return the versions of the packages that avssl uses."""
     versions = []
     for name in PACKAGES:
         try:
@@ -76,7 +76,7 @@ def packages() -> list[str]:
 
 
 def media_backends() -> list[str]:
-    """Which readers load, why the others do not, and the FFmpeg behind PyAV."""
+    """Return which readers load, why the others do not, and where FFmpeg is."""
     backends = available_backends()
     lines = [f"{name}: {'loads' if why is None else ' '.join(why.split())}" for name, why in backends.items()]
     return [*lines, f"FFmpeg on the path: {shutil.which('ffmpeg') or 'none (not needed)'}"]

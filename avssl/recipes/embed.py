@@ -27,7 +27,7 @@ from avssl.models import What
 from avssl.training.build import default_workers
 
 WINDOWS_PER_PART = 1024
-"""What an interruption costs at most, beside the windows of one file: a minute or two on a CPU."""
+"""Windows that an interruption loses at most, beside those of one file: a minute or two on a CPU."""
 
 
 def embed(
@@ -78,7 +78,9 @@ def embed(
         raise InputError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
     out = Path(out)
     if out.exists() and not overwrite:
-        raise FeatureTableError(f"{out}: is there already. Replace it with --overwrite, or name another with --out.")
+        raise FeatureTableError(
+            f"{out}: exists already. Replace it with --overwrite, or name another table with --out."
+        )
     pretrained = from_pretrained(checkpoint, choose_device(device))
     parts = TableParts(out)
     if overwrite:
@@ -93,7 +95,7 @@ def embed(
     first = parts.begin(content_key(pretrained, manifest, settings))
     with tqdm(total=len(manifest), initial=first, desc="embed", unit="row", disable=not progress) as bar:
         while first < len(manifest):
-            windows, stop, failures = _place(dataset, first, stride_seconds)
+            windows, stop, failures = _next_part(dataset, first, stride_seconds)
             loader = EvalLoader(dataset, batch_size, windows=windows, num_workers=workers)
             table = embed_windows(pretrained, loader, info, lambda row: bar.update(row - bar.n))
             parts.add(first, stop, table, [*failures, *loader.ledger])
@@ -106,7 +108,7 @@ def embed(
 def _rows(
     source: Path | str, parts: TableParts, sampling: ClipSampling, backend: BackendName, progress: bool
 ) -> tuple[Manifest, pa.Table]:
-    """One row a file of a folder, or the rows of a manifest; and the files that gave none."""
+    """Return one row per file of a folder, or the rows of a manifest; and the unusable files."""
     if not is_url(source) and not Path(source).exists():
         raise ManifestError(
             f"{source}: no such folder or manifest. Name a folder of videos, or a manifest of avssl index."
@@ -131,15 +133,14 @@ def _rows(
     return found.manifest, found.failures_table()
 
 
-def _place(dataset: ClipDataset, first: int, every_seconds: float) -> tuple[list[Window], int, list[Failure]]:
-    """The windows of the next rows, enough for a part; the row after them; and those whose header tells that they
-    cannot be read."""
+def _next_part(dataset: ClipDataset, first: int, stride_seconds: float) -> tuple[list[Window], int, list[Failure]]:
+    """Return the windows of the next part, the row after it, and the rows whose header cannot be read."""
     windows: list[Window] = []
     failures: list[Failure] = []
     row = first
     while row < len(dataset) and len(windows) < WINDOWS_PER_PART:
         try:
-            windows += windows_of_row(dataset, row, every_seconds)
+            windows += windows_of_row(dataset, row, stride_seconds)
         except MediaError as error:
             failures.append(Failure.of(dataset.manifest, row, error))
         row += 1
@@ -147,7 +148,7 @@ def _place(dataset: ClipDataset, first: int, every_seconds: float) -> tuple[list
 
 
 def _finish(parts: TableParts, info: TableInfo, unusable: pa.Table) -> None:
-    """Writes what could not be read, joins the parts, and says how much there is."""
+    """Write the failures, join the parts and print a summary."""
     failures = pa.concat_tables([unusable, failures_table(parts.failures())])
     listed = parts.out.with_suffix(".failures.csv")
     listed.unlink(missing_ok=True)  # of an earlier embedding
@@ -163,4 +164,4 @@ def _finish(parts: TableParts, info: TableInfo, unusable: pa.Table) -> None:
     if len(failures):
         counts = Counter(failures["reason"].to_pylist()).most_common()
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
-        print(f"{len(failures)} rows could not be read, or not to their end ({reasons}): {listed}")
+        print(f"{len(failures)} rows could not be read to the end ({reasons}): {listed}")

@@ -60,7 +60,7 @@ def energy(
         )
     for second, value in zip(curve.at_seconds.tolist(), curve.energy.tolist(), strict=True):
         print(f"{second:9.2f} s  {value:.3f}  {'#' * round(20 * value)}")
-    print(f"mean energy {curve.mean:.3f}; with the sounds of other moments {curve.shuffled_mean:.3f}")
+    print(f"mean energy {curve.mean:.3f}; with audio from other times {curve.shuffled_mean:.3f}")
     if readout is not None:
         Path(readout).parent.mkdir(parents=True, exist_ok=True)
         content = {"video": str(video), "audio": str(audio or video), **_plain(curve)}
@@ -70,7 +70,7 @@ def energy(
 
 
 def _plain(curve: EnergyCurve) -> dict[str, object]:
-    """For JSON, which has no NaN: null where there is no other moment."""
+    """Return the curve for JSON; null where there is no other window."""
     shuffled = [None if value != value else round(value, 4) for value in curve.shuffled.tolist()]
     mean = curve.shuffled_mean
     return {

@@ -109,18 +109,17 @@ def localize(
         write_json(readout, {"video": str(video), "checkpoint": pretrained.source, **numbers})
         print(f"numbers: {readout}")
     best = max(numbers["maps"][0]["peaks"], key=lambda peak: peak["confidence"])
-    print(f"surest at {best['second']:.2f} s: x {best['x']:.0f}, y {best['y']:.0f}, cosine {best['confidence']:.2f}")
-    print(f"{'picture' if out.suffix == '.png' else 'video'}: {out}")
+    place = f"{best['second']:.2f} s, x {best['x']:.0f}, y {best['y']:.0f}"
+    print(f"highest cosine {best['confidence']:.2f} at {place}")
+    print(f"{'image' if out.suffix == '.png' else 'video'}: {out}")
     return maps
 
 
 def _output(video: Path | str, audio: Path | str | None, out: Path | str | None) -> Path:
-    """The file to write, once it is known that it can be."""
+    """Return the file to write after checking it."""
     path = Path(out) if out else Path(f"{Path(video).stem}_heatmap.{'png' if is_image(video) else 'mp4'}")
     if path.suffix.lower() not in (".mp4", ".png"):
-        raise InputError(
-            f"{path}: a heat map is written as a video (.mp4) or as one picture (.png). Choose another -o."
-        )
+        raise InputError(f"{path}: a heat map is written as a video (.mp4) or as one image (.png). Choose another -o.")
     for source in (video, audio):
         if source is not None and path.resolve() == Path(source).resolve():
             raise InputError(f"{path}: would be overwritten by its own heat map. Choose another -o.")
@@ -130,7 +129,7 @@ def _output(video: Path | str, audio: Path | str | None, out: Path | str | None)
 def _sounds(
     reader: MediaReader, other: MediaReader | None, silence: bool, noise: bool, side_by_side: bool
 ) -> dict[str, AudioSource]:
-    """What is looked for, by name; the first is heard."""
+    """Return the sounds to localize by name; the output has the audio of the first."""
     named: dict[str, AudioSource] = {} if other is None else {Path(other.info.path).name: other}
     if silence:
         named["silence"] = "silence"
@@ -140,8 +139,9 @@ def _sounds(
         return named or {OWN: None}
     own: dict[str, AudioSource] = {OWN: None} if reader.info.has_audio else {}
     if not own and not other:
-        found = "has no sound of its own, so there is nothing to compare with silence or noise."
-        raise InputError(f"{reader.info.path} {found} Name a sound: --audio FILE.")
+        raise InputError(
+            f"{reader.info.path}: has no audio to compare with silence or noise. Name a file with audio: --audio FILE."
+        )
     if len(own | named) < 2:
         named["silence"] = "silence"
     return own | named
@@ -172,12 +172,12 @@ def _draw(
     out: Path,
     scale: Scale,
     look: Look,
-    heard: AudioSource,
+    audio: AudioSource,
     seconds: float | None,
 ) -> None:
     drawn = maps if len(maps) > 1 else next(iter(maps.values()))  # one map needs no title
     if out.suffix.lower() == ".png":
-        overlay_picture(reader, drawn, out, scale=scale, look=look, audio_from=heard, stop_after_seconds=seconds)
+        overlay_picture(reader, drawn, out, scale=scale, look=look, audio_from=audio, stop_after_seconds=seconds)
         return
     with tqdm(desc="draw", unit="frame", delay=1.0) as bar:
         overlay_video(
@@ -186,7 +186,7 @@ def _draw(
             out,
             scale=scale,
             look=look,
-            audio_from=heard,
+            audio_from=audio,
             stop_after_seconds=seconds,
             on_progress=partial(show_progress, bar),
         )

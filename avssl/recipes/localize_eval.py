@@ -67,8 +67,8 @@ def localize_eval(
     rows = read_manifest(manifest)
     if "truth" not in rows:
         raise ManifestError(
-            f"{manifest}: there is no column truth, which localization is scored against. "
-            "Make a manifest with truth with: avssl synthesize, or a script of datasets/ such as vggss.py."
+            f"{manifest}: there is no column truth with the annotated sources. "
+            "Make a manifest with ground truth with avssl synthesize, or with a script of datasets/ such as vggss.py."
         )
     if split is not None:
         rows = rows.select(split_rows(rows, "split", split))
@@ -96,12 +96,12 @@ def localize_eval(
 
 
 def as_text(table: LocalizationTable) -> str:
-    """The tables and their conditions, for a terminal."""
+    """Return the tables and their conditions for a terminal."""
     parts = [f"{title}\n{text_table(*cells)}" for title, cells in sections(table, intervals=False)]
     return "\n\n".join([*parts, "\n".join(conditions(table))])
 
 
 def as_markdown(table: LocalizationTable) -> str:
-    """The same with intervals, for a README."""
+    """Return the tables with confidence intervals as Markdown."""
     parts = [f"## {title}\n\n{markdown_table(*cells)}" for title, cells in sections(table, intervals=True)]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in conditions(table))]) + "\n"

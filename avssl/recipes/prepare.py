@@ -147,31 +147,32 @@ def _made(jobs: list[ShardJob], num_workers: int) -> Iterator[dict[str, Any]]:
             ) from error
         except KeyboardInterrupt:
             for process in multiprocessing.active_children():
-                process.terminate()  # what they were making is made again by the next call
+                process.terminate()  # the next call makes their shards again
             raise
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _begin_process() -> None:
-    """One thread a process, which ends with the one that owns it; Ctrl-C is for that one."""
+    """Use one thread, end with the parent process, and leave Ctrl-C to it."""
     torch.set_num_threads(1)
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _refuse_other_settings(out: Path, asked: dict[str, Any]) -> None:
-    """One folder holds one kind of copy: the first job writes which, the others compare."""
+def _refuse_other_settings(out: Path, requested: dict[str, Any]) -> None:
+    """Raise an error if the folder holds a copy with other settings; the first job writes them."""
     file = out / "prepared.json"
     out.mkdir(parents=True, exist_ok=True)
     try:
-        write_json(file, {"settings": asked}, replace=False)
+        write_json(file, {"settings": requested}, replace=False)
     except FileExistsError:
         there = _settings(file)
-        name = next((name for name in asked if there.get(name) != asked[name]), None)
+        name = next((name for name in requested if there.get(name) != requested[name]), None)
         if name is not None:
             raise ConfigError(
-                f"{out}: holds a copy with {name} {there.get(name)}, and {asked[name]} is asked. Use another folder."
+                f"{out}: holds a copy with {name} {there.get(name)}, but {requested[name]} is requested. "
+                "Use another folder."
             ) from None
 
 
@@ -179,24 +180,22 @@ def _settings(file: Path) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["settings"]
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{file}: is no record of a prepared copy ({error}). Use another folder.") from error
+        raise ConfigError(f"{file}: is not the record of a prepared copy ({error}). Use another folder.") from error
     return settings
 
 
 def _finish(out: Path, jobs: list[ShardJob]) -> Manifest | None:
-    """Writes the manifest when every shard is there."""
+    """Write the manifest if every shard exists."""
     records = [job.finished() for job in jobs]
     missing = [job.number for job, record in zip(jobs, records, strict=True) if record is None]
     if missing:
         print(
-            f"{len(missing)} of {len(jobs)} shards are still to be made by other jobs; the last one writes the manifest"
+            f"{len(missing)} of {len(jobs)} shards are still to be made by other jobs; the last job writes the manifest"
         )
         return None
     found = [record for record in records if record is not None]
     if foreign := len(list((out / "shards").glob("*.tar"))) - len(found):
-        print(
-            f"note: {foreign} shards in {out / 'shards'} are of an earlier manifest and not used; they may be removed"
-        )
+        print(f"note: {foreign} shards in {out / 'shards'} belong to an earlier manifest; you may remove them")
     rows = [row for record in found for row in record["rows"]]
     failures = [failure for record in found for failure in record["failures"]]
     (out / "dropped_files.csv").unlink(missing_ok=True)
@@ -213,7 +212,7 @@ def _finish(out: Path, jobs: list[ShardJob]) -> Manifest | None:
     size = sum(record["bytes"] for record in found)
     totals = {"clips": len(rows), "dropped": len(failures), "hours": hours, "bytes": size, "clip_list": manifest.hash()}
     write_json(out / "prepared.json", {"settings": _settings(out / "prepared.json"), **totals})
-    print(f"{len(rows)} clips, {hours:.2f} h, {size / 2**30:.2f} GiB: {size / 2**20 / hours:.0f} MiB an hour")
+    print(f"{len(rows)} clips, {hours:.2f} h, {size / 2**30:.2f} GiB: {size / 2**20 / hours:.0f} MiB per hour")
     print(f"manifest: {out / 'manifest.csv'}")
     return manifest
 
@@ -223,6 +222,8 @@ def _say_made(records: list[dict[str, Any]], seconds: float) -> None:
     clips = sum(len(record["rows"]) for record in new)
     if clips:
         cpu = sum(record["cpu_seconds"] for record in new)
-        print(f"{clips} clips in {seconds:.0f} s: {clips / seconds:.1f} a second, {clips / cpu:.1f} a second and core")
+        print(
+            f"{clips} clips in {seconds:.0f} s: {clips / seconds:.1f} per second, {clips / cpu:.1f} per second and core"
+        )
     if len(new) < len(records):
-        print(f"{len(records) - len(new)} shards were there already")
+        print(f"{len(records) - len(new)} shards existed already")

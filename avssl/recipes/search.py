@@ -89,20 +89,18 @@ def search(
         gallery = "both" if table.info.what == "embeddings" else by
     modalities: tuple[Modality, ...] = ("video", "audio") if gallery == "both" else (gallery,)
     found = [find_moments(table, asked, modality, k) for modality in modalities]
-    print(
-        f"looked for: the {NAMES[by]} of {_plain(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s"
-    )
+    print(f"query: the {NAMES[by]} of {_plain(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s")
     for part in found:
         print(as_text(table, part, asked, folder))
     if out is not None:
-        title = f"What fits the {NAMES[by]} of {asked.name}"
+        title = f"Matches for the {NAMES[by]} of {asked.name}"
         write_search_page(out, title, query_moment(asked), [moment_group(table, part, asked, folder) for part in found])
         print(f"page: {out}")
     return found
 
 
 def as_text(table: FeatureTable, found: GalleryHits, query: Query, folder: Path) -> str:
-    """The moments of one gallery in lines: ``=`` marks the query itself, ``~`` what chance would find."""
+    """Return the hits of one gallery in lines; ``=`` marks the query itself, ``~`` hits at chance level."""
     lines = ["", f"{found.heading(query.modality)}. {found.note(table)}"]
     lines.append(f"{'':>5}{'cosine':>8}{'z':>7}{'start':>10}{'stop':>10}  file")
     for number, hit in enumerate(found.hits, start=1):
@@ -113,5 +111,5 @@ def as_text(table: FeatureTable, found: GalleryHits, query: Query, folder: Path)
 
 
 def _plain(name: str) -> str:
-    """A name of strangers without what would steer a terminal."""
+    """Return a file name without control characters, which could steer the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)

@@ -122,7 +122,7 @@ def select(
 
 
 def _strategies(given: Sequence[str], is_simulation: bool, modality: str) -> list[str]:
-    """One name, or with a simulation several; all are those that the modality allows."""
+    """Return the strategies to run; ``all`` means all that the modality allows."""
     if is_simulation and (not given or list(given) == ["all"]):
         return [name for name in STRATEGIES if modality == "both" or name not in NEED_BOTH]
     if not given:

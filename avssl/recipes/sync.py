@@ -83,10 +83,10 @@ def sync(
 
 def _verdict(curve: SyncCurve) -> str:
     best = curve.best_offset_seconds
-    heard = "in time" if best == 0 else f"{abs(best):.2f} s {'late' if best > 0 else 'early'}"
+    state = "in sync" if best == 0 else f"{abs(best):.2f} s {'late' if best > 0 else 'early'}"
     edge = " (the edge of the scan: a larger --max-offset-seconds may find lower)" if curve.is_at_edge else ""
     return (
-        f"the sound is {heard}{edge}: lowest energy at offset {best:+.2f} s, confidence {curve.confidence:.3f}, "
+        f"the audio is {state}{edge}: lowest energy at offset {best:+.2f} s, confidence {curve.confidence:.3f}, "
         f"over {curve.num_instants} {'instant' if curve.num_instants == 1 else 'instants'}"
     )
 

@@ -208,7 +208,7 @@ def test_what_cannot_be_done_is_said(folder, run, tmp_path, capsys):
     assert "stride_seconds (0.0) must be greater than 0" in capsys.readouterr().err
     out.write_text("of somebody")
     assert main(words(folder, run, out)) == 1
-    assert "f.parquet: is there already. Replace it with --overwrite" in capsys.readouterr().err
+    assert "f.parquet: exists already. Replace it with --overwrite" in capsys.readouterr().err
     with pytest.raises(ManifestError, match="nowhere: no such folder or manifest"):
         embed(tmp_path / "nowhere", checkpoint=run, out=tmp_path / "e.parquet", device="cpu", progress=False)
     (tmp_path / "empty").mkdir()

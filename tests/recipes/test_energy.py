@@ -14,7 +14,7 @@ def test_energy_prints_every_instant_and_the_mean_beside_shuffled_windows(videos
     assert main(words(videos, run, "--readout", readout)) == 0
     text = capsys.readouterr().out
     assert text.count(" s  ") == 4  # 2 s, one every half second
-    assert "with the sounds of other moments" in text
+    assert "with audio from other times" in text
     found = json.loads(readout.read_text())
     assert found["seconds"] == [0.25, 0.75, 1.25, 1.75]
     assert found["mean"] == pytest.approx(sum(found["energy"]) / 4, abs=1e-4)

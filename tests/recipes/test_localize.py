@@ -101,7 +101,7 @@ def test_contradictions_and_missing_things_are_said(videos, run, tmp_path, capsy
         assert main(["localize", video, "--checkpoint", str(run), "--scale", *scale]) == 2
         assert f"--scale ({' '.join(scale)}) must " in capsys.readouterr().err
     assert main(["localize", video, "--checkpoint", str(run), "-o", "map.avi"]) == 1
-    assert "map.avi: a heat map is written as a video (.mp4) or as one picture (.png)" in capsys.readouterr().err
+    assert "map.avi: a heat map is written as a video (.mp4) or as one image (.png)" in capsys.readouterr().err
     assert main(["localize", video, "--checkpoint", str(run), "--heads", "-o", str(tmp_path / "x.mp4")]) == 1
     assert "the model has one head" in capsys.readouterr().err
     assert main(["localize", video, "--checkpoint", str(run), "-o", video]) == 1

@@ -18,7 +18,7 @@ def test_prepare_then_pretrain_from_the_copy(manifest, tmp_path, capsys):
     out = tmp_path / "copy"
     assert main(["prepare", str(manifest), str(out), *COPY]) == 0
     printed = capsys.readouterr().out
-    assert "MiB an hour" in printed
+    assert "MiB per hour" in printed
     assert f"manifest: {out / 'manifest.csv'}" in printed
     about = json.loads((out / "prepared.json").read_text())
     assert about["clips"] == len(read_manifest(out / "manifest.csv")) == len(read_manifest(manifest))
@@ -51,7 +51,7 @@ def test_finished_shards_are_kept_and_missing_ones_made_again(manifest, tmp_path
     assert main(["prepare", str(manifest), str(out), *COPY]) == 0
     after = {path.name: path.stat().st_mtime_ns for path in (out / "shards").glob("*.tar")}
     assert [name for name in sorted(before) if before[name] != after[name]] == ["000001.tar"]
-    assert f"{len(before) - 1} shards were there already" in capsys.readouterr().out
+    assert f"{len(before) - 1} shards existed already" in capsys.readouterr().out
 
 
 def test_verify(manifest, tmp_path, capsys):
@@ -70,7 +70,7 @@ def test_what_cannot_be_is_said(manifest, tmp_path, capsys):
     out = tmp_path / "copy"
     assert main(["prepare", str(manifest), str(out), *COPY]) == 0
     cases = [
-        ([str(manifest), str(out), *COPY, "--quality", "5"], 2, "holds a copy with quality 3, and 5 is asked"),
+        ([str(manifest), str(out), *COPY, "--quality", "5"], 2, "holds a copy with quality 3, but 5 is requested"),
         ([str(out / "manifest.csv"), str(tmp_path / "b"), *COPY], 1, "is a prepared copy already"),
         ([str(manifest), str(tmp_path / "b"), "--task-index", "2", "--num-tasks", "2"], 2, "task_index < num_tasks"),
         ([str(tmp_path / "none.csv"), str(tmp_path / "b")], 1, "no such manifest"),

@@ -17,7 +17,7 @@ def test_sync_draws_the_curve_and_says_the_offset(videos, run, tmp_path, capsys)
     assert found["energy"][found["offsets"].index(found["offset_seconds"])] == min(found["energy"])
     assert found["confidence"] >= 0
     text = capsys.readouterr().out
-    assert "the sound is" in text
+    assert "the audio is" in text
     assert f"curve: {out}" in text
 
 

@@ -32,7 +32,7 @@ class Look:
     strip: bool = True
     """Draw confidence, waveform and color scale under the frame."""
     boxes: float | bool = False
-    """Draw a box around the region at or above this share of the color scale, in [0, 1]; True: 0.5."""
+    """Draw a box around the region at or above this share of the color scale, in [0, 1]; 0.5 if no share is given."""
     heads: bool = False
     """Draw the map of each of the model's heads in its own color, later ones over earlier ones."""
 
