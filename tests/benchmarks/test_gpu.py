@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,17 +10,23 @@ import torch
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 
-def run(*words, **environment):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *words],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=os.environ | environment,
-    )
+def run(*words):
+    return subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, timeout=600)
 
 
-def test_the_miniature_measures_everything_and_an_interrupted_run_goes_on(tmp_path):
+@pytest.fixture
+def main(benchmark_script, monkeypatch):
+    """Return ``main(*words)``: the script run in this process, without a GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["gpu.py", *words])
+        return benchmark_script("gpu").main()
+
+    return call
+
+
+def test_the_miniature_measures_everything_and_an_interrupted_run_goes_on(tmp_path, main, capsys):
     file = tmp_path / "rows.jsonl"
     words = ("--device", "cpu", "--small", "--file", str(file), "--folder", str(tmp_path / "corpus"))
     done = run(*words)
@@ -45,23 +50,22 @@ def test_the_miniature_measures_everything_and_an_interrupted_run_goes_on(tmp_pa
     assert len(now) == len(lines) + 1, "the cut line stays, unread"
     for word in ("| + compile |", "| chunked |", "clips/s from shards"):
         assert word in again.stdout
-    assert run("--table", "--file", str(file)).stdout.strip() in again.stdout
+    assert main("--table", "--file", str(file)) == 0
+    assert capsys.readouterr().out.strip() in again.stdout
 
 
-def test_without_a_gpu_it_says_so_in_one_line(tmp_path):
-    done = run("--file", str(tmp_path / "rows.jsonl"), CUDA_VISIBLE_DEVICES="")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "no GPU" in done.stderr
+def test_without_a_gpu_the_error_is_one_line(tmp_path, main, capsys):
+    assert main("--file", str(tmp_path / "rows.jsonl")) == 2
+    out, error = capsys.readouterr()
+    assert (out, error.count("\n")) == ("", 1)
+    assert "no GPU" in error
 
 
-def test_rows_of_another_machine_are_not_mixed(tmp_path):
+def test_rows_of_another_machine_are_not_mixed(tmp_path, main):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"machine": "another", "what": "ceiling", "tflops": 1.0}\n')
-    done = run("--device", "cpu", "--small", "--file", str(file))
-    assert done.returncode == 1
-    assert "rows of another, but this is" in done.stderr
+    with pytest.raises(SystemExit, match="rows of another, but this is"):
+        main("--device", "cpu", "--small", "--file", str(file))
 
 
 def step(stage, seconds, **more):
