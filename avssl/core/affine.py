@@ -1,7 +1,7 @@
-"""A turn and a shrinking of pictures about their middle, drawn for a clip; the same for frames and for maps of them.
+"""Random rotation and scale of a clip about its center, for frames and for maps over them.
 
-A view of a clip that is a turned copy of another, and a loss that turns the map of one view to compare it with that of
-the other, draw the same turn from the clip's key, without telling each other.
+The transform that makes a view a rotated copy of another, and the loss that rotates the map of one view to compare it
+with that of the other, draw the same rotation from the clip's key.
 
 Dimensions: B clips, H and W pixels or cells.
 """
@@ -22,38 +22,38 @@ from avssl.core.errors import InputError
 
 @dataclass(frozen=True)
 class Affine:
-    """One turn and one scale a clip."""
+    """One rotation and one scale per clip."""
 
     angle: Tensor
-    """(B,) radians, anticlockwise as one looks at the picture."""
+    """(B,) radians, counterclockwise."""
     scale: Tensor
-    """(B,) size of the turned picture beside what it was, > 0: below 1 it shrinks, and a margin remains."""
+    """(B,) size of the result relative to the input, > 0; below 1, a margin remains."""
 
-    def warp(self, pictures: Tensor, beyond: Literal["zeros", "border"] = "zeros") -> Tensor:
-        """Turns and scales, with bilinear interpolation and half-pixel centers.
+    def warp(self, images: Tensor, beyond: Literal["zeros", "border"] = "zeros") -> Tensor:
+        """Rotate and scale, with bilinear interpolation and half-pixel centers.
 
-        There is no filter against aliasing: down to half the size, each pixel still takes part of two or more.
+        There is no filter against aliasing: down to half the size, bilinear interpolation still uses every pixel.
 
         Args:
-            pictures: (B, ..., H, W), such as frames (B, 3, T, H, W) or maps (B, T, h, w).
-            beyond: What lies outside the picture: 0, or its nearest pixel.
+            images: (B, ..., H, W), such as frames (B, 3, T, H, W) or maps (B, T, h, w).
+            beyond: Value outside the image: 0, or its nearest pixel.
 
         Returns:
             Float32 of the same shape, contiguous.
         """
-        height, width = pictures.shape[-2:]
-        with torch.autocast(pictures.device.type, enabled=False):  # in bfloat16, positions would be off by pixels
-            planes = pictures.float().reshape(len(pictures), -1, height, width)
-            warped = F.grid_sample(planes, self._places(height, width), "bilinear", beyond, align_corners=False)
-        return warped.view(pictures.shape)
+        height, width = images.shape[-2:]
+        with torch.autocast(images.device.type, enabled=False):  # in bfloat16, positions would be off by pixels
+            planes = images.float().reshape(len(images), -1, height, width)
+            warped = F.grid_sample(planes, self._positions(height, width), "bilinear", beyond, align_corners=False)
+        return warped.view(images.shape)
 
     def support(self, height: int, width: int) -> Tensor:
-        """(B, H, W) bool: where the middle of a pixel of a warped picture shows a place inside the picture."""
-        # A place on the very edge is inside, whatever float32 makes of it.
-        return (self._places(height, width).abs() <= 1 + 1e-5).all(dim=3)
+        """Return (B, H, W) bool, True for pixels of the result that come from inside the image."""
+        # A position on the very edge is inside, despite rounding in float32.
+        return (self._positions(height, width).abs() <= 1 + 1e-5).all(dim=3)
 
-    def _places(self, height: int, width: int) -> Tensor:
-        """(B, H, W, 2) float32: the x and y, from -1 to 1, that each pixel of the result shows."""
+    def _positions(self, height: int, width: int) -> Tensor:
+        """Return (B, H, W, 2) float32, the input x and y, from -1 to 1, of each pixel of the result."""
         cos, sin = (self.angle.cos() / self.scale).float(), (self.angle.sin() / self.scale).float()
         zero, aspect = torch.zeros_like(cos), height / width
         rows = [torch.stack([cos, -sin * aspect, zero], dim=1), torch.stack([sin / aspect, cos, zero], dim=1)]
@@ -62,16 +62,16 @@ class Affine:
 
 @dataclass(frozen=True)
 class RandomAffine:
-    """How much pictures may turn and shrink.
+    """Range of random rotations and scales.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of range.
     """
 
     max_degrees: float = 30.0
-    """Largest turn either way, in [0, 180]."""
+    """Largest rotation either way, in degrees, in [0, 180]."""
     scale: tuple[float, float] = (0.5, 1.0)
-    """Lowest and highest size, 0 < low <= high <= 1."""
+    """Lowest and highest scale, 0 < low <= high <= 1."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_degrees <= 180:
@@ -80,7 +80,7 @@ class RandomAffine:
             raise InputError(f"scale {tuple(self.scale)} must be (low, high) with 0 < low <= high <= 1.")
 
     def draw(self, key: Tensor) -> Affine:
-        """The turn of each clip, uniform in both ranges: a pure function of its key, (B,) int64."""
+        """Draw a rotation and a scale for each clip, uniform in both ranges, from (B,) int64 keys."""
         turn, size = uniform(key, "affine", 2).unbind(dim=1)
         low, high = self.scale
         return Affine(math.radians(self.max_degrees) * (2 * turn - 1), low + (high - low) * size)

@@ -1,10 +1,10 @@
-"""Every random draw that belongs to a clip, as a pure function.
+"""Random numbers of a clip, as pure functions of a key.
 
-A draw depends on (seed, pass, id, clip number, purpose) and on nothing else: not on the place in
+A random number depends only on (seed, epoch, id, clip number, purpose): not on the position in
 the batch, the rank, the number of workers or the state of a generator. Exact resume, "two ranks
 equal one process" and "forward changes nothing" follow from it.
 
-The mixer is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), written with wrapping int64
+The mixing function is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), written with wrapping int64
 arithmetic so that it runs vectorized on any torch device and gives the same bits everywhere.
 """
 
@@ -22,7 +22,7 @@ _MASK = (1 << 64) - 1
 
 
 def _signed(value: int) -> int:
-    """A 64-bit pattern as a Python int in the range of int64."""
+    """Convert a 64-bit pattern to a Python int in the range of int64."""
     value &= _MASK
     return value - (1 << 64) if value >> 63 else value
 
@@ -33,20 +33,20 @@ _MULTIPLY_2 = _signed(0x94D049BB133111EB)
 
 
 def _shift_right(x: Tensor, count: int) -> Tensor:
-    """Logical shift: ``>>`` on int64 copies the sign bit, which must be cleared."""
+    """Shift logically: ``>>`` on int64 copies the sign bit, which must be cleared."""
     return (x >> count) & ((1 << (64 - count)) - 1)
 
 
-def mix(x: Tensor) -> Tensor:
-    """SplitMix64 of each int64: a bijection whose every output bit depends on every input bit."""
+def splitmix64(x: Tensor) -> Tensor:
+    """Mix each int64 by SplitMix64, a bijection in which every output bit depends on every input bit."""
     x = x + _GAMMA
     x = (x ^ _shift_right(x, 30)) * _MULTIPLY_1
     x = (x ^ _shift_right(x, 27)) * _MULTIPLY_2
     return x ^ _shift_right(x, 31)
 
 
-def mix_int(x: int) -> int:
-    """:func:`mix` of one signed 64-bit number, in plain Python: for one number, many times faster than a tensor."""
+def splitmix64_int(x: int) -> int:
+    """Compute :func:`splitmix64` of one int in plain Python, many times faster than with a tensor."""
     x = (x + _GAMMA) & _MASK
     x = ((x ^ (x >> 30)) * _MULTIPLY_1) & _MASK
     x = ((x ^ (x >> 27)) * _MULTIPLY_2) & _MASK
@@ -54,12 +54,12 @@ def mix_int(x: int) -> int:
 
 
 def text_key(text: str) -> int:
-    """A stable 64-bit key of a string (an id or a purpose); ``hash()`` changes between runs."""
+    """Return a stable 64-bit key of a string (an id or a purpose); ``hash()`` changes between runs."""
     return _signed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
 
 
 def text_keys(texts: Iterable[str]) -> Tensor:
-    """(N,) int64: :func:`text_key` of each; a million in a second."""
+    """Return (N,) int64, the :func:`text_key` of each text; a million in a second."""
     digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return torch.from_numpy(np.frombuffer(digests, "<i8").astype(np.int64))
 
@@ -68,61 +68,61 @@ _purpose_key = cache(text_key)  # purposes are few; ids are not
 
 
 def clip_key(seed: int, epoch: int, id_key: Tensor, clip_number: Tensor | int = 0) -> Tensor:
-    """The root of all draws for clips.
+    """Return the random keys of clips.
 
     Args:
-        seed: The run's seed.
-        epoch: Pass over the data, >= 0.
+        seed: Random seed of the run.
+        epoch: Number of the epoch, >= 0.
         id_key: (B,) int64 from :func:`text_key` of each clip's id.
         clip_number: (B,) int64 or int, number of the clip of the id in this epoch.
 
     Returns:
         (B,) int64.
     """
-    key = mix(mix(id_key ^ mix_int(_signed(seed))) ^ mix_int(epoch))
-    number = mix(clip_number.to(id_key)) if isinstance(clip_number, Tensor) else mix_int(clip_number)
-    return mix(key ^ number)
+    key = splitmix64(splitmix64(id_key ^ splitmix64_int(_signed(seed))) ^ splitmix64_int(epoch))
+    number = splitmix64(clip_number.to(id_key)) if isinstance(clip_number, Tensor) else splitmix64_int(clip_number)
+    return splitmix64(key ^ number)
 
 
 def clip_key_int(seed: int, epoch: int, id_key: int, clip_number: int) -> int:
-    """:func:`clip_key` of one clip."""
-    key = mix_int(mix_int(id_key ^ mix_int(_signed(seed))) ^ mix_int(epoch))
-    return mix_int(key ^ mix_int(clip_number))
+    """Compute :func:`clip_key` of one clip."""
+    key = splitmix64_int(splitmix64_int(id_key ^ splitmix64_int(_signed(seed))) ^ splitmix64_int(epoch))
+    return splitmix64_int(key ^ splitmix64_int(clip_number))
 
 
 def bits(key: Tensor, purpose: str, count: int) -> Tensor:
-    """(B, count) int64 of independent random bits for ``purpose``, from (B,) int64 keys."""
+    """Return (B, count) int64 of independent random bits for ``purpose``, from (B,) int64 keys."""
     lane = torch.arange(count, device=key.device, dtype=torch.int64)
-    root = mix(key ^ _purpose_key(purpose))
-    return mix(root[:, None] ^ mix(lane)[None])
+    root = splitmix64(key ^ _purpose_key(purpose))
+    return splitmix64(root[:, None] ^ splitmix64(lane)[None])
 
 
 def uniform(key: Tensor, purpose: str, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """(B, count) float64, uniform in [low, high), from (B,) int64 keys."""
+    """Return (B, count) float64, uniform in [low, high), from (B,) int64 keys."""
     unit = _shift_right(bits(key, purpose, count), 11).double() * 2.0**-53
     return low + (high - low) * unit
 
 
 def normal(key: Tensor, purpose: str, count: int) -> Tensor:
-    """(B, count) float64 of mean 0 and variance 1, from (B,) int64 keys, by the method of Box and Muller, 1958."""
+    """Return (B, count) float64, normal (Box and Muller, 1958), from (B,) int64 keys."""
     first, second = uniform(key, purpose, 2 * count).chunk(2, dim=1)
     return (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * torch.pi * second)
 
 
 def uniform_float(key: int, purpose: str) -> float:
-    """The first of :func:`uniform` in [0, 1) for one clip's key."""
-    value = mix_int(mix_int(key ^ _purpose_key(purpose)) ^ mix_int(0))
+    """Return the first of :func:`uniform` in [0, 1) for one clip's key."""
+    value = splitmix64_int(splitmix64_int(key ^ _purpose_key(purpose)) ^ splitmix64_int(0))
     return ((value & _MASK) >> 11) * 2.0**-53
 
 
 def integers(key: Tensor, purpose: str, count: int, stop: int) -> Tensor:
-    """(B, count) int64, uniform in [0, stop), from (B,) int64 keys."""
+    """Return (B, count) int64, uniform in [0, stop), from (B,) int64 keys."""
     return (uniform(key, purpose, count) * stop).long().clamp_(max=stop - 1)
 
 
 def epoch_order(seed: int, epoch: int, id_keys: Tensor) -> Tensor:
-    """(N,) int64 permutation of the rows for one pass: rows sorted by a hash of their ids.
+    """Return the (N,) int64 order of the rows in an epoch: rows sorted by a hash of their ids.
 
-    Adding or dropping rows leaves the relative order of the others as it was.
+    Adding or dropping rows does not change the relative order of the others.
     """
-    return torch.argsort(mix(clip_key(seed, epoch, id_keys) ^ text_key("order")), stable=True)
+    return torch.argsort(splitmix64(clip_key(seed, epoch, id_keys) ^ text_key("order")), stable=True)

@@ -1,6 +1,6 @@
 """The manifest: a table with one row for each clip source.
 
-A manifest is a CSV file beside (or above) the media it names. Required columns are ``id`` and
+A manifest is a CSV file next to (or above) the media files it names. Required columns are ``id`` and
 ``path``; the other known columns may be missing or empty; unknown columns are kept, and are
 usable as subgroups. It is held as columns (pyarrow), never as a list of dicts: two million rows
 load in seconds and are shared with forked workers.
@@ -46,12 +46,12 @@ _ESCAPING = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
 
 def is_url(path: Path | str) -> bool:
-    """Whether a path names something in an object store (``s3://bucket/x``) and not on this machine."""
+    """Return True if a path is in an object store (``s3://bucket/x``)."""
     return "://" in str(path)
 
 
 class ManifestError(InputError):
-    """A manifest that cannot be used, with the file, the line or the column that is wrong."""
+    """A manifest that cannot be used; the message names the file, line or column."""
 
 
 class Manifest:
@@ -59,7 +59,7 @@ class Manifest:
 
     Args:
         table: The columns; must hold unique, non-empty ``id`` and ``path``.
-        root: Folder that ``path``, ``truth`` and ``audio_path`` are relative to; of a prepared corpus, also a URL of
+        root: Folder that ``path``, ``truth`` and ``audio_path`` are relative to; for a prepared corpus, also a URL of
             an object store.
 
     Raises:
@@ -86,9 +86,9 @@ class Manifest:
         if twice:
             raise ManifestError(f"{len(twice)} ids appear more than once, the first is {twice[0]!r}.")
         for name in ("path", "truth", "audio_path"):
-            self._refuse_escaping(name)
+            self._check_inside(name)
 
-    def _refuse_escaping(self, name: str) -> None:
+    def _check_inside(self, name: str) -> None:
         if name not in self.table.column_names:
             return
         bad = pc.match_substring_regex(self.table[name], _ESCAPING)
@@ -98,10 +98,10 @@ class Manifest:
 
     @property
     def root(self) -> Path:
-        """The folder.
+        """Folder that paths are relative to.
 
         Raises:
-            ManifestError: If it is a URL: of an object store, only the clips of a prepared corpus are read.
+            ManifestError: If it is a URL: only the clips of a prepared corpus are read from an object store.
         """
         if is_url(self._root):
             raise ManifestError(
@@ -111,7 +111,7 @@ class Manifest:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Sequence[Any]], root: Path | str) -> Manifest:
-        """A manifest from lists; known columns get their types."""
+        """Make a manifest from lists; known columns get their types."""
         arrays = {n: pa.array(list(v), type=COLUMNS.get(n, pa.string())) for n, v in columns.items()}
         return cls(pa.table(arrays), root)
 
@@ -122,7 +122,7 @@ class Manifest:
         return self.table.schema.get_field_index(name) >= 0
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """A column as a NumPy array: floats with NaN, or objects with None, where empty."""
+        """Return a column as a NumPy array; empty cells are NaN, or None in columns of strings."""
         if name not in self:
             raise ManifestError(f"no column {name!r} in this manifest; it has {', '.join(self.table.column_names)}.")
         column = self.table[name]
@@ -131,29 +131,29 @@ class Manifest:
         return column.to_numpy()
 
     def value(self, row: int, name: str) -> Any:
-        """One cell, or None where it is empty or the column is missing."""
+        """Return one cell, or None if it is empty or the column is missing."""
         return self.table[name][row].as_py() if name in self else None
 
     def file(self, row: int) -> Path:
-        """The media file of a row."""
+        """Return the media file of a row."""
         return self.root / self.table["path"][row].as_py()
 
     def location(self, row: int) -> str:
-        """The media file of a row as text: a path, or a URL where the root is one."""
+        """Return the media file of a row as text: a path, or a URL if the root is one."""
         return f"{self._root}/{self.table['path'][row].as_py()}"
 
     def truth_file(self, row: int) -> Path | None:
-        """The ground-truth file of a row, or None."""
+        """Return the ground-truth file of a row, or None."""
         value = self.value(row, "truth")
         return self.root / value if value else None
 
     def sound_file(self, row: int) -> Path:
-        """The file whose sound belongs to a row: ``audio_path``, or the media file itself."""
+        """Return the file with the audio of a row: ``audio_path``, or the media file itself."""
         value = self.value(row, "audio_path")
         return self.root / value if value else self.file(row)
 
     def inside(self, relative: str) -> Path:
-        """A file that is named by another one of this corpus, such as a mask by a truth file.
+        """Return the path of a file that another file of this corpus names, such as a mask.
 
         Raises:
             ManifestError: If the path leaves the root.
@@ -163,21 +163,21 @@ class Manifest:
         return self.root / relative
 
     def select(self, keep: np.ndarray) -> Manifest:
-        """The rows where a boolean mask is True, or the rows of an integer index, in that order."""
+        """Return the rows where a boolean mask is True, or the rows of an integer index, in that order."""
         keep = np.asarray(keep)
         rows = np.flatnonzero(keep) if keep.dtype == bool else keep
         return Manifest(self.table.take(pa.array(rows, type=pa.int64())), self._root)
 
     def where(self, **equal: str) -> Manifest:
-        """The rows whose columns equal the given strings: ``manifest.where(split="test")``."""
+        """Return the rows whose columns equal the given strings: ``manifest.where(split="test")``."""
         keep = np.ones(len(self), dtype=bool)
         for name, value in equal.items():
             keep &= self[name] == value
         return self.select(keep)
 
     def hash(self) -> str:
-        """16 hex digits that name the list of ids, whatever their order."""
-        if self._hash is None:  # of millions of ids it takes a second, and every checkpoint holds it
+        """Return 16 hex digits that identify the set of ids."""
+        if self._hash is None:  # takes a second for millions of ids, and every checkpoint stores it
             digest = hashlib.sha256()
             for value in sorted(self.table["id"].to_pylist()):
                 digest.update(value.encode() + b"\0")
@@ -185,8 +185,9 @@ class Manifest:
         return self._hash
 
     def write(self, path: Path | str) -> None:
-        """Writes the CSV. Its folder becomes the root that paths are relative to when it is read
-        back, so it must be this manifest's root.
+        """Write the CSV.
+
+        Paths are relative to its folder when it is read back, so that must be this manifest's root.
 
         Raises:
             ManifestError: If ``path`` is outside the root.
@@ -201,20 +202,20 @@ class Manifest:
 
 
 def write_table(table: pa.Table, path: Path | str) -> None:
-    """Writes a CSV through a temporary file, so a reader never sees half of it."""
+    """Write a CSV, whole or not at all."""
     with whole_file(path) as temporary:
         pa_csv.write_csv(table, temporary)
 
 
 def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
-    """Reads a manifest CSV.
+    """Read a manifest CSV.
 
     Args:
         path: The CSV file.
-        root: Folder the paths are relative to; the CSV's own folder by default.
+        root: Folder that paths are relative to; default: the folder of the CSV.
 
     Raises:
-        ManifestError: If the file is missing, is no CSV, or fails the checks of :class:`Manifest`.
+        ManifestError: If the file is missing, is not a CSV, or fails the checks of :class:`Manifest`.
     """
     data = _read_bytes(path)
     names = data[: data.find(b"\n") % (len(data) + 1)].decode().strip().split(",")

@@ -1,13 +1,13 @@
-"""How a sound over time and a picture over time meet: moment by moment, and head by head.
+"""Align the time axes of audio and video, and split embeddings into heads.
 
-Both are of one stretch of time, a picture of T cells and a sound of S steps. Of the two, the finer in
-time has the moments, and the other lasts over several of them::
+Both cover the same time: video in T cells, audio in S steps. The moments are those of the finer one, and each
+cell or step of the coarser one covers several::
 
-    sound, 6 steps      | 0 | 1 | 2 | 3 | 4 | 5 |
-    picture, 3 cells    |   0   |   1   |   2   |
-    moments             | 0 | 1 | 2 | 3 | 4 | 5 |   6: sound 0 1 2 3 4 5, picture 0 0 1 1 2 2
+    audio, 6 steps    | 0 | 1 | 2 | 3 | 4 | 5 |
+    video, 3 cells    |   0   |   1   |   2   |
+    moments           | 0 | 1 | 2 | 3 | 4 | 5 |   6: steps 0 1 2 3 4 5, cells 0 0 1 1 2 2
 
-One step is the sound as a whole, and one cell the picture as a whole: they belong to every moment.
+A single step or cell belongs to every moment.
 
 Dimensions: D channels, K heads of D / K channels each.
 """
@@ -16,46 +16,47 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from avssl.core.errors import InputError
 
 
 def matched_moments(num_cells: int, num_steps: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Which cell is seen and which step is heard at each moment.
+    """Return the cell and the step of each moment.
 
     Args:
         num_cells: T, > 0.
         num_steps: S, > 0.
-        device: Of the result.
+        device: Device of the result.
 
     Returns:
         (L,) int64 twice, ascending, with L = max(T, S): the cell and the step in the middle of each moment.
     """
     number = torch.arange(max(num_cells, num_steps), device=device)
-    # In whole numbers: floor((l + 1/2) * T / L), where a float could fall on the wrong side.
+    # floor((l + 1/2) * T / L) in integers, as rounding a float could go wrong.
     cell, step = ((2 * number + 1) * count // (2 * len(number)) for count in (num_cells, num_steps))
     return cell, step
 
 
 def mean_by_cell(values: Tensor, cell: Tensor, num_cells: int) -> Tensor:
-    """(L, ...) values of the moments to (T, ...): the mean over the moments of each cell."""
+    """Average (L, ...) values of moments over the moments of each cell: (T, ...)."""
     sums = values.new_zeros(num_cells, *values.shape[1:]).index_add(0, cell, values)
     return sums / cell.bincount(minlength=num_cells).view(-1, *[1] * (values.ndim - 1))
 
 
 def unit_heads(values: Tensor, num_heads: int) -> Tensor:
-    """(B, D, ...) to (B, K, D / K, ...) float32: unit vectors within each head, 0 where there is none.
+    """Split (B, D, ...) into (B, K, D / K, ...) float32 unit vectors, one per head; zero vectors stay 0.
 
     Raises:
-        ValueError: If D is no multiple of K.
+        ValueError: If D is not a multiple of K.
     """
     check_heads(values.shape[1], num_heads)
-    return F.normalize(values.float().unflatten(1, (num_heads, -1)), dim=2)
+    return F.normalize(rearrange(values.float(), "b (k d) ... -> b k d ...", k=num_heads), dim=2)
 
 
 def check_heads(num_channels: int, num_heads: int) -> None:
-    """Raises ValueError unless the channels split into heads of one size."""
+    """Raise ValueError unless the channels split evenly into heads."""
     if num_heads < 1 or num_channels % num_heads:
         raise InputError(
             f"num_heads ({num_heads}) must be at least 1 and divide the embedding size ({num_channels}) evenly."

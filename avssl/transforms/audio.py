@@ -1,15 +1,14 @@
-"""Waveforms to log spectrograms, time first, the whole batch at once.
+"""Log spectrograms of waveforms, time first, for a whole batch at once.
 
 Two front ends share the short-time Fourier transform and the decibel scale: AVID's, linear in
-frequency, and the log-mel of most of the field. A waveform is float in [-1, 1], as the readers
-give it; AVID's int16 samples divided by 32 767 are the same scale.
+frequency, and the log-mel of most of the field. A waveform is float in [-1, 1], as readers
+return it; AVID's int16 samples divided by 32 767 have the same scale.
 
-Frames are centerd: column t looks at the window around sample t * hop. S samples give S // hop
-columns (2 s at 24 kHz and 10 ms: 200), that is all but the last centerd one. Half of the first
-window lies before the waveform and must be made up: ``padding="constant"``, the default, takes
-zeros, as librosa does since 0.10 and as a clip cut from silence would sound; ``"reflect"`` mirrors
-the waveform, as librosa did when AVID was published. Only the columns within half a window of the
-ends differ.
+Frames are centered: column t covers the window around sample t * hop. S samples give S // hop
+columns (2 s at 24 kHz and 10 ms: 200), all but the last centered one. Half of the first
+window lies before the waveform: ``padding="constant"``, the default, fills it with
+zeros, as librosa does since 0.10; ``"reflect"`` mirrors the waveform, as librosa did when AVID was
+published. Only the columns within half a window of the ends differ.
 
 Dimensions: B clips, S samples, F bins of the Fourier transform.
 """
@@ -21,6 +20,7 @@ from typing import Literal
 
 import torch
 import torchaudio.functional
+from einops import reduce
 from torch import Tensor, nn
 
 from avssl.core.errors import InputError
@@ -28,19 +28,19 @@ from avssl.core.errors import InputError
 Padding = Literal["constant", "reflect"]
 
 FLOOR_POWER = 1e-10
-"""Powers below it count as it: -100 dB, so that silence is finite."""
+"""Lower limit of powers: -100 dB, so that silence is finite."""
 DYNAMIC_RANGE_DB = 100.0
-"""Values further than this under the clip's own maximum are raised to it."""
+"""Values more than this below the clip's maximum are raised to that limit."""
 
 
 def power_spectrogram(waveform: Tensor, window: Tensor, hop_length: int, padding: Padding = "constant") -> Tensor:
-    """Squared magnitude of the short-time Fourier transform.
+    """Compute the squared magnitude of the short-time Fourier transform.
 
     Args:
         waveform: (B, S) float, S >= hop_length.
         window: (window_length,) float; also the length of the transform.
         hop_length: Samples from one column to the next.
-        padding: What stands before the first and after the last sample: zeros or the mirror image.
+        padding: Padding before the first and after the last sample: zeros or the mirror image.
 
     Returns:
         (B, F, S // hop_length) float32, F = window_length // 2 + 1, not scaled by the window.
@@ -59,7 +59,7 @@ def power_spectrogram(waveform: Tensor, window: Tensor, hop_length: int, padding
             f'waveform ({waveform.shape[1]} samples) must have at least {shortest} with padding="{padding}". '
             "Decode a longer audio window."
         )
-    # In half precision the quiet bins would be lost: the range of the powers is over 100 dB.
+    # Half precision would lose the quiet bins: powers span over 100 dB.
     with torch.autocast(waveform.device.type, enabled=False):
         spectrum = torch.stft(
             waveform.float(), len(window), hop_length, window=window, center=True, pad_mode=padding, return_complex=True
@@ -69,15 +69,15 @@ def power_spectrogram(waveform: Tensor, window: Tensor, hop_length: int, padding
 
 
 def average_bin_pairs(power: Tensor) -> Tensor:
-    """(B, F, time) -> (B, 1 + (F - 1) // 2, time): DC kept, the other bins averaged two by two.
+    """Average (B, F, time) bins in pairs, keeping DC: (B, 1 + (F - 1) // 2, time).
 
-    AVID's halving of the frequency axis: 513 bins become 257.
+    AVID halves the frequency axis like this: 513 bins become 257.
     """
-    return torch.cat([power[:, :1], power[:, 1:].unflatten(1, (-1, 2)).mean(dim=2)], dim=1)
+    return torch.cat([power[:, :1], reduce(power[:, 1:], "b (f pair) t -> b f t", "mean", pair=2)], dim=1)
 
 
 def to_decibels(power: Tensor) -> Tensor:
-    """10 log10 of powers, floored, and cut at 100 dB under each clip's own maximum.
+    """Compute 10 log10 of powers, limited to 100 dB below each clip's maximum.
 
     Args:
         power: (B, ...) float, >= 0.
@@ -91,7 +91,7 @@ def to_decibels(power: Tensor) -> Tensor:
 
 
 class _Spectrogram(nn.Module):
-    """What the two front ends share: the window, the hop, the order of the axes."""
+    """Base class of the two front ends: the window, the hop and the order of the axes."""
 
     window: Tensor
 
@@ -114,7 +114,7 @@ class _Spectrogram(nn.Module):
         raise NotImplementedError
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of columns that ``num_samples`` samples give."""
+        """Return the number of columns for ``num_samples`` samples."""
         return num_samples // self.hop_length
 
     def _bins(self, power: Tensor) -> Tensor:
@@ -122,10 +122,10 @@ class _Spectrogram(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
-        """(B, S) float in [-1, 1] -> (B, 1, time, freq) float32 in dB.
+        """Convert (B, S) float in [-1, 1] to (B, 1, time, freq) float32 in dB.
 
         Raises:
-            ValueError: As :func:`power_spectrogram`.
+            ValueError: See :func:`power_spectrogram`.
         """
         power = power_spectrogram(waveform, self.window, self.hop_length, self.padding)
         return to_decibels(self._bins(power)).transpose(1, 2).contiguous()[:, None]
@@ -143,14 +143,14 @@ class LogSpectrogram(_Spectrogram):
     Source: Morgado et al., 2021, https://arxiv.org/abs/2004.12943, and the settings its authors ran.
 
     Args:
-        sample_rate_hz: Of the waveforms.
-        window_length: Samples of the (periodic) Hann window and of the transform. 1024 gives 257
+        sample_rate_hz: Sample rate of the waveforms.
+        window_length: Length of the (periodic) Hann window and of the transform, in samples. 1024 gives 257
             bins; AVID's ablations have 512 and 129 bins, with ``hop_seconds=0.020``.
-        hop_seconds: From one column to the next.
-        padding: Beyond the ends: ``"constant"`` (zeros) or ``"reflect"``; see the module.
+        hop_seconds: Time from one column to the next.
+        padding: Padding at both ends: ``"constant"`` (zeros) or ``"reflect"``; see the module.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of range.
     """
 
     def __init__(
@@ -174,16 +174,16 @@ class LogMel(_Spectrogram):
     """Log-mel spectrogram: triangular filters on the HTK mel scale over the power spectrum.
 
     Args:
-        sample_rate_hz: Of the waveforms.
+        sample_rate_hz: Sample rate of the waveforms.
         num_mels: Number of filters.
-        window_length: Samples of the (periodic) Hann window and of the transform.
-        hop_seconds: From one column to the next.
-        min_hz: Where the lowest filter begins.
-        max_hz: Where the highest filter ends; half the sample rate by default.
-        padding: Beyond the ends: ``"constant"`` (zeros) or ``"reflect"``; see the module.
+        window_length: Length of the (periodic) Hann window and of the transform, in samples.
+        hop_seconds: Time from one column to the next.
+        min_hz: Lower end of the lowest filter.
+        max_hz: Upper end of the highest filter; default: half the sample rate.
+        padding: Padding at both ends: ``"constant"`` (zeros) or ``"reflect"``; see the module.
 
     Raises:
-        ValueError: If a setting is out of its range, or a filter falls between two bins and is empty.
+        ValueError: If a setting is out of range, or a filter falls between two bins and is empty.
     """
 
     filters: Tensor
@@ -203,7 +203,7 @@ class LogMel(_Spectrogram):
         if not 0 <= min_hz < top <= sample_rate_hz / 2:
             raise InputError(f"min_hz ({min_hz}) and max_hz ({top}) must be ascending in [0, {sample_rate_hz / 2}].")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an empty filter is refused below
+            warnings.simplefilter("ignore")  # an empty filter raises an error below
             filters = torchaudio.functional.melscale_fbanks(
                 window_length // 2 + 1, min_hz, top, num_mels, sample_rate_hz
             )
@@ -232,7 +232,7 @@ def avid_log_spectrogram(
     hop_seconds: float = 0.010,
     padding: Padding = "constant",
 ) -> Tensor:
-    """(B, S) float in [-1, 1] -> (B, 1, time, freq) float32 in dB; see :class:`LogSpectrogram`.
+    """Convert (B, S) float in [-1, 1] to (B, 1, time, freq) float32 in dB; see :class:`LogSpectrogram`.
 
     Example:
         >>> avid_log_spectrogram(torch.zeros(4, 48_000)).shape
@@ -252,6 +252,6 @@ def log_mel_spectrogram(
     max_hz: float | None = None,
     padding: Padding = "constant",
 ) -> Tensor:
-    """(B, S) float in [-1, 1] -> (B, 1, time, num_mels) float32 in dB; see :class:`LogMel`."""
+    """Convert (B, S) float in [-1, 1] to (B, 1, time, num_mels) float32 in dB; see :class:`LogMel`."""
     module = LogMel(sample_rate_hz, num_mels, window_length, hop_seconds, min_hz, max_hz, padding)
     return module.to(waveform.device)(waveform)

@@ -1,4 +1,4 @@
-"""Random changes of the sound: its loudness, and masks over its spectrogram.
+"""Audio augmentation: random gain, and masks over the spectrogram.
 
 Dimensions: B clips, S samples.
 """
@@ -13,7 +13,7 @@ from avssl.core.errors import InputError
 
 
 class RandomGain(nn.Module):
-    """Scales each waveform by its own factor.
+    """Scales each waveform by a random factor.
 
     Args:
         low: Lowest factor, > 0. 0.9 and 1.1 are AVID's.
@@ -31,7 +31,7 @@ class RandomGain(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, key: Tensor, view: int = 0) -> Tensor:
-        """(B, S) float, (B,) int64 keys -> (B, S); not cut to [-1, 1]."""
+        """Scale (B, S) float waveforms by factors drawn from (B,) int64 keys; not clamped to [-1, 1]."""
         return waveform * uniform(key, f"gain/{view}", 1, self.low, self.high).to(waveform.dtype)
 
     def extra_repr(self) -> str:
@@ -47,9 +47,9 @@ class SpectrogramMask(nn.Module):
     Args:
         max_time_width: Widest time mask in columns; a mask's width is uniform in {0, ..., this}.
             Must not exceed the number of columns.
-        max_freq_width: Widest frequency mask in bins, likewise.
-        num_time_masks: Time masks a clip; they may overlap.
-        num_freq_masks: Frequency masks a clip.
+        max_freq_width: Widest frequency mask in bins, in the same way.
+        num_time_masks: Time masks per clip; they may overlap.
+        num_freq_masks: Frequency masks per clip.
 
     Raises:
         ValueError: If a setting is negative.
@@ -67,11 +67,11 @@ class SpectrogramMask(nn.Module):
 
     @torch.no_grad()
     def forward(self, spectrogram: Tensor, key: Tensor, view: int = 0) -> Tensor:
-        """Masks each clip.
+        """Mask each clip.
 
         Args:
             spectrogram: (B, 1, time, freq) float, standardized.
-            key: (B,) int64 root of each clip's draws.
+            key: (B,) int64 random key of each clip.
             view: Number of the view, >= 0.
 
         Returns:
@@ -101,9 +101,9 @@ class SpectrogramMask(nn.Module):
 
 
 def random_spans(key: Tensor, purpose: str, length: int, max_width: int, count: int) -> Tensor:
-    """(B, length) bool: the union of ``count`` spans a clip, each wholly inside [0, length).
+    """Return (B, length) bool: the union of ``count`` random spans per clip, each inside [0, length).
 
-    Widths are uniform in {0, ..., max_width}, starts uniform where the span fits.
+    Widths are uniform in {0, ..., max_width}; starts are uniform where the span fits.
     """
     width = integers(key, f"{purpose}/width", count, max_width + 1)
     start = (uniform(key, f"{purpose}/start", count) * (length - width + 1)).long()

@@ -1,4 +1,4 @@
-"""The one transform of a training or evaluation run: raw batch in, model input out, on the device."""
+"""The transform of a training or evaluation run: from a raw batch to model input, on the device."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from avssl.transforms.video import VideoAugment, VideoEval
 
 
 class ClipTransform(nn.Module):
-    """Raw batch -> transformed batch: augmented views in training mode, one plain view otherwise.
+    """Transforms a raw batch: augmented views in training mode, one plain view otherwise.
 
-    ``train()`` and ``eval()`` switch between the two, as for any module. Every draw is a pure
-    function of the clip's key, the purpose and the number of the view: what becomes of a clip depends
-    neither on its place in the batch nor on its companions, and no generator is touched.
+    ``train()`` and ``eval()`` switch between the two, as for any module. Every random number is a pure
+    function of the clip's key, its purpose and the number of the view: the result for a clip does not depend
+    on the rest of the batch, and no random generator is used.
 
     Args:
-        video_augment: Pictures in training.
-        video_eval: Pictures in evaluation.
-        spectrogram: Waveforms to decibels, in both.
-        standardize: Per-bin statistics; its buffers travel with ``state_dict``. None leaves decibels.
-        gain: Loudness in training; None leaves it.
-        mask: Masks in training; None for none. Needs ``standardize``, whose mean it masks with.
+        video_augment: Transform of frames in training.
+        video_eval: Transform of frames in evaluation.
+        spectrogram: Spectrogram in both.
+        standardize: Per-bin statistics; its buffers are in ``state_dict``. None keeps decibels.
+        gain: Random loudness in training; None for none.
+        mask: Random masks in training; None for none. Needs ``standardize``, whose mean they are filled with.
         num_views: Views of each clip in training, >= 1.
-        view_warp: The picture of the second of two views is that of the first, turned and shrunk; the mean color, 0,
-            surrounds it. None augments it by itself, as it does its sound.
-        negative_sounds: Sounds of silence and noise in ``negative_audio`` of each training batch, even; 0 for
-            none. They are not augmented, and all views share them.
+        view_warp: Makes the frames of the second of two views from those of the first, turned and shrunk, on the mean
+            color, 0. None augments both views independently, as their audio always is.
+        negative_sounds: Number of silent and noisy waveforms in ``negative_audio`` of each training batch, even; 0
+            for none. They are not augmented, and all views share them.
 
     Raises:
         ValueError: If ``num_views`` is below 1, or not 2 with ``view_warp``, ``negative_sounds`` is odd or
@@ -75,18 +75,18 @@ class ClipTransform(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Batch:
-        """Transforms B raw clips.
+        """Transform B raw clips.
 
         Returns:
             A batch of V * B, view-major: row ``v * B + b`` is view v of clip b. V is ``num_views`` in
-            training mode, and in evaluation mode the number of crops, which share one sound.
+            training mode, and in evaluation mode the number of crops, which share their audio.
 
         Raises:
             ValueError: If ``batch`` is not raw.
             RuntimeError: If the statistics of ``standardize`` were never set.
         """
         if not batch.is_raw or batch.valid_hw is None:
-            raise InputError("the batch is transformed already: its video is no uint8 canvas.")
+            raise InputError("the batch is transformed already: its video is not a uint8 canvas.")
         if not self.training:
             audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)
             return Batch(self.video_input(batch.video, batch.valid_hw, batch.chroma), audio, batch.index)
@@ -95,7 +95,9 @@ class ClipTransform(nn.Module):
         own_views = 1 if self.view_warp else self.num_views
         videos = [self.video_augment(video, batch.valid_hw, key, view) for view in range(own_views)]
         if self.view_warp is not None:
-            videos.append(torch.empty_like(videos[0]).copy_(self.view_warp.draw(key).warp(videos[0])))  # its format too
+            videos.append(
+                torch.empty_like(videos[0]).copy_(self.view_warp.draw(key).warp(videos[0]))
+            )  # keeps the memory format
         audios = [self._augmented_audio(batch.audio, key, view) for view in range(self.num_views)]
         negative_audio = None
         if self.negative_sounds is not None:
@@ -118,7 +120,7 @@ class ClipTransform(nn.Module):
         return self.video_eval(video if chroma is None else planes_to_rgb(video, chroma), valid_hw)
 
     def audio_input(self, waveform: Tensor) -> Tensor:
-        """(B, S) float waveforms -> (B, 1, time, freq) model input without chance, as in evaluation."""
+        """Return the (B, 1, time, freq) model input of (B, S) float waveforms, without augmentation."""
         spectrogram = self.spectrogram(waveform)
         return spectrogram if self.standardize is None else self.standardize(spectrogram)
 
@@ -130,5 +132,5 @@ class ClipTransform(nn.Module):
 
 
 def _join(views: list[Tensor]) -> Tensor:
-    """View-major concatenation; one view is not copied."""
+    """Concatenate views, view-major; a single view is not copied."""
     return views[0] if len(views) == 1 else torch.cat(views)

@@ -1,11 +1,11 @@
-"""Color jitter of a whole batch: per clip its own factors and its own order of the operations.
+"""Color jitter of a whole batch, with factors and an order of operations for each clip.
 
-Brightness, contrast and saturation are each one blend of the image with its gray image and the
-mean of that, so at every place in the order one blend with per-clip weights serves all clips. Hue
-alone is no blend; it is computed once, between the blends that come before and after it in each
-clip's order. So neither the order nor the factors ever leave the device.
+Brightness, contrast and saturation each blend the image with its gray image and the
+mean of that, so at every position in the order one blend with per-clip weights serves all clips. Hue
+is not a blend; it is computed once, between the blends that come before and after it in each
+clip's order. So neither the order nor the factors leave the device.
 
-Every operation equals torchvision.transforms.v2.functional's on float images in [0, 1].
+Every operation equals that of torchvision.transforms.v2.functional on float images in [0, 1].
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 
 
 @dataclass(frozen=True)
-class JitterPlan:
-    """What is done to each clip."""
+class JitterOptions:
+    """Random factors and order of the operations for each clip."""
 
     factors: Tensor
     """(B, 4) float32: brightness, contrast and saturation factors (1 changes nothing) and the hue
@@ -33,18 +33,20 @@ class JitterPlan:
     order: Tensor
     """(B, N) int64: the N operations in use, as indices of ``OPERATIONS``, first to last."""
 
-    def __getitem__(self, clips: slice) -> JitterPlan:
-        return JitterPlan(self.factors[clips], self.order[clips])
+    def __getitem__(self, clips: slice) -> JitterOptions:
+        return JitterOptions(self.factors[clips], self.order[clips])
 
 
 def blend(video: Tensor, image_weight: Tensor, gray_weight: Tensor, mean_weight: Tensor) -> Tensor:
-    """``image_weight * video + gray_weight * gray + mean_weight * mean(gray)``, cut to [0, 1], in place.
+    """Compute ``image_weight * video + gray_weight * gray + mean_weight * mean(gray)``, clamped to [0, 1], in place.
 
     (f, 0, 0) is brightness f, (f, 0, 1 - f) contrast f, (f, 1 - f, 0) saturation f.
 
     Args:
         video: (B, 3, T, H, W) float32 in [0, 1]; overwritten.
-        image_weight: (B,) float32, as are the other two.
+        image_weight: (B,) float32 weight of the image.
+        gray_weight: (B,) float32 weight of the gray image.
+        mean_weight: (B,) float32 weight of the mean of the gray image.
 
     Returns:
         ``video``.
@@ -58,7 +60,7 @@ def blend(video: Tensor, image_weight: Tensor, gray_weight: Tensor, mean_weight:
 
 
 def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
-    """Turns the hue of each clip, keeping HSV saturation and value, in place.
+    """Shift the hue of each clip, keeping HSV saturation and value, in place.
 
     Args:
         video: (B, 3, T, H, W) float32 in [0, 1]; overwritten.
@@ -74,10 +76,10 @@ def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
     chroma = value - low
     difference = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
     sixth = torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))
-    # A gray pixel has difference and chroma 0: its hue is arbitrary and takes no part below.
+    # A gray pixel has difference and chroma 0: its hue is arbitrary and unused below.
     hue = difference.div_(chroma.clamp(min=1e-12)).add_(sixth).div_(6).add_(turns.view(-1, 1, 1, 1))
     hue = hue.sub_(hue.floor()).mul_(6)  # in [0, 6]: red, yellow, green, cyan, blue, magenta, red
-    # Share of the chroma in each channel: a trapezoid over the hue, around red (as 1 - cyan's), green and blue.
+    # Fraction of the chroma in each channel: a trapezoid over the hue, around red (as 1 - cyan's), green and blue.
     for channel, (peak, sign, level) in enumerate(((3, 1, -1), (2, -1, 2), (4, -1, 2))):
         share = (hue - peak).abs_().mul_(sign).add_(level).clamp_(0, 1)
         torch.addcmul(low, share, chroma, out=video.select(1, channel))
@@ -85,18 +87,18 @@ def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
 
 
 class ColorJitter:
-    """Random brightness, contrast, saturation and hue: one draw for the whole clip, in random order.
+    """Random brightness, contrast, saturation and hue, the same for all frames of a clip, in random order.
 
     Args:
         brightness: Factors are uniform in [max(0, 1 - brightness), 1 + brightness]; >= 0.
-        contrast: Likewise.
-        saturation: Likewise.
+        contrast: The same for contrast.
+        saturation: The same for saturation.
         hue: Shifts are uniform in [-hue, hue] turns of the color circle; in [0, 0.5].
 
-    An operation of strength 0 is left out, and costs nothing.
+    An operation of strength 0 is skipped.
 
     Raises:
-        ValueError: If a strength is out of its range.
+        ValueError: If a strength is out of range.
     """
 
     def __init__(self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0):
@@ -107,37 +109,39 @@ class ColorJitter:
                 raise InputError(f"{name} ({strength}) must be {accepted}; 0 leaves it out.")
         self.operations = [i for i, strength in enumerate(self.strengths) if strength > 0]
 
-    def draw(self, key: Tensor, view: int = 0) -> JitterPlan:
-        """The factors and the order of each clip, from (B,) int64 keys."""
+    def draw(self, key: Tensor, view: int = 0) -> JitterOptions:
+        """Draw the factors and the order of each clip from (B,) int64 keys."""
         strengths = torch.tensor(self.strengths, dtype=torch.float64, device=key.device)
         neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64, device=key.device)
         low = neutral - strengths
         low[:_HUE].clamp_(min=0)
         factors = low + (neutral + strengths - low) * uniform(key, f"jitter/{view}", 4)
-        # Sorting four draws orders the operations; leaving some out keeps the order of the others uniform.
+        # Sorting four random numbers orders the operations; leaving some out keeps the order of the others uniform.
         operations = torch.tensor(self.operations, dtype=torch.int64, device=key.device)
-        places = uniform(key, f"jitter order/{view}", 4)[:, operations].argsort(dim=1)
-        return JitterPlan(factors.float(), operations[places])
+        order = uniform(key, f"jitter order/{view}", 4)[:, operations].argsort(dim=1)
+        return JitterOptions(factors.float(), operations[order])
 
-    def __call__(self, video: Tensor, plan: JitterPlan) -> Tensor:
-        """Applies ``plan`` to (B, 3, T, H, W) float32 in [0, 1], in place."""
+    def __call__(self, video: Tensor, options: JitterOptions) -> Tensor:
+        """Apply ``options`` to (B, 3, T, H, W) float32 in [0, 1], in place."""
         count = len(self.operations)
         if _HUE not in self.operations:
-            for place in range(count):
-                blend(video, *_blend_weights(plan, plan.order[:, place]))
+            for position in range(count):
+                blend(video, *_blend_weights(options, options.order[:, position]))
             return video
-        hue_place = (plan.order == _HUE).int().argmax(dim=1)
-        for place in range(count - 1):
-            blend(video, *_blend_weights(plan, plan.order[:, place].masked_fill(hue_place <= place, _HUE)))
-        shift_hue(video, plan.factors[:, _HUE])
-        for place in range(1, count):
-            blend(video, *_blend_weights(plan, plan.order[:, place].masked_fill(hue_place >= place, _HUE)))
+        hue_position = (options.order == _HUE).int().argmax(dim=1)
+        for position in range(count - 1):
+            operation = options.order[:, position].masked_fill(hue_position <= position, _HUE)
+            blend(video, *_blend_weights(options, operation))
+        shift_hue(video, options.factors[:, _HUE])
+        for position in range(1, count):
+            operation = options.order[:, position].masked_fill(hue_position >= position, _HUE)
+            blend(video, *_blend_weights(options, operation))
         return video
 
 
-def _blend_weights(plan: JitterPlan, operation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The three (B,) weights of :func:`blend` for each clip's operation; nothing is done for hue."""
-    factor = plan.factors.gather(1, operation[:, None])[:, 0]
+def _blend_weights(options: JitterOptions, operation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the three (B,) weights of :func:`blend` for each clip's operation; hue changes nothing."""
+    factor = options.factors.gather(1, operation[:, None])[:, 0]
     factor = torch.where(operation == _HUE, 1.0, factor)
     rest = 1 - factor
     return factor, rest * (operation == _SATURATION), rest * (operation == _CONTRAST)

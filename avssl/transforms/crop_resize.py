@@ -1,13 +1,13 @@
 """Crop, flip and resize a whole batch of clips of different shapes in one resampling.
 
-An antialiased bilinear resize is separable and linear, so each clip has one small matrix an axis,
-holding crop, flip and filter at once, and the batch is two batched matrix products:
+An antialiased bilinear resize is separable and linear, so each clip has one small matrix per axis,
+which holds crop, flip and filter, and the batch takes two batched matrix products:
 
     output[i, j] = sum_y sum_x rows[i, y] * canvas[y, x] * columns[j, x]
 
 The matrices hold the triangle filter of ``torch.nn.functional.interpolate(mode="bilinear",
-antialias=True)``, so the result is that of torchvision's ``resized_crop(antialias=True)`` on each
-clip alone. Pixels of the canvas outside a crop have weight 0: padding never leaks in.
+antialias=True)``, so the result equals that of torchvision's ``resized_crop(antialias=True)`` on each
+clip alone. Pixels of the canvas outside a crop have weight 0: padding has no influence.
 
 Dimensions: B clips, T frames, H and W pixels of the canvas.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from avssl.core.draws import uniform
 
-_NUM_TRIES = 10  # as torchvision's RandomResizedCrop
+_NUM_TRIES = 10  # as in torchvision's RandomResizedCrop
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Crops:
 
 @dataclass(frozen=True)
 class AxisResize:
-    """Along one axis of each clip: pixels [start, start + length) resized to ``resized`` pixels.
+    """A resize along one axis of each clip: pixels [start, start + length) to ``resized`` pixels.
 
-    Of these, the output holds those from ``offset`` on, so a resize followed by a center crop is
+    The output holds those from ``offset`` on, so that a resize followed by a center crop is
     one resampling too.
     """
 
@@ -64,16 +64,16 @@ def random_crops(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Crops:
-    """Random rectangles by the rule of torchvision's ``RandomResizedCrop``.
+    """Draw random rectangles by the rule of torchvision's ``RandomResizedCrop``.
 
     Ten tries of an area and an aspect ratio; the first that fits is placed uniformly. If none fits,
-    the largest centerd rectangle of an allowed ratio.
+    the result is the largest centered rectangle of an allowed ratio.
 
     Args:
         valid_hw: (B, 2) int64 height and width of each clip in pixels.
-        key: (B,) int64 root of each clip's draws.
-        view: Number of the view, >= 0; each view draws anew.
-        scale: Lowest and highest share of the clip's area.
+        key: (B,) int64 random key of each clip.
+        view: Number of the view, >= 0; views differ.
+        scale: Lowest and highest fraction of the clip's area.
         ratio: Lowest and highest width / height; drawn uniformly in its logarithm.
     """
     height, width = valid_hw.double().unbind(1)
@@ -99,20 +99,20 @@ def random_crops(
 
 
 def _center_crops(height: Tensor, width: Tensor, ratio: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Top, left, height and width of the largest centerd rectangles whose ratio is in range."""
+    """Return top, left, height and width of the largest centered rectangles whose ratio is in range."""
     crop_height = torch.where(width / height < ratio[0], (width / ratio[0]).round(), height)
     crop_width = torch.where(width / height > ratio[1], (height * ratio[1]).round(), width)
     return ((height - crop_height) / 2).floor(), ((width - crop_width) / 2).floor(), crop_height, crop_width
 
 
 def resampling_weights(axis: AxisResize, size: int, canvas_size: int, flip: Tensor | None = None) -> Tensor:
-    """The triangle filter of an antialiased bilinear resize, as one matrix a clip.
+    """Return the triangle filter of an antialiased bilinear resize, as one matrix per clip.
 
     Args:
-        axis: What each clip is resized from and to.
+        axis: The resize of each clip.
         size: Number of output pixels.
         canvas_size: Number of canvas pixels.
-        flip: (B,) bool, which clips are mirrored along this axis; None for none.
+        flip: (B,) bool, True for clips mirrored along this axis; None for none.
 
     Returns:
         (B, size, canvas_size) float32; each row sums to 1.
@@ -122,7 +122,7 @@ def resampling_weights(axis: AxisResize, size: int, canvas_size: int, flip: Tens
     if flip is not None:
         output = torch.where(flip[:, None], size - 1 - output, output)
     scale = length / resized
-    # Taken from the crop's edge, not the canvas's: float32 keeps the position to 1e-5 of a pixel.
+    # Measured from the crop's edge, not the canvas's: float32 keeps the position to 1e-5 of a pixel.
     center = scale * (output + offset + 0.5)
     pixel = torch.arange(canvas_size, device=start.device, dtype=torch.float32) + 0.5 - start
     inside = (pixel > 0) & (pixel < length)
@@ -132,26 +132,26 @@ def resampling_weights(axis: AxisResize, size: int, canvas_size: int, flip: Tens
 
 
 def resample(video: Tensor, rows: Tensor, columns: Tensor, gain: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """Applies the matrices of :func:`resampling_weights` to a canvas, and a gain and a bias to each channel.
+    """Apply the matrices of :func:`resampling_weights` to a canvas, and a gain and a bias to each channel.
 
     In bfloat16 the result is off by less than 0.4 of 255 levels in root mean square (tests/transforms/test_video.py),
-    about what a resize that ends in uint8 rounds. Hence levels are taken from the middle of their range: the farther
-    from 0, the coarser bfloat16 is.
+    about the rounding of a resize that ends in uint8. To this end levels are measured from the middle of their range:
+    the farther from 0, the coarser bfloat16 is.
 
     Args:
         video: (B, T, 3, H, W) uint8.
         rows: (B, h, H) float32; each row sums to 1, as do those of ``columns``.
         columns: (B, w, W) float32.
-        gain: (3,) float32: what a level counts in each channel.
-        bias: (3,) float32: what level 0 becomes.
-        dtype: In which the products are made: ``torch.float32`` or ``torch.bfloat16``.
+        gain: (3,) float32: output per level in each channel.
+        bias: (3,) float32: output at level 0.
+        dtype: Type of the products: ``torch.float32`` or ``torch.bfloat16``.
 
     Returns:
         (B, 3, T, h, w) of this dtype, ``gain * level + bias``; a permuted view, not contiguous.
     """
     batch, frames, channels, height, width = video.shape
     out_height, out_width = rows.shape[1], columns.shape[1]
-    levels = video.bitwise_xor(128).view(torch.int8)  # video - 128, and still 8 bits
+    levels = video.bitwise_xor(128).view(torch.int8)  # video - 128, still in 8 bits
     x = levels.permute(0, 2, 3, 1, 4).to(dtype, memory_format=torch.contiguous_format)  # (B, 3, H, T, W)
     x = rows.to(dtype)[:, None] @ x.view(batch, channels, height, -1)
     scaled = (columns[:, None] * gain[:, None, None]).to(dtype).view(-1, out_width, width)

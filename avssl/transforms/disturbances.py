@@ -1,8 +1,7 @@
-"""What may go wrong with a clip: its sound noisy, absent or another's, its picture covered or another's.
+"""Disturbances of clips: noisy, silent or swapped audio; occluded, reversed or swapped video.
 
-Each disturbance is a function of raw batches. What it draws is a function of a clip's key alone, so that a
-clip is disturbed alike in every batch and whatever else was drawn; the modality that it leaves alone is the
-very tensor it was given.
+Each disturbance is a function of raw batches. Its random numbers depend on a clip's key alone, so that a
+clip is disturbed in the same way in every batch; the other modality keeps its tensor.
 
 Dimensions: B clips, T frames, H and W pixels of the canvas, S samples.
 """
@@ -20,33 +19,33 @@ from avssl.core.errors import InputError
 from avssl.transforms.planes import planes_to_rgb
 
 GRAY = 128
-"""Of what covers a picture."""
+"""Level of the pixels that cover a frame."""
 
 
 def to_rgb(batch: Batch) -> Batch:
-    """The same raw batch with pictures as (B, T, 3, H, W), which the disturbances of pictures need."""
+    """Return the raw batch with frames as (B, T, 3, H, W) RGB, which the disturbances of video need."""
     return (
         batch if batch.chroma is None else replace(batch, video=planes_to_rgb(batch.video, batch.chroma), chroma=None)
     )
 
 
 def add_noise(batch: Batch, snr_db: float) -> Batch:
-    """White Gaussian noise over the sound, of a power ``snr_db`` decibels under that of each clip.
+    """Add white Gaussian noise with a power ``snr_db`` decibels below that of each clip.
 
     The ratio is exact in each window; silence stays silent. Samples may leave [-1, 1].
     """
     noise = normal(batch.index.key, "noise", batch.audio.shape[1]).to(batch.audio.dtype)
-    power, noise_power = (sound.square().mean(dim=1, keepdim=True) for sound in (batch.audio, noise))
+    power, noise_power = (audio.square().mean(dim=1, keepdim=True) for audio in (batch.audio, noise))
     return replace(batch, audio=batch.audio + noise * (power / noise_power).sqrt() * 10 ** (-snr_db / 20))
 
 
 def silence(batch: Batch) -> Batch:
-    """No sound: zeros."""
+    """Replace the audio by zeros."""
     return replace(batch, audio=torch.zeros_like(batch.audio))
 
 
 def swap_audio(batch: Batch, other: Batch) -> Batch:
-    """The sound of the other clips.
+    """Replace the audio by that of the other clips.
 
     Args:
         batch: B clips.
@@ -60,7 +59,7 @@ def swap_audio(batch: Batch, other: Batch) -> Batch:
 
 
 def swap_video(batch: Batch, other: Batch) -> Batch:
-    """The pictures of the other clips.
+    """Replace the frames by those of the other clips.
 
     Raises:
         ValueError: If the numbers of clips or of frames differ.
@@ -70,17 +69,17 @@ def swap_video(batch: Batch, other: Batch) -> Batch:
 
 
 def reverse_frames(batch: Batch) -> Batch:
-    """The last frame first; the sound runs on."""
+    """Reverse the order of the frames; keep the audio."""
     chroma = None if batch.chroma is None else batch.chroma.flip(1)
     return replace(batch, video=batch.video.flip(1), chroma=chroma)
 
 
 def occlude(batch: Batch, share: float) -> Batch:
-    """A gray rectangle over a share of each picture, at a drawn place, the same in all frames of a clip.
+    """Cover a fraction of each frame with a gray rectangle at a random position, the same in all frames of a clip.
 
     Args:
         batch: Raw, as RGB.
-        share: Of the picture's area, in (0, 1], to the nearest pixel of either side.
+        share: Fraction of the frame's area, in (0, 1], to the nearest pixel of either side.
     """
     video = _rgb(batch).clone()
     video.masked_fill_(drawn_rectangles(batch, share, "occlusion")[:, None, None], GRAY)
@@ -88,10 +87,10 @@ def occlude(batch: Batch, share: float) -> Batch:
 
 
 def paste(batch: Batch, other: Batch, mask: Tensor) -> Batch:
-    """What a mask cuts out of the other clips, at a drawn place of each picture, moving as it moved there.
+    """Paste what a mask cuts out of the other clips at a random position of each frame, with its motion.
 
     This is the test of Rosenfeld, Zemel and Tsotsos, 2018, "The elephant in the room",
-    https://arxiv.org/abs/1808.03305, where an object of another picture is put into a scene.
+    https://arxiv.org/abs/1808.03305, where an object of another image is put into a scene.
 
     Args:
         batch: B raw clips, as RGB.
@@ -106,14 +105,14 @@ def paste(batch: Batch, other: Batch, mask: Tensor) -> Batch:
     expected = (*source.shape[:2], *source.shape[3:])
     if tuple(mask.shape) != expected or mask.dtype != torch.bool:
         raise InputError(f"mask must be {expected} bool over the other clips, got {tuple(mask.shape)} {mask.dtype}.")
-    place = uniform(batch.index.key, "paste", 2)
+    positions = uniform(batch.index.key, "paste", 2)
     for i in range(len(video)):
-        _paste_one(video[i], _valid_hw(batch)[i].tolist(), source[i], mask[i], place[i].tolist())
+        _paste_one(video[i], _valid_hw(batch)[i].tolist(), source[i], mask[i], positions[i].tolist())
     return replace(batch, video=video)
 
 
 def drawn_rectangles(batch: Batch, share: float, purpose: str) -> Tensor:
-    """(B, H, W) bool: a rectangle in each picture, of its shape and a share of its area, wholly inside it."""
+    """Return (B, H, W) bool: a random rectangle inside each frame, of its shape and a fraction of its area."""
     if not 0 < share <= 1:
         raise InputError(f"share ({share}) must be in (0, 1].")
     valid = _valid_hw(batch)
@@ -127,8 +126,8 @@ def drawn_rectangles(batch: Batch, share: float, purpose: str) -> Tensor:
     return inside[0][:, :, None] & inside[1][:, None, :]
 
 
-def _paste_one(video: Tensor, valid_hw: list[int], source: Tensor, mask: Tensor, place: list[float]) -> None:
-    """In place: video (T, 3, H, W), source (T, 3, H', W'), mask (T, H', W'), place in [0, 1)^2."""
+def _paste_one(video: Tensor, valid_hw: list[int], source: Tensor, mask: Tensor, position: list[float]) -> None:
+    """Paste in place: video (T, 3, H, W), source (T, 3, H', W'), mask (T, H', W'), position in [0, 1)^2."""
     anywhere = mask.any(dim=0)
     if not anywhere.any():
         return
@@ -136,8 +135,8 @@ def _paste_one(video: Tensor, valid_hw: list[int], source: Tensor, mask: Tensor,
     for axis in (0, 1):
         touched = anywhere.any(dim=1 - axis).nonzero()[:, 0]
         start = int(touched[0])
-        length = min(int(touched[-1]) + 1 - start, valid_hw[axis])  # what is larger than the scene is cut off
-        first = int(place[axis] * (valid_hw[axis] - length + 1))
+        length = min(int(touched[-1]) + 1 - start, valid_hw[axis])  # a larger object is cut off
+        first = int(position[axis] * (valid_hw[axis] - length + 1))
         cut.append(slice(start, start + length))
         target.append(slice(first, first + length))
     region = video[:, :, target[0], target[1]]
@@ -146,13 +145,13 @@ def _paste_one(video: Tensor, valid_hw: list[int], source: Tensor, mask: Tensor,
 
 def _rgb(batch: Batch) -> Tensor:
     if batch.chroma is not None:
-        raise InputError("pictures must be RGB; make them so with to_rgb.")
+        raise InputError("frames must be RGB; convert them with to_rgb.")
     return batch.video
 
 
 def _valid_hw(batch: Batch) -> Tensor:
     if batch.valid_hw is None:
-        raise InputError("disturbances are of raw batches, before any transform.")
+        raise InputError("disturbances need raw batches, before any transform.")
     return batch.valid_hw
 
 

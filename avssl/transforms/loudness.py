@@ -1,4 +1,4 @@
-"""When there is something to hear."""
+"""Detect the audible parts of a waveform."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def loud_parts(waveform: Tensor, num_parts: int, threshold_dbfs: float) -> Tensor:
-    """Which parts of a sound are louder than a threshold.
+    """Return which parts of a waveform are louder than a threshold.
 
     Args:
         waveform: (B, S) float in [-1, 1].

@@ -1,4 +1,4 @@
-"""For each clip another one, to swap its sound or picture with or to cut something out of."""
+"""Draw a partner for each clip, to swap audio or video with or to cut an object out of."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def draw_partners(
     lent: Sequence[str] | np.ndarray,
     scenes: Sequence[Collection[str]],
 ) -> np.ndarray:
-    """A clip of another class, which has something to lend that is not in the scene yet.
+    """Draw a clip of another class whose object is not in the scene yet.
 
-    A draw depends on the clip's key and on the list of clips, in whose order the candidates stand.
+    A draw depends on the clip's key and on the ordered list of clips.
 
     Args:
         key: (N,) int64 from :func:`avssl.core.draws.clip_key`.
-        labels: (N,) the class of each clip.
-        lent: (N,) what a clip would lend: its object, or just its class; "" for nothing.
-        scenes: N collections of what is in each clip already.
+        labels: (N,) class of each clip.
+        lent: (N,) object that a clip would lend, or just its class; "" for none.
+        scenes: N collections of the objects in each clip.
 
     Returns:
         (N,) int64 positions, never a clip's own.
@@ -33,18 +33,18 @@ def draw_partners(
     Raises:
         ValueError: If the lengths differ, or some clip has no such partner.
     """
-    names, things = np.asarray(labels, dtype=str), np.asarray(lent, dtype=str)
-    if not len(key) == len(names) == len(things) == len(scenes):
-        raise InputError(f"one of each a clip: {len(key)} keys, {len(names)} labels, {len(things)}, {len(scenes)}.")
-    place = uniform(key, "partner", 1)[:, 0].tolist()
+    names, objects = np.asarray(labels, dtype=str), np.asarray(lent, dtype=str)
+    if not len(key) == len(names) == len(objects) == len(scenes):
+        raise InputError(f"need one of each per clip, got {len(key)}, {len(names)}, {len(objects)}, {len(scenes)}.")
+    position = uniform(key, "partner", 1)[:, 0].tolist()
     partners = np.empty(len(names), dtype=np.int64)
     for i in range(len(names)):
-        fits = (names != names[i]) & (things != "") & ~np.isin(things, list(scenes[i]))
+        fits = (names != names[i]) & (objects != "") & ~np.isin(objects, list(scenes[i]))
         candidates = np.flatnonzero(fits)
         if not len(candidates):
             raise InputError(
-                f"clip {i} of class {str(names[i])!r} has no partner: every other clip is of its class or lends what "
-                f"it shows already. {len(names)} clips are too few, or of too few classes."
+                f"clip {i} of class {str(names[i])!r} has no partner: every other clip is of its class or lends an "
+                f"object that it shows already. {len(names)} clips are too few, or of too few classes."
             )
-        partners[i] = candidates[int(place[i] * len(candidates))]
+        partners[i] = candidates[int(position[i] * len(candidates))]
     return partners

@@ -1,4 +1,4 @@
-"""4:2:0 planes to RGB, on the device: half the bytes cross the bus, and no core of the loader converts colors.
+"""Convert 4:2:0 planes to RGB on the device: half the bytes cross the bus, and the loader converts no colors.
 
 Full-range BT.601, as JPEG (JFIF, ITU-T T.871, section 7)::
 
@@ -17,25 +17,25 @@ from avssl.core.errors import InputError
 _RED_CR, _BLUE_CB = 1.402, 1.772
 _GREEN_CB, _GREEN_CR = -0.344136, -0.714136
 
-# On a CPU a part of this many bytes of float planes stays in the cache; a GPU takes the batch whole.
+# On a CPU, chunks of this many bytes of float planes stay in the cache; a GPU converts the whole batch.
 _CHUNK_BYTES = {"cpu": 4 << 20}
 _CHUNK_BYTES_ACCELERATOR = 512 << 20
 
 
 @torch.no_grad()
 def planes_to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
-    """RGB of planes; each chroma value holds for the 2 x 2 pixels it was taken from, as in FFmpeg's default.
+    """Convert planes to RGB; each chroma value applies to its 2 x 2 pixels, as in FFmpeg's default.
 
     Args:
         luma: (B, T, 1, H, W) uint8.
         chroma: (B, T, 2, ceil(H / 2), ceil(W / 2)) uint8, Cb and Cr.
 
     Returns:
-        (B, T, 3, H, W) uint8, rounded to the nearest; empty canvas (all zero) stays empty-valued but is not black,
-        as 0 is a color in Cb and Cr: ``valid_hw`` says which part is picture.
+        (B, T, 3, H, W) uint8, rounded to the nearest. The empty canvas (all zero) does not become black,
+        as 0 is a color in Cb and Cr: ``valid_hw`` gives the part that holds the frame.
 
     Raises:
-        ValueError: If the planes do not fit each other.
+        ValueError: If the shapes of the planes do not match.
     """
     batch, frames, _, height, width = luma.shape
     expected = (batch, frames, 2, (height + 1) // 2, (width + 1) // 2)

@@ -1,4 +1,4 @@
-"""Per-frequency-bin standardization with statistics of the training data, kept with the weights."""
+"""Standardization of each frequency bin with statistics of the training data, saved with the weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from avssl.core.errors import InputError, RunError
@@ -17,7 +18,7 @@ class Standardize(nn.Module):
     """``(x - mean) / (std + 1e-5)`` for each frequency bin.
 
     ``mean`` and ``std`` are buffers, saved and loaded with the weights. Until they are set or loaded
-    they are NaN, and ``forward`` refuses to run.
+    they are NaN, and ``forward`` raises an error.
 
     Args:
         num_bins: Number of frequency bins, the last dimension of the spectrograms.
@@ -38,13 +39,13 @@ class Standardize(nn.Module):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the statistics are there. Reads the device once, when it first finds them there."""
+        """True if the statistics are set. Reads from the device until they are."""
         if not self._is_checked:
             self._is_checked = bool(torch.isfinite(self.mean).all() and torch.isfinite(self.std).all())
         return self._is_checked
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Takes (freq,) statistics, as :func:`estimate_statistics` returns them, in dB.
+        """Set (freq,) statistics in dB, as returned by :func:`estimate_statistics`.
 
         Raises:
             ValueError: If a shape is not (num_bins,), a value is not finite, or a std is negative.
@@ -64,7 +65,7 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def forward(self, spectrogram: Tensor) -> Tensor:
-        """(B, 1, time, freq) float in dB -> the same shape, about zero mean and unit variance in each bin.
+        """Standardize (B, 1, time, freq) float in dB to about zero mean and unit variance in each bin.
 
         Raises:
             RuntimeError: If no statistics were set or loaded.
@@ -81,7 +82,7 @@ class Standardize(nn.Module):
 
 
 def estimate_statistics(spectrograms: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and population standard deviation of each frequency bin, over clips and time.
+    """Compute the mean and population standard deviation of each frequency bin, over clips and time.
 
     Batches are read one at a time and summed in float64, so the data may be of any size.
 
@@ -95,18 +96,18 @@ def estimate_statistics(spectrograms: Iterable[Tensor]) -> tuple[Tensor, Tensor]
         ValueError: If there is no batch, a batch has another shape, or a value is not finite.
     """
     count, total, total_square = 0, torch.zeros(()), torch.zeros(())
-    shift: Tensor | None = None  # the first batch's mean; sums about it keep every digit of a small spread
+    shift: Tensor | None = None  # the first batch's mean: sums relative to it keep a small spread exact
     for batch in spectrograms:
         if batch.ndim != 4 or batch.shape[1] != 1 or (shift is not None and batch.shape[-1] != len(shift)):
             raise InputError(f"a batch must be (B, 1, time, freq) with the same freq in all, got {tuple(batch.shape)}.")
-        values = batch.detach().double().flatten(0, 2)  # (B * time, freq)
+        values = rearrange(batch.detach().double(), "b 1 t f -> (b t) f")
         if shift is None:
             shift = values.mean(dim=0)
         values = values - shift
         count += len(values)
         total, total_square = total + values.sum(dim=0), total_square + values.square().sum(dim=0)
     if shift is None or not count:
-        raise InputError("no spectrogram to estimate statistics from: the training data gave no batch.")
+        raise InputError("no spectrogram to estimate statistics from: the training data yielded no batch.")
     mean = total / count
     std = (total_square / count - mean.square()).clamp(min=0).sqrt()
     if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):

@@ -1,4 +1,4 @@
-"""Canvas of clips to model input: crop, flip, resize, color jitter, normalize, on the device.
+"""Transform a canvas of clips to model input: crop, flip, resize, color jitter, normalize, on the device.
 
 Dimensions: B clips, T frames, H and W pixels of the canvas.
 """
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from avssl.core.draws import uniform
 from avssl.core.errors import InputError
-from avssl.transforms.color import ColorJitter, JitterPlan
+from avssl.transforms.color import ColorJitter, JitterOptions
 from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# A batch is worked through in parts of this many bytes of converted canvas, whatever the clips' size. On a CPU a
-# part then stays in the cache (64 clips of 16 x 128 x 128: 2 times faster than at once); a GPU takes it whole.
+# A batch is processed in chunks of this many bytes of converted canvas, whatever the clips' size. On a CPU a
+# chunk stays in the cache (64 clips of 16 x 128 x 128: 2 times faster than at once); a GPU takes the whole batch.
 _CHUNK_BYTES = {"cpu": 8 << 20}
 _CHUNK_BYTES_ACCELERATOR = 512 << 20
 
 
 class _VideoTransform(nn.Module):
-    """What training and evaluation share: the size, the normalization, and the pass over the batch."""
+    """Base class of the transforms for training and evaluation: size, normalization and chunks."""
 
     mean: Tensor
     std: Tensor
@@ -48,25 +48,25 @@ class _VideoTransform(nn.Module):
         rows: Tensor,
         columns: Tensor,
         jitter: ColorJitter | None = None,
-        plan: JitterPlan | None = None,
+        jitter_options: JitterOptions | None = None,
     ) -> Tensor:
-        """Resamples with ``rows`` and ``columns``, jitters and normalizes into (B, 3, T, size, size)."""
+        """Resample with ``rows`` and ``columns``, jitter and normalize into (B, 3, T, size, size)."""
         batch, frames, channels, height, width = video.shape
         shape = (batch, channels, frames, self.size, self.size)
         output = torch.empty(shape, dtype=self.dtype, device=video.device, memory_format=self.memory_format)
         limit = _CHUNK_BYTES.get(video.device.type, _CHUNK_BYTES_ACCELERATOR)
-        dtype = self.dtype if jitter is None else torch.float32  # in which jitter works
+        dtype = self.dtype if jitter is None else torch.float32  # jitter works in float32
         step = max(1, limit // (dtype.itemsize * frames * channels * height * width))
-        gain, bias = 1 / self.std, -self.mean / self.std  # of pixel values in [0, 1]
-        with torch.autocast(video.device.type, enabled=False):  # the caller has said in what to compute
+        gain, bias = 1 / self.std, -self.mean / self.std  # for pixel values in [0, 1]
+        with torch.autocast(video.device.type, enabled=False):  # the dtype is set explicitly
             for start in range(0, batch, step):
                 part = slice(start, start + step)
                 matrices = video[part], rows[part], columns[part]
-                if jitter is None or plan is None:
+                if jitter is None or jitter_options is None:
                     output[part] = resample(*matrices, gain / 255, bias, dtype)
                 else:
                     pixels = resample(*matrices, torch.ones_like(gain) / 255, torch.zeros_like(bias), dtype)
-                    jittered = jitter(pixels.contiguous(), plan[part])
+                    jittered = jitter(pixels.contiguous(), jitter_options[part])
                     torch.addcmul(bias.view(3, 1, 1, 1), jittered, gain.view(3, 1, 1, 1), out=output[part])
         return output
 
@@ -75,22 +75,24 @@ class _VideoTransform(nn.Module):
 
 
 class VideoAugment(_VideoTransform):
-    """Random resized crop, flip and color jitter: one draw a clip and view, the same for all its frames.
+    """Random resized crop, flip and color jitter, the same for all frames of a clip.
 
-    The defaults are AVID's (facts: area 0.08 to 1, jitter 0.4, 0.4, 0.4, 0.2, ImageNet statistics).
+    The defaults are AVID's: area 0.08 to 1, jitter 0.4, 0.4, 0.4, 0.2, ImageNet statistics.
 
     Args:
         size: Height and width of the output in pixels.
-        scale: Lowest and highest share of the picture's area a crop covers, 0 < low <= high <= 1.
+        scale: Lowest and highest fraction of the frame's area that a crop covers, 0 < low <= high <= 1.
         ratio: Lowest and highest width / height of a crop before it is resized.
-        flip_probability: Of mirroring left and right, in [0, 1].
-        brightness: Strength of the jitter, as are contrast, saturation and hue: see
-            :class:`~avssl.transforms.color.ColorJitter`. Hue is the costly one.
-        mean: Per RGB channel, for pixel values in [0, 1].
-        std: Per RGB channel.
+        flip_probability: Probability of a horizontal flip, in [0, 1].
+        brightness: Strength of the brightness jitter; see :class:`~avssl.transforms.color.ColorJitter`.
+        contrast: Strength of the contrast jitter.
+        saturation: Strength of the saturation jitter.
+        hue: Strength of the hue jitter, the slowest of the four.
+        mean: Mean of each RGB channel, for pixel values in [0, 1].
+        std: Standard deviation of each RGB channel.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of range.
     """
 
     def __init__(
@@ -119,11 +121,11 @@ class VideoAugment(_VideoTransform):
         self.jitter = ColorJitter(brightness, contrast, saturation, hue)
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
-        """Set the format of the output; without color jitter, which works in float32, pictures are computed in it too.
+        """Set the format of the output and, without color jitter, which works in float32, of the computation.
 
         Args:
             dtype: ``torch.float32``, or ``torch.bfloat16`` for a network that computes in it: see
-                :func:`~avssl.transforms.crop_resize.resample` for what rounding costs.
+                :func:`~avssl.transforms.crop_resize.resample` for the rounding error.
             memory_format: ``torch.contiguous_format`` or ``torch.channels_last_3d``.
 
         Raises:
@@ -135,20 +137,20 @@ class VideoAugment(_VideoTransform):
 
     @torch.no_grad()
     def forward(self, video: Tensor, valid_hw: Tensor, key: Tensor, view: int = 0) -> Tensor:
-        """Augments each clip.
+        """Augment each clip.
 
         Args:
             video: (B, T, 3, H, W) uint8 canvas.
-            valid_hw: (B, 2) int64 height and width of each clip, top left in the canvas.
-            key: (B,) int64 root of each clip's draws.
+            valid_hw: (B, 2) int64 height and width of each clip, at the top left of the canvas.
+            key: (B,) int64 random key of each clip.
             view: Number of the view, >= 0.
 
         Returns:
-            (B, 3, T, size, size) normalized, in the format of :meth:`set_output`. The result depends on the key and
-            the view alone, not on the position in the batch.
+            (B, 3, T, size, size) normalized, in the format of :meth:`set_output`. The result depends only on the
+            key and the view, not on the position in the batch.
 
         Raises:
-            ValueError: If ``video`` is no uint8 canvas or ``valid_hw`` does not fit it.
+            ValueError: If ``video`` is not a uint8 canvas or ``valid_hw`` does not match it.
         """
         _check_canvas(video, valid_hw)
         crops = random_crops(valid_hw, key, view, self.scale, self.ratio)
@@ -167,21 +169,21 @@ class VideoAugment(_VideoTransform):
 
 
 class VideoEval(_VideoTransform):
-    """The picture without chance, for evaluation.
+    """Deterministic resize and crop, for evaluation.
 
     Args:
         size: Height and width of the output in pixels.
-        crop: ``"center"`` resizes the short side to ``resize_short`` and takes the central square, as
-            AVID's test; ``"full"`` squeezes the whole picture into the square, so that a map over the
-            output covers the whole picture (localization); ``"three"`` takes three squares along the
-            longer side, at its two ends and in its middle, as GDT's and SeLaVi's tests.
-        resize_short: Pixels, >= size; by default ``round(size / 0.875)`` for ``"center"`` and ``size`` for
-            ``"three"``, so that the squares cover the short side. Not for ``"full"``.
-        mean: Per RGB channel, for pixel values in [0, 1].
-        std: Per RGB channel.
+        crop: ``"center"`` resizes the short side to ``resize_short`` and takes the central square, as in
+            AVID's evaluation; ``"full"`` squeezes the whole frame into the square, so that a map over the
+            output covers the whole frame (localization); ``"three"`` takes three squares along the
+            longer side, at its two ends and in its middle, as in GDT's and SeLaVi's evaluation.
+        resize_short: Short side in pixels, >= size; default: ``round(size / 0.875)`` for ``"center"`` and ``size``
+            for ``"three"``, so that the squares cover the short side. Not for ``"full"``.
+        mean: Mean of each RGB channel, for pixel values in [0, 1].
+        std: Standard deviation of each RGB channel.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of range.
     """
 
     def __init__(
@@ -206,46 +208,46 @@ class VideoEval(_VideoTransform):
 
     @property
     def num_crops(self) -> int:
-        """Squares made of each clip."""
+        """Number of squares per clip."""
         return 3 if self.crop == "three" else 1
 
     @torch.no_grad()
     def forward(self, video: Tensor, valid_hw: Tensor) -> Tensor:
-        """Crops and resizes each clip.
+        """Crop and resize each clip.
 
         Args:
             video: (B, T, 3, H, W) uint8 canvas.
-            valid_hw: (B, 2) int64 height and width of each clip, top left in the canvas.
+            valid_hw: (B, 2) int64 height and width of each clip, at the top left of the canvas.
 
         Returns:
             (num_crops * B, 3, T, size, size) float32, normalized, crop-major: row ``c * B + b`` is
             crop c of clip b, from the left or the top.
 
         Raises:
-            ValueError: If ``video`` is no uint8 canvas or ``valid_hw`` does not fit it.
+            ValueError: If ``video`` is not a uint8 canvas or ``valid_hw`` does not match it.
         """
         _check_canvas(video, valid_hw)
-        places = (0.0, 0.5, 1.0) if self.crop == "three" else (0.5,)
-        crops = [self._render(video, *self._weights(video, valid_hw, place)) for place in places]
+        positions = (0.0, 0.5, 1.0) if self.crop == "three" else (0.5,)
+        crops = [self._render(video, *self._weights(video, valid_hw, position)) for position in positions]
         return crops[0] if len(crops) == 1 else torch.cat(crops)
 
-    def _weights(self, video: Tensor, valid_hw: Tensor, place: float) -> tuple[Tensor, Tensor]:
-        """Of rows and columns, for the square at a place on the longer side: 0 at its start, 1 at its end."""
+    def _weights(self, video: Tensor, valid_hw: Tensor, position: float) -> tuple[Tensor, Tensor]:
+        """Return row and column weights of the square at a position on the longer side, in [0, 1]."""
         short = valid_hw.amin(dim=1)
         rows, columns = (
-            resampling_weights(self._axis(valid_hw[:, axis], short, place), self.size, video.shape[3 + axis])
+            resampling_weights(self._axis(valid_hw[:, axis], short, position), self.size, video.shape[3 + axis])
             for axis in (0, 1)
         )
         return rows, columns
 
-    def _axis(self, length: Tensor, short: Tensor, place: float) -> AxisResize:
-        """One axis of the clips; rounds as torchvision's Resize and CenterCrop do."""
+    def _axis(self, length: Tensor, short: Tensor, position: float) -> AxisResize:
+        """Return the resize along one axis; rounds as torchvision's Resize and CenterCrop do."""
         start = torch.zeros_like(length)
         if self.crop == "full":
             return AxisResize(start, length, torch.full_like(length, self.size), start)
         resized = self.resize_short * length // short
-        places = torch.where(length > short, place, 0.5)
-        offset = ((resized - self.size).double() * places).round().long()
+        positions = torch.where(length > short, position, 0.5)
+        offset = ((resized - self.size).double() * positions).round().long()
         return AxisResize(start, length, resized, offset)
 
     def extra_repr(self) -> str:

@@ -10,13 +10,13 @@ KEYS = draws.clip_key(3, 1, draws.text_keys(IDS))
 def test_mixer_gives_the_published_first_numbers_of_splitmix64():
     # From state 0, whose next state is the increment: as in the reference code of S. Vigna.
     first, second = 0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4
-    mixed = draws.mix(torch.tensor([0, draws._GAMMA]))
+    mixed = draws.splitmix64(torch.tensor([0, draws._GAMMA]))
     assert [value % 2**64 for value in mixed.tolist()] == [first, second]
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, 2**63 - 1, -(2**63), 123456789])
 def test_one_number_is_mixed_as_a_tensor_of_them(value):
-    assert draws.mix_int(value) == draws.mix(torch.tensor([value])).item()
+    assert draws.splitmix64_int(value) == draws.splitmix64(torch.tensor([value])).item()
 
 
 def test_one_clip_has_the_key_and_the_draw_of_a_batch():

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from avssl.core.draws import mix, text_key
+from avssl.core.draws import splitmix64, text_key
 from avssl.transforms import RandomGain, SpectrogramMask
 from avssl.transforms.audio_augment import random_spans
 
 
 def make_keys(count: int) -> torch.Tensor:
-    return mix(torch.arange(count) + text_key("audio augment tests"))
+    return splitmix64(torch.arange(count) + text_key("audio augment tests"))
 
 
 def test_gain_scales_each_clip_by_its_own_factor_in_range() -> None:

@@ -2,14 +2,14 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from avssl.core.draws import mix, text_key
-from avssl.transforms.color import OPERATIONS, ColorJitter, JitterPlan, blend, shift_hue
+from avssl.core.draws import splitmix64, text_key
+from avssl.transforms.color import OPERATIONS, ColorJitter, JitterOptions, blend, shift_hue
 
 ADJUST = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
 
 
 def make_keys(count: int) -> torch.Tensor:
-    return mix(torch.arange(count) + text_key("jitter tests"))
+    return splitmix64(torch.arange(count) + text_key("jitter tests"))
 
 
 def make_video(count: int) -> torch.Tensor:
@@ -21,7 +21,7 @@ def make_video(count: int) -> torch.Tensor:
     return video
 
 
-def by_torchvision(video: torch.Tensor, plan: JitterPlan) -> torch.Tensor:
+def by_torchvision(video: torch.Tensor, plan: JitterOptions) -> torch.Tensor:
     clips = []
     for clip, factors, order in zip(video, plan.factors.tolist(), plan.order.tolist(), strict=True):
         frames = clip.transpose(0, 1)
@@ -34,7 +34,7 @@ def by_torchvision(video: torch.Tensor, plan: JitterPlan) -> torch.Tensor:
 @pytest.mark.parametrize("operation", range(4), ids=OPERATIONS)
 def test_each_operation_matches_torchvision(operation: int) -> None:
     factors = torch.tensor([0.0, 0.3, 1.0, 1.7]) if operation < 3 else torch.tensor([-0.5, -0.13, 0.0, 0.4])
-    plan = JitterPlan(factors[:, None].expand(-1, 4), torch.full((4, 1), operation))
+    plan = JitterOptions(factors[:, None].expand(-1, 4), torch.full((4, 1), operation))
     strengths = {name: 0.5 * (i == operation) for i, name in enumerate(OPERATIONS)}
     video = make_video(4)
     output = ColorJitter(**strengths)(video.clone(), plan)

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from avssl.core.draws import mix, text_key, uniform
+from avssl.core.draws import splitmix64, text_key, uniform
 from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 
 SHAPES = [(48, 64), (96, 40), (31, 33), (128, 128), (20, 90)]  # one batch, one canvas
 
 
 def make_keys(count: int) -> torch.Tensor:
-    return mix(torch.arange(count) + text_key("crop tests"))
+    return splitmix64(torch.arange(count) + text_key("crop tests"))
 
 
 def make_canvas(generator: torch.Generator, frames: int = 2) -> tuple[torch.Tensor, torch.Tensor]:

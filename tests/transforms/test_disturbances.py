@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from avssl.core.batch import Batch, BatchIndex
-from avssl.core.draws import mix, text_key
+from avssl.core.draws import splitmix64, text_key
 from avssl.transforms.disturbances import (
     GRAY,
     add_noise,
@@ -31,7 +31,7 @@ def make_batch(first=0, sizes=SIZES) -> Batch:
     seconds = torch.arange(S) / 8000
     audio = torch.stack([0.1 * (i + 1) * torch.sin(2 * torch.pi * (300 + first) * seconds) for i in range(B)])
     row = torch.arange(first, first + B)
-    return Batch(video, audio, BatchIndex(row, row, mix(row + text_key("disturbances"))), sizes)
+    return Batch(video, audio, BatchIndex(row, row, splitmix64(row + text_key("disturbances"))), sizes)
 
 
 def part(batch: Batch, rows) -> Batch:
@@ -142,9 +142,11 @@ def test_occlusion_covers_the_share_of_each_picture_and_no_more(share):
 
 def test_rectangles_may_lie_anywhere_in_the_picture():
     batch = make_batch()
-    keys = dataclasses.replace(batch.index, key=mix(torch.arange(B) + 77))
+    keys = dataclasses.replace(batch.index, key=splitmix64(torch.arange(B) + 77))
     places = [
-        drawn_rectangles(dataclasses.replace(batch, index=dataclasses.replace(keys, key=mix(keys.key + n))), 0.25, "x")
+        drawn_rectangles(
+            dataclasses.replace(batch, index=dataclasses.replace(keys, key=splitmix64(keys.key + n))), 0.25, "x"
+        )
         for n in range(2000)
     ]
     ever = torch.stack(places).any(0)

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.core.draws import mix
+from avssl.core.draws import splitmix64
 from avssl.transforms.partners import draw_partners
 
 
 def keys(count):
-    return mix(torch.arange(count))
+    return splitmix64(torch.arange(count))
 
 
 def test_partners_are_of_another_class_and_equally_often_each():
@@ -41,5 +41,5 @@ def test_a_partner_depends_on_the_key_alone():
 def test_clips_without_a_partner_are_named():
     with pytest.raises(ValueError, match="clip 0 of class 'a' has no partner"):
         draw_partners(keys(2), ["a", "a"], ["a", "a"], [{"a"}, {"a"}])
-    with pytest.raises(ValueError, match="one of each a clip"):
+    with pytest.raises(ValueError, match="need one of each per clip"):
         draw_partners(keys(2), ["a"], ["a"], [{"a"}])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from avssl.core.draws import mix, text_key, uniform
+from avssl.core.draws import splitmix64, text_key, uniform
 from avssl.transforms import IMAGENET_MEAN, IMAGENET_STD, VideoAugment, VideoEval
 from avssl.transforms import video as video_module
 from avssl.transforms.crop_resize import random_crops
@@ -15,7 +15,7 @@ PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 def make_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(7)
     video = torch.randint(0, 256, (5, 3, 3, 96, 96), dtype=torch.uint8, generator=generator)
-    return video, torch.tensor(SHAPES), mix(torch.arange(5) + text_key("video tests"))
+    return video, torch.tensor(SHAPES), splitmix64(torch.arange(5) + text_key("video tests"))
 
 
 def test_augment_matches_torchvision_clip_by_clip() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avssl.core.draws import clip_key, mix_int, text_key, text_keys
+from avssl.core.draws import clip_key, splitmix64_int, text_key, text_keys
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 
@@ -75,7 +75,7 @@ def held_out_rows(manifest: Manifest, max_rows: int) -> np.ndarray:
     """
     files = manifest["source_path" if "source_path" in manifest else "path"]
     names, file_of_row, counts = np.unique(files.astype(str), return_inverse=True, return_counts=True)
-    keys = np.array([mix_int(text_key(f"held out\0{name}")) for name in names], dtype=np.int64)
+    keys = np.array([splitmix64_int(text_key(f"held out\0{name}")) for name in names], dtype=np.int64)
     keep, left = np.zeros(len(names), dtype=bool), max_rows
     for file in np.argsort(keys, kind="stable"):
         if left == 0:
