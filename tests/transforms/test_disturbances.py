@@ -199,7 +199,7 @@ def test_planes_become_rgb_first():
     assert to_rgb(batch) is batch
     assert torch.equal(reverse_frames(planes).video, luma.flip(1))
     for disturb in (lambda: occlude(planes, 0.5), lambda: paste(planes, batch, masks(batch))):
-        with pytest.raises(ValueError, match="make them so with to_rgb"):
+        with pytest.raises(ValueError, match="convert them with to_rgb"):
             disturb()
 
 
