@@ -75,8 +75,8 @@ def load_run_config(folder: Path, root: type[_Root] = Config) -> _Root:  # type:
     except ConfigError as error:
         raise ConfigError(
             f"{error} This run was made by an older version of avssl, or by another verb, and cannot be continued. "
-            f"Continue it with the version that made it (git_commit in {folder / 'environment.json'}), or start a new "
-            f"run; avssl pretrain can start from its weights with --train.init_from {folder}."
+            f"Continue it with the version that made it (git_commit in {folder / 'environment.json'}), or "
+            "start a new run."
         ) from error
 
 

@@ -20,7 +20,7 @@ from avssl.core import distributed
 from avssl.core.errors import InputError, RunError
 from avssl.core.whole_file import whole_file
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _Result = TypeVar("_Result")
 
@@ -29,6 +29,10 @@ _NAME = re.compile(r"step-(\d{9})\.pt")
 
 class CheckpointError(RunError):
     """A checkpoint that cannot be used. The message names the file, the reason and what to do."""
+
+
+class CheckpointFormatError(CheckpointError):
+    """A checkpoint of another format version, which is not damaged."""
 
 
 class Checkpointer:
@@ -79,6 +83,8 @@ class Checkpointer:
         for path in reversed(self.files()):
             try:
                 return read(path)
+            except CheckpointFormatError:
+                raise  # earlier checkpoints have the same format
             except CheckpointError as error:
                 errors.append(str(error))
                 warnings.warn(f"{error} Trying the previous checkpoint.", stacklevel=3)
@@ -146,9 +152,9 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not an avssl checkpoint: {error}") from error
     version = state.get("format_version") if isinstance(state, dict) else None
     if version != FORMAT_VERSION:
-        raise CheckpointError(
+        raise CheckpointFormatError(
             f"{path}: checkpoint format {version}, but this avssl reads format {FORMAT_VERSION}. "
-            "Continue it with the version of avssl that wrote it (see environment.json)."
+            "Continue it with the version of avssl that wrote it (git_commit in environment.json), or start a new run."
         )
     return state
 

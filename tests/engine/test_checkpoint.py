@@ -123,7 +123,7 @@ def test_checkpoint_of_another_format_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FORMAT_VERSION", 99)
     path = Checkpointer(tmp_path).save(1, state())
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="checkpoint format 99, but this avssl reads format 2"):
+    with pytest.raises(CheckpointError, match="checkpoint format 99, but this avssl reads format 3"):
         load_checkpoint(path)
 
 

@@ -170,7 +170,18 @@ def test_resume_of_a_run_of_an_older_version_raises_and_says_what_to_do(run, tmp
     told = capsys.readouterr().err
     assert "config.yaml: optim.passes is not a setting" in told
     assert "made by an older version of avssl" in told
-    assert f"--train.init_from {old}" in told
+    assert f"(git_commit in {old / 'environment.json'}), or start a new run" in told
+
+
+def test_resume_from_a_checkpoint_of_an_older_format_raises(run, tmp_path, capsys):
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    for path in (old / "checkpoints").iterdir():
+        torch.save(load_checkpoint(path) | {"format_version": 2}, path)
+    assert main(["pretrain", "--resume", str(old)]) == 1
+    told = capsys.readouterr().err
+    assert "checkpoint format 2, but this avssl reads format 3" in told
+    assert "or start a new run" in told
 
 
 def test_resume_with_other_settings_raises(run, capsys):
