@@ -1,1 +1,11 @@
-"""Features of files: extraction, stages, tables of moments, search."""
+"""Run a model over files.
+
+=============== ================================================================================================
+extract         One vector per row of a manifest (or per window), in memory and cached: for probes and retrieval.
+stage_reader    The feature maps of every encoder stage, batch by batch: for the similarity of models (CKA).
+embed           One vector per window of every file, as a feature table: ``avssl embed``.
+table           The feature table and its Parquet file.
+search          Queries against a feature table; search_page shows the hits.
+localize        Heat maps of one video: ``avssl.localize``.
+=============== ================================================================================================
+"""

@@ -1,4 +1,4 @@
-"""A model and the moments of files → their feature table.
+"""Embed windows of files into a feature table.
 
 Example:
     >>> table, failures = table_of_files(from_pretrained("runs/first"), "videos", ["a.mp4", "b.mp4"])
@@ -37,15 +37,15 @@ def table_info(
     checkpoint: str = "",
     root: str = "",
 ) -> TableInfo:
-    """What a table of this model's vectors says of itself.
+    """Describe a table of this model's vectors.
 
     Args:
         pretrained: The model.
         clip_list: Hash of the rows, as :meth:`avssl.core.manifest.Manifest.hash`.
-        every_seconds: From one window to the next.
+        every_seconds: Time from one window to the next.
         what: ``"embeddings"`` after the heads or ``"features"`` before them.
-        checkpoint: Where the model is, from the table's folder.
-        root: What paths are relative to, from the table's folder.
+        checkpoint: Path of the model, relative to the table's folder.
+        root: Folder that paths are relative to, itself relative to the table's folder.
     """
     model, config = pretrained.model, pretrained.config
     sizes = model.embedding_size, model.embedding_size
@@ -65,17 +65,17 @@ def table_info(
 
 
 def relative_place(place: Path | str, folder: Path | str) -> str:
-    """A path as seen from a folder, so that both can be moved together; a URL or a hub id as it is."""
+    """Return a path relative to a folder, so that both can be moved together; URLs and hub ids are kept."""
     if is_url(place) or not Path(place).exists():
         return str(place)
     return os.path.relpath(Path(place).resolve(), Path(folder).resolve())
 
 
 def windows_of_row(dataset: ClipDataset, row: int, every_seconds: float) -> list[Window]:
-    """Windows over the whole of a row; only its header is read.
+    """Place windows over the whole of a row; only the file's header is read.
 
     Raises:
-        MediaError: If the file cannot be read, or lacks its picture or its sound.
+        MediaError: If the file cannot be read, or lacks a video or audio stream.
     """
     starts = dataset.place_windows(row, every_seconds)
     return [(row, video, audio) for video, audio in zip(*starts, strict=True)]
@@ -84,29 +84,29 @@ def windows_of_row(dataset: ClipDataset, row: int, every_seconds: float) -> list
 def embed_windows(
     pretrained: Pretrained, loader: EvalLoader, info: TableInfo, on_row: Callable[[int], object] | None = None
 ) -> FeatureTable:
-    """Runs the model over windows of files.
+    """Run the model over windows of files.
 
     Args:
         pretrained: The model.
-        loader: Its windows; those that cannot be read are in its ledger afterwards.
-        info: As :func:`table_info` gives it.
+        loader: Its windows; unreadable ones are in its ledger afterwards.
+        info: From :func:`table_info`.
         on_row: Called with the row that was reached, after each batch.
 
     Returns:
-        One row for each window that could be read.
+        One row for each readable window.
     """
     encoder = pretrained.encoder()
-    places: list[_Window] = []
+    places: list[_Span] = []
     names: tuple[Modality, ...] = ("video", "audio")
     vectors = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in names}
     for clips, _ in loader.clips():
         batch = loader.batch(clips)
         for name, blocks in vectors.items():
             blocks.append(encoder.encode_batch(batch, name).vectors(info.what).cpu().numpy())
-        places += [_Window.of(clip, loader.dataset) for clip in clips]
+        places += [_Span.of(clip, loader.dataset) for clip in clips]
         if on_row is not None:
             on_row(clips[-1].row)
-    columns = zip(*places, strict=True) if places else [()] * len(_Window._fields)
+    columns = zip(*places, strict=True) if places else [()] * len(_Span._fields)
     ids, paths, starts, stops = (np.array(column, dtype=object) for column in columns)
     joined = (np.concatenate(blocks) for blocks in vectors.values())
     return FeatureTable(info, ids, paths, starts.astype(np.float64), stops.astype(np.float64), *joined)
@@ -119,17 +119,17 @@ def table_of_files(
     every_seconds: float = 1.0,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> tuple[FeatureTable, list[Failure]]:
-    """The table of a few files, in memory, read in this process. ``avssl embed`` is for many.
+    """Embed a few files in memory, in this process. ``avssl embed`` is for many.
 
     Args:
         pretrained: The model.
         root: Folder of the files.
-        names: Their paths in it, which are their ids too.
-        every_seconds: From one window to the next, > 0.
-        on_progress: Called with the number of files done, and of all.
+        names: Their paths in it, which are also their ids.
+        every_seconds: Time from one window to the next, > 0.
+        on_progress: Called with (files done, files in all).
 
     Returns:
-        The table, and the files that could not be read or have no sound or no picture.
+        The table, and the files that could not be read or lack a stream.
     """
     manifest = Manifest.from_columns({"id": list(names), "path": list(names)}, root)
     dataset = ClipDataset(manifest, pretrained.sampling)
@@ -146,8 +146,8 @@ def table_of_files(
     return table, [*failures, *loader.ledger]
 
 
-class _Window(NamedTuple):
-    """Which stretch of which file a window shows."""
+class _Span(NamedTuple):
+    """The file and time span of one window."""
 
     id: str
     path: str
@@ -155,7 +155,7 @@ class _Window(NamedTuple):
     stop_seconds: float
 
     @classmethod
-    def of(cls, clip: Clip, dataset: ClipDataset) -> _Window:
+    def of(cls, clip: Clip, dataset: ClipDataset) -> _Span:
         video, audio, shape = clip.video_start_seconds, clip.audio_start_seconds, dataset.sampling
         stop = max(video + shape.video_seconds, audio + shape.audio_seconds)
         return cls(clip.id, str(dataset.manifest.value(clip.row, "path")), min(video, audio), stop)

@@ -1,7 +1,7 @@
-"""Files → features, once: the probe, retrieval and any later measure read the same cache.
+"""Extract features of the rows of a manifest once; probes, retrieval and later measures read the same cache.
 
-Each row is seen through evenly spaced windows, without augmentation. Features are averaged over
-them, embeddings after normalization, or every window keeps its own.
+Each row is read as evenly spaced windows, without augmentation. Features are averaged over them, embeddings after
+normalization, or every window keeps its own.
 
 Dimensions: N rows, W windows of each, C features or embedding size.
 """
@@ -39,23 +39,23 @@ _FORMAT = 2
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a model makes of the readable rows of a manifest, in their order."""
+    """Features of the readable rows of a manifest, in their order."""
 
     ids: np.ndarray
     """(N,) strings."""
     rows: np.ndarray
     """(N,) int64 positions in the manifest."""
     video: np.ndarray
-    """(N, C) float32, or (N, W, C) where windows are kept; (N, 0) where it was not read."""
+    """(N, C) float32, or (N, W, C) if windows are kept; (N, 0) if it was not read."""
     audio: np.ndarray
-    """As ``video``."""
+    """Audio vectors, in the shapes of ``video``."""
     failures: list[Failure]
-    """The rows that could not be read."""
+    """Rows that could not be read."""
     at_seconds: np.ndarray
-    """(N, W) float64: the middle of each window, in the file's own time. Picture and sound share it, unless a stream
-    ends before the other; then it lies between theirs."""
+    """(N, W) float64: the middle of each window, in presentation time. Video and audio share it, unless one stream ends
+    before the other; then it lies between the two middles."""
     stages: dict[Modality, dict[str, np.ndarray]] = field(default_factory=dict)
-    """By modality and name of the stage, from input to output: (N, W, C, cells ...) float32, windows always kept."""
+    """(N, W, C, cells ...) float32 by modality and stage name, from input to output; windows are always kept."""
 
     def __post_init__(self) -> None:
         arrays = [self.ids, self.rows, self.video, self.audio, self.at_seconds]
@@ -81,31 +81,29 @@ def extract_features(
     progress: bool = False,
     title: str = "extract",
 ) -> Features:
-    """Runs the model over every row, on the device it is on.
+    """Run the model over every row, on its own device.
 
     Args:
-        pretrained: An :class:`avssl.hub.pretrained.Pretrained`, from ``from_pretrained`` or ``random_init``.
-        manifest: The rows. Those that cannot be read are left out and listed in ``failures``.
+        pretrained: The model.
+        manifest: The rows. Unreadable ones are left out and listed in ``failures``.
         windows_per_clip: Evenly spaced windows of each row, >= 1.
-        batch_size: Windows embedded at a time.
-        what: ``"features"`` before the heads, which probes use, or ``"embeddings"`` after them,
-            normalized, which retrieval uses.
+        batch_size: Windows encoded at a time.
+        what: ``"features"`` before the heads, for probes, or normalized ``"embeddings"`` after them, for retrieval.
         keep_windows: Keep the features of every window instead of their mean.
-        stages: Also keep the pooled maps of these modalities' stages. They are large: the four stages of
-            AVID's networks are 140 kB a window.
-        stream: Read and encode this alone; files without the other are good files, and the other's
-            features have no columns.
+        stages: Also keep the pooled maps of these modalities' stages; the four stages of AVID's networks take 140 kB
+            per window.
+        stream: Read and encode one stream only; files without the other one are used too, and its features have no
+            columns.
         backend: Reader of media files.
-        num_workers: Processes that decode; 0 decodes in this one.
-        cache_folder: Where results are kept, under a name made of the weights, the settings and the
-            rows, with what their files hold as :func:`avssl.data.content.content_hashes` sees it: a
-            file that was touched or moved with its manifest keeps its features, a changed one does not.
-            Nothing is kept by default.
-        progress: Show a bar.
-        title: What stands before it.
+        num_workers: Decoding processes; 0 decodes in this one.
+        cache_folder: Folder to cache results in, under a key of the weights, the settings, the rows and the content of
+            their files (:func:`avssl.data.content.content_hashes`). A file that was touched or moved with its manifest
+            keeps its features, a changed one does not. None caches nothing.
+        progress: Show a progress bar.
+        title: Label of the progress bar.
 
     Raises:
-        ValueError: If a number is below 1, ``stages`` wants what ``stream`` leaves out, or no row can be read.
+        InputError: If a number is below 1, ``stages`` names a stream that is not read, or no row can be read.
     """
     if min(windows_per_clip, batch_size) < 1:
         raise InputError(f"windows_per_clip ({windows_per_clip}) and batch_size ({batch_size}) must be at least 1.")
@@ -129,13 +127,13 @@ def extract_features(
         for clips, failures in loader.clips():
             batch = loader.batch(clips)
             parts.append(_encode(encoder, batch, windows_per_clip, keep_windows, pooling, modalities))
-            parts[-1] |= _places(clips, windows_per_clip, pretrained.sampling, modalities)
+            parts[-1] |= _positions(clips, windows_per_clip, pretrained.sampling, modalities)
             bar.update(len(clips) // windows_per_clip + len(failures))
     failures = list(loader.ledger)
     if not parts:
         first = failures[0].message if failures else "the manifest is empty."
         raise InputError(f"none of {len(manifest)} rows can be read: {first}")
-    # Each part lets go of what was joined, or stages would be in memory twice.
+    # Parts are popped as they are joined, or stages would be in memory twice.
     arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     arrays["ids"] = np.asarray([str(manifest.value(row, "id")) for row in arrays["rows"].tolist()])
     if cache is not None:
@@ -144,11 +142,11 @@ def extract_features(
 
 
 def _modalities(stream: Modality | None, stages: Mapping[Modality, StagePooling] | None) -> tuple[Modality, ...]:
-    """Those that are encoded."""
+    """Return the modalities to encode."""
     modalities: tuple[Modality, ...] = ("video", "audio") if stream is None else (stream,)
     left_out = sorted(set(stages or ()) - set(modalities))
     if left_out:
-        raise InputError(f"stages of {', '.join(left_out)} are asked for, but stream ({stream!r}) leaves it out.")
+        raise InputError(f"stages of {', '.join(left_out)} need that stream, but only stream {stream!r} is read.")
     return modalities
 
 
@@ -160,7 +158,7 @@ def _encode(
     pooling: Mapping[Modality, StagePooling],
     modalities: Sequence[Modality],
 ) -> dict[str, np.ndarray]:
-    """(N, C) features and (N, D) unit embeddings, means over windows, or (N, W, ...); stages as (N, W, ...)."""
+    """Return (N, C) features and (N, D) unit embeddings, means over windows, or (N, W, ...); stages as (N, W, ...)."""
     found: dict[str, np.ndarray] = {}
     for name in modalities:
         encoding = encoder.encode_batch(raw, name, with_stages=name in pooling)
@@ -173,15 +171,15 @@ def _encode(
 
 
 def _by_row(values: Tensor, windows: int, keep_windows: bool) -> np.ndarray:
-    """(N * W, ...) as (N, W, ...), or its mean over the windows."""
+    """Reshape (N * W, ...) to (N, W, ...), or average it over the windows."""
     rows = rearrange(values, "(n w) ... -> n w ...", w=windows)
     return (rows if keep_windows else rows.mean(dim=1)).cpu().numpy()
 
 
-def _places(
+def _positions(
     clips: Sequence[Clip], windows: int, sampling: ClipSampling, modalities: Sequence[Modality]
 ) -> dict[str, np.ndarray]:
-    """Row of each N and middle of each window."""
+    """Return the manifest row of each clip and the middle of each of its windows."""
     rows = np.asarray([clip.row for clip in clips[::windows]], dtype=np.int64)
     middles = {
         "video": [clip.video_start_seconds + sampling.video_seconds / 2 for clip in clips],
@@ -192,8 +190,7 @@ def _places(
 
 
 def content_key(pretrained: Pretrained, manifest: Manifest, settings: Mapping[str, object]) -> str:
-    """16 hex digits of everything that features depend on: the weights, the rows in their order with what their files
-    hold, and ``settings``, such as how windows are placed."""
+    """Return 16 hex digits of all that features depend on: weights, rows, file contents, and ``settings``."""
     digest = hashlib.sha256()
     about = {
         "format": _FORMAT,

@@ -1,4 +1,4 @@
-"""A query and a feature table → the moments that fit it, with what they are worth.
+"""Search a feature table for the moments that match a query, and compare them with chance.
 
 Example:
     >>> table = read_feature_table("features.parquet")
@@ -28,102 +28,99 @@ from avssl.media import MediaError, MediaReader, open_media
 from avssl.media.errors import Reason
 from avssl.models import Modality, What
 
-NAMES: dict[Modality, str] = {"video": "picture", "audio": "sound"}
-"""What a modality is called in sentences."""
-
-_COMPARED_IDS = 100_000  # when an id is misspelt
+_COMPARED_IDS = 100_000  # ids that a misspelled one is compared with
 
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """What is looked for."""
+    """One window of one stream of a file."""
 
     modality: Modality
-    """Whether it is a picture or a sound."""
+    """Stream of the window."""
     vector: np.ndarray
     """(C,) float32."""
     file: Path
-    """The file it is of."""
+    """Path of the file."""
     name: str
-    """Of the file, for people."""
+    """Displayed name of the file."""
     start_seconds: float
-    """Where it begins, on the file's own clock."""
+    """Presentation time of the start."""
     stop_seconds: float
-    """Where it ends."""
+    """Presentation time of the end."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One moment that was found."""
+    """One matching window."""
 
     row: int
-    """Of the table."""
+    """Row of the table."""
     cosine: float
-    """With the query, in [-1, 1]."""
+    """Cosine with the query, in [-1, 1]."""
     z: float
-    """Spreads above the median of the gallery; NaN where it has no spread."""
+    """Spreads above the median of the gallery; NaN if the gallery has no spread."""
     is_weak: bool
-    """Whether the best of as many unrelated windows would be expected to be as good."""
+    """True if the best of as many random windows would be expected to score as high."""
 
 
 @dataclass(frozen=True)
 class GalleryHits:
-    """The best moments of one gallery."""
+    """The best moments of one gallery: all video or all audio windows of a table."""
 
     modality: Modality
-    """Whether the query was compared with pictures or with sounds."""
+    """Stream that the query was compared with."""
     level: GalleryLevel
-    """Of all windows."""
+    """Cosines of the query with all windows."""
     hits: list[Hit]
-    """Best first. Where the query is of a file of the table, its own moment is among them, as any other."""
+    """Best first. If the query is a moment of the table, that moment is among them."""
 
-    def heading(self, asked: Modality) -> str:
-        """What the hits are, in words, for a query of this modality."""
-        relation = "are like" if self.modality == asked else "fit"
-        return f"{NAMES[self.modality].capitalize()}s that {relation} the {NAMES[asked]}"
+    def heading(self, query: Modality) -> str:
+        """Return a title for the hits of a query of this modality."""
+        relation = "resemble" if self.modality == query else "match"
+        return f"{self.modality.capitalize()} windows that {relation} the {query}"
 
     def note(self, table: FeatureTable) -> str:
-        """What a hit is worth among all windows, in words."""
+        """Return a sentence that compares the hits with all windows."""
         level = self.level
         verdict = " No hit is better." if all(hit.is_weak for hit in self.hits) else ""
         return (
-            f"{level.count} windows of {len(set(table.paths))} files: cosine {level.median:.3f} in the middle, "
-            f"{level.mean:.3f} on average. The best of as many unrelated ones would be at about "
+            f"{level.count} windows of {len(set(table.paths))} files: median cosine {level.median:.3f}, "
+            f"mean {level.mean:.3f}. The best of as many random windows would have about "
             f"z = {level.best_by_chance:.1f}.{verdict}"
         )
 
 
 def table_place(features: Path | str, place: str) -> Path:
-    """What a table names relative to its own folder, such as its model or the root of its files."""
+    """Resolve a path that a table stores relative to its own folder, such as its model or the root of its files."""
     return Path(place) if is_url(place) else Path(features).parent / place
 
 
 def model_of_table(
     table: FeatureTable, features: Path | str, checkpoint: Path | str | None = None, device: str = "auto"
 ) -> Pretrained:
-    """The model that made a table, and no other: vectors of two models have nothing to do with each other.
+    """Load the model that made a table; vectors of different models cannot be compared.
 
     Args:
-        table: What was read.
-        features: From where.
-        checkpoint: The model, where it is not where the table says.
-        device: Where it runs.
+        table: The table.
+        features: Its file.
+        checkpoint: The model; None takes the path stored in the table.
+        device: Device to run on.
 
     Raises:
-        FeatureTableError: If it is not found, or holds other weights.
+        FeatureTableError: If the model is not found, or has other weights.
         HubError: If there is no model at ``checkpoint``.
     """
     place = checkpoint if checkpoint is not None else table_place(features, table.info.checkpoint)
     if checkpoint is None and not Path(place).is_dir():
-        # A name on the hub is not followed by itself: a table may be anybody's.
+        # A hub id is not downloaded unasked: the table may come from anybody.
         raise FeatureTableError(
-            f"{features}: its model was at {table.info.checkpoint}, which is no folder here. Name it with --checkpoint."
+            f"{features}: its model is no longer at {table.info.checkpoint}. Name it with --checkpoint."
         )
     pretrained = from_pretrained(place, choose_device(device))
     if pretrained.weights_hash() != table.info.weights_hash:
         raise FeatureTableError(
-            f"{features}: was made by the weights {table.info.weights_hash}, but {place} holds "
-            f"{pretrained.weights_hash()}. Name the table's own with --checkpoint, or embed the files anew."
+            f"{features}: was made by the weights {table.info.weights_hash}, but {place} has "
+            f"{pretrained.weights_hash()}. Name the right model with --checkpoint, or embed the files again."
         )
     return pretrained
 
@@ -131,13 +128,13 @@ def model_of_table(
 def query_of_table(
     table: FeatureTable, name: str, by: Modality, at_seconds: float | None = None, root: Path | str = "."
 ) -> Query:
-    """The window of a row of the table nearest to an instant, as a query.
+    """Return the window of a row of the table that is nearest to a time, as a query.
 
     Args:
-        table: Where its vector is.
+        table: The table.
         name: Id of the row.
-        by: Its picture or its sound.
-        at_seconds: On the file's own clock; the middle of the row by default.
+        by: Stream of the query.
+        at_seconds: Presentation time; None takes the middle of the row.
         root: Folder of the table's files.
 
     Raises:
@@ -158,47 +155,46 @@ def query_of_table(
 def query_of_file(
     pretrained: Pretrained, path: Path | str, by: Modality, what: What, at_seconds: float | None = None
 ) -> Query:
-    """One window of a file, as a query.
+    """Encode one window of a file as a query.
 
     Args:
         pretrained: The model that made the table.
         path: Any media file that has the stream.
-        by: Its picture or its sound.
-        what: Of the table.
-        at_seconds: The middle of the window on the file's own clock, moved inside where the window would leave the
-            file; the middle of the file by default.
+        by: Stream of the query.
+        what: The kind of vector in the table.
+        at_seconds: Presentation time of the middle of the window, which is shifted to lie inside the file; None takes
+            the middle of the file.
 
     Raises:
         MediaError: If the file cannot be read or lacks the stream.
-        ValueError: If ``at_seconds`` lies outside it.
+        InputError: If ``at_seconds`` lies outside the file.
     """
     sampling = pretrained.sampling
     with open_media(path) as reader:
         first, last = _span(reader, by)
         at = (first + last) / 2 if at_seconds is None else at_seconds
         if not first <= at <= last:
-            raise InputError(f"at_seconds ({at:g}) lies outside the {NAMES[by]} of {path}, {first:g} to {last:g} s.")
+            raise InputError(f"at_seconds ({at:g}) lies outside the {by} of {path}, {first:g} to {last:g} s.")
         x = _window(reader, by, at, pretrained)
     length = sampling.video_seconds if by == "video" else sampling.audio_seconds
-    start = min(max(at - length / 2, first), max(first, last - length))  # as the windows are moved there
+    start = min(max(at - length / 2, first), max(first, last - length))  # as the windows are shifted
     vector = pretrained.encoder().encode(by, x).vectors(what)[0].cpu().numpy()
     return Query(by, vector, Path(path), str(path), start, min(start + length, last))
 
 
 def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int = 10) -> GalleryHits:
-    """The ``k`` best distinct moments of one gallery, and its level. Exact: every row is compared.
+    """Find the ``k`` best distinct moments of one gallery. Exact: every row is compared.
 
     Raises:
         FeatureTableError: If the table has no rows, or holds features and ``modality`` is not the query's.
-        ValueError: If ``k`` is less than 1.
+        InputError: If ``k`` is less than 1.
     """
     if not len(table):
-        raise FeatureTableError("the table holds no windows, so there is nothing to find.")
+        raise FeatureTableError("the table has no windows. Embed files that have video and audio.")
     if table.info.what == "features" and modality != query.modality:
-        name = NAMES[query.modality]
         raise FeatureTableError(
-            f"the table holds features before the heads, where a {name} can only be compared with {name}s. "
-            "Make one with avssl embed --what embeddings to compare it with both."
+            f"the table holds features before the heads, which compare {query.modality} with {query.modality} only. "
+            "Make one with avssl embed --what embeddings to compare with both streams."
         )
     cosines = query_cosines(query.vector, table.vectors(modality))
     level = gallery_level(cosines)
@@ -208,19 +204,19 @@ def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int =
 
 
 def is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool:
-    """Whether a hit shares its file and time with the query; ``folder`` is what the table's paths are relative to."""
+    """Return whether a hit overlaps with the query; the table's paths are relative to ``folder``."""
     overlaps = table.start_seconds[hit.row] < query.stop_seconds and query.start_seconds < table.stop_seconds[hit.row]
     return bool(overlaps) and (folder / table.paths[hit.row]).resolve() == query.file.resolve()
 
 
 def query_moment(query: Query) -> Moment:
-    """What was looked for, for a page."""
-    headline = f"looked for: its {NAMES[query.modality]}"
+    """Return the query as a moment of the page."""
+    headline = f"query: its {query.modality}"
     return Moment(query.file, query.name, query.start_seconds, query.stop_seconds, headline)
 
 
 def moment_group(table: FeatureTable, found: GalleryHits, query: Query, folder: Path) -> MomentGroup:
-    """What was found, for a page; ``folder`` is what the table's paths are relative to."""
+    """Return the hits as a group of the page; the table's paths are relative to ``folder``."""
     moments = []
     for number, hit in enumerate(found.hits, start=1):
         itself = is_itself(table, hit, query, folder)
@@ -228,7 +224,7 @@ def moment_group(table: FeatureTable, found: GalleryHits, query: Query, folder: 
         path = table.paths[hit.row]
         times = float(table.start_seconds[hit.row]), float(table.stop_seconds[hit.row])
         moments.append(Moment(folder / path, path, *times, words, hit.is_weak and not itself))
-    note = f"{found.note(table)} Hits that are not better are shown faintly."
+    note = f"{found.note(table)} Hits that are no better are shown faintly."
     return MomentGroup(found.heading(query.modality), note, moments)
 
 
@@ -244,14 +240,14 @@ def _window(reader: MediaReader, by: Modality, at: float, pretrained: Pretrained
 
 
 def _span(reader: MediaReader, by: Modality) -> tuple[float, float]:
-    """Where a stream begins and ends."""
+    """Return the start and stop of a stream."""
     info = reader.info
     if by == "video":
         start, stop, other = info.video_start_seconds, info.video_stop_seconds, "audio"
     else:
         start, stop, other = info.audio_start_seconds, info.audio_stop_seconds, "video"
     if start is None or stop is None:
-        advice = f"Name another file, or look for what fits its other stream with --{other}."
+        advice = f"Name another file, or search by its other stream with --{other}."
         reason: Reason = "no_video" if by == "video" else "no_audio"
-        raise MediaError(info.path, by, reason, f"there is no {NAMES[by]} track.", advice)
+        raise MediaError(info.path, by, reason, f"there is no {by} stream.", advice)
     return start, stop

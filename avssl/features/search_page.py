@@ -1,4 +1,4 @@
-"""Moments of files as a page to look at and listen to: pictures inside it, players that open the files beside it.
+"""Write search hits as a page: thumbnails inside it, players that open the files beside it.
 
 The page has no script and works from a disk. A player shows one moment through a media fragment,
 ``#t=start,stop`` (https://www.w3.org/TR/media-frags/, 4.2.1).
@@ -24,20 +24,20 @@ THUMBNAIL_SHORT_SIDE = 160
 
 @dataclass(frozen=True)
 class Moment:
-    """A stretch of one file, and what is said of it. All text is plain."""
+    """A time span of one file with its caption. All text is plain."""
 
     file: Path
-    """Where the file should be; it may be missing."""
+    """Path of the file, which may be missing."""
     name: str
-    """What it is called on the page."""
+    """Name on the page."""
     start_seconds: float
-    """On the file's own clock."""
+    """Presentation time."""
     stop_seconds: float
-    """On the file's own clock."""
+    """Presentation time."""
     headline: str
-    """In bold, such as ``"1 · cosine 0.81"``."""
+    """Bold caption, such as ``"1 · cosine 0.81"``."""
     is_weak: bool = False
-    """Whether to show it faintly."""
+    """True to show it faintly."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,21 @@ class MomentGroup:
     """Moments under one heading."""
 
     title: str
-    """Plain text."""
+    """Heading."""
     note: str
-    """Plain text, above them."""
+    """Text below the heading."""
     moments: Sequence[Moment]
-    """In order."""
+    """Moments, best first."""
 
 
 def write_search_page(path: Path | str, title: str, query: Moment, groups: Sequence[MomentGroup]) -> None:
-    """Writes the page.
+    """Write the page.
 
     Args:
         path: The HTML file. Links to files are relative to its folder.
         title: Plain text.
-        query: What was looked for.
-        groups: What was found.
+        query: The query.
+        groups: The hits.
     """
     folder = Path(path).resolve().parent
     found = [{"title": group.title, "note": group.note, "moments": _cards(group.moments, folder)} for group in groups]
@@ -68,7 +68,7 @@ def write_search_page(path: Path | str, title: str, query: Moment, groups: Seque
 
 
 def _cards(moments: Sequence[Moment], folder: Path) -> list[dict[str, Any]]:
-    """The variables of the template for each moment."""
+    """Return the template variables of each moment."""
     cards = []
     for moment in moments:
         problem, thumbnail = None, None
@@ -84,7 +84,7 @@ def _cards(moments: Sequence[Moment], folder: Path) -> list[dict[str, Any]]:
 
 
 def middle_frame(moment: Moment) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB: the small frame in the middle of the moment; None of a file without a picture.
+    """Read the frame in the middle of a moment as (H, W, 3) uint8 RGB; None if the file has no video stream.
 
     Raises:
         MediaError: If the file cannot be read.
@@ -100,5 +100,5 @@ def middle_frame(moment: Moment) -> np.ndarray | None:
 
 
 def _link(file: Path, folder: Path) -> str:
-    """A relative address with every character escaped that could end it or mean something in it, a colon too."""
+    """Return a relative URL with every special character escaped, colons too."""
     return quote(os.fsencode(os.path.relpath(file.resolve(), folder)))

@@ -1,7 +1,7 @@
-"""Files → features of every stage of one or more models, batch by batch, on the same rows.
+"""Read the features of every encoder stage of one or more models, batch by batch, on the same rows.
 
-Each model sees the middle window of a row through its own preprocessing. Models that cut clips of
-one shape share the decoding; a row that one of them cannot read is left out for all.
+Each model encodes the middle window of a row with its own preprocessing. Models with the same clip shape share the
+decoding; a row that one of them cannot read is left out for all.
 
 Dimensions: n clips of a batch, C channels; T', H', W' (video) or T', F' (audio) cells of a map.
 """
@@ -28,15 +28,15 @@ from avssl.media.backends import BackendName
 from avssl.models import Modality, StagePooling
 
 HEAD = "head"
-"""The last stage of either side: the embedding, in the space that the two share."""
+"""Name of the last stage of both modalities: the embedding, in the space they share."""
 
 T = TypeVar("T")
 
-_CLIPS_AT_A_TIME = 32  # through a model; a batch of features may be larger
+_CLIPS_AT_A_TIME = 32  # through a model; batches of features may be larger
 
 
 class Stage(NamedTuple):
-    """One place in one model."""
+    """One stage of one model."""
 
     model: str
     modality: Modality
@@ -47,7 +47,7 @@ class Stage(NamedTuple):
 
 
 class StageBatch(NamedTuple):
-    """What the stages make of n clips."""
+    """Features of n clips at every stage."""
 
     rows: np.ndarray
     """(n,) int64 positions in the manifest, ascending."""
@@ -56,21 +56,20 @@ class StageBatch(NamedTuple):
 
 
 class StageReader:
-    """Every readable row once, in order, in batches of exactly ``batch_size`` but for the last.
+    """Iterate over the readable rows in order, in batches of ``batch_size``; the last one may be smaller.
 
     Args:
-        models: By name, all on one device.
+        models: Models by name, all on one device.
         manifest: The rows.
-        batch_size: Rows of a batch, >= 1: all that is held in memory.
-        max_features: Maps are averaged over the finest grid, of as many cells along time and along each
-            side, whose C x cells is at most this, and then flattened. A map that is no finer along any axis
-            is flattened as it is; 1 leaves its mean.
+        batch_size: Rows per batch, >= 1; no more are held in memory.
+        max_features: Each map is averaged over the finest grid whose C x cells is at most this, with as many cells
+            along time as along each side, and flattened. A coarser map is flattened as it is; 1 leaves its mean.
         backend: Reader of media files.
-        num_workers: Processes that decode; 0 decodes in this one.
-        progress: Show a bar.
+        num_workers: Decoding processes; 0 decodes in this one.
+        progress: Show a progress bar.
 
     Raises:
-        ValueError: If there is no model, or a number is below 1.
+        InputError: If there is no model, or a number is below 1.
 
     Example:
         >>> reader = StageReader({"A": pretrained}, manifest)
@@ -95,7 +94,7 @@ class StageReader:
                 "must be at least 1."
             )
         self.shapes: dict[Stage, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-        """(C, T', H', W'), (C, T', F') or (D,) of each stage, and what of it is kept; known after a batch."""
+        """Shape of each stage, (C, T', H', W'), (C, T', F') or (D,), and its kept shape; known after a batch."""
         self._encoders, self._manifest = {name: model.encoder() for name, model in models.items()}, manifest
         self._batch_size, self._max_features, self._progress = batch_size, max_features, progress
         by_sampling: dict[ClipSampling, list[str]] = {}
@@ -115,7 +114,7 @@ class StageReader:
 
     @property
     def failures(self) -> list[Failure]:
-        """Rows that a model could not read, during or after an iteration."""
+        """Rows that a model could not read, so far."""
         found = {failure.id: failure for loader, _ in self._loaders for failure in loader.ledger}
         return list(found.values())
 
@@ -136,13 +135,13 @@ class StageReader:
             yield self._batch(rows, clips)
 
     def _batch(self, rows: Sequence[int], clips: Sequence[Mapping[Stage, Tensor]]) -> StageBatch:
-        """In the order of the models, whichever loader they share."""
+        """Stack clips, in the order of the models, whichever loader they share."""
         stages = sorted(clips[0], key=lambda stage: list(self._encoders).index(stage.model))
         features = {stage: torch.stack([clip[stage] for clip in clips]) for stage in stages}
         return StageBatch(np.asarray(rows, dtype=np.int64), features)
 
     def _clips(self, loader: EvalLoader, names: Sequence[str]) -> Iterator[tuple[int, dict[Stage, Tensor]]]:
-        """(F,) features of one clip after the other."""
+        """Yield the row and the (F,) features of one clip after the other."""
         for raw, rows, _ in loader:
             found = {stage: x for name in names for stage, x in self._encode(name, raw).items()}
             for place, row in enumerate(rows.tolist()):
@@ -168,9 +167,10 @@ class StageReader:
 
 
 def in_step(streams: Sequence[Iterator[tuple[int, T]]]) -> Iterator[tuple[int, list[T]]]:
-    """What all streams hold, each in ascending order of its numbers; the rest is passed over.
+    """Yield the items whose number all streams have, skipping the others; stop with the first stream that ends.
 
-    Ends with the first stream that ends.
+    Args:
+        streams: (number, item) in ascending order of the numbers.
     """
     try:
         heads = [next(stream) for stream in streams]

@@ -1,4 +1,4 @@
-"""Releases of classifiers: weights, class names and everything needed to use them (:mod:`avssl.hub.release`)."""
+"""Releases of fine-tuned classifiers, with their class names (:mod:`avssl.hub.release`)."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ from avssl.transforms import ClipTransform
 
 @dataclass
 class TrainedClassifier:
-    """A classifier that is ready for use, with its preprocessing and the names of its classes."""
+    """A trained classifier with its preprocessing and the names of its classes."""
 
     model: Classifier
     """In evaluation mode."""
     transform: ClipTransform
-    """Raw batch → model input, in evaluation mode, with the crops of its test."""
+    """Raw batch to model input, in evaluation mode, with the crops of its test."""
     sampling: ClipSampling
-    """The shape of a clip."""
+    """Shape of a clip."""
     classes: list[str]
-    """The name of each column of the logits."""
+    """Name of each column of the logits."""
     config: FinetuneConfig
-    """Of the run that made it."""
+    """Settings of the run that made it."""
     source: str
-    """Where it came from."""
+    """Its origin: a folder or a hub id."""
 
     def weights_hash(self) -> str:
-        """16 hex digits that name every weight and statistic."""
+        """Return a hash of all weights and statistics, as 16 hex digits."""
         return tensors_hash(named_tensors(model=self.model, transform=self.transform))
 
 
 def create_classifier(
     config: FinetuneConfig, num_classes: int, seed: int | None = None
 ) -> tuple[Classifier, ClipTransform]:
-    """An untrained classifier and its transform, on the CPU; no generator is left moved.
+    """Create an untrained classifier and its transform on the CPU, without changing the state of any generator.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         num_classes: K.
-        seed: Of the initial weights; ``train.seed`` by default.
+        seed: Random seed of the initial weights; None takes ``train.seed``.
     """
     seed = config.train.seed if seed is None else seed
     pair, chosen = build_model(config.network(), seed), config.classifier
@@ -75,21 +75,21 @@ def save_classifier(
     config: FinetuneConfig,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes a release; files of an earlier one in the same folder are replaced.
+    """Write a release, replacing an earlier one in the same folder.
 
     Args:
-        folder: Made when missing.
-        model: On any device.
-        transform: With its spectrogram statistics set.
-        classes: The name of each column of the logits.
-        config: Of the run.
-        about: What the card tells, such as ``{"top1": 0.9}``.
+        folder: Output folder, created if missing.
+        model: Classifier on any device.
+        transform: Transform with spectrogram statistics.
+        classes: Name of each column of the logits.
+        config: Settings of the run.
+        about: Facts for the card, such as ``{"top1": 0.9}``.
 
     Returns:
         The folder.
     """
     assert len(classes) == model.num_classes, "a name for every column"
-    tree = to_dict(config)  # of a student too, whose further settings say nothing of what it is
+    tree = to_dict(config)  # a distilled student has further settings, which do not describe the model
     settings = {group.name: tree[group.name] for group in fields(FinetuneConfig)}
     settings["train"]["checkpoint"] = ""  # a path of the machine it was made on
     content = {"classes": list(classes), "config": settings}
@@ -98,14 +98,14 @@ def save_classifier(
 
 
 def load_classifier(path: Path | str, device: torch.device | str = "cpu") -> TrainedClassifier:
-    """Loads a release of :func:`save_classifier`.
+    """Load a release of :func:`save_classifier`.
 
     Args:
-        path: The release, a folder with it in ``weights/``, or ``owner/name`` on the Hugging Face hub.
-        device: Where the model goes.
+        path: A release, a run directory (its ``weights/``), or ``owner/name`` on the Hugging Face hub.
+        device: Device to move the model to.
 
     Raises:
-        HubError: If there is none, or it cannot be used.
+        HubError: If there is no release, or it cannot be used.
     """
     folder = find_release(path)
     content, source = read_content(folder, CLASSIFIER), f"{folder / CONFIG_NAME}: "

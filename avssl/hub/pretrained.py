@@ -1,4 +1,4 @@
-"""Pretrained models: a release folder holds the weights and everything needed to use them."""
+"""Pretrained models: release folders with the weights and everything needed to use them."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ from avssl.transforms import ClipTransform
 
 __all__ = ["HubError", "Pretrained", "demo_weights", "from_pretrained", "random_init", "save_pretrained"]
 
-FULL_PICTURE_SCALE = 4 / 3
-"""By how much whole pictures are seen larger than in training, where random crops enlarge what they show (Touvron et
-al., 2019, "Fixing the train-test resolution discrepancy"); their maps have more cells, too. What it gives on
-SoundingShapes: ``benchmarks/localization.py``, unseen clips."""
+FULL_FRAME_SCALE = 4 / 3
+"""Scale of full frames at inference relative to the training crop, which random crops enlarge (Touvron et al., 2019,
+"Fixing the train-test resolution discrepancy"). It also gives maps of more cells. ``benchmarks/localization.py``
+measures its effect on SoundingShapes."""
 
 
 @dataclass
 class Pretrained:
-    """A model that is ready for use, with the preprocessing it was trained with."""
+    """A trained model with its preprocessing."""
 
     model: AVModel
     """In evaluation mode."""
     transform: ClipTransform
-    """Raw batch → model input, in evaluation mode."""
+    """Raw batch to model input, in evaluation mode."""
     sampling: ClipSampling
-    """The shape of a clip."""
+    """Shape of a clip."""
     config: Config
-    """Of the run that made it."""
+    """Settings of the run that made it."""
     source: str
-    """Where it came from: a folder, a hub id, or ``random_init(...)``."""
+    """Its origin: a folder, a hub id, or ``random_init(...)``."""
 
     def to(self, device: torch.device | str) -> Pretrained:
-        """Moves model and transform, in place."""
+        """Move model and transform in place, and return this object."""
         self.model.to(device)
         self.transform.to(device)
         return self
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     @property
@@ -86,7 +86,7 @@ class Pretrained:
         return {modality: encoder.encode_batch(batch, modality) for modality in ("video", "audio")}
 
     def weights_hash(self) -> str:
-        """16 hex digits that name every weight and statistic."""
+        """Return a hash of all weights and statistics, as 16 hex digits."""
         return tensors_hash(named_tensors(model=self.model, transform=self.transform))
 
 
@@ -100,16 +100,16 @@ def save_pretrained(
     license_id: str | None = None,
     notice: str = "",
 ) -> Path:
-    """Writes a release; files of an earlier one in the same folder are replaced.
+    """Write a release, replacing an earlier one in the same folder.
 
     Args:
-        folder: Made when missing.
-        model: On any device.
-        transform: With its spectrogram statistics set.
-        config: Of the run.
-        about: What the card tells, such as ``{"rows": 1200, "epochs": 20}``.
-        license_id: Of the weights, as model hubs write it, such as ``"cc-by-nc-4.0"``.
-        notice: What the card says of their use, in Markdown.
+        folder: Output folder, created if missing.
+        model: Model on any device.
+        transform: Transform with spectrogram statistics.
+        config: Settings of the run.
+        about: Facts for the card, such as ``{"rows": 1200, "epochs": 20}``.
+        license_id: License of the weights, as model hubs write it, such as ``"cc-by-nc-4.0"``.
+        notice: Terms of use for the card, in Markdown.
 
     Returns:
         The folder.
@@ -122,17 +122,17 @@ def save_pretrained(
 def from_pretrained(
     path_or_hub_id: Path | str, device: torch.device | str = "cpu", crop: Literal["center", "full"] | None = None
 ) -> Pretrained:
-    """Loads a release.
+    """Load a release.
 
     Args:
-        path_or_hub_id: A release folder, a run folder (its ``weights/``), or ``owner/name`` on the
-            Hugging Face hub (needs the extra ``avssl[hub]``). A folder wins over a hub id.
-        device: Where the model goes.
-        crop: In place of the run's own cropping in evaluation; localization takes ``"full"``, the whole picture,
-            larger by :data:`FULL_PICTURE_SCALE` than pictures in training.
+        path_or_hub_id: A release folder, a run directory (its ``weights/``), or ``owner/name`` on the Hugging Face hub
+            (needs the extra ``avssl[hub]``). A folder takes precedence over a hub id.
+        device: Device to move the model to.
+        crop: Cropping in evaluation; None keeps the run's. Localization needs ``"full"``, the whole frame, which is
+            resized to :data:`FULL_FRAME_SCALE` times the training size.
 
     Raises:
-        HubError: If there is no release there, or it cannot be used.
+        HubError: If there is no release, or it cannot be used.
 
     Example:
         >>> pretrained = from_pretrained("runs/first")
@@ -141,16 +141,17 @@ def from_pretrained(
     folder = find_release(path_or_hub_id)
     config = config_from_dict(read_content(folder, PRETRAINED)["config"], f"{folder / CONFIG_NAME}: ", Config)
     video = config.transform.video
-    size = max(video.size, 16 * round(video.size * FULL_PICTURE_SCALE / 16)) if crop == "full" else video.size
+    size = max(video.size, 16 * round(video.size * FULL_FRAME_SCALE / 16)) if crop == "full" else video.size
     pretrained = _assemble(config, config.train.seed, crop, size, str(path_or_hub_id))
     load_tensors(folder, model=pretrained.model, transform=pretrained.transform)
     return pretrained.to(device)
 
 
 def demo_weights() -> Path:
-    """The release that comes with avssl: a small model of SoundingShapes, made by ``benchmarks/demo_weights.py``.
+    """Return the release that comes with avssl, for first steps, examples and tests.
 
-    For first steps, examples and tests. Its card says what it scores; it knows nothing of real videos.
+    A small model trained on SoundingShapes by ``benchmarks/demo_weights.py``; it knows no real videos. Its card has
+    its scores.
 
     Example:
         >>> pretrained = from_pretrained(demo_weights())
@@ -159,9 +160,9 @@ def demo_weights() -> Path:
 
 
 def random_init(like: Pretrained, seed: int = 0) -> Pretrained:
-    """The same architecture, preprocessing and statistics with fresh weights: the baseline of a table."""
-    picture = like.transform.video_eval
-    twin = _assemble(like.config, seed, picture.crop, picture.size, f"random_init(seed={seed})")
+    """Return an untrained baseline: the same architecture, preprocessing and statistics with new weights."""
+    video = like.transform.video_eval
+    twin = _assemble(like.config, seed, video.crop, video.size, f"random_init(seed={seed})")
     twin.transform.load_state_dict(like.transform.state_dict())
     return twin.to(like.device)
 
@@ -184,10 +185,10 @@ tags: [video, audio, self-supervised-learning, sound-source-localization]
 
 # {config.model.video.name} + {config.model.audio.name}
 
-Trained without labels on video with its own sound, by {config.objective.name}. {millions:.2f} M parameters.
+Trained without labels on video and its audio, by {config.objective.name}. {millions:.2f} M parameters.
 
-- video: {sampling.num_frames} frames at {sampling.frames_per_second:g} a second, {video.size} x {video.size}
-- sound: {sampling.audio_seconds:g} s at {sampling.sample_rate_hz} Hz, {config.transform.spectrogram.name}
+- video: {sampling.num_frames} frames at {sampling.frames_per_second:g} per second, {video.size} x {video.size}
+- audio: {sampling.audio_seconds:g} s at {sampling.sample_rate_hz} Hz, {config.transform.spectrogram.name}
 {facts}
 
 ```python

@@ -1,13 +1,13 @@
-"""The folder of a release: written, found, and read without running anything of whoever made it.
+"""Release folders: write, find and read them, without running code of their authors.
 
 ::
 
     weights/
-    ├── model.safetensors   every weight and statistic
+    ├── model.safetensors   all weights and statistics
     ├── config.json         kind, architecture and all preprocessing, with a format version
     └── README.md           a card
 
-Nothing in it is code or pickle: loading somebody's release runs none of theirs.
+Nothing in it is code or pickle, so loading a release cannot run any.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _READERS = {PRETRAINED: "avssl.from_pretrained", CLASSIFIER: "avssl.load_classif
 
 
 class HubError(InputError):
-    """A release that is missing, incomplete or of another kind; the message says which and why."""
+    """A release that is missing, incomplete or of another kind."""
 
 
 def named_tensors(**parts: nn.Module) -> dict[str, Tensor]:
-    """Every tensor of some modules, under ``part.name``."""
+    """Return all tensors of some modules as ``part.name``."""
     return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
 
 
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    """16 hex digits that name every value."""
+    """Return a hash of all values, as 16 hex digits."""
     digest = hashlib.sha256()
     for name, value in tensors.items():
         digest.update(name.encode())
@@ -54,14 +54,14 @@ def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
 def write_release(
     folder: Path | str, tensors: Mapping[str, Tensor], kind: str, content: Mapping[str, Any], card: str
 ) -> Path:
-    """Writes a release; files of an earlier one in the same folder are replaced.
+    """Write a release, replacing an earlier one in the same folder.
 
     Args:
-        folder: Made when missing.
-        tensors: From :func:`named_tensors`, on any device.
+        folder: Output folder, created if missing.
+        tensors: Tensors from :func:`named_tensors`, on any device.
         kind: :data:`PRETRAINED` or :data:`CLASSIFIER`.
-        content: Plain values, the settings under ``config``; where data came from is left out.
-        card: Markdown.
+        content: Plain values, with the settings under ``config``; the source of the data is left out.
+        card: Model card in Markdown.
 
     Returns:
         The folder.
@@ -74,13 +74,13 @@ def write_release(
     write_text(folder / CARD_NAME, card)
     with whole_file(folder / WEIGHTS_NAME) as temporary:
         save_file(on_cpu, temporary, metadata={"format": "pt"})
-        shutil.copymode(folder / CARD_NAME, temporary)  # safetensors lets its owner alone read it
+        shutil.copymode(folder / CARD_NAME, temporary)  # safetensors makes it readable by its owner only
     write_text(folder / CONFIG_NAME, json.dumps(head | content, indent=2) + "\n")
     return folder
 
 
 def find_release(path_or_hub_id: Path | str) -> Path:
-    """The folder that holds a release: itself, its ``weights/``, that of its only fold, or a download of a hub id.
+    """Return the folder of a release: the path, its ``weights/``, those of its only fold, or a download of a hub id.
 
     Raises:
         HubError: If there is none.
@@ -93,7 +93,7 @@ def find_release(path_or_hub_id: Path | str) -> Path:
     if len(folds) == 1:
         return folds[0] / "weights"
     if folds:
-        raise HubError(f"{folder}: each fold has a classifier of its own; name one: {folds[0]}.")
+        raise HubError(f"{folder}: each fold has its own classifier; name one: {folds[0]}.")
     if (folder / "config.yaml").is_file():
         verb = "finetune" if (folder / "folds").is_dir() else "pretrain"
         raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl {verb} --resume {folder}")
@@ -113,7 +113,7 @@ def _download(hub_id: str) -> Path:
         ) from error
     try:
         return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME]))
-    except Exception as error:  # network, permission and name errors all mean the same to the user
+    except Exception as error:  # network, permission and name errors mean the same to the user
         raise HubError(f"{hub_id}: no such folder, and not on the hub either: {error}") from error
 
 
@@ -127,18 +127,16 @@ def release_kind(path_or_hub_id: Path | str) -> str:
 
 
 def read_content(folder: Path, kind: str) -> dict[str, Any]:
-    """What ``config.json`` holds.
+    """Read ``config.json``.
 
     Raises:
-        HubError: If it is missing, no such file, or of another format or kind.
+        HubError: If it is missing, or of another format or kind.
     """
     content = _read(folder)
     found = content.get("kind", PRETRAINED)
     if found != kind:
         advice = f" Read it with {_READERS[found]}." if found in _READERS else ""
-        raise HubError(
-            f"{folder / CONFIG_NAME}: this release is of the kind {found}, and a {kind} one is needed.{advice}"
-        )
+        raise HubError(f"{folder / CONFIG_NAME}: this is a {found} release, but a {kind} release is needed.{advice}")
     return content
 
 
@@ -162,7 +160,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def load_tensors(folder: Path, **parts: nn.Module) -> None:
-    """Fills modules from ``model.safetensors``, which must hold exactly what they do.
+    """Load modules from ``model.safetensors``, which must hold exactly their tensors.
 
     Raises:
         HubError: If the file cannot be read, or a tensor is missing, unknown or of another shape.
@@ -170,7 +168,7 @@ def load_tensors(folder: Path, **parts: nn.Module) -> None:
     source = folder / WEIGHTS_NAME
     try:
         tensors = load_file(source)
-    except Exception as error:  # safetensors raises its own kind for whatever is no such file
+    except Exception as error:  # safetensors raises its own errors
         raise HubError(f"{source}: not a readable safetensors file: {error}") from error
     expected = named_tensors(**parts)
     for name, value in expected.items():
@@ -181,7 +179,7 @@ def load_tensors(folder: Path, **parts: nn.Module) -> None:
             raise HubError(f"{source}: {name} is {shapes}.")
     unknown = sorted(set(tensors) - set(expected))
     if unknown:
-        raise HubError(f"{source}: {unknown[0]} has no place in the model that {CONFIG_NAME} describes.")
+        raise HubError(f"{source}: {unknown[0]} is not in the model that {CONFIG_NAME} describes.")
     for part, module in parts.items():
         module.load_state_dict(
             {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}

@@ -1,4 +1,4 @@
-"""A sound and a picture to a heat map; a heat map to something people can watch."""
+"""Heat maps of video and audio, energy curves, and their drawings."""
 
 from avssl.localization.drawing.blend import overlay_image as overlay_image
 from avssl.localization.drawing.energy_plot import draw_sync_curve as draw_sync_curve

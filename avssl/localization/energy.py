@@ -1,9 +1,9 @@
-"""Whether a sound belongs to a picture, over time and over offsets, as an energy that is low where it does.
+"""Energy of audio-video pairs, over time and over offsets: low where the audio belongs to the video.
 
-One window slides over the file, as for a heat map. Each picture and each sound is embedded once, and
-everything else is arithmetic on their cosines.
+A window slides over the file, as for a heat map. Each window of frames and each window of audio is embedded once; all
+else is computed from their cosines.
 
-Dimensions: N instants, O offsets, D embedding size.
+Dimensions: N points in time, O offsets, D embedding size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from avssl.media import MediaReader
 from avssl.models import Encoding, Modality
 
 OnProgress = Callable[[int, int], object]
-"""Called with windows done and windows in all."""
+"""Called with (windows done, windows in all)."""
 
 
 class Embedder(Protocol):
@@ -39,46 +39,46 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class EnergyCurve:
-    """How badly the sound fits the picture at each instant."""
+    """Energy of a video with its audio at each point in time."""
 
     at_seconds: Tensor
     """(N,) float64 presentation times, ascending."""
     energy: Tensor
     """(N,) float32 in [0, 2], as :meth:`avssl.models.AVModel.energy`."""
     shuffled: Tensor
-    """(N,) float32: the mean energy of each picture with the sounds of other moments; NaN where there is none."""
+    """(N,) float32: mean energy of the frames with the audio of other times; NaN if there is no other."""
 
     @property
     def mean(self) -> float:
-        """Mean energy of the pairs as they are."""
+        """Mean energy of matching pairs."""
         return float(self.energy.mean())
 
     @property
     def shuffled_mean(self) -> float:
-        """Mean energy of pictures with sounds of other moments; NaN in a file as short as a window."""
+        """Mean energy of frames with the audio of other times; NaN in a file as short as a window."""
         return float(self.shuffled[self.shuffled.isfinite()].mean())
 
 
 @dataclass(frozen=True, eq=False)
 class SyncCurve:
-    """Mean energy of a video with its sound moved in time."""
+    """Mean energy of a video whose audio is shifted in time."""
 
     offset_seconds: Tensor
-    """(O,) float64 ascending; a sound that is heard this much *later* than it should be has its minimum here."""
+    """(O,) float64 ascending. Audio that is this much *too late* has its minimum here."""
     energy: Tensor
-    """(O,) float32 in [0, 2]: means over the same instants for every offset."""
+    """(O,) float32 in [0, 2]: means over the same points in time for every offset."""
     num_instants: int
-    """How many."""
+    """Number of those points in time."""
 
     @property
     def best_offset_seconds(self) -> float:
-        """Where the energy is lowest; the one nearest to 0 of equals. Positive: the sound is late."""
+        """Offset of the lowest energy, nearest to 0 among equals; positive if the audio is late."""
         lowest = (self.energy <= self.energy.min() + 1e-6).nonzero()[:, 0]
         return float(self.offset_seconds[lowest[self.offset_seconds[lowest].abs().argmin()]])
 
     @property
     def confidence(self) -> float:
-        """Median of the curve less its minimum, in [0, 2]: 0 when no offset is better than another.
+        """Median of the curve minus its minimum, in [0, 2]: 0 if no offset is better than another.
 
         Source: SyncNet, Chung and Zisserman, ACCV workshops 2016, on its distances.
         """
@@ -86,7 +86,7 @@ class SyncCurve:
 
     @property
     def is_at_edge(self) -> bool:
-        """Whether the minimum is the first or last offset, so that a lower one may lie beyond."""
+        """True if the minimum is the first or last offset, so that a lower one may lie beyond."""
         return self.best_offset_seconds in (float(self.offset_seconds[0]), float(self.offset_seconds[-1]))
 
 
@@ -101,19 +101,19 @@ def energy_curve(
     stop_after_seconds: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> EnergyCurve:
-    """The energy of a video with its sound, instant by instant.
+    """Compute the energy of a video with its audio over time.
 
     Args:
         reader: The video.
         encoder: The model with its preprocessing.
         sampling: The window the model was trained with.
-        stride_seconds: Time from one instant to the next, > 0.
-        audio_from: As for :func:`avssl.localization.localize`.
+        stride_seconds: Time from one point to the next, > 0.
+        audio_from: Audio to use, as in :func:`avssl.localization.sliding_heatmaps`.
         stop_after_seconds: Stop this long after the first frame; None goes to the end.
-        on_progress: Called as windows are embedded.
+        on_progress: Called after each batch of windows.
 
     Raises:
-        MediaError: If there is no picture or no sound, or a stretch cannot be decoded.
+        MediaError: If there is no video or audio stream, or a part of it cannot be decoded.
         InputError: If an option is out of range.
     """
     if not stride_seconds > 0:
@@ -123,7 +123,7 @@ def energy_curve(
     windows = _Windows(pictures, AudioWindows(reader, audio_from), encoder, sampling)
     video, audio = windows.embed(instants, instants, on_progress)
     energies = 1 - video @ audio.T  # (N, N)
-    # Windows that overlap share what is heard: only sounds from further away are another moment's.
+    # Overlapping windows share audio: only windows further apart count as other times.
     apart = (instants[:, None] - instants).abs() >= sampling.audio_seconds
     shuffled = (energies * apart).sum(dim=1) / apart.sum(dim=1)
     return EnergyCurve(instants, energies.diagonal(), shuffled)
@@ -142,24 +142,24 @@ def sync_curve(
     stop_after_seconds: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> SyncCurve:
-    """The mean energy of a video as its sound is moved against its picture.
+    """Compute the mean energy of a video whose audio is shifted against its frames.
 
-    All offsets are measured at the same instants, those whose windows lie inside the file at every
-    offset. Sounds lie on a grid of ``step_seconds``, so each window is embedded once.
+    All offsets are measured at the same points in time, whose windows lie inside the file at every offset. Audio
+    windows lie on a grid of ``step_seconds``, so each is embedded once.
 
     Args:
         reader: The video.
         encoder: The model with its preprocessing.
         sampling: The window the model was trained with.
-        max_offset_seconds: Largest offset either way, >= ``step_seconds``.
-        step_seconds: From one offset to the next, > 0.
-        strides_per_instant: Instants are this many steps apart, >= 1.
-        audio_from: As for :func:`avssl.localization.localize`.
+        max_offset_seconds: Largest offset in both directions, >= ``step_seconds``.
+        step_seconds: Time from one offset to the next, > 0.
+        strides_per_instant: Steps from one point in time to the next, >= 1.
+        audio_from: Audio to use, as in :func:`avssl.localization.sliding_heatmaps`.
         stop_after_seconds: Stop this long after the first frame; None goes to the end.
-        on_progress: Called as windows are embedded.
+        on_progress: Called after each batch of windows.
 
     Raises:
-        MediaError: If there is no picture or no sound, or a stretch cannot be decoded.
+        MediaError: If there is no video or audio stream, or a part of it cannot be decoded.
         InputError: If an option is out of range, or the file is too short to move its audio so far.
     """
     if not step_seconds > 0:
@@ -177,10 +177,10 @@ def sync_curve(
     if last < first:
         needed = max(sampling.num_frames / sampling.frames_per_second, sampling.audio_seconds + 2 * max_offset_seconds)
         raise InputError(
-            f"{reader.info.path}: {needed + last - first:.2f} s of picture and sound are too short: moving the sound "
-            f"by {max_offset_seconds:g} s either way needs {needed:.2f} s. Lower --max-offset-seconds."
+            f"{reader.info.path}: {needed + last - first:.2f} s of video and audio are too short: shifting the audio "
+            f"by {max_offset_seconds:g} s both ways needs {needed:.2f} s. Lower --max-offset-seconds."
         )
-    place = torch.arange(count) * strides_per_instant  # of each instant on the grid of sounds, less the largest offset
+    place = torch.arange(count) * strides_per_instant  # (N,) audio grid row of each point at the lowest offset
     instants = first + place.double() * step_seconds
     grid = first + torch.arange(-most, int(place[-1]) + most + 1, dtype=torch.float64) * step_seconds
     video, audio = windows.embed(instants, grid, on_progress)

@@ -1,8 +1,8 @@
-"""Where a picture shows things, whatever is heard: the mean activation of an image encoder.
+"""Object priors: maps of where an image shows objects, whatever the audio.
 
 Source: object-guided localization (OGL), Mo and Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022,
 https://arxiv.org/abs/2203.09324: the mean absolute activation of the last map of a ResNet-18 that was trained
-on ImageNet. It has heard nothing, so what it scores alone belongs beside every map that it is fused with.
+on ImageNet. The prior ignores the audio, so its own score must be reported beside every map that it is fused with.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def activation_map(features: Tensor) -> Tensor:
 
 
 class ResNetPrior(nn.Module):
-    """The object prior of EZ-VSL: a ResNet-18 without its classifier, on single pictures.
+    """Object prior of EZ-VSL: a ResNet-18 without its classifier, on single images.
 
     Args:
-        weights: torchvision's file of ImageNet weights (``resnet18-f37072fd.pth``), or the same as
-            safetensors. Nothing is fetched.
+        weights: torchvision's file of ImageNet weights (``resnet18-f37072fd.pth``), or the same as safetensors. Nothing
+            is downloaded.
 
     Raises:
         ValueError: If the file is missing, too large, or holds other weights.
@@ -46,30 +46,30 @@ class ResNetPrior(nn.Module):
             self.network.load_state_dict(state)
         except RuntimeError as error:
             first = str(error).splitlines()[0]
-            raise InputError(f"{weights}: these are no weights of torchvision's resnet18 ({first}).") from error
+            raise InputError(f"{weights}: not the weights of torchvision's resnet18 ({first}).") from error
         self.squeeze = VideoEval(_SIZE, crop="full")
         self.eval()
 
     @torch.no_grad()
-    def forward(self, picture: Tensor) -> Tensor:
-        """(3, H, W) uint8 RGB of any size to (7, 7) float32; the whole picture, squeezed into a square."""
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the (7, 7) float32 prior of a (3, H, W) uint8 RGB image of any size, resized to a square."""
         net, device = self.network, self.network.conv1.weight.device
-        x = self.squeeze(picture[None, None].to(device), torch.tensor([picture.shape[1:]], device=device))[:, :, 0]
+        x = self.squeeze(image[None, None].to(device), torch.tensor([image.shape[1:]], device=device))[:, :, 0]
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
         return net.layer4(net.layer3(net.layer2(net.layer1(x))))[0].abs().mean(dim=0)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise InputError(f"{path}: no such file. Give the weights of torchvision's resnet18, or the word own.")
+        raise InputError(f"{path}: no such file. Name the weights of torchvision's resnet18, or the word own.")
     if path.stat().st_size > _MOST_BYTES:
-        raise InputError(f"{path}: {path.stat().st_size} bytes are no ResNet-18, which has 45 million.")
+        raise InputError(f"{path}: {path.stat().st_size} bytes are too many for a ResNet-18, which has 45 million.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what damaged files raise is not listed anywhere
-        raise InputError(f"{path}: no weights can be read ({error}).") from error
+    except Exception as error:  # damaged files raise many kinds
+        raise InputError(f"{path}: cannot be read as weights ({error}).") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise InputError(f"{path}: no state_dict, which maps names to tensors.")
+        raise InputError(f"{path}: not a state_dict, which maps names to tensors.")
     return found

@@ -1,4 +1,4 @@
-"""The pictures and the sounds of windows that slide over one file, a stretch at a time."""
+"""Frames and audio of windows that slide over one file, a part at a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from avssl.core.errors import InputError
 from avssl.media import MediaError, MediaReader, prefetch
 
 DECODED_SHORT_SIDE = 256
-"""Larger frames are decoded at this size: 8 windows of 16 frames stay at 45 MB whatever the video's."""
+"""Larger frames are decoded at this size: 8 windows of 16 frames take 45 MB whatever the size of the video."""
 
 NOISE_RMS = 0.1
-"""Of the white noise that stands in for a sound: -20 dBFS, about as loud as speech is recorded."""
+"""Level of the white noise that replaces audio: -20 dBFS, about the level of recorded speech."""
 
-
-_AHEAD = 8  # frames decoded while the model looks at earlier ones
+_AHEAD = 8  # frames decoded while the model runs on earlier ones
 
 
 class Sampling(Protocol):
@@ -28,30 +27,29 @@ class Sampling(Protocol):
 
     @property
     def num_frames(self) -> int:
-        """Frames in a window."""
+        """Frames per window."""
 
     @property
     def frames_per_second(self) -> float:
-        """Rate they are taken at; frame i is the one shown at start + i / rate."""
+        """Frame rate; frame i is the one shown at start + i / rate."""
 
     @property
     def audio_seconds(self) -> float:
-        """Length of the sound window."""
+        """Length of the audio window."""
 
     @property
     def sample_rate_hz(self) -> int:
-        """Rate of the sound."""
+        """Audio sample rate."""
 
     @property
     def short_side(self) -> int | None:
-        """Size frames are decoded at, or None for the file's own."""
+        """Short side that frames are decoded at; None keeps the file's own size."""
 
 
 class FrameWindows:
-    """The frames of windows that move forward through one video.
+    """Frames of windows that move forward through one video.
 
-    Frames shared by windows are decoded once, in one pass over the file, and forgotten when the windows
-    have passed them.
+    Frames shared by windows are decoded once, in one pass over the file, and dropped behind the windows.
 
     Raises:
         MediaError: If the file has no video stream.
@@ -61,7 +59,7 @@ class FrameWindows:
         info = reader.info
         if info.video_start_seconds is None or info.video_stop_seconds is None:
             raise MediaError(
-                info.path, "video", "no_video", "there is no video stream.", "A heat map needs a picture to lie on."
+                info.path, "video", "no_video", "there is no video stream.", "Heat maps and energies need frames."
             )
         self._reader, self._sampling = reader, sampling
         self._start, self._stop = info.video_start_seconds, info.video_stop_seconds
@@ -74,27 +72,27 @@ class FrameWindows:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Start and stop of what is looked at, in presentation seconds."""
+        """Start and stop of the processed part, in presentation seconds."""
         return self._start, self._last
 
     def instants(self, stride_seconds: float) -> Tensor:
-        """(N,) float64 ascending, ``stride_seconds`` apart, each in the middle of its stride; at least one."""
+        """Return (N,) float64 points in time, each in the middle of a stride of ``stride_seconds``; at least one."""
         count = max(1, round((self._last - self._start) / stride_seconds))
         instants = self._start + (torch.arange(count, dtype=torch.float64) + 0.5) * stride_seconds
         return instants.clamp(max=self._stop)
 
     def starts(self, instants: Tensor) -> Tensor:
-        """(B,) float64: the start of each instant's window, shifted to lie inside the video where one fits."""
+        """Return the (B,) float64 start of each window, shifted to lie inside the video where one fits."""
         length = self._sampling.num_frames / self._sampling.frames_per_second
         last = max(self._start, self._stop - length)
         return (instants - length / 2).clamp(self._start, last)
 
     def read(self, starts: Tensor, batch_size: int) -> Iterator[Tensor]:
-        """The frames of the windows in batches, (B, T, 3, H, W) uint8; past the end the last one is repeated.
+        """Yield the frames of windows in batches, (B, T, 3, H, W) uint8; the last frame is repeated past the end.
 
         Args:
             starts: (N,) float64 from :meth:`starts`, ascending.
-            batch_size: Windows at a time.
+            batch_size: Windows per batch.
         """
         offsets = torch.arange(self._sampling.num_frames, dtype=torch.float64) / self._sampling.frames_per_second
         keys = ((starts[:, None] + offsets).clamp(self._start, self._stop) * 1e6).round().long()  # microseconds
@@ -113,19 +111,19 @@ class FrameWindows:
 
 
 AudioSource = MediaReader | Literal["silence", "noise"] | None
-"""Whose sound to look for: None for the video's own, another file's, or none at all."""
+"""None for the video's own audio, another file, silence, or white noise."""
 
 
 class AudioWindows:
-    """The sound around instants of a video: its own, another file's from its start, silence or noise.
+    """Audio around points in time of a video: its own, another file's from its start, silence or noise.
 
     Args:
         reader: The video.
-        audio_from: Whose sound.
+        audio_from: Source of the audio.
 
     Raises:
-        MediaError: If the sound that is asked for does not exist.
-        ValueError: If ``audio_from`` is another word.
+        MediaError: If the file has no audio stream.
+        InputError: If ``audio_from`` is another word.
     """
 
     def __init__(self, reader: MediaReader, audio_from: AudioSource) -> None:
@@ -138,14 +136,14 @@ class AudioWindows:
         self._source = reader if audio_from is None else audio_from
         info = self._source.info
         if info.audio_start_seconds is None or info.audio_stop_seconds is None:
-            advice = "Name another sound: --audio FILE, --silence or --noise (in Python, audio_from)."
+            advice = "Name other audio: --audio FILE, --silence or --noise (in Python, audio)."
             raise MediaError(info.path, "audio", "no_audio", "there is no audio stream.", advice)
         self._first, self._last = info.audio_start_seconds, info.audio_stop_seconds
         self._delay = 0.0 if audio_from is None else self._first - (reader.info.video_start_seconds or 0.0)
 
     @property
     def own_format(self) -> tuple[int, int]:
-        """Sample rate in Hz and number of channels of the sound itself; of silence and noise, 24 000 and 1."""
+        """Sample rate in Hz and number of channels of the source; 24 000 and 1 for silence and noise."""
         if self._kind != "track":
             return 24_000, 1
         info = self._source.info
@@ -153,16 +151,15 @@ class AudioWindows:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Start and stop of the sound on the video's clock, in seconds; without end for silence and noise."""
+        """Start and stop of the audio in the video's time, in seconds; infinite for silence and noise."""
         if self._kind != "track":
             return -math.inf, math.inf
         return self._first - self._delay, self._last - self._delay
 
     def around(self, instants: Tensor, length_seconds: float, sample_rate_hz: int) -> Tensor:
-        """(B,) float64 instants of the video to (B, S) float32 windows around them.
+        """Return (B, S) float32 windows of audio around (B,) float64 points in time of the video.
 
-        Near an end of the track windows shift to lie inside it, as in training; beyond it there is
-        nothing to hear, and they hold silence.
+        Near an end of the stream windows are shifted to lie inside it, as in training; beyond it they hold silence.
         """
         num_samples = round(length_seconds * sample_rate_hz)
         if self._kind != "track":
@@ -171,7 +168,7 @@ class AudioWindows:
         starts = instants - length_seconds / 2
         inside = (instants >= self._first) & (instants <= self._last)
         starts = torch.where(inside, starts.clamp(self._first, max(self._first, self._last - length_seconds)), starts)
-        # One read for the stretch of all windows, then cut: consecutive windows share most of their samples.
+        # One read for all windows, then cut: consecutive windows share most of their samples.
         begin = float(starts.min())
         cuts = ((starts - begin) * sample_rate_hz).round().long().tolist()
         stretch = self._padded(begin, max(cuts) + num_samples, sample_rate_hz, 1)[0]
@@ -180,7 +177,7 @@ class AudioWindows:
     def stream(
         self, start_seconds: float, num_samples: int, sample_rate_hz: int, num_channels: int = 1
     ) -> Generator[Tensor, None, None]:
-        """The sound of a stretch of the video, silence where there is none, a second at a time.
+        """Yield the audio of a part of the video, a second at a time, with silence where there is none.
 
         Yields:
             (C, S) float32, ``num_samples`` in all.
@@ -194,18 +191,18 @@ class AudioWindows:
                 yield self._made(count, second).expand(num_channels, -1)
 
     def _padded(self, begin: float, num_samples: int, rate: int, num_channels: int) -> Tensor:
-        """(C, num_samples) from ``begin`` on the source's own clock; zeros outside its track."""
-        sound = torch.zeros(num_channels, num_samples)
+        """Return (C, num_samples) from ``begin`` in the source's own time; zeros outside its stream."""
+        audio = torch.zeros(num_channels, num_samples)
         low, high = max(begin, self._first), min(begin + num_samples / rate, self._last)
         if high - low < 1 / rate:
-            return sound
+            return audio
         offset = round((low - begin) * rate)
         samples = self._source.read_audio(low, high, rate, num_channels)[:, : num_samples - offset]
-        sound[:, offset : offset + samples.shape[1]] = samples
-        return sound
+        audio[:, offset : offset + samples.shape[1]] = samples
+        return audio
 
     def _made(self, num_samples: int, instant: float) -> Tensor:
-        """(num_samples,) of silence, or of noise that is another at each instant and the same in each run."""
+        """Return (num_samples,) of silence, or of noise that differs between times and is the same in each run."""
         if self._kind == "silence":
             return torch.zeros(num_samples)
         generator = torch.Generator().manual_seed(round(instant * 1e6) & 0x7FFFFFFF)

@@ -7,7 +7,6 @@ from typing import Literal, cast
 
 from avssl.core.errors import ConfigError
 from avssl.features.search import (
-    NAMES,
     GalleryHits,
     Query,
     find_moments,
@@ -89,11 +88,11 @@ def search(
         gallery = "both" if table.info.what == "embeddings" else by
     modalities: tuple[Modality, ...] = ("video", "audio") if gallery == "both" else (gallery,)
     found = [find_moments(table, asked, modality, k) for modality in modalities]
-    print(f"query: the {NAMES[by]} of {_plain(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s")
+    print(f"query: the {by} of {_plain(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s")
     for part in found:
         print(as_text(table, part, asked, folder))
     if out is not None:
-        title = f"Matches for the {NAMES[by]} of {asked.name}"
+        title = f"Matches for the {by} of {asked.name}"
         write_search_page(out, title, query_moment(asked), [moment_group(table, part, asked, folder) for part in found])
         print(f"page: {out}")
     return found

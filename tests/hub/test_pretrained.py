@@ -109,7 +109,7 @@ def test_random_twin_keeps_the_statistics_and_changes_the_weights(release):
     ("change", "message"),
     [
         (lambda t: t.pop("model.video_head.0.bias"), "model.video_head.0.bias is missing"),
-        (lambda t: t.update(extra=torch.zeros(1)), "extra has no place"),
+        (lambda t: t.update(extra=torch.zeros(1)), "extra is not in the model"),
         (
             lambda t: t.update({"model.video_head.0.bias": torch.zeros(3)}),
             r"is \(3,\), but config.json describes \(8,\)",

@@ -100,7 +100,7 @@ def test_a_flat_curve_has_no_confidence_and_says_zero():
 
 
 def test_too_short_a_file_is_an_error():
-    with pytest.raises(ValueError, match=r"2\.00 s of picture and sound are too short: .* needs 3\.00 s"):
+    with pytest.raises(ValueError, match=r"2\.00 s of video and audio are too short: .* needs 3\.00 s"):
         scan(Clock(stop=2.0))
     assert scan(Clock(stop=3.0)).num_instants == 1
     with pytest.raises(ValueError, match="must be at least step_seconds"):

@@ -276,7 +276,7 @@ def test_noise_is_white_and_the_same_in_each_run():
 
 
 def test_localize_names_a_missing_track():
-    with pytest.raises(MediaError, match=r"memory.mp4: audio.*no audio stream.*audio_from") as error:
+    with pytest.raises(MediaError, match=r"memory.mp4: audio.*no audio stream.*--silence") as error:
         localize(Recording(audio=None), Spotter())
     assert error.value.reason == "no_audio"
     with pytest.raises(MediaError, match="no video stream") as error:

@@ -48,10 +48,10 @@ def test_weights_without_classifier_and_as_safetensors_are_the_same(network, wei
 
 
 def test_what_is_no_such_file_is_named(network, weights, tmp_path):
-    with pytest.raises(ValueError, match=r"none\.pth: no such file\. Give the weights of torchvision's resnet18"):
+    with pytest.raises(ValueError, match=r"none\.pth: no such file\. Name the weights of torchvision's resnet18"):
         ResNetPrior(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(ValueError, match=r"text\.pth: no weights can be read"):
+    with pytest.raises(ValueError, match=r"text\.pth: cannot be read as weights"):
         ResNetPrior(tmp_path / "text.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="no state_dict, which maps names to tensors"):
@@ -68,7 +68,7 @@ class Trap:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
     torch.save({"conv1.weight": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(ValueError, match="no weights can be read"):
+    with pytest.raises(ValueError, match="cannot be read as weights"):
         ResNetPrior(tmp_path / "trap.pth")
     assert "this ran" not in capsys.readouterr().out
 
@@ -76,5 +76,5 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
 def test_a_huge_file_is_not_opened(tmp_path):
     with (tmp_path / "huge.pth").open("wb") as file:
         file.truncate((1 << 30) + 1)  # sparse
-    with pytest.raises(ValueError, match="no ResNet-18, which has 45 million"):
+    with pytest.raises(ValueError, match="too many for a ResNet-18, which has 45 million"):
         ResNetPrior(tmp_path / "huge.pth")

@@ -76,7 +76,7 @@ def test_a_still_picture_and_a_sound_become_a_picture(videos, run, still, tmp_pa
     assert f"picture: {out}" in capsys.readouterr().out
     assert read_image(out).shape == (3, 12 * 32 + 120, 12 * 48)
     assert main(words) == 1
-    assert "no audio stream. Name another sound: --audio FILE" in capsys.readouterr().err
+    assert "no audio stream. Name other audio: --audio FILE" in capsys.readouterr().err
 
 
 def test_a_still_picture_lasts_as_long_as_its_sound(videos, run, still, tmp_path):
@@ -116,7 +116,7 @@ def test_a_video_without_sound_is_told_what_to_do(run, video_maker, tmp_path, ca
     video_maker(tmp_path / "mute.mp4", 3, sound=False)
     words = ["localize", str(tmp_path / "mute.mp4"), "--checkpoint", str(run), "--device", "cpu"]
     assert main([*words, "-o", str(tmp_path / "out.mp4")]) == 1
-    assert "no audio stream. Name another sound: --audio FILE, --silence or --noise" in capsys.readouterr().err
+    assert "no audio stream. Name other audio: --audio FILE, --silence or --noise" in capsys.readouterr().err
     assert main([*words, "--side_by_side", "-o", str(tmp_path / "out.mp4")]) == 1
     assert "nothing to compare with silence or noise" in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists()

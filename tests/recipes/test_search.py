@@ -85,7 +85,7 @@ def test_a_sound_alone_finds_the_file_it_is_of(world, wav, capsys):
     first = next(line for line in said.splitlines() if line.lstrip().startswith("1"))
     assert first.split()[-1] == "clip3.mp4"
     assert float(first.replace("~", " ").split()[1]) > 0.999
-    assert "Sounds that are like the sound." in said
+    assert "Audio windows that resemble the audio." in said
     assert "windows of 6 files" in said
 
 
@@ -101,7 +101,7 @@ def test_a_sound_is_compared_with_pictures_and_with_sounds(world, wav, capsys):
             for b in rows[:i]:
                 same = table.paths[a] == table.paths[b]
                 assert not same or abs(table.start_seconds[a] - table.start_seconds[b]) >= 1 - 1e-6
-    assert "Pictures that fit the sound." in capsys.readouterr().out
+    assert "Video windows that match the audio." in capsys.readouterr().out
 
 
 def test_a_row_of_the_table_needs_no_model(world, tmp_path, capsys):
@@ -198,16 +198,16 @@ def test_other_weights_are_refused(world, run, wav, tmp_path, capsys):
     save_pretrained(tmp_path / "other", other, pretrained.transform, pretrained.config)
     assert main(words(world, "--audio", wav, "--checkpoint", tmp_path / "other")) == 1
     said = capsys.readouterr().err
-    assert f"was made by the weights {pretrained.weights_hash()}, but {tmp_path / 'other'} holds" in said
+    assert f"was made by the weights {pretrained.weights_hash()}, but {tmp_path / 'other'} has" in said
     moved = copied(world, tmp_path)
     assert main(words(moved, "--audio", wav)) == 1
-    assert "which is no folder here. Name it with --checkpoint" in capsys.readouterr().err
+    assert "its model is no longer at" in capsys.readouterr().err
     assert main(words(moved, "--audio", wav, "--checkpoint", run)) == 0
 
 
 def test_a_query_without_the_stream_is_refused(world, wav, tmp_path, capsys):
     assert main(words(world, "--video", wav)) == 1
-    assert "there is no video stream. Name another file, or look for what fits its other stream with --audio" in (
+    assert "there is no video stream. Name another file, or search by its other stream with --audio" in (
         " ".join(capsys.readouterr().err.split())
     )
     silent = tmp_path / "silent.mp4"
@@ -215,7 +215,7 @@ def test_a_query_without_the_stream_is_refused(world, wav, tmp_path, capsys):
     assert main(words(world, "--audio", silent)) == 1
     assert "there is no audio stream. Name another file" in capsys.readouterr().err
     assert main(words(world, "--audio", wav, "--at-seconds", "40")) == 1
-    assert "at_seconds (40) lies outside the sound of" in capsys.readouterr().err
+    assert "at_seconds (40) lies outside the audio of" in capsys.readouterr().err
 
 
 def test_queries_shorter_than_a_window_are_filled(world, tmp_path):
@@ -234,7 +234,7 @@ def test_features_are_searched_in_their_own_modality(world, run, wav, tmp_path):
     (found,) = search(out, audio=wav, at_seconds=2.0, device="cpu", k=1)
     assert found.modality == "audio"
     assert read_feature_table(out).paths[found.hits[0].row] == "clip3.mp4"
-    with pytest.raises(FeatureTableError, match=r"a sound can only be compared with sounds.*--what embeddings"):
+    with pytest.raises(FeatureTableError, match=r"compare audio with audio only.*--what embeddings"):
         search(out, audio=wav, gallery="video", device="cpu")
 
 
@@ -253,7 +253,7 @@ def test_what_cannot_be_searched_is_said(world, wav, tmp_path, capsys):
     columns = [getattr(table, field.name)[:0] for field in dataclasses.fields(table)[1:]]
     write_feature_table(FeatureTable(table.info, *columns), world.parent / "empty.parquet")
     assert main(words(world.parent / "empty.parquet", "--audio", wav)) == 1
-    assert "holds no windows" in capsys.readouterr().err
+    assert "has no windows" in capsys.readouterr().err
     assert main(["search", "--help"]) == 0
     assert "The list always has a first hit" in " ".join(capsys.readouterr().out.split())
 

@@ -1,4 +1,4 @@
-"""Features of many moments of many files, in one Parquet file: what ``avssl embed`` writes and ``avssl search`` reads.
+"""Feature tables: vectors of every window of many files in one Parquet file, written by ``avssl embed``.
 
 Example:
     >>> table = read_feature_table("features.parquet")

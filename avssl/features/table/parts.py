@@ -1,11 +1,11 @@
-"""A table that is made in parts, so that an interrupted ``avssl embed`` goes on where it was.
+"""Write a table in parts, so that an interrupted ``avssl embed`` continues where it stopped.
 
 ::
 
     OUT.parts/
-    ├── key                      names the rows, weights and settings that all parts share
-    ├── 00000000-00000064.parquet    the windows of rows 0 to 63
-    └── 00000000-00000064.json       those of the rows that could not be read, written before
+    ├── key                          hash of the rows, weights and settings of all parts
+    ├── 00000000-00000064.parquet    windows of rows 0 to 63
+    └── 00000000-00000064.json       rows of them that could not be read, written first
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 
 
 class TableParts:
-    """The parts of one table, on disk.
+    """Parts of one table on disk.
 
     Args:
-        out: The table's file; the parts' folder is beside it and has its name with ``.parts`` behind.
+        out: The table's file. The folder of the parts has its name with ``.parts`` appended.
     """
 
     def __init__(self, out: Path | str) -> None:
@@ -45,16 +45,16 @@ class TableParts:
         self.folder = self.out.with_name(self.out.name + ".parts")
 
     def begin(self, key: str) -> int:
-        """Makes the folder, or takes up what an earlier embedding of the same things left there.
+        """Create the folder, or continue an earlier embedding with the same key.
 
         Args:
-            key: Of everything that the parts depend on.
+            key: Hash of everything that the parts depend on.
 
         Returns:
-            The first row that no part holds.
+            The first row that is in no part.
 
         Raises:
-            FeatureTableError: If the folder holds parts of something else.
+            FeatureTableError: If the folder holds parts with another key.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         named = self.folder / "key"
@@ -68,26 +68,26 @@ class TableParts:
         return self._spans()[-1][1] if self._spans() else 0
 
     def discard(self) -> None:
-        """Removes the parts."""
+        """Remove the parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, first: int, stop: int, table: FeatureTable, failures: Sequence[Failure]) -> None:
-        """Keeps the windows of rows ``first`` to ``stop``; a kill leaves all of them or none."""
+        """Write the windows of rows ``first`` to ``stop``; an interruption leaves all of them or none."""
         path = self.folder / f"{first:08d}-{stop:08d}.parquet"
         write_text(path.with_suffix(".json"), json.dumps([asdict(failure) for failure in failures]))
         write_feature_table(table, path)
 
     def failures(self) -> list[Failure]:
-        """The rows of all parts that could not be read."""
+        """Return the unreadable rows of all parts."""
         texts = [path.with_suffix(".json").read_text(encoding="utf-8") for path in self._paths()]
         return [Failure(**values) for text in texts for values in json.loads(text)]
 
     def num_windows(self) -> int:
-        """Of all parts."""
+        """Return the number of windows in all parts."""
         return sum(pq.read_metadata(path).num_rows for path in self._paths())
 
     def join(self, info: TableInfo) -> None:
-        """Writes the table, one part in memory at a time, and removes the parts.
+        """Write the table, with one part in memory at a time, and remove the parts.
 
         Raises:
             FeatureTableError: If a part cannot be read.
@@ -96,7 +96,7 @@ class TableParts:
         self.discard()
 
     def _spans(self) -> list[tuple[int, int]]:
-        """(first row, row after the last) of the parts, each beginning where the one before ends."""
+        """Return (first row, row after the last) of each part, in order."""
         names = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 

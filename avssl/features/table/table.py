@@ -1,4 +1,4 @@
-"""The table itself, and its file.
+"""The feature table and its file.
 
 Dimensions: N rows (windows), C features or embedding size of a modality.
 """
@@ -23,76 +23,76 @@ from avssl.models import What
 
 FORMAT_VERSION = 1
 MAX_SIZE = 2**16
-"""Largest size of a vector that is read."""
-_KEY = b"avssl"  # of our entry in the schema's metadata
+"""Largest vector size that is read."""
+_KEY = b"avssl"  # in the metadata of the schema
 _MAX_INFO_BYTES = 2**20
-_MAX_EXPANSION = 64  # of a file into memory: vectors hardly compress, ids and paths that repeat do
-_BLOCK_ROWS = 2**16  # checked or written at a time
+_MAX_EXPANSION = 64  # memory per file size: vectors hardly compress, repeated ids and paths do
+_BLOCK_ROWS = 2**16  # rows checked or written at a time
 _UNIT_TOLERANCE = 1e-3
 _ESCAPES = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
 
 class FeatureTableError(InputError):
-    """A feature table that cannot be used; the message names the file or the column, and what is wrong."""
+    """An unusable feature table; the message names the file or the column, and the problem."""
 
 
 @dataclass(frozen=True)
 class TableInfo:
-    """What the vectors of a table are."""
+    """Description of the vectors of a table."""
 
     what: What
-    """``"embeddings"`` after the heads, of unit length, the same space for picture and sound; or ``"features"``
-    before them, one space for each."""
+    """``"embeddings"`` after the heads, of unit length, in one space for video and audio; or ``"features"`` before the
+    heads, in a space for each."""
     video_size: int
-    """Length of a picture's vector, >= 1."""
+    """Size of the video vectors, >= 1."""
     audio_size: int
-    """Length of a sound's vector, >= 1."""
+    """Size of the audio vectors, >= 1."""
     every_seconds: float
-    """From one window to the next, > 0."""
+    """Time from one window to the next, > 0."""
     weights_hash: str
-    """Of the model, as :meth:`avssl.hub.pretrained.Pretrained.weights_hash`."""
+    """Hash of the model (:meth:`avssl.hub.pretrained.Pretrained.weights_hash`)."""
     checkpoint: str
-    """Where the model was: a folder relative to the table's, or a release on the hub."""
+    """Model that made it: a folder relative to the table's, or a hub id."""
     root: str
-    """What paths are relative to: a folder relative to the table's, or a URL."""
+    """Folder of the files, relative to the table's, or a URL."""
     clip_list: str
-    """Hash of the rows that were embedded, as :meth:`avssl.core.manifest.Manifest.hash`."""
+    """Hash of the embedded rows (:meth:`avssl.core.manifest.Manifest.hash`)."""
     avssl_version: str
-    """That made it."""
+    """Version of avssl that made it."""
     config: dict[str, Any]
-    """Every setting of the run that made the model."""
+    """All settings of the run that made the model."""
 
     def __post_init__(self) -> None:
         kinds: dict[object, tuple[type, ...]] = {"int": (int,), "float": (int, float), "dict[str, Any]": (dict,)}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, kinds.get(field.type, (str,))) or isinstance(value, bool):
-                raise FeatureTableError(f"{field.name} has the value {value!r:.80}, which is no {field.type}.")
+                raise FeatureTableError(f"{field.name} ({value!r:.80}) must be of type {field.type}.")
         if self.what not in get_args(What):
             raise FeatureTableError(f"what ({self.what!r:.80}) must be one of {get_args(What)}.")
         for name in ("video_size", "audio_size"):
             if not 1 <= getattr(self, name) <= MAX_SIZE:
                 raise FeatureTableError(f"{name} ({getattr(self, name)}) must lie in [1, {MAX_SIZE}].")
         if not 0 < self.every_seconds < float("inf"):
-            raise FeatureTableError(f"every_seconds ({self.every_seconds}) must be greater than 0, and finite.")
+            raise FeatureTableError(f"every_seconds ({self.every_seconds}) must be finite and greater than 0.")
 
     def size(self, modality: str) -> int:
-        """Of a modality's vectors."""
+        """Return the size of a modality's vectors."""
         return self.video_size if modality == "video" else self.audio_size
 
     def to_json(self) -> str:
-        """With the format's version, for the schema's metadata."""
+        """Serialize with the format version, for the metadata of the schema."""
         return json.dumps({"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> TableInfo:
-        """What :meth:`to_json` wrote.
+        """Parse the text of :meth:`to_json`.
 
         Raises:
-            FeatureTableError: If it is something else, or of another version.
+            FeatureTableError: If it is something else, or has another format version.
         """
         if len(text) > _MAX_INFO_BYTES:
-            raise FeatureTableError(f"its description has {len(text)} bytes; no more than {_MAX_INFO_BYTES} are read.")
+            raise FeatureTableError(f"its description has {len(text)} bytes; at most {_MAX_INFO_BYTES} are read.")
         try:
             content = json.loads(text)
             version = content.pop("format_version")
@@ -102,28 +102,28 @@ class TableInfo:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, FeatureTableError):
                 raise
-            raise FeatureTableError(f"its description is not one of a feature table: {error}") from error
+            raise FeatureTableError(f"its metadata do not describe a feature table: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """One row for each window of each file.
+    """One row per window of each file.
 
     Raises:
-        FeatureTableError: If lengths or sizes do not fit, a time is not one, a path leaves the root, or a vector
-            is not finite, or an embedding not of unit length.
+        FeatureTableError: If lengths or sizes do not match, a time span is not valid, a path leaves the root, a vector
+            is not finite, or an embedding is not of unit length.
     """
 
     info: TableInfo
-    """What the vectors are."""
+    """Description of the vectors."""
     ids: np.ndarray
-    """(N,) strings: the manifest id of the row that a window is of."""
+    """(N,) strings: manifest id of the row of each window."""
     paths: np.ndarray
-    """(N,) strings: its file, relative to ``info.root``."""
+    """(N,) strings: path of its file, relative to ``info.root``."""
     start_seconds: np.ndarray
-    """(N,) float64: where the window's picture or sound begins, whichever is first, on the file's own clock."""
+    """(N,) float64: presentation time at which the first of the window's two streams starts."""
     stop_seconds: np.ndarray
-    """(N,) float64: where the last of the two ends."""
+    """(N,) float64: presentation time at which the last of the two stops."""
     video: np.ndarray
     """(N, C) float32."""
     audio: np.ndarray
@@ -133,7 +133,7 @@ class FeatureTable:
         lengths = {name: len(getattr(self, name)) for name in _COLUMNS}
         if len(set(lengths.values())) != 1:
             raise FeatureTableError(f"all columns must have one length, got {lengths}.")
-        self._check_places()
+        self._check_spans()
         for modality in ("video", "audio"):
             _check_vectors(modality, self.vectors(modality), self.info)
 
@@ -141,15 +141,15 @@ class FeatureTable:
         return len(self.ids)
 
     def vectors(self, modality: str) -> np.ndarray:
-        """(N, C) of ``"video"`` or ``"audio"``."""
+        """Return the (N, C) vectors of ``"video"`` or ``"audio"``."""
         return self.video if modality == "video" else self.audio
 
-    def _check_places(self) -> None:
+    def _check_spans(self) -> None:
         start, stop = self.start_seconds, self.stop_seconds
         bad = ~(np.isfinite(start) & np.isfinite(stop) & (stop > start))
         if bad.any():
             row = int(bad.argmax())
-            raise FeatureTableError(f"row {row}: {start[row]} to {stop[row]} s is no stretch of time.")
+            raise FeatureTableError(f"row {row}: {start[row]} to {stop[row]} s is not a time span.")
         for name in ("ids", "paths"):
             if any(not isinstance(value, str) or not value for value in getattr(self, name)):
                 raise FeatureTableError(f"{name} must be strings that are not empty.")
@@ -160,7 +160,7 @@ class FeatureTable:
 
 
 _COLUMNS = ("ids", "paths", "start_seconds", "stop_seconds", "video", "audio")
-"""Of a :class:`FeatureTable`, and, with ``id`` and ``path``, of its file."""
+"""Fields of a :class:`FeatureTable`; the columns of its file are named ``id`` and ``path``."""
 
 
 def _check_vectors(modality: str, vectors: np.ndarray, info: TableInfo) -> None:
@@ -178,19 +178,20 @@ def _check_vectors(modality: str, vectors: np.ndarray, info: TableInfo) -> None:
             wrong = np.abs(length - 1) > _UNIT_TOLERANCE
             what = "is an embedding, but its length is not 1"
         if wrong.any():
-            raise FeatureTableError(f"row {first + int(wrong.argmax())}: the {modality} vector {what}. Embed anew.")
+            row = first + int(wrong.argmax())
+            raise FeatureTableError(f"row {row}: the {modality} vector {what}. Embed the files again.")
 
 
 def write_feature_table(table: FeatureTable, path: Path | str) -> None:
-    """Writes a table as Parquet, through a temporary file: a reader never sees half of it."""
+    """Write a table as Parquet, through a temporary file, so that no reader sees half of it."""
     write_joined(table.info, [table], path)
 
 
 def write_joined(info: TableInfo, tables: Iterable[FeatureTable], path: Path | str) -> None:
-    """Writes tables of one kind one after the other, with one of them in memory at a time.
+    """Write tables of one kind one after the other, with one in memory at a time.
 
     Raises:
-        FeatureTableError: If a table is of another kind than ``info`` says.
+        FeatureTableError: If the description of a table differs from ``info``.
     """
     schema = _schema(info)
     with (
@@ -222,14 +223,13 @@ def _to_arrow(table: FeatureTable, schema: pa.Schema) -> pa.Table:
 
 
 def read_feature_table(path: Path | str) -> FeatureTable:
-    """Reads and checks a table. A file of a stranger runs none of its code, and cannot ask for much more memory than
-    it is large.
+    """Read and check a table. An untrusted file cannot run code, nor need much more memory than its size.
 
     Args:
-        path: A file of ``avssl embed``, or of :func:`write_feature_table`.
+        path: A file from ``avssl embed`` or :func:`write_feature_table`.
 
     Raises:
-        FeatureTableError: If there is no such file, it is no feature table, or it fails the checks of
+        FeatureTableError: If there is no such file, it is not a feature table, or it fails the checks of
             :class:`FeatureTable`.
     """
     path = Path(path)
@@ -237,7 +237,7 @@ def read_feature_table(path: Path | str) -> FeatureTable:
         raise FeatureTableError(f"{path}: no such file. Make one with: avssl embed FOLDER --checkpoint RUN -o {path}")
     try:
         info = _read_info(pq.read_schema(path))
-        # Strings that repeat come as one each: a million windows are of a few thousand files.
+        # Repeated strings are read once: a million windows come from a few thousand files.
         with pq.ParquetFile(path, read_dictionary=["id", "path"], page_checksum_verification=True) as file:
             _refuse_expanding(file, info, path.stat().st_size)
             return _read_rows(file, info)
@@ -250,25 +250,25 @@ def read_feature_table(path: Path | str) -> FeatureTable:
 def _read_info(schema: pa.Schema) -> TableInfo:
     text = (schema.metadata or {}).get(_KEY)
     if text is None:
-        raise FeatureTableError("Parquet, but not a feature table: its schema has no metadata of avssl.")
+        raise FeatureTableError("a Parquet file, but not a feature table: its schema has no avssl metadata.")
     info = TableInfo.from_json(text)
     for field in _schema(info):
         place = schema.get_field_index(field.name)
         found = schema.field(place).type if place >= 0 else "missing"
         if found != field.type:
-            raise FeatureTableError(f"column {field.name} must be {field.type}, and is {found}.")
+            raise FeatureTableError(f"column {field.name} must be {field.type}, but is {found}.")
     return info
 
 
 def _refuse_expanding(file: pq.ParquetFile, info: TableInfo, file_bytes: int) -> None:
-    """A few bytes of runs may stand for any number of rows."""
+    """Raise if the file claims more rows than its size allows; run-length encoding can claim any number."""
     needed = file.metadata.num_rows * 4 * (info.video_size + info.audio_size)
     if needed > _MAX_EXPANSION * file_bytes:
-        raise FeatureTableError(f"{file_bytes} bytes that claim {file.metadata.num_rows} rows are not believed.")
+        raise FeatureTableError(f"{file_bytes} bytes cannot hold {file.metadata.num_rows} rows: the file is damaged.")
 
 
 def _read_rows(file: pq.ParquetFile, info: TableInfo) -> FeatureTable:
-    """Row group by row group into arrays of the final size, so that nothing is in memory twice."""
+    """Read row groups into arrays of the final size, so that nothing is in memory twice."""
     count = file.metadata.num_rows
     texts = {name: np.empty(count, dtype=object) for name in ("id", "path")}
     times = {name: np.empty(count, dtype=np.float64) for name in ("start_seconds", "stop_seconds")}
@@ -289,11 +289,11 @@ def _read_rows(file: pq.ParquetFile, info: TableInfo) -> FeatureTable:
                 texts[name][place] = np.asarray(column.dictionary.to_pylist(), dtype=object)[column.indices.to_numpy()]
         first = place.stop
     if first != count:
-        raise FeatureTableError(f"{count} rows are announced, and another number is there.")
+        raise FeatureTableError(f"the header has {count} rows, but the file holds another number.")
     return FeatureTable(info, *texts.values(), *times.values(), *vectors.values())
 
 
 def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Blocks of rows. One row group is open at a time: an iterator over all of them keeps the whole file in memory."""
+    """Yield blocks of rows. One row group is open at a time: an iterator over all of them would hold the whole file."""
     for group in range(file.num_row_groups):
         yield from file.iter_batches(_BLOCK_ROWS, row_groups=[group], columns=columns)

@@ -1,4 +1,4 @@
-"""Checkpoints of other projects as models of this one, on the machine of whoever has them.
+"""Convert checkpoints of other projects into models of this one.
 
 A new layout costs its file, one line in the table here and one test file.
 """
@@ -22,14 +22,14 @@ _LAYOUTS: dict[str, Callable[[Path], Conversion]] = {"avid-cma": read_avid_cma, 
 
 
 def read_checkpoint(layout: str, path: Path | str) -> Conversion:
-    """The model in a checkpoint of another project. No code that the file may hold is run.
+    """Read a checkpoint of another project. Code in the file is never run.
 
     Args:
         layout: One of :data:`Layout`.
         path: The file.
 
     Raises:
-        ConvertError: If there is no such layout, or the file is not of it; names the first key that is missing,
+        ConvertError: If there is no such layout, or the file has another one; names the first key that is missing,
             unknown or of another shape.
     """
     if layout not in _LAYOUTS:

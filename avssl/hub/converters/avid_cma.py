@@ -1,12 +1,12 @@
 """The checkpoint layout of AVID-CMA's authors.
 
-Top level ``epoch``, ``model``, ``optimizer``, ``train_criterion``. The keys of ``model`` begin with ``module.``, then
-``video_model``, ``audio_model``, ``video_proj`` or ``audio_proj``. Their names are derived from ours: the same stages,
-blocks and layers under other words. The optimizer and the criterion (memories, normalizer, positives) stay behind:
-their rows are of one copy of one data set.
+The top level holds ``epoch``, ``model``, ``optimizer`` and ``train_criterion``. The keys of ``model`` begin with
+``module.``, then ``video_model``, ``audio_model``, ``video_proj`` or ``audio_proj``. The rest follows our keys: the
+same stages, blocks and layers have other names. The optimizer and the criterion (memories, normalizer, positives) are
+dropped, as their rows belong to one copy of one data set.
 
-The networks are those of ``avssl.models.avid_video`` and ``avid_audio``. Those of the paper's ablations differ in what
-has no weights (strides, pooling, input), which keys and shapes cannot tell: they have a reader of their own.
+The networks are those of ``avssl.models.avid_video`` and ``avid_audio``. Those of the paper's ablations differ in
+strides, pooling and input only, which keys and shapes do not show, so they have their own reader.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from avssl.training.build import build_model
 LICENSE_ID = "cc-by-nc-4.0"
 NOTICE = """\
 Converted from a checkpoint of [AVID-CMA](https://github.com/facebookresearch/AVID-CMA), whose authors (Morgado,
-Vasconcelos and Misra, CVPR 2021, https://arxiv.org/abs/2004.12943) give it under
+Vasconcelos and Misra, CVPR 2021, https://arxiv.org/abs/2004.12943) license it under
 [CC BY-NC 4.0](https://creativecommons.org/licenses/by-nc/4.0/): credit them, no commercial use.
 
-**Never redistribute this folder**: it was made for use on this machine, and what is trained further from it stays under
-the same terms. Others get the checkpoint from its authors and run `avssl convert`."""
+**Never redistribute this folder**: it was made for use on this machine, and models trained further from it stay under
+the same terms. Others can get the checkpoint from its authors and run `avssl convert`."""
 
 _LEFT_BEHIND = ("optimizer", "train_criterion")
-_POSITIVES = "nce_average.positive_set"  # CMA's criterion has it, AVID's not
+_POSITIVES = "nce_average.positive_set"  # in the criterion of CMA only
 
 _VIDEO_WORDS = {
     "conv": "0",
@@ -63,12 +63,12 @@ _PARTS = {
     "video_head": ("video_proj.projection", {}),
     "audio_head": ("audio_proj.projection", {}),
 }
-# At depth 10 a stage is its one block, which then has no number.
+# At depth 10 a stage is a single block without a number.
 _PARTS_10 = _PARTS | {"video_encoder": ("video_model", {**_VIDEO_WORDS, "0": ""})}
 
 
 def read_avid_cma(path: Path) -> Conversion:
-    """A checkpoint of the full networks: 224 x 224 pixels, 257 bins; depth and kind of head as its keys say.
+    """Read a checkpoint of the full networks: 224 x 224 pixels, 257 bins; its keys tell depth and head.
 
     Raises:
         ConvertError: If the file is not of this layout.
@@ -76,15 +76,15 @@ def read_avid_cma(path: Path) -> Conversion:
     found = _read(path, (18, 10, 34), is_ablation=False)
     if found.config.model.video.name == "avid_r2plus1d_10":
         warnings.warn(
-            f"{path}: depth 10 is taken as the full network. Those of the paper's ablations, on 112 x 112 pixels, "
-            "look the same but have no max-pool in the stem: convert them with avid-cma-ablation.",
+            f"{path}: depth 10 is read as the full network. Those of the paper's ablations, on 112 x 112 pixels, "
+            "have the same keys but no max-pool in the stem: convert them with avid-cma-ablation.",
             stacklevel=2,
         )
     return found
 
 
 def read_ablation(path: Path) -> Conversion:
-    """A checkpoint of the paper's ablations: depth 10 without the stem's max-pool, 112 x 112 pixels, 129 bins.
+    """Read a checkpoint of the paper's ablations: depth 10, no max-pool in the stem, 112 x 112 pixels, 129 bins.
 
     Raises:
         ConvertError: If the file is not of this layout.
@@ -98,7 +98,7 @@ def _read(path: Path, depths: tuple[int, ...], *, is_ablation: bool) -> Conversi
     objective = "cma" if _POSITIVES in _criterion(content) else "avid"
     kinds = itertools.product(depths, ("mlp", "linear"))
     configs = [_config(depth, head, objective, is_ablation=is_ablation) for depth, head in kinds]
-    # The nearest of them, so that one key too few or too many is told by its name, whichever it is.
+    # The nearest configuration, so that the error names the one key that is missing or unknown.
     config = min(configs, key=lambda config: len(set(_their_names(config).values()) ^ set(tensors)))
     model = build_model(config).eval()
     load_renamed(model, tensors, _their_names(config), f"{path} as {config.model.video.name}: model")
@@ -106,7 +106,7 @@ def _read(path: Path, depths: tuple[int, ...], *, is_ablation: bool) -> Conversi
 
 
 def _model_tensors(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """What is under ``model``, once the keys beside it are those of the layout."""
+    """Return ``model`` after checking that the keys beside it are those of the layout."""
     unknown = sorted(set(content) - {"model", "epoch", *_LEFT_BEHIND}, key=str)
     tensors = content.get("model")
     if not isinstance(tensors, Mapping):
@@ -124,7 +124,7 @@ def _criterion(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _config(depth: int, head: str, objective: str, *, is_ablation: bool) -> Config:
-    """How such a model was trained, as far as use of it depends on that."""
+    """Return the settings of such a model that its use depends on."""
     size, window_length, hop_seconds = (112, 512, 0.02) if is_ablation else (224, 1024, 0.01)
     sampling = {"num_frames": 8, "frames_per_second": 16.0, "audio_seconds": 2.0, "sample_rate_hz": 24000}
     return config_from_dict(
@@ -136,7 +136,7 @@ def _config(depth: int, head: str, objective: str, *, is_ablation: bool) -> Conf
                     "name": "avid",
                     "window_length": window_length,
                     "hop_seconds": hop_seconds,
-                    "padding": "reflect",  # as librosa did in their time
+                    "padding": "reflect",  # the default of librosa at that time
                 },
             },
             "model": {
@@ -150,7 +150,7 @@ def _config(depth: int, head: str, objective: str, *, is_ablation: bool) -> Conf
 
 
 def _their_names(config: Config) -> dict[str, str]:
-    """Their name of each entry of our state dict."""
+    """Return the name in their file of each entry of our state dict."""
     parts = _PARTS_10 if config.model.video.name == "avid_r2plus1d_10" else _PARTS
     with torch.device("meta"):
         ours = build_model(config).state_dict()

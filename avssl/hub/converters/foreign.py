@@ -1,4 +1,4 @@
-"""What all layouts share: reading a stranger's file, and moving every tensor of it exactly once."""
+"""Shared parts of all layouts: read an untrusted file, and move every tensor of it exactly once."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from avssl.core.errors import InputError
 from avssl.models import AVModel
 
 MAX_CHECKPOINT_BYTES = 16 * 2**30
-"""AVID-CMA's largest is near 3 GB: two memories of 1.8 M rows, weights and optimizer."""
+"""AVID-CMA's largest file is about 3 GB: two memories of 1.8 M rows, weights and optimizer."""
 
 
 class ConvertError(InputError):
-    """A file that cannot be converted; the message names it, what is wrong and what would be right."""
+    """A file that cannot be converted."""
 
 
 @dataclass
 class Conversion:
-    """A model of another project, and what its release must say."""
+    """A converted model with the facts that its release must state."""
 
     model: AVModel
-    """With the weights, in evaluation mode, on the CPU."""
+    """Model with the weights, in evaluation mode, on the CPU."""
     config: Config
-    """The architecture and the preprocessing it was trained with."""
+    """Its architecture and preprocessing."""
     about: dict[str, Any]
-    """Lines for the card: where it came from and what was left behind."""
+    """Facts for the card: the origin, and what was dropped."""
     license_id: str
-    """Of the weights, as model hubs write it."""
+    """License of the weights, as model hubs write it."""
     notice: str
-    """What that means for the folder, in Markdown."""
+    """Terms of use for the card, in Markdown."""
 
 
 def load_tensors(path: Path) -> Mapping[str, Any]:
-    """The mapping in a file that ``torch.save`` wrote, old or new format, on the CPU.
+    """Load the mapping in a file of ``torch.save``, in its old or new format, on the CPU.
 
     Raises:
         ConvertError: If it is missing, too large, or anything but tensors and plain containers.
@@ -48,10 +48,10 @@ def load_tensors(path: Path) -> Mapping[str, Any]:
     refuse_larger(path, MAX_CHECKPOINT_BYTES)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds; its text would advise to run the file's code
+    except Exception as error:  # torch.load raises many kinds, and advises to run the file's code
         raise ConvertError(
             f"{path}: cannot be read as a checkpoint of tensors and plain containers ({type(error).__name__}). It is "
-            "damaged, of another format, or holds objects whose loading could run code, which is never done."
+            "damaged, of another format, or holds objects that could run code when loaded, which is never done."
         ) from error
     if not isinstance(content, Mapping):
         raise ConvertError(f"{path}: holds a {type(content).__name__}, not the mapping of a checkpoint.")
@@ -59,7 +59,7 @@ def load_tensors(path: Path) -> Mapping[str, Any]:
 
 
 def refuse_larger(path: Path, most_bytes: int) -> None:
-    """Makes sure that a file, and what it would unpack to, is of a size that can be read.
+    """Check that a file, and its unpacked content, is small enough to read.
 
     Raises:
         ConvertError: If there is no such file, or it is larger.
@@ -71,19 +71,19 @@ def refuse_larger(path: Path, most_bytes: int) -> None:
         with zipfile.ZipFile(path) as archive:
             num_bytes = max(num_bytes, sum(part.file_size for part in archive.infolist()))
     except zipfile.BadZipFile:
-        pass  # not packed, as files of old versions of torch
+        pass  # not packed: a file of an old version of torch
     if num_bytes > most_bytes:
         raise ConvertError(f"{path}: holds {num_bytes} bytes, more than the {most_bytes} of any file of its kind.")
 
 
 def load_renamed(model: nn.Module, tensors: Mapping[str, Any], their_names: Mapping[str, str], source: str) -> None:
-    """Fills a model from tensors under other names, each of which is used exactly once.
+    """Load a model from tensors under other names, each of which is used exactly once.
 
     Args:
-        model: On the CPU; unchanged when this raises.
-        tensors: Theirs, by their names.
-        their_names: Their name of each entry of ``model.state_dict()``.
-        source: Begin of messages: the file, and the part of it.
+        model: Model on the CPU; unchanged if this raises.
+        tensors: Tensors by the names in the file.
+        their_names: Name in the file of each entry of ``model.state_dict()``.
+        source: Prefix of error messages: the file and the part of it.
 
     Raises:
         ConvertError: If a tensor is missing, unknown, of another shape or dtype, or not finite; names the first.

@@ -1,4 +1,4 @@
-"""Spectrogram statistics that come as a file of their own."""
+"""Spectrogram statistics in a separate file."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ MAX_STATISTICS_BYTES = 2**20
 
 
 def read_statistics(path: Path | str, num_bins: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each frequency bin, in dB, from an ``.npz`` with ``mean`` and ``std``.
+    """Read mean and standard deviation of each frequency bin, in dB, from an ``.npz`` with ``mean`` and ``std``.
 
     Args:
-        path: The file; arrays alone are read, never objects.
+        path: The file; only arrays are read, never objects.
         num_bins: F of the spectrogram.
 
     Returns:
         Two (F,) float32 tensors.
 
     Raises:
-        ConvertError: If it is no such file, of another number of bins, or a value is out of range.
+        ConvertError: If it is not such a file, has another number of bins, or a value is out of range.
     """
     path = Path(path)
     refuse_larger(path, MAX_STATISTICS_BYTES)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             mean, std = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("mean", "std"))
-    except Exception as error:  # numpy raises many kinds; each means that the file is not this one
+    except Exception as error:  # numpy raises many kinds; all mean that the file has another format
         raise ConvertError(f"{path}: not an .npz with the arrays mean and std: {error}") from error
     for name, value in (("mean", mean), ("std", std)):
         if max(value.shape, default=0) != value.numel() or value.numel() != num_bins:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from avssl.features.embed import table_of_files
-from avssl.features.search import NAMES, find_moments, moment_group, query_of_file
+from avssl.features.search import find_moments, moment_group, query_of_file
 from avssl.features.search_page import THUMBNAIL_SHORT_SIDE, Moment, middle_frame
 from avssl.features.table import FeatureTable
 from avssl.hub.pretrained import Pretrained
@@ -77,10 +77,10 @@ class SearchTable:
         try:
             query = query_of_file(pretrained, video, by, self.table.info.what, at_seconds)
         except ValueError as error:
-            raise AppError(f"second {at_seconds:g} is outside the {NAMES[by]} of {video.name}.") from error
+            raise AppError(f"second {at_seconds:g} is outside the {by} of {video.name}.") from error
         found = find_moments(self.table, query, gallery, k)
         group = moment_group(self.table, found, query, self.folder)
-        window = f"{NAMES[by]} from {query.start_seconds:.2f} to {query.stop_seconds:.2f} s"
+        window = f"{by} from {query.start_seconds:.2f} to {query.stop_seconds:.2f} s"
         note = f"{group.title} ({window}). {found.note(self.table)} ~ marks hits no better than chance."
         return SearchResult(note, tuple(self._hit(moment) for moment in group.moments))
 

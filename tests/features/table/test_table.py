@@ -69,7 +69,7 @@ def spoiled(array: np.ndarray, row: int, value: object) -> np.ndarray:
         ({"video": unit(5, 3)}, r"video must be \(5, 4\) float32, got \(5, 3\) float32"),
         ({"video": unit(5).astype(np.float64)}, r"float32, got \(5, 4\) float64"),
         ({"video": unit(4)}, "must have one length"),
-        ({"stop_seconds": np.zeros(5)}, "row 0: 0.0 to 0.0 s is no stretch of time"),
+        ({"stop_seconds": np.zeros(5)}, "row 0: 0.0 to 0.0 s is not a time span"),
         ({"start_seconds": np.full(5, np.nan)}, "row 0: nan to 2.0 s"),
         ({"ids": np.array(["a", "", "b", "c", "d"], dtype=object)}, "ids must be strings that are not empty"),
         ({"paths": np.array(["a"] * 4 + ["../x"], dtype=object)}, r"path '../x' must be relative"),
@@ -87,10 +87,10 @@ def test_what_cannot_be_is_refused(columns, message):
         ("what", "thoughts", r"what \('thoughts'\) must be one of"),
         ("video_size", 0, r"video_size \(0\) must lie in"),
         ("audio_size", 10**9, r"audio_size \(1000000000\) must lie in"),
-        ("every_seconds", float("nan"), r"every_seconds \(nan\) must be greater than 0"),
-        ("every_seconds", "1", "every_seconds has the value '1', which is no float"),
-        ("video_size", True, "video_size has the value True"),
-        ("config", [], r"config has the value \[\]"),
+        ("every_seconds", float("nan"), r"every_seconds \(nan\) must be finite and greater than 0"),
+        ("every_seconds", "1", r"every_seconds \('1'\) must be of type float"),
+        ("video_size", True, r"video_size \(True\) must be of type int"),
+        ("config", [], r"config \(\[\]\) must be of type dict"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(field, value, message):
@@ -111,13 +111,13 @@ def rewritten(table: FeatureTable, path, text: bytes | None = None, **columns) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"{}", "its description is not one of a feature table"),
-        (b"[1]", "its description is not one of a feature table"),
-        (b"no json", "its description is not one of a feature table"),
-        (b"[" * 100_000, "its description is not one of a feature table"),
+        (b"{}", "its metadata do not describe a feature table"),
+        (b"[1]", "its metadata do not describe a feature table"),
+        (b"no json", "its metadata do not describe a feature table"),
+        (b"[" * 100_000, "its metadata do not describe a feature table"),
         (b'{"format_version": 9}', "format version 9; this avssl reads 1"),
         (b'{"format_version": 1, "what": "features"}', "missing 9 required"),
-        (b" " * (2**20 + 1), "no more than 1048576 are read"),
+        (b" " * (2**20 + 1), "at most 1048576 are read"),
     ],
 )
 def test_a_file_with_another_description_is_refused(tmp_path, text, message):
@@ -134,7 +134,7 @@ def test_a_file_of_strangers_is_checked(tmp_path):
     with pytest.raises(FeatureTableError, match=r"features.parquet: row 3: the audio vector is not finite"):
         read_feature_table(path)
     rewritten(make(), path, audio=pa.array([[1.0]] * 5))
-    with pytest.raises(FeatureTableError, match=r"column audio must be fixed_size_list.*and is list"):
+    with pytest.raises(FeatureTableError, match=r"column audio must be fixed_size_list.*but is list"):
         read_feature_table(path)
     rewritten(make(), path, id=pa.array(["a", None, "b", "c", "d"]))
     with pytest.raises(FeatureTableError, match="column id has empty cells"):
@@ -145,7 +145,7 @@ def test_a_file_of_strangers_is_checked(tmp_path):
         read_feature_table(path)
     plain = pq.read_table(path).drop_columns(["start_seconds"])
     pq.write_table(plain, path)
-    with pytest.raises(FeatureTableError, match="column start_seconds must be double, and is missing"):
+    with pytest.raises(FeatureTableError, match="column start_seconds must be double, but is missing"):
         read_feature_table(path)
 
 
@@ -160,7 +160,7 @@ def test_few_bytes_that_stand_for_many_rows_are_not_believed(tmp_path):
     write_feature_table(part, path)
     plain = pa.concat_tables([pq.read_table(path)] * (count // 1000)).replace_schema_metadata(info)
     pq.write_table(plain, path, compression="zstd")
-    with pytest.raises(FeatureTableError, match="bytes that claim 400000 rows are not believed"):
+    with pytest.raises(FeatureTableError, match="bytes cannot hold 400000 rows"):
         read_feature_table(path)
 
 
@@ -175,7 +175,7 @@ def test_no_parquet_no_file_and_parquet_of_others(tmp_path):
     with pytest.raises(FeatureTableError, match="not a readable Parquet file"):
         read_feature_table(path)
     pq.write_table(pa.table({"a": [1]}), path)
-    with pytest.raises(FeatureTableError, match="Parquet, but not a feature table"):
+    with pytest.raises(FeatureTableError, match="a Parquet file, but not a feature table"):
         read_feature_table(path)
 
 

@@ -201,7 +201,7 @@ def test_release_describes_the_input_of_the_published_runs(tmp_path, model, layo
 
 
 def test_full_network_of_depth_10_is_pointed_out(tmp_path, model):
-    with pytest.warns(UserWarning, match=r"depth 10 is taken as the full network.*avid-cma-ablation"):
+    with pytest.warns(UserWarning, match=r"depth 10 is read as the full network.*avid-cma-ablation"):
         read_checkpoint("avid-cma", write_checkpoint(tmp_path / "c", model))
 
 

@@ -21,7 +21,7 @@ class Payload:
 def test_code_in_a_file_is_never_run(tmp_path, new_format):
     content = {"model": {}, "epoch": Payload(tmp_path / "was_run")}
     torch.save(content, tmp_path / "c", _use_new_zipfile_serialization=new_format)
-    with pytest.raises(ConvertError, match="loading could run code, which is never done") as error:
+    with pytest.raises(ConvertError, match="could run code when loaded, which is never done") as error:
         load_tensors(tmp_path / "c")
     assert "weights_only=False" not in str(error.value)
     assert not (tmp_path / "was_run").exists()

@@ -75,7 +75,7 @@ def test_keys_that_do_not_fit_are_named(network: nn.Module, tmp_path: Path, chan
     path = saved(tmp_path, state)
     with pytest.raises(ConvertError, match=rf"^{re.escape(str(path))}: the video encoder.*{message}") as error:
         load_torchvision(encoder, path)
-    assert "for resnet18_image of resnet18" in str(error.value)
+    assert "resnet18 for resnet18_image" in str(error.value)
     assert torch.equal(encoder.state_dict()["stem.conv1.weight"], before)
 
 
@@ -86,7 +86,7 @@ def test_another_network_and_no_file_are_refused(network: nn.Module, tmp_path: P
     with pytest.raises(ConvertError, match="no such file"):
         load_torchvision(create_encoder("resnet18_image"), tmp_path / "none.pth")
     torch.save(network, path)  # an object, whose loading would run code
-    with pytest.raises(ConvertError, match="holds objects whose loading could run code, which is never done"):
+    with pytest.raises(ConvertError, match="holds objects that could run code when loaded, which is never done"):
         load_torchvision(create_encoder("resnet18_image"), path)
 
 

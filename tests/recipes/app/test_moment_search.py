@@ -37,7 +37,8 @@ def test_a_sound_finds_its_own_moment_first(search_table, model, clips):
     assert (number.removeprefix("~ "), cosine) == ("1", "cosine 1.000")
     assert rest == ["itself", "0.5 to 1.5 s", "sub/b.mp4"]
     assert best.picture.shape == (160, 160, 3)
-    assert result.note.startswith("Sounds that are like the sound (sound from 0.50 to 1.50 s). 4 windows of 2 files")
+    note = "Audio windows that resemble the audio (audio from 0.50 to 1.50 s). 4 windows of 2 files"
+    assert result.note.startswith(note)
 
 
 def test_names_stand_for_paths_where_there_are_some(search_table, model, clips):
@@ -47,7 +48,7 @@ def test_names_stand_for_paths_where_there_are_some(search_table, model, clips):
 
 
 def test_a_second_outside_the_file_is_said(search_table, model, clips):
-    with pytest.raises(AppError, match=r"second 9 is outside the sound of a.mp4"):
+    with pytest.raises(AppError, match=r"second 9 is outside the audio of a.mp4"):
         search_table.find(model, clips / "a.mp4", "audio", "video", 9.0)
 
 

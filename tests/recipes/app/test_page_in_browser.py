@@ -215,7 +215,7 @@ def test_moments_are_found_and_played(page):
     page.wait(lambda: page.all("#search")[0].is_displayed())
     page.click("#search")
     page.wait(lambda: len(page.all("#found img")) == 2)
-    assert "Pictures that fit the sound" in page.text("#message")
+    assert "Video windows that match the audio" in page.text("#message")
     assert "4 windows of 2 files" in page.text("#message")
     assert "cosine" in page.text("#found")
     page.all("#found button.thumbnail-item")[0].click()
