@@ -1,0 +1,55 @@
+import pytest
+
+from avssl.config import config_from_dict
+from avssl.core.manifest import Manifest
+from avssl.training.rows import hold_out
+
+
+def config(source=".", **changes):
+    """A run on a folder by default."""
+    data = {"source": str(source)} | changes.pop("data", {})
+    return config_from_dict({"data": data, **changes})
+
+
+def manifest(count, root="/videos", **columns):
+    names = [f"{number}.mp4" for number in range(count)]
+    return Manifest.from_columns({"id": names, "path": names, **columns}, root)
+
+
+def test_a_share_of_the_rows_is_held_out():
+    trained, held_out = hold_out(config(), manifest(1000))
+    assert (len(trained), len(held_out)) == (950, 50)
+    assert set(trained["id"]).isdisjoint(held_out["id"])
+    trained, held_out = hold_out(config(), manifest(10_000))
+    assert (len(trained), len(held_out)) == (9872, 128)
+
+
+def test_the_choice_does_not_depend_on_the_seed():
+    first = hold_out(config(train={"seed": 0}), manifest(1000))[1]
+    assert hold_out(config(train={"seed": 1}), manifest(1000))[1].hash() == first.hash()
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [({}, 600), ({"monitor": {"every_steps": 0}}, 5000), ({"monitor": {"held_out_fraction": 0.0}}, 5000)],
+)
+def test_small_corpora_and_runs_without_monitors_train_on_everything(changes, count):
+    trained, held_out = hold_out(config(**changes), manifest(count))
+    assert len(trained) == count
+    assert held_out is None
+
+
+def test_the_val_split_is_the_gallery_where_there_is_one(tmp_path):
+    whole = manifest(2000, tmp_path, split=["train"] * 1900 + ["val"] * 100)
+    whole.write(tmp_path / "manifest.csv")
+    train = whole.where(split="train")
+    trained, held_out = hold_out(config(tmp_path / "manifest.csv"), train)
+    assert len(trained) == 1900
+    assert set(held_out["split"]) == {"val"}
+    assert len(held_out) == 100
+    _, few = hold_out(config(tmp_path / "manifest.csv", monitor={"num_clips": 40}), train)
+    assert len(few) == 40
+    # All rows are trained on: then some of them must be kept out.
+    trained, held_out = hold_out(config(tmp_path / "manifest.csv", data={"split": "all"}), whole)
+    assert (len(trained), len(held_out)) == (1900, 100)  # 5 %
+    assert set(trained["id"]).isdisjoint(held_out["id"])
