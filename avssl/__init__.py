@@ -1,7 +1,6 @@
-"""avssl: learn from video with its own sound, without labels.
+"""avssl: self-supervised learning from video with its own audio.
 
-The public names below are imported when they are first used, so that ``import avssl`` and
-``avssl --help`` are quick.
+Public names are imported when they are first used, so that ``import avssl`` and ``avssl --help`` are quick.
 
 Example:
     >>> import avssl
@@ -11,9 +10,9 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from avssl.core.lazy import make_lazy
 from avssl.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -39,37 +38,4 @@ if TYPE_CHECKING:
     from avssl.synthetic import synthesize_corpus as synthesize_corpus
     from avssl.transforms import avid_log_spectrogram as avid_log_spectrogram
 
-
-_MODULES = {
-    "Batch": "core.batch",
-    "Embeddings": "core.batch",
-    "load_classifier": "hub.classifier",
-    "localize": "features.localize",
-    "FeatureTable": "features.table",
-    "read_feature_table": "features.table",
-    "from_pretrained": "hub.pretrained",
-    "save_pretrained": "hub.pretrained",
-    "overlay_video": "localization",
-    "Manifest": "core.manifest",
-    "read_manifest": "core.manifest",
-    "MediaError": "media",
-    "open_media": "media",
-    "write_video": "media",
-    "AVModel": "models",
-    "create_encoder": "models",
-    "create_head": "models",
-    "create_objective": "objectives",
-    "info_nce": "objectives",
-    "synthesize_corpus": "synthetic",
-    "avid_log_spectrogram": "transforms",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'avssl' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"avssl.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES])
+make_lazy(__name__)

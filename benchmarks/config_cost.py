@@ -19,14 +19,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from avssl.config import Config, load_config
-from avssl.config.objectives import Memory
 from avssl.engine import Precision, StepCost, state_bytes, step_cost
-from avssl.objectives import MemoryRows
-from avssl.training.build import build_model, build_objective, build_transform
+from avssl.training.build import build_model, build_transform, needs_of
 
 ASSUMED_TFLOPS = 50.0
-# The cost does not depend on which rows an objective remembers.
-ANY_ROWS = MemoryRows.from_ids([str(number) for number in range(100)])
 
 
 def model_cost(config: Config, num_clips: int, precision: Precision) -> StepCost:
@@ -34,17 +30,17 @@ def model_cost(config: Config, num_clips: int, precision: Precision) -> StepCost
     sampling, size = config.sampling, config.transform.video.size
     sound = torch.zeros(1, round(sampling.audio_seconds * sampling.sample_rate_hz))
     spectrogram = build_transform(config).spectrogram(sound)
-    objective = build_objective(config, ANY_ROWS)
-    num_views = num_clips * objective.num_views
+    needs = needs_of(config)
+    num_views = num_clips * needs.num_views
     with FakeTensorMode():
         model = build_model(config)
         handle = precision.apply(model, "cpu")
         video = torch.empty(num_views, 3, sampling.num_frames, size, size)
-        audio = torch.empty(num_views + objective.negative_sounds, *spectrogram.shape[1:])
+        audio = torch.empty(num_views + needs.negative_sounds, *spectrogram.shape[1:])
 
         def run() -> Tensor:
-            sounds, needs_maps = audio[:num_views], objective.needs_maps
-            if objective.needs_target:
+            sounds, needs_maps = audio[:num_views], needs.maps
+            if needs.target_momentum is not None:
                 with torch.no_grad():
                     model(video, sounds, needs_maps=needs_maps)
             out = model(video, sounds, needs_maps=needs_maps, negative_audio=audio[num_views:])
@@ -57,9 +53,14 @@ def model_cost(config: Config, num_clips: int, precision: Precision) -> StepCost
 
 def memory_bytes(config: Config, rows: int) -> int:
     """Return the size of an objective's two memory banks, 0 if it has none."""
-    if not isinstance(config.objective, Memory):
+    if not needs_of(config).memory:
         return 0
-    return 2 * rows * config.model.head.options()["out_features"] * (4 if config.objective.dtype == "fp32" else 2)
+    return (
+        2
+        * rows
+        * config.model.head.options()["out_features"]
+        * (4 if config.objective.options()["dtype"] == "fp32" else 2)
+    )
 
 
 def describe(config: Config, rows: int, processes: int, tflops: float | None) -> str:
@@ -70,7 +71,7 @@ def describe(config: Config, rows: int, processes: int, tflops: float | None) ->
     clips = optim.epochs * (rows // optim.batch_size) * optim.batch_size
     flops = cost.flops / local_batch * clips
     state = state_bytes(model, optim.name, averaged=config.train.ema_decay is not None)
-    if build_objective(config, ANY_ROWS).needs_target:
+    if needs_of(config).target_momentum is not None:
         state += sum(x.numel() * x.element_size() for x in model.state_dict().values())
     bank = memory_bytes(config, rows)
     parts = [f"{_size(state)} of weights, gradients and optimizer"]

@@ -37,8 +37,7 @@ from peak_memory import peak, reset_peak
 from precision import made_up_batch, made_up_task
 from rows import append_row, machine, read_rows
 
-from avssl.config import Config, load_config
-from avssl.config.settings import InfoNCE
+from avssl.config import Config, choose, load_config
 from avssl.core.manifest import Manifest, read_manifest
 from avssl.engine import Precision
 from avssl.media.prepared.clip import CopySettings
@@ -110,7 +109,7 @@ def pair_config(plan: Plan, pair: str, shape: tuple[int, int], device: torch.dev
         sampling=replace(base.sampling, num_frames=frames, short_side=round(size / 0.875)),
         transform=replace(base.transform, video=replace(base.transform.video, size=size)),
         model=replace(base.model, video=video, audio=audio),
-        objective=InfoNCE("info_nce", pooling="pooled"),
+        objective=choose("objective", "info_nce", pooling="pooled"),
     )
     clip_bytes = model_cost(config, 2, Precision()).saved_bytes / 2
     clips = plan.most_clips

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 
 import losses
 
-from avssl.config.settings import (
-    AvidAudio,
-    AvidVideo,
-    Choice,
-    SmallAudio,
-    SmallVideo,
-    TorchvisionAudio,
-    TorchvisionVideo,
-)
+from avssl.config import Choice, choose
 from avssl.synthetic import SceneSettings, Split
 
 
@@ -45,17 +37,21 @@ class Plan:
     """Backend of torch.compile."""
 
 
+def _pair(video: str, audio: str, **options: int) -> tuple[Choice, Choice]:
+    return choose("model.video", video, **options), choose("model.audio", audio, **options)
+
+
 FULL = Plan(
     pairs={
-        "AVID's pair": (AvidVideo("avid_r2plus1d_18"), AvidAudio("avid_audio_cnn_10")),
-        "R(2+1)D-18 + ResNet-18": (TorchvisionVideo("r2plus1d_18"), TorchvisionAudio("resnet18_audio")),
+        "AVID's pair": _pair("avid_r2plus1d_18", "avid_audio_cnn_10"),
+        "R(2+1)D-18 + ResNet-18": _pair("r2plus1d_18", "resnet18_audio"),
     },
     shapes=((8, 112), (32, 224)),
     losses=tuple(losses.wanted()),
     scenes=Split(64, SceneSettings(width=340, height=256, duration_seconds=10.0)),
 )
 SMALL = Plan(
-    pairs={"small pair": (SmallVideo("small_video", width=4), SmallAudio("small_audio", width=4))},
+    pairs={"small pair": _pair("small_video", "small_audio", width=4)},
     shapes=((2, 32),),
     losses=tuple((name, 1024, 16) for name in losses.LOSSES),
     scenes=Split(2, SceneSettings(width=64, height=64, duration_seconds=3.0)),

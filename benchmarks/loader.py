@@ -231,7 +231,7 @@ def print_bytes(manifest: Manifest, copies: dict[int, Manifest]) -> None:
 
 def psnr(manifest: Manifest, copy: Manifest, short_side: int) -> float:
     """Return the PSNR of the copy's RGB against the source's at the copy's size, over every 16th frame."""
-    sampling = ClipSampling(short_side=short_side, sample_rate_hz=RATE)
+    sampling = ClipSampling(16, 8.0, sample_rate_hz=RATE, max_offset_seconds=0.5, short_side=short_side)
     shards = ClipDataset(copy, sampling)
     errors = []
     for row in range(len(copy)):

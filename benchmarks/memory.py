@@ -28,7 +28,7 @@ def memory_mib(pid: int, kind: str) -> float:
 
 def over_clips(copy: Path, num_clips: int, every: int) -> None:
     """Print the memory of the main process and of its workers during loading."""
-    sampling = ClipSampling(num_frames=8, frames_per_second=16.0)
+    sampling = ClipSampling(num_frames=8, frames_per_second=16.0, max_offset_seconds=0.5)
     loader = TrainLoader(ClipDataset(read_manifest(copy / "manifest.csv"), sampling), 8, num_workers=2)
     print("| clips | main process, MiB | workers, MiB | open files of a worker | clips a second |")
     print("| ---: | ---: | ---: | ---: | ---: |")

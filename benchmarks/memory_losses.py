@@ -81,7 +81,11 @@ def measure_step(num_rows: int, size: int, device: str) -> dict[str, Any]:
     cma = CMA(rows, size, loss="nce_frozen", num_positives=NUM_POSITIVES)
     near = (torch.arange(num_rows)[:, None] + 1 + 7 * torch.arange(NUM_POSITIVES)) % num_rows
     cma.load_state_dict(cma.state_dict() | {"found": near.sort(dim=1).values})
-    objectives: dict[str, Objective] = {"info_nce": InfoNCE(), "avid": AVID(rows, size, loss="nce_frozen"), "cma": cma}
+    objectives: dict[str, Objective] = {
+        "info_nce": InfoNCE(pooling="pooled"),
+        "avid": AVID(rows, size, loss="nce_frozen"),
+        "cma": cma,
+    }
     calls = {name: steps_of(objective.to(device), num_rows, size, device) for name, objective in objectives.items()}
     extra = {name: extra_mib(call, call, device)[1] for name, call in calls.items()}
     times = take_turns(calls, device)

@@ -160,7 +160,7 @@ def test_ezvsl_config_has_its_map_and_spectrogram():
         out = task.model.eval()(torch.zeros(1, 3, 1, 224, 224), torch.zeros(1, 1, 200, 257), needs_maps=True)
     assert out.video_map.shape == (1, 512, 1, 7, 7)
     assert build_sampling(config).num_frames == 1
-    assert task.objective.needs_maps
+    assert task.objective.needs.maps
 
 
 def test_soundingshapes_config_equals_the_demos(tmp_path):

@@ -4,8 +4,8 @@ import avssl
 
 
 def test_every_public_name_is_there():
-    for name in avssl._MODULES:
-        assert getattr(avssl, name).__name__ == name
+    for name, path in avssl._public.items():
+        assert getattr(avssl, name).__name__ == name == path.partition(":")[2]
         assert name in dir(avssl)
 
 

@@ -30,6 +30,7 @@ from avssl.config.settings import (
     TrainConfig,
     TransformConfig,
     VideoTransformConfig,
+    choose,
 )
 from avssl.core.errors import ConfigError
 
@@ -60,6 +61,7 @@ __all__ = [
     "VideoTransformConfig",
     "base_of",
     "base_of_student",
+    "choose",
     "config_from_dict",
     "field_docs",
     "flatten",

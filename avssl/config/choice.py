@@ -1,10 +1,14 @@
-"""A group of settings that a name selects, and the check that settings are made with."""
+"""Groups of settings, derived from the classes and functions whose options they hold."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field
+from functools import cache
 from typing import Any
 
+from avssl.config.declared import Option, read_declaration
 from avssl.core.errors import InputError
 
 
@@ -22,5 +26,44 @@ class Choice:
     """Name."""
 
     def options(self) -> dict[str, Any]:
-        """Every field but the name: the keyword arguments of what it names."""
+        """Return every field but the name: the keyword arguments of the class or function that the name selects."""
         return {key: value for key, value in vars(self).items() if key != "name"}
+
+
+def options_with_default(path: str, without: tuple[str, ...] = ()) -> list[Option]:
+    """Return the options of a class or function that have a default; the others are not for the user to set."""
+    options = read_declaration(path).options.values()
+    return [option for option in options if option.default is not MISSING and option.name not in without]
+
+
+def make_group(name: str, doc: str, options: Iterable[Option], base: type = object) -> type[Any]:
+    """Return a dataclass with a field for each option; the metadata ``"help"`` of a field is its documentation."""
+    fields = [(o.name, o.type, field(default=o.default, metadata={"help": o.help})) for o in options]
+    return dataclasses.make_dataclass(name, fields, bases=(base,), namespace={"__doc__": doc, "__module__": __name__})
+
+
+@cache
+def _choice(path: str, without: tuple[str, ...]) -> type[Choice]:
+    name, summary = path.partition(":")[2], read_declaration(path).summary
+    return make_group(name, summary, options_with_default(path, without), Choice)
+
+
+class Choices(Mapping[str, type[Choice]]):
+    """The dataclass of each name in a table of import paths, derived when it is first used.
+
+    Args:
+        table: Names to import paths; it may grow later.
+        without: Options that are not settings of this group, because another setting or the run gives them.
+    """
+
+    def __init__(self, table: Mapping[str, str], without: tuple[str, ...] = ()) -> None:
+        self._table, self._without = table, without
+
+    def __getitem__(self, name: str) -> type[Choice]:
+        return _choice(self._table[name], self._without)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)

@@ -1,4 +1,4 @@
-"""Options of a class or function, read from its source without importing it.
+"""Read the options of a class or function from its source, without importing it.
 
 An option is declared once: as a keyword argument (or dataclass field) of the class or function that
 uses it, with its default, and documented in the ``Args`` of that docstring. This module reads both
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Optional, Union
@@ -57,7 +58,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Declaration:
-    """Everything a class or function says about its options."""
+    """The options and documentation of a class or function."""
 
     path: str
     """``module:name``."""
@@ -77,21 +78,26 @@ def read_declaration(path: str) -> Declaration:
     """Read the options of a class, dataclass or function.
 
     Args:
-        path: ``"package.module:Name"``. The module is parsed, not imported.
+        path: ``"package.module:Name"``. The module is parsed, not imported. The name may also be that of a
+            ``functools.partial`` of a class or function, whose remaining options are returned.
 
     Raises:
         ValueError: If there is no such class or function, or an annotation or default is not a plain one.
     """
     module_name, _, name = path.partition(":")
     module, node = _find(_parse(module_name), name)
-    if node is None:
+    num_bound = 0
+    if isinstance(node, ast.Call):
+        num_bound = len(node.args) - 1
+        module, node = _find(module, ast.unparse(node.args[0]))
+    if not isinstance(node, _Declared):
         raise ValueError(f"{path}: there is no class or function {name} in {module_name}.")
     doc = docstring_parser.parse(ast.get_docstring(node) or "", docstring_parser.DocstringStyle.GOOGLE)
     return Declaration(
         path,
         doc.short_description or "",
         doc.long_description or "",
-        MappingProxyType({option.name: option for option in _options(module, node)}),
+        MappingProxyType({option.name: option for option in islice(_options(module, node), num_bound, None)}),
     )
 
 
@@ -112,7 +118,7 @@ class _Module:
     tree: ast.Module
 
     def statements(self) -> Iterator[ast.stmt]:
-        """Top-level statements, those under ``if TYPE_CHECKING`` included."""
+        """Yield the top-level statements, including those under ``if TYPE_CHECKING``."""
         for statement in self.tree.body:
             yield statement
             if isinstance(statement, ast.If):
@@ -125,7 +131,7 @@ def _parse(name: str) -> _Module:
 
 
 def _source_file(module_name: str) -> Path:
-    """The file of a module. Finding it imports no parent package, which ``find_spec`` of a submodule would."""
+    """Return the file of a module without importing its parent package, which ``find_spec`` would do."""
     if module_name in sys.modules and getattr(sys.modules[module_name], "__file__", None):
         return Path(sys.modules[module_name].__file__ or "")
     top, *rest = module_name.split(".")
@@ -141,20 +147,24 @@ def _source_file(module_name: str) -> Path:
     raise ValueError(f"{module_name}: there is no module of this name.")
 
 
-def _same_package(module_name: str | None, other: str) -> bool:
-    """True if two modules share their top-level package: the source of other libraries is not read."""
-    return (module_name or "").split(".")[0] == other.split(".")[0]
+def _is_read(module_name: str | None, importer: str) -> bool:
+    """Return whether to follow an import: avssl and the importer's own package are read, other libraries are not."""
+    return (module_name or "").split(".")[0] in ("avssl", importer.split(".")[0])
 
 
 _Declared = ast.ClassDef | ast.FunctionDef
 
 
-def _find(module: _Module, name: str) -> tuple[_Module, _Declared | None]:
-    """The definition of a name, followed through imports from the same top-level package."""
+def _find(module: _Module, name: str) -> tuple[_Module, _Declared | ast.Call | None]:
+    """Return the definition of a name, followed through imports: a class, a function or a call of partial."""
     for statement in module.statements():
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=target)], value=ast.Call(func=ast.Name(id="partial")) as call):
+                if target == name:
+                    return module, call
         if isinstance(statement, _Declared) and statement.name == name:
             return module, statement
-        if isinstance(statement, ast.ImportFrom) and _same_package(statement.module, module.name):
+        if isinstance(statement, ast.ImportFrom) and _is_read(statement.module, module.name):
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
                     return _find(_parse(statement.module or ""), alias.name)
@@ -176,14 +186,18 @@ def _options(module: _Module, node: _Declared) -> Iterator[Option]:
             if statement.args.kwarg is not None:  # **options: the rest goes to the base class
                 yield from inherited.values()
             return
-    own = {option.name: option for option in _fields(module, node, docs)}
+    own = {option.name: option for option in _fields(module, node, docs)} if _is_dataclass(node) else {}
     for option in _inherited(module, node):
         yield own.pop(option.name, option)
     yield from own.values()
 
 
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
 def _inherited(module: _Module, node: ast.ClassDef) -> Iterator[Option]:
-    """Options of the base classes that have source here; others, such as ``nn.Module``, have none."""
+    """Yield the options of base classes whose source is read; others, such as ``nn.Module``, have none."""
     for base in node.bases:
         if isinstance(base, ast.Name):
             where, definition = _find(module, base.id)
@@ -207,7 +221,7 @@ def _arguments(module: _Module, function: ast.FunctionDef, docs: Mapping[str, st
 
 
 def _fields(module: _Module, node: ast.ClassDef, docs: Mapping[str, str]) -> Iterator[Option]:
-    """Annotated fields of a dataclass; the string under a field documents it."""
+    """Yield the fields of a dataclass; the string under a field documents it."""
     for statement, after in zip(node.body, [*node.body[1:], None], strict=True):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             text = docs.get(statement.target.id, "")
@@ -237,16 +251,16 @@ def _dataclass_of(module: _Module, annotation: ast.expr | None) -> str | None:
 
 
 def _evaluate(module: _Module, expression: ast.expr) -> Any:
-    """The value of an annotation or a default: literals, known types, and names of the module itself."""
+    """Return the value of an annotation or default: literals, known types and names of the module itself."""
     try:
         return eval(compile(ast.Expression(expression), module.name, "eval"), {"__builtins__": {}}, _Names(module))
     except Exception as error:
         where = f"{module.name}, line {expression.lineno}"
-        raise ValueError(f"{where}: {ast.unparse(expression)} is no plain type or value ({error}).") from error
+        raise ValueError(f"{where}: {ast.unparse(expression)} is not a plain type or value ({error}).") from error
 
 
 class _Names(dict[str, Any]):
-    """Names in an expression: known types, else what the module assigns or imports."""
+    """Names in an expression: known types, otherwise assignments and imports of the module."""
 
     def __init__(self, module: _Module) -> None:
         super().__init__(_KNOWN_NAMES)
@@ -259,7 +273,7 @@ class _Names(dict[str, Any]):
                     return _evaluate(self._module, value)
                 case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
                     return _evaluate(self._module, value)
-                case ast.ImportFrom(module=str(source), names=aliases) if _same_package(source, self._module.name):
+                case ast.ImportFrom(module=str(source), names=aliases) if _is_read(source, self._module.name):
                     for alias in aliases:
                         if (alias.asname or alias.name) == name:
                             return _Names(_parse(source))[alias.name]
@@ -268,7 +282,7 @@ class _Names(dict[str, Any]):
 
 @dataclass(frozen=True)
 class _Opaque:
-    """A class that is named in an annotation and that only the running program knows, such as ``Tensor``."""
+    """A class in an annotation that is only known at run time, such as ``Tensor``."""
 
     name: str
 

@@ -1,7 +1,6 @@
-"""Every number of a fine-tuning run.
+"""Settings of fine-tuning and distillation runs.
 
-The groups ``sampling``, ``transform`` and ``model`` are those of pretraining. Of a checkpoint they are what
-it was pretrained with, where neither a file nor the command line says otherwise.
+The groups ``sampling``, ``transform`` and ``model`` are those of pretraining. Their defaults come from the checkpoint.
 """
 
 from __future__ import annotations
@@ -27,55 +26,60 @@ from avssl.config.settings import (
 
 @dataclass
 class LabelConfig:
-    """Which rows are learned from and tested on, and what their labels are."""
+    """Training and test rows and their labels."""
 
     column: str = "label"
-    """Column of the labels; several of a row are joined by `|`. Rows without a label are left out."""
+    """Label column; several labels of a row are joined by `|`. Rows without a label are left out."""
     multi_label: bool = False
-    """Whether a row may have several, and is judged by mAP; otherwise rows with several are left out."""
+    """Allow several labels per row and evaluate by mAP; otherwise rows with several labels are left out."""
     split_columns: tuple[str, ...] = ("split",)
-    """Columns that each say which rows are learned from and tested on; UCF101's three splits are three columns."""
+    """Columns that each define one train/test split; the three splits of UCF101 are three columns."""
     train_split: str = "train"
-    """Rows that are learned from, in those columns."""
+    """Value of the training rows in those columns."""
     test_split: str = "test"
-    """Rows that are tested on, in those columns."""
+    """Value of the test rows in those columns."""
     fold_column: str = ""
-    """Cross-validation instead: each value of this column is tested on once, and the other rows are learned from."""
+    """Column for cross-validation instead: each of its values is the test set once, the other rows are trained on."""
     per_class: int | None = None
-    """Labels of each class that are learned from; by default all. The other training rows are not read."""
+    """Labels of each class to train on; None for all. The other training rows are not read."""
     fraction: float | None = None
-    """The same as a share of the labels of each class, in (0, 1]."""
+    """The same number as a share of the labels of each class, in (0, 1]."""
     subset_seed: int = 0
-    """Of the choice of those labels, whose subsets are nested."""
+    """Random seed of the choice of those labels; subsets of one seed are nested."""
 
     def __post_init__(self) -> None:
         both = self.per_class is not None and self.fraction is not None
-        check(not both, f"per_class ({self.per_class}) and fraction ({self.fraction}) are two ways to say one thing.")
+        check(
+            not both, f"per_class ({self.per_class}) and fraction ({self.fraction}) exclude each other: set only one."
+        )
         check(self.per_class is None or self.per_class > 0, f"per_class ({self.per_class}) must be > 0.")
         check(self.fraction is None or 0 < self.fraction <= 1, f"fraction ({self.fraction}) must be in (0, 1].")
-        check(bool(self.fold_column or self.split_columns), "split_columns () must name a column, or fold_column.")
+        check(
+            bool(self.fold_column or self.split_columns),
+            "split_columns () must name at least one column, unless fold_column is set.",
+        )
         wrong = self.multi_label and self.per_class is not None
-        check(not wrong, "per_class needs one label a row; with multi_label use fraction.")
+        check(not wrong, "per_class needs one label per row; with multi_label use fraction.")
 
 
 @dataclass
 class ClassifierConfig:
-    """What classifies, and what it is asked to be sure of."""
+    """The classifier head and its regularization."""
 
     inputs: Literal["video", "audio", "both"] = "video"
-    """What it sees."""
+    """Modality that the classifier uses."""
     fusion: Literal["late", "fused"] = "late"
-    """Of both: the mean of two classifiers, or one on the features of both."""
+    """With inputs "both": the mean of two classifiers ("late"), or one classifier on the features of both."""
     dropout: float = 0.5
-    """Share of the pooled features that is dropped in training, in [0, 1)."""
+    """Share of the pooled features to drop in training, in [0, 1)."""
     label_smoothing: float = 0.0
-    """Share of the target that is spread over all classes, in [0, 1)."""
+    """Label smoothing: share of the target spread over all classes, in [0, 1)."""
     mixup: float = 0.0
-    """Clips of a batch are mixed, by shares of Beta(mixup, mixup); 0 for none."""
+    """Mixup of the clips of a batch, with shares drawn from Beta(mixup, mixup); 0 for none."""
     class_weights: Literal["none", "balanced"] = "none"
-    """Of the loss: "balanced" gives every class the same weight in all."""
+    """Class weights of the loss; "balanced" gives every class the same total weight."""
     frozen_batch_norm: bool = False
-    """Hold the statistics of BatchNorm; otherwise they move, also while only the classifier learns."""
+    """Keep the statistics of BatchNorm fixed; otherwise they move even while only the classifier is trained."""
 
     def __post_init__(self) -> None:
         check(0 <= self.dropout < 1, f"dropout ({self.dropout}) must be in [0, 1).")
@@ -85,32 +89,32 @@ class ClassifierConfig:
 
 @dataclass
 class FinetuneOptimConfig:
-    """How the loss is minimized."""
+    """Optimizer, learning rates, batch size and length of training."""
 
     name: Literal["adamw", "adam", "sgd"] = "adam"
-    """The optimizer."""
+    """Optimizer."""
     lr: float = 1e-4
-    """Highest learning rate of the encoders' last stages."""
+    """Peak learning rate of the encoders' last stages."""
     head_lr: float | None = None
-    """Highest learning rate of the classifier; by default the same."""
+    """Peak learning rate of the classifier; None for the same."""
     layer_decay: float = 1.0
-    """Each stage of an encoder learns at this times the rate of the one above it, in (0, 1]."""
+    """Ratio of the learning rates of an encoder stage and the stage above it, in (0, 1]."""
     head_epochs: int = 0
-    """First epochs in which the classifier alone learns, at its highest rate."""
+    """Initial epochs in which only the classifier is trained, at its peak rate."""
     epochs: int = 16
-    """Epochs after these, in which everything learns."""
+    """Epochs after these, in which everything is trained."""
     warmup_epochs: int = 0
-    """First epochs in which rates rise from 0."""
+    """Initial epochs in which learning rates rise from 0."""
     min_steps: int = 0
-    """Few rows make short epochs: all numbers of epochs are multiplied until there are this many steps."""
+    """Minimum number of steps: with few rows, all numbers of epochs are multiplied to reach it."""
     weight_decay: float = 0.0
-    """On weights of two dimensions or more."""
+    """Weight decay of parameters with two dimensions or more."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the running means of the gradient and of its square; of sgd, the first is the momentum."""
+    """Decay rates of the running means of the gradient and of its square; for sgd the first is the momentum."""
     batch_size: int = 32
-    """Clips of a step over all processes; fewer where there are fewer rows."""
+    """Clips per step over all processes; reduced if there are fewer rows."""
     grad_clip: float | None = None
-    """Gradients are scaled down to this norm; never by default."""
+    """Maximum gradient norm, above which gradients are scaled down; None for no limit."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "batch_size", "epochs"):
@@ -123,23 +127,23 @@ class FinetuneOptimConfig:
 
 @dataclass
 class FinetuneTrainConfig:
-    """How the run goes."""
+    """Checkpoint, seed, device and logging."""
 
     checkpoint: str = ""
     """Run directory, weights folder or release whose encoders are fine-tuned; "none" starts from random weights."""
     seed: int = 0
-    """Of the classifier's weights, the order and every draw."""
+    """Random seed for the classifier's initial weights, data order and augmentation."""
     device: str = "auto"
-    """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU when there is one."""
+    """Device: "cpu", "cuda", "cuda:1" ...; "auto" uses a GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of the model and of the pictures it trains on; "auto" takes the fastest; the run's config.yaml
-    says which."""
+    """Number format of the model and of its input frames; "auto" measures and uses the fastest, which config.yaml then
+    records."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Memory layout of both; "auto" likewise."""
+    """Memory layout of both; "auto" measures and uses the fastest."""
     threads: int | None = None
-    """CPU threads of the model; PyTorch's own number by default."""
+    """CPU threads of the model; None uses PyTorch's default."""
     log_every: int = 10
-    """Steps between lines of metrics."""
+    """Steps between logged metrics."""
     checkpoint_every_steps: int = 500
     """Steps between checkpoints."""
 
@@ -151,19 +155,19 @@ class FinetuneTrainConfig:
 
 @dataclass
 class EvaluationConfig:
-    """How a test video is judged."""
+    """Evaluation of test videos."""
 
     clips: int = 10
-    """Clips of it, evenly spaced."""
+    """Clips per video, evenly spaced."""
     crop: Literal["center", "full", "three"] | None = None
-    """What is seen of a frame: the central square, all of it squeezed into one, or three squares along its longer
-    side, each of which counts as a clip. By default transform.video.eval_crop."""
+    """Crop of each frame: the central square, the full frame resized to a square, or three squares along the longer
+    side, each of which counts as a clip; None uses transform.video.eval_crop."""
     average: Literal["probability", "logit"] = "probability"
-    """What is averaged over the clips."""
+    """Output to average over the clips."""
     batch_size: int = 32
-    """Clips at a time."""
+    """Clips per forward pass."""
     report: bool = True
-    """Write a page with confusions, classes and the worst videos."""
+    """Write an HTML page with confusions, classes and the worst videos."""
 
     def __post_init__(self) -> None:
         for name in ("clips", "batch_size"):
@@ -172,35 +176,35 @@ class EvaluationConfig:
 
 @dataclass
 class FinetuneConfig:
-    """Everything that defines a fine-tuning run."""
+    """All settings of a fine-tuning run."""
 
     data: ReadingConfig = field(default_factory=ReadingConfig)
-    """What is read, and how."""
+    """Input rows and how they are read."""
     labels: LabelConfig = field(default_factory=LabelConfig)
-    """Which rows, and what their labels are."""
+    """Training and test rows and their labels."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """The window of a clip that is seen and heard."""
+    """Length and rate of clips."""
     transform: TransformConfig = field(default_factory=TransformConfig)
-    """What becomes of a decoded clip before the model sees it."""
+    """Preprocessing and augmentation."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """The encoders. Fixed by a checkpoint."""
+    """Encoders; fixed by a checkpoint."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
-    """What classifies."""
+    """The classifier head and its regularization."""
     optim: FinetuneOptimConfig = field(default_factory=FinetuneOptimConfig)
-    """How the loss is minimized."""
+    """Optimizer, learning rates, batch size and length of training."""
     schedule: Choice = field(default_factory=lambda: Steps("steps"))
-    """How the learning rate falls."""
+    """Learning rate schedule."""
     train: FinetuneTrainConfig = field(default_factory=FinetuneTrainConfig)
-    """How the run goes."""
+    """Checkpoint, seed, device and logging."""
     test: EvaluationConfig = field(default_factory=EvaluationConfig)
-    """How a test video is judged."""
+    """Evaluation of test videos."""
 
     def __post_init__(self) -> None:
         wrong = self.labels.multi_label and self.classifier.class_weights != "none"
-        check(not wrong, "classifier.class_weights balanced needs one label a row, not labels.multi_label.")
+        check(not wrong, "classifier.class_weights balanced needs one label per row, not labels.multi_label.")
 
     def network(self) -> Config:
-        """The settings of pretraining that say what the encoders are, see and hear, and how they are run."""
+        """Return pretraining settings with this run's encoders, input, device and precision."""
         train = {f.name: getattr(self.train, f.name) for f in fields(TrainConfig) if hasattr(self.train, f.name)}
         return Config(
             data=DataConfig(**vars(self.data)),
@@ -214,16 +218,16 @@ class FinetuneConfig:
 
 @dataclass
 class TeacherConfig:
-    """Who teaches, and how."""
+    """Teacher and distillation loss."""
 
     run: str = ""
     """Run directory of avssl finetune; each fold has its own teacher."""
     temperature: float = 1.0
-    """Of both softmaxes, > 0."""
+    """Temperature of both softmaxes, > 0."""
     alpha: float = 1.0
-    """Weight of what the teacher says, in [0, 1]; the rest is for the labels of the rows that have them."""
+    """Weight of the teacher's output, in [0, 1]; the rest is the weight of the labels."""
     rows: Literal["all", "rest"] = "all"
-    """Training rows that are learned from: all, or those whose labels the teacher was not given."""
+    """Training rows: all, or those whose labels the teacher was not trained on."""
 
     def __post_init__(self) -> None:
         check(self.temperature > 0, f"temperature ({self.temperature}) must be > 0.")
@@ -232,28 +236,28 @@ class TeacherConfig:
 
 @dataclass
 class DistillConfig(FinetuneConfig):
-    """Everything that defines a distillation; labels, sampling, transform and model are the teacher's by default."""
+    """All settings of a distillation run; labels, sampling, transform and model default to the teacher's."""
 
     optim: FinetuneOptimConfig = field(
         default_factory=lambda: FinetuneOptimConfig("adamw", 2e-3, epochs=30, warmup_epochs=1, weight_decay=0.05)
     )
-    """How the loss is minimized."""
+    """Optimizer, learning rates, batch size and length of training."""
     schedule: Choice = field(default_factory=lambda: Cosine("cosine"))
-    """How the learning rate falls."""
+    """Learning rate schedule."""
     distill: TeacherConfig = field(default_factory=TeacherConfig)
-    """Who teaches, and how."""
+    """Teacher and distillation loss."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         wrong = self.labels.multi_label and self.distill.alpha < 1
-        check(not wrong, "distill.alpha below 1 needs one label a row, not labels.multi_label.")
+        check(not wrong, "distill.alpha below 1 needs one label per row, not labels.multi_label.")
         chosen = self.classifier
         plain = ClassifierConfig(chosen.inputs, chosen.fusion, chosen.dropout)
-        check(chosen == plain, "classifier: only inputs, fusion and dropout are a student's; leave out the rest.")
+        check(chosen == plain, "classifier: a student has only inputs, fusion and dropout; leave out the rest.")
 
 
 def base_of_student(teacher: FinetuneConfig) -> dict[str, Any]:
-    """The tree of a student's settings that follow from the teacher's."""
+    """Return the nested settings of a student that follow from its teacher's."""
     tree = to_dict(teacher)
     kept = {name: tree[name] for name in ("labels", "sampling", "transform", "model", "test")}
     kept["classifier"] = {name: tree["classifier"][name] for name in ("inputs", "fusion")}
@@ -261,7 +265,7 @@ def base_of_student(teacher: FinetuneConfig) -> dict[str, Any]:
 
 
 def base_of(config: Config) -> dict[str, Any]:
-    """The tree of a fine-tuning run's settings that follow from those of pretraining."""
+    """Return the nested settings of a fine-tuning run that follow from those of pretraining."""
     tree = to_dict(config)
     kept = {name: tree[name] for name in ("sampling", "transform", "model")}
     return kept | {"train": {name: tree["train"][name] for name in ("precision", "memory_format")}}

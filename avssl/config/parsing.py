@@ -31,7 +31,7 @@ _Root = TypeVar("_Root")
 @cache
 def field_docs(cls: type) -> dict[str, str]:
     """Return the documentation of each field of a dataclass and of its bases."""
-    docs: dict[str, str] = {}
+    docs = {field.name: field.metadata["help"] for field in dataclasses.fields(cls) if "help" in field.metadata}
     for base in reversed(cls.__mro__[:-1]):
         for parameter in docstring_parser.parse_from_object(base).params:
             docs[parameter.arg_name] = " ".join((parameter.description or "").split())

@@ -1,35 +1,40 @@
-"""Every number of a run, as plain dataclasses with a line of doc under each field.
+"""Settings of a pretraining run, as plain dataclasses.
 
-The defaults are for a folder of short videos and a machine with a few CPU cores. Where there is a
-choice (an encoder, a head, a spectrogram, an objective, an optimizer) each name has a dataclass
-with its own options in :data:`CHOICES`; the field ``name`` says which.
+The defaults suit a folder of short videos and a machine with a few CPU cores. A group that is a choice (an encoder, a
+head, a spectrogram, an objective) has one dataclass per name in :data:`CHOICES`; its field ``name`` selects it. Options
+of a class of avssl are declared at that class, and the dataclass is derived from it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from avssl.config.choice import Choice, check
-from avssl.config.objectives import OBJECTIVES, InfoNCE
+from avssl.config.choice import Choice, Choices, check, make_group, options_with_default
+from avssl.config.declared import Option, read_declaration
 from avssl.media.backends import BackendName
+from avssl.models import AUDIO_ENCODERS, HEADS, VIDEO_ENCODERS
+from avssl.objectives import OBJECTIVES
+from avssl.transforms import SPECTROGRAMS
 
 
 @dataclass
 class ReadingConfig:
-    """What is read, and how."""
+    """Input rows and how they are read."""
 
     source: str = ""
     """Manifest (CSV) or, for pretraining, a folder of videos."""
     max_bad_fraction: float = 0.1
-    """The run stops when a larger share of the rows cannot be read, in [0, 1]."""
+    """Stop the run if more than this share of the rows cannot be read, in [0, 1]."""
     num_workers: int | None = None
-    """Processes that decode; by default one for each core, at most 8. 0 decodes in the main process."""
+    """Decoding processes; None uses one per core, at most 8. 0 decodes in the main process."""
     clips_per_read: int = 1
-    """Clips made of a file each time it is opened; they come in consecutive batches. More of them cost little more
-    decoding, and one epoch then has as many times more clips."""
+    """Clips read from a file each time it is opened; they go to consecutive batches. More clips cost little extra
+    decoding and make an epoch that many times longer."""
     backend: BackendName = "auto"
-    """Decoder of media files; "auto" is the fastest that loads. See `avssl doctor`."""
+    """Decoder of media files; "auto" uses the fastest that loads. See `avssl doctor`."""
 
     def __post_init__(self) -> None:
         check(self.clips_per_read >= 1, f"clips_per_read ({self.clips_per_read}) must be >= 1.")
@@ -39,12 +44,12 @@ class ReadingConfig:
 
 @dataclass
 class DataConfig(ReadingConfig):
-    """Which rows are read, and how."""
+    """Training rows and how they are read."""
 
     split: str = "train"
-    """Rows of a manifest whose split column says this; every row where no split is given, or with "all"."""
+    """Value of the manifest's split column that selects rows; "all", or no such column, selects every row."""
     segment_seconds: float = 10.0
-    """A long file becomes consecutive rows of this length, in seconds."""
+    """Length of the consecutive rows that a long file is cut into, in seconds."""
     segment_over_seconds: float = 30.0
     """Files longer than this are cut into rows, in seconds."""
 
@@ -53,221 +58,69 @@ class DataConfig(ReadingConfig):
         check(self.segment_seconds > 0, f"segment_seconds ({self.segment_seconds}) must be > 0.")
 
 
-@dataclass
-class SamplingConfig:
-    """The window of a clip that is seen and heard."""
+if TYPE_CHECKING:
+    from avssl.data.sampling import ClipSampling as SamplingConfig
 
-    num_frames: int = 8
-    """Frames of a clip, >= 1."""
-    frames_per_second: float = 4.0
-    """Rate they are taken at; with num_frames it sets the length of the picture window."""
-    audio_seconds: float = 2.0
-    """Length of the sound window, in seconds."""
-    sample_rate_hz: int = 24000
-    """Sound is resampled to this rate, in Hz, mono."""
-    max_offset_seconds: float = 0.0
-    """In training the picture window may reach this far beyond the sound window, either way."""
-    short_side: int | None = None
-    """Frames are decoded with this short side, in pixels; by default the model's size / 0.875."""
-    short_clips: Literal["error", "repeat"] = "error"
-    """Rows shorter than a window count as bad files ("error"), or hold their last frame in silence ("repeat")."""
+    class VideoTransformConfig:
+        """Stands for the class below, whose options are those of several modules."""
 
-    def __post_init__(self) -> None:
-        for name in ("num_frames", "frames_per_second", "audio_seconds", "sample_rate_hz"):
-            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
-        check(self.max_offset_seconds >= 0, f"max_offset_seconds ({self.max_offset_seconds}) must be >= 0.")
+        __dataclass_fields__: ClassVar[dict[str, Any]]
 
+        def __init__(self, **options: Any) -> None: ...
 
-@dataclass
-class VideoTransformConfig:
-    """What is done to the frames of a clip, on the device; one draw for the whole clip."""
+        def __getattr__(self, name: str) -> Any: ...
 
-    size: int = 112
-    """Height and width of the model's input, in pixels."""
-    scale: tuple[float, float] = (0.3, 1.0)
-    """Lowest and highest share of the picture's area that a random crop covers."""
-    ratio: tuple[float, float] = (0.75, 1.3333333)
-    """Lowest and highest width / height of a random crop."""
-    flip_probability: float = 0.5
-    """Of mirroring left and right, in [0, 1]."""
-    brightness: float = 0.4
-    """Brightness is multiplied by a factor between 1 - x and 1 + x."""
-    contrast: float = 0.4
-    """Contrast, likewise."""
-    saturation: float = 0.4
-    """Saturation, likewise."""
-    hue: float = 0.0
-    """Hue is turned by up to this share of the color circle either way, <= 0.5. Costs the most time."""
-    eval_crop: Literal["center", "full"] = "center"
-    """In evaluation: the central square of the picture, or all of it squeezed into a square."""
-
-
-@dataclass
-class AudioTransformConfig:
-    """What is done to the sound of a training clip."""
-
-    gain: tuple[float, float] = (0.9, 1.1)
-    """Lowest and highest factor of loudness."""
-    max_time_width: int = 0
-    """Widest time mask in columns of the spectrogram; 0 for none."""
-    max_freq_width: int = 0
-    """Widest frequency mask in bins; 0 for none."""
-    num_time_masks: int = 1
-    """Time masks a clip."""
-    num_freq_masks: int = 1
-    """Frequency masks a clip."""
-
-
-@dataclass
-class LogMel(Choice):
-    """Log-mel spectrogram, in dB."""
-
-    num_mels: int = 64
-    """Number of mel filters."""
-    window_length: int = 1024
-    """Samples of the Hann window and of the transform."""
-    hop_seconds: float = 0.01
-    """Time from one column to the next, in seconds."""
-    min_hz: float = 0.0
-    """Where the lowest filter begins."""
-    max_hz: float | None = None
-    """Where the highest filter ends; half the sample rate by default."""
-    padding: Literal["constant", "reflect"] = "constant"
-    """What stands beyond the ends of the sound: zeros, or its mirror image."""
-
-
-@dataclass
-class AvidSpectrogram(Choice):
-    """AVID's log spectrogram in dB, linear in frequency."""
-
-    window_length: int = 1024
-    """Samples of the Hann window and of the transform; 1024 gives 257 bins."""
-    hop_seconds: float = 0.01
-    """Time from one column to the next, in seconds."""
-    padding: Literal["constant", "reflect"] = "constant"
-    """What stands beyond the ends of the sound: zeros, or its mirror image."""
-
-
-@dataclass
-class SmallVideo(Choice):
-    """A (2+1)D network for CPUs, with one cell for 8 x 8 pixels."""
-
-    width: int = 32
-    """Channels of the stem; the last stage has four times as many."""
-    num_blocks: tuple[int, int] = (1, 1)
-    """Blocks in each of the two stages."""
-    temporal_stride: int = 1
-    """Stride over time of the first convolution."""
-    pool: Literal["max", "mean"] = "max"
-    """How all cells of the map become one vector."""
-    stride: int = 8
-    """Pixels from one cell of the map to the next: 16, 8 or 4."""
-
-
-@dataclass
-class AvidVideo(Choice):
-    """AVID's R(2+1)D variant."""
-
-    stem_pool: bool = True
-    """Keep the max-pool of the stem; without it the maps are twice as fine, as in AVID's ablations."""
-    stride: int | None = None
-    """Pixels from one cell of the map to the next: 32, 16 or 8, without stem_pool half of it; AVID's by default."""
-    dilated: bool = False
-    """Dilate what follows a stride that is taken away: every second cell is then that of the network's own map."""
-
-
-@dataclass
-class TorchvisionVideo(Choice):
-    """A video network of torchvision, untrained."""
-
-    pool: Literal["max", "mean"] = "mean"
-    """How all cells of the map become one vector."""
-    stride: int | None = None
-    """Pixels from one cell of the map to the next: 16, 8 or 4; torchvision's 16 by default."""
-    dilated: bool = False
-    """Dilate what follows a stride that is taken away: every second cell is then that of the network's own map."""
-
-
-@dataclass
-class TorchvisionImage(Choice):
-    """torchvision's ResNet-18 on every frame by itself, untrained; one frame is enough."""
-
-    pool: Literal["max", "mean"] = "mean"
-    """How all cells of the map become one vector."""
-    stride: int | None = None
-    """Pixels from one cell of the map to the next: 32, 16 or 8; torchvision's 32 by default."""
-    dilated: bool = False
-    """Dilate what follows a stride that is taken away: every second cell is then that of the network's own map."""
-
-
-@dataclass
-class SmallAudio(Choice):
-    """Four convolutions for CPUs."""
-
-    width: int = 16
-    """Channels of the first stage; each later one doubles them."""
-    strides: tuple[int, int, int, int] = (2, 2, 2, 1)
-    """Stride of each stage over time and frequency."""
-    pool: Literal["max", "mean"] = "max"
-    """How all cells of the map become one vector."""
-
-
-@dataclass
-class AvidAudio(Choice):
-    """AVID's nine convolutions."""
-
-    first_block_stride: int = 2
-    """Stride of conv2x; 1 in AVID's ablations."""
-
-
-@dataclass
-class TorchvisionAudio(Choice):
-    """torchvision's ResNet-18 on spectrograms, untrained."""
-
-    pool: Literal["max", "mean"] = "mean"
-    """How all cells of the map become one vector."""
-
-
-@dataclass
-class MlpHead(Choice):
-    """Two hidden layers with ReLU. Small batches and high learning rates want the BatchNorm of mlp_bn."""
-
-    out_features: int = 128
-    """Size of the embeddings that are compared."""
-    hidden: int = 512
-    """Width of the hidden layers."""
-
-
-@dataclass
-class LinearHead(Choice):
-    """One linear layer."""
-
-    out_features: int = 128
-    """Size of the embeddings that are compared."""
+    AudioTransformConfig = VideoTransformConfig
+else:
+    SamplingConfig = make_group(
+        "SamplingConfig", "Length and rate of the clips.", options_with_default("avssl.data.sampling:ClipSampling")
+    )
+    _CROP = read_declaration("avssl.transforms.video:VideoEval")["crop"]
+    VideoTransformConfig = make_group(
+        "VideoTransformConfig",
+        "Augmentation of the frames of a clip, on the device; one random draw for the whole clip.",
+        [
+            *options_with_default("avssl.transforms.video:VideoAugment", without=("mean", "std")),
+            Option(
+                "eval_crop",
+                Literal["center", "full"],
+                _CROP.default,
+                "Evaluation crop: the central square, or the full frame resized to a square.",
+            ),
+        ],
+    )
+    AudioTransformConfig = make_group(
+        "AudioTransformConfig",
+        "Augmentation of the audio of a training clip.",
+        [
+            *options_with_default("avssl.transforms.audio_augment:RandomGain"),
+            *options_with_default("avssl.transforms.audio_augment:SpectrogramMask"),
+        ],
+    )
 
 
 @dataclass
 class OptimConfig:
-    """How the loss is minimized."""
+    """Optimizer, batch size and length of training."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
-    """The optimizer."""
+    """Optimizer."""
     lr: float = 1e-3
-    """Highest learning rate, after the warm-up."""
+    """Peak learning rate, after the warm-up."""
     final_lr: float = 0.0
-    """Learning rate at the end of the half cosine; equal to lr for a constant rate."""
+    """Learning rate at the end of the half cosine; set it to lr for a constant rate."""
     weight_decay: float = 0.05
-    """On weights of two dimensions or more."""
+    """Weight decay of parameters with two dimensions or more."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the running means of the gradient and of its square."""
+    """Decay rates of the running means of the gradient and of its square; for sgd the first is the momentum."""
     warmup_fraction: float = 0.05
-    """Share of the steps in which the learning rate rises from 0, in [0, 1)."""
+    """Share of the steps during which the learning rate rises from 0, in [0, 1)."""
     batch_size: int = 64
-    """Clips of a step over all processes; every other clip of the batch is a negative."""
+    """Clips per step over all processes; the other clips of the batch are a clip's negatives."""
     epochs: int = 20
-    """Epochs over the data."""
+    """Epochs (passes over the data)."""
     grad_clip: float | None = None
-    """Gradients are scaled down to this norm; never by default."""
+    """Maximum gradient norm, above which gradients are scaled down; None for no limit."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "batch_size", "epochs"):
@@ -277,43 +130,43 @@ class OptimConfig:
 
 @dataclass
 class TrainConfig:
-    """How the run goes."""
+    """Seed, initial weights, device, logging and checkpoints."""
 
     seed: int = 0
-    """Of the weights, the order and every draw."""
+    """Random seed for initial weights, data order and augmentation."""
     init_from: str = ""
-    """Run folder whose newest checkpoint gives the first weights, statistics and memory: CMA begins from AVID."""
+    """Run directory whose newest checkpoint provides initial weights, statistics and memory; CMA starts from AVID."""
     init_video_from: str = ""
-    """File of torchvision's weights that the video encoder begins with: ImageNet's of resnet18 for resnet18_image."""
+    """File of torchvision weights for the video encoder, such as ImageNet's resnet18 for resnet18_image."""
     device: str = "auto"
-    """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU when there is one."""
+    """Device: "cpu", "cuda", "cuda:1" ...; "auto" uses a GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of the model and of the pictures it trains on; "auto" takes the fastest; the run's config.yaml
-    says which."""
+    """Number format of the model and of its input frames; "auto" measures and uses the fastest, which config.yaml then
+    records."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Memory layout of both; "auto" likewise."""
+    """Memory layout of both; "auto" measures and uses the fastest."""
     threads: int | None = None
-    """CPU threads of the model; PyTorch's own number by default."""
+    """CPU threads of the model; None uses PyTorch's default."""
     batch_norm: Literal["train", "eval"] = "train"
-    """"eval" holds BatchNorm's statistics: results then do not depend on the number of processes."""
+    """Mode of BatchNorm; "eval" fixes its statistics, so that results do not depend on the number of processes."""
     embed_chunk_size: int | None = None
-    """Clips of one process that pass the encoders at a time, where a batch does not fit into memory; the loss still
-    sees all of it. Costs one more forward; BatchNorm then takes its statistics within a chunk."""
+    """Clips that one process encodes at a time, for batches that do not fit into memory; the loss still uses the whole
+    batch. Costs one more forward pass; BatchNorm then normalizes within a chunk."""
     log_every: int = 10
-    """Steps between lines of metrics."""
+    """Steps between logged metrics."""
     checkpoint_every_seconds: float = 300.0
-    """Time between checkpoints, about: turned into steps by the time of a step when the run starts."""
+    """Approximate time between checkpoints; converted to steps when the run starts."""
     checkpoint_every_steps: int | None = None
-    """Steps between checkpoints; set it to have them at the same steps on every machine."""
+    """Steps between checkpoints, in place of the time: the same steps on every machine."""
     keep_checkpoints: int = 2
-    """Newest checkpoints that are kept; two, so that a damaged one has a predecessor."""
+    """Number of newest checkpoints to keep; two, so that a damaged one has a predecessor."""
     ema_decay: float | None = None
-    """Release a moving average of the weights with this decay, such as 0.999, in [0, 1); by default the weights."""
+    """Decay of a moving average of the weights to release, such as 0.999, in [0, 1); None releases the weights."""
 
     def __post_init__(self) -> None:
         check(
             not (self.init_from and self.init_video_from),
-            "init_from gives every weight, those of init_video_from too: name one of them.",
+            "init_from provides all weights, including those of init_video_from: set only one of them.",
         )
         chunk = self.embed_chunk_size
         check(chunk is None or chunk > 0, f"embed_chunk_size ({chunk}) must be > 0.")
@@ -325,19 +178,19 @@ class TrainConfig:
 
 @dataclass
 class MonitorConfig:
-    """What is measured during training: retrieval in a gallery, the shape of the embeddings, a probe."""
+    """Measurements during training: retrieval in a gallery, spread of the embeddings, a linear probe."""
 
     every_steps: int = 200
     """Steps between measurements; 0 for none."""
     num_clips: int = 128
-    """Rows of the gallery, at most."""
+    """Maximum number of gallery rows."""
     split: str = "val"
-    """Rows of a manifest whose split column says this are the gallery, where there are any."""
+    """Value of the manifest's split column that selects the gallery, if there are such rows."""
     held_out_fraction: float = 0.05
-    """Else up to this share of the rows is kept out of training for it; a corpus too small for 32 such rows trains
-    on everything, and the gallery is of training rows, as it is with 0."""
+    """Otherwise up to this share of the rows is held out of training as the gallery, in [0, 1). A corpus too small for
+    32 such rows is trained on completely, and the gallery consists of training rows, as with 0."""
     probe_clips: int = 256
-    """Labeled training rows that a linear probe is fitted on at each measurement; 0 for no probe."""
+    """Labeled training rows to fit a linear probe on at each measurement; 0 for no probe."""
 
     def __post_init__(self) -> None:
         for name in ("every_steps", "num_clips", "probe_clips"):
@@ -347,12 +200,12 @@ class MonitorConfig:
 
 @dataclass
 class Steps(Choice):
-    """A constant rate that is multiplied at given epochs."""
+    """A constant learning rate that is multiplied by a factor at given epochs."""
 
     at_epochs: tuple[int, ...] = (6, 10, 14)
-    """Epochs, counted from the first in which the encoders learn."""
+    """Epochs at which the rate changes, counted from the first in which the encoders are trained."""
     factor: float = 0.3
-    """What the rate is multiplied by at each of them, > 0."""
+    """Factor of the rate at each of them, > 0."""
 
     def __post_init__(self) -> None:
         check(self.factor > 0, f"factor ({self.factor}) must be > 0.")
@@ -361,30 +214,37 @@ class Steps(Choice):
 
 @dataclass
 class Cosine(Choice):
-    """Half a cosine down to a last rate."""
+    """Half a cosine down to a final learning rate."""
 
     final_lr: float = 0.0
-    """Learning rate at the end; equal to the first for a constant rate."""
+    """Learning rate at the end; set it to the peak for a constant rate."""
+
+
+def choose(path: str, name: str, **options: Any) -> Choice:
+    """Return the settings of a choice, such as ``choose("objective", "info_nce", temperature=0.1)``."""
+    group: Any = CHOICES[path][name]
+    chosen: Choice = group(name, **options)
+    return chosen
 
 
 @dataclass
 class TransformConfig:
-    """What becomes of a decoded clip before the model sees it."""
+    """Preprocessing and augmentation of decoded clips."""
 
     video: VideoTransformConfig = field(default_factory=VideoTransformConfig)
     """Frames."""
-    spectrogram: Choice = field(default_factory=lambda: LogMel("log_mel"))
-    """From sound to a picture of it."""
+    spectrogram: Choice = field(default_factory=partial(choose, "transform.spectrogram", "log_mel"))
+    """Spectrogram of the audio."""
     audio: AudioTransformConfig = field(default_factory=AudioTransformConfig)
-    """Sound."""
+    """Audio."""
 
 
 @dataclass
 class DropoutConfig:
-    """What the heads do not see in training."""
+    """Dropout between encoders and heads, in training."""
 
     video: float = 0.0
-    """Share of the visual features that is dropped before the heads, in [0, 1); 0.9 in SLAVC and FNAC."""
+    """Share of the video features to drop before the heads, in [0, 1); 0.9 in SLAVC and FNAC."""
 
     def __post_init__(self) -> None:
         check(0 <= self.video < 1, f"video ({self.video}) must be in [0, 1).")
@@ -392,59 +252,46 @@ class DropoutConfig:
 
 @dataclass
 class ModelConfig:
-    """Two encoders and the heads that put them in one space."""
+    """Encoders and projection heads."""
 
-    video: Choice = field(default_factory=lambda: SmallVideo("small_video"))
-    """The encoder of frames."""
-    audio: Choice = field(default_factory=lambda: SmallAudio("small_audio"))
-    """The encoder of sound."""
-    head: Choice = field(default_factory=lambda: MlpHead("mlp_bn"))
-    """The projection head of either modality."""
+    video: Choice = field(default_factory=partial(choose, "model.video", "small_video"))
+    """Video encoder."""
+    audio: Choice = field(default_factory=partial(choose, "model.audio", "small_audio"))
+    """Audio encoder."""
+    head: Choice = field(default_factory=partial(choose, "model.head", "mlp_bn"))
+    """Projection head of each modality."""
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
-    """Between encoders and heads."""
+    """Dropout between encoders and heads."""
 
 
 @dataclass
 class Config:
-    """Everything that defines a run."""
+    """All settings of a pretraining run."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    """Which rows are read, and how."""
+    """Training rows and how they are read."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """The window of a clip that is seen and heard."""
+    """Length and rate of clips."""
     transform: TransformConfig = field(default_factory=TransformConfig)
-    """What becomes of a decoded clip before the model sees it."""
+    """Preprocessing and augmentation."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """Encoders and heads."""
-    objective: Choice = field(default_factory=lambda: InfoNCE("info_nce"))
-    """The loss."""
+    """Encoders and projection heads."""
+    objective: Choice = field(default_factory=partial(choose, "objective", "info_nce"))
+    """Loss."""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    """How it is minimized."""
+    """Optimizer, batch size and length of training."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    """How the run goes."""
+    """Seed, initial weights, device, logging and checkpoints."""
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
-    """What is measured on the way."""
+    """Measurements during training."""
 
 
-CHOICES: dict[str, dict[str, type[Choice]]] = {
-    "transform.spectrogram": {"log_mel": LogMel, "avid": AvidSpectrogram},
-    "model.video": {
-        "small_video": SmallVideo,
-        "avid_r2plus1d_10": AvidVideo,
-        "avid_r2plus1d_18": AvidVideo,
-        "avid_r2plus1d_34": AvidVideo,
-        "r2plus1d_18": TorchvisionVideo,
-        "r3d_18": TorchvisionVideo,
-        "mc3_18": TorchvisionVideo,
-        "resnet18_image": TorchvisionImage,
-    },
-    "model.audio": {
-        "small_audio": SmallAudio,
-        "avid_audio_cnn_10": AvidAudio,
-        "resnet18_audio": TorchvisionAudio,
-    },
+CHOICES: dict[str, Mapping[str, type[Choice]]] = {
+    "transform.spectrogram": Choices(SPECTROGRAMS, without=("sample_rate_hz",)),
+    "model.video": Choices(VIDEO_ENCODERS),
+    "model.audio": Choices(AUDIO_ENCODERS),
     "schedule": {"cosine": Cosine, "steps": Steps},
-    "model.head": {"mlp": MlpHead, "mlp_bn": MlpHead, "linear": LinearHead},
-    "objective": OBJECTIVES,
+    "model.head": Choices(HEADS),
+    "objective": Choices(OBJECTIVES, without=("seed",)),
 }
 """The dataclass of each name that a group can have."""

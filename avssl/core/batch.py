@@ -10,11 +10,14 @@ that belong to no clip.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
+
+Modality = Literal["video", "audio"]
 
 
 def _check(condition: bool, message: str) -> None:
@@ -188,12 +191,6 @@ class Embeddings:
     """(V*B, D, T, H, W): the second video head, "where?", on every cell; None without one or without maps."""
     audio_where: Tensor | None = None
     """(V*B, D): the second audio head on the pooled features, beside ``video_where_map``; else None."""
-    video_prediction: Tensor | None = None
-    """(V*B, D) output of a predictor on ``video``, or None."""
-    audio_prediction: Tensor | None = None
-    """(V*B, D) output of a predictor on ``audio``, or None."""
-    prototypes: dict[str, Tensor] = field(default_factory=dict)
-    """The (K, D) prototype parameters themselves, by name."""
     logit_scale: Tensor | None = None
     """() learned inverse temperature, or None when it is fixed."""
     logit_bias: Tensor | None = None
@@ -239,8 +236,8 @@ class Embeddings:
 
     def detach(self) -> Embeddings:
         """The same values without history, for banks and queues."""
-        detached = {name: value.detach() for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **detached, prototypes={name: p.detach() for name, p in self.prototypes.items()})
+        detached: dict[str, Any] = {name: value.detach() for name, value in vars(self).items() if value is not None}
+        return Embeddings(**detached)
 
 
 @dataclass(frozen=True)

@@ -38,21 +38,22 @@ class ClipSampling:
         ValueError: If a length, rate or offset is out of range.
     """
 
-    num_frames: int = 16
-    """Frames in a clip, >= 1."""
-    frames_per_second: float = 8.0
-    """Frame rate of the clip, whatever the file's; frame i is the one shown at start + i / rate."""
+    num_frames: int = 8
+    """Frames per clip, >= 1."""
+    frames_per_second: float = 4.0
+    """Sampling rate of the frames, whatever the file's; with num_frames it sets the length of the video window."""
     audio_seconds: float = 2.0
-    """Length of the audio window."""
+    """Length of the audio window, in seconds."""
     sample_rate_hz: int = 24_000
-    """Rate that audio is resampled to."""
-    max_offset_seconds: float = 0.5
-    """How far the video window may reach beyond the audio window on either side, >= 0."""
+    """Audio is resampled to this rate, in Hz, mono."""
+    max_offset_seconds: float = 0.0
+    """In training the video window may extend this far beyond the audio window on either side, in seconds, >= 0."""
     short_side: int | None = None
-    """Decode frames scaled so that their short side is this many pixels; None keeps the file's size."""
+    """Frames are decoded with this short side, in pixels; None keeps the file's size (in a run,
+    transform.video.size / 0.875)."""
     short_clips: Literal["error", "repeat"] = "error"
-    """Rows shorter than a window: "error" counts them as bad files with the reason too_short;
-    "repeat" repeats the last frame and pads audio with silence."""
+    """Rows shorter than a window: "error" counts them as bad files with the reason too_short; "repeat" repeats the last
+    frame and pads the audio with silence."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "frames_per_second", "audio_seconds", "sample_rate_hz"):

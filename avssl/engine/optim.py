@@ -32,10 +32,10 @@ class RateGroup:
 
 def create_optimizer(
     params: nn.Module | Iterable[nn.Parameter] | Sequence[RateGroup],
-    name: str = "adamw",
+    name: str,
     *,
     lr: float,
-    weight_decay: float = 0.0,
+    weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
     """Return an optimizer of the trainable parameters.
@@ -136,9 +136,9 @@ class WarmupSteps:
 
     peak: float
     """Maximum learning rate."""
-    milestones: tuple[int, ...] = ()
+    milestones: tuple[int, ...]
     """Steps at which the rate changes, ascending."""
-    factor: float = 0.1
+    factor: float
     """Factor of the rate at each milestone, > 0."""
     warmup_steps: int = 0
     """Steps of the warm-up, >= 0."""

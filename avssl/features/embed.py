@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from avssl.config import to_dict
-from avssl.core.batch import Clip
+from avssl.core.batch import Clip, Modality
 from avssl.core.manifest import Manifest, is_url
 from avssl.core.version import __version__
 from avssl.data import ClipDataset, EvalLoader, Failure
@@ -23,7 +23,7 @@ from avssl.data.eval_loader import Window
 from avssl.features.table import FeatureTable, TableInfo
 from avssl.hub.pretrained import Pretrained
 from avssl.media import MediaError
-from avssl.models import Modality, What
+from avssl.models import What
 
 _BATCH_SIZE = 16
 

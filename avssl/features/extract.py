@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
-from avssl.core.batch import Batch, Clip
+from avssl.core.batch import Batch, Clip, Modality
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import whole_file
@@ -32,7 +32,7 @@ from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
 from avssl.hub.pretrained import Pretrained
 from avssl.media.backends import BackendName, resolve_backend
-from avssl.models import ClipEncoder, Modality, StagePooling, What
+from avssl.models import ClipEncoder, StagePooling, What
 
 _FORMAT = 2
 

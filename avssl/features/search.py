@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.core.manifest import is_url
 from avssl.engine import choose_device
@@ -26,7 +27,7 @@ from avssl.hub.pretrained import Pretrained, from_pretrained
 from avssl.localization.windows import AudioWindows, FrameWindows
 from avssl.media import MediaError, MediaReader, open_media
 from avssl.media.errors import Reason
-from avssl.models import Modality, What
+from avssl.models import What
 
 _COMPARED_IDS = 100_000  # ids that a misspelled one is compared with
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from avssl.core.batch import Batch
+from avssl.core.batch import Batch, Modality
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.data.dataset import ClipDataset
@@ -25,7 +25,7 @@ from avssl.data.ledger import Failure
 from avssl.data.sampling import ClipSampling
 from avssl.hub.pretrained import Pretrained
 from avssl.media.backends import BackendName
-from avssl.models import Modality, StagePooling
+from avssl.models import StagePooling
 
 HEAD = "head"
 """Name of the last stage of both modalities: the embedding, in the space they share."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from avssl.config import Config, config_from_dict, to_dict
-from avssl.core.batch import Batch
+from avssl.core.batch import Batch, Modality
 from avssl.data.sampling import ClipSampling
 from avssl.engine import Precision
 from avssl.hub.release import (
@@ -24,7 +24,7 @@ from avssl.hub.release import (
     tensors_hash,
     write_release,
 )
-from avssl.models import AVModel, ClipEncoder, Encoding, Modality
+from avssl.models import AVModel, ClipEncoder, Encoding
 from avssl.training.build import Crop, build_model, build_sampling, build_transform
 from avssl.transforms import ClipTransform
 

@@ -8,8 +8,7 @@ from avssl.config import Config
 from avssl.engine import Checkpointer, FitResult, load_checkpoint
 from avssl.hub.converters import load_torchvision
 from avssl.hub.pretrained import save_pretrained
-from avssl.models import AVModel
-from avssl.training.build import build_model
+from avssl.training.build import build_model, check_options
 from avssl.training.monitors import BEST_BY
 from avssl.training.rows import Rows
 from avssl.training.run_directory import RunDirectory
@@ -19,17 +18,16 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def check_model(config: Config, resume: bool) -> None:
-    """Raise the error of model settings that cannot be built, or of first weights that do not fit them."""
-    model = build_model(config)
+    """Raise the error of settings that cannot be built, or of initial weights that do not fit them."""
+    check_options(config)
     if config.train.init_video_from and not resume:
-        load_torchvision(model.video_encoder, config.train.init_video_from)
+        load_torchvision(build_model(config).video_encoder, config.train.init_video_from)
 
 
 def load_video_weights(path: str, task: PretrainTask) -> None:
     """Load weights of torchvision into the video encoder, and into that of the momentum model."""
     load_torchvision(task.model.video_encoder, path)
     if task.target is not None:
-        assert isinstance(task.target.model, AVModel), "a copy of the model"
         load_torchvision(task.target.model.video_encoder, path)
     _LOGGER.info("video       begins from %s", path)
 

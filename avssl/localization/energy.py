@@ -15,10 +15,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.localization.windows import AudioSource, AudioWindows, FrameWindows, Sampling
 from avssl.media import MediaReader
-from avssl.models import Encoding, Modality
+from avssl.models import Encoding
 
 OnProgress = Callable[[int, int], object]
 """Called with (windows done, windows in all)."""

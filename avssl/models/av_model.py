@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avssl.core.batch import Embeddings
+from avssl.core.batch import Embeddings, Modality
 from avssl.core.errors import InputError
 from avssl.models.chunking import Outputs, in_chunks
-from avssl.models.encoder import Encoder, Modality
+from avssl.models.encoder import Encoder
 from avssl.models.heads import HeadPair, LogitScale, ProjectionHead
 
 
@@ -34,7 +34,7 @@ class AVModel(nn.Module):
         logits: A learned inverse temperature and offset, for objectives that want them.
         num_heads: K: how many groups of D / K channels are compared each for itself where a sound meets
             the cells of a map.
-        sound_over_time: Whether a sound meets the map step by step, and not as a whole.
+        audio_over_time: Whether a sound meets the map step by step, and not as a whole.
         where_heads: Second heads, for objectives that ask "where?" apart from "which sound?". They learn only
             where maps are needed.
         video_dropout: Share of the video encoder's features that :meth:`forward` drops before the heads in
@@ -53,7 +53,7 @@ class AVModel(nn.Module):
         logits: LogitScale | None = None,
         *,
         num_heads: int = 1,
-        sound_over_time: bool = False,
+        audio_over_time: bool = False,
         where_heads: HeadPair | None = None,
         video_dropout: float = 0.0,
     ) -> None:
@@ -69,7 +69,7 @@ class AVModel(nn.Module):
         if not 0 <= video_dropout < 1:
             raise InputError(f"video_dropout ({video_dropout}) must be in [0, 1): 1 would leave no feature.")
         self.num_heads = num_heads
-        self.sound_over_time = sound_over_time
+        self.audio_over_time = audio_over_time
         self.video_encoder = video_encoder
         self.audio_encoder = audio_encoder
         self.video_head = video_head
@@ -223,7 +223,7 @@ class AVModel(nn.Module):
         With second heads (B, 2 D, 1), as :meth:`visual_cells` has them.
         """
         if self.where_heads is None:
-            return self.audio_map(audio) if self.sound_over_time else self.embed_audio(audio)[..., None]
+            return self.audio_map(audio) if self.audio_over_time else self.embed_audio(audio)[..., None]
         features = self.audio_encoder(audio)
         return _side_by_side(head(features) for head in (self.audio_head, self.where_heads.audio))[..., None]
 

@@ -16,13 +16,15 @@ _WIDTHS = {"conv2x": 64, "conv3x": 128, "conv4x": 256, "conv5x": 512}
 
 
 class AvidAudioEncoder(Encoder):
-    """Log spectrogram (B, 1, time, freq) to (B, 512, time/16, freq/16), each rounded up.
+    """AVID's nine convolutions, 4.7 M parameters.
+
+    Log spectrogram (B, 1, time, freq) to (B, 512, time/16, freq/16), each rounded up.
 
     Two seconds at 100 frames a second and 257 bins give 512 x 13 x 17.
 
     Args:
-        first_block_stride: Stride of conv2x: 2, or 1 as in the paper's ablations, whose
-            spectrograms have half as many frames and bins (100 x 129 for two seconds).
+        first_block_stride: Stride of conv2x: 2, or 1 as in AVID's ablations, whose spectrograms have half as many
+            frames and bins (100 x 129 for two seconds).
     """
 
     def __init__(self, first_block_stride: int = 2) -> None:
@@ -39,11 +41,6 @@ class AvidAudioEncoder(Encoder):
         for name, width in _WIDTHS.items():
             self.add_module(name, _block(in_channels, width, strides[name]))
             in_channels = width
-
-
-def avid_audio_cnn_10(*, first_block_stride: int = 2) -> AvidAudioEncoder:
-    """AVID's audio network, 4.7 M parameters; stride 1 in conv2x is the paper's ablation network."""
-    return AvidAudioEncoder(first_block_stride)
 
 
 def _block(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

@@ -15,6 +15,7 @@ Depth 18 has 15.4 M parameters; torchvision's ``r2plus1d_18`` has 31.3 M.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -60,14 +61,16 @@ class AvidBlock(nn.Module):
 
 
 class AvidVideoEncoder(Encoder):
-    """AVID's R(2+1)D: video (B, 3, T, H, W) to (B, 512, T/8, H/stride, W/stride), each rounded up.
+    """AVID's R(2+1)D variant.
+
+    Video (B, 3, T, H, W) to (B, 512, T/8, H/stride, W/stride), each rounded up.
 
     Args:
         num_blocks: Blocks in conv2x, conv3x, conv4x and conv5x.
-        stem_pool: Keep the stem's max-pool. Without it the maps are twice as fine, as in the
-            paper's ablations (depth 10 on 112x112).
-        stride: Pixels a cell: 32, AVID's, 16 or 8; without ``stem_pool`` 16, 8 or 4.
-        dilated: As for :func:`avssl.models.map_stride.refine_map`.
+        stem_pool: Keep the stem's max-pool. Without it maps are twice as fine, as in AVID's ablations (depth 10 on
+            112x112).
+        stride: Pixels per cell of the map: 32 (AVID's, the default), 16 or 8; without stem_pool 16, 8 or 4.
+        dilated: Dilate the convolutions behind a removed stride, so that every second cell equals the original map's.
 
     Raises:
         ValueError: As :func:`avssl.models.map_stride.refine_map`.
@@ -91,19 +94,12 @@ class AvidVideoEncoder(Encoder):
         refine_map([getattr(self, name) for name in self.stage_names], 32 if stem_pool else 16, stride, dilated)
 
 
-def avid_r2plus1d_10(*, stem_pool: bool = True, stride: int | None = None, dilated: bool = False) -> AvidVideoEncoder:
-    """One block a stage, 7.0 M parameters. ``stem_pool=False`` is the paper's ablation network."""
-    return AvidVideoEncoder((1, 1, 1, 1), stem_pool, stride, dilated)
-
-
-def avid_r2plus1d_18(*, stem_pool: bool = True, stride: int | None = None, dilated: bool = False) -> AvidVideoEncoder:
-    """Two blocks a stage, 15.4 M parameters: the paper's main network."""
-    return AvidVideoEncoder((2, 2, 2, 2), stem_pool, stride, dilated)
-
-
-def avid_r2plus1d_34(*, stem_pool: bool = True, stride: int | None = None, dilated: bool = False) -> AvidVideoEncoder:
-    """3, 4, 6 and 3 blocks, 28.9 M parameters."""
-    return AvidVideoEncoder((3, 4, 6, 3), stem_pool, stride, dilated)
+avid_r2plus1d_10 = partial(AvidVideoEncoder, (1, 1, 1, 1))
+"""One block per stage, 7.0 M parameters; ``stem_pool=False`` gives the paper's ablation network."""
+avid_r2plus1d_18 = partial(AvidVideoEncoder, (2, 2, 2, 2))
+"""Two blocks per stage, 15.4 M parameters: the paper's main network."""
+avid_r2plus1d_34 = partial(AvidVideoEncoder, (3, 4, 6, 3))
+"""3, 4, 6 and 3 blocks, 28.9 M parameters."""
 
 
 def _stem(stem_pool: bool) -> nn.Sequential:

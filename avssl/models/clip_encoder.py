@@ -17,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.core.batch import Batch
+from avssl.core.batch import Batch, Modality
 from avssl.core.errors import InputError
 from avssl.core.moments import unit_heads
 from avssl.models.av_model import AVModel
-from avssl.models.encoder import Modality
 
 What = Literal["features", "embeddings"]
 """Vectors before the heads, or after them with unit length."""

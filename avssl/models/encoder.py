@@ -10,9 +10,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 
-Modality = Literal["video", "audio"]
 Pooling = Literal["max", "mean"]
 
 _LAYOUT: dict[str, str] = {"video": "(B, 3, T, H, W)", "audio": "(B, 1, time, freq)"}

@@ -112,8 +112,14 @@ class HeadPair(nn.Module):
         self.audio = audio
 
 
-def mlp(in_features: int, out_features: int, hidden: int) -> ProjectionHead:
-    """AVID's head: two hidden layers with ReLU, biases, no BatchNorm; 590,976 parameters at 512-512-512-128."""
+def mlp(in_features: int, out_features: int = 128, hidden: int = 512) -> ProjectionHead:
+    """Build AVID's head: two hidden layers with ReLU and biases; 590,976 parameters at 512-512-512-128.
+
+    Args:
+        in_features: The encoder's ``num_features``.
+        out_features: Size of the embeddings that are compared.
+        hidden: Width of the hidden layers.
+    """
     return ProjectionHead(
         in_features,
         out_features,
@@ -125,8 +131,14 @@ def mlp(in_features: int, out_features: int, hidden: int) -> ProjectionHead:
     )
 
 
-def mlp_bn(in_features: int, out_features: int, hidden: int) -> ProjectionHead:
-    """As :func:`mlp`, with BatchNorm (in place of a bias) before each ReLU."""
+def mlp_bn(in_features: int, out_features: int = 128, hidden: int = 512) -> ProjectionHead:
+    """Build a head with two hidden layers, BatchNorm and ReLU, for small batches and high learning rates.
+
+    Args:
+        in_features: The encoder's ``num_features``.
+        out_features: Size of the embeddings that are compared.
+        hidden: Width of the hidden layers.
+    """
     return ProjectionHead(
         in_features,
         out_features,
@@ -140,9 +152,13 @@ def mlp_bn(in_features: int, out_features: int, hidden: int) -> ProjectionHead:
     )
 
 
-def linear(in_features: int, out_features: int, hidden: int) -> ProjectionHead:
-    """One linear layer with bias, AVID's ablation; ``hidden`` is not used."""
-    del hidden
+def linear(in_features: int, out_features: int = 128) -> ProjectionHead:
+    """Build one linear layer with bias, AVID's ablation.
+
+    Args:
+        in_features: The encoder's ``num_features``.
+        out_features: Size of the embeddings that are compared.
+    """
     return ProjectionHead(in_features, out_features, nn.Linear(in_features, out_features))
 
 

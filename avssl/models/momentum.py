@@ -1,4 +1,4 @@
-"""A slow copy of a model, whose embeddings are targets.
+"""Momentum (target) model: a slowly moving copy whose embeddings are targets.
 
 Source: He et al., CVPR 2020 (MoCo), https://arxiv.org/abs/1911.05722, eq. 2.
 """
@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from avssl.core.errors import InputError
+from avssl.models.av_model import AVModel
 
 
 class MomentumModel(nn.Module):
     """``target = momentum * target + (1 - momentum) * online``, from equal weights on.
 
-    Called as the model is, without history. Parameters alone are averaged: its BatchNorm layers, as
-    in MoCo, keep statistics of their own forward passes, and are in the mode of the task.
+    It is called like the model. Only parameters are averaged: as in MoCo, its BatchNorm layers keep the
+    statistics of their own forward passes, and are in the mode of the task.
 
     Args:
         model: Copied; it must not be wrapped yet.
@@ -28,7 +29,7 @@ class MomentumModel(nn.Module):
         ValueError: If ``momentum`` is out of range.
     """
 
-    def __init__(self, model: nn.Module, momentum: float) -> None:
+    def __init__(self, model: AVModel, momentum: float) -> None:
         super().__init__()
         if not 0 <= momentum <= 1:
             raise InputError(f"momentum ({momentum}) must be in [0, 1]; 0.999 is usual.")
@@ -37,11 +38,11 @@ class MomentumModel(nn.Module):
 
     @torch.no_grad()
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """What the copy gives, without history."""
+        """Return the output of the copy, without gradient."""
         return self.model(*inputs, **options)
 
     @torch.no_grad()
     def follow(self, online: nn.Module) -> None:
-        """Moves the copy towards the model as it is now; call it once after each optimizer step."""
+        """Move the copy towards the model; call it once after each optimizer step."""
         for slow, fast in zip(self.model.parameters(), online.parameters(), strict=True):
             slow.lerp_(fast, 1 - self.momentum)

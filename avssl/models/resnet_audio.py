@@ -15,10 +15,12 @@ from avssl.models.encoder import Encoder, Pooling
 
 
 class ResNetAudioEncoder(Encoder):
-    """Spectrogram (B, 1, time, freq) to (B, 512, time/32, freq/32), each rounded up.
+    """ResNet-18 (11.2 M parameters) on log-mel or linear spectrograms.
+
+    Spectrogram (B, 1, time, freq) to (B, 512, time/32, freq/32), each rounded up.
 
     Args:
-        pool: ``"mean"`` as in torchvision, or ``"max"``.
+        pool: Pooling of all cells of the map into one vector; torchvision's is "mean".
     """
 
     def __init__(self, pool: Pooling = "mean") -> None:
@@ -29,8 +31,3 @@ class ResNetAudioEncoder(Encoder):
         self.stem = nn.Sequential(OrderedDict(conv1=conv1, bn1=network.bn1, relu=network.relu, maxpool=network.maxpool))
         for name in self.stage_names[1:]:
             self.add_module(name, network.get_submodule(name))
-
-
-def resnet18_audio(*, pool: Pooling = "mean") -> ResNetAudioEncoder:
-    """ResNet-18 for log-mel or linear spectrograms, 11.2 M parameters."""
-    return ResNetAudioEncoder(pool)

@@ -26,14 +26,16 @@ class PerFrame(nn.Sequential):
 
 
 class ResNetImageEncoder(Encoder):
-    """Video (B, 3, T, H, W) to (B, 512, T, H/stride, W/stride), each rounded up; T may be 1.
+    """ResNet-18 (11.2 M parameters) on every frame separately; one frame is enough.
+
+    Video (B, 3, T, H, W) to (B, 512, T, H/stride, W/stride), each rounded up; T may be 1.
 
     Names of parameters are torchvision's but for ``stem.`` before those of the first convolution.
 
     Args:
-        pool: ``"mean"`` as in torchvision, or ``"max"``; over all cells of all frames.
-        stride: Pixels a cell: 32, torchvision's; 16 or 8.
-        dilated: As for :func:`avssl.models.map_stride.refine_map`.
+        pool: Pooling of all cells of all frames into one vector; torchvision's is "mean".
+        stride: Pixels per cell of the map: 32 (torchvision's, the default), 16 or 8.
+        dilated: Dilate the convolutions behind a removed stride, so that every second cell equals the original map's.
 
     Raises:
         ValueError: As :func:`avssl.models.map_stride.refine_map`.
@@ -48,8 +50,3 @@ class ResNetImageEncoder(Encoder):
         for name in self.stage_names[1:]:
             self.add_module(name, PerFrame(*network.get_submodule(name).children()))
         refine_map([getattr(self, name) for name in self.stage_names], 32, stride, dilated)
-
-
-def resnet18_image(*, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> ResNetImageEncoder:
-    """ResNet-18 for single frames or each frame of a clip, 11.2 M parameters."""
-    return ResNetImageEncoder(pool, stride, dilated)

@@ -48,24 +48,31 @@ class SmallBlock(nn.Module):
 
 
 class SmallVideoEncoder(Encoder):
-    """Video (B, 3, T, H, W) to (B, 4 * width, T/temporal_stride, H/stride, W/stride), rounded up.
+    """A (2+1)D network for CPUs.
+
+    Video (B, 3, T, H, W) to (B, 4 * width, T/temporal_stride, H/stride, W/stride), rounded up.
 
     The stem goes straight to a quarter of the height and width: on a CPU, maps of 56x56 cost more in
     memory traffic than the whole rest of the network in arithmetic.
 
     Args:
         width: Channels of the stem; stage1 and stage2 have 2 and 4 times as many.
-        num_blocks: Blocks in stage1 and stage2.
-        temporal_stride: Stride s of the stem over time, which sees 2s - 1 frames at once.
-        pool: ``"max"`` or ``"mean"`` over all cells.
-        stride: Pixels a cell: 16, 8 or 4. The weights have the same shapes for all.
+        num_blocks: Blocks in each of the two stages.
+        temporal_stride: Stride s of the stem over time; it spans 2s - 1 frames.
+        pool: Pooling of all cells of the map into one vector.
+        stride: Pixels per cell of the map: 16, 8 or 4. Weights have the same shapes for all.
 
     Raises:
         ValueError: If there are not two stages' worth of blocks, or ``stride`` is another number.
     """
 
     def __init__(
-        self, width: int, num_blocks: tuple[int, int], temporal_stride: int, pool: Pooling, stride: int = 8
+        self,
+        width: int = 32,
+        num_blocks: tuple[int, int] = (1, 1),
+        temporal_stride: int = 1,
+        pool: Pooling = "max",
+        stride: int = 8,
     ) -> None:
         super().__init__("video", 4 * width, ("stem", "stage1", "stage2"), pool)
         _check_stages("num_blocks", num_blocks, 2)
@@ -89,18 +96,22 @@ class SmallVideoEncoder(Encoder):
 
 
 class SmallAudioEncoder(Encoder):
-    """Log-mel (B, 1, time, freq) to (B, 8 * width, T', F'): four strided 3x3 convolutions.
+    """Four strided 3x3 convolutions for CPUs.
+
+    Log-mel (B, 1, time, freq) to (B, 8 * width, T', F').
 
     Args:
-        width: Channels of stage1; each later stage doubles them.
+        width: Channels of the first stage; each later one doubles them.
         strides: Stride of each stage over time and frequency.
-        pool: ``"max"`` or ``"mean"`` over all cells.
+        pool: Pooling of all cells of the map into one vector.
 
     Raises:
         ValueError: If there are not four strides.
     """
 
-    def __init__(self, width: int, strides: tuple[int, int, int, int], pool: Pooling) -> None:
+    def __init__(
+        self, width: int = 16, strides: tuple[int, int, int, int] = (2, 2, 2, 1), pool: Pooling = "max"
+    ) -> None:
         super().__init__("audio", 8 * width, ("stage1", "stage2", "stage3", "stage4"), pool)
         _check_stages("strides", strides, 4)
         in_channels = 1
@@ -113,28 +124,6 @@ class SmallAudioEncoder(Encoder):
             )
             self.add_module(name, stage)
             in_channels = out_channels
-
-
-def small_video(
-    *,
-    width: int = 32,
-    num_blocks: tuple[int, int] = (1, 1),
-    temporal_stride: int = 1,
-    pool: Pooling = "max",
-    stride: int = 8,
-) -> SmallVideoEncoder:
-    """A (2+1)D network for CPUs: 8 x 112 x 112 gives 128 x 8 x 14 x 14, 7 x 7 or 28 x 28 with another stride."""
-    return SmallVideoEncoder(width, num_blocks, temporal_stride, pool, stride)
-
-
-def small_audio(
-    *,
-    width: int = 16,
-    strides: tuple[int, int, int, int] = (2, 2, 2, 1),
-    pool: Pooling = "max",
-) -> SmallAudioEncoder:
-    """Four convolutions for CPUs: a log-mel spectrogram of 200 x 64 gives 128 x 25 x 8."""
-    return SmallAudioEncoder(width, strides, pool)
 
 
 def _check_stages(name: str, values: tuple[int, ...], count: int) -> None:

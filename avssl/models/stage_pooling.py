@@ -17,8 +17,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from avssl.core.batch import Modality
 from avssl.core.errors import InputError
-from avssl.models.encoder import Modality
 
 _POOLS: dict[str, dict[Modality, Callable[..., Tensor]]] = {
     "max": {"video": F.adaptive_max_pool3d, "audio": F.adaptive_max_pool2d},

@@ -8,6 +8,7 @@ classifier; parameter names are kept, so its weights load once the ``fc.`` entri
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 from torchvision.models import video as torchvision_video
@@ -23,9 +24,9 @@ class TorchvisionVideoEncoder(Encoder):
 
     Args:
         build: torchvision's constructor of a ``VideoResNet``.
-        pool: ``"mean"`` as in torchvision, or ``"max"``.
-        stride: Pixels a cell: 16, torchvision's; 8 or 4.
-        dilated: As for :func:`avssl.models.map_stride.refine_map`.
+        pool: Pooling of all cells of the map into one vector; torchvision's is "mean".
+        stride: Pixels per cell of the map: 16 (torchvision's, the default), 8 or 4.
+        dilated: Dilate the convolutions behind a removed stride, so that every second cell equals the original map's.
 
     Raises:
         ValueError: As :func:`avssl.models.map_stride.refine_map`.
@@ -45,16 +46,9 @@ class TorchvisionVideoEncoder(Encoder):
         refine_map([getattr(self, name) for name in self.stage_names], 16, stride, dilated)
 
 
-def r2plus1d_18(*, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> TorchvisionVideoEncoder:
-    """The common R(2+1)D-18 backbone, 31.3 M parameters: every convolution in space, then time."""
-    return TorchvisionVideoEncoder(torchvision_video.r2plus1d_18, pool, stride, dilated)
-
-
-def r3d_18(*, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> TorchvisionVideoEncoder:
-    """ResNet-18 with 3x3x3 convolutions, 33.2 M parameters."""
-    return TorchvisionVideoEncoder(torchvision_video.r3d_18, pool, stride, dilated)
-
-
-def mc3_18(*, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> TorchvisionVideoEncoder:
-    """3-D convolutions in the stem and first layer, 2-D ones after; 11.5 M parameters."""
-    return TorchvisionVideoEncoder(torchvision_video.mc3_18, pool, stride, dilated)
+r2plus1d_18 = partial(TorchvisionVideoEncoder, torchvision_video.r2plus1d_18)
+"""The common R(2+1)D-18 backbone, 31.3 M parameters: every convolution in space, then in time."""
+r3d_18 = partial(TorchvisionVideoEncoder, torchvision_video.r3d_18)
+"""ResNet-18 with 3x3x3 convolutions, 33.2 M parameters."""
+mc3_18 = partial(TorchvisionVideoEncoder, torchvision_video.mc3_18)
+"""ResNet with 3-D convolutions in the stem and first layer and 2-D ones after them, 11.5 M parameters."""

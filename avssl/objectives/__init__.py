@@ -1,138 +1,99 @@
-"""Embeddings → one loss: one paper, one file, one citation, one reference test."""
+"""Losses over embeddings: one paper, one file, one citation, one reference test.
+
+A new objective costs its file, one line in :data:`OBJECTIVES`, one config and one test.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avssl.core.errors import InputError
-from avssl.objectives.avid import AVID, nce_loss, sampled_softmax_loss
-from avssl.objectives.cma import CMA, neighbor_precision, positive_sets
-from avssl.objectives.dense_av import DenseAV
-from avssl.objectives.fnac import FNAC, foreground
-from avssl.objectives.info_nce import InfoNCE, info_nce, max_info_nce
-from avssl.objectives.lvs import LVS, TriMap, lvs_scores
-from avssl.objectives.margin_nce import MarginNCE, margin_nce
-from avssl.objectives.memory_bank import MemoryBank, MemoryRows
-from avssl.objectives.moco import MoCo
-from avssl.objectives.objective import Objective
-from avssl.objectives.robust_xid import RobustXID, instance_weights, soft_targets
-from avssl.objectives.siglip import SigLIP, sigmoid_loss
-from avssl.objectives.slavc import SLAVC, slavc_scores
-from avssl.objectives.ssl_tie import SSLTIE
+from avssl.core.lazy import load, make_lazy
 
-_OBJECTIVES: dict[str, type[Objective]] = {
-    "avid": AVID,
-    "cma": CMA,
-    "dense_av": DenseAV,
-    "fnac": FNAC,
-    "info_nce": InfoNCE,
-    "lvs": LVS,
-    "margin_nce": MarginNCE,
-    "moco": MoCo,
-    "robust_xid": RobustXID,
-    "siglip": SigLIP,
-    "slavc": SLAVC,
-    "ssl_tie": SSLTIE,
+if TYPE_CHECKING:
+    from avssl.core.needs import ObjectiveNeeds as ObjectiveNeeds
+    from avssl.objectives.avid import AVID as AVID
+    from avssl.objectives.avid import nce_loss as nce_loss
+    from avssl.objectives.avid import sampled_softmax_loss as sampled_softmax_loss
+    from avssl.objectives.cma import CMA as CMA
+    from avssl.objectives.cma import neighbor_precision as neighbor_precision
+    from avssl.objectives.cma import positive_sets as positive_sets
+    from avssl.objectives.dense_av import DenseAV as DenseAV
+    from avssl.objectives.fnac import FNAC as FNAC
+    from avssl.objectives.fnac import foreground as foreground
+    from avssl.objectives.info_nce import InfoNCE as InfoNCE
+    from avssl.objectives.info_nce import info_nce as info_nce
+    from avssl.objectives.info_nce import max_info_nce as max_info_nce
+    from avssl.objectives.lvs import LVS as LVS
+    from avssl.objectives.lvs import TriMap as TriMap
+    from avssl.objectives.lvs import lvs_scores as lvs_scores
+    from avssl.objectives.margin_nce import MarginNCE as MarginNCE
+    from avssl.objectives.margin_nce import margin_nce as margin_nce
+    from avssl.objectives.memory_bank import MemoryBank as MemoryBank
+    from avssl.objectives.memory_bank import MemoryRows as MemoryRows
+    from avssl.objectives.moco import MoCo as MoCo
+    from avssl.objectives.objective import Objective as Objective
+    from avssl.objectives.robust_xid import RobustXID as RobustXID
+    from avssl.objectives.robust_xid import instance_weights as instance_weights
+    from avssl.objectives.robust_xid import soft_targets as soft_targets
+    from avssl.objectives.siglip import SigLIP as SigLIP
+    from avssl.objectives.siglip import sigmoid_loss as sigmoid_loss
+    from avssl.objectives.slavc import SLAVC as SLAVC
+    from avssl.objectives.slavc import slavc_scores as slavc_scores
+    from avssl.objectives.ssl_tie import SSLTIE as SSLTIE
+
+OBJECTIVES: dict[str, str] = {
+    "avid": "avssl.objectives.avid:AVID",
+    "cma": "avssl.objectives.cma:CMA",
+    "dense_av": "avssl.objectives.dense_av:DenseAV",
+    "fnac": "avssl.objectives.fnac:FNAC",
+    "info_nce": "avssl.objectives.info_nce:InfoNCE",
+    "lvs": "avssl.objectives.lvs:LVS",
+    "margin_nce": "avssl.objectives.margin_nce:MarginNCE",
+    "moco": "avssl.objectives.moco:MoCo",
+    "robust_xid": "avssl.objectives.robust_xid:RobustXID",
+    "siglip": "avssl.objectives.siglip:SigLIP",
+    "slavc": "avssl.objectives.slavc:SLAVC",
+    "ssl_tie": "avssl.objectives.ssl_tie:SSLTIE",
 }
-
-__all__ = [
-    "AVID",
-    "CMA",
-    "FNAC",
-    "LVS",
-    "SLAVC",
-    "SSLTIE",
-    "DenseAV",
-    "InfoNCE",
-    "MarginNCE",
-    "MemoryBank",
-    "MemoryRows",
-    "MoCo",
-    "Objective",
-    "RobustXID",
-    "SigLIP",
-    "TriMap",
-    "create_objective",
-    "extra_heads",
-    "foreground",
-    "holds_embeddings",
-    "info_nce",
-    "initial_logits",
-    "instance_weights",
-    "lvs_scores",
-    "margin_nce",
-    "max_info_nce",
-    "model_options",
-    "nce_loss",
-    "neighbor_precision",
-    "objective_names",
-    "positive_sets",
-    "sampled_softmax_loss",
-    "sigmoid_loss",
-    "slavc_scores",
-    "soft_targets",
-]
-
-
-def objective_names() -> list[str]:
-    """The names :func:`create_objective` knows."""
-    return sorted(_OBJECTIVES)
+"""Import path of each objective class by its name in the configuration. A class of another package can be added."""
 
 
 def create_objective(name: str, **options: Any) -> Objective:
-    """An objective by name.
+    """Build an objective by name.
 
     Args:
-        name: One of :func:`objective_names`.
-        **options: The keyword arguments of its class.
+        name: A key of :data:`OBJECTIVES`.
+        **options: Keyword arguments of its class.
 
     Raises:
-        ValueError: If there is no such name.
+        ValueError: If the name is unknown.
 
     Example:
         >>> create_objective("info_nce", temperature=0.1, pooling="max")
     """
-    return _objective_class(name)(**options)
+    objective: Objective = _objective_class(name)(**options)
+    return objective
 
 
-def initial_logits(name: str, options: Mapping[str, Any]) -> dict[str, float]:
-    """What the model must learn for an objective's logits; see :meth:`Objective.initial_logits`.
-
-    Raises:
-        ValueError: If there is no such name.
-    """
-    return _objective_class(name).initial_logits(options)
-
-
-def model_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What else the model must be built with; see :meth:`Objective.model_options`.
+def objective_needs(name: str, options: Mapping[str, Any]) -> ObjectiveNeeds:
+    """Return the requirements of an objective with these options; absent ones have their defaults.
 
     Raises:
-        ValueError: If there is no such name.
+        ValueError: If the name is unknown or an option is out of range.
     """
-    return _objective_class(name).model_options(options)
-
-
-def extra_heads(name: str) -> tuple[str, ...]:
-    """The further pairs of heads that the model of an objective carries; see :attr:`Objective.heads`.
-
-    Raises:
-        ValueError: If there is no such name.
-    """
-    return _objective_class(name).heads
-
-
-def holds_embeddings(name: str) -> bool:
-    """Whether an objective takes ``embedding_size``, that of the model, among its options.
-
-    Raises:
-        ValueError: If there is no such name.
-    """
-    return _objective_class(name).holds_embeddings
+    cls = _objective_class(name)
+    defaults = {option.name: option.default for option in inspect.signature(cls).parameters.values()}
+    return cls.needs_of({**defaults, **options})
 
 
 def _objective_class(name: str) -> type[Objective]:
-    if name not in _OBJECTIVES:
-        raise InputError(f"objective {name!r} does not exist; there is {', '.join(objective_names())}.")
-    return _OBJECTIVES[name]
+    if name not in OBJECTIVES:
+        raise InputError(f"objective {name!r} does not exist; choose one of {', '.join(sorted(OBJECTIVES))}.")
+    cls: type[Objective] = load(OBJECTIVES[name])
+    return cls
+
+
+make_lazy(__name__)

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms, Modality
 from avssl.core.distributed import mean
 from avssl.core.errors import InputError
-from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows, Modality
+from avssl.core.needs import ObjectiveNeeds
+from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows
 from avssl.objectives.negatives import NegativeSampler
 from avssl.objectives.objective import Objective
 
@@ -31,24 +32,23 @@ _MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 
 
 def nce_loss(positive_scores: Tensor, negative_scores: Tensor, z: float | Tensor) -> Tensor:
-    """Noise-contrastive estimation: is a score data's, or one of K of noise's?
+    """Return the noise-contrastive loss: binary classification of the data score against K noise scores.
 
     With ``h(s) = exp(s) / (exp(s) + K z)`` it is the mean over clips of the mean over positives of
-    ``-log h(s)`` plus the sum over negatives of ``-log(1 - h(s))``. It is computed from logarithms,
+    ``-log h(s)`` plus the sum over negatives of ``-log(1 - h(s))``. It is computed in logarithms,
     so that no score overflows.
 
     Args:
         positive_scores: ``(B, P)`` cosines over the temperature.
-        negative_scores: ``(B, K)`` likewise.
-        z: The normalizing constant, > 0: in AVID the mean of ``exp(s)`` over negatives. A number, or
-            a ``()`` tensor.
+        negative_scores: ``(B, K)`` cosines over the temperature.
+        z: The normalizing constant, > 0, a number or ``()`` tensor; in AVID the mean of ``exp(s)`` over negatives.
 
     Returns:
         ``()`` float32 (float64 for such scores), in nats; ``log(1 + K) + K log(1 + 1 / K)`` when
         every ``exp(s)`` is z.
 
     Raises:
-        ValueError: If the shapes are others, or a number ``z`` is not above 0.
+        ValueError: If a shape is wrong, or a number ``z`` is not above 0.
 
     Example:
         >>> nce_loss(torch.full((8, 1), 14.0), torch.zeros(8, 1024), z=2.2)
@@ -67,17 +67,17 @@ def nce_loss(positive_scores: Tensor, negative_scores: Tensor, z: float | Tensor
 
 
 def sampled_softmax_loss(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
-    """Cross-entropy of each positive among itself and the negatives: the mean over positives and clips.
+    """Return the mean cross-entropy of each positive against the negatives.
 
     Args:
         positive_scores: ``(B, P)`` cosines over the temperature.
-        negative_scores: ``(B, K)`` likewise.
+        negative_scores: ``(B, K)`` cosines over the temperature.
 
     Returns:
         ``()`` float32 (float64 for such scores), in nats; ``log(1 + K)`` when all scores are equal.
 
     Raises:
-        ValueError: If the shapes are others.
+        ValueError: If a shape is wrong.
     """
     _check_scores(positive_scores, negative_scores)
     positive, negative = (s if s.dtype == torch.float64 else s.float() for s in (positive_scores, negative_scores))
@@ -87,7 +87,7 @@ def sampled_softmax_loss(positive_scores: Tensor, negative_scores: Tensor) -> Te
 
 @dataclass(frozen=True)
 class Scores:
-    """What a clip is contrasted with: cosines over the temperature."""
+    """Scores of clips: cosines over the temperature."""
 
     positive: Tensor
     """(B, P)."""
@@ -98,24 +98,24 @@ class Scores:
 class AVID(Objective):
     """Instance discrimination against a memory of all training clips, across or within modalities.
 
-    The targets are rows of the memory, never other embeddings of the batch. K negatives a clip are
-    drawn among the rows of other files, the same ones for all of its terms.
+    Positives and negatives are rows of the memory, never other embeddings of the batch. K negatives per clip are
+    drawn from the rows of other files, the same for all of its terms.
 
     Args:
-        rows: The corpus, in the order of its manifest.
-        num_features: Embedding size, D.
-        variant: "cross": the video against the memory of sounds and the sound against that of videos.
-            "self": each against its own modality. "joint": the mean of the two.
-        loss: "softmax": the cross-entropy of the clip's own row among the negatives. "nce_frozen":
-            :func:`nce_loss` with the z of the first batch, as in the paper. "nce_running": with a running mean
-            of z. "nce_batch": with each batch's own z.
-        temperature: > 0; 0.07 in the paper.
-        num_negatives: K, >= 1; 1024 in the paper. They are drawn with replacement.
-        momentum: Of the memory, in [0, 1); 0.5 in the paper.
-        z_momentum: Of a running z, in [0, 1).
-        dtype: Of the memory: "fp32", "fp16" or "bf16".
-        seed: Of the memory's first values.
-        remap: Load what there is from the memory of another corpus, by id, instead of refusing it.
+        rows: Rows of the memory, in the order of the manifest.
+        embedding_size: Embedding size, D.
+        variant: Memory to contrast with: that of the other modality ("cross"), of the own one ("self"), or both
+            ("joint").
+        loss: Cross-entropy ("softmax"), or noise-contrastive estimation with the normalizer of the first batch
+            ("nce_frozen", the paper's; fragile on small data), a running mean of it, or each batch's own.
+        temperature: Softmax temperature, > 0.
+        num_negatives: Memory rows of other files to contrast a clip with, drawn with replacement, >= 1.
+        momentum: Share of its old value that a memory row keeps when its clip is used, in [0, 1).
+        z_momentum: Momentum of the running normalizer, in [0, 1).
+        dtype: Number format of the memory; in fp32 a row of 128 features takes 1024 bytes.
+        seed: Random seed of the initial memory.
+        remap: Load the memory of another corpus: rows are matched by id, and new ids keep their random values.
+            Otherwise such a memory is rejected.
 
     Terms, means over this rank's rows: ``loss``; ``loss_cross`` and ``loss_self``; for each direction
     ("v2a" ...) ``accuracy_<direction>``, how often the clip's own row beats its K negatives;
@@ -125,13 +125,15 @@ class AVID(Objective):
         ValueError: If an argument is out of range, or a file leaves no negatives.
     """
 
+    needs = ObjectiveNeeds(embedding_size=True, memory=True)
+
     z: Tensor
     """() float64: the normalizing constant; NaN until the first update."""
 
     def __init__(
         self,
         rows: MemoryRows,
-        num_features: int = 128,
+        embedding_size: int,
         *,
         variant: Variant = "cross",
         loss: ContrastLoss = "softmax",
@@ -156,10 +158,10 @@ class AVID(Objective):
             raise InputError(f"z_momentum ({z_momentum}) must be in [0, 1).")
         self.variant, self.loss, self.temperature = variant, loss, temperature
         self.num_negatives, self.z_momentum = num_negatives, z_momentum
-        self.bank = MemoryBank(rows, num_features, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
+        self.bank = MemoryBank(rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
         self.negatives = NegativeSampler(rows.group)
         self.register_buffer("z", torch.tensor(math.nan, dtype=torch.float64))
-        # Known to the host, so that asking does not wait for the device.
+        # On the host, so that reading it does not wait for the device.
         self._has_z = False
         self.register_load_state_dict_post_hook(_note_z)
 
@@ -170,10 +172,10 @@ class AVID(Objective):
         )
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used.
+        """Return the loss and its terms; ``target`` is not used.
 
         Raises:
-            ValueError: If there is more than one view of a clip, or the embeddings have another size.
+            ValueError: If there is more than one view of a clip, or the embedding size is wrong.
         """
         contrasts = self._contrasts(online, index)
         z = self._current_z(contrasts)
@@ -184,7 +186,7 @@ class AVID(Objective):
 
     @torch.no_grad()
     def update(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> None:
-        """Stores z, then moves the memory. Every rank must call it."""
+        """Store z, then move the memory; every rank must call it."""
         if self.loss == "nce_running" or (self.loss == "nce_frozen" and not self._has_z):
             z = self._batch_z(self._contrasts(online, index))
             self.z.copy_(self.z.lerp(z, 1 - self.z_momentum) if self._has_z else z)
@@ -192,7 +194,7 @@ class AVID(Objective):
         self.bank.update(online, index)
 
     def _contrasts(self, online: Embeddings, index: BatchIndex) -> dict[str, dict[str, Scores]]:
-        """The scores of each term of the loss, by direction."""
+        """Return the scores of each term of the loss, by direction."""
         return self._instance_contrasts(online, index, self.negatives.draw(index, self.num_negatives))
 
     def _instance_contrasts(
@@ -205,7 +207,7 @@ class AVID(Objective):
     def _score(
         self, online: Embeddings, index: BatchIndex, across: bool, rows: Tensor, num_positives: int
     ) -> dict[str, Scores]:
-        """Both modalities against (B, P + K) rows of the other modality, or of their own."""
+        """Return the scores of both modalities with (B, P + K) memory rows of the other modality, or of their own."""
         scores = {}
         # Autocast would multiply in bfloat16: at temperature 0.07 its step of 2^-8 moves a score by 0.06.
         with torch.autocast(online.video.device.type, enabled=False):
@@ -218,18 +220,18 @@ class AVID(Objective):
         return scores
 
     def _current_z(self, contrasts: Mapping[str, dict[str, Scores]]) -> Tensor | None:
-        """What the loss is normalized by. Before the first update it is the batch's, which that update will store."""
+        """Return the normalizer of the loss; before the first update the batch's, which that update will store."""
         if self.loss == "softmax":
             return None
         return self.z if self._has_z and self.loss != "nce_batch" else self._batch_z(contrasts)
 
     def _batch_z(self, contrasts: Mapping[str, dict[str, Scores]]) -> Tensor:
-        """() float64: the mean of exp(score) over all negatives of the global batch."""
+        """Return the mean of exp(score) over all negatives of the global batch, () float64."""
         negatives = [scores.negative.detach().double() for term in contrasts.values() for scores in term.values()]
         return mean(torch.cat([negative.flatten() for negative in negatives]).exp().mean())
 
     def _loss(self, directions: Mapping[str, Scores], z: Tensor | None) -> Tensor:
-        """The mean over the two directions."""
+        """Return the mean loss of the two directions."""
         losses = [
             sampled_softmax_loss(scores.positive, scores.negative)
             if z is None
@@ -242,7 +244,7 @@ class AVID(Objective):
         return torch.stack(list(losses.values())).mean()
 
     def _statistics(self, contrasts: Mapping[str, dict[str, Scores]]) -> dict[str, Tensor]:
-        """() tensors on the device: reading them here would stall the GPU once per step."""
+        """Return () tensors on the device: reading them here would stall the GPU once per step."""
         numbers, positives, negatives = {}, [], []
         for direction, scores in next(iter(contrasts.values())).items():
             positive, negative = scores.positive.detach(), scores.negative.detach()

@@ -1,4 +1,4 @@
-"""CMA: cross-modal agreement finds further positives for AVID.
+"""CMA: AVID with further positives, found by cross-modal agreement.
 
 Source: Morgado, Vasconcelos and Misra, CVPR 2021, https://arxiv.org/abs/2004.12943, section 4.
 
@@ -29,14 +29,14 @@ _TERMS = ("within", "across")
 
 
 def positive_sets(video_memory: Tensor, audio_memory: Tensor, num_positives: int, agreement: Agreement) -> Tensor:
-    """The instances that agree most with each instance, itself excluded: an exact search in blocks.
+    """Return the instances that agree most with each instance, excluding itself, by exact search in blocks.
 
     Args:
         video_memory: ``(N, D)`` video features of any scale; their cosines are compared.
         audio_memory: ``(N, D)`` audio features of the same instances in the same order.
         num_positives: P, in [1, N - 1]; 32 in the paper.
-        agreement: Of two instances. "consensus", the paper's: the lower of the cosines of their videos
-            and of their sounds. "union": the higher. "video" or "audio": that one alone.
+        agreement: Agreement of two instances: the lower of their video and audio cosines ("consensus", the paper's),
+            the higher ("union"), or one of them ("video", "audio").
 
     Returns:
         ``(N, P)`` int64 row numbers, ascending in each row. Of rows that agree equally, to the rounding of
@@ -52,10 +52,10 @@ def positive_sets(video_memory: Tensor, audio_memory: Tensor, num_positives: int
 
 
 def neighbor_precision(positives: Tensor, labels: Tensor) -> Tensor:
-    """How often a positive has the label of its instance.
+    """Return how often a positive has the label of its instance.
 
     Args:
-        positives: ``(N, P)`` int64 rows, as :func:`positive_sets` gives them.
+        positives: ``(N, P)`` int64 rows from :func:`positive_sets`.
         labels: ``(N,)`` int64 classes; negative where there is none.
 
     Returns:
@@ -77,26 +77,24 @@ def neighbor_precision(positives: Tensor, labels: Tensor) -> Tensor:
 class CMA(AVID):
     """AVID with further positives: the instances that agree most with the clip's own.
 
-    To AVID's instance term it adds one that contrasts each modality with the rows of P positives. They
-    are searched in the memory before the first pass after the warm-up and then every few epochs, and
-    are never drawn as negatives. Until then the loss is AVID's; without a warm-up, begin from
-    the state of an AVID run.
+    A second term contrasts each modality with the memory rows of P positives. They are searched in the memory
+    before the first epoch after warm-up and then every few epochs, and are never drawn as negatives. Until then
+    the loss is AVID's; without warm-up, start from the state of an AVID run.
 
     Args:
-        rows: The corpus, in the order of its manifest. Its labels, if it has any, only serve to report
+        rows: Rows of the memory, in the order of the manifest. Labels, if any, are only used to report
             ``neighbor_precision``.
-        num_features: Embedding size, D.
-        agreement: What makes a positive; see :func:`positive_sets`. "consensus" in the paper.
-        num_positives: P, in [1, N - 2]; 32 in the paper.
-        positives: What is pulled to the positives' rows: "within": those of its own modality, the paper's.
-            "across": those of the other. "both": the mean of the two.
-        positive_negatives: How many of the clip's negatives, the first ones, the positives are contrasted
-            with; 64 in the paper.
-        positive_weight: Weight of the positives' term, that of the instance term being 1; they are
-            divided by their sum. 1 in the paper.
-        warmup_epochs: Epochs with AVID's loss alone.
-        refresh_epochs: Epochs from search to search.
-        **options: Those of :class:`AVID`.
+        embedding_size: Embedding size, D.
+        agreement: Agreement of two clips: the lower of their video and audio cosines ("consensus"), the higher
+            ("union"), or one of them ("video", "audio").
+        num_positives: Positives per clip, in [1, number of rows - 2].
+        positives: Embeddings to pull to the positives: those of the same modality ("within", the paper's), the other
+            ("across"), or both.
+        positive_negatives: Number of a clip's negatives that its positives are contrasted with.
+        positive_weight: Weight of the positives' term relative to the instance term's 1, > 0.
+        warmup_epochs: Epochs with AVID's loss only; 0 if the run starts from an AVID run (train.init_from).
+        refresh_epochs: Epochs between searches of positives, >= 1; 50 in the paper.
+        **options: Options of :class:`AVID`.
 
     Terms: those of :class:`AVID`; ``loss_within`` and ``loss_across`` of the positives; and
     ``neighbor_precision``, of the last search, in [0, 1].
@@ -110,23 +108,23 @@ class CMA(AVID):
     precision: Tensor
     """() float32, :func:`neighbor_precision` of the last search; NaN without labels."""
     labels: Tensor | None
-    """(N,) int64 classes, to measure with alone."""
+    """(N,) int64 classes, for measurement only."""
 
     def __init__(
         self,
         rows: MemoryRows,
-        num_features: int = 128,
+        embedding_size: int,
         *,
         agreement: Agreement = "consensus",
         num_positives: int = 32,
         positives: PositiveTerm = "within",
         positive_negatives: int = 64,
         positive_weight: float = 1.0,
-        warmup_epochs: int = 0,
-        refresh_epochs: int = 50,
+        warmup_epochs: int = 5,
+        refresh_epochs: int = 5,
         **options: Any,
     ) -> None:
-        super().__init__(rows, num_features, **options)
+        super().__init__(rows, embedding_size, **options)
         if agreement not in get_args(Agreement):
             raise InputError(f'agreement ({agreement!r}) must be "consensus", "union", "video" or "audio".')
         if positives not in get_args(PositiveTerm):
@@ -150,31 +148,31 @@ class CMA(AVID):
         self.register_buffer("found", torch.full((len(rows), num_positives), -1))
         self.register_buffer("precision", torch.tensor(math.nan))
         self.register_buffer("labels", rows.label, persistent=False)
-        # Known to the host, so that asking does not wait for the device.
+        # On the host, so that reading it does not wait for the device.
         self._has_positives = self._search_after_load = False
         self.register_load_state_dict_post_hook(_note_positives)
 
     def on_epoch_start(self, number: int) -> None:
-        """Searches the positives where this pass is due for it. Every rank must call it."""
+        """Search the positives if due in this epoch; every rank must call it."""
         since = number - self.warmup_epochs
         if since >= 0 and (since % self.refresh_epochs == 0 or not self._has_positives):
             self.find_positives()
 
     @torch.no_grad()
     def find_positives(self) -> None:
-        """Searches the memory for the positives of every row: each rank those of its share of the rows."""
+        """Search the memory for the positives of every row; each rank searches its share of the rows."""
         num_rows = len(self.bank)
         share = -(-num_rows // world_size())
         mine = slice(rank() * share, (rank() + 1) * share)
         found = top_agreements(self.bank.video, self.bank.audio, self.num_positives, self.agreement, mine)
-        found = F.pad(found, (0, 0, 0, share - len(found)))  # as long on every rank
+        found = F.pad(found, (0, 0, 0, share - len(found)))  # equally long on every rank
         self.found.copy_(gather_with_grad(found)[:num_rows])
         self._has_positives = True
         if self.labels is not None:
             self.precision.copy_(neighbor_precision(self.found, self.labels))
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used. Raises as :class:`AVID`."""
+        """Return the loss and its terms, as :class:`AVID`."""
         result = super().forward(online, target, index)
         if not self._has_positives or self.labels is None:
             return result
@@ -203,7 +201,7 @@ class CMA(AVID):
         saved = state_dict.get(prefix + "found")
         self._search_after_load = False
         if saved is not None and not self.bank.holds(state_dict, prefix + "bank."):
-            # Row numbers of another order mean nothing here.
+            # Row numbers of another order are meaningless here.
             self._search_after_load = bool((saved >= 0).all())
             state_dict = dict(state_dict) | {prefix + "found": torch.full_like(self.found, -1)}
         super()._load_from_state_dict(state_dict, prefix, *rest)

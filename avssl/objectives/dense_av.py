@@ -23,6 +23,7 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments
+from avssl.core.needs import ObjectiveNeeds
 from avssl.objectives.dense_scores import (
     both_directions,
     check_maps,
@@ -34,8 +35,8 @@ from avssl.objectives.dense_scores import (
 )
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
-    check_negative_sounds,
     check_temperature,
+    learned_scale,
     own_columns,
     pooled_scores,
     statistics,
@@ -59,16 +60,19 @@ class DenseAV(Objective):
     - scale floor: the square of the logarithm of a learned scale below 1, a temperature above 1.
 
     Args:
-        num_heads: K, which must divide the embedding size. Two heads can tell two kinds of sounds apart.
-        temperature: Softmax temperature, > 0; the first one if it is learned.
-        learn_temperature: Use ``Embeddings.logit_scale``, which the model then must carry.
-        silence_dbfs: Steps of a sound whose level is below this, in decibels of full scale, are not heard;
-            None hears all.
-        negative_sounds: Sounds of silence and noise beside the batch of each rank, even.
-        pooled_weight: Of InfoNCE between the pooled embeddings, which search and retrieval compare; the
-            method itself trains none.
-        overlap_weight, nonnegative_weight, smooth_weight, silence_weight, negative_weight, floor_weight: Of
-            the regularizers above, >= 0.
+        num_heads: Groups of channels that specialize in different kinds of sounds; divides model.head.out_features.
+        temperature: Softmax temperature, > 0; the initial one if it is learned.
+        learn_temperature: Learn the temperature; it never falls below 0.01.
+        silence_dbfs: Audio steps below this level, in decibels of full scale (-60 is usual), are left out; None keeps
+            all.
+        negative_sounds: Clips of silence and noise added to the batch of each process as negatives, even.
+        pooled_weight: Weight of InfoNCE between pooled embeddings, which search and retrieval compare; 0 in DenseAV.
+        overlap_weight: Weight of the overlap of heads, >= 0.
+        nonnegative_weight: Weight of the squares of negative cosines with another clip's audio, >= 0.
+        smooth_weight: Weight of the squared change of scores over time, >= 0.
+        silence_weight: Weight of cosines in steps that silence_dbfs leaves out, >= 0.
+        negative_weight: Weight of cosines with silence and noise, >= 0.
+        floor_weight: Weight of the penalty on a learned temperature above 1, >= 0.
 
     Terms, means over this rank's rows: ``loss``; ``loss_pairs``, the contrast alone; what each regularizer
     that has a weight measures, under its name; ``accuracy_v2a``, ``accuracy_a2v``, ``cosine_positive`` and
@@ -78,8 +82,6 @@ class DenseAV(Objective):
     Raises:
         ValueError: If an argument is out of range.
     """
-
-    needs_maps = True
 
     def __init__(
         self,
@@ -99,11 +101,19 @@ class DenseAV(Objective):
     ) -> None:
         super().__init__()
         check_temperature(temperature)
-        check_negative_sounds(negative_sounds)
         if num_heads < 1:
             raise InputError(f"num_heads ({num_heads}) must be at least 1.")
         self.num_heads, self.temperature, self.learn_temperature = num_heads, temperature, learn_temperature
-        self.silence_dbfs, self.negative_sounds, self.pooled_weight = silence_dbfs, negative_sounds, pooled_weight
+        self.silence_dbfs, self.pooled_weight = silence_dbfs, pooled_weight
+        self.needs = self.needs_of(
+            {
+                "num_heads": num_heads,
+                "temperature": temperature,
+                "learn_temperature": learn_temperature,
+                "silence_dbfs": silence_dbfs,
+                "negative_sounds": negative_sounds,
+            }
+        )
         self.weights = {
             "overlap": overlap_weight if num_heads > 1 else 0.0,
             "nonnegative": nonnegative_weight,
@@ -117,14 +127,15 @@ class DenseAV(Objective):
                 raise InputError(f"{name}_weight ({weight}) must be 0 or above.")
 
     @classmethod
-    def initial_logits(cls, options: Mapping[str, Any]) -> dict[str, float]:
-        """The inverse of the first temperature, where it is learned."""
-        return {"logit_scale": 1 / options.get("temperature", 0.07)} if options.get("learn_temperature", True) else {}
-
-    @classmethod
-    def model_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Heads, and a sound over time."""
-        return {"num_heads": options.get("num_heads", 2), "sound_over_time": True}
+    def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
+        return ObjectiveNeeds(
+            maps=True,
+            num_heads=options["num_heads"],
+            audio_over_time=True,
+            logit_scale=learned_scale(options),
+            negative_sounds=options["negative_sounds"],
+            silence_dbfs=options["silence_dbfs"],
+        )
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, temperature={self.temperature}"
@@ -167,7 +178,7 @@ class DenseAV(Objective):
             )
         if online.video_map is None or online.audio_map is None:
             raise InputError(
-                "DenseAV needs Embeddings.video_map and audio_map; call the model with needs_maps=objective.needs_maps."
+                "DenseAV needs Embeddings.video_map and audio_map; call the model with needs_maps=objective.needs.maps."
             )
         if self.learn_temperature != (online.logit_scale is not None):
             raise InputError(

@@ -1,7 +1,7 @@
-"""Which clips of the batch do not count as negatives of a row.
+"""Exclusion of false negatives from the batch.
 
-False negatives are the rule in video: two windows of one file, a clip uploaded twice, two clips of
-the same drum. Leaving out the most similar share of the negatives follows Huynh et al., 2020,
+False negatives are common in video: two windows of one file, a clip uploaded twice, two clips of
+the same drum. Excluding the most similar share of the negatives follows Huynh et al., 2020,
 https://arxiv.org/abs/2011.11765, and Wu et al., 2020, https://arxiv.org/abs/2010.02037, which keep a
 band of difficulties.
 
@@ -24,7 +24,7 @@ from avssl.objectives.scores import own_columns
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What to leave out; nothing by default.
+    """The rule of exclusion; the default excludes nothing.
 
     Raises:
         ValueError: If a number is out of range.
@@ -47,7 +47,7 @@ class Exclusion:
         return self.same_file or self.near_duplicates is not None or self.hardest > 0
 
     def among(self, targets: Tensor, index: BatchIndex) -> ExcludedColumns | None:
-        """The exclusion for one batch and one direction; every rank must call it.
+        """Return the exclusion for one batch and one direction; every rank must call it.
 
         Args:
             targets: (B, D) embeddings of this rank's columns, of any scale.
@@ -66,7 +66,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class ExcludedColumns:
-    """An :class:`Exclusion` with what it compares."""
+    """An :class:`Exclusion` with the tensors it compares."""
 
     exclusion: Exclusion
     own: Tensor
@@ -79,11 +79,11 @@ class ExcludedColumns:
     """(N, D) unit vectors."""
 
     def mask(self, scores: Tensor, start: int = 0) -> Tensor:
-        """(R, N + M) bool: what to leave out of the rows ``start`` ... ``start + R``.
+        """Return the (R, N + M) bool mask of excluded columns in the rows ``start`` ... ``start + R``.
 
         Args:
-            scores: (R, N + M) of these rows, detached; columns from N on are of no clip and stay.
-            start: The first of them on this rank.
+            scores: (R, N + M) detached scores of these rows; the M columns of no clip are never excluded.
+            start: First of these rows on this rank.
         """
         num_others = scores.shape[1] - self.num_clips
         scores = scores[:, : self.num_clips]
@@ -98,6 +98,6 @@ class ExcludedColumns:
         if num_hardest:
             left = scores.masked_fill(excluded, -torch.inf).scatter_(1, own[:, None], -torch.inf)
             excluded.scatter_(1, left.topk(num_hardest, dim=1).indices, True)
-            # Where fewer negatives are left than that, the positive is among the -inf that were taken.
+            # If fewer negatives are left, topk may have chosen the positive among the -inf.
             excluded.scatter_(1, own[:, None], False)
         return F.pad(excluded, (0, num_others))

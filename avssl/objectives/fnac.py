@@ -1,32 +1,32 @@
-"""FNAC: contrastive learning that asks each modality which other clips may fit too.
+"""FNAC: EZ-VSL's loss plus, after warm-up, three affinity terms that suppress false negatives.
 
 Source: Sun et al., "Learning Audio-Visual Source Localization via False Negative Aware Contrastive Learning", CVPR
-2023, https://arxiv.org/abs/2303.11302; where the paper leaves a choice, the authors' program decides,
+2023, https://arxiv.org/abs/2303.11302; where the paper leaves a choice, this follows the authors' program,
 https://github.com/OpenNLPLab/FNAC_AVL. To EZ-VSL's loss are added three distances between batch affinities, each the
 softmax over a row of N scores at the temperature of that loss::
 
     affinity        score of clip i with clip j
-    audio_audio     cosine of their sounds
+    audio_audio     cosine of their audio
     image_image     product of their mean cells
-    audio_image     highest cosine of a cell of picture i with sound j, the base loss's score
+    audio_image     highest cosine of a cell of image i with audio j, the base loss's score
     foreground      product of their mean foregrounds
 
     loss = CE(audio_image, rows) + CE(audio_image, columns)            base: EZ-VSL
          + 100 mean |audio_audio - audio_image|                        audio_weight: suppresses false negatives
-         + 100 mean |image_image - audio_image|                        image_weight: likewise
+         + 100 mean |image_image - audio_image|                        image_weight: suppresses false negatives
          + 100 mean |audio_audio - foreground|                         foreground_weight: strengthens true negatives
 
-A clip whose sound (or picture) is like another's is a false negative of it, and may score high with it. Clips whose
-sounds differ are true negatives, and so should what sounds in their pictures be. The mean cell is that of unit cells,
-and the mean foreground the sum of those whose cosine with the own sound, scaled from the lowest to the highest of the
-map onto [0, 1], is above 0.6, divided by the number of all cells: neither is normalized again, as in that program.
-Means are over all N x N pairs, so that the added terms weigh less beside the base loss as the batch grows; 256 there.
-They count after ``warmup_epochs``: affinities mean nothing before the modalities are aligned.
+Clips with similar audio (or images) are false negatives of each other and may have a high score. Clips with different
+audio are true negatives, and so should be the sounding objects in their images. The mean cell is the mean of unit
+cells. The mean foreground is the sum of the cells whose cosine with the own audio, scaled from the lowest and highest
+of the map to [0, 1], is above 0.6, divided by the number of all cells. As in that program, neither is normalized again.
+Means are over all N x N pairs, so the added terms weigh less as the batch grows; it is 256 there. The terms count after
+``warmup_epochs``: affinities mean nothing before the modalities are aligned.
 
-Its other part, dropping nine in ten visual features in training, belongs to the model, not to the loss.
+FNAC also drops 90 % of the visual features in training, which here is a setting of the model (``model.dropout.video``).
 
-What is ours: a clip has a picture for each of T time cells. The mean cell is over all of them; the foreground is found
-where the best cell is, in every frame or in the whole clip (``max_over``).
+Different here: a clip has an image for each of T time cells. The mean cell is over all of them; the foreground is found
+per frame or in the whole clip (``max_over``).
 
 Dimensions: B clips on this rank, N clips over all ranks, D embedding size, T time cells, H * W cells of each.
 """
@@ -40,6 +40,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
+from avssl.core.needs import ObjectiveNeeds
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
     MaxOver,
@@ -52,16 +53,16 @@ from avssl.objectives.scores import (
 
 
 def foreground(cells: Tensor, audio: Tensor, threshold: float, max_over: MaxOver = "cells") -> Tensor:
-    """The mean over all cells of those that sound most; the others count as 0.
+    """Return the mean over all cells of the foreground; the other cells count as 0.
 
     Args:
         cells: (B, D, T, H, W) unit embeddings of cells.
-        audio: (B, D) unit embeddings of the same clips' sounds.
-        threshold: A cell is foreground where its cosine, scaled onto [0, 1], is higher; in [0, 1).
-        max_over: "cells": scaled from the lowest to the highest cosine of the clip. "space": of its own frame.
+        audio: (B, D) unit embeddings of the same clips' audio.
+        threshold: A cell whose cosine, scaled to [0, 1], is above it belongs to the foreground; in [0, 1).
+        max_over: Cosines are scaled by the extremes of the clip ("cells") or of each frame ("space").
 
     Returns:
-        (B, D). No gradient passes through the choice of cells. A map of equal cosines has no foreground.
+        (B, D). The choice of cells has no gradient. A map of equal cosines has no foreground.
     """
     over = (1, 2, 3) if max_over == "cells" else (2, 3)
     cosines = torch.einsum("bdthw,bd->bthw", cells.detach(), audio.detach())
@@ -74,23 +75,23 @@ class FNAC(Objective):
     """EZ-VSL's loss and three distances between affinities, over the global batch.
 
     Args:
-        temperature: Of all softmaxes, > 0.
-        audio_weight: Of the distance from sounds' affinity to the scores, >= 0.
-        image_weight: Of the distance from pictures' affinity to the scores, >= 0.
-        foreground_weight: Of the distance from sounds' to foregrounds' affinity, >= 0.
-        foreground_threshold: What of a scaled map is foreground, in [0, 1).
-        warmup_epochs: Epochs with the base loss alone.
-        max_over: Over what the highest cosine is taken, as in :class:`avssl.objectives.InfoNCE`.
+        temperature: Temperature of the loss and of all affinities, > 0.
+        audio_weight: Weight of the distance between audio affinities and scores, >= 0.
+        image_weight: Weight of the distance between image affinities and scores, >= 0.
+        foreground_weight: Weight of the distance between audio and foreground affinities, >= 0.
+        foreground_threshold: Cells above it, in a map scaled to [0, 1], are foreground; in [0, 1).
+        warmup_epochs: Epochs with the base loss only.
+        max_over: The maximum is over all cells ("cells"), or over each frame and averaged over time ("space").
 
     Terms, means over this rank's rows: ``loss``, the weighted sum; ``loss_base``; ``loss_audio``, ``loss_image`` and
-    ``loss_foreground``, the distances without their weights, in the warm-up too; ``accuracy_v2a``, ``accuracy_a2v``,
+    ``loss_foreground``, the distances without their weights, also during warm-up; ``accuracy_v2a``, ``accuracy_a2v``,
     ``cosine_positive`` and ``cosine_negative`` as in InfoNCE.
 
     Raises:
         ValueError: If an argument is out of range.
     """
 
-    needs_maps = True
+    needs = ObjectiveNeeds(maps=True)
     is_warm: Tensor
 
     def __init__(
@@ -101,7 +102,7 @@ class FNAC(Objective):
         foreground_weight: float = 100.0,
         foreground_threshold: float = 0.6,
         warmup_epochs: int = 5,
-        max_over: MaxOver = "cells",
+        max_over: MaxOver = "space",
     ) -> None:
         super().__init__()
         check_temperature(temperature)
@@ -117,18 +118,18 @@ class FNAC(Objective):
         self.temperature, self.foreground_threshold = temperature, foreground_threshold
         self.warmup_epochs: int = warmup_epochs
         self.max_over: MaxOver = max_over
-        # A factor, so that neither a step nor a resume asks the device whether the warm-up is over.
+        # A factor, so that neither a step nor a resume reads from the device whether warm-up is over.
         self.register_buffer("is_warm", torch.tensor(0.0))
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, weights={self.weights}, warmup_epochs={self.warmup_epochs}"
 
     def on_epoch_start(self, number: int) -> None:
-        """Ends the warm-up in time."""
+        """End the warm-up when its epochs are over."""
         self.is_warm.fill_(float(number >= self.warmup_epochs))
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used.
+        """Return the loss and its terms; ``target`` is not used.
 
         Raises:
             ValueError: If there is more than one view of a clip, or no map.
@@ -143,8 +144,8 @@ class FNAC(Objective):
         return LossTerms(total, {"loss": total.detach(), **parts, **statistics(*(s.detach() for s in scores))})
 
     def _distances(self, online: Embeddings, scores_v2a: Tensor) -> dict[str, Tensor]:
-        """The three means of differences, by name of their weight."""
-        assert online.video_map is not None, "best_cell_scores has refused it"
+        """Return the three mean absolute differences, by the name of their weight."""
+        assert online.video_map is not None, "best_cell_scores raises without it"
         with torch.autocast(scores_v2a.device.type, enabled=False):
             audio = F.normalize(online.audio.float(), dim=1)
             cells = F.normalize(online.video_map.float(), dim=1)
@@ -160,5 +161,5 @@ class FNAC(Objective):
         }
 
     def _affinity(self, vectors: Tensor) -> Tensor:
-        """(B, D) to (B, N): each row sums to 1."""
+        """Return the (B, N) affinities of (B, D) vectors; each row sums to 1."""
         return (vectors @ gather_with_grad(vectors).T / self.temperature).softmax(dim=1)

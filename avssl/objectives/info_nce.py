@@ -1,13 +1,12 @@
 """Cross-modal InfoNCE, on pooled embeddings or on the best cell of the video map.
 
 Sources: van den Oord et al., 2018, https://arxiv.org/abs/1807.03748, eq. 4, made symmetric over
-the two modalities as in CLIP, https://arxiv.org/abs/2103.00020, fig. 3, whose learned temperature
-is here too. The maximum over cells is EZ-VSL's and DenseAV's, see ``scores.py``. Silence and noise as
-negatives: Juanola et al., BMVC 2025 (SSL-SaN), https://arxiv.org/abs/2508.21761, whose idea it is; here
-they are columns like any other.
+the two modalities as in CLIP, https://arxiv.org/abs/2103.00020, fig. 3, with its learned temperature.
+The maximum over cells is from EZ-VSL and DenseAV, see ``scores.py``. Silence and noise as negatives are the
+idea of Juanola et al., BMVC 2025 (SSL-SaN), https://arxiv.org/abs/2508.21761; here they are additional columns.
 
-Dimensions: B clips on this rank, N clips over all ranks, D embedding size, V views of a clip, M silences
-and noises on this rank.
+Dimensions: B clips on this rank, N clips over all ranks, D embedding size, V views of a clip, M clips of
+silence and noise on this rank.
 """
 
 from __future__ import annotations
@@ -22,19 +21,20 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
+from avssl.core.needs import ObjectiveNeeds
 from avssl.objectives.blocked import RowLosses, blocked_cross_entropy
 from avssl.objectives.exclusion import ExcludedColumns, Exclusion
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
     MaxOver,
-    Pooling,
+    PairScore,
     average,
     best_cell_scores,
     check_chunk_size,
-    check_negative_sounds,
     check_pair,
     check_pooling,
     check_temperature,
+    learned_scale,
     max_scores,
     one_view,
     own_columns,
@@ -47,17 +47,17 @@ from avssl.objectives.scores import (
 
 
 def info_nce(video: Tensor, audio: Tensor, temperature: float, *, chunk_size: int | None = None) -> Tensor:
-    """Mean of the video-to-audio and audio-to-video cross-entropies, in nats.
+    """Return the mean of the video-to-audio and audio-to-video cross-entropies, in nats.
 
-    The negatives of a clip are the other clips of the global batch. Gradients, after DDP's mean
+    The negatives of a clip are the other clips of the global batch. Gradients, after DDP averages them
     over ranks, equal those of one process that sees the whole batch.
 
     Args:
         video: ``(B, D)`` projections of any scale; normalized here.
         audio: ``(B, D)`` projections of the same clips in the same order.
         temperature: Softmax temperature, > 0. 0.07 follows MoCo and AVID.
-        chunk_size: Rows whose N scores exist at a time; by default all. The result is the same to
-            float32 rounding, and memory grows with N in place of B * N.
+        chunk_size: Rows whose N scores exist at a time; None for all. The result is equal up to float32 rounding, and
+            memory grows with N instead of B * N.
 
     Returns:
         ``()`` float32, also under autocast; ``log N`` when all embeddings coincide. With several
@@ -79,22 +79,22 @@ def info_nce(video: Tensor, audio: Tensor, temperature: float, *, chunk_size: in
 
 
 def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float, max_over: MaxOver = "cells") -> Tensor:
-    """InfoNCE whose score of a pair is the maximum cosine of the sound with any cell of the video.
+    """Return InfoNCE whose score of a pair is the maximum cosine of the audio with any cell of the video.
 
-    Only the cell that sounds is pulled to the sound: what makes localization sharp.
+    Only the best cell is pulled to the audio, which makes localization sharp.
 
     Args:
         video_map: ``(B, D, T, H, W)`` projections of every cell, of any scale; normalized here.
         audio: ``(B, D)`` projections of the same clips in the same order.
         temperature: Softmax temperature, > 0; 0.03 in EZ-VSL.
-        max_over: "cells": one maximum over space and time. "space": one in every time cell, averaged
-            over time, so that the map of every frame is trained.
+        max_over: "cells": one maximum over space and time. "space": one maximum per time cell, averaged over time, so
+            that the map of every frame is trained.
 
     Returns:
         ``()`` float32, as :func:`info_nce`, which it equals for maps of one cell.
 
     Raises:
-        ValueError: If the shapes are others or do not agree, or ``temperature`` is not above 0.
+        ValueError: If the shapes are wrong or differ, or ``temperature`` is not above 0.
     """
     check_temperature(temperature)
     return symmetric_cross_entropy(*max_scores(video_map, audio, max_over), temperature)
@@ -104,32 +104,29 @@ class InfoNCE(Objective):
     """Symmetric cross-modal InfoNCE over the global batch.
 
     Args:
-        temperature: Softmax temperature, > 0; the first one if it is learned.
-        pooling: What scores a pair. "pooled": the cosine of the pooled embeddings. "max": the
-            maximum over cells of the video map. "both": the mean of the two losses.
-        max_over: Over what the maximum is taken; see :func:`max_info_nce`.
-        learn_temperature: Use ``Embeddings.logit_scale``, which the model then must carry.
-        chunk_size: Rows of the scores that exist at a time, "pooled" only; by default all.
-        exclude_same_file: Leave out negatives of the clip's own source file, which otherwise count
-            like any other.
-        exclude_near_duplicates: Leave out negatives whose embedding has a higher cosine than this
-            with that of the clip's own positive: near-duplicates of what should be found. The
-            cosines are the model's own, so choose it near 1 and watch ``excluded_share``; an
-            untrained model may find everything alike.
-        exclude_hardest: Leave out this share of the negatives of a row, those with the highest scores.
-        within_modal: With a weight above 0 the objective takes two views of each clip, and adds it
-            times InfoNCE between the views of the videos and between those of the sounds (mean of
-            both, pooled) to the mean of the cross-modal loss of each view.
-        negative_sounds: M, even: silences and noises, half each, that every rank adds to the sounds a
-            video is contrasted with, on pooled embeddings and on best cells alike, so that a picture
-            scores them low everywhere. They are never excluded; a sound is contrasted as ever.
+        temperature: Softmax temperature, > 0; the initial one if it is learned.
+        pooling: Score of a pair: the cosine of the pooled embeddings ("pooled"), the maximum over cells of the video
+            map ("max", for sharp heat maps), or the mean of the losses of both.
+        max_over: The maximum is over all cells ("cells", as in EZ-VSL), or over each frame and averaged over time
+            ("space").
+        learn_temperature: Learn the temperature; it never falls below 0.01.
+        chunk_size: Rows of the score matrix that exist at a time, to save memory with large batches; needs pooling
+            "pooled". None computes all rows at once.
+        exclude_same_file: Do not use clips of the same source file as negatives of each other.
+        exclude_near_duplicates: Exclude negatives whose cosine with the clip's own positive, in the same modality, is
+            above this value. Choose it near 1 and watch ``excluded_share``: an untrained model may find everything
+            alike.
+        exclude_hardest: Share of each clip's negatives to exclude, those with the highest scores, in [0, 1).
+        within_modal: Weight of InfoNCE between two views of the video and of the audio; above 0 each clip is augmented
+            twice.
+        negative_sounds: Clips of silence and noise, half each, added to the audio of each process as negatives of every
+            video; even. They are never excluded.
 
-    Terms, means over this rank's rows: ``loss``; ``accuracy_v2a`` and ``accuracy_a2v`` in [0, 1],
-    how often the clip's own counterpart scores highest of what counts in the batch;
-    ``cosine_positive`` and ``cosine_negative`` in [-1, 1]. "both" adds ``loss_pooled`` and
-    ``loss_max``, and its other terms are the means of the two; exclusions add ``excluded_share``,
-    two views ``loss_cross`` and ``loss_within``, a learned temperature ``temperature``; negative sounds
-    ``cosine_silence``, their mean score, and no others but ``loss`` know of them.
+    Terms, means over this rank's rows: ``loss``; ``accuracy_v2a`` and ``accuracy_a2v`` in [0, 1], how often the clip's
+    own counterpart has the highest score of the batch; ``cosine_positive`` and ``cosine_negative`` in [-1, 1].
+    Pooling "both" adds ``loss_pooled`` and ``loss_max``, and its other terms are the means of the two. Exclusions add
+    ``excluded_share``, two views ``loss_cross`` and ``loss_within``, a learned temperature ``temperature``. Negative
+    sounds add ``cosine_silence`` (their mean score) and otherwise affect ``loss`` only.
 
     Raises:
         ValueError: If an argument is out of range, or two do not go together.
@@ -138,8 +135,8 @@ class InfoNCE(Objective):
     def __init__(
         self,
         temperature: float = 0.07,
-        pooling: Pooling = "pooled",
-        max_over: MaxOver = "cells",
+        pooling: PairScore = "both",
+        max_over: MaxOver = "space",
         *,
         learn_temperature: bool = False,
         chunk_size: int | None = None,
@@ -153,7 +150,6 @@ class InfoNCE(Objective):
         check_temperature(temperature)
         check_pooling(pooling, max_over)
         check_chunk_size(chunk_size)
-        check_negative_sounds(negative_sounds)
         if chunk_size is not None and pooling != "pooled":
             raise InputError(
                 f'chunk_size ({chunk_size}) needs pooling="pooled", not "{pooling}": '
@@ -164,34 +160,43 @@ class InfoNCE(Objective):
         self.temperature, self.learn_temperature = temperature, learn_temperature
         self.pooling, self.max_over = pooling, max_over
         self.chunk_size, self.within_modal = chunk_size, within_modal
-        self.negative_sounds = negative_sounds
         self.exclusion = Exclusion(exclude_same_file, exclude_near_duplicates, exclude_hardest)
-        self.needs_maps = pooling != "pooled"
-        self.num_views = 2 if within_modal else 1
+        self.needs = self.needs_of(
+            {
+                "temperature": temperature,
+                "pooling": pooling,
+                "learn_temperature": learn_temperature,
+                "within_modal": within_modal,
+                "negative_sounds": negative_sounds,
+            }
+        )
 
     @classmethod
-    def initial_logits(cls, options: Mapping[str, Any]) -> dict[str, float]:
-        """The inverse of the first temperature, where it is learned."""
-        return {"logit_scale": 1 / options["temperature"]} if options.get("learn_temperature") else {}
+    def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
+        return ObjectiveNeeds(
+            num_views=2 if options["within_modal"] else 1,
+            maps=options["pooling"] != "pooled",
+            logit_scale=learned_scale(options),
+            negative_sounds=options["negative_sounds"],
+        )
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, pooling={self.pooling!r}, max_over={self.max_over!r}"
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used.
+        """Return the loss and its terms; ``target`` is not used.
 
         Raises:
-            ValueError: If the number of views is another, or a map, a learned temperature or negative
-                sounds are wanted and missing.
+            ValueError: If the number of views is wrong, or a map, a learned temperature or negative sounds are missing.
         """
-        if len(online.video) != self.num_views * len(index):
-            views = "one view" if self.num_views == 1 else "two views"
+        if len(online.video) != self.needs.num_views * len(index):
+            views = "one view" if self.needs.num_views == 1 else "two views"
             raise InputError(
                 f"InfoNCE takes {views} of each clip, got {len(online.video)} embeddings of {len(index)} clips. "
-                "Another view would be a negative of the first; within_modal > 0 takes two."
+                "A further view would be a negative of the first; within_modal > 0 takes two."
             )
         temperature = self._temperature_of(online)
-        views_of = [one_view(online, number, len(index)) for number in range(self.num_views)]
+        views_of = [one_view(online, number, len(index)) for number in range(self.needs.num_views)]
         negative = self.negatives_of(online)
         result = average([self._cross_modal(view, negative, temperature, index) for view in views_of])
         if self.within_modal:
@@ -236,7 +241,7 @@ class InfoNCE(Objective):
     def _excluded(
         self, video: Tensor, audio: Tensor, index: BatchIndex
     ) -> tuple[ExcludedColumns | None, ExcludedColumns | None]:
-        """Of each direction: sounds are the columns of videos, and the other way."""
+        """Return the exclusions of both directions; the columns of video rows are audio, and vice versa."""
         return self.exclusion.among(audio, index), self.exclusion.among(video, index)
 
     def _with_within(
@@ -257,7 +262,7 @@ def _whole(
     excluded_v2a: ExcludedColumns | None,
     excluded_a2v: ExcludedColumns | None,
 ) -> LossTerms:
-    """The loss and its terms from scores of all pairs."""
+    """Return the loss and its terms from the scores of all pairs."""
     if excluded_v2a is None or excluded_a2v is None:
         total = symmetric_cross_entropy(*scores, temperature)
         return LossTerms(total, {"loss": total.detach(), **statistics(*(s.detach() for s in scores))})
@@ -280,17 +285,17 @@ def _chunked(
     excluded_a2v: ExcludedColumns | None,
     chunk_size: int,
 ) -> LossTerms:
-    """As :func:`_whole` on pooled embeddings, never with more than ``chunk_size`` rows of scores."""
+    """Return the loss and terms of :func:`_whole` on pooled embeddings, ``chunk_size`` rows of scores at a time."""
     check_pair(video, audio)
     with torch.autocast(video.device.type, enabled=False):
         video, audio = F.normalize(video.float(), dim=1), F.normalize(audio.float(), dim=1)
         videos, audios = gather_with_grad(video), gather_with_grad(audio)
         scale = 1 / torch.as_tensor(temperature, dtype=torch.float32, device=video.device)
         own = own_columns(len(video), video.device)
-        sounds = with_negatives(audios, negative)
-        others = sounds[len(audios) :].detach()
+        candidates = with_negatives(audios, negative)
+        others = candidates[len(audios) :].detach()
         v2a = blocked_cross_entropy(
-            video, sounds, scale, own, excluded_v2a, chunk_size=chunk_size, num_others=len(others)
+            video, candidates, scale, own, excluded_v2a, chunk_size=chunk_size, num_others=len(others)
         )
         a2v = blocked_cross_entropy(audio, videos, scale, own, excluded_a2v, chunk_size=chunk_size)
         total = (v2a.loss + a2v.loss) / 2
@@ -305,7 +310,7 @@ def _chunked(
 def _chunked_statistics(
     video: Tensor, audios: Tensor, own: Tensor, v2a: RowLosses, a2v: RowLosses
 ) -> dict[str, Tensor]:
-    """As :func:`statistics`; the sum of a row's scores is its product with the sum of the columns."""
+    """Return :func:`statistics` without the score matrix: a row's sum is its product with the sum of the columns."""
     positive = (video * audios[own]).sum(dim=1)
     num_negatives = max(1, len(audios) - 1)
     return {

@@ -1,27 +1,26 @@
-"""LVS: the picture divided into what sounds, what does not, and what is left open.
+"""LVS: each frame is divided softly into sounding, silent and undecided cells.
 
 Source: Chen et al., "Localizing Visual Sounds the Hard Way", CVPR 2021, https://arxiv.org/abs/2104.02691, sec. 3;
-where the paper leaves a choice, the authors' program decides,
-https://github.com/hche11/Localizing-Visual-Sounds-the-Hard-Way. The cosine S of a sound with a cell says how much
-the cell is part of the positive and of the negative region of the picture, softly::
+where the paper leaves a choice, this follows the authors' program,
+https://github.com/hche11/Localizing-Visual-Sounds-the-Hard-Way. The cosine S of the audio with a cell determines how
+much the cell belongs to the positive and to the negative region of the frame::
 
     S              -1 ────────── 0.4 ────── 0.65 ───────── 1
     positive mask   ░░░░░░░░░░░░░░░░░░░░░░░░▒▓██████████████    sigmoid((S - 0.65) / 0.03)
     negative mask   ██████████████▓▒░░░░░░░░░░░░░░░░░░░░░░░░    1 - sigmoid((S - 0.4) / 0.03)
 
-    P(i, j)   mean of S over the picture of clip i with sound j, weighted by the positive mask
-    N(i)      mean of S over the picture of clip i with its own sound, weighted by the negative mask
+    P(i, j)   mean of S over the frame of clip i with audio j, weighted by the positive mask
+    N(i)      mean of S over the frame of clip i with its own audio, weighted by the negative mask
 
-    loss      cross-entropy of [P(i, 1) ... P(i, N), N(i)] / temperature, whose answer is P(i, i)
+    loss      cross-entropy of [P(i, 1) ... P(i, N), N(i)] / temperature with target P(i, i)
 
-The other pairs of a clip are its picture with the other sounds, as in the program, so the question is which sound
-belongs to a picture, and not which picture to a sound; ``symmetric`` asks both. N(i) is what makes it the hard way: the
-silent part of the own picture, which resembles the sounding part more than another clip does. The own pair stands in
-the row once, as the answer. (The program has it twice, the second time multiplied by -99, which takes it out of the
-softmax only where it is positive and far from 0.) Gradients pass through the masks too.
+As in the program, a frame is contrasted with the audio of other clips, not audio with frames; ``symmetric`` does both.
+N(i) is the hard negative: the silent part of the clip's own frame resembles the sounding part more than another clip
+does. The own pair is in the row once, as the target. (The program has it twice, the second time multiplied by -99,
+which removes it from the softmax only where it is positive and far from 0.) Gradients pass through the masks too.
 
-What is ours: a clip has a picture for each of T time cells. Each has its own masks, and P and N are averaged over
-time before the cross-entropy, so that the map of every frame is trained.
+Different here: a clip has a frame for each of T time cells. Each has its own masks, and P and N are averaged over time
+before the cross-entropy, so that the map of every frame is trained.
 
 Dimensions: B clips on this rank, N clips over all ranks, D embedding size, T time cells, C = H * W cells of each.
 """
@@ -36,24 +35,25 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
+from avssl.core.needs import ObjectiveNeeds
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import cell_cosines, check_temperature, other_direction, own_columns, statistics
 
 
 @dataclass(frozen=True)
 class TriMap:
-    """The soft division of a picture by the cosines of its cells.
+    """The soft division of a frame by the cosines of its cells.
 
     Raises:
-        ValueError: If the thresholds are no cosines in this order, or ``width`` is not above 0.
+        ValueError: If the thresholds are not cosines in this order, or ``width`` is not above 0.
     """
 
     positive_threshold: float = 0.65
-    """Cells above it are positive, in [-1, 1]."""
+    """Cosine above which cells are positive, in [-1, 1]."""
     negative_threshold: float = 0.4
-    """Cells below it are negative; those between the two count as neither."""
+    """Cosine below which cells are negative; those between the two count as neither."""
     width: float = 0.03
-    """How soft either step is, > 0."""
+    """Softness of both steps, > 0."""
 
     def __post_init__(self) -> None:
         if not -1 <= self.negative_threshold <= self.positive_threshold <= 1:
@@ -65,25 +65,25 @@ class TriMap:
             raise InputError(f"threshold_width ({self.width}) must be above 0; 0.03 in LVS.")
 
     def positive_mean(self, cosines: Tensor) -> Tensor:
-        """(..., C) to (...): the mean weighted by the positive mask."""
+        """Return the mean of (..., C) cosines weighted by the positive mask, (...)."""
         return _weighted_mean(cosines, F.logsigmoid((cosines - self.positive_threshold) / self.width))
 
     def negative_mean(self, cosines: Tensor) -> Tensor:
-        """(..., C) to (...): the mean weighted by the negative mask."""
+        """Return the mean of (..., C) cosines weighted by the negative mask, (...)."""
         return _weighted_mean(cosines, F.logsigmoid((self.negative_threshold - cosines) / self.width))
 
 
 def lvs_scores(video_map: Tensor, audio: Tensor, tri_map: TriMap) -> tuple[Tensor, Tensor]:
-    """P and N of the formula above. Memory grows as B * N * T * C.
+    """Return P and N of the formula above. Memory grows as B * N * T * C.
 
     Args:
         video_map: (B, D, T, H, W) projections of every cell, of any scale; normalized here.
         audio: (B, D) projections of the same clips in the same order.
-        tri_map: How pictures are divided.
+        tri_map: Division of frames.
 
     Returns:
-        (B, N) float32, this rank's pictures with everyone's sounds: sound i of rank r is column r * B + i. And (B,),
-        the silent part of each picture with its own sound.
+        (B, N) float32 of this rank's frames with the audio of all ranks: clip i of rank r is column r * B + i. And
+        (B,) of the silent part of each frame with its own audio.
 
     Raises:
         ValueError: If the shapes do not agree.
@@ -95,14 +95,15 @@ def lvs_scores(video_map: Tensor, audio: Tensor, tri_map: TriMap) -> tuple[Tenso
 
 
 class LVS(Objective):
-    """The tri-map and its hard negatives, over the global batch.
+    """Cross-entropy over sounding regions, with the silent region of each frame as a hard negative.
 
     Args:
         temperature: Softmax temperature, > 0.
-        positive_threshold: Cosine above which a cell is positive.
-        negative_threshold: Cosine below which a cell is negative.
-        threshold_width: Softness of both steps, > 0.
-        symmetric: Ask also which picture belongs to a sound, and take the mean of the two losses.
+        positive_threshold: Cosine with the audio above which a cell belongs to the sounding region.
+        negative_threshold: Cosine with the own audio below which a cell belongs to the silent region; cells between
+            the thresholds count as neither.
+        threshold_width: Softness of both thresholds, > 0.
+        symmetric: Also contrast audio with the frames of other clips, and average the two losses; LVS does not.
 
     Terms, means over this rank's rows: ``loss``; ``accuracy_v2a``, ``accuracy_a2v``, ``cosine_positive`` and
     ``cosine_negative`` of P, as in :class:`avssl.objectives.InfoNCE`; ``cosine_hard``, N.
@@ -111,7 +112,7 @@ class LVS(Objective):
         ValueError: If an argument is out of range.
     """
 
-    needs_maps = True
+    needs = ObjectiveNeeds(maps=True)
 
     def __init__(
         self,
@@ -131,14 +132,14 @@ class LVS(Objective):
         return f"temperature={self.temperature}, {self.tri_map}, symmetric={self.symmetric}"
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used.
+        """Return the loss and its terms; ``target`` is not used.
 
         Raises:
             ValueError: If there is more than one view of a clip, or no map.
         """
         self.check_views(online, index)
         if online.video_map is None:
-            raise InputError("LVS needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.")
+            raise InputError("LVS needs Embeddings.video_map; call the model with needs_maps=objective.needs.maps.")
         v2a, hard = lvs_scores(online.video_map, online.audio, self.tri_map)
         a2v = other_direction(v2a if self.symmetric else v2a.detach())
         total = self._loss(v2a, hard)
@@ -153,5 +154,5 @@ class LVS(Objective):
 
 
 def _weighted_mean(values: Tensor, log_weights: Tensor) -> Tensor:
-    """Over the last dimension. Weights of logarithms: where no cell is near the threshold, their sum would vanish."""
+    """Return the weighted mean over the last dimension; in logarithms, as the sum of small weights would vanish."""
     return (log_weights.softmax(dim=-1) * values).sum(dim=-1)

@@ -1,8 +1,8 @@
 """MarginNCE: InfoNCE with a margin on the positive, negative for pairs that may be wrong.
 
 Source: Park, Senocak and Chung, ICASSP 2023, https://arxiv.org/abs/2211.01966. The score of the
-clip's own pair is s - m in numerator and denominator. With m < 0 the decision is less strict: a pair
-whose sound comes from off screen is pulled together less. With m > 0 it is stricter, as in CosFace.
+clip's own pair is s - m in numerator and denominator. With m < 0 the loss is less strict: a pair
+whose sound source is off screen is pulled together less. With m > 0 it is stricter, as in CosFace.
 
 Dimensions: B clips on this rank, N clips over all ranks, D embedding size.
 """
@@ -10,18 +10,20 @@ Dimensions: B clips on this rank, N clips over all ranks, D embedding size.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
+from avssl.core.needs import ObjectiveNeeds
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
     MaxOver,
-    Pooling,
+    PairScore,
     best_cell_scores,
-    check_negative_sounds,
     check_pooling,
     check_temperature,
     own_columns,
@@ -33,7 +35,7 @@ from avssl.objectives.scores import (
 
 
 def margin_nce(video: Tensor, audio: Tensor, temperature: float, margin: float) -> Tensor:
-    """:func:`avssl.objectives.info_nce` after the margin is taken from the cosine of each positive.
+    """Return :func:`avssl.objectives.info_nce` with the margin subtracted from the cosine of each positive.
 
     Args:
         video: ``(B, D)`` projections of any scale; normalized here.
@@ -57,12 +59,13 @@ class MarginNCE(Objective):
 
     Args:
         temperature: Softmax temperature, > 0.
-        margin: What is taken from the cosine of a positive.
-        pooling: What scores a pair, as in :class:`avssl.objectives.InfoNCE`.
-        max_over: Over what the maximum is taken, likewise.
-        negative_sounds: Silences and noises that videos are contrasted with, likewise.
+        margin: Subtracted from the cosine of a clip's own pair, in [-2, 2]; negative for pairs that may be wrong.
+        pooling: Score of a pair: the cosine of the pooled embeddings ("pooled"), the maximum over cells of the video
+            map ("max"), or the mean of the losses of both.
+        max_over: The maximum is over all cells ("cells"), or over each frame and averaged over time ("space").
+        negative_sounds: Clips of silence and noise, half each, added to the audio of each process as negatives; even.
 
-    Terms: as InfoNCE's; accuracies and cosines are those without the margin.
+    Terms: those of :class:`avssl.objectives.InfoNCE`; accuracies and cosines are without the margin.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -72,27 +75,30 @@ class MarginNCE(Objective):
         self,
         temperature: float = 0.07,
         margin: float = -0.2,
-        pooling: Pooling = "pooled",
-        max_over: MaxOver = "cells",
+        pooling: PairScore = "both",
+        max_over: MaxOver = "space",
         negative_sounds: int = 0,
     ) -> None:
         super().__init__()
         check_temperature(temperature)
-        check_negative_sounds(negative_sounds)
         _check_margin(margin)
         check_pooling(pooling, max_over)
         self.temperature, self.margin = temperature, margin
-        self.pooling, self.max_over, self.negative_sounds = pooling, max_over, negative_sounds
-        self.needs_maps = pooling != "pooled"
+        self.pooling, self.max_over = pooling, max_over
+        self.needs = self.needs_of({"pooling": pooling, "negative_sounds": negative_sounds})
+
+    @classmethod
+    def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
+        return ObjectiveNeeds(maps=options["pooling"] != "pooled", negative_sounds=options["negative_sounds"])
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, margin={self.margin}, pooling={self.pooling!r}"
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used.
+        """Return the loss and its terms; ``target`` is not used.
 
         Raises:
-            ValueError: If there is more than one view of a clip, or a map or negative sounds are wanted and missing.
+            ValueError: If there is more than one view of a clip, or a map or negative sounds are missing.
         """
         self.check_views(online, index)
         negative = self.negatives_of(online)

@@ -16,12 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avssl.core.batch import BatchIndex, Embeddings
+from avssl.core.batch import BatchIndex, Embeddings, Modality
 from avssl.core.distributed import gather_with_grad
 from avssl.core.draws import clip_key, text_key, uniform
 from avssl.core.errors import InputError
 
-Modality = Literal["video", "audio"]
 MemoryDtype = Literal["fp32", "fp16", "bf16"]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -83,7 +82,7 @@ class MemoryBank(nn.Module):
 
     Args:
         rows: What the rows stand for.
-        num_features: D.
+        embedding_size: D.
         momentum: m, in [0, 1); 0.5 in AVID.
         dtype: Of the rows: "fp32", "fp16" or "bf16"; they are unit vectors to its rounding.
         seed: Of the random directions.
@@ -103,7 +102,7 @@ class MemoryBank(nn.Module):
     def __init__(
         self,
         rows: MemoryRows,
-        num_features: int,
+        embedding_size: int,
         *,
         momentum: float = 0.5,
         dtype: MemoryDtype = "fp32",
@@ -116,8 +115,8 @@ class MemoryBank(nn.Module):
         if dtype not in get_args(MemoryDtype):
             raise InputError(f'dtype ({dtype!r}) must be "fp32", "fp16" or "bf16".')
         self.momentum, self.remap = momentum, remap
-        self.register_buffer("video", _random_rows(rows.id_key, "memory_video", num_features, seed, _DTYPES[dtype]))
-        self.register_buffer("audio", _random_rows(rows.id_key, "memory_audio", num_features, seed, _DTYPES[dtype]))
+        self.register_buffer("video", _random_rows(rows.id_key, "memory_video", embedding_size, seed, _DTYPES[dtype]))
+        self.register_buffer("audio", _random_rows(rows.id_key, "memory_audio", embedding_size, seed, _DTYPES[dtype]))
         self.register_buffer("id_key", rows.id_key.clone())
 
     def __len__(self) -> int:
@@ -202,11 +201,11 @@ def _repeats(row: Tensor) -> tuple[Tensor, Tensor]:
     return same.argmax(dim=1), same / same.sum(dim=1, keepdim=True)
 
 
-def _random_rows(id_key: Tensor, purpose: str, num_features: int, seed: int, dtype: torch.dtype) -> Tensor:
+def _random_rows(id_key: Tensor, purpose: str, embedding_size: int, seed: int, dtype: torch.dtype) -> Tensor:
     """(N, D) unit Gaussians: a function of the seed and each id alone."""
-    memory = torch.empty(len(id_key), num_features, dtype=dtype, device=id_key.device)
+    memory = torch.empty(len(id_key), embedding_size, dtype=dtype, device=id_key.device)
     for start in range(0, len(id_key), _ROWS_AT_ONCE):
         keys = clip_key(seed, 0, id_key[start : start + _ROWS_AT_ONCE])
-        normal = torch.special.ndtri(uniform(keys, purpose, num_features).clamp_min(2.0**-54))
+        normal = torch.special.ndtri(uniform(keys, purpose, embedding_size).clamp_min(2.0**-54))
         memory[start : start + _ROWS_AT_ONCE] = F.normalize(normal, dim=1)
     return memory

@@ -1,18 +1,19 @@
 """Cross-modal MoCo: many negatives for a small batch, from a queue of past embeddings.
 
 Source: He et al., CVPR 2020, https://arxiv.org/abs/1911.05722, eq. 1 and algorithm 1, across
-modalities: a video is compared with its own sound and a queue of sounds, a sound with videos. What
-is compared with comes from the momentum model, so that the queue stays of one make.
+modalities: a video is contrasted with its own audio and a queue of audio embeddings, an audio with videos. Keys
+come from the momentum model, so that all queued embeddings come from one slowly moving encoder.
 
-Two things are ours: a queue that is not full yet holds no random vectors but counts for what it
-has, and an older embedding of the clip itself is no negative.
+Two differences: a queue that is not full yet holds no random vectors, only the embeddings so far, and an older
+embedding of the clip itself is not a negative.
 
 Dimensions: B clips on this rank, N clips over all ranks, D embedding size, K places in a queue.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
+from avssl.core.needs import ObjectiveNeeds
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_temperature
 
@@ -35,26 +37,23 @@ class _Direction(NamedTuple):
 class MoCo(Objective):
     """InfoNCE of this rank's clips against their own targets and the queue, mean of both directions.
 
-    The queue starts empty, so the first step has no loss. It is the same on every rank, and moves in
-    :meth:`update` by the targets of all ranks; the oldest leave.
+    The queue starts empty, so the first step has no loss. It is the same on every rank; :meth:`update`
+    replaces its oldest entries by the targets of all ranks.
 
     Args:
-        embedding_size: D.
-        queue_size: K, at least the clips of a step over all ranks.
+        embedding_size: Embedding size, D.
+        queue_size: Embeddings of each modality to keep, at least the batch size over all processes.
         temperature: Softmax temperature, > 0.
-        momentum: Of the target model, in [0, 1].
-        exclude_same_file: Leave out queued clips of the clip's own source file.
+        momentum: Share of itself that the momentum model keeps in a step, in [0, 1]; use less for short runs.
+        exclude_same_file: Do not use queued clips of the same source file as negatives.
 
     Terms, means over this rank's rows: ``loss``; ``accuracy_v2a`` and ``accuracy_a2v``, how often
-    the own target scores above all of the queue; ``cosine_positive`` and ``cosine_negative``;
-    ``queue_share``, the share of the places that are taken.
+    the own target scores above the whole queue; ``cosine_positive`` and ``cosine_negative``;
+    ``queue_share``, the share of the queue that is filled.
 
     Raises:
         ValueError: If an argument is out of range.
     """
-
-    needs_target = True
-    holds_embeddings = True
 
     video_queue: Tensor
     audio_queue: Tensor
@@ -74,8 +73,8 @@ class MoCo(Objective):
         check_temperature(temperature)
         if queue_size < 1:
             raise InputError(f"queue_size ({queue_size}) must be at least 1.")
-        self.temperature, self.target_momentum = temperature, momentum
-        self.exclude_same_file = exclude_same_file
+        self.temperature, self.exclude_same_file = temperature, exclude_same_file
+        self.needs = self.needs_of({"momentum": momentum})
         self.register_buffer("video_queue", torch.zeros(queue_size, embedding_size))
         self.register_buffer("audio_queue", torch.zeros(queue_size, embedding_size))
         # -1: an empty place.
@@ -83,14 +82,19 @@ class MoCo(Objective):
         self.register_buffer("queue_group", torch.full((queue_size,), -1))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
+    @classmethod
+    def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
+        return ObjectiveNeeds(target_momentum=options["momentum"], embedding_size=True)
+
     def extra_repr(self) -> str:
-        return f"queue_size={len(self.queue_row)}, temperature={self.temperature}, momentum={self.target_momentum}"
+        momentum = self.needs.target_momentum
+        return f"queue_size={len(self.queue_row)}, temperature={self.temperature}, momentum={momentum}"
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms.
+        """Return the loss and its terms.
 
         Raises:
-            ValueError: If there is no target, more than one view of a clip, or another embedding size.
+            ValueError: If there is no target, more than one view of a clip, or the embedding size is wrong.
         """
         target = self._check(online, target, index)
         with torch.autocast(online.video.device.type, enabled=False):
@@ -113,7 +117,7 @@ class MoCo(Objective):
 
     @torch.no_grad()
     def update(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> None:
-        """Queues the targets of all ranks, in order of rank, over the oldest.
+        """Replace the oldest queue entries by the targets of all ranks, in order of rank.
 
         Raises:
             ValueError: If a step has more clips than the queue has places.
@@ -132,7 +136,7 @@ class MoCo(Objective):
         self.position.copy_((self.position + num_new) % num_places)
 
     def _direction(self, query: Tensor, key: Tensor, queue: Tensor, excluded: Tensor) -> _Direction:
-        """(B, D) queries against their own keys in column 0 and the queue in the others."""
+        """Contrast (B, D) queries with their own keys (column 0) and the queue (the others)."""
         query, key = F.normalize(query.float(), dim=1), F.normalize(key.detach().float(), dim=1)
         positive, negatives = (query * key).sum(dim=1, keepdim=True), query @ queue.T
         scores = torch.cat([positive, negatives.masked_fill(excluded, -torch.inf)], dim=1)

@@ -1,4 +1,4 @@
-"""Negatives from a memory: drawn on the device, never of the clip's own file.
+"""Random negatives from a memory, drawn on the device, never of the clip's own file.
 
 Dimensions: B clips, N rows of the memory, K negatives, E excluded rows a clip.
 """
@@ -14,31 +14,31 @@ from avssl.core.errors import InputError
 
 
 class NegativeSampler(nn.Module):
-    """Draws rows uniformly, with replacement, among those of other files.
+    """Draws rows uniformly, with replacement, from those of other files.
 
-    What is drawn for a clip is a function of its key, and so the same on any number of ranks and
-    after a resume. Nothing is drawn twice to be thrown away: rows are kept sorted by file, numbers
-    are drawn for the permitted rows alone, and are shifted past those that are not::
+    The draw of a clip is a function of its key, so it is the same on any number of ranks and after a
+    resume. There is no rejection: rows are sorted by file, numbers are drawn for the permitted rows
+    only, and are shifted past the others::
 
         rows by file      a a a | b b | c c c c      a clip of b draws u in [0, 7)
         u                 0 1 2         3 4 5 6      place = u, or u + 2 from b's start on
 
     Args:
         group: (N,) int64; equal for rows of the same file.
-        most_excluded: Further rows that a draw may have to leave out.
+        most_excluded: Maximum number of further rows that a draw excludes.
 
     Raises:
-        ValueError: If for some clip no row would be left.
+        ValueError: If no row would be left for some clip.
     """
 
     order: Tensor
     """(N,) int64 rows, sorted by file."""
     place: Tensor
-    """(N,) int64: where each row is in ``order``."""
+    """(N,) int64 position of each row in ``order``."""
     start: Tensor
-    """(N,) int64: where the file of each row begins in ``order``."""
+    """(N,) int64 start of the file of each row in ``order``."""
     size: Tensor
-    """(N,) int64: rows of the file of each row."""
+    """(N,) int64 number of rows of the file of each row."""
 
     def __init__(self, group: Tensor, most_excluded: int = 0) -> None:
         super().__init__()
@@ -60,13 +60,13 @@ class NegativeSampler(nn.Module):
             self.register_buffer(name, value, persistent=False)  # follows from the manifest
 
     def draw(self, index: BatchIndex, count: int, excluded: Tensor | None = None) -> Tensor:
-        """Negatives of each clip.
+        """Draw negatives of each clip.
 
         Args:
             index: The B clips.
             count: K.
-            excluded: (B, E) int64 rows to leave out too, each once; those of the clip's own file
-                are left out anyway.
+            excluded: (B, E) int64 further rows to exclude, each once; rows of the clip's own file are
+                always excluded.
 
         Returns:
             (B, K) int64 rows.
@@ -84,14 +84,14 @@ class NegativeSampler(nn.Module):
         return self.order[number + size * (number >= start)]
 
     def _gaps(self, excluded: Tensor, start: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, E) numbers at which a draw steps over an excluded row, ascending, and how many (B, 1) there are.
+        """Return the (B, E) numbers at which a draw skips an excluded row, ascending, and their (B, 1) counts.
 
-        With the clip's own file taken out, the k-th excluded place (from 0) is met by what was drawn
-        as place - k, as k places before it are stepped over already.
+        Without the clip's own file, the k-th excluded position (from 0) is reached by the number
+        position - k, as k positions before it are already skipped.
         """
         place = self.place[excluded]
         outside = (place < start) | (place >= start + size)
         place = torch.where(place < start, place, place - size)
-        # Rows of the clip's own file go to the end, where nothing is drawn.
+        # Rows of the clip's own file go to the end, beyond all numbers.
         place = torch.where(outside, place, 2 * len(self.order)).sort(dim=1).values
         return place - torch.arange(place.shape[1], device=place.device), outside.sum(dim=1, keepdim=True)

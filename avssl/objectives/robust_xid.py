@@ -1,8 +1,8 @@
 """Robust-xID: instance discrimination with faulty positives and faulty negatives.
 
 Source: Morgado, Misra and Vasconcelos, CVPR 2021, https://arxiv.org/abs/2103.15916. A pair whose
-picture and sound do not belong together gets a low weight (section 4.1), and instances that resemble
-the anchor are no longer wholly negative: the targets become soft (section 4.2).
+video and audio do not belong together gets a low weight (section 4.1), and instances that resemble
+the anchor are no longer entirely negative: the targets become soft (section 4.2).
 
 Dimensions: B clips on this rank, N instances, K negatives, D embedding size. v and a are unit vectors.
 """
@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.batch import BatchIndex, Embeddings, LossTerms, Modality
 from avssl.core.distributed import mean
 from avssl.core.errors import InputError
-from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows, Modality
+from avssl.core.needs import ObjectiveNeeds
+from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows
 from avssl.objectives.negatives import NegativeSampler
 from avssl.objectives.objective import Objective
 
@@ -30,7 +31,7 @@ _MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 
 
 def instance_weights(scores: Tensor, delta: float, kappa: float, w_min: float) -> Tensor:
-    """Weights that trust an instance the more, the better its own picture and sound agree.
+    """Return instance weights that grow with the agreement of an instance's own video and audio.
 
     ``(1 - w_min) Phi((s - (mu + delta sigma)) / (sqrt(kappa) sigma)) + w_min``, with the mean mu and the
     population standard deviation sigma of the scores, and Phi the normal distribution function.
@@ -42,7 +43,7 @@ def instance_weights(scores: Tensor, delta: float, kappa: float, w_min: float) -
         w_min: The lowest weight, in [0, 1].
 
     Returns:
-        ``(N,)`` float32 (float64 for such scores) in [w_min, 1]. Where all scores are equal each stands at the mean.
+        ``(N,)`` float32 (float64 for such scores) in [w_min, 1]. If all scores are equal, each is at the mean.
 
     Raises:
         ValueError: If ``scores`` is not (N,) with N > 0, or an argument is out of range.
@@ -56,14 +57,14 @@ def instance_weights(scores: Tensor, delta: float, kappa: float, w_min: float) -
     exact = scores.double()
     centered = exact - exact.mean()
     sigma = centered.square().mean().sqrt()
-    # A spread below the resolution of float32 cosines is rounding.
+    # A spread below the resolution of float32 cosines is a rounding error.
     standard = torch.where(sigma > 1e-7, centered / sigma, 0.0)
     weights = (1 - w_min) * torch.special.ndtr((standard - delta) / math.sqrt(kappa)) + w_min
     return weights if scores.dtype == torch.float64 else weights.float()
 
 
 def soft_targets(video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: float, tau_t: float) -> tuple[Tensor, Tensor]:
-    """How much instance j may stand for instance i, for anchors of either modality.
+    """Return soft targets: how much instance j counts as a positive of instance i, for anchors of either modality.
 
     Row i of S_v is the softmax over j of
 
@@ -72,7 +73,7 @@ def soft_targets(video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: float, 
     - "neighbor": ``v_i v_j / tau_s``;
     - "cycle": ``v_i a_i / tau_t + a_i v_j / tau_s + v_j a_j / tau_t``;
 
-    and S_a is the same with v and a exchanged. In "cycle", the last term keeps out instances that are
+    and S_a is the same with v and a exchanged. In "cycle", the last term excludes instances that are
     themselves bad pairs.
 
     Args:
@@ -80,10 +81,10 @@ def soft_targets(video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: float, 
         audio: ``(N, D)`` features of the same instances in the same order.
         kind: As above.
         tau_s: Temperature across instances, > 0.
-        tau_t: Temperature within an instance, > 0; for "cycle" alone.
+        tau_t: Temperature within an instance, > 0; only used by "cycle".
 
     Returns:
-        S_v (targets of the sounds, given a video) and S_a, both ``(N, N)`` with rows that sum to 1.
+        S_v (targets over audio for a video anchor) and S_a, both ``(N, N)`` with rows that sum to 1.
 
     Raises:
         ValueError: If the shapes differ, or an argument is out of range.
@@ -96,7 +97,7 @@ def soft_targets(video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: float, 
     _check_soft_targets(kind, tau_s, tau_t)
     video, audio = (F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1) for x in (video, audio))
     with torch.autocast(video.device.type, enabled=False):
-        everyone = torch.stack([video, audio])[:, None]  # (2, 1, N, D): the candidates are the same for all
+        everyone = torch.stack([video, audio])[:, None]  # (2, 1, N, D): the same candidates for all anchors
         both = (
             _soft_logits(anchor, other, candidates[0], candidates[1], kind, tau_s, tau_t).softmax(dim=1)
             for anchor, other, candidates in ((video, audio, everyone), (audio, video, everyone.flip(0)))
@@ -106,32 +107,32 @@ def soft_targets(video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: float, 
 
 
 class RobustXID(Objective):
-    """Cross-modal instance discrimination that expects bad pairs and look-alikes.
+    """Cross-modal instance discrimination with weighted instances and soft targets.
 
-    A clip is told from K rows of other files in the memory of the other modality, by softmax. After
-    the warm-up the loss of a clip has the weight of its instance, and its targets are
-    ``(1 - soft_weight)`` of its own row and ``soft_weight`` of the soft targets, which come from the memory
-    alone and are taken over the same 1 + K rows.
+    A clip is discriminated from K rows of other files in the memory of the other modality, by softmax. After
+    warm-up the loss of a clip has the weight of its instance, and its targets are ``(1 - soft_weight)`` of its own
+    row plus ``soft_weight`` of the soft targets, which are computed from the memory over the same 1 + K rows.
 
     Args:
-        rows: The corpus, in the order of its manifest.
-        num_features: Embedding size, D.
-        targets: The soft targets; see :func:`soft_targets`. "none" leaves the targets hard.
-        soft_weight: Their share, in [0, 1].
-        tau_s: Temperature across instances in the targets, > 0.
-        tau_t: Temperature within an instance in the targets, > 0.
-        weighted: Weight the instances; see :func:`instance_weights`.
-        delta: Shift of the weights' threshold, in standard deviations.
-        kappa: Softness of the weights' threshold, > 0.
+        rows: Rows of the memory, in the order of the manifest.
+        embedding_size: Embedding size, D.
+        targets: Soft targets; see :func:`soft_targets`. "none" keeps hard targets.
+        soft_weight: Share of the soft targets, in [0, 1]; the rest is the clip's own row.
+        tau_s: Temperature across clips in the soft targets, > 0.
+        tau_t: Temperature within a clip in the soft targets, > 0.
+        weighted: Give clips whose video and audio disagree a lower weight.
+        delta: Shift of the weights' threshold from the mean agreement, in standard deviations.
+        kappa: Softness of that threshold, > 0.
         w_min: The lowest weight, in [0, 1].
-        warmup_epochs: Epochs of plain instance discrimination: before the two modalities are aligned,
-            neither weights nor targets mean anything.
-        temperature: > 0.
-        num_negatives: K, >= 1; they are drawn with replacement.
-        momentum: Of the memory, in [0, 1).
-        dtype: Of the memory: "fp32", "fp16" or "bf16".
-        seed: Of the memory's first values.
-        remap: Load what there is from the memory of another corpus, by id, instead of refusing it.
+        warmup_epochs: Epochs of plain instance discrimination, in which weights and targets would mean nothing yet; at
+            least 1, or 0 if the run starts from another run (train.init_from).
+        temperature: Softmax temperature, > 0.
+        num_negatives: Memory rows of other files to contrast a clip with, drawn with replacement, >= 1.
+        momentum: Share of its old value that a memory row keeps when its clip is used, in [0, 1).
+        dtype: Number format of the memory; in fp32 a row of 128 features takes 1024 bytes.
+        seed: Random seed of the initial memory.
+        remap: Load the memory of another corpus: rows are matched by id, and new ids keep their random values.
+            Otherwise such a memory is rejected.
 
     Terms, means over this rank's rows: ``loss``, the weighted mean over clips of the mean of the two
     directions; ``accuracy_v2a`` and ``accuracy_a2v``, how often the clip's own row beats its negatives;
@@ -141,15 +142,17 @@ class RobustXID(Objective):
         ValueError: If an argument is out of range, or a file leaves no negatives.
     """
 
+    needs = ObjectiveNeeds(embedding_size=True, memory=True)
+
     weights: Tensor
-    """(N,) float32 weight of each instance, as of the start of the pass; 1 during the warm-up."""
+    """(N,) float32 weight of each instance at the start of the epoch; 1 during warm-up."""
     is_warm: Tensor
-    """() bool: whether the warm-up is over."""
+    """() bool, True after warm-up."""
 
     def __init__(
         self,
         rows: MemoryRows,
-        num_features: int = 128,
+        embedding_size: int,
         *,
         targets: Literal["none", "bootstrapping", "swapped", "neighbor", "cycle"] = "cycle",
         soft_weight: float = 0.5,
@@ -159,7 +162,7 @@ class RobustXID(Objective):
         delta: float = 0.0,
         kappa: float = 0.5,
         w_min: float = 0.25,
-        warmup_epochs: int = 1,
+        warmup_epochs: int = 5,
         temperature: float = 0.07,
         num_negatives: int = 1024,
         momentum: float = 0.5,
@@ -170,7 +173,7 @@ class RobustXID(Objective):
         super().__init__()
         if targets != "none":
             _check_soft_targets(targets, tau_s, tau_t)
-        instance_weights(torch.zeros(1), delta, kappa, w_min)  # refuses what cannot be
+        instance_weights(torch.zeros(1), delta, kappa, w_min)  # checks the options
         if not 0 <= soft_weight <= 1:
             raise InputError(f"soft_weight ({soft_weight}) must be in [0, 1]; 0.5 is usual.")
         if not temperature > 0:
@@ -180,15 +183,15 @@ class RobustXID(Objective):
         self.targets, self.soft_weight, self.tau_s, self.tau_t = targets, soft_weight, tau_s, tau_t
         self.weighted, self.delta, self.kappa, self.w_min = weighted, delta, kappa, w_min
         self.warmup_epochs, self.temperature, self.num_negatives = warmup_epochs, temperature, num_negatives
-        self.bank = MemoryBank(rows, num_features, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
+        self.bank = MemoryBank(rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
         self.negatives = NegativeSampler(rows.group)
         self.register_buffer("weights", torch.ones(len(rows)))
         self.register_buffer("is_warm", torch.tensor(False))
-        self._is_warm = self._weigh_after_load = False  # known to the host, so that asking does not wait for the device
+        self._is_warm = self._weigh_after_load = False  # on the host: reading it does not wait
         self.register_load_state_dict_post_hook(_note_warmth)
 
     def on_epoch_start(self, number: int) -> None:
-        """Weighs all instances by the memory as it is, once the warm-up is over."""
+        """Compute the weights of all instances from the memory, after warm-up."""
         if number >= self.warmup_epochs:
             self._is_warm = True
             self.is_warm.fill_(True)
@@ -201,10 +204,10 @@ class RobustXID(Objective):
             self.weights.copy_(instance_weights(scores, self.delta, self.kappa, self.w_min))
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used.
+        """Return the loss and its terms; ``target`` is not used.
 
         Raises:
-            ValueError: If there is more than one view of a clip, or the embeddings have another size.
+            ValueError: If there is more than one view of a clip, or the embedding size is wrong.
         """
         negatives = self.negatives.draw(index, self.num_negatives)
         rows = torch.cat([index.row[:, None], negatives], dim=1)  # (B, 1 + K), the clip's own first
@@ -213,7 +216,7 @@ class RobustXID(Objective):
             video, audio = self.bank.unit(online, index)
             cosines = {"v2a": self.bank.cosines(video, "audio", rows), "a2v": self.bank.cosines(audio, "video", rows)}
             targets = self._targets(rows)
-        losses = torch.zeros_like(cosines["v2a"][:, 0])
+        losses = torch.zeros_like(cosines["v2a"][:, 0])  # (B,)
         for scores, expected in zip(cosines.values(), targets, strict=True):
             losses = losses - (expected * (scores / self.temperature).log_softmax(dim=1)).sum(dim=1) / 2
         weights = self.weights[index.row]
@@ -223,12 +226,12 @@ class RobustXID(Objective):
 
     @torch.no_grad()
     def update(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> None:
-        """Moves the memory. Every rank must call it."""
+        """Move the memory; every rank must call it."""
         self.bank.update(online, index)
 
     @torch.no_grad()
     def _targets(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1 + K) targets over the (B, 1 + K) rows, for video and for audio anchors."""
+        """Return (B, 1 + K) targets over the (B, 1 + K) rows, for video and for audio anchors."""
         hard = torch.zeros(rows.shape, device=rows.device)
         hard[:, 0] = 1
         if self.targets == "none" or not self._is_warm:
@@ -243,7 +246,7 @@ class RobustXID(Objective):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         self._weigh_after_load = False
         if prefix + "weights" in state_dict and not self.bank.holds(state_dict, prefix + "bank."):
-            # Weights are by row, and the rows are of another order here.
+            # Weights are per row, and rows have another order here.
             self._weigh_after_load = True
             state_dict = dict(state_dict) | {prefix + "weights": torch.ones_like(self.weights)}
         super()._load_from_state_dict(state_dict, prefix, *rest)
@@ -256,7 +259,7 @@ def _note_warmth(objective: RobustXID, _: object) -> None:
 
 
 def _statistics(cosines: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """() tensors on the device: reading them here would stall the GPU once per step."""
+    """Return () tensors on the device: reading them here would stall the GPU once per step."""
     detached = {name: value.detach() for name, value in cosines.items()}
     accuracies = {
         f"accuracy_{name}": (value[:, 0] > value[:, 1:].amax(dim=1)).float().mean() for name, value in detached.items()
@@ -268,14 +271,14 @@ def _statistics(cosines: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _soft_logits(
     anchor: Tensor, other: Tensor, anchors: Tensor, others: Tensor, kind: SoftTargets, tau_s: float, tau_t: float
 ) -> Tensor:
-    """(B, C) logits of C candidates for B instances.
+    """Return the (B, C) logits of C candidates for B instances.
 
     Args:
         anchor: (B, D) unit memory of the instances in the anchor's modality.
-        other: (B, D) likewise in the other modality.
+        other: (B, D) unit memory of the instances in the other modality.
         anchors: (B or 1, C, D) unit memory of the candidates in the anchor's modality.
-        others: (B or 1, C, D) likewise in the other modality.
-        kind: As in :func:`soft_targets`, like the rest.
+        others: (B or 1, C, D) unit memory of the candidates in the other modality.
+        kind, tau_s, tau_t: As in :func:`soft_targets`.
     """
     if kind == "bootstrapping":
         return _dots(anchor, others) / tau_s
@@ -288,7 +291,7 @@ def _soft_logits(
 
 
 def _dots(x: Tensor, candidates: Tensor) -> Tensor:
-    """(B, D) times (B or 1, C, D) to (B, C)."""
+    """Return the (B, C) products of (B, D) with (B or 1, C, D)."""
     if len(candidates) == 1:
         return x @ candidates[0].T
     return torch.einsum("bd,bcd->bc", x, candidates)

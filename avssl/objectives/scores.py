@@ -5,26 +5,28 @@ taken in every frame and averaged over time it is DenseAV's, Hamilton et al., CV
 https://arxiv.org/abs/2406.05629.
 
 Dimensions: B clips on this rank, N clips over all ranks, D embedding size, C cells of a video map
-(C = T * H * W), M silences and noises on this rank. ``scores_v2a`` and ``scores_a2v`` are (B, N)
-cosines: this rank's videos (sounds) in the rows, everyone's sounds (videos) in the columns. Clip i of
-rank r is column ``r * B + i``. Behind the N columns of ``scores_v2a`` are those of everyone's silences
-and noises, where there are any: negatives of every video, but no candidates when accuracy is counted.
+(C = T * H * W), M clips of silence and noise on this rank. ``scores_v2a`` and ``scores_a2v`` are (B, N)
+cosines with this rank's videos (audios) in the rows and the audios (videos) of all ranks in the columns.
+Clip i of rank r is column ``r * B + i``. Silence and noise of all ranks follow behind the N columns of
+``scores_v2a``: negatives of every video, but no candidates for accuracy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from avssl.core.batch import Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad, rank
 from avssl.core.errors import InputError
 
-Pooling = Literal["pooled", "max", "both"]
+PairScore = Literal["pooled", "max", "both"]
+"""How a video and an audio are scored: by pooled embeddings, by the best cell of the video map, or by both."""
 MaxOver = Literal["cells", "space"]
 
 # The (rows, N, C) cosines of a chunk of maps take at most 128 MiB in float32.
@@ -32,33 +34,33 @@ _MAX_CHUNK_ELEMENTS = 2**25
 
 
 def check_temperature(temperature: float) -> None:
-    """Raises ValueError for a temperature that is not above 0."""
-    if not temperature > 0:  # so that NaN is refused too
+    """Raise ValueError for a temperature that is not above 0."""
+    if not temperature > 0:  # rejects NaN too
         raise InputError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
 
 
+def learned_scale(options: Mapping[str, Any]) -> float | None:
+    """Return the initial inverse temperature, or None if ``learn_temperature`` is off."""
+    check_temperature(options["temperature"])
+    return 1 / options["temperature"] if options["learn_temperature"] else None
+
+
 def check_pooling(pooling: str, max_over: str) -> None:
-    """Raises ValueError for an unknown way to score a pair."""
-    if pooling not in get_args(Pooling):
+    """Raise ValueError for an unknown score of a pair."""
+    if pooling not in get_args(PairScore):
         raise InputError(f'pooling ({pooling!r}) must be one of "pooled", "max", "both".')
     if max_over not in get_args(MaxOver):
         raise InputError(f'max_over ({max_over!r}) must be "cells" or "space".')
 
 
 def check_chunk_size(chunk_size: int | None) -> None:
-    """Raises ValueError for a number of rows below 1."""
+    """Raise ValueError for a number of rows below 1."""
     if chunk_size is not None and chunk_size < 1:
         raise InputError(f"chunk_size ({chunk_size}) must be at least 1, or None for all rows at once.")
 
 
-def check_negative_sounds(count: int) -> None:
-    """Raises ValueError for a number of which half cannot be silence and half noise."""
-    if count < 0 or count % 2:
-        raise InputError(f"negative_sounds ({count}) must be even and >= 0: half are silence, half noise.")
-
-
 def check_pair(video: Tensor, audio: Tensor) -> None:
-    """Raises ValueError unless both are (B, D) with B > 0."""
+    """Raise ValueError unless both are (B, D) with B > 0."""
     if video.ndim != 2 or video.shape != audio.shape or len(video) == 0:
         raise InputError(
             "video and audio must hold the same clips in the same order, both (B, D) with B > 0, "
@@ -67,7 +69,7 @@ def check_pair(video: Tensor, audio: Tensor) -> None:
 
 
 def check_map(video_map: Tensor, audio: Tensor) -> None:
-    """Raises ValueError unless they are (B, D, T, H, W) and (B, D) with B > 0."""
+    """Raise ValueError unless they are (B, D, T, H, W) and (B, D) with B > 0."""
     if video_map.ndim != 5 or audio.ndim != 2 or video_map.shape[:2] != audio.shape or video_map.numel() == 0:
         raise InputError(
             "video_map (B, D, T, H, W) and audio (B, D) must hold the same clips in the same order, B > 0, "
@@ -76,22 +78,22 @@ def check_map(video_map: Tensor, audio: Tensor) -> None:
 
 
 def own_columns(num_rows: int, device: torch.device) -> Tensor:
-    """(B,) int64: the column of each row's own clip."""
+    """Return the column of each row's own clip, (B,) int64."""
     return torch.arange(num_rows, device=device) + rank() * num_rows
 
 
-def with_negatives(sounds: Tensor, negative: Tensor | None) -> Tensor:
-    """(N, D) unit vectors of clips, and behind them those of (M, D) silences and noises of every rank.
+def with_negatives(audios: Tensor, negative: Tensor | None) -> Tensor:
+    """Append the unit vectors of all ranks' (M, D) silence and noise to the (N, D) unit vectors of clips.
 
-    A zero embedding, which silence may give, stays zero: its cosine with anything is 0.
+    A zero embedding, which silence may have, stays zero: its cosine with anything is 0.
     """
     if negative is None:
-        return sounds
-    return torch.cat([sounds, gather_with_grad(F.normalize(negative.float(), dim=1))])
+        return audios
+    return torch.cat([audios, gather_with_grad(F.normalize(negative.float(), dim=1))])
 
 
 def pooled_scores(video: Tensor, audio: Tensor, negative: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Cosines of pooled embeddings: (B, D) twice, and maybe (M, D), to both directions' scores."""
+    """Return the scores of both directions from (B, D) video, (B, D) audio and optional (M, D) negatives."""
     check_pair(video, audio)
     # Autocast would multiply in bfloat16: at temperature 0.07 its step of 2^-8 moves a logit by 0.06.
     with torch.autocast(video.device.type, enabled=False):
@@ -103,61 +105,65 @@ def pooled_scores(video: Tensor, audio: Tensor, negative: Tensor | None = None) 
 def max_scores(
     video_map: Tensor, audio: Tensor, max_over: str, negative: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Maximum cosine over cells: (B, D, T, H, W), (B, D) and maybe (M, D) to both directions' scores.
+    """Return both directions' maximum cosines over the cells of (B, D, T, H, W) with (B, D) and optional (M, D) audio.
 
-    Maps are too big to gather: a rank scores its own maps against everyone's sounds, and the
-    blocks of scores are gathered. Their columns that belong to this rank's sounds are its a2v rows::
+    Maps are too large to gather: each rank scores its own maps against the audio of all ranks, and the
+    blocks of scores are gathered. The columns of this rank's audio are its a2v rows::
 
-                  sounds of rank 0   rank 1
+                  audio of rank 0    rank 1
         rank 0 [        ·              ·      ]  scored by rank 0: its v2a rows
         rank 1 [        ·              ·      ]  scored by rank 1
                         └ transposed: the a2v rows of rank 0
     """
     check_map(video_map, audio)
     with torch.autocast(audio.device.type, enabled=False):
-        sounds = with_negatives(gather_with_grad(F.normalize(audio.float(), dim=1)), negative)
+        audios = with_negatives(gather_with_grad(F.normalize(audio.float(), dim=1)), negative)  # (N + all M, D)
         if max_over == "cells":
-            scores_v2a = _max_cosines(video_map.flatten(2).transpose(1, 2), sounds)
+            scores_v2a = _max_cosines(rearrange(video_map, "b d t h w -> b (t h w) d"), audios)
         else:
-            frames = video_map.permute(0, 2, 3, 4, 1).flatten(2, 3)  # (B, T, H * W, D)
-            scores_v2a = _max_cosines(frames.flatten(0, 1), sounds).unflatten(0, frames.shape[:2]).mean(dim=1)
+            best = _max_cosines(rearrange(video_map, "b d t h w -> (b t) (h w) d"), audios)
+            scores_v2a = best.unflatten(0, (len(video_map), -1)).mean(dim=1)
         return scores_v2a, other_direction(scores_v2a)
 
 
 def other_direction(scores_v2a: Tensor) -> Tensor:
-    """(B, N): this rank's a2v rows, which are columns of what all ranks have scored; see :func:`max_scores`."""
+    """Return this rank's (B, N) a2v rows, which are columns of the scores of all ranks; see :func:`max_scores`."""
     return gather_with_grad(scores_v2a)[:, own_columns(len(scores_v2a), scores_v2a.device)].T
 
 
 def cell_cosines(video_map: Tensor, audio: Tensor) -> Tensor:
-    """(B, T, N, H * W) float32: every cell of this rank's maps (B, D, T, H, W) with the sounds (B, D) of all ranks.
+    """Return the cosines of this rank's (B, D, T, H, W) cells with the (B, D) audio of all ranks.
+
+    Returns:
+        (B, T, N, H * W) float32.
 
     Raises:
         ValueError: If the shapes do not agree.
     """
     check_map(video_map, audio)
     with torch.autocast(audio.device.type, enabled=False):
-        sounds = gather_with_grad(F.normalize(audio.float(), dim=1))
-        return sounds @ F.normalize(video_map.float(), dim=1).flatten(3).transpose(1, 2)
+        audios = gather_with_grad(F.normalize(audio.float(), dim=1))  # (N, D)
+        cells = F.normalize(video_map.float(), dim=1).flatten(3).transpose(1, 2)  # (B, T, D, H * W)
+        return audios @ cells
 
 
 def best_cell_scores(
     online: Embeddings, pooling: str, max_over: str, negative: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """:func:`max_scores` of a model's embeddings.
+    """Return :func:`max_scores` of a model's embeddings.
 
     Raises:
         ValueError: If there is no map.
     """
     if online.video_map is None:
         raise InputError(
-            f'pooling="{pooling}" needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.'
+            f'pooling="{pooling}" needs Embeddings.video_map; call the model with needs_maps=objective.needs.maps.'
         )
     return max_scores(online.video_map, online.audio, max_over, negative)
 
 
 def symmetric_cross_entropy(scores_v2a: Tensor, scores_a2v: Tensor, temperature: float | Tensor) -> Tensor:
-    """() float32: the mean of both directions over this rank's rows, in nats."""
+    """Return the mean cross-entropy of both directions over this rank's rows, () float32 in nats."""
     own = own_columns(len(scores_v2a), scores_v2a.device)
     v2a = F.cross_entropy(scores_v2a / temperature, own)
     a2v = F.cross_entropy(scores_a2v / temperature, own)
@@ -165,7 +171,7 @@ def symmetric_cross_entropy(scores_v2a: Tensor, scores_a2v: Tensor, temperature:
 
 
 def statistics(scores_v2a: Tensor, scores_a2v: Tensor) -> dict[str, Tensor]:
-    """() tensors on the device: reading them here would stall the GPU once per step."""
+    """Return accuracies and mean cosines, () on the device: reading them would stall the GPU once per step."""
     own, num_clips = own_columns(len(scores_v2a), scores_v2a.device), scores_a2v.shape[1]
     scores_v2a, silence = scores_v2a[:, :num_clips], scores_v2a[:, num_clips:]
     positive = scores_v2a.gather(1, own[:, None])  # (B, 1)
@@ -180,14 +186,14 @@ def statistics(scores_v2a: Tensor, scores_a2v: Tensor) -> dict[str, Tensor]:
 
 
 def one_view(online: Embeddings, number: int, num_clips: int) -> Embeddings:
-    """One view of each clip; views come one after the other."""
+    """Return one view of each clip from view-major embeddings."""
     rows = slice(number * num_clips, (number + 1) * num_clips)
     video_map = None if online.video_map is None else online.video_map[rows]
     return Embeddings(online.video[rows], online.audio[rows], video_map)
 
 
 def average(results: Sequence[LossTerms]) -> LossTerms:
-    """The mean of several losses and of each of their terms."""
+    """Return the mean of several losses and of each of their terms."""
     if len(results) == 1:
         return results[0]
     names = results[0].terms
@@ -196,25 +202,25 @@ def average(results: Sequence[LossTerms]) -> LossTerms:
 
 
 def pooled_and_best(pooled: LossTerms, best: LossTerms) -> LossTerms:
-    """The mean of the two ways to score, each loss kept under its own name."""
+    """Return the mean of the losses of pooled embeddings and of best cells, with each loss under its own name."""
     both = average([pooled, best])
     parts = {"loss_pooled": pooled.terms["loss"], "loss_max": best.terms["loss"]}
     return LossTerms(both.total, {**both.terms, **parts})
 
 
-def _max_cosines(cells: Tensor, sounds: Tensor) -> Tensor:
-    """(B, C, D) cells of any scale and (N, D) unit vectors to (B, N) maxima.
+def _max_cosines(cells: Tensor, audios: Tensor) -> Tensor:
+    """Return the (B, N) maximum cosines of (B, C, D) cells of any scale with (N, D) unit vectors.
 
-    The best cell is found without history and only its cosine is computed with it: the (B, N, C)
-    cosines are never kept for backward, which is several times faster than ``amax`` of them.
+    The best cell is found without gradient and only its cosine is computed with it: the (B, N, C)
+    cosines are never kept for backward, which is several times faster than their ``amax``.
     """
-    best = _best_cells(cells.detach(), sounds.detach())  # (B, N)
+    best = _best_cells(cells.detach(), audios.detach())  # (B, N)
     chosen = cells.gather(1, best[:, :, None].expand(-1, -1, cells.shape[2]))  # (B, N, D)
-    return (F.normalize(chosen.float(), dim=2) * sounds).sum(dim=2)
+    return (F.normalize(chosen.float(), dim=2) * audios).sum(dim=2)
 
 
-def _best_cells(cells: Tensor, sounds: Tensor) -> Tensor:
-    """(B, N) int64: the cell of each map with the highest cosine with each sound; the first of equals."""
-    num_rows = max(1, _MAX_CHUNK_ELEMENTS // (cells.shape[1] * len(sounds)))
+def _best_cells(cells: Tensor, audios: Tensor) -> Tensor:
+    """Return the (B, N) int64 cell of each map with the highest cosine with each audio; the first of equals."""
+    num_rows = max(1, _MAX_CHUNK_ELEMENTS // (cells.shape[1] * len(audios)))
     chunks = cells.split(num_rows)
-    return torch.cat([(sounds @ F.normalize(chunk.float(), dim=2).mT).argmax(dim=2) for chunk in chunks])
+    return torch.cat([(audios @ F.normalize(chunk.float(), dim=2).mT).argmax(dim=2) for chunk in chunks])

@@ -1,7 +1,7 @@
-"""The sigmoid loss: every pair of the batch is a yes-or-no question of its own.
+"""Sigmoid loss: binary classification of every pair of the batch.
 
-Source: Zhai et al., ICCV 2023 (SigLIP), https://arxiv.org/abs/2303.15343, algorithm 1. There is no
-sum over the batch inside a logarithm, so blocks of pairs are independent. Scale and offset are
+Source: Zhai et al., ICCV 2023 (SigLIP), https://arxiv.org/abs/2303.15343, algorithm 1. The loss
+has no sum over the batch inside a logarithm, so blocks of pairs are independent. Scale and offset are
 learned; they start at 10 and -10, as almost all pairs are negatives.
 
 Dimensions: B clips on this rank, R of them in a block, N clips over all ranks, D embedding size.
@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
+from avssl.core.needs import ObjectiveNeeds
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_chunk_size, check_pair, own_columns
 
@@ -27,17 +28,16 @@ from avssl.objectives.scores import check_chunk_size, check_pair, own_columns
 def sigmoid_loss(
     video: Tensor, audio: Tensor, scale: float | Tensor, bias: float | Tensor, *, chunk_size: int | None = None
 ) -> Tensor:
-    """Sum over all N sounds, mean over videos, of ``-log sigmoid(±(scale * cosine + bias))``.
+    """Return the sum over all N audios, mean over videos, of ``-log sigmoid(±(scale * cosine + bias))``.
 
-    The sign is + for a video's own sound and - for any other.
+    The sign is + for a video's own audio and - for any other.
 
     Args:
         video: ``(B, D)`` projections of any scale; normalized here.
         audio: ``(B, D)`` projections of the same clips in the same order.
         scale: Inverse temperature, > 0; ``()`` if it is learned.
         bias: Offset of every logit; ``()`` if it is learned.
-        chunk_size: Rows of the logits that exist at a time; by default all. The result is the same
-            to float32 rounding.
+        chunk_size: Rows of the logits that exist at a time; None for all. The result is equal up to float32 rounding.
 
     Returns:
         ``()`` float32. With several ranks it is the mean over this rank's videos, and the mean over
@@ -53,11 +53,12 @@ class SigLIP(Objective):
     """:func:`sigmoid_loss` over the global batch, with the model's learned scale and offset.
 
     Args:
-        chunk_size: Rows of the logits that exist at a time; by default all.
-        initial_scale: First value of the scale, in (0, 100].
-        initial_bias: First value of the offset.
+        chunk_size: Rows of the score matrix that exist at a time, to save memory with large batches; None computes all
+            rows at once.
+        initial_scale: Initial value of the learned scale of the logits, in (0, 100].
+        initial_bias: Initial value of their learned offset.
 
-    Terms: ``loss``; ``accuracy_v2a``, how often a video scores its own sound highest;
+    Terms: ``loss``; ``accuracy_v2a``, how often a video's own audio has the highest score;
     ``cosine_positive`` and ``cosine_negative``; ``temperature`` and ``bias`` as learned so far.
 
     Raises:
@@ -68,18 +69,14 @@ class SigLIP(Objective):
         super().__init__()
         check_chunk_size(chunk_size)
         self.chunk_size = chunk_size
-        self._first = self.initial_logits({"initial_scale": initial_scale, "initial_bias": initial_bias})
+        self.needs = self.needs_of({"initial_scale": initial_scale, "initial_bias": initial_bias})
 
     @classmethod
-    def initial_logits(cls, options: Mapping[str, Any]) -> dict[str, float]:
-        """Scale and offset; both are always learned."""
-        return {
-            "logit_scale": options.get("initial_scale", 10.0),
-            "logit_bias": options.get("initial_bias", -10.0),
-        }
+    def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
+        return ObjectiveNeeds(logit_scale=options["initial_scale"], logit_bias=options["initial_bias"])
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used.
+        """Return the loss and its terms; ``target`` is not used.
 
         Raises:
             ValueError: If there is more than one view of a clip, or the model learns no scale and offset.
@@ -89,7 +86,7 @@ class SigLIP(Objective):
         if scale is None or bias is None:
             raise InputError(
                 "SigLIP needs Embeddings.logit_scale and logit_bias: give the model logits=LogitScale("
-                f"{self._first['logit_scale']:g}, {self._first['logit_bias']:g})."
+                f"{self.needs.logit_scale:g}, {self.needs.logit_bias:g})."
             )
         total, terms = _score(online.video, online.audio, scale, bias, self.chunk_size)
         learned = {"temperature": 1 / scale.detach(), "bias": bias.detach()}
@@ -114,7 +111,7 @@ def _score(
 
 
 class _BlockedSigmoid(torch.autograd.Function):
-    """Value and gradient from one visit of each block, as in ``blocked.py``."""
+    """Value and gradient in one pass over each block, as in ``blocked.py``."""
 
     @staticmethod
     def forward(
@@ -130,7 +127,7 @@ class _BlockedSigmoid(torch.autograd.Function):
             logits = torch.addmm(bias, block * scale, columns.T)
             positive = logits.gather(1, place)
             correct[here] = (logits.argmax(dim=1) == own[here]).float()
-            # The positive is kept apart: softplus(z) - z would leave nothing of a small softplus(-z).
+            # The positive is separate: softplus(z) - z would cancel a small softplus(-z).
             others = logits.scatter_(1, place, -torch.inf)
             losses[here] = F.softplus(others).sum(dim=1) + F.softplus(-positive).squeeze(1)
             if needs_grad:

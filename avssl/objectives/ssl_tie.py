@@ -1,28 +1,29 @@
-"""SSL-TIE: when the picture is turned, the heat map must turn with it.
+"""SSL-TIE: contrastive learning with heat maps that are equivariant to rotation and scale.
 
 Source: Liu et al., "Exploiting Transformation Invariance and Equivariance for Self-supervised Sound Localization", ACM
-Multimedia 2022, https://arxiv.org/abs/2206.12772; where the paper leaves a choice, the authors' program decides,
-https://github.com/jinxiang-liu/SSL-TIE. Every clip has two views; the picture of the second is that of the first,
-turned by up to 30 degrees and shrunk to between 0.5 and 1 times its size::
+Multimedia 2022, https://arxiv.org/abs/2206.12772; where the paper leaves a choice, this follows the authors' program,
+https://github.com/jinxiang-liu/SSL-TIE. Every clip has two views; the frames of the second are those of the first,
+rotated by up to 30 degrees and scaled to between 0.5 and 1 times their size::
 
-    first view ─────────── map 0: cosines of its cells with its sound ── turned ──┐
-        └─ turned ─ second view ── map 1 ────────────────────────── mean squared difference
-                                                                    where the turned map shows the picture
+    first view ─────────── map 0: cosines of its cells with its audio ── warped ──┐
+        └─ warped ─ second view ── map 1 ────────────────────────── mean squared difference
+                                                                    where the warped map shows the frame
 
     loss = mean of the contrastive losses of both views + equivariance_weight * that difference
 
-The contrastive loss is that of LVS, as there, or InfoNCE. What differs from the program: every clip has a turn of its
-own, a pure function of its key, so that the transform that makes the view and the loss that turns the map agree; its
-size is any between the two; pictures are not mirrored a second time; the difference is not taken in the empty margin;
-and the second view has its own augmentation of the sound. The program's strong augmentation of pictures and sounds
-are settings of the transform, for any objective.
+The contrastive loss is LVS, as there, or InfoNCE. Differences from the program: every clip has its own warp, a pure
+function of its key, so that the transform that makes the view and the loss that warps the map agree; scales are drawn
+from the whole range; frames are not flipped a second time; the difference excludes the empty margin; and the second
+view has its own audio augmentation. The program's strong augmentations are settings of the transform, for any
+objective.
 
 Dimensions: B clips on this rank, T time cells, H and W cells of a map.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,7 @@ from torch import Tensor
 from avssl.core.affine import Affine, RandomAffine
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
+from avssl.core.needs import ObjectiveNeeds
 from avssl.objectives.info_nce import InfoNCE
 from avssl.objectives.lvs import LVS
 from avssl.objectives.objective import Objective
@@ -40,28 +42,28 @@ Contrast = Literal["lvs", "pooled", "max", "both"]
 
 
 def own_cosines(video_map: Tensor, audio: Tensor) -> Tensor:
-    """(B, T, H, W) float32: every cell of maps (B, D, T, H, W) with the clip's own sound (B, D).
+    """Return the (B, T, H, W) float32 cosines of (B, D, T, H, W) cells with the clip's own (B, D) audio.
 
     Raises:
         ValueError: If the shapes do not agree.
     """
     check_map(video_map, audio)
     with torch.autocast(audio.device.type, enabled=False):
-        cells, sound = F.normalize(video_map.float(), dim=1), F.normalize(audio.float(), dim=1)
-        return torch.einsum("bdthw,bd->bthw", cells, sound)
+        cells, audio = F.normalize(video_map.float(), dim=1), F.normalize(audio.float(), dim=1)
+        return torch.einsum("bdthw,bd->bthw", cells, audio)
 
 
 def equivariance(first: Tensor, second: Tensor, affine: Affine) -> Tensor:
-    """How far the maps of turned pictures are from the turned maps.
+    """Return the distance between the maps of warped frames and the warped maps.
 
     Args:
-        first: (B, T, H, W) maps of pictures.
-        second: (B, T, H, W) maps of those pictures after ``affine.warp``.
-        affine: The turn of each clip.
+        first: (B, T, H, W) maps of frames.
+        second: (B, T, H, W) maps of those frames after ``affine.warp``.
+        affine: Warp of each clip.
 
     Returns:
-        () float32: the mean squared difference over the cells of a clip that show a place of the first picture, mean
-        over clips; gradients pass to both maps.
+        () float32: the mean squared difference over the cells of a clip that show a part of the first frame, mean over
+        clips; gradients pass to both maps.
 
     Raises:
         ValueError: If the shapes differ.
@@ -73,7 +75,7 @@ def equivariance(first: Tensor, second: Tensor, affine: Affine) -> Tensor:
         )
     inside = affine.support(*first.shape[2:])[:, None].float()
     squares = (affine.warp(first, "border") - second).square().mean(dim=1, keepdim=True)
-    # Turned maps of one or two cells a side may have none inside; they then say nothing.
+    # Warped maps of one or two cells per side may have none inside; they then count 0.
     return ((squares * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)).mean()
 
 
@@ -81,24 +83,21 @@ class SSLTIE(Objective):
     """A contrastive loss of two views, and the equivariance of their maps.
 
     Args:
-        temperature: Of the contrastive loss, > 0.
-        contrast: "lvs", or how InfoNCE scores a pair: "pooled", "max" or "both", the best cell in every frame.
-        equivariance_weight: Of the difference of maps, >= 0; 1 in SSL-TIE.
-        max_degrees: Largest turn of the second view either way, in [0, 180].
-        scale: Its lowest and highest size, 0 < low <= high <= 1.
-        positive_threshold: As are the other two, LVS's; they mean nothing to InfoNCE.
-        negative_threshold: Likewise.
-        threshold_width: Likewise.
+        temperature: Temperature of the contrastive loss, > 0.
+        contrast: Contrastive loss of both views: "lvs", or InfoNCE with this pooling and the best cell of every frame.
+        equivariance_weight: Weight of the mean squared difference between warped maps and maps of warped frames, >= 0.
+        max_degrees: Maximum rotation of the second view in either direction, in [0, 180].
+        scale: Smallest and largest scale of the second view, 0 < low <= high <= 1.
+        positive_threshold: Threshold of the sounding region in LVS; unused with InfoNCE.
+        negative_threshold: Threshold of the silent region in LVS; unused with InfoNCE.
+        threshold_width: Softness of both thresholds in LVS; unused with InfoNCE.
 
-    Terms: those of the contrastive loss, means of both views; ``loss``, the weighted sum, of it ``loss_contrast``
-    and ``loss_equivariance``, without its weight.
+    Terms: those of the contrastive loss, means of both views; ``loss``, the weighted sum; ``loss_contrast`` and
+    ``loss_equivariance``, without its weight.
 
     Raises:
         ValueError: If an argument is out of range.
     """
-
-    needs_maps = True
-    num_views = 2
 
     def __init__(
         self,
@@ -117,18 +116,24 @@ class SSLTIE(Objective):
         if not equivariance_weight >= 0:
             raise InputError(f"equivariance_weight ({equivariance_weight}) must be 0 or above.")
         self.equivariance_weight = equivariance_weight
-        self.view_warp: RandomAffine = RandomAffine(max_degrees, (scale[0], scale[1]))
+        self.needs = self.needs_of({"max_degrees": max_degrees, "scale": scale})
+        self.view_warp = RandomAffine(max_degrees, (scale[0], scale[1]))
         self.contrast: Objective
         if contrast == "lvs":
             self.contrast = LVS(temperature, positive_threshold, negative_threshold, threshold_width)
         else:
             self.contrast = InfoNCE(temperature, contrast, "space")
 
+    @classmethod
+    def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
+        low, high = options["scale"]
+        return ObjectiveNeeds(num_views=2, view_warp=RandomAffine(options["max_degrees"], (low, high)), maps=True)
+
     def extra_repr(self) -> str:
         return f"equivariance_weight={self.equivariance_weight}, {self.view_warp}"
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used.
+        """Return the loss and its terms; ``target`` is not used.
 
         Raises:
             ValueError: If there are not two views of a clip, or no maps.
@@ -144,5 +149,5 @@ class SSLTIE(Objective):
 
 def _map(view: Embeddings) -> Tensor:
     if view.video_map is None:
-        raise InputError("SSLTIE needs Embeddings.video_map; call the model with needs_maps=objective.needs_maps.")
+        raise InputError("SSLTIE needs Embeddings.video_map; call the model with needs_maps=objective.needs.maps.")
     return own_cosines(view.video_map, view.audio)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from avssl.core.batch import Modality
 from avssl.core.errors import ConfigError, InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.core.whole_file import write_json
@@ -21,7 +22,6 @@ from avssl.evaluation import MinibatchCKA, correspondence, find_blocks
 from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
 from avssl.features.stage_reader import Stage, StageReader
 from avssl.hub.pretrained import Pretrained, from_pretrained, random_init
-from avssl.models import Modality
 from avssl.reports.plots import draw_similarities
 from avssl.training.build import default_workers
 

@@ -33,6 +33,7 @@ from avssl.downstream.finetuning import (
     training_rows,
 )
 from avssl.hub.classifier import TrainedClassifier, create_classifier, load_classifier
+from avssl.training.build import check_options
 from avssl.training.run_directory import RunDirectory, default_directory
 from avssl.training.tasks import DistillTask
 
@@ -96,6 +97,7 @@ def distill(
     """
     if not config.distill.run:
         raise ConfigError("--teacher is required: the run directory of avssl finetune.")
+    check_options(config.network())
     _check_same_input(config)
 
     def run_one(

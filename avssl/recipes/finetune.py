@@ -18,6 +18,7 @@ from avssl.downstream.finetuning import ClassifierRun, fold_rows, run_fold, run_
 from avssl.hub.classifier import create_classifier
 from avssl.hub.pretrained import Pretrained, from_pretrained
 from avssl.models import Classifier
+from avssl.training.build import check_options
 from avssl.training.run_directory import default_directory
 from avssl.training.setup import set_statistics
 from avssl.training.tasks import ClassifyTask, balanced_weights
@@ -91,6 +92,7 @@ def finetune(
         Interrupted: If the process got SIGTERM or SIGUSR1; everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the training rows cannot be read.
     """
+    check_options(config.network())
     pretrained = _pretrained(config)
 
     def run_one(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, cast
 
+from avssl.core.batch import Modality
 from avssl.core.errors import ConfigError
 from avssl.features.search import (
     GalleryHits,
@@ -20,7 +21,6 @@ from avssl.features.search import (
 )
 from avssl.features.search_page import write_search_page
 from avssl.features.table import FeatureTable, read_feature_table
-from avssl.models import Modality
 
 
 def search(

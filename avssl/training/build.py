@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 import torch
 
-from avssl.config import Config, ConfigError
-from avssl.config.objectives import Memory
+from avssl.config import Choice, Config, ConfigError
 from avssl.core import distributed
-from avssl.core.affine import RandomAffine
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
+from avssl.core.needs import ObjectiveNeeds
 from avssl.data.dataset import ClipDataset
 from avssl.data.loader import TrainLoader
 from avssl.data.one_stream import OneStreamDataset
@@ -24,10 +27,7 @@ from avssl.objectives import (
     MemoryRows,
     Objective,
     create_objective,
-    extra_heads,
-    holds_embeddings,
-    initial_logits,
-    model_options,
+    objective_needs,
 )
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import (
@@ -43,34 +43,70 @@ from avssl.transforms import (
 Crop = Literal["center", "full", "three"]
 
 
-def build_model(config: Config, seed: int | None = None) -> AVModel:
-    """The untrained model on the CPU.
+def check_options(config: Config) -> None:
+    """Raise :class:`ConfigError` for an option that its class rejects, before any file is read.
 
-    The same seed gives the same weights whatever was drawn before, and no generator is left moved.
+    A memory is checked with a stand-in of as few rows as its options allow.
+    """
+    build_sampling(config)
+    build_transform(config)
+    num_rows = 3 + max(0, config.objective.options().get("num_positives", 0))
+    build_objective(config, MemoryRows.from_ids([f"row {i}" for i in range(num_rows)]))
+    with torch.device("meta"):
+        build_model(config)
+
+
+@contextmanager
+def _naming(group: str, options: Iterable[str]) -> Iterator[None]:
+    """Turn an error whose message begins with an option into a ConfigError that names the option's group."""
+    try:
+        yield
+    except InputError as error:
+        option = re.split(r"\W", str(error), maxsplit=1)[0]
+        if isinstance(error, ConfigError) or option not in options:
+            raise
+        raise ConfigError(f"{group}.{error}") from error
+
+
+def needs_of(config: Config) -> ObjectiveNeeds:
+    """Return what ``config.objective`` needs of the model, the transform and the task."""
+    with _naming("objective", config.objective.options()):
+        return objective_needs(config.objective.name, config.objective.options())
+
+
+def build_model(config: Config, seed: int | None = None) -> AVModel:
+    """Build the untrained model on the CPU.
+
+    The same seed gives the same weights in any state of the random generator, and leaves that state unchanged.
 
     Args:
-        config: ``model`` is read, and of ``objective`` what it asks of the model: heads, learned scale of logits.
-        seed: Of the initial weights; ``train.seed`` by default.
+        config: ``model`` is read, and what ``objective`` needs of the model: heads, learned scale of logits.
+        seed: Random seed of the initial weights; ``train.seed`` by default.
     """
-    names = config.model
+    settings, needs = config.model, needs_of(config)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.train.seed if seed is None else seed)
-        video = create_encoder(names.video.name, **names.video.options())
-        audio = create_encoder(names.audio.name, **names.audio.options())
-        objective = config.objective.name, config.objective.options()
+        video = _build_encoder("model.video", settings.video)
+        audio = _build_encoder("model.audio", settings.audio)
         heads = _build_heads(config, video, audio)
-        where_heads = _build_heads(config, video, audio) if "where" in extra_heads(config.objective.name) else None
-        first = initial_logits(*objective)
-        return AVModel(
-            video,
-            audio,
-            heads.video,
-            heads.audio,
-            LogitScale(**first) if first else None,
-            where_heads=where_heads,
-            video_dropout=names.dropout.video,
-            **model_options(*objective),
-        )
+        where_heads = _build_heads(config, video, audio) if needs.where_heads else None
+        with _naming("objective", config.objective.options()):
+            return AVModel(
+                video,
+                audio,
+                heads.video,
+                heads.audio,
+                None if needs.logit_scale is None else LogitScale(needs.logit_scale, needs.logit_bias),
+                num_heads=needs.num_heads,
+                audio_over_time=needs.audio_over_time,
+                where_heads=where_heads,
+                video_dropout=settings.dropout.video,
+            )
+
+
+def _build_encoder(group: str, chosen: Choice) -> Encoder:
+    with _naming(group, chosen.options()):
+        return create_encoder(chosen.name, **chosen.options())
 
 
 def _build_heads(config: Config, video: Encoder, audio: Encoder) -> HeadPair:
@@ -79,63 +115,61 @@ def _build_heads(config: Config, video: Encoder, audio: Encoder) -> HeadPair:
 
 
 def build_transform(
-    config: Config,
-    num_views: int = 1,
-    crop: Crop | None = None,
-    negative_sounds: int = 0,
-    view_warp: RandomAffine | None = None,
-    eval_size: int | None = None,
+    config: Config, needs: ObjectiveNeeds | None = None, crop: Crop | None = None, eval_size: int | None = None
 ) -> ClipTransform:
-    """Raw batch → model input, without statistics until they are estimated or loaded.
+    """Build the transform from raw batch to model input; its statistics are estimated or loaded later.
 
     Args:
         config: ``transform`` and ``sampling`` are read.
-        num_views: Views of each clip in training.
-        crop: In evaluation, in place of ``transform.video.eval_crop``; localization takes ``"full"``.
-        negative_sounds: Sounds of silence and noise beside each batch in training.
-        view_warp: How the second view's picture is made of the first's in training; None augments it by itself.
-        eval_size: Of the picture in evaluation, in place of ``transform.video.size``, in pixels.
+        needs: Requirements of the objective on training batches; None for one view without negative sounds.
+        crop: Evaluation crop in place of ``transform.video.eval_crop``; localization uses ``"full"``.
+        eval_size: Size of the frames in evaluation in place of ``transform.video.size``, in pixels.
     """
-    video, audio = config.transform.video, config.transform.audio
-    augment = {name: value for name, value in vars(video).items() if name not in ("size", "eval_crop")}
-    spectrogram = create_spectrogram(
-        config.transform.spectrogram.name,
-        sample_rate_hz=config.sampling.sample_rate_hz,
-        **config.transform.spectrogram.options(),
-    )
-    masks = {name: value for name, value in vars(audio).items() if name != "gain"}
+    needs = needs or ObjectiveNeeds()
+    video, audio = dict(vars(config.transform.video)), dict(vars(config.transform.audio))
+    eval_crop = video.pop("eval_crop")
+    with _naming("transform.video", video):
+        augment = VideoAugment(**video)
+        evaluation = VideoEval(eval_size or video["size"], crop=crop or eval_crop)
+    with _naming("transform.audio", audio):
+        gain = RandomGain(audio.pop("gain"))
+        mask = SpectrogramMask(**audio) if audio["max_time_width"] or audio["max_freq_width"] else None
+    chosen = config.transform.spectrogram
+    with _naming("transform.spectrogram", chosen.options()):
+        spectrogram = create_spectrogram(chosen.name, sample_rate_hz=config.sampling.sample_rate_hz, **chosen.options())
     return ClipTransform(
-        VideoAugment(video.size, **augment),
-        VideoEval(eval_size or video.size, crop=crop or video.eval_crop),
+        augment,
+        evaluation,
         spectrogram,
         standardize=Standardize(spectrogram.num_bins),
-        gain=RandomGain(*audio.gain),
-        mask=SpectrogramMask(**masks) if audio.max_time_width or audio.max_freq_width else None,
-        num_views=num_views,
-        view_warp=view_warp,
-        negative_sounds=negative_sounds,
+        gain=gain,
+        mask=mask,
+        num_views=needs.num_views,
+        view_warp=needs.view_warp,
+        negative_sounds=needs.negative_sounds,
     )
 
 
 def build_objective(config: Config, rows: MemoryRows | None = None) -> Objective:
-    """The loss.
+    """Build the loss.
 
     Args:
-        config: ``objective`` is read; where embeddings are kept, their size and the seed too.
-        rows: What the rows of a memory stand for, from :func:`memory_rows`; not needed without one.
+        config: ``objective`` is read; if embeddings are stored, also their size and the random seed.
+        rows: The rows of a memory, from :func:`memory_rows`; not needed without one.
 
     Raises:
-        ConfigError: If the objective keeps a memory and there are no rows.
+        ConfigError: If the objective keeps a memory and there are no rows, or an option is out of range.
     """
-    chosen, options = config.objective, config.objective.options()
-    num_features = config.model.head.options()["out_features"]
-    if isinstance(chosen, Memory):
+    chosen, needs = config.objective, needs_of(config)
+    options = chosen.options()
+    if needs.embedding_size:
+        options["embedding_size"] = config.model.head.options()["out_features"]
+    if needs.memory:
         if rows is None:
             raise ConfigError(f"objective.name {chosen.name} keeps a memory of every row: build it with the rows.")
-        options |= {"rows": rows, "num_features": num_features, "seed": config.train.seed}
-    if holds_embeddings(chosen.name):
-        options["embedding_size"] = num_features
-    return create_objective(chosen.name, **options)
+        options |= {"rows": rows, "seed": config.train.seed}
+    with _naming("objective", options):
+        return create_objective(chosen.name, **options)
 
 
 def memory_rows(dataset: ClipDataset) -> MemoryRows:
@@ -154,11 +188,8 @@ def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
         ConfigError: As there, or if the windows of picture and sound are not those the objective needs.
     """
     objective = build_objective(config, rows)
-    transform = build_transform(
-        config, objective.num_views, negative_sounds=objective.negative_sounds, view_warp=objective.view_warp
-    )
-    model, train = build_model(config), config.train
-    if model.sound_over_time:
+    transform, model, train = build_transform(config, objective.needs), build_model(config), config.train
+    if model.audio_over_time:
         _check_same_time(config)
     return PretrainTask(transform, model, objective, train.batch_norm, train.embed_chunk_size)
 
@@ -221,7 +252,8 @@ def build_schedule(config: Config, total_steps: int) -> WarmupCosine:
 
 
 def build_sampling(config: Config) -> ClipSampling:
-    """The shape of a clip."""
+    """Build the sampling of clips from files."""
     settings = dict(vars(config.sampling))
     settings["short_side"] = settings["short_side"] or round(config.transform.video.size / 0.875)
-    return ClipSampling(**settings)
+    with _naming("sampling", settings):
+        return ClipSampling(**settings)

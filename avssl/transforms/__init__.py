@@ -1,52 +1,50 @@
-"""Raw batches to model input, on the device, the whole batch at once."""
+"""Turn raw batches into model input, on the device, a whole batch at once."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avssl.core.errors import InputError
-from avssl.transforms.audio import LogMel, LogSpectrogram, avid_log_spectrogram, log_mel_spectrogram
-from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
-from avssl.transforms.clip_transform import ClipTransform
-from avssl.transforms.color import ColorJitter
-from avssl.transforms.negative_sounds import NegativeSounds
-from avssl.transforms.standardize import Standardize, estimate_statistics
-from avssl.transforms.video import IMAGENET_MEAN, IMAGENET_STD, VideoAugment, VideoEval
+from avssl.core.lazy import load, make_lazy
 
-__all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "ClipTransform",
-    "ColorJitter",
-    "LogMel",
-    "LogSpectrogram",
-    "NegativeSounds",
-    "RandomGain",
-    "SpectrogramMask",
-    "Standardize",
-    "VideoAugment",
-    "VideoEval",
-    "avid_log_spectrogram",
-    "create_spectrogram",
-    "estimate_statistics",
-    "log_mel_spectrogram",
-    "spectrogram_names",
-]
+if TYPE_CHECKING:
+    from avssl.transforms.audio import LogMel as LogMel
+    from avssl.transforms.audio import LogSpectrogram as LogSpectrogram
+    from avssl.transforms.audio import avid_log_spectrogram as avid_log_spectrogram
+    from avssl.transforms.audio import log_mel_spectrogram as log_mel_spectrogram
+    from avssl.transforms.audio_augment import RandomGain as RandomGain
+    from avssl.transforms.audio_augment import SpectrogramMask as SpectrogramMask
+    from avssl.transforms.clip_transform import ClipTransform as ClipTransform
+    from avssl.transforms.color import ColorJitter as ColorJitter
+    from avssl.transforms.negative_sounds import NegativeSounds as NegativeSounds
+    from avssl.transforms.standardize import Standardize as Standardize
+    from avssl.transforms.standardize import estimate_statistics as estimate_statistics
+    from avssl.transforms.video import IMAGENET_MEAN as IMAGENET_MEAN
+    from avssl.transforms.video import IMAGENET_STD as IMAGENET_STD
+    from avssl.transforms.video import VideoAugment as VideoAugment
+    from avssl.transforms.video import VideoEval as VideoEval
 
-_SPECTROGRAMS: dict[str, type[LogSpectrogram] | type[LogMel]] = {"avid": LogSpectrogram, "log_mel": LogMel}
-
-
-def spectrogram_names() -> list[str]:
-    """The names :func:`create_spectrogram` takes."""
-    return sorted(_SPECTROGRAMS)
+SPECTROGRAMS: dict[str, str] = {
+    "avid": "avssl.transforms.audio:LogSpectrogram",
+    "log_mel": "avssl.transforms.audio:LogMel",
+}
+"""Import path of each spectrogram class by its name in the configuration."""
 
 
 def create_spectrogram(name: str, **options: Any) -> LogSpectrogram | LogMel:
-    """A spectrogram front end by name, with its own options.
+    """Build a spectrogram module by name.
+
+    Args:
+        name: A key of :data:`SPECTROGRAMS`.
+        **options: Keyword arguments of its class.
 
     Raises:
-        ValueError: If there is no such name.
+        ValueError: If the name is unknown.
     """
-    if name not in _SPECTROGRAMS:
-        raise InputError(f"spectrogram ({name!r}) must be one of {spectrogram_names()}.")
-    return _SPECTROGRAMS[name](**options)
+    if name not in SPECTROGRAMS:
+        raise InputError(f"spectrogram ({name!r}) must be one of {sorted(SPECTROGRAMS)}.")
+    spectrogram: LogSpectrogram | LogMel = load(SPECTROGRAMS[name])(**options)
+    return spectrogram
+
+
+make_lazy(__name__)

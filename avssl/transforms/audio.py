@@ -143,11 +143,11 @@ class LogSpectrogram(_Spectrogram):
     Source: Morgado et al., 2021, https://arxiv.org/abs/2004.12943, and the settings its authors ran.
 
     Args:
-        sample_rate_hz: Sample rate of the waveforms.
-        window_length: Length of the (periodic) Hann window and of the transform, in samples. 1024 gives 257
+        sample_rate_hz: Sample rate of the waveforms, in Hz.
+        window_length: Samples of the (periodic) Hann window and of the transform. 1024 gives 257
             bins; AVID's ablations have 512 and 129 bins, with ``hop_seconds=0.020``.
-        hop_seconds: Time from one column to the next.
-        padding: Padding at both ends: ``"constant"`` (zeros) or ``"reflect"``; see the module.
+        hop_seconds: Time from one column to the next, in seconds.
+        padding: Padding of the waveform: zeros ("constant") or its mirror image ("reflect").
 
     Raises:
         ValueError: If a setting is out of range.
@@ -174,13 +174,13 @@ class LogMel(_Spectrogram):
     """Log-mel spectrogram: triangular filters on the HTK mel scale over the power spectrum.
 
     Args:
-        sample_rate_hz: Sample rate of the waveforms.
-        num_mels: Number of filters.
-        window_length: Length of the (periodic) Hann window and of the transform, in samples.
-        hop_seconds: Time from one column to the next.
-        min_hz: Lower end of the lowest filter.
-        max_hz: Upper end of the highest filter; default: half the sample rate.
-        padding: Padding at both ends: ``"constant"`` (zeros) or ``"reflect"``; see the module.
+        sample_rate_hz: Sample rate of the waveforms, in Hz.
+        num_mels: Number of mel filters.
+        window_length: Samples of the (periodic) Hann window and of the transform.
+        hop_seconds: Time from one column to the next, in seconds.
+        min_hz: Lower edge of the lowest filter, in Hz.
+        max_hz: Upper edge of the highest filter, in Hz; None for half the sample rate.
+        padding: Padding of the waveform: zeros ("constant") or its mirror image ("reflect").
 
     Raises:
         ValueError: If a setting is out of range, or a filter falls between two bins and is empty.

@@ -13,21 +13,20 @@ from avssl.core.errors import InputError
 
 
 class RandomGain(nn.Module):
-    """Scales each waveform by a random factor.
+    """Scales each waveform by its own random factor.
 
     Args:
-        low: Lowest factor, > 0. 0.9 and 1.1 are AVID's.
-        high: Highest factor, >= low.
+        gain: Lowest and highest factor of the amplitude, 0 < low <= high; the default is AVID's.
 
     Raises:
         ValueError: If the range is empty or not above 0.
     """
 
-    def __init__(self, low: float = 0.9, high: float = 1.1) -> None:
+    def __init__(self, gain: tuple[float, float] = (0.9, 1.1)) -> None:
         super().__init__()
-        if not 0 < low <= high:
-            raise InputError(f"gain [{low}, {high}] must be ascending and above 0.")
-        self.low, self.high = low, high
+        self.low, self.high = gain
+        if not 0 < self.low <= self.high:
+            raise InputError(f"gain [{self.low}, {self.high}] must be ascending and above 0.")
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, key: Tensor, view: int = 0) -> Tensor:
@@ -45,11 +44,10 @@ class SpectrogramMask(nn.Module):
     the time warping.
 
     Args:
-        max_time_width: Widest time mask in columns; a mask's width is uniform in {0, ..., this}.
-            Must not exceed the number of columns.
-        max_freq_width: Widest frequency mask in bins, in the same way.
+        max_time_width: Maximum width of a time mask, in columns of the spectrogram; 0 for no mask.
+        max_freq_width: Maximum width of a frequency mask, in bins; 0 for no mask.
         num_time_masks: Time masks per clip; they may overlap.
-        num_freq_masks: Frequency masks per clip.
+        num_freq_masks: Frequency masks per clip; they may overlap.
 
     Raises:
         ValueError: If a setting is negative.

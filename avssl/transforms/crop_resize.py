@@ -60,9 +60,9 @@ class AxisResize:
 def random_crops(
     valid_hw: Tensor,
     key: Tensor,
-    view: int = 0,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    view: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
 ) -> Crops:
     """Draw random rectangles by the rule of torchvision's ``RandomResizedCrop``.
 

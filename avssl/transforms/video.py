@@ -77,17 +77,17 @@ class _VideoTransform(nn.Module):
 class VideoAugment(_VideoTransform):
     """Random resized crop, flip and color jitter, the same for all frames of a clip.
 
-    The defaults are AVID's: area 0.08 to 1, jitter 0.4, 0.4, 0.4, 0.2, ImageNet statistics.
+    AVID crops 0.08 to 1 of the area and has hue 0.2; the other defaults are AVID's.
 
     Args:
-        size: Height and width of the output in pixels.
-        scale: Lowest and highest fraction of the frame's area that a crop covers, 0 < low <= high <= 1.
-        ratio: Lowest and highest width / height of a crop before it is resized.
+        size: Height and width of the model's input, in pixels.
+        scale: Smallest and largest share of the frame's area that a random crop covers, in (0, 1].
+        ratio: Smallest and largest width / height of a random crop before it is resized.
         flip_probability: Probability of a horizontal flip, in [0, 1].
-        brightness: Strength of the brightness jitter; see :class:`~avssl.transforms.color.ColorJitter`.
-        contrast: Strength of the contrast jitter.
-        saturation: Strength of the saturation jitter.
-        hue: Strength of the hue jitter, the slowest of the four.
+        brightness: Brightness is multiplied by a random factor between 1 - x and 1 + x.
+        contrast: Contrast is multiplied by a random factor between 1 - x and 1 + x.
+        saturation: Saturation is multiplied by a random factor between 1 - x and 1 + x.
+        hue: Hue is shifted by up to this share of the color circle either way, <= 0.5; the most expensive operation.
         mean: Mean of each RGB channel, for pixel values in [0, 1].
         std: Standard deviation of each RGB channel.
 
@@ -99,13 +99,13 @@ class VideoAugment(_VideoTransform):
         self,
         size: int = 112,
         *,
-        scale: tuple[float, float] = (0.08, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        scale: tuple[float, float] = (0.3, 1.0),
+        ratio: tuple[float, float] = (0.75, 1.3333333),
         flip_probability: float = 0.5,
         brightness: float = 0.4,
         contrast: float = 0.4,
         saturation: float = 0.4,
-        hue: float = 0.2,
+        hue: float = 0.0,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:

@@ -13,7 +13,7 @@ def test_options_have_the_types_defaults_and_docs_of_the_class():
     assert declared["temperature"].default == 0.07
     assert declared["max_over"].type == Literal["cells", "space"]
     assert declared["chunk_size"].type == int | None
-    assert declared["exclude_hardest"].help.startswith("Leave out this share")
+    assert declared["exclude_hardest"].help.startswith("Share of each clip")
 
 
 def test_options_of_a_subclass_include_those_its_base_takes():
@@ -25,7 +25,7 @@ def test_options_of_a_subclass_include_those_its_base_takes():
 def test_fields_of_a_dataclass_are_options():
     declared = read_declaration("avssl.data.sampling:ClipSampling")
     assert declared["short_side"].type == int | None
-    assert declared["num_frames"].help == "Frames in a clip, >= 1."
+    assert declared["num_frames"].help == "Frames per clip, >= 1."
 
 
 def test_a_required_option_has_no_default():

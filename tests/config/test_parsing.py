@@ -86,7 +86,7 @@ def test_wrong_command_lines_are_named_in_one_line(argv, message):
         ("optim: 3", "x.yaml: optim is a group of settings"),
         ("- 1", "x.yaml: a config is a mapping"),
         ("a: [", "x.yaml: not a YAML file"),
-        ("sampling:\n  num_frames: 0", r"x.yaml: sampling.num_frames \(0\) must be > 0"),
+        ("optim:\n  epochs: 0", r"x.yaml: optim.epochs \(0\) must be > 0"),
     ],
 )
 def test_wrong_files_are_named(tmp_path, text, message):
@@ -110,7 +110,7 @@ def test_help_shows_the_fields_of_the_choice_with_their_doc(capsys):
     assert done.value.code == 0
     assert "--model.video.stem-pool" in text
     assert "--model.video.width" not in text
-    assert "Softmax temperature, > 0." in text
+    assert "Softmax temperature, > 0; the initial one if it is learned." in text
 
 
 def test_print_config_prints_a_file_that_reads_back(capsys, tmp_path):

@@ -25,7 +25,7 @@ def even_starts(*arguments):
 
 
 def sampling(**options):
-    return ClipSampling(**({"num_frames": 16, "frames_per_second": 8.0, "audio_seconds": 2.0} | options))
+    return ClipSampling(**({"num_frames": 16, "frames_per_second": 8.0, "max_offset_seconds": 0.5} | options))
 
 
 spans = st.tuples(st.floats(-5, 50), st.floats(6, 40)).map(lambda s: (s[0], s[0] + s[1]))

@@ -269,7 +269,7 @@ def test_fit_runs_monitors_and_keeps_their_state(tmp_path):
         fit(
             task,
             ToyLoader(),
-            create_optimizer(task, lr=0.01),
+            create_optimizer(task, "adamw", lr=0.01, weight_decay=0.0),
             lambda s: 0.01,
             settings=settings,
             resume=resume,
@@ -295,7 +295,9 @@ def test_fit_logs_a_line_where_there_is_no_terminal(caplog):
     caplog.set_level("INFO", "avssl")
     task = ToyTask()
     settings = LoopSettings(total_steps=6, steps_per_epoch=5, log_every=3)
-    fit(task, ToyLoader(), create_optimizer(task, lr=0.01), lambda s: 0.01, settings=settings)
+    fit(
+        task, ToyLoader(), create_optimizer(task, "adamw", lr=0.01, weight_decay=0.0), lambda s: 0.01, settings=settings
+    )
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
     assert re.match(r"step 3/6 · loss \d.* · clips/s .* · \d\d:\d\d left", lines[0])

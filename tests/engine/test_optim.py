@@ -30,15 +30,17 @@ def test_optimizer_decays_only_kernels(name):
 def test_optimizer_leaves_frozen_parameters_out():
     module = model()
     module[0].requires_grad_(False)
-    held = sum(len(group["params"]) for group in create_optimizer(module, lr=0.1).param_groups)
+    held = sum(
+        len(group["params"]) for group in create_optimizer(module, "adamw", lr=0.1, weight_decay=0.0).param_groups
+    )
     assert held == 4
     with pytest.raises(ValueError, match="nothing to optimize"):
-        create_optimizer(module.requires_grad_(False), lr=0.1)
+        create_optimizer(module.requires_grad_(False), "adamw", lr=0.1, weight_decay=0.0)
 
 
 def test_optimizer_names_the_choices():
     with pytest.raises(ValueError, match="'lion'; there are adamw, adam, sgd"):
-        create_optimizer(model(), "lion", lr=0.1)
+        create_optimizer(model(), "lion", lr=0.1, weight_decay=0.0)
 
 
 def test_adam_adds_decay_to_the_gradient_and_adamw_does_not():
@@ -78,7 +80,7 @@ def test_warmup_cosine_out_of_range_raises(options):
 
 
 def test_set_lr_reaches_every_group():
-    optimizer = create_optimizer(model(), lr=0.1)
+    optimizer = create_optimizer(model(), "adamw", lr=0.1, weight_decay=0.0)
     set_lr(optimizer, 0.7)
     assert [group["lr"] for group in optimizer.param_groups] == [0.7, 0.7]
 
@@ -97,18 +99,22 @@ def test_rate_groups_scale_the_rate_from_their_first_step():
     assert rates(3) == pytest.approx([0.2, 0.2, 0.8, 0.8])
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0, 0.3, 0.0]
     with pytest.raises(ValueError, match="nothing to optimize"):
-        create_optimizer([RateGroup([])], lr=0.1)
+        create_optimizer([RateGroup([])], "adamw", lr=0.1, weight_decay=0.0)
 
 
 def test_rate_groups_are_part_of_the_optimizers_state():
-    optimizer = create_optimizer([RateGroup(list(model().parameters()), 0.5, from_step=3)], lr=0.1)
+    optimizer = create_optimizer(
+        [RateGroup(list(model().parameters()), 0.5, from_step=3)], "adamw", lr=0.1, weight_decay=0.0
+    )
     kept = [(group["lr_scale"], group["from_step"]) for group in optimizer.state_dict()["param_groups"]]
     assert kept == [(0.5, 3), (0.5, 3)]
 
 
 def test_parameters_do_not_change_before_their_first_step():
     weight, head = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
-    optimizer = create_optimizer([RateGroup([weight], from_step=2), RateGroup([head])], "adam", lr=0.1)
+    optimizer = create_optimizer(
+        [RateGroup([weight], from_step=2), RateGroup([head])], "adam", lr=0.1, weight_decay=0.0
+    )
     for step in range(3):
         weight.grad, head.grad = torch.ones(2, 2), torch.ones(2, 2)
         set_lr(optimizer, 0.1, step)
@@ -121,7 +127,7 @@ def test_warmup_steps_closed_form():
     schedule = WarmupSteps(2.0, milestones=(6, 10, 14), factor=0.5, warmup_steps=4)
     assert [schedule(s) for s in range(5)] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
     assert [schedule(s) for s in (5, 6, 9, 10, 13, 14, 99)] == pytest.approx([2.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25])
-    assert {WarmupSteps(0.3)(s) for s in range(9)} == {0.3}
+    assert {WarmupSteps(0.3, (), 0.5)(s) for s in range(9)} == {0.3}
 
 
 @pytest.mark.parametrize(
@@ -130,4 +136,4 @@ def test_warmup_steps_closed_form():
 )
 def test_warmup_steps_out_of_range_raises(options, message):
     with pytest.raises(ValueError, match=message):
-        WarmupSteps(1.0, **options)
+        WarmupSteps(**{"peak": 1.0, "milestones": (), "factor": 0.5} | options)

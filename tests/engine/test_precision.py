@@ -17,9 +17,7 @@ class TwoStreams(nn.Module):
     def forward(self, video, audio, needs_maps=False):
         hidden = self.video(video)
         self.seen = {"dtype": hidden.dtype, "video": video, "audio": audio}
-        return Embeddings(
-            hidden.mean((2, 3, 4)), self.audio(audio).mean((2, 3)), prototypes={"p": self.audio.bias[None]}
-        )
+        return Embeddings(hidden.mean((2, 3, 4)), self.audio(audio).mean((2, 3)), logit_scale=self.audio.bias.sum())
 
 
 def inputs():

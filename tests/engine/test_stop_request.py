@@ -38,7 +38,7 @@ def train(folder, *, signal_at=None, number=signal.SIGUSR1, resume=False, save=T
     result = fit(
         task,
         ToyLoader(),
-        create_optimizer(task, "adamw", lr=0.01),
+        create_optimizer(task, "adamw", lr=0.01, weight_decay=0.0),
         lambda step: 0.01,
         settings=settings,
         checkpointer=Checkpointer(folder / "checkpoints") if save else None,
@@ -135,7 +135,7 @@ def test_the_best_weights_are_kept_beside_the_last(tmp_path):
     task = ToyTask()
     seen = {}
     whole = task.after_step
-    optimizer = create_optimizer(task, lr=0.01)
+    optimizer = create_optimizer(task, "adamw", lr=0.01, weight_decay=0.0)
 
     def after_step():
         whole()

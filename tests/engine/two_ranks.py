@@ -55,7 +55,7 @@ def train(folder, task, total, *, start=0, resume=False):
     return fit(
         task,
         loader,
-        create_optimizer(task, "sgd", lr=0.1, betas=(0.9, 0.9)),
+        create_optimizer(task, "sgd", lr=0.1, betas=(0.9, 0.9), weight_decay=0.0),
         WarmupCosine(0.1, 12),
         settings=settings,
         checkpointer=Checkpointer(folder / "checkpoints"),

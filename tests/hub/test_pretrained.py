@@ -69,7 +69,7 @@ def test_two_headed_model_is_rebuilt_without_its_objective(tmp_path):
     assert torch.equal(*queries)
 
 
-def test_heads_and_sound_over_time_are_rebuilt_without_their_objective(tmp_path):
+def test_heads_and_audio_over_time_are_rebuilt_without_their_objective(tmp_path):
     config = config_from_dict({**to_dict(SMALL), "objective": {"name": "dense_av", "num_heads": 3}})
     model, transform = build_model(config, seed=3).eval(), build_transform(config)
     transform.standardize.set_statistics(torch.arange(16.0), torch.full((16,), 2.0))

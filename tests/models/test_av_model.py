@@ -9,11 +9,12 @@ from avssl.models import AVModel, HeadPair, ProjectionHead, create_encoder, crea
 
 def small_model(head: str = "mlp", **options: str) -> AVModel:
     video, audio = create_encoder("small_video", width=8, **options), create_encoder("small_audio", width=4, **options)
+    sizes = (16,) if head == "linear" else (16, 24)
     return AVModel(
         video,
         audio,
-        create_head(head, video.num_features, 16, hidden=24),
-        create_head(head, audio.num_features, 16, hidden=24),
+        create_head(head, video.num_features, *sizes),
+        create_head(head, audio.num_features, *sizes),
     )
 
 
@@ -104,7 +105,7 @@ def test_a_sound_meets_the_map_as_a_whole_or_step_by_step():
         assert torch.equal(model.visual_cells(video), model.video_map(video))
         assert torch.equal(model.sound_queries(audio)[..., 0], model.embed_audio(audio))
     parts = (model.video_encoder, model.audio_encoder, model.video_head, model.audio_head)
-    dense = AVModel(*parts, num_heads=2, sound_over_time=True).eval()
+    dense = AVModel(*parts, num_heads=2, audio_over_time=True).eval()
     assert dense.num_heads == 2
     with torch.no_grad():
         assert torch.equal(dense.sound_queries(audio), model.audio_map(audio))

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from avssl.models import create_head, head_names
+from avssl.models import HEADS, create_head
 from avssl.models.heads import LogitScale, PooledBatchNorm
 
 
@@ -37,9 +37,9 @@ def test_mlp_bn_matches_functional_reference_over_all_leading_dimensions():
     torch.testing.assert_close(head(x), y @ w3.T + b3, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", head_names())
+@pytest.mark.parametrize("name", tuple(HEADS))
 def test_head_on_a_map_is_the_head_on_each_cell(name: str):
-    head = create_head(name, 6, 4, hidden=5).eval()
+    head = create_head(name, 6, 4).eval()
     cells = torch.randn(2, 3, 5, 7, 6)
     projected = head(cells)
     assert projected.shape == (2, 3, 5, 7, 4)
@@ -47,7 +47,7 @@ def test_head_on_a_map_is_the_head_on_each_cell(name: str):
         torch.testing.assert_close(projected[index], head(cells[index]))
 
 
-@pytest.mark.parametrize("name", head_names())
+@pytest.mark.parametrize("name", tuple(HEADS))
 def test_head_keeps_sizes_and_its_input(name: str):
     head = create_head(name, 6, 4)
     assert (head.in_features, head.out_features) == (6, 4)

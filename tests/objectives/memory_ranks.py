@@ -55,7 +55,7 @@ def memory_rows() -> MemoryRows:
 
 
 def make_objective(case: str, **changes: Any) -> Objective:
-    options = {"num_features": 5, "num_negatives": 16, "temperature": 0.3} | CASES[case] | changes
+    options = {"embedding_size": 5, "num_negatives": 16, "temperature": 0.3} | CASES[case] | changes
     return create_objective(options.pop("name"), rows=memory_rows(), **options)
 
 

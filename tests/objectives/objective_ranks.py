@@ -13,8 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avssl.core import distributed
 from avssl.core.batch import BatchIndex, Embeddings
+from avssl.core.needs import ObjectiveNeeds
 from avssl.models import LogitScale
-from avssl.objectives import create_objective, extra_heads, initial_logits
+from avssl.objectives import create_objective, objective_needs
 
 NUM_CLIPS = 6
 EXCLUDE = {"exclude_same_file": True, "exclude_near_duplicates": 0.4, "exclude_hardest": 0.25}
@@ -22,12 +23,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "pooled": ("info_nce", {"temperature": 0.2, "pooling": "pooled"}),
     "max": ("info_nce", {"temperature": 0.2, "pooling": "max"}),
     "both": ("info_nce", {"temperature": 0.2, "pooling": "both"}),
-    "chunked": ("info_nce", {"temperature": 0.2, "chunk_size": 2}),
+    "chunked": ("info_nce", {"temperature": 0.2, "pooling": "pooled", "chunk_size": 2}),
     "excluding": ("info_nce", {"temperature": 0.2, "pooling": "both", **EXCLUDE}),
-    "excluding, chunked": ("info_nce", {"temperature": 0.2, "chunk_size": 2, **EXCLUDE}),
-    "learned": ("info_nce", {"temperature": 0.2, "learn_temperature": True}),
-    "learned, chunked": ("info_nce", {"temperature": 0.2, "learn_temperature": True, "chunk_size": 2}),
-    "two views": ("info_nce", {"temperature": 0.2, "within_modal": 0.5}),
+    "excluding, chunked": ("info_nce", {"temperature": 0.2, "pooling": "pooled", "chunk_size": 2, **EXCLUDE}),
+    "learned": ("info_nce", {"temperature": 0.2, "pooling": "pooled", "learn_temperature": True}),
+    "learned, chunked": (
+        "info_nce",
+        {"temperature": 0.2, "pooling": "pooled", "learn_temperature": True, "chunk_size": 2},
+    ),
+    "two views": ("info_nce", {"temperature": 0.2, "pooling": "pooled", "within_modal": 0.5}),
     "fnac": ("fnac", {"temperature": 0.5, "warmup_epochs": 0, "max_over": "space"}),
     "ssl_tie": ("ssl_tie", {"temperature": 0.2, "threshold_width": 0.3, "equivariance_weight": 3.0}),
     "ssl_tie, info_nce": ("ssl_tie", {"temperature": 0.2, "contrast": "both", "equivariance_weight": 3.0}),
@@ -36,8 +40,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "siglip": ("siglip", {"initial_scale": 3.0, "initial_bias": -1.0}),
     "siglip, chunked": ("siglip", {"initial_scale": 3.0, "initial_bias": -1.0, "chunk_size": 2}),
     "silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
-    "silence, excluding, chunked": ("info_nce", {"temperature": 0.2, "chunk_size": 2, "negative_sounds": 2, **EXCLUDE}),
-    "silence, two views": ("info_nce", {"temperature": 0.2, "within_modal": 0.5, "negative_sounds": 2}),
+    "silence, excluding, chunked": (
+        "info_nce",
+        {"temperature": 0.2, "pooling": "pooled", "chunk_size": 2, "negative_sounds": 2, **EXCLUDE},
+    ),
+    "silence, two views": (
+        "info_nce",
+        {"temperature": 0.2, "pooling": "pooled", "within_modal": 0.5, "negative_sounds": 2},
+    ),
     "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
     "slavc": ("slavc", {"temperature": 0.2}),
@@ -58,16 +68,16 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 class TinyModel(nn.Module):
     """Linear heads on given features; the pooled video embedding is the mean of the map's."""
 
-    def __init__(self, first: dict[str, float] | None = None, heads: tuple[str, ...] = (), seed: int = 7) -> None:
+    def __init__(self, needs: ObjectiveNeeds, seed: int = 7) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.video_head = nn.Linear(6, 6)
         self.audio_head = nn.Linear(4, 6)
-        self.where = nn.ModuleList([nn.Linear(6, 6), nn.Linear(4, 6)]) if "where" in heads else None
+        self.where = nn.ModuleList([nn.Linear(6, 6), nn.Linear(4, 6)]) if needs.where_heads else None
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        self.logits = LogitScale(**first) if first else None
+        self.logits = LogitScale(needs.logit_scale, needs.logit_bias) if needs.logit_scale else None
 
     def forward(self, video: Tensor, audio: Tensor, negative_audio: Tensor) -> Embeddings:
         cells = self.video_head(video)  # (B, T, H, W, D)
@@ -95,7 +105,7 @@ def over_time(audio: Tensor) -> Tensor:
 
 
 def create_model(variant: str, seed: int = 7) -> TinyModel:
-    return TinyModel(initial_logits(*VARIANTS[variant]), extra_heads(VARIANTS[variant][0]), seed)
+    return TinyModel(objective_needs(*VARIANTS[variant]), seed)
 
 
 def clips(view: int = 0) -> tuple[Tensor, Tensor]:
@@ -120,13 +130,13 @@ def step(model: nn.Module, rows: slice, variant: str) -> dict[str, Any]:
     sounds = negatives(count, share)
     objective = create_objective(name, **(options | {"negative_sounds": len(sounds)} if count else options))
     objective.on_epoch_start(0)
-    views = [tuple(features[rows] for features in clips(number)) for number in range(objective.num_views)]
+    views = [tuple(features[rows] for features in clips(number)) for number in range(objective.needs.num_views)]
     video, audio = (torch.cat(features) for features in zip(*views, strict=True))
     numbers = torch.arange(NUM_CLIPS)[rows]
     # Files of clips: 0 0 1 2 3 0, so that one file is on both ranks.
     index = BatchIndex(numbers, torch.tensor([0, 0, 1, 2, 3, 0])[rows], numbers)
     target = None
-    if objective.needs_target:
+    if objective.needs.target_momentum is not None:
         with torch.no_grad():
             target = create_model(variant, seed=8)(video, audio, sounds)
     result = objective(model(video, audio, sounds), target, index)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex, Embeddings
+from avssl.core.needs import ObjectiveNeeds
 from avssl.engine.replicas import replicated
 from avssl.models import LogitScale
-from avssl.objectives import create_objective, extra_heads, initial_logits
+from avssl.objectives import create_objective
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import NegativeSounds
 
@@ -22,7 +23,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "info_nce": ("info_nce", {"temperature": 0.2, "pooling": "both"}),
     "info_nce, everything": (
         "info_nce",
-        {"temperature": 0.2, "learn_temperature": True, "chunk_size": 2, "within_modal": 0.5, **EXCLUDE},
+        {
+            "temperature": 0.2,
+            "pooling": "pooled",
+            "learn_temperature": True,
+            "chunk_size": 2,
+            "within_modal": 0.5,
+            **EXCLUDE,
+        },
     ),
     "info_nce, silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 4}),
     "fnac": ("fnac", {"temperature": 0.2, "warmup_epochs": 1}),
@@ -58,12 +66,12 @@ class Views(nn.Module):
 class Pair(nn.Module):
     """Linear heads on every pixel and on the sound."""
 
-    def __init__(self, first: dict[str, float], heads: tuple[str, ...] = ()) -> None:
+    def __init__(self, needs: ObjectiveNeeds) -> None:
         super().__init__()
         self.video = nn.Linear(3, 6)
         self.audio = nn.Linear(8, 6)
-        self.where = nn.ModuleList([nn.Linear(3, 6), nn.Linear(8, 6)]) if "where" in heads else None
-        self.logits = LogitScale(**first) if first else None
+        self.where = nn.ModuleList([nn.Linear(3, 6), nn.Linear(8, 6)]) if needs.where_heads else None
+        self.logits = LogitScale(needs.logit_scale, needs.logit_bias) if needs.logit_scale else None
 
     def forward(
         self, video: Tensor, audio: Tensor, needs_maps: bool = False, negative_audio: Tensor | None = None
@@ -93,9 +101,8 @@ def create(variant: str) -> tuple[PretrainTask, torch.optim.Optimizer]:
     name, options = VARIANTS[variant]
     objective = create_objective(name, **options)
     torch.manual_seed(0)
-    views = Views(objective.num_views, objective.negative_sounds)
-    model = Pair(initial_logits(name, options), extra_heads(name))
-    task = PretrainTask(views, model, objective).train()
+    views = Views(objective.needs.num_views, objective.needs.negative_sounds)
+    task = PretrainTask(views, Pair(objective.needs), objective).train()
     return task, torch.optim.SGD(task.model.parameters(), lr=0.1, momentum=0.9)
 
 

@@ -119,7 +119,7 @@ def test_avid_loss_of_an_untrained_network_is_the_papers_chance_line() -> None:
     video, audio = torch.randn(2, 256, 128, generator=torch.Generator().manual_seed(0)).unbind()
     row = torch.arange(256)
     index = BatchIndex(row, row, clip_key(0, 0, row))
-    result = AVID(rows, loss="nce_frozen")(Embeddings(video, audio), None, index)
+    result = AVID(rows, 128, loss="nce_frozen")(Embeddings(video, audio), None, index)
     assert result.terms["z"].item() == pytest.approx(2.2, abs=0.1)
     assert result.total.item() == pytest.approx(8.7, abs=0.3)
 

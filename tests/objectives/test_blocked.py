@@ -67,4 +67,4 @@ def test_without_gradient_the_value_is_the_same() -> None:
         value = info_nce(video, audio, 0.1, chunk_size=8)
     assert not value.requires_grad
     assert torch.equal(value, info_nce(video, audio, 0.1, chunk_size=8))
-    assert "temperature=0.07" in repr(InfoNCE(chunk_size=8))
+    assert "temperature=0.07" in repr(InfoNCE(chunk_size=8, pooling="pooled"))

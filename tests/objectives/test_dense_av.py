@@ -11,7 +11,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings
 from avssl.core.moments import matched_moments
 from avssl.localization.similarity import sound_map
-from avssl.objectives import DenseAV, create_objective, initial_logits, model_options
+from avssl.objectives import DenseAV, create_objective, objective_needs
 from avssl.objectives import dense_scores as module
 from avssl.objectives.dense_scores import moment_scores, pair_scores, unit_places, unit_steps
 from avssl.objectives.scores import max_scores
@@ -209,11 +209,11 @@ def test_dense_av_stays_in_float32_under_autocast() -> None:
 
 
 def test_the_model_is_told_heads_and_time_by_options_alone() -> None:
-    assert model_options("dense_av", {"num_heads": 3}) == {"num_heads": 3, "sound_over_time": True}
-    assert model_options("info_nce", {}) == {}
-    assert initial_logits("dense_av", {"temperature": 0.1}) == {"logit_scale": pytest.approx(10)}
-    assert initial_logits("dense_av", {"learn_temperature": False}) == {}
-    assert DenseAV.needs_maps
+    needs = objective_needs("dense_av", {"num_heads": 3, "temperature": 0.1})
+    assert (needs.num_heads, needs.audio_over_time, needs.maps) == (3, True, True)
+    assert needs.logit_scale == pytest.approx(10)
+    assert objective_needs("dense_av", {"learn_temperature": False}).logit_scale is None
+    assert DenseAV(3, 0.1).needs == needs
 
 
 def test_dense_av_refuses() -> None:

@@ -57,7 +57,7 @@ def _loop_excluded(
 @pytest.mark.parametrize("chunk_size", [None, 3])
 def test_loss_matches_loops_over_what_is_left(options: dict[str, float], chunk_size: int | None) -> None:
     video, audio = _pair()
-    objective = InfoNCE(0.3, chunk_size=chunk_size, **_prefixed(options))
+    objective = InfoNCE(0.3, chunk_size=chunk_size, **_prefixed(options), pooling="pooled")
     result = objective(Embeddings(video, audio), None, _index())
     v, a = (F.normalize(x.detach().double(), dim=1) for x in (video, audio))
     loss, count = 0.0, 0
@@ -83,7 +83,9 @@ def test_chunked_equals_whole_in_value_gradient_and_terms(options: dict[str, flo
     results = []
     for chunk_size in (None, 2):
         video, audio = _pair(1)
-        result = InfoNCE(0.2, chunk_size=chunk_size, **_prefixed(options))(Embeddings(video, audio), None, _index())
+        result = InfoNCE(0.2, chunk_size=chunk_size, **_prefixed(options), pooling="pooled")(
+            Embeddings(video, audio), None, _index()
+        )
         results.append((result, *torch.autograd.grad(result.total, (video, audio))))
     (whole, *expected), (chunked, *got) = results
     torch.testing.assert_close(chunked.total, whole.total)
@@ -97,7 +99,7 @@ def test_chunked_equals_whole_in_value_gradient_and_terms(options: dict[str, flo
 def test_two_clips_of_a_file_are_compared_with_the_third_alone() -> None:
     video, audio = _pair(2, 3)
     index = _index(torch.tensor([0, 0, 1]))
-    total = InfoNCE(0.2, exclude_same_file=True)(Embeddings(video, audio), None, index).total
+    total = InfoNCE(0.2, exclude_same_file=True, pooling="pooled")(Embeddings(video, audio), None, index).total
     scores = F.normalize(video, dim=1) @ F.normalize(audio, dim=1).T / 0.2
     rows = [F.cross_entropy(side[i][[i, 2]][None], torch.tensor([0])) for side in (scores, scores.T) for i in (0, 1)]
     rows += [F.cross_entropy(side[2:], torch.tensor([2])) for side in (scores, scores.T)]
@@ -116,7 +118,7 @@ def test_a_row_without_negatives_has_no_loss_and_no_gradient() -> None:
     for chunk_size in (None, 2):
         video, audio = _pair(4, 4)
         index = _index(torch.zeros(4, dtype=torch.int64))
-        objective = InfoNCE(0.2, chunk_size=chunk_size, exclude_same_file=True, exclude_hardest=0.5)
+        objective = InfoNCE(0.2, chunk_size=chunk_size, exclude_same_file=True, exclude_hardest=0.5, pooling="pooled")
         result = objective(Embeddings(video, audio), None, index)
         result.total.backward()
         assert result.total.item() == 0

@@ -31,7 +31,7 @@ def _pair(seed: int, num_clips: int = 5, cells: tuple[int, ...] = (2, 3, 2)) -> 
 
 
 def _result(video_map: Tensor, audio: Tensor, epoch: int = 0, **options: Any) -> LossTerms:
-    objective = FNAC(**options)
+    objective = FNAC(**{"max_over": "cells"} | options)
     objective.on_epoch_start(epoch)
     return objective(Embeddings(video_map.mean((2, 3, 4)), audio, video_map), None, _index(len(audio)))
 
@@ -187,16 +187,16 @@ def test_fnac_is_float32_under_autocast() -> None:
 def test_fnac_refuses_wrong_options_and_input() -> None:
     video_map, audio = _pair(6)
     with pytest.raises(ValueError, match=r"image_weight \(-1\) must be 0 or above"):
-        FNAC(image_weight=-1)
+        FNAC(image_weight=-1, max_over="cells")
     with pytest.raises(ValueError, match=r"foreground_threshold \(1\) must be in \[0, 1\)"):
-        FNAC(foreground_threshold=1)
+        FNAC(foreground_threshold=1, max_over="cells")
     with pytest.raises(ValueError, match=r"warmup_epochs \(-2\) must be >= 0"):
-        FNAC(warmup_epochs=-2)
+        FNAC(warmup_epochs=-2, max_over="cells")
     with pytest.raises(ValueError, match='must be "cells" or "space"'):
         FNAC(max_over="time")
     with pytest.raises(ValueError, match=r"temperature \(0\) must be above 0"):
-        FNAC(temperature=0)
+        FNAC(temperature=0, max_over="cells")
     with pytest.raises(ValueError, match="FNAC takes one view of each clip, got 5 embeddings of 4 clips"):
-        FNAC()(Embeddings(audio, audio, video_map), None, _index(4))
+        FNAC(max_over="cells")(Embeddings(audio, audio, video_map), None, _index(4))
     with pytest.raises(ValueError, match=r"needs Embeddings\.video_map"):
-        FNAC()(Embeddings(audio, audio), None, _index(5))
+        FNAC(max_over="cells")(Embeddings(audio, audio), None, _index(5))

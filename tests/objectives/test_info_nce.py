@@ -239,17 +239,17 @@ def test_losses_reject_a_temperature_not_above_0(temperature: float) -> None:
     with pytest.raises(ValueError, match=r"temperature \(.*\) must be above 0"):
         max_info_nce(video[:, :, None, None, None], audio, temperature)
     with pytest.raises(ValueError, match=r"temperature \(.*\) must be above 0"):
-        InfoNCE(temperature=temperature)
+        InfoNCE(temperature=temperature, pooling="pooled")
 
 
 def test_objective_pools_as_it_is_told() -> None:
     video_map, audio = _map_pair(13)
     online = Embeddings(video_map.mean((2, 3, 4)), audio, video_map=video_map)
-    losses = {p: InfoNCE(0.1, p)(online, None, _index(4)).total for p in ("pooled", "max", "both")}
+    losses = {p: InfoNCE(0.1, p, max_over="cells")(online, None, _index(4)).total for p in ("pooled", "max", "both")}
     torch.testing.assert_close(losses["pooled"], info_nce(online.video, audio, 0.1))
     torch.testing.assert_close(losses["max"], max_info_nce(video_map, audio, 0.1))
     torch.testing.assert_close(losses["both"], (losses["pooled"] + losses["max"]) / 2)
-    assert [InfoNCE(pooling=p).needs_maps for p in ("pooled", "max", "both")] == [False, True, True]
+    assert [InfoNCE(pooling=p, max_over="cells").needs.maps for p in ("pooled", "max", "both")] == [False, True, True]
 
 
 def test_objective_terms_of_a_batch_known_by_hand() -> None:
@@ -258,7 +258,7 @@ def test_objective_terms_of_a_batch_known_by_hand() -> None:
     # A fourth direction, in which there is no sound, makes every video a unit vector.
     video = torch.cat([cosines, (1 - cosines.square().sum(1, keepdim=True)).sqrt()], dim=1)
     audio = torch.eye(4)[:3]
-    result = InfoNCE(0.1)(Embeddings(video, audio), None, _index(3))
+    result = InfoNCE(0.1, pooling="pooled")(Embeddings(video, audio), None, _index(3))
     assert result.total.item() == result.terms["loss"].item()
     assert result.terms["accuracy_v2a"].item() == pytest.approx(2 / 3)
     assert result.terms["accuracy_a2v"].item() == pytest.approx(1 / 3)
@@ -270,7 +270,7 @@ def test_objective_terms_of_a_batch_known_by_hand() -> None:
 def test_objective_terms_are_detached_scalars(pooling: Any) -> None:
     video_map, audio = _map_pair(14)
     online = Embeddings(video_map.mean((2, 3, 4)).requires_grad_(), audio, video_map=video_map.requires_grad_())
-    result = InfoNCE(0.1, pooling)(online, None, _index(4))
+    result = InfoNCE(0.1, pooling, max_over="cells")(online, None, _index(4))
     assert result.total.requires_grad
     assert all(term.shape == () and not term.requires_grad for term in result.terms.values())
     names = {"loss", "accuracy_v2a", "accuracy_a2v", "cosine_positive", "cosine_negative"}
@@ -278,24 +278,24 @@ def test_objective_terms_are_detached_scalars(pooling: Any) -> None:
 
 
 def test_objective_of_one_clip_is_0_and_finite() -> None:
-    result = InfoNCE()(Embeddings(*_pair(15, num_clips=1)), None, _index(1))
+    result = InfoNCE(pooling="pooled")(Embeddings(*_pair(15, num_clips=1)), None, _index(1))
     assert result.total.item() == 0
     assert result.terms["cosine_negative"].item() == 0
 
 
 def test_objective_refuses_a_missing_map() -> None:
     with pytest.raises(ValueError, match=r'pooling="max" needs Embeddings\.video_map; call the model with needs_maps'):
-        InfoNCE(pooling="max")(Embeddings(*_pair(16)), None, _index(4))
+        InfoNCE(pooling="max", max_over="cells")(Embeddings(*_pair(16)), None, _index(4))
 
 
 def test_objective_refuses_two_views() -> None:
     with pytest.raises(ValueError, match="one view of each clip, got 4 embeddings of 2 clips"):
-        InfoNCE()(Embeddings(*_pair(17)), None, _index(2))
+        InfoNCE(pooling="pooled")(Embeddings(*_pair(17)), None, _index(2))
 
 
 def test_objective_refuses_an_unknown_pooling() -> None:
     with pytest.raises(ValueError, match=r'pooling \(\'mean\'\) must be one of "pooled", "max", "both"'):
-        InfoNCE(pooling="mean")  # type: ignore[arg-type]
+        InfoNCE(pooling="mean", max_over="cells")  # type: ignore[arg-type]
 
 
 def test_max_over_space_matches_loop_reference() -> None:
@@ -321,7 +321,7 @@ def test_max_over_space_trains_every_frame() -> None:
 
 def test_objective_refuses_an_unknown_max_over() -> None:
     with pytest.raises(ValueError, match=r'max_over \(\'time\'\) must be "cells" or "space"'):
-        InfoNCE(max_over="time")  # type: ignore[arg-type]
+        InfoNCE(max_over="time", pooling="pooled")  # type: ignore[arg-type]
 
 
 def _online(seed: int, num_clips: int = 6, logit_scale: float | None = None) -> Embeddings:
@@ -351,31 +351,31 @@ def test_chunked_function_stays_in_float32_under_autocast() -> None:
 
 def test_learned_temperature_equals_the_fixed_one_and_gets_its_gradient() -> None:
     online = _online(22, logit_scale=5.0)
-    result = InfoNCE(0.5, learn_temperature=True)(online, None, _index(6))
+    result = InfoNCE(0.5, learn_temperature=True, pooling="pooled")(online, None, _index(6))
     torch.testing.assert_close(result.total, info_nce(online.video, online.audio, 0.2))
     assert result.terms["temperature"].item() == pytest.approx(0.2)
     (gradient,) = torch.autograd.grad(result.total, online.logit_scale)
     above, below = (info_nce(online.video, online.audio, 1 / scale).item() for scale in (5.01, 4.99))
     assert gradient.item() == pytest.approx((above - below) / 0.02, rel=1e-2)
-    assert InfoNCE.initial_logits({"temperature": 0.05, "learn_temperature": True}) == {"logit_scale": 20.0}
-    assert InfoNCE.initial_logits({"temperature": 0.05}) == {}
+    assert InfoNCE(0.05, learn_temperature=True).needs.logit_scale == 20.0
+    assert InfoNCE(0.05).needs.logit_scale is None
 
 
 def test_learned_temperature_wants_a_model_that_learns_it() -> None:
     with pytest.raises(ValueError, match=r"needs Embeddings\.logit_scale: give the model logits=LogitScale"):
-        InfoNCE(learn_temperature=True)(_online(23), None, _index(6))
+        InfoNCE(learn_temperature=True, pooling="pooled")(_online(23), None, _index(6))
 
 
 def test_within_modal_adds_the_loss_between_two_views() -> None:
     online = _online(24, num_clips=8)
-    objective = InfoNCE(0.1, within_modal=0.3)
+    objective = InfoNCE(0.1, within_modal=0.3, pooling="pooled")
     result = objective(online, None, _index(4))
     (v1, v2), (a1, a2) = online.video.chunk(2), online.audio.chunk(2)
     cross = (info_nce(v1, a1, 0.1) + info_nce(v2, a2, 0.1)) / 2
     within = (info_nce(v1, v2, 0.1) + info_nce(a1, a2, 0.1)) / 2
     torch.testing.assert_close(result.total, cross + 0.3 * within)
     torch.testing.assert_close(result.terms["loss_within"], within.detach())
-    assert objective.num_views == 2
+    assert objective.needs.num_views == 2
     with pytest.raises(ValueError, match="takes two views of each clip, got 8 embeddings of 8 clips"):
         objective(online, None, _index(8))
 
@@ -392,4 +392,4 @@ def test_within_modal_adds_the_loss_between_two_views() -> None:
 )
 def test_objective_refuses_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        InfoNCE(**options)
+        InfoNCE(**{"pooling": "pooled"} | options)

@@ -63,14 +63,14 @@ def test_objective_pools_and_reports_as_info_nce(pooling: str) -> None:
     _, audio = _pair(2)
     video_map = torch.randn(5, 4, 2, 2, 2)
     online = Embeddings(video_map.mean((2, 3, 4)), audio, video_map)
-    plain = InfoNCE(0.2, pooling)(online, None, _index(5))
-    result = MarginNCE(0.2, 0.0, pooling)(online, None, _index(5))
+    plain = InfoNCE(0.2, pooling, max_over="cells")(online, None, _index(5))
+    result = MarginNCE(0.2, 0.0, pooling, max_over="cells")(online, None, _index(5))
     torch.testing.assert_close(result.total, plain.total)
     torch.testing.assert_close(result.terms, plain.terms)
-    with_margin = MarginNCE(0.2, -0.5, pooling)(online, None, _index(5))
+    with_margin = MarginNCE(0.2, -0.5, pooling, max_over="cells")(online, None, _index(5))
     assert with_margin.total < result.total
     assert with_margin.terms["cosine_positive"] == result.terms["cosine_positive"]
-    assert MarginNCE(pooling=pooling).needs_maps == (pooling != "pooled")
+    assert MarginNCE(pooling=pooling, max_over="cells").needs.maps == (pooling != "pooled")
 
 
 def test_margin_nce_refuses_mismatched_input() -> None:
@@ -78,10 +78,10 @@ def test_margin_nce_refuses_mismatched_input() -> None:
     with pytest.raises(ValueError, match="same clips in the same order"):
         margin_nce(video[:4], audio, 0.1, 0.0)
     with pytest.raises(ValueError, match=r"margin \(3\) must be in \[-2, 2\]"):
-        MarginNCE(margin=3)
+        MarginNCE(margin=3, pooling="pooled")
     with pytest.raises(ValueError, match=r"temperature \(0\) must be above 0"):
-        MarginNCE(temperature=0)
+        MarginNCE(temperature=0, pooling="pooled")
     with pytest.raises(ValueError, match="one view of each clip, got 5 embeddings of 4 clips"):
-        MarginNCE()(Embeddings(video, audio), None, _index(4))
+        MarginNCE(pooling="pooled")(Embeddings(video, audio), None, _index(4))
     with pytest.raises(ValueError, match=r'pooling="max" needs Embeddings\.video_map'):
-        MarginNCE(pooling="max")(Embeddings(video, audio), None, _index(5))
+        MarginNCE(pooling="max", max_over="cells")(Embeddings(video, audio), None, _index(5))

@@ -13,6 +13,7 @@ from torch import Tensor
 from avssl.config import ConfigError, config_from_dict
 from avssl.core.batch import BatchIndex, Embeddings
 from avssl.objectives import InfoNCE, MarginNCE, Objective, info_nce, max_info_nce
+from avssl.training.build import check_options
 
 N, M, D, T = 5, 4, 6, 0.3
 EXCLUDE = {"exclude_same_file": True, "exclude_near_duplicates": 0.4, "exclude_hardest": 0.3}
@@ -93,7 +94,9 @@ def test_exclusions_leave_out_clips_and_never_silence() -> None:
         excluded.append(rows)
     expected = _loop_loss(online, _pooled_score, *excluded)
     for chunk_size in (None, 2):
-        objective = InfoNCE(T, exclude_same_file=True, exclude_hardest=0.3, chunk_size=chunk_size, negative_sounds=M)
+        objective = InfoNCE(
+            T, exclude_same_file=True, exclude_hardest=0.3, chunk_size=chunk_size, negative_sounds=M, pooling="pooled"
+        )
         result = objective(online, None, _index())
         torch.testing.assert_close(result.total, expected)
         share = sum(len(row) for side in excluded for row in side) / (2 * N * (N - 1))
@@ -104,8 +107,8 @@ def test_exclusions_leave_out_clips_and_never_silence() -> None:
 @pytest.mark.parametrize("chunk_size", [1, 3, 8])
 def test_chunks_equal_the_whole(options: dict[str, Any], chunk_size: int) -> None:
     online = _embeddings(2)
-    whole = InfoNCE(T, negative_sounds=M, **options)(online, None, _index())
-    chunked = InfoNCE(T, negative_sounds=M, chunk_size=chunk_size, **options)(online, None, _index())
+    whole = InfoNCE(T, "pooled", negative_sounds=M, **options)(online, None, _index())
+    chunked = InfoNCE(T, "pooled", negative_sounds=M, chunk_size=chunk_size, **options)(online, None, _index())
     torch.testing.assert_close(chunked.total, whole.total)
     assert chunked.terms.keys() == whole.terms.keys()
     for name, value in whole.terms.items():
@@ -117,7 +120,7 @@ def test_chunks_equal_the_whole(options: dict[str, Any], chunk_size: int) -> Non
 
 @pytest.mark.parametrize("chunk_size", [None, 2])
 def test_closed_forms(chunk_size: int | None) -> None:
-    objective = InfoNCE(T, chunk_size=chunk_size, negative_sounds=M)
+    objective = InfoNCE(T, chunk_size=chunk_size, negative_sounds=M, pooling="pooled")
     # Everything coincides: a video sees N + M equal columns, a sound N.
     same = torch.tensor([[3.0, -4.0]])
     online = Embeddings(same.expand(N, 2), same.expand(N, 2), negative_audio=same.expand(M, 2))
@@ -139,7 +142,7 @@ def test_best_cells_have_a_closed_form_too() -> None:
     video_map[:, N, 0, 1, 1] = -1  # worse than orthogonal, and so never the best
     video_map[:, N : N + 2, 0, 0, 1] = 1  # sounds like two of the negatives
     online = Embeddings(eye[:N], eye[:N], video_map, negative_audio=eye[N:])
-    result = InfoNCE(T, "max", negative_sounds=M)(online, None, _index())
+    result = InfoNCE(T, "max", negative_sounds=M, max_over="cells")(online, None, _index())
     top, half = math.exp(1 / T), math.exp(0.5**0.5 / T)
     v2a = math.log(top + N - 1 + 2 * half + M - 2)
     assert result.total.item() == pytest.approx((v2a + math.log(top + N - 1)) / 2 - 1 / T, rel=1e-5)
@@ -151,7 +154,7 @@ def test_accuracy_is_of_clips_alone(chunk_size: int | None) -> None:
     # Silence fits every picture better than its own sound, and yet is no candidate.
     video = torch.tensor([[0.8, 0.0, 0.6], [0.0, 0.8, 0.6]])
     online = Embeddings(video, torch.eye(3)[:2], negative_audio=video[:1].expand(2, 3))
-    terms = InfoNCE(T, chunk_size=chunk_size, negative_sounds=2)(online, None, _index(2)).terms
+    terms = InfoNCE(T, chunk_size=chunk_size, negative_sounds=2, pooling="pooled")(online, None, _index(2)).terms
     found = {name: terms[name].item() for name in terms if name != "loss"}
     assert found == pytest.approx(
         {
@@ -167,7 +170,7 @@ def test_accuracy_is_of_clips_alone(chunk_size: int | None) -> None:
 @pytest.mark.parametrize("pooling", ["pooled", "max", "both"])
 def test_order_and_scale_of_negatives_do_not_matter(pooling: Any) -> None:
     online = _embeddings(3)
-    objective = InfoNCE(T, pooling, negative_sounds=M)
+    objective = InfoNCE(T, pooling, negative_sounds=M, max_over="cells")
     total = objective(online, None, _index()).total
     changed = online.negative_audio[[2, 0, 3, 1]] * torch.tensor([[0.01], [5.0], [300.0], [1.0]])
     moved = Embeddings(online.video, online.audio, online.video_map, negative_audio=changed)
@@ -178,12 +181,12 @@ def test_order_and_scale_of_negatives_do_not_matter(pooling: Any) -> None:
 def test_without_them_the_loss_is_the_same_bits(pooling: Any) -> None:
     online = _embeddings(4)
     plain = Embeddings(online.video, online.audio, online.video_map)
-    result = InfoNCE(T, pooling)(plain, None, _index())
+    result = InfoNCE(T, pooling, max_over="cells")(plain, None, _index())
     assert "cosine_silence" not in result.terms
     pooled, best = info_nce(online.video, online.audio, T), max_info_nce(online.video_map, online.audio, T)
     assert torch.equal(result.total, {"pooled": pooled, "max": best, "both": (pooled + best) / 2}[pooling])
     # Embeddings of negatives that nobody asked for change nothing.
-    assert torch.equal(InfoNCE(T, pooling)(online, None, _index()).total, result.total)
+    assert torch.equal(InfoNCE(T, pooling, max_over="cells")(online, None, _index()).total, result.total)
 
 
 @pytest.mark.parametrize("options", [{}, {"chunk_size": 2}, {"pooling": "max"}, {"pooling": "both", **EXCLUDE}])
@@ -191,14 +194,16 @@ def test_a_zero_embedding_scores_0_and_breaks_nothing(options: dict[str, Any]) -
     online = _embeddings(5)
     with torch.no_grad():
         online.negative_audio[1] = 0
-    result = InfoNCE(T, negative_sounds=M, **options)(online, None, _index())
+    result = InfoNCE(T, negative_sounds=M, **({"pooling": "pooled", "max_over": "cells"} | options))(
+        online, None, _index()
+    )
     assert all(term.isfinite() for term in result.terms.values())
     assert all(gradient is None or gradient.isfinite().all() for gradient in _gradients(result.total, online))
 
 
 def test_a_step_against_them_lowers_their_score() -> None:
     online = _embeddings(6)
-    objective = InfoNCE(T, "max", negative_sounds=M)
+    objective = InfoNCE(T, "max", negative_sounds=M, max_over="cells")
     before = objective(online, None, _index())
     (gradient,) = torch.autograd.grad(before.total, online.video_map)
     moved = Embeddings(online.video, online.audio, online.video_map - gradient, negative_audio=online.negative_audio)
@@ -214,8 +219,8 @@ def test_two_views_share_them() -> None:
         torch.cat([first.audio, second.audio]),
         negative_audio=first.negative_audio,
     )
-    result = InfoNCE(T, within_modal=0.5, negative_sounds=M)(both, None, _index())
-    one = InfoNCE(T, negative_sounds=M)
+    result = InfoNCE(T, within_modal=0.5, negative_sounds=M, pooling="pooled")(both, None, _index())
+    one = InfoNCE(T, negative_sounds=M, pooling="pooled")
     crosses = [
         one(Embeddings(view.video, view.audio, negative_audio=first.negative_audio), None, _index()).total
         for view in (first, second)
@@ -227,21 +232,23 @@ def test_two_views_share_them() -> None:
 @pytest.mark.parametrize("pooling", ["pooled", "both"])
 def test_margin_nce_takes_them_and_no_margin_of_them(pooling: Any) -> None:
     online = _embeddings(9)
-    without_margin = MarginNCE(T, 0.0, pooling, negative_sounds=M)(online, None, _index())
-    expected = InfoNCE(T, pooling, negative_sounds=M)(online, None, _index())
+    without_margin = MarginNCE(T, 0.0, pooling, negative_sounds=M, max_over="cells")(online, None, _index())
+    expected = InfoNCE(T, pooling, negative_sounds=M, max_over="cells")(online, None, _index())
     torch.testing.assert_close(without_margin.total, expected.total)
     assert without_margin.terms.keys() == expected.terms.keys()
     eye = torch.eye(N + M)
     online = Embeddings(eye[:N], eye[:N], negative_audio=eye[N:])
-    total = MarginNCE(T, -0.2, negative_sounds=M)(online, None, _index()).total.item()
+    total = MarginNCE(T, -0.2, negative_sounds=M, pooling="pooled")(online, None, _index()).total.item()
     top = math.exp(1.2 / T)
     assert total == pytest.approx((math.log(top + N - 1 + M) + math.log(top + N - 1)) / 2 - 1.2 / T, rel=1e-5)
 
 
-@pytest.mark.parametrize("objective", [InfoNCE(negative_sounds=M), MarginNCE(negative_sounds=M)])
+@pytest.mark.parametrize(
+    "objective", [InfoNCE(negative_sounds=M, pooling="pooled"), MarginNCE(negative_sounds=M, pooling="pooled")]
+)
 def test_missing_sounds_are_refused(objective: Objective) -> None:
     online = _embeddings(10)
-    advice = r"got {}: give the transform negative_sounds=objective\.negative_sounds"
+    advice = r"got {}: give the transform negative_sounds=objective\.needs\.negative_sounds"
     with pytest.raises(ValueError, match=rf"\(negative_sounds=4\) needs as many rows.*{advice.format('none')}"):
         objective(Embeddings(online.video, online.audio), None, _index())
     with pytest.raises(ValueError, match=advice.format(3)):
@@ -255,4 +262,4 @@ def test_odd_and_negative_numbers_are_refused(name: str, count: int) -> None:
     with pytest.raises(ValueError, match=message):
         {"info_nce": InfoNCE, "margin_nce": MarginNCE}[name](negative_sounds=count)
     with pytest.raises(ConfigError, match=message):
-        config_from_dict({"objective": {"name": name, "negative_sounds": count}})
+        check_options(config_from_dict({"objective": {"name": name, "negative_sounds": count}}))

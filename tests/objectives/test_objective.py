@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.objectives import InfoNCE, Objective, create_objective, objective_names
+from avssl.core.needs import ObjectiveNeeds
+from avssl.objectives import OBJECTIVES, InfoNCE, Objective, create_objective
 
 
 class _Distance(Objective):
@@ -15,7 +16,7 @@ class _Distance(Objective):
 
 def test_defaults_ask_for_nothing() -> None:
     objective = _Distance()
-    assert (objective.needs_target, objective.needs_maps, objective.num_views, objective.heads) == (False, False, 1, ())
+    assert objective.needs == _Distance.needs_of({}) == ObjectiveNeeds()
 
 
 def test_update_and_pass_start_change_nothing_by_default() -> None:
@@ -47,8 +48,8 @@ def test_create_objective_passes_options() -> None:
 
 
 def test_create_objective_lists_the_names() -> None:
-    assert "info_nce" in objective_names()
-    with pytest.raises(ValueError, match=r"objective 'infonce' does not exist; there is .*info_nce"):
+    assert "info_nce" in sorted(OBJECTIVES)
+    with pytest.raises(ValueError, match=r"objective 'infonce' does not exist; choose one of .*info_nce"):
         create_objective("infonce")
 
 

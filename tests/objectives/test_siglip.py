@@ -94,7 +94,7 @@ def test_objective_uses_what_the_model_learns() -> None:
     assert result.terms["cosine_negative"].item() == pytest.approx(negative.item(), rel=1e-4)
     assert result.terms["temperature"].item() == pytest.approx(0.25)
     assert all(term.shape == () and not term.requires_grad for term in result.terms.values())
-    assert SigLIP.initial_logits({}) == {"logit_scale": 10.0, "logit_bias": -10.0}
+    assert (SigLIP().needs.logit_scale, SigLIP().needs.logit_bias) == (10.0, -10.0)
 
 
 def test_siglip_refuses_mismatched_input() -> None:

@@ -126,7 +126,7 @@ def test_transform_and_objective_turn_alike_without_telling_each_other() -> None
     objective, batch = SSLTIE(), _smooth_batch(8)
     augment = VideoAugment(48, brightness=0, contrast=0, saturation=0, hue=0)
     parts = augment, VideoEval(48), LogSpectrogram(16_000, window_length=512)
-    views = ClipTransform(*parts, num_views=objective.num_views, view_warp=objective.view_warp)(batch)
+    views = ClipTransform(*parts, num_views=objective.needs.num_views, view_warp=objective.needs.view_warp)(batch)
     video_map = _CellByCell()(views.video)
     sound = torch.tensor([1.0, -0.5, 0.25, 2.0]).expand(16, 4)
     online = Embeddings(video_map.mean((2, 3, 4)), sound, video_map)
@@ -176,8 +176,8 @@ def test_a_map_of_one_cell_gives_a_finite_loss() -> None:
 
 def test_what_it_asks_of_the_transform() -> None:
     objective = SSLTIE(max_degrees=10, scale=(0.8, 0.9))
-    assert (objective.num_views, objective.view_warp) == (2, RandomAffine(10, (0.8, 0.9)))
-    assert LVS().view_warp is None
+    assert (objective.needs.num_views, objective.needs.view_warp) == (2, RandomAffine(10, (0.8, 0.9)))
+    assert LVS().needs.view_warp is None
 
 
 def test_ssl_tie_refuses_wrong_options_and_input() -> None:

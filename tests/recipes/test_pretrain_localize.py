@@ -8,7 +8,7 @@ import torch
 from avssl.cli import main
 from avssl.config import config_from_dict
 from avssl.engine import read_metrics
-from avssl.objectives import MemoryRows, objective_names
+from avssl.objectives import OBJECTIVES, MemoryRows
 from avssl.recipes.pretrain import pretrain
 from avssl.training import setup
 from avssl.training.build import build_model, build_objective
@@ -16,8 +16,8 @@ from avssl.training.build import build_model, build_objective
 ROWS = MemoryRows.from_ids([str(number) for number in range(100)])
 MAPPED = [
     name
-    for name in objective_names()
-    if build_objective(config_from_dict({"objective": {"name": name}}), ROWS).needs_maps
+    for name in sorted(OBJECTIVES)
+    if build_objective(config_from_dict({"objective": {"name": name}}), ROWS).needs.maps
 ]
 
 

@@ -8,10 +8,18 @@ from avssl.core.batch import Batch, BatchIndex
 from avssl.core.draws import clip_key, text_key
 from avssl.core.manifest import Manifest
 from avssl.data import ClipDataset
-from avssl.models import encoder_names, head_names
-from avssl.objectives import MemoryRows, objective_names
-from avssl.training.build import build_model, build_objective, build_sampling, build_task, build_transform, memory_rows
-from avssl.transforms import spectrogram_names
+from avssl.models import AUDIO_ENCODERS, HEADS, VIDEO_ENCODERS
+from avssl.objectives import OBJECTIVES, MemoryRows
+from avssl.training.build import (
+    build_model,
+    build_objective,
+    build_sampling,
+    build_task,
+    build_transform,
+    check_options,
+    memory_rows,
+)
+from avssl.transforms import SPECTROGRAMS
 
 
 def choose(path: str, name: str) -> Config:
@@ -22,11 +30,11 @@ def choose(path: str, name: str) -> Config:
 
 
 def test_config_knows_every_name_of_every_package():
-    assert set(CHOICES["model.video"]) == set(encoder_names("video"))
-    assert set(CHOICES["model.audio"]) == set(encoder_names("audio"))
-    assert set(CHOICES["model.head"]) == set(head_names())
-    assert set(CHOICES["objective"]) == set(objective_names())
-    assert set(CHOICES["transform.spectrogram"]) == set(spectrogram_names())
+    assert set(CHOICES["model.video"]) == set(VIDEO_ENCODERS)
+    assert set(CHOICES["model.audio"]) == set(AUDIO_ENCODERS)
+    assert set(CHOICES["model.head"]) == set(HEADS)
+    assert set(CHOICES["objective"]) == set(OBJECTIVES)
+    assert set(CHOICES["transform.spectrogram"]) == set(SPECTROGRAMS)
 
 
 @pytest.mark.parametrize(
@@ -91,22 +99,22 @@ def test_model_carries_the_second_heads_of_the_objective():
 
 def test_model_has_the_heads_and_the_time_of_its_objective():
     plain = build_model(Config())
-    assert (plain.num_heads, plain.sound_over_time, plain.logits) == (1, False, None)
+    assert (plain.num_heads, plain.audio_over_time, plain.logits) == (1, False, None)
     dense = build_task(config_from_dict({"objective": {"name": "dense_av", "num_heads": 4, "temperature": 0.1}}))
-    assert (dense.model.num_heads, dense.model.sound_over_time) == (4, True)
+    assert (dense.model.num_heads, dense.model.audio_over_time) == (4, True)
     assert dense.model.logits()[0].item() == pytest.approx(10)
-    with pytest.raises(ValueError, match=r"num_heads \(3\) must .* divide the embedding size \(128,"):
+    with pytest.raises(ValueError, match=r"objective.num_heads \(3\) must .* divide the embedding size \(128,"):
         build_model(config_from_dict({"objective": {"name": "dense_av", "num_heads": 3}}))
-    with pytest.raises(ConfigError, match=r"num_heads \(0\) must be >= 1"):
-        config_from_dict({"objective": {"name": "dense_av", "num_heads": 0}})
+    with pytest.raises(ConfigError, match=r"objective.num_heads \(0\) must be at least 1"):
+        check_options(config_from_dict({"objective": {"name": "dense_av", "num_heads": 0}}))
 
 
-def test_a_sound_over_time_needs_the_picture_of_the_same_time():
+def test_audio_over_time_needs_the_picture_of_the_same_time():
     def task(**sampling):
         return build_task(config_from_dict({"objective": {"name": "dense_av"}, "sampling": sampling}))
 
-    assert task(num_frames=16, frames_per_second=16.0, audio_seconds=1.0).objective.needs_maps
-    assert task(num_frames=1, audio_seconds=3.0, max_offset_seconds=0.5).objective.needs_maps
+    assert task(num_frames=16, frames_per_second=16.0, audio_seconds=1.0).objective.needs.maps
+    assert task(num_frames=1, audio_seconds=3.0, max_offset_seconds=0.5).objective.needs.maps
     with pytest.raises(ConfigError, match=r"objective.name dense_av .* sampling.audio_seconds \(3\) must be .* \(2\)"):
         task(audio_seconds=3.0)
     with pytest.raises(ConfigError, match=r"sampling.max_offset_seconds \(0.25\) 0. Or see one picture alone"):
@@ -114,8 +122,8 @@ def test_a_sound_over_time_needs_the_picture_of_the_same_time():
 
 
 def test_chunks_of_scores_go_with_pooled_embeddings_alone():
-    with pytest.raises(ConfigError, match=r"objective.chunk_size \(256\) needs pooling pooled, not both"):
-        config_from_dict({"objective": {"chunk_size": 256}})
+    with pytest.raises(ConfigError, match=r'objective.chunk_size \(256\) needs pooling="pooled", not "both"'):
+        check_options(config_from_dict({"objective": {"chunk_size": 256}}))
     assert build_objective(config_from_dict({"objective": {"chunk_size": 256, "pooling": "pooled"}})).chunk_size == 256
 
 

@@ -21,7 +21,7 @@ def test_gain_scales_each_clip_by_its_own_factor_in_range() -> None:
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (1.1, 0.9)])
 def test_gain_refuses_an_empty_range(low: float, high: float) -> None:
     with pytest.raises(ValueError, match="gain"):
-        RandomGain(low, high)
+        RandomGain((low, high))
 
 
 def test_spans_have_uniform_widths_and_stay_inside() -> None:

@@ -7,6 +7,7 @@ from torchvision.transforms.v2 import functional as tv
 from avssl.core.draws import splitmix64, text_key, uniform
 from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 
+AVID = ((0.08, 1.0), (3 / 4, 4 / 3))  # area and aspect ratio of crops
 SHAPES = [(48, 64), (96, 40), (31, 33), (128, 128), (20, 90)]  # one batch, one canvas
 
 
@@ -28,7 +29,7 @@ def as_axis(start: list[int], length: list[int], resized: int) -> AxisResize:
 @pytest.mark.parametrize("size", [16, 40, 150])  # shrinks all crops, some, none
 def test_resample_matches_torchvision_on_clips_of_different_shapes(size: int) -> None:
     video, valid_hw = make_canvas(torch.Generator().manual_seed(size))
-    crops = random_crops(valid_hw, make_keys(len(SHAPES)))
+    crops = random_crops(valid_hw, make_keys(len(SHAPES)), 0, *AVID)
     flip = torch.tensor([True, False, True, False, True])
     full = torch.full_like(crops.top, size)
     zero = torch.zeros_like(full)
@@ -72,7 +73,7 @@ def test_flip_reverses_only_the_clips_it_names() -> None:
 def test_random_crops_keep_to_their_ranges_and_their_clip() -> None:
     count = 20_000
     valid_hw = torch.tensor([240, 320]).expand(count, 2)
-    crops = random_crops(valid_hw, make_keys(count))
+    crops = random_crops(valid_hw, make_keys(count), 0, *AVID)
     area = (crops.height * crops.width).double() / (240 * 320)
     ratio = crops.width / crops.height
     assert (crops.top >= 0).all()
@@ -95,7 +96,7 @@ def test_random_crops_follow_torchvisions_rule() -> None:
     """The same draws through an independent loop over torchvision's rule give the same rectangles."""
     shapes = [(240, 320), (60, 300), (300, 70), (2, 90), (7, 7)] * 40
     key = make_keys(len(shapes))
-    crops = random_crops(torch.tensor(shapes), key, view=3, scale=(0.3, 1.0))
+    crops = random_crops(torch.tensor(shapes), key, 3, (0.3, 1.0), AVID[1])
     unit = uniform(key, "crop/3", 40).view(-1, 10, 4).tolist()
     fallbacks = 0
     for b, (height, width) in enumerate(shapes):
@@ -117,5 +118,5 @@ def test_random_crops_follow_torchvisions_rule() -> None:
 
 def test_each_view_draws_its_own_crop() -> None:
     valid_hw = torch.tensor([[240, 320]])
-    first, second = (random_crops(valid_hw, make_keys(1), view) for view in (0, 1))
+    first, second = (random_crops(valid_hw, make_keys(1), view, *AVID) for view in (0, 1))
     assert (first.top, first.left, first.height) != (second.top, second.left, second.height)

@@ -20,9 +20,9 @@ def make_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_augment_matches_torchvision_clip_by_clip() -> None:
     video, valid_hw, key = make_batch()
-    augment = VideoAugment(48)
+    augment = VideoAugment(48, scale=(0.08, 1.0), hue=0.2)
     output = augment(video, valid_hw, key, view=2)
-    crops, plan = random_crops(valid_hw, key, 2), augment.jitter.draw(key, 2)
+    crops, plan = random_crops(valid_hw, key, 2, (0.08, 1.0), augment.ratio), augment.jitter.draw(key, 2)
     flip = uniform(key, "flip/2", 1)[:, 0] < 0.5
     assert 0 < flip.sum() < 5
     adjust = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)

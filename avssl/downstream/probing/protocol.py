@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.features.extract import Features
 from avssl.hub.pretrained import Pretrained
-from avssl.models import Modality
 from avssl.training.tasks.probes import ProbeSchedule
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avssl.core.batch import Modality
 from avssl.features.embed import table_of_files
 from avssl.features.search import find_moments, moment_group, query_of_file
 from avssl.features.search_page import THUMBNAIL_SHORT_SIDE, Moment, middle_frame
@@ -15,7 +16,6 @@ from avssl.features.table import FeatureTable
 from avssl.hub.pretrained import Pretrained
 from avssl.localization.windows import AudioWindows
 from avssl.media import MediaError, MediaReader, open_media, write_video
-from avssl.models import Modality
 from avssl.recipes.app.examples import Example
 from avssl.recipes.app.settings import AppError
 

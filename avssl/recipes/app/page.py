@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
+from avssl.core.batch import Modality
 from avssl.features.table import FeatureTableError
 from avssl.media import MediaError
-from avssl.models import Modality
 from avssl.recipes.app import page_texts
 from avssl.recipes.app.heatmap_video import NOISE, OWN, SILENCE, AudioChoice, VideoAnalysis
 from avssl.recipes.app.moment_search import SearchResult

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from avssl.core.batch import Modality
 from avssl.features.search_page import Moment
 from avssl.hub.pretrained import Pretrained
-from avssl.models import Modality
 from avssl.recipes.app.examples import Example
 from avssl.recipes.app.heatmap_video import AudioChoice, ReportProgress, VideoAnalysis, write_heatmap_video
 from avssl.recipes.app.moment_search import SearchResult, SearchTable, table_of_examples, write_moment

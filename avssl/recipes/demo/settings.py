@@ -6,20 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from avssl.config.objectives import InfoNCE
-from avssl.config.settings import (
+from avssl.config import (
     AudioTransformConfig,
     Config,
-    MlpHead,
     ModelConfig,
     MonitorConfig,
     OptimConfig,
     SamplingConfig,
-    SmallAudio,
-    SmallVideo,
     TrainConfig,
     TransformConfig,
     VideoTransformConfig,
+    choose,
 )
 from avssl.synthetic import SceneSettings, Split
 
@@ -72,11 +69,11 @@ class DemoSettings:
                 audio=AudioTransformConfig(gain=(0.7, 1.3)),
             ),
             model=ModelConfig(
-                video=SmallVideo("small_video", temporal_stride=1),
-                audio=SmallAudio("small_audio", strides=(2, 2, 2, 1)),
-                head=MlpHead("mlp_bn", out_features=64, hidden=64),
+                video=choose("model.video", "small_video", temporal_stride=1),
+                audio=choose("model.audio", "small_audio", strides=(2, 2, 2, 1)),
+                head=choose("model.head", "mlp_bn", out_features=64, hidden=64),
             ),
-            objective=InfoNCE("info_nce", temperature=0.1, pooling="both", max_over="space"),
+            objective=choose("objective", "info_nce", temperature=0.1, pooling="both", max_over="space"),
             optim=OptimConfig(lr=2e-3, batch_size=8 if self.tiny else 32, epochs=1 if self.tiny else 12, grad_clip=5.0),
             train=TrainConfig(seed=self.seed, device=self.device, checkpoint_every_seconds=60.0),
             monitor=MonitorConfig(every_steps=0),

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from avssl.core.batch import Batch
+from avssl.core.batch import Batch, Modality
 from avssl.engine import Precision
 from avssl.engine.replicas import unwrapped
-from avssl.models import ClipEncoder, Modality
+from avssl.models import ClipEncoder
 from avssl.training.tasks import PretrainTask
 
 FP32 = Precision()

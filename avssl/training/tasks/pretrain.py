@@ -22,22 +22,21 @@ from avssl.transforms.loudness import loud_parts
 class PretrainTask(Task):
     """Transforms, model and objective.
 
-    ``model`` alone holds parameters that learn, and is called once a step with all views
-    concatenated; it is the part that DDP wraps. ``target`` is its momentum copy where the objective
-    needs one, else None. ``forward`` changes nothing that outlives the step: banks and queues
-    move in :meth:`after_step`, once, from the detached embeddings of the last forward.
+    Only ``model`` holds trained parameters. It is called once per step with all views concatenated, and is
+    the part that DDP wraps. ``target`` is its momentum copy if the objective needs one, else None.
+    ``forward`` changes no lasting state: :meth:`after_step` moves banks and queues once, from the detached
+    embeddings of the last forward.
 
     Args:
         transform: Raw :class:`Batch` → :class:`Batch` of all views, without gradient.
         model: Called as ``model(video, audio, needs_maps)``, with ``negative_audio`` where the transform
-            makes it; gives :class:`Embeddings`.
-        objective: Called as ``objective(online, target, index)``; gives :class:`LossTerms`.
-        batch_norm: ``"eval"`` keeps BatchNorm's statistics as they are, so that results do not
+            makes it; returns :class:`Embeddings`.
+        objective: Called as ``objective(online, target, index)``; returns :class:`LossTerms`.
+        batch_norm: ``"eval"`` keeps BatchNorm's statistics fixed, so that results do not
             depend on how a batch is split over processes.
-        embed_chunk_size: Clips (all views counted) that pass the encoders at a time, handed to the
-            model as ``chunk_size``; None embeds all at once. The loss still sees the whole batch,
-            and its value and gradient stay as they are, but for BatchNorm in training, whose
-            statistics are then those of a chunk. Time grows by one more forward.
+        embed_chunk_size: Clips (all views counted) to encode at a time, the model's ``chunk_size``; None encodes
+            all at once. The loss still uses the whole batch, and its value and gradient are unchanged, except that
+            BatchNorm in training uses the statistics of a chunk. It costs one more forward pass.
 
     Raises:
         ValueError: If the objective has parameters (they belong to the model), or
@@ -67,18 +66,20 @@ class PretrainTask(Task):
         self.objective = objective
         self.batch_norm = batch_norm
         self._model_options = {} if embed_chunk_size is None else {"chunk_size": embed_chunk_size}
-        self.target = MomentumModel(model, self.objective.target_momentum) if self.objective.needs_target else None
+        momentum = objective.needs.target_momentum
+        self.target = None if momentum is None else MomentumModel(model, momentum)
         self._last: tuple[Embeddings, Embeddings | None, BatchIndex] | None = None
 
     def forward(self, batch: Batch) -> LossTerms:
-        """The loss of a raw batch of B clips, on the device of the model."""
+        """Return the loss of a raw batch of B clips, on the device of the model."""
+        needs = self.objective.needs
         views: Batch = self.transform(batch)
-        options = {"needs_maps": self.objective.needs_maps, **self._model_options}
+        options = {"needs_maps": needs.maps, **self._model_options}
         negatives = {} if views.negative_audio is None else {"negative_audio": views.negative_audio}
         online: Embeddings = self.model(views.video, views.audio, **negatives, **options)
-        if self.objective.silence_dbfs is not None:
-            assert online.audio_map is not None, "an objective that asks what is heard needs maps"
-            heard = loud_parts(batch.audio, online.audio_map.shape[2], self.objective.silence_dbfs)
+        if needs.silence_dbfs is not None:
+            assert online.audio_map is not None, "silence_dbfs needs maps"
+            heard = loud_parts(batch.audio, online.audio_map.shape[2], needs.silence_dbfs)  # (B, T')
             online = replace(online, audio_heard=heard.repeat(views.num_views, 1))
         target: Embeddings | None = None
         if self.target is not None:
@@ -88,7 +89,7 @@ class PretrainTask(Task):
         return terms
 
     def after_step(self) -> None:
-        """Moves banks and queues, then the momentum model; called once, after the optimizer."""
+        """Move banks and queues, then the momentum model; called once, after the optimizer."""
         assert self._last is not None, "after_step comes after forward"
         self.objective.update(*self._last)
         if self.target is not None:
@@ -96,7 +97,7 @@ class PretrainTask(Task):
         self._last = None
 
     def on_epoch_start(self, number: int) -> None:
-        """Tells the objective that pass ``number`` starts; not called again on a mid-pass resume."""
+        """Tell the objective that epoch ``number`` starts; not called again on a resume within an epoch."""
         self.objective.on_epoch_start(number)
 
     def networks(self) -> list[nn.Module]:
@@ -108,7 +109,7 @@ class PretrainTask(Task):
         self.transform.video_augment.set_output(dtype, memory_format)
 
     def train(self, mode: bool = True) -> Self:
-        """As in PyTorch, but for BatchNorm layers that are held."""
+        """Set the mode as PyTorch does, but keep fixed BatchNorm layers in evaluation mode."""
         super().train(mode)
         if self.batch_norm == "eval":
             hold_statistics(self.model, self.target)

@@ -18,7 +18,7 @@ def model():
 
 def test_rates_by_stage_equal_those_by_hand(model):
     optim = FinetuneOptimConfig(lr=0.1, head_lr=0.8, layer_decay=0.5)
-    optimizer = create_optimizer(rate_groups(model, optim, head_steps=10), "sgd", lr=optim.lr)
+    optimizer = create_optimizer(rate_groups(model, optim, head_steps=10), "sgd", lr=optim.lr, weight_decay=0.0)
 
     def rates(step):
         set_lr(optimizer, 0.1, step)
@@ -79,7 +79,7 @@ def test_layer_decay_trains_as_loops_of_sgd_would():
     torch.manual_seed(0)
     classifier = Classifier(create_encoder("small_audio", width=4), num_classes=2).eval()
     optim = FinetuneOptimConfig(lr=0.1, head_lr=0.3, layer_decay=0.5, betas=(0.0, 0.0))
-    optimizer = create_optimizer(rate_groups(classifier, optim, 0), "sgd", lr=0.1, betas=optim.betas)
+    optimizer = create_optimizer(rate_groups(classifier, optim, 0), "sgd", lr=0.1, betas=optim.betas, weight_decay=0.0)
     before = {name: p.detach().clone() for name, p in classifier.named_parameters()}
     classifier(audio=torch.randn(3, 1, 20, 16)).square().mean().backward()
     set_lr(optimizer, 0.1, 0)

@@ -41,7 +41,7 @@ def create_task(
     video, audio = create_encoder("small_video", width=4), create_encoder("small_audio", width=4)
     heads = (create_head("mlp_bn", encoder.num_features, 8, 16) for encoder in (video, audio))
     model = AVModel(video, audio, *heads, logits=LogitScale(5.0))
-    objective = InfoNCE(0.2, pooling, learn_temperature=True, negative_sounds=negative_sounds)
+    objective = InfoNCE(0.2, pooling, learn_temperature=True, negative_sounds=negative_sounds, max_over="cells")
     return PretrainTask(Plain(negative_sounds), model, objective, batch_norm, chunk_size).train()
 
 

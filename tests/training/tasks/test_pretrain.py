@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from avssl.core.batch import Batch, BatchIndex, Embeddings, LossTerms
+from avssl.core.needs import ObjectiveNeeds
 from avssl.training.tasks import PretrainTask
 
 
@@ -29,7 +30,7 @@ class Pair(nn.Module):
 
 
 class Counting(nn.Module):
-    needs_maps, needs_target, num_views, silence_dbfs = True, False, 1, None
+    needs = ObjectiveNeeds(maps=True)
 
     def __init__(self):
         super().__init__()
@@ -74,7 +75,7 @@ def test_objective_decides_about_maps_and_hears_of_passes(batch):
 
 def test_objective_is_told_which_steps_of_a_sound_are_heard(batch):
     class Listening(Counting):
-        silence_dbfs = -20.0
+        needs = ObjectiveNeeds(maps=True, silence_dbfs=-20.0)
 
         def forward(self, online, target, index):
             self.heard = online.audio_heard

@@ -1,0 +1,84 @@
+"""Every option is declared once: a setting and the argument that it becomes have one name and one default."""
+
+import inspect
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from avssl.config import (
+    CHOICES,
+    ClassifierConfig,
+    DataConfig,
+    FinetuneOptimConfig,
+    OptimConfig,
+    SamplingConfig,
+    TeacherConfig,
+    TrainConfig,
+    TransformConfig,
+)
+from avssl.config.settings import DropoutConfig
+from avssl.core.lazy import load
+from avssl.models import AUDIO_ENCODERS, HEADS, VIDEO_ENCODERS
+from avssl.objectives import OBJECTIVES
+from avssl.transforms import SPECTROGRAMS
+
+GIVEN = {"seed", "sample_rate_hz"}
+"""Arguments with a default that another setting gives."""
+TABLES = {
+    "objective": OBJECTIVES,
+    "model.video": VIDEO_ENCODERS,
+    "model.audio": AUDIO_ENCODERS,
+    "model.head": HEADS,
+    "transform.spectrogram": SPECTROGRAMS,
+}
+PASSED_ON = [
+    (SamplingConfig, "avssl.data.sampling:ClipSampling", {}),
+    (TransformConfig().video, "avssl.transforms:VideoAugment", {}),
+    (TransformConfig().video, "avssl.transforms:VideoEval", {"eval_crop": "crop"}),
+    (TransformConfig().audio, "avssl.transforms:RandomGain", {}),
+    (TransformConfig().audio, "avssl.transforms:SpectrogramMask", {}),
+    (DropoutConfig, "avssl.models:AVModel", {"video": "video_dropout"}),
+    (OptimConfig, "avssl.engine:create_optimizer", {}),
+    (OptimConfig, "avssl.engine:WarmupCosine", {"final_lr": "final"}),
+    (FinetuneOptimConfig, "avssl.engine:create_optimizer", {}),
+    (CHOICES["schedule"]["steps"], "avssl.engine:WarmupSteps", {}),
+    (CHOICES["schedule"]["cosine"], "avssl.engine:WarmupCosine", {"final_lr": "final"}),
+    (TrainConfig, "avssl.training.tasks:PretrainTask", {}),
+    (DataConfig, "avssl.data.loader:TrainLoader", {}),
+    (ClassifierConfig, "avssl.models:Classifier", {}),
+    (ClassifierConfig, "avssl.training.tasks:ClassifyTask", {"mixup": "mixup_alpha"}),
+    (TeacherConfig, "avssl.training.tasks:DistillTask", {}),
+]
+"""A group of settings, the class or function that takes them, and the names that differ."""
+
+
+DECIDED_LATER = (None, "none")
+"""Settings for which the run finds a value, such as the number of workers."""
+
+
+def defaults(callee: Any) -> dict[str, Any]:
+    """Return the defaults of a class or function, those of base classes that take its ``**options`` included."""
+    parameters = inspect.signature(callee).parameters.values()
+    found = {p.name: p.default for p in parameters if p.default is not p.empty}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        found = defaults(callee.__mro__[1]) | found
+    return found
+
+
+@pytest.mark.parametrize(("path", "name"), [(path, name) for path, table in TABLES.items() for name in table])
+def test_a_choice_has_the_options_and_defaults_of_its_class(path, name):
+    expected = {key: value for key, value in defaults(load(TABLES[path][name])).items() if key not in GIVEN}
+    assert CHOICES[path][name](name).options() == expected
+
+
+def test_every_choice_is_walked():
+    assert set(CHOICES) == {*TABLES, "schedule"}
+
+
+@pytest.mark.parametrize(("group", "path", "names"), PASSED_ON)
+def test_a_setting_has_the_default_of_the_argument_it_becomes(group, path, names):
+    callee = defaults(load(path))
+    settings = {field.name: field.default for field in fields(group) if field.default not in DECIDED_LATER}
+    shared = {name: names.get(name, name) for name in settings if names.get(name, name) in callee}
+    assert {name: settings[name] for name in shared} == {name: callee[argument] for name, argument in shared.items()}
