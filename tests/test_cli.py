@@ -10,24 +10,24 @@ from avssl.config import command
 from avssl.core.errors import ConfigError, InputError
 
 HEAVY = ("torch", "numpy", "pyarrow", "av", "jsonargparse", "avssl.recipes")
-"""Modules that a command line is understood without."""
+"""Modules that help and errors must not import."""
 
 
 def run_with(monkeypatch, action):
-    """The status of a verb whose function is ``action``."""
+    """Return the exit status of a verb whose function is ``action``."""
     monkeypatch.setattr(command.importlib, "import_module", lambda name: SimpleNamespace(doctor=action))
     return cli.main(["doctor"])
 
 
 def raiser(error):
-    """Raises from a module of the package, as its own code does."""
+    """Return a function that raises from a module of the package."""
     scope = {"__name__": "avssl.fake"}
     exec("def action():\n    raise error", scope | {"error": error}, namespace := {})
     return namespace["action"]
 
 
 def run_alone(lines):
-    """Runs command lines in one process of their own, and reports status, processor time and heavy modules of each."""
+    """Run command lines in one new process; return status, processor time, heavy modules and output of each."""
     code = f"""
 import contextlib, io, json, sys, time
 from avssl.cli import main
@@ -53,7 +53,7 @@ def test_help_of_every_verb_is_quick_and_imports_nothing_heavy():
             assert max(map(len, text.splitlines())) <= 80, words
 
 
-def test_help_shows_what_is_set_first_and_help_all_the_rest():
+def test_help_shows_common_options_and_help_all_the_rest():
     texts = {tuple(words): text for words, *_, text in run_alone([["prepare", f] for f in ("--help", "--help-all")])}
     first, everything = (texts["prepare", flag] for flag in ("--help", "--help-all"))
     assert "--short-side N" in first
@@ -61,7 +61,7 @@ def test_help_shows_what_is_set_first_and_help_all_the_rest():
     assert "--keyframe-interval N" in everything
 
 
-def test_wrong_options_are_told_without_torch():
+def test_wrong_options_raise_without_importing_torch():
     lines = [[verb, "--checkpiont", "x"] for verb in cli.VERBS]
     lines += [
         ["pretrain", "--objective.temprature", "1"],
@@ -91,7 +91,7 @@ def test_help_has_a_line_for_every_verb(capsys):
         assert f"\n  {verb} " in text
 
 
-def test_unknown_verb_is_answered_with_the_nearest(capsys):
+def test_an_unknown_verb_gets_a_suggestion(capsys):
     assert cli.main(["pretrian"]) == 2
     assert 'Did you mean "avssl pretrain"?' in capsys.readouterr().err
 
@@ -121,7 +121,7 @@ def test_control_c_is_quiet(monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_reader_that_has_gone_ends_help_quietly():
+def test_a_closed_pipe_ends_help_quietly():
     words = f"{sys.executable} -m avssl --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (141, "")

@@ -278,4 +278,5 @@ def _one_line(error: Exception) -> str:
     for noise, instead in (("Parser key ", ""), ("<class '", ""), ("'>", ""), ("typing.Literal", "one of ")):
         text = text.replace(noise, instead)
     text = re.sub(r'^"([\w.]+)":', r"\1:", text)
-    return text.replace("Expected a one of", "Expected one of").removesuffix(".") + "."
+    text = text.replace("Expected a one of", "Expected one of").replace("Expected a int", "Expected an int")
+    return text.removesuffix(".") + "."

@@ -30,7 +30,7 @@ def parse(*argv, base=None):
     return parse_settings(given, FinetuneConfig, given.pop("config", None), base)
 
 
-def test_nothing_given_is_the_defaults():
+def test_no_arguments_give_the_defaults():
     assert parse() == FinetuneConfig() == config_from_dict({}, root=FinetuneConfig)
 
 
@@ -74,7 +74,7 @@ def test_network_is_what_pretraining_would_build():
     assert (network.data.source, network.train.precision, network.optim.batch_size) == ("x", "bf16", 32)
 
 
-def test_every_setting_has_a_doc():
+def test_every_setting_is_documented():
     config = FinetuneConfig()
     names = {"transform.spectrogram": "log_mel", "model.video": "small_video", "model.audio": "small_audio"}
     for path, group in groups(names | {"model.head": "mlp_bn", "schedule": "steps"}, config):
@@ -97,6 +97,6 @@ def test_every_setting_has_a_doc():
         (["--classifier.fusion", "early"], r"Expected one of \['late', 'fused'\]"),
     ],
 )
-def test_wrong_settings_are_named(argv, message):
+def test_wrong_settings_raise(argv, message):
     with pytest.raises(ConfigError, match=message):
         parse(*argv)

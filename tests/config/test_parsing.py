@@ -30,12 +30,12 @@ def avid_yaml(tmp_path):
     return path
 
 
-def test_nothing_given_is_the_defaults():
+def test_no_arguments_give_the_defaults():
     assert parse() == Config()
     assert config_from_dict({}) == Config()
 
 
-def test_command_line_wins_over_the_file_wherever_it_stands(avid_yaml):
+def test_command_line_overrides_the_file_in_any_order(avid_yaml):
     for argv in (["--optim.lr", "3", "--config", str(avid_yaml)], ["--config", str(avid_yaml), "--optim.lr=3"]):
         config = parse(*argv)
         assert config.optim.lr == 3
@@ -47,7 +47,7 @@ def test_numbers_with_an_exponent_are_numbers(avid_yaml):
     assert parse("--optim.lr", "1e-5").optim.lr == 1e-5
 
 
-def test_option_may_stand_before_its_name():
+def test_an_option_may_precede_the_name_of_its_choice():
     config = parse("D", "--model.video.stem_pool", "false", "--model.video.name", "avid_r2plus1d_34")
     assert config.model.video.options() == {"stem_pool": False, "stride": None, "dilated": False}
 
@@ -71,7 +71,7 @@ def test_tuples_from_the_command_line():
         (["one", "two"], "unrecognized arguments: two"),
     ],
 )
-def test_wrong_command_lines_are_named_in_one_line(argv, message):
+def test_wrong_command_lines_raise_in_one_line(argv, message):
     with pytest.raises(ConfigError, match=message) as error:
         parse(*argv)
     assert "\n" not in str(error.value)
@@ -89,7 +89,7 @@ def test_wrong_command_lines_are_named_in_one_line(argv, message):
         ("optim:\n  epochs: 0", r"x.yaml: optim.epochs \(0\) must be > 0"),
     ],
 )
-def test_wrong_files_are_named(tmp_path, text, message):
+def test_wrong_files_raise(tmp_path, text, message):
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
@@ -98,12 +98,12 @@ def test_wrong_files_are_named(tmp_path, text, message):
         parse("--config", str(path))
 
 
-def test_options_of_the_files_choice_are_refused_when_the_command_line_chooses_another(avid_yaml):
+def test_options_of_the_files_choice_raise_when_the_command_line_chooses_another(avid_yaml):
     with pytest.raises(ConfigError, match=r"stem_pool is a setting of .*, and model.video.name is small_video"):
         parse("--config", str(avid_yaml), "--model.video.name", "small_video")
 
 
-def test_help_shows_the_fields_of_the_choice_with_their_doc(capsys):
+def test_help_documents_the_options_of_the_choice(capsys):
     with pytest.raises(SystemExit) as done:
         parse("--help-all", "--model.video.name", "avid_r2plus1d_18")
     text = " ".join(capsys.readouterr().out.split())
@@ -143,7 +143,7 @@ def _classes(tree: Any) -> Iterator[type]:
             yield from _classes(getattr(tree, field.name))
 
 
-def test_every_field_has_a_line_of_doc():
+def test_every_field_is_documented():
     for cls in {*_classes(Config()), *(cls for table in CHOICES.values() for cls in table.values())}:
         for field in dataclasses.fields(cls):
             assert field_docs(cls).get(field.name), f"{cls.__name__}.{field.name} has no doc"
@@ -189,7 +189,7 @@ def test_another_choice_drops_the_options_of_the_base_file(tmp_path, avid_yaml):
         ("objective: {queue: 3}", "base: base.yaml\nobjective: {name: moco}", "the base sets objective.queue without"),
     ],
 )
-def test_wrong_bases_are_named(tmp_path, base, text, message):
+def test_wrong_bases_raise(tmp_path, base, text, message):
     (tmp_path / "base.yaml").write_text(base)
     path = tmp_path / "x.yaml"
     path.write_text(text)

@@ -14,7 +14,7 @@ from avssl.training.build import build_model, build_transform
 
 
 def release(folder, tree):
-    """An untrained model as a run would leave it."""
+    """The release of an untrained model."""
     config = config_from_dict(tree)
     transform = build_transform(config)
     bins = transform.spectrogram.num_bins
@@ -24,7 +24,7 @@ def release(folder, tree):
 
 @pytest.fixture(scope="module")
 def other_run(tmp_path_factory):
-    """A wider picture encoder, eight frames of 24 pixels, another spectrogram, and another kind of audio encoder."""
+    """A wider video encoder, eight frames of 24 pixels, another spectrogram, and another kind of audio encoder."""
     tree = {
         "sampling": {"num_frames": 8, "frames_per_second": 8, "audio_seconds": 1.5, "sample_rate_hz": 8000},
         "transform": {"video": {"size": 24}, "spectrogram": {"num_mels": 32, "window_length": 256}},
@@ -117,14 +117,14 @@ def test_rows_are_chosen(videos, run, tmp_path):
         (["--data", "{videos}/no.csv"], 1, "no such manifest"),
     ],
 )
-def test_what_is_wrong_is_said(videos, run, tmp_path, capsys, words, status, message):
+def test_wrong_input_raises(videos, run, tmp_path, capsys, words, status, message):
     words = [word.format(videos=videos) for word in words]
     assert main(["cka", str(run), str(run), "-o", str(tmp_path / "out"), *words]) == status
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_split_is_kept_to_and_a_missing_one_named(videos, run, tmp_path, capsys):
+def test_split_selects_rows_and_a_missing_split_raises(videos, run, tmp_path, capsys):
     path = videos.parent / "splits.csv"
     manifest = index_folder(videos, root=videos.parent).manifest
     write_table(manifest.table.append_column("split", [["train", "test"] * 10]), path)

@@ -1,4 +1,4 @@
-"""What the verb adds to the readers of tests/converters: statistics, the folder, the refusals."""
+"""The verb ``convert``: statistics, the release folder and errors."""
 
 import shutil
 
@@ -17,7 +17,7 @@ NUM_BINS = 16
 
 @pytest.fixture(autouse=True)
 def found(tiny_config, monkeypatch):
-    """A small model stands in for whatever would be read."""
+    """A small model in place of a converted checkpoint."""
     config = tiny_config("")
     found = Conversion(build_model(config, seed=5).eval(), config, {"epoch": 3}, "cc-by-nc-4.0", "Keep it.")
     monkeypatch.setattr(recipe, "read_checkpoint", lambda layout, path: found)
@@ -49,7 +49,7 @@ def test_statistics_from_a_file_are_in_the_release(found, statistics, tmp_path):
 def test_statistics_are_estimated_from_a_folder_or_any_split_of_a_manifest(run, videos, tmp_path):
     assert main(words(tmp_path / "folder", "--data", videos)) == 0
     estimated = from_pretrained(tmp_path / "folder").transform.standardize
-    # The run looked at the same rows, and kept what it found.
+    # The run estimated its statistics from the same rows.
     torch.testing.assert_close(estimated.mean, from_pretrained(run).transform.standardize.mean)
     torch.testing.assert_close(estimated.std, from_pretrained(run).transform.standardize.std)
     assert "estimated from up to 256 of 20 rows" in (tmp_path / "folder" / "README.md").read_text()
@@ -63,7 +63,7 @@ def test_statistics_are_estimated_from_a_folder_or_any_split_of_a_manifest(run, 
     assert '"split": "train"' in settings
 
 
-def test_without_statistics_it_says_how_to_get_them(statistics, videos, tmp_path, capsys):
+def test_missing_statistics_raise_with_advice(statistics, videos, tmp_path, capsys):
     assert main(words(tmp_path / "out")) == 2
     assert "has no spectrogram statistics: give either --statistics FILE" in capsys.readouterr().err
     assert main(words(tmp_path / "out", "--statistics", statistics, "--data", videos)) == 2
@@ -76,7 +76,7 @@ def test_without_statistics_it_says_how_to_get_them(statistics, videos, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_folder_is_replaced_only_if_asked_and_only_a_release(statistics, tmp_path, capsys):
+def test_only_a_release_is_replaced_and_only_with_overwrite(statistics, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(words(out, "--statistics", statistics)) == 0
     before = (out / "model.safetensors").read_bytes()
@@ -93,7 +93,7 @@ def test_folder_is_replaced_only_if_asked_and_only_a_release(statistics, tmp_pat
     assert "is a file; name a folder" in capsys.readouterr().err
 
 
-def test_help_names_the_layouts_and_unknown_ones_are_refused(tmp_path, capsys):
+def test_help_names_the_layouts_and_an_unknown_layout_raises(tmp_path, capsys):
     assert main(["convert", "--help"]) == 0
     text = capsys.readouterr().out
     assert "avid-cma-ablation" in text

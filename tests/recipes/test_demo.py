@@ -1,4 +1,4 @@
-"""What the demo does when it is called again; a whole tiny one runs in test_packaging.py."""
+"""A second call of the demo; test_packaging.py runs a whole tiny one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from avssl.recipes.demo.settings import DemoSettings
 
 @pytest.fixture
 def called(monkeypatch):
-    """Calls of pretrain, which is interrupted."""
+    """The calls of an interrupted pretrain."""
     calls = []
 
     def pretrain(config, **options):
@@ -37,7 +37,7 @@ def test_an_interrupted_training_is_continued(called, tmp_path, monkeypatch):
     Checkpointer(folder.run / "checkpoints").save(3, {})
     with pytest.raises(KeyboardInterrupt):
         stages._pretrain(folder, DemoSettings(tiny=True, seed=1))
-    assert called[-1][1] == {"out": folder.run}  # those weights are of other settings
+    assert called[-1][1] == {"out": folder.run}  # the weights belong to other settings
     assert not (folder.run / "checkpoints").exists()
 
     Checkpointer(folder.run / "checkpoints").save(3, {})
@@ -46,4 +46,4 @@ def test_an_interrupted_training_is_continued(called, tmp_path, monkeypatch):
     assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1))["steps"] == 4
     assert called[-1][1] == {"resume": folder.run}
     assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1))["steps"] == 4
-    assert called[-1][1] == {"out": folder.run}  # a finished one begins again when it is asked for
+    assert called[-1][1] == {"out": folder.run}  # a finished training starts over

@@ -46,7 +46,7 @@ def merged(changes):
     return {name: {**FAST.get(name, {}), **changes.get(name, {})} for name in {**FAST, **changes}}
 
 
-def test_student_stands_beside_its_teacher(student, teacher):
+def test_student_is_reported_beside_its_teacher(student, teacher):
     path, summary = student
     assert summary["protocol"]["name"] == "distillation"
     theirs = json.loads((teacher / "results.json").read_text())
@@ -67,7 +67,7 @@ def test_checkpoints_hold_the_student_alone(student, teacher):
     assert not any("target" in name or "teacher" in name for name in state["task"])
 
 
-def test_command_line_learns_from_rows_without_labels(labeled_clips, teacher, tmp_path, capsys):
+def test_command_line_trains_on_rows_without_labels(labeled_clips, teacher, tmp_path, capsys):
     folder = tmp_path / "v"
     shutil.copytree(labeled_clips.parent, folder)
     manifest = read_manifest(folder / "manifest.csv")
@@ -123,12 +123,12 @@ def test_interrupted_distillation_continues_bit_for_bit(student, labeled_clips, 
         ({"labels": {"per_class": 1}}, r"labels.per_class \(1\) must be the teacher's, 2"),
     ],
 )
-def test_what_must_be_the_teachers_is_named(labeled_clips, teacher, tmp_path, changes, message):
+def test_settings_that_differ_from_the_teachers_raise(labeled_clips, teacher, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         distill(settings(labeled_clips, teacher, merged(changes)), out=tmp_path / "run", progress=False)
 
 
-def test_teachers_that_do_not_fit_are_refused(labeled_clips, teacher, finetuning, tmp_path, capsys):
+def test_teachers_that_do_not_fit_raise(labeled_clips, teacher, finetuning, tmp_path, capsys):
     assert main(["distill", str(labeled_clips)]) == 2
     assert "--teacher is required" in capsys.readouterr().err
     assert main(["distill", str(labeled_clips), "--teacher", str(tmp_path)]) == 2

@@ -4,14 +4,14 @@ from avssl.cli import main
 from avssl.recipes import doctor
 
 
-def test_doctor_tells_versions_and_backends(capsys):
+def test_doctor_reports_versions_and_backends(capsys):
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     for word in (f"torch {torch.__version__}", "pyav: loads", "CPU cores", "GB free", "ready."):
         assert word in text
 
 
-def test_doctor_says_why_a_backend_is_missing_and_fails_without_any(capsys, monkeypatch):
+def test_doctor_reports_why_a_backend_is_missing_and_fails_without_any(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "available_backends", lambda: {"pyav": "av does not load:\nno libx264"})
     assert main(["doctor"]) == 1
     text, error = capsys.readouterr()

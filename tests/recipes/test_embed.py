@@ -21,7 +21,7 @@ from avssl.recipes.prepare import prepare
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, video_maker):
-    """Files of 2, 3.5 and 5 s, one that is none, and one without sound."""
+    """Files of 2, 3.5 and 5 s, one that is no video, and one without audio."""
     path = tmp_path_factory.mktemp("embed") / "videos"
     for number, seconds in enumerate((2.0, 3.5, 5.0)):
         video_maker(path / f"clip{number}.mp4", number, seconds)
@@ -34,7 +34,7 @@ def words(folder, run, out, *more):
     return ["embed", str(folder), "--checkpoint", str(run), "-o", str(out), "--device", "cpu", *map(str, more)]
 
 
-def test_embed_writes_every_moment_of_every_file_and_lists_what_it_cannot_read(folder, run, tmp_path, capsys):
+def test_embed_writes_every_window_of_every_file_and_lists_unreadable_files(folder, run, tmp_path, capsys):
     out = tmp_path / "new" / "features.parquet"
     assert main(words(folder, run, out, "--stride-seconds", "1", "--num_workers", "0")) == 0
     table = read_feature_table(out)
@@ -59,7 +59,7 @@ def test_embed_writes_every_moment_of_every_file_and_lists_what_it_cannot_read(f
 
 
 @torch.inference_mode()
-def test_a_row_holds_what_the_model_makes_of_its_window(folder, run, tmp_path):
+def test_a_row_holds_the_embeddings_of_its_window(folder, run, tmp_path):
     table = read_feature_table(
         embed(folder, checkpoint=run, out=tmp_path / "f.parquet", num_workers=0, device="cpu", progress=False)
     )
@@ -91,7 +91,7 @@ def test_features_are_those_before_the_heads(folder, run, tmp_path):
     np.testing.assert_allclose(table.audio[rows[0]], expected.audio[0, 0], rtol=1e-3, atol=1e-4)
 
 
-def test_the_table_says_what_it_is_of(folder, run, tmp_path):
+def test_the_table_names_its_model_and_files(folder, run, tmp_path):
     out = embed(
         folder,
         checkpoint=run,
@@ -139,7 +139,7 @@ def test_a_prepared_copy_is_embedded_like_its_files(folder, run, tmp_path):
     assert (tmp_path / copy.info.root).resolve() == (tmp_path / "prepared").resolve()
 
 
-def test_an_interrupted_embedding_goes_on_and_gives_the_same_table(folder, run, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_and_gives_the_same_table(folder, run, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "WINDOWS_PER_PART", 3)
     options = {"stride_seconds": 0.5, "num_workers": 0, "device": "cpu", "progress": False}
     whole = read_feature_table(embed(folder, checkpoint=run, out=tmp_path / "whole.parquet", **options))
@@ -159,7 +159,7 @@ def test_an_interrupted_embedding_goes_on_and_gives_the_same_table(folder, run, 
     with pytest.raises(FeatureTableError, match=r"broken.parquet.parts: holds parts of an embedding of other files"):
         embed(folder, checkpoint=run, out=out, **(options | {"stride_seconds": 0.7}))
     embed(folder, checkpoint=run, out=out, **options)
-    assert calls.count("video") == 4  # three parts, of which one was begun twice
+    assert calls.count("video") == 4  # three parts, one of which was started twice
     again = read_feature_table(out)
     np.testing.assert_array_equal(again.video, whole.video)
     assert list(again.ids) == list(whole.ids)
@@ -181,7 +181,7 @@ def test_the_number_of_workers_and_the_batch_size_change_nothing(folder, run, tm
 
 
 def test_a_file_whose_end_cannot_be_read_keeps_its_other_windows(folder, run, tmp_path, monkeypatch):
-    """The windows of a batch that fail are left out; the file is listed once."""
+    """Failing windows of a batch are left out; the file is listed once."""
     read = ClipDataset.read_windows
 
     def broken(self, row, video_starts, *more):
@@ -200,7 +200,7 @@ def test_a_file_whose_end_cannot_be_read_keeps_its_other_windows(folder, run, tm
     assert (tmp_path / "f.failures.csv").read_text().count("clip2.mp4: video at 2.500 s: there is no more.") == 1
 
 
-def test_what_cannot_be_done_is_said(folder, run, tmp_path, capsys):
+def test_wrong_input_raises(folder, run, tmp_path, capsys):
     out = tmp_path / "f.parquet"
     assert main(["embed", str(folder)]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err

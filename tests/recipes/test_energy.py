@@ -9,7 +9,7 @@ def words(videos, run, *more):
     return ["energy", str(videos / "clip00.mp4"), "--checkpoint", str(run), "--device", "cpu", *map(str, more)]
 
 
-def test_energy_prints_every_instant_and_the_mean_beside_shuffled_windows(videos, run, tmp_path, capsys):
+def test_energy_prints_every_window_and_the_mean_beside_shuffled_windows(videos, run, tmp_path, capsys):
     readout = tmp_path / "new" / "energy.json"
     assert main(words(videos, run, "--readout", readout)) == 0
     text = capsys.readouterr().out
@@ -21,7 +21,7 @@ def test_energy_prints_every_instant_and_the_mean_beside_shuffled_windows(videos
     assert all(0 <= energy <= 2 for energy in found["energy"] + found["shuffled"])
 
 
-def test_another_sound_has_another_energy(videos, run, tmp_path):
+def test_other_audio_has_another_energy(videos, run, tmp_path):
     means = []
     for number in (0, 7, 19):
         readout = tmp_path / f"{number}.json"
@@ -30,7 +30,7 @@ def test_another_sound_has_another_energy(videos, run, tmp_path):
     assert len(set(means)) == 3
 
 
-def test_what_is_missing_is_said(videos, run, tmp_path, capsys):
+def test_missing_input_raises(videos, run, tmp_path, capsys):
     assert main(["energy", str(videos / "clip00.mp4")]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err
     assert main(words(videos, run, "--stride_seconds", "0")) == 1

@@ -90,7 +90,7 @@ def test_the_other_files_of_a_fold(finished):
     assert (folder / "dropped_files.csv").read_text().count("\n") == 1  # the header
 
 
-def test_the_release_gives_the_very_predictions(finished, labeled_clips):
+def test_the_release_gives_the_same_predictions(finished, labeled_clips):
     from avssl.core.manifest import read_manifest
     from avssl.downstream.finetuning import predict
 
@@ -105,7 +105,7 @@ def test_the_release_gives_the_very_predictions(finished, labeled_clips):
         from_pretrained(folder)
 
 
-def test_it_learns(labeled_clips, tmp_path, finetuning):
+def test_the_classifier_beats_chance(labeled_clips, tmp_path, finetuning):
     config = finetuning(labeled_clips, optim={"epochs": 10}, train={"checkpoint_every_steps": 100})
     path, summary = finetune(config, out=tmp_path / "run", progress=False)
     losses = [row["loss"] for row in read_metrics(path / "folds" / "fold-split")]
@@ -171,13 +171,13 @@ def test_both_modalities(labeled_clips, run, tmp_path, fusion, finetuning):
     assert summary["protocol"]["inputs"] == "both"
 
 
-def test_statistics_of_random_weights_cannot_be_held(labeled_clips, tmp_path, finetuning):
+def test_random_weights_have_no_statistics_to_freeze(labeled_clips, tmp_path, finetuning):
     config = finetuning(labeled_clips, classifier={"frozen_batch_norm": True})
     with pytest.raises(ConfigError, match="frozen_batch_norm needs a checkpoint"):
         finetune(config, out=tmp_path / "run", progress=False)
 
 
-def test_weights_of_another_encoder_are_refused(labeled_clips, run, tmp_path, finetuning):
+def test_weights_of_another_encoder_raise(labeled_clips, run, tmp_path, finetuning):
     config = finetuning(labeled_clips, run, model={"video": {"width": 8}})
     with pytest.raises(ConfigError, match=r"model.video is small_video \(width 8.* holds weights .*\(width 4"):
         finetune(config, out=tmp_path / "run", progress=False)
@@ -186,7 +186,7 @@ def test_weights_of_another_encoder_are_refused(labeled_clips, run, tmp_path, fi
     finetune(config, out=tmp_path / "run", progress=False)  # its video encoder is not used
 
 
-def test_a_checkpoint_must_be_named(labeled_clips, capsys):
+def test_a_missing_checkpoint_raises(labeled_clips, capsys):
     assert main(["finetune", str(labeled_clips)]) == 2
     assert "--checkpoint is required" in capsys.readouterr().err
     assert main(["finetune", "--checkpoint", "none"]) == 2
@@ -236,7 +236,7 @@ def test_multi_label(labeled_clips, tmp_path, finetuning):
         ),
     ],
 )
-def test_rows_that_cannot_be_used_are_named(labeled_clips, tmp_path, labels, message, finetuning):
+def test_rows_that_cannot_be_used_raise(labeled_clips, tmp_path, labels, message, finetuning):
     if labels.get("column") == "rare":
         labels = labels | {"split_columns": ["split2"]}
     with pytest.raises(ValueError, match=message):
@@ -338,7 +338,7 @@ def test_killed_run_continues(finished, labeled_clips, tmp_path, finetuning):
     assert_same_run(finished[0], out)
 
 
-def test_resume_refuses_other_settings(finished, capsys):
+def test_resume_with_other_settings_raises(finished, capsys):
     assert main(["finetune", "--resume", str(finished[0]), "--optim.lr", "5"]) == 2
     assert "--optim.lr (5.0) was 0.01 when the run began" in capsys.readouterr().err
 

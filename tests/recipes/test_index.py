@@ -30,7 +30,7 @@ def test_index_into_a_folder_above(folder, monkeypatch):
     assert manifest.file(0).is_file()
 
 
-def test_index_elsewhere_is_refused_before_any_work(folder, tmp_path, capsys):
+def test_a_manifest_elsewhere_raises_before_any_work(folder, tmp_path, capsys):
     assert main(["index", str(folder), "-o", str(tmp_path / "other" / "m.csv")]) == 1
     assert "paths are relative to it" in capsys.readouterr().err
 
@@ -42,12 +42,12 @@ def test_folder_without_a_usable_file_is_an_error(folder, capsys):
     assert not (folder / "manifest.csv").exists()
 
 
-def test_misspelt_option_is_answered_with_the_nearest(folder, capsys):
+def test_a_misspelled_option_gets_a_suggestion(folder, capsys):
     assert main(["index", str(folder), "--segment-second", "3"]) == 2
     assert "Did you mean --segment-seconds?" in capsys.readouterr().err
 
 
-def test_index_again_looks_at_nothing_and_forgets_failures_that_are_gone(folder, capsys):
+def test_a_second_index_checks_no_file_and_drops_failures_that_are_gone(folder, capsys):
     assert main(["index", str(folder)]) == 0
     (folder / "silent.mp4").unlink()
     capsys.readouterr()
@@ -72,7 +72,7 @@ def test_depth_and_limits_are_options(folder, capsys):
     assert "timeout_seconds (0.0) must be greater than 0" in capsys.readouterr().err
 
 
-def test_pretraining_on_a_folder_uses_what_an_index_found(tmp_path, video_maker, tiny_config, monkeypatch):
+def test_pretraining_on_a_folder_uses_the_results_of_index(tmp_path, video_maker, tiny_config, monkeypatch):
     for number in range(9):
         video_maker(tmp_path / "videos" / f"{number}.mp4", number)
     assert main(["index", str(tmp_path / "videos"), "--backend", "pyav"]) == 0

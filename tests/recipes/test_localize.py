@@ -7,7 +7,7 @@ from avssl.cli import main
 from avssl.media import open_media, read_image, write_image
 
 
-def test_localize_writes_a_video_with_sound_and_a_readout(videos, run, tmp_path, capsys):
+def test_localize_writes_a_video_with_audio_and_a_readout(videos, run, tmp_path, capsys):
     out, readout = tmp_path / "new" / "map.mp4", tmp_path / "peaks.json"
     video = videos / "clip00.mp4"
     words = ["localize", str(video), "--checkpoint", str(run), "-o", str(out), "--readout", str(readout)]
@@ -21,7 +21,7 @@ def test_localize_writes_a_video_with_sound_and_a_readout(videos, run, tmp_path,
     assert f"video: {out}" in capsys.readouterr().out
 
 
-def test_other_sounds_give_other_maps(videos, run, tmp_path):
+def test_other_audio_gives_other_maps(videos, run, tmp_path):
     base = ["localize", str(videos / "clip00.mp4"), "--checkpoint", str(run), "--device", "cpu"]
     peaks = []
     for number, sound in enumerate(([], ["--audio", str(videos / "clip19.mp4")], ["--silence"], ["--noise"])):
@@ -39,7 +39,7 @@ def test_only_the_first_seconds(videos, run, tmp_path):
         assert reader.info.video_stop_seconds == pytest.approx(1.0, abs=0.1)
 
 
-def test_sounds_side_by_side(videos, run, tmp_path):
+def test_several_sounds_side_by_side(videos, run, tmp_path):
     out, readout = tmp_path / "both.mp4", tmp_path / "both.json"
     words = ["localize", str(videos / "clip00.mp4"), "--checkpoint", str(run), "-o", str(out), "--device", "cpu"]
     words += ["--side_by_side", "--audio", str(videos / "clip19.mp4"), "--noise", "--boxes", "0.8", "--no_strip"]
@@ -55,7 +55,7 @@ def test_sounds_side_by_side(videos, run, tmp_path):
         assert torch.corrcoef(torch.stack([heard, own]))[0, 1] > 0.99
 
 
-def test_silence_is_what_stands_beside_by_itself(videos, run, tmp_path):
+def test_side_by_side_alone_compares_with_silence(videos, run, tmp_path):
     readout = tmp_path / "a.json"
     words = ["localize", str(videos / "clip00.mp4"), "--checkpoint", str(run), "-o", str(tmp_path / "a.png")]
     assert main([*words, "--device", "cpu", "--side_by_side", "--readout", str(readout)]) == 0
@@ -69,7 +69,7 @@ def still(videos, tmp_path):
     return tmp_path / "still.png"
 
 
-def test_a_still_picture_and_a_sound_become_a_picture(videos, run, still, tmp_path, capsys):
+def test_an_image_and_audio_become_an_image(videos, run, still, tmp_path, capsys):
     out = tmp_path / "out.png"
     words = ["localize", str(still), "--checkpoint", str(run), "--device", "cpu", "-o", str(out)]
     assert main([*words, "--audio", str(videos / "clip03.mp4")]) == 0
@@ -79,7 +79,7 @@ def test_a_still_picture_and_a_sound_become_a_picture(videos, run, still, tmp_pa
     assert "no audio stream. Name other audio: --audio FILE" in capsys.readouterr().err
 
 
-def test_a_still_picture_lasts_as_long_as_its_sound(videos, run, still, tmp_path):
+def test_an_image_lasts_as_long_as_its_audio(videos, run, still, tmp_path):
     out = tmp_path / "out.mp4"
     words = ["localize", str(still), "--checkpoint", str(run), "--device", "cpu", "-o", str(out), "--side_by_side"]
     assert main([*words, "--audio", str(videos / "clip03.mp4"), "--silence"]) == 0
@@ -93,7 +93,7 @@ def test_without_a_checkpoint_the_demo_weights_are_used(videos, run, tmp_path, m
     assert main(["localize", str(videos / "clip00.mp4"), "--device", "cpu", "-o", str(tmp_path / "a.mp4")]) == 0
 
 
-def test_contradictions_and_missing_things_are_said(videos, run, tmp_path, capsys):
+def test_contradictions_and_missing_files_raise(videos, run, tmp_path, capsys):
     video = str(videos / "clip00.mp4")
     assert main(["localize", video, "--checkpoint", str(run), "--silence", "--noise"]) == 2
     assert "exclude each other" in capsys.readouterr().err
@@ -112,7 +112,7 @@ def test_contradictions_and_missing_things_are_said(videos, run, tmp_path, capsy
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_a_video_without_sound_is_told_what_to_do(run, video_maker, tmp_path, capsys):
+def test_a_video_without_audio_raises_with_advice(run, video_maker, tmp_path, capsys):
     video_maker(tmp_path / "mute.mp4", 3, sound=False)
     words = ["localize", str(tmp_path / "mute.mp4"), "--checkpoint", str(run), "--device", "cpu"]
     assert main([*words, "-o", str(tmp_path / "out.mp4")]) == 1

@@ -17,7 +17,7 @@ from avssl.recipes.localize_eval import localize_eval
 
 @pytest.fixture(scope="module")
 def boxed(video_maker, tmp_path_factory):
-    """Six videos: five with a box in the middle, one whose source is not to be seen."""
+    """Six videos: five with a box in the middle, one whose source is off screen."""
     root = tmp_path_factory.mktemp("boxed")
     names = [f"clip{number}" for number in range(6)]
     truth = []
@@ -45,7 +45,7 @@ def test_tables_numbers_and_page_are_written(boxed, run, tmp_path, capsys):
     assert (found["about"]["n"], found["about"]["n_without_source"]) == (5, 1)
     assert found["about"]["rules"].keys() == {"adaptive", "sslalign"}
     assert "without boxes" in found["selection"]
-    # The printed table, that of the file and the numbers say the same.
+    # The printed table, the written table and the numbers agree.
     row = rows["center blob"]
     shown = [f"{100 * row[key]:.1f}" for key in ("pointing", "ciou_success_adaptive", "ciou_mean_adaptive")]
     assert re.search(r"\ncenter blob +5 +" + " +".join(map(re.escape, shown)), printed)
@@ -76,7 +76,7 @@ def test_equal_settings_give_equal_numbers(boxed, run, tmp_path):
     assert "<figure>" not in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_what_cannot_be_scored_is_refused(boxed, run, tmp_path, videos):
+def test_rows_that_cannot_be_scored_raise(boxed, run, tmp_path, videos):
     assert main(["localize-eval", str(boxed)]) == 2
     bare = Manifest.from_columns({"id": ["a"], "path": ["a.mp4"]}, tmp_path)
     bare.write(tmp_path / "bare.csv")

@@ -49,7 +49,7 @@ def test_one_frame_trains_and_localizes(video, cells, one_frame, videos, tmp_pat
     assert len(json.loads(readout.read_text())["maps"][0]["peaks"]) == 8
 
 
-def test_training_begins_with_imagenets_weights(one_frame, tmp_path):
+def test_training_starts_from_imagenet_weights(one_frame, tmp_path):
     network = resnet18(weights=None)
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
     train = {"init_video_from": str(tmp_path / "resnet18.pth")}

@@ -66,7 +66,7 @@ def test_verify(manifest, tmp_path, capsys):
     assert f"damaged: {shard}" in capsys.readouterr().out
 
 
-def test_what_cannot_be_is_said(manifest, tmp_path, capsys):
+def test_wrong_input_raises(manifest, tmp_path, capsys):
     out = tmp_path / "copy"
     assert main(["prepare", str(manifest), str(out), *COPY]) == 0
     cases = [
@@ -84,7 +84,7 @@ def test_what_cannot_be_is_said(manifest, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_processes_make_what_one_makes(manifest, tmp_path):
+def test_several_processes_equal_one(manifest, tmp_path):
     for name, workers in (("one", "0"), ("two", "2")):
         assert main(["prepare", str(manifest), str(tmp_path / name), *COPY[:-1], workers]) == 0
     files = [sorted((tmp_path / name / "shards").glob("*.tar")) for name in ("one", "two")]

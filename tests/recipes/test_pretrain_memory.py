@@ -22,7 +22,7 @@ def test_run_resumes_bit_for_bit(videos, tiny_config, name, assert_resumes_bit_f
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_run_learns(videos, tiny_config, tmp_path, name):
+def test_run_beats_chance(videos, tiny_config, tmp_path, name):
     changes = {"loss": "softmax"} if "loss" in OBJECTIVES[name] else {}
     config = tiny_config(
         videos,

@@ -43,7 +43,7 @@ def test_probe_reports_every_modality_beside_its_baselines(labeled, run, tmp_pat
     assert report["protocol"]["n_test"] == 9  # one row has no label
     assert named["chance", ""]["accuracy"] == 0.5
     assert named["largest class", ""]["accuracy"] == pytest.approx(5 / 9)
-    assert named["trained", "audio"]["accuracy"] >= 0.8  # pitch is easy to hear
+    assert named["trained", "audio"]["accuracy"] >= 0.8  # the classes differ in pitch
     low, high = named["trained", "audio"]["interval"]
     assert low <= named["trained", "audio"]["accuracy"] <= high
     assert "label: 2 classes, 10 training rows, 9 test rows" in capsys.readouterr().out
@@ -56,12 +56,12 @@ def test_probe_reports_every_modality_beside_its_baselines(labeled, run, tmp_pat
         (["--label_column", "kind"], "no column 'kind'"),
     ],
 )
-def test_missing_columns_and_splits_are_named(labeled, run, capsys, words, message):
+def test_missing_columns_and_splits_raise(labeled, run, capsys, words, message):
     assert main(["probe", str(labeled), "--checkpoint", str(run), *words]) == 1
     assert message in capsys.readouterr().err
 
 
-def test_checkpoint_is_asked_for(labeled, capsys):
+def test_a_missing_checkpoint_raises(labeled, capsys):
     assert main(["probe", str(labeled)]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err
 
@@ -82,11 +82,11 @@ def test_every_layer_is_reported_over_folds(labeled, run, tmp_path, capsys):
         assert sum(row["best_layer"] for row in rows) == 1
         assert all(len(row["by_division"]) == 3 and row["accuracy_sd"] >= 0 for row in rows)
     best = next(row for row in report["rows"] if row["model"] == "trained" and row["best_layer"])
-    assert best["accuracy"] >= 0.8  # pitch is easy to hear
+    assert best["accuracy"] >= 0.8  # the classes differ in pitch
     assert "12 to 13 training rows, 6 to 7 test rows, in each of 3 divisions" in capsys.readouterr().out
 
 
-def test_sounds_and_pictures_of_a_class_find_each_other(labeled, run, tmp_path, capsys):
+def test_audio_and_frames_of_a_class_retrieve_each_other(labeled, run, tmp_path, capsys):
     words = ["--protocol", "av_retrieval", "--clips_per_class", "4", "--num_workers", "0", "--device", "cpu"]
     assert main(["probe", str(labeled), "--checkpoint", str(run), *words]) == 0
     text = capsys.readouterr().out
@@ -99,7 +99,7 @@ def test_sounds_and_pictures_of_a_class_find_each_other(labeled, run, tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["layers", "attentive"])
-def test_probes_by_gradient_change_nothing_of_the_model(labeled, run, name):
+def test_gradient_probes_leave_the_model_unchanged(labeled, run, name):
     pretrained = from_pretrained(run)
     before = {key: value.clone() for key, value in pretrained.model.state_dict().items()}
     rows = read_manifest(labeled)
@@ -113,6 +113,6 @@ def test_probes_by_gradient_change_nothing_of_the_model(labeled, run, name):
     assert not any(module.training for module in pretrained.model.modules())
 
 
-def test_an_unknown_protocol_is_refused(labeled, run, capsys):
+def test_an_unknown_protocol_raises(labeled, run, capsys):
     assert main(["probe", str(labeled), "--checkpoint", str(run), "--protocol", "lineer"]) == 2
     assert "lineer" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from avssl.hub.release import HubError, find_release
 
 @pytest.fixture(scope="module")
 def table(videos):
-    """Ten clips to fit on and ten to test; pitch is the class, and there are columns to group by."""
+    """Ten clips to train on and ten to test; pitch is the class, and there are columns to group by."""
     path = videos.parent / "robustness.csv"
     assert main(["index", str(videos), "-o", str(path)]) == 0
     columns = {
@@ -47,9 +47,9 @@ def test_report_holds_every_disturbance_of_every_modality(done):
     rows = {(row["disturbance"], row["modality"]): row for row in report["rows"]}
     assert len(rows) == 11 * 3
     clean = rows["clean", "audio"]
-    assert clean["accuracy"] >= 0.8  # pitch is easy to hear
+    assert clean["accuracy"] >= 0.8  # the classes differ in pitch
     assert rows["25 % of the frame covered", "audio"]["accuracy"] == clean["accuracy"]
-    # The partner is of the other class of two: its sound is heard as it was heard there.
+    # The partner has the other of the two classes, so its audio is predicted as that class.
     swapped = rows["audio of another class", "audio"]
     assert swapped["became_partner"] == swapped["changed"] > 0
     assert swapped["accuracy"] < clean["accuracy"]
@@ -69,14 +69,14 @@ def test_report_compares_groups(done):
     assert groups["split"]["gap"]["audio"] == {"best": "test", "worst": "test", "gap": 0.0}
 
 
-def test_page_shows_tables_and_what_was_seen(done):
+def test_page_shows_tables_and_frames(done):
     page = (done / "robustness.html").read_text()
     assert page.count("data:image/jpeg") == 11 * 2
     for text in ("Predictions from video + audio", "object of another class pasted", "no truth file", "(none)"):
         assert text in page
 
 
-def test_seed_decides(table, run, done, tmp_path, capsys):
+def test_seed_determines_the_report(table, run, done, tmp_path, capsys):
     more = ("--groups", "size,split", "--windows_per_clip", "2")
     assert main(words(table, run, tmp_path / "again", *more)) == 0
     printed = capsys.readouterr().out
@@ -94,18 +94,18 @@ def test_seed_decides(table, run, done, tmp_path, capsys):
         (("--train_split", "test"), "the training and the test split must differ, both are 'test'"),
     ],
 )
-def test_what_is_missing_is_named(table, run, tmp_path, capsys, more, message):
+def test_missing_input_raises(table, run, tmp_path, capsys, more, message):
     assert main(words(table, run, tmp_path, *more)) == 1
     assert message in capsys.readouterr().err
 
 
-def test_groups_of_many_values_are_refused(table, run, tmp_path, monkeypatch, capsys):
+def test_groups_of_many_values_raise(table, run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("avssl.recipes.robustness._MOST_GROUPS", 9)
     assert main(words(table, run, tmp_path, "--groups", "id")) == 1
     assert "the column 'id' has 10 values in the test rows" in capsys.readouterr().err
 
 
-def test_too_few_clips_are_refused(table, run, tmp_path, capsys):
+def test_too_few_clips_raise(table, run, tmp_path, capsys):
     few = table.with_name("few.csv")
     manifest = read_manifest(table)
     manifest.select(manifest["size"] == "small").write(few)
@@ -123,7 +123,7 @@ def finetuned(table, run, tmp_path_factory):
     return folder
 
 
-def test_a_fine_tuned_classifier_is_asked_as_it_was_tested(table, finetuned, tmp_path):
+def test_a_fine_tuned_classifier_is_evaluated_as_in_its_test(table, finetuned, tmp_path):
     fold = finetuned / "folds" / "fold-split"
     assert main(words(table, fold, tmp_path, "--groups", "size")) == 0
     report = json.loads((tmp_path / "robustness.json").read_text())
@@ -135,7 +135,7 @@ def test_a_fine_tuned_classifier_is_asked_as_it_was_tested(table, finetuned, tmp
     assert {modality for _, modality in rows} == {"video", "audio", "video + audio"}
 
 
-def test_the_only_fold_is_taken_and_of_several_one_is_asked_for(finetuned, tmp_path):
+def test_one_fold_is_used_and_several_raise(finetuned, tmp_path):
     fold = finetuned / "folds" / "fold-split"
     assert find_release(finetuned) == fold / "weights"
     for name in ("fold-a", "fold-b"):
@@ -144,7 +144,7 @@ def test_the_only_fold_is_taken_and_of_several_one_is_asked_for(finetuned, tmp_p
         find_release(tmp_path)
 
 
-def test_classes_that_were_never_learned_are_named(table, finetuned, tmp_path, capsys):
+def test_classes_outside_the_training_set_raise(table, finetuned, tmp_path, capsys):
     more = ("--label_column", "path")
     assert main(words(table, finetuned / "folds" / "fold-split", tmp_path, *more)) == 1
     assert (
@@ -153,6 +153,6 @@ def test_classes_that_were_never_learned_are_named(table, finetuned, tmp_path, c
     )
 
 
-def test_checkpoint_is_asked_for(table, capsys):
+def test_a_missing_checkpoint_raises(table, capsys):
     assert main(["robustness", str(table)]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err

@@ -17,7 +17,7 @@ WIDER = {"video": {"width": 24}, "audio": {"width": 24}}
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_the_size_of_a_checkpoint_is_that_of_its_file(videos, tiny_config, tmp_path, capsys, ema_decay, optimizer):
+def test_predicted_checkpoint_size_is_that_of_the_file(videos, tiny_config, tmp_path, capsys, ema_decay, optimizer):
     config = tiny_config(
         videos,
         model=WIDER,
@@ -33,7 +33,7 @@ def test_the_size_of_a_checkpoint_is_that_of_its_file(videos, tiny_config, tmp_p
     assert f"disk        2 checkpoints of {size / 2**20:.0f} MiB; " in capsys.readouterr().out
 
 
-def test_too_small_a_disk_is_told_before_the_first_step(videos, tiny_config, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_warns_before_the_first_step(videos, tiny_config, tmp_path, monkeypatch, capsys):
     config = tiny_config(videos, model=WIDER, train={"keep_checkpoints": 3})
     out = tmp_path / "disk" / "run"
     out.parent.mkdir()

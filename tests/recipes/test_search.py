@@ -20,7 +20,7 @@ HOSTILE = 'it\'s <b>#1? & 100% "x".mp4'
 
 
 def make_changing(path, seed, seconds=4):
-    """Every half second another picture of colored squares and another chord: no two moments are alike."""
+    """Write a video whose colored squares and chord change every half second, so that all windows differ."""
     generator = torch.Generator().manual_seed(seed)
     squares = torch.randint(0, 256, (2 * seconds, 3, 4, 6), generator=generator).float()
     frames = torch.nn.functional.interpolate(squares, scale_factor=8).repeat_interleave(4, dim=0)
@@ -33,7 +33,7 @@ def make_changing(path, seed, seconds=4):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, run):
-    """A folder of six files, and the table of their moments."""
+    """The table of the windows of six files."""
     path = tmp_path_factory.mktemp("world")
     for number, name in enumerate([*(f"clip{number}.mp4" for number in range(5)), HOSTILE]):
         make_changing(path / "videos" / name, number)
@@ -44,7 +44,7 @@ def world(tmp_path_factory, run):
 
 @pytest.fixture(scope="module")
 def wav(world, tmp_path_factory):
-    """The sound of one file alone, without a picture."""
+    """The audio of one file, without video."""
     path = tmp_path_factory.mktemp("query") / "query.wav"
     with open_media(world.parent / "videos" / "clip3.mp4") as reader, wave.open(str(path), "wb") as out:
         info = reader.info
@@ -59,13 +59,13 @@ def words(world, *more):
 
 
 def copied(world, folder):
-    """The table where neither its model nor its files are."""
+    """Copy the table away from its model and its files."""
     (folder / "far" / "away").mkdir(parents=True)
     return shutil.copy(world, folder / "far" / "away" / "moved.parquet")
 
 
 @pytest.mark.parametrize("modality", ["audio", "video"])
-def test_a_file_finds_its_own_moment(world, modality):
+def test_a_file_finds_its_own_window(world, modality):
     """The query is a window of the table, so its own row is the first hit, at cosine 1 and at its time."""
     table = read_feature_table(world)
     row = int(np.flatnonzero(table.ids == "clip2.mp4")[3])
@@ -79,7 +79,7 @@ def test_a_file_finds_its_own_moment(world, modality):
     assert [hit.cosine for hit in found.hits] == sorted((hit.cosine for hit in found.hits), reverse=True)
 
 
-def test_a_sound_alone_finds_the_file_it_is_of(world, wav, capsys):
+def test_an_audio_file_finds_its_video(world, wav, capsys):
     assert main(words(world, "--audio", wav, "--gallery", "audio", "-k", 3, "--at-seconds", 2)) == 0
     said = capsys.readouterr().out
     first = next(line for line in said.splitlines() if line.lstrip().startswith("1"))
@@ -89,7 +89,7 @@ def test_a_sound_alone_finds_the_file_it_is_of(world, wav, capsys):
     assert "windows of 6 files" in said
 
 
-def test_a_sound_is_compared_with_pictures_and_with_sounds(world, wav, capsys):
+def test_audio_is_compared_with_frames_and_with_audio(world, wav, capsys):
     both = search(world, audio=wav, at_seconds=2.0, device="cpu", k=4)
     assert [found.modality for found in both] == ["video", "audio"]
     table = read_feature_table(world)
@@ -97,7 +97,7 @@ def test_a_sound_is_compared_with_pictures_and_with_sounds(world, wav, capsys):
     for found in both:
         rows = [hit.row for hit in found.hits]
         assert len(rows) == 4
-        for i, a in enumerate(rows):  # distinct moments
+        for i, a in enumerate(rows):  # distinct windows
             for b in rows[:i]:
                 same = table.paths[a] == table.paths[b]
                 assert not same or abs(table.start_seconds[a] - table.start_seconds[b]) >= 1 - 1e-6
@@ -117,7 +117,7 @@ def test_a_row_of_the_table_needs_no_model(world, tmp_path, capsys):
 
 
 def test_a_hit_among_unrelated_windows_is_marked(world, tmp_path, capsys):
-    """Random vectors hold nothing to find, and that shows; a planted one stands out."""
+    """Random vectors match at chance level only; a planted one stands out."""
     table = read_feature_table(world)
     generator, count = np.random.default_rng(0), 3000
     noise = generator.normal(size=(count, 64)).astype(np.float32)
@@ -134,7 +134,7 @@ def test_a_hit_among_unrelated_windows_is_marked(world, tmp_path, capsys):
     assert "   1=   1.000" in said
     assert said.count("~ ") == 9
     (found,) = search(tmp_path / "noise.parquet", gallery="video", k=3, **words)
-    assert found.hits[0].row == count - 6  # whose picture has the very vector
+    assert found.hits[0].row == count - 6  # its frames have the same vector
     assert [hit.is_weak for hit in found.hits] == [False, True, True]
     others[count - 6] = noise[0]
     write_feature_table(FeatureTable(info, names, names, start, start + 1, others, noise), tmp_path / "none.parquet")
@@ -156,16 +156,16 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_shows_and_links_what_was_found(world, wav, tmp_path, capsys):
+def test_the_page_shows_and_links_the_hits(world, wav, tmp_path, capsys):
     page = tmp_path / "pages" / "results.html"
     everything = search(world, audio=wav, k=100, out=page, device="cpu")
     assert f"page: {page}" in capsys.readouterr().out
     shown = Page(page.read_text(encoding="utf-8"))
     tags = [tag for tag, _ in shown.tags]
     assert tags.count("video") == sum(len(found.hits) for found in everything)
-    assert tags.count("audio") == 1  # the query has no picture
+    assert tags.count("audio") == 1  # the query has no video
     assert "script" not in tags
-    assert tags.count("b") == tags.count("figure")  # of the headlines, none of a name
+    assert tags.count("b") == tags.count("figure")  # those of the captions; file names are escaped
     table = read_feature_table(world)
     for tag, attributes in shown.tags:
         if tag == "video":
@@ -182,7 +182,7 @@ def test_the_page_shows_and_links_what_was_found(world, wav, tmp_path, capsys):
     assert "https:" not in page.read_text(encoding="utf-8")
 
 
-def test_a_file_that_is_gone_is_said_on_the_page(world, tmp_path):
+def test_the_page_reports_missing_files(world, tmp_path):
     moved = copied(world, tmp_path)
     page = tmp_path / "results.html"
     words = {"id": "clip1.mp4", "by": "audio", "gallery": "audio", "k": 2, "out": page}
@@ -192,7 +192,7 @@ def test_a_file_that_is_gone_is_said_on_the_page(world, tmp_path):
     assert page.read_text().count("<video") == 3
 
 
-def test_other_weights_are_refused(world, run, wav, tmp_path, capsys):
+def test_other_weights_raise(world, run, wav, tmp_path, capsys):
     pretrained = from_pretrained(run)
     other = build_model(pretrained.config, seed=99)
     save_pretrained(tmp_path / "other", other, pretrained.transform, pretrained.config)
@@ -205,7 +205,7 @@ def test_other_weights_are_refused(world, run, wav, tmp_path, capsys):
     assert main(words(moved, "--audio", wav, "--checkpoint", run)) == 0
 
 
-def test_a_query_without_the_stream_is_refused(world, wav, tmp_path, capsys):
+def test_a_query_without_the_stream_raises(world, wav, tmp_path, capsys):
     assert main(words(world, "--video", wav)) == 1
     assert "there is no video stream. Name another file, or search by its other stream with --audio" in (
         " ".join(capsys.readouterr().err.split())
@@ -218,7 +218,7 @@ def test_a_query_without_the_stream_is_refused(world, wav, tmp_path, capsys):
     assert "at_seconds (40) lies outside the audio of" in capsys.readouterr().err
 
 
-def test_queries_shorter_than_a_window_are_filled(world, tmp_path):
+def test_queries_shorter_than_a_window_are_padded(world, tmp_path):
     short = tmp_path / "short.mp4"
     frames = torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8)
     write_video(short, frames, 8.0, 0.3 * torch.randn(1, 2400), 8000)
@@ -238,7 +238,7 @@ def test_features_are_searched_in_their_own_modality(world, run, wav, tmp_path):
         search(out, audio=wav, gallery="video", device="cpu")
 
 
-def test_what_cannot_be_searched_is_said(world, wav, tmp_path, capsys):
+def test_wrong_queries_raise(world, wav, tmp_path, capsys):
     assert main(words(world)) == 2
     assert "name one query" in capsys.readouterr().err
     assert main(words(world, "--audio", wav, "--video", wav)) == 2
@@ -258,7 +258,7 @@ def test_what_cannot_be_searched_is_said(world, wav, tmp_path, capsys):
     assert "The list always has a first hit" in " ".join(capsys.readouterr().out.split())
 
 
-def test_names_that_steer_a_terminal_are_shown_without(world, tmp_path, capsys):
+def test_control_characters_of_file_names_are_not_printed(world, tmp_path, capsys):
     table = read_feature_table(world)
     names = np.array(["\x1b[31mred.mp4"] * len(table), dtype=object)
     write_feature_table(dataclasses.replace(table, ids=names, paths=names), tmp_path / "f.parquet")
@@ -268,7 +268,7 @@ def test_names_that_steer_a_terminal_are_shown_without(world, tmp_path, capsys):
     assert "?[31mred.mp4" in said
 
 
-def test_the_picture_in_the_page_is_the_frame_in_the_middle_of_the_moment(world, tmp_path):
+def test_the_thumbnail_is_the_center_frame_of_the_window(world, tmp_path):
     import base64
     import io
 

@@ -80,7 +80,7 @@ def test_rows_without_a_label_are_ranked(select, manifest_maker, capsys, strateg
     assert f"5 rows to label next, by {strategy}" in text
 
 
-def test_reasons_are_of_the_row(select, manifest_maker):
+def test_each_row_has_its_own_reason(select, manifest_maker):
     manifest = manifest_maker(some_labels())
     for line in select(manifest, "--strategy", "margin", "--budget", "5"):
         margin, likely = line["why"].removeprefix("margin ").split(": ")
@@ -100,7 +100,7 @@ def test_strategies_without_labels(select, manifest_maker):
     assert len(select(manifest, "--strategy", "typicality", "--budget", "3")) == 3
 
 
-def test_test_rows_are_neither_ranked_nor_learned_from(select, manifest_maker, capsys):
+def test_test_rows_are_neither_ranked_nor_trained_on(select, manifest_maker, capsys):
     labels = ["other" if number % 2 else label for number, label in enumerate(some_labels(4))]
     labels[1] = None
     manifest = manifest_maker(labels, ["test" if number % 2 else "train" for number in range(20)])
@@ -145,7 +145,7 @@ def test_several_labels_count_as_labeled_and_unreadable_rows_are_counted(select,
         ),
     ],
 )
-def test_what_cannot_be_is_said_before_any_file_is_read(
+def test_wrong_input_raises_before_any_file_is_read(
     manifest_maker, run, tmp_path, capsys, monkeypatch, labels, words, status, message
 ):
     manifest = manifest_maker(labels)
@@ -156,7 +156,7 @@ def test_what_cannot_be_is_said_before_any_file_is_read(
     assert not out.exists()
 
 
-def test_checkpoint_is_asked_for_and_the_manifest_kept(manifest_maker, run, capsys):
+def test_a_missing_checkpoint_raises_and_the_manifest_is_kept(manifest_maker, run, capsys):
     manifest = manifest_maker(None)
     words = ["select", str(manifest), "--strategy", "random", "--budget", "3"]
     assert main(words) == 2
@@ -183,7 +183,9 @@ def test_simulation_reports_every_strategy_beside_random(manifest_maker, run, tm
         np.testing.assert_allclose(of["deviation"], accuracy.std(axis=0, ddof=1), atol=1e-6)
         gain = (accuracy - np.array(report["curves"]["random"]["accuracy"])).mean(axis=1)
         np.testing.assert_allclose(of["gain"], gain, atol=1e-6)
-        np.testing.assert_allclose(accuracy[:, -1], report["all_labels"], atol=1e-6)  # in the end all know the same
+        np.testing.assert_allclose(
+            accuracy[:, -1], report["all_labels"], atol=1e-6
+        )  # in the end all strategies have all labels
     lines = read(out / "curve.csv")
     assert len(lines) == 6 * 2 * 3
     assert float(lines[0]["accuracy"]) == report["curves"]["random"]["accuracy"][0][0]
@@ -194,7 +196,7 @@ def test_simulation_reports_every_strategy_beside_random(manifest_maker, run, tm
     assert "better with " in text
 
 
-def test_simulation_of_one_modality_leaves_disagreement_out(manifest_maker, run, tmp_path, capsys):
+def test_simulation_of_one_modality_omits_disagreement(manifest_maker, run, tmp_path, capsys):
     manifest = manifest_maker(PITCH, ["train" if number % 2 else "test" for number in range(20)])
     common = ["select", str(manifest), "--checkpoint", str(run), "--budget", "5", "--simulate", "--modality", "audio"]
     common += [
@@ -212,7 +214,7 @@ def test_simulation_of_one_modality_leaves_disagreement_out(manifest_maker, run,
     assert main(common) == 0
     report = json.loads((tmp_path / "out" / "curve.json").read_text())
     assert list(report["curves"]) == ["random", "margin", "entropy", "k-center", "typicality"]
-    assert report["all_labels"] >= 0.8  # pitch is easy to hear
+    assert report["all_labels"] >= 0.8  # the classes differ in pitch
     assert main([*common, "--strategy", "disagreement"]) == 1
     assert "needs video and audio, got audio" in capsys.readouterr().err
     assert main([*common, "--num_seeds", "0"]) == 1

@@ -8,7 +8,7 @@ def words(videos, run, out, *more):
     return [*base, "--max-offset-seconds", "0.3", *map(str, more)]
 
 
-def test_sync_draws_the_curve_and_says_the_offset(videos, run, tmp_path, capsys):
+def test_sync_draws_the_curve_and_prints_the_offset(videos, run, tmp_path, capsys):
     out, readout = tmp_path / "new" / "curve.png", tmp_path / "curve.json"
     assert main(words(videos, run, out, "--readout", readout)) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
@@ -21,7 +21,7 @@ def test_sync_draws_the_curve_and_says_the_offset(videos, run, tmp_path, capsys)
     assert f"curve: {out}" in text
 
 
-def test_other_sound_gives_another_curve(videos, run, tmp_path):
+def test_other_audio_gives_another_curve(videos, run, tmp_path):
     curves = []
     for number in (0, 11):
         readout = tmp_path / f"{number}.json"
@@ -31,7 +31,7 @@ def test_other_sound_gives_another_curve(videos, run, tmp_path):
     assert curves[0] != curves[1]
 
 
-def test_what_cannot_be_is_said(videos, run, tmp_path, capsys):
+def test_wrong_input_raises(videos, run, tmp_path, capsys):
     video = str(videos / "clip00.mp4")
     assert main(["sync", video]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err

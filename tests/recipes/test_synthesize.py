@@ -17,14 +17,14 @@ def test_synthesize_makes_a_labeled_corpus_and_keeps_it(tmp_path, capsys):
     assert len(read_manifest(out / "manifest.csv")) == 1
 
 
-def test_scene_settings_are_options_with_their_doc(capsys):
+def test_scene_settings_are_documented_options(capsys):
     assert main(["synthesize", "--help-all"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--off-screen-fraction" in text
     assert "Largest displacement of the camera." in text
 
 
-def test_wrong_settings_are_named(tmp_path, capsys):
+def test_wrong_settings_raise(tmp_path, capsys):
     assert main(["synthesize", str(tmp_path / "x"), "--width", "31"]) == 1
     assert "must be even" in capsys.readouterr().err
     assert main(["synthesize", str(tmp_path / "x"), "--num_clips", "0", "--num_test_clips", "0"]) == 1

@@ -26,7 +26,7 @@ def test_options_reach_the_app(monkeypatch):
         ("--checkpoint none/at/all", 1, "no such folder"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(words, status, said, capsys):
+def test_wrong_options_raise_in_one_line(words, status, said, capsys):
     assert main(["app", *words.split()]) == status
     assert said in capsys.readouterr().err
 
