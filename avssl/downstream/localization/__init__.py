@@ -1,4 +1,4 @@
-"""Sound-source localization measured on clips whose source is known, beside everything it must be compared with."""
+"""Evaluation of sound source localization on clips with known truth, beside baselines."""
 
 from avssl.downstream.localization.clips import InstantClips as InstantClips
 from avssl.downstream.localization.instants import Instant as Instant

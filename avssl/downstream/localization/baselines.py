@@ -1,4 +1,4 @@
-"""The rows of a table that have heard nothing, made a few instants at a time.
+"""Baseline maps that ignore the audio, made for a few instants at a time.
 
 Dimensions: N instants at which something visible sounds, n of them in a part, O objects, h and w cells, H
 and W pixels of the truth.
@@ -21,16 +21,16 @@ RANDOM, WHOLE = "random map", "whole frame"
 
 
 class Baselines:
-    """Maps that scored rows are compared with.
+    """Baseline maps.
 
-    The mean truth is a two-fold prior: the clips are parted at random into two halves, and each is scored
-    with the mean truth of the other, so that no instant sees its own, nor one of its file or pair.
+    The mean truth is a two-fold prior: the clips are divided at random into two halves, and each is scored with the
+    mean truth of the other, so that no instant is scored with the truth of its own file or pair.
 
     Args:
         instants: All N.
         sources: (N,) equal for instants of one file, or one pair.
-        cells: h and w of the model's maps, which the random map copies.
-        seed: Of the draws.
+        cells: h and w of the model's maps and so of the random map.
+        seed: Random seed.
     """
 
     def __init__(self, instants: Sequence[Instant], sources: Sequence[str], cells: tuple[int, int], seed: int) -> None:
@@ -51,12 +51,12 @@ class Baselines:
 
     @property
     def names(self) -> list[str]:
-        """Those that these clips allow: a random object needs scenes of several, a mean truth two clips."""
+        """Baselines that these clips allow: a random object needs scenes with several, a mean truth two clips."""
         possible = {MEAN_BOX: self._means is not None, RANDOM_OBJECT: self._most_objects > 1}
         return [name for name in (CENTER, MEAN_BOX, RANDOM_OBJECT, RANDOM, WHOLE) if possible.get(name, True)]
 
     def maps(self, name: str, part: slice) -> Tensor:
-        """(n, h, w) or (n, H, W) float32 of a part of the instants."""
+        """Return (n, h, w) or (n, H, W) float32 maps of a part of the instants."""
         instants = self._instants[part]
         count, hw = len(instants), self.hw
         if name == CENTER:
@@ -66,18 +66,18 @@ class Baselines:
         if name == RANDOM:
             return self._noise[part]
         if name == MEAN_BOX:
-            assert self._means is not None, "asked for only if it is possible"
+            assert self._means is not None, "used only if it is possible"
             return self._means[1 - self._fold[part]]
         return random_object(self._objects(instants), seed=self._seed, first=part.start)[0]
 
     def _objects(self, instants: Sequence[Instant]) -> Tensor:
-        """(n, O, H, W) bool; scenes of fewer objects have empty slots."""
+        """Return (n, O, H, W) bool masks; scenes with fewer objects have empty slots."""
         masks = [each.objects() for each in instants if each.objects is not None]
         return torch.stack([F.pad(mask, (0, 0, 0, 0, 0, self._most_objects - len(mask))) for mask in masks])
 
 
 def _mean_truths(instants: Sequence[Instant], fold: Tensor) -> Tensor | None:
-    """(2, H, W) float32: the mean truth of each fold; None if one is empty."""
+    """Return (2, H, W) float32: the mean truth of each half; None if one is empty."""
     sums, counts = torch.zeros(2, *instants[0].hw), torch.bincount(fold, minlength=2)
     if not counts.all():
         return None

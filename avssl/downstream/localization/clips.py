@@ -1,4 +1,4 @@
-"""What a model sees and hears at an instant: windows around it, or a still picture and the middle of its sound.
+"""Frames and audio of instants: windows around them, or a still image and the middle of its audio.
 
 Dimensions: T frames, H and W pixels, S samples.
 """
@@ -20,14 +20,14 @@ from avssl.media.backends import BackendName
 
 
 class InstantClips:
-    """Reads the pictures and the sounds of instants; each read opens one file and closes it.
+    """Read frames and audio of instants; each read opens and closes one file.
 
-    A still picture stands still for the whole window. Where the annotated picture is a file, a model of one
-    frame sees that; others see the video around it, if there is one.
+    A still image is repeated for the whole window. If the annotated image is a file, models of one frame get it; others
+    get the video around it, if there is one.
 
     Args:
         manifest: The rows.
-        sampling: The window that the model was trained with.
+        sampling: The window the model was trained with.
         backend: Reader of media files.
     """
 
@@ -35,13 +35,13 @@ class InstantClips:
         self.manifest, self.sampling, self.backend = manifest, sampling, backend
 
     def frames(self, instant: Instant) -> tuple[Tensor, float]:
-        """The window of an instant.
+        """Read the window of an instant.
 
         Returns:
             (T, 3, H, W) uint8, and the instant as a position among the frames, 0 for the first.
 
         Raises:
-            MediaError: If the file cannot be read, or has no picture at this time.
+            MediaError: If the file cannot be read, or has no frame at this time.
         """
         file, count = self.manifest.file(instant.row), self.sampling.num_frames
         has_video = not is_image(file)
@@ -55,24 +55,24 @@ class InstantClips:
             return next(windows.read(starts, batch_size=1))[0], (at - starts.item()) * self.sampling.frames_per_second
 
     def picture(self, instant: Instant) -> Tensor:
-        """(3, H, W) uint8: what is seen at the instant itself.
+        """Read the (3, H, W) uint8 frame at the instant itself.
 
         Raises:
-            MediaError: As :meth:`frames`.
+            MediaError: As in :meth:`frames`.
         """
         frames, place = self.frames(instant)
         return frames[min(int(place), len(frames) - 1)]
 
     def sound(self, instant: Instant) -> Tensor:
-        """(S,) float32: the sound around an instant; silence continues a track that is shorter than the window.
+        """Read the (S,) float32 audio around an instant; silence continues a stream shorter than the window.
 
         Raises:
-            MediaError: If the file cannot be read, or has no sound at this time.
+            MediaError: If the file cannot be read, or has no audio at this time.
         """
         file = self.manifest.sound_file(instant.row)
         if is_image(file):
-            advice = "Name its sound in the column audio_path."
-            raise MediaError(str(file), "audio", "no_audio", "a still picture has no sound.", advice)
+            advice = "Name its audio file in the column audio_path."
+            raise MediaError(str(file), "audio", "no_audio", "a still image has no audio.", advice)
         with open_media(file, self.backend) as reader:
             instants = torch.tensor([self._second(instant, reader.info, "audio")], dtype=torch.float64)
             sounds = AudioWindows(reader, None)
@@ -86,10 +86,10 @@ class InstantClips:
         return picture
 
     def _second(self, instant: Instant, info: MediaInfo, stream: Literal["video", "audio"]) -> float:
-        """The instant in the file's own time: of a still, the middle of the sound.
+        """Return the instant in presentation time; for a still image, the middle of the audio.
 
         Raises:
-            MediaError: If the track does not exist then.
+            MediaError: If the stream does not cover it.
         """
         spans = {
             "video": (info.video_start_seconds, info.video_stop_seconds),
@@ -99,10 +99,10 @@ class InstantClips:
         begin, end = (self.manifest.value(instant.row, name) for name in ("start_seconds", "stop_seconds"))
         if instant.seconds is None:
             return ((start if begin is None else begin) + (stop if end is None else end)) / 2
-        # Picture and sound of one file share a clock, which the picture starts.
+        # Instants count from the start of the video stream; both streams of a file share its clock.
         origin = start if info.video_start_seconds is None else info.video_start_seconds
         at = (origin if begin is None else begin) + instant.seconds
         if not start - SLACK_SECONDS <= at <= stop + SLACK_SECONDS:
-            found = f"the annotated instant lies outside the track, which spans {start:.3f} to {stop:.3f} s."
-            raise MediaError(info.path, stream, "out_of_range", found, "Fetch the whole file.", at)
+            found = f"the annotated instant lies outside the stream, which spans {start:.3f} to {stop:.3f} s."
+            raise MediaError(info.path, stream, "out_of_range", found, "Get the whole file.", at)
         return min(max(at, start), stop)

@@ -1,7 +1,7 @@
-"""What is scored: the instants of clips at which the truth is known.
+"""Instants of clips with known truth, which are scored.
 
-An instant without a visible sounding object (an off-screen sound, a silent clip, a mismatched pair) is a
-negative: no map is right there, and a confident one is wrong.
+An instant without a visible sounding object (an off-screen sound, a silent clip, a mismatched pair) is a negative:
+no map is right there, and a confident one is wrong.
 
 Dimensions: O objects, H and W pixels of the truth.
 """
@@ -21,41 +21,41 @@ from avssl.synthetic import Truth
 
 @dataclass(frozen=True, eq=False)
 class Instant:
-    """One instant of a row. Truth is made when it is asked for: thousands of masks would fill the memory."""
+    """One instant of a row. The truth is made when called: thousands of masks would fill the memory."""
 
     row: int
     """Position in the manifest."""
     number: int
-    """Among the row's instants."""
+    """Position among the row's instants."""
     seconds: float | None
-    """After the start of the row; None: a still picture, which belongs to the whole sound."""
+    """Time after the start of the row; None for a still image, which belongs to the whole audio."""
     truth: Callable[[], Tensor]
-    """() -> (H, W) float32 in [0, 1]: what sounds, or votes for it."""
+    """() -> (H, W) float32 in [0, 1]: the sounding object, or the share of votes for it."""
     hw: tuple[int, int]
-    """H and W."""
+    """H and W of the truth."""
     is_positive: bool = True
-    """Whether anything visible sounds."""
+    """True if anything visible sounds."""
     is_mask: bool = False
-    """Whether the truth is drawn pixel by pixel, not as boxes."""
+    """True if the truth is a pixel mask, not boxes."""
     objects: Callable[[], Tensor] | None = None
-    """() -> (O, H, W) bool: every object in sight, sounding or not, where that is known."""
+    """() -> (O, H, W) bool: every visible object, sounding or not, if known."""
     picture: Path | None = None
-    """The very picture that was annotated, where it is a file."""
+    """The annotated image, if it is a file."""
 
 
 def shapes_instant(truth: Truth, row: int, window_seconds: float) -> Instant | None:
-    """The instant of a SoundingShapes clip that is scored.
+    """Choose the scored instant of a SoundingShapes clip.
 
-    It is the middle of a window around the sound event nearest to the middle of the clip at which the
-    source can be seen, or the middle of a clip in which nothing visible sounds.
+    It is the middle of a window around the sound event nearest to the middle of the clip at which the source is
+    visible, or the middle of a clip in which nothing visible sounds.
 
     Args:
-        truth: Of the clip.
+        truth: Truth of the clip.
         row: Position in the manifest.
-        window_seconds: Length of the window that a model sees; it does not leave the clip.
+        window_seconds: Length of the model's window, which does not leave the clip.
 
     Returns:
-        None if something in the picture sounds, but can be seen at none of its events.
+        The instant, or None if something in the scene sounds, but is hidden at all of its events.
     """
     duration = len(truth.masks) / truth.video_fps
     if not truth.sounding.any():
@@ -70,7 +70,7 @@ def shapes_instant(truth: Truth, row: int, window_seconds: float) -> Instant | N
 
 
 def _shapes_at(truth: Truth, row: int, seconds: float) -> Instant:
-    """The objects stand in the order of :func:`visible_objects`."""
+    """Build the instant at a time; objects are in the order of :func:`visible_objects`."""
     mask = torch.from_numpy(truth.sounding_mask(seconds))
     objects = torch.from_numpy(visible_objects(truth, seconds))
     height, width = mask.shape
@@ -87,5 +87,5 @@ def _shapes_at(truth: Truth, row: int, seconds: float) -> Instant:
 
 
 def visible_objects(truth: Truth, seconds: float) -> np.ndarray:
-    """(O, H, W) bool: the objects of a scene at a time, those that sound first."""
+    """Return (O, H, W) bool masks of the objects of a scene at a time, sounding ones first."""
     return truth.masks[truth.frame_at(seconds)][np.argsort(~truth.sounding, kind="stable")]

@@ -1,4 +1,4 @@
-"""One pass over the instants: the map of each model under each sound, little enough to be kept for all of them.
+"""Compute the map of each model under each audio at all instants, small enough to be kept.
 
 Dimensions: N readable instants, B of them at a time, T frames, S samples, h and w cells.
 """
@@ -37,19 +37,19 @@ RESNET_PRIOR = "image only, ImageNet ResNet-18"
 
 @dataclass(frozen=True, eq=False)
 class InstantMaps:
-    """What the models made of the instants that could be read."""
+    """Maps of the readable instants."""
 
     instants: list[Instant]
-    """(N,) those, in their order."""
+    """The N readable instants, in order."""
     maps: dict[str, Tensor]
-    """Name of the row → (N, h, w) float32; cosines but for those of the priors."""
+    """Name of the row -> (N, h, w) float32; cosines, except for the priors."""
     unreadable: Counter[str]
-    """Instants left out, by reason."""
+    """Number of instants left out, by reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """An instant, decoded."""
+    """A decoded instant."""
 
     instant: Instant
     frames: Tensor
@@ -71,20 +71,20 @@ def compute_maps(
     batch_size: int = 16,
     progress: bool = False,
 ) -> InstantMaps:
-    """Maps at all instants, decoded and embedded a batch at a time.
+    """Compute the maps at all instants, a batch at a time.
 
     Args:
         pretrained: Loaded with ``crop="full"``.
-        clips: What is read.
-        instants: All of them.
-        partners: Whose sound each is also shown with.
-        resnet: The object prior, if its row is wanted.
-        seed: Of the noise and of the untrained model.
-        batch_size: Instants embedded at a time.
-        progress: Show a bar.
+        clips: Reader of the instants.
+        instants: All instants.
+        partners: The instants whose audio each one is also shown with.
+        resnet: Object prior; None leaves its row out.
+        seed: Random seed of the noise and of the untrained model.
+        batch_size: Instants encoded at a time.
+        progress: Show a progress bar.
 
     Raises:
-        ManifestError: If none can be read.
+        ManifestError: If no instant can be read.
     """
     encoders = {TRAINED: pretrained.encoder(), UNTRAINED: random_init(pretrained, seed + 1).encoder()}
     kept: list[Instant] = []
@@ -113,7 +113,7 @@ def _read(
     seed: int,
     bar: tqdm,
 ) -> Iterator[_Sample]:
-    """The readable ones; the others are counted by reason."""
+    """Yield the readable instants and count the others by reason."""
     num_samples = clips.sampling.num_samples
     for number, instant in enumerate(instants):
         try:
@@ -129,7 +129,7 @@ def _read(
 
 
 def _borrowed(clips: InstantClips, partners: Partners, number: int) -> Tensor:
-    """The sound of the first partner whose file can be read."""
+    """Return the audio of the first partner whose file can be read."""
     failure: MediaError | None = None
     for partner in partners.of(number):
         try:
@@ -138,7 +138,7 @@ def _borrowed(clips: InstantClips, partners: Partners, number: int) -> Tensor:
             failure = error
     if failure is not None:
         raise failure
-    raise ManifestError(f"{clips.manifest.root}: no clip of another picture has another sound, which could be lent.")
+    raise ManifestError(f"{clips.manifest.root}: no clip with other frames has other audio to borrow. Add clips.")
 
 
 def _batches(samples: Iterator[_Sample], size: int) -> Iterator[list[_Sample]]:

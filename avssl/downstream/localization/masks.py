@@ -36,11 +36,11 @@ def mask_rows(maps: Mapping[str, Tensor], instants: Sequence[Instant]) -> dict[s
     """Score maps as masks by AVSBench's measures; each map is min-max normalized by itself, as AVSBench does.
 
     Args:
-        maps: Name of the row → (M, h, w) of all instants.
+        maps: Name of the row -> (M, h, w) of all instants.
         instants: All M, with or without a sounding object.
 
     Returns:
-        Name of the row → ``n``; ``miou``, the share selected above 0.5; ``f``, with one threshold for all; and
+        Name of the row -> ``n``; ``miou``, the share selected above 0.5; ``f``, with one threshold for all; and
         ``f_by_video``, with one threshold for each row of the manifest, as AVSBench's released evaluator has it. Empty
         without masks.
     """
@@ -74,12 +74,12 @@ def prompted_rows(maps: Mapping[str, Tensor], instants: Sequence[Instant], manif
     """Score maps as segmentations prompted with the audio of a class.
 
     Args:
-        maps: Name of the row → (P, h, w).
+        maps: Name of the row -> (P, h, w).
         instants: P with a sounding object.
         manifest: Their rows; the class is the ``label`` where a row has one.
 
     Returns:
-        Name of the row → ``n``, ``num_classes``, ``map`` and ``miou``. Empty with fewer than two classes with masks.
+        Name of the row -> ``n``, ``num_classes``, ``map`` and ``miou``. Empty with fewer than two classes with masks.
     """
     labels = [manifest.value(instant.row, "label") if instant.is_mask else None for instant in instants]
     part = [place for place, label in enumerate(labels) if label and "|" not in label]
@@ -96,6 +96,6 @@ def prompted_rows(maps: Mapping[str, Tensor], instants: Sequence[Instant], manif
 
 
 def _with_baselines(maps: Mapping[str, Tensor], part: list[int], hw: tuple[int, int]) -> dict[str, Tensor]:
-    """The maps of some instants, with those of two baselines that know nothing."""
+    """Return the maps of some instants, with two baselines."""
     baselines = {CENTER: center_blob(len(part), hw), WHOLE: whole_frame(len(part), hw)}
     return {name: values[part] for name, values in maps.items()} | baselines

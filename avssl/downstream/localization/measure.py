@@ -1,4 +1,4 @@
-"""Localization of a model on clips whose source is known: every number beside those it must be compared with."""
+"""Evaluate the localization of a model on clips with known truth, beside baselines."""
 
 from __future__ import annotations
 
@@ -42,41 +42,41 @@ from avssl.localization.similarity import SMOOTHING
 from avssl.media.backends import BackendName
 
 OWN = "own"
-"""In place of a file of weights: the model's own vision tower is the object prior."""
+"""Use the model's own video encoder as object prior, instead of a file of weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class LocalizationTable:
-    """Rows of scores over the same instants."""
+    """Scores of several maps over the same instants."""
 
     about: dict[str, Any]
-    """Under what conditions: everything that another number must share to be compared."""
+    """Conditions that other numbers must share to be comparable."""
     rows: dict[str, Numbers]
     """Name of the map -> scores in [0, 1] and ``n``; ``iiou_*`` and ``iauc_*`` only where clips come in pairs."""
     intervals: dict[str, dict[str, tuple[float, float]]]
     """Name of the map -> score -> its 95 % bootstrap interval."""
     differences: dict[str, dict[str, dict[str, Any]]]
-    """Name of another map -> score -> by how much the trained model is above it, with its paired interval."""
+    """Name of another map -> score -> difference of the trained model to it, with its paired interval."""
     curves: dict[str, dict[str, list[float]]]
     """Name of the map -> rule -> the share of instants that reach each of ``evaluation.localization.THRESHOLDS``."""
     rejection: dict[str, Numbers]
-    """Name of the map -> how well its confidence tells whether a visible source sounds; empty without negatives."""
+    """Name of the map -> how well its confidence detects a visible source; empty without negatives."""
     rejection_intervals: dict[str, dict[str, tuple[float, float]]]
     """Name of the map -> average precision -> its 95 % bootstrap interval."""
     negative_audio: dict[str, Any]
-    """What the trained model marks under silence, noise and other clips' sounds."""
+    """Area that the trained model marks under silence, noise and other clips' audio."""
     masks: dict[str, Numbers]
     """Name of the map -> AVSBench's ``miou``, ``f`` and ``f_by_video``; empty where truth is boxes."""
     prompted: dict[str, Numbers]
     """Name of the map -> ``map`` and ``miou`` over the classes; empty without masks of two classes."""
     instants: list[Instant]
-    """Those with a visible source, N: what was scored."""
+    """The N scored instants, with a visible source."""
     maps: dict[str, Tensor]
-    """Name of the map -> (N, h, w) float32, of the rows that the models made."""
+    """Name of the map -> (N, h, w) float32, for the maps of models."""
 
     @property
     def num_left_out(self) -> int:
-        """Rows and instants without a score."""
+        """Number of rows and instants without a score."""
         return sum(self.about["left_out"].values())
 
 
@@ -92,24 +92,23 @@ def measure_localization(
     backend: BackendName = "auto",
     progress: bool = True,
 ) -> LocalizationTable:
-    """Scores a model's maps and everything they must be compared with.
+    """Score a model's maps and their baselines.
 
     Args:
-        pretrained: Loaded with ``crop="full"``, so that a map covers the whole picture.
-        manifest: Rows with ``truth``; rows that share ``pair`` show one picture with several sounds.
-        rules: Of binarization; names of :data:`avssl.evaluation.localization.RULES`.
-        object_prior: A file of torchvision's ResNet-18 weights, or "own": adds the row of the map fused
-            with it. The trained model's own row stays as it is.
-        alpha: Weight of the trained map in it, in [0, 1]; 0.4 is EZ-VSL's.
-        seed: Of the random baselines, the shuffle, the noise, the untrained twin and the resampling.
-        batch_size: Instants embedded at a time.
+        pretrained: Loaded with ``crop="full"``, so that a map covers the whole frame.
+        manifest: Rows with ``truth``; rows that share ``pair`` have the same frames and different audio.
+        rules: Binarization rules, names of :data:`avssl.evaluation.localization.RULES`.
+        object_prior: A file of torchvision's ResNet-18 weights, or "own": adds a row of the map fused with it.
+        alpha: Weight of the trained map in the fused one, in [0, 1]; EZ-VSL uses 0.4.
+        seed: Random seed of baselines, shuffling, noise, untrained model and resampling.
+        batch_size: Instants encoded at a time.
         backend: Reader of media files.
-        progress: Show a bar.
+        progress: Show progress bars.
 
     Raises:
         ManifestError: If there is nothing to score, or nothing to compare it with.
-        ValueError: If a rule is unknown, ``alpha`` is out of range, ``object_prior`` is no such file, or the
-            model does not see the whole picture.
+        InputError: If a rule is unknown, ``alpha`` is out of range, ``object_prior`` is no such file, or the model does
+            not see the whole frame.
     """
     resnet = _prepare(pretrained, rules, object_prior, alpha)
     instants, left_out = find_instants(manifest, pretrained.sampling.video_seconds)
@@ -153,9 +152,9 @@ def measure_localization(
 def _prepare(
     pretrained: Pretrained, rules: Sequence[str], object_prior: Path | str | None, alpha: float
 ) -> ResNetPrior | None:
-    """Refuses what would fail late; the object prior, if it is a file."""
+    """Check the options early, and return the object prior if it is a file."""
     if pretrained.transform.video_eval.crop != "full":
-        raise InputError('localization needs the whole picture: from_pretrained(..., crop="full").')
+        raise InputError('localization needs the whole frame: from_pretrained(..., crop="full").')
     if not rules:
         raise InputError(f"name at least one rule of {', '.join(RULES)}.")
     for rule in rules:
@@ -180,7 +179,7 @@ def _cells(found: InstantMaps) -> tuple[int, int]:
 def _makers(
     maps: dict[str, Tensor], baselines: Baselines, object_prior: Path | str | None, alpha: float
 ) -> dict[str, Callable[[slice], Tensor]]:
-    """Every row of the table, in its order."""
+    """Return the rows of the table, in order."""
     order = [TRAINED, SHUFFLED, SILENCE, NOISE, UNTRAINED, OWN_PRIOR, RESNET_PRIOR]
     makers: dict[str, Callable[[slice], Tensor]] = {name: maps[name].__getitem__ for name in order if name in maps}
     makers |= {name: partial(baselines.maps, name) for name in baselines.names}
@@ -192,7 +191,7 @@ def _makers(
 
 
 def _fused(trained: Tensor, prior: Tensor, alpha: float, hw: tuple[int, int], part: slice) -> Tensor:
-    """(n, H, W): both resized as EZ-VSL does before they are mixed."""
+    """Fuse both maps, resized as EZ-VSL does: (n, H, W)."""
     heard, seen = (resize(maps[part], hw, "bilinear_corners") for maps in (trained, prior))
     return fuse_object_prior(heard, seen, alpha)
 

@@ -1,4 +1,4 @@
-"""What a model makes of sounds that nothing in the picture makes: its confidence, and what it marks.
+"""Confidence and marked area of maps under audio that no visible object makes.
 
 Sources: AP, max-F1 and LocAcc, Mo and Morgado, "A Closer Look at Weakly-Supervised Audio-Visual Source
 Localization" (SLAVC), NeurIPS 2022, https://arxiv.org/abs/2209.09634; pIA, AUC_N, F_LOC and F_AUC, Juanola et
@@ -24,33 +24,33 @@ from avssl.evaluation.localization import negative_audio, slavc_confidence, with
 
 _RESAMPLES = 500
 CONFIDENT = (TRAINED, UNTRAINED, OWN_PRIOR, RESNET_PRIOR)
-"""Rows whose maps have a scale of their own, so that a value of one clip can be compared with another's."""
+"""Rows whose map values can be compared between clips."""
 
 
 def rejection(
     maps: Mapping[str, Tensor], positive: Tensor, samples: Mapping[str, Samples], hw: tuple[int, int], seed: int
 ) -> tuple[dict[str, Numbers], dict[str, dict[str, tuple[float, float]]]]:
-    """How well the confidence of a map tells instants with a visible source from those without.
+    """Measure how well the confidence of a map separates instants with a visible source from those without.
 
     Args:
-        maps: Name of the row → (N, h, w).
+        maps: Name of the row -> (N, h, w).
         positive: (N,) bool.
-        samples: Scores of the P positive instants, in their order.
+        samples: Scores of the P positive instants, in order.
         hw: H and W.
-        seed: Of the resampling.
+        seed: Random seed of the resampling.
 
     Returns:
-        By row of :data:`CONFIDENT`, nothing where all instants are positive. First ``share_of_sources``, the
-        precision of chance; average precision of the map's peak, ``ap_peak``, and of the mean of its top quarter,
-        ``ap_top_quarter``; and by rule SLAVC's ``slavc_ap_<rule>``, ``max_f1_<rule>`` and ``loc_acc_<rule>``, of
-        the top quarter. Then the 95 % bootstrap intervals of the two average precisions.
+        Numbers and 95 % bootstrap intervals by row of :data:`CONFIDENT`; empty if all instants are positive. Numbers
+        are ``share_of_sources``, the precision of chance; average precision of the map's peak, ``ap_peak``, and of the
+        mean of its top quarter, ``ap_top_quarter``; and SLAVC's ``slavc_ap_<rule>``, ``max_f1_<rule>`` and
+        ``loc_acc_<rule>`` of the top quarter. The intervals are those of the first two average precisions.
     """
     found: dict[str, Numbers] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     if bool(positive.all()):
         return found, intervals
     for name in (name for name in CONFIDENT if name in maps):
-        # Activations are no cosines: a tau that brings them into range leaves their order as it is.
+        # Activations are not cosines: a tau that brings them into range keeps their order.
         tau = 1 / max(1.0, maps[name].abs().max().item())
         peak, top = maps[name].flatten(1).amax(dim=1), torch.as_tensor(slavc_confidence(maps[name], tau, hw))
         numbers = {
@@ -75,7 +75,7 @@ def rejection(
 
 
 def precision_interval(confidence: Tensor, positive: Tensor, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the average precision, over instants; resamples without a positive are drawn anew."""
+    """Return the 95 % bootstrap interval of average precision; resamples without a positive are drawn again."""
     generator, count = np.random.default_rng(seed), len(positive)
     values, truth = confidence.numpy(), positive.numpy()
     found: list[float] = []
@@ -90,20 +90,20 @@ def precision_interval(confidence: Tensor, positive: Tensor, seed: int) -> tuple
 def under_negative_audio(
     maps: Mapping[str, Tensor], instants: Sequence[Instant], ours: str, negatives: Sequence[str]
 ) -> dict[str, Any]:
-    """What a model marks under sounds that belong to nothing in the picture, at one threshold for all.
+    """Measure what a model marks under audio that belongs to nothing in the frame, at one threshold for all.
 
     Args:
-        maps: Name of the row → (P, h, w) cosines.
-        instants: P.
-        ours: The row of the model under its own sound.
-        negatives: Its rows under other ones.
+        maps: Name of the row -> (P, h, w) cosines.
+        instants: P instants.
+        ours: Row of the model under the true audio.
+        negatives: Its rows under other audio.
 
     Returns:
-        ``threshold``, the third quartile of the peaks under negative sounds; ``mean_ciou`` and ``auc`` at it; and
+        ``threshold``, the third quartile of the peaks under negative audio; ``mean_ciou`` and ``auc`` at it; and
         ``by_sound``: for each of ``negatives`` and "all", ``pia``, ``auc_n``, ``f_loc`` and ``f_auc``.
     """
     votes = torch.stack([(2 * instant.truth()).byte() for instant in instants])
-    # Truth is 0, 1/2 or 1, and mostly whole: a byte a pixel are 325 MB for the 6 480 instants of IS3.
+    # Truth is 0, 1/2 or 1, and mostly whole: at a byte per pixel the 6 480 instants of IS3 take 325 MB.
     truth = votes / 2 if (votes == 1).any() else votes.bool()
     found = negative_audio(maps[ours], truth, {name: maps[name] for name in negatives})
     measures = {"pia": found.pia, "auc_n": found.auc_n, "f_loc": found.f_loc, "f_auc": found.f_auc}

@@ -1,6 +1,6 @@
-"""The page of a localization table: its numbers, the curves of success, and what the maps look like.
+"""The page of a localization table: its numbers, success curves, and example maps.
 
-Dimensions: N instants, h and w cells of a map, H and W pixels of a picture.
+Dimensions: N instants, h and w cells of a map, H and W pixels of a frame.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHORT_SIDE = 200
 
 
 def write_localization_page(path: Path, table: LocalizationTable, clips: InstantClips, num_examples: int) -> None:
-    """Writes the page; the examples are the first instants, not the best."""
+    """Write the page; the examples are the first instants, not the best."""
     write_page(
         path,
         "localization.html",
@@ -64,7 +64,7 @@ def _curves(table: LocalizationTable) -> bytes:
 
 
 def _example(table: LocalizationTable, clips: InstantClips, i: int) -> bytes:
-    """A PNG: the picture, and the maps under several sounds beside it."""
+    """Return a PNG of the frame, with the maps under several kinds of audio beside it."""
     instant = table.instants[i]
     picture = _sized(clips.picture(instant))
     truth = F.interpolate(instant.truth()[None, None], size=picture.shape[1:], mode="nearest-exact")[0, 0] > 0

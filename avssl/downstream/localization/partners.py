@@ -1,4 +1,4 @@
-"""Whose sound each instant is also shown with: another clip's, drawn once for all."""
+"""Other clips whose audio each instant is also shown with, drawn once for all."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from avssl.downstream.localization.rows import sources_of
 
 
 class Partners:
-    """Each instant borrows from the one before it in a random order, which is a ring.
+    """Partners in a random ring: each instant borrows the audio of the one before it.
 
-    Only instants lend at which something visible sounds: silence is a row of its own. Those of the same
-    file, sound or pair are passed over.
+    Only instants with a visible sounding object lend, as silence is a row of its own. Those of the same file, audio or
+    pair are skipped.
 
     Args:
         manifest: The rows.
-        instants: All of them.
-        seed: Of the order.
+        instants: All instants.
+        seed: Random seed of the order.
 
     Raises:
-        ManifestError: If some instant has nobody to borrow from.
+        ManifestError: If an instant has no partner.
     """
 
     def __init__(self, manifest: Manifest, instants: Sequence[Instant], seed: int) -> None:
@@ -35,12 +35,12 @@ class Partners:
         lenders = {source for source, each in zip(self._source, instants, strict=True) if each.is_positive}
         if len(lenders) < 2:
             raise ManifestError(
-                f"{manifest.root}: all {len(instants)} instants are of one clip, so no other sound can be "
-                "put under it. Score at least two clips."
+                f"{manifest.root}: all {len(instants)} instants are of one clip, so there is no other audio to show it "
+                "with. Score at least two clips."
             )
 
     def of(self, number: int) -> Iterator[Instant]:
-        """Who may lend to an instant, the nearest first; the next one is for when a file cannot be read."""
+        """Yield the possible partners of an instant, nearest first; later ones replace unreadable files."""
         place = self._place[number]
         for step in range(1, len(self._ring)):
             other = self._ring[place - step]

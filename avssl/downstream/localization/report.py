@@ -1,4 +1,4 @@
-"""A table of localization as plain values, and as cells in percent."""
+"""A localization table as plain values, and as cells in percent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SELECTION = (
 
 
 def as_plain(table: LocalizationTable) -> dict[str, Any]:
-    """Everything but maps and instants, for JSON."""
+    """Return everything except maps and instants, for JSON."""
     names = [
         "about",
         "rows",
@@ -50,7 +50,7 @@ def as_plain(table: LocalizationTable) -> dict[str, Any]:
 
 
 def conditions(table: LocalizationTable) -> list[str]:
-    """Under what conditions the numbers hold, a sentence a line."""
+    """Return the conditions of the numbers as sentences."""
     about = table.about
     pairs = f", {about['num_pairs']} pairs" if about["num_pairs"] else ""
     without = f", {about['n_without_source']} without" if about["n_without_source"] else ""
@@ -63,9 +63,9 @@ def conditions(table: LocalizationTable) -> list[str]:
         f"Rules: {rules}; truth at {' x '.join(map(str, about['truth_size']))} pixels. At "
         f"{percent(about['share_from_a_quarter'])} % of the instants it fills a quarter of the frame or more, without "
         "which rules of the median cannot succeed.",
-        f"Map: {cells} cells, mean of the picture and its mirror image, smoothed {about['map']['smoothing']} times.",
-        f"Window: {window['num_frames']} frames at {window['frames_per_second']:g} a second and "
-        f"{window['audio_seconds']:g} s of sound at {window['sample_rate_hz']} Hz, around the instant.",
+        f"Map: {cells} cells, mean of the video and its mirror image, smoothed {about['map']['smoothing']} times.",
+        f"Window: {window['num_frames']} frames at {window['frames_per_second']:g} per second and "
+        f"{window['audio_seconds']:g} s of audio at {window['sample_rate_hz']} Hz, around the instant.",
         f"Checkpoint {about['checkpoint']}, weights {about['weights']}; clip list {about['clip_list']}; "
         f"seed {about['seed']}. Intervals: 95 %, bootstrap over instants (IIoU, IAUC: over pairs).",
         SELECTION,
@@ -77,7 +77,7 @@ def _splits(about: dict[str, Any]) -> str:
 
 
 def score_table(table: LocalizationTable, rule: str, *, intervals: bool) -> Cells:
-    """Every row under a rule: n, pointing, cIoU (success), its mean, AUC and, with pairs, IIoU and IAUC."""
+    """Return every row under a rule: n, pointing, cIoU (success), its mean, AUC and, with pairs, IIoU and IAUC."""
     columns = {"pointing": "pointing", **{f"{key}_{rule}": title for key, title in _score_titles(table).items()}}
     body = []
     for name, row in table.rows.items():
@@ -88,7 +88,7 @@ def score_table(table: LocalizationTable, rule: str, *, intervals: bool) -> Cell
 
 
 def difference_table(table: LocalizationTable, rule: str) -> Cells:
-    """By how much the trained model is above itself under other sounds, and above what has heard nothing."""
+    """Return the differences of the trained model to itself under other audio, and to a map without audio."""
     titles = {key: title for key, title in _score_titles(table).items() if key != "ciou_mean"}
     columns = {"pointing": "pointing", **{f"{key}_{rule}": title for key, title in titles.items()}}
     body = []
@@ -105,7 +105,7 @@ def _score_titles(table: LocalizationTable) -> dict[str, str]:
 
 
 def rejection_table(table: LocalizationTable, *, intervals: bool) -> Cells:
-    """Whether confidence tells instants with a visible source from those without."""
+    """Return how well confidence separates instants with a visible source from those without."""
     keys = list(next(iter(table.rejection.values())))
     body = []
     for name, row in table.rejection.items():
@@ -115,7 +115,7 @@ def rejection_table(table: LocalizationTable, *, intervals: bool) -> Cells:
 
 
 def negative_audio_table(table: LocalizationTable) -> Cells:
-    """What is marked under sounds that belong to nothing in the picture."""
+    """Return the area marked under audio that belongs to nothing in the frame."""
     titles = {"pia": "pIA", "auc_n": "AUC_N", "f_loc": "F_LOC", "f_auc": "F_AUC"}
     found = table.negative_audio["by_sound"]
     return ["trained model under", *titles.values()], [
@@ -129,15 +129,15 @@ def _plain_table(rows: Mapping[str, Numbers], titles: Mapping[str, str]) -> Cell
 
 
 def sections(table: LocalizationTable, *, intervals: bool) -> list[tuple[str, Cells]]:
-    """All tables with their titles, those that these clips allow."""
+    """Return all tables that these clips allow, with their titles."""
     found = []
     for rule in table.about["rules"]:
         found.append((f"Rule {rule}, in %", score_table(table, rule, intervals=intervals)))
-        found.append((f"Does it listen? Rule {rule}, differences in points", difference_table(table, rule)))
+        found.append((f"Does it use the audio? Rule {rule}, differences in points", difference_table(table, rule)))
     if table.rejection:
         found.append(("Is a visible source sounding? By confidence, in %", rejection_table(table, intervals=intervals)))
     about = table.negative_audio
-    title = f"What it marks under negative sounds, in %; one threshold ({about['threshold']:.3f}), at which its mean "
+    title = f"Marked area under negative audio, in %; one threshold ({about['threshold']:.3f}), at which its mean "
     found.append((f"{title}cIoU is {percent(about['mean_ciou'])}", negative_audio_table(table)))
     if table.masks:
         found.append(("AVSBench, maps as masks, in %", _plain_table(table.masks, _MASK_TITLES)))
@@ -149,7 +149,7 @@ def sections(table: LocalizationTable, *, intervals: bool) -> list[tuple[str, Ce
 
 
 def _title(key: str) -> str:
-    """``slavc_ap_adaptive`` → ``AP (SLAVC) adaptive``."""
+    """Return the title of a key: ``AP (SLAVC) adaptive`` for ``slavc_ap_adaptive``."""
     for name, title in _REJECTION_TITLES.items():
         if key == name:
             return title

@@ -1,4 +1,4 @@
-"""The rows of a manifest → the instants that are scored, and how many rows are left out and why."""
+"""Find the scored instants of a manifest, and count the rows left out by reason."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from avssl.synthetic import read_truth
 
 
 def find_instants(manifest: Manifest, window_seconds: float) -> tuple[list[Instant], Counter[str]]:
-    """All instants with known truth, in the order of the rows.
+    """Find all instants with known truth, in the order of the rows.
 
     Args:
-        manifest: Rows whose ``truth`` is of SoundingShapes (.npz) or of :mod:`avssl.data.official.box_truth` (.json).
-        window_seconds: Length of the windows that a model sees.
+        manifest: Rows whose ``truth`` is a file of SoundingShapes (.npz) or of :mod:`avssl.data.official.box_truth`
+            (.json).
+        window_seconds: Length of the model's windows.
 
     Returns:
         The instants, and the number of rows left out by reason.
 
     Raises:
-        ManifestError: If there is no truth, a truth file is missing, damaged or of no known kind, truths
-            differ in size, or nothing visible sounds in any row.
+        ManifestError: If there is no truth, a truth file is missing, damaged or of unknown kind, truths differ in size,
+            or nothing visible sounds in any row.
     """
     instants: list[Instant] = []
     left_out: Counter[str] = Counter()
@@ -51,10 +52,10 @@ def find_instants(manifest: Manifest, window_seconds: float) -> tuple[list[Insta
 
 
 def _of_row(manifest: Manifest, row: int, path: Path, window_seconds: float) -> tuple[list[Instant], str]:
-    """The instants of a row, or why there are none."""
+    """Return the instants of a row, or the reason why there are none."""
     if not path.is_file():
         name = manifest.value(row, "id")
-        raise ManifestError(f"{path}: no such truth file, but the row {name!r} names it. Write the manifest anew.")
+        raise ManifestError(f"{path}: no such truth file, but the row {name!r} names it. Write the manifest again.")
     if path.suffix == ".npz":
         instant = shapes_instant(read_truth(path), row, window_seconds)
         return ([], "no sound event at which the source can be seen") if instant is None else ([instant], "")
@@ -69,7 +70,7 @@ def _box_instant(manifest: Manifest, row: int, number: int, clip: ClipTruth, fra
     is_mask = frame.mask is not None and not frame.boxes
     if frame.mask is None or frame.boxes:
         truth = partial(box_truth, clip, frame)
-        is_positive = bool(frame.boxes)  # a box without area is one that nothing can hit, as in the official scores
+        is_positive = bool(frame.boxes)  # a box without area cannot be hit, as in the official scores
     else:
         truth = partial(mask_truth, manifest.inside(frame.mask))
         is_positive = bool(truth().any())
@@ -78,10 +79,10 @@ def _box_instant(manifest: Manifest, row: int, number: int, clip: ClipTruth, fra
 
 
 def box_truth(clip: ClipTruth, frame: TruthFrame) -> Tensor:
-    """(224, 224) float32: the boxes of one instant as the released evaluators draw them.
+    """Draw the boxes of one instant as the released evaluators do, (224, 224) float32.
 
-    With several annotators, half of the votes for a pixel, at most 1 (Flickr-SoundNet); otherwise the
-    union. The coordinates of still pictures are whole pixels (IS3), those of videos are not (VGG-SS).
+    With several annotators, half of the votes for a pixel, at most 1 (Flickr-SoundNet); otherwise the union.
+    Coordinates of still images are rounded to pixels (IS3), those of videos are not (VGG-SS).
     """
     boxes = [box.box for box in frame.boxes]
     if clip.num_annotators > 1:
@@ -90,7 +91,7 @@ def box_truth(clip: ClipTruth, frame: TruthFrame) -> Tensor:
 
 
 def mask_truth(path: Path) -> Tensor:
-    """(224, 224) float32: 1 where a picture is not black.
+    """Read a mask image as (224, 224) float32: 1 where it is not black.
 
     Raises:
         MediaError: If it cannot be read.
@@ -100,21 +101,21 @@ def mask_truth(path: Path) -> Tensor:
 
 
 def groups_of(manifest: Manifest, instants: Sequence[Instant]) -> list[str | None]:
-    """The ``pair`` of each instant: rows that show one picture with several sounds; None where it is alone."""
+    """Return the ``pair`` of each instant: rows with the same frames and different audio; None without partner."""
     pairs = [manifest.value(instant.row, "pair") for instant in instants]
     counts = Counter(pairs)
     return [pair if pair and counts[pair] > 1 else None for pair in pairs]
 
 
 def sources_of(manifest: Manifest, instants: Sequence[Instant]) -> list[str]:
-    """What is equal for instants of one picture: their pair, or their file."""
+    """Return a key that is equal for instants of the same frames: their pair, or their file."""
     groups = groups_of(manifest, instants)
     files = [str(manifest.value(instant.row, "path")) for instant in instants]
     return [f"file {file}" if group is None else f"pair {group}" for group, file in zip(groups, files, strict=True)]
 
 
 def _with_objects(manifest: Manifest, instants: list[Instant]) -> list[Instant]:
-    """What sounds in the rows of one picture are its objects, where the truth itself does not tell them."""
+    """Add objects to instants whose truth lacks them: the sounding objects of all rows of their pair."""
     members: dict[str, list[Instant]] = {}
     groups = groups_of(manifest, instants)
     for instant, group in zip(instants, groups, strict=True):
@@ -141,7 +142,7 @@ def _check(manifest: Manifest, instants: Sequence[Instant], left_out: Counter[st
     if not any(instant.is_positive for instant in instants):
         reasons = "".join(f" {count} rows: {reason}." for reason, count in left_out.items())
         raise ManifestError(
-            f"{manifest.root}: nothing visible sounds in any of {len(manifest)} rows, so there is nothing to point at."
+            f"{manifest.root}: nothing visible sounds in any of {len(manifest)} rows, so there is nothing to localize."
             f"{reasons}"
         )
     sizes = sorted({instant.hw for instant in instants})

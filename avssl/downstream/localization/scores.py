@@ -1,4 +1,4 @@
-"""Scores of every row at every instant, and what they come to: means, intervals, paired differences.
+"""Scores of every row at every instant, with their means, intervals and paired differences.
 
 Dimensions: N instants at which something visible sounds, G groups, M numbers.
 """
@@ -31,13 +31,13 @@ def score_rows(
     rules: Sequence[str],
     on_part: Callable[[int], object] = lambda count: None,
 ) -> dict[str, Samples]:
-    """The scores of all rows, the truth made once for each part of the instants.
+    """Score all rows; the truth is made once for each part of the instants.
 
     Args:
-        instants: N.
-        rows: Name → the maps (n, h, w) of a part of the instants.
-        rules: Of binarization, by name.
-        on_part: Called with the number of instants that are done anew.
+        instants: N instants.
+        rows: Name -> function that returns the (n, h, w) maps of a part of the instants.
+        rules: Names of binarization rules.
+        on_part: Called with the number of instants of each part.
     """
     parts: dict[str, list[Samples]] = {name: [] for name in rows}
     for first in range(0, len(instants), _PART):
@@ -53,11 +53,11 @@ def score_rows(
 
 
 def headlines(samples: Samples, groups: Sequence[str | None] | None) -> tuple[dict[str, np.ndarray], ...]:
-    """What intervals are made of: numbers of each instant, and of each group.
+    """Return the numbers of each instant and of each group that means and intervals are computed from.
 
     Returns:
         ``pointing``, ``ciou_success_<rule>`` and ``auc_<rule>``, (N,) each; ``iiou_<rule>`` and
-        ``iauc_<rule>``, (G,) each. Their means are those of :func:`avssl.evaluation.summarize`.
+        ``iauc_<rule>``, (G,) each. Their means are the numbers of :func:`avssl.evaluation.summarize`.
     """
     single, grouped = {"pointing": samples["pointing"].numpy()}, {}
     for name, values in samples.items():
@@ -71,7 +71,7 @@ def headlines(samples: Samples, groups: Sequence[str | None] | None) -> tuple[di
 
 
 def _reached(ciou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each reaches the success threshold, and the area under its own curve, float64."""
+    """Return success (0 or 1) and the area under the own curve of each sample, float64."""
     curve = (ciou[:, None] >= np.array(THRESHOLDS)).astype(np.float64)
     return (ciou >= SUCCESS).astype(np.float64), np.asarray(np.trapezoid(curve, THRESHOLDS, axis=1))
 
@@ -79,7 +79,7 @@ def _reached(ciou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def table_rows(
     samples: Mapping[str, Samples], groups: Sequence[str | None] | None, seed: int
 ) -> tuple[dict[str, Numbers], dict[str, dict[str, tuple[float, float]]]]:
-    """The numbers of every row, and the 95 % bootstrap intervals of its headlines."""
+    """Return the numbers of every row, and the 95 % bootstrap intervals of its headlines."""
     rows = {name: summarize(values, groups) for name, values in samples.items()}
     parts = {name: headlines(values, groups) for name, values in samples.items()}
     intervals = {
@@ -91,11 +91,10 @@ def table_rows(
 def paired_differences(
     samples: Mapping[str, Samples], ours: str, groups: Sequence[str | None] | None, seed: int
 ) -> dict[str, dict[str, dict[str, float | tuple[float, float]]]]:
-    """By how much ``ours`` is above every other row, on the same instants.
+    """Compute the difference between ``ours`` and every other row, on the same instants.
 
     Returns:
-        Name of the other row → headline → ``difference`` and its 95 % ``interval`` by the paired
-        bootstrap; one that excludes 0 is a difference.
+        Name of the other row -> headline -> ``difference`` and its 95 % ``interval`` by the paired bootstrap.
     """
     mine = headlines(samples[ours], groups)
     found = {}
@@ -114,7 +113,7 @@ def paired_differences(
 
 
 def success_curves(samples: Samples) -> dict[str, list[float]]:
-    """By rule: the share of instants whose cIoU reaches each of the thresholds."""
+    """Return, by rule, the share of instants whose cIoU reaches each of the thresholds."""
     return {
         name.removeprefix("ciou_"): [success(values, threshold) for threshold in THRESHOLDS]
         for name, values in samples.items()

@@ -12,7 +12,7 @@ from avssl.core.errors import InputError
 from avssl.reports.figures import color_table
 
 DIMMED_LUMA, DIMMED_COLOR = 0.9, 0.45
-"""What is kept of a picture under a heat map: it loses half of its own color, so that what glows is the map."""
+"""Share of the frame's own luma and color kept under a heat map, so that the map stands out."""
 
 
 def overlay_image(
@@ -26,24 +26,24 @@ def overlay_image(
     boxes: Tensor | None = None,
     upscale: int = 1,
 ) -> Tensor:
-    """One heat map on its picture.
+    """Draw one heat map on its frame.
 
     Args:
         frame: (3, H, W) uint8.
         heat: (h, w) map of the whole frame.
         scale: Values drawn as nothing and as full color. ``"own"`` is the map's minimum and maximum:
-            it shows where the map points, but not how surely, and must not be used to compare maps.
+            it shows where the map points, but not how confidently, and must not be used to compare maps.
         alpha: Opacity of the full color, in [0, 1].
-        colormap: A matplotlib name; a perceptual one does not invent edges.
+        colormap: A matplotlib name; perceptual ones do not invent edges.
         truth: (H, W) mask whose outline is drawn in white on black.
-        boxes: (K, 4) of left, top, right, bottom in pixels, half-open, drawn likewise.
-        upscale: Whole factor by which the picture is enlarged.
+        boxes: (K, 4) left, top, right, bottom in pixels, half-open, drawn in the same way.
+        upscale: Integer factor by which the frame is enlarged.
 
     Returns:
         (3, upscale * H, upscale * W) uint8.
 
     Raises:
-        ValueError: If a shape or range is not as above.
+        InputError: If a shape or value is out of range.
     """
     if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != torch.uint8 or heat.ndim != 2:
         raise InputError(
@@ -69,10 +69,9 @@ def overlay_image(
 def blend(
     frames: Tensor, heat: Tensor, scale: tuple[float, float], *, alpha: float = 0.7, colormap: str = "inferno"
 ) -> Tensor:
-    """T heat maps on T frames, all on one color scale.
+    """Draw T heat maps on T frames, all on one color scale.
 
-    Color and opacity rise together, so cold regions show the picture. The picture loses half of
-    its own color, so that what glows is the map.
+    Color and opacity rise together, so low values show the frame, which loses half of its own color.
 
     Args:
         frames: (T, 3, H, W) uint8.
@@ -88,7 +87,7 @@ def blend(
         raise InputError(f"alpha ({alpha}) must be in [0, 1].")
     low, high = scale
     level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)
-    # Bicubic, for the eye only: bilinear shows the cells as diamonds. Scores never see this.
+    # Bicubic, for display only: bilinear shows the cells as diamonds. Scores use another resize.
     level = resize_image(level[:, None].float(), (frames.shape[2], frames.shape[3]))
     level = level.clamp_(0, 1)  # (T, 1, H, W)
     color = color_table(colormap)[(level[:, 0] * 255).round().long()].movedim(-1, 1)  # (T, 3, H, W)
@@ -99,7 +98,7 @@ def blend(
 
 
 def enlarge(frames: Tensor, factor: int) -> Tensor:
-    """(T, 3, H, W) uint8 to factor times the size, smoothly."""
+    """Enlarge (T, 3, H, W) uint8 frames by an integer factor, smoothly."""
     if factor < 1:
         raise InputError(f"upscale ({factor}) must be a whole number of at least 1.")
     if factor == 1:
@@ -108,13 +107,13 @@ def enlarge(frames: Tensor, factor: int) -> Tensor:
 
 
 def resize_image(images: Tensor, hw: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) to another size, bicubically."""
+    """Resize (B, C, H, W) images, bicubically."""
     # The antialiasing kernel is the same when enlarging, and 4 to 6 times as fast as the plain one.
     return F.interpolate(images, size=hw, mode="bicubic", antialias=True)
 
 
 def _draw_outline(picture: Tensor, mask: Tensor) -> None:
-    """Draws a white outline just inside a mask, in place, with a black one around it."""
+    """Draw a white outline just inside a mask, in place, with a black one around it."""
     inner = ~_grow(~mask, 1)
     picture[:, _grow(mask, 1) & ~mask] = 0
     picture[:, mask & ~inner] = 255

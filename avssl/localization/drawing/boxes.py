@@ -1,4 +1,4 @@
-"""The box around what a map points at."""
+"""Boxes around the peak of a map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FINER = 8  # boxes end at eighths of a cell, on the map as it is drawn
 
 
 def hot_box(heat: Tensor, threshold: float, frame_hw: tuple[int, int]) -> Box | None:
-    """The box around the connected region that holds the map's peak and lies at or above a threshold.
+    """Compute the box around the connected region that holds the map's peak and lies at or above a threshold.
 
     Args:
         heat: (h, w) map of the whole frame.
@@ -24,7 +24,7 @@ def hot_box(heat: Tensor, threshold: float, frame_hw: tuple[int, int]) -> Box | 
         frame_hw: Height and width of the frame in pixels.
 
     Returns:
-        None where the peak itself is below the threshold.
+        The box, or None if the peak is below the threshold.
     """
     height, width = (_FINER * side for side in heat.shape)
     finer = resize_image(heat[None, None].float(), (height, width))[0, 0].numpy()
@@ -38,10 +38,10 @@ def hot_box(heat: Tensor, threshold: float, frame_hw: tuple[int, int]) -> Box | 
 
 
 def box_threshold(scale: tuple[float, float], share: float) -> float:
-    """The cosine at a share of a color scale: 0 is its lowest, 1 its highest.
+    """Return the cosine at a share of a color scale, from 0 (lowest) to 1 (highest).
 
     Raises:
-        ValueError: If the share is outside [0, 1].
+        InputError: If the share is outside [0, 1].
     """
     if not 0 <= share <= 1:
         raise InputError(f"the threshold of boxes ({share}) is a share of the color scale, from 0 to 1.")

@@ -1,4 +1,4 @@
-"""Everything that is seen at one time: pictures under heat, side by side, and the strip under them."""
+"""Complete output frames: frames under heat maps, side by side, and the strip below them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _CURVE_COLORS = ("#ffb45c", "#b48cff", "#7fd4a0", "#ff7a90")
 
 
 class Composition:
-    """Draws one video's maps, frame by frame.
+    """Draw one video's maps, frame by frame.
 
     Args:
-        maps: By title; all are drawn on one scale, beside each other.
-        frame_hw: Height and width of the pictures that :meth:`draw` will be given.
-        enlarge: Whole factor by which they are enlarged.
-        span: (start, stop) presentation seconds of what is drawn.
+        maps: Maps by title; all are drawn on one scale, beside each other.
+        frame_hw: Height and width of the frames that are passed to :meth:`draw`.
+        enlarge: Integer factor by which they are enlarged.
+        span: (start, stop) presentation seconds of the drawn part.
         scale: See :data:`avssl.localization.drawing.scale.Scale`.
-        look: How.
-        envelope: (2, columns) of the sound of the span; see :func:`avssl.localization.drawing.strip.sound_envelope`.
+        look: Drawing options.
+        envelope: (2, columns) of the audio of the span; see :func:`avssl.localization.drawing.strip.sound_envelope`.
 
     Raises:
-        ValueError: If an option is out of range or there is no map.
+        InputError: If an option is out of range or there is no map.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Composition:
         layers = layers_of(maps, look)
         every = [layer for of_title in layers.values() for layer in of_title]
         self.limits = color_limits(*every, scale=scale)
-        """The cosines drawn as nothing and as full color."""
+        """Cosines of the lowest and the highest color."""
         self._enlarge = enlarge
         hw = enlarge * frame_hw[0], enlarge * frame_hw[1]
         self._panels = [Panel(of_title, hw, self.limits, look, title) for title, of_title in layers.items()]
@@ -58,10 +58,10 @@ class Composition:
             self._strip = Strip(width, _curves(layers), envelope, span, self.limits, kinds)
             height += self._strip.height
         self.size = height, width
-        """(height, width) of what is drawn, even."""
+        """(height, width) of the output, even."""
 
     def draw(self, second: float, picture: Planes) -> Planes:
-        """What is seen at a presentation time, from the video's picture then."""
+        """Draw the output for a presentation time and the video's frame at that time."""
         canvas = Planes.of(BLACK, *self.size)
         picture = enlarged(picture, self._enlarge)
         for number, panel in enumerate(self._panels):
@@ -72,12 +72,12 @@ class Composition:
 
 
 def layers_of(maps: Mapping[str, Heatmap], look: Look) -> dict[str, list[Heatmap]]:
-    """What is drawn over each picture: its map, or those of its heads."""
+    """Return the layers drawn over each frame: its map, or those of its heads."""
     return {title: by_head(heatmap) if look.heads else [heatmap] for title, heatmap in maps.items()}
 
 
 def enlarged(picture: Planes, factor: int) -> Planes:
-    """A picture a whole number of times as large, smoothly."""
+    """Enlarge a frame by an integer factor, smoothly."""
     if factor == 1:
         return picture
     height, width = (factor * side for side in picture.size)
@@ -88,7 +88,7 @@ def enlarged(picture: Planes, factor: int) -> Planes:
 
 
 def _curves(layers: Mapping[str, list[Heatmap]]) -> list[Curve]:
-    """One a map; in the colors of the heads where there are several."""
+    """Return a curve for each map, in the colors of the heads if there are several."""
     curves = []
     for place, (title, of_title) in enumerate(layers.items()):
         for head, layer in enumerate(of_title):

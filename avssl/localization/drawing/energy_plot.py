@@ -1,4 +1,4 @@
-"""The curve of energy over offsets as a picture."""
+"""Plot of the energy over offsets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from avssl.reports.figures import new_figure
 
 
 def draw_sync_curve(curve: SyncCurve, out_path: Path | str, title: str = "") -> None:
-    """Writes a PNG of 800 x 450 pixels: energy over offset, with its minimum and with offset 0 marked.
+    """Write a PNG of 800 x 450 pixels: energy over offset, with the minimum and offset 0 marked.
 
     Args:
-        curve: What to draw.
-        out_path: The file; its folder must exist.
-        title: Above the curve, taken as it is.
+        curve: The curve.
+        out_path: Output file; its folder must exist.
+        title: Title, not parsed as TeX.
     """
     figure = new_figure(800, 450, dpi=100)
     axes = figure.add_axes((0.1, 0.14, 0.86, 0.76))
@@ -22,7 +22,7 @@ def draw_sync_curve(curve: SyncCurve, out_path: Path | str, title: str = "") -> 
     best = curve.best_offset_seconds
     axes.axvline(0, color="#999999", linewidth=1)
     axes.axvline(best, color="#c0392b", linewidth=1, linestyle="--")
-    axes.set_xlabel("offset of the sound in seconds: positive where it is late")
+    axes.set_xlabel("offset of the audio in seconds: positive if it is late")
     axes.set_ylabel("mean energy (1 - cosine)")
     axes.set_title(
         f"{title}  lowest at {best:+.2f} s, confidence {curve.confidence:.3f}".strip(), fontsize=10, parse_math=False

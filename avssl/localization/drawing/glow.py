@@ -1,11 +1,10 @@
-"""Heat maps on the planes of a video, in integers.
+"""Heat maps drawn on the planes of a video in integer arithmetic.
 
-The result is that of :func:`avssl.localization.drawing.blend.blend`, in a tenth of its time.
+The result equals :func:`avssl.localization.drawing.blend.blend` within rounding, in a tenth of its time.
 
-In Y'CbCr the picture that loses half of its own color is a picture whose chroma is scaled, so that a
-heat of one level (of 256) turns each sample p of a plane into ``keep[level] * p / 256 + add[level]``.
-Both are tables of bytes, ``add`` with another for its fraction. The map is enlarged by two matrix
-products, which are a bicubic interpolation.
+In Y'CbCr, removing half of a frame's color scales its chroma, so a heat level (of 256) turns each sample p of a plane
+into ``keep[level] * p / 256 + add[level]``. Both are tables of bytes; ``add`` has another one for its fraction. The map
+is enlarged by two matrix products, which are a bicubic interpolation.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from avssl.localization.drawing.blend import DIMMED_COLOR, DIMMED_LUMA, resize_i
 from avssl.media import Planes
 from avssl.media.planes import BLACK, GRAY, rgb_to_ycc
 
-_MIDDLE = 128  # the sample value at which ``keep`` and ``add`` round to nothing together
+_MIDDLE = 128  # sample value at which the rounding errors of ``keep`` and ``add`` cancel
 
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Of one plane: 256 bytes each, by level."""
+    """Lookup tables of one plane, 256 bytes each, by heat level."""
 
     keep: bytes
     add: bytes
@@ -34,15 +33,15 @@ class _Table:
 
     @classmethod
     def of(cls, opacity: Tensor, color: Tensor, kept: float, black: int) -> _Table:
-        """(256,) opacities and samples of the heat's color, on a picture scaled by ``kept`` around ``black``."""
+        """Build tables from (256,) opacities and color samples, for a frame scaled by ``kept`` around ``black``."""
         share = (1 - opacity) * kept
         keep = (256 * share).round().clamp(max=255)
         middle = share * _MIDDLE + (1 - opacity) * (1 - kept) * black + opacity * color
-        add = (256 * middle - keep * _MIDDLE + 128).round().clamp(0, 2**16 - 1).int()  # 128: rounds what is cut off
+        add = (256 * middle - keep * _MIDDLE + 128).round().clamp(0, 2**16 - 1).int()  # 128: round to nearest
         return cls(*(table.byte().numpy().tobytes() for table in (keep, add >> 8, add & 255)))
 
     def apply(self, samples: np.ndarray, levels: bytes) -> np.ndarray:
-        """uint8 samples, and a level for each."""
+        """Return uint8 samples under the heat, given a level for each."""
         shape = samples.shape
         # bytes.translate looks up a megabyte in 0.4 ms; indexing arrays takes four times as long.
         product = np.multiply(samples, _plane(levels.translate(self.keep), shape), dtype=np.uint16)
@@ -52,14 +51,14 @@ class _Table:
 
 
 class Glow:
-    """Draws one kind of heat on pictures of one size.
+    """Draw one kind of heat on frames of one size.
 
     Args:
         map_hw: Cells of the maps, (h, w).
-        frame_hw: (H, W) of the pictures.
-        colors: (256, 3) RGB in [0, 255] from the coldest to the hottest.
-        alpha: Opacity of the hottest, in [0, 1]; the others' in proportion.
-        dims: Whether the picture loses half of its own color. Of several heats on one picture, the first dims it.
+        frame_hw: (H, W) of the frames.
+        colors: (256, 3) RGB in [0, 255] from the lowest to the highest level.
+        alpha: Opacity of the highest level, in [0, 1]; lower ones are proportional.
+        dims: Whether the frame loses half of its own color. Of several layers on one frame, the first dims it.
     """
 
     def __init__(
@@ -77,12 +76,12 @@ class Glow:
         self._enlarge_half = _Enlarge(_halved(rows), _halved(columns))
 
     def draw(self, picture: Planes, heat: Tensor, scale: tuple[float, float]) -> Planes:
-        """A picture with an (h, w) map over all of it.
+        """Return a frame with an (h, w) map drawn over all of it.
 
         Args:
-            picture: Left as it is.
-            heat: Of the size it was made for.
-            scale: Values of the coldest and the hottest color; nothing glows if they are equal.
+            picture: The frame, which is not changed.
+            heat: A map of ``map_hw`` cells.
+            scale: Values of the lowest and the highest color; nothing is drawn if they are equal.
         """
         low, high = scale
         level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)
@@ -95,7 +94,7 @@ class Glow:
 
 
 class _Enlarge:
-    """(h, w) levels in [0, 1] to H * W bytes, by (H, h) and (W, w) weights."""
+    """Enlarge (h, w) levels in [0, 1] to H * W bytes, by (H, h) and (W, w) weights."""
 
     def __init__(self, rows: Tensor, columns: Tensor) -> None:
         self._rows, self._columns = rows, columns.T.contiguous()
@@ -108,12 +107,12 @@ class _Enlarge:
 
 
 def _enlarging(cells: int, pixels: int) -> Tensor:
-    """(pixels, cells): what interpolation makes of each cell alone, and so of all together."""
+    """Return the (pixels, cells) interpolation weights: each cell enlarged by itself."""
     return resize_image(torch.eye(cells)[None, None], (pixels, cells))[0, 0]
 
 
 def _halved(weights: Tensor) -> Tensor:
-    """(ceil(pixels / 2), cells): the mean of two pixels; of an odd number, the last stands alone."""
+    """Average pairs of pixels: (ceil(pixels / 2), cells); the last of an odd number is kept."""
     weights = torch.cat([weights, weights[-1:]])[: 2 * ((len(weights) + 1) // 2)]
     return (weights[0::2] + weights[1::2]) / 2
 

@@ -1,4 +1,4 @@
-"""Heat maps on their video, as an mp4 with sound or as one picture."""
+"""Heat maps drawn on their video, as an mp4 with audio or as one image."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from avssl.media.planes import to_rgb
 from avssl.media.writer import AAC_RATES
 
 SMALLEST_SIDE, LONGEST_SIDE = 360, 1280
-"""Pixels. Videos with a shorter side below 360 are enlarged by a whole factor until they reach it (or what is drawn
+"""Pixels. Videos with a shorter side below 360 are enlarged by an integer factor until they reach it (or the output
 would be wider than 1280); all others keep their size."""
 WIDEST = 4096
-"""Pixels. Pictures beside each other that would be wider together, and wider than the video, are made smaller."""
+"""Pixels. Frames beside each other that would be wider together, and wider than the video, are reduced."""
 
 _COLUMNS = 1200  # of the waveform, at most a pixel or two each
 _AHEAD = 4  # frames decoded while earlier ones are drawn
@@ -45,34 +45,32 @@ def overlay_video(
     stop_after_seconds: float | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> None:
-    """Writes a video with its heat map over it and its sound in it, in the video's own size.
+    """Write a video of the same size with its heat map and its audio.
 
-    One color scale holds for the whole video: silent moments stay dark beside sounding ones.
-    The map is interpolated between its instants and drawn over the whole frame, whose shape is kept.
-    Under it run the confidence (the map's highest cosine, on its own absolute axis), the waveform,
-    and the numbers that the colors stand for. Pictures and sound pass through a few at a time, however
-    long the video.
+    One color scale holds for the whole video, so silent moments stay dark beside sounding ones. The map is interpolated
+    in time and drawn over the whole frame. Below are the confidence (the map's highest cosine, on its own axis), the
+    waveform, and the color scale. Memory does not grow with the length of the video.
 
     Args:
         reader: The video the map was made from.
-        heatmap: At least one map, as from :func:`avssl.localization.localize`; or several of the same
-            video by title, drawn beside each other on one scale.
+        heatmap: A heat map, as from :func:`avssl.localize`; or several of the same video by title, drawn beside each
+            other on one scale.
         out_path: The mp4 file; replaced if it exists.
-        scale: What the colors stand for.
-        look: How it is drawn.
-        audio_from: As it was for the (first) map: the result sounds as what was looked for.
-        stop_after_seconds: As it was for the map: end this long after the first frame.
-        on_progress: Called with the number of frames drawn, and of all.
+        scale: Color scale.
+        look: Drawing options.
+        audio_from: Audio of the output, usually that of the (first) map.
+        stop_after_seconds: Stop this long after the first frame, as for the map.
+        on_progress: Called with (frames drawn, frames in all).
 
     Raises:
-        MediaError: If the video or the sound cannot be read.
-        ValueError: If an option is out of range.
+        MediaError: If the video or the audio cannot be read.
+        InputError: If an option is out of range.
     """
     maps = _by_title(heatmap)
     start, stop = _span(reader, stop_after_seconds)
     fps = reader.info.video_fps or 25.0
     num_frames = max(1, round((stop - start) * fps))
-    # The middle of each frame's time, so that rounding never shows its neighbor.
+    # The middle of each frame's time, so that rounding never selects its neighbor.
     seconds = [start + (number + 0.5) / fps for number in range(num_frames)]
     sound = _Sound(AudioWindows(reader, audio_from), start, num_frames / fps)
     short_side, composition = _compose(reader, maps, (start, stop), scale, look, sound.envelope())
@@ -109,21 +107,21 @@ def overlay_picture(
     stop_after_seconds: float | None = None,
     at_seconds: float | None = None,
 ) -> None:
-    """Writes one frame of what :func:`overlay_video` would write, as a PNG.
+    """Write one frame of the output of :func:`overlay_video` as a PNG.
 
     Args:
-        reader: As for :func:`overlay_video`.
-        heatmap: As for :func:`overlay_video`.
+        reader: As in :func:`overlay_video`.
+        heatmap: As in :func:`overlay_video`.
         out_path: The PNG file; replaced if it exists.
-        scale: As for :func:`overlay_video`.
-        look: As for :func:`overlay_video`.
-        audio_from: As for :func:`overlay_video`.
-        stop_after_seconds: As for :func:`overlay_video`.
-        at_seconds: Which moment; by default the one at which the (first) map is surest.
+        scale: As in :func:`overlay_video`.
+        look: As in :func:`overlay_video`.
+        audio_from: As in :func:`overlay_video`.
+        stop_after_seconds: As in :func:`overlay_video`.
+        at_seconds: Presentation time; None takes the most confident time of the (first) map.
 
     Raises:
-        MediaError: If the video or the sound cannot be read.
-        ValueError: If an option is out of range.
+        MediaError: If the video or the audio cannot be read.
+        InputError: If an option is out of range.
     """
     maps = _by_title(heatmap)
     span = _span(reader, stop_after_seconds)
@@ -137,7 +135,7 @@ def overlay_picture(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The decoder and the encoder have threads of their own; torch's, on small matrices, would wait for each other."""
+    """Use one thread of torch: its threads would only wait on small matrices, beside those of decoder and encoder."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -147,7 +145,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class _Sound:
-    """What is heard, from the first frame on, at a rate that AAC has, a second at a time."""
+    """Audio of the output from the first frame on, at a rate that AAC has, a second at a time."""
 
     def __init__(self, sounds: AudioWindows, start: float, duration_seconds: float) -> None:
         own_rate, channels = sounds.own_format
@@ -156,11 +154,11 @@ class _Sound:
         self._num_samples = max(1, round(duration_seconds * self.rate))
 
     def stream(self) -> Iterator[Tensor]:
-        """(C, S) each."""
+        """Yield (C, S) chunks."""
         return self._sounds.stream(self._start, self._num_samples, self.rate, self._channels)
 
     def envelope(self) -> Tensor:
-        """Of the waveform, from a pass over all of it."""
+        """Compute the envelope of the whole waveform."""
         return sound_envelope(self.stream(), self._num_samples, min(_COLUMNS, self._num_samples))
 
 
@@ -169,7 +167,7 @@ def _by_title(heatmap: Heatmap | Mapping[str, Heatmap]) -> Mapping[str, Heatmap]
 
 
 def _span(reader: MediaReader, stop_after_seconds: float | None) -> tuple[float, float]:
-    """Start and stop of what is drawn."""
+    """Return start and stop of the drawn part."""
     info = reader.info
     if info.video_start_seconds is None or info.video_stop_seconds is None:
         raise MediaError(info.path, "video", "no_video", "there is no video stream.", "Open the file the map is of.")
@@ -187,7 +185,7 @@ def _compose(
     look: Look,
     envelope: Tensor,
 ) -> tuple[int | None, Composition]:
-    """The short side to decode at, None for the file's own, and what draws on such pictures."""
+    """Return the short side to decode at (None for the file's own), and the composition for such frames."""
     info = reader.info
     width = len(maps) * (info.width or 1)
     short, long = sorted((info.height or 1, info.width or 1))

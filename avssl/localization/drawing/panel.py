@@ -1,4 +1,4 @@
-"""One picture of a video under its heat: the glow of one map or of each head's, boxes, a title above."""
+"""One frame of a video under its heat map or the maps of the heads, with boxes and a title."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from avssl.media.planes import BLACK, GRAY, WHITE, to_planes
 from avssl.reports.figures import color_table, text_image
 
 HEAD_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
-"""Of Okabe and Ito, told apart by nearly all eyes; further heads begin anew."""
+"""Palette of Okabe and Ito, safe for color-blind viewers; repeated for more heads."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How heat is drawn."""
+    """Drawing options of heat maps."""
 
     alpha: float = 0.7
-    """Opacity of the hottest color, in [0, 1]."""
+    """Opacity of the highest color, in [0, 1]."""
     colormap: str = "inferno"
     """A matplotlib name."""
     strip: bool = True
@@ -44,7 +44,7 @@ class Look:
         return self.boxes
 
     def colors(self, num_layers: int) -> list[Tensor]:
-        """(256, 3) RGB of each layer of heat, coldest first."""
+        """Return (256, 3) RGB of each layer, from the lowest to the highest level."""
         if not self.heads:
             return [color_table(self.colormap)] * num_layers
         ramp = torch.linspace(0, 1, 256)[:, None]
@@ -52,14 +52,14 @@ class Look:
 
 
 class Panel:
-    """Draws one picture; all share a color scale.
+    """Draw one frame with its maps; all panels share a color scale.
 
     Args:
-        layers: Maps of the video: one, or one a head.
-        frame_hw: Of the pictures.
+        layers: Maps of the video: one, or one per head.
+        frame_hw: (H, W) of the frames.
         scale: Cosines of the lowest and the highest color.
-        look: How.
-        title: A line above the picture; none if empty.
+        look: Drawing options.
+        title: A line above the frame; none if empty.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Panel:
         """(height, width), even."""
 
     def draw(self, canvas: Planes, left: int, second: float, picture: Planes) -> None:
-        """Draws the picture that is shown at a time into the canvas, from ``left`` on, at its top."""
+        """Draw the frame shown at a time into the top of the canvas, from column ``left`` on."""
         at = torch.tensor([second], dtype=torch.float64)
         heats = [heat_at(layer, at)[0] for layer in self._layers]
         for glow, heat in zip(self._glows, heats, strict=True):
@@ -93,7 +93,7 @@ class Panel:
 
 
 def _outline(picture: Planes, box: Box) -> None:
-    """A white line with a black one inside, in place, as wide as the picture is large."""
+    """Draw a white line with a black one inside, in place; the width grows with the frame."""
     height, width = picture.size
     line = 2 * max(1, round(min(height, width) / 500))  # even: whole samples of color
     left, top, right, bottom = (round(side / 2) * 2 for side in box)
@@ -111,7 +111,7 @@ def _outline(picture: Planes, box: Box) -> None:
 
 
 def _even(picture: Planes) -> Planes:
-    """The same with the last row and column repeated where a side is odd; color reaches that far already."""
+    """Repeat the last row or column of an odd side; the chroma planes already cover it."""
     height, width = picture.size
     if height % 2 == width % 2 == 0:
         return picture

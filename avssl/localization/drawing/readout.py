@@ -1,4 +1,4 @@
-"""What heat maps say, as plain numbers for JSON."""
+"""Peaks and boxes of heat maps as plain numbers for JSON."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def readout(
     scale: Scale = "video",
     look: Look = Look(),  # noqa: B008
 ) -> dict[str, Any]:
-    """The peaks and boxes over time of maps that are drawn together.
+    """Return the peaks and boxes over time of maps that are drawn together.
 
     Args:
-        maps: By the name of their sound.
+        maps: Maps by the name of their audio.
         frame_hw: Height and width of the upright frame in pixels.
-        scale: As it is drawn.
-        look: As it is drawn.
+        scale: Color scale of the drawing.
+        look: Options of the drawing.
 
     Returns:
         ``frame`` (``width`` and ``height``), ``scale`` (cosines of the ``lowest`` and the ``highest`` color),
-        ``box`` (its ``share`` of the scale and that ``cosine``, or None), and ``maps``: one for each sound, or for
-        each head of each sound (``head``, from 1), with ``peaks`` as :func:`heatmap_readout`; where boxes are
-        drawn, each with ``box``: left, top, right and bottom in pixels, or None.
+        ``box`` (its ``share`` of the scale and that ``cosine``, or None), and ``maps``: one for each audio, or for each
+        head of each audio (``head``, from 1), with ``peaks`` as in :func:`heatmap_readout`. With boxes, each peak has a
+        ``box``: left, top, right and bottom in pixels, or None.
     """
     layers = layers_of(maps, look)
     low, high = color_limits(*(layer for of_sound in layers.values() for layer in of_sound), scale=scale)

@@ -1,4 +1,4 @@
-"""Which cosine has which color, and the map at any time: what all drawings of one video agree on."""
+"""Color scale of the maps of one video, and the map at any time."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from avssl.core.batch import Heatmap
 from avssl.core.errors import InputError
 
 Scale = Literal["video", "absolute"] | tuple[float, float]
-"""``"video"``: from the median to the maximum of all maps of this video. ``"absolute"``: cosines 0 to 1,
-comparable between videos. Or the two cosines themselves."""
+"""``"video"``: from the median to the maximum of all maps of the video. ``"absolute"``: cosines 0 to 1, comparable
+between videos. Or the two cosines."""
 
 
 def color_limits(*heatmaps: Heatmap, scale: Scale = "video") -> tuple[float, float]:
-    """The cosines drawn as nothing and as full color, the same for all that is drawn together.
+    """Return the cosines of the lowest and the highest color of maps that are drawn together.
 
     Raises:
-        ValueError: If there is no map, or ``scale`` is none.
+        InputError: If there is no map, or ``scale`` is not a scale.
     """
     if scale == "absolute":
         return 0.0, 1.0
     if scale == "video":
         values = torch.cat([heatmap.values.flatten() for heatmap in heatmaps])
         if len(values) == 0:
-            raise InputError("the heat map holds no map.")
+            raise InputError("the heat map is empty.")
         return values.median().item(), values.max().item()
     if isinstance(scale, str) or len(scale) != 2 or not scale[0] < scale[1]:
-        raise InputError(f'scale ({scale!r}) must be "video", "absolute" or two rising cosines.')
+        raise InputError(f'scale ({scale!r}) must be "video", "absolute" or two ascending cosines.')
     return scale
 
 
 def heat_at(heatmap: Heatmap, seconds: Tensor) -> Tensor:
-    """(N, h, w): the map at any times, linear between its instants, the first and last held beyond."""
+    """Return (N, h, w): the map at any times, linear between its points in time and constant beyond."""
     at = heatmap.at_seconds
     after = torch.searchsorted(at, seconds.to(at)).clamp(1, max(len(at) - 1, 1)).clamp(max=len(at) - 1)
     before = (after - 1).clamp(min=0)
@@ -44,10 +44,10 @@ def heat_at(heatmap: Heatmap, seconds: Tensor) -> Tensor:
 
 
 def by_head(heatmap: Heatmap) -> list[Heatmap]:
-    """The map of each head by itself.
+    """Return the map of each head by itself.
 
     Raises:
-        ValueError: If there is but one.
+        InputError: If there is only one.
     """
     check_heads(1 if heatmap.head_values is None else heatmap.head_values.shape[1])
     assert heatmap.head_values is not None
@@ -55,6 +55,6 @@ def by_head(heatmap: Heatmap) -> list[Heatmap]:
 
 
 def check_heads(num_heads: int) -> None:
-    """Refuses to tell the heads of a model apart that has one."""
+    """Raise if the model has only one head."""
     if num_heads < 2:
         raise InputError("the model has one head, so there are no maps of several heads to draw (--heads).")

@@ -1,4 +1,4 @@
-"""The strip under a heat-map video: how sure the map is, what is heard, and which color is which number."""
+"""The strip below a heat-map video: confidence, waveform and color scale."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from avssl.media import Planes
 from avssl.media.planes import GRAY, WHITE, to_planes
 from avssl.reports.figures import figure_image, new_figure
 
-_LEFT, _RIGHT = 0.06, 0.85  # of the width: where the two lanes lie
-_LANES = {"confidence": (0.62, 0.26), "sound": (0.17, 0.28)}  # of the height: bottom and height
-_LETTERS = 800  # pixels of width from which letters grow with it
+_LEFT, _RIGHT = 0.06, 0.85  # limits of the two lanes, as shares of the width
+_LANES = {"confidence": (0.62, 0.26), "sound": (0.17, 0.28)}  # bottom and height, as shares of the height
+_LETTERS = 800  # width in pixels from which letters grow with it
 _INK, _PAPER = "#dddddd", "#101014"
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """How sure one map is, over time."""
+    """Confidence of one map over time."""
 
     label: str
-    """Written beside others in the curve's color."""
+    """Legend entry, if there are several curves."""
     color: str
     """A matplotlib color."""
     at_seconds: Tensor
@@ -35,12 +35,12 @@ class Curve:
 
 
 def sound_envelope(chunks: Iterable[Tensor], num_samples: int, columns: int) -> Tensor:
-    """(2, columns) float32: the lowest and the highest sample in each of equal parts of a sound.
+    """Compute the lowest and the highest sample in equal parts of the audio, (2, columns) float32.
 
     Args:
-        chunks: (C, S) one after another, ``num_samples`` in all; channels are averaged.
-        num_samples: > 0.
-        columns: Parts; NaN where one holds no sample.
+        chunks: Consecutive (C, S) chunks, ``num_samples`` in all; channels are averaged.
+        num_samples: Number of samples, > 0.
+        columns: Number of parts; a part without samples is NaN.
     """
     envelope = torch.tensor([[torch.inf], [-torch.inf]]).repeat(1, columns)
     first = 0
@@ -54,15 +54,15 @@ def sound_envelope(chunks: Iterable[Tensor], num_samples: int, columns: int) -> 
 
 
 class Strip:
-    """Drawn once; only its cursor moves.
+    """A strip that is drawn once; only its cursor moves.
 
     Args:
-        width: Pixels, even.
-        curves: At least one; they are drawn in cosine, on an axis of their own, whatever the color scale.
-        envelope: (2, columns) of the sound of the span.
+        width: Width in pixels, even.
+        curves: At least one, drawn as cosines on an axis independent of the color scale.
+        envelope: (2, columns) of the audio of the span.
         span: (start, stop) presentation seconds of the video.
         scale: Cosines of the lowest and the highest color.
-        colors: (256, 3) RGB in [0, 255] of each kind of heat.
+        colors: (256, 3) RGB in [0, 255] of each layer.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Strip:
         self._planes = to_planes(figure_image(figure))
 
     def at(self, second: float) -> Planes:
-        """(height, width) with the cursor at a presentation time."""
+        """Return the strip, (height, width), with the cursor at a presentation time."""
         luma, chroma = self._planes.luma.clone(), self._planes.chroma.clone()
         share = (second - self._span[0]) / (self._span[1] - self._span[0])
         first = round(self._columns[0] + share * (self._columns[1] - self._columns[0])) // 2 * 2
@@ -102,7 +102,7 @@ class Strip:
 
 
 def _draw_confidence(axes: Any, curves: Sequence[Curve], span: tuple[float, float]) -> None:
-    # At least 0..0.5, so that the noise of a model that finds nothing does not fill the lane.
+    # At least 0 to 0.5, so that the noise of a model that finds nothing does not fill the lane.
     low = min(0.0, *(float(curve.confidence.min()) for curve in curves))
     high = max(0.5, *(float(curve.confidence.max()) * 1.1 for curve in curves))
     for curve in curves:
