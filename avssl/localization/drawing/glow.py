@@ -75,11 +75,11 @@ class Glow:
         self._enlarge = _Enlarge(rows, columns)
         self._enlarge_half = _Enlarge(_halved(rows), _halved(columns))
 
-    def draw(self, picture: Planes, heat: Tensor, scale: tuple[float, float]) -> Planes:
+    def draw(self, frame: Planes, heat: Tensor, scale: tuple[float, float]) -> Planes:
         """Return a frame with an (h, w) map drawn over all of it.
 
         Args:
-            picture: The frame, which is not changed.
+            frame: The frame, which is not changed.
             heat: A map of ``map_hw`` cells.
             scale: Values of the lowest and the highest color; nothing is drawn if they are equal.
         """
@@ -87,9 +87,9 @@ class Glow:
         level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)
         full, half = self._enlarge(level), self._enlarge_half(level)
         chroma = np.stack(
-            [table.apply(plane, half) for table, plane in zip(self._chroma, picture.chroma.numpy(), strict=True)]
+            [table.apply(plane, half) for table, plane in zip(self._chroma, frame.chroma.numpy(), strict=True)]
         )
-        luma = self._luma.apply(picture.luma.numpy(), full)
+        luma = self._luma.apply(frame.luma.numpy(), full)
         return Planes(torch.from_numpy(luma), torch.from_numpy(chroma))
 
 

@@ -94,10 +94,10 @@ def test_what_is_not_there_is_told(tmp_path, clip_maker, picture_maker):
     clip_maker(tmp_path / "v.mp4")
     (late,), clips = instants_of(tmp_path, [2.2])
     for read in (clips.frames, clips.sound):
-        with pytest.raises(MediaError, match=r"at 2\.200 s: the annotated instant lies outside the track") as error:
+        with pytest.raises(MediaError, match=r"at 2\.200 s: the annotated instant lies outside the stream") as error:
             read(late)
         assert error.value.reason == "out_of_range"
     picture_maker(tmp_path / "v.png", 1)
     (mute,), clips = instants_of(tmp_path, [None], path="v.png")
-    with pytest.raises(MediaError, match=r"a still picture has no sound\. Name its sound in the column audio_path"):
+    with pytest.raises(MediaError, match=r"a still image has no audio\. Name its audio file in the column audio_path"):
         clips.sound(mute)

@@ -93,7 +93,7 @@ def test_color_limits():
     hotter = heatmap(heat.values + 1, heat.at_seconds.tolist())
     assert color_limits(heat, hotter) == (pytest.approx(0.9), pytest.approx(1.9))  # of 48 cells, 46 are 0 and 46 are 1
     for wrong in ("frame", (0.4, 0.1)):
-        with pytest.raises(ValueError, match="two rising cosines"):
+        with pytest.raises(ValueError, match="two ascending cosines"):
             color_limits(heat, scale=wrong)
 
 
@@ -235,7 +235,7 @@ def test_overlay_stops_early(clip, tmp_path):
 def test_overlay_refuses(clip, tmp_path):
     with pytest.raises(ValueError, match="stop_after_seconds"):
         drawn(clip, tmp_path, stop_after_seconds=0)
-    with pytest.raises(ValueError, match="holds no map"):
+    with pytest.raises(ValueError, match="heat map is empty"):
         drawn(
             clip,
             tmp_path,
