@@ -52,7 +52,7 @@ def test_a_second_index_checks_no_file_and_drops_failures_that_are_gone(folder, 
     (folder / "silent.mp4").unlink()
     capsys.readouterr()
     assert main(["index", str(folder)]) == 0
-    assert "1 files (1 unchanged since they were looked at before): 1 ok, 0 cannot be used" in capsys.readouterr().out
+    assert "1 files (1 unchanged since an earlier check): 1 ok, 0 cannot be used" in capsys.readouterr().out
     assert not (folder / "manifest.failures.csv").exists()
 
 

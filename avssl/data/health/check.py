@@ -1,4 +1,4 @@
-"""The health of many files: several at a time, in processes that can be killed, each looked at once."""
+"""Check the health of many files, several at a time, in processes that can be killed."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def check_files(
     num_workers: int | None = None,
     progress: str | None = None,
 ) -> tuple[list[HealthReport], int]:
-    """Looks at files.
+    """Check files.
 
     Args:
         root: Folder of the files.
         names: Paths relative to it, with forward slashes.
-        settings: How they are looked at; the defaults if None.
-        journal: File that keeps what is found; see :class:`~avssl.data.health.journal.HealthJournal`.
-        num_workers: Files looked at a time; one a core by default.
-        progress: The name of a bar on stderr, or None for none.
+        settings: Depth and limits; default: those of :class:`HealthSettings`.
+        journal: File that stores the reports; see :class:`~avssl.data.health.journal.HealthJournal`.
+        num_workers: Files checked at a time; default: one per core.
+        progress: Name of a progress bar on stderr; None for none.
 
     Returns:
-        One report for each name, and how many of them the journal knew. A file whose process hung is reported as
+        One report for each name, and the number of reports from the journal. A file whose process hung is reported as
         ``"timeout"``, one whose process died as ``"crashed"``.
     """
     root, settings = Path(root), settings or HealthSettings()
@@ -50,7 +50,7 @@ def check_files(
         reports |= known
         new = [name for name in names if name not in reports]
         outcomes = run_killable(
-            partial(_answer, settings),
+            partial(_probe, settings),
             [str(root / name) for name in new],
             num_workers=num_workers,
             timeout_seconds=settings.limit_seconds,
@@ -70,32 +70,32 @@ def check_files(
 
 
 def printable(name: str) -> str:
-    """A file name with the bytes that are no text written as ``\\\\xff``."""
+    """Return a file name with bytes that are not text escaped as ``\\\\xff``."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _unnameable(root: Path, name: str) -> HealthReport | None:
-    """The report of a file whose name no CSV can hold."""
+    """Return the report of a file whose name a CSV cannot hold."""
     if printable(name) == name and name.isprintable():
         return None
     shown = str(root / printable(name))
-    found = "its name has bytes that are no text."
+    found = "its name has bytes that are not text."
     return HealthReport(None, MediaError(shown, "container", "unreadable", found, "Rename it."))
 
 
-def _answer(settings: HealthSettings, path: str) -> dict[str, Any]:
+def _probe(settings: HealthSettings, path: str) -> dict[str, Any]:
     return probe_file(path, settings).to_dict()
 
 
 def _report(path: str, outcome: Outcome) -> HealthReport:
-    """From what came out of the worker; a report that is not one counts as a crash."""
+    """Make a report from a worker's outcome; an invalid answer counts as a crash."""
     if outcome.answer is not None:
         try:
             return HealthReport.from_dict(outcome.answer, path)
         except (KeyError, TypeError) as error:
             outcome = Outcome(outcome.number, None, "crashed", f"its process sent no report ({error})")
     if outcome.failure == "timeout":
-        found, advice = f"looking at it was {outcome.detail}.", "Leave the file out, or raise timeout_seconds."
+        found, advice = f"checking it was {outcome.detail}.", "Leave the file out, or raise timeout_seconds."
         return HealthReport(None, MediaError(path, "container", "timeout", found, advice))
     found = f"the decoder crashed: {outcome.detail}."
     if outcome.failure == "bug":

@@ -1,8 +1,7 @@
-"""A folder of media files → a manifest: one row a file, or several for a long file.
+"""Make the manifest of a folder of media files: one row per file, or several for a long file.
 
-Every file is looked at in a process that can be killed, and ends as ok or with a reason. A file that cannot be used
-(no sound, not media, cut off, silent ...) becomes a failure beside the manifest, never a row; nothing is written into
-the folder.
+Every file is checked in a process that can be killed. An unusable file (no audio, not media, cut off, silent ...)
+becomes a failure with a reason, not a row. Nothing is written into the folder.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ MEDIA_EXTENSIONS = frozenset(
         *("ts", "vob", "webm", "wmv"),
     )
 )
-"""File names that are taken for video, in lower case."""
+"""Extensions of video files, in lower case."""
 
 _COLUMNS = (
     "id",
@@ -45,53 +44,56 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class FolderIndex:
-    """What a folder holds."""
+    """The usable rows and the failures of a folder."""
 
     manifest: Manifest
     """The usable rows, sorted by path and second."""
     failures: dict[str, MediaError]
-    """Why each other media file cannot be used, by its path relative to the manifest's root."""
+    """Why each other media file is unusable, by its path relative to the manifest's root."""
     num_reused: int = 0
-    """Files that were known from the journal and are unchanged."""
+    """Unchanged files whose report came from the journal."""
 
     @property
     def num_files(self) -> int:
-        """Media files, usable or not."""
+        """Number of media files, usable or not."""
         return len(set(self.manifest["path"])) + len(self.failures)
 
     @property
     def bad_fraction(self) -> float:
-        """Files that failed as a share of all media files, in [0, 1]."""
+        """Fraction of media files that failed, in [0, 1]."""
         return len(self.failures) / max(1, self.num_files)
 
     @property
     def hours(self) -> float:
-        """Of picture with sound, in the rows."""
+        """Hours of video with audio in the rows."""
         return float(self.manifest["duration_seconds"].sum()) / 3600
 
     def summary(self) -> str:
-        """Files, rows, hours, and the failures by reason, in lines."""
+        """Return files, rows, hours, and the failures by reason, in lines."""
         num_ok = self.num_files - len(self.failures)
-        known = f" ({self.num_reused} unchanged since they were looked at before)" if self.num_reused else ""
+        known = f" ({self.num_reused} unchanged since an earlier check)" if self.num_reused else ""
         lines = [f"{self.num_files} files{known}: {num_ok} ok, {len(self.failures)} cannot be used"]
         reasons = Counter(error.reason for error in self.failures.values())
         lines += [f"  {count} {reason}" for reason, count in reasons.most_common()]
         return "\n".join([*lines, f"{len(self.manifest)} rows, {self.hours:.2f} h"])
 
     def failures_table(self) -> pa.Table:
-        """One line a file, with the columns of ``dropped_files.csv``; the id is the path."""
+        """Return one line per failed file, with the columns of ``dropped_files.csv``; the id is the path."""
         names = ("id", "path", "stream", "reason", "message")
         rows = [(path, path, e.stream, e.reason, " ".join(str(e).split())) for path, e in self.failures.items()]
         return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
 
 
 def walk_media(folder: Path | str, extensions: Collection[str] = MEDIA_EXTENSIONS) -> Iterator[Path]:
-    """Media files under a folder, relative to it, in an order that repeats. Links are followed, each place once;
-    names that start with a dot are passed over. ``extensions`` are in lower case, with their dot."""
+    """Yield the media files under a folder, relative to it, in a reproducible order.
+
+    Links are followed, each folder once; names that start with a dot are skipped. ``extensions`` are in lower case,
+    with their dot.
+    """
     folder, seen = Path(folder), set()
     for here, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
-        if real in seen:  # a link back to a place above, or a second link to this one
+        if real in seen:  # a link to a folder above, or a second link to this one
             folders.clear()
             continue
         seen.add(real)
@@ -112,26 +114,26 @@ def index_folder(
     num_workers: int | None = None,
     progress: bool = False,
 ) -> FolderIndex:
-    """Looks at every media file under ``folder``.
+    """Check every media file under ``folder``.
 
     Args:
         folder: Searched to any depth.
-        root: What ids and paths are relative to: ``folder``, by default, or a folder above it.
-        segment_seconds: Length of the consecutive rows that a long file is cut into. What is left
-            at its end is a row of its own when it is at least half as long, and is left out otherwise.
-        segment_over_seconds: Files longer than this are cut.
-        health: How files are looked at; the defaults if None.
-        journal: File that keeps what is found, so that unchanged files are not looked at again and a run that was
-            stopped goes on; None keeps nothing.
-        num_workers: Files looked at a time, each in a process of its own; one a core by default.
-        progress: Show a bar on stderr.
+        root: Folder that ids and paths are relative to: ``folder`` (default) or a folder above it.
+        segment_seconds: Length of the consecutive rows that a long file is cut into. The rest
+            at its end is a row if it is at least half as long, and is left out otherwise.
+        segment_over_seconds: Files longer than this are cut, in seconds.
+        health: Depth and limits of the check; default: those of :class:`HealthSettings`.
+        journal: File that stores the reports, so that unchanged files are not checked again and a run that was
+            stopped continues; None stores nothing.
+        num_workers: Files checked at a time, each in its own process; default: one per core.
+        progress: Show a progress bar on stderr.
 
     Returns:
-        Rows that have both picture and sound; ``start_seconds`` and ``stop_seconds`` bound the time
-        where both exist. A file of one row has its relative path as id, a segment ``path#10.000-20.000``.
+        Rows with video and audio; ``start_seconds`` and ``stop_seconds`` bound the time
+        with both. A file of one row has its relative path as id, a segment ``path#10.000-20.000``.
 
     Raises:
-        ManifestError: If ``folder`` is no folder, holds no media file by name, or is not inside ``root``.
+        ManifestError: If ``folder`` is not a folder, contains no media file, or is not inside ``root``.
     """
     folder = Path(folder)
     root = folder if root is None else Path(root)
@@ -161,7 +163,7 @@ def index_folder(
 
 
 def _rows(path: str, info: MediaInfo, segment_seconds: float, over_seconds: float) -> Iterator[tuple[Any, ...]]:
-    """One row, or the segments, in the order of ``_COLUMNS``."""
+    """Yield one row, or the segments, in the order of ``_COLUMNS``."""
     start, stop = common_span(info)
     about = (info.video_fps, info.width, info.height, info.audio_sample_rate_hz)
     if stop - start <= over_seconds:

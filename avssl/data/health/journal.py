@@ -1,7 +1,7 @@
-"""What is known of the files of a folder from an earlier look: a line of JSON a file, written as it is found.
+"""The journal of a folder: the reports of earlier checks, one line of JSON per file.
 
-A kill loses the last line at most. A line counts while the file has the same size and time of change, and was looked
-at in the same way.
+A kill loses the last line at most. A line is valid while the file has the same size and modification time, and the
+settings of the check are the same.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from avssl.core.whole_file import names_full_disk, write_text
 from avssl.data.health.report import HealthReport, HealthSettings
 
 _FORMAT = 1
-"""Raise it when a look at a file changes its meaning: older lines then do not count."""
+"""Raise this when the meaning of a report changes: older lines then become invalid."""
 
 
 class HealthJournal:
     """The journal of one folder; a context manager that closes its file.
 
     Args:
-        path: Its file; made if missing. None keeps nothing.
-        root: What the names in it are relative to.
-        settings: How files are looked at.
+        path: File of the journal; made if missing. None stores nothing.
+        root: Folder that the names in it are relative to.
+        settings: Depth and limits of the check.
     """
 
     def __init__(self, path: Path | None, root: Path, settings: HealthSettings) -> None:
@@ -43,7 +43,7 @@ class HealthJournal:
         self._file: TextIO | None = None
 
     def known(self, name: str) -> HealthReport | None:
-        """The report of an unchanged file, or None if it must be looked at; ask before looking."""
+        """Return the report of an unchanged file, or None if it must be checked; call this before the check."""
         self._files[name] = file = self._identity(name)
         line = json.loads(self._lines.get(name, "{}"))
         if line.get("way") != self._way or line.get("file") != file or file is None:
@@ -57,13 +57,12 @@ class HealthJournal:
         return report
 
     def add(self, name: str, report: HealthReport) -> None:
-        """Writes the report of a file that :meth:`known` was asked for: it may have changed since, and then counts
-        as changed the next time."""
+        """Write the report of a file after :meth:`known`, so that a file changed meanwhile counts as changed."""
         if self.path is None:
             return
         if self._file is None:
             self._file = self.path.open("a", encoding="utf-8")
-            self._file.write("\n" if self._num_lines else "")  # a line that a kill tore must not tear the next
+            self._file.write("\n" if self._num_lines else "")  # a line that was cut by a kill must not damage the next
         line = {"name": name, "file": self._files[name], "way": self._way, "limit_seconds": self._limit_seconds}
         text = json.dumps(line | {"report": report.to_dict()})
         self._lines[name] = text
@@ -73,7 +72,7 @@ class HealthJournal:
             self._file.flush()
 
     def compact(self, names: Iterable[str]) -> None:
-        """Keeps the last line of each of these files, and forgets the others."""
+        """Keep the last line of each of these files, and remove the others."""
         kept = [self._lines[name] + "\n" for name in names if name in self._lines]
         self.close()
         if self.path is None or len(kept) == self._num_lines:
@@ -81,7 +80,7 @@ class HealthJournal:
         write_text(self.path, "".join(kept))
 
     def close(self) -> None:
-        """Closes the file; a later line opens it again."""
+        """Close the file; a later line opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -95,7 +94,7 @@ class HealthJournal:
         self.close()
 
     def _identity(self, name: str) -> list[int] | None:
-        """[bytes, nanoseconds of the last change]; None for what cannot be looked up, which is never known."""
+        """Return [bytes, modification time in nanoseconds]; None if they cannot be read."""
         try:
             status = os.stat(self.root / name)
         except OSError:
@@ -104,7 +103,7 @@ class HealthJournal:
 
 
 def _read(path: Path) -> tuple[dict[str, str], int]:
-    """Name → the text of its last whole line; and how many lines there are."""
+    """Return name → the text of its last whole line, and the number of lines."""
     texts: dict[str, str] = {}
     if not path.is_file():
         return texts, 0
@@ -112,6 +111,6 @@ def _read(path: Path) -> tuple[dict[str, str], int]:
     for text in lines:
         try:
             texts[json.loads(text)["name"]] = text
-        except (ValueError, TypeError, KeyError):  # torn by a kill
+        except (ValueError, TypeError, KeyError):  # cut by a kill
             continue
     return texts, len(lines)

@@ -1,8 +1,8 @@
-"""A function over many files, in worker processes that can be killed.
+"""Run a function over many files in worker processes that can be killed.
 
-Decoders are millions of lines of C that parse what strangers wrote. One that hangs is killed at its deadline, one
-that crashes takes its process along, one that asks for too much memory is refused it; each is the end of one file,
-never of the run. Answers come back as JSON, so a process that was taken over cannot send code.
+Decoders are millions of lines of C that parse untrusted files. One that hangs is killed at its deadline, one
+that crashes ends only its process, and memory is limited; each fault ends the check of one file,
+not the run. Answers come back as JSON, so a compromised process cannot send code.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ import torch
 from avssl.core.errors import InputError
 
 Task = Callable[[str], dict[str, Any]]
-"""What is done with a file; its answer must be plain values."""
+"""The function of a file; its answer must be plain values."""
 
-_FILES_A_WORKER = 500  # then a new process: what decoders leak on broken files goes with the old one
+_FILES_PER_WORKER = 500  # then a new process, as decoders leak memory on broken files
 _MAX_ANSWER_BYTES = 2**20
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file."""
+    """The result of one file."""
 
     number: int
-    """Its place in the list."""
+    """Index of the file in the list."""
     answer: dict[str, Any] | None
-    """What the task returned; None if it did not."""
+    """Return value of the task; None if it failed."""
     failure: Literal["", "timeout", "crashed", "bug"] = ""
-    """Why there is no answer; "bug" is an exception of the task, the process itself being well."""
+    """Kind of failure; "bug" is an exception in the task, after which the process continues."""
     detail: str = ""
-    """How it failed, in words."""
+    """Description of the failure."""
 
 
 def default_num_workers() -> int:
-    """One for each core this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -63,20 +63,20 @@ def run_killable(
     timeout_seconds: float = 60.0,
     memory_gib: float = 4.0,
 ) -> Generator[Outcome]:
-    """Runs ``task`` on every path, several at a time.
+    """Run ``task`` on every path, several at a time.
 
-    A file whose process dies is tried once more in a new one, as the damage may have been done by the file before.
+    A file whose process dies is tried once more in a new one, as an earlier file may be the cause.
     Closing the iterator, or the death of this process, ends all workers.
 
     Args:
         task: Called in forked processes, which share this one's memory as it was.
         paths: The files.
-        num_workers: Processes, >= 1; one a core by default.
-        timeout_seconds: Longest time for one file.
-        memory_gib: Address space a process may take beyond what it starts with.
+        num_workers: Processes, >= 1; default: one per core.
+        timeout_seconds: Time limit per file.
+        memory_gib: Memory limit per process beyond what it starts with, in GiB.
 
     Yields:
-        One outcome for each path, in the order they are done.
+        One outcome for each path, in the order of completion.
     """
     if num_workers is not None and num_workers < 1:
         raise InputError(f"num_workers ({num_workers}) must be at least 1.")
@@ -94,7 +94,7 @@ def run_killable(
             for worker in _ready(busy):
                 busy.remove(worker)
                 outcome = worker.take()
-                if outcome.answer is None or worker.num_files >= _FILES_A_WORKER:
+                if outcome.answer is None or worker.num_files >= _FILES_PER_WORKER:
                     worker.kill()
                 else:
                     free.append(worker)
@@ -108,7 +108,7 @@ def run_killable(
 
 
 def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
-    """Workers that answered, died or ran out of time; waits for the first."""
+    """Return the workers that answered, died or ran out of time; wait for the first."""
     until = min(worker.deadline for worker in busy) - time.monotonic()
     answered = wait([worker.connection for worker in busy], max(0.0, until))
     now = time.monotonic()
@@ -116,12 +116,12 @@ def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
 
 
 class _Worker:
-    """One process, and the file it has."""
+    """One process and its current file."""
 
     def __init__(self, task: Task, memory_gib: float, others: Sequence[_Worker]) -> None:
         self.connection, theirs = multiprocessing.Pipe()
         mine = [self.connection, *(other.connection for other in others)]
-        context = multiprocessing.get_context("fork")  # a new one takes milliseconds, with torch and decoders loaded
+        context = multiprocessing.get_context("fork")  # takes milliseconds, with torch and decoders loaded
         self.process = context.Process(target=_serve, args=(theirs, mine, task, memory_gib, os.getpid()), daemon=True)
         with warnings.catch_warnings():  # about threads at a fork: a worker takes no lock that others may hold
             warnings.filterwarnings("ignore", message=r".*use of fork\(\)", category=DeprecationWarning)
@@ -130,17 +130,17 @@ class _Worker:
         self.number, self.path, self.deadline, self.num_files = -1, "", 0.0, 0
 
     def give(self, number: int, path: str, timeout_seconds: float) -> None:
-        """Hands it a file."""
+        """Send the worker a file."""
         self.number, self.path, self.num_files = number, path, self.num_files + 1
         self.timeout_seconds = timeout_seconds
         self.deadline = time.monotonic() + timeout_seconds
         try:
             self.connection.send_bytes(os.fsencode(path))
-        except OSError:  # it died in between: taking its answer will tell
+        except OSError:  # it died in between, as take() will report
             return
 
     def take(self) -> Outcome:
-        """The outcome of the file; to be called when there is an answer, a death or no time left."""
+        """Return the outcome of the file, once the worker answered, died or ran out of time."""
         try:
             if not self.connection.poll():
                 return Outcome(self.number, None, "timeout", f"not done after {self.timeout_seconds:g} s")
@@ -159,17 +159,17 @@ class _Worker:
         return f"its process ended with status {code}" if code else "its process sent no answer"
 
     def kill(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kill the process."""
         self.connection.close()
         self.process.kill()
-        self.process.join(1.0)  # one that waits for a dead disk cannot even be killed: it is left behind
+        self.process.join(1.0)  # a process that waits for a dead disk cannot be killed and is left behind
 
 
 # ---------------------------------------------------------------- in the worker
 
 
 def _serve(connection: Connection, others: list[Connection], task: Task, memory_gib: float, parent: int) -> None:
-    for other in others:  # inherited ends of other pipes, which would hide that the parent is gone
+    for other in others:  # inherited ends of other pipes, which would hide the death of the parent
         other.close()
     _confine(memory_gib, parent)
     while True:
@@ -180,20 +180,20 @@ def _serve(connection: Connection, others: list[Connection], task: Task, memory_
         try:
             message: dict[str, Any] = {"answer": task(path)}
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{os.path.basename(place.filename)}:{place.lineno}"
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
             message = {"bug": f"{type(error).__name__} in {where}: {error}"[:2000]}
         connection.send_bytes(json.dumps(message).encode())
 
 
 def die_with_parent() -> None:
-    """Linux ends this process when the thread that started it ends, however that happens."""
+    """Let Linux end this process when the thread that started it ends."""
     if os.path.exists("/proc/self/statm"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _confine(memory_gib: float, parent: int) -> None:
-    """Limits of a worker: memory, no core dumps, no output, one thread, no life without its parent."""
+    """Limit a worker: memory, no core dumps, no output, one thread, death with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends the workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if os.path.exists("/proc/self/statm"):
@@ -204,12 +204,12 @@ def _confine(memory_gib: float, parent: int) -> None:
         limit = used + int(memory_gib * 2**30)
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    if os.getppid() != parent:  # it died before it could be said to take us along
+    if os.getppid() != parent:  # the parent died before the call above
         os._exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    faulthandler.disable()  # or a crash writes a page to the terminal
+    faulthandler.disable()  # otherwise a crash prints a page of text
     torch.set_num_threads(1)
-    gc.freeze()  # what was inherited is the parent's to end
+    gc.freeze()  # inherited objects belong to the parent
     silence = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):  # what decoders print
+    for descriptor in (1, 2):  # decoders print
         os.dup2(silence, descriptor)

@@ -1,7 +1,7 @@
-"""Whether one media file can be learned from: ok, or one reason why not.
+"""Check whether one media file is usable for training, and if not, why.
 
 Nothing here protects from a decoder that hangs or crashes: :mod:`avssl.data.health.killable`
-runs this in processes that can be ended.
+runs this in processes that can be killed.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from avssl.media.pyav.stream_ends import CUT_SECONDS, StreamEnds, measure_ends
 Depth = Literal["quick", "normal", "full"]
 
 MIN_SECONDS = 1.0
-"""Default of the shortest usable file. A clip takes 2 s by default: of a shorter file most would be made up."""
+"""Default of the shortest usable file: half of a default clip."""
 
 _TIMEOUT_SECONDS: dict[Depth, float] = {"quick": 60.0, "normal": 60.0, "full": 1800.0}
 
 
 @dataclass(frozen=True)
 class HealthSettings:
-    """How files are looked at, and what is too much or too little.
+    """Depth and limits of the check.
 
     Raises:
         ValueError: If a limit is not positive or ``depth`` is unknown.
     """
 
     depth: Depth = "normal"
-    """"quick": header, and the last packets against its word; nothing is decoded but one picture. "normal": also
-    decodes the ends, and places between them, to find still pictures and silence. "full": decodes everything."""
+    """"quick": header only, plus a check that the last packets exist; decodes one frame. "normal": also decodes both
+    ends and samples between them, to find still video and silence. "full": decodes everything."""
     backend: BackendName = "auto"
-    """Reader that decodes, as for :func:`avssl.media.open_media`."""
+    """Decoder of media files; "auto" is the fastest that loads."""
     min_seconds: float = MIN_SECONDS
-    """Files with less time in which picture and sound both play are too short."""
+    """Shortest time in which video and audio both play, in seconds."""
     max_pixels: int = MAX_PIXELS
-    """Largest width * height."""
+    """Largest width * height of a frame."""
     max_duration_seconds: float = MAX_DURATION_SECONDS
-    """Longest file."""
+    """Longest file, in seconds."""
     timeout_seconds: float | None = None
-    """Longest time one file may take; None: 60 s, and half an hour at depth "full"."""
+    """Time limit per file, in seconds; None: 60 s, and half an hour at depth "full"."""
     memory_gib: float = 4.0
-    """Address space one process may take beyond what it starts with."""
+    """Memory limit per process beyond what it starts with, in GiB."""
 
     def __post_init__(self) -> None:
         if self.depth not in _TIMEOUT_SECONDS:
@@ -66,12 +66,12 @@ class HealthSettings:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """What became of one file."""
+    """The result of checking one file."""
 
     info: MediaInfo | None
-    """Its header, its stops moved to where its packets end; None where it could not be read."""
+    """Its header, with stops moved to the end of its packets; None if it could not be read."""
     error: MediaError | None = None
-    """Why it cannot be used; None for a healthy file."""
+    """Why it is unusable; None for a healthy file."""
 
     @property
     def status(self) -> str:
@@ -79,14 +79,14 @@ class HealthReport:
         return "ok" if self.error is None else self.error.reason
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the file's name."""
+        """Return plain values for JSON, without the file's name."""
         e = self.error
         error = None if e is None else [e.stream, e.reason, e.found, e.advice, e.second]
         return {"info": None if self.info is None else asdict(self.info) | {"path": ""}, "error": error}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], path: str) -> HealthReport:
-        """The report of :meth:`to_dict` on the file ``path``.
+        """Restore the report of the file ``path`` from the values of :meth:`to_dict`.
 
         Raises:
             TypeError, KeyError: If the values are not those of a report.
@@ -99,14 +99,14 @@ class HealthReport:
 
 
 def probe_file(path: str, settings: HealthSettings | None = None) -> HealthReport:
-    """Looks at one file.
+    """Check one file.
 
     Args:
         path: The file.
-        settings: How; the defaults if None.
+        settings: Depth and limits; default: those of :class:`HealthSettings`.
 
     Returns:
-        The report. Whatever the file holds becomes a reason, never an exception.
+        The report. Any fault of the file becomes a reason, not an exception.
     """
     settings = settings or HealthSettings()
     info = None
@@ -128,14 +128,14 @@ def probe_file(path: str, settings: HealthSettings | None = None) -> HealthRepor
 
 
 def common_span(info: MediaInfo) -> tuple[float, float]:
-    """(start, stop) of the seconds in which there is picture and sound; both tracks must be there."""
+    """Return (start, stop) of the time with video and audio; both streams must exist."""
     starts = (info.video_start_seconds, info.audio_start_seconds)
     stops = (info.video_stop_seconds, info.audio_stop_seconds)
     return max(s for s in starts if s is not None), min(s for s in stops if s is not None)
 
 
 def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaInfo:
-    """The header, once both tracks are known to be as long as it says."""
+    """Return the header, after checking that both streams are as long as it declares."""
     if not info.has_video:
         raise MediaError(path, "video", "no_video", "there is no video stream.", "Leave the file out.")
     if not info.has_audio:
@@ -144,16 +144,16 @@ def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaI
     info = _shortened(info, ends)
     start, stop = common_span(info)
     if stop <= start:
-        found = "picture and sound never play together."
+        found = "video and audio never play at the same time."
         raise MediaError(path, "container", "out_of_range", found, "Leave the file out.")
     if stop - start < settings.min_seconds - 1e-3:
-        found = f"picture and sound play together for {stop - start:.3f} s, less than {settings.min_seconds:g} s."
+        found = f"video and audio play together for {stop - start:.3f} s, less than {settings.min_seconds:g} s."
         raise MediaError(path, "container", "too_short", found, "Leave the file out, or lower min_seconds.")
     return info
 
 
 def _shortened(info: MediaInfo, ends: StreamEnds) -> MediaInfo:
-    """The header with each stop no later than the track's last packet.
+    """Return the header with each stop no later than the stream's last packet.
 
     Raises:
         MediaError: If half a second or more is missing.
@@ -161,13 +161,12 @@ def _shortened(info: MediaInfo, ends: StreamEnds) -> MediaInfo:
     stops = {}
     for stream in ("video", "audio"):
         name = f"{stream}_stop_seconds"
-        start, stated, found = getattr(info, f"{stream}_start_seconds"), getattr(info, name), getattr(ends, name)
+        start, declared, found = getattr(info, f"{stream}_start_seconds"), getattr(info, name), getattr(ends, name)
         found = start if found is None else found
-        if found < stated - CUT_SECONDS:
-            text = f"the {'pictures end' if stream == 'video' else 'sound ends'} at {found:.3f} s although the "
-            text += f"container says {stated:.3f} s."
+        if found < declared - CUT_SECONDS:
+            text = f"the {stream} ends at {found:.3f} s although the container says {declared:.3f} s."
             raise MediaError(info.path, stream, "truncated", text, "The file was cut off: fetch it again.", found)
-        stops[name] = max(start, min(stated, found))
+        stops[name] = max(start, min(declared, found))
     return replace(info, **stops)
 
 

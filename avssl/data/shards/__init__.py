@@ -1,1 +1,1 @@
-"""Corpora copied into tar shards."""
+"""Prepared corpora: clips copied into tar shards."""

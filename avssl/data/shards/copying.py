@@ -1,4 +1,4 @@
-"""Rows of a manifest to shards of a prepared corpus; one call makes one shard, in any process."""
+"""Copy rows of a manifest into shards of a prepared corpus; one call makes one shard, in any process."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import PreparedClip, encode_clip
 
 _CHUNK_BYTES = 128 << 20
-"""Of RGB frames that are decoded at a time."""
-_SOUND_SECONDS = 60  # whole samples at any rate
+"""Size of the RGB frames that are decoded at a time."""
+_AUDIO_SECONDS = 60  # a whole number of samples at any rate
 _INSIDE_SECONDS = 1e-4
 _SHORTEST_SECONDS = 0.1
 
 NOT_COPIED = ("start_seconds", "stop_seconds", "truth", "path")
-"""Columns that speak of the source's own file and times; they are kept under the name ``source_...``."""
+"""Columns about the source's own file and times; they are stored under the name ``source_...``."""
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What one shard is made from. Plain values, so that it passes to other processes."""
+    """The input of one shard. Plain values, so that it passes to other processes."""
 
     folder: Path
     """The prepared corpus."""
     number: int
-    """Of the shard."""
+    """Number of the shard."""
     manifest: Manifest
     """The shard's rows alone."""
     first_row: int
-    """Of these, in the whole manifest."""
+    """Index of the first of these rows in the whole manifest."""
     settings: CopySettings
     backend: BackendName
-    """Reader of the sources."""
+    """Decoder of the sources."""
 
     @property
     def key(self) -> str:
-        """16 hex digits of what the shard was asked to hold: settings and rows."""
+        """16 hex digits that identify the settings and rows of the shard."""
         about = [asdict(self.settings), self.manifest.table.to_pydict()]
         return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:16]
 
     @property
     def stamps(self) -> list[list[int] | None]:
-        """Size and date of each row's source, None where it is gone."""
+        """Size and date of each row's source, None if it is gone."""
         return [_stamp(self.manifest.file(row)) for row in range(len(self.manifest))]
 
     def finished(self) -> dict[str, Any] | None:
-        """The record of the shard if it is there and its sources, but those that are gone, are what they were."""
+        """Return the record of the shard if it exists and no source that still exists has changed."""
         record = read_record(self.folder, self.number, self.key)
         if record is None:
             return None
@@ -70,15 +70,15 @@ class ShardJob:
 
 
 def make_shard(job: ShardJob) -> dict[str, Any]:
-    """Makes a shard, unless it is there already.
+    """Make a shard, unless it exists already.
 
     Returns:
         Its record: ``shard``, ``rows`` (of the new manifest), ``failures``, ``bytes``, ``sha256``, ``cpu_seconds``, and
-        ``reused``. It is in ``shards/NUMBER.json``, too, which is written last.
+        ``reused``. It is also written to ``shards/NUMBER.json``, last of all.
     """
     if record := job.finished():
         return {**record, "reused": True}
-    stamps = job.stamps  # of before: a source that changes meanwhile is copied again by the next call
+    stamps = job.stamps  # read first: a source that changes meanwhile is copied again by the next call
     began = time.process_time()
     path = job.folder / shard_name(job.number)
     rows, failures = [], []
@@ -106,39 +106,41 @@ def make_shard(job: ShardJob) -> dict[str, Any]:
 
 
 def copy_clip(reader: MediaReader, start: float, stop: float, settings: CopySettings) -> PreparedClip:
-    """Encodes what picture and sound have in common in [start, stop) of a file; the copy begins at 0 s.
+    """Encode the time of [start, stop) that has video and audio; the copy begins at 0 s.
 
-    Frame k of the copy is the one shown at ``start + (k + 1/2) / fps``, the middle of its time, so that rounding to the
-    copy's frames is never off by more than half of one.
+    Frame k of the copy is the one shown at ``start + (k + 1/2) / fps``, the middle of its time, so that rounding to
+    the copy's frames is off by half a frame at most.
 
     Args:
         reader: The file.
-        start: In seconds; may lie before both tracks.
-        stop: In seconds; may lie behind both tracks.
+        start: Start in seconds; may lie before both streams.
+        stop: Stop in seconds; may lie after both streams.
         settings: Codecs, size and rates.
 
     Raises:
-        MediaError: If a track is missing, cannot be decoded, or less than 0.1 s is left.
+        MediaError: If a stream is missing, cannot be decoded, or less than 0.1 s is left.
     """
     start, stop = _common_span(reader.info, start, stop)
     fps = settings.frames_per_second
-    num_frames = max(1, math.ceil((stop - start) * fps - 1e-6))  # the last one may be cut short
+    num_frames = max(1, math.ceil((stop - start) * fps - 1e-6))  # the last one may be shorter
     short_side = min(settings.short_side, reader.info.height or 0, reader.info.width or 0)
     times = [min(start + (k + 0.5) / fps, stop - _INSIDE_SECONDS) for k in range(num_frames)]
     try:
-        return encode_clip(_parts(reader, times, short_side), _sound(reader, start, stop, settings), settings)
+        return encode_clip(
+            _read_frames(reader, times, short_side), _read_audio(reader, start, stop, settings), settings
+        )
     except ValueError as error:
         raise MediaError(reader.info.path, "video", "unreadable", str(error), "Leave the row out.") from error
 
 
-def _sound(reader: MediaReader, start: float, stop: float, settings: CopySettings) -> Tensor:
-    """(S,): read in parts, as tracks with many channels take much memory before they are mixed."""
-    edges = [start + part * _SOUND_SECONDS for part in range(math.ceil((stop - start) / _SOUND_SECONDS))]
+def _read_audio(reader: MediaReader, start: float, stop: float, settings: CopySettings) -> Tensor:
+    """Read (S,) samples in parts, as streams with many channels take much memory before mixing."""
+    edges = [start + part * _AUDIO_SECONDS for part in range(math.ceil((stop - start) / _AUDIO_SECONDS))]
     spans = zip(edges, [*edges[1:], stop], strict=True)
     return torch.cat([reader.read_audio(a, b, settings.sample_rate_hz, num_channels=1)[0] for a, b in spans])
 
 
-def _parts(reader: MediaReader, times: list[float], short_side: int) -> Iterator[Tensor]:
+def _read_frames(reader: MediaReader, times: list[float], short_side: int) -> Iterator[Tensor]:
     width, height = reader.info.width or 1, reader.info.height or 1
     frame_bytes = 3 * short_side**2 * max(width, height) / min(width, height)
     step = max(16, int(_CHUNK_BYTES / frame_bytes))
@@ -154,7 +156,7 @@ def _common_span(info: MediaInfo, start: float, stop: float) -> tuple[float, flo
     start = max(start, info.video_start_seconds, info.audio_start_seconds)
     stop = min(stop, info.video_stop_seconds, info.audio_stop_seconds)
     if stop - start < _SHORTEST_SECONDS:
-        found = f"picture and sound have only {max(0.0, stop - start):.3f} s in common."
+        found = f"video and audio have only {max(0.0, stop - start):.3f} s in common."
         raise MediaError(info.path, "container", "too_short", found, "Leave the row out.", start)
     return start, stop
 
@@ -167,7 +169,7 @@ def _copy(manifest: Manifest, row: int, settings: CopySettings, backend: Backend
 
 
 def _row(manifest: Manifest, row: int, clip: PreparedClip, info: MediaInfo) -> dict[str, Any]:
-    """The copy's row of the new manifest, without its place."""
+    """Return the copy's row of the new manifest, without its position in the shard."""
     values = {name: manifest.value(row, name) for name in manifest.table.column_names}
     video, audio = clip.about["video"], clip.about["audio"]
     seconds = audio["samples"] / audio["rate"]

@@ -1,17 +1,17 @@
-"""Shards of a prepared corpus: tar files that WebDataset reads in order, and avssl at random.
+"""Shards of a prepared corpus: tar files that WebDataset reads in order, and avssl in any order.
 
 ::
 
     OUT/
-    ├── manifest.csv            one row a clip: its shard and place in it, its source, and the row's own columns
+    ├── manifest.csv            one row per clip: its shard, position and source, and the row's own columns
     ├── dropped_files.csv       rows that could not be copied, and why
     ├── prepared.json           settings, totals
     └── shards/
         ├── 000000.tar          clips, three members each: see avssl.media.prepared.clip
-        └── 000000.json         its rows, its failures, its SHA-256; written last, so what has one is whole
+        └── 000000.json         its rows, its failures, its SHA-256; written last, so a shard with one is whole
 
-A shard is made under a temporary name and renamed. Its key in the tar is a number, never a name from a manifest, so
-nothing that a manifest says can become a path.
+A shard is written under a temporary name and renamed. Keys in the tar are numbers, not names from a manifest, so
+that a manifest cannot name a path.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from avssl.media.prepared.writer import PreparedClip
 
 @contextmanager
 def shard_writer(path: Path) -> Iterator[ShardWriter]:
-    """Writes one tar, whole or not at all.
+    """Write one tar, whole or not at all.
 
     Args:
         path: The tar file; its folder is made.
@@ -44,7 +44,7 @@ def shard_writer(path: Path) -> Iterator[ShardWriter]:
 
     Example:
         >>> with shard_writer(Path("shards/000000.tar")) as shard:
-        ...     place = shard.add(0, clip, {"id": "a.mp4"})
+        ...     position = shard.add(0, clip, {"id": "a.mp4"})
         >>> shard.sha256
     """
     with whole_file(path, durable=True) as temporary, temporary.open("wb") as file:
@@ -54,21 +54,21 @@ def shard_writer(path: Path) -> Iterator[ShardWriter]:
 
 
 class ShardWriter:
-    """The clips of a tar; see :func:`shard_writer`."""
+    """Writes the clips of a tar; see :func:`shard_writer`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = _Hashing(file)
         self._tar = tarfile.open(fileobj=cast(BinaryIO, self._file), mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
         self.sha256 = ""
-        """Of the finished file."""
+        """SHA-256 of the finished file."""
 
     def add(self, number: int, clip: PreparedClip, row: Mapping[str, Any]) -> dict[str, int]:
-        """Appends a clip.
+        """Append a clip.
 
         Args:
-            number: Names its members.
-            clip: What to write.
-            row: Goes into the JSON member, for readers that know no manifest.
+            number: Number of the clip, which names its members.
+            clip: The clip.
+            row: Row of the manifest, stored in the JSON member for readers without a manifest.
 
         Returns:
             ``shard_offset`` and ``shard_header_bytes``, for :class:`avssl.media.prepared.reader.PreparedReader`.
@@ -88,13 +88,13 @@ class ShardWriter:
         }
 
     def finish(self) -> None:
-        """Writes the end of the tar; nothing may follow."""
+        """Write the end of the tar."""
         self._tar.close()
         self.sha256 = self._file.digest.hexdigest()
 
 
 class _Hashing:
-    """A file that is only appended to, and hashed on the way."""
+    """A file that is hashed while it is written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -109,28 +109,28 @@ class _Hashing:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shard_name(number: int) -> str:
-    """Relative path of a shard's tar."""
+    """Return the relative path of a shard's tar."""
     return f"shards/{number:06d}.tar"
 
 
 def record_path(folder: Path, number: int) -> Path:
-    """The record of a shard, which says that it is whole."""
+    """Return the path of the record of a shard, which exists if the shard is whole."""
     return folder / "shards" / f"{number:06d}.json"
 
 
 def read_record(folder: Path, number: int, key: str) -> dict[str, Any] | None:
-    """The record of a finished shard made from the same rows with the same settings, or None.
+    """Return the record of a finished shard made from the same rows with the same settings, or None.
 
     Args:
         folder: The prepared corpus.
-        number: Of the shard.
-        key: What the shard depends on, as it stands in the record.
+        number: Number of the shard.
+        key: Key of its rows and settings, as stored in the record.
     """
     try:
         record = json.loads(record_path(folder, number).read_text(encoding="utf-8"))
@@ -142,7 +142,7 @@ def read_record(folder: Path, number: int, key: str) -> dict[str, Any] | None:
 
 
 def is_whole(record_file: Path) -> bool:
-    """Whether the shard beside a record has the bytes that were written."""
+    """Return True if the shard beside a record has the bytes that were written."""
     try:
         expected = json.loads(record_file.read_text(encoding="utf-8"))["sha256"]
         return bool(sha256(record_file.with_suffix(".tar")) == expected)

@@ -1,4 +1,4 @@
-"""Bytes of files here or in an object store: ``/data/x.tar``, ``s3://bucket/x.tar``, ``memory://x.tar``."""
+"""Read bytes of local files or of an object store: ``/data/x.tar``, ``s3://bucket/x.tar``, ``memory://x.tar``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from avssl.core.manifest import is_url
 
 
 class StorageError(AvsslError, OSError):
-    """A file that cannot be read where it is said to be."""
+    """A file that cannot be opened or read."""
 
 
 class RangeReader:
     """Reads parts of many files, a few of them open at a time.
 
     Local files are read without moving a file position, so forked workers may share it. Anything else goes through
-    fsspec, whose drivers (s3fs, gcsfs ...) are installed by those who need them. It pickles without its open files.
+    fsspec, whose drivers (s3fs, gcsfs ...) are installed separately. It pickles without its open files.
 
     Args:
-        limit: Most local files to hold open.
+        limit: Largest number of open local files.
     """
 
     def __init__(self, limit: int = 16) -> None:
@@ -30,7 +30,7 @@ class RangeReader:
         self._remote: dict[tuple[int, str], Any] = {}
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset``; fewer at the end of the file.
+        """Read ``size`` bytes from ``offset``; fewer at the end of the file.
 
         Raises:
             StorageError: If the file cannot be opened or read.
@@ -45,7 +45,7 @@ class RangeReader:
             raise StorageError(f"{path}: cannot be read ({error}).") from error
 
     def close(self) -> None:
-        """Closes the files it holds."""
+        """Close all open files."""
         while self._open:
             os.close(self._open.popitem()[1])
 

@@ -145,7 +145,7 @@ def test_an_unchanged_file_is_not_looked_at_again(folder, tmp_path, probed):
     assert again.num_reused == 4
     assert again.manifest.table.equals(first.manifest.table)
     assert str(again.failures["bad.mp4"]) == str(first.failures["bad.mp4"])
-    assert "4 files (4 unchanged since they were looked at before): 3 ok" in again.summary()
+    assert "4 files (4 unchanged since an earlier check): 3 ok" in again.summary()
 
 
 def test_a_changed_file_a_new_one_and_other_settings_are_looked_at(folder, tmp_path, probed):
@@ -223,7 +223,7 @@ def test_a_decoder_that_dies_or_hangs_costs_one_file(folder, tmp_path, monkeypat
         "bad.mp4": "not_media",
     }
     assert "a.mp4: container: the decoder crashed: its process was ended by SIGSEGV" in str(found.failures["a.mp4"])
-    assert "b.mp4: container: looking at it was not done after 2 s" in str(found.failures["b.mp4"])
+    assert "b.mp4: container: checking it was not done after 2 s" in str(found.failures["b.mp4"])
     assert list(found.manifest["id"]) == ["c.mp4"]
 
 

@@ -71,7 +71,7 @@ def test_a_file_is_not_blamed_for_the_damage_of_the_one_before():
 
 
 def test_a_worker_is_replaced_before_what_it_leaks_adds_up(monkeypatch):
-    monkeypatch.setattr("avssl.data.health.killable._FILES_A_WORKER", 3)
+    monkeypatch.setattr("avssl.data.health.killable._FILES_PER_WORKER", 3)
     found = by_number(run_killable(obey, [str(n) for n in range(7)], num_workers=1))
     assert len({found[n].answer["pid"] for n in range(7)}) == 3
 

@@ -154,7 +154,7 @@ def test_the_error_of_a_cut_file_says_where_it_ends(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     error = probe_file(str(path)).error
     assert "a.mp4: " in str(error)
-    assert "the file ends here, although its index goes on. It was cut off: fetch it again." in str(error)
+    assert "the file ends here, although its index continues. It was cut off: fetch it again." in str(error)
     assert error.stream in ("video", "audio")
     assert 0.5 < error.second < 5.5
 
