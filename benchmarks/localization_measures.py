@@ -31,7 +31,7 @@ from avssl.evaluation import (
 from avssl.evaluation.localization import with_negatives
 from avssl.localization.similarity import SMOOTHING, at_instant, cell_similarity, smooth, sound_map
 from avssl.models import unit_cells
-from avssl.synthetic import Split, draw_scene, render_picture
+from avssl.synthetic import Split, draw_scene, render_frames
 from avssl.synthetic.truth import scene_truth
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import VideoEval
@@ -258,7 +258,7 @@ def two_sources(world: Shapes, split: Split, seed: int, sampling: ClipSampling) 
     duration, length = world.settings.duration_seconds, sampling.audio_seconds
     for row in world.rows("two"):
         scene = draw_scene(split.settings, seed, "two", int(world.ids[row].split("/")[1]))
-        truth = scene_truth(scene, render_picture(scene)[1])
+        truth = scene_truth(scene, render_frames(scene)[1])
         for source in np.flatnonzero(truth.sounding):
             other = truth.sounding & (np.arange(len(truth.sounding)) != source)
             events = truth.event_seconds[truth.event_object == source]

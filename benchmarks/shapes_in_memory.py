@@ -23,7 +23,7 @@ from avssl.core.batch import Batch, BatchIndex
 from avssl.core.draws import clip_key, epoch_order, integers, text_keys
 from avssl.data.sampling import ClipSampling
 from avssl.downstream.localization import shapes_instant, visible_objects
-from avssl.synthetic import SceneSettings, Split, draw_scene, render_picture, render_sound
+from avssl.synthetic import SceneSettings, Split, draw_scene, render_audio, render_frames
 from avssl.synthetic.truth import scene_truth
 
 MOST_OBJECTS = 3
@@ -95,9 +95,9 @@ def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: Clip
     table: list[dict[str, Any]] = []
     for row, (name, index, settings) in enumerate(tqdm(jobs, desc="render", unit="clip")):
         scene = draw_scene(settings, seed, name, index)
-        frames, masks = render_picture(scene)
+        frames, masks = render_frames(scene)
         video[row] = frames.transpose(0, 3, 1, 2)
-        audio[row] = np.round(render_sound(scene).clip(-1, 1) * 32767)
+        audio[row] = np.round(render_audio(scene).clip(-1, 1) * 32767)
         truth = scene_truth(scene, masks)
         instant = shapes_instant(truth, row, sampling.video_seconds)
         at, start = np.zeros((MOST_OBJECTS, settings.height, settings.width), dtype=bool), np.nan

@@ -1,8 +1,8 @@
 """The eight actions of SoundingShapes: how an object moves, and when its motion makes a sound.
 
-An action is a closed-form motion, so its event times are analytic. An event is an instant that is
-both seen and heard: the contact of a bounce, the turning point of a shake, the moment a pulse is
-largest. Between events an *activity* in [0, 1] drives the object's sustained sound, and a *pitch*
+An action is a closed-form motion, so its event times are analytic. An event is a point in time that is
+both visible and audible: the contact of a bounce, the turning point of a shake, the maximum of a
+pulse. Between events an *activity* in [0, 1] drives the object's sustained sound, and a *pitch*
 ratio bends it (the Doppler glide of an orbit).
 
 Lengths are in units of the object's radius, times in seconds, angles in radians; y points down.
@@ -20,26 +20,26 @@ TAU = 2.0 * np.pi
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object is at given times, relative to its home; every field has the times' shape."""
+    """Position of an object at given times, relative to its home; every field has the shape of the times."""
 
     dx: np.ndarray
-    """Horizontal offset, radii."""
+    """Horizontal offset, in radii."""
     dy: np.ndarray
-    """Vertical offset, radii, downwards."""
+    """Vertical offset, in radii, downwards."""
     angle: np.ndarray
-    """Rotation, radians."""
+    """Rotation, in radians."""
     scale: np.ndarray
     """Size relative to the object's radius."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """An action with its parameters drawn."""
+    """An action with random parameters."""
 
     pose: Callable[[np.ndarray], Pose]
     """Pose at any times."""
     activity: Callable[[np.ndarray], np.ndarray]
-    """Loudness of the sustained sound in [0, 1] at any times; 0 where only events sound."""
+    """Loudness of the sustained sound in [0, 1] at any times; 0 if only events sound."""
     pitch: Callable[[np.ndarray], np.ndarray]
     """Pitch ratio of the sustained sound at any times."""
     period_seconds: float
@@ -47,14 +47,14 @@ class Motion:
     event_phases: tuple[float, ...]
     """Phases in [0, 1) of the events of one cycle."""
     event_strengths: tuple[float, ...]
-    """Loudness of the hit at each event phase, in [0, 1]; 0 where the sound swells without a hit."""
+    """Loudness of the hit at each event phase, in [0, 1]; 0 for a swell without a hit."""
     phase: float
     """Phase at time 0, in [0, 1)."""
     is_impact: bool
-    """Whether events are contacts: frames that show one are drawn at its very instant."""
+    """True if events are contacts: frames that show one are drawn at its exact time."""
 
     def events(self, duration_seconds: float) -> tuple[np.ndarray, np.ndarray]:
-        """Times (E,) of the events in [0, duration), ascending, and their strengths (E,)."""
+        """Return the times (E,) of the events in [0, duration), ascending, and their strengths (E,)."""
         cycles = np.arange(-1, int(duration_seconds / self.period_seconds) + 2)
         times = ((cycles[:, None] + np.asarray(self.event_phases)) - self.phase) * self.period_seconds
         strengths = np.broadcast_to(np.asarray(self.event_strengths), times.shape)
@@ -73,12 +73,12 @@ def _motion(
     pitch: Callable[[np.ndarray], np.ndarray] = np.ones_like,
     is_impact: bool = False,
 ) -> Motion:
-    """A motion whose ``events`` map the phases of a cycle to strengths."""
+    """Make a motion whose ``events`` map phases of a cycle to strengths."""
     return Motion(pose, activity, pitch, period, tuple(events), tuple(events.values()), phase, is_impact)
 
 
 def bounce(rng: np.random.Generator) -> Motion:
-    """Falls and rebounds on the spot; each contact with the floor is a hit."""
+    """Fall and rebound on the spot; each contact with the floor is a hit."""
     period, phase, height, tilt = rng.uniform(0.45, 0.75), rng.random(), rng.uniform(1.5, 2.2), rng.uniform(-0.3, 0.3)
 
     def pose(t: np.ndarray) -> Pose:
@@ -90,7 +90,7 @@ def bounce(rng: np.random.Generator) -> Motion:
 
 
 def hop(rng: np.random.Generator) -> Motion:
-    """Leaps sideways, rests, and leaps back; take-off sounds softly and landing hard."""
+    """Leap sideways, rest, and leap back; the take-off is soft and the landing loud."""
     period, phase, width = rng.uniform(0.9, 1.3), rng.random(), rng.choice([-1.0, 1.0]) * rng.uniform(0.8, 1.1)
     flight = 0.45
 
@@ -106,7 +106,7 @@ def hop(rng: np.random.Generator) -> Motion:
 
 
 def swing(rng: np.random.Generator) -> Motion:
-    """A pendulum; the sound swells with its speed, loudest as it passes the bottom."""
+    """Swing as a pendulum; the sound swells with its speed, loudest at the bottom."""
     period, phase, length, reach = rng.uniform(1.1, 1.6), rng.random(), rng.uniform(1.7, 2.2), rng.uniform(0.8, 1.0)
 
     def pose(t: np.ndarray) -> Pose:
@@ -120,7 +120,7 @@ def swing(rng: np.random.Generator) -> Motion:
 
 
 def spin(rng: np.random.Generator) -> Motion:
-    """Turns on the spot; ticks every quarter turn over a steady sound."""
+    """Turn on the spot; tick every quarter turn over a steady sound."""
     period, phase, sense = rng.uniform(0.7, 1.1), rng.random(), rng.choice([-1.0, 1.0])
 
     def pose(t: np.ndarray) -> Pose:
@@ -131,7 +131,7 @@ def spin(rng: np.random.Generator) -> Motion:
 
 
 def shake(rng: np.random.Generator) -> Motion:
-    """Trembles sideways; rattles at every turning point."""
+    """Tremble sideways; rattle at every turning point."""
     period, phase, reach, tilt = rng.uniform(0.26, 0.34), rng.random(), rng.uniform(0.35, 0.5), rng.uniform(-0.4, 0.4)
 
     def pose(t: np.ndarray) -> Pose:
@@ -142,7 +142,7 @@ def shake(rng: np.random.Generator) -> Motion:
 
 
 def roll(rng: np.random.Generator) -> Motion:
-    """Rolls to and fro between two stops; rumbles on the way and hits the stops."""
+    """Roll to and fro between two stops; rumble on the way and hit the stops."""
     period, phase, reach = rng.uniform(1.6, 2.4), rng.random(), rng.uniform(1.5, 2.0)
 
     def pose(t: np.ndarray) -> Pose:
@@ -151,13 +151,13 @@ def roll(rng: np.random.Generator) -> Motion:
         return Pose(dx, np.zeros_like(t), dx, np.ones_like(t))
 
     def activity(t: np.ndarray) -> np.ndarray:
-        return 0.55 + 0.25 * np.sin(TAU * 17.0 * t)  # a grain of 17 Hz: rolling is rough, unlike orbiting
+        return 0.55 + 0.25 * np.sin(TAU * 17.0 * t)  # modulated at 17 Hz: rolling sounds rough, unlike orbiting
 
     return _motion(period, phase, pose, {0.0: 1.0, 0.5: 1.0}, activity=activity, is_impact=True)
 
 
 def pulse(rng: np.random.Generator) -> Motion:
-    """Swells and shrinks on the spot; louder and higher as it grows."""
+    """Swell and shrink on the spot; louder and higher as it grows."""
     period, phase, tilt = rng.uniform(0.8, 1.2), rng.random(), rng.uniform(-0.4, 0.4)
 
     def size(t: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ def pulse(rng: np.random.Generator) -> Motion:
 
 
 def orbit(rng: np.random.Generator) -> Motion:
-    """Circles a point; a steady sound whose pitch glides as it comes and goes (Doppler)."""
+    """Circle a point; a steady sound whose pitch glides with the distance (Doppler)."""
     period, phase, sense = rng.uniform(1.3, 1.9), rng.random(), rng.choice([-1.0, 1.0])
     wide, tall = rng.uniform(1.4, 1.8), rng.uniform(0.9, 1.3)
 
@@ -194,7 +194,7 @@ def orbit(rng: np.random.Generator) -> Motion:
 ACTION_TABLE: dict[str, Callable[[np.random.Generator], Motion]] = {
     f.__name__: f for f in (bounce, hop, swing, spin, shake, roll, pulse, orbit)
 }
-"""Action -> a function that draws its parameters."""
+"""Action → a function that draws its parameters."""
 
 ACTIONS: tuple[str, ...] = tuple(ACTION_TABLE)
 """Names of the actions, the classes of action recognition."""

@@ -10,44 +10,45 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from tqdm import tqdm
 
 from avssl.core.errors import InputError
 from avssl.core.manifest import COLUMNS, Manifest
 from avssl.media import write_video
-from avssl.synthetic.picture import render_picture
+from avssl.synthetic.audio import render_audio
+from avssl.synthetic.frames import render_frames
 from avssl.synthetic.scene import Scene, SceneSettings, draw_scene
-from avssl.synthetic.sound import render_sound
 from avssl.synthetic.truth import scene_truth, write_truth
 
 
 @dataclass(frozen=True)
 class Split:
-    """A part of a corpus."""
+    """A split of a corpus."""
 
     num_clips: int
-    """How many clips."""
+    """Number of clips."""
     settings: SceneSettings = field(default_factory=SceneSettings)
-    """What its scenes are like."""
+    """Distribution of its scenes."""
 
     def __post_init__(self) -> None:
         if self.num_clips < 1:
             raise InputError(f"num_clips ({self.num_clips}) must be >= 1.")
         if self.settings.interactive_pairs and self.num_clips % 2:
-            raise InputError(f"num_clips ({self.num_clips}) must be even where clips come in interactive pairs.")
+            raise InputError(f"num_clips ({self.num_clips}) must be even for clips in interactive pairs.")
 
 
 def write_clip(out_dir: Path, scene: Scene, clip_id: str) -> dict[str, Any]:
-    """Renders and writes one clip (``<id>.mp4``) and its truth (``truth/<id>.npz``); returns its manifest row."""
+    """Render and write one clip (``<id>.mp4``) and its truth (``truth/<id>.npz``); return its manifest row."""
     settings = scene.settings
-    frames, masks = render_picture(scene)
+    frames, masks = render_frames(scene)
     write_video(
         out_dir / f"{clip_id}.mp4",
-        torch.from_numpy(frames).permute(0, 3, 1, 2),
+        rearrange(torch.from_numpy(frames), "t h w c -> t c h w"),
         settings.video_fps,
-        torch.from_numpy(render_sound(scene))[None],
+        torch.from_numpy(render_audio(scene))[None],
         settings.sample_rate_hz,
-        preset="ultrafast",  # a fifth of the time of a clip, for files a fifth larger
+        preset="ultrafast",  # saves a fifth of the time, for files a fifth larger
     )
     truth = scene_truth(scene, masks)
     write_truth(out_dir / "truth" / f"{clip_id}.npz", truth)
@@ -89,21 +90,21 @@ def synthesize_corpus(
     num_workers: int = 2,
     progress: bool = True,
 ) -> Manifest:
-    """Writes a corpus and its ``manifest.csv``.
+    """Write a corpus and its ``manifest.csv``.
 
-    Pixels and samples before encoding depend on ``splits`` and ``seed`` alone. Clips that are
-    there already are written again: an interrupted corpus has no manifest and is simply redone.
+    Pixels and samples before encoding depend only on ``splits`` and ``seed``. Existing clips
+    are written again: an interrupted corpus has no manifest and is redone.
 
     Args:
         out_dir: Folder to write into; made if missing.
-        splits: Name -> how many clips of what kind. A name becomes a folder.
-        seed: Another seed gives other scenes.
-        num_workers: Processes that render and encode; 0 works in this process.
-        progress: Whether to show a progress bar.
+        splits: Name → split. Each name becomes a folder.
+        seed: Random seed of the scenes.
+        num_workers: Processes that render and encode; 0 uses the main process.
+        progress: Show a progress bar.
 
     Returns:
-        The manifest: ``label`` is the sounding kind (several joined by ``|``, empty where nothing
-        seen sounds), beside the columns ``action``, ``num_objects``, ``nuisance`` and ``pair``.
+        The manifest: ``label`` is the sounding kind (several joined by ``|``, empty if no visible
+        object sounds), next to the columns ``action``, ``num_objects``, ``nuisance`` and ``pair``.
 
     Example:
         >>> synthesize_corpus("shapes", {"train": Split(100), "test": Split(20)}, seed=0)
@@ -143,5 +144,5 @@ def _rows(jobs: list[tuple[Path, str, int, int, SceneSettings]], num_workers: in
 
 
 def describe(splits: Mapping[str, Split]) -> dict[str, Any]:
-    """The splits as plain values, for records."""
+    """Return the splits as plain values, for records."""
     return {name: asdict(split) for name, split in splits.items()}

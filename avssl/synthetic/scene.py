@@ -1,7 +1,7 @@
-"""A scene of SoundingShapes, drawn but not yet rendered: who is there, what they do, who sounds.
+"""A random scene of SoundingShapes before rendering: its objects, their actions, and which ones sound.
 
-A scene is a pure function of (settings, seed, name): every draw comes from a generator seeded by
-those alone, so a corpus is the same whatever the number of workers.
+A scene is a pure function of (settings, seed, name): all random numbers come from generators seeded by
+these, so a corpus does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from avssl.synthetic.timbres import PITCH_HZ
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What scenes are like. Fractions are probabilities per clip."""
+    """Distribution of scenes. Fractions are probabilities per clip."""
 
     width: int = 128
-    """Pixels, even."""
+    """Width in pixels, even."""
     height: int = 128
-    """Pixels, even."""
+    """Height in pixels, even."""
     video_fps: float = 16.0
     """Frames per second."""
     duration_seconds: float = 4.0
     """Length of a clip."""
     sample_rate_hz: int = 24000
-    """Samples per second of the mono sound."""
+    """Sample rate of the mono audio."""
     object_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
     """Relative frequency of scenes with 1, 2, 3, ... objects."""
     num_sounding: int = 1
-    """How many of the objects sound (fewer where the scene has fewer)."""
+    """Number of sounding objects (fewer if the scene has fewer)."""
     clutter: int = 8
     """Still shapes painted into the background."""
     background_contrast: float = 1.0
-    """Strength of the background's texture; 0 is a plain color."""
+    """Strength of the background's texture; 0 is a uniform color."""
     camera_shake_pixels: float = 0.0
-    """Largest displacement of the camera."""
+    """Largest displacement of the camera, in pixels."""
     off_screen_fraction: float = 0.0
-    """The sound belongs to an object that is not in the picture; nothing seen sounds."""
+    """Probability that the sounding object is off-screen and no visible one sounds."""
     mismatched_fraction: float = 0.0
-    """Faulty pair: the sound is that of another scene."""
+    """Probability of a faulty pair, with the audio of another scene."""
     silent_fraction: float = 0.0
-    """The audio stream is all zeros."""
+    """Probability that the audio is all zeros."""
     near_duplicate_fraction: float = 0.0
-    """The clip repeats an earlier scene of its split with a slightly different look and loudness."""
+    """Probability that a clip repeats an earlier scene of its split with a slightly different look and loudness."""
     snr_db: float | None = None
-    """White noise added to the sound at this signal-to-noise ratio; None adds none."""
+    """Signal-to-noise ratio of added white noise; None adds none."""
     interactive_pairs: bool = False
-    """Clips come in pairs: the same picture twice, with another object sounding."""
+    """Make clips in pairs with the same frames, in which different objects sound."""
 
     def __post_init__(self) -> None:
         if self.width % 2 or self.height % 2 or min(self.width, self.height) < 32:
@@ -60,7 +60,7 @@ class SceneSettings:
         if not self.object_weights or min(self.object_weights) < 0 or sum(self.object_weights) <= 0:
             raise InputError(f"object_weights {self.object_weights} must be >= 0 with one above 0.")
         if self.num_sounding < 1:
-            raise InputError(f"num_sounding ({self.num_sounding}) must be >= 1; for no sound set silent_fraction=1.")
+            raise InputError(f"num_sounding ({self.num_sounding}) must be >= 1; for silence set silent_fraction=1.")
         for name in ("off_screen_fraction", "mismatched_fraction", "silent_fraction", "near_duplicate_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} ({getattr(self, name)}) must be in [0, 1].")
@@ -82,24 +82,24 @@ class SceneSettings:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object with everything about it drawn."""
+    """One object with all of its random properties."""
 
     kind: str
     action: str
     motion: Motion
     home_xy: tuple[float, float]
-    """Pixels."""
+    """Position in pixels."""
     radius: float
-    """Pixels."""
+    """Radius in pixels."""
     angle: float
-    """Radians, added to the action's."""
+    """Angle in radians, added to the action's."""
     colors: np.ndarray
-    """(3, 3) float in [0, 1]: the two colors of the texture and that of the outline."""
+    """(3, 3) float in [0, 1]: the two colors of the texture and the color of the outline."""
     pitch_hz: float
     loudness: float
     """Peak amplitude in (0, 1]."""
     sound_seed: int
-    """Seed of the noises in this object's sound."""
+    """Random seed of the noise in this object's sound."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ class Scene:
 
     settings: SceneSettings
     objects: tuple[SceneObject, ...]
-    """Far to near."""
+    """Objects, far to near."""
     sounding: tuple[int, ...]
-    """Indices of the objects whose sound is heard; empty when none of those seen is."""
+    """Indices of the audible objects; empty if no visible one is."""
     heard: tuple[SceneObject, ...]
-    """The objects heard: those seen to sound, or others for off-screen and mismatched sound."""
+    """Audible objects: the sounding ones, or others for off-screen and mismatched audio."""
     nuisance: str
     """"none", "off_screen", "mismatched", "silent" or "near_duplicate"."""
     background_seed: int
@@ -121,12 +121,12 @@ class Scene:
 
 
 def generator(*parts: object) -> np.random.Generator:
-    """A generator seeded by the text of ``parts``, the same on every machine."""
+    """Return a generator seeded by the text of ``parts``, the same on every machine."""
     return np.random.Generator(np.random.PCG64(text_key("/".join(map(str, parts))) & (2**63 - 1)))
 
 
 def _colors(rng: np.random.Generator) -> np.ndarray:
-    """Two colors of clearly different lightness and an outline in black or white."""
+    """Draw two colors of clearly different lightness and an outline in black or white."""
     hues = rng.random((2, 3))
     light = np.array([rng.uniform(0.65, 0.95), rng.uniform(0.1, 0.4)])
     mean = hues.mean(1, keepdims=True)
@@ -136,7 +136,7 @@ def _colors(rng: np.random.Generator) -> np.ndarray:
 
 
 def _homes(settings: SceneSettings, radii: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(O, 2) centers, kept apart: of 24 random layouts, the one with the widest narrowest gap."""
+    """Draw (O, 2) centers: of 24 random layouts, the one with the largest minimum gap."""
     low = 1.8 * radii[:, None]
     high = np.array([settings.width, settings.height]) - low
     layouts = low + rng.random((24, len(radii), 2)) * np.maximum(high - low, 1.0)
@@ -174,19 +174,19 @@ def _draw_objects(settings: SceneSettings, rng: np.random.Generator) -> tuple[Sc
 
 
 def draw_scene(settings: SceneSettings, seed: int, split: str, index: int) -> Scene:
-    """The scene of clip ``index`` of a split: a pure function of its arguments.
+    """Draw the scene of clip ``index`` of a split, a pure function of its arguments.
 
     Args:
-        settings: What scenes are like.
-        seed: The corpus's seed.
-        split: Name of the split; another name gives other scenes.
+        settings: Distribution of scenes.
+        seed: Random seed of the corpus.
+        split: Name of the split; other names have other scenes.
         index: Number of the clip in the split, >= 0. With ``interactive_pairs``, clips 2k and
-            2k + 1 share their picture.
+            2k + 1 share their frames.
     """
-    picture = index // 2 if settings.interactive_pairs else index
+    pair = index // 2 if settings.interactive_pairs else index
     luck = generator("soundingshapes", seed, split, index, "nuisance")
     nuisance = _draw_nuisance(settings, luck, index)
-    source = int(luck.integers(index)) if nuisance == "near_duplicate" else picture
+    source = int(luck.integers(index)) if nuisance == "near_duplicate" else pair
     rng = generator("soundingshapes", seed, split, source, "scene")
     objects = _draw_objects(settings, rng)
     order = rng.permutation(len(objects))
@@ -217,7 +217,7 @@ def _apply_nuisance(scene: Scene, luck: np.random.Generator) -> Scene:
         heard = tuple(replace(o, loudness=o.loudness * quieter) for o in scene.heard)
         return replace(scene, heard=heard, look=look)
     if scene.nuisance in ("off_screen", "mismatched"):
-        # An off-screen source is of a kind not in the picture; a mismatched one may be of any kind.
+        # An off-screen source is of a kind that is not visible; a mismatched one may be of any kind.
         seen = {o.kind for o in scene.objects}
         for _ in range(100):
             other = _draw_objects(replace(scene.settings, object_weights=(1.0,)), luck)

@@ -1,6 +1,6 @@
-"""The twelve object kinds of SoundingShapes as seen: a shape and a texture each.
+"""The appearance of the twelve object kinds of SoundingShapes: a shape and a texture each.
 
-A kind is told apart by its outline and its texture. Colors, size, place and angle are random for
+A kind is defined by its outline and its texture. Colors, size, position and angle are random for
 every object, so none of them is a shortcut to the kind.
 
 Shapes are signed distances (negative inside) over local coordinates in which an object has about
@@ -17,7 +17,7 @@ Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _soft_sign(wave: np.ndarray) -> np.ndarray:
-    """A square wave with soft edges, in [0, 1]; hard edges would alias at 128 pixels."""
+    """Return a square wave with soft edges, in [0, 1]; hard edges would alias at 128 pixels."""
     return 0.5 + 0.5 * np.tanh(4.0 * wave)
 
 
@@ -75,7 +75,7 @@ SHAPES: dict[str, tuple[Field, Field]] = {
         lambda x, y: _soft_sign(np.sin(9.0 * y + 2.0 * np.sin(5.0 * x))),
     ),
 }
-"""Kind -> (signed distance, texture); both take local coordinates of any one shape."""
+"""Kind → (signed distance, texture); both take local coordinates of one shape."""
 
 KINDS: tuple[str, ...] = tuple(SHAPES)
 """Names of the object kinds, the classes of object recognition."""

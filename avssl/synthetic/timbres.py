@@ -16,24 +16,24 @@ from avssl.synthetic.shapes import KINDS
 
 @dataclass(frozen=True)
 class Timbre:
-    """How a kind sounds."""
+    """The sound of a kind."""
 
     ratios: tuple[float, ...]
     """Partials as multiples of the pitch."""
     amplitudes: tuple[float, ...]
     """Linear amplitude of each partial."""
     resonance_hz: float
-    """Fixed frequency of the body's own ring; the same whatever the pitch."""
+    """Frequency of the body's resonance, whatever the pitch."""
     resonance: float
-    """Amplitude of that ring beside the partials' 1."""
+    """Amplitude of the resonance, relative to the partials."""
     noise_hz: tuple[float, float]
-    """Band of the noise."""
+    """Frequency band of the noise."""
     noise: float
-    """Amplitude of the noise beside the partials' 1."""
+    """Amplitude of the noise, relative to the partials."""
     decay_seconds: float
-    """Time in which a hit falls to 1/e."""
+    """Time in which a hit decays to 1/e."""
     vibrato_hz: float = 0.0
-    """Rate of the pitch's tremble in the sustained sound."""
+    """Vibrato rate of the sustained sound."""
 
 
 def _harmonics(*numbers: float, slope: float = 1.0) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -55,10 +55,10 @@ _TABLE: dict[str, Timbre] = {
     "hourglass": Timbre((1, 1.06, 2, 2.12), (1, 1, 0.5, 0.5), 800, 0.4, (1800, 3200), 0.35, 0.16),
 }
 TIMBRES: dict[str, Timbre] = {kind: _TABLE[kind] for kind in KINDS}
-"""Kind -> timbre."""
+"""Kind → timbre."""
 
 PITCH_HZ = (220.0, 440.0)
-"""The octave pitches are drawn from, the same for every kind."""
+"""Range of random pitches, the same for every kind."""
 
 
 def _band_noise(band_hz: tuple[float, float], num_samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
@@ -70,7 +70,7 @@ def _band_noise(band_hz: tuple[float, float], num_samples: int, rate_hz: int, rn
 
 
 def _partials(timbre: Timbre, pitch_hz: float, rate_hz: int) -> list[tuple[float, float]]:
-    """(frequency, amplitude) of the partials under the Nyquist limit, amplitudes summing to 1."""
+    """Return (frequency, amplitude) of the partials below the Nyquist limit; amplitudes sum to 1."""
     pairs = [(r * pitch_hz, a) for r, a in zip(timbre.ratios, timbre.amplitudes, strict=True)]
     pairs = [(f, a) for f, a in pairs if f < 0.45 * rate_hz]
     total = sum(a for _, a in pairs) or 1.0
@@ -78,9 +78,9 @@ def _partials(timbre: Timbre, pitch_hz: float, rate_hz: int) -> list[tuple[float
 
 
 def hit(timbre: Timbre, pitch_hz: float, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
-    """One struck note: full on its first sample, then decaying. (S,) float64, peak about 1."""
+    """Render one struck note, (S,) float64, loudest at its first sample, with a peak of about 1."""
     time = np.arange(int(4.0 * timbre.decay_seconds * rate_hz)) / rate_hz
-    # Cosines: a struck note is loud from its first sample, so its onset is the event to the sample.
+    # Cosines: the note is loud from its first sample, so its onset marks the event exactly.
     wave = sum(a * np.cos(2 * np.pi * f * time) for f, a in _partials(timbre, pitch_hz, rate_hz))
     if timbre.resonance and timbre.resonance_hz < 0.45 * rate_hz:
         wave = wave + timbre.resonance * np.cos(2 * np.pi * timbre.resonance_hz * time)
@@ -92,7 +92,7 @@ def hit(timbre: Timbre, pitch_hz: float, rate_hz: int, rng: np.random.Generator)
 def sustained(
     timbre: Timbre, pitch_hz: float, activity: np.ndarray, pitch: np.ndarray, rate_hz: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The sound of going on, shaped by activity (S,) and bent by the pitch ratio (S,): (S,) float64."""
+    """Render a sustained sound, (S,) float64, shaped by activity (S,) and bent by the pitch ratio (S,)."""
     time = np.arange(len(activity)) / rate_hz
     if timbre.vibrato_hz:
         pitch = pitch * (1.0 + 0.015 * np.sin(2 * np.pi * timbre.vibrato_hz * time))

@@ -9,52 +9,52 @@ from typing import Any
 import numpy as np
 
 from avssl.core.errors import InputError
-from avssl.synthetic.picture import boxes
+from avssl.synthetic.frames import boxes
 from avssl.synthetic.scene import Scene
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is in a clip, exactly. T frames, O objects (far to near), E events."""
+    """The exact content of a clip: T frames, O objects (far to near), E events."""
 
     video_fps: float
     """Frame k is shown in [k / fps, (k + 1) / fps)."""
     masks: np.ndarray
     """(T, O, H, W) bool, the visible pixels of each object."""
     boxes: np.ndarray
-    """(T, O, 4) int16 half-open (left, top, right, bottom) of the masks; -1 where hidden."""
+    """(T, O, 4) int16 half-open (left, top, right, bottom) of the masks; -1 if hidden."""
     kinds: list[str]
     """O object kinds."""
     actions: list[str]
     """O actions."""
     sounding: np.ndarray
-    """(O,) bool: whose sound is heard. All False for off-screen, mismatched and silent clips."""
+    """(O,) bool: True for audible objects. All False for off-screen, mismatched and silent clips."""
     heard_kinds: list[str]
-    """Kinds of the objects heard, in the picture or not."""
+    """Kinds of the audible objects, visible or not."""
     nuisance: str
     """"none", "off_screen", "mismatched", "silent" or "near_duplicate"."""
     event_seconds: np.ndarray
-    """(E,) float64 ascending: the instants of all objects' events, sounding or not."""
+    """(E,) float64 ascending: times of all objects' events, audible or not."""
     event_object: np.ndarray
     """(E,) int64 index of the object."""
     event_strength: np.ndarray
-    """(E,) float64 in [0, 1]: loudness of the hit; 0 where the sound swells without one."""
+    """(E,) float64 in [0, 1]: loudness of the hit; 0 for a swell without a hit."""
 
     def frame_at(self, seconds: float) -> int:
-        """The frame shown at a time."""
+        """Return the frame shown at a time."""
         return min(max(int(seconds * self.video_fps + 1e-9), 0), len(self.masks) - 1)
 
     def sounding_mask(self, seconds: float) -> np.ndarray:
-        """(H, W) bool union of the sounding objects' visible pixels at a time."""
+        """Return the (H, W) bool union of the sounding objects' visible pixels at a time."""
         return self.masks[self.frame_at(seconds)][self.sounding].any(axis=0)
 
     def sounding_events(self) -> np.ndarray:
-        """Times of the events that are heard from the picture."""
+        """Return the times of the events of sounding objects."""
         return self.event_seconds[self.sounding[self.event_object]]
 
 
 def scene_truth(scene: Scene, masks: np.ndarray) -> Truth:
-    """The truth of a scene whose masks (T, O, H, W) are rendered."""
+    """Return the truth of a scene from its rendered masks (T, O, H, W)."""
     settings = scene.settings
     events = [item.motion.events(settings.num_frames / settings.video_fps) for item in scene.objects]
     seconds = np.concatenate([times for times, _ in events])
@@ -77,7 +77,7 @@ def scene_truth(scene: Scene, masks: np.ndarray) -> Truth:
 
 
 def write_truth(path: Path, truth: Truth) -> None:
-    """Writes the NPZ; masks are packed to bits."""
+    """Write the NPZ file; masks are packed to bits."""
     values = {name: value for name, value in vars(truth).items() if name != "masks"}
     arrays: dict[str, Any] = {
         name: np.asarray(value, dtype=np.str_) if name in _TEXTS else np.asarray(value)
@@ -91,7 +91,7 @@ _TEXTS = ("kinds", "actions", "heard_kinds", "nuisance")
 
 
 def read_truth(path: Path | str) -> Truth:
-    """Reads the truth of a clip.
+    """Read the truth of a clip.
 
     Raises:
         ValueError: If the file is not such a truth file.
@@ -103,4 +103,6 @@ def read_truth(path: Path | str) -> Truth:
         texts = {name: arrays.pop(name).tolist() for name in _TEXTS}
         return Truth(video_fps=float(arrays.pop("video_fps")), masks=masks, **texts, **arrays)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: no SoundingShapes truth file ({error}). Make one with: avssl synthesize") from error
+        raise InputError(
+            f"{path}: not a SoundingShapes truth file ({error}). Make one with: avssl synthesize"
+        ) from error

@@ -317,7 +317,7 @@ def test_music_boxes_have_left_top_width_and_height(run, music, write, root):
         ("MUSIC_solo_videos.json", '{"videos": {"cello": "-_-TDDxoaAc"}}', "the videos of 'cello' are not a list"),
         ("MUSIC_solo_videos.json", '{"version": 1.0}', "no object 'videos'"),
         ("MUSIC_solo_videos.json", "[]", "a dict with entries is expected, got list"),
-        ("MUSIC_solo_videos.json", "<html>", "no JSON"),
+        ("MUSIC_solo_videos.json", "<html>", "not JSON"),
         ("boxes/music_solo.json", '[{"file": "x", "class": "cello", "bbox": [0, 0, 1, 1]}]', "entry 0: file is 'x'"),
         (
             "boxes/music_solo.json",

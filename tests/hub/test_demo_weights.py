@@ -10,7 +10,7 @@ from avssl.evaluation.localization import pointing
 from avssl.hub.pretrained import demo_weights, from_pretrained
 from avssl.localization.similarity import at_instant, smooth, sound_map
 from avssl.models import unit_cells
-from avssl.synthetic import SceneSettings, draw_scene, render_picture, render_sound
+from avssl.synthetic import SceneSettings, draw_scene, render_audio, render_frames
 from avssl.synthetic.truth import scene_truth
 
 SEVERAL = SceneSettings(width=96, height=96, video_fps=8.0, object_weights=(0.0, 1.0, 1.0))
@@ -31,7 +31,7 @@ def clips():
     videos, sounds, truths = [], [], []
     for number in range(24):
         scene = draw_scene(SEVERAL, 11, "unseen", number)
-        frames, masks = render_picture(scene)
+        frames, masks = render_frames(scene)
         instant = shapes_instant(scene_truth(scene, masks), number, window_seconds=1.5)
         if instant is None:
             continue
@@ -39,7 +39,7 @@ def clips():
         at = ((start + np.arange(6) / 4) * SEVERAL.video_fps + 1e-6).astype(int)
         first = round(start * SEVERAL.sample_rate_hz)
         videos.append(torch.from_numpy(frames[at]).movedim(-1, 1))
-        sounds.append(torch.from_numpy(render_sound(scene)[first : first + 36_000]).float())
+        sounds.append(torch.from_numpy(render_audio(scene)[first : first + 36_000]).float())
         truths.append(instant.truth())
     rows = torch.arange(len(videos))
     size = torch.full((len(videos), 2), 96)

@@ -9,8 +9,8 @@ from avssl.synthetic import (
     Split,
     draw_scene,
     read_truth,
-    render_picture,
-    render_sound,
+    render_audio,
+    render_frames,
     synthesize_corpus,
 )
 
@@ -43,7 +43,7 @@ def test_manifest_describes_the_files(corpus):
 
 def test_decoded_sound_is_in_step_to_the_sample(corpus):
     for row in range(3):
-        wave = render_sound(draw_scene(SHORT, 1, "train", row))
+        wave = render_audio(draw_scene(SHORT, 1, "train", row))
         with open_media(corpus.file(row), backend="pyav") as reader:
             decoded = reader.read_audio(0.0, 1.0)[0].numpy()
         size = 2 * len(wave)
@@ -53,7 +53,7 @@ def test_decoded_sound_is_in_step_to_the_sample(corpus):
 
 
 def test_decoded_frames_are_those_rendered(corpus):
-    frames, _ = render_picture(draw_scene(SHORT, 1, "train", 0))
+    frames, _ = render_frames(draw_scene(SHORT, 1, "train", 0))
     with open_media(corpus.file(0), backend="pyav") as reader:
         decoded = reader.read_frames([k / 16 for k in range(16)])
     error = (decoded.permute(0, 2, 3, 1).float() - torch.from_numpy(frames).float()).abs().mean(dim=(1, 2, 3))
@@ -64,7 +64,7 @@ def test_decoded_frames_are_those_rendered(corpus):
 
 def test_truth_round_trip(corpus):
     scene = draw_scene(SHORT, 1, "train", 2)
-    _, masks = render_picture(scene)
+    _, masks = render_frames(scene)
     truth = read_truth(corpus.truth_file(2))
     np.testing.assert_array_equal(truth.masks, masks)
     assert truth.kinds == [o.kind for o in scene.objects]
@@ -89,5 +89,5 @@ def test_refusals(tmp_path):
     with pytest.raises(ValueError, match="must be even"):
         Split(3, SceneSettings(object_weights=(0, 1), interactive_pairs=True))
     (tmp_path / "x.npz").write_text("no")
-    with pytest.raises(ValueError, match="no SoundingShapes truth"):
+    with pytest.raises(ValueError, match="not a SoundingShapes truth"):
         read_truth(tmp_path / "x.npz")

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from avssl.synthetic import ACTIONS, KINDS, SceneSettings, draw_scene, render_picture, render_sound
-from avssl.synthetic.picture import boxes
+from avssl.synthetic import ACTIONS, KINDS, SceneSettings, draw_scene, render_audio, render_frames
+from avssl.synthetic.frames import boxes
 from avssl.synthetic.timbres import TIMBRES
 
 ONE = SceneSettings(object_weights=(1.0,), duration_seconds=2.0)
@@ -27,14 +27,14 @@ def test_there_are_twelve_kinds_and_eight_actions():
 def test_a_scene_depends_on_seed_split_and_index_only():
     settings = SceneSettings(duration_seconds=1.0)
     first, again = draw_scene(settings, 3, "train", 7), draw_scene(settings, 3, "train", 7)
-    np.testing.assert_array_equal(render_picture(first)[0], render_picture(again)[0])
-    np.testing.assert_array_equal(render_sound(first), render_sound(again))
+    np.testing.assert_array_equal(render_frames(first)[0], render_frames(again)[0])
+    np.testing.assert_array_equal(render_audio(first), render_audio(again))
     for other in (
         draw_scene(settings, 4, "train", 7),
         draw_scene(settings, 3, "test", 7),
         draw_scene(settings, 3, "train", 8),
     ):
-        assert not np.array_equal(render_picture(first)[0], render_picture(other)[0])
+        assert not np.array_equal(render_frames(first)[0], render_frames(other)[0])
 
 
 def test_every_kind_action_and_count_is_drawn():
@@ -58,7 +58,7 @@ def test_color_does_not_tell_the_kind():
 def test_an_impact_sounds_within_a_millisecond_of_its_event(action):
     for scene in scenes_with(action, 5):
         rate = scene.settings.sample_rate_hz
-        wave, (times, _) = np.abs(render_sound(scene)), scene.objects[0].motion.events(2.0)
+        wave, (times, _) = np.abs(render_audio(scene)), scene.objects[0].motion.events(2.0)
         onset = np.flatnonzero(wave > 0.02 * wave.max())[0] / rate
         assert abs(onset - times[0]) < 1e-3
         assert wave[: int(times[0] * rate)].max(initial=0) == 0, "nothing sounds before the first event"
@@ -68,7 +68,7 @@ def test_an_impact_sounds_within_a_millisecond_of_its_event(action):
 def test_a_contact_is_seen_in_the_frame_in_which_it_is_heard(fps):
     settings = replace(ONE, video_fps=fps, clutter=0)
     for scene in scenes_with("bounce", 3, settings):
-        bottom = boxes(render_picture(scene)[1])[:, 0, 3].astype(int)
+        bottom = boxes(render_frames(scene)[1])[:, 0, 3].astype(int)
         times, _ = scene.objects[0].motion.events(2.0)
         for time in times[(times > 0.2) & (times < 1.8)]:
             frame = int(time * fps)
@@ -92,15 +92,15 @@ def test_objects_move(action):
 
 def test_silent_objects_move_too():
     scene = next(s for s in (draw_scene(SceneSettings(object_weights=(0, 1)), 0, "a", i) for i in range(50)))
-    _, masks = render_picture(scene)
+    _, masks = render_frames(scene)
     silent = 1 - scene.sounding[0]
     assert (masks[:-1, silent] != masks[1:, silent]).any()
 
 
 def test_masks_cover_what_is_drawn_and_never_overlap():
     scene = draw_scene(SceneSettings(object_weights=(0, 0, 0, 1)), 1, "train", 2)
-    frames, masks = render_picture(scene)
-    empty, _ = render_picture(replace(scene, objects=(), sounding=(), heard=()))
+    frames, masks = render_frames(scene)
+    empty, _ = render_frames(replace(scene, objects=(), sounding=(), heard=()))
     assert masks.sum(axis=1).max() == 1
     changed = (frames.astype(int) - empty).__abs__().max(axis=-1) > 0
     covered = masks.any(axis=1)
@@ -118,9 +118,9 @@ def test_interactive_pairs_share_the_picture_and_differ_in_the_source():
     settings = SceneSettings(object_weights=(0, 1, 1), interactive_pairs=True, duration_seconds=1.0)
     for k in range(5):
         one, two = (draw_scene(settings, 0, "pairs", 2 * k + i) for i in (0, 1))
-        np.testing.assert_array_equal(render_picture(one)[0], render_picture(two)[0])
+        np.testing.assert_array_equal(render_frames(one)[0], render_frames(two)[0])
         assert one.sounding != two.sounding
-        assert not np.array_equal(render_sound(one), render_sound(two))
+        assert not np.array_equal(render_audio(one), render_audio(two))
 
 
 @pytest.mark.parametrize("nuisance", ["off_screen", "mismatched", "silent", "near_duplicate"])
@@ -130,18 +130,18 @@ def test_nuisances(nuisance):
         scene = draw_scene(settings, 0, "train", index)
         clean = draw_scene(replace(settings, **{f"{nuisance}_fraction": 0.0}), 0, "train", index)
         assert scene.nuisance == nuisance
-        sound, frames = render_sound(scene), render_picture(scene)[0]
+        sound, frames = render_audio(scene), render_frames(scene)[0]
         if nuisance == "near_duplicate":
             earlier = [
-                render_picture(draw_scene(SceneSettings(duration_seconds=1.0), 0, "train", j))[0] for j in range(index)
+                render_frames(draw_scene(SceneSettings(duration_seconds=1.0), 0, "train", j))[0] for j in range(index)
             ]
             distance = [np.abs(frames.astype(int) - e).mean() for e in earlier]
             assert min(distance) < 20
             continue
-        np.testing.assert_array_equal(frames, render_picture(clean)[0])
+        np.testing.assert_array_equal(frames, render_frames(clean)[0])
         assert scene.sounding == ()
         assert (np.abs(sound).max() == 0) == (nuisance == "silent")
-        assert not np.array_equal(sound, render_sound(clean))
+        assert not np.array_equal(sound, render_audio(clean))
         if nuisance == "off_screen":
             assert not {o.kind for o in scene.heard} & {o.kind for o in scene.objects}
 
@@ -149,8 +149,8 @@ def test_nuisances(nuisance):
 def test_noise_is_added_at_the_snr_asked_for():
     settings = replace(ONE, snr_db=6.0)
     for index in range(3):
-        clean = render_sound(draw_scene(ONE, 0, "a", index)).astype(float)
-        noisy = render_sound(draw_scene(settings, 0, "a", index)).astype(float)
+        clean = render_audio(draw_scene(ONE, 0, "a", index)).astype(float)
+        noisy = render_audio(draw_scene(settings, 0, "a", index)).astype(float)
         gain = clean @ noisy / (clean @ clean)
         snr = 10 * np.log10(np.sum((gain * clean) ** 2) / np.sum((noisy - gain * clean) ** 2))
         assert snr == pytest.approx(6.0, abs=0.3)
@@ -164,7 +164,7 @@ def test_two_may_sound():
 def test_the_camera_shakes():
     still = replace(ONE, duration_seconds=1.0)
     shaking = replace(still, camera_shake_pixels=4.0)
-    corner = [render_picture(draw_scene(s, 0, "a", 0))[0][:, :8, :8].astype(int) for s in (still, shaking)]
+    corner = [render_frames(draw_scene(s, 0, "a", 0))[0][:, :8, :8].astype(int) for s in (still, shaking)]
     assert np.abs(np.diff(corner[0], axis=0)).max() == 0
     assert np.abs(np.diff(corner[1], axis=0)).max() > 0
 

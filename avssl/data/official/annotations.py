@@ -1,6 +1,6 @@
-"""The annotation files that datasets publish, read as they are.
+"""Read the annotation files that datasets publish.
 
-They come from the internet: what is not in the published format is a
+They come from the internet: a deviation from the published format raises a
 :class:`~avssl.core.manifest.ManifestError` that names the file, the line and the column, XML may declare
 no document type (so no entities), and nothing is unpickled.
 """
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 
 def look_for_annotation(folders: Sequence[Path], *names: str) -> Path | None:
-    """The first of the files that is there; folders and names are tried in their order."""
+    """Return the first of the files that exists; folders and names are tried in order."""
     return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 
 
 def find_annotation(folders: Sequence[Path], *names: str, source: str) -> Path:
-    """As :func:`look_for_annotation`; ``source`` says where to get it.
+    """Return the first of the files that exists; ``source`` tells where to get it.
 
     Raises:
-        ManifestError: If none is there.
+        ManifestError: If none exists.
     """
     if found := look_for_annotation(folders, *names):
         return found
@@ -42,22 +42,22 @@ def find_annotation(folders: Sequence[Path], *names: str, source: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One record of a text table, which knows where it stands."""
+    """One record of a text table, with its line number."""
 
     path: Path
     number: int
-    """Of the line in the file, from 1."""
+    """Line number in the file, from 1."""
     cells: Mapping[str, str]
-    """By column."""
+    """Cells by column."""
 
     def __getitem__(self, column: str) -> str:
-        """A cell that must not be empty."""
+        """Return a cell that must not be empty."""
         if not self.cells[column]:
             raise self.wrong(column, "a value")
         return self.cells[column]
 
     def seconds(self, column: str) -> float:
-        """A cell that holds a time, >= 0."""
+        """Return a cell that holds a time, >= 0."""
         try:
             value = float(self.cells[column])
         except ValueError:
@@ -67,28 +67,28 @@ class Line:
         return value
 
     def one_of(self, column: str, choices: Mapping[str, str]) -> str:
-        """What a cell stands for."""
+        """Return the choice for a cell."""
         if self.cells[column] not in choices:
             raise self.wrong(column, " or ".join(map(repr, choices)))
         return choices[self.cells[column]]
 
     def wrong(self, column: str, expected: str) -> ManifestError:
-        """The error for a cell that is not as published."""
+        """Return the error for a cell that deviates from the published format."""
         return ManifestError(f"{self.path}:{self.number}: {column} is {self.cells[column]!r}, expected {expected}.")
 
 
 def read_table(
     path: Path, columns: Sequence[str], *, header: bool = True, delimiter: str | None = ",", comment: str | None = None
 ) -> Iterator[Line]:
-    """The records of a text table; quotes are understood and spaces around cells dropped.
+    """Yield the records of a text table; quotes are parsed and spaces around cells dropped.
 
     Args:
         path: UTF-8 text.
-        columns: With a header, columns it must have, in any order and beside others. Without one,
+        columns: With a header, required columns, in any order. Without one,
             the names of all columns, in order.
-        header: Whether the first record names the columns.
-        delimiter: Between cells; None for any white space.
-        comment: Lines that start with this are skipped.
+        header: True if the first record names the columns.
+        delimiter: Delimiter of cells; None for any white space.
+        comment: Prefix of lines to skip.
 
     Raises:
         ManifestError: If the file is not such a table, or has no records.
@@ -117,7 +117,7 @@ def read_table(
 
 
 def _records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells of the lines that are not blank."""
+    """Yield the line numbers and cells of the lines that are not blank."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if delimiter is None:
@@ -131,29 +131,29 @@ def _records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]
                 if any(cells):
                     yield reader.line_num, cells
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{path}: no text table ({error}).") from error
+        raise ManifestError(f"{path}: not a text table ({error}).") from error
 
 
 def read_json(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    """A JSON file whose top is a list or an object.
+    """Read a JSON file that holds a list or an object.
 
     Raises:
-        ManifestError: If it is something else.
+        ManifestError: If it holds something else.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError and JSONDecodeError are kinds
-        raise ManifestError(f"{path}: no JSON ({error}).") from error
+    except (ValueError, RecursionError) as error:  # includes UnicodeDecodeError and JSONDecodeError
+        raise ManifestError(f"{path}: not JSON ({error}).") from error
     if not isinstance(value, kind) or not value:
         raise ManifestError(f"{path}: a {kind.__name__} with entries is expected, got {type(value).__name__}.")
     return value
 
 
 def entry_value(path: Path, number: int, entry: Any, name: str, kind: type[T]) -> T:
-    """A value of the entry of that number in a JSON list of objects.
+    """Return a value of an entry in a JSON list of objects.
 
     Raises:
-        ManifestError: If there is none of this type.
+        ManifestError: If there is no value of this type.
     """
     value = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(value, kind):
@@ -162,17 +162,17 @@ def entry_value(path: Path, number: int, entry: Any, name: str, kind: type[T]) -
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """Builds the tree and refuses a document type, the only place that can define entities."""
+    """Builds the tree; raises an error for a document type, the only part that can define entities."""
 
     def doctype(self, name: str, pubid: str, system: str) -> None:
         raise ManifestError("a document type (DOCTYPE) is not allowed.")
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """The root element of an XML file.
+    """Return the root element of an XML file.
 
     Raises:
-        ManifestError: If it is no XML, or declares a document type.
+        ManifestError: If it is not XML, or declares a document type.
     """
     parser = ElementTree.XMLParser(target=_NoDoctype())
     try:

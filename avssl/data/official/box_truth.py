@@ -1,4 +1,4 @@
-"""Ground truth of localization benchmarks: one small JSON file a clip.
+"""Ground truth of localization benchmarks: one small JSON file per clip.
 
 ::
 
@@ -16,12 +16,11 @@
     }
 
 ``frames`` ascend by ``seconds``, the time after the start of the row (its ``start_seconds``, or the
-start of its file); null where the clip is one picture, which belongs to the whole sound. A box is
-(left, top, right, bottom) as shares of the picture's width and height, in [0, 1], right and bottom
+start of its file); null if the clip is one image, which belongs to all of the audio. A box is
+(left, top, right, bottom) as fractions of the image's width and height, in [0, 1], right and bottom
 exclusive; a box without area is kept, because the official scores count it. ``annotator`` is a number
-from 0; who drew nothing has no box. ``label`` is there where each box has its own. ``mask`` and
-``image`` are paths relative to the manifest: the pixels that sound (not black), and the very picture
-that was annotated; both are optional.
+from 0; an annotator who drew nothing has no box. ``label`` is optional, for boxes with their own label. ``mask`` and
+``image`` are optional paths relative to the manifest: the pixels that sound (not black), and the annotated image.
 """
 
 from __future__ import annotations
@@ -39,49 +38,49 @@ from avssl.core.whole_file import write_json
 from avssl.data.official.annotations import read_json
 
 FORMAT = "avssl-boxes-1"
-"""Of the file; another number would be another meaning."""
+"""Format of the file; it changes with the meaning of the content."""
 
 
 @dataclass(frozen=True)
 class TruthBox:
-    """A box that someone drew."""
+    """A box drawn by an annotator."""
 
     box: tuple[float, float, float, float]
     """(left, top, right, bottom) in [0, 1]."""
     annotator: int = 0
-    """Who drew it."""
+    """Number of the annotator."""
     label: str | None = None
-    """What it holds, where boxes of a clip differ in that."""
+    """Class of the object, if boxes of a clip differ in it."""
 
 
 @dataclass(frozen=True)
 class TruthFrame:
-    """What is known of one instant."""
+    """The annotation of one frame."""
 
     seconds: float | None
-    """After the start of the row; None for a picture."""
+    """Time after the start of the row; None for an image."""
     boxes: Sequence[TruthBox] = ()
-    """In the order of the annotation file."""
+    """Boxes in the order of the annotation file."""
     mask: str | None = None
-    """Relative path of a picture that is black where nothing sounds."""
+    """Relative path of an image that is black where nothing sounds."""
     image: str | None = None
-    """Relative path of the picture that was annotated."""
+    """Relative path of the annotated image."""
 
 
 @dataclass(frozen=True)
 class ClipTruth:
-    """What is known of a clip."""
+    """The annotation of a clip."""
 
     frames: Sequence[TruthFrame]
     """Ascending by seconds."""
     num_annotators: int = 1
-    """Those who were asked. With several, each box is one vote."""
+    """Number of annotators. With several, each box is one vote."""
 
 
 def unit_box(corners: Iterable[Any], width: float = 1, height: float = 1) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) in pixels of a picture of that size -> in [0, 1].
+    """Convert (left, top, right, bottom) in pixels of an image of this size to [0, 1].
 
-    What lies outside the picture is cut off. A right side left of the left one gives a box without area.
+    The part outside the image is cut off. A right side left of the left one gives a box without area.
 
     Raises:
         ValueError: If these are not four finite numbers.
@@ -96,14 +95,14 @@ def unit_box(corners: Iterable[Any], width: float = 1, height: float = 1) -> tup
 
 
 def write_boxes(root: Path, folder: str, name: str, frames: Sequence[TruthFrame], num_annotators: int = 1) -> str:
-    """Writes ``truth/FOLDER/NAME.json``.
+    """Write ``truth/FOLDER/NAME.json``.
 
     Args:
-        root: Of the manifest.
-        folder: Of the dataset.
-        name: Of the clip; letters, digits, ``_``, ``-`` and ``.`` after the first character.
-        frames: Ascending by seconds.
-        num_annotators: Those who were asked, whether they drew a box or not.
+        root: Root of the manifest.
+        folder: Folder of the dataset.
+        name: Name of the clip; letters, digits, ``_``, ``-`` and ``.`` after the first character.
+        frames: Annotations, ascending by seconds.
+        num_annotators: Number of annotators, including those who drew no box.
 
     Returns:
         The path relative to ``root``, for the column ``truth``.
@@ -121,10 +120,10 @@ def write_boxes(root: Path, folder: str, name: str, frames: Sequence[TruthFrame]
 
 
 def read_boxes(path: Path) -> ClipTruth:
-    """The content of a file that :func:`write_boxes` wrote.
+    """Read a file written by :func:`write_boxes`.
 
     Raises:
-        ManifestError: If it is none.
+        ManifestError: If it is not such a file.
     """
     value = read_json(path, dict)
     try:

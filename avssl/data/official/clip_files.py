@@ -1,7 +1,7 @@
-"""The files on the disk, found by the name that an annotation file gives a clip.
+"""Find the file of a clip by the name that an annotation file gives it.
 
 Downloaders name the same clip in several ways. :meth:`ClipFiles.named` finds official file names in
-any folder and with any extension; :meth:`ClipFiles.segment` finds the pieces of YouTube videos
+any folder and with any extension; :meth:`ClipFiles.segment` finds segments of YouTube videos
 whatever the form of their name (:data:`SEGMENT_FORMS`).
 """
 
@@ -21,7 +21,7 @@ SEGMENT_FORMS = (
     "ID_START or ID_START_STOP, in seconds with or without leading zeros or decimals, or in milliseconds; or ID "
     'alone; each with or without a "Y" before it, in any folder'
 )
-"""File names, without extension, that stand for a piece of a YouTube video."""
+"""Names, without extension, of segments of YouTube videos."""
 
 _SEGMENT = re.compile(
     r"Y?(?P<id>[A-Za-z0-9_-]{11})(?:[_-](?P<start>\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?)?", flags=re.ASCII
@@ -39,7 +39,7 @@ class Match:
     reason: str = "not found"
     """Why there is no file."""
     whole: bool = False
-    """The name says nothing about a segment: a clip that was cut out, or a whole video."""
+    """True if the name does not tell a segment: a clip that was cut out, or a whole video."""
 
 
 class ClipFiles:
@@ -47,7 +47,7 @@ class ClipFiles:
 
     Args:
         root: The folder.
-        extensions: Of the files that count, in lower case, with their dot.
+        extensions: Extensions of the files, in lower case, with their dot.
 
     Raises:
         ManifestError: If there is no such folder.
@@ -57,10 +57,10 @@ class ClipFiles:
         if not root.is_dir():
             raise ManifestError(f"{root}: no such folder.")
         paths = (path.as_posix() for path in walk_media(root, extensions))
-        # Those first that replace corrupt files, as Kinetics-400 offers; then by name.
+        # Replacements of corrupt files, as Kinetics-400 offers, come first; then by name.
         order = sorted((not _is_replacement(path), path) for path in paths if path.isprintable())
         self.paths = dict.fromkeys(path for _, path in order)
-        """Relative to the root, in the order of preference. A set that keeps its order."""
+        """Paths relative to the root, in the order of preference, as an ordered set."""
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
@@ -71,7 +71,7 @@ class ClipFiles:
 
     @cached_property
     def _by_video(self) -> dict[str, list[tuple[str | None, str]]]:
-        """YouTube id -> (start as it is written in the name, or None; path)."""
+        """YouTube id → (start as written in the name, or None; path)."""
         by_video = defaultdict(list)
         for path in self.paths:
             if parts := _SEGMENT.fullmatch(PurePosixPath(path).stem):
@@ -79,14 +79,14 @@ class ClipFiles:
         return by_video
 
     def exact(self, path: str) -> Match:
-        """A path relative to the root."""
+        """Find a path relative to the root."""
         return Match(path if path in self.paths else None, path)
 
     def named(self, name: str, *, same_folder: bool = False) -> Match:
-        """A file name, with or without extension and folders: ``Archery/v_Archery_g01_c01.avi``.
+        """Find a file name, with or without extension and folders: ``Archery/v_Archery_g01_c01.avi``.
 
-        The folder it lies in decides between files of the same name (spaces and underscores are the
-        same there), and must agree with ``same_folder``.
+        Its folder decides between files of the same name (spaces and underscores count as
+        equal), and must match with ``same_folder``.
         """
         wanted = PurePosixPath(name)
         stem = wanted.stem if wanted.suffix.lower() in _KNOWN_EXTENSIONS else wanted.name
@@ -102,7 +102,7 @@ class ClipFiles:
         return Match(found[0] if found else None, name)
 
     def segment(self, video_id: str, start_seconds: float) -> Match:
-        """The piece of a YouTube video that starts at a second."""
+        """Find the segment of a YouTube video that starts at a second."""
         looked_for = f"{video_id}_{int(start_seconds):06d}.mp4"
         found = self._by_video.get(video_id, [])
         for start, path in found:
@@ -118,7 +118,7 @@ _KNOWN_EXTENSIONS = MEDIA_EXTENSIONS | {".wav", ".flac", ".jpg", ".png"}
 
 
 def _is_start(text: str, seconds: float) -> bool:
-    """Whether a name means this second: 30, 000030, 30.000, or 30000, which has neither point nor leading zero."""
+    """Return True if a name means this second: 30, 000030, 30.000, or 30000 (milliseconds)."""
     value = float(text)
     if value in (seconds, int(seconds)):
         return True

@@ -1,6 +1,6 @@
-"""What an official annotation file lists, against what is on the disk: a manifest, and a list of what is missing.
+"""Match the clips of an official annotation file with files: a manifest, and a list of missing clips.
 
-The scripts in ``datasets/`` are made of this: :func:`script_parser`, a function that fills a
+The scripts in ``datasets/`` consist of :func:`script_parser`, a function that fills a
 :class:`ClipList`, and :func:`run_script`.
 """
 
@@ -21,13 +21,13 @@ from avssl.data.official.clip_files import Match
 
 
 class ClipList:
-    """The clips of a dataset, those that are there and those that are not.
+    """The clips of a dataset, present and missing.
 
     Args:
         root: Folder that the manifest's paths are relative to.
         title: Name of the dataset, for the summary.
-        expected: Split -> number of clips that the dataset's authors give, where they do; "" for clips without a split.
-        hint: What to say when no clip at all is found, beside an example.
+        expected: Split → number of clips that the authors publish, if any; "" for clips without a split.
+        hint: Advice for the case that no clip is found.
     """
 
     def __init__(self, root: Path, title: str, expected: Mapping[str, int] | None = None, hint: str = "") -> None:
@@ -35,8 +35,8 @@ class ClipList:
         self.missing: list[tuple[str, str, str | None, str | None, str]] = []
         """(name, a name its file could have, split, label, reason) of each missing clip."""
         self.num_repeated = 0
-        """Times that a clip was listed once more."""
-        self._splits: dict[str, str | None] = {}  # clip -> its split
+        """Number of repeated listings of a clip."""
+        self._splits: dict[str, str | None] = {}  # clip → its split
         self._found: list[str] = []  # the clip of each row
         self._rows: dict[str, list[Any]] = {"id": [], "path": []}
 
@@ -53,18 +53,18 @@ class ClipList:
         span: tuple[float, float] | None = None,
         **columns: Any,
     ) -> bool:
-        """Adds a clip.
+        """Add a clip.
 
         Args:
-            name: What the annotation files call it. A second clip of this name is counted and left out.
+            name: Name in the annotation files. A second clip of this name is counted and left out.
             match: Its file.
             label: One class or several.
-            split: Of the published split.
-            span: (start, stop) in seconds, where the clip is a part of its file.
+            split: Its published split.
+            span: (start, stop) in seconds, if the clip is a part of its file.
             columns: Other cells of its row.
 
         Returns:
-            Whether its file is there.
+            True if its file exists.
 
         Raises:
             ManifestError: If a label holds the character ``|``, which separates labels.
@@ -91,12 +91,12 @@ class ClipList:
         return True
 
     def finish(self) -> Manifest:
-        """The rows that are there, in the order of the annotation files.
+        """Return the rows whose files exist, in the order of the annotation files.
 
-        A file that would have to be several clips is none of them; they are added to ``missing``.
+        Clips that share one file are added to ``missing`` instead.
 
         Raises:
-            ManifestError: If there is not one row.
+            ManifestError: If there is no row.
         """
         times = Counter(self._rows["id"])
         keep = [times[row_id] == 1 for row_id in self._rows["id"]]
@@ -117,13 +117,13 @@ class ClipList:
         return Manifest.from_columns(used, self.root)
 
     def missing_table(self) -> pa.Table:
-        """One line a missing clip: its ``id`` in the annotation files, the ``path`` looked for, and why."""
+        """Return one line per missing clip: its ``id`` in the annotation files, the expected ``path``, and why."""
         names = ("id", "path", "split", "label", "reason")
         columns = zip(*self.missing, strict=True) if self.missing else [()] * len(names)
         return pa.table({n: pa.array(list(c), pa.string()) for n, c in zip(names, columns, strict=True)})
 
     def summary(self, manifest: Manifest) -> str:
-        """Found, listed and official counts by split, and the hash of the clip list, in lines."""
+        """Return found, listed and official counts by split, and the hash of the clip list, in lines."""
         listed = Counter(split or "" for split in self._splits.values())
         absent = Counter(split or "" for _, _, split, _, _ in self.missing)
         share = 100 * len(manifest) / len(self._splits)
@@ -148,30 +148,32 @@ def _joined(name: str, label: str | Sequence[str] | None) -> str | None:
 def script_parser(
     doc: str | None, manifest_name: str = "manifest.csv", *, segments: bool = False
 ) -> argparse.ArgumentParser:
-    """The command line that all scripts have.
+    """Return the argument parser that all scripts share.
 
     Args:
-        doc: Their docstring.
-        manifest_name: What is written into root by default; options in braces are filled in.
-        segments: Whether clips are pieces of videos that may be there as a whole.
+        doc: Docstring of the script.
+        manifest_name: Default name of the manifest in root; options in braces are filled in.
+        segments: True if clips are segments of videos that may exist as a whole.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="Folder of the files, searched to any depth.")
-    parser.add_argument("--annotations", type=Path, metavar="FOLDER", help="Of the official files, if outside root.")
-    parser.add_argument("-o", "--out", type=Path, help=f"The manifest to write into root; {manifest_name} by default.")
-    parser.add_argument("--strict", action="store_true", help="Fail when a clip is missing.")
+    parser.add_argument(
+        "--annotations", type=Path, metavar="FOLDER", help="Folder of the official files, if outside root."
+    )
+    parser.add_argument("-o", "--out", type=Path, help=f"Manifest to write into root. Default: {manifest_name}.")
+    parser.add_argument("--strict", action="store_true", help="Fail if a clip is missing.")
     if segments:
         parser.add_argument(
             "--untrimmed",
             action="store_true",
-            help="Files named by their video alone are whole videos, not clips that were cut out.",
+            help="Treat files named only by their video as whole videos, not as clips.",
         )
     parser.set_defaults(manifest_name=manifest_name)
     return parser
 
 
 def annotation_folders(options: argparse.Namespace, *below: str) -> list[Path]:
-    """Where the official files may lie: in ``--annotations`` if given, else in root or one of its folders."""
+    """Return the folders of the official files: ``--annotations`` if given, else root and these folders in it."""
     if options.annotations is not None:
         return [options.annotations]
     return [options.root, *(options.root / name for name in below)]
@@ -182,15 +184,15 @@ def run_script(
     collect: Callable[[argparse.Namespace], ClipList],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Runs a script: writes ``manifest.csv`` and, for what is missing, ``manifest.missing.csv``; prints the summary.
+    """Run a script: write ``manifest.csv`` and, for missing clips, ``manifest.missing.csv``; print the summary.
 
     Args:
-        parser: Of :func:`script_parser`, with the script's own options.
-        collect: Reads the official files and looks for the clips.
-        argv: The words of the command line; the process's own by default.
+        parser: Parser from :func:`script_parser`, with the script's own options.
+        collect: Reads the official files and finds the clips.
+        argv: Command line; default: that of the process.
 
     Returns:
-        0, or 1 after an error and, with ``--strict``, when a clip is missing.
+        0, or 1 after an error and, with ``--strict``, if a clip is missing.
     """
     options = parser.parse_args(argv)
     try:

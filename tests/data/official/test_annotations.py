@@ -30,9 +30,9 @@ def test_table_without_a_header_has_exactly_its_columns(tmp_path):
     [
         ("a,b,c\n", "list.csv:1: 3 columns where 2 (name, part) are expected: a,b,c"),
         ("", "list.csv: no records"),
-        (b"\xff\xfe\x00", "list.csv: no text table"),
-        ('a,"b\n', "list.csv: no text table"),
-        ("a," + "b" * 200_000, "list.csv: no text table"),
+        (b"\xff\xfe\x00", "list.csv: not a text table"),
+        ('a,"b\n', "list.csv: not a text table"),
+        ("a," + "b" * 200_000, "list.csv: not a text table"),
     ],
 )
 def test_what_is_no_such_table_is_an_error(tmp_path, data, message):

@@ -58,7 +58,7 @@ def test_what_is_written_is_read_back(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "no JSON",
+        "not JSON",
         '{"format": "avssl-boxes-2", "frames": []}',
         '{"format": "avssl-boxes-1"}',
         '{"format": "avssl-boxes-1", "frames": [{"seconds": 1, "boxes": [{"box": [0, 0, 1]}]}]}',

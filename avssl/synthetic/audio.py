@@ -1,4 +1,4 @@
-"""Renders the sound of a scene: hits at the events of what is heard, and the sound of going on."""
+"""Render the audio of a scene: hits at the events of the audible objects, and their sustained sounds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from avssl.synthetic.scene import Scene, SceneObject, generator
 from avssl.synthetic.timbres import TIMBRES, hit, sustained
 
 
-def _object_sound(item: SceneObject, num_samples: int, rate_hz: int) -> np.ndarray:
+def _render_object(item: SceneObject, num_samples: int, rate_hz: int) -> np.ndarray:
     rng = generator("sound", item.sound_seed)
     timbre, motion = TIMBRES[item.kind], item.motion
     time = np.arange(num_samples) / rate_hz
-    # Activity and pitch move slowly: they are computed 100 times a second and interpolated.
+    # Activity and pitch change slowly: they are computed 100 times per second and interpolated.
     knots = np.linspace(0.0, num_samples / rate_hz, int(100 * num_samples / rate_hz) + 2)
     activity = np.interp(time, knots, motion.activity(knots))
     wave = np.zeros(num_samples)
@@ -29,12 +29,12 @@ def _object_sound(item: SceneObject, num_samples: int, rate_hz: int) -> np.ndarr
     return item.loudness * wave / max(float(np.abs(wave).max()), 1e-9)
 
 
-def render_sound(scene: Scene) -> np.ndarray:
-    """(S,) float32 mono waveform in [-1, 1]; all zeros for a silent scene without noise."""
+def render_audio(scene: Scene) -> np.ndarray:
+    """Render the (S,) float32 mono waveform in [-1, 1]; all zeros for a silent scene without noise."""
     settings = scene.settings
     wave = np.zeros(settings.num_samples)
     for item in scene.heard:
-        wave += _object_sound(item, settings.num_samples, settings.sample_rate_hz)
+        wave += _render_object(item, settings.num_samples, settings.sample_rate_hz)
     if settings.snr_db is not None and scene.heard:
         noise = generator("noise", scene.background_seed).standard_normal(len(wave))
         power = float(np.mean(wave**2)) / 10 ** (settings.snr_db / 10)

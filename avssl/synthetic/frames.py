@@ -1,4 +1,4 @@
-"""Renders the picture of a scene: frames, and the mask and box of every object in every frame."""
+"""Render the frames of a scene, and the mask and box of every object in every frame."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from avssl.synthetic.shapes import SHAPES
 
 
 def frame_seconds(scene: Scene) -> np.ndarray:
-    """(T, O) the instant at which each object is drawn in each frame.
+    """Return (T, O), the time at which each object is drawn in each frame.
 
-    Frame k is on screen in [k / fps, (k + 1) / fps) and drawn as of k / fps, except that an object
-    whose impact falls into that span is drawn at the impact itself. So a contact is seen in the very
-    frame in which it is heard, whatever the frame rate.
+    Frame k is shown in [k / fps, (k + 1) / fps) and drawn at k / fps, except that an object
+    whose impact falls into that span is drawn at the impact. So a contact is visible in the
+    frame in which it is audible, whatever the frame rate.
     """
     settings = scene.settings
     starts = np.arange(settings.num_frames) / settings.video_fps
@@ -27,7 +27,7 @@ def frame_seconds(scene: Scene) -> np.ndarray:
 
 
 def _smooth_noise(cells: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) float32 in [-1, 1]: random values on a cells x cells grid, linear in between."""
+    """Return (H, W, 3) float32 in [-1, 1]: random values on a cells x cells grid, interpolated linearly."""
     grid = rng.uniform(-1.0, 1.0, (cells, cells, 3)).astype(np.float32)
     for axis, size in enumerate((height, width)):
         at = np.linspace(0.0, cells - 1.001, size, dtype=np.float32)
@@ -37,13 +37,13 @@ def _smooth_noise(cells: int, height: int, width: int, rng: np.random.Generator)
     return grid
 
 
-def _paint_clutter(picture: np.ndarray, rng: np.random.Generator) -> None:
-    """Paints one still ellipse or box of random place, size, angle and color."""
+def _paint_clutter(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Paint one still ellipse or box of random position, size, angle and color."""
     long, short, angle = rng.uniform(3.0, 14.0), rng.uniform(1.5, 6.0), rng.uniform(0, np.pi)
-    cy, cx = rng.uniform(0, picture.shape[0]), rng.uniform(0, picture.shape[1])
+    cy, cx = rng.uniform(0, image.shape[0]), rng.uniform(0, image.shape[1])
     reach = long + short
     top, left = max(int(cy - reach), 0), max(int(cx - reach), 0)
-    part = picture[top : int(cy + reach) + 1, left : int(cx + reach) + 1]
+    part = image[top : int(cy + reach) + 1, left : int(cx + reach) + 1]
     y, x = np.ogrid[: part.shape[0], : part.shape[1]]
     x, y = (x + left - cx).astype(np.float32), (y + top - cy).astype(np.float32)
     u, v = (np.cos(angle) * x + np.sin(angle) * y) / long, (np.cos(angle) * y - np.sin(angle) * x) / short
@@ -53,7 +53,7 @@ def _paint_clutter(picture: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def render_background(settings: SceneSettings, seed: int) -> np.ndarray:
-    """The still background, wider than a frame by the camera's reach plus one on every side.
+    """Render the still background, larger than a frame by the camera's reach plus one pixel on every side.
 
     Returns:
         (H', W', 3) float32 in [0, 1]: a color, three scales of texture and clutter.
@@ -61,13 +61,13 @@ def render_background(settings: SceneSettings, seed: int) -> np.ndarray:
     rng = generator("background", seed)
     margin = _margin(settings)
     height, width = settings.height + 2 * margin, settings.width + 2 * margin
-    picture = np.empty((height, width, 3), dtype=np.float32)
-    picture[:] = rng.uniform(0.3, 0.7, 3)
+    image = np.empty((height, width, 3), dtype=np.float32)
+    image[:] = rng.uniform(0.3, 0.7, 3)
     for cells, strength in ((3, 0.18), (9, 0.07), (32, 0.03)):
-        picture += np.float32(settings.background_contrast * strength) * _smooth_noise(cells, height, width, rng)
+        image += np.float32(settings.background_contrast * strength) * _smooth_noise(cells, height, width, rng)
     for _ in range(settings.clutter):
-        _paint_clutter(picture, rng)
-    return np.clip(picture, 0.0, 1.0)
+        _paint_clutter(image, rng)
+    return np.clip(image, 0.0, 1.0)
 
 
 def _margin(settings: SceneSettings) -> int:
@@ -75,7 +75,7 @@ def _margin(settings: SceneSettings) -> int:
 
 
 def _camera(scene: Scene) -> np.ndarray:
-    """(T, 2) whole-pixel displacement of the camera, a smoothed random walk."""
+    """Return the (T, 2) whole-pixel displacement of the camera, smoothed noise."""
     settings = scene.settings
     if not settings.camera_shake_pixels:
         return np.zeros((settings.num_frames, 2), dtype=int)
@@ -86,7 +86,7 @@ def _camera(scene: Scene) -> np.ndarray:
 
 
 def _draw_object(item: SceneObject, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One object in all frames: corner (T, 2) int as (y, x), alpha (T, P, P), color (T, P, P, 3)."""
+    """Draw one object in all frames: corner (T, 2) int as (y, x), alpha (T, P, P), color (T, P, P, 3)."""
     pose = item.motion.pose(seconds)
     cx = item.home_xy[0] + item.radius * pose.dx
     cy = item.home_xy[1] + item.radius * pose.dy
@@ -108,12 +108,12 @@ def _draw_object(item: SceneObject, seconds: np.ndarray) -> tuple[np.ndarray, np
     return corner, alpha, color + outline * (item.colors[2] - color)
 
 
-def render_picture(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and visible masks of a scene.
+def render_frames(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Render the frames and visible masks of a scene.
 
     Returns:
         frames: (T, H, W, 3) uint8 RGB.
-        masks: (T, O, H, W) bool, the pixels at least half covered by each object and by no nearer
+        masks: (T, O, H, W) bool, the pixels at least half covered by each object and by no closer
             one; objects are in the order of ``scene.objects``.
     """
     settings = scene.settings
@@ -137,19 +137,19 @@ def render_picture(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
             part = np.s_[t, top - y : bottom - y, left - x : right - x]
             behind = frames[t, top:bottom, left:right]
             behind[:] = behind + alpha[part][..., None] * (color[part] - behind) + 0.5
-            masks[t, :, top:bottom, left:right] &= ~solid[part]  # what was behind is hidden now
+            masks[t, :, top:bottom, left:right] &= ~solid[part]  # objects behind are hidden
             masks[t, i, top:bottom, left:right] = solid[part]
     return frames, masks
 
 
 def _to_uint8(values: np.ndarray, scene: Scene) -> np.ndarray:
-    """Values in [0, 1] as pixels, with the scene's look applied."""
+    """Convert values in [0, 1] to pixels, with the scene's look applied."""
     gain, offset = scene.look
     return (np.clip(values * np.float32(gain) + np.float32(offset), 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
 def boxes(masks: np.ndarray) -> np.ndarray:
-    """(T, O, 4) int16 half-open boxes (left, top, right, bottom) of (T, O, H, W) masks; -1 where hidden."""
+    """Return the (T, O, 4) int16 half-open boxes (left, top, right, bottom) of (T, O, H, W) masks; -1 if hidden."""
     columns: np.ndarray = np.asarray(masks.any(axis=2))
     rows: np.ndarray = np.asarray(masks.any(axis=3))
     width, height = masks.shape[3], masks.shape[2]
