@@ -73,7 +73,7 @@ def test_an_image_and_audio_become_an_image(videos, run, still, tmp_path, capsys
     out = tmp_path / "out.png"
     words = ["localize", str(still), "--checkpoint", str(run), "--device", "cpu", "-o", str(out)]
     assert main([*words, "--audio", str(videos / "clip03.mp4")]) == 0
-    assert f"picture: {out}" in capsys.readouterr().out
+    assert f"image: {out}" in capsys.readouterr().out
     assert read_image(out).shape == (3, 12 * 32 + 120, 12 * 48)
     assert main(words) == 1
     assert "no audio stream. Name other audio: --audio FILE" in capsys.readouterr().err
@@ -118,5 +118,5 @@ def test_a_video_without_audio_raises_with_advice(run, video_maker, tmp_path, ca
     assert main([*words, "-o", str(tmp_path / "out.mp4")]) == 1
     assert "no audio stream. Name other audio: --audio FILE, --silence or --noise" in capsys.readouterr().err
     assert main([*words, "--side_by_side", "-o", str(tmp_path / "out.mp4")]) == 1
-    assert "nothing to compare with silence or noise" in capsys.readouterr().err
+    assert "has no audio to compare with silence or noise" in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists()
