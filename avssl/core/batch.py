@@ -1,10 +1,10 @@
-"""The dataclasses that travel between the parts of avssl.
+"""The dataclasses that are passed between the parts of avssl.
 
-Each arrow of the design is one of them, and none can be built inconsistent: ``__post_init__``
-checks every shape, because seven videos beside eight sounds otherwise train without a word.
+None can be built inconsistent: ``__post_init__`` checks every shape, because a batch of seven videos and eight
+audios would otherwise train without an error.
 
-Dimensions: B clips, V views, T frames, H and W pixels or cells, S samples, D embedding size, M sounds
-that belong to no clip.
+Dimensions: B clips, V views, T frames, H and W pixels or cells, S samples, D embedding size, M clips
+of silence and noise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _check(condition: bool, message: str) -> None:
 
 
 def _check_chroma(video: Tensor, chroma: Tensor | None) -> None:
-    """``video`` (..., 1, H, W) and the planes of half its size that go with it."""
+    """Raise ValueError unless ``chroma`` has half the size of ``video`` (..., 1, H, W)."""
     if chroma is None:
         return
     half = ((side + 1) // 2 for side in video.shape[-2:])
@@ -39,7 +39,7 @@ def _check_chroma(video: Tensor, chroma: Tensor | None) -> None:
 
 @dataclass(frozen=True)
 class Clip:
-    """One decoded sample: a few frames and the sound around them, from one manifest row."""
+    """One decoded sample: frames and audio of one manifest row."""
 
     id: str
     """The manifest id of the row."""
@@ -48,16 +48,16 @@ class Clip:
     clip_number: int
     """Number of the clip of this row in this epoch, >= 0; part of every random key."""
     video: Tensor
-    """(T, 3, H, W) uint8 RGB in [0, 255], upright; or (T, 1, H, W) luma beside ``chroma``."""
+    """(T, 3, H, W) uint8 RGB in [0, 255], upright; or (T, 1, H, W) luma with ``chroma``."""
     video_start_seconds: float
     """Presentation time of the first frame, in the file's own time."""
     audio: Tensor
-    """(S,) float32 mono in [-1, 1], at the rate the dataset was asked for."""
+    """(S,) float32 mono in [-1, 1], at the sample rate of the dataset."""
     audio_start_seconds: float
     """Presentation time of the first sample, in the file's own time."""
     chroma: Tensor | None = None
     """(T, 2, ceil(H / 2), ceil(W / 2)) uint8 Cb and Cr, full range BT.601 as in JPEG; None with RGB. Half the bytes
-    of RGB; the transforms make RGB of them on the device."""
+    of RGB; the transforms convert to RGB on the device."""
 
     def __post_init__(self) -> None:
         channels = 3 if self.chroma is None else 1
@@ -74,14 +74,14 @@ class Clip:
 
 @dataclass(frozen=True)
 class BatchIndex:
-    """Which clips a batch holds, in the terms objectives and draws need."""
+    """Rows, files and random keys of the clips of a batch."""
 
     row: Tensor
     """(B,) int64 manifest row (the memory row of the id)."""
     group: Tensor
     """(B,) int64; equal for rows cut from the same source file."""
     key: Tensor
-    """(B,) int64 from :func:`avssl.core.draws.clip_key`: the root of every draw made for the clip."""
+    """(B,) int64 from :func:`avssl.core.draws.clip_key`: the root of all random draws of the clip."""
 
     def __post_init__(self) -> None:
         shapes = {tuple(t.shape) for t in (self.row, self.group, self.key)}
@@ -103,7 +103,7 @@ class Batch:
     """
 
     video: Tensor
-    """Raw: (B, T, 3, H, W) uint8 canvas, or (B, T, 1, H, W) beside ``chroma``. Transformed: (V*B, 3, T, h, w) float."""
+    """Raw: (B, T, 3, H, W) uint8 canvas, or (B, T, 1, H, W) with ``chroma``. Transformed: (V*B, 3, T, h, w) float."""
     audio: Tensor
     """Raw: (B, S) float32 in [-1, 1]. Transformed: (V*B, 1, time, freq) float."""
     index: BatchIndex
@@ -113,7 +113,7 @@ class Batch:
     chroma: Tensor | None = None
     """Raw: (B, T, 2, ceil(H / 2), ceil(W / 2)) uint8, see :class:`Clip`; None where ``video`` is RGB."""
     negative_audio: Tensor | None = None
-    """Transformed: (M, 1, time, freq) float spectrograms of silence and noise, which fit no picture; None for none."""
+    """Transformed: (M, 1, time, freq) float spectrograms of silence and noise of no clip; None for none."""
 
     def __post_init__(self) -> None:
         if self.is_raw:
@@ -163,7 +163,7 @@ class Batch:
         return len(self.index)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on ``device``; copies from pinned memory do not block."""
+        """Return the batch on ``device``; copies from pinned memory do not block."""
         return replace(
             self,
             video=self.video.to(device, non_blocking=True),
@@ -177,7 +177,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the model gives the objectives: V views of B clips, view-major, not normalized."""
+    """Output of the model and input of objectives: V views of B clips, view-major, not normalized."""
 
     video: Tensor
     """(V*B, D) projection of the pooled video features."""
@@ -188,19 +188,19 @@ class Embeddings:
     audio_map: Tensor | None = None
     """(V*B, D, T): the audio head on every time cell (frequency pooled); None unless needed."""
     video_where_map: Tensor | None = None
-    """(V*B, D, T, H, W): the second video head, "where?", on every cell; None without one or without maps."""
+    """(V*B, D, T, H, W): the second ("where") video head on every cell; None without it or without maps."""
     audio_where: Tensor | None = None
-    """(V*B, D): the second audio head on the pooled features, beside ``video_where_map``; else None."""
+    """(V*B, D): the second audio head on the pooled features, with ``video_where_map``; else None."""
     logit_scale: Tensor | None = None
     """() learned inverse temperature, or None when it is fixed."""
     logit_bias: Tensor | None = None
     """() learned offset of every logit, or None."""
     negative_audio: Tensor | None = None
-    """(M, D) projection of the pooled features of silence and noise, which fit no picture; None for none."""
+    """(M, D) projection of the pooled features of silence and noise, which belong to no clip; None for none."""
     negative_audio_map: Tensor | None = None
     """(M, D, T): the audio head on every time cell of them; None unless the objective needs maps."""
     audio_heard: Tensor | None = None
-    """(V*B, T) bool: time cells of ``audio_map`` in which there is a sound; None unless the objective asks."""
+    """(V*B, T) bool: audible time cells of ``audio_map``; None unless the objective needs them."""
 
     def __post_init__(self) -> None:
         _check(
@@ -235,19 +235,19 @@ class Embeddings:
         )
 
     def detach(self) -> Embeddings:
-        """The same values without history, for banks and queues."""
+        """Return the same values without gradient, for banks and queues."""
         detached: dict[str, Any] = {name: value.detach() for name, value in vars(self).items() if value is not None}
         return Embeddings(**detached)
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """What an objective returns."""
+    """Output of an objective."""
 
     total: Tensor
-    """() float32 with gradient: the one number that is minimized."""
+    """() float32 with gradient: the number to minimize."""
     terms: dict[str, Tensor] = field(default_factory=dict)
-    """() detached tensors by name, kept on the device until they are logged."""
+    """() detached tensors by name, on the device until they are logged."""
 
     def __post_init__(self) -> None:
         _check(self.total.ndim == 0, f"total must be a scalar, got shape {tuple(self.total.shape)}.")
@@ -255,7 +255,7 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Where the sound is, over the frames of one video."""
+    """Location of the audio's source in the frames of one video."""
 
     values: Tensor
     """(T, h, w) float32 cosine similarity in [-1, 1] at the resolution of the visual map."""
@@ -264,7 +264,7 @@ class Heatmap:
     confidence: Tensor
     """(T,) float32 in [-1, 1]: the maximum of each map."""
     head_values: Tensor | None = None
-    """(T, K, h, w) float32 in [-1, 1]: the map of each of the model's K heads; None where they are not told apart."""
+    """(T, K, h, w) float32 in [-1, 1]: the map of each of the model's K heads; None if there is one."""
 
     def __post_init__(self) -> None:
         _check(

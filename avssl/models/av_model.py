@@ -1,4 +1,4 @@
-"""Two encoders and two heads as the one module that is trained, wrapped and saved.
+"""Two encoders and their heads as one module that is trained, wrapped and saved.
 
 Dimensions: B clips (all views together), C encoder features, D embedding size; T', H', W' cells
 of the video map, T' also time cells of the audio map.
@@ -21,24 +21,23 @@ from avssl.models.heads import HeadPair, LogitScale, ProjectionHead
 
 
 class AVModel(nn.Module):
-    """Embeds video and sound in one space.
+    """Embeds video and audio in one space.
 
-    DDP, FSDP and ``torch.compile`` wrap this module: one :meth:`forward` a step runs every
-    parameter. The other methods serve inference and extraction.
+    DDP, FSDP and ``torch.compile`` wrap this module: one :meth:`forward` per step uses every
+    parameter. The other methods are for inference and extraction.
 
     Args:
         video_encoder: Encoder of (B, 3, T, H, W).
         audio_encoder: Encoder of (B, 1, time, freq).
         video_head: From the video encoder's ``num_features`` to D.
         audio_head: From the audio encoder's ``num_features`` to D.
-        logits: A learned inverse temperature and offset, for objectives that want them.
-        num_heads: K: how many groups of D / K channels are compared each for itself where a sound meets
-            the cells of a map.
-        audio_over_time: Whether a sound meets the map step by step, and not as a whole.
-        where_heads: Second heads, for objectives that ask "where?" apart from "which sound?". They learn only
-            where maps are needed.
+        logits: Learned inverse temperature and offset, for objectives that need them.
+        num_heads: K groups of D / K channels that are compared separately where audio meets the cells of a map.
+        audio_over_time: Compare audio with the map step by step, not as a whole.
+        where_heads: Second heads, for objectives that localize by separate embeddings. They are trained only
+            with maps.
         video_dropout: Share of the video encoder's features that :meth:`forward` drops before the heads in
-            training, in [0, 1); see there.
+            training, in [0, 1).
 
     Raises:
         ValueError: If the modalities are exchanged, the sizes do not fit or ``video_dropout`` is out of range.
@@ -91,7 +90,7 @@ class AVModel(nn.Module):
         chunk_size: int | None = None,
         negative_audio: Tensor | None = None,
     ) -> Embeddings:
-        """Embeddings of clips, from one trunk pass for each modality.
+        """Return the embeddings of clips, from one trunk pass per modality.
 
         Visual dropout, in training: a feature is dropped from all cells of a clip at once, and those that are
         kept are scaled up. So a pooled embedding and its cells, and all cells of a clip, are compared in the
@@ -119,15 +118,15 @@ class AVModel(nn.Module):
         Raises:
             ValueError: If an input has another layout, or the two differ in B.
         """
-        sounds = audio if negative_audio is None else torch.cat([audio, negative_audio])
-        # One modality after the other, so that a chunk of one alone is in memory.
+        audios = audio if negative_audio is None else torch.cat([audio, negative_audio])  # (B + M, 1, time, freq)
+        # One modality after the other, so that only a chunk of one modality is in memory.
         video_embedding, video_map, *video_where = self._project("video", video, needs_maps, chunk_size)
-        audio_embedding, audio_map, *audio_where = self._project("audio", sounds, needs_maps, chunk_size)
+        audio_embedding, audio_map, *audio_where = self._project("audio", audios, needs_maps, chunk_size)
         logit_scale, logit_bias = (None, None) if self.logits is None else self.logits()
-        own, negative = _split(audio_embedding, len(audio))
-        own_map, negative_map = _split(audio_map, len(audio))
-        assert video_embedding is not None, "the first head always gives it"
-        assert own is not None, "the first head always gives it"
+        own, negative = _split(audio_embedding, len(audio))  # (B, D), (M, D)
+        own_map, negative_map = _split(audio_map, len(audio))  # (B, D, T'), (M, D, T')
+        assert video_embedding is not None, "the first head always returns it"
+        assert own is not None, "the first head always returns it"
         return Embeddings(
             video_embedding,
             own,
@@ -142,7 +141,7 @@ class AVModel(nn.Module):
         )
 
     def _project(self, modality: Modality, x: Tensor, needs_maps: bool, chunk_size: int | None) -> Outputs:
-        """What :func:`_project` gives of a modality, in chunks or at once."""
+        """Return :func:`_project` of one modality, in chunks or at once."""
         encoder, heads = self._side(modality)
 
         def project(rows: Tensor) -> Outputs:
@@ -156,39 +155,38 @@ class AVModel(nn.Module):
         return in_chunks(nn.ModuleList([encoder, *heads]), project, (x,), chunk_size)
 
     def _side(self, modality: Modality) -> tuple[Encoder, list[ProjectionHead]]:
-        """The encoder of a modality and its heads, second ones last."""
+        """Return the encoder of a modality and its heads, second heads last."""
         where = self.where_heads
         if modality == "video":
             return self.video_encoder, [self.video_head] if where is None else [self.video_head, where.video]
         return self.audio_encoder, [self.audio_head] if where is None else [self.audio_head, where.audio]
 
     def encode_video(self, video: Tensor) -> Tensor:
-        """(B, C) pooled video features, before the head: what probes use."""
+        """Return (B, C) pooled video features before the head, as probes use them."""
         return self.video_encoder(video)
 
     def encode_audio(self, audio: Tensor) -> Tensor:
-        """(B, C) pooled audio features, before the head: what probes use."""
+        """Return (B, C) pooled audio features before the head, as probes use them."""
         return self.audio_encoder(audio)
 
     def embed_video(self, video: Tensor) -> Tensor:
-        """(B, D) video embeddings: the head on the pooled features."""
+        """Return (B, D) video embeddings: the head applied to pooled features."""
         return self.video_head(self.video_encoder(video))
 
     def embed_audio(self, audio: Tensor) -> Tensor:
-        """(B, D) audio embeddings: the head on the pooled features."""
+        """Return (B, D) audio embeddings: the head applied to pooled features."""
         return self.audio_head(self.audio_encoder(audio))
 
     def energy(self, video: Tensor, audio: Tensor) -> Tensor:
-        """How badly sounds fit pictures, pair by pair: 1 less the cosine of their embeddings.
+        """Return the mismatch of each pair of video and audio: 1 minus the cosine of their embeddings.
 
         Args:
             video: (B, 3, T, H, W) normalized float.
-            audio: (B, 1, time, freq) spectrograms; sound i is compared with picture i.
+            audio: (B, 1, time, freq) spectrograms; audio i is compared with video i.
 
         Returns:
-            (B,) float32 in [0, 2]: 0 where the embeddings have one direction, 1 where they are
-            orthogonal, as unrelated pairs nearly are, 2 where they are opposite. No probability:
-            compare it with the energies of mismatched pairs under the same model.
+            (B,) float32 in [0, 2]: 0 for equal directions, 1 for orthogonal embeddings, which unrelated pairs nearly
+            have, 2 for opposite ones. It is not a probability: compare it with mismatched pairs of the same model.
 
         Raises:
             ValueError: If the two differ in B.
@@ -199,18 +197,18 @@ class AVModel(nn.Module):
         return 1 - cosine.clamp(-1, 1)
 
     def video_map(self, video: Tensor) -> Tensor:
-        """(B, D, T', H', W'): the video head on every cell."""
+        """Return (B, D, T', H', W'): the video head applied to every cell."""
         return _project_cells(self.video_head, self.video_encoder.forward_features(video))
 
     def audio_map(self, audio: Tensor) -> Tensor:
-        """(B, D, T'): the audio head on the maximum over frequency at every time cell."""
+        """Return (B, D, T'): the audio head applied to the maximum over frequency of every time cell."""
         return _project_cells(self.audio_head, _pool_frequency(self.audio_encoder.forward_features(audio)))
 
     def visual_cells(self, video: Tensor) -> Tensor:
-        """(B, D, T', H', W'): what a sound is compared with, cell by cell, in each of ``num_heads`` heads.
+        """Return the (B, D, T', H', W') cells that audio is compared with, in each of ``num_heads`` heads.
 
-        With second heads there are 2 D channels, the unit embeddings of both side by side: their cosine
-        with :meth:`sound_queries` is the mean of the cosines of either.
+        With second heads there are 2 D channels, the concatenated unit embeddings of both: their cosine with
+        :meth:`sound_queries` is the mean of the two cosines.
         """
         if self.where_heads is None:
             return self.video_map(video)
@@ -218,9 +216,9 @@ class AVModel(nn.Module):
         return _side_by_side(_project_cells(head, features) for head in (self.video_head, self.where_heads.video))
 
     def sound_queries(self, audio: Tensor) -> Tensor:
-        """(B, D, S): what is looked for, S = 1 sound as a whole, or each of its S time cells.
+        """Return the (B, D, S) audio queries: S = 1 for the whole audio, or its S time cells.
 
-        With second heads (B, 2 D, 1), as :meth:`visual_cells` has them.
+        With second heads (B, 2 D, 1), as in :meth:`visual_cells`.
         """
         if self.where_heads is None:
             return self.audio_map(audio) if self.audio_over_time else self.embed_audio(audio)[..., None]
@@ -228,7 +226,7 @@ class AVModel(nn.Module):
         return _side_by_side(head(features) for head in (self.audio_head, self.where_heads.audio))[..., None]
 
     def use_channels_last(self) -> Self:
-        """Lay the convolution weights out channels last, in place; inputs may keep either layout.
+        """Convert convolution weights to channels last in place; inputs may have either layout.
 
         ``model.to(memory_format=...)`` fails on the pair: 4-D and 5-D weights need different formats.
         """
@@ -240,7 +238,7 @@ class AVModel(nn.Module):
 
 
 def _project(encoder: Encoder, heads: Sequence[ProjectionHead], features: Tensor, needs_maps: bool) -> Outputs:
-    """(B, D) and its cells of each head, one pass of a head each; without cells of the first head alone."""
+    """Return the (B, D) embedding and the projected cells of each head; without maps, the embedding of the first."""
     pooled = encoder.pool(features)
     if not needs_maps:
         return heads[0](pooled), None
@@ -253,25 +251,25 @@ def _project(encoder: Encoder, heads: Sequence[ProjectionHead], features: Tensor
 
 
 def _split(rows: Tensor | None, num_clips: int) -> tuple[Tensor | None, Tensor | None]:
-    """The rows of clips and those of negatives behind them; None where there are none."""
+    """Return the rows of clips and those of negatives behind them; None for none."""
     if rows is None or len(rows) == num_clips:
         return rows, None
     return rows[:num_clips], rows[num_clips:]
 
 
 def _project_cells(head: ProjectionHead, features: Tensor) -> Tensor:
-    """(B, C, ...) to (B, D, ...): the head on every cell; no copy of channels-last features."""
+    """Map (B, C, ...) to (B, D, ...) by the head on every cell, without a copy of channels-last features."""
     return head(features.movedim(1, -1)).movedim(-1, 1)
 
 
 def _side_by_side(embeddings: Iterable[Tensor]) -> Tensor:
-    """(B, D, ...) twice to unit vectors (B, 2 D, ...) float32."""
+    """Return the unit vectors (B, 2 D, ...) float32 of two (B, D, ...) embeddings."""
     halves = [F.normalize(x.float(), dim=1) for x in embeddings]
     return torch.cat(halves, dim=1) / len(halves) ** 0.5
 
 
 def _pool_frequency(features: Tensor) -> Tensor:
-    """(B, C, T', F') to (B, C, T')."""
+    """Return the maximum over frequency: (B, C, T', F') to (B, C, T')."""
     return features.max(dim=3).values
 
 

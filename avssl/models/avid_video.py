@@ -37,7 +37,7 @@ class AvidBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        # Registered in the order of the computation: the order of the weights in a state dict.
+        # Registered in the order of computation, which is the order of the weights in a state dict.
         self.spatial1 = _spatial_conv(in_channels, out_channels, stride)
         self.spatial1_bn = nn.BatchNorm3d(out_channels)
         self.temporal1 = _temporal_conv(out_channels, stride)
@@ -52,7 +52,7 @@ class AvidBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, T, H, W) to (B, C_out, T/stride, H/stride, W/stride), rounded up."""
+        """Map (B, C_in, T, H, W) to (B, C_out, T/stride, H/stride, W/stride), rounded up."""
         y = self.relu(self.spatial1_bn(self.spatial1(x)))
         y = self.relu(self.temporal1_bn(self.temporal1(y)))
         y = self.relu(self.spatial2_bn(self.spatial2(y)))

@@ -1,4 +1,4 @@
-"""BatchNorm whose statistics are held while everything else trains."""
+"""BatchNorm with fixed statistics in training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def hold_statistics(*models: nn.Module | None) -> None:
-    """Puts every BatchNorm layer in eval mode: it normalizes with its running statistics, which stay.
+    """Put every BatchNorm layer in evaluation mode, so that its running statistics stay fixed.
 
-    To be called after each ``train()``, which undoes it. Scales and offsets still learn.
+    Call it after each ``train()``, which undoes it. Scales and offsets are still trained.
     """
     for model in models:
         for module in () if model is None else model.modules():

@@ -1,8 +1,8 @@
-"""Big batches on a small device: clips pass the encoders in chunks whose activations are not kept.
+"""Large batches on a small device: clips are encoded in chunks whose activations are not kept.
 
 Source: Gao et al., 2021 (GradCache), https://arxiv.org/abs/2101.06983, by activation checkpointing
 (Chen et al., 2016, https://arxiv.org/abs/1604.06174): backward runs a chunk again when its gradient
-is due. The loss sees all clips, which gradient accumulation cannot offer a contrastive loss.
+is needed. The loss uses all clips, which gradient accumulation cannot do for a contrastive loss.
 
 Between forward and backward a chunk keeps its inputs, its embeddings and (if needed) its maps.
 """
@@ -26,11 +26,10 @@ Outputs = tuple[Tensor | None, ...]
 def in_chunks(
     model: nn.Module, function: Callable[..., Outputs], inputs: tuple[Tensor, ...], chunk_size: int
 ) -> Outputs:
-    """``function(*inputs)``, made of chunks of rows that backward computes anew.
+    """Return ``function(*inputs)``, computed in chunks of rows that backward recomputes.
 
-    Equal to the function of all rows at once in value and gradient, where a row does not depend on
-    the others. BatchNorm in training normalizes within a chunk, and its running statistics move
-    once a chunk.
+    Value and gradient equal those of all rows at once, if rows are independent. BatchNorm in training normalizes
+    within a chunk, and its running statistics move once per chunk.
 
     Args:
         model: Holds every module that ``function`` runs.
@@ -58,7 +57,7 @@ def in_chunks(
 
 @contextmanager
 def _statistics_held(norms: list[_BatchNorm]) -> Iterator[None]:
-    """BatchNorm computes as ever, but its running statistics do not move a second time."""
+    """Keep the running statistics of BatchNorm fixed, so that recomputation does not move them again."""
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms if norm.track_running_stats]
     for norm, _, count in kept:
         norm.momentum = 0.0

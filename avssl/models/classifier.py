@@ -1,4 +1,4 @@
-"""A classifier of clips on the encoders of a pretrained pair.
+"""Classifier of clips on the encoders of a pretrained model.
 
 Dimensions: B clips, C features of an encoder, K classes.
 """
@@ -29,8 +29,8 @@ class Classifier(nn.Module):
     Args:
         encoders: The video encoder, the audio encoder, or both, in this order.
         num_classes: K.
-        fusion: Of two encoders; of one it changes nothing.
-        dropout: Share of the pooled features that is dropped in training, in [0, 1). AVID: 0.5.
+        fusion: Fusion of two encoders; unused with one.
+        dropout: Share of the pooled features to drop in training, in [0, 1). AVID: 0.5.
 
     Raises:
         ValueError: If there is no encoder, two of one modality, no class, or a choice is unknown.
@@ -68,7 +68,7 @@ class Classifier(nn.Module):
         fusion: Fusion = "late",
         dropout: float = 0.5,
     ) -> Classifier:
-        """On the very encoders of a pair, without its projection heads.
+        """Return a classifier on the encoders of a model, without its projection heads.
 
         Raises:
             ValueError: If ``inputs`` is unknown, and as the constructor.
@@ -81,36 +81,36 @@ class Classifier(nn.Module):
 
     @property
     def inputs(self) -> Inputs:
-        """What it reads."""
+        """Modality of the input."""
         return "both" if len(self.encoders) == 2 else "video" if "video" in self.encoders else "audio"
 
     def forward(
         self, video: Tensor | None = None, audio: Tensor | None = None, *, each_head: bool = False
     ) -> Tensor | tuple[Tensor, ...]:
-        """Class scores of clips before the softmax or sigmoid.
+        """Return class scores of clips before the softmax or sigmoid.
 
         Args:
-            video: (B, 3, T, H, W) normalized float; not looked at by an audio classifier.
-            audio: (B, 1, time, freq) spectrograms; not looked at by a video classifier.
-            each_head: The logits of every head by themselves, which late fusion trains each.
+            video: (B, 3, T, H, W) normalized float; unused by an audio classifier.
+            audio: (B, 1, time, freq) spectrograms; unused by a video classifier.
+            each_head: Return the logits of every head separately; late fusion trains each head.
 
         Returns:
-            (B, K) logits, or a tuple of them: one a head.
+            (B, K) logits, or a tuple of them, one per head.
 
         Raises:
-            ValueError: If an input that it reads is missing.
+            ValueError: If an input is missing.
         """
         logits = tuple(self.head_logits(self.features(video, audio)).values())
         return logits if each_head else torch.stack(logits).mean(dim=0)
 
     def head_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """(..., K) logits of every head from (..., C) pooled features of each modality; their mean is the answer."""
+        """Return (..., K) logits of every head from (..., C) pooled features of each modality, before averaging."""
         if "both" in self.heads:
             features = {"both": torch.cat(list(features.values()), dim=-1)}
         return {name: head(self.dropout(features[name])) for name, head in self.heads.items()}
 
     def features(self, video: Tensor | None = None, audio: Tensor | None = None) -> dict[str, Tensor]:
-        """(B, C) pooled features of each modality that it reads, before dropout."""
+        """Return the (B, C) pooled features of each input modality, before dropout."""
         given = {"video": video, "audio": audio}
         missing = [name for name in self.encoders if given[name] is None]
         if missing:
@@ -118,13 +118,13 @@ class Classifier(nn.Module):
         return {name: encoder(given[name]) for name, encoder in self.encoders.items()}
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Of the linear layers."""
+        """Return the parameters of the linear layers."""
         return list(self.heads.parameters())
 
     def backbone_parameters(self) -> Iterator[tuple[int, list[nn.Parameter]]]:
-        """(depth, parameters) of the encoders' stages: 0 for the last ones, 1 for those below, and so on.
+        """Yield (depth, parameters) of the encoders' stages: depth 0 for the last ones, 1 for those below, and so on.
 
-        What an encoder holds beside its stages goes with its first one.
+        Parameters outside of stages belong to the first stage.
         """
         for encoder in self.encoders.values():
             assert isinstance(encoder, Encoder), "the constructor takes nothing else"

@@ -1,4 +1,4 @@
-"""The contract of every encoder: one trunk pass gives the feature map and the pooled vector.
+"""Base class of encoders: one trunk pass gives the feature map and the pooled vector.
 
 Dimensions: B clips, C channels, T frames, H and W pixels; primed letters count the cells of the
 feature map. Spectrograms are time first: (B, 1, time, freq) gives (B, C, T', F').
@@ -20,10 +20,10 @@ _NUM_CHANNELS: dict[str, int] = {"video": 3, "audio": 1}
 
 
 class Encoder(nn.Module):
-    """Maps a clip to a feature map, the map to a vector, and shows its stages.
+    """Maps a clip to a feature map and the map to a vector; also returns the outputs of its stages.
 
-    A subclass registers one submodule for each of ``stage_names``, under that name, and the base
-    class runs them in order. An encoder that is no such chain (a transformer reshapes tokens)
+    A subclass registers one submodule for each of ``stage_names`` under that name, and the base
+    class runs them in order. An encoder that is not such a chain (a transformer reshapes tokens)
     overrides :meth:`forward_features` and :meth:`forward_stages`, and calls :meth:`check_input`.
 
     Args:
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
     """
 
     modality: Modality
-    """What the encoder reads."""
+    """Modality of the input."""
     num_features: int
     """C of :meth:`forward_features` and :meth:`forward`."""
     stage_names: tuple[str, ...]
@@ -53,11 +53,11 @@ class Encoder(nn.Module):
         self.pooling = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C) pooled features: ``pool(forward_features(x))``."""
+        """Return (B, C) pooled features, ``pool(forward_features(x))``."""
         return self.pool(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The feature map before pooling.
+        """Return the feature map before pooling.
 
         Args:
             x: Video (B, 3, T, H, W) or audio (B, 1, time, freq), normalized float.
@@ -74,13 +74,13 @@ class Encoder(nn.Module):
         return x
 
     def pool(self, features: Tensor) -> Tensor:
-        """(B, C) maximum or mean over all cells of a map (B, C, ...)."""
+        """Return the (B, C) maximum or mean over all cells of a (B, C, ...) map."""
         cells = features.movedim(1, -1).flatten(1, -2)  # (B, cells, C), a view of channels-last maps
         # Unlike that of adaptive max pooling, this gradient is deterministic on CUDA; amax's costs twice as much.
         return cells.max(dim=1).values if self.pooling == "max" else cells.mean(dim=1)
 
     def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
-        """The output of every stage by name, in order; the last is :meth:`forward_features`."""
+        """Return the output of every stage by name, in order; the last is :meth:`forward_features`."""
         self.check_input(x)
         outputs: dict[str, Tensor] = {}
         for name in self.stage_names:
@@ -103,7 +103,7 @@ class Encoder(nn.Module):
 
 
 def _advice(modality: Modality, x: Tensor) -> str:
-    """What to do about the likeliest mistakes in layout, or nothing."""
+    """Return advice on the likeliest mistakes in layout, or an empty string."""
     if modality == "video" and x.ndim == 5 and x.shape[2] == 3:
         return " These look like (B, T, 3, H, W): use x.transpose(1, 2)."
     if modality == "video" and x.ndim == 4 and x.shape[0] == 3:

@@ -1,4 +1,4 @@
-"""Projection heads: features to the space in which clips are compared.
+"""Projection heads: features to embeddings.
 
 Source: the MLP head and its sizes follow AVID, https://arxiv.org/abs/2004.12943; the BatchNorm
 variant follows SimCLR, https://arxiv.org/abs/2002.05709. Outputs are not normalized: the
@@ -19,14 +19,14 @@ MAX_LOGIT_SCALE = 100.0
 
 
 class PooledBatchNorm(nn.BatchNorm1d):
-    """BatchNorm over pooled vectors that projects cells of a map by the very same function.
+    """BatchNorm with the statistics of pooled vectors, which also normalizes the cells of a map.
 
-    Were cells normalized by statistics of their own, a cell and a pooled vector with equal features
-    would have different embeddings in training, and the running statistics would fit neither.
+    With statistics of their own, a cell and a pooled vector with equal features would have different embeddings
+    in training, and the running statistics would fit neither.
     """
 
     def with_cells(self, rows: Tensor, num_pooled: int) -> Tensor:
-        """Normalizes rows by the statistics of the first ``num_pooled`` of them.
+        """Normalize rows by the statistics of the first ``num_pooled`` of them.
 
         Args:
             rows: (N, C): ``num_pooled`` pooled vectors, then any number of cells.
@@ -53,9 +53,8 @@ class PooledBatchNorm(nn.BatchNorm1d):
 class ProjectionHead(nn.Sequential):
     """Layers that act on the last dimension of an input of any rank.
 
-    The same head therefore projects a pooled vector and every cell of a channels-last map.
-    BatchNorm inside a head takes its statistics over all leading dimensions of the input, or over the
-    pooled vectors alone in :meth:`with_cells`.
+    So the same head projects a pooled vector and every cell of a channels-last map. BatchNorm in a head uses
+    statistics over all leading dimensions of the input, or only over the pooled vectors in :meth:`with_cells`.
 
     Args:
         in_features: Size of the last dimension of the input.
@@ -69,7 +68,7 @@ class ProjectionHead(nn.Sequential):
         self.out_features = out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features).
+        """Map (..., in_features) to (..., out_features).
 
         Raises:
             ValueError: If the last dimension is not ``in_features``.
@@ -83,7 +82,7 @@ class ProjectionHead(nn.Sequential):
         return rows.reshape(*x.shape[:-1], self.out_features)
 
     def with_cells(self, pooled: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled vectors and cells through one and the same function, in one pass.
+        """Project pooled vectors and cells by the same function, in one pass.
 
         Args:
             pooled: (B, in_features).
@@ -163,14 +162,14 @@ def linear(in_features: int, out_features: int = 128) -> ProjectionHead:
 
 
 class LogitScale(nn.Module):
-    """What is learned about logits: the inverse temperature, in its logarithm, and maybe an offset.
+    """Learned logarithm of the inverse temperature, and optional learned offset of the logits.
 
-    The scale never passes 100, as in CLIP: where a step of the optimizer went beyond, the parameter
-    is put back before the next one uses it, and so its gradient never vanishes there.
+    The scale never exceeds 100, as in CLIP: if an optimizer step goes beyond, the parameter is clamped
+    before the next step uses it, so its gradient never vanishes there.
 
     Args:
-        logit_scale: First value, in (0, 100].
-        logit_bias: First value of the offset; None has none.
+        logit_scale: Initial value, in (0, 100].
+        logit_bias: Initial value of the offset; None for no offset.
 
     Raises:
         ValueError: If the scale is out of range.
@@ -182,12 +181,12 @@ class LogitScale(nn.Module):
             raise InputError(
                 f"logit_scale ({logit_scale}) must be in (0, {MAX_LOGIT_SCALE:g}]: a temperature of 0.01 or more."
             )
-        # (1,), as sharding splits the first dimension of every parameter.
+        # (1,), because sharding splits the first dimension of every parameter.
         self.log_scale = nn.Parameter(torch.tensor([math.log(logit_scale)]))
         self.bias = None if logit_bias is None else nn.Parameter(torch.tensor([float(logit_bias)]))
 
     def forward(self) -> tuple[Tensor, Tensor | None]:
-        """The scale and the offset, () float32 each; no offset where none is learned."""
+        """Return the scale and the offset, () float32 each; the offset is None if it is not learned."""
         highest = math.log(MAX_LOGIT_SCALE)
         if self.training:
             with torch.no_grad():
@@ -199,5 +198,5 @@ class LogitScale(nn.Module):
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    """Statistics in bfloat16 would be off by a percent."""
+    """Return float32 or wider: statistics in bfloat16 would be off by a percent."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -1,11 +1,10 @@
-"""Finer maps from the same weights: the stride over space of the last stages is taken away.
+"""Finer maps from the same weights, by removing the spatial stride of the last stages.
 
 A cell of a localization map then stands for fewer pixels: LVS (Chen et al., CVPR 2021,
 https://arxiv.org/abs/2104.02691) has 14 x 14 cells of 224 pixels from a ResNet-18 without the stride of
-its last stage. Convolutions behind it see half as far, unless they are dilated (Yu, Koltun and
-Funkhouser, CVPR 2017, https://arxiv.org/abs/1705.09914): every second cell is then the very cell that
-the network with its stride has, so weights trained with the stride, such as ImageNet's, keep their
-meaning.
+its last stage. Convolutions behind it have half the receptive field, unless they are dilated (Yu,
+Koltun and Funkhouser, CVPR 2017, https://arxiv.org/abs/1705.09914): every second cell then equals a cell of the
+network with its stride, so weights trained with the stride, such as ImageNet's, remain valid.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from avssl.core.errors import InputError
 
 
 def refine_map(stages: Sequence[nn.Module], own_stride: int, stride: int | None = None, dilated: bool = False) -> None:
-    """Changes the convolutions of a network's last two stages in place; no weight changes shape.
+    """Change the convolutions of a network's last two stages in place; no weight changes shape.
 
     Args:
         stages: All stages from input to output, of which the last two halve height and width. Convolutions
-            are registered in the order of the computation.
-        own_stride: Pixels of the input from one cell of the map to the next, as the network is.
-        stride: The same as it shall be: ``own_stride``, a half or a quarter of it; None leaves the network.
-        dilated: Dilate what follows a stride that is taken away, so that it sees as far as before.
+            are registered in the order of computation.
+        own_stride: Pixels per cell of the unchanged network.
+        stride: Pixels per cell to set: ``own_stride``, a half or a quarter of it; None keeps the network unchanged.
+        dilated: Dilate the convolutions behind a removed stride, which keeps their receptive field.
 
     Raises:
         ValueError: If ``stride`` is another number, or there is nothing to dilate.
@@ -47,7 +46,7 @@ def refine_map(stages: Sequence[nn.Module], own_stride: int, stride: int | None 
 
 
 def _refine(conv: nn.Conv2d | nn.Conv3d, dilation: int, dilated: bool) -> int:
-    """Sets a convolution's stride over space to 1; returns by what those behind it are to be dilated further."""
+    """Set a convolution's spatial stride to 1; return the further dilation of those behind it."""
     is_spatial = conv.kernel_size[-1] > 1
     if is_spatial and dilation > 1:
         assert not isinstance(conv.padding, str), "padding is given in cells"

@@ -1,4 +1,4 @@
-"""Classifiers on frozen feature maps: one linear layer for each stage, or one query that looks around.
+"""Classifiers on frozen feature maps: one linear layer per stage, or one attention query.
 
 Dimensions: B clips, C channels, K classes; a map's cells are whatever follows its channels.
 """
@@ -39,12 +39,12 @@ class LayerProbes(nn.Module):
         )
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """(B, C, ...) maps by stage to (B, K) logits by stage."""
+        """Return (B, K) logits by stage from (B, C, ...) maps by stage."""
         return {name: probe(maps[name].flatten(1)) for name, probe in self.probes.items()}
 
 
 class AttentiveProbe(nn.Module):
-    """One learned query attends to the cells of the last map; a linear layer reads what it found.
+    """One learned query that attends to the cells of the last map, and a linear layer.
 
     Sources: the attentive probing of CAE (https://arxiv.org/abs/2202.03026, section 4.1), which V-JEPA
     (https://arxiv.org/abs/2404.08471) uses for video. A cross-attention, LayerNorm and a linear layer, without
@@ -70,7 +70,7 @@ class AttentiveProbe(nn.Module):
         self.linear = nn.Linear(num_features, num_classes)
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One (B, C, ...) map by its stage's name to (B, K) logits by the same name."""
+        """Return (B, K) logits from the (B, C, ...) map of one stage, both by the stage's name."""
         ((name, features),) = maps.items()
         cells = self.norm_cells(features.flatten(2).transpose(1, 2))
         query = self.query.expand(len(cells), -1, -1)

@@ -1,7 +1,7 @@
 """torchvision's ResNet-18 on spectrograms: one input channel, no classifier, untrained.
 
 Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
-https://arxiv.org/abs/1512.03385; the usual sound encoder of localization papers (LVS, EZ-VSL).
+https://arxiv.org/abs/1512.03385; the usual audio encoder of localization papers (LVS, EZ-VSL).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""torchvision's ResNet-18 on pictures: every frame by itself, no classifier, untrained.
+"""torchvision's ResNet-18 on every frame separately, without classifier, untrained.
 
 Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
-https://arxiv.org/abs/1512.03385; the picture encoder of LVS, EZ-VSL, SLAVC and FNAC, which look at one
-frame beside three seconds of sound.
+https://arxiv.org/abs/1512.03385; the image encoder of LVS, EZ-VSL, SLAVC and FNAC, which use one frame
+and three seconds of audio.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from avssl.models.map_stride import refine_map
 
 
 class PerFrame(nn.Sequential):
-    """Layers of pictures, over a clip: (B, C, T, H, W) to (B, C', T, H', W'), no frame knowing of another."""
+    """Image layers applied to every frame of a clip: (B, C, T, H, W) to (B, C', T, H', W')."""
 
     def forward(self, x: Tensor) -> Tensor:
         frames = x.transpose(1, 2)  # (B, T, C, H, W)

@@ -13,7 +13,7 @@ from avssl.core.errors import InputError
 from avssl.models.encoder import Encoder, Pooling
 
 _STAGE_STRIDES = {16: (2, 2), 8: (2, 1), 4: (1, 1)}
-"""Over space, of the two stages behind a stem that takes a quarter, by the pixels a cell then stands for."""
+"""Spatial strides of the two stages behind the stem's 4, by the resulting pixels per cell."""
 
 
 class SmallBlock(nn.Module):
@@ -41,7 +41,7 @@ class SmallBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, T, H, W) to (B, C_out, T/time, H/space, W/space), rounded up."""
+        """Map (B, C_in, T, H, W) to (B, C_out, T/time, H/space, W/space), rounded up."""
         y = self.relu(self.spatial_bn(self.spatial(x)))
         y = self.temporal_bn(self.temporal(y))
         return self.relu(y + self.shortcut(x))
@@ -52,8 +52,8 @@ class SmallVideoEncoder(Encoder):
 
     Video (B, 3, T, H, W) to (B, 4 * width, T/temporal_stride, H/stride, W/stride), rounded up.
 
-    The stem goes straight to a quarter of the height and width: on a CPU, maps of 56x56 cost more in
-    memory traffic than the whole rest of the network in arithmetic.
+    The stem has stride 4: on a CPU, maps of 56x56 cost more in memory traffic than the rest of the
+    network in arithmetic.
 
     Args:
         width: Channels of the stem; stage1 and stage2 have 2 and 4 times as many.

@@ -1,11 +1,11 @@
-"""Softmax over all pairs of a batch without ever storing all pairs.
+"""Softmax over all pairs of a batch without storing all pairs.
 
-The (B, N) logits and their softmax are made in blocks of rows, and the gradient of the embeddings is
-summed from a block while it is there. So nothing is computed twice and memory grows with N, not with
-B * N: what Gao et al., 2021 (GradCache, https://arxiv.org/abs/2101.06983) do for the encoders, and
-Cheng et al., 2024 (Inf-CL, https://arxiv.org/abs/2410.17243) for the loss, without a kernel of its own.
+The (B, N) logits and their softmax are computed in blocks of rows, and each block adds to the gradient of
+the embeddings while it exists. So nothing is computed twice and memory grows with N, not with B * N. Gao
+et al., 2021 (GradCache, https://arxiv.org/abs/2101.06983) do this for the encoders, and Cheng et al., 2024
+(Inf-CL, https://arxiv.org/abs/2410.17243) for the loss, with a custom kernel.
 
-Dimensions: B rows of this rank, R of them in a block, N columns over all ranks, M more that are no
+Dimensions: B rows of this rank, R of them in a block, N columns over all ranks, M more columns that are not
 candidates, D embedding size.
 """
 
@@ -21,14 +21,14 @@ from avssl.objectives.exclusion import ExcludedColumns
 
 
 class RowLosses(NamedTuple):
-    """What one direction gives; () tensors, means over rows."""
+    """Results of one direction: () tensors, means over rows."""
 
     loss: Tensor
     """Cross-entropy in nats, with gradient."""
     accuracy: Tensor
-    """How often the positive scores above every candidate that counts."""
+    """How often the positive scores above every candidate that is not excluded."""
     excluded_share: Tensor
-    """Share of the N - 1 candidates beside the positive that do not count."""
+    """Share of excluded candidates among the N - 1 besides the positive."""
 
 
 def blocked_cross_entropy(
@@ -41,18 +41,18 @@ def blocked_cross_entropy(
     chunk_size: int,
     num_others: int = 0,
 ) -> RowLosses:
-    """Mean cross-entropy of ``softmax(scale * rows @ columns.T)`` at column ``own`` of each row.
+    """Return the mean cross-entropy of ``softmax(scale * rows @ columns.T)`` at column ``own`` of each row.
 
-    Equal to the unblocked one in value and gradient, to the rounding of float32.
+    Value and gradient equal the unblocked computation up to float32 rounding.
 
     Args:
         rows: (B, D) float32.
         columns: (N + M, D) float32.
         scale: () float32, > 0.
         own: (B,) int64.
-        excluded: Columns that count in no row's sum.
+        excluded: Columns to leave out of each row's sum.
         chunk_size: R, >= 1.
-        num_others: M, the last columns: negatives in the loss that accuracy does not ask about.
+        num_others: M, the number of last columns that are negatives in the loss but no candidates for accuracy.
     """
     num_candidates = len(columns) - num_others
     return RowLosses(*_BlockedCrossEntropy.apply(rows, columns, scale, own, excluded, chunk_size, num_candidates))
@@ -83,7 +83,7 @@ class _BlockedCrossEntropy(torch.autograd.Function):
                 mask = excluded.mask(logits, start)
                 logits.masked_fill_(mask, -torch.inf)
                 num_excluded += mask.sum()
-            # The positive is kept apart, so that a tie with a negative does not pass for an answer.
+            # The positive is separate, so that a tie with a negative does not count as correct.
             candidates = logits.scatter_(1, place, -torch.inf)[:, :num_candidates]
             hardest = candidates.amax(dim=1, keepdim=True)
             correct[here] = (positive > hardest).squeeze(1).float()
@@ -113,7 +113,7 @@ class _BlockedCrossEntropy(torch.autograd.Function):
 
 
 def _save(ctx: Any, rows: Tensor, grad_rows: Tensor, grad_columns: Tensor, scale: Tensor) -> None:
-    """Turns sums of d loss / d logit times the other side into gradients of the mean over rows."""
+    """Save the gradients of the mean over rows from the sums of d loss / d logit times the other side."""
     grad_scale = (grad_rows * rows).sum() / len(rows)
     factor = scale / len(rows)
     ctx.save_for_backward(grad_rows.mul_(factor), grad_columns.mul_(factor), grad_scale)

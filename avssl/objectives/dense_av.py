@@ -1,11 +1,10 @@
-"""DenseAV: every step of a sound against every cell of a picture, in heads that learn to hear different things.
+"""DenseAV: every audio step against every cell of the frames, in heads that specialize in kinds of sounds.
 
 Source: Hamilton et al., CVPR 2024, https://arxiv.org/abs/2406.05629: the score of a pair, the contrast over
-the batch, and the regularizers with their default weights, written from their description. What is
-other here: embeddings are compared by their cosine in each head; the picture moves, so a step of the
-sound meets the cells of its own instant (one frame is DenseAV's case, and then they are all of them);
-regularizers look at the pairs of the batch and at each picture with the next clip's sound, not at
-drawn places; there is no mixing of pictures.
+the batch, and the regularizers with their default weights, written from their description. Differences:
+embeddings are compared by their cosine in each head; clips have several frames, so an audio step is compared
+with the cells of its own time (with one frame, DenseAV's case, these are all cells); regularizers use the pairs
+of the batch and each video with the next clip's audio, not random positions; images are not mixed.
 
 Dimensions: B clips on this rank, N over all ranks, K heads, L moments, C places, S steps, M negative sounds.
 """
@@ -47,17 +46,17 @@ from avssl.objectives.scores import (
 class DenseAV(Objective):
     """Symmetric cross-entropy over the global batch of scores that are dense in space, time and heads.
 
-    A pair scores the mean over moments of the highest cosine of any head in any place, in the moments in
-    which the sound is heard. Beside the contrast of the pairs there is a weighted sum of
+    The score of a pair is the mean over audible moments of the highest cosine of any head at any place. The
+    contrastive loss of the pairs is regularized by a weighted sum of
 
-    - overlap: the product of the sizes of two heads' cosines at one place of a clip's own pair, mean over
-      all pairs of heads, so that one head is silent where another answers;
-    - non-negativity: the square of cosines below 0 of a picture with the next clip's sound, for what does
-      not fit should be 0 and not its opposite;
+    - overlap: the product of the absolute cosines of two heads at one place of a clip's own pair, mean over
+      all pairs of heads, so that only one head is active at a place;
+    - non-negativity: the square of negative cosines of a video with the next clip's audio, as unrelated
+      embeddings should be orthogonal and not opposite;
     - smoothness: the square of the change of a pair's score from one moment to the next;
-    - silence: the size of the cosines of a clip's own pair in moments in which nothing is heard;
-    - negative audio: the size of the cosines with sounds of silence and noise;
-    - scale floor: the square of the logarithm of a learned scale below 1, a temperature above 1.
+    - silence: the absolute cosines of a clip's own pair in silent moments;
+    - negative audio: the absolute cosines with clips of silence and noise;
+    - scale floor: the square of the logarithm of a learned scale below 1 (a temperature above 1).
 
     Args:
         num_heads: Groups of channels that specialize in different kinds of sounds; divides model.head.out_features.
@@ -74,10 +73,10 @@ class DenseAV(Objective):
         negative_weight: Weight of cosines with silence and noise, >= 0.
         floor_weight: Weight of the penalty on a learned temperature above 1, >= 0.
 
-    Terms, means over this rank's rows: ``loss``; ``loss_pairs``, the contrast alone; what each regularizer
-    that has a weight measures, under its name; ``accuracy_v2a``, ``accuracy_a2v``, ``cosine_positive`` and
+    Terms, means over this rank's rows: ``loss``; ``loss_pairs``, the contrastive loss only; each regularizer
+    that has a weight, under its name; ``accuracy_v2a``, ``accuracy_a2v``, ``cosine_positive`` and
     ``cosine_negative`` of the scores as in :class:`InfoNCE`; ``loss_pooled``, ``heard_share`` and
-    ``temperature`` where there are such.
+    ``temperature`` if applicable.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -141,11 +140,11 @@ class DenseAV(Objective):
         return f"num_heads={self.num_heads}, temperature={self.temperature}"
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
-        """The loss and its terms; ``target`` is not used.
+        """Return the loss and its terms; ``target`` is not used.
 
         Raises:
             ValueError: If there is more than one view of a clip, or a map, a mask, negative sounds or a
-                learned temperature is wanted and missing.
+                learned temperature is missing.
         """
         video_map, audio_map = self._checked(online, len(index))
         temperature = 1 / online.logit_scale if online.logit_scale is not None else self.temperature
@@ -171,7 +170,7 @@ class DenseAV(Objective):
         return LossTerms(total, {name: value.detach() for name, value in terms.items()})
 
     def _checked(self, online: Embeddings, num_clips: int) -> tuple[Tensor, Tensor]:
-        """Both maps."""
+        """Return both maps after checking all embeddings."""
         if len(online.video) != num_clips:
             raise InputError(
                 f"DenseAV takes one view of each clip, got {len(online.video)} embeddings of {num_clips} clips."
@@ -190,12 +189,12 @@ class DenseAV(Objective):
         return online.video_map, online.audio_map
 
     def _heard(self, online: Embeddings, num_cells: int, num_steps: int) -> Tensor | None:
-        """(B, L) float32: 1 at moments in which this rank's sounds are heard; None where all are."""
+        """Return (B, L) float32, 1 in audible and 0 in silent moments of this rank's clips; None if all count."""
         if self.silence_dbfs is None:
             return None
         if online.audio_heard is None:
             raise InputError(
-                f"DenseAV(silence_dbfs={self.silence_dbfs}) needs Embeddings.audio_heard: which steps of a sound are "
+                f"DenseAV(silence_dbfs={self.silence_dbfs}) needs Embeddings.audio_heard: which audio steps are "
                 "louder than that."
             )
         _, step = matched_moments(num_cells, num_steps, online.audio_heard.device)
@@ -204,7 +203,7 @@ class DenseAV(Objective):
     def _regularizers(
         self, online: Embeddings, places: Tensor, sounds: Tensor, scores: Tensor, heard: Tensor | None, own: Tensor
     ) -> dict[str, Tensor]:
-        """What each measures where it has a weight; () with gradient, means over this rank's rows."""
+        """Return each regularizer that has a weight, () with gradient, the mean over this rank's rows."""
         wanted = {name for name, weight in self.weights.items() if weight}
         found: dict[str, Tensor] = {}
         if wanted & {"overlap", "silence"}:
@@ -227,13 +226,13 @@ class DenseAV(Objective):
 
 
 def _overlap(sizes: Tensor) -> Tensor:
-    """(L, K, B, C) sizes of cosines to (): the mean product of two heads, over all pairs of heads."""
+    """Return the mean product of two heads over all pairs of heads, from (L, K, B, C) absolute cosines."""
     first, second = torch.triu_indices(sizes.shape[1], sizes.shape[1], offset=1)
     return (sizes[:, first] * sizes[:, second]).mean()
 
 
 def _smoothness(scores: Tensor) -> Tensor:
-    """(L, B) scores of own pairs to (): the mean square of their change; 0 of a single moment."""
+    """Return the mean squared change of (L, B) scores of own pairs; 0 for a single moment."""
     if len(scores) == 1:
         return scores.sum() * 0
     return scores.diff(dim=0).square().mean()

@@ -1,12 +1,12 @@
-"""Cosines of every step of a sound with every cell of a picture at its time, head by head.
+"""Cosines of every audio step with every cell of the frame at its time, head by head.
 
-The score of a pair is DenseAV's, Hamilton et al., CVPR 2024, https://arxiv.org/abs/2406.05629: at each
-moment the best head in its best cell, and the mean of that over the moments. DenseAV sees one picture for
-a whole sound; where a picture moves, a step of the sound is compared with the cells of its own instant.
+The score of a pair is DenseAV's, Hamilton et al., CVPR 2024, https://arxiv.org/abs/2406.05629: the best head in
+its best cell at each moment, averaged over moments. DenseAV has one frame for the whole audio; with several
+frames, an audio step is compared with the cells of its own time.
 
-All cosines of all pairs, B x N x K x L x C, are too many to keep: 400 clips with ten seconds of sound each
-have 16 thousand million. Only the search for the best needs them all, and it needs no gradient, so they
-are made in parts and forgotten. The cosine at the best place is then computed again, with gradient.
+All cosines of all pairs, B x N x K x L x C, do not fit into memory: 400 clips with ten seconds of audio each
+have 16 billion. Only the search for the best cell needs them all, and it needs no gradient, so they are
+computed in parts and discarded. The cosine at the best place is then computed again, with gradient.
 
 Dimensions: B clips on this rank, N over all ranks, D embedding size, K heads of d = D / K channels, T time
 cells with C = H * W places each, S steps of the sound, L = max(T, S) moments.
@@ -23,11 +23,11 @@ from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments, unit_heads
 
 _MAX_PART_ELEMENTS = 2**22
-"""Cosines of one head that exist at a time, 16 MiB: larger parts measure slower on a CPU."""
+"""Cosines of one head that exist at a time, 16 MiB; larger parts are slower on a CPU."""
 
 
 def check_maps(video_map: Tensor, audio_map: Tensor) -> None:
-    """Raises ValueError unless both are maps of the same clips."""
+    """Raise ValueError unless both are maps of the same clips."""
     if (
         video_map.ndim != 5
         or audio_map.ndim != 3
@@ -42,17 +42,17 @@ def check_maps(video_map: Tensor, audio_map: Tensor) -> None:
 
 
 def unit_places(video_map: Tensor, num_heads: int) -> Tensor:
-    """(B, D, T, H, W) cells of any scale to (T, K, B, C, d) unit vectors."""
+    """Return the (T, K, B, C, d) unit vectors of (B, D, T, H, W) cells of any scale."""
     return unit_heads(video_map, num_heads).flatten(4).permute(3, 1, 0, 4, 2).contiguous()
 
 
 def unit_steps(audio_map: Tensor, num_heads: int) -> Tensor:
-    """(B, D, S) steps of any scale to (B, S, K, d) unit vectors."""
+    """Return the (B, S, K, d) unit vectors of (B, D, S) steps of any scale."""
     return unit_heads(audio_map, num_heads).permute(0, 3, 1, 2).contiguous()
 
 
 def moment_scores(places: Tensor, steps: Tensor) -> Tensor:
-    """The best cosine of every pair at every moment.
+    """Return the best cosine of every pair at every moment.
 
     Args:
         places: (T, K, B, C, d) from :func:`unit_places`.
@@ -67,7 +67,7 @@ def moment_scores(places: Tensor, steps: Tensor) -> Tensor:
 
 
 def own_cosines(places: Tensor, steps: Tensor) -> Tensor:
-    """Every cosine of each picture with one sound: (T, K, B, C, d) and (B, S, K, d) to (L, K, B, C)."""
+    """Return the (L, K, B, C) cosines of (T, K, B, C, d) cells with one audio each, (B, S, K, d)."""
     cell, step = matched_moments(len(places), steps.shape[1], places.device)
     # (K, B, C, d) x (K, B, d, moments of this cell)
     by_cell = [here @ steps[:, step[cell == t]].permute(2, 0, 3, 1) for t, here in enumerate(places.unbind())]
@@ -75,12 +75,12 @@ def own_cosines(places: Tensor, steps: Tensor) -> Tensor:
 
 
 def pair_scores(scores: Tensor, heard: Tensor | None) -> Tensor:
-    """(L, N, B) scores of moments to (B, N): their mean over the moments in which the sound is heard.
+    """Return (B, N) scores of pairs: the mean of (L, N, B) scores over audible moments.
 
     Args:
         scores: From :func:`moment_scores`.
-        heard: (N, L) 1 where a sound is heard and 0 where not; all, if None. A sound that is never heard
-            scores 0 with every picture: nothing speaks for or against the pair.
+        heard: (N, L), 1 in audible and 0 in silent moments; None for all audible. Audio that is silent throughout
+            has score 0 with every video.
     """
     if heard is None:
         return scores.mean(dim=0).T
@@ -89,24 +89,24 @@ def pair_scores(scores: Tensor, heard: Tensor | None) -> Tensor:
 
 
 def both_directions(scores_v2a: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, N) of this rank's pictures with all sounds; and this rank's sounds with all pictures, gathered."""
+    """Return the (B, N) scores of this rank's videos with all audio, and of this rank's audio with all videos."""
     return scores_v2a, gather_with_grad(scores_v2a.contiguous())[:, own].T
 
 
 def _best_cosines(places: Tensor, steps: Tensor) -> Tensor:
-    """(K, B, C, d) and (N, l, K, d) to (l, N, B)."""
+    """Return the (l, N, B) best cosines of (K, B, C, d) cells with (N, l, K, d) steps."""
     sounds = steps.transpose(0, 1).flatten(0, 1)  # (l * N, K, d)
     num_rows = max(1, _MAX_PART_ELEMENTS // (places.shape[1] * places.shape[2]))
     parts = []
     for part in sounds.split(num_rows):
         head, place = _best_places(places.detach(), part.detach())
-        # What is picked there, (part, B, d) twice, is picked again in backward and not kept.
+        # The chosen vectors, (part, B, d) twice, are not kept but gathered again in backward.
         parts.append(checkpoint(_cosines_at, places, part, head, place, use_reentrant=False, preserve_rng_state=False))
     return torch.cat(parts).unflatten(0, (steps.shape[1], len(steps)))
 
 
 def _best_places(places: Tensor, sounds: Tensor) -> tuple[Tensor, Tensor]:
-    """(K, B, C, d) and (M, K, d) to the head and place of the highest cosine, (M, B) int64; the first of equals."""
+    """Return the (M, B) int64 head and place of the highest cosine of (K, B, C, d) with (M, K, d)."""
     tops = []
     for k, own in enumerate(places):
         cosines = sounds[:, k] @ own.flatten(0, 1).T  # (M, B * C): one large product
@@ -116,7 +116,7 @@ def _best_places(places: Tensor, sounds: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cosines_at(places: Tensor, sounds: Tensor, head: Tensor, place: Tensor) -> Tensor:
-    """(M, B) float32: the cosine of each sound with each picture in one head and place."""
+    """Return the (M, B) float32 cosines of each audio step with each video in one head and place."""
     num_heads, num_clips, num_places, _ = places.shape
     clip = torch.arange(num_clips, device=head.device)
     sound = torch.arange(len(sounds), device=head.device)[:, None]

@@ -1,7 +1,7 @@
 """A memory of every training clip: one video and one audio row for each id.
 
 Source: Wu et al., CVPR 2018, https://arxiv.org/abs/1805.01978, section 3; as in AVID, Morgado et al.,
-CVPR 2021, https://arxiv.org/abs/2004.12943, with what a repeated id and another corpus mean defined.
+CVPR 2021, https://arxiv.org/abs/2004.12943, extended to repeated ids and other corpora.
 
 Dimensions: B clips on this rank, N rows of the memory, D embedding size.
 """
@@ -30,18 +30,18 @@ _ROWS_AT_ONCE = 2**16
 
 @dataclass(frozen=True)
 class MemoryRows:
-    """What each row of a memory stands for, in the order of the manifest that trains.
+    """Ids, files and labels of the rows of a memory, in the order of the training manifest.
 
     Raises:
         ValueError: If the tensors differ in length, or two rows have one id.
     """
 
     id_key: Tensor
-    """(N,) int64, :func:`avssl.core.draws.text_key` of each id: what finds a row again in another order."""
+    """(N,) int64, :func:`avssl.core.draws.text_key` of each id, which identifies a row in any order."""
     group: Tensor
     """(N,) int64; equal for rows cut from the same source file."""
     label: Tensor | None = None
-    """(N,) int64 classes, negative where there is none; to measure with, never to train with."""
+    """(N,) int64 classes, negative without a label; for measurement only."""
 
     def __post_init__(self) -> None:
         for name in ("group", "label"):
@@ -58,7 +58,7 @@ class MemoryRows:
 
     @classmethod
     def from_ids(cls, ids: Sequence[str], files: Sequence[str] | None = None) -> MemoryRows:
-        """Rows from ids, and the file each was cut from; by default every row is of its own file.
+        """Return rows from ids and the file of each; by default every row is its own file.
 
         Example:
             >>> MemoryRows.from_ids(["a.mp4#0-10", "a.mp4#10-20", "b.mp4"], ["a.mp4", "a.mp4", "b.mp4"])
@@ -70,23 +70,22 @@ class MemoryRows:
 
 
 class MemoryBank(nn.Module):
-    """One unit row for each instance and modality, which follows its embeddings.
+    """A unit row per instance and modality, the moving average of its embeddings.
 
-    A row begins as a random direction that depends on the seed and its id alone. After a step it
-    becomes ``normalize(m row + (1 - m) e)``, where e is the mean of the unit embeddings of all clips of
-    that id in the global batch. All ranks hold the same memory.
+    A row starts as a random direction that depends only on the seed and its id. After a step it becomes
+    ``normalize(m row + (1 - m) e)``, where e is the mean of the unit embeddings of all clips of that id in
+    the global batch. All ranks hold the same memory.
 
-    The list of ids is saved with the rows. A state of the same ids in another order is put in order; one
-    of other ids is refused, or with ``remap`` gives the rows it has, and the others keep their random
-    directions.
+    The ids are saved with the rows. A state of the same ids in another order is reordered. A state of other ids
+    raises ValueError, or with ``remap`` provides the rows it has; the others keep their random directions.
 
     Args:
-        rows: What the rows stand for.
+        rows: Ids, files and labels of the rows.
         embedding_size: D.
         momentum: m, in [0, 1); 0.5 in AVID.
-        dtype: Of the rows: "fp32", "fp16" or "bf16"; they are unit vectors to its rounding.
-        seed: Of the random directions.
-        remap: Take what there is from a state of other ids.
+        dtype: Number format of the rows, which are unit vectors up to its rounding.
+        seed: Random seed of the initial directions.
+        remap: Accept a state of other ids.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -126,7 +125,7 @@ class MemoryBank(nn.Module):
         return f"{len(self)} rows of {self.video.shape[1]} in {self.video.dtype}, momentum={self.momentum}"
 
     def unit(self, online: Embeddings, index: BatchIndex) -> tuple[Tensor, Tensor]:
-        """The (B, D) unit video and audio embeddings of a batch, float32.
+        """Return the (B, D) unit video and audio embeddings of a batch, float32.
 
         Raises:
             ValueError: If there is more than one view of a clip, or D is not the memory's.
@@ -140,18 +139,18 @@ class MemoryBank(nn.Module):
         return F.normalize(online.video.float(), dim=1), F.normalize(online.audio.float(), dim=1)
 
     def rows(self, modality: Modality, rows: Tensor) -> Tensor:
-        """(..., D) float32: the rows of one modality, for (...) row numbers."""
+        """Return the (..., D) float32 rows of one modality for (...) row numbers."""
         memory: Tensor = getattr(self, modality)
-        # As memory[rows], which goes number by number on a CPU; embedding copies whole rows.
+        # Equals memory[rows], which copies number by number on a CPU; embedding copies whole rows.
         return F.embedding(rows, memory).float()
 
     def cosines(self, embedding: Tensor, modality: Modality, rows: Tensor) -> Tensor:
-        """(B, K) cosines of (B, D) unit embeddings with the (B, K) rows of a modality."""
+        """Return the (B, K) cosines of (B, D) unit embeddings with (B, K) rows of a modality."""
         return torch.einsum("bd,bkd->bk", embedding, self.rows(modality, rows))
 
     @torch.no_grad()
     def update(self, online: Embeddings, index: BatchIndex) -> None:
-        """Moves the rows of the global batch; every rank must call it, with as many clips."""
+        """Move the rows of the global batch; every rank must call it, with equally many clips."""
         row = gather_with_grad(index.row)
         first, together = _repeats(row)
         for modality, embedding in zip(("video", "audio"), self.unit(online, index), strict=True):
@@ -162,7 +161,7 @@ class MemoryBank(nn.Module):
             memory[row] = F.normalize(moved, dim=1).to(memory)
 
     def holds(self, state_dict: Mapping[str, Any], prefix: str) -> bool:
-        """Whether a state has exactly this memory's ids, in this order."""
+        """Return whether a state has exactly this memory's ids, in this order."""
         saved = state_dict.get(prefix + "id_key")
         return saved is not None and torch.equal(saved.to(self.id_key), self.id_key)
 
@@ -172,7 +171,7 @@ class MemoryBank(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _in_order(self, state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        """A state whose rows are where their ids are here."""
+        """Return the state with its rows in the order of this memory's ids."""
         saved = state_dict[prefix + "id_key"].to(self.id_key)
         order = saved.argsort()
         place = torch.searchsorted(saved[order], self.id_key).clamp(max=len(saved) - 1)
@@ -193,16 +192,16 @@ class MemoryBank(nn.Module):
 
 
 def _repeats(row: Tensor) -> tuple[Tensor, Tensor]:
-    """For (B,) rows: the (B,) first place of each, and the (B, B) weights that average equal rows.
+    """Return the (B,) first position of each of (B,) rows, and the (B, B) weights that average equal rows.
 
-    A product instead of index_add_, whose sums on a GPU come in any order and would let ranks drift.
+    A product instead of index_add_, whose order of summation on a GPU varies, so that ranks would drift apart.
     """
     same = (row[:, None] == row).float()
     return same.argmax(dim=1), same / same.sum(dim=1, keepdim=True)
 
 
 def _random_rows(id_key: Tensor, purpose: str, embedding_size: int, seed: int, dtype: torch.dtype) -> Tensor:
-    """(N, D) unit Gaussians: a function of the seed and each id alone."""
+    """Return (N, D) normalized Gaussians, a function of the seed and each id only."""
     memory = torch.empty(len(id_key), embedding_size, dtype=dtype, device=id_key.device)
     for start in range(0, len(id_key), _ROWS_AT_ONCE):
         keys = clip_key(seed, 0, id_key[start : start + _ROWS_AT_ONCE])

@@ -1,13 +1,12 @@
 """Exact nearest neighbors by agreement of two memories, in blocks.
 
-Blocks of queries are scored against all rows in bfloat16, a few more candidates are kept than are
-wanted, and the candidates are ranked again in float32. The result is exact: where the rounding of
-bfloat16 might have hidden a neighbor, which can be seen from the scores, a query is searched again in
-float32.
+Blocks of queries are scored against all rows in bfloat16, a few more candidates than needed are kept, and they
+are ranked again in float32. The result is exact: if bfloat16 rounding might have hidden a neighbor, which the scores
+show, the query is searched again in float32.
 
-The bits of bfloat16 scores are compared as int16, which takes a fifth of the time on a CPU: numbers that
-are not negative have the order of their bits, and are above all negative ones. Where a candidate is
-negative, the query is searched again too.
+The bits of bfloat16 scores are compared as int16, which takes a fifth of the time on a CPU: non-negative numbers
+have the order of their bits, and are above all negative ones. If a candidate is negative, the query is searched
+again too.
 
 Dimensions: N rows of the memories, D embedding size, Q queries of a block, C candidates, P neighbors.
 """
@@ -39,14 +38,14 @@ _BUNDLE = 16
 def top_agreements(
     video_memory: Tensor, audio_memory: Tensor, num_neighbors: int, agreement: Agreement, queries: slice = slice(None)
 ) -> Tensor:
-    """The rows that agree most with each query row, itself excluded.
+    """Return the rows that agree most with each query row, excluding itself.
 
     Args:
         video_memory: ``(N, D)`` rows of any scale and floating type; cosines are compared.
         audio_memory: ``(N, D)`` rows of the same instances in the same order.
         num_neighbors: P, in [1, N - 1].
         agreement: "consensus": the lower of the two cosines. "union": the higher. "video" or "audio": that one.
-        queries: The rows whose neighbors are wanted, N' of them; all by default.
+        queries: The N' rows to find neighbors of; default: all.
 
     Returns:
         ``(N', P)`` int64 row numbers, ascending in each row.
@@ -76,9 +75,9 @@ def _unit_memories(video: Tensor, audio: Tensor, agreement: Agreement) -> list[T
 
 
 class _Search:
-    """One search: the memories in both precisions, and room for a block of scores, which is used again and again.
+    """One search: the memories in both precisions, and a reused buffer for a block of scores.
 
-    New room for each block would cost as much as the products, once it is too big for what the allocator keeps.
+    Allocating each block would cost as much as the products, once it is too large for the allocator's cache.
     """
 
     def __init__(self, memories: Sequence[Tensor], num_neighbors: int, agreement: Agreement) -> None:
@@ -92,7 +91,7 @@ class _Search:
         self.room = [torch.empty(shape, dtype=torch.bfloat16, device=device) for _ in memories]
 
     def neighbors(self, rows: Tensor) -> Tensor:
-        """(Q,) rows to their (Q, P) neighbors."""
+        """Return the (Q, P) neighbors of (Q,) rows."""
         candidates, lowest = _top_columns(self._rough_scores(rows), self.num_candidates)
         neighbors, last = self._rank(rows, candidates)
         if self.num_candidates == self.num_rows:
@@ -106,7 +105,7 @@ class _Search:
         return neighbors
 
     def _rough_scores(self, rows: Tensor) -> Tensor:
-        """(Q, N) int16: the bits of the bfloat16 scores."""
+        """Return the bits of the bfloat16 scores, (Q, N) int16."""
         products = [
             torch.mm(memory[rows], memory.T, out=room[: len(rows)])
             for memory, room in zip(self.rough, self.room, strict=True)
@@ -114,11 +113,11 @@ class _Search:
         return _combine([product.view(torch.int16) for product in products], self.agreement)
 
     def _exact_scores(self, rows: Tensor) -> Tensor:
-        """(Q, N) float32."""
+        """Return the (Q, N) float32 scores."""
         return _combine([memory[rows] @ memory.T for memory in self.memories], self.agreement)
 
     def _rank(self, rows: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """The best (Q, P) of the (Q, C) candidates in float32, ascending, and the (Q,) last one's score."""
+        """Return the best (Q, P) of the (Q, C) candidates in float32, ascending, and the (Q,) score of the last."""
         # Ascending, so that the sums do not depend on how the candidates were found; equals keep the lower row.
         candidates = candidates.sort(dim=1).values
         # embedding copies whole rows; indexing goes number by number on a CPU.
@@ -138,7 +137,7 @@ def _combine(scores: list[Tensor], agreement: Agreement) -> Tensor:
 
 
 def _top_columns(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(Q, count) int64: the columns of the highest scores, in no order; and the (Q,) lowest of these scores.
+    """Return the (Q, count) int64 columns of the highest scores, unordered, and the (Q,) lowest of these scores.
 
     The best ``count`` columns lie in the ``count`` bundles with the highest maxima. Taking maxima of
     bundles is one fast pass; the selection then looks at a small part of the columns::

@@ -1,4 +1,4 @@
-"""Config → objects. The lowest part that reads a config; everything it makes takes plain arguments."""
+"""Builds objects from a config. This is the lowest module that reads it; the objects take plain arguments."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def build_objective(config: Config, rows: MemoryRows | None = None) -> Objective
 
 
 def memory_rows(dataset: ClipDataset) -> MemoryRows:
-    """The rows of a memory: the ids, files and labels of a dataset, in its order."""
+    """Return the rows of a memory: the ids, files and labels of a dataset, in its order."""
     manifest, labels = dataset.manifest, None
     if "label" in manifest:
         codes = manifest.table["label"].combine_chunks().dictionary_encode().indices.fill_null(-1)
@@ -182,7 +182,7 @@ def memory_rows(dataset: ClipDataset) -> MemoryRows:
 
 
 def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
-    """Transform, untrained model and objective, on the CPU; ``rows`` as in :func:`build_objective`.
+    """Build transform, untrained model and objective on the CPU; ``rows`` as in :func:`build_objective`.
 
     Raises:
         ConfigError: As there, or if the windows of picture and sound are not those the objective needs.
@@ -195,21 +195,21 @@ def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
 
 
 def _check_same_time(config: Config) -> None:
-    """A sound that is compared with a moving picture moment by moment must be of the same stretch of time."""
+    """Raise ConfigError unless audio and several frames that are compared over time cover the same time."""
     sampling = config.sampling
-    seen = sampling.num_frames / sampling.frames_per_second
-    differ = abs(seen - sampling.audio_seconds) > 0.5 / sampling.frames_per_second
+    video_seconds = sampling.num_frames / sampling.frames_per_second
+    differ = abs(video_seconds - sampling.audio_seconds) > 0.5 / sampling.frames_per_second
     if sampling.num_frames > 1 and (differ or sampling.max_offset_seconds > 0):
         raise ConfigError(
-            f"objective.name {config.objective.name} compares a sound with the picture of the same moment: "
+            f"objective.name {config.objective.name} compares audio and frames of the same time: "
             f"sampling.audio_seconds ({sampling.audio_seconds:g}) must be sampling.num_frames / "
-            f"sampling.frames_per_second ({seen:g}), and sampling.max_offset_seconds "
-            f"({sampling.max_offset_seconds:g}) 0. Or see one picture alone: sampling.num_frames 1."
+            f"sampling.frames_per_second ({video_seconds:g}), and sampling.max_offset_seconds "
+            f"({sampling.max_offset_seconds:g}) 0. Or use a single frame: sampling.num_frames 1."
         )
 
 
 def build_dataset(config: Config, manifest: Manifest, inputs: Inputs = "both") -> ClipDataset:
-    """The reader of rows; of one stream alone where ``inputs`` says so."""
+    """Build the dataset of the rows, of one stream only if ``inputs`` names one."""
     sampling, seed, backend = build_sampling(config), config.train.seed, config.data.backend
     if inputs == "both":
         return ClipDataset(manifest, sampling, seed, backend=backend)
@@ -219,7 +219,7 @@ def build_dataset(config: Config, manifest: Manifest, inputs: Inputs = "both") -
 def build_loader(
     config: Config, manifest: Manifest, device: torch.device, max_bad_fraction: float, inputs: Inputs = "both"
 ) -> TrainLoader:
-    """The endless stream of this rank's batches; ``optim.batch_size`` counts all ranks."""
+    """Build the loader of this rank's batches; ``optim.batch_size`` counts all ranks."""
     data = config.data
     return TrainLoader(
         build_dataset(config, manifest, inputs),
@@ -232,13 +232,13 @@ def build_loader(
 
 
 def default_workers() -> int:
-    """One decoding process for each core of this process, at most 8, shared by the ranks of a machine."""
+    """Return one decoding process per core, at most 8, divided among the ranks of a machine."""
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(8, len(os.sched_getaffinity(0)) // local_ranks))
 
 
 def build_optimizer(config: Config, task: PretrainTask) -> torch.optim.Optimizer:
-    """Over the model's parameters."""
+    """Build the optimizer of the model's parameters."""
     optim = config.optim
     return create_optimizer(
         task.model, optim.name, lr=optim.lr, weight_decay=optim.weight_decay, betas=(optim.betas[0], optim.betas[1])
@@ -246,7 +246,7 @@ def build_optimizer(config: Config, task: PretrainTask) -> torch.optim.Optimizer
 
 
 def build_schedule(config: Config, total_steps: int) -> WarmupCosine:
-    """The learning rate by step."""
+    """Build the learning rate schedule."""
     optim = config.optim
     return WarmupCosine(optim.lr, total_steps, round(optim.warmup_fraction * total_steps), optim.final_lr)
 

@@ -117,7 +117,7 @@ def test_audio_over_time_needs_the_picture_of_the_same_time():
     assert task(num_frames=1, audio_seconds=3.0, max_offset_seconds=0.5).objective.needs.maps
     with pytest.raises(ConfigError, match=r"objective.name dense_av .* sampling.audio_seconds \(3\) must be .* \(2\)"):
         task(audio_seconds=3.0)
-    with pytest.raises(ConfigError, match=r"sampling.max_offset_seconds \(0.25\) 0. Or see one picture alone"):
+    with pytest.raises(ConfigError, match=r"sampling.max_offset_seconds \(0.25\) 0. Or use a single frame"):
         task(max_offset_seconds=0.25)
 
 

@@ -1,4 +1,4 @@
-"""Tasks: transforms, model and objective as one module that the loop calls."""
+"""Tasks: transform, model and objective as one module that the training loop calls."""
 
 from avssl.training.tasks.classify import ClassifyTask, balanced_weights
 from avssl.training.tasks.distill import DistillTask

@@ -26,21 +26,21 @@ class ClassifyTask(Task):
 
     Single-label: cross-entropy, mean over the batch weighted by the classes' weights as in
     ``torch.nn.CrossEntropyLoss``, over all ranks together. Multi-label: binary cross-entropy, mean over
-    clips and classes. Of a classifier with several heads, the mean of their losses.
+    clips and classes. The loss of a classifier with several heads is the mean of theirs.
 
     Args:
         transform: Raw :class:`Batch` → :class:`Batch` of one view, without gradient.
         model: A :class:`~avssl.models.Classifier`; ``model(video, audio, each_head=True)`` gives logits.
-        targets: (N,) int64 classes, or (N, K) bool where a clip may have several; row i is that of the
-            loader's manifest. Kept out of checkpoints: the manifest has them.
-        label_smoothing: Share of the target that is spread over all classes, in [0, 1); for multi-label,
-            targets become ``label_smoothing / 2`` and 1 less that.
-        class_weights: (K,) weights of single-label classes; None for all alike.
+        targets: (N,) int64 classes, or (N, K) bool if a clip may have several, in the order of the loader's
+            manifest. Not saved in checkpoints.
+        label_smoothing: Share of the target spread over all classes, in [0, 1); multi-label targets become
+            ``label_smoothing / 2`` and 1 minus that.
+        class_weights: (K,) weights of single-label classes; None for equal weights.
         mixup_alpha: Strength of :class:`~avssl.training.tasks.mixup.Mixup`; 0 for none.
-        frozen_batch_norm: Hold the statistics of BatchNorm in training.
+        frozen_batch_norm: Keep the statistics of BatchNorm fixed in training.
 
     Raises:
-        ValueError: If a target is no class, or the settings do not fit them.
+        ValueError: If a target is not a class, or the settings do not fit the targets.
     """
 
     transform: ClipTransform
@@ -76,7 +76,7 @@ class ClassifyTask(Task):
         self.frozen_batch_norm = frozen_batch_norm
 
     def forward(self, batch: Batch) -> LossTerms:
-        """The loss of a raw batch of B clips, on the device of the model."""
+        """Return the loss of a raw batch of B clips, on the device of the model."""
         view: Batch = self.transform(batch)
         video, audio, targets = view.video, view.audio, self.targets[batch.index.row]
         parts = [(targets, torch.ones(len(batch), device=video.device))]
@@ -91,7 +91,7 @@ class ClassifyTask(Task):
         return LossTerms(torch.stack(losses).mean(), {"accuracy": torch.as_tensor(accuracy).detach()})
 
     def _loss(self, logits: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """() loss of (B, K) logits; ``parts`` are targets and the share (B,) that each has in its clip."""
+        """Return the () loss of (B, K) logits; ``parts`` are targets and their (B,) shares of each clip."""
         if parts[0][0].ndim == 2:
             target = sum(share[:, None] * target.float() for target, share in parts)
             smooth = torch.as_tensor(target) * (1 - self.label_smoothing) + self.label_smoothing / 2
@@ -110,7 +110,7 @@ class ClassifyTask(Task):
         self.transform.video_augment.set_output(dtype, memory_format)
 
     def train(self, mode: bool = True) -> Self:
-        """As in PyTorch, but for BatchNorm layers that are held."""
+        """Set the mode as PyTorch does, but keep fixed BatchNorm layers in evaluation mode."""
         super().train(mode)
         if self.frozen_batch_norm:
             hold_statistics(self.model)
@@ -118,7 +118,7 @@ class ClassifyTask(Task):
 
 
 def balanced_weights(targets: Tensor, num_classes: int) -> Tensor:
-    """(K,) float32 ``N / (K * N_c)``: every class has the same weight in all, and a clip 1 on average.
+    """Return (K,) float32 weights ``N / (K * N_c)``: equal total weight per class, mean weight 1 per clip.
 
     Source: King and Zeng, 2001, Logistic Regression in Rare Events Data; scikit-learn's "balanced".
 
@@ -149,6 +149,6 @@ def _check_targets(targets: Tensor, num_classes: int) -> None:
 
 
 def _is_hit(chosen: Tensor, target: Tensor) -> Tensor:
-    """(B,) float: whether the highest class (B,) is the target's, or one of them."""
+    """Return (B,) float, 1 where the highest class (B,) is the target or one of the targets."""
     hit = chosen == target if target.ndim == 1 else target.gather(1, chosen[:, None])[:, 0]
     return hit.float()

@@ -1,11 +1,11 @@
-"""Distillation: a student learns what a teacher says of clips, labeled or not.
+"""Distillation: a student is trained on a teacher's output for clips with or without labels.
 
 Source: Chen et al., 2020 (SimCLRv2), https://arxiv.org/abs/2006.10029, eq. 2 and 3, with temperature t and weight a::
 
     loss = a * sum_y -P_teacher(y | x; t) log P_student(y | x; t)  +  (1 - a) * -log P_student(label | x)
     P(y | x; t) = exp(logit_y / t) / sum_y' exp(logit_y' / t)
 
-as means over the clips of a batch, where a clip without a label has no second term.
+averaged over the clips of a batch; a clip without a label has no second term.
 
 Dimensions: B clips, N rows of the manifest, K classes.
 """
@@ -24,20 +24,19 @@ from avssl.transforms import ClipTransform
 
 
 class DistillTask(Task):
-    """Transform, student and teacher, which see the same augmented clips.
+    """Transform, student and teacher, which get the same augmented clips.
 
-    The teacher stays as it is: in evaluation mode, without gradient, and outside of what is trained, moved
-    to another device or kept in checkpoints.
+    The teacher is fixed: in evaluation mode, without gradient, and neither trained, moved to another device
+    nor saved in checkpoints.
 
     Args:
         transform: Raw :class:`Batch` → :class:`Batch` of one view, without gradient.
-        model: The student, a :class:`~avssl.models.Classifier`; each of its heads learns by itself.
-        teacher: A classifier of the same K classes, on the device that the student will be on.
-        targets: (N,) int64 classes of the loader's rows, -1 where there is no label; None without labels.
-        temperature: t, > 0. Above 1 the teacher is less sure, below more.
+        model: The student, a :class:`~avssl.models.Classifier`; each of its heads is trained separately.
+        teacher: A classifier of the same K classes, on the device of the student.
+        targets: (N,) int64 classes of the loader's rows, -1 without a label; None if no clip has one.
+        temperature: t, > 0. Above 1 softens the teacher's output, below 1 sharpens it.
         alpha: a in [0, 1]; below 1 ``targets`` are needed.
-        multi_label: Every class is a question of its own: binary cross-entropies of sigmoids, mean over the
-            classes, and no labels.
+        multi_label: Use the binary cross-entropy of every class, mean over classes, and no labels.
 
     Raises:
         ValueError: If the classes differ in number, or a setting is out of range.
@@ -73,7 +72,7 @@ class DistillTask(Task):
         self.temperature, self.alpha, self.multi_label = temperature, alpha, multi_label
 
     def forward(self, batch: Batch) -> LossTerms:
-        """The loss of a raw batch of B clips, on the device of both models."""
+        """Return the loss of a raw batch of B clips, on the device of both models."""
         view: Batch = self.transform(batch)
         with torch.no_grad():
             teacher = self.target(view.video, view.audio).float()
@@ -90,7 +89,7 @@ class DistillTask(Task):
         return LossTerms(total, terms | {"agreement": (student.argmax(1) == teacher.argmax(1)).float().mean()})
 
     def _distilled(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """() cross-entropy of the teacher's probabilities and the student's, both (B, K) logits."""
+        """Return the () cross-entropy of the teacher's and the student's probabilities, both (B, K) logits."""
         student, teacher = student / self.temperature, teacher / self.temperature
         if self.multi_label:
             return F.binary_cross_entropy_with_logits(student, teacher.sigmoid())

@@ -1,4 +1,4 @@
-"""Mixup of a batch, whose strengths and partners are functions of the clips' keys.
+"""Mixup of a batch, with shares and partners that are functions of the clips' keys.
 
 Source: Zhang et al., 2018, https://arxiv.org/abs/1710.09412, eq. 1: inputs and targets of a clip are
 ``lambda`` times its own and ``1 - lambda`` times those of a partner, ``lambda ~ Beta(alpha, alpha)``.
@@ -18,13 +18,13 @@ _TABLE_SIZE = 1025
 
 
 class Mixup(nn.Module):
-    """Draws for each clip how much of it is kept, and with which clip of the batch it is mixed.
+    """Draws for each clip its share and the clip of the batch to mix it with.
 
-    The share is a pure function of the clip's key. The partner is the clip whose hash comes next among
-    those of the batch, so it depends on which clips are in this rank's batch, not on their order.
+    The share is a pure function of the clip's key. The partner is the clip with the next larger hash in
+    the batch, so it depends on the clips of this rank's batch, not on their order.
 
     Args:
-        alpha: Of the Beta distribution, > 0. The smaller, the nearer are the shares to 0 and 1.
+        alpha: Parameter of the Beta distribution, > 0. Smaller values give shares nearer to 0 and 1.
 
     Raises:
         ValueError: If ``alpha`` is not above 0.
@@ -37,12 +37,12 @@ class Mixup(nn.Module):
         if not alpha > 0:
             raise InputError(f"mixup ({alpha}) must be greater than 0.")
         self.alpha = alpha
-        # A table of the inverse distribution: a draw is one uniform number and no wait for the device.
+        # A table of the inverse distribution: a draw takes one uniform number and no device synchronization.
         table = torch.from_numpy(betaincinv(alpha, alpha, np.linspace(0, 1, _TABLE_SIZE)))
         self.register_buffer("quantiles", table, persistent=False)
 
     def forward(self, key: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) float32 shares of the clips themselves, and (B,) int64 places of their partners.
+        """Return the (B,) float32 shares of the clips and the (B,) int64 positions of their partners.
 
         Args:
             key: (B,) int64 root of each clip's draws.
@@ -60,5 +60,5 @@ class Mixup(nn.Module):
 
 
 def mix(values: Tensor, share: Tensor, partner: Tensor) -> Tensor:
-    """(B, ...): ``share`` of each row and the rest of its partner."""
+    """Return (B, ...) mixtures: ``share`` of each row plus the rest of its partner."""
     return torch.lerp(values[partner], values, share.view(-1, *[1] * (values.ndim - 1)).to(values.dtype))

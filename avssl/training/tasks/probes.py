@@ -1,10 +1,10 @@
-"""Training of classifiers on feature maps that were made once and do not change.
+"""Training of classifiers on precomputed feature maps.
 
-The backbone has no part in it: it ran in evaluation mode, BatchNorm with its own statistics, when the maps
-were made. That is a truly frozen probe. AVID's published one is not quite: its backbone is in training mode and
-normalizes by batch while the probe is fitted, and its clips are cropped and colored anew in every pass. Here
-every clip has W fixed, evenly spaced windows without augmentation, and each pass draws one of them for each clip;
-more windows stand in for the augmentation that is missing. Numbers of the two are close relatives, not the same.
+The backbone computed the maps in evaluation mode, with BatchNorm's own statistics, so it is truly frozen. AVID's
+published probe differs: its backbone is in training mode and normalizes by batch while the probe is trained, and its
+clips are cropped and colored anew in every epoch. Here every clip has W fixed, evenly spaced windows without
+augmentation, and each epoch draws one of them per clip; more windows replace the missing augmentation. Results of
+the two are similar, not equal.
 
 Dimensions: N clips, W windows of each, K classes.
 """
@@ -26,20 +26,20 @@ from avssl.core.errors import InputError
 
 @dataclass(frozen=True)
 class ProbeSchedule:
-    """How a probe is trained; the defaults are AVID's for Kinetics.
+    """Optimization of a probe; the defaults are AVID's for Kinetics.
 
     Raises:
         ValueError: If a number is out of range.
     """
 
     epochs: int = 12
-    """Epochs over the training clips. With a thousand clips 12 epochs are a hundred steps: take more there."""
+    """Epochs over the training clips. Use more with few clips: 12 epochs of a thousand clips are a hundred steps."""
     batch_size: int = 128
-    """Clips of a step, at least 2, as BatchNorm normalizes over them; the batches of a pass differ by one at most."""
+    """Clips per step, at least 2 because of BatchNorm; the batches of an epoch differ by at most one clip."""
     learning_rate: float = 1e-4
-    """Of Adam, without weight decay."""
+    """Adam learning rate (no weight decay)."""
     drops: tuple[float, ...] = (0.5, 0.75)
-    """Shares of the epochs after which the rate is divided by ten: 6 and 9 of 12."""
+    """Shares of the epochs after which the learning rate is divided by ten: 6 and 9 of 12."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or not self.learning_rate > 0:
@@ -49,7 +49,7 @@ class ProbeSchedule:
             )
 
     def rate(self, epoch: int) -> float:
-        """The learning rate in a pass, counted from 0."""
+        """Return the learning rate of an epoch, counted from 0."""
         return self.learning_rate * 0.1 ** sum(epoch >= share * self.epochs for share in self.drops)
 
 
@@ -64,17 +64,17 @@ def train_probe(
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> None:
-    """Fits a probe, in place, by the sum of the cross-entropies of all it gives.
+    """Train a probe in place, by the sum of the cross-entropies of all its outputs.
 
     Args:
         probe: Maps (B, C, ...) by stage to logits (B, K) by stage.
         maps: (N, W, C, ...) float32 by stage.
         labels: (N,) int64 in [0, K).
-        ids: N manifest ids: order and windows of a pass are functions of (seed, pass, id).
+        ids: N manifest ids: order and windows of an epoch are functions of (seed, epoch, id).
         schedule: Epochs, batches and rates.
-        seed: Of the draws.
-        device: Where the probe is moved and trained.
-        progress: Show a bar.
+        seed: Random seed of order and windows.
+        device: Device to train on.
+        progress: Show a progress bar.
 
     Raises:
         ValueError: If lengths differ, there are fewer than two clips, or a map holds NaN or infinity.
@@ -88,7 +88,7 @@ def train_probe(
     for number in tqdm(range(schedule.epochs), desc="probe", unit="pass", delay=1.0, disable=not progress):
         optimizer.param_groups[0]["lr"] = schedule.rate(number)
         window = draws.integers(draws.clip_key(seed, number, keys), "probe.window", 1, windows)[:, 0]
-        # Batches of nearly one size: a last one of a single clip would have no batch statistics.
+        # Batches of nearly equal size: a last batch of one clip would have no batch statistics.
         batches = -(-count // schedule.batch_size)
         for rows in draws.epoch_order(seed, number, keys).tensor_split(max(1, min(batches, count // 2))):
             logits = probe(_taken(maps, rows, window[rows], device))
@@ -104,7 +104,7 @@ def train_probe(
 def probe_logits(
     probe: nn.Module, maps: Mapping[str, np.ndarray], *, batch_size: int = 128, device: torch.device | str = "cpu"
 ) -> dict[str, np.ndarray]:
-    """(N, W, K) logits of every window, by stage, from a trained probe in evaluation mode.
+    """Return the (N, W, K) logits of every window, by stage, of a trained probe in evaluation mode.
 
     Raises:
         ValueError: If maps differ in N or W, or hold NaN or infinity.
@@ -119,25 +119,25 @@ def probe_logits(
 
 
 def _by_window(parts: list[np.ndarray], windows: int) -> np.ndarray:
-    """Batches (b, K), those of all windows after one another, as (N, W, K)."""
+    """Return (N, W, K) from batches (b, K) ordered by window."""
     return np.concatenate([np.stack(parts[i : i + windows], axis=1) for i in range(0, len(parts), windows)])
 
 
 def _taken(
     maps: Mapping[str, np.ndarray], rows: Tensor, windows: Tensor, device: torch.device | str
 ) -> dict[str, Tensor]:
-    """(b, C, ...) on the device: one window of each row."""
+    """Return one window of each row, (b, C, ...), on the device."""
     at = rows.numpy(), windows.numpy()
     return {name: torch.from_numpy(value[at]).to(device) for name, value in maps.items()}
 
 
 def _checked(maps: Mapping[str, np.ndarray], count: int) -> tuple[int, int]:
-    """N and W, which all maps share."""
+    """Return N and W, which all maps share."""
     shapes = {value.shape[:2] for value in maps.values()}
     if len(shapes) != 1 or next(iter(shapes))[0] != count:
         raise InputError(f"maps must be (N, W, ...) of the same N = {count} clips and windows, got {sorted(shapes)}.")
     for name, value in maps.items():
-        # A sum is a tenth of the memory that a test of every number takes, and is finite only if all are.
+        # A sum takes a tenth of the memory of a test of every number, and is finite only if all numbers are.
         with np.errstate(invalid="ignore"):  # infinity less infinity
             bad = ~np.isfinite(value.reshape(count, -1).sum(axis=1, dtype=np.float64))
         if bad.any():
