@@ -42,7 +42,7 @@ SUBSETS = {
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """The segments of the subsets, with their display names as labels."""
+    """Collect the segments of the subsets, with their display names as labels."""
     folders = annotation_folders(options, "annotations", "metadata")
     names = class_names(find_annotation(folders, "class_labels_indices.csv", source=SOURCE))
     expected: dict[str, int] = {}
@@ -71,12 +71,12 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def class_names(path: Path) -> dict[str, str]:
-    """Machine id -> display name: /m/0284vy3 -> Train horn."""
+    """Read machine id → display name, such as /m/0284vy3 → Train horn."""
     return {line["mid"]: line["display_name"] for line in read_table(path, ["index", "mid", "display_name"])}
 
 
 def segments(path: Path, *, sample: bool) -> Iterable[Line]:
-    """The lines of a segments file; of a sample, those with the smallest digests, in the order of the file."""
+    """Read the lines of a segments file; for a sample, those with the smallest digests, in the order of the file."""
     columns = ["YTID", "start_seconds", "end_seconds", "positive_labels"]
     lines = read_table(path, columns, header=False, comment="#")
     if not sample:
@@ -86,7 +86,7 @@ def segments(path: Path, *, sample: bool) -> Iterable[Line]:
 
 
 def labels(line: Line, names: dict[str, str]) -> list[str]:
-    """Display names of the labels of a segment."""
+    """Return the display names of the labels of a segment."""
     machine_ids = line["positive_labels"].split(",")
     if any(machine_id not in names for machine_id in machine_ids):
         raise line.wrong("positive_labels", "ids of class_labels_indices.csv")
@@ -94,7 +94,7 @@ def labels(line: Line, names: dict[str, str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest."""
+    """Write the manifest."""
     parser = script_parser(__doc__, segments=True)
     parser.add_argument(
         "--subset", nargs="+", choices=list(SUBSETS), default=["balanced", "eval"], help="One or several."

@@ -1,4 +1,4 @@
-"""AVSBench: masks of what sounds in five-second videos, one source at a time (S4) or several (MS3).
+"""AVSBench: masks of the sound sources in five-second videos, one (S4) or several (MS3).
 
 Source: Zhou et al., 2022, https://arxiv.org/abs/2207.05042, https://github.com/OpenNLPLab/AVSBench. Code
 Apache-2.0; the videos are their owners'.
@@ -8,9 +8,9 @@ Expects: the CSV file in ROOT, ROOT/Single-source or ROOT/Multi-sources, and the
 ms3_data beside it, as they are distributed.
 Run: python datasets/avsbench.py /data/avsbench --subset s4
 
-``path`` is the video; where there is none, the first picture, and ``audio_path`` its sound. Writes
+``path`` is the video; if there is none, the first frame, and ``audio_path`` its audio. Writes
 truth/s4/NAME.json or truth/ms3/NAME.json (avssl.data.official.box_truth): no boxes, but the official mask and
-picture of each second. Picture i of 5 is the frame shown at 15/16 of second i. In the training split of
+image of each second. Image i of 5 is the frame shown at 15/16 of second i. In the training split of
 S4 only the first second has a mask.
 """
 
@@ -34,30 +34,30 @@ NUM_SECONDS = 5
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the official files of a clip lie. ``place`` is split/category in S4, and the split in MS3."""
+    """Layout of the official files of a clip. ``place`` is split/category in S4, and the split in MS3."""
 
     files: ClipFiles
     base: str
     """s4_data or ms3_data, relative to the root."""
     by_place: bool
-    """S4 keeps videos and pictures in folders of split and category, MS3 does not."""
+    """True for S4, which has folders of split and category for videos and images."""
 
     def video(self, place: str, name: str) -> Match:
-        """The video."""
+        """Find the video."""
         return self.files.exact(f"{self.base}/raw_videos/{self._folder(place, name)}.mp4")
 
     def sound(self, place: str, name: str) -> str | None:
-        """The sound of the video."""
+        """Find the audio file of the video."""
         return self.files.exact(f"{self.base}/audio_wav/{place}/{name}.wav").path
 
     def picture(self, place: str, name: str, number: int) -> str | None:
-        """The frame of a second, counted from 1; MS3 has name.mp4_1.png."""
+        """Find the frame of a second, counted from 1; MS3 has name.mp4_1.png."""
         folder = f"{self.base}/visual_frames/{self._folder(place, name)}"
         found = (self.files.exact(f"{folder}/{name}{form}_{number}.png").path for form in ("", ".mp4"))
         return next((path for path in found if path), None)
 
     def mask(self, place: str, name: str, number: int) -> Match:
-        """The mask of a second."""
+        """Find the mask of a second."""
         return self.files.exact(f"{self.base}/gt_masks/{place}/{name}/{name}_{number}.png")
 
     def _folder(self, place: str, name: str) -> str:
@@ -65,7 +65,7 @@ class Layout:
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """The videos of one subset."""
+    """Collect the videos of one subset."""
     subset, is_s4 = options.subset, options.subset == "s4"
     folders = annotation_folders(options, FOLDERS[subset])
     table = find_annotation(folders, f"{subset}_meta_data.csv", source="https://github.com/OpenNLPLab/AVSBench")
@@ -83,7 +83,7 @@ def collect(options: argparse.Namespace) -> ClipList:
         for number in range(1, 2 if is_s4 and split == "train" else NUM_SECONDS + 1):
             mask = layout.mask(place, name, number)
             if match.path and not mask.path:
-                match = Match(None, mask.looked_for, "its masks are not all there")
+                match = Match(None, mask.looked_for, "some of its masks are missing")
             frames.append(TruthFrame(number - 1 + 15 / 16, mask=mask.path, image=layout.picture(place, name, number)))
         clips.add(
             f"{place}/{name}",
@@ -97,7 +97,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def find_clip(layout: Layout, place: str, name: str) -> tuple[Match, str | None]:
-    """The video and None; or else its first picture, and its sound."""
+    """Return the video and None; if there is no video, its first frame and its audio file."""
     video = layout.video(place, name)
     picture, sound = layout.picture(place, name, 1), layout.sound(place, name)
     if video.path is None and picture and sound:
@@ -106,7 +106,7 @@ def find_clip(layout: Layout, place: str, name: str) -> tuple[Match, str | None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest, s4.csv or ms3.csv, and the list of masks of each clip."""
+    """Write the manifest, s4.csv or ms3.csv, and the list of masks of each clip."""
     parser = script_parser(__doc__, "{subset}.csv")
     parser.add_argument("--subset", choices=list(FOLDERS), default="s4", help="One source, or several.")
     return run_script(parser, collect, argv)

@@ -35,7 +35,7 @@ NUM_RECORDINGS = 10
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """The recordings of both sets."""
+    """Collect the recordings of both sets."""
     found: dict[tuple[str, str], str] = {}  # split, name -> path
     for path in ClipFiles(options.root, {".wav"}).paths:
         folders = [part for part in PurePosixPath(path).parts[:-1] if part in FOLDERS]
@@ -58,7 +58,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest."""
+    """Write the manifest."""
     return run_script(script_parser(__doc__), collect, argv)
 
 

@@ -26,7 +26,7 @@ OFFICIAL = {"train": 1600, "test": 400}
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """All sounds."""
+    """Collect all recordings."""
     folders = annotation_folders(options, "meta")
     table = find_annotation(folders, "esc50.csv", source="https://github.com/karolpiczak/ESC-50")
     clips = ClipList(options.root, "ESC-50, split of fold 1", OFFICIAL)
@@ -48,7 +48,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest."""
+    """Write the manifest."""
     return run_script(script_parser(__doc__), collect, argv)
 
 

@@ -1,17 +1,17 @@
-"""Flickr-SoundNet, annotated: some 5 000 pictures with their sound and the boxes of three annotators; 250 for testing.
+"""Flickr-SoundNet, annotated: about 5 000 images with audio and the boxes of three annotators; 250 for testing.
 
 Source: Senocak et al., 2018, https://arxiv.org/abs/1803.03849,
 https://github.com/ardasnck/learning_to_localize_sound_source. For research only.
 Files: the "Sound Localization Dataset" of that page (Annotations/ID.xml, Data/0 to Data/9 with ID.jpg and
 ID.wav), and test_list.txt of the repository, in ROOT. Other lists work too, with --test_list: the id is
 what stands before the first comma or dot, so flickr_test.csv of later papers can be read.
-Expects: pictures and sounds anywhere below ROOT.
+Expects: images and audio files anywhere below ROOT.
 Run: python datasets/flickr_soundnet.py /data/flickr_soundnet
 
-``path`` is the picture and ``audio_path`` its sound. ``split`` is "test" or "other". Writes
+``path`` is the image and ``audio_path`` its audio. ``split`` is "test" or "other". Writes
 truth/flickr_soundnet/ID.json (avssl.data.official.box_truth) from the 256-pixel coordinates. Every box is one
 vote, as in the official score: a pixel in one box counts 0.5, in two or more 1. The files do not tell
-for sure who drew a box, so ``annotator`` is its number in the file.
+reliably who drew a box, so ``annotator`` is its number in the file.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from avssl.data.official.clip_files import ClipFiles, Match
 from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 OFFICIAL = {"test": 250}
-PICTURE_SIZE = 256
-"""Of the coordinates, in pixels, whatever the size of the picture."""
+IMAGE_SIZE = 256
+"""Size that the coordinates refer to, in pixels, whatever the size of the image."""
 NUM_ANNOTATORS = 3
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """All annotated pairs."""
+    """Collect all annotated pairs."""
     folders = annotation_folders(options, "metadata")
     source = "https://github.com/ardasnck/learning_to_localize_sound_source"
     test_ids = ids_of(find_annotation(folders, options.test_list, source=source))
@@ -48,7 +48,7 @@ def collect(options: argparse.Namespace) -> ClipList:
         boxes = boxes_of(annotation)
         match, sound = pictures.named(f"{name}.jpg"), sounds.named(f"{name}.wav")
         if match.path and not sound.path:
-            match = Match(None, f"{name}.wav", "only its picture is there")
+            match = Match(None, f"{name}.wav", "only its image exists")
         truth = None
         if match.path:
             frame = TruthFrame(None, boxes)
@@ -62,20 +62,20 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def ids_of(path: Path) -> set[str]:
-    """The ids of a list: 2499673064.png, or 2858344348,170."""
+    """Read the ids of a list: 2499673064.png, or 2858344348,170."""
     lines = read_table(path, ["id"], header=False, delimiter=None)
     ids = {line["id"].split(",")[0].split(".")[0] for line in lines}
     if wrong := sorted(name for name in ids if not name.isdigit()):
-        raise ManifestError(f"{path}: {wrong[0]!r} is no id such as 2499673064.")
+        raise ManifestError(f"{path}: {wrong[0]!r} is not an id such as 2499673064.")
     return ids
 
 
 def boxes_of(path: Path) -> list[TruthBox]:
-    """The boxes of an annotation file: elements ``bbox`` whose last four numbers are left, top, right and bottom."""
+    """Read the boxes of an annotation file: elements ``bbox`` whose last four numbers are left, top, right and bottom."""
     boxes = []
     for number, element in enumerate(read_xml(path).iter("bbox")):
         try:
-            corners = unit_box([child.text or "" for child in element][-4:], PICTURE_SIZE, PICTURE_SIZE)
+            corners = unit_box([child.text or "" for child in element][-4:], IMAGE_SIZE, IMAGE_SIZE)
         except ValueError as error:
             raise ManifestError(f"{path}: bbox {number} is not four numbers ({error}).") from error
         boxes.append(TruthBox(corners, annotator=number))
@@ -85,7 +85,7 @@ def boxes_of(path: Path) -> list[TruthBox]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest and the boxes."""
+    """Write the manifest and the boxes."""
     parser = script_parser(__doc__)
     parser.add_argument("--test_list", default="test_list.txt", metavar="NAME", help="The file with the test ids.")
     return run_script(parser, collect, argv)

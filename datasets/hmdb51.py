@@ -33,7 +33,7 @@ NUM_SPLITS = 3
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """All clips with their part in each split."""
+    """Collect all clips with their part in each split."""
     folder, classes = split_lists(annotation_folders(options, "testTrainMulti_7030_splits", "test_train_splits"))
     clips = ClipList(options.root, f"HMDB51, split {options.split_number}", OFFICIAL)
     files = ClipFiles(options.root)
@@ -52,7 +52,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def split_lists(folders: Sequence[Path]) -> tuple[Path, list[str]]:
-    """The folder of the lists, and the classes that their names tell."""
+    """Return the folder of the lists, and the classes in their names."""
     ending = "_test_split1.txt"
     for folder in folders:
         if classes := sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")):
@@ -68,7 +68,7 @@ def split_lists(folders: Sequence[Path]) -> tuple[Path, list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest."""
+    """Write the manifest."""
     parser = script_parser(__doc__)
     numbers = range(1, NUM_SPLITS + 1)
     parser.add_argument("--split_number", type=int, choices=numbers, default=1, help="What `split` holds.")

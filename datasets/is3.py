@@ -1,4 +1,4 @@
-"""IS3: 3 240 generated pictures with two sounding objects each, so 6 480 pairs of picture and sound.
+"""IS3: 3 240 generated images with two sounding objects each, so 6 480 pairs of image and audio.
 
 Source: Senocak et al., 2024, https://arxiv.org/abs/2407.13676, https://github.com/kaistmm/SSLalignment.
 No license is given.
@@ -7,9 +7,9 @@ its folder metadata.
 Expects: the JSON file in ROOT (or ROOT/metadata), and the three folders anywhere below ROOT.
 Run: python datasets/is3.py /data/is3
 
-``path`` is the picture, ``audio_path`` the sound of one of its objects, ``label`` the object and ``pair``
-the same for the two rows of a picture: both must be found (IIoU). Writes truth/is3/NAME.json
-(avssl.data.official.box_truth) with the box, from 224-pixel coordinates, and the mask where it is there.
+``path`` is the image, ``audio_path`` the sound of one of its objects, ``label`` the object and ``pair``
+the same for the two rows of an image: both must be found (IIoU). Writes truth/is3/NAME.json
+(avssl.data.official.box_truth) with the box, from 224-pixel coordinates, and the mask if it exists.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from avssl.data.official.clip_files import ClipFiles, Match
 from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
 
 OFFICIAL = {"test": 6480}
-PICTURE_SIZE = 224
-"""Of the coordinates, in pixels."""
+IMAGE_SIZE = 224
+"""Size of the images that the coordinates refer to, in pixels."""
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """All pairs."""
+    """Collect all pairs."""
     folders = annotation_folders(options, "metadata")
     source = "https://github.com/kaistmm/SSLalignment"
     path = find_annotation(folders, "synthetic3240_bbox.json", source=source)
@@ -46,13 +46,13 @@ def collect(options: argparse.Namespace) -> ClipList:
         if not pair or not label:
             raise ManifestError(f"{path}: entry {number}: image is {image.name!r}, expected A_B_NUMBER_LABEL.jpg.")
         try:
-            box = TruthBox(unit_box(corners, PICTURE_SIZE, PICTURE_SIZE))
+            box = TruthBox(unit_box(corners, IMAGE_SIZE, IMAGE_SIZE))
         except (TypeError, ValueError) as error:
             raise ManifestError(f"{path}: entry {number}: gt_box is {corners!r} ({error}).") from error
         match = pictures.named(f"visual_frames/{image.name}", same_folder=True)
         sound = sounds.named(f"audio_wav/{audio.name}")
         if match.path and not sound.path:
-            match = Match(None, sound.looked_for, "only its picture is there")
+            match = Match(None, sound.looked_for, "only its image exists")
         truth = None
         if match.path:
             mask = pictures.named(f"gt_masks/{image.name}", same_folder=True)
@@ -62,7 +62,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest and the boxes."""
+    """Write the manifest and the boxes."""
     return run_script(script_parser(__doc__), collect, argv)
 
 

@@ -34,7 +34,7 @@ OFFICIAL: dict[str, dict[str, int]] = {
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """The clips of one version."""
+    """Collect the clips of one version."""
     clips = ClipList(
         options.root, f"Kinetics-{options.version}", OFFICIAL[options.version], f" Accepted names: {SEGMENT_FORMS}."
     )
@@ -43,7 +43,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def add_clips(clips: ClipList, options: argparse.Namespace, classes: Collection[str] | None = None) -> None:
-    """Adds the clips of the splits whose files are there; only those of some classes, if given."""
+    """Add the clips of the splits whose files exist; only those of some classes, if given."""
     folders = annotation_folders(options, "annotations")
     tables = {split: look_for_annotation(folders, *names) for split, names in FILES.items()}
     if not any(tables.values()):
@@ -69,7 +69,7 @@ def add_clips(clips: ClipList, options: argparse.Namespace, classes: Collection[
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest."""
+    """Write the manifest."""
     parser = script_parser(__doc__, segments=True)
     parser.add_argument("--version", choices=sorted(OFFICIAL), default="400", help="Sets the official counts.")
     return run_script(parser, collect, argv)

@@ -34,7 +34,7 @@ CLASSES = frozenset(
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """The clips of these classes in all splits of Kinetics-400."""
+    """Collect the clips of these classes in all splits of Kinetics-400."""
     classes = CLASSES if options.classes == "32" else CLASSES - {"strumming guitar"}
     clips = ClipList(
         options.root, f"Kinetics-Sounds, {options.classes} classes", hint=f" Accepted names: {SEGMENT_FORMS}."
@@ -44,7 +44,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest."""
+    """Write the manifest."""
     parser = script_parser(__doc__, "kinetics_sounds.csv", segments=True)
     parser.add_argument("--classes", choices=("31", "32"), default="32", help="Which of the two lists.")
     return run_script(parser, collect, argv)

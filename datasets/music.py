@@ -35,19 +35,19 @@ SUBSETS = {
     "duet": ("MUSIC_duet_videos.json", 149),
     "solo21": ("MUSIC21_solo_videos.json", 0),
 }
-"""Name -> official file, number of videos; 0 where its page does not say."""
+"""Name → official file, number of videos; 0 if its page does not say."""
 
 BOX_FILES = {
     "music_solo.json": (("class", "bbox"),),
     "music_duet.json": (("class_src1", "bbox_src1"), ("class_src2", "bbox_src2")),
 }
-"""File -> keys of the classes and boxes of an entry."""
+"""File → keys of the classes and boxes of an entry."""
 
 FRAMES_PER_SECOND = 30
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """The videos of the subsets."""
+    """Collect the videos of the subsets."""
     folders = annotation_folders(options)
     counts = [SUBSETS[subset][1] for subset in options.subset]
     expected = {"": sum(counts)} if all(counts) and options.boxes is None else {}
@@ -73,7 +73,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def listed_videos(path: Path) -> list[tuple[str, list[str]]]:
-    """Instruments and ids: {"version": 1.0, "videos": {"flute violin": ["8DHG_hVSw1o", ...]}}."""
+    """Read instruments and ids: {"version": 1.0, "videos": {"flute violin": ["8DHG_hVSw1o", ...]}}."""
     videos = read_json(path, dict).get("videos")
     if not isinstance(videos, dict) or not videos:
         raise ManifestError(f"{path}: no object 'videos' with the ids of each instrument.")
@@ -84,7 +84,7 @@ def listed_videos(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def read_boxes(folder: Path) -> dict[str, list[TruthFrame]]:
-    """Video -> its annotated frames, of all box files in a folder."""
+    """Read video → annotated frames from all box files in a folder."""
     found: dict[str, dict[int, list[TruthBox]]] = defaultdict(dict)  # video -> frame number -> boxes
     paths = [folder / name for name in BOX_FILES if (folder / name).is_file()]
     if not paths:
@@ -114,7 +114,7 @@ def _box(path: Path, number: int, entry: Any, class_key: str, box_key: str) -> T
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest and the boxes."""
+    """Write the manifest and the boxes."""
     parser = script_parser(__doc__)
     parser.add_argument("--subset", nargs="+", choices=list(SUBSETS), default=["solo", "duet"], help="One or several.")
     parser.add_argument("--boxes", type=Path, metavar="FOLDER", help="Of music_solo.json and music_duet.json.")

@@ -36,7 +36,7 @@ OFFICIAL = {
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """All clips with their part in each split."""
+    """Collect all clips with their part in each split."""
     folders = annotation_folders(options, "ucfTrainTestlist")
     classes = class_numbers(find_annotation(folders, "classInd.txt", source=SOURCE))
     parts: dict[str, dict[str, Any]] = {}  # clip -> split1.. -> train or test
@@ -56,14 +56,14 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def class_numbers(path: Path) -> dict[str, str]:
-    """Class name -> its number in the lists."""
+    """Read class name → number in the lists."""
     return {
         line["class"]: line["number"] for line in read_table(path, ["number", "class"], header=False, delimiter=None)
     }
 
 
 def clips_of(path: Path, classes: dict[str, str], *, numbered: bool) -> list[str]:
-    """CLASS/FILE of each line; lists of training clips also give the number of the class."""
+    """Read CLASS/FILE of each line; lists of training clips also give the number of the class."""
     found = []
     for line in read_table(path, ["clip", "number"] if numbered else ["clip"], header=False, delimiter=None):
         name, slash, file = line["clip"].partition("/")
@@ -76,7 +76,7 @@ def clips_of(path: Path, classes: dict[str, str], *, numbered: bool) -> list[str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest."""
+    """Write the manifest."""
     parser = script_parser(__doc__)
     parser.add_argument("--split_number", type=int, choices=list(OFFICIAL), default=1, help="What `split` holds.")
     return run_script(parser, collect, argv)

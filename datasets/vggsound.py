@@ -25,7 +25,7 @@ SPLITS = {"train": "train", "test": "test"}
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """All clips."""
+    """Collect all clips."""
     folders = annotation_folders(options, "data", "annotations", "metadata")
     table = find_annotation(folders, "vggsound.csv", source="https://www.robots.ox.ac.uk/~vgg/data/vggsound/")
     clips = ClipList(options.root, "VGGSound", OFFICIAL, f" Accepted names: {SEGMENT_FORMS}.")
@@ -44,7 +44,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest."""
+    """Write the manifest."""
     return run_script(script_parser(__doc__, segments=True), collect, argv)
 
 

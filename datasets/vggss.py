@@ -1,4 +1,4 @@
-"""VGG-SS: boxes around what sounds in 5 158 test clips of VGGSound.
+"""VGG-SS: boxes around the sound sources in 5 158 test clips of VGGSound.
 
 Source: Chen et al., 2021, https://arxiv.org/abs/2104.02691,
 https://github.com/hche11/Localizing-Visual-Sounds-the-Hard-Way.
@@ -31,7 +31,7 @@ SOURCE = "https://github.com/hche11/Localizing-Visual-Sounds-the-Hard-Way"
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """The annotated clips."""
+    """Collect the annotated clips."""
     path = find_annotation(annotation_folders(options, "metadata", "annotations"), "vggss.json", source=SOURCE)
     clips = ClipList(options.root, "VGG-SS", OFFICIAL, f" Accepted names: {SEGMENT_FORMS}.")
     files = ClipFiles(options.root)
@@ -61,7 +61,7 @@ def collect(options: argparse.Namespace) -> ClipList:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the manifest and the boxes."""
+    """Write the manifest and the boxes."""
     return run_script(script_parser(__doc__, "vggss.csv", segments=True), collect, argv)
 
 

@@ -42,7 +42,7 @@ def test_flickr_rows_and_boxes(run, flickr):
     }
     assert [(row["id"], row["split"], row["path"], row["reason"]) for row in done.missing] == [
         ("10016382545", "test", "10016382545.jpg", "not found"),
-        ("6", "other", "6.wav", "only its picture is there"),
+        ("6", "other", "6.wav", "only its image exists"),
         ("999", "test", "Annotations/999.xml", "not found"),
     ]
     assert ["test", "1", "2", "3", "250"] in [line.split() for line in done.out.splitlines()]
@@ -206,7 +206,7 @@ def test_avsbench_s4_rows_and_masks(run, s4):
     assert [frame["seconds"] for frame in done.truth(1)["frames"]] == [0.9375, 1.9375, 2.9375, 3.9375, 4.9375]
     assert done.truth(1)["frames"][4]["mask"].endswith("0IStDugr5uA_0/0IStDugr5uA_0_5.png")
     assert [(row["id"], row["reason"]) for row in done.missing] == [
-        ("val/chainsawing_trees/noMasks", "its masks are not all there"),
+        ("val/chainsawing_trees/noMasks", "some of its masks are missing"),
         ("val/helicopter/gone", "not found"),
     ]
     assert done.missing[0]["path"] == f"{base}/gt_masks/val/chainsawing_trees/noMasks/noMasks_5.png"
