@@ -71,7 +71,7 @@ def ids_of(path: Path) -> set[str]:
 
 
 def boxes_of(path: Path) -> list[TruthBox]:
-    """Read the boxes of an annotation file: elements ``bbox`` whose last four numbers are left, top, right and bottom."""
+    """Read the boxes of an annotation file: elements ``bbox`` that end in left, top, right and bottom."""
     boxes = []
     for number, element in enumerate(read_xml(path).iter("bbox")):
         try:

@@ -62,7 +62,7 @@ def test_flickr_list_of_later_papers(run, flickr, write):
         ("Annotations/5.xml", BOXES.replace("<xmin>32", "<xmin>left"), "bbox 1 is not four numbers"),
         ("Annotations/5.xml", '<!DOCTYPE a [<!ENTITY e "x">]><a>&e;</a>', "DOCTYPE"),
         ("Annotations/5.xml", '<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "DOCTYPE"),
-        ("test_list.txt", "one.png\n", "'one' is no id"),
+        ("test_list.txt", "one.png\n", "'one' is not an id"),
     ],
 )
 def test_flickr_in_another_format(run, flickr, write, path, text, message):
