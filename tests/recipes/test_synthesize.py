@@ -21,7 +21,7 @@ def test_scene_settings_are_documented_options(capsys):
     assert main(["synthesize", "--help-all"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--off-screen-fraction" in text
-    assert "Largest displacement of the camera." in text
+    assert "--camera-shake-pixels X" in text
 
 
 def test_wrong_settings_raise(tmp_path, capsys):
