@@ -28,7 +28,7 @@ from avssl.evaluation import (
     summarize,
     whole_frame,
 )
-from avssl.evaluation.localization import with_negatives
+from avssl.evaluation.localization import extended_scores
 from avssl.localization.similarity import SMOOTHING, at_instant, cell_similarity, smooth, sound_map
 from avssl.models import unit_cells
 from avssl.synthetic import Split, draw_scene, render_frames
@@ -204,7 +204,7 @@ def rejection(task: PretrainTask, world: Shapes, sampling: ClipSampling, own: Te
     found = localization_samples(own, truth_of(world, rows), (RULE,))[f"ciou_{RULE}"]
     ciou = torch.cat([found, torch.zeros(len(every) - len(found), dtype=found.dtype)])
     has_box = torch.arange(len(every)) < len(found)
-    slavc = with_negatives(every.numpy(), ciou.numpy(), has_box.numpy())
+    slavc = extended_scores(every.numpy(), ciou.numpy(), has_box.numpy())
     return numbers | {"slavc_ap": slavc.ap, "slavc_f1": slavc.max_f1}
 
 

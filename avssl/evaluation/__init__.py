@@ -1,4 +1,4 @@
-"""Measures: arrays in, numbers out. No model, no data loading, no files."""
+"""Metrics: functions from arrays to numbers, without models, data loading or files."""
 
 from avssl.evaluation.active_learning import NEED_BOTH as NEED_BOTH
 from avssl.evaluation.active_learning import NEED_CLASSIFIER as NEED_CLASSIFIER
@@ -22,11 +22,16 @@ from avssl.evaluation.classification import average_clips as average_clips
 from avssl.evaluation.classification import confusion_matrix as confusion_matrix
 from avssl.evaluation.classification import mean_average_precision as mean_average_precision
 from avssl.evaluation.classification import top_k_accuracy as top_k_accuracy
-from avssl.evaluation.disturbed import DisturbedScores as DisturbedScores
-from avssl.evaluation.disturbed import disturbed_scores as disturbed_scores
-from avssl.evaluation.folds import mean_and_deviation as mean_and_deviation
+from avssl.evaluation.classifier_result import ClassifierResult as ClassifierResult
+from avssl.evaluation.disturbance import DisturbanceScores as DisturbanceScores
+from avssl.evaluation.disturbance import disturbance_scores as disturbance_scores
+from avssl.evaluation.gallery_search import GalleryLevel as GalleryLevel
+from avssl.evaluation.gallery_search import gallery_level as gallery_level
+from avssl.evaluation.gallery_search import query_cosines as query_cosines
+from avssl.evaluation.gallery_search import top_moments as top_moments
 from avssl.evaluation.intervals import GroupAccuracy as GroupAccuracy
 from avssl.evaluation.intervals import group_gap as group_gap
+from avssl.evaluation.intervals import mean_and_deviation as mean_and_deviation
 from avssl.evaluation.intervals import subgroup_accuracy as subgroup_accuracy
 from avssl.evaluation.intervals import wilson_interval as wilson_interval
 from avssl.evaluation.knn import knn_classifier as knn_classifier
@@ -40,18 +45,18 @@ from avssl.evaluation.linear_probe import linear_probe as linear_probe
 from avssl.evaluation.localization import EZVSL_ALPHA as EZVSL_ALPHA
 from avssl.evaluation.localization import MODES as MODES
 from avssl.evaluation.localization import RULES as RULES
-from avssl.evaluation.localization import SIZE_BUCKETS as SIZE_BUCKETS
 from avssl.evaluation.localization import SLAVC_ALPHA as SLAVC_ALPHA
 from avssl.evaluation.localization import THRESHOLDS as THRESHOLDS
-from avssl.evaluation.localization import Interactive as Interactive
-from avssl.evaluation.localization import NegativeAudio as NegativeAudio
+from avssl.evaluation.localization import ExtendedScores as ExtendedScores
+from avssl.evaluation.localization import InteractiveScores as InteractiveScores
+from avssl.evaluation.localization import NegativeAudioScores as NegativeAudioScores
 from avssl.evaluation.localization import PromptedSegmentation as PromptedSegmentation
-from avssl.evaluation.localization import WithNegatives as WithNegatives
 from avssl.evaluation.localization import auc as auc
 from avssl.evaluation.localization import avsbench_f_curves as avsbench_f_curves
 from avssl.evaluation.localization import avsbench_iou as avsbench_iou
 from avssl.evaluation.localization import best_f as best_f
 from avssl.evaluation.localization import ciou as ciou
+from avssl.evaluation.localization import extended_scores as extended_scores
 from avssl.evaluation.localization import flickr_truth as flickr_truth
 from avssl.evaluation.localization import fuse_object_prior as fuse_object_prior
 from avssl.evaluation.localization import group_minimum as group_minimum
@@ -62,22 +67,16 @@ from avssl.evaluation.localization import maxq3_threshold as maxq3_threshold
 from avssl.evaluation.localization import negative_audio as negative_audio
 from avssl.evaluation.localization import pointing as pointing
 from avssl.evaluation.localization import prompted_segmentation as prompted_segmentation
-from avssl.evaluation.localization import resize as resize
-from avssl.evaluation.localization import size_buckets as size_buckets
+from avssl.evaluation.localization import resize_heatmaps as resize_heatmaps
 from avssl.evaluation.localization import slavc_confidence as slavc_confidence
 from avssl.evaluation.localization import success as success
 from avssl.evaluation.localization import summarize as summarize
 from avssl.evaluation.localization import vggss_truth as vggss_truth
-from avssl.evaluation.localization import with_negatives as with_negatives
 from avssl.evaluation.localization.baselines import center_blob as center_blob
 from avssl.evaluation.localization.baselines import mean_prior as mean_prior
 from avssl.evaluation.localization.baselines import random_maps as random_maps
 from avssl.evaluation.localization.baselines import random_object as random_object
 from avssl.evaluation.localization.baselines import whole_frame as whole_frame
-from avssl.evaluation.moments import GalleryLevel as GalleryLevel
-from avssl.evaluation.moments import gallery_level as gallery_level
-from avssl.evaluation.moments import query_cosines as query_cosines
-from avssl.evaluation.moments import top_moments as top_moments
 from avssl.evaluation.per_class import ClassScores as ClassScores
 from avssl.evaluation.per_class import class_scores as class_scores
 from avssl.evaluation.per_class import confused_pairs as confused_pairs
@@ -87,7 +86,6 @@ from avssl.evaluation.representation import modality_gap as modality_gap
 from avssl.evaluation.representation import spread as spread
 from avssl.evaluation.retrieval import cross_modal_retrieval as cross_modal_retrieval
 from avssl.evaluation.retrieval import retrieval as retrieval
-from avssl.evaluation.scored import Scored as Scored
 from avssl.evaluation.selection import Selection as Selection
 from avssl.evaluation.selection import check_budget as check_budget
 from avssl.evaluation.svm import SvmResult as SvmResult

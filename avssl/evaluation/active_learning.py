@@ -1,9 +1,9 @@
-"""Active learning: what a strategy may know of clips, and what its labels are worth.
+"""Active learning: run a strategy by name, and simulate the annotation of a data set with it.
 
-:func:`select_clips` calls a strategy of :mod:`avssl.evaluation.selection` by name;
-:func:`label_curve` plays the annotator who answers with the true labels.
+:func:`select_clips` calls a strategy of :mod:`avssl.evaluation.selection` by name; :func:`label_curve` simulates
+an annotator with the true labels.
 
-Dimensions: N clips, K classes so far, C features of a modality.
+Dimensions: N clips, K labeled classes, C features of a modality.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from avssl.evaluation.selection import (
 )
 
 STRATEGIES = ("random", "margin", "entropy", "k-center", "typicality", "disagreement")
-"""Names that :func:`select_clips` knows."""
+"""Names for :func:`select_clips`."""
 NEED_CLASSIFIER = ("margin", "entropy")
-"""Those that can say nothing before two classes have a label."""
+"""Strategies that need labels of two classes."""
 NEED_BOTH = ("disagreement",)
-"""Those that need picture and sound."""
+"""Strategies that need video and audio."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a strategy may look at.
+    """Features and predictions that a strategy may use.
 
     Raises:
         ValueError: If there are no features.
     """
 
     features: Mapping[str, np.ndarray]
-    """(N, C) by modality."""
+    """(N, C) features by modality."""
     classes: np.ndarray
-    """(K,) those that have a label so far, sorted."""
+    """(K,) labeled classes, sorted."""
     probabilities: Mapping[str, np.ndarray]
-    """(N, K) by modality, of classifiers of the labels so far; empty while K < 2."""
+    """(N, K) predictions by modality, of classifiers of the labels so far; empty if K < 2."""
     embeddings: Mapping[str, np.ndarray]
-    """(N, D) of ``"video"`` and ``"audio"`` in one space; empty if there are none."""
+    """(N, D) embeddings of ``"video"`` and ``"audio"`` in one space; may be empty."""
 
     def __post_init__(self) -> None:
         if not self.features:
@@ -59,18 +59,18 @@ class Evidence:
 
     @property
     def probability(self) -> np.ndarray:
-        """(N, K) mean over the modalities: late fusion with equal weights."""
+        """Mean (N, K) prediction of the modalities: late fusion with equal weights."""
         return np.mean(list(self.probabilities.values()), axis=0)
 
     def at(self, rows: np.ndarray) -> Evidence:
-        """Of some of the clips."""
+        """Return the evidence of some of the clips."""
         parts = (self.features, self.probabilities, self.embeddings)
         features, probabilities, embeddings = ({name: x[rows] for name, x in part.items()} for part in parts)
         return Evidence(features, self.classes, probabilities, embeddings)
 
     @property
     def joined(self) -> np.ndarray:
-        """(N, sum of C) features of unit length for each modality, so that none outweighs the other."""
+        """Concatenated (N, sum of C) features, of unit length for each modality so that none outweighs the other."""
         return np.concatenate([unit_rows(x) for x in self.features.values()], axis=1)
 
 
@@ -80,13 +80,13 @@ def gather_evidence(
     labeled: np.ndarray,
     embeddings: Mapping[str, np.ndarray] | None = None,
 ) -> Evidence:
-    """Fits one linear classifier for each modality on the labeled clips.
+    """Fit a linear classifier for each modality on the labeled clips.
 
     Args:
-        features: (N, C) by modality.
-        labels: (N,) read where ``labeled``.
+        features: (N, C) features by modality.
+        labels: (N,) labels; only those of ``labeled`` clips are used.
         labeled: (N,) bool.
-        embeddings: (N, D) by modality.
+        embeddings: (N, D) embeddings by modality.
 
     Raises:
         ValueError: As :func:`~avssl.evaluation.linear_probe.class_probabilities`.
@@ -100,15 +100,15 @@ def gather_evidence(
 
 
 def check_strategy(strategy: str, modalities: Collection[str], num_classes: int) -> None:
-    """Refuses what cannot be, before features are made for it.
+    """Check a strategy before features are computed for it.
 
     Args:
-        strategy: Should be one of :data:`STRATEGIES`.
-        modalities: Of ``"video"`` and ``"audio"``, those with features.
-        num_classes: Classes that have a label.
+        strategy: One of :data:`STRATEGIES`.
+        modalities: Modalities with features, ``"video"`` and/or ``"audio"``.
+        num_classes: Number of labeled classes.
 
     Raises:
-        ValueError: If the strategy is unknown, or needs what is not there.
+        ValueError: If the strategy is unknown, or a modality or label that it needs is missing.
     """
     if strategy not in STRATEGIES:
         raise InputError(f"strategy ({strategy!r}) must be one of {', '.join(STRATEGIES)}.")
@@ -123,19 +123,19 @@ def check_strategy(strategy: str, modalities: Collection[str], num_classes: int)
 
 
 def select_clips(strategy: str, evidence: Evidence, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
-    """The clips that a strategy would label next.
+    """Choose the clips to label next.
 
-    Disagreement is between the two classifiers once there are any, and before between the embeddings.
+    The strategy ``disagreement`` compares the two classifiers or, before there are any, the embeddings.
 
     Args:
         strategy: One of :data:`STRATEGIES`.
-        evidence: Of the N clips.
+        evidence: Evidence of the N clips.
         labeled: (N,) bool.
-        budget: Clips to name.
-        seed: Of draws, of k-means, and of the order among equals.
+        budget: Number of clips.
+        seed: Random seed of the strategy.
 
     Raises:
-        ValueError: If the strategy is unknown, or needs what the evidence lacks; and as the strategy.
+        ValueError: If the strategy is unknown or lacks evidence, or as the strategy raises.
     """
     check_strategy(strategy, evidence.features, len(evidence.classes))
     match strategy:
@@ -161,14 +161,14 @@ def select_clips(strategy: str, evidence: Evidence, labeled: np.ndarray, budget:
 
 
 class CurvePoint(NamedTuple):
-    """Accuracy after some labels."""
+    """Accuracy after a number of labels."""
 
     num_labels: int
-    """Labels spent."""
+    """Number of labels so far."""
     num_classes: int
-    """Classes among them."""
+    """Number of labeled classes."""
     accuracy: float
-    """Share of the test clips whose most probable class is right, in [0, 1]; classes never labeled are wrong."""
+    """Accuracy on the test clips, in [0, 1]; clips of unlabeled classes count as wrong."""
 
 
 def label_curve(
@@ -183,24 +183,24 @@ def label_curve(
     embeddings: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
 ) -> list[CurvePoint]:
-    """Spends ``budget`` labels a round on what a strategy asks for, beginning with none.
+    """Simulate annotation: label ``budget`` clips in each round as a strategy chooses, starting with none.
 
-    While fewer than two classes are labeled, strategies that need a classifier draw at random, as
-    ``"random"`` of the same seed does.
+    While fewer than two classes are labeled, strategies that need a classifier choose like ``"random"`` with
+    the same seed.
 
     Args:
         strategy: One of :data:`STRATEGIES`.
-        features: (N, C) by modality.
-        labels: (N,) the true ones.
+        features: (N, C) features by modality.
+        labels: (N,) true labels.
         pool: Positions of the clips that may be labeled.
-        test: Positions of the clips that accuracy is measured on; never labeled.
-        budget: Labels a round, >= 1.
-        rounds: Most rounds, >= 1; they end when the pool is spent.
-        embeddings: (N, D) by modality.
-        seed: Of draws, of k-means, and of the order among equals.
+        test: Positions of the test clips; never labeled.
+        budget: Labels for each round, >= 1.
+        rounds: Largest number of rounds, >= 1; they end when the whole pool is labeled.
+        embeddings: (N, D) embeddings by modality.
+        seed: Random seed of the strategy.
 
     Returns:
-        One point a round.
+        One point for each round.
 
     Raises:
         ValueError: If a number is below 1, the pool or the test is empty, or they share clips.
@@ -224,7 +224,7 @@ def label_curve(
 
 
 def _accuracy(evidence: Evidence, labels: np.ndarray, test: np.ndarray) -> float:
-    """With a single class there is no classifier, and that class is the answer."""
+    """Return the accuracy; with a single labeled class there is no classifier, and that class is predicted."""
     if not evidence.probabilities:
         predicted = evidence.classes[:1]
     else:

@@ -1,15 +1,15 @@
-"""Centerd kernel alignment: how alike two representations of the same clips are.
+"""Centered kernel alignment (CKA): similarity of two representations of the same clips.
 
 Source: Kornblith et al., 2019, https://arxiv.org/abs/1905.00414, eq. 3 to 5; over batches with the
 unbiased estimator HSIC_1 of Song et al., 2012, as in Nguyen, Raghu and Kornblith, 2021,
 https://arxiv.org/abs/2010.15327, eq. 3.
 
-HSIC is written as the inner product of centerd kernel matrices. Centerd as in Székely and Rizzo,
+HSIC is written as the inner product of centered kernel matrices. Centered as in Székely and Rizzo,
 2014, https://arxiv.org/abs/1310.2926, off the diagonal alone, it is HSIC_1: so one matrix product
-gives every pair of representations. Both centrings forget what is added to a whole row or column,
-which is why features may be centerd first, and 1 subtracted from an RBF kernel, to keep digits.
+gives every pair of representations. Both ways of centering remove a constant added to a whole row
+or column, so features may be centered first and 1 subtracted from an RBF kernel, to keep precision.
 
-Dimensions: n clips of a batch, S representations, F features of one of them.
+Dimensions: n clips of a batch, S representations, F features of one representation.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ MIN_CLIPS = 4
 def cka(
     x: Tensor, y: Tensor, *, kernel: Kernel = "linear", rbf_fraction: float = RBF_FRACTION, unbiased: bool = False
 ) -> float:
-    """CKA of two representations of the same n clips.
+    """Compute the CKA of two representations of the same n clips.
 
-    The biased estimate of the paper is in [0, 1] and far above 0 for unrelated representations once
-    there are more features than clips; the unbiased one is about 0 there, and may be negative.
+    The biased estimate of the paper is in [0, 1], and far above 0 for unrelated representations with more
+    features than clips; the unbiased one is about 0 there and may be negative.
 
     Args:
         x: (n, F1) float.
@@ -49,7 +49,7 @@ def cka(
         unbiased: Take HSIC_1 instead of HSIC.
 
     Returns:
-        1 for representations that differ by rotation and isotropic scale; NaN where one is constant.
+        1 for representations that differ by rotation and isotropic scale; NaN if one is constant.
 
     Raises:
         ValueError: For fewer than four clips, different n, other shapes, or NaN or infinite features.
@@ -58,20 +58,19 @@ def cka(
     for name, features in {"x": x, "y": y}.items():
         inner = _inner_products(name, features, len(x))
         gram = _gram(inner, kernel, _bandwidth(inner, rbf_fraction))
-        grams.append(_u_centerd(gram) if unbiased else _double_centerd(gram))
+        grams.append(_u_centered(gram) if unbiased else _double_centered(gram))
     return float(_aligned(_products(grams))[0, 1])
 
 
 class MinibatchCKA:
     """Unbiased CKA of every pair of S representations, from batches of clips.
 
-    HSIC_1 of the batches is averaged, weighted by their clips, before the division: the average
-    estimates the HSIC of all clips without bias, whatever the batch size, and only one batch of
-    features is ever held. The RBF bandwidths are set by the first batch, so that all batches measure
-    with one kernel.
+    HSIC_1 of the batches is averaged, weighted by their clips, before the division: this estimates the HSIC
+    of all clips without bias for any batch size, and only one batch of features is in memory. The first batch
+    sets the RBF bandwidths, so that all batches use one kernel.
 
     Args:
-        kernels: Which kernels to measure with.
+        kernels: Kernels to compute.
         rbf_fraction: Bandwidth as a fraction of the median distance of two clips, > 0.
 
     Raises:
@@ -90,7 +89,7 @@ class MinibatchCKA:
         if not rbf_fraction > 0:
             raise InputError(f"rbf_fraction ({rbf_fraction}) must be greater than 0.")
         self.names: tuple[str, ...] = ()
-        """The S representations, in the order of the first batch."""
+        """Names of the S representations, in the order of the first batch."""
         self.num_clips = 0
         self.num_batches = 0
         self._kernels, self._fraction = tuple(kernels), rbf_fraction
@@ -98,7 +97,7 @@ class MinibatchCKA:
         self._sums: dict[Kernel, Tensor] = {}
 
     def update(self, features: Mapping[str, Tensor]) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
             features: (n, F) float by name, row i of the same clip in all of them; F may differ. The
@@ -117,17 +116,17 @@ class MinibatchCKA:
             self.names = names
             self._bandwidths = {name: _bandwidth(value, self._fraction) for name, value in inner.items()}
         for kernel in self._kernels:
-            grams = [_u_centerd(_gram(value, kernel, self._bandwidths[name])) for name, value in inner.items()]
+            grams = [_u_centered(_gram(value, kernel, self._bandwidths[name])) for name, value in inner.items()]
             hsic = _products(grams) / (num_clips * (num_clips - 3))
             self._sums[kernel] = self._sums.get(kernel, torch.zeros_like(hsic)) + num_clips * hsic
         self.num_clips += num_clips
         self.num_batches += 1
 
     def matrix(self, kernel: Kernel) -> np.ndarray:
-        """(S, S) float64, symmetric, in [-1, 1] with 1 on the diagonal; NaN where a representation is constant.
+        """Return (S, S) float64, symmetric, in [-1, 1] with 1 on the diagonal; NaN for constant representations.
 
         Raises:
-            ValueError: If there was no batch, or the kernel is not among those measured with.
+            ValueError: If there was no batch, or the kernel is not one of ``kernels``.
         """
         if kernel not in self._sums:
             raise InputError(f"nothing was measured with the kernel {kernel!r}; measured: {list(self._sums)}.")
@@ -135,10 +134,10 @@ class MinibatchCKA:
 
 
 def correspondence(similarity: np.ndarray) -> float:
-    """The paper's sanity check (section 6.1): how many stages are most like their counterpart.
+    """Return the share of stages that are most similar to their counterpart, the paper's sanity check (section 6.1).
 
     Args:
-        similarity: (S, S): row i is stage i of one model beside the S stages of another of the same
+        similarity: (S, S): row i compares stage i of one model with the S stages of another of the same
             architecture.
 
     Returns:
@@ -155,9 +154,9 @@ def correspondence(similarity: np.ndarray) -> float:
 
 
 def find_blocks(similarity: np.ndarray, threshold: float, min_stages: int = 3) -> list[tuple[int, int]]:
-    """Block structure: runs of consecutive stages that are all alike.
+    """Find blocks: runs of consecutive stages that are all similar to each other.
 
-    Source: Nguyen, Raghu and Kornblith, 2021, who see it in networks with capacity to spare.
+    Source: Nguyen, Raghu and Kornblith, 2021, who find them in networks with excess capacity.
 
     Args:
         similarity: (S, S) of the stages of one encoder, in order.
@@ -185,9 +184,9 @@ def _check_kernel(kernel: str) -> None:
 
 
 def _inner_products(name: str, features: Tensor, num_clips: int) -> Tensor:
-    """(n, n) float64 inner products of centerd features.
+    """Return (n, n) float64 inner products of centered features.
 
-    What varies by no more than float32 rounds, counts as constant: its noise has a CKA as well.
+    Features that vary only by float32 rounding count as constant, because the CKA would compare their noise.
     """
     if features.ndim != 2 or not features.is_floating_point():
         raise InputError(f"{name} must be (clips, features) floats, got {tuple(features.shape)} {features.dtype}.")
@@ -211,15 +210,15 @@ def _squared_distances(inner: Tensor) -> Tensor:
 
 
 def _bandwidth(inner: Tensor, fraction: float) -> float:
-    """``fraction`` of the median distance between two different clips."""
+    """Return ``fraction`` of the median distance between two clips."""
     distances = _squared_distances(inner).sqrt().cpu().numpy()
     return fraction * float(np.median(distances[np.triu_indices(len(distances), k=1)]))
 
 
 def _gram(inner: Tensor, kernel: Kernel, bandwidth: float) -> Tensor:
-    """(n, n) kernel values up to a constant: ``x . y``, or ``exp(-|x - y|^2 / (2 bandwidth^2)) - 1``.
+    """Return (n, n) kernel values up to a constant: ``x . y``, or ``exp(-|x - y|^2 / (2 bandwidth^2)) - 1``.
 
-    A bandwidth of 0, where most clips coincide, is taken to its limit: equal or not.
+    A bandwidth of 0, if most clips coincide, is replaced by its limit: equal or not.
     """
     _check_kernel(kernel)
     if kernel == "linear":
@@ -228,13 +227,13 @@ def _gram(inner: Tensor, kernel: Kernel, bandwidth: float) -> Tensor:
     return torch.expm1(-_squared_distances(inner) / scale)
 
 
-def _double_centerd(gram: Tensor) -> Tensor:
-    """Zero mean in every row and column: H K H of the paper."""
+def _double_centered(gram: Tensor) -> Tensor:
+    """Subtract the means of rows and columns: H K H of the paper."""
     return gram - gram.mean(dim=0) - gram.mean(dim=1, keepdim=True) + gram.mean()
 
 
-def _u_centerd(gram: Tensor) -> Tensor:
-    """U-centerd: zero on the diagonal, zero sums off it."""
+def _u_centered(gram: Tensor) -> Tensor:
+    """Return the U-centered matrix: zero on the diagonal, zero sums in rows and columns."""
     n = len(gram)
     gram = gram - torch.diag(gram.diagonal())
     sums = gram.sum(dim=0) / (n - 2)
@@ -243,12 +242,12 @@ def _u_centerd(gram: Tensor) -> Tensor:
 
 
 def _products(grams: Sequence[Tensor]) -> Tensor:
-    """(S, S) inner products of centerd kernel matrices."""
+    """Return (S, S) inner products of centered kernel matrices."""
     flat = torch.stack([gram.flatten() for gram in grams])
     return flat @ flat.T
 
 
 def _aligned(hsic: Tensor) -> Tensor:
-    """(S, S) on the CPU, divided by the roots of the diagonal, NaN where that is 0."""
+    """Divide (S, S) by the roots of the diagonal, NaN where that is 0; on the CPU."""
     lengths = hsic.diagonal().sqrt()
     return (hsic / (lengths * lengths[:, None])).clamp(-1, 1).cpu()

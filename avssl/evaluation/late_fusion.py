@@ -1,7 +1,7 @@
-"""Late fusion of linear probes: one probe for each modality, their log-probabilities mixed.
+"""Late fusion of linear probes: a weighted mean of the log-probabilities of one probe for each modality.
 
-Joining the features of two modalities in one probe lets the weaker one add noise; a mixture whose
-weight is chosen on held-out training clips can leave it aside.
+In one probe on the joined features the weaker modality adds noise; a weight chosen on held-out training clips can
+leave it out.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import log_softmax
 
 from avssl.evaluation.linear_probe import DEFAULT_L2_GRID, LinearClassifier, ProbeResult, linear_probe, probe_result
 
 WEIGHTS = tuple(np.linspace(0.0, 1.0, 21).tolist())
-"""Candidates for the weight of the first modality."""
+"""Candidate weights of the first modality."""
 
 
 def late_fusion_probe(
@@ -27,23 +28,23 @@ def late_fusion_probe(
     validation_fraction: float = 0.2,
     max_iterations: int = 1000,
 ) -> ProbeResult:
-    """Two linear probes whose log-probabilities are averaged with a weight chosen on training clips.
+    """Fit two linear probes and average their log-probabilities.
 
-    The weight is the one of :data:`WEIGHTS` with the lowest cross-entropy on the held-out part of
-    the training clips; the test clips have no part in it.
+    The weight is the one of :data:`WEIGHTS` with the lowest cross-entropy on the held-out part of the training
+    clips.
 
     Args:
         train_features: (N, D1) and (N, D2), two modalities of the same clips.
         train_labels: N strings or ints.
         test_features: (M, D1) and (M, D2).
-        test_labels: M strings or ints, each seen in training.
-        l2_grid: As for :func:`linear_probe`; each modality has its own.
-        seed: Of the held-out split, the same for both modalities.
+        test_labels: M strings or ints, that occur in training.
+        l2_grid: As for :func:`linear_probe`, chosen for each modality.
+        seed: Random seed of the held-out part, the same for both modalities.
         validation_fraction: As for :func:`linear_probe`.
         max_iterations: As for :func:`linear_probe`.
 
     Returns:
-        As :func:`linear_probe`; ``l2`` and ``validation_accuracy`` are those of the first modality.
+        Numbers as from :func:`linear_probe`; ``l2`` and ``validation_accuracy`` are those of the first modality.
 
     Raises:
         ValueError: As :func:`linear_probe`.
@@ -64,24 +65,22 @@ def late_fusion_probe(
 
 
 def _mixed(log_probabilities: Sequence[np.ndarray], weight: float) -> np.ndarray:
-    """(n, K) normalized log-probabilities."""
-    mixed = weight * log_probabilities[0] + (1 - weight) * log_probabilities[1]
-    top = mixed.max(axis=1, keepdims=True)
-    return mixed - top - np.log(np.exp(mixed - top).sum(axis=1, keepdims=True))
+    """Return (n, K) normalized log-probabilities."""
+    return np.asarray(log_softmax(weight * log_probabilities[0] + (1 - weight) * log_probabilities[1], axis=1))
 
 
 def modality_probes(
     video: np.ndarray, audio: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, *, seed: int = 0
 ) -> dict[str, ProbeResult]:
-    """The three probes of a table: video, audio, and both by late fusion.
+    """Fit three probes: on video, on audio, and on both by late fusion.
 
     Args:
         video: (N, C1) features.
         audio: (N, C2) features of the same clips.
         labels: (N,).
-        train: Mask or rows of the clips to fit on.
-        test: Mask or rows of the clips to score.
-        seed: Of the held-out part of the training clips.
+        train: Mask or rows of the training clips.
+        test: Mask or rows of the test clips.
+        seed: Random seed of the held-out part of the training clips.
 
     Returns:
         Results by ``"video"``, ``"audio"`` and ``"video + audio"``.

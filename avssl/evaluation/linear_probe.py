@@ -1,7 +1,6 @@
-"""Linear probe: what a linear classifier reads from frozen features.
+"""Linear probe on frozen features: multinomial logistic regression on standardized features.
 
-Multinomial logistic regression on standardised features. The L2 strength is chosen on a part held
-out of the *training* clips; the test clips are only ever scored, once.
+The L2 strength is chosen on a held-out part of the *training* clips; the test clips are scored once.
 """
 
 from __future__ import annotations
@@ -16,21 +15,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from avssl.core.errors import InputError
-from avssl.evaluation.scored import Scored, checked_features, labeled_features, labeled_split, scores_of
+from avssl.evaluation.classifier_result import ClassifierResult, classifier_fields
+from avssl.evaluation.labeled_features import feature_array, labeled_features, labeled_split
 
 DEFAULT_L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeResult(Scored):
-    """What one probe found on the test clips; its final fit used all training clips, held-out part included."""
+class ProbeResult(ClassifierResult):
+    """Numbers of one probe, fitted on all training clips, held-out part included."""
 
     l2: float
-    """The chosen weight of ``|W|^2 / 2`` beside the mean cross-entropy of a clip."""
+    """Chosen weight of ``|W|^2 / 2`` relative to the mean cross-entropy."""
     validation_accuracy: dict[float, float]
-    """Held-out accuracy by L2 strength; empty when the grid holds one value."""
+    """Held-out accuracy by L2 strength; empty if the grid has one value."""
     converged: bool
-    """Whether the final fit reached its tolerance within ``max_iterations``."""
+    """True if the final fit reached its tolerance within ``max_iterations``."""
 
 
 def linear_probe(
@@ -44,27 +44,26 @@ def linear_probe(
     validation_fraction: float = 0.2,
     max_iterations: int = 1000,
 ) -> ProbeResult:
-    """Fits a linear classifier on frozen features and scores it on unseen clips.
+    """Fit a linear classifier on frozen features and score it on test clips.
 
-    Features are centerd and scaled with the mean and deviation of the training clips (a feature
-    that is constant there is dropped). For each value of ``l2_grid`` a classifier is fitted on the
-    training clips without the held-out part; the value with the best held-out accuracy (then the
-    lowest held-out cross-entropy) is refitted on all training clips.
+    Features are standardized with the mean and deviation of the training clips; constant ones are dropped.
+    A classifier is fitted for each value of ``l2_grid`` on the training clips without the held-out part; the
+    value with the best held-out accuracy (then the lowest cross-entropy) is refitted on all training clips.
 
     Args:
         train_features: (N, D) float.
         train_labels: N strings or ints, at least two different.
         test_features: (M, D) float.
-        test_labels: M strings or ints, each seen in training.
-        l2_grid: Candidates for the weight of ``|W|^2 / 2``, > 0. Relative to the *mean* loss, so a
-            value chosen on a part also suits the whole.
-        seed: Of the held-out split, which is stratified by class.
-        validation_fraction: Share of each class held out, in (0, 1).
-        max_iterations: Limit of each L-BFGS fit; ``converged`` tells if it was met.
+        test_labels: M strings or ints, that occur in training.
+        l2_grid: Candidate weights of ``|W|^2 / 2``, > 0, relative to the *mean* loss, so that a value
+            chosen on a part also fits the whole.
+        seed: Random seed of the held-out part, which is stratified by class.
+        validation_fraction: Held-out share of each class, in (0, 1).
+        max_iterations: Limit of each L-BFGS fit.
 
     Raises:
-        ValueError: On features and labels of different length, NaN or infinite features, test
-            labels that training never saw, or a training set that cannot be split.
+        ValueError: On features and labels of different length, NaN or infinite features, test labels that do not
+            occur in training, or a training set that cannot be split.
     """
     classifier = LinearClassifier(
         train_features, train_labels, test_features, test_labels, l2_grid, seed, validation_fraction, max_iterations
@@ -73,10 +72,7 @@ def linear_probe(
 
 
 class LinearClassifier:
-    """What :func:`linear_probe` fits, with the log-probabilities that fusion needs.
-
-    Args and errors as for :func:`linear_probe`.
-    """
+    """Linear classifier of :func:`linear_probe`, with the log-probabilities that late fusion needs."""
 
     classes: np.ndarray
     """(K,) sorted."""
@@ -85,7 +81,7 @@ class LinearClassifier:
     test_log_probability: np.ndarray
     """(M, K), fitted on all training clips."""
     held_out_labels: np.ndarray
-    """(H,) int64, of the held-out part of the training clips."""
+    """(H,) int64 of the held-out part of the training clips."""
     held_out_log_probability: np.ndarray
     """(H, K), fitted on the rest of the training clips."""
 
@@ -127,14 +123,14 @@ def class_probabilities(
     l2: float = 1e-2,
     max_iterations: int = 1000,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a linear classifier thinks of clips without a label.
+    """Predict the classes of unlabeled clips with a linear classifier.
 
     Args:
         train_features: (N, D) float.
         train_labels: N strings or ints; a single class has probability 1 everywhere.
         features: (M, D) float.
-        l2: Weight of ``|W|^2 / 2`` beside the mean loss, > 0. It is not chosen: a few labels are too
-            few to hold some out.
+        l2: Weight of ``|W|^2 / 2`` relative to the mean loss, > 0; not chosen on held-out clips, because
+            there may be very few labels.
         max_iterations: Limit of the L-BFGS fit.
 
     Returns:
@@ -145,7 +141,7 @@ def class_probabilities(
             features.
     """
     x, names = labeled_features("train", train_features, train_labels)
-    other = checked_features("other", features)
+    other = feature_array("other", features)
     if x.shape[1] != other.shape[1]:
         raise InputError(f"train_features have {x.shape[1]} columns but other_features {other.shape[1]}.")
     classes, y = np.unique(names, return_inverse=True)
@@ -157,9 +153,9 @@ def class_probabilities(
 
 
 def probe_result(classifier: LinearClassifier, log_probability: np.ndarray) -> ProbeResult:
-    """Scores (M, K) log-probabilities of the classifier's test clips."""
+    """Compute the numbers for (M, K) log-probabilities of the classifier's test clips."""
     return ProbeResult(
-        **scores_of(log_probability, classifier.test_labels, classifier.classes, classifier.n_train),
+        **classifier_fields(log_probability, classifier.test_labels, classifier.classes, classifier.n_train),
         l2=float(classifier.l2),
         validation_accuracy=classifier.validation_accuracy,
         converged=classifier.converged,
@@ -168,15 +164,15 @@ def probe_result(classifier: LinearClassifier, log_probability: np.ndarray) -> P
 
 def _standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean, deviation = train.mean(axis=0), train.std(axis=0)
-    # Rounding makes the deviation of a constant feature tiny rather than zero: dividing by it
-    # would turn rounding errors into a feature of unit variance.
+    # Rounding makes the deviation of a constant feature tiny rather than zero, and dividing by it would turn
+    # rounding errors into a feature of unit variance. scikit-learn's StandardScaler keeps such features.
     varies = deviation > 1e-6 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny)
     scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
     return (train - mean) * scale, (test - mean) * scale
 
 
 def _held_out(labels: np.ndarray, seed: int, fraction: float) -> np.ndarray:
-    """(N,) bool, stratified; each class keeps at least one clip to fit on."""
+    """Return (N,) bool, stratified; unlike in scikit-learn's splits, a class may have a single clip, which is kept."""
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(labels), dtype=bool)
     for k in np.unique(labels):
@@ -189,7 +185,7 @@ def _held_out(labels: np.ndarray, seed: int, fraction: float) -> np.ndarray:
 def _choose_l2(
     x: np.ndarray, y: np.ndarray, held_out: np.ndarray, grid: Sequence[float], max_iterations: int
 ) -> tuple[float, dict[float, float], np.ndarray]:
-    """The strength with the best held-out accuracy, the accuracy of each, and its held-out log-probabilities."""
+    """Return the best strength, the held-out accuracy of each, and the best one's held-out log-probabilities."""
     if not held_out.any():
         return grid[0], {}, np.empty((0, y.max() + 1))
     scores: dict[float, tuple[float, float]] = {}
@@ -205,16 +201,16 @@ def _choose_l2(
 
 
 def _log_probability(model: LogisticRegression, x: np.ndarray) -> np.ndarray:
-    """(n, K), finite far from the training clips too, where scikit-learn's is the logarithm of 0."""
+    """Return (n, K), finite also far from the training clips, where scikit-learn's is the logarithm of 0."""
     scores = model.decision_function(x)
-    if scores.ndim == 1:  # of two classes, it is that of the second beside a 0
+    if scores.ndim == 1:  # two classes: the score of the second; the first has 0
         scores = np.stack([np.zeros_like(scores), scores], axis=1)
     return np.asarray(log_softmax(scores, axis=1))
 
 
 def _fit(x: np.ndarray, y: np.ndarray, l2: float, max_iterations: int) -> tuple[LogisticRegression, bool]:
     # scikit-learn minimizes the *sum* of losses + |W|^2 / (2 C): C = 1 / (l2 N) makes it a mean.
-    # The bias is not regularised.
+    # The bias is not regularized.
     model = LogisticRegression(C=1.0 / (l2 * len(x)), tol=1e-4, max_iter=max_iterations)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # reported as ProbeResult.converged

@@ -1,4 +1,4 @@
-"""What a confusion matrix says class by class, and which classes are taken for which.
+"""Scores of each class from a confusion matrix, and the most confused pairs.
 
 Dimensions: K classes.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.metrics import precision_recall_fscore_support
 
 from avssl.core.errors import InputError
 from avssl.evaluation.intervals import wilson_interval
@@ -16,47 +17,45 @@ from avssl.evaluation.intervals import wilson_interval
 
 @dataclass(frozen=True, eq=False)
 class ClassScores:
-    """One value a class; shares in [0, 1]."""
+    """One value for each class; shares in [0, 1]."""
 
     n: np.ndarray
-    """(K,) int64 clips of the class."""
+    """(K,) int64 number of clips."""
     recall: np.ndarray
-    """(K,) share of its clips that are found; NaN without clips."""
+    """(K,) share of the class's clips that are predicted as such; NaN without clips."""
     precision: np.ndarray
-    """(K,) share of the clips said to be of the class that are; NaN where none is."""
+    """(K,) share of the clips predicted as this class that belong to it; NaN without predictions."""
     f1: np.ndarray
-    """(K,) harmonic mean of the two: 2 right / (clips + predictions); NaN without either."""
+    """(K,) harmonic mean of precision and recall; NaN without clips and predictions."""
     interval: np.ndarray
-    """(K, 2) Wilson's 95 % interval of the recall; 0 and 1 without clips."""
+    """(K, 2) 95 % Wilson interval of the recall; 0 and 1 without clips."""
 
 
 def class_scores(confusion: ArrayLike) -> ClassScores:
-    """Scores of each class from (K, K) counts, rows true and columns predicted.
+    """Compute the scores of each class from (K, K) counts, rows true and columns predicted.
 
     Raises:
         ValueError: If ``confusion`` is not a square of counts.
     """
     counts = _counts(confusion)
-    right, clips, predictions = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    interval = np.stack(np.broadcast_arrays(*wilson_interval(right, clips)), axis=1)
-    return ClassScores(
-        n=clips,
-        recall=_share(right, clips),
-        precision=_share(right, predictions),
-        f1=_share(2 * right, clips + predictions),
-        interval=interval,
+    true, predicted = (axis.ravel() for axis in np.indices(counts.shape))
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        true, predicted, labels=np.arange(len(counts)), sample_weight=counts.ravel(), zero_division=np.nan
     )
+    clips = counts.sum(axis=1)
+    interval = np.stack(wilson_interval(np.diag(counts), clips), axis=1)
+    return ClassScores(n=clips, recall=recall, precision=precision, f1=f1, interval=interval)
 
 
 def confused_pairs(confusion: ArrayLike, most: int) -> list[tuple[int, int, int]]:
-    """The mistakes made most often.
+    """Return the most frequent mistakes.
 
     Args:
         confusion: (K, K) counts, rows true and columns predicted.
-        most: How many pairs at most.
+        most: Largest number of pairs.
 
     Returns:
-        (true class, predicted class, clips), by falling number of clips, then in the order of the classes.
+        (true class, predicted class, clips) by decreasing number of clips, then in the order of the classes.
 
     Raises:
         ValueError: If ``confusion`` is not a square of counts.
@@ -77,7 +76,3 @@ def _counts(confusion: ArrayLike) -> np.ndarray:
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iu" or (counts < 0).any():
         raise InputError(f"confusion must be (K, K) whole numbers >= 0, got shape {counts.shape} of {counts.dtype}.")
     return counts.astype(np.int64)
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)

@@ -1,4 +1,4 @@
-"""Numbers about an embedding that need no labels: collapse shows here before it shows in accuracy."""
+"""Properties of embeddings without labels; a collapse is visible here before it affects accuracy."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from avssl.core.errors import InputError
 
 
 def effective_rank(features: Tensor) -> float:
-    """exp(entropy of the normalized singular values): how many dimensions are really used.
+    """Return exp(entropy of the normalized singular values), the effective number of dimensions.
 
-    Source: Roy and Vetterli, EUSIPCO 2007; as RankMe, https://arxiv.org/abs/2210.02885, the
-    features are not centerd.
+    Source: Roy and Vetterli, EUSIPCO 2007; as in RankMe,
+    https://arxiv.org/abs/2210.02885, the features are not centered.
 
     Args:
         features: (N, D) float.
 
     Returns:
-        In [1, min(N, D)]: 1 when all features are multiples of one vector, D when they are
-        orthonormal; 0 when all are zero.
+        A number in [1, min(N, D)]: 1 if all features are multiples of one vector, D if they are
+        orthonormal; 0 if all are zero.
     """
     _check_matrix("features", features)
     singular = torch.linalg.svdvals(features.double())
@@ -31,7 +31,7 @@ def effective_rank(features: Tensor) -> float:
 
 
 def alignment_uniformity(video: Tensor, audio: Tensor) -> dict[str, float]:
-    """How close pairs are, and how evenly each modality covers the sphere.
+    """Measure how close pairs are, and how evenly each modality covers the sphere.
 
     Source: Wang and Isola, https://arxiv.org/abs/2005.10242, with alpha = 2 and t = 2.
 
@@ -40,9 +40,9 @@ def alignment_uniformity(video: Tensor, audio: Tensor) -> dict[str, float]:
         audio: (N, D) embeddings of the same clips in the same order.
 
     Returns:
-        ``alignment``: mean squared distance of the pairs, in [0, 4], 0 at best;
+        ``alignment``: mean squared distance of the pairs, in [0, 4], 0 is best;
         ``video_uniformity`` and ``audio_uniformity``: log of the mean of exp(-2 distance^2) over
-        pairs of different clips, in [-8, 0], 0 when collapsed.
+        pairs of different clips, in [-8, 0], 0 for collapsed embeddings.
     """
     _check_matrix("video", video)
     if video.shape != audio.shape or len(video) < 2:
@@ -60,7 +60,7 @@ def alignment_uniformity(video: Tensor, audio: Tensor) -> dict[str, float]:
 
 
 def modality_gap(video: Tensor, audio: Tensor) -> float:
-    """Distance between the centers of the two modalities on the unit sphere.
+    """Return the distance between the means of the unit embeddings of the two modalities.
 
     Source: Liang et al., NeurIPS 2022, https://arxiv.org/abs/2203.02053, section 4.2.
 
@@ -69,8 +69,7 @@ def modality_gap(video: Tensor, audio: Tensor) -> float:
         audio: (M, D) embeddings.
 
     Returns:
-        In [0, 2]: 0 when the means of the unit embeddings coincide, 2 when each modality is one
-        point and the points are opposite.
+        A number in [0, 2]; 2 if each modality is one point and the points are opposite.
     """
     _check_matrix("video", video)
     _check_matrix("audio", audio)
@@ -81,7 +80,7 @@ def modality_gap(video: Tensor, audio: Tensor) -> float:
 
 
 def spread(embeddings: Tensor) -> float:
-    """Root mean square distance of (N, D) unit embeddings from their mean, in [0, 1]; 0 when collapsed to a point."""
+    """Return the RMS distance of (N, D) unit embeddings from their mean, in [0, 1]; 0 if collapsed to a point."""
     _check_matrix("embeddings", embeddings)
     unit = F.normalize(embeddings.double(), dim=1)
     return (unit - unit.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()

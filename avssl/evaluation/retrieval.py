@@ -1,7 +1,7 @@
-"""Cross-modal retrieval: is the sound of a clip the nearest sound to its picture, and back?
+"""Cross-modal retrieval of the paired clip: is a clip's audio the nearest to its video, and the other way round?
 
-Ties count in expectation over their random order. An encoder that has collapsed to one point
-therefore scores chance, k / N; counting only strictly better items would give it 1.0.
+Ties count in expectation over their random order, so an encoder that has collapsed to one point scores chance,
+k / N; counting only strictly better items would give it 1.0.
 
 Dimensions: N pairs, D embedding size.
 """
@@ -18,22 +18,22 @@ from torch import Tensor
 from avssl.core.errors import InputError
 
 TIE = 1e-6
-"""Cosines closer than this are ties: float32 embeddings are not known to better."""
+"""Cosines closer than this are ties, because float32 embeddings are not more accurate."""
 
 _CHUNK = 1024  # queries at a time: 1024 x 100 000 float64 cosines are 0.8 GB
 
 
 def match_ranks(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
-    """How many wrong items stand before each query's own item, and how many beside it.
+    """Count the wrong items that rank above each query's own item, and those tied with it.
 
     Args:
-        queries: (N, D) float, of any scale; a zero vector is equally far from everything.
+        queries: (N, D) float, of any scale; a zero vector has cosine 0 with everything.
         gallery: (N, D) float; item i is the match of query i.
 
     Returns:
         ``better`` (N,) and ``tied`` (N,) int64: gallery items other than the match whose cosine is
-        higher than, or within :data:`TIE` of, the match's. The match's place is then uniform
-        among ``better + 1 .. better + tied + 1``.
+        higher than, or within :data:`TIE` of, the match's. The rank of the match is then uniform
+        in ``better + 1 .. better + tied + 1``.
 
     Raises:
         ValueError: If the shapes differ, there are no pairs, or a value is not finite.
@@ -54,21 +54,21 @@ def match_ranks(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
         row = torch.arange(len(cosine), device=cosine.device)
         match = cosine[row, row + first][:, None]
         better.append((cosine > match + TIE).sum(dim=1))
-        tied.append(((cosine - match).abs() <= TIE).sum(dim=1) - 1)  # less the match itself
+        tied.append(((cosine - match).abs() <= TIE).sum(dim=1) - 1)  # minus the match itself
     return torch.cat(better), torch.cat(tied)
 
 
 def hit_probability(better: Tensor, tied: Tensor, k: int) -> Tensor:
-    """(N,) float64 in [0, 1]: the chance that the match is among the first ``k``."""
+    """Return (N,) float64: the probability that the match is in the top ``k``."""
     return ((k - better).double() / (tied + 1)).clamp(0, 1)
 
 
 def retrieval(queries: Tensor, gallery: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """Recall at k by cosine, where item i of the gallery is the one right answer to query i.
+    """Compute recall at k by cosine, where item i of the gallery is the only match of query i.
 
     Returns:
-        ``R@k`` and ``chance_R@k`` (= min(1, k / N)) for each k, in [0, 1]; ``median_rank``, 1 at
-        best and (N + 1) / 2 by chance; ``gallery_size`` N.
+        ``R@k`` and ``chance_R@k`` (= min(1, k / N)) for each k, in [0, 1]; ``median_rank``, 1 is
+        best and (N + 1) / 2 is chance; ``gallery_size`` N.
     """
     if any(k < 1 for k in ks):
         raise InputError(f"ks must be at least 1, got {tuple(ks)}.")
@@ -82,7 +82,7 @@ def retrieval(queries: Tensor, gallery: Tensor, ks: Sequence[int] = (1, 5, 10)) 
 
 
 def cross_modal_retrieval(video: Tensor, audio: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """:func:`retrieval` from video to audio (``v2a_...``) and from audio to video (``a2v_...``).
+    """Compute :func:`retrieval` from video to audio (``v2a_...``) and from audio to video (``a2v_...``).
 
     Args:
         video: (N, D) embeddings.
@@ -90,8 +90,8 @@ def cross_modal_retrieval(video: Tensor, audio: Tensor, ks: Sequence[int] = (1, 
         ks: Cut-offs.
 
     Returns:
-        ``v2a_R@k``, ``a2v_R@k``, ``v2a_median_rank``, ``a2v_median_rank``, and once, being the
-        same both ways, ``chance_R@k`` and ``gallery_size``.
+        ``v2a_R@k``, ``a2v_R@k``, ``v2a_median_rank``, ``a2v_median_rank``, and, as
+        they are the same in both directions, ``chance_R@k`` and ``gallery_size``.
     """
     both = {"v2a": retrieval(video, audio, ks), "a2v": retrieval(audio, video, ks)}
     shared = {name: value for name, value in both["v2a"].items() if name.startswith(("chance", "gallery"))}

@@ -1,7 +1,7 @@
-"""Which clips to label next: strategies of active learning, as functions on arrays.
+"""Active learning: strategies that choose the clips to label next.
 
-Every strategy names ``budget`` clips without a label, first the one to label first, and a score
-for each. The same arguments give the same clips; equal scores stand in an order of the seed.
+Every strategy returns ``budget`` unlabeled clips in order of priority, and a score for each. The same arguments
+give the same clips; the seed orders equal scores.
 
 Dimensions: N clips, K classes, D features.
 """
@@ -12,62 +12,64 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import entr
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 
 from avssl.core.errors import InputError
 
 NEIGHBORS = 20
-"""Clips of its cluster that a clip's typicality is measured against."""
+"""Neighbors within its cluster that define the typicality of a clip."""
 MIN_CLUSTER = 5
-"""Smaller clusters are outliers, and come last."""
+"""Smaller clusters are outliers and come last."""
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Clips in the order in which they are worth a label."""
+    """Clips to label, in order of priority."""
 
     index: np.ndarray
-    """(budget,) int64 positions among the N clips, none of them labeled, none twice."""
+    """(budget,) int64 positions of different unlabeled clips."""
     score: np.ndarray
-    """(budget,) float64 of each, in the strategy's own unit."""
+    """(budget,) float64 in the unit of the strategy."""
 
 
 def select_random(labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
-    """Clips by chance: what every strategy has to beat.
+    """Choose clips at random, the baseline of every strategy.
 
     Args:
         labeled: (N,) bool.
-        budget: Clips to name, in [1, clips without a label].
-        seed: Of the draw.
+        budget: Number of clips, in [1, number of unlabeled clips].
+        seed: Random seed.
 
     Returns:
-        The scores are the draws, uniform in [0, 1).
+        Random scores, uniform in [0, 1).
 
     Raises:
-        ValueError: If the budget is larger than the number of clips without a label.
+        ValueError: If the budget is larger than the number of unlabeled clips.
     """
     draws = np.random.default_rng(seed).random(len(labeled))
     return _largest(draws, labeled, budget, seed)
 
 
 def select_margin(probabilities: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
-    """Clips whose two most probable classes are closest.
+    """Choose clips whose two most probable classes are closest.
 
     Source: Scheffer, Decomain and Wrobel, 2001.
 
     Args:
         probabilities: (N, K) of a classifier, K >= 2; rows sum to 1.
         labeled: (N,) bool.
-        budget: Clips to name.
-        seed: Of the order among equals.
+        budget: Number of clips.
+        seed: Random seed for the order of equal scores.
 
     Returns:
-        The scores are the margins, in [0, 1], smallest first.
+        Margins in [0, 1], smallest first.
 
     Raises:
-        ValueError: As :func:`select_random`, or if ``probabilities`` are none.
+        ValueError: As :func:`select_random`, or if rows are not probabilities.
     """
     _check_probabilities("probabilities", probabilities, labeled)
     top = np.partition(probabilities, -2, axis=1)[:, -2:]
@@ -76,14 +78,14 @@ def select_margin(probabilities: np.ndarray, labeled: np.ndarray, budget: int, s
 
 
 def select_entropy(probabilities: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
-    """Clips whose class is most uncertain.
+    """Choose clips whose class is most uncertain.
 
     Source: Settles, 2009, Active learning literature survey, section 3.1.
 
-    Args, errors: As :func:`select_margin`.
+    Arguments and errors are those of :func:`select_margin`.
 
     Returns:
-        The scores are entropies in nats, in [0, log K], largest first.
+        Entropies in nats, in [0, log K], largest first.
     """
     _check_probabilities("probabilities", probabilities, labeled)
     return _largest(_entropy(probabilities), labeled, budget, seed)
@@ -92,21 +94,20 @@ def select_entropy(probabilities: np.ndarray, labeled: np.ndarray, budget: int, 
 def select_disagreement(
     video: np.ndarray, audio: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0
 ) -> Selection:
-    """Clips whose picture says another class than their sound.
+    """Choose clips for which the classifiers of the two modalities disagree.
 
-    The Jensen-Shannon divergence of the two classifiers' probabilities: the disagreement of a
-    committee (McCallum and Nigam, 1998) of two members, each with its own sense. Where both are
-    unsure in the same way it is 0, unlike the entropy.
+    The score is the Jensen-Shannon divergence of their probabilities: the disagreement of a committee
+    (McCallum and Nigam, 1998). Unlike the entropy it is 0 if both are uncertain in the same way.
 
     Args:
-        video: (N, K) probabilities of a classifier of pictures.
-        audio: (N, K) probabilities of a classifier of sounds, of the same classes.
+        video: (N, K) probabilities of a video classifier.
+        audio: (N, K) probabilities of an audio classifier of the same classes.
         labeled: (N,) bool.
-        budget: Clips to name.
-        seed: Of the order among equals.
+        budget: Number of clips.
+        seed: Random seed for the order of equal scores.
 
     Returns:
-        The scores are divergences in nats, in [0, log 2], largest first.
+        Divergences in nats, in [0, log 2], largest first.
 
     Raises:
         ValueError: As :func:`select_margin`, or if the two differ in shape.
@@ -120,17 +121,17 @@ def select_disagreement(
 
 
 def select_mismatch(video: np.ndarray, audio: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
-    """Clips whose sound fits their picture worst: cross-modal disagreement before there is any label.
+    """Choose clips whose audio and video embeddings differ most; needs no labels.
 
     Args:
         video: (N, D) embeddings of any scale.
         audio: (N, D) embeddings of the same clips in the same space.
         labeled: (N,) bool.
-        budget: Clips to name.
-        seed: Of the order among equals.
+        budget: Number of clips.
+        seed: Random seed for the order of equal scores.
 
     Returns:
-        The scores are 1 less the cosine, in [0, 2], largest first.
+        1 - cosine, in [0, 2], largest first.
 
     Raises:
         ValueError: As :func:`select_k_center`, or if the two differ in shape.
@@ -144,23 +145,23 @@ def select_mismatch(video: np.ndarray, audio: np.ndarray, labeled: np.ndarray, b
 
 
 def select_k_center(features: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
-    """Clips that leave no clip far from a labeled one: greedy k-center, a core set.
+    """Choose clips so that no clip is far from a labeled one: greedy k-center, a core set.
 
-    Source: Sener and Savarese, 2018, https://arxiv.org/abs/1708.00489, algorithm 1. Each next clip
-    is the one farthest from all that are labeled or chosen. Without any label the first is drawn.
+    Source: Sener and Savarese, 2018, https://arxiv.org/abs/1708.00489, algorithm 1. Each next clip is the one
+    farthest from all labeled or chosen clips. Without labels the first clip is random.
 
     Args:
         features: (N, D) float.
         labeled: (N,) bool.
-        budget: Clips to name.
-        seed: Of the first draw.
+        budget: Number of clips.
+        seed: Random seed for the first clip.
 
     Returns:
-        The scores are Euclidean distances to the nearest clip labeled or chosen before, never
-        increasing; infinite for a first clip without labels.
+        Euclidean distances to the nearest clip labeled or chosen before, never increasing; infinite for a
+        first clip without labels.
 
     Raises:
-        ValueError: As :func:`select_random`, or if the features are not finite or of another length.
+        ValueError: As :func:`select_random`, or if the features are not finite or have another length.
     """
     _check_features("features", features, labeled)
     check_budget(labeled, budget)
@@ -168,7 +169,7 @@ def select_k_center(features: np.ndarray, labeled: np.ndarray, budget: int, seed
     nearest = np.full(len(x), np.inf)
     for center in np.flatnonzero(labeled).tolist():
         nearest = np.minimum(nearest, _distances(x, center))
-    nearest[labeled] = -1  # below any distance: a center is no candidate
+    nearest[labeled] = -1  # below any distance, so that a center is never chosen
     index, score = np.empty(budget, dtype=np.int64), np.empty(budget)
     for number in range(budget):
         is_first = number == 0 and not labeled.any()
@@ -180,22 +181,21 @@ def select_k_center(features: np.ndarray, labeled: np.ndarray, budget: int, seed
 
 
 def select_typicality(features: np.ndarray, labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
-    """The most typical clip of every large cluster that has no label: TypiClust, for small budgets.
+    """Choose the most typical clip of every large unlabeled cluster: TypiClust, for small budgets.
 
-    Source: Hacohen, Dekel and Weinshall, 2022, https://arxiv.org/abs/2202.02794, section 3. k-means
-    into as many clusters as there are labels and budget; then again and again the cluster with the
-    fewest labeled or chosen clips, the largest of those, gives its clip of highest typicality, the
-    inverse mean distance to its 20 nearest neighbors within the cluster. Clusters of fewer than five
-    clips come last.
+    Source: Hacohen, Dekel and Weinshall, 2022, https://arxiv.org/abs/2202.02794, section 3. k-means makes as
+    many clusters as there are labels and budget. Then, repeatedly, the largest of the clusters with the fewest
+    labeled or chosen clips gives its clip of highest typicality, the inverse mean distance to its 20 nearest
+    neighbors within the cluster. Clusters of fewer than five clips come last.
 
     Args:
-        features: (N, D) float; scaled to unit length here, as in the paper.
+        features: (N, D) float of any scale.
         labeled: (N,) bool.
-        budget: Clips to name.
-        seed: Of k-means.
+        budget: Number of clips.
+        seed: Random seed of k-means.
 
     Returns:
-        The scores are typicalities: 0 for a clip alone in its cluster, infinite among clips that coincide.
+        Typicalities: 0 for a clip alone in its cluster, infinite for clips that coincide.
 
     Raises:
         ValueError: As :func:`select_k_center`.
@@ -222,7 +222,7 @@ def select_typicality(features: np.ndarray, labeled: np.ndarray, budget: int, se
 
 
 def check_budget(labeled: np.ndarray, budget: int) -> None:
-    """Raises ValueError unless there are ``budget`` of (N,) clips without a label, and at least one."""
+    """Raise ValueError unless ``labeled`` is (N,) bool with at least ``budget`` >= 1 unlabeled clips."""
     if labeled.ndim != 1 or labeled.dtype != bool:
         raise InputError(f"labeled must be (N,) bool, got {labeled.shape} {labeled.dtype}.")
     left = int((~labeled).sum())
@@ -231,14 +231,12 @@ def check_budget(labeled: np.ndarray, budget: int) -> None:
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
-    """(N, D) float64 rows of length 1; rows of zeros stay."""
-    x = np.asarray(features, dtype=np.float64)
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(length > 0, length, 1)
+    """Scale the rows of (N, D) to length 1, as float64; rows of zeros stay."""
+    return np.asarray(normalize(np.asarray(features, dtype=np.float64)))
 
 
 def _largest(value: np.ndarray, labeled: np.ndarray, budget: int, seed: int) -> Selection:
-    """The unlabeled clips with the largest values."""
+    """Choose the unlabeled clips with the largest values."""
     check_budget(labeled, budget)
     candidates = np.random.default_rng(seed).permutation(np.flatnonzero(~labeled))
     index = candidates[np.argsort(-value[candidates], kind="stable")[:budget]]
@@ -246,8 +244,8 @@ def _largest(value: np.ndarray, labeled: np.ndarray, budget: int, seed: int) -> 
 
 
 def _entropy(probabilities: np.ndarray) -> np.ndarray:
-    """(N,) in nats; 0 log 0 is 0."""
-    return -(probabilities * np.log(np.where(probabilities > 0, probabilities, 1))).sum(axis=1)
+    """Return the (N,) entropy in nats."""
+    return np.asarray(entr(probabilities).sum(axis=1))
 
 
 def _distances(x: np.ndarray, center: int) -> np.ndarray:
@@ -255,7 +253,7 @@ def _distances(x: np.ndarray, center: int) -> np.ndarray:
 
 
 def _k_means(x: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
-    """(N,) cluster of each row; fewer clusters where fewer rows differ."""
+    """Return the (N,) cluster of each row; fewer clusters if fewer rows differ."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct clips than clusters
         found = KMeans(min(num_clusters, len(x)), n_init=1, random_state=seed).fit(x).labels_
@@ -263,7 +261,7 @@ def _k_means(x: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
 
 
 def _typicality(x: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """(N,) inverse mean distance to the nearest of the same cluster; 0 where a clip is alone."""
+    """Return the (N,) inverse mean distance to neighbors in the same cluster; 0 if a clip is alone."""
     typicality = np.zeros(len(x))
     for k in np.unique(cluster):
         members = np.flatnonzero(cluster == k)
@@ -276,7 +274,7 @@ def _typicality(x: np.ndarray, cluster: np.ndarray) -> np.ndarray:
 
 def _check_features(name: str, features: np.ndarray, labeled: np.ndarray) -> None:
     if features.ndim != 2 or len(features) != len(labeled):
-        raise InputError(f"{name} must be ({len(labeled)}, D), one row a clip of labeled, got {features.shape}.")
+        raise InputError(f"{name} must be ({len(labeled)}, D), one row for each clip of labeled, got {features.shape}.")
     bad = ~np.isfinite(features).all(axis=1)
     if bad.any():
         raise InputError(

@@ -1,8 +1,7 @@
-"""Linear support vector machines on frozen features, several windows a file.
+"""Linear support vector machines on frozen features of several windows of each file.
 
-The protocol of sound classification in AVID (https://arxiv.org/abs/2004.12943) and its forerunners:
-each file gives several windows, each window is a training example with the file's label, and at test the
-decision values of a file's windows are averaged before the class is chosen.
+The protocol of sound classification in AVID (https://arxiv.org/abs/2004.12943) and its predecessors: each window
+is a training example with its file's label; at test, the decision values of a file's windows are averaged.
 
 Dimensions: N training files, M test files, W windows of each, D features, K classes.
 """
@@ -14,22 +13,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange, reduce
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from avssl.core.errors import InputError
-from avssl.evaluation.scored import Scored, labeled_split, scores_of
+from avssl.evaluation.classifier_result import ClassifierResult, classifier_fields
+from avssl.evaluation.labeled_features import labeled_split
 
 DEVIATION_FLOOR = 1e-2
-"""Added to the standard deviation that features are divided by, so that a nearly constant one stays small."""
+"""Added to the standard deviation of each feature, so that a nearly constant feature stays small."""
 
 
 @dataclass(frozen=True, eq=False)
-class SvmResult(Scored):
-    """What the machines found on the test files."""
+class SvmResult(ClassifierResult):
+    """Numbers of the support vector machines on the test files."""
 
     converged: bool
-    """Whether all reached their tolerance within ``max_iterations``; the published 200 often do not suffice."""
+    """True if all reached their tolerance within ``max_iterations``; the published 200 are often too few."""
 
 
 def svm_classifier(
@@ -42,22 +43,22 @@ def svm_classifier(
     max_iterations: int = 200,
     seed: int = 0,
 ) -> SvmResult:
-    """One-vs-rest linear machines with hinge loss, scored by the mean decision value of a file's windows.
+    """Fit one-vs-rest linear machines with hinge loss, and score them on the test files.
 
-    Features are standardized by the mean and deviation (+ 0.01) over all training windows. Tolerance 1e-4,
-    as published.
+    Features are standardized by the mean and deviation (+ 0.01) over all training windows. The tolerance is
+    1e-4, as published.
 
     Args:
         train_windows: (N, W, D) float.
         train_labels: N strings or ints, at least two different.
         test_windows: (M, V, D) float; V may differ from W.
-        test_labels: M strings or ints, each seen in training.
-        c: Weight of the hinge losses beside ``|w|^2 / 2``, > 0: 10 for ESC-50 and 1 for DCASE 2013.
-        max_iterations: Of the solver, over the data.
-        seed: Of the order in which the solver visits examples.
+        test_labels: M strings or ints, that occur in training.
+        c: Weight of the hinge losses relative to ``|w|^2 / 2``, > 0: 10 for ESC-50 and 1 for DCASE 2013.
+        max_iterations: Limit of the solver, in epochs.
+        seed: Random seed of the solver.
 
     Raises:
-        ValueError: On windows and labels that do not fit (see :func:`linear_probe`), or ``c`` not above 0.
+        ValueError: On invalid features or labels (see :func:`linear_probe`), or ``c`` not above 0.
     """
     if not c > 0:
         raise InputError(f"c ({c}) must be greater than 0.")
@@ -68,17 +69,12 @@ def svm_classifier(
     machine = LinearSVC(loss="hinge", C=c, tol=1e-4, max_iter=max_iterations, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # reported as SvmResult.converged
-        machine.fit(_flat((split.train_x - mean) / scale), np.repeat(split.train_y, windows))
-    decisions = machine.decision_function(_flat((split.test_x - mean) / scale))
-    if decisions.ndim == 1:  # one machine serves two classes
+        machine.fit(rearrange((split.train_x - mean) / scale, "n w d -> (n w) d"), np.repeat(split.train_y, windows))
+    decisions = machine.decision_function(rearrange((split.test_x - mean) / scale, "m v d -> (m v) d"))
+    if decisions.ndim == 1:  # one machine for two classes
         decisions = np.stack([-decisions, decisions], axis=1)
-    by_file = decisions.reshape(*split.test_x.shape[:2], -1).mean(axis=1)
+    by_file = reduce(decisions, "(m v) k -> m k", "mean", m=len(split.test_x))
     return SvmResult(
-        **scores_of(by_file, split.test_y, split.classes, len(split.train_y)),
+        **classifier_fields(by_file, split.test_y, split.classes, len(split.train_y)),
         converged=bool(machine.n_iter_ < max_iterations),
     )
-
-
-def _flat(windows: np.ndarray) -> np.ndarray:
-    """(N, W, D) as (N * W, D)."""
-    return windows.reshape(-1, windows.shape[-1])

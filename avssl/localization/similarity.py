@@ -17,7 +17,7 @@ from torch import Tensor
 
 from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments, mean_by_cell, unit_heads
-from avssl.evaluation.localization import resize
+from avssl.evaluation.localization import resize_heatmaps
 
 SMOOTHING = 1
 """Times every map is smoothed; chosen on unseen clips by ``benchmarks/localization.py``."""
@@ -130,4 +130,4 @@ def smooth(maps: Tensor, times: int = SMOOTHING) -> Tensor:
 
 def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
     """Resize (..., h, w) to (..., H, W) float32: bilinear with half-pixel centers, as the metrics do."""
-    return resize(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)
+    return resize_heatmaps(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)

@@ -98,7 +98,7 @@ def robustness(
         settings: Rows and numbers of the evaluation.
 
     Returns:
-        ``protocol``; ``rows``, one per disturbance and modality (see :class:`avssl.evaluation.DisturbedScores`;
+        ``protocol``; ``rows``, one per disturbance and modality (see :class:`avssl.evaluation.DisturbanceScores`;
         ``reached`` is true if the modality was disturbed); and ``groups`` by column.
 
     Raises:

@@ -1,7 +1,6 @@
 """Figures, contact sheets and lines of text as (3, H, W) uint8 tensors.
 
-matplotlib is used for its color maps and text only, through its Agg canvas, and is imported when
-something is drawn.
+matplotlib provides color maps and text through its Agg canvas, and is imported only when something is drawn.
 """
 
 from __future__ import annotations
@@ -21,27 +20,25 @@ from avssl.core.errors import InputError
 def contact_sheet(
     images: Sequence[Tensor], columns: int, *, captions: Sequence[str] | None = None, gap: int = 4
 ) -> Tensor:
-    """Pictures in rows on white, each with a line of text under it.
+    """Arrange images in rows on white, each with a caption below.
 
     Args:
         images: (3, H, W) uint8 each, all of one size.
-        columns: Pictures in a row, >= 1.
-        captions: One line each; the letters shrink to fit the picture's width.
-        gap: Pixels between pictures.
+        columns: Number of images in a row, >= 1.
+        captions: One line each, shrunk to the width of the image.
+        gap: Pixels between images.
 
     Returns:
         (3, H', W') uint8.
 
     Raises:
-        ValueError: If sizes differ, there is no picture, or the captions are of another number.
+        ValueError: If sizes differ, there are no images, or the number of captions differs.
     """
     sizes = {tuple(image.shape) for image in images}
     if len(sizes) != 1 or columns < 1:
-        raise InputError(
-            f"a sheet needs pictures of one size and columns >= 1, got sizes {sorted(sizes)} and {columns}."
-        )
+        raise InputError(f"a sheet needs images of one size and columns >= 1, got sizes {sorted(sizes)} and {columns}.")
     if captions is not None and len(captions) != len(images):
-        raise InputError(f"{len(captions)} captions for {len(images)} pictures.")
+        raise InputError(f"{len(captions)} captions for {len(images)} images.")
     tiles = [F.pad(image, (0, gap, 0, 0 if captions else gap), value=255) for image in images]
     if captions is not None:
         height = 20
@@ -56,15 +53,15 @@ def contact_sheet(
 
 
 def text_image(text: str, width: int, height: int) -> Tensor:
-    """(3, height, width) uint8: a centerd line of black text on white, shrunk to fit."""
+    """Draw a centered line of black text on white, shrunk to fit, as (3, height, width) uint8."""
     figure = new_figure(width, height, dpi=100)
-    size = min(0.6 * height, 14, 1.6 * width / max(len(text), 1)) * 72 / 100  # points; a letter is 0.6 of it wide
+    size = min(0.6 * height, 14, 1.6 * width / max(len(text), 1)) * 72 / 100  # points; a letter is 0.6 times as wide
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=size, parse_math=False)
     return figure_image(figure)
 
 
 def new_figure(width: int, height: int, dpi: float) -> Any:
-    """A matplotlib figure of a size in pixels, apart from pyplot's global state."""
+    """Create a matplotlib figure of a size in pixels, without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -74,7 +71,7 @@ def new_figure(width: int, height: int, dpi: float) -> Any:
 
 
 def figure_image(figure: Any) -> Tensor:
-    """(3, H, W) uint8 of a figure made by :func:`new_figure`."""
+    """Render a figure of :func:`new_figure` as (3, H, W) uint8."""
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     return torch.from_numpy(pixels.copy()).movedim(-1, 0)
@@ -82,10 +79,10 @@ def figure_image(figure: Any) -> Tensor:
 
 @cache
 def color_table(colormap: str) -> Tensor:
-    """(256, 3) float32 in [0, 255].
+    """Return a color map of matplotlib as (256, 3) float32 in [0, 255].
 
     Raises:
-        ValueError: If matplotlib has no such map.
+        ValueError: If matplotlib has no such color map.
     """
     import matplotlib
 

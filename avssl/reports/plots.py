@@ -1,4 +1,4 @@
-"""Figures of measures that compare: a matrix of similarities, and curves with their spread."""
+"""Plots of similarity matrices, and of curves with their standard deviation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from avssl.reports.figures import new_figure
 
-_WRITTEN_UP_TO = 24
-"""Rows of a matrix whose numbers are still legible inside their cells."""
+_MAX_ROWS_WITH_NUMBERS = 24
+"""Largest number of rows with numbers in the cells."""
 
 
 def draw_similarities(
@@ -22,15 +22,15 @@ def draw_similarities(
     title: str,
     blocks: Mapping[str, Sequence[tuple[int, int]]] | None = None,
 ) -> None:
-    """Writes a PNG with one heat map beside the other.
+    """Write a PNG with the matrices side by side.
 
     Args:
-        matrices: (S, S) in [-1, 1] by title; NaN is left white. Below 0 looks like 0. In the cells stand hundredths.
+        matrices: (S, S) in [-1, 1] by title; NaN is white, values below 0 look like 0. Cells show hundredths.
         labels: S names of the rows.
-        groups: How many consecutive rows belong together, by name; lines part them.
+        groups: Numbers of consecutive rows that form a group, by name; lines separate them.
         out_path: The file; its folder must exist.
-        title: Above both, taken as it is.
-        blocks: By title: runs of rows (start, stop) to be outlined.
+        title: Title of the figure.
+        blocks: Runs of rows (start, stop) to outline, by title of the matrix.
     """
     side = 320 + 34 * len(labels)
     figure = new_figure(side * len(matrices), side + 80, dpi=100)
@@ -41,10 +41,10 @@ def draw_similarities(
         axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8, parse_math=False)
         axis.set_yticks(range(len(labels)), labels if number == 0 else [], fontsize=8, parse_math=False)
         axis.tick_params(length=0)
-        _part(axis, groups)
+        _separate(axis, groups)
         for start, stop in (blocks or {}).get(name, ()):
             _outline(axis, start, stop)
-        if len(labels) <= _WRITTEN_UP_TO:
+        if len(labels) <= _MAX_ROWS_WITH_NUMBERS:
             _write_numbers(axis, matrix)
     figure.suptitle(title, fontsize=10, parse_math=False)
     figure.tight_layout(rect=(0, 0, 0.94, 1))
@@ -53,8 +53,8 @@ def draw_similarities(
     figure.savefig(out_path, format="png")
 
 
-def _part(axis: Any, groups: Mapping[str, int]) -> None:
-    """Lines between groups, and their names along the top."""
+def _separate(axis: Any, groups: Mapping[str, int]) -> None:
+    """Draw lines between groups, and their names at the top."""
     begin = 0
     for name, count in groups.items():
         if begin:
@@ -89,15 +89,15 @@ def draw_curves(
     title: str = "",
     baseline: str = "",
 ) -> None:
-    """Writes a PNG of 900 x 560 pixels: one line a curve, in a band of its deviation.
+    """Write a PNG of 900 x 560 pixels with a line for each curve, in a band of one standard deviation.
 
     Args:
         curves: x, mean and standard deviation of y by name.
         out_path: The file; its folder must exist.
-        x_label: Below.
-        y_label: Beside.
-        title: Above, taken as it is.
-        baseline: Name of a curve to be drawn in black and dashed.
+        x_label: Label of the x axis.
+        y_label: Label of the y axis.
+        title: Title of the figure.
+        baseline: Name of a curve that is drawn in black and dashed.
     """
     figure = new_figure(900, 560, dpi=100)
     axes = figure.add_axes((0.09, 0.11, 0.88, 0.8))

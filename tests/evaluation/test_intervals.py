@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from avssl.evaluation import GroupAccuracy, group_gap, subgroup_accuracy, wilson_interval
+from avssl.evaluation import GroupAccuracy, group_gap, mean_and_deviation, subgroup_accuracy, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,10 @@ def test_subgroups_add_up_to_the_whole():
 def test_subgroups_refuse(correct, groups):
     with pytest.raises(ValueError, match=r"correct must be \(N,\) bool and groups \(N,\)"):
         subgroup_accuracy(np.array(correct), groups)
+
+
+def test_mean_and_deviation_of_folds():
+    assert mean_and_deviation([0.5, 0.7, 0.9]) == pytest.approx((0.7, 0.2))  # ((.2² + 0 + .2²) / 2) ** .5
+    assert mean_and_deviation([0.5]) == (0.5, 0.0)
+    with pytest.raises(ValueError, match="values are empty"):
+        mean_and_deviation([])

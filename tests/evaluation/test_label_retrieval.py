@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from avssl.evaluation import chance_average_precision, class_retrieval, label_retrieval
-from avssl.evaluation.ranked import chance_of_hit, first_places
+from avssl.evaluation.top_k import chance_of_hit, top_k
 
 
 def direction(degrees):
@@ -66,14 +66,14 @@ def test_ties_count_in_expectation_over_their_orders():
         tops = [[0, *order, 4][:k] for order in orders]
         hit = np.mean([any(right[i] for i in top) for top in tops])
         precision = np.mean([np.mean([right[i] for i in top]) for top in tops])
-        (found,) = first_places(torch.tensor([scores]).double(), torch.tensor([right]), [k])
+        (found,) = top_k(torch.tensor([scores]).double(), torch.tensor([right]), [k])
         assert found.hit()[0] == pytest.approx(hit)
         assert found.precision()[0] == pytest.approx(precision)
 
 
 def test_what_float32_cannot_tell_apart_is_a_tie():
     scores = torch.tensor([[0.5, 0.5 + 1e-9, 0.4]], dtype=torch.float64)
-    (found,) = first_places(scores, torch.tensor([[False, True, False]]), [1])
+    (found,) = top_k(scores, torch.tensor([[False, True, False]]), [1])
     assert found.hit()[0] == pytest.approx(0.5)
     found = class_retrieval(np.array([[1, 0], [0, 1.0]]), np.array([[1, 1], [1, 1 + 1e-9]]), ["a", "b"], ks=(1,))
     assert found.average_precision.tolist() == [0.5, 0.5]

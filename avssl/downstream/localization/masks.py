@@ -24,7 +24,7 @@ from avssl.evaluation import (
     best_f,
     center_blob,
     prompted_segmentation,
-    resize,
+    resize_heatmaps,
     whole_frame,
 )
 from avssl.evaluation.localization.resizing import min_max
@@ -55,7 +55,7 @@ def mask_rows(maps: Mapping[str, Tensor], instants: Sequence[Instant]) -> dict[s
         truth = (torch.stack([instants[place].truth() for place in part]) > 0).float()
         hw = (int(truth.shape[1]), int(truth.shape[2]))
         for name, values in _with_baselines(maps, part, hw).items():
-            p = min_max(resize(values, hw))
+            p = min_max(resize_heatmaps(values, hw))
             iou.setdefault(name, []).append(torch.as_tensor(avsbench_iou(p, truth)))
             curves.setdefault(name, []).append(avsbench_f_curves(p, truth))
     found = {}

@@ -34,7 +34,7 @@ from avssl.downstream.localization.negatives import rejection, under_negative_au
 from avssl.downstream.localization.partners import Partners
 from avssl.downstream.localization.rows import find_instants, groups_of, sources_of
 from avssl.downstream.localization.scores import Numbers, paired_differences, score_rows, success_curves, table_rows
-from avssl.evaluation.localization import RULES, fuse_object_prior, resize
+from avssl.evaluation.localization import RULES, fuse_object_prior, resize_heatmaps
 from avssl.evaluation.localization.rules import find_rule
 from avssl.hub.pretrained import Pretrained
 from avssl.localization.image_prior import ResNetPrior
@@ -192,7 +192,7 @@ def _makers(
 
 def _fused(trained: Tensor, prior: Tensor, alpha: float, hw: tuple[int, int], part: slice) -> Tensor:
     """Fuse both maps, resized as EZ-VSL does: (n, H, W)."""
-    heard, seen = (resize(maps[part], hw, "bilinear_corners") for maps in (trained, prior))
+    heard, seen = (resize_heatmaps(maps[part], hw, "bilinear_corners") for maps in (trained, prior))
     return fuse_object_prior(heard, seen, alpha)
 
 

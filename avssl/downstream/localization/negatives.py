@@ -20,7 +20,7 @@ from torch import Tensor
 from avssl.downstream.localization.instants import Instant
 from avssl.downstream.localization.maps import OWN_PRIOR, RESNET_PRIOR, TRAINED, UNTRAINED
 from avssl.downstream.localization.scores import Numbers, Samples
-from avssl.evaluation.localization import negative_audio, slavc_confidence, with_negatives
+from avssl.evaluation.localization import extended_scores, negative_audio, slavc_confidence
 
 _RESAMPLES = 500
 CONFIDENT = (TRAINED, UNTRAINED, OWN_PRIOR, RESNET_PRIOR)
@@ -62,7 +62,7 @@ def rejection(
             if key.startswith("ciou_"):
                 rule, ciou = key.removeprefix("ciou_"), torch.zeros(len(positive), dtype=torch.float64)
                 ciou[positive] = values
-                scores = with_negatives(top, ciou, positive)
+                scores = extended_scores(top, ciou, positive)
                 numbers |= {
                     f"slavc_ap_{rule}": scores.ap,
                     f"max_f1_{rule}": scores.max_f1,

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
-from avssl.evaluation import Scored, knn_classifier, linear_probe, modality_probes, svm_classifier
+from avssl.evaluation import ClassifierResult, knn_classifier, linear_probe, modality_probes, svm_classifier
 from avssl.hub.pretrained import Pretrained
 from avssl.models import StagePooling
 
@@ -28,7 +28,7 @@ def classification_baselines(data: ProbeData) -> list[ResultRow]:
     ]
 
 
-def scored_row(result: Scored, modality: str, layer: str = "", **more: float) -> ResultRow:
+def scored_row(result: ClassifierResult, modality: str, layer: str = "", **more: float) -> ResultRow:
     """Return a row of accuracy and mean recall of the classes."""
     numbers = {"accuracy": result.accuracy, "mean_per_class": result.mean_per_class, **more}
     return ResultRow(numbers, modality, layer, per_clip=result.correct.astype(float))

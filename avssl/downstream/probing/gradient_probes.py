@@ -12,7 +12,8 @@ from torch import nn
 from avssl.downstream.probing.classifiers import classification_baselines, scored_row
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import average_clips, top_k_accuracy
-from avssl.evaluation.scored import Scored, positions, scores_of
+from avssl.evaluation.classifier_result import ClassifierResult, classifier_fields
+from avssl.evaluation.labeled_features import positions
 from avssl.hub.pretrained import Pretrained
 from avssl.models import StagePooling
 from avssl.models.probes import AttentiveProbe, LayerProbes
@@ -55,7 +56,9 @@ def _rows(data: ProbeData, build: BuildProbe) -> list[ResultRow]:
     return rows
 
 
-def _train(data: ProbeData, maps: dict[str, np.ndarray], build: BuildProbe) -> dict[str, tuple[Scored, float]]:
+def _train(
+    data: ProbeData, maps: dict[str, np.ndarray], build: BuildProbe
+) -> dict[str, tuple[ClassifierResult, float]]:
     """Train the probe; return its result and top-5 accuracy by stage."""
     classes, truth = np.unique(data.labels[data.train].astype(str), return_inverse=True)
     test_truth = positions(data.labels[data.test].astype(str), classes)
@@ -70,7 +73,7 @@ def _train(data: ProbeData, maps: dict[str, np.ndarray], build: BuildProbe) -> d
     found = {}
     for name, values in logits.items():
         scores = average_clips(values)
-        result = Scored(**scores_of(scores, test_truth, classes, len(data.train)))
+        result = ClassifierResult(**classifier_fields(scores, test_truth, classes, len(data.train)))
         found[name] = result, top_k_accuracy(scores, test_truth, 5)
     return found
 

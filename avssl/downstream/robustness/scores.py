@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from avssl.downstream.robustness.disturbances import CLEAN, DISTURBANCES
-from avssl.evaluation import disturbed_scores, group_gap, subgroup_accuracy
+from avssl.evaluation import disturbance_scores, group_gap, subgroup_accuracy
 
 ClassPredictions = dict[str, dict[str, np.ndarray]]
 """Modality -> disturbance -> (N,) int64 predicted classes."""
@@ -19,7 +19,7 @@ ClassPredictions = dict[str, dict[str, np.ndarray]]
 def score_disturbances(
     predictions: ClassPredictions, labels: np.ndarray, partners: np.ndarray, seed: int
 ) -> list[dict[str, Any]]:
-    """Return a row for each modality and disturbance: :class:`~avssl.evaluation.DisturbedScores` as plain values.
+    """Return a row for each modality and disturbance: :class:`~avssl.evaluation.DisturbanceScores` as plain values.
 
     Args:
         predictions: Predicted classes of N clips.
@@ -35,7 +35,7 @@ def score_disturbances(
         for name, disturbed in predicted.items():
             disturbance = DISTURBANCES.get(name)
             partner = labels[partners] if disturbance is not None and disturbance.uses_partner else None
-            scores = disturbed_scores(predicted[CLEAN], disturbed, labels, partner, seed)
+            scores = disturbance_scores(predicted[CLEAN], disturbed, labels, partner, seed)
             reached = disturbance is None or disturbance.modality in modality
             rows.append({"disturbance": name, "modality": modality, "reached": reached, **vars(scores)})
     return rows

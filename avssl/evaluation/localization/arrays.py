@@ -1,4 +1,4 @@
-"""What the measures of localization are given: NumPy arrays or tensors, of one sample or of N.
+"""Arguments of the localization metrics: NumPy arrays or tensors, of one sample or of N.
 
 Dimensions: N samples, h and w cells of a map, H and W pixels of the truth.
 """
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.evaluation.checked import finite_array
+from avssl.evaluation.arrays import finite_array
 
 Array = np.ndarray | Tensor
-"""What is measured; every function takes either, also plain lists of numbers."""
+"""Every function takes either, and lists of numbers."""
 
 
 def as_maps(name: str, value: Array) -> Tensor:
-    """(N, h, w) float32 on the device of ``value``; (h, w) is one map, N = 1.
+    """Return (N, h, w) float32 on the device of ``value``; (h, w) is one map, N = 1.
 
     Raises:
-        ValueError: If it has another number of dimensions, holds nothing, or NaN or infinity.
+        ValueError: If the number of dimensions differs, or the array is empty or holds NaN or infinity.
     """
     maps = _stack(name, value).float()
     finite = torch.isfinite(maps)
@@ -33,10 +33,10 @@ def as_maps(name: str, value: Array) -> Tensor:
 
 
 def as_truth(name: str, value: Array) -> Tensor:
-    """(N, H, W) bool, or float32 in [0, 1]; (H, W) is one sample, N = 1.
+    """Return (N, H, W) bool, or float32 in [0, 1]; (H, W) is one sample, N = 1.
 
     Raises:
-        ValueError: If it has another number of dimensions, holds nothing, or values outside [0, 1].
+        ValueError: If the number of dimensions differs, or the array is empty or holds values outside [0, 1].
     """
     truth = _stack(name, value)
     if truth.dtype == torch.bool:
@@ -47,10 +47,10 @@ def as_truth(name: str, value: Array) -> Tensor:
 
 
 def as_pair(maps_name: str, maps: Array, truth: Array) -> tuple[Tensor, Tensor]:
-    """Maps and the truth of the same samples.
+    """Return maps and truth of the same samples.
 
     Raises:
-        ValueError: If their numbers differ, or one of them is nothing of the kind.
+        ValueError: If their numbers differ, or as :func:`as_maps` and :func:`as_truth`.
     """
     values, target = as_maps(maps_name, maps), as_truth("truth", truth)
     if len(values) != len(target):
@@ -62,25 +62,25 @@ def as_pair(maps_name: str, maps: Array, truth: Array) -> tuple[Tensor, Tensor]:
 
 
 def as_scores(name: str, value: Array | Sequence[float] | float) -> np.ndarray:
-    """(N,) float64; a single number is N = 1.
+    """Return (N,) float64; a single number is N = 1.
 
     Raises:
-        ValueError: If it has more dimensions, holds nothing, or NaN or infinity.
+        ValueError: If there are more dimensions, or the array is empty or holds NaN or infinity.
     """
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     return finite_array(name, np.atleast_1d(array), "(N,)")
 
 
-def answer(values: Tensor, asked: Array) -> float | Array:
-    """(N,) results as ``asked`` came: a number for one map, a tensor for a tensor, an array for an array."""
-    if np.ndim(asked) == 2:
+def as_given(values: Tensor, argument: Array) -> float | Array:
+    """Return (N,) results in the type of the argument: a number for one map, else a tensor or an array."""
+    if np.ndim(argument) == 2:
         return float(values[0])
-    return alike(values, asked)
+    return alike(values, argument)
 
 
-def alike(values: Tensor, asked: Array) -> Array:
-    """``values`` as a tensor if ``asked`` is one, as an array otherwise."""
-    return values if isinstance(asked, Tensor) else values.cpu().numpy()
+def alike(values: Tensor, argument: Array) -> Array:
+    """Return a tensor if the argument is one, else an array."""
+    return values if isinstance(argument, Tensor) else values.cpu().numpy()
 
 
 def _stack(name: str, value: Array) -> Tensor:
@@ -90,7 +90,7 @@ def _stack(name: str, value: Array) -> Tensor:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise InputError(f"{name} must be numbers, got {array.dtype}.")
-        # Arrays that torch cannot share (read-only, strided backwards) are copied.
+        # Copies arrays that torch cannot share (read-only, negative strides).
         found = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     if found.ndim not in (2, 3) or 0 in found.shape:
         raise InputError(

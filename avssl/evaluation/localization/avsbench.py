@@ -1,7 +1,7 @@
 """IoU and F-measure of masks, as AVSBench defines them.
 
 Source: Zhou et al., "Audio-Visual Segmentation", ECCV 2022, https://arxiv.org/abs/2207.05042, and its released
-evaluator (subsets S4 and MS3). CAVP's numbers pool intersections over the whole set instead and are higher.
+evaluator (subsets S4 and MS3). CAVP pools intersections over the whole set instead and gets higher numbers.
 
 Dimensions: N images, H and W pixels, K = 255 thresholds.
 """
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.evaluation.localization.arrays import Array, answer, as_pair
-from avssl.evaluation.localization.sweep import passing
+from avssl.evaluation.localization.arrays import Array, as_given, as_pair
+from avssl.evaluation.localization.threshold_counts import count_above
 
 EPSILON = 1e-7
-"""Added to the union, so that an exact match scores a hair below 1."""
+"""Added to the union, so that an exact match scores slightly below 1."""
 
 BETA_SQUARED = 0.3
-"""Weight of recall against precision in F."""
+"""Weight of recall relative to precision in F."""
 
 F_THRESHOLDS = np.linspace(0, 1 - 1e-10, 255)
 
@@ -49,7 +49,7 @@ def avsbench_iou(scores: Array, truth: Array, threshold: float = 0.5) -> float |
     empty = g.sum(dim=1) == 0
     hit = torch.where(empty, (1 - selected).sum(dim=1), (selected * g).sum(dim=1))
     union = torch.where(empty, float(g.shape[1]), torch.maximum(selected, g).sum(dim=1))
-    return answer(hit / (union + EPSILON), scores)
+    return as_given(hit / (union + EPSILON), scores)
 
 
 def avsbench_f_curves(scores: Array, truth: Array) -> np.ndarray:
@@ -70,7 +70,7 @@ def avsbench_f_curves(scores: Array, truth: Array) -> np.ndarray:
     for curve, values, g in zip(curves, p.flatten(1).cpu().numpy(), target.flatten(1).cpu().numpy(), strict=True):
         area = g.sum(dtype=np.float64)
         if area > 0:
-            counts, hits = passing(values, g, F_THRESHOLDS, strict=False)
+            counts, hits = count_above(values, g, F_THRESHOLDS, strict=False)
             precision, recall = hits / np.maximum(counts, 1), hits / area
             below = BETA_SQUARED * precision + recall
             curve[:] = (1 + BETA_SQUARED) * precision * recall / np.where(below > 0, below, 1)
@@ -94,7 +94,7 @@ def best_f(curves: np.ndarray) -> float:
 
 
 def _same_size(scores: Array, truth: Array) -> tuple[Tensor, Tensor]:
-    """(N, H, W) probabilities and truth."""
+    """Return (N, H, W) probabilities and truth."""
     values, target = as_pair("scores", scores, truth)
     if values.shape != target.shape:
         raise InputError(

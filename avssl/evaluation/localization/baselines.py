@@ -1,7 +1,6 @@
-"""Heat maps that have seen or heard nothing: the rows without which a localization table means little.
+"""Baseline heat maps that use neither image nor audio, or the objects only.
 
-On VGG-SS a blob in the center reaches what several published models do. Each function returns maps
-to be scored exactly as a model's.
+On VGG-SS a blob in the center scores as high as several published models. The maps are scored exactly as a model's.
 
 Dimensions: N samples, O object slots, H and W pixels.
 """
@@ -16,16 +15,16 @@ from avssl.core.errors import InputError
 
 
 def random_maps(count: int, hw: tuple[int, int] = (7, 7), *, seed: int = 0) -> Tensor:
-    """(count, h, w) float32: uniform noise on each cell of a model's grid."""
+    """Return (count, h, w) float32 uniform noise on the cells of a model's grid."""
     noise = draws.uniform(_keys(count, seed), "localization_baselines.random_maps", hw[0] * hw[1])
     return noise.view(count, *hw).float()
 
 
 def center_blob(count: int, hw: tuple[int, int]) -> Tensor:
-    """(count, H, W) float32: a Gaussian in the middle, a quarter of each side wide.
+    """Return (count, H, W) float32: a Gaussian in the center with a standard deviation of a quarter of each side.
 
-    Rules that follow the order of the values (median, area) see an ellipse of the frame's shape;
-    its width matters only to fixed thresholds.
+    For rules that depend on the order of the values (median, area) it is an ellipse of the frame's shape; its
+    width matters only for fixed thresholds.
     """
     y, x = ((torch.arange(side) + 0.5) / side - 0.5 for side in hw)
     distance = y.square()[:, None] + x.square()[None]
@@ -33,12 +32,12 @@ def center_blob(count: int, hw: tuple[int, int]) -> Tensor:
 
 
 def whole_frame(count: int, hw: tuple[int, int]) -> Tensor:
-    """(count, H, W) float32 of ones. Strict rules select nothing of it, inclusive ones everything."""
+    """Return (count, H, W) float32 ones, of which strict rules select nothing and inclusive rules everything."""
     return torch.ones(1, 1, 1).expand(count, *hw)
 
 
 def mean_prior(held_out_masks: Tensor, count: int) -> Tensor:
-    """(count, H, W) float32: how often each pixel sounds in *other* samples.
+    """Return (count, H, W) float32: the mean truth of *other* samples.
 
     Args:
         held_out_masks: (M, H, W) truth in [0, 1] of samples that are not scored.
@@ -50,20 +49,19 @@ def mean_prior(held_out_masks: Tensor, count: int) -> Tensor:
 
 
 def random_object(object_masks: Tensor, *, seed: int = 0, first: int = 0) -> tuple[Tensor, Tensor]:
-    """Points at one object of each scene, drawn uniformly: seeing everything, hearing nothing.
+    """Return maps of one random object of each scene, which use the image but not the audio.
 
     Args:
         object_masks: (N, O, H, W) bool; scenes with fewer than O objects have empty slots, which
-            are never drawn.
-        seed: Of the draw.
-        first: Number of the first scene, so that the parts of a set draw what the whole would.
+            are never chosen.
+        seed: Random seed.
+        first: Number of the first scene, so that parts of a set get the same objects as the whole.
 
     Returns:
-        Maps (N, H, W) float32 that rank the pixels of the drawn object before all others and, on
-        both sides of its outline, nearer ones to its middle before farther ones: the peak lies in the
-        object, a fixed threshold selects exactly the object, and the area rule as much of it as it may.
-        A plain mask would not do: its values tie, and strict rules would select nothing.
-        And the drawn slots, (N,) int64.
+        (N, H, W) float32 maps and the (N,) int64 slots of the objects. The pixels of the object rank above all
+        others and, inside and outside, pixels near its center above farther ones: the peak lies in the object,
+        a fixed threshold selects exactly the object, and the area rule as much of it as possible. In a plain
+        mask the values would tie, and strict rules would select nothing.
 
     Raises:
         ValueError: If a scene shows no object.
@@ -77,20 +75,20 @@ def random_object(object_masks: Tensor, *, seed: int = 0, first: int = 0) -> tup
         raise InputError(
             f"object_masks show no object in {int((~visible.any(dim=1)).sum())} scenes, first in row {row}."
         )
-    # The largest of O independent draws, empty slots left out: uniform over the visible objects.
+    # The largest of O independent draws, without empty slots, is uniform over the visible objects.
     lots = draws.uniform(_keys(len(masks), seed, first), "localization_baselines.random_object", masks.shape[1])
     drawn = lots.to(masks.device).masked_fill(~visible, -1).argmax(dim=1)
     return _object_maps(masks[torch.arange(len(masks), device=masks.device), drawn]), drawn
 
 
 def _object_maps(mask: Tensor) -> Tensor:
-    """(N, H, W) masks to maps in (2/3, 1] inside and [0, 1/3] outside, falling with the distance to the middle."""
+    """Turn (N, H, W) masks into maps in (2/3, 1] inside and [0, 1/3] outside that decrease from the center."""
     height, width = mask.shape[1:]
     y = torch.arange(height, device=mask.device, dtype=torch.float32)[:, None]
     x = torch.arange(width, device=mask.device, dtype=torch.float32)[None]
     area = mask.sum(dim=(1, 2))
     center_y, center_x = ((mask * axis).sum(dim=(1, 2)) / area for axis in (y, x))
-    # A fraction of a pixel aside: around an exact center up to eight pixels tie, and strict rules drop all of them.
+    # Shifted by a fraction of a pixel: around an exact center up to eight pixels tie, and strict rules drop them all.
     distance = torch.hypot(y - center_y[:, None, None] - 0.19, x - center_x[:, None, None] - 0.31)
     nearness = 1 - distance / (height**2 + width**2) ** 0.5
     return (nearness + 2 * mask) / 3

@@ -1,8 +1,8 @@
-"""The truth of benchmarks that are annotated with boxes, as their released evaluators draw it.
+"""Masks from the boxes of benchmarks, as their released evaluators draw them.
 
-A box is (left, top, right, bottom); its pixels are half-open, ``[top:bottom, left:right]`` after
-truncation towards zero, so a box without area, or with its sides swapped, holds none. Boxes of a
-manifest's truth file (shares of the picture) have ``picture_size=1``.
+A box is (left, top, right, bottom); its pixels are ``[top:bottom, left:right]`` after truncation towards zero, so a
+box without area, or with swapped sides, has none. Boxes of a manifest's truth file (shares of the image) have
+``picture_size=1``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ Boxes = Iterable[Sequence[float]]
 
 
 def flickr_truth(boxes: Boxes, picture_size: float = 256, size: int = SIZE) -> np.ndarray:
-    """Flickr-SoundNet's consensus: half of the number of boxes over a pixel, at most 1.
+    """Draw Flickr-SoundNet's consensus: half of the number of boxes over a pixel, at most 1.
 
-    Each side is ``int(size * v / picture_size)``; each annotator's box is one vote. A pixel of one box is
-    0.5, of two or more 1.
+    Each side is ``int(size * v / picture_size)``; the box of each annotator is one vote.
 
     Args:
-        boxes: The boxes of all annotators of one picture.
-        picture_size: Width and height of the coordinates; 256 in the annotation files.
+        boxes: Boxes of all annotators of one image.
+        picture_size: Width and height of the coordinate system; 256 in the annotation files.
         size: Height and width of the result.
 
     Returns:
@@ -43,16 +42,16 @@ def flickr_truth(boxes: Boxes, picture_size: float = 256, size: int = SIZE) -> n
 
 
 def vggss_truth(boxes: Boxes, size: int = SIZE) -> np.ndarray:
-    """VGG-SS: the union of boxes whose sides are shares of the picture, cut to [0, 1], times ``size``.
+    """Draw VGG-SS: the union of boxes whose sides are shares of the image, clipped to [0, 1].
 
-    LVS cuts below 0 alone, which fills the same pixels.
+    LVS clips only below 0, which gives the same pixels.
 
     Args:
-        boxes: Of one picture, normalized.
+        boxes: Normalized boxes of one image.
         size: Height and width of the result.
 
     Returns:
-        (size, size) bool; empty where every box is.
+        (size, size) bool.
 
     Raises:
         ValueError: If a box is not four finite numbers.
@@ -61,16 +60,16 @@ def vggss_truth(boxes: Boxes, size: int = SIZE) -> np.ndarray:
 
 
 def is3_truth(boxes: Boxes, picture_size: float = 224, size: int = SIZE) -> np.ndarray:
-    """IS3, and the VPO and AVSBench boxes of the same release: whole pixels of a 224-pixel picture.
+    """Draw IS3, and the VPO and AVSBench boxes of the same release: whole pixels of a 224-pixel image.
 
     Args:
-        boxes: Of one sound; the release has one.
-        picture_size: Width and height of the coordinates. With 1, what divided by 224 and multiplied
-            again lies within a millionth below a whole pixel is that pixel (61/224 * 224 is 60.99...).
+        boxes: Boxes of one sounding object; the release has one.
+        picture_size: Width and height of the coordinate system. With 1, coordinates within a millionth
+            below a whole pixel are that pixel (61/224 * 224 is 60.99...).
         size: Height and width of the result.
 
     Returns:
-        (size, size) bool; empty where every box is.
+        (size, size) bool.
 
     Raises:
         ValueError: If a box is not four finite numbers.
@@ -83,11 +82,11 @@ def _union(boxes: Boxes, picture_size: float, size: int, nearly: float = 0.0) ->
 
 
 def _filled(box: Sequence[float], picture_size: float, size: int, nearly: float = 0.0) -> np.ndarray:
-    """(size, size) of ones inside the box and zeros outside."""
+    """Return (size, size) with ones inside the box and zeros outside."""
     corners = np.asarray(box, dtype=np.float64)
     if corners.shape != (4,) or not np.isfinite(corners).all():
         raise InputError(f"a box must be four finite numbers (left, top, right, bottom), got {box!r}.")
-    # What lies outside the picture is cut off: a negative index would count from the other side.
+    # Clipped to the image, because a negative index would count from the other side.
     left, top, right, bottom = (int(min(max(size * v / picture_size, 0), size) + nearly) for v in corners)
     pixels = np.zeros((size, size))
     pixels[top:bottom, left:right] = 1

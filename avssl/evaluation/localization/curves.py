@@ -1,4 +1,4 @@
-"""From the cIoU of samples to the numbers of a table: success, the area under its curve, and pairs.
+"""Success rate, the area under its curve, and scores of interactive groups, from the cIoU of samples.
 
 Sources: success and area, Senocak et al., CVPR 2018; IIoU and IAUC, Senocak et al., TPAMI 2025.
 """
@@ -9,28 +9,28 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from scipy.integrate import trapezoid
 from torch import Tensor
 
 from avssl.core.errors import InputError
 from avssl.evaluation.localization.arrays import Array, as_scores
 
 SUCCESS = 0.5
-"""cIoU from which a sample counts as localized."""
+"""Smallest cIoU of a localized sample."""
 
 THRESHOLDS = tuple(0.05 * i for i in range(21))
-"""Of the curves. 0.05 * 3 is above 0.15 in double, and the released evaluators compare with it."""
+"""Thresholds of the curves. 0.05 * 3 is above 0.15 in float64, as in the released evaluators."""
 
 Groups = Sequence[int | str | None] | np.ndarray | Tensor
-"""N ids, equal for the sounds of one picture; negative, "" or None where a sample belongs to no group."""
+"""N ids, equal for the sounds of one image; negative, "" or None for samples without a group."""
 
 
 def success(scores: Array | Sequence[float] | float, at: float = SUCCESS) -> float:
-    """Share of cIoU values that reach ``at`` (``>=``): the field's "cIoU".
+    """Return the share of cIoU values >= ``at``, the "cIoU" of published tables.
 
     Args:
         scores: (N,) cIoUs in [0, 1].
-        at: The least value that counts.
+        at: Smallest cIoU that counts.
 
     Raises:
         ValueError: If there is no score or one is NaN.
@@ -43,16 +43,16 @@ def success(scores: Array | Sequence[float] | float, at: float = SUCCESS) -> flo
 
 
 def auc(scores: Array | Sequence[float] | float) -> float:
-    """Area under the share of scores that reach 0.05 i, i = 0 ... 20, by the trapezoid rule.
+    """Return the area under the share of scores >= 0.05 i, i = 0 ... 20, by the trapezoid rule.
 
-    The thresholds are products in double: 0.05 * 3 is 0.15000000000000002, which a score of 0.15 does not
-    reach. Seven of the twenty-one values i / 20 lose a step in this way.
+    The thresholds are float64 products: 0.05 * 3 is 0.15000000000000002, so a score of 0.15 does not reach it.
+    This affects seven of the twenty-one thresholds.
 
     Args:
         scores: (N,) cIoUs in [0, 1].
 
     Returns:
-        A number in [0, 1]; 0.025 where every score is 0.
+        A number in [0, 1]; 0.025 if every score is 0.
 
     Raises:
         ValueError: If there is no score or one is NaN.
@@ -66,32 +66,30 @@ def auc(scores: Array | Sequence[float] | float) -> float:
 
 
 def area(curve: Sequence[float]) -> float:
-    """By the trapezoid rule, of values at :data:`THRESHOLDS`."""
-    heights, places = (torch.tensor(values, dtype=torch.float64) for values in (curve, THRESHOLDS))
-    return torch.trapezoid(heights, places).item()
+    """Return the area under values at :data:`THRESHOLDS` by the trapezoid rule."""
+    return float(trapezoid(curve, THRESHOLDS))
 
 
 @dataclass(frozen=True)
-class Interactive:
-    """Of pictures with several sounds: whether the map follows each of them."""
+class InteractiveScores:
+    """Scores of images with several sounds: does the map follow each of them?"""
 
     iiou: float
     """Share of groups in which every sample reaches the success threshold."""
     iauc: float
     """Area under that share over :data:`THRESHOLDS`."""
     num_groups: int
-    """Of one member or more; one alone says nothing about listening."""
+    """Number of groups; a group with one member does not test the use of the audio."""
 
 
-def interactive(scores: Array | Sequence[float], groups: Groups, at: float = SUCCESS) -> Interactive:
-    """IIoU and IAUC: a picture counts only if the map of **every** one of its sounds reaches the threshold.
+def interactive(scores: Array | Sequence[float], groups: Groups, at: float = SUCCESS) -> InteractiveScores:
+    """Compute IIoU and IAUC: an image counts only if the maps of **all** its sounds reach the threshold.
 
     Args:
-        scores: (N,) cIoUs of one picture with one sound each; under the rule ``adaptive`` the results are
-            what is called IIoU_adap and IAUC_adap.
-        groups: N ids, equal for the sounds of one picture; rows whose id is negative, "" or None belong
-            to no group and are left out.
-        at: The success threshold of IIoU.
+        scores: (N,) cIoUs of an image with one of its sounds; with the rule ``adaptive`` the results are
+            called IIoU_adap and IAUC_adap.
+        groups: N ids, equal for the sounds of one image; rows with a negative id, "" or None are left out.
+        at: Success threshold of IIoU.
 
     Raises:
         ValueError: If the lengths differ, no row belongs to a group, or a score is NaN.
@@ -103,11 +101,11 @@ def interactive(scores: Array | Sequence[float], groups: Groups, at: float = SUC
     worst = group_minimum(scores, groups)
     if len(worst) == 0:
         raise InputError("groups name no group: every id is negative, empty or None.")
-    return Interactive(success(worst, at), auc(worst), len(worst))
+    return InteractiveScores(success(worst, at), auc(worst), len(worst))
 
 
 def group_minimum(scores: Array | Sequence[float], groups: Groups) -> np.ndarray:
-    """The worst score of each group: a group passes a threshold only if every member does.
+    """Return the lowest score of each group.
 
     Args:
         scores: (N,) numbers.

@@ -1,7 +1,7 @@
-"""What the map shows when nothing in the picture is heard: silence, noise, a sound from off the screen.
+"""Metrics with negative audio: silence, noise, or the audio of something that is not visible.
 
-One threshold on the raw similarity serves all pictures. A good model has little above it under negative
-sounds, and the object above it under its own.
+One threshold on the raw similarity is used for all images. A good model exceeds it nowhere for negative audio, and
+on the object for the true audio.
 
 Source: Juanola, Haro and Fuentes, "A Critical Assessment of Visual Sound Source Localization Models Including
 Negative Audio", ICASSP 2025, https://arxiv.org/abs/2410.01020, and its released evaluator (vssl_eval).
@@ -23,7 +23,7 @@ from avssl.evaluation.localization.arrays import Array, as_maps, as_pair
 from avssl.evaluation.localization.chunks import chunks, samples_at_once
 from avssl.evaluation.localization.consensus import consensus
 from avssl.evaluation.localization.curves import THRESHOLDS, area, auc
-from avssl.evaluation.localization.resizing import check_mode, resize_maps
+from avssl.evaluation.localization.resizing import check_mode, interpolate
 from avssl.evaluation.localization.rules import RAW
 
 ALL = "all"
@@ -31,19 +31,19 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class NegativeAudio:
+class NegativeAudioScores:
     """Results of :func:`negative_audio`; dictionaries have a value for each kind of negative, and ``"all"``."""
 
     threshold: float
-    """Similarity above which a pixel counts."""
+    """Similarity above which a pixel is selected."""
     mean_ciou: float
-    """Mean cIoU of the positives at the threshold (not a share of samples)."""
+    """Mean cIoU for the true audio at the threshold (not a share of samples)."""
     auc: float
     """Area under the success curve of these cIoUs."""
     pia: dict[str, float]
-    """Mean share of the picture above the threshold; 0 is best."""
+    """Mean share of the image above the threshold; 0 is best."""
     auc_n: dict[str, float]
-    """Area under the share of negatives with at most 0.05 i of the picture above the threshold; 1 is best."""
+    """Area under the share of negatives with at most 0.05 i of the image above the threshold; 1 is best."""
     f_loc: dict[str, float]
     """Harmonic mean of ``mean_ciou`` and 1 - ``pia``."""
     f_auc: dict[str, float]
@@ -56,26 +56,26 @@ def negative_audio(
     negatives: Mapping[str, Array],
     threshold: float | None = None,
     mode: str = "bilinear",
-) -> NegativeAudio:
-    """pIA, AUC_N, F_LOC and F_AUC of a model under sounds that belong to nothing in the picture.
+) -> NegativeAudioScores:
+    """Compute pIA, AUC_N, F_LOC and F_AUC.
 
     Args:
-        heatmap: (N, h, w) raw similarity of pictures with their own sound; nothing is normalized.
+        heatmap: (N, h, w) raw similarity of images with the true audio; nothing is normalized.
         truth: (N, H, W) in [0, 1].
-        negatives: Kind ("silence", "noise", "off_screen") -> (M, h, w) raw similarity of pictures with
-            such a sound.
-        threshold: What lies strictly above is selected. By default :func:`maxq3_threshold` of
-            ``negatives``, which then judge themselves: fix it on other samples for a number that
-            others are to reproduce, as the release does with one constant a model.
-        mode: Of the resize to the truth's size; see :func:`resize`.
+        negatives: (M, h, w) raw similarity of images with negative audio, by kind ("silence", "noise",
+            "off_screen").
+        threshold: Pixels strictly above it are selected. Default: :func:`maxq3_threshold` of ``negatives``.
+            For numbers that others should reproduce, choose it on other samples, as the release does with
+            one constant for each model.
+        mode: Resize to the size of the truth; see :func:`resize_heatmaps`.
 
     Returns:
-        The numbers. Under ``"all"`` they are made of the means of ``pia`` and of ``auc_n`` over the
-        kinds, as in the release. A harmonic mean of two zeros is 0.
+        The scores. ``"all"`` uses the means of ``pia`` and of ``auc_n`` over the kinds, as in the release.
+        The harmonic mean of two zeros is 0.
 
     Raises:
-        ValueError: If there is no negative, a kind is called "all", a map or truth is none, or the mode
-            is unknown.
+        ValueError: If there are no negatives, a kind is called "all", the mode is unknown, or maps or truth are
+            invalid.
 
     Example:
         >>> own, silent = np.eye(2)[None], np.zeros((1, 2, 2))
@@ -97,7 +97,7 @@ def negative_audio(
     pia = _with_mean({kind: float(share.mean()) for kind, share in shares.items()})
     auc_n = _with_mean({kind: _area_within(share) for kind, share in shares.items()})
     mean_ciou, success_area = overlap.mean().item(), auc(overlap)
-    return NegativeAudio(
+    return NegativeAudioScores(
         level,
         mean_ciou,
         success_area,
@@ -109,15 +109,15 @@ def negative_audio(
 
 
 def maxq3_threshold(*negatives: Array) -> float:
-    """The third quartile of the highest similarity of each map under negative sounds, before any resize.
+    """Return the third quartile of the highest similarity of each map for negative audio, before any resize.
 
-    The published constants are of this kind ("maxq3"); between two values the quartile is interpolated.
+    The published constants were computed in this way ("maxq3"); the quartile is interpolated.
 
     Args:
-        negatives: (M, h, w) raw similarity, of one kind or several; all maps weigh the same.
+        negatives: (M, h, w) raw similarity of each kind; all maps have the same weight.
 
     Raises:
-        ValueError: If none are given, or they hold NaN.
+        ValueError: If there are none, or they hold NaN.
     """
     if not negatives:
         raise InputError("negatives must be at least one array of maps.")
@@ -126,9 +126,9 @@ def maxq3_threshold(*negatives: Array) -> float:
 
 
 def _shares_above(maps: Tensor, level: float, hw: tuple[int, int], mode: str) -> np.ndarray:
-    """(M,) float64: which share of each resized map lies above the level."""
+    """Return the (M,) float64 share of each resized map above the level."""
     parts = [
-        (resize_maps(some, hw, mode) > level).double().mean(dim=(1, 2)) for some in maps.split(samples_at_once(hw))
+        (interpolate(some, hw, mode) > level).double().mean(dim=(1, 2)) for some in maps.split(samples_at_once(hw))
     ]
     return torch.cat(parts).cpu().numpy()
 

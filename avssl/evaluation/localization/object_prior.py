@@ -1,6 +1,6 @@
-"""Object-guided localization: a map that has heard nothing, mixed into one that has.
+"""Object-guided localization: mix an audio-visual map with one from the image alone.
 
-What it adds says nothing about listening; report a mixed map beside both of its parts, never in place of one.
+The gain does not come from the audio, so report a mixed map beside both of its parts.
 
 Source: Mo and Morgado, "Localizing Visual Sounds the Easy Way" (EZ-VSL), ECCV 2022,
 https://arxiv.org/abs/2203.09324.
@@ -18,7 +18,7 @@ from avssl.evaluation.localization.arrays import alike, as_maps
 from avssl.evaluation.localization.resizing import min_max
 
 EZVSL_ALPHA = 0.4
-"""EZ-VSL's weight of the audio-visual map: the object prior weighs more."""
+"""EZ-VSL's weight of the audio-visual map."""
 
 SLAVC_ALPHA = 0.9
 """SLAVC's weight of the audio-visual map."""
@@ -27,20 +27,19 @@ A = TypeVar("A", np.ndarray, Tensor)
 
 
 def fuse_object_prior(av_map: A, object_map: np.ndarray | Tensor, alpha: float) -> A:
-    """``alpha * AV + (1 - alpha) * OBJ`` of two maps that are min-max normalized each by itself.
+    """Compute ``alpha * AV + (1 - alpha) * OBJ`` of two maps that are min-max normalized separately.
 
-    EZ-VSL resizes both to 224 x 224 (``bilinear_corners``) before; the result is normalized once more by every
-    rule that does so. SLAVC's release scales by fixed ranges in place of the maps' own extremes: [-1/tau,
-    1/tau], and [0, 2.5] for an ImageNet ResNet-18.
+    EZ-VSL first resizes both to 224 x 224 (``bilinear_corners``). SLAVC's release scales by fixed ranges instead
+    of the extremes of the maps: [-1/tau, 1/tau], and [0, 2.5] for an ImageNet ResNet-18.
 
     Args:
         av_map: (h, w), or (N, h, w).
-        object_map: Of the same shape.
-        alpha: In [0, 1]; :data:`EZVSL_ALPHA` or :data:`SLAVC_ALPHA`.
+        object_map: Map of the same shape.
+        alpha: Weight in [0, 1]; :data:`EZVSL_ALPHA` or :data:`SLAVC_ALPHA`.
 
     Returns:
-        Of the same shape, float32, in [0, 1] unless a map is constant, which is left untouched; an array for
-        an array and a tensor for a tensor.
+        float32 of the same shape, in [0, 1] unless a map is constant, which is left unchanged; an array for
+        arrays and a tensor for tensors.
 
     Raises:
         ValueError: If the shapes differ, ``alpha`` lies outside [0, 1], or a map holds NaN.
@@ -56,7 +55,7 @@ def fuse_object_prior(av_map: A, object_map: np.ndarray | Tensor, alpha: float) 
             f"av_map {tuple(np.shape(av_map))} and object_map {tuple(np.shape(object_map))} must have one shape: "
             "resize them."
         )
-    heard = as_maps("av_map", av_map)
-    seen = as_maps("object_map", object_map).to(heard.device)
-    fused = alpha * min_max(heard) + (1 - alpha) * min_max(seen)
+    audio_visual = as_maps("av_map", av_map)
+    prior = as_maps("object_map", object_map).to(audio_visual.device)
+    fused = alpha * min_max(audio_visual) + (1 - alpha) * min_max(prior)
     return cast(A, alike(fused if np.ndim(av_map) == 3 else fused[0], av_map))

@@ -1,7 +1,7 @@
-"""Prompted segmentation: a spoken word or a sound names a class, and the map must find it in the picture.
+"""Prompted segmentation: a spoken word or a sound stands for a class, and the map must segment it.
 
-All pictures prompted with a class are pooled, so scores must be comparable between pictures, and a heat map
-may not be normalized by itself.
+The pixels of all images prompted with a class are pooled, so scores must be comparable between images, and maps
+must not be normalized separately.
 
 Source: Hamilton et al., "Separating the Chirp from the Chat" (DenseAV), CVPR 2024,
 https://arxiv.org/abs/2406.05629, and its released evaluation on ADE20K.
@@ -20,11 +20,11 @@ from torch import Tensor
 from avssl.core.errors import InputError
 from avssl.evaluation.classification import mean_average_precision
 from avssl.evaluation.localization.arrays import Array, as_pair
-from avssl.evaluation.localization.resizing import min_max, resize_maps
-from avssl.evaluation.localization.sweep import passing
+from avssl.evaluation.localization.resizing import interpolate, min_max
+from avssl.evaluation.localization.threshold_counts import count_above
 
 NUM_THRESHOLDS = 20
-"""Tried for the best IoU of a class."""
+"""Number of thresholds tried for the best IoU of a class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,29 +42,29 @@ class PromptedSegmentation:
     iou: np.ndarray
     """(C,) float64."""
     threshold: np.ndarray
-    """(C,) float64: of the best IoU, on the scale in which the set's lowest score is 0 and its highest 1."""
+    """(C,) float64 threshold of the best IoU, relative to the lowest (0) and highest (1) score of the set."""
 
 
 def prompted_segmentation(
     heatmaps: Array, truth: Array, classes: Sequence[int | str] | np.ndarray | Tensor
 ) -> PromptedSegmentation:
-    """Mean average precision and mean IoU over the classes, of maps prompted with a class each.
+    """Compute mean average precision and mean IoU over the classes.
 
-    One min-max over the **entire** set, bilinear resize to the truth's size, and for each class, over all
-    pixels of its pictures: the average precision (equal scores pass together, as in scikit-learn), and the
-    best IoU of the pixels strictly above one of 20 thresholds from the lowest to the highest score of the
-    class. That threshold is chosen on the test set, as in the release.
+    Maps are min-max normalized over the **entire** set and resized to the size of the truth. For each class,
+    over all pixels of its images: the average precision, and the best IoU of the pixels strictly above one of
+    20 thresholds from the lowest to the highest score. The threshold is chosen on the test set, as in the
+    release.
 
     Args:
-        heatmaps: (N, h, w) similarity of video and prompt. A constant set is left as it is.
+        heatmaps: (N, h, w) similarity of video and prompt. A constant set is left unchanged.
         truth: (N, H, W) masks of the prompted class; pixels above 0.5 count.
         classes: N numbers or names.
 
     Returns:
-        The means and the classes' own. A class without a true pixel has 0 for both.
+        The means and the values of each class. A class without true pixels scores 0.
 
     Raises:
-        ValueError: If the lengths differ, a map or truth is none, or truth lies outside [0, 1].
+        ValueError: If the lengths differ, or maps or truth are invalid.
 
     Example:
         >>> found = prompted_segmentation(np.eye(2)[None], np.eye(2)[None], ["dog"])
@@ -81,7 +81,7 @@ def prompted_segmentation(
     rows = []
     for name in names:
         of_class = np.flatnonzero(ids == name)
-        pixels = resize_maps(scaled[of_class], hw, "bilinear").cpu().numpy().reshape(-1)
+        pixels = interpolate(scaled[of_class], hw, "bilinear").cpu().numpy().reshape(-1)
         true = target[of_class].cpu().numpy().reshape(-1) > 0.5
         rows.append((_precision(pixels, true), *_best_iou(pixels, true)))
     ap, iou, threshold = np.array(rows, dtype=np.float64).T
@@ -93,9 +93,9 @@ def _precision(pixels: np.ndarray, true: np.ndarray) -> float:
 
 
 def _best_iou(pixels: np.ndarray, true: np.ndarray) -> tuple[float, float]:
-    """The best IoU of (P,) pixels and its threshold, the lowest where several tie."""
+    """Return the best IoU of (P,) pixels and its threshold, the lowest if several tie."""
     thresholds = np.linspace(float(pixels.min()), float(pixels.max()), NUM_THRESHOLDS)
-    counts, hits = passing(pixels, true, thresholds, strict=True)
+    counts, hits = count_above(pixels, true, thresholds, strict=True)
     union = counts + true.sum() - hits
     iou = hits / np.where(union > 0, union, 1)
     return float(iou.max()), float(thresholds[iou.argmax()])

@@ -1,7 +1,7 @@
-"""Which pixels of a heat map count as selected: the binarization rules of the field, each by its name.
+"""The binarization rules of the literature by name: which pixels of a heat map are selected.
 
-Notation: p, the values of a map at the truth's size, min-max normalized to [0, 1] unless the rule says
-otherwise; P pixels, 50 176 at 224 x 224; n, those of them whose truth is not zero.
+Notation: p, the values of a map at the size of the truth, min-max normalized to [0, 1] unless the rule says
+otherwise; P pixels, 50 176 at 224 x 224; n pixels whose truth is not zero.
 
 ========== ==================================================== ================== ============================
 rule       selects                                              resize             used by
@@ -10,17 +10,16 @@ lvs        ``p > sorted(p)[P // 2]``                            bilinear        
 ezvsl      ``p >= sorted(p)[P // 2]``                           bilinear_corners   EZ-VSL, FNAC (validation: bicubic)
 slavc      ``s >= 0.5``, s from [-1/tau, 1/tau] to [0, 1]       bicubic_corners    SLAVC
            relative: ``p >= sorted(p)[P // 2]``                                    its ``--relative_prediction``
-sslalign   ``p > sorted(p)[P // 2]``                            bilinear           SSLalignment on VGG-SS; on others
-                                                                                   its resize is bilinear_corners
-adaptive   ``p > sorted(p)[P - n]``                             bilinear           cIoU_adap: knows the object's size
+sslalign   ``p > sorted(p)[P // 2]``                            bilinear           SSLalignment on VGG-SS; on other
+                                                                                   sets with bilinear_corners
+adaptive   ``p > sorted(p)[P - n]``                             bilinear           cIoU_adap: uses the object's size
 fixed0.5   ``p >= 0.5``                                         bilinear (any)     Senocak et al., 2018
 jsa        ``p >= 0.6``                                         bicubic            JSA
 acl        ``p >= t``, t the best of 0.05, 0.1 ... 0.95         bicubic            ACL-SSL: chosen on the test set
 ========== ==================================================== ================== ============================
 
-The median rules select half of the frame: a truth below a quarter of it cannot reach 0.5. Strict and
-inclusive ones differ by one pixel where all values differ, and by everything where the map is constant.
-All written from their definitions.
+The median rules select half of the frame, so a truth below a quarter of it cannot reach a cIoU of 0.5. Strict and
+inclusive rules differ by one pixel if all values differ, and by the whole frame if the map is constant.
 """
 
 from __future__ import annotations
@@ -34,25 +33,25 @@ import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.evaluation.localization.resizing import check_mode, min_max, resize_maps
+from avssl.evaluation.localization.resizing import check_mode, interpolate, min_max
 
 Select = Callable[[Tensor, Tensor], Tensor]
 """(N, P) values of maps, (N, P) truth -> (N, P) bool."""
 
 MIN_MAX, RAW, UNIT = "min_max", "raw", "unit"
-"""Scales of a map: each to [0, 1] by its own extremes; as it is; from [-1/tau, 1/tau] to [0, 1]."""
+"""Scales of a map: to [0, 1] by its own extremes; unchanged; from [-1/tau, 1/tau] to [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How a map becomes a set of pixels."""
+    """How the pixels of a map are selected."""
 
     selects: tuple[Select, ...]
-    """Where there are several, the one under which the whole set scores best is kept."""
+    """Of several selections the one with the best score on the whole set is kept."""
     mode: str
-    """Of the resize to the truth's size."""
+    """Resize mode."""
     scale: str = MIN_MAX
-    """Of the values that are compared."""
+    """Scale of the values that are compared."""
 
 
 def _above_median(p: Tensor, truth: Tensor) -> Tensor:
@@ -64,51 +63,51 @@ def _from_median(p: Tensor, truth: Tensor) -> Tensor:
 
 
 def _median(p: Tensor) -> Tensor:
-    """(N, 1): ``sorted(p)[P // 2]``, the upper of the two middle values."""
+    """Return (N, 1) ``sorted(p)[P // 2]``, the upper of the two middle values."""
     return p.kthvalue(p.shape[1] // 2 + 1, dim=1, keepdim=True).values
 
 
 def _truth_area(p: Tensor, truth: Tensor) -> Tensor:
-    """``p > sorted(p)[P - n]``: n - 1 pixels where all values differ; none if n is 0."""
+    """Select ``p > sorted(p)[P - n]``: n - 1 pixels if all values differ; none if n is 0."""
     n = (truth != 0).sum(dim=1, keepdim=True)
-    # NumPy's sort of float32 is four times as fast as torch's on a CPU, which also sorts the indices.
+    # NumPy sorts float32 four times as fast as torch on a CPU, because torch also sorts the indices.
     ascending = p.sort(dim=1).values if p.is_cuda else torch.from_numpy(np.sort(p.numpy(), axis=1))
     return (p > ascending.gather(1, (p.shape[1] - n).clamp(max=p.shape[1] - 1))) & (n > 0)
 
 
-def _from(threshold: float, p: Tensor, truth: Tensor) -> Tensor:
+def _at_least(threshold: float, p: Tensor, truth: Tensor) -> Tensor:
     return p >= threshold
 
 
 ACL_THRESHOLDS = tuple(i / 20 for i in range(1, 20))
-"""Of the rule ``acl``."""
+"""Thresholds of the rule ``acl``."""
 
 RULES: dict[str, Rule] = {
     "lvs": Rule((_above_median,), "bilinear"),
     "ezvsl": Rule((_from_median,), "bilinear_corners"),
-    "slavc": Rule((partial(_from, 0.5),), "bicubic_corners", UNIT),
+    "slavc": Rule((partial(_at_least, 0.5),), "bicubic_corners", UNIT),
     "sslalign": Rule((_above_median,), "bilinear"),
     "adaptive": Rule((_truth_area,), "bilinear"),
-    "fixed0.5": Rule((partial(_from, 0.5),), "bilinear"),
-    "jsa": Rule((partial(_from, 0.6),), "bicubic"),
-    "acl": Rule(tuple(partial(_from, threshold) for threshold in ACL_THRESHOLDS), "bicubic"),
+    "fixed0.5": Rule((partial(_at_least, 0.5),), "bilinear"),
+    "jsa": Rule((partial(_at_least, 0.6),), "bicubic"),
+    "acl": Rule(tuple(partial(_at_least, threshold) for threshold in ACL_THRESHOLDS), "bicubic"),
 }
-"""Binarization by name; see the table above. A number under one rule says nothing under another."""
+"""Rules by name; see the table above. Numbers of different rules are not comparable."""
 
 _SLAVC_RELATIVE = Rule((_from_median,), "bicubic_corners")
 
 
 def find_rule(name: str, *, mode: str | None = None, relative: bool = False, raw: bool = False) -> Rule:
-    """The rule of a name with what a caller changes of it.
+    """Return a rule with changes.
 
     Args:
-        name: Of :data:`RULES`.
-        mode: Of the resize, in place of the rule's own.
+        name: Name in :data:`RULES`.
+        mode: Resize mode in place of the rule's own.
         relative: The median form of ``slavc``.
-        raw: Compare the values as they are in place of min-max normalized ones.
+        raw: Compare the values without min-max normalization.
 
     Raises:
-        ValueError: On an unknown name or mode, or ``relative`` or ``raw`` where a rule has no such form.
+        ValueError: On an unknown name or mode, or ``relative`` or ``raw`` for a rule without this form.
     """
     if name not in RULES:
         raise InputError(f"unknown rule {name!r}; the rules are {', '.join(RULES)}.")
@@ -124,19 +123,19 @@ def find_rule(name: str, *, mode: str | None = None, relative: bool = False, raw
 
 
 def scaled_maps(maps: Tensor, hw: tuple[int, int], mode: str, scale: str, tau: float) -> Tensor:
-    """(N, h, w) to (N, H, W) float32 values that a rule compares.
+    """Resize and scale (N, h, w) maps to the (N, H, W) float32 values that a rule compares.
 
     Raises:
         ValueError: If the scale is :data:`UNIT` and a value lies outside [-1/tau, 1/tau].
     """
-    resized = resize_maps(maps, hw, mode)
+    resized = interpolate(maps, hw, mode)
     if scale == MIN_MAX:
         return min_max(resized)
     return unit_scale(resized, maps, tau) if scale == UNIT else resized
 
 
 def unit_scale(resized: Tensor, maps: Tensor, tau: float) -> Tensor:
-    """Resized scores from [-1/tau, 1/tau] to [0, 1], where ``maps`` were before; bicubic ones may overshoot."""
+    """Map resized scores from [-1/tau, 1/tau] to [0, 1]; ``maps`` are before the resize, as bicubic may overshoot."""
     if not tau > 0:
         raise InputError(f"tau ({tau}) must be greater than 0.")
     highest = maps.abs().max().item()

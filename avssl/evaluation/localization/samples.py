@@ -1,4 +1,4 @@
-"""The scores of many samples at once, and a table's row of them.
+"""Scores of many samples, and their summary as a row of a table.
 
 Dimensions: N samples, h and w cells of a map, H and W pixels of the truth.
 """
@@ -28,22 +28,22 @@ def localization_samples(
     mode: str | None = None,
     tau: float = 1.0,
 ) -> dict[str, Tensor]:
-    """The score of every sample, for intervals, subgroups and paired comparisons.
+    """Compute the scores of every sample, for intervals, subgroups and paired comparisons.
 
     Args:
         heatmaps: (N, h, w).
         truth: (N, H, W) sounding object in [0, 1].
-        rules: Names of :data:`RULES`.
-        other_objects: (N, H, W) masks of what is visible and silent; adds ``pointing_other``.
-        mode: Of the resize, in place of each rule's own.
-        tau: Of the rule ``slavc``; see :func:`ciou`.
+        rules: Names in :data:`RULES`.
+        other_objects: (N, H, W) masks of visible silent objects; adds ``pointing_other``.
+        mode: Resize mode in place of each rule's own.
+        tau: For the rule ``slavc``; see :func:`ciou`.
 
     Returns:
         (N,) float64 each: ``pointing``, ``truth_area`` (share of the frame), ``ciou_<rule>`` and,
-        if asked for, ``pointing_other``.
+        with ``other_objects``, ``pointing_other``.
 
     Raises:
-        ValueError: As :func:`ciou`, or if ``other_objects`` are of another shape than ``truth``.
+        ValueError: As :func:`ciou`, or if ``other_objects`` and ``truth`` differ in shape.
     """
     return kept_selections(sample_columns(heatmaps, truth, rules, other_objects, mode, tau))
 
@@ -56,11 +56,11 @@ def sample_columns(
     mode: str | None = None,
     tau: float = 1.0,
 ) -> dict[str, Tensor]:
-    """As :func:`localization_samples`, of a part of the samples: join the parts before :func:`kept_selections`.
+    """Compute :func:`localization_samples` of a part of the set; join the parts before :func:`kept_selections`.
 
     Returns:
-        As there, but ``ciou_<rule>`` is (N, K): a column for each selection of a rule, which has several
-        where one is to be kept for the whole set.
+        The same scores, but ``ciou_<rule>`` is (N, K), a column for each selection of the rule: some rules have
+        several, the best of which is kept for the whole set.
     """
     maps, target = as_pair("heatmaps", heatmaps, truth)
     found = {rule: find_rule(rule, mode=mode) for rule in rules}
@@ -80,24 +80,24 @@ def sample_columns(
 
 
 def kept_selections(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """:func:`sample_columns` of the whole set with one selection a rule: the best one over all samples."""
+    """Reduce :func:`sample_columns` of the whole set to the best selection of each rule."""
     return {name: best_selection(values) if values.ndim == 2 else values for name, values in columns.items()}
 
 
 def summarize(samples: Mapping[str, Tensor], groups: Groups | None = None) -> dict[str, float]:
-    """:func:`localization_samples` as one number each.
+    """Average :func:`localization_samples` over the samples.
 
     Args:
-        samples: Name -> (N,) scores.
-        groups: N ids, equal for the sounds of one picture (see :func:`interactive`).
+        samples: (N,) scores by name.
+        groups: N ids, equal for the sounds of one image (see :func:`interactive`).
 
     Returns:
-        ``n``, ``pointing``, ``truth_area``, ``pointing_other`` if measured; for each rule
-        ``ciou_success_<rule>`` (the field's "cIoU"), ``ciou_mean_<rule>`` and ``auc_<rule>``; with
-        ``groups`` also ``num_groups``, ``iiou_<rule>`` and ``iauc_<rule>``. All in [0, 1] but the counts.
+        ``n``, ``pointing``, ``truth_area``, ``pointing_other`` if there; for each rule
+        ``ciou_success_<rule>`` (the "cIoU" of published tables), ``ciou_mean_<rule>`` and ``auc_<rule>``; with
+        ``groups`` also ``num_groups``, ``iiou_<rule>`` and ``iauc_<rule>``. All except the counts are in [0, 1].
 
     Raises:
-        ValueError: If ``groups`` names no group at all or has another length.
+        ValueError: If ``groups`` names no group or has another length.
     """
     result = {"n": float(len(samples["pointing"]))}
     for name, values in samples.items():

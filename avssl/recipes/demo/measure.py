@@ -1,4 +1,4 @@
-"""What the demo measures: probes, retrieval and localization, each beside its baselines."""
+"""Measurements of the demo: probes, retrieval and localization, each with its baselines."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from avssl.training.build import default_workers
 
 
 def measure(run: Path, manifest: Manifest, settings: DemoSettings) -> dict[str, Any]:
-    """All tables of the report, as plain values.
+    """Compute all tables of the report, as plain values.
 
-    Probes read labels of training clips; pretraining never did. Test clips were seen by neither.
+    Probes use labels of training clips, pretraining does not. Neither uses the test clips.
     """
     used = manifest.select((manifest["split"] != "pairs") & (manifest["num_objects"].astype(int) <= 3))
     pretrained = from_pretrained(run, choose_device(settings.device), crop="full")
@@ -53,7 +53,7 @@ def _extract(model: Pretrained, manifest: Manifest, settings: DemoSettings, run:
 
 
 def _features(model: Pretrained, manifest: Manifest, settings: DemoSettings, run: Path) -> Features:
-    """Of every row of the manifest."""
+    """Extract features of every row of the manifest."""
     found = _extract(model, manifest, settings, run, "features")
     if len(found.ids) != len(manifest):
         raise RunError(f"{len(manifest) - len(found.ids)} clips of the demo cannot be read: {found.failures[:1]}")
@@ -61,7 +61,7 @@ def _features(model: Pretrained, manifest: Manifest, settings: DemoSettings, run
 
 
 def _probes(manifest: Manifest, features: dict[str, Features], seed: int) -> list[dict[str, Any]]:
-    """Linear probes: which object and which action, with one object and with two or three."""
+    """Fit linear probes for object and action, on clips of one object and of two or three."""
     split, count = manifest["split"], manifest["num_objects"].astype(int)
     train, alone = split == "train", count == 1
     tasks = [
@@ -95,7 +95,7 @@ def _probes(manifest: Manifest, features: dict[str, Features], seed: int) -> lis
 
 
 def _retrieval(model: Pretrained, manifest: Manifest, settings: DemoSettings, run: Path) -> dict[str, float]:
-    """Among unseen clips of one object, by the cosine of the pooled embeddings."""
+    """Measure retrieval among test clips of one object, by the cosine of the pooled embeddings."""
     found = _extract(model, manifest, settings, run, "embeddings")
     test = manifest["split"] == "single"
     return cross_modal_retrieval(torch.from_numpy(found.video[test]), torch.from_numpy(found.audio[test]))

@@ -1,4 +1,4 @@
-"""The demo's pictures: overlay videos with sound, and stills with the truth drawn in.
+"""Overlay videos and stills of the demo; stills show the outline of the truth.
 
 The clips are the first of their splits, not the best.
 """
@@ -22,19 +22,19 @@ from avssl.recipes.localize import localize
 from avssl.reports.html_page import encode_picture
 
 STILLS = 8
-"""Stills of each test set."""
+"""Number of stills of each test set."""
 
 
 def draw_overlays(run: Path, corpus: Path, out_dir: Path, settings: DemoSettings) -> dict[str, Any]:
-    """Writes overlay videos and stills into ``out_dir``.
+    """Write overlay videos and stills into ``out_dir``.
 
     Returns:
-        ``videos``: dicts of file, clip id and sounding kind. ``stills``: likewise, by split.
+        ``videos``: dicts of file, clip id, sounding kind and action. ``stills``: the same by split.
     """
     shutil.rmtree(out_dir, ignore_errors=True)
     out_dir.mkdir(parents=True)
     manifest = read_manifest(corpus / "manifest.csv")
-    # Interactive pairs first, two thirds of all: the same picture twice, and the map must follow the sound.
+    # Interactive pairs first, two thirds of all: the same frames twice, and the map must follow the audio.
     rows = [*_first(manifest, "pairs", settings.num_overlays // 3 * 2), *_first(manifest, "several", 99)]
     videos = []
     for row in rows[: settings.num_overlays]:
@@ -60,7 +60,7 @@ def _about(manifest: Manifest, row: int) -> dict[str, Any]:
 
 
 def _still(manifest: Manifest, table: LocalizationTable, i: int, out_dir: Path) -> dict[str, Any]:
-    """The middle frame under its map, with the outline of the sounding object."""
+    """Write the middle frame under its map, with the outline of the sounding object."""
     instant = table.instants[i]
     assert instant.seconds is not None, "clips of SoundingShapes move"
     with open_media(manifest.file(instant.row)) as reader:

@@ -1,4 +1,4 @@
-"""What the demo does, in numbers: the corpus, the training, and how much of each to draw."""
+"""Settings of the demo: the data set, the training run, and the number of overlays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from avssl.config import (
 from avssl.synthetic import SceneSettings, Split
 
 BACKEND: Final = "pyav"
-"""The same on every machine, so that a seed means the same; and the quickest to open short files."""
+"""The same on every machine, so that a seed gives the same result; and the fastest at opening short files."""
 
 TRAIN = SceneSettings(object_weights=(0.6, 0.2, 0.12, 0.08))
 SINGLE = SceneSettings(object_weights=(1.0,))
@@ -31,7 +31,7 @@ PAIRS = replace(SEVERAL, interactive_pairs=True)
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Everything that decides what a demo makes; a finished stage is reused while these stay."""
+    """Options of the demo; a finished stage is reused if they are unchanged."""
 
     seed: int = 0
     """Random seed of the corpus, the initial weights, the data order and augmentation."""
@@ -41,7 +41,7 @@ class DemoSettings:
     """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one."""
 
     def splits(self) -> dict[str, Split]:
-        """The corpus: what is trained on, and three test sets that training never sees."""
+        """Return the splits: the training set and three test sets."""
         if self.tiny:
             short = {name: replace(settings, duration_seconds=2.5) for name, settings in _SETTINGS.items()}
             return {name: Split(count, short[name]) for name, count in _TINY.items()}
@@ -49,16 +49,16 @@ class DemoSettings:
 
     @property
     def num_overlays(self) -> int:
-        """Overlay videos to make."""
+        """Number of overlay videos."""
         return 1 if self.tiny else 6
 
     @property
     def windows_per_clip(self) -> int:
-        """Windows a clip for probes and retrieval."""
+        """Windows of each clip for probes and retrieval."""
         return 1
 
     def config(self, corpus: Path) -> Config:
-        """The pretraining run."""
+        """Return the configuration of the pretraining run."""
         return Config(
             data=replace(Config().data, source=str(corpus / "manifest.csv"), split="train", backend=BACKEND),
             sampling=SamplingConfig(num_frames=8, frames_per_second=4.0),

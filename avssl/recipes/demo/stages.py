@@ -1,4 +1,4 @@
-"""The demo's stages in order. Each leaves a record, and is skipped while its record fits the settings."""
+"""Run the stages of the demo in order. A stage with a record of the same settings is skipped."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from avssl.synthetic.corpus import describe
 from avssl.training.run_directory import RunDirectory
 
 _FORMAT = 1
-"""Raise it when a stage's output changes its meaning: older records then do not count."""
+"""Increase when the output of a stage changes its meaning: older records are then ignored."""
 
 
 @dataclass(frozen=True)
 class DemoFolder:
-    """Where the demo's things are."""
+    """Paths inside the demo's folder."""
 
     path: Path
 
@@ -86,7 +86,7 @@ def run_demo(path: Path, settings: DemoSettings, fresh: bool = False) -> Path:
         "overlays": lambda: draw_overlays(folder.run, folder.corpus, folder.overlays, settings),
     }
     results, seconds = {}, {}
-    is_stale = False  # what follows a stage that ran must run again
+    is_stale = False  # all stages after one that ran must run again
     for number, (name, run) in enumerate(stages.items(), start=1):
         record = _read_record(folder.record(name), settings)
         if record is None or is_stale:
@@ -110,18 +110,18 @@ def _synthesize(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
 
 
 def _index(folder: DemoFolder) -> dict[str, Any]:
-    """Looks at the files as at anybody's, and compares with what the corpus says of itself."""
+    """Index the files like any others, and compare the count with the manifest of the data set."""
     found = index(folder.corpus, out=folder.path / "index.csv")
     manifest = read_manifest(folder.corpus / "manifest.csv")
-    # A faint disc that spins passes for a still picture, at three clips in a thousand or fewer.
+    # A faint spinning disc looks like a still image, in at most three of a thousand clips.
     num_still = sum(error.reason == "still_picture" for error in found.failures.values())
     if len(found.manifest) + num_still != len(manifest):
-        raise RunError(f"{folder.corpus}: {len(manifest)} clips were made, but {len(found.manifest)} can be used.")
+        raise RunError(f"{folder.corpus}: {len(manifest)} clips were rendered, but {len(found.manifest)} are usable.")
     return {"files": len(found.manifest), "hours": found.hours}
 
 
 def _pretrain(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
-    """Trains, or continues a training of these settings that was interrupted."""
+    """Train, or continue an interrupted run of the same settings."""
     config = settings.config(folder.corpus)
     begun = folder.record("pretrain_begun")
     run = RunDirectory(folder.run)
@@ -157,7 +157,7 @@ def _report(folder: DemoFolder, settings: DemoSettings, results: dict[str, Any],
 
 
 def _examples(folder: DemoFolder) -> list[tuple[Manifest, int]]:
-    """One clip of each number of objects, to show what the world looks like."""
+    """Return one clip for each number of objects."""
     manifest = read_manifest(folder.corpus / "manifest.csv")
     found: dict[int, tuple[Manifest, int]] = {}
     for row in np.flatnonzero(manifest["split"] == "train")[:64].tolist():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.evaluation import RULES, ciou, resize
+from avssl.evaluation import RULES, ciou, resize_heatmaps
 
 MODE_OF_RULE = {
     "lvs": "bilinear",
@@ -68,7 +68,7 @@ def flat(array):
 
 def reference(maps, truth, rule, mode):
     """Of N samples, from maps (N, h, w) and truth (N, H, W)."""
-    resized = [flat(resize(m, truth.shape[1:], mode)) for m in maps]
+    resized = [flat(resize_heatmaps(m, truth.shape[1:], mode)) for m in maps]
     targets = [flat(g) for g in truth]
     if rule != "acl":
         return [reference_ciou(reference_selection(v, g, rule), g) for v, g in zip(resized, targets, strict=True)]
@@ -89,7 +89,7 @@ def samples():
     maps = np.tanh(random.normal(size=(8, 4, 5))).astype(np.float32)
     truth = (random.random((8, 12, 10)) < 0.3) * random.integers(1, 3, size=(8, 12, 10)) / 2
     # Where the map is high there is more truth, so that no rule scores close to nothing.
-    grown = np.where(resize(maps, (12, 10)) > 0.2, 1.0, truth)
+    grown = np.where(resize_heatmaps(maps, (12, 10)) > 0.2, 1.0, truth)
     return maps, np.where(random.random(grown.shape) < 0.1, 0.5, grown)
 
 

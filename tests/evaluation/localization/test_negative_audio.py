@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.evaluation import maxq3_threshold, negative_audio, resize
+from avssl.evaluation import maxq3_threshold, negative_audio, resize_heatmaps
 
 
 def reference_area(epochs):
@@ -21,7 +21,7 @@ def reference_harmonic(a, b):
 def reference(maps, truth, negatives, threshold, mode="bilinear"):
     height, width = truth.shape[1:]
     cious = []
-    for p, g in zip(resize(maps, (height, width), mode), truth, strict=True):
+    for p, g in zip(resize_heatmaps(maps, (height, width), mode), truth, strict=True):
         top = bottom = 0.0
         for y in range(height):
             for x in range(width):
@@ -34,7 +34,7 @@ def reference(maps, truth, negatives, threshold, mode="bilinear"):
     auc = reference_area(lambda t: sum(c >= t for c in cious) / len(cious))
     pia, auc_n = {}, {}
     for kind, values in negatives.items():
-        shares = [(p > threshold).sum() / p.size for p in resize(values, (height, width), mode)]
+        shares = [(p > threshold).sum() / p.size for p in resize_heatmaps(values, (height, width), mode)]
         pia[kind] = sum(shares) / len(shares)
         auc_n[kind] = reference_area(lambda t, shares=shares: sum(s <= t for s in shares) / len(shares))
     pia["all"] = sum(pia.values()) / len(negatives)
@@ -46,7 +46,7 @@ def reference(maps, truth, negatives, threshold, mode="bilinear"):
 def samples():
     random = np.random.default_rng(0)
     maps = random.random((12, 5, 5)).astype(np.float32)
-    truth = (resize(maps, (20, 16)) > 0.55).astype(float)
+    truth = (resize_heatmaps(maps, (20, 16)) > 0.55).astype(float)
     truth[0] = 0
     truth[1] *= 0.5
     negatives = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from avssl.evaluation import resize, size_buckets, slavc_confidence, with_negatives
+from avssl.evaluation import extended_scores, resize_heatmaps, slavc_confidence
 
 
 def reference_precision_recall(confidence, ciou, has_box, threshold):
@@ -52,7 +52,7 @@ def test_matches_loop_reference(n, ties):
     if ties:
         confidence = confidence.round(1)
     ciou = np.where(random.random(n) < 0.2, 0.5, random.random(n))
-    found = with_negatives(confidence, ciou, has_box)
+    found = extended_scores(confidence, ciou, has_box)
     assert (found.ap, found.max_f1, found.loc_acc) == pytest.approx(reference(confidence, ciou, has_box), abs=1e-12)
     assert (found.num_positives, found.num_negatives) == (has_box.sum(), n - has_box.sum())
     assert n < 20 or 0.05 < found.ap < found.max_f1 < 0.9
@@ -63,7 +63,7 @@ def test_hand_made_case():
     confidence = [0.9, 0.8, 0.7, 0.6, 0.5]
     ciou = [0.6, 0.5, 0.0, 0.4, 0.9]
     has_box = [1, 2, 0, 1, 1]
-    found = with_negatives(confidence, ciou, has_box)
+    found = extended_scores(confidence, ciou, has_box)
     # Recall: positives found wrongly are not "missed", so it is 2/4, 2/4, 2/3, 3/3.
     assert found.ap == pytest.approx(1 * 0 + 2 / 3 * (2 / 3 - 1 / 2) + 3 / 5 * (1 - 2 / 3), abs=1e-12)
     assert found.ap == pytest.approx(0.311111, abs=1e-6)
@@ -75,42 +75,43 @@ def test_hand_made_case():
 
 def test_is_not_scikit_learn_s_average_precision():
     confidence, has_box = [0.9, 0.8, 0.7, 0.6], [1, 1, 0, 0]
-    found = with_negatives(confidence, [1.0] * 4, has_box)
+    found = extended_scores(confidence, [1.0] * 4, has_box)
     assert average_precision_score(has_box, confidence) == 1
     assert found.ap == 0  # the first threshold (0.8) finds both, and the first contributes nothing
 
 
 def test_degenerate_sets():
-    alone = with_negatives([0.3], [0.9], [True])
+    alone = extended_scores([0.3], [0.9], [True])
     assert (alone.ap, alone.max_f1, alone.loc_acc) == (0, 1, 1)
-    one_negative = with_negatives([0.3], [0.0], [False])
+    one_negative = extended_scores([0.3], [0.0], [False])
     assert (one_negative.ap, one_negative.max_f1, one_negative.num_negatives) == (0, 0, 1)
     assert math.isnan(one_negative.loc_acc)
-    negatives = with_negatives([0.3, 0.2, 0.1], [0.0, 0.0, 0.9], [0, 0, 0])
+    negatives = extended_scores([0.3, 0.2, 0.1], [0.0, 0.0, 0.9], [0, 0, 0])
     assert (negatives.ap, negatives.max_f1) == (0, 0)
     assert math.isnan(negatives.loc_acc)
-    tied = with_negatives([0.5] * 4, [0.9] * 4, [1, 1, 0, 0])
+    tied = extended_scores([0.5] * 4, [0.9] * 4, [1, 1, 0, 0])
     assert (tied.ap, tied.max_f1, tied.loc_acc) == (0, pytest.approx(2 / 3), 1)
-    wrong = with_negatives([0.5, 0.4], [0.1, 0.1], [1, 1])
+    wrong = extended_scores([0.5, 0.4], [0.1, 0.1], [1, 1])
     assert (wrong.ap, wrong.max_f1, wrong.loc_acc) == (0, 0, 0)
 
 
 def test_values_of_negatives_and_kind_of_input_do_not_matter():
     random = np.random.default_rng(0)
     confidence, ciou, has_box = random.random(50), random.random(50), random.random(50) < 0.5
-    found = with_negatives(confidence, ciou, has_box)
-    assert with_negatives(confidence, np.where(has_box, ciou, 1.0), has_box) == found
-    assert with_negatives(*(torch.from_numpy(v) for v in (confidence, ciou, has_box))) == found
-    assert with_negatives(confidence.tolist(), ciou.tolist(), has_box.tolist()) == found
-    assert with_negatives(np.exp(confidence), ciou, 3 * has_box) == found
-    assert with_negatives(confidence, ciou, has_box, at=0.75).ap < found.ap
+    found = extended_scores(confidence, ciou, has_box)
+    assert extended_scores(confidence, np.where(has_box, ciou, 1.0), has_box) == found
+    assert extended_scores(*(torch.from_numpy(v) for v in (confidence, ciou, has_box))) == found
+    assert extended_scores(confidence.tolist(), ciou.tolist(), has_box.tolist()) == found
+    assert extended_scores(np.exp(confidence), ciou, 3 * has_box) == found
+    assert extended_scores(confidence, ciou, has_box, at=0.75).ap < found.ap
 
 
 def test_confidence_is_the_mean_of_the_top_quarter():
     maps = np.tanh(np.random.default_rng(0).normal(size=(3, 7, 7)))
     result = slavc_confidence(maps)
     for i in range(3):
-        pixels = sorted(((float(v) + 1) / 2 for v in resize(maps[i], 224, "bicubic_corners").reshape(-1)), reverse=True)
+        resized = resize_heatmaps(maps[i], 224, "bicubic_corners")
+        pixels = sorted(((float(v) + 1) / 2 for v in resized.reshape(-1)), reverse=True)
         assert result[i] == pytest.approx(sum(pixels[:12544]) / 12544, abs=1e-6)
     assert slavc_confidence(maps[1]) == result[1]
     as_tensor = slavc_confidence(torch.from_numpy(maps / 0.03), tau=0.03)
@@ -135,34 +136,14 @@ def test_chunks_do_not_change_confidence(monkeypatch):
     assert slavc_confidence(maps, size=8).tolist() == whole.tolist()
 
 
-def test_size_buckets_have_open_upper_edges():
-    areas = [0, 32**2 - 1, 32**2, 96**2 - 1, 96**2, 144**2 - 1, 144**2, 224**2]
-    truth = np.zeros((len(areas), 224 * 224))
-    for row, count in zip(truth, areas, strict=True):
-        row[:count] = 1
-    truth = truth.reshape(-1, 224, 224)
-    expected = ["small", "small", "medium", "medium", "large", "large", "huge", "huge"]
-    assert size_buckets(truth).tolist() == expected
-    assert size_buckets(torch.from_numpy(truth)).tolist() == expected
-    assert size_buckets(truth[6]) == "huge"
-    assert size_buckets(truth[6] / 2) == "large"  # votes are fractions
-    half = np.zeros((28, 28), dtype=bool)
-    half[:4, :4] = True  # 16 pixels of 28 x 28 are 1024 of 224 x 224
-    assert size_buckets(half) == "medium"
-    half[0, 0] = False
-    assert size_buckets(half) == "small"
-
-
 def test_negatives_refuse():
     with pytest.raises(ValueError, match="ciou must hold one value for each of the 2 confidences, got 1"):
-        with_negatives([0.1, 0.2], [0.1], [1, 1])
+        extended_scores([0.1, 0.2], [0.1], [1, 1])
     with pytest.raises(ValueError, match="has_box must hold one value for each of the 2 confidences, got 3"):
-        with_negatives([0.1, 0.2], [0.1, 0.2], [1, 1, 0])
+        extended_scores([0.1, 0.2], [0.1, 0.2], [1, 1, 0])
     with pytest.raises(ValueError, match="confidence hold NaN"):
-        with_negatives([float("nan"), 0.2], [0.1, 0.2], [1, 1])
+        extended_scores([float("nan"), 0.2], [0.1, 0.2], [1, 1])
     with pytest.raises(ValueError, match=r"heatmap must be cosines divided by tau \(1.0\), in \[-1, 1\], got 3"):
         slavc_confidence(np.full((2, 2), 3.0))
     with pytest.raises(ValueError, match="unknown mode"):
         slavc_confidence(np.zeros((2, 2)), mode="area")
-    with pytest.raises(ValueError, match=r"truth must be in \[0, 1\]"):
-        size_buckets(np.full((2, 2), 2.0))

@@ -1,7 +1,7 @@
-"""The moments of many files that are most like a query, and how like it the others are.
+"""Search a gallery of windows for those most similar to a query, and tell how far the hits stand out.
 
-A search always has a first hit. Whether it means something shows beside the rest of the gallery: the
-best of N unrelated windows stands some spreads above their middle, too, the more the larger N is.
+A search always has a best hit. It means something only relative to the rest of the gallery: the best of N
+unrelated windows also lies some standard deviations above the median, the more the larger N is.
 
 Dimensions: N windows of the gallery, C vector size.
 """
@@ -14,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.stats import median_abs_deviation
 
 from avssl.core.errors import InputError
 
@@ -23,38 +24,37 @@ _BLOCK_ROWS = 2**16  # 65 536 x 512 float32 are 128 MB
 
 @dataclass(frozen=True)
 class GalleryLevel:
-    """Cosines of a query with a whole gallery."""
+    """Distribution of the cosines of a query with the whole gallery."""
 
     count: int
-    """N."""
+    """Number of windows N."""
     mean: float
-    """Of all cosines."""
+    """Mean cosine."""
     median: float
-    """Of all cosines."""
+    """Median cosine."""
     spread: float
-    """On Fisher's scale, the inverse hyperbolic tangent, where cosines of random vectors are close to normal however
-    few their dimensions: 1.4826 times the median distance from the median, which is the standard deviation of a normal
-    distribution and is not widened by the few windows that fit.
+    """Standard deviation of the cosines after Fisher's transform (arctanh, which makes the cosines of random vectors
+    nearly normal), estimated by the median absolute deviation, which a few matching windows do not widen.
 
-    Source: Fisher, Metron 1, 1921, on coefficients of correlation, which are cosines."""
+    Source: Fisher, Metron 1, 1921, for correlation coefficients, which are cosines."""
 
     def z(self, cosine: float) -> float:
-        """Spreads above the median, on Fisher's scale; NaN where there is no spread."""
+        """Return the distance from the median in units of ``spread``; NaN if the spread is 0."""
         above = float(_fisher(np.float64(cosine)) - _fisher(np.float64(self.median)))
         return above / self.spread if self.spread > 0 else float("nan")
 
     @property
     def best_by_chance(self) -> float:
-        """z that the best of N unrelated windows is expected to have.
+        """Expected z of the best of N unrelated windows.
 
-        Source: Blom, Statistical Estimates and Transformed Beta-Variables, 1958. Windows that overlap are fewer than
-        they seem, so it is rather too high.
+        Source: Blom, Statistical Estimates and Transformed Beta-Variables, 1958. It is rather too high if windows
+        overlap, because these are not independent.
         """
         return NormalDist().inv_cdf((self.count - 0.375) / (self.count + 0.25))
 
 
 def query_cosines(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """(N,) float32 cosines of one query with every row of a gallery; exact, a block of rows at a time.
+    """Return (N,) float32 cosines of one query with every row of a gallery, computed in blocks of rows.
 
     Args:
         query: (C,) float, of any scale.
@@ -75,31 +75,31 @@ def query_cosines(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 def gallery_level(cosines: np.ndarray) -> GalleryLevel:
-    """Where the middle of (N,) cosines lies, and how far they spread."""
+    """Summarize (N,) cosines."""
     median = float(np.median(cosines))
-    spread = 1.4826 * float(np.median(np.abs(_fisher(cosines) - _fisher(np.float64(median)))))
+    spread = float(median_abs_deviation(_fisher(cosines), scale="normal"))
     return GalleryLevel(len(cosines), float(cosines.mean()), median, spread)
 
 
 def _fisher(cosines: np.ndarray | np.float64) -> np.ndarray:
-    """Cosines on an unbounded scale; 1 is held below infinity, at 7.25."""
+    """Apply arctanh; a cosine of 1 becomes 7.25 instead of infinity."""
     return np.arctanh(np.clip(np.asarray(cosines, dtype=np.float64), -_LARGEST_COSINE, _LARGEST_COSINE))
 
 
 def top_moments(
     cosines: np.ndarray, files: np.ndarray, start_seconds: np.ndarray, stop_seconds: np.ndarray, k: int
 ) -> list[int]:
-    """Rows of the ``k`` best distinct moments, best first.
+    """Return the rows of the ``k`` best distinct moments, best first.
 
-    Windows of one file that begin less than a window's length apart show the same moment: of those only the best
-    counts.
+    Windows of one file that start less than a window's length apart show the same moment; only the best of
+    them counts.
 
     Args:
         cosines: (N,).
-        files: (N,) names that tell files apart.
-        start_seconds: (N,) beginnings of the windows.
+        files: (N,) names of the files.
+        start_seconds: (N,) starts of the windows.
         stop_seconds: (N,) ends of the windows.
-        k: Most moments, >= 1.
+        k: Largest number of moments, >= 1.
 
     Raises:
         ValueError: If ``k`` is less than 1.

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-from avssl.evaluation.moments import gallery_level, query_cosines, top_moments
+from avssl.evaluation.gallery_search import gallery_level, query_cosines, top_moments
 
 
 def test_cosines_are_those_of_scikit_learn_whatever_the_scale_and_the_blocks(monkeypatch):
-    monkeypatch.setattr("avssl.evaluation.moments._BLOCK_ROWS", 7)
+    monkeypatch.setattr("avssl.evaluation.gallery_search._BLOCK_ROWS", 7)
     generator = np.random.default_rng(0)
     gallery = generator.normal(size=(50, 6)).astype(np.float32)
     query = generator.normal(size=6).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How many pixels pass each of many thresholds, in one pass over the pixels.
+"""Counts of the pixels above each of many thresholds, in one pass over the pixels.
 
 Dimensions: P pixels, K thresholds.
 """
@@ -8,21 +8,21 @@ from __future__ import annotations
 import numpy as np
 
 
-def passing(
+def count_above(
     values: np.ndarray, truth: np.ndarray, thresholds: np.ndarray, *, strict: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Selected pixels, and those of them that are true, at each threshold.
+    """Count the pixels above each threshold, and the true pixels among them.
 
     Args:
         values: (P,).
         truth: (P,) in [0, 1].
         thresholds: (K,) ascending.
-        strict: Whether a value must be above a threshold, or may equal it.
+        strict: Count values above a threshold; otherwise also those equal to it.
 
     Returns:
-        (K,) float64 each: the number of selected pixels, and the sum of the truth over them.
+        (K,) float64 each: the number of these pixels, and the sum of the truth over them.
     """
-    # Place k: the pixel passes the first k thresholds. Those that pass number i stand at i + 1 or later.
+    # A pixel at place k passes the first k thresholds, so the pixels that pass threshold i are at i + 1 or later.
     place = np.searchsorted(thresholds, values, side="left" if strict else "right")
     counts = np.bincount(place, minlength=len(thresholds) + 1)
     hits = np.bincount(place, weights=truth, minlength=len(thresholds) + 1)

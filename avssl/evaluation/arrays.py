@@ -1,4 +1,4 @@
-"""Arrays as the measures want them, or an error that names the argument and says what is wrong."""
+"""Conversion of arguments to arrays, with errors that name the argument."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from avssl.core.errors import InputError
 
 
 def finite_array(name: str, value: ArrayLike, shape: str) -> np.ndarray:
-    """``value`` as float64.
+    """Convert ``value`` to float64.
 
     Args:
-        name: What the caller knows it as.
+        name: Name of the argument, for errors.
         value: Numbers.
-        shape: The dimensions it must have, in letters: ``"(N, K)"``.
+        shape: Required dimensions in letters, such as ``"(N, K)"``.
 
     Raises:
-        ValueError: If it has another number of dimensions, holds nothing, NaN or infinity.
+        ValueError: If the number of dimensions differs, or the array is empty or holds NaN or infinity.
     """
     array = np.asarray(value, dtype=np.float64)
     if array.ndim != shape.count(",") + (not shape.endswith(",)")) or array.size == 0:
@@ -31,10 +31,10 @@ def finite_array(name: str, value: ArrayLike, shape: str) -> np.ndarray:
 
 
 def class_numbers(name: str, value: ArrayLike, length: int, num_classes: int) -> np.ndarray:
-    """``value`` as (``length``,) int64 in [0, ``num_classes``).
+    """Convert ``value`` to (``length``,) int64 in [0, ``num_classes``).
 
     Raises:
-        ValueError: If it is anything else.
+        ValueError: If the shape, the type or a value differs.
     """
     array = np.asarray(value)
     if array.shape != (length,) or array.dtype.kind not in "iu":

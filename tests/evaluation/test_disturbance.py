@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from avssl.evaluation import bootstrap_interval, disturbed_scores
+from avssl.evaluation import bootstrap_interval, disturbance_scores
 
 
 def test_scores_by_hand():
     labels, clean = [0, 0, 1, 1, 2], [0, 0, 1, 0, 2]
     disturbed, partners = [0, 1, 2, 0, 1], [1, 1, 0, 0, 1]
-    scores = disturbed_scores(clean, disturbed, labels, partners)
+    scores = disturbance_scores(clean, disturbed, labels, partners)
     assert scores.accuracy == 0.2
     assert scores.change == pytest.approx(0.2 - 0.8)
     assert scores.changed == 0.6
@@ -16,7 +16,7 @@ def test_scores_by_hand():
 
 
 def test_the_same_answers_change_nothing():
-    scores = disturbed_scores([0, 1, 1], [0, 1, 1], [0, 1, 0])
+    scores = disturbance_scores([0, 1, 1], [0, 1, 1], [0, 1, 0])
     assert (scores.change, scores.interval, scores.changed, scores.became_partner) == (0.0, (0.0, 0.0), 0.0, None)
 
 
@@ -24,8 +24,8 @@ def test_scores_do_not_depend_on_the_order_of_the_clips():
     generator = np.random.default_rng(0)
     clean, disturbed, labels, partners = generator.integers(4, size=(4, 60))
     order = generator.permutation(60)
-    one = disturbed_scores(clean, disturbed, labels, partners)
-    other = disturbed_scores(clean[order], disturbed[order], labels[order], partners[order])
+    one = disturbance_scores(clean, disturbed, labels, partners)
+    other = disturbance_scores(clean[order], disturbed[order], labels[order], partners[order])
     for name in ("accuracy", "change", "changed", "became_partner"):
         assert getattr(one, name) == pytest.approx(getattr(other, name))
 
@@ -36,4 +36,4 @@ def test_scores_do_not_depend_on_the_order_of_the_clips():
 )
 def test_what_are_no_classes_is_refused(given, name):
     with pytest.raises(ValueError, match=name):
-        disturbed_scores(*given)
+        disturbance_scores(*given)
