@@ -54,7 +54,7 @@ def test_knn_ignores_scale_and_survives_a_tiny_temperature():
         ({"k": 4}, r"k \(4\) must be between 1 and the number of training clips, 3"),
         ({"k": 0}, r"k \(0\)"),
         ({"k": 1, "temperature": 0.0}, r"temperature \(0.0\) must be greater than 0"),
-        ({"k": 1, "test_labels": ["c"]}, "test_labels hold 1 classes that train_labels never show: c"),
+        ({"k": 1, "test_labels": ["c"]}, "test_labels hold 1 classes that are not in train_labels: c"),
         ({"k": 1, "train_labels": ["a", "", "b"]}, "train_labels are empty for 1 clips, first for clip 1"),
         ({"k": 1, "train_features": np.full((3, 2), np.nan)}, "train_features hold NaN or infinity in 3 of 3"),
         ({"k": 1, "test_features": np.ones((1, 3))}, "train_features have 2 columns but test_features 3"),

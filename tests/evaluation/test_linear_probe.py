@@ -141,7 +141,7 @@ def test_class_without_test_clips_has_no_recall():
     ("change", "message"),
     [
         ({"train_labels": ["a"] * 19}, "train_features hold 20 clips but train_labels 19"),
-        ({"test_labels": ["a", "c"] * 5}, "1 classes that train_labels never show: c"),
+        ({"test_labels": ["a", "c"] * 5}, "1 classes that are not in train_labels: c"),
         ({"train_labels": ["a"] * 20}, "at least two classes"),
         ({"train_labels": ["a", None] * 10}, "train_labels are empty for 10 clips, first for clip 1"),
         ({"train_labels": ["a", 1] * 10}, "mix strings and numbers"),

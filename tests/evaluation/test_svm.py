@@ -70,7 +70,7 @@ def test_too_few_iterations_are_reported():
     ("changes", "message"),
     [
         ({"c": 0.0}, r"c \(0.0\) must be greater than 0"),
-        ({"test_labels": ["a", "z"]}, "test_labels hold 1 classes that train_labels never show: z"),
+        ({"test_labels": ["a", "z"]}, "test_labels hold 1 classes that are not in train_labels: z"),
         ({"train_windows": np.ones((3, 2))}, r"train_features must be \(files, windows, features\)"),
         ({"test_windows": np.full((2, 1, 2), np.inf)}, "test_features hold NaN or infinity in 2 of 2 clips"),
         ({"train_labels": ["a", "a", "a"]}, "at least two classes, the training labels are all 'a'"),

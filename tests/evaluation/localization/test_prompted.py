@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from avssl.evaluation import prompted_segmentation, resize
+from avssl.evaluation import prompted_segmentation, resize_heatmaps
 
 
 def reference_best_iou(pixels, true):
@@ -24,7 +24,7 @@ def reference_best_iou(pixels, true):
 def prompts():
     random = np.random.default_rng(0)
     maps = random.normal(size=(9, 4, 5)).astype(np.float32) * random.uniform(0.2, 3, size=(9, 1, 1)).astype(np.float32)
-    truth = resize(maps, (8, 10)) + random.normal(size=(9, 8, 10)) > 0.6
+    truth = resize_heatmaps(maps, (8, 10)) + random.normal(size=(9, 8, 10)) > 0.6
     return maps, truth, ["cow", "dog", "cow", "bell", "dog", "cow", "bell", "cow", "dog"]
 
 
@@ -32,7 +32,7 @@ def test_matches_scikit_learn_and_loop_reference(prompts):
     maps, truth, classes = prompts
     found = prompted_segmentation(maps, truth, classes)
     assert found.classes == ["bell", "cow", "dog"]
-    scaled = resize((maps - maps.min()) / (maps.max() - maps.min()), (8, 10))
+    scaled = resize_heatmaps((maps - maps.min()) / (maps.max() - maps.min()), (8, 10))
     for k, name in enumerate(found.classes):
         rows = [i for i, each in enumerate(classes) if each == name]
         pixels, true = scaled[rows].reshape(-1), truth[rows].reshape(-1)

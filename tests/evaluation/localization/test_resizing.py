@@ -121,11 +121,11 @@ def test_resize_refuses():
         resize_heatmaps(image, 8, "linear")
     with pytest.raises(ValueError, match=r"size \(0\) must be at least 1"):
         resize_heatmaps(image, 0)
-    with pytest.raises(ValueError, match=r"map must be \(N, height, width\).*got \(4,\)"):
+    with pytest.raises(ValueError, match=r"maps must be \(N, height, width\).*got \(4,\)"):
         resize_heatmaps(image[0], 8)
     with pytest.raises(ValueError, match=r"got \(0, 4, 4\)"):
         resize_heatmaps(image[None][:0], 8)
-    with pytest.raises(ValueError, match="map holds NaN or infinity, first in sample 1"):
+    with pytest.raises(ValueError, match="maps holds NaN or infinity, first in sample 1"):
         resize_heatmaps(np.stack([image, image * np.nan]), 8)
     with pytest.raises(ValueError, match="map must be numbers"):
         resize_heatmaps(np.array([["a"]]), 8)
