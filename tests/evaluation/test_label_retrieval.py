@@ -116,7 +116,7 @@ def test_chance_average_precision_is_the_mean_over_all_orders(right, items):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: label_retrieval(np.ones((2, 1, 2)), ["a", "b"], np.ones((1, 1, 2)), ["c"]), "are not in train_labels: c"),
+        (lambda: label_retrieval(np.ones((2, 1, 2)), ["a", "b"], np.ones((1, 1, 2)), ["c"]), "not in train_labels: c"),
         (lambda: label_retrieval(np.ones((2, 1, 2)), ["a", "b"], np.ones((1, 1, 2)), ["a"], ks=(0,)), "at least 1"),
         (lambda: label_retrieval(np.ones((2, 2)), ["a", "b"], np.ones((1, 1, 2)), ["a"]), "videos, clips, features"),
         (lambda: label_retrieval(np.full((2, 1, 2), np.nan), ["a", "b"], np.ones((1, 1, 2)), ["a"]), "hold NaN"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from avssl.evaluation.localization import resize
+from avssl.evaluation.localization import resize_heatmaps
 from avssl.localization import maps_at, upsample
 from avssl.localization.similarity import at_instant, cell_similarity, smooth, sound_map
 from avssl.models import unit_cells
@@ -12,7 +12,7 @@ from avssl.models import unit_cells
 
 def test_upsample_is_the_metrics_resize_on_any_leading_shape():
     maps = torch.randn(2, 3, 4, 5)
-    assert torch.equal(upsample(maps, (20, 30))[1, 2], resize(maps[1, 2][None], (20, 30))[0])
+    assert torch.equal(upsample(maps, (20, 30))[1, 2], resize_heatmaps(maps[1, 2][None], (20, 30))[0])
     assert torch.equal(upsample(maps[0, 0], (20, 30)), upsample(maps, (20, 30))[0, 0])
 
 

@@ -127,5 +127,5 @@ def test_resize_refuses():
         resize_heatmaps(image[None][:0], 8)
     with pytest.raises(ValueError, match="maps holds NaN or infinity, first in sample 1"):
         resize_heatmaps(np.stack([image, image * np.nan]), 8)
-    with pytest.raises(ValueError, match="map must be numbers"):
+    with pytest.raises(ValueError, match="maps must be numbers"):
         resize_heatmaps(np.array([["a"]]), 8)
