@@ -44,10 +44,10 @@ MIN_MAX, RAW, UNIT = "min_max", "raw", "unit"
 
 @dataclass(frozen=True)
 class Rule:
-    """How the pixels of a map are selected."""
+    """Selection of pixels of a map."""
 
     selects: tuple[Select, ...]
-    """Of several selections the one with the best score on the whole set is kept."""
+    """Selections; if there are several, the best one on the whole set is kept."""
     mode: str
     """Resize mode."""
     scale: str = MIN_MAX

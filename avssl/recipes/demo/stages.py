@@ -64,15 +64,15 @@ class DemoFolder:
 
 
 def run_demo(path: Path, settings: DemoSettings, fresh: bool = False) -> Path:
-    """Runs every stage that is not finished yet.
+    """Run every stage that is not finished yet.
 
     Args:
-        path: The demo's folder.
-        settings: What to make.
-        fresh: Forget finished stages.
+        path: Folder of the demo.
+        settings: Options.
+        fresh: Repeat finished stages.
 
     Returns:
-        The report.
+        Path of the report.
     """
     folder = DemoFolder(path)
     if fresh:
