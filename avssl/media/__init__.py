@@ -9,8 +9,9 @@ Example:
     ...     audio = reader.read_audio(0.0, 2.0, sample_rate_hz=24_000)  # (1, 48000) float32
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from avssl.core.lazy import make_lazy
 
 if TYPE_CHECKING:
     from avssl.media.audio_windows import read_audio_windows as read_audio_windows
@@ -27,24 +28,4 @@ if TYPE_CHECKING:
     from avssl.media.reader import MediaReader as MediaReader
     from avssl.media.writer import write_video as write_video
 
-_MODULES = {
-    "read_audio_windows": "audio_windows",
-    "available_backends": "backends",
-    "MediaError": "errors",
-    "is_image": "image_file",
-    "read_image": "image_file",
-    "write_image": "image_file",
-    "ImageReader": "image_reader",
-    "MediaInfo": "info",
-    "open_media": "opening",
-    "Planes": "planes",
-    "prefetch": "prefetching",
-    "MediaReader": "reader",
-    "write_video": "writer",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'avssl.media' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"avssl.media.{_MODULES[name]}"), name)
+make_lazy(__name__)

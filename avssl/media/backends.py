@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Literal, cast, get_args
 
 from avssl.core.errors import InputError, RunError
+from avssl.core.lazy import load
 
 BackendName = Literal["auto", "pyav", "torchcodec", "decord"]
 """Name of a backend; ``"auto"`` is the first of :data:`BACKENDS` that loads."""
@@ -60,5 +61,4 @@ def resolve_backend(backend: str) -> BackendName:
 
 def reader_class(backend: str) -> Any:
     """Import the reader class of a backend."""
-    module, _, name = BACKENDS[resolve_backend(backend)].partition(":")
-    return getattr(importlib.import_module(module), name)
+    return load(BACKENDS[resolve_backend(backend)])
