@@ -20,7 +20,7 @@ from localization_measures import look, plain_ap, table_numbers, truth_of, visib
 from shapes_in_memory import shapes
 
 from avssl.evaluation import random_object
-from avssl.hub.pretrained import FULL_PICTURE_SCALE, save_pretrained
+from avssl.hub.pretrained import FULL_FRAME_SCALE, save_pretrained
 from avssl.synthetic import SceneSettings, Split
 from avssl.training.build import build_sampling
 from avssl.transforms import VideoEval
@@ -49,7 +49,7 @@ def main() -> None:
     world = shapes(options.work / "clips", SPLITS, 3, sampling)
     task = untrained(config, world)
     train(task, config, world, options.work / "training", math.inf)
-    task.transform.video_eval = VideoEval(round(LOOK["width"] * FULL_PICTURE_SCALE), crop="full")
+    task.transform.video_eval = VideoEval(round(LOOK["width"] * FULL_FRAME_SCALE), crop="full")
     rows = visible(world, "several")
     seen = look(task, world, rows, world.point_start[rows], sampling)
     truth = truth_of(world, rows)

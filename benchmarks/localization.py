@@ -38,7 +38,7 @@ from avssl.config import Config, config_from_dict, read_yaml
 from avssl.core.whole_file import whole_file
 from avssl.data.sampling import ClipSampling
 from avssl.engine import LoopSettings, seed_everything
-from avssl.hub.pretrained import FULL_PICTURE_SCALE
+from avssl.hub.pretrained import FULL_FRAME_SCALE
 from avssl.synthetic import SceneSettings, Split
 from avssl.training.build import build_optimizer, build_sampling, build_schedule, build_task
 from avssl.training.tasks import PretrainTask
@@ -88,7 +88,7 @@ BOTH = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 HALF = {"dropout": {"video": 0.5}}
 FNAC = {"temperature": 0.1, "audio_weight": 12.5, "image_weight": 12.5, "foreground_weight": 12.5, "warmup_epochs": 3}
 DENSE = {"name": "dense_av", "num_heads": 2, "temperature": 0.1, "silence_dbfs": -60.0, "pooled_weight": 1.0}
-LARGER = round(SCENE["width"] * FULL_PICTURE_SCALE)
+LARGER = round(SCENE["width"] * FULL_FRAME_SCALE)
 METHODS: dict[str, Method] = {
     "global embedding": Method({"name": "info_nce", "temperature": 0.1, "pooling": "pooled"}),
     "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}, seeds=SEEDS),

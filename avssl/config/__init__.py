@@ -1,74 +1,34 @@
 """Numbers of a run: the dataclasses, and how YAML and the command line become them."""
 
-from avssl.config.choice import Choice
-from avssl.config.files import flatten, read_yaml, to_dict, to_yaml
-from avssl.config.finetune import (
-    ClassifierConfig,
-    DistillConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    FinetuneOptimConfig,
-    FinetuneTrainConfig,
-    LabelConfig,
-    TeacherConfig,
-    base_of,
-    base_of_student,
-)
-from avssl.config.parsing import config_from_dict, field_docs, load_config, load_run_config, parse_settings
-from avssl.config.settings import (
-    CHOICES,
-    AudioTransformConfig,
-    Config,
-    Cosine,
-    DataConfig,
-    ModelConfig,
-    MonitorConfig,
-    OptimConfig,
-    ReadingConfig,
-    SamplingConfig,
-    Steps,
-    TrainConfig,
-    TransformConfig,
-    VideoTransformConfig,
-    choose,
-)
-from avssl.core.errors import ConfigError
-
-__all__ = [
-    "CHOICES",
-    "AudioTransformConfig",
-    "Choice",
-    "ClassifierConfig",
-    "Config",
-    "ConfigError",
-    "Cosine",
-    "DataConfig",
-    "DistillConfig",
-    "EvaluationConfig",
-    "FinetuneConfig",
-    "FinetuneOptimConfig",
-    "FinetuneTrainConfig",
-    "LabelConfig",
-    "ModelConfig",
-    "MonitorConfig",
-    "OptimConfig",
-    "ReadingConfig",
-    "SamplingConfig",
-    "Steps",
-    "TeacherConfig",
-    "TrainConfig",
-    "TransformConfig",
-    "VideoTransformConfig",
-    "base_of",
-    "base_of_student",
-    "choose",
-    "config_from_dict",
-    "field_docs",
-    "flatten",
-    "load_config",
-    "load_run_config",
-    "parse_settings",
-    "read_yaml",
-    "to_dict",
-    "to_yaml",
-]
+from avssl.config.choice import Choice as Choice
+from avssl.config.files import flatten as flatten
+from avssl.config.files import read_yaml as read_yaml
+from avssl.config.files import to_dict as to_dict
+from avssl.config.files import to_yaml as to_yaml
+from avssl.config.finetune import ClassifierConfig as ClassifierConfig
+from avssl.config.finetune import DistillConfig as DistillConfig
+from avssl.config.finetune import FinetuneConfig as FinetuneConfig
+from avssl.config.finetune import FinetuneOptimConfig as FinetuneOptimConfig
+from avssl.config.finetune import TeacherConfig as TeacherConfig
+from avssl.config.finetune import base_of as base_of
+from avssl.config.finetune import base_of_student as base_of_student
+from avssl.config.parsing import config_from_dict as config_from_dict
+from avssl.config.parsing import field_docs as field_docs
+from avssl.config.parsing import load_config as load_config
+from avssl.config.parsing import load_run_config as load_run_config
+from avssl.config.parsing import parse_settings as parse_settings
+from avssl.config.settings import CHOICES as CHOICES
+from avssl.config.settings import AudioTransformConfig as AudioTransformConfig
+from avssl.config.settings import Config as Config
+from avssl.config.settings import Cosine as Cosine
+from avssl.config.settings import DataConfig as DataConfig
+from avssl.config.settings import ModelConfig as ModelConfig
+from avssl.config.settings import MonitorConfig as MonitorConfig
+from avssl.config.settings import OptimConfig as OptimConfig
+from avssl.config.settings import SamplingConfig as SamplingConfig
+from avssl.config.settings import Steps as Steps
+from avssl.config.settings import TrainConfig as TrainConfig
+from avssl.config.settings import TransformConfig as TransformConfig
+from avssl.config.settings import VideoTransformConfig as VideoTransformConfig
+from avssl.config.settings import choose as choose
+from avssl.core.errors import ConfigError as ConfigError

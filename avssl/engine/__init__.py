@@ -1,48 +1,33 @@
 """Training of any task: the loop, checkpoints, optimizers, precision and the metrics log."""
 
-from avssl.core.errors import Interrupted
-from avssl.engine.average import WeightAverage
-from avssl.engine.checkpoint import Checkpointer, CheckpointError, load_checkpoint
-from avssl.engine.cost import StepCost, checkpoint_bytes, module_bytes, state_bytes, step_cost
-from avssl.engine.loop import fit
-from avssl.engine.metrics_log import MetricsLog, read_metrics
-from avssl.engine.optim import RateGroup, Schedule, WarmupCosine, WarmupSteps, create_optimizer
-from avssl.engine.precision import Precision, all_precisions, probe_precision
-from avssl.engine.progress import show_progress
-from avssl.engine.protocols import Loader, Monitor, Task
-from avssl.engine.runtime import choose_device, environment_report, seed_everything, set_threads
-from avssl.engine.settings import FitResult, LoopSettings
-
-__all__ = [
-    "CheckpointError",
-    "Checkpointer",
-    "FitResult",
-    "Interrupted",
-    "Loader",
-    "LoopSettings",
-    "MetricsLog",
-    "Monitor",
-    "Precision",
-    "RateGroup",
-    "Schedule",
-    "StepCost",
-    "Task",
-    "WarmupCosine",
-    "WarmupSteps",
-    "WeightAverage",
-    "all_precisions",
-    "checkpoint_bytes",
-    "choose_device",
-    "create_optimizer",
-    "environment_report",
-    "fit",
-    "load_checkpoint",
-    "module_bytes",
-    "probe_precision",
-    "read_metrics",
-    "seed_everything",
-    "set_threads",
-    "show_progress",
-    "state_bytes",
-    "step_cost",
-]
+from avssl.core.errors import Interrupted as Interrupted
+from avssl.engine.average import WeightAverage as WeightAverage
+from avssl.engine.checkpoint import Checkpointer as Checkpointer
+from avssl.engine.checkpoint import CheckpointError as CheckpointError
+from avssl.engine.checkpoint import load_checkpoint as load_checkpoint
+from avssl.engine.cost import StepCost as StepCost
+from avssl.engine.cost import checkpoint_bytes as checkpoint_bytes
+from avssl.engine.cost import module_bytes as module_bytes
+from avssl.engine.cost import state_bytes as state_bytes
+from avssl.engine.cost import step_cost as step_cost
+from avssl.engine.loop import fit as fit
+from avssl.engine.metrics_log import MetricsLog as MetricsLog
+from avssl.engine.metrics_log import read_metrics as read_metrics
+from avssl.engine.optim import RateGroup as RateGroup
+from avssl.engine.optim import Schedule as Schedule
+from avssl.engine.optim import WarmupCosine as WarmupCosine
+from avssl.engine.optim import WarmupSteps as WarmupSteps
+from avssl.engine.optim import create_optimizer as create_optimizer
+from avssl.engine.precision import Precision as Precision
+from avssl.engine.precision import all_precisions as all_precisions
+from avssl.engine.precision import probe_precision as probe_precision
+from avssl.engine.progress import show_progress as show_progress
+from avssl.engine.protocols import Loader as Loader
+from avssl.engine.protocols import Monitor as Monitor
+from avssl.engine.protocols import Task as Task
+from avssl.engine.runtime import choose_device as choose_device
+from avssl.engine.runtime import environment_report as environment_report
+from avssl.engine.runtime import seed_everything as seed_everything
+from avssl.engine.runtime import set_threads as set_threads
+from avssl.engine.settings import FitResult as FitResult
+from avssl.engine.settings import LoopSettings as LoopSettings

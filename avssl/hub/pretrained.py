@@ -16,7 +16,6 @@ from avssl.engine import Precision
 from avssl.hub.release import (
     CONFIG_NAME,
     PRETRAINED,
-    HubError,
     find_release,
     load_tensors,
     named_tensors,
@@ -27,8 +26,6 @@ from avssl.hub.release import (
 from avssl.models import AVModel, ClipEncoder, Encoding
 from avssl.training.build import Crop, build_model, build_sampling, build_transform
 from avssl.transforms import ClipTransform
-
-__all__ = ["HubError", "Pretrained", "demo_weights", "from_pretrained", "random_init", "save_pretrained"]
 
 FULL_FRAME_SCALE = 4 / 3
 """Scale of full frames at inference relative to the training crop, which random crops enlarge (Touvron et al., 2019,

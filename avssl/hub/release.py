@@ -118,20 +118,12 @@ def _download(hub_id: str) -> Path:
 
 
 def release_kind(path_or_hub_id: Path | str) -> str:
-    """:data:`PRETRAINED` or :data:`CLASSIFIER`.
-
-    Raises:
-        HubError: If there is no release, or one of another format.
-    """
+    """Return the kind of a release; raise HubError if there is no release, or one of another format."""
     return str(_read(find_release(path_or_hub_id)).get("kind", PRETRAINED))
 
 
 def read_content(folder: Path, kind: str) -> dict[str, Any]:
-    """Read ``config.json``.
-
-    Raises:
-        HubError: If it is missing, or of another format or kind.
-    """
+    """Read ``config.json``; raise HubError if it is missing, or of another format or kind."""
     content = _read(folder)
     found = content.get("kind", PRETRAINED)
     if found != kind:

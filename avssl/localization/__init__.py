@@ -14,4 +14,3 @@ from avssl.localization.heatmap import heatmap_readout as heatmap_readout
 from avssl.localization.heatmap import sliding_heatmaps as sliding_heatmaps
 from avssl.localization.similarity import maps_at as maps_at
 from avssl.localization.similarity import upsample as upsample
-from avssl.reports.figures import contact_sheet as contact_sheet

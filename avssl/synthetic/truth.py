@@ -91,11 +91,7 @@ _TEXTS = ("kinds", "actions", "heard_kinds", "nuisance")
 
 
 def read_truth(path: Path | str) -> Truth:
-    """Read the truth of a clip.
-
-    Raises:
-        ValueError: If the file is not such a truth file.
-    """
+    """Read the truth of a clip; raise ValueError if the file is not such a truth file."""
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = dict(data)

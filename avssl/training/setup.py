@@ -79,11 +79,7 @@ def sample_clips(config: Config, manifest: Manifest, count: int, inputs: Inputs 
 
 
 def sample_batch(config: Config, manifest: Manifest, inputs: Inputs) -> Batch:
-    """Return a raw batch of readable clips.
-
-    Raises:
-        ManifestError: If none of the sampled rows can be read.
-    """
+    """Return a raw batch of readable clips; raise ManifestError if none of the sampled rows can be read."""
     loader = sample_clips(config, manifest, PROBE_CLIPS, inputs)
     for batch, _, _ in loader:
         return batch

@@ -59,11 +59,7 @@ def swap_audio(batch: Batch, other: Batch) -> Batch:
 
 
 def swap_video(batch: Batch, other: Batch) -> Batch:
-    """Replace the frames by those of the other clips.
-
-    Raises:
-        ValueError: If the numbers of clips or of frames differ.
-    """
+    """Replace the frames by those of the other clips; raise ValueError if the numbers of clips or of frames differ."""
     _check_partners(batch, other)
     return replace(batch, video=other.video, valid_hw=other.valid_hw, chroma=other.chroma)
 

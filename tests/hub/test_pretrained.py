@@ -6,7 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from avssl.config import config_from_dict, to_dict
 from avssl.core.batch import Batch, BatchIndex
-from avssl.hub.pretrained import HubError, from_pretrained, random_init, save_pretrained
+from avssl.hub.pretrained import from_pretrained, random_init, save_pretrained
+from avssl.hub.release import HubError
 from avssl.training.build import build_model, build_transform
 
 SMALL = config_from_dict(

@@ -135,11 +135,7 @@ def _records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]
 
 
 def read_json(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    """Read a JSON file that holds a list or an object.
-
-    Raises:
-        ManifestError: If it holds something else.
-    """
+    """Read a JSON file that holds a list or an object; raise ManifestError if it holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # includes UnicodeDecodeError and JSONDecodeError
@@ -150,11 +146,7 @@ def read_json(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
 
 
 def entry_value(path: Path, number: int, entry: Any, name: str, kind: type[T]) -> T:
-    """Return a value of an entry in a JSON list of objects.
-
-    Raises:
-        ManifestError: If there is no value of this type.
-    """
+    """Return a value of an entry in a JSON list of objects; raise ManifestError if there is no value of this type."""
     value = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(value, kind):
         raise ManifestError(f"{path}: entry {number}: {name} is {value!r}, expected a {kind.__name__}.")
@@ -169,11 +161,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """Return the root element of an XML file.
-
-    Raises:
-        ManifestError: If it is not XML, or declares a document type.
-    """
+    """Return the root element of an XML file; raise ManifestError if it is not XML, or declares a document type."""
     parser = ElementTree.XMLParser(target=_NoDoctype())
     try:
         parser.feed(path.read_bytes())

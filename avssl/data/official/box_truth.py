@@ -120,11 +120,7 @@ def write_boxes(root: Path, folder: str, name: str, frames: Sequence[TruthFrame]
 
 
 def read_boxes(path: Path) -> ClipTruth:
-    """Read a file written by :func:`write_boxes`.
-
-    Raises:
-        ManifestError: If it is not such a file.
-    """
+    """Read a file written by :func:`write_boxes`; raise ManifestError if it is not such a file."""
     value = read_json(path, dict)
     try:
         if value["format"] != FORMAT:

@@ -1,27 +1,13 @@
 """Divide the rows of a manifest: splits, folds, subsets, and labels as numbers."""
 
-from avssl.data.splits.division import (
-    Division,
-    choose_divisions,
-    divide,
-    has_label,
-    labeled_rows,
-    num_unlabeled,
-    split_rows,
-)
-from avssl.data.splits.labels import Labels, encode_labels
-from avssl.data.splits.subsets import held_out_rows, label_subset
-
-__all__ = [
-    "Division",
-    "Labels",
-    "choose_divisions",
-    "divide",
-    "encode_labels",
-    "has_label",
-    "held_out_rows",
-    "label_subset",
-    "labeled_rows",
-    "num_unlabeled",
-    "split_rows",
-]
+from avssl.data.splits.division import Division as Division
+from avssl.data.splits.division import choose_divisions as choose_divisions
+from avssl.data.splits.division import divide as divide
+from avssl.data.splits.division import has_label as has_label
+from avssl.data.splits.division import labeled_rows as labeled_rows
+from avssl.data.splits.division import num_unlabeled as num_unlabeled
+from avssl.data.splits.division import split_rows as split_rows
+from avssl.data.splits.labels import Labels as Labels
+from avssl.data.splits.labels import encode_labels as encode_labels
+from avssl.data.splits.subsets import held_out_rows as held_out_rows
+from avssl.data.splits.subsets import label_subset as label_subset

@@ -145,11 +145,7 @@ def num_unlabeled(divisions: Sequence[Division]) -> int:
 
 
 def choose_divisions(divisions: Sequence[Division], name: str | None) -> list[Division]:
-    """Return the division of a name, or all of them if it is None.
-
-    Raises:
-        ManifestError: If no division has this name.
-    """
+    """Return the division of a name, or all of them if it is None; raise ManifestError if no division has this name."""
     chosen = [each for each in divisions if name in (None, each.name)]
     if not chosen:
         raise ManifestError(f"no fold {name!r}; there are {', '.join(each.name for each in divisions)}.")

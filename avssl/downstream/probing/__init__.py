@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from avssl.downstream.probing.classifiers import KNN, LINEAR, SVM
 from avssl.downstream.probing.gradient_probes import ATTENTIVE, LAYERS
-from avssl.downstream.probing.protocol import ProbeProtocol, ProbeSettings
+from avssl.downstream.probing.protocol import ProbeProtocol as ProbeProtocol
+from avssl.downstream.probing.protocol import ProbeSettings as ProbeSettings
 from avssl.downstream.probing.retrieval import AV_RETRIEVAL, RETRIEVAL
-from avssl.downstream.probing.run import run_protocol
-from avssl.downstream.probing.table import protocol_table
+from avssl.downstream.probing.run import run_protocol as run_protocol
+from avssl.downstream.probing.table import protocol_table as protocol_table
 
 PROTOCOLS: dict[str, ProbeProtocol] = {
     "linear": LINEAR,
@@ -21,5 +22,3 @@ PROTOCOLS: dict[str, ProbeProtocol] = {
     "layers": LAYERS,
     "attentive": ATTENTIVE,
 }
-
-__all__ = ["PROTOCOLS", "ProbeProtocol", "ProbeSettings", "protocol_table", "run_protocol"]

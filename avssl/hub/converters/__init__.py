@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from avssl.hub.converters.avid_cma import read_ablation, read_avid_cma
-from avssl.hub.converters.foreign import Conversion, ConvertError
-from avssl.hub.converters.statistics import read_statistics
-from avssl.hub.converters.torchvision_weights import load_torchvision
-
-__all__ = ["Conversion", "ConvertError", "Layout", "load_torchvision", "read_checkpoint", "read_statistics"]
+from avssl.hub.converters.foreign import Conversion as Conversion
+from avssl.hub.converters.foreign import ConvertError as ConvertError
+from avssl.hub.converters.statistics import read_statistics as read_statistics
+from avssl.hub.converters.torchvision_weights import load_torchvision as load_torchvision
 
 Layout = Literal["avid-cma", "avid-cma-ablation"]
 """Checkpoints that :func:`read_checkpoint` reads."""

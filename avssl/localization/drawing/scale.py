@@ -44,11 +44,7 @@ def heat_at(heatmap: Heatmap, seconds: Tensor) -> Tensor:
 
 
 def by_head(heatmap: Heatmap) -> list[Heatmap]:
-    """Return the map of each head by itself.
-
-    Raises:
-        InputError: If there is only one.
-    """
+    """Return the map of each head by itself; raise InputError if there is only one."""
     check_heads(1 if heatmap.head_values is None else heatmap.head_values.shape[1])
     assert heatmap.head_values is not None
     return [Heatmap(values, heatmap.at_seconds, values.amax(dim=(1, 2))) for values in heatmap.head_values.unbind(1)]

@@ -6,7 +6,8 @@ import pytest
 
 from avssl.features.embed import table_of_files
 from avssl.features.table import FeatureTableError, write_feature_table
-from avssl.hub.pretrained import HubError, from_pretrained
+from avssl.hub.pretrained import from_pretrained
+from avssl.hub.release import HubError
 from avssl.media import open_media
 from avssl.recipes.app import server
 from avssl.recipes.app.moment_search import SearchTable

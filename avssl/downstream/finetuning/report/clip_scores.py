@@ -100,11 +100,7 @@ class ClipScores:
 
 
 def find_rows(manifest: Manifest, ids: Sequence[str]) -> np.ndarray:
-    """Return the (N,) int64 rows of ids.
-
-    Raises:
-        ManifestError: If an id is not in the manifest.
-    """
+    """Return the (N,) int64 rows of ids; raise ManifestError if an id is not in the manifest."""
     row_of_id = {name: row for row, name in enumerate(manifest.table["id"].to_pylist())}
     missing = [name for name in ids if name not in row_of_id]
     if missing:
