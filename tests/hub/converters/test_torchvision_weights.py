@@ -91,5 +91,5 @@ def test_another_network_and_no_file_are_refused(network: nn.Module, tmp_path: P
 
 
 def test_two_beginnings_are_refused() -> None:
-    with pytest.raises(ConfigError, match="init_from gives every weight, those of init_video_from too: name one"):
+    with pytest.raises(ConfigError, match="init_from provides all weights, including those of init_video_from"):
         config_from_dict({"train": {"init_from": "runs/a", "init_video_from": "b.pth"}})
