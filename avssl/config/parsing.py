@@ -124,11 +124,9 @@ def _resolve(
 
 
 def read_names(layers: Iterable[tuple[str, Mapping[str, Any]]], defaults: Any) -> dict[str, str]:
-    """Return the name of each choice: that of the last layer that gives one, or the default.
+    """Return the name of each choice: that of the last layer that gives one, or that of ``defaults``, a root.
 
-    Args:
-        layers: The source (for error messages) and the flat settings of each layer, lowest first.
-        defaults: An instance of the root.
+    Layers are (source for error messages, flat settings), lowest first.
     """
     names: dict[str, str] = {}
     for path in CHOICES:
@@ -183,11 +181,7 @@ def did_you_mean(wrong: str, known: Collection[str], prefix: str = "") -> str:
 def refuse_unknown(keys: Iterable[str], known: Collection[str], names: Mapping[str, str], source: str) -> None:
     """Raise an error for the first unknown key; it says which choice the key belongs to or which key is near.
 
-    Args:
-        keys: Keys to check.
-        known: Keys that exist.
-        names: The name of each choice.
-        source: Prefix of error messages; ``"--"`` for the command line.
+    ``source`` begins the message: ``"--"`` for the command line.
     """
     dashes = "--" if source == "--" else ""
     for key in keys:

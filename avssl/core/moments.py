@@ -23,16 +23,7 @@ from avssl.core.errors import InputError
 
 
 def matched_moments(num_cells: int, num_steps: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Return the cell and the step of each moment.
-
-    Args:
-        num_cells: T, > 0.
-        num_steps: S, > 0.
-        device: Device of the result.
-
-    Returns:
-        (L,) int64 twice, ascending, with L = max(T, S): the cell and the step in the middle of each moment.
-    """
+    """Return the (L,) int64 cell and step in the middle of each moment, ascending; L = max(num_cells, num_steps)."""
     number = torch.arange(max(num_cells, num_steps), device=device)
     # floor((l + 1/2) * T / L) in integers, as rounding a float could go wrong.
     cell, step = ((2 * number + 1) * count // (2 * len(number)) for count in (num_cells, num_steps))

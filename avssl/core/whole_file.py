@@ -72,12 +72,7 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = False, replace: 
 
 @contextmanager
 def names_full_disk(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
-    """Turn any error of a full disk in the block into one that names ``path`` and the free space.
-
-    Args:
-        path: The file that is written.
-        temporary: Its temporary name, removed before the free space is measured.
-    """
+    """Turn an error of a full disk into one that names ``path`` and the free space; remove ``temporary`` first."""
     handled = sys.exception()
     try:
         yield

@@ -81,7 +81,6 @@ def collate(clips: Sequence[Clip], index: BatchIndex, *, pin_memory: bool = Fals
     Args:
         clips: B >= 1 clips, of any sizes.
         index: Their rows, groups and keys, in the same order.
-        pin_memory: See :func:`pack`.
 
     Raises:
         ValueError: If clips differ in length, or ``index`` names other rows.

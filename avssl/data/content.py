@@ -31,9 +31,6 @@ def content_hashes(manifest: Manifest) -> list[str]:
       of them is not detected; any new encoding or cut changes the tables at the file's beginning or end.
     * For a row of a prepared corpus, its index, which lists every packet's size, and the first
       block after it are hashed, also from an object store.
-
-    Args:
-        manifest: The rows; rows of the same file have the same hash.
     """
     if "shard_header_bytes" in manifest:
         return _prepared_hashes(manifest)

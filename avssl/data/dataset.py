@@ -98,11 +98,7 @@ class ClipDataset:
         return self.read_clips(row, epoch, [clip_number])[0]
 
     def read_clips(self, row: int, epoch: int, clip_numbers: Sequence[int]) -> list[Clip]:
-        """Read several training clips of a row, decoded together; each equals the result of :meth:`read`.
-
-        Raises:
-            MediaError: See :meth:`read`.
-        """
+        """Read several training clips of a row, decoded together; results and errors are those of :meth:`read`."""
         id_key = int(self.id_keys[row])
         keys = [draws.clip_key_int(self.seed, epoch, id_key, number) for number in clip_numbers]
         with self._open(row) as reader:
@@ -111,11 +107,7 @@ class ClipDataset:
             return self._cut(reader, row, clip_numbers, video_starts, audio_starts)
 
     def read_even(self, row: int, count: int) -> list[Clip]:
-        """Read ``count`` evenly spaced evaluation clips of a row; see :func:`~avssl.data.even_windows`.
-
-        Raises:
-            MediaError: See :meth:`read`.
-        """
+        """Read ``count`` evenly spaced evaluation clips of a row; see :func:`~avssl.data.even_windows`."""
         with self._open(row) as reader:
             audio_starts, video_starts = even_windows(count, self._placing, *self._spans(reader.info, row))
             return self._cut(reader, row, range(count), video_starts, audio_starts)
@@ -138,24 +130,14 @@ class ClipDataset:
     def read_windows(
         self, row: int, video_starts: Sequence[float], audio_starts: Sequence[float], first_number: int = 0
     ) -> list[Clip]:
-        """Read clips at given times, decoded together; each equals the result of :meth:`read_window`.
-
-        Raises:
-            MediaError: See :meth:`read_window`, for the first window that cannot be read.
-        """
+        """Read clips at given times, decoded together; results and errors are those of :meth:`read_window`."""
         numbers = range(first_number, first_number + len(video_starts))
         with self._open(row) as reader:
             self._spans(reader.info, row)
             return self._cut(reader, row, numbers, video_starts, audio_starts)
 
     def place_windows(self, row: int, every_seconds: float) -> tuple[list[float], list[float]]:
-        """Return the video and audio starts of windows over the whole row; reads only the header.
-
-        See :func:`~avssl.data.spaced_windows`.
-
-        Raises:
-            MediaError: See :meth:`read`.
-        """
+        """Return the starts of :func:`~avssl.data.spaced_windows` over the whole row; reads only the header."""
         with self._open(row) as reader:
             audio_starts, video_starts = spaced_windows(every_seconds, self._placing, *self._spans(reader.info, row))
         return video_starts, audio_starts

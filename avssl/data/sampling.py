@@ -93,7 +93,6 @@ def sample_windows(
 
     Args:
         keys: One random key per window, from :func:`avssl.core.draws.clip_key_int`.
-        sampling: The shape of a clip.
         video_span: (start, stop) of the video stream.
         audio_span: (start, stop) of the audio stream.
         row_span: (start, stop) of the manifest row; None for the whole file.

@@ -41,12 +41,7 @@ class MetricsLog:
         self._writer: SummaryWriter | None = None
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a record.
-
-        Args:
-            record: Must hold ``step``. NaN and infinity are written as null, because JSON has no other
-                way, and TensorBoard gets finite numbers only.
-        """
+        """Append a record with ``step``; JSON gets NaN and infinity as null, TensorBoard only finite numbers."""
         if "step" not in record:
             raise InputError(f'a record needs "step", got {sorted(record)}.')
         if not distributed.is_main():

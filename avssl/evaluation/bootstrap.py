@@ -25,7 +25,6 @@ def bootstrap_interval(
 
     Args:
         per_sample_values: (n,) numbers, such as hits, cIoUs or differences.
-        seed: Random seed.
         confidence: Share of resampled means inside the interval, in (0, 1).
         num_resamples: Number of resampled means.
 

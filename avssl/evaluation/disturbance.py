@@ -37,7 +37,6 @@ def disturbance_scores(
         disturbed: (N,) predicted classes of the disturbed clips.
         labels: (N,) true classes.
         partners: (N,) classes of the clips from which audio, frames or an object were taken.
-        seed: Random seed of the bootstrap.
 
     Raises:
         ValueError: If these are not integers >= 0 of one length N >= 1.

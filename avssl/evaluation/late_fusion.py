@@ -40,8 +40,6 @@ def late_fusion_probe(
         test_labels: M strings or ints, that occur in training.
         l2_grid: As for :func:`linear_probe`, chosen for each modality.
         seed: Random seed of the held-out part, the same for both modalities.
-        validation_fraction: As for :func:`linear_probe`.
-        max_iterations: As for :func:`linear_probe`.
 
     Returns:
         Numbers as from :func:`linear_probe`; ``l2`` and ``validation_accuracy`` are those of the first modality.
@@ -80,7 +78,6 @@ def modality_probes(
         labels: (N,).
         train: Mask or rows of the training clips.
         test: Mask or rows of the test clips.
-        seed: Random seed of the held-out part of the training clips.
 
     Returns:
         Results by ``"video"``, ``"audio"`` and ``"video + audio"``.

@@ -42,7 +42,6 @@ def select_random(labeled: np.ndarray, budget: int, seed: int = 0) -> Selection:
     Args:
         labeled: (N,) bool.
         budget: Number of clips, in [1, number of unlabeled clips].
-        seed: Random seed.
 
     Returns:
         Random scores, uniform in [0, 1).

@@ -40,7 +40,6 @@ def table_info(
     """Describe a table of this model's vectors.
 
     Args:
-        pretrained: The model.
         clip_list: Hash of the rows, as :meth:`avssl.core.manifest.Manifest.hash`.
         every_seconds: Time from one window to the next.
         what: ``"embeddings"`` after the heads or ``"features"`` before them.
@@ -87,7 +86,6 @@ def embed_windows(
     """Run the model over windows of files.
 
     Args:
-        pretrained: The model.
         loader: Its windows; unreadable ones are in its ledger afterwards.
         info: From :func:`table_info`.
         on_row: Called with the row that was reached, after each batch.
@@ -122,7 +120,6 @@ def table_of_files(
     """Embed a few files in memory, in this process. ``avssl embed`` is for many.
 
     Args:
-        pretrained: The model.
         root: Folder of the files.
         names: Their paths in it, which are also their ids.
         every_seconds: Time from one window to the next, > 0.

@@ -84,23 +84,18 @@ def extract_features(
     """Run the model over every row, on its own device.
 
     Args:
-        pretrained: The model.
         manifest: The rows. Unreadable ones are left out and listed in ``failures``.
         windows_per_clip: Evenly spaced windows of each row, >= 1.
-        batch_size: Windows encoded at a time.
         what: ``"features"`` before the heads, for probes, or normalized ``"embeddings"`` after them, for retrieval.
         keep_windows: Keep the features of every window instead of their mean.
         stages: Also keep the pooled maps of these modalities' stages; the four stages of AVID's networks take 140 kB
             per window.
         stream: Read and encode one stream only; files without the other one are used too, and its features have no
             columns.
-        backend: Reader of media files.
         num_workers: Decoding processes; 0 decodes in this one.
         cache_folder: Folder to cache results in, under a key of the weights, the settings, the rows and the content of
             their files (:func:`avssl.data.content.content_hashes`). A file that was touched or moved with its manifest
             keeps its features, a changed one does not. None caches nothing.
-        progress: Show a progress bar.
-        title: Label of the progress bar.
 
     Raises:
         InputError: If a number is below 1, ``stages`` names a stream that is not read, or no row can be read.

@@ -71,13 +71,10 @@ def localize_each(
 ) -> list[Heatmap]:
     """Compute the heat maps of one video under several audios; its frames are encoded once.
 
+    Other arguments: :func:`localize`.
+
     Args:
-        video: As in :func:`localize`, as are the other arguments.
-        model: As there.
         audios: At least one.
-        stride_seconds: As there.
-        stop_after_seconds: As there.
-        device: As there.
         on_progress: Called with (maps done, maps in all).
 
     Returns:

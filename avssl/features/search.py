@@ -102,10 +102,7 @@ def model_of_table(
     """Load the model that made a table; vectors of different models cannot be compared.
 
     Args:
-        table: The table.
-        features: Its file.
         checkpoint: The model; None takes the path stored in the table.
-        device: Device to run on.
 
     Raises:
         FeatureTableError: If the model is not found, or has other weights.
@@ -132,7 +129,6 @@ def query_of_table(
     """Return the window of a row of the table that is nearest to a time, as a query.
 
     Args:
-        table: The table.
         name: Id of the row.
         by: Stream of the query.
         at_seconds: Presentation time; None takes the middle of the row.

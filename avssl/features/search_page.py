@@ -53,14 +53,7 @@ class MomentGroup:
 
 
 def write_search_page(path: Path | str, title: str, query: Moment, groups: Sequence[MomentGroup]) -> None:
-    """Write the page.
-
-    Args:
-        path: The HTML file. Links to files are relative to its folder.
-        title: Plain text.
-        query: The query.
-        groups: The hits.
-    """
+    """Write the page; links to files are relative to the folder of ``path``."""
     folder = Path(path).resolve().parent
     found = [{"title": group.title, "note": group.note, "moments": _cards(group.moments, folder)} for group in groups]
     (card,) = _cards([query], folder)

@@ -167,11 +167,7 @@ class StageReader:
 
 
 def in_step(streams: Sequence[Iterator[tuple[int, T]]]) -> Iterator[tuple[int, list[T]]]:
-    """Yield the items whose number all streams have, skipping the others; stop with the first stream that ends.
-
-    Args:
-        streams: (number, item) in ascending order of the numbers.
-    """
+    """Yield the items whose ascending number all streams have, skipping the others; stop with the first that ends."""
     try:
         heads = [next(stream) for stream in streams]
         while True:

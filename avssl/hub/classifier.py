@@ -54,10 +54,7 @@ def create_classifier(
 ) -> tuple[Classifier, ClipTransform]:
     """Create an untrained classifier and its transform on the CPU, without changing the state of any generator.
 
-    Args:
-        config: Settings of the run.
-        num_classes: K.
-        seed: Random seed of the initial weights; None takes ``train.seed``.
+    ``seed`` sets the initial weights; None takes ``train.seed``.
     """
     seed = config.train.seed if seed is None else seed
     pair, chosen = build_model(config.network(), seed), config.classifier
@@ -82,7 +79,6 @@ def save_classifier(
         model: Classifier on any device.
         transform: Transform with spectrogram statistics.
         classes: Name of each column of the logits.
-        config: Settings of the run.
         about: Facts for the card, such as ``{"top1": 0.9}``.
 
     Returns:

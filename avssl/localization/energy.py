@@ -105,7 +105,6 @@ def energy_curve(
     """Compute the energy of a video with its audio over time.
 
     Args:
-        reader: The video.
         encoder: The model with its preprocessing.
         sampling: The window the model was trained with.
         stride_seconds: Time from one point to the next, > 0.
@@ -149,7 +148,6 @@ def sync_curve(
     windows lie on a grid of ``step_seconds``, so each is embedded once.
 
     Args:
-        reader: The video.
         encoder: The model with its preprocessing.
         sampling: The window the model was trained with.
         max_offset_seconds: Largest offset in both directions, >= ``step_seconds``.

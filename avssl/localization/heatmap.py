@@ -64,7 +64,6 @@ def sliding_heatmaps(
     """Compute the heat maps of a video of any length under one or several sounds; its frames are encoded once.
 
     Args:
-        reader: The video.
         encoder: The model with its preprocessing, which must keep the whole frame (``crop="full"``), because the map is
             drawn over all of it.
         sampling: The window the model was trained with.
@@ -72,7 +71,6 @@ def sliding_heatmaps(
             ``"silence"`` or ``"noise"``. A model that uses the audio changes its map.
         stride_seconds: Time from one map to the next, > 0.
         stop_after_seconds: Stop this long after the first frame; None goes to the end.
-        batch_size: Windows encoded at a time.
         on_progress: Called with (maps done, maps in all) after each batch.
 
     Returns:

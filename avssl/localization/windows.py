@@ -92,7 +92,6 @@ class FrameWindows:
 
         Args:
             starts: (N,) float64 from :meth:`starts`, ascending.
-            batch_size: Windows per batch.
         """
         offsets = torch.arange(self._sampling.num_frames, dtype=torch.float64) / self._sampling.frames_per_second
         keys = ((starts[:, None] + offsets).clamp(self._start, self._stop) * 1e6).round().long()  # microseconds

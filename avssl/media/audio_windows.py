@@ -18,7 +18,6 @@ def read_audio_windows(
     Windows that overlap are cut from one read; up to a sample beyond the stream's end is silence.
 
     Args:
-        reader: The file.
         spans: (start, stop) of each window in seconds, in any order.
         sample_rate_hz: Rate to resample to.
 

@@ -70,7 +70,6 @@ class MediaReader(ABC):
 
         Args:
             at_seconds: Presentation times, ascending, repeats allowed.
-            short_side: See :meth:`read_frames`.
 
         Yields:
             ``(3, H, W)`` uint8 RGB; the same tensor again where the same frame is still shown.

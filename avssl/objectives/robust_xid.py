@@ -278,7 +278,6 @@ def _soft_logits(
         other: (B, D) unit memory of the instances in the other modality.
         anchors: (B or 1, C, D) unit memory of the candidates in the anchor's modality.
         others: (B or 1, C, D) unit memory of the candidates in the other modality.
-        kind, tau_s, tau_t: As in :func:`soft_targets`.
     """
     if kind == "bootstrapping":
         return _dots(anchor, others) / tau_s

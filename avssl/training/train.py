@@ -32,7 +32,6 @@ def train(
         rows: The training rows and the monitors' gallery.
         task: The task; moved to ``device``. It ends with the averaged weights, if they are averaged.
         loader: Batches of the training rows.
-        device: Device of this rank.
         progress: Show a bar, or log a line now and then where there is no terminal.
     """
     settings, optim = config.train, config.optim

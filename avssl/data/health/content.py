@@ -24,7 +24,6 @@ def check_content(reader: MediaReader, info: MediaInfo, *, everywhere: bool = Fa
     """Decode the ends of both streams, and as much of the rest as needed to find a change and an audible sound.
 
     Args:
-        reader: The open file.
         info: Its header, with both streams.
         everywhere: Decode all of the audio.
 

@@ -70,7 +70,6 @@ def run_killable(
 
     Args:
         task: Called in forked processes, which share this one's memory as it was.
-        paths: The files.
         num_workers: Processes, >= 1; default: one per core.
         timeout_seconds: Time limit per file.
         memory_gib: Memory limit per process beyond what it starts with, in GiB.

@@ -99,15 +99,7 @@ class HealthReport:
 
 
 def probe_file(path: str, settings: HealthSettings | None = None) -> HealthReport:
-    """Check one file.
-
-    Args:
-        path: The file.
-        settings: Depth and limits; default: those of :class:`HealthSettings`.
-
-    Returns:
-        The report. Any fault of the file becomes a reason, not an exception.
-    """
+    """Check one file. Any fault of the file becomes a reason in the report, not an exception."""
     settings = settings or HealthSettings()
     info = None
     try:

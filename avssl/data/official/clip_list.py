@@ -57,7 +57,6 @@ class ClipList:
 
         Args:
             name: Name in the annotation files. A second clip of this name is counted and left out.
-            match: Its file.
             label: One class or several.
             split: Its published split.
             span: (start, stop) in seconds, if the clip is a part of its file.

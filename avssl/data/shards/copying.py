@@ -112,7 +112,6 @@ def copy_clip(reader: MediaReader, start: float, stop: float, settings: CopySett
     the copy's frames is off by half a frame at most.
 
     Args:
-        reader: The file.
         start: Start in seconds; may lie before both streams.
         stop: Stop in seconds; may lie after both streams.
         settings: Codecs, size and rates.

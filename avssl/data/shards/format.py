@@ -67,7 +67,6 @@ class ShardWriter:
 
         Args:
             number: Number of the clip, which names its members.
-            clip: The clip.
             row: Row of the manifest, stored in the JSON member for readers without a manifest.
 
         Returns:
@@ -125,13 +124,7 @@ def record_path(folder: Path, number: int) -> Path:
 
 
 def read_record(folder: Path, number: int, key: str) -> dict[str, Any] | None:
-    """Return the record of a finished shard made from the same rows with the same settings, or None.
-
-    Args:
-        folder: The prepared corpus.
-        number: Number of the shard.
-        key: Key of its rows and settings, as stored in the record.
-    """
+    """Return the record of a finished shard made from the rows and settings of this key, or None."""
     try:
         record = json.loads(record_path(folder, number).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -47,7 +47,6 @@ def divide(
     """Divide the rows by each split column in turn, or cross-validate over the values of a fold column.
 
     Args:
-        manifest: All rows.
         label_column: Column of the labels.
         split_columns: Columns that name the split of each row; each gives one division.
         train_split: Name of the training split; None leaves the training part empty.

@@ -31,7 +31,6 @@ def label_subset(
         labels: (N,) the one label of each row.
         per_class: Rows of each class, >= 1.
         fraction: Fraction of each class instead, in (0, 1]; rounded half up, at least one row.
-        seed: Random seed of the choice.
 
     Returns:
         (N,) bool mask of the chosen rows.
@@ -62,16 +61,10 @@ def label_subset(
 
 
 def held_out_rows(manifest: Manifest, max_rows: int) -> np.ndarray:
-    """Choose rows to keep out of training: whole files, so that no segment of a held-out file is trained on.
+    """Return the (N,) bool mask of up to ``max_rows`` rows to keep out of training.
 
-    The choice depends on the file names alone, not on the seed, the order of the rows or the machine.
-
-    Args:
-        manifest: All rows.
-        max_rows: Largest number of held-out rows, >= 0.
-
-    Returns:
-        (N,) bool mask of at most ``max_rows`` held-out rows; a file with more rows than still fit is skipped.
+    Whole files are chosen, so that no segment of a held-out file is trained on; a file with more rows than still fit is
+    skipped. The choice depends on the file names alone, not on the seed, the order of the rows or the machine.
     """
     files = manifest["source_path" if "source_path" in manifest else "path"]
     names, file_of_row, counts = np.unique(files.astype(str), return_inverse=True, return_counts=True)

@@ -41,11 +41,7 @@ def run_folds(
     resume: bool = False,
     overwrite: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
-    """Run every fold, or only ``fold``, unless it is done, and write the results of all.
-
-    Returns:
-        The run directory and the content of its ``results.json``.
-    """
+    """Run every fold, or only ``fold``, unless it is done; return the run directory and the results of all."""
     device = distributed.start(choose_device(config.train.device))
     try:
         run = start_run(config, out, device, resume=resume, overwrite=overwrite)
@@ -75,13 +71,10 @@ def run_fold(
     progress: bool = True,
     more: Callable[[_Config], dict[str, Any]] = lambda config: {},
 ) -> ClassifierRun[_Config]:
-    """Train and evaluate the classifier of a task, and write the files of the fold.
+    """Train and evaluate the classifier of a task, write the files of the fold, and return the run, settings resolved.
 
     The task holds the classifier in ``model`` and its preprocessing in ``transform``. ``more`` returns further
     values of the result from the resolved settings; every rank calls it.
-
-    Returns:
-        The run with its resolved settings.
     """
     requested: Any = run.config
     optim = replace(requested.optim, batch_size=fitting_batch_size(requested.optim.batch_size, len(rows.train)))

@@ -85,8 +85,6 @@ def train_classifier(
         manifest: The rows, in the order of the task's targets.
         config: The batch must fit the rows, and the precision must be resolved.
         folder: Directory of ``checkpoints/`` and ``metrics.jsonl``.
-        device: Device of the model.
-        progress: Show a progress bar.
 
     Raises:
         Interrupted: After SIGTERM or SIGUSR1, once everything is saved.

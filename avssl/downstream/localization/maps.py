@@ -76,12 +76,9 @@ def compute_maps(
     Args:
         pretrained: Loaded with ``crop="full"``.
         clips: Reader of the instants.
-        instants: All instants.
         partners: The instants whose audio each one is also shown with.
         resnet: Object prior; None leaves its row out.
         seed: Random seed of the noise and of the untrained model.
-        batch_size: Instants encoded at a time.
-        progress: Show a progress bar.
 
     Raises:
         ManifestError: If no instant can be read.

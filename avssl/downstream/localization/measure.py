@@ -101,9 +101,6 @@ def measure_localization(
         object_prior: A file of torchvision's ResNet-18 weights, or "own": adds a row of the map fused with it.
         alpha: Weight of the trained map in the fused one, in [0, 1]; EZ-VSL uses 0.4.
         seed: Random seed of baselines, shuffling, noise, untrained model and resampling.
-        batch_size: Instants encoded at a time.
-        backend: Reader of media files.
-        progress: Show progress bars.
 
     Raises:
         ManifestError: If there is nothing to score, or nothing to compare it with.

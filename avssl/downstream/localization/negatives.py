@@ -37,7 +37,6 @@ def rejection(
         positive: (N,) bool.
         samples: Scores of the P positive instants, in order.
         hw: H and W.
-        seed: Random seed of the resampling.
 
     Returns:
         Numbers and 95 % bootstrap intervals by row of :data:`CONFIDENT`; empty if all instants are positive. Numbers

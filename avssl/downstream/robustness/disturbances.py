@@ -108,11 +108,8 @@ def encode_disturbed(
         partners: (N,) rows whose audio, video or object is put into the clips.
         cutouts: Masks of the objects to paste.
         windows_per_clip: Evenly spaced windows of each row.
-        batch_size: Windows per batch.
         num_workers: Decoding processes for the clips, and as many for their partners.
-        device: Device of the encoders.
         num_examples: Number of disturbed clips that are returned as examples.
-        progress: Show a progress bar.
 
     Raises:
         RuntimeError: If a row cannot be read.

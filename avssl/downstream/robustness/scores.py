@@ -25,7 +25,6 @@ def score_disturbances(
         predictions: Predicted classes of N clips.
         labels: (N,) int64 true classes.
         partners: (N,) positions of the clips' partners among them.
-        seed: Random seed of the bootstrap.
 
     Returns:
         The rows; ``reached`` is False if the disturbance does not change the modality.
@@ -42,13 +41,7 @@ def score_disturbances(
 
 
 def score_groups(values: np.ndarray, predictions: ClassPredictions, labels: np.ndarray) -> dict[str, Any]:
-    """Return the accuracy on clean clips by group and modality, and the gap between the best and the worst group.
-
-    Args:
-        values: (N,) group of each clip.
-        predictions: Predicted classes of N clips.
-        labels: (N,) int64 true classes.
-    """
+    """Return the accuracy on clean clips by group and modality, and the gap between the best and the worst."""
     groups: dict[str, dict[str, Any]] = {}
     gaps = {}
     for modality, predicted in predictions.items():

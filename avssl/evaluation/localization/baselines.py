@@ -41,7 +41,6 @@ def mean_prior(held_out_masks: Tensor, count: int) -> Tensor:
 
     Args:
         held_out_masks: (M, H, W) truth in [0, 1] of samples that are not scored.
-        count: Number of maps.
     """
     if held_out_masks.ndim != 3 or len(held_out_masks) == 0:
         raise InputError(f"held_out_masks must be (M, H, W) with M > 0, got {tuple(held_out_masks.shape)}.")
@@ -54,7 +53,6 @@ def random_object(object_masks: Tensor, *, seed: int = 0, first: int = 0) -> tup
     Args:
         object_masks: (N, O, H, W) bool; scenes with fewer than O objects have empty slots, which
             are never chosen.
-        seed: Random seed.
         first: Number of the first scene, so that parts of a set get the same objects as the whole.
 
     Returns:

@@ -21,11 +21,7 @@ _LAYOUTS: dict[str, Callable[[Path], Conversion]] = {"avid-cma": read_avid_cma, 
 
 
 def read_checkpoint(layout: str, path: Path | str) -> Conversion:
-    """Read a checkpoint of another project. Code in the file is never run.
-
-    Args:
-        layout: One of :data:`Layout`.
-        path: The file.
+    """Read a checkpoint of another project, in one of :data:`Layout`. Code in the file is never run.
 
     Raises:
         ConvertError: If there is no such layout, or the file has another one; names the first key that is missing,

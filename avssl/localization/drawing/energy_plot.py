@@ -12,7 +12,6 @@ def draw_sync_curve(curve: SyncCurve, out_path: Path | str, title: str = "") -> 
     """Write a PNG of 800 x 450 pixels: energy over offset, with the minimum and offset 0 marked.
 
     Args:
-        curve: The curve.
         out_path: Output file; its folder must exist.
         title: Title, not parsed as TeX.
     """

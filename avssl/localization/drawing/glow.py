@@ -76,12 +76,9 @@ class Glow:
         self._enlarge_half = _Enlarge(_halved(rows), _halved(columns))
 
     def draw(self, frame: Planes, heat: Tensor, scale: tuple[float, float]) -> Planes:
-        """Return a frame with an (h, w) map drawn over all of it.
+        """Return a copy of a frame with an (h, w) map drawn over all of it.
 
-        Args:
-            frame: The frame, which is not changed.
-            heat: A map of ``map_hw`` cells.
-            scale: Values of the lowest and the highest color; nothing is drawn if they are equal.
+        ``scale`` holds the values of the lowest and the highest color; nothing is drawn if they are equal.
         """
         low, high = scale
         level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)

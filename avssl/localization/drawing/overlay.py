@@ -107,16 +107,10 @@ def overlay_picture(
     stop_after_seconds: float | None = None,
     at_seconds: float | None = None,
 ) -> None:
-    """Write one frame of the output of :func:`overlay_video` as a PNG.
+    """Write one frame of the output of :func:`overlay_video`, whose other arguments it takes, as a PNG.
 
     Args:
-        reader: As in :func:`overlay_video`.
-        heatmap: As in :func:`overlay_video`.
         out_path: The PNG file; replaced if it exists.
-        scale: As in :func:`overlay_video`.
-        look: As in :func:`overlay_video`.
-        audio_from: As in :func:`overlay_video`.
-        stop_after_seconds: As in :func:`overlay_video`.
         at_seconds: Presentation time; None takes the most confident time of the (first) map.
 
     Raises:

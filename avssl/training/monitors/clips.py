@@ -47,7 +47,6 @@ def encode_clips(
         task: The model with its transform.
         clips: At least one clip.
         what: ``"embeddings"`` after the heads, not normalized, or ``"features"`` before them.
-        precision: Precision in which the model is trained.
 
     Returns:
         Video and audio, (N, D) or (N, C) float32, on the CPU.

@@ -23,11 +23,7 @@ def create_monitors(
 ) -> list[EmbeddingMonitor | ProbeMonitor]:
     """Create the monitors of a run: none if ``monitor.every_steps`` is 0, and a probe if rows have labels.
 
-    Args:
-        config: Settings; ``monitor``, ``sampling``, ``data`` and ``train.seed`` are read.
-        manifest: Training rows.
-        held_out: Gallery outside the training rows; None takes some of ``manifest``.
-        precision: Precision in which the model is trained.
+    ``held_out`` is a gallery outside the training rows; None takes some of ``manifest``.
     """
     settings = config.monitor
     if not settings.every_steps:

@@ -44,12 +44,7 @@ class Diagnosis:
             self._first_loss = record["loss"] if self._first_loss is None else self._first_loss
 
     def findings(self, numbers: Mapping[str, float], embedding_size: int) -> list[str]:
-        """Return the new findings of a measurement as sentences, each with the likely cause and what to do.
-
-        Args:
-            numbers: The numbers of :class:`~avssl.training.monitors.EmbeddingMonitor`.
-            embedding_size: Embedding size D.
-        """
+        """Return the new findings in the numbers of an ``EmbeddingMonitor``, with the likely cause and what to do."""
         checks: dict[str, Callable[[], str | None]] = {
             "point": lambda: _point(numbers),
             "directions": lambda: _directions(numbers, embedding_size),

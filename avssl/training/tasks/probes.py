@@ -74,7 +74,6 @@ def train_probe(
         schedule: Epochs, batches and rates.
         seed: Random seed of order and windows.
         device: Device to train on.
-        progress: Show a progress bar.
 
     Raises:
         ValueError: If lengths differ, there are fewer than two clips, or a map holds NaN or infinity.

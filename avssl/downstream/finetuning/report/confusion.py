@@ -15,12 +15,7 @@ _LETTERS = 24
 
 
 def draw_confusion(confusion: np.ndarray, classes: list[str]) -> Any:
-    """Draw a figure with a row for each true class; colors are fractions of the class.
-
-    Args:
-        confusion: (K, K) counts.
-        classes: K names, drawn for up to :data:`NAMED_CLASSES`.
-    """
+    """Draw (K, K) counts with a row for each true class; colors are fractions of the class."""
     from matplotlib.colors import PowerNorm
 
     total = confusion.sum(axis=1, keepdims=True)

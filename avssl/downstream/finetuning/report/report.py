@@ -47,7 +47,6 @@ def write_report(
         labels: (N,) true classes as positions in ``classes``; (N, K) bool for ``multi_label``.
         ids: N ids of rows of ``manifest``.
         manifest: Locates the files of the clips.
-        title: Title of the page.
         numbers: Further numbers of the run by name, such as seed, epochs and minutes.
         multi_label: Clips may have several classes; then classes have average precisions, and there is
             no confusion matrix.

@@ -45,11 +45,7 @@ def contact_sheets(
 ) -> list[dict[str, Any]]:
     """Add to each clip ``frames``, a JPEG, or the ``problem`` why it cannot be read, and the ``link`` to its file.
 
-    Args:
-        clips: Return value of :func:`worst_clips`.
-        rows: Rows of the clips.
-        manifest: Locates the files.
-        folder: Directory of the page; links are relative to it, so that both can be moved together.
+    Links are relative to ``folder``, the directory of the page, so that both can be moved together.
     """
     dataset = ClipDataset(manifest, ClipSampling())
     return [_with_frames(clip, int(row), dataset, folder) for clip, row in zip(clips, rows, strict=True)]
