@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from avssl.core.batch import LossTerms
-from avssl.engine import LoopSettings, WarmupCosine, create_optimizer
+from avssl.engine import LoopSettings, Task, WarmupCosine, create_optimizer
 
 
-class Fit(nn.Module):
+class Fit(Task):
     """Fit a line to the batches of the loader."""
-
-    target = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,10 +25,6 @@ class Fit(nn.Module):
 
     def forward(self, batch: Tensor) -> LossTerms:
         return LossTerms((self.model(batch) - batch.sum(dim=1, keepdim=True)).square().mean())
-
-    def after_step(self) -> None: ...
-
-    def on_epoch_start(self, number: int) -> None: ...
 
 
 class Numbers:

@@ -54,10 +54,10 @@ def test_what_is_no_such_file_is_named(network, weights, tmp_path):
     with pytest.raises(ValueError, match=r"text\.pth: cannot be read as weights"):
         ResNetPrior(tmp_path / "text.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match="no state_dict, which maps names to tensors"):
+    with pytest.raises(ValueError, match="not a state_dict, which maps names to tensors"):
         ResNetPrior(tmp_path / "list.pth")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"other\.pth: these are no weights of torchvision's resnet18"):
+    with pytest.raises(ValueError, match=r"other\.pth: not the weights of torchvision's resnet18"):
         ResNetPrior(tmp_path / "other.pth")
 
 

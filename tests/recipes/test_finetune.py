@@ -101,7 +101,7 @@ def test_the_release_gives_the_same_predictions(finished, labeled_clips):
     again = predict(loaded.model, loaded.transform, test, loaded.config, device=torch.device("cpu"))
     with np.load(folder / "predictions.npz") as file:
         np.testing.assert_allclose(again.logits, file["logits"], rtol=1e-5, atol=1e-6)
-    with pytest.raises(HubError, match=r"kind classifier.*avssl.load_classifier"):
+    with pytest.raises(HubError, match=r"classifier release.*avssl.load_classifier"):
         from_pretrained(folder)
 
 

@@ -110,7 +110,7 @@ def test_drawing_refuses():
         overlay_image(GRAY, hot_corner(), truth=torch.ones(4, 4))
     with pytest.raises(ValueError, match="upscale"):
         overlay_image(GRAY, hot_corner(), upscale=0)
-    with pytest.raises(ValueError, match="pictures of one size"):
+    with pytest.raises(ValueError, match="images of one size"):
         contact_sheet([GRAY, GRAY[:, :20]], 2)
-    with pytest.raises(ValueError, match="1 captions for 2 pictures"):
+    with pytest.raises(ValueError, match="1 captions for 2 images"):
         contact_sheet([GRAY, GRAY], 2, captions=["a"])
