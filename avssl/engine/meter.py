@@ -88,13 +88,9 @@ class Meter:
             value = torch.tensor(values[name])
             if not torch.isfinite(value):
                 kind = "NaN" if torch.isnan(value) else "infinite"
-                where = f"step {_step_of(checkpoint)} ({checkpoint})" if checkpoint else "none yet"
+                where = f"step {int(checkpoint.stem.removeprefix('step-'))} ({checkpoint})" if checkpoint else "none yet"
                 raise RunError(
                     f"{what} became {kind} between steps {self._last_good} and {step}. "
                     f"Last good checkpoint: {where}. "
                     "Lower the learning rate, lengthen the warm-up or set a gradient clip, and resume."
                 )
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.stem.removeprefix("step-"))

@@ -46,6 +46,13 @@ class Precision:
                 f'precision.memory_format ({self.memory_format!r}) must be "contiguous" or "channels_last".'
             )
 
+    @classmethod
+    def resolved(cls, name: _Name | Literal["auto"], memory_format: _Layout | Literal["auto"]) -> Precision:
+        """Return the precision of settings in which ``"auto"`` has been replaced."""
+        assert name != "auto", "resolved before training"
+        assert memory_format != "auto", "resolved before training"
+        return cls(name, memory_format)
+
     def __str__(self) -> str:
         return f"{self.name} {self.memory_format}"
 

@@ -35,10 +35,8 @@ def train(
         progress: Show a bar, or log a line now and then where there is no terminal.
     """
     settings, optim = config.train, config.optim
-    assert settings.precision != "auto", "resolved before training"
-    assert settings.memory_format != "auto", "resolved before training"
     assert settings.checkpoint_every_steps, "resolved before training"
-    precision = Precision(settings.precision, settings.memory_format)
+    precision = Precision.resolved(settings.precision, settings.memory_format)
     total_steps = optim.epochs * loader.steps_per_epoch
     task.to(device)
     average = None if settings.ema_decay is None else WeightAverage(task.model, settings.ema_decay)

@@ -98,9 +98,7 @@ def predict(
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )
-    assert config.train.precision != "auto", "resolved by the caller"
-    assert config.train.memory_format != "auto", "resolved by the caller"
-    precision = Precision(config.train.precision, config.train.memory_format)
+    precision = Precision.resolved(config.train.precision, config.train.memory_format)
     handle = precision.apply(model, device)
     logits_of_row: dict[int, np.ndarray] = {}
     try:

@@ -92,8 +92,6 @@ def train_classifier(
         RuntimeError: If the loss becomes NaN.
     """
     folder, train = Path(folder), config.train
-    assert train.precision != "auto", "resolved before training"
-    assert train.memory_format != "auto", "resolved before training"
     seed_everything(train.seed)  # dropout draws from it; a resume continues where the generator was
     loader = build_loader(config.network(), manifest, device, config.data.max_bad_fraction, config.classifier.inputs)
     length = TrainingLength.from_config(config.optim, loader.steps_per_epoch)
@@ -118,7 +116,7 @@ def train_classifier(
             checkpoint_every=train.checkpoint_every_steps,
             grad_clip=optim.grad_clip,
             device=device,
-            precision=Precision(train.precision, train.memory_format),
+            precision=Precision.resolved(train.precision, train.memory_format),
         ),
         checkpointer=Checkpointer(folder / "checkpoints"),
         metrics_log=MetricsLog(folder),

@@ -121,9 +121,7 @@ def finetuned_model(classifier: TrainedClassifier, windows_per_clip: int) -> Rob
                 predictions.setdefault(modality, {})[name] = scores.argmax(axis=1)
         return predictions
 
-    assert config.train.precision != "auto", "resolved before it was trained"
-    assert config.train.memory_format != "auto", "resolved before it was trained"
-    precision = _with_layout(Precision(config.train.precision, config.train.memory_format), model, device)
+    precision = _with_layout(Precision.resolved(config.train.precision, config.train.memory_format), model, device)
     return RobustnessModel(
         f"classifier of {model.inputs}, fine-tuned",
         _encoders(dict(model.encoders.items()), classifier.transform, precision, device),
