@@ -225,11 +225,6 @@ def any_true(flag: bool) -> bool:
     return bool(value.item())
 
 
-def all_true(flag: bool) -> bool:
-    """Return True if the flag is True on every rank. Every rank must call it; the host waits."""
-    return not any_true(not flag)
-
-
 def broadcast_object(value: _Value, source: int = 0) -> _Value:
     """Return the value of rank ``source`` on every rank. It is pickled between the ranks of one run."""
     if world_size() == 1:

@@ -1,9 +1,8 @@
 """The manifest: a table with one row for each clip source.
 
-A manifest is a CSV file next to (or above) the media files it names. Required columns are ``id`` and
-``path``; the other known columns may be missing or empty; unknown columns are kept, and are
-usable as subgroups. It is held as columns (pyarrow), never as a list of dicts: two million rows
-load in seconds and are shared with forked workers.
+A manifest is a CSV file next to (or above) the media files it names. Required columns are ``id`` and ``path``; the
+other known columns may be missing or empty; unknown columns are kept, and are usable as subgroups. It is held as
+columns (pyarrow), never as a list of dicts: two million rows load in seconds and are shared with forked workers.
 """
 
 from __future__ import annotations
@@ -63,8 +62,7 @@ class Manifest:
             an object store.
 
     Raises:
-        ManifestError: If a required column is missing, an id is empty or appears twice, or a path
-            leaves ``root``.
+        ManifestError: If a required column is missing, an id is empty or appears twice, or a path leaves ``root``.
 
     Example:
         >>> manifest = read_manifest("corpus/manifest.csv")

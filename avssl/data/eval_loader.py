@@ -45,9 +45,8 @@ class EvalLoader:
         batch_size: Largest number of clips per batch. The windows of a row stay in one batch, which may thus be larger.
         rows: Rows to read; default: all.
         clips_per_row: Number of evenly spaced windows of each row.
-        windows: Given windows instead, such as those around known events; excludes ``rows`` and
-            ``clips_per_row``. Consecutive windows of one row in a batch are decoded together, and
-            fail together.
+        windows: Given windows instead, such as those around known events; excludes ``rows`` and ``clips_per_row``.
+            Consecutive windows of one row in a batch are decoded together, and fail together.
         num_workers: Reading processes; 0 reads in the main process.
         pin_memory: Put batches in page-locked memory.
         start_method: Start method of the workers.

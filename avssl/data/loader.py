@@ -33,11 +33,10 @@ from avssl.data.workers import Chunk, StartMethod, WorkerPool
 class TrainLoader:
     """Batches of training clips, epoch after epoch.
 
-    A row that cannot be read is written into :attr:`ledger` and never tried again; the next id of
-    the rank's order replaces it. A rank that comes to the end of its order starts over in the
-    same order, with other windows (the next clip number). Ranks share their bad rows between
-    epochs. A rank that has found too many by itself stops at once, and torchrun ends the
-    others; if they have only together, all of them stop at the end of the epoch.
+    A row that cannot be read is written into :attr:`ledger` and never tried again; the next id of the rank's order
+    replaces it. A rank that comes to the end of its order starts over in the same order, with other windows (the next
+    clip number). Ranks share their bad rows between epochs. A rank that has found too many by itself stops at once, and
+    torchrun ends the others; if they have only together, all of them stop at the end of the epoch.
 
     Args:
         dataset: The clips; its seed decides the order.

@@ -204,8 +204,7 @@ def missing_seconds(
 ) -> tuple[float, float]:
     """Return how much the video and the audio are too short for one window; 0 if they suffice.
 
-    Video suffices if the time of its last frame exists, audio if no more than
-    :data:`SLACK_SECONDS` is missing.
+    Video suffices if the time of its last frame exists, audio if no more than :data:`SLACK_SECONDS` is missing.
 
     Returns:
         Missing video and missing audio, in seconds, >= 0.

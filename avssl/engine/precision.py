@@ -72,10 +72,8 @@ class Precision:
         """Make every call of ``model`` compute in this precision.
 
         Kernels are rearranged in place. Each call rearranges its inputs, runs under autocast and
-        returns float32, also inside DDP and when activation checkpointing repeats it.
-
-        Returns:
-            A handle whose ``remove()`` removes the hooks; the layout of the weights stays.
+        returns float32, also inside DDP and when activation checkpointing repeats it. ``remove()`` of the handle
+        that is returned removes the hooks; the layout of the weights stays.
         """
         with torch.no_grad():
             for parameter in model.parameters():

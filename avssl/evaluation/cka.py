@@ -1,8 +1,7 @@
 """Centered kernel alignment (CKA): similarity of two representations of the same clips.
 
-Source: Kornblith et al., 2019, https://arxiv.org/abs/1905.00414, eq. 3 to 5; over batches with the
-unbiased estimator HSIC_1 of Song et al., 2012, as in Nguyen, Raghu and Kornblith, 2021,
-https://arxiv.org/abs/2010.15327, eq. 3.
+Source: Kornblith et al., 2019, https://arxiv.org/abs/1905.00414, eq. 3 to 5; over batches with the unbiased estimator
+HSIC_1 of Song et al., 2012, as in Nguyen, Raghu and Kornblith, 2021, https://arxiv.org/abs/2010.15327, eq. 3.
 
 HSIC is written as the inner product of centered kernel matrices. Centered as in Székely and Rizzo,
 2014, https://arxiv.org/abs/1310.2926, off the diagonal alone, it is HSIC_1: so one matrix product
@@ -104,8 +103,7 @@ class MinibatchCKA:
                 same names in every batch.
 
         Raises:
-            ValueError: For fewer than four clips, different n, other names than before, or NaN or
-                infinite features.
+            ValueError: For fewer than four clips, different n, other names than before, or NaN or infinite features.
         """
         names = tuple(features)
         if not names or (self.names and set(names) != set(self.names)):
@@ -137,8 +135,7 @@ def correspondence(similarity: np.ndarray) -> float:
     """Return the share of stages that are most similar to their counterpart, the paper's sanity check (section 6.1).
 
     Args:
-        similarity: (S, S): row i compares stage i of one model with the S stages of another of the same
-            architecture.
+        similarity: (S, S): row i compares stage i of one model with the S stages of another of the same architecture.
 
     Returns:
         Share of rows whose largest value is on the diagonal, in [0, 1]; t equal largest values count

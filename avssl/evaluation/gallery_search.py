@@ -91,8 +91,7 @@ def top_moments(
 ) -> list[int]:
     """Return the rows of the ``k`` best distinct moments, best first.
 
-    Windows of one file that start less than a window's length apart show the same moment; only the best of
-    them counts.
+    Windows of one file that start less than a window's length apart show the same moment; only the best of them counts.
 
     Args:
         cosines: (N,).

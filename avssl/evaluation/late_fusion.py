@@ -30,8 +30,7 @@ def late_fusion_probe(
 ) -> ProbeResult:
     """Fit two linear probes and average their log-probabilities.
 
-    The weight is the one of :data:`WEIGHTS` with the lowest cross-entropy on the held-out part of the training
-    clips.
+    The weight is the one of :data:`WEIGHTS` with the lowest cross-entropy on the held-out part of the training clips.
 
     Args:
         train_features: (N, D1) and (N, D2), two modalities of the same clips.

@@ -137,8 +137,7 @@ def class_probabilities(
         The K classes, sorted, and (M, K) probabilities.
 
     Raises:
-        ValueError: On features and labels of different length, missing labels, or NaN or infinite
-            features.
+        ValueError: On features and labels of different length, missing labels, or NaN or infinite features.
     """
     x, names = labeled_features("train", train_features, train_labels)
     other = feature_array("other", features)

@@ -33,12 +33,9 @@ def load_video_weights(path: str, task: PretrainTask) -> None:
 
 
 def release_run(config: Config, run: RunDirectory, rows: Rows, task: PretrainTask, result: FitResult) -> str:
-    """Write ``weights/``, and ``weights_best/`` if the run has held-out rows.
+    """Write ``weights/``, and ``weights_best/`` if the run has held-out rows; return a line for each release.
 
     The best weights are those with the best retrieval among the held-out rows. They replace the task's.
-
-    Returns:
-        A line for each release.
     """
     about = {
         "epochs": config.optim.epochs,

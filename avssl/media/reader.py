@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -117,9 +116,7 @@ class MediaReader(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @abstractmethod

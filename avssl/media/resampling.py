@@ -70,8 +70,7 @@ def resample_window(
 def resample(samples: np.ndarray, layout: str, rate: int, to_rate: int, to_channels: int) -> np.ndarray:
     """Convert ``(C, n)`` float32 at ``rate`` to ``(to_channels, m)`` at ``to_rate`` with FFmpeg's swresample.
 
-    One or two channels, and layouts without a mixing rule in FFmpeg, are mixed by the mean; sample 0
-    stays sample 0.
+    One or two channels, and layouts without a mixing rule in FFmpeg, are mixed by the mean; sample 0 stays sample 0.
     """
     if len(samples) != to_channels and (len(samples) <= 2 or _is_unnamed(layout)):
         samples = samples.mean(axis=0, keepdims=True)

@@ -34,8 +34,7 @@ class AVModel(nn.Module):
         logits: Learned inverse temperature and offset, for objectives that need them.
         num_heads: K groups of D / K channels that are compared separately where audio meets the cells of a map.
         audio_over_time: Compare audio with the map step by step, not as a whole.
-        where_heads: Second heads, for objectives that localize by separate embeddings. They are trained only
-            with maps.
+        where_heads: Second heads, for objectives that localize by separate embeddings. They are trained only with maps.
         video_dropout: Share of the video encoder's features that :meth:`forward` drops before the heads in
             training, in [0, 1).
 
@@ -109,11 +108,10 @@ class AVModel(nn.Module):
                 all of them together, and its running statistics are of clips and negatives.
 
         Returns:
-            ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map``
-            (B, D, T', H', W') and ``audio_map`` (B, D, T'), and from second heads
-            ``video_where_map`` (B, D, T', H', W') and ``audio_where`` (B, D). Not normalized.
-            ``logit_scale`` and ``logit_bias`` where the model learns them; ``negative_audio`` (M, D)
-            and its map where it was given.
+            ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map`` (B, D, T', H', W') and ``audio_map``
+            (B, D, T'), and from second heads ``video_where_map`` (B, D, T', H', W') and ``audio_where`` (B, D). Not
+            normalized. ``logit_scale`` and ``logit_bias`` where the model learns them; ``negative_audio`` (M, D) and
+            its map where it was given.
 
         Raises:
             ValueError: If an input has another layout, or the two differ in B.

@@ -1,8 +1,7 @@
 """torchvision's ResNet-18 on every frame separately, without classifier, untrained.
 
-Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
-https://arxiv.org/abs/1512.03385; the image encoder of LVS, EZ-VSL, SLAVC and FNAC, which use one frame
-and three seconds of audio.
+Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385; the
+image encoder of LVS, EZ-VSL, SLAVC and FNAC, which use one frame and three seconds of audio.
 """
 
 from __future__ import annotations

@@ -34,9 +34,8 @@ _MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 def nce_loss(positive_scores: Tensor, negative_scores: Tensor, z: float | Tensor) -> Tensor:
     """Return the noise-contrastive loss: binary classification of the data score against K noise scores.
 
-    With ``h(s) = exp(s) / (exp(s) + K z)`` it is the mean over clips of the mean over positives of
-    ``-log h(s)`` plus the sum over negatives of ``-log(1 - h(s))``. It is computed in logarithms,
-    so that no score overflows.
+    With ``h(s) = exp(s) / (exp(s) + K z)`` it is the mean over clips of the mean over positives of ``-log h(s)`` plus
+    the sum over negatives of ``-log(1 - h(s))``. It is computed in logarithms, so that no score overflows.
 
     Args:
         positive_scores: ``(B, P)`` cosines over the temperature.
@@ -44,8 +43,7 @@ def nce_loss(positive_scores: Tensor, negative_scores: Tensor, z: float | Tensor
         z: The normalizing constant, > 0, a number or ``()`` tensor; in AVID the mean of ``exp(s)`` over negatives.
 
     Returns:
-        ``()`` float32 (float64 for such scores), in nats; ``log(1 + K) + K log(1 + 1 / K)`` when
-        every ``exp(s)`` is z.
+        ``()`` float32 (float64 for such scores), in nats; ``log(1 + K) + K log(1 + 1 / K)`` when every ``exp(s)`` is z.
 
     Raises:
         ValueError: If a shape is wrong, or a number ``z`` is not above 0.

@@ -73,10 +73,9 @@ class DenseAV(Objective):
         negative_weight: Weight of cosines with silence and noise, >= 0.
         floor_weight: Weight of the penalty on a learned temperature above 1, >= 0.
 
-    Terms, means over this rank's rows: ``loss``; ``loss_pairs``, the contrastive loss only; each regularizer
-    that has a weight, under its name; ``accuracy_v2a``, ``accuracy_a2v``, ``cosine_positive`` and
-    ``cosine_negative`` of the scores as in :class:`InfoNCE`; ``loss_pooled``, ``heard_share`` and
-    ``temperature`` if applicable.
+    Terms, means over this rank's rows: ``loss``; ``loss_pairs``, the contrastive loss only; each regularizer that has a
+    weight, under its name; ``accuracy_v2a``, ``accuracy_a2v``, ``cosine_positive`` and ``cosine_negative`` of the
+    scores as in :class:`InfoNCE`; ``loss_pooled``, ``heard_share`` and ``temperature`` if applicable.
 
     Raises:
         ValueError: If an argument is out of range.

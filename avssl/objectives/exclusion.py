@@ -1,9 +1,8 @@
 """Exclusion of false negatives from the batch.
 
-False negatives are common in video: two windows of one file, a clip uploaded twice, two clips of
-the same drum. Excluding the most similar share of the negatives follows Huynh et al., 2020,
-https://arxiv.org/abs/2011.11765, and Wu et al., 2020, https://arxiv.org/abs/2010.02037, which keep a
-band of difficulties.
+False negatives are common in video: two windows of one file, a clip uploaded twice, two clips of the same drum.
+Excluding the most similar share of the negatives follows Huynh et al., 2020, https://arxiv.org/abs/2011.11765, and Wu
+et al., 2020, https://arxiv.org/abs/2010.02037, which keep a band of difficulties.
 
 Dimensions: B rows of this rank, R of them in a block, N columns over all ranks, D embedding size.
 """

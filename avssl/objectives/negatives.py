@@ -65,8 +65,7 @@ class NegativeSampler(nn.Module):
         Args:
             index: The B clips.
             count: K.
-            excluded: (B, E) int64 further rows to exclude, each once; rows of the clip's own file are
-                always excluded.
+            excluded: (B, E) int64 further rows to exclude, each once; rows of the clip's own file are always excluded.
 
         Returns:
             (B, K) int64 rows.

@@ -4,9 +4,8 @@ Blocks of queries are scored against all rows in bfloat16, a few more candidates
 are ranked again in float32. The result is exact: if bfloat16 rounding might have hidden a neighbor, which the scores
 show, the query is searched again in float32.
 
-The bits of bfloat16 scores are compared as int16, which takes a fifth of the time on a CPU: non-negative numbers
-have the order of their bits, and are above all negative ones. If a candidate is negative, the query is searched
-again too.
+The bits of bfloat16 scores are compared as int16, which takes a fifth of the time on a CPU: non-negative numbers have
+the order of their bits, and are above all negative ones. If a candidate is negative, the query is searched again too.
 
 Dimensions: N rows of the memories, D embedding size, Q queries of a block, C candidates, P neighbors.
 """

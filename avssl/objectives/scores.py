@@ -1,8 +1,7 @@
 """Cosines of every pair of a batch, and the softmax over them that contrastive objectives share.
 
-The maximum over cells is EZ-VSL, Mo and Morgado, ECCV 2022, https://arxiv.org/abs/2203.09324, eq. 3;
-taken in every frame and averaged over time it is DenseAV's, Hamilton et al., CVPR 2024,
-https://arxiv.org/abs/2406.05629.
+The maximum over cells is EZ-VSL, Mo and Morgado, ECCV 2022, https://arxiv.org/abs/2203.09324, eq. 3; taken in every
+frame and averaged over time it is DenseAV's, Hamilton et al., CVPR 2024, https://arxiv.org/abs/2406.05629.
 
 Dimensions: B clips on this rank, N clips over all ranks, D embedding size, C cells of a video map
 (C = T * H * W), M clips of silence and noise on this rank. ``scores_v2a`` and ``scores_a2v`` are (B, N)

@@ -74,9 +74,8 @@ def distill(
     """Distill a fine-tuned classifier into a smaller one, using unlabeled clips.
 
     The teacher is a run of ``avssl finetune``. It predicts the class of every training row, labeled or not, and the
-    student is trained on the predictions:
-    ``avssl distill corpus/manifest.csv --teacher runs/big --model.video.width 16``. Sampling, transform and folds are
-    the teacher's, and so is the model unless it is set here.
+    student is trained on the predictions: ``avssl distill corpus/manifest.csv --teacher runs/big --model.video.width
+    16``. Sampling, transform and folds are the teacher's, and so is the model unless it is set here.
 
     Args:
         config: Every setting; :func:`settings` makes them in Python.

@@ -1,9 +1,8 @@
 """The eight actions of SoundingShapes: how an object moves, and when its motion makes a sound.
 
-An action is a closed-form motion, so its event times are analytic. An event is a point in time that is
-both visible and audible: the contact of a bounce, the turning point of a shake, the maximum of a
-pulse. Between events an *activity* in [0, 1] drives the object's sustained sound, and a *pitch*
-ratio bends it (the Doppler glide of an orbit).
+An action is a closed-form motion, so its event times are analytic. An event is a point in time that is both visible and
+audible: the contact of a bounce, the turning point of a shake, the maximum of a pulse. Between events an *activity* in
+[0, 1] drives the object's sustained sound, and a *pitch* ratio bends it (the Doppler glide of an orbit).
 
 Lengths are in units of the object's radius, times in seconds, angles in radians; y points down.
 """

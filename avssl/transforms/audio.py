@@ -4,11 +4,10 @@ Two front ends share the short-time Fourier transform and the decibel scale: AVI
 frequency, and the log-mel of most of the field. A waveform is float in [-1, 1], as readers
 return it; AVID's int16 samples divided by 32 767 have the same scale.
 
-Frames are centered: column t covers the window around sample t * hop. S samples give S // hop
-columns (2 s at 24 kHz and 10 ms: 200), all but the last centered one. Half of the first
-window lies before the waveform: ``padding="constant"``, the default, fills it with
-zeros, as librosa does since 0.10; ``"reflect"`` mirrors the waveform, as librosa did when AVID was
-published. Only the columns within half a window of the ends differ.
+Frames are centered: column t covers the window around sample t * hop. S samples give S // hop columns (2 s at 24 kHz
+and 10 ms: 200), all but the last centered one. Half of the first window lies before the waveform:
+``padding="constant"``, the default, fills it with zeros, as librosa does since 0.10; ``"reflect"`` mirrors the
+waveform, as librosa did when AVID was published. Only the columns within half a window of the ends differ.
 
 Dimensions: B clips, S samples, F bins of the Fourier transform.
 """

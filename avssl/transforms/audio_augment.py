@@ -40,8 +40,7 @@ class RandomGain(nn.Module):
 class SpectrogramMask(nn.Module):
     """Masks random spans of time and of frequency, in standardized spectrograms, by their mean, 0.
 
-    Source: Park et al., 2019 (SpecAugment), https://arxiv.org/abs/1904.08779, section 2, without
-    the time warping.
+    Source: Park et al., 2019 (SpecAugment), https://arxiv.org/abs/1904.08779, section 2, without the time warping.
 
     Args:
         max_time_width: Maximum width of a time mask, in columns of the spectrogram; 0 for no mask.

@@ -37,9 +37,8 @@ class ClipTransform(nn.Module):
             for none. They are not augmented, and all views share them.
 
     Raises:
-        ValueError: If ``num_views`` is below 1, or not 2 with ``view_warp``, ``negative_sounds`` is odd or
-            negative, ``mask`` comes without ``standardize``, or the number of bins of ``standardize`` is not
-            the spectrogram's.
+        ValueError: If ``num_views`` is below 1, or not 2 with ``view_warp``, ``negative_sounds`` is odd or negative,
+            ``mask`` comes without ``standardize``, or the number of bins of ``standardize`` is not the spectrogram's.
     """
 
     def __init__(

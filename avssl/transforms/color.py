@@ -1,9 +1,8 @@
 """Color jitter of a whole batch, with factors and an order of operations for each clip.
 
-Brightness, contrast and saturation each blend the image with its gray image and the
-mean of that, so at every position in the order one blend with per-clip weights serves all clips. Hue
-is not a blend; it is computed once, between the blends that come before and after it in each
-clip's order. So neither the order nor the factors leave the device.
+Brightness, contrast and saturation each blend the image with its gray image and the mean of that, so at every position
+in the order one blend with per-clip weights serves all clips. Hue is not a blend; it is computed once, between the
+blends that come before and after it in each clip's order. So neither the order nor the factors leave the device.
 
 Every operation equals that of torchvision.transforms.v2.functional on float images in [0, 1].
 """

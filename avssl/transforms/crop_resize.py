@@ -43,8 +43,7 @@ class Crops:
 class AxisResize:
     """A resize along one axis of each clip: pixels [start, start + length) to ``resized`` pixels.
 
-    The output holds those from ``offset`` on, so that a resize followed by a center crop is
-    one resampling too.
+    The output holds those from ``offset`` on, so that a resize followed by a center crop is one resampling too.
     """
 
     start: Tensor

@@ -35,8 +35,6 @@ def main(folder: Path) -> None:
         "mean": distributed.mean(torch.tensor([1.0, 5.0]) * (rank + 1)),
         "any_one": distributed.any_true(rank == 1),
         "any_none": distributed.any_true(False),
-        "all_one": distributed.all_true(rank == 1),
-        "all_both": distributed.all_true(True),
         "from_0": distributed.broadcast_object({"folder": f"runs/of_{rank}"}),
         "from_1": distributed.broadcast_object(f"rank {rank}", source=1),
     }

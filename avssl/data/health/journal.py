@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TextIO
 
 from avssl.core.whole_file import names_full_disk, write_text
@@ -88,9 +87,7 @@ class HealthJournal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _identity(self, name: str) -> list[int] | None:

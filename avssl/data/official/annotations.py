@@ -84,8 +84,7 @@ def read_table(
 
     Args:
         path: UTF-8 text.
-        columns: With a header, required columns, in any order. Without one,
-            the names of all columns, in order.
+        columns: With a header, required columns, in any order. Without one, the names of all columns, in order.
         header: True if the first record names the columns.
         delimiter: Delimiter of cells; None for any white space.
         comment: Prefix of lines to skip.

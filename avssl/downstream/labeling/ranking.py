@@ -78,10 +78,7 @@ def rank_rows(
 
 
 def _labels(manifest: Manifest, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (N,) labels, (N,) bool masks of the rows with one or more, and of those with exactly one.
-
-    The default column ``label`` may be missing: then no row has a label.
-    """
+    """Return (N,) labels, and masks of rows with at least one and exactly one; column ``label`` may be missing."""
     if column == "label" and column not in manifest:
         none = np.zeros(len(manifest), dtype=bool)
         return np.full(len(manifest), "", dtype=object), none, none

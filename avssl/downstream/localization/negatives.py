@@ -1,8 +1,7 @@
 """Confidence and marked area of maps under audio that no visible object makes.
 
-Sources: AP, max-F1 and LocAcc, Mo and Morgado, "A Closer Look at Weakly-Supervised Audio-Visual Source
-Localization" (SLAVC), NeurIPS 2022, https://arxiv.org/abs/2209.09634; pIA, AUC_N, F_LOC and F_AUC, Juanola et
-al., ICASSP 2025.
+Sources: AP, max-F1 and LocAcc, Mo and Morgado, "A Closer Look at Weakly-Supervised Audio-Visual Source Localization"
+(SLAVC), NeurIPS 2022, https://arxiv.org/abs/2209.09634; pIA, AUC_N, F_LOC and F_AUC, Juanola et al., ICASSP 2025.
 
 Dimensions: N instants, P of them with a visible source, h and w cells, H and W pixels of the truth.
 """

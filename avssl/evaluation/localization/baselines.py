@@ -51,8 +51,7 @@ def random_object(object_masks: Tensor, *, seed: int = 0, first: int = 0) -> tup
     """Return maps of one random object of each scene, which use the image but not the audio.
 
     Args:
-        object_masks: (N, O, H, W) bool; scenes with fewer than O objects have empty slots, which
-            are never chosen.
+        object_masks: (N, O, H, W) bool; scenes with fewer than O objects have empty slots, which are never chosen.
         first: Number of the first scene, so that parts of a set get the same objects as the whole.
 
     Returns:

@@ -62,8 +62,7 @@ def negative_audio(
     Args:
         heatmap: (N, h, w) raw similarity of images with the true audio; nothing is normalized.
         truth: (N, H, W) in [0, 1].
-        negatives: (M, h, w) raw similarity of images with negative audio, by kind ("silence", "noise",
-            "off_screen").
+        negatives: (M, h, w) raw similarity of images with negative audio, by kind ("silence", "noise", "off_screen").
         threshold: Pixels strictly above it are selected. Default: :func:`maxq3_threshold` of ``negatives``.
             For numbers that others should reproduce, choose it on other samples, as the release does with
             one constant for each model.

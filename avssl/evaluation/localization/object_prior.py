@@ -2,8 +2,7 @@
 
 The gain does not come from the audio, so report a mixed map beside both of its parts.
 
-Source: Mo and Morgado, "Localizing Visual Sounds the Easy Way" (EZ-VSL), ECCV 2022,
-https://arxiv.org/abs/2203.09324.
+Source: Mo and Morgado, "Localizing Visual Sounds the Easy Way" (EZ-VSL), ECCV 2022, https://arxiv.org/abs/2203.09324.
 """
 
 from __future__ import annotations

@@ -50,10 +50,9 @@ def prompted_segmentation(
 ) -> PromptedSegmentation:
     """Compute mean average precision and mean IoU over the classes.
 
-    Maps are min-max normalized over the **entire** set and resized to the size of the truth. For each class,
-    over all pixels of its images: the average precision, and the best IoU of the pixels strictly above one of
-    20 thresholds from the lowest to the highest score. The threshold is chosen on the test set, as in the
-    release.
+    Maps are min-max normalized over the **entire** set and resized to the size of the truth. For each class, over all
+    pixels of its images: the average precision, and the best IoU of the pixels strictly above one of 20 thresholds from
+    the lowest to the highest score. The threshold is chosen on the test set, as in the release.
 
     Args:
         heatmaps: (N, h, w) similarity of video and prompt. A constant set is left unchanged.

@@ -22,10 +22,9 @@ from avssl.transforms.loudness import loud_parts
 class PretrainTask(Task):
     """Transforms, model and objective.
 
-    Only ``model`` holds trained parameters. It is called once per step with all views concatenated, and is
-    the part that DDP wraps. ``target`` is its momentum copy if the objective needs one, else None.
-    ``forward`` changes no lasting state: :meth:`after_step` moves banks and queues once, from the detached
-    embeddings of the last forward.
+    Only ``model`` holds trained parameters. It is called once per step with all views concatenated, and is the part
+    that DDP wraps. ``target`` is its momentum copy if the objective needs one, else None. ``forward`` changes no
+    lasting state: :meth:`after_step` moves banks and queues once, from the detached embeddings of the last forward.
 
     Args:
         transform: Raw :class:`Batch` → :class:`Batch` of all views, without gradient.
@@ -39,8 +38,7 @@ class PretrainTask(Task):
             BatchNorm in training uses the statistics of a chunk. It costs one more forward pass.
 
     Raises:
-        ValueError: If the objective has parameters (they belong to the model), or
-            ``embed_chunk_size`` is below 1.
+        ValueError: If the objective has parameters (they belong to the model), or ``embed_chunk_size`` is below 1.
     """
 
     transform: ClipTransform

@@ -42,8 +42,7 @@ def write_report(
     Args:
         folder: Output directory, created if missing.
         classes: K names.
-        scores: (N, K) probabilities of N clips: softmax (averaged over windows), or sigmoid for
-            ``multi_label``.
+        scores: (N, K) probabilities of N clips: softmax (averaged over windows), or sigmoid for ``multi_label``.
         labels: (N,) true classes as positions in ``classes``; (N, K) bool for ``multi_label``.
         ids: N ids of rows of ``manifest``.
         manifest: Locates the files of the clips.
@@ -78,7 +77,7 @@ def write_report(
         title=title,
         report=report,
         headline=_headline_rows(report),
-        numbers=[(name, _number(value)) for name, value in report["numbers"].items()],
+        numbers=[(name, f"{v:.4g}" if isinstance(v, float) else v) for name, v in report["numbers"].items()],
         confusion=_confusion(report),
         confused_pairs=_confused_pairs(report),
         class_header=list(_MULTI_LABEL_CELLS if multi_label else _CELLS),
@@ -131,7 +130,3 @@ _MULTI_LABEL_CELLS: dict[str, Callable[[dict[str, Any]], object]] = {
     "average precision": lambda row: percent(row["average_precision"]),
     "chance": lambda row: percent(row["chance"]),
 }
-
-
-def _number(value: float | int | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
