@@ -88,9 +88,7 @@ class Meter:
             value = torch.tensor(values[name])
             if not torch.isfinite(value):
                 kind = "NaN" if torch.isnan(value) else "infinite"
-                where = (
-                    f"step {int(checkpoint.stem.removeprefix('step-'))} ({checkpoint})" if checkpoint else "none yet"
-                )
+                last = f"step {int(checkpoint.stem.removeprefix('step-'))} ({checkpoint})" if checkpoint else "none yet"
                 raise RunError(
                     f"{what} became {kind} between steps {self._last_good} and {step}. "
                     f"Last good checkpoint: {last}. "
