@@ -230,12 +230,7 @@ class _Settings:
 
 
 def _config_of_run(run: str, given: Mapping[str, str], root: type) -> Path:
-    """Return the file with the settings of a run.
-
-    Raises:
-        ConfigError: If options are given that come from the run itself, or it was made by an older version.
-        InputError: If there is no run.
-    """
+    """Return the file with the settings of a run; raise ConfigError if options are given that come from the run."""
     if {"config", "out", "overwrite"} & given.keys():
         raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
     file = Path(run) / "config.yaml"

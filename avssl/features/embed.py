@@ -71,11 +71,7 @@ def relative_place(place: Path | str, folder: Path | str) -> str:
 
 
 def windows_of_row(dataset: ClipDataset, row: int, every_seconds: float) -> list[Window]:
-    """Place windows over the whole of a row; only the file's header is read.
-
-    Raises:
-        MediaError: If the file cannot be read, or lacks a video or audio stream.
-    """
+    """Place windows over a whole row, by the file's header; raise MediaError if it cannot be read or lacks a stream."""
     starts = dataset.place_windows(row, every_seconds)
     return [(row, video, audio) for video, audio in zip(*starts, strict=True)]
 

@@ -77,11 +77,7 @@ def _cards(moments: Sequence[Moment], folder: Path) -> list[dict[str, Any]]:
 
 
 def middle_frame(moment: Moment) -> np.ndarray | None:
-    """Read the frame in the middle of a moment as (H, W, 3) uint8 RGB; None if the file has no video stream.
-
-    Raises:
-        MediaError: If the file cannot be read.
-    """
+    """Read the middle frame as (H, W, 3) uint8 RGB, None without video; raise MediaError if the file is damaged."""
     with open_media(moment.file) as reader:
         start, stop = reader.info.video_start_seconds, reader.info.video_stop_seconds
         if start is None or stop is None:

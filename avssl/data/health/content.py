@@ -81,11 +81,7 @@ def _read_small(reader: MediaReader, info: MediaInfo, at_seconds: list[float]) -
 
 
 def _read_audio(reader: MediaReader, info: MediaInfo, start: float, stop: float) -> Tensor:
-    """Read (C, S) samples of the stream's own channels.
-
-    Raises:
-        MediaError: If they cannot be decoded, or one is not a number.
-    """
+    """Read (C, S) samples of the stream's own channels; raise MediaError if one is not a number."""
     audio = reader.read_audio(start, stop, num_channels=info.audio_num_channels or 1)
     if not bool(audio.isfinite().all()):
         found = "the audio has values that are not numbers."

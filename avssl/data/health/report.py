@@ -145,11 +145,7 @@ def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaI
 
 
 def _shortened(info: MediaInfo, ends: StreamEnds) -> MediaInfo:
-    """Return the header with each stop no later than the stream's last packet.
-
-    Raises:
-        MediaError: If half a second or more is missing.
-    """
+    """Return the header with each stop no later than the stream's last packet; raise MediaError if much is missing."""
     stops = {}
     for stream in ("video", "audio"):
         name = f"{stream}_stop_seconds"

@@ -86,11 +86,7 @@ class TableInfo:
 
     @classmethod
     def from_json(cls, text: bytes | str) -> TableInfo:
-        """Parse the text of :meth:`to_json`.
-
-        Raises:
-            FeatureTableError: If it is something else, or has another format version.
-        """
+        """Parse the text of :meth:`to_json`; raise FeatureTableError if it is something else or of another version."""
         if len(text) > _MAX_INFO_BYTES:
             raise FeatureTableError(f"its description has {len(text)} bytes; at most {_MAX_INFO_BYTES} are read.")
         try:

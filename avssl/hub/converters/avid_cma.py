@@ -68,11 +68,7 @@ _PARTS_10 = _PARTS | {"video_encoder": ("video_model", {**_VIDEO_WORDS, "0": ""}
 
 
 def read_avid_cma(path: Path) -> Conversion:
-    """Read a checkpoint of the full networks: 224 x 224 pixels, 257 bins; its keys tell depth and head.
-
-    Raises:
-        ConvertError: If the file is not of this layout.
-    """
+    """Read a checkpoint of the full networks: 224 x 224 pixels, 257 bins; its keys tell depth and head."""
     found = _read(path, (18, 10, 34), is_ablation=False)
     if found.config.model.video.name == "avid_r2plus1d_10":
         warnings.warn(
@@ -84,11 +80,7 @@ def read_avid_cma(path: Path) -> Conversion:
 
 
 def read_ablation(path: Path) -> Conversion:
-    """Read a checkpoint of the paper's ablations: depth 10, no max-pool in the stem, 112 x 112 pixels, 129 bins.
-
-    Raises:
-        ConvertError: If the file is not of this layout.
-    """
+    """Read a checkpoint of the paper's ablations: depth 10, no max-pool in the stem, 112 x 112 pixels, 129 bins."""
     return _read(path, (10,), is_ablation=True)
 
 

@@ -59,11 +59,7 @@ def load_tensors(path: Path) -> Mapping[str, Any]:
 
 
 def refuse_larger(path: Path, most_bytes: int) -> None:
-    """Check that a file, and its unpacked content, is small enough to read.
-
-    Raises:
-        ConvertError: If there is no such file, or it is larger.
-    """
+    """Raise ConvertError if there is no such file, or it or its unpacked content is larger."""
     if not path.is_file():
         raise ConvertError(f"{path}: no such file.")
     num_bytes = path.stat().st_size
