@@ -124,7 +124,7 @@ def _run(verb: str, words: list[str]) -> int:
             traceback.print_exc()
         kind = "" if isinstance(error, Interrupted) else "error: "
         print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
-        return getattr(error, "exit_status", 1)
+        return error.exit_status if isinstance(error, AvsslError) else 1
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from avssl.config.declared import Option
-from avssl.config.parsing import did_you_mean
+from avssl.config.parsing import NONE, did_you_mean
 from avssl.core.errors import ConfigError
 
 LETTERS = {"out": "-o", "k": "-k"}
@@ -25,9 +25,37 @@ _WIDEST_CHOICES = 30
 class Parser(argparse.ArgumentParser):
     """A parser that raises a :class:`ConfigError` instead of exiting."""
 
+    _taken = ""
+    """The last option that takes several words, or may take one, and its last word."""
+
     def error(self, message: str) -> NoReturn:
-        """Raise the message of argparse."""
-        raise ConfigError(f"{message}. See {self.prog} --help.")
+        """Raise the message of argparse; if a file is missing, say which option may have taken it."""
+        missing = [str(action.metavar) for action in self._actions if not action.option_strings]
+        first = next(
+            (name for name in missing if re.search(rf"required: (.*, )?{re.escape(name)}(,|$)", message)), None
+        )
+        hint = f" {self._taken}; put {first} first." if first and self._taken else ""
+        raise ConfigError(f"{message}.{hint} See {self.prog} --help.")
+
+    def with_whole_lists(self, words: Sequence[str]) -> list[str]:
+        """Return the words with each list in one word, ``[0, 1]`` or ``0,1``, joined to its option.
+
+        The words that follow such a list are not part of it.
+        """
+        counts = {name: action.nargs for action in self._actions for name in action.option_strings}
+        joined: list[str] = []
+        option, self._taken = "", ""
+        for word in words:
+            is_list = word.startswith("[") or "," in word.strip(",")
+            if joined and joined[-1] == option and counts[option] == "+" and is_list and not word.endswith(","):
+                joined[-1], option = f"{option}={word}", ""
+                continue
+            joined.append(word)
+            if word.startswith("-") and not _is_number(word):
+                option = word if counts.get(word) in ("+", "?") else ""
+            elif option:
+                self._taken = f"{option} took {word}"
+        return joined
 
     def format_help(self) -> str:
         """Return the help; the usage names what is required."""
@@ -92,7 +120,8 @@ def add_option(parser: Any, option: Option, *, is_shown: bool) -> None:
 def add_setting(section: Any, key: str, option: Option, *, is_shown: bool) -> None:
     """Add a setting, such as ``optim.lr``, whose value is converted with the other settings."""
     name = f"--{key.replace('_', '-')}"
-    section.add_argument(name, metavar=metavar(option, one_word=True), help=help_text(option, is_shown))
+    several = {"nargs": "+"} if any(map(_is_sequence, _alternatives(option.type))) else {}
+    section.add_argument(name, metavar=metavar(option), help=help_text(option, is_shown), **several)
 
 
 def help_text(option: Option, is_shown: bool = True) -> str:
@@ -105,12 +134,12 @@ def help_text(option: Option, is_shown: bool = True) -> str:
         text += f" One of {', '.join(map(str, get_args(kinds[0])))}."
     if isinstance(default, (tuple, list)):
         default = " ".join(map(str, default))
-    is_said = default is MISSING or default in ("", None) or default is False or "default" in text.lower()
+    is_said = default is MISSING or default in ("", None) or default is False or "default:" in text.lower()
     shown = "yes" if default is True else default
     return (text if is_said else f"{text} (default: {shown})").replace("%", "%%")
 
 
-def metavar(option: Option, one_word: bool = False) -> str:
+def metavar(option: Option) -> str:
     """Return the name of an option's value in help."""
     kinds = _alternatives(option.type)
     kind: Any = next((kind for kind in kinds if kind is not bool), bool)
@@ -118,8 +147,7 @@ def metavar(option: Option, one_word: bool = False) -> str:
         choices = "{" + ",".join(map(str, get_args(kind))) + "}"
         return choices if len(choices) <= _WIDEST_CHOICES and len(kinds) == 1 else "NAME"
     if _is_sequence(kind):
-        inner = metavar(Option(option.name, get_args(kind)[0], None, ""))
-        return f"[{inner},...]" if one_word else inner
+        return metavar(Option(option.name, get_args(kind)[0], None, ""))
     if kind is float:
         return "SECONDS" if option.name.endswith("seconds") else "X"
     if option.name in _METAVARS:
@@ -137,6 +165,10 @@ def convert(value: Any, option: Option) -> Any:
         return value
     words = [value] if isinstance(value, str) else list(value)
     kinds = [kind for kind in _alternatives(option.type) if kind is not bool]
+    if words[-1] in NONE and type(None) in get_args(option.type) and not {str, Path} & set(kinds):
+        return None
+    if words == [""] and Path in kinds:
+        raise ConfigError(f"--{option.name.replace('_', '-')} is empty; name a file or folder, or leave it out.")
     for kind in kinds:
         try:
             return _parse(kind, words)
@@ -145,6 +177,10 @@ def convert(value: Any, option: Option) -> Any:
     shown = option.name if option.is_positional else f"--{option.name.replace('_', '-')}"
     hint = did_you_mean(words[0], get_args(kinds[0])) if get_origin(kinds[0]) is Literal else ""
     raise ConfigError(f"{shown} ({' '.join(words)}) must be {' or '.join(map(_described, kinds))}.{hint}")
+
+
+def _is_number(word: str) -> bool:
+    return re.match(r"-\.?\d", word) is not None
 
 
 def _alternatives(kind: Any) -> list[Any]:

@@ -11,11 +11,12 @@ is the ``Args`` section of its docstring:
   function has a parameter ``resume``, the settings of that run.
 
 The module of the function is not imported until the command line is understood, so ``--help`` and errors are quick.
-It may declare two constants and a function for the command line:
+It may declare two constants and two functions for the command line:
 
 - ``FIRST``: names of the options that ``--help`` shows; ``--help-all`` shows all of them;
 - ``SHORT_NAMES``: words and options that stand for a setting, such as ``{"source": "data.source"}``;
-- ``base_settings(given)``: nested settings that file and command line override, such as those of a checkpoint.
+- ``base_settings(given)``: nested settings that file and command line override, such as those of a checkpoint;
+- ``check_settings(config)``: raises the errors of settings that a run would reject, before they are printed.
 """
 
 from __future__ import annotations
@@ -75,20 +76,28 @@ class Verb:
         """
         module, function = self.path.split(":")
         arguments = self.parse(argv)
-        return getattr(importlib.import_module(module), function)(**arguments)
+        try:
+            return getattr(importlib.import_module(module), function)(**arguments)
+        except ConfigError as error:
+            if self._root is None:
+                raise
+            raise _Settings(self, _given(_split(argv)[0])).located(error) from error
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
         """Return the keyword arguments of the verb's function. Raises as :meth:`run`."""
-        words = [_with_hyphens(word) for word in argv]
+        words, files = _split(argv)
         given = _given(words)
         settings = _Settings(self, given) if self._root else None
         parser = self._parser(settings, shows_all="help_all" in given)
-        if {"help", "help_all"} & given.keys() or "-h" in argv:
+        if {"help", "help_all"} & given.keys() or "-h" in words:
             print(parser.format_help(), end="")
             raise SystemExit(0)
         own = {_dest(text) for action in parser._actions for text in action.option_strings}
+        for action in parser._actions:
+            if not action.option_strings and action.dest in given.keys() - own:
+                raise ConfigError(f"{action.metavar} is given without --{action.dest}: {parser.prog} {action.metavar}")
         refuse_unknown(given, own, settings.names if settings else {}, "--")
-        values = vars(parser.parse_args(words))
+        values = vars(parser.parse_args([*parser.with_whole_lists(words), *files]))
         arguments = self._arguments(values)
         if settings and self._root:
             arguments[self._root[0]] = settings.resolve(values)
@@ -116,7 +125,7 @@ class Verb:
 
     # ---------------------------------------------------------------- parser
 
-    def _parser(self, settings: _Settings | None, *, shows_all: bool) -> argparse.ArgumentParser:
+    def _parser(self, settings: _Settings | None, *, shows_all: bool) -> Parser:
         about = read_declaration(self.path)
         parser = Parser(
             prog=f"avssl {self.name}",
@@ -134,8 +143,14 @@ class Verb:
             add_option(parser, option, is_shown=is_shown)
         if settings is not None:
             settings.add_to(parser, first, shows_all)
-        parser.add_argument("--help", "-h", action="store_true", help="Show the options that are set most and exit.")
-        parser.add_argument("--help-all", action="store_true", help="Show all options and exit.")
+        has_more = bool(first) or settings is not None
+        what, more = (
+            ("the options that are set most", "Show all options and exit.")
+            if has_more
+            else ("this help", argparse.SUPPRESS)
+        )
+        parser.add_argument("--help", "-h", action="store_true", help=f"Show {what} and exit.")
+        parser.add_argument("--help-all", action="store_true", help=more)
         return parser
 
     def _arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,7 +177,7 @@ class _Settings:
         self._file = _config_of_run(self._resumed, given, self._root) if self._resumed else given.get("config")
         self._defaults = self._root()
         source, flat = (source_of(self._file), flatten(read_yaml(self._file))) if self._file else ("", {})
-        self._flat = flat
+        self._source, self._flat, self._given = source, flat, given
         self.names = read_names([(source, flat), ("--", given)], self._defaults)
         self._known = known_keys(self.names, self._defaults)
         # The base is known once the module is imported, and its choices may have other options.
@@ -170,12 +185,21 @@ class _Settings:
         if self._has_base:
             self._known |= keys_of_other_choices(self.names)
 
+    def located(self, error: ConfigError) -> ConfigError:
+        """Return an error whose message begins with a setting with the place where that was given."""
+        key = re.split(r"[^\w.]", str(error), maxsplit=1)[0]
+        if key in self._given:
+            return ConfigError(f"--{key.replace('_', '-')}{str(error)[len(key) :]}")
+        return ConfigError(f"{self._source}{error}") if key in self._flat else error
+
     def add_short_names_to(self, parser: argparse.ArgumentParser) -> None:
         """Add the words and options that stand for a setting."""
         for short, key in self._short.items():
-            default = None if short.startswith("--") else ""
+            is_positional = not short.startswith("--")
+            is_known = {"resume", "print_config", key} & self._given.keys() or key in self._flat
+            default = "" if is_positional or is_known else dataclasses.MISSING
             option = dataclasses.replace(
-                self._option(key), name=_dest(short), default=default, is_positional=not short.startswith("--")
+                self._option(key), name=_dest(short), default=default, is_positional=is_positional
             )
             add_option(parser, option, is_shown=True)
 
@@ -196,7 +220,9 @@ class _Settings:
                 title = group
             add_setting(section, key, self._option(key, default), is_shown=shows_all or key in first)
         for key in sorted(self._known - found.keys()):
-            add_setting(section, key, Option(key, str, None, ""), is_shown=False)
+            path, _, name = key.rpartition(".")
+            kinds = (get_type_hints(cls).get(name) for cls in CHOICES[path].values())
+            add_setting(section, key, Option(key, next(filter(None, kinds)), None, ""), is_shown=False)
         if not shows_all:
             parser.epilog = f"All {len(found)} settings: {parser.prog} --help-all"
 
@@ -213,6 +239,13 @@ class _Settings:
     def resolve(self, values: Mapping[str, Any]) -> Any:
         """Return the settings; print them and exit if requested."""
         short = {key: values[dest] for word, key in self._short.items() if (dest := _dest(word)) in values}
+        for word, key in self._short.items():
+            if key in short and key in values:
+                name = word if word.startswith("--") else word.upper()
+                other = f"--{key.replace('_', '-')}"
+                raise ConfigError(f"{name} ({short[key]}) and {other} ({values[key]}): one setting given twice.")
+        if values.get("config") == "":
+            raise ConfigError("--config is empty; name a YAML file, or leave it out.")
         given = {key: value for key, value in values.items() if key in self._known} | short
         base = None
         if self._has_base:
@@ -221,6 +254,10 @@ class _Settings:
         if self._resumed and self._file:
             _refuse_changes(load_config(self._file, self._root), config)
         if "print_config" in values:
+            try:
+                importlib.import_module(self._module).check_settings(config)
+            except ConfigError as error:
+                raise self.located(error) from error
             print(to_yaml(config), end="")
             raise SystemExit(0)
         return config
@@ -249,12 +286,18 @@ def _refuse_changes(before: Any, now: Any) -> None:
     for key in {**old, **new}:
         if old.get(key) != new.get(key):
             raise ConfigError(
-                f"--{key} ({new.get(key)}) was {old.get(key)} when the run began; a resumed run keeps its settings. "
-                "Start a new run to change them."
+                f"--{key.replace('_', '-')} ({new.get(key)}) was {old.get(key)} when the run began; "
+                "a resumed run keeps its settings. Start a new run to change them."
             )
 
 
 # ---------------------------------------------------------------- words
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words before the first ``--``, options with hyphens, and the rest, which has no options."""
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    return [_with_hyphens(word) for word in argv[:end]], list(argv[end:])
 
 
 def _with_hyphens(word: str) -> str:
@@ -273,8 +316,6 @@ def _given(words: Sequence[str]) -> dict[str, str]:
     """Return each option on the command line with the word after it; keys have underscores."""
     given: dict[str, str] = {}
     for number, word in enumerate(words):
-        if word == "--":
-            break
         if word.startswith("--"):
             name, equals, value = word.partition("=")
             given[_dest(name)] = value if equals else "".join(words[number + 1 : number + 2])
@@ -297,5 +338,11 @@ def _with_dataclasses(arguments: dict[str, Any], path: str) -> dict[str, Any]:
         if option.settings is not None and option.name in arguments:
             module, name = option.settings.split(":")
             fields = _with_dataclasses(arguments[option.name], option.settings)
-            arguments[option.name] = getattr(importlib.import_module(module), name)(**fields)
+            try:
+                arguments[option.name] = getattr(importlib.import_module(module), name)(**fields)
+            except InputError as error:
+                field = re.split(r"\W", str(error), maxsplit=1)[0]
+                if isinstance(error, ConfigError) or field not in fields:
+                    raise
+                raise ConfigError(f"--{field.replace('_', '-')}{str(error)[len(field) :]}") from error
     return arguments

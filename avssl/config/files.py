@@ -94,7 +94,16 @@ def _read_file(path: Path, source: str) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: a config is a mapping of groups (data, model, optim ...), not a {type(tree).__name__}."
         )
+    _check_keys(tree or {}, path)
     return tree or {}
+
+
+def _check_keys(tree: Mapping[Any, Any], path: Path) -> None:
+    for key, value in tree.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"{path}: the key {key} must be a name.")
+        if isinstance(value, Mapping):
+            _check_keys(value, path)
 
 
 def _merge(base: Mapping[str, Any], differences: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Any]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import docstring_parser
 
@@ -24,6 +25,8 @@ from avssl.config.files import flatten, read_yaml, source_of
 from avssl.config.settings import CHOICES, Config
 from avssl.core.errors import ConfigError
 
+NONE = ("none", "None", "null")
+"""Words for None on the command line."""
 _Root = TypeVar("_Root")
 """A dataclass of groups of settings: :class:`Config` for pretraining."""
 
@@ -81,7 +84,7 @@ def load_run_config(folder: Path, root: type[_Root] = Config) -> _Root:  # type:
 
 
 def parse_settings(
-    given: Mapping[str, str],
+    given: Mapping[str, str | Sequence[str]],
     root: type[_Root] = Config,  # type: ignore[assignment]
     file: Path | str | None = None,
     base: Mapping[str, Any] | None = None,
@@ -89,7 +92,7 @@ def parse_settings(
     """Return checked settings from a command line.
 
     Args:
-        given: Settings as written on the command line: ``{"optim.lr": "1e-4"}``.
+        given: Settings as written on the command line: ``{"optim.lr": "1e-4"}``; a list may be several words.
         root: Dataclass to build.
         file: YAML file that ``given`` overrides.
         base: Nested settings that both override, as for :func:`config_from_dict`.
@@ -102,7 +105,7 @@ def parse_settings(
 
 
 def _resolve(
-    given: Mapping[str, str],
+    given: Mapping[str, str | Sequence[str]],
     flat: Mapping[str, Any],
     source: str,
     root: type[_Root],
@@ -206,13 +209,17 @@ def _shown(key: str, prefix: str) -> str:
 
 
 def _typed(
-    flat: Mapping[str, Any], given: Mapping[str, str], names: Mapping[str, str], defaults: Any, source: str
+    flat: Mapping[str, Any],
+    given: Mapping[str, str | Sequence[str]],
+    names: Mapping[str, str],
+    defaults: Any,
+    source: str,
 ) -> dict[str, Any]:
     """Return a value of the right type for every setting: those of ``given``, over ``flat``, over the defaults."""
     # Imported here because "--help" of a verb needs the rest of this module alone.
     from jsonargparse import ArgumentError, ArgumentParser
 
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser, words = ArgumentParser(exit_on_error=False, allow_abbrev=False), []
     for path, default in groups(names, defaults):
         hints = get_type_hints(type(default))
         for field in dataclasses.fields(default):
@@ -221,14 +228,16 @@ def _typed(
             if path in CHOICES and field.name == "name":
                 kind = {"choices": list(CHOICES[path])}
             parser.add_argument(f"--{key}", default=getattr(default, field.name), **kind)
+            if key in given:
+                words.append(f"--{key}={_one_word(given[key], hints[field.name])}")
     try:
         if given:
             parser.set_defaults(dict(flat))
-            namespace = parser.parse_args([f"--{key}={value}" for key, value in given.items()])
+            namespace = parser.parse_args(words)
         else:
             namespace = parser.parse_object(_nested(flat))
     except ArgumentError as error:
-        raise ConfigError(f"{source}{_one_line(error)}") from error
+        raise ConfigError(_located(_one_line(error), source)) from error
     return dict(namespace.items())
 
 
@@ -251,7 +260,7 @@ def _build(values: Mapping[str, Any], names: Mapping[str, str], defaults: _Root,
         try:
             built[path] = type(default)(**fields)
         except ValueError as error:
-            raise ConfigError(f"{source}{path}.{error}") from error
+            raise ConfigError(_located(f"{path}.{error}", source)) from error
 
     def assemble(tree: Any, prefix: str) -> Any:
         parts = {field.name: prefix + field.name for field in dataclasses.fields(tree)}
@@ -262,13 +271,37 @@ def _build(values: Mapping[str, Any], names: Mapping[str, str], defaults: _Root,
     try:
         config: _Root = assemble(defaults, "")
     except ValueError as error:
-        raise ConfigError(f"{source}{error}") from error
+        raise ConfigError(_located(str(error), source)) from error
     return config
+
+
+def _located(message: str, source: str) -> str:
+    """Return a message that begins with a key behind its source, with the hyphens of the command line."""
+    key = re.split(r"[^\w.]", message, maxsplit=1)[0]
+    return _shown(key, source) + message[len(key) :] if source == "--" else source + message
+
+
+def _one_word(words: str | Sequence[str], kind: Any) -> str:
+    """Return what was given for a setting as one word of YAML: a list in brackets, ``null`` for None."""
+    kinds = get_args(kind) or (kind,)
+    if get_origin(kind) is tuple and not (isinstance(words, str) and words.startswith("[")):
+        words = [words] if isinstance(words, str) else words
+        if words[0].startswith("["):
+            return " ".join(words)
+        items = [item for word in words for item in word.split(",") if item]
+        return json.dumps(items) if get_args(kind)[0] is str else f"[{', '.join(items)}]"
+    word = words if isinstance(words, str) else " ".join(words)
+    return "null" if word in NONE and type(None) in kinds and str not in kinds else word
 
 
 def _one_line(error: Exception) -> str:
     """Return jsonargparse's message without its type notation: ``optim.lr: Expected a float. ...``."""
     text = " ".join(str(error).split())
+    text = re.sub(r"Does not validate against any of the Union subtypes .*? Errors:", "", text)
+    text = re.sub(
+        r" - (Expected an? .*?) - Expected an? <class 'NoneType'> .*?Given value: ", r"\1, or none. Got value: ", text
+    )
+    text = " ".join(text.split())
     for noise, instead in (("Parser key ", ""), ("<class '", ""), ("'>", ""), ("typing.Literal", "one of ")):
         text = text.replace(noise, instead)
     text = re.sub(r'^"([\w.]+)":', r"\1:", text)

@@ -96,7 +96,7 @@ def distill(
     """
     if not config.distill.run:
         raise ConfigError("--teacher is required: the run directory of avssl finetune.")
-    check_options(config.network())
+    check_settings(config)
     _check_same_input(config)
 
     def run_one(
@@ -184,6 +184,11 @@ def _teacher_config(run: str) -> FinetuneConfig:
 def base_settings(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the settings of the teacher, which the command line and its file override."""
     return base_of_student(_teacher_config(given["distill.run"])) if given.get("distill.run") else None
+
+
+def check_settings(config: DistillConfig) -> None:
+    """Raise the error of a setting that cannot be built."""
+    check_options(config.network())
 
 
 def _check_same_input(config: DistillConfig) -> None:

@@ -92,7 +92,7 @@ def finetune(
         Interrupted: If the process got SIGTERM or SIGUSR1; everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the training rows cannot be read.
     """
-    check_options(config.network())
+    check_settings(config)
     pretrained = _pretrained(config)
 
     def run_one(
@@ -163,6 +163,11 @@ def _load_checkpoint(
 def base_settings(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the settings of the checkpoint, which the command line and its file override."""
     return _base(given.get("train.checkpoint"))
+
+
+def check_settings(config: FinetuneConfig) -> None:
+    """Raise the error of a setting that cannot be built."""
+    check_options(config.network())
 
 
 def _base(checkpoint: str | None) -> dict[str, Any] | None:

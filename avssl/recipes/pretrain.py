@@ -8,7 +8,7 @@ from avssl.config import Config, ConfigError
 from avssl.core import distributed
 from avssl.engine import FitResult, choose_device, seed_everything
 from avssl.hub.run_weights import check_model, load_video_weights, release_run
-from avssl.training.build import build_loader, build_task, memory_rows
+from avssl.training.build import build_loader, build_task, check_options, memory_rows
 from avssl.training.rows import rows_of_run
 from avssl.training.run_directory import RunDirectory, default_directory, resolved
 from avssl.training.run_plan import describe, describe_cost, describe_end, describe_time
@@ -114,6 +114,11 @@ def pretrain(
             _print(release_run(config, run, rows, task, result))
         distributed.barrier()
         return run.path, result
+
+
+def check_settings(config: Config) -> None:
+    """Raise the error of a setting that cannot be built."""
+    check_options(config)
 
 
 def _print(text: str) -> None:

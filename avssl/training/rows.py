@@ -102,7 +102,7 @@ def find_rows(config: Config, *, min_rows: int = MIN_ROWS, progress: bool = Fals
     if len(manifest) < min_rows:
         raise ManifestError(
             f"{source}: {len(manifest)} usable rows, but at least {min_rows} are needed. "
-            "Add videos, or cut them into more rows with --data.segment_seconds and --data.segment_over_seconds."
+            "Add videos, or cut them into more rows with --data.segment-seconds and --data.segment-over-seconds."
         )
     return manifest, unusable
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from avssl.core.errors import InputError
+
 FIRST = ("count", "out", "size")
 
 
@@ -30,6 +32,10 @@ class Look:
     """How large. At 50 % it is small."""
     inner: Inner = field(default_factory=Inner)
 
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise InputError(f"size ({self.size}) must be >= 0.")
+
 
 def toy(
     source: Path | str,
@@ -41,6 +47,7 @@ def toy(
     names: Sequence[str] = ("a", "b"),
     scale: Literal["video"] | tuple[float, float] = "video",
     boxes: float | bool = False,
+    limit: int | None = 1,
     strict: bool = False,
     bar: bool = True,
     look: Look | None = None,
@@ -62,6 +69,7 @@ def toy(
         names: Names.
         scale: Range.
         boxes: Draw boxes.
+        limit: Most of them; None for all.
         strict: Fail early.
         bar: Show a bar.
         look: Colors.
@@ -111,6 +119,22 @@ def test_several_values_are_separated_by_spaces_or_commas(toy):
     assert toy.parse(["here", "--count", "1", "--scale", "video", "--boxes", "0.3"])["boxes"] == 0.3
 
 
+def test_none_is_a_value_of_an_optional_option(toy):
+    for word in ("none", "None", "null"):
+        assert toy.parse(["here", "--count", "1", "--limit", word])["limit"] is None
+
+
+def test_words_after_two_hyphens_are_no_options(toy):
+    given = toy.parse(["--count", "1", "--", "--my_file", "-h"])
+    assert (given["source"], given["target"]) == ("--my_file", "-h")
+
+
+def test_a_list_in_one_word_ends_there(toy):
+    for words in (["--scale", "[0,1]"], ["--scale", "0,1"], ["--scale=0,1"]):
+        given = toy.parse(["--count", "1", *words, "here"])
+        assert (given["source"], given["scale"]) == ("here", (0.0, 1.0))
+
+
 def test_fields_of_a_dataclass_are_options(toy):
     look = toy.run(["here", "--count", "1", "--depth", "5"])["look"]
     assert (look.size, look.inner.depth) == (2.0, 5)
@@ -128,12 +152,21 @@ def test_fields_of_a_dataclass_are_options(toy):
         ("here --count 1 --scale 1 2 3", r"--scale \(1 2 3\) must be one of video or 2 values, each a number."),
         ("here --count 1 --coutn 2", r"--coutn is not an option. Did you mean --count\?"),
         ("here there too --count 1", "unrecognized arguments: too"),
+        ("--count 1 --boxes here", "required: SOURCE. --boxes took here; put SOURCE first."),
+        ("--count 1 --names a here --strict", "required: SOURCE. --names took here; put SOURCE first."),
+        ("--count 1 --source here", "SOURCE is given without --source: avssl toy SOURCE"),
+        ("here --count 1 --out=", "--out is empty; name a file or folder"),
     ],
 )
 def test_wrong_command_lines_are_errors(toy, words, message):
     with pytest.raises(ConfigError, match=message):
         toy.parse(words.split())
     assert "toy_verb" not in sys.modules
+
+
+def test_a_dataclass_that_rejects_a_value_names_the_option(toy):
+    with pytest.raises(ConfigError, match=r"^--size \(-1.0\) must be >= 0."):
+        toy.parse(["here", "--count", "1", "--size", "-1"])
 
 
 def test_help_shows_first_options_and_all_of_them(toy, capsys):

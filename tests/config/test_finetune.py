@@ -87,11 +87,11 @@ def test_every_setting_is_documented():
     ("argv", "message"),
     [
         (["--objective.name", "avid"], "--objective.name is not a setting"),
-        (["--labels.per_class", "3", "--labels.fraction", "0.1"], r"per_class \(3\) and fraction .* exclude"),
+        (["--labels.per_class", "3", "--labels.fraction", "0.1"], r"--labels.per-class \(3\) and fraction .* exclude"),
         (["--labels.fraction", "0"], r"fraction \(0.0\) must be in \(0, 1\]"),
         (["--schedule.final_lr", "1"], "is a setting of schedule.name=cosine, and schedule.name is steps"),
         (["--schedule.at_epochs", "[3, 2]"], "must be ascending"),
-        (["--optim.layer_decay", "2"], r"layer_decay \(2.0\) must be in \(0, 1\]"),
+        (["--optim.layer_decay", "2"], r"--optim.layer-decay \(2.0\) must be in \(0, 1\]"),
         (["--labels.multi_label", "true", "--classifier.class_weights", "balanced"], "needs one label per row"),
         (["--labels.multi_label", "true", "--labels.per_class", "2"], "with multi_label use fraction"),
         (["--classifier.fusion", "early"], r"Expected one of \['late', 'fused'\]"),

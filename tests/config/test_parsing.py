@@ -52,8 +52,18 @@ def test_an_option_may_precede_the_name_of_its_choice():
     assert config.model.video.options() == {"stem_pool": False, "stride": None, "dilated": False}
 
 
-def test_tuples_from_the_command_line():
-    assert parse("--transform.video.scale", "[0.5, 1]").transform.video.scale == (0.5, 1.0)
+@pytest.mark.parametrize("words", [["[0.5, 1]"], ["[0.5,1]", "folder"], ["0.5,1", "folder"], ["0.5", "1"]])
+def test_tuples_from_the_command_line(words):
+    config = parse("--transform.video.scale", *words)
+    assert config.transform.video.scale == (0.5, 1.0)
+    assert config.data.source == ("folder" if "folder" in words else "")
+    config = parse("--model.video.num_blocks", "1,2", "--model.video.name", "small_video")
+    assert config.model.video.options()["num_blocks"] == (1, 2)
+
+
+@pytest.mark.parametrize("word", ["none", "None", "null"])
+def test_none_from_the_command_line(word):
+    assert parse("--sampling.short-side", word).sampling.short_side is None
 
 
 @pytest.mark.parametrize(
@@ -65,10 +75,16 @@ def test_tuples_from_the_command_line():
         (["--model.video.stem_pool", "true"], "is a setting of model.video.name=avid_r2plus1d_10 or .*is small_video"),
         (["--optim.lr", "fast"], "optim.lr: Expected a float. Got value: fast"),
         (["--optim.lr", "-1"], r"optim.lr \(-1.0\) must be > 0"),
-        (["--train.batch_norm", "frozen"], r"train.batch_norm: Expected one of \['train', 'eval'\]"),
+        (["--train.batch_norm", "frozen"], r"--train.batch-norm: Expected one of \['train', 'eval'\]"),
         (["--model", "x"], "--model is a group of settings; set --model.audio.name"),
         (["--config", "none.yaml"], "none.yaml: no such config file"),
         (["one", "two"], "unrecognized arguments: two"),
+        (["--sampling.short_side", "x"], "^--sampling.short-side: Expected an int, or none. Got value: x.$"),
+        (["one", "--data.source", "two"], r"SOURCE \(one\) and --data.source \(two\): one setting given twice"),
+        (["--source", "one"], "SOURCE is given without --source: avssl pretrain SOURCE"),
+        (["--config", ""], "--config is empty"),
+        (["--resume="], "--resume is empty"),
+        (["--sampling.short_side", "-5", "--print-config"], r"^--sampling.short-side \(-5\) must be"),
     ],
 )
 def test_wrong_command_lines_raise_in_one_line(argv, message):
@@ -87,6 +103,8 @@ def test_wrong_command_lines_raise_in_one_line(argv, message):
         ("- 1", "x.yaml: a config is a mapping"),
         ("a: [", "x.yaml: not a YAML file"),
         ("optim:\n  epochs: 0", r"x.yaml: optim.epochs \(0\) must be > 0"),
+        ("1: 2", "x.yaml: the key 1 must be a name."),
+        ("optim:\n  true: 2", "x.yaml: the key True must be a name."),
     ],
 )
 def test_wrong_files_raise(tmp_path, text, message):
@@ -96,6 +114,16 @@ def test_wrong_files_raise(tmp_path, text, message):
         load_config(path)
     with pytest.raises(ConfigError, match=message):
         parse("--config", str(path))
+
+
+def test_a_value_that_its_class_rejects_is_located(tmp_path):
+    path, verb = tmp_path / "x.yaml", Verb("pretrain", "avssl.recipes.pretrain:pretrain")
+    path.write_text("objective:\n  temperature: 0\n")
+    for words in (["--print-config"], [str(tmp_path), "--out", str(tmp_path / "run")]):
+        with pytest.raises(ConfigError, match=r"^\S*x.yaml: objective.temperature \(0.0\) must be above 0"):
+            verb.run(["--config", str(path), *words])
+        with pytest.raises(ConfigError, match=r"^--objective.temperature \(-1.0\) must be above 0"):
+            verb.run(["--config", str(path), "--objective.temperature", "-1", *words])
 
 
 def test_options_of_the_files_choice_raise_when_the_command_line_chooses_another(avid_yaml):

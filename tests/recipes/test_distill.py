@@ -130,7 +130,7 @@ def test_settings_that_differ_from_the_teachers_raise(labeled_clips, teacher, tm
 
 def test_teachers_that_do_not_fit_raise(labeled_clips, teacher, finetuning, tmp_path, capsys):
     assert main(["distill", str(labeled_clips)]) == 2
-    assert "--teacher is required" in capsys.readouterr().err
+    assert "required: --teacher" in capsys.readouterr().err
     assert main(["distill", str(labeled_clips), "--teacher", str(tmp_path)]) == 2
     assert "not a run directory of avssl finetune" in capsys.readouterr().err
     copy = tmp_path / "copy"

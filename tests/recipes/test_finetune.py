@@ -188,7 +188,7 @@ def test_weights_of_another_encoder_raise(labeled_clips, run, tmp_path, finetuni
 
 def test_a_missing_checkpoint_raises(labeled_clips, capsys):
     assert main(["finetune", str(labeled_clips)]) == 2
-    assert "--checkpoint is required" in capsys.readouterr().err
+    assert "required: --checkpoint" in capsys.readouterr().err
     assert main(["finetune", "--checkpoint", "none"]) == 2
     assert "name a manifest" in capsys.readouterr().err
 

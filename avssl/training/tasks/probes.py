@@ -42,11 +42,16 @@ class ProbeSchedule:
     """Shares of the epochs after which the learning rate is divided by ten: 6 and 9 of 12."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2 or not self.learning_rate > 0:
-            raise InputError(
-                f"epochs ({self.epochs}) must be at least 1, batch_size ({self.batch_size}) at least 2 "
-                f"and learning_rate ({self.learning_rate}) greater than 0."
-            )
+        for is_right, name, right in (
+            (self.epochs >= 1, "epochs", "be at least 1"),
+            (self.batch_size >= 2, "batch_size", "be at least 2"),
+            (self.learning_rate > 0, "learning_rate", "be greater than 0"),
+            (all(0 <= share <= 1 for share in self.drops), "drops", "be shares of the epochs, in [0, 1]"),
+        ):
+            if not is_right:
+                value = getattr(self, name)
+                shown = " ".join(map(str, value)) if name == "drops" else value
+                raise InputError(f"{name} ({shown}) must {right}.")
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
