@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "cuda:N".')
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=3.0, help="Start no round later than this.")
-    parser.add_argument("--batch_size", type=int, help="Clips a step; default: the config's.")
+    parser.add_argument("--batch-size", type=int, help="Clips a step; default: the config's.")
     parser.add_argument("--table", action="store_true", help="Only print the measurements so far.")
     options = parser.parse_args()
     device, config = choose_device(options.device), load_config(CONFIG)

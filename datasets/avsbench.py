@@ -46,11 +46,11 @@ class Layout:
         """Find the video."""
         return self.files.exact(f"{self.base}/raw_videos/{self._folder(place, name)}.mp4")
 
-    def sound(self, place: str, name: str) -> str | None:
+    def audio(self, place: str, name: str) -> str | None:
         """Find the audio file of the video."""
         return self.files.exact(f"{self.base}/audio_wav/{place}/{name}.wav").path
 
-    def picture(self, place: str, name: str, number: int) -> str | None:
+    def image(self, place: str, name: str, number: int) -> str | None:
         """Find the frame of a second, counted from 1; MS3 has name.mp4_1.png."""
         folder = f"{self.base}/visual_frames/{self._folder(place, name)}"
         found = (self.files.exact(f"{folder}/{name}{form}_{number}.png").path for form in ("", ".mp4"))
@@ -84,7 +84,7 @@ def collect(options: argparse.Namespace) -> ClipList:
             mask = layout.mask(place, name, number)
             if match.path and not mask.path:
                 match = Match(None, mask.looked_for, "some of its masks are missing")
-            frames.append(TruthFrame(number - 1 + 15 / 16, mask=mask.path, image=layout.picture(place, name, number)))
+            frames.append(TruthFrame(number - 1 + 15 / 16, mask=mask.path, image=layout.image(place, name, number)))
         clips.add(
             f"{place}/{name}",
             match,
@@ -99,9 +99,9 @@ def collect(options: argparse.Namespace) -> ClipList:
 def find_clip(layout: Layout, place: str, name: str) -> tuple[Match, str | None]:
     """Return the video and None; if there is no video, its first frame and its audio file."""
     video = layout.video(place, name)
-    picture, sound = layout.picture(place, name, 1), layout.sound(place, name)
-    if video.path is None and picture and sound:
-        return Match(picture, video.looked_for), sound
+    image, audio = layout.image(place, name, 1), layout.audio(place, name)
+    if video.path is None and image and audio:
+        return Match(image, video.looked_for), audio
     return video, None
 
 

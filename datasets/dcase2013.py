@@ -1,4 +1,4 @@
-"""DCASE 2013, acoustic scenes: 200 half-minute recordings of ten places. Sound only.
+"""DCASE 2013, acoustic scenes: 200 half-minute recordings of ten places. Audio only.
 
 Source: Stowell et al., 2015, https://doi.org/10.1109/TMM.2015.2428998.
 Files: scenes_stereo.zip, https://archive.org/details/dcase2013_scene_classification (public), and

@@ -1,4 +1,4 @@
-"""ESC-50: 2 000 five-second sounds of 50 classes in five folds. Sound only.
+"""ESC-50: 2 000 five-second sounds of 50 classes in five folds. Audio only.
 
 Source: Piczak, 2015, https://doi.org/10.1145/2733373.2806390, https://github.com/karolpiczak/ESC-50.
 CC BY-NC.
@@ -7,7 +7,7 @@ Expects: ROOT is the unpacked repository.
 Run: python datasets/esc50.py /data/ESC-50-master
 
 ``fold`` is 1 to 5. The columns split1 to split5 hold "test" for the rows of that fold and "train" for the
-others; ``split`` is split1, and ``avssl probe --split_column split2`` uses another.
+others; ``split`` is split1, and ``avssl probe --split-column split2`` uses another.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Source: Senocak et al., 2018, https://arxiv.org/abs/1803.03849,
 https://github.com/ardasnck/learning_to_localize_sound_source. For research only.
 Files: the "Sound Localization Dataset" of that page (Annotations/ID.xml, Data/0 to Data/9 with ID.jpg and
-ID.wav), and test_list.txt of the repository, in ROOT. Other lists work too, with --test_list: the id is
+ID.wav), and test_list.txt of the repository, in ROOT. Other lists work too, with --test-list: the id is
 what stands before the first comma or dot, so flickr_test.csv of later papers can be read.
 Expects: images and audio files anywhere below ROOT.
 Run: python datasets/flickr_soundnet.py /data/flickr_soundnet
@@ -42,19 +42,19 @@ def collect(options: argparse.Namespace) -> ClipList:
     if not annotations:
         raise ManifestError(f"no Annotations/*.xml in {', '.join(map(str, folders))}. Get them from {source}.")
     clips = ClipList(options.root, "Flickr-SoundNet", OFFICIAL)
-    pictures, sounds = ClipFiles(options.root, {".jpg", ".jpeg", ".png"}), ClipFiles(options.root, {".wav"})
+    images, audio_files = ClipFiles(options.root, {".jpg", ".jpeg", ".png"}), ClipFiles(options.root, {".wav"})
     for annotation in annotations:
         name = annotation.stem
         boxes = boxes_of(annotation)
-        match, sound = pictures.named(f"{name}.jpg"), sounds.named(f"{name}.wav")
-        if match.path and not sound.path:
+        match, audio = images.named(f"{name}.jpg"), audio_files.named(f"{name}.wav")
+        if match.path and not audio.path:
             match = Match(None, f"{name}.wav", "only its image exists")
         truth = None
         if match.path:
             frame = TruthFrame(None, boxes)
             truth = write_boxes(options.root, "flickr_soundnet", name, [frame], max(NUM_ANNOTATORS, len(boxes)))
         split = "test" if name in test_ids else "other"
-        clips.add(name, match, split=split, truth=truth, audio_path=sound.path)
+        clips.add(name, match, split=split, truth=truth, audio_path=audio.path)
     for name in sorted(test_ids):
         if name not in clips:
             clips.add(name, Match(None, f"Annotations/{name}.xml"), split="test")
@@ -87,7 +87,7 @@ def boxes_of(path: Path) -> list[TruthBox]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the manifest and the boxes."""
     parser = script_parser(__doc__)
-    parser.add_argument("--test_list", default="test_list.txt", metavar="NAME", help="The file with the test ids.")
+    parser.add_argument("--test-list", default="test_list.txt", metavar="NAME", help="The file with the test ids.")
     return run_script(parser, collect, argv)
 
 

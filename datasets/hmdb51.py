@@ -1,7 +1,7 @@
 """HMDB51: 6 766 short videos of 51 actions, with three official splits.
 
 Source: Kuehne et al., 2011, https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/.
-CC BY 4.0. Many videos have no sound; these are bad rows for audio-visual training, and are counted there.
+CC BY 4.0. Many videos have no audio; these are bad rows for audio-visual training, and are counted there.
 Files: hmdb51_org.rar (one archive a class) and test_train_splits.rar: CLASS_test_split1.txt and 2, 3,
 where a clip is followed by 1 (train), 2 (test) or 0 (in neither).
 Expects: the lists in ROOT, ROOT/testTrainMulti_7030_splits or ROOT/test_train_splits, and
@@ -9,7 +9,7 @@ CLASS/NAME.avi anywhere below ROOT, also with another extension.
 Run: python datasets/hmdb51.py /data/hmdb51
 
 The columns split1, split2 and split3 hold "train", "test" or "unused"; ``split`` is the one of
---split_number, and ``avssl probe --split_column split2`` uses another.
+--split-number, and ``avssl probe --split-column split2`` uses another.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the manifest."""
     parser = script_parser(__doc__)
     numbers = range(1, NUM_SPLITS + 1)
-    parser.add_argument("--split_number", type=int, choices=numbers, default=1, help="What `split` holds.")
+    parser.add_argument(
+        "--split-number", type=int, choices=numbers, default=1, help="Split to put into the column `split`."
+    )
     return run_script(parser, collect, argv)
 
 

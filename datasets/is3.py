@@ -7,7 +7,7 @@ its folder metadata.
 Expects: the JSON file in ROOT (or ROOT/metadata), and the three folders anywhere below ROOT.
 Run: python datasets/is3.py /data/is3
 
-``path`` is the image, ``audio_path`` the sound of one of its objects, ``label`` the object and ``pair``
+``path`` is the image, ``audio_path`` the audio of one of its objects, ``label`` the object and ``pair``
 the same for the two rows of an image: both must be found (IIoU). Writes truth/is3/NAME.json
 (avssl.data.official.box_truth) with the box, from 224-pixel coordinates, and the mask if it exists.
 """
@@ -36,7 +36,7 @@ def collect(options: argparse.Namespace) -> ClipList:
     source = "https://github.com/kaistmm/SSLalignment"
     path = find_annotation(folders, "synthetic3240_bbox.json", source=source)
     clips = ClipList(options.root, "IS3", OFFICIAL)
-    pictures, sounds = ClipFiles(options.root, {".jpg", ".png"}), ClipFiles(options.root, {".wav"})
+    images, audio_files = ClipFiles(options.root, {".jpg", ".png"}), ClipFiles(options.root, {".wav"})
     for number, entry in enumerate(read_json(path, list)):
         # The paths are those of the authors' machine; folder and name are the same everywhere.
         image = PurePosixPath(entry_value(path, number, entry, "image", str))
@@ -49,15 +49,15 @@ def collect(options: argparse.Namespace) -> ClipList:
             box = TruthBox(unit_box(corners, IMAGE_SIZE, IMAGE_SIZE))
         except (TypeError, ValueError) as error:
             raise ManifestError(f"{path}: entry {number}: gt_box is {corners!r} ({error}).") from error
-        match = pictures.named(f"visual_frames/{image.name}", same_folder=True)
-        sound = sounds.named(f"audio_wav/{audio.name}")
-        if match.path and not sound.path:
-            match = Match(None, sound.looked_for, "only its image exists")
+        match = images.named(f"visual_frames/{image.name}", same_folder=True)
+        audio_match = audio_files.named(f"audio_wav/{audio.name}")
+        if match.path and not audio_match.path:
+            match = Match(None, audio_match.looked_for, "only its image exists")
         truth = None
         if match.path:
-            mask = pictures.named(f"gt_masks/{image.name}", same_folder=True)
+            mask = images.named(f"gt_masks/{image.name}", same_folder=True)
             truth = write_boxes(options.root, "is3", image.stem, [TruthFrame(None, [box], mask=mask.path)])
-        clips.add(image.stem, match, label=label, split="test", truth=truth, audio_path=sound.path, pair=pair)
+        clips.add(image.stem, match, label=label, split="test", truth=truth, audio_path=audio_match.path, pair=pair)
     return clips
 
 

@@ -1,7 +1,7 @@
 """UCF101: 13 320 short videos of 101 actions, with three official splits.
 
 Source: Soomro et al., 2012, https://arxiv.org/abs/1212.0402, https://www.crcv.ucf.edu/data/UCF101.php.
-For research; no license is given. Only 51 of the 101 classes have sound; what has none is a bad row
+For research; no license is given. Only 51 of the 101 classes have audio; a video without it is a bad row
 for audio-visual training, and is counted there.
 Files: UCF101.rar (the videos) and UCF101TrainTestSplits-RecognitionTask.zip: classInd.txt,
 trainlist01.txt, testlist01.txt, and 02, 03.
@@ -9,8 +9,8 @@ Expects: the lists in ROOT or ROOT/ucfTrainTestlist, and CLASS/v_CLASS_g01_c01.a
 also with another extension.
 Run: python datasets/ucf101.py /data/ucf101
 
-The columns split1, split2 and split3 hold the three splits; ``split`` is the one of --split_number, and
-``avssl probe --split_column split2`` uses another.
+The columns split1, split2 and split3 hold the three splits; ``split`` is the one of --split-number, and
+``avssl probe --split-column split2`` uses another.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def clips_of(path: Path, classes: dict[str, str], *, numbered: bool) -> list[str
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the manifest."""
     parser = script_parser(__doc__)
-    parser.add_argument("--split_number", type=int, choices=list(OFFICIAL), default=1, help="What `split` holds.")
+    parser.add_argument(
+        "--split-number", type=int, choices=list(OFFICIAL), default=1, help="Split to put into the column `split`."
+    )
     return run_script(parser, collect, argv)
 
 

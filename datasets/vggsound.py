@@ -1,4 +1,4 @@
-"""VGGSound: ten-second pieces of YouTube videos of 309 sounds whose source is in the picture.
+"""VGGSound: ten-second pieces of YouTube videos of 309 classes of sounding objects that are visible.
 
 Source: Chen et al., 2020, https://arxiv.org/abs/2004.14368. Annotations: CC BY 4.0; the videos are
 their owners'.

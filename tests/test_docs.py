@@ -146,6 +146,11 @@ def test_commands_have_verbs_and_options_that_exist(path):
     assert wrong == []
 
 
+@pytest.mark.parametrize("path", [*PAGES, *SCRIPTS, *(REPOSITORY / "datasets").glob("*.py")], ids=name)
+def test_options_are_spelled_with_hyphens(path):
+    assert [option for option in OPTION.findall(path.read_text(encoding="utf-8")) if "_" in option] == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_settings_named_in_code_spans_exist(path):
     groups = "|".join(sorted({key.split(".")[0] for key in settings()}))

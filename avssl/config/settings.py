@@ -118,7 +118,7 @@ class OptimConfig:
     batch_size: int = 64
     """Clips per step over all processes; the other clips of the batch are a clip's negatives."""
     epochs: int = 20
-    """Epochs (passes over the data)."""
+    """Number of epochs."""
     grad_clip: float | None = None
     """Maximum gradient norm, above which gradients are scaled down; None for no limit."""
 

@@ -35,7 +35,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "split": pa.string(),
     "fold": pa.string(),
     "truth": pa.string(),  # relative path of boxes, masks or events
-    "audio_path": pa.string(),  # relative path of the sound, where path has none or is a still picture
+    "audio_path": pa.string(),  # relative path of the audio, where path has none or is a still image
     "shard_offset": pa.int64(),  # in a prepared corpus, whose path is a shard: where the clip begins in it, in bytes
     "shard_header_bytes": pa.int64(),  # and the length of its index
 }

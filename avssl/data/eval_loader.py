@@ -125,7 +125,7 @@ class EvalLoader:
 
 
 def _numbered(windows: Sequence[Window]) -> Iterator[FixedWindows]:
-    """Number the windows of each row."""
+    """Return the windows, numbered within their row."""
     seen: Counter[int] = Counter()
     for row, video_start, audio_start in windows:
         yield FixedWindows(int(row), (float(video_start),), (float(audio_start),), seen[int(row)])

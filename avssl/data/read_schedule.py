@@ -1,4 +1,4 @@
-"""Which files to read next: an epoch's order, read ahead, with replacements for bad rows.
+"""Schedule of the files to read: an epoch's order, read ahead, with replacements for bad rows.
 
 A read opens one file and makes K clips of it. So that a batch holds B different files, the clips of B reads
 (a block) are dealt out over K batches: first the first clip of each, then the second of each ... After a bad file was

@@ -104,7 +104,7 @@ class AVModel(nn.Module):
                 fit; backward computes each chunk anew. Chunks are made here, inside the one call
                 that DDP wraps. BatchNorm in training normalizes within a chunk.
             negative_audio: (M, 1, time, freq) spectrograms of silence and noise. They pass the encoder
-                and the head behind the clips' sounds, in one batch: BatchNorm in training normalizes
+                and the head behind the clips' audio, in one batch: BatchNorm in training normalizes
                 all of them together, and its running statistics are of clips and negatives.
 
         Returns:
@@ -143,7 +143,7 @@ class AVModel(nn.Module):
         encoder, heads = self._side(modality)
 
         def project(rows: Tensor) -> Outputs:
-            features = encoder.forward_features(rows)
+            features = encoder.forward_features(rows)  # (B, C, T', H', W') or (B, C, T', F')
             if modality == "video":
                 features = self.video_dropout(features)
             return _project(encoder, heads, features, needs_maps)
@@ -237,10 +237,10 @@ class AVModel(nn.Module):
 
 def _project(encoder: Encoder, heads: Sequence[ProjectionHead], features: Tensor, needs_maps: bool) -> Outputs:
     """Return the (B, D) embedding and the projected cells of each head; without maps, the embedding of the first."""
-    pooled = encoder.pool(features)
+    pooled = encoder.pool(features)  # (B, C)
     if not needs_maps:
         return heads[0](pooled), None
-    cells = (_pool_frequency(features) if encoder.modality == "audio" else features).movedim(1, -1)
+    cells = (_pool_frequency(features) if encoder.modality == "audio" else features).movedim(1, -1)  # (B, ..., C)
     outputs: list[Tensor] = []
     for head in heads:
         embedding, projected = head.with_cells(pooled, cells)
@@ -290,5 +290,5 @@ def _check_pair(modality: str, encoder: Encoder, head: ProjectionHead) -> None:
     if head.in_features != encoder.num_features:
         raise InputError(
             f"the {modality} head takes {head.in_features} features but its encoder "
-            f"({type(encoder).__name__}) gives {encoder.num_features}."
+            f"({type(encoder).__name__}) has {encoder.num_features}."
         )

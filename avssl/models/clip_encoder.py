@@ -153,7 +153,7 @@ class ClipEncoder:
 
 
 class LocatingModel(Protocol):
-    """What :func:`unit_cells` needs; :class:`~avssl.models.AVModel` implements it."""
+    """Interface that :func:`unit_cells` needs; :class:`~avssl.models.AVModel` implements it."""
 
     @property
     def num_heads(self) -> int: ...

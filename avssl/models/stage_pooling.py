@@ -28,21 +28,21 @@ _POOLS: dict[str, dict[Modality, Callable[..., Tensor]]] = {
 
 @dataclass(frozen=True)
 class StagePooling:
-    """Which stages are kept, and how.
+    """Choice of the stages to keep, and their pooling.
 
     Raises:
         ValueError: If a number is below 1 or ``how`` is unknown.
     """
 
     last_stages: int = 4
-    """How many, counted from the end; an encoder with fewer gives all it has."""
+    """Number of stages, counted from the end; an encoder with fewer returns all of its stages."""
     how: Literal["max", "average"] = "max"
     """Adaptive pooling of the cells that fall into one."""
     max_features: int = 9216
     """The grid is the finest with as many cells along each axis whose C x cells is at most this. It is never
     finer than the map, and never less than one cell."""
     keep_time: bool = False
-    """Whether time is an axis of a video's grid too; otherwise it is pooled to one cell. Of a sound's it always is."""
+    """Keep time as an axis of a video's grid; otherwise it is pooled to one cell. Audio grids always keep it."""
 
     def __post_init__(self) -> None:
         if min(self.last_stages, self.max_features) < 1:
@@ -53,7 +53,7 @@ class StagePooling:
             raise InputError(f'how ({self.how!r}) must be "max" or "average".')
 
     def grid(self, modality: Modality, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Cells along each axis for a map of (C, T', H', W') or (C, T', F')."""
+        """Return the number of cells along each axis for a map of (C, T', H', W') or (C, T', F')."""
         channels, *cells = shape
         pooled = 1 if modality == "video" and not self.keep_time else 0
         axes = len(cells) - pooled
@@ -62,7 +62,7 @@ class StagePooling:
         return (1,) * pooled + tuple(min(side, size) for size in cells[pooled:])
 
     def pool(self, modality: Modality, features: Tensor) -> Tensor:
-        """(B, C, ...) float32 with the cells of :meth:`grid`."""
+        """Return (B, C, ...) float32 with the cells of :meth:`grid`."""
         grid = self.grid(modality, tuple(features.shape[1:]))
         pooled: Tensor = _POOLS[self.how][modality](features.float(), grid)
         return pooled

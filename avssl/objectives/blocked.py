@@ -26,7 +26,7 @@ class RowLosses(NamedTuple):
     loss: Tensor
     """Cross-entropy in nats, with gradient."""
     accuracy: Tensor
-    """How often the positive scores above every candidate that is not excluded."""
+    """Share of rows whose positive scores above every candidate that is not excluded."""
     excluded_share: Tensor
     """Share of excluded candidates among the N - 1 besides the positive."""
 

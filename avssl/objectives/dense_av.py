@@ -6,7 +6,8 @@ embeddings are compared by their cosine in each head; clips have several frames,
 with the cells of its own time (with one frame, DenseAV's case, these are all cells); regularizers use the pairs
 of the batch and each video with the next clip's audio, not random positions; images are not mixed.
 
-Dimensions: B clips on this rank, N over all ranks, K heads, L moments, C places, S steps, M negative sounds.
+Dimensions: B clips on this rank, N over all ranks, D embedding size, K heads of d = D / K channels,
+T time cells with C places each, S audio steps, L = max(T, S) moments.
 """
 
 from __future__ import annotations
@@ -148,13 +149,13 @@ class DenseAV(Objective):
         video_map, audio_map = self._checked(online, len(index))
         temperature = 1 / online.logit_scale if online.logit_scale is not None else self.temperature
         with torch.autocast(video_map.device.type, enabled=False):
-            places = unit_places(video_map, self.num_heads)
-            sounds = gather_with_grad(unit_steps(audio_map, self.num_heads))
+            places = unit_places(video_map, self.num_heads)  # (T, K, B, C, d)
+            sounds = gather_with_grad(unit_steps(audio_map, self.num_heads))  # (N, S, K, d)
             own = own_columns(len(index), video_map.device)
-            scores = moment_scores(places, sounds)
-            heard = self._heard(online, len(places), audio_map.shape[2])
+            scores = moment_scores(places, sounds)  # (L, N, B)
+            heard = self._heard(online, len(places), audio_map.shape[2])  # (B, L)
             pairs = pair_scores(scores, None if heard is None else gather_with_grad(heard))
-            both = both_directions(pairs, own)
+            both = both_directions(pairs, own)  # (B, N) twice
             contrast = symmetric_cross_entropy(*both, temperature)
             terms = self._regularizers(online, places, sounds, scores, heard, own)
             total = contrast + sum(self.weights[name] * value for name, value in terms.items())
@@ -210,7 +211,7 @@ class DenseAV(Objective):
         if "overlap" in wanted:
             found["overlap"] = _overlap(cosines)
         if "nonnegative" in wanted:
-            others = own_cosines(places, sounds[(own + 1) % len(sounds)])
+            others = own_cosines(places, sounds[(own + 1) % len(sounds)])  # (L, K, B, C)
             found["nonnegative"] = F.relu(-others).square().mean()
         if "smooth" in wanted:
             found["smooth"] = _smoothness(scores[:, own, torch.arange(len(own), device=own.device)])

@@ -9,7 +9,7 @@ have 16 billion. Only the search for the best cell needs them all, and it needs 
 computed in parts and discarded. The cosine at the best place is then computed again, with gradient.
 
 Dimensions: B clips on this rank, N over all ranks, D embedding size, K heads of d = D / K channels, T time
-cells with C = H * W places each, S steps of the sound, L = max(T, S) moments.
+cells with C = H * W places each, S steps of the audio, L = max(T, S) moments.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _cosines_at(places: Tensor, sounds: Tensor, head: Tensor, place: Tensor) -> 
     num_heads, num_clips, num_places, _ = places.shape
     clip = torch.arange(num_clips, device=head.device)
     sound = torch.arange(len(sounds), device=head.device)[:, None]
-    # index_select of rows: its backward adds rows, several times faster than that of gather.
+    # (M * B, d) each; index_select of rows: its backward adds rows, several times faster than that of gather.
     seen = places.flatten(0, 2).index_select(0, ((head * num_clips + clip) * num_places + place).flatten())
     heard = sounds.flatten(0, 1).index_select(0, (sound * num_heads + head).flatten())
     return (seen * heard).sum(dim=1).view(head.shape)

@@ -219,7 +219,7 @@ class RobustXID(Objective):
         losses = torch.zeros_like(cosines["v2a"][:, 0])  # (B,)
         for scores, expected in zip(cosines.values(), targets, strict=True):
             losses = losses - (expected * (scores / self.temperature).log_softmax(dim=1)).sum(dim=1) / 2
-        weights = self.weights[index.row]
+        weights = self.weights[index.row]  # (B,)
         # The sum of the weights is the global batch's, so that the mean over ranks is one process's loss.
         total = (weights * losses).mean() / mean(weights.mean())
         return LossTerms(total, {"loss": total.detach(), **_statistics(cosines), "weight": weights.mean()})
@@ -236,7 +236,7 @@ class RobustXID(Objective):
         hard[:, 0] = 1
         if self.targets == "none" or not self._is_warm:
             return hard, hard
-        video, audio = (F.normalize(self.bank.rows(modality, rows), dim=2) for modality in _MODALITIES)
+        video, audio = (F.normalize(self.bank.rows(modality, rows), dim=2) for modality in _MODALITIES)  # (B, 1 + K, D)
         both = []
         for anchors, others in ((video, audio), (audio, video)):
             logits = _soft_logits(anchors[:, 0], others[:, 0], anchors, others, self.targets, self.tau_s, self.tau_t)
@@ -264,7 +264,7 @@ def _statistics(cosines: Mapping[str, Tensor]) -> dict[str, Tensor]:
     accuracies = {
         f"accuracy_{name}": (value[:, 0] > value[:, 1:].amax(dim=1)).float().mean() for name, value in detached.items()
     }
-    values = torch.stack(list(detached.values()))
+    values = torch.stack(list(detached.values()))  # (2, B, 1 + K)
     return accuracies | {"cosine_positive": values[:, :, 0].mean(), "cosine_negative": values[:, :, 1:].mean()}
 
 

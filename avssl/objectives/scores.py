@@ -25,7 +25,7 @@ from avssl.core.distributed import gather_with_grad, rank
 from avssl.core.errors import InputError
 
 PairScore = Literal["pooled", "max", "both"]
-"""How a video and an audio are scored: by pooled embeddings, by the best cell of the video map, or by both."""
+"""Score of a video and an audio: by pooled embeddings, by the best cell of the video map, or by both."""
 MaxOver = Literal["cells", "space"]
 
 # The (rows, N, C) cosines of a chunk of maps take at most 128 MiB in float32.

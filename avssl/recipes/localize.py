@@ -55,9 +55,9 @@ def localize(
     seconds: float | None = None,
     device: str = "auto",
 ) -> dict[str, Heatmap]:
-    """Show where in a video its sound comes from, as a heat map over the video.
+    """Show where in a video its audio comes from, as a heat map over the video.
 
-    With ``--audio OTHER`` it shows where another file's sound would come from. ``--silence`` and ``--noise`` show the
+    With ``--audio OTHER`` it shows where another file's audio would come from. ``--silence`` and ``--noise`` show the
     map when there is nothing to find, and ``--side-by-side`` shows them beside the video's own audio. Still images
     work too: ``avssl localize image.jpg --audio sound.wav -o out.png``.
 
@@ -81,7 +81,7 @@ def localize(
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Returns:
-        The maps by the name of their sound.
+        The maps by the name of their audio.
 
     Raises:
         ConfigError: If options exclude each other.
@@ -129,7 +129,7 @@ def _output(video: Path | str, audio: Path | str | None, out: Path | str | None)
 def _sounds(
     reader: MediaReader, other: MediaReader | None, silence: bool, noise: bool, side_by_side: bool
 ) -> dict[str, AudioSource]:
-    """Return the sounds to localize by name; the output has the audio of the first."""
+    """Return the audio sources to localize by name; the output has the audio of the first."""
     named: dict[str, AudioSource] = {} if other is None else {Path(other.info.path).name: other}
     if silence:
         named["silence"] = "silence"

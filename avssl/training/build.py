@@ -185,7 +185,7 @@ def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
     """Build transform, untrained model and objective on the CPU; ``rows`` as in :func:`build_objective`.
 
     Raises:
-        ConfigError: As there, or if the windows of picture and sound are not those the objective needs.
+        ConfigError: As there, or if the windows of video and audio are not those the objective needs.
     """
     objective = build_objective(config, rows)
     transform, model, train = build_transform(config, objective.needs), build_model(config), config.train

@@ -48,7 +48,7 @@ def test_all_four_are_timed_and_a_run_goes_on(precision, tmp_path, monkeypatch, 
     (tmp_path / "tiny.yaml").write_text(yaml.dump(tree))
     monkeypatch.setattr(precision, "CONFIG", tmp_path / "tiny.yaml")
     file = tmp_path / "rounds.jsonl"
-    words = ["precision.py", "--file", str(file), "--device", "cpu", "--batch_size", "2"]
+    words = ["precision.py", "--file", str(file), "--device", "cpu", "--batch-size", "2"]
     for rounds in ("1", "2"):
         monkeypatch.setattr("sys.argv", [*words, "--rounds", rounds])
         precision.main()

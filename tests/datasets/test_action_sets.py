@@ -36,7 +36,7 @@ def test_ucf101_rows(run, ucf101):
 
 
 def test_ucf101_split_number(run, ucf101):
-    done = run("ucf101", "--split_number", "2")
+    done = run("ucf101", "--split-number", "2")
     assert done.rows("split") == [("test",), ("train",)]
     assert ["test", "1", "1", "2", "3734"] in [line.split() for line in done.out.splitlines()]
 
@@ -100,7 +100,7 @@ def test_hmdb51_rows(run, hmdb51):
     ]
     assert [(row["id"], row["split"]) for row in done.missing] == [("brush_hair/gone_brush_hair.avi", "unused")]
     assert ["unused", "0", "1", "1", "1666"] in [line.split() for line in done.out.splitlines()]
-    assert run("hmdb51", "--split_number", "2").rows("split") == [("unused",), ("test",), ("train",)]
+    assert run("hmdb51", "--split-number", "2").rows("split") == [("unused",), ("test",), ("train",)]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_flickr_rows_and_boxes(run, flickr):
 
 def test_flickr_list_of_later_papers(run, flickr, write):
     write("metadata/flickr_test.csv", "5,170\n2858344348,0\n")
-    done = run("flickr_soundnet", "--test_list", "flickr_test.csv")
+    done = run("flickr_soundnet", "--test-list", "flickr_test.csv")
     assert done.rows("id", "split") == [("Data/4/2499673064.jpg", "other"), ("Data/5/5.jpg", "test")]
 
 

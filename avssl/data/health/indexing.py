@@ -49,7 +49,7 @@ class FolderIndex:
     manifest: Manifest
     """The usable rows, sorted by path and second."""
     failures: dict[str, MediaError]
-    """Why each other media file is unusable, by its path relative to the manifest's root."""
+    """Errors of the unusable media files, by their path relative to the manifest's root."""
     num_reused: int = 0
     """Unchanged files whose report came from the journal."""
 

@@ -71,7 +71,7 @@ class HealthReport:
     info: MediaInfo | None
     """Its header, with stops moved to the end of its packets; None if it could not be read."""
     error: MediaError | None = None
-    """Why it is unusable; None for a healthy file."""
+    """Reason why it is unusable; None for a healthy file."""
 
     @property
     def status(self) -> str:

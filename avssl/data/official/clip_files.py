@@ -37,7 +37,7 @@ class Match:
     looked_for: str
     """A name the file could have."""
     reason: str = "not found"
-    """Why there is no file."""
+    """Reason why there is no file."""
     whole: bool = False
     """True if the name does not tell a segment: a clip that was cut out, or a whole video."""
 

@@ -73,12 +73,12 @@ def _example(table: LocalizationTable, clips: InstantClips, i: int) -> bytes:
     tiles = [overlay_image(picture, torch.zeros_like(own), scale=(0.0, 1.0), truth=truth)]
     tiles += [overlay_image(picture, table.maps[name][i], scale=scale, truth=truth) for name in _SHOWN]
     peaks = (f"{name} {table.maps[name][i].max().item():+.2f}" for name in _SHOWN)
-    sheet = contact_sheet(tiles, len(tiles), captions=["picture", *peaks])
+    sheet = contact_sheet(tiles, len(tiles), captions=["image", *peaks])
     return encode_picture(sheet.movedim(0, -1).numpy())
 
 
 def _sized(picture: Tensor) -> Tensor:
-    """(3, H, W) uint8, the short side as long as is good to look at."""
+    """Return (3, H, W) uint8 at the size of the page."""
     scale = _SHORT_SIDE / min(picture.shape[1:])
     height, width = (round(side * scale) for side in picture.shape[1:])
     return F.interpolate(picture[None], size=(height, width), mode="bicubic", antialias=True)[0]

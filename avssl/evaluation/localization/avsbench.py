@@ -80,7 +80,7 @@ def avsbench_f_curves(scores: Array, truth: Array) -> np.ndarray:
 def best_f(curves: np.ndarray) -> float:
     """Return the F-measure of a set: the best of the thresholds, one for all images whose truth is not empty.
 
-    Of the whole test set it is the number of ACL-SSL. AVSBench's evaluator takes the mean over batches of one video
+    Over the whole test set it is the number of ACL-SSL. AVSBench's evaluator takes the mean over batches of one video
     (five images) instead: each has its own threshold, so the number is higher.
 
     Args:

@@ -44,7 +44,7 @@ class PyAVReader(MediaReader):
         self.video: VideoTrack | None
         """The video stream, also for backends that build on PyAV."""
         self.audio: AudioTrack | None
-        """The audio stream, likewise."""
+        """The audio stream; None if the file has none."""
         try:
             self.video, self.audio = self._open_tracks(max_pixels)
             self._header_info = self._read_header()

@@ -9,7 +9,7 @@ from typing import Any
 from avssl.media.pyav.source import Source
 
 BACK_SECONDS = (0.0, 1.0, 4.0, 16.0, 64.0)
-"""How far before the requested time the first, second ... attempt seeks."""
+"""Seconds before the requested time to which the first, second ... attempt seeks."""
 BLIND_SEEK_SECONDS = 4.0
 """Without an index of keyframes, gaps longer than this are worth a seek."""
 

@@ -31,7 +31,7 @@ _SQUARE = 0.02  # aspect ratios this close to 1 come from rounded sizes; resampl
 
 @dataclass(frozen=True)
 class Orientation:
-    """How decoded frames become upright: transpose first, then flip."""
+    """Transposition and then flips that make decoded frames upright."""
 
     transpose: bool = False
     flip_x: bool = False
@@ -91,7 +91,7 @@ class VideoTrack:
 
     @property
     def orientation(self) -> Orientation:
-        """How to turn the frames; the first use decodes a frame if none was decoded yet."""
+        """Orientation of the frames; the first use decodes a frame if none was decoded yet."""
         if self._orientation is None:
             next(self._shown([self.start_seconds]))
         assert self._orientation is not None
@@ -99,7 +99,7 @@ class VideoTrack:
 
     @property
     def clock_fault(self) -> str | None:
-        """Why the container's timestamps of frames mislead other backends; None if they do not."""
+        """Reason why the container's timestamps mislead other backends; None if they do not."""
         if not self.source.seeks_exactly:
             return "timestamps in an MPEG program stream are wrong after a seek"
         if self.source.counts_frames(self.index):

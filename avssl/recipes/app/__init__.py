@@ -7,7 +7,7 @@ from avssl.recipes.app.settings import AppSettings
 
 
 def app(*, settings: AppSettings | None = None) -> None:
-    """Open a page in the browser to localize and search sounds in videos.
+    """Open a page in the browser to localize and search sound sources in videos.
 
     Drop a video or choose an example, watch it under its heat map, replace its audio, and search for similar moments.
     The page is served to this machine only, and nothing is sent or fetched. Stop it with Ctrl-C. Needs gradio:

@@ -61,18 +61,20 @@ def build_page(viewer: Viewer, model: str) -> gr.Blocks:
         viewer: Does the work.
         model: One line about the model.
     """
-    with gr.Blocks(title="avssl: where is the sound?", analytics_enabled=False, delete_cache=(600, 7200)) as page:
+    with gr.Blocks(
+        title="avssl: where is the sound source?", analytics_enabled=False, delete_cache=(600, 7200)
+    ) as page:
         gr.Markdown(
-            "# Where is the sound?\n"
+            "# Where is the sound source?\n"
             "The model was trained on video with audio, without labels, to match the audio of a clip with its frames. "
-            "Here it shows where in the frame the sound comes from. Everything stays on this machine.",
+            "Here it shows where in the frame the audio comes from. Everything stays on this machine.",
             elem_classes="title",
         )
         analysis, search_result = gr.State(None), gr.State(None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=300):
                 video, audio, other_example, other_file = _inputs(viewer)
-                localize = gr.Button("Show where the sound is", variant="primary", elem_id="localize")
+                localize = gr.Button("Show the sound source", variant="primary", elem_id="localize")
             with gr.Column(scale=7, min_width=300):
                 message = gr.HTML(elem_id="message")
                 with gr.Tab("Heat map"):

@@ -232,7 +232,7 @@ def test_what_cannot_be_shown_is_said_in_words(page, mute, clips, tmp_path):
     page.wait(lambda: not page.text("#message"))
     said = page.localize()
     assert "there is no audio stream. Choose other audio for it" in said
-    assert page.browser.title == "avssl: where is the sound?"
+    assert page.browser.title == "avssl: where is the sound source?"
     assert not page.all("#message img")
 
     page.click("#audio label", "audio of another file")
