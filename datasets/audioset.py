@@ -25,7 +25,8 @@ from pathlib import Path
 
 from avssl.data.official.annotations import Line, find_annotation, read_table
 from avssl.data.official.clip_files import SEGMENT_FORMS, ClipFiles
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 SOURCE = "https://research.google.com/audioset/download.html"
 

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from avssl.data.official.annotations import find_annotation, read_table
 from avssl.data.official.box_truth import TruthFrame, write_boxes
 from avssl.data.official.clip_files import ClipFiles, Match
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 FOLDERS = {"s4": "Single-source", "ms3": "Multi-sources"}
 OFFICIAL = {"s4": {"train": 3452, "val": 740, "test": 740}, "ms3": {"train": 296, "val": 64, "test": 64}}

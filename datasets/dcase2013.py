@@ -23,7 +23,8 @@ from pathlib import PurePosixPath
 
 from avssl.core.manifest import ManifestError
 from avssl.data.official.clip_files import ClipFiles, Match
-from avssl.data.official.clip_list import ClipList, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import run_script, script_parser
 
 SCENES = (
     *("bus", "busystreet", "office", "openairmarket", "park"),

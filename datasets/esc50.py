@@ -19,7 +19,8 @@ from typing import Any
 
 from avssl.data.official.annotations import find_annotation, read_table
 from avssl.data.official.clip_files import ClipFiles
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 FOLDS = {str(fold): str(fold) for fold in range(1, 6)}
 OFFICIAL = {"train": 1600, "test": 400}

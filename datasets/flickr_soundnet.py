@@ -25,7 +25,8 @@ from avssl.core.manifest import ManifestError
 from avssl.data.official.annotations import find_annotation, read_table, read_xml
 from avssl.data.official.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
 from avssl.data.official.clip_files import ClipFiles, Match
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 OFFICIAL = {"test": 250}
 IMAGE_SIZE = 256

@@ -23,7 +23,8 @@ from typing import Any
 from avssl.core.manifest import ManifestError
 from avssl.data.official.annotations import read_table
 from avssl.data.official.clip_files import ClipFiles
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 OFFICIAL = {"train": 3570, "test": 1530, "unused": 1666}
 """Of each split: 70 and 30 clips of each class, and the rest."""

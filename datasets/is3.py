@@ -23,7 +23,8 @@ from avssl.core.manifest import ManifestError
 from avssl.data.official.annotations import entry_value, find_annotation, read_json
 from avssl.data.official.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
 from avssl.data.official.clip_files import ClipFiles, Match
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 OFFICIAL = {"test": 6480}
 IMAGE_SIZE = 224

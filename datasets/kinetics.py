@@ -19,7 +19,8 @@ from collections.abc import Collection, Sequence
 
 from avssl.data.official.annotations import find_annotation, look_for_annotation, read_table
 from avssl.data.official.clip_files import SEGMENT_FORMS, ClipFiles
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 FILES = {"train": ("train.csv",), "val": ("val.csv", "validate.csv"), "test": ("test.csv",)}
 """Split -> names of its official file."""

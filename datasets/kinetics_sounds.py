@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from kinetics import add_clips
 
 from avssl.data.official.clip_files import SEGMENT_FORMS
-from avssl.data.official.clip_list import ClipList, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import run_script, script_parser
 
 CLASSES = frozenset(
     """blowing nose, blowing out candles, bowling, chopping wood, dribbling basketball, laughing, mowing lawn,

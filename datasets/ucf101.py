@@ -24,7 +24,8 @@ from typing import Any
 from avssl.core.manifest import ManifestError
 from avssl.data.official.annotations import find_annotation, read_table
 from avssl.data.official.clip_files import ClipFiles
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 SOURCE = "https://www.crcv.ucf.edu/data/UCF101.php"
 OFFICIAL = {

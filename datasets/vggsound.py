@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 from avssl.data.official.annotations import find_annotation, read_table
 from avssl.data.official.clip_files import SEGMENT_FORMS, ClipFiles
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 CLIP_SECONDS = 10.0
 OFFICIAL = {"train": 183730, "test": 15446}

@@ -23,7 +23,8 @@ from avssl.core.manifest import ManifestError
 from avssl.data.official.annotations import entry_value, find_annotation, read_json
 from avssl.data.official.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
 from avssl.data.official.clip_files import SEGMENT_FORMS, ClipFiles
-from avssl.data.official.clip_list import ClipList, annotation_folders, run_script, script_parser
+from avssl.data.official.clip_list import ClipList
+from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
 
 CLIP_SECONDS = 10.0
 OFFICIAL = {"test": 5158}

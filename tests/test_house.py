@@ -22,7 +22,7 @@ MAX_TOP_LEVEL_ENTRIES = 18
 MAX_FILE_LINES = 350
 MAX_BODY_LINES = 60
 
-PRINTS_ELSEWHERE = {"config/command.py", "data/official/clip_list.py"}
+PRINTS_ELSEWHERE = {"config/command.py"}
 
 FIRST_WORDS = re.compile(r"(What|Of|As|Likewise|Whether|How|Where|Which|When|Why|Who|That)\b")
 """Openings of a summary line that neither names a thing nor says what a function does."""

@@ -22,7 +22,7 @@ from avssl.core.errors import InputError
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedClips:
     """B clips in a few tensors, so that few handles pass between processes."""
 
     video: Tensor
@@ -41,7 +41,7 @@ class Packed:
         return self.video[i, :, :, :height, :width], chroma
 
 
-def pack(clips: Sequence[Clip], *, pin_memory: bool = False) -> Packed:
+def pack(clips: Sequence[Clip], *, pin_memory: bool = False) -> PackedClips:
     """Copy clips of one length into shared tensors.
 
     Args:
@@ -60,7 +60,7 @@ def pack(clips: Sequence[Clip], *, pin_memory: bool = False) -> Packed:
         audio[i] = clip.audio
     planes = [clip.chroma for clip in clips if clip.chroma is not None]
     chroma = _canvas(planes, pin_memory) if planes else None
-    return Packed(_canvas([clip.video for clip in clips], pin_memory), valid_hw, audio, chroma)
+    return PackedClips(_canvas([clip.video for clip in clips], pin_memory), valid_hw, audio, chroma)
 
 
 def _canvas(videos: Sequence[Tensor], pin_memory: bool) -> Tensor:

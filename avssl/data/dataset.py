@@ -112,25 +112,20 @@ class ClipDataset:
             audio_starts, video_starts = even_windows(count, self._placing, *self._spans(reader.info, row))
             return self._cut(reader, row, range(count), video_starts, audio_starts)
 
-    def read_window(self, row: int, video_start: float, audio_start: float, clip_number: int = 0) -> Clip:
-        """Read the clip at given times, for evaluation at known events.
-
-        Args:
-            row: Position in the manifest.
-            video_start: Presentation time of the first frame, in seconds.
-            audio_start: Presentation time of the first sample, in seconds.
-            clip_number: Number of the window in this row.
-
-        Raises:
-            MediaError: See :meth:`read`; also if the window leaves the file (reason "out_of_range"),
-                as it is not moved.
-        """
-        return self.read_windows(row, [video_start], [audio_start], clip_number)[0]
-
     def read_windows(
         self, row: int, video_starts: Sequence[float], audio_starts: Sequence[float], first_number: int = 0
     ) -> list[Clip]:
-        """Read clips at given times, decoded together; results and errors are those of :meth:`read_window`."""
+        """Read clips at given times, decoded together.
+
+        Args:
+            row: Position in the manifest.
+            video_starts: Presentation times of the first frames, in seconds.
+            audio_starts: Presentation times of the first samples, in seconds.
+            first_number: Number of the first clip in this row.
+
+        Raises:
+            MediaError: See :meth:`read`; also if a clip leaves the file (reason "out_of_range"), as it is not moved.
+        """
         numbers = range(first_number, first_number + len(video_starts))
         with self._open(row) as reader:
             self._spans(reader.info, row)

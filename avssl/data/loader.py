@@ -14,7 +14,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -169,11 +168,6 @@ class TrainLoader:
         dist.all_gather_object(found, list(self.ledger)[self._num_shared :])
         self.ledger.add(failure for of_rank in found for failure in of_rank)
         self._num_shared = len(self.ledger)
-
-    def write_dropped_files(self, path: Path | str) -> None:
-        """Write the ledger as ``dropped_files.csv``, from rank 0."""
-        if distributed.is_main():
-            self.ledger.write(path)
 
     def worker_report(self) -> str:
         """Return what the worker processes that died were reading; empty if none died."""

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from avssl.core.batch import Clip
 from avssl.core.errors import InputError, RunError
-from avssl.data.collate import Packed, pack
+from avssl.data.collate import PackedClips, pack
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure
 from avssl.media import MediaError
@@ -54,7 +54,7 @@ class Chunk(Generic[_Request]):
     """For each request, its number of clips, or the failure."""
     about: list[tuple[str, int, int, float, float]]
     """For each clip: id, row, clip number, video start and audio start."""
-    packed: Packed | None
+    packed: PackedClips | None
     """The clips' tensors, or None if all requests failed."""
 
     def __iter__(self) -> Iterator[tuple[_Request, list[Clip] | Failure]]:

@@ -98,9 +98,9 @@ def find_release(path_or_hub_id: Path | str) -> Path:
         verb = "finetune" if (folder / "folds").is_dir() else "pretrain"
         raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl {verb} --resume {folder}")
     if folder.exists():
-        raise HubError(f"{folder}: neither a release ({WEIGHTS_NAME}, {CONFIG_NAME}) nor a run folder.")
+        raise HubError(f"{folder}: neither a release ({WEIGHTS_NAME}, {CONFIG_NAME}) nor a run directory.")
     if str(path_or_hub_id).count("/") != 1 or str(path_or_hub_id).startswith((".", "/", "~")):
-        raise HubError(f"{folder}: no such folder. Name a run folder, its weights folder, or OWNER/NAME on the hub.")
+        raise HubError(f"{folder}: no such folder. Name a run directory, its weights folder, or OWNER/NAME on the hub.")
     return _download(str(path_or_hub_id))
 
 

@@ -8,7 +8,6 @@ from avssl.config import Config
 from avssl.engine import Checkpointer, FitResult, load_checkpoint
 from avssl.hub.converters import load_torchvision
 from avssl.hub.pretrained import save_pretrained
-from avssl.training.build import build_model, check_options
 from avssl.training.monitors import BEST_BY
 from avssl.training.rows import Rows
 from avssl.training.run_directory import RunDirectory
@@ -17,19 +16,12 @@ from avssl.training.tasks import PretrainTask
 _LOGGER = logging.getLogger(__name__)
 
 
-def check_model(config: Config, resume: bool) -> None:
-    """Raise the error of settings that cannot be built, or of initial weights that do not fit them."""
-    check_options(config)
-    if config.train.init_video_from and not resume:
-        load_torchvision(build_model(config).video_encoder, config.train.init_video_from)
-
-
 def load_video_weights(path: str, task: PretrainTask) -> None:
     """Load weights of torchvision into the video encoder, and into that of the momentum model."""
     load_torchvision(task.model.video_encoder, path)
     if task.target is not None:
         load_torchvision(task.target.model.video_encoder, path)
-    _LOGGER.info("video       begins from %s", path)
+    _LOGGER.info("video       starts from %s", path)
 
 
 def release_run(config: Config, run: RunDirectory, rows: Rows, task: PretrainTask, result: FitResult) -> str:

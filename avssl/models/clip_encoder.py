@@ -29,6 +29,8 @@ What = Literal["features", "embeddings"]
 class Preprocessing(Protocol):
     """The evaluation half of a transform; :class:`avssl.transforms.ClipTransform` implements it."""
 
+    training: bool
+
     def video_input(self, video: Tensor, valid_hw: Tensor | None = None, chroma: Tensor | None = None) -> Tensor:
         """(B, T, 3, H, W) uint8 to (B, 3, T, H', W') float."""
 
@@ -77,7 +79,7 @@ class ClipEncoder:
 
     def __init__(self, model: AVModel, transform: Preprocessing, precision: Numerics | None = None) -> None:
         for name, module in (("model", model), ("transform", transform)):
-            if getattr(module, "training", False):
+            if module.training:
                 raise InputError(
                     f"{name} is in training mode, which is random and changes its statistics. Call {name}.eval()."
                 )

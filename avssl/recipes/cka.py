@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from avssl.core.batch import Modality
+from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.core.whole_file import write_json
@@ -23,7 +24,6 @@ from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
 from avssl.features.stage_reader import Stage, StageReader
 from avssl.hub.pretrained import Pretrained, from_pretrained, random_init
 from avssl.reports.plots import draw_similarities
-from avssl.training.build import default_workers
 
 RANDOM = "random:"
 """Prefix of a run that stands for the same network with random weights."""
@@ -93,7 +93,7 @@ def cka(
         rows,
         batch_size=batch_size,
         max_features=max_features,
-        num_workers=default_workers() if num_workers is None else num_workers,
+        num_workers=decoding_workers(num_workers),
         progress=progress,
     )
     similarity = MinibatchCKA(rbf_fraction=rbf_fraction)

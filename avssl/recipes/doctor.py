@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from avssl.core.cpus import num_cores
 from avssl.core.errors import RunError
 from avssl.core.version import __version__
 from avssl.media import available_backends
@@ -46,7 +47,7 @@ def system() -> list[str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [
         f"avssl {__version__}, Python {platform.python_version()} ({sys.executable}), {platform.platform()}",
-        f"{len(os.sched_getaffinity(0))} CPU cores for this process, {memory / 1e9:.0f} GB of memory",
+        f"{num_cores()} CPU cores for this process, {memory / 1e9:.0f} GB of memory",
         f"{disk.free / 1e9:.0f} GB free in {Path.cwd()}",
     ]
 

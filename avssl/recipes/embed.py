@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
+from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest, write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
@@ -24,7 +25,6 @@ from avssl.hub.pretrained import from_pretrained
 from avssl.media import MediaError
 from avssl.media.backends import BackendName
 from avssl.models import What
-from avssl.training.build import default_workers
 
 WINDOWS_PER_PART = 1024
 """Windows that an interruption loses at most, beside those of one file: a minute or two on a CPU."""
@@ -87,7 +87,7 @@ def embed(
         parts.discard()
     manifest, unusable = _rows(source, parts, pretrained.sampling, backend, progress)
     dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
-    workers = default_workers() if num_workers is None else num_workers
+    workers = decoding_workers(num_workers)
     root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
     places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
     info = table_info(pretrained, manifest.hash(), stride_seconds, what, **places)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
+from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, RunError
 from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest, write_table
 from avssl.core.whole_file import write_json
@@ -28,7 +29,6 @@ from avssl.data.splits import split_rows
 from avssl.media.backends import BackendName
 from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import check_encoders
-from avssl.training.build import default_workers
 
 FIRST = ("split", "num_workers", "verify", "task_index", "num_tasks", "short_side", "frames_per_second", "video_codec")
 
@@ -100,7 +100,7 @@ def prepare(
     mine = jobs[task_index::num_tasks]
     with tqdm(desc="prepare", total=sum(len(job.manifest) for job in mine), unit="clip", disable=not progress) as bar:
         records = []
-        for record in _made(mine, default_workers() if num_workers is None else num_workers):
+        for record in _made(mine, decoding_workers(num_workers)):
             bar.update(len(record["rows"]) + len(record["failures"]))
             records.append(record)
     _say_made(records, time.monotonic() - began)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from avssl.config import Config, ConfigError
 from avssl.core import distributed
-from avssl.engine import FitResult, choose_device, seed_everything
-from avssl.hub.run_weights import check_model, load_video_weights, release_run
-from avssl.training.build import build_loader, build_task, check_options, memory_rows
+from avssl.engine import Checkpointer, FitResult, choose_device, seed_everything
+from avssl.hub.converters import load_torchvision
+from avssl.hub.run_weights import load_video_weights, release_run
+from avssl.training.build import build_loader, build_model, build_task, check_options, memory_rows
 from avssl.training.rows import rows_of_run
 from avssl.training.run_directory import RunDirectory, default_directory, resolved
 from avssl.training.run_plan import describe, describe_cost, describe_end, describe_time
@@ -77,7 +78,9 @@ def pretrain(
         config, resumes, overwrite = after_restart(run, config, resume is not None, overwrite)
         config = resolved(config)
         seed_everything(config.train.seed)
-        check_model(config, resumes)  # bad settings fail before a long look at the files
+        check_options(config)  # bad settings and weights fail before a long look at the files
+        if config.train.init_video_from and not resumes:
+            load_torchvision(build_model(config).video_encoder, config.train.init_video_from)
         rows = rows_of_run(config, run, resume=resumes, overwrite=overwrite, dry_run=dry_run, progress=progress)
 
         # ---------------------------------------------------------------- build
@@ -88,7 +91,10 @@ def pretrain(
         _print(describe(config, run.path, rows, task, loader))
 
         # ---------------------------------------------------------------- prepare: statistics, precision, weights
-        if dry_run or run.is_fresh():
+        checkpoint = None if dry_run else Checkpointer(run.checkpoints).latest()
+        if checkpoint is not None:
+            _print(f"resumes     {checkpoint}")
+        else:
             measured = measure(config, rows.manifest, task, device)
             _print(describe_time(config, measured, total_steps))
             if dry_run:

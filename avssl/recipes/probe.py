@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from avssl.core.cpus import decoding_workers
 from avssl.core.manifest import read_manifest
 from avssl.core.whole_file import write_json
 from avssl.data.splits import divide, num_unlabeled
 from avssl.downstream.probing import PROTOCOLS, ProbeSettings, protocol_table, run_protocol
 from avssl.engine import choose_device
 from avssl.hub.pretrained import from_pretrained, random_init
-from avssl.training.build import default_workers
 
 FIRST = (
     "checkpoint",
@@ -102,7 +102,7 @@ def probe(
         divisions,
         label_column,
         settings,
-        num_workers=default_workers() if num_workers is None else num_workers,
+        num_workers=decoding_workers(num_workers),
         cache_folder=cache_folder,
         progress=progress,
     )

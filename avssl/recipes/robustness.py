@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from avssl.core.cpus import decoding_workers
 from avssl.core.draws import clip_key
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.core.whole_file import write_text
@@ -36,7 +37,6 @@ from avssl.hub.classifier import load_classifier
 from avssl.hub.pretrained import from_pretrained
 from avssl.hub.release import CLASSIFIER, release_kind
 from avssl.reports.text_table import text_table
-from avssl.training.build import default_workers
 from avssl.transforms.partners import draw_partners
 
 _FEWEST_CLIPS = 10
@@ -271,7 +271,7 @@ def _class_numbers(model: RobustnessModel, truth: np.ndarray) -> np.ndarray:
 
 
 def _workers(settings: Settings) -> int:
-    return default_workers() if settings.num_workers is None else settings.num_workers
+    return decoding_workers(settings.num_workers)
 
 
 def _write(out: Path, report: dict[str, Any], disturbed: DisturbedFeatures, model: RobustnessModel) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
-from avssl.training.build import default_workers
 
 FIRST = (
     "num_clips",
@@ -65,7 +65,7 @@ def synthesize(
     scene = scene or SceneSettings()
     splits: dict[str, Any] = {name: Split(count, scene) for name, count in counts.items() if count}
     manifest.unlink(missing_ok=True)  # while the clips change, there is no corpus
-    made = synthesize_corpus(out, splits, seed, default_workers() if num_workers is None else num_workers, progress)
+    made = synthesize_corpus(out, splits, seed, decoding_workers(num_workers), progress)
     print(f"{len(made)} clips: {', '.join(f'{count} {name}' for name, count in counts.items())}")
     print(f"manifest: {manifest}")
     return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 
 from avssl.config import Choice, Config, ConfigError
 from avssl.core import distributed
+from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.core.needs import ObjectiveNeeds
@@ -225,16 +225,10 @@ def build_loader(
         build_dataset(config, manifest, inputs),
         config.optim.batch_size // distributed.world_size(),
         clips_per_read=data.clips_per_read,
-        num_workers=default_workers() if data.num_workers is None else data.num_workers,
+        num_workers=decoding_workers(data.num_workers),
         max_bad_fraction=max_bad_fraction,
         pin_memory=device.type == "cuda",
     )
-
-
-def default_workers() -> int:
-    """Return one decoding process per core, at most 8, divided among the ranks of a machine."""
-    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, len(os.sched_getaffinity(0)) // local_ranks))
 
 
 def build_optimizer(config: Config, task: PretrainTask) -> torch.optim.Optimizer:

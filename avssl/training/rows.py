@@ -71,7 +71,7 @@ def rows_of_run(
     if not resume and distributed.is_main():
         listed = Path(config.data.source) / "manifest.csv"
         if listed.is_file():
-            _LOGGER.info("note        %s is there; name it instead of its folder to use its splits", listed)
+            _LOGGER.info("note        to use the splits of %s, name that file instead of its folder", listed)
         run.check_free(overwrite)  # before an index that may take an hour
         found, unusable = find_rows(config, progress=progress)
         manifest, held_out = hold_out(config, found)

@@ -19,7 +19,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -36,10 +35,9 @@ from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, is_url, read_manifest, write_table
 from avssl.core.whole_file import is_unfinished, write_json, write_text
 from avssl.data.ledger import Failure, failures_table
-from avssl.engine import Checkpointer, environment_report, set_threads
+from avssl.engine import environment_report, set_threads
 from avssl.media.backends import resolve_backend
 
-_LOGGER = logging.getLogger(__name__)
 _OURS = (
     "config.yaml",
     "environment.json",
@@ -127,17 +125,6 @@ class RunDirectory:
     def write_config(self, config: Any) -> None:
         """Write every setting."""
         write_text(self.config_file, to_yaml(config))
-
-    def is_fresh(self) -> bool:
-        """Return True if there is no checkpoint to continue from; log the one there is.
-
-        Raises:
-            CheckpointError: If all checkpoints are damaged.
-        """
-        checkpoint = Checkpointer(self.checkpoints).latest()
-        if checkpoint is not None and distributed.is_main():
-            _LOGGER.info("resumes     %s", checkpoint)
-        return checkpoint is None
 
     def record(self, config: Any, manifest: Manifest, device: torch.device) -> None:
         """Write the resolved settings and the environment, on rank 0."""

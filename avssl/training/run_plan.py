@@ -14,7 +14,7 @@ from avssl.core import distributed
 from avssl.data.loader import TrainLoader
 from avssl.engine import FitResult, checkpoint_bytes, module_bytes
 from avssl.training.rows import Rows, reasons
-from avssl.training.setup import Measured, measure_cost
+from avssl.training.setup import Measurements, measure_cost
 from avssl.training.tasks import PretrainTask
 
 
@@ -69,7 +69,7 @@ def _disk(config: Config, folder: Path, rows: Rows, task: PretrainTask) -> str:
     return f"disk        {kept} checkpoints of {_size(size)}{' and the best weights' * has_best}; {_size(free)} free"
 
 
-def describe_time(config: Config, measured: Measured, total_steps: int) -> str:
+def describe_time(config: Config, measured: Measurements, total_steps: int) -> str:
     """Describe the precision and the expected time of a run, before its settings are resolved."""
     is_choice = "auto" in (config.train.precision, config.train.memory_format)
     seconds = measured.step_seconds
@@ -79,7 +79,7 @@ def describe_time(config: Config, measured: Measured, total_steps: int) -> str:
     )
 
 
-def describe_cost(config: Config, task: PretrainTask, measured: Measured, total_steps: int) -> str:
+def describe_cost(config: Config, task: PretrainTask, measured: Measurements, total_steps: int) -> str:
     """Count the operations and the memory of a step, and describe them with the decoding speed."""
     cost, state_bytes = measure_cost(config, task, measured.sample, measured.precision)
     batch, gigaflops = config.optim.batch_size, cost.flops / 1e9

@@ -16,12 +16,13 @@ from tqdm import tqdm
 from avssl.config import Config, ConfigError
 from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex
+from avssl.core.cpus import decoding_workers
 from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.data.eval_loader import EvalLoader
 from avssl.engine import Precision, StepCost, Task, all_precisions, probe_precision, state_bytes, step_cost
 from avssl.models.classifier import Inputs
-from avssl.training.build import build_dataset, default_workers
+from avssl.training.build import build_dataset
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import ClipTransform, estimate_statistics
 
@@ -66,16 +67,11 @@ def _local_batch(config: Config) -> int:
 # ---------------------------------------------------------------- sample clips
 
 
-def num_workers(config: Config) -> int:
-    """Return the number of decoding processes of this rank."""
-    return default_workers() if config.data.num_workers is None else config.data.num_workers
-
-
 def sample_clips(config: Config, manifest: Manifest, count: int, inputs: Inputs = "both") -> EvalLoader:
     """Return a loader of up to ``count`` clips, one per row, chosen by the seed and the ids alone."""
     dataset = build_dataset(config, manifest, inputs)
     chosen = epoch_order(config.train.seed, 0, dataset.id_keys)[:count].tolist()
-    return EvalLoader(dataset, PROBE_CLIPS, rows=chosen, num_workers=num_workers(config))
+    return EvalLoader(dataset, PROBE_CLIPS, rows=chosen, num_workers=decoding_workers(config.data.num_workers))
 
 
 def sample_batch(config: Config, manifest: Manifest, inputs: Inputs) -> Batch:
@@ -95,8 +91,8 @@ def _none_readable(loader: EvalLoader) -> ManifestError:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Measurements before the first step. Times are rank 0's."""
+class Measurements:
+    """Precision and times measured before the first step. Times are rank 0's."""
 
     precision: Precision
     """Fastest number format and memory layout that the settings allow."""
@@ -117,16 +113,16 @@ class Measured:
         return max(self.model_seconds, self.read_seconds)
 
 
-def measure(config: Config, manifest: Manifest, task: PretrainTask, device: torch.device) -> Measured:
+def measure(config: Config, manifest: Manifest, task: PretrainTask, device: torch.device) -> Measurements:
     """Set the task's spectrogram statistics, choose the precision, and time a step. Every rank must call it."""
     sample, read_seconds = set_statistics(config, manifest, task.transform)
     precision, model_seconds, read_seconds = distributed.broadcast_object(
         (*choose_precision(config, task, sample, device), read_seconds)
     )
-    return Measured(precision, sample, model_seconds, read_seconds, device.type == "cpu")
+    return Measurements(precision, sample, model_seconds, read_seconds, device.type == "cpu")
 
 
-def with_measured(config: Config, measured: Measured, total_steps: int) -> Config:
+def with_measured(config: Config, measured: Measurements, total_steps: int) -> Config:
     """Return the settings with precision and checkpoint interval resolved, as a resume must not measure again."""
     train, precision = config.train, measured.precision
     every = train.checkpoint_every_steps or math.ceil(train.checkpoint_every_seconds / measured.step_seconds)

@@ -14,7 +14,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def mark_begun(run: RunDirectory) -> None:
-    """Let the processes that torchrun may start in place of these know that the run is theirs."""
+    """Set the flag by which processes that torchrun restarts know that this run was already started."""
     distributed.set_flag(_flag(run))
 
 
@@ -58,4 +58,4 @@ def load_run(source: str, task: PretrainTask) -> None:
             )
     task.load_state_dict(fitting, strict=False)
     if distributed.is_main():
-        _LOGGER.info("begins from %s, step %d", source, state["step"])
+        _LOGGER.info("starts from %s, step %d", source, state["step"])

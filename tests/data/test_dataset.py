@@ -58,8 +58,8 @@ def test_read_stays_inside_the_row():
                 assert start <= window <= stop - 2 + 1e-9
 
 
-def test_read_window_is_not_moved():
-    clip = dataset(1).read_window(0, 3.0, 4.0, clip_number=7)
+def test_windows_are_not_moved():
+    clip = dataset(1).read_windows(0, [3.0], [4.0], first_number=7)[0]
     assert frame_times(clip) == [3.0, 3.5, 4.0, 4.5]
     assert sound_times(clip) == pytest.approx((4.0, 5.999), abs=1e-4)
     assert clip.clip_number == 7
@@ -109,7 +109,7 @@ def test_windows_over_a_whole_row_are_placed_by_its_header_and_read_in_one_go():
     assert data_fakes.opened == ["a.mp4"]
     assert [clip.clip_number for clip in clips] == [4, 5, 6]
     for clip, video, audio in zip(clips, video_starts, audio_starts, strict=True):
-        alone = data.read_window(0, video, audio)
+        alone = data.read_windows(0, [video], [audio])[0]
         assert torch.equal(clip.video, alone.video)
         assert torch.equal(clip.audio, alone.audio)
     with pytest.raises(MediaError, match="no audio stream"):

@@ -233,7 +233,7 @@ def test_too_many_bad_files_stop_the_run(num_workers, tmp_path):
     loader = TrainLoader(dataset(names), 4, num_workers=num_workers, max_bad_fraction=0.1)
     with pytest.raises(TooManyBadFiles, match=r"(?s)5 of 40 rows.*not_media: 5\n    v0\d\d_broken.mp4: /nowhere"):
         take(loader, 10)
-    loader.write_dropped_files(tmp_path / "dropped_files.csv")
+    loader.ledger.write(tmp_path / "dropped_files.csv")
     assert (tmp_path / "dropped_files.csv").read_text().count("not_media") == 5
 
 
@@ -264,7 +264,8 @@ loader = TrainLoader(fakes.dataset(names), 3, max_bad_fraction=0.2)
 rows = fakes.rows_of(fakes.take(loader, 13))
 assert len(rows) == 39 and not {1, 2, 7, 11} & set(rows)
 assert sorted(f.row for f in loader.ledger) == [1, 2, 7, 11], list(loader.ledger)
-loader.write_dropped_files(sys.argv[2])
+if distributed.is_main():
+    loader.ledger.write(sys.argv[2])
 strict = TrainLoader(fakes.dataset(names), 3, max_bad_fraction=0.15)
 with pytest.raises(TooManyBadFiles, match="4 of 24"):  # together; each rank alone has fewer
     fakes.take(strict, 13)

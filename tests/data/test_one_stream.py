@@ -38,7 +38,7 @@ def test_pictures_need_no_sound_and_come_with_silence(rows, real_media):
 def test_pictures_are_those_of_the_same_window(rows, real_media):
     dataset = OneStreamDataset(rows, SAMPLING, stream="video")
     for clip in dataset.read_even(0, 3):
-        other = ClipDataset(rows, SAMPLING).read_window(0, clip.video_start_seconds, 0.0)
+        other = ClipDataset(rows, SAMPLING).read_windows(0, [clip.video_start_seconds], [0.0])[0]
         assert torch.equal(clip.video, other.video)
     starts = [dataset.read(0, number).video_start_seconds for number in range(20)]
     assert min(starts) < 0.2  # anywhere in the two seconds
@@ -50,7 +50,7 @@ def test_sound_needs_no_picture(rows, real_media):
     dataset = OneStreamDataset(rows, SAMPLING, stream="audio")
     clip = dataset.read_even(0, 1)[0]
     assert torch.equal(clip.video, torch.zeros(4, 3, 8, 8, dtype=torch.uint8))
-    other = ClipDataset(rows, SAMPLING).read_window(0, 0.0, clip.audio_start_seconds)
+    other = ClipDataset(rows, SAMPLING).read_windows(0, [0.0], [clip.audio_start_seconds])[0]
     assert torch.equal(clip.audio, other.audio)
     with pytest.raises(MediaError, match="no audio stream"):
         dataset.read(1, 0)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from inspect import signature
+from pkgutil import resolve_name
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.needs import ObjectiveNeeds
-from avssl.objectives import OBJECTIVES, InfoNCE, Objective, create_objective
+from avssl.objectives import OBJECTIVES, InfoNCE, MemoryRows, Objective, create_objective, objective_needs
 
 
 class _Distance(Objective):
@@ -34,6 +38,27 @@ def test_parameters_are_refused() -> None:
     with pytest.raises(TypeError, match=r"_Distance\.scale: an objective holds no parameters\. Learn it in the model"):
         objective.scale = nn.Parameter(torch.ones(()))
     assert list(objective.parameters()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in OBJECTIVES),
+        ("info_nce", {"pooling": "both", "within_modal": 0.5, "learn_temperature": True, "negative_sounds": 2}),
+        ("margin_nce", {"pooling": "max", "negative_sounds": 2}),
+        ("siglip", {"initial_scale": 3.0, "initial_bias": -1.0}),
+        ("moco", {"momentum": 0.7}),
+        ("slavc", {"momentum": 0.7}),
+        ("ssl_tie", {"max_degrees": 10.0, "scale": (0.7, 0.9)}),
+        ("dense_av", {"num_heads": 3, "learn_temperature": False, "negative_sounds": 2, "silence_dbfs": -60.0}),
+    ],
+)
+def test_instance_needs_what_its_class_says_for_its_options(name: str, options: dict[str, Any]) -> None:
+    sizes = {"rows": MemoryRows(torch.arange(200), torch.arange(200)), "embedding_size": 6}
+    takes = signature(resolve_name(OBJECTIVES[name])).parameters
+    created = create_objective(name, **{key: value for key, value in sizes.items() if key in takes}, **options)
+    assert created.needs == objective_needs(name, options)
+    assert not options or created.needs != objective_needs(name, {})
 
 
 def test_forward_must_be_written() -> None:

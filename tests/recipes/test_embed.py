@@ -68,7 +68,7 @@ def test_a_row_holds_the_embeddings_of_its_window(folder, run, tmp_path):
     start = float(table.start_seconds[row])
     manifest = Manifest.from_columns({"id": ["x"], "path": ["clip2.mp4"]}, folder)
     data = ClipDataset(manifest, pretrained.sampling)
-    raw = collate([data.read_window(0, start, start)], data.index([0], 0, [0]))
+    raw = collate(data.read_windows(0, [start], [start]), data.index([0], 0, [0]))
     batch = pretrained.transform(raw)
     for modality, expected in (
         ("video", pretrained.model.embed_video(batch.video)),

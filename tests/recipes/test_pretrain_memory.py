@@ -44,7 +44,7 @@ def test_cma_starts_from_an_avid_run(videos, tiny_config, tmp_path, caplog):
     train = {"init_from": str(tmp_path / "avid")}
     config = tiny_config(videos, objective=cma, **options, train=train)
     pretrain(config, out=tmp_path / "cma", progress=False)
-    assert f"begins from {tmp_path / 'avid'}, step 2" in caplog.text
+    assert f"starts from {tmp_path / 'avid'}, step 2" in caplog.text
     assert "loss_within" in read_metrics(tmp_path / "cma")[0]
 
     other = tiny_config(videos, objective=cma, **options, train=train, model={"head": {"out_features": 16}})

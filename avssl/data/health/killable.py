@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import torch
 
+from avssl.core.cpus import num_cores
 from avssl.core.errors import InputError
 
 Task = Callable[[str], dict[str, Any]]
@@ -48,11 +49,6 @@ class Outcome:
     """Kind of failure; "bug" is an exception in the task, after which the process continues."""
     detail: str = ""
     """Description of the failure."""
-
-
-def default_num_workers() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_killable(
@@ -79,7 +75,7 @@ def run_killable(
     """
     if num_workers is not None and num_workers < 1:
         raise InputError(f"num_workers ({num_workers}) must be at least 1.")
-    num_workers = min(num_workers or default_num_workers(), len(paths))
+    num_workers = min(num_workers or num_cores(), len(paths))
     waiting = deque(enumerate(paths))
     again: list[tuple[int, str]] = []
     free: list[_Worker] = []

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from avssl.config import FinetuneConfig
 from avssl.core import distributed
+from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.data.eval_loader import EvalLoader
@@ -24,7 +25,7 @@ from avssl.engine import Precision
 from avssl.engine.replicas import collect_ranks
 from avssl.evaluation.video_scores import baseline_numbers, video_numbers
 from avssl.models import Classifier
-from avssl.training.build import build_dataset, default_workers
+from avssl.training.build import build_dataset
 from avssl.transforms import ClipTransform
 
 
@@ -89,7 +90,7 @@ def predict(
     model.to(device).eval()
     transform.to(device).eval()
     network, rank, world = config.network(), distributed.rank(), distributed.world_size()
-    workers = default_workers() if config.data.num_workers is None else config.data.num_workers
+    workers = decoding_workers(config.data.num_workers)
     loader = EvalLoader(
         build_dataset(network, manifest, model.inputs),
         config.test.batch_size,

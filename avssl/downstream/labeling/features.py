@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from avssl.core.cpus import decoding_workers
 from avssl.core.manifest import Manifest
 from avssl.evaluation import NEED_BOTH
 from avssl.features.extract import extract_features
 from avssl.hub.pretrained import Pretrained
 from avssl.models import What
-from avssl.training.build import default_workers
 
 MODALITIES = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio",)}
 
@@ -70,7 +70,7 @@ def extract_row_features(
                 manifest,
                 windows_per_clip=settings.windows_per_clip,
                 what=what,
-                num_workers=default_workers() if settings.num_workers is None else settings.num_workers,
+                num_workers=decoding_workers(settings.num_workers),
                 cache_folder=cache,
                 progress=settings.progress,
             )

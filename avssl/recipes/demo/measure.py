@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from avssl.core.cpus import decoding_workers
 from avssl.core.errors import RunError
 from avssl.core.manifest import Manifest
 from avssl.downstream.localization import LocalizationTable, measure_localization
@@ -16,7 +17,6 @@ from avssl.evaluation import cross_modal_retrieval, modality_probes
 from avssl.features.extract import Features, extract_features
 from avssl.hub.pretrained import Pretrained, from_pretrained, random_init
 from avssl.recipes.demo.settings import BACKEND, DemoSettings
-from avssl.training.build import default_workers
 
 
 def measure(run: Path, manifest: Manifest, settings: DemoSettings) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _extract(model: Pretrained, manifest: Manifest, settings: DemoSettings, run:
         windows_per_clip=settings.windows_per_clip,
         what=what,
         backend=BACKEND,
-        num_workers=default_workers(),
+        num_workers=decoding_workers(),
         cache_folder=run.parent / "cache",
         progress=True,
     )
