@@ -8,7 +8,7 @@ from avssl.recipes.demo.settings import DemoSettings
 from avssl.recipes.demo.stages import run_demo
 
 
-def demo(folder: Path | str = "avssl_demo", *, settings: DemoSettings | None = None, fresh: bool = False) -> Path:
+def demo(folder: Path | str = "avssl_demo", *, settings: DemoSettings | None = None, overwrite: bool = False) -> Path:
     """Run everything once on synthetic videos with known sources, and write a report.
 
     Renders a SoundingShapes corpus as mp4 files, indexes it, pretrains without labels, measures linear probes,
@@ -18,11 +18,11 @@ def demo(folder: Path | str = "avssl_demo", *, settings: DemoSettings | None = N
     Args:
         folder: Folder of everything that is made.
         settings: Size and seed of the demo.
-        fresh: Start over, even if stages are finished.
+        overwrite: Start over, even if stages are finished.
 
     Returns:
         The report.
     """
-    report = run_demo(Path(folder), settings or DemoSettings(), fresh=fresh)
+    report = run_demo(Path(folder), settings or DemoSettings(), overwrite=overwrite)
     print(report)
     return report

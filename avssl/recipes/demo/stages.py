@@ -63,19 +63,19 @@ class DemoFolder:
         return self.path / "stages" / f"{stage}.json"
 
 
-def run_demo(path: Path, settings: DemoSettings, fresh: bool = False) -> Path:
+def run_demo(path: Path, settings: DemoSettings, overwrite: bool = False) -> Path:
     """Run every stage that is not finished yet.
 
     Args:
         path: Folder of the demo.
         settings: Options.
-        fresh: Repeat finished stages.
+        overwrite: Repeat finished stages.
 
     Returns:
         Path of the report.
     """
     folder = DemoFolder(path)
-    if fresh:
+    if overwrite:
         for part in (folder.corpus, folder.run, folder.overlays, folder.path / "stages", folder.path / "cache"):
             shutil.rmtree(part, ignore_errors=True)
     stages: dict[str, Callable[[], Any]] = {
