@@ -28,12 +28,12 @@ from avssl.config.settings import (
 class LabelConfig:
     """Training and test rows and their labels."""
 
-    column: str = "label"
+    label_column: str = "label"
     """Label column; several labels of a row are joined by `|`. Rows without a label are left out."""
     multi_label: bool = False
     """Allow several labels per row and evaluate by mAP; otherwise rows with several labels are left out."""
-    split_columns: tuple[str, ...] = ("split",)
-    """Columns that each define one train/test split; the three splits of UCF101 are three columns."""
+    split_column: tuple[str, ...] = ("split",)
+    """Columns that each define one train/test split, such as the three splits of UCF101."""
     train_split: str = "train"
     """Value of the training rows in those columns."""
     test_split: str = "test"
@@ -55,8 +55,8 @@ class LabelConfig:
         check(self.per_class is None or self.per_class > 0, f"per_class ({self.per_class}) must be > 0.")
         check(self.fraction is None or 0 < self.fraction <= 1, f"fraction ({self.fraction}) must be in (0, 1].")
         check(
-            bool(self.fold_column or self.split_columns),
-            "split_columns () must name at least one column, unless fold_column is set.",
+            bool(self.fold_column or self.split_column),
+            "split_column () must name at least one column, unless fold_column is set.",
         )
         wrong = self.multi_label and self.per_class is not None
         check(not wrong, "per_class needs one label per row; with multi_label use fraction.")

@@ -221,7 +221,7 @@ def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> 
     classifier = load_classifier(checkpoint, choose_device(settings.device))
     windows = classifier.config.test.clips if settings.windows_per_clip is None else settings.windows_per_clip
     model = finetuned_model(classifier, windows)
-    column = settings.label_column or classifier.config.labels.column
+    column = settings.label_column or classifier.config.labels.label_column
     division = _divide(whole, column, settings, train_split=None)
     rows = whole.select(division.test)
     test = replace(classifier.config.test, clips=windows)

@@ -35,8 +35,8 @@ def test_no_arguments_give_the_defaults():
 
 
 def test_yaml_round_trip(tmp_path):
-    config = parse("--labels.split_columns", "[split1, split2]", "--schedule.name", "cosine", "--optim.head_lr", "0.1")
-    assert config.labels.split_columns == ("split1", "split2")
+    config = parse("--labels.split_column", "[split1, split2]", "--schedule.name", "cosine", "--optim.head_lr", "0.1")
+    assert config.labels.split_column == ("split1", "split2")
     (tmp_path / "c.yaml").write_text(to_yaml(config))
     assert load_config(tmp_path / "c.yaml", FinetuneConfig) == config
     assert config_from_dict(to_dict(config), root=FinetuneConfig) == config

@@ -30,7 +30,7 @@ FAST = {
 def teacher(labeled_clips, finetuning, tmp_path_factory):
     """Fine-tuned on two labels of each class, in two splits."""
     config = finetuning(
-        labeled_clips, labels={"split_columns": ["split1", "split2"], "per_class": 2}, optim={"epochs": 8}
+        labeled_clips, labels={"split_column": ["split1", "split2"], "per_class": 2}, optim={"epochs": 8}
     )
     path, _ = finetune(config, out=tmp_path_factory.mktemp("teacher") / "run", progress=False)
     return path

@@ -27,7 +27,7 @@ CLASSES = ("middle", "narrow", "wide")
 @pytest.fixture(scope="module")
 def finished(labeled_clips, tmp_path_factory, finetuning):
     """A run of two folds from random weights, with all that it leaves."""
-    config = finetuning(labeled_clips, labels={"split_columns": ["split1", "split2"]}, test={"report": True})
+    config = finetuning(labeled_clips, labels={"split_column": ["split1", "split2"]}, test={"report": True})
     return finetune(config, out=tmp_path_factory.mktemp("runs") / "two", progress=False)
 
 
@@ -209,7 +209,7 @@ def test_cross_validation_over_a_column(labeled_clips, tmp_path, finetuning):
 
 def test_multi_label(labeled_clips, tmp_path, finetuning):
     config = finetuning(
-        labeled_clips, labels={"column": "two", "multi_label": True, "fold_column": "fold"}, optim={"epochs": 1}
+        labeled_clips, labels={"label_column": "two", "multi_label": True, "fold_column": "fold"}, optim={"epochs": 1}
     )
     _, summary = finetune(config, out=tmp_path / "run", fold="1", progress=False)
     assert set(summary["mean"]) == {"mAP", "clip_mAP", "chance"}
@@ -220,32 +220,32 @@ def test_multi_label(labeled_clips, tmp_path, finetuning):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"column": "unknown"}, "the class 'tall' has no training row, but 1 test rows"),
+        ({"label_column": "unknown"}, "the class 'tall' has no training row, but 1 test rows"),
         ({"fold_column": "by_class"}, "fold a: the class 'wide' has no training row, but 8 test rows"),
         ({"fold_column": "empty"}, "24 of 24 rows have no fold"),
         ({"fold_column": "session"}, "no column 'session'"),
-        ({"split_columns": ["split3"]}, "no column 'split3'"),
+        ({"split_column": ["split3"]}, "no column 'split3'"),
         ({"test_split": "val"}, "no row has split 'val'; the manifest has test, train"),
-        ({"column": "empty"}, "none of the 15 training rows has exactly one label"),
-        ({"column": "two"}, "none of the 15 training rows has exactly one label"),
+        ({"label_column": "empty"}, "none of the 15 training rows has exactly one label"),
+        ({"label_column": "two"}, "none of the 15 training rows has exactly one label"),
         ({"per_class": 6}, "6 labels per class, but the class 'middle' has only 5 rows"),
-        ({"column": "rare", "per_class": 1}, "class 'rare'"),
+        ({"label_column": "rare", "per_class": 1}, "class 'rare'"),
         (
-            {"column": "two", "multi_label": True, "fold_column": "fold", "fraction": 0.1},
+            {"label_column": "two", "multi_label": True, "fold_column": "fold", "fraction": 0.1},
             r"fold 1: 1 of 12 labeled rows leave no training row to 3 classes, the first is 'late'",
         ),
     ],
 )
 def test_rows_that_cannot_be_used_raise(labeled_clips, tmp_path, labels, message, finetuning):
-    if labels.get("column") == "rare":
-        labels = labels | {"split_columns": ["split2"]}
+    if labels.get("label_column") == "rare":
+        labels = labels | {"split_column": ["split2"]}
     with pytest.raises(ValueError, match=message):
         finetune(finetuning(labeled_clips, labels=labels), out=tmp_path / "run", progress=False)
 
 
 def test_rows_without_a_usable_label_are_counted(labeled_clips, tmp_path, finetuning, caplog):
     caplog.set_level("INFO", logger="avssl")
-    config = finetuning(labeled_clips, labels={"column": "gaps"}, optim={"epochs": 1})
+    config = finetuning(labeled_clips, labels={"label_column": "gaps"}, optim={"epochs": 1})
     _, summary = finetune(config, out=tmp_path / "run", progress=False)
     result = summary["folds"][0]
     assert (result["n_train"], result["n_test"]) == (13, 8)
@@ -299,7 +299,7 @@ def test_interrupted_between_folds_and_within_one_equals_the_whole(
     finished, labeled_clips, tmp_path, monkeypatch, finetuning
 ):
     """A signal in the second pass of each fold, and a resume after each."""
-    config = finetuning(labeled_clips, labels={"split_columns": ["split1", "split2"]})
+    config = finetuning(labeled_clips, labels={"split_column": ["split1", "split2"]})
     stop_in_second_epoch(monkeypatch)
     out = tmp_path / "parts"
     with pytest.raises(Interrupted, match="step 3"):
@@ -313,7 +313,7 @@ def test_interrupted_between_folds_and_within_one_equals_the_whole(
 
 
 def test_killed_run_continues(finished, labeled_clips, tmp_path, finetuning):
-    config = finetuning(labeled_clips, labels={"split_columns": ["split1", "split2"]})
+    config = finetuning(labeled_clips, labels={"split_column": ["split1", "split2"]})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     out = tmp_path / "killed"
     code = "\n".join(
@@ -375,7 +375,7 @@ def test_two_processes_equal_one(labeled_clips, run, tmp_path, finetuning):
     config = finetuning(
         labeled_clips,
         run,
-        labels={"split_columns": ["split1", "split2"]},
+        labels={"split_column": ["split1", "split2"]},
         optim={"name": "sgd", "lr": 0.02},
         classifier={"dropout": 0.0, "frozen_batch_norm": True, "class_weights": "balanced", "inputs": "both"},
     )

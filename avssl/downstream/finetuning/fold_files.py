@@ -102,7 +102,7 @@ def write_fold(
             labels=evaluation.targets.numpy(),
             ids=predictions.ids.tolist(),
             manifest=rows.test,
-            title=f"{config.labels.column}, fold {division.name}",
+            title=f"{config.labels.label_column}, fold {division.name}",
             numbers={name: value for name, value in result.items() if isinstance(value, int | float | str)},
             multi_label=config.labels.multi_label,
         )

@@ -36,7 +36,7 @@ def training_rows(run: ClassifierRun[Any], division: Division) -> np.ndarray:
     if settings.per_class is None and settings.fraction is None:
         return train
     # Rows with several labels have no one class to be balanced over.
-    names = np.full(len(train), "any") if settings.multi_label else run.manifest[settings.column][train]
+    names = np.full(len(train), "any") if settings.multi_label else run.manifest[settings.label_column][train]
     keep = label_subset(
         run.manifest["id"][train],
         names,

@@ -21,7 +21,7 @@ def summarize(run: ClassifierRun[Any], name: str, results: Sequence[Mapping[str,
     return {
         "protocol": {
             "name": name,
-            "labels": config.labels.column,
+            "labels": config.labels.label_column,
             "labels_per_class": config.labels.per_class,
             "label_fraction": config.labels.fraction,
             "subset_seed": config.labels.subset_seed,

@@ -54,14 +54,14 @@ def start_run(
     columns = config.labels
     divisions = divide(
         manifest,
-        columns.column,
-        split_columns=columns.split_columns,
+        columns.label_column,
+        split_columns=columns.split_column,
         train_split=columns.train_split,
         test_split=columns.test_split,
         fold_column=columns.fold_column,
         multi_label=columns.multi_label,
     )
-    labels = encode_labels(manifest, columns.column, divisions, columns.multi_label)
+    labels = encode_labels(manifest, columns.label_column, divisions, columns.multi_label)
     if not resume and distributed.is_main():
         directory.claim(overwrite)
         directory.write_rows(manifest, _NO_FILES)
