@@ -102,7 +102,7 @@ def test_gdt_protocol_is_that_of_the_authors():
     rate = build_schedule(config, TrainingLength.from_config(config.optim, steps_per_epoch=100))
     assert [rate(step) for step in (99, 199, 599)] == pytest.approx([1.25e-4, 2.5e-4, 2.5e-4])
     assert [rate(step) for step in (600, 1000, 1199)] == pytest.approx([1.25e-5, 6.25e-7, 6.25e-7])
-    assert (config.test.clips, config.test.crop, config.optim.head_lr) == (10, "three", 2.5e-3)
+    assert (config.test.windows_per_clip, config.test.crop, config.optim.head_lr) == (10, "three", 2.5e-3)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

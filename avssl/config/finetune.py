@@ -157,8 +157,8 @@ class FinetuneTrainConfig:
 class EvaluationConfig:
     """Evaluation of test videos."""
 
-    clips: int = 10
-    """Clips per video, evenly spaced."""
+    windows_per_clip: int = 10
+    """Evenly spaced windows of each video."""
     crop: Literal["center", "full", "three"] | None = None
     """Crop of each frame: the central square, the full frame resized to a square, or three squares along the longer
     side, each of which counts as a clip; None uses transform.video.eval_crop."""
@@ -170,7 +170,7 @@ class EvaluationConfig:
     """Write an HTML page with confusions, classes and the worst videos."""
 
     def __post_init__(self) -> None:
-        for name in ("clips", "batch_size"):
+        for name in ("windows_per_clip", "batch_size"):
             check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
 
 

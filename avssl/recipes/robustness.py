@@ -219,7 +219,9 @@ def _probes(whole: Manifest, checkpoint: Path | str, settings: Settings) -> _Set
 def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> _Setup:
     """Load a fine-tuned classifier; its clean predictions find the readable rows."""
     classifier = load_classifier(checkpoint, choose_device(settings.device))
-    windows = classifier.config.test.clips if settings.windows_per_clip is None else settings.windows_per_clip
+    windows = (
+        classifier.config.test.windows_per_clip if settings.windows_per_clip is None else settings.windows_per_clip
+    )
     model = finetuned_model(classifier, windows)
     column = settings.label_column or classifier.config.labels.label_column
     division = _divide(whole, column, settings, train_split=None)

@@ -131,7 +131,7 @@ FAST = {
     "optim": {"name": "adam", "lr": 0.01, "batch_size": 6, "epochs": 4},
     "schedule": {"name": "cosine"},
     "classifier": {"dropout": 0.1},
-    "test": {"clips": 2, "report": False},
+    "test": {"windows_per_clip": 2, "report": False},
     "train": {
         "device": "cpu",
         "threads": 1,

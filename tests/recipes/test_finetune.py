@@ -126,7 +126,7 @@ def test_command_line_from_a_checkpoint(labeled_clips, run, tmp_path, capsys):
         "2",
         "--optim.batch_size",
         "6",
-        "--test.clips",
+        "--test.windows_per_clip",
         "1",
         "--test.report",
         "false",

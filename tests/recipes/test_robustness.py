@@ -117,7 +117,16 @@ def test_too_few_clips_raise(table, run, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def finetuned(table, run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finetuned") / "run"
-    options = ["--optim.epochs", "1", "--optim.batch_size", "5", "--test.clips", "2", "--test.report", "false"]
+    options = [
+        "--optim.epochs",
+        "1",
+        "--optim.batch_size",
+        "5",
+        "--test.windows_per_clip",
+        "2",
+        "--test.report",
+        "false",
+    ]
     options += ["--data.num_workers", "0", "--train.device", "cpu", "--classifier.inputs", "both"]
     assert main(["finetune", str(table), "--checkpoint", str(run), "--out", str(folder), *options]) == 0
     return folder

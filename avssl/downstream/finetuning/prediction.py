@@ -95,7 +95,7 @@ def predict(
         build_dataset(network, manifest, model.inputs),
         config.test.batch_size,
         rows=range(rank, len(manifest), world),
-        clips_per_row=config.test.clips,
+        clips_per_row=config.test.windows_per_clip,
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )
@@ -106,9 +106,11 @@ def predict(
         for raw, rows, _ in tqdm(loader, "test", unit="batch", delay=1.0, disable=not progress):
             batch = transform(raw.to(device))
             logits = model(batch.video, batch.audio).float()
-            views, clips = batch.num_views, config.test.clips
+            views, clips = batch.num_views, config.test.windows_per_clip
             logits = rearrange(logits, "(views rows clips) k -> rows (views clips) k", views=views, clips=clips)
-            logits_of_row |= dict(zip(rows[:: config.test.clips].tolist(), logits.cpu().numpy(), strict=True))
+            logits_of_row |= dict(
+                zip(rows[:: config.test.windows_per_clip].tolist(), logits.cpu().numpy(), strict=True)
+            )
     finally:
         handle.remove()
     return _gather(manifest, logits_of_row, list(loader.ledger))

@@ -37,7 +37,7 @@ def untrained():
             "model": {"video": {"width": 4}, "audio": {"width": 4}},
             "labels": {"multi_label": multi_label},
             "classifier": classifier,
-            "test": {"clips": clips, "crop": crop, "report": False},
+            "test": {"windows_per_clip": clips, "crop": crop, "report": False},
             "train": {"device": "cpu", "precision": "fp32", "memory_format": "contiguous"},
         }
         config = config_from_dict(tree, "", FinetuneConfig)
