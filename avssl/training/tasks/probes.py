@@ -36,8 +36,8 @@ class ProbeSchedule:
     """Epochs over the training clips. Use more with few clips: 12 epochs of a thousand clips are a hundred steps."""
     batch_size: int = 128
     """Clips per step, at least 2 because of BatchNorm; the batches of an epoch differ by at most one clip."""
-    learning_rate: float = 1e-4
-    """Adam learning rate (no weight decay)."""
+    lr: float = 1e-4
+    """Learning rate of Adam (no weight decay)."""
     drops: tuple[float, ...] = (0.5, 0.75)
     """Shares of the epochs after which the learning rate is divided by ten: 6 and 9 of 12."""
 
@@ -45,7 +45,7 @@ class ProbeSchedule:
         for is_right, name, right in (
             (self.epochs >= 1, "epochs", "be at least 1"),
             (self.batch_size >= 2, "batch_size", "be at least 2"),
-            (self.learning_rate > 0, "learning_rate", "be greater than 0"),
+            (self.lr > 0, "lr", "be greater than 0"),
             (all(0 <= share <= 1 for share in self.drops), "drops", "be shares of the epochs, in [0, 1]"),
         ):
             if not is_right:
@@ -55,7 +55,7 @@ class ProbeSchedule:
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
-        return self.learning_rate * 0.1 ** sum(epoch >= share * self.epochs for share in self.drops)
+        return self.lr * 0.1 ** sum(epoch >= share * self.epochs for share in self.drops)
 
 
 def train_probe(
@@ -88,7 +88,7 @@ def train_probe(
         raise InputError(f"a probe is trained on at least two clips, each with an id; got {count} and {len(ids)} ids.")
     keys, truth = draws.text_keys(ids), torch.from_numpy(labels)
     probe.to(device).train()
-    optimizer = torch.optim.Adam(probe.parameters(), lr=schedule.learning_rate)
+    optimizer = torch.optim.Adam(probe.parameters(), lr=schedule.lr)
     for number in tqdm(range(schedule.epochs), desc="probe", unit="pass", delay=1.0, disable=not progress):
         optimizer.param_groups[0]["lr"] = schedule.rate(number)
         window = draws.integers(draws.clip_key(seed, number, keys), "probe.window", 1, windows)[:, 0]

@@ -14,7 +14,7 @@ from avssl.features.extract import Features
 from avssl.training.tasks.probes import ProbeSchedule
 
 COUNT, CLASSES = 36, 3
-FAST = ProbeSchedule(epochs=15, batch_size=12, learning_rate=2e-2)
+FAST = ProbeSchedule(epochs=15, batch_size=12, lr=2e-2)
 
 
 def manifest(**columns):

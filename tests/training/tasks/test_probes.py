@@ -23,7 +23,7 @@ def layer_probes(seed=0, names=("noise", "shown")):
     return LayerProbes({name: sizes[name] for name in names}, 3)
 
 
-FAST = ProbeSchedule(epochs=20, batch_size=16, learning_rate=1e-2)
+FAST = ProbeSchedule(epochs=20, batch_size=16, lr=1e-2)
 
 
 def test_probes_learn_what_their_layer_shows():
