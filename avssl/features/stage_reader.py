@@ -150,7 +150,7 @@ class StageReader:
     def _encode(self, name: str, raw: Batch) -> dict[Stage, Tensor]:
         """Return (b, F) of every stage of one model."""
         found: dict[Stage, Tensor] = {}
-        pooling = StagePooling(how="average", max_features=self._max_features, keep_time=True)
+        pooling = StagePooling(how="mean", max_features=self._max_features, keep_time=True)
         modalities: tuple[Modality, ...] = ("video", "audio")
         for modality in modalities:
             encoding = self._encoders[name].encode_batch(raw, modality, with_stages=True)

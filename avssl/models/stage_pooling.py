@@ -22,7 +22,7 @@ from avssl.core.errors import InputError
 
 _POOLS: dict[str, dict[Modality, Callable[..., Tensor]]] = {
     "max": {"video": F.adaptive_max_pool3d, "audio": F.adaptive_max_pool2d},
-    "average": {"video": F.adaptive_avg_pool3d, "audio": F.adaptive_avg_pool2d},
+    "mean": {"video": F.adaptive_avg_pool3d, "audio": F.adaptive_avg_pool2d},
 }
 
 
@@ -36,7 +36,7 @@ class StagePooling:
 
     last_stages: int = 4
     """Number of stages, counted from the end; an encoder with fewer returns all of its stages."""
-    how: Literal["max", "average"] = "max"
+    how: Literal["max", "mean"] = "max"
     """Adaptive pooling of the cells that fall into one."""
     max_features: int = 9216
     """The grid is the finest with as many cells along each axis whose C x cells is at most this. It is never
@@ -49,8 +49,8 @@ class StagePooling:
             raise InputError(
                 f"last_stages ({self.last_stages}) and max_features ({self.max_features}) must be at least 1."
             )
-        if self.how not in ("max", "average"):
-            raise InputError(f'how ({self.how!r}) must be "max" or "average".')
+        if self.how not in ("max", "mean"):
+            raise InputError(f'how ({self.how!r}) must be "max" or "mean".')
 
     def grid(self, modality: Modality, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the number of cells along each axis for a map of (C, T', H', W') or (C, T', F')."""

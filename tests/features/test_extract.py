@@ -90,7 +90,7 @@ def test_times_are_those_of_the_file_and_not_of_the_row(pretrained, folder):
 
 @torch.inference_mode()
 def test_stages_are_the_encoders_own_pooled(pretrained, manifest):
-    stages = {"video": StagePooling(2, "max", 100), "audio": StagePooling(1, "average", 64)}
+    stages = {"video": StagePooling(2, "max", 100), "audio": StagePooling(1, "mean", 64)}
     found = extract_features(pretrained, manifest, windows_per_clip=2, stages=stages, batch_size=4)
     plain = extract_features(pretrained, manifest, windows_per_clip=2)
     np.testing.assert_allclose(found.video, plain.video, rtol=1e-4, atol=1e-5)

@@ -22,7 +22,7 @@ def test_grid_keeps_within_the_map_and_has_a_cell():
 @torch.inference_mode()
 def test_the_last_stages_are_pooled():
     maps = create_encoder("small_video", width=4).eval().forward_stages(torch.randn(2, 3, 4, 32, 32))
-    stages = StagePooling(2, "average", 8 * 9).pool_stages("video", maps)
+    stages = StagePooling(2, "mean", 8 * 9).pool_stages("video", maps)
     assert list(stages) == ["stage1", "stage2"]
     torch.testing.assert_close(stages["stage1"], F.adaptive_avg_pool3d(maps["stage1"], (1, 3, 3)))
     torch.testing.assert_close(stages["stage2"], F.adaptive_avg_pool3d(maps["stage2"], (1, 2, 2)))

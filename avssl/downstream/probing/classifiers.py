@@ -64,7 +64,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 def averaged_stages(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
     """Extract the last four stages, average-pooled to grids of at most 9 216 numbers."""
-    return {"stream": settings.stream, "stages": {name: StagePooling(4, "average") for name in settings.modalities}}
+    return {"stream": settings.stream, "stages": {name: StagePooling(4, "mean") for name in settings.modalities}}
 
 
 def _svm(data: ProbeData) -> list[ResultRow]:

@@ -41,7 +41,7 @@ class ProbeSettings:
     """svm: weight of the hinge losses: 10 for ESC-50, 1 for DCASE 2013."""
     svm_iterations: int = 200
     """svm: maximum number of solver iterations."""
-    pooling: Literal["max", "average"] = "max"
+    pooling: Literal["max", "mean"] = "max"
     """retrieval, layers and attentive: pooling of the feature maps. The svm always averages."""
     clips_per_class: int = 5
     """av_retrieval: test clips of each class in the gallery."""
