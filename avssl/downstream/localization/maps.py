@@ -22,7 +22,7 @@ from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.instants import Instant
 from avssl.downstream.localization.partners import Partners
 from avssl.hub.pretrained import Pretrained, random_init
-from avssl.localization.image_prior import ResNetPrior, activation_map
+from avssl.localization.object_prior import ResNetPrior, activation_map
 from avssl.localization.similarity import maps_at, smooth, sound_map
 from avssl.localization.windows import NOISE_RMS
 from avssl.media import MediaError

@@ -37,7 +37,7 @@ from avssl.downstream.localization.scores import Numbers, paired_differences, sc
 from avssl.evaluation.localization import RULES, fuse_object_prior, resize_heatmaps
 from avssl.evaluation.localization.rules import find_rule
 from avssl.hub.pretrained import Pretrained
-from avssl.localization.image_prior import ResNetPrior
+from avssl.localization.object_prior import ResNetPrior
 from avssl.localization.similarity import SMOOTHING
 from avssl.media.backends import BackendName
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 from torchvision.transforms.v2.functional import normalize, resize
 
-from avssl.localization.image_prior import ResNetPrior, activation_map
+from avssl.localization.object_prior import ResNetPrior, activation_map
 
 
 def test_the_map_is_the_mean_absolute_activation():
