@@ -224,14 +224,14 @@ class TeacherConfig:
     """Run directory of avssl finetune; each fold has its own teacher."""
     temperature: float = 1.0
     """Temperature of both softmaxes, > 0."""
-    alpha: float = 1.0
+    teacher_weight: float = 1.0
     """Weight of the teacher's output, in [0, 1]; the rest is the weight of the labels."""
     rows: Literal["all", "rest"] = "all"
     """Training rows: all, or those whose labels the teacher was not trained on."""
 
     def __post_init__(self) -> None:
         check(self.temperature > 0, f"temperature ({self.temperature}) must be > 0.")
-        check(0 <= self.alpha <= 1, f"alpha ({self.alpha}) must be in [0, 1].")
+        check(0 <= self.teacher_weight <= 1, f"teacher_weight ({self.teacher_weight}) must be in [0, 1].")
 
 
 @dataclass
@@ -249,8 +249,8 @@ class DistillConfig(FinetuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        wrong = self.labels.multi_label and self.distill.alpha < 1
-        check(not wrong, "distill.alpha below 1 needs one label per row, not labels.multi_label.")
+        wrong = self.labels.multi_label and self.distill.teacher_weight < 1
+        check(not wrong, "distill.teacher_weight below 1 needs one label per row, not labels.multi_label.")
         chosen = self.classifier
         plain = ClassifierConfig(chosen.inputs, chosen.fusion, chosen.dropout)
         check(chosen == plain, "classifier: a student has only inputs, fusion and dropout; leave out the rest.")

@@ -43,7 +43,7 @@ FIRST = (
     "resume",
     "overwrite",
     "fold",
-    "distill.alpha",
+    "distill.teacher_weight",
     "distill.rows",
     "model.video.name",
     "model.video.width",
@@ -168,7 +168,7 @@ def _student(
         teacher.model,
         known_targets,
         temperature=config.distill.temperature,
-        alpha=config.distill.alpha,
+        teacher_weight=config.distill.teacher_weight,
         multi_label=config.labels.multi_label,
     )
     return rows, task

@@ -88,7 +88,7 @@ def test_command_line_trains_on_rows_without_labels(labeled_clips, teacher, tmp_
 def test_labels_are_those_that_the_teacher_had(labeled_clips, teacher, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(DistillTask, "on_epoch_start", lambda task, number: seen.append(task.targets.clone()))
-    config = settings(labeled_clips, teacher, merged({"distill": {"alpha": 0.5}, "optim": {"epochs": 1}}))
+    config = settings(labeled_clips, teacher, merged({"distill": {"teacher_weight": 0.5}, "optim": {"epochs": 1}}))
     distill(config, out=tmp_path / "run", fold="split1", progress=False)
     assert sorted(seen[0].tolist()) == [-1] * 9 + [0, 0, 1, 1, 2, 2]
 

@@ -35,7 +35,7 @@ class DistillTask(Task):
         teacher: A classifier of the same K classes, on the device of the student.
         targets: (N,) int64 classes of the loader's rows, -1 without a label; None if no clip has one.
         temperature: t, > 0. Above 1 softens the teacher's output, below 1 sharpens it.
-        alpha: a in [0, 1]; below 1 ``targets`` are needed.
+        teacher_weight: a in [0, 1]; below 1 ``targets`` are needed.
         multi_label: Use the binary cross-entropy of every class, mean over classes, and no labels.
 
     Raises:
@@ -55,21 +55,21 @@ class DistillTask(Task):
         targets: Tensor | None = None,
         *,
         temperature: float = 1.0,
-        alpha: float = 1.0,
+        teacher_weight: float = 1.0,
         multi_label: bool = False,
     ) -> None:
         super().__init__()
-        if not temperature > 0 or not 0 <= alpha <= 1:
-            raise InputError(f"temperature ({temperature}) must be > 0 and alpha ({alpha}) in [0, 1].")
-        if alpha < 1 and (targets is None or multi_label):
-            raise InputError(f"alpha ({alpha}) below 1 needs targets, one label a row.")
+        if not temperature > 0 or not 0 <= teacher_weight <= 1:
+            raise InputError(f"temperature ({temperature}) must be > 0 and teacher_weight ({teacher_weight}) in [0, 1].")
+        if teacher_weight < 1 and (targets is None or multi_label):
+            raise InputError(f"teacher_weight ({teacher_weight}) below 1 needs targets, one label a row.")
         self.transform, self.model = transform, model
         if teacher.num_classes != model.num_classes:
             raise InputError(f"the teacher has {teacher.num_classes} classes, the student {model.num_classes}.")
         # Set past nn.Module, which would train and save the teacher too.
         self.__dict__["target"] = teacher.eval().requires_grad_(False)
         self.register_buffer("targets", targets, persistent=False)
-        self.temperature, self.alpha, self.multi_label = temperature, alpha, multi_label
+        self.temperature, self.teacher_weight, self.multi_label = temperature, teacher_weight, multi_label
 
     def forward(self, batch: Batch) -> LossTerms:
         """Return the loss of a raw batch of B clips, on the device of both models."""
@@ -78,13 +78,13 @@ class DistillTask(Task):
             teacher = self.target(view.video, view.audio).float()
         heads: tuple[Tensor, ...] = self.model(view.video, view.audio, each_head=True)
         distilled = torch.stack([self._distilled(logits.float(), teacher) for logits in heads]).mean()
-        total, terms = self.alpha * distilled, {"distillation": distilled.detach()}
-        if self.alpha < 1:
+        total, terms = self.teacher_weight * distilled, {"distillation": distilled.detach()}
+        if self.teacher_weight < 1:
             assert self.targets is not None, "the constructor has seen to it"
             labels = self.targets[batch.index.row]
             each = [F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum") for logits in heads]
             labeled = torch.stack(each).mean() / len(labels)
-            total, terms["labeled"] = total + (1 - self.alpha) * labeled, labeled.detach()
+            total, terms["labeled"] = total + (1 - self.teacher_weight) * labeled, labeled.detach()
         student = torch.stack(heads).mean(dim=0)
         return LossTerms(total, terms | {"agreement": (student.argmax(1) == teacher.argmax(1)).float().mean()})
 

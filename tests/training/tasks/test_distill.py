@@ -48,7 +48,7 @@ def test_loss_is_the_cross_entropy_of_the_teachers_probabilities(temperature):
 
 def test_labels_are_mixed_in_where_there_are_any():
     student, teacher = classifier(0), classifier(1)
-    task = DistillTask(Plain(), student, teacher, TARGETS, alpha=0.75).eval()
+    task = DistillTask(Plain(), student, teacher, TARGETS, teacher_weight=0.75).eval()
     ours, theirs = logits(student, teacher)
     distilled = F.cross_entropy(ours, theirs.softmax(1))
     labeled = -(ours.log_softmax(1)[0, 2] + ours.log_softmax(1)[2, 1]) / 4  # eq. 3 sums over the labeled clips
@@ -94,9 +94,9 @@ def test_teacher_computes_in_the_precision_of_the_run():
     ("options", "message"),
     [
         ({"temperature": 0.0}, "temperature"),
-        ({"alpha": 1.5}, "alpha"),
-        ({"alpha": 0.5}, "needs targets"),
-        ({"alpha": 0.5, "targets": TARGETS, "multi_label": True}, "needs targets, one label a row"),
+        ({"teacher_weight": 1.5}, "teacher_weight"),
+        ({"teacher_weight": 0.5}, "needs targets"),
+        ({"teacher_weight": 0.5, "targets": TARGETS, "multi_label": True}, "needs targets, one label a row"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):
