@@ -20,7 +20,7 @@ def overlay_image(
     heat: Tensor,
     *,
     scale: tuple[float, float] | Literal["own"] = "own",
-    alpha: float = 0.7,
+    opacity: float = 0.7,
     colormap: str = "inferno",
     truth: Tensor | None = None,
     boxes: Tensor | None = None,
@@ -33,7 +33,7 @@ def overlay_image(
         heat: (h, w) map of the whole frame.
         scale: Values drawn as nothing and as full color. ``"own"`` is the map's minimum and maximum:
             it shows where the map points, but not how confidently, and must not be used to compare maps.
-        alpha: Opacity of the full color, in [0, 1].
+        opacity: Opacity of the full color, in [0, 1].
         colormap: A matplotlib name; perceptual ones do not invent edges.
         truth: (H, W) mask whose outline is drawn in white on black.
         boxes: (K, 4) left, top, right, bottom in pixels, half-open, drawn in the same way.
@@ -52,7 +52,7 @@ def overlay_image(
         )
     if scale == "own":
         scale = (heat.min().item(), heat.max().item())
-    picture = blend(enlarge(frame[None], upscale), heat[None], scale, alpha=alpha, colormap=colormap)[0]
+    picture = blend(enlarge(frame[None], upscale), heat[None], scale, opacity=opacity, colormap=colormap)[0]
     outline = torch.zeros(frame.shape[1:], dtype=torch.bool)
     outlines = [] if truth is None else [truth > 0]
     for left, top, right, bottom in [] if boxes is None else boxes.round().int().tolist():
@@ -67,7 +67,7 @@ def overlay_image(
 
 
 def blend(
-    frames: Tensor, heat: Tensor, scale: tuple[float, float], *, alpha: float = 0.7, colormap: str = "inferno"
+    frames: Tensor, heat: Tensor, scale: tuple[float, float], *, opacity: float = 0.7, colormap: str = "inferno"
 ) -> Tensor:
     """Draw T heat maps on T frames, all on one color scale.
 
@@ -77,14 +77,14 @@ def blend(
         frames: (T, 3, H, W) uint8.
         heat: (T, h, w).
         scale: Values drawn as nothing and as full color; nothing is drawn if they are equal.
-        alpha: Opacity of the full color, in [0, 1].
+        opacity: Opacity of the full color, in [0, 1].
         colormap: A matplotlib name.
 
     Returns:
         (T, 3, H, W) uint8.
     """
-    if not 0 <= alpha <= 1:
-        raise InputError(f"alpha ({alpha}) must be in [0, 1].")
+    if not 0 <= opacity <= 1:
+        raise InputError(f"opacity ({opacity}) must be in [0, 1].")
     low, high = scale
     level = torch.zeros_like(heat) if high <= low else (heat - low) / (high - low)
     # Bicubic, for display only: bilinear shows the cells as diamonds. Scores use another resize.
@@ -94,7 +94,7 @@ def blend(
     picture = frames.float()
     gray = (picture * torch.tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(dim=1, keepdim=True)  # BT.709
     base = DIMMED_COLOR * picture + (DIMMED_LUMA - DIMMED_COLOR) * gray
-    return torch.lerp(base, color, alpha * level).round_().clamp_(0, 255).byte()
+    return torch.lerp(base, color, opacity * level).round_().clamp_(0, 255).byte()
 
 
 def enlarge(frames: Tensor, factor: int) -> Tensor:

@@ -57,20 +57,20 @@ class Glow:
         map_hw: Cells of the maps, (h, w).
         frame_hw: (H, W) of the frames.
         colors: (256, 3) RGB in [0, 255] from the lowest to the highest level.
-        alpha: Opacity of the highest level, in [0, 1]; lower ones are proportional.
+        opacity: Opacity of the highest level, in [0, 1]; lower ones are proportional.
         dims: Whether the frame loses half of its own color. Of several layers on one frame, the first dims it.
     """
 
     def __init__(
-        self, map_hw: tuple[int, int], frame_hw: tuple[int, int], colors: Tensor, alpha: float, dims: bool = True
+        self, map_hw: tuple[int, int], frame_hw: tuple[int, int], colors: Tensor, opacity: float, dims: bool = True
     ) -> None:
-        if not 0 <= alpha <= 1:
-            raise InputError(f"alpha ({alpha}) must be in [0, 1].")
-        opacity = alpha * torch.linspace(0, 1, 256)
+        if not 0 <= opacity <= 1:
+            raise InputError(f"opacity ({opacity}) must be in [0, 1].")
+        opacities = opacity * torch.linspace(0, 1, 256)
         luma, cb, cr = rgb_to_ycc(colors.T)
         kept = (DIMMED_LUMA, DIMMED_COLOR) if dims else (1.0, 1.0)
-        self._luma = _Table.of(opacity, luma, kept[0], BLACK)
-        self._chroma = [_Table.of(opacity, plane, kept[1], GRAY) for plane in (cb, cr)]
+        self._luma = _Table.of(opacities, luma, kept[0], BLACK)
+        self._chroma = [_Table.of(opacities, plane, kept[1], GRAY) for plane in (cb, cr)]
         rows, columns = (_enlarging(*sides) for sides in zip(map_hw, frame_hw, strict=True))
         self._enlarge = _Enlarge(rows, columns)
         self._enlarge_half = _Enlarge(_halved(rows), _halved(columns))

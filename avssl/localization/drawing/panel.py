@@ -25,7 +25,7 @@ HEAD_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
 class Look:
     """Drawing options of heat maps."""
 
-    alpha: float = 0.7
+    opacity: float = 0.7
     """Opacity of the highest color, in [0, 1]."""
     colormap: str = "inferno"
     """A matplotlib name."""
@@ -68,7 +68,7 @@ class Panel:
         self._layers, self._scale = layers, scale
         self._threshold = None if look.box_share is None else box_threshold(scale, look.box_share)
         self._glows = [
-            Glow((layer.values.shape[1], layer.values.shape[2]), frame_hw, colors, look.alpha, dims=number == 0)
+            Glow((layer.values.shape[1], layer.values.shape[2]), frame_hw, colors, look.opacity, dims=number == 0)
             for number, (layer, colors) in enumerate(zip(layers, look.colors(len(layers)), strict=True))
         ]
         height, width = (side + side % 2 for side in frame_hw)  # H.264 wants even sizes

@@ -15,7 +15,7 @@ def hot_corner():
 
 
 def test_heat_lights_the_right_place():
-    picture = overlay_image(GRAY, hot_corner(), alpha=1.0)
+    picture = overlay_image(GRAY, hot_corner(), opacity=1.0)
     assert picture.shape == (3, 40, 60)
     hottest = color_table("inferno")[255]
     assert torch.allclose(picture[:, 0, 59].float(), hottest, atol=2)
@@ -24,7 +24,7 @@ def test_heat_lights_the_right_place():
 
 
 def test_alpha_zero_draws_nothing():
-    assert (overlay_image(GRAY, hot_corner(), alpha=0.0) == 90).all()
+    assert (overlay_image(GRAY, hot_corner(), opacity=0.0) == 90).all()
 
 
 def test_scale_is_shared_and_absolute():
@@ -53,8 +53,8 @@ def test_truth_and_boxes_are_outlined():
     mask = torch.zeros(40, 60, dtype=torch.bool)
     mask[10:20, 20:35] = True
     for picture in (
-        overlay_image(GRAY, hot_corner(), alpha=0, truth=mask, upscale=2),
-        overlay_image(GRAY, hot_corner(), alpha=0, boxes=torch.tensor([[20, 10, 35, 20]]), upscale=2),
+        overlay_image(GRAY, hot_corner(), opacity=0, truth=mask, upscale=2),
+        overlay_image(GRAY, hot_corner(), opacity=0, boxes=torch.tensor([[20, 10, 35, 20]]), upscale=2),
     ):
         assert picture.shape == (3, 80, 120)
         assert (picture[:, 20, 40:70] == 255).all()
@@ -102,8 +102,8 @@ def test_text_shrinks_to_its_width():
 def test_drawing_refuses():
     with pytest.raises(ValueError, match=r"frame must be \(3, H, W\) uint8"):
         overlay_image(GRAY.float(), hot_corner())
-    with pytest.raises(ValueError, match="alpha"):
-        overlay_image(GRAY, hot_corner(), alpha=1.5)
+    with pytest.raises(ValueError, match="opacity"):
+        overlay_image(GRAY, hot_corner(), opacity=1.5)
     with pytest.raises(ValueError, match=r"colormap \('rainbows'\)"):
         overlay_image(GRAY, hot_corner(), colormap="rainbows")
     with pytest.raises(ValueError, match="truth must have the frame's size"):

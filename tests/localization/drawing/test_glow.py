@@ -13,13 +13,13 @@ def picture(height=270, width=481):
     return (255 * F.interpolate(coarse, size=(height, width), mode="bilinear")[0]).byte()
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("opacity", [0.0, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("colormap", ["inferno", "viridis"])
-def test_whole_numbers_draw_what_the_float_blend_draws(colormap, alpha):
+def test_whole_numbers_draw_what_the_float_blend_draws(colormap, opacity):
     heat, scale = torch.rand(5, 7, generator=torch.Generator().manual_seed(0)), (0.2, 0.9)
     rgb = picture()
-    drawn = Glow((5, 7), (270, 481), color_table(colormap), alpha).draw(to_planes(rgb), heat, scale)
-    expected = rgb_to_ycc(blend(rgb[None], heat[None], scale, alpha=alpha, colormap=colormap)[0])
+    drawn = Glow((5, 7), (270, 481), color_table(colormap), opacity).draw(to_planes(rgb), heat, scale)
+    expected = rgb_to_ycc(blend(rgb[None], heat[None], scale, opacity=opacity, colormap=colormap)[0])
     # The rounding of the planes that are drawn on is 0.5 of it.
     assert (drawn.luma - expected[0]).abs().max() <= 2
     halved = F.avg_pool2d(F.pad(expected[1:][None], (0, 1, 0, 0), mode="replicate"), 2)[0]
@@ -49,5 +49,5 @@ def test_equal_limits_draw_no_heat():
 
 
 def test_opacity_is_a_share():
-    with pytest.raises(ValueError, match=r"alpha \(1.5\)"):
+    with pytest.raises(ValueError, match=r"opacity \(1.5\)"):
         Glow((2, 2), (4, 4), color_table("inferno"), 1.5)

@@ -15,7 +15,7 @@ from avssl.media import MediaError, open_media, read_image, write_video
 from avssl.reports.figures import color_table
 
 FPS, RATE, SECONDS = 8, 24_000, 2
-PLAIN = Look(alpha=1.0, strip=False)
+PLAIN = Look(opacity=1.0, strip=False)
 
 
 def heatmap(values, at_seconds):
@@ -165,7 +165,7 @@ def test_odd_sizes_get_even(tmp_path):
     with open_media(path) as reader:
         assert (reader.info.height, reader.info.width) == (367, 401)
         overlay_video(
-            reader, moving_heat(), tmp_path / "out.mp4", look=Look(alpha=0, strip=False), audio_from="silence"
+            reader, moving_heat(), tmp_path / "out.mp4", look=Look(opacity=0, strip=False), audio_from="silence"
         )
     picture = frame_at(tmp_path / "out.mp4", 0.5)
     assert picture.shape == (3, 368, 402)
@@ -252,7 +252,7 @@ def test_every_frame_is_drawn_at_its_own_time(tmp_path):
     path = tmp_path / "numbered.mp4"
     video = torch.arange(30, 110, 5, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 48, 64)
     write_video(path, video, FPS, torch.zeros(1, 2 * RATE), RATE)
-    with open_media(drawn(path, tmp_path, look=Look(alpha=0, strip=False))) as result:
+    with open_media(drawn(path, tmp_path, look=Look(opacity=0, strip=False))) as result:
         frames = result.read_frames([(number + 0.5) / FPS for number in range(16)])
     torch.testing.assert_close(frames.float().mean(dim=(1, 2, 3)), 0.9 * torch.arange(30.0, 110, 5), atol=1.5, rtol=0)
 
@@ -281,7 +281,7 @@ def test_wide_videos_beside_each_other_are_made_smaller(tmp_path, monkeypatch):
 
 
 def test_boxes_are_drawn_around_what_is_hot(clip, tmp_path):
-    look = Look(alpha=0, strip=False, boxes=0.5)
+    look = Look(opacity=0, strip=False, boxes=0.5)
     frame = frame_at(drawn(clip, tmp_path, look=look), 0.3)
     white = (frame > 200).all(dim=0).nonzero()
     # A cell of 128 x 128 pixels at the top left; bicubic interpolation falls to a half at its edge.
@@ -297,7 +297,7 @@ def test_heads_have_colors_of_their_own(clip, tmp_path):
     heads = torch.zeros(4, 2, 3, 4)
     heads[:, 0, 0, 0], heads[:, 1, 2, 3] = 0.9, 0.9
     both = Heatmap(whole.values, whole.at_seconds, whole.confidence, heads)
-    frame = frame_at(drawn(clip, tmp_path, both, look=Look(alpha=1.0, strip=False, heads=True)), 0.5)
+    frame = frame_at(drawn(clip, tmp_path, both, look=Look(opacity=1.0, strip=False, heads=True)), 0.5)
     for place, color in (((20, 20), HEAD_COLORS[0]), ((360, 490), HEAD_COLORS[1])):
         expected = torch.tensor([int(color[i : i + 2], 16) for i in (1, 3, 5)]).float()
         assert torch.allclose(frame[:, place[0], place[1]], expected, atol=14)
