@@ -31,7 +31,7 @@ def localize_eval(
     split: str | None = None,
     rules: Sequence[str] = ("adaptive", "ezvsl"),
     object_prior: Path | str | None = None,
-    alpha: float = 0.4,
+    map_weight: float = 0.4,
     num_examples: int = 12,
     seed: int = 0,
     batch_size: int = 16,
@@ -52,7 +52,7 @@ def localize_eval(
         split: Use only the rows of this split.
         rules: Rules that turn a map into a region: lvs, ezvsl, slavc, sslalign, adaptive, fixed0.5, jsa, acl.
         object_prior: ResNet-18 weights, or "own": adds a row with the map fused with an object prior.
-        alpha: Weight of the trained map in the fused map, in [0, 1].
+        map_weight: Weight of the trained map in the fused map, in [0, 1].
         num_examples: Clips on the page.
         seed: Random seed of noise, partner clips, folds and resampling.
         batch_size: Windows per batch.
@@ -78,7 +78,7 @@ def localize_eval(
         rows,
         rules=rules,
         object_prior=object_prior,
-        alpha=alpha,
+        map_weight=map_weight,
         seed=seed,
         batch_size=batch_size,
         progress=progress,

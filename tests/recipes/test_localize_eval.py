@@ -41,7 +41,7 @@ def test_tables_numbers_and_page_are_written(boxed, run, tmp_path, capsys):
     found = json.loads((out / "results.json").read_text())
     rows = found["rows"]
     assert {"trained model", "image only, ImageNet ResNet-18", "mean truth of other clips"} <= rows.keys()
-    assert "trained model + ImageNet object prior, alpha 0.4" in rows
+    assert "trained model + ImageNet object prior, map weight 0.4" in rows
     assert (found["about"]["n"], found["about"]["n_without_source"]) == (5, 1)
     assert found["about"]["rules"].keys() == {"adaptive", "sslalign"}
     assert "without boxes" in found["selection"]

@@ -86,7 +86,7 @@ def measure_localization(
     *,
     rules: Sequence[str] = ("adaptive", "ezvsl"),
     object_prior: Path | str | None = None,
-    alpha: float = 0.4,
+    map_weight: float = 0.4,
     seed: int = 0,
     batch_size: int = 16,
     backend: BackendName = "auto",
@@ -99,15 +99,15 @@ def measure_localization(
         manifest: Rows with ``truth``; rows that share ``pair`` have the same frames and different audio.
         rules: Binarization rules, names of :data:`avssl.evaluation.localization.RULES`.
         object_prior: A file of torchvision's ResNet-18 weights, or "own": adds a row of the map fused with it.
-        alpha: Weight of the trained map in the fused one, in [0, 1]; EZ-VSL uses 0.4.
+        map_weight: Weight of the trained map in the fused one, in [0, 1]; EZ-VSL uses 0.4.
         seed: Random seed of baselines, shuffling, noise, untrained model and resampling.
 
     Raises:
         ManifestError: If there is nothing to score, or nothing to compare it with.
-        InputError: If a rule is unknown, ``alpha`` is out of range, ``object_prior`` is no such file, or the model does
+        InputError: If a rule is unknown, ``map_weight`` is out of range, ``object_prior`` is no such file, or the model does
             not see the whole frame.
     """
-    resnet = _prepare(pretrained, rules, object_prior, alpha)
+    resnet = _prepare(pretrained, rules, object_prior, map_weight)
     instants, left_out = find_instants(manifest, pretrained.sampling.video_seconds)
     clips = InstantClips(manifest, pretrained.sampling, backend)
     partners = Partners(manifest, instants, seed)
@@ -118,7 +118,9 @@ def measure_localization(
     scored = [instant for instant in found.instants if instant.is_positive]
     maps = {name: values[positive] for name, values in found.maps.items()}
     groups = _groups(manifest, scored)
-    makers = _makers(maps, Baselines(scored, sources_of(manifest, scored), _cells(found), seed), object_prior, alpha)
+    makers = _makers(
+        maps, Baselines(scored, sources_of(manifest, scored), _cells(found), seed), object_prior, map_weight
+    )
     with tqdm(total=len(scored), desc="score", unit="clip", disable=not progress) as bar:
         samples = score_rows(scored, makers, rules, bar.update)
     rows, intervals = table_rows(samples, groups, seed)
@@ -128,7 +130,7 @@ def measure_localization(
         "share_from_a_quarter": float((samples[TRAINED]["truth_area"] >= 0.25).double().mean()),
         "num_pairs": 0 if groups is None else len({group for group in groups if group}),
         "left_out": dict(left_out + found.unreadable),
-        "object_prior": None if object_prior is None else {"source": str(object_prior), "alpha": alpha},
+        "object_prior": None if object_prior is None else {"source": str(object_prior), "map_weight": map_weight},
         "seed": seed,
     }
     return LocalizationTable(
@@ -147,7 +149,7 @@ def measure_localization(
 
 
 def _prepare(
-    pretrained: Pretrained, rules: Sequence[str], object_prior: Path | str | None, alpha: float
+    pretrained: Pretrained, rules: Sequence[str], object_prior: Path | str | None, map_weight: float
 ) -> ResNetPrior | None:
     """Check the options early, and return the object prior if it is a file."""
     if pretrained.transform.video_eval.crop != "full":
@@ -156,8 +158,8 @@ def _prepare(
         raise InputError(f"name at least one rule of {', '.join(RULES)}.")
     for rule in rules:
         find_rule(rule)
-    if not 0 <= alpha <= 1:
-        raise InputError(f"alpha ({alpha}) must be in [0, 1]: the weight of the trained map beside the object prior.")
+    if not 0 <= map_weight <= 1:
+        raise InputError(f"map_weight ({map_weight}) must be in [0, 1].")
     if object_prior is None or object_prior == OWN:
         return None
     return ResNetPrior(object_prior).to(pretrained.device)
@@ -174,23 +176,23 @@ def _cells(found: InstantMaps) -> tuple[int, int]:
 
 
 def _makers(
-    maps: dict[str, Tensor], baselines: Baselines, object_prior: Path | str | None, alpha: float
+    maps: dict[str, Tensor], baselines: Baselines, object_prior: Path | str | None, map_weight: float
 ) -> dict[str, Callable[[slice], Tensor]]:
     """Return the rows of the table, in order."""
     order = [TRAINED, SHUFFLED, SILENCE, NOISE, UNTRAINED, OWN_PRIOR, RESNET_PRIOR]
     makers: dict[str, Callable[[slice], Tensor]] = {name: maps[name].__getitem__ for name in order if name in maps}
     makers |= {name: partial(baselines.maps, name) for name in baselines.names}
     if object_prior is not None:
-        name = f"trained model + {OWN if object_prior == OWN else 'ImageNet'} object prior, alpha {alpha:g}"
+        name = f"trained model + {OWN if object_prior == OWN else 'ImageNet'} object prior, map weight {map_weight:g}"
         prior = maps[OWN_PRIOR if object_prior == OWN else RESNET_PRIOR]
-        makers[name] = partial(_fused, maps[TRAINED], prior, alpha, baselines.hw)
+        makers[name] = partial(_fused, maps[TRAINED], prior, map_weight, baselines.hw)
     return makers
 
 
-def _fused(trained: Tensor, prior: Tensor, alpha: float, hw: tuple[int, int], part: slice) -> Tensor:
+def _fused(trained: Tensor, prior: Tensor, map_weight: float, hw: tuple[int, int], part: slice) -> Tensor:
     """Fuse both maps, resized as EZ-VSL does: (n, H, W)."""
     heard, seen = (resize_heatmaps(maps[part], hw, "bilinear_corners") for maps in (trained, prior))
-    return fuse_object_prior(heard, seen, alpha)
+    return fuse_object_prior(heard, seen, map_weight)
 
 
 def _about(pretrained: Pretrained, manifest: Manifest, found: InstantMaps, rules: Sequence[str]) -> dict[str, Any]:

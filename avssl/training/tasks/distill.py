@@ -60,7 +60,9 @@ class DistillTask(Task):
     ) -> None:
         super().__init__()
         if not temperature > 0 or not 0 <= teacher_weight <= 1:
-            raise InputError(f"temperature ({temperature}) must be > 0 and teacher_weight ({teacher_weight}) in [0, 1].")
+            raise InputError(
+                f"temperature ({temperature}) must be > 0 and teacher_weight ({teacher_weight}) in [0, 1]."
+            )
         if teacher_weight < 1 and (targets is None or multi_label):
             raise InputError(f"teacher_weight ({teacher_weight}) below 1 needs targets, one label a row.")
         self.transform, self.model = transform, model

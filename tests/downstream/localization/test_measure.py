@@ -129,15 +129,15 @@ def test_silent_rows_are_rejected_by_a_model_that_listens(listener, pairs):
 
 def test_the_object_prior_is_a_row_of_its_own(listener, pairs):
     plain = measure_localization(listener, pairs.manifest(), progress=False)
-    fused = measure_localization(listener, pairs.manifest(), object_prior="own", alpha=0.0, progress=False)
-    name = "trained model + own object prior, alpha 0"
+    fused = measure_localization(listener, pairs.manifest(), object_prior="own", map_weight=0.0, progress=False)
+    name = "trained model + own object prior, map weight 0"
     assert fused.rows.keys() - plain.rows.keys() == {name}
     assert {key: row for key, row in fused.rows.items() if key != name} == plain.rows
     # Without any of the trained map it is the prior, which shows the left side.
     assert fused.rows[name]["pointing"] == fused.rows["image only, own tower"]["pointing"] == 0.5
-    assert fused.about["object_prior"] == {"source": "own", "alpha": 0.0}
-    all_trained = measure_localization(listener, pairs.manifest(), object_prior="own", alpha=1.0, progress=False)
-    assert all_trained.rows["trained model + own object prior, alpha 1"]["pointing"] == 1
+    assert fused.about["object_prior"] == {"source": "own", "map_weight": 0.0}
+    all_trained = measure_localization(listener, pairs.manifest(), object_prior="own", map_weight=1.0, progress=False)
+    assert all_trained.rows["trained model + own object prior, map weight 1"]["pointing"] == 1
 
 
 def test_files_that_cannot_be_read_are_left_out_and_counted(listener, pairs, tmp_path):
@@ -187,8 +187,8 @@ def test_what_would_fail_late_is_refused_at_once(pretrained, release, shapes):
         measure_localization(pretrained, shapes, rules=("adaptive", "median"))
     with pytest.raises(ValueError, match="name at least one rule"):
         measure_localization(pretrained, shapes, rules=())
-    with pytest.raises(ValueError, match=r"alpha \(1\.5\) must be in \[0, 1\]"):
-        measure_localization(pretrained, shapes, alpha=1.5)
+    with pytest.raises(ValueError, match=r"map_weight \(1\.5\) must be in \[0, 1\]"):
+        measure_localization(pretrained, shapes, map_weight=1.5)
     with pytest.raises(ValueError, match=r"none\.pth: no such file"):
         measure_localization(pretrained, shapes, object_prior="none.pth")
     with pytest.raises(ValueError, match='crop="full"'):
