@@ -226,7 +226,7 @@ def _classifier(whole: Manifest, checkpoint: Path | str, settings: Settings) -> 
     column = settings.label_column or classifier.config.labels.label_column
     division = _divide(whole, column, settings, train_split=None)
     rows = whole.select(division.test)
-    test = replace(classifier.config.test, clips=windows)
+    test = replace(classifier.config.test, windows_per_clip=windows)
     data = replace(classifier.config.data, num_workers=_workers(settings))
     found = predict(
         classifier.model,

@@ -104,8 +104,8 @@ def measure_localization(
 
     Raises:
         ManifestError: If there is nothing to score, or nothing to compare it with.
-        InputError: If a rule is unknown, ``map_weight`` is out of range, ``object_prior`` is no such file, or the model does
-            not see the whole frame.
+        InputError: If a rule is unknown, ``map_weight`` is out of range, ``object_prior`` is no such file, or the
+            model does not see the whole frame.
     """
     resnet = _prepare(pretrained, rules, object_prior, map_weight)
     instants, left_out = find_instants(manifest, pretrained.sampling.video_seconds)
