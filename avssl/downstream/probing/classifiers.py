@@ -37,7 +37,7 @@ def scored_row(result: ClassifierResult, modality: str, layer: str = "", **more:
 def _linear(data: ProbeData) -> list[ResultRow]:
     features = {"video": data.features.video, "audio": data.features.audio}
     seed = data.settings.seed
-    if data.settings.modality == "all":
+    if data.settings.modality == "both":
         results = modality_probes(features["video"], features["audio"], data.labels, data.train, data.test, seed=seed)
     else:
         chosen = data.settings.modality

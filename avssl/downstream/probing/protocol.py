@@ -27,7 +27,7 @@ class ProbeSettings:
         ValueError: If ``modality`` is unknown, or a count is below 1.
     """
 
-    modality: Literal["video", "audio", "all"] = "all"
+    modality: Literal["video", "audio", "both"] = "both"
     """Modality to probe. With `video` or `audio` alone, files without the other stream are used too."""
     windows_per_clip: int | None = None
     """Evenly spaced windows of each row; the default is the number of the protocol."""
@@ -49,8 +49,8 @@ class ProbeSettings:
     """layers and attentive: training schedule."""
 
     def __post_init__(self) -> None:
-        if self.modality not in ("video", "audio", "all"):
-            raise InputError(f'modality ({self.modality!r}) must be "video", "audio" or "all".')
+        if self.modality not in ("video", "audio", "both"):
+            raise InputError(f'modality ({self.modality!r}) must be "video", "audio" or "both".')
         for name in ("windows_per_clip", "neighbors", "svm_iterations", "clips_per_class"):
             if (count := getattr(self, name)) is not None and count < 1:
                 raise InputError(f"{name} ({count}) must be at least 1.")
@@ -58,12 +58,12 @@ class ProbeSettings:
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """Modalities to probe."""
-        return ("video", "audio") if self.modality == "all" else (self.modality,)
+        return ("video", "audio") if self.modality == "both" else (self.modality,)
 
     @property
     def stream(self) -> Modality | None:
         """The only stream that is read, or None for both."""
-        return None if self.modality == "all" else self.modality
+        return None if self.modality == "both" else self.modality
 
 
 @dataclass(frozen=True, eq=False)

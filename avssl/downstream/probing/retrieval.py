@@ -53,8 +53,8 @@ def _retrieval_chance(data: ProbeData) -> list[ResultRow]:
 
 
 def _embeddings(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
-    if settings.modality != "all":
-        raise InputError(f'modality ({settings.modality!r}) must be "all" for av_retrieval.')
+    if settings.modality != "both":
+        raise InputError(f'modality ({settings.modality!r}) must be "both" for av_retrieval.')
     return {"what": "embeddings"}
 
 
