@@ -23,7 +23,7 @@ class Choice:
     """A group of settings that a name selects."""
 
     name: str
-    """Name."""
+    """Class or function of the group."""
 
     def options(self) -> dict[str, Any]:
         """Return every field but the name: the keyword arguments of the class or function that the name selects."""

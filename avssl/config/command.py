@@ -27,7 +27,7 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -231,10 +231,12 @@ class _Settings:
         if default is None:
             default = dict(groups(self.names, self._defaults))[path]
         cls: Any = type(default)
-        kind = get_type_hints(cls)[name]
+        kind, doc = get_type_hints(cls)[name], field_docs(cls).get(name, "")
         if path in CHOICES and name == "name":
             kind = Literal[tuple(CHOICES[path])]  # type: ignore[misc]
-        return Option(name, kind, getattr(default, name), field_docs(cls).get(name, ""))
+            *parents, last = path.split(".")
+            doc = field_docs(type(reduce(getattr, parents, self._defaults)))[last]
+        return Option(name, kind, getattr(default, name), doc)
 
     def resolve(self, values: Mapping[str, Any]) -> Any:
         """Return the settings; print them and exit if requested."""

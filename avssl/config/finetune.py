@@ -35,17 +35,17 @@ class LabelConfig:
     split_column: tuple[str, ...] = ("split",)
     """Columns that each define one train/test split, such as the three splits of UCF101."""
     train_split: str = "train"
-    """Value of the training rows in those columns."""
+    """Value of the training rows in split_columns."""
     test_split: str = "test"
-    """Value of the test rows in those columns."""
+    """Value of the test rows in split_columns."""
     fold_column: str = ""
     """Column for cross-validation instead: each of its values is the test set once, the other rows are trained on."""
     per_class: int | None = None
     """Labels of each class to train on; None for all. The other training rows are not read."""
     fraction: float | None = None
-    """The same number as a share of the labels of each class, in (0, 1]."""
+    """Share of the labels of each class to train on, in (0, 1], in place of per_class; None for all."""
     subset_seed: int = 0
-    """Random seed of the choice of those labels; subsets of one seed are nested."""
+    """Random seed of the labels that per_class or fraction selects; subsets of one seed are nested."""
 
     def __post_init__(self) -> None:
         both = self.per_class is not None and self.fraction is not None
@@ -102,7 +102,7 @@ class FinetuneOptimConfig:
     head_epochs: int = 0
     """Initial epochs in which only the classifier is trained, at its peak rate."""
     epochs: int = 16
-    """Epochs after these, in which everything is trained."""
+    """Epochs in which encoders and classifier are trained, after head_epochs."""
     warmup_epochs: int = 0
     """Initial epochs in which learning rates rise from 0."""
     min_steps: int = 0
@@ -139,7 +139,7 @@ class FinetuneTrainConfig:
     """Number format of the model and of its input frames; "auto" measures and uses the fastest, which config.yaml then
     records."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Memory layout of both; "auto" measures and uses the fastest."""
+    """Memory layout of the model and of its input frames; "auto" measures and uses the fastest."""
     threads: int | None = None
     """CPU threads of the model; None uses PyTorch's default."""
     log_every: int = 10

@@ -25,7 +25,7 @@ class ReadingConfig:
     """Input rows and how they are read."""
 
     source: str = ""
-    """Manifest (CSV) or, for pretraining, a folder of videos."""
+    """Manifest (CSV) of labeled rows."""
     max_bad_fraction: float = 0.1
     """Stop the run if more than this share of the rows cannot be read, in [0, 1]."""
     num_workers: int | None = None
@@ -46,6 +46,8 @@ class ReadingConfig:
 class DataConfig(ReadingConfig):
     """Training rows and how they are read."""
 
+    source: str = ""
+    """Folder of videos, or a manifest (CSV)."""
     split: str = "train"
     """Value of the manifest's split column that selects rows; "all", or no such column, selects every row."""
     segment_seconds: float = 10.0
@@ -144,7 +146,7 @@ class TrainConfig:
     """Number format of the model and of its input frames; "auto" measures and uses the fastest, which config.yaml then
     records."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Memory layout of both; "auto" measures and uses the fastest."""
+    """Memory layout of the model and of its input frames; "auto" measures and uses the fastest."""
     threads: int | None = None
     """CPU threads of the model; None uses PyTorch's default."""
     batch_norm: Literal["train", "eval"] = "train"
@@ -187,8 +189,8 @@ class MonitorConfig:
     split: str = "val"
     """Value of the manifest's split column that selects the gallery, if there are such rows."""
     held_out_fraction: float = 0.05
-    """Otherwise up to this share of the rows is held out of training as the gallery, in [0, 1). A corpus too small for
-    32 such rows is trained on completely, and the gallery consists of training rows, as with 0."""
+    """Maximum share of the rows to hold out of training as the gallery, in [0, 1), if there are no rows of
+    monitor.split. With 0, or a corpus too small for 32 such rows, the gallery consists of training rows."""
     probe_clips: int = 256
     """Labeled training rows to fit a linear probe on at each measurement; 0 for no probe."""
 
@@ -205,7 +207,7 @@ class Steps(Choice):
     at_epochs: tuple[int, ...] = (6, 10, 14)
     """Epochs at which the rate changes, counted from the first in which the encoders are trained."""
     factor: float = 0.3
-    """Factor of the rate at each of them, > 0."""
+    """Factor by which the rate is multiplied at each of at_epochs, > 0."""
 
     def __post_init__(self) -> None:
         check(self.factor > 0, f"factor ({self.factor}) must be > 0.")

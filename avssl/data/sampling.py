@@ -41,7 +41,7 @@ class ClipSampling:
     num_frames: int = 8
     """Frames per clip, >= 1."""
     frames_per_second: float = 4.0
-    """Sampling rate of the frames, whatever the file's; with num_frames it sets the length of the video window."""
+    """Sampling rate of the frames, whatever the file's; num_frames divided by it is the length of the window."""
     audio_seconds: float = 2.0
     """Length of the audio window, in seconds."""
     sample_rate_hz: int = 24_000

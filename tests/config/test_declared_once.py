@@ -9,7 +9,10 @@ import pytest
 from avssl.config import (
     CHOICES,
     ClassifierConfig,
+    Config,
     DataConfig,
+    DistillConfig,
+    FinetuneConfig,
     FinetuneOptimConfig,
     OptimConfig,
     SamplingConfig,
@@ -17,7 +20,9 @@ from avssl.config import (
     TrainConfig,
     TransformConfig,
 )
-from avssl.config.settings import DropoutConfig
+from avssl.config.finetune import EvaluationConfig, FinetuneTrainConfig, LabelConfig
+from avssl.config.parsing import groups, read_names
+from avssl.config.settings import DropoutConfig, MonitorConfig, ReadingConfig
 from avssl.core.lazy import load
 from avssl.models import AUDIO_ENCODERS, HEADS, VIDEO_ENCODERS
 from avssl.objectives import OBJECTIVES
@@ -42,7 +47,6 @@ PASSED_ON = [
     (OptimConfig, "avssl.engine:create_optimizer", {}),
     (OptimConfig, "avssl.engine:WarmupCosine", {"final_lr": "final"}),
     (FinetuneOptimConfig, "avssl.engine:create_optimizer", {}),
-    (CHOICES["schedule"]["steps"], "avssl.engine:WarmupSteps", {}),
     (CHOICES["schedule"]["cosine"], "avssl.engine:WarmupCosine", {"final_lr": "final"}),
     (TrainConfig, "avssl.training.tasks:PretrainTask", {}),
     (DataConfig, "avssl.data.loader:TrainLoader", {}),
@@ -51,6 +55,8 @@ PASSED_ON = [
     (TeacherConfig, "avssl.training.tasks:DistillTask", {}),
 ]
 """A group of settings, the class or function that takes them, and the names that differ."""
+READ_BY_RUNS = {ReadingConfig, MonitorConfig, LabelConfig, FinetuneTrainConfig, EvaluationConfig}
+"""Groups whose settings are not arguments of a class with the same defaults."""
 
 
 DECIDED_LATER = (None, "none")
@@ -72,8 +78,12 @@ def test_a_choice_has_the_options_and_defaults_of_its_class(path, name):
     assert CHOICES[path][name](name).options() == expected
 
 
-def test_every_choice_is_walked():
+def test_every_group_is_walked():
     assert set(CHOICES) == {*TABLES, "schedule"}
+    roots = (Config(), FinetuneConfig(), DistillConfig())
+    found = {type(group) for root in roots for path, group in groups(read_names([], root), root) if path not in CHOICES}
+    walked = {group if isinstance(group, type) else type(group) for group, *_ in PASSED_ON}
+    assert found - walked == READ_BY_RUNS
 
 
 @pytest.mark.parametrize(("group", "path", "names"), PASSED_ON)
@@ -81,4 +91,5 @@ def test_a_setting_has_the_default_of_the_argument_it_becomes(group, path, names
     callee = defaults(load(path))
     settings = {field.name: field.default for field in fields(group) if field.default not in DECIDED_LATER}
     shared = {name: names.get(name, name) for name in settings if names.get(name, name) in callee}
+    assert shared
     assert {name: settings[name] for name in shared} == {name: callee[argument] for name, argument in shared.items()}

@@ -137,6 +137,7 @@ def test_help_documents_the_options_of_the_choice(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert done.value.code == 0
     assert "--model.video.stem-pool" in text
+    assert "--model.head.name {mlp,mlp_bn,linear} Projection head of each modality. (default: mlp_bn)" in text
     assert "--model.video.width" not in text
     assert "Softmax temperature, > 0; the initial one if it is learned." in text
 
@@ -223,3 +224,16 @@ def test_wrong_bases_raise(tmp_path, base, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(path)
+
+
+def test_a_required_setting_is_in_the_usage(capsys):
+    with pytest.raises(SystemExit):
+        Verb("finetune", "avssl.recipes.finetune:finetune").parse(["--help"])
+    assert capsys.readouterr().out.startswith("usage: avssl finetune [SOURCE] --checkpoint MODEL [options]")
+
+
+def test_only_a_verb_with_more_options_offers_all_of_them(capsys):
+    for name, text in (("doctor", "Show this help and exit."), ("pretrain", "Show all options and exit.")):
+        with pytest.raises(SystemExit):
+            Verb(name, f"avssl.recipes.{name}:{name}").parse(["--help"])
+        assert text in " ".join(capsys.readouterr().out.split())
