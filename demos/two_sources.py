@@ -28,7 +28,7 @@ def main(folder: Path, weights: str | None) -> None:
     assert truth_file is not None, "SoundingShapes clips have a truth"
     truth = read_truth(truth_file)
     maps = localize(clips.file(0), checkpoint=weights, out=folder / "two_sources.mp4", stride_seconds=0.125)[
-        "own sound"
+        "own audio"
     ]
 
     found = total = 0

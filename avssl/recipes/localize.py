@@ -21,7 +21,7 @@ from avssl.localization.drawing.scale import Scale, check_heads
 from avssl.localization.windows import AudioSource
 from avssl.media import MediaReader, is_image, open_media
 
-OWN = "own sound"
+OWN = "own audio"
 
 
 FIRST = (

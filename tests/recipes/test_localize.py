@@ -45,7 +45,7 @@ def test_several_sounds_side_by_side(videos, run, tmp_path):
     words += ["--side_by_side", "--audio", str(videos / "clip19.mp4"), "--noise", "--boxes", "0.8", "--no_strip"]
     assert main([*words, "--readout", str(readout), "--scale", "-0.5", "0.5", "--seconds", "1"]) == 0
     numbers = json.loads(readout.read_text())
-    assert [row["sound"] for row in numbers["maps"]] == ["own sound", "clip19.mp4", "white noise"]
+    assert [row["sound"] for row in numbers["maps"]] == ["own audio", "clip19.mp4", "white noise"]
     assert numbers["scale"] == {"lowest": -0.5, "highest": 0.5}
     assert numbers["box"] == {"share": 0.8, "cosine": pytest.approx(0.3)}
     assert all("box" in peak for row in numbers["maps"] for peak in row["peaks"])
@@ -59,7 +59,7 @@ def test_side_by_side_alone_compares_with_silence(videos, run, tmp_path):
     readout = tmp_path / "a.json"
     words = ["localize", str(videos / "clip00.mp4"), "--checkpoint", str(run), "-o", str(tmp_path / "a.png")]
     assert main([*words, "--device", "cpu", "--side_by_side", "--readout", str(readout)]) == 0
-    assert [row["sound"] for row in json.loads(readout.read_text())["maps"]] == ["own sound", "silence"]
+    assert [row["sound"] for row in json.loads(readout.read_text())["maps"]] == ["own audio", "silence"]
 
 
 @pytest.fixture
