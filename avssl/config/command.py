@@ -41,6 +41,7 @@ from avssl.config.parsing import (
     known_keys,
     load_config,
     load_run_config,
+    locate,
     parse_settings,
     read_names,
     refuse_unknown,
@@ -187,10 +188,7 @@ class _Settings:
 
     def located(self, error: ConfigError) -> ConfigError:
         """Return an error whose message begins with a setting with the place where that was given."""
-        key = re.split(r"[^\w.]", str(error), maxsplit=1)[0]
-        if key in self._given:
-            return ConfigError(f"--{key.replace('_', '-')}{str(error)[len(key) :]}")
-        return ConfigError(f"{self._source}{error}") if key in self._flat else error
+        return ConfigError(locate(str(error), self._given, self._flat, self._source))
 
     def add_short_names_to(self, parser: argparse.ArgumentParser) -> None:
         """Add the words and options that stand for a setting."""
@@ -235,7 +233,8 @@ class _Settings:
         if path in CHOICES and name == "name":
             kind = Literal[tuple(CHOICES[path])]  # type: ignore[misc]
             *parents, last = path.split(".")
-            doc = field_docs(type(reduce(getattr, parents, self._defaults)))[last]
+            parent: Any = type(reduce(getattr, parents, self._defaults))
+            doc = field_docs(parent)[last]
         return Option(name, kind, getattr(default, name), doc)
 
     def resolve(self, values: Mapping[str, Any]) -> Any:

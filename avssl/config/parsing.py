@@ -15,6 +15,7 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -119,11 +120,13 @@ def _resolve(
     refuse_unknown(given, known, names, "--")
     replaced = {path for path, name in names.items() if below.get(f"{path}.name", name) != name}
     kept = {key: value for key, value in below.items() if key.rpartition(".")[0] not in replaced}
-    values = _typed(kept | dict(flat), {}, names, defaults, source)
-    config = _build(values, names, defaults, source)
+    with _locating({}, flat, source):
+        values = _typed(kept | dict(flat), {}, names, defaults)
+        config = _build(values, names, defaults)
     if not given:
         return config
-    return _build(_typed(values, given, names, defaults, "--"), names, defaults, "--")
+    with _locating(given, flat, source):
+        return _build(_typed(values, given, names, defaults), names, defaults)
 
 
 def read_names(layers: Iterable[tuple[str, Mapping[str, Any]]], defaults: Any) -> dict[str, str]:
@@ -213,7 +216,6 @@ def _typed(
     given: Mapping[str, str | Sequence[str]],
     names: Mapping[str, str],
     defaults: Any,
-    source: str,
 ) -> dict[str, Any]:
     """Return a value of the right type for every setting: those of ``given``, over ``flat``, over the defaults."""
     # Imported here because "--help" of a verb needs the rest of this module alone.
@@ -237,7 +239,7 @@ def _typed(
         else:
             namespace = parser.parse_object(_nested(flat))
     except ArgumentError as error:
-        raise ConfigError(_located(_one_line(error), source)) from error
+        raise ConfigError(_one_line(error)) from error
     return dict(namespace.items())
 
 
@@ -252,7 +254,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _build(values: Mapping[str, Any], names: Mapping[str, str], defaults: _Root, source: str) -> _Root:
+def _build(values: Mapping[str, Any], names: Mapping[str, str], defaults: _Root) -> _Root:
     """Return the dataclasses from flat values. Their own checks start with the field that is wrong."""
     built: dict[str, Any] = {}
     for path, default in groups(names, defaults):
@@ -260,7 +262,7 @@ def _build(values: Mapping[str, Any], names: Mapping[str, str], defaults: _Root,
         try:
             built[path] = type(default)(**fields)
         except ValueError as error:
-            raise ConfigError(_located(f"{path}.{error}", source)) from error
+            raise ConfigError(f"{path}.{error}") from error
 
     def assemble(tree: Any, prefix: str) -> Any:
         parts = {field.name: prefix + field.name for field in dataclasses.fields(tree)}
@@ -271,14 +273,27 @@ def _build(values: Mapping[str, Any], names: Mapping[str, str], defaults: _Root,
     try:
         config: _Root = assemble(defaults, "")
     except ValueError as error:
-        raise ConfigError(_located(str(error), source)) from error
+        raise ConfigError(str(error)) from error
     return config
 
 
-def _located(message: str, source: str) -> str:
-    """Return a message that begins with a key behind its source, with the hyphens of the command line."""
+def locate(message: str, given: Collection[str], flat: Collection[str], source: str) -> str:
+    """Return a message with the place where the setting at its beginning was given.
+
+    That is the command line, which gives ``given``, or the file ``source``, which gives ``flat``.
+    """
     key = re.split(r"[^\w.]", message, maxsplit=1)[0]
-    return _shown(key, source) + message[len(key) :] if source == "--" else source + message
+    if key in given:
+        return _shown(key, "--") + message[len(key) :]
+    return source + message if key in flat or not given else message
+
+
+@contextmanager
+def _locating(given: Collection[str], flat: Collection[str], source: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(locate(str(error), given, flat, source)) from error
 
 
 def _one_word(words: str | Sequence[str], kind: Any) -> str:

@@ -62,6 +62,13 @@ def test_another_choice_drops_the_options_of_the_bases(tmp_path):
     assert config.transform.spectrogram.name == "avid"
 
 
+def test_a_conflict_with_the_file_names_the_file(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("labels:\n  per_class: 3\n")
+    with pytest.raises(ConfigError, match=r"^\S*x.yaml: labels.per_class \(3\) and fraction \(0.1\) exclude"):
+        parse("--config", str(path), "--labels.fraction", "0.1")
+
+
 def test_network_is_what_pretraining_would_build():
     config = parse("--data.source", "x", base=base_of(PRETRAINED))
     network = config.network()
