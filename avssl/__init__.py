@@ -36,6 +36,5 @@ if TYPE_CHECKING:
     from avssl.objectives import create_objective as create_objective
     from avssl.objectives import info_nce as info_nce
     from avssl.synthetic import synthesize_corpus as synthesize_corpus
-    from avssl.transforms import avid_log_spectrogram as avid_log_spectrogram
 
 make_lazy(__name__)

@@ -77,7 +77,7 @@ class EvalLoader:
         if windows is not None and (rows is not None or clips_per_row != 1):
             raise InputError("give either windows, or rows and clips_per_row.")
         self.dataset = dataset
-        self.ledger = Ledger(len(dataset))
+        self.ledger = Ledger(len(dataset), max_bad_fraction=1.0)
         """Rows that failed, after or during an iteration."""
         self._pin_memory = pin_memory
         self._lists: list[list[EvenWindows | FixedWindows]]

@@ -64,7 +64,7 @@ class Ledger:
         ValueError: If the fraction is outside [0, 1].
     """
 
-    def __init__(self, num_rows: int, max_bad_fraction: float = 1.0) -> None:
+    def __init__(self, num_rows: int, max_bad_fraction: float) -> None:
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction ({max_bad_fraction}) must lie in [0, 1].")
         self.num_rows = num_rows

@@ -47,7 +47,7 @@ class ClipSampling:
     sample_rate_hz: int = 24_000
     """Audio is resampled to this rate, in Hz, mono."""
     max_offset_seconds: float = 0.0
-    """In training the video window may extend this far beyond the audio window on either side, in seconds, >= 0."""
+    """Training clips: the video window may extend this far beyond the audio window on either side, in seconds, >= 0."""
     short_side: int | None = None
     """Frames are decoded with this short side, in pixels; None keeps the file's size (in a run,
     transform.video.size / 0.875)."""

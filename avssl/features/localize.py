@@ -18,6 +18,8 @@ from avssl.media import ImageReader, MediaReader, is_image, open_media
 NoSound = Literal["silence", "noise"]
 Audio = Path | str | MediaReader | NoSound | None
 """The audio to look for: None for the video's own, another file, ``"silence"`` or ``"noise"``."""
+STRIDE_SECONDS = 0.25
+"""Time from one heat map to the next."""
 
 
 def localize(
@@ -25,7 +27,7 @@ def localize(
     model: Pretrained | Path | str | None = None,
     audio: Audio = None,
     *,
-    stride_seconds: float = 0.25,
+    stride_seconds: float = STRIDE_SECONDS,
     stop_after_seconds: float | None = None,
     device: str = "auto",
 ) -> Heatmap:
@@ -64,7 +66,7 @@ def localize_each(
     model: Pretrained | Path | str | None,
     audios: Sequence[Audio],
     *,
-    stride_seconds: float = 0.25,
+    stride_seconds: float = STRIDE_SECONDS,
     stop_after_seconds: float | None = None,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,

@@ -179,7 +179,7 @@ def query_of_file(
     return Query(by, vector, Path(path), str(path), start, min(start + length, last))
 
 
-def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int = 10) -> GalleryHits:
+def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int) -> GalleryHits:
     """Find the ``k`` best distinct moments of one gallery. Exact: every row is compared.
 
     Raises:

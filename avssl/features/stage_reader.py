@@ -72,7 +72,7 @@ class StageReader:
         InputError: If there is no model, or a number is below 1.
 
     Example:
-        >>> reader = StageReader({"A": pretrained}, manifest)
+        >>> reader = StageReader({"A": pretrained}, manifest, max_features=8192)
         >>> for rows, features in reader:
         ...     similarity.update({str(stage): x for stage, x in features.items()})
     """
@@ -83,7 +83,7 @@ class StageReader:
         manifest: Manifest,
         *,
         batch_size: int = 256,
-        max_features: int = 8192,
+        max_features: int,
         backend: BackendName = "auto",
         num_workers: int = 0,
         progress: bool = False,

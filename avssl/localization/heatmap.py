@@ -56,7 +56,7 @@ def sliding_heatmaps(
     sampling: Sampling,
     sounds: Sequence[AudioSource] = (None,),
     *,
-    stride_seconds: float = 0.25,
+    stride_seconds: float,
     stop_after_seconds: float | None = None,
     batch_size: int = 8,
     on_progress: Callable[[int, int], None] | None = None,

@@ -52,7 +52,7 @@ from avssl.objectives.scores import (
 )
 
 
-def foreground(cells: Tensor, audio: Tensor, threshold: float, max_over: MaxOver = "cells") -> Tensor:
+def foreground(cells: Tensor, audio: Tensor, threshold: float, max_over: MaxOver) -> Tensor:
     """Return the mean over all cells of the foreground; the other cells count as 0.
 
     Args:

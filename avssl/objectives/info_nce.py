@@ -78,7 +78,7 @@ def info_nce(video: Tensor, audio: Tensor, temperature: float, *, chunk_size: in
     return _chunked(video, audio, None, temperature, None, None, chunk_size).total
 
 
-def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float, max_over: MaxOver = "cells") -> Tensor:
+def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float, max_over: MaxOver) -> Tensor:
     """Return InfoNCE whose score of a pair is the maximum cosine of the audio with any cell of the video.
 
     Only the best cell is pulled to the audio, which makes localization sharp.

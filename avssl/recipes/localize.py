@@ -13,7 +13,7 @@ from avssl.core.batch import Heatmap
 from avssl.core.errors import ConfigError, InputError
 from avssl.core.whole_file import write_json
 from avssl.engine import show_progress
-from avssl.features.localize import load_localizer, localize_each, open_video
+from avssl.features.localize import STRIDE_SECONDS, load_localizer, localize_each, open_video
 from avssl.hub.pretrained import Pretrained
 from avssl.localization import Look, overlay_picture, overlay_video
 from avssl.localization import readout as describe_maps
@@ -51,7 +51,7 @@ def localize(
     scale: Scale = "video",
     look: Look = Look(),  # noqa: B008  (frozen)
     readout: Path | str | None = None,
-    stride_seconds: float = 0.25,
+    stride_seconds: float = STRIDE_SECONDS,
     seconds: float | None = None,
     device: str = "auto",
 ) -> dict[str, Heatmap]:

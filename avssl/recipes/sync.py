@@ -40,8 +40,8 @@ def sync(
         out: PNG to write; default: VIDEO_sync.png in the working folder.
         audio: File whose audio is used instead of the video's own, from its start.
         readout: JSON file to write the curve to.
-        max_offset_seconds: Largest offset in either direction, at least one step.
-        step_seconds: Time from one offset to the next, > 0.
+        max_offset_seconds: Largest shift of the audio that is tried, in either direction; at least one step.
+        step_seconds: Difference between two offsets, > 0; not a stride over the video.
         seconds: Use only this much of the video, from its start; default: all.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 

@@ -10,8 +10,6 @@ from avssl.core.lazy import load, make_lazy
 if TYPE_CHECKING:
     from avssl.transforms.audio import LogMel as LogMel
     from avssl.transforms.audio import LogSpectrogram as LogSpectrogram
-    from avssl.transforms.audio import avid_log_spectrogram as avid_log_spectrogram
-    from avssl.transforms.audio import log_mel_spectrogram as log_mel_spectrogram
     from avssl.transforms.audio_augment import RandomGain as RandomGain
     from avssl.transforms.audio_augment import SpectrogramMask as SpectrogramMask
     from avssl.transforms.clip_transform import ClipTransform as ClipTransform

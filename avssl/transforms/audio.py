@@ -221,36 +221,3 @@ class LogMel(_Spectrogram):
     def _bins(self, power: Tensor) -> Tensor:
         with torch.autocast(power.device.type, enabled=False):
             return self.filters.T @ power
-
-
-def avid_log_spectrogram(
-    waveform: Tensor,
-    sample_rate_hz: int = 24_000,
-    *,
-    window_length: int = 1024,
-    hop_seconds: float = 0.010,
-    padding: Padding = "constant",
-) -> Tensor:
-    """Convert (B, S) float in [-1, 1] to (B, 1, time, freq) float32 in dB; see :class:`LogSpectrogram`.
-
-    Example:
-        >>> avid_log_spectrogram(torch.zeros(4, 48_000)).shape
-        torch.Size([4, 1, 200, 257])
-    """
-    return LogSpectrogram(sample_rate_hz, window_length, hop_seconds, padding).to(waveform.device)(waveform)
-
-
-def log_mel_spectrogram(
-    waveform: Tensor,
-    sample_rate_hz: int = 24_000,
-    *,
-    num_mels: int = 64,
-    window_length: int = 1024,
-    hop_seconds: float = 0.010,
-    min_hz: float = 0.0,
-    max_hz: float | None = None,
-    padding: Padding = "constant",
-) -> Tensor:
-    """Convert (B, S) float in [-1, 1] to (B, 1, time, num_mels) float32 in dB; see :class:`LogMel`."""
-    module = LogMel(sample_rate_hz, num_mels, window_length, hop_seconds, min_hz, max_hz, padding)
-    return module.to(waveform.device)(waveform)

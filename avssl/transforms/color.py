@@ -100,7 +100,7 @@ class ColorJitter:
         ValueError: If a strength is out of range.
     """
 
-    def __init__(self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0):
+    def __init__(self, brightness: float, contrast: float, saturation: float, hue: float):
         self.strengths = (brightness, contrast, saturation, hue)
         for name, strength in zip(OPERATIONS, self.strengths, strict=True):
             if strength < 0 or (name == "hue" and strength > 0.5):

@@ -1,7 +1,7 @@
 """Every option is declared once: a setting and the argument that it becomes have one name and one default."""
 
 import inspect
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from avssl.config import (
     TrainConfig,
     TransformConfig,
 )
+from avssl.config.declared import read_declaration
 from avssl.config.finetune import EvaluationConfig, FinetuneTrainConfig, LabelConfig
 from avssl.config.parsing import groups, read_names
 from avssl.config.settings import DropoutConfig, MonitorConfig, ReadingConfig
@@ -58,6 +59,25 @@ PASSED_ON = [
 READ_BY_RUNS = {ReadingConfig, MonitorConfig, LabelConfig, FinetuneTrainConfig, EvaluationConfig}
 """Groups whose settings are not arguments of a class with the same defaults."""
 
+CALLED = [
+    ("avssl.recipes.cka:cka", "avssl.features.stage_reader:StageReader"),
+    ("avssl.recipes.index:index", "avssl.data.health.indexing:index_folder"),
+    ("avssl.config.settings:DataConfig", "avssl.data.health.indexing:index_folder"),
+    ("avssl.recipes.localize:localize", "avssl.features.localize:localize"),
+    ("avssl.recipes.localize:localize", "avssl.features.localize:localize_each"),
+    ("avssl.recipes.localize_eval:localize_eval", "avssl.downstream.localization.measure:measure_localization"),
+    ("avssl.recipes.localize_eval:localize_eval", "avssl.evaluation.localization.samples:localization_samples"),
+    ("avssl.recipes.probe:probe", "avssl.data.splits.division:divide"),
+    ("avssl.recipes.robustness:Settings", "avssl.data.splits.division:divide"),
+    ("avssl.recipes.select_clips:select", "avssl.data.splits.division:divide"),
+    ("avssl.recipes.select_clips:select", "avssl.downstream.labeling.features:FeatureSettings"),
+    ("avssl.config.finetune:LabelConfig", "avssl.data.splits.division:divide"),
+]
+"""A verb or a group of settings, and a function that takes some of its values under the same names."""
+DECIDED_HERE = ("device", "progress", "num_workers", "backend")
+"""Options of a verb that a function leaves to its caller."""
+NO_DEFAULT = (MISSING, None)
+
 
 DECIDED_LATER = (None, "none")
 """Settings for which the run finds a value, such as the number of workers."""
@@ -93,3 +113,14 @@ def test_a_setting_has_the_default_of_the_argument_it_becomes(group, path, names
     shared = {name: names.get(name, name) for name in settings if names.get(name, name) in callee}
     assert shared
     assert {name: settings[name] for name in shared} == {name: callee[argument] for name, argument in shared.items()}
+
+
+@pytest.mark.parametrize(("verb", "callee"), CALLED)
+def test_a_verb_has_the_defaults_of_what_it_calls(verb, callee):
+    given, taken = (
+        {name: option.default for name, option in read_declaration(path).options.items() if name not in DECIDED_HERE}
+        for path in (verb, callee)
+    )
+    shared = [name for name in given if given[name] not in NO_DEFAULT and taken.get(name, MISSING) not in NO_DEFAULT]
+    assert shared, "the two share no default: leave this pair out"
+    assert {name: given[name] for name in shared} == {name: taken[name] for name in shared}

@@ -10,7 +10,7 @@ def failure(row, reason="not_media", message="a text, with a comma"):
 
 
 def test_ledger_counts_each_row_once_with_its_first_reason():
-    ledger = Ledger(100)
+    ledger = Ledger(100, 1.0)
     ledger.add([failure(7), failure(3, "truncated"), failure(7, "no_audio"), failure(1)])
     assert len(ledger) == 3
     assert 7 in ledger
@@ -32,7 +32,7 @@ def test_ledger_stops_above_the_share_and_says_why():
 
 
 def test_ledger_writes_a_table(tmp_path):
-    ledger = Ledger(10)
+    ledger = Ledger(10, 1.0)
     ledger.write(tmp_path / "dropped_files.csv")
     assert (tmp_path / "dropped_files.csv").read_text().count("\n") == 1
     ledger.add([failure(7), failure(3)])
@@ -46,7 +46,7 @@ def test_ledger_writes_a_table(tmp_path):
 
 
 def test_ledger_survives_a_checkpoint():
-    ledger, other = Ledger(10), Ledger(10)
+    ledger, other = Ledger(10, 1.0), Ledger(10, 1.0)
     ledger.add([failure(7), failure(3)])
     other.load_state_dict(ledger.state_dict())
     assert list(other) == list(ledger)

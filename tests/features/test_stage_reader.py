@@ -85,12 +85,12 @@ def test_large_maps_are_averaged_over_few_cells(manifest):
 def test_models_see_the_same_rows_each_in_its_own_way(manifest):
     """B needs two seconds, which row 5 has not; its clips and its encoders are others."""
     models = {"A": pretrained(), "B": pretrained(seconds=2, width=8), "C": pretrained(seed=1)}
-    reader = StageReader(models, manifest, batch_size=4)
+    reader = StageReader(models, manifest, batch_size=4, max_features=8192)
     batches = list(reader)
     assert [batch.rows.tolist() for batch in batches] == [[0, 1, 3, 4], [6, 7]]
     assert sorted(failure.id for failure in reader.failures) == ["2.mp4", "5.mp4"]
     assert list(dict.fromkeys(stage.model for stage in batches[0].features)) == ["A", "B", "C"]
-    alone = [batch.features for batch in StageReader({"B": models["B"]}, manifest, batch_size=4)]
+    alone = [batch.features for batch in StageReader({"B": models["B"]}, manifest, batch_size=4, max_features=8192)]
     for stage, values in alone[0].items():
         torch.testing.assert_close(batches[0].features[stage], values)
     stem = [batches[0].features[Stage(name, "video", "stem")] for name in models]
@@ -109,6 +109,6 @@ def test_streams_are_read_in_step():
 
 def test_reader_refuses(manifest):
     with pytest.raises(ValueError, match=r"models \(0\), batch_size \(256\)"):
-        StageReader({}, manifest)
+        StageReader({}, manifest, max_features=8192)
     with pytest.raises(ValueError, match=r"max_features \(0\) must be at least 1"):
         StageReader({"A": pretrained()}, manifest, max_features=0)

@@ -108,7 +108,7 @@ class TwoHeads(Spotter):
 
 
 def localize(reader, encoder, sampling=Window(), audio_from=None, **options):
-    return sliding_heatmaps(reader, encoder, sampling, [audio_from], **options)[0]
+    return sliding_heatmaps(reader, encoder, sampling, [audio_from], **({"stride_seconds": 0.25} | options))[0]
 
 
 def test_localize_tells_heads_apart():

@@ -103,7 +103,7 @@ def test_distances_have_a_closed_form_for_orthogonal_sounds_and_equal_pictures()
 def test_foreground_is_the_sum_of_the_cells_that_sound_over_all_cells() -> None:
     cosines = torch.tensor([[1.0, 0.9, 0.5, 0.0]])
     cells = torch.stack([cosines, (1 - cosines**2).sqrt()], dim=1)[:, :, None, None]  # (1, 2, 1, 1, 4)
-    found = foreground(cells, torch.tensor([[1.0, 0.0]]), 0.6)
+    found = foreground(cells, torch.tensor([[1.0, 0.0]]), 0.6, "cells")
     torch.testing.assert_close(found, cells[:, :, 0, 0, :2].sum(dim=2) / 4)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings
 from avssl.objectives import InfoNCE, info_nce, max_info_nce
+
+best_cell_info_nce = partial(max_info_nce, max_over="cells")
 
 TEMPERATURE = 0.3
 
@@ -85,7 +88,7 @@ def test_info_nce_matches_loop_reference(num_clips: int) -> None:
 def test_max_info_nce_matches_loop_reference(num_clips: int) -> None:
     video_map, audio = _map_pair(1, num_clips)
     expected = _loop_reference(video_map.flatten(2).double().numpy(), audio.double().numpy(), TEMPERATURE)
-    assert max_info_nce(video_map, audio, TEMPERATURE).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert best_cell_info_nce(video_map, audio, TEMPERATURE).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_info_nce_gradient_matches_finite_differences_of_the_reference() -> None:
@@ -100,7 +103,7 @@ def test_info_nce_gradient_matches_finite_differences_of_the_reference() -> None
 
 def test_max_info_nce_gradient_matches_finite_differences_of_the_reference() -> None:
     video_map, audio = (x.requires_grad_() for x in _map_pair(3))
-    max_info_nce(video_map, audio, TEMPERATURE).backward()
+    best_cell_info_nce(video_map, audio, TEMPERATURE).backward()
     v, a = video_map.detach().flatten(2).double().numpy().copy(), audio.detach().double().numpy().copy()
     expected_map = _finite_differences(lambda: _loop_reference(v, a, TEMPERATURE), v)
     expected_audio = _finite_differences(lambda: _loop_reference(v, a, TEMPERATURE), a)
@@ -114,7 +117,7 @@ def test_info_nce_is_log_n_when_embeddings_coincide(num_clips: int, temperature:
     same = torch.tensor([[3.0, -4.0]]).expand(num_clips, 2)
     assert info_nce(same, same, temperature).item() == pytest.approx(math.log(num_clips), abs=1e-6)
     same_map = same[:, :, None, None, None].expand(-1, -1, 2, 3, 3)
-    assert max_info_nce(same_map, same, temperature).item() == pytest.approx(math.log(num_clips), abs=1e-6)
+    assert best_cell_info_nce(same_map, same, temperature).item() == pytest.approx(math.log(num_clips), abs=1e-6)
 
 
 def test_info_nce_of_orthogonal_pairs_has_a_closed_form() -> None:
@@ -131,32 +134,32 @@ def test_max_info_nce_finds_the_one_cell_that_matches() -> None:
         video_map.flatten(2)[i, :, i] = torch.eye(9)[i]
     expected = math.log(math.exp(1 / TEMPERATURE) + 7) - 1 / TEMPERATURE
     video_map.requires_grad_()
-    loss = max_info_nce(video_map, torch.eye(9)[:8], TEMPERATURE)
+    loss = best_cell_info_nce(video_map, torch.eye(9)[:8], TEMPERATURE)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_max_info_nce_of_one_cell_is_info_nce() -> None:
     video, audio = _pair(4, 7)
-    one_cell = max_info_nce(video[:, :, None, None, None], audio, TEMPERATURE)
+    one_cell = best_cell_info_nce(video[:, :, None, None, None], audio, TEMPERATURE)
     torch.testing.assert_close(one_cell, info_nce(video, audio, TEMPERATURE))
 
 
 def test_max_info_nce_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     video_map, audio = _map_pair(5, 5)
-    whole = max_info_nce(video_map, audio, TEMPERATURE)
+    whole = best_cell_info_nce(video_map, audio, TEMPERATURE)
     monkeypatch.setattr("avssl.objectives.scores._MAX_CHUNK_ELEMENTS", 2 * 4 * 5)
-    assert torch.equal(max_info_nce(video_map, audio, TEMPERATURE), whole)
+    assert torch.equal(best_cell_info_nce(video_map, audio, TEMPERATURE), whole)
     monkeypatch.setattr("avssl.objectives.scores._MAX_CHUNK_ELEMENTS", 1)
-    assert torch.equal(max_info_nce(video_map, audio, TEMPERATURE), whole)
+    assert torch.equal(best_cell_info_nce(video_map, audio, TEMPERATURE), whole)
 
 
 def test_max_info_nce_does_not_depend_on_memory_layout() -> None:
     video_map, audio = _map_pair(6)
     channels_last = video_map.to(memory_format=torch.channels_last_3d)
-    torch.testing.assert_close(max_info_nce(channels_last, audio, 0.1), max_info_nce(video_map, audio, 0.1))
+    torch.testing.assert_close(best_cell_info_nce(channels_last, audio, 0.1), best_cell_info_nce(video_map, audio, 0.1))
 
 
-@pytest.mark.parametrize(("loss", "pair"), [(info_nce, _pair), (max_info_nce, _map_pair)])
+@pytest.mark.parametrize(("loss", "pair"), [(info_nce, _pair), (best_cell_info_nce, _map_pair)])
 def test_losses_ignore_embedding_scale(loss: Callable[..., Tensor], pair: Callable[..., Any]) -> None:
     video, audio = pair(7)
     scale = torch.tensor([0.01, 1.0, 30.0, 1e4])
@@ -164,7 +167,7 @@ def test_losses_ignore_embedding_scale(loss: Callable[..., Tensor], pair: Callab
     torch.testing.assert_close(loss(scaled_video, audio * scale.flip(0)[:, None], 0.1), loss(video, audio, 0.1))
 
 
-@pytest.mark.parametrize(("loss", "pair"), [(info_nce, _pair), (max_info_nce, _map_pair)])
+@pytest.mark.parametrize(("loss", "pair"), [(info_nce, _pair), (best_cell_info_nce, _map_pair)])
 def test_losses_ignore_the_order_of_clips(loss: Callable[..., Tensor], pair: Callable[..., Any]) -> None:
     video, audio = pair(8)
     order = torch.tensor([2, 0, 3, 1])
@@ -177,7 +180,7 @@ def test_info_nce_is_symmetric_in_the_modalities() -> None:
     torch.testing.assert_close(info_nce(video, audio, 0.1), info_nce(audio, video, 0.1))
 
 
-@pytest.mark.parametrize(("loss", "pair"), [(info_nce, _pair), (max_info_nce, _map_pair)])
+@pytest.mark.parametrize(("loss", "pair"), [(info_nce, _pair), (best_cell_info_nce, _map_pair)])
 def test_losses_stay_in_float32_under_autocast(loss: Callable[..., Tensor], pair: Callable[..., Any]) -> None:
     video, audio = pair(10)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -186,7 +189,7 @@ def test_losses_stay_in_float32_under_autocast(loss: Callable[..., Tensor], pair
     assert torch.equal(inside, loss(video, audio, 0.02))
 
 
-@pytest.mark.parametrize(("loss", "pair"), [(info_nce, _pair), (max_info_nce, _map_pair)])
+@pytest.mark.parametrize(("loss", "pair"), [(info_nce, _pair), (best_cell_info_nce, _map_pair)])
 def test_losses_take_bfloat16_embeddings(loss: Callable[..., Tensor], pair: Callable[..., Any]) -> None:
     video, audio = (x.bfloat16().requires_grad_() for x in pair(11))
     value = loss(video, audio, 0.1)
@@ -201,7 +204,7 @@ def test_max_info_nce_gradient_is_the_same_bits_every_time() -> None:
     generator = torch.Generator().manual_seed(0)
     video_map = torch.randn(16, 32, 4, 7, 7, generator=generator, requires_grad=True)
     audio = torch.randn(16, 32, generator=generator)
-    gradients = [torch.autograd.grad(max_info_nce(video_map, audio, 0.1), video_map)[0] for _ in range(5)]
+    gradients = [torch.autograd.grad(best_cell_info_nce(video_map, audio, 0.1), video_map)[0] for _ in range(5)]
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients[1:])
 
 
@@ -228,7 +231,7 @@ def test_info_nce_rejects_mismatched_batches(video_shape: tuple[int, ...], audio
 )
 def test_max_info_nce_rejects_mismatched_batches(map_shape: tuple[int, ...], audio_shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=rf"same clips in the same order.*video_map \({map_shape[0]}, .* and audio"):
-        max_info_nce(torch.ones(map_shape), torch.ones(audio_shape), 0.1)
+        best_cell_info_nce(torch.ones(map_shape), torch.ones(audio_shape), 0.1)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -0.07, math.nan])
@@ -237,7 +240,7 @@ def test_losses_reject_a_temperature_not_above_0(temperature: float) -> None:
     with pytest.raises(ValueError, match=r"temperature \(.*\) must be above 0"):
         info_nce(video, audio, temperature)
     with pytest.raises(ValueError, match=r"temperature \(.*\) must be above 0"):
-        max_info_nce(video[:, :, None, None, None], audio, temperature)
+        best_cell_info_nce(video[:, :, None, None, None], audio, temperature)
     with pytest.raises(ValueError, match=r"temperature \(.*\) must be above 0"):
         InfoNCE(temperature=temperature, pooling="pooled")
 
@@ -247,7 +250,7 @@ def test_objective_pools_as_it_is_told() -> None:
     online = Embeddings(video_map.mean((2, 3, 4)), audio, video_map=video_map)
     losses = {p: InfoNCE(0.1, p, max_over="cells")(online, None, _index(4)).total for p in ("pooled", "max", "both")}
     torch.testing.assert_close(losses["pooled"], info_nce(online.video, audio, 0.1))
-    torch.testing.assert_close(losses["max"], max_info_nce(video_map, audio, 0.1))
+    torch.testing.assert_close(losses["max"], best_cell_info_nce(video_map, audio, 0.1))
     torch.testing.assert_close(losses["both"], (losses["pooled"] + losses["max"]) / 2)
     assert [InfoNCE(pooling=p, max_over="cells").needs.maps for p in ("pooled", "max", "both")] == [False, True, True]
 
@@ -309,7 +312,7 @@ def test_max_over_space_matches_loop_reference() -> None:
     expected = (F.cross_entropy(scores / 0.2, own) + F.cross_entropy(scores.T / 0.2, own)) / 2
     torch.testing.assert_close(max_info_nce(video_map, audio, 0.2, "space"), expected)
     one_frame = video_map[:, :, :1]
-    torch.testing.assert_close(max_info_nce(one_frame, audio, 0.2, "space"), max_info_nce(one_frame, audio, 0.2))
+    torch.testing.assert_close(max_info_nce(one_frame, audio, 0.2, "space"), best_cell_info_nce(one_frame, audio, 0.2))
 
 
 def test_max_over_space_trains_every_frame() -> None:

@@ -183,7 +183,7 @@ def test_without_them_the_loss_is_the_same_bits(pooling: Any) -> None:
     plain = Embeddings(online.video, online.audio, online.video_map)
     result = InfoNCE(T, pooling, max_over="cells")(plain, None, _index())
     assert "cosine_silence" not in result.terms
-    pooled, best = info_nce(online.video, online.audio, T), max_info_nce(online.video_map, online.audio, T)
+    pooled, best = info_nce(online.video, online.audio, T), max_info_nce(online.video_map, online.audio, T, "cells")
     assert torch.equal(result.total, {"pooled": pooled, "max": best, "both": (pooled + best) / 2}[pooling])
     # Embeddings of negatives that nobody asked for change nothing.
     assert torch.equal(InfoNCE(T, pooling, max_over="cells")(online, None, _index()).total, result.total)

@@ -112,7 +112,7 @@ def write_fold(
 
 def _write_dropped(path: Path, failures: list[Failure]) -> None:
     """Write the rows that could not be read; the header alone if there are none."""
-    ledger = Ledger(max(1, len(failures)))
+    ledger = Ledger(max(1, len(failures)), max_bad_fraction=1.0)
     # A row may fail in training and in the test, so the rows are numbered anew.
     ledger.add([Failure(**(vars(failure) | {"row": number})) for number, failure in enumerate(failures)])
     ledger.write(path)

@@ -41,9 +41,9 @@ def rank_rows(
     strategy: str,
     budget: int,
     *,
-    label_column: str = "label",
-    split_column: str = "split",
-    test_split: str = "test",
+    label_column: str,
+    split_column: str,
+    test_split: str,
     seed: int = 0,
     settings: FeatureSettings | None = None,
 ) -> Ranking:

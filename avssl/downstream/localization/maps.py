@@ -68,7 +68,7 @@ def compute_maps(
     *,
     resnet: ResNetPrior | None = None,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int,
     progress: bool = False,
 ) -> InstantMaps:
     """Compute the maps at all instants, a batch at a time.
