@@ -1,4 +1,4 @@
-"""Heat maps of a whole video: where in the frame is what is heard.
+"""Heat maps of a whole video: positions of the sounding objects.
 
 A window slides over the video. At each point in time the frames of the window and the audio around its middle are
 encoded, and the map at that point is kept::

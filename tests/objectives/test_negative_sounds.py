@@ -151,7 +151,7 @@ def test_best_cells_have_a_closed_form_too() -> None:
 
 @pytest.mark.parametrize("chunk_size", [None, 2])
 def test_accuracy_is_of_clips_alone(chunk_size: int | None) -> None:
-    # Silence fits every picture better than its own sound, and yet is no candidate.
+    # Silence fits every video better than its own audio, and yet is no candidate.
     video = torch.tensor([[0.8, 0.0, 0.6], [0.0, 0.8, 0.6]])
     online = Embeddings(video, torch.eye(3)[:2], negative_audio=video[:1].expand(2, 3))
     terms = InfoNCE(T, chunk_size=chunk_size, negative_sounds=2, pooling="pooled")(online, None, _index(2)).terms

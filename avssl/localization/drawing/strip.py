@@ -15,7 +15,7 @@ from avssl.media.planes import GRAY, WHITE, to_planes
 from avssl.reports.figures import figure_image, new_figure
 
 _LEFT, _RIGHT = 0.06, 0.85  # limits of the two lanes, as shares of the width
-_LANES = {"confidence": (0.62, 0.26), "sound": (0.17, 0.28)}  # bottom and height, as shares of the height
+_LANES = {"confidence": (0.62, 0.26), "audio": (0.17, 0.28)}  # bottom and height, as shares of the height
 _LETTERS = 800  # width in pixels from which letters grow with it
 _INK, _PAPER = "#dddddd", "#101014"
 
@@ -80,13 +80,13 @@ class Strip:
         self._columns = (_LEFT * width, _RIGHT * width)
         self._cursor_width = 2 * max(1, round(zoom / 2))
         # Even, so that the cursor covers whole samples of color.
-        top, bottom = 1 - sum(_LANES["confidence"]), 1 - _LANES["sound"][0]
+        top, bottom = 1 - sum(_LANES["confidence"]), 1 - _LANES["audio"][0]
         self._rows = slice(round(self.height * top) // 2 * 2, round(self.height * bottom) // 2 * 2)
         figure = new_figure(width, self.height, dpi=100 * zoom)
         figure.set_facecolor(_PAPER)
         axes = {name: figure.add_axes((_LEFT, bottom, _RIGHT - _LEFT, high)) for name, (bottom, high) in _LANES.items()}
         _draw_confidence(axes["confidence"], curves, span)
-        _draw_sound(axes["sound"], envelope, span)
+        _draw_audio(axes["audio"], envelope, span)
         _draw_scale(figure.add_axes((0.88, 0.17, 0.03, 0.65)), scale, colors)
         self._planes = to_planes(figure_image(figure))
 
@@ -117,13 +117,13 @@ def _draw_confidence(axes: Any, curves: Sequence[Curve], span: tuple[float, floa
         axes.legend(ncols=len(curves), fontsize=6, labelcolor=_INK, frameon=False, handlelength=1, **place)
 
 
-def _draw_sound(axes: Any, envelope: Tensor, span: tuple[float, float]) -> None:
+def _draw_audio(axes: Any, envelope: Tensor, span: tuple[float, float]) -> None:
     edges = np.linspace(*span, envelope.shape[1] + 1)
     axes.fill_between((edges[:-1] + edges[1:]) / 2, *envelope.numpy(), color="#6cb2e0", linewidth=0.4)
     peak = max(float(envelope.abs().nan_to_num().max()), 0.05)
     axes.set_ylim(-1.05 * peak, 1.05 * peak)
     axes.set_yticks([])
-    _dress(axes, "sound", span)
+    _dress(axes, "audio", span)
     axes.tick_params(axis="x", labelsize=6, colors=_INK, length=2, pad=1)
 
 
