@@ -16,6 +16,7 @@ from avssl.core.lazy import load, make_lazy
 if TYPE_CHECKING:
     from avssl.models.av_model import AVModel as AVModel
     from avssl.models.classifier import Classifier as Classifier
+    from avssl.models.clip_encoder import ClipClassifier as ClipClassifier
     from avssl.models.clip_encoder import ClipEncoder as ClipEncoder
     from avssl.models.clip_encoder import Encoding as Encoding
     from avssl.models.clip_encoder import What as What

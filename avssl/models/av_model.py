@@ -7,7 +7,6 @@ of the video map, T' also time cells of the audio map.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -222,17 +221,6 @@ class AVModel(nn.Module):
             return self.audio_map(audio) if self.audio_over_time else self.embed_audio(audio)[..., None]
         features = self.audio_encoder(audio)
         return _side_by_side(head(features) for head in (self.audio_head, self.where_heads.audio))[..., None]
-
-    def use_channels_last(self) -> Self:
-        """Convert convolution weights to channels last in place; inputs may have either layout.
-
-        ``model.to(memory_format=...)`` fails on the pair: 4-D and 5-D weights need different formats.
-        """
-        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-        for parameter in self.parameters():
-            if parameter.ndim in formats:
-                parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
-        return self
 
 
 def _project(encoder: Encoder, heads: Sequence[ProjectionHead], features: Tensor, needs_maps: bool) -> Outputs:

@@ -1,7 +1,7 @@
 """The one path from raw clips to features, embeddings, stage maps and the cells of a heat map.
 
 Feature extraction, stage similarity, training monitors, energy curves, heat maps and localization scores all run a
-model through :class:`ClipEncoder`.
+model through :class:`ClipEncoder`, and tests of a fine-tuned classifier run it through :class:`ClipClassifier`.
 
 Dimensions: B clips, T frames, S samples, C features, D embedding size, K heads; T', h and w cells of the video map.
 """
@@ -15,12 +15,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from avssl.core.batch import Batch, Modality
 from avssl.core.errors import InputError
 from avssl.core.moments import unit_heads
 from avssl.models.av_model import AVModel
+from avssl.models.classifier import Classifier
 
 What = Literal["features", "embeddings"]
 """Vectors before the heads, or after them with unit length."""
@@ -31,6 +32,9 @@ class Preprocessing(Protocol):
 
     training: bool
 
+    def __call__(self, batch: Batch, /) -> Batch:
+        """Raw batch of B clips to model inputs of V * B views."""
+
     def video_input(self, video: Tensor, valid_hw: Tensor | None = None, chroma: Tensor | None = None) -> Tensor:
         """(B, T, 3, H, W) uint8 to (B, 3, T, H', W') float."""
 
@@ -40,9 +44,6 @@ class Preprocessing(Protocol):
 
 class Numerics(Protocol):
     """Number format and memory layout; :class:`avssl.engine.Precision` implements it."""
-
-    @property
-    def memory_format(self) -> str: ...
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]: ...
 
@@ -65,33 +66,19 @@ class Encoding:
         return self.features.float() if what == "features" else F.normalize(self.embedding.float(), dim=1)
 
 
-class ClipEncoder:
-    """A model with its preprocessing, run without gradient on raw clips, on the device of its weights.
+class _ClipModel:
+    """The input side of :class:`ClipEncoder` and :class:`ClipClassifier`."""
 
-    Args:
-        model: In evaluation mode. Its kernels are laid out as ``precision`` says, in place.
-        transform: In evaluation mode, on the same device. Heat maps need the whole frame (``crop="full"``).
-        precision: Number format and layout of the model; None computes in float32.
-
-    Raises:
-        InputError: If ``model`` or ``transform`` is in training mode.
-    """
-
-    def __init__(self, model: AVModel, transform: Preprocessing, precision: Numerics | None = None) -> None:
+    def __init__(self, model: nn.Module, transform: Preprocessing, precision: Numerics | None = None) -> None:
         for name, module in (("model", model), ("transform", transform)):
             if module.training:
                 raise InputError(
                     f"{name} is in training mode, which is random and changes its statistics. Call {name}.eval()."
                 )
-        if precision is not None and precision.memory_format == "channels_last":
-            model.use_channels_last()
         self.model, self.transform, self.precision = model, transform, precision
         self.device = next(model.parameters()).device
-
-    @property
-    def num_heads(self) -> int:
-        """K: channel groups of a cell that are compared with an audio query separately."""
-        return self.model.num_heads
+        for parameter in model.parameters():
+            parameter.data = self._arrange(parameter.data)
 
     @torch.no_grad()
     def video_input(self, video: Tensor, valid_hw: Tensor | None = None, chroma: Tensor | None = None) -> Tensor:
@@ -104,11 +91,44 @@ class ClipEncoder:
         """Return (B, 1, time, freq) model input for (B, S) waveforms."""
         return self.transform.audio_input(waveforms.to(self.device))
 
-    def encode_batch(self, batch: Batch, modality: Modality, *, with_stages: bool = False) -> Encoding:
-        """Encode one modality of a raw batch; the other one is neither moved nor transformed."""
+    def model_input(self, batch: Batch, modality: Modality) -> Tensor:
+        """Return the model input of one modality of a raw batch; the other one is neither moved nor transformed."""
         if modality == "video":
-            return self.encode(modality, self.video_input(batch.video, batch.valid_hw, batch.chroma), with_stages)
-        return self.encode(modality, self.audio_input(batch.audio), with_stages)
+            return self.video_input(batch.video, batch.valid_hw, batch.chroma)
+        return self.audio_input(batch.audio)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.precision is None else self.precision.autocast(self.device)
+
+    def _arrange(self, x: Tensor) -> Tensor:
+        return x if self.precision is None else self.precision.arrange(x)
+
+
+class ClipEncoder(_ClipModel):
+    """A model with its preprocessing, run without gradient on raw clips, on the device of its weights.
+
+    Args:
+        model: In evaluation mode. Its kernels are laid out as ``precision`` says, in place.
+        transform: In evaluation mode, on the same device. Heat maps need the whole frame (``crop="full"``).
+        precision: Number format and layout of the model; None computes in float32.
+
+    Raises:
+        InputError: If ``model`` or ``transform`` is in training mode.
+    """
+
+    model: AVModel
+
+    def __init__(self, model: AVModel, transform: Preprocessing, precision: Numerics | None = None) -> None:
+        super().__init__(model, transform, precision)
+
+    @property
+    def num_heads(self) -> int:
+        """K: channel groups of a cell that are compared with an audio query separately."""
+        return self.model.num_heads
+
+    def encode_batch(self, batch: Batch, modality: Modality, *, with_stages: bool = False) -> Encoding:
+        """Encode one modality of a raw batch."""
+        return self.encode(modality, self.model_input(batch, modality), with_stages)
 
     @torch.no_grad()
     def encode(self, modality: Modality, x: Tensor, with_stages: bool = False) -> Encoding:
@@ -147,11 +167,26 @@ class ClipEncoder:
         with self._autocast():
             return self.model.sound_queries(self._arrange(audio))
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.precision is None else self.precision.autocast(self.device)
 
-    def _arrange(self, x: Tensor) -> Tensor:
-        return x if self.precision is None else self.precision.arrange(x)
+class ClipClassifier(_ClipModel):
+    """A classifier with its preprocessing, run as :class:`ClipEncoder` runs a model."""
+
+    model: Classifier
+
+    @torch.no_grad()
+    def features(self, batch: Batch, modality: Modality) -> Tensor:
+        """Return the (B, C) float32 pooled features of one modality of a raw batch; with crops, (V * B, C) of video."""
+        with self._autocast():
+            features: Tensor = self.model.encoders[modality](self._arrange(self.model_input(batch, modality)))
+        return features.float()
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Tensor:
+        """Return (V * B, K) float32 logits of a raw batch."""
+        views = self.transform(batch.to(self.device))
+        with self._autocast():
+            logits: Tensor = self.model(self._arrange(views.video), self._arrange(views.audio))
+        return logits.float()
 
 
 class LocatingModel(Protocol):

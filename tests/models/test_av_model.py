@@ -4,6 +4,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from avssl.core.batch import Embeddings
+from avssl.engine import Precision
 from avssl.models import AVModel, HeadPair, ProjectionHead, create_encoder, create_head
 
 
@@ -121,12 +122,13 @@ def test_gradient_reaches_every_parameter_from_any_output(used: tuple[str, ...])
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_use_channels_last_changes_no_output():
+def test_channels_last_changes_no_output():
     model = small_model().eval()
     video, audio = clips()
     with torch.no_grad():
         expected = model(video, audio, needs_maps=True)
-        got = model.use_channels_last()(video, audio, needs_maps=True)
+        Precision("fp32", "channels_last").apply(model, "cpu")
+        got = model(video, audio, needs_maps=True)
     for name in ("video", "audio", "video_map", "audio_map"):
         torch.testing.assert_close(getattr(got, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
 
@@ -142,7 +144,8 @@ def test_model_is_traced_whole():
 def test_state_dict_survives_safetensors(tmp_path):
     model = small_model("mlp_bn")
     model(*clips(4))
-    model.use_channels_last().eval()
+    Precision("fp32", "channels_last").apply(model, "cpu").remove()
+    model.eval()
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "model.safetensors")
     loaded = small_model("mlp_bn").eval()
     loaded.load_state_dict(load_file(tmp_path / "model.safetensors"))

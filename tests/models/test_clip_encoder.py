@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from avssl.config import config_from_dict
 from avssl.core.batch import Batch, BatchIndex
-from avssl.engine import Precision
-from avssl.models import ClipEncoder, unit_cells
+from avssl.engine import Precision, all_precisions
+from avssl.models import Classifier, ClipClassifier, ClipEncoder, unit_cells
 from avssl.training.build import build_model, build_transform
 
 CONFIG = config_from_dict(
@@ -65,6 +65,20 @@ def test_precision_is_that_of_the_run(parts, raw):
     assert half.embedding.dtype == torch.bfloat16
     assert half.vectors("embeddings").dtype == torch.float32
     assert not half.embedding.requires_grad
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("precision", all_precisions(), ids=str)
+def test_a_classifier_computes_as_in_training(parts, raw, precision):
+    model, transform = parts
+    classifier = Classifier.of(model, 5, inputs="both").eval()
+    encoder, views = ClipClassifier(classifier, transform, precision), transform(raw)
+    logits = encoder.logits(raw)
+    heads = classifier.head_logits({name: encoder.features(raw, name) for name in ("video", "audio")})
+    handle = precision.apply(classifier, "cpu")
+    assert torch.equal(logits, classifier(views.video, views.audio))
+    handle.remove()
+    torch.testing.assert_close(torch.stack([*heads.values()]).mean(0), logits, rtol=2e-2, atol=2e-2)
 
 
 def test_training_mode_is_an_error(parts):

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from avssl.engine import Precision
 from avssl.models import AVModel, create_encoder, create_head
 
 
@@ -59,7 +60,7 @@ def test_pair_trains_in_bfloat16_and_channels_last():
     video, audio = torch.randn(4, 3, 8, 48, 48), torch.randn(4, 1, 64, 32)
     with torch.no_grad():
         expected = model(video, audio, needs_maps=True)
-    model.use_channels_last()
+    Precision("fp32", "channels_last").apply(model, "cpu").remove()
     assert model.video_encoder.get_parameter("stem.0.weight").is_contiguous(memory_format=torch.channels_last_3d)
     video = video.to(memory_format=torch.channels_last_3d)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -74,8 +75,9 @@ def test_pair_trains_in_bfloat16_and_channels_last():
 
 
 def test_channels_last_features_stay_channels_last():
-    model = small_pair().use_channels_last().eval()
-    # 16 clips: on one thread torch epochs fewer in float32 to a convolution of its own, which knows one layout alone.
+    model = small_pair().eval()
+    Precision("fp32", "channels_last").apply(model, "cpu").remove()
+    # 16 clips: on one thread torch passes fewer in float32 to a convolution of its own, which knows one layout alone.
     video = torch.randn(16, 3, 8, 32, 32).to(memory_format=torch.channels_last_3d)
     with torch.no_grad():
         features = model.video_encoder.forward_features(video)

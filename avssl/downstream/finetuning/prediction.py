@@ -24,7 +24,7 @@ from avssl.downstream.finetuning.fold_rows import FoldRows
 from avssl.engine import Precision
 from avssl.engine.replicas import collect_ranks
 from avssl.evaluation.video_scores import baseline_numbers, video_numbers
-from avssl.models import Classifier
+from avssl.models import Classifier, ClipClassifier
 from avssl.training.build import build_dataset
 from avssl.transforms import ClipTransform
 
@@ -69,7 +69,6 @@ def evaluate(
     return Evaluation(predictions, targets, numbers | baseline_numbers(targets.numpy(), model.num_classes))
 
 
-@torch.no_grad()
 def predict(
     model: Classifier,
     transform: ClipTransform,
@@ -100,19 +99,13 @@ def predict(
         pin_memory=device.type == "cuda",
     )
     precision = Precision.resolved(config.train.precision, config.train.memory_format)
-    handle = precision.apply(model, device)
+    classifier, clips = ClipClassifier(model, transform, precision), config.test.windows_per_clip
     logits_of_row: dict[int, np.ndarray] = {}
-    try:
-        for raw, rows, _ in tqdm(loader, "test", unit="batch", delay=1.0, disable=not progress):
-            batch = transform(raw.to(device))
-            logits = model(batch.video, batch.audio).float()
-            views, clips = batch.num_views, config.test.windows_per_clip
-            logits = rearrange(logits, "(views rows clips) k -> rows (views clips) k", views=views, clips=clips)
-            logits_of_row |= dict(
-                zip(rows[:: config.test.windows_per_clip].tolist(), logits.cpu().numpy(), strict=True)
-            )
-    finally:
-        handle.remove()
+    for raw, clip_rows, _ in tqdm(loader, "test", unit="batch", delay=1.0, disable=not progress):
+        rows = clip_rows[::clips].tolist()
+        pattern = "(views rows clips) k -> rows (views clips) k"
+        logits = rearrange(classifier.logits(raw), pattern, rows=len(rows), clips=clips)
+        logits_of_row |= dict(zip(rows, logits.cpu().numpy(), strict=True))
     return _gather(manifest, logits_of_row, list(loader.ledger))
 
 

@@ -5,7 +5,7 @@ Dimensions: B clips, V views of each, N test clips, X windows times views, C fea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from avssl.core.batch import Batch
+from avssl.core.batch import Batch, Modality
 from avssl.core.errors import InputError
 from avssl.data.sampling import ClipSampling
 from avssl.downstream.robustness.disturbances import DisturbedFeatures, Encode
@@ -23,6 +23,7 @@ from avssl.evaluation import modality_probes
 from avssl.evaluation.video_scores import video_probabilities
 from avssl.hub.classifier import TrainedClassifier
 from avssl.hub.pretrained import Pretrained
+from avssl.models import ClipClassifier
 from avssl.transforms import ClipTransform
 
 BOTH = "video + audio"
@@ -78,12 +79,14 @@ def linear_probe_model(
             for modality, result in probes.items()
         }
 
-    model = pretrained.model
-    encoders = {"video": model.encode_video, "audio": model.encode_audio}
-    precision = _with_layout(pretrained.precision, model, pretrained.device)
+    encoder = pretrained.encoder()
+
+    def features(raw: Batch, modality: Modality) -> Tensor:
+        return encoder.encode_batch(raw, modality).vectors("features")
+
     return RobustnessModel(
         f"linear probe on frozen features of {len(labels)} clean clips; late fusion of both modalities",
-        _encoders(encoders, pretrained.transform, precision, pretrained.device),
+        _encoders(features, ("video", "audio"), pretrained.transform.video_eval.num_crops),
         predict,
         np.unique(labels).tolist(),
         pretrained.sampling,
@@ -106,13 +109,12 @@ def finetuned_model(classifier: TrainedClassifier, windows_per_clip: int) -> Rob
             f"{classifier.source}: a multi-label classifier does not predict one class that could change; "
             "robustness can be measured for classifiers with one class per clip."
         )
-    device = next(model.parameters()).device
 
     @torch.inference_mode()
     def predict(disturbed: DisturbedFeatures) -> ClassPredictions:
         predictions: ClassPredictions = {}
         for name, features in disturbed.features.items():
-            heads = model.head_logits({m: torch.from_numpy(features[m]).to(device) for m in model.encoders})
+            heads = model.head_logits({m: torch.from_numpy(features[m]).to(encoder.device) for m in model.encoders})
             logits = {BOTH if head == "both" else head: values for head, values in heads.items()}
             if len(heads) > 1:
                 logits[BOTH] = torch.stack(list(heads.values())).mean(dim=0)
@@ -121,45 +123,30 @@ def finetuned_model(classifier: TrainedClassifier, windows_per_clip: int) -> Rob
                 predictions.setdefault(modality, {})[name] = scores.argmax(axis=1)
         return predictions
 
-    precision = _with_layout(Precision.resolved(config.train.precision, config.train.memory_format), model, device)
+    precision = Precision.resolved(config.train.precision, config.train.memory_format)
+    encoder = ClipClassifier(model, classifier.transform, precision)
     return RobustnessModel(
         f"classifier of {model.inputs}, fine-tuned",
-        _encoders(dict(model.encoders.items()), classifier.transform, precision, device),
+        _encoders(encoder.features, model.encoders, classifier.transform.video_eval.num_crops),
         predict,
         classifier.classes,
         classifier.sampling,
         classifier.transform,
-        device,
+        encoder.device,
         windows_per_clip,
         classifier.weights_hash(),
     )
 
 
-def _with_layout(precision: Precision, model: torch.nn.Module, device: torch.device) -> Precision:
-    """Convert the weights to the memory layout of the precision, which the autocast alone would not do."""
-    precision.apply(model, device).remove()
-    return precision
-
-
 def _encoders(
-    encoders: Mapping[str, Callable[[Tensor], Tensor]],
-    transform: ClipTransform,
-    precision: Precision,
-    device: torch.device,
+    features: Callable[[Batch, Modality], Tensor], modalities: Iterable[str], views: int
 ) -> dict[str, Encode]:
     """Return encoders of raw clips; the crops of a clip are views that share one audio feature."""
-    views = transform.video_eval.num_crops
-
-    def run(modality: str, x: Tensor) -> Tensor:
-        with precision.autocast(device):
-            return encoders[modality](precision.arrange(x)).float()
 
     def video(raw: Batch) -> Tensor:
-        assert raw.valid_hw is not None, "a raw batch"
-        crops = run("video", transform.video_eval(raw.video, raw.valid_hw))
-        return rearrange(crops, "(views clips) c -> clips views c", views=views)
+        return rearrange(features(raw, "video"), "(views clips) c -> clips views c", views=views)
 
     def audio(raw: Batch) -> Tensor:
-        return repeat(run("audio", transform.audio_input(raw.audio)), "clips c -> clips views c", views=views)
+        return repeat(features(raw, "audio"), "clips c -> clips views c", views=views)
 
-    return {name: function for name, function in (("video", video), ("audio", audio)) if name in encoders}
+    return {name: function for name, function in (("video", video), ("audio", audio)) if name in modalities}

@@ -6,8 +6,8 @@ from avssl.data import ClipDataset
 from avssl.downstream.finetuning import predict
 from avssl.downstream.robustness import encode_disturbed, find_cutouts, finetuned_model, linear_probe_model
 from avssl.downstream.robustness.disturbances import CLEAN, DISTURBANCES, DisturbedFeatures
-from avssl.engine import Precision
 from avssl.evaluation.video_scores import video_probabilities
+from avssl.models import ClipEncoder
 
 NAMES = (CLEAN, *DISTURBANCES)
 CPU = torch.device("cpu")
@@ -19,11 +19,14 @@ class Frozen:
 
     def __init__(self, classifier):
         encoders = classifier.model.encoders
-        self.model = torch.nn.Module()
-        self.model.encode_video, self.model.encode_audio = encoders["video"], encoders["audio"]
+        self.model = torch.nn.Module().eval()
+        self.model.video_encoder, self.model.audio_encoder = encoders["video"], encoders["audio"]
+        self.model.video_head = self.model.audio_head = torch.nn.Identity()
         self.transform, self.sampling, self.device = classifier.transform, classifier.sampling, CPU
-        self.precision = Precision("fp32", "contiguous")
         self.weights_hash = classifier.weights_hash
+
+    def encoder(self):
+        return ClipEncoder(self.model, self.transform)
 
 
 def predictions_of(model, shapes):
