@@ -25,7 +25,7 @@ class ReadingConfig:
     """Input rows and how they are read."""
 
     source: str = ""
-    """Manifest (CSV) of labeled rows."""
+    """Manifest (CSV) of the rows to train and test on."""
     max_bad_fraction: float = 0.1
     """Stop the run if more than this share of the rows cannot be read, in [0, 1]."""
     num_workers: int | None = None

@@ -75,7 +75,7 @@ def test_wrong_input_raises(manifest, tmp_path, capsys):
         ([str(manifest), str(tmp_path / "b"), "--task-index", "2", "--num-tasks", "2"], 2, "task_index < num_tasks"),
         ([str(tmp_path / "none.csv"), str(tmp_path / "b")], 1, "no such manifest"),
         ([str(tmp_path), str(tmp_path / "b")], 1, "is a folder, and a manifest (CSV) is needed"),
-        ([str(manifest), str(tmp_path / "b"), "--quality", "90"], 1, "quality (90) must be 1 to 31"),
+        ([str(manifest), str(tmp_path / "b"), "--quality", "90"], 2, "--quality (90) must be 1 to 31"),
         ([str(manifest), str(out), *COPY, "--split", "test"], 1, "no column 'split'"),
         ([str(manifest), str(tmp_path / "c"), *COPY[:2], "--frames_per_second", "70000"], 1, "cannot encode a clip"),
     ]

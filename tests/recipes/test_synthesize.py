@@ -25,7 +25,7 @@ def test_scene_settings_are_documented_options(capsys):
 
 
 def test_wrong_settings_raise(tmp_path, capsys):
-    assert main(["synthesize", str(tmp_path / "x"), "--width", "31"]) == 1
+    assert main(["synthesize", str(tmp_path / "x"), "--width", "31"]) == 2
     assert "must be even" in capsys.readouterr().err
     assert main(["synthesize", str(tmp_path / "x"), "--num_clips", "0", "--num_test_clips", "0"]) == 1
     assert "must be >= 0, and one of them > 0" in capsys.readouterr().err
