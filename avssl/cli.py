@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from avssl.config.command import Verb
-from avssl.core.errors import AvsslError, Interrupted
+from avssl.core.errors import AvsslError, Interruption
 from avssl.core.version import __version__
 
 VERBS = {
@@ -122,7 +122,7 @@ def _run(verb: str, words: list[str]) -> int:
     except (AvsslError, OSError) as error:
         if os.environ.get("AVSSL_TRACEBACK"):
             traceback.print_exc()
-        kind = "" if isinstance(error, Interrupted) else "error: "
+        kind = "" if isinstance(error, Interruption) else "error: "
         print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status if isinstance(error, AvsslError) else 1
     return 0

@@ -30,7 +30,7 @@ class ConfigError(InputError):
     exit_status = 2
 
 
-class Interrupted(RunError):  # noqa: N818 (nothing went wrong)
+class Interruption(RunError):  # noqa: N818 (nothing went wrong)
     """A run that was stopped by a signal and has saved everything.
 
     Args:

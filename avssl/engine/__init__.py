@@ -1,6 +1,6 @@
 """Training of any task: the loop, checkpoints, optimizers, precision and the metrics log."""
 
-from avssl.core.errors import Interrupted as Interrupted
+from avssl.core.errors import Interruption as Interruption
 from avssl.engine.average import WeightAverage as WeightAverage
 from avssl.engine.checkpoint import Checkpointer as Checkpointer
 from avssl.engine.checkpoint import CheckpointError as CheckpointError

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from avssl.core import distributed
 from avssl.core.batch import Batch, LossTerms
-from avssl.core.errors import Interrupted
+from avssl.core.errors import Interruption
 from avssl.engine.average import WeightAverage
 from avssl.engine.checkpoint import Checkpointer
 from avssl.engine.meter import Meter
@@ -74,7 +74,7 @@ def fit(
 
     Raises:
         FileExistsError: If there are checkpoints and ``resume`` is False.
-        Interrupted: If a rank received SIGTERM or SIGUSR1, after everything is saved. Without a
+        Interruption: If a rank received SIGTERM or SIGUSR1, after everything is saved. Without a
             checkpointer these signals keep their usual effect.
         RuntimeError: If the loss or the gradient becomes NaN or infinite, if a trainable parameter
             gets no gradient, or if the loader ends.
@@ -209,7 +209,7 @@ class _Loop(Generic[_Task]):
             self.checkpoint = self.checkpointer.save(step, self.state.state_dict())
         if stop and not last:
             assert self.checkpoint is not None, "saved just now"
-            raise Interrupted(self.stop.received or "a signal to another rank", step, self.checkpoint)
+            raise Interruption(self.stop.received or "a signal to another rank", step, self.checkpoint)
 
     def _measure(self, last: bool) -> dict[str, float]:
         """Return the numbers of the monitors that are due, and save the weights if they are the best so far."""

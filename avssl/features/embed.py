@@ -21,7 +21,7 @@ from avssl.core.version import __version__
 from avssl.data import ClipDataset, EvalLoader, Failure
 from avssl.data.eval_loader import Window
 from avssl.features.table import FeatureTable, TableInfo
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.media import MediaError
 from avssl.models import What
 
@@ -29,7 +29,7 @@ _BATCH_SIZE = 16
 
 
 def table_info(
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     clip_list: str,
     every_seconds: float,
     what: What = "embeddings",
@@ -77,7 +77,7 @@ def windows_of_row(dataset: ClipDataset, row: int, every_seconds: float) -> list
 
 
 def embed_windows(
-    pretrained: Pretrained, loader: EvalLoader, info: TableInfo, on_row: Callable[[int], object] | None = None
+    pretrained: PretrainedModel, loader: EvalLoader, info: TableInfo, on_row: Callable[[int], object] | None = None
 ) -> FeatureTable:
     """Run the model over windows of files.
 
@@ -107,7 +107,7 @@ def embed_windows(
 
 
 def table_of_files(
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     root: Path | str,
     names: Sequence[str],
     every_seconds: float = 1.0,

@@ -30,7 +30,7 @@ from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
 from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.media.backends import BackendName, resolve_backend
 from avssl.models import ClipEncoder, StagePooling, What
 
@@ -66,7 +66,7 @@ class Features:
 
 
 def extract_features(
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     manifest: Manifest,
     *,
     windows_per_clip: int = 1,
@@ -184,7 +184,7 @@ def _positions(
     return {"rows": rows, "at_seconds": at_seconds.reshape(-1, windows)}
 
 
-def content_key(pretrained: Pretrained, manifest: Manifest, settings: Mapping[str, object]) -> str:
+def content_key(pretrained: PretrainedModel, manifest: Manifest, settings: Mapping[str, object]) -> str:
     """Return 16 hex digits of all that features depend on: weights, rows, file contents, and ``settings``."""
     digest = hashlib.sha256()
     about = {

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from avssl.core.batch import Heatmap
 from avssl.core.errors import InputError
 from avssl.engine import Precision, choose_device
-from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
+from avssl.hub.pretrained import PretrainedModel, demo_weights, from_pretrained
 from avssl.localization.heatmap import sliding_heatmaps
 from avssl.localization.windows import AudioSource
 from avssl.media import ImageReader, MediaReader, is_image, open_media
@@ -24,7 +24,7 @@ STRIDE_SECONDS = 0.25
 
 def localize(
     video: Path | str | MediaReader,
-    model: Pretrained | Path | str | None = None,
+    model: PretrainedModel | Path | str | None = None,
     audio: Audio = None,
     *,
     stride_seconds: float = STRIDE_SECONDS,
@@ -63,7 +63,7 @@ def localize(
 
 def localize_each(
     video: Path | str | MediaReader,
-    model: Pretrained | Path | str | None,
+    model: PretrainedModel | Path | str | None,
     audios: Sequence[Audio],
     *,
     stride_seconds: float = STRIDE_SECONDS,
@@ -82,7 +82,7 @@ def localize_each(
     Returns:
         One heat map for each audio.
     """
-    pretrained = model if isinstance(model, Pretrained) else load_localizer(model, device)
+    pretrained = model if isinstance(model, PretrainedModel) else load_localizer(model, device)
     if pretrained.transform.video_eval.crop != "full":
         raise InputError('model must see the whole frame: load it with from_pretrained(..., crop="full").')
     with ExitStack() as files:
@@ -103,7 +103,7 @@ def localize_each(
         )
 
 
-def load_localizer(path_or_hub_id: Path | str | None, device: str = "auto") -> Pretrained:
+def load_localizer(path_or_hub_id: Path | str | None, device: str = "auto") -> PretrainedModel:
     """Load a model that sees the whole frame, which the map is drawn over; the demo weights by default."""
     return from_pretrained(path_or_hub_id or demo_weights(), choose_device(device), crop="full")
 

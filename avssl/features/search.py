@@ -23,7 +23,7 @@ from avssl.engine import choose_device
 from avssl.evaluation import GalleryLevel, gallery_level, query_cosines, top_moments
 from avssl.features.search_page import Moment, MomentGroup
 from avssl.features.table import FeatureTable, FeatureTableError
-from avssl.hub.pretrained import Pretrained, from_pretrained
+from avssl.hub.pretrained import PretrainedModel, from_pretrained
 from avssl.localization.windows import AudioWindows, FrameWindows
 from avssl.media import MediaError, MediaReader, open_media
 from avssl.media.errors import Reason
@@ -98,7 +98,7 @@ def table_place(features: Path | str, place: str) -> Path:
 
 def model_of_table(
     table: FeatureTable, features: Path | str, checkpoint: Path | str | None = None, device: str = "auto"
-) -> Pretrained:
+) -> PretrainedModel:
     """Load the model that made a table; vectors of different models cannot be compared.
 
     Args:
@@ -150,7 +150,7 @@ def query_of_table(
 
 
 def query_of_file(
-    pretrained: Pretrained, path: Path | str, by: Modality, what: What, at_seconds: float | None = None
+    pretrained: PretrainedModel, path: Path | str, by: Modality, what: What, at_seconds: float | None = None
 ) -> Query:
     """Encode one window of a file as a query.
 
@@ -225,7 +225,7 @@ def moment_group(table: FeatureTable, found: GalleryHits, query: Query, folder: 
     return MomentGroup(found.heading(query.modality), note, moments)
 
 
-def _window(reader: MediaReader, by: Modality, at: float, pretrained: Pretrained) -> Tensor:
+def _window(reader: MediaReader, by: Modality, at: float, pretrained: PretrainedModel) -> Tensor:
     """Return the model input of the window around a point in time: one clip of one stream."""
     encoder, sampling = pretrained.encoder(), pretrained.sampling
     instant = torch.tensor([at], dtype=torch.float64)

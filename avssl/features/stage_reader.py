@@ -23,7 +23,7 @@ from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
 from avssl.data.sampling import ClipSampling
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.media.backends import BackendName
 from avssl.models import StagePooling
 
@@ -79,7 +79,7 @@ class StageReader:
 
     def __init__(
         self,
-        models: Mapping[str, Pretrained],
+        models: Mapping[str, PretrainedModel],
         manifest: Manifest,
         *,
         batch_size: int = 256,

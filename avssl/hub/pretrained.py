@@ -34,7 +34,7 @@ measures its effect on SoundingShapes."""
 
 
 @dataclass
-class Pretrained:
+class PretrainedModel:
     """A trained model with its preprocessing."""
 
     model: AVModel
@@ -48,7 +48,7 @@ class Pretrained:
     source: str
     """Its origin: a folder, a hub id, or ``random_init(...)``."""
 
-    def to(self, device: torch.device | str) -> Pretrained:
+    def to(self, device: torch.device | str) -> PretrainedModel:
         """Move model and transform in place, and return this object."""
         self.model.to(device)
         self.transform.to(device)
@@ -118,7 +118,7 @@ def save_pretrained(
 
 def from_pretrained(
     path_or_hub_id: Path | str, device: torch.device | str = "cpu", crop: Literal["center", "full"] | None = None
-) -> Pretrained:
+) -> PretrainedModel:
     """Load a release.
 
     Args:
@@ -156,7 +156,7 @@ def demo_weights() -> Path:
     return Path(__file__).parent / "demo_weights"
 
 
-def random_init(like: Pretrained, seed: int = 0) -> Pretrained:
+def random_init(like: PretrainedModel, seed: int = 0) -> PretrainedModel:
     """Return an untrained baseline: the same architecture, preprocessing and statistics with new weights."""
     video = like.transform.video_eval
     twin = _assemble(like.config, seed, video.crop, video.size, f"random_init(seed={seed})")
@@ -164,9 +164,9 @@ def random_init(like: Pretrained, seed: int = 0) -> Pretrained:
     return twin.to(like.device)
 
 
-def _assemble(config: Config, seed: int, crop: Crop | None, size: int, source: str) -> Pretrained:
+def _assemble(config: Config, seed: int, crop: Crop | None, size: int, source: str) -> PretrainedModel:
     transform = build_transform(config, crop=crop, eval_size=size)
-    return Pretrained(build_model(config, seed).eval(), transform.eval(), build_sampling(config), config, source)
+    return PretrainedModel(build_model(config, seed).eval(), transform.eval(), build_sampling(config), config, source)
 
 
 def _card(model: AVModel, config: Config, about: dict[str, Any], license_id: str | None, notice: str) -> str:

@@ -22,7 +22,7 @@ from avssl.engine import choose_device
 from avssl.evaluation import MinibatchCKA, correspondence, find_blocks
 from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
 from avssl.features.stage_reader import Stage, StageReader
-from avssl.hub.pretrained import Pretrained, from_pretrained, random_init
+from avssl.hub.pretrained import PretrainedModel, from_pretrained, random_init
 from avssl.reports.plots import draw_similarities
 
 RANDOM = "random:"
@@ -143,7 +143,7 @@ def _rows(data: Path | str, split: str | None, max_rows: int | None) -> Manifest
     return manifest
 
 
-def _model(run: str, seed: int, device: torch.device) -> Pretrained:
+def _model(run: str, seed: int, device: torch.device) -> PretrainedModel:
     pretrained = from_pretrained(run.removeprefix(RANDOM), device)
     if not run.startswith(RANDOM):
         return pretrained

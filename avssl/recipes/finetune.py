@@ -16,7 +16,7 @@ from avssl.core.manifest import Manifest
 from avssl.data.splits import Division
 from avssl.downstream.finetuning import ClassifierRun, fold_rows, run_fold, run_folds, summary_text
 from avssl.hub.classifier import create_classifier
-from avssl.hub.pretrained import Pretrained, from_pretrained
+from avssl.hub.pretrained import PretrainedModel, from_pretrained
 from avssl.models import Classifier
 from avssl.training.build import check_options
 from avssl.training.run_directory import default_directory
@@ -89,7 +89,7 @@ def finetune(
         ManifestError: If a column, a split, a fold or the rows of a class are missing.
         ValueError: If a class has fewer labels than requested, or the classifier returns NaN.
         RunDirectoryError: If ``out`` must not be written, or the run cannot be continued.
-        Interrupted: If the process got SIGTERM or SIGUSR1; everything is saved.
+        Interruption: If the process got SIGTERM or SIGUSR1; everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the training rows cannot be read.
     """
     check_settings(config)
@@ -134,7 +134,7 @@ def create_task(config: FinetuneConfig, model: Classifier, transform: ClipTransf
 def _load_checkpoint(
     model: Classifier,
     transform: ClipTransform,
-    pretrained: Pretrained | None,
+    pretrained: PretrainedModel | None,
     config: FinetuneConfig,
     manifest: Manifest,
 ) -> None:
@@ -174,7 +174,7 @@ def _base(checkpoint: str | None) -> dict[str, Any] | None:
     return None if checkpoint in (None, "", "none") else base_of(from_pretrained(checkpoint).config)
 
 
-def _pretrained(config: FinetuneConfig) -> Pretrained | None:
+def _pretrained(config: FinetuneConfig) -> PretrainedModel | None:
     """Load the checkpoint, which must have the encoders that the settings describe; None without one."""
     name = config.train.checkpoint
     if not name:

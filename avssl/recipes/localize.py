@@ -14,7 +14,7 @@ from avssl.core.errors import ConfigError, InputError
 from avssl.core.whole_file import write_json
 from avssl.engine import show_progress
 from avssl.features.localize import STRIDE_SECONDS, load_localizer, localize_each, open_video
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.localization import Look, overlay_picture, overlay_video
 from avssl.localization import readout as describe_maps
 from avssl.localization.drawing.scale import Scale, check_heads
@@ -149,7 +149,7 @@ def _sounds(
 
 def _maps(
     reader: MediaReader,
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     sounds: Mapping[str, AudioSource],
     stride_seconds: float,
     seconds: float | None,

@@ -67,7 +67,7 @@ def pretrain(
         ConfigError: If no source is given, or a setting does not fit it.
         ManifestError: If the source has no usable rows, or fewer than eight.
         RunDirectoryError: If ``out`` must not be written, or the run cannot be continued.
-        Interrupted: If the process got SIGTERM or SIGUSR1; everything is saved.
+        Interruption: If the process got SIGTERM or SIGUSR1; everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the rows cannot be read.
     """
     if not config.data.source:

@@ -8,7 +8,7 @@ from engine_toy import ToyLoader, ToyTask
 
 from avssl.engine import (
     Checkpointer,
-    Interrupted,
+    Interruption,
     LoopSettings,
     MetricsLog,
     WeightAverage,
@@ -55,7 +55,7 @@ def test_a_signal_saves_after_the_step_and_the_resume_equals_an_uninterrupted_ru
     """Model, optimizer, average and metrics.jsonl."""
     before = signal.getsignal(number)
     with pytest.raises(
-        Interrupted, match=rf"stopped by {number.name} after step 7; continue from .*000007\.pt"
+        Interruption, match=rf"stopped by {number.name} after step 7; continue from .*000007\.pt"
     ) as told:
         train(tmp_path / "parts", signal_at=7, number=number)
     assert signal.getsignal(number) is before

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy import ToyBatch, ToyLoader, ToyTask
 
 from avssl.core import distributed
-from avssl.engine import Checkpointer, Interrupted, LoopSettings, MetricsLog, WarmupCosine, create_optimizer, fit
+from avssl.engine import Checkpointer, Interruption, LoopSettings, MetricsLog, WarmupCosine, create_optimizer, fit
 
 BAD = 10_000
 
@@ -93,7 +93,7 @@ def main(folder):
             os.kill(os.getpid(), signal.SIGUSR1)
 
     signaled.after_step = after_step
-    with pytest.raises(Interrupted, match="after step 6") as told:
+    with pytest.raises(Interruption, match="after step 6") as told:
         train(folder / "signaled", signaled, 12)
     assert ("SIGUSR1" in str(told.value)) == (distributed.rank() == 1)
     signaled = ToyTask()

@@ -11,7 +11,7 @@ from avssl.core.manifest import Manifest
 from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.features.extract import extract_features
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.media import write_video
 from avssl.models import StagePooling
 from avssl.training.build import build_model, build_sampling, build_transform
@@ -46,7 +46,7 @@ def pretrained():
     )
     transform = build_transform(config).eval()
     transform.standardize.set_statistics(torch.zeros(8), torch.ones(8))
-    return Pretrained(build_model(config).eval(), transform, build_sampling(config), config, "test")
+    return PretrainedModel(build_model(config).eval(), transform, build_sampling(config), config, "test")
 
 
 def test_rows_keep_their_order_and_bad_ones_are_listed(pretrained, manifest):
@@ -162,7 +162,7 @@ def test_cache_is_used_for_the_same_and_for_nothing_else(pretrained, manifest, f
     extract_features(pretrained, manifest, cache_folder=tmp_path, stages={"video": StagePooling(1)})
     extract_features(pretrained, manifest, cache_folder=tmp_path, stages={"audio": StagePooling(1)})
     extract_features(pretrained, manifest.select(np.arange(3)), cache_folder=tmp_path)
-    other = Pretrained(
+    other = PretrainedModel(
         build_model(pretrained.config, seed=5).eval(), pretrained.transform, pretrained.sampling, pretrained.config, ""
     )
     extract_features(other, manifest, cache_folder=tmp_path)

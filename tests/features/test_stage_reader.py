@@ -7,7 +7,7 @@ from avssl.core.manifest import Manifest
 from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.features.stage_reader import Stage, StageReader, in_step
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.media import write_video
 from avssl.training.build import build_model, build_sampling, build_transform
 
@@ -40,7 +40,7 @@ def pretrained(seconds=1, width=4, seed=0):
     )
     transform = build_transform(config).eval()
     transform.standardize.set_statistics(torch.zeros(8), torch.ones(8))
-    return Pretrained(build_model(config, seed).eval(), transform, build_sampling(config), config, "test")
+    return PretrainedModel(build_model(config, seed).eval(), transform, build_sampling(config), config, "test")
 
 
 @torch.inference_mode()

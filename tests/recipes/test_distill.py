@@ -11,7 +11,7 @@ import avssl
 from avssl.cli import main
 from avssl.config import ConfigError, DistillConfig, load_config
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
-from avssl.engine import Interrupted, load_checkpoint
+from avssl.engine import Interruption, load_checkpoint
 from avssl.hub.release import HubError
 from avssl.recipes.distill import distill, settings
 from avssl.recipes.finetune import finetune
@@ -102,7 +102,7 @@ def test_interrupted_distillation_continues_bit_for_bit(student, labeled_clips, 
 
     with monkeypatch.context() as patched:
         patched.setattr(DistillTask, "on_epoch_start", on_epoch_start)
-        with pytest.raises(Interrupted, match="step 3"):
+        with pytest.raises(Interruption, match="step 3"):
             distill(config, out=out, progress=False)
     assert main(["distill", "--resume", str(out)]) == 0
     for fold in ("split1", "split2"):

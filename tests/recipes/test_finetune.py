@@ -15,7 +15,7 @@ from avssl.cli import main
 from avssl.config import ConfigError, FinetuneConfig, load_config, to_yaml
 from avssl.core.manifest import ManifestError
 from avssl.downstream.finetuning import summary_text
-from avssl.engine import Interrupted, Precision, read_metrics
+from avssl.engine import Interruption, Precision, read_metrics
 from avssl.hub.pretrained import from_pretrained
 from avssl.hub.release import HubError
 from avssl.recipes.finetune import finetune
@@ -302,10 +302,10 @@ def test_interrupted_between_folds_and_within_one_equals_the_whole(
     config = finetuning(labeled_clips, labels={"split_column": ["split1", "split2"]})
     stop_in_second_epoch(monkeypatch)
     out = tmp_path / "parts"
-    with pytest.raises(Interrupted, match="step 3"):
+    with pytest.raises(Interruption, match="step 3"):
         finetune(config, out=out, progress=False)
     # A resume begins within the pass, goes on to the end of the fold and is stopped in the next one.
-    with pytest.raises(Interrupted, match="step 3"):
+    with pytest.raises(Interruption, match="step 3"):
         finetune(load_config(out / "config.yaml", FinetuneConfig), resume=out, progress=False)
     assert (out / "folds" / "fold-split1" / "results.json").is_file()
     assert main(["finetune", "--resume", str(out)]) == 0
@@ -361,7 +361,7 @@ def test_precision_is_not_timed_again_by_a_resume(labeled_clips, tmp_path, monke
 
     monkeypatch.setattr("avssl.downstream.finetuning.driver.choose_precision", choose)
     stop_in_second_epoch(monkeypatch)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interruption):
         finetune(config, out=tmp_path / "run", progress=False)
     assert main(["finetune", "--resume", str(tmp_path / "run")]) == 0
     assert len(timed) == 1

@@ -16,7 +16,7 @@ from avssl.cli import main
 from avssl.config import ConfigError, load_config, to_yaml
 from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.data.ledger import TooManyBadFiles
-from avssl.engine import Interrupted, load_checkpoint, read_metrics
+from avssl.engine import Interruption, load_checkpoint, read_metrics
 from avssl.hub.pretrained import from_pretrained
 from avssl.recipes.pretrain import pretrain
 from avssl.training.run_directory import RunDirectoryError, default_directory
@@ -134,7 +134,7 @@ def test_average_and_best_weights_are_released_and_resume_exactly(videos, tiny_c
 
     with monkeypatch.context() as patched:
         patched.setattr(PretrainTask, "after_step", interrupted)
-        with pytest.raises(Interrupted, match="SIGUSR1 after step 5"):
+        with pytest.raises(Interruption, match="SIGUSR1 after step 5"):
             pretrain(config, out=tmp_path / "parts", progress=False)
     assert not (tmp_path / "parts" / "weights").exists()
     assert main(["pretrain", "--resume", str(tmp_path / "parts")]) == 0

@@ -14,7 +14,7 @@ from avssl.core.cpus import decoding_workers
 from avssl.core.manifest import Manifest
 from avssl.evaluation import NEED_BOTH
 from avssl.features.extract import extract_features
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.models import What
 
 MODALITIES = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio",)}
@@ -51,7 +51,7 @@ class RowFeatures:
 
 
 def extract_row_features(
-    pretrained: Pretrained, manifest: Manifest, strategies: Sequence[str], settings: FeatureSettings
+    pretrained: PretrainedModel, manifest: Manifest, strategies: Sequence[str], settings: FeatureSettings
 ) -> RowFeatures:
     """Extract features of every readable row, and embeddings if a strategy needs them.
 

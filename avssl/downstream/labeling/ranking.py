@@ -12,7 +12,7 @@ from avssl.core.manifest import Manifest, ManifestError
 from avssl.data.splits import has_label
 from avssl.downstream.labeling.features import MODALITIES, FeatureSettings, extract_row_features
 from avssl.evaluation import Evidence, Selection, check_budget, check_strategy, gather_evidence, select_clips
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 
 _SPAN = ("start_seconds", "stop_seconds")
 
@@ -36,7 +36,7 @@ class Ranking:
 
 
 def rank_rows(
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     manifest: Manifest,
     strategy: str,
     budget: int,

@@ -17,12 +17,12 @@ from avssl.core.whole_file import write_json
 from avssl.data.splits import divide, labeled_rows, num_unlabeled
 from avssl.downstream.labeling.features import MODALITIES, FeatureSettings, extract_row_features
 from avssl.evaluation import check_strategy, label_curve
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.reports.plots import draw_curves
 
 
 def simulate(
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     manifest: Manifest,
     strategies: Sequence[str],
     budget: int,

@@ -21,7 +21,7 @@ from avssl.data.collate import collate
 from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.instants import Instant
 from avssl.downstream.localization.partners import Partners
-from avssl.hub.pretrained import Pretrained, random_init
+from avssl.hub.pretrained import PretrainedModel, random_init
 from avssl.localization.object_prior import ResNetPrior, activation_map
 from avssl.localization.similarity import maps_at, smooth, sound_map
 from avssl.localization.windows import NOISE_RMS
@@ -61,7 +61,7 @@ class _Sample:
 
 
 def compute_maps(
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     clips: InstantClips,
     instants: Sequence[Instant],
     partners: Partners,

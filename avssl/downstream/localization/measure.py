@@ -36,7 +36,7 @@ from avssl.downstream.localization.rows import find_instants, groups_of, sources
 from avssl.downstream.localization.scores import Numbers, paired_differences, score_rows, success_curves, table_rows
 from avssl.evaluation.localization import RULES, fuse_object_prior, resize_heatmaps
 from avssl.evaluation.localization.rules import find_rule
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.localization.object_prior import ResNetPrior
 from avssl.localization.similarity import SMOOTHING
 from avssl.media.backends import BackendName
@@ -81,7 +81,7 @@ class LocalizationTable:
 
 
 def measure_localization(
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     manifest: Manifest,
     *,
     rules: Sequence[str] = ("adaptive", "ezvsl"),
@@ -149,7 +149,7 @@ def measure_localization(
 
 
 def _prepare(
-    pretrained: Pretrained, rules: Sequence[str], object_prior: Path | str | None, map_weight: float
+    pretrained: PretrainedModel, rules: Sequence[str], object_prior: Path | str | None, map_weight: float
 ) -> ResNetPrior | None:
     """Check the options early, and return the object prior if it is a file."""
     if pretrained.transform.video_eval.crop != "full":
@@ -195,7 +195,7 @@ def _fused(trained: Tensor, prior: Tensor, map_weight: float, hw: tuple[int, int
     return fuse_object_prior(heard, seen, map_weight)
 
 
-def _about(pretrained: Pretrained, manifest: Manifest, found: InstantMaps, rules: Sequence[str]) -> dict[str, Any]:
+def _about(pretrained: PretrainedModel, manifest: Manifest, found: InstantMaps, rules: Sequence[str]) -> dict[str, Any]:
     sampling = pretrained.sampling
     splits = Counter(str(value) for value in manifest["split"]) if "split" in manifest else {}
     return {

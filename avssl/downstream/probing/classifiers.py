@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import ClassifierResult, knn_classifier, linear_probe, modality_probes, svm_classifier
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.models import StagePooling
 
 
-def pooled_features(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
+def pooled_features(pretrained: PretrainedModel, settings: ProbeSettings) -> dict[str, Any]:
     """Extract features of the last layer, averaged over the windows."""
     return {"stream": settings.stream}
 
@@ -62,7 +62,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
-def averaged_stages(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
+def averaged_stages(pretrained: PretrainedModel, settings: ProbeSettings) -> dict[str, Any]:
     """Extract the last four stages, average-pooled to grids of at most 9 216 numbers."""
     return {"stream": settings.stream, "stages": {name: StagePooling(4, "mean") for name in settings.modalities}}
 

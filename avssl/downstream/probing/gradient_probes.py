@@ -14,7 +14,7 @@ from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSet
 from avssl.evaluation import average_clips, top_k_accuracy
 from avssl.evaluation.classifier_result import ClassifierResult, classifier_fields
 from avssl.evaluation.labeled_features import positions
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.models import StagePooling
 from avssl.models.probes import AttentiveProbe, LayerProbes
 from avssl.training.tasks.probes import probe_logits, train_probe
@@ -26,12 +26,12 @@ _WHOLE_MAP = 2**20
 """Maximum numbers of a map, large enough to keep every cell: 512 channels x 8 x 7 x 7 cells are 200 000."""
 
 
-def _pooled_stages(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
+def _pooled_stages(pretrained: PretrainedModel, settings: ProbeSettings) -> dict[str, Any]:
     pooling = StagePooling(4, settings.pooling)
     return {"stream": settings.stream, "stages": dict.fromkeys(settings.modalities, pooling)}
 
 
-def _last_map(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
+def _last_map(pretrained: PretrainedModel, settings: ProbeSettings) -> dict[str, Any]:
     pooling = StagePooling(1, settings.pooling, _WHOLE_MAP, keep_time=True)
     return {"stream": settings.stream, "stages": dict.fromkeys(settings.modalities, pooling)}
 

@@ -15,7 +15,7 @@ import torch
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.features.extract import Features
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.training.tasks.probes import ProbeSchedule
 
 
@@ -128,7 +128,7 @@ class ProbeProtocol:
     """Names of the numbers in the table."""
     windows: int
     """Evenly spaced windows of each row, unless the settings say otherwise."""
-    extraction: Callable[[Pretrained, ProbeSettings], dict[str, Any]]
+    extraction: Callable[[PretrainedModel, ProbeSettings], dict[str, Any]]
     """Returns further arguments of :func:`avssl.features.extract.extract_features`."""
     measure: Callable[[ProbeData], list[ResultRow]]
     """Returns the rows of one model."""

@@ -16,14 +16,14 @@ from avssl.evaluation import (
     class_retrieval,
     label_retrieval,
 )
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.models import StagePooling
 
 _CELLS = 8
 """Cells of a pooled map: 2 x 2 x 2 for video; audio maps have 2 x 2."""
 
 
-def _two_cells_an_axis(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
+def _two_cells_an_axis(pretrained: PretrainedModel, settings: ProbeSettings) -> dict[str, Any]:
     encoders = {"video": pretrained.model.video_encoder, "audio": pretrained.model.audio_encoder}
     pools = {
         name: StagePooling(1, settings.pooling, _CELLS * encoders[name].num_features, keep_time=True)
@@ -52,7 +52,7 @@ def _retrieval_chance(data: ProbeData) -> list[ResultRow]:
     return [ResultRow({f"R@{k}": value for k, value in found.chance.items()}, model="chance")]
 
 
-def _embeddings(pretrained: Pretrained, settings: ProbeSettings) -> dict[str, Any]:
+def _embeddings(pretrained: PretrainedModel, settings: ProbeSettings) -> dict[str, Any]:
     if settings.modality != "both":
         raise InputError(f'modality ({settings.modality!r}) must be "both" for av_retrieval.')
     return {"what": "embeddings"}

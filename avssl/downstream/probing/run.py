@@ -15,14 +15,14 @@ from avssl.data.splits import Division, labeled_rows
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import bootstrap_interval, mean_and_deviation
 from avssl.features.extract import Features, extract_features
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 
 _NAMES = ("model", "modality", "layer")
 
 
 def run_protocol(
     protocol: ProbeProtocol,
-    models: Mapping[str, Pretrained],
+    models: Mapping[str, PretrainedModel],
     manifest: Manifest,
     divisions: Sequence[Division],
     label_column: str,

@@ -22,7 +22,7 @@ from avssl.engine import Precision
 from avssl.evaluation import modality_probes
 from avssl.evaluation.video_scores import video_probabilities
 from avssl.hub.classifier import TrainedClassifier
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.models import ClipClassifier
 from avssl.transforms import ClipTransform
 
@@ -53,7 +53,7 @@ class RobustnessModel:
 
 
 def linear_probe_model(
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     train_features: tuple[np.ndarray, np.ndarray],
     labels: np.ndarray,
     windows_per_clip: int,

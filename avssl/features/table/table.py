@@ -50,7 +50,7 @@ class TableInfo:
     every_seconds: float
     """Time from one window to the next, > 0."""
     weights_hash: str
-    """Hash of the model (:meth:`avssl.hub.pretrained.Pretrained.weights_hash`)."""
+    """Hash of the model (:meth:`avssl.hub.pretrained.PretrainedModel.weights_hash`)."""
     checkpoint: str
     """Model that made it: a folder relative to the table's, or a hub id."""
     root: str

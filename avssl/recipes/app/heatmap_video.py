@@ -14,7 +14,7 @@ from typing import Literal
 
 from avssl.core.batch import Heatmap
 from avssl.features.localize import localize_each
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.localization import heatmap_readout, overlay_video
 from avssl.localization.drawing.overlay import color_limits
 from avssl.localization.windows import AudioSource
@@ -72,7 +72,7 @@ class VideoAnalysis:
 
 
 def write_heatmap_video(
-    pretrained: Pretrained,
+    pretrained: PretrainedModel,
     video: Path,
     audio: AudioChoice,
     out: Path,

@@ -13,7 +13,7 @@ from avssl.features.embed import table_of_files
 from avssl.features.search import find_moments, moment_group, query_of_file
 from avssl.features.search_page import THUMBNAIL_SHORT_SIDE, Moment, middle_frame
 from avssl.features.table import FeatureTable
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.localization.windows import AudioWindows
 from avssl.media import MediaError, MediaReader, open_media, write_video
 from avssl.recipes.app.examples import Example
@@ -57,7 +57,13 @@ class SearchTable:
     """Names to show, by path; other files are shown by their path."""
 
     def find(
-        self, pretrained: Pretrained, video: Path, by: Modality, gallery: Modality, at_seconds: float | None, k: int = 8
+        self,
+        pretrained: PretrainedModel,
+        video: Path,
+        by: Modality,
+        gallery: Modality,
+        at_seconds: float | None,
+        k: int = 8,
     ) -> SearchResult:
         """Find the moments that fit one window of a file.
 
@@ -92,7 +98,7 @@ class SearchTable:
 
 
 def table_of_examples(
-    pretrained: Pretrained, folder: Path, examples: Sequence[Example], on_progress: Callable[[int, int], object]
+    pretrained: PretrainedModel, folder: Path, examples: Sequence[Example], on_progress: Callable[[int, int], object]
 ) -> SearchTable:
     """Embed the examples.
 

@@ -17,7 +17,7 @@ from avssl.core.manifest import is_url
 from avssl.engine import choose_device
 from avssl.features.search import model_of_table, table_place
 from avssl.features.table import FeatureTable, read_feature_table
-from avssl.hub.pretrained import Pretrained, demo_weights, from_pretrained
+from avssl.hub.pretrained import PretrainedModel, demo_weights, from_pretrained
 from avssl.recipes.app.examples import find_examples, render_examples
 from avssl.recipes.app.local_only import LocalOnly, block_connections
 from avssl.recipes.app.moment_search import SearchTable
@@ -71,7 +71,7 @@ def make_viewer(settings: AppSettings, folder: Path) -> Viewer:
     return Viewer(whole, cropped, results, settings.seconds, examples, examples_folder, search_table)
 
 
-def describe(pretrained: Pretrained) -> str:
+def describe(pretrained: PretrainedModel) -> str:
     """Return a line about the model."""
     config, sampling = pretrained.config, pretrained.sampling
     millions = sum(parameter.numel() for parameter in pretrained.model.parameters()) / 1e6

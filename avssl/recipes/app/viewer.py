@@ -10,7 +10,7 @@ from pathlib import Path
 
 from avssl.core.batch import Modality
 from avssl.features.search_page import Moment
-from avssl.hub.pretrained import Pretrained
+from avssl.hub.pretrained import PretrainedModel
 from avssl.recipes.app.examples import Example
 from avssl.recipes.app.heatmap_video import AudioChoice, ReportProgress, VideoAnalysis, write_heatmap_video
 from avssl.recipes.app.moment_search import SearchResult, SearchTable, table_of_examples, write_moment
@@ -20,9 +20,9 @@ from avssl.recipes.app.moment_search import SearchResult, SearchTable, table_of_
 class Viewer:
     """Does the work for the page, one call at a time, because a model is not shared between threads."""
 
-    whole: Pretrained
+    whole: PretrainedModel
     """The model with ``crop="full"``, for heat maps."""
-    cropped: Pretrained
+    cropped: PretrainedModel
     """The same model with its own cropping, for the search."""
     folder: Path
     """Folder of the results; the page may serve every file in it."""

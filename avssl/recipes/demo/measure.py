@@ -15,7 +15,7 @@ from avssl.downstream.localization import LocalizationTable, measure_localizatio
 from avssl.engine import choose_device
 from avssl.evaluation import cross_modal_retrieval, modality_probes
 from avssl.features.extract import Features, extract_features
-from avssl.hub.pretrained import Pretrained, from_pretrained, random_init
+from avssl.hub.pretrained import PretrainedModel, from_pretrained, random_init
 from avssl.recipes.demo.settings import BACKEND, DemoSettings
 
 
@@ -39,7 +39,7 @@ def measure(run: Path, manifest: Manifest, settings: DemoSettings) -> dict[str, 
     }
 
 
-def _extract(model: Pretrained, manifest: Manifest, settings: DemoSettings, run: Path, what: Any) -> Features:
+def _extract(model: PretrainedModel, manifest: Manifest, settings: DemoSettings, run: Path, what: Any) -> Features:
     return extract_features(
         model,
         manifest,
@@ -52,7 +52,7 @@ def _extract(model: Pretrained, manifest: Manifest, settings: DemoSettings, run:
     )
 
 
-def _features(model: Pretrained, manifest: Manifest, settings: DemoSettings, run: Path) -> Features:
+def _features(model: PretrainedModel, manifest: Manifest, settings: DemoSettings, run: Path) -> Features:
     """Extract features of every row of the manifest."""
     found = _extract(model, manifest, settings, run, "features")
     if len(found.ids) != len(manifest):
@@ -94,7 +94,7 @@ def _probes(manifest: Manifest, features: dict[str, Features], seed: int) -> lis
     return rows
 
 
-def _retrieval(model: Pretrained, manifest: Manifest, settings: DemoSettings, run: Path) -> dict[str, float]:
+def _retrieval(model: PretrainedModel, manifest: Manifest, settings: DemoSettings, run: Path) -> dict[str, float]:
     """Measure retrieval among test clips of one object, by the cosine of the pooled embeddings."""
     found = _extract(model, manifest, settings, run, "embeddings")
     test = manifest["split"] == "single"
