@@ -35,9 +35,9 @@ class LabelConfig:
     split_column: tuple[str, ...] = ("split",)
     """Columns that each define one train/test split, such as the three splits of UCF101."""
     train_split: str = "train"
-    """Value of the training rows in split_columns."""
+    """Value of the training rows in split_column."""
     test_split: str = "test"
-    """Value of the test rows in split_columns."""
+    """Value of the test rows in split_column."""
     fold_column: str = ""
     """Column for cross-validation instead: each of its values is the test set once, the other rows are trained on."""
     per_class: int | None = None
