@@ -68,7 +68,7 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Method:
-    """What a method changes in the common config."""
+    """Changes of a method to the common config."""
 
     objective: dict[str, Any]
     model: dict[str, Any] = field(default_factory=dict)
