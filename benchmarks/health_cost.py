@@ -14,8 +14,8 @@ from typing import get_args
 
 import torch
 
-from avssl.data.health.indexing import walk_media
 from avssl.data.health.report import Depth, HealthSettings, probe_file
+from avssl.data.media_files import walk_media
 
 
 def main() -> None:

@@ -124,6 +124,19 @@ def test_is3_rows_boxes_and_masks(run, write, touch):
     assert [row["id"] for row in done.missing] == ["gone_child_1_child"]  # its mask is not its picture
 
 
+def test_is3_names_may_hold_spaces(run, write, touch):
+    names = [f"babylaughter_electric grinder grinding_{label}" for label in ("baby", "electricgrinder")]
+    write("synthetic3240_bbox.json", json.dumps([is3_entry(name) for name in names]))
+    touch(*(f"visual_frames/{name}.jpg" for name in names), *(f"audio_wav/{name}.wav" for name in names))
+    done = run("is3")
+    assert done.rows("label", "pair", "truth") == [
+        (label, "babylaughter_electric grinder grinding", f"truth/is3/{name}.json")
+        for label, name in zip(("baby", "electricgrinder"), names, strict=True)
+    ]
+    assert done.truth(0)["frames"][0]["boxes"] == [{"box": [0.25, 0.0, 1.0, 0.5], "annotator": 0}]
+    assert "IS3: 2 of 2 listed clips found" in done.out
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

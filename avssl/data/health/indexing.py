@@ -6,9 +6,8 @@ becomes a failure with a reason, not a row. Nothing is written into the folder.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,8 @@ import pyarrow as pa
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.data.health.check import check_files, printable
 from avssl.data.health.report import HealthSettings, common_span
+from avssl.data.media_files import MEDIA_EXTENSIONS, walk_media
 from avssl.media import MediaError, MediaInfo
-
-MEDIA_EXTENSIONS = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("3gp", "asf", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "ogv"),
-        *("ts", "vob", "webm", "wmv"),
-    )
-)
-"""Extensions of video files, in lower case."""
 
 _COLUMNS = (
     "id",
@@ -82,25 +73,6 @@ class FolderIndex:
         names = ("id", "path", "stream", "reason", "message")
         rows = [(path, path, e.stream, e.reason, " ".join(str(e).split())) for path, e in self.failures.items()]
         return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
-
-
-def walk_media(folder: Path | str, extensions: Collection[str] = MEDIA_EXTENSIONS) -> Iterator[Path]:
-    """Yield the media files under a folder, relative to it, in a reproducible order.
-
-    Links are followed, each folder once; names that start with a dot are skipped. ``extensions`` are in lower case,
-    with their dot.
-    """
-    folder, seen = Path(folder), set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:  # a link to a folder above, or a second link to this one
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if Path(name).suffix.lower() in extensions and not name.startswith("."):
-                yield Path(here, name).relative_to(folder)
 
 
 def index_folder(

@@ -100,7 +100,7 @@ def write_boxes(root: Path, folder: str, name: str, frames: Sequence[TruthFrame]
     Args:
         root: Root of the manifest.
         folder: Folder of the dataset.
-        name: Name of the clip; letters, digits, ``_``, ``-`` and ``.`` after the first character.
+        name: Name of the clip, which may hold spaces and any script's letters, but no slash and no dot at its start.
         frames: Annotations, ascending by seconds.
         num_annotators: Number of annotators, including those who drew no box.
 
@@ -110,8 +110,11 @@ def write_boxes(root: Path, folder: str, name: str, frames: Sequence[TruthFrame]
     Raises:
         ManifestError: If the name could lead elsewhere.
     """
-    if not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise ManifestError(f"{name!r} cannot be a file name in {root / 'truth' / folder}.")
+    if re.search(r"^\.|^$|[/\\\x00]", name):
+        raise ManifestError(
+            f"{name!r} cannot be a file name in {root / 'truth' / folder}: it is empty, begins with a dot, or holds a "
+            "slash, a backslash or a zero byte."
+        )
     path = f"truth/{folder}/{name}.json"
     value = {"format": FORMAT, "num_annotators": num_annotators, "frames": [_frame(frame) for frame in frames]}
     (root / path).parent.mkdir(parents=True, exist_ok=True)

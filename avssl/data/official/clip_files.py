@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from avssl.core.manifest import ManifestError
-from avssl.data.health.indexing import MEDIA_EXTENSIONS, walk_media
+from avssl.data.media_files import MEDIA_EXTENSIONS, walk_media
 
 SEGMENT_FORMS = (
     "ID_START or ID_START_STOP, in seconds with or without leading zeros or decimals, or in milliseconds; or ID "

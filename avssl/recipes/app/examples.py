@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avssl.data.health.indexing import walk_media
+from avssl.data.media_files import walk_media
 from avssl.features.search_page import Moment, middle_frame
 from avssl.media import MediaError, open_media
 from avssl.recipes.app.settings import AppError

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from avssl.core.manifest import ManifestError
-from avssl.data.health.indexing import index_folder, walk_media
+from avssl.data.health.indexing import index_folder
 from avssl.data.health.killable import run_killable
 from avssl.data.health.report import HealthSettings, probe_file
+from avssl.data.media_files import walk_media
 from avssl.media import write_video
 
 
