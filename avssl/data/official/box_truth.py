@@ -110,10 +110,10 @@ def write_boxes(root: Path, folder: str, name: str, frames: Sequence[TruthFrame]
     Raises:
         ManifestError: If the name could lead elsewhere.
     """
-    if re.search(r"^\.|^$|[/\\\x00]", name):
+    if re.search(r"^\.|^$|[/\\\x00-\x1f\x7f]", name):
         raise ManifestError(
             f"{name!r} cannot be a file name in {root / 'truth' / folder}: it is empty, begins with a dot, or holds a "
-            "slash, a backslash or a zero byte."
+            "slash, a backslash or a control character."
         )
     path = f"truth/{folder}/{name}.json"
     value = {"format": FORMAT, "num_annotators": num_annotators, "frames": [_frame(frame) for frame in frames]}
