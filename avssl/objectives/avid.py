@@ -27,6 +27,7 @@ from avssl.objectives.objective import Objective
 
 Variant = Literal["cross", "self", "joint"]
 ContrastLoss = Literal["softmax", "nce_frozen", "nce_running", "nce_batch"]
+ScoresOfZ = Literal["all", "first"]
 
 _MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 
@@ -110,6 +111,10 @@ class AVID(Objective):
         num_negatives: Memory rows of other files to contrast a clip with, drawn with replacement, >= 1.
         momentum: Share of its old value that a memory row keeps when its clip is used, in [0, 1).
         z_momentum: Momentum of the running normalizer, in [0, 1).
+        z_scores: Scores that the normalizer is the mean of: those of every term, or of the first term alone ("first",
+            the released program's): across modalities unless variant is "self". The two differ if there are several
+            terms when it is set: with variant "joint", or where CMA begins without the normalizer of an AVID run. The
+            paper's models, with variant "cross", have the same one either way.
         dtype: Number format of the memory; in fp32 a row of 128 features takes 1024 bytes.
         seed: Random seed of the initial memory.
         remap: Load the memory of another corpus: rows are matched by id, and new ids keep their random values.
@@ -139,6 +144,7 @@ class AVID(Objective):
         num_negatives: int = 1024,
         momentum: float = 0.5,
         z_momentum: float = 0.99,
+        z_scores: ScoresOfZ = "all",
         dtype: MemoryDtype = "fp32",
         seed: int = 0,
         remap: bool = False,
@@ -152,10 +158,12 @@ class AVID(Objective):
             raise InputError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
         if num_negatives < 1:
             raise InputError(f"num_negatives ({num_negatives}) must be at least 1.")
+        if z_scores not in get_args(ScoresOfZ):
+            raise InputError(f'z_scores ({z_scores!r}) must be "all" or "first".')
         if not 0 <= z_momentum < 1:
             raise InputError(f"z_momentum ({z_momentum}) must be in [0, 1).")
         self.variant, self.loss, self.temperature = variant, loss, temperature
-        self.num_negatives, self.z_momentum = num_negatives, z_momentum
+        self.num_negatives, self.z_momentum, self.z_scores = num_negatives, z_momentum, z_scores
         self.bank = MemoryBank(rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
         self.negatives = NegativeSampler(rows.group)
         self.register_buffer("z", torch.tensor(math.nan, dtype=torch.float64))
@@ -224,8 +232,9 @@ class AVID(Objective):
         return self.z if self._has_z and self.loss != "nce_batch" else self._batch_z(contrasts)
 
     def _batch_z(self, contrasts: Mapping[str, dict[str, Scores]]) -> Tensor:
-        """Return the mean of exp(score) over all negatives of the global batch, () float64."""
-        negatives = [scores.negative.detach().double() for term in contrasts.values() for scores in term.values()]
+        """Return the mean of exp(score) over the negatives of the global batch, () float64."""
+        terms = list(contrasts.values())[: 1 if self.z_scores == "first" else None]
+        negatives = [scores.negative.detach().double() for term in terms for scores in term.values()]
         return mean(torch.cat([negative.flatten() for negative in negatives]).exp().mean())
 
     def _loss(self, directions: Mapping[str, Scores], z: Tensor | None) -> Tensor:

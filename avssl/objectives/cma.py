@@ -88,10 +88,12 @@ class CMA(AVID):
         agreement: Agreement of two clips: the lower of their video and audio cosines ("consensus"), the higher
             ("union"), or one of them ("video", "audio").
         num_positives: Positives per clip, in [1, number of rows - 2].
-        positives: Embeddings to pull to the positives: those of the same modality ("within", the paper's), the other
-            ("across"), or both.
-        positive_negatives: Number of a clip's negatives that its positives are contrasted with.
-        positive_weight: Weight of the positives' term relative to the instance term's 1, > 0.
+        positives: Memory whose rows are the positives of an embedding: that of its own modality ("within", the
+            paper's), the other ("across"), or both.
+        positive_negatives: Number of a clip's negatives, the first, that positives within a modality are contrasted
+            with; those across are contrasted with all, as in the released program.
+        positive_weight: Weight of the positives' term relative to the instance term's 1, > 0. With "both" it is the
+            weight of the mean of the two: the released program's weights of 1 for each are 2 here.
         warmup_epochs: Epochs with AVID's loss only; 0 if the run starts from an AVID run (train.init_from).
         refresh_epochs: Epochs between searches of positives, >= 1; 50 in the paper.
         **options: Options of :class:`AVID`.
@@ -184,10 +186,14 @@ class CMA(AVID):
         found = self.found[index.row]
         negatives = self.negatives.draw(index, self.num_negatives, excluded=found)
         contrasts = self._instance_contrasts(online, index, negatives)
-        rows = torch.cat([found, negatives[:, : self.positive_negatives]], dim=1)
+        # The program limits the negatives within a modality only.
+        chosen = {"within": negatives[:, : self.positive_negatives], "across": negatives}
         names = _TERMS if self.positives == "both" else (self.positives,)
         return contrasts | {
-            name: self._score(online, index, name == "across", rows, self.num_positives) for name in names
+            name: self._score(
+                online, index, name == "across", torch.cat([found, chosen[name]], dim=1), self.num_positives
+            )
+            for name in names
         }
 
     def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:

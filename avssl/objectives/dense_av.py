@@ -1,10 +1,12 @@
 """DenseAV: every audio step against every cell of the frames, in heads that specialize in kinds of sounds.
 
 Source: Hamilton et al., CVPR 2024, https://arxiv.org/abs/2406.05629: the score of a pair, the contrast over
-the batch, and the regularizers with their default weights, written from their description. Differences:
-embeddings are compared by their cosine in each head; clips have several frames, so an audio step is compared
-with the cells of its own time (with one frame, DenseAV's case, these are all cells); regularizers use the pairs
-of the batch and each video with the next clip's audio, not random positions; images are not mixed.
+the batch, and the regularizers of its program with their default weights, so a weight means what it means there.
+Differences: embeddings are compared by their cosine in each head; clips have several frames, so an audio step is
+compared with the cells of its own time (with one frame, DenseAV's case, these are all cells); regularizers use
+every place and moment, not random ones, of a clip's own pair, or of its video with the next clip's audio; silent
+moments are compared with the clip's own video, not with all of the batch; negative sounds are whole clips, not spliced
+into the audio; the floor of a learned scale is 1, the paper's, not the initial scale; images are not mixed.
 
 Dimensions: B clips on this rank, N over all ranks, D embedding size, K heads of d = D / K channels,
 T time cells with C places each, S audio steps, L = max(T, S) moments.
@@ -20,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad
+from avssl.core.distributed import gather_with_grad, mean, world_size
 from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments
 from avssl.core.needs import ObjectiveNeeds
@@ -54,9 +56,9 @@ class DenseAV(Objective):
       all pairs of heads, so that only one head is active at a place;
     - non-negativity: the square of negative cosines of a video with the next clip's audio, as unrelated
       embeddings should be orthogonal and not opposite;
-    - smoothness: the square of the change of a pair's score from one moment to the next;
-    - silence: the absolute cosines of a clip's own pair in silent moments;
-    - negative audio: the absolute cosines with clips of silence and noise;
+    - smoothness: the square of the change of every cosine of a clip's own pair from one moment to the next;
+    - silence: the absolute cosines of a clip's own pair, mean over the silent moments of the batch;
+    - negative audio: the squares of the cosines with clips of silence and noise;
     - scale floor: the square of the logarithm of a learned scale below 1 (a temperature above 1).
 
     Args:
@@ -69,9 +71,9 @@ class DenseAV(Objective):
         pooled_weight: Weight of InfoNCE between pooled embeddings, which search and retrieval compare; 0 in DenseAV.
         overlap_weight: Weight of the overlap of heads, >= 0.
         nonnegative_weight: Weight of the squares of negative cosines with another clip's audio, >= 0.
-        smooth_weight: Weight of the squared change of scores over time, >= 0.
-        silence_weight: Weight of cosines in steps that silence_dbfs leaves out, >= 0.
-        negative_weight: Weight of cosines with silence and noise, >= 0.
+        smooth_weight: Weight of the squared changes of cosines over time, >= 0.
+        silence_weight: Weight of absolute cosines in the steps that silence_dbfs leaves out, >= 0.
+        negative_weight: Weight of squared cosines with silence and noise, >= 0.
         floor_weight: Weight of the penalty on a learned temperature above 1, >= 0.
 
     Terms, means over this rank's rows: ``loss``; ``loss_pairs``, the contrastive loss only; each regularizer that has a
@@ -157,7 +159,7 @@ class DenseAV(Objective):
             pairs = pair_scores(scores, None if heard is None else gather_with_grad(heard))
             both = both_directions(pairs, own)  # (B, N) twice
             contrast = symmetric_cross_entropy(*both, temperature)
-            terms = self._regularizers(online, places, sounds, scores, heard, own)
+            terms = self._regularizers(online, places, sounds, heard, own)
             total = contrast + sum(self.weights[name] * value for name, value in terms.items())
             if self.pooled_weight:
                 terms["loss_pooled"] = symmetric_cross_entropy(*pooled_scores(online.video, online.audio), temperature)
@@ -201,25 +203,25 @@ class DenseAV(Objective):
         return online.audio_heard.float()[:, step]
 
     def _regularizers(
-        self, online: Embeddings, places: Tensor, sounds: Tensor, scores: Tensor, heard: Tensor | None, own: Tensor
+        self, online: Embeddings, places: Tensor, sounds: Tensor, heard: Tensor | None, own: Tensor
     ) -> dict[str, Tensor]:
         """Return each regularizer that has a weight, () with gradient, the mean over this rank's rows."""
         wanted = {name for name, weight in self.weights.items() if weight}
         found: dict[str, Tensor] = {}
-        if wanted & {"overlap", "silence"}:
-            cosines = own_cosines(places, sounds[own]).abs()  # (L, K, B, C)
+        if wanted & {"overlap", "smooth", "silence"}:
+            cosines = own_cosines(places, sounds[own])  # (L, K, B, C)
         if "overlap" in wanted:
-            found["overlap"] = _overlap(cosines)
+            found["overlap"] = _overlap(cosines.abs())
         if "nonnegative" in wanted:
             others = own_cosines(places, sounds[(own + 1) % len(sounds)])  # (L, K, B, C)
             found["nonnegative"] = F.relu(-others).square().mean()
         if "smooth" in wanted:
-            found["smooth"] = _smoothness(scores[:, own, torch.arange(len(own), device=own.device)])
+            found["smooth"] = _smoothness(cosines)
         if heard is not None and "silence" in wanted:
-            found["silence"] = (cosines * (1 - heard).T[:, None, :, None]).mean()
+            found["silence"] = _loudness_of_silence(cosines.abs(), 1 - heard)
         if online.negative_audio_map is not None and "negative" in wanted:
             negatives = gather_with_grad(unit_steps(online.negative_audio_map, self.num_heads))
-            found["negative"] = own_cosines(places, negatives[own % len(negatives)]).abs().mean()
+            found["negative"] = own_cosines(places, negatives[own % len(negatives)]).square().mean()
         if online.logit_scale is not None and "floor" in wanted:
             found["floor"] = F.relu(-online.logit_scale.log()).square()
         return found
@@ -231,8 +233,17 @@ def _overlap(sizes: Tensor) -> Tensor:
     return (sizes[:, first] * sizes[:, second]).mean()
 
 
-def _smoothness(scores: Tensor) -> Tensor:
-    """Return the mean squared change of (L, B) scores of own pairs; 0 for a single moment."""
-    if len(scores) == 1:
-        return scores.sum() * 0
-    return scores.diff(dim=0).square().mean()
+def _smoothness(cosines: Tensor) -> Tensor:
+    """Return the mean squared change of (L, K, B, C) cosines over time; 0 for a single moment."""
+    if len(cosines) == 1:
+        return cosines.sum() * 0
+    return cosines.diff(dim=0).square().mean()
+
+
+def _loudness_of_silence(sizes: Tensor, silent: Tensor) -> Tensor:
+    """Return the mean of (L, K, B, C) absolute cosines over silent moments, 1 in (B, L); 0 if there are none.
+
+    The mean is over the silent moments of all ranks: each divides its sum by their average number on a rank.
+    """
+    num_silent = mean(silent.sum()).clamp(min=1 / world_size())
+    return (sizes.mean(dim=(1, 3)) * silent.T).sum() / num_silent

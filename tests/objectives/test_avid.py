@@ -113,6 +113,21 @@ def test_avid_matches_loop_reference(tiny: Any, variant: str, loss: str) -> None
     assert objective(online, None, index).total.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_programs_z_is_that_of_the_first_term(tiny: Any) -> None:
+    online, index = _batch(tiny)
+    zs = {}
+    for variant in ("cross", "self", "joint"):
+        for z_scores in ("all", "first"):
+            options = {"variant": variant, "loss": "nce_frozen", "z_scores": z_scores, "temperature": 0.1}
+            objective = tiny.make_objective("avid softmax", **options)
+            objective.update(online, None, index)
+            zs[variant, z_scores] = objective.z.item()
+    assert zs["cross", "all"] == zs["cross", "first"] == zs["joint", "first"]
+    assert zs["self", "all"] == zs["self", "first"]
+    mean = (zs["cross", "all"] + zs["self", "all"]) / 2
+    assert zs["joint", "all"] == pytest.approx(mean, rel=1e-6) != zs["joint", "first"]
+
+
 def test_avid_loss_of_an_untrained_network_is_the_papers_chance_line() -> None:
     # Scores of random directions in 128 dimensions: z about 2.2, NCE about 8.7 a direction.
     rows = MemoryRows.from_ids([str(i) for i in range(2000)])

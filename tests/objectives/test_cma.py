@@ -7,8 +7,10 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings
@@ -45,13 +47,57 @@ def test_cma_matches_loop_reference(tiny: Any, positives: str) -> None:
         drawn, sets = negatives[i].tolist(), found[row].tolist()
         for e, own, other in ((online.video[i], bank.video, bank.audio), (online.audio[i], bank.audio, bank.video)):
             terms["cross"].append(contrast(e, other, [row], drawn))
-            terms["within"].append(contrast(e, own, sets, drawn[:8]))
-            terms["across"].append(contrast(e, other, sets, drawn[:8]))
+            terms["within"].append(contrast(e, own, sets, drawn[:8]))  # the first positive_negatives
+            terms["across"].append(contrast(e, other, sets, drawn))  # all, as the instance term
     mean = {name: statistics.fmean(values) for name, values in terms.items()}
     positive = (mean["within"] + mean["across"]) / 2 if positives == "both" else mean[positives]
     result = objective(online, None, index)
     assert result.total.item() == pytest.approx((mean["cross"] + 3 * positive) / 4, rel=1e-5)
     assert result.terms["loss_cross"].item() == pytest.approx(mean["cross"], rel=1e-5)
+
+
+@pytest.mark.parametrize("z_scores", ["first", "all"])
+@pytest.mark.parametrize("positives", ["within", "across", "both"])
+def test_nce_of_the_released_program(tiny: Any, positives: str, z_scores: str) -> None:
+    """NumPy, by its rules: 8 negatives within a modality, all 16 elsewhere; one z, of the instance term or of all.
+
+    At this temperature exp(score) is far from 1, so that the two normalizers and the two counts give other totals.
+    """
+    options = {"positives": positives, "positive_weight": 2.0, "temperature": 0.1, "z_scores": z_scores}
+    objective = tiny.make_objective("cma nce_frozen", agreement="consensus", **options)
+    objective.on_epoch_start(1)
+    online, index = _batch(tiny)
+    memory = {"v": objective.bank.video, "a": objective.bank.audio}
+    memory = {name: F.normalize(rows.double(), dim=1).numpy() for name, rows in memory.items()}
+    embedding = {"v": online.video, "a": online.audio}
+    embedding = {name: F.normalize(x.detach().double(), dim=1).numpy() for name, x in embedding.items()}
+    found = objective.found[index.row].numpy()
+    negatives = objective.negatives.draw(index, 16, excluded=objective.found[index.row]).numpy()
+    instance = index.row.numpy()[:, None]
+
+    def score(term: str, rows: np.ndarray) -> list[np.ndarray]:
+        pairs = ("vv", "aa") if term == "within" else ("va", "av")
+        return [np.einsum("bd,bkd->bk", embedding[e], memory[m][rows]) / 0.1 for e, m in pairs]
+
+    rows = {"cross": (instance, negatives), "within": (found, negatives[:, :8]), "across": (found, negatives)}
+    wanted = ("cross", "within", "across") if positives == "both" else ("cross", positives)
+    scores = {name: [score(name, side) for side in rows[name]] for name in wanted}
+    counted = wanted if z_scores == "all" else ("cross",)
+    z = np.concatenate([np.exp(x).ravel() for name in counted for x in scores[name][1]]).mean()
+    losses = {}
+    for name, (positive, negative) in scores.items():
+        kz = negative[0].shape[1] * z
+        data = [-np.log(np.exp(s) / (np.exp(s) + kz)).mean(axis=1) for s in positive]
+        noise = [-np.log(kz / (np.exp(s) + kz)).sum(axis=1) for s in negative]
+        losses[name] = np.mean(data) + np.mean(noise)
+    mean = np.mean([losses[name] for name in wanted[1:]])
+    result = objective(online, None, index)
+    assert result.terms["z"].item() == pytest.approx(z, rel=1e-5)
+    for name in wanted:
+        assert result.terms[f"loss_{name}"].item() == pytest.approx(losses[name], rel=1e-5)
+    assert result.total.item() == pytest.approx((losses["cross"] + 2 * mean) / 3, rel=1e-5)
+    if positives == "both":  # the weight 2 of the mean is a weight of 1 of each
+        assert result.total.item() == pytest.approx(np.mean(list(losses.values())), rel=1e-5)
 
 
 def test_loss_is_avids_until_the_warm_up_ends(tiny: Any) -> None:
@@ -158,7 +204,7 @@ def test_state_in_another_order_has_its_positives_searched_again(tiny: Any) -> N
 def test_cma_refuses_what_cannot_be() -> None:
     rows = MemoryRows.from_ids(list("abcdefgh"))
     wrong: dict[str, Any] = {"agreement": "any", "positives": "all", "num_positives": 7, "positive_negatives": 2000}
-    wrong |= {"positive_weight": 0.0, "warmup_epochs": -1, "refresh_epochs": 0, "temperature": 0.0}
+    wrong |= {"positive_weight": 0.0, "z_scores": "own", "warmup_epochs": -1, "refresh_epochs": 0, "temperature": 0.0}
     for option, value in wrong.items():
         with pytest.raises(ValueError, match=option):
             CMA(rows, 4, **{"num_positives": 3, option: value})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -136,7 +137,7 @@ def test_regularizers_are_known_by_hand() -> None:
     audio = torch.tensor([[[2.0, 1.0], [1.0, 0.0]], [[-1.0, 0.0], [3.0, 5.0]]])  # (clip, head, step)
     video = torch.tensor([[1.0, 2.0], [4.0, 0.0]])[:, :, None, None, None]
     scale = torch.tensor(0.5)
-    negative = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]] * 2)
+    negative = torch.tensor([[[-1.0, 0.0], [1.0, 0.0]]] * 2)
     heard = torch.tensor([[True, False], [True, True]])
     online = replace(
         _online(video, audio, logit_scale=scale), audio_heard=heard, negative_audio=negative[:, :, 0],
@@ -147,15 +148,41 @@ def test_regularizers_are_known_by_hand() -> None:
     assert terms["overlap"].item() == pytest.approx(1 / 4)
     # Picture 0 with sound 1: (-1, 1), (0, 1); picture 1 with sound 0: (1, 0), (1, 0).
     assert terms["nonnegative"].item() == pytest.approx(1 / 8)
-    # Best of the heads: clip 0: 1, 1; clip 1: 0, 0.
-    assert terms["smooth"].item() == 0
-    # The second moment of clip 0 alone is silent: cosines 1 and 0 of eight.
-    assert terms["silence"].item() == pytest.approx(1 / 8)
-    # Picture 0: (1, 1), (0, 0); picture 1: (1, 0), (0, 0).
+    # Changes: clip 0 (0, -1), although the best of its heads stays 1; clip 1 (1, 0).
+    assert terms["smooth"].item() == pytest.approx(2 / 4)
+    # The second moment of clip 0 alone is silent: cosines 1 and 0, of which there are two.
+    assert terms["silence"].item() == pytest.approx(1 / 2)
+    # Picture 0: (-1, 1), (0, 0); picture 1: (-1, 0), (0, 0).
     assert terms["negative"].item() == pytest.approx(3 / 8)
     assert terms["floor"].item() == pytest.approx(math.log(2) ** 2)
     assert terms["heard_share"].item() == pytest.approx(3 / 4)
     assert terms["temperature"].item() == pytest.approx(2)
+
+
+def test_regularizers_are_those_of_the_program() -> None:
+    """NumPy, over every cosine of own pairs: squared changes, absolute ones in silence, squared ones with noise."""
+    video, audio = _maps(8, num_cells=1)
+    negative = _maps(9, num_cells=1)[1][:2]
+    heard = torch.tensor([[1, 1, 0, 1, 0, 1], [1] * 6, [0] * 6, [1, 1, 1, 1, 1, 0]]).bool()
+    online = replace(
+        _online(video, audio), audio_heard=heard, negative_audio=negative[:, :, 0], negative_audio_map=negative
+    )  # fmt: skip
+    options = {"silence_dbfs": -60, "negative_sounds": 2, "learn_temperature": False}
+    terms = DenseAV(**options)(online, None, _index(4)).terms
+
+    def cosines(sounds: Tensor) -> np.ndarray:  # (B, K, places, S)
+        seen, heard = (x.unflatten(1, (2, 3)).flatten(3).double().numpy() for x in (video, sounds))
+        seen, heard = (x / np.linalg.norm(x, axis=2, keepdims=True) for x in (seen, heard))
+        return np.einsum("bkdp,bkds->bkps", seen, heard)
+
+    own = cosines(audio)
+    assert terms["smooth"].item() == pytest.approx(np.mean((own[..., 1:] - own[..., :-1]) ** 2), rel=1e-5)
+    silent = np.concatenate([np.abs(own[b, :, :, s]).ravel() for b, s in (~heard).nonzero().tolist()])
+    assert terms["silence"].item() == pytest.approx(silent.mean(), rel=1e-5)
+    assert terms["negative"].item() == pytest.approx(np.mean(cosines(negative[[0, 1, 0, 1]]) ** 2), rel=1e-5)
+    assert terms["overlap"].item() == pytest.approx(np.mean(np.abs(own[:, 0] * own[:, 1])), rel=1e-5)
+    loud = DenseAV(**options)(replace(online, audio_heard=torch.ones_like(heard)), None, _index(4)).terms
+    assert loud["silence"].item() == 0
 
 
 def test_smoothness_is_the_square_of_a_change() -> None:

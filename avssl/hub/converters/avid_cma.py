@@ -136,7 +136,7 @@ def _config(depth: int, head: str, objective: str, *, is_ablation: bool) -> Conf
                 "audio": {"name": "avid_audio_cnn_10", "first_block_stride": 1 if is_ablation else 2},
                 "head": {"name": head, "out_features": 128},
             },
-            "objective": {"name": objective, "loss": "nce_frozen"},
+            "objective": {"name": objective, "loss": "nce_frozen", "z_scores": "first"},
         }
     )
 
