@@ -24,7 +24,7 @@ _MAX_INDEX_BYTES = 1 << 24  # whatever the manifest declares
 
 
 def content_hashes(manifest: Manifest) -> list[str]:
-    """Return a hash of the content of each row's file, whatever its name and date; "" if there is no file.
+    """Return a hash of the content of each row's file or files, whatever their names and dates; "" if one is missing.
 
     * A file of up to :data:`NUM_BLOCKS` x :data:`BLOCK_BYTES` (256 KiB) is hashed whole.
     * For a larger file, its size and that many blocks are hashed. A change that keeps the size and touches none
@@ -34,9 +34,14 @@ def content_hashes(manifest: Manifest) -> list[str]:
     """
     if "shard_header_bytes" in manifest:
         return _prepared_hashes(manifest)
-    files = [manifest.file(row) for row in range(len(manifest))]
-    hashes = _in_threads(_file_hash, sorted(set(files)))
-    return [hashes[file] for file in files]
+    files = [(manifest.file(row), manifest.sound_file(row)) for row in range(len(manifest))]
+    hashes = _in_threads(_file_hash, sorted({file for pair in files for file in pair}))
+    return [hashes[path] if path == audio else _joined(hashes[path], hashes[audio]) for path, audio in files]
+
+
+def _joined(path: str, audio: str) -> str:
+    """Return the hash of an image or video with the audio of another file."""
+    return _digest(path.encode(), audio.encode()) if path and audio else ""
 
 
 def _prepared_hashes(manifest: Manifest) -> list[str]:

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core import draws
-from avssl.core.batch import BatchIndex, Clip
+from avssl.core.batch import BatchIndex, Clip, Modality
 from avssl.core.manifest import Manifest
+from avssl.data.row_files import open_row
 from avssl.data.sampling import (
     SLACK_SECONDS,
     ClipSampling,
@@ -25,7 +26,7 @@ from avssl.data.sampling import (
     spaced_windows,
 )
 from avssl.data.shards.storage import RangeReader
-from avssl.media import MediaError, MediaInfo, MediaReader, open_media, read_audio_windows
+from avssl.media import MediaError, MediaInfo, MediaReader, read_audio_windows
 from avssl.media.backends import BackendName, resolve_backend
 from avssl.media.errors import Reason
 from avssl.media.prepared.reader import Decoders, PreparedReader
@@ -37,8 +38,9 @@ _INSIDE_SECONDS = 1e-4
 class ClipDataset:
     """Reads clips of one shape from the files of a manifest.
 
-    Each call opens one file and closes it, so any number of rows needs one handle; a few shards of a prepared
-    corpus stay open. Reading changes no state that matters, so worker processes share the dataset.
+    Each call opens the file of a row, or its image and its audio, and closes it again, so any number of rows needs few
+    handles; a few shards of a prepared corpus stay open. Reading changes no state that matters, so worker processes
+    share the dataset.
 
     Args:
         manifest: The rows: media files, or a prepared corpus, whose clips come as luma and chroma planes at the
@@ -52,6 +54,9 @@ class ClipDataset:
         >>> dataset = ClipDataset(read_manifest("corpus/manifest.csv"), ClipSampling(), seed=0)
         >>> clip = dataset.read(row=3, epoch=0)
     """
+
+    stream: Modality | None = None
+    """The only stream that is read; None for both."""
 
     def __init__(
         self,
@@ -174,7 +179,14 @@ class ClipDataset:
             offset, header_bytes = self._shard_positions[row].tolist()
             name = f"{shard}: {self.manifest.value(row, 'id')}"
             return PreparedReader(partial(self._shards.read, shard), name, offset, header_bytes, self._decoders)
-        return open_media(self.manifest.file(row), self.backend, **self.reader_options)
+        return open_row(
+            self.manifest,
+            row,
+            self.backend,
+            stream=self.stream,
+            image_seconds=self._placing.video_seconds,
+            **self.reader_options,
+        )
 
     def _spans(self, info: MediaInfo, row: int) -> tuple[Span, Span, Span]:
         """Return (start, stop) of video, audio and row, after checking that they hold a window."""

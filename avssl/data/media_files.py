@@ -15,6 +15,19 @@ MEDIA_EXTENSIONS = frozenset(
 )
 """Extensions of video files, in lower case."""
 
+IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+"""Extensions of still images, in lower case."""
+
+AUDIO_EXTENSIONS = frozenset(
+    {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
+)
+"""Extensions of audio files, in lower case."""
+
+
+def has_image_name(path: Path) -> bool:
+    """Return True if the extension of a file is that of an image."""
+    return path.suffix.lower() in IMAGE_EXTENSIONS
+
 
 def walk_media(folder: Path | str, extensions: Collection[str] = MEDIA_EXTENSIONS) -> Iterator[Path]:
     """Yield the media files under a folder, relative to it, in a reproducible order.

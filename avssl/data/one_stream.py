@@ -18,7 +18,7 @@ _PLACEHOLDER_PIXELS = 8  # height and width of the unused black frames
 
 
 class OneStreamDataset(ClipDataset):
-    """Reads the video or the audio of rows; the other stream is neither needed nor decoded.
+    """Reads the video or the audio of rows; the other stream is neither needed, opened nor decoded.
 
     It is replaced by silence, or by black frames of 8 x 8 pixels, which must not be passed to
     a model. Windows lie anywhere in the stream that is read.
@@ -41,7 +41,7 @@ class OneStreamDataset(ClipDataset):
         **options: Any,
     ) -> None:
         super().__init__(manifest, sampling, seed, **options)
-        self.stream = stream
+        self.stream: Literal["video", "audio"] = stream
         if stream == "video":
             self._placing = replace(sampling, audio_seconds=sampling.video_seconds, max_offset_seconds=0.0)
         else:

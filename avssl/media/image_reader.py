@@ -15,11 +15,12 @@ from avssl.media.reader import MediaReader
 
 
 class ImageReader(MediaReader):
-    """Shows the same image from 0 s on, without audio; see :class:`avssl.media.MediaReader`.
+    """Shows the same image for a while, without audio; see :class:`avssl.media.MediaReader`.
 
     Args:
         path: A JPEG, PNG, WebP or BMP file.
         duration_seconds: Length of the span, > 0.
+        start_seconds: Presentation time from which on the image is shown.
         video_fps: Nominal frames per second.
         max_pixels: Largest width * height that is decoded.
 
@@ -32,6 +33,7 @@ class ImageReader(MediaReader):
         path: str | os.PathLike[str],
         duration_seconds: float,
         *,
+        start_seconds: float = 0.0,
         video_fps: float = 25.0,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
@@ -42,8 +44,8 @@ class ImageReader(MediaReader):
         self._info = MediaInfo(
             path=str(path),
             duration_seconds=duration_seconds,
-            video_start_seconds=0.0,
-            video_stop_seconds=duration_seconds,
+            video_start_seconds=start_seconds,
+            video_stop_seconds=start_seconds + duration_seconds,
             video_fps=video_fps,
             width=self._image.shape[2],
             height=self._image.shape[1],

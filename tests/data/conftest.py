@@ -22,7 +22,7 @@ def _rng_is_restored():
 def _fake_media(request, monkeypatch):
     """Files by name instead of by content, unless a test is marked by asking for ``real_media``."""
     if "real_media" not in request.fixturenames:
-        monkeypatch.setattr("avssl.data.dataset.open_media", sys.modules["data_fakes"].open_media)
+        monkeypatch.setattr("avssl.data.row_files.open_media", sys.modules["data_fakes"].open_media)
 
 
 @pytest.fixture

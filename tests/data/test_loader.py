@@ -124,7 +124,7 @@ def test_a_fault_of_the_code_is_not_a_bad_file(monkeypatch):
     def buggy(path, backend="auto"):
         raise TypeError("a bug")
 
-    monkeypatch.setattr("avssl.data.dataset.open_media", buggy)
+    monkeypatch.setattr("avssl.data.row_files.open_media", buggy)
     for num_workers in (0, 1):
         with pytest.raises(TypeError, match="a bug"):
             take(TrainLoader(dataset(8), 4, num_workers=num_workers), 1)
@@ -255,7 +255,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import fakes, pytest
 import avssl.data.dataset
-avssl.data.dataset.open_media = fakes.open_media
+avssl.data.row_files.open_media = fakes.open_media
 from avssl.core import distributed
 from avssl.data import TooManyBadFiles, TrainLoader
 distributed.start("cpu")

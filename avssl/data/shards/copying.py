@@ -17,8 +17,9 @@ from torch import Tensor
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
 from avssl.data.ledger import Failure
+from avssl.data.row_files import open_row
 from avssl.data.shards.format import read_record, record_path, shard_name, shard_writer
-from avssl.media import MediaError, MediaInfo, MediaReader, open_media
+from avssl.media import MediaError, MediaInfo, MediaReader
 from avssl.media.backends import BackendName
 from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import PreparedClip, encode_clip
@@ -29,7 +30,7 @@ _AUDIO_SECONDS = 60  # a whole number of samples at any rate
 _INSIDE_SECONDS = 1e-4
 _SHORTEST_SECONDS = 0.1
 
-NOT_COPIED = ("start_seconds", "stop_seconds", "truth", "path")
+NOT_COPIED = ("start_seconds", "stop_seconds", "truth", "path", "audio_path")
 """Columns about the source's own file and times; they are stored under the name ``source_...``."""
 
 
@@ -57,8 +58,9 @@ class ShardJob:
 
     @property
     def stamps(self) -> list[list[int] | None]:
-        """Size and date of each row's source, None if it is gone."""
-        return [_stamp(self.manifest.file(row)) for row in range(len(self.manifest))]
+        """Size and date of each row's source, and of its audio if that is another file; None if one is gone."""
+        rows = range(len(self.manifest))
+        return [_stamp(self.manifest.file(row), self.manifest.sound_file(row)) for row in rows]
 
     def finished(self) -> dict[str, Any] | None:
         """Return the record of the shard if it exists and no source that still exists has changed."""
@@ -162,7 +164,7 @@ def _common_span(info: MediaInfo, start: float, stop: float) -> tuple[float, flo
 
 def _copy(manifest: Manifest, row: int, settings: CopySettings, backend: BackendName) -> tuple[PreparedClip, MediaInfo]:
     start, stop = (manifest.value(row, name) for name in ("start_seconds", "stop_seconds"))
-    with open_media(manifest.file(row), backend) as reader:
+    with open_row(manifest, row, backend) as reader:
         clip = copy_clip(reader, -math.inf if start is None else start, math.inf if stop is None else stop, settings)
         return clip, reader.info
 
@@ -189,9 +191,10 @@ def _row(manifest: Manifest, row: int, clip: PreparedClip, info: MediaInfo) -> d
     )
 
 
-def _stamp(path: Path) -> list[int] | None:
+def _stamp(*paths: Path) -> list[int] | None:
+    """Return size and date of each different path."""
     try:
-        status = path.stat()
+        found = [path.stat() for path in dict.fromkeys(paths)]
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return [number for status in found for number in (status.st_size, status.st_mtime_ns)]

@@ -23,6 +23,8 @@ from avssl.media.prepared.clip import CopySettings
 from avssl.recipes.prepare import prepare
 from avssl.transforms.planes import planes_to_rgb
 
+pytestmark = pytest.mark.usefixtures("real_media")
+
 SAMPLING = ClipSampling(num_frames=4, frames_per_second=8.0, audio_seconds=1.0, sample_rate_hz=8000, short_side=32)
 SETTINGS = CopySettings(short_side=32, sample_rate_hz=8000)
 FPS, SECONDS, COUNT = 16, 3, 10
