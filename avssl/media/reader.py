@@ -100,10 +100,11 @@ class MediaReader(ABC):
             num_channels: 1 (FFmpeg's downmix), 2, or the stream's own number.
 
         Returns:
-            ``(num_channels, round((stop_seconds - start_seconds) * rate))`` float32, nominally in [-1, 1].
+            ``(num_channels, round((stop_seconds - start_seconds) * rate))`` float32, finite, nominally in [-1, 1].
 
         Raises:
-            MediaError: If there is no audio stream, the window leaves it, or it cannot be decoded.
+            MediaError: If there is no audio stream, the window leaves it, it cannot be decoded, or a sample is not
+                finite or far beyond full scale.
             ValueError: If the window is empty or not finite, or the rate or number of channels is unusable.
         """
         window = self._audio_window(start_seconds, stop_seconds, sample_rate_hz)

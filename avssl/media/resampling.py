@@ -16,7 +16,12 @@ import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
+from avssl.media.errors import MediaError
 from avssl.media.info import MediaInfo
+
+MAX_AMPLITUDE = 1000.0
+"""Largest value of a sample, where 1 is full scale. Lossy codecs overshoot full scale by a few times at most, and a
+32-bit float recorder by some 30 dB; beyond 60 dB are only damaged samples and ones of another scale."""
 
 _FILTER_TAPS = 32  # length of FFmpeg's default filter, in samples of the lower rate
 _CHUNK_SAMPLES = 8192  # resampled at once: the same bits as the whole at once, in half the time
@@ -43,7 +48,10 @@ def resample_window(
         num_channels: 1, 2 or the stream's own number.
 
     Returns:
-        ``(num_channels, window.num_samples)`` float32.
+        ``(num_channels, window.num_samples)`` float32, finite.
+
+    Raises:
+        MediaError: If a sample is not finite or above :data:`MAX_AMPLITUDE`.
     """
     first, count, rate = window
     stream_rate, stream_channels = info.audio_sample_rate_hz, info.audio_num_channels
@@ -60,11 +68,35 @@ def resample_window(
     needed_stop = min(total, math.ceil((first + count) * stream_rate / rate))
     begin = max(0, min(first * stream_rate // rate, total - 1) - margin) // step_in * step_in
     samples = read(begin, min(total, needed_stop + margin), needed_stop)
+    _check_values(samples, info, begin)
     skip = first - begin // step_in * step_out
     resampled = resample(samples, layout, stream_rate, rate, num_channels)[:, skip : skip + count]
     if resampled.shape[1] < count:  # grids of two rates end up to a sample apart
         resampled = np.pad(resampled, ((0, 0), (0, count - resampled.shape[1])))
     return torch.from_numpy(resampled.copy())  # readers keep their samples for the next window
+
+
+def _check_values(samples: np.ndarray, info: MediaInfo, begin: int) -> None:
+    """Raise MediaError at the first of ``(C, n)`` samples, from position ``begin`` on, that no recording holds.
+
+    One such sample makes the loss of a whole batch NaN or infinite.
+    """
+    good = np.abs(samples) <= MAX_AMPLITUDE  # False for NaN
+    if good.all():
+        return
+    assert info.audio_start_seconds is not None
+    assert info.audio_sample_rate_hz is not None
+    position = int(np.flatnonzero(~good.all(axis=0))[0])
+    value = samples[np.flatnonzero(~good[:, position])[0], position]
+    found, advice = (
+        f"a sample is {value:g}, not a finite number.",
+        "The file is damaged there: repair it or leave it out.",
+    )
+    if np.isfinite(value):
+        found = f"a sample is {value:g}, over the limit of {MAX_AMPLITUDE:g} times full scale."
+        advice = "It is damaged there, or of another scale: convert it so that full scale is 1, or leave it out."
+    second = info.audio_start_seconds + (begin + position) / info.audio_sample_rate_hz
+    raise MediaError(info.path, "audio", "unreadable", found, advice, second)
 
 
 def resample(samples: np.ndarray, layout: str, rate: int, to_rate: int, to_channels: int) -> np.ndarray:
@@ -80,6 +112,10 @@ def resample(samples: np.ndarray, layout: str, rate: int, to_rate: int, to_chann
         return samples
     if _is_unnamed(layout):  # channels that are not mixed need no rule: one at a time
         return np.concatenate([resample(channel[None], "mono", rate, to_rate, 1) for channel in samples])
+    shortest = 2 * _FILTER_TAPS * math.ceil(max(1, rate / to_rate))
+    if 0 < samples.shape[1] < shortest:  # FFmpeg returns nothing for them
+        longer = np.pad(samples, ((0, 0), (0, shortest - samples.shape[1])), mode="symmetric")
+        return resample(longer, layout, rate, to_rate, to_channels)[:, : round(samples.shape[1] * to_rate / rate)]
     to_layout = layout if to_channels == len(samples) else ("mono" if to_channels == 1 else "stereo")
     # Packed samples: PyAV 18 miscounts the planes of eight channels and more.
     resampler = av.AudioResampler(format="flt", layout=to_layout, rate=to_rate)
@@ -90,6 +126,8 @@ def resample(samples: np.ndarray, layout: str, rate: int, to_rate: int, to_chann
         frame.sample_rate = rate
         converted += resampler.resample(frame)
     converted += resampler.resample(None)
+    if not converted:
+        return np.zeros((to_channels, 0), np.float32)
     return np.concatenate([f.to_ndarray() for f in converted], axis=1).reshape(-1, to_channels).T
 
 
