@@ -16,6 +16,7 @@ Reason = Literal[
     "out_of_range",
     "still_picture",
     "silent",
+    "empty",
     "too_large",
     "timeout",
     "crashed",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from avssl.core.manifest import ManifestError, write_table
 from avssl.data.health.indexing import FolderIndex, index_folder
 from avssl.data.health.report import HealthSettings
@@ -56,8 +58,8 @@ def index(
     )
     print(found.summary())
     failures = out.with_suffix(".failures.csv")
-    if found.failures:
-        write_table(found.failures_table(), failures)
+    if found.failures or found.left_out:
+        write_table(pa.concat_tables([found.failures_table(), found.left_out_table()]), failures)
         print(f"failures: {failures}")
     else:
         failures.unlink(missing_ok=True)  # of an earlier look

@@ -118,6 +118,8 @@ def _index(config: Config, folder: Path, progress: bool) -> tuple[Manifest, pa.T
         journal=journal if journal.is_file() else None,
         progress=progress,
     )
+    if parts := found.left_out_summary():
+        _LOGGER.info("note        left out of long files: %s", parts)
     unusable = found.failures_table()
     if found.bad_fraction > data.max_bad_fraction:
         raise ManifestError(

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from avssl.data.health.journal import HealthJournal
 from avssl.data.health.killable import Outcome, run_killable
 from avssl.data.health.report import HealthReport, HealthSettings, probe_file
+from avssl.data.health.segments import Segments
 from avssl.media import MediaError
 from avssl.media.backends import resolve_backend
 
@@ -22,6 +23,7 @@ def check_files(
     root: Path | str,
     names: Sequence[str],
     settings: HealthSettings | None = None,
+    segments: Segments | None = None,
     *,
     journal: Path | str | None = None,
     num_workers: int | None = None,
@@ -33,6 +35,7 @@ def check_files(
         root: Folder of the files.
         names: Paths relative to it, with forward slashes.
         settings: Depth and limits; default: those of :class:`HealthSettings`.
+        segments: Rows of long files; default: those of :class:`~avssl.data.health.segments.Segments`.
         journal: File that stores the reports; see :class:`~avssl.data.health.journal.HealthJournal`.
         num_workers: Files checked at a time; default: one per core.
         progress: Name of a progress bar on stderr; None for none.
@@ -41,7 +44,7 @@ def check_files(
         One report for each name, and the number of reports from the journal. A file whose process hung is reported as
         ``"timeout"``, one whose process died as ``"crashed"``.
     """
-    root, settings = Path(root), settings or HealthSettings()
+    root, settings, segments = Path(root), settings or HealthSettings(), segments or Segments()
     # The journal stores the concrete name; resolving it also loads the backend here, not in every worker.
     settings = replace(settings, backend=resolve_backend(settings.backend))
     reports = {name: report for name in names if (report := _unnameable(root, name))}
@@ -50,7 +53,7 @@ def check_files(
         reports |= known
         new = [name for name in names if name not in reports]
         outcomes = run_killable(
-            partial(_probe, settings),
+            partial(_probe, settings, segments),
             [str(root / name) for name in new],
             num_workers=num_workers,
             timeout_seconds=settings.limit_seconds,
@@ -83,8 +86,8 @@ def _unnameable(root: Path, name: str) -> HealthReport | None:
     return HealthReport(None, MediaError(shown, "container", "unreadable", found, "Rename it."))
 
 
-def _probe(settings: HealthSettings, path: str) -> dict[str, Any]:
-    return probe_file(path, settings).to_dict()
+def _probe(settings: HealthSettings, segments: Segments, path: str) -> dict[str, Any]:
+    return probe_file(path, settings, segments).to_dict()
 
 
 def _report(path: str, outcome: Outcome) -> HealthReport:

@@ -17,6 +17,7 @@ _SILENT_PEAK = 10 ** (-60 / 20)
 _BLOCK_SECONDS = 1.0
 _MAX_BLOCKS = 600  # ten minutes of audio below the level are silence
 # Uneven positions between the ends, as fractions: a periodic motion is not sampled at the same phase each time.
+_LATE = 0.98
 _MIDDLES = (0.472, 0.146, 0.708, 0.854, 0.292, 0.618)
 
 
@@ -100,6 +101,31 @@ def _check_not_still(reader: MediaReader, info: MediaInfo, frames: Tensor) -> No
         if _is_still(frames):
             found = f"all of {len(frames)} frames, from start to end, are the same."
             raise MediaError(info.path, "video", "still_picture", found, "Leave the file out.")
+
+
+def is_still_span(reader: MediaReader, info: MediaInfo, start: float, stop: float) -> bool:
+    """Return True if no frame of a part of the file differs from the others; few are decoded where one does."""
+    length = stop - start
+    first = [start, start + _MIDDLES[0] * length, start + _LATE * length]
+    return are_still(reader, info, first) and are_still(
+        reader, info, [*first[:1], *(start + fraction * length for fraction in _MIDDLES[1:])]
+    )
+
+
+def are_still(reader: MediaReader, info: MediaInfo, at_seconds: list[float]) -> bool:
+    """Return True if the frames at these times are the same but for coding noise."""
+    return _is_still(_read_small(reader, info, at_seconds))
+
+
+def is_silent_span(reader: MediaReader, info: MediaInfo, start: float, stop: float) -> bool:
+    """Return True if nothing in a part of the file is audible; decodes up to the first audible second."""
+    begin = start
+    while begin < stop:
+        end = stop if stop - begin < 2 * _BLOCK_SECONDS else begin + _BLOCK_SECONDS
+        if not _is_silent(_read_audio(reader, info, begin, end)):
+            return False
+        begin = end
+    return True
 
 
 def _is_still(frames: Tensor) -> bool:

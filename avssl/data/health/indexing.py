@@ -6,9 +6,9 @@ becomes a failure with a reason, not a row. Nothing is written into the folder.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.data.health.check import check_files, printable
-from avssl.data.health.report import HealthSettings, common_span
+from avssl.data.health.report import HealthReport, HealthSettings
+from avssl.data.health.segments import LeftOut, Segments
 from avssl.data.media_files import MEDIA_EXTENSIONS, walk_media
-from avssl.media import MediaError, MediaInfo
+from avssl.media import MediaError
 
 _COLUMNS = (
     "id",
@@ -41,6 +42,8 @@ class FolderIndex:
     """The usable rows, sorted by path and second."""
     failures: dict[str, MediaError]
     """Errors of the unusable media files, by their path relative to the manifest's root."""
+    left_out: list[tuple[str, LeftOut]] = field(default_factory=list)
+    """Path and time of the parts of long files that give no row."""
     num_reused: int = 0
     """Unchanged files whose report came from the journal."""
 
@@ -66,13 +69,36 @@ class FolderIndex:
         lines = [f"{self.num_files} files{known}: {num_ok} ok, {len(self.failures)} cannot be used"]
         reasons = Counter(error.reason for error in self.failures.values())
         lines += [f"  {count} {reason}" for reason, count in reasons.most_common()]
-        return "\n".join([*lines, f"{len(self.manifest)} rows, {self.hours:.2f} h"])
+        lines += [f"{len(self.manifest)} rows, {self.hours:.2f} h"]
+        if parts := self.left_out_summary():
+            lines += [f"left out of long files: {parts}"]
+        return "\n".join(lines)
+
+    def left_out_summary(self) -> str:
+        """Return the seconds of long files that give no row, by reason, such as ``"600 s still_picture"``."""
+        seconds: defaultdict[str, float] = defaultdict(float)
+        for _, part in self.left_out:
+            seconds[part.reason] += part.seconds
+        longest_first = sorted(seconds.items(), key=lambda each: -each[1])
+        return ", ".join(f"{number:.0f} s {reason}" for reason, number in longest_first if number >= 1)
 
     def failures_table(self) -> pa.Table:
         """Return one line per failed file, with the columns of ``dropped_files.csv``; the id is the path."""
-        names = ("id", "path", "stream", "reason", "message")
-        rows = [(path, path, e.stream, e.reason, " ".join(str(e).split())) for path, e in self.failures.items()]
-        return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
+        return _table([(path, path, e.stream, e.reason, " ".join(str(e).split())) for path, e in self.failures.items()])
+
+    def left_out_table(self) -> pa.Table:
+        """Return one line per part of a long file that gives no row, with the columns of :meth:`failures_table`."""
+        rows = []
+        for path, part in self.left_out:
+            start, stop = f"{part.start_seconds:.3f}", f"{part.stop_seconds:.3f}"
+            message = f"{path}: {start} to {stop} s, {part.seconds:.1f} s without a row: {part.reason}."
+            rows.append((f"{path}#{start}-{stop}", path, "container", part.reason, message))
+        return _table(rows)
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> pa.Table:
+    names = ("id", "path", "stream", "reason", "message")
+    return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
 
 
 def index_folder(
@@ -107,7 +133,7 @@ def index_folder(
     Raises:
         ManifestError: If ``folder`` is not a folder, contains no media file, or is not inside ``root``.
     """
-    folder = Path(folder)
+    folder, segments = Path(folder), Segments(segment_seconds, segment_over_seconds)
     root = folder if root is None else Path(root)
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder.")
@@ -119,31 +145,28 @@ def index_folder(
         raise ManifestError(f"{folder}: no media files ({', '.join(sorted(MEDIA_EXTENSIONS))}) in it or below.")
     names = [path.as_posix() for path in paths]
     reports, num_reused = check_files(
-        root, names, health, journal=journal, num_workers=num_workers, progress="index" if progress else None
+        root, names, health, segments, journal=journal, num_workers=num_workers, progress="index" if progress else None
     )
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     failures: dict[str, MediaError] = {}
+    left_out: list[tuple[str, LeftOut]] = []
     for name, report in zip(names, reports, strict=True):
         if report.error is not None:
             failures[printable(name)] = report.error
             continue
-        assert report.info is not None, "a report holds an info or an error"
-        for row in _rows(name, report.info, segment_seconds, segment_over_seconds):
+        left_out += [(name, part) for part in report.left_out]
+        for row in _rows(name, report, segments):
             for column, value in zip(_COLUMNS, row, strict=True):
                 rows[column].append(value)
-    return FolderIndex(Manifest.from_columns(rows, root), failures, num_reused)
+    return FolderIndex(Manifest.from_columns(rows, root), failures, left_out, num_reused)
 
 
-def _rows(path: str, info: MediaInfo, segment_seconds: float, over_seconds: float) -> Iterator[tuple[Any, ...]]:
+def _rows(path: str, report: HealthReport, segments: Segments) -> Iterator[tuple[Any, ...]]:
     """Yield one row, or the segments, in the order of ``_COLUMNS``."""
-    start, stop = common_span(info)
+    info, spans = report.info, report.spans
+    assert info is not None, "a report holds an info or an error"
     about = (info.video_fps, info.width, info.height, info.audio_sample_rate_hz)
-    if stop - start <= over_seconds:
-        yield (path, path, stop - start, *about, start, stop)
-        return
-    # 34 s in segments of 10 s: [0, 10) [10, 20) [20, 30), and 4 s are less than half a segment.
-    number = 0
-    while (left := stop - (begin := start + number * segment_seconds)) >= segment_seconds / 2:
-        end = begin + min(left, segment_seconds)
-        yield (f"{path}#{begin:.3f}-{end:.3f}", path, end - begin, *about, begin, end)
-        number += 1
+    is_cut = report.is_cut(segments)
+    for start, stop in segments.rows(spans) if is_cut else spans:
+        name = f"{path}#{start:.3f}-{stop:.3f}" if is_cut or len(spans) > 1 else path
+        yield (name, path, stop - start, *about, start, stop)

@@ -11,9 +11,12 @@ from typing import Any, Literal
 
 from avssl.core.errors import InputError
 from avssl.data.health.content import check_content
-from avssl.media import MediaError, MediaInfo, open_media
+from avssl.data.health.row_faults import RowFaults
+from avssl.data.health.segments import LeftOut, Segments, Span, common_span, judge_rows, without
+from avssl.media import MediaError, MediaInfo, MediaReader, open_media
 from avssl.media.backends import BackendName
 from avssl.media.info import MAX_DURATION_SECONDS, MAX_PIXELS
+from avssl.media.pyav.packets import read_packets
 from avssl.media.pyav.stream_ends import CUT_SECONDS, StreamEnds, measure_ends
 
 Depth = Literal["quick", "normal", "full"]
@@ -72,17 +75,30 @@ class HealthReport:
     """Its header, with stops moved to the end of its packets; None if it could not be read."""
     error: MediaError | None = None
     """Reason why it is unusable; None for a healthy file."""
+    spans: tuple[Span, ...] = ()
+    """Usable time: the time with both streams, for a long file without the rows that have a fault."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Time of a long file that gives no row."""
 
     @property
     def status(self) -> str:
         """``"ok"`` or the error's reason."""
         return "ok" if self.error is None else self.error.reason
 
+    def is_cut(self, segments: Segments) -> bool:
+        """Return True if the file is long, so that its spans are cut into rows."""
+        return self.info is not None and self.info.has_video and self.info.has_audio and segments.are_cut(self.info)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, without the file's name."""
         e = self.error
         error = None if e is None else [e.stream, e.reason, e.found, e.advice, e.second]
-        return {"info": None if self.info is None else asdict(self.info) | {"path": ""}, "error": error}
+        return {
+            "info": None if self.info is None else asdict(self.info) | {"path": ""},
+            "error": error,
+            "spans": self.spans,
+            "left_out": [list(asdict(part).values()) for part in self.left_out],
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], path: str) -> HealthReport:
@@ -95,12 +111,20 @@ class HealthReport:
         return cls(
             None if info is None else MediaInfo(**(info | {"path": path})),
             None if error is None else MediaError(path, *error),
+            tuple((float(start), float(stop)) for start, stop in values["spans"]),
+            tuple(LeftOut(*part) for part in values["left_out"]),
         )
 
 
-def probe_file(path: str, settings: HealthSettings | None = None) -> HealthReport:
-    """Check one file. Any fault of the file becomes a reason in the report, not an exception."""
-    settings = settings or HealthSettings()
+def probe_file(path: str, settings: HealthSettings | None = None, segments: Segments | None = None) -> HealthReport:
+    """Check one file. Any fault of the file becomes a reason in the report, not an exception.
+
+    Args:
+        path: The file.
+        settings: Depth and limits; default: those of :class:`HealthSettings`.
+        segments: Rows of a long file, which are judged one by one; default: those of :class:`Segments`.
+    """
+    settings, segments = settings or HealthSettings(), segments or Segments()
     info = None
     try:
         with open_media(
@@ -112,18 +136,31 @@ def probe_file(path: str, settings: HealthSettings | None = None) -> HealthRepor
             info = _usable_part(path, reader.info, settings)
             if settings.depth != "quick":
                 info = check_content(reader, info, everywhere=settings.depth == "full")
+            spans, left_out = _usable_time(reader, info, settings, segments)
     except MediaError as error:
         return HealthReport(info, _out_of_memory(path) if isinstance(error.__cause__, MemoryError) else error)
     except MemoryError:
         return HealthReport(info, _out_of_memory(path))
-    return HealthReport(info)
+    return HealthReport(info, None, tuple(spans), tuple(left_out))
 
 
-def common_span(info: MediaInfo) -> tuple[float, float]:
-    """Return (start, stop) of the time with video and audio; both streams must exist."""
-    starts = (info.video_start_seconds, info.audio_start_seconds)
-    stops = (info.video_stop_seconds, info.audio_stop_seconds)
-    return max(s for s in starts if s is not None), min(s for s in stops if s is not None)
+def _usable_time(
+    reader: MediaReader, info: MediaInfo, settings: HealthSettings, segments: Segments
+) -> tuple[list[Span], list[LeftOut]]:
+    """Return the usable spans of a file, and the parts of a long one that give no row."""
+    span = common_span(info)
+    if not segments.are_cut(info):
+        return [span], []
+    packets = read_packets(info.path, max_pixels=settings.max_pixels)
+    holes = packets.holes(*span)
+    fault = RowFaults(reader, info, packets, decode=settings.depth != "quick")
+    usable, left_out = judge_rows(without(span, holes), segments, fault)
+    left_out = sorted([*left_out, *(LeftOut(*hole, "empty") for hole in holes)], key=lambda part: part.start_seconds)
+    if not usable:
+        worst = max(left_out, key=lambda part: part.seconds)
+        found = f"none of its rows can be used; most of it is {worst.reason}."
+        raise MediaError(info.path, "container", worst.reason, found, "Leave the file out.", worst.start_seconds)
+    return usable, left_out
 
 
 def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaInfo:

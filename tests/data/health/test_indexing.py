@@ -209,12 +209,12 @@ def test_a_journal_that_is_none_is_not_believed(folder, tmp_path, text):
 
 
 def test_a_decoder_that_dies_or_hangs_costs_one_file(folder, tmp_path, monkeypatch):
-    def probe(path, settings):
+    def probe(path, settings, segments):
         if path.endswith("a.mp4"):
             os.kill(os.getpid(), signal.SIGSEGV)
         while path.endswith("b.mp4"):
             pass
-        return probe_file(path, settings)
+        return probe_file(path, settings, segments)
 
     monkeypatch.setattr("avssl.data.health.check.probe_file", probe)
     found = index_folder(folder, health=HealthSettings(timeout_seconds=2), num_workers=2)
