@@ -168,9 +168,6 @@ class MemoryLoader:
                 self.world, self.rows[chosen.numpy()], start, self.sampling, BatchIndex(chosen, chosen, key)
             )
 
-    def worker_report(self) -> str:
-        return ""
-
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step}
 

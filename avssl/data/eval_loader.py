@@ -11,11 +11,12 @@ import numpy as np
 from torch import Tensor
 
 from avssl.core.batch import Batch, Clip
+from avssl.core.children import StartMethod
 from avssl.core.errors import InputError
 from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure, Ledger
-from avssl.data.workers import StartMethod, WorkerPool, lists_of
+from avssl.data.workers import WorkerPool, lists_of
 
 Window = tuple[int, float, float]
 """(row, video start in seconds, audio start in seconds)."""

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from avssl.core import distributed, draws
 from avssl.core.batch import Batch, Clip
+from avssl.core.children import StartMethod
 from avssl.core.errors import InputError
 from avssl.data.collate import collate
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure, Ledger
 from avssl.data.read_schedule import FileRead, ReadSchedule
-from avssl.data.workers import Chunk, StartMethod, WorkerPool
+from avssl.data.workers import Chunk, WorkerPool
 
 
 class TrainLoader:
@@ -168,10 +169,6 @@ class TrainLoader:
         dist.all_gather_object(found, list(self.ledger)[self._num_shared :])
         self.ledger.add(failure for of_rank in found for failure in of_rank)
         self._num_shared = len(self.ledger)
-
-    def worker_report(self) -> str:
-        """Return what the worker processes that died were reading; empty if none died."""
-        return self._pool.report()
 
     def _order(self, epoch: int) -> Tensor:
         order = draws.epoch_order(self.dataset.seed, epoch, self.dataset.id_keys)

@@ -1,35 +1,24 @@
 """Read clips in worker processes, in the order of the requests.
 
 Workers get short lists of requests and send back one chunk for each: the clips packed into a few
-tensors, and the failures. What a worker is reading stands in shared memory, so that when one is
-killed (a decoder that crashes, too little memory) the file is known.
+tensors, and the failures. Each notes the file that it reads, so that when one is killed (a decoder
+that crashes, too little memory) the file is known.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
-
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from typing import Generic, Protocol, TypeVar
 
 from avssl.core.batch import Clip
-from avssl.core.errors import InputError, RunError
+from avssl.core.children import StartMethod, note
+from avssl.core.errors import InputError
+from avssl.core.parallel import parallel_map
 from avssl.data.collate import PackedClips, pack
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure
 from avssl.media import MediaError
-
-StartMethod = Literal["fork", "forkserver", "spawn"]
-
-_IDLE = -1
 
 
 class Request(Protocol):
@@ -99,12 +88,8 @@ class WorkerPool(Generic[_Request]):
             raise InputError(f"num_workers ({num_workers}) must not be negative.")
         if prefetch_factor < 1:
             raise InputError(f"prefetch_factor ({prefetch_factor}) must be at least 1.")
-        self._dataset, self._num_workers = dataset, num_workers
-        self._prefetch_factor, self._start_method = prefetch_factor, start_method
-        # (worker, [process id, row being read])
-        self._reading = torch.full((num_workers, 2), _IDLE, dtype=torch.int64).share_memory_()
-        self._reader = _ChunkReader(dataset, read, self._reading)
-        self._report = ""
+        self._reader = _ChunkReader(dataset, read)
+        self._num_workers, self._prefetch_factor, self._start_method = num_workers, prefetch_factor, start_method
 
     def chunks(self, requests: Iterable[list[_Request]]) -> Iterator[Chunk[_Request]]:
         """Yield the chunk of each list of requests, in order.
@@ -113,117 +98,49 @@ class WorkerPool(Generic[_Request]):
             requests: Consumed in this process, ``num_workers * prefetch_factor`` lists ahead.
 
         Raises:
-            RuntimeError: If a worker dies, naming what it was reading.
+            ChildDied: If a worker dies, naming what it was reading.
         """
-        chunks = self._start(requests)
-        while True:
-            try:
-                chunk = next(chunks, None)
-            except RuntimeError as error:
-                # Stored now: the other workers are about to be ended, and would look like dead ones later.
-                self._report = self.report()
-                if self._report:
-                    raise RunError(self._report) from error
-                raise
-            if chunk is None:
-                return
-            yield chunk
-
-    def report(self) -> str:
-        """Return what the workers that died were reading; empty if none died while reading."""
-        if self._report:
-            return self._report
-        alive = {process.pid for process in multiprocessing.active_children()}
-        dead = [row for pid, row in self._reading.tolist() if row != _IDLE and pid not in alive]
-        if not dead:
-            return ""
-        manifest = self._dataset.manifest
-        files = "\n".join(f"  {manifest.value(row, 'id')} ({manifest.location(row)})" for row in dead)
-        return (
-            f"a data worker process died while reading\n{files}\n"
-            "Its decoder crashed, or memory ran out. Try the file alone with num_workers=0 or another "
-            "backend, leave it out of the manifest, or use fewer workers."
+        return parallel_map(
+            self._reader,
+            requests,
+            num_workers=self._num_workers,
+            ahead=self._prefetch_factor,
+            start_method=self._start_method,
         )
 
-    def _start(self, requests: Iterable[list[_Request]]) -> Iterator[Chunk[_Request]]:
-        self._reading.fill_(_IDLE)
-        self._report = ""
-        parallel: dict[str, Any] = {}
-        if self._num_workers > 0:
-            parallel = {
-                "multiprocessing_context": self._start_method,
-                "prefetch_factor": self._prefetch_factor,
-                "worker_init_fn": _begin_worker,
-            }
-        with _quiet_start():
-            loader: DataLoader[Any] = DataLoader(
-                self._reader,
-                batch_sampler=requests,  # type: ignore[arg-type]  # any iterable of lists
-                collate_fn=_as_it_is,
-                num_workers=self._num_workers,
-                # Its own generator: otherwise each start would advance torch's, and resuming would be inexact.
-                generator=torch.Generator(),
-                **parallel,
-            )
-            return iter(loader)
 
+class _ChunkReader(Generic[_Request]):
+    """Reads the clips of a list of requests; runs in a worker."""
 
-class _ChunkReader(Dataset[Any], Generic[_Request]):
-    """The dataset that runs in a worker."""
+    def __init__(self, dataset: ClipDataset, read: Read[_Request]) -> None:
+        self._dataset, self._read = dataset, read
 
-    def __init__(self, dataset: ClipDataset, read: Read[_Request], reading: Tensor) -> None:
-        self._dataset, self._read, self._reading = dataset, read, reading
+    def __call__(self, requests: list[_Request]) -> Chunk[_Request]:
+        clips: list[Clip] = []
+        outcomes: list[int | Failure] = []
+        for request in requests:
+            note(f"reading {self._name(request.row)}")
+            outcome = self._outcome(request)
+            if not isinstance(outcome, Failure):
+                clips += outcome
+            outcomes.append(outcome if isinstance(outcome, Failure) else len(outcome))
+        chunk = Chunk(requests, outcomes, [_about(clip) for clip in clips], pack(clips) if clips else None)
+        note(f"passing on what it read, at last from {self._name(requests[-1].row)}")
+        return chunk
 
-    def __getitem__(self, request: _Request) -> list[Clip] | Failure:
+    def _outcome(self, request: _Request) -> list[Clip] | Failure:
         try:
             return self._read(self._dataset, request)
         except MediaError as error:
             return Failure.of(self._dataset.manifest, request.row, error)
 
-    def __getitems__(self, requests: list[_Request]) -> Chunk[_Request]:
-        clips: list[Clip] = []
-        outcomes: list[int | Failure] = []
-        for request in requests:
-            self._note(request.row)
-            outcome = self[request]
-            if not isinstance(outcome, Failure):
-                clips += outcome
-            outcomes.append(outcome if isinstance(outcome, Failure) else len(outcome))
-        chunk = Chunk(requests, outcomes, [_about(clip) for clip in clips], pack(clips) if clips else None)
-        self._note(_IDLE)
-        return chunk
-
-    def _note(self, row: int) -> None:
-        worker = get_worker_info()
-        if worker is not None:
-            self._reading[worker.id, 0] = os.getpid()
-            self._reading[worker.id, 1] = row
+    def _name(self, row: int) -> str:
+        manifest = self._dataset.manifest
+        return f"{manifest.value(row, 'id')} ({manifest.location(row)})"
 
 
 def _about(clip: Clip) -> tuple[str, int, int, float, float]:
     return clip.id, clip.row, clip.clip_number, clip.video_start_seconds, clip.audio_start_seconds
-
-
-def _as_it_is(chunk: Any) -> Any:
-    return chunk
-
-
-def _begin_worker(worker: int) -> None:
-    """Limit a worker to one thread, and leave Ctrl-C to the process that owns it."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Suppress two warnings that do not apply here.
-
-    Workers run one thread each and no code of the parent's threads, and their number is the user's choice.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*use of fork\(\)", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
-        yield
 
 
 def lists_of(requests: Sequence[_Request], size: int) -> Iterator[list[_Request]]:

@@ -135,12 +135,6 @@ class _Loop(Generic[_Task]):
         batches = iter(self.state.loader)
         try:
             self._train_on(batches, progress)
-        except RuntimeError as error:
-            # A dead worker is reported by a signal, which may arrive anywhere in a step.
-            report = self.state.loader.worker_report()
-            if report and report not in str(error):
-                error.add_note(report)
-            raise
         finally:
             if isinstance(batches, Generator):
                 batches.close()

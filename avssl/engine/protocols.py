@@ -49,9 +49,6 @@ class Loader(Protocol):
 
     def __iter__(self) -> Iterator[Batch]: ...
 
-    def worker_report(self) -> str:
-        """Return what dead worker processes were reading, or an empty string."""
-
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch handed out, however much was read ahead."""
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, RunError
 from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest, write_table
+from avssl.core.parallel import parallel_map
 from avssl.core.whole_file import write_json
-from avssl.data.health.killable import die_with_parent
 from avssl.data.shards.copying import ShardJob, make_shard
 from avssl.data.shards.format import is_whole
 from avssl.data.splits import split_rows
@@ -75,7 +70,8 @@ def prepare(
         ManifestError: If there is no row, no row could be copied, or ``verify`` is set and there is no shard.
         ValueError: If a codec does not take the settings.
         ConfigError: If a number is out of range, or ``out`` holds a copy with other settings.
-        RunError: If a process died, or ``verify`` is set and a shard is damaged.
+        ChildDied: If a process died, naming what it was copying; finished shards are kept.
+        RunError: If ``verify`` is set and a shard is damaged.
     """
     if verify:
         _verify(Path(out))
@@ -100,7 +96,9 @@ def prepare(
     mine = jobs[task_index::num_tasks]
     with tqdm(desc="prepare", total=sum(len(job.manifest) for job in mine), unit="clip", disable=not progress) as bar:
         records = []
-        for record in _made(mine, decoding_workers(num_workers)):
+        for record in parallel_map(
+            make_shard, mine, num_workers=decoding_workers(num_workers), ahead=1, in_order=False
+        ):
             bar.update(len(record["rows"]) + len(record["failures"]))
             records.append(record)
     _say_made(records, time.monotonic() - began)
@@ -126,38 +124,6 @@ def _jobs(
     for number, first in enumerate(range(0, len(source), rows_per_shard)):
         rows = source.select(np.arange(first, min(first + rows_per_shard, len(source))))
         yield ShardJob(out, number, rows, first, settings, backend)
-
-
-def _made(jobs: list[ShardJob], num_workers: int) -> Iterator[dict[str, Any]]:
-    if num_workers == 0:
-        yield from map(make_shard, jobs)
-        return
-    # "spawn": forking a process that already runs torch's threads can deadlock.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_begin_process) as pool:
-        waiting = {pool.submit(make_shard, job): job for job in jobs}
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        except BrokenProcessPool as error:
-            unfinished = [job.number for future, job in waiting.items() if future.exception() is not None]
-            raise RunError(
-                f"a process died while making one of the shards {unfinished[:num_workers]}: a decoder crashed, or "
-                "memory ran out. avssl index finds files that crash a decoder; finished shards are kept."
-            ) from error
-        except KeyboardInterrupt:
-            for process in multiprocessing.active_children():
-                process.terminate()  # the next call makes their shards again
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _begin_process() -> None:
-    """Use one thread, end with the parent process, and leave Ctrl-C to it."""
-    torch.set_num_threads(1)
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _refuse_other_settings(out: Path, requested: dict[str, Any]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,10 @@ import torch
 from einops import rearrange
 from tqdm import tqdm
 
+from avssl.core.children import note
 from avssl.core.errors import InputError
 from avssl.core.manifest import COLUMNS, Manifest
+from avssl.core.parallel import parallel_map
 from avssl.media import write_video
 from avssl.synthetic.audio import render_audio
 from avssl.synthetic.frames import render_frames
@@ -74,13 +74,10 @@ def write_clip(out_dir: Path, scene: Scene, clip_id: str) -> dict[str, Any]:
 
 def _write_numbered(job: tuple[Path, str, int, int, SceneSettings]) -> dict[str, Any]:
     out_dir, split, index, seed, settings = job
+    note(f"rendering {out_dir / split}/{index:06d}.mp4")
     row = write_clip(out_dir, draw_scene(settings, seed, split, index), f"{split}/{index:06d}")
     row["pair"] = f"{split}/{index // 2:06d}" if settings.interactive_pairs else None
     return row
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def synthesize_corpus(
@@ -123,7 +120,7 @@ def synthesize_corpus(
     bar = tqdm(total=len(jobs), desc="synthesize", unit="clip", disable=not progress)
     with bar:
         rows = []
-        for row in _rows(jobs, num_workers):
+        for row in parallel_map(_write_numbered, jobs, num_workers=num_workers):
             rows.append(row)
             bar.update()
     columns = {name: [row[name] for row in rows] for name in rows[0]}
@@ -131,16 +128,6 @@ def synthesize_corpus(
     manifest = Manifest.from_columns({name: columns[name] for name in dict.fromkeys(order)}, out_dir)
     manifest.write(out_dir / "manifest.csv")
     return manifest
-
-
-def _rows(jobs: list[tuple[Path, str, int, int, SceneSettings]], num_workers: int) -> Any:
-    if num_workers == 0:
-        yield from map(_write_numbered, jobs)
-        return
-    # "spawn": forking a process that already runs torch's threads can deadlock.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_one_thread) as pool:
-        yield from pool.map(_write_numbered, jobs, chunksize=8)
 
 
 def describe(splits: Mapping[str, Split]) -> dict[str, Any]:

@@ -38,9 +38,6 @@ class ToyLoader:
             self.position += 1
             yield ToyBatch(x)
 
-    def worker_report(self):
-        return ""
-
     def state_dict(self):
         return {"position": self.position}
 

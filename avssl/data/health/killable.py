@@ -7,25 +7,20 @@ not the run. Answers come back as JSON, so a compromised process cannot send cod
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import gc
 import json
-import multiprocessing
 import os
 import resource
-import signal
 import time
 import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
-import torch
-
+from avssl.core.children import Child
 from avssl.core.cpus import num_cores
 from avssl.core.errors import InputError
 
@@ -34,7 +29,6 @@ Task = Callable[[str], dict[str, Any]]
 
 _FILES_PER_WORKER = 500  # then a new process, as decoders leak memory on broken files
 _MAX_ANSWER_BYTES = 2**20
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ def run_killable(
     try:
         while waiting or again or busy:
             while (waiting or again) and len(busy) < num_workers:
-                worker = free.pop() if free and not again else _Worker(task, memory_gib, [*free, *busy])
+                worker = free.pop() if free and not again else _Worker(task, memory_gib)
                 worker.give(*(again.pop() if again else waiting.popleft()), timeout_seconds)
                 busy.append(worker)
             for worker in _ready(busy):
@@ -113,15 +107,9 @@ def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
 class _Worker:
     """One process and its current file."""
 
-    def __init__(self, task: Task, memory_gib: float, others: Sequence[_Worker]) -> None:
-        self.connection, theirs = multiprocessing.Pipe()
-        mine = [self.connection, *(other.connection for other in others)]
-        context = multiprocessing.get_context("fork")  # takes milliseconds, with torch and decoders loaded
-        self.process = context.Process(target=_serve, args=(theirs, mine, task, memory_gib, os.getpid()), daemon=True)
-        with warnings.catch_warnings():  # about threads at a fork: a worker takes no lock that others may hold
-            warnings.filterwarnings("ignore", message=r".*use of fork\(\)", category=DeprecationWarning)
-            self.process.start()
-        theirs.close()
+    def __init__(self, task: Task, memory_gib: float) -> None:
+        self._child = Child(_serve, task, memory_gib)  # by fork: takes milliseconds, with torch and decoders loaded
+        self.connection = self._child.connection
         self.number, self.path, self.deadline, self.num_files = -1, "", 0.0, 0
 
     def give(self, number: int, path: str, timeout_seconds: float) -> None:
@@ -141,37 +129,23 @@ class _Worker:
                 return Outcome(self.number, None, "timeout", f"not done after {self.timeout_seconds:g} s")
             message = json.loads(self.connection.recv_bytes(_MAX_ANSWER_BYTES))
         except (EOFError, OSError, ValueError):
-            return Outcome(self.number, None, "crashed", self._death())
+            return Outcome(self.number, None, "crashed", f"its process {self._child.death()}")
         if "bug" in message:
             return Outcome(self.number, None, "bug", str(message["bug"]))
         return Outcome(self.number, message["answer"])
 
-    def _death(self) -> str:
-        self.process.join(1.0)
-        code = self.process.exitcode
-        if code is not None and code < 0:
-            return f"its process was ended by {signal.Signals(-code).name}"
-        return f"its process ended with status {code}" if code else "its process sent no answer"
-
     def kill(self) -> None:
         """Kill the process."""
-        self.connection.close()
-        self.process.kill()
-        self.process.join(1.0)  # a process that waits for a dead disk cannot be killed and is left behind
+        self._child.kill()
 
 
 # ---------------------------------------------------------------- in the worker
 
 
-def _serve(connection: Connection, others: list[Connection], task: Task, memory_gib: float, parent: int) -> None:
-    for other in others:  # inherited ends of other pipes, which would hide the death of the parent
-        other.close()
-    _confine(memory_gib, parent)
+def _serve(connection: Connection, task: Task, memory_gib: float) -> None:
+    _confine(memory_gib)
     while True:
-        try:
-            path = os.fsdecode(connection.recv_bytes())
-        except (EOFError, OSError):  # the parent has gone
-            return
+        path = os.fsdecode(connection.recv_bytes())
         try:
             message: dict[str, Any] = {"answer": task(path)}
         except Exception as error:
@@ -181,29 +155,17 @@ def _serve(connection: Connection, others: list[Connection], task: Task, memory_
         connection.send_bytes(json.dumps(message).encode())
 
 
-def die_with_parent() -> None:
-    """Let Linux end this process when the thread that started it ends."""
+def _confine(memory_gib: float) -> None:
+    """Limit a worker: memory, no core dumps, no output."""
     if os.path.exists("/proc/self/statm"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _confine(memory_gib: float, parent: int) -> None:
-    """Limit a worker: memory, no core dumps, no output, one thread, death with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends the workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if os.path.exists("/proc/self/statm"):
-        die_with_parent()
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         limit = used + int(memory_gib * 2**30)
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    if os.getppid() != parent:  # the parent died before the call above
-        os._exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     faulthandler.disable()  # otherwise a crash prints a page of text
-    torch.set_num_threads(1)
     gc.freeze()  # inherited objects belong to the parent
     silence = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):  # decoders print

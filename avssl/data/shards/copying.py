@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avssl.core.children import note
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
 from avssl.data.ledger import Failure
@@ -86,6 +87,7 @@ def make_shard(job: ShardJob) -> dict[str, Any]:
     rows, failures = [], []
     with shard_writer(path) as shard:
         for row in range(len(job.manifest)):
+            note(f"copying {job.manifest.value(row, 'id')} ({job.manifest.location(row)})")
             try:
                 clip, info = _copy(job.manifest, row, job.settings, job.backend)
             except MediaError as error:
