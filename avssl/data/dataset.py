@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,8 @@ from torch import Tensor
 from avssl.core import draws
 from avssl.core.batch import BatchIndex, Clip, Modality
 from avssl.core.manifest import Manifest
-from avssl.data.row_files import open_row
+from avssl.data.row_errors import row_errors
+from avssl.data.row_files import open_row, row_limits
 from avssl.data.sampling import (
     SLACK_SECONDS,
     ClipSampling,
@@ -29,6 +30,7 @@ from avssl.data.shards.storage import RangeReader
 from avssl.media import MediaError, MediaInfo, MediaReader, read_audio_windows
 from avssl.media.backends import BackendName, resolve_backend
 from avssl.media.errors import Reason
+from avssl.media.limits import MediaLimits
 from avssl.media.prepared.reader import Decoders, PreparedReader
 
 _INSIDE_SECONDS = 1e-4
@@ -48,7 +50,7 @@ class ClipDataset:
         sampling: The shape of a clip and the rule for its window.
         seed: Random seed for windows and, through the batch's keys, for the transforms.
         backend: Decoder of media files; "auto" is the fastest that loads.
-        reader_options: Further arguments of :func:`avssl.media.open_media`, such as its limits.
+        limits: Limits on media files; see :func:`~avssl.data.row_files.open_row`.
 
     Example:
         >>> dataset = ClipDataset(read_manifest("corpus/manifest.csv"), ClipSampling(), seed=0)
@@ -65,14 +67,14 @@ class ClipDataset:
         seed: int = 0,
         *,
         backend: BackendName = "auto",
-        reader_options: dict[str, Any] | None = None,
+        limits: MediaLimits | None = None,
     ) -> None:
         self.manifest = manifest
         self.sampling = sampling
         self._placing = sampling  # decides where windows lie and which rows are too short
         self.seed = seed
         self.backend = resolve_backend(backend)
-        self.reader_options = dict(reader_options or {})
+        self.limits = limits or MediaLimits()
         self.id_keys = draws.text_keys(manifest.table["id"].to_pylist())
         """(N,) int64: a stable key of each row's id."""
         self.is_prepared = "shard_header_bytes" in manifest
@@ -173,19 +175,26 @@ class ClipDataset:
         number = torch.tensor(clip_numbers, dtype=torch.int64)
         return BatchIndex(row, self.groups[row], draws.clip_key(self.seed, epoch, self.id_keys[row], number))
 
-    def _open(self, row: int) -> MediaReader:
+    @contextmanager
+    def _open(self, row: int) -> Iterator[MediaReader]:
+        """Open the file of a row; whatever is raised while it is open becomes a MediaError."""
+        with row_errors(self.manifest.location(row)), self._reader(row) as reader:
+            yield reader
+
+    def _reader(self, row: int) -> MediaReader:
         if self.is_prepared:
             shard = self.manifest.location(row)
             offset, header_bytes = self._shard_positions[row].tolist()
             name = f"{shard}: {self.manifest.value(row, 'id')}"
-            return PreparedReader(partial(self._shards.read, shard), name, offset, header_bytes, self._decoders)
+            limits = row_limits(self.manifest, row, self.limits)
+            return PreparedReader(partial(self._shards.read, shard), name, offset, header_bytes, self._decoders, limits)
         return open_row(
             self.manifest,
             row,
             self.backend,
             stream=self.stream,
             image_seconds=self._placing.video_seconds,
-            **self.reader_options,
+            limits=self.limits,
         )
 
     def _spans(self, info: MediaInfo, row: int) -> tuple[Span, Span, Span]:

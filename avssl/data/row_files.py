@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from avssl.core.batch import Modality
 from avssl.core.manifest import Manifest
 from avssl.data.media_files import has_image_name
 from avssl.media import ImageReader, MediaError, MediaReader, is_image, open_media, open_pair
 from avssl.media.backends import BackendName
+from avssl.media.limits import LIMITS_COLUMN, MediaLimits
 
 
 def open_row(
@@ -18,7 +17,7 @@ def open_row(
     *,
     stream: Modality | None = None,
     image_seconds: float = 10.0,
-    **limits: Any,
+    limits: MediaLimits | None = None,
 ) -> MediaReader:
     """Open the media of a row.
 
@@ -28,19 +27,26 @@ def open_row(
         backend: Decoder of media files.
         stream: The only stream that is needed; None for both.
         image_seconds: How long an image lasts whose audio is not read.
-        limits: Further arguments of :func:`avssl.media.open_media`.
+        limits: Limits on the files. Where they are the defaults, those of the row count: the column ``limits``, which
+            ``avssl index`` writes.
 
     Raises:
         MediaError: If a file cannot be opened, or an image has no file of audio.
     """
+    limits = row_limits(manifest, row, limits)
     path, audio_path = manifest.file(row), manifest.sound_file(row)
     if stream == "audio":
-        return open_media(audio_path, backend, **limits)
+        return open_media(audio_path, backend, limits=limits)
     if stream is None and path != audio_path:
-        return open_pair(path, audio_path, backend, **limits)
+        return open_pair(path, audio_path, backend, limits=limits)
     if not has_image_name(path) or not is_image(path):
-        return open_media(path, backend, **limits)
+        return open_media(path, backend, limits=limits)
     if stream is None:
         advice = "Name its audio file in the column audio_path, or read only the video."
         raise MediaError(str(path), "audio", "no_audio", "an image has no audio.", advice)
-    return ImageReader(path, image_seconds)
+    return ImageReader(path, image_seconds, limits=limits)
+
+
+def row_limits(manifest: Manifest, row: int, limits: MediaLimits | None = None) -> MediaLimits:
+    """Return the limits on the file of a row: the given ones where they are not the defaults, else those of the row."""
+    return (limits or MediaLimits()).completed(manifest.value(row, LIMITS_COLUMN))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from avssl.media.image_file import write_image as write_image
     from avssl.media.image_reader import ImageReader as ImageReader
     from avssl.media.info import MediaInfo as MediaInfo
+    from avssl.media.limits import MediaLimits as MediaLimits
     from avssl.media.opening import open_media as open_media
     from avssl.media.paired_reader import open_pair as open_pair
     from avssl.media.planes import Planes as Planes

@@ -1,10 +1,17 @@
-"""The error for a media file that cannot be used."""
+"""The error for a media file that cannot be used, and how whatever a decoder raises becomes one."""
 
 from __future__ import annotations
 
+import logging
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from avssl.core.errors import AvsslError
+
+_log = logging.getLogger(__name__)
 
 Reason = Literal[
     "unreadable",
@@ -52,3 +59,38 @@ class MediaError(AvsslError):
 
     def __reduce__(self) -> tuple[type[MediaError], tuple[str, str, Reason, str, str, float | None]]:
         return type(self), (self.path, self.stream, self.reason, self.found, self.advice, self.second)
+
+
+class DeadlineExceeded(AvsslError):  # noqa: N818 (no user sees it: it becomes a MediaError, which names the file)
+    """Reading took longer than its limit."""
+
+
+@contextmanager
+def media_errors(path: str, stream: str, second: float | None = None) -> Iterator[None]:
+    """Turn every exception that reading a file raises into :class:`MediaError`; this project's own errors pass.
+
+    Damaged files make decoders and the code around them raise nearly anything. Such a file is one bad file, with the
+    exception's type, message and place as its reason; if the code is at fault, all files fail with that reason.
+
+    Args:
+        path: The file, as the caller named it.
+        stream: ``"container"``, ``"video"`` or ``"audio"``.
+        second: Presentation time of what is read, if known.
+    """
+    try:
+        yield
+    except DeadlineExceeded as error:
+        advice = "Leave the file out, convert it to one that decodes faster, or raise max_decode_seconds."
+        raise MediaError(path, stream, "timeout", str(error), advice, second) from error
+    except AvsslError:
+        raise
+    except MemoryError as error:
+        found, advice = "decoding needs more memory than there is.", "Scale the file down."
+        raise MediaError(path, stream, "too_large", found, advice, second) from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        text = " ".join(str(error).split())[:500]
+        _log.debug("%s: reading failed", path, exc_info=True)
+        found = f"reading failed ({type(error).__name__} in {place}: {text})."
+        raise MediaError(path, stream, "crashed", found, "Leave the file out, or convert it.", second) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from avssl.core.whole_file import whole_file
 from avssl.media.errors import MediaError
-from avssl.media.info import MAX_PIXELS
+from avssl.media.limits import MediaLimits
 from avssl.media.opening import local_file
 from avssl.media.reader import resized
 
@@ -33,14 +32,16 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     return first.startswith(_SIGNATURES) or (first.startswith(b"RIFF") and first[8:] == b"WEBP")
 
 
-def read_image(path: str | os.PathLike[str], short_side: int | None = None, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+def read_image(
+    path: str | os.PathLike[str], short_side: int | None = None, *, limits: MediaLimits | None = None
+) -> Tensor:
     """Read an image, turned upright by its EXIF data, without its transparency.
 
     Args:
         path: A JPEG, PNG, WebP or BMP file; the first image of an animated one.
         short_side: Resize so that the shorter side has this many pixels, > 0 (bilinear, antialiased);
             None keeps the size.
-        max_pixels: Largest width * height that is decoded.
+        limits: Limits on the image; default: those of :class:`~avssl.media.MediaLimits`.
 
     Returns:
         (3, H, W) uint8 RGB.
@@ -49,18 +50,18 @@ def read_image(path: str | os.PathLike[str], short_side: int | None = None, *, m
         MediaError: If the file is missing, not such an image, damaged, or over the limit.
         ValueError: If ``short_side`` is not positive.
     """
-    file = local_file(path)
+    file, limits = local_file(path), limits or MediaLimits()
     try:
         with warnings.catch_warnings():  # about sizes, which are checked here, and odd metadata
             warnings.simplefilter("ignore")
             with Image.open(file, formats=_FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise _too_large(file, f"{image.width} x {image.height}", max_pixels)
+                limits.check_size(str(file), *image.size)
                 upright = _rgb(ImageOps.exif_transpose(image))
     except MediaError:
         raise
     except Image.DecompressionBombError as error:
-        raise _too_large(file, "a size beyond any camera's", max_pixels) from error
+        found = f"a size beyond any camera's: over the limit of {limits.max_pixels} pixels."
+        raise MediaError(str(file), "video", "too_large", found, "Scale it down.") from error
     # Damaged files raise nearly anything: OSError, SyntaxError, struct.error, zlib.error, IndexError ...
     except Exception as error:
         found = f"no image can be read ({error})."
@@ -86,8 +87,3 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel: convert would clip them at 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
-
-
-def _too_large(file: Path, size: str, max_pixels: int) -> MediaError:
-    found = f"{size}: over the limit of {max_pixels} pixels."
-    return MediaError(str(file), "video", "too_large", found, "Scale it down, or raise max_pixels.")

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from avssl.core.errors import InputError
 from avssl.media.image_file import read_image
-from avssl.media.info import MAX_PIXELS, MediaInfo
+from avssl.media.info import MediaInfo
+from avssl.media.limits import MediaLimits
 from avssl.media.reader import MediaReader
 
 
@@ -22,7 +23,7 @@ class ImageReader(MediaReader):
         duration_seconds: Length of the span, > 0.
         start_seconds: Presentation time from which on the image is shown.
         video_fps: Nominal frames per second.
-        max_pixels: Largest width * height that is decoded.
+        limits: Limits on the image; default: those of :class:`~avssl.media.MediaLimits`.
 
     Raises:
         MediaError: See :func:`avssl.media.read_image`.
@@ -35,12 +36,12 @@ class ImageReader(MediaReader):
         *,
         start_seconds: float = 0.0,
         video_fps: float = 25.0,
-        max_pixels: int = MAX_PIXELS,
+        limits: MediaLimits | None = None,
     ) -> None:
         if not duration_seconds > 0:
             raise InputError(f"duration_seconds ({duration_seconds}) must be greater than 0.")
-        self._path, self._max_pixels = path, max_pixels
-        self._image = read_image(path, max_pixels=max_pixels)
+        self._path, self._limits = path, limits
+        self._image = read_image(path, limits=limits)
         self._info = MediaInfo(
             path=str(path),
             duration_seconds=duration_seconds,
@@ -65,7 +66,7 @@ class ImageReader(MediaReader):
     def _resized(self, short_side: int | None) -> Tensor:
         if short_side is None:
             return self._image
-        return read_image(self._path, short_side, max_pixels=self._max_pixels)
+        return read_image(self._path, short_side, limits=self._limits)
 
     def _read_frames(self, times: list[float], short_side: int | None) -> Tensor:
         return self._resized(short_side).expand(len(times), -1, -1, -1).clone()

@@ -1,14 +1,8 @@
-"""Properties of a media file as its container declares them, and the limits on them."""
+"""Properties of a media file as its container declares them, and the bounds of any header."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-MAX_PIXELS = 2**25
-"""Default limit of width * height: 33.5 million, just above 7680 x 4320."""
-
-MAX_DURATION_SECONDS = 24 * 3600.0
-"""Default limit of a file's length: one day."""
 
 # No camera or sound card exceeds these: a header that does is wrong, or an attack.
 MAX_FPS = 1000.0

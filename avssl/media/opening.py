@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 
 from avssl.media.backends import BackendName, reader_class
-from avssl.media.errors import MediaError
-from avssl.media.info import MAX_DURATION_SECONDS, MAX_PIXELS
+from avssl.media.errors import MediaError, media_errors
+from avssl.media.limits import MediaLimits
 from avssl.media.reader import MediaReader
 
 
@@ -17,8 +17,7 @@ def open_media(
     path: str | os.PathLike[str],
     backend: BackendName = "auto",
     *,
-    max_pixels: int = MAX_PIXELS,
-    max_duration_seconds: float = MAX_DURATION_SECONDS,
+    limits: MediaLimits | None = None,
 ) -> MediaReader:
     """Open a local media file by its header, without scanning it.
 
@@ -28,17 +27,16 @@ def open_media(
     Args:
         path: The file.
         backend: Decoder; ``"auto"`` is the fastest that loads, see :data:`avssl.media.backends.BACKENDS`.
-        max_pixels: Largest width * height that is decoded.
-        max_duration_seconds: Longest file that is opened.
+        limits: Limits on the file; default: those of :class:`~avssl.media.MediaLimits`.
 
     Raises:
         MediaError: If the file is missing, not a media file, damaged or over a limit.
         ValueError: If ``backend`` is unknown.
         RuntimeError: If ``backend`` does not load here.
     """
-    opened: MediaReader = reader_class(backend)(
-        local_file(path), max_pixels=max_pixels, max_duration_seconds=max_duration_seconds
-    )
+    reader, file = reader_class(backend), local_file(path)
+    with media_errors(str(path), "container"):
+        opened: MediaReader = reader(file, limits or MediaLimits())
     return opened
 
 

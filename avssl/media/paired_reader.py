@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +13,8 @@ from avssl.media.backends import BackendName
 from avssl.media.errors import MediaError
 from avssl.media.image_file import is_image
 from avssl.media.image_reader import ImageReader
-from avssl.media.info import MAX_PIXELS, MediaInfo
+from avssl.media.info import MediaInfo
+from avssl.media.limits import MediaLimits
 from avssl.media.opening import open_media
 from avssl.media.planes import Planes
 from avssl.media.reader import MediaReader
@@ -88,7 +88,11 @@ class PairedReader(MediaReader):
 
 
 def open_pair(
-    video: str | os.PathLike[str], audio: str | os.PathLike[str], backend: BackendName = "auto", **limits: Any
+    video: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    backend: BackendName = "auto",
+    *,
+    limits: MediaLimits | None = None,
 ) -> MediaReader:
     """Open a video or an image together with the file of its audio; an image lasts as long as the audio.
 
@@ -96,12 +100,12 @@ def open_pair(
         video: The video or image.
         audio: The audio, or a video whose audio is used.
         backend: Decoder of media files.
-        limits: Further arguments of :func:`avssl.media.open_media`.
+        limits: Limits on both files; default: those of :class:`~avssl.media.MediaLimits`.
 
     Raises:
         MediaError: As :func:`avssl.media.open_media` and :class:`PairedReader`.
     """
-    sound = open_media(audio, backend, **limits)
+    sound = open_media(audio, backend, limits=limits)
     try:
         return PairedReader(_open_video(video, sound.info, backend, limits), sound)
     except BaseException:
@@ -110,10 +114,9 @@ def open_pair(
 
 
 def _open_video(
-    video: str | os.PathLike[str], heard: MediaInfo, backend: BackendName, limits: dict[str, Any]
+    video: str | os.PathLike[str], heard: MediaInfo, backend: BackendName, limits: MediaLimits | None
 ) -> MediaReader:
     if not is_image(video):
-        return open_media(video, backend, **limits)
+        return open_media(video, backend, limits=limits)
     start, stop = heard.audio_start_seconds or 0.0, heard.audio_stop_seconds or heard.duration_seconds
-    pixels = limits.get("max_pixels", MAX_PIXELS)
-    return ImageReader(video, stop - start, start_seconds=start, max_pixels=pixels)
+    return ImageReader(video, stop - start, start_seconds=start, limits=limits)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.media.info import MediaInfo
+from avssl.media.limits import MediaLimits
 from avssl.media.planes import Planes
 from avssl.media.pyav.reader import PyAVReader
 from avssl.media.reader import MediaReader
@@ -25,15 +26,14 @@ class PyAVBackedReader(MediaReader, ABC):
 
     Args:
         path: A local regular file.
-        max_pixels: Largest width * height that is decoded.
-        max_duration_seconds: Longest file that is opened.
+        limits: Limits on the file.
 
     Raises:
         MediaError: See :class:`PyAVReader`.
     """
 
-    def __init__(self, path: Path, *, max_pixels: int, max_duration_seconds: float) -> None:
-        self._pyav = PyAVReader(path, max_pixels=max_pixels, max_duration_seconds=max_duration_seconds)
+    def __init__(self, path: Path, limits: MediaLimits) -> None:
+        self._pyav = PyAVReader(path, limits)
         self._path = str(path.absolute())
         self._video: Any = None
         self._audio: Any = None
@@ -50,8 +50,15 @@ class PyAVBackedReader(MediaReader, ABC):
         return self._pyav._stream_planes(times, short_side)
 
     @property
+    def _header(self) -> MediaInfo:
+        return self._pyav._header
+
+    @property
     def _channel_layout(self) -> str:
         return self._pyav._channel_layout
+
+    def _start_deadline(self) -> None:
+        self._pyav._start_deadline()
 
     def _reporting(self, stream: str, second: float) -> AbstractContextManager[None]:
         return self._pyav._reporting(stream, second)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 from typing import Self
 
@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from avssl.core.errors import InputError
-from avssl.media.errors import MediaError
+from avssl.media.errors import MediaError, media_errors
 from avssl.media.info import MediaInfo
 from avssl.media.planes import Planes, to_planes
 from avssl.media.resampling import AudioWindow, resample_window
@@ -56,7 +56,7 @@ class MediaReader(ABC):
             MediaError: If there is no video stream, a time lies outside it, or it cannot be decoded.
         """
         times = self._clamp_times(at_seconds)
-        with self._reporting("video", min(times, default=0.0)):
+        with self._reading("video", min(times, default=0.0)):
             return self._read_frames(times, short_side)
 
     def stream_frames(
@@ -108,7 +108,7 @@ class MediaReader(ABC):
             ValueError: If the window is empty or not finite, or the rate or number of channels is unusable.
         """
         window = self._audio_window(start_seconds, stop_seconds, sample_rate_hz)
-        with self._reporting("audio", start_seconds):
+        with self._reading("audio", start_seconds):
             return resample_window(self._read_samples, self._header, self._channel_layout, window, num_channels)
 
     def close(self) -> None:  # noqa: B027 (a default, not an omission)
@@ -133,7 +133,7 @@ class MediaReader(ABC):
 
     def _stream_frames(self, times: list[float], short_side: int | None) -> Generator[Tensor, None, None]:
         for second in times:
-            yield self._read_frames([second], short_side)[0]
+            yield self.read_frames([second], short_side)[0]
 
     def _stream_planes(self, times: list[float], short_side: int | None) -> Generator[Planes, None, None]:
         last: tuple[Tensor, Planes] | None = None
@@ -151,6 +151,16 @@ class MediaReader(ABC):
     def _channel_layout(self) -> str:
         """FFmpeg's name of the channel layout."""
         return "mono"
+
+    @contextmanager
+    def _reading(self, stream: str, second: float) -> Iterator[None]:
+        """Begin a read: start its time limit, and turn whatever it raises into :class:`MediaError`."""
+        self._start_deadline()
+        with media_errors(self._header.path, stream, second), self._reporting(stream, second):
+            yield
+
+    def _start_deadline(self) -> None:  # noqa: B027 (a default, not an omission)
+        """Start the time limit of a read, in backends that can stop one."""
 
     def _reporting(self, stream: str, second: float) -> AbstractContextManager[None]:
         """Return a context that turns a decoder's errors into :class:`MediaError`."""

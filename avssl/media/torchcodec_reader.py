@@ -10,6 +10,7 @@ from torch import Tensor
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 
 from avssl.core.errors import RunError
+from avssl.media.limits import MediaLimits
 from avssl.media.pyav_backed_reader import PyAVBackedReader, resize_frames
 from avssl.media.reader import ROUNDING_SECONDS
 
@@ -28,15 +29,14 @@ class TorchCodecReader(PyAVBackedReader):
 
     Args:
         path: A local regular file.
-        max_pixels: Largest width * height that is decoded.
-        max_duration_seconds: Longest file that is opened.
+        limits: Limits on the file.
 
     Raises:
         MediaError: See :class:`avssl.media.pyav.reader.PyAVReader`.
     """
 
-    def __init__(self, path: Path, *, max_pixels: int, max_duration_seconds: float) -> None:
-        super().__init__(path, max_pixels=max_pixels, max_duration_seconds=max_duration_seconds)
+    def __init__(self, path: Path, limits: MediaLimits) -> None:
+        super().__init__(path, limits)
         self.fallback: dict[str, str] = {}
         """``"video"`` or ``"audio"`` → why PyAV reads that stream of this file instead."""
 

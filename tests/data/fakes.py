@@ -63,7 +63,7 @@ class FakeReader:
         return ((low + places / sample_rate_hz) / 100).float()[None]
 
 
-def open_media(path, backend="auto"):
+def open_media(path, backend="auto", limits=None):
     if "_broken" in os.path.basename(path):
         opened.append(os.path.basename(path))
         raise MediaError(str(path), "container", "not_media", "this is a text file.", "Remove it.")

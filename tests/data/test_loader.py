@@ -119,13 +119,15 @@ def test_a_worker_that_dies_is_reported_with_what_it_was_reading():
     assert "(/nowhere/killer_deadly.mp4). Memory ran out" in str(caught.value)
 
 
-def test_a_fault_of_the_code_is_not_a_bad_file(monkeypatch):
-    def buggy(path, backend="auto"):
+def test_a_fault_of_the_code_ends_the_run_with_its_reason(monkeypatch):
+    """It fails for every row, so that too many are lost."""
+
+    def buggy(path, backend="auto", limits=None):
         raise TypeError("a bug")
 
     monkeypatch.setattr("avssl.data.row_files.open_media", buggy)
     for num_workers in (0, 1):
-        with pytest.raises(TypeError, match="a bug"):
+        with pytest.raises(TooManyBadFiles, match=r"crashed: \d+\n.*reading failed \(TypeError in .+:\d+: a bug\)"):
             take(TrainLoader(dataset(8), 4, num_workers=num_workers), 1)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from avssl.media import MediaError, is_image, read_image, write_image
+from avssl.media import MediaError, MediaLimits, is_image, read_image, write_image
 
 
 @pytest.fixture
@@ -99,10 +99,10 @@ def test_a_cut_picture_is_refused(pixels: np.ndarray, tmp_path: Path) -> None:
 
 def test_the_limit_is_asked_before_decoding(pixels: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    with pytest.raises(MediaError, match="53 x 37: over the limit of 1960 pixels") as error:
-        read_image(tmp_path / "a.png", max_pixels=37 * 53 - 1)
+    with pytest.raises(MediaError, match="53 x 37 are over the limit of 1960 pixels") as error:
+        read_image(tmp_path / "a.png", limits=MediaLimits(max_pixels=37 * 53 - 1))
     assert error.value.reason == "too_large"
-    assert read_image(tmp_path / "a.png", max_pixels=37 * 53).shape == (3, 37, 53)
+    assert read_image(tmp_path / "a.png", limits=MediaLimits(max_pixels=37 * 53)).shape == (3, 37, 53)
     for side in (10_000, 100_000):  # a header alone, which says that the picture is huge
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         chunks = b"".join(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.media import MediaError, available_backends, backends, open_media, write_video
+from avssl.media import MediaError, MediaLimits, available_backends, backends, open_media, write_video
 from avssl.media.backends import BACKENDS
 
 
@@ -294,10 +294,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 def test_limits_are_kept(clip: Path) -> None:
     with pytest.raises(MediaError, match=r"96 x 64 are over the limit of 6143 pixels.*max_pixels") as error:
-        open_media(clip, max_pixels=96 * 64 - 1)
+        open_media(clip, limits=MediaLimits(max_pixels=96 * 64 - 1))
     assert (error.value.reason, error.value.stream) == ("too_large", "video")
     with pytest.raises(MediaError, match=r"3 s are over the limit of 2 s.*max_duration_seconds") as error:
-        open_media(clip, max_duration_seconds=2.0)
+        open_media(clip, limits=MediaLimits(max_duration_seconds=2.0))
     assert error.value.reason == "too_large"
 
 

@@ -6,7 +6,7 @@ runs this in processes that can be killed.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from avssl.core.errors import InputError
@@ -15,7 +15,7 @@ from avssl.data.health.row_faults import RowFaults
 from avssl.data.health.segments import LeftOut, Segments, Span, common_span, judge_rows, without
 from avssl.media import MediaError, MediaInfo, MediaReader, open_media
 from avssl.media.backends import BackendName
-from avssl.media.info import MAX_DURATION_SECONDS, MAX_PIXELS
+from avssl.media.limits import MediaLimits
 from avssl.media.pyav.packets import read_packets
 from avssl.media.pyav.stream_ends import CUT_SECONDS, StreamEnds, measure_ends
 
@@ -42,10 +42,8 @@ class HealthSettings:
     """Decoder of media files; "auto" is the fastest that loads."""
     min_seconds: float = MIN_SECONDS
     """Shortest time in which video and audio both play, in seconds."""
-    max_pixels: int = MAX_PIXELS
-    """Largest width * height of a frame."""
-    max_duration_seconds: float = MAX_DURATION_SECONDS
-    """Longest file, in seconds."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits on a file; a manifest stores them for training."""
     timeout_seconds: float | None = None
     """Time limit per file, in seconds; None: 60 s, and half an hour at depth "full"."""
     memory_gib: float = 4.0
@@ -54,7 +52,7 @@ class HealthSettings:
     def __post_init__(self) -> None:
         if self.depth not in _TIMEOUT_SECONDS:
             raise InputError(f"depth ({self.depth!r}) must be one of {list(_TIMEOUT_SECONDS)}.")
-        for name in ("max_pixels", "max_duration_seconds", "timeout_seconds", "memory_gib"):
+        for name in ("timeout_seconds", "memory_gib"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} ({value}) must be greater than 0.")
@@ -127,12 +125,7 @@ def probe_file(path: str, settings: HealthSettings | None = None, segments: Segm
     settings, segments = settings or HealthSettings(), segments or Segments()
     info = None
     try:
-        with open_media(
-            path,
-            settings.backend,
-            max_pixels=settings.max_pixels,
-            max_duration_seconds=settings.max_duration_seconds,
-        ) as reader:
+        with open_media(path, settings.backend, limits=settings.limits) as reader:
             info = _usable_part(path, reader.info, settings)
             if settings.depth != "quick":
                 info = check_content(reader, info, everywhere=settings.depth == "full")
@@ -151,7 +144,7 @@ def _usable_time(
     span = common_span(info)
     if not segments.are_cut(info):
         return [span], []
-    packets = read_packets(info.path, max_pixels=settings.max_pixels)
+    packets = read_packets(info.path, limits=settings.limits)
     holes = packets.holes(*span)
     fault = RowFaults(reader, info, packets, decode=settings.depth != "quick")
     usable, left_out = judge_rows(without(span, holes), segments, fault)
@@ -169,7 +162,7 @@ def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaI
         raise MediaError(path, "video", "no_video", "there is no video stream.", "Leave the file out.")
     if not info.has_audio:
         raise MediaError(path, "audio", "no_audio", "there is no audio stream.", "Leave the file out.")
-    ends = measure_ends(path, max_pixels=settings.max_pixels, decode=settings.depth == "full")
+    ends = measure_ends(path, limits=settings.limits, decode=settings.depth == "full")
     info = _shortened(info, ends)
     start, stop = common_span(info)
     if stop <= start:

@@ -18,6 +18,7 @@ from avssl.core.children import note
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
 from avssl.data.ledger import Failure
+from avssl.data.row_errors import row_errors
 from avssl.data.row_files import open_row
 from avssl.data.shards.format import read_record, record_path, shard_name, shard_writer
 from avssl.media import MediaError, MediaInfo, MediaReader
@@ -166,7 +167,7 @@ def _common_span(info: MediaInfo, start: float, stop: float) -> tuple[float, flo
 
 def _copy(manifest: Manifest, row: int, settings: CopySettings, backend: BackendName) -> tuple[PreparedClip, MediaInfo]:
     start, stop = (manifest.value(row, name) for name in ("start_seconds", "stop_seconds"))
-    with open_row(manifest, row, backend) as reader:
+    with row_errors(manifest.location(row)), open_row(manifest, row, backend) as reader:
         clip = copy_clip(reader, -math.inf if start is None else start, math.inf if stop is None else stop, settings)
         return clip, reader.info
 

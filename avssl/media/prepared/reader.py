@@ -16,7 +16,8 @@ from torch import Tensor
 
 from avssl.core.errors import InputError
 from avssl.media.errors import MediaError, Reason
-from avssl.media.info import MAX_FPS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ, MediaInfo
+from avssl.media.info import MAX_FPS, MAX_SAMPLE_RATE_HZ, MediaInfo
+from avssl.media.limits import Deadline, MediaLimits
 from avssl.media.prepared.clip import (
     AUDIO,
     AUDIO_CODECS,
@@ -45,17 +46,17 @@ class Decoders:
 
     def __init__(self, limit: int = 16) -> None:
         self._limit = limit
-        self._open: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
+        self._open: OrderedDict[tuple[str, bytes, int], Any] = OrderedDict()
 
-    def get(self, codec: str, header: bytes, sample_rate_hz: int | None = None) -> Any:
+    def get(self, codec: str, header: bytes, *, max_pixels: int = 0, sample_rate_hz: int | None = None) -> Any:
         """Return a decoder without any state from earlier packets."""
-        key = codec, header
+        key = codec, header, max_pixels
         context = self._open.pop(key, None)
         if context is None:
             context = av.CodecContext.create(codec, "r")
             context.extradata = header
-            context.options = {"max_pixels": str(MAX_PIXELS)}
             if sample_rate_hz is None:
+                context.options = {"max_pixels": str(max_pixels)}
                 context.thread_count = 1
             else:
                 context.sample_rate, context.layout = sample_rate_hz, "mono"
@@ -79,13 +80,24 @@ class PreparedReader(MediaReader):
         offset: Position of the clip's JSON line in the shard.
         header_bytes: Bytes from there to the mp4.
         decoders: Shared by the clips of a process.
+        limits: Limits on the clip; default: those of :class:`~avssl.media.MediaLimits`.
 
     Raises:
-        MediaError: If the shard is cut off or the header is damaged.
+        MediaError: If the shard is cut off, the header is damaged, or the clip is over a limit.
     """
 
-    def __init__(self, read: ReadBytes, name: str, offset: int, header_bytes: int, decoders: Decoders) -> None:
+    def __init__(
+        self,
+        read: ReadBytes,
+        name: str,
+        offset: int,
+        header_bytes: int,
+        decoders: Decoders,
+        limits: MediaLimits | None = None,
+    ) -> None:
         self._read, self._name, self._decoders = read, name, decoders
+        self._limits = limits or MediaLimits()
+        self._deadline = Deadline(self._limits)
         self._mp4 = offset + header_bytes
         if offset < 0 or not 0 < header_bytes <= _MAX_HEADER_BYTES:
             raise self._error("container", "unreadable", f"the manifest gives it a header of {header_bytes} bytes.")
@@ -94,6 +106,9 @@ class PreparedReader(MediaReader):
             raise self._error("container", "truncated", "the shard ends before this clip.")
         try:
             self._video, self._audio, self._video_packets, self._audio_packets = _parse(head)
+            self._limits.check_size(name, self._video["width"], self._video["height"])
+        except MediaError as error:
+            raise self._error("video", "unreadable", error.found) from error
         except (ValueError, KeyError, TypeError, OverflowError, IndexError) as error:
             raise self._error("container", "unreadable", f"its header is damaged ({error}).") from error
         self._fps = self._video["frames_per_second"]
@@ -127,7 +142,11 @@ class PreparedReader(MediaReader):
         Raises:
             MediaError: If a time lies outside the clip, or it cannot be decoded.
         """
-        numbers = self._numbers(self._clamp_times(at_seconds))
+        times = self._clamp_times(at_seconds)
+        with self._reading("video", min(times, default=0.0)):
+            return self._read_planes(self._numbers(times))
+
+    def _read_planes(self, numbers: list[int]) -> tuple[Tensor, Tensor]:
         frames = self._decode(sorted(set(numbers)))
         height, width = self._video["height"], self._video["width"]
         luma = torch.empty(len(numbers), 1, height, width, dtype=torch.uint8)
@@ -153,6 +172,9 @@ class PreparedReader(MediaReader):
         }
         return torch.stack([torch.from_numpy(images[number]).movedim(-1, 0) for number in numbers])
 
+    def _start_deadline(self) -> None:
+        self._deadline.start()
+
     def _numbers(self, times: list[float]) -> list[int]:
         last = self._video["frames"] - 1
         return [min(max(int(second * self._fps + _INSIDE), 0), last) for second in times]
@@ -163,7 +185,9 @@ class PreparedReader(MediaReader):
         keyframes = np.flatnonzero(table[:, 4])
         frames: dict[int, Any] = {}
         for first, stop in _ranges(numbers, keyframes[np.searchsorted(keyframes, numbers, "right") - 1].tolist()):
-            context = self._decoders.get(self._video["codec"], self._video["header"])
+            context = self._decoders.get(
+                self._video["codec"], self._video["header"], max_pixels=self._limits.max_pixels
+            )
             wanted = {number for number in numbers if first <= number < stop}
             for frame in self._decoded(context, table[first:stop], "video", first / self._fps):
                 if (frame.width, frame.height) != (self._video["width"], self._video["height"]):
@@ -180,11 +204,16 @@ class PreparedReader(MediaReader):
         begin = max(0, int(np.searchsorted(table[:, 3], first, "right")) - 1 - PREROLL_PACKETS[self._audio["codec"]])
         end = int(np.searchsorted(table[:, 3], stop, "left"))
         out = np.zeros((1, stop - first), dtype=np.float32)
+        known = first  # end of the samples found so far
         for position, samples in self._decoded_samples(table[begin:end], first / rate):
+            if position <= known:
+                known = max(known, position + samples.shape[1])
             low, high = max(position, first), min(position + samples.shape[1], stop)
             if low < high:
                 scale = _INT16_SCALE if samples.dtype == np.int16 else _FLOAT_SCALE
                 np.multiply(samples[:, low - position : high - position], scale, out=out[:, low - first : high - first])
+        if known < needed_stop:
+            raise self._error("audio", "unreadable", "samples are missing there.", known / rate)
         return out
 
     def _decoded_samples(self, table: np.ndarray, second: float) -> Iterator[tuple[int, np.ndarray]]:
@@ -193,7 +222,7 @@ class PreparedReader(MediaReader):
             data = b"".join(self._packets(table, "audio", second))
             yield int(table[0, 3]), np.frombuffer(data, "<i2")[None]
             return
-        context = self._decoders.get(self._audio["codec"], self._audio["header"], self._audio["rate"])
+        context = self._decoders.get(self._audio["codec"], self._audio["header"], sample_rate_hz=self._audio["rate"])
         for frame in self._decoded(context, table, "audio", second):
             yield frame.pts, frame.to_ndarray()
 
@@ -215,6 +244,7 @@ class PreparedReader(MediaReader):
         """Yield the frames of consecutive packets, with the packets' times."""
         try:
             for data, time in zip(self._packets(table, stream, second), table[:, 3].tolist(), strict=True):
+                self._deadline.check()
                 packet = av.Packet(len(data))  # a padded copy: decoders read a few bytes past the end
                 packet.update(data)
                 packet.pts = packet.dts = time
@@ -248,6 +278,8 @@ def _parse(head: bytes) -> tuple[dict[str, Any], dict[str, Any], np.ndarray, np.
     if num_frames != video["frames"] or not len(audio_packets) or not video_packets[:1, 4].all():
         raise InputError(f"{num_frames} packets for {video['frames']} frames")
     audio_times = audio_packets[:, 3]
+    if audio["codec"] == "pcm" and (audio_packets[:, 2] != 2 * np.diff(audio_times, append=audio["samples"])).any():
+        raise InputError("audio packets whose sizes differ from their times")
     if (video_packets[:, 3] != np.arange(num_frames)).any() or audio_times[0] > 0 or (np.diff(audio_times) <= 0).any():
         raise InputError("packets out of order")
     return video, audio, video_packets, audio_packets
@@ -260,7 +292,7 @@ def _checked(video: dict[str, Any], audio: dict[str, Any]) -> tuple[dict[str, An
     audio = audio | {name: int(audio[name]) for name in ("rate", "samples")}
     for part in (video, audio):
         part["header"] = base64.b64decode(part["header"], validate=True)
-    if not 0 < video["width"] * video["height"] <= MAX_PIXELS or min(numbers.values()) < 1:
+    if min(numbers.values()) < 1:
         raise InputError(f"frames of {video['width']} x {video['height']}")
     if not 0 < video["frames_per_second"] <= MAX_FPS or not 0 < audio["rate"] <= MAX_SAMPLE_RATE_HZ:
         raise InputError(f"{video['frames_per_second']} frames and {audio['rate']} samples per second")

@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
-from avssl.media.info import MAX_PIXELS
+from avssl.media.limits import MediaLimits
 from avssl.media.pyav.source import Source
 
 HOLE_SECONDS = 2.0
@@ -65,13 +65,13 @@ class Packets:
         return sorted((begin, end) for begin, end in both if end - begin > HOLE_SECONDS)
 
 
-def read_packets(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Packets:
+def read_packets(path: Path | str, *, limits: MediaLimits | None = None) -> Packets:
     """Read all packets of the video and the audio stream; a torn end is left out.
 
     Raises:
         MediaError: If the file is not a media file.
     """
-    with closing(Source(Path(path), max_pixels)) as source:
+    with closing(Source(Path(path), limits or MediaLimits())) as source:
         streams = [source.best("video"), source.best("audio")]
         found: dict[int, list[tuple[float, int, bool]]] = {s.index: [] for s in streams if s is not None}
         with suppress(av.FFmpegError):  # a torn packet: what was found before it stands

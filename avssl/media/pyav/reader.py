@@ -14,10 +14,11 @@ from torch import Tensor
 
 from avssl.media.errors import MediaError
 from avssl.media.info import MAX_CHANNELS, MAX_FPS, MAX_SAMPLE_RATE_HZ, MediaInfo
+from avssl.media.limits import MediaLimits
 from avssl.media.planes import Planes
 from avssl.media.pyav.audio_track import AudioTrack
 from avssl.media.pyav.source import Source
-from avssl.media.pyav.video_track import VideoTrack, too_large
+from avssl.media.pyav.video_track import VideoTrack
 from avssl.media.reader import MediaReader
 
 T = TypeVar("T")
@@ -31,27 +32,26 @@ class PyAVReader(MediaReader):
 
     Args:
         path: A local regular file.
-        max_pixels: Largest width * height that is decoded.
-        max_duration_seconds: Longest file that is opened.
+        limits: Limits on the file.
 
     Raises:
         MediaError: If the file is not a media file, has neither video nor audio, or is over a limit.
     """
 
-    def __init__(self, path: Path, *, max_pixels: int, max_duration_seconds: float) -> None:
-        self._open_again = partial(type(self), path, max_pixels=max_pixels, max_duration_seconds=max_duration_seconds)
-        self.source = Source(path, max_pixels)
+    def __init__(self, path: Path, limits: MediaLimits) -> None:
+        self._open_again = partial(type(self), path, limits)
+        self.source = Source(path, limits)
+        self.source.deadline.start()
         self.video: VideoTrack | None
         """The video stream, also for backends that build on PyAV."""
         self.audio: AudioTrack | None
         """The audio stream; None if the file has none."""
         try:
-            self.video, self.audio = self._open_tracks(max_pixels)
+            self.video, self.audio = self._open_tracks(limits)
             self._header_info = self._read_header()
-            if self._header_info.duration_seconds > max_duration_seconds:
-                found = (
-                    f"{self._header_info.duration_seconds:.0f} s are over the limit of {max_duration_seconds:.0f} s."
-                )
+            duration, longest = self._header_info.duration_seconds, limits.max_duration_seconds
+            if duration > longest:
+                found = f"{duration:.0f} s are over the limit of {longest:.0f} s."
                 advice = "Cut the file, or raise max_duration_seconds."
                 raise MediaError(str(path), "container", "too_large", found, advice)
         except BaseException:
@@ -59,7 +59,7 @@ class PyAVReader(MediaReader):
             raise
         self._info: MediaInfo | None = None
 
-    def _open_tracks(self, max_pixels: int) -> tuple[VideoTrack | None, AudioTrack | None]:
+    def _open_tracks(self, limits: MediaLimits) -> tuple[VideoTrack | None, AudioTrack | None]:
         source, path = self.source, str(self.source.path)
         video, audio = source.best("video"), source.best("audio")
         if video is None and audio is None:
@@ -69,14 +69,12 @@ class PyAVReader(MediaReader):
         video, audio = source.best("video"), source.best("audio")  # measuring spans may open the file anew
         tracks: tuple[VideoTrack | None, AudioTrack | None] = None, None
         if video is not None:
-            if video.width * video.height > max_pixels:
-                raise too_large(path, video.width, video.height, max_pixels)
             if not video.width or not video.height:
                 raise source.error("video", "the header gives the frames no size.")
             self._fps = float(video.average_rate or video.guessed_rate or 0)
             if self._fps > MAX_FPS:
                 raise _over_limit(path, "video", f"{self._fps:g} frames per second", f"{MAX_FPS:g}")
-            tracks = VideoTrack(source, video.index, self._fps, next(spans), max_pixels), None
+            tracks = VideoTrack(source, video.index, self._fps, next(spans), limits), None
         if audio is not None:
             if not audio.codec_context.sample_rate or not audio.codec_context.channels:
                 raise source.error("audio", "the header gives the audio no rate or channels.")
@@ -115,7 +113,8 @@ class PyAVReader(MediaReader):
         if self._info is None:
             info = self._header_info
             if self.video is not None:
-                height, width = self.video.size()
+                with self._reading("video", self.video.start_seconds):
+                    height, width = self.video.size()
                 info = dataclasses.replace(info, width=width, height=height)
             self._info = info
         return self._info
@@ -140,8 +139,10 @@ class PyAVReader(MediaReader):
         with self._open_again() as twin:
             track = twin.video
             assert track is not None
-            with twin._reporting("video", min(times, default=0.0)):
-                yield from track.stream(times, short_side, partial(convert, track))
+            with twin._reading("video", min(times, default=0.0)):
+                for frame in track.stream(times, short_side, partial(convert, track)):
+                    yield frame
+                    twin._start_deadline()
 
     @property
     def _header(self) -> MediaInfo:
@@ -150,6 +151,9 @@ class PyAVReader(MediaReader):
     @property
     def _channel_layout(self) -> str:
         return self.audio.layout if self.audio else ""
+
+    def _start_deadline(self) -> None:
+        self.source.deadline.start()
 
     def _reporting(self, stream: str, second: float) -> AbstractContextManager[None]:
         return self.source.reporting(stream, second)

@@ -11,7 +11,8 @@ from typing import Any
 import av
 from av.stream import Discard
 
-from avssl.media.errors import MediaError, Reason
+from avssl.media.errors import MediaError, Reason, media_errors
+from avssl.media.limits import Deadline, MediaLimits
 
 # Demuxers that read one file and nothing else. Left out on purpose are those that open other files or
 # the network at the file's request: hls, dash, concat, image2, sdp, rtsp, tedcaptions ...
@@ -28,19 +29,21 @@ class Source:
 
     Args:
         path: A local regular file.
-        max_pixels: Decoders reject larger frames before they allocate them.
+        limits: Decoders reject larger frames before they allocate them, and reading ends at its deadline.
 
     Raises:
         MediaError: If no known container is found, or its index is missing.
     """
 
-    def __init__(self, path: Path, max_pixels: int) -> None:
+    def __init__(self, path: Path, limits: MediaLimits) -> None:
         self.path = path
         self._options = {
             "protocol_whitelist": "file",
             "format_whitelist": _FORMATS,
-            "max_pixels": str(max_pixels),
+            "max_pixels": str(limits.max_pixels),
         }
+        self.deadline = Deadline(limits)
+        """Time limit of the current read; whoever begins a read starts it."""
         self.last_dts: int | None = None
         """Decoding time of the newest packet, in its stream's ticks."""
         self.reads = 0
@@ -128,7 +131,9 @@ class Source:
             self._chosen = indices
         # PyAV fails on a stream that begins in the middle of the file once all others are flushed.
         with suppress(IndexError):
-            yield from self.container.demux(indices)
+            for packet in self.container.demux(indices):
+                self.deadline.check()
+                yield packet
 
     @property
     def seeks_exactly(self) -> bool:
@@ -186,14 +191,14 @@ class Source:
 
     @contextmanager
     def reporting(self, stream: str, second: float) -> Iterator[None]:
-        """Turn FFmpeg's errors into :class:`MediaError`."""
-        try:
-            yield
-        except MemoryError as error:
-            found, advice = "decoding needs more memory than there is.", "Scale the file down."
-            raise MediaError(str(self.path), stream, "too_large", found, advice, second) from error
-        except av.FFmpegError as error:
-            raise self.error(stream, f"decoding failed ({error.strerror}).", second) from error
+        """Turn FFmpeg's errors, and all others, into :class:`MediaError`."""
+        with media_errors(str(self.path), stream, second):
+            try:
+                yield
+            except MemoryError:
+                raise
+            except av.FFmpegError as error:
+                raise self.error(stream, f"decoding failed ({error.strerror}).", second) from error
 
     def spans(self, streams: list[Any]) -> list[tuple[float, float]]:
         """Return (start, stop) of each stream in seconds, from the header; measured if it declares none."""

@@ -16,7 +16,7 @@ from typing import Any
 import av
 
 from avssl.media.errors import MediaError
-from avssl.media.info import MAX_PIXELS
+from avssl.media.limits import MediaLimits
 from avssl.media.pyav.declared_size import missing_bytes
 from avssl.media.pyav.source import Source
 
@@ -38,22 +38,22 @@ class StreamEnds:
     """End of the audio stream."""
 
 
-def measure_ends(path: Path | str, *, max_pixels: int = MAX_PIXELS, decode: bool = False) -> StreamEnds:
+def measure_ends(path: Path | str, *, limits: MediaLimits | None = None, decode: bool = False) -> StreamEnds:
     """Measure where the video and audio streams end.
 
     Reads the last seconds of the file, and all of it if these end before the declared end.
 
     Args:
         path: A file that :func:`avssl.media.open_media` opens.
-        max_pixels: Largest width * height that is decoded.
+        limits: Limits on the file; default: those of :class:`~avssl.media.MediaLimits`.
         decode: Decode every frame of the file too.
 
     Raises:
         MediaError: If the file is shorter than its index or header declares (reason ``"truncated"``, with the
             second at which it ends), or a frame cannot be decoded.
     """
-    path = Path(path)
-    with closing(Source(path, max_pixels)) as source:
+    path, limits = Path(path), limits or MediaLimits()
+    with closing(Source(path, limits)) as source:
         streams = [source.best("video"), source.best("audio")]
         present = [stream for stream in streams if stream is not None]
         if source.is_cut():
@@ -64,11 +64,11 @@ def measure_ends(path: Path | str, *, max_pixels: int = MAX_PIXELS, decode: bool
         declared = dict(zip(indices, (stop for _, stop in source.spans(present)), strict=True))
         stops = _packet_stops(source, list(declared), min(declared.values(), default=0.0) - _TAIL_SECONDS)
     if any(stops.get(index, -math.inf) < stop - _SLACK_SECONDS for index, stop in declared.items()):
-        with closing(Source(path, max_pixels)) as source:
+        with closing(Source(path, limits)) as source:
             stops = _packet_stops(source, list(declared), None)
     _check_complete(path, stops, declared_stop)
     if decode and kept[0] is not None:
-        with closing(Source(path, max_pixels)) as source:
+        with closing(Source(path, limits)) as source:
             _decode_all(source, kept[0])
     return StreamEnds(*(None if index is None else stops.get(index) for index in kept))
 
@@ -134,6 +134,7 @@ def _decode_all(source: Source, index: int) -> None:
     second = 0.0
     frames = source.frames(index, None)
     while True:
+        source.deadline.start()
         with source.reporting("video", second):
             frame = next(frames, None)
         if frame is None:

@@ -13,7 +13,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
-from avssl.media.errors import MediaError
+from avssl.media.limits import MediaLimits
 from avssl.media.planes import Planes
 from avssl.media.pyav.selective_decoder import SelectiveDecoder, TimestampMismatch
 from avssl.media.pyav.sequential_decoder import SequentialDecoder
@@ -71,18 +71,19 @@ class VideoTrack:
         index: Index of the stream.
         fps: Average frames per second.
         span: (start, stop) in seconds.
-        max_pixels: Largest width * height that is converted.
+        limits: Limits on the frames.
     """
 
-    def __init__(self, source: Source, index: int, fps: float, span: tuple[float, float], max_pixels: int) -> None:
+    def __init__(self, source: Source, index: int, fps: float, span: tuple[float, float], limits: MediaLimits) -> None:
         self.source = source
         self.index = index
         self.start_seconds, self.stop_seconds = span
-        self.max_pixels = max_pixels
+        self._limits = limits
         stream = source.stream(index)
         self.time_base = stream.time_base
         self.frame_ticks = max(1, round(1 / (fps * self.time_base))) if fps else 1
         self.square_size = _square_size(stream)
+        limits.check_size(str(source.path), *self.square_size)
         self._orientation: Orientation | None = None
         self._reformatter = VideoReformatter()
         first_tick = self._tick(self.start_seconds)
@@ -210,22 +211,16 @@ class VideoTrack:
             channel.copy_(self.orientation.apply(stored))
 
     def _check_frame(self, frame: Any, second: float) -> None:
+        self.source.deadline.check()
         if frame.is_corrupt:
             raise self.source.error("video", "the frame is damaged.", second)
-        if frame.width * frame.height > self.max_pixels:
-            raise too_large(str(self.source.path), frame.width, frame.height, self.max_pixels)
+        self._limits.check_pixels(str(self.source.path), frame.width, frame.height)
 
     def _reformat(self, frame: Any, width: int, height: int, pixels: str, flags: Interpolation, **colors: Any) -> Any:
         converted = self._reformatter.reformat(
             frame, width=width, height=height, format=pixels, interpolation=flags, threads=1, **colors
         )
         return converted.planes
-
-
-def too_large(path: str, width: int, height: int, max_pixels: int) -> MediaError:
-    """Return the error for frames over the limit."""
-    found = f"frames of {width} x {height} are over the limit of {max_pixels} pixels."
-    return MediaError(path, "video", "too_large", found, "Scale the file down, or raise max_pixels.")
 
 
 def _square_size(stream: Any) -> tuple[int, int]:

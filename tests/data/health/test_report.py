@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avssl.data.health.report import HealthReport, HealthSettings, probe_file
-from avssl.media import write_video
+from avssl.media import MediaLimits, write_video
 
 RATE = 8000
 
@@ -58,8 +58,8 @@ def test_limits(tmp_path):
     path = video(tmp_path / "a.mp4", seconds=2.0)
     assert status(path, min_seconds=2.0) == "ok"
     assert status(path, min_seconds=2.1) == "too_short"
-    assert status(path, max_pixels=48 * 48 - 1) == "too_large"
-    assert status(path, max_duration_seconds=1.9) == "too_large"
+    assert status(path, limits=MediaLimits(max_pixels=48 * 48 - 1)) == "too_large"
+    assert status(path, limits=MediaLimits(max_duration_seconds=1.9)) == "too_large"
 
 
 def test_pictures_that_never_change_are_still(tmp_path):

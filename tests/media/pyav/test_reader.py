@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from avssl.media import MediaError, open_media
+from avssl.media import MediaError, MediaLimits, open_media
 from avssl.media.planes import to_rgb
 from avssl.media.pyav.source import Source
 
@@ -227,7 +227,7 @@ def test_cover_art_is_no_picture_track(tmp_path: Path, clip: Path) -> None:
 
 
 def test_a_source_opens_nothing_but_files(clip: Path) -> None:
-    source = Source(clip, 2**20)
+    source = Source(clip, MediaLimits())
     assert source.container.options["protocol_whitelist"] == "file"
     assert "hls" not in source.container.options["format_whitelist"]
     source.close()
