@@ -55,6 +55,12 @@ def _restore_generators() -> Iterator[None]:
     torch.set_rng_state(states[2])
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test an empty cache folder, so that no result of an earlier one is reused."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
     """Return a context manager in which the system writes at most ``num_bytes`` into a file, as on a full disk."""

@@ -123,7 +123,6 @@ def _rows(
         source,
         segment_over_seconds=math.inf,
         health=HealthSettings(backend=backend, min_seconds=min(MIN_SECONDS, sampling.audio_seconds)),
-        journal=parts.folder / "health.jsonl",
         progress=progress,
     )
     if not len(found.manifest):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
 
 from avssl.core.manifest import ManifestError, write_table
-from avssl.data.health.indexing import FolderIndex, index_folder
+from avssl.data.health.indexing import FolderIndex, index_folder, path_below
 from avssl.data.health.report import HealthSettings
 
 FIRST = ("out", "segment_seconds", "segment_over_seconds", "num_workers", "strict", "depth", "min_seconds")
@@ -25,13 +26,13 @@ def index(
 ) -> FolderIndex:
     """List the usable media files of a folder in a manifest, and the others with the reason.
 
-    Every file is checked in a separate process with limits on time and memory. Results are kept beside the manifest,
-    so unchanged files are not checked again and an interrupted run continues where it stopped.
+    Every file is checked in a separate process with limits on time and memory. Results are kept in the user's cache
+    folder, so unchanged files are not checked again and an interrupted run continues where it stopped.
 
     Args:
         folder: Folder that is searched at any depth.
         out: Manifest to write, in the folder or in one above it; default: FOLDER/manifest.csv. Failures go into
-            NAME.failures.csv beside it, the state of the checks into NAME.health.jsonl.
+            NAME.failures.csv beside it.
         segment_seconds: Length of the rows that long files are cut into.
         segment_over_seconds: Files longer than this are cut.
         num_workers: Files checked at a time; default: one per core.
@@ -44,15 +45,13 @@ def index(
     """
     folder = Path(folder)
     out = Path(out) if out else folder / "manifest.csv"
-    if not folder.resolve().is_relative_to(out.resolve().parent):
-        raise ManifestError(f"{out}: a manifest's paths are relative to it. Write it into {folder} or a folder above.")
+    _check_place(folder, out)
     found = index_folder(
         folder,
         root=out.parent,
         segment_seconds=segment_seconds,
         segment_over_seconds=segment_over_seconds,
         health=health,
-        journal=out.with_suffix(".health.jsonl"),
         num_workers=num_workers,
         progress=True,
     )
@@ -70,3 +69,20 @@ def index(
     if strict and found.failures:
         raise ManifestError(f"{len(found.failures)} files cannot be used (--strict): {failures}")
     return found
+
+
+def _check_place(folder: Path, out: Path) -> None:
+    """Raise an error if a manifest cannot be written at ``out`` or cannot name the files, before any work."""
+    if not folder.is_dir():
+        raise ManifestError(f"{folder}: no such folder.")
+    beside = f"mkdir DIR; ln -s {folder.absolute()} DIR/videos; avssl index DIR/videos -o DIR/manifest.csv"
+    if not out.parent.is_dir() or path_below(folder, out.parent) is None:
+        raise ManifestError(
+            f"{out}: a manifest's paths are relative to it. Write it into {folder} or a folder above, or beside a "
+            f"link to the folder: {beside}"
+        )
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise ManifestError(
+            f"{out.parent}: cannot be written (read-only, or no permission). Name another place with -o: a folder "
+            f"above, or one with a link to the videos: {beside}"
+        )

@@ -66,7 +66,7 @@ def rows_of_run(
     """
     allowed = config.data.max_bad_fraction
     if dry_run:
-        found, unusable = find_rows(config, progress=progress)
+        found, unusable = find_rows(config, progress=progress, dry_run=True)
         return Rows(*hold_out(config, found), unusable, allowed)
     if not resume and distributed.is_main():
         listed = Path(config.data.source) / "manifest.csv"
@@ -84,8 +84,12 @@ def rows_of_run(
     return Rows(manifest, run.read_held_out(config.data.source), unusable, allowed)
 
 
-def find_rows(config: Config, *, min_rows: int = MIN_ROWS, progress: bool = False) -> tuple[Manifest, pa.Table]:
+def find_rows(
+    config: Config, *, min_rows: int = MIN_ROWS, progress: bool = False, dry_run: bool = False
+) -> tuple[Manifest, pa.Table]:
     """Return the rows of ``data.source``, a folder or a manifest, and a table of the files that gave none.
+
+    A dry run stores no health report.
 
     Raises:
         ManifestError: If there are fewer than ``min_rows``, or if more files are unusable than
@@ -93,7 +97,7 @@ def find_rows(config: Config, *, min_rows: int = MIN_ROWS, progress: bool = Fals
     """
     source = Path(config.data.source)
     if source.is_dir():
-        manifest, unusable = _index(config, source, progress)
+        manifest, unusable = _index(config, source, progress, dry_run)
     else:
         if not is_url(config.data.source) and not source.exists():
             raise ManifestError(f"{source}: no such folder or manifest.")
@@ -107,15 +111,14 @@ def find_rows(config: Config, *, min_rows: int = MIN_ROWS, progress: bool = Fals
     return manifest, unusable
 
 
-def _index(config: Config, folder: Path, progress: bool) -> tuple[Manifest, pa.Table]:
+def _index(config: Config, folder: Path, progress: bool, dry_run: bool) -> tuple[Manifest, pa.Table]:
     data = config.data
-    journal = folder / "manifest.health.jsonl"  # of an earlier "avssl index", which need not be repeated
     found = index_folder(
         folder,
         segment_seconds=data.segment_seconds,
         segment_over_seconds=data.segment_over_seconds,
         health=HealthSettings(backend=data.backend, min_seconds=min(MIN_SECONDS, config.sampling.audio_seconds)),
-        journal=journal if journal.is_file() else None,
+        journal="read" if dry_run else "update",
         progress=progress,
     )
     if parts := found.left_out_summary():

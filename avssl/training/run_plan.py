@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import warnings
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from avssl.config import Config
 from avssl.core import distributed
+from avssl.core.manifest import Manifest
 from avssl.data.loader import TrainLoader
 from avssl.engine import FitResult, checkpoint_bytes, module_bytes
 from avssl.training.rows import Rows, reasons
@@ -22,7 +22,6 @@ def describe(config: Config, folder: Path, rows: Rows, task: PretrainTask, loade
     """Describe data, model and length of a run. Warns if its checkpoints will not fit on the disk."""
     sampling, video = config.sampling, config.transform.video
     manifest, model = rows.manifest, config.model
-    hours = np.nansum(manifest["duration_seconds"]) / 3600 if "duration_seconds" in manifest else math.nan
     unusable = f"; {len(rows.unusable)} files cannot be used: {', '.join(reasons(rows.unusable))}"
     parameters = sum(parameter.numel() for parameter in task.model.parameters())
     epochs, batch = config.optim.epochs, config.optim.batch_size
@@ -30,7 +29,7 @@ def describe(config: Config, folder: Path, rows: Rows, task: PretrainTask, loade
     return "\n".join(
         [
             f"run         {folder}",
-            f"data        {len(manifest)} rows, {hours:.2f} h{unusable if len(rows.unusable) else ''}",
+            f"data        {len(manifest)} rows, {_hours(manifest)}{unusable if len(rows.unusable) else ''}",
             f"clips       {sampling.num_frames} frames at {sampling.frames_per_second:g} per second, {video.size} x "
             f"{video.size}; {sampling.audio_seconds:g} s of audio at {sampling.sample_rate_hz} Hz",
             f"model       {model.video.name} + {model.audio.name} + {model.head.name}, "
@@ -40,6 +39,20 @@ def describe(config: Config, folder: Path, rows: Rows, task: PretrainTask, loade
             _disk(config, folder, rows, task),
         ]
     )
+
+
+def _hours(manifest: Manifest) -> str:
+    """Return the length of all rows, as far as the manifest gives it."""
+
+    def column(name: str) -> np.ndarray:
+        return manifest[name] if name in manifest else np.full(len(manifest), np.nan)
+
+    spans = column("stop_seconds") - column("start_seconds")
+    seconds = np.where(np.isnan(column("duration_seconds")), spans, column("duration_seconds"))
+    unknown = int(np.isnan(seconds).sum())
+    if unknown == len(manifest):
+        return "of unknown length"
+    return f"{np.nansum(seconds) / 3600:.2f} h" + (f" and {unknown} rows of unknown length" if unknown else "")
 
 
 def _gallery(config: Config, rows: Rows) -> list[str]:

@@ -30,6 +30,25 @@ def test_index_into_a_folder_above(folder, monkeypatch):
     assert manifest.file(0).is_file()
 
 
+def test_a_folder_behind_a_link_keeps_its_name(folder, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "videos").symlink_to(folder)
+    assert main(["index", str(mine / "videos"), "-o", str(mine / "manifest2.csv")]) == 0
+    manifest = read_manifest(mine / "manifest2.csv")
+    assert list(manifest["path"]) == ["videos/good.mp4"]
+    assert manifest.file(0).is_file()
+
+
+def test_a_read_only_folder_is_named_before_any_work(folder, monkeypatch, capsys):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("avssl.recipes.index.index_folder", None)
+    assert main(["index", str(folder)]) == 1
+    assert f"{folder}: cannot be written (read-only, or no permission). Name another place with -o" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_manifest_elsewhere_raises_before_any_work(folder, tmp_path, capsys):
     assert main(["index", str(folder), "-o", str(tmp_path / "other" / "m.csv")]) == 1
     assert "paths are relative to it" in capsys.readouterr().err

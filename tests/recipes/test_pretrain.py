@@ -346,6 +346,7 @@ def test_dry_run_prints_the_cost_and_writes_nothing(videos, tiny_config, tmp_pat
         assert word in text, word
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
     assert sorted(path.name for path in videos.iterdir()) == before
+    assert not any(Path(os.environ["XDG_CACHE_HOME"]).iterdir())
 
 
 def test_statistics_are_estimated_from_the_training_audio(run):

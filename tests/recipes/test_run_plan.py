@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from avssl.core.manifest import Manifest
 from avssl.engine import checkpoint_bytes
 from avssl.recipes.pretrain import pretrain
 from avssl.training import run_plan
@@ -48,3 +49,17 @@ def test_a_full_disk_warns_before_the_first_step(videos, tiny_config, tmp_path, 
     assert f"run         {out}" in text
     assert re.search(r"disk        3 checkpoints of \d+ MiB; 10 MiB free", text)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ({}, "2 rows, of unknown length"),
+        ({"duration_seconds": [None, None]}, "2 rows, of unknown length"),
+        ({"duration_seconds": [3600.0, None]}, "2 rows, 1.00 h and 1 rows of unknown length"),
+        ({"start_seconds": [0.0, 10.0], "stop_seconds": [1800.0, 1810.0]}, "2 rows, 1.00 h"),
+    ],
+)
+def test_hours_of_a_manifest_without_durations(columns, text):
+    manifest = Manifest.from_columns({"id": ["a", "b"], "path": ["a", "b"], **columns}, ".")
+    assert f"{len(manifest)} rows, {run_plan._hours(manifest)}" == text

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from avssl.data.health.journal import HealthJournal
+from avssl.data.health.journal import HealthJournal, JournalUse
 from avssl.data.health.killable import Outcome, run_killable
 from avssl.data.health.report import HealthReport, HealthSettings, probe_file
 from avssl.data.health.segments import Segments
@@ -25,7 +25,7 @@ def check_files(
     settings: HealthSettings | None = None,
     segments: Segments | None = None,
     *,
-    journal: Path | str | None = None,
+    journal: JournalUse = "update",
     num_workers: int | None = None,
     progress: str | None = None,
 ) -> tuple[list[HealthReport], int]:
@@ -36,7 +36,7 @@ def check_files(
         names: Paths relative to it, with forward slashes.
         settings: Depth and limits; default: those of :class:`HealthSettings`.
         segments: Rows of long files; default: those of :class:`~avssl.data.health.segments.Segments`.
-        journal: File that stores the reports; see :class:`~avssl.data.health.journal.HealthJournal`.
+        journal: Use of the journal; see :class:`~avssl.data.health.journal.HealthJournal`.
         num_workers: Files checked at a time; default: one per core.
         progress: Name of a progress bar on stderr; None for none.
 
@@ -48,7 +48,7 @@ def check_files(
     # The journal stores the concrete name; resolving it also loads the backend here, not in every worker.
     settings = replace(settings, backend=resolve_backend(settings.backend))
     reports = {name: report for name in names if (report := _unnameable(root, name))}
-    with HealthJournal(Path(journal) if journal else None, root, settings) as kept:
+    with HealthJournal(journal, root, settings, segments) as kept:
         known = {name: report for name in names if name not in reports and (report := kept.known(name))}
         reports |= known
         new = [name for name in names if name not in reports]

@@ -6,6 +6,7 @@ becomes a failure with a reason, not a row. Nothing is written into the folder.
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ import pyarrow as pa
 
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.data.health.check import check_files, printable
+from avssl.data.health.journal import JournalUse
 from avssl.data.health.report import HealthReport, HealthSettings
 from avssl.data.health.segments import LeftOut, Segments
-from avssl.data.media_files import MEDIA_EXTENSIONS, walk_media
+from avssl.data.media_files import MEDIA_EXTENSIONS, FolderListing, list_folder
 from avssl.media import MediaError
 
 _COLUMNS = (
@@ -44,6 +46,8 @@ class FolderIndex:
     """Errors of the unusable media files, by their path relative to the manifest's root."""
     left_out: list[tuple[str, LeftOut]] = field(default_factory=list)
     """Path and time of the parts of long files that give no row."""
+    listing: FolderListing = field(default_factory=lambda: FolderListing([], {}, []))
+    """All files of the folder, also those that are no media files by their names."""
     num_reused: int = 0
     """Unchanged files whose report came from the journal."""
 
@@ -70,6 +74,9 @@ class FolderIndex:
         reasons = Counter(error.reason for error in self.failures.values())
         lines += [f"  {count} {reason}" for reason, count in reasons.most_common()]
         lines += [f"{len(self.manifest)} rows, {self.hours:.2f} h"]
+        if passed_over := self.listing.passed_over():
+            lines += [f"not media files by name: {passed_over}"]
+        lines += [f"cannot be listed: {error}" for error in self.listing.unreadable]
         if parts := self.left_out_summary():
             lines += [f"left out of long files: {parts}"]
         return "\n".join(lines)
@@ -108,7 +115,7 @@ def index_folder(
     segment_seconds: float = 10.0,
     segment_over_seconds: float = 30.0,
     health: HealthSettings | None = None,
-    journal: Path | str | None = None,
+    journal: JournalUse = "update",
     num_workers: int | None = None,
     progress: bool = False,
 ) -> FolderIndex:
@@ -121,8 +128,8 @@ def index_folder(
             at its end is a row if it is at least half as long, and is left out otherwise.
         segment_over_seconds: Files longer than this are cut, in seconds.
         health: Depth and limits of the check; default: those of :class:`HealthSettings`.
-        journal: File that stores the reports, so that unchanged files are not checked again and a run that was
-            stopped continues; None stores nothing.
+        journal: Use of the reports in the user's cache folder, so that unchanged files are not checked again and a run
+            that was stopped continues.
         num_workers: Files checked at a time, each in its own process; default: one per core.
         progress: Show a progress bar on stderr.
 
@@ -137,20 +144,30 @@ def index_folder(
     root = folder if root is None else Path(root)
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder.")
-    if not folder.resolve().is_relative_to(root.resolve()):
+    prefix = path_below(folder, root)
+    if prefix is None:
         raise ManifestError(f"{folder} is not inside {root}, so its paths cannot be relative to it.")
-    prefix = folder.resolve().relative_to(root.resolve())
-    paths = sorted(prefix / path for path in walk_media(folder))
-    if not paths:
-        raise ManifestError(f"{folder}: no media files ({', '.join(sorted(MEDIA_EXTENSIONS))}) in it or below.")
-    names = [path.as_posix() for path in paths]
+    listing = list_folder(folder)
+    found = sorted(listing.media)
+    if not found:
+        passed_over = f" There are {listing.passed_over()}." if listing.others else ""
+        raise ManifestError(
+            f"{folder}: no media files ({', '.join(sorted(MEDIA_EXTENSIONS))}) in it or below.{passed_over}"
+        )
     reports, num_reused = check_files(
-        root, names, health, segments, journal=journal, num_workers=num_workers, progress="index" if progress else None
+        folder,
+        [path.as_posix() for path in found],
+        health,
+        segments,
+        journal=journal,
+        num_workers=num_workers,
+        progress="index" if progress else None,
     )
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     failures: dict[str, MediaError] = {}
     left_out: list[tuple[str, LeftOut]] = []
-    for name, report in zip(names, reports, strict=True):
+    for path, report in zip(found, reports, strict=True):
+        name = (prefix / path).as_posix()
         if report.error is not None:
             failures[printable(name)] = report.error
             continue
@@ -158,7 +175,21 @@ def index_folder(
         for row in _rows(name, report, segments):
             for column, value in zip(_COLUMNS, row, strict=True):
                 rows[column].append(value)
-    return FolderIndex(Manifest.from_columns(rows, root), failures, left_out, num_reused)
+    return FolderIndex(Manifest.from_columns(rows, root), failures, left_out, listing, num_reused)
+
+
+def path_below(folder: Path, root: Path) -> Path | None:
+    """Return the path of a folder relative to one at or above it, by the names it was given or else by its own; or None.
+
+    ``mine/videos`` may be a link out of ``mine``: then it is still ``videos``.
+    """
+    for name in (os.path.abspath(folder), os.path.realpath(folder)):
+        if not os.path.exists(name) or not os.path.samefile(name, folder):
+            continue  # ".." behind a link leads elsewhere
+        for above in [Path(name), *Path(name).parents]:
+            if os.path.samefile(above, root):
+                return Path(name).relative_to(above)
+    return None
 
 
 def _rows(path: str, report: HealthReport, segments: Segments) -> Iterator[tuple[Any, ...]]:

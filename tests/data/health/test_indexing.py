@@ -8,10 +8,12 @@ import torch
 
 from avssl.core.manifest import ManifestError
 from avssl.data.health.indexing import index_folder
+from avssl.data.health.journal import journal_path
 from avssl.data.health.killable import run_killable
 from avssl.data.health.report import HealthSettings, probe_file
 from avssl.data.media_files import walk_media
 from avssl.media import write_video
+from avssl.media.backends import resolve_backend
 
 
 def make_video(path, seconds, sound=True):
@@ -97,6 +99,37 @@ def test_root_above_the_folder_prefixes_the_ids(corpus):
         index_folder(corpus, root=corpus / "a")
 
 
+def test_a_link_out_of_the_root_is_named_as_the_user_named_it(tmp_path):
+    corpus = tmp_path / "elsewhere" / "corpus"
+    make_video(corpus / "a" / "a.mp4", 1)
+    make_video(corpus / "b.mp4", 1)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "videos").symlink_to(corpus)
+    found = index_folder(mine / "videos", root=mine)
+    assert list(found.manifest["id"])[-1] == "videos/b.mp4"
+    assert found.manifest.file(0).is_file()
+    (tmp_path / "other").symlink_to(mine)  # the root behind a link too, and a detour
+    assert list(index_folder(tmp_path / "other" / "videos", root=mine).manifest["id"])[-1] == "videos/b.mp4"
+    assert list(index_folder(mine / "videos" / ".", root=mine).manifest["id"])[-1] == "videos/b.mp4"
+    (corpus / "deep").symlink_to(corpus / "a")
+    assert len(index_folder(corpus / "deep" / ".." / "a", root=corpus).manifest) == 1
+    with pytest.raises(ManifestError, match="is not inside"):
+        index_folder(corpus, root=mine)
+
+
+def test_files_of_other_types_are_counted(corpus):
+    summary = index_folder(corpus).summary()
+    assert "not media files by name: 2 hidden, 1 .txt" in summary
+
+
+@pytest.mark.parametrize("suffix", ["3g2", "f4v", "qt", "mpe", "divx", "dv", "M2T", "ogm", "rmvb", "mk3d"])
+def test_every_extension_of_videos_is_looked_at(tmp_path, suffix):
+    make_video(tmp_path / "a.mp4", 1)
+    (tmp_path / "a.mp4").rename(tmp_path / f"a.{suffix}")
+    assert list(index_folder(tmp_path).manifest["id"]) == [f"a.{suffix}"]
+
+
 def test_names_that_no_csv_can_hold_are_failures(tmp_path):
     make_video(tmp_path / "good.mp4", 1)
     (tmp_path / "two\nlines.mp4").touch()
@@ -135,13 +168,18 @@ def folder(tmp_path):
     return folder
 
 
-def test_an_unchanged_file_is_not_looked_at_again(folder, tmp_path, probed):
-    journal = tmp_path / "j.jsonl"
-    first = index_folder(folder, journal=journal)
+@pytest.fixture
+def journal(folder):
+    """The file with the reports of the folder, checked with default settings."""
+    return journal_path(folder, HealthSettings(backend=resolve_backend("auto")))
+
+
+def test_an_unchanged_file_is_not_looked_at_again(folder, probed):
+    first = index_folder(folder)
     assert first.num_reused == 0
     assert sorted(probed) == ["a.mp4", "b.mp4", "bad.mp4", "c.mp4"]
     probed.clear()
-    again = index_folder(folder, journal=journal)
+    again = index_folder(folder)
     assert probed == []
     assert again.num_reused == 4
     assert again.manifest.table.equals(first.manifest.table)
@@ -149,38 +187,97 @@ def test_an_unchanged_file_is_not_looked_at_again(folder, tmp_path, probed):
     assert "4 files (4 unchanged since an earlier check): 3 ok" in again.summary()
 
 
-def test_a_changed_file_a_new_one_and_other_settings_are_looked_at(folder, tmp_path, probed):
-    journal = tmp_path / "j.jsonl"
-    index_folder(folder, journal=journal)
+def test_a_changed_file_a_new_one_and_other_settings_are_looked_at(folder, probed, journal):
+    index_folder(folder)
     probed.clear()
     make_video(folder / "b.mp4", 3)
     make_video(folder / "d.mp4", 2)
     (folder / "a.mp4").unlink()
-    found = index_folder(folder, journal=journal)
+    found = index_folder(folder)
     assert sorted(probed) == ["b.mp4", "d.mp4"]
     assert list(found.manifest["id"]) == ["b.mp4", "c.mp4", "d.mp4"]
     assert len(journal.read_text().splitlines()) == 4  # what is gone or was replaced is forgotten
     probed.clear()
-    index_folder(folder, journal=journal, health=HealthSettings(min_seconds=1.5))
+    index_folder(folder, health=HealthSettings(min_seconds=1.5))
     assert len(probed) == 4
+    probed.clear()
+    index_folder(folder)
+    assert probed == []  # other settings have a journal of their own
 
 
-def test_a_longer_time_limit_tries_again_what_ran_out_of_time_and_nothing_else(folder, tmp_path, probed):
-    journal = tmp_path / "j.jsonl"
-    index_folder(folder, journal=journal, health=HealthSettings(timeout_seconds=50))
+def test_a_file_with_the_size_and_the_date_of_its_predecessor_is_looked_at(folder, probed):
+    index_folder(folder)
+    probed.clear()
+    status = (folder / "a.mp4").stat()
+    os.replace(folder / "b.mp4", folder / "a.mp4")
+    os.truncate(folder / "a.mp4", status.st_size)
+    os.utime(folder / "a.mp4", ns=(status.st_atime_ns, status.st_mtime_ns))
+    index_folder(folder)
+    assert probed == ["a.mp4"]
+
+
+def test_other_segments_look_only_at_long_files(folder, probed):
+    make_video(folder / "long.mp4", 34)
+    index_folder(folder)
+    probed.clear()
+    index_folder(folder, segment_seconds=5)
+    assert probed == ["long.mp4"]
+    probed.clear()
+    index_folder(folder, segment_over_seconds=1)
+    assert sorted(probed) == ["a.mp4", "b.mp4", "c.mp4", "long.mp4"]
+
+
+def test_a_journal_is_written_only_on_request(folder, probed, journal):
+    index_folder(folder, journal="read")
+    index_folder(folder, journal="off")
+    assert not journal.parent.exists()
+    index_folder(folder)
+    text = journal.read_text()
+    probed.clear()
+    make_video(folder / "d.mp4", 2)
+    assert index_folder(folder, journal="read").num_reused == 4
+    assert index_folder(folder, journal="off").num_reused == 0
+    assert journal.read_text() == text
+
+
+def test_what_lies_in_the_folder_is_not_believed(folder, journal, tmp_path):
+    """A downloaded folder may bring a journal that calls each of its files healthy."""
+    index_folder(folder)
+    for name in ("manifest.health.jsonl", "health.jsonl", journal.name):
+        (folder / name).write_bytes(journal.read_bytes())
+    os.rename(folder, tmp_path / "downloaded")
+    found = index_folder(tmp_path / "downloaded")
+    assert (found.num_reused, len(found.manifest)) == (0, 3)
+
+
+def test_a_journal_of_another_user_is_not_believed(folder, journal, monkeypatch):
+    index_folder(folder)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert index_folder(folder).num_reused == 0
+
+
+@pytest.mark.parametrize("cache", ["/proc/none", "", "no/absolute/path"])
+def test_without_a_cache_folder_every_file_is_checked(folder, monkeypatch, cache):
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    monkeypatch.setenv("HOME", "/proc/none")
+    for _ in range(2):
+        found = index_folder(folder)
+        assert (len(found.manifest), found.num_reused) == (3, 0)
+
+
+def test_a_longer_time_limit_tries_again_what_ran_out_of_time_and_nothing_else(folder, probed, journal):
+    index_folder(folder, health=HealthSettings(timeout_seconds=50))
     lines = journal.read_text().splitlines()
     error = '"error": ["container", "timeout", "slow.", "Wait.", null]'
     journal.write_text("".join(line.replace('"error": null', error) + "\n" for line in lines))
-    assert index_folder(folder, journal=journal, health=HealthSettings(timeout_seconds=40)).bad_fraction == 1
+    assert index_folder(folder, health=HealthSettings(timeout_seconds=40)).bad_fraction == 1
     probed.clear()
-    found = index_folder(folder, journal=journal, health=HealthSettings(timeout_seconds=60))
+    found = index_folder(folder, health=HealthSettings(timeout_seconds=60))
     assert sorted(probed) == ["a.mp4", "b.mp4", "c.mp4"]
     assert len(found.manifest) == 3
 
 
-def test_a_run_that_was_stopped_goes_on(folder, tmp_path, probed, monkeypatch):
-    journal = tmp_path / "j.jsonl"
-
+def test_a_run_that_was_stopped_goes_on(folder, probed, journal, monkeypatch):
     def stopped(task, paths, **options):
         for number, outcome in enumerate(run_killable(task, paths, num_workers=1)):
             if number == 2:
@@ -190,21 +287,21 @@ def test_a_run_that_was_stopped_goes_on(folder, tmp_path, probed, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("avssl.data.health.check.run_killable", stopped)
         with pytest.raises(KeyboardInterrupt):
-            index_folder(folder, journal=journal)
+            index_folder(folder)
     whole = journal.read_text()
     assert len(whole.splitlines()) == 2
     journal.write_text(whole[:-20])  # the kill tore the last line
-    found = index_folder(folder, journal=journal)
+    found = index_folder(folder)
     assert len(probed) == 3
     assert len(found.manifest) == 3
-    assert index_folder(folder, journal=journal).num_reused == 4
+    assert index_folder(folder).num_reused == 4
 
 
 @pytest.mark.parametrize("text", ["", "\n", "[]\n", "{}\n", '{"name": "a.mp4"}\n', "\xff\x00", '{"name": ["a"]}\n'])
-def test_a_journal_that_is_none_is_not_believed(folder, tmp_path, text):
-    journal = tmp_path / "j.jsonl"
+def test_a_journal_that_is_none_is_not_believed(folder, journal, text):
+    journal.parent.mkdir(parents=True)
     journal.write_text(text)
-    found = index_folder(folder, journal=journal)
+    found = index_folder(folder)
     assert (len(found.manifest), found.num_reused) == (3, 0)
 
 
