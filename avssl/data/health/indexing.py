@@ -179,7 +179,7 @@ def index_folder(
 
 
 def path_below(folder: Path, root: Path) -> Path | None:
-    """Return the path of a folder relative to one at or above it, by the names it was given or else by its own; or None.
+    """Return the path of a folder relative to one at or above it, as it was named or else as it is; or None.
 
     ``mine/videos`` may be a link out of ``mine``: then it is still ``videos``.
     """
