@@ -2,12 +2,15 @@
 
 Small files of many containers and codecs are made, and damaged in ways that depend on the number of the file alone:
 flipped bits, overwritten, removed, repeated and moved ranges, cut ends, false sizes, extreme values in header fields,
-headers of one format before the data of another. Each goes through ``probe_file`` and through the reader itself, in
-processes that can be killed, as in ``avssl index``.
+headers of one format before the data of another; and, in every other round, changes that know the structure of the
+file (``benchmarks/structures.py``). Each goes through ``probe_file`` and the reader itself, and what is healthy through
+windows of training too, in processes that can be killed, as in ``avssl index``.
 
-    python benchmarks/fuzz.py --files 2000
+    python benchmarks/fuzz.py --files 5000               one process for each core; about 10 minutes on 2
+    python benchmarks/fuzz.py --files 5000 --train       then index the folder and pretrain on it, as a user would
 
-It prints the outcomes. "bug" is an exception other than MediaError: there should be none.
+It prints the outcomes. "bug" is an exception other than MediaError: there should be none. A file that is "ok" at
+``--depth full`` must give every window of training.
 """
 
 from __future__ import annotations
@@ -16,11 +19,16 @@ import argparse
 import os
 import random
 import resource
+import shlex
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -28,9 +36,13 @@ from typing import Any
 
 import av
 import numpy as np
+from structures import EXTREMES, changed
 
+from avssl.core.manifest import Manifest
+from avssl.data.dataset import ClipDataset
 from avssl.data.health.killable import Outcome, run_killable
 from avssl.data.health.report import HealthSettings, probe_file
+from avssl.data.sampling import ClipSampling
 from avssl.media import MediaError, open_media
 from avssl.media.backends import BACKENDS
 
@@ -78,7 +90,9 @@ _MARKS = (
     b"\x44\x89",
     b"\x1f\x43\xb6\x75",
 )
-_EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFE, 0x00FFFFFF)
+WINDOW = ClipSampling(num_frames=8, frames_per_second=16.0, audio_seconds=0.5, short_side=112)
+"""A window of training, as long as the shortest healthy file."""
+NUM_PASSES = 4
 
 
 # ---------------------------------------------------------------- intact files
@@ -96,7 +110,7 @@ def make_seeds(folder: Path) -> dict[str, bytes]:
 
 
 def _encode(path: Path, video: str | None, audio: str | None, options: dict[str, str]) -> None:
-    with av.open(str(path), "w", options=options) as container:
+    with av.open(str(path), "w", options={"fflags": "+bitexact"} | options) as container:
         video_stream = audio_stream = None
         if video is not None:
             quiet = {"x265-params": "log-level=none"} if video == "libx265" else {}
@@ -210,7 +224,7 @@ def extreme_field(draw: random.Random, data: bytearray, others: list[bytes]) -> 
 
 def _put(draw: random.Random, data: bytearray, place: int) -> None:
     place, width = max(0, place), draw.choice([2, 4, 4, 4, 8])
-    number = draw.choice(_EXTREMES) if draw.random() < 0.8 else draw.randrange(2**32)
+    number = draw.choice(EXTREMES) if draw.random() < 0.8 else draw.randrange(2**32)
     value = (number << 32 | number if width == 8 else number & (1 << 8 * width) - 1).to_bytes(
         width, draw.choice(["big", "little"])
     )
@@ -236,6 +250,8 @@ def damaged(seeds: dict[str, bytes], number: int) -> tuple[str, bytes]:
     draw = random.Random(number)
     names = sorted(seeds)
     name = names[number % len(names)]
+    if number // len(names) % 2:
+        return f"{number:06d}_{name}", changed(draw, seeds[name])
     data = bytearray(seeds[name])
     for damage in draw.choices(DAMAGES, k=draw.choice([1, 1, 1, 2, 4])):
         if len(data) > 16:
@@ -247,8 +263,33 @@ def damaged(seeds: dict[str, bytes], number: int) -> tuple[str, bytes]:
 
 
 def look(settings: HealthSettings, path: str) -> dict[str, Any]:
-    """Return the status of the health check, and that of reading frames and audio over the whole file."""
-    return {"health": probe_file(path, settings).status, "reader": _read(settings, path)}
+    """Return the status of a file by way of looking at it.
+
+    "health" and "full" are health checks at the depth of ``settings`` and at the greatest; "reader" reads frames and
+    audio over the whole file; "training" and "training after full" read windows of training from a healthy file.
+    """
+    found = {"health": probe_file(path, settings).status, "reader": _read(settings, path)}
+    found["full"] = probe_file(path, replace(settings, depth="full")).status
+    if "ok" in (found["health"], found["full"]):
+        training = _train(settings, path)
+        found |= {which: training for depth, which in TRAINING.items() if found[depth] == "ok"}
+    return found
+
+
+TRAINING = {"health": "training", "full": "training after full"}
+"""Depth → the windows of the files that are healthy at it."""
+
+
+def _train(settings: HealthSettings, path: str) -> str:
+    """Return "ok" or the reason of the first window of training that cannot be read."""
+    manifest = Manifest.from_columns({"id": ["x"], "path": [Path(path).name]}, Path(path).parent)
+    dataset = ClipDataset(manifest, WINDOW, seed=0, backend=settings.backend)
+    try:
+        for number in range(NUM_PASSES):
+            dataset.read(0, number)
+    except MediaError as error:
+        return error.reason
+    return "ok"
 
 
 def _read(settings: HealthSettings, path: str) -> str:
@@ -291,8 +332,27 @@ def fuzz(
 
 
 def status(outcome: Outcome, which: str) -> str:
-    """Return the ``"health"`` or ``"reader"`` status of an outcome, or why its process returned none."""
-    return outcome.failure or str((outcome.answer or {})[which])
+    """Return the status of an outcome by way of looking, or why its process returned none; "" if not looked at so."""
+    return outcome.failure or str((outcome.answer or {}).get(which, ""))
+
+
+def train_on(folder: Path) -> tuple[int, str]:
+    """Index a folder of files and pretrain on it, by the command line; return the last status and what was printed."""
+    settings = shlex.split(
+        "--sampling.num-frames 8 --sampling.frames-per-second 16 --sampling.audio-seconds 0.5 --monitor.every-steps 0 "
+        "--transform.video.size 32 --model.video.width 4 --model.audio.width 4 --optim.epochs 2 --optim.batch-size 32 "
+        "--train.device cpu --train.precision fp32 --data.max-bad-fraction 0.9 --train.log-every 1000 --no-progress"
+    )
+    printed = ""
+    for words in (
+        ["index", str(folder), "--min-seconds", "0.5"],
+        ["pretrain", str(folder / "manifest.csv"), "-o", str(folder / "run"), *settings],
+    ):
+        done = subprocess.run([sys.executable, "-m", "avssl", *words], capture_output=True, text=True, timeout=3600)
+        printed += done.stdout + done.stderr
+        if done.returncode != 0:
+            return done.returncode, printed
+    return 0, printed
 
 
 def main() -> None:
@@ -303,6 +363,7 @@ def main() -> None:
     )
     parser.add_argument("--backend", default="pyav", choices=list(BACKENDS))
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--train", action="store_true", help="index and pretrain on the files too")
     parser.add_argument("--keep", type=Path, help="folder that keeps the files")
     options = parser.parse_args()
     settings = HealthSettings(
@@ -314,9 +375,14 @@ def main() -> None:
         start = time.perf_counter()
         outcomes = fuzz(folder, options.files, settings, options.workers, options.first)
         seconds = time.perf_counter() - start
+        if options.train:
+            shutil.rmtree(folder / "whole")
+            code, printed = train_on(folder)
+            print(f"{printed}status of index and pretrain on these files: {code}")
     print(f"{len(outcomes)} of {options.files} files ended with a status, in {seconds:.0f} s ({options.backend})")
-    for which in ("health", "reader"):
+    for which in ("health", "full", "reader", *TRAINING.values()):
         counts = Counter(status(outcome, which) for outcome in outcomes.values())
+        counts.pop("", None)
         print(f"{which}: " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
@@ -324,6 +390,8 @@ def main() -> None:
     for name, outcome in outcomes.items():
         if outcome.failure:
             print(f"  {name}: {outcome.failure}: {outcome.detail}")
+        elif status(outcome, TRAINING["full"]) not in ("", "ok"):
+            print(f"  {name}: ok at depth full, and a window of training is {status(outcome, TRAINING['full'])}")
 
 
 if __name__ == "__main__":
