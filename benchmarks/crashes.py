@@ -6,8 +6,8 @@ operation (open for writing, rename, link, remove, make a folder; n is drawn fro
 random time, sometimes twice, and is continued as the documentation says: ``--resume`` where there is a run to continue,
 else the same command. Results must be equal to the byte: weights, metrics without clocks, tables, manifests, videos.
 
-    python benchmarks/crashes.py --kills 220 --file benchmarks/results/crashes.jsonl      about 15 minutes on 2 cores
-    python benchmarks/crashes.py --file benchmarks/results/crashes.jsonl --table          print the rows so far
+    python benchmarks/crashes.py --kills 220 --file crashes.jsonl      about 15 minutes on 2 cores
+    python benchmarks/crashes.py --file crashes.jsonl --table          print the rows so far
 """
 
 from __future__ import annotations
