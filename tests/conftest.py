@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 import torch
 
+from avssl.core.names import name_to_text
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 BEGAN = pytest.StashKey[float]()
 
@@ -59,6 +61,22 @@ def _restore_generators() -> Iterator[None]:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test an empty cache folder, so that no result of an earlier one is reused."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def odd_names() -> list[str]:
+    """Names of files that people have, and those that attackers give, as text of avssl.core.names."""
+    names = [
+        *("Screen Recording 2024-05-01 at 3.04.05\u202fPM.mp4", "Mon\u00a0film.mp4", "東京\u3000夏祭り.mp4"),
+        *("family 👩\u200d👩\u200d👧.mp4", "cafe\u0301.mp4", "right\u202eleft.mp4", "\ufeffmark.mp4"),
+        *("Q: what is this.mp4", "a\\..\\b.mp4", "C:\\x.mp4", "\\\\server\\x.mp4", "http:x.mp4", "concat:a|b.mp4"),
+        *("two\nlines.mp4", "two\r\nlines.mp4", "\ttab.mp4", "\x1b]0;title\x07.mp4", " blank .mp4", "x..mp4"),
+        *("cats, dogs; birds.mp4", 'the "best" one.mp4', "it's.mp4", "100%.mp4", "a%20b.mp4", "%03d.mp4", "*[1]?.mp4"),
+        *("-rf.mp4", "+1.mp4", "=1+1.mp4", "@x.mp4", "'=x.mp4", "''.mp4", "#1#0.000-2.000.mp4", "~.mp4"),
+        *("x" * 251 + ".mp4", "007", "null", "NaN", "true"),
+    ]
+    not_utf8 = [b"caf\xe9.mp4", b"\xff\n%.mp4", b"bytes:%41.mp4"]
+    return [*map(name_to_text, names), *(name_to_text(os.fsdecode(name)) for name in not_utf8)]
 
 
 @pytest.fixture

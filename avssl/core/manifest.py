@@ -3,12 +3,13 @@
 A manifest is a CSV file next to (or above) the media files it names. Required columns are ``id`` and ``path``; the
 other known columns may be missing or empty; unknown columns are kept, and are usable as subgroups. It is held as
 columns (pyarrow), never as a list of dicts: two million rows load in seconds and are shared with forked workers.
+
+A path is the name of a file in any script; one that is not UTF-8 stands there as :mod:`avssl.core.names` writes it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
 from avssl.core.errors import InputError
-from avssl.core.whole_file import whole_file
+from avssl.core.names import leaves_folder, name_from_text
+from avssl.core.tables import MAX_TABLE_BYTES, TableError, parse_table, write_table
+from avssl.core.user_files import read_bytes
 
 COLUMNS: dict[str, pa.DataType] = {
     "id": pa.string(),  # stable and unique: relative path, plus "#start-stop" where a file holds several
@@ -41,7 +43,8 @@ COLUMNS: dict[str, pa.DataType] = {
 }
 """Known columns and their types. Others are read as strings."""
 
-_ESCAPING = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
+_SUSPICIOUS = r"^/|^\\|:|(^|[/\\])\.\.([/\\]|$)"
+"""Paths that may leave their folder, on some system; :func:`avssl.core.names.leaves_folder` decides."""
 
 
 def is_url(path: Path | str) -> bool:
@@ -73,6 +76,8 @@ class Manifest:
         self.table = table
         self._root = str(root)
         self._hash: str | None = None
+        if twice := [name for name in set(table.column_names) if table.column_names.count(name) > 1]:
+            raise ManifestError(f"the column {min(twice)!r} stands more than once; rename or remove all but one.")
         for name in ("id", "path"):
             if name not in table.column_names:
                 raise ManifestError(f"a manifest needs the column {name!r}, got {table.column_names}.")
@@ -89,9 +94,12 @@ class Manifest:
     def _check_inside(self, name: str) -> None:
         if name not in self.table.column_names:
             return
-        bad = pc.match_substring_regex(self.table[name], _ESCAPING)
-        if pc.any(bad).as_py():
-            value = self.table[name][pc.index(bad, True).as_py()].as_py()
+        paths = self.table[name]
+        for value in paths.filter(pc.match_substring_regex(paths, _SUSPICIOUS)).to_pylist():
+            self._refuse_leaving(name, value)
+
+    def _refuse_leaving(self, name: str, value: str) -> None:
+        if leaves_folder(value):
             raise ManifestError(f"{name} {value!r} must be relative and stay inside {self._root}.")
 
     @property
@@ -109,7 +117,7 @@ class Manifest:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Sequence[Any]], root: Path | str) -> Manifest:
-        """Make a manifest from lists; known columns get their types."""
+        """Make a manifest from lists; known columns get their types, and paths are text of :mod:`avssl.core.names`."""
         arrays = {n: pa.array(list(v), type=COLUMNS.get(n, pa.string())) for n, v in columns.items()}
         return cls(pa.table(arrays), root)
 
@@ -134,21 +142,25 @@ class Manifest:
 
     def file(self, row: int) -> Path:
         """Return the media file of a row."""
-        return self.root / self.table["path"][row].as_py()
+        return self._place(self.table["path"][row].as_py())
 
     def location(self, row: int) -> str:
         """Return the media file of a row as text: a path, or a URL if the root is one."""
-        return f"{self._root}/{self.table['path'][row].as_py()}"
+        text = self.table["path"][row].as_py()
+        return f"{self._root}/{text if is_url(self._root) else name_from_text(text)}"
 
     def truth_file(self, row: int) -> Path | None:
         """Return the ground-truth file of a row, or None."""
         value = self.value(row, "truth")
-        return self.root / value if value else None
+        return self._place(value) if value else None
 
     def sound_file(self, row: int) -> Path:
         """Return the file with the audio of a row: ``audio_path``, or the media file itself."""
         value = self.value(row, "audio_path")
-        return self.root / value if value else self.file(row)
+        return self._place(value) if value else self.file(row)
+
+    def _place(self, text: str) -> Path:
+        return self.root / name_from_text(text)
 
     def inside(self, relative: str) -> Path:
         """Return the path of a file that another file of this corpus names, such as a mask.
@@ -156,9 +168,8 @@ class Manifest:
         Raises:
             ManifestError: If the path leaves the root.
         """
-        if re.search(_ESCAPING, relative):
-            raise ManifestError(f"path {relative!r} must be relative and stay inside {self._root}.")
-        return self.root / relative
+        self._refuse_leaving("path", relative)
+        return self._place(relative)
 
     def select(self, keep: np.ndarray) -> Manifest:
         """Return the rows where a boolean mask is True, or the rows of an integer index, in that order."""
@@ -199,12 +210,6 @@ class Manifest:
         write_table(self.table, path)
 
 
-def write_table(table: pa.Table, path: Path | str) -> None:
-    """Write a CSV, whole or not at all."""
-    with whole_file(path) as temporary:
-        pa_csv.write_csv(table, temporary)
-
-
 def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
     """Read a manifest CSV.
 
@@ -215,42 +220,38 @@ def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
     Raises:
         ManifestError: If the file is missing, is not a CSV, or fails the checks of :class:`Manifest`.
     """
-    data = _read_bytes(path)
-    names = data[: data.find(b"\n") % (len(data) + 1)].decode().strip().split(",")
-    types = {n.strip('"'): COLUMNS.get(n.strip('"'), pa.string()) for n in names}
     try:
-        table = pa_csv.read_csv(
-            pa.BufferReader(data),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=types,
-                null_values=[""],  # a class may be called "null", and "NA" be a name
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=True,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise ManifestError(f"{path}: {error}") from error
+        table = parse_table(_read(path), str(path), COLUMNS)
+    except TableError as error:
+        raise ManifestError(str(error)) from error
     try:
         return Manifest(table, str(path).rpartition("/")[0] or "." if root is None else root)
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from error
 
 
-def _read_bytes(path: Path | str) -> bytes:
-    if not is_url(path):
-        if Path(path).is_dir():
-            raise ManifestError(
-                f"{path}: is a folder, and a manifest (CSV) is needed. Make one with: "
-                f"avssl index {path} -o {Path(path) / 'manifest.csv'}"
-            )
-        if not Path(path).is_file():
-            raise ManifestError(f"{path}: no such manifest. Make one with: avssl index FOLDER -o {path}")
-        return Path(path).read_bytes()
+def _read(path: Path | str) -> bytes:
+    if is_url(path):
+        return _fetch(str(path))
+    if Path(path).is_dir():
+        raise ManifestError(
+            f"{path}: is a folder, and a manifest (CSV) is needed. Make one with: "
+            f"avssl index {path} -o {Path(path) / 'manifest.csv'}"
+        )
+    try:
+        return read_bytes(path, MAX_TABLE_BYTES)
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: no such manifest. Make one with: avssl index FOLDER -o {path}") from error
+
+
+def _fetch(url: str) -> bytes:
     import fsspec
 
     try:
-        system, name = fsspec.core.url_to_fs(str(path))
-        data: bytes = system.cat_file(name)
+        system, name = fsspec.core.url_to_fs(url)
+        data: bytes = system.cat_file(name, start=0, end=MAX_TABLE_BYTES + 1)
     except (OSError, ImportError, ValueError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error}).") from error
+        raise ManifestError(f"{url}: cannot be read ({error}).") from error
+    if len(data) > MAX_TABLE_BYTES:
+        raise ManifestError(f"{url}: holds more than {MAX_TABLE_BYTES >> 30} GiB, the largest manifest that is read.")
     return data

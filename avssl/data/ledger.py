@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from avssl.core.errors import InputError, RunError
-from avssl.core.manifest import Manifest, write_table
+from avssl.core.manifest import Manifest
+from avssl.core.tables import write_table
 from avssl.media import MediaError
 
 

@@ -117,7 +117,7 @@ def table_of_files(
 
     Args:
         root: Folder of the files.
-        names: Their paths in it, which are also their ids.
+        names: Their paths in it, as text of :mod:`avssl.core.names`, which are also their ids.
         every_seconds: Time from one window to the next, > 0.
         on_progress: Called with (files done, files in all).
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.core.manifest import is_url
+from avssl.core.names import name_from_text, name_to_text
 from avssl.engine import choose_device
 from avssl.evaluation import GalleryLevel, gallery_level, query_cosines, top_moments
 from avssl.features.search_page import Moment, MomentGroup
@@ -146,7 +147,7 @@ def query_of_table(
     at = (middles[0] + middles[-1]) / 2 if at_seconds is None else at_seconds
     row = int(rows[np.abs(middles - at).argmin()])
     start, stop = float(table.start_seconds[row]), float(table.stop_seconds[row])
-    return Query(by, table.vectors(by)[row], Path(root) / table.paths[row], name, start, stop)
+    return Query(by, table.vectors(by)[row], Path(root) / name_from_text(table.paths[row]), name, start, stop)
 
 
 def query_of_file(
@@ -176,7 +177,7 @@ def query_of_file(
     length = sampling.video_seconds if by == "video" else sampling.audio_seconds
     start = min(max(at - length / 2, first), max(first, last - length))  # as the windows are shifted
     vector = pretrained.encoder().encode(by, x).vectors(what)[0].cpu().numpy()
-    return Query(by, vector, Path(path), str(path), start, min(start + length, last))
+    return Query(by, vector, Path(path), name_to_text(path), start, min(start + length, last))
 
 
 def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int) -> GalleryHits:
@@ -203,7 +204,7 @@ def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int) 
 def is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool:
     """Return whether a hit overlaps with the query; the table's paths are relative to ``folder``."""
     overlaps = table.start_seconds[hit.row] < query.stop_seconds and query.start_seconds < table.stop_seconds[hit.row]
-    return bool(overlaps) and (folder / table.paths[hit.row]).resolve() == query.file.resolve()
+    return bool(overlaps) and (folder / name_from_text(table.paths[hit.row])).resolve() == query.file.resolve()
 
 
 def query_moment(query: Query) -> Moment:
@@ -220,7 +221,7 @@ def moment_group(table: FeatureTable, found: GalleryHits, query: Query, folder: 
         words = f"{number} · cosine {hit.cosine:.3f} · z {hit.z:.1f}{' · itself' if itself else ''}"
         path = table.paths[hit.row]
         times = float(table.start_seconds[hit.row]), float(table.stop_seconds[hit.row])
-        moments.append(Moment(folder / path, path, *times, words, hit.is_weak and not itself))
+        moments.append(Moment(folder / name_from_text(path), path, *times, words, hit.is_weak and not itself))
     note = f"{found.note(table)} Hits that are no better are shown faintly."
     return MomentGroup(found.heading(query.modality), note, moments)
 

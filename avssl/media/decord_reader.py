@@ -40,7 +40,7 @@ class DecordReader(PyAVBackedReader):
             return torch.empty(0, 3, *size, dtype=torch.uint8)
         try:
             frames = self._decode(times)
-        except (DECORDError, RuntimeError, IndexError) as error:
+        except (DECORDError, RuntimeError, IndexError, UnicodeError) as error:
             self._fail("video", f"decord failed ({str(error).strip().splitlines()[0]}).", times[0])
         return resize_frames(torch.from_numpy(frames).permute(0, 3, 1, 2), size)
 
@@ -86,7 +86,7 @@ class DecordReader(PyAVBackedReader):
         if self._audio is None:
             try:
                 self._audio = decord.AudioReader(self._path, ctx=decord.cpu(0), mono=False)[:].asnumpy()
-            except (DECORDError, RuntimeError, IndexError) as error:
+            except (DECORDError, RuntimeError, IndexError, UnicodeError) as error:
                 self._fail("audio", f"decord failed ({str(error).strip().splitlines()[0]}).", None)
         if self._audio.shape[1] < needed_stop:
             self._fail("audio", f"decord found {self._audio.shape[1]} samples, not {needed_stop}.", None)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from avssl.core.errors import AvsslError
+from avssl.core.names import printable
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class MediaError(AvsslError):
         self.advice = advice
         self.second = second
         time = "" if second is None else f" at {second:.3f} s"
-        super().__init__(f"{self.path}: {stream}{time}: {found} {advice}")
+        super().__init__(f"{printable(self.path)}: {stream}{time}: {found} {advice}")
 
     def __reduce__(self) -> tuple[type[MediaError], tuple[str, str, Reason, str, str, float | None]]:
         return type(self), (self.path, self.stream, self.reason, self.found, self.advice, self.second)

@@ -14,7 +14,8 @@ import torch
 from avssl.core.batch import Modality
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, InputError
-from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
+from avssl.core.manifest import Manifest, ManifestError, read_manifest
+from avssl.core.tables import write_table
 from avssl.core.whole_file import write_json
 from avssl.data.health.indexing import index_folder
 from avssl.data.splits import split_rows

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from avssl.core.manifest import ManifestError, write_table
+from avssl.core.manifest import ManifestError
+from avssl.core.tables import write_table
 from avssl.data.official.clip_list import ClipList
 
 

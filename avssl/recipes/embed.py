@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
-from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest, write_table
+from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.core.tables import write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
 from avssl.data.eval_loader import Window
 from avssl.data.health.report import MIN_SECONDS, HealthSettings

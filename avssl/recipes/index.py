@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from avssl.core.manifest import ManifestError, write_table
+from avssl.core.manifest import ManifestError
+from avssl.core.tables import write_table
 from avssl.data.health.indexing import FolderIndex, index_folder, path_below
 from avssl.data.health.report import HealthSettings
 

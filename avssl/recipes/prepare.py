@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, RunError
-from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest, write_table
+from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest
 from avssl.core.parallel import parallel_map
+from avssl.core.tables import write_table
 from avssl.core.whole_file import write_json
 from avssl.data.shards.copying import ShardJob, make_shard
 from avssl.data.shards.format import is_whole

@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from avssl.core.batch import Modality
 from avssl.core.errors import ConfigError
+from avssl.core.names import printable
 from avssl.features.search import (
     GalleryHits,
     Query,
@@ -88,7 +89,7 @@ def search(
         gallery = "both" if table.info.what == "embeddings" else by
     modalities: tuple[Modality, ...] = ("video", "audio") if gallery == "both" else (gallery,)
     found = [find_moments(table, asked, modality, k) for modality in modalities]
-    print(f"query: the {by} of {_plain(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s")
+    print(f"query: the {by} of {printable(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s")
     for part in found:
         print(as_text(table, part, asked, folder))
     if out is not None:
@@ -105,10 +106,5 @@ def as_text(table: FeatureTable, found: GalleryHits, query: Query, folder: Path)
     for number, hit in enumerate(found.hits, start=1):
         times = f"{table.start_seconds[hit.row]:>10.2f}{table.stop_seconds[hit.row]:>10.2f}"
         mark = "=" if is_itself(table, hit, query, folder) else "~" if hit.is_weak else " "
-        lines.append(f"{number:>4}{mark}{hit.cosine:>8.3f}{hit.z:>7.1f}{times}  {_plain(table.paths[hit.row])}")
+        lines.append(f"{number:>4}{mark}{hit.cosine:>8.3f}{hit.z:>7.1f}{times}  {printable(table.paths[hit.row])}")
     return "\n".join(lines)
-
-
-def _plain(name: str) -> str:
-    """Return a file name without control characters, which could steer the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)

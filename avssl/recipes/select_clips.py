@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from avssl.core.errors import ConfigError
-from avssl.core.manifest import read_manifest, write_table
+from avssl.core.manifest import read_manifest
+from avssl.core.tables import write_table
 from avssl.downstream.labeling import FeatureSettings, Ranking, rank_rows, simulation_text, write_simulation
 from avssl.downstream.labeling import simulate as run_simulation
 from avssl.engine import choose_device

@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import torch
 
 from avssl.config import Config, load_run_config, to_yaml
 from avssl.core import distributed
 from avssl.core.errors import InputError
-from avssl.core.manifest import Manifest, is_url, read_manifest, write_table
+from avssl.core.manifest import Manifest, is_url, read_manifest
+from avssl.core.tables import MAX_TABLE_BYTES, parse_table, write_table
+from avssl.core.user_files import read_bytes
 from avssl.core.whole_file import is_unfinished, write_json, write_text
 from avssl.data.ledger import Failure, failures_table
 from avssl.engine import environment_report, set_threads
@@ -188,6 +189,4 @@ def _root(source: Path | str) -> Path | str:
 
 def _read_strings(path: Path) -> pa.Table:
     """Read a CSV whose columns are all strings, also if they are empty."""
-    with path.open(encoding="utf-8") as file:
-        names = [name.strip('"') for name in file.readline().strip().split(",")]
-    return pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())))
+    return parse_table(read_bytes(path, MAX_TABLE_BYTES), str(path), {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
 import json
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from avssl.core.manifest import Manifest, read_manifest
+from avssl.core.tables import parse_table
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "datasets"
 
@@ -51,7 +51,7 @@ def run(monkeypatch, capsys, root):
             printed.out,
             printed.err,
             read_manifest(manifest) if manifest.exists() else None,
-            list(csv.DictReader(missing.read_text().splitlines())) if missing.exists() else [],
+            parse_table(missing.read_bytes(), str(missing), {}).to_pylist() if missing.exists() else [],
         )
 
     return call

@@ -47,11 +47,10 @@ def check_files(
     root, settings, segments = Path(root), settings or HealthSettings(), segments or Segments()
     # The journal stores the concrete name; resolving it also loads the backend here, not in every worker.
     settings = replace(settings, backend=resolve_backend(settings.backend))
-    reports = {name: report for name in names if (report := _unnameable(root, name))}
     with HealthJournal(journal, root, settings, segments) as kept:
-        known = {name: report for name in names if name not in reports and (report := kept.known(name))}
-        reports |= known
-        new = [name for name in names if name not in reports]
+        known = {name: report for name in names if (report := kept.known(name))}
+        reports = dict(known)
+        new = [name for name in names if name not in known]
         outcomes = run_killable(
             partial(_probe, settings, segments),
             [str(root / name) for name in new],
@@ -70,20 +69,6 @@ def check_files(
                 bar.update()
         kept.compact(names)
     return [reports[name] for name in names], len(known)
-
-
-def printable(name: str) -> str:
-    """Return a file name with bytes that are not text escaped as ``\\\\xff``."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _unnameable(root: Path, name: str) -> HealthReport | None:
-    """Return the report of a file whose name a CSV cannot hold."""
-    if printable(name) == name and name.isprintable():
-        return None
-    shown = str(root / printable(name))
-    found = "its name has bytes that are not text."
-    return HealthReport(None, MediaError(shown, "container", "unreadable", found, "Rename it."))
 
 
 def _probe(settings: HealthSettings, segments: Segments, path: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from avssl.core.manifest import Manifest, ManifestError
-from avssl.data.health.check import check_files, printable
+from avssl.core.names import name_to_text
+from avssl.data.health.check import check_files
 from avssl.data.health.journal import JournalUse
 from avssl.data.health.report import HealthReport, HealthSettings
 from avssl.data.health.segments import LeftOut, Segments
@@ -169,10 +170,10 @@ def index_folder(
     for path, report in zip(found, reports, strict=True):
         name = (prefix / path).as_posix()
         if report.error is not None:
-            failures[printable(name)] = report.error
+            failures[name_to_text(name)] = report.error
             continue
-        left_out += [(name, part) for part in report.left_out]
-        for row in _rows(name, report, segments):
+        left_out += [(name_to_text(name), part) for part in report.left_out]
+        for row in _rows(name_to_text(name), report, segments):
             for column, value in zip(_COLUMNS, row, strict=True):
                 rows[column].append(value)
     return FolderIndex(Manifest.from_columns(rows, root), failures, left_out, listing, num_reused)

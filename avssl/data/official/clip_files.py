@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from avssl.core.manifest import ManifestError
+from avssl.core.names import name_to_text
 from avssl.data.media_files import MEDIA_EXTENSIONS, walk_media
 
 SEGMENT_FORMS = (
@@ -56,9 +57,9 @@ class ClipFiles:
     def __init__(self, root: Path, extensions: Collection[str] = MEDIA_EXTENSIONS) -> None:
         if not root.is_dir():
             raise ManifestError(f"{root}: no such folder.")
-        paths = (path.as_posix() for path in walk_media(root, extensions))
+        paths = (name_to_text(path.as_posix()) for path in walk_media(root, extensions))
         # Replacements of corrupt files, as Kinetics-400 offers, come first; then by name.
-        order = sorted((not _is_replacement(path), path) for path in paths if path.isprintable())
+        order = sorted((not _is_replacement(path), path) for path in paths)
         self.paths = dict.fromkeys(path for _, path in order)
         """Paths relative to the root, in the order of preference, as an ordered set."""
 

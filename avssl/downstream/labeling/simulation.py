@@ -12,7 +12,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from avssl.core.errors import InputError
-from avssl.core.manifest import Manifest, write_table
+from avssl.core.manifest import Manifest
+from avssl.core.tables import write_table
 from avssl.core.whole_file import write_json
 from avssl.data.splits import divide, labeled_rows, num_unlabeled
 from avssl.downstream.labeling.features import MODALITIES, FeatureSettings, extract_row_features

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avssl.core.errors import InputError
+from avssl.core.names import leaves_folder
 from avssl.core.whole_file import whole_file
 from avssl.models import What
 
@@ -29,7 +29,6 @@ _MAX_INFO_BYTES = 2**20
 _MAX_EXPANSION = 64  # memory per file size: vectors hardly compress, repeated ids and paths do
 _BLOCK_ROWS = 2**16  # rows checked or written at a time
 _UNIT_TOLERANCE = 1e-3
-_ESCAPES = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
 
 class FeatureTableError(InputError):
@@ -115,7 +114,7 @@ class FeatureTable:
     ids: np.ndarray
     """(N,) strings: manifest id of the row of each window."""
     paths: np.ndarray
-    """(N,) strings: path of its file, relative to ``info.root``."""
+    """(N,) strings: path of its file, relative to ``info.root``, as text of :mod:`avssl.core.names`."""
     start_seconds: np.ndarray
     """(N,) float64: presentation time at which the first of the window's two streams starts."""
     stop_seconds: np.ndarray
@@ -149,9 +148,8 @@ class FeatureTable:
         for name in ("ids", "paths"):
             if any(not isinstance(value, str) or not value for value in getattr(self, name)):
                 raise FeatureTableError(f"{name} must be strings that are not empty.")
-        escapes = re.compile(_ESCAPES)
         for path in set(self.paths):
-            if escapes.search(path):
+            if leaves_folder(path):
                 raise FeatureTableError(f"path {path!r} must be relative and stay inside the root.")
 
 

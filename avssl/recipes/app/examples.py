@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avssl.core.names import name_from_text, name_to_text, printable
 from avssl.data.media_files import walk_media
 from avssl.features.search_page import Moment, middle_frame
 from avssl.media import MediaError, open_media
@@ -33,7 +34,7 @@ class Example:
     name: str
     """Caption."""
     path: str
-    """Path of the file relative to the examples folder."""
+    """Path of the file relative to the examples folder, as text of :mod:`avssl.core.names`."""
     file: Path
     """The file."""
     picture: np.ndarray
@@ -54,7 +55,7 @@ def find_examples(folder: Path | str) -> list[Example]:
         if len(examples) == MAX_EXAMPLES:
             break
         with suppress(MediaError):
-            examples += _example(folder, str(path), str(path))
+            examples += _example(folder, name_to_text(path), printable(name_to_text(path)))
     if not examples:
         raise AppError(f"{folder}: no readable video in this folder. Set --examples to a folder of videos.")
     return examples
@@ -71,7 +72,7 @@ def render_examples(folder: Path, *, progress: bool = True) -> list[Example]:
 
 def _example(folder: Path, path: str, name: str) -> list[Example]:
     """Return the example of a file, or nothing if it has no video stream."""
-    file = folder / path
+    file = folder / name_from_text(path)
     with open_media(file) as reader:
         start, stop = reader.info.video_start_seconds, reader.info.video_stop_seconds
     if start is None or stop is None:

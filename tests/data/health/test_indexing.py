@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from avssl.core.manifest import ManifestError
+from avssl.core.names import name_from_text
+from avssl.core.tables import write_table
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.journal import journal_path
 from avssl.data.health.killable import run_killable
@@ -130,13 +132,23 @@ def test_every_extension_of_videos_is_looked_at(tmp_path, suffix):
     assert list(index_folder(tmp_path).manifest["id"]) == [f"a.{suffix}"]
 
 
-def test_names_that_no_csv_can_hold_are_failures(tmp_path):
-    make_video(tmp_path / "good.mp4", 1)
-    (tmp_path / "two\nlines.mp4").touch()
-    open(os.fsencode(tmp_path) + b"/\xff.mp4", "wb").close()
-    found = index_folder(tmp_path)
-    assert list(found.manifest["id"]) == ["good.mp4"]
-    assert sorted(error.reason for error in found.failures.values()) == ["unreadable", "unreadable"]
+def test_any_name_of_a_file_is_a_row_or_a_failure_that_can_be_written(tmp_path, odd_names):
+    videos = sorted(name for name in odd_names if name.endswith(".mp4"))
+    make_video(tmp_path / "good", 1)
+    for name in videos:
+        os.link(tmp_path / "good", tmp_path / name_from_text(name))
+        (tmp_path / f"{name_from_text(name)[:240]}.webm").write_text("no video")
+    found = index_folder(tmp_path, health=HealthSettings("quick"))
+    assert sorted(found.manifest["path"]) == videos
+    assert len(found.failures) == len(videos)
+    assert {error.reason for error in found.failures.values()} == {"not_media"}
+    assert {name_from_text(name) for name in found.failures} == {
+        f"{name_from_text(name)[:240]}.webm" for name in videos
+    }
+    write_table(found.failures_table(), tmp_path / "failures.csv")
+    again = index_folder(tmp_path, health=HealthSettings("quick"))
+    assert again.num_reused == found.num_files
+    assert again.manifest.hash() == found.manifest.hash()
 
 
 def test_empty_and_missing_folders_are_errors(tmp_path):

@@ -93,9 +93,11 @@ def test_exact_paths_never_leave_the_root(index, tmp_path):
         assert files.exact(path).path is None
 
 
-def test_names_that_no_csv_can_hold_are_passed_over(index, tmp_path):
+def test_files_of_any_name_are_found(index, tmp_path):
     open(os.fsencode(tmp_path) + b"/aaaaaaaaaaa_5\xff.mp4", "wb").close()
-    assert list(index("two\nlines.mp4", "good.mp4").paths) == ["good.mp4"]
+    files = index("two\nlines.mp4", "good\u3000one.mp4")
+    assert list(files.paths) == ["bytes:aaaaaaaaaaa_5%FF.mp4", "good\u3000one.mp4", "two\nlines.mp4"]
+    assert files.named("good\u3000one").path == "good\u3000one.mp4"
 
 
 def test_no_folder_is_an_error(tmp_path):

@@ -54,6 +54,13 @@ def test_features_need_no_unit_length_and_have_their_own_sizes(tmp_path):
     np.testing.assert_array_equal(read_feature_table(tmp_path / "features.parquet").video, table.video)
 
 
+def test_any_name_of_a_file_comes_back(tmp_path, odd_names):
+    names = np.array(odd_names, dtype=object)
+    write_feature_table(make(len(names), ids=names, paths=names), tmp_path / "features.parquet")
+    back = read_feature_table(tmp_path / "features.parquet")
+    assert list(back.ids) == list(back.paths) == odd_names
+
+
 def spoiled(array: np.ndarray, row: int, value: object) -> np.ndarray:
     array = array.copy()
     array[row] = value
