@@ -38,6 +38,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "fold": pa.string(),
     "truth": pa.string(),  # relative path of boxes, masks or events
     "audio_path": pa.string(),  # relative path of the audio, where path has none or is a still image
+    "limits": pa.string(),  # of media files, where they are not the defaults: avssl.media.limits
     "shard_offset": pa.int64(),  # in a prepared corpus, whose path is a shard: where the clip begins in it, in bytes
     "shard_header_bytes": pa.int64(),  # and the length of its index
 }

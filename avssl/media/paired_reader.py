@@ -75,6 +75,10 @@ class PairedReader(MediaReader):
     ) -> Tensor:
         return self._audio.read_audio(start_seconds, stop_seconds, sample_rate_hz, num_channels)
 
+    @property
+    def notes(self) -> list[str]:
+        return self._audio.notes
+
     def close(self) -> None:
         """Release both files."""
         self._video.close()

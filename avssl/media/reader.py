@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from itertools import pairwise
 from typing import Self
 
@@ -17,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from avssl.core.errors import InputError
+from avssl.media.downmix import Downmix
 from avssl.media.errors import MediaError, media_errors
 from avssl.media.info import MediaInfo
 from avssl.media.planes import Planes, to_planes
@@ -97,7 +99,7 @@ class MediaReader(ABC):
             start_seconds: Presentation time of the first sample.
             stop_seconds: Presentation time of the end, > ``start_seconds``.
             sample_rate_hz: Rate to resample to with FFmpeg's resampler; None keeps the stream's.
-            num_channels: 1 (FFmpeg's downmix), 2, or the stream's own number.
+            num_channels: 1 (the mix of :class:`~avssl.media.downmix.Downmix`), 2, or the stream's own number.
 
         Returns:
             ``(num_channels, round((stop_seconds - start_seconds) * rate))`` float32, finite, nominally in [-1, 1].
@@ -109,7 +111,14 @@ class MediaReader(ABC):
         """
         window = self._audio_window(start_seconds, stop_seconds, sample_rate_hz)
         with self._reading("audio", start_seconds):
-            return resample_window(self._read_samples, self._header, self._channel_layout, window, num_channels)
+            return resample_window(
+                self._read_samples, self._header, self._channel_layout, window, num_channels, self._downmix
+            )
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks on what was read so far, as sentences; empty for an ordinary file."""
+        return self._downmix.notes if self._header.has_audio else []
 
     def close(self) -> None:  # noqa: B027 (a default, not an omission)
         """Release the file. Closing twice is harmless."""
@@ -161,6 +170,13 @@ class MediaReader(ABC):
 
     def _start_deadline(self) -> None:  # noqa: B027 (a default, not an omission)
         """Start the time limit of a read, in backends that can stop one."""
+
+    @cached_property
+    def _downmix(self) -> Downmix:
+        info = self._header
+        rate = info.audio_sample_rate_hz or 1
+        seconds = (info.audio_stop_seconds or 0.0) - (info.audio_start_seconds or 0.0)
+        return Downmix(info.path, rate, round(seconds * rate))
 
     def _reporting(self, stream: str, second: float) -> AbstractContextManager[None]:
         """Return a context that turns a decoder's errors into :class:`MediaError`."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
+from avssl.media.downmix import Downmix
 from avssl.media.errors import MediaError
 from avssl.media.info import MediaInfo
 
@@ -35,17 +36,22 @@ class AudioWindow(NamedTuple):
     rate: int
 
 
+ReadSamples = Callable[[int, int, int], np.ndarray]
+"""``(first, stop, needed_stop)`` → ``(C, n)`` float32; see ``MediaReader._read_samples``."""
+
+
 def resample_window(
-    read: Callable[[int, int, int], np.ndarray], info: MediaInfo, layout: str, window: AudioWindow, num_channels: int
+    read: ReadSamples, info: MediaInfo, layout: str, window: AudioWindow, num_channels: int, downmix: Downmix
 ) -> Tensor:
     """Return a window of a stream, resampled and mixed.
 
     Args:
-        read: ``(first, stop, needed_stop)`` → ``(C, n)`` float32; see ``MediaReader._read_samples``.
+        read: Reads the stream's samples.
         info: Span, rate and channels of the stream.
         layout: FFmpeg's name of its channel layout.
         window: The requested window, at the requested rate.
         num_channels: 1, 2 or the stream's own number.
+        downmix: The stream's mix, for ``num_channels=1``.
 
     Returns:
         ``(num_channels, window.num_samples)`` float32, finite.
@@ -67,13 +73,36 @@ def resample_window(
     margin = 0 if rate == stream_rate else _FILTER_TAPS * math.ceil(max(1, stream_rate / rate))
     needed_stop = min(total, math.ceil((first + count) * stream_rate / rate))
     begin = max(0, min(first * stream_rate // rate, total - 1) - margin) // step_in * step_in
-    samples = read(begin, min(total, needed_stop + margin), needed_stop)
-    _check_values(samples, info, begin)
+    span = begin, min(total, needed_stop + margin), needed_stop
+    if num_channels == 1 < (stream_channels or 1):
+        samples, layout = _read_mono(read, info, layout, span, downmix)
+    else:
+        samples = read(*span)
+        _check_values(samples, info, begin)
     skip = first - begin // step_in * step_out
     resampled = resample(samples, layout, stream_rate, rate, num_channels)[:, skip : skip + count]
     if resampled.shape[1] < count:  # grids of two rates end up to a sample apart
         resampled = np.pad(resampled, ((0, 0), (0, count - resampled.shape[1])))
     return torch.from_numpy(resampled.copy())  # readers keep their samples for the next window
+
+
+def _read_mono(
+    read: ReadSamples, info: MediaInfo, layout: str, span: tuple[int, int, int], downmix: Downmix
+) -> tuple[np.ndarray, str]:
+    """Read a span and return it with its layout: all channels, or one where :class:`Downmix` replaced the mix."""
+    first, stop, needed_stop = span
+    begin, end = downmix.whole_blocks(first, stop)
+    try:
+        samples = read(begin, end, needed_stop)
+    except MediaError:  # damaged in the rest of a block: it is judged by the part that is needed
+        begin, end = first, stop
+        samples = read(*span)
+    inside = slice(first - begin, stop - begin)
+    _check_values(samples[:, inside], info, first)
+    rate = info.audio_sample_rate_hz or 1
+    mix = resample(samples, layout, rate, rate, 1)
+    mono = downmix.mono(samples, mix, begin, lambda low, high: read(low, high, high))
+    return (samples[:, inside], layout) if mono is mix else (mono[:, inside], "mono")
 
 
 def _check_values(samples: np.ndarray, info: MediaInfo, begin: int) -> None:

@@ -73,7 +73,7 @@ def _read_last_audio(reader: MediaReader, info: MediaInfo) -> Tensor:
     start, stop = info.audio_start_seconds, info.audio_stop_seconds
     assert start is not None
     assert stop is not None
-    return _read_audio(reader, info, max(start, stop - _BLOCK_SECONDS), stop)
+    return _read_audio(reader, max(start, stop - _BLOCK_SECONDS), stop)
 
 
 def _read_small(reader: MediaReader, info: MediaInfo, at_seconds: list[float]) -> Tensor:
@@ -81,13 +81,9 @@ def _read_small(reader: MediaReader, info: MediaInfo, at_seconds: list[float]) -
     return reader.read_frames(at_seconds, min(_SHORT_SIDE, info.width or 1, info.height or 1)).float()
 
 
-def _read_audio(reader: MediaReader, info: MediaInfo, start: float, stop: float) -> Tensor:
-    """Read (C, S) samples of the stream's own channels; raise MediaError if one is not a number."""
-    audio = reader.read_audio(start, stop, num_channels=info.audio_num_channels or 1)
-    if not bool(audio.isfinite().all()):
-        found = "the audio has values that are not numbers."
-        raise MediaError(info.path, "audio", "unreadable", found, "The file is damaged there.", start)
-    return audio
+def _read_audio(reader: MediaReader, start: float, stop: float) -> Tensor:
+    """Read (1, S) samples as training does: what the mix to mono loses is silent there too."""
+    return reader.read_audio(start, stop)
 
 
 def _check_not_still(reader: MediaReader, info: MediaInfo, frames: Tensor) -> None:
@@ -122,7 +118,7 @@ def is_silent_span(reader: MediaReader, info: MediaInfo, start: float, stop: flo
     begin = start
     while begin < stop:
         end = stop if stop - begin < 2 * _BLOCK_SECONDS else begin + _BLOCK_SECONDS
-        if not _is_silent(_read_audio(reader, info, begin, end)):
+        if not _is_silent(_read_audio(reader, begin, end)):
             return False
         begin = end
     return True
@@ -140,7 +136,7 @@ def _check_not_silent(reader: MediaReader, info: MediaInfo, last: Tensor, everyw
     assert stop is not None
     is_silent = _is_silent(last)
     for begin, end in _blocks(start, stop, everywhere):
-        is_silent &= _is_silent(_read_audio(reader, info, begin, end))
+        is_silent &= _is_silent(_read_audio(reader, begin, end))
         if not is_silent and not everywhere:
             return
     if is_silent:

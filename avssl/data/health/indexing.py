@@ -23,6 +23,7 @@ from avssl.data.health.report import HealthReport, HealthSettings
 from avssl.data.health.segments import LeftOut, Segments
 from avssl.data.media_files import MEDIA_EXTENSIONS, FolderListing, list_folder
 from avssl.media import MediaError
+from avssl.media.limits import LIMITS_COLUMN
 
 _COLUMNS = (
     "id",
@@ -49,6 +50,8 @@ class FolderIndex:
     """Path and time of the parts of long files that give no row."""
     listing: FolderListing = field(default_factory=lambda: FolderListing([], {}, []))
     """All files of the folder, also those that are no media files by their names."""
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    """Path and remark on usable files."""
     num_reused: int = 0
     """Unchanged files whose report came from the journal."""
 
@@ -80,6 +83,9 @@ class FolderIndex:
         lines += [f"cannot be listed: {error}" for error in self.listing.unreadable]
         if parts := self.left_out_summary():
             lines += [f"left out of long files: {parts}"]
+        first = {note: path for path, note in reversed(self.notes)}
+        for note, count in Counter(note for _, note in self.notes).most_common():
+            lines.append(f"{count} files, the first is {first[note]}: {note}")
         return "\n".join(lines)
 
     def left_out_summary(self) -> str:
@@ -167,16 +173,20 @@ def index_folder(
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     failures: dict[str, MediaError] = {}
     left_out: list[tuple[str, LeftOut]] = []
+    notes: list[tuple[str, str]] = []
     for path, report in zip(found, reports, strict=True):
         name = (prefix / path).as_posix()
         if report.error is not None:
             failures[name_to_text(name)] = report.error
             continue
         left_out += [(name_to_text(name), part) for part in report.left_out]
+        notes += [(name_to_text(name), note) for note in report.notes]
         for row in _rows(name_to_text(name), report, segments):
             for column, value in zip(_COLUMNS, row, strict=True):
                 rows[column].append(value)
-    return FolderIndex(Manifest.from_columns(rows, root), failures, left_out, listing, num_reused)
+    if health is not None and health.limits.text:
+        rows[LIMITS_COLUMN] = [health.limits.text] * len(rows["id"])
+    return FolderIndex(Manifest.from_columns(rows, root), failures, left_out, listing, notes, num_reused)
 
 
 def path_below(folder: Path, root: Path) -> Path | None:

@@ -77,6 +77,8 @@ class HealthReport:
     """Usable time: the time with both streams, for a long file without the rows that have a fault."""
     left_out: tuple[LeftOut, ...] = ()
     """Time of a long file that gives no row."""
+    notes: tuple[str, ...] = ()
+    """Remarks on a usable file, as sentences."""
 
     @property
     def status(self) -> str:
@@ -96,6 +98,7 @@ class HealthReport:
             "error": error,
             "spans": self.spans,
             "left_out": [list(asdict(part).values()) for part in self.left_out],
+            "notes": self.notes,
         }
 
     @classmethod
@@ -111,6 +114,7 @@ class HealthReport:
             None if error is None else MediaError(path, *error),
             tuple((float(start), float(stop)) for start, stop in values["spans"]),
             tuple(LeftOut(*part) for part in values["left_out"]),
+            tuple(map(str, values["notes"])),
         )
 
 
@@ -130,11 +134,12 @@ def probe_file(path: str, settings: HealthSettings | None = None, segments: Segm
             if settings.depth != "quick":
                 info = check_content(reader, info, everywhere=settings.depth == "full")
             spans, left_out = _usable_time(reader, info, settings, segments)
+            notes = reader.notes
     except MediaError as error:
         return HealthReport(info, _out_of_memory(path) if isinstance(error.__cause__, MemoryError) else error)
     except MemoryError:
         return HealthReport(info, _out_of_memory(path))
-    return HealthReport(info, None, tuple(spans), tuple(left_out))
+    return HealthReport(info, None, tuple(spans), tuple(left_out), tuple(notes))
 
 
 def _usable_time(
