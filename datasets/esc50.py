@@ -17,10 +17,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from avssl.data.media_files import AUDIO_EXTENSIONS
 from avssl.data.official.annotations import find_annotation, read_table
 from avssl.data.official.clip_files import ClipFiles
 from avssl.data.official.clip_list import ClipList
-from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
+from avssl.recipes.dataset_script import annotation_folders, lists_of, run_script, script_parser
 
 FOLDS = {str(fold): str(fold) for fold in range(1, 6)}
 OFFICIAL = {"train": 1600, "test": 400}
@@ -30,8 +31,8 @@ def collect(options: argparse.Namespace) -> ClipList:
     """Collect all recordings."""
     folders = annotation_folders(options, "meta")
     table = find_annotation(folders, "esc50.csv", source="https://github.com/karolpiczak/ESC-50")
-    clips = ClipList(options.root, "ESC-50, split of fold 1", OFFICIAL)
-    files = ClipFiles(options.root, {".wav"})
+    files = ClipFiles(options.root, AUDIO_EXTENSIONS)
+    clips = ClipList(options.root, "ESC-50, split of fold 1", OFFICIAL, files=files, lists=lists_of(options, "meta"))
     for line in read_table(table, ["filename", "fold", "category", "esc10", "src_file"]):
         fold = line.one_of("fold", FOLDS)
         splits: dict[str, Any] = {f"split{number}": "test" if number == fold else "train" for number in FOLDS}

@@ -24,7 +24,7 @@ from avssl.core.manifest import ManifestError
 from avssl.data.official.annotations import read_table
 from avssl.data.official.clip_files import ClipFiles
 from avssl.data.official.clip_list import ClipList
-from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
+from avssl.recipes.dataset_script import annotation_folders, lists_of, run_script, script_parser
 
 OFFICIAL = {"train": 3570, "test": 1530, "unused": 1666}
 """Of each split: 70 and 30 clips of each class, and the rest."""
@@ -36,8 +36,8 @@ NUM_SPLITS = 3
 def collect(options: argparse.Namespace) -> ClipList:
     """Collect all clips with their part in each split."""
     folder, classes = split_lists(annotation_folders(options, "testTrainMulti_7030_splits", "test_train_splits"))
-    clips = ClipList(options.root, f"HMDB51, split {options.split_number}", OFFICIAL)
-    files = ClipFiles(options.root)
+    files, title = ClipFiles(options.root), f"HMDB51, split {options.split_number}"
+    clips = ClipList(options.root, title, OFFICIAL, files=files, lists=lists_of(options))
     for name in classes:
         parts: dict[str, dict[str, Any]] = {}  # clip -> split1.. -> train, test or unused
         for number in range(1, NUM_SPLITS + 1):

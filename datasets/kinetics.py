@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from avssl.data.official.annotations import find_annotation, look_for_annotation, read_table
-from avssl.data.official.clip_files import SEGMENT_FORMS, ClipFiles
+from avssl.data.official.clip_files import ClipFiles
 from avssl.data.official.clip_list import ClipList
-from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
+from avssl.data.official.clip_names import SEGMENT_FORMS
+from avssl.recipes.dataset_script import annotation_folders, lists_of, run_script, script_parser
 
 FILES = {"train": ("train.csv",), "val": ("val.csv", "validate.csv"), "test": ("test.csv",)}
 """Split -> names of its official file."""
 
 OFFICIAL: dict[str, dict[str, int]] = {
     "400": {"train": 246534, "val": 19906, "test": 39805},
-    "600": {"train": 427549, "val": 29793, "test": 72924},
+    "600": {"train": 427549, "val": 30000, "test": 72924},
     "700": {},
     "700-2020": {"train": 542352, "val": 34125, "test": 67433},
 }
@@ -36,21 +37,21 @@ OFFICIAL: dict[str, dict[str, int]] = {
 
 def collect(options: argparse.Namespace) -> ClipList:
     """Collect the clips of one version."""
-    clips = ClipList(
-        options.root, f"Kinetics-{options.version}", OFFICIAL[options.version], f" Accepted names: {SEGMENT_FORMS}."
-    )
-    add_clips(clips, options)
-    return clips
+    return clips_of(options, f"Kinetics-{options.version}", OFFICIAL[options.version])
 
 
-def add_clips(clips: ClipList, options: argparse.Namespace, classes: Collection[str] | None = None) -> None:
-    """Add the clips of the splits whose files exist; only those of some classes, if given."""
+def clips_of(
+    options: argparse.Namespace, title: str, expected: Mapping[str, int], classes: Collection[str] | None = None
+) -> ClipList:
+    """Collect the clips of the splits whose files exist; only those of some classes, if given."""
     folders = annotation_folders(options, "annotations")
     tables = {split: look_for_annotation(folders, *names) for split, names in FILES.items()}
     if not any(tables.values()):
         names = [name for alternatives in FILES.values() for name in alternatives]
         find_annotation(folders, *names, source="https://github.com/cvdfoundation/kinetics-dataset")
-    files = ClipFiles(options.root)
+    files, hint = ClipFiles(options.root), f" Accepted names: {SEGMENT_FORMS}."
+    clips = ClipList(options.root, title, expected, hint, files=files, lists=lists_of(options, "annotations"))
+    unlabeled = 0
     for split, table in tables.items():
         if table is None:
             print(f"note: no {' or '.join(FILES[split])}, so no clips of the split {split}")
@@ -62,11 +63,15 @@ def add_clips(clips: ClipList, options: argparse.Namespace, classes: Collection[
             if stop <= start:
                 raise line.wrong("time_end", f"more than time_start ({start:g})")
             label = line["label"] if split != "test" else line.cells.get("label") or None
+            unlabeled += label is None
             if classes is not None and label not in classes:
                 continue
             match = files.segment(video, start)
             span = (start, stop) if match.whole and options.untrimmed else None
             clips.add(f"{video}_{start:06.0f}_{stop:06.0f}", match, label=label, split=split, span=span)
+    if unlabeled:
+        print(f"note: {unlabeled} test clips have no label; evaluate on val: avssl probe ... --test-split val")
+    return clips
 
 
 def main(argv: Sequence[str] | None = None) -> int:

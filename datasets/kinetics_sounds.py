@@ -8,6 +8,10 @@ fingerpicking (CrissCross, https://github.com/pritamqu/CrissCross/issues/4).
 Annotations: CC BY 4.0; the videos are their owners'.
 Expects: what datasets/kinetics.py expects of Kinetics-400; other clips may be missing.
 Run: python datasets/kinetics_sounds.py /data/k400 --classes 32
+
+The split of OGM-GE (https://github.com/GeWu-Lab/OGM-GE_CVPR2022, data/kinect_sound: 14 799 clips for training and
+2 597 for testing) is a list of its own, which is read in place of the classes:
+python datasets/kinetics_sounds.py /data/k400 --list train=my_train.txt test=my_test.txt
 """
 
 from __future__ import annotations
@@ -16,9 +20,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from kinetics import add_clips
+from kinetics import clips_of
 
-from avssl.data.official.clip_files import SEGMENT_FORMS
+from avssl.core.manifest import ManifestError
 from avssl.data.official.clip_list import ClipList
 from avssl.recipes.dataset_script import run_script, script_parser
 
@@ -35,19 +39,20 @@ CLASSES = frozenset(
 
 
 def collect(options: argparse.Namespace) -> ClipList:
-    """Collect the clips of these classes in all splits of Kinetics-400."""
-    classes = CLASSES if options.classes == "32" else CLASSES - {"strumming guitar"}
-    clips = ClipList(
-        options.root, f"Kinetics-Sounds, {options.classes} classes", hint=f" Accepted names: {SEGMENT_FORMS}."
-    )
-    add_clips(clips, options, classes)
-    return clips
+    """Collect the clips of these classes in all splits of Kinetics-400, or those of the lists."""
+    if options.list:
+        if options.classes:
+            raise ManifestError("--list names the clips, so --classes has no meaning with it. Leave one out.")
+        return clips_of(options, "Kinetics-Sounds, listed clips", {})
+    number = options.classes or "32"
+    classes = CLASSES if number == "32" else CLASSES - {"strumming guitar"}
+    return clips_of(options, f"Kinetics-Sounds, {number} classes", {}, classes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the manifest."""
     parser = script_parser(__doc__, "kinetics_sounds.csv", segments=True)
-    parser.add_argument("--classes", choices=("31", "32"), default="32", help="Which of the two lists.")
+    parser.add_argument("--classes", choices=("31", "32"), help="Which of the two lists of classes; default: 32.")
     return run_script(parser, collect, argv)
 
 

@@ -3,8 +3,11 @@
 Source: Zhao et al., 2018, https://arxiv.org/abs/1804.03160, https://github.com/roudimit/MUSIC_dataset. No
 license is given; the videos are their owners'.
 Files: MUSIC_solo_videos.json, MUSIC_duet_videos.json and MUSIC21_solo_videos.json of that repository.
-Expects: these in ROOT, and whole videos ID.mp4 anywhere below ROOT.
-Run: python datasets/music.py /data/music --subset solo duet
+Expects: these in ROOT, and whole videos ID.mp4 (or audio alone) anywhere below ROOT.
+Run: python datasets/music.py /data/music --subset solo duet --segment-seconds 10
+
+Videos last minutes. Without --segment-seconds each is one row, of which training reads one clip an epoch; with it,
+each is cut into rows of that many seconds, by the length in its header. Videos with boxes stay whole.
 
 ``label`` is the instrument, or the two of a duet separated by ``|``. There is no official split. The boxes
 that later papers score (Mo and Tian, 2023, https://arxiv.org/abs/2303.17056: metadata/music_solo.json and
@@ -29,7 +32,7 @@ from avssl.data.official.annotations import entry_value, find_annotation, read_j
 from avssl.data.official.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
 from avssl.data.official.clip_files import ClipFiles
 from avssl.data.official.clip_list import ClipList
-from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
+from avssl.recipes.dataset_script import annotation_folders, lists_of, run_script, script_parser
 
 SUBSETS = {
     "solo": ("MUSIC_solo_videos.json", 536),
@@ -52,8 +55,8 @@ def collect(options: argparse.Namespace) -> ClipList:
     folders = annotation_folders(options)
     counts = [SUBSETS[subset][1] for subset in options.subset]
     expected = {"": sum(counts)} if all(counts) and options.boxes is None else {}
-    clips = ClipList(options.root, f"MUSIC {' + '.join(options.subset)}", expected)
-    files = ClipFiles(options.root)
+    files, title = ClipFiles(options.root), f"MUSIC {' + '.join(options.subset)}"
+    clips = ClipList(options.root, title, expected, files=files, lists=lists_of(options))
     boxes = {} if options.boxes is None else read_boxes(options.boxes)
     for subset in options.subset:
         path = find_annotation(folders, SUBSETS[subset][0], source="https://github.com/roudimit/MUSIC_dataset")

@@ -25,7 +25,7 @@ from avssl.core.manifest import ManifestError
 from avssl.data.official.annotations import find_annotation, read_table
 from avssl.data.official.clip_files import ClipFiles
 from avssl.data.official.clip_list import ClipList
-from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
+from avssl.recipes.dataset_script import annotation_folders, lists_of, run_script, script_parser
 
 SOURCE = "https://www.crcv.ucf.edu/data/UCF101.php"
 OFFICIAL = {
@@ -48,8 +48,8 @@ def collect(options: argparse.Namespace) -> ClipList:
                 if parts.setdefault(clip, {}).setdefault(f"split{number}", part) != part:
                     raise ManifestError(f"{table}: {clip} is also in the other list of split {number}.")
     title = f"UCF101, split {options.split_number}"
-    clips = ClipList(options.root, title, OFFICIAL[options.split_number])
-    files = ClipFiles(options.root)
+    files, lists = ClipFiles(options.root), lists_of(options, "ucfTrainTestlist")
+    clips = ClipList(options.root, title, OFFICIAL[options.split_number], files=files, lists=lists)
     for clip, splits in sorted(parts.items()):
         split = splits.get(f"split{options.split_number}")
         clips.add(clip, files.named(clip), label=clip.split("/")[0], split=split, **splits)

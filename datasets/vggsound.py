@@ -4,9 +4,13 @@ Source: Chen et al., 2020, https://arxiv.org/abs/2004.14368. Annotations: CC BY 
 their owners'.
 Files: vggsound.csv (YouTube id, start second, label, split; no header), from
 https://www.robots.ox.ac.uk/~vgg/data/vggsound/.
-Expects: it in ROOT (or ROOT/data) and videos anywhere below ROOT: ID_000030.mp4, ID_30.mp4,
-ID_30000_40000.mp4, ID.mp4 (see SEGMENT_FORMS).
+Expects: it in ROOT (or ROOT/data), and anywhere below ROOT videos (ID_000030.mp4, ID_30.mp4, ID_30000_40000.mp4,
+ID.mp4, see SEGMENT_FORMS), or frames/ID_000030.jpg and audio/ID_000030.wav, or audio alone.
 Run: python datasets/vggsound.py /data/vggsound
+
+Training subsets of localization papers are read with --list: vggss_144k.txt and vggss_10k.txt of EZ-VSL and
+others. The public vggss_144k.txt holds 3 709 of the 5 158 test clips of VGG-SS; avssl pretrain and
+avssl localize-eval print such an overlap.
 """
 
 from __future__ import annotations
@@ -16,9 +20,10 @@ import sys
 from collections.abc import Sequence
 
 from avssl.data.official.annotations import find_annotation, read_table
-from avssl.data.official.clip_files import SEGMENT_FORMS, ClipFiles
+from avssl.data.official.clip_files import ClipFiles
 from avssl.data.official.clip_list import ClipList
-from avssl.recipes.dataset_script import annotation_folders, run_script, script_parser
+from avssl.data.official.clip_names import SEGMENT_FORMS
+from avssl.recipes.dataset_script import annotation_folders, lists_of, run_script, script_parser
 
 CLIP_SECONDS = 10.0
 OFFICIAL = {"train": 183730, "test": 15446}
@@ -29,8 +34,9 @@ def collect(options: argparse.Namespace) -> ClipList:
     """Collect all clips."""
     folders = annotation_folders(options, "data", "annotations", "metadata")
     table = find_annotation(folders, "vggsound.csv", source="https://www.robots.ox.ac.uk/~vgg/data/vggsound/")
-    clips = ClipList(options.root, "VGGSound", OFFICIAL, f" Accepted names: {SEGMENT_FORMS}.")
-    files = ClipFiles(options.root)
+    files, lists = ClipFiles(options.root), lists_of(options, "data", "annotations", "metadata")
+    hint = f" Accepted names: {SEGMENT_FORMS}."
+    clips = ClipList(options.root, "VGGSound", OFFICIAL, hint, files=files, lists=lists)
     for line in read_table(table, ["youtube_id", "start_seconds", "label", "split"], header=False):
         video, start = line["youtube_id"], line.seconds("start_seconds")
         match = files.segment(video, start)

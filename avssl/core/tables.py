@@ -11,7 +11,8 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +45,19 @@ class TableError(InputError):
 
 def write_table(table: pa.Table, path: Path | str) -> None:
     """Write a CSV, whole or not at all."""
-    columns = [_escaped(column) if pa.types.is_string(column.type) else column for column in table.columns]
-    names = _escaped(pa.array(table.column_names, pa.string())).to_pylist()
-    with whole_file(path) as temporary:
-        pa_csv.write_csv(pa.Table.from_arrays(columns, names=names), temporary)
+    write_parts([table], path)
+
+
+def write_parts(parts: Iterable[pa.Table], path: Path | str) -> None:
+    """Write the parts of a table, at least one, as :func:`write_table` does; one is held at a time."""
+    with whole_file(path) as temporary, ExitStack() as files:
+        writer = None
+        for part in parts:
+            columns = [_escaped(column) if pa.types.is_string(column.type) else column for column in part.columns]
+            names = _escaped(pa.array(part.column_names, pa.string())).to_pylist()
+            table = pa.Table.from_arrays(columns, names=names)
+            writer = writer or files.enter_context(pa_csv.CSVWriter(temporary, table.schema))
+            writer.write_table(table)
 
 
 def parse_table(data: bytes, source: str, types: Mapping[str, pa.DataType]) -> pa.Table:

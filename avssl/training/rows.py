@@ -104,9 +104,13 @@ def find_rows(
         manifest = rows_of_split(read_manifest(config.data.source), config.data.split)
         unusable = pa.table({n: pa.array([], pa.string()) for n in ("id", "path", "stream", "reason", "message")})
     if len(manifest) < min_rows:
+        cut = (
+            "cut them into more rows with --data.segment-seconds and --data.segment-over-seconds."
+            if source.is_dir()
+            else "cut whole videos into more rows: with --segment-seconds of the dataset's script, or with avssl index."
+        )
         raise ManifestError(
-            f"{source}: {len(manifest)} usable rows, but at least {min_rows} are needed. "
-            "Add videos, or cut them into more rows with --data.segment-seconds and --data.segment-over-seconds."
+            f"{source}: {len(manifest)} usable rows, but at least {min_rows} are needed. Add videos, or {cut}"
         )
     return manifest, unusable
 

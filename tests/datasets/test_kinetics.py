@@ -203,3 +203,36 @@ def test_the_script_runs_as_a_user_runs_it(kinetics, root):
     assert done.returncode == 0, done.stderr
     assert "Kinetics-Sounds, 32 classes: 4 of 6 listed clips found" in done.stdout
     assert (root / "kinetics_sounds.csv").is_file()
+
+
+def test_kinetics_600_test_clips_have_no_labels(run, write, touch):
+    write("test.csv", "youtube_id,time_start,time_end,split\naaaaaaaaaaa,61,71,test\n")
+    write("val.csv", "label,youtube_id,time_start,time_end,split\nabseiling,bbbbbbbbbbb,38,48,val\n")
+    touch("aaaaaaaaaaa_000061_000071.mp4", "bbbbbbbbbbb_000038_000048.mp4")
+    done = run("kinetics", "--version", "600")
+    assert done.rows("label", "split") == [("abseiling", "val"), (None, "test")]
+    assert "1 test clips have no label; evaluate on val: avssl probe ... --test-split val" in done.out
+    assert ["val", "1", "0", "1", "30000"] in [line.split() for line in done.out.splitlines()]
+
+
+def test_kinetics_sounds_of_published_lists(run, write, touch):
+    table = "label,youtube_id,time_start,time_end,split\n"
+    table += "".join(f"tap dancing,{video},{start},{start + 10},train\n" for video, start in KS)
+    write("train.csv", table)
+    write("my_train.txt", "--4-0ihtnBU_000058_000068,10,4\n--6q_33gNew_000132_000142,10,27\n")
+    write("my_test.txt", "-3Mwkq-7TV4_2,10,23\nzzzzzzzzzzz_9,10,1\n")
+    touch(*(f"{video}_{start:06d}_{start + 10:06d}.mp4" for video, start in KS))
+    done = run("kinetics_sounds", "--list", "train=my_train.txt", "test=my_test.txt", out="kinetics_sounds.csv")
+    assert done.rows("official_id", "split") == [
+        ("--4-0ihtnBU_000058_000068", "train"),
+        ("--6q_33gNew_000132_000142", "train"),
+        ("-3Mwkq-7TV4_000002_000012", "test"),
+    ]
+    assert (
+        "list my_test.txt: 2 clips, 1 of them in the official files; 1 are unknown, the first is zzzzzzzzzzz_9"
+        in done.out
+    )
+    assert "--classes has no meaning" in run("kinetics_sounds", "--classes", "31", "--list", "my_train.txt").error
+
+
+KS = [("--4-0ihtnBU", 58), ("--6q_33gNew", 132), ("-3Mwkq-7TV4", 2), ("-unlisted-1", 5)]

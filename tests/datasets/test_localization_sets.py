@@ -55,6 +55,41 @@ def test_flickr_list_of_later_papers(run, flickr, write):
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["5,170\n", "5,child singing\n", "5.jpg\n", "/hdd/Annotations/dataset/5.mp4\n", "5\n", "5.0\n"],
+)
+def test_flickr_lists_of_all_forms(run, flickr, write, text):
+    write("other.csv", text)
+    assert run("flickr_soundnet", "--test-list", "other.csv").rows("official_id", "split") == [
+        ("2499673064", "other"),
+        ("5", "test"),
+    ]
+    done = run("flickr_soundnet", "--list", "test=other.csv")
+    assert done.rows("official_id", "split", "truth") == [("5", "test", "truth/flickr_soundnet/5.json")]
+    assert "list other.csv: 1 clips, 1 of them in the official files" in done.out
+
+
+def test_flickr_training_lists_need_no_annotations(run, write, touch):
+    write("flickr_144k.txt", "5692223126.wav\n8374823878.wav\n5144906287.wav\n")
+    touch("frames/5692223126.jpg", "audio/5692223126.wav", "frames/5144906287.jpg")
+    done = run("flickr_soundnet", "--list", "train=flickr_144k.txt")
+    assert done.rows("id", "audio_path", "split", "truth" if "truth" in done.manifest else "split") == [
+        ("frames/5692223126.jpg", "audio/5692223126.wav", "train", "train")
+    ]
+    assert [row["reason"] for row in done.missing] == ["not found", "only its image exists"]
+
+
+def test_flickr_pairs_in_which_nothing_sounds(run, flickr, write):
+    write("flickr_test_plus_silent.csv", "video,audio,label\n5,2499673064,non-sounding\n5,5,sounding\n")
+    done = run("flickr_soundnet", "--list", "test=flickr_test_plus_silent.csv")
+    assert done.rows("id", "path", "audio_path", "split") == [
+        ("Data/5/5.jpg", "Data/5/5.jpg", "Data/5/5.wav", "test"),
+        ("Data/5/5.jpg+2499673064", "Data/5/5.jpg", "Data/4/2499673064.wav", "test"),
+    ]
+    assert done.truth(1)["frames"] == [{"seconds": None, "boxes": []}]
+
+
+@pytest.mark.parametrize(
     ("path", "text", "message"),
     [
         ("Annotations/5.xml", "<annotation><bbox>", "no element found"),
@@ -260,6 +295,78 @@ def test_avsbench_in_another_format(run, s4, write, text, message):
     assert (message or "") in done.error
     if message is None:
         assert done.missing[-1]["id"] == "val/helicopter/../../../up"
+
+
+def boxed(image, audio, box):
+    return {"image": f"/mnt/authors/{image}", "audio": f"/mnt/authors/{audio}", "gt_box": box}
+
+
+def test_avsbench_boxes_are_one_row_for_each_image(run, write, touch):
+    base, name = "AVSbench/Multi-sources/ms3_data", "rq5RDUm2Hnk_1"
+    entries = [
+        boxed(f"{base}/visual_frames/{name}/{name}.mp4_{i}.png", f"{base}/audio_wav/test/{name}.wav", box)
+        for i, box in ((1, [0.0, 0.0, 0.0, 0.0]), (2, [56.0, 0.0, 112.0, 224.0]), (3, [1.0, 1.0, 2.0, 2.0]))
+    ]
+    write("metadata/ms3_box.json", json.dumps(entries))
+    touch(*(f"ms3_data/{kind}/{name}/{name}.mp4_{i}.png" for i in (1, 2) for kind in ("visual_frames", "gt_masks")))
+    touch(f"ms3_data/audio_wav/test/{name}.wav")
+    done = run("avsbench", "--subset", "ms3", "--truth", "boxes", out="ms3_boxes.csv")
+    assert done.rows("id", "audio_path", "split") == [
+        (f"ms3_data/visual_frames/{name}/{name}.mp4_{i}.png", f"ms3_data/audio_wav/test/{name}.wav", "test")
+        for i in (1, 2)
+    ]
+    assert [done.truth(row)["frames"][0]["boxes"] for row in (0, 1)] == [
+        [],
+        [{"box": [0.25, 0.0, 0.5, 1.0], "annotator": 0}],
+    ]
+    assert ["test", "2", "1", "3", "320"] in [line.split() for line in done.out.splitlines()]
+
+
+V2 = """\
+vid,uid,s_min,s_sec,a_obj,split,label
+aaaaaaaaaaa,aaaaaaaaaaa_0_5000,0,0,ambulance,train,v1s
+bbbbbbbbbbb,bbbbbbbbbbb_0_10000,0,0,dog_man,test,v2
+ccccccccccc,ccccccccccc_0_10000,0,0,dog,val,v2
+"""
+
+
+def test_avsbench_semantic_rows(run, write, touch):
+    write("metadata.csv", V2)
+    one, two = "v1s/aaaaaaaaaaa_0_5000", "v2/bbbbbbbbbbb_0_10000"
+    touch(f"{one}/audio.wav", f"{one}/labels_rgb/0.png", *(f"{one}/frames/{i}.jpg" for i in range(5)))
+    touch(
+        f"{two}/audio.wav", *(f"{two}/{kind}" for i in range(10) for kind in (f"frames/{i}.jpg", f"labels_rgb/{i}.png"))
+    )
+    done = run("avsbench", "--subset", "v2", out="v2.csv")
+    assert done.rows("id", "audio_path", "label", "split", "subset") == [
+        (f"{one}/frames/0.jpg", f"{one}/audio.wav", "ambulance", "train", "v1s"),
+        (f"{two}/frames/0.jpg", f"{two}/audio.wav", "dog_man", "test", "v2"),
+    ]
+    frames = done.truth(1)["frames"]
+    assert [frame["seconds"] for frame in frames] == [i + 0.5 for i in range(10)]
+    assert (frames[9]["mask"], frames[9]["image"]) == (f"{two}/labels_rgb/9.png", f"{two}/frames/9.jpg")
+    assert len(done.truth(0)["frames"]) == 1
+    assert [row["path"] for row in done.missing] == ["v2/ccccccccccc_0_10000/frames/0.jpg"]
+    assert ["test", "1", "0", "1", "1554"] in [line.split() for line in done.out.splitlines()]
+
+
+def test_avsbench_says_where_its_lists_are(run, write):
+    assert "https://drive.google.com/drive/folders/" in run("avsbench", out="s4.csv").error
+
+
+def test_vpo_rows(run, write, touch):
+    names = ("000000489267_157452", "000000489267_157453", "000000041772_159191")
+    entries = [
+        boxed(f"COCO_AV_MS/visual_frames/{n}.jpg", f"COCO_AV_MS/audio_wav/{n}.wav", [0, 0, 56, 224]) for n in names
+    ]
+    write("vpo_ms_bbox.json", json.dumps(entries))
+    touch(*(path for name in names for path in (f"frames/{name}.jpg", f"audio/{name}.wav")))
+    done = run("vpo", "--subset", "ms", out="vpo_ms.csv")
+    assert done.rows("path", "audio_path", "pair") == [
+        (f"frames/{name}.jpg", f"audio/{name}.wav", name[:12]) for name in names
+    ]
+    assert done.truth(0)["frames"] == [{"seconds": None, "boxes": [{"box": [0.0, 0.0, 0.25, 1.0], "annotator": 0}]}]
+    assert ["test", "3", "0", "3", "2157"] in [line.split() for line in done.out.splitlines()]
 
 
 @pytest.fixture

@@ -67,3 +67,23 @@ def test_dcase2013_with_other_names(run, touch, name):
 def test_dcase2013_without_its_folders_is_an_error(run, touch):
     touch("bus01.wav")
     assert "looked for as scenes_stereo/bus01.wav" in run("dcase2013").error
+
+
+@pytest.mark.parametrize("text", ["test01.wav,bus03.wav\n", "original,challenge\nbus03.wav, test01.wav\n"])
+def test_dcase2013_names_of_the_challenge(run, touch, write, text):
+    touch("scenes_stereo/bus01.wav", "scenes_stereo_testset/test01.wav")
+    assert "get dcase2013_task1_filenamekey.csv from https://archive.org" in run("dcase2013").error
+    write("scenes_stereo_testset/dcase2013_task1_filenamekey.csv", text)
+    assert run("dcase2013").rows("id", "label", "split") == [
+        ("scenes_stereo/bus01.wav", "bus", "train"),
+        ("scenes_stereo_testset/test01.wav", "bus", "test"),
+    ]
+
+
+def test_rows_of_audio_say_how_they_are_read(run, write, touch):
+    write("meta/esc50.csv", ESC50)
+    touch("audio/1-100032-A-0.flac")
+    done = run("esc50")
+    assert done.rows("path") == [("audio/1-100032-A-0.flac",)]
+    assert "rows: 1 audio files alone" in done.out
+    assert "--modality audio" in done.out

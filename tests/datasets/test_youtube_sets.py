@@ -194,3 +194,83 @@ def test_vggss_in_another_format(run, write, touch, changes, message):
     assert done.status == 1
     assert "vggss.json: entry 1: " in done.error
     assert message in done.error
+
+
+def test_audioset_as_wav_and_with_a_line_of_titles(run, audioset, write, touch):
+    write("eval_segments.csv", EVAL.replace("# YTID", "YTID").replace("# ", "# "))
+    touch("eval/Y-0RWZT-miFs.wav", "eval/--PJHxphWEs_30.000.flac")
+    done = run("audioset")
+    assert done.rows("path", "split", "label") == [
+        ("eval/--PJHxphWEs_30.000.flac", "train", "Speech|Gush"),
+        ("eval/Y-0RWZT-miFs.wav", "test", "Speech"),
+    ]
+    assert "2 audio files alone" in done.out
+
+
+def test_audioset_long_files_list_what_is_missing(run, write, touch, monkeypatch):
+    monkeypatch.setattr("avssl.data.official.column_tables._BLOCK_BYTES", 200)
+    monkeypatch.setattr("avssl.data.official.clip_list._PART_ROWS", 7)
+    ids = [f"video{number:06}" for number in range(40)]
+    write("class_labels_indices.csv", CLASSES)
+    text = "".join(f'{name}, {n}.500, {n + 10}.000, "/m/0ytgt,/m/09x0r"\n' for n, name in enumerate(ids))
+    write("unbalanced_train_segments.csv", f"# one\n# two\n{text}")
+    touch("video000022_22.wav", "video000031_7.wav")
+    done = run("audioset", "--subset", "unbalanced")
+    assert done.rows("path", "official_id") == [("video000022_22.wav", "video000022_22.500")]
+    assert len(done.missing) == 39
+    assert done.missing[0] == {
+        "id": "video000000_0.500",
+        "path": "video000000_000000.mp4",
+        "split": "train",
+        "label": "Child speech, kid speaking|Speech",
+        "reason": "not found",
+    }
+    assert {row["reason"] for row in done.missing} == {
+        "not found",
+        "only another second of this video: video000031_7.wav",
+    }
+    assert ["train", "1", "39", "40", "2041789"] in [line.split() for line in done.out.splitlines()]
+
+
+def test_vggsound_training_list(run, write, touch):
+    write("vggsound.csv", 'aaaaaaaaaaa,1,"people, marching",test\nbbbbbbbbbbb,30,x,train\nccccccccccc,5,x,train\n')
+    write("metadata/vggss_144k.txt", "aaaaaaaaaaa_000001\nbbbbbbbbbbb_000030\nddddddddddd_000030\n")
+    touch(*(f"frames/{v}.jpg" for v in ("aaaaaaaaaaa_000001", "bbbbbbbbbbb_000030")), "audio/aaaaaaaaaaa_000001.wav")
+    done = run("vggsound", "--list", "train=vggss_144k.txt")
+    assert done.rows("path", "audio_path", "split", "label", "official_id") == [
+        (
+            "frames/aaaaaaaaaaa_000001.jpg",
+            "audio/aaaaaaaaaaa_000001.wav",
+            "train",
+            "people, marching",
+            "aaaaaaaaaaa_000001",
+        )
+    ]
+    assert [(row["id"], row["reason"]) for row in done.missing] == [("bbbbbbbbbbb_000030", "only its image exists")]
+    assert (
+        "vggss_144k.txt: 3 clips, 2 of them in the official files; 1 are unknown, the first is ddddddddddd" in done.out
+    )
+
+
+def test_vggss_subset_and_pairs_in_which_nothing_sounds(run, write, touch):
+    names = ("aaaaaaaaaaa_000001", "bbbbbbbbbbb_000030")
+    entries = [{"file": name, "class": "x", "bbox": [[0, 0, 0.5, 1]]} for name in names]
+    write("vggss.json", json.dumps(entries))
+    touch(*(path for name in names for path in (f"frames/{name}.jpg", f"audio/{name}.wav")))
+    write("heard.csv", f"{names[1]}\n")
+    assert run("vggss", "--list", "heard.csv", out="vggss.csv").rows("official_id") == [(names[1],)]
+    write("plus_silent.csv", f"video,audio,label\n{names[0]},{names[1]},non-sounding\n{names[1]},{names[1]},x\n")
+    done = run("vggss", "--list", "plus_silent.csv", out="vggss.csv")
+    assert done.rows("id", "path", "audio_path") == [
+        (f"frames/{names[1]}.jpg", f"frames/{names[1]}.jpg", f"audio/{names[1]}.wav"),
+        (f"frames/{names[0]}.jpg+bbbbbbbbbbb@30", f"frames/{names[0]}.jpg", f"audio/{names[1]}.wav"),
+    ]
+    assert done.truth(1)["frames"] == [{"seconds": 5.0, "boxes": []}]
+
+
+def test_where_no_clip_is_found_the_layouts_are_told(run, write, touch):
+    write("vggss.json", json.dumps([{"file": "aaaaaaaaaaa_000001", "class": "x", "bbox": []}]))
+    touch("frames/aaaaaaaaaaa_000001.npy", "x.npy")
+    error = run("vggss", out="vggss.csv").error
+    for part in (".mp4", "frames/NAME.jpg and audio/NAME.wav", "2 x .npy", "ID_START"):
+        assert part in error

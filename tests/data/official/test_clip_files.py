@@ -103,3 +103,40 @@ def test_files_of_any_name_are_found(index, tmp_path):
 def test_no_folder_is_an_error(tmp_path):
     with pytest.raises(ManifestError, match="no such folder"):
         ClipFiles(tmp_path / "none")
+
+
+def test_layouts_of_a_clip_are_tried_in_order(index):
+    files = index(
+        "frames/aaaaaaaaaaa_30.jpg",
+        "audio/aaaaaaaaaaa_30.wav",
+        "gt_masks/aaaaaaaaaaa_30.png",
+        "audio/bbbbbbbbbbb_000030.flac",
+        "frames/ccccccccccc_30.jpg",
+        "frames/ddddddddddd_30.jpg",
+        "audio/ddddddddddd_30.wav",
+        "videos/ddddddddddd_30.mp4",
+    )
+    found = {name: files.segment(f"{name * 11}", 30) for name in "abcd"}
+    assert (found["a"].path, found["a"].audio_path) == ("frames/aaaaaaaaaaa_30.jpg", "audio/aaaaaaaaaaa_30.wav")
+    assert (found["b"].path, found["b"].audio_path) == ("audio/bbbbbbbbbbb_000030.flac", None)
+    assert (found["c"].path, found["c"].reason) == (None, "only its image exists")
+    assert (found["d"].path, found["d"].audio_path) == ("videos/ddddddddddd_30.mp4", None)
+    visible = index(visible=True)
+    assert (visible.segment("bbbbbbbbbbb", 30).path, visible.segment("bbbbbbbbbbb", 30).reason) == (
+        None,
+        "only its audio exists",
+    )
+    assert visible.named("aaaaaaaaaaa_30").audio_path == "audio/aaaaaaaaaaa_30.wav"
+
+
+def test_what_is_looked_for_and_what_is_there_is_described(index):
+    files = index("a.npz", "b.npz", "c.txt")
+    assert "frames/NAME.jpg and audio/NAME.wav, or an audio file alone, in any folder" in files.describe()
+    assert "no such file is there (of others: 2 x .npz, 1 x .txt)" in files.describe()
+    assert "1 such files are there, the first is x/d.wav" in index("x/d.wav").describe()
+    assert index(visible=True).describe().count("audio file alone") == 0
+
+
+def test_names_of_any_script_and_space_are_found(index):
+    for name in ("狗\u3000叫.mp4", "Bildschirm\u202faufnahme.mp4", "ein Hund.mp4"):
+        assert index(name).named(name).path == name

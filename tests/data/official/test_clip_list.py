@@ -14,8 +14,8 @@ def test_rows_keep_their_cells_when_columns_come_late(tmp_path):
     manifest = clips.finish()
     cells = [{name: manifest.value(row, name) for name in manifest.table.column_names} for row in (0, 1)]
     assert cells == [
-        {"id": "a.mp4", "path": "a.mp4", "label": "x", "split": None, "fold": None, "pair": None},
-        {"id": "b.mp4", "path": "b.mp4", "label": None, "split": "test", "fold": "2", "pair": "p"},
+        {"id": "a.mp4", "path": "a.mp4", "label": "x", "split": None, "fold": None, "pair": None, "official_id": "a"},
+        {"id": "b.mp4", "path": "b.mp4", "label": None, "split": "test", "fold": "2", "pair": "p", "official_id": "b"},
     ]
     assert clips.missing_table().to_pylist() == [
         {"id": "c", "path": "c.mp4", "split": None, "label": "x|y", "reason": "not found"}
