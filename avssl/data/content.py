@@ -7,12 +7,21 @@ touched file is the same, and a file written again within a clock tick is not.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from avssl.core.manifest import Manifest
+from avssl.core.user_files import open_regular
 from avssl.data.shards.storage import RangeReader
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 BLOCK_BYTES = 65_536
 """Bytes of each hashed block of a large file."""
@@ -20,6 +29,8 @@ NUM_BLOCKS = 4
 """Hashed blocks of a large file: its beginning, its end and evenly spaced ones between."""
 
 _THREADS = 8  # reading waits for the disk, and hashing releases the interpreter lock
+_CHUNK = 64
+_ENDS_BYTES = 4096
 _MAX_INDEX_BYTES = 1 << 24  # whatever the manifest declares
 
 
@@ -35,8 +46,69 @@ def content_hashes(manifest: Manifest) -> list[str]:
     if "shard_header_bytes" in manifest:
         return _prepared_hashes(manifest)
     files = [(manifest.file(row), manifest.sound_file(row)) for row in range(len(manifest))]
-    hashes = _in_threads(_file_hash, sorted({file for pair in files for file in pair}))
+    names = sorted({file for pair in files for file in pair})
+    hashes = dict(zip(names, _in_threads(_file_hash, names), strict=True))
     return [hashes[path] if path == audio else _joined(hashes[path], hashes[audio]) for path, audio in files]
+
+
+def same_content(files: Sequence[Path | None]) -> list[int]:
+    """Return for each file the position of the first one that is the same file, or has the same content.
+
+    Links are found by device and inode. Only files of equal size are read, first 4 KiB at both ends, and those that
+    are equal there as in :func:`content_hashes`. None, and what is no readable file, equals nothing else.
+    """
+    stats = dict(enumerate(_in_threads(_stat, files)))
+    keys: dict[int, Hashable] = {place: file.key for place, file in stats.items() if file is not None}
+    same_file = _firsts(keys)
+    left = sorted(set(same_file.values()))
+    reads: tuple[Callable[[_File], str], ...] = (_size, _ends_hash, lambda file: _file_hash(file.path))
+    for read in reads:
+        found = [file for place in left if (file := stats[place]) is not None]
+        keys = dict(zip(left, _in_threads(read, found), strict=True))
+        counts = Counter(keys.values())
+        left = [place for place in left if keys[place] and counts[keys[place]] > 1]
+    same_bytes = _firsts({place: keys[place] for place in left})
+    firsts = [same_file.get(place, place) for place in range(len(files))]
+    return [same_bytes.get(place, place) for place in firsts]
+
+
+def _firsts(keys: Mapping[int, Hashable]) -> dict[int, int]:
+    """Return for each place the first one of the same key."""
+    first: dict[Hashable, int] = {}
+    return {place: first.setdefault(key, place) for place, key in keys.items()}
+
+
+@dataclass(frozen=True)
+class _File:
+    """A regular file that is not empty."""
+
+    path: Path
+    key: tuple[int, int]
+    size: int
+
+
+def _stat(path: Path | None) -> _File | None:
+    try:
+        status = None if path is None else os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if path is None or status is None or not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return None
+    return _File(path, (status.st_dev, status.st_ino), status.st_size)
+
+
+def _size(file: _File) -> str:
+    return str(file.size)
+
+
+def _ends_hash(file: _File) -> str:
+    try:
+        with open_regular(file.path) as opened:
+            first = opened.read(_ENDS_BYTES)
+            opened.seek(max(0, file.size - _ENDS_BYTES))
+            return _digest(str(file.size).encode(), first, opened.read(_ENDS_BYTES))
+    except OSError:
+        return ""
 
 
 def _joined(path: str, audio: str) -> str:
@@ -61,14 +133,16 @@ def _prepared_hashes(manifest: Manifest) -> list[str]:
     return hashes
 
 
-def _in_threads(read: Callable[[Path], str], files: list[Path]) -> dict[Path, str]:
+def _in_threads(read: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    # Many at a time: handing over an item costs more than asking a local disk for a file's size.
+    chunks = [items[first : first + _CHUNK] for first in range(0, len(items), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return dict(zip(files, pool.map(read, files), strict=True))
+        return [result for results in pool.map(lambda chunk: list(map(read, chunk)), chunks) for result in results]
 
 
 def _file_hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, 2)
             file.seek(0)
             if size <= NUM_BLOCKS * BLOCK_BYTES:

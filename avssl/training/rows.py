@@ -14,7 +14,7 @@ from avssl.core import distributed
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
-from avssl.data.splits import held_out_rows, split_rows
+from avssl.data.splits import Recordings, held_out_rows, split_rows
 from avssl.training.run_directory import RunDirectory
 from avssl.training.start import mark_begun
 
@@ -162,11 +162,36 @@ def hold_out(config: Config, manifest: Manifest) -> tuple[Manifest, Manifest | N
     is_trained_on = config.data.split in ("all", settings.split)
     other = None if is_trained_on else _gallery_split(config.data.source, settings.split)
     if other is not None:
+        other = _without_repeated(other, manifest)
+    if other is not None and len(other) >= MIN_GALLERY:
         return manifest, other.select(held_out_rows(other, settings.num_clips))
-    keep = held_out_rows(manifest, min(settings.num_clips, int(settings.held_out_fraction * len(manifest))))
+    recordings = Recordings(manifest)
+    if recordings.num_copies:
+        _LOGGER.info(
+            "note        %d files are copies of or links to others; all names of a file are held out, or none",
+            recordings.num_copies,
+        )
+    max_rows = min(settings.num_clips, int(settings.held_out_fraction * len(manifest)))
+    keep = held_out_rows(manifest, max_rows, recordings)
     if keep.sum() < MIN_GALLERY:
         return manifest, None
     return manifest.select(~keep), manifest.select(keep)
+
+
+def _without_repeated(gallery: Manifest, trained: Manifest) -> Manifest:
+    """Return the rows of a gallery that show nothing of the training rows' files, copies or links at the same time."""
+    recordings = Recordings(trained, gallery)
+    places = np.arange(len(trained) + len(gallery))
+    repeated = recordings.repeated(places[len(trained) :], places[: len(trained)]) - len(trained)
+    if not len(repeated):
+        return gallery
+    _LOGGER.warning(
+        "%d rows are left out of the monitors' gallery, as training rows show the same time of the same files, or of "
+        "copies of or links to them. The first is %s.",
+        len(repeated),
+        gallery.value(int(repeated[0]), "id"),
+    )
+    return gallery.select(np.setdiff1d(np.arange(len(gallery)), repeated))
 
 
 def _gallery_split(source: str, split: str) -> Manifest | None:

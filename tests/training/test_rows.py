@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from avssl.config import config_from_dict
@@ -53,3 +55,25 @@ def test_the_val_split_is_the_gallery_where_there_is_one(tmp_path):
     trained, held_out = hold_out(config(tmp_path / "manifest.csv", data={"split": "all"}), whole)
     assert (len(trained), len(held_out)) == (1900, 100)  # 5 %
     assert set(trained["id"]).isdisjoint(held_out["id"])
+
+
+def test_no_copy_of_a_training_file_is_in_the_gallery(tmp_path, caplog):
+    """The val split, and the rows that are held out where there is none, hold links to training files."""
+    names = [f"{number}.mp4" for number in range(1000)]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(b"%d" % number)
+    links = [f"link{number}.mp4" for number in range(0, 100)]
+    for number, name in enumerate(links):
+        os.link(tmp_path / names[number], tmp_path / name)
+    columns = {"id": names + links, "path": names + links, "split": ["train"] * 950 + ["val"] * 150}
+    whole = Manifest.from_columns(columns, tmp_path)
+    whole.write(tmp_path / "manifest.csv")
+    train = whole.where(split="train")
+    trained, held_out = hold_out(config(tmp_path / "manifest.csv"), train)
+    assert len(trained) == 950
+    assert sorted(held_out["path"]) == sorted(names[950:])
+    assert "100 rows are left out of the monitors' gallery" in caplog.text
+    trained, held_out = hold_out(config(tmp_path / "manifest.csv", data={"split": "all"}), whole)
+    assert len(held_out) == 55
+    content = [{(tmp_path / name).read_bytes() for name in part["path"]} for part in (trained, held_out)]
+    assert content[0].isdisjoint(content[1])

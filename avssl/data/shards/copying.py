@@ -17,6 +17,7 @@ from torch import Tensor
 from avssl.core.children import note
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
+from avssl.data.content import content_hashes
 from avssl.data.ledger import Failure
 from avssl.data.row_errors import row_errors
 from avssl.data.row_files import open_row
@@ -86,6 +87,7 @@ def make_shard(job: ShardJob) -> dict[str, Any]:
     began = time.process_time()
     path = job.folder / shard_name(job.number)
     rows, failures = [], []
+    hashes = content_hashes(job.manifest)
     with shard_writer(path) as shard:
         for row in range(len(job.manifest)):
             note(f"copying {job.manifest.value(row, 'id')} ({job.manifest.location(row)})")
@@ -94,7 +96,7 @@ def make_shard(job: ShardJob) -> dict[str, Any]:
             except MediaError as error:
                 failures.append(asdict(Failure.of(job.manifest, row, error)) | {"row": job.first_row + row})
                 continue
-            about = _row(job.manifest, row, clip, info)
+            about = _row(job.manifest, row, clip, info) | {"source_hash": hashes[row]}
             rows.append(about | {"path": shard_name(job.number)} | shard.add(job.first_row + row, clip, about))
     record = {
         "shard": shard_name(job.number),

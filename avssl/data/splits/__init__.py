@@ -9,5 +9,6 @@ from avssl.data.splits.division import num_unlabeled as num_unlabeled
 from avssl.data.splits.division import split_rows as split_rows
 from avssl.data.splits.labels import Labels as Labels
 from avssl.data.splits.labels import encode_labels as encode_labels
+from avssl.data.splits.recordings import Recordings as Recordings
 from avssl.data.splits.subsets import held_out_rows as held_out_rows
 from avssl.data.splits.subsets import label_subset as label_subset

@@ -5,12 +5,16 @@ Dimensions: N rows of the manifest.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from avssl.core.manifest import Manifest, ManifestError
+from avssl.data.splits.recordings import Recordings
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,9 @@ class Division:
     """Training rows without a usable label."""
     unlabeled_test: np.ndarray
     """Test rows without a usable label."""
+    repeated: np.ndarray
+    """Rows of the training split that are in none of these parts, as a test row shows the same time of the same
+    recording (:class:`~avssl.data.splits.recordings.Recordings`)."""
 
     @property
     def all_train(self) -> np.ndarray:
@@ -45,6 +52,9 @@ def divide(
     multi_label: bool = False,
 ) -> list[Division]:
     """Divide the rows by each split column in turn, or cross-validate over the values of a fold column.
+
+    Training rows that repeat a test row, of the same file, a copy of it or a link to it, are left out of training and
+    counted in a warning.
 
     Args:
         label_column: Column of the labels.
@@ -65,15 +75,28 @@ def divide(
     else:
         parts = _split_parts(manifest, split_columns, train_split, test_split)
     divisions = []
+    recordings = Recordings(manifest) if fold_column or train_split is not None else None
     for name, where, train, test in parts:
+        repeated = np.empty(0, dtype=np.int64)
+        if recordings is not None:
+            repeated = recordings.repeated(np.flatnonzero(train), np.flatnonzero(test))
+            train[repeated] = False
         for part, rows in (("training", train), ("test", test))[train_split is None :]:
             if not (rows & labeled).any():
                 usable = "a label" if multi_label else "exactly one label"
                 raise ManifestError(
                     f"{where}: none of the {rows.sum()} {part} rows has {usable} in the column {label_column!r}."
                 )
-        masks = (train & labeled, test & labeled, train & ~labeled, test & ~labeled)
-        divisions.append(Division(name, *(np.flatnonzero(mask) for mask in masks)))
+        masks = [train & labeled, test & labeled, train & ~labeled, test & ~labeled]
+        train_rows, test_rows, *unlabeled = map(np.flatnonzero, masks)
+        divisions.append(Division(name, train_rows, test_rows, unlabeled[0], unlabeled[1], repeated))
+    if num_repeated := len(np.unique(np.concatenate([each.repeated for each in divisions]))):
+        _LOGGER.warning(
+            "%d training rows are left out: test rows show the same time of the same files, or of copies of or links "
+            "to them. The first is %s.",
+            num_repeated,
+            manifest.value(int(next(each.repeated[0] for each in divisions if len(each.repeated))), "id"),
+        )
     return divisions
 
 

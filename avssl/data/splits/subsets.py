@@ -10,6 +10,7 @@ import numpy as np
 from avssl.core.draws import clip_key, splitmix64_int, text_key, text_keys
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
+from avssl.data.splits.recordings import Recordings, file_names
 
 
 def label_subset(
@@ -60,20 +61,29 @@ def label_subset(
     return keep
 
 
-def held_out_rows(manifest: Manifest, max_rows: int) -> np.ndarray:
+def held_out_rows(manifest: Manifest, max_rows: int, recordings: Recordings | None = None) -> np.ndarray:
     """Return the (N,) bool mask of up to ``max_rows`` rows to keep out of training.
 
-    Whole files are chosen, so that no segment of a held-out file is trained on; a file with more rows than still fit is
-    skipped. The choice depends on the file names alone, not on the seed, the order of the rows or the machine.
+    Whole recordings are chosen, so that no segment, copy or link of a held-out file is trained on; one with more rows
+    than still fit is skipped. The choice depends on the files' names alone, not on the seed, the order of the rows or
+    the machine.
+
+    Args:
+        manifest: N rows.
+        max_rows: Largest number of rows to hold out.
+        recordings: Recordings of the manifest, if they are known already.
     """
-    files = manifest["source_path" if "source_path" in manifest else "path"]
-    names, file_of_row, counts = np.unique(files.astype(str), return_inverse=True, return_counts=True)
-    keys = np.array([splitmix64_int(text_key(f"held out\0{name}")) for name in names], dtype=np.int64)
-    keep, left = np.zeros(len(names), dtype=bool), max_rows
-    for file in np.argsort(keys, kind="stable"):
+    groups = (recordings or Recordings(manifest)).groups
+    names = file_names(manifest)
+    key_of = {name: splitmix64_int(text_key(f"held out\0{name}")) for name in set(names)}
+    keys = np.full(int(groups.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(keys, groups, np.array([key_of[name] for name in names], dtype=np.int64))
+    counts = np.bincount(groups, minlength=len(keys))
+    keep, left = np.zeros(len(keys), dtype=bool), max_rows
+    for group in np.argsort(keys, kind="stable"):
         if left == 0:
             break
-        if counts[file] <= left:
-            keep[file] = True
-            left -= int(counts[file])
-    return keep[file_of_row]
+        if counts[group] <= left:
+            keep[group] = True
+            left -= int(counts[group])
+    return keep[groups]
