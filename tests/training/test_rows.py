@@ -62,7 +62,7 @@ def test_no_copy_of_a_training_file_is_in_the_gallery(tmp_path, caplog):
     names = [f"{number}.mp4" for number in range(1000)]
     for number, name in enumerate(names):
         (tmp_path / name).write_bytes(b"%d" % number)
-    links = [f"link{number}.mp4" for number in range(0, 100)]
+    links = [f"link{number}.mp4" for number in range(100)]
     for number, name in enumerate(links):
         os.link(tmp_path / names[number], tmp_path / name)
     columns = {"id": names + links, "path": names + links, "split": ["train"] * 950 + ["val"] * 150}
