@@ -14,6 +14,7 @@ from decord import DECORDError
 from torch import Tensor
 
 from avssl.media.errors import MediaError
+from avssl.media.pyav.keyframes import stand_alone
 from avssl.media.pyav.video_track import Orientation, VideoTrack
 from avssl.media.pyav_backed_reader import PyAVBackedReader, resize_frames
 from avssl.media.reader import ROUNDING_SECONDS
@@ -26,16 +27,20 @@ class DecordReader(PyAVBackedReader):
 
     It raises an error for what decord is known to get wrong: video stored turned or mirrored, audio of more
     than one channel (decord returns unset memory), times after the last frame it finds, files with
-    several streams of a kind, and containers and codecs in which it seeks to other frames. Open GOPs
-    cannot be told beforehand: there decord returns wrong frames near keyframes.
+    several streams of a kind, and containers, codecs and keyframes (open GOP, intra refresh) with which it
+    seeks to other frames.
     """
+
+    _refusal: str | None = None  # why decord cannot read the video; "" if it can, None before the first read
 
     def _read_frames(self, times: list[float], short_side: int | None) -> Tensor:
         track = self._pyav.video
         assert track is not None
         size = track.size(short_side)
-        if reason := self._unsupported_video(track):
-            self._fail("video", reason, None)
+        if self._refusal is None:
+            self._refusal = self._unsupported_video(track) or ""
+        if self._refusal:
+            self._fail("video", self._refusal, None)
         if not times:
             return torch.empty(0, 3, *size, dtype=torch.uint8)
         try:
@@ -57,6 +62,10 @@ class DecordReader(PyAVBackedReader):
             return "decord seeks to wrong frames in MPEG transport streams."
         if source.stream(track.index).codec_context.reorder_depth and str(self.info.video_codec).startswith("mpeg"):
             return "decord seeks to wrong frames in MPEG video with B-frames."
+        if track.lost_seconds:
+            return "decord shows wrong frames where a file begins between two keyframes."
+        if not stand_alone(source, track.index):
+            return "decord seeks to wrong frames where frames refer across keyframes."
         return None
 
     def _decode(self, times: list[float]) -> np.ndarray:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# No camera or sound card exceeds these: a header that does is wrong, or an attack.
-MAX_FPS = 1000.0
+# No camera or sound card exceeds these: a header that does is wrong, or an attack. Cameras for slow motion record
+# 240 to 1200 frames per second, those of laboratories some tens of thousands.
+MAX_FPS = 100_000.0
 MAX_SAMPLE_RATE_HZ = 768_000
 MAX_CHANNELS = 64
 
@@ -40,6 +41,14 @@ class MediaInfo:
     """Channels of the stream, before mixing."""
     audio_codec: str | None
     """FFmpeg's name, such as ``"aac"``."""
+    clock_jumps: tuple[float, ...] = ()
+    """Times at which another recording begins, ascending, in a file that holds several behind one another. The clock
+    of this reader runs on there; no clip should span one."""
+    unread: str = ""
+    """What the file holds and readers do not give, as a sentence; empty if there is nothing."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clock_jumps", tuple(self.clock_jumps))  # a list after JSON
 
     @property
     def has_video(self) -> bool:

@@ -15,17 +15,25 @@ from avssl.media.pyav_backed_reader import PyAVBackedReader, resize_frames
 from avssl.media.reader import ROUNDING_SECONDS
 
 _log = logging.getLogger(__name__)
+_told: set[tuple[str, str]] = set()
+"""Kinds of fallbacks that were logged; one line of each kind is enough for a dataset."""
 
 # AudioDecoder decodes from the start of the file for every window, about 0.3 ms for each second of audio.
 _AUDIO_SECONDS = 60.0
+
+# Containers in which FFmpeg's seek ends on a keyframe. In others (MPEG transport streams, Ogg ...) it ends anywhere
+# near the time, and torchcodec returns what it can decode from there: later frames, or gray ones.
+_SEEKS_TO_KEYFRAMES = ("mov,mp4", "matroska", "avi", "flv", "asf")
 
 
 class TorchCodecReader(PyAVBackedReader):
     """Reads one file through torchcodec; see :class:`avssl.media.MediaReader`.
 
-    PyAV reads what torchcodec cannot, or not well, with the same result: audio that begins more than
-    a minute into the file (PyAV can seek), audio in containers that count milliseconds (torchcodec
-    rounds to them), and video stored mirrored.
+    PyAV reads what torchcodec cannot, or not well, with the same result: video in containers whose seeks
+    miss keyframes, video that torchcodec begins to decode too late (as with intra refresh, where a seek is
+    followed by frames that cannot be shown yet), video stored mirrored, audio that begins more than a minute
+    into the file (PyAV can seek) and audio in containers that count milliseconds (torchcodec rounds to them).
+    :attr:`fallback` and the log say so.
 
     Args:
         path: A local regular file.
@@ -58,6 +66,8 @@ class TorchCodecReader(PyAVBackedReader):
             raise _UnsupportedError("torchcodec does not turn mirrored frames")
         if track.clock_fault is not None:
             raise _UnsupportedError(track.clock_fault)
+        if not self._pyav.source.container.format.name.startswith(_SEEKS_TO_KEYFRAMES):
+            raise _UnsupportedError("torchcodec does not seek to keyframes in this container")
         if self._video is None:
             # "approximate" would take frame numbers from the header, wrong for varying rates.
             self._video = VideoDecoder(self._path, stream_index=track.index, seek_mode="exact")
@@ -66,9 +76,12 @@ class TorchCodecReader(PyAVBackedReader):
         if max(times) > stop + 0.5 / (metadata.average_fps or 1):
             raise _UnsupportedError(f"torchcodec found frames up to {stop:.3f} s")
         last = stop - ROUNDING_SECONDS
-        frames: Tensor = self._video.get_frames_played_at(
-            [min(max(t + ROUNDING_SECONDS, first), last) for t in times]
-        ).data
+        requested = [min(max(t + ROUNDING_SECONDS, first), last) for t in times]
+        batch = self._video.get_frames_played_at(requested)
+        # It returns the first frame that it can decode at or after the right one.
+        if any(begins > t for begins, t in zip(batch.pts_seconds.tolist(), requested, strict=True)):
+            raise _UnsupportedError("torchcodec returns later frames than requested")
+        frames: Tensor = batch.data
         return frames
 
     def _read_samples(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
@@ -97,8 +110,11 @@ class TorchCodecReader(PyAVBackedReader):
     def _fall_back(self, stream: str, error: Exception) -> None:
         """Let PyAV read this stream from now on; it either succeeds or reports precisely what is wrong."""
         lines = str(error).strip().splitlines()
-        self.fallback[stream] = lines[0] if lines else type(error).__name__
-        _log.debug("%s: %s: falling back from torchcodec to PyAV: %s", self._path, stream, self.fallback[stream])
+        self.fallback[stream] = reason = lines[0] if lines else type(error).__name__
+        kind = reason if isinstance(error, _UnsupportedError) else type(error).__name__
+        level = logging.DEBUG if (stream, kind) in _told else logging.INFO
+        _told.add((stream, kind))
+        _log.log(level, "%s: PyAV decodes its %s instead of torchcodec: %s", self._path, stream, reason)
 
 
 class _UnsupportedError(RunError):

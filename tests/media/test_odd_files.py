@@ -28,6 +28,8 @@ DECORD_REFUSES = {
     "nasa_13013_rotated.mp4": "does not turn frames upright",
     "av1_video.mkv": "decord failed",
     "discard_first_keyframe.mp4": "its frames begin before the edit list lets them",
+    "nasa_13013_hdr.mp4": "frames refer across keyframes",
+    "h265_video.mp4": "frames refer across keyframes",
 }
 TEN_BIT = {"bt2020_10bit.mp4", "h264_10bits.mp4", "nasa_13013_hdr.mp4"}
 

@@ -19,6 +19,8 @@ _PREROLL_SAMPLES = 8 * 1152
 _PREROLL_SECONDS = 0.1
 _BACK_SECONDS = (0.0, 1.0, 8.0)
 _KEPT_SECONDS = 16.0  # decoded audio kept for the next window: 6 MB in 48 kHz stereo
+# FFmpeg counts on from the first of the frames that share a packet of MPEG-TS, in whole ticks of 1 / 90000 s each.
+_COUNTING_SECONDS = 1e-4
 _END_SECONDS = 0.1  # headers round a stream's end up to whole frames; a longer gap means that the file was cut
 
 # PyAV counts planes up to an empty one. FFmpeg has room for 8: after 8 or more channels comes other memory.
@@ -58,6 +60,12 @@ class AudioTrack:
     def clock_is_exact(self) -> bool:
         """True if timestamps tell samples apart; Matroska's, in milliseconds, do not."""
         return bool(self.time_base * self.rate <= 1)
+
+    @property
+    def _frames_on_ticks(self) -> bool:
+        """True if timestamps give the place of every frame to the sample: frames are whole numbers of ticks long."""
+        samples = self.source.stream(self.index).codec_context.frame_size or 1
+        return self.clock_is_exact and (samples / (self.time_base * self.rate)).denominator == 1
 
     def read(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
         """Decode samples; see ``MediaReader._read_samples``. Gaps between packets are silence.
@@ -147,7 +155,7 @@ class AudioTrack:
                 position, exact = reference + round(stop) * samples - frame.samples, stop
             else:
                 position, exact = reference + round(start) * samples, start
-            if abs(exact - round(exact)) * samples <= 2 * float(self.time_base) * self.rate:
+            if abs(exact - round(exact)) * samples <= self.rate * max(2 * float(self.time_base), _COUNTING_SECONDS):
                 return position
         return round((self._seconds(frame.pts) - self.start_seconds) * self.rate)
 
@@ -155,8 +163,8 @@ class AudioTrack:
         return tick * self.time_base.numerator / self.time_base.denominator
 
     def _learn_grid(self) -> None:
-        """In containers that count milliseconds, learn where frames begin from the second frame."""
-        if self._grid is not None or self.clock_is_exact:
+        """Where frames are no whole number of ticks long, learn from the second frame where they begin."""
+        if self._grid is not None or self._frames_on_ticks:
             return
         lengths = [(f.pts, f.samples) for f, _ in zip(self.source.frames(self.index, None), range(4), strict=False)]
         if len(lengths) == 4 and lengths[1][1] == lengths[2][1] == lengths[3][1] and lengths[1][0] is not None:

@@ -105,18 +105,18 @@ class PyAVReader(MediaReader):
             audio_sample_rate_hz=audio.rate if audio else None,
             audio_num_channels=audio.num_channels if audio else None,
             audio_codec=stream(audio.index).codec_context.codec.canonical_name if audio else None,
+            unread=_undecodable(video.lost_seconds) if video else "",
         )
 
     @property
     def info(self) -> MediaInfo:
         """Spans, sizes and rates; the first use decodes a frame unless one was read before."""
         if self._info is None:
-            info = self._header_info
             if self.video is not None:
                 with self._reading("video", self.video.start_seconds):
                     height, width = self.video.size()
-                info = dataclasses.replace(info, width=width, height=height)
-            self._info = info
+                self._header_info = dataclasses.replace(self._read_header(), width=width, height=height)
+            self._info = self._header_info
         return self._info
 
     def _read_frames(self, times: list[float], short_side: int | None) -> Tensor:
@@ -161,6 +161,10 @@ class PyAVReader(MediaReader):
     def close(self) -> None:
         """Release the file."""
         self.source.close()
+
+
+def _undecodable(seconds: float) -> str:
+    return f"The first {seconds:.3f} s of video cannot be decoded: no keyframe precedes them." if seconds else ""
 
 
 def _over_limit(path: str, stream: str, found: str, limit: str) -> MediaError:

@@ -168,7 +168,7 @@ class SelectiveDecoder:
         """Yield frames that are decoded without seeking in between."""
         with self._source.reporting("video", at_seconds[0]):
             selector = PacketSelector(self._packets(ticks[0]), ticks, self._trusts_dts)
-        frames = self._decoded(selector)
+        frames = self._source.whole(self._index, self._decoded(selector))
         ready: dict[int, Any] = {}
         for second, tick in zip(at_seconds, ticks, strict=True):
             with self._source.reporting("video", second):

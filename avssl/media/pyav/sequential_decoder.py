@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from avssl.media.errors import MediaError
 from avssl.media.pyav.source import Source
 
+LATE_SECONDS = 0.1
+"""The first frame may begin this much, or two frames, after the time that the container declares."""
 BACK_SECONDS = (0.0, 1.0, 4.0, 16.0, 64.0)
 """Seconds before the requested time to which the first, second ... attempt seeks."""
 BLIND_SEEK_SECONDS = 4.0
@@ -34,13 +37,15 @@ class SequentialDecoder:
         self._tick_seconds = source.stream(index).time_base
         self._blind_ticks = BLIND_SEEK_SECONDS / float(self._tick_seconds)
         self._delay = source.stream(index).codec_context.reorder_depth if source.counts_frames(index) else None
+        self._late_ticks = max(2 * frame_ticks, int(LATE_SECONDS / self._tick_seconds))
         self._frames: Iterator[tuple[int, Any]] = iter(())
 
     def shown(self, at_seconds: Sequence[float], ticks: Sequence[int]) -> Iterator[tuple[int, Any, bool]]:
         """Yield (tick, frame shown, True if it is the stream's last) at each of the ascending times.
 
         Raises:
-            MediaError: If decoding fails.
+            MediaError: If decoding fails, or if the first frame that can be decoded comes after a requested time
+                (``"out_of_range"``, with the second of that frame).
         """
         current: tuple[int, Any] | None = None
         following: tuple[int, Any] | None = None
@@ -71,8 +76,13 @@ class SequentialDecoder:
             begin = None if from_start else tick - int(back / self._tick_seconds)
             self._frames = self._timed(begin)
             first = next(self._frames, None)
-            if first is not None and (begin is None or first[0] <= tick):
+            if first is not None and first[0] <= tick + (self._late_ticks if begin is None else 0):
                 return first
+            if begin is None and first is not None:
+                found = "no earlier frame can be decoded, as the file begins between two keyframes."
+                second = float(first[0] * self._tick_seconds)
+                path, advice = str(self._source.path), "Request later times."
+                raise MediaError(path, "video", "out_of_range", found, advice, second)
             if begin is None:
                 break
         raise self._source.error("video", "no frame could be decoded.", self._start_seconds)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
 import av
 from av.stream import Discard
+from av.video.frame import PictureType
 
 from avssl.media.errors import MediaError, Reason, media_errors
 from avssl.media.limits import Deadline, MediaLimits
@@ -20,6 +22,9 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,wav,w64,aiff,caf,flac,mp3,aac,nut,mxf,rm,dv"
 )
 _ATTACHED_PICTURE = 0x400
+# Decoders of these codecs show no frame before one that they can decode whole; others predict it from gray.
+_STARTS_WHOLE = ("h264", "hevc")
+_PREDICTED = (PictureType.P, PictureType.B, PictureType.S, PictureType.SP)
 _TAIL_SECONDS = 3.0
 _CUT_SECONDS = 1.0  # a file in which every stream ends this much before the declared duration was cut off
 
@@ -48,6 +53,8 @@ class Source:
         """Decoding time of the newest packet, in its stream's ticks."""
         self.reads = 0
         """Number of reads so far: another number than at one's own last read means that the position was moved."""
+        self.repeated_until: int | None = None
+        """Tick until which empty packets of the latest read repeat the frame before them; None if there were none."""
         self._open()
 
     def _open(self) -> None:
@@ -88,20 +95,41 @@ class Source:
         return stream
 
     def packets(self, index: int, from_tick: int | None) -> Iterator[Any]:
-        """Yield packets of one stream, from the keyframe at or before a tick or from the first; the last is empty."""
+        """Yield packets of one stream, from the keyframe at or before a tick or from the first; the last flushes.
+
+        Empty packets, which repeat the frame before them, are left out: a decoder would take them for the end.
+        """
         if from_tick is None:
             self._rewind(index)
         else:
             self._seek(index, from_tick)
         self._fresh = False
         self.reads += 1
+        self.repeated_until = None
         stream = self.stream(index)
         if stream.type == "video":
             stream.codec_context.skip_frame = "DEFAULT"
-        yield from self.demuxed([index])
+        for packet in self.demuxed([index]):
+            if packet.size or packet.dts is None:
+                yield packet
+            elif packet.pts is not None:
+                self.repeated_until = packet.pts + (packet.duration or 0)
 
     def frames(self, index: int, from_tick: int | None) -> Iterator[Any]:
         """Yield decoded frames of a stream, from the keyframe at or before a tick, or from the first."""
+        return self.whole(index, self._decoded(index, from_tick))
+
+    def whole(self, index: int, frames: Iterator[Any]) -> Iterator[Any]:
+        """Leave out the first frames if they are predicted from frames that were not read.
+
+        That happens where a file begins between two keyframes, or its index calls a frame a keyframe that is none.
+        """
+        stream = self.container.streams[index]
+        if stream.type != "video" or stream.codec_context.name in _STARTS_WHOLE:
+            return frames
+        return dropwhile(lambda frame: not frame.key_frame and frame.pict_type in _PREDICTED, frames)
+
+    def _decoded(self, index: int, from_tick: int | None) -> Iterator[Any]:
         self.last_dts = None
         landed = from_tick is None
         begun = landed or self.container.streams[index].type != "video"

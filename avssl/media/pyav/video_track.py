@@ -13,6 +13,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
+from avssl.media.errors import MediaError
 from avssl.media.limits import MediaLimits
 from avssl.media.planes import Planes
 from avssl.media.pyav.selective_decoder import SelectiveDecoder, TimestampMismatch
@@ -79,6 +80,8 @@ class VideoTrack:
         self.index = index
         self.start_seconds, self.stop_seconds = span
         self._limits = limits
+        self.lost_seconds = 0.0
+        """Video at the beginning that cannot be decoded, once the orientation is known."""
         stream = source.stream(index)
         self.time_base = stream.time_base
         self.frame_ticks = max(1, round(1 / (fps * self.time_base))) if fps else 1
@@ -94,9 +97,20 @@ class VideoTrack:
     def orientation(self) -> Orientation:
         """Orientation of the frames; the first use decodes a frame if none was decoded yet."""
         if self._orientation is None:
-            next(self._shown([self.start_seconds]))
+            self._decode_first()
         assert self._orientation is not None
         return self._orientation
+
+    def _decode_first(self) -> None:
+        """Decode the first frame; where a file begins between two keyframes, the stream starts at the second one."""
+        try:
+            next(self._shown([self.start_seconds]))
+        except MediaError as error:
+            if error.reason != "out_of_range" or error.second is None or error.second >= self.stop_seconds:
+                raise
+            self.lost_seconds = error.second - self.start_seconds
+            self.start_seconds = error.second
+            next(self._shown([self.start_seconds]))
 
     @property
     def clock_fault(self) -> str | None:
@@ -186,7 +200,8 @@ class VideoTrack:
         if self._orientation is None:
             self._orientation = Orientation.of(frame)
         if is_last:
-            end = float((tick + max(frame.duration or 0, self.frame_ticks)) * self.time_base)
+            stop = max(tick + max(frame.duration or 0, self.frame_ticks), self.source.repeated_until or 0)
+            end = float(stop * self.time_base)
             if second > end + _END_SECONDS:
                 found = f"the video ends at {end:.3f} s although the container says {self.stop_seconds:.3f} s."
                 raise self.source.error("video", found, second, cut=True)
