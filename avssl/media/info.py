@@ -45,7 +45,7 @@ class MediaInfo:
     """Times at which another recording begins, ascending, in a file that holds several behind one another. The clock
     of this reader runs on there; no clip should span one."""
     unread: str = ""
-    """What the file holds and readers do not give, as a sentence; empty if there is nothing."""
+    """Content of the file that readers do not give, as a sentence; empty if there is none."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clock_jumps", tuple(self.clock_jumps))  # a list after JSON

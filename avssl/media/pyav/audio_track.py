@@ -163,7 +163,7 @@ class AudioTrack:
         return tick * self.time_base.numerator / self.time_base.denominator
 
     def _learn_grid(self) -> None:
-        """Where frames are no whole number of ticks long, learn from the second frame where they begin."""
+        """Learn from the second frame where frames begin, if they are no whole number of ticks long."""
         if self._grid is not None or self._frames_on_ticks:
             return
         lengths = [(f.pts, f.samples) for f, _ in zip(self.source.frames(self.index, None), range(4), strict=False)]
