@@ -13,10 +13,12 @@ import textwrap
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TextIO
 
 from avssl.config.command import Verb
 from avssl.core.errors import AvsslError, Interruption
+from avssl.core.stopping import Stopped, stop_signals_raised
 from avssl.core.version import __version__
 
 VERBS = {
@@ -51,8 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after ``avssl``; default: those of this process.
 
     Returns:
-        Exit status: 0 success, 1 failure, 2 wrong usage, 75 stopped by SIGTERM or SIGUSR1 after everything was saved
-        (continue with ``--resume``), 130 interrupted by Ctrl-C.
+        Exit status: 0 success, 1 failure, 2 wrong usage, 75 a training stopped by SIGTERM, SIGHUP or SIGUSR1 after
+        everything was saved (continue with ``--resume``), 130 interrupted by Ctrl-C, 143, 129 or 138 stopped by one
+        of those signals where there is nothing to resume.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -111,9 +114,14 @@ def _run(verb: str, words: list[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            Verb(verb, VERBS[verb]).run(words)
+            with stop_signals_raised():
+                Verb(verb, VERBS[verb]).run(words)
     except SystemExit as done:  # --help and --print-config
         return int(done.code or 0)
+    except Stopped as stop:
+        with suppress(OSError):  # the terminal is gone
+            print(f"\navssl: {stop}.", file=sys.stderr)
+        return stop.exit_status
     except KeyboardInterrupt:
         print("\navssl: interrupted.", file=sys.stderr)
         return 130
@@ -123,7 +131,8 @@ def _run(verb: str, words: list[str]) -> int:
         if os.environ.get("AVSSL_TRACEBACK"):
             traceback.print_exc()
         kind = "" if isinstance(error, Interruption) else "error: "
-        print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status if isinstance(error, AvsslError) else 1
     return 0
 

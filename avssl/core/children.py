@@ -23,11 +23,9 @@ from typing import Any, Literal
 from weakref import WeakSet
 
 from avssl.core.channel import memory_file
+from avssl.core.stopping import STOP_SIGNALS
 
 StartMethod = Literal["fork", "forkserver", "spawn"]
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""Signals that ask a run to stop."""
 
 _PR_SET_PDEATHSIG = 1
 _NOTE_BYTES = 4096

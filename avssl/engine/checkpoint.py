@@ -27,6 +27,11 @@ _Result = TypeVar("_Result")
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint from its name."""
+    return int(path.stem.rpartition("-")[2])
+
+
 class CheckpointError(RunError):
     """A checkpoint that cannot be used. The message names the file, the reason and what to do."""
 

@@ -74,7 +74,7 @@ def fit(
 
     Raises:
         FileExistsError: If there are checkpoints and ``resume`` is False.
-        Interruption: If a rank received SIGTERM or SIGUSR1, after everything is saved. Without a
+        Interruption: If a rank received SIGTERM, SIGHUP or SIGUSR1, after everything is saved. Without a
             checkpointer these signals keep their usual effect.
         RuntimeError: If the loss or the gradient becomes NaN or infinite, if a trainable parameter
             gets no gradient, or if the loader ends.

@@ -1,10 +1,13 @@
-"""Stop after the current step on SIGTERM or SIGUSR1; all ranks agree on the step."""
+"""Stop after the current step when a signal asks for it; all ranks agree on the step."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -12,12 +15,16 @@ import torch
 import torch.distributed as dist
 
 from avssl.core import distributed
+from avssl.core.errors import Interruption
+from avssl.core.stopping import STOP_SIGNALS, Stopped
+from avssl.engine.checkpoint import step_of
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = STOP_SIGNALS[1:]
+"""All but Ctrl-C, which stops at once."""
 
 
 class StopRequest:
-    """Context that records the two signals instead of obeying them.
+    """Context that records the signals instead of obeying them.
 
     A signal to one rank stops all ranks after the same step. Their votes are reduced while the next
     step runs, so no rank waits for it. Outside the main thread signals cannot be caught.
@@ -32,7 +39,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            obeyed = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._receive) for number in obeyed}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -59,6 +67,22 @@ class StopRequest:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._owner:
             self.received = signal.Signals(number).name
-        elif number == signal.SIGTERM:  # a forked decoding process has inherited this handler
+        elif number == signal.SIGTERM:  # a process forked by other code has inherited this handler
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+
+@contextmanager
+def resumable(run: Path) -> Iterator[None]:
+    """Turn a stop before the first or after the last step of a training into an Interruption.
+
+    Args:
+        run: Run directory. If it holds no checkpoint yet, there is nothing to resume, and the stop stays what it is.
+    """
+    try:
+        yield
+    except Stopped as stop:
+        saved = max(run.rglob("step-*.pt"), key=lambda path: path.stat().st_mtime_ns, default=None)
+        if saved is None:
+            raise
+        raise Interruption(stop.name, step_of(saved), saved) from None

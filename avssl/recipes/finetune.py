@@ -89,7 +89,7 @@ def finetune(
         ManifestError: If a column, a split, a fold or the rows of a class are missing.
         ValueError: If a class has fewer labels than requested, or the classifier returns NaN.
         RunDirectoryError: If ``out`` must not be written, or the run cannot be continued.
-        Interruption: If the process got SIGTERM or SIGUSR1; everything is saved.
+        Interruption: If a signal other than Ctrl-C asked to stop; everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the training rows cannot be read.
     """
     check_settings(config)

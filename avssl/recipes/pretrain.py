@@ -7,6 +7,7 @@ from pathlib import Path
 from avssl.config import Config, ConfigError
 from avssl.core import distributed
 from avssl.engine import Checkpointer, FitResult, choose_device, seed_everything
+from avssl.engine.stop_request import resumable
 from avssl.hub.converters import load_torchvision
 from avssl.hub.run_weights import load_video_weights, release_run
 from avssl.training.build import build_loader, build_model, build_task, check_options, memory_rows
@@ -67,14 +68,14 @@ def pretrain(
         ConfigError: If no source is given, or a setting does not fit it.
         ManifestError: If the source has no usable rows, or fewer than eight.
         RunDirectoryError: If ``out`` must not be written, or the run cannot be continued.
-        Interruption: If the process got SIGTERM or SIGUSR1; everything is saved.
+        Interruption: If a signal other than Ctrl-C asked to stop; everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the rows cannot be read.
     """
     if not config.data.source:
         raise ConfigError("name a folder of videos or a manifest: avssl pretrain SOURCE")
-    with distributed.process_group(choose_device(config.train.device)) as device:
+    run = RunDirectory(resume or out or default_directory(config.data.source))
+    with resumable(run.path), distributed.process_group(choose_device(config.train.device)) as device:
         # ---------------------------------------------------------------- find the rows
-        run = RunDirectory(resume or out or default_directory(config.data.source))
         config, resumes, overwrite = after_restart(run, config, resume is not None, overwrite)
         config = resolved(config)
         seed_everything(config.train.seed)

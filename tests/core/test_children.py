@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from avssl.core.channel import Channel
-from avssl.core.children import STOP_SIGNALS, Child, note
+from avssl.core.children import Child, note
 from avssl.core.errors import InputError
 from avssl.core.parallel import ChildDied, parallel_map
+from avssl.core.stopping import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
 

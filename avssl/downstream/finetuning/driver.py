@@ -23,6 +23,7 @@ from avssl.downstream.finetuning.results import summarize
 from avssl.downstream.finetuning.run import ClassifierRun, start_run
 from avssl.downstream.finetuning.training import train_classifier
 from avssl.engine import Task, choose_device
+from avssl.engine.stop_request import resumable
 from avssl.training.setup import choose_precision, fitting_batch_size, sample_batch
 
 _log = logging.getLogger(__name__)
@@ -42,8 +43,7 @@ def run_folds(
     overwrite: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Run every fold, or only ``fold``, unless it is done; return the run directory and the results of all."""
-    device = distributed.start(choose_device(config.train.device))
-    try:
+    with resumable(Path(out)), distributed.process_group(choose_device(config.train.device)) as device:
         run = start_run(config, out, device, resume=resume, overwrite=overwrite)
         for division in choose_divisions(run.divisions, fold):
             if read_result(run.directory, division.name) is None:
@@ -57,8 +57,6 @@ def run_folds(
             _log.info("results: %s", path / "results.json")
             _log.info("weights, report.html and more of each fold: %s", path / "folds")
         return path, summary
-    finally:
-        distributed.stop()
 
 
 def run_fold(

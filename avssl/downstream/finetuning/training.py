@@ -87,7 +87,7 @@ def train_classifier(
         folder: Directory of ``checkpoints/`` and ``metrics.jsonl``.
 
     Raises:
-        Interruption: After SIGTERM or SIGUSR1, once everything is saved.
+        Interruption: After a signal other than Ctrl-C, once everything is saved.
         TooManyBadFiles: If more than ``data.max_bad_fraction`` of the rows cannot be read.
         RuntimeError: If the loss becomes NaN.
     """
