@@ -13,7 +13,8 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from avssl.config.declared import Option
 from avssl.config.parsing import NONE, did_you_mean
-from avssl.core.errors import ConfigError
+from avssl.core.errors import ConfigError, InputError
+from avssl.core.ranges import check_value, ranges_in
 
 LETTERS = {"out": "-o", "k": "-k"}
 """One-letter forms of options; the same for every verb."""
@@ -134,9 +135,11 @@ def help_text(option: Option, is_shown: bool = True) -> str:
         text += f" One of {', '.join(map(str, get_args(kinds[0])))}."
     if isinstance(default, (tuple, list)):
         default = " ".join(map(str, default))
+    lawful = " or ".join(dict.fromkeys(lawful.short for lawful in ranges_in(option.annotation)))
+    notes = [lawful] if lawful and lawful not in text else []
     is_said = default is MISSING or default in ("", None) or default is False or "default:" in text.lower()
-    shown = "yes" if default is True else default
-    return (text if is_said else f"{text} (default: {shown})").replace("%", "%%")
+    notes += [] if is_said else [f"default: {'yes' if default is True else default}"]
+    return (f"{text} ({'; '.join(notes)})" if notes else text).replace("%", "%%")
 
 
 def metavar(option: Option) -> str:
@@ -159,8 +162,9 @@ def convert(value: Any, option: Option) -> Any:
     """Return the words that were given for an option, in its type.
 
     Raises:
-        ConfigError: If they are of no type that the option takes.
+        ConfigError: If they are of no type that the option takes, or a number is not in its range.
     """
+    shown = option.name if option.is_positional else f"--{option.name.replace('_', '-')}"
     if isinstance(value, bool):
         return value
     words = [value] if isinstance(value, str) else list(value)
@@ -168,13 +172,17 @@ def convert(value: Any, option: Option) -> Any:
     if words[-1] in NONE and type(None) in get_args(option.type) and not {str, Path} & set(kinds):
         return None
     if words == [""] and Path in kinds:
-        raise ConfigError(f"--{option.name.replace('_', '-')} is empty; name a file or folder, or leave it out.")
+        raise ConfigError(f"{shown} is empty; name a file or folder, or leave it out.")
     for kind in kinds:
         try:
-            return _parse(kind, words)
+            found = _parse(kind, words)
         except ValueError:
             continue
-    shown = option.name if option.is_positional else f"--{option.name.replace('_', '-')}"
+        try:
+            check_value(shown, found, option.annotation)
+        except InputError as error:
+            raise ConfigError(str(error)) from error
+        return found
     hint = did_you_mean(words[0], get_args(kinds[0])) if get_origin(kinds[0]) is Literal else ""
     raise ConfigError(f"{shown} ({' '.join(words)}) must be {' or '.join(map(_described, kinds))}.{hint}")
 

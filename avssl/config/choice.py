@@ -10,6 +10,7 @@ from typing import Any
 
 from avssl.config.declared import Option, read_declaration
 from avssl.core.errors import InputError
+from avssl.core.ranges import checked
 
 
 def check(condition: bool, message: str) -> None:
@@ -37,9 +38,13 @@ def options_with_default(path: str, without: tuple[str, ...] = ()) -> list[Optio
 
 
 def make_group(name: str, doc: str, options: Iterable[Option], base: type = object) -> type[Any]:
-    """Return a dataclass with a field for each option; the metadata ``"help"`` of a field is its documentation."""
-    fields = [(o.name, o.type, field(default=o.default, metadata={"help": o.help})) for o in options]
-    return dataclasses.make_dataclass(name, fields, bases=(base,), namespace={"__doc__": doc, "__module__": __name__})
+    """Return a dataclass with a field for each option, checked against its range.
+
+    The metadata ``"help"`` of a field is its documentation.
+    """
+    fields = [(o.name, o.annotation or o.type, field(default=o.default, metadata={"help": o.help})) for o in options]
+    namespace = {"__doc__": doc, "__module__": __name__}
+    return checked(dataclasses.make_dataclass(name, fields, bases=(base,), namespace=namespace))
 
 
 @cache

@@ -230,12 +230,13 @@ class _Settings:
             default = dict(groups(self.names, self._defaults))[path]
         cls: Any = type(default)
         kind, doc = get_type_hints(cls)[name], field_docs(cls).get(name, "")
+        annotation = get_type_hints(cls, include_extras=True)[name]
         if path in CHOICES and name == "name":
             kind = Literal[tuple(CHOICES[path])]  # type: ignore[misc]
             *parents, last = path.split(".")
             parent: Any = type(reduce(getattr, parents, self._defaults))
             doc = field_docs(parent)[last]
-        return Option(name, kind, getattr(default, name), doc)
+        return Option(name, kind, getattr(default, name), doc, annotation=annotation)
 
     def resolve(self, values: Mapping[str, Any]) -> Any:
         """Return the settings; print them and exit if requested."""

@@ -21,13 +21,17 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
 import docstring_parser
 
+from avssl.core.ranges import Range, plain
+
 _KNOWN_NAMES = {
     **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
+    "Annotated": Annotated,
     "Any": Any,
+    "Range": Range,
     "Literal": Literal,
     "Optional": Optional,
     "Path": Path,
@@ -54,6 +58,8 @@ class Option:
     """True if it may be given by position."""
     settings: str | None = None
     """``module:Class`` of a dataclass of this project, if that is the annotation: a group of further options."""
+    annotation: Any = None
+    """``type`` with the ranges of its numbers."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +243,7 @@ def _option(
         return Option(name, Any, MISSING if default is None else None, text, is_positional, settings)
     kind = Any if annotation is None else _evaluate(module, annotation)
     value = MISSING if default is None else _evaluate(module, default)
-    return Option(name, kind, value, text, is_positional)
+    return Option(name, plain(kind), value, text, is_positional, annotation=kind)
 
 
 def _dataclass_of(module: _Module, annotation: ast.expr | None) -> str | None:

@@ -22,8 +22,22 @@ from avssl.config.settings import (
     TrainConfig,
     TransformConfig,
 )
+from avssl.core.ranges import (
+    Count,
+    CountOrZero,
+    Positive,
+    PositiveOrZero,
+    PositiveShare,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Temperature,
+    Threads,
+    checked,
+)
 
 
+@checked
 @dataclass
 class LabelConfig:
     """Training and test rows and their labels."""
@@ -40,11 +54,11 @@ class LabelConfig:
     """Value of the test rows in split_column."""
     fold_column: str = ""
     """Column for cross-validation instead: each of its values is the test set once, the other rows are trained on."""
-    per_class: int | None = None
+    per_class: Count | None = None
     """Labels of each class to train on; None for all. The other training rows are not read."""
-    fraction: float | None = None
+    fraction: PositiveShare | None = None
     """Share of the labels of each class to train on, in (0, 1], in place of per_class; None for all."""
-    subset_seed: int = 0
+    subset_seed: Seed = 0
     """Random seed of the labels that per_class or fraction selects; subsets of one seed are nested."""
 
     def __post_init__(self) -> None:
@@ -52,8 +66,6 @@ class LabelConfig:
         check(
             not both, f"per_class ({self.per_class}) and fraction ({self.fraction}) exclude each other: set only one."
         )
-        check(self.per_class is None or self.per_class > 0, f"per_class ({self.per_class}) must be > 0.")
-        check(self.fraction is None or 0 < self.fraction <= 1, f"fraction ({self.fraction}) must be in (0, 1].")
         check(
             bool(self.fold_column or self.split_column),
             "split_column () must name at least one column, unless fold_column is set.",
@@ -62,6 +74,7 @@ class LabelConfig:
         check(not wrong, "per_class needs one label per row; with multi_label use fraction.")
 
 
+@checked
 @dataclass
 class ClassifierConfig:
     """The classifier head and its regularization."""
@@ -70,68 +83,57 @@ class ClassifierConfig:
     """Modality that the classifier uses."""
     fusion: Literal["late", "fused"] = "late"
     """With inputs "both": the mean of two classifiers ("late"), or one classifier on the features of both."""
-    dropout: float = 0.5
+    dropout: ShareBelowOne = 0.5
     """Share of the pooled features to drop in training, in [0, 1)."""
-    label_smoothing: float = 0.0
+    label_smoothing: ShareBelowOne = 0.0
     """Label smoothing: share of the target spread over all classes, in [0, 1)."""
-    mixup: float = 0.0
+    mixup: PositiveOrZero = 0.0
     """Mixup of the clips of a batch, with shares drawn from Beta(mixup, mixup); 0 for none."""
     class_weights: Literal["none", "balanced"] = "none"
     """Class weights of the loss; "balanced" gives every class the same total weight."""
     frozen_batch_norm: bool = False
     """Keep the statistics of BatchNorm fixed; otherwise they move even while only the classifier is trained."""
 
-    def __post_init__(self) -> None:
-        check(0 <= self.dropout < 1, f"dropout ({self.dropout}) must be in [0, 1).")
-        check(0 <= self.label_smoothing < 1, f"label_smoothing ({self.label_smoothing}) must be in [0, 1).")
-        check(self.mixup >= 0, f"mixup ({self.mixup}) must be >= 0.")
 
-
+@checked
 @dataclass
 class FinetuneOptimConfig:
     """Optimizer, learning rates, batch size and length of training."""
 
     name: Literal["adamw", "adam", "sgd"] = "adam"
     """Optimizer."""
-    lr: float = 1e-4
+    lr: Positive = 1e-4
     """Peak learning rate of the encoders' last stages."""
-    head_lr: float | None = None
+    head_lr: Positive | None = None
     """Peak learning rate of the classifier; None for the same."""
-    layer_decay: float = 1.0
+    layer_decay: PositiveShare = 1.0
     """Ratio of the learning rates of an encoder stage and the stage above it, in (0, 1]."""
-    head_epochs: int = 0
+    head_epochs: CountOrZero = 0
     """Initial epochs in which only the classifier is trained, at its peak rate."""
-    epochs: int = 16
+    epochs: Count = 16
     """Epochs in which encoders and classifier are trained, after head_epochs."""
-    warmup_epochs: int = 0
+    warmup_epochs: CountOrZero = 0
     """Initial epochs in which learning rates rise from 0."""
-    min_steps: int = 0
+    min_steps: CountOrZero = 0
     """Minimum number of steps: with few rows, all numbers of epochs are multiplied to reach it."""
-    weight_decay: float = 0.0
+    weight_decay: PositiveOrZero = 0.0
     """Weight decay of parameters with two dimensions or more."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)
     """Decay rates of the running means of the gradient and of its square; for sgd the first is the momentum."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Clips per step over all processes; reduced if there are fewer rows."""
-    grad_clip: float | None = None
+    grad_clip: Positive | None = None
     """Maximum gradient norm, above which gradients are scaled down; None for no limit."""
 
-    def __post_init__(self) -> None:
-        for name in ("lr", "batch_size", "epochs"):
-            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
-        for name in ("head_epochs", "warmup_epochs", "min_steps"):
-            check(getattr(self, name) >= 0, f"{name} ({getattr(self, name)}) must be >= 0.")
-        check(self.head_lr is None or self.head_lr > 0, f"head_lr ({self.head_lr}) must be > 0.")
-        check(0 < self.layer_decay <= 1, f"layer_decay ({self.layer_decay}) must be in (0, 1].")
 
-
+@checked
 @dataclass
 class FinetuneTrainConfig:
     """Checkpoint, seed, device and logging."""
 
     checkpoint: str = ""
     """Run directory, weights folder or release whose encoders are fine-tuned; "none" starts from random weights."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed for the classifier's initial weights, data order and augmentation."""
     device: str = "auto"
     """Device: "cpu", "cuda", "cuda:1" ...; "auto" uses a GPU if there is one."""
@@ -140,38 +142,30 @@ class FinetuneTrainConfig:
     records."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Memory layout of the model and of its input frames; "auto" measures and uses the fastest."""
-    threads: int | None = None
+    threads: Threads | None = None
     """CPU threads of the model; None uses PyTorch's default."""
-    log_every: int = 10
+    log_every: Count = 10
     """Steps between logged metrics."""
-    checkpoint_every_steps: int = 500
+    checkpoint_every_steps: Count = 500
     """Steps between checkpoints."""
 
-    def __post_init__(self) -> None:
-        for name in ("log_every", "checkpoint_every_steps"):
-            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
-        check(self.threads is None or self.threads > 0, f"threads ({self.threads}) must be > 0.")
 
-
+@checked
 @dataclass
 class EvaluationConfig:
     """Evaluation of test videos."""
 
-    windows_per_clip: int = 10
+    windows_per_clip: Count = 10
     """Evenly spaced windows of each video."""
     crop: Literal["center", "full", "three"] | None = None
     """Crop of each frame: the central square, the full frame resized to a square, or three squares along the longer
     side, each of which counts as a clip; None uses transform.video.eval_crop."""
     average: Literal["probability", "logit"] = "probability"
     """Output to average over the clips."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Clips per forward pass."""
     report: bool = True
     """Write an HTML page with confusions, classes and the worst videos."""
-
-    def __post_init__(self) -> None:
-        for name in ("windows_per_clip", "batch_size"):
-            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
 
 
 @dataclass
@@ -216,22 +210,19 @@ class FinetuneConfig:
         )
 
 
+@checked
 @dataclass
 class TeacherConfig:
     """Teacher and distillation loss."""
 
     run: str = ""
     """Run directory of avssl finetune; each fold has its own teacher."""
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     """Temperature of both softmaxes, > 0."""
-    teacher_weight: float = 1.0
+    teacher_weight: Share = 1.0
     """Weight of the teacher's output, in [0, 1]; the rest is the weight of the labels."""
     rows: Literal["all", "rest"] = "all"
     """Training rows: all, or those whose labels the teacher was not trained on."""
-
-    def __post_init__(self) -> None:
-        check(self.temperature > 0, f"temperature ({self.temperature}) must be > 0.")
-        check(0 <= self.teacher_weight <= 1, f"teacher_weight ({self.teacher_weight}) must be in [0, 1].")
 
 
 @dataclass

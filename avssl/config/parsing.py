@@ -122,9 +122,8 @@ def _resolve(
     kept = {key: value for key, value in below.items() if key.rpartition(".")[0] not in replaced}
     with _locating({}, flat, source):
         values = _typed(kept | dict(flat), {}, names, defaults)
-        config = _build(values, names, defaults)
-    if not given:
-        return config
+        if not given:
+            return _build(values, names, defaults)
     with _locating(given, flat, source):
         return _build(_typed(values, given, names, defaults), names, defaults)
 
@@ -306,6 +305,8 @@ def _one_word(words: str | Sequence[str], kind: Any) -> str:
         items = [item for word in words for item in word.split(",") if item]
         return json.dumps(items) if get_args(kind)[0] is str else f"[{', '.join(items)}]"
     word = words if isinstance(words, str) else " ".join(words)
+    if float in kinds and word.lstrip("+-").lower() in ("nan", "inf", "infinity"):
+        return f"{'-' * word.startswith('-')}.{word.lstrip('+-').lower()[:3]}"  # as YAML writes it
     return "null" if word in NONE and type(None) in kinds and str not in kinds else word
 
 

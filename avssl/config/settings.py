@@ -14,34 +14,44 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from avssl.config.choice import Choice, Choices, check, make_group, options_with_default
 from avssl.config.declared import Option, read_declaration
+from avssl.core.ranges import (
+    Count,
+    CountOrZero,
+    Positive,
+    PositiveOrZero,
+    Seconds,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Threads,
+    Workers,
+    checked,
+)
 from avssl.media.backends import BackendName
 from avssl.models import AUDIO_ENCODERS, HEADS, VIDEO_ENCODERS
 from avssl.objectives import OBJECTIVES
 from avssl.transforms import SPECTROGRAMS
 
 
+@checked
 @dataclass
 class ReadingConfig:
     """Input rows and how they are read."""
 
     source: str = ""
     """Manifest (CSV) of the rows to train and test on."""
-    max_bad_fraction: float = 0.1
+    max_bad_fraction: Share = 0.1
     """Stop the run if more than this share of the rows cannot be read, in [0, 1]."""
-    num_workers: int | None = None
+    num_workers: Workers | None = None
     """Decoding processes; None uses one per core, at most 8. 0 decodes in the main process."""
-    clips_per_read: int = 1
+    clips_per_read: Count = 1
     """Clips read from a file each time it is opened; they go to consecutive batches. More clips cost little extra
     decoding and make an epoch that many times longer."""
     backend: BackendName = "auto"
     """Decoder of media files; "auto" uses the fastest that loads. See `avssl doctor`."""
 
-    def __post_init__(self) -> None:
-        check(self.clips_per_read >= 1, f"clips_per_read ({self.clips_per_read}) must be >= 1.")
-        check(0 <= self.max_bad_fraction <= 1, f"max_bad_fraction ({self.max_bad_fraction}) must be in [0, 1].")
-        check(self.num_workers is None or self.num_workers >= 0, f"num_workers ({self.num_workers}) must be >= 0.")
 
-
+@checked
 @dataclass
 class DataConfig(ReadingConfig):
     """Training rows and how they are read."""
@@ -50,14 +60,10 @@ class DataConfig(ReadingConfig):
     """Folder of videos, or a manifest (CSV)."""
     split: str = "train"
     """Value of the manifest's split column that selects rows; "all", or no such column, selects every row."""
-    segment_seconds: float = 10.0
+    segment_seconds: Seconds = 10.0
     """Length of the consecutive rows that a long file is cut into, in seconds."""
-    segment_over_seconds: float = 30.0
+    segment_over_seconds: Seconds = 30.0
     """Files longer than this are cut into rows, in seconds."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self.segment_seconds > 0, f"segment_seconds ({self.segment_seconds}) must be > 0.")
 
 
 if TYPE_CHECKING:
@@ -101,40 +107,37 @@ else:
     )
 
 
+@checked
 @dataclass
 class OptimConfig:
     """Optimizer, batch size and length of training."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     """Optimizer."""
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Peak learning rate, after the warm-up."""
-    final_lr: float = 0.0
+    final_lr: PositiveOrZero = 0.0
     """Learning rate at the end of the half cosine; set it to lr for a constant rate."""
-    weight_decay: float = 0.05
+    weight_decay: PositiveOrZero = 0.05
     """Weight decay of parameters with two dimensions or more."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)
     """Decay rates of the running means of the gradient and of its square; for sgd the first is the momentum."""
-    warmup_fraction: float = 0.05
+    warmup_fraction: ShareBelowOne = 0.05
     """Share of the steps during which the learning rate rises from 0, in [0, 1)."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Clips per step over all processes; the other clips of the batch are a clip's negatives."""
-    epochs: int = 20
+    epochs: Count = 20
     """Number of epochs."""
-    grad_clip: float | None = None
+    grad_clip: Positive | None = None
     """Maximum gradient norm, above which gradients are scaled down; None for no limit."""
 
-    def __post_init__(self) -> None:
-        for name in ("lr", "batch_size", "epochs"):
-            check(getattr(self, name) > 0, f"{name} ({getattr(self, name)}) must be > 0.")
-        check(0 <= self.warmup_fraction < 1, f"warmup_fraction ({self.warmup_fraction}) must be in [0, 1).")
 
-
+@checked
 @dataclass
 class TrainConfig:
     """Seed, initial weights, device, logging and checkpoints."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Random seed for initial weights, data order and augmentation."""
     init_from: str = ""
     """Run directory whose newest checkpoint provides initial weights, statistics and memory; CMA starts from AVID."""
@@ -147,22 +150,22 @@ class TrainConfig:
     records."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Memory layout of the model and of its input frames; "auto" measures and uses the fastest."""
-    threads: int | None = None
+    threads: Threads | None = None
     """CPU threads of the model; None uses PyTorch's default."""
     batch_norm: Literal["train", "eval"] = "train"
     """Mode of BatchNorm; "eval" fixes its statistics, so that results do not depend on the number of processes."""
-    embed_chunk_size: int | None = None
+    embed_chunk_size: Count | None = None
     """Clips that one process encodes at a time, for batches that do not fit into memory; the loss still uses the whole
     batch. Costs one more forward pass; BatchNorm then normalizes within a chunk."""
-    log_every: int = 10
+    log_every: Count = 10
     """Steps between logged metrics."""
-    checkpoint_every_seconds: float = 300.0
+    checkpoint_every_seconds: Seconds = 300.0
     """Approximate time between checkpoints; converted to steps when the run starts."""
-    checkpoint_every_steps: int | None = None
+    checkpoint_every_steps: Count | None = None
     """Steps between checkpoints, in place of the time: the same steps on every machine."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """Number of newest checkpoints to keep; two, so that a damaged one has a predecessor."""
-    ema_decay: float | None = None
+    ema_decay: ShareBelowOne | None = None
     """Decay of a moving average of the weights to release, such as 0.999, in [0, 1); None releases the weights."""
 
     def __post_init__(self) -> None:
@@ -170,55 +173,46 @@ class TrainConfig:
             not (self.init_from and self.init_video_from),
             "init_from provides all weights, including those of init_video_from: set only one of them.",
         )
-        chunk = self.embed_chunk_size
-        check(chunk is None or chunk > 0, f"embed_chunk_size ({chunk}) must be > 0.")
-        check(self.log_every > 0, f"log_every ({self.log_every}) must be > 0.")
-        check(self.keep_checkpoints > 0, f"keep_checkpoints ({self.keep_checkpoints}) must be > 0.")
-        check(self.ema_decay is None or 0 <= self.ema_decay < 1, f"ema_decay ({self.ema_decay}) must be in [0, 1).")
-        check(self.threads is None or self.threads > 0, f"threads ({self.threads}) must be > 0.")
 
 
+@checked
 @dataclass
 class MonitorConfig:
     """Measurements during training: retrieval in a gallery, spread of the embeddings, a linear probe."""
 
-    every_steps: int = 200
+    every_steps: CountOrZero = 200
     """Steps between measurements; 0 for none."""
-    num_clips: int = 128
+    num_clips: CountOrZero = 128
     """Maximum number of gallery rows."""
     split: str = "val"
     """Value of the manifest's split column that selects the gallery, if there are such rows."""
-    held_out_fraction: float = 0.05
+    held_out_fraction: ShareBelowOne = 0.05
     """Maximum share of the rows to hold out of training as the gallery, in [0, 1), if there are no rows of
     monitor.split. With 0, or a corpus too small for 32 such rows, the gallery consists of training rows."""
-    probe_clips: int = 256
+    probe_clips: CountOrZero = 256
     """Labeled training rows to fit a linear probe on at each measurement; 0 for no probe."""
 
-    def __post_init__(self) -> None:
-        for name in ("every_steps", "num_clips", "probe_clips"):
-            check(getattr(self, name) >= 0, f"{name} ({getattr(self, name)}) must be >= 0.")
-        check(0 <= self.held_out_fraction < 1, f"held_out_fraction ({self.held_out_fraction}) must be in [0, 1).")
 
-
+@checked
 @dataclass
 class Steps(Choice):
     """A constant learning rate that is multiplied by a factor at given epochs."""
 
-    at_epochs: tuple[int, ...] = (6, 10, 14)
+    at_epochs: tuple[CountOrZero, ...] = (6, 10, 14)
     """Epochs at which the rate changes, counted from the first in which the encoders are trained."""
-    factor: float = 0.3
+    factor: Positive = 0.3
     """Factor by which the rate is multiplied at each of at_epochs, > 0."""
 
     def __post_init__(self) -> None:
-        check(self.factor > 0, f"factor ({self.factor}) must be > 0.")
         check(list(self.at_epochs) == sorted(self.at_epochs), f"at_epochs {self.at_epochs} must be ascending.")
 
 
+@checked
 @dataclass
 class Cosine(Choice):
     """Half a cosine down to a final learning rate."""
 
-    final_lr: float = 0.0
+    final_lr: PositiveOrZero = 0.0
     """Learning rate at the end; set it to the peak for a constant rate."""
 
 
@@ -241,15 +235,13 @@ class TransformConfig:
     """Audio."""
 
 
+@checked
 @dataclass
 class DropoutConfig:
     """Dropout between encoders and heads, in training."""
 
-    video: float = 0.0
+    video: ShareBelowOne = 0.0
     """Share of the video features to drop before the heads, in [0, 1); 0.9 in SLAVC and FNAC."""
-
-    def __post_init__(self) -> None:
-        check(0 <= self.video < 1, f"video ({self.video}) must be in [0, 1).")
 
 
 @dataclass

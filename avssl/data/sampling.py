@@ -21,6 +21,7 @@ from typing import Literal
 
 from avssl.core import draws
 from avssl.core.errors import InputError
+from avssl.core.ranges import Count, FrameRate, Pixels, SampleRate, Seconds, SecondsOrZero, checked
 
 SLACK_SECONDS = 0.05
 """Audio that may be missing at the end of a window before the row counts as too short: the
@@ -30,6 +31,7 @@ Span = tuple[float, float]
 """(start, stop) in seconds."""
 
 
+@checked
 @dataclass(frozen=True)
 class ClipSampling:
     """The shape of a clip.
@@ -38,17 +40,17 @@ class ClipSampling:
         ValueError: If a length, rate or offset is out of range.
     """
 
-    num_frames: int = 8
+    num_frames: Count = 8
     """Frames per clip, >= 1."""
-    frames_per_second: float = 4.0
+    frames_per_second: FrameRate = 4.0
     """Sampling rate of the frames, whatever the file's; num_frames divided by it is the length of the window."""
-    audio_seconds: float = 2.0
+    audio_seconds: Seconds = 2.0
     """Length of the audio window, in seconds."""
-    sample_rate_hz: int = 24_000
+    sample_rate_hz: SampleRate = 24_000
     """Audio is resampled to this rate, in Hz, mono."""
-    max_offset_seconds: float = 0.0
+    max_offset_seconds: SecondsOrZero = 0.0
     """Training clips: the video window may extend this far beyond the audio window on either side, in seconds, >= 0."""
-    short_side: int | None = None
+    short_side: Pixels | None = None
     """Frames are decoded with this short side, in pixels; None keeps the file's size (in a run,
     transform.video.size / 0.875)."""
     short_clips: Literal["error", "repeat"] = "error"
@@ -56,13 +58,6 @@ class ClipSampling:
     frame and pads the audio with silence."""
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "frames_per_second", "audio_seconds", "sample_rate_hz"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} ({getattr(self, name)}) must be greater than 0.")
-        if self.max_offset_seconds < 0:
-            raise InputError(f"max_offset_seconds ({self.max_offset_seconds}) must not be negative.")
-        if self.short_side is not None and self.short_side < 1:
-            raise InputError(f"short_side ({self.short_side}) must be at least 1 pixel, or None.")
         if self.short_clips not in ("error", "repeat"):
             raise InputError(f'short_clips ({self.short_clips!r}) must be "error" or "repeat".')
 

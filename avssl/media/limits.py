@@ -9,34 +9,30 @@ from functools import lru_cache
 from typing import Any, cast
 
 from avssl.core.errors import InputError
+from avssl.core.ranges import Count, Ratio, Seconds, checked
 from avssl.media.errors import DeadlineExceeded, MediaError
 
 LIMITS_COLUMN = "limits"
 """Column of a manifest with the limits of a row, such as ``max_pixels=50000000``; empty: the defaults."""
 
 
+@checked
 @dataclass(frozen=True)
 class MediaLimits:
     """Limits on a media file. A file beyond one is not decoded.
 
     Raises:
-        ValueError: If a limit is not positive, or ``max_aspect`` is below 1.
+        ValueError: If a limit is out of range.
     """
 
-    max_pixels: int = 2**25
+    max_pixels: Count = 2**25
     """Largest width * height of a frame; the default is just above 7680 x 4320."""
-    max_aspect: float = 8.0
+    max_aspect: Ratio = 8.0
     """Largest ratio of the longer to the shorter side of a frame with square pixels, >= 1."""
-    max_duration_seconds: float = 24 * 3600.0
+    max_duration_seconds: Seconds = 24 * 3600.0
     """Longest file, in seconds."""
-    max_decode_seconds: float = 60.0
+    max_decode_seconds: Seconds = 60.0
     """Longest processor time for reading one clip or one frame of a stream, in seconds."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, lowest = getattr(self, field.name), 1 if field.name == "max_aspect" else 0
-            if not value > 0 or value < lowest:
-                raise InputError(f"{field.name} ({value}) must be {'at least 1' if lowest else 'greater than 0'}.")
 
     def check_pixels(self, path: str, width: int, height: int) -> None:
         """Raise MediaError if a frame has too many pixels."""

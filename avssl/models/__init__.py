@@ -5,13 +5,11 @@ A new encoder costs its file, one line in a table here and one test file.
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from avssl.core.errors import InputError
 from avssl.core.lazy import load, make_lazy
+from avssl.core.registry import build, entry
 
 if TYPE_CHECKING:
     from avssl.models.av_model import AVModel as AVModel
@@ -60,7 +58,8 @@ def encoder_builder(name: str) -> Callable[..., Encoder]:
     Raises:
         ValueError: If the name is unknown; lists the known ones.
     """
-    return _find("encoder", VIDEO_ENCODERS | AUDIO_ENCODERS, name)
+    builder: Callable[..., Encoder] = load(entry("encoder", VIDEO_ENCODERS | AUDIO_ENCODERS, name))
+    return builder
 
 
 def create_encoder(name: str, **options: Any) -> Encoder:
@@ -77,9 +76,8 @@ def create_encoder(name: str, **options: Any) -> Encoder:
         >>> create_encoder("small_video", width=48).num_features
         192
     """
-    builder = encoder_builder(name)
-    _check_options(name, options, builder)
-    return builder(**options)
+    encoder: Encoder = build("encoder", VIDEO_ENCODERS | AUDIO_ENCODERS, name, **options)
+    return encoder
 
 
 def create_head(name: str, in_features: int, *sizes: int, **options: Any) -> ProjectionHead:
@@ -95,32 +93,8 @@ def create_head(name: str, in_features: int, *sizes: int, **options: Any) -> Pro
     Raises:
         ValueError: If the name or an option is unknown; lists the known ones.
     """
-    builder = _find("head", HEADS, name)
-    _check_options(name, options, builder)
-    head: ProjectionHead = builder(in_features, *sizes, **options)
+    head: ProjectionHead = build("head", HEADS, name, in_features, *sizes, **options)
     return head
-
-
-def _find(kind: str, table: Mapping[str, str], name: str) -> Callable[..., Any]:
-    if name not in table:
-        raise InputError(_unknown(kind, name, list(table)))
-    builder: Callable[..., Any] = load(table[name])
-    return builder
-
-
-def _check_options(name: str, options: Mapping[str, Any], builder: Callable[..., Any]) -> None:
-    known = [
-        option.name for option in inspect.signature(builder).parameters.values() if option.default is not option.empty
-    ]
-    for option in options:
-        if option not in known:
-            raise InputError(_unknown(f"option of {name}", option, known))
-
-
-def _unknown(kind: str, name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{name!r} is not a known {kind}.{hint} Known: {', '.join(known) or 'none'}."
 
 
 make_lazy(__name__)

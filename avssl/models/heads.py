@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from avssl.core.errors import InputError
+from avssl.core.ranges import Channels, checked
 
 MAX_LOGIT_SCALE = 100.0
 
@@ -111,7 +112,8 @@ class HeadPair(nn.Module):
         self.audio = audio
 
 
-def mlp(in_features: int, out_features: int = 128, hidden: int = 512) -> ProjectionHead:
+@checked
+def mlp(in_features: int, out_features: Channels = 128, hidden: Channels = 512) -> ProjectionHead:
     """Build AVID's head: two hidden layers with ReLU and biases; 590,976 parameters at 512-512-512-128.
 
     Args:
@@ -130,7 +132,8 @@ def mlp(in_features: int, out_features: int = 128, hidden: int = 512) -> Project
     )
 
 
-def mlp_bn(in_features: int, out_features: int = 128, hidden: int = 512) -> ProjectionHead:
+@checked
+def mlp_bn(in_features: int, out_features: Channels = 128, hidden: Channels = 512) -> ProjectionHead:
     """Build a head with two hidden layers, BatchNorm and ReLU, for small batches and high learning rates.
 
     Args:
@@ -151,7 +154,8 @@ def mlp_bn(in_features: int, out_features: int = 128, hidden: int = 512) -> Proj
     )
 
 
-def linear(in_features: int, out_features: int = 128) -> ProjectionHead:
+@checked
+def linear(in_features: int, out_features: Channels = 128) -> ProjectionHead:
     """Build one linear layer with bias, AVID's ablation.
 
     Args:

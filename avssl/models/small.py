@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from avssl.core.errors import InputError
+from avssl.core.ranges import Blocks, Channels, checked
 from avssl.models.encoder import Encoder, Pooling
 
 _STAGE_STRIDES = {16: (2, 2), 8: (2, 1), 4: (1, 1)}
@@ -47,6 +48,7 @@ class SmallBlock(nn.Module):
         return self.relu(y + self.shortcut(x))
 
 
+@checked
 class SmallVideoEncoder(Encoder):
     """A (2+1)D network for CPUs.
 
@@ -68,9 +70,9 @@ class SmallVideoEncoder(Encoder):
 
     def __init__(
         self,
-        width: int = 32,
-        num_blocks: tuple[int, int] = (1, 1),
-        temporal_stride: int = 1,
+        width: Channels = 32,
+        num_blocks: tuple[Blocks, Blocks] = (1, 1),
+        temporal_stride: Blocks = 1,
         pool: Pooling = "max",
         stride: int = 8,
     ) -> None:
@@ -95,6 +97,7 @@ class SmallVideoEncoder(Encoder):
             in_channels = out_channels
 
 
+@checked
 class SmallAudioEncoder(Encoder):
     """Four strided 3x3 convolutions for CPUs.
 
@@ -110,7 +113,7 @@ class SmallAudioEncoder(Encoder):
     """
 
     def __init__(
-        self, width: int = 16, strides: tuple[int, int, int, int] = (2, 2, 2, 1), pool: Pooling = "max"
+        self, width: Channels = 16, strides: tuple[Blocks, Blocks, Blocks, Blocks] = (2, 2, 2, 1), pool: Pooling = "max"
     ) -> None:
         super().__init__("audio", 8 * width, ("stage1", "stage2", "stage3", "stage4"), pool)
         _check_stages("strides", strides, 4)

@@ -5,12 +5,11 @@ A new objective costs its file, one line in :data:`OBJECTIVES`, one config and o
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from avssl.core.errors import InputError
 from avssl.core.lazy import load, make_lazy
+from avssl.core.registry import build, entry, parameters_of
 
 if TYPE_CHECKING:
     from avssl.core.needs import ObjectiveNeeds as ObjectiveNeeds
@@ -69,12 +68,14 @@ def create_objective(name: str, **options: Any) -> Objective:
         **options: Keyword arguments of its class.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If the name, an option or its value is unknown, or what the class needs is missing; says what there
+            is.
 
     Example:
         >>> create_objective("info_nce", temperature=0.1, pooling="max")
+        >>> create_objective("avid", rows=MemoryRows.from_ids(ids), embedding_size=128)
     """
-    objective: Objective = _objective_class(name)(**options)
+    objective: Objective = build("objective", OBJECTIVES, name, **options)
     return objective
 
 
@@ -84,16 +85,9 @@ def objective_needs(name: str, options: Mapping[str, Any]) -> ObjectiveNeeds:
     Raises:
         ValueError: If the name is unknown or an option is out of range.
     """
-    cls = _objective_class(name)
-    defaults = {option.name: option.default for option in inspect.signature(cls).parameters.values()}
+    cls: type[Objective] = load(entry("objective", OBJECTIVES, name))
+    defaults = {option.name: option.default for option in parameters_of(cls).values()}
     return cls.needs_of({**defaults, **options})
-
-
-def _objective_class(name: str) -> type[Objective]:
-    if name not in OBJECTIVES:
-        raise InputError(f"objective {name!r} does not exist; choose one of {', '.join(sorted(OBJECTIVES))}.")
-    cls: type[Objective] = load(OBJECTIVES[name])
-    return cls
 
 
 make_lazy(__name__)

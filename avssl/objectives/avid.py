@@ -21,6 +21,7 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms, Modality
 from avssl.core.distributed import mean
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import Count, Seed, ShareBelowOne, Temperature, checked
 from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows
 from avssl.objectives.negatives import NegativeSampler
 from avssl.objectives.objective import Objective
@@ -94,6 +95,7 @@ class Scores:
     """(B, K)."""
 
 
+@checked
 class AVID(Objective):
     """Instance discrimination against a memory of all training clips, across or within modalities.
 
@@ -101,7 +103,7 @@ class AVID(Objective):
     drawn from the rows of other files, the same for all of its terms.
 
     Args:
-        rows: Rows of the memory, in the order of the manifest.
+        rows: Rows of the memory, in the order of the manifest: ``MemoryRows.from_ids(ids)``.
         embedding_size: Embedding size, D.
         variant: Memory to contrast with: that of the other modality ("cross"), of the own one ("self"), or both
             ("joint").
@@ -140,13 +142,13 @@ class AVID(Objective):
         *,
         variant: Variant = "cross",
         loss: ContrastLoss = "softmax",
-        temperature: float = 0.07,
-        num_negatives: int = 1024,
-        momentum: float = 0.5,
-        z_momentum: float = 0.99,
+        temperature: Temperature = 0.07,
+        num_negatives: Count = 1024,
+        momentum: ShareBelowOne = 0.5,
+        z_momentum: ShareBelowOne = 0.99,
         z_scores: ScoresOfZ = "all",
         dtype: MemoryDtype = "fp32",
-        seed: int = 0,
+        seed: Seed = 0,
         remap: bool = False,
     ) -> None:
         super().__init__()
@@ -154,14 +156,8 @@ class AVID(Objective):
             raise InputError(f'variant ({variant!r}) must be "cross", "self" or "joint".')
         if loss not in get_args(ContrastLoss):
             raise InputError(f"loss ({loss!r}) must be one of {', '.join(get_args(ContrastLoss))}.")
-        if not temperature > 0:
-            raise InputError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
-        if num_negatives < 1:
-            raise InputError(f"num_negatives ({num_negatives}) must be at least 1.")
         if z_scores not in get_args(ScoresOfZ):
             raise InputError(f'z_scores ({z_scores!r}) must be "all" or "first".')
-        if not 0 <= z_momentum < 1:
-            raise InputError(f"z_momentum ({z_momentum}) must be in [0, 1).")
         self.variant, self.loss, self.temperature = variant, loss, temperature
         self.num_negatives, self.z_momentum, self.z_scores = num_negatives, z_momentum, z_scores
         self.bank = MemoryBank(rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap)

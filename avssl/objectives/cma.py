@@ -18,6 +18,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad, rank, world_size
 from avssl.core.errors import InputError
+from avssl.core.ranges import Count, CountOrZero, Positive, checked
 from avssl.objectives.avid import AVID, Scores
 from avssl.objectives.memory_bank import MemoryRows
 from avssl.objectives.negatives import NegativeSampler
@@ -74,6 +75,7 @@ def neighbor_precision(positives: Tensor, labels: Tensor) -> Tensor:
     return ((theirs == own) & known).sum() / known.sum()
 
 
+@checked
 class CMA(AVID):
     """AVID with further positives: the instances that agree most with the clip's own.
 
@@ -82,8 +84,8 @@ class CMA(AVID):
     the loss is AVID's; without warm-up, start from the state of an AVID run.
 
     Args:
-        rows: Rows of the memory, in the order of the manifest. Labels, if any, are only used to report
-            ``neighbor_precision``.
+        rows: Rows of the memory, in the order of the manifest: ``MemoryRows.from_ids(ids)``. Labels, if any, are only
+            used to report ``neighbor_precision``.
         embedding_size: Embedding size, D.
         agreement: Agreement of two clips: the lower of their video and audio cosines ("consensus"), the higher
             ("union"), or one of them ("video", "audio").
@@ -118,12 +120,12 @@ class CMA(AVID):
         embedding_size: int,
         *,
         agreement: Agreement = "consensus",
-        num_positives: int = 32,
+        num_positives: Count = 32,
         positives: PositiveTerm = "within",
-        positive_negatives: int = 64,
-        positive_weight: float = 1.0,
-        warmup_epochs: int = 5,
-        refresh_epochs: int = 5,
+        positive_negatives: Count = 64,
+        positive_weight: Positive = 1.0,
+        warmup_epochs: CountOrZero = 5,
+        refresh_epochs: Count = 5,
         **options: Any,
     ) -> None:
         super().__init__(rows, embedding_size, **options)
@@ -139,10 +141,6 @@ class CMA(AVID):
             raise InputError(
                 f"positive_negatives ({positive_negatives}) must be in [1, num_negatives ({self.num_negatives})]."
             )
-        if not positive_weight > 0:
-            raise InputError(f"positive_weight ({positive_weight}) must be above 0.")
-        if warmup_epochs < 0 or refresh_epochs < 1:
-            raise InputError(f"warmup_epochs ({warmup_epochs}) must be >= 0, refresh_epochs ({refresh_epochs}) >= 1.")
         self.agreement, self.num_positives, self.positives = agreement, num_positives, positives
         self.positive_negatives, self.positive_weight = positive_negatives, positive_weight
         self.warmup_epochs, self.refresh_epochs = warmup_epochs, refresh_epochs

@@ -26,6 +26,7 @@ from avssl.core.distributed import gather_with_grad, mean, world_size
 from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import Count, CountOrZero, Decibels, PositiveOrZero, Temperature, checked
 from avssl.objectives.dense_scores import (
     both_directions,
     check_maps,
@@ -37,7 +38,6 @@ from avssl.objectives.dense_scores import (
 )
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
-    check_temperature,
     learned_scale,
     own_columns,
     pooled_scores,
@@ -46,6 +46,7 @@ from avssl.objectives.scores import (
 )
 
 
+@checked
 class DenseAV(Objective):
     """Symmetric cross-entropy over the global batch of scores that are dense in space, time and heads.
 
@@ -86,24 +87,21 @@ class DenseAV(Objective):
 
     def __init__(
         self,
-        num_heads: int = 2,
-        temperature: float = 0.07,
+        num_heads: Count = 2,
+        temperature: Temperature = 0.07,
         *,
         learn_temperature: bool = True,
-        silence_dbfs: float | None = None,
-        negative_sounds: int = 0,
-        pooled_weight: float = 0.0,
-        overlap_weight: float = 0.05,
-        nonnegative_weight: float = 0.01,
-        smooth_weight: float = 0.01,
-        silence_weight: float = 0.01,
-        negative_weight: float = 0.01,
-        floor_weight: float = 0.1,
+        silence_dbfs: Decibels | None = None,
+        negative_sounds: CountOrZero = 0,
+        pooled_weight: PositiveOrZero = 0.0,
+        overlap_weight: PositiveOrZero = 0.05,
+        nonnegative_weight: PositiveOrZero = 0.01,
+        smooth_weight: PositiveOrZero = 0.01,
+        silence_weight: PositiveOrZero = 0.01,
+        negative_weight: PositiveOrZero = 0.01,
+        floor_weight: PositiveOrZero = 0.1,
     ) -> None:
         super().__init__()
-        check_temperature(temperature)
-        if num_heads < 1:
-            raise InputError(f"num_heads ({num_heads}) must be at least 1.")
         self.num_heads, self.temperature, self.learn_temperature = num_heads, temperature, learn_temperature
         self.silence_dbfs, self.pooled_weight = silence_dbfs, pooled_weight
         self.needs = self.needs_of(
@@ -123,9 +121,6 @@ class DenseAV(Objective):
             "negative": negative_weight if negative_sounds else 0.0,
             "floor": floor_weight if learn_temperature else 0.0,
         }
-        for name, weight in {"pooled": pooled_weight, **self.weights}.items():
-            if not weight >= 0:
-                raise InputError(f"{name}_weight ({weight}) must be 0 or above.")
 
     @classmethod
     def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:

@@ -39,14 +39,13 @@ from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
-from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import CountOrZero, PositiveOrZero, ShareBelowOne, Temperature, checked
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
     MaxOver,
     best_cell_scores,
     check_pooling,
-    check_temperature,
     statistics,
     symmetric_cross_entropy,
 )
@@ -71,6 +70,7 @@ def foreground(cells: Tensor, audio: Tensor, threshold: float, max_over: MaxOver
     return (cells * chosen[:, None]).mean((2, 3, 4))
 
 
+@checked
 class FNAC(Objective):
     """EZ-VSL's loss and three distances between affinities, over the global batch.
 
@@ -96,25 +96,17 @@ class FNAC(Objective):
 
     def __init__(
         self,
-        temperature: float = 0.03,
-        audio_weight: float = 100.0,
-        image_weight: float = 100.0,
-        foreground_weight: float = 100.0,
-        foreground_threshold: float = 0.6,
-        warmup_epochs: int = 5,
+        temperature: Temperature = 0.03,
+        audio_weight: PositiveOrZero = 100.0,
+        image_weight: PositiveOrZero = 100.0,
+        foreground_weight: PositiveOrZero = 100.0,
+        foreground_threshold: ShareBelowOne = 0.6,
+        warmup_epochs: CountOrZero = 5,
         max_over: MaxOver = "space",
     ) -> None:
         super().__init__()
-        check_temperature(temperature)
         check_pooling("max", max_over)
         self.weights = {"audio": audio_weight, "image": image_weight, "foreground": foreground_weight}
-        for name, weight in self.weights.items():
-            if not weight >= 0:
-                raise InputError(f"{name}_weight ({weight}) must be 0 or above.")
-        if not 0 <= foreground_threshold < 1:
-            raise InputError(f"foreground_threshold ({foreground_threshold}) must be in [0, 1).")
-        if warmup_epochs < 0:
-            raise InputError(f"warmup_epochs ({warmup_epochs}) must be >= 0.")
         self.temperature, self.foreground_threshold = temperature, foreground_threshold
         self.warmup_epochs: int = warmup_epochs
         self.max_over: MaxOver = max_over

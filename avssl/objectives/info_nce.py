@@ -22,6 +22,7 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import Cosine, Count, CountOrZero, PositiveOrZero, ShareBelowOne, Temperature, checked
 from avssl.objectives.blocked import RowLosses, blocked_cross_entropy
 from avssl.objectives.exclusion import ExcludedColumns, Exclusion
 from avssl.objectives.objective import Objective
@@ -46,7 +47,7 @@ from avssl.objectives.scores import (
 )
 
 
-def info_nce(video: Tensor, audio: Tensor, temperature: float, *, chunk_size: int | None = None) -> Tensor:
+def info_nce(video: Tensor, audio: Tensor, temperature: Temperature, *, chunk_size: Count | None = None) -> Tensor:
     """Return the mean of the video-to-audio and audio-to-video cross-entropies, in nats.
 
     The negatives of a clip are the other clips of the global batch. Gradients, after DDP averages them
@@ -78,7 +79,7 @@ def info_nce(video: Tensor, audio: Tensor, temperature: float, *, chunk_size: in
     return _chunked(video, audio, None, temperature, None, None, chunk_size).total
 
 
-def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float, max_over: MaxOver) -> Tensor:
+def max_info_nce(video_map: Tensor, audio: Tensor, temperature: Temperature, max_over: MaxOver) -> Tensor:
     """Return InfoNCE whose score of a pair is the maximum cosine of the audio with any cell of the video.
 
     Only the best cell is pulled to the audio, which makes localization sharp.
@@ -100,6 +101,7 @@ def max_info_nce(video_map: Tensor, audio: Tensor, temperature: float, max_over:
     return symmetric_cross_entropy(*max_scores(video_map, audio, max_over), temperature)
 
 
+@checked
 class InfoNCE(Objective):
     """Symmetric cross-modal InfoNCE over the global batch.
 
@@ -134,17 +136,17 @@ class InfoNCE(Objective):
 
     def __init__(
         self,
-        temperature: float = 0.07,
+        temperature: Temperature = 0.07,
         pooling: PairScore = "both",
         max_over: MaxOver = "space",
         *,
         learn_temperature: bool = False,
-        chunk_size: int | None = None,
+        chunk_size: Count | None = None,
         exclude_same_file: bool = False,
-        exclude_near_duplicates: float | None = None,
-        exclude_hardest: float = 0.0,
-        within_modal: float = 0.0,
-        negative_sounds: int = 0,
+        exclude_near_duplicates: Cosine | None = None,
+        exclude_hardest: ShareBelowOne = 0.0,
+        within_modal: PositiveOrZero = 0.0,
+        negative_sounds: CountOrZero = 0,
     ) -> None:
         super().__init__()
         check_temperature(temperature)
@@ -155,8 +157,6 @@ class InfoNCE(Objective):
                 f'chunk_size ({chunk_size}) needs pooling="pooled", not "{pooling}": '
                 "the best cells of all pairs are scored whole. Leave out one of the two."
             )
-        if not within_modal >= 0:
-            raise InputError(f"within_modal ({within_modal}) is a weight, 0 or above.")
         self.temperature, self.learn_temperature = temperature, learn_temperature
         self.pooling, self.max_over = pooling, max_over
         self.chunk_size, self.within_modal = chunk_size, within_modal
@@ -283,7 +283,7 @@ def _chunked(
     temperature: float | Tensor,
     excluded_v2a: ExcludedColumns | None,
     excluded_a2v: ExcludedColumns | None,
-    chunk_size: int,
+    chunk_size: Count,
 ) -> LossTerms:
     """Return the loss and terms of :func:`_whole` on pooled embeddings, ``chunk_size`` rows of scores at a time."""
     check_pair(video, audio)

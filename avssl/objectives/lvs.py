@@ -36,6 +36,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import Cosine, Positive, Temperature, checked
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import cell_cosines, check_temperature, other_direction, own_columns, statistics
 
@@ -48,9 +49,9 @@ class TriMap:
         ValueError: If the thresholds are not cosines in this order, or ``width`` is not above 0.
     """
 
-    positive_threshold: float = 0.65
+    positive_threshold: Cosine = 0.65
     """Cosine above which cells are positive, in [-1, 1]."""
-    negative_threshold: float = 0.4
+    negative_threshold: Cosine = 0.4
     """Cosine below which cells are negative; those between the two count as neither."""
     width: float = 0.03
     """Softness of both steps, > 0."""
@@ -94,6 +95,7 @@ def lvs_scores(video_map: Tensor, audio: Tensor, tri_map: TriMap) -> tuple[Tenso
     return tri_map.positive_mean(cosines).mean(dim=1), hard.mean(dim=1)
 
 
+@checked
 class LVS(Objective):
     """Cross-entropy over sounding regions, with the silent region of each frame as a hard negative.
 
@@ -116,10 +118,10 @@ class LVS(Objective):
 
     def __init__(
         self,
-        temperature: float = 0.07,
-        positive_threshold: float = 0.65,
-        negative_threshold: float = 0.4,
-        threshold_width: float = 0.03,
+        temperature: Temperature = 0.07,
+        positive_threshold: Cosine = 0.65,
+        negative_threshold: Cosine = 0.4,
+        threshold_width: Positive = 0.03,
         *,
         symmetric: bool = False,
     ) -> None:

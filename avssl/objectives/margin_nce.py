@@ -19,6 +19,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import CountOrZero, Signed, Temperature, checked
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
     MaxOver,
@@ -34,7 +35,7 @@ from avssl.objectives.scores import (
 )
 
 
-def margin_nce(video: Tensor, audio: Tensor, temperature: float, margin: float) -> Tensor:
+def margin_nce(video: Tensor, audio: Tensor, temperature: Temperature, margin: Signed) -> Tensor:
     """Return :func:`avssl.objectives.info_nce` with the margin subtracted from the cosine of each positive.
 
     Args:
@@ -54,6 +55,7 @@ def margin_nce(video: Tensor, audio: Tensor, temperature: float, margin: float) 
     return symmetric_cross_entropy(*_with_margin(pooled_scores(video, audio), margin), temperature)
 
 
+@checked
 class MarginNCE(Objective):
     """:func:`margin_nce` over the global batch, on pooled embeddings or on the best cell.
 
@@ -73,11 +75,11 @@ class MarginNCE(Objective):
 
     def __init__(
         self,
-        temperature: float = 0.07,
-        margin: float = -0.2,
+        temperature: Temperature = 0.07,
+        margin: Signed = -0.2,
         pooling: PairScore = "both",
         max_over: MaxOver = "space",
-        negative_sounds: int = 0,
+        negative_sounds: CountOrZero = 0,
     ) -> None:
         super().__init__()
         check_temperature(temperature)

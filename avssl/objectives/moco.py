@@ -23,6 +23,7 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import Count, ShareBelowOne, Temperature, checked
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_temperature
 
@@ -34,6 +35,7 @@ class _Direction(NamedTuple):
     negative: Tensor
 
 
+@checked
 class MoCo(Objective):
     """InfoNCE of this rank's clips against their own targets and the queue, mean of both directions.
 
@@ -64,15 +66,13 @@ class MoCo(Objective):
     def __init__(
         self,
         embedding_size: int,
-        queue_size: int = 16384,
-        temperature: float = 0.07,
-        momentum: float = 0.999,
+        queue_size: Count = 16384,
+        temperature: Temperature = 0.07,
+        momentum: ShareBelowOne = 0.999,
         exclude_same_file: bool = False,
     ) -> None:
         super().__init__()
         check_temperature(temperature)
-        if queue_size < 1:
-            raise InputError(f"queue_size ({queue_size}) must be at least 1.")
         self.temperature, self.exclude_same_file = temperature, exclude_same_file
         self.needs = self.needs_of({"momentum": momentum})
         self.register_buffer("video_queue", torch.zeros(queue_size, embedding_size))

@@ -21,6 +21,7 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms, Modality
 from avssl.core.distributed import mean
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import Count, CountOrZero, Positive, Seed, Share, ShareBelowOne, Signed, Temperature, checked
 from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows
 from avssl.objectives.negatives import NegativeSampler
 from avssl.objectives.objective import Objective
@@ -63,7 +64,9 @@ def instance_weights(scores: Tensor, delta: float, kappa: float, w_min: float) -
     return weights if scores.dtype == torch.float64 else weights.float()
 
 
-def soft_targets(video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: float, tau_t: float) -> tuple[Tensor, Tensor]:
+def soft_targets(
+    video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: Temperature, tau_t: Temperature
+) -> tuple[Tensor, Tensor]:
     """Return soft targets: how much instance j counts as a positive of instance i, for anchors of either modality.
 
     Row i of S_v is the softmax over j of
@@ -106,6 +109,7 @@ def soft_targets(video: Tensor, audio: Tensor, kind: SoftTargets, tau_s: float, 
     return s_v, s_a
 
 
+@checked
 class RobustXID(Objective):
     """Cross-modal instance discrimination with weighted instances and soft targets.
 
@@ -114,7 +118,7 @@ class RobustXID(Objective):
     row plus ``soft_weight`` of the soft targets, which are computed from the memory over the same 1 + K rows.
 
     Args:
-        rows: Rows of the memory, in the order of the manifest.
+        rows: Rows of the memory, in the order of the manifest: ``MemoryRows.from_ids(ids)``.
         embedding_size: Embedding size, D.
         targets: Soft targets; see :func:`soft_targets`. "none" keeps hard targets.
         soft_weight: Share of the soft targets, in [0, 1]; the rest is the clip's own row.
@@ -155,31 +159,25 @@ class RobustXID(Objective):
         embedding_size: int,
         *,
         targets: Literal["none", "bootstrapping", "swapped", "neighbor", "cycle"] = "cycle",
-        soft_weight: float = 0.5,
-        tau_s: float = 0.02,
-        tau_t: float = 0.07,
+        soft_weight: Share = 0.5,
+        tau_s: Temperature = 0.02,
+        tau_t: Temperature = 0.07,
         weighted: bool = True,
-        delta: float = 0.0,
-        kappa: float = 0.5,
-        w_min: float = 0.25,
-        warmup_epochs: int = 5,
-        temperature: float = 0.07,
-        num_negatives: int = 1024,
-        momentum: float = 0.5,
+        delta: Signed = 0.0,
+        kappa: Positive = 0.5,
+        w_min: Share = 0.25,
+        warmup_epochs: CountOrZero = 5,
+        temperature: Temperature = 0.07,
+        num_negatives: Count = 1024,
+        momentum: ShareBelowOne = 0.5,
         dtype: MemoryDtype = "fp32",
-        seed: int = 0,
+        seed: Seed = 0,
         remap: bool = False,
     ) -> None:
         super().__init__()
         if targets != "none":
             _check_soft_targets(targets, tau_s, tau_t)
         instance_weights(torch.zeros(1), delta, kappa, w_min)  # checks the options
-        if not 0 <= soft_weight <= 1:
-            raise InputError(f"soft_weight ({soft_weight}) must be in [0, 1]; 0.5 is usual.")
-        if not temperature > 0:
-            raise InputError(f"temperature ({temperature}) must be above 0; 0.07 is usual.")
-        if num_negatives < 1 or warmup_epochs < 0:
-            raise InputError(f"num_negatives ({num_negatives}) must be >= 1, warmup_epochs ({warmup_epochs}) >= 0.")
         self.targets, self.soft_weight, self.tau_s, self.tau_t = targets, soft_weight, tau_s, tau_t
         self.weighted, self.delta, self.kappa, self.w_min = weighted, delta, kappa, w_min
         self.warmup_epochs, self.temperature, self.num_negatives = warmup_epochs, temperature, num_negatives

@@ -21,12 +21,13 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import Count, Positive, Signed, checked
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_chunk_size, check_pair, own_columns
 
 
 def sigmoid_loss(
-    video: Tensor, audio: Tensor, scale: float | Tensor, bias: float | Tensor, *, chunk_size: int | None = None
+    video: Tensor, audio: Tensor, scale: float | Tensor, bias: float | Tensor, *, chunk_size: Count | None = None
 ) -> Tensor:
     """Return the sum over all N audios, mean over videos, of ``-log sigmoid(±(scale * cosine + bias))``.
 
@@ -49,6 +50,7 @@ def sigmoid_loss(
     return _score(video, audio, scale, bias, chunk_size)[0]
 
 
+@checked
 class SigLIP(Objective):
     """:func:`sigmoid_loss` over the global batch, with the model's learned scale and offset.
 
@@ -65,7 +67,9 @@ class SigLIP(Objective):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self, chunk_size: int | None = None, initial_scale: float = 10.0, initial_bias: float = -10.0) -> None:
+    def __init__(
+        self, chunk_size: Count | None = None, initial_scale: Positive = 10.0, initial_bias: Signed = -10.0
+    ) -> None:
         super().__init__()
         check_chunk_size(chunk_size)
         self.chunk_size = chunk_size

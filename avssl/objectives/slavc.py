@@ -35,6 +35,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import ShareBelowOne, Temperature, checked
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import cell_cosines, check_map, check_temperature, own_columns
 
@@ -75,6 +76,7 @@ def slavc_scores(
     return probability.logsumexp(dim=3).mean(dim=1)
 
 
+@checked
 class SLAVC(Objective):
     """Cross-entropy of :func:`slavc_scores` against targets of the momentum model, mean of both directions.
 
@@ -91,7 +93,7 @@ class SLAVC(Objective):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self, temperature: float = 0.03, momentum: float = 0.999) -> None:
+    def __init__(self, temperature: Temperature = 0.03, momentum: ShareBelowOne = 0.999) -> None:
         super().__init__()
         check_temperature(temperature)
         self.temperature = temperature

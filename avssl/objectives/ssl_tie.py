@@ -33,6 +33,7 @@ from avssl.core.affine import Affine, RandomAffine
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
+from avssl.core.ranges import Cosine, Degrees, Positive, PositiveOrZero, PositiveShare, Temperature, checked
 from avssl.objectives.info_nce import InfoNCE
 from avssl.objectives.lvs import LVS
 from avssl.objectives.objective import Objective
@@ -79,6 +80,7 @@ def equivariance(first: Tensor, second: Tensor, affine: Affine) -> Tensor:
     return ((squares * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)).mean()
 
 
+@checked
 class SSLTIE(Objective):
     """A contrastive loss of two views, and the equivariance of their maps.
 
@@ -101,20 +103,18 @@ class SSLTIE(Objective):
 
     def __init__(
         self,
-        temperature: float = 0.07,
+        temperature: Temperature = 0.07,
         contrast: Contrast = "lvs",
-        equivariance_weight: float = 1.0,
-        max_degrees: float = 30.0,
-        scale: tuple[float, float] = (0.5, 1.0),
-        positive_threshold: float = 0.65,
-        negative_threshold: float = 0.4,
-        threshold_width: float = 0.03,
+        equivariance_weight: PositiveOrZero = 1.0,
+        max_degrees: Degrees = 30.0,
+        scale: tuple[PositiveShare, PositiveShare] = (0.5, 1.0),
+        positive_threshold: Cosine = 0.65,
+        negative_threshold: Cosine = 0.4,
+        threshold_width: Positive = 0.03,
     ) -> None:
         super().__init__()
         if contrast not in get_args(Contrast):
             raise InputError(f'contrast ({contrast!r}) must be one of "lvs", "pooled", "max", "both".')
-        if not equivariance_weight >= 0:
-            raise InputError(f"equivariance_weight ({equivariance_weight}) must be 0 or above.")
         self.equivariance_weight = equivariance_weight
         self.needs = self.needs_of({"max_degrees": max_degrees, "scale": scale})
         self.view_warp = RandomAffine(max_degrees, (scale[0], scale[1]))

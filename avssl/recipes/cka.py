@@ -15,6 +15,7 @@ from avssl.core.batch import Modality
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
+from avssl.core.ranges import Count, Positive, Seed, Share, Workers, checked
 from avssl.core.tables import write_table
 from avssl.core.whole_file import write_json
 from avssl.data.health.indexing import index_folder
@@ -31,6 +32,7 @@ RANDOM = "random:"
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
+@checked
 def cka(
     run_a: str,
     run_b: str,
@@ -38,13 +40,13 @@ def cka(
     data: Path | str,
     out: Path | str = "cka",
     split: str | None = None,
-    max_rows: int | None = None,
-    batch_size: int = 256,
-    max_features: int = 8192,
-    rbf_fraction: float = RBF_FRACTION,
-    block_threshold: float = 0.9,
-    seed: int = 0,
-    num_workers: int | None = None,
+    max_rows: Count | None = None,
+    batch_size: Count = 256,
+    max_features: Count = 8192,
+    rbf_fraction: Positive = RBF_FRACTION,
+    block_threshold: Share = 0.9,
+    seed: Seed = 0,
+    num_workers: Workers | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> dict[str, Any]:

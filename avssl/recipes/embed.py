@@ -12,6 +12,7 @@ from tqdm import tqdm
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.core.ranges import Count, Seconds, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
 from avssl.data.eval_loader import Window
@@ -31,15 +32,16 @@ WINDOWS_PER_PART = 1024
 """Windows that an interruption loses at most, beside those of one file: a minute or two on a CPU."""
 
 
+@checked
 def embed(
     source: Path | str,
     *,
     checkpoint: Path | str,
     out: Path | str = "features.parquet",
-    stride_seconds: float = 1.0,
+    stride_seconds: Seconds = 1.0,
     what: What = "embeddings",
-    batch_size: int = 32,
-    num_workers: int | None = None,
+    batch_size: Count = 32,
+    num_workers: Workers | None = None,
     backend: BackendName = "auto",
     overwrite: bool = False,
     device: str = "auto",
@@ -75,8 +77,6 @@ def embed(
         FeatureTableError: If the table exists, parts of another embedding exist, or a vector is not finite.
         ValueError: If no file can be read, or a number is out of range.
     """
-    if not 0 < stride_seconds < math.inf:
-        raise InputError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
     out = Path(out)
     if out.exists() and not overwrite:
         raise FeatureTableError(

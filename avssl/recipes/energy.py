@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from avssl.core.ranges import Seconds, checked
 from avssl.core.whole_file import write_json
 from avssl.engine import Precision, choose_device, show_progress
 from avssl.hub.pretrained import from_pretrained
@@ -15,14 +16,15 @@ from avssl.localization import EnergyCurve, energy_curve
 from avssl.media import open_media
 
 
+@checked
 def energy(
     video: Path | str,
     *,
     checkpoint: Path | str,
     audio: Path | str | None = None,
     readout: Path | str | None = None,
-    stride_seconds: float = 0.5,
-    seconds: float | None = None,
+    stride_seconds: Seconds = 0.5,
+    seconds: Seconds | None = None,
     device: str = "auto",
 ) -> EnergyCurve:
     """Measure how well the audio of a video matches its frames, over time.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from avssl.core.manifest import ManifestError
+from avssl.core.ranges import Seconds, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data.health.indexing import FolderIndex, index_folder, path_below
 from avssl.data.health.report import HealthSettings
@@ -15,13 +16,14 @@ from avssl.data.health.report import HealthSettings
 FIRST = ("out", "segment_seconds", "segment_over_seconds", "num_workers", "strict", "depth", "min_seconds")
 
 
+@checked
 def index(
     folder: Path | str,
     *,
     out: Path | str | None = None,
-    segment_seconds: float = 10.0,
-    segment_over_seconds: float = 30.0,
-    num_workers: int | None = None,
+    segment_seconds: Seconds = 10.0,
+    segment_over_seconds: Seconds = 30.0,
+    num_workers: Workers | None = None,
     strict: bool = False,
     health: HealthSettings | None = None,
 ) -> FolderIndex:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from avssl.core.batch import Heatmap
 from avssl.core.errors import ConfigError, InputError
+from avssl.core.ranges import Seconds, checked
 from avssl.core.whole_file import write_json
 from avssl.engine import show_progress
 from avssl.features.localize import STRIDE_SECONDS, load_localizer, localize_each, open_video
@@ -39,6 +40,7 @@ FIRST = (
 )
 
 
+@checked
 def localize(
     video: Path | str,
     *,
@@ -51,8 +53,8 @@ def localize(
     scale: Scale = "video",
     look: Look = Look(),  # noqa: B008  (frozen)
     readout: Path | str | None = None,
-    stride_seconds: float = STRIDE_SECONDS,
-    seconds: float | None = None,
+    stride_seconds: Seconds = STRIDE_SECONDS,
+    seconds: Seconds | None = None,
     device: str = "auto",
 ) -> dict[str, Heatmap]:
     """Show where in a video its audio comes from, as a heat map over the video.
@@ -151,8 +153,8 @@ def _maps(
     reader: MediaReader,
     pretrained: PretrainedModel,
     sounds: Mapping[str, AudioSource],
-    stride_seconds: float,
-    seconds: float | None,
+    stride_seconds: Seconds,
+    seconds: Seconds | None,
 ) -> dict[str, Heatmap]:
     with tqdm(desc="localize", unit="map", delay=1.0) as bar:
         maps = localize_each(
@@ -173,7 +175,7 @@ def _draw(
     scale: Scale,
     look: Look,
     audio: AudioSource,
-    seconds: float | None,
+    seconds: Seconds | None,
 ) -> None:
     drawn = maps if len(maps) > 1 else next(iter(maps.values()))  # one map needs no title
     if out.suffix.lower() == ".png":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avssl.core.manifest import ManifestError, read_manifest
+from avssl.core.ranges import Count, CountOrZero, Seed, Share, checked
 from avssl.core.whole_file import write_text
 from avssl.data.splits import split_rows
 from avssl.downstream.localization import (
@@ -23,6 +24,7 @@ from avssl.hub.pretrained import from_pretrained
 from avssl.reports.text_table import markdown_table, text_table
 
 
+@checked
 def localize_eval(
     manifest: Path | str,
     *,
@@ -31,10 +33,10 @@ def localize_eval(
     split: str | None = None,
     rules: Sequence[str] = ("adaptive", "ezvsl"),
     object_prior: Path | str | None = None,
-    map_weight: float = 0.4,
-    num_examples: int = 12,
-    seed: int = 0,
-    batch_size: int = 16,
+    map_weight: Share = 0.4,
+    num_examples: CountOrZero = 12,
+    seed: Seed = 0,
+    batch_size: Count = 16,
     device: str = "auto",
     progress: bool = True,
 ) -> LocalizationTable:

@@ -17,6 +17,7 @@ from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, RunError
 from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest
 from avssl.core.parallel import parallel_map
+from avssl.core.ranges import Count, CountOrZero, Workers, checked
 from avssl.core.tables import write_table
 from avssl.core.whole_file import write_json
 from avssl.data.shards.copying import ShardJob, make_shard
@@ -29,15 +30,16 @@ from avssl.media.prepared.writer import check_encoders
 FIRST = ("split", "num_workers", "verify", "task_index", "num_tasks", "short_side", "frames_per_second", "video_codec")
 
 
+@checked
 def prepare(
     manifest: Path | str,
     out: Path | str,
     *,
     split: str | None = None,
-    rows_per_shard: int = 256,
-    num_workers: int | None = None,
-    task_index: int = 0,
-    num_tasks: int = 1,
+    rows_per_shard: Count = 256,
+    num_workers: Workers | None = None,
+    task_index: CountOrZero = 0,
+    num_tasks: Count = 1,
     verify: bool = False,
     backend: BackendName = "auto",
     settings: CopySettings | None = None,

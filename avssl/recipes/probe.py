@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.manifest import read_manifest
+from avssl.core.ranges import Workers, checked
+from avssl.core.registry import entry
 from avssl.core.whole_file import write_json
 from avssl.data.splits import divide, num_unlabeled
 from avssl.downstream.probing import PROTOCOLS, ProbeSettings, protocol_table, run_protocol
@@ -29,6 +31,7 @@ FIRST = (
 )
 
 
+@checked
 def probe(
     manifest: Path | str,
     *,
@@ -41,7 +44,7 @@ def probe(
     fold_column: str | None = None,
     settings: ProbeSettings | None = None,
     out: Path | str | None = None,
-    num_workers: int | None = None,
+    num_workers: Workers | None = None,
     cache_folder: Path | str | None = None,
     device: str = "auto",
     progress: bool = True,
@@ -85,6 +88,7 @@ def probe(
         HubError: If there is no model at ``checkpoint``.
         ValueError: If a test class has no training clip, or a feature is not finite.
     """
+    chosen = entry("protocol", PROTOCOLS, protocol)
     settings, rows = settings or ProbeSettings(), read_manifest(manifest)
     divisions = divide(
         rows,
@@ -96,7 +100,7 @@ def probe(
     )
     pretrained = from_pretrained(checkpoint, choose_device(device))
     report = run_protocol(
-        PROTOCOLS[protocol],
+        chosen,
         {"trained": pretrained, "random init": random_init(pretrained, settings.seed + 1)},
         rows,
         divisions,
@@ -112,7 +116,7 @@ def probe(
         "weights": pretrained.weights_hash(),
         "unlabeled": num_unlabeled(divisions),
     }
-    print(protocol_table(PROTOCOLS[protocol], report))
+    print(protocol_table(chosen, report))
     if out:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_json(out, report)

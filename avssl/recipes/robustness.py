@@ -12,6 +12,7 @@ import numpy as np
 from avssl.core.cpus import decoding_workers
 from avssl.core.draws import clip_key
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
+from avssl.core.ranges import Count, Seed, Workers, checked
 from avssl.core.whole_file import write_text
 from avssl.data.dataset import ClipDataset
 from avssl.data.splits import Division, divide, labeled_rows
@@ -44,6 +45,7 @@ _FEWEST_CLIPS = 10
 _MOST_GROUPS = 50
 
 
+@checked
 @dataclass(frozen=True)
 class Settings:
     """Rows and numbers of the evaluation."""
@@ -59,11 +61,11 @@ class Settings:
     """Rows that probes are trained on, undisturbed."""
     test_split: str = "test"
     """Rows that are disturbed."""
-    windows_per_clip: int | None = None
+    windows_per_clip: Count | None = None
     """Evenly spaced windows that are averaged. Default: as in the classifier's test, or 1 for probes."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed of noise, positions, partner clips and the held-out part of the training rows."""
-    num_workers: int | None = None
+    num_workers: Workers | None = None
     """Decoding processes; default: one per core."""
     cache_folder: Path | str | None = None
     """Folder where features of clean clips are kept for later runs, also of ``avssl probe``."""

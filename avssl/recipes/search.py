@@ -8,6 +8,7 @@ from typing import Literal, cast
 from avssl.core.batch import Modality
 from avssl.core.errors import ConfigError
 from avssl.core.names import printable
+from avssl.core.ranges import Count, SecondsOrZero, checked
 from avssl.features.search import (
     GalleryHits,
     Query,
@@ -24,6 +25,7 @@ from avssl.features.search_page import write_search_page
 from avssl.features.table import FeatureTable, read_feature_table
 
 
+@checked
 def search(
     features: Path | str,
     *,
@@ -31,9 +33,9 @@ def search(
     video: Path | str | None = None,
     id: str | None = None,
     by: Modality = "audio",
-    at_seconds: float | None = None,
+    at_seconds: SecondsOrZero | None = None,
     gallery: Literal["video", "audio", "both"] | None = None,
-    k: int = 10,
+    k: Count = 10,
     out: Path | str | None = None,
     checkpoint: Path | str | None = None,
     root: Path | str | None = None,

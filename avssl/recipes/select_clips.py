@@ -8,6 +8,7 @@ from typing import Literal
 
 from avssl.core.errors import ConfigError
 from avssl.core.manifest import read_manifest
+from avssl.core.ranges import Count, Seed, Workers, checked
 from avssl.core.tables import write_table
 from avssl.downstream.labeling import FeatureSettings, Ranking, rank_rows, simulation_text, write_simulation
 from avssl.downstream.labeling import simulate as run_simulation
@@ -29,11 +30,12 @@ FIRST = (
 )
 
 
+@checked
 def select(
     manifest: Path | str,
     *,
     checkpoint: Path | str,
-    budget: int,
+    budget: Count,
     strategy: Sequence[str] = (),
     out: Path | str | None = None,
     modality: Literal["both", "video", "audio"] = "both",
@@ -42,11 +44,11 @@ def select(
     train_split: str = "train",
     test_split: str = "test",
     simulate: bool = False,
-    rounds: int = 8,
-    num_seeds: int = 3,
-    seed: int = 0,
-    windows_per_clip: int = 1,
-    num_workers: int | None = None,
+    rounds: Count = 8,
+    num_seeds: Count = 3,
+    seed: Seed = 0,
+    windows_per_clip: Count = 1,
+    num_workers: Workers | None = None,
     cache_folder: Path | str | None = None,
     device: str = "auto",
 ) -> None:
@@ -90,8 +92,6 @@ def select(
         ManifestError: If a column, a split or the labels are missing.
         HubError: If there is no model at ``checkpoint``.
     """
-    if budget < 1:
-        raise ConfigError(f"--budget ({budget}) must be at least 1.")
     names = _strategies(strategy, simulate, modality)
     out = Path(out or ("selection" if simulate else "selected.csv"))
     if out.resolve() == Path(manifest).resolve():

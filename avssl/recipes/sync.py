@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from avssl.core.errors import InputError
+from avssl.core.ranges import Seconds, checked
 from avssl.core.whole_file import write_json
 from avssl.engine import Precision, choose_device, show_progress
 from avssl.hub.pretrained import from_pretrained
@@ -16,6 +17,7 @@ from avssl.localization import SyncCurve, draw_sync_curve, sync_curve
 from avssl.media import open_media
 
 
+@checked
 def sync(
     video: Path | str,
     *,
@@ -23,9 +25,9 @@ def sync(
     out: Path | str | None = None,
     audio: Path | str | None = None,
     readout: Path | str | None = None,
-    max_offset_seconds: float = 1.0,
-    step_seconds: float = 0.1,
-    seconds: float | None = None,
+    max_offset_seconds: Seconds = 1.0,
+    step_seconds: Seconds = 0.1,
+    seconds: Seconds | None = None,
     device: str = "auto",
 ) -> SyncCurve:
     """Find how early or late the audio of a video is.

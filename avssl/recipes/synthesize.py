@@ -8,6 +8,7 @@ from typing import Any
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError
+from avssl.core.ranges import CountOrZero, Seed, Workers, checked
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 
 FIRST = (
@@ -24,13 +25,14 @@ FIRST = (
 )
 
 
+@checked
 def synthesize(
     out: Path | str,
     *,
-    num_clips: int = 1000,
-    num_test_clips: int | None = None,
-    seed: int = 0,
-    num_workers: int | None = None,
+    num_clips: CountOrZero = 1000,
+    num_test_clips: CountOrZero | None = None,
+    seed: Seed = 0,
+    num_workers: Workers | None = None,
     overwrite: bool = False,
     scene: SceneSettings | None = None,
     progress: bool = True,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from avssl.core.errors import InputError
-from avssl.core.lazy import load, make_lazy
+from avssl.core.lazy import make_lazy
+from avssl.core.registry import build
 
 if TYPE_CHECKING:
     from avssl.transforms.audio import LogMel as LogMel
@@ -37,11 +37,9 @@ def create_spectrogram(name: str, **options: Any) -> LogSpectrogram | LogMel:
         **options: Keyword arguments of its class.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If the name, an option or its value is unknown; says which there are.
     """
-    if name not in SPECTROGRAMS:
-        raise InputError(f"spectrogram ({name!r}) must be one of {sorted(SPECTROGRAMS)}.")
-    spectrogram: LogSpectrogram | LogMel = load(SPECTROGRAMS[name])(**options)
+    spectrogram: LogSpectrogram | LogMel = build("spectrogram", SPECTROGRAMS, name, **options)
     return spectrogram
 
 

@@ -23,6 +23,7 @@ from einops import reduce
 from torch import Tensor, nn
 
 from avssl.core.errors import InputError
+from avssl.core.ranges import Channels, Count, Positive, PositiveOrZero, SampleRate, Seconds, checked
 
 Padding = Literal["constant", "reflect"]
 
@@ -94,7 +95,9 @@ class _Spectrogram(nn.Module):
 
     window: Tensor
 
-    def __init__(self, sample_rate_hz: int, window_length: int, hop_seconds: float, padding: Padding) -> None:
+    def __init__(
+        self, sample_rate_hz: SampleRate, window_length: Count, hop_seconds: Seconds, padding: Padding
+    ) -> None:
         super().__init__()
         if window_length < 4 or window_length % 4:
             raise InputError(f"window_length ({window_length}) must be a multiple of 4 samples; AVID's is 1024.")
@@ -136,6 +139,7 @@ class _Spectrogram(nn.Module):
         )
 
 
+@checked
 class LogSpectrogram(_Spectrogram):
     """AVID's log spectrogram: linear in frequency, neighboring bins averaged in pairs.
 
@@ -154,9 +158,9 @@ class LogSpectrogram(_Spectrogram):
 
     def __init__(
         self,
-        sample_rate_hz: int = 24_000,
-        window_length: int = 1024,
-        hop_seconds: float = 0.010,
+        sample_rate_hz: SampleRate = 24_000,
+        window_length: Count = 1024,
+        hop_seconds: Seconds = 0.010,
         padding: Padding = "constant",
     ) -> None:
         super().__init__(sample_rate_hz, window_length, hop_seconds, padding)
@@ -169,6 +173,7 @@ class LogSpectrogram(_Spectrogram):
         return average_bin_pairs(power)
 
 
+@checked
 class LogMel(_Spectrogram):
     """Log-mel spectrogram: triangular filters on the HTK mel scale over the power spectrum.
 
@@ -189,12 +194,12 @@ class LogMel(_Spectrogram):
 
     def __init__(
         self,
-        sample_rate_hz: int = 24_000,
-        num_mels: int = 64,
-        window_length: int = 1024,
-        hop_seconds: float = 0.010,
-        min_hz: float = 0.0,
-        max_hz: float | None = None,
+        sample_rate_hz: SampleRate = 24_000,
+        num_mels: Channels = 64,
+        window_length: Count = 1024,
+        hop_seconds: Seconds = 0.010,
+        min_hz: PositiveOrZero = 0.0,
+        max_hz: Positive | None = None,
         padding: Padding = "constant",
     ) -> None:
         super().__init__(sample_rate_hz, window_length, hop_seconds, padding)

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from avssl.core.draws import integers, uniform
 from avssl.core.errors import InputError
+from avssl.core.ranges import CountOrZero, PositiveOrZero, checked
 
 
+@checked
 class RandomGain(nn.Module):
     """Scales each waveform by its own random factor.
 
@@ -22,7 +24,7 @@ class RandomGain(nn.Module):
         ValueError: If the range is empty or not above 0.
     """
 
-    def __init__(self, gain: tuple[float, float] = (0.9, 1.1)) -> None:
+    def __init__(self, gain: tuple[PositiveOrZero, PositiveOrZero] = (0.9, 1.1)) -> None:
         super().__init__()
         self.low, self.high = gain
         if not 0 < self.low <= self.high:
@@ -37,6 +39,7 @@ class RandomGain(nn.Module):
         return f"low={self.low}, high={self.high}"
 
 
+@checked
 class SpectrogramMask(nn.Module):
     """Masks random spans of time and of frequency, in standardized spectrograms, by their mean, 0.
 
@@ -53,7 +56,11 @@ class SpectrogramMask(nn.Module):
     """
 
     def __init__(
-        self, max_time_width: int = 0, max_freq_width: int = 0, num_time_masks: int = 1, num_freq_masks: int = 1
+        self,
+        max_time_width: CountOrZero = 0,
+        max_freq_width: CountOrZero = 0,
+        num_time_masks: CountOrZero = 1,
+        num_freq_masks: CountOrZero = 1,
     ) -> None:
         super().__init__()
         settings = (max_time_width, max_freq_width, num_time_masks, num_freq_masks)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from avssl.core.draws import uniform
 from avssl.core.errors import InputError
+from avssl.core.ranges import HalfShare, Pixels, Positive, PositiveOrZero, PositiveShare, Share, checked
 from avssl.transforms.color import ColorJitter, JitterOptions
 from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 
@@ -74,6 +75,7 @@ class _VideoTransform(nn.Module):
         return f"size={self.size}"
 
 
+@checked
 class VideoAugment(_VideoTransform):
     """Random resized crop, flip and color jitter, the same for all frames of a clip.
 
@@ -97,15 +99,15 @@ class VideoAugment(_VideoTransform):
 
     def __init__(
         self,
-        size: int = 112,
+        size: Pixels = 112,
         *,
-        scale: tuple[float, float] = (0.3, 1.0),
-        ratio: tuple[float, float] = (0.75, 1.3333333),
-        flip_probability: float = 0.5,
-        brightness: float = 0.4,
-        contrast: float = 0.4,
-        saturation: float = 0.4,
-        hue: float = 0.0,
+        scale: tuple[PositiveShare, PositiveShare] = (0.3, 1.0),
+        ratio: tuple[Positive, Positive] = (0.75, 1.3333333),
+        flip_probability: Share = 0.5,
+        brightness: PositiveOrZero = 0.4,
+        contrast: PositiveOrZero = 0.4,
+        saturation: PositiveOrZero = 0.4,
+        hue: HalfShare = 0.0,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
@@ -168,6 +170,7 @@ class VideoAugment(_VideoTransform):
         )
 
 
+@checked
 class VideoEval(_VideoTransform):
     """Deterministic resize and crop, for evaluation.
 
@@ -188,10 +191,10 @@ class VideoEval(_VideoTransform):
 
     def __init__(
         self,
-        size: int = 112,
+        size: Pixels = 112,
         *,
         crop: Literal["center", "full", "three"] = "center",
-        resize_short: int | None = None,
+        resize_short: Pixels | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:

@@ -102,7 +102,7 @@ def test_wrong_command_lines_raise_in_one_line(argv, message):
         ("optim: 3", "x.yaml: optim is a group of settings"),
         ("- 1", "x.yaml: a config is a mapping"),
         ("a: [", "x.yaml: not a YAML file"),
-        ("optim:\n  epochs: 0", r"x.yaml: optim.epochs \(0\) must be > 0"),
+        ("optim:\n  epochs: 0", r"x.yaml: optim.epochs \(0\) must be >= 1"),
         ("1: 2", "x.yaml: the key 1 must be a name."),
         ("optim:\n  true: 2", "x.yaml: the key True must be a name."),
     ],
@@ -120,9 +120,9 @@ def test_a_value_that_its_class_rejects_is_located(tmp_path):
     path, verb = tmp_path / "x.yaml", Verb("pretrain", "avssl.recipes.pretrain:pretrain")
     path.write_text("objective:\n  temperature: 0\n")
     for words in (["--print-config"], [str(tmp_path), "--out", str(tmp_path / "run")]):
-        with pytest.raises(ConfigError, match=r"^\S*x.yaml: objective.temperature \(0.0\) must be above 0"):
+        with pytest.raises(ConfigError, match=r"^\S*x.yaml: objective.temperature \(0.0\) must be >= 1e-06"):
             verb.run(["--config", str(path), *words])
-        with pytest.raises(ConfigError, match=r"^--objective.temperature \(-1.0\) must be above 0"):
+        with pytest.raises(ConfigError, match=r"^--objective.temperature \(-1.0\) must be >= 1e-06"):
             verb.run(["--config", str(path), "--objective.temperature", "-1", *words])
 
 

@@ -120,7 +120,7 @@ def test_unknown_encoder_lists_names_and_suggests():
 
 def test_unknown_option_names_the_encoder_and_its_options():
     with pytest.raises(
-        ValueError, match=r"'stempool' is not a known option of avid_r2plus1d_18\. Did you mean 'stem_pool'"
+        ValueError, match=r"'stempool' is not a known option of encoder avid_r2plus1d_18\. Did you mean 'stem_pool'"
     ):
         create_encoder("avid_r2plus1d_18", stempool=False)
 

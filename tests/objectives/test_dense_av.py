@@ -263,9 +263,9 @@ def test_dense_av_refuses() -> None:
         DenseAV(negative_sounds=3)
     with pytest.raises(ValueError, match=r"num_heads \(0\)"):
         create_objective("dense_av", num_heads=0)
-    with pytest.raises(ValueError, match=r"temperature \(0\) must be above 0"):
+    with pytest.raises(ValueError, match=r"temperature \(0\) must be >= 1e-06"):
         DenseAV(temperature=0)
-    with pytest.raises(ValueError, match=r"smooth_weight \(-1\) must be 0 or above"):
+    with pytest.raises(ValueError, match=r"smooth_weight \(-1\) must be >= 0"):
         DenseAV(smooth_weight=-1)
     with pytest.raises(ValueError, match=r"audio_heard must be \(V\*B, T\) beside audio_map"):
         replace(good, audio_heard=torch.ones(4, 5, dtype=torch.bool))

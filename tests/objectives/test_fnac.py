@@ -186,7 +186,7 @@ def test_fnac_is_float32_under_autocast() -> None:
 
 def test_fnac_refuses_wrong_options_and_input() -> None:
     video_map, audio = _pair(6)
-    with pytest.raises(ValueError, match=r"image_weight \(-1\) must be 0 or above"):
+    with pytest.raises(ValueError, match=r"image_weight \(-1\) must be >= 0"):
         FNAC(image_weight=-1, max_over="cells")
     with pytest.raises(ValueError, match=r"foreground_threshold \(1\) must be in \[0, 1\)"):
         FNAC(foreground_threshold=1, max_over="cells")
@@ -194,7 +194,7 @@ def test_fnac_refuses_wrong_options_and_input() -> None:
         FNAC(warmup_epochs=-2, max_over="cells")
     with pytest.raises(ValueError, match='must be "cells" or "space"'):
         FNAC(max_over="time")
-    with pytest.raises(ValueError, match=r"temperature \(0\) must be above 0"):
+    with pytest.raises(ValueError, match=r"temperature \(0\) must be >= 1e-06"):
         FNAC(temperature=0, max_over="cells")
     with pytest.raises(ValueError, match="FNAC takes one view of each clip, got 5 embeddings of 4 clips"):
         FNAC(max_over="cells")(Embeddings(audio, audio, video_map), None, _index(4))

@@ -111,7 +111,7 @@ def test_moco_refuses_mismatched_input() -> None:
         objective(_embeddings(0), _embeddings(1), _index([0, 1]))
     with pytest.raises(ValueError, match=r"queue_size \(2\) must be at least the 3 clips"):
         objective.update(_embeddings(0), _embeddings(1), _index([0, 1, 2]))
-    with pytest.raises(ValueError, match=r"queue_size \(0\) must be at least 1"):
+    with pytest.raises(ValueError, match=r"queue_size \(0\) must be >= 1"):
         MoCo(4, queue_size=0)
 
 

@@ -258,7 +258,8 @@ def test_missing_sounds_are_refused(objective: Objective) -> None:
 @pytest.mark.parametrize("count", [-2, 3])
 @pytest.mark.parametrize("name", ["info_nce", "margin_nce"])
 def test_odd_and_negative_numbers_are_refused(name: str, count: int) -> None:
-    message = rf"negative_sounds \({count}\) must be even and >= 0: half are silence, half noise"
+    right = ">= 0" if count < 0 else "even and >= 0: half are silence, half noise"
+    message = rf"negative_sounds \({count}\) must be {right}"
     with pytest.raises(ValueError, match=message):
         {"info_nce": InfoNCE, "margin_nce": MarginNCE}[name](negative_sounds=count)
     with pytest.raises(ConfigError, match=message):

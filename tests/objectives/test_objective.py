@@ -74,10 +74,27 @@ def test_create_objective_passes_options() -> None:
 
 def test_create_objective_lists_the_names() -> None:
     assert "info_nce" in sorted(OBJECTIVES)
-    with pytest.raises(ValueError, match=r"objective 'infonce' does not exist; choose one of .*info_nce"):
+    with pytest.raises(
+        ValueError, match=r"'infonce' is not a known objective\. Did you mean 'info_nce'\? Known: avid, .*ssl_tie"
+    ):
         create_objective("infonce")
 
 
-def test_create_objective_names_a_wrong_option() -> None:
-    with pytest.raises(TypeError, match="temprature"):
+def test_create_objective_names_a_wrong_option_and_what_is_missing() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"'temprature' is not a known option of objective info_nce\. "
+        r"Did you mean 'temperature'\? Known: temp.*pooling",
+    ):
         create_objective("info_nce", temprature=0.1)
+    with pytest.raises(
+        ValueError,
+        match=r"objective avid also needs rows and embedding_size: create it with rows=\.\.\., embedding_size=\.\.\.\. "
+        r"rows: Rows of the memory.*MemoryRows\.from_ids\(ids\).* embedding_size: Embedding size",
+    ):
+        create_objective("avid")
+    rows = MemoryRows.from_ids(list("abc"))
+    with pytest.raises(ValueError, match=r"objective cma also needs embedding_size"):
+        create_objective("cma", rows=rows, variant="joint")  # an option of its base class
+    with pytest.raises(ValueError, match=r"'variantt' is not a known option of objective cma.*'variant'"):
+        create_objective("cma", rows=rows, embedding_size=4, variantt="joint")

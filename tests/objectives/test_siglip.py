@@ -101,7 +101,7 @@ def test_siglip_refuses_mismatched_input() -> None:
     video, audio = _pair(5)
     with pytest.raises(ValueError, match="same clips in the same order"):
         sigmoid_loss(video[:4], audio, 10.0, -10.0)
-    with pytest.raises(ValueError, match=r"chunk_size \(0\) must be at least 1"):
+    with pytest.raises(ValueError, match=r"chunk_size \(0\) must be >= 1"):
         SigLIP(chunk_size=0)
     with pytest.raises(ValueError, match=r"give the model logits=LogitScale\(10, -10\)"):
         SigLIP()(Embeddings(video, audio), None, _index(5))

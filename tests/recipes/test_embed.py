@@ -204,8 +204,8 @@ def test_wrong_input_raises(folder, run, tmp_path, capsys):
     out = tmp_path / "f.parquet"
     assert main(["embed", str(folder)]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err
-    assert main(words(folder, run, out, "--stride-seconds", "0")) == 1
-    assert "stride_seconds (0.0) must be greater than 0" in capsys.readouterr().err
+    assert main(words(folder, run, out, "--stride-seconds", "0")) == 2
+    assert "stride-seconds (0.0) must be >= 0.001" in capsys.readouterr().err
     out.write_text("of somebody")
     assert main(words(folder, run, out)) == 1
     assert "f.parquet: exists already. Replace it with --overwrite" in capsys.readouterr().err

@@ -33,8 +33,8 @@ def test_other_audio_has_another_energy(videos, run, tmp_path):
 def test_missing_input_raises(videos, run, tmp_path, capsys):
     assert main(["energy", str(videos / "clip00.mp4")]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err
-    assert main(words(videos, run, "--stride_seconds", "0")) == 1
-    assert "stride_seconds (0.0) must be greater than 0" in capsys.readouterr().err
+    assert main(words(videos, run, "--stride_seconds", "0")) == 2
+    assert "stride-seconds (0.0) must be >= 0.001" in capsys.readouterr().err
     assert main(words(videos, tmp_path / "none")) == 1
     assert "no such folder" in capsys.readouterr().err
     assert main(["energy", "--help"]) == 0

@@ -88,7 +88,7 @@ def test_depth_and_limits_are_options(folder, capsys):
     assert "1 too_short" in capsys.readouterr().out
     assert main(["index", str(folder), "--depth", "deep"]) == 2
     assert main(["index", str(folder), "--timeout-seconds", "0"]) == 2
-    assert "--timeout-seconds (0.0) must be greater than 0" in capsys.readouterr().err
+    assert "--timeout-seconds (0.0) must be >= 0.001" in capsys.readouterr().err
 
 
 def test_pretraining_on_a_folder_uses_the_results_of_index(tmp_path, video_maker, tiny_config, monkeypatch):

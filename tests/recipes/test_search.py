@@ -243,8 +243,8 @@ def test_wrong_queries_raise(world, wav, tmp_path, capsys):
     assert "name one query" in capsys.readouterr().err
     assert main(words(world, "--audio", wav, "--video", wav)) == 2
     assert "name one query" in capsys.readouterr().err
-    assert main(words(world, "--audio", wav, "-k", "0")) == 1
-    assert "k (0) must be at least 1" in capsys.readouterr().err
+    assert main(words(world, "--audio", wav, "-k", "0")) == 2
+    assert "k (0) must be >= 1" in capsys.readouterr().err
     assert main(words(tmp_path / "none.parquet", "--audio", wav)) == 1
     assert "no such file. Make one with: avssl embed" in capsys.readouterr().err
     assert main(words(wav, "--audio", wav)) == 1

@@ -217,5 +217,5 @@ def test_simulation_of_one_modality_omits_disagreement(manifest_maker, run, tmp_
     assert report["all_labels"] >= 0.8  # the classes differ in pitch
     assert main([*common, "--strategy", "disagreement"]) == 1
     assert "needs video and audio, got audio" in capsys.readouterr().err
-    assert main([*common, "--num_seeds", "0"]) == 1
-    assert "rounds (1) and the number of seeds (0) must be at least 1" in capsys.readouterr().err
+    assert main([*common, "--num_seeds", "0"]) == 2
+    assert "--num-seeds (0) must be >= 1" in capsys.readouterr().err

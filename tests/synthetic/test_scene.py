@@ -174,10 +174,10 @@ def test_the_camera_shakes():
     [
         ({"width": 63}, "must be even"),
         ({"object_weights": (0.0,)}, "object_weights"),
-        ({"num_sounding": 0}, "silent_fraction=1"),
+        ({"num_sounding": 0}, r"num_sounding \(0\) must be >= 1"),
         ({"silent_fraction": 1.5}, r"silent_fraction \(1.5\)"),
         ({"interactive_pairs": True}, "at least two objects"),
-        ({"video_fps": 0.0}, "must be > 0"),
+        ({"video_fps": 0.0}, r"video_fps \(0.0\) must be >= 0.001"),
     ],
 )
 def test_settings_refuse(change, message):

@@ -105,7 +105,7 @@ def test_model_has_the_heads_and_the_time_of_its_objective():
     assert dense.model.logits()[0].item() == pytest.approx(10)
     with pytest.raises(ValueError, match=r"objective.num_heads \(3\) must .* divide the embedding size \(128,"):
         build_model(config_from_dict({"objective": {"name": "dense_av", "num_heads": 3}}))
-    with pytest.raises(ConfigError, match=r"objective.num_heads \(0\) must be at least 1"):
+    with pytest.raises(ConfigError, match=r"objective.num_heads \(0\) must be >= 1"):
         check_options(config_from_dict({"objective": {"name": "dense_av", "num_heads": 0}}))
 
 

@@ -122,7 +122,7 @@ def test_bad_waveforms_are_refused() -> None:
         ({"max_hz": 13_000.0}, "max_hz"),
         ({"window_length": 510}, "multiple of 4"),
         ({"padding": "edge"}, "padding"),
-        ({"hop_seconds": 1e-6}, "less than a sample"),
+        ({"hop_seconds": 1e-6}, r"hop_seconds \(1e-06\) must be >= 0.001"),
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict, message: str) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.core.names import name_to_text
+from avssl.core.ranges import Seconds, SecondsOrForever, Workers, checked
 from avssl.data.health.check import check_files
 from avssl.data.health.journal import JournalUse
 from avssl.data.health.report import HealthReport, HealthSettings
@@ -115,15 +116,16 @@ def _table(rows: Sequence[tuple[str, ...]]) -> pa.Table:
     return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
 
 
+@checked
 def index_folder(
     folder: Path | str,
     *,
     root: Path | str | None = None,
-    segment_seconds: float = 10.0,
-    segment_over_seconds: float = 30.0,
+    segment_seconds: Seconds = 10.0,
+    segment_over_seconds: SecondsOrForever = 30.0,
     health: HealthSettings | None = None,
     journal: JournalUse = "update",
-    num_workers: int | None = None,
+    num_workers: Workers | None = None,
     progress: bool = False,
 ) -> FolderIndex:
     """Check every media file under ``folder``.

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from avssl.core.errors import InputError
+from avssl.core.ranges import Positive, Seconds, SecondsOrZero, checked
 from avssl.data.health.content import check_content
 from avssl.data.health.row_faults import RowFaults
 from avssl.data.health.segments import LeftOut, Segments, Span, common_span, judge_rows, without
@@ -27,6 +28,7 @@ MIN_SECONDS = 1.0
 _TIMEOUT_SECONDS: dict[Depth, float] = {"quick": 60.0, "normal": 60.0, "full": 1800.0}
 
 
+@checked
 @dataclass(frozen=True)
 class HealthSettings:
     """Depth and limits of the check.
@@ -40,24 +42,18 @@ class HealthSettings:
     ends and samples between them, to find still video and silence. "full": decodes everything."""
     backend: BackendName = "auto"
     """Decoder of media files; "auto" is the fastest that loads."""
-    min_seconds: float = MIN_SECONDS
+    min_seconds: SecondsOrZero = MIN_SECONDS
     """Shortest time in which video and audio both play, in seconds."""
     limits: MediaLimits = field(default_factory=MediaLimits)
     """Limits on a file; a manifest stores them for training."""
-    timeout_seconds: float | None = None
+    timeout_seconds: Seconds | None = None
     """Time limit per file, in seconds; None: 60 s, and half an hour at depth "full"."""
-    memory_gib: float = 4.0
+    memory_gib: Positive = 4.0
     """Memory limit per process beyond what it starts with, in GiB."""
 
     def __post_init__(self) -> None:
         if self.depth not in _TIMEOUT_SECONDS:
             raise InputError(f"depth ({self.depth!r}) must be one of {list(_TIMEOUT_SECONDS)}.")
-        for name in ("timeout_seconds", "memory_gib"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name} ({value}) must be greater than 0.")
-        if not self.min_seconds >= 0:
-            raise InputError(f"min_seconds ({self.min_seconds}) must not be negative.")
 
     @property
     def limit_seconds(self) -> float:

@@ -14,11 +14,13 @@ import torch
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
+from avssl.core.ranges import Count, Positive, PositiveOrZero, Seed, checked
 from avssl.features.extract import Features
 from avssl.hub.pretrained import PretrainedModel
 from avssl.training.tasks.probes import ProbeSchedule
 
 
+@checked
 @dataclass(frozen=True)
 class ProbeSettings:
     """Settings of all protocols.
@@ -29,21 +31,21 @@ class ProbeSettings:
 
     modality: Literal["video", "audio", "both"] = "both"
     """Modality to probe. With `video` or `audio` alone, files without the other stream are used too."""
-    windows_per_clip: int | None = None
+    windows_per_clip: Count | None = None
     """Evenly spaced windows of each row; the default is the number of the protocol."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed."""
-    neighbors: int = 20
+    neighbors: Count = 20
     """knn: training clips that vote."""
-    temperature: float = 0.07
+    temperature: PositiveOrZero = 0.07
     """knn: temperature of the weights exp(cosine / temperature); 0 counts votes."""
-    svm_c: float = 10.0
+    svm_c: Positive = 10.0
     """svm: weight of the hinge losses: 10 for ESC-50, 1 for DCASE 2013."""
-    svm_iterations: int = 200
+    svm_iterations: Count = 200
     """svm: maximum number of solver iterations."""
     pooling: Literal["max", "mean"] = "max"
     """retrieval, layers and attentive: pooling of the feature maps. The svm always averages."""
-    clips_per_class: int = 5
+    clips_per_class: Count = 5
     """av_retrieval: test clips of each class in the gallery."""
     schedule: ProbeSchedule = field(default_factory=ProbeSchedule)
     """layers and attentive: training schedule."""
@@ -51,9 +53,6 @@ class ProbeSettings:
     def __post_init__(self) -> None:
         if self.modality not in ("video", "audio", "both"):
             raise InputError(f'modality ({self.modality!r}) must be "video", "audio" or "both".')
-        for name in ("windows_per_clip", "neighbors", "svm_iterations", "clips_per_class"):
-            if (count := getattr(self, name)) is not None and count < 1:
-                raise InputError(f"{name} ({count}) must be at least 1.")
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

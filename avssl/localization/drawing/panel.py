@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import Heatmap
+from avssl.core.ranges import Share, checked
 from avssl.localization.drawing.boxes import Box, box_threshold, hot_box
 from avssl.localization.drawing.glow import Glow
 from avssl.localization.drawing.scale import heat_at
@@ -21,17 +22,18 @@ HEAD_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
 """Palette of Okabe and Ito, safe for color-blind viewers; repeated for more heads."""
 
 
+@checked
 @dataclass(frozen=True)
 class Look:
     """Drawing options of heat maps."""
 
-    opacity: float = 0.7
+    opacity: Share = 0.7
     """Opacity of the highest color, in [0, 1]."""
     colormap: str = "inferno"
     """A matplotlib name."""
     strip: bool = True
     """Draw confidence, waveform and color scale under the frame."""
-    boxes: float | bool = False
+    boxes: Share | bool = False
     """Draw a box around the region at or above this share of the color scale, in [0, 1]; 0.5 if no share is given."""
     heads: bool = False
     """Draw the map of each of the model's heads in its own color, later ones over earlier ones."""

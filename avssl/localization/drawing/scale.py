@@ -9,8 +9,9 @@ from torch import Tensor
 
 from avssl.core.batch import Heatmap
 from avssl.core.errors import InputError
+from avssl.core.ranges import Signed
 
-Scale = Literal["video", "absolute"] | tuple[float, float]
+Scale = Literal["video", "absolute"] | tuple[Signed, Signed]
 """``"video"``: from the median to the maximum of all maps of the video. ``"absolute"``: cosines 0 to 1, comparable
 between videos. Or the two cosines."""
 

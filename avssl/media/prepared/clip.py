@@ -15,11 +15,11 @@ Times of packets count frames in the video stream, samples in the audio stream.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from avssl.core.errors import InputError
+from avssl.core.ranges import Count, CountOrZero, FrameRate, Pixels, SampleRate, checked
 
 FORMAT_VERSION = 1
 
@@ -39,32 +39,30 @@ PREROLL_PACKETS = {"pcm": 0, "flac": 0, "aac": 1}
 """Audio packets to decode before the requested ones: AAC overlaps neighbors."""
 
 
+@checked
 @dataclass(frozen=True)
 class CopySettings:
     """Size, rates and codecs of a prepared clip. The defaults were measured: see docs/data.md."""
 
-    short_side: int = 128
+    short_side: Pixels = 128
     """Shorter side in pixels; smaller sources keep their size. Use 1.14 times the model's input size."""
-    frames_per_second: float = 16.0
+    frames_per_second: FrameRate = 16.0
     """Video frame rate; training may use any rate up to it."""
     video_codec: Literal["mpeg4", "h264", "mjpeg"] = "mpeg4"
     """Video codec. h264 is a fifth smaller and decodes at three quarters of the speed; mjpeg is two fifths larger, and
     each frame decodes by itself."""
-    quality: int = 3
+    quality: CountOrZero = 3
     """Quantizer for mpeg4 and mjpeg, 1 to 31; x264's constant rate factor for h264, where 20 is like 3. Lower is
     better and larger."""
-    keyframe_interval: int = 8
+    keyframe_interval: Count = 8
     """Frames from one keyframe to the next; a window decodes about half of it in excess."""
-    sample_rate_hz: int = 24_000
+    sample_rate_hz: SampleRate = 24_000
     """Audio sample rate, mono."""
     audio_codec: Literal["pcm", "flac", "aac"] = "pcm"
     """Audio codec. pcm needs no decoder; flac is lossless at a third to a half of the size; aac (96 kbit/s at 24 kHz)
     is smaller still and lossy."""
 
     def __post_init__(self) -> None:
-        for name in ("short_side", "frames_per_second", "keyframe_interval", "sample_rate_hz"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} ({getattr(self, name)}) must be greater than 0, and finite.")
         if self.video_codec not in VIDEO_CODECS:
             raise InputError(f"video_codec ({self.video_codec!r}) must be one of {sorted(VIDEO_CODECS)}.")
         if self.audio_codec not in AUDIO_CODECS:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avssl.core.errors import InputError
+from avssl.core.ranges import Port, Seconds, checked
 
 MAX_UPLOAD = "512mb"
 """Largest upload, in gradio's notation. A minute of 4K video from a phone has about 400 MB."""
@@ -15,6 +16,7 @@ class AppError(InputError):
     """An error that the page shows to its user."""
 
 
+@checked
 @dataclass(frozen=True)
 class AppSettings:
     """Options of ``avssl app``."""
@@ -28,15 +30,9 @@ class AppSettings:
     """Table of ``avssl embed`` to search in; default: the examples."""
     root: Path | str | None = None
     """Folder of the table's files, if it has moved."""
-    port: int | None = None
+    port: Port | None = None
     """Port of 127.0.0.1; default: the first free one from 7860 on."""
-    seconds: float = 60.0
+    seconds: Seconds = 60.0
     """Use only this much of a video, from its start."""
     device: str = "auto"
     """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one."""
-
-    def __post_init__(self) -> None:
-        if self.port is not None and not 1 <= self.port <= 65535:
-            raise AppError(f"port ({self.port}) must lie in 1 to 65535.")
-        if not self.seconds > 0:
-            raise AppError(f"seconds ({self.seconds:g}) must be greater than 0.")

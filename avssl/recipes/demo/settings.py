@@ -18,6 +18,7 @@ from avssl.config import (
     VideoTransformConfig,
     choose,
 )
+from avssl.core.ranges import Seed, checked
 from avssl.synthetic import SceneSettings, Split
 
 BACKEND: Final = "pyav"
@@ -29,11 +30,12 @@ SEVERAL = SceneSettings(object_weights=(0.0, 1.0, 1.0))
 PAIRS = replace(SEVERAL, interactive_pairs=True)
 
 
+@checked
 @dataclass(frozen=True)
 class DemoSettings:
     """Options of the demo; a finished stage is reused if they are unchanged."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Random seed of the corpus, the initial weights, the data order and augmentation."""
     tiny: bool = False
     """Run every stage on very little data: takes a minute, and the numbers mean nothing."""

@@ -22,8 +22,10 @@ from tqdm import tqdm
 
 from avssl.core import draws
 from avssl.core.errors import InputError
+from avssl.core.ranges import Count, Positive, Share, checked
 
 
+@checked
 @dataclass(frozen=True)
 class ProbeSchedule:
     """Optimization of a probe; the defaults are AVID's for Kinetics.
@@ -32,26 +34,18 @@ class ProbeSchedule:
         ValueError: If a number is out of range.
     """
 
-    epochs: int = 12
+    epochs: Count = 12
     """Epochs over the training clips. Use more with few clips: 12 epochs of a thousand clips are a hundred steps."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Clips per step, at least 2 because of BatchNorm; the batches of an epoch differ by at most one clip."""
-    lr: float = 1e-4
+    lr: Positive = 1e-4
     """Learning rate of Adam (no weight decay)."""
-    drops: tuple[float, ...] = (0.5, 0.75)
+    drops: tuple[Share, ...] = (0.5, 0.75)
     """Shares of the epochs after which the learning rate is divided by ten: 6 and 9 of 12."""
 
     def __post_init__(self) -> None:
-        for is_right, name, right in (
-            (self.epochs >= 1, "epochs", "be at least 1"),
-            (self.batch_size >= 2, "batch_size", "be at least 2"),
-            (self.lr > 0, "lr", "be greater than 0"),
-            (all(0 <= share <= 1 for share in self.drops), "drops", "be shares of the epochs, in [0, 1]"),
-        ):
-            if not is_right:
-                value = getattr(self, name)
-                shown = " ".join(map(str, value)) if name == "drops" else value
-                raise InputError(f"{name} ({shown}) must {right}.")
+        if self.batch_size < 2:
+            raise InputError(f"batch_size ({self.batch_size}) must be at least 2.")
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
@@ -106,7 +100,7 @@ def train_probe(
 
 @torch.inference_mode()
 def probe_logits(
-    probe: nn.Module, maps: Mapping[str, np.ndarray], *, batch_size: int = 128, device: torch.device | str = "cpu"
+    probe: nn.Module, maps: Mapping[str, np.ndarray], *, batch_size: Count = 128, device: torch.device | str = "cpu"
 ) -> dict[str, np.ndarray]:
     """Return the (N, W, K) logits of every window, by stage, of a trained probe in evaluation mode.
 

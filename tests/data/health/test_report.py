@@ -198,7 +198,7 @@ def test_reports_pass_through_json(tmp_path):
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"depth \('deep'\) must be one of \['quick', 'normal', 'full'\]"):
         HealthSettings("deep")
-    with pytest.raises(ValueError, match=r"timeout_seconds \(0\) must be greater than 0"):
+    with pytest.raises(ValueError, match=r"timeout_seconds \(0\) must be >= 0\.001"):
         HealthSettings(timeout_seconds=0)
     with pytest.raises(ValueError, match=r"min_seconds \(nan\)"):
         HealthSettings(min_seconds=math.nan)

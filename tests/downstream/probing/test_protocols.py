@@ -105,7 +105,7 @@ def test_modality_limits_the_rows(measured):
     assert {row["modality"] for row in measured("knn")["rows"]} == {"video", "audio", "video + audio", ""}
     with pytest.raises(ValueError, match=r"modality \('sound'\)"):
         ProbeSettings(modality="sound")
-    with pytest.raises(ValueError, match=r"windows_per_clip \(0\) must be at least 1"):
+    with pytest.raises(ValueError, match=r"windows_per_clip \(0\) must be >= 1"):
         ProbeSettings(windows_per_clip=0)
     with pytest.raises(ValueError, match=r"modality \('audio'\) must be \"both\" for av_retrieval"):
         measured("av_retrieval", settings=ProbeSettings(modality="audio", clips_per_class=2))

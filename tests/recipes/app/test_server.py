@@ -113,7 +113,7 @@ def test_the_model_is_described(pretrained):
 
 @pytest.mark.parametrize("options", [{"port": 0}, {"port": 65536}, {"seconds": 0.0}, {"seconds": float("nan")}])
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(AppError, match=next(iter(options))):
+    with pytest.raises(ValueError, match=next(iter(options))):
         AppSettings("run", **options)
 
 
