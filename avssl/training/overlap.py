@@ -1,4 +1,4 @@
-"""Whether a run is trained on clips that it is tested on."""
+"""Compare the rows that a model is trained on with the clips that it is tested on."""
 
 from __future__ import annotations
 
