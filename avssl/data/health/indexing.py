@@ -36,6 +36,8 @@ _COLUMNS = (
     "audio_sample_rate_hz",
     "start_seconds",
     "stop_seconds",
+    "file_bytes",
+    "file_hash",
 )
 
 
@@ -213,4 +215,4 @@ def _rows(path: str, report: HealthReport, segments: Segments) -> Iterator[tuple
     is_cut = report.is_cut(segments)
     for start, stop in segments.rows(spans) if is_cut else spans:
         name = f"{path}#{start:.3f}-{stop:.3f}" if is_cut or len(spans) > 1 else path
-        yield (name, path, stop - start, *about, start, stop)
+        yield (name, path, stop - start, *about, start, stop, report.num_bytes, report.content_hash)

@@ -6,11 +6,14 @@ runs this in processes that can be killed.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from avssl.core.errors import InputError
 from avssl.core.ranges import Positive, Seconds, SecondsOrZero, checked
+from avssl.data.content import file_hash
 from avssl.data.health.content import check_content
 from avssl.data.health.row_faults import RowFaults
 from avssl.data.health.segments import LeftOut, Segments, Span, common_span, judge_rows, without
@@ -73,6 +76,10 @@ class HealthReport:
     """Usable time: the time with both streams, for a long file without the rows that have a fault."""
     left_out: tuple[LeftOut, ...] = ()
     """Time of a long file that gives no row."""
+    num_bytes: int = 0
+    """Size of a healthy file."""
+    content_hash: str = ""
+    """Hash of the content of a healthy file (:func:`avssl.data.content.file_hash`)."""
     notes: tuple[str, ...] = ()
     """Remarks on a usable file, as sentences."""
 
@@ -94,6 +101,7 @@ class HealthReport:
             "error": error,
             "spans": self.spans,
             "left_out": [list(asdict(part).values()) for part in self.left_out],
+            "content": [self.num_bytes, self.content_hash],
             "notes": self.notes,
         }
 
@@ -110,6 +118,8 @@ class HealthReport:
             None if error is None else MediaError(path, *error),
             tuple((float(start), float(stop)) for start, stop in values["spans"]),
             tuple(LeftOut(*part) for part in values["left_out"]),
+            int(values["content"][0]),
+            str(values["content"][1]),
             tuple(map(str, values["notes"])),
         )
 
@@ -135,7 +145,14 @@ def probe_file(path: str, settings: HealthSettings | None = None, segments: Segm
         return HealthReport(info, _out_of_memory(path) if isinstance(error.__cause__, MemoryError) else error)
     except MemoryError:
         return HealthReport(info, _out_of_memory(path))
-    return HealthReport(info, None, tuple(spans), tuple(left_out), tuple(notes))
+    return HealthReport(
+        info,
+        spans=tuple(spans),
+        left_out=tuple(left_out),
+        num_bytes=os.stat(path).st_size,
+        content_hash=file_hash(Path(path)),
+        notes=tuple(notes),
+    )
 
 
 def _usable_time(

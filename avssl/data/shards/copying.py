@@ -96,7 +96,7 @@ def make_shard(job: ShardJob) -> dict[str, Any]:
             except MediaError as error:
                 failures.append(asdict(Failure.of(job.manifest, row, error)) | {"row": job.first_row + row})
                 continue
-            about = _row(job.manifest, row, clip, info) | {"source_hash": hashes[row]}
+            about = _row(job.manifest, row, clip, info) | {"source_file_hash": hashes[row]}
             rows.append(about | {"path": shard_name(job.number)} | shard.add(job.first_row + row, clip, about))
     record = {
         "shard": shard_name(job.number),
