@@ -41,6 +41,9 @@ _COLUMNS = (
 )
 
 
+_MAX_NOTES = 50
+
+
 @dataclass(frozen=True)
 class FolderIndex:
     """The usable rows and the failures of a folder."""
@@ -87,8 +90,9 @@ class FolderIndex:
         if parts := self.left_out_summary():
             lines += [f"left out of long files: {parts}"]
         first = {note: path for path, note in reversed(self.notes)}
-        for note, count in Counter(note for _, note in self.notes).most_common():
-            lines.append(f"{count} files, the first is {first[note]}: {note}")
+        counts = Counter(note for _, note in self.notes).most_common()
+        lines += [f"{count} files, the first is {first[note]}: {note}" for note, count in counts[:_MAX_NOTES]]
+        lines += [f"and {len(counts) - _MAX_NOTES} more notes"] if len(counts) > _MAX_NOTES else []
         return "\n".join(lines)
 
     def left_out_summary(self) -> str:
