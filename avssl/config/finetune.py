@@ -35,6 +35,7 @@ from avssl.core.ranges import (
     Threads,
     checked,
 )
+from avssl.media.limits import MediaLimits
 
 
 @checked
@@ -174,6 +175,8 @@ class FinetuneConfig:
 
     data: ReadingConfig = field(default_factory=ReadingConfig)
     """Input rows and how they are read."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits on media files; where they are the defaults, those that `avssl index` stores in the manifest count."""
     labels: LabelConfig = field(default_factory=LabelConfig)
     """Training and test rows and their labels."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -202,6 +205,7 @@ class FinetuneConfig:
         train = {f.name: getattr(self.train, f.name) for f in fields(TrainConfig) if hasattr(self.train, f.name)}
         return Config(
             data=DataConfig(**vars(self.data)),
+            limits=self.limits,
             sampling=self.sampling,
             transform=self.transform,
             model=self.model,

@@ -28,6 +28,7 @@ from avssl.core.ranges import (
     checked,
 )
 from avssl.media.backends import BackendName
+from avssl.media.limits import MediaLimits
 from avssl.models import AUDIO_ENCODERS, HEADS, VIDEO_ENCODERS
 from avssl.objectives import OBJECTIVES
 from avssl.transforms import SPECTROGRAMS
@@ -264,6 +265,8 @@ class Config:
 
     data: DataConfig = field(default_factory=DataConfig)
     """Training rows and how they are read."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits on media files; where they are the defaults, those that `avssl index` stores in the manifest count."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """Length and rate of clips."""
     transform: TransformConfig = field(default_factory=TransformConfig)

@@ -22,7 +22,7 @@ from avssl.data import ClipDataset, EvalLoader, Failure
 from avssl.data.eval_loader import Window
 from avssl.features.table import FeatureTable, TableInfo
 from avssl.hub.pretrained import PretrainedModel
-from avssl.media import MediaError
+from avssl.media import MediaError, MediaLimits
 from avssl.models import What
 
 _BATCH_SIZE = 16
@@ -112,6 +112,7 @@ def table_of_files(
     names: Sequence[str],
     every_seconds: float = 1.0,
     on_progress: Callable[[int, int], object] | None = None,
+    limits: MediaLimits | None = None,
 ) -> tuple[FeatureTable, list[Failure]]:
     """Embed a few files in memory, in this process. ``avssl embed`` is for many.
 
@@ -120,12 +121,13 @@ def table_of_files(
         names: Their paths in it, as text of :mod:`avssl.core.names`, which are also their ids.
         every_seconds: Time from one window to the next, > 0.
         on_progress: Called with (files done, files in all).
+        limits: Limits on the files.
 
     Returns:
         The table, and the files that could not be read or lack a stream.
     """
     manifest = Manifest.from_columns({"id": list(names), "path": list(names)}, root)
-    dataset = ClipDataset(manifest, pretrained.sampling)
+    dataset = ClipDataset(manifest, pretrained.sampling, limits=limits)
     windows: list[Window] = []
     failures: list[Failure] = []
     for row in range(len(manifest)):

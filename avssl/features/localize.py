@@ -13,7 +13,7 @@ from avssl.engine import Precision, choose_device
 from avssl.hub.pretrained import PretrainedModel, demo_weights, from_pretrained
 from avssl.localization.heatmap import sliding_heatmaps
 from avssl.localization.windows import AudioSource
-from avssl.media import ImageReader, MediaReader, is_image, open_media
+from avssl.media import ImageReader, MediaLimits, MediaReader, is_image, open_media
 
 NoSound = Literal["silence", "noise"]
 Audio = Path | str | MediaReader | NoSound | None
@@ -29,6 +29,7 @@ def localize(
     *,
     stride_seconds: float = STRIDE_SECONDS,
     stop_after_seconds: float | None = None,
+    limits: MediaLimits | None = None,
     device: str = "auto",
 ) -> Heatmap:
     """Compute where the audio of a video comes from, as one heat map every ``stride_seconds``.
@@ -41,6 +42,7 @@ def localize(
             ``"noise"``. A model that uses the audio gives another map.
         stride_seconds: Time from one map to the next, > 0.
         stop_after_seconds: Stop this long after the first frame; None goes to the end.
+        limits: Limits on files that are opened here.
         device: ``"cpu"``, ``"cuda"`` ...; ``"auto"`` takes a GPU when there is one. Ignored for a loaded model.
 
     Returns:
@@ -57,7 +59,13 @@ def localize(
         >>> silent = avssl.localize("video.mp4", "runs/first", "silence")
     """
     return localize_each(
-        video, model, [audio], stride_seconds=stride_seconds, stop_after_seconds=stop_after_seconds, device=device
+        video,
+        model,
+        [audio],
+        stride_seconds=stride_seconds,
+        stop_after_seconds=stop_after_seconds,
+        limits=limits,
+        device=device,
     )[0]
 
 
@@ -68,6 +76,7 @@ def localize_each(
     *,
     stride_seconds: float = STRIDE_SECONDS,
     stop_after_seconds: float | None = None,
+    limits: MediaLimits | None = None,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Heatmap]:
@@ -86,10 +95,10 @@ def localize_each(
     if pretrained.transform.video_eval.crop != "full":
         raise InputError('model must see the whole frame: load it with from_pretrained(..., crop="full").')
     with ExitStack() as files:
-        sounds = [_open_audio(audio, files) for audio in audios]
+        sounds = [_open_audio(audio, limits, files) for audio in audios]
         if isinstance(video, Path | str):
             other = next((sound for sound in sounds if sound is not None and not isinstance(sound, str)), None)
-            reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds))
+            reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds, limits))
         else:
             reader = video
         return sliding_heatmaps(
@@ -108,16 +117,18 @@ def load_localizer(path_or_hub_id: Path | str | None, device: str = "auto") -> P
     return from_pretrained(path_or_hub_id or demo_weights(), choose_device(device), crop="full")
 
 
-def open_video(video: Path | str, other: MediaReader | None, default_seconds: float) -> MediaReader:
+def open_video(
+    video: Path | str, other: MediaReader | None, default_seconds: float, limits: MediaLimits | None = None
+) -> MediaReader:
     """Open a video, or an image as a video that lasts as long as the audio of ``other``, or ``default_seconds``."""
     if not is_image(video):
-        return open_media(video)
+        return open_media(video, limits=limits)
     if other is None or other.info.audio_start_seconds is None or other.info.audio_stop_seconds is None:
-        return ImageReader(video, default_seconds)
-    return ImageReader(video, other.info.audio_stop_seconds - other.info.audio_start_seconds)
+        return ImageReader(video, default_seconds, limits=limits)
+    return ImageReader(video, other.info.audio_stop_seconds - other.info.audio_start_seconds, limits=limits)
 
 
-def _open_audio(audio: Audio, files: ExitStack) -> AudioSource:
+def _open_audio(audio: Audio, limits: MediaLimits | None, files: ExitStack) -> AudioSource:
     if audio is None or audio in get_args(NoSound) or not isinstance(audio, Path | str):
         return audio  # type: ignore[return-value]
-    return files.enter_context(open_media(audio))
+    return files.enter_context(open_media(audio, limits=limits))

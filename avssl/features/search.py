@@ -26,7 +26,7 @@ from avssl.features.search_page import Moment, MomentGroup
 from avssl.features.table import FeatureTable, FeatureTableError
 from avssl.hub.pretrained import PretrainedModel, from_pretrained
 from avssl.localization.windows import AudioWindows, FrameWindows
-from avssl.media import MediaError, MediaReader, open_media
+from avssl.media import MediaError, MediaLimits, MediaReader, open_media
 from avssl.media.errors import Reason
 from avssl.models import What
 
@@ -151,7 +151,12 @@ def query_of_table(
 
 
 def query_of_file(
-    pretrained: PretrainedModel, path: Path | str, by: Modality, what: What, at_seconds: float | None = None
+    pretrained: PretrainedModel,
+    path: Path | str,
+    by: Modality,
+    what: What,
+    at_seconds: float | None = None,
+    limits: MediaLimits | None = None,
 ) -> Query:
     """Encode one window of a file as a query.
 
@@ -162,13 +167,14 @@ def query_of_file(
         what: The kind of vector in the table.
         at_seconds: Presentation time of the middle of the window, which is shifted to lie inside the file; None takes
             the middle of the file.
+        limits: Limits on the file.
 
     Raises:
         MediaError: If the file cannot be read or lacks the stream.
         InputError: If ``at_seconds`` lies outside the file.
     """
     sampling = pretrained.sampling
-    with open_media(path) as reader:
+    with open_media(path, limits=limits) as reader:
         first, last = _span(reader, by)
         at = (first + last) / 2 if at_seconds is None else at_seconds
         if not first <= at <= last:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from avssl.media import MediaError, open_media
+from avssl.media import MediaError, MediaLimits, open_media
 from avssl.reports.html_page import encode_picture, write_page
 
 THUMBNAIL_SHORT_SIDE = 160
@@ -52,21 +52,29 @@ class MomentGroup:
     """Moments, best first."""
 
 
-def write_search_page(path: Path | str, title: str, query: Moment, groups: Sequence[MomentGroup]) -> None:
+def write_search_page(
+    path: Path | str,
+    title: str,
+    query: Moment,
+    groups: Sequence[MomentGroup],
+    limits: MediaLimits | None = None,
+) -> None:
     """Write the page; links to files are relative to the folder of ``path``."""
     folder = Path(path).resolve().parent
-    found = [{"title": group.title, "note": group.note, "moments": _cards(group.moments, folder)} for group in groups]
-    (card,) = _cards([query], folder)
+    found = [
+        {"title": group.title, "note": group.note, "moments": _cards(group.moments, folder, limits)} for group in groups
+    ]
+    (card,) = _cards([query], folder, limits)
     write_page(path, "search.html", title=title, query=card, groups=found)
 
 
-def _cards(moments: Sequence[Moment], folder: Path) -> list[dict[str, Any]]:
+def _cards(moments: Sequence[Moment], folder: Path, limits: MediaLimits | None) -> list[dict[str, Any]]:
     """Return the template variables of each moment."""
     cards = []
     for moment in moments:
         problem, thumbnail = None, None
         try:
-            frame = middle_frame(moment)
+            frame = middle_frame(moment, limits)
             thumbnail = None if frame is None else encode_picture(frame, "jpeg")
         except MediaError as error:
             problem = error.found
@@ -76,9 +84,9 @@ def _cards(moments: Sequence[Moment], folder: Path) -> list[dict[str, Any]]:
     return cards
 
 
-def middle_frame(moment: Moment) -> np.ndarray | None:
+def middle_frame(moment: Moment, limits: MediaLimits | None = None) -> np.ndarray | None:
     """Read the middle frame as (H, W, 3) uint8 RGB, None without video; raise MediaError if the file is damaged."""
-    with open_media(moment.file) as reader:
+    with open_media(moment.file, limits=limits) as reader:
         start, stop = reader.info.video_start_seconds, reader.info.video_stop_seconds
         if start is None or stop is None:
             return None

@@ -47,7 +47,7 @@ class DecordReader(PyAVBackedReader):
             frames = self._decode(times)
         except (DECORDError, RuntimeError, IndexError, UnicodeError) as error:
             self._fail("video", f"decord failed ({str(error).strip().splitlines()[0]}).", times[0])
-        return resize_frames(torch.from_numpy(frames).permute(0, 3, 1, 2), size)
+        return resize_frames(frames, size)
 
     def _unsupported_video(self, track: VideoTrack) -> str | None:
         """Return why decord finds wrong frames in this file, if a reason is known."""
@@ -68,7 +68,7 @@ class DecordReader(PyAVBackedReader):
             return "decord seeks to wrong frames where frames refer across keyframes."
         return None
 
-    def _decode(self, times: list[float]) -> np.ndarray:
+    def _decode(self, times: list[float]) -> Tensor:
         if self._video is None:
             video = decord.VideoReader(self._path, ctx=decord.cpu(0), num_threads=1)
             spans = video.get_frame_timestamp(np.arange(len(video)))  # (N, 2) start and stop of each frame
@@ -79,9 +79,14 @@ class DecordReader(PyAVBackedReader):
         video, spans = self._video
         if max(times) > spans[-1, 1] + _END_SECONDS:
             raise IndexError(f"its frames end at {spans[-1, 1]:.3f} s")
+        if self._is_far_from_a_keyframe(times):
+            raise RuntimeError("it cannot be stopped on the long way from a keyframe")
+        return self._in_pieces(times, self._decode_piece)
+
+    def _decode_piece(self, times: list[float]) -> Tensor:
+        video, spans = self._video
         found = np.searchsorted(spans[:, 0], np.asarray(times) + ROUNDING_SECONDS, side="right") - 1
-        frames: np.ndarray = video.get_batch(np.maximum(found, 0)).asnumpy()
-        return frames
+        return torch.from_numpy(video.get_batch(np.maximum(found, 0)).asnumpy()).permute(0, 3, 1, 2)
 
     def _read_samples(self, first: int, stop: int, needed_stop: int) -> np.ndarray:
         track = self._pyav.audio
@@ -97,6 +102,7 @@ class DecordReader(PyAVBackedReader):
                 self._audio = decord.AudioReader(self._path, ctx=decord.cpu(0), mono=False)[:].asnumpy()
             except (DECORDError, RuntimeError, IndexError, UnicodeError) as error:
                 self._fail("audio", f"decord failed ({str(error).strip().splitlines()[0]}).", None)
+        self._pyav.source.deadline.check()
         if self._audio.shape[1] < needed_stop:
             self._fail("audio", f"decord found {self._audio.shape[1]} samples, not {needed_stop}.", None)
         samples: np.ndarray = self._audio[:, first:stop]

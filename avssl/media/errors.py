@@ -25,7 +25,6 @@ Reason = Literal[
     "still_picture",
     "silent",
     "empty",
-    "replaced",
     "too_large",
     "timeout",
     "crashed",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from avssl.media.limits import MediaLimits
 from avssl.media.planes import Planes
 from avssl.media.pyav.reader import PyAVReader
 from avssl.media.reader import MediaReader
+
+_PIECE_FRAMES = 16
+_FAR_SECONDS = 60.0
 
 
 class PyAVBackedReader(MediaReader, ABC):
@@ -62,6 +65,28 @@ class PyAVBackedReader(MediaReader, ABC):
 
     def _reporting(self, stream: str, second: float) -> AbstractContextManager[None]:
         return self._pyav._reporting(stream, second)
+
+    def _in_pieces(self, times: list[float], decode: Callable[[list[float]], Tensor]) -> Tensor:
+        """Decode ``(T, 3, h, w)`` frames a few at a time, in the order of time, looking at the time limit in between.
+
+        A library that decodes in one call cannot be stopped in it.
+        """
+        order = sorted(range(len(times)), key=times.__getitem__)
+        pieces = []
+        for first in range(0, len(order), _PIECE_FRAMES):
+            pieces.append(decode([times[i] for i in order[first : first + _PIECE_FRAMES]]))
+            self._pyav.source.deadline.check()
+        frames = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return frames if order == list(range(len(times))) else frames[torch.tensor(order).argsort()]
+
+    def _is_far_from_a_keyframe(self, times: list[float]) -> bool:
+        """Return True if a frame needs so many others that decoding it in one call could take minutes."""
+        track = self._pyav.video
+        assert track is not None
+        ticks = [int(second / track.time_base) for second in times]
+        longest, before = _FAR_SECONDS / track.time_base, self._pyav.source.keyframe_before
+        keyframes = [before(track.index, tick) for tick in ticks]
+        return any(key is not None and tick - key > longest for tick, key in zip(ticks, keyframes, strict=True))
 
     def close(self) -> None:
         """Release the file."""

@@ -77,6 +77,11 @@ class TorchCodecReader(PyAVBackedReader):
             raise _UnsupportedError(f"torchcodec found frames up to {stop:.3f} s")
         last = stop - ROUNDING_SECONDS
         requested = [min(max(t + ROUNDING_SECONDS, first), last) for t in times]
+        if self._is_far_from_a_keyframe(requested):
+            raise _UnsupportedError("torchcodec cannot be stopped on the long way from a keyframe")
+        return self._in_pieces(requested, self._decode_piece)
+
+    def _decode_piece(self, requested: list[float]) -> Tensor:
         batch = self._video.get_frames_played_at(requested)
         # It returns the first frame that it can decode at or after the right one.
         if any(begins > t for begins, t in zip(batch.pts_seconds.tolist(), requested, strict=True)):
@@ -104,6 +109,7 @@ class TorchCodecReader(PyAVBackedReader):
         skipped = round((samples.pts_seconds - start) * rate) - first
         if samples.sample_rate != rate or skipped != 0 or samples.data.shape[1] < needed_stop - first:
             raise _UnsupportedError("torchcodec returned another window of audio than requested")
+        self._pyav.source.deadline.check()
         decoded: np.ndarray = samples.data.numpy()
         return decoded
 

@@ -16,7 +16,6 @@ from avssl.core.ranges import Count, Seconds, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
 from avssl.data.eval_loader import Window
-from avssl.data.file_stamps import stamped
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
 from avssl.data.sampling import ClipSampling
@@ -27,6 +26,7 @@ from avssl.features.table import FeatureTableError, TableInfo, TableParts
 from avssl.hub.pretrained import from_pretrained
 from avssl.media import MediaError
 from avssl.media.backends import BackendName
+from avssl.media.limits import MediaLimits
 from avssl.models import What
 
 WINDOWS_PER_PART = 1024
@@ -44,6 +44,7 @@ def embed(
     batch_size: Count = 32,
     num_workers: Workers | None = None,
     backend: BackendName = "auto",
+    limits: MediaLimits | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -65,6 +66,7 @@ def embed(
         batch_size: Windows per batch.
         num_workers: Decoding processes; default: one per core.
         backend: Decoder of media files.
+        limits: Limits on media files; where they are the defaults, those in a manifest count.
         overwrite: Replace an earlier table and start over.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
         progress: Show progress bars.
@@ -87,9 +89,8 @@ def embed(
     parts = TableParts(out)
     if overwrite:
         parts.discard()
-    manifest, unusable = _rows(source, parts, pretrained.sampling, backend, progress)
-    manifest = stamped(manifest)
-    dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
+    manifest, unusable = _rows(source, parts, pretrained.sampling, backend, limits or MediaLimits(), progress)
+    dataset = ClipDataset(manifest, pretrained.sampling, backend=backend, limits=limits)
     workers = decoding_workers(num_workers)
     root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
     places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
@@ -109,7 +110,12 @@ def embed(
 
 
 def _rows(
-    source: Path | str, parts: TableParts, sampling: ClipSampling, backend: BackendName, progress: bool
+    source: Path | str,
+    parts: TableParts,
+    sampling: ClipSampling,
+    backend: BackendName,
+    limits: MediaLimits,
+    progress: bool,
 ) -> tuple[Manifest, pa.Table]:
     """Return one row per file of a folder, or the rows of a manifest; and the unusable files."""
     if not is_url(source) and not Path(source).exists():
@@ -125,7 +131,7 @@ def _rows(
     found = index_folder(
         source,
         segment_over_seconds=math.inf,
-        health=HealthSettings(backend=backend, min_seconds=min(MIN_SECONDS, sampling.audio_seconds)),
+        health=HealthSettings(backend=backend, min_seconds=min(MIN_SECONDS, sampling.audio_seconds), limits=limits),
         progress=progress,
     )
     if not len(found.manifest):

@@ -13,7 +13,7 @@ from avssl.core.whole_file import write_json
 from avssl.engine import Precision, choose_device, show_progress
 from avssl.hub.pretrained import from_pretrained
 from avssl.localization import EnergyCurve, energy_curve
-from avssl.media import open_media
+from avssl.media import MediaLimits, open_media
 
 
 @checked
@@ -25,6 +25,7 @@ def energy(
     readout: Path | str | None = None,
     stride_seconds: Seconds = 0.5,
     seconds: Seconds | None = None,
+    limits: MediaLimits | None = None,
     device: str = "auto",
 ) -> EnergyCurve:
     """Measure how well the audio of a video matches its frames, over time.
@@ -40,6 +41,7 @@ def energy(
         readout: JSON file to write the numbers to.
         stride_seconds: Time from one window to the next, > 0.
         seconds: Use only this much of the video, from its start; default: all.
+        limits: Limits on the files.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Raises:
@@ -48,8 +50,8 @@ def energy(
     """
     pretrained = from_pretrained(checkpoint, choose_device(device))
     with ExitStack() as files:
-        reader = files.enter_context(open_media(video))
-        sound = files.enter_context(open_media(audio)) if audio is not None else None
+        reader = files.enter_context(open_media(video, limits=limits))
+        sound = files.enter_context(open_media(audio, limits=limits)) if audio is not None else None
         bar = files.enter_context(tqdm(desc="energy", unit="window", delay=1.0))
         curve = energy_curve(
             reader,

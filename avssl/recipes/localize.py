@@ -20,7 +20,7 @@ from avssl.localization import Look, overlay_picture, overlay_video
 from avssl.localization import readout as describe_maps
 from avssl.localization.drawing.scale import Scale, check_heads
 from avssl.localization.windows import AudioSource
-from avssl.media import MediaReader, is_image, open_media
+from avssl.media import MediaLimits, MediaReader, is_image, open_media
 
 OWN = "own audio"
 
@@ -55,6 +55,7 @@ def localize(
     readout: Path | str | None = None,
     stride_seconds: Seconds = STRIDE_SECONDS,
     seconds: Seconds | None = None,
+    limits: MediaLimits | None = None,
     device: str = "auto",
 ) -> dict[str, Heatmap]:
     """Show where in a video its audio comes from, as a heat map over the video.
@@ -80,6 +81,7 @@ def localize(
         readout: JSON file to write peaks and boxes over time to.
         stride_seconds: Time from one map to the next, > 0.
         seconds: Use only this much of the video, from its start; default: all.
+        limits: Limits on the files.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Returns:
@@ -100,8 +102,8 @@ def localize(
     if look.heads:
         check_heads(pretrained.model.num_heads)
     with ExitStack() as files:
-        other = None if audio is None else files.enter_context(open_media(audio))
-        reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds))
+        other = None if audio is None else files.enter_context(open_media(audio, limits=limits))
+        reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds, limits))
         sounds = _sounds(reader, other, silence, noise, side_by_side)
         maps = _maps(reader, pretrained, sounds, stride_seconds, seconds)
         out.parent.mkdir(parents=True, exist_ok=True)

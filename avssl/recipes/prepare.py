@@ -24,6 +24,7 @@ from avssl.data.shards.copying import ShardJob, make_shard
 from avssl.data.shards.format import is_whole
 from avssl.data.splits import split_rows
 from avssl.media.backends import BackendName
+from avssl.media.limits import MediaLimits
 from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import check_encoders
 
@@ -42,6 +43,7 @@ def prepare(
     num_tasks: Count = 1,
     verify: bool = False,
     backend: BackendName = "auto",
+    limits: MediaLimits | None = None,
     settings: CopySettings | None = None,
     progress: bool = True,
 ) -> Manifest | None:
@@ -63,6 +65,7 @@ def prepare(
         num_tasks: Number of jobs that share the work.
         verify: Only compare the shards in OUT with their checksums.
         backend: Decoder of the sources.
+        limits: Limits on the sources; where they are the defaults, those in the manifest count.
         settings: Format of the clips.
         progress: Show progress bars.
 
@@ -94,7 +97,7 @@ def prepare(
         raise ManifestError(f"{manifest}: is a prepared copy already; name the manifest of the sources.")
     _refuse_other_settings(out, {**asdict(settings), "rows_per_shard": rows_per_shard, "split": split or "all"})
     check_encoders(settings)
-    jobs = list(_jobs(source, out, settings, rows_per_shard, backend))
+    jobs = list(_jobs(source, out, settings, rows_per_shard, backend, limits or MediaLimits()))
     began = time.monotonic()
     mine = jobs[task_index::num_tasks]
     with tqdm(desc="prepare", total=sum(len(job.manifest) for job in mine), unit="clip", disable=not progress) as bar:
@@ -122,11 +125,11 @@ def _verify(out: Path) -> None:
 
 
 def _jobs(
-    source: Manifest, out: Path, settings: CopySettings, rows_per_shard: int, backend: BackendName
+    source: Manifest, out: Path, settings: CopySettings, rows_per_shard: int, backend: BackendName, limits: MediaLimits
 ) -> Iterator[ShardJob]:
     for number, first in enumerate(range(0, len(source), rows_per_shard)):
         rows = source.select(np.arange(first, min(first + rows_per_shard, len(source))))
-        yield ShardJob(out, number, rows, first, settings, backend)
+        yield ShardJob(out, number, rows, first, settings, backend, limits)
 
 
 def _refuse_other_settings(out: Path, requested: dict[str, Any]) -> None:

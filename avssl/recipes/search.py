@@ -23,6 +23,7 @@ from avssl.features.search import (
 )
 from avssl.features.search_page import write_search_page
 from avssl.features.table import FeatureTable, read_feature_table
+from avssl.media import MediaLimits
 
 
 @checked
@@ -39,6 +40,7 @@ def search(
     out: Path | str | None = None,
     checkpoint: Path | str | None = None,
     root: Path | str | None = None,
+    limits: MediaLimits | None = None,
     device: str = "auto",
 ) -> list[GalleryHits]:
     """Find the windows of a table that match an audio clip, an image or a video.
@@ -63,6 +65,7 @@ def search(
         out: HTML page to write, with thumbnails and players.
         checkpoint: Model of the table, if it has moved.
         root: Folder of the table's files, if it has moved.
+        limits: Limits on the files that are opened.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Returns:
@@ -86,7 +89,7 @@ def search(
         asked = query_of_table(table, str(query), by, at_seconds, folder)
     else:
         pretrained = model_of_table(table, features, checkpoint, device)
-        asked = query_of_file(pretrained, query, by, table.info.what, at_seconds)
+        asked = query_of_file(pretrained, query, by, table.info.what, at_seconds, limits)
     if gallery is None:
         gallery = "both" if table.info.what == "embeddings" else by
     modalities: tuple[Modality, ...] = ("video", "audio") if gallery == "both" else (gallery,)
@@ -96,7 +99,8 @@ def search(
         print(as_text(table, part, asked, folder))
     if out is not None:
         title = f"Matches for the {by} of {asked.name}"
-        write_search_page(out, title, query_moment(asked), [moment_group(table, part, asked, folder) for part in found])
+        groups = [moment_group(table, part, asked, folder) for part in found]
+        write_search_page(out, title, query_moment(asked), groups, limits)
         print(f"page: {out}")
     return found
 

@@ -14,7 +14,7 @@ from avssl.core.whole_file import write_json
 from avssl.engine import Precision, choose_device, show_progress
 from avssl.hub.pretrained import from_pretrained
 from avssl.localization import SyncCurve, draw_sync_curve, sync_curve
-from avssl.media import open_media
+from avssl.media import MediaLimits, open_media
 
 
 @checked
@@ -28,6 +28,7 @@ def sync(
     max_offset_seconds: Seconds = 1.0,
     step_seconds: Seconds = 0.1,
     seconds: Seconds | None = None,
+    limits: MediaLimits | None = None,
     device: str = "auto",
 ) -> SyncCurve:
     """Find how early or late the audio of a video is.
@@ -45,6 +46,7 @@ def sync(
         max_offset_seconds: Largest shift of the audio that is tried, in either direction; at least one step.
         step_seconds: Difference between two offsets, > 0; not a stride over the video.
         seconds: Use only this much of the video, from its start; default: all.
+        limits: Limits on the files.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Raises:
@@ -58,8 +60,8 @@ def sync(
             raise InputError(f"{out}: would be overwritten by its own curve. Choose another -o.")
     pretrained = from_pretrained(checkpoint, choose_device(device))
     with ExitStack() as files:
-        reader = files.enter_context(open_media(video))
-        sound = files.enter_context(open_media(audio)) if audio is not None else None
+        reader = files.enter_context(open_media(video, limits=limits))
+        sound = files.enter_context(open_media(audio, limits=limits)) if audio is not None else None
         bar = files.enter_context(tqdm(desc="sync", unit="window", delay=1.0))
         curve = sync_curve(
             reader,

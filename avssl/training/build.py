@@ -210,10 +210,11 @@ def _check_same_time(config: Config) -> None:
 
 def build_dataset(config: Config, manifest: Manifest, inputs: Inputs = "both") -> ClipDataset:
     """Build the dataset of the rows, of one stream only if ``inputs`` names one."""
-    sampling, seed, backend = build_sampling(config), config.train.seed, config.data.backend
+    sampling, seed = build_sampling(config), config.train.seed
+    backend, limits = config.data.backend, config.limits
     if inputs == "both":
-        return ClipDataset(manifest, sampling, seed, backend=backend)
-    return OneStreamDataset(manifest, sampling, seed, stream=inputs, backend=backend)
+        return ClipDataset(manifest, sampling, seed, backend=backend, limits=limits)
+    return OneStreamDataset(manifest, sampling, seed, stream=inputs, backend=backend, limits=limits)
 
 
 def build_loader(

@@ -25,6 +25,7 @@ from avssl.config.finetune import EvaluationConfig, FinetuneTrainConfig, LabelCo
 from avssl.config.parsing import groups, read_names
 from avssl.config.settings import DropoutConfig, MonitorConfig, ReadingConfig
 from avssl.core.lazy import load
+from avssl.media import MediaLimits
 from avssl.models import AUDIO_ENCODERS, HEADS, VIDEO_ENCODERS
 from avssl.objectives import OBJECTIVES
 from avssl.transforms import SPECTROGRAMS
@@ -56,7 +57,7 @@ PASSED_ON = [
     (TeacherConfig, "avssl.training.tasks:DistillTask", {}),
 ]
 """A group of settings, the class or function that takes them, and the names that differ."""
-READ_BY_RUNS = {ReadingConfig, MonitorConfig, LabelConfig, FinetuneTrainConfig, EvaluationConfig}
+READ_BY_RUNS = {ReadingConfig, MediaLimits, MonitorConfig, LabelConfig, FinetuneTrainConfig, EvaluationConfig}
 """Groups whose settings are not arguments of a class with the same defaults."""
 
 CALLED = [

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from avssl.data.row_files import open_row
 from avssl.data.shards.format import read_record, record_path, shard_name, shard_writer
 from avssl.media import MediaError, MediaInfo, MediaReader
 from avssl.media.backends import BackendName
+from avssl.media.limits import MediaLimits
 from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import PreparedClip, encode_clip
 
@@ -52,11 +53,13 @@ class ShardJob:
     settings: CopySettings
     backend: BackendName
     """Decoder of the sources."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits on the sources; see :func:`~avssl.data.row_files.open_row`."""
 
     @property
     def key(self) -> str:
         """16 hex digits that identify the settings and rows of the shard."""
-        about = [asdict(self.settings), self.manifest.table.to_pydict()]
+        about = [asdict(self.settings), self.manifest.table.to_pydict(), *filter(None, [self.limits.text])]
         return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:16]
 
     @property
@@ -92,11 +95,11 @@ def make_shard(job: ShardJob) -> dict[str, Any]:
         for row in range(len(job.manifest)):
             note(f"copying {job.manifest.value(row, 'id')} ({job.manifest.location(row)})")
             try:
-                clip, info = _copy(job.manifest, row, job.settings, job.backend)
+                clip, info = _copy(job, row)
             except MediaError as error:
                 failures.append(asdict(Failure.of(job.manifest, row, error)) | {"row": job.first_row + row})
                 continue
-            about = _row(job.manifest, row, clip, info) | {"source_file_hash": hashes[row]}
+            about = _row(job.manifest, row, clip, info) | {"source_hash": hashes[row]}
             rows.append(about | {"path": shard_name(job.number)} | shard.add(job.first_row + row, clip, about))
     record = {
         "shard": shard_name(job.number),
@@ -167,11 +170,12 @@ def _common_span(info: MediaInfo, start: float, stop: float) -> tuple[float, flo
     return start, stop
 
 
-def _copy(manifest: Manifest, row: int, settings: CopySettings, backend: BackendName) -> tuple[PreparedClip, MediaInfo]:
+def _copy(job: ShardJob, row: int) -> tuple[PreparedClip, MediaInfo]:
+    manifest = job.manifest
     start, stop = (manifest.value(row, name) for name in ("start_seconds", "stop_seconds"))
-    with row_errors(manifest.location(row)), open_row(manifest, row, backend) as reader:
-        clip = copy_clip(reader, -math.inf if start is None else start, math.inf if stop is None else stop, settings)
-        return clip, reader.info
+    with row_errors(manifest.location(row)), open_row(manifest, row, job.backend, limits=job.limits) as reader:
+        span = -math.inf if start is None else start, math.inf if stop is None else stop
+        return copy_clip(reader, *span, job.settings), reader.info
 
 
 def _row(manifest: Manifest, row: int, clip: PreparedClip, info: MediaInfo) -> dict[str, Any]:

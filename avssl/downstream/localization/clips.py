@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avssl.core.manifest import Manifest
 from avssl.data.dataset import stream_span
+from avssl.data.row_files import row_limits
 from avssl.data.sampling import SLACK_SECONDS, ClipSampling
 from avssl.downstream.localization.instants import Instant
 from avssl.localization.windows import DECODED_SHORT_SIDE, AudioWindows, FrameWindows
@@ -48,7 +49,7 @@ class InstantClips:
         if not has_video or (count == 1 and instant.picture is not None):
             picture = self._still(instant)
             return picture.expand(count, -1, -1, -1), count / 2
-        with open_media(file, self.backend) as reader:
+        with open_media(file, self.backend, limits=row_limits(self.manifest, instant.row)) as reader:
             at = self._second(instant, reader.info, "video")
             windows = FrameWindows(reader, self.sampling)
             starts = windows.starts(torch.tensor([at], dtype=torch.float64))
@@ -73,16 +74,17 @@ class InstantClips:
         if is_image(file):
             advice = "Name its audio file in the column audio_path."
             raise MediaError(str(file), "audio", "no_audio", "a still image has no audio.", advice)
-        with open_media(file, self.backend) as reader:
+        with open_media(file, self.backend, limits=row_limits(self.manifest, instant.row)) as reader:
             instants = torch.tensor([self._second(instant, reader.info, "audio")], dtype=torch.float64)
             sounds = AudioWindows(reader, None)
             return sounds.around(instants, self.sampling.audio_seconds, self.sampling.sample_rate_hz)[0]
 
     def _still(self, instant: Instant) -> Tensor:
         path = instant.picture or self.manifest.file(instant.row)
-        picture = read_image(path, self.sampling.short_side)
+        limits = row_limits(self.manifest, instant.row)
+        picture = read_image(path, self.sampling.short_side, limits=limits)
         if self.sampling.short_side is None and min(picture.shape[1:]) > DECODED_SHORT_SIDE:
-            picture = read_image(path, DECODED_SHORT_SIDE)
+            picture = read_image(path, DECODED_SHORT_SIDE, limits=limits)
         return picture
 
     def _second(self, instant: Instant, info: MediaInfo, stream: Literal["video", "audio"]) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from avssl.core.names import name_from_text, name_to_text, printable
 from avssl.data.media_files import walk_media
 from avssl.features.search_page import Moment, middle_frame
-from avssl.media import MediaError, open_media
+from avssl.media import MediaError, MediaLimits, open_media
 from avssl.recipes.app.settings import AppError
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 
@@ -41,7 +41,7 @@ class Example:
     """(H, W, 3) uint8 RGB thumbnail of its middle frame."""
 
 
-def find_examples(folder: Path | str) -> list[Example]:
+def find_examples(folder: Path | str, limits: MediaLimits | None = None) -> list[Example]:
     """Return the first :data:`MAX_EXAMPLES` readable videos of a folder, by name.
 
     Raises:
@@ -55,7 +55,7 @@ def find_examples(folder: Path | str) -> list[Example]:
         if len(examples) == MAX_EXAMPLES:
             break
         with suppress(MediaError):
-            examples += _example(folder, name_to_text(path), printable(name_to_text(path)))
+            examples += _example(folder, name_to_text(path), printable(name_to_text(path)), limits)
     if not examples:
         raise AppError(f"{folder}: no readable video in this folder. Set --examples to a folder of videos.")
     return examples
@@ -70,12 +70,12 @@ def render_examples(folder: Path, *, progress: bool = True) -> list[Example]:
     return examples
 
 
-def _example(folder: Path, path: str, name: str) -> list[Example]:
+def _example(folder: Path, path: str, name: str, limits: MediaLimits | None = None) -> list[Example]:
     """Return the example of a file, or nothing if it has no video stream."""
     file = folder / name_from_text(path)
-    with open_media(file) as reader:
+    with open_media(file, limits=limits) as reader:
         start, stop = reader.info.video_start_seconds, reader.info.video_stop_seconds
     if start is None or stop is None:
         return []
-    picture = middle_frame(Moment(file, name, start, stop, ""))
+    picture = middle_frame(Moment(file, name, start, stop, ""), limits)
     return [] if picture is None else [Example(name, path, file, picture)]

@@ -18,7 +18,7 @@ from avssl.hub.pretrained import PretrainedModel
 from avssl.localization import heatmap_readout, overlay_video
 from avssl.localization.drawing.overlay import color_limits
 from avssl.localization.windows import AudioSource
-from avssl.media import MediaReader, open_media
+from avssl.media import MediaLimits, MediaReader, open_media
 
 ReportProgress = Callable[[float, str], object]
 """Called with the finished share, in [0, 1], and the name of the current step."""
@@ -80,6 +80,7 @@ def write_heatmap_video(
     previous: VideoAnalysis | None = None,
     max_seconds: float = 60.0,
     report: ReportProgress = lambda share, step: None,
+    limits: MediaLimits | None = None,
 ) -> VideoAnalysis:
     """Write a video under its heat map for one audio, with that audio.
 
@@ -92,6 +93,7 @@ def write_heatmap_video(
             localized first, because it sets the color scale.
         max_seconds: Length of the part to process, from the start of the video.
         report: Called with the progress.
+        limits: Limits on the files.
 
     Returns:
         The results of ``previous`` and the new ones.
@@ -100,10 +102,10 @@ def write_heatmap_video(
         MediaError: If a file cannot be read or lacks the stream that is needed.
     """
     with ExitStack() as files:
-        reader = files.enter_context(open_media(video))
+        reader = files.enter_context(open_media(video, limits=limits))
         source: AudioSource = None
         if isinstance(audio.source, Path):
-            source = files.enter_context(open_media(audio.source))
+            source = files.enter_context(open_media(audio.source, limits=limits))
         elif audio.source != "own":
             source = audio.source
 

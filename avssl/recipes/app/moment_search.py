@@ -15,7 +15,7 @@ from avssl.features.search_page import THUMBNAIL_SHORT_SIDE, Moment, middle_fram
 from avssl.features.table import FeatureTable
 from avssl.hub.pretrained import PretrainedModel
 from avssl.localization.windows import AudioWindows
-from avssl.media import MediaError, MediaReader, open_media, write_video
+from avssl.media import MediaError, MediaLimits, MediaReader, open_media, write_video
 from avssl.recipes.app.examples import Example
 from avssl.recipes.app.settings import AppError
 
@@ -55,6 +55,8 @@ class SearchTable:
     """Folder of its files."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Names to show, by path; other files are shown by their path."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits on media files."""
 
     def find(
         self,
@@ -81,7 +83,7 @@ class SearchTable:
             FeatureTableError: If the table lacks the modality.
         """
         try:
-            query = query_of_file(pretrained, video, by, self.table.info.what, at_seconds)
+            query = query_of_file(pretrained, video, by, self.table.info.what, at_seconds, self.limits)
         except ValueError as error:
             raise AppError(f"second {at_seconds:g} is outside the {by} of {video.name}.") from error
         found = find_moments(self.table, query, gallery, k)
@@ -94,11 +96,15 @@ class SearchTable:
         mark = "~ " if moment.is_weak else ""
         times = f"{moment.start_seconds:.1f} to {moment.stop_seconds:.1f} s"
         name = self.names.get(moment.name, moment.name)
-        return SearchHit(moment, _thumbnail(moment), f"{mark}{moment.headline} · {times} · {name}")
+        return SearchHit(moment, _thumbnail(moment, self.limits), f"{mark}{moment.headline} · {times} · {name}")
 
 
 def table_of_examples(
-    pretrained: PretrainedModel, folder: Path, examples: Sequence[Example], on_progress: Callable[[int, int], object]
+    pretrained: PretrainedModel,
+    folder: Path,
+    examples: Sequence[Example],
+    on_progress: Callable[[int, int], object],
+    limits: MediaLimits | None = None,
 ) -> SearchTable:
     """Embed the examples.
 
@@ -106,19 +112,19 @@ def table_of_examples(
         AppError: If none of them has both video and audio.
     """
     paths = [example.path for example in examples]
-    table, _ = table_of_files(pretrained, folder, paths, every_seconds=0.5, on_progress=on_progress)
+    table, _ = table_of_files(pretrained, folder, paths, every_seconds=0.5, on_progress=on_progress, limits=limits)
     if not len(table):
         raise AppError("none of the examples has both video and audio, so there is nothing to search in.")
-    return SearchTable(table, folder, {example.path: example.name for example in examples})
+    return SearchTable(table, folder, {example.path: example.name for example in examples}, limits or MediaLimits())
 
 
-def write_moment(moment: Moment, out: Path) -> None:
+def write_moment(moment: Moment, out: Path, limits: MediaLimits | None = None) -> None:
     """Cut a moment out of its file, as an mp4 that every browser plays.
 
     Raises:
         MediaError: If the file cannot be read or has no video stream.
     """
-    with open_media(moment.file) as reader:
+    with open_media(moment.file, limits=limits) as reader:
         start, stop = _span_in_video(reader, moment)
         fps = min(reader.info.video_fps or 25.0, 30.0)
         times = [start + (number + 0.5) / fps for number in range(max(1, round((stop - start) * fps)))]
@@ -138,10 +144,10 @@ def _span_in_video(reader: MediaReader, moment: Moment) -> tuple[float, float]:
     return start, min(moment.stop_seconds, info.video_stop_seconds, start + _MAX_SECONDS)
 
 
-def _thumbnail(moment: Moment) -> np.ndarray:
+def _thumbnail(moment: Moment, limits: MediaLimits) -> np.ndarray:
     """Return the middle frame, or gray if the file is gone."""
     try:
-        frame = middle_frame(moment)
+        frame = middle_frame(moment, limits)
     except MediaError:
         frame = None
     gray = np.full((THUMBNAIL_SHORT_SIDE, THUMBNAIL_SHORT_SIDE, 3), 96, dtype=np.uint8)

@@ -60,15 +60,20 @@ def make_viewer(settings: AppSettings, folder: Path) -> Viewer:
     if settings.features is not None:
         table = read_feature_table(settings.features)
         cropped = model_of_table(table, settings.features, settings.checkpoint, settings.device)
-        search_table = SearchTable(table, _root(table, settings))
+        search_table = SearchTable(table, _root(table, settings), limits=settings.limits)
     else:
         cropped = from_pretrained(settings.checkpoint or demo_weights(), choose_device(settings.device))
     # The map is drawn over the whole frame, so the model must get the whole frame.
     whole = replace(from_pretrained(cropped.source, cropped.device, crop="full"), model=cropped.model)
     examples_folder = Path(settings.examples) if settings.examples is not None else folder / "examples"
-    examples = find_examples(examples_folder) if settings.examples is not None else render_examples(examples_folder)
+    if settings.examples is not None:
+        examples = find_examples(examples_folder, settings.limits)
+    else:
+        examples = render_examples(examples_folder)
     results = folder / "cache" / "results"
-    return Viewer(whole, cropped, results, settings.seconds, examples, examples_folder, search_table)
+    return Viewer(
+        whole, cropped, results, settings.seconds, examples, examples_folder, search_table, limits=settings.limits
+    )
 
 
 def describe(pretrained: PretrainedModel) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from avssl.core.errors import InputError
 from avssl.core.ranges import Port, Seconds, checked
+from avssl.media import MediaLimits
 
 MAX_UPLOAD = "512mb"
 """Largest upload, in gradio's notation. A minute of 4K video from a phone has about 400 MB."""
@@ -36,3 +37,5 @@ class AppSettings:
     """Use only this much of a video, from its start."""
     device: str = "auto"
     """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits on media files."""

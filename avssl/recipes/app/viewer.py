@@ -11,6 +11,7 @@ from pathlib import Path
 from avssl.core.batch import Modality
 from avssl.features.search_page import Moment
 from avssl.hub.pretrained import PretrainedModel
+from avssl.media import MediaLimits
 from avssl.recipes.app.examples import Example
 from avssl.recipes.app.heatmap_video import AudioChoice, ReportProgress, VideoAnalysis, write_heatmap_video
 from avssl.recipes.app.moment_search import SearchResult, SearchTable, table_of_examples, write_moment
@@ -34,6 +35,8 @@ class Viewer:
     """Folder of the examples."""
     search_table: SearchTable | None = None
     """None until the examples have been embedded."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits on media files."""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _original_of: dict[Path, Path] = field(default_factory=dict)
 
@@ -53,7 +56,14 @@ class Viewer:
         if previous is not None and previous.video != video:
             previous = None
         return out, write_heatmap_video(
-            self.whole, video, audio, out, previous=previous, max_seconds=self.max_seconds, report=report
+            self.whole,
+            video,
+            audio,
+            out,
+            previous=previous,
+            max_seconds=self.max_seconds,
+            report=report,
+            limits=self.limits,
         )
 
     def search(
@@ -66,14 +76,16 @@ class Viewer:
     ) -> SearchResult:
         """Find similar moments; without a table, the first call embeds the examples."""
         if self.search_table is None:
-            self.search_table = table_of_examples(self.cropped, self.examples_folder, self.examples, on_progress)
+            self.search_table = table_of_examples(
+                self.cropped, self.examples_folder, self.examples, on_progress, self.limits
+            )
         original = self._original_of.get(video, video)  # so that the hits in the same file are marked as such
         return self.search_table.find(self.cropped, original, by, gallery, at_seconds)
 
     def moment(self, moment: Moment) -> Path:
         """Write one moment as an mp4."""
         out = self._new_file("moment.mp4")
-        write_moment(moment, out)
+        write_moment(moment, out, self.limits)
         return out
 
     def _new_file(self, name: str) -> Path:

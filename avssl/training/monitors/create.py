@@ -11,7 +11,7 @@ from avssl.core.manifest import Manifest
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.engine import Precision
-from avssl.training.build import build_sampling
+from avssl.training.build import build_dataset, build_sampling
 from avssl.training.monitors.clips import FP32, FixedClips
 from avssl.training.monitors.embedding import EmbeddingMonitor
 from avssl.training.monitors.probe import ProbeMonitor, single_label
@@ -55,6 +55,6 @@ def _order(config: Config, manifest: Manifest) -> np.ndarray:
 
 def _clips(config: Config, manifest: Manifest, rows: np.ndarray) -> FixedClips:
     """Return one clip of each row, from its middle."""
-    dataset = ClipDataset(manifest, build_sampling(config), config.train.seed, backend=config.data.backend)
+    dataset = build_dataset(config, manifest)
     workers = decoding_workers(config.data.num_workers)
     return FixedClips(lambda: (batch for batch, _, _ in EvalLoader(dataset, _BATCH, rows=rows, num_workers=workers)))
