@@ -89,7 +89,7 @@ else:
         "VideoTransformConfig",
         "Augmentation of the frames of a clip, on the device; one random draw for the whole clip.",
         [
-            *options_with_default("avssl.transforms.video:VideoAugment", without=("mean", "std")),
+            *options_with_default("avssl.transforms.video:VideoAugment"),
             Option(
                 "eval_crop",
                 Literal["center", "full"],

@@ -65,10 +65,14 @@ Threads = Annotated[int, Range(1, 1024)]
 Pixels = Annotated[int, Range(1, 16384)]
 Channels = Annotated[int, Range(1, 16384)]
 """Width of a layer."""
-Blocks = Annotated[int, Range(1, 256)]
+Blocks = Annotated[int, Range(1, 64)]
 """Blocks or strides of a stage of a network."""
 SampleRate = Annotated[int, Range(100, 1_000_000)]
 """Sample rate in Hz."""
+WindowLength = Annotated[int, Range(4, 65536)]
+"""Samples of a Fourier transform."""
+Mels = Annotated[int, Range(1, 1024)]
+"""Bands of a mel scale."""
 FrameRate = Annotated[float, Range(0.001, 100_000)]
 """Frames per second."""
 Seconds = Annotated[float, Range(0.001, 1e8)]

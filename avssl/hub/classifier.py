@@ -11,10 +11,12 @@ import torch
 
 from avssl.config import FinetuneConfig, config_from_dict, to_dict
 from avssl.data.sampling import ClipSampling
+from avssl.hub.model_input import check_input, describe_input
 from avssl.hub.release import (
     CLASSIFIER,
     CONFIG_NAME,
     HubError,
+    check_tensors,
     find_release,
     load_tensors,
     named_tensors,
@@ -57,11 +59,14 @@ def create_classifier(
     ``seed`` sets the initial weights; None takes ``train.seed``.
     """
     seed = config.train.seed if seed is None else seed
+    return _build(config, num_classes, seed), build_transform(config.network(), crop=config.test.crop)
+
+
+def _build(config: FinetuneConfig, num_classes: int, seed: int = 0) -> Classifier:
     pair, chosen = build_model(config.network(), seed), config.classifier
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = Classifier.of(pair, num_classes, inputs=chosen.inputs, fusion=chosen.fusion, dropout=chosen.dropout)
-    return model, build_transform(config.network(), crop=config.test.crop)
+        return Classifier.of(pair, num_classes, inputs=chosen.inputs, fusion=chosen.fusion, dropout=chosen.dropout)
 
 
 def save_classifier(
@@ -88,7 +93,8 @@ def save_classifier(
     tree = to_dict(config)  # a distilled student has further settings, which do not describe the model
     settings = {group.name: tree[group.name] for group in fields(FinetuneConfig)}
     settings["train"]["checkpoint"] = ""  # a path of the machine it was made on
-    content = {"classes": list(classes), "config": settings}
+    described = describe_input(config.network(), config.test.crop)
+    content = {"classes": list(classes), "config": settings, "input": described}
     tensors = named_tensors(model=model, transform=transform)
     return write_release(folder, tensors, CLASSIFIER, content, _card(model, classes, config, dict(about or {})))
 
@@ -108,6 +114,10 @@ def load_classifier(path: Path | str, device: torch.device | str = "cpu") -> Tra
     classes, config = content.get("classes"), config_from_dict(content["config"], source, FinetuneConfig)
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise HubError(f"{source}classes must be a list of names.")
+    check_input(content, describe_input(config.network(), config.test.crop), folder)
+    with torch.device("meta"):
+        skeleton = _build(config, len(classes))
+    check_tensors(folder, model=skeleton, transform=build_transform(config.network(), crop=config.test.crop))
     model, transform = create_classifier(config, len(classes))
     load_tensors(folder, model=model, transform=transform)
     model.eval().to(device)

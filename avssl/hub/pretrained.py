@@ -13,9 +13,11 @@ from avssl.config import Config, config_from_dict, to_dict
 from avssl.core.batch import Batch, Modality
 from avssl.data.sampling import ClipSampling
 from avssl.engine import Precision
+from avssl.hub.model_input import check_input, describe_input
 from avssl.hub.release import (
     CONFIG_NAME,
     PRETRAINED,
+    check_tensors,
     find_release,
     load_tensors,
     named_tensors,
@@ -111,7 +113,7 @@ def save_pretrained(
     Returns:
         The folder.
     """
-    content = {"config": to_dict(config)}
+    content = {"config": to_dict(config), "input": describe_input(config)}
     card = _card(model, config, dict(about or {}), license_id, notice)
     return write_release(folder, named_tensors(model=model, transform=transform), PRETRAINED, content, card)
 
@@ -136,7 +138,12 @@ def from_pretrained(
         >>> pretrained.model, pretrained.transform, pretrained.sampling
     """
     folder = find_release(path_or_hub_id)
-    config = config_from_dict(read_content(folder, PRETRAINED)["config"], f"{folder / CONFIG_NAME}: ", Config)
+    content = read_content(folder, PRETRAINED)
+    config = config_from_dict(content["config"], f"{folder / CONFIG_NAME}: ", Config)
+    check_input(content, describe_input(config), folder)
+    with torch.device("meta"):
+        model = build_model(config)
+    check_tensors(folder, model=model, transform=build_transform(config))
     video = config.transform.video
     size = max(video.size, 16 * round(video.size * FULL_FRAME_SCALE / 16)) if crop == "full" else video.size
     pretrained = _assemble(config, config.train.seed, crop, size, str(path_or_hub_id))

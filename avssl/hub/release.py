@@ -16,20 +16,24 @@ import hashlib
 import importlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from avssl.core.errors import InputError
+from avssl.core.user_files import read_text, regular_file
 from avssl.core.version import __version__
 from avssl.core.whole_file import whole_file, write_text
 
 FORMAT_VERSION = 2
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
 PRETRAINED, CLASSIFIER = "pretrained", "classifier"
+_MAX_CONFIG_BYTES = 16 * 2**20
 _READERS = {PRETRAINED: "avssl.from_pretrained", CLASSIFIER: "avssl.load_classifier"}
 
 
@@ -135,7 +139,7 @@ def read_content(folder: Path, kind: str) -> dict[str, Any]:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, _MAX_CONFIG_BYTES))
         version, _ = content["format_version"], content["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HubError(f"{path}: missing, or not the config of a release: {error}") from error
@@ -151,28 +155,57 @@ def _read(folder: Path) -> dict[str, Any]:
     return content
 
 
-def load_tensors(folder: Path, **parts: nn.Module) -> None:
-    """Load modules from ``model.safetensors``, which must hold exactly their tensors.
+def check_tensors(folder: Path, **parts: nn.Module) -> None:
+    """Compare the names and shapes of ``model.safetensors`` with those of modules, by its header alone.
+
+    Args:
+        folder: The release.
+        **parts: Modules, which may be on the meta device: the model is built of memory after this check only.
 
     Raises:
         HubError: If the file cannot be read, or a tensor is missing, unknown or of another shape.
     """
     source = folder / WEIGHTS_NAME
-    try:
-        tensors = load_file(source)
-    except Exception as error:  # safetensors raises its own errors
-        raise HubError(f"{source}: not a readable safetensors file: {error}") from error
+    with _reading(source), safe_open(regular_file(source), framework="pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     expected = named_tensors(**parts)
     for name, value in expected.items():
-        if name not in tensors:
+        if name not in shapes:
             raise HubError(f"{source}: {name} is missing; this is not the model that {CONFIG_NAME} describes.")
-        if tensors[name].shape != value.shape:
-            shapes = f"{tuple(tensors[name].shape)}, but {CONFIG_NAME} describes {tuple(value.shape)}"
-            raise HubError(f"{source}: {name} is {shapes}.")
-    unknown = sorted(set(tensors) - set(expected))
+        if shapes[name] != value.shape:
+            raise HubError(f"{source}: {name} is {shapes[name]}, but {CONFIG_NAME} describes {tuple(value.shape)}.")
+    unknown = sorted(set(shapes) - set(expected))
     if unknown:
         raise HubError(f"{source}: {unknown[0]} is not in the model that {CONFIG_NAME} describes.")
+
+
+def load_tensors(folder: Path, **parts: nn.Module) -> None:
+    """Load modules from ``model.safetensors``, which must hold exactly their tensors.
+
+    Raises:
+        HubError: As :func:`check_tensors`, or if a value is not finite; names the tensor.
+    """
+    check_tensors(folder, **parts)
+    source = folder / WEIGHTS_NAME
+    with _reading(source):
+        tensors = load_file(regular_file(source))
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise HubError(
+                f"{source}: {name} holds NaN or infinite values: the run diverged, it never saw audio, or the file is "
+                "damaged. Train it again with a lower learning rate, or fetch it again."
+            )
     for part, module in parts.items():
         module.load_state_dict(
             {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
         )
+
+
+@contextmanager
+def _reading(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except HubError:
+        raise
+    except Exception as error:  # safetensors raises its own errors
+        raise HubError(f"{source}: not a readable safetensors file: {error}") from error

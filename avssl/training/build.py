@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -53,7 +54,18 @@ def check_options(config: Config) -> None:
     num_rows = 3 + max(0, config.objective.options().get("num_positives", 0))
     build_objective(config, MemoryRows.from_ids([f"row {i}" for i in range(num_rows)]))
     with torch.device("meta"):
-        build_model(config)
+        model = build_model(config)
+    _refuse_larger_than_memory(sum(p.numel() for p in model.parameters()))
+
+
+def _refuse_larger_than_memory(num_parameters: int) -> None:
+    """Raise ConfigError if parameters, their gradients and Adam's two means do not fit into this machine's memory."""
+    needed, present = 4 * 4 * num_parameters, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise ConfigError(
+            f"model: {num_parameters} parameters with gradients and optimizer take {needed / 2**30:.0f} GiB, but this "
+            f"machine has {present / 2**30:.0f} GiB. Lower the width of model.video, model.audio or model.head."
+        )
 
 
 @contextmanager
@@ -130,7 +142,8 @@ def build_transform(
     eval_crop = video.pop("eval_crop")
     with _naming("transform.video", video):
         augment = VideoAugment(**video)
-        evaluation = VideoEval(eval_size or video["size"], crop=crop or eval_crop)
+        size = eval_size or video["size"]
+        evaluation = VideoEval(size, crop=crop or eval_crop, mean=video["mean"], std=video["std"])
     with _naming("transform.audio", audio):
         gain = RandomGain(audio.pop("gain"))
         mask = SpectrogramMask(**audio) if audio["max_time_width"] or audio["max_freq_width"] else None

@@ -23,7 +23,7 @@ from einops import reduce
 from torch import Tensor, nn
 
 from avssl.core.errors import InputError
-from avssl.core.ranges import Channels, Count, Positive, PositiveOrZero, SampleRate, Seconds, checked
+from avssl.core.ranges import Mels, Positive, PositiveOrZero, SampleRate, Seconds, WindowLength, checked
 
 Padding = Literal["constant", "reflect"]
 
@@ -96,7 +96,7 @@ class _Spectrogram(nn.Module):
     window: Tensor
 
     def __init__(
-        self, sample_rate_hz: SampleRate, window_length: Count, hop_seconds: Seconds, padding: Padding
+        self, sample_rate_hz: SampleRate, window_length: WindowLength, hop_seconds: Seconds, padding: Padding
     ) -> None:
         super().__init__()
         if window_length < 4 or window_length % 4:
@@ -159,7 +159,7 @@ class LogSpectrogram(_Spectrogram):
     def __init__(
         self,
         sample_rate_hz: SampleRate = 24_000,
-        window_length: Count = 1024,
+        window_length: WindowLength = 1024,
         hop_seconds: Seconds = 0.010,
         padding: Padding = "constant",
     ) -> None:
@@ -195,8 +195,8 @@ class LogMel(_Spectrogram):
     def __init__(
         self,
         sample_rate_hz: SampleRate = 24_000,
-        num_mels: Channels = 64,
-        window_length: Count = 1024,
+        num_mels: Mels = 64,
+        window_length: WindowLength = 1024,
         hop_seconds: Seconds = 0.010,
         min_hz: PositiveOrZero = 0.0,
         max_hz: Positive | None = None,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from avssl.core.errors import InputError, RunError
 
-_EPSILON = 1e-5  # AVID's, in dB
+EPSILON = 1e-5
+"""Added to the standard deviation, in dB; AVID's."""
 
 
 class Standardize(nn.Module):
@@ -75,7 +76,7 @@ class Standardize(nn.Module):
                 "the spectrogram statistics were never estimated: mean and std are NaN. "
                 "Call set_statistics(*estimate_statistics(spectrograms of the training data)), or load weights."
             )
-        return (spectrogram - self.mean) / (self.std + _EPSILON)
+        return (spectrogram - self.mean) / (self.std + EPSILON)
 
     def extra_repr(self) -> str:
         return f"num_bins={len(self.mean)}"

@@ -108,8 +108,8 @@ class VideoAugment(_VideoTransform):
         contrast: PositiveOrZero = 0.4,
         saturation: PositiveOrZero = 0.4,
         hue: HalfShare = 0.0,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: tuple[Share, Share, Share] = IMAGENET_MEAN,
+        std: tuple[Positive, Positive, Positive] = IMAGENET_STD,
     ) -> None:
         super().__init__(size, mean, std)
         if not 0 < scale[0] <= scale[1] <= 1:
@@ -195,8 +195,8 @@ class VideoEval(_VideoTransform):
         *,
         crop: Literal["center", "full", "three"] = "center",
         resize_short: Pixels | None = None,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: tuple[Share, Share, Share] = IMAGENET_MEAN,
+        std: tuple[Positive, Positive, Positive] = IMAGENET_STD,
     ) -> None:
         super().__init__(size, mean, std)
         if crop not in ("center", "full", "three"):
