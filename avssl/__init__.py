@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from avssl.core.account import name_unknown_user
 from avssl.core.lazy import make_lazy
 from avssl.core.version import __version__ as __version__
 
@@ -37,4 +38,5 @@ if TYPE_CHECKING:
     from avssl.objectives import info_nce as info_nce
     from avssl.synthetic import synthesize_corpus as synthesize_corpus
 
+name_unknown_user()  # before any module imports torch
 make_lazy(__name__)
