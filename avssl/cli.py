@@ -138,13 +138,12 @@ def _run(verb: str, words: list[str]) -> int:
 
 
 class _LogPrinter(logging.Handler):
-    """Print the library's log: information to stdout, warnings and training progress to stderr."""
+    """Print the library's log: information to stdout, warnings to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         is_warning = record.levelno >= logging.WARNING
         prefix = "avssl: warning: " if is_warning else ""
-        on_stderr = is_warning or record.name == "avssl.engine.progress"
-        print(f"{prefix}{self.format(record)}", file=sys.stderr if on_stderr else sys.stdout, flush=True)
+        print(f"{prefix}{self.format(record)}", file=sys.stderr if is_warning else sys.stdout, flush=True)
 
 
 def _show_warning(

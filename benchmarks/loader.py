@@ -25,9 +25,9 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from avssl.core.manifest import Manifest, read_manifest
+from avssl.core.progress import Bar
 from avssl.data import ClipDataset, ClipSampling
 from avssl.media import available_backends, open_media
 from avssl.media.prepared.clip import CopySettings
@@ -94,7 +94,7 @@ def make_corpus(folder: Path) -> Manifest:
     """Write two files of every size and keyframe distance."""
     cases = [(name, keyframes, number) for name in SIZES for keyframes in KEYFRAMES for number in range(2)]
     paths = []
-    for name, keyframes, number in tqdm(cases, "corpus", unit="file"):
+    for name, keyframes, number in Bar(cases, "corpus", unit="file"):
         paths.append(f"{name}_gop{keyframes}_{number}.mp4")
         make_file(folder / paths[-1], *SIZES[name], keyframes, number)
     manifest = Manifest.from_columns({"id": paths, "path": paths}, folder)
@@ -172,7 +172,7 @@ def measure(manifest: Manifest, copies: dict[int, Manifest], shape: str, num_cli
     if loads["torchcodec"] is None:
         simple |= {f"torchcodec, {mode}": with_torchcodec(mode) for mode in ("exact", "approximate")}
     seconds: dict[str, list[float]] = defaultdict(list)
-    for number in tqdm(range(num_clips), shape, unit="round"):
+    for number in Bar(range(num_clips), shape, unit="round"):
         for row in range(len(manifest)):
             start = chooser.uniform(0, SECONDS - max(num_frames / fps, SOUND_SECONDS) - 0.1)
             window = manifest.file(row), row, [start + i / fps for i in range(num_frames)], start

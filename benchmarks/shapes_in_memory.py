@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from avssl.core.batch import Batch, BatchIndex
 from avssl.core.draws import clip_key, epoch_order, integers, text_keys
+from avssl.core.progress import Bar
 from avssl.data.sampling import ClipSampling
 from avssl.downstream.localization import shapes_instant, visible_objects
 from avssl.synthetic import SceneSettings, Split, draw_scene, render_audio, render_frames
@@ -93,7 +93,7 @@ def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: Clip
     video = np.lib.format.open_memmap(folder / "video.npy", "w+", np.uint8, shape)
     audio = np.lib.format.open_memmap(folder / "audio.npy", "w+", np.int16, (len(jobs), first.num_samples))
     table: list[dict[str, Any]] = []
-    for row, (name, index, settings) in enumerate(tqdm(jobs, desc="render", unit="clip")):
+    for row, (name, index, settings) in enumerate(Bar(jobs, desc="render", unit="clip")):
         scene = draw_scene(settings, seed, name, index)
         frames, masks = render_frames(scene)
         video[row] = frames.transpose(0, 3, 1, 2)

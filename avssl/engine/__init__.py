@@ -21,7 +21,6 @@ from avssl.engine.optim import create_optimizer as create_optimizer
 from avssl.engine.precision import Precision as Precision
 from avssl.engine.precision import all_precisions as all_precisions
 from avssl.engine.precision import probe_precision as probe_precision
-from avssl.engine.progress import show_progress as show_progress
 from avssl.engine.protocols import Loader as Loader
 from avssl.engine.protocols import Monitor as Monitor
 from avssl.engine.protocols import Task as Task

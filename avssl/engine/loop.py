@@ -68,7 +68,7 @@ def fit(
         metrics_log: Where to write numbers; None keeps only the last ones.
         monitors: Measurements during training, on the averaged weights if there is an average.
         average: Average of the weights of ``task.model``, updated after each step.
-        progress: Show a bar on a terminal; elsewhere log a line every ``settings.log_every`` steps.
+        progress: Show a bar on a terminal; elsewhere a line every 30 seconds at most.
         resume: Continue from the newest checkpoint, if there is one.
         extra: Plain values to keep in every checkpoint.
 

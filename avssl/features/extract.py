@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from einops import rearrange
 from torch import Tensor
-from tqdm import tqdm
 
 from avssl.core.batch import Batch, Clip, Modality
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
+from avssl.core.progress import Bar
 from avssl.core.whole_file import whole_file
 from avssl.data.content import content_hashes
 from avssl.data.dataset import ClipDataset
@@ -118,7 +118,7 @@ def extract_features(
     encoder = pretrained.encoder()
     loader = EvalLoader(dataset, batch_size, clips_per_row=windows_per_clip, num_workers=num_workers)
     parts: list[dict[str, np.ndarray]] = []
-    with tqdm(desc=title, total=len(manifest), unit="row", delay=1.0, disable=not progress) as bar:
+    with Bar(desc=title, total=len(manifest), unit="row", delay=1.0, show=progress) as bar:
         for clips, failures in loader.clips():
             batch = loader.batch(clips)
             parts.append(_encode(encoder, batch, windows_per_clip, keep_windows, pooling, modalities))

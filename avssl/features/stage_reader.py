@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from avssl.core.batch import Batch, Modality
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
+from avssl.core.progress import Bar
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
@@ -122,7 +122,7 @@ class StageReader:
         rows: list[int] = []
         clips: list[dict[Stage, Tensor]] = []
         streams = [self._clips(loader, names) for loader, names in self._loaders]
-        with tqdm(desc="stages", total=len(self._manifest), unit="row", delay=1.0, disable=not self._progress) as bar:
+        with Bar(desc="stages", total=len(self._manifest), unit="row", delay=1.0, show=self._progress) as bar:
             for row, parts in in_step(streams):
                 rows.append(row)
                 clips.append({stage: x for part in parts for stage, x in part.items()})

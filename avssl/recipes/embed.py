@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.core.progress import Bar
 from avssl.core.ranges import Count, Seconds, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
@@ -97,7 +97,7 @@ def embed(
     info = table_info(pretrained, manifest.hash(), stride_seconds, what, **places)
     settings = {"every_seconds": stride_seconds, "what": what, "backend": dataset.backend, "for": "table"}
     first = parts.begin(content_key(pretrained, manifest, settings))
-    with tqdm(total=len(manifest), initial=first, desc="embed", unit="row", disable=not progress) as bar:
+    with Bar(total=len(manifest), initial=first, desc="embed", unit="row", show=progress) as bar:
         while first < len(manifest):
             windows, stop, failures = _next_part(dataset, first, stride_seconds)
             loader = EvalLoader(dataset, batch_size, windows=windows, num_workers=workers)

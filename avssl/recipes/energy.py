@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
+from avssl.core.progress import Bar
 from avssl.core.ranges import Seconds, checked
 from avssl.core.whole_file import write_json
-from avssl.engine import Precision, choose_device, show_progress
+from avssl.engine import Precision, choose_device
 from avssl.hub.pretrained import from_pretrained
 from avssl.localization import EnergyCurve, energy_curve
 from avssl.media import MediaLimits, open_media
@@ -52,7 +50,7 @@ def energy(
     with ExitStack() as files:
         reader = files.enter_context(open_media(video, limits=limits))
         sound = files.enter_context(open_media(audio, limits=limits)) if audio is not None else None
-        bar = files.enter_context(tqdm(desc="energy", unit="window", delay=1.0))
+        bar = files.enter_context(Bar(desc="energy", unit="window", delay=1.0))
         curve = energy_curve(
             reader,
             pretrained.encoder(Precision()),
@@ -60,7 +58,7 @@ def energy(
             stride_seconds=stride_seconds,
             audio_from=sound,
             stop_after_seconds=seconds,
-            on_progress=partial(show_progress, bar),
+            on_progress=bar.move,
         )
     for second, value in zip(curve.at_seconds.tolist(), curve.energy.tolist(), strict=True):
         print(f"{second:9.2f} s  {value:.3f}  {'#' * round(20 * value)}")

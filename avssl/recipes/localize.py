@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from avssl.core.batch import Heatmap
 from avssl.core.errors import ConfigError, InputError
+from avssl.core.progress import Bar
 from avssl.core.ranges import Seconds, checked
 from avssl.core.whole_file import write_json
-from avssl.engine import show_progress
 from avssl.features.localize import STRIDE_SECONDS, load_localizer, localize_each, open_video
 from avssl.hub.pretrained import PretrainedModel
 from avssl.localization import Look, overlay_picture, overlay_video
@@ -158,14 +155,14 @@ def _maps(
     stride_seconds: Seconds,
     seconds: Seconds | None,
 ) -> dict[str, Heatmap]:
-    with tqdm(desc="localize", unit="map", delay=1.0) as bar:
+    with Bar(desc="localize", unit="map", delay=1.0) as bar:
         maps = localize_each(
             reader,
             pretrained,
             list(sounds.values()),
             stride_seconds=stride_seconds,
             stop_after_seconds=seconds,
-            on_progress=partial(show_progress, bar),
+            on_progress=bar.move,
         )
     return dict(zip(sounds, maps, strict=True))
 
@@ -183,7 +180,7 @@ def _draw(
     if out.suffix.lower() == ".png":
         overlay_picture(reader, drawn, out, scale=scale, look=look, audio_from=audio, stop_after_seconds=seconds)
         return
-    with tqdm(desc="draw", unit="frame", delay=1.0) as bar:
+    with Bar(desc="draw", unit="frame", delay=1.0) as bar:
         overlay_video(
             reader,
             drawn,
@@ -192,5 +189,5 @@ def _draw(
             look=look,
             audio_from=audio,
             stop_after_seconds=seconds,
-            on_progress=partial(show_progress, bar),
+            on_progress=bar.move,
         )

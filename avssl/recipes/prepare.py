@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, RunError
 from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest
 from avssl.core.parallel import parallel_map
+from avssl.core.progress import Bar
 from avssl.core.ranges import Count, CountOrZero, Workers, checked
 from avssl.core.tables import write_table
 from avssl.core.whole_file import write_json
@@ -100,7 +100,7 @@ def prepare(
     jobs = list(_jobs(source, out, settings, rows_per_shard, backend, limits or MediaLimits()))
     began = time.monotonic()
     mine = jobs[task_index::num_tasks]
-    with tqdm(desc="prepare", total=sum(len(job.manifest) for job in mine), unit="clip", disable=not progress) as bar:
+    with Bar(desc="prepare", total=sum(len(job.manifest) for job in mine), unit="clip", show=progress) as bar:
         records = []
         for record in parallel_map(
             make_shard, mine, num_workers=decoding_workers(num_workers), ahead=1, in_order=False
@@ -116,7 +116,7 @@ def _verify(out: Path) -> None:
     files = sorted((out / "shards").glob("*.json"))
     if not files:
         raise ManifestError(f"{out}: there are no shards here.")
-    damaged = [file for file in tqdm(files, "verify", unit="shard", delay=1.0) if not is_whole(file)]
+    damaged = [file for file in Bar(files, "verify", unit="shard", delay=1.0) if not is_whole(file)]
     for file in damaged:
         print(f"damaged: {file.with_suffix('.tar')}: remove it; from its sources, avssl prepare makes it again")
     print(f"{len(files) - len(damaged)} of {len(files)} shards are whole")

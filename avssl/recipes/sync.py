@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from avssl.core.errors import InputError
+from avssl.core.progress import Bar
 from avssl.core.ranges import Seconds, checked
 from avssl.core.whole_file import write_json
-from avssl.engine import Precision, choose_device, show_progress
+from avssl.engine import Precision, choose_device
 from avssl.hub.pretrained import from_pretrained
 from avssl.localization import SyncCurve, draw_sync_curve, sync_curve
 from avssl.media import MediaLimits, open_media
@@ -62,7 +60,7 @@ def sync(
     with ExitStack() as files:
         reader = files.enter_context(open_media(video, limits=limits))
         sound = files.enter_context(open_media(audio, limits=limits)) if audio is not None else None
-        bar = files.enter_context(tqdm(desc="sync", unit="window", delay=1.0))
+        bar = files.enter_context(Bar(desc="sync", unit="window", delay=1.0))
         curve = sync_curve(
             reader,
             pretrained.encoder(Precision()),
@@ -71,7 +69,7 @@ def sync(
             step_seconds=step_seconds,
             audio_from=sound,
             stop_after_seconds=seconds,
-            on_progress=partial(show_progress, bar),
+            on_progress=bar.move,
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_sync_curve(curve, out, Path(video).name)

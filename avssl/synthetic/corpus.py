@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from tqdm import tqdm
 
 from avssl.core.children import note
 from avssl.core.errors import InputError
 from avssl.core.manifest import COLUMNS, Manifest
 from avssl.core.parallel import parallel_map
+from avssl.core.progress import Bar
 from avssl.media import write_video
 from avssl.synthetic.audio import render_audio
 from avssl.synthetic.frames import render_frames
@@ -117,7 +117,7 @@ def synthesize_corpus(
             raise InputError(f"split {name!r} cannot be a folder here: use a plain name other than 'truth'.")
         (out_dir / name).mkdir(parents=True, exist_ok=True)
         (out_dir / "truth" / name).mkdir(parents=True, exist_ok=True)
-    bar = tqdm(total=len(jobs), desc="synthesize", unit="clip", disable=not progress)
+    bar = Bar(total=len(jobs), desc="synthesize", unit="clip", show=progress)
     with bar:
         rows = []
         for row in parallel_map(_write_numbered, jobs, num_workers=num_workers):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from avssl.config import Config, ConfigError
 from avssl.core import distributed
@@ -19,6 +18,7 @@ from avssl.core.batch import Batch, BatchIndex
 from avssl.core.cpus import decoding_workers
 from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest, ManifestError
+from avssl.core.progress import Bar
 from avssl.data.eval_loader import EvalLoader
 from avssl.engine import Precision, StepCost, Task, all_precisions, probe_precision, state_bytes, step_cost
 from avssl.models.classifier import Inputs
@@ -153,7 +153,7 @@ def set_statistics(
 
     def spectrograms() -> Iterator[Tensor]:
         nonlocal num_clips
-        for batch, _, _ in tqdm(loader, "statistics", unit="batch", delay=1.0, disable=not progress):
+        for batch, _, _ in Bar(loader, "statistics", unit="batch", delay=1.0, show=progress):
             if not seen:
                 seen.append(batch)
             num_clips += len(batch)

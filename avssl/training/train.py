@@ -32,7 +32,7 @@ def train(
         rows: The training rows and the monitors' gallery.
         task: The task; moved to ``device``. It ends with the averaged weights, if they are averaged.
         loader: Batches of the training rows.
-        progress: Show a bar, or log a line now and then where there is no terminal.
+        progress: Show a bar, or a line now and then where there is no terminal.
     """
     settings, optim = config.train, config.optim
     assert settings.checkpoint_every_steps, "resolved before training"

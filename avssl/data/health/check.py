@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from avssl.core.progress import Bar
 from avssl.data.health.journal import HealthJournal, JournalUse
 from avssl.data.health.killable import Outcome, run_killable
 from avssl.data.health.report import HealthReport, HealthSettings, probe_file
@@ -60,7 +59,7 @@ def check_files(
         )
         with (
             closing(outcomes),
-            tqdm(total=len(new), desc=progress, unit="file", delay=1.0, disable=progress is None) as bar,
+            Bar(total=len(new), desc=progress, unit="file", delay=1.0, show=progress is not None) as bar,
         ):
             for outcome in outcomes:
                 name = new[outcome.number]

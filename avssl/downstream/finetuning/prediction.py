@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
-from tqdm import tqdm
 
 from avssl.config import FinetuneConfig
 from avssl.core import distributed
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
+from avssl.core.progress import Bar
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.ledger import Failure
 from avssl.downstream.finetuning.fold_rows import FoldRows
@@ -101,7 +101,7 @@ def predict(
     precision = Precision.resolved(config.train.precision, config.train.memory_format)
     classifier, clips = ClipClassifier(model, transform, precision), config.test.windows_per_clip
     logits_of_row: dict[int, np.ndarray] = {}
-    for raw, clip_rows, _ in tqdm(loader, "test", unit="batch", delay=1.0, disable=not progress):
+    for raw, clip_rows, _ in Bar(loader, "test", unit="batch", delay=1.0, show=progress):
         rows = clip_rows[::clips].tolist()
         pattern = "(views rows clips) k -> rows (views clips) k"
         logits = rearrange(classifier.logits(raw), pattern, rows=len(rows), clips=clips)

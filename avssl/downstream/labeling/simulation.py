@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
+from avssl.core.progress import Bar
 from avssl.core.tables import write_table
 from avssl.core.whole_file import write_json
 from avssl.data.splits import divide, labeled_rows, num_unlabeled
@@ -72,7 +72,7 @@ def simulate(
         return [(point.num_labels, point.accuracy) for point in points]
 
     curves: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in names}
-    with tqdm(desc="simulate", total=len(names) * len(seeds), unit="curve", disable=not settings.progress) as bar:
+    with Bar(desc="simulate", total=len(names) * len(seeds), unit="curve", show=settings.progress) as bar:
         for name in names:
             for seed in seeds:
                 curves[name].append(curve(name, seed, budget, rounds))

@@ -12,11 +12,11 @@ from itertools import islice
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from avssl.core.batch import Batch, BatchIndex, Clip
 from avssl.core.draws import clip_key, normal, text_keys
 from avssl.core.manifest import ManifestError
+from avssl.core.progress import Bar
 from avssl.data.collate import collate
 from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.instants import Instant
@@ -87,7 +87,7 @@ def compute_maps(
     kept: list[Instant] = []
     parts: dict[str, list[Tensor]] = {}
     unreadable: Counter[str] = Counter()
-    with tqdm(total=len(instants), desc="localize", unit="clip", disable=not progress) as bar:
+    with Bar(total=len(instants), desc="localize", unit="clip", show=progress) as bar:
         for batch in _batches(_read(clips, instants, partners, unreadable, seed, bar), batch_size):
             kept += [sample.instant for sample in batch]
             maps = _embed(encoders, clips, batch)
@@ -108,7 +108,7 @@ def _read(
     partners: Partners,
     unreadable: Counter[str],
     seed: int,
-    bar: tqdm,
+    bar: Bar,
 ) -> Iterator[_Sample]:
     """Yield the readable instants and count the others by reason."""
     num_samples = clips.sampling.num_samples

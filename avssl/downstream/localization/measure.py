@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
+from avssl.core.progress import Bar
 from avssl.downstream.localization.baselines import Baselines
 from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.instants import Instant
@@ -121,7 +121,7 @@ def measure_localization(
     makers = _makers(
         maps, Baselines(scored, sources_of(manifest, scored), _cells(found), seed), object_prior, map_weight
     )
-    with tqdm(total=len(scored), desc="score", unit="clip", disable=not progress) as bar:
+    with Bar(total=len(scored), desc="score", unit="clip", show=progress) as bar:
         samples = score_rows(scored, makers, rules, bar.update)
     rows, intervals = table_rows(samples, groups, seed)
     about = _about(pretrained, manifest, found, rules) | {

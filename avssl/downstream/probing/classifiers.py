@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from avssl.core.progress import Bar
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import ClassifierResult, knn_classifier, linear_probe, modality_probes, svm_classifier
 from avssl.hub.pretrained import PretrainedModel
@@ -75,7 +75,7 @@ def _svm(data: ProbeData) -> list[ResultRow]:
     settings = data.settings
     stages = [(modality, layer) for modality, maps in data.features.stages.items() for layer in maps]
     rows = []
-    for modality, layer in tqdm(stages, desc="svm", unit="stage", delay=1.0, disable=not data.progress):
+    for modality, layer in Bar(stages, desc="svm", unit="stage", delay=1.0, show=data.progress):
         maps = data.features.stages[modality][layer]
         windows = maps.reshape(*maps.shape[:2], -1)
         result = svm_classifier(

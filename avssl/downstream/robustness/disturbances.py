@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
-from tqdm import tqdm
 
 from avssl.core.batch import Batch, BatchIndex, Clip
 from avssl.core.errors import RunError
+from avssl.core.progress import Bar
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.downstream.robustness.cutouts import Cutouts
@@ -121,7 +121,7 @@ def encode_disturbed(
     parts: list[dict[tuple[str, str], np.ndarray]] = []
     examples: dict[str, Batch] = {}
     num_pasted = 0
-    with tqdm(desc="disturb", total=len(dataset), unit="row", delay=1.0, disable=not progress) as bar:
+    with Bar(desc="disturb", total=len(dataset), unit="row", delay=1.0, show=progress) as bar:
         # Not strict: if a whole last batch of one loader fails, the check after the loop names the file.
         for both in zip(*(loader.clips() for loader in loaders), strict=False):
             _check_readable(loaders)

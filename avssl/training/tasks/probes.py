@@ -18,10 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from avssl.core import draws
 from avssl.core.errors import InputError
+from avssl.core.progress import Bar
 from avssl.core.ranges import Count, Positive, Share, checked
 
 
@@ -83,7 +83,7 @@ def train_probe(
     keys, truth = draws.text_keys(ids), torch.from_numpy(labels)
     probe.to(device).train()
     optimizer = torch.optim.Adam(probe.parameters(), lr=schedule.lr)
-    for number in tqdm(range(schedule.epochs), desc="probe", unit="pass", delay=1.0, disable=not progress):
+    for number in Bar(range(schedule.epochs), desc="probe", unit="epoch", delay=1.0, show=progress):
         optimizer.param_groups[0]["lr"] = schedule.rate(number)
         window = draws.integers(draws.clip_key(seed, number, keys), "probe.window", 1, windows)[:, 0]
         # Batches of nearly equal size: a last batch of one clip would have no batch statistics.
