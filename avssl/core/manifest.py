@@ -33,6 +33,9 @@ COLUMNS: dict[str, pa.DataType] = {
     "audio_sample_rate_hz": pa.int64(),
     "start_seconds": pa.float64(),  # presentation times in the file; [start, stop)
     "stop_seconds": pa.float64(),
+    "file_bytes": pa.int64(),  # of the media file when its row was made: avssl.data.file_stamps
+    "file_hash": pa.string(),  # of its content: avssl.data.content
+    "file_date_ns": pa.int64(),  # of its last change before a run, in the run's own manifest
     "label": pa.string(),  # several separated by "|"
     "split": pa.string(),
     "fold": pa.string(),
@@ -177,6 +180,14 @@ class Manifest:
         keep = np.asarray(keep)
         rows = np.flatnonzero(keep) if keep.dtype == bool else keep
         return Manifest(self.table.take(pa.array(rows, type=pa.int64())), self._root)
+
+    def with_columns(self, columns: Mapping[str, pa.Array]) -> Manifest:
+        """Return the rows with some columns replaced or added."""
+        table = self.table
+        for name, values in columns.items():
+            place = table.schema.get_field_index(name)
+            table = table.append_column(name, values) if place < 0 else table.set_column(place, name, values)
+        return Manifest(table, self._root)
 
     def where(self, **equal: str) -> Manifest:
         """Return the rows whose columns equal the given strings: ``manifest.where(split="test")``."""

@@ -47,7 +47,7 @@ def content_hashes(manifest: Manifest) -> list[str]:
         return _prepared_hashes(manifest)
     files = [(manifest.file(row), manifest.sound_file(row)) for row in range(len(manifest))]
     names = sorted({file for pair in files for file in pair})
-    hashes = dict(zip(names, _in_threads(_file_hash, names), strict=True))
+    hashes = dict(zip(names, in_threads(file_hash, names), strict=True))
     return [hashes[path] if path == audio else _joined(hashes[path], hashes[audio]) for path, audio in files]
 
 
@@ -57,14 +57,14 @@ def same_content(files: Sequence[Path | None]) -> list[int]:
     Links are found by device and inode. Only files of equal size are read, first 4 KiB at both ends, and those that
     are equal there as in :func:`content_hashes`. None, and what is no readable file, equals nothing else.
     """
-    stats = dict(enumerate(_in_threads(_stat, files)))
+    stats = dict(enumerate(in_threads(_stat, files)))
     keys: dict[int, Hashable] = {place: file.key for place, file in stats.items() if file is not None}
     same_file = _firsts(keys)
     left = sorted(set(same_file.values()))
-    reads: tuple[Callable[[_File], str], ...] = (_size, _ends_hash, lambda file: _file_hash(file.path))
+    reads: tuple[Callable[[_File], str], ...] = (_size, _ends_hash, lambda file: file_hash(file.path))
     for read in reads:
         found = [file for place in left if (file := stats[place]) is not None]
-        keys = dict(zip(left, _in_threads(read, found), strict=True))
+        keys = dict(zip(left, in_threads(read, found), strict=True))
         counts = Counter(keys.values())
         left = [place for place in left if keys[place] and counts[keys[place]] > 1]
     same_bytes = _firsts({place: keys[place] for place in left})
@@ -133,14 +133,16 @@ def _prepared_hashes(manifest: Manifest) -> list[str]:
     return hashes
 
 
-def _in_threads(read: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+def in_threads(read: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Return ``read`` of each item, in their order; for functions that wait for a disk."""
     # Many at a time: handing over an item costs more than asking a local disk for a file's size.
     chunks = [items[first : first + _CHUNK] for first in range(0, len(items), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool:
         return [result for results in pool.map(lambda chunk: list(map(read, chunk)), chunks) for result in results]
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Return the hash of one file, as in :func:`content_hashes`; "" if it cannot be read."""
     try:
         with open_regular(path) as file:
             size = file.seek(0, 2)

@@ -15,6 +15,7 @@ from torch import Tensor
 from avssl.core import draws
 from avssl.core.batch import BatchIndex, Clip, Modality
 from avssl.core.manifest import Manifest
+from avssl.data.file_stamps import check_unchanged
 from avssl.data.row_errors import row_errors
 from avssl.data.row_files import open_row, row_limits
 from avssl.data.sampling import (
@@ -183,6 +184,7 @@ class ClipDataset:
 
     def _reader(self, row: int) -> MediaReader:
         if self.is_prepared:
+            check_unchanged(self.manifest, row)
             shard = self.manifest.location(row)
             offset, header_bytes = self._shard_positions[row].tolist()
             name = f"{shard}: {self.manifest.value(row, 'id')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from avssl.core.batch import Modality
 from avssl.core.manifest import Manifest
+from avssl.data.file_stamps import check_unchanged
 from avssl.data.media_files import has_image_name
 from avssl.media import ImageReader, MediaError, MediaReader, is_image, open_media, open_pair
 from avssl.media.backends import BackendName
@@ -31,8 +32,9 @@ def open_row(
             ``avssl index`` writes.
 
     Raises:
-        MediaError: If a file cannot be opened, or an image has no file of audio.
+        MediaError: If a file cannot be opened or was replaced, or an image has no file of audio.
     """
+    check_unchanged(manifest, row)
     limits = row_limits(manifest, row, limits)
     path, audio_path = manifest.file(row), manifest.sound_file(row)
     if stream == "audio":

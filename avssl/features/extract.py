@@ -27,6 +27,7 @@ from avssl.core.whole_file import whole_file
 from avssl.data.content import content_hashes
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
+from avssl.data.file_stamps import stamped
 from avssl.data.ledger import Failure
 from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
@@ -111,6 +112,7 @@ def extract_features(
         cache = Path(cache_folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
         if cache.is_file():
             return _read(cache, what)
+    manifest = stamped(manifest)
     if stream is None:
         dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
     else:

@@ -25,6 +25,7 @@ Reason = Literal[
     "still_picture",
     "silent",
     "empty",
+    "replaced",
     "too_large",
     "timeout",
     "crashed",

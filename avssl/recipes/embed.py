@@ -16,6 +16,7 @@ from avssl.core.ranges import Count, Seconds, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
 from avssl.data.eval_loader import Window
+from avssl.data.file_stamps import stamped
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
 from avssl.data.sampling import ClipSampling
@@ -90,6 +91,7 @@ def embed(
     if overwrite:
         parts.discard()
     manifest, unusable = _rows(source, parts, pretrained.sampling, backend, limits or MediaLimits(), progress)
+    manifest = stamped(manifest)
     dataset = ClipDataset(manifest, pretrained.sampling, backend=backend, limits=limits)
     workers = decoding_workers(num_workers)
     root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")

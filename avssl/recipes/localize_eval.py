@@ -22,6 +22,7 @@ from avssl.downstream.localization import (
 from avssl.engine import choose_device
 from avssl.hub.pretrained import from_pretrained
 from avssl.reports.text_table import markdown_table, text_table
+from avssl.training.overlap import overlap_with_training
 
 
 @checked
@@ -45,7 +46,8 @@ def localize_eval(
     The rows have boxes or masks of a benchmark (manifests of datasets/vggss.py, flickr_soundnet.py, is3.py,
     avsbench.py), or are a SoundingShapes corpus. Every score is shown beside the same model with silence, noise and
     another clip's audio, an untrained model, the frame alone, a center blob, the mean truth of other clips, a random
-    map and the whole frame. Writes results.json, table.md and index.html.
+    map and the whole frame. Also counted are the test clips that the run was trained on. Writes results.json, table.md
+    and index.html.
 
     Args:
         manifest: Rows with ground truth, in the column ``truth``.
@@ -85,6 +87,8 @@ def localize_eval(
         batch_size=batch_size,
         progress=progress,
     )
+    overlap = overlap_with_training(checkpoint, rows)
+    table.about["overlap"] = None if overlap is None else overlap.plain()
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(as_plain(table), indent=1, allow_nan=False)
@@ -93,6 +97,7 @@ def localize_eval(
     clips = InstantClips(rows, pretrained.sampling)
     write_localization_page(folder / "index.html", table, clips, num_examples)
     print(as_text(table))
+    print(f"overlap: {overlap or 'unknown, as no rows of its run (manifest.csv) are beside the weights'}")
     print(f"page and numbers: {out}")
     return table
 

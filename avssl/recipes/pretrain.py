@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from avssl.config import Config, ConfigError
@@ -11,6 +12,7 @@ from avssl.engine.stop_request import resumable
 from avssl.hub.converters import load_torchvision
 from avssl.hub.run_weights import load_video_weights, release_run
 from avssl.training.build import build_loader, build_model, build_task, check_options, memory_rows
+from avssl.training.overlap import overlaps_with_tests
 from avssl.training.rows import rows_of_run
 from avssl.training.run_directory import RunDirectory, default_directory, resolved
 from avssl.training.run_plan import describe, describe_cost, describe_end, describe_time
@@ -24,6 +26,7 @@ FIRST = (
     "resume",
     "overwrite",
     "dry_run",
+    "test_manifest",
     "data.split",
     "sampling.num_frames",
     "sampling.frames_per_second",
@@ -45,6 +48,7 @@ def pretrain(
     resume: Path | str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    test_manifest: Sequence[Path | str] = (),
     progress: bool = True,
 ) -> tuple[Path, FitResult]:
     """Train on a folder of videos and their audio, without labels.
@@ -59,6 +63,8 @@ def pretrain(
         resume: Continue the run in this directory with its own settings.
         overwrite: Replace an earlier run in the run directory.
         dry_run: Print what the run would cost in operations, memory, disk and time, and write nothing.
+        test_manifest: Manifests of test clips, or published lists of their ids. How many of them are trained on, by
+            name and by content, is printed; so it is for the splits test and val of the source.
         progress: Show progress bars.
 
     Returns:
@@ -90,6 +96,9 @@ def pretrain(
         task = build_task(config, memory_rows(loader.dataset))
         total_steps = config.optim.epochs * loader.steps_per_epoch
         _print(describe(config, run.path, rows, task, loader))
+        if distributed.is_main():
+            for name, overlap in overlaps_with_tests(rows.manifest, config.data.source, test_manifest).items():
+                _print(f"overlap     {name}: {overlap}")
 
         # ---------------------------------------------------------------- prepare: statistics, precision, weights
         checkpoint = None if dry_run else Checkpointer(run.checkpoints).latest()

@@ -12,6 +12,7 @@ import pyarrow as pa
 from avssl.config import Config
 from avssl.core import distributed
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.data.file_stamps import stamped
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.splits import Recordings, held_out_rows, split_rows
@@ -75,13 +76,17 @@ def rows_of_run(
         run.check_free(overwrite)  # before an index that may take an hour
         found, unusable = find_rows(config, progress=progress)
         manifest, held_out = hold_out(config, found)
+        manifest, held_out = stamped(manifest), held_out and stamped(held_out)
         mark_begun(run)
         run.claim(overwrite)
         run.write_rows(manifest, unusable, held_out)
         run.write_config(config)
     distributed.barrier()
     manifest, unusable = run.read_rows(config.data.source)
-    return Rows(manifest, run.read_held_out(config.data.source), unusable, allowed)
+    held_out = run.read_held_out(config.data.source)
+    if resume:
+        manifest, held_out = stamped(manifest, again=True), held_out and stamped(held_out, again=True)
+    return Rows(manifest, held_out, unusable, allowed)
 
 
 def find_rows(

@@ -258,7 +258,7 @@ def test_unreadable_rows_are_failures_and_never_zeros(labeled_clips, tmp_path, f
     folder = tmp_path / "v"
     shutil.copytree(labeled_clips.parent, folder)
     for name in ("clip03.mp4", "clip20.mp4"):
-        (folder / name).write_text("broken")
+        (folder / name).write_text(f"broken: {name}")  # equal files would be one recording
     config = finetuning(folder / "manifest.csv", optim={"epochs": 2})
     path, summary = finetune(config, out=tmp_path / "run", progress=False)
     result = summary["folds"][0]

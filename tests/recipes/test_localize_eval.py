@@ -55,6 +55,9 @@ def test_tables_numbers_and_page_are_written(boxed, run, tmp_path, capsys):
     for text in (printed, written):
         for told in ("5 instants with a visible source, 1 without", "resize bilinear", "clip list", "seed 0"):
             assert told in text
+    assert "overlap: none of 6 test clips is trained on" in printed or "6 test clips" in printed
+    assert found["about"]["overlap"]["num_test"] == 6
+    assert "test clips" in written
     page = (out / "index.html").read_text()
     assert page.count("<figure>") == 2
     assert "clip0 at 1.00 s: tone." in page

@@ -275,6 +275,25 @@ def test_only_the_split_is_trained_on(videos, tiny_config, tmp_path):
         pretrain(tiny_config(folder / "manifest.csv", data={"split": "val"}), out=tmp_path / "other", progress=False)
 
 
+def test_test_clips_that_are_trained_on_are_printed(videos, tiny_config, tmp_path, capsys):
+    folder = tmp_path / "v"
+    shutil.copytree(videos, folder)
+    shutil.copy(folder / "clip00.mp4", folder / "clip12.mp4")
+    names = [f"clip{number:02d}.mp4" for number in range(20)]
+    official = [f"{'abcdefghij'[number % 10] * 11}_{number // 10}" for number in range(20)]
+    split = ["train"] * 12 + ["test"] * 8
+    columns = {"id": names, "path": names, "split": split, "official_id": official}
+    Manifest.from_columns(columns, folder).write(folder / "manifest.csv")
+    (tmp_path / "vggss_test.csv").write_text("ccccccccccc_000000\nzzzzzzzzzzz_000000\n")
+    config = tiny_config(folder / "manifest.csv", optim={"epochs": 1})
+    lists = [tmp_path / "vggss_test.csv"]
+    pretrain(config, out=tmp_path / "run", dry_run=True, test_manifest=lists, progress=False)
+    printed = capsys.readouterr().out
+    assert "vggss_test.csv: 1 of 2 test clips (50.0 %) are trained on: 1 by name, 0 by content" in printed
+    assert "overlap     split test: 1 of 8 test clips (12.5 %) are trained on: 0 by name, 1 by content" in printed
+    assert "The first: clip12.mp4." in printed
+
+
 def test_monitors_measure_rows_that_are_not_trained_on(videos, tiny_config, tmp_path, capsys):
     folder = tmp_path / "v"
     shutil.copytree(videos, folder)

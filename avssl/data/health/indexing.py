@@ -36,7 +36,12 @@ _COLUMNS = (
     "audio_sample_rate_hz",
     "start_seconds",
     "stop_seconds",
+    "file_bytes",
+    "file_hash",
 )
+
+
+_MAX_NOTES = 50
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,9 @@ class FolderIndex:
         if parts := self.left_out_summary():
             lines += [f"left out of long files: {parts}"]
         first = {note: path for path, note in reversed(self.notes)}
-        for note, count in Counter(note for _, note in self.notes).most_common():
-            lines.append(f"{count} files, the first is {first[note]}: {note}")
+        counts = Counter(note for _, note in self.notes).most_common()
+        lines += [f"{count} files, the first is {first[note]}: {note}" for note, count in counts[:_MAX_NOTES]]
+        lines += [f"and {len(counts) - _MAX_NOTES} more notes"] if len(counts) > _MAX_NOTES else []
         return "\n".join(lines)
 
     def left_out_summary(self) -> str:
@@ -213,4 +219,4 @@ def _rows(path: str, report: HealthReport, segments: Segments) -> Iterator[tuple
     is_cut = report.is_cut(segments)
     for start, stop in segments.rows(spans) if is_cut else spans:
         name = f"{path}#{start:.3f}-{stop:.3f}" if is_cut or len(spans) > 1 else path
-        yield (name, path, stop - start, *about, start, stop)
+        yield (name, path, stop - start, *about, start, stop, report.num_bytes, report.content_hash)

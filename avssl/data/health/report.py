@@ -6,14 +6,17 @@ runs this in processes that can be killed.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from avssl.core.errors import InputError
 from avssl.core.ranges import Positive, Seconds, SecondsOrZero, checked
+from avssl.data.content import file_hash
 from avssl.data.health.content import check_content
 from avssl.data.health.row_faults import RowFaults
-from avssl.data.health.segments import LeftOut, Segments, Span, common_span, judge_rows, without
+from avssl.data.health.segments import LeftOut, Segments, Span, common_span, judge_rows, long_parts, split, without
 from avssl.media import MediaError, MediaInfo, MediaReader, open_media
 from avssl.media.backends import BackendName
 from avssl.media.limits import MediaLimits
@@ -73,6 +76,10 @@ class HealthReport:
     """Usable time: the time with both streams, for a long file without the rows that have a fault."""
     left_out: tuple[LeftOut, ...] = ()
     """Time of a long file that gives no row."""
+    num_bytes: int = 0
+    """Size of a healthy file."""
+    content_hash: str = ""
+    """Hash of the content of a healthy file (:func:`avssl.data.content.file_hash`)."""
     notes: tuple[str, ...] = ()
     """Remarks on a usable file, as sentences."""
 
@@ -94,6 +101,7 @@ class HealthReport:
             "error": error,
             "spans": self.spans,
             "left_out": [list(asdict(part).values()) for part in self.left_out],
+            "content": [self.num_bytes, self.content_hash],
             "notes": self.notes,
         }
 
@@ -110,6 +118,8 @@ class HealthReport:
             None if error is None else MediaError(path, *error),
             tuple((float(start), float(stop)) for start, stop in values["spans"]),
             tuple(LeftOut(*part) for part in values["left_out"]),
+            int(values["content"][0]),
+            str(values["content"][1]),
             tuple(map(str, values["notes"])),
         )
 
@@ -130,31 +140,50 @@ def probe_file(path: str, settings: HealthSettings | None = None, segments: Segm
             if settings.depth != "quick":
                 info = check_content(reader, info, everywhere=settings.depth == "full")
             spans, left_out = _usable_time(reader, info, settings, segments)
-            notes = reader.notes
+            notes = [*reader.notes, *_notes(info)]
     except MediaError as error:
         return HealthReport(info, _out_of_memory(path) if isinstance(error.__cause__, MemoryError) else error)
     except MemoryError:
         return HealthReport(info, _out_of_memory(path))
-    return HealthReport(info, None, tuple(spans), tuple(left_out), tuple(notes))
+    return HealthReport(
+        info,
+        spans=tuple(spans),
+        left_out=tuple(left_out),
+        num_bytes=os.stat(path).st_size,
+        content_hash=file_hash(Path(path)),
+        notes=tuple(notes),
+    )
 
 
 def _usable_time(
     reader: MediaReader, info: MediaInfo, settings: HealthSettings, segments: Segments
 ) -> tuple[list[Span], list[LeftOut]]:
     """Return the usable spans of a file, and the parts of a long one that give no row."""
-    span = common_span(info)
+    span, jumps = common_span(info), [jump for jump in info.clock_jumps if jump > common_span(info)[0]]
+    holes: list[Span] = []
     if not segments.are_cut(info):
-        return [span], []
-    packets = read_packets(info.path, limits=settings.limits)
-    holes = packets.holes(*span)
-    fault = RowFaults(reader, info, packets, decode=settings.depth != "quick")
-    usable, left_out = judge_rows(without(span, holes), segments, fault)
+        usable, left_out = long_parts(split([span], jumps), settings.min_seconds)
+    else:
+        # Packets keep the clocks of their recordings.
+        packets = None if jumps else read_packets(info.path, limits=settings.limits)
+        holes = [] if packets is None else packets.holes(*span)
+        fault = RowFaults(reader, info, packets, decode=settings.depth != "quick")
+        usable, left_out = judge_rows(split(without(span, holes), jumps), segments, fault)
     left_out = sorted([*left_out, *(LeftOut(*hole, "empty") for hole in holes)], key=lambda part: part.start_seconds)
     if not usable:
         worst = max(left_out, key=lambda part: part.seconds)
         found = f"none of its rows can be used; most of it is {worst.reason}."
         raise MediaError(info.path, "container", worst.reason, found, "Leave the file out.", worst.start_seconds)
     return usable, left_out
+
+
+def _notes(info: MediaInfo) -> list[str]:
+    """Return remarks on a file that holds several recordings."""
+    notes = []
+    if info.clock_jumps:
+        times = ", ".join(f"{jump:.1f}" for jump in info.clock_jumps)
+        notes.append(f"its clock restarts at {times} s: {len(info.clock_jumps) + 1} recordings, cut into rows there.")
+    return [*notes, info.unread] if info.unread else notes
 
 
 def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from avssl.data.health import content
-from avssl.data.health.segments import common_span
+from avssl.data.health.segments import Span, common_span
 from avssl.media import MediaInfo, MediaReader
 from avssl.media.errors import Reason
 from avssl.media.pyav.packets import Packets
@@ -28,15 +28,18 @@ class RowFaults:
     Args:
         reader: The open file.
         info: Its header.
-        packets: Its packets.
+        packets: Its packets; None if their times are not the reader's, and then every row is decoded.
         decode: Decode samples of the row; otherwise only rows without packets have a fault.
     """
 
-    def __init__(self, reader: MediaReader, info: MediaInfo, packets: Packets, *, decode: bool) -> None:
+    def __init__(self, reader: MediaReader, info: MediaInfo, packets: Packets | None, *, decode: bool) -> None:
         self.reader, self.info, self.decode = reader, info, decode
-        self._video = packets.video
-        span = common_span(info)
-        self._video_holes, self._audio_holes = packets.video.holes(*span), packets.audio.holes(*span)
+        self._video = None if packets is None else packets.video
+        self._video_holes: list[Span] = []
+        self._audio_holes: list[Span] = []
+        if packets is not None:
+            span = common_span(info)
+            self._video_holes, self._audio_holes = packets.video.holes(*span), packets.audio.holes(*span)
         self._still_bytes = _HEADER_BYTES + (info.width or 0) * (info.height or 0) / _STILL_PIXELS_PER_BYTE
 
     def __call__(self, start: float, stop: float) -> Reason | None:
@@ -60,6 +63,8 @@ class RowFaults:
     def _may_be_still(self, start: float, stop: float) -> bool:
         """Return False if the row has large frames between keyframes that differ from each other."""
         video = self._video
+        if video is None:
+            return True
         inside = (video.seconds >= start) & (video.seconds < stop)
         sizes = video.num_bytes[inside & ~video.is_key]
         if not len(sizes) or sizes.mean() <= self._still_bytes:
@@ -70,6 +75,6 @@ class RowFaults:
         return len(keys) > 1 and content.are_still(self.reader, self.info, [keys[0], keys[-1]])
 
 
-def _covers(holes: list[tuple[float, float]], start: float, stop: float) -> bool:
+def _covers(holes: list[Span], start: float, stop: float) -> bool:
     """Return True if a row lies in a hole."""
     return any(begin - _SLACK_SECONDS <= start and stop <= end + _SLACK_SECONDS for begin, end in holes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from avssl.core.errors import InputError
 from avssl.media import MediaInfo
@@ -82,6 +83,22 @@ def without(span: Span, holes: Iterable[Span]) -> list[Span]:
     return [(start, stop) for start, stop in pairs if stop > start]
 
 
+def split(spans: Iterable[Span], times: Sequence[float]) -> list[Span]:
+    """Return spans none of which holds one of some ascending times, except as its start."""
+    parts = []
+    for start, stop in spans:
+        edges = [start, *(time for time in times if start < time < stop), stop]
+        parts += list(pairwise(edges))
+    return parts
+
+
+def long_parts(spans: Sequence[Span], min_seconds: float) -> tuple[list[Span], list[LeftOut]]:
+    """Return the spans that are long enough for a row, and the others; a single span is one."""
+    is_long = [len(spans) == 1 or stop - start >= min_seconds for start, stop in spans]
+    usable = [span for span, long in zip(spans, is_long, strict=True) if long]
+    return usable, [LeftOut(*span, "too_short") for span, long in zip(spans, is_long, strict=True) if not long]
+
+
 def judge_rows(
     spans: Sequence[Span], segments: Segments, fault: Callable[[float, float], Reason | None]
 ) -> tuple[list[Span], list[LeftOut]]:
@@ -104,7 +121,7 @@ def judge_rows(
             reason = fault(begin, end)
             if reason is not None:
                 _extend(left_out, LeftOut(begin, end, reason))
-            elif usable and _meet(usable[-1][1], begin):
+            elif usable and begin > start and _meet(usable[-1][1], begin):
                 usable[-1] = usable[-1][0], end
             else:
                 usable.append((begin, end))

@@ -18,6 +18,7 @@ from avssl.core.children import note
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
 from avssl.data.content import content_hashes
+from avssl.data.file_stamps import BYTES, DATE, HASH
 from avssl.data.ledger import Failure
 from avssl.data.row_errors import row_errors
 from avssl.data.row_files import open_row
@@ -34,7 +35,7 @@ _AUDIO_SECONDS = 60  # a whole number of samples at any rate
 _INSIDE_SECONDS = 1e-4
 _SHORTEST_SECONDS = 0.1
 
-NOT_COPIED = ("start_seconds", "stop_seconds", "truth", "path", "audio_path")
+NOT_COPIED = ("start_seconds", "stop_seconds", "truth", "path", "audio_path", BYTES, HASH, DATE)
 """Columns about the source's own file and times; they are stored under the name ``source_...``."""
 
 
@@ -99,7 +100,7 @@ def make_shard(job: ShardJob) -> dict[str, Any]:
             except MediaError as error:
                 failures.append(asdict(Failure.of(job.manifest, row, error)) | {"row": job.first_row + row})
                 continue
-            about = _row(job.manifest, row, clip, info) | {"source_hash": hashes[row]}
+            about = _row(job.manifest, row, clip, info) | {"source_file_hash": hashes[row]}
             rows.append(about | {"path": shard_name(job.number)} | shard.add(job.first_row + row, clip, about))
     record = {
         "shard": shard_name(job.number),

@@ -78,8 +78,8 @@ def _video_places(manifest: Manifest) -> list[str]:
     if not _is_prepared(manifest):
         root = manifest.location(0).removesuffix(names[0]) if names else ""
         return [root + name for name in names]
-    if "source_hash" in manifest:
-        names = [known or name for name, known in zip(names, manifest["source_hash"], strict=True)]
+    if "source_file_hash" in manifest:
+        names = [known or name for name, known in zip(names, manifest["source_file_hash"], strict=True)]
     return [_SOURCE + name for name in names]
 
 

@@ -12,6 +12,7 @@ import torch
 from avssl.config import ConfigError, FinetuneConfig
 from avssl.core import distributed
 from avssl.core.manifest import Manifest, read_manifest
+from avssl.data.file_stamps import stamped
 from avssl.data.splits import Division, Labels, divide, encode_labels
 from avssl.engine import environment_report
 from avssl.training.run_directory import RunDirectory, resolved
@@ -50,7 +51,10 @@ def start_run(
     if not config.data.source:
         raise ConfigError("name a manifest with labels, for example one written by datasets/ or avssl index.")
     directory, config = RunDirectory(out), resolved(config)
-    manifest = directory.read_rows(config.data.source)[0] if resume else read_manifest(config.data.source)
+    if resume:
+        manifest = stamped(directory.read_rows(config.data.source)[0], again=True)
+    else:
+        manifest = stamped(read_manifest(config.data.source))
     columns = config.labels
     divisions = divide(
         manifest,

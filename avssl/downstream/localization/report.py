@@ -68,8 +68,16 @@ def conditions(table: LocalizationTable) -> list[str]:
         f"{window['audio_seconds']:g} s of audio at {window['sample_rate_hz']} Hz, around the instant.",
         f"Checkpoint {about['checkpoint']}, weights {about['weights']}; clip list {about['clip_list']}; "
         f"seed {about['seed']}. Intervals: 95 %, bootstrap over instants (IIoU, IAUC: over pairs).",
+        *([_overlap(about["overlap"])] if about.get("overlap") else []),
         SELECTION,
     ]
+
+
+def _overlap(overlap: Mapping[str, Any]) -> str:
+    return (
+        f"Trained on: {overlap['num_trained_on']} of {overlap['num_test']} test clips ({percent(overlap['share'])} %), "
+        f"{len(overlap['by_name'])} by name and {len(overlap['by_content'])} by content."
+    )
 
 
 def _splits(about: dict[str, Any]) -> str:

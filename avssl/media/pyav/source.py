@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import dropwhile
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from av.video.frame import PictureType
 
 from avssl.media.errors import MediaError, Reason, media_errors
 from avssl.media.limits import Deadline, MediaLimits
+from avssl.media.pyav.declared_size import missing_bytes
 
 # Demuxers that read one file and nothing else. Left out on purpose are those that open other files or
 # the network at the file's request: hls, dash, concat, image2, sdp, rtsp, tedcaptions ...
@@ -26,6 +27,10 @@ _ATTACHED_PICTURE = 0x400
 _STARTS_WHOLE = ("h264", "hevc")
 _PREDICTED = (PictureType.P, PictureType.B, PictureType.S, PictureType.SP)
 _TAIL_SECONDS = 3.0
+_END_OR_LENGTH = ("matroska,webm", "flv")  # containers whose writers do not agree on what a duration is
+_DECLARE_STARTS = ("mov,mp4", "avi", "wav", "aac", "mp3")
+_MAX_SEARCHED = 20_000  # packets that are searched for the first of a stream
+_UNCLEAR_SECONDS = 0.1  # a start below this makes no difference to it
 _CUT_SECONDS = 1.0  # a file in which every stream ends this much before the declared duration was cut off
 
 
@@ -205,6 +210,11 @@ class Source:
         """
         return self.container.format.name == "avi" and bool(self.stream(index).codec_context.reorder_depth)
 
+    @property
+    def repeats_at_end(self) -> bool:
+        """True if the last frame stands until the declared end: FFmpeg hides the empty packets that say so in AVI."""
+        return self.container.format.name == "avi" and not missing_bytes(self.path)
+
     def is_cut(self) -> bool:
         """Return True if the container's index points past the end of the file."""
         size = self.path.stat().st_size
@@ -229,28 +239,70 @@ class Source:
                 raise self.error(stream, f"decoding failed ({error.strerror}).", second) from error
 
     def spans(self, streams: list[Any]) -> list[tuple[float, float]]:
-        """Return (start, stop) of each stream in seconds, from the header; measured if it declares none."""
-        starts = [_seconds(s, s.start_time) if s.start_time is not None else 0.0 for s in streams]
+        """Return (start, stop) of each stream in seconds, from the header; measured if it declares none.
+
+        The file may be opened anew: stream objects from before are void then.
+        """
+        indices = [s.index for s in streams]
+        starts = self._starts(streams)
+        streams = [self.container.streams[index] for index in indices]  # those from before may be void
         if self.container.format.name == "aac":  # its length is guessed from the first packets' sizes
-            return list(zip(starts, self._measured_stops([s.index for s in streams]), strict=True))
-        stops = [_declared_stop(s, start) for s, start in zip(streams, starts, strict=True)]
+            return list(zip(starts, self._measured_stops(indices), strict=True))
+        last = self.least_stop
+        stops = [_declared_stop(s, start, last) for s, start in zip(streams, starts, strict=True)]
         if any(stop is None for stop in stops):
-            measured = self._measured_stops([s.index for s in streams])
+            measured = self._measured_stops(indices)
             stops = [m if stop is None else stop for stop, m in zip(stops, measured, strict=True)]
         return [(start, max(start, stop or start)) for start, stop in zip(starts, stops, strict=True)]
+
+    def _starts(self, streams: list[Any]) -> list[float]:
+        """Return the start of each stream: the header's, or its first packet's if that comes much later.
+
+        FFmpeg looks at the first seconds of a file, and takes a stream that begins later for one that begins at once.
+        """
+        starts = {s.index: _seconds(s, s.start_time) if s.start_time is not None else 0.0 for s in streams}
+        if len(streams) > 1 and not self.container.format.name.startswith(_DECLARE_STARTS):
+            waiting = set(starts)
+            for packet in islice(self.demuxed(sorted(waiting)), _MAX_SEARCHED):
+                if packet.pts is not None and packet.stream_index in waiting:
+                    waiting.remove(packet.stream_index)
+                    second = _seconds(packet.stream, packet.pts)
+                    if second > starts[packet.stream_index] + _UNCLEAR_SECONDS:
+                        starts[packet.stream_index] = second
+                if not waiting:
+                    break
+            self._fresh = False
+        return list(starts.values())
+
+    @property
+    def least_stop(self) -> float | None:
+        """Time at which the file ends, or after it, by its header; None if the header does not say.
+
+        The duration in Matroska and Flash Video is the end on the file's clock (FFmpeg) or the length (mkvmerge).
+        """
+        if self.container.duration is None:
+            return None
+        begin, duration = (self.container.start_time or 0) / av.time_base, self.container.duration / av.time_base
+        return duration + begin - self._clock_start
+
+    @property
+    def _clock_start(self) -> float:
+        """Start of the clock in seconds, where it is unclear whether the header's duration includes it; else 0."""
+        begin = (self.container.start_time or 0) / av.time_base
+        return begin if begin > _UNCLEAR_SECONDS and self.container.format.name in _END_OR_LENGTH else 0.0
 
     def _measured_stops(self, indices: list[int]) -> list[float]:
         """Return the end of each stream's last packet, from the file's tail, or from all of it if necessary.
 
         The file may be opened anew: stream objects from before are void then.
         """
-        declared = None if self.container.duration is None else self.container.duration / av.time_base
         found: dict[int, float] = {}
-        if declared is not None and self.seeks_exactly:
-            begin = (self.container.start_time or 0) / av.time_base
-            found = self._last_packets(indices, begin + declared - _TAIL_SECONDS)
-            if not found or max(found.values()) < begin + declared - _CUT_SECONDS:
-                return [begin + declared for _ in indices]  # cut off: reading past the cut raises
+        least = self.least_stop
+        if least is not None and self.seeks_exactly:
+            # A seek beyond the end ends on the last keyframe.
+            found = self._last_packets(indices, least + self._clock_start - _TAIL_SECONDS)
+            if not found or max(found.values()) < least - _CUT_SECONDS:
+                return [least for _ in indices]  # cut off: reading past the cut raises
         if len(found) < len(indices):
             found = self._last_packets(indices, None)
         return [found.get(index, 0.0) for index in indices]
@@ -277,16 +329,20 @@ def _seconds(stream: Any, tick: int) -> float:
     return float(tick * stream.time_base)
 
 
-def _declared_stop(stream: Any, start: float) -> float | None:
+def _declared_stop(stream: Any, start: float, last: float | None) -> float | None:
+    """Return the end of a stream by its header; None if it says none, or what cannot be relied on."""
     if stream.duration is not None and stream.duration > 0:
-        return start + _seconds(stream, stream.duration)
-    if text := stream.metadata.get("DURATION"):  # Matroska: "00:00:05.000000000", the end on the file's clock
-        try:
-            hours, minutes, seconds = text.split(":")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        except ValueError:  # free text from another muxer
-            return None
-    return None
+        return _seconds(stream, (stream.start_time or 0) + stream.duration)
+    text = stream.metadata.get("DURATION")  # Matroska: "00:00:05.000000000", the end on the file's clock or the length
+    if text is None or start > _UNCLEAR_SECONDS:
+        return None
+    try:
+        hours, minutes, seconds = text.split(":")
+        stop = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:  # free text from another muxer
+        return None
+    # A copy of a part of a file may keep the tag of the whole.
+    return None if last is not None and stop > last + _UNCLEAR_SECONDS else stop
 
 
 def _not_media(path: Path, error: av.FFmpegError) -> MediaError:

@@ -63,9 +63,12 @@ def measure_ends(path: Path | str, *, limits: MediaLimits | None = None, decode:
         indices = [stream.index for stream in present]  # before the spans: measuring them may void the streams
         declared = dict(zip(indices, (stop for _, stop in source.spans(present)), strict=True))
         stops = _packet_stops(source, list(declared), min(declared.values(), default=0.0) - _TAIL_SECONDS)
+        repeats = source.repeats_at_end
     if any(stops.get(index, -math.inf) < stop - _SLACK_SECONDS for index, stop in declared.items()):
         with closing(Source(path, limits)) as source:
             stops = _packet_stops(source, list(declared), None)
+    if repeats and kept[0] in stops:
+        stops[kept[0]] = max(stops[kept[0]], declared[kept[0]])
     _check_complete(path, stops, declared_stop)
     if decode and kept[0] is not None:
         with closing(Source(path, limits)) as source:
@@ -75,10 +78,8 @@ def measure_ends(path: Path | str, *, limits: MediaLimits | None = None, decode:
 
 def _declared_stop(source: Source) -> float:
     """Return the end of the file by its header, in the containers that declare it for the file as a whole."""
-    container = source.container
-    if container.duration is None or container.format.name not in _DECLARE_LENGTH:
-        return -math.inf
-    return float((container.start_time or 0) + container.duration) / av.time_base
+    least = source.least_stop
+    return -math.inf if least is None or source.container.format.name not in _DECLARE_LENGTH else least
 
 
 def _check_complete(path: Path, stops: dict[int, float], declared_stop: float) -> None:

@@ -202,7 +202,7 @@ class VideoTrack:
         if is_last:
             stop = max(tick + max(frame.duration or 0, self.frame_ticks), self.source.repeated_until or 0)
             end = float(stop * self.time_base)
-            if second > end + _END_SECONDS:
+            if second > end + _END_SECONDS and not self.source.repeats_at_end:
                 found = f"the video ends at {end:.3f} s although the container says {self.stop_seconds:.3f} s."
                 raise self.source.error("video", found, second, cut=True)
         return frame

@@ -1,6 +1,8 @@
 """Rows of long files, judged one by one: holes in the timestamps, frozen frames, silence, and what stays as it was."""
 
 import itertools
+import math
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -9,6 +11,7 @@ import pytest
 
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import HealthSettings
+from avssl.media.pyav.reader import PyAVReader
 
 RATE = 8000
 FPS = 5
@@ -122,3 +125,35 @@ def test_a_short_file_is_judged_as_a_whole(tmp_path):
 def test_the_rest_at_the_end_is_counted(tmp_path):
     record(tmp_path / "a.mkv", [(34, MOVING)])
     assert seconds(index_folder(tmp_path)) == {"too_short": 4}
+
+
+class Restarting(PyAVReader):
+    """A reader of files whose clock restarts at 12 s."""
+
+    @property
+    def info(self):
+        return replace(super().info, clock_jumps=(12.0,))
+
+
+@pytest.fixture
+def restarting(monkeypatch):
+    monkeypatch.setattr("avssl.data.health.report.open_media", lambda path, *_, limits: Restarting(path, limits=limits))
+
+
+def test_no_row_spans_a_clock_jump(tmp_path, restarting):
+    record(tmp_path / "a.mkv", [(34, MOVING)])
+    found = index_folder(tmp_path)
+    assert rows(found) == [(0, 10), (12, 22), (22, 32)]
+    assert seconds(found) == {"too_short": 4}
+    assert "its clock restarts at 12.0 s: 2 recordings, cut into rows there." in found.summary()
+    found = index_folder(tmp_path, segment_over_seconds=math.inf)  # as for embed
+    assert rows(found) == [(0, 12), (12, 34)]
+    assert list(found.manifest["id"])[1].startswith("a.mkv#12.000-33.")
+
+
+def test_short_recordings_of_a_short_file_are_counted(tmp_path, restarting):
+    record(tmp_path / "a.mkv", [(12, MOVING), (3, MOVING)])
+    assert rows(index_folder(tmp_path)) == [(0, 12), (12, 15)]
+    found = index_folder(tmp_path, health=HealthSettings(min_seconds=5))
+    assert rows(found) == [(0, 12)]
+    assert seconds(found) == {"too_short": 3}

@@ -104,13 +104,13 @@ def test_other_times_of_a_file_may_be_on_either_side(tmp_path):
 def test_clips_of_a_prepared_corpus_are_known_by_their_sources(tmp_path):
     columns = {
         "source_path": ["a.mp4", "b.mp4", "a.mp4", "c.mp4"],
-        "source_hash": ["x", "x", "x", "y"],
+        "source_file_hash": ["x", "x", "x", "y"],
         "shard_offset": [0, 1, 2, 3],
         "shard_header_bytes": [1, 1, 1, 1],
     }
     shards = ["shards/0.tar"] * 4
     assert Recordings(manifest("s3://bucket/corpus", shards, **columns)).groups.tolist() == [0, 0, 0, 1]
-    del columns["source_hash"]
+    del columns["source_file_hash"]
     assert Recordings(manifest(tmp_path, shards, **columns)).groups.tolist() == [0, 1, 0, 2]
 
 
