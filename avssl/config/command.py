@@ -273,7 +273,7 @@ def _config_of_run(run: str, given: Mapping[str, str], root: type) -> Path:
     if {"config", "out", "overwrite"} & given.keys():
         raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
     file = Path(run) / "config.yaml"
-    if not file.is_file():
+    if not file.exists():
         raise InputError(f"{run}: no run to continue here (no config.yaml).")
     load_run_config(Path(run), root)
     return file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 
 from avssl.config.settings import CHOICES
 from avssl.core.errors import ConfigError
+from avssl.core.user_files import FileError, read_text
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -30,6 +32,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
+
+
+_MAX_BYTES, _MAX_NODES = 2**20, 10_000
 
 
 class _Dumper(yaml.SafeDumper):
@@ -83,19 +88,46 @@ def source_of(path: Path | str) -> str:
     return f"{first} (base {', '.join(bases)}): " if bases else f"{first}: "
 
 
+class _Loader(yaml.SafeLoader):
+    """Raises an error for a key that stands twice, whose first value would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key.value, str):
+                problem = f"the key {key.value!r} stands twice in one mapping"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen |= {key.value} if isinstance(key.value, str) else set()
+        return super().construct_mapping(node, deep)
+
+
 def _read_file(path: Path, source: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{source}{path}: no such config file.")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = yaml.load(read_text(path, _MAX_BYTES), _Loader)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{source}{path}: no such config file.") from error
+    except FileError as error:
+        raise ConfigError(f"{source}{error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
         raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    if _size(tree, {}) > _MAX_NODES:
+        raise ConfigError(f"{path}: its anchors (&name, *name) repeat into more than {_MAX_NODES} values.")
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(
             f"{path}: a config is a mapping of groups (data, model, optim ...), not a {type(tree).__name__}."
         )
     _check_keys(tree or {}, path)
     return tree or {}
+
+
+def _size(tree: Any, known: dict[int, float]) -> float:
+    """Return the number of values of a tree whose parts may be shared, infinite if it contains itself."""
+    if not isinstance(tree, dict | list):
+        return 1
+    if id(tree) not in known:
+        known[id(tree)] = math.inf
+        known[id(tree)] = 1 + sum(_size(value, known) for value in (tree.values() if isinstance(tree, dict) else tree))
+    return known[id(tree)]
 
 
 def _check_keys(tree: Mapping[Any, Any], path: Path) -> None:

@@ -33,7 +33,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SAVE = "Save the table as CSV in UTF-8."
+SAVE_AGAIN = "Save the table as CSV in UTF-8."
+"""Advice for tables in other formats."""
 _DELIMITERS = ",;\t"
 _NUMBER = r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
 _FORMULA, _ESCAPED, _MERE_NUMBER = r"^'*[=+\-@\t\r]", r"^'+[=+\-@\t\r]", rf"^'*{_NUMBER}$"
@@ -83,7 +84,7 @@ def parse_table(data: bytes, source: str, types: Mapping[str, pa.DataType]) -> p
     if table is None or len(table) + 1 != _num_lines(parsed):  # a quote that is never closed swallows lines
         _check_cells(data, layout, source)
     if table is None:
-        raise TableError(f"{source}: cannot be read as a CSV. {_SAVE}")
+        raise TableError(f"{source}: cannot be read as a CSV. {SAVE_AGAIN}")
     named = [place for place, title in enumerate(layout.titles) if title]
     table = table.select(named).rename_columns([layout.titles[place] for place in named])
     table = _without_empty_rows(table)
@@ -101,10 +102,10 @@ def encoding_of(head: bytes, source: str) -> str:
         if head.startswith(mark):
             return encoding
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):  # xlsx and ods; xls
-        raise TableError(f"{source}: is a workbook or another packed file, not text. {_SAVE}")
+        raise TableError(f"{source}: is a workbook or another packed file, not text. {SAVE_AGAIN}")
     if b"\0" in head:
         line = head[: head.index(b"\0")].count(b"\n") + 1
-        raise TableError(f"{source}:{line}: holds a zero byte, so this is not text in UTF-8. {_SAVE}")
+        raise TableError(f"{source}:{line}: holds a zero byte, so this is not text in UTF-8. {SAVE_AGAIN}")
     return "utf-8"
 
 
@@ -130,7 +131,7 @@ def _as_utf8(data: bytes, source: str) -> bytes:
         try:
             data = data.decode(encoding).encode()
         except UnicodeError as error:
-            raise TableError(f"{source}: not text in {encoding.upper()} ({error}). {_SAVE}") from error
+            raise TableError(f"{source}: not text in {encoding.upper()} ({error}). {SAVE_AGAIN}") from error
     # Excel's own line about the delimiter; the lines after it keep their numbers.
     return re.sub(rb'\A"?sep=[^\r\n]"?(?=[\r\n])', b"", data)
 
@@ -143,7 +144,7 @@ def _find_layout(data: bytes, source: str, types: Mapping[str, pa.DataType]) -> 
         raise TableError(f"{source}: is empty; a table begins with the names of its columns.")
     if wrong := [place for place, name in enumerate(layout.raw_names, 1) if not _is_utf8(name)]:
         raw = layout.raw_names[wrong[0] - 1].encode("utf-8", "surrogateescape")
-        raise TableError(f"{source}:1: the name of column {wrong[0]}, {raw!r:.120}, is not text in UTF-8. {_SAVE}")
+        raise TableError(f"{source}:1: the name of column {wrong[0]}, {raw!r:.120}, is not text in UTF-8. {SAVE_AGAIN}")
     for title, count in Counter(filter(None, layout.titles)).items():
         if count > 1:
             written = [name for name, other in zip(layout.raw_names, layout.titles, strict=True) if other == title]
@@ -240,7 +241,7 @@ def _check_cells(data: bytes, layout: _Layout, source: str) -> None:
         for cell, title, kind in zip(cells, layout.titles, layout.types, strict=True):
             if not _is_utf8(cell):
                 raw = cell.encode("utf-8", "surrogateescape")
-                raise TableError(f"{source}:{line}: {title} is {raw!r:.120}, which is not text in UTF-8. {_SAVE}")
+                raise TableError(f"{source}:{line}: {title} is {raw!r:.120}, which is not text in UTF-8. {SAVE_AGAIN}")
             if cell.strip() and not pa.types.is_string(kind) and not _is_number(cell, layout, kind):
                 expected = "a whole number" if pa.types.is_integer(kind) else "a number"
                 raise TableError(f"{source}:{line}: {title} is {cell!r:.120}, but {expected} is expected.")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from avssl.core.errors import InputError
 
@@ -26,7 +26,11 @@ class FileError(InputError, OSError):
     """A path that names no file that can be read; the message names it, and what is there instead."""
 
 
-def open_regular(path: str | os.PathLike[str], max_bytes: int | None = None) -> BinaryIO:
+class MissingFileError(FileError, FileNotFoundError):
+    """A path at which there is nothing."""
+
+
+def open_regular(path: str | os.PathLike[str], max_bytes: int | None = None) -> BufferedReader:
     """Open a file for reading, without waiting for anything; links are followed.
 
     Args:
@@ -35,7 +39,8 @@ def open_regular(path: str | os.PathLike[str], max_bytes: int | None = None) -> 
 
     Raises:
         FileError: If the path names something else than a regular file, or a larger one.
-        OSError: If there is no such file, or it may not be read.
+        MissingFileError: If there is nothing.
+        OSError: If it may not be read.
     """
     regular_file(path, max_bytes)  # first: even opening a device can have an effect
     # Another process may have put a FIFO there meanwhile. For a regular file, O_NONBLOCK has no meaning.
@@ -55,6 +60,8 @@ def regular_file(path: str | os.PathLike[str], max_bytes: int | None = None) -> 
     """
     try:
         status = os.stat(path)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{os.fspath(path)}: no such file.") from error
     except ValueError as error:  # a zero byte in the name
         raise FileError(f"{os.fspath(path)!r}: cannot be the name of a file ({error}).") from error
     _check(path, status, max_bytes)
@@ -66,7 +73,7 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     with open_regular(path, max_bytes) as file:
         data = file.read(max_bytes + 1)  # files of /proc tell no size
     if len(data) > max_bytes:
-        raise FileError(f"{os.fspath(path)}: holds more than {_size(max_bytes)}, the largest file that is read here.")
+        raise FileError(f"{os.fspath(path)}: holds more than {max_bytes} bytes, the largest file that is read here.")
     return data
 
 
@@ -94,12 +101,5 @@ def _check(path: str | os.PathLike[str], status: os.stat_result, max_bytes: int 
         raise FileError(f"{name}: {link}is {kind}, not a file. Name a file, or copy the content into one.")
     if max_bytes is not None and status.st_size > max_bytes:
         raise FileError(
-            f"{name}: holds {_size(status.st_size)}, but at most {_size(max_bytes)} are read here. Is it the right one?"
+            f"{name}: holds {status.st_size} bytes, but at most {max_bytes} are read here. Is it the right file?"
         )
-
-
-def _size(num_bytes: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.4g} {unit}"
-    return f"{num_bytes} bytes"

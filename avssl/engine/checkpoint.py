@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from avssl.core import distributed
+from avssl.core.data_files import torch_file
 from avssl.core.errors import InputError, RunError
+from avssl.core.user_files import FileError, open_regular
 from avssl.core.whole_file import whole_file
 
 FORMAT_VERSION = 3
@@ -152,7 +154,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     """
     path = _checked(Path(path))
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(torch_file(path), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many types; each means that this is no checkpoint of avssl
         raise CheckpointError(f"{path} is not an avssl checkpoint: {error}") from error
     version = state.get("format_version") if isinstance(state, dict) else None
@@ -166,11 +168,13 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
 
 def _checked(path: Path) -> Path:
     """Return the path if the checksums of the file are right; torch.load does not compare them."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint.")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(torch_file(path)) as file, zipfile.ZipFile(file) as archive:
             bad = archive.testzip()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint.") from error
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
     except Exception as error:  # zipfile raises many types on damaged headers
         raise CheckpointError(f"{path} is damaged: {error} ({path.stat().st_size} bytes).") from error
     if bad is not None:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from avssl.core import distributed
 from avssl.core.errors import InputError
+from avssl.core.user_files import read_text
 from avssl.core.whole_file import names_full_disk, whole_file
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FILE_NAME = "metrics.jsonl"
+_MAX_BYTES = 2**31
 
 
 class MetricsLog:
@@ -60,7 +62,7 @@ class MetricsLog:
         """Remove the records of later steps, and a last line that a kill left incomplete."""
         self.close()
         self._purge_step = step + 1
-        if not distributed.is_main() or not self.path.is_file():
+        if not distributed.is_main() or not self.path.exists():
             return
         kept = [json.dumps(r) + "\n" for r in read_metrics(self.path) if r["step"] <= step]
         with whole_file(self.path, durable=True) as temporary:
@@ -105,7 +107,7 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     """
     path = Path(path)
     path = path / FILE_NAME if path.is_dir() else path
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = read_text(path, _MAX_BYTES).splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     records = []

@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor
 
 from avssl.core.batch import Batch, Clip, Modality
+from avssl.core.data_files import read_arrays
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.core.progress import Bar
@@ -110,7 +111,7 @@ def extract_features(
         settings["backend"] = resolve_backend(backend)
         settings["stages"] = {name: asdict(value) for name, value in sorted(pooling.items())}
         cache = Path(cache_folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
-        if cache.is_file():
+        if cache.exists():
             return _read(cache, what)
     manifest = stamped(manifest)
     if stream is None:
@@ -210,8 +211,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray], failures: list[Failure]) -
 
 
 def _read(path: Path, what: What) -> Features:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = read_arrays(path)
     failures = [Failure(**values) for values in json.loads(str(arrays.pop("failures")))]
     return _chosen(arrays, failures, what)
 

@@ -25,8 +25,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from avssl.core.data_files import read_json
 from avssl.core.errors import InputError
-from avssl.core.user_files import read_text, regular_file
+from avssl.core.user_files import regular_file
 from avssl.core.version import __version__
 from avssl.core.whole_file import whole_file, write_text
 
@@ -91,14 +92,14 @@ def find_release(path_or_hub_id: Path | str) -> Path:
     """
     folder = Path(path_or_hub_id)
     for candidate in (folder, folder / "weights"):
-        if (candidate / WEIGHTS_NAME).is_file():
+        if (candidate / WEIGHTS_NAME).exists():
             return candidate
-    folds = sorted(path for path in folder.glob("folds/*") if (path / "weights" / WEIGHTS_NAME).is_file())
+    folds = sorted(path for path in folder.glob("folds/*") if (path / "weights" / WEIGHTS_NAME).exists())
     if len(folds) == 1:
         return folds[0] / "weights"
     if folds:
         raise HubError(f"{folder}: each fold has its own classifier; name one: {folds[0]}.")
-    if (folder / "config.yaml").is_file():
+    if (folder / "config.yaml").exists():
         verb = "finetune" if (folder / "folds").is_dir() else "pretrain"
         raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl {verb} --resume {folder}")
     if folder.exists():
@@ -139,7 +140,7 @@ def read_content(folder: Path, kind: str) -> dict[str, Any]:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     try:
-        content = json.loads(read_text(path, _MAX_CONFIG_BYTES))
+        content = read_json(path, _MAX_CONFIG_BYTES)
         version, _ = content["format_version"], content["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HubError(f"{path}: missing, or not the config of a release: {error}") from error

@@ -40,7 +40,7 @@ def release_run(config: Config, run: RunDirectory, rows: Rows, task: PretrainTas
     save_pretrained(run.weights, task.model, task.transform, config, about)
     lines = f"weights     {run.weights}"
     best = Checkpointer(run.checkpoints).best
-    if best.is_file():
+    if best.exists():
         state = load_checkpoint(best)
         task.load_state_dict(state["task"])
         about |= {"step": state["step"], f"held-out {BEST_BY}": round(state["score"], 4)}

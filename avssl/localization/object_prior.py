@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from avssl.core.data_files import torch_file
 from avssl.core.errors import InputError
 from avssl.transforms import VideoEval
 
-_MOST_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30
 _SIZE = 224
 
 
@@ -60,14 +61,16 @@ class ResNetPrior(nn.Module):
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file. Name the weights of torchvision's resnet18, or the word own.")
-    if path.stat().st_size > _MOST_BYTES:
-        raise InputError(f"{path}: {path.stat().st_size} bytes are too many for a ResNet-18, which has 45 million.")
+    try:
+        file = torch_file(path, _MAX_BYTES)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: no such file. Name the weights of torchvision's resnet18, or the word own."
+        ) from error
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(file)
+        found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many kinds
         raise InputError(f"{path}: cannot be read as weights ({error}).") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from avssl.core.user_files import open_regular
 from avssl.core.whole_file import whole_file
 from avssl.media.errors import MediaError
 from avssl.media.limits import MediaLimits
@@ -26,7 +27,7 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     Raises:
         MediaError: If it cannot be opened.
     """
-    with local_file(path).open("rb") as stream:
+    with open_regular(local_file(path)) as stream:
         first = stream.read(12)
     # WAV files begin with RIFF as well.
     return first.startswith(_SIGNATURES) or (first.startswith(b"RIFF") and first[8:] == b"WEBP")
@@ -54,7 +55,7 @@ def read_image(
     try:
         with warnings.catch_warnings():  # about sizes, which are checked here, and odd metadata
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=_FORMATS) as image:
+            with open_regular(file) as stream, Image.open(stream, formats=_FORMATS) as image:
                 limits.check_size(str(file), *image.size)
                 upright = _rgb(ImageOps.exif_transpose(image))
     except MediaError:

@@ -176,7 +176,7 @@ def _student(
 
 def _teacher_config(run: str) -> FinetuneConfig:
     path = Path(run) / "config.yaml"
-    if not path.is_file() or "classifier" not in read_yaml(path):
+    if not path.exists() or "classifier" not in read_yaml(path):
         raise ConfigError(f"--teacher {run}: not a run directory of avssl finetune.")
     return RunDirectory(run).read_config(FinetuneConfig)
 

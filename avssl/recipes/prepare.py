@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from avssl.core.cpus import decoding_workers
+from avssl.core.data_files import read_json
 from avssl.core.errors import ConfigError, RunError
 from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest
 from avssl.core.parallel import parallel_map
@@ -150,7 +150,7 @@ def _refuse_other_settings(out: Path, requested: dict[str, Any]) -> None:
 
 def _settings(file: Path) -> dict[str, Any]:
     try:
-        settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["settings"]
+        settings: dict[str, Any] = read_json(file)["settings"]
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{file}: is not the record of a prepared copy ({error}). Use another folder.") from error
     return settings

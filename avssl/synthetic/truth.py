@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from avssl.core.data_files import read_arrays
 from avssl.core.errors import InputError
 from avssl.synthetic.frames import boxes
 from avssl.synthetic.scene import Scene
@@ -88,17 +89,48 @@ def write_truth(path: Path, truth: Truth) -> None:
 
 
 _TEXTS = ("kinds", "actions", "heard_kinds", "nuisance")
+_MAX_BYTES = 2**27
+"""Largest size of all arrays of a clip, with masks as bits: 300 frames of six objects of 1024 x 576 pixels."""
 
 
 def read_truth(path: Path | str) -> Truth:
     """Read the truth of a clip; raise ValueError if the file is not such a truth file."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = dict(data)
-        masks = np.unpackbits(arrays.pop("masks"), axis=-1, count=int(arrays.pop("width"))).astype(bool)
-        texts = {name: arrays.pop(name).tolist() for name in _TEXTS}
-        return Truth(video_fps=float(arrays.pop("video_fps")), masks=masks, **texts, **arrays)
+        arrays = read_arrays(path, _MAX_BYTES)
+        packed, width = arrays.pop("masks"), int(arrays.pop("width"))
+        if packed.ndim != 4 or packed.dtype != np.uint8 or packed.shape[-1] != (width + 7) // 8:
+            raise ValueError(f"masks {packed.shape} {packed.dtype} cannot be those of images of width {width}")
+        texts: dict[str, Any] = {name: arrays.pop(name).tolist() for name in _TEXTS}
+        masks = np.unpackbits(packed, axis=-1, count=width).view(bool)
+        others: dict[str, Any] = arrays
+        return _checked(Truth(video_fps=float(others.pop("video_fps")), masks=masks, **texts, **others))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: not a SoundingShapes truth file ({error}). Make one with: avssl synthesize"
         ) from error
+
+
+def _checked(truth: Truth) -> Truth:
+    """Return the truth; raise ValueError if its arrays do not belong together."""
+    num_frames, num_objects = truth.masks.shape[:2]
+    num_events = len(truth.event_seconds)
+    shapes = {
+        "boxes": (num_frames, num_objects, 4),
+        "kinds": (num_objects,),
+        "heard_kinds": (len(truth.heard_kinds),),
+        "nuisance": (),
+        "actions": (num_objects,),
+        "sounding": (num_objects,),
+        "event_seconds": (num_events,),
+        "event_object": (num_events,),
+        "event_strength": (num_events,),
+    }
+    for name, shape in shapes.items():
+        if np.shape(getattr(truth, name)) != shape:
+            raise ValueError(f"{name} has the shape {np.shape(getattr(truth, name))}, not {shape}")
+    owners = truth.event_object
+    if truth.sounding.dtype != bool or owners.dtype.kind != "i" or not ((owners >= 0) & (owners < num_objects)).all():
+        raise ValueError("an event belongs to no object")
+    if not 0 < truth.video_fps < float("inf") or not np.isfinite(truth.event_seconds).all() or not num_frames:
+        raise ValueError("there are no frames, or a time is not finite")
+    return truth

@@ -119,7 +119,7 @@ class RunDirectory:
             ConfigError: If another version of avssl or another verb wrote them.
             RunDirectoryError: If there is no run.
         """
-        if not self.config_file.is_file():
+        if not self.config_file.exists():
             raise RunDirectoryError(f"{self.path}: no run to continue here (no config.yaml).")
         return load_run_config(self.path, root)
 
@@ -151,7 +151,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: If the run was stopped before its rows were found.
         """
-        if not self._manifest.is_file():
+        if not self._manifest.exists():
             raise RunDirectoryError(
                 f"{self.path}: stopped before its rows were found. Start it again with --overwrite."
             )
@@ -159,7 +159,7 @@ class RunDirectory:
 
     def read_held_out(self, source: Path | str) -> Manifest | None:
         """Return the rows held out of training, or None."""
-        return read_manifest(self._held_out, _root(source)) if self._held_out.is_file() else None
+        return read_manifest(self._held_out, _root(source)) if self._held_out.exists() else None
 
     def write_dropped(self, unusable: pa.Table, failed: Iterable[Failure]) -> None:
         """Write ``dropped_files.csv``: files without a row, then rows that failed in training."""

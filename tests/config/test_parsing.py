@@ -1,4 +1,5 @@
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -237,3 +238,29 @@ def test_only_a_verb_with_more_options_offers_all_of_them(capsys):
         with pytest.raises(SystemExit):
             Verb(name, f"avssl.recipes.{name}:{name}").parse(["--help"])
         assert text in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("optim:\n  lr: 1.0e-3\n  epochs: 2\n  lr: 1.0e-4\n")
+    with pytest.raises(ConfigError, match=r"x\.yaml: not a YAML file: the key 'lr' stands twice .* line 4"):
+        load_config(path)
+
+
+def test_anchors_are_read_and_do_not_grow_without_bound(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("optim: {lr: &rate 1.0e-3, weight_decay: *rate}\n")
+    assert load_config(path).optim.weight_decay == load_config(path).optim.lr == 1e-3
+    levels = "\n".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 9)}]" for n in range(1, 20))
+    for text in (f"k0: &k0 [x]\n{levels}\n", "a: &a [*a]\n"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"x\.yaml: its anchors .* repeat into more than 10000 values"):
+            load_config(path)
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "fifo.yaml")
+    (tmp_path / "x.yaml").write_text("base: fifo.yaml\n")
+    for name in ("fifo.yaml", "x.yaml"):
+        with pytest.raises(ConfigError, match=r"fifo\.yaml: is a FIFO"):
+            load_config(tmp_path / name)

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from avssl.core.user_files import FileError, open_regular, read_bytes, read_text, regular_file
+from avssl.core.user_files import FileError, MissingFileError, open_regular, read_bytes, read_text, regular_file
 
 OPENERS = {
     "open": lambda path: open_regular(path).close(),
@@ -47,9 +47,11 @@ def test_a_file_and_a_link_to_it_are_read(tmp_path, read):
         assert read(tmp_path / "b") == "text\nline\n"
 
 
-def test_a_missing_file_is_the_systems_error(tmp_path, read):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        read(tmp_path / "nowhere")
+def test_what_is_not_there_is_named(tmp_path, read):
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("nowhere", "link", "folder/file"):
+        with pytest.raises(MissingFileError, match=f"{tmp_path / name}: no such file"):
+            read(tmp_path / name)
     with pytest.raises(FileError, match=r"'a\\x00b'"):
         read("a\0b")
 
@@ -57,7 +59,7 @@ def test_a_missing_file_is_the_systems_error(tmp_path, read):
 def test_too_large_files_are_not_read(tmp_path, read):
     (tmp_path / "large").write_bytes(bytes(101))
     if read in (OPENERS["bytes"], OPENERS["text"]):
-        with pytest.raises(FileError, match=r"large: holds 101 bytes, but at most 100 bytes"):
+        with pytest.raises(FileError, match=r"large: holds 101 bytes, but at most 100 are"):
             read(tmp_path / "large")
         with pytest.raises(FileError, match=r"status: holds more than 100 bytes"):  # size 0, says the system
             read("/proc/self/status")

@@ -20,6 +20,14 @@ def test_equal_contents_have_equal_hashes_whatever_their_names_and_dates(tmp_pat
     assert len(set(found.values())) == 3
 
 
+def test_what_is_no_file_has_no_content(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    assert set(hashes(tmp_path).values()) == {""}
+
+
 @pytest.mark.parametrize("place", [0, BLOCK_BYTES - 1, NUM_BLOCKS * BLOCK_BYTES - 1])
 def test_every_byte_of_a_small_file_counts(tmp_path, place):
     data = bytearray(NUM_BLOCKS * BLOCK_BYTES)

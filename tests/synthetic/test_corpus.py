@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from avssl.core.errors import InputError
 from avssl.core.manifest import read_manifest
 from avssl.media import open_media
 from avssl.synthetic import (
@@ -73,6 +74,31 @@ def test_truth_round_trip(corpus):
     for i, item in enumerate(scene.objects):
         np.testing.assert_allclose(truth.event_seconds[truth.event_object == i], item.motion.events(1.0)[0])
     np.testing.assert_array_equal(truth.sounding_mask(0.5), masks[8, scene.sounding[0]])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 10**12},
+        {"width": 1},
+        {"masks": np.zeros((5, 2, 8), np.uint8)},
+        {"masks": np.zeros((0, 2, 8, 8), np.uint8)},
+        {"boxes": np.zeros((1, 1, 4), np.int16)},
+        {"kinds": np.asarray("bell")},
+        {"nuisance": np.asarray(["none"])},
+        {"event_object": np.asarray([99])},
+        {"event_seconds": np.asarray([np.nan])},
+        {"video_fps": 0.0},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_truth_whose_parts_do_not_fit_is_refused(corpus, tmp_path, change):
+    with np.load(corpus.truth_file(2)) as file:
+        arrays = dict(file) | change
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    with pytest.raises(InputError, match=r"x\.npz: not a SoundingShapes truth file"):
+        read_truth(tmp_path / "x.npz")
 
 
 def test_workers_do_not_change_the_corpus(corpus, tmp_path):

@@ -8,7 +8,7 @@ no document type (so no entities), and nothing is unpickled.
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
+from avssl.core import data_files
 from avssl.core.manifest import ManifestError
+from avssl.core.tables import MAX_TABLE_BYTES, SAVE_AGAIN, TableError, encoding_of
+from avssl.core.user_files import FileError, open_regular, read_bytes
 
 T = TypeVar("T")
+_MAX_XML_BYTES = 2**24
 
 
 def look_for_annotation(folders: Sequence[Path], *names: str) -> Path | None:
     """Return the first of the files that exists; folders and names are tried in order."""
-    return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
+    return next((folder / name for folder in folders for name in names if _is_no_folder(folder / name)), None)
+
+
+def _is_no_folder(path: Path) -> bool:
+    return path.exists() and not path.is_dir()
 
 
 def find_annotation(folders: Sequence[Path], *names: str, source: str) -> Path:
@@ -99,6 +107,8 @@ def read_table(
             continue
         if names is None:
             names = cells
+            if twice := [name for name in names if name and names.count(name) > 1]:
+                raise ManifestError(f"{path}:{number}: the column {twice[0]!r} stands more than once.")
             if absent := [name for name in columns if name not in names]:
                 raise ManifestError(
                     f"{path}:{number}: no column {', '.join(map(repr, absent))}; it has {', '.join(names)}."
@@ -118,7 +128,8 @@ def read_table(
 def _records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     """Yield the line numbers and cells of the lines that are not blank."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_regular(path, MAX_TABLE_BYTES) as binary:
+            file = io.TextIOWrapper(binary, encoding=encoding_of(binary.peek(4096), str(path)), newline="")
             if delimiter is None:
                 for number, text in enumerate(file, 1):
                     if cells := text.split():
@@ -129,16 +140,28 @@ def _records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]
                 cells = [cell.strip() for cell in row]
                 if any(cells):
                     yield reader.line_num, cells
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (TableError, FileError) as error:
+        raise ManifestError(str(error)) from error
+    except UnicodeError as error:
+        line = _line_of(error, path)
+        raise ManifestError(f"{path}:{line}: not a text table in UTF-8 ({error}). {SAVE_AGAIN}") from error
+    except csv.Error as error:
         raise ManifestError(f"{path}: not a text table ({error}).") from error
+
+
+def _line_of(error: UnicodeError, path: Path) -> int:
+    """Return the number of the first line with bytes that are no text."""
+    bad = error.object[error.start : error.end] if isinstance(error, UnicodeDecodeError) else b""
+    with open_regular(path) as file:
+        return next((number for number, line in enumerate(file, 1) if bad in line), 1)
 
 
 def read_json(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
     """Read a JSON file that holds a list or an object; raise ManifestError if it holds something else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # includes UnicodeDecodeError and JSONDecodeError
-        raise ManifestError(f"{path}: not JSON ({error}).") from error
+        value = data_files.read_json(path)
+    except FileError as error:
+        raise ManifestError(str(error)) from error
     if not isinstance(value, kind) or not value:
         raise ManifestError(f"{path}: a {kind.__name__} with entries is expected, got {type(value).__name__}.")
     return value
@@ -163,8 +186,10 @@ def read_xml(path: Path) -> ElementTree.Element:
     """Return the root element of an XML file; raise ManifestError if it is not XML, or declares a document type."""
     parser = ElementTree.XMLParser(target=_NoDoctype())
     try:
-        parser.feed(path.read_bytes())
+        parser.feed(read_bytes(path, _MAX_XML_BYTES))
         root: ElementTree.Element = parser.close()
+    except FileError as error:
+        raise ManifestError(str(error)) from error
     except (ElementTree.ParseError, ManifestError, ValueError, LookupError) as error:
         raise ManifestError(f"{path}: {error}") from error
     return root

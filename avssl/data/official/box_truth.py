@@ -129,7 +129,7 @@ def read_boxes(path: Path) -> ClipTruth:
         if value["format"] != FORMAT:
             raise InputError(f"format {value['format']!r}, where {FORMAT!r} is read")
         return ClipTruth([_read_frame(frame) for frame in value["frames"]], int(value["num_annotators"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ManifestError(f"{path}: no boxes of this format ({error}).") from error
 
 
@@ -138,7 +138,10 @@ def _read_frame(frame: dict[str, Any]) -> TruthFrame:
     seconds = None if frame["seconds"] is None else float(frame["seconds"])
     if seconds is not None and not math.isfinite(seconds):
         raise InputError(f"seconds is {seconds}")
-    return TruthFrame(seconds, boxes, frame.get("mask"), frame.get("image"))
+    files = [frame.get("mask"), frame.get("image")]
+    if any(not isinstance(file, str | None) for file in files):
+        raise InputError(f"mask and image are {files}")
+    return TruthFrame(seconds, boxes, *files)
 
 
 def _frame(frame: TruthFrame) -> dict[str, Any]:

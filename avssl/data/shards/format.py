@@ -27,6 +27,8 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from avssl.core.data_files import read_json
+from avssl.core.user_files import open_regular
 from avssl.core.whole_file import whole_file
 from avssl.media.prepared.clip import BLOCK, FORMAT_VERSION, padded
 from avssl.media.prepared.writer import PreparedClip
@@ -109,7 +111,7 @@ class _Hashing:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -126,7 +128,7 @@ def record_path(folder: Path, number: int) -> Path:
 def read_record(folder: Path, number: int, key: str) -> dict[str, Any] | None:
     """Return the record of a finished shard made from the rows and settings of this key, or None."""
     try:
-        record = json.loads(record_path(folder, number).read_text(encoding="utf-8"))
+        record = read_json(record_path(folder, number))
     except (OSError, ValueError):
         return None
     tar = folder / shard_name(number)
@@ -137,7 +139,7 @@ def read_record(folder: Path, number: int, key: str) -> dict[str, Any] | None:
 def is_whole(record_file: Path) -> bool:
     """Return True if the shard beside a record has the bytes that were written."""
     try:
-        expected = json.loads(record_file.read_text(encoding="utf-8"))["sha256"]
+        expected = read_json(record_file)["sha256"]
         return bool(sha256(record_file.with_suffix(".tar")) == expected)
     except (OSError, ValueError, TypeError, KeyError):
         return False

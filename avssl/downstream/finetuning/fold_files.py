@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from avssl.core.data_files import read_json
 from avssl.core.whole_file import write_json
 from avssl.data.ledger import Failure, Ledger
 from avssl.data.splits import Division
@@ -45,7 +45,7 @@ def fold_directory(directory: RunDirectory, name: str) -> Path:
 def read_result(directory: RunDirectory, name: str) -> dict[str, Any] | None:
     """Return the results of a fold, or None if it is not done."""
     path = fold_directory(directory, name) / "results.json"
-    result: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    result: dict[str, Any] | None = read_json(path) if path.exists() else None
     return result
 
 

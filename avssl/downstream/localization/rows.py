@@ -53,7 +53,7 @@ def find_instants(manifest: Manifest, window_seconds: float) -> tuple[list[Insta
 
 def _of_row(manifest: Manifest, row: int, path: Path, window_seconds: float) -> tuple[list[Instant], str]:
     """Return the instants of a row, or the reason why there are none."""
-    if not path.is_file():
+    if not path.exists():
         name = manifest.value(row, "id")
         raise ManifestError(f"{path}: no such truth file, but the row {name!r} names it. Write the manifest again.")
     if path.suffix == ".npz":

@@ -44,7 +44,7 @@ class Cutouts(Protocol):
 def find_cutouts(manifest: Manifest, labels: Sequence[str], frames_per_second: float) -> Cutouts:
     """Return the most exact cutouts that the truth of the rows allows; raise ValueError if a file is damaged."""
     paths = [None if is_url(manifest.location(row)) else manifest.truth_file(row) for row in range(len(manifest))]
-    files = [path for path in paths if path is not None and path.is_file()]
+    files = [path for path in paths if path is not None and path.exists()]
     kinds = {path.suffix for path in files}
     if len(files) == len(paths) and kinds == {".npz"}:
         return ObjectCutouts(files, frames_per_second)

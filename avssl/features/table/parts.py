@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from avssl.core.data_files import read_json
+from avssl.core.user_files import read_text, regular_file
 from avssl.core.whole_file import write_text
 from avssl.data.ledger import Failure
 from avssl.features.table.table import (
@@ -30,6 +32,7 @@ from avssl.features.table.table import (
     write_joined,
 )
 
+_MAX_KEY_BYTES = 2**12
 _NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 
 
@@ -58,9 +61,9 @@ class TableParts:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         named = self.folder / "key"
-        if not named.is_file():
+        if not named.exists():
             write_text(named, key)
-        elif named.read_text(encoding="utf-8") != key:
+        elif read_text(named, _MAX_KEY_BYTES) != key:
             raise FeatureTableError(
                 f"{self.folder}: holds parts of an embedding of other files or weights, or with other settings. "
                 "Embed those to the end first, or discard them with --overwrite."
@@ -79,12 +82,12 @@ class TableParts:
 
     def failures(self) -> list[Failure]:
         """Return the unreadable rows of all parts."""
-        texts = [path.with_suffix(".json").read_text(encoding="utf-8") for path in self._paths()]
-        return [Failure(**values) for text in texts for values in json.loads(text)]
+        records = [read_json(path.with_suffix(".json")) for path in self._paths()]
+        return [Failure(**values) for record in records for values in record]
 
     def num_windows(self) -> int:
         """Return the number of windows in all parts."""
-        return sum(pq.read_metadata(path).num_rows for path in self._paths())
+        return sum(pq.read_metadata(regular_file(path)).num_rows for path in self._paths())
 
     def join(self, info: TableInfo) -> None:
         """Write the table, with one part in memory at a time, and remove the parts.

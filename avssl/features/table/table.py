@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from avssl.core.errors import InputError
 from avssl.core.names import leaves_folder
+from avssl.core.user_files import FileError, regular_file
 from avssl.core.whole_file import whole_file
 from avssl.models import What
 
@@ -27,6 +28,7 @@ MAX_SIZE = 2**16
 _KEY = b"avssl"  # in the metadata of the schema
 _MAX_INFO_BYTES = 2**20
 _MAX_EXPANSION = 64  # memory per file size: vectors hardly compress, repeated ids and paths do
+_OTHER_BYTES = 32  # of a row in memory: two times, and two references to strings
 _BLOCK_ROWS = 2**16  # rows checked or written at a time
 _UNIT_TOLERANCE = 1e-3
 
@@ -226,16 +228,22 @@ def read_feature_table(path: Path | str) -> FeatureTable:
         FeatureTableError: If there is no such file, it is not a feature table, or it fails the checks of
             :class:`FeatureTable`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FeatureTableError(f"{path}: no such file. Make one with: avssl embed FOLDER --checkpoint RUN -o {path}")
+    try:
+        path = regular_file(path)
+    except FileNotFoundError as error:
+        raise FeatureTableError(
+            f"{path}: no such file. Make one with: avssl embed FOLDER --checkpoint RUN -o {path}"
+        ) from error
+    except FileError as error:
+        raise FeatureTableError(str(error)) from error
     try:
         info = _read_info(pq.read_schema(path))
         # Repeated strings are read once: a million windows come from a few thousand files.
         with pq.ParquetFile(path, read_dictionary=["id", "path"], page_checksum_verification=True) as file:
-            _refuse_expanding(file, info, path.stat().st_size)
-            return _read_rows(file, info)
-    except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
+            limit = _MAX_EXPANSION * path.stat().st_size
+            _refuse_expanding(file, info, limit)
+            return _read_rows(file, info, limit)
+    except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError, IndexError) as error:
         raise FeatureTableError(f"{path}: not a readable Parquet file: {error}") from error
     except FeatureTableError as error:
         raise FeatureTableError(f"{path}: {error}") from error
@@ -247,6 +255,8 @@ def _read_info(schema: pa.Schema) -> TableInfo:
         raise FeatureTableError("a Parquet file, but not a feature table: its schema has no avssl metadata.")
     info = TableInfo.from_json(text)
     for field in _schema(info):
+        if (count := schema.names.count(field.name)) > 1:
+            raise FeatureTableError(f"the column {field.name!r} stands {count} times.")
         place = schema.get_field_index(field.name)
         found = schema.field(place).type if place >= 0 else "missing"
         if found != field.type:
@@ -254,16 +264,39 @@ def _read_info(schema: pa.Schema) -> TableInfo:
     return info
 
 
-def _refuse_expanding(file: pq.ParquetFile, info: TableInfo, file_bytes: int) -> None:
-    """Raise if the file claims more rows than its size allows; run-length encoding can claim any number."""
-    needed = file.metadata.num_rows * 4 * (info.video_size + info.audio_size)
-    if needed > _MAX_EXPANSION * file_bytes:
-        raise FeatureTableError(f"{file_bytes} bytes cannot hold {file.metadata.num_rows} rows: the file is damaged.")
+def _refuse_expanding(file: pq.ParquetFile, info: TableInfo, limit_bytes: int) -> None:
+    """Raise if the file claims more rows or text than its size allows; compression can claim any number."""
+    metadata = file.metadata
+    # Looking at single columns aborts the process if the header is damaged.
+    sizes = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
+    unpacked = sum(map(abs, sizes))
+    rows = metadata.num_rows * (4 * (info.video_size + info.audio_size) + _OTHER_BYTES)
+    if rows < 0 or max(rows, unpacked) > limit_bytes:
+        raise FeatureTableError(
+            f"{limit_bytes // _MAX_EXPANSION} bytes cannot hold {metadata.num_rows} rows with {unpacked} bytes of "
+            "columns: the file is damaged."
+        )
 
 
-def _read_rows(file: pq.ParquetFile, info: TableInfo) -> FeatureTable:
+class _Texts:
+    """Keeps one string of all that are equal, because a million windows come from a few thousand files."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._known: dict[str, str] = {}
+        self._left = limit_bytes
+
+    def of(self, column: pa.DictionaryArray) -> np.ndarray:
+        """Return the strings of a column; raise FeatureTableError if those of the file outgrow the limit."""
+        self._left -= column.dictionary.nbytes
+        if self._left < 0:
+            raise FeatureTableError("its ids and paths are larger than a file of this size can hold: it is damaged.")
+        words = [self._known.setdefault(word, word) for word in column.dictionary.to_pylist()]
+        return np.asarray(words, dtype=object)[column.indices.to_numpy()]
+
+
+def _read_rows(file: pq.ParquetFile, info: TableInfo, limit_bytes: int) -> FeatureTable:
     """Read row groups into arrays of the final size, so that nothing is in memory twice."""
-    count = file.metadata.num_rows
+    count, strings = file.metadata.num_rows, _Texts(limit_bytes)
     texts = {name: np.empty(count, dtype=object) for name in ("id", "path")}
     times = {name: np.empty(count, dtype=np.float64) for name in ("start_seconds", "stop_seconds")}
     vectors = {name: np.empty((count, info.size(name)), dtype=np.float32) for name in ("video", "audio")}
@@ -280,7 +313,7 @@ def _read_rows(file: pq.ParquetFile, info: TableInfo) -> FeatureTable:
             elif name in times:
                 times[name][place] = column.to_numpy()
             else:
-                texts[name][place] = np.asarray(column.dictionary.to_pylist(), dtype=object)[column.indices.to_numpy()]
+                texts[name][place] = strings.of(column)
         first = place.stop
     if first != count:
         raise FeatureTableError(f"the header has {count} rows, but the file holds another number.")

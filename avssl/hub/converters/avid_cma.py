@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from avssl.config import Config, config_from_dict
+from avssl.core.user_files import open_regular
 from avssl.hub.converters.foreign import Conversion, ConvertError, load_renamed, load_tensors
 from avssl.training.build import build_model
 
@@ -155,7 +156,7 @@ def _their_names(config: Config) -> dict[str, str]:
 
 
 def _about(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     about: dict[str, Any] = {"converted from": f"an AVID-CMA checkpoint, sha256 {digest}"}
     if type(content.get("epoch")) is int:

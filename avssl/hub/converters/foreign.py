@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from avssl.config import Config
+from avssl.core.data_files import torch_file
 from avssl.core.errors import InputError
+from avssl.core.user_files import FileError
 from avssl.models import AVModel
 
 MAX_CHECKPOINT_BYTES = 16 * 2**30
@@ -45,9 +46,12 @@ def load_tensors(path: Path) -> Mapping[str, Any]:
     Raises:
         ConvertError: If it is missing, too large, or anything but tensors and plain containers.
     """
-    refuse_larger(path, MAX_CHECKPOINT_BYTES)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = torch_file(path, MAX_CHECKPOINT_BYTES)
+    except FileError as error:
+        raise ConvertError(str(error)) from error
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds, and advises to run the file's code
         raise ConvertError(
             f"{path}: cannot be read as a checkpoint of tensors and plain containers ({type(error).__name__}). It is "
@@ -56,20 +60,6 @@ def load_tensors(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ConvertError(f"{path}: holds a {type(content).__name__}, not the mapping of a checkpoint.")
     return content
-
-
-def refuse_larger(path: Path, most_bytes: int) -> None:
-    """Raise ConvertError if there is no such file, or it or its unpacked content is larger."""
-    if not path.is_file():
-        raise ConvertError(f"{path}: no such file.")
-    num_bytes = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            num_bytes = max(num_bytes, sum(part.file_size for part in archive.infolist()))
-    except zipfile.BadZipFile:
-        pass  # not packed: a file of an old version of torch
-    if num_bytes > most_bytes:
-        raise ConvertError(f"{path}: holds {num_bytes} bytes, more than the {most_bytes} of any file of its kind.")
 
 
 def load_renamed(model: nn.Module, tensors: Mapping[str, Any], their_names: Mapping[str, str], source: str) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avssl.hub.converters.foreign import ConvertError, refuse_larger
+from avssl.core.data_files import read_arrays
+from avssl.core.user_files import FileError
+from avssl.hub.converters.foreign import ConvertError
 
 MAX_STATISTICS_BYTES = 2**20
 
@@ -26,12 +28,10 @@ def read_statistics(path: Path | str, num_bins: int) -> tuple[Tensor, Tensor]:
     Raises:
         ConvertError: If it is not such a file, has another number of bins, or a value is out of range.
     """
-    path = Path(path)
-    refuse_larger(path, MAX_STATISTICS_BYTES)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            mean, std = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("mean", "std"))
-    except Exception as error:  # numpy raises many kinds; all mean that the file has another format
+        arrays = read_arrays(path, MAX_STATISTICS_BYTES)
+        mean, std = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("mean", "std"))
+    except (FileError, KeyError, TypeError, ValueError) as error:
         raise ConvertError(f"{path}: not an .npz with the arrays mean and std: {error}") from error
     for name, value in (("mean", mean), ("std", std)):
         if max(value.shape, default=0) != value.numel() or value.numel() != num_bins:

@@ -9,6 +9,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from avssl.core.user_files import open_regular
+
 _MAX_PARTS = 100_000  # days of a fragmented mp4
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -19,7 +21,7 @@ _ISO_FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
 def missing_bytes(path: Path) -> int:
     """Return the number of bytes missing at the file's end; 0 if none are missing or no size is declared."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(16)
         if head[4:8] in _ISO_FIRST:
             declared = _iso_size(file, size)

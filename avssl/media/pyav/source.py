@@ -13,6 +13,7 @@ import av
 from av.stream import Discard
 from av.video.frame import PictureType
 
+from avssl.core.user_files import open_regular
 from avssl.media.errors import MediaError, Reason, media_errors
 from avssl.media.limits import Deadline, MediaLimits
 from avssl.media.pyav.declared_size import missing_bytes
@@ -347,7 +348,7 @@ def _declared_stop(stream: Any, start: float, last: float | None) -> float | Non
 
 def _not_media(path: Path, error: av.FFmpegError) -> MediaError:
     """Return the error for a file that FFmpeg could not open, judged by its first bytes."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(512)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide") or head[:4] == b"\x1a\x45\xdf\xa3":
         found = f"a video container whose index is missing or broken ({error.strerror})."

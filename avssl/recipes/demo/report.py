@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from avssl.core.manifest import Manifest
+from avssl.core.user_files import read_bytes
+from avssl.engine.metrics_log import read_metrics
 from avssl.media import open_media
 from avssl.reports.figures import new_figure
 from avssl.reports.html_page import encode_figure, encode_picture, write_page
 
+_MAX_STILL_BYTES = 2**26
 _LOCALIZATION_COLUMNS = {
     "pointing": "pointing",
     "ciou_success_adaptive": "cIoU success (adaptive)",
@@ -97,7 +100,7 @@ def _film_strip(manifest: Manifest, row: int) -> bytes:
 
 def _training_curves(training_log: Path) -> bytes:
     """Draw loss, accuracy and cosine over the steps, side by side."""
-    lines = [json.loads(line) for line in training_log.read_text(encoding="utf-8").splitlines() if line]
+    lines = read_metrics(training_log)
     wanted = {"loss": "loss (nats)", "accuracy_v2a": "accuracy in the batch", "cosine": "cosine"}
     figure = new_figure(1100, 300, dpi=100)
     for place, (name, title) in enumerate(wanted.items(), start=1):
@@ -131,7 +134,7 @@ def _localization(results: dict[str, Any], split: str, title: str, overlays: Pat
         "num_pairs": round(ours.get("num_groups", 0)),
         "skipped": table["skipped"],
         "stills": [
-            ((overlays / still["file"]).read_bytes(), f"{still['kind']}, {still['action']}")
+            (read_bytes(overlays / still["file"], _MAX_STILL_BYTES), f"{still['kind']}, {still['action']}")
             for still in results["overlays"]["stills"][split]
         ],
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from avssl.config import to_dict
+from avssl.core.data_files import read_json
 from avssl.core.errors import RunError
 from avssl.core.manifest import Manifest, read_manifest
 from avssl.core.version import __version__
@@ -173,7 +173,7 @@ def _fingerprint(settings: DemoSettings) -> dict[str, Any]:
 
 def _read_record(path: Path, settings: DemoSettings) -> dict[str, Any] | None:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except (OSError, ValueError):
         return None
     fits = isinstance(record, dict) and all(record.get(key) == value for key, value in _fingerprint(settings).items())

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from avssl.core.manifest import ManifestError
@@ -30,9 +32,9 @@ def test_table_without_a_header_has_exactly_its_columns(tmp_path):
     [
         ("a,b,c\n", "list.csv:1: 3 columns where 2 (name, part) are expected: a,b,c"),
         ("", "list.csv: no records"),
-        (b"\xff\xfe\x00", "list.csv: not a text table"),
-        ('a,"b\n', "list.csv: not a text table"),
-        ("a," + "b" * 200_000, "list.csv: not a text table"),
+        (b"\xff\xfe\x00", "not a text table"),
+        ('a,"b\n', "not a text table"),
+        ("a," + "b" * 200_000, "not a text table"),
     ],
 )
 def test_what_is_no_such_table_is_an_error(tmp_path, data, message):
@@ -50,6 +52,30 @@ def test_cells_are_checked_when_they_are_used(tmp_path):
     ]:
         with pytest.raises(ManifestError, match=message):
             use()
+
+
+def test_tables_that_a_spreadsheet_saved_again_are_read_or_the_line_is_named(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("id,label\na,café\n", encoding="utf-16")
+    assert [line["label"] for line in read_table(path, ["id"])] == ["café"]
+    path.write_text("id,label,id\na,b,c\n")
+    with pytest.raises(ManifestError, match=r"x\.csv:1: the column 'id' stands more than once"):
+        list(read_table(path, ["id"]))
+    path.write_bytes(b"id,label\na,b\nc,caf\xe9\n")
+    with pytest.raises(ManifestError, match=r"x\.csv:3: not a text table in UTF-8"):
+        list(read_table(path, ["id"]))
+    path.write_bytes(b"PK\x03\x04\0")
+    with pytest.raises(ManifestError, match=r"x\.csv: is a workbook"):
+        list(read_table(path, ["id"]))
+
+
+@pytest.mark.parametrize("kind", ["table", "json", "xml"])
+def test_what_is_no_file_is_named(tmp_path, kind):
+    os.mkfifo(tmp_path / "fifo")
+    assert find_annotation([tmp_path], "fifo", source="x") == tmp_path / "fifo"
+    readers = {"table": lambda path: list(read_table(path, ["a"])), "json": lambda path: read_json(path, list)}
+    with pytest.raises(ManifestError, match="fifo: is a FIFO"):
+        readers.get(kind, read_xml)(tmp_path / "fifo")
 
 
 def test_annotation_is_found_in_the_first_folder_and_under_any_name(tmp_path):

@@ -76,6 +76,10 @@ def test_what_is_written_is_read_back(tmp_path):
         '{"format": "avssl-boxes-1", "frames": [3]}',
         '{"format": "avssl-boxes-1", "frames": []}',
         '{"format": "avssl-boxes-1", "num_annotators": 1, "frames": [{"seconds": NaN, "boxes": []}]}',
+        '{"format": "avssl-boxes-1", "num_annotators": 1e999, "frames": []}',
+        '{"format": "avssl-boxes-1", "num_annotators": 1, "frames": [], "frames": []}',
+        '{"format": "avssl-boxes-1", "num_annotators": 1, "frames": [{"seconds": 1%s, "boxes": []}]}' % ("0" * 400),
+        '{"format": "avssl-boxes-1", "num_annotators": 1, "frames": [{"seconds": 1, "boxes": [], "mask": 3}]}',
     ],
 )
 def test_what_is_no_such_file_is_named(tmp_path, text):

@@ -171,6 +171,39 @@ def test_few_bytes_that_stand_for_many_rows_are_not_believed(tmp_path):
         read_feature_table(path)
 
 
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "brotli"])
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False}], ids=["dictionary", "plain"])
+@pytest.mark.parametrize("name", ["id", "path"])
+def test_few_bytes_that_stand_for_much_text_are_not_believed(tmp_path, name, options, compression, monkeypatch):
+    path = tmp_path / "features.parquet"
+    write_feature_table(make(), path)
+    long = pa.array(["a" * 2_000_000 + str(row) for row in range(5)])
+    plain = pq.read_table(path)
+    plain = plain.set_column(plain.column_names.index(name), name, long)
+    pq.write_table(plain, path, compression=compression, row_group_size=1, **options)
+    monkeypatch.setattr("avssl.features.table.table._read_rows", None)  # refused before anything is unpacked
+    with pytest.raises(FeatureTableError, match=r"features.parquet: \d+ bytes cannot hold 5 rows with 100\d+ bytes"):
+        read_feature_table(path)
+
+
+def test_text_is_counted_also_where_the_header_lies(tmp_path, monkeypatch):
+    path = tmp_path / "features.parquet"
+    rewritten(make(), path, id=pa.array(["a" * 200_000 + str(row) for row in range(5)]))
+    pq.write_table(pq.read_table(path), path, compression="zstd", row_group_size=1)
+    monkeypatch.setattr("avssl.features.table.table._refuse_expanding", lambda *header: None)
+    with pytest.raises(FeatureTableError, match="its ids and paths are larger than a file of this size can hold"):
+        read_feature_table(path)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "features.parquet"
+    write_feature_table(make(), path)
+    plain = pq.read_table(path)
+    pq.write_table(plain.append_column("id", plain["path"]), path)
+    with pytest.raises(FeatureTableError, match=r"features.parquet: the column 'id' stands 2 times"):
+        read_feature_table(path)
+
+
 def test_no_parquet_no_file_and_parquet_of_others(tmp_path):
     path = tmp_path / "features.parquet"
     with pytest.raises(FeatureTableError, match=r"no such file\. Make one with: avssl embed"):

@@ -46,9 +46,9 @@ def test_a_lone_tensor_and_a_missing_file_are_refused(tmp_path):
     torch.save(torch.zeros(2), tmp_path / "c")
     with pytest.raises(ConvertError, match="holds a Tensor, not the mapping"):
         load_tensors(tmp_path / "c")
-    for missing in (tmp_path / "none", tmp_path):
-        with pytest.raises(ConvertError, match="no such file"):
-            load_tensors(missing)
+    for path, message in ((tmp_path / "none", "no such file"), (tmp_path, "is a folder, not a file")):
+        with pytest.raises(ConvertError, match=message):
+            load_tensors(path)
 
 
 def test_what_a_file_unpacks_to_is_bounded(tmp_path, monkeypatch):
@@ -56,8 +56,8 @@ def test_what_a_file_unpacks_to_is_bounded(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("c/data.pkl", bytes(10_001))
     assert (tmp_path / "bomb").stat().st_size < 1000
-    with pytest.raises(ConvertError, match="holds 10001 bytes, more than the 10000"):
+    with pytest.raises(ConvertError, match=r"\d+ bytes unpack to 10001"):
         load_tensors(tmp_path / "bomb")
     torch.save({"a": torch.zeros(3000)}, tmp_path / "old", _use_new_zipfile_serialization=False)
-    with pytest.raises(ConvertError, match="more than the 10000"):
+    with pytest.raises(ConvertError, match="at most 10000 are read"):
         load_tensors(tmp_path / "old")
