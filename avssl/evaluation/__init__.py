@@ -77,6 +77,9 @@ from avssl.evaluation.localization.baselines import mean_prior as mean_prior
 from avssl.evaluation.localization.baselines import random_maps as random_maps
 from avssl.evaluation.localization.baselines import random_object as random_object
 from avssl.evaluation.localization.baselines import whole_frame as whole_frame
+from avssl.evaluation.multi_label import MultiLabelResult as MultiLabelResult
+from avssl.evaluation.multi_label import multi_label_knn as multi_label_knn
+from avssl.evaluation.multi_label import multi_label_probe as multi_label_probe
 from avssl.evaluation.per_class import ClassScores as ClassScores
 from avssl.evaluation.per_class import class_scores as class_scores
 from avssl.evaluation.per_class import confused_pairs as confused_pairs

@@ -102,7 +102,7 @@ class LinearClassifier:
         if not 0 < validation_fraction < 1:
             raise InputError(f"validation_fraction must be in (0, 1), got {validation_fraction}.")
         self.classes, self.test_labels, train_y = split.classes, split.test_y, split.train_y
-        train_x, test_x = _standardized(split.train_x, split.test_x)
+        train_x, test_x = standardized(split.train_x, split.test_x)
         held_out = _held_out(train_y, seed, validation_fraction)
         if len(l2_grid) > 1 and not held_out.any():
             raise InputError("every class has one training clip, so none can be held out; give l2_grid a single value.")
@@ -146,7 +146,7 @@ def class_probabilities(
     classes, y = np.unique(names, return_inverse=True)
     if len(classes) == 1:
         return classes, np.ones((len(other), 1))
-    x, other = _standardized(x, other)
+    x, other = standardized(x, other)
     model, _ = _fit(x, y, l2, max_iterations)
     return classes, model.predict_proba(other)
 
@@ -161,7 +161,8 @@ def probe_result(classifier: LinearClassifier, log_probability: np.ndarray) -> P
     )
 
 
-def _standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Subtract the mean of the training clips and divide by their deviation; constant features become 0."""
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     # Rounding makes the deviation of a constant feature tiny rather than zero, and dividing by it would turn
     # rounding errors into a feature of unit variance. scikit-learn's StandardScaler keeps such features.

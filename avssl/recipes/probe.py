@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avssl.core.cpus import decoding_workers
+from avssl.core.errors import InputError
 from avssl.core.manifest import read_manifest
 from avssl.core.ranges import Workers, checked
 from avssl.core.registry import entry
 from avssl.core.whole_file import write_json
-from avssl.data.splits import divide, num_unlabeled
-from avssl.downstream.probing import PROTOCOLS, ProbeSettings, protocol_table, run_protocol
+from avssl.data.splits import divide, num_several, num_unlabeled
+from avssl.downstream.probing import MULTI_LABEL_PROTOCOLS, PROTOCOLS, ProbeSettings, protocol_table, run_protocol
 from avssl.engine import choose_device
 from avssl.hub.pretrained import from_pretrained, random_init
 
@@ -20,6 +21,7 @@ FIRST = (
     "checkpoint",
     "protocol",
     "label_column",
+    "multi_label",
     "split_column",
     "fold_column",
     "modality",
@@ -38,6 +40,7 @@ def probe(
     checkpoint: Path | str,
     protocol: Literal["linear", "svm", "knn", "retrieval", "av_retrieval", "layers", "attentive"] = "linear",
     label_column: str = "label",
+    multi_label: bool = False,
     split_column: Sequence[str] = ("split",),
     train_split: str = "train",
     test_split: str = "test",
@@ -68,7 +71,9 @@ def probe(
         manifest: Rows with labels and splits.
         checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
         protocol: Name of the protocol.
-        label_column: Column of the labels. Rows without a label, or with several joined by "|", are left out.
+        label_column: Column of the labels. Rows without a label are left out, and those with several, joined by "|",
+            without ``multi_label``.
+        multi_label: Allow several labels per row and measure by mAP, over all classes and for each; "linear" and "knn".
         split_column: Columns of the splits. Several are official splits: each is run and the mean reported.
         train_split: Rows to train on.
         test_split: Rows to test on.
@@ -90,6 +95,11 @@ def probe(
     """
     chosen = entry("protocol", PROTOCOLS, protocol)
     settings, rows = settings or ProbeSettings(), read_manifest(manifest)
+    if multi_label:
+        if protocol not in MULTI_LABEL_PROTOCOLS:
+            names = " or ".join(MULTI_LABEL_PROTOCOLS)
+            raise InputError(f"protocol {protocol} takes one label per row; with multi_label use {names}.")
+        chosen = MULTI_LABEL_PROTOCOLS[protocol]
     divisions = divide(
         rows,
         label_column,
@@ -97,6 +107,7 @@ def probe(
         train_split=train_split,
         test_split=test_split,
         fold_column=fold_column,
+        multi_label=multi_label,
     )
     pretrained = from_pretrained(checkpoint, choose_device(device))
     report = run_protocol(
@@ -115,6 +126,7 @@ def probe(
         "checkpoint": str(checkpoint),
         "weights": pretrained.weights_hash(),
         "unlabeled": num_unlabeled(divisions),
+        "several_labels": 0 if multi_label else num_several(rows, label_column, divisions),
     }
     print(protocol_table(chosen, report))
     if out:

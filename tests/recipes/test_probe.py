@@ -49,6 +49,41 @@ def test_probe_reports_every_modality_beside_its_baselines(labeled, run, tmp_pat
     assert "label: 2 classes, 10 training rows, 9 test rows" in capsys.readouterr().out
 
 
+def test_rows_with_several_labels_are_measured_by_mean_average_precision(labeled, run, tmp_path, capsys):
+    table = read_manifest(labeled).table
+    several = [
+        None if name is None else f"{name}|every" if number < 15 else name
+        for number, name in enumerate(table["label"].to_pylist())
+    ]
+    write_table(table.set_column(table.column_names.index("label"), "label", [several]), labeled)
+    words = ["probe", str(labeled), "--checkpoint", str(run), "--num_workers", "0", "--device", "cpu"]
+    for protocol, more in (("linear", []), ("knn", ["--neighbors", "3"])):
+        out = tmp_path / f"{protocol}.json"
+        assert main([*words, "--protocol", protocol, *more, "--multi-label", "-o", str(out)]) == 0
+        report = json.loads(out.read_text())
+        named = {(row["model"], row["modality"]): row for row in report["rows"]}
+        assert report["protocol"]["num_classes"] == 3
+        assert (report["protocol"]["n_train"], report["protocol"]["n_test"]) == (10, 9)
+        audio = named["trained", "audio"]
+        assert audio["by_class"].keys() == {"low", "high", "every"}
+        assert audio["mAP"] == pytest.approx(sum(audio["by_class"].values()) / 3)
+        assert audio["by_class"]["low"] >= 0.8  # the classes differ in pitch
+        assert 0 < named["chance", ""]["mAP"] < 1
+        assert {model for model, _ in named} == {"trained", "random init", "shuffled labels", "chance"}
+    assert "mAP" in capsys.readouterr().out
+    assert main([*words, "--protocol", "svm", "--multi-label"]) in (1, 2)
+    assert "with multi_label use linear or knn" in capsys.readouterr().err
+
+
+def test_rows_with_several_labels_that_are_left_out_are_counted(labeled, run, capsys):
+    table = read_manifest(labeled).table
+    several = [f"{name}|x" if number in (1, 2, 3) else name for number, name in enumerate(table["label"].to_pylist())]
+    write_table(table.set_column(table.column_names.index("label"), "label", [several]), labeled)
+    words = ["probe", str(labeled), "--checkpoint", str(run), "--num_workers", "0", "--device", "cpu"]
+    assert main(words) == 0
+    assert "3 of them have several labels; --multi-label measures them by mAP" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -5,6 +5,7 @@ from avssl.data.splits.division import choose_divisions as choose_divisions
 from avssl.data.splits.division import divide as divide
 from avssl.data.splits.division import has_label as has_label
 from avssl.data.splits.division import labeled_rows as labeled_rows
+from avssl.data.splits.division import num_several as num_several
 from avssl.data.splits.division import num_unlabeled as num_unlabeled
 from avssl.data.splits.division import split_rows as split_rows
 from avssl.data.splits.labels import Labels as Labels

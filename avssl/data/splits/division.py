@@ -17,6 +17,10 @@ from avssl.data.splits.recordings import Recordings
 _LOGGER = logging.getLogger(__name__)
 
 
+MULTI_LABEL_OPTIONS = "--labels.multi-label (avssl finetune) or --multi-label (avssl probe)"
+"""How several labels per row are allowed."""
+
+
 @dataclass(frozen=True, eq=False)
 class Division:
     """Training and test rows; all arrays are sorted int64 row numbers of one manifest."""
@@ -86,6 +90,7 @@ def divide(
                 usable = "a label" if multi_label else "exactly one label"
                 raise ManifestError(
                     f"{where}: none of the {rows.sum()} {part} rows has {usable} in the column {label_column!r}."
+                    + _advice(manifest, label_column, rows, split_columns, labeled)
                 )
         masks = [train & labeled, test & labeled, train & ~labeled, test & ~labeled]
         train_rows, test_rows, *unlabeled = map(np.flatnonzero, masks)
@@ -158,6 +163,29 @@ def split_rows(manifest: Manifest, split_column: str, split: str) -> np.ndarray:
 def labeled_rows(divisions: Sequence[Division]) -> np.ndarray:
     """Return the sorted rows that are in the training or test part of any division."""
     return np.unique(np.concatenate([rows for each in divisions for rows in (each.train, each.test)]))
+
+
+def has_several(texts: np.ndarray) -> np.ndarray:
+    """Return the (N,) bool mask of the labels that name several classes."""
+    return np.array([bool(text) and "|" in str(text) for text in texts], dtype=bool)
+
+
+def num_several(manifest: Manifest, column: str, divisions: Sequence[Division]) -> int:
+    """Count the rows with several labels that the divisions leave out."""
+    rows = [rows for each in divisions for rows in (each.unlabeled_train, each.unlabeled_test)]
+    return int(has_several(manifest[column])[np.unique(np.concatenate(rows))].sum())
+
+
+def _advice(manifest: Manifest, column: str, rows: np.ndarray, splits: Sequence[str], labeled: np.ndarray) -> str:
+    """Return what to do about rows without a usable label."""
+    if several := int((has_several(manifest[column]) & rows).sum()):
+        return f" {several} have several, joined by |: allow them with {MULTI_LABEL_OPTIONS}."
+    for split in (manifest[name] for name in splits if name in manifest):
+        if others := sorted({str(name) for name in split[labeled] if name} - {"train"}):
+            return (
+                f" The splits with labels are {', '.join(others)}: choose the test rows with --test-split {others[0]}."
+            )
+    return ""
 
 
 def num_unlabeled(divisions: Sequence[Division]) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.manifest import Manifest, ManifestError
-from avssl.data.splits.division import Division, labeled_rows
+from avssl.data.splits.division import MULTI_LABEL_OPTIONS, Division, labeled_rows, num_several
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,19 @@ def encode_labels(manifest: Manifest, column: str, divisions: Sequence[Division]
             name, num_test = classes[missing[0]], int(is_class[division.test, missing[0]].sum())
             raise ManifestError(
                 f"fold {division.name}: the class {name!r} has no training row, but {num_test} test rows. "
-                "Correct the label, or remove these rows from the manifest."
+                + _advice(manifest, column, divisions, multi_label)
             )
     if multi_label:
         return Labels(classes, torch.from_numpy(is_class))
     targets = np.where(is_class.any(axis=1), is_class.argmax(axis=1), -1)
     return Labels(classes, torch.from_numpy(targets.astype(np.int64)))
+
+
+def _advice(manifest: Manifest, column: str, divisions: Sequence[Division], multi_label: bool) -> str:
+    """Return what to do about a class without training rows."""
+    several = 0 if multi_label else num_several(manifest, column, divisions)
+    if several:
+        return (
+            f"{several} rows have several labels, joined by |, and are left out: allow them with {MULTI_LABEL_OPTIONS}."
+        )
+    return "Correct the label, or remove these rows from the manifest."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from avssl.downstream.probing.classifiers import KNN, LINEAR, SVM
 from avssl.downstream.probing.gradient_probes import ATTENTIVE, LAYERS
+from avssl.downstream.probing.multi_label import MULTI_LABEL_KNN, MULTI_LABEL_LINEAR
 from avssl.downstream.probing.protocol import ProbeProtocol as ProbeProtocol
 from avssl.downstream.probing.protocol import ProbeSettings as ProbeSettings
 from avssl.downstream.probing.retrieval import AV_RETRIEVAL, RETRIEVAL
@@ -22,3 +23,6 @@ PROTOCOLS: dict[str, ProbeProtocol] = {
     "layers": LAYERS,
     "attentive": ATTENTIVE,
 }
+
+MULTI_LABEL_PROTOCOLS: dict[str, ProbeProtocol] = {"linear": MULTI_LABEL_LINEAR, "knn": MULTI_LABEL_KNN}
+"""Protocols for rows that may have several classes."""

@@ -50,7 +50,7 @@ def _knn(data: ProbeData) -> list[ResultRow]:
     features = {"video": data.features.video, "audio": data.features.audio}
     chosen = {name: features[name] for name in settings.modalities}
     if len(chosen) == 2:  # unit vectors side by side: the cosine of a pair is the mean of the two cosines
-        chosen["video + audio"] = np.concatenate([_unit(features["video"]), _unit(features["audio"])], axis=1)  # type: ignore[index]
+        chosen["video + audio"] = np.concatenate([unit_rows(features["video"]), unit_rows(features["audio"])], axis=1)  # type: ignore[index]
     temperature = settings.temperature or None
     return [
         scored_row(knn_classifier(*data.split(x), k=settings.neighbors, temperature=temperature), name)
@@ -58,7 +58,8 @@ def _knn(data: ProbeData) -> list[ResultRow]:
     ]
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
+def unit_rows(x: np.ndarray) -> np.ndarray:
+    """Scale rows to length 1; rows of zeros stay."""
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 

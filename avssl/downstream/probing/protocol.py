@@ -113,6 +113,8 @@ class ResultRow:
     """Name of a baseline; empty for the model whose features are probed."""
     per_clip: np.ndarray | None = None
     """(M,) values whose mean is the headline number, for its confidence interval."""
+    by_class: dict[str, float] | None = None
+    """The headline number of each class, if it is a mean over them."""
 
 
 @dataclass(frozen=True)

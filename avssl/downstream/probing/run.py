@@ -14,6 +14,7 @@ from avssl.core.manifest import Manifest
 from avssl.data.splits import Division, labeled_rows
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import bootstrap_interval, mean_and_deviation
+from avssl.evaluation.multi_label import class_names
 from avssl.features.extract import Features, extract_features
 from avssl.hub.pretrained import PretrainedModel
 
@@ -38,7 +39,8 @@ def run_protocol(
 
     Returns:
         ``protocol``: sizes, hash of the clip list, windows, seed, and ``gallery_size`` for retrieval; and ``rows``:
-        by model, modality and layer, with the protocol's numbers, the 95 % ``interval`` of the first over test
+        by model, modality and layer, with the protocol's numbers, those of each class (``by_class``) if the first is
+        a mean over the classes of one division, the 95 % ``interval`` of the first over test
         clips, or with several divisions its ``..._sd`` and ``by_division``. The best layer of a model and modality
         is marked: it is chosen on the test rows, as in published tables.
 
@@ -101,7 +103,7 @@ def _sizes(
     return gallery | {
         "n_train": counts[0]["n_train"],
         "n_test": counts[0]["n_test"],
-        "num_classes": len(np.unique(first.labels[first.test].astype(str))),
+        "num_classes": len(class_names(first.labels[first.test])),
         "unreadable": len(first.features.failures),
         "clip_list": rows.hash(),
         "seed": first.settings.seed,
@@ -146,6 +148,8 @@ def _plain(row: ResultRow, seed: int, model: str = "") -> dict[str, Any]:
     plain[headline] = row.numbers[headline]
     if row.per_clip is not None:
         plain["interval"] = bootstrap_interval(row.per_clip, seed=seed)
+    if row.by_class is not None:
+        plain["by_class"] = row.by_class
     return plain | {name: row.numbers[name] for name in rest}
 
 
@@ -159,7 +163,7 @@ def _merged(divisions: list[list[dict[str, Any]]], headline: str) -> list[dict[s
         assert len(keys) == 1, f"all divisions have their rows in one order, got {keys}"
         row = {name: value for name, value in same[0].items() if name in _NAMES}
         for name in same[0]:
-            if name not in (*_NAMES, "interval"):
+            if name not in (*_NAMES, "interval", "by_class"):
                 row[name], deviation = mean_and_deviation([other[name] for other in same])
                 if name == headline:
                     row[f"{name}_sd"] = deviation

@@ -34,6 +34,8 @@ def protocol_table(protocol: ProbeProtocol, report: dict[str, Any]) -> str:
         lines.append("some solvers did not converge; try a higher --svm-iterations")
     if about.get("unlabeled"):
         lines.append(f"{about['unlabeled']} rows have no label or several and are left out")
+    if about.get("several_labels"):
+        lines.append(f"{about['several_labels']} of them have several labels; --multi-label measures them by mAP")
     if about["unreadable"]:
         lines.append(f"{about['unreadable']} rows could not be read and are left out")
     return "\n".join(lines)
