@@ -18,7 +18,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 MULTI_LABEL_OPTIONS = "--labels.multi-label (avssl finetune) or --multi-label (avssl probe)"
-"""How several labels per row are allowed."""
+"""Options that allow several labels per row."""
 
 
 @dataclass(frozen=True, eq=False)
