@@ -65,3 +65,12 @@ class OneStreamDataset(ClipDataset):
         if self.stream == "audio":
             return super()._read_audio(reader, starts, row_stop)
         return [torch.zeros(self.sampling.num_samples) for _ in starts]
+
+
+def read_stream(
+    manifest: Manifest, sampling: ClipSampling, stream: Literal["video", "audio"] | None, **options: Any
+) -> ClipDataset:
+    """Return the dataset of one stream, or of both for None; arguments as for :class:`ClipDataset`."""
+    if stream is None:
+        return ClipDataset(manifest, sampling, **options)
+    return OneStreamDataset(manifest, sampling, stream=stream, **options)

@@ -34,6 +34,7 @@ def table_info(
     every_seconds: float,
     what: What = "embeddings",
     *,
+    stream: Modality | None = None,
     checkpoint: str = "",
     root: str = "",
 ) -> TableInfo:
@@ -43,6 +44,7 @@ def table_info(
         clip_list: Hash of the rows, as :meth:`avssl.core.manifest.Manifest.hash`.
         every_seconds: Time from one window to the next.
         what: ``"embeddings"`` after the heads or ``"features"`` before them.
+        stream: The only modality that is embedded; None for both.
         checkpoint: Path of the model, relative to the table's folder.
         root: Folder that paths are relative to, itself relative to the table's folder.
     """
@@ -50,6 +52,8 @@ def table_info(
     sizes = model.embedding_size, model.embedding_size
     if what == "features":
         sizes = model.video_encoder.num_features, model.audio_encoder.num_features
+    if stream is not None:
+        sizes = (sizes[0], 0) if stream == "video" else (0, sizes[1])
     return TableInfo(
         what,
         *sizes,
@@ -93,16 +97,18 @@ def embed_windows(
     places: list[_Span] = []
     names: tuple[Modality, ...] = ("video", "audio")
     vectors = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in names}
+    embedded = info.modalities
     for clips, _ in loader.clips():
         batch = loader.batch(clips)
-        for name, blocks in vectors.items():
-            blocks.append(encoder.encode_batch(batch, name).vectors(info.what).cpu().numpy())
+        for name in embedded:
+            vectors[name].append(encoder.encode_batch(batch, name).vectors(info.what).cpu().numpy())
         places += [_Span.of(clip, loader.dataset) for clip in clips]
         if on_row is not None:
             on_row(clips[-1].row)
     columns = zip(*places, strict=True) if places else [()] * len(_Span._fields)
     ids, paths, starts, stops = (np.array(column, dtype=object) for column in columns)
-    joined = (np.concatenate(blocks) for blocks in vectors.values())
+    absent = {name: np.empty((len(places), 0), dtype=np.float32) for name in names if name not in embedded}
+    joined = (absent[name] if name in absent else np.concatenate(vectors[name]) for name in names)
     return FeatureTable(info, ids, paths, starts.astype(np.float64), stops.astype(np.float64), *joined)
 
 
@@ -151,6 +157,10 @@ class _Span(NamedTuple):
 
     @classmethod
     def of(cls, clip: Clip, dataset: ClipDataset) -> _Span:
-        video, audio, shape = clip.video_start_seconds, clip.audio_start_seconds, dataset.sampling
-        stop = max(video + shape.video_seconds, audio + shape.audio_seconds)
-        return cls(clip.id, str(dataset.manifest.value(clip.row, "path")), min(video, audio), stop)
+        shape = dataset.sampling
+        spans = {
+            "video": (clip.video_start_seconds, clip.video_start_seconds + shape.video_seconds),
+            "audio": (clip.audio_start_seconds, clip.audio_start_seconds + shape.audio_seconds),
+        }
+        starts, stops = zip(*(spans.values() if dataset.stream is None else [spans[dataset.stream]]), strict=True)
+        return cls(clip.id, str(dataset.manifest.value(clip.row, "path")), min(starts), max(stops))

@@ -26,11 +26,10 @@ from avssl.core.manifest import Manifest
 from avssl.core.progress import Bar
 from avssl.core.whole_file import whole_file
 from avssl.data.content import content_hashes
-from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.data.file_stamps import stamped
 from avssl.data.ledger import Failure
-from avssl.data.one_stream import OneStreamDataset
+from avssl.data.one_stream import read_stream
 from avssl.data.sampling import ClipSampling
 from avssl.hub.pretrained import PretrainedModel
 from avssl.media.backends import BackendName, resolve_backend
@@ -114,10 +113,7 @@ def extract_features(
         if cache.exists():
             return _read(cache, what)
     manifest = stamped(manifest)
-    if stream is None:
-        dataset = ClipDataset(manifest, pretrained.sampling, backend=backend)
-    else:
-        dataset = OneStreamDataset(manifest, pretrained.sampling, backend=backend, stream=stream)
+    dataset = read_stream(manifest, pretrained.sampling, stream, backend=backend)
     encoder = pretrained.encoder()
     loader = EvalLoader(dataset, batch_size, clips_per_row=windows_per_clip, num_workers=num_workers)
     parts: list[dict[str, np.ndarray]] = []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 
+from avssl.core.batch import Modality
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
@@ -19,6 +21,7 @@ from avssl.data.eval_loader import Window
 from avssl.data.file_stamps import stamped
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
+from avssl.data.one_stream import read_stream
 from avssl.data.sampling import ClipSampling
 from avssl.engine import choose_device
 from avssl.features.embed import embed_windows, relative_place, table_info, windows_of_row
@@ -42,6 +45,7 @@ def embed(
     out: Path | str = "features.parquet",
     stride_seconds: Seconds = 1.0,
     what: What = "embeddings",
+    modality: Literal["video", "audio", "both"] = "both",
     batch_size: Count = 32,
     num_workers: Workers | None = None,
     backend: BackendName = "auto",
@@ -64,6 +68,8 @@ def embed(
         stride_seconds: Time from the start of one window to the next, > 0.
         what: "embeddings" (after the heads) can be searched across modalities; "features" (before the heads) hold
             more information on each modality but cannot be compared between the two.
+        modality: Modality to embed. With "video" or "audio" alone, rows of a manifest need only that stream, such as
+            audio files, and the table has no vectors of the other.
         batch_size: Windows per batch.
         num_workers: Decoding processes; default: one per core.
         backend: Decoder of media files.
@@ -92,12 +98,19 @@ def embed(
         parts.discard()
     manifest, unusable = _rows(source, parts, pretrained.sampling, backend, limits or MediaLimits(), progress)
     manifest = stamped(manifest)
-    dataset = ClipDataset(manifest, pretrained.sampling, backend=backend, limits=limits)
+    stream: Modality | None = None if modality == "both" else modality
+    dataset = read_stream(manifest, pretrained.sampling, stream, backend=backend, limits=limits)
     workers = decoding_workers(num_workers)
     root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
     places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
-    info = table_info(pretrained, manifest.hash(), stride_seconds, what, **places)
-    settings = {"every_seconds": stride_seconds, "what": what, "backend": dataset.backend, "for": "table"}
+    info = table_info(pretrained, manifest.hash(), stride_seconds, what, stream=stream, **places)
+    settings: dict[str, object] = {
+        "every_seconds": stride_seconds,
+        "what": what,
+        "backend": dataset.backend,
+        "for": "table",
+    }
+    settings |= {} if stream is None else {"stream": stream}
     first = parts.begin(content_key(pretrained, manifest, settings))
     with Bar(total=len(manifest), initial=first, desc="embed", unit="row", show=progress) as bar:
         while first < len(manifest):

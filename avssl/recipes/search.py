@@ -92,7 +92,7 @@ def search(
         asked = query_of_file(pretrained, query, by, table.info.what, at_seconds, limits)
     if gallery is None:
         gallery = "both" if table.info.what == "embeddings" else by
-    modalities: tuple[Modality, ...] = ("video", "audio") if gallery == "both" else (gallery,)
+    modalities = table.info.modalities if gallery == "both" else (gallery,)
     found = [find_moments(table, asked, modality, k) for modality in modalities]
     print(f"query: the {by} of {printable(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s")
     for part in found:

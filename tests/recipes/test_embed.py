@@ -1,5 +1,6 @@
 import csv
 import json
+import wave
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from avssl.features.embed import table_of_files
 from avssl.features.extract import extract_features
 from avssl.features.table import FeatureTableError, read_feature_table
 from avssl.hub.pretrained import from_pretrained
+from avssl.media import open_media
 from avssl.models import ClipEncoder
 from avssl.recipes import embed as recipe
 from avssl.recipes.embed import embed
@@ -32,6 +34,43 @@ def folder(tmp_path_factory, video_maker):
 
 def words(folder, run, out, *more):
     return ["embed", str(folder), "--checkpoint", str(run), "-o", str(out), "--device", "cpu", *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def wavs(folder):
+    """A manifest of two audio files, of 2 and 3.5 s."""
+    names = []
+    for number in (0, 1):
+        with open_media(folder / f"clip{number}.mp4") as reader:
+            sound = reader.read_audio(0.0, reader.info.audio_stop_seconds or 0.0, 8000)[0]
+        names.append(f"clip{number}.wav")
+        with wave.open(str(folder.parent / names[-1]), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes((sound.clamp(-1, 1) * 32767).numpy().astype("<i2").tobytes())
+    Manifest.from_columns({"id": names, "path": names}, folder.parent).write(folder.parent / "wavs.csv")
+    return folder.parent / "wavs.csv"
+
+
+def test_audio_files_are_embedded_and_searched_alone(wavs, folder, run, tmp_path, capsys):
+    out = tmp_path / "audio.parquet"
+    assert main(words(wavs, run, out, "--num_workers", "0")) == 1  # they have no video
+    assert main(words(wavs, run, out, "--num_workers", "0", "--modality", "audio", "--overwrite")) == 0
+    table = read_feature_table(out)
+    assert table.info.modalities == ("audio",)
+    assert (table.video.shape, table.audio.shape) == ((len(table), 0), (len(table), 8))
+    assert table.start_seconds[table.ids == "clip1.wav"].tolist() == pytest.approx([0, 1, 2, 2.5], abs=0.01)
+    assert (table.stop_seconds - table.start_seconds).tolist() == pytest.approx([1.0] * len(table))
+    both = tmp_path / "both.parquet"
+    assert main(words(folder, run, both, "--num_workers", "0")) == 0
+    whole = read_feature_table(both)
+    ours, theirs = table.audio[table.ids == "clip0.wav"][0], whole.audio[whole.ids == "clip0.mp4"][0]
+    assert float(ours @ theirs) > 0.99
+    capsys.readouterr()
+    search = ["search", str(out), "--id", "clip0.wav", "--device", "cpu"]
+    assert main(search) == 0
+    assert "Audio windows that resemble the audio" in capsys.readouterr().out
+    assert main([*search, "--gallery", "video"]) == 1
+    assert "the table holds no video, as it was made of audio alone" in capsys.readouterr().err
 
 
 def test_embed_writes_every_window_of_every_file_and_lists_unreadable_files(folder, run, tmp_path, capsys):

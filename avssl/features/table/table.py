@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.core.names import leaves_folder
 from avssl.core.user_files import FileError, regular_file
@@ -45,9 +46,9 @@ class TableInfo:
     """``"embeddings"`` after the heads, of unit length, in one space for video and audio; or ``"features"`` before the
     heads, in a space for each."""
     video_size: int
-    """Size of the video vectors, >= 1."""
+    """Size of the video vectors; 0 if the table holds none."""
     audio_size: int
-    """Size of the audio vectors, >= 1."""
+    """Size of the audio vectors; 0 if the table holds none."""
     every_seconds: float
     """Time from one window to the next, > 0."""
     weights_hash: str
@@ -72,10 +73,18 @@ class TableInfo:
         if self.what not in get_args(What):
             raise FeatureTableError(f"what ({self.what!r:.80}) must be one of {get_args(What)}.")
         for name in ("video_size", "audio_size"):
-            if not 1 <= getattr(self, name) <= MAX_SIZE:
-                raise FeatureTableError(f"{name} ({getattr(self, name)}) must lie in [1, {MAX_SIZE}].")
+            if not 0 <= getattr(self, name) <= MAX_SIZE:
+                raise FeatureTableError(f"{name} ({getattr(self, name)}) must lie in [0, {MAX_SIZE}].")
+        if not self.modalities:
+            raise FeatureTableError("video_size and audio_size are both 0: a table holds the vectors of one at least.")
         if not 0 < self.every_seconds < float("inf"):
             raise FeatureTableError(f"every_seconds ({self.every_seconds}) must be finite and greater than 0.")
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Modalities whose vectors the table holds."""
+        names: tuple[Modality, ...] = ("video", "audio")
+        return tuple(name for name in names if self.size(name))
 
     def size(self, modality: str) -> int:
         """Return the size of a modality's vectors."""
@@ -122,23 +131,32 @@ class FeatureTable:
     stop_seconds: np.ndarray
     """(N,) float64: presentation time at which the last of the two stops."""
     video: np.ndarray
-    """(N, C) float32."""
+    """(N, C) float32; C is 0 if the table holds no video."""
     audio: np.ndarray
-    """(N, C) float32."""
+    """(N, C) float32; C is 0 if the table holds no audio."""
 
     def __post_init__(self) -> None:
         lengths = {name: len(getattr(self, name)) for name in _COLUMNS}
         if len(set(lengths.values())) != 1:
             raise FeatureTableError(f"all columns must have one length, got {lengths}.")
         self._check_spans()
-        for modality in ("video", "audio"):
+        for modality in self.info.modalities:
             _check_vectors(modality, self.vectors(modality), self.info)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def vectors(self, modality: str) -> np.ndarray:
-        """Return the (N, C) vectors of ``"video"`` or ``"audio"``."""
+        """Return the (N, C) vectors of ``"video"`` or ``"audio"``.
+
+        Raises:
+            FeatureTableError: If the table holds none.
+        """
+        if modality not in self.info.modalities:
+            raise FeatureTableError(
+                f"the table holds no {modality}, as it was made of {self.info.modalities[0]} alone (avssl embed "
+                "--modality). Embed files that have both."
+            )
         return self.video if modality == "video" else self.audio
 
     def _check_spans(self) -> None:
@@ -205,14 +223,14 @@ def write_joined(info: TableInfo, tables: Iterable[FeatureTable], path: Path | s
 def _schema(info: TableInfo) -> pa.Schema:
     fields = [("id", pa.string()), ("path", pa.string()), ("start_seconds", pa.float64())]
     fields += [("stop_seconds", pa.float64())]
-    fields += [(name, pa.list_(pa.float32(), info.size(name))) for name in ("video", "audio")]
+    fields += [(name, pa.list_(pa.float32(), info.size(name))) for name in info.modalities]
     return pa.schema(fields, metadata={_KEY: info.to_json()})
 
 
 def _to_arrow(table: FeatureTable, schema: pa.Schema) -> pa.Table:
     columns = [pa.array(list(table.ids), pa.string()), pa.array(list(table.paths), pa.string())]
     columns += [pa.array(table.start_seconds), pa.array(table.stop_seconds)]
-    for name in ("video", "audio"):
+    for name in table.info.modalities:
         flat = pa.array(np.ascontiguousarray(table.vectors(name)).reshape(-1))
         columns.append(pa.FixedSizeListArray.from_arrays(flat, table.info.size(name)))
     return pa.Table.from_arrays(columns, schema=schema)
@@ -301,7 +319,7 @@ def _read_rows(file: pq.ParquetFile, info: TableInfo, limit_bytes: int) -> Featu
     times = {name: np.empty(count, dtype=np.float64) for name in ("start_seconds", "stop_seconds")}
     vectors = {name: np.empty((count, info.size(name)), dtype=np.float32) for name in ("video", "audio")}
     first = 0
-    for batch in _batches(file, [*texts, *times, *vectors]):
+    for batch in _batches(file, [*texts, *times, *info.modalities]):
         place = slice(first, first + len(batch))
         if place.stop > count:
             break

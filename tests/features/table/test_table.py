@@ -92,7 +92,7 @@ def test_what_cannot_be_is_refused(columns, message):
     ("field", "value", "message"),
     [
         ("what", "thoughts", r"what \('thoughts'\) must be one of"),
-        ("video_size", 0, r"video_size \(0\) must lie in"),
+        ("video_size", -1, r"video_size \(-1\) must lie in"),
         ("audio_size", 10**9, r"audio_size \(1000000000\) must lie in"),
         ("every_seconds", float("nan"), r"every_seconds \(nan\) must be finite and greater than 0"),
         ("every_seconds", "1", r"every_seconds \('1'\) must be of type float"),
