@@ -18,7 +18,8 @@ def test_index_writes_manifest_and_failures(folder, capsys):
     assert list(read_manifest(folder / "manifest.csv")["id"]) == ["good.mp4"]
     assert "silent.mp4,silent.mp4,audio,no_audio" in (folder / "manifest.failures.csv").read_text().replace('"', "")
     out = capsys.readouterr().out
-    assert "2 files: 1 ok, 1 cannot be used\n  1 no_audio\n1 rows, 0.00 h" in out
+    assert "2 files: 1 ok, 1 cannot be used\n  1 no_audio\nok at depth normal: both ends decode" in out
+    assert "1 rows, 0.00 h" in out
     assert f"failures: {folder / 'manifest.failures.csv'}" in out
 
 

@@ -20,7 +20,7 @@ from avssl.core.names import name_to_text
 from avssl.core.ranges import Seconds, SecondsOrForever, Workers, checked
 from avssl.data.health.check import check_files
 from avssl.data.health.journal import JournalUse
-from avssl.data.health.report import HealthReport, HealthSettings
+from avssl.data.health.report import PROMISES, Depth, HealthReport, HealthSettings
 from avssl.data.health.segments import LeftOut, Segments
 from avssl.data.media_files import MEDIA_EXTENSIONS, FolderListing, list_folder
 from avssl.media import MediaError
@@ -58,6 +58,8 @@ class FolderIndex:
     """All files of the folder, also those that are no media files by their names."""
     notes: list[tuple[str, str]] = field(default_factory=list)
     """Path and remark on usable files."""
+    depth: Depth = "normal"
+    """Depth of the check."""
     num_reused: int = 0
     """Unchanged files whose report came from the journal."""
 
@@ -83,6 +85,7 @@ class FolderIndex:
         lines = [f"{self.num_files} files{known}: {num_ok} ok, {len(self.failures)} cannot be used"]
         reasons = Counter(error.reason for error in self.failures.values())
         lines += [f"  {count} {reason}" for reason, count in reasons.most_common()]
+        lines += [f"ok at depth {self.depth}: {PROMISES[self.depth]}"]
         lines += [f"{len(self.manifest)} rows, {self.hours:.2f} h"]
         if passed_over := self.listing.passed_over():
             lines += [f"not media files by name: {passed_over}"]
@@ -178,6 +181,7 @@ def index_folder(
         num_workers=num_workers,
         progress="index" if progress else None,
     )
+    depth = (health or HealthSettings()).depth
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     failures: dict[str, MediaError] = {}
     left_out: list[tuple[str, LeftOut]] = []
@@ -194,7 +198,7 @@ def index_folder(
                 rows[column].append(value)
     if health is not None and health.limits.text:
         rows[LIMITS_COLUMN] = [health.limits.text] * len(rows["id"])
-    return FolderIndex(Manifest.from_columns(rows, root), failures, left_out, listing, notes, num_reused)
+    return FolderIndex(Manifest.from_columns(rows, root), failures, left_out, listing, notes, depth, num_reused)
 
 
 def path_below(folder: Path, root: Path) -> Path | None:

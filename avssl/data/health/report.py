@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,15 +16,23 @@ from avssl.core.errors import InputError
 from avssl.core.ranges import Positive, Seconds, SecondsOrZero, checked
 from avssl.data.content import file_hash
 from avssl.data.health.content import check_content
+from avssl.data.health.everywhere import decode_everywhere
 from avssl.data.health.row_faults import RowFaults
 from avssl.data.health.segments import LeftOut, Segments, Span, common_span, judge_rows, long_parts, split, without
 from avssl.media import MediaError, MediaInfo, MediaReader, open_media
 from avssl.media.backends import BackendName
 from avssl.media.limits import MediaLimits
-from avssl.media.pyav.packets import read_packets
+from avssl.media.pyav.packets import Packets, read_packets
 from avssl.media.pyav.stream_ends import CUT_SECONDS, StreamEnds, measure_ends
 
 Depth = Literal["quick", "normal", "full"]
+
+PROMISES: dict[Depth, str] = {
+    "quick": "its header and last packets are there and one frame decodes; any other part may be damaged",
+    "normal": "both ends decode, something moves and is audible; a part between may be damaged (depth full finds that)",
+    "full": "all frames and all audio of its rows decode, from every keyframe and with the reader that trains on them",
+}
+"""What ``ok`` means at each depth."""
 
 MIN_SECONDS = 1.0
 """Default of the shortest usable file: half of a default clip."""
@@ -42,7 +51,7 @@ class HealthSettings:
 
     depth: Depth = "normal"
     """"quick": header only, plus a check that the last packets exist; decodes one frame. "normal": also decodes both
-    ends and samples between them, to find still video and silence. "full": decodes everything."""
+    ends and samples between them, to find still video and silence. "full": decodes everything, as training does."""
     backend: BackendName = "auto"
     """Decoder of media files; "auto" is the fastest that loads."""
     min_seconds: SecondsOrZero = MIN_SECONDS
@@ -139,7 +148,13 @@ def probe_file(path: str, settings: HealthSettings | None = None, segments: Segm
             info = _usable_part(path, reader.info, settings)
             if settings.depth != "quick":
                 info = check_content(reader, info, everywhere=settings.depth == "full")
-            spans, left_out = _usable_time(reader, info, settings, segments)
+                _check_length(info, settings)  # an end that cannot be decoded is cut off
+            # Packets keep the clocks of their recordings.
+            is_needed = not info.clock_jumps and (segments.are_cut(info) or settings.depth == "full")
+            packets = read_packets(path, limits=settings.limits) if is_needed else None
+            if settings.depth == "full":
+                decode_everywhere(partial(open_media, path, settings.backend, limits=settings.limits), info, packets)
+            spans, left_out = _usable_time(reader, info, packets, settings, segments)
             notes = [*reader.notes, *_notes(info)]
     except MediaError as error:
         return HealthReport(info, _out_of_memory(path) if isinstance(error.__cause__, MemoryError) else error)
@@ -156,7 +171,7 @@ def probe_file(path: str, settings: HealthSettings | None = None, segments: Segm
 
 
 def _usable_time(
-    reader: MediaReader, info: MediaInfo, settings: HealthSettings, segments: Segments
+    reader: MediaReader, info: MediaInfo, packets: Packets | None, settings: HealthSettings, segments: Segments
 ) -> tuple[list[Span], list[LeftOut]]:
     """Return the usable spans of a file, and the parts of a long one that give no row."""
     span, jumps = common_span(info), [jump for jump in info.clock_jumps if jump > common_span(info)[0]]
@@ -164,8 +179,6 @@ def _usable_time(
     if not segments.are_cut(info):
         usable, left_out = long_parts(split([span], jumps), settings.min_seconds)
     else:
-        # Packets keep the clocks of their recordings.
-        packets = None if jumps else read_packets(info.path, limits=settings.limits)
         holes = [] if packets is None else packets.holes(*span)
         fault = RowFaults(reader, info, packets, decode=settings.depth != "quick")
         usable, left_out = judge_rows(split(without(span, holes), jumps), segments, fault)
@@ -194,14 +207,19 @@ def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaI
         raise MediaError(path, "audio", "no_audio", "there is no audio stream.", "Leave the file out.")
     ends = measure_ends(path, limits=settings.limits, decode=settings.depth == "full")
     info = _shortened(info, ends)
-    start, stop = common_span(info)
+    _check_length(info, settings)
+    return info
+
+
+def _check_length(info: MediaInfo, settings: HealthSettings) -> None:
+    """Raise MediaError if video and audio do not play together for long enough."""
+    path, (start, stop) = info.path, common_span(info)
     if stop <= start:
         found = "video and audio never play at the same time."
         raise MediaError(path, "container", "out_of_range", found, "Leave the file out.")
     if stop - start < settings.min_seconds - 1e-3:
         found = f"video and audio play together for {stop - start:.3f} s, less than {settings.min_seconds:g} s."
         raise MediaError(path, "container", "too_short", found, "Leave the file out, or lower min_seconds.")
-    return info
 
 
 def _shortened(info: MediaInfo, ends: StreamEnds) -> MediaInfo:

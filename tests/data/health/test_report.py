@@ -1,13 +1,18 @@
 import json
 import math
+from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
 import torch
 
+from avssl.data.health.everywhere import decode_everywhere
 from avssl.data.health.report import HealthReport, HealthSettings, probe_file
 from avssl.media import MediaLimits, write_video
+from avssl.media.pyav.packets import read_packets
+from avssl.media.pyav.reader import PyAVReader
 
 RATE = 8000
 
@@ -205,3 +210,86 @@ def test_settings_that_cannot_be_are_refused():
     assert HealthSettings().limit_seconds == 60
     assert HealthSettings("full").limit_seconds == 1800
     assert HealthSettings("full", timeout_seconds=5).limit_seconds == 5
+
+
+def changing(path, layouts):
+    """A transport stream whose audio changes its channels after each two seconds; its clock runs on."""
+    with av.open(str(path), "w", format="mpegts") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        video.width = video.height = 48
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("mp2", rate=48_000, layout=layouts[0])
+        for part, layout in enumerate(layouts):
+            encoder = av.CodecContext.create("mp2", "w")
+            encoder.sample_rate, encoder.layout, encoder.format = 48_000, layout, "s16"
+            encoder.time_base = Fraction(1, 48_000)
+            encoder.open()
+            resampler = av.AudioResampler("s16", layout, 48_000, 1152)
+            for number, pixels in enumerate(moving(2, fps=25)):
+                image = av.VideoFrame.from_ndarray(pixels.permute(1, 2, 0).numpy().copy()).reformat(format="yuv420p")
+                image.pts = 50 * part + number
+                container.mux(video.encode(image))
+                first = 96_000 * part + 1920 * number
+                tone = 0.5 * np.sin(np.arange(first, first + 1920) * 0.05, dtype=np.float32)
+                frame = av.AudioFrame.from_ndarray(tone[None], "flt", "mono")
+                frame.sample_rate, frame.pts, frame.time_base = 48_000, first, Fraction(1, 48_000)
+                for packet in (p for piece in resampler.resample(frame) for p in encoder.encode(piece)):
+                    packet.stream = audio
+                    container.mux(packet)
+        container.mux(video.encode(None))
+    return path
+
+
+def test_audio_that_changes_its_format_midway_is_found_by_decoding_everything(tmp_path):
+    path = changing(tmp_path / "a.ts", ["stereo", "mono", "stereo"])
+    report = probe_file(str(path), HealthSettings("full", "pyav"))
+    assert report.status == "unreadable"
+    assert "the stream changes from 48000 Hz, 2 channels to 48000 Hz, 1 channels" in str(report.error)
+    assert status(changing(tmp_path / "b.ts", ["stereo", "stereo"]), "full") == "ok"
+
+
+def test_what_is_left_after_a_damaged_end_must_be_long_enough(tmp_path):
+    path = video(tmp_path / "a.mp4", seconds=2.0)
+    data = path.read_bytes()
+    assert status(path, min_seconds=1.9) == "ok"
+    with av.open(str(path)) as container:
+        last = [packet for packet in container.demux(audio=0) if packet.size][-1]
+        place, size = last.pos, last.size
+    path.write_bytes(data[:place] + b"\xff" * size + data[place + size :])
+    assert status(path, min_seconds=1.9) == "too_short"
+    assert status(path, min_seconds=1.0) == "ok"
+
+
+def test_each_window_is_read_from_a_file_of_its_own(tmp_path):
+    path = video(tmp_path / "a.mp4", seconds=5.0)
+    info, packets = probe_file(str(path)).info, read_packets(path)
+    opened = []
+
+    def open_again():
+        opened.append(Recording(path))
+        return opened[-1]
+
+    decode_everywhere(open_again, info, packets)
+    times = sorted(time for reader in opened for time in reader.times)
+    assert {int(time * 8 + 1e-6) for time in times if time < 5} == set(range(40))  # every frame
+    keyframes = packets.video.seconds[packets.video.is_key]
+    assert set(keyframes) <= {reader.times[0] for reader in opened if reader.times}
+    spans = sorted(span for reader in opened for span in reader.spans)
+    assert (spans[0][0], spans[-1][1]) == (info.audio_start_seconds, info.audio_stop_seconds)
+    assert all(stop == start for (_, stop), (start, _) in pairwise(spans))
+
+
+class Recording(PyAVReader):
+    """A reader that writes down what it reads."""
+
+    def __init__(self, path):
+        super().__init__(path, limits=MediaLimits())
+        self.times, self.spans = [], []
+
+    def read_frames(self, at_seconds, short_side=None):
+        self.times += at_seconds
+        return super().read_frames(at_seconds, short_side)
+
+    def read_audio(self, start_seconds, stop_seconds, *args, **options):
+        self.spans.append((start_seconds, stop_seconds))
+        return super().read_audio(start_seconds, stop_seconds, *args, **options)
