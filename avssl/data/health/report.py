@@ -32,7 +32,7 @@ PROMISES: dict[Depth, str] = {
     "normal": "both ends decode, something moves and is audible; a part between may be damaged (depth full finds that)",
     "full": "all frames and all audio of its rows decode, from every keyframe and with the reader that trains on them",
 }
-"""What ``ok`` means at each depth."""
+"""Meaning of ``ok`` at each depth."""
 
 MIN_SECONDS = 1.0
 """Default of the shortest usable file: half of a default clip."""
