@@ -261,7 +261,8 @@ def test_what_is_left_after_a_damaged_end_must_be_long_enough(tmp_path):
 
 
 def test_each_window_is_read_from_a_file_of_its_own(tmp_path):
-    path = video(tmp_path / "a.mp4", seconds=5.0)
+    path = tmp_path / "a.mp4"
+    write_video(path, moving(5), 8, tone(5), RATE, keyframe_interval=5)
     info, packets = probe_file(str(path)).info, read_packets(path)
     opened = []
 
@@ -273,6 +274,7 @@ def test_each_window_is_read_from_a_file_of_its_own(tmp_path):
     times = sorted(time for reader in opened for time in reader.times)
     assert {int(time * 8 + 1e-6) for time in times if time < 5} == set(range(40))  # every frame
     keyframes = packets.video.seconds[packets.video.is_key]
+    assert 8 <= len(keyframes) < 40
     assert set(keyframes) <= {reader.times[0] for reader in opened if reader.times}
     spans = sorted(span for reader in opened for span in reader.spans)
     assert (spans[0][0], spans[-1][1]) == (info.audio_start_seconds, info.audio_stop_seconds)
