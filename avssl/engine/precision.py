@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,6 +19,8 @@ from torch.utils.hooks import RemovableHandle
 
 from avssl.core.errors import InputError, RunError
 from avssl.engine.protocols import Task
+
+_LOGGER = logging.getLogger(__name__)
 
 _Name = Literal["fp32", "bf16"]
 _Layout = Literal["contiguous", "channels_last"]
@@ -56,6 +61,10 @@ class Precision:
     def __str__(self) -> str:
         return f"{self.name} {self.memory_format}"
 
+    def native(self, device: torch.device | str) -> Precision:
+        """Return this precision, or fp32 on a processor that would have to emulate bf16; for inference."""
+        return self if self.name == "fp32" or computes_bf16(device) else replace(self, name="fp32")
+
     def autocast(self, device: torch.device | str) -> AbstractContextManager[Any]:
         """Return a context in which torch computes in this format."""
         return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.name == "bf16")
@@ -73,8 +82,11 @@ class Precision:
 
         Kernels are rearranged in place. Each call rearranges its inputs, runs under autocast and
         returns float32, also inside DDP and when activation checkpointing repeats it. ``remove()`` of the handle
-        that is returned removes the hooks; the layout of the weights stays.
+        that is returned removes the hooks; the layout of the weights stays. Warns of bf16 on a processor that has to
+        emulate it.
         """
+        if self.name == "bf16" and not computes_bf16(device):
+            _warn_of_emulation()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.data = self.arrange(parameter.data)
@@ -144,6 +156,34 @@ def _to_float32(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: _to_float32(getattr(value, f.name)) for f in fields(value) if f.init})
     return value
+
+
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
+"""Words of /proc/cpuinfo for bf16 arithmetic of x86 and of ARM."""
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def computes_bf16(device: torch.device | str) -> bool:
+    """Return False if the device is a processor without bf16 arithmetic, which it emulates tens of times slower."""
+    return torch.device(device).type != "cpu" or _cpu_computes_bf16()
+
+
+@cache
+def _cpu_computes_bf16() -> bool:
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").lower().splitlines()
+    except OSError:  # another system than Linux: not known
+        return True
+    flags = [line.partition(":")[2].split() for line in lines if line.startswith(("flags", "features"))]
+    return not flags or bool(_BF16_FLAGS & set(flags[0]))
+
+
+@cache
+def _warn_of_emulation() -> None:
+    _LOGGER.warning(
+        "bf16 on a processor without bf16 arithmetic (avx512_bf16, amx_bf16 or ARM's bf16) is emulated, up to 50 times "
+        "slower than fp32. Use train.precision fp32 or auto, or a GPU."
+    )
 
 
 def all_precisions() -> list[Precision]:

@@ -63,12 +63,15 @@ class PretrainedModel:
 
     @property
     def precision(self) -> Precision:
-        """The precision the model was trained in, the fastest on that machine; float32 when it is not known."""
+        """The precision the model was trained in, the fastest on that machine.
+
+        It is float32 where that is not known, and where this processor would emulate bf16.
+        """
         settings = self.config.train
         return Precision(
             "bf16" if settings.precision == "bf16" else "fp32",
             "channels_last" if settings.memory_format == "channels_last" else "contiguous",
-        )
+        ).native(self.device)
 
     def encoder(self, precision: Precision | None = None) -> ClipEncoder:
         """Return the model as :class:`~avssl.models.ClipEncoder`, in :attr:`precision` unless another one is given."""

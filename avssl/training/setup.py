@@ -20,7 +20,16 @@ from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.core.progress import Bar
 from avssl.data.eval_loader import EvalLoader
-from avssl.engine import Precision, StepCost, Task, all_precisions, probe_precision, state_bytes, step_cost
+from avssl.engine import (
+    Precision,
+    StepCost,
+    Task,
+    all_precisions,
+    computes_bf16,
+    probe_precision,
+    state_bytes,
+    step_cost,
+)
 from avssl.models.classifier import Inputs
 from avssl.training.build import build_dataset
 from avssl.training.tasks import PretrainTask
@@ -167,12 +176,16 @@ def set_statistics(
 
 
 def choose_precision(config: Config, task: Task, sample: Batch, device: torch.device) -> tuple[Precision, float]:
-    """Return the fastest precision that the settings allow, and the time in seconds of a step in it."""
+    """Return the fastest precision that the settings allow, and the time in seconds of a step in it.
+
+    "auto" leaves out bf16 where the processor would emulate it.
+    """
     train = config.train
+    names = {train.precision} if train.precision != "auto" else {"fp32", "bf16"} if computes_bf16(device) else {"fp32"}
     candidates = [
         precision
         for precision in all_precisions()
-        if train.precision in ("auto", precision.name) and train.memory_format in ("auto", precision.memory_format)
+        if precision.name in names and train.memory_format in ("auto", precision.memory_format)
     ]
     local_batch = _local_batch(config)
     num_clips = local_batch if device.type == "cuda" else min(PROBE_CLIPS, local_batch)

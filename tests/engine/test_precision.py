@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from avssl.core.batch import Embeddings
-from avssl.engine import Precision, Task, all_precisions, probe_precision
+from avssl.engine import Precision, Task, all_precisions, computes_bf16, probe_precision
+from avssl.engine import precision as module
 from avssl.transforms import VideoAugment
 
 
@@ -151,3 +152,52 @@ def test_probe_fails_when_nothing_runs():
 
     with pytest.raises(RuntimeError, match="fp32 contiguous: out of memory"):
         probe_precision([Precision()], run_step)
+
+
+@pytest.fixture(params=["x86", "arm"])
+def old_processor(request, tmp_path, monkeypatch):
+    """A processor without bf16 arithmetic."""
+    flags = {"x86": "flags\t\t: fpu sse2 avx avx2 fma avx512f", "arm": "Features\t: fp asimd fphp asimddp"}[
+        request.param
+    ]
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
+    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "cpuinfo")
+    for function in (module._cpu_computes_bf16, module._warn_of_emulation):
+        function.cache_clear()
+    yield tmp_path / "cpuinfo"
+    for function in (module._cpu_computes_bf16, module._warn_of_emulation):
+        function.cache_clear()
+
+
+def test_emulated_bf16_is_said_once_and_what_to_do(old_processor, caplog):
+    for _ in range(2):
+        Precision("bf16").apply(nn.Linear(2, 2), "cpu").remove()
+        Precision("fp32").apply(nn.Linear(2, 2), "cpu").remove()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "up to 50 times slower than fp32. Use train.precision fp32 or auto" in record.getMessage()
+
+
+def test_inference_leaves_bf16_where_it_is_emulated(old_processor):
+    trained = Precision("bf16", "channels_last")
+    assert not computes_bf16("cpu")
+    assert trained.native("cpu") == Precision("fp32", "channels_last")
+    assert trained.native("cuda") == trained
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "flags\t: avx2 avx512_bf16 x",
+        "flags\t: amx_bf16 amx_tile",
+        "Features\t: asimd bf16 i8mm",
+        "Features : svebf16",
+        "",
+    ],
+)
+def test_processors_with_bf16_or_not_known_keep_it(old_processor, flags, caplog):
+    old_processor.write_text(f"processor : 0\n{flags}\n")
+    module._cpu_computes_bf16.cache_clear()
+    assert computes_bf16("cpu")
+    Precision("bf16").apply(nn.Linear(2, 2), "cpu").remove()
+    assert not caplog.records

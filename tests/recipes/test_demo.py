@@ -9,7 +9,7 @@ import pytest
 from avssl.config import to_yaml
 from avssl.engine import Checkpointer
 from avssl.recipes.demo import stages
-from avssl.recipes.demo.settings import DemoSettings
+from avssl.recipes.demo.settings import DemoPlan, DemoSettings
 
 
 @pytest.fixture
@@ -31,19 +31,19 @@ def test_an_interrupted_training_is_continued(called, tmp_path, monkeypatch):
     folder, settings = stages.DemoFolder(tmp_path), DemoSettings(tiny=True)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            stages._pretrain(folder, settings)
+            stages._pretrain(folder, settings, DemoPlan(1))
     assert [options for _, options in called] == 2 * [{"out": folder.run}]  # there was no checkpoint to continue from
 
     Checkpointer(folder.run / "checkpoints").save(3, {})
     with pytest.raises(KeyboardInterrupt):
-        stages._pretrain(folder, DemoSettings(tiny=True, seed=1))
+        stages._pretrain(folder, DemoSettings(tiny=True, seed=1), DemoPlan(1))
     assert called[-1][1] == {"out": folder.run}  # the weights belong to other settings
     assert not (folder.run / "checkpoints").exists()
 
     Checkpointer(folder.run / "checkpoints").save(3, {})
     ended = SimpleNamespace(step=4, samples_seen=32, wall_seconds=1.0, metrics={"loss": 1.0})
     monkeypatch.setattr(stages, "pretrain", lambda *_, **options: (called.append((0, options)), ended))
-    assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1))["steps"] == 4
+    assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1), DemoPlan(1))["steps"] == 4
     assert called[-1][1] == {"resume": folder.run}
-    assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1))["steps"] == 4
+    assert stages._pretrain(folder, DemoSettings(tiny=True, seed=1), DemoPlan(1))["steps"] == 4
     assert called[-1][1] == {"out": folder.run}  # a finished training starts over

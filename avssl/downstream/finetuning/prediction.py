@@ -98,7 +98,7 @@ def predict(
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )
-    precision = Precision.resolved(config.train.precision, config.train.memory_format)
+    precision = Precision.resolved(config.train.precision, config.train.memory_format).native(device)
     classifier, clips = ClipClassifier(model, transform, precision), config.test.windows_per_clip
     logits_of_row: dict[int, np.ndarray] = {}
     for raw, clip_rows, _ in Bar(loader, "test", unit="batch", delay=1.0, show=progress):

@@ -123,7 +123,8 @@ def finetuned_model(classifier: TrainedClassifier, windows_per_clip: int) -> Rob
                 predictions.setdefault(modality, {})[name] = scores.argmax(axis=1)
         return predictions
 
-    precision = Precision.resolved(config.train.precision, config.train.memory_format)
+    device = next(model.parameters()).device
+    precision = Precision.resolved(config.train.precision, config.train.memory_format).native(device)
     encoder = ClipClassifier(model, classifier.transform, precision)
     return RobustnessModel(
         f"classifier of {model.inputs}, fine-tuned",

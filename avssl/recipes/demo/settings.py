@@ -30,6 +30,20 @@ SEVERAL = SceneSettings(object_weights=(0.0, 1.0, 1.0))
 PAIRS = replace(SEVERAL, interactive_pairs=True)
 
 
+TRAIN_CLIPS: Final = 1920
+"""Clips of the training set."""
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """Length of the demo; shorter on a machine on which all of it would take too long."""
+
+    epochs: int = 12
+    """Epochs of pretraining."""
+    test_clips: int = 500
+    """Clips of each of the three test sets."""
+
+
 @checked
 @dataclass(frozen=True)
 class DemoSettings:
@@ -42,12 +56,13 @@ class DemoSettings:
     device: str = "auto"
     """"cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one."""
 
-    def splits(self) -> dict[str, Split]:
+    def splits(self, plan: DemoPlan) -> dict[str, Split]:
         """Return the splits: the training set and three test sets."""
         if self.tiny:
             short = {name: replace(settings, duration_seconds=2.5) for name, settings in _SETTINGS.items()}
             return {name: Split(count, short[name]) for name, count in _TINY.items()}
-        return {name: Split(count, _SETTINGS[name]) for name, count in _FULL.items()}
+        sizes = {name: TRAIN_CLIPS if name == "train" else plan.test_clips for name in _SETTINGS}
+        return {name: Split(count, _SETTINGS[name]) for name, count in sizes.items()}
 
     @property
     def num_overlays(self) -> int:
@@ -59,7 +74,7 @@ class DemoSettings:
         """Windows of each clip for probes and retrieval."""
         return 1
 
-    def config(self, corpus: Path) -> Config:
+    def config(self, corpus: Path, plan: DemoPlan) -> Config:
         """Return the configuration of the pretraining run."""
         return Config(
             data=replace(Config().data, source=str(corpus / "manifest.csv"), split="train", backend=BACKEND),
@@ -76,12 +91,11 @@ class DemoSettings:
                 head=choose("model.head", "mlp_bn", out_features=64, hidden=64),
             ),
             objective=choose("objective", "info_nce", temperature=0.1, pooling="both", max_over="space"),
-            optim=OptimConfig(lr=2e-3, batch_size=8 if self.tiny else 32, epochs=1 if self.tiny else 12, grad_clip=5.0),
+            optim=OptimConfig(lr=2e-3, batch_size=8 if self.tiny else 32, epochs=plan.epochs, grad_clip=5.0),
             train=TrainConfig(seed=self.seed, device=self.device, checkpoint_every_seconds=60.0),
             monitor=MonitorConfig(every_steps=0),
         )
 
 
 _SETTINGS = {"train": TRAIN, "single": SINGLE, "several": SEVERAL, "pairs": PAIRS}
-_FULL = {"train": 1920, "single": 500, "several": 500, "pairs": 500}
 _TINY = {"train": 32, "single": 16, "several": 8, "pairs": 4}

@@ -21,15 +21,16 @@ from avssl.core.whole_file import write_json
 from avssl.engine import Checkpointer
 from avssl.recipes.demo.measure import measure
 from avssl.recipes.demo.overlays import draw_overlays
+from avssl.recipes.demo.plan import make_plan
 from avssl.recipes.demo.report import summary, write_report
-from avssl.recipes.demo.settings import DemoSettings
+from avssl.recipes.demo.settings import DemoPlan, DemoSettings
 from avssl.recipes.index import index
 from avssl.recipes.pretrain import pretrain
 from avssl.synthetic import read_truth, synthesize_corpus
 from avssl.synthetic.corpus import describe
 from avssl.training.run_directory import RunDirectory
 
-_FORMAT = 1
+_FORMAT = 2
 """Increase when the output of a stage changes its meaning: older records are then ignored."""
 
 
@@ -79,13 +80,15 @@ def run_demo(path: Path, settings: DemoSettings, overwrite: bool = False) -> Pat
         for part in (folder.corpus, folder.run, folder.overlays, folder.path / "stages", folder.path / "cache"):
             shutil.rmtree(part, ignore_errors=True)
     stages: dict[str, Callable[[], Any]] = {
-        "synthesize": lambda: _synthesize(folder, settings),
+        "plan": lambda: asdict(make_plan(settings)),
+        "synthesize": lambda: _synthesize(folder, settings, DemoPlan(**results["plan"])),
         "index": lambda: _index(folder),
-        "pretrain": lambda: _pretrain(folder, settings),
+        "pretrain": lambda: _pretrain(folder, settings, DemoPlan(**results["plan"])),
         "measure": lambda: measure(folder.run, read_manifest(folder.corpus / "manifest.csv"), settings),
         "overlays": lambda: draw_overlays(folder.run, folder.corpus, folder.overlays, settings),
     }
-    results, seconds = {}, {}
+    results: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
     is_stale = False  # all stages after one that ran must run again
     for number, (name, run) in enumerate(stages.items(), start=1):
         record = _read_record(folder.record(name), settings)
@@ -103,8 +106,8 @@ def run_demo(path: Path, settings: DemoSettings, overwrite: bool = False) -> Pat
     return _report(folder, settings, results, seconds)
 
 
-def _synthesize(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
-    splits = settings.splits()
+def _synthesize(folder: DemoFolder, settings: DemoSettings, plan: DemoPlan) -> dict[str, Any]:
+    splits = settings.splits(plan)
     manifest = synthesize_corpus(folder.corpus, splits, settings.seed)
     return {"clips": len(manifest), "clip_list": manifest.hash(), "splits": describe(splits)}
 
@@ -120,9 +123,9 @@ def _index(folder: DemoFolder) -> dict[str, Any]:
     return {"files": len(found.manifest), "hours": found.hours}
 
 
-def _pretrain(folder: DemoFolder, settings: DemoSettings) -> dict[str, Any]:
+def _pretrain(folder: DemoFolder, settings: DemoSettings, plan: DemoPlan) -> dict[str, Any]:
     """Train, or continue an interrupted run of the same settings."""
-    config = settings.config(folder.corpus)
+    config = settings.config(folder.corpus, plan)
     begun = folder.record("pretrain_begun")
     run = RunDirectory(folder.run)
     if _read_record(begun, settings) and Checkpointer(run.checkpoints).files():
