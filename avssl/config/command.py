@@ -33,7 +33,7 @@ from typing import Any, Literal, get_type_hints
 
 from avssl.config.arguments import LETTERS, HelpFormatter, Parser, add_option, add_setting, convert
 from avssl.config.declared import Option, has_function, read_constant, read_declaration
-from avssl.config.files import flatten, read_yaml, source_of, to_dict, to_yaml
+from avssl.config.files import flatten, read_yaml, source_of, to_yaml
 from avssl.config.parsing import (
     field_docs,
     groups,
@@ -46,12 +46,11 @@ from avssl.config.parsing import (
     read_names,
     refuse_unknown,
 )
+from avssl.config.resumed import refuse_changes
 from avssl.config.settings import CHOICES
 from avssl.core.errors import ConfigError, InputError
 
 _NAMES = {letter: name for name, letter in LETTERS.items()}
-_CHANGEABLE = ("data.source", "data.num_workers")
-"""Settings that a resumed run may change: where its files are and how many processes read them."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,7 @@ class _Settings:
             base = importlib.import_module(self._module).base_settings({**self._flat, **given})
         config: Any = parse_settings(given, self._root, self._file, base)
         if self._resumed and self._file:
-            _refuse_changes(load_config(self._file, self._root), config)
+            refuse_changes(load_config(self._file, self._root), config)
         if "print_config" in values:
             try:
                 importlib.import_module(self._module).check_settings(config)
@@ -274,23 +273,12 @@ def _config_of_run(run: str, given: Mapping[str, str], root: type) -> Path:
         raise ConfigError("--resume takes everything from the run; leave out --config, --out and --overwrite.")
     file = Path(run) / "config.yaml"
     if not file.exists():
-        raise InputError(f"{run}: no run to continue here (no config.yaml).")
+        raise InputError(
+            f"{run}: no run to continue here (no config.yaml). If it was stopped while it started, start it again "
+            "without --resume."
+        )
     load_run_config(Path(run), root)
     return file
-
-
-def _refuse_changes(before: Any, now: Any) -> None:
-    """Raise a ConfigError if the settings of a resumed run differ from those it began with."""
-    old, new = (
-        {key: value for key, value in flatten(to_dict(config)).items() if key not in _CHANGEABLE}
-        for config in (before, now)
-    )
-    for key in {**old, **new}:
-        if old.get(key) != new.get(key):
-            raise ConfigError(
-                f"--{key.replace('_', '-')} ({new.get(key)}) was {old.get(key)} when the run began; "
-                "a resumed run keeps its settings. Start a new run to change them."
-            )
 
 
 # ---------------------------------------------------------------- words

@@ -171,7 +171,7 @@ def _checked_function(function: Callable[..., Any]) -> Callable[..., Any]:
             kind = parameter.annotation
             if isinstance(kind, str):
                 try:
-                    kind = eval(kind, function.__globals__)
+                    kind = eval(kind, inspect.unwrap(function).__globals__)
                 except NameError:  # a name for type checkers only, which is no number
                     continue
             if ranges_in(kind) or _default_ranges(kind):

@@ -24,6 +24,7 @@ _ADVICE = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room or ask for a larger quota",
     errno.EFBIG: "the disk's format or this process (ulimit -f) allows no larger one",
+    errno.EROFS: "name a place that may be written",
 }
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.avssl-tmp")
 _STALE_SECONDS = 24 * 3600.0
@@ -31,7 +32,9 @@ _STALE_SECONDS = 24 * 3600.0
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str], *, durable: bool = False, replace: bool = True) -> Iterator[Path]:
+def whole_file(
+    path: str | os.PathLike[str], *, durable: bool = False, replace: bool = True, num_bytes: int | None = None
+) -> Iterator[Path]:
     """Yield a temporary name to write to, and rename it to ``path`` if the block ends without an error.
 
     Args:
@@ -39,10 +42,12 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = False, replace: 
             pipe), the path itself is yielded.
         durable: Flush the file to the disk, so that it survives a power cut.
         replace: Replace an existing file.
+        num_bytes: Approximate size of the file, for the error of a full disk.
 
     Raises:
         FileExistsError: If the file exists and ``replace`` is False.
-        OSError: If the disk is full or the file too large; names the file and the free space.
+        OSError: If the disk is full or read-only, or the file too large; names the file, the room that it needs and the
+            free space.
 
     Example:
         >>> with whole_file("results.npz") as temporary, temporary.open("wb") as file:
@@ -52,27 +57,37 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = False, replace: 
     if path.exists() and not path.is_file() and not path.is_dir():
         yield path
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with names_full_disk(named):
+        path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path.parent)
     temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:12]}.avssl-tmp")
     try:
-        with names_full_disk(named, temporary):
+        with names_full_disk(named, temporary, num_bytes):
             yield temporary
             if durable:
                 _flush(temporary)
             if replace:
                 temporary.replace(path)
             else:
-                os.link(temporary, path)
+                _rename_to_new(temporary, path)
             if durable:  # the new name is on the disk only once its folder is
-                _flush(path.parent)
+                with suppress(OSError):  # some network file systems and FAT have no such call
+                    _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def names_full_disk(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
-    """Turn an error of a full disk into one that names ``path`` and the free space; remove ``temporary`` first."""
+def names_full_disk(
+    path: str | os.PathLike[str], temporary: Path | None = None, num_bytes: int | None = None
+) -> Iterator[None]:
+    """Turn an error of a full disk into one that names ``path``, the room it needs and the free space.
+
+    Args:
+        path: What is written.
+        temporary: Its unfinished file, which is removed.
+        num_bytes: Approximate size of the whole file; by default the error says how much was written.
+    """
     handled = sys.exception()
     try:
         yield
@@ -80,11 +95,28 @@ def names_full_disk(path: str | os.PathLike[str], temporary: Path | None = None)
         number = _no_room(error, handled, temporary or Path(path))
         if number is None:
             raise
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        free = shutil.disk_usage(Path(path).absolute().parent).free
-        room = f" ({free / 2**20:.0f} MiB are free)" if number == errno.ENOSPC else ""
+        room = _room(Path(path), temporary, num_bytes)
+        if number in (errno.EFBIG, errno.EROFS):  # more room would not help
+            room = ""
         raise OSError(number, f"{os.strerror(number)}{room}: {_ADVICE[number]}", os.fspath(path)) from error
+
+
+def _room(path: Path, temporary: Path | None, num_bytes: int | None) -> str:
+    """Return " (... is needed, ... is free)" after removing the unfinished file."""
+    needed = f"about {_size(num_bytes)} are needed, " if num_bytes is not None else ""
+    if temporary is not None:
+        with suppress(OSError):
+            if num_bytes is None and temporary.stat().st_size:
+                needed = f"more than {_size(temporary.stat().st_size)} are needed, "
+            temporary.unlink()
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    return f" ({needed}{_size(shutil.disk_usage(folder).free)} are free)"
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:.0f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:.0f} KiB"
 
 
 def is_unfinished(name: str) -> bool:
@@ -111,6 +143,21 @@ def _remove_stale(folder: Path) -> None:
             with suppress(OSError):  # another process removed it, or only another user may
                 if time.time() - (folder / name).stat().st_mtime > _STALE_SECONDS:
                     (folder / name).unlink()
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Rename a file; raise FileExistsError if the new name exists."""
+    try:
+        os.link(temporary, path)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:  # no hard links: FAT and exFAT, many network file systems, two layers of a container
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            temporary.replace(path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _flush(path: Path) -> None:

@@ -5,6 +5,7 @@ from avssl.engine.average import WeightAverage as WeightAverage
 from avssl.engine.checkpoint import Checkpointer as Checkpointer
 from avssl.engine.checkpoint import CheckpointError as CheckpointError
 from avssl.engine.checkpoint import load_checkpoint as load_checkpoint
+from avssl.engine.checkpoint import step_of as step_of
 from avssl.engine.cost import StepCost as StepCost
 from avssl.engine.cost import checkpoint_bytes as checkpoint_bytes
 from avssl.engine.cost import module_bytes as module_bytes

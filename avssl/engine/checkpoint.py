@@ -6,6 +6,7 @@ tensors and plain containers and is read with ``weights_only=True``, so loading 
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 import zipfile
@@ -20,7 +21,7 @@ from avssl.core import distributed
 from avssl.core.data_files import torch_file
 from avssl.core.errors import InputError, RunError
 from avssl.core.user_files import FileError, open_regular
-from avssl.core.whole_file import whole_file
+from avssl.core.whole_file import is_unfinished, whole_file
 
 FORMAT_VERSION = 3
 
@@ -140,9 +141,10 @@ class Checkpointer:
         return self.folder / "best.pt"
 
     def _write(self, content: dict[str, Any], path: Path) -> None:
-        for left_by_a_kill in self.folder.glob("*tmp"):
-            left_by_a_kill.unlink(missing_ok=True)
-        with whole_file(path, durable=True) as temporary, temporary.open("wb") as file:
+        if self.folder.is_dir():
+            for left_by_a_kill in filter(is_unfinished, os.listdir(self.folder)):
+                (self.folder / left_by_a_kill).unlink(missing_ok=True)
+        with whole_file(path, durable=True, num_bytes=_num_bytes(content)) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
 
 
@@ -180,6 +182,14 @@ def _checked(path: Path) -> Path:
     if bad is not None:
         raise CheckpointError(f"{path} is damaged: the checksum of its part {bad} is wrong.")
     return path
+
+
+def _num_bytes(value: Any) -> int:
+    """Return the bytes of all tensors in a checkpoint."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_num_bytes, items))
 
 
 def _check_plain(value: Any, where: str) -> None:

@@ -12,6 +12,7 @@ are summed on the device. No checkpoint is written before that check has been re
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +25,7 @@ from avssl.core import distributed
 from avssl.core.batch import Batch, LossTerms
 from avssl.core.errors import Interruption
 from avssl.engine.average import WeightAverage
-from avssl.engine.checkpoint import Checkpointer
+from avssl.engine.checkpoint import Checkpointer, CheckpointError, load_checkpoint
 from avssl.engine.meter import Meter
 from avssl.engine.metrics_log import MetricsLog
 from avssl.engine.optim import Schedule, set_lr
@@ -121,6 +122,7 @@ class _Loop(Generic[_Task]):
             saved = self.checkpointer.load_latest()
             if saved is not None:
                 self.state.load_state_dict(saved)
+                self._check_best(self.checkpointer)
                 self.checkpoint = self.checkpointer.path(self.state.step)
         elif self.checkpointer is not None and self.checkpointer.files():
             raise FileExistsError(
@@ -129,6 +131,20 @@ class _Loop(Generic[_Task]):
             )
         if self.metrics_log is not None:
             self.metrics_log.truncate_after(self.state.step)
+
+    def _check_best(self, checkpointer: Checkpointer) -> None:
+        """Let the next measurement write best.pt anew if it is gone or damaged."""
+        if self.state.best is None or self.state.step == self.settings.total_steps:
+            return
+        is_whole = True
+        if distributed.is_main():
+            try:
+                load_checkpoint(checkpointer.best)
+            except CheckpointError as error:
+                warnings.warn(f"{error} The next measurement writes it anew.", stacklevel=2)
+                is_whole = False
+        if distributed.any_true(not is_whole):
+            self.state.best = None
 
     def run(self, progress: Progress) -> None:
         """Train until the last step, then release the loader's workers."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from avssl.core import distributed
 from avssl.core.batch import LossTerms
 from avssl.core.errors import RunError
+from avssl.engine.checkpoint import step_of
 
 
 class Meter:
@@ -88,9 +89,10 @@ class Meter:
             value = torch.tensor(values[name])
             if not torch.isfinite(value):
                 kind = "NaN" if torch.isnan(value) else "infinite"
-                last = f"step {int(checkpoint.stem.removeprefix('step-'))} ({checkpoint})" if checkpoint else "none yet"
+                how = "Resume" if checkpoint else "Start again"
+                last = f"step {step_of(checkpoint)} ({checkpoint})" if checkpoint else "none yet"
                 raise RunError(
                     f"{what} became {kind} between steps {self._last_good} and {step}. "
                     f"Last good checkpoint: {last}. "
-                    "Lower the learning rate, lengthen the warm-up or set a gradient clip, and resume."
+                    f"{how} with a lower --optim.lr, a longer warm-up or a gradient clip, such as --optim.grad-clip 1."
                 )

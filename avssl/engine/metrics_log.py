@@ -54,9 +54,10 @@ class MetricsLog:
             self._file.write(json.dumps({k: _json_value(v) for k, v in record.items()}, allow_nan=False) + "\n")
             self._file.flush()
         if self._writer is not None:
-            for name, value in record.items():
-                if name != "step" and isinstance(value, int | float) and math.isfinite(value):
-                    self._writer.add_scalar(name, value, record["step"])
+            with names_full_disk(self.folder / "tensorboard"):
+                for name, value in record.items():
+                    if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+                        self._writer.add_scalar(name, value, record["step"])
 
     def truncate_after(self, step: int) -> None:
         """Remove the records of later steps, and a last line that a kill left incomplete."""
@@ -70,12 +71,14 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the files; a later :meth:`write` opens them again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        file, self._file = self._file, None
+        writer, self._writer = self._writer, None
+        if file is not None:
+            with names_full_disk(self.path):  # closing writes again what a full disk did not take
+                file.close()
+        if writer is not None:
+            with names_full_disk(self.folder / "tensorboard"):
+                writer.close()
 
     def __enter__(self) -> MetricsLog:
         return self

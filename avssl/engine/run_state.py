@@ -74,7 +74,11 @@ class RunState(Generic[_Task]):
                     stacklevel=2,
                 )
         self.task.load_state_dict(state["task"])
+        # Rates and decays are settings, which a resume may change; what the optimizer has gathered is state.
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(values)
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         for monitor, monitor_state in zip(self.monitors, state["monitors"], strict=True):

@@ -17,7 +17,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,11 @@ def write_release(
     head = {"format_version": FORMAT_VERSION, "avssl_version": __version__, "kind": kind}
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_text(folder / CARD_NAME, card)
-    with whole_file(folder / WEIGHTS_NAME) as temporary:
+    num_bytes = sum(value.nbytes for value in on_cpu.values())
+    with whole_file(folder / WEIGHTS_NAME, num_bytes=num_bytes) as temporary:
         save_file(on_cpu, temporary, metadata={"format": "pt"})
-        shutil.copymode(folder / CARD_NAME, temporary)  # safetensors makes it readable by its owner only
+        with suppress(OSError):  # a disk without modes
+            shutil.copymode(folder / CARD_NAME, temporary)  # safetensors makes it readable by its owner only
     write_text(folder / CONFIG_NAME, json.dumps(head | content, indent=2) + "\n")
     return folder
 

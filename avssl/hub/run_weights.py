@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 from avssl.config import Config
-from avssl.engine import Checkpointer, FitResult, load_checkpoint
+from avssl.engine import Checkpointer, CheckpointError, FitResult, load_checkpoint
 from avssl.hub.converters import load_torchvision
 from avssl.hub.pretrained import save_pretrained
 from avssl.training.monitors import BEST_BY
@@ -40,8 +41,14 @@ def release_run(config: Config, run: RunDirectory, rows: Rows, task: PretrainTas
     save_pretrained(run.weights, task.model, task.transform, config, about)
     lines = f"weights     {run.weights}"
     best = Checkpointer(run.checkpoints).best
-    if best.exists():
+    if not best.exists():
+        return lines
+    try:
         state = load_checkpoint(best)
+    except CheckpointError as error:
+        earlier = "are those of an earlier end of this run" if run.weights_best.is_dir() else "are not written"
+        warnings.warn(f"{error} {run.weights_best} {earlier}; {run.weights} are the last weights.", stacklevel=2)
+    else:
         task.load_state_dict(state["task"])
         about |= {"step": state["step"], f"held-out {BEST_BY}": round(state["score"], 4)}
         save_pretrained(run.weights_best, task.model, task.transform, config, about)

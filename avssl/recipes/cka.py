@@ -12,9 +12,11 @@ import pyarrow as pa
 import torch
 
 from avssl.core.batch import Modality
+from avssl.core.claimed_verb import writes_folder
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
+from avssl.core.outputs import FolderKind
 from avssl.core.ranges import Count, Positive, Seed, Share, Workers, checked
 from avssl.core.tables import write_table
 from avssl.core.whole_file import write_json
@@ -33,6 +35,7 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 @checked
+@writes_folder(FolderKind("a comparison", ("cka.json", "cka.csv", "cka.png")), reads=("run_a", "run_b", "data"))
 def cka(
     run_a: str,
     run_b: str,
@@ -40,6 +43,7 @@ def cka(
     data: Path | str,
     out: Path | str = "cka",
     split: str | None = None,
+    overwrite: bool = False,
     max_rows: Count | None = None,
     batch_size: Count = 256,
     max_features: Count = 8192,
@@ -73,6 +77,7 @@ def cka(
         rbf_fraction: RBF bandwidth as a fraction of the median distance.
         block_threshold: Smallest linear CKA between any two stages of a block.
         seed: Random seed of A's random weights; B uses the next seed.
+        overwrite: Replace the results of another command.
         num_workers: Decoding processes; default: one per core.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
         progress: Show progress bars.
@@ -82,6 +87,7 @@ def cka(
         constant), ``sanity_check`` and ``blocks``.
 
     Raises:
+        OutputError: If ``out`` holds something else, or another process writes it.
         HubError: If there is no model at a run.
         ManifestError: If there are fewer than four rows.
         ValueError: If fewer than four rows can be read, or a stage gives NaN.

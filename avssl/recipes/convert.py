@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from avssl.config import Config, ConfigError
-from avssl.core.whole_file import is_unfinished
-from avssl.hub.converters import ConvertError, Layout, read_checkpoint, read_statistics
+from avssl.core.claimed_verb import writes_folder
+from avssl.core.outputs import FolderKind
+from avssl.hub.converters import Layout, read_checkpoint, read_statistics
 from avssl.hub.pretrained import save_pretrained
 from avssl.hub.release import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from avssl.training.build import build_transform
@@ -16,6 +17,10 @@ from avssl.training.setup import STATISTICS_ROWS, set_statistics
 from avssl.transforms import ClipTransform
 
 
+@writes_folder(
+    FolderKind("a release", (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME), complete=CONFIG_NAME),
+    reads=("checkpoint", "statistics", "data"),
+)
 def convert(
     layout: Layout,
     checkpoint: Path | str,
@@ -51,7 +56,8 @@ def convert(
 
     Raises:
         ConfigError: If not exactly one of ``statistics`` and ``data`` is given.
-        ConvertError: If a file has other contents than the layout says, or ``out`` must not be written.
+        ConvertError: If a file has other contents than the layout says.
+        OutputError: If ``out`` holds something else, or another process writes it.
         ManifestError: If no audio can be read from ``data``.
     """
     if (statistics is None) == (data is None):
@@ -60,7 +66,6 @@ def convert(
             "each bin, or --data FOLDER_OR_MANIFEST, videos like those the model will see."
         )
     out = Path(out)
-    _refuse_unless_free(out, overwrite)
     found = read_checkpoint(layout, checkpoint)
     transform = build_transform(found.config)
     assert transform.standardize is not None, "build_transform always gives it"
@@ -74,18 +79,6 @@ def convert(
     print(f"release: {out}, {found.config.model.video.name} + {found.config.model.audio.name}")
     print(f"license: {found.license_id}. Read {out / CARD_NAME} before you share it.")
     return out
-
-
-def _refuse_unless_free(out: Path, overwrite: bool) -> None:
-    """Raise an error if writing ``out`` would replace other files, or a release without ``overwrite``."""
-    if out.exists() and not out.is_dir():
-        raise ConvertError(f"{out}: is a file; name a folder.")
-    there = sorted(entry.name for entry in out.iterdir() if not is_unfinished(entry.name)) if out.is_dir() else []
-    foreign = [name for name in there if name not in (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)]
-    if foreign:
-        raise ConvertError(f"{out}: holds other files ({foreign[0]}); name a new folder.")
-    if there and not overwrite:
-        raise ConvertError(f"{out}: a release is there already. Replace it with --overwrite, or name another folder.")
 
 
 def _estimate(config: Config, data: Path | str, transform: ClipTransform, progress: bool) -> str:

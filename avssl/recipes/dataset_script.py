@@ -9,6 +9,8 @@ from pathlib import Path
 
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError
+from avssl.core.output_records import Command
+from avssl.core.outputs import claimed_files
 from avssl.data.official.clip_list import ClipList
 from avssl.data.official.published_list import PublishedList, read_lists
 
@@ -34,6 +36,9 @@ def script_parser(
         "--annotations", type=Path, metavar="FOLDER", help="Folder of the official files, if outside root."
     )
     parser.add_argument("-o", "--out", type=Path, help=f"Manifest to write into root. Default: {shown}.")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace a manifest that another command or program made."
+    )
     parser.add_argument("--strict", action="store_true", help="Fail if a clip is missing.")
     parser.add_argument(
         "--list",
@@ -94,19 +99,20 @@ def run_script(
             out = options.root / out
         if out.resolve().parent != options.root.resolve():
             raise ManifestError(f"{out}: a manifest's paths are relative to its folder, so it must be {options.root}.")
-        clips = collect(options)
-        manifest = clips.finish()
-        summary = clips.summary(manifest)
-        if options.segment_seconds is not None:
-            manifest = _segmented(manifest, options.segment_seconds)
-        manifest.write(out)
         missing = out.with_suffix(".missing.csv")
-        missing.unlink(missing_ok=True)
-        print(summary)
-        print(f"manifest: {out}")
-        if clips.num_missing:
-            clips.write_missing(missing)
-            print(f"missing: {missing}")
+        with claimed_files([out, missing], Command.of(f"datasets/{parser.prog}"), overwrite=options.overwrite):
+            clips = collect(options)
+            manifest = clips.finish()
+            summary = clips.summary(manifest)
+            if options.segment_seconds is not None:
+                manifest = _segmented(manifest, options.segment_seconds)
+            manifest.write(out)
+            missing.unlink(missing_ok=True)
+            print(summary)
+            print(f"manifest: {out}")
+            if clips.num_missing:
+                clips.write_missing(missing)
+                print(f"missing: {missing}")
     except (InputError, OSError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1

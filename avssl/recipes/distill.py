@@ -121,7 +121,14 @@ def distill(
 
     folder = resume or out or default_directory(config.data.source, "-distill")
     path, summary = run_folds(
-        config, folder, "distillation", run_one, fold=fold, resume=resume is not None, overwrite=overwrite
+        config,
+        folder,
+        "distill",
+        run_one,
+        fold=fold,
+        resume=resume is not None,
+        overwrite=overwrite,
+        reads=(config.distill.run,),
     )
     if distributed.is_main():
         print(summary_text(summary))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -13,6 +13,8 @@ from avssl.core.batch import Modality
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.core.output_records import Command, place
+from avssl.core.outputs import claimed_files
 from avssl.core.progress import Bar
 from avssl.core.ranges import Count, Seconds, Workers, checked
 from avssl.core.tables import write_table
@@ -84,44 +86,73 @@ def embed(
     Raises:
         ManifestError: If the source has no usable row.
         HubError: If there is no model at ``checkpoint``.
-        FeatureTableError: If the table exists, parts of another embedding exist, or a vector is not finite.
+        OutputError: If another command or program made ``out``, or another process writes it.
+        FeatureTableError: If files or weights of a complete table have changed, parts of another embedding exist, or a
+            vector is not finite.
         ValueError: If no file can be read, or a number is out of range.
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise FeatureTableError(
-            f"{out}: exists already. Replace it with --overwrite, or name another table with --out."
-        )
-    pretrained = from_pretrained(checkpoint, choose_device(device))
-    parts = TableParts(out)
-    if overwrite:
-        parts.discard()
-    manifest, unusable = _rows(source, parts, pretrained.sampling, backend, limits or MediaLimits(), progress)
-    manifest = stamped(manifest)
-    stream: Modality | None = None if modality == "both" else modality
-    dataset = read_stream(manifest, pretrained.sampling, stream, backend=backend, limits=limits)
-    workers = decoding_workers(num_workers)
-    root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
-    places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
-    info = table_info(pretrained, manifest.hash(), stride_seconds, what, stream=stream, **places)
-    settings: dict[str, object] = {
-        "every_seconds": stride_seconds,
-        "what": what,
-        "backend": dataset.backend,
-        "for": "table",
-    }
-    settings |= {} if stream is None else {"stream": stream}
-    first = parts.begin(content_key(pretrained, manifest, settings))
-    with Bar(total=len(manifest), initial=first, desc="embed", unit="row", show=progress) as bar:
-        while first < len(manifest):
-            windows, stop, failures = _next_part(dataset, first, stride_seconds)
-            loader = EvalLoader(dataset, batch_size, windows=windows, num_workers=workers)
-            table = embed_windows(pretrained, loader, info, lambda row: bar.update(row - bar.n))
-            parts.add(first, stop, table, [*failures, *loader.ledger])
-            first = stop
-            bar.update(first - bar.n)
-    _finish(parts, info, unusable)
+    command = Command.of(
+        "embed",
+        source=place(source),
+        checkpoint=place(checkpoint),
+        stride_seconds=stride_seconds,
+        what=what,
+        modality=modality,
+    )
+    outputs = (_failures_of(out), out)
+    with claimed_files(outputs, command, overwrite=overwrite, reads=(source, checkpoint)) as (_, claim):
+        pretrained = from_pretrained(checkpoint, choose_device(device))
+        parts = TableParts(out)
+        if overwrite:
+            parts.discard()
+        manifest, unusable = _rows(source, parts, pretrained.sampling, backend, limits or MediaLimits(), progress)
+        manifest = stamped(manifest)
+        stream: Modality | None = None if modality == "both" else modality
+        dataset = read_stream(manifest, pretrained.sampling, stream, backend=backend, limits=limits)
+        root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
+        places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
+        info = table_info(pretrained, manifest.hash(), stride_seconds, what, stream=stream, **places)
+        settings: dict[str, object] = {
+            "every_seconds": stride_seconds,
+            "what": what,
+            "backend": dataset.backend,
+            "for": "table",
+        }
+        settings |= {} if stream is None else {"stream": stream}
+        key = content_key(pretrained, manifest, settings)
+        if not overwrite and _is_complete(out, claim.known, key):
+            parts.discard()
+            print(f"features: {out}, complete already")
+            return out
+        claim.details["content"] = key
+        first, workers = parts.begin(key), decoding_workers(num_workers)
+        with Bar(total=len(manifest), initial=first, desc="embed", unit="row", show=progress) as bar:
+            while first < len(manifest):
+                windows, stop, failures = _next_part(dataset, first, stride_seconds)
+                loader = EvalLoader(dataset, batch_size, windows=windows, num_workers=workers)
+                table = embed_windows(pretrained, loader, info, lambda row: bar.update(row - bar.n))
+                parts.add(first, stop, table, [*failures, *loader.ledger])
+                first = stop
+                bar.update(first - bar.n)
+        _finish(parts, info, unusable, len(manifest))
     return out
+
+
+def _failures_of(out: Path) -> Path:
+    return out.with_suffix(".failures.csv")
+
+
+def _is_complete(out: Path, known: dict[str, Any] | None, key: str) -> bool:
+    """Return True if the table exists and was made from these files and weights; raise an error if from others."""
+    if not out.is_file() or known is None:
+        return False
+    if known.get("content") != key:
+        raise FeatureTableError(
+            f"{out}: exists already, and its files or weights have changed since. Replace it with --overwrite, or name "
+            "another table with --out."
+        )
+    return True
 
 
 def _rows(
@@ -170,10 +201,10 @@ def _next_part(dataset: ClipDataset, first: int, stride_seconds: float) -> tuple
     return windows, row, failures
 
 
-def _finish(parts: TableParts, info: TableInfo, unusable: pa.Table) -> None:
+def _finish(parts: TableParts, info: TableInfo, unusable: pa.Table, num_rows: int) -> None:
     """Write the failures, join the parts and print a summary."""
     failures = pa.concat_tables([unusable, failures_table(parts.failures())])
-    listed = parts.out.with_suffix(".failures.csv")
+    listed = _failures_of(parts.out)
     listed.unlink(missing_ok=True)  # of an earlier embedding
     if len(failures):
         write_table(failures, listed)
@@ -181,7 +212,7 @@ def _finish(parts: TableParts, info: TableInfo, unusable: pa.Table) -> None:
     if not num_windows:
         parts.discard()
         raise InputError(f"no file can be read: {failures['message'][0]}. See them all in {listed}")
-    parts.join(info)
+    parts.join(info, num_rows)
     print(f"{num_windows} windows, one every {info.every_seconds:g} s, of model {info.weights_hash}")
     print(f"features: {parts.out}")
     if len(failures):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+from avssl.core.claimed_verb import writes_files
 from avssl.core.progress import Bar
 from avssl.core.ranges import Seconds, checked
 from avssl.core.whole_file import write_json
@@ -15,12 +16,14 @@ from avssl.media import MediaLimits, open_media
 
 
 @checked
+@writes_files(lambda given: [given["readout"]], reads=("video", "audio", "checkpoint"))
 def energy(
     video: Path | str,
     *,
     checkpoint: Path | str,
     audio: Path | str | None = None,
     readout: Path | str | None = None,
+    overwrite: bool = False,
     stride_seconds: Seconds = 0.5,
     seconds: Seconds | None = None,
     limits: MediaLimits | None = None,
@@ -37,12 +40,14 @@ def energy(
         checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
         audio: File whose audio is used instead of the video's own, from its start.
         readout: JSON file to write the numbers to.
+        overwrite: Replace a file that another command or program made.
         stride_seconds: Time from one window to the next, > 0.
         seconds: Use only this much of the video, from its start; default: all.
         limits: Limits on the files.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Raises:
+        OutputError: If another command or program made ``readout``, or another process writes it.
         MediaError: If a file cannot be read or lacks the stream that is needed.
         HubError: If there is no model at ``checkpoint``.
     """

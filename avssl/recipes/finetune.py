@@ -106,7 +106,14 @@ def finetune(
 
     folder = resume or out or default_directory(config.data.source, "-finetune")
     path, summary = run_folds(
-        config, folder, "fine-tuning", run_one, fold=fold, resume=resume is not None, overwrite=overwrite
+        config,
+        folder,
+        "finetune",
+        run_one,
+        fold=fold,
+        resume=resume is not None,
+        overwrite=overwrite,
+        reads=(config.train.checkpoint,),
     )
     if distributed.is_main():
         print(summary_text(summary))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from avssl.core.manifest import ManifestError
+from avssl.core.manifest import Manifest, ManifestError, read_manifest
+from avssl.core.output_records import Command, place
+from avssl.core.outputs import claimed_file, origin
 from avssl.core.ranges import Seconds, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data.health.indexing import FolderIndex, index_folder, path_below
 from avssl.data.health.report import HealthSettings
+from avssl.data.own_columns import merge_own_columns, with_own_cells
 
-FIRST = ("out", "segment_seconds", "segment_over_seconds", "num_workers", "strict", "depth", "min_seconds")
+FIRST = ("out", "overwrite", "segment_seconds", "segment_over_seconds", "num_workers", "strict", "depth", "min_seconds")
 
 
 @checked
@@ -25,12 +29,16 @@ def index(
     segment_over_seconds: Seconds = 30.0,
     num_workers: Workers | None = None,
     strict: bool = False,
+    overwrite: bool = False,
     health: HealthSettings | None = None,
 ) -> FolderIndex:
     """List the usable media files of a folder in a manifest, and the others with the reason.
 
     Every file is checked in a separate process with limits on time and memory. Results are kept in the user's cache
     folder, so unchanged files are not checked again and an interrupted run continues where it stopped.
+
+    Columns that you added to the manifest (label, split ...) are kept by id when it is made again. Rows whose files are
+    gone move to NAME.removed.csv with them, and come back with their files.
 
     Args:
         folder: Folder that is searched at any depth.
@@ -40,38 +48,53 @@ def index(
         segment_over_seconds: Files longer than this are cut.
         num_workers: Files checked at a time; default: one per core.
         strict: Fail if any file cannot be used.
+        overwrite: Replace a manifest without keeping anything of it, also one that avssl index did not make.
         health: How files are checked.
 
     Raises:
-        ManifestError: If the folder has no usable media file, ``out`` is elsewhere, or ``strict`` is set and a file
-            cannot be used.
+        ManifestError: If the folder has no usable media file, ``out`` is elsewhere or another manifest, or ``strict``
+            is set and a file cannot be used.
+        OutputError: If another process writes the manifest, or avssl did not make the list of failures.
     """
     folder = Path(folder)
     out = Path(out) if out else folder / "manifest.csv"
     _check_place(folder, out)
-    found = index_folder(
-        folder,
-        root=out.parent,
-        segment_seconds=segment_seconds,
-        segment_over_seconds=segment_over_seconds,
-        health=health,
-        num_workers=num_workers,
-        progress=True,
-    )
-    print(found.summary())
-    failures = out.with_suffix(".failures.csv")
+    failures, removed = out.with_suffix(".failures.csv"), out.with_suffix(".removed.csv")
+    command = Command.of("index", folder=place(folder))
+    with (
+        claimed_file(out, command, overwrite=True),  # what is there is merged, see _merged
+        claimed_file(failures, command, overwrite=overwrite),
+        claimed_file(removed, command, overwrite=True),
+    ):
+        earlier = [] if overwrite else [_earlier(path, command) for path in (out, removed) if path.is_file()]
+        found = index_folder(
+            folder,
+            root=out.parent,
+            segment_seconds=segment_seconds,
+            segment_over_seconds=segment_over_seconds,
+            health=health,
+            num_workers=num_workers,
+            progress=True,
+        )
+        print(found.summary())
+        if not len(found.manifest):
+            _write_failures(found, failures)
+            raise ManifestError(f"{folder}: none of its {len(found.failures)} media files can be used.")
+        manifest = _merged(found.manifest, earlier, out, removed, command) if earlier else found.manifest
+        _write_failures(found, failures)
+        manifest.write(out)
+        print(f"manifest: {out}")
+    if strict and found.failures:
+        raise ManifestError(f"{len(found.failures)} files cannot be used (--strict): {failures}")
+    return replace(found, manifest=manifest)
+
+
+def _write_failures(found: FolderIndex, failures: Path) -> None:
     if found.failures or found.left_out:
         write_table(pa.concat_tables([found.failures_table(), found.left_out_table()]), failures)
         print(f"failures: {failures}")
     else:
         failures.unlink(missing_ok=True)  # of an earlier look
-    if not len(found.manifest):
-        raise ManifestError(f"{folder}: none of its {len(found.failures)} media files can be used.")
-    found.manifest.write(out)
-    print(f"manifest: {out}")
-    if strict and found.failures:
-        raise ManifestError(f"{len(found.failures)} files cannot be used (--strict): {failures}")
-    return found
 
 
 def _check_place(folder: Path, out: Path) -> None:
@@ -89,3 +112,42 @@ def _check_place(folder: Path, out: Path) -> None:
             f"{out.parent}: cannot be written (read-only, or no permission). Name another place with -o: a folder "
             f"above, or one with a link to the videos: {beside}"
         )
+
+
+def _earlier(path: Path, command: Command) -> Manifest:
+    """Read what is there; raise an error before any file is checked if that is no manifest of this folder."""
+    if origin(path, command) == "other":
+        raise ManifestError(
+            f"{path}: exists already, made by another command. Replace it with --overwrite, or write elsewhere with "
+            "--out."
+        )
+    try:
+        return read_manifest(path)
+    except ManifestError as error:
+        raise ManifestError(
+            f"{error} It would be replaced: correct it, replace it with --overwrite, or write elsewhere with --out."
+        ) from error
+
+
+def _merged(made: Manifest, earlier: list[Manifest], out: Path, removed: Path, command: Command) -> Manifest:
+    """Return the new manifest with the columns that users added to the earlier one; keep their cells of rows gone."""
+    merged = merge_own_columns(made, *earlier)
+    is_ours = origin(out, command) == "this"
+    if not merged.num_kept and out.is_file() and not is_ours:
+        raise ManifestError(
+            f"{out}: none of its {len(earlier[0])} rows is one of the {len(made)} found now (by id), so it is not the "
+            "manifest of this index. Replace it with --overwrite, or write elsewhere with --out."
+        )
+    if merged.own_columns:
+        columns, num_new = ", ".join(merged.own_columns), len(made) - merged.num_kept
+        print(f"kept: {columns} of {merged.num_kept} rows; {num_new} new rows have none yet")
+    # Rows that index made and nobody changed can be made again.
+    gone = with_own_cells(merged.gone, merged.own_columns) if is_ours else merged.gone
+    if len(merged.gone):
+        print(f"gone: {len(merged.gone)} rows, the first is {merged.gone.value(0, 'id')}")
+    if len(gone):
+        write_table(gone.table, removed)
+        print(f"kept for their return: {len(gone)} of these rows, with their own columns: {removed}")
+    else:
+        removed.unlink(missing_ok=True)
+    return merged.manifest

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from avssl.core.batch import Heatmap
+from avssl.core.claimed_verb import writes_files
 from avssl.core.errors import ConfigError, InputError
 from avssl.core.progress import Bar
 from avssl.core.ranges import Seconds, checked
@@ -25,6 +27,7 @@ OWN = "own audio"
 FIRST = (
     "checkpoint",
     "out",
+    "overwrite",
     "audio",
     "silence",
     "noise",
@@ -37,7 +40,12 @@ FIRST = (
 )
 
 
+def _outputs(given: Mapping[str, Any]) -> list[Path | str | None]:
+    return [_output(given["video"], given["out"]), given["readout"]]
+
+
 @checked
+@writes_files(_outputs, reads=("video", "audio", "checkpoint"))
 def localize(
     video: Path | str,
     *,
@@ -50,6 +58,7 @@ def localize(
     scale: Scale = "video",
     look: Look = Look(),  # noqa: B008  (frozen)
     readout: Path | str | None = None,
+    overwrite: bool = False,
     stride_seconds: Seconds = STRIDE_SECONDS,
     seconds: Seconds | None = None,
     limits: MediaLimits | None = None,
@@ -76,6 +85,7 @@ def localize(
             (cosines 0 to 1), or the lowest and the highest cosine, such as 0.1 0.6.
         look: Colors and decorations.
         readout: JSON file to write peaks and boxes over time to.
+        overwrite: Replace a file that another command or program made.
         stride_seconds: Time from one map to the next, > 0.
         seconds: Use only this much of the video, from its start; default: all.
         limits: Limits on the files.
@@ -88,13 +98,14 @@ def localize(
         ConfigError: If options exclude each other.
         MediaError: If a file cannot be read or lacks the stream that is needed.
         HubError: If there is no model at ``checkpoint``.
-        ValueError: If an option is out of range, or ``out`` is a source or neither mp4 nor png.
+        OutputError: If another command or program made an output, it is a source, or another process writes it.
+        ValueError: If an option is out of range, or ``out`` is neither mp4 nor png.
     """
     if not side_by_side and sum(map(bool, (audio, silence, noise))) > 1:
         raise ConfigError("--audio, --silence and --noise exclude each other, unless --side-by-side compares them.")
     if isinstance(scale, tuple) and not scale[0] < scale[1]:
         raise ConfigError(f"--scale ({scale[0]:g} {scale[1]:g}) must rise from the lowest to the highest cosine.")
-    out = _output(video, audio, out)
+    out = _output(video, out)
     pretrained = load_localizer(checkpoint, device)
     if look.heads:
         check_heads(pretrained.model.num_heads)
@@ -116,14 +127,11 @@ def localize(
     return maps
 
 
-def _output(video: Path | str, audio: Path | str | None, out: Path | str | None) -> Path:
+def _output(video: Path | str, out: Path | str | None) -> Path:
     """Return the file to write after checking it."""
     path = Path(out) if out else Path(f"{Path(video).stem}_heatmap.{'png' if is_image(video) else 'mp4'}")
     if path.suffix.lower() not in (".mp4", ".png"):
         raise InputError(f"{path}: a heat map is written as a video (.mp4) or as one image (.png). Choose another -o.")
-    for source in (video, audio):
-        if source is not None and path.resolve() == Path(source).resolve():
-            raise InputError(f"{path}: would be overwritten by its own heat map. Choose another -o.")
     return path
 
 

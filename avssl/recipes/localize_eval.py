@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from avssl.core.claimed_verb import writes_folder
 from avssl.core.manifest import ManifestError, read_manifest
+from avssl.core.outputs import FolderKind
 from avssl.core.ranges import Count, CountOrZero, Seed, Share, checked
 from avssl.core.whole_file import write_text
 from avssl.data.splits import split_rows
@@ -26,6 +28,7 @@ from avssl.training.overlap import overlap_with_training
 
 
 @checked
+@writes_folder(FolderKind("scores", ("results.json", "table.md", "index.html")), reads=("manifest", "checkpoint"))
 def localize_eval(
     manifest: Path | str,
     *,
@@ -34,6 +37,7 @@ def localize_eval(
     split: str | None = None,
     rules: Sequence[str] = ("adaptive", "ezvsl"),
     object_prior: Path | str | None = None,
+    overwrite: bool = False,
     map_weight: Share = 0.4,
     num_examples: CountOrZero = 12,
     seed: Seed = 0,
@@ -60,10 +64,12 @@ def localize_eval(
         num_examples: Clips on the page.
         seed: Random seed of noise, partner clips, folds and resampling.
         batch_size: Windows per batch.
+        overwrite: Replace the results of another command.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
         progress: Show progress bars.
 
     Raises:
+        OutputError: If ``out`` holds something else, or another process writes it.
         ManifestError: If there is no such split, no ground truth, or no annotated source.
         HubError: If there is no model at ``checkpoint``.
         ValueError: If a rule is unknown, or an option is out of range.

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from avssl.core.cpus import decoding_workers
-from avssl.core.data_files import read_json
 from avssl.core.errors import ConfigError, RunError
 from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest
+from avssl.core.output_records import Command, place
+from avssl.core.outputs import FolderKind, claimed_folder, remove_files
 from avssl.core.parallel import parallel_map
 from avssl.core.progress import Bar
 from avssl.core.ranges import Count, CountOrZero, Workers, checked
@@ -28,7 +29,23 @@ from avssl.media.limits import MediaLimits
 from avssl.media.prepared.clip import CopySettings
 from avssl.media.prepared.writer import check_encoders
 
-FIRST = ("split", "num_workers", "verify", "task_index", "num_tasks", "short_side", "frames_per_second", "video_codec")
+_COPY = FolderKind(
+    "a copy",
+    ("manifest.csv", "dropped_files.csv", "prepared.json", "shards/[0-9]*.tar", "shards/[0-9]*.json"),
+    advice="Use another folder, or replace it with --overwrite.",
+)
+
+FIRST = (
+    "split",
+    "num_workers",
+    "verify",
+    "overwrite",
+    "task_index",
+    "num_tasks",
+    "short_side",
+    "frames_per_second",
+    "video_codec",
+)
 
 
 @checked
@@ -42,6 +59,7 @@ def prepare(
     task_index: CountOrZero = 0,
     num_tasks: Count = 1,
     verify: bool = False,
+    overwrite: bool = False,
     backend: BackendName = "auto",
     limits: MediaLimits | None = None,
     settings: CopySettings | None = None,
@@ -64,6 +82,7 @@ def prepare(
         task_index: Index of this job, from 0.
         num_tasks: Number of jobs that share the work.
         verify: Only compare the shards in OUT with their checksums.
+        overwrite: Replace a copy of another manifest or with other settings; shards that fit are kept.
         backend: Decoder of the sources.
         limits: Limits on the sources; where they are the defaults, those in the manifest count.
         settings: Format of the clips.
@@ -75,7 +94,8 @@ def prepare(
     Raises:
         ManifestError: If there is no row, no row could be copied, or ``verify`` is set and there is no shard.
         ValueError: If a codec does not take the settings.
-        ConfigError: If a number is out of range, or ``out`` holds a copy with other settings.
+        ConfigError: If a number is out of range.
+        OutputError: If ``out`` holds a copy with other settings or other files, or another process makes this share.
         ChildDied: If a process died, naming what it was copying; finished shards are kept.
         RunError: If ``verify`` is set and a shard is damaged.
     """
@@ -95,20 +115,24 @@ def prepare(
         raise ManifestError(f"{manifest}: no rows to copy.")
     if "shard_header_bytes" in source:
         raise ManifestError(f"{manifest}: is a prepared copy already; name the manifest of the sources.")
-    _refuse_other_settings(out, {**asdict(settings), "rows_per_shard": rows_per_shard, "split": split or "all"})
     check_encoders(settings)
-    jobs = list(_jobs(source, out, settings, rows_per_shard, backend, limits or MediaLimits()))
-    began = time.monotonic()
-    mine = jobs[task_index::num_tasks]
-    with Bar(desc="prepare", total=sum(len(job.manifest) for job in mine), unit="clip", show=progress) as bar:
-        records = []
-        for record in parallel_map(
-            make_shard, mine, num_workers=decoding_workers(num_workers), ahead=1, in_order=False
-        ):
-            bar.update(len(record["rows"]) + len(record["failures"]))
-            records.append(record)
-    _say_made(records, time.monotonic() - began)
-    return _finish(out, jobs)
+    about = {**asdict(settings), "rows_per_shard": rows_per_shard, "split": split or "all"}
+    command, part = Command.of("prepare", manifest=place(manifest), **about), (task_index, num_tasks)
+    with claimed_folder(out, command, _COPY, overwrite=overwrite, reads=[manifest], part=part) as claim:
+        claim.adopt()
+        if overwrite:  # no manifest while its shards change
+            remove_files(out, ["manifest.csv"])
+        jobs = list(_jobs(source, out, settings, rows_per_shard, backend, limits or MediaLimits()))
+        began = time.monotonic()
+        mine, workers = jobs[task_index::num_tasks], decoding_workers(num_workers)
+        num_clips = sum(len(job.manifest) for job in mine)
+        with Bar(desc="prepare", total=num_clips, unit="clip", show=progress) as bar:
+            records = []
+            for record in parallel_map(make_shard, mine, num_workers=workers, ahead=1, in_order=False):
+                bar.update(len(record["rows"]) + len(record["failures"]))
+                records.append(record)
+        _say_made(records, time.monotonic() - began)
+        return _finish(out, jobs, about)
 
 
 def _verify(out: Path) -> None:
@@ -132,31 +156,7 @@ def _jobs(
         yield ShardJob(out, number, rows, first, settings, backend, limits)
 
 
-def _refuse_other_settings(out: Path, requested: dict[str, Any]) -> None:
-    """Raise an error if the folder holds a copy with other settings; the first job writes them."""
-    file = out / "prepared.json"
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        write_json(file, {"settings": requested}, replace=False)
-    except FileExistsError:
-        there = _settings(file)
-        name = next((name for name in requested if there.get(name) != requested[name]), None)
-        if name is not None:
-            raise ConfigError(
-                f"{out}: holds a copy with {name} {there.get(name)}, but {requested[name]} is requested. "
-                "Use another folder."
-            ) from None
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    try:
-        settings: dict[str, Any] = read_json(file)["settings"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{file}: is not the record of a prepared copy ({error}). Use another folder.") from error
-    return settings
-
-
-def _finish(out: Path, jobs: list[ShardJob]) -> Manifest | None:
+def _finish(out: Path, jobs: list[ShardJob], settings: dict[str, Any]) -> Manifest | None:
     """Write the manifest if every shard exists."""
     records = [job.finished() for job in jobs]
     missing = [job.number for job, record in zip(jobs, records, strict=True) if record is None]
@@ -183,7 +183,7 @@ def _finish(out: Path, jobs: list[ShardJob]) -> Manifest | None:
     hours = float(np.sum(manifest["duration_seconds"])) / 3600
     size = sum(record["bytes"] for record in found)
     totals = {"clips": len(rows), "dropped": len(failures), "hours": hours, "bytes": size, "clip_list": manifest.hash()}
-    write_json(out / "prepared.json", {"settings": _settings(out / "prepared.json"), **totals})
+    write_json(out / "prepared.json", {"settings": settings, **totals})
     print(f"{len(rows)} clips, {hours:.2f} h, {size / 2**30:.2f} GiB: {size / 2**20 / hours:.0f} MiB per hour")
     print(f"manifest: {out / 'manifest.csv'}")
     return manifest

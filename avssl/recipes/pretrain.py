@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from avssl.config import Config, ConfigError
 from avssl.core import distributed
-from avssl.engine import Checkpointer, FitResult, choose_device, seed_everything
+from avssl.engine import Checkpointer, FitResult, choose_device, seed_everything, step_of
 from avssl.engine.stop_request import resumable
 from avssl.hub.converters import load_torchvision
 from avssl.hub.run_weights import load_video_weights, release_run
@@ -80,7 +81,11 @@ def pretrain(
     if not config.data.source:
         raise ConfigError("name a folder of videos or a manifest: avssl pretrain SOURCE")
     run = RunDirectory(resume or out or default_directory(config.data.source))
-    with resumable(run.path), distributed.process_group(choose_device(config.train.device)) as device:
+    with (
+        resumable(run.path),
+        distributed.process_group(choose_device(config.train.device)) as device,
+        ExitStack() as held,
+    ):
         # ---------------------------------------------------------------- find the rows
         config, resumes, overwrite = after_restart(run, config, resume is not None, overwrite)
         config = resolved(config)
@@ -88,7 +93,11 @@ def pretrain(
         check_options(config)  # bad settings and weights fail before a long look at the files
         if config.train.init_video_from and not resumes:
             load_torchvision(build_model(config).video_encoder, config.train.init_video_from)
-        rows = rows_of_run(config, run, resume=resumes, overwrite=overwrite, dry_run=dry_run, progress=progress)
+        claim = None
+        if not dry_run:
+            reads = (config.data.source, config.train.init_from, config.train.init_video_from)
+            claim = held.enter_context(run.claimed("pretrain", overwrite=overwrite, resume=resumes, reads=reads))
+        rows = rows_of_run(config, run, claim, resume=resumes, dry_run=dry_run, progress=progress)
 
         # ---------------------------------------------------------------- build
         config = with_fitting_batch(config, len(rows.manifest))
@@ -102,6 +111,10 @@ def pretrain(
 
         # ---------------------------------------------------------------- prepare: statistics, precision, weights
         checkpoint = None if dry_run else Checkpointer(run.checkpoints).latest()
+        if resumes and distributed.is_main():
+            step = 0 if checkpoint is None else step_of(checkpoint)
+            for name, (old, new) in run.note_changes(config, step if step < total_steps else None).items():
+                _print(f"changes     {name} from {old} to {new}, after step {step}")
         if checkpoint is not None:
             _print(f"resumes     {checkpoint}")
         else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from avssl.core.claimed_verb import writes_files
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import read_manifest
@@ -28,12 +29,14 @@ FIRST = (
     "windows_per_clip",
     "seed",
     "out",
+    "overwrite",
     "cache_folder",
     "device",
 )
 
 
 @checked
+@writes_files(lambda given: [given["out"]], reads=("manifest", "checkpoint"))
 def probe(
     manifest: Path | str,
     *,
@@ -47,6 +50,7 @@ def probe(
     fold_column: str | None = None,
     settings: ProbeSettings | None = None,
     out: Path | str | None = None,
+    overwrite: bool = False,
     num_workers: Workers | None = None,
     cache_folder: Path | str | None = None,
     device: str = "auto",
@@ -80,6 +84,7 @@ def probe(
         fold_column: Column of folds, instead of splits: each fold is tested once, after training on the others.
         settings: Numbers of the protocol.
         out: JSON file to write the numbers to.
+        overwrite: Replace a file that another command or program made.
         num_workers: Decoding processes; default: one per core.
         cache_folder: Folder where features are kept for later runs.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
@@ -89,6 +94,7 @@ def probe(
         The report of :func:`avssl.downstream.probing.run_protocol`.
 
     Raises:
+        OutputError: If another command or program made ``out``, or another process writes it.
         ManifestError: If a column, a split, a fold or the labels are missing.
         HubError: If there is no model at ``checkpoint``.
         ValueError: If a test class has no training clip, or a feature is not finite.

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from avssl.core.claimed_verb import writes_folder
 from avssl.core.cpus import decoding_workers
 from avssl.core.draws import clip_key
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
+from avssl.core.outputs import FolderKind
 from avssl.core.ranges import Count, Seed, Workers, checked
 from avssl.core.whole_file import write_text
 from avssl.data.dataset import ClipDataset
@@ -75,14 +77,27 @@ class Settings:
     """Show progress bars."""
 
 
-FIRST = ("checkpoint", "groups", "label_column", "split_column", "test_split", "seed", "out", "cache_folder", "device")
+FIRST = (
+    "checkpoint",
+    "groups",
+    "label_column",
+    "split_column",
+    "test_split",
+    "seed",
+    "out",
+    "overwrite",
+    "cache_folder",
+    "device",
+)
 
 
+@writes_folder(FolderKind("a report", ("robustness.json", "robustness.html")), reads=("manifest", "checkpoint"))
 def robustness(
     manifest: Path | str,
     *,
     checkpoint: Path | str,
     out: Path | str = "robustness",
+    overwrite: bool = False,
     settings: Settings | None = None,
 ) -> dict[str, Any]:
     """Measure how much a classifier depends on disturbances of its input.
@@ -97,6 +112,7 @@ def robustness(
             (SoundingShapes) or a box; without it a patch, as the report says.
         checkpoint: A pretrained model or a fine-tuned classifier: a run directory, its weights folder, or a release.
         out: Folder of the page and the numbers.
+        overwrite: Replace the results of another command.
         settings: Rows and numbers of the evaluation.
 
     Returns:
@@ -104,6 +120,7 @@ def robustness(
         ``reached`` is true if the modality was disturbed); and ``groups`` by column.
 
     Raises:
+        OutputError: If ``out`` holds something else, or another process writes it.
         ManifestError: If a column, a split or the labels are missing, a group column has too many values, the test
             split too few clips, or a class that the classifier does not know.
         HubError: If there is no model at ``checkpoint``.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from avssl.core.batch import Modality
+from avssl.core.claimed_verb import writes_files
 from avssl.core.errors import ConfigError
 from avssl.core.names import printable
 from avssl.core.ranges import Count, SecondsOrZero, checked
@@ -27,6 +28,7 @@ from avssl.media import MediaLimits
 
 
 @checked
+@writes_files(lambda given: [given["out"]], reads=("features", "audio", "video", "checkpoint"))
 def search(
     features: Path | str,
     *,
@@ -38,6 +40,7 @@ def search(
     gallery: Literal["video", "audio", "both"] | None = None,
     k: Count = 10,
     out: Path | str | None = None,
+    overwrite: bool = False,
     checkpoint: Path | str | None = None,
     root: Path | str | None = None,
     limits: MediaLimits | None = None,
@@ -63,6 +66,7 @@ def search(
         gallery: Modality to compare with; default: both, in two lists, if the table allows it.
         k: Largest number of hits per list.
         out: HTML page to write, with thumbnails and players.
+        overwrite: Replace a file that another command or program made.
         checkpoint: Model of the table, if it has moved.
         root: Folder of the table's files, if it has moved.
         limits: Limits on the files that are opened.
@@ -72,6 +76,7 @@ def search(
         One list for each gallery.
 
     Raises:
+        OutputError: If another command or program made ``out``, or another process writes it.
         ConfigError: If not exactly one query is given.
         FeatureTableError: If the table cannot be used, is empty, lacks the id, or belongs to other weights.
         MediaError: If the query's file cannot be read or lacks the stream.

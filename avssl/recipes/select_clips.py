@@ -8,6 +8,8 @@ from typing import Literal
 
 from avssl.core.errors import ConfigError
 from avssl.core.manifest import read_manifest
+from avssl.core.output_records import Command, place
+from avssl.core.outputs import FolderKind, claimed_file, claimed_folder
 from avssl.core.ranges import Count, Seed, Workers, checked
 from avssl.core.tables import write_table
 from avssl.downstream.labeling import FeatureSettings, Ranking, rank_rows, simulation_text, write_simulation
@@ -16,11 +18,13 @@ from avssl.engine import choose_device
 from avssl.evaluation import NEED_BOTH, STRATEGIES
 from avssl.hub.pretrained import from_pretrained
 
+_SIMULATION = FolderKind("a simulation", ("curve.json", "curve.csv", "curve.png"))
 FIRST = (
     "checkpoint",
     "strategy",
     "budget",
     "out",
+    "overwrite",
     "modality",
     "label_column",
     "simulate",
@@ -38,6 +42,7 @@ def select(
     budget: Count,
     strategy: Sequence[str] = (),
     out: Path | str | None = None,
+    overwrite: bool = False,
     modality: Literal["both", "video", "audio"] = "both",
     label_column: str = "label",
     split_column: str = "split",
@@ -73,6 +78,7 @@ def select(
         budget: Rows to select; with ``--simulate``, labels per round.
         strategy: Name of a strategy; with ``--simulate`` several, default: all.
         out: CSV to write, default: selected.csv; with ``--simulate`` a folder, default: selection.
+        overwrite: Replace what another command or program made.
         modality: Input of the classifier.
         label_column: Column of the labels.
         split_column: Column of the splits.
@@ -88,36 +94,41 @@ def select(
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Raises:
-        ConfigError: If a strategy is missing or unknown, or ``out`` is the manifest.
+        ConfigError: If a strategy is missing or unknown.
+        OutputError: If another command or program made ``out``, it is the manifest, or another process writes it.
         ManifestError: If a column, a split or the labels are missing.
         HubError: If there is no model at ``checkpoint``.
     """
     names = _strategies(strategy, simulate, modality)
     out = Path(out or ("selection" if simulate else "selected.csv"))
-    if out.resolve() == Path(manifest).resolve():
-        raise ConfigError(f"{out}: would overwrite the manifest it is chosen from. Choose another -o.")
-    rows = read_manifest(manifest)
-    pretrained = from_pretrained(checkpoint, choose_device(device))
+    about = {"strategies": names, "budget": budget, "modality": modality, "seed": seed, "rounds": rounds}
+    places = {"manifest": place(manifest), "checkpoint": place(checkpoint)}
+    command = Command.of("select", **places, **about, simulate=simulate, num_seeds=num_seeds)
     settings = FeatureSettings(modality, windows_per_clip, num_workers, cache_folder)
     columns = {"label_column": label_column, "split_column": split_column, "test_split": test_split}
+    reads = (manifest, checkpoint)
     if not simulate:
-        ranking = rank_rows(pretrained, rows, names[0], budget, **columns, seed=seed, settings=settings)
-        write_table(ranking.table, out)
+        with claimed_file(out, command, overwrite=overwrite, reads=reads):
+            rows, pretrained = read_manifest(manifest), from_pretrained(checkpoint, choose_device(device))
+            ranking = rank_rows(pretrained, rows, names[0], budget, **columns, seed=seed, settings=settings)
+            write_table(ranking.table, out)
         print(_counts(ranking))
         print(f"{budget} rows to label next, by {names[0]}: {out}")
         return
-    report = run_simulation(
-        pretrained,
-        rows,
-        names,
-        budget,
-        **columns,
-        train_split=train_split,
-        rounds=rounds,
-        seeds=range(seed, seed + num_seeds),
-        settings=settings,
-    )
-    write_simulation(report, out)
+    with claimed_folder(out, command, _SIMULATION, overwrite=overwrite, reads=reads) as claim:
+        claim.adopt()
+        report = run_simulation(
+            from_pretrained(checkpoint, choose_device(device)),
+            read_manifest(manifest),
+            names,
+            budget,
+            **columns,
+            train_split=train_split,
+            rounds=rounds,
+            seeds=range(seed, seed + num_seeds),
+            settings=settings,
+        )
+        write_simulation(report, out)
     print(simulation_text(report))
     print(f"numbers and curve: {out}")
 

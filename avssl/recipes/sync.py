@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from avssl.core.errors import InputError
+from avssl.core.claimed_verb import writes_files
 from avssl.core.progress import Bar
 from avssl.core.ranges import Seconds, checked
 from avssl.core.whole_file import write_json
@@ -15,7 +17,12 @@ from avssl.localization import SyncCurve, draw_sync_curve, sync_curve
 from avssl.media import MediaLimits, open_media
 
 
+def _outputs(given: Mapping[str, Any]) -> list[Path | str | None]:
+    return [given["out"] or f"{Path(given['video']).stem}_sync.png", given["readout"]]
+
+
 @checked
+@writes_files(_outputs, reads=("video", "audio", "checkpoint"))
 def sync(
     video: Path | str,
     *,
@@ -23,6 +30,7 @@ def sync(
     out: Path | str | None = None,
     audio: Path | str | None = None,
     readout: Path | str | None = None,
+    overwrite: bool = False,
     max_offset_seconds: Seconds = 1.0,
     step_seconds: Seconds = 0.1,
     seconds: Seconds | None = None,
@@ -41,6 +49,7 @@ def sync(
         out: PNG to write; default: VIDEO_sync.png in the working folder.
         audio: File whose audio is used instead of the video's own, from its start.
         readout: JSON file to write the curve to.
+        overwrite: Replace a file that another command or program made.
         max_offset_seconds: Largest shift of the audio that is tried, in either direction; at least one step.
         step_seconds: Difference between two offsets, > 0; not a stride over the video.
         seconds: Use only this much of the video, from its start; default: all.
@@ -48,14 +57,12 @@ def sync(
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Raises:
+        OutputError: If another command or program made an output, it is a source, or another process writes it.
         MediaError: If a file cannot be read or lacks the stream that is needed.
         HubError: If there is no model at ``checkpoint``.
         ValueError: If an option is out of range, or the video is too short for the offsets.
     """
     out = Path(out) if out else Path(f"{Path(video).stem}_sync.png")
-    for source in (video, audio):
-        if source is not None and out.resolve() == Path(source).resolve():
-            raise InputError(f"{out}: would be overwritten by its own curve. Choose another -o.")
     pretrained = from_pretrained(checkpoint, choose_device(device))
     with ExitStack() as files:
         reader = files.enter_context(open_media(video, limits=limits))

@@ -7,10 +7,21 @@ from typing import Any
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
-from avssl.core.manifest import Manifest, ManifestError
+from avssl.core.manifest import Manifest
+from avssl.core.output_records import Command
+from avssl.core.outputs import FolderKind, claimed_folder
 from avssl.core.ranges import CountOrZero, Seed, Workers, checked
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 
+_CORPUS = FolderKind(
+    "a corpus",
+    (
+        "manifest.csv",
+        *(f"{split}/[0-9]*.mp4" for split in ("train", "test")),
+        *(f"truth/{split}/[0-9]*.npz" for split in ("train", "test")),
+    ),
+    complete="manifest.csv",
+)
 FIRST = (
     "num_clips",
     "num_test_clips",
@@ -53,21 +64,19 @@ def synthesize(
         progress: Show a progress bar.
 
     Raises:
-        ManifestError: If a corpus exists and ``overwrite`` is not set.
+        OutputError: If a corpus exists and ``overwrite`` is not set, or the folder holds other files.
         ValueError: If there is no clip to make, or a setting is out of range.
     """
     counts = {"train": num_clips, "test": max(1, num_clips // 5) if num_test_clips is None else num_test_clips}
-    manifest = Path(out) / "manifest.csv"
-    if manifest.exists() and not overwrite:
-        raise ManifestError(f"{manifest}: a corpus is there already; replace it with --overwrite.")
     if min(counts.values()) < 0 or not any(counts.values()):
         raise InputError(
             f"num_clips ({num_clips}) and num_test_clips ({num_test_clips}) must be >= 0, and one of them > 0."
         )
     scene = scene or SceneSettings()
     splits: dict[str, Any] = {name: Split(count, scene) for name, count in counts.items() if count}
-    manifest.unlink(missing_ok=True)  # while the clips change, there is no corpus
-    made = synthesize_corpus(out, splits, seed, decoding_workers(num_workers), progress)
+    with claimed_folder(out, Command.of("synthesize"), _CORPUS, overwrite=overwrite) as claim:
+        claim.begin()  # while the clips change, there is no manifest
+        made = synthesize_corpus(out, splits, seed, decoding_workers(num_workers), progress)
     print(f"{len(made)} clips: {', '.join(f'{count} {name}' for name, count in counts.items())}")
-    print(f"manifest: {manifest}")
+    print(f"manifest: {Path(out) / 'manifest.csv'}")
     return made

@@ -10,6 +10,7 @@ import numpy as np
 
 from avssl.core.data_files import read_arrays
 from avssl.core.errors import InputError
+from avssl.core.whole_file import whole_file
 from avssl.synthetic.frames import boxes
 from avssl.synthetic.scene import Scene
 
@@ -84,7 +85,7 @@ def write_truth(path: Path, truth: Truth) -> None:
         name: np.asarray(value, dtype=np.str_) if name in _TEXTS else np.asarray(value)
         for name, value in values.items()
     }
-    with path.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, masks=np.packbits(truth.masks, axis=-1), width=truth.masks.shape[-1], **arrays)
 
 

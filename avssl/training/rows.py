@@ -12,6 +12,7 @@ import pyarrow as pa
 from avssl.config import Config
 from avssl.core import distributed
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.core.outputs import ClaimedFolder
 from avssl.data.file_stamps import stamped
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
@@ -51,9 +52,9 @@ class Rows:
 def rows_of_run(
     config: Config,
     run: RunDirectory,
+    claim: ClaimedFolder | None = None,
     *,
     resume: bool = False,
-    overwrite: bool = False,
     dry_run: bool = False,
     progress: bool = False,
 ) -> Rows:
@@ -61,24 +62,31 @@ def rows_of_run(
 
     A resumed run reads the rows with which it began. A dry run finds the rows on every rank and writes nothing.
 
+    Args:
+        config: Every setting.
+        run: The run directory.
+        claim: From :meth:`RunDirectory.claimed`, on rank 0.
+        resume: Read the rows that are there.
+        dry_run: Write nothing.
+        progress: Show a progress bar.
+
     Raises:
         ManifestError: If the source has too few usable rows.
-        RunDirectoryError: If the directory must not be written, or holds no run to resume.
+        RunDirectoryError: If the run was stopped before its rows were found.
     """
     allowed = config.data.max_bad_fraction
     if dry_run:
         found, unusable = find_rows(config, progress=progress, dry_run=True)
         return Rows(*hold_out(config, found), unusable, allowed)
-    if not resume and distributed.is_main():
+    if not resume and claim is not None:
         listed = Path(config.data.source) / "manifest.csv"
         if listed.is_file():
             _LOGGER.info("note        to use the splits of %s, name that file instead of its folder", listed)
-        run.check_free(overwrite)  # before an index that may take an hour
         found, unusable = find_rows(config, progress=progress)
         manifest, held_out = hold_out(config, found)
         manifest, held_out = stamped(manifest), held_out and stamped(held_out)
         mark_begun(run)
-        run.claim(overwrite)
+        claim.begin()
         run.write_rows(manifest, unusable, held_out)
         run.write_config(config)
     distributed.barrier()

@@ -4,6 +4,7 @@
 
     runs/<name>/
     ├── config.yaml         every setting, resolved: the fitted batch size, the measured precision
+    ├── history.jsonl       settings that a resume changed: step, setting, old and new value
     ├── environment.json    versions, device, commit
     ├── manifest.csv        the rows of the run, relative to data.source
     ├── held_out.csv        the monitors' gallery, if it is kept out of training
@@ -19,8 +20,10 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Mapping
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,36 +32,37 @@ import pyarrow as pa
 import torch
 
 from avssl.config import Config, load_run_config, to_yaml
+from avssl.config.resumed import CHANGEABLE, changed_settings, with_settings
 from avssl.core import distributed
-from avssl.core.errors import InputError
+from avssl.core.lock import OutputError
 from avssl.core.manifest import Manifest, is_url, read_manifest
+from avssl.core.output_records import Command
+from avssl.core.outputs import ClaimedFolder, FolderKind, claimed_folder
 from avssl.core.tables import MAX_TABLE_BYTES, parse_table, write_table
 from avssl.core.user_files import read_bytes
-from avssl.core.whole_file import is_unfinished, write_json, write_text
+from avssl.core.whole_file import write_json, write_text
 from avssl.data.ledger import Failure, failures_table
 from avssl.engine import environment_report, set_threads
 from avssl.media.backends import resolve_backend
 
-_OURS = (
-    "config.yaml",
-    "environment.json",
-    "manifest.csv",
-    "held_out.csv",
-    "unusable_files.csv",
+_RELEASE = ("model.safetensors", "config.json", "README.md")
+_TRAINING = (
     "metrics.jsonl",
-    "tensorboard",
-    "checkpoints",
-    "weights",
-    "weights_best",
+    "tensorboard/events.out.tfevents.*",
+    "checkpoints/step-*.pt",
+    "checkpoints/best.pt",
     "dropped_files.csv",
-    "folds",
-    "results.json",
+    *(f"{folder}/{name}" for folder in ("weights", "weights_best") for name in _RELEASE),
 )
+_FOLD = (*_TRAINING, "predictions.npz", "report.html", "report.json", "results.json")
+_START = ("config.yaml", "environment.json", "manifest.csv", "held_out.csv", "unusable_files.csv")
+FILES = (*_START, "history.jsonl", *_TRAINING, "results.json", *(f"folds/fold-*/{name}" for name in _FOLD))
+"""Patterns of all files of a run, which --overwrite removes."""
 
 _Root = TypeVar("_Root")
 
 
-class RunDirectoryError(InputError):
+class RunDirectoryError(OutputError):
     """A run directory that must not be written, or a run that cannot be continued."""
 
 
@@ -66,7 +70,7 @@ class RunDirectory:
     """Paths and files of one run.
 
     Args:
-        path: The directory, created by :meth:`claim`.
+        path: The directory, created by :meth:`claimed`.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -76,41 +80,46 @@ class RunDirectory:
         self.weights_best = self.path / "weights_best"
         self.dropped_files = self.path / "dropped_files.csv"
         self.config_file = self.path / "config.yaml"
+        self._history = self.path / "history.jsonl"
         self._manifest = self.path / "manifest.csv"
         self._held_out = self.path / "held_out.csv"
         self._unusable = self.path / "unusable_files.csv"
 
-    def check_free(self, overwrite: bool = False) -> None:
-        """Check that :meth:`claim` may write here.
+    @contextmanager
+    def claimed(
+        self, verb: str, *, overwrite: bool = False, resume: bool = False, reads: Sequence[str | None] = ()
+    ) -> Iterator[ClaimedFolder | None]:
+        """Within the context, be the only run that writes here; yields None on ranks that write nothing.
+
+        A run that was stopped before its config.yaml was written may be started again.
 
         Raises:
-            RunDirectoryError: If the directory holds a run and ``overwrite`` is False, or holds other files.
+            RunDirectoryError: If the directory holds a run and ``overwrite`` is False, holds other files, or holds no
+                run to resume.
+            OutputError: If a living process writes it.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise RunDirectoryError(f"{self.path}: is a file; name a directory with --out.")
-        foreign = [name for name in self._there() if name not in _OURS and not is_unfinished(name)]
-        if foreign:
-            raise RunDirectoryError(f"{self.path}: holds other files ({foreign[0]}); name a new directory with --out.")
-        if self._there() and not overwrite:
+        if not distributed.is_main():
+            yield None
+            return
+        if resume:
+            self._check_begun()
+        advice = (
+            f"Continue it with --resume {self.path}, replace it with --overwrite, or name another directory with --out."
+        )
+        kind = FolderKind("a run", FILES, self.config_file.name, advice, RunDirectoryError)
+        with claimed_folder(
+            self.path, Command.of(verb), kind, overwrite=overwrite, resume=resume, reads=reads
+        ) as claim:
+            if resume:
+                claim.adopt()
+            yield claim
+
+    def _check_begun(self) -> None:
+        if not self.config_file.exists():
             raise RunDirectoryError(
-                f"{self.path}: holds a run already. Continue it with --resume {self.path}, replace it with "
-                "--overwrite, or name another directory with --out."
+                f"{self.path}: no run to continue here (no config.yaml). If it was stopped while it started, start it "
+                "again without --resume."
             )
-
-    def claim(self, overwrite: bool = False) -> None:
-        """Create the directory; with ``overwrite``, remove the files of an earlier run.
-
-        Raises:
-            RunDirectoryError: As in :meth:`check_free`.
-        """
-        self.check_free(overwrite)
-        for name in self._there():
-            entry = self.path / name
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        self.path.mkdir(parents=True, exist_ok=True)
-
-    def _there(self) -> list[str]:
-        return sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
 
     def read_config(self, root: type[_Root] = Config) -> _Root:  # type: ignore[assignment]
         """Return the settings of the run.
@@ -119,13 +128,41 @@ class RunDirectory:
             ConfigError: If another version of avssl or another verb wrote them.
             RunDirectoryError: If there is no run.
         """
-        if not self.config_file.exists():
-            raise RunDirectoryError(f"{self.path}: no run to continue here (no config.yaml).")
+        self._check_begun()
         return load_run_config(self.path, root)
 
     def write_config(self, config: Any) -> None:
         """Write every setting."""
         write_text(self.config_file, to_yaml(config))
+
+    def note_changes(self, config: Any, step: int | None, fold: str | None = None) -> dict[str, tuple[Any, Any]]:
+        """Write the settings that a resume changes to config.yaml and history.jsonl; return (old, new) by name.
+
+        Args:
+            config: Settings of the resumed run.
+            step: Steps done before the change; None if the run is finished.
+            fold: Fold of a classifier to which the step belongs.
+
+        Raises:
+            RunDirectoryError: If the run is finished, so that a setting of its training changes nothing.
+        """
+        before = self.read_config(type(config))
+        found = changed_settings(before, config)
+        changes = {name: values for name, values in found.items() if name in CHANGEABLE and values[1] is not None}
+        of_training = [name for name in changes if name.startswith(("optim.", "schedule."))]
+        if step is None and of_training:
+            raise RunDirectoryError(
+                f"{self.path}: is finished, so another --{of_training[0].replace('_', '-')} would change nothing. "
+                "Leave it out, or start a new run."
+            )
+        if changes and step is not None:
+            text = self._history.read_text(encoding="utf-8") if self._history.is_file() else ""
+            at: dict[str, Any] = {"step": step} | ({"fold": fold} if fold is not None else {})
+            for name, (old, new) in changes.items():
+                text += json.dumps({**at, "setting": name, "old": old, "new": new}) + "\n"
+            write_text(self._history, text)
+            self.write_config(with_settings(before, {name: new for name, (_, new) in changes.items()}))
+        return changes
 
     def record(self, config: Any, manifest: Manifest, device: torch.device) -> None:
         """Write the resolved settings and the environment, on rank 0."""
@@ -153,7 +190,7 @@ class RunDirectory:
         """
         if not self._manifest.exists():
             raise RunDirectoryError(
-                f"{self.path}: stopped before its rows were found. Start it again with --overwrite."
+                f"{self.path}: stopped before its rows were found. Start it again without --resume."
             )
         return read_manifest(self._manifest, _root(source)), _read_strings(self._unusable)
 
@@ -167,9 +204,15 @@ class RunDirectory:
 
 
 def default_directory(source: str, ending: str = "") -> Path:
-    """Return ``runs/videos`` for a folder ``videos``, ``runs/corpus`` for ``corpus/manifest.csv``, plus the ending."""
-    path = Path(source)
-    return Path("runs") / ((path.parent.name if path.name == "manifest.csv" else path.stem or "run") + ending)
+    """Return ``runs/videos`` for a folder ``videos``, ``runs/corpus`` for ``corpus/manifest.csv``, plus the ending.
+
+    The name is that of the folder itself, not of a link to it or of ``..``.
+    """
+    path = Path(source.partition("://")[2].strip("/")) if is_url(source) else Path(source).resolve()
+    name = path.name if path.is_dir() else re.sub(r"\.csv$", "", path.name, flags=re.IGNORECASE)
+    if path.name.lower() == "manifest.csv" and not path.is_dir():
+        name = path.parent.name
+    return Path("runs") / ((name or "run") + ending)
 
 
 def resolved(config: _Root) -> _Root:

@@ -81,7 +81,7 @@ def test_only_a_release_is_replaced_and_only_with_overwrite(statistics, tmp_path
     assert main(words(out, "--statistics", statistics)) == 0
     before = (out / "model.safetensors").read_bytes()
     assert main(words(out, "--statistics", statistics)) == 1
-    assert "a release is there already. Replace it with --overwrite" in capsys.readouterr().err
+    assert "holds a release already. Replace it with --overwrite" in capsys.readouterr().err
     np.savez(statistics, mean=np.zeros(NUM_BINS), std=np.ones(NUM_BINS))
     assert main(words(out, "--statistics", statistics, "--overwrite")) == 0
     assert (out / "model.safetensors").read_bytes() != before

@@ -15,7 +15,7 @@ from avssl.cli import main
 from avssl.config import ConfigError, FinetuneConfig, load_config, to_yaml
 from avssl.core.manifest import ManifestError
 from avssl.downstream.finetuning import summary_text
-from avssl.engine import Interruption, Precision, read_metrics
+from avssl.engine import Checkpointer, Interruption, Precision, load_checkpoint, read_metrics
 from avssl.hub.pretrained import from_pretrained
 from avssl.hub.release import HubError
 from avssl.recipes.finetune import finetune
@@ -339,8 +339,48 @@ def test_killed_run_continues(finished, labeled_clips, tmp_path, finetuning):
 
 
 def test_resume_with_other_settings_raises(finished, capsys):
-    assert main(["finetune", "--resume", str(finished[0]), "--optim.lr", "5"]) == 2
-    assert "--optim.lr (5.0) was 0.01 when the run began" in capsys.readouterr().err
+    assert main(["finetune", "--resume", str(finished[0]), "--optim.epochs", "5"]) == 2
+    assert "--optim.epochs (5) was 4 when the run began" in capsys.readouterr().err
+    assert main(["finetune", "--resume", str(finished[0]), "--optim.lr", "5"]) == 1
+    assert "is finished, so another --optim.lr would change nothing" in capsys.readouterr().err
+
+
+def test_a_resume_may_lower_the_rates_of_encoders_and_classifier(labeled_clips, tmp_path, finetuning, capsys):
+    """Stopped in the first fold; the changed rates hold from there on and are written down."""
+    config, out = finetuning(labeled_clips, labels={"split_column": ["split1", "split2"]}), tmp_path / "run"
+    save = Checkpointer.save
+
+    def stop_after_2(checkpointer, step, state):
+        save(checkpointer, step, state)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpointer, "save", stop_after_2)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, out=out, progress=False)
+    words = ["--optim.lr", "1e-3", "--optim.head-lr", "5e-3", "--train.log-every", "2"]
+    assert main(["finetune", "--resume", str(out), *words]) == 0
+    assert "changes optim.lr from 0.01 to 0.001, after step 2 of fold split1" in capsys.readouterr().out
+    noted = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert {(note["fold"], note["setting"], note["new"]) for note in noted} == {
+        ("split1", "optim.lr", 1e-3),
+        ("split1", "optim.head_lr", 5e-3),
+        ("split1", "train.log_every", 2),
+    }
+    for fold in ("split1", "split2"):
+        last = sorted((out / "folds" / f"fold-{fold}" / "checkpoints").glob("step-*.pt"))[-1]
+        groups = load_checkpoint(last)["optimizer"]["param_groups"]
+        assert {group["lr_scale"] for group in groups} == {5.0, 1.0}
+
+
+@pytest.mark.parametrize("content", ["", '{"fold": '])
+def test_a_torn_result_of_a_fold_is_made_again(finished, tmp_path, caplog, content):
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    (out / "folds" / "fold-split2" / "results.json").write_text(content)
+    _, summary = finetune(load_config(out / "config.yaml", FinetuneConfig), resume=out, progress=False)
+    assert "results.json is damaged" in caplog.text
+    assert [fold["numbers"] for fold in summary["folds"]] == [fold["numbers"] for fold in finished[1]["folds"]]
 
 
 def test_precision_is_timed_and_kept(labeled_clips, tmp_path, finetuning):

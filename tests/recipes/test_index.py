@@ -1,3 +1,7 @@
+import csv
+import re
+from pathlib import Path
+
 import pytest
 
 from avssl.cli import main
@@ -99,3 +103,118 @@ def test_pretraining_on_a_folder_uses_the_results_of_index(tmp_path, video_maker
     monkeypatch.setattr("avssl.data.health.check.probe_file", None)  # would crash in every worker
     manifest, unusable = find_rows(tiny_config(tmp_path / "videos"))
     assert (len(manifest), len(unusable)) == (9, 0)
+
+
+# ---------------------------------------------------------------- a manifest that is there
+
+
+def table(path):
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def add_columns(path, **columns):
+    """Add columns as an editor would: the file is written anew."""
+    rows = list(table(path).values())
+    for name, values in columns.items():
+        for row in rows:
+            row[name] = values.get(row["id"], "")
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def labeled(tmp_path, video_maker):
+    """Two indexed files with labels and splits."""
+    videos = tmp_path / "videos"
+    for number, name in enumerate(("a.mp4", "sub/b.mp4")):
+        video_maker(videos / name, number)
+    assert main(["index", str(videos)]) == 0
+    add_columns(videos / "manifest.csv", label={"a.mp4": "dog", "sub/b.mp4": "cat"}, split={"a.mp4": "train"})
+    return videos
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_labels_and_splits_survive_a_second_index(labeled, video_maker, capsys, times):
+    video_maker(labeled / "c.mp4", 2)
+    for _ in range(times):
+        assert main(["index", str(labeled)]) == 0
+    rows = table(labeled / "manifest.csv")
+    assert {name: (row["label"], row["split"]) for name, row in rows.items()} == {
+        "a.mp4": ("dog", "train"),
+        "c.mp4": ("", ""),
+        "sub/b.mp4": ("cat", ""),
+    }
+    assert "kept: label, split of 2 rows; 1 new rows have none yet" in capsys.readouterr().out
+
+
+def test_labels_of_a_file_that_is_gone_come_back_with_it(labeled, capsys):
+    for _ in range(2):
+        (labeled / "sub" / "b.mp4").rename(labeled.parent / "b.mp4")
+        assert main(["index", str(labeled)]) == 0
+        assert list(table(labeled / "manifest.csv")) == ["a.mp4"]
+        assert table(labeled / "manifest.removed.csv")["sub/b.mp4"]["label"] == "cat"
+        assert "gone: 1 rows, the first is sub/b.mp4" in capsys.readouterr().out
+        (labeled.parent / "b.mp4").rename(labeled / "sub" / "b.mp4")
+        assert main(["index", str(labeled)]) == 0
+        assert table(labeled / "manifest.csv")["sub/b.mp4"]["label"] == "cat"
+        assert not (labeled / "manifest.removed.csv").exists()
+
+
+def test_rows_that_only_index_made_leave_nothing_behind(folder):
+    assert main(["index", str(folder)]) == 0
+    assert main(["index", str(folder), "--segment-seconds", "0.5", "--segment-over-seconds", "1"]) == 0
+    assert "good.mp4#0.000-0.500" in table(folder / "manifest.csv")
+    assert not (folder / "manifest.removed.csv").exists()
+
+
+def test_a_manifest_of_something_else_is_kept_without_overwrite(folder, capsys):
+    path = folder / "manifest.csv"
+    for text in ("id,path,label\nx,good.mp4,dog\n", "not a manifest", "id,path\n"):
+        path.write_text(text)
+        assert main(["index", str(folder)]) == 1
+        assert "--overwrite" in capsys.readouterr().err
+        assert path.read_text() == text
+    assert main(["index", str(folder), "--overwrite"]) == 0
+    assert list(table(path)) == ["good.mp4"]
+
+
+def test_other_segments_would_lose_labels_and_are_an_error(labeled, capsys):
+    before = (labeled / "manifest.csv").read_text()
+    words = ["index", str(labeled), "--segment-seconds", "0.5", "--segment-over-seconds", "1"]
+    assert main(words) == 1
+    assert "none of its 2 rows is one of the" in capsys.readouterr().err
+    assert (labeled / "manifest.csv").read_text() == before
+
+
+def test_the_manifest_of_another_folder_is_kept(labeled, video_maker, capsys):
+    other = labeled.parent / "other"
+    video_maker(other / "x.mp4", 3)
+    out = labeled.parent / "all.csv"
+    assert main(["index", str(labeled), "-o", str(out)]) == 0
+    assert main(["index", str(other), "-o", str(out)]) == 1
+    assert re.search(r"all.csv: exists already, made by another command", capsys.readouterr().err)
+    assert len(table(out)) == 2
+    assert main(["index", str(other), "-o", str(out), "--overwrite"]) == 0
+    assert list(table(out)) == ["other/x.mp4"]
+
+
+@pytest.mark.parametrize("name", ["manifest.failures.csv", "manifest.removed.csv"])
+def test_other_files_beside_the_manifest_are_kept(folder, name, capsys):
+    (folder / name).write_text("my own list")
+    assert main(["index", str(folder)]) == 1
+    assert name in capsys.readouterr().err
+    assert (folder / name).read_text() == "my own list"
+
+
+def test_two_processes_cannot_index_into_one_manifest(folder, capsys):
+    from avssl.core.output_records import Command
+    from avssl.core.outputs import claimed_file
+
+    with claimed_file(folder / "manifest.csv", Command.of("index")):
+        for more in ([], ["--overwrite"]):
+            assert main(["index", str(folder), *more]) == 1
+            assert "is writing it" in capsys.readouterr().err
+    assert not (folder / "manifest.csv").exists()

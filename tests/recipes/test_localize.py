@@ -76,6 +76,8 @@ def test_an_image_and_audio_become_an_image(videos, run, still, tmp_path, capsys
     assert f"image: {out}" in capsys.readouterr().out
     assert read_image(out).shape == (3, 12 * 32 + 120, 12 * 48)
     assert main(words) == 1
+    assert "out.png: exists already, with audio" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 1
     assert "no audio stream. Name other audio: --audio FILE" in capsys.readouterr().err
 
 

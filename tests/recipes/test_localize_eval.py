@@ -68,7 +68,14 @@ def test_tables_numbers_and_page_are_written(boxed, run, tmp_path, capsys):
 def test_equal_settings_give_equal_numbers(boxed, run, tmp_path):
     one, two, other = (
         localize_eval(
-            boxed, checkpoint=run, out=tmp_path / "out", rules=["ezvsl"], seed=seed, num_examples=0, progress=False
+            boxed,
+            checkpoint=run,
+            out=tmp_path / "out",
+            rules=["ezvsl"],
+            seed=seed,
+            num_examples=0,
+            progress=False,
+            overwrite=seed == 2,
         )
         for seed in (1, 1, 2)
     )

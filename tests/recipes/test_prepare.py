@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_wrong_input_raises(manifest, tmp_path, capsys):
     out = tmp_path / "copy"
     assert main(["prepare", str(manifest), str(out), *COPY]) == 0
     cases = [
-        ([str(manifest), str(out), *COPY, "--quality", "5"], 2, "holds a copy with quality 3, but 5 is requested"),
+        ([str(manifest), str(out), *COPY, "--quality", "5"], 1, "holds a copy with quality 3, but 5 is requested"),
         ([str(out / "manifest.csv"), str(tmp_path / "b"), *COPY], 1, "is a prepared copy already"),
         ([str(manifest), str(tmp_path / "b"), "--task-index", "2", "--num-tasks", "2"], 2, "task_index < num_tasks"),
         ([str(tmp_path / "none.csv"), str(tmp_path / "b")], 1, "no such manifest"),
@@ -89,3 +90,40 @@ def test_several_processes_equal_one(manifest, tmp_path):
         assert main(["prepare", str(manifest), str(tmp_path / name), *COPY[:-1], workers]) == 0
     files = [sorted((tmp_path / name / "shards").glob("*.tar")) for name in ("one", "two")]
     assert [a.read_bytes() for a in files[0]] == [b.read_bytes() for b in files[1]]
+
+
+def test_a_copy_never_goes_into_the_folder_of_its_sources(videos, tmp_path, capsys):
+    folder = tmp_path / "v"
+    shutil.copytree(videos, folder)
+    assert main(["index", str(folder)]) == 0
+    (tmp_path / "link").symlink_to(folder)
+    before = (folder / "manifest.csv").read_bytes()
+    for out in (folder, tmp_path / "link", folder / ".." / "v", tmp_path):
+        for more in ([], ["--overwrite"]):
+            assert main(["prepare", str(folder / "manifest.csv"), str(out), *COPY, *more]) == 1
+            assert "holds other files" in capsys.readouterr().err
+    assert (folder / "manifest.csv").read_bytes() == before
+    assert not (folder / "shards").exists()
+    assert not (folder / "prepared.json").exists()
+
+
+def test_a_copy_of_another_manifest_is_replaced_with_overwrite_only(manifest, tmp_path, capsys):
+    out, few = tmp_path / "copy", manifest.parent / "few.csv"
+    few.write_text("".join(manifest.read_text().splitlines(keepends=True)[:9]))
+    assert main(["prepare", str(manifest), str(out), *COPY]) == 0
+    before = (out / "manifest.csv").read_bytes()
+    assert main(["prepare", str(few), str(out), *COPY]) == 1
+    assert "holds a copy with manifest" in capsys.readouterr().err
+    assert (out / "manifest.csv").read_bytes() == before
+    assert main(["prepare", str(few), str(out), *COPY, "--overwrite"]) == 0
+    assert len(read_manifest(out / "manifest.csv")) == 8
+
+
+def test_two_processes_cannot_make_the_same_share(manifest, tmp_path, capsys):
+    from avssl.core.output_records import Command
+    from avssl.core.outputs import FolderKind, claimed_folder
+
+    with claimed_folder(tmp_path / "copy", Command.of("prepare"), FolderKind("a copy", ())):
+        for more in ([], ["--overwrite"], ["--task-index", "1", "--num-tasks", "2"]):
+            assert main(["prepare", str(manifest), str(tmp_path / "copy"), *COPY, *more]) == 1
+            assert "is writing it" in capsys.readouterr().err

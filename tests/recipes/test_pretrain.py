@@ -185,8 +185,10 @@ def test_resume_from_a_checkpoint_of_an_older_format_raises(run, tmp_path, capsy
 
 
 def test_resume_with_other_settings_raises(run, capsys):
-    assert main(["pretrain", "--resume", str(run), "--optim.lr", "5"]) == 2
-    assert "--optim.lr (5.0) was 0.001 when the run began" in capsys.readouterr().err
+    assert main(["pretrain", "--resume", str(run), "--optim.epochs", "5"]) == 2
+    assert "--optim.epochs (5) was 4 when the run began" in capsys.readouterr().err
+    assert main(["pretrain", "--resume", str(run), "--optim.lr", "5"]) == 1
+    assert "is finished, so another --optim.lr would change nothing" in capsys.readouterr().err
     assert main(["pretrain", "--resume", str(run), "--out", "x"]) == 2
     assert "leave out --config, --out" in capsys.readouterr().err
     assert main(["pretrain", "--resume", "nowhere"]) == 1
@@ -379,6 +381,30 @@ def test_default_directory_is_named_after_the_source():
     assert default_directory("/data/videos") == Path("runs/videos")
     assert default_directory("corpus/manifest.csv") == Path("runs/corpus")
     assert default_directory("corpus/small.csv") == Path("runs/small")
+    assert default_directory("s3://bucket/corpus/manifest.csv") == Path("runs/corpus")
+    assert default_directory("s3://bucket/manifest.csv", "-finetune") == Path("runs/bucket-finetune")
+    assert default_directory("/") == Path("runs/run")
+
+
+@pytest.mark.parametrize("ending", ["", "-finetune"])
+def test_default_directory_is_that_of_the_folder_itself(tmp_path, monkeypatch, ending):
+    """However the folder is written; folders whose names have dots stay apart."""
+    for name in ("d.1", "d.2", "videos"):
+        (tmp_path / name / "work").mkdir(parents=True)
+        (tmp_path / name / "manifest.csv").write_text("")
+        (tmp_path / name / "list.v2.csv").write_text("")
+    (tmp_path / "link").symlink_to("videos")
+    monkeypatch.chdir(tmp_path / "videos" / "work")
+    names = {
+        "videos": ("..", "../", "../.", "../manifest.csv", "../../link", "../../link/manifest.csv", "../../videos//"),
+        "work": (".", "./", "../work"),
+        "d.1": ("../../d.1", "../../d.1/", "../../d.1/manifest.csv", "../../d.1/work/.."),
+        "d.2": ("../../d.2",),
+        "list.v2": ("../list.v2.csv",),
+    }
+    for name, sources in names.items():
+        for source in sources:
+            assert default_directory(source, ending) == Path("runs") / (name + ending), source
 
 
 # ---------------------------------------------------------------- several processes

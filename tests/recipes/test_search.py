@@ -188,7 +188,7 @@ def test_the_page_reports_missing_files(world, tmp_path):
     words = {"id": "clip1.mp4", "by": "audio", "gallery": "audio", "k": 2, "out": page}
     search(moved, **words)
     assert page.read_text().count("the file cannot be opened") == 3
-    search(moved, root=world.parent / "videos", **words)
+    search(moved, root=world.parent / "videos", overwrite=True, **words)
     assert page.read_text().count("<video") == 3
 
 

@@ -54,6 +54,7 @@ def select(run, tmp_path):
             "cpu",
             "--cache-folder",
             str(tmp_path / "cache"),
+            "--overwrite",
         ]
         assert main(["select", str(manifest), *common, "-o", str(out), *words]) == 0
         return read(out)
@@ -162,8 +163,8 @@ def test_a_missing_checkpoint_raises_and_the_manifest_is_kept(manifest_maker, ru
     assert main(words) == 2
     assert "required: --checkpoint" in capsys.readouterr().err
     before = manifest.read_text()
-    assert main([*words, "--checkpoint", str(run), "-o", str(manifest)]) == 2
-    assert "would overwrite the manifest" in capsys.readouterr().err
+    assert main([*words, "--checkpoint", str(run), "-o", str(manifest), "--overwrite"]) == 1
+    assert "is read by this command" in capsys.readouterr().err
     assert manifest.read_text() == before
 
 
@@ -215,6 +216,7 @@ def test_simulation_of_one_modality_omits_disagreement(manifest_maker, run, tmp_
     report = json.loads((tmp_path / "out" / "curve.json").read_text())
     assert list(report["curves"]) == ["random", "margin", "entropy", "k-center", "typicality"]
     assert report["all_labels"] >= 0.8  # the classes differ in pitch
+    common.append("--overwrite")
     assert main([*common, "--strategy", "disagreement"]) == 1
     assert "needs video and audio, got audio" in capsys.readouterr().err
     assert main([*common, "--num_seeds", "0"]) == 2

@@ -26,7 +26,7 @@ def test_other_audio_gives_another_curve(videos, run, tmp_path):
     for number in (0, 11):
         readout = tmp_path / f"{number}.json"
         sound = videos / f"clip{number:02d}.mp4"
-        assert main(words(videos, run, tmp_path / "x.png", "--audio", sound, "--readout", readout)) == 0
+        assert main(words(videos, run, tmp_path / f"{number}.png", "--audio", sound, "--readout", readout)) == 0
         curves.append(json.loads(readout.read_text())["energy"])
     assert curves[0] != curves[1]
 
@@ -36,7 +36,7 @@ def test_wrong_input_raises(videos, run, tmp_path, capsys):
     assert main(["sync", video]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err
     assert main(words(videos, run, video)) == 1
-    assert "would be overwritten by its own curve" in capsys.readouterr().err
+    assert "is read by this command" in capsys.readouterr().err
     assert main(words(videos, run, tmp_path / "x.png", "--max-offset-seconds", "2")) == 1
     assert "Lower --max-offset-seconds" in capsys.readouterr().err
     assert not (tmp_path / "x.png").exists()

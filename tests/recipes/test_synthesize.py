@@ -12,7 +12,7 @@ def test_synthesize_makes_a_labeled_corpus_and_keeps_it(tmp_path, capsys):
     assert manifest.file(0).is_file()
     assert manifest["width"][0] == 32
     assert main(["synthesize", str(out), "--num_clips", "3", *SMALL]) == 1
-    assert "replace it with --overwrite" in capsys.readouterr().err
+    assert "holds a corpus already. Replace it with --overwrite" in capsys.readouterr().err
     assert main(["synthesize", str(out), "--num_clips", "1", "--num_test_clips", "0", "--overwrite", *SMALL]) == 0
     assert len(read_manifest(out / "manifest.csv")) == 1
 

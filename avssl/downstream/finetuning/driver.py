@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,12 +22,14 @@ from avssl.downstream.finetuning.prediction import evaluate
 from avssl.downstream.finetuning.results import summarize
 from avssl.downstream.finetuning.run import ClassifierRun, start_run
 from avssl.downstream.finetuning.training import train_classifier
-from avssl.engine import Task, choose_device
+from avssl.engine import Checkpointer, Task, choose_device, step_of
 from avssl.engine.stop_request import resumable
+from avssl.training.run_directory import RunDirectory
 from avssl.training.setup import choose_precision, fitting_batch_size, sample_batch
 
 _log = logging.getLogger(__name__)
 _Config = TypeVar("_Config", bound=FinetuneConfig)
+_NAMES = {"finetune": "fine-tuning", "distill": "distillation"}
 RunFold = Callable[[ClassifierRun[Any], Division, torch.device], ClassifierRun[Any]]
 """Trains, evaluates and writes one fold with :func:`run_fold`; returns the run with its resolved settings."""
 
@@ -35,22 +37,30 @@ RunFold = Callable[[ClassifierRun[Any], Division, torch.device], ClassifierRun[A
 def run_folds(
     config: FinetuneConfig,
     out: Path | str,
-    name: str,
+    verb: str,
     run_one: RunFold,
     *,
     fold: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    reads: Sequence[str | None] = (),
 ) -> tuple[Path, dict[str, Any]]:
     """Run every fold, or only ``fold``, unless it is done; return the run directory and the results of all."""
-    with resumable(Path(out)), distributed.process_group(choose_device(config.train.device)) as device:
-        run = start_run(config, out, device, resume=resume, overwrite=overwrite)
+    directory = RunDirectory(out)
+    with (
+        resumable(directory.path),
+        distributed.process_group(choose_device(config.train.device)) as device,
+        directory.claimed(verb, overwrite=overwrite, resume=resume, reads=(config.data.source, *reads)) as claim,
+    ):
+        run = start_run(config, directory, device, claim, resume=resume, fold=fold)
+        if resume and claim is not None:
+            _note_changes(run)
         for division in choose_divisions(run.divisions, fold):
             if read_result(run.directory, division.name) is None:
                 run = run_one(run, division, device)
             distributed.barrier()
         results = [read_result(run.directory, division.name) for division in run.divisions]
-        summary = summarize(run, name, [result for result in results if result is not None])
+        summary = summarize(run, _NAMES[verb], [result for result in results if result is not None])
         path = run.directory.path
         if distributed.is_main():
             write_json(path / "results.json", summary)
@@ -95,6 +105,18 @@ def run_fold(
             numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in evaluation.numbers.items())
             _log.info("  %s", numbers)
     return resolved
+
+
+def _note_changes(run: ClassifierRun[Any]) -> None:
+    """Write down settings that the resume changes, at the step of the fold that goes on."""
+    for division in run.divisions:
+        if read_result(run.directory, division.name) is None:
+            checkpoints = Checkpointer(fold_directory(run.directory, division.name) / "checkpoints").files()
+            step = step_of(checkpoints[-1]) if checkpoints else 0
+            for name, (old, new) in run.directory.note_changes(run.config, step, division.name).items():
+                _log.info("changes %s from %s to %s, after step %d of fold %s", name, old, new, step, division.name)
+            return
+    run.directory.note_changes(run.config, None)
 
 
 def _log_fold(division: Division, rows: FoldRows, model: nn.Module) -> None:

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from urllib.parse import quote
 import numpy as np
 
 from avssl.core.data_files import read_json
-from avssl.core.whole_file import write_json
+from avssl.core.user_files import FileError
+from avssl.core.whole_file import whole_file, write_json
 from avssl.data.ledger import Failure, Ledger
 from avssl.data.splits import Division
 from avssl.downstream.finetuning.fold_rows import FoldRows
@@ -36,6 +38,8 @@ from avssl.models import Classifier
 from avssl.training.run_directory import RunDirectory
 from avssl.transforms import ClipTransform
 
+_LOGGER = logging.getLogger(__name__)
+
 
 def fold_directory(directory: RunDirectory, name: str) -> Path:
     """Return the directory of a fold."""
@@ -45,7 +49,13 @@ def fold_directory(directory: RunDirectory, name: str) -> Path:
 def read_result(directory: RunDirectory, name: str) -> dict[str, Any] | None:
     """Return the results of a fold, or None if it is not done."""
     path = fold_directory(directory, name) / "results.json"
-    result: dict[str, Any] | None = read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        result: dict[str, Any] = read_json(path)
+    except FileError:
+        _LOGGER.warning("%s is damaged; the fold is evaluated again from its last checkpoint", path)
+        return None
     return result
 
 
@@ -86,7 +96,7 @@ def write_fold(
     save_classifier(folder / "weights", model, transform, classes, config, evaluation.numbers | {"fold": division.name})
     _write_dropped(folder / "dropped_files.csv", [*training.failures, *predictions.failures])
     scores = video_probabilities(predictions.logits, config.test.average, config.labels.multi_label)
-    np.savez(
+    _write_arrays(
         folder / "predictions.npz",
         ids=predictions.ids,
         targets=evaluation.targets.numpy(),
@@ -108,6 +118,11 @@ def write_fold(
         )
     write_json(folder / "results.json", result)
     return result
+
+
+def _write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _write_dropped(path: Path, failures: list[Failure]) -> None:

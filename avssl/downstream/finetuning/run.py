@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import pyarrow as pa
@@ -12,8 +11,9 @@ import torch
 from avssl.config import ConfigError, FinetuneConfig
 from avssl.core import distributed
 from avssl.core.manifest import Manifest, read_manifest
+from avssl.core.outputs import ClaimedFolder
 from avssl.data.file_stamps import stamped
-from avssl.data.splits import Division, Labels, divide, encode_labels
+from avssl.data.splits import Division, Labels, choose_divisions, divide, encode_labels
 from avssl.engine import environment_report
 from avssl.training.run_directory import RunDirectory, resolved
 
@@ -37,20 +37,34 @@ class ClassifierRun(Generic[_Config]):
 
 
 def start_run(
-    config: _Config, out: Path | str, device: torch.device, *, resume: bool = False, overwrite: bool = False
+    config: _Config,
+    directory: RunDirectory,
+    device: torch.device,
+    claim: ClaimedFolder | None = None,
+    *,
+    resume: bool = False,
+    fold: str | None = None,
 ) -> ClassifierRun[_Config]:
-    """Read the rows and claim the run directory; a resumed run keeps the rows that it started with.
+    """Read the rows and write them to the run directory; a resumed run keeps the rows that it started with.
 
     Every rank calls it.
+
+    Args:
+        config: Every setting.
+        directory: The run directory.
+        device: Device of the run.
+        claim: From :meth:`RunDirectory.claimed`, on rank 0.
+        resume: Read the rows that are there.
+        fold: The split or fold that is requested, if not all.
 
     Raises:
         ConfigError: If no manifest is named.
         ManifestError: If a column, a split, a fold or the training rows of a class are missing.
-        RunDirectoryError: If ``out`` must not be written, or cannot be resumed.
+        RunDirectoryError: If the run was stopped before its rows were written.
     """
     if not config.data.source:
         raise ConfigError("name a manifest with labels, for example one written by datasets/ or avssl index.")
-    directory, config = RunDirectory(out), resolved(config)
+    config = resolved(config)
     if resume:
         manifest = stamped(directory.read_rows(config.data.source)[0], again=True)
     else:
@@ -66,10 +80,11 @@ def start_run(
         multi_label=columns.multi_label,
     )
     labels = encode_labels(manifest, columns.label_column, divisions, columns.multi_label)
-    if not resume and distributed.is_main():
-        directory.claim(overwrite)
+    choose_divisions(divisions, fold)  # an unknown fold is an error before anything is replaced
+    if not resume and claim is not None:
+        claim.begin()
         directory.write_rows(manifest, _NO_FILES)
-        directory.write_config(config)
         directory.write_environment(environment_report(device) | {"manifest_hash": manifest.hash()})
+        directory.write_config(config)  # last: a run that has it can be resumed
     distributed.barrier()
     return ClassifierRun(directory, config, manifest, divisions, labels)

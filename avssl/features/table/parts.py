@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from avssl.core.data_files import read_json
+from avssl.core.outputs import remove_files, remove_if_empty
 from avssl.core.user_files import read_text, regular_file
 from avssl.core.whole_file import write_text
 from avssl.data.ledger import Failure
@@ -33,6 +33,7 @@ from avssl.features.table.table import (
 )
 
 _MAX_KEY_BYTES = 2**12
+_AGAIN = "Embed again: finished parts are kept."
 _NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 
 
@@ -59,24 +60,31 @@ class TableParts:
         Raises:
             FeatureTableError: If the folder holds parts with another key.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         named = self.folder / "key"
         if not named.exists():
+            self.discard()  # parts without a key are left of a table that was joined
             write_text(named, key)
         elif read_text(named, _MAX_KEY_BYTES) != key:
             raise FeatureTableError(
                 f"{self.folder}: holds parts of an embedding of other files or weights, or with other settings. "
                 "Embed those to the end first, or discard them with --overwrite."
             )
-        return self._spans()[-1][1] if self._spans() else 0
+        first = 0
+        for span in self._spans():
+            if span[0] == first:
+                first = span[1]
+            else:  # behind a gap: its rows are embedded again
+                self._path(span).unlink()
+        return first
 
     def discard(self) -> None:
-        """Remove the parts."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the parts, their key first: parts without it are never used."""
+        remove_files(self.folder, ("key", "[0-9]*-[0-9]*.parquet", "[0-9]*-[0-9]*.json"))
+        remove_if_empty(self.folder)
 
     def add(self, first: int, stop: int, table: FeatureTable, failures: Sequence[Failure]) -> None:
         """Write the windows of rows ``first`` to ``stop``; an interruption leaves all of them or none."""
-        path = self.folder / f"{first:08d}-{stop:08d}.parquet"
+        path = self._path((first, stop))
         write_text(path.with_suffix(".json"), json.dumps([asdict(failure) for failure in failures]))
         write_feature_table(table, path)
 
@@ -89,13 +97,24 @@ class TableParts:
         """Return the number of windows in all parts."""
         return sum(pq.read_metadata(regular_file(path)).num_rows for path in self._paths())
 
-    def join(self, info: TableInfo) -> None:
+    def join(self, info: TableInfo, num_rows: int | None = None) -> None:
         """Write the table, with one part in memory at a time, and remove the parts.
 
+        Args:
+            info: Description of the table.
+            num_rows: Number of rows that the parts must cover; None checks only that no part between others is missing.
+
         Raises:
-            FeatureTableError: If a part cannot be read.
+            FeatureTableError: If parts are missing, or one cannot be read.
         """
-        write_joined(info, (read_feature_table(path) for path in self._paths()), self.out)
+        spans = self._spans()
+        stops = [0, *(stop for _, stop in spans)]
+        for (first, _), before in zip(spans, stops, strict=False):
+            if first != before:
+                raise FeatureTableError(f"{self.folder}: rows {before} to {first} are in no part. {_AGAIN}")
+        if num_rows is not None and stops[-1] != num_rows:
+            raise FeatureTableError(f"{self.folder}: holds {stops[-1]} of {num_rows} rows. {_AGAIN}")
+        write_joined(info, map(_read_part, map(self._path, spans)), self.out)
         self.discard()
 
     def _spans(self) -> list[tuple[int, int]]:
@@ -103,5 +122,15 @@ class TableParts:
         names = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
+    def _path(self, span: tuple[int, int]) -> Path:
+        return self.folder / f"{span[0]:08d}-{span[1]:08d}.parquet"
+
     def _paths(self) -> list[Path]:
-        return [self.folder / f"{first:08d}-{stop:08d}.parquet" for first, stop in self._spans()]
+        return [self._path(span) for span in self._spans()]
+
+
+def _read_part(path: Path) -> FeatureTable:
+    try:
+        return read_feature_table(path)
+    except FeatureTableError as error:
+        raise FeatureTableError(f"{error} Remove this part and embed again: only its rows are read again.") from error

@@ -19,7 +19,8 @@ def demo(folder: Path | str = "avssl_demo", *, settings: DemoSettings | None = N
     Args:
         folder: Folder of everything that is made.
         settings: Size and seed of the demo.
-        overwrite: Start over, even if stages are finished.
+        overwrite: Start over, even if stages are finished or belong to other settings. Files that the demo did not make
+            are never removed.
 
     Returns:
         The report.

@@ -99,3 +99,5 @@ class DemoSettings:
 
 _SETTINGS = {"train": TRAIN, "single": SINGLE, "several": SEVERAL, "pairs": PAIRS}
 _TINY = {"train": 32, "single": 16, "several": 8, "pairs": 4}
+SPLITS = tuple(_SETTINGS)
+"""Names of the splits."""

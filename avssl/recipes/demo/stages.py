@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,22 +15,45 @@ from avssl.config import to_dict
 from avssl.core.data_files import read_json
 from avssl.core.errors import RunError
 from avssl.core.manifest import Manifest, read_manifest
+from avssl.core.output_records import Command
+from avssl.core.outputs import FolderKind, claimed_folder
 from avssl.core.version import __version__
 from avssl.core.whole_file import write_json
 from avssl.engine import Checkpointer
 from avssl.recipes.demo.measure import measure
-from avssl.recipes.demo.overlays import draw_overlays
+from avssl.recipes.demo.overlays import OVERLAYS, draw_overlays
 from avssl.recipes.demo.plan import make_plan
 from avssl.recipes.demo.report import summary, write_report
-from avssl.recipes.demo.settings import DemoPlan, DemoSettings
+from avssl.recipes.demo.settings import SPLITS, DemoPlan, DemoSettings
 from avssl.recipes.index import index
 from avssl.recipes.pretrain import pretrain
 from avssl.synthetic import read_truth, synthesize_corpus
 from avssl.synthetic.corpus import describe
+from avssl.training.run_directory import FILES as RUN_FILES
 from avssl.training.run_directory import RunDirectory
 
 _FORMAT = 2
 """Increase when the output of a stage changes its meaning: older records are then ignored."""
+
+_DEMO = FolderKind(
+    "a demo",
+    (
+        *(
+            f"stages/{name}.json"
+            for name in ("plan", "synthesize", "index", "pretrain", "pretrain_begun", "measure", "overlays")
+        ),
+        "report.html",
+        "metrics.json",
+        *(f"index.{ending}" for ending in ("csv", "failures.csv", "removed.csv")),
+        "corpus/manifest.csv",
+        *(f"corpus/{name}/[0-9]*.mp4" for name in SPLITS),
+        *(f"corpus/truth/{name}/[0-9]*.npz" for name in SPLITS),
+        *(f"run/{name}" for name in RUN_FILES),
+        *(f"overlays/{name}" for name in OVERLAYS),
+        "cache/features-*.npz",
+    ),
+    advice="Start over with --overwrite, or name another folder.",
+)
 
 
 @dataclass(frozen=True)
@@ -70,15 +92,22 @@ def run_demo(path: Path, settings: DemoSettings, overwrite: bool = False) -> Pat
     Args:
         path: Folder of the demo.
         settings: Options.
-        overwrite: Repeat finished stages.
+        overwrite: Replace a demo of other settings, and repeat finished stages.
 
     Returns:
         Path of the report.
+
+    Raises:
+        OutputError: If the folder holds files that the demo did not make, a demo of other settings without
+            ``overwrite``, or another process writes it.
     """
     folder = DemoFolder(path)
-    if overwrite:
-        for part in (folder.corpus, folder.run, folder.overlays, folder.path / "stages", folder.path / "cache"):
-            shutil.rmtree(part, ignore_errors=True)
+    with claimed_folder(path, Command.of("demo", **asdict(settings)), _DEMO, overwrite=overwrite) as claim:
+        claim.begin()
+        return _run_stages(folder, settings)
+
+
+def _run_stages(folder: DemoFolder, settings: DemoSettings) -> Path:
     stages: dict[str, Callable[[], Any]] = {
         "plan": lambda: asdict(make_plan(settings)),
         "synthesize": lambda: _synthesize(folder, settings, DemoPlan(**results["plan"])),
@@ -114,7 +143,7 @@ def _synthesize(folder: DemoFolder, settings: DemoSettings, plan: DemoPlan) -> d
 
 def _index(folder: DemoFolder) -> dict[str, Any]:
     """Index the files like any others, and compare the count with the manifest of the data set."""
-    found = index(folder.corpus, out=folder.path / "index.csv")
+    found = index(folder.corpus, out=folder.path / "index.csv", overwrite=True)
     manifest = read_manifest(folder.corpus / "manifest.csv")
     # A faint spinning disc looks like a still image, in at most three of a thousand clips.
     num_still = sum(error.reason == "still_picture" for error in found.failures.values())
@@ -132,7 +161,9 @@ def _pretrain(folder: DemoFolder, settings: DemoSettings, plan: DemoPlan) -> dic
         _, result = pretrain(run.read_config(), resume=run.path)
     else:
         begun.unlink(missing_ok=True)
-        run.claim(overwrite=True)
+        with run.claimed("pretrain", overwrite=True) as claim:
+            assert claim is not None, "the demo is one process"
+            claim.begin()  # the checkpoints of an earlier training are gone before this one counts as begun
         write_json(begun, _fingerprint(settings))
         _, result = pretrain(config, out=run.path)
     begun.unlink()

@@ -153,7 +153,7 @@ def test_a_manifest_cannot_name_a_place_outside(tmp_path, corpus):
     with tarfile.open(tmp_path / "out" / "shards" / "000000.tar") as tar:
         assert all(name[:9].isdigit() and "/" not in name for name in tar.getnames())
     assert {path.name for path in tmp_path.rglob("*")} == {
-        *("out", "shards", "000000.tar", "000000.json", "prepared.json", "manifest.csv")
+        *("out", "shards", "000000.tar", "000000.json", "prepared.json", "manifest.csv", ".avssl", "made.json")
     }
 
 

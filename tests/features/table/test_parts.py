@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,3 +46,74 @@ def test_parts_of_something_else_are_not_taken_up(tmp_path):
     with pytest.raises(FeatureTableError, match="different models or settings"):
         parts.join(INFO)
     assert not (tmp_path / "features.parquet").exists()
+
+
+@pytest.mark.parametrize("lost", ["00000000-00000002", "00000002-00000004"])
+def test_a_table_is_never_joined_from_some_of_its_parts(tmp_path, lost):
+    parts = TableParts(tmp_path / "features.parquet")
+    parts.begin("key")
+    for first in (0, 2, 4):
+        parts.add(first, first + 2, make(3), [])
+    (parts.folder / f"{lost}.parquet").unlink()
+    with pytest.raises(FeatureTableError, match=r"rows \d to \d are in no part"):
+        parts.join(INFO, 6)
+    assert TableParts(tmp_path / "features.parquet").begin("key") == int(lost[:8])
+    with pytest.raises(FeatureTableError, match=rf"holds {int(lost[:8])} of 6 rows"):
+        parts.join(INFO, 6)
+    assert not (tmp_path / "features.parquet").exists()
+
+
+def test_parts_of_two_divisions_are_not_joined(tmp_path):
+    parts = TableParts(tmp_path / "features.parquet")
+    parts.begin("key")
+    parts.add(0, 4, make(3), [])
+    parts.add(2, 6, make(3), [])
+    with pytest.raises(FeatureTableError, match="are in no part"):
+        parts.join(INFO, 6)
+    assert parts.begin("key") == 4
+
+
+def test_a_kill_while_tidying_leaves_parts_that_are_never_used(tmp_path, monkeypatch):
+    """At every removal: the next embedding starts over, and no piece of the old one gets into its table."""
+    unlink = Path.unlink
+    for kill_at in range(1, 8):
+        out = tmp_path / f"{kill_at}" / "features.parquet"
+        parts = TableParts(out)
+        parts.begin("key")
+        for first in (0, 2, 4):
+            parts.add(first, first + 2, make(3), [])
+        calls = iter(range(1, 99))
+
+        def killed(path, missing_ok=False, calls=calls, kill_at=kill_at):
+            if path.parent.name.endswith(".parts") and not path.name.startswith(".") and next(calls) == kill_at:
+                raise KeyboardInterrupt
+            unlink(path, missing_ok=missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", killed)
+            with pytest.raises(KeyboardInterrupt):
+                parts.join(INFO, 6)
+        assert len(read_feature_table(out)) == 9
+        first = TableParts(out).begin("key")
+        assert first == (6 if kill_at == 1 else 0)
+
+
+def test_other_files_among_the_parts_are_kept(tmp_path):
+    parts = TableParts(tmp_path / "features.parquet")
+    parts.begin("key")
+    (parts.folder / "notes.txt").write_text("mine")
+    parts.discard()
+    assert [path.name for path in parts.folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_part_is_named_and_only_it_is_embedded_again(tmp_path):
+    parts = TableParts(tmp_path / "features.parquet")
+    parts.begin("key")
+    parts.add(0, 2, make(3), [])
+    parts.add(2, 4, make(3), [])
+    damaged = parts.folder / "00000002-00000004.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    with pytest.raises(FeatureTableError, match=r"00000002-00000004.parquet.*Remove this part and embed again"):
+        parts.join(INFO, 4)
+    damaged.unlink()
+    assert parts.begin("key") == 2
