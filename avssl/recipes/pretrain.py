@@ -112,9 +112,7 @@ def pretrain(
         # ---------------------------------------------------------------- prepare: statistics, precision, weights
         checkpoint = None if dry_run else Checkpointer(run.checkpoints).latest()
         if resumes and distributed.is_main():
-            step = 0 if checkpoint is None else step_of(checkpoint)
-            for name, (old, new) in run.note_changes(config, step if step < total_steps else None).items():
-                _print(f"changes     {name} from {old} to {new}, after step {step}")
+            _note_changes(run, config, 0 if checkpoint is None else step_of(checkpoint), total_steps)
         if checkpoint is not None:
             _print(f"resumes     {checkpoint}")
         else:
@@ -148,6 +146,11 @@ def pretrain(
 def check_settings(config: Config) -> None:
     """Raise the error of a setting that cannot be built."""
     check_options(config)
+
+
+def _note_changes(run: RunDirectory, config: Config, step: int, total_steps: int) -> None:
+    for name, (old, new) in run.note_changes(config, step if step < total_steps else None).items():
+        print(f"changes     {name} from {old} to {new}, after step {step}", flush=True)
 
 
 def _print(text: str) -> None:
