@@ -17,7 +17,9 @@ from contextlib import suppress
 from typing import TextIO
 
 from avssl.config.command import Verb
+from avssl.config.memory_advice import out_of_memory
 from avssl.core.errors import AvsslError, Interruption
+from avssl.core.memory import is_memory_shortage
 from avssl.core.stopping import Stopped, stop_signals_raised
 from avssl.core.version import __version__
 
@@ -111,11 +113,12 @@ def _run(verb: str, words: list[str]) -> int:
     log = logging.getLogger("avssl")
     log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
     log.handlers = [_LogPrinter()]
+    command = Verb(verb, VERBS[verb])
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             with stop_signals_raised():
-                Verb(verb, VERBS[verb]).run(words)
+                command.run(words)
     except SystemExit as done:  # --help and --print-config
         return int(done.code or 0)
     except Stopped as stop:
@@ -127,14 +130,23 @@ def _run(verb: str, words: list[str]) -> int:
         return 130
     except BrokenPipeError:
         raise
-    except (AvsslError, OSError) as error:
-        if os.environ.get("AVSSL_TRACEBACK"):
-            traceback.print_exc()
-        kind = "" if isinstance(error, Interruption) else "error: "
-        with suppress(OSError):
-            print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_status if isinstance(error, AvsslError) else 1
+    except Exception as error:
+        if is_memory_shortage(error):
+            return _tell(out_of_memory(command, error))
+        if not isinstance(error, AvsslError | OSError):
+            raise
+        return _tell(error)
     return 0
+
+
+def _tell(error: AvsslError | OSError) -> int:
+    """Print an error in one line, and return the exit status."""
+    if os.environ.get("AVSSL_TRACEBACK"):
+        traceback.print_exc()
+    kind = "" if isinstance(error, Interruption) else "error: "
+    with suppress(OSError):  # the terminal is gone
+        print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_status if isinstance(error, AvsslError) else 1
 
 
 class _LogPrinter(logging.Handler):

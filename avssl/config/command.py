@@ -67,6 +67,11 @@ class Verb:
         """One line of help."""
         return read_declaration(self.path).summary
 
+    def option_names(self) -> set[str]:
+        """Return the names of all options with underscores; those of settings begin with their groups."""
+        own = {option.name for _, option in self._options}
+        return own | (_Settings(self, {})._known if self._root else set())
+
     def run(self, argv: Sequence[str]) -> Any:
         """Parse the command line, import the verb's module and call its function.
 

@@ -89,6 +89,11 @@ def note(text: str) -> None:
         _page.write(text)
 
 
+def doing() -> str:
+    """Return the last note of this child."""
+    return "" if _page is None else _page.read()
+
+
 def die_with_parent(parent: int) -> None:
     """End this process when its parent ends.
 

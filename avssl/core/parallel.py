@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from avssl.core.channel import Channel
-from avssl.core.children import Child, StartMethod
+from avssl.core.children import Child, StartMethod, doing
 from avssl.core.errors import InputError, RunError
 
 _Job = TypeVar("_Job")
@@ -22,14 +22,14 @@ class ChildDied(RunError):  # noqa: N818 - the name is plain
     """A child process that died; the message names what it was doing and says what to do."""
 
     def __init__(self, child: Child) -> None:
-        how, doing = child.death(), child.doing()
+        how, what = child.death(), child.doing()
         advice = (
             "Memory ran out, or somebody killed it. Give the run more memory, use fewer workers (num_workers) or "
             "smaller batches; if it is always the same file, leave that out."
             if "SIGKILL" in how
             else "Its decoder crashed. Try the file alone with num_workers 0 or another backend, or leave it out."
         )
-        super().__init__(f"a worker process {how} {f'while {doing}' if doing else 'before its first file'}. {advice}")
+        super().__init__(f"a worker process {how} {f'while {what}' if what else 'before its first file'}. {advice}")
 
 
 def parallel_map(
@@ -144,5 +144,6 @@ def _portable(error: Exception) -> Exception:
         error = pickle.loads(pickle.dumps(error))
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(f"while {doing() or 'it began'}")
     error.add_note(f"in a worker process:\n{told}")
     return error

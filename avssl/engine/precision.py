@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from avssl.core.errors import InputError, RunError
+from avssl.core.memory import is_memory_shortage
 from avssl.engine.protocols import Task
 
 _LOGGER = logging.getLogger(__name__)
@@ -218,6 +219,7 @@ def probe_precision(
     """
     seconds: dict[Precision, float] = {}
     errors: list[str] = []
+    shortage: Exception | None = None
     for candidate in candidates:
         try:
             for _ in range(num_warmup_steps):
@@ -226,8 +228,11 @@ def probe_precision(
         except (RuntimeError, NotImplementedError) as error:
             seconds[candidate] = float("inf")
             errors.append(f"{candidate}: {error}")
+            shortage = error if is_memory_shortage(error) else shortage
     table = {str(candidate): value for candidate, value in seconds.items()}
     if len(errors) == len(candidates):
+        if shortage is not None:
+            raise shortage
         raise RunError("no precision runs a training step on this machine:\n" + "\n".join(errors))
     return min(candidates, key=lambda candidate: seconds[candidate]), table
 

@@ -112,7 +112,8 @@ def test_other_start_methods(start_method):
 def test_an_exception_keeps_its_type_and_tells_where():
     with pytest.raises(KeyError, match="no such thing") as told:
         list(parallel_map(obey, ["a", "raise"], num_workers=2))
-    assert "in obey" in told.value.__notes__[0]
+    assert told.value.__notes__[0] == "while doing raise"
+    assert "in obey" in told.value.__notes__[1]
 
 
 @pytest.mark.parametrize(("job", "name", "advice"), [("die", "SIGKILL", "Memory"), ("crash", "SIGSEGV", "decoder")])

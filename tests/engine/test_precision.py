@@ -148,9 +148,9 @@ def test_probe_takes_the_fastest_and_skips_candidates_that_fail(monkeypatch):
 
 def test_probe_fails_when_nothing_runs():
     def run_step(precision):
-        raise RuntimeError("out of memory")
+        raise RuntimeError("no such kernel")
 
-    with pytest.raises(RuntimeError, match="fp32 contiguous: out of memory"):
+    with pytest.raises(RuntimeError, match="fp32 contiguous: no such kernel"):
         probe_precision([Precision()], run_step)
 
 
@@ -201,3 +201,14 @@ def test_processors_with_bf16_or_not_known_keep_it(old_processor, flags, caplog)
     assert computes_bf16("cpu")
     Precision("bf16").apply(nn.Linear(2, 2), "cpu").remove()
     assert not caplog.records
+
+
+def test_probe_without_memory_raises_the_shortage():
+    error = torch.OutOfMemoryError("CUDA out of memory.")
+
+    def run_step(precision):
+        raise error
+
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        probe_precision([Precision()], run_step)
+    assert caught.value is error
