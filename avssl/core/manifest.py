@@ -92,7 +92,7 @@ class Manifest:
         twice = [c["values"].as_py() for c in counts if c["counts"].as_py() > 1] if len(counts) != len(table) else []
         if twice:
             raise ManifestError(f"{len(twice)} ids appear more than once, the first is {twice[0]!r}.")
-        for name in ("path", "truth", "audio_path"):
+        for name in ("path", "truth", "audio_path", "mixed_audio_path"):
             self._check_inside(name)
 
     def _check_inside(self, name: str) -> None:

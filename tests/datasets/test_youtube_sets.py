@@ -274,3 +274,24 @@ def test_where_no_clip_is_found_the_layouts_are_told(run, write, touch):
     error = run("vggss", out="vggss.csv").error
     for part in (".mp4", "frames/NAME.jpg and audio/NAME.wav", "2 x .npy", "ID_START"):
         assert part in error
+
+
+def test_vggsound_duet_rows(run, write, touch):
+    names = ("aaaaaaaaaaa_000001", "bbbbbbbbbbb_000030", "ccccccccccc_000005")
+    write("vggss.json", json.dumps([{"file": name, "class": "x", "bbox": [[0, 0, 0.5, 1]]} for name in names]))
+    write("metadata/vggsound_duet_test.csv", f"{names[0]},elk_bugling,{names[1]},people_coughing\n")
+    touch(f"frames/{names[0]}.jpg", f"audio/{names[0]}.wav", f"videos/{names[1]}.mp4")
+    done = run("vggsound_duet", out="vggsound_duet.csv")
+    assert done.rows("path", "audio_path", "mixed_audio_path", "label") == [
+        (f"frames/{names[0]}.jpg", f"audio/{names[0]}.wav", f"videos/{names[1]}.mp4", "elk_bugling"),
+        (f"videos/{names[1]}.mp4", None, f"audio/{names[0]}.wav", "people_coughing"),
+    ]
+    assert done.rows("duet") == [(f"{names[0]}+{names[1]}",)] * 2
+    assert done.truth(0)["frames"] == [
+        {"seconds": 5.0, "boxes": [{"box": [0, 0, 0.5, 1], "annotator": 0, "label": "elk_bugling"}]}
+    ]
+    write("metadata/vggsound_duet_test.csv", f"{names[0]},a,zzzzzzzzzzz_000001,b\n")
+    assert (
+        "vggsound_duet_test.csv:1: name2 is 'zzzzzzzzzzz_000001', expected a clip of vggss.json"
+        in run("vggsound_duet").error
+    )

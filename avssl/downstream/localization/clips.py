@@ -5,6 +5,7 @@ Dimensions: T frames, H and W pixels, S samples.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -67,10 +68,16 @@ class InstantClips:
     def sound(self, instant: Instant) -> Tensor:
         """Read the (S,) float32 audio around an instant; silence continues a stream shorter than the window.
 
+        The audio of the row's ``mixed_audio_path`` at the same second is added, as in the mixtures of VGGSound-Duet.
+
         Raises:
-            MediaError: If the file cannot be read, or has no audio at this time.
+            MediaError: If a file cannot be read, or has no audio at this time.
         """
-        file = self.manifest.sound_file(instant.row)
+        sound = self._sound_of(instant, self.manifest.sound_file(instant.row))
+        mixed = self.manifest.value(instant.row, "mixed_audio_path")
+        return sound if not mixed else sound + self._sound_of(instant, self.manifest.inside(mixed))
+
+    def _sound_of(self, instant: Instant, file: Path) -> Tensor:
         if is_image(file):
             advice = "Name its audio file in the column audio_path."
             raise MediaError(str(file), "audio", "no_audio", "a still image has no audio.", advice)

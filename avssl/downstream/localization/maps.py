@@ -6,7 +6,7 @@ Dimensions: N readable instants, B of them at a time, T frames, S samples, h and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -102,6 +102,45 @@ def compute_maps(
     return InstantMaps(kept, {name: torch.cat(values) for name, values in parts.items()}, unreadable)
 
 
+def prompted_maps(
+    pretrained: PretrainedModel,
+    clips: InstantClips,
+    instants: Sequence[Instant],
+    lenders: Sequence[Sequence[Instant]],
+    batch_size: int,
+) -> tuple[Tensor, list[int]]:
+    """Compute the maps of a model at instants under the audio of other clips.
+
+    Args:
+        pretrained: Loaded with ``crop="full"``.
+        clips: Reader of the instants.
+        instants: The frames.
+        lenders: For each of them, clips whose audio it may be shown with; the first that can be read is.
+
+    Returns:
+        (n, h, w) float32 of the n readable instants, and their positions.
+    """
+    encoder = {TRAINED: pretrained.encoder()}
+    samples: list[_Sample] = []
+    read: list[int] = []
+    parts: list[Tensor] = []
+    for place, (instant, others) in enumerate(zip(instants, lenders, strict=True)):
+        try:
+            frames, frame = clips.frames(instant)
+            sound = _first_sound(clips, others)
+            assert sound is not None, "called only for instants with lenders"
+            samples.append(_Sample(instant, frames, frame, {TRAINED: sound}))
+            read.append(place)
+        except MediaError:
+            continue
+        if len(samples) == batch_size:
+            parts.append(_embed(encoder, clips, samples)[TRAINED])
+            samples = []
+    if samples:
+        parts.append(_embed(encoder, clips, samples)[TRAINED])
+    return torch.cat(parts) if parts else torch.empty(0, 1, 1), read
+
+
 def _read(
     clips: InstantClips,
     instants: Sequence[Instant],
@@ -127,15 +166,23 @@ def _read(
 
 def _borrowed(clips: InstantClips, partners: Partners, number: int) -> Tensor:
     """Return the audio of the first partner whose file can be read."""
+    sound = _first_sound(clips, partners.of(number))
+    if sound is None:
+        raise ManifestError(f"{clips.manifest.root}: no clip with other frames has other audio to borrow. Add clips.")
+    return sound
+
+
+def _first_sound(clips: InstantClips, others: Iterable[Instant]) -> Tensor | None:
+    """Return the audio of the first of several clips that can be read; None if there are no clips."""
     failure: MediaError | None = None
-    for partner in partners.of(number):
+    for other in others:
         try:
-            return clips.sound(partner)
+            return clips.sound(other)
         except MediaError as error:
             failure = error
     if failure is not None:
         raise failure
-    raise ManifestError(f"{clips.manifest.root}: no clip with other frames has other audio to borrow. Add clips.")
+    return None
 
 
 def _batches(samples: Iterator[_Sample], size: int) -> Iterator[list[_Sample]]:

@@ -17,6 +17,7 @@ from avssl.core.manifest import Manifest
 from avssl.core.progress import Bar
 from avssl.downstream.localization.baselines import Baselines
 from avssl.downstream.localization.clips import InstantClips
+from avssl.downstream.localization.duets import duet_rows
 from avssl.downstream.localization.instants import Instant
 from avssl.downstream.localization.maps import (
     NOISE,
@@ -69,6 +70,8 @@ class LocalizationTable:
     """Name of the map -> AVSBench's ``miou``, ``f`` and ``f_by_video``; empty where truth is boxes."""
     prompted: dict[str, Numbers]
     """Name of the map -> ``map`` and ``miou`` over the classes; empty without masks of two classes."""
+    duets: dict[str, Numbers]
+    """Name of the map -> scores of the sources in mixtures; empty without mixtures."""
     instants: list[Instant]
     """The N scored instants, with a visible source."""
     maps: dict[str, Tensor]
@@ -143,6 +146,7 @@ def measure_localization(
         under_negative_audio(maps, scored, TRAINED, (SILENCE, NOISE, SHUFFLED)),
         mask_rows(found.maps, found.instants),
         prompted_rows(maps, scored, manifest),
+        duet_rows(pretrained, clips, maps, scored, rules, seed, batch_size),
         scored,
         maps,
     )

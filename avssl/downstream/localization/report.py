@@ -45,6 +45,7 @@ def as_plain(table: LocalizationTable) -> dict[str, Any]:
         "negative_audio",
         "masks",
         "prompted",
+        "duets",
     ]
     return {name: getattr(table, name) for name in names} | {"selection": SELECTION}
 
@@ -153,7 +154,16 @@ def sections(table: LocalizationTable, *, intervals: bool) -> list[tuple[str, Ce
         count = int(next(iter(table.prompted.values()))["num_classes"])
         title = f"Prompted segmentation, {count} classes, thresholds chosen on this set, in %"
         found.append((title, _plain_table(table.prompted, _PROMPTED_TITLES)))
+    if table.duets:
+        titles = {f"ciou30_{rule}": f"CIoU@0.3 {rule}" for rule in about_rules(table)}
+        titles |= {f"auc_{rule}": f"AUC {rule}" for rule in about_rules(table)} | {"cap": "CAP", "piap": "PIAP"}
+        found.append(("Mixtures, each source, in %; n sources", _plain_table(table.duets, titles)))
     return found
+
+
+def about_rules(table: LocalizationTable) -> list[str]:
+    """Return the names of the rules of a table."""
+    return list(table.about["rules"])
 
 
 def _title(key: str) -> str:
