@@ -64,7 +64,7 @@ class RangeReader:
         try:
             return os.pread(self._file(path).fileno(), size, offset)
         except (OSError, ValueError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")
+            reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ").rstrip(".")
             raise StorageError(path, f"cannot be read ({reason}).") from error
 
     def _read_remote(self, path: str, offset: int, size: int) -> bytes:
