@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -268,11 +268,12 @@ def look(settings: HealthSettings, path: str) -> dict[str, Any]:
     "health" and "full" are health checks at the depth of ``settings`` and at the greatest; "reader" reads frames and
     audio over the whole file; "training" and "training after full" read windows of training from a healthy file.
     """
-    found = {"health": probe_file(path, settings).status, "reader": _read(settings, path)}
-    found["full"] = probe_file(path, replace(settings, depth="full")).status
-    if "ok" in (found["health"], found["full"]):
-        training = _train(settings, path)
-        found |= {which: training for depth, which in TRAINING.items() if found[depth] == "ok"}
+    found = {"reader": _read(settings, path)}
+    for which, depth in {"health": settings.depth, "full": "full"}.items():
+        report = probe_file(path, replace(settings, depth=depth))
+        found[which] = report.status
+        if report.status == "ok":
+            found[TRAINING[which]] = _train(settings, path, report.spans)
     return found
 
 
@@ -280,13 +281,15 @@ TRAINING = {"health": "training", "full": "training after full"}
 """Depth → the windows of the files that are healthy at it."""
 
 
-def _train(settings: HealthSettings, path: str) -> str:
-    """Return "ok" or the reason of the first window of training that cannot be read."""
-    manifest = Manifest.from_columns({"id": ["x"], "path": [Path(path).name]}, Path(path).parent)
-    dataset = ClipDataset(manifest, WINDOW, seed=0, backend=settings.backend)
+def _train(settings: HealthSettings, path: str, spans: Sequence[tuple[float, float]]) -> str:
+    """Return "ok" or the reason of the first window of training that cannot be read from the usable time."""
+    starts, stops = zip(*spans, strict=True)
+    columns = {"id": [str(i) for i in range(len(spans))], "path": [Path(path).name] * len(spans)}
+    columns |= {"start_seconds": list(starts), "stop_seconds": list(stops)}
+    dataset = ClipDataset(Manifest.from_columns(columns, Path(path).parent), WINDOW, 0, backend=settings.backend)
     try:
         for number in range(NUM_PASSES):
-            dataset.read(0, number)
+            dataset.read(number % len(spans), number)
     except MediaError as error:
         return error.reason
     return "ok"
