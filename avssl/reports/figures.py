@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.errors import InputError
+from avssl.reports.fonts import legible, make_legible, text_width
 
 
 def contact_sheet(
@@ -55,19 +56,40 @@ def contact_sheet(
 def text_image(text: str, width: int, height: int) -> Tensor:
     """Draw a centered line of black text on white, shrunk to fit, as (3, height, width) uint8."""
     figure = new_figure(width, height, dpi=100)
-    size = min(0.6 * height, 14, 1.6 * width / max(len(text), 1)) * 72 / 100  # points; a letter is 0.6 times as wide
+    letters = max(text_width(legible(text)), 1)  # each 0.6 times as wide as high
+    size = min(0.6 * height, 14, 1.6 * width / letters) * 72 / 100  # in points
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=size, parse_math=False)
     return figure_image(figure)
 
 
 def new_figure(width: int, height: int, dpi: float) -> Any:
-    """Create a matplotlib figure of a size in pixels, without pyplot's global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Create a matplotlib figure of a size in pixels, without pyplot's global state.
 
-    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
+    Its texts may be of any script: see :mod:`avssl.reports.fonts`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = _figure_class()(figsize=(width / dpi, height / dpi), dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
+
+
+@cache
+def _figure_class() -> Any:
+    from matplotlib.figure import Figure
+
+    class LegibleFigure(Figure):
+        """A figure that looks for fonts before its texts are measured or drawn."""
+
+        def draw(self, renderer: Any) -> None:
+            make_legible(self)
+            super().draw(renderer)
+
+        def tight_layout(self, **options: Any) -> None:
+            make_legible(self)
+            super().tight_layout(**options)
+
+    return LegibleFigure
 
 
 def figure_image(figure: Any) -> Tensor:
