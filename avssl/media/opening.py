@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -10,7 +11,11 @@ from pathlib import Path
 from avssl.media.backends import BackendName, reader_class
 from avssl.media.errors import MediaError, media_errors
 from avssl.media.limits import MediaLimits
+from avssl.media.pyav.joined_reader import JoinedReader
+from avssl.media.pyav.parts import parts_of
 from avssl.media.reader import MediaReader
+
+_log = logging.getLogger(__name__)
 
 
 def open_media(
@@ -20,6 +25,9 @@ def open_media(
     limits: MediaLimits | None = None,
 ) -> MediaReader:
     """Open a local media file by its header, without scanning it.
+
+    A file that holds several recordings behind one another, such as a transport stream whose clock restarts, is read by
+    PyAV with any backend, on a clock that runs on where a recording begins; ``info.clock_jumps`` lists these times.
 
     Only regular files are opened, and only as single-file containers: URLs, FFmpeg protocol
     strings, playlists, manifests and image sequences raise an error.
@@ -35,8 +43,15 @@ def open_media(
         RuntimeError: If ``backend`` does not load here.
     """
     reader, file = reader_class(backend), local_file(path)
+    limits = limits or MediaLimits()
     with media_errors(str(path), "container"):
-        opened: MediaReader = reader(file, limits or MediaLimits())
+        parts = parts_of(file, limits)
+        if parts is None:
+            opened: MediaReader = reader(file, limits)
+        else:
+            opened = JoinedReader(file, limits, parts)
+            if backend not in ("auto", "pyav"):
+                _log.info("%s: PyAV reads it instead of %s, as it holds several recordings", path, backend)
     return opened
 
 

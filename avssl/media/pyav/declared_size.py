@@ -86,16 +86,16 @@ def _asf_size(file: BinaryIO) -> int:
 def _matroska_size(file: BinaryIO) -> int:
     """Return the end of the segment, which follows the EBML header and holds everything; all ones: unknown."""
     file.seek(4)
-    length = _ebml_number(file)
+    length = ebml_number(file)
     if length is None:
         return 0
     file.seek(file.tell() + min(length, 2**16))
-    if file.read(4) != _SEGMENT or (length := _ebml_number(file)) is None:
+    if file.read(4) != _SEGMENT or (length := ebml_number(file)) is None:
         return 0
     return file.tell() + length
 
 
-def _ebml_number(file: BinaryIO) -> int | None:
+def ebml_number(file: BinaryIO) -> int | None:
     """Read a size of 1 to 8 bytes, given by the zero bits before the first one; None if missing or unknown."""
     first = file.read(1)
     width = 9 - first[0].bit_length() if first else 9

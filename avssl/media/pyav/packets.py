@@ -12,6 +12,8 @@ import av
 import numpy as np
 
 from avssl.media.limits import MediaLimits
+from avssl.media.pyav.parts import parts_of
+from avssl.media.pyav.recordings import ByteRange
 from avssl.media.pyav.source import Source
 
 HOLE_SECONDS = 2.0
@@ -19,6 +21,7 @@ HOLE_SECONDS = 2.0
 default length fits into it."""
 
 _HOLE_INTERVALS = 8
+_Packet = tuple[float, int, bool]  # presentation time in seconds, bytes, keyframe
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +74,28 @@ def read_packets(path: Path | str, *, limits: MediaLimits | None = None) -> Pack
     Raises:
         MediaError: If the file is not a media file.
     """
-    with closing(Source(Path(path), limits or MediaLimits())) as source:
+    path, limits = Path(path), limits or MediaLimits()
+    parts = parts_of(path, limits)
+    if parts is None:
+        return Packets(*(_by_time(stream) for stream in _read_streams(path, limits, None, 0.0)))
+    found = [_read_streams(path, limits, part.bytes, part.offset_seconds) for part in parts.parts]
+    return Packets(*(_by_time([packet for part in streams for packet in part]) for streams in zip(*found, strict=True)))
+
+
+def _read_streams(
+    path: Path, limits: MediaLimits, part: ByteRange | None, offset_seconds: float
+) -> tuple[list[_Packet], list[_Packet]]:
+    """Read the packets of the video and the audio stream of a file, or of one recording in it."""
+    with closing(Source(path, limits, part)) as source:
         streams = [source.best("video"), source.best("audio")]
-        found: dict[int, list[tuple[float, int, bool]]] = {s.index: [] for s in streams if s is not None}
+        found: dict[int, list[_Packet]] = {s.index: [] for s in streams if s is not None}
         with suppress(av.FFmpegError):  # a torn packet: what was found before it stands
             for packet in source.demuxed(list(found)):
-                time = _presentation_seconds(packet)
+                time = _presentation_seconds(packet) + offset_seconds
                 if packet.size and math.isfinite(time):
                     found[packet.stream_index].append((time, packet.size, packet.is_keyframe))
-        return Packets(*(_by_time([] if s is None else found[s.index]) for s in streams))
+        video, audio = ([] if s is None else found[s.index] for s in streams)
+    return video, audio
 
 
 def _presentation_seconds(packet: Any) -> float:
@@ -87,7 +103,7 @@ def _presentation_seconds(packet: Any) -> float:
     return math.nan if ticks is None else float(ticks * packet.time_base)
 
 
-def _by_time(packets: list[tuple[float, int, bool]]) -> StreamPackets:
+def _by_time(packets: list[_Packet]) -> StreamPackets:
     table = np.array(packets, np.float64).reshape(-1, 3)
     seconds, num_bytes, is_key = table[np.argsort(table[:, 0], kind="stable")].T
     return StreamPackets(seconds, num_bytes.astype(np.int64), is_key.astype(bool))

@@ -17,6 +17,7 @@ from avssl.media.info import MAX_CHANNELS, MAX_FPS, MAX_SAMPLE_RATE_HZ, MediaInf
 from avssl.media.limits import MediaLimits
 from avssl.media.planes import Planes
 from avssl.media.pyav.audio_track import AudioTrack
+from avssl.media.pyav.recordings import ByteRange
 from avssl.media.pyav.source import Source
 from avssl.media.pyav.video_track import VideoTrack
 from avssl.media.reader import MediaReader
@@ -33,14 +34,15 @@ class PyAVReader(MediaReader):
     Args:
         path: A local regular file.
         limits: Limits on the file.
+        part: Bytes of the file to read; default: all.
 
     Raises:
         MediaError: If the file is not a media file, has neither video nor audio, or is over a limit.
     """
 
-    def __init__(self, path: Path, limits: MediaLimits) -> None:
-        self._open_again = partial(type(self), path, limits)
-        self.source = Source(path, limits)
+    def __init__(self, path: Path, limits: MediaLimits, part: ByteRange | None = None) -> None:
+        self._open_again = partial(type(self), path, limits, part)
+        self.source = Source(path, limits, part)
         self.source.deadline.start()
         self.video: VideoTrack | None
         """The video stream, also for backends that build on PyAV."""

@@ -17,6 +17,7 @@ from avssl.core.user_files import open_regular
 from avssl.media.errors import MediaError, Reason, media_errors
 from avssl.media.limits import Deadline, MediaLimits
 from avssl.media.pyav.declared_size import missing_bytes
+from avssl.media.pyav.recordings import ByteRange
 
 # Demuxers that read one file and nothing else. Left out on purpose are those that open other files or
 # the network at the file's request: hls, dash, concat, image2, sdp, rtsp, tedcaptions ...
@@ -41,15 +42,17 @@ class Source:
     Args:
         path: A local regular file.
         limits: Decoders reject larger frames before they allocate them, and reading ends at its deadline.
+        part: Bytes of the file to open; default: all.
 
     Raises:
         MediaError: If no known container is found, or its index is missing.
     """
 
-    def __init__(self, path: Path, limits: MediaLimits) -> None:
+    def __init__(self, path: Path, limits: MediaLimits, part: ByteRange | None = None) -> None:
         self.path = path
+        self._part = part
         self._options = {
-            "protocol_whitelist": "file",
+            "protocol_whitelist": "file" if part is None else "file,subfile",
             "format_whitelist": _FORMATS,
             "max_pixels": str(limits.max_pixels),
         }
@@ -66,6 +69,8 @@ class Source:
     def _open(self) -> None:
         # "file:" and an absolute path: no name can be taken for another protocol.
         url = f"file:{os.path.abspath(self.path)}"
+        if self._part is not None:
+            url = f"subfile,,start,{self._part.start},end,{self._part.stop},,:{url}"
         try:
             self.container = av.open(url, options=self._options, metadata_errors="replace")
         except av.FFmpegError as error:
@@ -216,9 +221,14 @@ class Source:
         """True if the last frame stands until the declared end: FFmpeg hides the empty packets that say so in AVI."""
         return self.container.format.name == "avi" and not missing_bytes(self.path)
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of the file, or of the part that is open."""
+        return self.path.stat().st_size if self._part is None else self._part.stop - self._part.start
+
     def is_cut(self) -> bool:
         """Return True if the container's index points past the end of the file."""
-        size = self.path.stat().st_size
+        size = self.num_bytes
         entries = (s.index_entries[-1] for s in self.container.streams if len(s.index_entries))
         return any(entry.pos + entry.size > size for entry in entries)
 

@@ -18,6 +18,8 @@ import av
 from avssl.media.errors import MediaError
 from avssl.media.limits import MediaLimits
 from avssl.media.pyav.declared_size import missing_bytes
+from avssl.media.pyav.parts import parts_of
+from avssl.media.pyav.recordings import ByteRange
 from avssl.media.pyav.source import Source
 
 _TAIL_SECONDS = 3.0
@@ -53,7 +55,21 @@ def measure_ends(path: Path | str, *, limits: MediaLimits | None = None, decode:
             second at which it ends), or a frame cannot be decoded.
     """
     path, limits = Path(path), limits or MediaLimits()
-    with closing(Source(path, limits)) as source:
+    parts = parts_of(path, limits)
+    if parts is None:
+        return _measure(path, limits, decode, None)
+    for part in parts.parts:
+        try:
+            ends = _measure(path, limits, decode, part.bytes)
+        except MediaError as error:
+            second = part.at(error.second)
+            raise MediaError(error.path, error.stream, error.reason, error.found, error.advice, second) from error
+    return StreamEnds(part.at(ends.video_stop_seconds), part.at(ends.audio_stop_seconds))
+
+
+def _measure(path: Path, limits: MediaLimits, decode: bool, part: ByteRange | None) -> StreamEnds:
+    """Measure the ends of a file, or of one recording in it on its own clock."""
+    with closing(Source(path, limits, part)) as source:
         streams = [source.best("video"), source.best("audio")]
         present = [stream for stream in streams if stream is not None]
         if source.is_cut():
@@ -65,13 +81,13 @@ def measure_ends(path: Path | str, *, limits: MediaLimits | None = None, decode:
         stops = _packet_stops(source, list(declared), min(declared.values(), default=0.0) - _TAIL_SECONDS)
         repeats = source.repeats_at_end
     if any(stops.get(index, -math.inf) < stop - _SLACK_SECONDS for index, stop in declared.items()):
-        with closing(Source(path, limits)) as source:
+        with closing(Source(path, limits, part)) as source:
             stops = _packet_stops(source, list(declared), None)
     if repeats and kept[0] in stops:
         stops[kept[0]] = max(stops[kept[0]], declared[kept[0]])
     _check_complete(path, stops, declared_stop)
     if decode and kept[0] is not None:
-        with closing(Source(path, limits)) as source:
+        with closing(Source(path, limits, part)) as source:
             _decode_all(source, kept[0])
     return StreamEnds(*(None if index is None else stops.get(index) for index in kept))
 
@@ -120,7 +136,7 @@ def _frame_ticks(stream: Any) -> int:
 
 def _cut_error(source: Source, streams: Sequence[Any]) -> MediaError:
     """Return the error for a file whose index points past its end, at the first missing packet."""
-    size = source.path.stat().st_size
+    size = source.num_bytes
     missing = []
     for stream in streams:
         entry = next((e for e in stream.index_entries if e.pos + e.size > size), None)
