@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,7 +102,8 @@ def _check_place(folder: Path, out: Path) -> None:
     """Raise an error if a manifest cannot be written at ``out`` or cannot name the files, before any work."""
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder.")
-    beside = f"mkdir DIR; ln -s {folder.absolute()} DIR/videos; avssl index DIR/videos -o DIR/manifest.csv"
+    link = shlex.join(["ln", "-s", str(folder.resolve()), "DIR/videos"])
+    beside = f"mkdir DIR; {link}; avssl index DIR/videos -o DIR/manifest.csv"
     if not out.parent.is_dir() or path_below(folder, out.parent) is None:
         raise ManifestError(
             f"{out}: a manifest's paths are relative to it. Write it into {folder} or a folder above, or beside a "
