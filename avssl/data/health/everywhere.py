@@ -13,6 +13,7 @@ from avssl.media import MediaInfo, MediaReader
 from avssl.media.pyav.packets import Packets
 
 _WINDOW_SECONDS = 2.0  # of a default clip
+_INSIDE_SECONDS = 1e-4
 _SHORT_SIDE = 64
 _SAMPLE_RATE_HZ = 24_000  # of a default clip: the resampler is used as well
 
@@ -20,7 +21,8 @@ _SAMPLE_RATE_HZ = 24_000  # of a default clip: the resampler is used as well
 def decode_everywhere(open_again: Callable[[], MediaReader], info: MediaInfo, packets: Packets | None) -> None:
     """Read every frame and all audio in windows, each from a file that is opened for it alone.
 
-    A window begins at each keyframe, as a clip may be decoded from there, and after 2 s at the latest.
+    Windows of up to 2 s begin at each keyframe, as a clip may be decoded from there; others run over keyframes, and the
+    last one to the end.
 
     Args:
         open_again: Opens the file.
@@ -33,7 +35,8 @@ def decode_everywhere(open_again: Callable[[], MediaReader], info: MediaInfo, pa
     start, stop = info.video_start_seconds, info.video_stop_seconds
     assert start is not None
     assert stop is not None
-    for window in _windows((start, stop), _first_keyframes(packets)):
+    over_keyframes = [*_windows((start, stop), np.empty(0)), (max(start, stop - _WINDOW_SECONDS), stop)]
+    for window in (*_windows((start, stop), _first_keyframes(packets)), *over_keyframes):
         with open_again() as reader:
             reader.read_frames(_frame_times(info, window), min(_SHORT_SIDE, info.width or 1, info.height or 1))
     start, stop = info.audio_start_seconds, info.audio_stop_seconds
@@ -64,7 +67,8 @@ def _windows(span: Span, starts: np.ndarray) -> Iterator[Span]:
 
 
 def _frame_times(info: MediaInfo, window: Span) -> list[float]:
-    """Return the times of all frames in a window, by the stream's rate."""
+    """Return the times of all frames in a window, by the stream's rate, and of its end."""
     step = 1 / (info.video_fps or 1.0)
     count = max(1, math.ceil((window[1] - window[0]) / step - 1e-6))
-    return [min(window[0] + number * step, window[1]) for number in range(count)]
+    last = max(window[0], window[1] - _INSIDE_SECONDS)
+    return [*(min(window[0] + number * step, last) for number in range(count)), last]
