@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -125,3 +126,20 @@ def test_a_closed_pipe_ends_help_quietly():
     words = f"{sys.executable} -m avssl --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_control_c_while_the_command_line_loads_is_quiet():
+    """A process whose import of the command line is interrupted, and one that ignores Ctrl-C."""
+    slow = "import sys, time\nclass Slow:\n    def find_spec(self, name, *_):\n        if name == 'avssl.cli':\n"
+    slow += "            print('loading', flush=True)\n            time.sleep(0.5 if len(sys.argv) > 1 else 600)\n"
+    slow += "sys.meta_path.insert(0, Slow())\nimport runpy\nrunpy.run_module('avssl', run_name='__main__')"
+    for words, status in (([], -signal.SIGINT), (["--version"], 0)):
+        ignores = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if words else None
+        command = [sys.executable, "-c", slow, *words]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=ignores
+        )
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == status

@@ -20,7 +20,6 @@ from contextlib import suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any, Literal
-from weakref import WeakSet
 
 from avssl.core.channel import memory_file
 from avssl.core.stopping import STOP_SIGNALS
@@ -111,7 +110,8 @@ def die_with_parent(parent: int) -> None:
 
 # ---------------------------------------------------------------- in the parent
 
-_children: WeakSet[Child] = WeakSet()
+_children: set[Child] = set()
+"""Those that :meth:`Child.kill` has not ended yet."""
 
 
 def _kill_all() -> None:

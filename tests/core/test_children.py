@@ -145,7 +145,13 @@ def work(number):
     open(f"{sys.argv[1]}/{os.getpid()}", "w").close()
     time.sleep(600)
 results = parallel_map(work, range(10), num_workers=2)
-if sys.argv[2] == "forgets":
+if sys.argv[2] == "loses":
+    from avssl.core.children import Child
+    def wait(connection):
+        work(0)
+    for _ in range(2): Child(wait)
+    while len(os.listdir(sys.argv[1])) < 2: time.sleep(0.01)
+elif sys.argv[2] == "forgets":
     import threading
     threading.Thread(target=lambda: next(results), daemon=True).start()
     while len(os.listdir(sys.argv[1])) < 2: time.sleep(0.01)
@@ -192,8 +198,9 @@ def test_children_end_with_their_parent(owner, number):
     assert are_gone(children)
 
 
-def test_a_parent_that_forgets_its_children_ends_and_they_with_it(owner):
-    process, children = owner("forgets")
+@pytest.mark.parametrize("how", ["forgets", "loses"])
+def test_a_parent_that_does_not_end_its_children_ends_and_they_with_it(owner, how):
+    process, children = owner(how)
     assert process.wait(60) == 0
     assert are_gone(children)
 
