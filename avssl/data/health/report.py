@@ -147,7 +147,7 @@ def probe_file(path: str, settings: HealthSettings | None = None, segments: Segm
         with open_media(path, settings.backend, limits=settings.limits) as reader:
             info = _usable_part(path, reader.info, settings)
             if settings.depth != "quick":
-                info = check_content(reader, info, everywhere=settings.depth == "full")
+                info = check_content(reader, info, everywhere=settings.depth == "full" or _holds_floats(info))
                 _check_length(info, settings)  # an end that cannot be decoded is cut off
             # Packets keep the clocks of their recordings.
             is_needed = not info.clock_jumps and (segments.are_cut(info) or settings.depth == "full")
@@ -234,6 +234,11 @@ def _shortened(info: MediaInfo, ends: StreamEnds) -> MediaInfo:
             raise MediaError(info.path, stream, "truncated", text, "The file was cut off: fetch it again.", found)
         stops[name] = max(start, min(declared, found))
     return replace(info, **stops)
+
+
+def _holds_floats(info: MediaInfo) -> bool:
+    """Return True if any number may stand in the audio, such as NaN; reading all of it needs no decoding."""
+    return str(info.audio_codec).startswith("pcm_f")
 
 
 def _out_of_memory(path: str) -> MediaError:
