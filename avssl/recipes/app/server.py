@@ -21,7 +21,8 @@ from avssl.hub.pretrained import PretrainedModel, demo_weights, from_pretrained
 from avssl.recipes.app.examples import find_examples, render_examples
 from avssl.recipes.app.local_only import LocalOnly, block_connections
 from avssl.recipes.app.moment_search import SearchTable
-from avssl.recipes.app.settings import MAX_UPLOAD, AppError, AppSettings
+from avssl.recipes.app.request_limit import RequestLimit
+from avssl.recipes.app.settings import MAX_UPLOAD_BYTES, AppError, AppSettings
 from avssl.recipes.app.viewer import Viewer
 
 _ADDRESS = "127.0.0.1"
@@ -117,7 +118,7 @@ def _launch(viewer: Viewer, port: int | None) -> Any:
             quiet=True,
             prevent_thread_lock=True,
             root_path="",
-            max_file_size=MAX_UPLOAD,
+            max_file_size=MAX_UPLOAD_BYTES,
             enable_monitoring=False,
             run_history=False,
             footer_links=[],
@@ -126,7 +127,7 @@ def _launch(viewer: Viewer, port: int | None) -> Any:
             mcp_server=False,
             theme=theme(),
             css=STYLE,
-            app_kwargs={"middleware": [Middleware(LocalOnly)]},
+            app_kwargs={"middleware": [Middleware(LocalOnly), Middleware(RequestLimit, max_bytes=MAX_UPLOAD_BYTES)]},
         )
     except OSError as error:  # gradio's message names its own options
         taken = "ports 7860 to 7959 are" if port is None else f"port {port} is"

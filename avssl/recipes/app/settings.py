@@ -9,8 +9,8 @@ from avssl.core.errors import InputError
 from avssl.core.ranges import Port, Seconds, checked
 from avssl.media import MediaLimits
 
-MAX_UPLOAD = "512mb"
-"""Largest upload, in gradio's notation. A minute of 4K video from a phone has about 400 MB."""
+MAX_UPLOAD_BYTES = 512 * 2**20
+"""Largest request, with all of its files. A minute of 4K video from a phone has about 400 MB."""
 
 
 class AppError(InputError):
