@@ -21,6 +21,7 @@ from avssl.config.memory_advice import out_of_memory
 from avssl.core.errors import AvsslError, Interruption
 from avssl.core.memory import is_memory_shortage
 from avssl.core.stopping import Stopped, stop_signals_raised
+from avssl.core.terminal import plain_output
 from avssl.core.version import __version__
 
 VERBS = {
@@ -61,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _main(words)
-        sys.stdout.flush()
+        with plain_output():
+            status = _main(words)
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output is gone: "avssl --help | head -1"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -29,6 +29,10 @@ class Parser(argparse.ArgumentParser):
     _taken = ""
     """The last option that takes several words, or may take one, and its last word."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.color = False  # Python 3.14 would write escape sequences, which are printed as text
+
     def error(self, message: str) -> NoReturn:
         """Raise the message of argparse; if a file is missing, say which option may have taken it."""
         missing = [str(action.metavar) for action in self._actions if not action.option_strings]

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from avssl.core.errors import InputError, RunError
 from avssl.core.manifest import Manifest
+from avssl.core.names import printable
 from avssl.core.tables import write_table
 from avssl.media import MediaError
 
@@ -102,7 +103,7 @@ class Ledger:
         for reason, count in self.counts().items():
             lines.append(f"  {reason}: {count}")
             examples = [failure for failure in self if failure.reason == reason][:num_examples]
-            lines += [f"    {failure.id}: {failure.message}" for failure in examples]
+            lines += [f"    {printable(failure.id)}: {failure.message}" for failure in examples]
         return "\n".join(lines)
 
     def counts(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.core.output_records import Command
 from avssl.core.outputs import claimed_files
+from avssl.core.terminal import plain_output
 from avssl.data.official.clip_list import ClipList
 from avssl.data.official.published_list import PublishedList, read_lists
 
@@ -76,6 +77,7 @@ def lists_of(options: argparse.Namespace, *below: str) -> list[PublishedList]:
     return read_lists(options.list, annotation_folders(options, *below))
 
 
+@plain_output()
 def run_script(
     parser: argparse.ArgumentParser,
     collect: Callable[[argparse.Namespace], ClipList],
