@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from avssl.core.errors import InputError
+from avssl.core.user_files import open_regular, read_text
 from avssl.core.whole_file import write_json
 
 _LOGGER = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ BEAT_SECONDS = 5.0
 """Time between two touches of a lock by its owner."""
 WATCH_SECONDS = 40.0
 """Time without a touch after which the owner on another machine is taken as gone."""
+_MAX_BYTES = 2**16
 _EMPTY_SECONDS = 1.0  # a lock is empty while it is being made on disks without hard links
 
 
@@ -110,7 +112,7 @@ def _read(lock: Path) -> dict[str, Any] | None:
     deadline = time.monotonic() + _EMPTY_SECONDS
     while True:
         try:
-            owner = json.loads(lock.read_text(encoding="utf-8"))
+            owner = json.loads(read_text(lock, _MAX_BYTES))
             return owner if isinstance(owner, dict) else {}
         except FileNotFoundError:
             return None
@@ -137,7 +139,7 @@ def _is_alive(lock: Path, owner: dict[str, Any]) -> bool:
 
 def _touched(lock: Path) -> int | None:
     try:
-        with lock.open("rb") as file:  # opening makes a network file system look again
+        with open_regular(lock) as file:  # opening makes a network file system look again
             return os.fstat(file.fileno()).st_mtime_ns
     except FileNotFoundError:
         return None

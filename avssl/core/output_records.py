@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from avssl.core.data_files import read_json
 from avssl.core.lock import OutputError
 from avssl.core.whole_file import write_json
 
@@ -74,7 +75,7 @@ class Record:
 
     def read(self) -> dict[str, Any] | None:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = read_json(self.path)
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None

@@ -39,7 +39,7 @@ from avssl.core.manifest import Manifest, is_url, read_manifest
 from avssl.core.output_records import Command
 from avssl.core.outputs import ClaimedFolder, FolderKind, claimed_folder
 from avssl.core.tables import MAX_TABLE_BYTES, parse_table, write_table
-from avssl.core.user_files import read_bytes
+from avssl.core.user_files import read_bytes, read_text
 from avssl.core.whole_file import write_json, write_text
 from avssl.data.ledger import Failure, failures_table
 from avssl.engine import environment_report, set_threads
@@ -59,6 +59,7 @@ _START = ("config.yaml", "environment.json", "manifest.csv", "held_out.csv", "un
 FILES = (*_START, "history.jsonl", *_TRAINING, "results.json", *(f"folds/fold-*/{name}" for name in _FOLD))
 """Patterns of all files of a run, which --overwrite removes."""
 
+_MAX_HISTORY_BYTES = 2**24
 _Root = TypeVar("_Root")
 
 
@@ -156,7 +157,7 @@ class RunDirectory:
                 "Leave it out, or start a new run."
             )
         if changes and step is not None:
-            text = self._history.read_text(encoding="utf-8") if self._history.is_file() else ""
+            text = read_text(self._history, _MAX_HISTORY_BYTES) if self._history.exists() else ""
             at: dict[str, Any] = {"step": step} | ({"fold": fold} if fold is not None else {})
             for name, (old, new) in changes.items():
                 text += json.dumps({**at, "setting": name, "old": old, "new": new}) + "\n"
