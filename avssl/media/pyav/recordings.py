@@ -16,6 +16,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from avssl.core.user_files import open_regular
 from avssl.media.errors import MediaError
 from avssl.media.pyav.declared_size import ebml_number
 from avssl.media.pyav.program_clock import ClockScan, Jump, is_program_stream, packet_size_of
@@ -60,7 +61,7 @@ def find_recordings(path: Path) -> tuple[ByteRange, ...]:
 @lru_cache(maxsize=4096)
 def _find(path: str, size: int, modified_ns: int) -> tuple[ByteRange, ...]:
     """Find recordings; the time of the last change is part of the key."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD)
         finder = _finder(head)
         jumps = [] if finder is None else sorted(set(islice(finder(file, size), _MAX_RECORDINGS)))
