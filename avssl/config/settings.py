@@ -65,6 +65,8 @@ class DataConfig(ReadingConfig):
     """Length of the consecutive rows that a long file is cut into, in seconds."""
     segment_over_seconds: Seconds = 30.0
     """Files longer than this are cut into rows, in seconds."""
+    segment_manifest: bool = False
+    """Cut the rows of whole files of a manifest into segments too, by the lengths in their headers."""
 
 
 if TYPE_CHECKING:

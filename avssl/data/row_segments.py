@@ -16,7 +16,9 @@ from avssl.media import MediaError, MediaInfo
 _COLUMNS = ("id", "start_seconds", "stop_seconds", "duration_seconds")
 
 
-def segment_rows(manifest: Manifest, seconds: float) -> tuple[Manifest, list[MediaError]]:
+def segment_rows(
+    manifest: Manifest, seconds: float, over_seconds: float | None = None
+) -> tuple[Manifest, list[MediaError]]:
     """Cut every row of a whole file into consecutive rows; the other columns are those of the whole.
 
     A row that has a start or stop, or a truth file whose times count from the start of the file, stays as it is.
@@ -24,6 +26,7 @@ def segment_rows(manifest: Manifest, seconds: float) -> tuple[Manifest, list[Med
     Args:
         manifest: The rows. The lengths of their files are read from the headers.
         seconds: Length of the new rows. The rest at the end of a file is a row if it is at least half as long.
+        over_seconds: Only longer files are cut; default: those of at least one and a half new rows.
 
     Returns:
         The rows, and the errors of the files that cannot be opened, whose rows stay whole.
@@ -33,11 +36,12 @@ def segment_rows(manifest: Manifest, seconds: float) -> tuple[Manifest, list[Med
     """
     if not 0.1 <= seconds < float("inf"):
         raise InputError(f"segment_seconds ({seconds}) must be at least 0.1.")
+    over = 1.5 * seconds if over_seconds is None else over_seconds
     whole: list[int] = []
     cells: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     errors: list[MediaError] = []
     for row in range(len(manifest)):
-        for segment in _row_segments(manifest, row, seconds, errors):
+        for segment in _row_segments(manifest, row, seconds, over, errors):
             whole.append(row)
             for name, value in zip(_COLUMNS, segment, strict=True):
                 cells[name].append(value)
@@ -46,7 +50,9 @@ def segment_rows(manifest: Manifest, seconds: float) -> tuple[Manifest, list[Med
     return Manifest.from_columns({**cells, **columns}, manifest.root), errors
 
 
-def _row_segments(manifest: Manifest, row: int, seconds: float, errors: list[MediaError]) -> list[tuple[Any, ...]]:
+def _row_segments(
+    manifest: Manifest, row: int, seconds: float, over_seconds: float, errors: list[MediaError]
+) -> list[tuple[Any, ...]]:
     """Return (id, start, stop, duration) of the new rows."""
     as_it_is = tuple(manifest.value(row, name) for name in _COLUMNS)
     if as_it_is[1] is not None or as_it_is[2] is not None or manifest.value(row, "truth"):
@@ -57,7 +63,7 @@ def _row_segments(manifest: Manifest, row: int, seconds: float, errors: list[Med
     except MediaError as error:
         errors.append(error)
         return [as_it_is]
-    if stop - start < 1.5 * seconds:
+    if stop - start < over_seconds:
         return [as_it_is]
     return [(f"{as_it_is[0]}#{a:.3f}-{b:.3f}", a, b, b - a) for a, b in consecutive_spans(start, stop, seconds)]
 

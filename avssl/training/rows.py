@@ -16,6 +16,7 @@ from avssl.core.outputs import ClaimedFolder
 from avssl.data.file_stamps import stamped
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
+from avssl.data.row_segments import segment_rows
 from avssl.data.splits import Recordings, held_out_rows, split_rows
 from avssl.training.run_directory import RunDirectory
 from avssl.training.start import mark_begun
@@ -115,17 +116,28 @@ def find_rows(
         if not is_url(config.data.source) and not source.exists():
             raise ManifestError(f"{source}: no such folder or manifest.")
         manifest = rows_of_split(read_manifest(config.data.source), config.data.split)
+        if config.data.segment_manifest:
+            manifest = _segmented(config, manifest)
         unusable = pa.table({n: pa.array([], pa.string()) for n in ("id", "path", "stream", "reason", "message")})
     if len(manifest) < min_rows:
         cut = (
             "cut them into more rows with --data.segment-seconds and --data.segment-over-seconds."
             if source.is_dir()
-            else "cut whole videos into more rows: with --segment-seconds of the dataset's script, or with avssl index."
+            else "cut those of whole videos into more rows with --data.segment-manifest true."
         )
         raise ManifestError(
             f"{source}: {len(manifest)} usable rows, but at least {min_rows} are needed. Add videos, or {cut}"
         )
     return manifest, unusable
+
+
+def _segmented(config: Config, manifest: Manifest) -> Manifest:
+    """Cut the rows of whole files; files that cannot be opened stay whole, and are bad rows of the training."""
+    rows, errors = segment_rows(manifest, config.data.segment_seconds, config.data.segment_over_seconds)
+    _LOGGER.info("note        %d rows of %d, cut into %g s", len(rows), len(manifest), config.data.segment_seconds)
+    if errors:
+        _LOGGER.warning("%d files cannot be opened and stay whole rows. The first: %s", len(errors), errors[0])
+    return rows
 
 
 def _index(config: Config, folder: Path, progress: bool, dry_run: bool) -> tuple[Manifest, pa.Table]:

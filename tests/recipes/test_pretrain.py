@@ -225,6 +225,24 @@ def test_long_files_become_segments_and_the_batch_shrinks(video_maker, tiny_conf
     assert load_config(tmp_path / "run" / "config.yaml").optim.batch_size == 9
 
 
+def test_whole_videos_of_a_manifest_become_segments(video_maker, tiny_config, tmp_path, capsys):
+    names = [f"long{number}.mp4" for number in range(3)]
+    for number, name in enumerate(names):
+        video_maker(tmp_path / "v" / name, number, 4.0)
+    Manifest.from_columns({"id": names, "path": names, "label": list("abc")}, tmp_path / "v").write(
+        tmp_path / "v" / "manifest.csv"
+    )
+    data = {"segment_seconds": 1.0, "segment_over_seconds": 3.0}
+    source = tmp_path / "v" / "manifest.csv"
+    with pytest.raises(ManifestError, match=r"3 usable rows.*--data\.segment-manifest true"):
+        pretrain(tiny_config(source, data=data), out=tmp_path / "run", progress=False)
+    config = tiny_config(source, data=data | {"segment_manifest": True}, optim={"epochs": 1})
+    pretrain(config, out=tmp_path / "run", progress=False)
+    rows = read_manifest(tmp_path / "run" / "manifest.csv", tmp_path / "v")
+    assert rows["id"].tolist()[:2] == ["long0.mp4#0.000-1.000", "long0.mp4#1.000-2.000"]
+    assert rows["label"].tolist() == [letter for letter in "abc" for _ in range(4)]
+
+
 def test_too_few_rows_is_an_error_and_leaves_nothing(video_maker, tiny_config, tmp_path):
     for number in range(7):
         video_maker(tmp_path / "v" / f"{number}.mp4", number)

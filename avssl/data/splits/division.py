@@ -90,7 +90,8 @@ def divide(
                 usable = "a label" if multi_label else "exactly one label"
                 raise ManifestError(
                     f"{where}: none of the {rows.sum()} {part} rows has {usable} in the column {label_column!r}."
-                    + _advice(manifest, label_column, rows, split_columns, labeled)
+                    + (_repeats(repeated) if part == "training" else "")
+                    + _advice(manifest, label_column, rows, split_columns if part == "test" else (), labeled)
                 )
         masks = [train & labeled, test & labeled, train & ~labeled, test & ~labeled]
         train_rows, test_rows, *unlabeled = map(np.flatnonzero, masks)
@@ -174,6 +175,13 @@ def num_several(manifest: Manifest, column: str, divisions: Sequence[Division]) 
     """Count the rows with several labels that the divisions leave out."""
     rows = [rows for each in divisions for rows in (each.unlabeled_train, each.unlabeled_test)]
     return int(has_several(manifest[column])[np.unique(np.concatenate(rows))].sum())
+
+
+def _repeats(repeated: np.ndarray) -> str:
+    """Return how many training rows are left out, as they repeat test rows."""
+    return f" {len(repeated)} others are left out, as they repeat test rows: the same files, or copies." * bool(
+        len(repeated)
+    )
 
 
 def _advice(manifest: Manifest, column: str, rows: np.ndarray, splits: Sequence[str], labeled: np.ndarray) -> str:
