@@ -157,3 +157,13 @@ def test_short_recordings_of_a_short_file_are_counted(tmp_path, restarting):
     found = index_folder(tmp_path, health=HealthSettings(min_seconds=5))
     assert rows(found) == [(0, 12)]
     assert seconds(found) == {"too_short": 3}
+
+
+def test_two_recordings_behind_one_another_are_two_rows(tmp_path):
+    record(tmp_path / "one.ts", [(8, MOVING)])
+    (tmp_path / "two.ts").write_bytes(2 * (tmp_path / "one.ts").read_bytes())
+    found = index_folder(tmp_path)
+    one, first, second = rows(found)
+    assert (one[1] - one[0], first[1] - first[0], second[1] - second[0]) == (8, 8, 8)
+    assert first[1] == second[0]
+    assert "1 files, the first is two.ts: its clock restarts at 8.0 s: 2 recordings" in found.summary()
