@@ -54,7 +54,7 @@ def check_files(
             partial(_probe, settings, segments),
             [str(root / name) for name in new],
             num_workers=num_workers,
-            timeout_seconds=settings.limit_seconds,
+            timeout_seconds=settings.limit_of,
             memory_gib=settings.memory_gib,
         )
         with (

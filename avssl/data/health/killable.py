@@ -50,7 +50,7 @@ def run_killable(
     paths: Sequence[str],
     *,
     num_workers: int | None = None,
-    timeout_seconds: float = 60.0,
+    timeout_seconds: float | Callable[[str], float] = 60.0,
     memory_gib: float = 4.0,
 ) -> Generator[Outcome]:
     """Run ``task`` on every path, several at a time.
@@ -61,7 +61,7 @@ def run_killable(
     Args:
         task: Called in forked processes, which share this one's memory as it was.
         num_workers: Processes, >= 1; default: one per core.
-        timeout_seconds: Time limit per file.
+        timeout_seconds: Time limit per file, or a function of its path.
         memory_gib: Memory limit per process beyond what it starts with, in GiB.
 
     Yields:
@@ -78,7 +78,9 @@ def run_killable(
         while waiting or again or busy:
             while (waiting or again) and len(busy) < num_workers:
                 worker = free.pop() if free and not again else _Worker(task, memory_gib)
-                worker.give(*(again.pop() if again else waiting.popleft()), timeout_seconds)
+                number, path = again.pop() if again else waiting.popleft()
+                limit = timeout_seconds(path) if callable(timeout_seconds) else timeout_seconds
+                worker.give(number, path, limit)
                 busy.append(worker)
             for worker in _ready(busy):
                 busy.remove(worker)

@@ -37,6 +37,7 @@ PROMISES: dict[Depth, str] = {
 MIN_SECONDS = 1.0
 """Default of the shortest usable file: half of a default clip."""
 
+_SECONDS_PER_GIB = 120.0  # of a slow network disk
 _TIMEOUT_SECONDS: dict[Depth, float] = {"quick": 60.0, "normal": 60.0, "full": 1800.0}
 
 
@@ -59,7 +60,7 @@ class HealthSettings:
     limits: MediaLimits = field(default_factory=MediaLimits)
     """Limits on a file; a manifest stores them for training."""
     timeout_seconds: Seconds | None = None
-    """Time limit per file, in seconds; None: 60 s, and half an hour at depth "full"."""
+    """Time limit per file, in seconds; None: 60 s, half an hour at depth "full", and 2 minutes more for each GiB."""
     memory_gib: Positive = 4.0
     """Memory limit per process beyond what it starts with, in GiB."""
 
@@ -69,8 +70,17 @@ class HealthSettings:
 
     @property
     def limit_seconds(self) -> float:
-        """The time limit, resolved."""
+        """The time limit of a small file, resolved."""
         return _TIMEOUT_SECONDS[self.depth] if self.timeout_seconds is None else self.timeout_seconds
+
+    def limit_of(self, path: str) -> float:
+        """Return the time limit of a file: all packets of a long one are read."""
+        if self.timeout_seconds is not None:
+            return self.timeout_seconds
+        try:
+            return self.limit_seconds + os.stat(path).st_size / 2**30 * _SECONDS_PER_GIB
+        except OSError:
+            return self.limit_seconds
 
 
 @dataclass(frozen=True)

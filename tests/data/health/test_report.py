@@ -209,6 +209,7 @@ def test_settings_that_cannot_be_are_refused():
         HealthSettings(min_seconds=math.nan)
     assert HealthSettings().limit_seconds == 60
     assert HealthSettings("full").limit_seconds == 1800
+    assert HealthSettings().limit_of("/none") == 60
     assert HealthSettings("full", timeout_seconds=5).limit_seconds == 5
 
 
@@ -297,3 +298,10 @@ class Recording(PyAVReader):
     def read_audio(self, start_seconds, stop_seconds, *args, **options):
         self.spans.append((start_seconds, stop_seconds))
         return super().read_audio(start_seconds, stop_seconds, *args, **options)
+
+
+def test_large_files_have_more_time_unless_a_limit_is_given(tmp_path):
+    with (tmp_path / "a.mp4").open("wb") as file:
+        file.truncate(2**31)  # without blocks on the disk
+    assert HealthSettings().limit_of(str(tmp_path / "a.mp4")) == 300
+    assert HealthSettings(timeout_seconds=5).limit_of(str(tmp_path / "a.mp4")) == 5
