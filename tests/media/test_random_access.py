@@ -53,6 +53,7 @@ REFRESH = x264("intra-refresh=1:keyint=20")
 OPEN = x264("open-gop=1:keyint=10:bframes=3")
 MPEG = {"qmax": "3", "sc_threshold": "1000000000"}
 MPEG_B = MPEG | {"bf": "2", "g": "9"}
+FIELDS = {"flags": "+ildct+ilme"}
 MPEG_LONG = MPEG | {"bf": "0", "g": "50"}
 CASES = [
     *(Case(f"refresh.{kind}", options=REFRESH, rate_hz=44_100) for kind in ("mp4", "mkv", "flv", "ts")),
@@ -71,6 +72,9 @@ CASES = [
     Case("mpeg2.m2ts", "mpeg2video", MPEG_B | {"flags": "-cgop"}, audio="mp2", rate_hz=44_100),
     Case("mpeg2.mpg", "mpeg2video", MPEG_B, audio="mp2"),
     Case("mpeg4.ts", "mpeg4", MPEG_B),
+    *(Case(f"interlaced_mpeg4.{kind}", "mpeg4", MPEG_B | FIELDS) for kind in ("ts", "mkv", "mp4")),
+    Case("interlaced_mpeg2.ts", "mpeg2video", MPEG_B | FIELDS, audio="mp2"),
+    Case("interlaced.ts", options=x264("tff=1:open-gop=1:keyint=10:bframes=3", **FIELDS)),
     Case("begins_late.ts", options=x264("keyint=25:bframes=2"), drop=0.2),
     Case("begins_late_refresh.ts", options=x264("intra-refresh=1:keyint=20"), drop=0.2),
     Case("begins_late_open.ts", options=OPEN, drop=0.2),

@@ -32,6 +32,7 @@ _TAIL_SECONDS = 3.0
 _END_OR_LENGTH = ("matroska,webm", "flv")  # containers whose writers do not agree on what a duration is
 _DECLARE_STARTS = ("mov,mp4", "avi", "wav", "aac", "mp3")
 _MAX_SEARCHED = 20_000  # packets that are searched for the first of a stream
+_MAX_LEARNED = 64  # packets that are decoded until a B-frame comes
 _UNCLEAR_SECONDS = 0.1  # a start below this makes no difference to it
 _CUT_SECONDS = 1.0  # a file in which every stream ends this much before the declared duration was cut off
 
@@ -76,6 +77,7 @@ class Source:
         except av.FFmpegError as error:
             raise _not_media(self.path, error) from error
         self._fresh = True
+        self._knows_fields = False
         self._chosen: list[int] | None = None
 
     def close(self) -> None:
@@ -113,6 +115,7 @@ class Source:
         if from_tick is None:
             self._rewind(index)
         else:
+            self._learn_field_clock(index)
             self._seek(index, from_tick)
         self._fresh = False
         self.reads += 1
@@ -126,9 +129,30 @@ class Source:
             elif packet.pts is not None:
                 self.repeated_until = packet.pts + (packet.duration or 0)
 
+    def _learn_field_clock(self, index: int) -> None:
+        """Decode the first frames of interlaced MPEG-4 with B-frames before the first seek.
+
+        The decoder measures the time between fields at the first B-frame after a header. After a seek, that one follows
+        no frame, and by a wrong measure the decoder leaves out all later B-frames.
+        """
+        stream = self.stream(index)
+        if self._knows_fields or stream.codec_context.name != "mpeg4":
+            return
+        self._knows_fields = True
+        self._rewind(index)
+        self._fresh = False
+        with suppress(av.FFmpegError):
+            for packet in islice(self.demuxed([index]), _MAX_LEARNED):
+                for frame in packet.decode() if packet.size else []:
+                    if not frame.interlaced_frame or frame.pict_type == PictureType.B:
+                        return
+
     def frames(self, index: int, from_tick: int | None) -> Iterator[Any]:
         """Yield decoded frames of a stream, from the keyframe at or before a tick, or from the first."""
-        return self.whole(index, self._decoded(index, from_tick))
+        frames = self.whole(index, self._decoded(index, from_tick))
+        if from_tick is not None and self.stream(index).codec_context.name == "mpeg4":
+            frames = _with_field_clock(frames)
+        return frames
 
     def whole(self, index: int, frames: Iterator[Any]) -> Iterator[Any]:
         """Leave out the first frames if they are predicted from frames that were not read.
@@ -334,6 +358,15 @@ class Source:
         except av.FFmpegError:  # a torn last packet: what was found before it stands
             return stops
         return stops
+
+
+def _with_field_clock(frames: Iterator[Any]) -> Iterator[Any]:
+    """Leave out interlaced frames before the second keyframe: its header lets the decoder measure fields anew."""
+    num_keyframes = 0
+    for frame in frames:
+        num_keyframes += frame.key_frame
+        if num_keyframes > 1 or not frame.interlaced_frame:
+            yield frame
 
 
 def _seconds(stream: Any, tick: int) -> float:
