@@ -16,6 +16,9 @@ LIMITS_COLUMN = "limits"
 """Column of a manifest with the limits of a row, such as ``max_pixels=50000000``; empty: the defaults."""
 
 
+_PART_SECONDS = 10.0
+
+
 @checked
 @dataclass(frozen=True)
 class MediaLimits:
@@ -32,7 +35,7 @@ class MediaLimits:
     max_duration_seconds: Seconds = 24 * 3600.0
     """Longest file, in seconds."""
     max_decode_seconds: Seconds = 60.0
-    """Longest processor time for reading one clip or one frame of a stream, in seconds."""
+    """Longest processor time for decoding one clip, or 10 s of a longer part of the file, in seconds."""
 
     def check_pixels(self, path: str, width: int, height: int) -> None:
         """Raise MediaError if a frame has too many pixels."""
@@ -103,6 +106,10 @@ class Deadline:
     def start(self) -> None:
         """Begin a read, in the thread that calls :meth:`check`."""
         self._until = time.thread_time() + self.limit_seconds
+
+    def allow(self, media_seconds: float) -> None:
+        """Lengthen the time of a read of which this much of the file is done."""
+        self._until += self.limit_seconds * media_seconds / _PART_SECONDS
 
     def check(self) -> None:
         """Raise :class:`DeadlineExceeded` if the time of this read is over."""

@@ -74,6 +74,7 @@ class PyAVBackedReader(MediaReader, ABC):
         order = sorted(range(len(times)), key=times.__getitem__)
         pieces = []
         for first in range(0, len(order), _PIECE_FRAMES):
+            self._pyav.source.deadline.start()
             pieces.append(decode([times[i] for i in order[first : first + _PIECE_FRAMES]]))
             self._pyav.source.deadline.check()
         frames = pieces[0] if len(pieces) == 1 else torch.cat(pieces)

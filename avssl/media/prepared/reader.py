@@ -185,6 +185,7 @@ class PreparedReader(MediaReader):
         keyframes = np.flatnonzero(table[:, 4])
         frames: dict[int, Any] = {}
         for first, stop in _ranges(numbers, keyframes[np.searchsorted(keyframes, numbers, "right") - 1].tolist()):
+            self._deadline.start()
             context = self._decoders.get(
                 self._video["codec"], self._video["header"], max_pixels=self._limits.max_pixels
             )

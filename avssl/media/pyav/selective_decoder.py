@@ -166,6 +166,8 @@ class SelectiveDecoder:
 
     def _run(self, at_seconds: Sequence[float], ticks: Sequence[int]) -> Iterator[tuple[int, Any, bool]]:
         """Yield frames that are decoded without seeking in between."""
+        self._source.deadline.start()
+        reached = at_seconds[0]
         with self._source.reporting("video", at_seconds[0]):
             selector = PacketSelector(self._packets(ticks[0]), ticks, self._trusts_dts)
         frames = self._source.whole(self._index, self._decoded(selector))
@@ -178,6 +180,8 @@ class SelectiveDecoder:
                     shown = selector.shown_at(tick)
             for earlier in [other for other in ready if other < shown]:
                 del ready[earlier]
+            self._source.deadline.allow(second - reached)
+            reached = second
             yield shown, ready[shown], selector.ended and shown == selector.times[-1]
 
     def _keep(self, frame: Any | None, shown: int | None, selector: PacketSelector, ready: dict[int, Any]) -> None:

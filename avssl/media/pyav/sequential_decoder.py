@@ -49,13 +49,17 @@ class SequentialDecoder:
         """
         current: tuple[int, Any] | None = None
         following: tuple[int, Any] | None = None
+        reached = at_seconds[0] if at_seconds else 0.0
         for second, tick in zip(at_seconds, ticks, strict=True):
             with self._source.reporting("video", second):
                 if current is None or (following is not None and self._worth_seeking(current[0], tick)):
+                    self._source.deadline.start()
                     current = self._start(tick)
                     following = next(self._frames, None)
                 while following is not None and following[0] <= tick:
                     current, following = following, next(self._frames, None)
+            self._source.deadline.allow(second - reached)
+            reached = second
             yield *current, following is None
 
     def _worth_seeking(self, position: int, tick: int) -> bool:
