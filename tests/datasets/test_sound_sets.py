@@ -87,3 +87,31 @@ def test_rows_of_audio_say_how_they_are_read(run, write, touch):
     assert done.rows("path") == [("audio/1-100032-A-0.flac",)]
     assert "rows: 1 audio files alone" in done.out
     assert "--modality audio" in done.out
+
+
+def test_urbansound8k_rows(run, write, touch):
+    text = "slice_file_name,fsID,start,end,salience,fold,classID,class\n"
+    text += "100032-3-0-0.wav,100032,0.0,0.317551,1,5,3,dog_bark\n"
+    text += "100263-2-0-117.wav,100263,58.5,62.5,1,10,2,children_playing\n"
+    write("metadata/UrbanSound8K.csv", text)
+    touch("audio/fold5/100032-3-0-0.wav")
+    done = run("urbansound8k")
+    assert done.rows("path", "label", "fold", "recording") == [
+        ("audio/fold5/100032-3-0-0.wav", "dog_bark", "5", "100032")
+    ]
+    assert ["(all)", "1", "1", "2", "8732"] in [line.split() for line in done.out.splitlines()]
+    write("metadata/UrbanSound8K.csv", text.replace(",5,3", ",11,3"))
+    assert "UrbanSound8K.csv:2: fold is '11'" in run("urbansound8k").error
+
+
+def test_fsd50k_rows(run, write, touch):
+    rows = '64760,"Electric_guitar,Guitar","/m/02sgy,/m/0342h",train\n1,Rain,/m/06mb1,val\n'
+    write("FSD50K.ground_truth/dev.csv", f"fname,labels,mids,split\n{rows}")
+    write("FSD50K.ground_truth/eval.csv", 'fname,labels,mids\n37199,"Rain,Water","/m/06mb1,/m/0838f"\n')
+    touch("FSD50K.dev_audio/64760.wav", "FSD50K.eval_audio/37199.wav")
+    done = run("fsd50k")
+    assert done.rows("path", "label", "split") == [
+        ("FSD50K.dev_audio/64760.wav", "Electric_guitar|Guitar", "train"),
+        ("FSD50K.eval_audio/37199.wav", "Rain|Water", "test"),
+    ]
+    assert ["test", "1", "0", "1", "10231"] in [line.split() for line in done.out.splitlines()]

@@ -22,7 +22,7 @@ from avssl.data.health.check import check_files
 from avssl.data.health.journal import JournalUse
 from avssl.data.health.report import PROMISES, Depth, HealthReport, HealthSettings
 from avssl.data.health.segments import LeftOut, Segments
-from avssl.data.media_files import MEDIA_EXTENSIONS, FolderListing, list_folder
+from avssl.data.media_files import AUDIO_EXTENSIONS, MEDIA_EXTENSIONS, FolderListing, list_folder
 from avssl.media import MediaError
 from avssl.media.limits import LIMITS_COLUMN
 
@@ -169,6 +169,8 @@ def index_folder(
     found = sorted(listing.media)
     if not found:
         passed_over = f" There are {listing.passed_over()}." if listing.others else ""
+        if listing.others and any(ending in listing.passed_over() for ending in AUDIO_EXTENSIONS):
+            passed_over += " Audio files are rows of a manifest, with the columns id, path and, for images, audio_path."
         raise ManifestError(
             f"{folder}: no media files ({', '.join(sorted(MEDIA_EXTENSIONS))}) in it or below.{passed_over}"
         )
