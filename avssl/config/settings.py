@@ -21,6 +21,7 @@ from avssl.core.ranges import (
     PositiveOrZero,
     Seconds,
     Seed,
+    SegmentSeconds,
     Share,
     ShareBelowOne,
     Threads,
@@ -61,7 +62,7 @@ class DataConfig(ReadingConfig):
     """Folder of videos, or a manifest (CSV)."""
     split: str = "train"
     """Value of the manifest's split column that selects rows; "all", or no such column, selects every row."""
-    segment_seconds: Seconds = 10.0
+    segment_seconds: SegmentSeconds = 10.0
     """Length of the consecutive rows that a long file is cut into, in seconds."""
     segment_over_seconds: Seconds = 30.0
     """Files longer than this are cut into rows, in seconds."""

@@ -76,7 +76,11 @@ Mels = Annotated[int, Range(1, 1024)]
 FrameRate = Annotated[float, Range(0.001, 100_000)]
 """Frames per second."""
 Seconds = Annotated[float, Range(0.001, 1e8)]
-"""A length of time: no less than a millisecond, which also bounds the steps along a file."""
+"""A length of time of at least a millisecond."""
+Step = Annotated[float, Range(0.01, 1e8)]
+"""Time in seconds from one step along a file to the next; a hundredth is shorter than a frame."""
+SegmentSeconds = Annotated[float, Range(0.1, 1e8)]
+"""Length in seconds of the rows that a file is cut into."""
 SecondsOrForever = Annotated[float, Range(0.001, math.inf)]
 SecondsOrZero = Annotated[float, Range(0, 1e8)]
 Positive = Annotated[float, Range(0, _LARGEST, above=True)]

@@ -11,6 +11,7 @@ from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.core.output_records import Command
 from avssl.core.outputs import claimed_files
+from avssl.core.ranges import SegmentSeconds, check_value
 from avssl.core.terminal import plain_output
 from avssl.data.official.clip_list import ClipList
 from avssl.data.official.published_list import PublishedList, read_lists
@@ -101,6 +102,7 @@ def run_script(
             out = options.root / out
         if out.resolve().parent != options.root.resolve():
             raise ManifestError(f"{out}: a manifest's paths are relative to its folder, so it must be {options.root}.")
+        check_value("--segment-seconds", options.segment_seconds, SegmentSeconds)
         missing = out.with_suffix(".missing.csv")
         with claimed_files([out, missing], Command.of(f"datasets/{parser.prog}"), overwrite=options.overwrite):
             clips = collect(options)

@@ -16,7 +16,7 @@ from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.core.output_records import Command, place
 from avssl.core.outputs import claimed_files
 from avssl.core.progress import Bar
-from avssl.core.ranges import Count, Seconds, Workers, checked
+from avssl.core.ranges import Count, Step, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data import ClipDataset, EvalLoader, Failure, index_folder
 from avssl.data.eval_loader import Window
@@ -45,7 +45,7 @@ def embed(
     *,
     checkpoint: Path | str,
     out: Path | str = "features.parquet",
-    stride_seconds: Seconds = 1.0,
+    stride_seconds: Step = 1.0,
     what: What = "embeddings",
     modality: Literal["video", "audio", "both"] = "both",
     batch_size: Count = 32,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from avssl.core.claimed_verb import writes_files
 from avssl.core.progress import Bar
-from avssl.core.ranges import Seconds, checked
+from avssl.core.ranges import Seconds, Step, checked
 from avssl.core.whole_file import write_json
 from avssl.engine import Precision, choose_device
 from avssl.hub.pretrained import from_pretrained
@@ -24,7 +24,7 @@ def energy(
     audio: Path | str | None = None,
     readout: Path | str | None = None,
     overwrite: bool = False,
-    stride_seconds: Seconds = 0.5,
+    stride_seconds: Step = 0.5,
     seconds: Seconds | None = None,
     limits: MediaLimits | None = None,
     device: str = "auto",

@@ -12,7 +12,7 @@ import pyarrow as pa
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.core.output_records import Command, place
 from avssl.core.outputs import claimed_file, origin
-from avssl.core.ranges import Seconds, Workers, checked
+from avssl.core.ranges import Seconds, SegmentSeconds, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data.health.indexing import FolderIndex, index_folder, path_below
 from avssl.data.health.report import HealthSettings
@@ -26,7 +26,7 @@ def index(
     folder: Path | str,
     *,
     out: Path | str | None = None,
-    segment_seconds: Seconds = 10.0,
+    segment_seconds: SegmentSeconds = 10.0,
     segment_over_seconds: Seconds = 30.0,
     num_workers: Workers | None = None,
     strict: bool = False,

@@ -11,7 +11,7 @@ from avssl.core.batch import Heatmap
 from avssl.core.claimed_verb import writes_files
 from avssl.core.errors import ConfigError, InputError
 from avssl.core.progress import Bar
-from avssl.core.ranges import Seconds, checked
+from avssl.core.ranges import Seconds, Step, checked
 from avssl.core.whole_file import write_json
 from avssl.features.localize import STRIDE_SECONDS, load_localizer, localize_each, open_video
 from avssl.hub.pretrained import PretrainedModel
@@ -59,7 +59,7 @@ def localize(
     look: Look = Look(),  # noqa: B008  (frozen)
     readout: Path | str | None = None,
     overwrite: bool = False,
-    stride_seconds: Seconds = STRIDE_SECONDS,
+    stride_seconds: Step = STRIDE_SECONDS,
     seconds: Seconds | None = None,
     limits: MediaLimits | None = None,
     device: str = "auto",
@@ -160,7 +160,7 @@ def _maps(
     reader: MediaReader,
     pretrained: PretrainedModel,
     sounds: Mapping[str, AudioSource],
-    stride_seconds: Seconds,
+    stride_seconds: Step,
     seconds: Seconds | None,
 ) -> dict[str, Heatmap]:
     with Bar(desc="localize", unit="map", delay=1.0) as bar:

@@ -9,7 +9,7 @@ from typing import Any
 
 from avssl.core.claimed_verb import writes_files
 from avssl.core.progress import Bar
-from avssl.core.ranges import Seconds, checked
+from avssl.core.ranges import Seconds, Step, checked
 from avssl.core.whole_file import write_json
 from avssl.engine import Precision, choose_device
 from avssl.hub.pretrained import from_pretrained
@@ -32,7 +32,7 @@ def sync(
     readout: Path | str | None = None,
     overwrite: bool = False,
     max_offset_seconds: Seconds = 1.0,
-    step_seconds: Seconds = 0.1,
+    step_seconds: Step = 0.1,
     seconds: Seconds | None = None,
     limits: MediaLimits | None = None,
     device: str = "auto",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -133,7 +134,7 @@ def _of(root: type) -> Iterator[tuple[str, str, type]]:
         ("train.seed", str(10**23), r"^--train\.seed \(10{23}\) must be >= 0 and <= 9223372036854775807"),
         ("train.threads", "100000", r"^--train\.threads \(100000\) must be >= 1 and <= 1024"),
         ("data.num_workers", "-3", r"^--data\.num-workers \(-3\) must be >= 0"),
-        ("data.segment_seconds", "0", r"^--data\.segment-seconds \(0\.0\) must be >= 0\.001"),
+        ("data.segment_seconds", "0", r"^--data\.segment-seconds \(0\.0\) must be >= 0\.1"),
         (
             "transform.video.flip_probability",
             "3",
@@ -147,3 +148,15 @@ def test_words_of_the_command_line_are_named_with_their_range(key: str, word: st
     words: Any = word.split() if " " in word else word
     with pytest.raises(ConfigError, match=message):
         parse_settings({key: words})
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "nan", "inf", "0.01"])
+def test_scripts_of_data_sets_check_their_lengths_before_anything_is_read(
+    value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avssl.recipes.dataset_script import run_script, script_parser
+
+    parser = script_parser("UCF101", "ucf101.csv")
+    refuse = lambda options: pytest.fail("the files were looked at")  # noqa: E731
+    assert run_script(parser, refuse, [str(tmp_path), f"--segment-seconds={value}"]) == 1
+    assert "--segment-seconds (" in capsys.readouterr().err

@@ -245,7 +245,7 @@ def test_wrong_input_raises(folder, run, tmp_path, capsys):
     assert main(["embed", str(folder)]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err
     assert main(words(folder, run, out, "--stride-seconds", "0")) == 2
-    assert "stride-seconds (0.0) must be >= 0.001" in capsys.readouterr().err
+    assert "stride-seconds (0.0) must be >= 0.01" in capsys.readouterr().err
     out.write_text("of somebody")
     assert main(words(folder, run, out)) == 1
     assert "f.parquet: exists already. Replace it with --overwrite" in capsys.readouterr().err

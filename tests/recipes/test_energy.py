@@ -34,7 +34,7 @@ def test_missing_input_raises(videos, run, tmp_path, capsys):
     assert main(["energy", str(videos / "clip00.mp4")]) == 2
     assert "required: --checkpoint" in capsys.readouterr().err
     assert main(words(videos, run, "--stride_seconds", "0")) == 2
-    assert "stride-seconds (0.0) must be >= 0.001" in capsys.readouterr().err
+    assert "stride-seconds (0.0) must be >= 0.01" in capsys.readouterr().err
     assert main(words(videos, tmp_path / "none")) == 1
     assert "no such folder" in capsys.readouterr().err
     assert main(["energy", "--help"]) == 0

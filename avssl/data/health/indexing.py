@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.core.names import name_to_text
-from avssl.core.ranges import Seconds, SecondsOrForever, Workers, checked
+from avssl.core.ranges import SecondsOrForever, SegmentSeconds, Workers, checked
 from avssl.data.health.check import check_files
 from avssl.data.health.journal import JournalUse
 from avssl.data.health.report import PROMISES, Depth, HealthReport, HealthSettings
@@ -130,7 +130,7 @@ def index_folder(
     folder: Path | str,
     *,
     root: Path | str | None = None,
-    segment_seconds: Seconds = 10.0,
+    segment_seconds: SegmentSeconds = 10.0,
     segment_over_seconds: SecondsOrForever = 30.0,
     health: HealthSettings | None = None,
     journal: JournalUse = "update",
