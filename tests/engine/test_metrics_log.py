@@ -60,3 +60,19 @@ def test_tensorboard_holds_the_numbers_and_a_resume_hides_later_ones(tmp_path):
     events.Reload()
     assert events.Tags()["scalars"] == ["loss"]
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+@pytest.mark.parametrize("first", ["write", "close"])
+def test_a_full_disk_is_named_when_the_file_is_closed_too(tmp_path, file_size_limit, first):
+    """A failed write stays in the buffer, and closing the file writes it again."""
+    log = MetricsLog(tmp_path, tensorboard=False)
+    log.write({"step": 1})
+    with file_size_limit(100):
+        if first == "write":
+            with pytest.raises(OSError, match=r"File too large: .*metrics\.jsonl"):
+                log.write({"step": 2, "text": "a" * 500})
+        else:
+            log._file.write("a" * 500)
+        with pytest.raises(OSError, match=r"File too large: .*metrics\.jsonl"):
+            log.close()
+    log.close()

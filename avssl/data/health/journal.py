@@ -108,9 +108,10 @@ class HealthJournal:
 
     def close(self) -> None:
         """Close the file; a later line opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None and self.path is not None:
+            with names_full_disk(self.path):  # closing writes again what a full disk did not take
+                file.close()
 
     def __enter__(self) -> Self:
         return self
