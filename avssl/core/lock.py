@@ -49,7 +49,7 @@ def locked(lock: Path, output: Path) -> Iterator[None]:
     Raises:
         OutputError: If a living process holds it; names the host and the process.
     """
-    owner = _this_process()
+    owner = _this_process(lock)
     _acquire(lock, output, owner)
     ends = threading.Event()
     threading.Thread(target=_beat, args=(lock, ends), daemon=True, name=f"lock {lock.name}").start()
@@ -114,7 +114,7 @@ def _read(lock: Path) -> dict[str, Any] | None:
         try:
             owner = json.loads(read_text(lock, _MAX_BYTES))
             return owner if isinstance(owner, dict) else {}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:
             if time.monotonic() > deadline:
@@ -127,6 +127,9 @@ def _is_alive(lock: Path, owner: dict[str, Any]) -> bool:
     if not owner:
         return False
     if owner.get("machine") == _machine():
+        original = Path(str(owner.get("lock")))
+        if original != lock.absolute() and not _is_same_file(original, lock) and _read(original) == owner:
+            return False  # the owner writes the folder of which this one is a copy
         return owner.get("started") is not None and _started(owner.get("pid")) == owner["started"]
     deadline, before = time.monotonic() + WATCH_SECONDS, _touched(lock)
     while time.monotonic() < deadline:
@@ -137,6 +140,13 @@ def _is_alive(lock: Path, owner: dict[str, Any]) -> bool:
     return False
 
 
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
 def _touched(lock: Path) -> int | None:
     try:
         with open_regular(lock) as file:  # opening makes a network file system look again
@@ -145,8 +155,9 @@ def _touched(lock: Path) -> int | None:
         return None
 
 
-def _this_process() -> dict[str, Any]:
+def _this_process(lock: Path) -> dict[str, Any]:
     return {
+        "lock": str(lock.absolute()),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "began": datetime.now().astimezone().isoformat(timespec="seconds"),

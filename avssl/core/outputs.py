@@ -192,13 +192,14 @@ def claimed_folder(
         OutputError: If the folder must not be written.
     """
     named, path = Path(path), Path(os.path.realpath(path))
+    lock = path / RECORDS / ("lock" if part[1] == 1 else f"{part[0]}-of-{part[1]}.lock")
+    refuse_if_held(lock, named)
     if not resume:
         _check_folder(path, named, command, kind, overwrite)
         for source in reads:
             if source and os.path.exists(source) and Path(os.path.realpath(source)).is_relative_to(path):
                 raise kind.error(f"{named}: holds {source}, which this command reads. Name another folder.")
     is_new = not path.is_dir()
-    lock = path / RECORDS / ("lock" if part[1] == 1 else f"{part[0]}-of-{part[1]}.lock")
     try:
         with locked(lock, named):
             for other in (path / RECORDS).glob("*lock"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -283,6 +284,20 @@ def test_an_output_that_a_living_process_writes_is_an_error_and_a_dead_one_is_ta
         holder.stdout.close()
     (fill if kind == "folder" else write)(out)
     assert f"taken over from process {holder.pid}" in caplog.text
+
+
+def test_a_copy_of_a_folder_that_is_being_written_is_free(tmp_path):
+    run, copy, link = tmp_path / "run", tmp_path / "copy", tmp_path / "link"
+    link.symlink_to(run)
+    with claimed_folder(run, ONE, RUN) as claim:
+        claim.begin()
+        write_text(run / "config.yaml", "x")
+        shutil.copytree(run, copy)
+        with claimed_folder(copy, ONE, RUN, resume=True):
+            pass
+        for name in (run, link):
+            with pytest.raises(OutputError, match="is writing it"):
+                fill(name, overwrite=True)
 
 
 def test_a_nested_lock_protects_the_whole_folder(tmp_path):
