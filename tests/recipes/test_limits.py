@@ -79,7 +79,7 @@ def test_verbs_on_files_have_the_options(verb, folder, tiny_release, tmp_path, m
     assert main(words) == 1
     assert "over the limit of 8 to 1" in capsys.readouterr().err
     assert main([*words, *ROOM]) == 0
-    assert main([*words, "--audio", str(folder / "1.mp4"), *ROOM]) == 0
+    assert main([*words, "--audio", str(folder / "1.mp4"), *ROOM, "--overwrite"]) == 0
 
 
 def test_embed_and_search_have_the_options(folder, manifest, tiny_release, tmp_path, capsys):
