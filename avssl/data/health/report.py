@@ -37,7 +37,7 @@ PROMISES: dict[Depth, str] = {
 MIN_SECONDS = 1.0
 """Default of the shortest usable file: half of a default clip."""
 
-_SECONDS_PER_GIB = 120.0  # of a slow network disk
+_SECONDS_PER_GIB: dict[Depth, float] = {"quick": 120.0, "normal": 120.0, "full": 1800.0}  # the disk; the decoder
 _TIMEOUT_SECONDS: dict[Depth, float] = {"quick": 60.0, "normal": 60.0, "full": 1800.0}
 
 
@@ -60,7 +60,8 @@ class HealthSettings:
     limits: MediaLimits = field(default_factory=MediaLimits)
     """Limits on a file; a manifest stores them for training."""
     timeout_seconds: Seconds | None = None
-    """Time limit per file, in seconds; None: 60 s, half an hour at depth "full", and 2 minutes more for each GiB."""
+    """Time limit per file, in seconds; None: 60 s and two minutes per GiB of the file; half an hour of
+    each at depth "full"."""
     memory_gib: Positive = 4.0
     """Memory limit per process beyond what it starts with, in GiB."""
 
@@ -78,7 +79,7 @@ class HealthSettings:
         if self.timeout_seconds is not None:
             return self.timeout_seconds
         try:
-            return self.limit_seconds + os.stat(path).st_size / 2**30 * _SECONDS_PER_GIB
+            return self.limit_seconds + os.stat(path).st_size / 2**30 * _SECONDS_PER_GIB[self.depth]
         except OSError:
             return self.limit_seconds
 

@@ -69,10 +69,13 @@ class RowFaults:
         sizes = video.num_bytes[inside & ~video.is_key]
         if not len(sizes) or sizes.mean() <= self._still_bytes:
             return True
-        keys = video.seconds[video.is_key & (video.seconds < stop)]
-        begun = int(np.searchsorted(keys, start, side="right")) - 1
-        keys = keys[max(0, begun) :]
-        return len(keys) > 1 and content.are_still(self.reader, self.info, [keys[0], keys[-1]])
+        # The keyframes from the one at the start to the one after the end. A bit rate that is held by padding hides
+        # still frames, but two of these in a row are alike then.
+        keys = video.seconds[video.is_key]
+        first, end = np.searchsorted(keys, start, side="right") - 1, np.searchsorted(keys, stop)
+        keys = keys[max(0, int(first)) : int(end) + 1]
+        pairs = {tuple(keys[:2].tolist()), tuple(keys[-2:].tolist())} if len(keys) > 1 else set()
+        return any(content.are_still(self.reader, self.info, list(pair)) for pair in sorted(pairs))
 
 
 def _covers(holes: list[Span], start: float, stop: float) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import HealthSettings
+from avssl.media.pyav.packets import read_packets
 from avssl.media.pyav.reader import PyAVReader
 
 RATE = 8000
@@ -20,18 +21,19 @@ CODECS = {
     "a.mp4": ("mpeg4", "aac"),
     "a.mov": ("mjpeg", "pcm_s16le"),
     "a.ts": ("mpeg2video", "mp2"),
+    "a.m2ts": ("libx264", "aac"),
 }
 MOVING, FROZEN, QUIET, NOTHING = "moving", "frozen", "quiet", "nothing"
 
 
-def record(path, parts, gop=25):
+def record(path, parts, gop=25, options=None):
     """Write a file of parts: ``(seconds, kind, ...)``; a frozen part repeats one frame, NOTHING writes no packet."""
     picture, sound = CODECS[f"a{path.suffix}"]
     rate = 48_000 if sound == "mp2" else RATE
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         fps = 25 if picture == "mpeg2video" else FPS
-        video = container.add_stream(picture, rate=fps)
+        video = container.add_stream(picture, rate=fps, options=options or {})
         video.width, video.height, video.gop_size = 64, 48, gop
         video.pix_fmt = "yuvj420p" if picture == "mjpeg" else "yuv420p"
         video.codec_context.time_base, video.bit_rate = Fraction(1, fps), 2_000_000
@@ -98,6 +100,14 @@ def test_frozen_and_silent_rows_are_left_out(tmp_path, name):
     start = found.manifest["start_seconds"][0]
     assert [round(a - start) for a in found.manifest["start_seconds"]] == [0, 10, 40, 70]
     assert seconds(found) == {"still_picture": 20, "silent": 20}
+
+
+def test_a_bit_rate_held_by_padding_does_not_hide_frozen_rows(tmp_path):
+    padded = {"x264-params": "nal-hrd=cbr:vbv-maxrate=200:vbv-bufsize=200:bitrate=200:force-cfr=1"}
+    record(tmp_path / "a.m2ts", [(20, MOVING), (30, FROZEN), (10, MOVING)], gop=50, options=padded)
+    sizes = read_packets(tmp_path / "a.m2ts").video.num_bytes
+    assert np.median(sizes) > 2000
+    assert seconds(index_folder(tmp_path)) == {"still_picture": 30}
 
 
 def test_other_lengths_of_rows_are_judged_too(tmp_path):

@@ -304,4 +304,5 @@ def test_large_files_have_more_time_unless_a_limit_is_given(tmp_path):
     with (tmp_path / "a.mp4").open("wb") as file:
         file.truncate(2**31)  # without blocks on the disk
     assert HealthSettings().limit_of(str(tmp_path / "a.mp4")) == 300
+    assert HealthSettings("full").limit_of(str(tmp_path / "a.mp4")) == 5400
     assert HealthSettings(timeout_seconds=5).limit_of(str(tmp_path / "a.mp4")) == 5
