@@ -13,6 +13,7 @@ from torch import Tensor
 
 from avssl.core.manifest import Manifest
 from avssl.data.dataset import stream_span
+from avssl.data.row_errors import row_errors
 from avssl.data.row_files import row_limits
 from avssl.data.sampling import SLACK_SECONDS, ClipSampling
 from avssl.downstream.localization.instants import Instant
@@ -45,6 +46,10 @@ class InstantClips:
         Raises:
             MediaError: If the file cannot be read, or has no frame at this time.
         """
+        with row_errors(self.manifest.location(instant.row)):
+            return self._frames(instant)
+
+    def _frames(self, instant: Instant) -> tuple[Tensor, float]:
         file, count = self.manifest.file(instant.row), self.sampling.num_frames
         has_video = not is_image(file)
         if not has_video or (count == 1 and instant.picture is not None):
@@ -73,9 +78,10 @@ class InstantClips:
         Raises:
             MediaError: If a file cannot be read, or has no audio at this time.
         """
-        sound = self._sound_of(instant, self.manifest.sound_file(instant.row))
-        mixed = self.manifest.value(instant.row, "mixed_audio_path")
-        return sound if not mixed else sound + self._sound_of(instant, self.manifest.inside(mixed))
+        with row_errors(self.manifest.location(instant.row)):
+            sound = self._sound_of(instant, self.manifest.sound_file(instant.row))
+            mixed = self.manifest.value(instant.row, "mixed_audio_path")
+            return sound if not mixed else sound + self._sound_of(instant, self.manifest.inside(mixed))
 
     def _sound_of(self, instant: Instant, file: Path) -> Tensor:
         if is_image(file):

@@ -101,3 +101,16 @@ def test_what_is_not_there_is_told(tmp_path, clip_maker, picture_maker):
     (mute,), clips = instants_of(tmp_path, [None], path="v.png")
     with pytest.raises(MediaError, match=r"a still image has no audio\. Name its audio file in the column audio_path"):
         clips.sound(mute)
+
+
+def test_whatever_reading_raises_is_an_instant_that_cannot_be_read(tmp_path, clip_maker, monkeypatch):
+    clip_maker(tmp_path / "v.mp4")
+    (instant,), clips = instants_of(tmp_path, [0.5])
+
+    def fail(*_):
+        raise IndexError("odd")
+
+    monkeypatch.setattr(clips, "_second", fail)
+    for read in (clips.frames, clips.sound):
+        with pytest.raises(MediaError, match=r"v\.mp4: container: reading failed \(IndexError in test_clips\.py"):
+            read(instant)
