@@ -8,7 +8,8 @@ lists are at https://drive.google.com/drive/folders/1wKFKymVYn6rNkNE_7xV6Bm-9PfC
 data on request, see https://opennlplab.github.io/AVSBench. For v2: metadata.csv (vid, uid, s_min, s_sec, a_obj,
 split, label) and the folders v1s, v1m and v2, with UID/frames/0.jpg, UID/audio.wav and UID/labels_rgb/0.png.
 Expects: the CSV file in ROOT, ROOT/Single-source or ROOT/Multi-sources, and the folders in s4_data or
-ms3_data beside it, as they are distributed. For v2, all in ROOT.
+ms3_data beside it, as they are distributed. Files elsewhere are found by their names, such as frames/NAME_1.jpg and
+audio/NAME.wav; masks in a folder with "mask" in its name. For v2, all in ROOT.
 Run: python datasets/avsbench.py /data/avsbench --subset s4
 
 ``path`` is the video; if there is none, the first frame, and ``audio_path`` its audio. Writes
@@ -26,7 +27,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from avssl.core.manifest import ManifestError
 from avssl.data.official.annotations import find_annotation, read_table
@@ -49,41 +49,58 @@ OFFICIAL = {
     "v2": {"train": 8498, "val": 1304, "test": 1554},
 }
 OFFICIAL_BOXES = {"s4": {"test": 3700}, "ms3": {"test": 320}}
+IMAGES = {".jpg", ".png"}
 SPLITS = {"train": "train", "val": "val", "test": "test"}
 NUM_SECONDS = {"s4": 5, "ms3": 5, "v1s": 5, "v1m": 5, "v2": 10}
 """Images of a clip, by subset and by folder of v2."""
 
 
-@dataclass(frozen=True)
 class Layout:
-    """Layout of the official files of a clip. ``place`` is split/category in S4, and the split in MS3."""
+    """Find the files of a clip: where the archives have them, or by their names in any folder.
 
-    files: ClipFiles
-    base: str
-    """s4_data or ms3_data, relative to the root."""
-    by_place: bool
-    """True for S4, which has folders of split and category for videos and images."""
+    Args:
+        files: All files.
+        base: s4_data or ms3_data, relative to the root.
+        by_place: True for S4, which has folders of split and category for videos and images.
+    """
+
+    def __init__(self, files: ClipFiles, base: str, *, by_place: bool) -> None:
+        self._files, self._base, self._by_place = files, base, by_place
+        self._videos = files.part({".mp4"}, masks=False)
+        self._audio = files.part({".wav"}, masks=False)
+        self._images = files.part(IMAGES, masks=False)
+        self._masks = files.part(IMAGES, masks=True)
 
     def video(self, place: str, name: str) -> Match:
         """Find the video."""
-        return self.files.exact(f"{self.base}/raw_videos/{self._folder(place, name)}.mp4")
+        official = self._files.exact(f"{self._base}/raw_videos/{self._folder(place, name)}.mp4")
+        return self._or_named(official, self._videos, f"{name}.mp4")
 
     def audio(self, place: str, name: str) -> str | None:
         """Find the audio file of the video."""
-        return self.files.exact(f"{self.base}/audio_wav/{place}/{name}.wav").path
+        official = self._files.exact(f"{self._base}/audio_wav/{place}/{name}.wav")
+        return self._or_named(official, self._audio, f"{name}.wav").path
 
     def image(self, place: str, name: str, number: int) -> str | None:
         """Find the frame of a second, counted from 1; MS3 has name.mp4_1.png."""
-        folder = f"{self.base}/visual_frames/{self._folder(place, name)}"
-        found = (self.files.exact(f"{folder}/{name}{form}_{number}.png").path for form in ("", ".mp4"))
-        return next((path for path in found if path), None)
+        folder = f"{self._base}/visual_frames/{self._folder(place, name)}"
+        for form in (f"{name}_{number}", f"{name}.mp4_{number}"):
+            match = self._or_named(self._files.exact(f"{folder}/{form}.png"), self._images, f"{form}.png")
+            if match.path:
+                return match.path
+        return None
 
     def mask(self, place: str, name: str, number: int) -> Match:
         """Find the mask of a second."""
-        return self.files.exact(f"{self.base}/gt_masks/{place}/{name}/{name}_{number}.png")
+        official = self._files.exact(f"{self._base}/gt_masks/{place}/{name}/{name}_{number}.png")
+        return self._or_named(official, self._masks, f"{name}_{number}.png")
+
+    def _or_named(self, official: Match, files: ClipFiles, name: str) -> Match:
+        found = official if official.path else files.named(name)
+        return found if found.path else official
 
     def _folder(self, place: str, name: str) -> str:
-        return f"{place}/{name}" if self.by_place else name
+        return f"{place}/{name}" if self._by_place else name
 
 
 def collect(options: argparse.Namespace) -> ClipList:
@@ -100,7 +117,8 @@ def masked_videos(options: argparse.Namespace) -> ClipList:
     base = f"{subset}_data"
     if not (options.root / base).is_dir():
         base = f"{FOLDERS[subset]}/{base}"
-    files, lists = ClipFiles(options.root, {".mp4", ".png", ".wav"}, visible=True), lists_of(options, FOLDERS[subset])
+    files = ClipFiles(options.root, {".mp4", ".wav", *IMAGES}, visible=True)
+    lists = lists_of(options, FOLDERS[subset])
     clips = ClipList(options.root, f"AVSBench {subset.upper()}", OFFICIAL[subset], files=files, lists=lists)
     layout = Layout(files, base, by_place=is_s4)
     for line in read_table(table, ["split", "category"] if is_s4 else ["split"]):

@@ -288,12 +288,20 @@ class ClipDataset:
         return self.sampling.short_clips == "repeat" or seconds <= SLACK_SECONDS + 1e-6
 
 
+_WITHOUT = {
+    "no_video": "Leave the file out of the manifest, or read audio alone: --modality audio (avssl probe, embed), "
+    "--classifier.inputs audio (avssl finetune).",
+    "no_audio": "Leave the file out of the manifest, name its audio in the column audio_path, or read video alone: "
+    "--modality video (avssl probe, embed), --classifier.inputs video (avssl finetune).",
+}
+"""Advice for rows without a stream."""
+
+
 def stream_span(info: MediaInfo, stream: str, start: float | None, stop: float | None) -> Span:
     """Return (start, stop) of a stream, or raise if there is none."""
     if start is None or stop is None:
         reason: Reason = "no_video" if stream == "video" else "no_audio"
-        advice = "Leave the file out of the manifest."
-        raise MediaError(info.path, stream, reason, f"there is no {stream} stream.", advice)
+        raise MediaError(info.path, stream, reason, f"there is no {stream} stream.", _WITHOUT[reason])
     return start, stop
 
 

@@ -297,6 +297,19 @@ def test_avsbench_in_another_format(run, s4, write, text, message):
         assert done.missing[-1]["id"] == "val/helicopter/../../../up"
 
 
+def test_avsbench_in_the_usual_layout(run, write, touch):
+    write("s4_meta_data.csv", "name,start,category,split\n0d9u2CymIxc,1,helicopter,test\n")
+    name = "0d9u2CymIxc"
+    touch(f"audio/{name}.wav", *(f"{kind}/{name}_{i}.jpg" for i in range(1, 6) for kind in ("frames", "my_masks")))
+    done = run("avsbench", out="s4.csv")
+    assert done.rows("path", "audio_path") == [(f"frames/{name}_1.jpg", f"audio/{name}.wav")]
+    frame = done.truth(0)["frames"][4]
+    assert (frame["mask"], frame["image"]) == (f"my_masks/{name}_5.jpg", f"frames/{name}_5.jpg")
+    write("s4_box.json", json.dumps([boxed(f"x/{name}_2.png", f"y/{name}.wav", [0, 0, 112, 224])]))
+    done = run("avsbench", "--truth", "boxes", out="s4_boxes.csv")
+    assert done.rows("path", "audio_path") == [(f"frames/{name}_2.jpg", f"audio/{name}.wav")]
+
+
 def boxed(image, audio, box):
     return {"image": f"/mnt/authors/{image}", "audio": f"/mnt/authors/{audio}", "gt_box": box}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -79,6 +80,19 @@ class ClipFiles:
         order = sorted((not _is_replacement(path), path) for path in paths)
         self.paths = dict.fromkeys(path for _, path in order)
         """Paths relative to the root, in the order of preference, as an ordered set."""
+
+    def part(self, extensions: Collection[str], *, masks: bool) -> ClipFiles:
+        """Return those of the files with some extensions, in folders of masks or in others, without another search."""
+        part = copy(self)
+        for cached in ("_by_stem", "_by_video"):
+            part.__dict__.pop(cached, None)
+        part._extensions, part._has_pairs, part._masks, part.visible = frozenset(extensions), False, True, False
+        part.paths = dict.fromkeys(
+            path
+            for path in self.paths
+            if PurePosixPath(path).suffix.lower() in part._extensions and _is_mask(path) == masks
+        )
+        return part
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:

@@ -19,13 +19,15 @@ class PairFiles:
 
     def __init__(self, root: Path) -> None:
         self.all = ClipFiles(root, IMAGE_EXTENSIONS | AUDIO_EXTENSIONS, visible=True)
-        self._images = ClipFiles(root, IMAGE_EXTENSIONS, masks=False)
-        self._audio = ClipFiles(root, AUDIO_EXTENSIONS)
+        self._images = self.all.part(IMAGE_EXTENSIONS, masks=False)
+        self._audio = self.all.part(AUDIO_EXTENSIONS, masks=False)
 
     def find(self, entry: BoxedPair) -> Match:
         """Return the image with its audio, or why there is none."""
         image = self._images.named(f"{entry.image.parent.name}/{entry.image.name}")
         audio = self._audio.named(f"{entry.audio.parent.name}/{entry.audio.name}")
+        if audio.path is None:  # some keep an audio file for each image
+            audio = replace(self._audio.named(entry.image.stem), looked_for=audio.looked_for)
         if image.path and not audio.path:
             return Match(None, audio.looked_for, "only its image exists")
         return replace(image, audio_path=audio.path)
