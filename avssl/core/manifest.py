@@ -119,6 +119,11 @@ class Manifest:
             )
         return Path(self._root)
 
+    @property
+    def place(self) -> str:
+        """Root as text: a path, or a URL."""
+        return self._root
+
     @classmethod
     def from_columns(cls, columns: Mapping[str, Sequence[Any]], root: Path | str) -> Manifest:
         """Make a manifest from lists; known columns get their types, and paths are text of :mod:`avssl.core.names`."""

@@ -110,7 +110,7 @@ def embed(
         manifest = stamped(manifest)
         stream: Modality | None = None if modality == "both" else modality
         dataset = read_stream(manifest, pretrained.sampling, stream, backend=backend, limits=limits)
-        root = manifest.location(0).removesuffix(f"/{manifest.value(0, 'path')}")
+        root = manifest.place
         places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
         info = table_info(pretrained, manifest.hash(), stride_seconds, what, stream=stream, **places)
         settings: dict[str, object] = {

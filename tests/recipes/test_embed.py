@@ -1,6 +1,10 @@
 import csv
 import json
+import os
+import re
+import shutil
 import wave
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +23,7 @@ from avssl.models import ClipEncoder
 from avssl.recipes import embed as recipe
 from avssl.recipes.embed import embed
 from avssl.recipes.prepare import prepare
+from avssl.recipes.search import search
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +288,16 @@ def test_a_few_files_give_the_table_that_embed_writes(folder, run, tmp_path):
     assert table.info.weights_hash == whole.info.weights_hash
     assert sorted(failure.path for failure in failures) == sorted(set(names) - set(whole.paths))
     assert reached[-1] == (len(names), len(names)) or names[-1] not in whole.paths
+
+
+def test_a_file_whose_name_is_not_utf8_is_found_again(folder, run, tmp_path):
+    name = os.fsdecode(b"caf\xe9 \x1b[2J\n=.mp4")
+    (tmp_path / "videos").mkdir()
+    shutil.copy(next(folder.glob("*.mp4")), tmp_path / "videos" / name)
+    out = embed(tmp_path / "videos", checkpoint=run, out=tmp_path / "f.parquet", num_workers=0, device="cpu")
+    table = read_feature_table(out)
+    assert set(table.paths) == {"bytes:caf%E9%20%1B%5B2J%0A%3D.mp4"}
+    assert table.info.root == "videos"
+    search(out, id=table.ids[0], k=1, out=tmp_path / "page.html")
+    (link,) = set(re.findall(r'href="([^"#]+)', (tmp_path / "page.html").read_text()))
+    assert os.path.samefile(tmp_path / os.fsdecode(unquote_to_bytes(link)), tmp_path / "videos" / name)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from avssl.core.manifest import Manifest, is_url
+from avssl.core.names import name_from_text
 from avssl.data.content import same_content
 
 _SOURCE = "source://"
@@ -76,8 +77,7 @@ def _video_places(manifest: Manifest) -> list[str]:
     """Return what identifies the rows' files: a path on this machine, a URL, or a name or hash of a source."""
     names = file_names(manifest)
     if not _is_prepared(manifest):
-        root = manifest.location(0).removesuffix(names[0]) if names else ""
-        return [root + name for name in names]
+        return [_place(manifest, name) for name in names]
     if "source_file_hash" in manifest:
         names = [known or name for name, known in zip(names, manifest["source_file_hash"], strict=True)]
     return [_SOURCE + name for name in names]
@@ -88,9 +88,12 @@ def _sound_places(manifest: Manifest) -> list[str]:
     if _is_prepared(manifest) or "audio_path" not in manifest:
         return places
     return [
-        str(manifest.root / audio) if audio else place
-        for place, audio in zip(places, manifest["audio_path"], strict=True)
+        _place(manifest, audio) if audio else place for place, audio in zip(places, manifest["audio_path"], strict=True)
     ]
+
+
+def _place(manifest: Manifest, name: str) -> str:
+    return f"{manifest.place}/{name if is_url(manifest.place) else name_from_text(name)}"
 
 
 def _local_file(place: str) -> Path | None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from avssl.core.manifest import Manifest
+from avssl.core.names import name_from_text
 from avssl.data.content import same_content
 from avssl.data.splits import Recordings, divide, held_out_rows
 
@@ -42,6 +43,14 @@ def test_all_names_of_a_file_are_one(tmp_path):
     recordings = Recordings(manifest(tmp_path, names))
     assert len(set(recordings.groups)) == 5  # the two names of a missing file are one name
     assert recordings.num_copies == 3
+
+
+def test_files_of_any_name_are_known_by_their_content(tmp_path, odd_names):
+    make_files(tmp_path, 1)
+    for name in odd_names:
+        os.link(tmp_path / "0.mp4", tmp_path / name_from_text(name))
+    recordings = Recordings(manifest(tmp_path, odd_names[::-1], audio_path=[None, *odd_names[1:]]))
+    assert len(set(recordings.groups)) == 1
 
 
 def test_only_files_of_equal_size_are_read(tmp_path, monkeypatch):
