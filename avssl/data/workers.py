@@ -125,7 +125,7 @@ class _ChunkReader(Generic[_Request]):
                 clips += outcome
             outcomes.append(outcome if isinstance(outcome, Failure) else len(outcome))
         chunk = Chunk(requests, outcomes, [_about(clip) for clip in clips], pack(clips) if clips else None)
-        note(f"passing on what it read, at last from {self._name(requests[-1].row)}")
+        note(f"waiting, after reading {self._name(requests[-1].row)}")
         return chunk
 
     def _outcome(self, request: _Request) -> list[Clip] | Failure:

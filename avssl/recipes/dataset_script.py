@@ -12,6 +12,7 @@ from avssl.core.manifest import Manifest, ManifestError
 from avssl.core.output_records import Command
 from avssl.core.outputs import claimed_files
 from avssl.core.ranges import SegmentSeconds, check_value
+from avssl.core.stopping import Stopped, stop_signals_raised
 from avssl.core.terminal import plain_output
 from avssl.data.official.clip_list import ClipList
 from avssl.data.official.published_list import PublishedList, read_lists
@@ -92,7 +93,7 @@ def run_script(
         argv: Command line; default: that of the process.
 
     Returns:
-        0, or 1 after an error and, with ``--strict``, if a clip is missing.
+        0; 1 after an error and, with ``--strict``, if a clip is missing; 128 + the signal if it was stopped.
     """
     options = parser.parse_args(argv)
     try:
@@ -104,7 +105,10 @@ def run_script(
             raise ManifestError(f"{out}: a manifest's paths are relative to its folder, so it must be {options.root}.")
         check_value("--segment-seconds", options.segment_seconds, SegmentSeconds)
         missing = out.with_suffix(".missing.csv")
-        with claimed_files([out, missing], Command.of(f"datasets/{parser.prog}"), overwrite=options.overwrite):
+        with (
+            stop_signals_raised(),
+            claimed_files([out, missing], Command.of(f"datasets/{parser.prog}"), overwrite=options.overwrite),
+        ):
             clips = collect(options)
             manifest = clips.finish()
             summary = clips.summary(manifest)
@@ -117,6 +121,9 @@ def run_script(
             if clips.num_missing:
                 clips.write_missing(missing)
                 print(f"missing: {missing}")
+    except KeyboardInterrupt as stop:  # Ctrl-C, or another signal
+        print(f"\n{parser.prog}: {str(stop) or 'interrupted'}.", file=sys.stderr)
+        return stop.exit_status if isinstance(stop, Stopped) else 130
     except (InputError, OSError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1

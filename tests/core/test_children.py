@@ -1,5 +1,6 @@
 """Children end with their parent, ignore the signals to its group, and pass large messages without /dev/shm."""
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ def obey(job):
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if job == "crash":
+        faulthandler.disable()  # pytest's, which prints a page
         os.kill(os.getpid(), signal.SIGSEGV)
     if job == "raise":
         raise KeyError("no such thing")

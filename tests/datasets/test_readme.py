@@ -1,8 +1,11 @@
 import importlib.util
 import re
+import signal
 from pathlib import Path
 
 import pytest
+
+from avssl.recipes.dataset_script import run_script, script_parser
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -35,3 +38,16 @@ def test_the_example_works(root, touch, write, tmp_path, capsys):
     assert module.run_script(module.script_parser("NAME"), module.collect, [str(root)]) == 0
     assert "NAME: 1 of 2 listed clips found (50.0 %)" in capsys.readouterr().out
     assert (root / "manifest.csv").read_text().splitlines()[1].startswith('"some/folder/a.webm"')
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped by SIGTERM")],
+)
+def test_a_script_that_is_stopped_says_so(root, capsys, number, status, word):
+    def collect(options):
+        signal.raise_signal(number)
+
+    assert run_script(script_parser("NAME"), collect, [str(root)]) == status
+    assert capsys.readouterr().err.endswith(f": {word}.\n")
+    assert not list(root.glob("*.csv"))
