@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from avssl.media.errors import MediaError
+from avssl.media.errors import MediaError, media_errors
 from avssl.media.info import MediaInfo
 from avssl.media.limits import MediaLimits
 from avssl.media.pyav.reader import PyAVReader
@@ -103,7 +103,7 @@ def _open_parts(path: str, size: int, modified_ns: int, ranges: tuple[ByteRange,
     lost = []
     for number, part in enumerate(ranges, 1):
         try:
-            with PyAVReader(Path(path), limits, part) as reader:
+            with media_errors(path, "container"), PyAVReader(Path(path), limits, part) as reader:
                 opened.append((part, reader.info))
         except MediaError as error:
             lost.append(

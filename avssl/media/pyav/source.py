@@ -297,16 +297,16 @@ class Source:
         """
         starts = {s.index: _seconds(s, s.start_time) if s.start_time is not None else 0.0 for s in streams}
         if len(streams) > 1 and not self.container.format.name.startswith(_DECLARE_STARTS):
-            waiting = set(starts)
-            for packet in islice(self.demuxed(sorted(waiting)), _MAX_SEARCHED):
-                if packet.pts is not None and packet.stream_index in waiting:
-                    waiting.remove(packet.stream_index)
-                    second = _seconds(packet.stream, packet.pts)
-                    if second > starts[packet.stream_index] + _UNCLEAR_SECONDS:
-                        starts[packet.stream_index] = second
-                if not waiting:
-                    break
-            self._fresh = False
+            waiting, self._fresh = set(starts), False
+            with suppress(av.FFmpegError):  # a damaged packet: reading it raises
+                for packet in islice(self.demuxed(sorted(waiting)), _MAX_SEARCHED):
+                    if packet.pts is not None and packet.stream_index in waiting:
+                        waiting.remove(packet.stream_index)
+                        second = _seconds(packet.stream, packet.pts)
+                        if second > starts[packet.stream_index] + _UNCLEAR_SECONDS:
+                            starts[packet.stream_index] = second
+                    if not waiting:
+                        break
         return list(starts.values())
 
     @property
