@@ -36,7 +36,16 @@ def test_run_is_localized(videos, tiny_config, tmp_path, name):
     peaks = []
     for sound in ([], ["--audio", str(videos / "clip19.mp4")]):
         readout = tmp_path / "peaks.json"
-        words = ["localize", str(videos / "clip00.mp4"), "--checkpoint", str(run), *sound, "--device", "cpu"]
+        words = [
+            "localize",
+            str(videos / "clip00.mp4"),
+            "--checkpoint",
+            str(run),
+            *sound,
+            "--device",
+            "cpu",
+            "--overwrite",
+        ]
         assert main([*words, "-o", str(tmp_path / "map.mp4"), "--readout", str(readout)]) == 0
         peaks.append(json.loads(readout.read_text())["maps"][0]["peaks"])
     assert len(peaks[0]) == 8
