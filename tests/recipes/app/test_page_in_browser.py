@@ -30,7 +30,7 @@ def note(event, arguments):
 asked = open(sys.argv[1], "w", buffering=1)
 sys.addaudithook(note)
 import avssl.recipes.app.server
-avssl.recipes.app.server.MAX_UPLOAD = "200kb"
+avssl.recipes.app.server.MAX_UPLOAD_BYTES = 200 * 1024
 from avssl.cli import main
 sys.exit(main(["app", *sys.argv[2:]]))
 """
@@ -288,9 +288,10 @@ def test_an_upload_is_bounded(app, page, tmp_path):
     large.write_bytes(os.urandom(300_000))
     page.upload("#video", large)
     page.wait(lambda: 'exceed the maximum allowed size of 200.0 Kb: "large.mp4"' in page.text("body"))
-    head = '--x\r\nContent-Disposition: form-data; name="files"; filename="large.mp4"\r\n\r\n'
-    body = head.encode() + large.read_bytes() + b"\r\n--x--\r\n"
-    assert app.get("/gradio_api/upload", body, **{"Content-Type": "multipart/form-data; boundary=x"})[0] == 413
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="large.mp4"\r\n\r\n'
+    several = b"\r\n".join(head + large.read_bytes()[:120_000] for _ in range(2))
+    for body in (head + large.read_bytes() + b"\r\n--x--\r\n", several + b"\r\n--x--\r\n"):
+        assert app.get("/gradio_api/upload", body, **{"Content-Type": "multipart/form-data; boundary=x"})[0] == 413
     assert not [path for path in app.temporary.rglob("*") if path.is_file() and path.stat().st_size > 200_000]
 
 
