@@ -95,6 +95,6 @@ def test_every_bar_is_one_of_these():
         str(file.relative_to(ROOT))
         for folder in ("avssl", "datasets", "demos", "benchmarks", "docs")
         for file in (ROOT / folder).rglob("*.py")
-        if "tqdm" in file.read_text(encoding="utf-8")
+        if re.search(r"(import|from) tqdm", file.read_text(encoding="utf-8"))
     }
     assert found == {"avssl/core/progress.py"}
