@@ -129,7 +129,7 @@ def _check_number(name: str, number: Any, annotation: Any, value: Any) -> None:
         return
     declared = ranges_in(annotation) or _default_ranges(annotation)
     if declared and not any(number in lawful for lawful in declared):
-        each, shown = ("be", f"({value})") if value is number else ("all be", tuple(value))
+        each, shown = ("be", f"({value})") if value is number else ("all be", f"({', '.join(map(str, value))})")
         limits = (str(lawful) if number > lawful.high else lawful.short for lawful in declared)
         raise InputError(f"{name} {shown} must {each} {' or '.join(limits)}.")
 

@@ -117,7 +117,7 @@ def test_the_backbone_is_frozen_in_every_parameter_and_buffer(modality):
             "the maps of shown hold NaN or infinity, first in clip 0",
         ),
         (lambda m, y, i: ProbeSchedule(batch_size=1), r"batch_size \(1\) must be at least 2"),
-        (lambda m, y, i: ProbeSchedule(drops=(-0.5,)), r"drops \(-0.5\) must be shares"),
+        (lambda m, y, i: ProbeSchedule(drops=(-0.5,)), r"drops \(-0.5\) must all be in \[0, 1\]"),
     ],
 )
 def test_bad_input_is_named(call, message):
