@@ -164,8 +164,8 @@ def test_ezvsl_config_has_its_map_and_spectrogram():
 
 
 def test_soundingshapes_config_equals_the_demos(tmp_path):
-    from avssl.recipes.demo.settings import DemoSettings
+    from avssl.recipes.demo.settings import DemoPlan, DemoSettings
 
-    demo = DemoSettings().config(tmp_path)
+    demo = DemoSettings().config(tmp_path, DemoPlan())
     demo.data.source = ""
     assert load_config(AVID.parent / "soundingshapes_cpu.yaml") == demo

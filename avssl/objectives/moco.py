@@ -23,7 +23,7 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
-from avssl.core.ranges import Count, ShareBelowOne, Temperature, checked
+from avssl.core.ranges import Count, Share, Temperature, checked
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_temperature
 
@@ -68,7 +68,7 @@ class MoCo(Objective):
         embedding_size: int,
         queue_size: Count = 16384,
         temperature: Temperature = 0.07,
-        momentum: ShareBelowOne = 0.999,
+        momentum: Share = 0.999,
         exclude_same_file: bool = False,
     ) -> None:
         super().__init__()

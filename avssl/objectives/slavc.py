@@ -35,7 +35,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
-from avssl.core.ranges import ShareBelowOne, Temperature, checked
+from avssl.core.ranges import Share, Temperature, checked
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import cell_cosines, check_map, check_temperature, own_columns
 
@@ -93,7 +93,7 @@ class SLAVC(Objective):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self, temperature: Temperature = 0.03, momentum: ShareBelowOne = 0.999) -> None:
+    def __init__(self, temperature: Temperature = 0.03, momentum: Share = 0.999) -> None:
         super().__init__()
         check_temperature(temperature)
         self.temperature = temperature

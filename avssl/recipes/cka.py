@@ -17,7 +17,7 @@ from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.core.outputs import FolderKind
-from avssl.core.ranges import Count, Positive, Seed, Share, Workers, checked
+from avssl.core.ranges import Cosine, Count, Positive, Seed, Workers, checked
 from avssl.core.tables import write_table
 from avssl.core.whole_file import write_json
 from avssl.data.health.indexing import index_folder
@@ -48,7 +48,7 @@ def cka(
     batch_size: Count = 256,
     max_features: Count = 8192,
     rbf_fraction: Positive = RBF_FRACTION,
-    block_threshold: Share = 0.9,
+    block_threshold: Cosine = 0.9,
     seed: Seed = 0,
     num_workers: Workers | None = None,
     device: str = "auto",
