@@ -22,7 +22,7 @@ from typing import Any
 
 from avssl.core.errors import InputError
 from avssl.core.user_files import open_regular, read_text
-from avssl.core.whole_file import write_json
+from avssl.core.whole_file import unfinished_files_of, unfinished_name, write_json
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def locked(lock: Path, output: Path) -> Iterator[None]:
     """
     owner = _this_process(lock)
     _acquire(lock, output, owner)
+    _remove_unfinished(lock, owner)
     ends = threading.Event()
     threading.Thread(target=_beat, args=(lock, ends), daemon=True, name=f"lock {lock.name}").start()
     try:
@@ -59,6 +60,12 @@ def locked(lock: Path, output: Path) -> Iterator[None]:
         ends.set()
         if owner["pid"] == os.getpid() and _read(lock) == owner:
             lock.unlink(missing_ok=True)
+
+
+def is_held(lock: Path) -> bool:
+    """Return True if a living process holds a lock."""
+    other = _read(lock)
+    return other is not None and _is_alive(lock, other)
 
 
 def refuse_if_held(lock: Path, output: Path) -> None:
@@ -89,16 +96,25 @@ def _acquire(lock: Path, output: Path, owner: dict[str, Any]) -> None:
 
 def _put_aside(lock: Path, expected: dict[str, Any]) -> bool:
     """Remove the lock of an owner that is gone; return False if another process was faster."""
-    aside = lock.with_name(f"{lock.name}.{uuid.uuid4().hex[:8]}")
+    aside = unfinished_name(lock)
     try:
         lock.rename(aside)
     except FileNotFoundError:
         return False
     if _read(aside) != expected:  # the new lock of a process that took over in between
-        aside.rename(lock)
+        with suppress(FileNotFoundError):  # or its owner removed it, see _remove_unfinished
+            aside.rename(lock)
         return False
-    aside.unlink()
+    aside.unlink(missing_ok=True)
     return True
+
+
+def _remove_unfinished(lock: Path, owner: dict[str, Any]) -> None:
+    """Remove what killed processes left of this lock. Who waits for it makes its own again, see :func:`_acquire`."""
+    for path in unfinished_files_of(lock):
+        with suppress(OSError):  # this lock itself may be aside for a moment, see _put_aside
+            if owner["token"] not in read_text(path, _MAX_BYTES):
+                path.unlink()
 
 
 def _beat(lock: Path, ends: threading.Event) -> None:

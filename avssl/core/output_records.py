@@ -100,7 +100,7 @@ class Record:
         if isinstance(previous, dict) and stamp is not None and is_same(previous.get("stamp"), stamp):
             record: dict[str, Any] | None = previous.get("record")
             return record
-        return made
+        return made and {name: value for name, value in made.items() if name != "previous"}
 
     def check_file(self, path: Path, named: Path, command: Command) -> None:
         """Raise OutputError if the file exists, unless this command made it and nobody changed it since."""

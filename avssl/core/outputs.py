@@ -18,27 +18,35 @@ avssl made are ever removed. A record beside the output says which command made 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from avssl.core.lock import OutputError, locked, refuse_if_held
+from avssl.core.lock import OutputError, is_held, locked, refuse_if_held
 from avssl.core.output_records import RECORDS, Command, Record, is_same, stamp_of
-from avssl.core.whole_file import is_unfinished
+from avssl.core.whole_file import is_unfinished, unfinished_files, unfinished_files_of
 
 # ---------------------------------------------------------------- files
 
 
-@dataclass
 class ClaimedFile:
     """A file that this process alone writes; see :func:`claimed_file`."""
 
-    known: dict[str, Any] | None = None
-    """Details of the file that is there, if this command made it."""
-    details: dict[str, Any] = field(default_factory=dict)
-    """Plain values to keep in the record of the new file."""
+    def __init__(self, known: dict[str, Any] | None = None, write: Callable[..., None] | None = None) -> None:
+        self.known = known
+        """Details of the file that is there, if this command made it."""
+        self.details: dict[str, Any] = {}
+        """Plain values in the record of the new file."""
+        self._write = write
+
+    def note(self, **details: Any) -> None:
+        """Keep plain values in the record of the new file; they are there before it is, whenever a kill comes."""
+        self.details |= details
+        if self._write is not None:
+            self._write(details=self.details)
 
 
 @contextmanager
@@ -74,10 +82,13 @@ def claimed_file(
                 record.check_file(path, named, command)
             before = stamp_of(path)
             known = record.of_present_file(before)
+            for unfinished in (*unfinished_files_of(path), *unfinished_files_of(record.path)):
+                unfinished.unlink(missing_ok=True)  # of killed processes: nobody else writes it now
             # A kill from here on leaves a file of this command, or the previous one with its record.
-            record.write(command, stamp=None, previous={"stamp": before, "record": known})
+            write = partial(record.write, command, stamp=None, previous={"stamp": before, "record": known})
+            write()
             is_own = before is not None and known is not None and command.difference(known) is None
-            claim = ClaimedFile(known.get("details", {}) if known is not None and is_own else None)
+            claim = ClaimedFile(known.get("details", {}) if known is not None and is_own else None, write)
             try:
                 yield claim
             finally:
@@ -131,8 +142,10 @@ class FolderKind:
     files: tuple[str, ...]
     """Patterns of all files that the verb may make, relative to the folder."""
     complete: str | None = None
-    """File of a complete one, which is an error without ``overwrite`` even for the same command; what is there without
-    this file is removed. None if the same command may always go on."""
+    """File of a complete one, which another command replaces with ``overwrite`` only; what is there without this file
+    is removed. None if the same command may always go on."""
+    repeatable: bool = True
+    """The same command may come again when it is complete; if False, that is an error without ``overwrite`` too."""
     advice: str = "Replace it with --overwrite, or name another folder."
     """Advice about one that is there."""
     error: type[OutputError] = OutputError
@@ -145,6 +158,12 @@ class ClaimedFolder:
     def __init__(self, path: Path, command: Command, kind: FolderKind, overwrite: bool, own_lock: Path) -> None:
         self.path, self.command, self.kind = path, command, kind
         self._overwrite, self._own_lock = overwrite, own_lock
+
+    @property
+    def is_complete(self) -> bool:
+        """True if this same command made it, completely, and it is not to be replaced."""
+        made = Record.of_folder(self.path).read()
+        return not self._overwrite and made is not None and _is_complete(self.path, self.command, self.kind, made)
 
     def begin(self) -> None:
         """Remove what an earlier command left, where it is to be replaced, and write the record."""
@@ -207,6 +226,7 @@ def claimed_folder(
                     refuse_if_held(other, named)
             if not resume:  # another process may have finished while this one waited
                 _check_folder(path, named, command, kind, overwrite)
+            _remove_unfinished(path, lock, kind)
             yield ClaimedFolder(path, command, kind, overwrite, lock)
     except BaseException:
         _tidy_folder(path, is_new)
@@ -236,8 +256,11 @@ def _check_folder(path: Path, named: Path, command: Command, kind: FolderKind, o
         raise kind.error(f"{named}: holds other files ({other}) that no record of avssl names. Name a new folder.")
     if made is None:
         return
+    if not overwrite and _is_complete(path, command, kind, made):
+        return
     if made.get("verb") != command.verb and any(_files(path)):
         raise kind.error(f"{named}: holds what avssl {made.get('verb')} made. Name another folder.")
+    difference = command.difference(made)
     if overwrite or kind.complete is not None:
         if other is not None:
             raise kind.error(
@@ -245,10 +268,29 @@ def _check_folder(path: Path, named: Path, command: Command, kind: FolderKind, o
             )
         if overwrite or not (path / str(kind.complete)).exists():
             return
-        raise kind.error(f"{named}: holds {kind.noun} already. {kind.advice}")
-    difference = command.difference(made)
+        raise kind.error(f"{named}: holds {kind.noun} {difference or 'already'}. {kind.advice}")
     if difference is not None and any(_files(path)):
         raise kind.error(f"{named}: holds {kind.noun} {difference}. {kind.advice}")
+
+
+def _is_complete(path: Path, command: Command, kind: FolderKind, made: Mapping[str, Any]) -> bool:
+    """Return True if this command made what is there, completely, and may come again."""
+    if kind.complete is None or not kind.repeatable:
+        return False
+    return command.difference(made) is None and (path / kind.complete).exists()
+
+
+def _remove_unfinished(path: Path, own_lock: Path, kind: FolderKind) -> None:
+    """Remove the unfinished files of killed processes, unless others that live write parts of the folder."""
+    patterns = (*kind.files, f"{RECORDS}/{Record.of_folder(path).path.name}")
+    found = [unfinished for pattern in patterns for unfinished in unfinished_files(path, pattern)]
+    if not found:
+        return
+    for lock in path.rglob(f"{RECORDS}/*lock"):  # after the search: what a new process writes is not found
+        if lock != own_lock and is_held(lock):
+            return
+    for unfinished in found:
+        unfinished.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> Iterator[str]:

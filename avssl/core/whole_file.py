@@ -7,6 +7,8 @@ write the same file, the last one to finish wins.
 from __future__ import annotations
 
 import errno
+import glob
+import hashlib
 import json
 import os
 import re
@@ -60,7 +62,7 @@ def whole_file(
     with names_full_disk(named):
         path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path.parent)
-    temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:12]}.avssl-tmp")
+    temporary = unfinished_name(path)
     try:
         with names_full_disk(named, temporary, num_bytes):
             yield temporary
@@ -119,9 +121,32 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes / 2**20:.0f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:.0f} KiB"
 
 
+def unfinished_name(path: Path) -> Path:
+    """Return a new name for the unfinished file of ``path``, beside it."""
+    return path.with_name(f".{_short_name(path)}.{uuid.uuid4().hex[:12]}.avssl-tmp")
+
+
+def unfinished_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the unfinished files of the files that match a pattern, relative to a folder."""
+    parent, _, name = pattern.rpartition("/")
+    return list(folder.glob(f"{parent or '.'}/.{name}.{'[0-9a-f]' * 12}.avssl-tmp"))
+
+
+def unfinished_files_of(path: Path) -> list[Path]:
+    """Return the unfinished files of one file; its writers that live have such too."""
+    return unfinished_files(path.parent, glob.escape(_short_name(path)))
+
+
 def is_unfinished(name: str) -> bool:
     """Return True if a name is that of an unfinished file, of this process or of another one."""
     return _UNFINISHED.fullmatch(name) is not None
+
+
+def _short_name(path: Path) -> str:
+    """Return the name of a file, or what stands for a long one: a name has 255 bytes at most."""
+    if len(path.name) <= 50:
+        return path.name
+    return f"{path.name[:40]}-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:9]}"
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, replace: bool = True) -> None:

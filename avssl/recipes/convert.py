@@ -18,7 +18,7 @@ from avssl.transforms import ClipTransform
 
 
 @writes_folder(
-    FolderKind("a release", (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME), complete=CONFIG_NAME),
+    FolderKind("a release", (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME), complete=CONFIG_NAME, repeatable=False),
     reads=("checkpoint", "statistics", "data"),
 )
 def convert(

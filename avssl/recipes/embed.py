@@ -125,7 +125,7 @@ def embed(
             parts.discard()
             print(f"features: {out}, complete already")
             return out
-        claim.details["content"] = key
+        claim.note(content=key)
         first, workers = parts.begin(key), decoding_workers(num_workers)
         with Bar(total=len(manifest), initial=first, desc="embed", unit="row", show=progress) as bar:
             while first < len(manifest):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
-from avssl.core.manifest import Manifest
+from avssl.core.manifest import Manifest, read_manifest
 from avssl.core.output_records import Command
 from avssl.core.outputs import FolderKind, claimed_folder
 from avssl.core.ranges import CountOrZero, Seed, Workers, checked
@@ -51,7 +52,7 @@ def synthesize(
     """Make a SoundingShapes corpus: mp4 files whose sounding objects are known exactly.
 
     Objects of twelve kinds move in eight ways, and one of them sounds. The ground truth of every clip is in
-    ``truth/``; the manifest has labels and splits.
+    ``truth/``; the manifest has labels and splits. The same command again keeps a complete corpus.
 
     Args:
         out: Folder to write to, created if missing.
@@ -59,12 +60,13 @@ def synthesize(
         num_test_clips: Clips of the split "test"; default: a fifth of ``--num-clips``.
         seed: Random seed of the scenes.
         num_workers: Processes that render and encode; default: one per core.
-        overwrite: Replace a corpus that exists.
+        overwrite: Replace a corpus that exists, and make it again if it is the same.
         scene: Contents of the scenes.
         progress: Show a progress bar.
 
     Raises:
-        OutputError: If a corpus exists and ``overwrite`` is not set, or the folder holds other files.
+        OutputError: If another corpus exists and ``overwrite`` is not set, the folder holds other files, or another
+            process writes it.
         ValueError: If there is no clip to make, or a setting is out of range.
     """
     counts = {"train": num_clips, "test": max(1, num_clips // 5) if num_test_clips is None else num_test_clips}
@@ -74,7 +76,11 @@ def synthesize(
         )
     scene = scene or SceneSettings()
     splits: dict[str, Any] = {name: Split(count, scene) for name, count in counts.items() if count}
-    with claimed_folder(out, Command.of("synthesize"), _CORPUS, overwrite=overwrite) as claim:
+    command = Command.of("synthesize", num_clips=num_clips, num_test_clips=counts["test"], seed=seed, **asdict(scene))
+    with claimed_folder(out, command, _CORPUS, overwrite=overwrite) as claim:
+        if claim.is_complete:
+            print(f"corpus: {out}, complete already")
+            return read_manifest(Path(out) / "manifest.csv")
         claim.begin()  # while the clips change, there is no manifest
         made = synthesize_corpus(out, splits, seed, decoding_workers(num_workers), progress)
     print(f"{len(made)} clips: {', '.join(f'{count} {name}' for name, count in counts.items())}")

@@ -107,7 +107,7 @@ class RunDirectory:
         advice = (
             f"Continue it with --resume {self.path}, replace it with --overwrite, or name another directory with --out."
         )
-        kind = FolderKind("a run", FILES, self.config_file.name, advice, RunDirectoryError)
+        kind = FolderKind("a run", FILES, self.config_file.name, False, advice, RunDirectoryError)
         with claimed_folder(
             self.path, Command.of(verb), kind, overwrite=overwrite, resume=resume, reads=reads
         ) as claim:

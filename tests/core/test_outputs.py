@@ -21,7 +21,8 @@ from avssl.core.outputs import FolderKind, claimed_file, claimed_files, claimed_
 from avssl.core.whole_file import write_json, write_text
 
 ONE, OTHER = Command.of("embed", source="a", stride=1.0), Command.of("embed", source="a", stride=0.5)
-RUN = FolderKind("a run", ("config.yaml", "weights/*.bin", "log/*.txt"), complete="config.yaml")
+RUN = FolderKind("a run", ("config.yaml", "weights/*.bin", "log/*.txt"), complete="config.yaml", repeatable=False)
+CORPUS = FolderKind("a corpus", ("list.csv", "clips/[0-9]*.mp4"), complete="list.csv")
 PAGE = FolderKind("a page", ("index.html", "data/*.json"))
 
 
@@ -196,6 +197,26 @@ def test_a_folder_of_somebody_else_is_never_taken(tmp_path, overwrite):
         fill(tmp_path / "notes.txt" / "notes.txt", overwrite=overwrite)
 
 
+def test_the_same_command_finds_its_complete_folder_and_another_needs_overwrite(tmp_path):
+    corpus = tmp_path / "corpus"
+    fill(corpus, kind=CORPUS, names=["clips/1.mp4"])
+    with claimed_folder(corpus, ONE, CORPUS) as claim:
+        assert not claim.is_complete  # killed before its list was there
+        claim.begin()
+        assert visible(corpus) == []
+        write_text(corpus / "list.csv", "x")
+    write_text(corpus / "notes.txt", "mine")
+    with claimed_folder(corpus, ONE, CORPUS) as claim:
+        assert claim.is_complete
+    (corpus / "notes.txt").unlink()
+    with pytest.raises(
+        OutputError, match=r"holds a corpus with stride 1.0, but 0.5 is requested\. Replace it with --ov"
+    ):
+        fill(corpus, OTHER, CORPUS)
+    with claimed_folder(corpus, ONE, CORPUS, overwrite=True) as claim:
+        assert not claim.is_complete
+
+
 def test_a_folder_of_another_verb_is_never_replaced(tmp_path):
     fill(tmp_path / "run")
     with pytest.raises(OutputError, match=r"holds what avssl embed made\. Name another folder"):
@@ -252,6 +273,43 @@ def test_removing_files_by_pattern_leaves_everything_else(tmp_path):
     remove_files(tmp_path, ["cache/*.npz", "deep/**/*.npz"])
     assert visible(tmp_path) == ["cache/b.txt", "d.npz"]
     assert not (tmp_path / "deep").exists()
+
+
+# ---------------------------------------------------------------- unfinished files of killed processes
+
+HEX = "0123456789ab"
+
+
+def unfinished(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.name.endswith(".avssl-tmp"))
+
+
+def test_unfinished_files_of_a_file_and_its_record_are_removed_and_no_others(tmp_path):
+    long, sibling = "a" * 60 + ".csv", "a" * 60 + ".json"
+    others = [f".{name}.{HEX}.avssl-tmp" for name in ("b.csv", "a.csv.b", "[ab].csv")]
+    others += [files.unfinished_name(tmp_path / sibling).name, f".a.csv.{HEX}.tmp"]
+    for name in (*others, f".a.csv.{HEX}.avssl-tmp", f".avssl/.a.csv.made.json.{HEX}.avssl-tmp"):
+        write_text(tmp_path / name, "half")
+    for name in (tmp_path / long, tmp_path / ".avssl" / "a.csv.lock"):
+        files.unfinished_name(name).write_text("half")
+    for name in ("a.csv", long):
+        write(tmp_path / name)
+    assert unfinished(tmp_path) == sorted(name for name in others if name.endswith("avssl-tmp"))
+
+
+def test_unfinished_files_of_a_folder_are_removed_unless_another_process_writes_parts_of_it(tmp_path):
+    folder = tmp_path / "page"
+    mine = [f"{name}.{HEX}.avssl-tmp" for name in (".index.html", "data/.1.json", ".avssl/.made.json", ".avssl/.lock")]
+    others = [f"{name}.{HEX}.avssl-tmp" for name in (".notes.txt", "data/.a.txt")]
+    fill(folder, kind=PAGE, names=["data/1.json"])
+    for name in (*mine, *others):
+        write_text(folder / name, "half")
+    with claimed_folder(folder, ONE, PAGE, part=(0, 2)):
+        write_text(folder / mine[0], "half")
+        fill(folder, kind=PAGE, names=["data/1.json"], part=(1, 2))
+        assert mine[0] in unfinished(folder)
+    fill(folder, kind=PAGE, names=["index.html"])
+    assert unfinished(folder) == sorted(others)
 
 
 # ---------------------------------------------------------------- locks
@@ -340,6 +398,18 @@ def test_a_lock_that_a_kill_left_empty_is_taken_over(tmp_path, monkeypatch, cont
     (tmp_path / "lock").write_text(content)
     with locked(tmp_path / "lock", tmp_path):
         pass
+
+
+def test_a_lock_that_is_aside_for_a_moment_is_not_removed(tmp_path):
+    lock = tmp_path / "lock"
+    with locked(lock, tmp_path):
+        aside = files.unfinished_name(lock)
+        lock.rename(aside)  # as a process does that took it for the lock of a dead one
+        locks._remove_unfinished(lock, json.loads(aside.read_text()))
+        aside.rename(lock)
+        files.unfinished_name(lock).write_text(lock.read_text().replace("token", "other"))
+    with locked(lock, tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_only_one_of_many_takes_a_dead_lock_over(tmp_path):

@@ -212,6 +212,30 @@ def test_an_interrupted_run_continues_and_gives_the_same_table(folder, run, tmp_
     assert not (tmp_path / "broken.parquet.parts").exists()
 
 
+def test_a_kill_after_the_table_is_there_leaves_a_complete_one(wavs, run, tmp_path, monkeypatch, capsys):
+    out, record = tmp_path / "f.parquet", tmp_path / ".avssl" / "f.parquet.made.json"
+    texts = []
+
+    def discard(parts):
+        if out.exists():
+            texts.append(record.read_text())  # as a kill leaves it: before the table's size and date are known
+        original(parts)
+
+    original = recipe.TableParts.discard
+    monkeypatch.setattr(recipe.TableParts, "discard", discard)
+    again = words(wavs, run, out, "--num_workers", "0", "--modality", "audio")
+    assert main(again) == 0
+    record.write_text(texts[0])
+    before = out.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(again) == 0
+    assert f"features: {out}, complete already" in capsys.readouterr().out
+    assert out.stat().st_mtime_ns == before
+    other = shutil.copytree(run, tmp_path / "other")
+    assert main(words(wavs, other, out, "--num_workers", "0", "--modality", "audio")) == 1
+    assert "exists already, with checkpoint" in capsys.readouterr().err
+
+
 def test_the_number_of_workers_and_the_batch_size_change_nothing(folder, run, tmp_path):
     tables = [
         read_feature_table(

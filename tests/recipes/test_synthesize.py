@@ -11,8 +11,13 @@ def test_synthesize_makes_a_labeled_corpus_and_keeps_it(tmp_path, capsys):
     assert list(manifest["split"]) == ["train"] * 3 + ["test"]
     assert manifest.file(0).is_file()
     assert manifest["width"][0] == 32
-    assert main(["synthesize", str(out), "--num_clips", "3", *SMALL]) == 1
-    assert "holds a corpus already. Replace it with --overwrite" in capsys.readouterr().err
+    before = (out / "train" / "000000.mp4").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(["synthesize", str(out), "--num_clips", "3", *SMALL]) == 0
+    assert f"corpus: {out}, complete already" in capsys.readouterr().out
+    assert (out / "train" / "000000.mp4").stat().st_mtime_ns == before
+    assert main(["synthesize", str(out), "--num_clips", "4", *SMALL]) == 1
+    assert "holds a corpus with num_clips 3, but 4 is requested. Replace it with --over" in capsys.readouterr().err
     assert main(["synthesize", str(out), "--num_clips", "1", "--num_test_clips", "0", "--overwrite", *SMALL]) == 0
     assert len(read_manifest(out / "manifest.csv")) == 1
 
