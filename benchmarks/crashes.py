@@ -1,12 +1,13 @@
 """Kill verbs (SIGKILL) at any moment and continue them: does each end with the result of a run that nobody killed?
 
-A job is one verb on a small generated corpus: ``pretrain`` with every objective, ``finetune``, ``embed``, ``prepare``,
-``index`` and ``synthesize``. Each runs once undisturbed. Then it runs again and again, killed before its n-th file
-operation (open for writing, rename, link, remove, make a folder; n is drawn from all it did undisturbed) or after a
-random time, sometimes twice, and is continued as the documentation says: ``--resume`` where there is a run to continue,
-else the same command. Results must be equal to the byte: weights, metrics without clocks, tables, manifests, videos.
+A job is one verb on a small generated corpus: ``pretrain`` with every objective, ``finetune``, ``distill``, ``embed``,
+``prepare``, ``index`` and ``synthesize``. Each runs once undisturbed. Then it runs again and again, killed before its
+n-th file operation (open for writing, rename, link, remove, make a folder; n is drawn from all it did undisturbed) or
+after a random time, sometimes twice, and is continued as the documentation says: ``--resume`` where there is a run to
+continue, else the same command. Results must be equal to the byte: weights, metrics without clocks, tables, manifests,
+videos. Files that the killed processes left are counted.
 
-    python benchmarks/crashes.py --kills 220 --file crashes.jsonl      about 15 minutes on 2 cores
+    python benchmarks/crashes.py --kills 240 --file crashes.jsonl      about 15 minutes on 2 cores
     python benchmarks/crashes.py --file crashes.jsonl --table          print the rows so far
 """
 
@@ -33,12 +34,17 @@ from rows import append_row, read_rows
 from avssl.cli import main as avssl
 from avssl.objectives import OBJECTIVES
 
-_TINY = shlex.split(
-    "--sampling.num-frames 2 --sampling.audio-seconds 0.5 --transform.video.size 32 --model.video.width 4 "
-    "--model.audio.width 4 --train.device cpu --train.precision fp32 --train.memory-format contiguous "
-    "--train.threads 1 --train.log-every 1 --train.checkpoint-every-steps 2 --data.backend pyav --data.num-workers 0 "
-    "--optim.batch-size 8"
+_TRAIN = shlex.split(
+    "--model.video.width 4 --model.audio.width 4 --train.device cpu --train.precision fp32 "
+    "--train.memory-format contiguous --train.threads 1 --train.log-every 1 --train.checkpoint-every-steps 2 "
+    "--data.backend pyav --data.num-workers 0 --optim.batch-size 8"
 )
+_TINY = (
+    *shlex.split("--sampling.num-frames 2 --sampling.audio-seconds 0.5 --transform.video.size 32"),
+    *_TRAIN,
+)
+_EPOCHS = shlex.split("--optim.epochs 2 --test.windows-per-clip 1 --test.report false")
+_FINETUNE = ("--labels.label-column", "num_objects", *_EPOCHS)
 _PRETRAIN = shlex.split(
     "--model.head.hidden 16 --model.head.out-features 8 --optim.epochs 2 --train.ema-decay 0.9 --monitor.every-steps 3"
 )
@@ -66,8 +72,20 @@ class Job:
         return [word.replace("{work}", str(work)) for word in words]
 
 
-def make_jobs(corpus: Path, release: Path) -> list[Job]:
-    """Return the jobs, on the files of ``corpus``; ``release`` embeds and is fine-tuned."""
+@dataclass(frozen=True)
+class Material:
+    """What the jobs read."""
+
+    corpus: Path
+    release: Path
+    """Weights of a pretrained model, which embed."""
+    teacher: Path
+    """Run of a classifier, which is distilled."""
+
+
+def make_jobs(material: Material) -> list[Job]:
+    """Return the jobs."""
+    corpus, release = material.corpus, material.release
     run_files = ("run/weights/*", "run/metrics.jsonl", "run/manifest.csv", "run/unusable_files.csv")
     jobs = [
         Job(
@@ -82,10 +100,11 @@ def make_jobs(corpus: Path, release: Path) -> list[Job]:
         for name in sorted(OBJECTIVES)
     ]
     manifest, train = str(corpus / "manifest.csv"), str(corpus / "train")
-    options = "--labels.label-column num_objects --optim.epochs 2 --test.windows-per-clip 1 --test.report false"
-    words = ("finetune", manifest, "--checkpoint", "none", "-o", "{work}/run", *_TINY, *options.split(" "))
     files = ("run/**/*.safetensors", "run/**/metrics.jsonl", "run/**/*.csv")
+    words = ("finetune", manifest, "--checkpoint", "none", "-o", "{work}/run", *_TINY, *_FINETUNE)
     jobs.append(Job("finetune", words, files, ("finetune", "--resume", "{work}/run")))
+    words = ("distill", manifest, "--teacher", str(material.teacher), "-o", "{work}/run", *_TRAIN, *_EPOCHS)
+    jobs.append(Job("distill", words, files, ("distill", "--resume", "{work}/run")))
     options = "--num-workers 1 --batch-size 4 --stride-seconds 0.1"
     words = ("embed", train, "--checkpoint", str(release), "-o", "{work}/table.parquet", *options.split(" "))
     jobs.append(Job("embed", words, ("table*",)))
@@ -277,22 +296,25 @@ class Harness:
 # ---------------------------------------------------------------- all
 
 
-def make_material(folder: Path) -> tuple[Path, Path]:
-    """Make the corpus and the model that the jobs use."""
+def make_material(folder: Path) -> Material:
+    """Make the corpus and the models that the jobs use."""
     corpus = folder / "corpus"
+    manifest = str(corpus / "manifest.csv")
     size = shlex.split("--width 32 --height 32 --duration-seconds 1 --num-workers 1")
     for words in (
         ["synthesize", str(corpus), "--num-clips", "16", "--num-test-clips", "8", *size],
-        ["pretrain", str(corpus / "manifest.csv"), "-o", str(folder / "model"), *_TINY, *_PRETRAIN],
+        ["pretrain", manifest, "-o", str(folder / "model"), *_TINY, *_PRETRAIN],
+        ["finetune", manifest, "--checkpoint", "none", "-o", str(folder / "teacher"), *_TINY, *_FINETUNE],
     ):
         status, _ = run_forked(words, folder / "log.txt", folder)
         if status != 0:
             raise RuntimeError((folder / "log.txt").read_text()[-2000:])
-    return corpus, folder / "model" / "weights"
+    return Material(corpus, folder / "model" / "weights", folder / "teacher")
 
 
 def preload() -> None:
     """Import what the verbs import, once for all forked processes."""
+    import avssl.recipes.distill
     import avssl.recipes.embed
     import avssl.recipes.finetune
     import avssl.recipes.index
@@ -304,14 +326,14 @@ def preload() -> None:
 def kill_all(folder: Path, num_kills: int, seed: int, file: Path | None, only: str = "") -> list[dict[str, Any]]:
     """Kill the jobs in turn until ``num_kills`` kills happened, and return one row for each run."""
     preload()
-    corpus, release = make_material(folder)
+    material = make_material(folder)
 
     def prepare(work: Path) -> None:
         if job.name == "index":
-            shutil.copytree(corpus / "train", work / "videos", copy_function=os.link)
+            shutil.copytree(material.corpus / "train", work / "videos", copy_function=os.link)
 
     harnesses = []
-    for job in make_jobs(corpus, release):
+    for job in make_jobs(material):
         if job.name.startswith(only):
             harnesses.append(Harness(job, folder / job.name.replace(" ", "_"), prepare))
     rows: list[dict[str, Any]] = []
@@ -323,8 +345,9 @@ def kill_all(folder: Path, num_kills: int, seed: int, file: Path | None, only: s
         rows.append(row)
         if file is not None:
             append_row(file, row)
-        if row["status"] != 0 or row["differing"]:
-            print(f"{row['job']}: {row['how']}: status {row['status']}, differing {row['differing']}", flush=True)
+        if row["status"] != 0 or row["differing"] or row["left"]:
+            found = f"status {row['status']}, differing {row['differing']}, left {row['left']}"
+            print(f"{row['job']}: {row['how']}: {found}", flush=True)
         elif number % 20 == 0:
             print(f"{kills} of {num_kills} kills", file=sys.stderr, flush=True)
     return rows

@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from avssl.core.lock import OutputError, is_held, locked, refuse_if_held
 from avssl.core.output_records import RECORDS, Command, Record, is_same, stamp_of
-from avssl.core.whole_file import is_unfinished, unfinished_files, unfinished_files_of
+from avssl.core.whole_file import is_unfinished, remove_unfinished, unfinished_files, unfinished_files_of
 
 # ---------------------------------------------------------------- files
 
@@ -82,8 +82,8 @@ def claimed_file(
                 record.check_file(path, named, command)
             before = stamp_of(path)
             known = record.of_present_file(before)
-            for unfinished in (*unfinished_files_of(path), *unfinished_files_of(record.path)):
-                unfinished.unlink(missing_ok=True)  # of killed processes: nobody else writes it now
+            # Those of killed processes: nobody else writes the file now.
+            remove_unfinished([*unfinished_files_of(path), *unfinished_files_of(record.path)])
             # A kill from here on leaves a file of this command, or the previous one with its record.
             write = partial(record.write, command, stamp=None, previous={"stamp": before, "record": known})
             write()
@@ -226,7 +226,7 @@ def claimed_folder(
                     refuse_if_held(other, named)
             if not resume:  # another process may have finished while this one waited
                 _check_folder(path, named, command, kind, overwrite)
-            _remove_unfinished(path, lock, kind)
+            _tidy_unfinished(path, lock, kind)
             yield ClaimedFolder(path, command, kind, overwrite, lock)
     except BaseException:
         _tidy_folder(path, is_new)
@@ -280,7 +280,7 @@ def _is_complete(path: Path, command: Command, kind: FolderKind, made: Mapping[s
     return command.difference(made) is None and (path / kind.complete).exists()
 
 
-def _remove_unfinished(path: Path, own_lock: Path, kind: FolderKind) -> None:
+def _tidy_unfinished(path: Path, own_lock: Path, kind: FolderKind) -> None:
     """Remove the unfinished files of killed processes, unless others that live write parts of the folder."""
     patterns = (*kind.files, f"{RECORDS}/{Record.of_folder(path).path.name}")
     found = [unfinished for pattern in patterns for unfinished in unfinished_files(path, pattern)]
@@ -289,8 +289,7 @@ def _remove_unfinished(path: Path, own_lock: Path, kind: FolderKind) -> None:
     for lock in path.rglob(f"{RECORDS}/*lock"):  # after the search: what a new process writes is not found
         if lock != own_lock and is_held(lock):
             return
-    for unfinished in found:
-        unfinished.unlink(missing_ok=True)
+    remove_unfinished(found)
 
 
 def _files(folder: Path) -> Iterator[str]:

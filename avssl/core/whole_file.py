@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -135,6 +135,13 @@ def unfinished_files(folder: Path, pattern: str) -> list[Path]:
 def unfinished_files_of(path: Path) -> list[Path]:
     """Return the unfinished files of one file; its writers that live have such too."""
     return unfinished_files(path.parent, glob.escape(_short_name(path)))
+
+
+def remove_unfinished(paths: Iterable[Path]) -> None:
+    """Remove unfinished files, as far as this user may."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
 
 
 def is_unfinished(name: str) -> bool:

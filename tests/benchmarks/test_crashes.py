@@ -27,12 +27,12 @@ def harness(crashes: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> An
     return crashes.Harness(job, tmp_path_factory.mktemp("crashes"), lambda work: None)
 
 
-def test_verbs_end_equal_after_kills(harness: Any) -> None:
+def test_verbs_end_equal_after_kills_and_leave_nothing(harness: Any) -> None:
     assert harness.num_writes > 3
     assert len(harness.expected) == 4
     for number in range(2):
         row = harness.killed(random.Random(number))
-        assert (row["status"], row["differing"]) == (0, []), row
+        assert (row["status"], row["differing"], row["left"]) == (0, [], []), row
 
 
 def test_a_process_dies_before_the_operation_that_was_drawn(crashes: ModuleType, harness: Any) -> None:
