@@ -171,12 +171,12 @@ class _Page:
             os.close(self._file)
 
     def write(self, text: str) -> None:
-        words = os.fsencode(text)[: _NOTE_BYTES - 2]
+        words = text.encode("utf-8", "surrogateescape")[: _NOTE_BYTES - 2]  # also where the locale is ASCII
         self._memory[: len(words) + 2] = len(words).to_bytes(2, "little") + words
 
     def read(self) -> str:
         length = int.from_bytes(self._memory[:2], "little")
-        return os.fsdecode(self._memory[2 : 2 + length])
+        return self._memory[2 : 2 + length].decode("utf-8", "backslashreplace")
 
 
 def _received_page(file: Any) -> _Page:

@@ -118,6 +118,15 @@ def test_an_exception_keeps_its_type_and_tells_where():
     assert "in obey" in told.value.__notes__[1]
 
 
+def test_a_note_holds_any_name_where_the_locale_is_ascii():
+    lines = (
+        "from avssl.core.children import _Page; p = _Page(); p.write('3.04\\u202fPM \\udce9'); print(ascii(p.read()))"
+    )
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    told = subprocess.run([sys.executable, "-c", lines], env={**os.environ, **ascii_locale}, capture_output=True)
+    assert told.stdout.decode().strip() == r"'3.04\u202fPM \\xe9'", told.stderr
+
+
 @pytest.mark.parametrize(("job", "name", "advice"), [("die", "SIGKILL", "Memory"), ("crash", "SIGSEGV", "decoder")])
 def test_a_dead_child_is_named_with_what_it_was_doing(job, name, advice):
     with pytest.raises(ChildDied, match=rf"worker process was ended by {name} while doing {job}\. .*{advice}"):
