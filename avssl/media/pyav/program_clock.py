@@ -23,7 +23,8 @@ _SPACING = 2**20  # bytes between the first places
 _CLOCK_HZ = 90_000
 _WRAP = 2**33
 _TS_SIZES = (188, 192, 204)  # plain, with a time code (m2ts), with error correction
-_MAX_TABLES = 8  # packets of tables with which a stream begins
+_MOST_BETWEEN = 2**15  # bytes before the first stamp of a recording among which its tables are looked for
+_SYNC = 0x47
 _TABLES = (0, 17)  # the program association and the service description table, which begin a stream
 _PACK = b"\0\0\1\xba"
 
@@ -106,23 +107,30 @@ class ClockScan:
         for stamps in clocks.values():
             for one, other in pairwise(_without_outliers(stamps)):
                 if start < other.place <= stop and not _continues(one, other):
-                    yield self._jump(data, origin, one.place, other.place)
+                    yield self._jump(data, origin, one, other)
         # A program with a clock of its own takes over where one ends.
-        spans = sorted((stamps[0].place, stamps[-1].place, stamps) for stamps in clocks.values())
-        for (_, end, _), (begin, _, _) in pairwise(spans):
-            if end < begin and start < begin <= stop:
+        spans = sorted((stamps[0], stamps[-1]) for stamps in clocks.values())
+        for (_, end), (begin, _) in pairwise(spans):
+            if end.place < begin.place and start < begin.place <= stop:
                 yield self._jump(data, origin, end, begin)
 
-    def _jump(self, data: bytes, origin: int, before: int, after: int) -> Jump:
-        """Return the jump between two stamps; the tables right before the second belong to what follows."""
-        if not self._packet_size:
-            return Jump(after, after)
-        for count in range(_MAX_TABLES, 0, -1):
-            place = after - count * self._packet_size
-            sync = place - origin + (self._packet_size == 192) * 4
-            if place > before and struct.unpack(">H", data[sync + 1 : sync + 3])[0] & 0x1FFF in _TABLES:
-                return Jump(place, place)
-        return Jump(before, after)
+    def _jump(self, data: bytes, origin: int, before: Stamp, after: Stamp) -> Jump:
+        """Return the jump between two stamps; the first tables after the last packet of the old clock begin the new."""
+        size = self._packet_size
+        if not size:
+            return Jump(after.place, after.place)
+        found = None
+        for place in range(after.place - _MOST_BETWEEN // size * size, after.place, size):
+            sync = place - origin + (size == 192) * 4
+            if place <= before.place or data[sync] != _SYNC:
+                continue
+            if struct.unpack(">H", data[sync + 1 : sync + 3])[0] & 0x1FFF in _TABLES:
+                found = place if found is None else found
+            elif (ticks := _start_ticks(data[sync : sync + _TS_SIZES[0]])) is not None:
+                stamp = Stamp(place, before.clock, ticks)
+                if abs(elapsed(before, stamp)) < abs(elapsed(after, stamp)):
+                    found = None
+        return Jump(before.place, after.place) if found is None else Jump(found, found)
 
     def _first_after(self, place: int, clock: int | None) -> Stamp | None:
         """Return the first stamp after a place, of this clock if it has one near there."""
@@ -140,16 +148,19 @@ class ClockScan:
         return self._packet_stamps(data, origin) if self._packet_size else self._pack_stamps(data, origin)
 
     def _packet_stamps(self, data: bytes, origin: int) -> Iterator[Stamp]:
-        size = self._packet_size
-        start = _first_sync(data, size)
-        for place in range(start, len(data) - size + 1, size):
-            if data[place] != 0x47:
+        size, place = self._packet_size, 0
+        while place <= len(data) - size:
+            if data[place] != _SYNC:
+                # One damaged packet, or what follows is shifted: a torn packet, or bytes of something else.
+                is_shifted = place + size < len(data) and data[place + size] != _SYNC
+                place = _first_sync(data, size, place + 1) if is_shifted or not place else place + size
                 continue
             adapted, length, flags = data[place + 3] & 0x20, data[place + 4], data[place + 5]
             if adapted and length >= 7 and flags & 0x10:
                 clock = struct.unpack(">H", data[place + 1 : place + 3])[0] & 0x1FFF
                 ticks = int.from_bytes(data[place + 6 : place + 11], "big") >> 7
                 yield Stamp(origin + place - (size == 192) * 4, clock, ticks)
+            place += size
 
     def _pack_stamps(self, data: bytes, origin: int) -> Iterator[Stamp]:
         place = data.find(_PACK)
@@ -190,7 +201,7 @@ def packet_size_of(head: bytes) -> int:
     for size in _TS_SIZES:
         start = _first_sync(head, size)
         if start < min(len(head), 4 * size) and all(
-            head[start + n * size] == 0x47 for n in range(5) if start + n * size < len(head)
+            head[start + n * size] == _SYNC for n in range(5) if start + n * size < len(head)
         ):
             return size if len(head) > start + 2 * size else 0
     return 0
@@ -201,11 +212,21 @@ def is_program_stream(head: bytes) -> bool:
     return head.startswith(_PACK)
 
 
-def _first_sync(data: bytes, size: int) -> int:
-    """Return the first place from which every packet begins with the sync byte."""
-    place = data.find(b"\x47")
+def _first_sync(data: bytes, size: int, start: int = 0) -> int:
+    """Return the first place from ``start`` on from which every packet begins with the sync byte."""
+    place = data.find(_SYNC, start)
     while place >= 0:
-        if all(data[at] == 0x47 for at in range(place, min(len(data), place + 5 * size), size)):
+        if all(data[at] == _SYNC for at in range(place, min(len(data), place + 5 * size), size)):
             return place
-        place = data.find(b"\x47", place + 1)
+        place = data.find(_SYNC, place + 1)
     return len(data)
+
+
+def _start_ticks(packet: bytes) -> int | None:
+    """Return the presentation time that stands in a transport packet, if a frame or a piece of audio begins there."""
+    payload = 5 + packet[4] if packet[3] & 0x20 else 4
+    head = packet[payload : payload + 14]
+    if not packet[1] & 0x40 or len(head) < 14 or head[:3] != b"\0\0\1" or not head[7] & 0x80:
+        return None
+    clock = int.from_bytes(head[9:14], "big")  # 3, 15 and 15 bits between marker bits
+    return (clock >> 33 & 7) << 30 | (clock >> 17 & 0x7FFF) << 15 | clock >> 1 & 0x7FFF

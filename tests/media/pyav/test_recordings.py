@@ -135,6 +135,33 @@ def test_recordings_behind_one_another_share_a_clock(
     assert report.status == "ok", report.error
 
 
+@pytest.mark.parametrize("between", ["torn", "noise", "zeros", "own_tables"])
+def test_what_lies_between_two_recordings_hides_none(
+    tmp_path: Path, between: str, recordings: Callable[[str], list[bytes]]
+) -> None:
+    """A recorder that lost power ends within a packet; the next recording's packets are shifted."""
+    first, second = recordings("ts")
+    noise = np.random.default_rng(0).integers(0, 256, 70_001, np.uint8).tobytes()
+    middle = {"noise": noise, "zeros": bytes(40 * TS_SIZE)}.get(between, b"")
+    if between == "own_tables":
+        packets = [first[at : at + TS_SIZE] for at in range(0, len(first), TS_SIZE)]
+        tables = [next(p for p in packets if _pid(p) == pid) for pid in (0, 4096)]
+        last = max(at for at, p in enumerate(packets) if _pid(p) == 257 and p[1] & 0x40)
+        first = b"".join([*packets[:last], *tables, *packets[last:]])
+    path = tmp_path / "a.ts"
+    path.write_bytes(first[: len(first) - 77 * (between == "torn")] + middle + second + first)
+    with open_media(path) as reader:
+        info = reader.info
+        assert info.unread == ""
+        assert info.duration_seconds == pytest.approx(3 * SECONDS, abs=0.7)
+        edges = [info.video_start_seconds or 0.0, *info.clock_jumps]
+        assert [which_at(reader, edge + 1.0) for edge in edges] == [(0, 0), (1, 1), (0, 0)]
+
+
+def _pid(packet: bytes) -> int:
+    return int.from_bytes(packet[1:3], "big") & 0x1FFF
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_reads_them(
     tmp_path: Path, backend: str, recordings: Callable[[str], list[bytes]], require: Callable[[str], None]
