@@ -27,7 +27,14 @@ from typing import Any, Literal
 
 from avssl.core.lock import OutputError, is_held, locked, refuse_if_held
 from avssl.core.output_records import RECORDS, Command, Record, is_same, stamp_of
-from avssl.core.whole_file import is_unfinished, remove_unfinished, unfinished_files, unfinished_files_of
+from avssl.core.whole_file import (
+    held_open,
+    is_special,
+    is_unfinished,
+    remove_unfinished,
+    unfinished_files,
+    unfinished_files_of,
+)
 
 # ---------------------------------------------------------------- files
 
@@ -65,8 +72,9 @@ def claimed_file(
         OutputError: If the file must not be written.
     """
     named, path = Path(path), Path(os.path.realpath(path))
-    if path.exists() and not path.is_file() and not path.is_dir():
-        yield ClaimedFile()
+    if is_special(path):
+        with held_open(path, named):
+            yield ClaimedFile()
         return
     if path.is_dir():
         raise OutputError(f"{named}: is a folder; name a file.")

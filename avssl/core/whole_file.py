@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from avssl.core.errors import InputError
+
 _ADVICE = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room or ask for a larger quota",
@@ -31,6 +33,7 @@ _ADVICE = {
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.avssl-tmp")
 _STALE_SECONDS = 24 * 3600.0
 """Age after which an unfinished file is taken as left by a killed process, and removed."""
+_READER_SECONDS = 1.0  # a reader that was started together with the writer may open the pipe later
 
 
 @contextmanager
@@ -40,14 +43,15 @@ def whole_file(
     """Yield a temporary name to write to, and rename it to ``path`` if the block ends without an error.
 
     Args:
-        path: The file; its folder is created. Links are followed. If it is not a regular file (/dev/stdout, a
-            pipe), the path itself is yielded.
+        path: The file; its folder is created. Links are followed. If it is not a regular file (/dev/null, a
+            pipe that is read), the path itself is yielded.
         durable: Flush the file to the disk, so that it survives a power cut.
         replace: Replace an existing file.
         num_bytes: Approximate size of the file, for the error of a full disk.
 
     Raises:
         FileExistsError: If the file exists and ``replace`` is False.
+        InputError: If it is a pipe that nobody reads.
         OSError: If the disk is full or read-only, or the file too large; names the file, the room that it needs and the
             free space.
 
@@ -56,8 +60,9 @@ def whole_file(
         ...     np.savez(file, scores=scores)
     """
     named, path = path, Path(os.path.realpath(path))
-    if path.exists() and not path.is_file() and not path.is_dir():
-        yield path
+    if is_special(path):
+        with held_open(path, named):
+            yield path
         return
     with names_full_disk(named):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +82,42 @@ def whole_file(
                     _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Return True for a device, a pipe or a socket, which is written to and never replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+@contextmanager
+def held_open(path: Path, named: str | os.PathLike[str]) -> Iterator[None]:
+    """Within the context, whoever opens a pipe to write to it does not wait; other paths are left alone.
+
+    Raises:
+        InputError: If nobody reads the pipe. To open it would wait for ever.
+    """
+    if not path.is_fifo():
+        yield
+        return
+    end = time.monotonic() + _READER_SECONDS
+    while (descriptor := _open_end(path)) is None:
+        if time.monotonic() > end:
+            raise InputError(f"{os.fspath(named)}: is a FIFO (named pipe) that nobody reads. Name a file.")
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_end(pipe: Path) -> int | None:
+    """Open a pipe to write; return None if nobody reads it."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
 
 
 @contextmanager

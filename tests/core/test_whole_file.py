@@ -13,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from avssl.core.errors import InputError
+from avssl.core.output_records import Command
+from avssl.core.outputs import claimed_file
 from avssl.core.whole_file import is_unfinished, names_full_disk, whole_file, write_json, write_text
 from avssl.hub.release import PRETRAINED, write_release
 from avssl.media.writer import write_video
@@ -219,6 +222,16 @@ def test_a_pipe_is_written_to(tmp_path):
         os.close(handle)
     assert pipe.is_fifo()
     assert names(tmp_path) == ["pipe"]
+
+
+def test_a_pipe_that_nobody_reads_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("avssl.core.whole_file._READER_SECONDS", 0.0)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe: is a FIFO \(named pipe\) that nobody reads. Name a file"):
+        write_text(tmp_path / "pipe", "text")
+    command = Command.of("index")
+    with pytest.raises(InputError, match="nobody reads"), claimed_file(tmp_path / "pipe", command):
+        pass
 
 
 def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):

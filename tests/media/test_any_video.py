@@ -56,7 +56,7 @@ class Case:
 
 TS = {"decord": "decord seeks to wrong frames in MPEG transport streams"}
 AHEAD = "torchcodec does not seek to keyframes in this container"
-AVI_B = {"decord": "AVI with B-frames does not say when a frame is shown"}
+AVI_B = {"decord": "AVI does not say when frames of this kind are shown"}
 PROGRAM = {"decord": "timestamps in an MPEG program stream are wrong after a seek"}
 NO_TURN = {"decord": "decord does not turn frames upright"}
 X265 = {"x265-params": "log-level=none:pools=1:bframes=3"}

@@ -57,6 +57,8 @@ FIELDS = {"flags": "+ildct+ilme"}
 MPEG_LONG = MPEG | {"bf": "0", "g": "50"}
 CASES = [
     *(Case(f"refresh.{kind}", options=REFRESH, rate_hz=44_100) for kind in ("mp4", "mkv", "flv", "ts")),
+    Case("refresh.avi", options=REFRESH, audio="mp2"),
+    Case("no_b.avi", options=x264("keyint=20:bframes=0"), audio="mp2"),
     *(Case(f"open_gop.{kind}", options=OPEN) for kind in ("mp4", "mkv", "flv", "ts", "m2ts")),
     Case("refresh_once.ts", options=x264("intra-refresh=1:keyint=infinite")),
     Case("closed_b.ts", options=x264("keyint=12:bframes=3"), rate_hz=44_100),
@@ -144,6 +146,8 @@ def truth_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Truth
             while not shown[0].key_frame and case.codec in ("mpeg2video", "mpeg4"):
                 shown.pop(0)  # gray, and what follows from it
             times = [float(frame.pts * frame.time_base) for frame in shown]
+            if path.suffix == ".avi":  # it numbers frames, and FFmpeg's guesses of their times are late
+                times = [number / FPS for number in range(len(shown))]
             frames = np.stack([frame.to_ndarray(format="rgb24") for frame in shown])
             with av.open(str(path)) as container:
                 heard = list(container.decode(audio=0))

@@ -136,7 +136,7 @@ class SelectiveDecoder:
         self._skips = stream.codec_context.name in _SKIPS
         self._trusts_dts = "mp4" in source.container.format.name
         self.usable = stream.codec_context.field_order in _PROGRESSIVE and not source.counts_frames(index)
-        """False for interlaced video, for AVI with B-frames, and after a :class:`TimestampMismatch`."""
+        """False for interlaced video, where AVI numbers frames, and after a :class:`TimestampMismatch`."""
 
     def shown(self, at_seconds: Sequence[float], ticks: Sequence[int]) -> Iterator[tuple[int, Any, bool]]:
         """Yield (tick, frame shown, True if it is the stream's last) at each of the ascending times.

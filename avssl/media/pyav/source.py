@@ -236,9 +236,11 @@ class Source:
     def counts_frames(self, index: int) -> bool:
         """Return True if the container numbers frames in decoding order and stores no presentation times.
 
-        FFmpeg's guesses for AVI with B-frames are late by the decoder's delay, and out of order for H.264.
+        In AVI, FFmpeg's guesses are late by the decoder's delay where frames are reordered, and out of order for H.264.
+        For H.264 and H.265 they are late without reordering too.
         """
-        return self.container.format.name == "avi" and bool(self.stream(index).codec_context.reorder_depth)
+        codec = self.stream(index).codec_context
+        return self.container.format.name == "avi" and (bool(codec.reorder_depth) or codec.name in ("h264", "hevc"))
 
     @property
     def repeats_at_end(self) -> bool:

@@ -118,7 +118,7 @@ class VideoTrack:
         if not self.source.seeks_exactly:
             return "timestamps in an MPEG program stream are wrong after a seek"
         if self.source.counts_frames(self.index):
-            return "AVI with B-frames does not say when a frame is shown"
+            return "AVI does not say when frames of this kind are shown"
         return None
 
     def size(self, short_side: int | None = None) -> tuple[int, int]:
