@@ -161,8 +161,7 @@ def probe_file(path: str, settings: HealthSettings | None = None, segments: Segm
                 info = check_content(reader, info, everywhere=settings.depth == "full" or _holds_floats(info))
                 _check_length(info, settings)  # an end that cannot be decoded is cut off
             # Packets keep the clocks of their recordings.
-            is_needed = not info.clock_jumps and (segments.are_cut(info) or settings.depth == "full")
-            packets = read_packets(path, limits=settings.limits) if is_needed else None
+            packets = None if info.clock_jumps else read_packets(path, limits=settings.limits)
             if settings.depth == "full":
                 decode_everywhere(partial(open_media, path, settings.backend, limits=settings.limits), info, packets)
             spans, left_out = _usable_time(reader, info, packets, settings, segments)
@@ -184,15 +183,15 @@ def probe_file(path: str, settings: HealthSettings | None = None, segments: Segm
 def _usable_time(
     reader: MediaReader, info: MediaInfo, packets: Packets | None, settings: HealthSettings, segments: Segments
 ) -> tuple[list[Span], list[LeftOut]]:
-    """Return the usable spans of a file, and the parts of a long one that give no row."""
+    """Return the usable spans of a file, and the parts that give no row."""
     span, jumps = common_span(info), [jump for jump in info.clock_jumps if jump > common_span(info)[0]]
-    holes: list[Span] = []
+    holes = [] if packets is None else packets.holes(*span)
+    recorded = split(without(span, holes), jumps)
     if not segments.are_cut(info):
-        usable, left_out = long_parts(split([span], jumps), settings.min_seconds)
+        usable, left_out = long_parts(recorded, settings.min_seconds)
     else:
-        holes = [] if packets is None else packets.holes(*span)
         fault = RowFaults(reader, info, packets, decode=settings.depth != "quick")
-        usable, left_out = judge_rows(split(without(span, holes), jumps), segments, fault)
+        usable, left_out = judge_rows(recorded, segments, fault)
     left_out = sorted([*left_out, *(LeftOut(*hole, "empty") for hole in holes)], key=lambda part: part.start_seconds)
     if not usable:
         worst = max(left_out, key=lambda part: part.seconds)

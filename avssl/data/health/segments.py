@@ -1,7 +1,8 @@
 """Cut a long file into rows, without the time in which it holds nothing to learn from.
 
-A short file is judged as a whole. The rows of a long one are judged one by one: where both streams pause (a camera
-that records on motion), the frames stand still or the audio is silent, there is no row, and the seconds are counted.
+Where both streams pause (a camera that records on motion) there is no row, and the seconds are counted. What is
+recorded of a short file is judged as a whole. The rows of a long one are judged one by one: there is none where the
+frames stand still or the audio is silent.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def split(spans: Iterable[Span], times: Sequence[float]) -> list[Span]:
 
 
 def long_parts(spans: Sequence[Span], min_seconds: float) -> tuple[list[Span], list[LeftOut]]:
-    """Return the spans that are long enough for a row, and the others; a single span is one."""
-    is_long = [len(spans) == 1 or stop - start >= min_seconds for start, stop in spans]
+    """Return the spans that are long enough for a row, and the others."""
+    is_long = [stop - start >= min_seconds - 1e-3 for start, stop in spans]
     usable = [span for span, long in zip(spans, is_long, strict=True) if long]
     return usable, [LeftOut(*span, "too_short") for span, long in zip(spans, is_long, strict=True) if not long]
 

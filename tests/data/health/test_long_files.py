@@ -125,6 +125,18 @@ def test_a_file_without_a_usable_row_is_a_failure(tmp_path):
     assert "none of its rows can be used" in str(found.failures["a.mkv"])
 
 
+@pytest.mark.parametrize("depth", ["quick", "normal"])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_pause_in_a_short_file_gives_no_row(tmp_path, name, depth):
+    record(tmp_path / name, [(6, MOVING), (12, NOTHING), (7, MOVING)])
+    found = index_folder(tmp_path, health=HealthSettings(depth))
+    assert rows(found) == [(0, 6), (18, 25)]
+    assert found.manifest["id"][1].startswith(f"{name}#18.")
+    assert seconds(found) == {"empty": 12}
+    record(tmp_path / name, [(40, MOVING), (12, NOTHING), (7, MOVING)])
+    assert rows(index_folder(tmp_path, segment_over_seconds=math.inf)) == [(0, 40), (52, 59)]  # as for embed
+
+
 def test_a_short_file_is_judged_as_a_whole(tmp_path):
     record(tmp_path / "a.mkv", [(10, MOVING), (10, FROZEN, QUIET), (5, MOVING)])
     found = index_folder(tmp_path)
