@@ -31,6 +31,8 @@ BEAT_SECONDS = 5.0
 WATCH_SECONDS = 40.0
 """Time without a touch after which the owner on another machine is taken as gone."""
 _MAX_BYTES = 2**16
+_VANISHING_SECONDS = 5.0
+"""Longest time to try to make a lock that neither can be made nor is there."""
 _EMPTY_SECONDS = 1.0  # a lock is empty while it is being made on disks without hard links
 
 
@@ -76,22 +78,35 @@ def refuse_if_held(lock: Path, output: Path) -> None:
 
 
 def _acquire(lock: Path, output: Path, owner: dict[str, Any]) -> None:
+    deadline = time.monotonic() + _VANISHING_SECONDS
     while True:
+        _refuse_file_as_folder(lock, output)
+        other = None
         try:
             write_json(lock, owner, replace=False)
             return
         except FileExistsError:
             other = _read(lock)
-        except FileNotFoundError:  # its folder was removed by a process that just ended
+        except FileNotFoundError:  # its folder was removed by a process that just ended, or none can be made there
             if not lock.parent.parent.is_dir():
                 raise
-            continue
         if other is None:  # released meanwhile
+            if time.monotonic() > deadline:
+                raise OutputError(f"{output}: {lock} can be neither made nor read. Remove it, or name another place.")
             continue
         if _is_alive(lock, other):
             raise OutputError(_held(output, other)) from None
         if _put_aside(lock, other):
             _LOGGER.info("%s: taken over from %s, which ended without finishing", output, _name(other))
+
+
+def _refuse_file_as_folder(lock: Path, output: Path) -> None:
+    """Raise OutputError if a part of the path that must be a folder is something else."""
+    for folder in lock.parents:
+        if os.path.lexists(folder):
+            if not folder.is_dir():
+                raise OutputError(f"{output}: {folder} is no folder, so nothing can be written in it. Name another.")
+            return
 
 
 def _put_aside(lock: Path, expected: dict[str, Any]) -> bool:

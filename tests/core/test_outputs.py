@@ -461,3 +461,32 @@ def test_places_are_absolute_and_other_names_are_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert place(".") == str(tmp_path)
     assert [place(name) for name in ("s3://a/b", "owner/name", None)] == ["s3://a/b", "owner/name", None]
+
+
+# ---------------------------------------------------------------- places that hold no lock
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/deeper/new"])
+def test_a_file_where_a_folder_must_be_is_named_at_once(tmp_path, name):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(OutputError, match=r"taken: is a file|taken is no folder, so nothing can be written in it"):
+        fill(tmp_path / name, overwrite=True)
+    with pytest.raises(OutputError, match="taken is no folder, so nothing can be written in it"):
+        write(tmp_path / name / "a.txt", overwrite=True)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_lock_that_can_be_neither_made_nor_read_is_an_error_and_no_loop(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_VANISHING_SECONDS", 0.05)
+    (tmp_path / ".avssl").symlink_to(tmp_path / "gone" / "further")
+    with pytest.raises(OutputError, match=r"no folder|can be neither made nor read"):
+        write(tmp_path / "a.txt")
+
+    (tmp_path / "other").mkdir()
+
+    def vanishes(path, content, replace):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(locks, "write_json", vanishes)
+    with pytest.raises(OutputError, match=r"a\.txt\.lock can be neither made nor read\. Remove it"):
+        write(tmp_path / "other" / "a.txt")
