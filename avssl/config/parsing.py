@@ -72,10 +72,18 @@ def load_run_config(folder: Path, root: type[_Root] = Config) -> _Root:  # type:
     """Read the ``config.yaml`` of a run directory.
 
     Raises:
-        ConfigError: If the settings are those of another version of avssl, or of another verb.
+        ConfigError: If the file is damaged, or its settings are those of another version of avssl, or of another verb.
     """
+    path = folder / "config.yaml"
+    advice = "Copy it back from a backup, or start the run anew with --overwrite."
     try:
-        return load_config(folder / "config.yaml", root)
+        tree = read_yaml(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error} {advice}") from error
+    if not tree:
+        raise ConfigError(f"{path}: is empty. {advice}")
+    try:
+        return config_from_dict(tree, source_of(path), root)
     except ConfigError as error:
         raise ConfigError(
             f"{error} This run was made by an older version of avssl, or by another verb, and cannot be continued. "
