@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.errors import InputError
+from avssl.core.whole_file import whole_file
 from avssl.reports.fonts import legible, make_legible, text_width
 
 
@@ -72,6 +74,12 @@ def new_figure(width: int, height: int, dpi: float) -> Any:
     figure = _figure_class()(figsize=(width / dpi, height / dpi), dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure: Any, path: Path | str) -> None:
+    """Write a figure as PNG, whole or not at all. Errors are as in :func:`avssl.core.whole_file.whole_file`."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from avssl.reports.figures import new_figure
+from avssl.reports.figures import new_figure, save_figure
 
 _MAX_ROWS_WITH_NUMBERS = 24
 """Largest number of rows with numbers in the cells."""
@@ -28,7 +28,7 @@ def draw_similarities(
         matrices: (S, S) in [-1, 1] by title; NaN is white, values below 0 look like 0. Cells show hundredths.
         labels: S names of the rows.
         groups: Numbers of consecutive rows that form a group, by name; lines separate them.
-        out_path: The file; its folder must exist.
+        out_path: The file; its folder is created.
         title: Title of the figure.
         blocks: Runs of rows (start, stop) to outline, by title of the matrix.
     """
@@ -50,7 +50,7 @@ def draw_similarities(
     figure.tight_layout(rect=(0, 0, 0.94, 1))
     bar = figure.add_axes((0.95, 0.25, 0.012, 0.5))
     figure.colorbar(image, cax=bar).ax.tick_params(labelsize=8)
-    figure.savefig(out_path, format="png")
+    save_figure(figure, out_path)
 
 
 def _separate(axis: Any, groups: Mapping[str, int]) -> None:
@@ -93,7 +93,7 @@ def draw_curves(
 
     Args:
         curves: x, mean and standard deviation of y by name.
-        out_path: The file; its folder must exist.
+        out_path: The file; its folder is created.
         x_label: Label of the x axis.
         y_label: Label of the y axis.
         title: Title of the figure.
@@ -111,4 +111,4 @@ def draw_curves(
     axes.set_title(title, fontsize=10, parse_math=False)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="lower right")
-    figure.savefig(out_path, format="png")
+    save_figure(figure, out_path)

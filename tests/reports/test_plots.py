@@ -1,5 +1,8 @@
+import errno
+
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from avssl.reports.plots import draw_curves, draw_similarities
@@ -57,3 +60,17 @@ def test_numbers_are_written_where_they_are_legible(tmp_path, count, monkeypatch
     monkeypatch.setattr("avssl.reports.plots._write_numbers", lambda axis, matrix: written.append(matrix.shape))
     draw_similarities({"t": np.eye(count)}, ["x"] * count, {"A": count}, tmp_path / "x.png", "")
     assert bool(written) == (count == 3)
+
+
+def test_a_full_disk_is_named_and_the_earlier_plot_stays(tmp_path, monkeypatch):
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"earlier")
+
+    def full(self, file, format):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OSError, match=r"free\): make room: '.*curves\.png'"):
+        draw_curves({"a": ([1, 2], [0.0, 1.0], [0.0, 0.0])}, path, x_label="x", y_label="y")
+    assert path.read_bytes() == b"earlier"
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]

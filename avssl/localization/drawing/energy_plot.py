@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from avssl.localization.energy import SyncCurve
-from avssl.reports.figures import new_figure
+from avssl.reports.figures import new_figure, save_figure
 
 
 def draw_sync_curve(curve: SyncCurve, out_path: Path | str, title: str = "") -> None:
     """Write a PNG of 800 x 450 pixels: energy over offset, with the minimum and offset 0 marked.
 
     Args:
-        out_path: Output file; its folder must exist.
+        out_path: Output file; its folder is created.
         title: Title, not parsed as TeX.
     """
     figure = new_figure(800, 450, dpi=100)
@@ -26,4 +26,4 @@ def draw_sync_curve(curve: SyncCurve, out_path: Path | str, title: str = "") -> 
     axes.set_title(
         f"{title}  lowest at {best:+.2f} s, confidence {curve.confidence:.3f}".strip(), fontsize=10, parse_math=False
     )
-    figure.savefig(out_path, format="png")
+    save_figure(figure, out_path)
