@@ -24,7 +24,7 @@ from avssl.core.whole_file import names_full_disk, write_text
 from avssl.data.health.report import HealthReport, HealthSettings
 from avssl.data.health.segments import Segments
 
-_FORMAT = 2
+_FORMAT = 3
 """Raise this when the meaning of a report changes: older lines then become invalid."""
 
 _LOGGER = logging.getLogger(__name__)
