@@ -115,8 +115,13 @@ def ranges_in(annotation: Any) -> list[Range]:
 def check_value(name: str, value: Any, annotation: Any) -> None:
     """Raise InputError if a number, or one in a sequence, is not in the range that its annotation declares.
 
-    Values of other types than the annotation's are not looked at.
+    Where a number alone is declared, text, None and collections are errors too. Other values, such as a tensor with one
+    number, are not looked at.
     """
+    exact = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if exact in (int, float) and (value is None or isinstance(value, (str, list, tuple, dict))):
+        limits = " ".join(["", *(lawful.short for lawful in ranges_in(annotation))])
+        raise InputError(f"{name} ({value!r}) must be {'a whole' if exact is int else 'a'} number{limits}.")
     if isinstance(value, Sequence) and not isinstance(value, str):
         for item, kind in zip(value, _element_kinds(annotation, len(value)), strict=False):
             _check_number(name, item, kind, value)

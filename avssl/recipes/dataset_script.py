@@ -103,7 +103,7 @@ def run_script(
             out = options.root / out
         if out.resolve().parent != options.root.resolve():
             raise ManifestError(f"{out}: a manifest's paths are relative to its folder, so it must be {options.root}.")
-        check_value("--segment-seconds", options.segment_seconds, SegmentSeconds)
+        check_value("--segment-seconds", options.segment_seconds, SegmentSeconds | None)
         missing = out.with_suffix(".missing.csv")
         with (
             stop_signals_raised(),

@@ -63,6 +63,9 @@ def test_lawful_arguments_pass_unchanged() -> None:
         (lambda: spread(1, whole=2**64), r"^whole \(18446744073709551616\) must be"),
         (lambda: Settings(seed=-1), r"^seed \(-1\) must be >= 0\.$"),
         (lambda: Settings(drops=(0.5, 2)), r"^drops \(0\.5, 2\) must all be in \[0, 1\]\.$"),
+        (lambda: spread("8"), r"^a \('8'\) must be a whole number >= 1\.$"),
+        (lambda: spread(1, free=[1]), r"^free \(\[1\]\) must be a number\.$"),
+        (lambda: Settings(seconds=None), r"^seconds \(None\) must be a number >= 0\.001\.$"),  # type: ignore[arg-type]
         (lambda: Settings(seconds=0), r"^seconds \(0\) must be >= 0\.001\.$"),
     ],
 )
