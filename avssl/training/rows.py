@@ -153,7 +153,7 @@ def _index(config: Config, folder: Path, progress: bool, dry_run: bool) -> tuple
         progress=progress,
     )
     if parts := found.left_out_summary():
-        _LOGGER.info("note        left out of long files: %s", parts)
+        _LOGGER.info("note        left out of files: %s", parts)
     unusable = found.failures_table()
     if found.bad_fraction > data.max_bad_fraction:
         raise ManifestError(

@@ -91,7 +91,7 @@ class FolderIndex:
             lines += [f"not media files by name: {passed_over}"]
         lines += [f"cannot be listed: {error}" for error in self.listing.unreadable]
         if parts := self.left_out_summary():
-            lines += [f"left out of long files: {parts}"]
+            lines += [f"left out of files: {parts}"]
         first = {note: path for path, note in reversed(self.notes)}
         counts = Counter(note for _, note in self.notes).most_common()
         lines += [f"{count} files, the first is {first[note]}: {note}" for note, count in counts[:_MAX_NOTES]]

@@ -97,7 +97,8 @@ def long_parts(spans: Sequence[Span], min_seconds: float) -> tuple[list[Span], l
     """Return the spans that are long enough for a row, and the others."""
     is_long = [stop - start >= min_seconds - 1e-3 for start, stop in spans]
     usable = [span for span, long in zip(spans, is_long, strict=True) if long]
-    return usable, [LeftOut(*span, "too_short") for span, long in zip(spans, is_long, strict=True) if not long]
+    short = [span for span, long in zip(spans, is_long, strict=True) if not long and not _meet(*span)]
+    return usable, [LeftOut(*span, "too_short") for span in short]
 
 
 def judge_rows(
@@ -141,4 +142,4 @@ def _extend(left_out: list[LeftOut], more: LeftOut) -> None:
 
 def _meet(one: float, other: float) -> bool:
     """Return True for the same time but for rounding; holes are much longer."""
-    return abs(one - other) < 1e-6
+    return abs(one - other) < 1e-3

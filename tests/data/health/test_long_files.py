@@ -90,7 +90,7 @@ def test_a_pause_of_ten_minutes_gives_no_rows(tmp_path, name, depth):
     found = index_folder(tmp_path, health=HealthSettings(depth))
     assert rows(found) == [(0, 10), (10, 20), (20, 30), (630, 640), (640, 650), (650, 660)]
     assert seconds(found) == {"empty": 600}
-    assert "left out of long files: 600 s empty" in found.summary()
+    assert "left out of files: 600 s empty" in found.summary()
 
 
 @pytest.mark.parametrize("name", CODECS)
