@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from avssl.core.output_records import RECORDS
+
 MEDIA_EXTENSIONS = frozenset(
     f".{suffix}"
     for suffix in (
@@ -86,6 +88,7 @@ def _walk(folder: Path, unreadable: list[str]) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
+        folders[:] = [name for name in folders if name != RECORDS]  # avssl's own
         yield from (Path(here, name) for name in sorted([*names, *filter(_is_hidden, folders)]))
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
 

@@ -8,18 +8,18 @@ whatever the form of their name (:data:`~avssl.data.official.clip_names.SEGMENT_
 
 from __future__ import annotations
 
-import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from avssl.core.manifest import ManifestError
 from avssl.core.names import name_to_text
-from avssl.data.media_files import AUDIO_EXTENSIONS, IMAGE_EXTENSIONS, MEDIA_EXTENSIONS, walk_media
+from avssl.data.media_files import AUDIO_EXTENSIONS, IMAGE_EXTENSIONS, MEDIA_EXTENSIONS, list_folder, walk_media
 from avssl.data.official.clip_names import CLIP_EXTENSIONS, SEGMENT, stem
 
 Kind = Literal["video", "image", "audio"]
@@ -164,7 +164,9 @@ class ClipFiles:
         if self.paths:
             there = f"{len(self.paths)} such files are there, the first is {next(iter(self.paths))}"
         else:
-            others = ", ".join(f"{count} x {ending}" for ending, count in _endings(self.root).most_common(5))
+            others = ", ".join(
+                f"{count} x {ending}" for ending, count in islice(list_folder(self.root, ()).others.items(), 5)
+            )
             there = f"no such file is there (of others: {others or 'none'})"
         return f"A clip is {', or '.join(layouts)}, in any folder; {there}."
 
@@ -218,9 +220,3 @@ def _folder_name(path: PurePosixPath) -> str:
 
 def _is_replacement(path: str) -> bool:
     return any(part.startswith("replacement") for part in path.split("/")[:-1])
-
-
-def _endings(root: Path) -> Counter[str]:
-    """Count the extensions of all files."""
-    names = (name for _, _, files in os.walk(root) for name in files)
-    return Counter(PurePosixPath(name).suffix.lower() or "(no extension)" for name in names)

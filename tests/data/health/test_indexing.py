@@ -35,6 +35,7 @@ def corpus(tmp_path_factory):
     (folder / "text.mp4").write_text("no video")
     (folder / "notes.txt").write_text("no media by name")
     make_video(folder / ".hidden" / "x.mp4", 1)
+    make_video(folder / ".avssl" / "x.mp4", 1)  # avssl's own folder, of which nothing is told
     (folder / "._b.mp4").write_text("what macOS leaves")
     return folder
 
