@@ -74,7 +74,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Material:
-    """What the jobs read."""
+    """Files that the jobs read."""
 
     corpus: Path
     release: Path

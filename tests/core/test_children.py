@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def obey(job):
-    """Do what a job says."""
+    """Run one job."""
     note(f"doing {job}")
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What a file of strangers declares is compared with what it holds before memory is taken."""
+"""Declared sizes are compared with the content of a file before memory is taken."""
 
 from __future__ import annotations
 

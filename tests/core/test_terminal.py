@@ -18,7 +18,7 @@ SHOWN = r"\x1b]0;PWNED\x07日本\x9b2J\r\u202e.mp4"
 
 
 def written(action, encoding="utf-8", errors="strict") -> str:
-    """What reaches a terminal of this encoding."""
+    """Return the text that a terminal of this encoding receives."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, errors=errors, write_through=True)
     before = sys.stdout, sys.stderr

@@ -89,7 +89,7 @@ def test_windows_are_cut_from_the_whole_where_only_a_part_cancels(tmp_path: Path
 
 
 def test_windows_never_change_from_one_channel_to_another(tmp_path: Path) -> None:
-    """Of two channels within 3 dB, the first is taken wherever they cancel, also where the second is louder."""
+    """If two channels are within 3 dB, the first is used wherever they cancel, even where the second is louder."""
     left = noise()
     right = -left * np.array([1.1, 0.9, 1.1, 1.1, 0.9, 1.1], np.float32).repeat(RATE_HZ)
     torch.testing.assert_close(read(write(tmp_path / "a.wav", [left, right])), torch.from_numpy(left))

@@ -92,7 +92,7 @@ def with_lengths(path: Path, begin: float) -> Path:
     [("a.mkv", False), ("a.mkv", True), ("a.webm", False), ("a.webm", True), ("a.flv", False), ("a.ts", False)],
 )
 def test_a_file_that_begins_late_is_whole(tmp_path: Path, name: str, lengths: bool, backend: str, require: Any) -> None:
-    """As the pieces of a segmented recording do, whichever way their writer counts."""
+    """Pieces of a segmented recording begin late, and writers count their time in two ways."""
     require(backend)
     path = tmp_path / name
     if path.suffix == ".webm":

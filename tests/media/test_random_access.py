@@ -125,7 +125,7 @@ def make(case: Case, path: Path) -> Path:
 
 @dataclass
 class Truth:
-    """What decoding from start to end gives, without the first frames if they are predicted from nothing."""
+    """Return the frames of decoding from start to end, without first frames that are predicted from nothing."""
 
     path: Path
     times: list[float]

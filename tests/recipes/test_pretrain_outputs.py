@@ -1,4 +1,4 @@
-"""What a run writes over and what it leaves alone: other files, other processes, damaged files, changed settings."""
+"""Files that a run replaces or leaves alone: other files, other processes, damaged files, changed settings."""
 
 import json
 import os
