@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from avssl.config import FinetuneConfig, config_from_dict, to_dict
+from avssl.core.errors import InputError
 from avssl.data.sampling import ClipSampling
+from avssl.evaluation.calibration import Calibration
 from avssl.hub.model_input import check_input, describe_input
 from avssl.hub.release import (
     CLASSIFIER,
@@ -45,6 +48,20 @@ class TrainedClassifier:
     """Settings of the run that made it."""
     source: str
     """Its origin: a folder or a hub id."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """Temperature of its probabilities and threshold of unknown videos; the defaults for releases without them."""
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return (N, K) calibrated probabilities of N videos from the (N, W, K) logits of their clips.
+
+        They sum to 1 over the classes, unless ``config.labels.multi_label`` is set. The order of the classes is that
+        of the uncalibrated ones.
+        """
+        return self.calibration.probabilities(logits, self.config.test.average, self.config.labels.multi_label)
+
+    def is_unknown(self, logits: np.ndarray) -> np.ndarray:
+        """Return the (N,) bool mask of videos that are like no training class; none if there is no threshold."""
+        return self.calibration.is_unknown(logits, self.config.test.average, self.config.labels.multi_label)
 
     def weights_hash(self) -> str:
         """Return a hash of all weights and statistics, as 16 hex digits."""
@@ -76,6 +93,8 @@ def save_classifier(
     classes: Sequence[str],
     config: FinetuneConfig,
     about: Mapping[str, Any] | None = None,
+    *,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write a release, replacing an earlier one in the same folder.
 
@@ -85,6 +104,7 @@ def save_classifier(
         transform: Transform with spectrogram statistics.
         classes: Name of each column of the logits.
         about: Facts for the card, such as ``{"top1": 0.9}``.
+        calibration: Temperature and threshold of unknown videos, if they were chosen.
 
     Returns:
         The folder.
@@ -95,6 +115,7 @@ def save_classifier(
     settings["train"]["checkpoint"] = ""  # a path of the machine it was made on
     described = describe_input(config.network(), config.test.crop)
     content = {"classes": list(classes), "config": settings, "input": described}
+    content["calibration"] = asdict(calibration or Calibration())
     tensors = named_tensors(model=model, transform=transform)
     return write_release(folder, tensors, CLASSIFIER, content, _card(model, classes, config, dict(about or {})))
 
@@ -114,6 +135,7 @@ def load_classifier(path: Path | str, device: torch.device | str = "cpu") -> Tra
     classes, config = content.get("classes"), config_from_dict(content["config"], source, FinetuneConfig)
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise HubError(f"{source}classes must be a list of names.")
+    calibration = _calibration(content.get("calibration", {}), source)
     check_input(content, describe_input(config.network(), config.test.crop), folder)
     with torch.device("meta"):
         skeleton = _build(config, len(classes))
@@ -121,9 +143,19 @@ def load_classifier(path: Path | str, device: torch.device | str = "cpu") -> Tra
     model, transform = create_classifier(config, len(classes))
     load_tensors(folder, model=model, transform=transform)
     model.eval().to(device)
-    return TrainedClassifier(
-        model, transform.eval().to(device), build_sampling(config.network()), classes, config, str(path)
-    )
+    sampling = build_sampling(config.network())
+    return TrainedClassifier(model, transform.eval().to(device), sampling, classes, config, str(path), calibration)
+
+
+def _calibration(values: Any, source: str) -> Calibration:
+    """Return the calibration of a release; raise HubError if it has unknown keys or values out of range."""
+    names = [each.name for each in fields(Calibration)]
+    if not isinstance(values, Mapping) or not set(values) <= set(names):
+        raise HubError(f"{source}calibration must have {', '.join(names)} and no other key, got {values!r}.")
+    try:
+        return Calibration(**values)
+    except InputError as error:
+        raise HubError(f"{source}calibration: {error}") from error
 
 
 def _card(model: Classifier, classes: Sequence[str], config: FinetuneConfig, about: dict[str, Any]) -> str:
@@ -146,6 +178,6 @@ tags: [video-classification]
 import avssl
 
 classifier = avssl.load_classifier("this folder")
-classifier.model, classifier.transform, classifier.sampling, classifier.classes
+classifier.model, classifier.transform, classifier.sampling, classifier.classes, classifier.calibration
 ```
 """

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from avssl.config import ConfigError, FinetuneConfig, config_from_dict
+from avssl.evaluation.calibration import Calibration
 from avssl.hub import classifier as classifier_module
 from avssl.hub import pretrained as pretrained_module
 from avssl.hub.classifier import create_classifier, load_classifier, save_classifier
@@ -32,11 +34,11 @@ def _save_pretrained(folder: Path) -> Path:
     return save_pretrained(folder, build_model(config), transform, config)
 
 
-def _save_classifier(folder: Path) -> Path:
+def _save_classifier(folder: Path, calibration: Calibration | None = None) -> Path:
     config = config_from_dict({**NETWORK, "test": {"crop": "full"}}, root=FinetuneConfig)
     model, transform = create_classifier(config, 3)
     transform.standardize.set_statistics(torch.zeros(16), torch.ones(16))
-    return save_classifier(folder, model, transform, ["a", "b", "c"], config)
+    return save_classifier(folder, model, transform, ["a", "b", "c"], config, calibration=calibration)
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
@@ -187,6 +189,33 @@ def test_weights_that_are_not_finite_are_refused_by_name(
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(HubError, match=rf"model\.safetensors: {name} holds NaN or infinite values"):
         load(folder)
+
+
+def test_a_classifier_keeps_its_calibration(tmp_path: Path) -> None:
+    folder = _save_classifier(tmp_path / "weights", Calibration(1.7, "probability", 0.6))
+    loaded = load_classifier(folder)
+    assert loaded.calibration == Calibration(1.7, "probability", 0.6)
+    logits = np.array([[[4.0, 0.0, 0.0]], [[0.0, 0.1, 0.0]]])
+    np.testing.assert_array_equal(loaded.probabilities(logits), loaded.calibration.probabilities(logits, "probability"))
+    assert loaded.is_unknown(logits).tolist() == [False, True]
+    edit(folder, lambda content: content.pop("calibration"))
+    assert load_classifier(folder).calibration == Calibration()  # a release of an earlier version
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": -1.0}, r"config\.json: calibration: temperature \(-1.0\) must be"),
+        ({"unknown_threshold": "low"}, r"config\.json: calibration: unknown_threshold \('low'\)"),
+        ({"heat": 2}, r"config\.json: calibration must have temperature, .* and no other key, got \{'heat': 2\}"),
+        ([1.0], r"calibration must have"),
+    ],
+)
+def test_a_calibration_out_of_range_is_refused_by_name(tmp_path: Path, values: Any, message: str) -> None:
+    folder = _save_classifier(tmp_path / "weights")
+    edit(folder, lambda content: content.update(calibration=values))
+    with pytest.raises(HubError, match=message):
+        load_classifier(folder)
 
 
 def test_a_model_larger_than_this_machines_memory_is_refused_before_training() -> None:
