@@ -164,7 +164,7 @@ class EvaluationConfig:
     average: Literal["probability", "logit"] = "probability"
     """Output to average over the clips."""
     batch_size: Count = 32
-    """Clips per forward pass."""
+    """Clips that are read at once; each video is computed on its own, so results do not depend on it."""
     report: bool = True
     """Write an HTML page with confusions, classes and the worst videos."""
 

@@ -48,6 +48,8 @@ class EvalLoader:
         clips_per_row: Number of evenly spaced windows of each row.
         windows: Given windows instead, such as those around known events; excludes ``rows`` and ``clips_per_row``.
             Consecutive windows of one row in a batch are decoded together, and fail together.
+        together: With ``windows``, largest number of consecutive windows of a row that are decoded together, counted
+            from its first one whatever is in the batch, and stay in one batch; default: those that a batch holds.
         num_workers: Reading processes; 0 reads in the main process.
         pin_memory: Put batches in page-locked memory.
         start_method: Start method of the workers.
@@ -69,6 +71,7 @@ class EvalLoader:
         rows: Sequence[int] | np.ndarray | None = None,
         clips_per_row: int = 1,
         windows: Sequence[Window] | None = None,
+        together: int | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
         start_method: StartMethod = "fork",
@@ -77,6 +80,8 @@ class EvalLoader:
             raise InputError(f"batch_size ({batch_size}) and clips_per_row ({clips_per_row}) must be at least 1.")
         if windows is not None and (rows is not None or clips_per_row != 1):
             raise InputError("give either windows, or rows and clips_per_row.")
+        if together is not None and (together < 1 or windows is None):
+            raise InputError(f"together ({together}) must be at least 1, and goes with windows.")
         self.dataset = dataset
         self.ledger = Ledger(len(dataset), max_bad_fraction=1.0)
         """Rows that failed, after or during an iteration."""
@@ -86,6 +91,9 @@ class EvalLoader:
             chosen = range(len(dataset)) if rows is None else rows
             requests = [EvenWindows(int(row), clips_per_row) for row in chosen]
             self._lists = list(lists_of(requests, max(1, batch_size // clips_per_row)))
+        elif together is not None:
+            parts = _parts_of_rows(list(_numbered(windows)), together)
+            self._lists = list(lists_of(parts, max(1, batch_size // together)))
         else:
             numbered = list(_numbered(windows))
             self._lists = [_joined(part) for part in lists_of(numbered, batch_size)]
@@ -131,6 +139,12 @@ def _numbered(windows: Sequence[Window]) -> Iterator[FixedWindows]:
     for row, video_start, audio_start in windows:
         yield FixedWindows(int(row), (float(video_start),), (float(audio_start),), seen[int(row)])
         seen[int(row)] += 1
+
+
+def _parts_of_rows(windows: Sequence[FixedWindows], size: int) -> list[EvenWindows | FixedWindows]:
+    """Return requests of up to ``size`` consecutive windows of one row."""
+    rows = [list(group) for _, group in groupby(windows, key=lambda window: window.row)]
+    return [request for row in rows for part in lists_of(row, size) for request in _joined(part)]
 
 
 def _joined(windows: Iterable[FixedWindows]) -> list[EvenWindows | FixedWindows]:

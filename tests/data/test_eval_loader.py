@@ -71,7 +71,22 @@ def test_windows_of_a_row_that_follow_each_other_are_read_in_one_go(batch_size):
     assert len({int(key) for batch in batches for key in batch.index.key}) == 5
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_windows_that_are_read_together_do_not_depend_on_the_batch(batch_size):
+    import data_fakes
+
+    windows = [(0, float(i), float(i)) for i in range(5)] + [(1, 0.0, 0.0)]
+    data_fakes.opened.clear()
+    loader = EvalLoader(dataset(2), batch_size, windows=windows, together=2)
+    numbers = [[(clip.row, clip.clip_number) for clip in clips] for clips, _ in loader.clips()]
+    assert len(data_fakes.opened) == 4  # two, two and one of the first row, one of the second
+    assert [number for batch in numbers for number in batch] == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]
+    assert [len(batch) for batch in numbers] == {1: [2, 2, 1, 1], 4: [4, 2], 100: [6]}[batch_size]
+
+
 def test_eval_loader_rejects_contradictions():
+    with pytest.raises(ValueError, match=r"together \(2\).* goes with windows"):
+        EvalLoader(dataset(3), 2, together=2)
     with pytest.raises(ValueError, match="either windows, or rows"):
         EvalLoader(dataset(3), 2, windows=[(0, 1.0, 1.0)], clips_per_row=2)
     with pytest.raises(ValueError, match=r"batch_size \(0\)"):

@@ -24,6 +24,7 @@ from avssl.downstream.finetuning.fold_rows import FoldRows
 from avssl.engine import Precision
 from avssl.engine.replicas import collect_ranks
 from avssl.evaluation.video_scores import baseline_numbers, video_numbers
+from avssl.hub.clip_logits import check_finite, clip_logits
 from avssl.models import Classifier, ClipClassifier
 from avssl.training.build import build_dataset
 from avssl.transforms import ClipTransform
@@ -81,7 +82,8 @@ def predict(
     """Compute the logits of evenly spaced clips of every row, in evaluation mode.
 
     Model and transform are moved to ``device``. Each crop of ``transform.video_eval`` counts as a clip. Under
-    ``torchrun`` each process reads its share of the rows, and all return the whole result.
+    ``torchrun`` each process reads its share of the rows, and all return the whole result. The logits of a row do not
+    depend on the others (:mod:`avssl.hub.clip_logits`).
 
     Raises:
         ValueError: If no row can be read, or the classifier returns NaN or infinity.
@@ -101,11 +103,10 @@ def predict(
     precision = Precision.resolved(config.train.precision, config.train.memory_format).native(device)
     classifier, clips = ClipClassifier(model, transform, precision), config.test.windows_per_clip
     logits_of_row: dict[int, np.ndarray] = {}
-    for raw, clip_rows, _ in Bar(loader, "test", unit="batch", delay=1.0, show=progress):
-        rows = clip_rows[::clips].tolist()
-        pattern = "(views rows clips) k -> rows (views clips) k"
-        logits = rearrange(classifier.logits(raw), pattern, rows=len(rows), clips=clips)
-        logits_of_row |= dict(zip(rows, logits.cpu().numpy(), strict=True))
+    with Bar(total=len(range(rank, len(manifest), world)), desc="test", unit="row", delay=1.0, show=progress) as bar:
+        for together, logits in clip_logits(classifier, loader, clips):
+            logits_of_row[together[0].row] = rearrange(logits, "views clips k -> (views clips) k")
+            bar.update()
     return _gather(manifest, logits_of_row, list(loader.ledger))
 
 
@@ -120,10 +121,5 @@ def _gather(manifest: Manifest, logits_of_row: dict[int, np.ndarray], failures: 
     rows = np.array(sorted(logits), dtype=np.int64)
     stacked = np.stack([logits[row] for row in rows.tolist()])
     ids = np.asarray([str(manifest.value(row, "id")) for row in rows.tolist()])
-    bad = ~np.isfinite(stacked).all(axis=(1, 2))
-    if bad.any():
-        raise InputError(
-            f"the classifier returns NaN or infinity for {bad.sum()} of {len(bad)} rows, the first is {ids[bad][0]!r}: "
-            "its weights or its spectrogram statistics are damaged."
-        )
+    check_finite(ids, stacked)
     return Predictions(ids, rows, stacked, failed)
