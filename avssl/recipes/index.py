@@ -6,19 +6,34 @@ import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 
+from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.core.output_records import Command, place
 from avssl.core.outputs import claimed_file, origin
-from avssl.core.ranges import Seconds, SegmentSeconds, Workers, checked
+from avssl.core.ranges import Seconds, Seed, SegmentSeconds, Share, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data.health.indexing import FolderIndex, index_folder, path_below
 from avssl.data.health.report import HealthSettings
 from avssl.data.own_columns import merge_own_columns, with_own_cells
+from avssl.data.splits import ClassFolders, choose_shares, class_table, find_class_folders, with_folder_labels
 
-FIRST = ("out", "overwrite", "segment_seconds", "segment_over_seconds", "num_workers", "strict", "depth", "min_seconds")
+FIRST = (
+    "out",
+    "overwrite",
+    "labels",
+    "split",
+    "seed",
+    "segment_seconds",
+    "segment_over_seconds",
+    "num_workers",
+    "strict",
+    "depth",
+    "min_seconds",
+)
 
 
 @checked
@@ -26,6 +41,9 @@ def index(
     folder: Path | str,
     *,
     out: Path | str | None = None,
+    labels: Literal["none", "folders"] = "none",
+    split: tuple[Share, Share, Share] | None = None,
+    seed: Seed = 0,
     segment_seconds: SegmentSeconds = 10.0,
     segment_over_seconds: Seconds = 30.0,
     num_workers: Workers | None = None,
@@ -41,10 +59,17 @@ def index(
     Columns that you added to the manifest (label, split ...) are kept by id when it is made again. Rows whose files are
     gone move to NAME.removed.csv with them, and come back with their files.
 
+    With ``--labels folders`` the folders directly below are classes: ``FOLDER/dog/1.mp4`` gets the label "dog", and
+    each class is divided into train, val and test at random. Segments, copies and links of one recording are in one
+    split. Split folders above the class folders (``FOLDER/train/dog/1.mp4``) are taken as they are.
+
     Args:
         folder: Folder that is searched at any depth.
         out: Manifest to write, in the folder or in one above it; default: FOLDER/manifest.csv. Failures go into
             NAME.failures.csv beside it.
+        labels: "folders" writes the columns label and split from the class folders.
+        split: Shares of train, val and test of each class, with labels; default: 0.8 0.1 0.1.
+        seed: Random seed of the splits.
         segment_seconds: Length of the rows that long files are cut into.
         segment_over_seconds: Files longer than this are cut.
         num_workers: Files checked at a time; default: one per core.
@@ -53,13 +78,15 @@ def index(
         health: How files are checked.
 
     Raises:
-        ManifestError: If the folder has no usable media file, ``out`` is elsewhere or another manifest, or ``strict``
-            is set and a file cannot be used.
+        ManifestError: If the folder has no usable media file, ``out`` is elsewhere or another manifest, ``strict``
+            is set and a file cannot be used, or there are no class folders for ``labels``.
+        InputError: If ``split`` does not sum to 1, or is given without labels or for folders that are splits.
         OutputError: If another process writes the manifest, or avssl did not make the list of failures.
     """
     folder = Path(folder)
     out = Path(out) if out else folder / "manifest.csv"
     _check_place(folder, out)
+    classes = _class_folders(folder, labels, split)
     failures, removed = out.with_suffix(".failures.csv"), out.with_suffix(".removed.csv")
     command = Command.of("index", folder=place(folder))
     with (
@@ -82,12 +109,40 @@ def index(
             _write_failures(found, failures)
             raise ManifestError(f"{folder}: none of its {len(found.failures)} media files can be used.")
         manifest = _merged(found.manifest, earlier, out, removed, command) if earlier else found.manifest
+        if classes is not None:
+            manifest = _labeled(manifest, classes, path_below(folder, out.parent) or Path(), split, seed)
         _write_failures(found, failures)
         manifest.write(out)
         print(f"manifest: {out}")
     if strict and found.failures:
         raise ManifestError(f"{len(found.failures)} files cannot be used (--strict): {failures}")
     return replace(found, manifest=manifest)
+
+
+def _class_folders(
+    folder: Path, labels: Literal["none", "folders"], split: tuple[float, float, float] | None
+) -> ClassFolders | None:
+    """Return the class folders if they give the labels; raise an error before any file is checked."""
+    if labels == "none":
+        if split is not None:
+            raise InputError("split divides the rows of each class: give --labels folders too.")
+        return None
+    classes = find_class_folders(folder)
+    choose_shares(classes, split)
+    return classes
+
+
+def _labeled(
+    manifest: Manifest, classes: ClassFolders, below: Path, split: tuple[float, float, float] | None, seed: int
+) -> Manifest:
+    """Return the manifest with labels and splits; print the classes, and what may be meant otherwise."""
+    if "split" in manifest and any(manifest["split"]):
+        print("labels and splits that rows have already are kept; divide anew with --overwrite")
+    labeled = with_folder_labels(manifest, classes, below, choose_shares(classes, split), seed)
+    print(class_table(labeled))
+    for remark in classes.remarks():
+        print(f"note: {remark}")
+    return labeled
 
 
 def _write_failures(found: FolderIndex, failures: Path) -> None:

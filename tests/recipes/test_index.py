@@ -218,3 +218,79 @@ def test_two_processes_cannot_index_into_one_manifest(folder, capsys):
             assert main(["index", str(folder), *more]) == 1
             assert "is writing it" in capsys.readouterr().err
     assert not (folder / "manifest.csv").exists()
+
+
+# ---------------------------------------------------------------- labels and splits from class folders
+
+
+@pytest.fixture
+def classes(tmp_path, video_maker):
+    """Two class folders of four recordings, one of which has a copy."""
+    videos = tmp_path / "classes"
+    for number in range(8):
+        video_maker(videos / ("dog" if number < 4 else "cat") / f"{number}.mp4", number)
+    (videos / "dog" / "copy.mp4").write_bytes((videos / "dog" / "0.mp4").read_bytes())
+    return videos
+
+
+def columns(path, *names):
+    manifest = read_manifest(path)
+    return {
+        row: tuple(values) for row, *values in zip(manifest["id"], *(manifest[name] for name in names), strict=True)
+    }
+
+
+def test_class_folders_give_labels_and_grouped_splits(classes, capsys):
+    words = ["index", str(classes), "--labels", "folders", "--split", "0.5", "0.25", "0.25"]
+    assert main(words) == 0
+    found = columns(classes / "manifest.csv", "label", "split")
+    assert {label for label, _ in found.values()} == {"cat", "dog"}
+    assert found["dog/copy.mp4"] == found["dog/0.mp4"]
+    for label in ("cat", "dog"):
+        assert {split for other, split in found.values() if other == label} == {"train", "val", "test"}
+    assert re.search(r"class +train +val +test\ncat +2 +1 +1\ndog +\d +\d +\d\n2 classes", capsys.readouterr().out)
+    above = classes.parent / "all.csv"
+    assert main([*words, "-o", str(above)]) == 0
+    assert columns(above, "label", "split") == {f"classes/{row}": values for row, values in found.items()}
+    assert main([*words, "--seed", "5", "--overwrite"]) == 0
+    assert columns(classes / "manifest.csv", "split") != {row: (split,) for row, (_, split) in found.items()}
+
+
+def test_labels_and_splits_that_a_user_changed_are_kept(classes, video_maker, capsys):
+    words = ["index", str(classes), "--labels", "folders"]
+    assert main(words) == 0
+    path = classes / "manifest.csv"
+    first = columns(path, "label", "split")
+    path.write_text(path.read_text().replace('"cat"', '"tiger"').replace(",cat,", ",tiger,"))
+    video_maker(classes / "owl" / "9.mp4", 9)
+    assert main(words) == 0
+    second = columns(path, "label", "split")
+    assert second.pop("owl/9.mp4") == ("owl", "train")
+    assert second == {row: (label.replace("cat", "tiger"), split) for row, (label, split) in first.items()}
+    assert "labels and splits that rows have already are kept; divide anew with --overwrite" in capsys.readouterr().out
+
+
+def test_split_folders_are_taken_as_they_are(tmp_path, video_maker, capsys):
+    for number, split in enumerate(("train", "test")):
+        video_maker(tmp_path / "v" / split / "dog" / "1.mp4", number)
+    assert main(["index", str(tmp_path / "v"), "--labels", "folders"]) == 0
+    assert columns(tmp_path / "v" / "manifest.csv", "label", "split") == {
+        "train/dog/1.mp4": ("dog", "train"),
+        "test/dog/1.mp4": ("dog", "test"),
+    }
+    capsys.readouterr()
+    assert main(["index", str(tmp_path / "v"), "--labels", "folders", "--split", "1", "0", "0"]) == 1
+    assert "its folders are splits already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--split", "0.8", "0.1", "0.1"], "give --labels folders too"),
+        (["--labels", "folders"], "none of its 2 media files lies in a class folder"),
+    ],
+)
+def test_labels_that_cannot_be_given_are_errors_before_any_work(folder, monkeypatch, capsys, words, message):
+    monkeypatch.setattr("avssl.recipes.index.index_folder", None)
+    assert main(["index", str(folder), *words]) == 1
+    assert message in capsys.readouterr().err
