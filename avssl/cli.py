@@ -30,6 +30,7 @@ VERBS = {
     "index": "avssl.recipes.index:index",
     "prepare": "avssl.recipes.prepare:prepare",
     "finetune": "avssl.recipes.finetune:finetune",
+    "classify": "avssl.recipes.classify:classify",
     "distill": "avssl.recipes.distill:distill",
     "probe": "avssl.recipes.probe:probe",
     "robustness": "avssl.recipes.robustness:robustness",

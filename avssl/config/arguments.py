@@ -18,7 +18,7 @@ from avssl.core.ranges import check_value, ranges_in
 
 LETTERS = {"out": "-o", "k": "-k"}
 """One-letter forms of options; the same for every verb."""
-_METAVARS = {"checkpoint": "MODEL", "resume": "RUN", "teacher": "RUN"}
+_METAVARS = {"checkpoint": "MODEL", "resume": "RUN", "teacher": "RUN", "every": "SECONDS"}
 _WIDEST_CHOICES = 30
 """Choices that take more columns are listed in the text."""
 
@@ -67,7 +67,8 @@ class Parser(argparse.ArgumentParser):
         needed = []
         for action in self._actions:
             if not action.option_strings:
-                needed.append(f"[{action.metavar}]" if action.nargs == "?" else str(action.metavar))
+                name = f"{action.metavar} ..." if action.nargs in ("+", "*") else str(action.metavar)
+                needed.append(f"[{name}]" if action.nargs in ("?", "*") else name)
             elif action.required:
                 needed.append(f"{action.option_strings[0]} {action.metavar}")
         self.usage = " ".join([self.prog, *needed, "[options]"])
@@ -105,7 +106,9 @@ def add_option(parser: Any, option: Option, *, is_shown: bool) -> None:
     """Add an option of a verb to a parser or to one of its groups."""
     kind: dict[str, Any] = {"metavar": metavar(option)}
     if option.is_positional:
-        if option.default is not MISSING:
+        if any(map(_is_sequence, _alternatives(option.type))):
+            kind["nargs"] = "+" if option.default is MISSING else "*"
+        elif option.default is not MISSING:
             kind["nargs"] = "?"
         parser.add_argument(option.name, help=help_text(option, is_shown), **kind | {"metavar": option.name.upper()})
         return
@@ -155,10 +158,10 @@ def metavar(option: Option) -> str:
         return choices if len(choices) <= _WIDEST_CHOICES and len(kinds) == 1 else "NAME"
     if _is_sequence(kind):
         return metavar(Option(option.name, get_args(kind)[0], None, ""))
-    if kind is float:
-        return "SECONDS" if option.name.endswith("seconds") else "X"
     if option.name in _METAVARS:
         return _METAVARS[option.name]
+    if kind is float:
+        return "SECONDS" if option.name.endswith("seconds") else "X"
     return {bool: "{true,false}", int: "N", Path: "PATH"}.get(kind, "NAME")
 
 
@@ -175,7 +178,7 @@ def convert(value: Any, option: Option) -> Any:
     kinds = [kind for kind in _alternatives(option.type) if kind is not bool]
     if words[-1] in NONE and type(None) in get_args(option.type) and not {str, Path} & set(kinds):
         return None
-    if words == [""] and Path in kinds:
+    if words == [""] and (Path in kinds or any(map(_is_sequence, kinds))):
         raise ConfigError(f"{shown} is empty; name a file or folder, or leave it out.")
     for kind in kinds:
         try:
@@ -210,7 +213,8 @@ def _parse(kind: Any, words: list[str]) -> Any:
     if _is_sequence(kind):
         element, *rest = get_args(kind)
         breaks = r"," if element is str else r"[\s,\[\]()]+"
-        items = [part for word in words for part in re.split(breaks, word) if part]
+        is_path = Path in _alternatives(element)  # a name may hold any letter
+        items = words if is_path else [part for word in words for part in re.split(breaks, word) if part]
         if rest and rest[-1] is not Ellipsis and len(items) != 1 + len(rest):
             raise ValueError
         return tuple(_parse(element, [item]) for item in items)

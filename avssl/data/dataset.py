@@ -145,6 +145,15 @@ class ClipDataset:
             audio_starts, video_starts = spaced_windows(every_seconds, self._placing, *self._spans(reader.info, row))
         return video_starts, audio_starts
 
+    def span(self, clip: Clip) -> Span:
+        """Return (start, stop) in seconds of the frames and the audio of a clip, or of the only stream that is read."""
+        spans = {
+            "video": (clip.video_start_seconds, clip.video_start_seconds + self.sampling.video_seconds),
+            "audio": (clip.audio_start_seconds, clip.audio_start_seconds + self.sampling.audio_seconds),
+        }
+        starts, stops = zip(*(spans.values() if self.stream is None else [spans[self.stream]]), strict=True)
+        return min(starts), max(stops)
+
     def read_thumbnails(self, row: int, count: int, short_side: int) -> Tensor:
         """Read frames of a row to look at, each from the middle of one of ``count`` equal parts.
 

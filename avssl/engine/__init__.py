@@ -30,5 +30,6 @@ from avssl.engine.runtime import choose_device as choose_device
 from avssl.engine.runtime import environment_report as environment_report
 from avssl.engine.runtime import seed_everything as seed_everything
 from avssl.engine.runtime import set_threads as set_threads
+from avssl.engine.runtime import threads_within as threads_within
 from avssl.engine.settings import FitResult as FitResult
 from avssl.engine.settings import LoopSettings as LoopSettings

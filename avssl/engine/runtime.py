@@ -6,6 +6,8 @@ import platform
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,17 @@ def set_threads(count: int | None = None) -> int:
             raise InputError(f"threads ({count}) must be at least 1.")
         torch.set_num_threads(count)
     return torch.get_num_threads()
+
+
+@contextmanager
+def threads_within(count: int | None) -> Iterator[None]:
+    """Within the context, have torch use a number of threads; None keeps the present one."""
+    before = torch.get_num_threads()
+    try:
+        set_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def seed_everything(seed: int) -> None:

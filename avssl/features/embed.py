@@ -157,10 +157,4 @@ class _Span(NamedTuple):
 
     @classmethod
     def of(cls, clip: Clip, dataset: ClipDataset) -> _Span:
-        shape = dataset.sampling
-        spans = {
-            "video": (clip.video_start_seconds, clip.video_start_seconds + shape.video_seconds),
-            "audio": (clip.audio_start_seconds, clip.audio_start_seconds + shape.audio_seconds),
-        }
-        starts, stops = zip(*(spans.values() if dataset.stream is None else [spans[dataset.stream]]), strict=True)
-        return cls(clip.id, str(dataset.manifest.value(clip.row, "path")), min(starts), max(stops))
+        return cls(clip.id, str(dataset.manifest.value(clip.row, "path")), *dataset.span(clip))

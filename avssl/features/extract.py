@@ -185,7 +185,6 @@ def _positions(
 
 def content_key(pretrained: PretrainedModel, manifest: Manifest, settings: Mapping[str, object]) -> str:
     """Return 16 hex digits of all that features depend on: weights, rows, file contents, and ``settings``."""
-    digest = hashlib.sha256()
     about = {
         "format": _FORMAT,
         "weights": pretrained.weights_hash(),
@@ -194,6 +193,12 @@ def content_key(pretrained: PretrainedModel, manifest: Manifest, settings: Mappi
         "precision": str(pretrained.precision),
         **settings,
     }
+    return rows_key(manifest, about)
+
+
+def rows_key(manifest: Manifest, about: Mapping[str, object]) -> str:
+    """Return 16 hex digits of the rows, of the content of their files, and of the plain values ``about``."""
+    digest = hashlib.sha256()
     digest.update(json.dumps(about, sort_keys=True).encode())
     for row, content in enumerate(content_hashes(manifest)):
         names = ("id", "start_seconds", "stop_seconds")

@@ -78,7 +78,7 @@ def _cards(moments: Sequence[Moment], folder: Path, limits: MediaLimits | None) 
             thumbnail = None if frame is None else encode_picture(frame, "jpeg")
         except MediaError as error:
             problem = error.found
-        link = _link(moment.file, folder)
+        link = relative_link(moment.file, folder)
         fragment = f"{link}#t={max(0.0, moment.start_seconds):.3f},{moment.stop_seconds:.3f}"
         cards.append({**asdict(moment), "link": link, "fragment": fragment, "problem": problem, "thumbnail": thumbnail})
     return cards
@@ -96,6 +96,6 @@ def middle_frame(moment: Moment, limits: MediaLimits | None = None) -> np.ndarra
     return pixels
 
 
-def _link(file: Path, folder: Path) -> str:
+def relative_link(file: Path, folder: Path) -> str:
     """Return a relative URL with every special character escaped, colons too."""
     return quote(os.fsencode(os.path.relpath(file.resolve(), folder)))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from avssl.config import FinetuneConfig, config_from_dict, to_dict
 from avssl.core.errors import InputError
-from avssl.data.sampling import ClipSampling
 from avssl.evaluation.calibration import Calibration
 from avssl.hub.model_input import check_input, describe_input
 from avssl.hub.release import (
@@ -24,48 +22,12 @@ from avssl.hub.release import (
     load_tensors,
     named_tensors,
     read_content,
-    tensors_hash,
     write_release,
 )
+from avssl.hub.trained_classifier import TrainedClassifier
 from avssl.models import Classifier
 from avssl.training.build import build_model, build_sampling, build_transform
 from avssl.transforms import ClipTransform
-
-
-@dataclass
-class TrainedClassifier:
-    """A trained classifier with its preprocessing and the names of its classes."""
-
-    model: Classifier
-    """In evaluation mode."""
-    transform: ClipTransform
-    """Raw batch to model input, in evaluation mode, with the crops of its test."""
-    sampling: ClipSampling
-    """Shape of a clip."""
-    classes: list[str]
-    """Name of each column of the logits."""
-    config: FinetuneConfig
-    """Settings of the run that made it."""
-    source: str
-    """Its origin: a folder or a hub id."""
-    calibration: Calibration = field(default_factory=Calibration)
-    """Temperature of its probabilities and threshold of unknown videos; the defaults for releases without them."""
-
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return (N, K) calibrated probabilities of N videos from the (N, W, K) logits of their clips.
-
-        They sum to 1 over the classes, unless ``config.labels.multi_label`` is set. The order of the classes is that
-        of the uncalibrated ones.
-        """
-        return self.calibration.probabilities(logits, self.config.test.average, self.config.labels.multi_label)
-
-    def is_unknown(self, logits: np.ndarray) -> np.ndarray:
-        """Return the (N,) bool mask of videos that are like no training class; none if there is no threshold."""
-        return self.calibration.is_unknown(logits, self.config.test.average, self.config.labels.multi_label)
-
-    def weights_hash(self) -> str:
-        """Return a hash of all weights and statistics, as 16 hex digits."""
-        return tensors_hash(named_tensors(model=self.model, transform=self.transform))
 
 
 def create_classifier(
@@ -178,6 +140,7 @@ tags: [video-classification]
 import avssl
 
 classifier = avssl.load_classifier("this folder")
+print(classifier.predict("video.mp4"))
 classifier.model, classifier.transform, classifier.sampling, classifier.classes, classifier.calibration
 ```
 """

@@ -135,6 +135,8 @@ def read_content(folder: Path, kind: str) -> dict[str, Any]:
     found = content.get("kind", PRETRAINED)
     if found != kind:
         advice = f" Read it with {_READERS[found]}." if found in _READERS else ""
+        if (found, kind) == (PRETRAINED, CLASSIFIER):
+            advice = f" It has no classes: train them on labeled rows, avssl finetune MANIFEST --checkpoint {folder}."
         raise HubError(f"{folder / CONFIG_NAME}: this is a {found} release, but a {kind} release is needed.{advice}")
     return content
 

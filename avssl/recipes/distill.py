@@ -32,7 +32,8 @@ from avssl.downstream.finetuning import (
     summary_text,
     training_rows,
 )
-from avssl.hub.classifier import TrainedClassifier, create_classifier, load_classifier
+from avssl.hub.classifier import create_classifier, load_classifier
+from avssl.hub.trained_classifier import TrainedClassifier
 from avssl.training.build import check_options
 from avssl.training.run_directory import RunDirectory, default_directory
 from avssl.training.tasks import DistillTask

@@ -132,7 +132,7 @@ def embed(
                 windows, stop, failures = _next_part(dataset, first, stride_seconds)
                 loader = EvalLoader(dataset, batch_size, windows=windows, num_workers=workers)
                 table = embed_windows(pretrained, loader, info, lambda row: bar.update(row - bar.n))
-                parts.add(first, stop, table, [*failures, *loader.ledger])
+                parts.add_table(first, stop, table, [*failures, *loader.ledger])
                 first = stop
                 bar.update(first - bar.n)
         _finish(parts, info, unusable, len(manifest))

@@ -1,4 +1,6 @@
-"""HTML pages from the templates beside this file: one style, no scripts, all images inside the file.
+"""HTML pages from the templates beside this file: one style, all images inside the file.
+
+Pages have no script, but for the players of predictions, whose script holds no value of the page.
 
 jinja2 escapes every value, so names of files and classes cannot become markup.
 """

@@ -21,8 +21,8 @@ from avssl.downstream.robustness.scores import ClassPredictions
 from avssl.engine import Precision
 from avssl.evaluation import modality_probes
 from avssl.evaluation.video_scores import video_probabilities
-from avssl.hub.classifier import TrainedClassifier
 from avssl.hub.pretrained import PretrainedModel
+from avssl.hub.trained_classifier import TrainedClassifier
 from avssl.models import ClipClassifier
 from avssl.transforms import ClipTransform
 

@@ -5,7 +5,8 @@ import torch
 
 from avssl.config import FinetuneConfig, config_from_dict
 from avssl.core.manifest import Manifest
-from avssl.hub.classifier import TrainedClassifier, create_classifier
+from avssl.hub.classifier import create_classifier
+from avssl.hub.trained_classifier import TrainedClassifier
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 from avssl.training.build import build_sampling
 

@@ -14,9 +14,9 @@ FAILURE = Failure(1, "b.mp4", "b.mp4", "container", "not_media", "b.mp4: no")
 def test_parts_are_joined_in_the_order_of_rows_and_removed(tmp_path):
     parts = TableParts(tmp_path / "features.parquet")
     assert parts.begin("key") == 0
-    parts.add(0, 2, make(3), [FAILURE])
-    parts.add(2, 3, make(0), [])
-    parts.add(3, 9, make(4), [])
+    parts.add_table(0, 2, make(3), [FAILURE])
+    parts.add_table(2, 3, make(0), [])
+    parts.add_table(3, 9, make(4), [])
     assert parts.failures() == [FAILURE]
     parts.join(INFO)
     found = read_feature_table(tmp_path / "features.parquet")
@@ -27,7 +27,7 @@ def test_parts_are_joined_in_the_order_of_rows_and_removed(tmp_path):
 def test_an_interrupted_embedding_goes_on_behind_its_last_whole_part(tmp_path):
     first = TableParts(tmp_path / "features.parquet")
     first.begin("key")
-    first.add(0, 2, make(3), [FAILURE])
+    first.add_table(0, 2, make(3), [FAILURE])
     (first.folder / "00000002-00000004.json").write_text("[]")  # killed before the part itself was there
     (first.folder / ".00000002-00000004.parquet.0a.tmp").write_text("half")
     again = TableParts(tmp_path / "features.parquet")
@@ -42,7 +42,7 @@ def test_parts_of_something_else_are_not_taken_up(tmp_path):
         parts.begin("other")
     parts.discard()
     assert parts.begin("other") == 0
-    parts.add(0, 2, make(3, dataclasses.replace(INFO, weights_hash="another")), [])
+    parts.add_table(0, 2, make(3, dataclasses.replace(INFO, weights_hash="another")), [])
     with pytest.raises(FeatureTableError, match="different models or settings"):
         parts.join(INFO)
     assert not (tmp_path / "features.parquet").exists()
@@ -53,7 +53,7 @@ def test_a_table_is_never_joined_from_some_of_its_parts(tmp_path, lost):
     parts = TableParts(tmp_path / "features.parquet")
     parts.begin("key")
     for first in (0, 2, 4):
-        parts.add(first, first + 2, make(3), [])
+        parts.add_table(first, first + 2, make(3), [])
     (parts.folder / f"{lost}.parquet").unlink()
     with pytest.raises(FeatureTableError, match=r"rows \d to \d are in no part"):
         parts.join(INFO, 6)
@@ -66,8 +66,8 @@ def test_a_table_is_never_joined_from_some_of_its_parts(tmp_path, lost):
 def test_parts_of_two_divisions_are_not_joined(tmp_path):
     parts = TableParts(tmp_path / "features.parquet")
     parts.begin("key")
-    parts.add(0, 4, make(3), [])
-    parts.add(2, 6, make(3), [])
+    parts.add_table(0, 4, make(3), [])
+    parts.add_table(2, 6, make(3), [])
     with pytest.raises(FeatureTableError, match="are in no part"):
         parts.join(INFO, 6)
     assert parts.begin("key") == 4
@@ -81,7 +81,7 @@ def test_a_kill_while_tidying_leaves_parts_that_are_never_used(tmp_path, monkeyp
         parts = TableParts(out)
         parts.begin("key")
         for first in (0, 2, 4):
-            parts.add(first, first + 2, make(3), [])
+            parts.add_table(first, first + 2, make(3), [])
         calls = iter(range(1, 99))
 
         def killed(path, missing_ok=False, calls=calls, kill_at=kill_at):
@@ -109,8 +109,8 @@ def test_other_files_among_the_parts_are_kept(tmp_path):
 def test_a_damaged_part_is_named_and_only_it_is_embedded_again(tmp_path):
     parts = TableParts(tmp_path / "features.parquet")
     parts.begin("key")
-    parts.add(0, 2, make(3), [])
-    parts.add(2, 4, make(3), [])
+    parts.add_table(0, 2, make(3), [])
+    parts.add_table(2, 4, make(3), [])
     damaged = parts.folder / "00000002-00000004.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-20])
     with pytest.raises(FeatureTableError, match=r"00000002-00000004.parquet.*Remove this part and embed again"):
