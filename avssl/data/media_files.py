@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from avssl.core.output_records import RECORDS
 
@@ -28,6 +29,11 @@ AUDIO_EXTENSIONS = frozenset(
     {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
 )
 """Extensions of audio files, in lower case."""
+
+
+def media_extensions(stream: Literal["both", "video", "audio"]) -> frozenset[str]:
+    """Return the extensions of files that may hold what is needed: audio files where audio alone is."""
+    return MEDIA_EXTENSIONS | AUDIO_EXTENSIONS if stream == "audio" else MEDIA_EXTENSIONS
 
 
 def has_image_name(path: Path) -> bool:

@@ -86,7 +86,7 @@ def index(
     folder = Path(folder)
     out = Path(out) if out else folder / "manifest.csv"
     _check_place(folder, out)
-    classes = _class_folders(folder, labels, split)
+    classes = _class_folders(folder, labels, split, health or HealthSettings())
     failures, removed = out.with_suffix(".failures.csv"), out.with_suffix(".removed.csv")
     command = Command.of("index", folder=place(folder))
     with (
@@ -120,14 +120,17 @@ def index(
 
 
 def _class_folders(
-    folder: Path, labels: Literal["none", "folders"], split: tuple[float, float, float] | None
+    folder: Path,
+    labels: Literal["none", "folders"],
+    split: tuple[float, float, float] | None,
+    health: HealthSettings,
 ) -> ClassFolders | None:
     """Return the class folders if they give the labels; raise an error before any file is checked."""
     if labels == "none":
         if split is not None:
             raise InputError("split divides the rows of each class: give --labels folders too.")
         return None
-    classes = find_class_folders(folder)
+    classes = find_class_folders(folder, health.stream)
     choose_shares(classes, split)
     return classes
 

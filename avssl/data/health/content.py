@@ -22,10 +22,10 @@ _MIDDLES = (0.472, 0.146, 0.708, 0.854, 0.292, 0.618)
 
 
 def check_content(reader: MediaReader, info: MediaInfo, *, everywhere: bool = False) -> MediaInfo:
-    """Decode the ends of both streams, and as much of the rest as needed to find a change and an audible sound.
+    """Decode the ends of the streams, and as much of the rest as needed to find a change and an audible sound.
 
     Args:
-        info: Its header, with both streams.
+        info: Its header, with the streams to check.
         everywhere: Decode all of the audio.
 
     Returns:
@@ -35,10 +35,15 @@ def check_content(reader: MediaReader, info: MediaInfo, *, everywhere: bool = Fa
         MediaError: If neither an end nor half a second before it can be decoded, if nothing changes
             (``"still_picture"``), or nothing is audible (``"silent"``).
     """
-    info, frames = _read_to_end(reader, info, "video_stop_seconds", _read_frames)
-    info, last_audio = _read_to_end(reader, info, "audio_stop_seconds", _read_last_audio)
-    _check_not_still(reader, info, frames)
-    _check_not_silent(reader, info, last_audio, everywhere)
+    frames = last_audio = None
+    if info.has_video:
+        info, frames = _read_to_end(reader, info, "video_stop_seconds", _read_frames)
+    if info.has_audio:
+        info, last_audio = _read_to_end(reader, info, "audio_stop_seconds", _read_last_audio)
+    if frames is not None:
+        _check_not_still(reader, info, frames)
+    if last_audio is not None:
+        _check_not_silent(reader, info, last_audio, everywhere)
     return info
 
 

@@ -26,25 +26,22 @@ def decode_everywhere(open_again: Callable[[], MediaReader], info: MediaInfo, pa
 
     Args:
         open_again: Opens the file.
-        info: Its header, with the time that rows can hold.
+        info: Its header, with the streams to decode and the time that rows can hold.
         packets: Its packets; None if their times are not the reader's.
 
     Raises:
         MediaError: At the first window that cannot be decoded.
     """
-    start, stop = info.video_start_seconds, info.video_stop_seconds
-    assert start is not None
-    assert stop is not None
-    over_keyframes = [*_windows((start, stop), np.empty(0)), (max(start, stop - _WINDOW_SECONDS), stop)]
-    for window in (*_windows((start, stop), _first_keyframes(packets)), *over_keyframes):
-        with open_again() as reader:
-            reader.read_frames(_frame_times(info, window), min(_SHORT_SIDE, info.width or 1, info.height or 1))
-    start, stop = info.audio_start_seconds, info.audio_stop_seconds
-    assert start is not None
-    assert stop is not None
-    for begin, end in _windows((start, stop), np.empty(0)):
-        with open_again() as reader:
-            reader.read_audio(begin, end, _SAMPLE_RATE_HZ)
+    if info.video_start_seconds is not None and info.video_stop_seconds is not None:
+        start, stop = info.video_start_seconds, info.video_stop_seconds
+        over_keyframes = [*_windows((start, stop), np.empty(0)), (max(start, stop - _WINDOW_SECONDS), stop)]
+        for window in (*_windows((start, stop), _first_keyframes(packets)), *over_keyframes):
+            with open_again() as reader:
+                reader.read_frames(_frame_times(info, window), min(_SHORT_SIDE, info.width or 1, info.height or 1))
+    if info.audio_start_seconds is not None and info.audio_stop_seconds is not None:
+        for begin, end in _windows((info.audio_start_seconds, info.audio_stop_seconds), np.empty(0)):
+            with open_again() as reader:
+                reader.read_audio(begin, end, _SAMPLE_RATE_HZ)
 
 
 def _first_keyframes(packets: Packets | None) -> np.ndarray:

@@ -22,7 +22,7 @@ from avssl.data.health.check import check_files
 from avssl.data.health.journal import JournalUse
 from avssl.data.health.report import PROMISES, Depth, HealthReport, HealthSettings
 from avssl.data.health.segments import LeftOut, Segments
-from avssl.data.media_files import AUDIO_EXTENSIONS, MEDIA_EXTENSIONS, FolderListing, list_folder
+from avssl.data.media_files import AUDIO_EXTENSIONS, FolderListing, list_folder, media_extensions
 from avssl.media import MediaError
 from avssl.media.limits import LIMITS_COLUMN
 
@@ -75,7 +75,7 @@ class FolderIndex:
 
     @property
     def hours(self) -> float:
-        """Hours of video with audio in the rows."""
+        """Hours in the rows."""
         return float(self.manifest["duration_seconds"].sum()) / 3600
 
     def summary(self) -> str:
@@ -152,8 +152,8 @@ def index_folder(
         progress: Show a progress bar on stderr.
 
     Returns:
-        Rows with video and audio; ``start_seconds`` and ``stop_seconds`` bound the time
-        with both. A file of one row has its relative path as id, a segment ``path#10.000-20.000``.
+        Rows with the streams that ``health`` needs; ``start_seconds`` and ``stop_seconds`` bound the time
+        with all of them. A file of one row has its relative path as id, a segment ``path#10.000-20.000``.
 
     Raises:
         ManifestError: If ``folder`` is not a folder, contains no media file, or is not inside ``root``.
@@ -165,15 +165,14 @@ def index_folder(
     prefix = path_below(folder, root)
     if prefix is None:
         raise ManifestError(f"{folder} is not inside {root}, so its paths cannot be relative to it.")
-    listing = list_folder(folder)
+    extensions = media_extensions("both" if health is None else health.stream)
+    listing = list_folder(folder, extensions)
     found = sorted(listing.media)
     if not found:
         passed_over = f" There are {listing.passed_over()}." if listing.others else ""
         if listing.others and any(ending in listing.passed_over() for ending in AUDIO_EXTENSIONS):
             passed_over += " Audio files are rows of a manifest, with the columns id, path and, for images, audio_path."
-        raise ManifestError(
-            f"{folder}: no media files ({', '.join(sorted(MEDIA_EXTENSIONS))}) in it or below.{passed_over}"
-        )
+        raise ManifestError(f"{folder}: no media files ({', '.join(sorted(extensions))}) in it or below.{passed_over}")
     reports, num_reused = check_files(
         folder,
         [path.as_posix() for path in found],

@@ -26,6 +26,8 @@ from avssl.media.pyav.packets import Packets, read_packets
 from avssl.media.pyav.stream_ends import CUT_SECONDS, StreamEnds, measure_ends
 
 Depth = Literal["quick", "normal", "full"]
+Stream = Literal["video", "audio"]
+_STREAMS: tuple[Stream, ...] = ("video", "audio")
 
 PROMISES: dict[Depth, str] = {
     "quick": "its header and last packets are there and one frame decodes; any other part may be damaged",
@@ -56,7 +58,7 @@ class HealthSettings:
     backend: BackendName = "auto"
     """Decoder of media files; "auto" is the fastest that loads."""
     min_seconds: SecondsOrZero = MIN_SECONDS
-    """Shortest time in which video and audio both play, in seconds."""
+    """Shortest time in which the needed streams play together, in seconds."""
     limits: MediaLimits = field(default_factory=MediaLimits)
     """Limits on a file; a manifest stores them for training."""
     timeout_seconds: Seconds | None = None
@@ -64,10 +66,20 @@ class HealthSettings:
     each at depth "full"."""
     memory_gib: Positive = 4.0
     """Memory limit per process beyond what it starts with, in GiB."""
+    stream: Literal["both", "video", "audio"] = "both"
+    """Streams that are needed. With `video` or `audio` alone files may lack the other, which is not checked; with
+    `audio`, audio files are listed too."""
 
     def __post_init__(self) -> None:
         if self.depth not in _TIMEOUT_SECONDS:
             raise InputError(f"depth ({self.depth!r}) must be one of {list(_TIMEOUT_SECONDS)}.")
+        if self.stream not in ("both", "video", "audio"):
+            raise InputError(f"stream ({self.stream!r}) must be both, video or audio.")
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The needed streams."""
+        return _STREAMS if self.stream == "both" else (self.stream,)
 
     @property
     def limit_seconds(self) -> float:
@@ -89,11 +101,12 @@ class HealthReport:
     """The result of checking one file."""
 
     info: MediaInfo | None
-    """Its header, with stops moved to the end of its packets; None if it could not be read."""
+    """Its header, with stops moved to the end of its packets, and none for a stream that is not needed; None if it
+    could not be read."""
     error: MediaError | None = None
     """Reason why it is unusable; None for a healthy file."""
     spans: tuple[Span, ...] = ()
-    """Usable time: the time with both streams, for a long file without the rows that have a fault."""
+    """Usable time: the time with all needed streams, for a long file without the rows that have a fault."""
     left_out: tuple[LeftOut, ...] = ()
     """Time of a long file that gives no row."""
     num_bytes: int = 0
@@ -110,7 +123,8 @@ class HealthReport:
 
     def is_cut(self, segments: Segments) -> bool:
         """Return True if the file is long, so that its spans are cut into rows."""
-        return self.info is not None and self.info.has_video and self.info.has_audio and segments.are_cut(self.info)
+        info = self.info
+        return info is not None and (info.has_video or info.has_audio) and segments.are_cut(info)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, without the file's name."""
@@ -185,7 +199,7 @@ def _usable_time(
 ) -> tuple[list[Span], list[LeftOut]]:
     """Return the usable spans of a file, and the parts that give no row."""
     span, jumps = common_span(info), [jump for jump in info.clock_jumps if jump > common_span(info)[0]]
-    holes = [] if packets is None else packets.holes(*span)
+    holes = [] if packets is None else packets.holes(*span, video=info.has_video, audio=info.has_audio)
     recorded = split(without(span, holes), jumps)
     if not segments.are_cut(info):
         usable, left_out = long_parts(recorded, settings.min_seconds)
@@ -210,11 +224,18 @@ def _notes(info: MediaInfo) -> list[str]:
 
 
 def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaInfo:
-    """Return the header, after checking that both streams are as long as it declares."""
-    if not info.has_video:
+    """Return the header of the needed streams, after checking that they are as long as it declares."""
+    if "video" in settings.streams and not info.has_video:
         raise MediaError(path, "video", "no_video", "there is no video stream.", "Leave the file out.")
-    if not info.has_audio:
+    if "audio" in settings.streams and not info.has_audio:
         raise MediaError(path, "audio", "no_audio", "there is no audio stream.", "Leave the file out.")
+    unneeded: dict[str, Any] = {
+        f"{stream}_{end}_seconds": None
+        for stream in _STREAMS
+        if stream not in settings.streams
+        for end in ("start", "stop")
+    }
+    info = replace(info, **unneeded)
     ends = measure_ends(path, limits=settings.limits, decode=settings.depth == "full")
     info = _shortened(info, ends)
     _check_length(info, settings)
@@ -222,22 +243,25 @@ def _usable_part(path: str, info: MediaInfo, settings: HealthSettings) -> MediaI
 
 
 def _check_length(info: MediaInfo, settings: HealthSettings) -> None:
-    """Raise MediaError if video and audio do not play together for long enough."""
+    """Raise MediaError if the needed streams do not play together for long enough."""
     path, (start, stop) = info.path, common_span(info)
+    play = "video and audio play together" if settings.stream == "both" else f"the {settings.stream} plays"
     if stop <= start:
         found = "video and audio never play at the same time."
         raise MediaError(path, "container", "out_of_range", found, "Leave the file out.")
     if stop - start < settings.min_seconds - 1e-3:
-        found = f"video and audio play together for {stop - start:.3f} s, less than {settings.min_seconds:g} s."
+        found = f"{play} for {stop - start:.3f} s, less than {settings.min_seconds:g} s."
         raise MediaError(path, "container", "too_short", found, "Leave the file out, or lower min_seconds.")
 
 
 def _shortened(info: MediaInfo, ends: StreamEnds) -> MediaInfo:
     """Return the header with each stop no later than the stream's last packet; raise MediaError if much is missing."""
     stops = {}
-    for stream in ("video", "audio"):
+    for stream in _STREAMS:
         name = f"{stream}_stop_seconds"
         start, declared, found = getattr(info, f"{stream}_start_seconds"), getattr(info, name), getattr(ends, name)
+        if start is None:
+            continue
         found = start if found is None else found
         if found < declared - CUT_SECONDS:
             text = f"the {stream} ends at {found:.3f} s although the container says {declared:.3f} s."

@@ -27,7 +27,7 @@ class RowFaults:
 
     Args:
         reader: The open file.
-        info: Its header.
+        info: Its header, with the streams to judge.
         packets: Its packets; None if their times are not the reader's, and then every row is decoded.
         decode: Decode samples of the row; otherwise only rows without packets have a fault.
     """
@@ -39,7 +39,8 @@ class RowFaults:
         self._audio_holes: list[Span] = []
         if packets is not None:
             span = common_span(info)
-            self._video_holes, self._audio_holes = packets.video.holes(*span), packets.audio.holes(*span)
+            self._video_holes = packets.video.holes(*span) if info.has_video else []
+            self._audio_holes = packets.audio.holes(*span) if info.has_audio else []
         self._still_bytes = _HEADER_BYTES + (info.width or 0) * (info.height or 0) / _STILL_PIXELS_PER_BYTE
 
     def __call__(self, start: float, stop: float) -> Reason | None:
@@ -52,13 +53,17 @@ class RowFaults:
 
     def _is_silent(self, start: float, stop: float) -> bool:
         begin, end = self.info.audio_start_seconds, self.info.audio_stop_seconds
-        assert begin is not None
-        assert end is not None
+        if begin is None or end is None:
+            return False
         edge = min(_EDGE_SECONDS, (stop - start) / 8)
         return content.is_silent_span(self.reader, self.info, max(start + edge, begin), min(stop - edge, end))
 
     def _is_still(self, start: float, stop: float) -> bool:
-        return self._may_be_still(start, stop) and content.is_still_span(self.reader, self.info, start, stop)
+        return (
+            self.info.has_video
+            and self._may_be_still(start, stop)
+            and content.is_still_span(self.reader, self.info, start, stop)
+        )
 
     def _may_be_still(self, start: float, stop: float) -> bool:
         """Return False if the row has large frames between keyframes that differ from each other."""

@@ -39,7 +39,7 @@ class Segments:
             raise InputError(f"segment_over_seconds ({self.over_seconds}) must be greater than 0.")
 
     def are_cut(self, info: MediaInfo) -> bool:
-        """Return True if a file with both streams is long."""
+        """Return True if a file is long."""
         start, stop = common_span(info)
         return stop - start > self.over_seconds
 
@@ -71,7 +71,7 @@ class LeftOut:
 
 
 def common_span(info: MediaInfo) -> Span:
-    """Return (start, stop) of the time with video and audio; both streams must exist."""
+    """Return (start, stop) of the time in which all streams of a header play; one must exist."""
     starts = (info.video_start_seconds, info.audio_start_seconds)
     stops = (info.video_stop_seconds, info.audio_stop_seconds)
     return max(s for s in starts if s is not None), min(s for s in stops if s is not None)

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from avssl.core.manifest import ManifestError
 from avssl.core.names import name_to_text
-from avssl.data.media_files import walk_media
+from avssl.data.media_files import media_extensions, walk_media
 
 SPLIT_OF_FOLDER = {
     "train": "train",
@@ -76,15 +77,19 @@ class ClassFolders:
         return [name for name, count in self.num_files.items() if not count]
 
 
-def find_class_folders(folder: Path | str) -> ClassFolders:
+def find_class_folders(folder: Path | str, stream: Literal["both", "video", "audio"] = "both") -> ClassFolders:
     """Read the class folders of a folder from names alone, without opening a file.
+
+    Args:
+        folder: The folder.
+        stream: Streams that are needed; with ``audio``, audio files count too.
 
     Raises:
         ManifestError: If there is no class folder, split folders stand beside class folders or hold files without a
             class folder, or a name contains ``|``, which separates the labels of a row.
     """
     folder = Path(folder)
-    media = sorted(walk_media(folder))
+    media = sorted(walk_media(folder, media_extensions(stream)))
     tops = _folders_in(folder)
     has_splits = _are_splits(folder, tops, media)
     above = [folder / name for name in tops] if has_splits else [folder]

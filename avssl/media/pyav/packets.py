@@ -58,12 +58,14 @@ class Packets:
     audio: StreamPackets
     """Packets of the audio stream."""
 
-    def holes(self, start: float, stop: float) -> list[tuple[float, float]]:
-        """Return the times in [start, stop) at which both streams have a hole, ascending."""
+    def holes(self, start: float, stop: float, *, video: bool = True, audio: bool = True) -> list[tuple[float, float]]:
+        """Return the times in [start, stop) at which both streams have a hole, or the one that is named, ascending."""
+        of_video = self.video.holes(start, stop) if video else [(start, stop)]
+        of_audio = self.audio.holes(start, stop) if audio else [(start, stop)]
         both = [
             (max(begin, other_begin), min(end, other_end))
-            for begin, end in self.video.holes(start, stop)
-            for other_begin, other_end in self.audio.holes(start, stop)
+            for begin, end in of_video
+            for other_begin, other_end in of_audio
         ]
         return sorted((begin, end) for begin, end in both if end - begin > HOLE_SECONDS)
 

@@ -1,5 +1,6 @@
 import json
 import math
+import wave
 from fractions import Fraction
 from itertools import pairwise
 
@@ -26,6 +27,12 @@ def moving(seconds, fps=8, size=48):
 
 def tone(seconds, level=0.5):
     return level * torch.sin(torch.arange(round(seconds * RATE)) * 0.3)[None]
+
+
+def write_wav(path, sound):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes((sound[0].numpy() * 32767).astype(np.int16).tobytes())
 
 
 def video(path, frames=None, sound=None, seconds=4.0):
@@ -57,6 +64,23 @@ def test_what_is_missing_has_a_reason(tmp_path):
     assert status(tmp_path / "text.mp4") == "not_media"
     assert status(tmp_path / "mute.mp4") == "no_audio"
     assert status(tmp_path / "blind.mp4") == "no_video"
+
+
+def test_one_stream_is_enough_where_only_one_is_needed(tmp_path):
+    write_video(tmp_path / "mute.mp4", moving(40), 8)
+    write_wav(tmp_path / "a.wav", tone(40))
+    silent = video(tmp_path / "silent.mp4", sound=0 * tone(4.0))
+    still = video(tmp_path / "still.mp4", moving(4)[:1].expand(32, -1, -1, -1))
+    for depth in ("quick", "normal", "full"):
+        report = probe_file(str(tmp_path / "mute.mp4"), HealthSettings(depth, "pyav", stream="video"))
+        assert (report.status, report.spans) == ("ok", ((0.0, 40.0),))
+        assert probe_file(str(tmp_path / "a.wav"), HealthSettings(depth, "pyav", stream="audio")).status == "ok"
+    assert [status(silent, stream=stream) for stream in ("both", "video", "audio")] == ["silent", "ok", "silent"]
+    assert [status(still, stream=stream) for stream in ("both", "video", "audio")] == ["still_picture"] * 2 + ["ok"]
+    assert status(tmp_path / "mute.mp4", stream="audio") == "no_audio"
+    assert status(tmp_path / "a.wav", stream="video") == "no_video"
+    short = probe_file(str(tmp_path / "mute.mp4"), HealthSettings("quick", "pyav", min_seconds=50.0, stream="video"))
+    assert "the video plays for 40.000 s, less than 50 s" in str(short.error)
 
 
 def test_limits(tmp_path):
