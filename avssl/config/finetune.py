@@ -53,6 +53,14 @@ class LabelConfig:
     """Value of the training rows in split_column."""
     test_split: str = "test"
     """Value of the test rows in split_column."""
+    val_split: str = "val"
+    """Value of the validation rows in split_column, which calibrate the probabilities; there may be none."""
+    split_shares: tuple[Share, Share, Share] | None = None
+    """Shares of train, val and test where the source is a folder of class folders; None for 0.8 0.1 0.1."""
+    split_seed: Seed = 0
+    """Random seed of the splits of a folder of class folders."""
+    unknown_classes: tuple[str, ...] = ()
+    """Classes to hold out of training and of the accuracy, whose rows measure how well unknown videos are told."""
     fold_column: str = ""
     """Column for cross-validation instead: each of its values is the test set once, the other rows are trained on."""
     per_class: Count | None = None
@@ -73,6 +81,8 @@ class LabelConfig:
         )
         wrong = self.multi_label and self.per_class is not None
         check(not wrong, "per_class needs one label per row; with multi_label use fraction.")
+        wrong = self.multi_label and len(self.unknown_classes) > 0
+        check(not wrong, "unknown_classes needs one label per row, not multi_label.")
 
 
 @checked
@@ -163,6 +173,12 @@ class EvaluationConfig:
     side, each of which counts as a clip; None uses transform.video.eval_crop."""
     average: Literal["probability", "logit"] = "probability"
     """Output to average over the clips."""
+    calibrate: bool = True
+    """Fit the temperature of the probabilities to the validation rows; accuracies do not depend on it."""
+    unknown_score: Literal["energy", "probability"] = "energy"
+    """Score below whose threshold a video is called unknown: free energy, or the highest probability."""
+    known_share: PositiveShare = 0.95
+    """Share of the validation rows that the threshold of unknown videos keeps, in (0, 1]."""
     batch_size: Count = 32
     """Clips that are read at once; each video is computed on its own, so results do not depend on it."""
     report: bool = True

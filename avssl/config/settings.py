@@ -41,7 +41,7 @@ class ReadingConfig:
     """Input rows and how they are read."""
 
     source: str = ""
-    """Manifest (CSV) of the rows to train and test on."""
+    """Manifest (CSV) of the rows to train and test on, or a folder of class folders."""
     max_bad_fraction: Share = 0.1
     """Stop the run if more than this share of the rows cannot be read, in [0, 1]."""
     num_workers: Workers | None = None

@@ -129,6 +129,7 @@ def distill(
         fold=fold,
         resume=resume is not None,
         overwrite=overwrite,
+        progress=progress,
         reads=(config.distill.run,),
     )
     if distributed.is_main():

@@ -32,6 +32,8 @@ FIRST = (
     "fold",
     "labels.label_column",
     "labels.split_column",
+    "labels.split_shares",
+    "labels.unknown_classes",
     "labels.per_class",
     "labels.fraction",
     "classifier.inputs",
@@ -47,7 +49,7 @@ def settings(source: Path | str, checkpoint: Path | str, tree: dict[str, Any] | 
     """Return the settings of a run: those of ``tree``, over those of the checkpoint, over the defaults.
 
     Args:
-        source: The manifest.
+        source: The manifest, or a folder of class folders.
         checkpoint: A run, its weights folder or a release; ``"none"`` starts from random weights.
         tree: Nested settings, as in a YAML file.
     """
@@ -66,6 +68,9 @@ def finetune(
     progress: bool = True,
 ) -> tuple[Path, dict[str, Any]]:
     """Train a classifier on labeled rows, from a checkpoint or from scratch.
+
+    The source is a manifest with labels, or a folder of class folders (``FOLDER/dog/1.mp4``), whose files are checked
+    and whose recordings are divided into train, val and test as by ``avssl index --labels folders``.
 
     Encoders and classifier are trained on one split and tested on another, once per split or fold. ``--checkpoint
     none`` starts from random weights: the baseline. The checkpoint determines sampling, transform and encoders unless
@@ -86,7 +91,8 @@ def finetune(
 
     Raises:
         ConfigError: If a setting does not fit the checkpoint or the rows.
-        ManifestError: If a column, a split, a fold or the rows of a class are missing.
+        ManifestError: If a folder has no class folders that can be trained on, or a column,
+            a split, a fold or the rows of a class are missing.
         ValueError: If a class has fewer labels than requested, or the classifier returns NaN.
         RunDirectoryError: If ``out`` must not be written, or the run cannot be continued.
         Interruption: If a signal other than Ctrl-C asked to stop; everything is saved.
@@ -113,6 +119,7 @@ def finetune(
         fold=fold,
         resume=resume is not None,
         overwrite=overwrite,
+        progress=progress,
         reads=(config.train.checkpoint,),
     )
     if distributed.is_main():

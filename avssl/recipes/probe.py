@@ -9,7 +9,6 @@ from typing import Any, Literal
 from avssl.core.claimed_verb import writes_files
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
-from avssl.core.manifest import read_manifest
 from avssl.core.ranges import Workers, checked
 from avssl.core.registry import entry
 from avssl.core.whole_file import write_json
@@ -17,6 +16,7 @@ from avssl.data.splits import divide, num_several, num_unlabeled
 from avssl.downstream.probing import MULTI_LABEL_PROTOCOLS, PROTOCOLS, ProbeSettings, protocol_table, run_protocol
 from avssl.engine import choose_device
 from avssl.hub.pretrained import from_pretrained, random_init
+from avssl.training.labeled_source import read_labeled_source
 
 FIRST = (
     "checkpoint",
@@ -72,7 +72,8 @@ def probe(
     beside those of the same network with random weights, of shuffled labels or audio, and of chance.
 
     Args:
-        manifest: Rows with labels and splits.
+        manifest: Rows with labels and splits, or a folder of class folders, divided as by ``avssl index --labels
+            folders``.
         checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
         protocol: Name of the protocol.
         label_column: Column of the labels. Rows without a label are left out, and those with several, joined by "|",
@@ -100,12 +101,14 @@ def probe(
         ValueError: If a test class has no training clip, or a feature is not finite.
     """
     chosen = entry("protocol", PROTOCOLS, protocol)
-    settings, rows = settings or ProbeSettings(), read_manifest(manifest)
+    settings = settings or ProbeSettings()
     if multi_label:
         if protocol not in MULTI_LABEL_PROTOCOLS:
             names = " or ".join(MULTI_LABEL_PROTOCOLS)
             raise InputError(f"protocol {protocol} takes one label per row; with multi_label use {names}.")
         chosen = MULTI_LABEL_PROTOCOLS[protocol]
+    found = read_labeled_source(manifest, inputs=settings.modality, progress=progress)
+    rows = found.manifest
     divisions = divide(
         rows,
         label_column,
@@ -132,6 +135,7 @@ def probe(
         "checkpoint": str(checkpoint),
         "weights": pretrained.weights_hash(),
         "unlabeled": num_unlabeled(divisions),
+        "unusable_files": len(found.unusable),
         "several_labels": 0 if multi_label else num_several(rows, label_column, divisions),
     }
     print(protocol_table(chosen, report))

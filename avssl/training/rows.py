@@ -14,7 +14,7 @@ from avssl.core import distributed
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.core.outputs import ClaimedFolder
 from avssl.data.file_stamps import stamped
-from avssl.data.health.indexing import index_folder
+from avssl.data.health.indexing import FolderIndex, index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.row_segments import segment_rows
 from avssl.data.splits import Recordings, held_out_rows, split_rows
@@ -154,14 +154,21 @@ def _index(config: Config, folder: Path, progress: bool, dry_run: bool) -> tuple
     )
     if parts := found.left_out_summary():
         _LOGGER.info("note        left out of files: %s", parts)
-    unusable = found.failures_table()
-    if found.bad_fraction > data.max_bad_fraction:
+    check_bad_fraction(found, folder, data.max_bad_fraction)
+    return found.manifest, found.failures_table()
+
+
+def check_bad_fraction(found: FolderIndex, folder: Path, allowed: float, options: str = "") -> None:
+    """Raise ManifestError if more than the allowed share of the files of a folder cannot be used.
+
+    ``options`` are those with which avssl index finds the same.
+    """
+    if found.bad_fraction > allowed:
         raise ManifestError(
             f"{folder}: {len(found.failures)} of its files cannot be used, more than the allowed share of "
-            f"{data.max_bad_fraction:g} (data.max_bad_fraction): {'; '.join(reasons(unusable))}. "
-            f"See them all with: avssl index {folder}"
+            f"{allowed:g} (data.max_bad_fraction): {'; '.join(reasons(found.failures_table()))}. "
+            f"See them all with: avssl index {folder}{options}"
         )
-    return found.manifest, unusable
 
 
 def rows_of_split(manifest: Manifest, split: str) -> Manifest:

@@ -440,3 +440,52 @@ def test_two_processes_equal_one(labeled_clips, run, tmp_path, finetuning):
         ours, theirs = weights(tmp_path / "one", fold), weights(tmp_path / "two", fold)
         for name in ours:
             torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+# ---------------------------------------------------------------- a folder of class folders
+
+
+@pytest.fixture(scope="module")
+def class_folders(tmp_path_factory, video_maker):
+    """Three class folders of six videos."""
+    folder = tmp_path_factory.mktemp("classes") / "videos"
+    for number in range(18):
+        label = CLASSES[number % 3]
+        video_maker(folder / label / f"{number}.mp4", 7 * (number // 3) + 3 * (number % 3))
+    return folder
+
+
+def test_a_folder_of_class_folders_needs_nothing_else(class_folders, tmp_path, finetuning, caplog):
+    caplog.set_level("INFO", logger="avssl")
+    config = finetuning(class_folders, optim={"epochs": 1}, labels={"split_shares": [0.5, 0.17, 0.33]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClassifyTask, "on_epoch_start", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, out=tmp_path / "run", progress=False)
+    path, summary = finetune(
+        load_config(tmp_path / "run" / "config.yaml", FinetuneConfig), resume=tmp_path / "run", progress=False
+    )
+    (result,) = summary["folds"]
+    assert (result["n_train"], result["n_test"], summary["protocol"]["unusable_files"]) == (9, 6, 0)
+    assert avssl.load_classifier(path).classes == sorted(CLASSES)
+    assert "3 classes" in caplog.text
+    assert not list(class_folders.glob("*.csv"))
+
+
+def _interrupt(task, number):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": {"split_shares": [0.5, 0.5, 0.5]}}, "which sum to 1"),
+        ({"labels": {"unknown_classes": ["middle", "wide"]}}, "there is one class, narrow, and a classifier needs two"),
+    ],
+)
+def test_class_folders_that_cannot_be_used_are_errors_before_training(
+    class_folders, tmp_path, finetuning, changes, message
+):
+    with pytest.raises(ValueError, match=message):
+        finetune(finetuning(class_folders, **changes), out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "config.yaml").exists()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,10 @@ _LOGGER = logging.getLogger(__name__)
 
 MULTI_LABEL_OPTIONS = "--labels.multi-label (avssl finetune) or --multi-label (avssl probe)"
 """Options that allow several labels per row."""
+
+
+def _no_rows() -> np.ndarray:
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,10 @@ class Division:
     repeated: np.ndarray
     """Rows of the training split that are in none of these parts, as a test row shows the same time of the same
     recording (:class:`~avssl.data.splits.recordings.Recordings`)."""
+    val: np.ndarray = field(default_factory=_no_rows)
+    """Validation rows with a usable label, which show nothing of the training and test rows."""
+    unknown: np.ndarray = field(default_factory=_no_rows)
+    """Rows of unknown classes, which are in no other part."""
 
     @property
     def all_train(self) -> np.ndarray:
@@ -54,6 +62,8 @@ def divide(
     test_split: str = "test",
     fold_column: str | None = None,
     multi_label: bool = False,
+    val_split: str | None = None,
+    unknown_classes: Sequence[str] = (),
 ) -> list[Division]:
     """Divide the rows by each split column in turn, or cross-validate over the values of a fold column.
 
@@ -68,12 +78,16 @@ def divide(
         fold_column: Used instead of the split columns: each of its values is the test part once, and the
             other rows are the training part.
         multi_label: Rows with several labels, joined by ``|``, are usable too.
+        val_split: Name of the validation split, which may have no rows. There is no validation part for None, for the
+            name of another split, and with folds.
+        unknown_classes: Classes whose rows are neither trained on nor tested, and make up the part ``unknown``.
 
     Raises:
         ManifestError: If a column or a split is missing, both splits have one name, a row has no fold,
-            there are fewer than two folds, or a part has no row with a usable label.
+            there are fewer than two folds, a part has no row with a usable label, or an unknown class has no row.
     """
     labeled = has_label(manifest, label_column, multi_label)
+    unknown = _rows_of_classes(manifest, label_column, unknown_classes)
     if fold_column:
         parts = _fold_parts(manifest, fold_column)
     else:
@@ -81,7 +95,8 @@ def divide(
     divisions = []
     recordings = Recordings(manifest) if fold_column or train_split is not None else None
     for name, where, train, test in parts:
-        repeated = np.empty(0, dtype=np.int64)
+        train, test = train & ~unknown, test & ~unknown
+        repeated = _no_rows()
         if recordings is not None:
             repeated = recordings.repeated(np.flatnonzero(train), np.flatnonzero(test))
             train[repeated] = False
@@ -95,7 +110,11 @@ def divide(
                 )
         masks = [train & labeled, test & labeled, train & ~labeled, test & ~labeled]
         train_rows, test_rows, *unlabeled = map(np.flatnonzero, masks)
-        divisions.append(Division(name, train_rows, test_rows, unlabeled[0], unlabeled[1], repeated))
+        val = _no_rows()
+        if not fold_column and val_split not in (None, train_split, test_split):
+            val = np.flatnonzero(_named(manifest, name, str(val_split)) & labeled & ~unknown)
+        others = [_unseen(rows, train | test, recordings) for rows in (val, np.flatnonzero(unknown))]
+        divisions.append(Division(name, train_rows, test_rows, unlabeled[0], unlabeled[1], repeated, *others))
     if num_repeated := len(np.unique(np.concatenate([each.repeated for each in divisions]))):
         _LOGGER.warning(
             "%d training rows are left out: test rows show the same time of the same files, or of copies of or links "
@@ -104,6 +123,24 @@ def divide(
             manifest.value(int(next(each.repeated[0] for each in divisions if len(each.repeated))), "id"),
         )
     return divisions
+
+
+def _rows_of_classes(manifest: Manifest, column: str, classes: Sequence[str]) -> np.ndarray:
+    """Return the (N,) bool mask of the rows of some classes; raise ManifestError if one has none."""
+    labels = manifest[column]
+    existing = {str(label) for label in labels if label}
+    if missing := [name for name in classes if name not in existing]:
+        raise ManifestError(
+            f"unknown_classes: no row has the {column} {missing[0]!r}; there are {', '.join(sorted(existing)[:20])}."
+        )
+    return np.isin(labels.astype(str), list(classes)) if len(classes) else np.zeros(len(labels), dtype=bool)
+
+
+def _unseen(rows: np.ndarray, seen: np.ndarray, recordings: Recordings | None) -> np.ndarray:
+    """Return those of some rows that show nothing of the seen ones."""
+    if recordings is None or not len(rows):
+        return rows
+    return np.setdiff1d(rows, recordings.repeated(rows, np.flatnonzero(seen)))
 
 
 def _split_parts(
@@ -153,12 +190,15 @@ def split_rows(manifest: Manifest, split_column: str, split: str) -> np.ndarray:
     Raises:
         ManifestError: If the column is missing, or no row has this split.
     """
-    values = manifest[split_column]
-    rows = np.array([str(value) == split for value in values], dtype=bool)
+    rows = _named(manifest, split_column, split)
     if not rows.any():
-        existing = ", ".join(sorted({str(value) for value in values if value})) or "none"
+        existing = ", ".join(sorted({str(value) for value in manifest[split_column] if value})) or "none"
         raise ManifestError(f"no row has {split_column} {split!r}; the manifest has {existing}.")
     return rows
+
+
+def _named(manifest: Manifest, split_column: str, split: str) -> np.ndarray:
+    return np.array([str(value) == split for value in manifest[split_column]], dtype=bool)
 
 
 def labeled_rows(divisions: Sequence[Division]) -> np.ndarray:

@@ -93,12 +93,16 @@ def _recordings_of_several_classes(manifest: Manifest) -> list[str]:
     return []
 
 
-def check_trainable(folders: ClassFolders) -> None:
+def check_trainable(folders: ClassFolders, unknown_classes: Sequence[str] = ()) -> None:
     """Raise ManifestError if no classifier can be trained on class folders, by the names of their files alone.
 
     There must be two classes, and in each a file; two where the files have to be divided.
+
+    Args:
+        folders: The class folders.
+        unknown_classes: Classes that are never trained on.
     """
-    names = list(folders.num_files)
+    names = [name for name in folders.num_files if name not in unknown_classes]
     if folders.empty:
         raise ManifestError(
             f"{folders.folder}: {len(folders.empty)} class folders hold no media file: {listed(folders.empty)}. "
@@ -106,19 +110,20 @@ def check_trainable(folders: ClassFolders) -> None:
         )
     if len(names) < 2:
         raise ManifestError(
-            f"{folders.folder}: there is one class, {names[0]!r}, and a classifier needs two. Name the folder above "
+            f"{folders.folder}: there is one class, {listed(names)}, and a classifier needs two. Name the folder above "
             "the class folders, or add a class."
         )
     if not folders.has_splits:
-        _check_divisible(folders.folder, [name for name, count in folders.num_files.items() if count < 2])
+        _check_divisible(folders.folder, [name for name in names if folders.num_files[name] < 2])
 
 
-def check_divided(manifest: Manifest, folders: ClassFolders) -> None:
+def check_divided(manifest: Manifest, folders: ClassFolders, unknown_classes: Sequence[str] = ()) -> None:
     """Raise ManifestError if a class has lost its files to the health check, or cannot be divided by recordings.
 
     Args:
         manifest: The rows of usable files, with labels and splits.
         folders: Class folders that passed :func:`check_trainable`.
+        unknown_classes: Classes that are never trained on.
     """
     labels, groups = manifest["label"], Recordings(manifest).groups
     lost = [name for name in folders.num_files if name not in set(labels.tolist())]
@@ -129,7 +134,7 @@ def check_divided(manifest: Manifest, folders: ClassFolders) -> None:
         )
     if not folders.has_splits:
         single = [name for name in folders.num_files if len(np.unique(groups[labels == name])) < 2]
-        _check_divisible(folders.folder, single)
+        _check_divisible(folders.folder, [name for name in single if name not in unknown_classes])
 
 
 def _check_divisible(folder: Path, single: Sequence[str]) -> None:

@@ -31,14 +31,15 @@ class Labels:
 
 
 def encode_labels(manifest: Manifest, column: str, divisions: Sequence[Division], multi_label: bool = False) -> Labels:
-    """Convert the labels of all training and test rows to class numbers.
+    """Convert the labels of all training, validation and test rows to class numbers.
 
     Raises:
         ManifestError: If a division has no training row of a class, or a label holds an empty name.
     """
     texts = manifest[column]
     names: list[list[str]] = [[] for _ in range(len(manifest))]
-    for row in labeled_rows(divisions).tolist():
+    used = np.union1d(labeled_rows(divisions), np.concatenate([division.val for division in divisions]))
+    for row in used.astype(np.int64).tolist():
         names[row] = str(texts[row]).split("|")
         if "" in names[row]:
             raise ManifestError(
@@ -53,9 +54,11 @@ def encode_labels(manifest: Manifest, column: str, divisions: Sequence[Division]
     for division in divisions:
         missing = np.flatnonzero(~is_class[division.train].any(axis=0))
         if len(missing):
-            name, num_test = classes[missing[0]], int(is_class[division.test, missing[0]].sum())
+            name = classes[missing[0]]
+            num_test, num_val = (int(is_class[rows, missing[0]].sum()) for rows in (division.test, division.val))
+            others = f"{num_test} test rows" + (f" and {num_val} validation rows" if num_val else "")
             raise ManifestError(
-                f"fold {division.name}: the class {name!r} has no training row, but {num_test} test rows. "
+                f"fold {division.name}: the class {name!r} has no training row, but {others}. "
                 + _advice(manifest, column, divisions, multi_label)
             )
     if multi_label:

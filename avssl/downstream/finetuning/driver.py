@@ -44,6 +44,7 @@ def run_folds(
     resume: bool = False,
     overwrite: bool = False,
     reads: Sequence[str | None] = (),
+    progress: bool = True,
 ) -> tuple[Path, dict[str, Any]]:
     """Run every fold, or only ``fold``, unless it is done; return the run directory and the results of all."""
     directory = RunDirectory(out)
@@ -52,7 +53,7 @@ def run_folds(
         distributed.process_group(choose_device(config.train.device)) as device,
         directory.claimed(verb, overwrite=overwrite, resume=resume, reads=(config.data.source, *reads)) as claim,
     ):
-        run = start_run(config, directory, device, claim, resume=resume, fold=fold)
+        run = start_run(config, directory, device, claim, resume=resume, fold=fold, progress=progress)
         if resume and claim is not None:
             _note_changes(run)
         for division in choose_divisions(run.divisions, fold):

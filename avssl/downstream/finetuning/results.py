@@ -33,6 +33,7 @@ def summarize(run: ClassifierRun[Any], name: str, results: Sequence[Mapping[str,
             "seed": config.train.seed,
             "checkpoint": config.train.checkpoint or "none",
             "clip_list": run.manifest.hash(),
+            "unusable_files": len(run.unusable),
             "folds": f"{len(results)} of {len(run.divisions)}",
         },
         "mean": {key: statistics.fmean(of_folds) for key, of_folds in values.items()},
@@ -53,6 +54,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if len(summary["folds"]) > 1:
         cells = "".join(f"{100 * summary['mean'][name]:>9.1f} ± {100 * summary['sd'][name]:<4.1f}" for name in names)
         lines.append(f"{'mean ± sd':<21}{cells}")
+    if about["unusable_files"]:
+        lines.append(f"{about['unusable_files']} files cannot be used: unusable_files.csv in the run directory")
     unlabeled = sum(result["unlabeled_test"] for result in summary["folds"])
     if unlabeled:
         lines.append(f"{unlabeled} test rows have no usable label and are left out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -10,15 +11,17 @@ import torch
 
 from avssl.config import ConfigError, FinetuneConfig
 from avssl.core import distributed
-from avssl.core.manifest import Manifest, read_manifest
+from avssl.core.manifest import Manifest
 from avssl.core.outputs import ClaimedFolder
 from avssl.data.file_stamps import stamped
 from avssl.data.splits import Division, Labels, choose_divisions, divide, encode_labels
 from avssl.engine import environment_report
+from avssl.training.labeled_source import LabeledSource, is_folder, read_labeled_source
+from avssl.training.rows import reasons
 from avssl.training.run_directory import RunDirectory, resolved
 
 _Config = TypeVar("_Config", bound=FinetuneConfig)
-_NO_FILES = pa.table({name: pa.array([], pa.string()) for name in ("id", "path", "stream", "reason", "message")})
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,8 @@ class ClassifierRun(Generic[_Config]):
     """Settings, with decoding backend, threads and source resolved."""
     manifest: Manifest
     """All rows."""
+    unusable: pa.Table
+    """Files of a folder that gave no row."""
     divisions: list[Division]
     """All folds, in order."""
     labels: Labels
@@ -44,6 +49,7 @@ def start_run(
     *,
     resume: bool = False,
     fold: str | None = None,
+    progress: bool = False,
 ) -> ClassifierRun[_Config]:
     """Read the rows and write them to the run directory; a resumed run keeps the rows that it started with.
 
@@ -56,19 +62,25 @@ def start_run(
         claim: From :meth:`RunDirectory.claimed`, on rank 0.
         resume: Read the rows that are there.
         fold: The split or fold that is requested, if not all.
+        progress: Show a progress bar while the files of a folder are checked.
 
     Raises:
-        ConfigError: If no manifest is named.
-        ManifestError: If a column, a split, a fold or the training rows of a class are missing.
+        ConfigError: If no source is named.
+        ManifestError: If a folder has no class folders that can be trained on, or a column,
+            a split, a fold or the training rows of a class are missing.
         RunDirectoryError: If the run was stopped before its rows were written.
     """
     if not config.data.source:
-        raise ConfigError("name a manifest with labels, for example one written by datasets/ or avssl index.")
+        raise ConfigError(
+            "name a manifest with labels, such as one of datasets/ or avssl index, or a folder of class folders."
+        )
     config = resolved(config)
     if resume:
-        manifest = stamped(directory.read_rows(config.data.source)[0], again=True)
+        manifest, unusable = directory.read_rows(config.data.source)
     else:
-        manifest = stamped(read_manifest(config.data.source))
+        found = _find_rows(config, progress)
+        manifest, unusable = found.manifest, found.unusable
+    manifest = stamped(manifest, again=resume)
     columns = config.labels
     divisions = divide(
         manifest,
@@ -78,13 +90,50 @@ def start_run(
         test_split=columns.test_split,
         fold_column=columns.fold_column,
         multi_label=columns.multi_label,
+        val_split=columns.val_split,
+        unknown_classes=columns.unknown_classes,
     )
     labels = encode_labels(manifest, columns.label_column, divisions, columns.multi_label)
     choose_divisions(divisions, fold)  # an unknown fold is an error before anything is replaced
     if not resume and claim is not None:
         claim.begin()
-        directory.write_rows(manifest, _NO_FILES)
+        directory.write_rows(manifest, unusable)
         directory.write_environment(environment_report(device) | {"manifest_hash": manifest.hash()})
         directory.write_config(config)  # last: a run that has it can be resumed
     distributed.barrier()
-    return ClassifierRun(directory, config, manifest, divisions, labels)
+    return ClassifierRun(directory, config, manifest, unusable, divisions, labels)
+
+
+def _find_rows(config: FinetuneConfig, progress: bool) -> LabeledSource:
+    """Read the manifest, or look at the files of a folder on rank 0."""
+    data, labels = config.data, config.labels
+    if not is_folder(data.source):
+        if labels.split_shares is not None:
+            raise ConfigError(
+                f"labels.split_shares divides a folder of class folders, but {data.source} is a manifest."
+            )
+        return read_labeled_source(data.source)
+    found = None
+    if distributed.is_main():
+        found = read_labeled_source(
+            data.source,
+            inputs=config.classifier.inputs,
+            shares=labels.split_shares,
+            seed=labels.split_seed,
+            unknown_classes=labels.unknown_classes,
+            audio_seconds=config.sampling.audio_seconds,
+            max_bad_fraction=data.max_bad_fraction,
+            backend=data.backend,
+            limits=config.limits,
+            progress=progress,
+        )
+        if len(found.unusable):
+            _log.warning(
+                "%d files cannot be used (%s); the first: %s",
+                len(found.unusable),
+                ", ".join(reasons(found.unusable)),
+                found.unusable["message"][0],
+            )
+    shared = distributed.broadcast_object(found)
+    assert shared is not None, "rank 0 found it"
+    return shared

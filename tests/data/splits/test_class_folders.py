@@ -71,7 +71,7 @@ def test_folders_that_are_no_classes_are_errors(tmp_path, names, message):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["dog/1.mp4", "dog/2.mp4"], "there is one class, 'dog', and a classifier needs two. Name the folder above"),
+        (["dog/1.mp4", "dog/2.mp4"], "there is one class, dog, and a classifier needs two. Name the folder above"),
         (["dog/1.mp4", "dog/2.mp4", "cat/x.txt"], "1 class folders hold no media file: cat. Add videos, or remove"),
         (
             ["dog/1.mp4", "dog/2.mp4", "cat/1.mp4", "owl/1.mp4"],
