@@ -67,6 +67,8 @@ Channels = Annotated[int, Range(1, 16384)]
 """Width of a layer."""
 Blocks = Annotated[int, Range(1, 64)]
 """Blocks or strides of a stage of a network."""
+HeadDepth = Annotated[int, Range(0, 16)]
+"""Linear layers of a projection head."""
 SampleRate = Annotated[int, Range(100, 1_000_000)]
 """Sample rate in Hz."""
 WindowLength = Annotated[int, Range(4, 65536)]

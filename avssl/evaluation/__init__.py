@@ -91,5 +91,7 @@ from avssl.evaluation.retrieval import cross_modal_retrieval as cross_modal_retr
 from avssl.evaluation.retrieval import retrieval as retrieval
 from avssl.evaluation.selection import Selection as Selection
 from avssl.evaluation.selection import check_budget as check_budget
+from avssl.evaluation.svcca import cca as cca
+from avssl.evaluation.svcca import svcca as svcca
 from avssl.evaluation.svm import SvmResult as SvmResult
 from avssl.evaluation.svm import svm_classifier as svm_classifier

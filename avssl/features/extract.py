@@ -155,7 +155,7 @@ def _encode(
     """Return (N, C) features and (N, D) unit embeddings, means over windows, or (N, W, ...); stages as (N, W, ...)."""
     found: dict[str, np.ndarray] = {}
     for name in modalities:
-        encoding = encoder.encode_batch(raw, name, with_stages=name in pooling)
+        encoding = encoder.encode_batch(raw, name, detail=pooling[name].detail if name in pooling else None)
         found[name] = _by_row(encoding.vectors("features"), windows, keep_windows)
         found[f"{name}_embedding"] = _by_row(encoding.vectors("embeddings"), windows, keep_windows)
         if name in pooling:

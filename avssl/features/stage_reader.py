@@ -1,4 +1,6 @@
-"""Read the features of every encoder stage of one or more models, batch by batch, on the same rows.
+"""Read the features of every stage, or block, of one or more models, batch by batch, on the same rows.
+
+The last stage of both modalities is the embedding, in the space they share.
 
 Each model encodes the middle window of a row with its own preprocessing. Models with the same clip shape share the
 decoding; a row that one of them cannot read is left out for all.
@@ -26,9 +28,8 @@ from avssl.data.sampling import ClipSampling
 from avssl.hub.pretrained import PretrainedModel
 from avssl.media.backends import BackendName
 from avssl.models import StagePooling
-
-HEAD = "head"
-"""Name of the last stage of both modalities: the embedding, in the space they share."""
+from avssl.models.blocks import Detail
+from avssl.models.heads import HEAD
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class StageReader:
         batch_size: Rows per batch, >= 1; no more are held in memory.
         max_features: Each map is averaged over the finest grid whose C x cells is at most this, with as many cells
             along time as along each side, and flattened. A coarser map is flattened as it is; 1 leaves its mean.
+        detail: ``"stages"`` of the encoders, or ``"blocks"`` for their blocks and the layers of the heads.
         backend: Reader of media files.
         num_workers: Decoding processes; 0 decodes in this one.
         progress: Show a progress bar.
@@ -84,6 +86,7 @@ class StageReader:
         *,
         batch_size: int = 256,
         max_features: int,
+        detail: Detail = "stages",
         backend: BackendName = "auto",
         num_workers: int = 0,
         progress: bool = False,
@@ -97,6 +100,7 @@ class StageReader:
         """Shape of each stage, (C, T', H', W'), (C, T', F') or (D,), and its kept shape; known after a batch."""
         self._encoders, self._manifest = {name: model.encoder() for name, model in models.items()}, manifest
         self._batch_size, self._max_features, self._progress = batch_size, max_features, progress
+        self._detail = detail
         by_sampling: dict[ClipSampling, list[str]] = {}
         for name, model in models.items():
             by_sampling.setdefault(model.sampling, []).append(name)
@@ -117,6 +121,11 @@ class StageReader:
         """Rows that a model could not read, so far."""
         found = {failure.id: failure for loader, _ in self._loaders for failure in loader.ledger}
         return list(found.values())
+
+    def cell_mean(self, stage: Stage, features: Tensor) -> Tensor:
+        """Return (n, C) means over the cells of (n, F) features of a batch; those of a head's layer as they are."""
+        _, kept = self.shapes[stage]
+        return features.unflatten(1, kept).flatten(2).mean(dim=2) if len(kept) > 1 else features
 
     def __iter__(self) -> Iterator[StageBatch]:
         rows: list[int] = []
@@ -153,12 +162,10 @@ class StageReader:
         pooling = StagePooling(how="mean", max_features=self._max_features, keep_time=True)
         modalities: tuple[Modality, ...] = ("video", "audio")
         for modality in modalities:
-            encoding = self._encoders[name].encode_batch(raw, modality, with_stages=True)
-            for stage_name, values in encoding.stages.items():
+            encoding = self._encoders[name].encode_batch(raw, modality, detail=self._detail)
+            for stage_name, values in {**encoding.stages, HEAD: encoding.embedding}.items():
                 stage = Stage(name, modality, stage_name)
                 found[stage] = self._kept(stage, values, pooling.pool(modality, values))
-            stage = Stage(name, modality, HEAD)
-            found[stage] = self._kept(stage, encoding.embedding, encoding.embedding.float())
         return found
 
     def _kept(self, stage: Stage, values: Tensor, kept: Tensor) -> Tensor:

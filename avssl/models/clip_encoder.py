@@ -21,7 +21,9 @@ from avssl.core.batch import Batch, Modality
 from avssl.core.errors import InputError
 from avssl.core.moments import unit_heads
 from avssl.models.av_model import AVModel
+from avssl.models.blocks import Detail
 from avssl.models.classifier import Classifier
+from avssl.models.heads import HEAD
 
 What = Literal["features", "embeddings"]
 """Vectors before the heads, or after them with unit length."""
@@ -59,7 +61,8 @@ class Encoding:
     embedding: Tensor
     """(B, D) after the head, not normalized."""
     stages: Mapping[str, Tensor]
-    """(B, C, cells ...) of each stage from input to output; empty unless requested."""
+    """(B, C, cells ...) of each stage from input to output; with blocks also (B, width) of the head's layers, the last
+    of which is the embedding. Empty unless requested."""
 
     def vectors(self, what: What) -> Tensor:
         """Return (B, C) features, or (B, D) embeddings of unit length, in float32."""
@@ -126,18 +129,19 @@ class ClipEncoder(_ClipModel):
         """K: channel groups of a cell that are compared with an audio query separately."""
         return self.model.num_heads
 
-    def encode_batch(self, batch: Batch, modality: Modality, *, with_stages: bool = False) -> Encoding:
+    def encode_batch(self, batch: Batch, modality: Modality, *, detail: Detail | None = None) -> Encoding:
         """Encode one modality of a raw batch."""
-        return self.encode(modality, self.model_input(batch, modality), with_stages)
+        return self.encode(modality, self.model_input(batch, modality), detail)
 
     @torch.no_grad()
-    def encode(self, modality: Modality, x: Tensor, with_stages: bool = False) -> Encoding:
+    def encode(self, modality: Modality, x: Tensor, detail: Detail | None = None) -> Encoding:
         """Encode model input of one modality.
 
         Args:
             modality: ``"video"`` or ``"audio"``.
             x: From :meth:`video_input` or :meth:`audio_input`.
-            with_stages: Also return the map of every encoder stage.
+            detail: Also return the map of every encoder stage, or of every block and layer of the head; None for
+                neither.
         """
         model = self.model
         encoder, head = (
@@ -145,9 +149,13 @@ class ClipEncoder(_ClipModel):
         )
         with self._autocast():
             x = self._arrange(x)
-            stages = encoder.forward_stages(x) if with_stages else {}
-            features = encoder.pool(stages[encoder.stage_names[-1]]) if stages else encoder(x)
-            return Encoding(features, head(features), stages)
+            if detail is None:
+                features = encoder(x)
+                return Encoding(features, head(features), {})
+            stages = encoder.forward_stages(x, detail)
+            features = encoder.pool(list(stages.values())[-1])
+            layers = head.forward_layers(features)
+            return Encoding(features, layers[HEAD], stages | layers if detail == "blocks" else stages)
 
     @torch.no_grad()
     def feature_map(self, video: Tensor) -> Tensor:

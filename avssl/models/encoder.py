@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
+from avssl.models.blocks import Detail, split_stages
 
 Pooling = Literal["max", "mean"]
 
@@ -24,7 +25,7 @@ class Encoder(nn.Module):
 
     A subclass registers one submodule for each of ``stage_names`` under that name, and the base
     class runs them in order. An encoder that is not such a chain (a transformer reshapes tokens)
-    overrides :meth:`forward_features` and :meth:`forward_stages`, and calls :meth:`check_input`.
+    overrides :meth:`forward_features`, :meth:`blocks` and :meth:`forward_stages`, and calls :meth:`check_input`.
 
     Args:
         modality: ``"video"`` or ``"audio"``.
@@ -79,13 +80,30 @@ class Encoder(nn.Module):
         # Unlike that of adaptive max pooling, this gradient is deterministic on CUDA; amax's costs twice as much.
         return cells.max(dim=1).values if self.pooling == "max" else cells.mean(dim=1)
 
-    def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the output of every stage by name, in order; the last is :meth:`forward_features`."""
+    def blocks(self) -> dict[str, nn.Module]:
+        """Return the blocks of all stages by name, from input to output (:mod:`avssl.models.blocks`)."""
+        return split_stages(self._stages())
+
+    def forward_stages(self, x: Tensor, detail: Detail = "stages") -> dict[str, Tensor]:
+        """Return the output of every stage or of every block by name, in order; the last is :meth:`forward_features`.
+
+        Args:
+            x: As for :meth:`forward_features`.
+            detail: ``"stages"``, or ``"blocks"`` for those of :meth:`blocks`.
+
+        Raises:
+            ValueError: If ``detail`` is neither, and as :meth:`forward_features`.
+        """
         self.check_input(x)
+        if detail not in ("stages", "blocks"):
+            raise InputError(f'detail ({detail!r}) must be "stages" or "blocks".')
         outputs: dict[str, Tensor] = {}
-        for name in self.stage_names:
-            outputs[name] = x = getattr(self, name)(x)
+        for name, part in (self._stages() if detail == "stages" else self.blocks()).items():
+            outputs[name] = x = part(x)
         return outputs
+
+    def _stages(self) -> dict[str, nn.Module]:
+        return {name: getattr(self, name) for name in self.stage_names}
 
     def check_input(self, x: Tensor) -> None:
         """Raise ValueError unless ``x`` is a floating-point tensor of this modality's layout."""

@@ -1,7 +1,8 @@
 """Projection heads: features to embeddings.
 
 Source: the MLP head and its sizes follow AVID, https://arxiv.org/abs/2004.12943; the BatchNorm
-variant follows SimCLR, https://arxiv.org/abs/2002.05709. Outputs are not normalized: the
+variant follows SimCLR, https://arxiv.org/abs/2002.05709. Deeper heads, and fine-tuning from one of their layers, are
+those of SimCLRv2, https://arxiv.org/abs/2006.10029, section 3.2. Outputs are not normalized: the
 objectives do that. The learned scale of logits is CLIP's, https://arxiv.org/abs/2103.00020,
 section 2.5, the learned bias SigLIP's, https://arxiv.org/abs/2303.15343, algorithm 1.
 """
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from avssl.core.errors import InputError
-from avssl.core.ranges import Channels, checked
+from avssl.core.ranges import Channels, HeadDepth, checked
 
 MAX_LOGIT_SCALE = 100.0
+HEAD = "head"
+"""Name of the last layer of a head, whose output is the embedding."""
 
 
 class PooledBatchNorm(nn.BatchNorm1d):
@@ -82,6 +85,47 @@ class ProjectionHead(nn.Sequential):
         rows = super().forward(x.reshape(-1, self.in_features))
         return rows.reshape(*x.shape[:-1], self.out_features)
 
+    @property
+    def depth(self) -> int:
+        """Number of linear layers."""
+        return len(self._ends())
+
+    def first_layers(self, depth: int) -> ProjectionHead:
+        """Return the first layers with their activations as a head that shares them; 0 gives an identity.
+
+        Raises:
+            ValueError: If the head has fewer layers.
+        """
+        if not 0 <= depth <= self.depth:
+            raise InputError(f"the head has {self.depth} layers, so a layer from 0 to {self.depth}, got {depth}.")
+        stop = ([0, *self._ends()])[depth]
+        widths = [layer.out_features for layer in list(self)[:stop] if isinstance(layer, nn.Linear)]
+        return ProjectionHead(self.in_features, widths[-1] if widths else self.in_features, *list(self)[:stop])
+
+    def forward_layers(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the output of every layer behind its activation, by name: ``"head.1"``, ``"head.2"``, ``"head"``.
+
+        Args:
+            x: (N, in_features).
+
+        Returns:
+            (N, width) of each layer in order; the last one, ``"head"``, is :meth:`forward`. A head without layers
+            has that one only.
+        """
+        outputs: dict[str, Tensor] = {}
+        start = 0
+        for number, stop in enumerate(self._ends(), start=1):
+            for layer in list(self)[start:stop]:
+                x = layer(x)
+            outputs[f"{HEAD}.{number}" if number < self.depth else HEAD] = x
+            start = stop
+        return outputs or {HEAD: x}
+
+    def _ends(self) -> list[int]:
+        """Return the position behind each linear layer with its normalization and activation."""
+        starts = [place for place, layer in enumerate(self) if isinstance(layer, nn.Linear)]
+        return [*starts[1:], len(self)] if starts else []
+
     def with_cells(self, pooled: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Project pooled vectors and cells by the same function, in one pass.
 
@@ -113,45 +157,43 @@ class HeadPair(nn.Module):
 
 
 @checked
-def mlp(in_features: int, out_features: Channels = 128, hidden: Channels = 512) -> ProjectionHead:
+def mlp(in_features: int, out_features: Channels = 128, hidden: Channels = 512, depth: HeadDepth = 3) -> ProjectionHead:
     """Build AVID's head: two hidden layers with ReLU and biases; 590,976 parameters at 512-512-512-128.
 
     Args:
         in_features: The encoder's ``num_features``.
         out_features: Size of the embeddings that are compared.
         hidden: Width of the hidden layers.
+        depth: Number of linear layers, the last of which has no ReLU. 0 compares the encoders' features: out_features
+            must be their number.
     """
-    return ProjectionHead(
-        in_features,
-        out_features,
-        nn.Linear(in_features, hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, out_features),
-    )
+    layers: list[nn.Module] = []
+    width = in_features
+    for _ in range(depth - 1):
+        layers += [nn.Linear(width, hidden), nn.ReLU(inplace=True)]
+        width = hidden
+    return _with_last_layer(in_features, out_features, width, layers, depth)
 
 
 @checked
-def mlp_bn(in_features: int, out_features: Channels = 128, hidden: Channels = 512) -> ProjectionHead:
+def mlp_bn(
+    in_features: int, out_features: Channels = 128, hidden: Channels = 512, depth: HeadDepth = 3
+) -> ProjectionHead:
     """Build a head with two hidden layers, BatchNorm and ReLU, for small batches and high learning rates.
 
     Args:
         in_features: The encoder's ``num_features``.
         out_features: Size of the embeddings that are compared.
         hidden: Width of the hidden layers.
+        depth: Number of linear layers, the last of which has neither BatchNorm nor ReLU. 0 compares the encoders'
+            features: out_features must be their number.
     """
-    return ProjectionHead(
-        in_features,
-        out_features,
-        nn.Linear(in_features, hidden, bias=False),
-        PooledBatchNorm(hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, hidden, bias=False),
-        PooledBatchNorm(hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, out_features),
-    )
+    layers: list[nn.Module] = []
+    width = in_features
+    for _ in range(depth - 1):
+        layers += [nn.Linear(width, hidden, bias=False), PooledBatchNorm(hidden), nn.ReLU(inplace=True)]
+        width = hidden
+    return _with_last_layer(in_features, out_features, width, layers, depth)
 
 
 @checked
@@ -199,6 +241,20 @@ class LogitScale(nn.Module):
         else:
             scale = self.log_scale.clamp(max=highest).exp()
         return scale.squeeze(0), None if self.bias is None else self.bias.squeeze(0)
+
+
+def _with_last_layer(
+    in_features: int, out_features: int, width: int, hidden_layers: list[nn.Module], depth: int
+) -> ProjectionHead:
+    """Return a head of the hidden layers and a last one, from ``width``; without layers, an identity."""
+    if depth:
+        return ProjectionHead(in_features, out_features, *hidden_layers, nn.Linear(width, out_features))
+    if in_features != out_features:
+        raise InputError(
+            f"depth (0) leaves the encoder's {in_features} features as they are, so out_features ({out_features}) must "
+            f"be {in_features}, and both encoders must have as many."
+        )
+    return ProjectionHead(in_features, out_features)
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -33,14 +33,19 @@ class LayerProbes(nn.Module):
             raise InputError("num_features names no stage.")
         self.probes = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.BatchNorm1d(size), nn.Linear(size, num_classes))
+                _module_name(name): nn.Sequential(nn.BatchNorm1d(size), nn.Linear(size, num_classes))
                 for name, size in num_features.items()
             }
         )
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return (B, K) logits by stage from (B, C, ...) maps by stage."""
-        return {name: probe(maps[name].flatten(1)) for name, probe in self.probes.items()}
+        return {name: self.probes[_module_name(name)](value.flatten(1)) for name, value in maps.items()}
+
+
+def _module_name(stage: str) -> str:
+    """Return the name of a stage or block without a point, which PyTorch does not allow in names of modules."""
+    return stage.replace(".", "/")
 
 
 class AttentiveProbe(nn.Module):

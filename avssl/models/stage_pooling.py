@@ -19,6 +19,7 @@ from torch import Tensor
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
+from avssl.models.blocks import Detail
 
 _POOLS: dict[str, dict[Modality, Callable[..., Tensor]]] = {
     "max": {"video": F.adaptive_max_pool3d, "audio": F.adaptive_max_pool2d},
@@ -34,8 +35,8 @@ class StagePooling:
         ValueError: If a number is below 1 or ``how`` is unknown.
     """
 
-    last_stages: int = 4
-    """Number of stages, counted from the end; an encoder with fewer returns all of its stages."""
+    last_stages: int | None = 4
+    """Number of stages, counted from the end; an encoder with fewer returns all of its stages, as None does."""
     how: Literal["max", "mean"] = "max"
     """Adaptive pooling of the cells that fall into one."""
     max_features: int = 9216
@@ -43,9 +44,11 @@ class StagePooling:
     finer than the map, and never less than one cell."""
     keep_time: bool = False
     """Keep time as an axis of a video's grid; otherwise it is pooled to one cell. Audio grids always keep it."""
+    detail: Detail = "stages"
+    """The stages of an encoder, or its blocks and the layers of the head."""
 
     def __post_init__(self) -> None:
-        if min(self.last_stages, self.max_features) < 1:
+        if min(1 if self.last_stages is None else self.last_stages, self.max_features) < 1:
             raise InputError(
                 f"last_stages ({self.last_stages}) and max_features ({self.max_features}) must be at least 1."
             )
@@ -62,11 +65,13 @@ class StagePooling:
         return (1,) * pooled + tuple(min(side, size) for size in cells[pooled:])
 
     def pool(self, modality: Modality, features: Tensor) -> Tensor:
-        """Return (B, C, ...) float32 with the cells of :meth:`grid`."""
+        """Return (B, C, ...) float32 with the cells of :meth:`grid`; the (B, C) of a head's layer as they are."""
+        if features.ndim == 2:
+            return features.float()
         grid = self.grid(modality, tuple(features.shape[1:]))
         pooled: Tensor = _POOLS[self.how][modality](features.float(), grid)
         return pooled
 
     def pool_stages(self, modality: Modality, stages: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return :meth:`pool` of the last ``last_stages`` of stage maps that run from input to output, by name."""
-        return {name: self.pool(modality, stages[name]) for name in list(stages)[-self.last_stages :]}
+        return {name: self.pool(modality, stages[name]) for name in list(stages)[-(self.last_stages or 0) :]}

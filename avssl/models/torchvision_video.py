@@ -42,7 +42,8 @@ class TorchvisionVideoEncoder(Encoder):
         super().__init__("video", 512, ("stem", "layer1", "layer2", "layer3", "layer4"), pool)
         network = build(weights=None)
         for name in self.stage_names:
-            self.add_module(name, network.get_submodule(name))
+            # torchvision's stems are subclasses of Sequential that cannot be sliced into blocks.
+            self.add_module(name, nn.Sequential(*network.get_submodule(name).children()))
         refine_map([getattr(self, name) for name in self.stage_names], 16, stride, dilated)
 
 

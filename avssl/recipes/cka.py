@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from avssl.core.batch import Modality
 from avssl.core.claimed_verb import writes_folder
@@ -25,8 +26,10 @@ from avssl.data.splits import split_rows
 from avssl.engine import choose_device
 from avssl.evaluation import MinibatchCKA, correspondence, find_blocks
 from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
+from avssl.evaluation.svcca import VARIANCE, svcca_matrix
 from avssl.features.stage_reader import Stage, StageReader
 from avssl.hub.pretrained import PretrainedModel, from_pretrained, random_init
+from avssl.models.blocks import Detail
 from avssl.reports.plots import draw_similarities
 
 RANDOM = "random:"
@@ -47,6 +50,8 @@ def cka(
     max_rows: Count | None = None,
     batch_size: Count = 256,
     max_features: Count = 8192,
+    detail: Detail = "stages",
+    svcca: bool = False,
     rbf_fraction: Positive = RBF_FRACTION,
     block_threshold: Cosine = 0.9,
     seed: Seed = 0,
@@ -54,14 +59,15 @@ def cka(
     device: str = "auto",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Compare the representations of two runs, stage by stage (CKA).
+    """Compare the representations of two runs, stage by stage or block by block (CKA, SVCCA).
 
     Computes linear and RBF CKA (https://arxiv.org/abs/1905.00414) of every stage of both encoders with every other,
     within and across modalities and runs, in one pass over the data, with the unbiased minibatch estimator
     (https://arxiv.org/abs/2010.15327). The folder gets ``cka.png``, ``cka.csv`` and ``cka.json``.
 
-    The paper's sanity check counts the stages of A whose most similar stage of B is their counterpart. A block is
-    three or more consecutive stages of an encoder that are all similar to each other.
+    The paper's sanity check counts the stages of A whose most similar stage of B is their counterpart. A run of three
+    or more consecutive stages of an encoder that are all similar to each other is listed as block structure: with
+    ``--detail blocks`` a large network shows whether its depth is used.
 
     Args:
         run_a: A run directory, its weights folder, or a release on the hub; ``random:RUN`` is the same network with
@@ -74,6 +80,9 @@ def cka(
         batch_size: Rows per minibatch of the estimator, >= 4. A last batch of fewer than four is dropped.
         max_features: Largest number of features per clip and stage; larger maps are averaged over a grid. 1 keeps
             their mean.
+        detail: Compare the stages of the encoders, or each of their blocks and each layer of the heads.
+        svcca: Also compute SVCCA (https://arxiv.org/abs/1706.05806) of the features' means over the cells, beside the
+            same with shuffled clips. It needs many more clips than a stage has channels, and keeps them in memory.
         rbf_fraction: RBF bandwidth as a fraction of the median distance.
         block_threshold: Smallest linear CKA between any two stages of a block.
         seed: Random seed of A's random weights; B uses the next seed.
@@ -84,7 +93,7 @@ def cka(
 
     Returns:
         The contents of ``cka.json``: ``protocol``, ``stages``, ``cka`` (matrices by kernel, null where a stage is
-        constant), ``sanity_check`` and ``blocks``.
+        constant), ``sanity_check`` and ``blocks``; with ``svcca`` also its matrix and its control with shuffled clips.
 
     Raises:
         OutputError: If ``out`` holds something else, or another process writes it.
@@ -102,21 +111,25 @@ def cka(
         rows,
         batch_size=batch_size,
         max_features=max_features,
+        detail=detail,
         num_workers=decoding_workers(num_workers),
         progress=progress,
     )
     similarity = MinibatchCKA(rbf_fraction=rbf_fraction)
     stages: dict[str, Stage] = {}
+    means: list[dict[str, Tensor]] = []
     for batch in reader:
         stages = {str(stage): stage for stage in batch.features}
         if len(batch.rows) >= MIN_CLIPS:
             similarity.update({name: batch.features[stage] for name, stage in stages.items()})
+            if svcca:
+                means.append({name: reader.cell_mean(stage, batch.features[stage]) for name, stage in stages.items()})
     if not similarity.num_clips:
         first = f" The first failure: {reader.failures[0].message}" if reader.failures else ""
         raise InputError(f"{data}: fewer than {MIN_CLIPS} of {len(rows)} rows can be read by both runs.{first}")
     matrices: dict[str, np.ndarray] = {kernel: similarity.matrix(kernel) for kernel in KERNELS}
     places = list(stages.values())
-    report = {
+    report: dict[str, Any] = {
         "protocol": {
             "estimator": "CKA from unbiased HSIC, averaged over minibatches",
             "batch_size": min(batch_size, similarity.num_clips),
@@ -130,10 +143,12 @@ def cka(
             "runs": {name: {"source": m.source, "weights": m.weights_hash()} for name, m in models.items()},
         },
         "stages": [{**stage._asdict(), **_shape(reader, stage)} for stage in places],
-        "cka": {kernel: [[_number(v) for v in row] for row in matrix.tolist()] for kernel, matrix in matrices.items()},
+        "cka": {kernel: _numbers(matrix) for kernel, matrix in matrices.items()},
         "sanity_check": _sanity_checks(places, matrices),
         "blocks": _blocks(places, matrices["linear"], block_threshold),
     }
+    if svcca:
+        report["svcca"], matrices["svcca"] = _svcca(means, seed)
     _write(Path(out), report, places, matrices)
     print(in_words(report))
     print(f"figure and numbers: {out}")
@@ -171,6 +186,10 @@ def _number(value: float) -> float | None:
     return None if value != value else round(value, 6)
 
 
+def _numbers(matrix: np.ndarray) -> list[list[float | None]]:
+    return [[_number(value) for value in row] for row in matrix.tolist()]
+
+
 def _places(stages: Sequence[Stage], model: str, modality: Modality) -> list[int]:
     """Return the rows of one encoder in the matrix, from input to output."""
     return [i for i, stage in enumerate(stages) if (stage.model, stage.modality) == (model, modality)]
@@ -188,6 +207,21 @@ def _sanity_checks(stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) 
             shares = {"a_to_b": correspondence(across), "b_to_a": correspondence(across.T)}
             checks.append({"modality": modality, "kernel": kernel, **shares, "chance": 1 / len(a), "stages": len(a)})
     return checks
+
+
+def _svcca(batches: Sequence[Mapping[str, Tensor]], seed: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Return the SVCCA of every pair of stages with its control, and its matrix."""
+    features = {name: torch.cat([batch[name] for batch in batches]).cpu() for name in batches[0]}
+    order = np.random.default_rng(seed).permutation(len(next(iter(features.values()))))
+    matrix, directions = svcca_matrix(features)
+    control, _ = svcca_matrix(features, order=order)
+    about = {
+        "variance": VARIANCE,
+        "directions": directions,
+        "matrix": _numbers(matrix),
+        "shuffled_clips": _numbers(control),
+    }
+    return about, matrix
 
 
 def _blocks(stages: Sequence[Stage], linear: np.ndarray, threshold: float) -> list[dict[str, Any]]:
@@ -214,7 +248,8 @@ def _write(out: Path, report: Mapping[str, Any], stages: Sequence[Stage], matric
         [stage.name for stage in stages],
         groups,
         out / "cka.png",
-        title="unbiased CKA in hundredths   " + "   ".join(f"{name}: {_source(report, name)}" for name in "AB"),
+        title=("unbiased CKA" + (" and SVCCA" if "svcca" in matrices else "") + " in hundredths   ")
+        + "   ".join(f"{name}: {_source(report, name)}" for name in "AB"),
         blocks={"linear": [tuple(block["rows"]) for block in report["blocks"]]},
     )
 
@@ -250,9 +285,10 @@ def in_words(report: Mapping[str, Any]) -> str:
             f"{len(averaged)} of {len(report['stages'])} stages are maps averaged over a grid (--max-features); "
             "cka.json has their shapes"
         )
-    return "\n".join(
-        [*lines, "", *_sanity_in_words(report), "", *_pairs_in_words(report), "", *_blocks_in_words(report)]
-    )
+    parts = [lines, _sanity_in_words(report), _pairs_in_words(report), _blocks_in_words(report)]
+    if "svcca" in report:
+        parts.append(_svcca_in_words(report))
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
 def _sanity_in_words(report: Mapping[str, Any]) -> list[str]:
@@ -288,4 +324,28 @@ def _blocks_in_words(report: Mapping[str, Any]) -> list[str]:
         blocks = [b for b in report["blocks"] if (b["model"], b["modality"]) == (model, modality)]
         spans = [f"{b['first']} to {b['last']} (at least {b['least_cka']:.2f})" for b in blocks]
         lines.append(f"  {model} {modality}: {'; '.join(spans) or 'none'}")
+    return lines
+
+
+def _svcca_in_words(report: Mapping[str, Any]) -> list[str]:
+    """Return the mean SVCCA of different stages of one encoder, and of counterparts, beside shuffled clips."""
+    about = report["svcca"]
+    found, control = (np.array(about[name], dtype=float) for name in ("matrix", "shuffled_clips"))
+    stages = [Stage(s["model"], s["modality"], s["name"]) for s in report["stages"]]
+    pairs: dict[str, list[tuple[int, int]]] = {"stages of one encoder": [], "counterparts in A and B": []}
+    for (i, a), (j, b) in product(enumerate(stages), repeat=2):
+        if i < j and (a.model, a.modality) == (b.model, b.modality):
+            pairs["stages of one encoder"].append((i, j))
+        elif (a.model, b.model) == ("A", "B") and (a.modality, a.name) == (b.modality, b.name):
+            pairs["counterparts in A and B"].append((i, j))
+    lines = [f"SVCCA of channel means, {100 * about['variance']:g} % of the variance; beside it, with shuffled clips"]
+    for name, places in pairs.items():
+        values = [(found[at], control[at]) for at in places if found[at] == found[at]]
+        if values:
+            own, chance = np.mean(values, axis=0)
+            lines.append(f"  {name}: {own:.2f} (shuffled {chance:.2f}), mean of {len(values)} pairs")
+    if left_out := int(np.isnan(found).sum()):
+        lines.append(
+            f"  {left_out} of {found.size} pairs need more clips than these: together fewer directions than clips"
+        )
     return lines

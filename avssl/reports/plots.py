@@ -31,8 +31,10 @@ def draw_similarities(
         out_path: The file; its folder is created.
         title: Title of the figure.
         blocks: Runs of rows (start, stop) to outline, by title of the matrix.
+
+    Rows are 34 pixels high, or 18 without numbers if there are many of them.
     """
-    side = 320 + 34 * len(labels)
+    side = 320 + (34 if len(labels) <= _MAX_ROWS_WITH_NUMBERS else 18) * len(labels)
     figure = new_figure(side * len(matrices), side + 80, dpi=100)
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
     for number, (axis, (name, matrix)) in enumerate(zip(axes, matrices.items(), strict=True)):

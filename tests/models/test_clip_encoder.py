@@ -54,7 +54,7 @@ def test_it_gives_what_transform_and_model_give(parts, raw):
 def test_stages_come_with_the_same_features(parts, raw):
     model, transform = parts
     encoder = ClipEncoder(model, transform)
-    plain, found = encoder.encode_batch(raw, "video"), encoder.encode_batch(raw, "video", with_stages=True)
+    plain, found = encoder.encode_batch(raw, "video"), encoder.encode_batch(raw, "video", detail="stages")
     assert plain.stages == {}
     assert list(found.stages) == list(model.video_encoder.stage_names)
     assert torch.equal(found.features, plain.features)

@@ -47,6 +47,38 @@ def test_head_on_a_map_is_the_head_on_each_cell(name: str):
         torch.testing.assert_close(projected[index], head(cells[index]))
 
 
+@pytest.mark.parametrize("name", ["mlp", "mlp_bn"])
+@pytest.mark.parametrize("depth", [0, 1, 2, 4])
+def test_a_head_has_as_many_layers_as_it_is_told(name: str, depth: int):
+    head = create_head(name, 6, 6, hidden=5, depth=depth).eval()
+    x = torch.randn(7, 6)
+    layers = head.forward_layers(x)
+    assert list(layers) == [*(f"head.{number}" for number in range(1, depth)), "head"]
+    assert torch.equal(layers["head"], head(x))
+    assert head.depth == depth
+    if depth == 0:
+        assert torch.equal(head(x), x)
+        assert list(head.parameters()) == []
+    for number in range(1, depth):
+        first = head.first_layers(number)
+        assert (first.in_features, first.out_features, first.depth) == (6, 5, number)
+        assert torch.equal(first(x), layers[f"head.{number}"])
+        assert layers[f"head.{number}"].min() >= 0  # behind the ReLU
+        assert next(first.parameters()) is next(head.parameters())
+    assert torch.equal(head.first_layers(depth)(x), head(x))
+    with pytest.raises(ValueError, match=f"the head has {depth} layers"):
+        head.first_layers(depth + 1)
+
+
+def test_depth_counts_linear_layers_and_0_needs_equal_sizes():
+    torch.manual_seed(0)
+    one = create_head("mlp", 6, 4, depth=1)
+    torch.manual_seed(0)
+    assert torch.equal(create_head("linear", 6, 4)[0].weight, one[0].weight)
+    with pytest.raises(ValueError, match=r"out_features \(4\) must be 6"):
+        create_head("mlp_bn", 6, 4, depth=0)
+
+
 @pytest.mark.parametrize("name", tuple(HEADS))
 def test_head_keeps_sizes_and_its_input(name: str):
     head = create_head(name, 6, 4)

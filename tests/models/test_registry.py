@@ -61,14 +61,19 @@ def test_encoder_keeps_the_contract(name: str):
 
 
 @pytest.mark.parametrize("name", [*VIDEO_ENCODERS, *AUDIO_ENCODERS])
-def test_stage_outputs_are_not_changed_by_later_stages(name: str):
+def test_stage_and_block_outputs_are_not_changed_by_later_ones(name: str):
     encoder = create_encoder(name).eval()
     x = example_input(encoder)
     with torch.no_grad():
-        stages = encoder.forward_stages(x)
+        stages, blocks = encoder.forward_stages(x), encoder.forward_stages(x, "blocks")
         for stage in encoder.stage_names:
             x = getattr(encoder, stage)(x)
             assert torch.equal(x, stages[stage])
+            last = [block for block in blocks if block.split(".")[0] == stage][-1]
+            assert torch.equal(x, blocks[last])
+    assert tuple(blocks) == tuple(encoder.blocks())
+    parameters = [p for block in encoder.blocks().values() for p in block.parameters()]
+    assert [id(p) for p in parameters] == [id(p) for p in encoder.parameters()]  # each in one block, in order
 
 
 @pytest.mark.parametrize("name", [*VIDEO_ENCODERS, *AUDIO_ENCODERS])

@@ -103,6 +103,26 @@ def test_blocks_are_named(videos, run, tmp_path, capsys):
     assert "A video: none" in capsys.readouterr().out
 
 
+def test_blocks_and_head_layers_stand_beside_svcca(videos, run, tmp_path, capsys):
+    report = cka(run, f"random:{run}", "--data", videos, "--detail", "blocks", "--svcca", out=tmp_path / "out")
+    names = [s["name"] for s in report["stages"] if (s["model"], s["modality"]) == ("A", "video")]
+    assert names == ["stem", "stage1", "stage2", "head.1", "head.2", "head"]
+    plain = cka(run, f"random:{run}", "--data", videos, out=tmp_path / "plain")
+    kept = [i for i, stage in enumerate(report["stages"]) if not stage["name"].startswith("head.")]
+    np.testing.assert_allclose(np.array(report["cka"]["linear"])[np.ix_(kept, kept)], plain["cka"]["linear"], atol=1e-6)
+    about = report["svcca"]
+    matrix, control = (np.array(about[name], dtype=float) for name in ("matrix", "shuffled_clips"))
+    assert matrix.shape == control.shape == (len(report["stages"]),) * 2
+    stem = names.index("stem")
+    assert matrix[stem, stem] == pytest.approx(1)
+    assert control[stem, stem] < matrix[stem, stem]
+    text = capsys.readouterr().out
+    assert "counterparts in A and B: " in text
+    assert "(shuffled " in text
+    with (tmp_path / "out" / "cka.csv").open() as file:
+        assert {line["kernel"] for line in csv.DictReader(file)} == {"linear", "rbf", "svcca"}
+
+
 def test_rows_are_chosen(videos, run, tmp_path):
     report = cka(run, run, "--data", videos, "--max_rows", "7", "--batch_size", "4", out=tmp_path / "out")
     assert (report["protocol"]["num_clips"], report["protocol"]["not_used"]) == (4, 3)  # a batch of three is none

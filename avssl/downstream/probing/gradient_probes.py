@@ -26,8 +26,14 @@ _WHOLE_MAP = 2**20
 """Maximum numbers of a map, large enough to keep every cell: 512 channels x 8 x 7 x 7 cells are 200 000."""
 
 
+_BLOCK_FEATURES = 2048
+"""Maximum numbers of a map with all blocks: tens of them then take about as much memory as four stages."""
+
+
 def _pooled_stages(pretrained: PretrainedModel, settings: ProbeSettings) -> dict[str, Any]:
     pooling = StagePooling(4, settings.pooling)
+    if settings.detail == "blocks":
+        pooling = StagePooling(None, settings.pooling, _BLOCK_FEATURES, detail="blocks")
     return {"stream": settings.stream, "stages": dict.fromkeys(settings.modalities, pooling)}
 
 
@@ -81,8 +87,8 @@ def _train(
 _COLUMNS = ("accuracy", "top_5", "mean_per_class")
 
 LAYERS = ProbeProtocol(
-    "BatchNorm and a linear layer on each of the last four stages, backbone frozen, one fixed window per clip "
-    "and epoch (after AVID's Kinetics probe)",
+    "BatchNorm and a linear layer on each of the last four stages, or on every block and layer of the head, backbone "
+    "frozen, one fixed window per clip and epoch (after AVID's Kinetics probe)",
     "accuracy",
     _COLUMNS,
     windows=10,

@@ -45,6 +45,8 @@ class ProbeSettings:
     """svm: maximum number of solver iterations."""
     pooling: Literal["max", "mean"] = "max"
     """retrieval, layers and attentive: pooling of the feature maps. The svm always averages."""
+    detail: Literal["stages", "blocks"] = "stages"
+    """layers: probe the last four stages, or every block of the encoders and every layer of the projection heads."""
     clips_per_class: Count = 5
     """av_retrieval: test clips of each class in the gallery."""
     schedule: ProbeSchedule = field(default_factory=ProbeSchedule)
