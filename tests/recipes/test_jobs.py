@@ -1,0 +1,80 @@
+"""The commands of docs/jobs.md run as they stand, in order, on generated clips."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from avssl.cli import main
+
+PAGE = Path(__file__).parents[2] / "docs" / "jobs.md"
+SMALL = {
+    "pretrain": {
+        "sampling": {"num_frames": 4, "frames_per_second": 4.0, "audio_seconds": 1.0, "sample_rate_hz": 8000},
+        "transform": {"video": {"size": 32}},
+        "model": {"video": {"width": 4}, "audio": {"width": 4}, "head": {"hidden": 16, "out_features": 8}},
+        "optim": {"epochs": 1},
+        "train": {"device": "cpu", "threads": 1, "precision": "fp32", "memory_format": "contiguous"},
+        "data": {"num_workers": 0},
+    },
+    "finetune": {
+        "optim": {"epochs": 2},
+        "test": {"windows_per_clip": 2},
+        "train": {"device": "cpu", "threads": 1},
+        "data": {"num_workers": 0},
+    },
+}
+"""Settings of trainings of a second, by verb."""
+
+
+def job(title: str) -> tuple[list[str], list[str]]:
+    """Return the shell commands and the Python blocks of one job, continued lines joined."""
+    text = PAGE.read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    shell = "".join(re.findall(r"^```bash\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
+    lines = re.sub(r"\s*\\\n\s*", " ", shell).splitlines()
+    commands = [line.partition(" #")[0].strip() for line in lines]
+    return [line for line in commands if line], re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def run_command(tmp_path, monkeypatch):
+    """Runs a line of the page in an empty folder; trainings get small networks, and no browser opens."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BROWSER", "true")
+    for verb, tree in SMALL.items():
+        Path(f".{verb}.yaml").write_text(yaml.safe_dump(tree))
+
+    def run(line: str) -> None:
+        program, *words = shlex.split(line)
+        if program == "avssl":
+            small = ["--config", f".{words[0]}.yaml"] if words[0] in SMALL else []
+            assert main([*words, *small]) == 0, line
+        else:
+            assert program == "python3"
+            subprocess.run([sys.executable, *words], check=True, capture_output=True, timeout=60)
+
+    return run
+
+
+def test_classify_my_videos(run_command, video_maker, capsys):
+    for number in range(24):
+        video_maker(Path("videos", ("dog", "bird", "cat")[number % 3], f"{number}.mp4"), number)
+    video_maker(Path("new/monday.mp4"), 100, 3.0)
+    video_maker(Path("new/tuesday.mp4"), 101, 2.0)
+    commands, (python,) = job("Classify my videos")
+    assert len(commands) == 5 + 1
+    for line in commands:
+        run_command(line)
+    said = capsys.readouterr().out
+    assert re.search(r"on \d+ rows with a label of the classifier: top1 [01]\.\d+", said)
+    page = Path("predictions.html").read_text()
+    assert page.count("<video") == 2
+    assert "new/monday.mp4" in page
+    assert Path("predictions.windows.csv").read_text().count("monday") >= 2 * 3  # id and path of three windows
+    exec(compile(python, str(PAGE), "exec"), {})
+    assert capsys.readouterr().out.count("new/monday.mp4: ") == 3
