@@ -42,6 +42,9 @@ class ReadingConfig:
 
     source: str = ""
     """Manifest (CSV) of the rows to train and test on, or a folder of class folders."""
+    where: str = ""
+    """Conditions on the manifest's columns that rows must meet to be used, such as "match>=0.3 duplicate_of=''", with
+    the columns of `avssl explore`."""
     max_bad_fraction: Share = 0.1
     """Stop the run if more than this share of the rows cannot be read, in [0, 1]."""
     num_workers: Workers | None = None

@@ -62,15 +62,15 @@ def write_search_page(
     """Write the page; links to files are relative to the folder of ``path``."""
     folder = Path(path).resolve().parent
     found = [
-        {"title": group.title, "note": group.note, "moments": _cards(group.moments, folder, limits)} for group in groups
+        {"title": group.title, "note": group.note, "moments": cards(group.moments, folder, limits)} for group in groups
     ]
-    (card,) = _cards([query], folder, limits)
+    (card,) = cards([query], folder, limits)
     write_page(path, "search.html", title=title, query=card, groups=found)
 
 
-def _cards(moments: Sequence[Moment], folder: Path, limits: MediaLimits | None) -> list[dict[str, Any]]:
-    """Return the template variables of each moment."""
-    cards = []
+def cards(moments: Sequence[Moment], folder: Path, limits: MediaLimits | None) -> list[dict[str, Any]]:
+    """Return the template variables of each moment, for a page in a folder; it shows why a file cannot be read."""
+    found = []
     for moment in moments:
         problem, thumbnail = None, None
         try:
@@ -80,8 +80,8 @@ def _cards(moments: Sequence[Moment], folder: Path, limits: MediaLimits | None) 
             problem = error.found
         link = relative_link(moment.file, folder)
         fragment = f"{link}#t={max(0.0, moment.start_seconds):.3f},{moment.stop_seconds:.3f}"
-        cards.append({**asdict(moment), "link": link, "fragment": fragment, "problem": problem, "thumbnail": thumbnail})
-    return cards
+        found.append({**asdict(moment), "link": link, "fragment": fragment, "problem": problem, "thumbnail": thumbnail})
+    return found
 
 
 def middle_frame(moment: Moment, limits: MediaLimits | None = None) -> np.ndarray | None:

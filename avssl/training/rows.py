@@ -13,6 +13,7 @@ from avssl.config import Config
 from avssl.core import distributed
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.core.outputs import ClaimedFolder
+from avssl.data.conditions import rows_where
 from avssl.data.file_stamps import stamped
 from avssl.data.health.indexing import FolderIndex, index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
@@ -112,10 +113,11 @@ def find_rows(
     source = Path(config.data.source)
     if source.is_dir():
         manifest, unusable = _index(config, source, progress, dry_run)
+        manifest = rows_where(manifest, config.data.where)
     else:
         if not is_url(config.data.source) and not source.exists():
             raise ManifestError(f"{source}: no such folder or manifest.")
-        manifest = rows_of_split(read_manifest(config.data.source), config.data.split)
+        manifest = rows_of_split(rows_where(read_manifest(config.data.source), config.data.where), config.data.split)
         if config.data.segment_manifest:
             manifest = _segmented(config, manifest)
         unusable = pa.table({n: pa.array([], pa.string()) for n in ("id", "path", "stream", "reason", "message")})
@@ -194,7 +196,7 @@ def hold_out(config: Config, manifest: Manifest) -> tuple[Manifest, Manifest | N
     if not settings.every_steps:
         return manifest, None
     is_trained_on = config.data.split in ("all", settings.split)
-    other = None if is_trained_on else _gallery_split(config.data.source, settings.split)
+    other = None if is_trained_on else _gallery_split(config, settings.split)
     if other is not None:
         other = _without_repeated(other, manifest)
     if other is not None and len(other) >= MIN_GALLERY:
@@ -228,11 +230,12 @@ def _without_repeated(gallery: Manifest, trained: Manifest) -> Manifest:
     return gallery.select(np.setdiff1d(np.arange(len(gallery)), repeated))
 
 
-def _gallery_split(source: str, split: str) -> Manifest | None:
+def _gallery_split(config: Config, split: str) -> Manifest | None:
     """Return the rows of a manifest's split, or None if there are too few or the source is a folder."""
+    source = config.data.source
     if not is_url(source) and Path(source).is_dir():
         return None
-    manifest = read_manifest(source)
+    manifest = rows_where(read_manifest(source), config.data.where, "data.where, gallery")
     rows = manifest.where(split=split) if "split" in manifest else manifest.select(np.empty(0, dtype=np.int64))
     return rows if len(rows) >= MIN_GALLERY else None
 

@@ -3,8 +3,8 @@ import os
 import pytest
 
 from avssl.config import config_from_dict
-from avssl.core.manifest import Manifest
-from avssl.training.rows import hold_out
+from avssl.core.manifest import Manifest, ManifestError
+from avssl.training.rows import find_rows, hold_out
 
 
 def config(source=".", **changes):
@@ -77,3 +77,17 @@ def test_no_copy_of_a_training_file_is_in_the_gallery(tmp_path, caplog):
     assert len(held_out) == 55
     content = [{(tmp_path / name).read_bytes() for name in part["path"]} for part in (trained, held_out)]
     assert content[0].isdisjoint(content[1])
+
+
+def test_conditions_choose_the_rows_and_the_gallery(tmp_path):
+    split = ["train"] * 60 + ["val"] * 80
+    match = [str(number % 10 / 10) for number in range(140)]
+    manifest(140, tmp_path, split=split, match=match).write(tmp_path / "manifest.csv")
+    settings = config(tmp_path / "manifest.csv", data={"where": "match>=0.5"})
+    found, _ = find_rows(settings)
+    assert len(found) == 30
+    trained, held_out = hold_out(settings, found)
+    assert (len(trained), len(held_out)) == (30, 40)
+    assert min(map(float, held_out["match"])) == 0.5
+    with pytest.raises(ManifestError, match=r"data.where: the manifest has no column 'macth'.* Did you mean match\?"):
+        find_rows(config(tmp_path / "manifest.csv", data={"where": "macth>=0.5"}))

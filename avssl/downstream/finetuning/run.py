@@ -13,6 +13,7 @@ from avssl.config import ConfigError, FinetuneConfig
 from avssl.core import distributed
 from avssl.core.manifest import Manifest
 from avssl.core.outputs import ClaimedFolder
+from avssl.data.conditions import rows_where
 from avssl.data.file_stamps import stamped
 from avssl.data.splits import Division, Labels, choose_divisions, divide, encode_labels
 from avssl.engine import environment_report
@@ -79,7 +80,7 @@ def start_run(
         manifest, unusable = directory.read_rows(config.data.source)
     else:
         found = _find_rows(config, progress)
-        manifest, unusable = found.manifest, found.unusable
+        manifest, unusable = rows_where(found.manifest, config.data.where), found.unusable
     manifest = stamped(manifest, again=resume)
     columns = config.labels
     divisions = divide(

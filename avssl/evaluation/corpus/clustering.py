@@ -1,0 +1,73 @@
+"""K-means on a sample of unit vectors, and the assignment of all of them in blocks.
+
+Dimensions: N vectors, K centers, C vector size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor
+
+from avssl.core.errors import InputError
+
+BLOCK_ROWS = 2**14
+_SAMPLES_PER_CENTER = 128
+_LEAST_SAMPLES = 2**15
+
+
+def find_centers(vectors: np.ndarray, num_centers: int, seed: int = 0) -> np.ndarray:
+    """Return (K, C) float32 centers of a sample of the vectors, found by mini-batch k-means.
+
+    Source: Sculley, Web-scale k-means clustering, WWW 2010, as in scikit-learn.
+
+    Args:
+        vectors: (N, C) float32.
+        num_centers: K, in [1, N].
+        seed: Random seed of the sample and of the centers that it starts with.
+
+    Raises:
+        InputError: If there are fewer vectors than centers.
+    """
+    if not 1 <= num_centers <= len(vectors):
+        raise InputError(f"num_clusters ({num_centers}) must lie in [1, {len(vectors)}], the number of vectors.")
+    count = max(_LEAST_SAMPLES, _SAMPLES_PER_CENTER * num_centers)
+    sample = vectors
+    if count < len(vectors):
+        sample = vectors[np.sort(np.random.default_rng(seed).choice(len(vectors), count, replace=False))]
+    means = MiniBatchKMeans(num_centers, random_state=seed, n_init=3, batch_size=4096, max_iter=30)
+    centers: np.ndarray = means.fit(sample).cluster_centers_.astype(np.float32)
+    return centers
+
+
+def nearest_centers(vectors: np.ndarray, centers: np.ndarray, count: int = 1) -> np.ndarray:
+    """Return (N, count) int64: the nearest centers of each vector, nearest first, computed in blocks of rows."""
+    columns = torch.from_numpy(centers)
+    offsets = columns.square().sum(dim=1) / 2  # |x - c|^2 = |x|^2 - 2 (x c - |c|^2 / 2)
+    found = [_top(block @ columns.T - offsets, count) for block in torch.from_numpy(vectors).split(BLOCK_ROWS)]
+    return torch.cat(found).numpy()
+
+
+def _top(scores: Tensor, count: int) -> Tensor:
+    return scores.topk(count, dim=1).indices
+
+
+def medoids(vectors: np.ndarray, clusters: np.ndarray, num_clusters: int, count: int = 1) -> list[np.ndarray]:
+    """Return the most central members of each cluster: those with the largest mean cosine with all its members.
+
+    The sum of a unit vector's cosines with all members is its product with their sum, so no pairs are needed.
+
+    Args:
+        vectors: (N, C) unit vectors.
+        clusters: (N,) cluster of each vector.
+        num_clusters: K.
+        count: Members to return of each cluster, at most.
+    """
+    found = []
+    for cluster in range(num_clusters):
+        members = np.flatnonzero(clusters == cluster)
+        block = vectors[members]
+        order = np.argsort(-(block @ block.sum(axis=0, dtype=np.float64)), kind="stable")
+        found.append(members[order[:count]])
+    return found
