@@ -42,6 +42,7 @@ VERBS = {
     "sync": "avssl.recipes.sync:sync",
     "embed": "avssl.recipes.embed:embed",
     "search": "avssl.recipes.search:search",
+    "explore": "avssl.recipes.explore:explore",
     "select": "avssl.recipes.select_clips:select",
     "convert": "avssl.recipes.convert:convert",
     "doctor": "avssl.recipes.doctor:doctor",

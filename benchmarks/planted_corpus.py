@@ -21,7 +21,7 @@ from avssl.core.parallel import parallel_map
 from avssl.media import write_video
 from avssl.synthetic import SceneSettings, draw_scene, render_audio, render_frames
 
-COPIES = ("re-encoded", "resized", "gain", "cropped", "later start")
+COPIES = ("re-encoded", "resized", "gain", "cropped", "cut by a step", "cut between steps")
 RATE = 24000
 SCENE = SceneSettings()
 
@@ -93,8 +93,9 @@ def _copy(folder: Path, name: str, frames: Tensor, audio: Tensor, kind: str) -> 
     elif kind == "cropped":
         edge = frames.shape[-1] // 32 * 2
         frames = frames[..., edge:-edge, edge:-edge]
-    elif kind == "later start":
-        frames, audio = frames[6:], audio[6 * RATE // 16 :]
+    elif kind.startswith("cut"):  # by windows of half a second, or by three quarters of that
+        first = 8 if kind == "cut by a step" else 6
+        frames, audio = frames[first:], audio[first * RATE // 16 :]
     return _file(folder, f"{name}-copy", frames.contiguous(), audio, kind, name, crf)
 
 

@@ -8,12 +8,13 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.evaluation.corpus import (
     NUM_NEIGHBORS,
@@ -35,6 +36,7 @@ COLUMNS = ("cluster", "duplicate_of", "match", "off_screen", "voice_over")
 MOST_CLUSTERS = 100
 """Largest default number of clusters, which a person can still look at."""
 _DECIMALS = 4
+_SHOWN_MEDOIDS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +81,14 @@ def recordings_of(table: FeatureTable) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """What was found out about the M clips of a table."""
+    """Clusters, copies, match and suspects of the M clips of a table."""
 
     clips: Clips
     """The clips."""
     clusters: np.ndarray
     """(M,) int64 cluster of each clip, 0 is the largest."""
     medoids: list[np.ndarray]
-    """Most central clips of each cluster, most central first."""
+    """Most central clips of each cluster that are no copies, most central first."""
     duplicate_of: np.ndarray
     """(M,) int64 clip that each clip is a copy of, or -1."""
     change: np.ndarray
@@ -98,7 +100,7 @@ class Corpus:
     voice_over: np.ndarray
     """(M,) float64 suspicion of a voice-over, in [0, 1]."""
 
-    def columns(self, ids: Sequence[str]) -> dict[str, pa.Array]:
+    def columns(self, ids: Iterable[str]) -> dict[str, pa.Array]:
         """Return the new columns of a manifest with these ids; cells of ids that the table lacks are empty."""
         place = {name: number for number, name in enumerate(self.clips.ids)}
         rows = [place.get(name) for name in ids]
@@ -141,7 +143,7 @@ def explore_table(
             "the table holds features before the heads, whose video and audio cannot be compared. Make one with "
             "avssl embed --what embeddings."
         )
-    vectors = {name: table.vectors(name) for name in ("video", "audio")}
+    vectors: dict[Modality, np.ndarray] = {"video": table.vectors("video"), "audio": table.vectors("audio")}
     clips, recordings = Clips.of(table), recordings_of(table)
     if recordings.max(initial=-1) < 1:
         raise FeatureTableError(f"the table has {recordings.max(initial=-1) + 1} files; a corpus needs two at least.")
@@ -169,10 +171,10 @@ def explore_table(
     for pair in pairs:
         change[[pair.one, pair.other]] = np.fmin(change[[pair.one, pair.other]], pair.change)
     match = clips.means(match_ranks(vectors["video"], vectors["audio"], recordings, seed=seed))
-    video, audio = (clips.means(vectors[name]) for name in ("video", "audio"))
+    video, audio = clips.means(vectors["video"]), clips.means(vectors["audio"])
     alike = search("neighbors of clips", audio, clips.recordings)
     found = suspects(video, match, clips.recordings, alike, seed)
-    clusters, central = _cluster(_joint(video, audio), count, seed)
+    clusters, central = _cluster(_joint(video, audio), count, seed, duplicate_of < 0)
     change[duplicate_of < 0] = np.nan
     return Corpus(clips, clusters, central, duplicate_of, change, match, found.off_screen, found.voice_over)
 
@@ -189,12 +191,12 @@ def _joint(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
     return joined
 
 
-def _cluster(vectors: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the cluster of each clip and the medoids, in order of size; clusters without clips are left out."""
+def _cluster(vectors: np.ndarray, count: int, seed: int, shown: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the cluster of each clip and the medoids among the shown clips, in order of size, without empty ones."""
     nearest = nearest_centers(vectors, find_centers(vectors, count, seed))[:, 0]
     sizes = np.bincount(nearest, minlength=count)
     order = np.argsort(-sizes, kind="stable")
     number = np.empty(count, dtype=np.int64)
     number[order] = np.arange(count)
     clusters = number[nearest]
-    return clusters, medoids(vectors, clusters, int((sizes > 0).sum()), count=3)
+    return clusters, medoids(vectors, clusters, int((sizes > 0).sum()), _SHOWN_MEDOIDS, shown)

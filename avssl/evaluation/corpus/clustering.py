@@ -53,7 +53,9 @@ def _top(scores: Tensor, count: int) -> Tensor:
     return scores.topk(count, dim=1).indices
 
 
-def medoids(vectors: np.ndarray, clusters: np.ndarray, num_clusters: int, count: int = 1) -> list[np.ndarray]:
+def medoids(
+    vectors: np.ndarray, clusters: np.ndarray, num_clusters: int, count: int = 1, among: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Return the most central members of each cluster: those with the largest mean cosine with all its members.
 
     The sum of a unit vector's cosines with all members is its product with their sum, so no pairs are needed.
@@ -63,11 +65,13 @@ def medoids(vectors: np.ndarray, clusters: np.ndarray, num_clusters: int, count:
         clusters: (N,) cluster of each vector.
         num_clusters: K.
         count: Members to return of each cluster, at most.
+        among: (N,) bool mask of the vectors that may be returned; None allows all.
     """
     found = []
     for cluster in range(num_clusters):
         members = np.flatnonzero(clusters == cluster)
         block = vectors[members]
         order = np.argsort(-(block @ block.sum(axis=0, dtype=np.float64)), kind="stable")
-        found.append(members[order[:count]])
+        ranked = members[order]
+        found.append((ranked if among is None else ranked[among[ranked]])[:count])
     return found

@@ -11,7 +11,7 @@ from the original by less than the original changes from one window to the next.
   about the change that a shift by that share of a step would make;
 - that holds over the whole of the shorter clip, except one window.
 
-All three numbers come from the meaning of the test, not from a fit to a corpus.
+So a copy that was cut is found if it was cut by a multiple of the time between windows, up to ``MAX_CHANGE`` of it.
 
 Dimensions: N windows, M clips, k neighbors, C vector size.
 """
@@ -147,7 +147,7 @@ def _least_change(
     least = max(1, min(num_rows, num_columns) - 1)
     best = float("inf")
     for shift in range(-num_columns + least, num_rows - least + 1):
-        means = {name: float(np.diagonal(x, -shift).max()) for name, x in distances.items()}
-        if all(means[name] <= limits[name] for name in means):
-            best = min([best, *(max(0.0, means[name]) / steps[name] for name in means if steps[name] > 0)])
+        farthest = {name: float(np.diagonal(x, -shift).max()) for name, x in distances.items()}
+        if all(farthest[name] <= limits[name] for name in farthest):
+            best = min([best, *(max(0.0, far) / steps[name] for name, far in farthest.items() if steps[name] > 0)])
     return best
