@@ -34,6 +34,7 @@ VERBS = {
     "distill": "avssl.recipes.distill:distill",
     "probe": "avssl.recipes.probe:probe",
     "robustness": "avssl.recipes.robustness:robustness",
+    "benchmark": "avssl.recipes.benchmark:benchmark",
     "cka": "avssl.recipes.cka:cka",
     "localize": "avssl.recipes.localize:localize",
     "app": "avssl.recipes.app:app",

@@ -1,0 +1,116 @@
+"""Models of a benchmark: the checkpoints, the same network with random weights, and a supervised one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avssl.config import base_of, flatten
+from avssl.config.command import Verb
+from avssl.core.errors import InputError
+from avssl.core.user_files import read_bytes
+from avssl.hub.classifier import load_classifier
+from avssl.hub.pretrained import PretrainedModel, from_pretrained, random_init, save_pretrained
+from avssl.hub.release import find_release
+from avssl.recipes.benchmark.protocols import PROTOCOLS, option_words
+
+if TYPE_CHECKING:
+    from avssl.recipes.benchmark.cells import How
+    from avssl.recipes.benchmark.suite import Suite
+
+RANDOM, SUPERVISED = "random init", "supervised"
+_MAX_MANIFEST_BYTES = 2**33
+
+
+@dataclass(frozen=True)
+class Model:
+    """A column of the table."""
+
+    name: str
+    checkpoint: str
+    """What the verbs get as ``--checkpoint``."""
+    weights: str
+    """Hash of the weights."""
+    has_joint_space: bool = True
+    """Audio and video are embedded into one space; a supervised model has only its encoders."""
+
+    @staticmethod
+    @cache
+    def rows_hash(manifest: str) -> str:
+        """Return a hash of the manifest's content."""
+        return hashlib.sha256(read_bytes(manifest, _MAX_MANIFEST_BYTES)).hexdigest()[:16]
+
+
+def load_models(checkpoints: Sequence[str]) -> list[Model]:
+    """Return the checkpoints as columns, named after their folders.
+
+    Raises:
+        HubError: If there is no model at a checkpoint.
+        InputError: If a checkpoint is named twice.
+    """
+    if len({str(Path(each).resolve()) for each in checkpoints}) < len(checkpoints):
+        raise InputError(f"a checkpoint is named twice: {' '.join(checkpoints)}.")
+    loaded = [from_pretrained(each) for each in checkpoints]
+    names = _names(checkpoints)
+    return [Model(n, c, p.weights_hash()) for n, c, p in zip(names, checkpoints, loaded, strict=True)]
+
+
+def _names(checkpoints: Sequence[str]) -> list[str]:
+    """Return the shortest endings of the paths that tell them apart; ``weights`` alone is no name."""
+    parts = [Path(find_release(each)).resolve().parts for each in checkpoints]
+    parts = [each[:-1] if each[-1] == "weights" else each for each in parts]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names) and not {RANDOM, SUPERVISED} & set(names):
+            return names
+    return list(checkpoints)
+
+
+def random_model(like: str, how: How, seed: int) -> Model:
+    """Write a release of the same network with random weights, if it is not there, and return it."""
+    folder = how.out / "models" / RANDOM
+    if not (folder / "model.safetensors").exists():
+        twin = random_init(from_pretrained(like), seed + 1)
+        save_pretrained(folder, twin.model, twin.transform, twin.config, {"weights": f"random, seed {seed + 1}"})
+    return Model(RANDOM, str(folder), from_pretrained(folder).weights_hash())
+
+
+def supervised_words(suite: Suite, like: PretrainedModel, how: How) -> list[str]:
+    """Return the command line that trains the supervised classifier, with the network of a checkpoint."""
+    assert suite.supervised is not None
+    data, finetune = suite.data_set(suite.supervised.data), PROTOCOLS["finetune"].verb
+    columns = {option: getattr(data.fields, name) or None for name, option in finetune.columns.items()}
+    network = {key: "none" if value is None else value for key, value in flatten(base_of(like.config)).items()}
+    options = {"classifier.inputs": "both", **suite.supervised.entry.options}
+    if "config" in options:
+        options["config"] = str(suite.path.parent / str(options["config"]))
+    words = [str(how.root / data.fields.manifest), "--checkpoint", "none"]
+    return words + option_words({**network, **columns, "train.seed": suite.fields.seed, **options})
+
+
+def supervised_model(suite: Suite, like: str, how: How, *, overwrite: bool, progress: bool) -> Model:
+    """Train a classifier from random weights, and return its encoders as a model; what is there is kept."""
+    folder, run = how.out / "models" / SUPERVISED, how.out / "models" / f"{SUPERVISED}-run"
+    if overwrite or not (folder / "model.safetensors").exists():
+        pretrained, finetune = from_pretrained(like), PROTOCOLS["finetune"].verb
+        quiet = [] if progress else ["--no-progress"]
+        if (run / "config.yaml").exists() and not overwrite:
+            words = ["--resume", str(run), *quiet]
+        else:
+            words = [*supervised_words(suite, pretrained, how), *quiet, "-o", str(run), *["--overwrite"] * overwrite]
+            words += option_words({"train.device": how.device, "data.num_workers": how.num_workers})
+        with (how.out / "models" / f"{SUPERVISED}.txt").open("w") as log, redirect_stdout(log):
+            Verb(finetune.name, finetune.path).run(words)
+        classifier = load_classifier(run)
+        twin = random_init(pretrained, suite.fields.seed + 1)  # its heads are never used
+        for name, encoder in classifier.model.encoders.items():
+            getattr(twin.model, f"{name}_encoder").load_state_dict(encoder.state_dict())
+        twin.transform.load_state_dict(classifier.transform.state_dict())
+        about = {"weights": f"encoders of a classifier of {', '.join(classifier.classes)}; the heads are random"}
+        save_pretrained(folder, twin.model, twin.transform, twin.config, about)
+    return Model(SUPERVISED, str(folder), from_pretrained(folder).weights_hash(), has_joint_space=False)
