@@ -26,6 +26,7 @@ from avssl.core.version import __version__
 
 VERBS = {
     "pretrain": "avssl.recipes.pretrain:pretrain",
+    "sweep": "avssl.recipes.sweep:sweep",
     "synthesize": "avssl.recipes.synthesize:synthesize",
     "index": "avssl.recipes.index:index",
     "prepare": "avssl.recipes.prepare:prepare",

@@ -12,6 +12,8 @@ from avssl.config.finetune import FinetuneOptimConfig as FinetuneOptimConfig
 from avssl.config.finetune import TeacherConfig as TeacherConfig
 from avssl.config.finetune import base_of as base_of
 from avssl.config.finetune import base_of_student as base_of_student
+from avssl.config.grid import Grid as Grid
+from avssl.config.grid import GridRun as GridRun
 from avssl.config.parsing import config_from_dict as config_from_dict
 from avssl.config.parsing import field_docs as field_docs
 from avssl.config.parsing import load_config as load_config

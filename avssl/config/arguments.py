@@ -106,7 +106,7 @@ def add_option(parser: Any, option: Option, *, is_shown: bool) -> None:
     """Add an option of a verb to a parser or to one of its groups."""
     kind: dict[str, Any] = {"metavar": metavar(option)}
     if option.is_positional:
-        if any(map(_is_sequence, _alternatives(option.type))):
+        if takes_list(option):
             kind["nargs"] = "+" if option.default is MISSING else "*"
         elif option.default is not MISSING:
             kind["nargs"] = "?"
@@ -125,11 +125,22 @@ def add_option(parser: Any, option: Option, *, is_shown: bool) -> None:
     parser.add_argument(*names, required=option.default is MISSING, help=help_text(option, is_shown), **kind)
 
 
-def add_setting(section: Any, key: str, option: Option, *, is_shown: bool) -> None:
-    """Add a setting, such as ``optim.lr``, whose value is converted with the other settings."""
+def add_setting(section: Any, key: str, option: Option, *, is_shown: bool, several: bool = False) -> None:
+    """Add a setting, such as ``optim.lr``, whose value is converted with the other settings.
+
+    ``several`` allows several values of every setting.
+    """
     name = f"--{key.replace('_', '-')}"
-    several = {"nargs": "+"} if any(map(_is_sequence, _alternatives(option.type))) else {}
-    section.add_argument(name, metavar=metavar(option), help=help_text(option, is_shown), **several)
+    shown: Any = metavar(option)
+    words = {"nargs": "+"} if several or takes_list(option) else {}
+    if words and shown.startswith("{"):
+        shown = (shown, "NAME")  # the choices once
+    section.add_argument(name, metavar=shown, help=help_text(option, is_shown), **words)
+
+
+def takes_list(option: Option) -> bool:
+    """Return True if the value of an option is a list."""
+    return any(map(_is_sequence, _alternatives(option.type)))
 
 
 def help_text(option: Option, is_shown: bool = True) -> str:

@@ -8,7 +8,8 @@ is the ``Args`` section of its docstring:
 - a tuple or sequence takes several values, separated by spaces or commas;
 - a dataclass brings an option for each of its fields;
 - a root of settings (:class:`avssl.config.Config` ...) brings its groups, ``--config``, ``--print-config`` and, if the
-  function has a parameter ``resume``, the settings of that run.
+  function has a parameter ``resume``, the settings of that run;
+- a :class:`avssl.config.Grid` brings the same, and each setting may have several values: a run for each combination.
 
 The module of the function is not imported until the command line is understood, so ``--help`` and errors are quick.
 It may declare two constants and two functions for the command line:
@@ -31,9 +32,10 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from avssl.config.arguments import LETTERS, HelpFormatter, Parser, add_option, add_setting, convert
+from avssl.config.arguments import LETTERS, HelpFormatter, Parser, add_option, add_setting, convert, takes_list
 from avssl.config.declared import Option, has_function, read_constant, read_declaration
 from avssl.config.files import flatten, read_yaml, source_of, to_yaml
+from avssl.config.grid import Grid, make_grid
 from avssl.config.parsing import (
     field_docs,
     groups,
@@ -91,6 +93,8 @@ class Verb:
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
         """Return the keyword arguments of the verb's function. Raises as :meth:`run`."""
         words, files = _split(argv)
+        if self.takes_grid and words and words[0].lower().endswith((".yaml", ".yml")):
+            words = ["--config", *words]
         given = _given(words)
         settings = _Settings(self, given) if self._root else None
         parser = self._parser(settings, shows_all="help_all" in given)
@@ -121,8 +125,15 @@ class Verb:
         for option in read_declaration(self.path).options.values():
             if option.settings is not None and option.settings.startswith("avssl.config."):
                 module, name = option.settings.split(":")
-                return option.name, getattr(importlib.import_module(module), name)
+                kind = getattr(importlib.import_module(module), name)
+                return option.name, getattr(kind, "ROOT", kind)
         return None
+
+    @cached_property
+    def takes_grid(self) -> bool:
+        """True if each setting may have several values, for a run of each combination."""
+        options = read_declaration(self.path).options.values()
+        return any(str(option.settings).endswith(":Grid") for option in options)
 
     def declared(self, name: str, default: Any) -> Any:
         """Return a constant of the verb's module."""
@@ -181,6 +192,7 @@ class _Settings:
         self._resumed = given.get("resume")
         self._file = _config_of_run(self._resumed, given, self._root) if self._resumed else given.get("config")
         self._defaults = self._root()
+        self._takes_grid = verb.takes_grid
         source, flat = (source_of(self._file), flatten(read_yaml(self._file))) if self._file else ("", {})
         self._source, self._flat, self._given = source, flat, given
         self.names = read_names([(source, flat), ("--", given)], self._defaults)
@@ -220,11 +232,13 @@ class _Settings:
             if shows_all and group != title:
                 section = parser.add_argument_group(group, (type(default).__doc__ or "").split("\n\n")[0])
                 title = group
-            add_setting(section, key, self._option(key, default), is_shown=shows_all or key in first)
+            option = self._option(key, default)
+            add_setting(section, key, option, is_shown=shows_all or key in first, several=self._takes_grid)
         for key in sorted(self._known - found.keys()):
             path, _, name = key.rpartition(".")
             kinds = (get_type_hints(cls).get(name) for cls in CHOICES[path].values())
-            add_setting(section, key, Option(key, next(filter(None, kinds)), None, ""), is_shown=False)
+            option = Option(key, next(filter(None, kinds)), None, "")
+            add_setting(section, key, option, is_shown=False, several=self._takes_grid)
         if not shows_all:
             parser.epilog = f"All {len(found)} settings: {parser.prog} --help-all"
 
@@ -256,6 +270,8 @@ class _Settings:
         base = None
         if self._has_base:
             base = importlib.import_module(self._module).base_settings({**self._flat, **given})
+        if self._takes_grid:
+            return self._grid(given, "print_config" in values)
         config: Any = parse_settings(given, self._root, self._file, base)
         if self._resumed and self._file:
             refuse_changes(load_config(self._file, self._root), config)
@@ -267,6 +283,29 @@ class _Settings:
             print(to_yaml(config), end="")
             raise SystemExit(0)
         return config
+
+    def _grid(self, given: Mapping[str, Any], prints: bool) -> Grid:
+        """Return the runs of all combinations of values; print their settings and exit if requested."""
+        check = importlib.import_module(self._module).check_settings
+
+        def parse(one: Mapping[str, Any]) -> Any:
+            config: Any = parse_settings(one, self._root, self._file)
+            try:
+                check(config)
+            except ConfigError as error:
+                raise self.located(error) from error
+            return config
+
+        grid = make_grid(given, self._is_list, parse)
+        if prints:
+            print("---\n".join(to_yaml(run.config) for run in grid.runs), end="")
+            raise SystemExit(0)
+        return grid
+
+    def _is_list(self, key: str) -> bool:
+        known = dict(groups(self.names, self._defaults))
+        path, _, name = key.rpartition(".")
+        return path in known and name in get_type_hints(type(known[path])) and takes_list(self._option(key))
 
 
 # ---------------------------------------------------------------- resumed runs

@@ -14,7 +14,7 @@ from avssl.recipes.benchmark.table import Results
 @checked
 def benchmark(
     suite: Path | str,
-    checkpoints: Sequence[str],
+    checkpoints: Sequence[Path | str],
     *,
     out: Path | str = "benchmark",
     data: Path | str = ".",
@@ -61,5 +61,11 @@ def benchmark(
     """
     how = How(Path(out), Path(data), device, num_workers)
     return run_benchmark(
-        suite, checkpoints, how, only=tuple(only), dry_run=dry_run, overwrite=overwrite, progress=progress
+        suite,
+        list(map(str, checkpoints)),
+        how,
+        only=tuple(only),
+        dry_run=dry_run,
+        overwrite=overwrite,
+        progress=progress,
     )

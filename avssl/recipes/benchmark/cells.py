@@ -5,7 +5,7 @@
     OUT/cells/<data set>/<protocol>/<model>/
     ├── probe.json ...      what the verb writes
     ├── output.txt          what the verb prints
-    └── cell.json           the command, what it was run on, and its scores; written last
+    └── cell.json           the command, what it was run on, and its scores once they are there
 """
 
 from __future__ import annotations
@@ -108,26 +108,33 @@ def finished(cell: Cell) -> list[Score] | None:
     Raises:
         OutputError: If the folder holds the numbers of another command.
     """
-    path = cell.folder / RECORD
-    if not path.exists():
+    record = _record(cell)
+    if record is None or record["scores"] is None:
         return None
-    record = read_json(path)
     for name, value in _identity(cell).items():
         if record.get(name) != value:
             raise OutputError(
-                f"{cell.folder}: holds numbers of other {name} ({_short(record.get(name))}, now {_short(value)}). "
-                "Measure them again with --overwrite, or name another folder."
+                f"{cell.folder}: holds numbers of other {name} ({_difference(record.get(name), value)}). Measure them "
+                "again with --overwrite, or name another folder."
             )
     return [Score.from_plain(plain) for plain in record["scores"]]
+
+
+def _record(cell: Cell) -> dict[str, Any] | None:
+    path = cell.folder / RECORD
+    found: dict[str, Any] | None = read_json(path) if path.exists() else None
+    return found
 
 
 def _identity(cell: Cell) -> dict[str, Any]:
     return {"command": list(cell.words), "weights": cell.model.weights, "rows": cell.model.rows_hash(cell.words[0])}
 
 
-def _short(value: Any) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 160 else text[:160] + " ..."
+def _difference(old: Any, new: Any) -> str:
+    """Return both values; of command lines the words that differ."""
+    if isinstance(old, list) and isinstance(new, list):
+        old, new = (" ".join(w for w in one if w not in other) or "without" for one, other in ((old, new), (new, old)))
+    return f"{old}, now {new}"
 
 
 def run_cell(cell: Cell, suite: Suite, how: How, *, overwrite: bool, progress: bool) -> list[Score] | str:
@@ -138,7 +145,10 @@ def run_cell(cell: Cell, suite: Suite, how: How, *, overwrite: bool, progress: b
     """
     verb = cell.protocol.verb
     cell.folder.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
+    start, begun, identity = time.monotonic(), _record(cell), _identity(cell)
+    # What a command left unfinished is continued by the same one alone.
+    overwrite |= begun is not None and begun != begun | identity
+    write_json(cell.folder / RECORD, identity | {"scores": None})
     words = [*cell.words, *output_words(cell, how, overwrite=overwrite, progress=progress)]
     if verb.name == "finetune" and (run := cell.folder / "run").joinpath("config.yaml").exists() and not overwrite:
         words = ["--resume", str(run), *option_words({} if progress else {"progress": False})]
@@ -150,7 +160,7 @@ def run_cell(cell: Cell, suite: Suite, how: How, *, overwrite: bool, progress: b
         raise
     except AvsslError as error:
         return str(error)
-    record = _identity(cell) | {"seconds": round(time.monotonic() - start, 1)}
+    record = identity | {"seconds": round(time.monotonic() - start, 1)}
     write_json(cell.folder / RECORD, record | {"scores": [score.plain() for score in scores]})
     return scores
 

@@ -33,7 +33,7 @@ class Model:
 
     name: str
     checkpoint: str
-    """What the verbs get as ``--checkpoint``."""
+    """Value of ``--checkpoint`` of the verbs."""
     weights: str
     """Hash of the weights."""
     has_joint_space: bool = True
