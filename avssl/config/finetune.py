@@ -6,6 +6,7 @@ The groups ``sampling``, ``transform`` and ``model`` are those of pretraining. T
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, Literal
 
 from avssl.config.choice import Choice, check
@@ -21,6 +22,7 @@ from avssl.config.settings import (
     Steps,
     TrainConfig,
     TransformConfig,
+    choose,
 )
 from avssl.core.ranges import (
     Count,
@@ -98,6 +100,9 @@ class ClassifierConfig:
     """Share of the pooled features to drop in training, in [0, 1)."""
     label_smoothing: ShareBelowOne = 0.0
     """Label smoothing: share of the target spread over all classes, in [0, 1)."""
+    from_head_layer: CountOrZero = 0
+    """Layers of the projection head that are fine-tuned with the encoders and stand before the classifier; 1 or 2 help
+    with few labels (SimCLRv2), 0 leaves out the head."""
     mixup: PositiveOrZero = 0.0
     """Mixup of the clips of a batch, with shares drawn from Beta(mixup, mixup); 0 for none."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -203,6 +208,8 @@ class FinetuneConfig:
     """Encoders; fixed by a checkpoint."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     """The classifier head and its regularization."""
+    loss: Choice = field(default_factory=partial(choose, "loss", "softmax"))
+    """Loss of clips with one label; clips with several labels have a sigmoid for each class."""
     optim: FinetuneOptimConfig = field(default_factory=FinetuneOptimConfig)
     """Optimizer, learning rates, batch size and length of training."""
     schedule: Choice = field(default_factory=lambda: Steps("steps"))
@@ -215,6 +222,11 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         wrong = self.labels.multi_label and self.classifier.class_weights != "none"
         check(not wrong, "classifier.class_weights balanced needs one label per row, not labels.multi_label.")
+        wrong = self.labels.multi_label and self.loss.name not in ("softmax", "sigmoid")
+        check(
+            not wrong,
+            f"loss.name {self.loss.name} needs one label per row, not labels.multi_label.",
+        )
 
     def network(self) -> Config:
         """Return pretraining settings with this run's encoders, input, device and precision."""
@@ -264,6 +276,9 @@ class DistillConfig(FinetuneConfig):
         check(not wrong, "distill.teacher_weight below 1 needs one label per row, not labels.multi_label.")
         chosen = self.classifier
         plain = ClassifierConfig(chosen.inputs, chosen.fusion, chosen.dropout)
+        check(
+            self.loss.name == "softmax", f"loss.name ({self.loss.name}): a student is trained on its teacher's softmax."
+        )
         check(chosen == plain, "classifier: a student has only inputs, fusion and dropout; leave out the rest.")
 
 

@@ -30,7 +30,7 @@ from avssl.core.ranges import (
 )
 from avssl.media.backends import BackendName
 from avssl.media.limits import MediaLimits
-from avssl.models import AUDIO_ENCODERS, HEADS, VIDEO_ENCODERS
+from avssl.models import AUDIO_ENCODERS, CLASSIFIER_LOSSES, HEADS, VIDEO_ENCODERS
 from avssl.objectives import OBJECTIVES
 from avssl.transforms import SPECTROGRAMS
 
@@ -295,6 +295,7 @@ CHOICES: dict[str, Mapping[str, type[Choice]]] = {
     "model.audio": Choices(AUDIO_ENCODERS),
     "schedule": {"cosine": Cosine, "steps": Steps},
     "model.head": Choices(HEADS),
+    "loss": Choices(CLASSIFIER_LOSSES),
     "objective": Choices(OBJECTIVES, without=("seed",)),
 }
 """The dataclass of each name that a group can have."""

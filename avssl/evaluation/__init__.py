@@ -18,6 +18,7 @@ from avssl.evaluation.cka import find_blocks as find_blocks
 from avssl.evaluation.class_retrieval import ClassRetrieval as ClassRetrieval
 from avssl.evaluation.class_retrieval import chance_average_precision as chance_average_precision
 from avssl.evaluation.class_retrieval import class_retrieval as class_retrieval
+from avssl.evaluation.class_separation import class_separation as class_separation
 from avssl.evaluation.classification import average_clips as average_clips
 from avssl.evaluation.classification import confusion_matrix as confusion_matrix
 from avssl.evaluation.classification import mean_average_precision as mean_average_precision

@@ -25,7 +25,7 @@ from avssl.hub.release import (
     write_release,
 )
 from avssl.hub.trained_classifier import TrainedClassifier
-from avssl.models import Classifier
+from avssl.models import Classifier, create_classifier_loss
 from avssl.training.build import build_model, build_sampling, build_transform
 from avssl.transforms import ClipTransform
 
@@ -45,7 +45,15 @@ def _build(config: FinetuneConfig, num_classes: int, seed: int = 0) -> Classifie
     pair, chosen = build_model(config.network(), seed), config.classifier
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return Classifier.of(pair, num_classes, inputs=chosen.inputs, fusion=chosen.fusion, dropout=chosen.dropout)
+        return Classifier.of(
+            pair,
+            num_classes,
+            inputs=chosen.inputs,
+            fusion=chosen.fusion,
+            dropout=chosen.dropout,
+            loss=create_classifier_loss(config.loss.name, **config.loss.options()),
+            from_head_layer=chosen.from_head_layer,
+        )
 
 
 def save_classifier(

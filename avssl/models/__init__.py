@@ -14,6 +14,7 @@ from avssl.core.registry import build, entry
 if TYPE_CHECKING:
     from avssl.models.av_model import AVModel as AVModel
     from avssl.models.classifier import Classifier as Classifier
+    from avssl.models.classifier_losses import ClassifierLoss as ClassifierLoss
     from avssl.models.clip_encoder import ClipClassifier as ClipClassifier
     from avssl.models.clip_encoder import ClipEncoder as ClipEncoder
     from avssl.models.clip_encoder import Encoding as Encoding
@@ -50,6 +51,15 @@ HEADS: dict[str, str] = {
     "linear": "avssl.models.heads:linear",
 }
 """Import path of each projection head by its name in the configuration."""
+
+CLASSIFIER_LOSSES: dict[str, str] = {
+    "softmax": "avssl.models.classifier_losses:Softmax",
+    "logit_norm": "avssl.models.classifier_losses:LogitNorm",
+    "cosine_softmax": "avssl.models.classifier_losses:CosineSoftmax",
+    "sigmoid": "avssl.models.classifier_losses:Sigmoid",
+    "squared_error": "avssl.models.classifier_losses:SquaredError",
+}
+"""Import path of each loss of a classifier by its name in the configuration."""
 
 
 def encoder_builder(name: str) -> Callable[..., Encoder]:
@@ -95,6 +105,20 @@ def create_head(name: str, in_features: int, *sizes: int, **options: Any) -> Pro
     """
     head: ProjectionHead = build("head", HEADS, name, in_features, *sizes, **options)
     return head
+
+
+def create_classifier_loss(name: str, **options: Any) -> ClassifierLoss:
+    """Build a loss of a classifier, with the last layer that belongs to it.
+
+    Args:
+        name: A key of :data:`CLASSIFIER_LOSSES`.
+        **options: The loss's own options, such as ``temperature=0.1``.
+
+    Raises:
+        ValueError: If the name or an option is unknown; lists the known ones.
+    """
+    loss: ClassifierLoss = build("classifier loss", CLASSIFIER_LOSSES, name, **options)
+    return loss
 
 
 make_lazy(__name__)

@@ -5,15 +5,18 @@ Dimensions: B clips, C features of an encoder, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.models.av_model import AVModel
+from avssl.models.classifier_losses import ClassifierLoss, Softmax
 from avssl.models.encoder import Encoder
+from avssl.models.heads import ProjectionHead
 
 Inputs = Literal["video", "audio", "both"]
 Fusion = Literal["late", "fused"]
@@ -31,12 +34,22 @@ class Classifier(nn.Module):
         num_classes: K.
         fusion: Fusion of two encoders; unused with one.
         dropout: Share of the pooled features to drop in training, in [0, 1). AVID: 0.5.
+        loss: Loss the classifier is trained by, which determines its last layers; None for the softmax.
+        projections: First layers of the projection head of each modality, between its encoder and the classifier.
 
     Raises:
         ValueError: If there is no encoder, two of one modality, no class, or a choice is unknown.
     """
 
-    def __init__(self, *encoders: Encoder, num_classes: int, fusion: Fusion = "late", dropout: float = 0.5) -> None:
+    def __init__(
+        self,
+        *encoders: Encoder,
+        num_classes: int,
+        fusion: Fusion = "late",
+        dropout: float = 0.5,
+        loss: ClassifierLoss | None = None,
+        projections: Mapping[Modality, ProjectionHead] | None = None,
+    ) -> None:
         super().__init__()
         modalities = [encoder.modality for encoder in encoders]
         if modalities not in (["video"], ["audio"], ["video", "audio"]):
@@ -49,14 +62,19 @@ class Classifier(nn.Module):
             raise InputError(f'fusion ({fusion!r}) must be "late" or "fused".')
         if not 0 <= dropout < 1:
             raise InputError(f"dropout ({dropout}) must be in [0, 1).")
-        self.num_classes, self.fusion = num_classes, fusion
+        self.num_classes, self.fusion, self.loss = num_classes, fusion, loss or Softmax()
         self.encoders = nn.ModuleDict(dict(zip(modalities, encoders, strict=True)))
         self.dropout = nn.Dropout(dropout)
-        widths = {encoder.modality: encoder.num_features for encoder in encoders}
+        given = projections or {}
+        self.projections = nn.ModuleDict({name: given[name] for name in modalities if name in given})
+        widths: dict[str, int] = {
+            encoder.modality: given[encoder.modality].out_features if given else encoder.num_features
+            for encoder in encoders
+        }
         if fusion == "fused" and len(widths) == 2:
-            self.heads = nn.ModuleDict({"both": nn.Linear(sum(widths.values()), num_classes)})
-        else:
-            self.heads = nn.ModuleDict({name: nn.Linear(width, num_classes) for name, width in widths.items()})
+            widths = {"both": sum(widths.values())}
+        create = self.loss.create_layer
+        self.heads = nn.ModuleDict({name: create(width, num_classes) for name, width in widths.items()})
 
     @classmethod
     def of(
@@ -67,17 +85,35 @@ class Classifier(nn.Module):
         inputs: Inputs = "video",
         fusion: Fusion = "late",
         dropout: float = 0.5,
+        loss: ClassifierLoss | None = None,
+        from_head_layer: int = 0,
     ) -> Classifier:
-        """Return a classifier on the encoders of a model, without its projection heads.
+        """Return a classifier on the encoders of a model, without its projection heads or from a layer of them.
+
+        Args:
+            model: The model, whose modules become those of the classifier.
+            num_classes: K.
+            inputs: Modality of the input.
+            fusion: Fusion of two encoders.
+            dropout: Share of the features to drop before the last layer in training.
+            loss: Loss the classifier is trained by.
+            from_head_layer: Layers of the heads to keep; from the middle of the head as in SimCLRv2,
+                https://arxiv.org/abs/2006.10029, section 3.2.
 
         Raises:
-            ValueError: If ``inputs`` is unknown, and as the constructor.
+            ValueError: If ``inputs`` is unknown or the heads have fewer layers, and as the constructor.
         """
         if inputs not in ("video", "audio", "both"):
             raise InputError(f'inputs ({inputs!r}) must be "video", "audio" or "both".')
         encoders = {"video": model.video_encoder, "audio": model.audio_encoder}
         chosen = [encoder for name, encoder in encoders.items() if inputs in (name, "both")]
-        return cls(*chosen, num_classes=num_classes, fusion=fusion, dropout=dropout)
+        projections: dict[Modality, ProjectionHead] | None = None
+        if from_head_layer:
+            heads: dict[Modality, ProjectionHead] = {"video": model.video_head, "audio": model.audio_head}
+            projections = {
+                encoder.modality: heads[encoder.modality].first_layers(from_head_layer) for encoder in chosen
+            }
+        return cls(*chosen, num_classes=num_classes, fusion=fusion, dropout=dropout, loss=loss, projections=projections)
 
     @property
     def inputs(self) -> Inputs:
@@ -104,7 +140,9 @@ class Classifier(nn.Module):
         return logits if each_head else torch.stack(logits).mean(dim=0)
 
     def head_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return (..., K) logits of every head from (..., C) pooled features of each modality, before averaging."""
+        """Return (..., K) logits of every last layer, before averaging, from (..., C) features of each modality."""
+        if self.projections:
+            features = {name: self.projections[name](value) for name, value in features.items()}
         if "both" in self.heads:
             features = {"both": torch.cat(list(features.values()), dim=-1)}
         return {name: head(self.dropout(features[name])) for name, head in self.heads.items()}
@@ -118,14 +156,16 @@ class Classifier(nn.Module):
         return {name: encoder(given[name]) for name, encoder in self.encoders.items()}
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the linear layers."""
+        """Return the parameters of the last layers."""
         return list(self.heads.parameters())
 
     def backbone_parameters(self) -> Iterator[tuple[int, list[nn.Parameter]]]:
         """Yield (depth, parameters) of the encoders' stages: depth 0 for the last ones, 1 for those below, and so on.
 
-        Parameters outside of stages belong to the first stage.
+        Parameters outside of stages belong to the first stage, and layers of a projection head to the last.
         """
+        if self.projections:
+            yield 0, list(self.projections.parameters())
         for encoder in self.encoders.values():
             assert isinstance(encoder, Encoder), "the constructor takes nothing else"
             seen: set[int] = set()

@@ -152,13 +152,16 @@ def _load_checkpoint(
     config: FinetuneConfig,
     manifest: Manifest,
 ) -> None:
-    """Load the checkpoint's encoders, and its spectrogram statistics if the spectrogram is the same.
+    """Load the checkpoint's encoders, used layers of its heads and, for the same spectrogram, its statistics.
 
-    Otherwise the statistics are estimated from the rows.
+    Those of another spectrogram are estimated from the rows.
     """
     if pretrained is not None:
         for name, encoder in model.encoders.items():
             encoder.load_state_dict(getattr(pretrained.model, f"{name}_encoder").state_dict())
+        for name, projection in model.projections.items():
+            head = getattr(pretrained.model, f"{name}_head").first_layers(config.classifier.from_head_layer)
+            projection.load_state_dict(head.state_dict())
         theirs = pretrained.config
         spectrogram = (config.transform.spectrogram, config.sampling.sample_rate_hz)
         if spectrogram == (theirs.transform.spectrogram, theirs.sampling.sample_rate_hz):
@@ -205,7 +208,23 @@ def _pretrained(config: FinetuneConfig) -> PretrainedModel | None:
                 f"model.{modality} is {_named(ours)}, but {name} holds weights of {_named(theirs)}. "
                 "Leave out the model's settings, or start from random weights with --checkpoint none."
             )
+    _check_head(config, pretrained)
     return pretrained
+
+
+def _check_head(config: FinetuneConfig, pretrained: PretrainedModel) -> None:
+    """Raise ConfigError if the classifier starts from a layer of another head, or one that the head does not have."""
+    layer, head = config.classifier.from_head_layer, pretrained.model.video_head
+    if layer and config.model.head != pretrained.config.model.head:
+        raise ConfigError(
+            f"model.head is {_named(config.model.head)}, but {config.train.checkpoint} holds weights of "
+            f"{_named(pretrained.config.model.head)}. Leave out the model's settings, or classifier.from_head_layer."
+        )
+    if layer > head.depth:
+        raise ConfigError(
+            f"classifier.from_head_layer ({layer}): the projection head of {config.train.checkpoint} has {head.depth} "
+            f"layers; take one from 0 to {head.depth}."
+        )
 
 
 def _named(choice: Any) -> str:

@@ -26,7 +26,7 @@ from avssl.config.parsing import groups, read_names
 from avssl.config.settings import DropoutConfig, MonitorConfig, ReadingConfig
 from avssl.core.lazy import load
 from avssl.media import MediaLimits
-from avssl.models import AUDIO_ENCODERS, HEADS, VIDEO_ENCODERS
+from avssl.models import AUDIO_ENCODERS, CLASSIFIER_LOSSES, HEADS, VIDEO_ENCODERS
 from avssl.objectives import OBJECTIVES
 from avssl.transforms import SPECTROGRAMS
 
@@ -38,6 +38,7 @@ TABLES = {
     "model.audio": AUDIO_ENCODERS,
     "model.head": HEADS,
     "transform.spectrogram": SPECTROGRAMS,
+    "loss": CLASSIFIER_LOSSES,
 }
 PASSED_ON = [
     (SamplingConfig, "avssl.data.sampling:ClipSampling", {}),

@@ -84,7 +84,7 @@ def test_network_is_what_pretraining_would_build():
 def test_every_setting_is_documented():
     config = FinetuneConfig()
     names = {"transform.spectrogram": "log_mel", "model.video": "small_video", "model.audio": "small_audio"}
-    for path, group in groups(names | {"model.head": "mlp_bn", "schedule": "steps"}, config):
+    for path, group in groups(names | {"model.head": "mlp_bn", "schedule": "steps", "loss": "softmax"}, config):
         for name in vars(group):
             assert field_docs(type(group)).get(name), f"{path}.{name}"
     assert len(flatten(to_dict(config))) > 60

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from avssl.models import AVModel, Classifier, create_encoder, create_head
+from avssl.models import AVModel, Classifier, create_classifier_loss, create_encoder, create_head
 from avssl.models.batch_norm import hold_statistics
 
 VIDEO, AUDIO = torch.randn(3, 3, 4, 16, 16), torch.randn(3, 1, 20, 16)
@@ -95,3 +95,31 @@ def test_held_statistics_stay_and_affine_parameters_learn(model):
     encoder(VIDEO).sum().backward()
     assert torch.equal(encoder.stem[1].running_mean, before)
     assert encoder.stem[1].weight.grad is not None
+
+
+@pytest.mark.parametrize("fusion", ["late", "fused"])
+def test_a_classifier_starts_from_a_layer_of_the_head(fusion):
+    torch.manual_seed(0)
+    video, audio = create_encoder("small_video", width=4), create_encoder("small_audio", width=4)
+    heads = [create_head("mlp_bn", encoder.num_features, 8, hidden=6) for encoder in (video, audio)]
+    model = AVModel(video, audio, *heads)
+    classifier = Classifier.of(model, 5, inputs="both", fusion=fusion, from_head_layer=1).eval()
+    middle = [head.forward_layers(x)["head.1"] for head, x in zip(heads, (video(VIDEO), audio(AUDIO)), strict=True)]
+    if fusion == "fused":
+        expected = classifier.heads["both"](torch.cat(middle, dim=1))
+    else:
+        expected = (classifier.heads["video"](middle[0]) + classifier.heads["audio"](middle[1])) / 2
+    torch.testing.assert_close(classifier(VIDEO, AUDIO), expected)
+    trained = [p for _, parameters in classifier.backbone_parameters() for p in parameters]
+    assert len(trained) + len(classifier.head_parameters()) == len(list(classifier.parameters()))
+    whole = Classifier.of(model, 5, from_head_layer=3).eval()
+    torch.testing.assert_close(whole(VIDEO), whole.heads["video"](model.embed_video(VIDEO)))
+    assert not any(name.startswith("projections") for name in Classifier.of(model, 5).state_dict())
+    with pytest.raises(ValueError, match="the head has 3 layers"):
+        Classifier.of(model, 5, from_head_layer=4)
+
+
+def test_the_loss_chooses_the_last_layer(model):
+    classifier = Classifier.of(model, 5, loss=create_classifier_loss("cosine_softmax", temperature=0.1)).eval()
+    assert classifier(VIDEO).abs().max() <= 10.0001
+    assert list(classifier.heads.state_dict()) == ["video.weight"]

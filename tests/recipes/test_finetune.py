@@ -165,6 +165,27 @@ def test_encoders_and_statistics_are_the_checkpoints(labeled_clips, run, tmp_pat
     assert not torch.equal(moved, seen[0]["model.encoders.video.stem.1.running_mean"]), "statistics move"
 
 
+def test_layers_of_the_head_are_the_checkpoints(labeled_clips, run, tmp_path, monkeypatch, finetuning):
+    seen = {}
+    monkeypatch.setattr(ClassifyTask, "on_epoch_start", lambda task, number: seen.setdefault(number, _copy(task)))
+    tree = {"optim": {"epochs": 1}, "classifier": {"from_head_layer": 1}, "loss": {"name": "cosine_softmax"}}
+    path, _ = finetune(finetuning(labeled_clips, run, **tree), out=tmp_path / "run", progress=False)
+    head = from_pretrained(run).model.video_head
+    assert torch.equal(seen[0]["model.projections.video.0.weight"], head[0].weight)
+    (release,) = (path / "folds").glob("*/weights")
+    classifier = avssl.load_classifier(release)
+    assert classifier.model.projections["video"].depth == 1
+    assert classifier.model.heads["video"].bias is None
+    assert not torch.equal(classifier.model.projections["video"][0].weight, head[0].weight)  # it is fine-tuned
+    config = finetuning(labeled_clips, run, classifier={"from_head_layer": 4})
+    with pytest.raises(ConfigError, match=r"from_head_layer \(4\): the projection head of .* has 3 layers"):
+        finetune(config, out=tmp_path / "other", progress=False)
+    config = finetuning(labeled_clips, run, classifier={"from_head_layer": 1}, model={"head": {"hidden": 9}})
+    with pytest.raises(ConfigError, match=r"model.head is .*hidden 9.* holds weights of"):
+        finetune(config, out=tmp_path / "other", progress=False)
+    assert not (tmp_path / "other").exists()
+
+
 def _copy(task):
     return {name: value.clone() for name, value in task.state_dict().items()}
 

@@ -24,7 +24,7 @@ from avssl.transforms import ClipTransform
 class ClassifyTask(Task):
     """Transform, classifier and the labels of every row.
 
-    Single-label: cross-entropy, mean over the batch weighted by the classes' weights as in
+    Single-label: the classifier's loss, mean over the batch weighted by the classes' weights as in
     ``torch.nn.CrossEntropyLoss``, over all ranks together. Multi-label: binary cross-entropy, mean over
     clips and classes. The loss of a classifier with several heads is the mean of theirs.
 
@@ -98,9 +98,7 @@ class ClassifyTask(Task):
             return F.binary_cross_entropy_with_logits(logits, smooth)
         loss, weight = logits.new_zeros(()), logits.new_zeros(())
         for target, share in parts:
-            each = F.cross_entropy(
-                logits, target, self.class_weights, reduction="none", label_smoothing=self.label_smoothing
-            )
+            each = self.model.loss.per_clip(logits, target, self.class_weights, self.label_smoothing)
             loss = loss + (share * each).sum()
             weight = weight + (share if self.class_weights is None else share * self.class_weights[target]).sum()
         return loss / distributed.mean(weight)

@@ -7,7 +7,7 @@ from torch import nn
 
 from avssl.core.batch import Batch, BatchIndex
 from avssl.core.draws import clip_key, text_keys
-from avssl.models import Classifier, create_encoder
+from avssl.models import Classifier, create_classifier_loss, create_encoder
 from avssl.training.tasks import ClassifyTask, balanced_weights
 
 TARGETS = torch.tensor([2, 0, 1, 1, 2, 0])
@@ -24,6 +24,7 @@ class Rows(nn.Module):
     """Logits by hand: a head gives scale * the mean of the video's colors."""
 
     num_classes = 3
+    loss = create_classifier_loss("softmax")
 
     def __init__(self, *scales):
         super().__init__()
