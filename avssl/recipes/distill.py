@@ -167,8 +167,7 @@ def _student(
         # The student must not see labels that the teacher did not have.
         is_known = torch.from_numpy(np.isin(train, labeled))
         known_targets = torch.where(is_known, run.labels.select(train), -1)
-    test = fold_rows(run, division)
-    rows = FoldRows(run.manifest.select(train), run.labels.select(train), test.test, test.test_targets)
+    rows = replace(fold_rows(run, division), train=run.manifest.select(train), train_targets=run.labels.select(train))
     model, transform = create_classifier(config, len(teacher.classes))
     transform.load_state_dict(teacher.transform.state_dict())
     task = DistillTask(

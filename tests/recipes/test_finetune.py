@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 import avssl
 from avssl.cli import main
 from avssl.config import ConfigError, FinetuneConfig, load_config, to_yaml
-from avssl.core.manifest import ManifestError
+from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.downstream.finetuning import summary_text
 from avssl.engine import Checkpointer, Interruption, Precision, load_checkpoint, read_metrics
+from avssl.evaluation.reliability import calibration_numbers
+from avssl.evaluation.video_scores import video_probabilities
 from avssl.hub.pretrained import from_pretrained
 from avssl.hub.release import HubError
 from avssl.recipes.finetune import finetune
@@ -510,3 +512,85 @@ def test_class_folders_that_cannot_be_used_are_errors_before_training(
     with pytest.raises(ValueError, match=message):
         finetune(finetuning(class_folders, **changes), out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+# ---------------------------------------------------------------- calibration and unknown classes
+
+
+@pytest.fixture(scope="module")
+def calibrated(class_folders, tmp_path_factory, finetuning):
+    """A run with validation rows and a class that is held out."""
+    config = finetuning(
+        class_folders,
+        labels={"split_shares": [0.4, 0.3, 0.3], "unknown_classes": ["wide"]},
+        test={"report": True, "unknown_score": "probability"},
+        optim={"epochs": 2},
+    )
+    return finetune(config, out=tmp_path_factory.mktemp("runs") / "calibrated", progress=False)
+
+
+def test_validation_rows_calibrate_and_the_release_predicts_as_the_test_did(calibrated):
+    path, summary = calibrated
+    (result,) = summary["folds"]
+    about, folder = result["calibration"], path / "folds" / "fold-split"
+    assert (result["n_train"], about["n_val"], result["n_test"]) == (4, 4, 4)
+    classifier = avssl.load_classifier(path)
+    assert classifier.classes == ["middle", "narrow"]
+    assert classifier.calibration.temperature == about["temperature"] != 1
+    with np.load(folder / "predictions.npz") as file:
+        logits, scores, targets = file["logits"], file["scores"], file["targets"]
+    np.testing.assert_array_equal(classifier.probabilities(logits), scores)
+    assert about["after"] == calibration_numbers(scores, targets)
+    plain = video_probabilities(logits)
+    assert about["before"] == calibration_numbers(plain, targets)
+    assert (plain.argmax(axis=1) == scores.argmax(axis=1)).all()
+    assert result["numbers"]["top1"] == (plain.argmax(axis=1) == targets).mean()
+    assert about["chance"]["nll"] == pytest.approx(np.log(2))
+
+
+def test_unknown_classes_are_never_trained_on_and_told_by_both_scores(calibrated):
+    path, summary = calibrated
+    unknown = summary["folds"][0]["unknown"]
+    assert (unknown["classes"], unknown["n_known"], unknown["n_unknown"]) == (["wide"], 4, 6)
+    assert unknown["chance"] == {"auroc": 0.5, "fpr95": 0.95}
+    for name in ("energy", "probability"):
+        assert 0 <= unknown[name]["auroc"] <= 1
+    classifier = avssl.load_classifier(path)
+    assert (classifier.calibration.unknown_score, classifier.calibration.unknown_threshold) == (
+        "probability",
+        unknown["threshold"],
+    )
+    with np.load(path / "folds" / "fold-split" / "predictions.npz") as file:
+        assert classifier.is_unknown(file["logits"]).sum() == unknown["n_known_lost"]
+    text = summary_text(summary)
+    assert "temperature" in text
+    assert "energy AUROC" in text
+    page = (path / "folds" / "fold-split" / "report.html").read_text()
+    for words in ("reliability diagram", "equal probabilities", "FPR at 95 % TPR", "6 clips of the classes wide"):
+        assert words in page
+
+
+def test_without_validation_rows_the_temperature_is_1(finished):
+    result = finished[1]["folds"][0]["calibration"]
+    assert (result["temperature"], result["n_val"]) == (1.0, 0)
+    assert "no validation rows" in result["reason"]
+    assert result["before"] == result["after"]
+    assert "temperature 1: there are no validation rows" in summary_text(finished[1])
+
+
+def test_several_labels_are_calibrated_class_by_class(labeled_clips, tmp_path, finetuning):
+    manifest = read_manifest(labeled_clips)
+    splits = ["val" if row % 5 == 0 else "test" if row % 5 == 1 else "train" for row in range(len(manifest))]
+    source = labeled_clips.parent / "several.csv"
+    columns = {name: list(manifest[name]) for name in ("id", "path", "two")}
+    Manifest.from_columns(columns | {"split": splits}, labeled_clips.parent).write(source)
+    config = finetuning(source, labels={"label_column": "two", "multi_label": True}, optim={"epochs": 1})
+    path, summary = finetune(config, out=tmp_path / "run", progress=False)
+    result = summary["folds"][0]["calibration"]
+    classifier = avssl.load_classifier(path)
+    with np.load(path / "folds" / "fold-split" / "predictions.npz") as file:
+        np.testing.assert_array_equal(classifier.probabilities(file["logits"]), file["scores"])
+        assert result["after"] == calibration_numbers(file["scores"], file["targets"])
+    assert classifier.calibration.temperature == result["temperature"] != 1
+    with pytest.raises(ConfigError, match="unknown_classes needs one label per row"):
+        finetuning(source, labels={"multi_label": True, "unknown_classes": ["wide"]})

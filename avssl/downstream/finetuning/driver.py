@@ -16,6 +16,7 @@ from avssl.core import distributed
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
 from avssl.data.splits import Division, choose_divisions
+from avssl.downstream.finetuning.calibrating import calibrate
 from avssl.downstream.finetuning.fold_files import fold_directory, read_result, write_fold
 from avssl.downstream.finetuning.fold_rows import FoldRows
 from avssl.downstream.finetuning.prediction import evaluate
@@ -99,9 +100,11 @@ def run_fold(
     folder = fold_directory(run.directory, division.name)
     training = train_classifier(task, rows.train, config, folder, device=device, progress=progress)
     evaluation = evaluate(model, transform, rows, config, device, progress)
+    calibrated = calibrate(model, transform, rows, config, evaluation, device, progress)
     further = more(config)
     if distributed.is_main():
-        write_fold(replace(run, config=config), division, rows, model, transform, training, evaluation, further)
+        of_fold = replace(run, config=config)
+        write_fold(of_fold, division, rows, model, transform, training, evaluation, calibrated, further)
         if len(run.divisions) > 1:  # the summary of a single fold follows at once
             numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in evaluation.numbers.items())
             _log.info("  %s", numbers)

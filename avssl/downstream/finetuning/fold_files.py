@@ -8,7 +8,7 @@
     ├── weights/            the release of the classifier
     ├── predictions.npz     ids, targets, and of every test video the logits of its clips and its probabilities
     ├── dropped_files.csv   training and test rows that could not be read
-    ├── report.html         confusion matrix, classes, videos with the highest loss
+    ├── report.html         confusion matrix, reliability diagram, classes, videos with the highest loss
     └── results.json        the numbers; written last: a fold that has it is done
 """
 
@@ -27,12 +27,12 @@ from avssl.core.user_files import FileError
 from avssl.core.whole_file import whole_file, write_json
 from avssl.data.ledger import Failure, Ledger
 from avssl.data.splits import Division
+from avssl.downstream.finetuning.calibrating import Calibrated
 from avssl.downstream.finetuning.fold_rows import FoldRows
 from avssl.downstream.finetuning.prediction import Evaluation
 from avssl.downstream.finetuning.report import write_report
 from avssl.downstream.finetuning.run import ClassifierRun
 from avssl.downstream.finetuning.training import TrainingResult
-from avssl.evaluation.video_scores import video_probabilities
 from avssl.hub.classifier import save_classifier
 from avssl.models import Classifier
 from avssl.training.run_directory import RunDirectory
@@ -67,6 +67,7 @@ def write_fold(
     transform: ClipTransform,
     training: TrainingResult,
     evaluation: Evaluation,
+    calibrated: Calibrated,
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write all files of a fold, ``results.json`` last, and return its content; called by one process.
@@ -83,6 +84,7 @@ def write_fold(
         "unlabeled_test": len(division.unlabeled_test),
         "unreadable_train": len(training.failures),
         "unreadable_test": len(predictions.failures),
+        "unreadable_other": len(calibrated.failures),
         "train_clip_list": rows.train.hash(),
         "test_clip_list": rows.test.hash(),
         "epochs": training.length.epochs,
@@ -91,11 +93,21 @@ def write_fold(
         "wall_seconds": round(training.fit.wall_seconds, 1),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "numbers": evaluation.numbers,
+        "calibration": calibrated.result,
+        **({"unknown": calibrated.unknown} if calibrated.unknown else {}),
         **more,
     }
-    save_classifier(folder / "weights", model, transform, classes, config, evaluation.numbers | {"fold": division.name})
-    _write_dropped(folder / "dropped_files.csv", [*training.failures, *predictions.failures])
-    scores = video_probabilities(predictions.logits, config.test.average, config.labels.multi_label)
+    save_classifier(
+        folder / "weights",
+        model,
+        transform,
+        classes,
+        config,
+        evaluation.numbers | {"fold": division.name},
+        calibration=calibrated.calibration,
+    )
+    _write_dropped(folder / "dropped_files.csv", [*training.failures, *predictions.failures, *calibrated.failures])
+    scores = calibrated.calibration.probabilities(predictions.logits, config.test.average, config.labels.multi_label)
     _write_arrays(
         folder / "predictions.npz",
         ids=predictions.ids,
@@ -115,6 +127,9 @@ def write_fold(
             title=f"{config.labels.label_column}, fold {division.name}",
             numbers={name: value for name, value in result.items() if isinstance(value, int | float | str)},
             multi_label=config.labels.multi_label,
+            calibration=calibrated.result,
+            reliability=calibrated.reliability,
+            unknown=calibrated.unknown,
         )
     write_json(folder / "results.json", result)
     return result

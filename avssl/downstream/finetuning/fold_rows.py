@@ -24,6 +24,11 @@ class FoldRows:
     test: Manifest
     test_targets: Tensor
     """(m,) int64, or (m, K) bool for multi-label rows."""
+    val: Manifest
+    val_targets: Tensor
+    """(v,) int64, or (v, K) bool for multi-label rows."""
+    unknown: Manifest
+    """Rows of classes that are held out."""
 
 
 def training_rows(run: ClassifierRun[Any], division: Division) -> np.ndarray:
@@ -58,6 +63,6 @@ def training_rows(run: ClassifierRun[Any], division: Division) -> np.ndarray:
 
 def fold_rows(run: ClassifierRun[Any], division: Division) -> FoldRows:
     """Return the rows and targets of a fold. Raises as :func:`training_rows`."""
-    train, test = training_rows(run, division), division.test
-    manifest, labels = run.manifest, run.labels
-    return FoldRows(manifest.select(train), labels.select(train), manifest.select(test), labels.select(test))
+    parts = (training_rows(run, division), division.test, division.val)
+    train, test, val = ((run.manifest.select(rows), run.labels.select(rows)) for rows in parts)
+    return FoldRows(*train, *test, *val, run.manifest.select(division.unknown))

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from avssl.downstream.finetuning.calibrating import calibration_text
 from avssl.downstream.finetuning.run import ClassifierRun
 
 
@@ -54,6 +55,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if len(summary["folds"]) > 1:
         cells = "".join(f"{100 * summary['mean'][name]:>9.1f} ± {100 * summary['sd'][name]:<4.1f}" for name in names)
         lines.append(f"{'mean ± sd':<21}{cells}")
+    for result in summary["folds"]:
+        lines += calibration_text(result)
     if about["unusable_files"]:
         lines.append(f"{about['unusable_files']} files cannot be used: unusable_files.csv in the run directory")
     unlabeled = sum(result["unlabeled_test"] for result in summary["folds"])

@@ -12,10 +12,18 @@ from numpy.typing import ArrayLike
 
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_text
+from avssl.downstream.finetuning.report.calibration import (
+    calibration_note,
+    calibration_rows,
+    draw_reliability,
+    unknown_note,
+    unknown_rows,
+)
 from avssl.downstream.finetuning.report.clip_scores import ClipScores, find_rows
 from avssl.downstream.finetuning.report.confusion import NAMED_CLASSES, draw_confusion
 from avssl.downstream.finetuning.report.numbers import report_numbers
 from avssl.downstream.finetuning.report.worst_clips import contact_sheets, worst_clips
+from avssl.evaluation.reliability import Reliability
 from avssl.reports.html_page import encode_figure, write_page
 from avssl.reports.text_table import percent
 
@@ -33,6 +41,9 @@ def write_report(
     title: str,
     numbers: Mapping[str, float | int | str],
     multi_label: bool = False,
+    calibration: Mapping[str, Any] | None = None,
+    reliability: Mapping[str, Reliability] | None = None,
+    unknown: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``report.html`` and the same numbers as ``report.json``.
 
@@ -49,6 +60,9 @@ def write_report(
         numbers: Further numbers of the run by name, such as seed, epochs and minutes.
         multi_label: Clips may have several classes; then classes have average precisions, and there is
             no confusion matrix.
+        calibration: Calibration of the probabilities, as in ``results.json``.
+        reliability: Reliability of the probabilities to draw, by name.
+        unknown: How well unknown videos are told, as in ``results.json``.
 
     Returns:
         Path of the page.
@@ -67,6 +81,8 @@ def write_report(
         "clip_list": manifest.select(rows).hash(),
         "numbers": dict(numbers),
         **report_numbers(clips),
+        **({"calibration": dict(calibration)} if calibration else {}),
+        **({"unknown": dict(unknown)} if unknown else {}),
         "worst": worst,
     }
     row_of_id = dict(zip(clips.ids, rows, strict=True))
@@ -80,6 +96,11 @@ def write_report(
         numbers=[(name, f"{v:.4g}" if isinstance(v, float) else v) for name, v in report["numbers"].items()],
         confusion=_confusion(report),
         confused_pairs=_confused_pairs(report),
+        calibration=None if calibration is None else calibration_rows(calibration),
+        calibration_note="" if calibration is None else calibration_note(calibration),
+        reliability=None if reliability is None else encode_figure(draw_reliability(reliability)),
+        unknown=None if unknown is None else unknown_rows(unknown),
+        unknown_note="" if unknown is None else unknown_note(unknown),
         class_header=list(_MULTI_LABEL_CELLS if multi_label else _CELLS),
         class_rows=_class_rows(report, multi_label),
         worst=sheets,
