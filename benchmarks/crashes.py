@@ -1,11 +1,11 @@
 """Kill verbs (SIGKILL) at any moment and continue them: does each end with the result of a run that nobody killed?
 
-A job is one verb on a small generated corpus: ``pretrain`` with every objective, ``finetune``, ``distill``, ``embed``,
-``prepare``, ``index`` and ``synthesize``. Each runs once undisturbed. Then it runs again and again, killed before its
-n-th file operation (open for writing, rename, link, remove, make a folder; n is drawn from all it did undisturbed) or
-after a random time, sometimes twice, and is continued as the documentation says: ``--resume`` where there is a run to
-continue, else the same command. Results must be equal to the byte: weights, metrics without clocks, tables, manifests,
-videos. Files that the killed processes left are counted.
+A job is one verb on a small generated corpus: ``pretrain`` with every objective, ``finetune``, ``distill``,
+``classify``, ``embed``, ``prepare``, ``index`` and ``synthesize``. Each runs once undisturbed. Then it runs again and
+again, killed before its n-th file operation (open for writing, rename, link, remove, make a folder; n is drawn from
+all it did undisturbed) or after a random time, sometimes twice, and is continued as the documentation says:
+``--resume`` where there is a run to continue, else the same command. Results must be equal to the byte: weights,
+metrics without clocks, tables, manifests, videos. Files that the killed processes left are counted.
 
     python benchmarks/crashes.py --kills 240 --file crashes.jsonl      about 15 minutes on 2 cores
     python benchmarks/crashes.py --file crashes.jsonl --table          print the rows so far
@@ -105,6 +105,8 @@ def make_jobs(material: Material) -> list[Job]:
     jobs.append(Job("finetune", words, files, ("finetune", "--resume", "{work}/run")))
     words = ("distill", manifest, "--teacher", str(material.teacher), "-o", "{work}/run", *_TRAIN, *_EPOCHS)
     jobs.append(Job("distill", words, files, ("distill", "--resume", "{work}/run")))
+    options = "--every 0.2 --num-workers 1 --device cpu --page {work}/p.html -o {work}/p.csv"
+    jobs.append(Job("classify", ("classify", str(material.teacher), train, *options.split(" ")), ("p*",)))
     options = "--num-workers 1 --batch-size 4 --stride-seconds 0.1"
     words = ("embed", train, "--checkpoint", str(release), "-o", "{work}/table.parquet", *options.split(" "))
     jobs.append(Job("embed", words, ("table*",)))
@@ -314,6 +316,7 @@ def make_material(folder: Path) -> Material:
 
 def preload() -> None:
     """Import what the verbs import, once for all forked processes."""
+    import avssl.recipes.classify
     import avssl.recipes.distill
     import avssl.recipes.embed
     import avssl.recipes.finetune

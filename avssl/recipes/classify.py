@@ -131,7 +131,7 @@ def classify(
         results = PredictionResults(classifier, manifest, parts, kind, Truth(manifest, classifier))
         _write(results, out, over_time if every is not None else None, listed, is_document, every)
         if page is not None:
-            results.write_page(page, page_files, [speed, *results.summary()], limits)
+            results.write_page(page, page_files, results.summary(), limits)
         print("\n".join([*results.first_lines(), *results.summary(), speed]))
         print(f"predictions: {out}")
         if page is not None:

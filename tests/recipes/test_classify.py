@@ -115,7 +115,7 @@ def test_a_folder_gives_a_table_windows_and_a_page(finetuned, folder, tmp_path, 
     (failure,) = rows_of(tmp_path / "p.failures.csv")
     assert (failure["id"], failure["reason"]) == ("text.mp4", "not_media")
     assert "1 files could not be read to the end (1 not_media)" in said
-    assert "1 .txt are no media files by name" in said
+    assert "as not named like video files: 1 .txt" in said
     check_page(page, rows, folder)
     assert main(command) == 0
     assert "complete already" in capsys.readouterr().out
@@ -260,8 +260,8 @@ def test_labels_that_are_no_class_are_told_apart(finetuned, labeled_clips, tmp_p
     ("names", "options", "message"),
     [
         (["missing.mp4"], [], "missing.mp4: no such file"),
-        (["empty"], [], "empty: no media files in this folder; it is empty"),
-        (["texts"], [], "texts: no media files in this folder; it holds 1 .txt"),
+        (["empty"], [], "empty: no video files in this folder; it is empty"),
+        (["texts"], [], "texts: no video files in this folder; it holds 1 .txt"),
         (["texts/a.txt"], [], r"none of 1 files can be read by a classifier of video: .*a.txt"),
         (["list.csv", "texts"], [], "list.csv is a manifest; name it alone"),
         (["list.csv"], [], "list.csv: no such manifest"),

@@ -45,17 +45,18 @@ def rows_to_classify(names: Sequence[Path | str], inputs: Inputs, split: str | N
     extensions = MEDIA_EXTENSIONS | AUDIO_EXTENSIONS if inputs == "audio" else MEDIA_EXTENSIONS
     files: list[Path] = []
     for name in names:
-        files += _files_below(Path(name), extensions) if os.path.isdir(name) else [Path(name)]
+        files += _files_below(Path(name), extensions, inputs) if os.path.isdir(name) else [Path(name)]
     return rows_of_files(files)
 
 
-def _files_below(folder: Path, extensions: frozenset[str]) -> list[Path]:
+def _files_below(folder: Path, extensions: frozenset[str], inputs: Inputs) -> list[Path]:
+    kind = "media" if inputs == "audio" else "video"
     listing = list_folder(folder, extensions)
     for error in listing.unreadable:
         _LOGGER.warning("a folder cannot be listed and is left out: %s", error)
     if not listing.media:
         others = f"; it holds {listing.passed_over()}" if listing.others else "; it is empty"
-        raise ManifestError(f"{folder}: no media files in this folder{others}. Name a folder of videos, or files.")
+        raise ManifestError(f"{folder}: no {kind} files in this folder{others}. Name a folder of them, or files.")
     if listing.others:
-        _LOGGER.info("%s: %s are no media files by name", folder, listing.passed_over())
+        _LOGGER.info("left out of %s, as not named like %s files: %s", folder, kind, listing.passed_over())
     return [folder / path for path in listing.media]
