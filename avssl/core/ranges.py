@@ -96,6 +96,8 @@ PositiveShare = Annotated[float, Range(0, 1, above=True)]
 HalfShare = Annotated[float, Range(0, 0.5)]
 Ratio = Annotated[float, Range(1, 1e9)]
 """Ratio of the longer to the shorter side of a frame."""
+TempoSpread = Annotated[float, Range(1, 4)]
+"""Ratio of the fastest to the mean tempo of a motion."""
 Cosine = Annotated[float, Range(-1, 1)]
 Decibels = Annotated[float, Range(-1000, 1000)]
 Degrees = Annotated[float, Range(0, 180)]

@@ -10,9 +10,11 @@ Lengths are in units of the object's radius, times in seconds, angles in radians
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from avssl.synthetic.tempo import STEADY, Tempo
 
 TAU = 2.0 * np.pi
 
@@ -51,15 +53,28 @@ class Motion:
     """Phase at time 0, in [0, 1)."""
     is_impact: bool
     """True if events are contacts: frames that show one are drawn at its exact time."""
+    tempo: Tempo = STEADY
+    """Changes of tempo; ``pose``, ``activity`` and ``pitch`` follow it already."""
 
     def events(self, duration_seconds: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the times (E,) of the events in [0, duration), ascending, and their strengths (E,)."""
-        cycles = np.arange(-1, int(duration_seconds / self.period_seconds) + 2)
+        cycles = np.arange(-1, int(float(self.tempo.clock(np.asarray(duration_seconds))) / self.period_seconds) + 2)
         times = ((cycles[:, None] + np.asarray(self.event_phases)) - self.phase) * self.period_seconds
+        times = self.tempo.seconds(times)
         strengths = np.broadcast_to(np.asarray(self.event_strengths), times.shape)
         inside = (times >= 0) & (times < duration_seconds)
         order = np.argsort(times[inside], kind="stable")
         return times[inside][order], strengths[inside][order]
+
+    def with_tempo(self, tempo: Tempo) -> Motion:
+        """Return the motion whose clock runs faster and slower, and its sound with it."""
+        return replace(
+            self,
+            pose=lambda t: self.pose(tempo.clock(t)),
+            activity=lambda t: self.activity(tempo.clock(t)),
+            pitch=lambda t: self.pitch(tempo.clock(t)),
+            tempo=tempo,
+        )
 
 
 def _motion(

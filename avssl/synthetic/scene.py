@@ -22,10 +22,12 @@ from avssl.core.ranges import (
     SampleRate,
     Seconds,
     Share,
+    TempoSpread,
     checked,
 )
 from avssl.synthetic.actions import ACTION_TABLE, ACTIONS, Motion
 from avssl.synthetic.shapes import KINDS
+from avssl.synthetic.tempo import draw_tempo
 from avssl.synthetic.timbres import PITCH_HZ
 
 
@@ -64,6 +66,9 @@ class SceneSettings:
     """Probability that a clip repeats an earlier scene of its split with a slightly different look and loudness."""
     snr_db: Decibels | None = None
     """Signal-to-noise ratio of added white noise; None adds none."""
+    tempo_spread: TempoSpread | None = None
+    """Ratio of the fastest to the mean tempo of a motion, at least 1; the slowest is as much slower. The tempo changes
+    every 0.3 to 0.9 s, so that audio fits its frames at one offset only. None: steady, so that each period fits."""
     interactive_pairs: bool = False
     """Make clips in pairs with the same frames, in which different objects sound."""
 
@@ -166,7 +171,7 @@ def _draw_objects(settings: SceneSettings, rng: np.random.Generator) -> tuple[Sc
             SceneObject(
                 kind=KINDS[kinds[i]],
                 action=action,
-                motion=ACTION_TABLE[action](rng),
+                motion=_draw_motion(settings, action, rng),
                 home_xy=(float(homes[i, 0]), float(homes[i, 1])),
                 radius=float(radii[i]),
                 angle=float(rng.uniform(-0.35, 0.35)),
@@ -177,6 +182,13 @@ def _draw_objects(settings: SceneSettings, rng: np.random.Generator) -> tuple[Sc
             )
         )
     return tuple(objects)
+
+
+def _draw_motion(settings: SceneSettings, action: str, rng: np.random.Generator) -> Motion:
+    motion = ACTION_TABLE[action](rng)
+    if settings.tempo_spread is None:
+        return motion
+    return motion.with_tempo(draw_tempo(rng, settings.tempo_spread, settings.duration_seconds))
 
 
 def draw_scene(settings: SceneSettings, seed: int, split: str, index: int) -> Scene:
