@@ -4,7 +4,7 @@ None can be built inconsistent: ``__post_init__`` checks every shape, because a 
 audios would otherwise train without an error.
 
 Dimensions: B clips, V views, T frames, H and W pixels or cells, S samples, D embedding size, M clips
-of silence and noise.
+of silence and noise, K negatives in time of a view, A windows of audio of a clip.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Clip:
     video_start_seconds: float
     """Presentation time of the first frame, in the file's own time."""
     audio: Tensor
-    """(S,) float32 mono in [-1, 1], at the sample rate of the dataset."""
+    """(S,) float32 mono in [-1, 1], at the sample rate of the dataset. A training clip of several windows
+    (:class:`~avssl.core.needs.TemporalWindows`) has them one after another here and in ``video``."""
     audio_start_seconds: float
     """Presentation time of the first sample, in the file's own time."""
     chroma: Tensor | None = None
@@ -114,6 +115,8 @@ class Batch:
     """Raw: (B, T, 2, ceil(H / 2), ceil(W / 2)) uint8, see :class:`Clip`; None where ``video`` is RGB."""
     negative_audio: Tensor | None = None
     """Transformed: (M, 1, time, freq) float spectrograms of silence and noise of no clip; None for none."""
+    other_audio: Tensor | None = None
+    """Transformed: (V*B*K, 1, time, freq) float spectrograms of each view's clip at other times; None for none."""
 
     def __post_init__(self) -> None:
         if self.is_raw:
@@ -172,6 +175,7 @@ class Batch:
             valid_hw=None if self.valid_hw is None else self.valid_hw.to(device, non_blocking=True),
             chroma=None if self.chroma is None else self.chroma.to(device, non_blocking=True),
             negative_audio=None if self.negative_audio is None else self.negative_audio.to(device, non_blocking=True),
+            other_audio=None if self.other_audio is None else self.other_audio.to(device, non_blocking=True),
         )
 
 
@@ -201,6 +205,12 @@ class Embeddings:
     """(M, D, T): the audio head on every time cell of them; None unless the objective needs maps."""
     audio_heard: Tensor | None = None
     """(V*B, T) bool: audible time cells of ``audio_map``; None unless the objective needs them."""
+    other_audio: Tensor | None = None
+    """(V*B, K, D) projection of the pooled features of each view's clip at other times; None for none."""
+    other_audio_map: Tensor | None = None
+    """(V*B, K, D, T): the audio head on every time cell of them; None unless the objective needs maps."""
+    other_heard: Tensor | None = None
+    """(V*B, K, T) bool: audible time cells of ``other_audio_map``; None unless needed."""
 
     def __post_init__(self) -> None:
         _check(
@@ -226,6 +236,17 @@ class Embeddings:
             negative is None or (negative.ndim == 2 and negative.shape[1:] == self.audio.shape[1:]),
             f"negative_audio must be (M, {self.audio.shape[1]}), "
             f"got {None if negative is None else tuple(negative.shape)}.",
+        )
+        other, other_map = self.other_audio, self.other_audio_map
+        _check(
+            other is None or (other.ndim == 3 and other[:, 0].shape == self.audio.shape),
+            f"other_audio must be (V*B, K, D) beside audio {tuple(self.audio.shape)}, "
+            f"got {None if other is None else tuple(other.shape)}.",
+        )
+        _check(
+            other_map is None or (other is not None and other_map.ndim == 4 and other_map.shape[:3] == other.shape),
+            "other_audio_map must be (V*B, K, D, T) beside other_audio (V*B, K, D), "
+            f"got {None if other_map is None else tuple(other_map.shape)}.",
         )
         _check(
             negative_map is None

@@ -9,6 +9,37 @@ from avssl.core.errors import InputError
 
 
 @dataclass(frozen=True)
+class TemporalWindows:
+    """Windows of a training clip at several times of its row.
+
+    A clip has ``num_views`` windows of video with their audio, and for each of them ``num_negatives`` further windows
+    of audio. Times are random: every other negative is near its view's audio (hard), the rest are far (easy). Hard
+    negatives of the same video are from Korbar et al., 2018 (AVTS), https://arxiv.org/abs/1807.00230, many of them at
+    once from Chung et al., 2019 (Perfect Match), https://arxiv.org/abs/1809.08001.
+
+    Raises:
+        InputError: If the range of near windows is empty.
+    """
+
+    num_views: int = 1
+    """V: windows of video with their own audio. Views lie at least the nearest distance apart from the first."""
+    num_negatives: int = 0
+    """K: further windows of audio for each view."""
+    near_seconds: tuple[float, float] = (0.2, 0.6)
+    """Smallest and largest distance of near windows; far ones are further away than the largest."""
+
+    def __post_init__(self) -> None:
+        low, high = self.near_seconds
+        if not 0 < low < high:
+            raise InputError(f"temporal_near_seconds {self.near_seconds} must be ascending and above 0.")
+
+    @property
+    def num_audio(self) -> int:
+        """Windows of audio of a clip: each view's own, and its negatives behind it."""
+        return self.num_views * (1 + self.num_negatives)
+
+
+@dataclass(frozen=True)
 class ObjectiveNeeds:
     """Everything an objective needs beyond the pooled embeddings of one view of each clip.
 
@@ -36,6 +67,9 @@ class ObjectiveNeeds:
     """Initial value of a learned offset of all logits; None learns none."""
     target_momentum: float | None = None
     """Share of itself that the momentum (target) model keeps in a step; None has no such model."""
+    windows: TemporalWindows | None = None
+    """Windows of each clip at several times; None for one window. With several views there are as many ``num_views``,
+    and those are no second looks at one window."""
     negative_sounds: int = 0
     """Clips of silence and noise per step and rank in ``negative_audio``; with ``maps``, ``negative_audio_map``."""
     silence_dbfs: float | None = None
@@ -49,3 +83,5 @@ class ObjectiveNeeds:
         count = self.negative_sounds
         if count < 0 or count % 2:
             raise InputError(f"negative_sounds ({count}) must be even and >= 0: half are silence, half noise.")
+        if self.windows is not None and self.windows.num_views not in (1, self.num_views):
+            raise InputError(f"{self.windows.num_views} windows are not the {self.num_views} views of a clip.")

@@ -15,6 +15,7 @@ from torch import Tensor
 from avssl.core import draws
 from avssl.core.batch import BatchIndex, Clip, Modality
 from avssl.core.manifest import Manifest
+from avssl.core.needs import TemporalWindows
 from avssl.data.file_stamps import check_unchanged
 from avssl.data.row_errors import row_errors
 from avssl.data.row_files import open_row, row_limits
@@ -23,7 +24,9 @@ from avssl.data.sampling import (
     ClipSampling,
     Span,
     even_windows,
+    missing_for_windows,
     missing_seconds,
+    sample_other_windows,
     sample_windows,
     spaced_windows,
 )
@@ -52,6 +55,8 @@ class ClipDataset:
         seed: Random seed for windows and, through the batch's keys, for the transforms.
         backend: Decoder of media files; "auto" is the fastest that loads.
         limits: Limits on media files; see :func:`~avssl.data.row_files.open_row`.
+        windows: Windows of each training clip at several times, one after another in ``video`` and ``audio``; None for
+            one window. Evaluation clips have one.
 
     Example:
         >>> dataset = ClipDataset(read_manifest("corpus/manifest.csv"), ClipSampling(), seed=0)
@@ -69,9 +74,11 @@ class ClipDataset:
         *,
         backend: BackendName = "auto",
         limits: MediaLimits | None = None,
+        windows: TemporalWindows | None = None,
     ) -> None:
         self.manifest = manifest
         self.sampling = sampling
+        self.windows = windows
         self._placing = sampling  # decides where windows lie and which rows are too short
         self.seed = seed
         self.backend = resolve_backend(backend)
@@ -111,14 +118,19 @@ class ClipDataset:
         keys = [draws.clip_key_int(self.seed, epoch, id_key, number) for number in clip_numbers]
         with self._open(row) as reader:
             spans = self._spans(reader.info, row)
-            audio_starts, video_starts = sample_windows(keys, self._placing, *spans)
-            return self._cut(reader, row, clip_numbers, video_starts, audio_starts)
+            if self.windows is None:
+                return self._cut(reader, row, clip_numbers, _single(*sample_windows(keys, self._placing, *spans)))
+            missing = missing_for_windows(self.windows, self._placing, *spans)
+            if missing > 0:
+                raise self._too_short_for_windows(reader.info, spans, missing)
+            starts = sample_other_windows(keys, self.windows, self._placing, *spans)
+            return self._cut(reader, row, clip_numbers, starts)
 
     def read_even(self, row: int, count: int) -> list[Clip]:
         """Read ``count`` evenly spaced evaluation clips of a row; see :func:`~avssl.data.even_windows`."""
         with self._open(row) as reader:
-            audio_starts, video_starts = even_windows(count, self._placing, *self._spans(reader.info, row))
-            return self._cut(reader, row, range(count), video_starts, audio_starts)
+            starts = even_windows(count, self._placing, *self._spans(reader.info, row))
+            return self._cut(reader, row, range(count), _single(*starts))
 
     def read_windows(
         self, row: int, video_starts: Sequence[float], audio_starts: Sequence[float], first_number: int = 0
@@ -137,7 +149,7 @@ class ClipDataset:
         numbers = range(first_number, first_number + len(video_starts))
         with self._open(row) as reader:
             self._spans(reader.info, row)
-            return self._cut(reader, row, numbers, video_starts, audio_starts)
+            return self._cut(reader, row, numbers, _single(audio_starts, video_starts))
 
     def place_windows(self, row: int, every_seconds: float) -> tuple[list[float], list[float]]:
         """Return the starts of :func:`~avssl.data.spaced_windows` over the whole row; reads only the header."""
@@ -240,24 +252,37 @@ class ClipDataset:
                     max(start, span[0]),
                 )
 
+    def _too_short_for_windows(self, info: MediaInfo, spans: tuple[Span, Span, Span], missing: float) -> MediaError:
+        assert self.windows is not None
+        needed = self._placing.audio_seconds + 2 * self.windows.near_seconds[1]
+        return MediaError(
+            info.path,
+            "audio",
+            "too_short",
+            f"the row holds {needed - missing:.3f} s of video and audio, and windows at other times up to "
+            f"{self.windows.near_seconds[1]:g} s away need {needed:g} s.",
+            "Use longer rows, lower objective.temporal_near_seconds, or leave temporal negatives and views out.",
+            max(spans[1][0], spans[2][0]),
+        )
+
     def _cut(
         self,
         reader: MediaReader,
         row: int,
         clip_numbers: Sequence[int],
-        video_starts: Sequence[float],
-        audio_starts: Sequence[float],
+        starts: Sequence[tuple[Sequence[float], Sequence[float]]],
     ) -> list[Clip]:
+        """Read clips from the starts of each one's windows of audio and of video; all are decoded together."""
         row_stop = self._row_span(row)[1]
-        planes = self._read_video(reader, video_starts, row_stop)
-        audio = self._read_audio(reader, audio_starts, row_stop)
-        clips = []
-        for i, number in enumerate(clip_numbers):
-            part = slice(i * self.sampling.num_frames, (i + 1) * self.sampling.num_frames)
+        planes = self._read_video(reader, [start for _, videos in starts for start in videos], row_stop)
+        audio = iter(self._read_audio(reader, [start for audios, _ in starts for start in audios], row_stop))
+        name, clips, first = str(self.manifest.value(row, "id")), [], 0
+        for number, (audios, videos) in zip(clip_numbers, starts, strict=True):
+            part = slice(first, first := first + len(videos) * self.sampling.num_frames)
             video, chroma = (None if plane is None else plane[part] for plane in planes)
             assert video is not None, "video always has a first plane"
-            name = str(self.manifest.value(row, "id"))
-            clips.append(Clip(name, row, number, video, video_starts[i], audio[i], audio_starts[i], chroma))
+            sound = torch.cat([next(audio) for _ in audios])
+            clips.append(Clip(name, row, number, video, videos[0], sound, audios[0], chroma))
         return clips
 
     def _read_video(
@@ -312,6 +337,13 @@ def stream_span(info: MediaInfo, stream: str, start: float | None, stop: float |
         reason: Reason = "no_video" if stream == "video" else "no_audio"
         raise MediaError(info.path, stream, reason, f"there is no {stream} stream.", _WITHOUT[reason])
     return start, stop
+
+
+def _single(
+    audio_starts: Sequence[float], video_starts: Sequence[float]
+) -> list[tuple[Sequence[float], Sequence[float]]]:
+    """Return the starts of clips of one window each."""
+    return [([audio], [video]) for audio, video in zip(audio_starts, video_starts, strict=True)]
 
 
 def _numbers(manifest: Manifest, columns: dict[str, float]) -> np.ndarray:

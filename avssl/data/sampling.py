@@ -21,6 +21,7 @@ from typing import Literal
 
 from avssl.core import draws
 from avssl.core.errors import InputError
+from avssl.core.needs import TemporalWindows
 from avssl.core.ranges import Count, FrameRate, Pixels, SampleRate, Seconds, SecondsOrZero, checked
 
 SLACK_SECONDS = 0.05
@@ -103,6 +104,72 @@ def sample_windows(
         audio_starts.append(audio_start)
         video_starts.append(_video_start(draws.uniform_float(key, "window.video"), sampling, audio_start, video))
     return audio_starts, video_starts
+
+
+def sample_other_windows(
+    keys: Iterable[int],
+    windows: TemporalWindows,
+    sampling: ClipSampling,
+    video_span: Span,
+    audio_span: Span,
+    row_span: Span | None = None,
+) -> list[tuple[list[float], list[float]]]:
+    """Draw the windows of training clips at several times; the first view is that of :func:`sample_windows`.
+
+    ::
+
+        |....far....|====near====|..| view |..|====near====|....far....|
+
+    A distance is uniform over what the row holds of the near (far) stretches on both sides. If it holds nothing far,
+    the window is near; near ones always fit, as :func:`missing_for_windows` says.
+
+    Args:
+        keys: One random key per clip.
+        windows: Numbers and distances.
+        sampling, video_span, audio_span, row_span: As in :func:`sample_windows`.
+
+    Returns:
+        For each key the starts of ``windows.num_audio`` windows of audio, each view's own before its negatives, and of
+        ``windows.num_views`` of video, in seconds.
+    """
+    video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
+    low, high = _audio_starts(sampling, video, audio)
+    nearest, furthest = windows.near_seconds
+    found = []
+    for key in keys:
+        (first,), (video_start,) = sample_windows([key], sampling, video_span, audio_span, row_span)
+        audio_starts, video_starts = [], []
+        for view in range(windows.num_views):
+            own = first
+            if view:
+                unit = draws.uniform_float(key, f"window.view/{view}")
+                own = _at_distance(unit, first, (low, high), nearest, math.inf)
+                video_start = _video_start(draws.uniform_float(key, f"window.video/{view}"), sampling, own, video)
+            audio_starts.append(own)
+            video_starts.append(video_start)
+            for number in range(windows.num_negatives):
+                unit = draws.uniform_float(key, f"window.other/{view}/{number}")
+                is_far = number % 2 and max(own - low, high - own) > furthest
+                reach = (furthest, math.inf) if is_far else (nearest, furthest)
+                audio_starts.append(_at_distance(unit, own, (low, high), *reach))
+        found.append((audio_starts, video_starts))
+    return found
+
+
+def _at_distance(unit: float, start: float, span: Span, nearest: float, furthest: float) -> float:
+    """Return the start at a share ``unit`` of what ``span`` holds at these distances before and after ``start``."""
+    before = max(0.0, start - nearest - max(span[0], start - furthest))
+    after = max(0.0, min(span[1], start + furthest) - (start + nearest))
+    place = unit * (before + after)
+    return start - nearest - before + place if place < before else start + nearest + (place - before)
+
+
+def missing_for_windows(
+    windows: TemporalWindows, sampling: ClipSampling, video_span: Span, audio_span: Span, row_span: Span | None = None
+) -> float:
+    """Return how much a row is too short for windows at several times, in seconds; 0 if near windows always fit."""
+    low, high = _audio_starts(sampling, _clipped(video_span, row_span), _clipped(audio_span, row_span))
+    return max(0.0, 2 * windows.near_seconds[1] - (high - low))
 
 
 def _video_start(unit: float, sampling: ClipSampling, audio_start: float, video: Span) -> float:

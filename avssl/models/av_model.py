@@ -87,6 +87,7 @@ class AVModel(nn.Module):
         needs_maps: bool = False,
         chunk_size: int | None = None,
         negative_audio: Tensor | None = None,
+        other_audio: Tensor | None = None,
     ) -> Embeddings:
         """Return the embeddings of clips, from one trunk pass per modality.
 
@@ -105,23 +106,26 @@ class AVModel(nn.Module):
             negative_audio: (M, 1, time, freq) spectrograms of silence and noise. They pass the encoder
                 and the head behind the clips' audio, in one batch: BatchNorm in training normalizes
                 all of them together, and its running statistics are of clips and negatives.
+            other_audio: (B * K, 1, time, freq) spectrograms of each clip at other times, behind those in the same way.
 
         Returns:
             ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map`` (B, D, T', H', W') and ``audio_map``
             (B, D, T'), and from second heads ``video_where_map`` (B, D, T', H', W') and ``audio_where`` (B, D). Not
             normalized. ``logit_scale`` and ``logit_bias`` where the model learns them; ``negative_audio`` (M, D) and
-            its map where it was given.
+            ``other_audio`` (B, K, D) with their maps where they were given.
 
         Raises:
             ValueError: If an input has another layout, or the two differ in B.
         """
-        audios = audio if negative_audio is None else torch.cat([audio, negative_audio])  # (B + M, 1, time, freq)
+        heard = [x for x in (audio, negative_audio, other_audio) if x is not None]
+        audios = audio if len(heard) == 1 else torch.cat(heard)  # (B + M + B * K, 1, time, freq)
         # One modality after the other, so that only a chunk of one modality is in memory.
         video_embedding, video_map, *video_where = self._project("video", video, needs_maps, chunk_size)
         audio_embedding, audio_map, *audio_where = self._project("audio", audios, needs_maps, chunk_size)
         logit_scale, logit_bias = (None, None) if self.logits is None else self.logits()
-        own, negative = _split(audio_embedding, len(audio))  # (B, D), (M, D)
-        own_map, negative_map = _split(audio_map, len(audio))  # (B, D, T'), (M, D, T')
+        sizes = [0 if x is None else len(x) for x in (audio, negative_audio, other_audio)]
+        own, negative, other = _split(audio_embedding, sizes)  # (B, D), (M, D), (B, K, D)
+        own_map, negative_map, other_map = _split(audio_map, sizes)  # (B, D, T'), (M, D, T'), (B, K, D, T')
         assert video_embedding is not None, "the first head always returns it"
         assert own is not None, "the first head always returns it"
         return Embeddings(
@@ -130,11 +134,13 @@ class AVModel(nn.Module):
             video_map,
             own_map,
             video_where_map=video_where[1] if video_where else None,
-            audio_where=_split(audio_where[0], len(audio))[0] if audio_where else None,
+            audio_where=_split(audio_where[0], sizes)[0] if audio_where else None,
             logit_scale=logit_scale,
             logit_bias=logit_bias,
             negative_audio=negative,
             negative_audio_map=negative_map,
+            other_audio=other,
+            other_audio_map=other_map,
         )
 
     def _project(self, modality: Modality, x: Tensor, needs_maps: bool, chunk_size: int | None) -> Outputs:
@@ -236,11 +242,16 @@ def _project(encoder: Encoder, heads: Sequence[ProjectionHead], features: Tensor
     return tuple(outputs)
 
 
-def _split(rows: Tensor | None, num_clips: int) -> tuple[Tensor | None, Tensor | None]:
-    """Return the rows of clips and those of negatives behind them; None for none."""
-    if rows is None or len(rows) == num_clips:
-        return rows, None
-    return rows[:num_clips], rows[num_clips:]
+def _split(rows: Tensor | None, sizes: Sequence[int]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the rows of B clips, of M negatives behind them, and (B, K, ...) of other times; None for none."""
+    if rows is None:
+        return None, None, None
+    clips, negatives, others = rows.split(list(sizes))
+    return (
+        clips,
+        negatives if sizes[1] else None,
+        others.unflatten(0, (sizes[0], -1)) if sizes[2] else None,
+    )
 
 
 def _project_cells(head: ProjectionHead, features: Tensor) -> Tensor:

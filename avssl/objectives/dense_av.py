@@ -26,7 +26,7 @@ from avssl.core.distributed import gather_with_grad, mean, world_size
 from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments
 from avssl.core.needs import ObjectiveNeeds
-from avssl.core.ranges import Count, CountOrZero, Decibels, PositiveOrZero, Temperature, checked
+from avssl.core.ranges import Count, CountOrZero, Decibels, PositiveOrZero, Seconds, Temperature, checked
 from avssl.objectives.dense_scores import (
     both_directions,
     check_maps,
@@ -44,6 +44,7 @@ from avssl.objectives.scores import (
     statistics,
     symmetric_cross_entropy,
 )
+from avssl.objectives.temporal import beside, others_of, pooled_other_scores, temporal_windows
 
 
 @checked
@@ -69,6 +70,11 @@ class DenseAV(Objective):
         silence_dbfs: Audio steps below this level, in decibels of full scale (-60 is usual), are left out; None keeps
             all.
         negative_sounds: Clips of silence and noise added to the batch of each process as negatives, even.
+        temporal_negatives: Windows of each clip's own audio at other times, added as negatives of its video, half of
+            them near (hard) and half far (easy); for models that tell whether audio is in sync.
+        temporal_views: Windows of each clip at different times; above 1 each window is a pair of its own, and the
+            others of its file are negatives in both directions.
+        temporal_near_seconds: Smallest and largest distance of near windows, in seconds; far ones are further away.
         pooled_weight: Weight of InfoNCE between pooled embeddings, which search and retrieval compare; 0 in DenseAV.
         overlap_weight: Weight of the overlap of heads, >= 0.
         nonnegative_weight: Weight of the squares of negative cosines with another clip's audio, >= 0.
@@ -93,6 +99,9 @@ class DenseAV(Objective):
         learn_temperature: bool = True,
         silence_dbfs: Decibels | None = None,
         negative_sounds: CountOrZero = 0,
+        temporal_negatives: CountOrZero = 0,
+        temporal_views: Count = 1,
+        temporal_near_seconds: tuple[Seconds, Seconds] = (0.2, 0.6),
         pooled_weight: PositiveOrZero = 0.0,
         overlap_weight: PositiveOrZero = 0.05,
         nonnegative_weight: PositiveOrZero = 0.01,
@@ -111,6 +120,9 @@ class DenseAV(Objective):
                 "learn_temperature": learn_temperature,
                 "silence_dbfs": silence_dbfs,
                 "negative_sounds": negative_sounds,
+                "temporal_negatives": temporal_negatives,
+                "temporal_views": temporal_views,
+                "temporal_near_seconds": temporal_near_seconds,
             }
         )
         self.weights = {
@@ -125,6 +137,8 @@ class DenseAV(Objective):
     @classmethod
     def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
         return ObjectiveNeeds(
+            num_views=options["temporal_views"],
+            windows=temporal_windows(options),
             maps=True,
             num_heads=options["num_heads"],
             audio_over_time=True,
@@ -140,7 +154,7 @@ class DenseAV(Objective):
         """Return the loss and its terms; ``target`` is not used.
 
         Raises:
-            ValueError: If there is more than one view of a clip, or a map, a mask, negative sounds or a
+            ValueError: If the number of views is wrong, or a map, a mask, negative sounds or a
                 learned temperature is missing.
         """
         video_map, audio_map = self._checked(online, len(index))
@@ -148,29 +162,37 @@ class DenseAV(Objective):
         with torch.autocast(video_map.device.type, enabled=False):
             places = unit_places(video_map, self.num_heads)  # (T, K, B, C, d)
             sounds = gather_with_grad(unit_steps(audio_map, self.num_heads))  # (N, S, K, d)
-            own = own_columns(len(index), video_map.device)
+            own = own_columns(len(video_map), video_map.device)
             scores = moment_scores(places, sounds)  # (L, N, B)
             heard = self._heard(online, len(places), audio_map.shape[2])  # (B, L)
             pairs = pair_scores(scores, None if heard is None else gather_with_grad(heard))
             both = both_directions(pairs, own)  # (B, N) twice
+            in_time = self._other_scores(online, places)  # (B, K)
+            both = beside(both[0], in_time), both[1]
             contrast = symmetric_cross_entropy(*both, temperature)
             terms = self._regularizers(online, places, sounds, heard, own)
             total = contrast + sum(self.weights[name] * value for name, value in terms.items())
             if self.pooled_weight:
-                terms["loss_pooled"] = symmetric_cross_entropy(*pooled_scores(online.video, online.audio), temperature)
+                others = others_of(online, self.needs.windows)
+                v2a, a2v = pooled_scores(online.video, online.audio)
+                v2a = beside(v2a, None if others is None else pooled_other_scores(online.video, others))
+                terms["loss_pooled"] = symmetric_cross_entropy(v2a, a2v, temperature)
                 total = total + self.pooled_weight * terms["loss_pooled"]
             if heard is not None:
                 terms["heard_share"] = heard.mean()
         if self.learn_temperature:
             terms["temperature"] = torch.as_tensor(temperature)
-        terms = {"loss": total, "loss_pairs": contrast, **terms, **statistics(*(x.detach() for x in both))}
+        num_others = 0 if in_time is None else in_time.shape[1]
+        measured = statistics(*(x.detach() for x in both), num_others)
+        terms = {"loss": total, "loss_pairs": contrast, **terms, **measured}
         return LossTerms(total, {name: value.detach() for name, value in terms.items()})
 
     def _checked(self, online: Embeddings, num_clips: int) -> tuple[Tensor, Tensor]:
         """Return both maps after checking all embeddings."""
-        if len(online.video) != num_clips:
+        if len(online.video) != self.needs.num_views * num_clips:
+            views = "one view" if self.needs.num_views == 1 else f"{self.needs.num_views} views"
             raise InputError(
-                f"DenseAV takes one view of each clip, got {len(online.video)} embeddings of {num_clips} clips."
+                f"DenseAV takes {views} of each clip, got {len(online.video)} embeddings of {num_clips} clips."
             )
         if online.video_map is None or online.audio_map is None:
             raise InputError(
@@ -196,6 +218,24 @@ class DenseAV(Objective):
             )
         _, step = matched_moments(num_cells, num_steps, online.audio_heard.device)
         return online.audio_heard.float()[:, step]
+
+    def _other_scores(self, online: Embeddings, places: Tensor) -> Tensor | None:
+        """Return the (B, K) scores of each video with its own clip's audio at other times; None without."""
+        if others_of(online, self.needs.windows) is None:
+            return None
+        if online.other_audio_map is None:
+            raise InputError("temporal_negatives needs Embeddings.other_audio_map: give the model needs_maps=True.")
+        found = []
+        for number, audio_map in enumerate(online.other_audio_map.unbind(1)):  # (B, D, S)
+            cosines = own_cosines(places, unit_steps(audio_map, self.num_heads))  # (L, K, B, C)
+            best = cosines.transpose(1, 2).flatten(2).max(dim=2).values  # (L, B)
+            if online.other_heard is None:
+                found.append(best.mean(dim=0))
+                continue
+            _, step = matched_moments(len(places), audio_map.shape[2], best.device)
+            heard = online.other_heard[:, number, step].float().T  # (L, B)
+            found.append((best * heard).sum(dim=0) / heard.sum(dim=0).clamp(min=1))
+        return torch.stack(found, dim=1)
 
     def _regularizers(
         self, online: Embeddings, places: Tensor, sounds: Tensor, heard: Tensor | None, own: Tensor

@@ -22,7 +22,7 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
-from avssl.core.ranges import Cosine, Count, CountOrZero, PositiveOrZero, ShareBelowOne, Temperature, checked
+from avssl.core.ranges import Cosine, Count, CountOrZero, PositiveOrZero, Seconds, ShareBelowOne, Temperature, checked
 from avssl.objectives.blocked import RowLosses, blocked_cross_entropy
 from avssl.objectives.exclusion import ExcludedColumns, Exclusion
 from avssl.objectives.objective import Objective
@@ -44,6 +44,13 @@ from avssl.objectives.scores import (
     statistics,
     symmetric_cross_entropy,
     with_negatives,
+)
+from avssl.objectives.temporal import (
+    beside,
+    best_cell_other_scores,
+    others_of,
+    pooled_other_scores,
+    temporal_windows,
 )
 
 
@@ -123,12 +130,18 @@ class InfoNCE(Objective):
             twice.
         negative_sounds: Clips of silence and noise, half each, added to the audio of each process as negatives of every
             video; even. They are never excluded.
+        temporal_negatives: Windows of each clip's own audio at other times, added as negatives of its video, half of
+            them near (hard) and half far (easy); for models that tell whether audio is in sync. Never excluded.
+        temporal_views: Windows of each clip at different times; above 1 each window is a pair of its own, and the
+            others of its file are negatives in both directions. With within_modal, two windows are the two views.
+        temporal_near_seconds: Smallest and largest distance of near windows, in seconds; far ones are further away.
 
     Terms, means over this rank's rows: ``loss``; ``accuracy_v2a`` and ``accuracy_a2v`` in [0, 1], how often the clip's
     own counterpart has the highest score of the batch; ``cosine_positive`` and ``cosine_negative`` in [-1, 1].
     Pooling "both" adds ``loss_pooled`` and ``loss_max``, and its other terms are the means of the two. Exclusions add
     ``excluded_share``, two views ``loss_cross`` and ``loss_within``, a learned temperature ``temperature``. Negative
-    sounds add ``cosine_silence`` (their mean score) and otherwise affect ``loss`` only.
+    sounds add ``cosine_silence`` (their mean score) and otherwise affect ``loss`` only. Temporal negatives add
+    ``accuracy_temporal``, how often the own audio scores above all of them, and ``cosine_temporal``, their mean score.
 
     Raises:
         ValueError: If an argument is out of range, or two do not go together.
@@ -147,6 +160,9 @@ class InfoNCE(Objective):
         exclude_hardest: ShareBelowOne = 0.0,
         within_modal: PositiveOrZero = 0.0,
         negative_sounds: CountOrZero = 0,
+        temporal_negatives: CountOrZero = 0,
+        temporal_views: Count = 1,
+        temporal_near_seconds: tuple[Seconds, Seconds] = (0.2, 0.6),
     ) -> None:
         super().__init__()
         check_temperature(temperature)
@@ -157,6 +173,7 @@ class InfoNCE(Objective):
                 f'chunk_size ({chunk_size}) needs pooling="pooled", not "{pooling}": '
                 "the best cells of all pairs are scored whole. Leave out one of the two."
             )
+        _check_temporal(temporal_negatives, temporal_views, chunk_size, exclude_same_file, within_modal)
         self.temperature, self.learn_temperature = temperature, learn_temperature
         self.pooling, self.max_over = pooling, max_over
         self.chunk_size, self.within_modal = chunk_size, within_modal
@@ -168,13 +185,17 @@ class InfoNCE(Objective):
                 "learn_temperature": learn_temperature,
                 "within_modal": within_modal,
                 "negative_sounds": negative_sounds,
+                "temporal_negatives": temporal_negatives,
+                "temporal_views": temporal_views,
+                "temporal_near_seconds": temporal_near_seconds,
             }
         )
 
     @classmethod
     def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
         return ObjectiveNeeds(
-            num_views=2 if options["within_modal"] else 1,
+            num_views=max(2 if options["within_modal"] else 1, options["temporal_views"]),
+            windows=temporal_windows(options),
             maps=options["pooling"] != "pooled",
             logit_scale=learned_scale(options),
             negative_sounds=options["negative_sounds"],
@@ -190,15 +211,18 @@ class InfoNCE(Objective):
             ValueError: If the number of views is wrong, or a map, a learned temperature or negative sounds are missing.
         """
         if len(online.video) != self.needs.num_views * len(index):
-            views = "one view" if self.needs.num_views == 1 else "two views"
+            views = "one view" if self.needs.num_views == 1 else f"{self.needs.num_views} views"
             raise InputError(
                 f"InfoNCE takes {views} of each clip, got {len(online.video)} embeddings of {len(index)} clips. "
-                "A further view would be a negative of the first; within_modal > 0 takes two."
+                "A further view would be a negative of the first; within_modal > 0 takes two, temporal_views as many."
             )
         temperature = self._temperature_of(online)
         views_of = [one_view(online, number, len(index)) for number in range(self.needs.num_views)]
         negative = self.negatives_of(online)
-        result = average([self._cross_modal(view, negative, temperature, index) for view in views_of])
+        # Windows at different times are clips of one batch: each is a negative of the others of its file.
+        in_time = self.needs.windows is not None and self.needs.windows.num_views > 1
+        batches = [online] if in_time else views_of
+        result = average([self._cross_modal(batch, negative, temperature, index) for batch in batches])
         if self.within_modal:
             result = self._with_within(result, views_of, temperature, index)
         if self.learn_temperature:
@@ -217,13 +241,18 @@ class InfoNCE(Objective):
     def _cross_modal(
         self, view: Embeddings, negative: Tensor | None, temperature: float | Tensor, index: BatchIndex
     ) -> LossTerms:
+        others = others_of(view, self.needs.windows)
         if self.pooling == "pooled":
-            return self._pooled(view.video, view.audio, temperature, index, negative)
+            return self._pooled(view.video, view.audio, temperature, index, negative, others)
         excluded = self._excluded(view.video, view.audio, index)
-        best = _whole(best_cell_scores(view, self.pooling, self.max_over, negative), temperature, *excluded)
+        scores_v2a, scores_a2v = best_cell_scores(view, self.pooling, self.max_over, negative)
+        in_time = None
+        if others is not None and view.video_map is not None:
+            in_time = best_cell_other_scores(view.video_map, others, self.max_over)
+        best = _whole((scores_v2a, scores_a2v), temperature, *excluded, in_time)
         if self.pooling == "max":
             return best
-        return pooled_and_best(self._pooled(view.video, view.audio, temperature, index, negative), best)
+        return pooled_and_best(self._pooled(view.video, view.audio, temperature, index, negative, others), best)
 
     def _pooled(
         self,
@@ -232,10 +261,12 @@ class InfoNCE(Objective):
         temperature: float | Tensor,
         index: BatchIndex,
         negative: Tensor | None = None,
+        others: Tensor | None = None,
     ) -> LossTerms:
         excluded = self._excluded(video, audio, index)
         if self.chunk_size is None:
-            return _whole(pooled_scores(video, audio, negative), temperature, *excluded)
+            in_time = None if others is None else pooled_other_scores(video, others)
+            return _whole(pooled_scores(video, audio, negative), temperature, *excluded, in_time)
         return _chunked(video, audio, negative, temperature, *excluded, self.chunk_size)
 
     def _excluded(
@@ -256,20 +287,42 @@ class InfoNCE(Objective):
         return LossTerms(total, {**cross.terms, **parts})
 
 
+def _check_temporal(
+    negatives: int, views: int, chunk_size: int | None, exclude_same_file: bool, within_modal: float
+) -> None:
+    """Raise InputError if windows at several times do not go together with another option."""
+    if negatives and chunk_size is not None:
+        raise InputError(
+            f"temporal_negatives ({negatives}) are columns of one row each, which chunk_size ({chunk_size}) "
+            "does not compute. Leave out one of the two."
+        )
+    if views > 1 and exclude_same_file:
+        raise InputError(
+            f"temporal_views ({views}) makes windows of a file negatives of each other, and exclude_same_file leaves "
+            "them out. Leave out one of the two."
+        )
+    if within_modal and views > 2:
+        raise InputError(f"temporal_views ({views}) must be 1 or 2 with within_modal, which compares two views.")
+
+
 def _whole(
     scores: tuple[Tensor, Tensor],
     temperature: float | Tensor,
     excluded_v2a: ExcludedColumns | None,
     excluded_a2v: ExcludedColumns | None,
+    in_time: Tensor | None = None,
 ) -> LossTerms:
-    """Return the loss and its terms from the scores of all pairs."""
+    """Return the loss and its terms from the scores of all pairs, and of videos with their own audio at other times."""
+    num_others = 0 if in_time is None else in_time.shape[1]
+    scores = beside(scores[0], in_time), scores[1]
     if excluded_v2a is None or excluded_a2v is None:
         total = symmetric_cross_entropy(*scores, temperature)
-        return LossTerms(total, {"loss": total.detach(), **statistics(*(s.detach() for s in scores))})
+        return LossTerms(total, {"loss": total.detach(), **statistics(*(s.detach() for s in scores), num_others)})
     masks = [side.mask(s.detach()) for side, s in zip((excluded_v2a, excluded_a2v), scores, strict=True)]
     v2a, a2v = (s.masked_fill(mask, -torch.inf) for s, mask in zip(scores, masks, strict=True))
     total = symmetric_cross_entropy(v2a, a2v, temperature)
-    plain, counted = statistics(*(s.detach() for s in scores)), statistics(v2a.detach(), a2v.detach())
+    plain = statistics(*(s.detach() for s in scores), num_others)
+    counted = statistics(v2a.detach(), a2v.detach(), num_others)
     accuracies = {name: counted[name] for name in ("accuracy_v2a", "accuracy_a2v")}
     num_negatives = max(1, a2v.shape[1] - 1)
     share = torch.stack([mask.sum(dim=1).float().mean() for mask in masks]).mean() / num_negatives

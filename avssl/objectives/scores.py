@@ -23,6 +23,7 @@ from torch import Tensor
 from avssl.core.batch import Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad, rank
 from avssl.core.errors import InputError
+from avssl.objectives.temporal import temporal_statistics
 
 PairScore = Literal["pooled", "max", "both"]
 """Score of a video and an audio: by pooled embeddings, by the best cell of the video map, or by both."""
@@ -169,9 +170,14 @@ def symmetric_cross_entropy(scores_v2a: Tensor, scores_a2v: Tensor, temperature:
     return (v2a + a2v) / 2
 
 
-def statistics(scores_v2a: Tensor, scores_a2v: Tensor) -> dict[str, Tensor]:
-    """Return accuracies and mean cosines, () on the device: reading them would stall the GPU once per step."""
+def statistics(scores_v2a: Tensor, scores_a2v: Tensor, num_others: int = 0) -> dict[str, Tensor]:
+    """Return accuracies and mean cosines, () on the device: reading them would stall the GPU once per step.
+
+    The last ``num_others`` columns of ``scores_v2a`` are negatives in time, see ``temporal.py``.
+    """
     own, num_clips = own_columns(len(scores_v2a), scores_v2a.device), scores_a2v.shape[1]
+    in_time = temporal_statistics(scores_v2a, own, num_others)
+    scores_v2a = scores_v2a[:, : scores_v2a.shape[1] - num_others]
     scores_v2a, silence = scores_v2a[:, :num_clips], scores_v2a[:, num_clips:]
     positive = scores_v2a.gather(1, own[:, None])  # (B, 1)
     num_negatives = max(1, num_clips - 1)
@@ -181,14 +187,14 @@ def statistics(scores_v2a: Tensor, scores_a2v: Tensor) -> dict[str, Tensor]:
         "cosine_positive": positive.mean(),
         "cosine_negative": ((scores_v2a.sum(dim=1, keepdim=True) - positive) / num_negatives).mean(),
     }
-    return terms | ({"cosine_silence": silence.mean()} if silence.shape[1] else {})
+    return terms | in_time | ({"cosine_silence": silence.mean()} if silence.shape[1] else {})
 
 
 def one_view(online: Embeddings, number: int, num_clips: int) -> Embeddings:
     """Return one view of each clip from view-major embeddings."""
     rows = slice(number * num_clips, (number + 1) * num_clips)
-    video_map = None if online.video_map is None else online.video_map[rows]
-    return Embeddings(online.video[rows], online.audio[rows], video_map)
+    video_map, others = (None if x is None else x[rows] for x in (online.video_map, online.other_audio))
+    return Embeddings(online.video[rows], online.audio[rows], video_map, other_audio=others)
 
 
 def average(results: Sequence[LossTerms]) -> LossTerms:

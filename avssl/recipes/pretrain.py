@@ -12,7 +12,7 @@ from avssl.engine import Checkpointer, FitResult, choose_device, seed_everything
 from avssl.engine.stop_request import resumable
 from avssl.hub.converters import load_torchvision
 from avssl.hub.run_weights import load_video_weights, release_run
-from avssl.training.build import build_loader, build_model, build_task, check_options, memory_rows
+from avssl.training.build import build_loader, build_model, build_task, check_options, memory_rows, needs_of
 from avssl.training.overlap import overlaps_with_tests
 from avssl.training.rows import rows_of_run
 from avssl.training.run_directory import RunDirectory, default_directory, resolved
@@ -101,7 +101,8 @@ def pretrain(
 
         # ---------------------------------------------------------------- build
         config = with_fitting_batch(config, len(rows.manifest))
-        loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction)
+        windows = needs_of(config).windows
+        loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction, windows=windows)
         task = build_task(config, memory_rows(loader.dataset))
         total_steps = config.optim.epochs * loader.steps_per_epoch
         _print(describe(config, run.path, rows, task, loader))

@@ -16,7 +16,7 @@ from avssl.core import distributed
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
-from avssl.core.needs import ObjectiveNeeds
+from avssl.core.needs import ObjectiveNeeds, TemporalWindows
 from avssl.data.dataset import ClipDataset
 from avssl.data.loader import TrainLoader
 from avssl.data.one_stream import OneStreamDataset
@@ -160,6 +160,7 @@ def build_transform(
         num_views=needs.num_views,
         view_warp=needs.view_warp,
         negative_sounds=needs.negative_sounds,
+        windows=needs.windows,
     )
 
 
@@ -221,22 +222,33 @@ def _check_same_time(config: Config) -> None:
         )
 
 
-def build_dataset(config: Config, manifest: Manifest, inputs: Inputs = "both") -> ClipDataset:
-    """Build the dataset of the rows, of one stream only if ``inputs`` names one."""
+def build_dataset(
+    config: Config, manifest: Manifest, inputs: Inputs = "both", windows: TemporalWindows | None = None
+) -> ClipDataset:
+    """Build the dataset of the rows, of one stream only if ``inputs`` names one, whose training clips have windows."""
     sampling, seed = build_sampling(config), config.train.seed
     backend, limits = config.data.backend, config.limits
     if inputs == "both":
-        return ClipDataset(manifest, sampling, seed, backend=backend, limits=limits)
+        return ClipDataset(manifest, sampling, seed, backend=backend, limits=limits, windows=windows)
     return OneStreamDataset(manifest, sampling, seed, stream=inputs, backend=backend, limits=limits)
 
 
 def build_loader(
-    config: Config, manifest: Manifest, device: torch.device, max_bad_fraction: float, inputs: Inputs = "both"
+    config: Config,
+    manifest: Manifest,
+    device: torch.device,
+    max_bad_fraction: float,
+    inputs: Inputs = "both",
+    windows: TemporalWindows | None = None,
 ) -> TrainLoader:
-    """Build the loader of this rank's batches; ``optim.batch_size`` counts all ranks."""
+    """Build the loader of this rank's batches; ``optim.batch_size`` counts all ranks.
+
+    Args:
+        windows: Windows of each clip at several times, as the objective needs them.
+    """
     data = config.data
     return TrainLoader(
-        build_dataset(config, manifest, inputs),
+        build_dataset(config, manifest, inputs, windows),
         config.optim.batch_size // distributed.world_size(),
         clips_per_read=data.clips_per_read,
         num_workers=decoding_workers(data.num_workers),

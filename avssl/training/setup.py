@@ -18,6 +18,7 @@ from avssl.core.batch import Batch, BatchIndex
 from avssl.core.cpus import decoding_workers
 from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest, ManifestError
+from avssl.core.needs import TemporalWindows
 from avssl.core.progress import Bar
 from avssl.data.eval_loader import EvalLoader
 from avssl.engine import (
@@ -125,6 +126,7 @@ class Measurements:
 def measure(config: Config, manifest: Manifest, task: PretrainTask, device: torch.device) -> Measurements:
     """Set the task's spectrogram statistics, choose the precision, and time a step. Every rank must call it."""
     sample, read_seconds = set_statistics(config, manifest, task.transform)
+    sample = _with_windows(sample, task.objective.needs.windows)
     precision, model_seconds, read_seconds = distributed.broadcast_object(
         (*choose_precision(config, task, sample, device), read_seconds)
     )
@@ -229,6 +231,17 @@ def measure_cost(config: Config, task: PretrainTask, sample: Batch, precision: P
     state = state_bytes(copied.model, config.optim.name, averaged=config.train.ema_decay is not None)
     kept = [*copied.objective.buffers(), *([] if copied.target is None else copied.target.state_dict().values())]
     return StepCost(round(cost.flops * scale), round(cost.saved_bytes * scale)), state + sum(x.nbytes for x in kept)
+
+
+def _with_windows(batch: Batch, windows: TemporalWindows | None) -> Batch:
+    """Return a raw batch with as many windows of each clip as training has, all of them equal."""
+    if windows is None:
+        return batch
+    video, chroma = (
+        None if plane is None else plane.repeat(1, windows.num_views, 1, 1, 1) for plane in (batch.video, batch.chroma)
+    )
+    assert video is not None, "a batch has video"
+    return replace(batch, video=video, audio=batch.audio.repeat(1, windows.num_audio), chroma=chroma)
 
 
 def _repeated(batch: Batch, num_clips: int) -> Batch:

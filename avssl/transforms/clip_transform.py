@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from avssl.core.affine import RandomAffine
 from avssl.core.batch import Batch
 from avssl.core.errors import InputError
+from avssl.core.needs import TemporalWindows
 from avssl.transforms.audio import LogMel, LogSpectrogram
 from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
 from avssl.transforms.negative_sounds import NegativeSounds
@@ -35,6 +38,9 @@ class ClipTransform(nn.Module):
             color, 0. None augments both views independently, as their audio always is.
         negative_sounds: Number of silent and noisy waveforms in ``negative_audio`` of each training batch, even; 0
             for none. They are not augmented, and all views share them.
+        windows: Windows that each raw training clip has; None for one. Several views are views of the windows, and
+            ``other_audio`` are the negatives in time, with the gain and masks of their view's audio: they differ from
+            it in their time only.
 
     Raises:
         ValueError: If ``num_views`` is below 1, or not 2 with ``view_warp``, ``negative_sounds`` is odd or negative,
@@ -53,6 +59,7 @@ class ClipTransform(nn.Module):
         num_views: int = 1,
         view_warp: RandomAffine | None = None,
         negative_sounds: int = 0,
+        windows: TemporalWindows | None = None,
     ) -> None:
         super().__init__()
         if num_views < 1:
@@ -70,6 +77,9 @@ class ClipTransform(nn.Module):
         if view_warp is not None and num_views != 2:
             raise InputError(f"view_warp makes the second of two views of the first; num_views is {num_views}.")
         self.num_views, self.view_warp = num_views, view_warp
+        self.windows = windows or TemporalWindows()
+        if self.windows.num_views not in (1, num_views) or (view_warp is not None and self.windows.num_views > 1):
+            raise InputError(f"{self.windows.num_views} windows are not the {num_views} views of a clip.")
         self.negative_sounds = NegativeSounds(negative_sounds) if negative_sounds else None
 
     @torch.no_grad()
@@ -90,18 +100,38 @@ class ClipTransform(nn.Module):
             audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)
             return Batch(self.video_input(batch.video, batch.valid_hw, batch.chroma), audio, batch.index)
         video = batch.video if batch.chroma is None else planes_to_rgb(batch.video, batch.chroma)
-        key = batch.index.key
+        key, num_views = batch.index.key, self.windows.num_views
+        seen, heard = self._windows(video, batch.audio)  # a view's frames, and its audio before the negatives
         own_views = 1 if self.view_warp else self.num_views
-        videos = [self.video_augment(video, batch.valid_hw, key, view) for view in range(own_views)]
+        videos = [self.video_augment(seen[view % num_views], batch.valid_hw, key, view) for view in range(own_views)]
         if self.view_warp is not None:
             videos.append(
                 torch.empty_like(videos[0]).copy_(self.view_warp.draw(key).warp(videos[0]))
             )  # keeps the memory format
-        audios = [self._augmented_audio(batch.audio, key, view) for view in range(self.num_views)]
-        negative_audio = None
+        audios = [self._augmented_audio(heard[view % num_views][0], key, view) for view in range(self.num_views)]
+        negative_audio = other_audio = None
         if self.negative_sounds is not None:
-            negative_audio = self.audio_input(self.negative_sounds(key, batch.audio.shape[1]))
-        return Batch(_join(videos), _join(audios), batch.index, negative_audio=negative_audio)
+            negative_audio = self.audio_input(self.negative_sounds(key, heard[0][0].shape[1]))
+        if self.windows.num_negatives:
+            others = [
+                torch.stack([self._augmented_audio(x, key, view) for x in heard[view % num_views][1:]], dim=1)
+                for view in range(self.num_views)
+            ]
+            other_audio = _join(others).flatten(0, 1)  # (V * B * K, 1, time, freq)
+        return Batch(_join(videos), _join(audios), batch.index, negative_audio=negative_audio, other_audio=other_audio)
+
+    def _windows(self, video: Tensor, audio: Tensor) -> tuple[Sequence[Tensor], Sequence[Sequence[Tensor]]]:
+        """Return the frames of each window of video, and the waveforms of each one's audio and its negatives."""
+        windows = self.windows
+        if windows.num_audio == 1:
+            return [video], [[audio]]
+        if video.shape[1] % windows.num_views or audio.shape[1] % windows.num_audio:
+            raise InputError(
+                f"the clips do not hold {windows.num_views} windows of video and {windows.num_audio} of audio: "
+                "build the dataset with windows=objective.needs.windows."
+            )
+        waveforms = audio.unflatten(1, (windows.num_views, 1 + windows.num_negatives, -1))  # (B, V, 1 + K, S)
+        return video.unflatten(1, (windows.num_views, -1)).unbind(1), [view.unbind(1) for view in waveforms.unbind(1)]
 
     def video_input(self, video: Tensor, valid_hw: Tensor | None = None, chroma: Tensor | None = None) -> Tensor:
         """Return the model input of raw frames as in evaluation, without augmentation.

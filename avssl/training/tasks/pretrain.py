@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Literal, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from avssl.core.batch import Batch, BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
+from avssl.core.needs import ObjectiveNeeds, TemporalWindows
 from avssl.engine import Task
 from avssl.models import AVModel
 from avssl.models.batch_norm import hold_statistics
@@ -74,11 +75,11 @@ class PretrainTask(Task):
         views: Batch = self.transform(batch)
         options = {"needs_maps": needs.maps, **self._model_options}
         negatives = {} if views.negative_audio is None else {"negative_audio": views.negative_audio}
+        if views.other_audio is not None:
+            negatives["other_audio"] = views.other_audio
         online: Embeddings = self.model(views.video, views.audio, **negatives, **options)
         if needs.silence_dbfs is not None:
-            assert online.audio_map is not None, "silence_dbfs needs maps"
-            heard = loud_parts(batch.audio, online.audio_map.shape[2], needs.silence_dbfs)  # (B, T')
-            online = replace(online, audio_heard=heard.repeat(views.num_views, 1))
+            online = _with_heard(online, batch.audio, needs)
         target: Embeddings | None = None
         if self.target is not None:
             target = self.target(views.video, views.audio, **options)
@@ -112,3 +113,18 @@ class PretrainTask(Task):
         if self.batch_norm == "eval":
             hold_statistics(self.model, self.target)
         return self
+
+
+def _with_heard(online: Embeddings, waveforms: Tensor, needs: ObjectiveNeeds) -> Embeddings:
+    """Return embeddings with the audible time cells of (B, A * S) waveforms of A windows."""
+    assert needs.silence_dbfs is not None, "called with a threshold"
+    assert online.audio_map is not None, "silence_dbfs needs maps"
+    windows = needs.windows or TemporalWindows()
+    num_clips, num_cells = len(waveforms), online.audio_map.shape[2]
+    each = waveforms.unflatten(1, (windows.num_audio, -1)).flatten(0, 1)  # (B * A, S)
+    heard = loud_parts(each, num_cells, needs.silence_dbfs).unflatten(
+        0, (num_clips, windows.num_views, 1 + windows.num_negatives)
+    )  # (B, V, 1 + K, T')
+    views = heard.transpose(0, 1).flatten(0, 1)  # (V * B, 1 + K, T')
+    views = views.repeat(len(online.audio) // len(views), 1, 1)  # several augmentations of one window
+    return replace(online, audio_heard=views[:, 0], other_heard=views[:, 1:] if windows.num_negatives else None)
