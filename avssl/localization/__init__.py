@@ -7,10 +7,10 @@ from avssl.localization.drawing.overlay import overlay_video as overlay_video
 from avssl.localization.drawing.panel import Look as Look
 from avssl.localization.drawing.readout import readout as readout
 from avssl.localization.energy import EnergyCurve as EnergyCurve
-from avssl.localization.energy import SyncCurve as SyncCurve
 from avssl.localization.energy import energy_curve as energy_curve
-from avssl.localization.energy import sync_curve as sync_curve
 from avssl.localization.heatmap import heatmap_readout as heatmap_readout
 from avssl.localization.heatmap import sliding_heatmaps as sliding_heatmaps
 from avssl.localization.similarity import maps_at as maps_at
 from avssl.localization.similarity import upsample as upsample
+from avssl.localization.sync import SyncCurve as SyncCurve
+from avssl.localization.sync import sync_curve as sync_curve

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad, mean, world_size
+from avssl.core.distributed import gather_with_grad, mean, rank, world_size
 from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments
 from avssl.core.needs import ObjectiveNeeds
@@ -219,6 +219,18 @@ class DenseAV(Objective):
         _, step = matched_moments(num_cells, num_steps, online.audio_heard.device)
         return online.audio_heard.float()[:, step]
 
+    def _next_clips(self, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each row's number of its clip over all ranks, and the column of the next clip in the same view.
+
+        Columns are ordered by rank, view and clip; numbers are those of one process, whatever the number of ranks.
+        """
+        num_views, num_rows = self.needs.num_views, len(own)
+        per_rank = num_rows // num_views
+        number = (rank() * per_rank + torch.arange(per_rank, device=own.device)).repeat(num_views)
+        following = (number + 1) % (per_rank * world_size())
+        view = torch.arange(num_rows, device=own.device) // per_rank
+        return number, following // per_rank * num_rows + view * per_rank + following % per_rank
+
     def _other_scores(self, online: Embeddings, places: Tensor) -> Tensor | None:
         """Return the (B, K) scores of each video with its own clip's audio at other times; None without."""
         if others_of(online, self.needs.windows) is None:
@@ -243,12 +255,13 @@ class DenseAV(Objective):
         """Return each regularizer that has a weight, () with gradient, the mean over this rank's rows."""
         wanted = {name for name, weight in self.weights.items() if weight}
         found: dict[str, Tensor] = {}
+        number, following = self._next_clips(own)
         if wanted & {"overlap", "smooth", "silence"}:
             cosines = own_cosines(places, sounds[own])  # (L, K, B, C)
         if "overlap" in wanted:
             found["overlap"] = _overlap(cosines.abs())
         if "nonnegative" in wanted:
-            others = own_cosines(places, sounds[(own + 1) % len(sounds)])  # (L, K, B, C)
+            others = own_cosines(places, sounds[following])  # (L, K, B, C)
             found["nonnegative"] = F.relu(-others).square().mean()
         if "smooth" in wanted:
             found["smooth"] = _smoothness(cosines)
@@ -256,7 +269,7 @@ class DenseAV(Objective):
             found["silence"] = _loudness_of_silence(cosines.abs(), 1 - heard)
         if online.negative_audio_map is not None and "negative" in wanted:
             negatives = gather_with_grad(unit_steps(online.negative_audio_map, self.num_heads))
-            found["negative"] = own_cosines(places, negatives[own % len(negatives)]).square().mean()
+            found["negative"] = own_cosines(places, negatives[number % len(negatives)]).square().mean()
         if online.logit_scale is not None and "floor" in wanted:
             found["floor"] = F.relu(-online.logit_scale.log()).square()
         return found

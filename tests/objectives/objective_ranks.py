@@ -48,6 +48,25 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "info_nce",
         {"temperature": 0.2, "pooling": "pooled", "within_modal": 0.5, "negative_sounds": 2},
     ),
+    "in time": ("info_nce", {"temperature": 0.2, "pooling": "both", "temporal_negatives": 3}),
+    "in time, two windows": (
+        "info_nce",
+        {"temperature": 0.2, "pooling": "both", "temporal_negatives": 2, "temporal_views": 2, "within_modal": 0.5},
+    ),
+    "in time, dense_av": (
+        "dense_av",
+        {
+            "temperature": 0.2,
+            "learn_temperature": False,
+            "temporal_negatives": 2,
+            "temporal_views": 2,
+            "silence_dbfs": -60.0,
+            "negative_sounds": 2,
+            "pooled_weight": 0.5,
+            "nonnegative_weight": 0.5,
+            "negative_weight": 0.5,
+        },
+    ),
     "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
     "slavc": ("slavc", {"temperature": 0.2}),
@@ -79,7 +98,7 @@ class TinyModel(nn.Module):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
         self.logits = LogitScale(needs.logit_scale, needs.logit_bias) if needs.logit_scale else None
 
-    def forward(self, video: Tensor, audio: Tensor, negative_audio: Tensor) -> Embeddings:
+    def forward(self, video: Tensor, audio: Tensor, negative_audio: Tensor, others: Tensor | None = None) -> Embeddings:
         cells = self.video_head(video)  # (B, T, H, W, D)
         scale, bias = self.logits() if self.logits else (None, None)
         return Embeddings(
@@ -96,7 +115,17 @@ class TinyModel(nn.Module):
             negative_audio_map=self.audio_head(over_time(negative_audio)).movedim(-1, 1)
             if len(negative_audio)
             else None,
+            **({} if others is None else self._at_other_times(others)),
         )
+
+    def _at_other_times(self, others: Tensor) -> dict[str, Tensor]:
+        """Embeddings of (B, K, 4) features."""
+        steps = torch.stack([over_time(sound) for sound in others.unbind(1)], dim=1)  # (B, K, S, 4)
+        return {
+            "other_audio": self.audio_head(others),
+            "other_audio_map": self.audio_head(steps).movedim(-1, 2),
+            "other_heard": steps[..., 0] > -0.5,
+        }
 
 
 def over_time(audio: Tensor) -> Tensor:
@@ -132,6 +161,12 @@ def step(model: nn.Module, rows: slice, variant: str) -> dict[str, Any]:
     objective.on_epoch_start(0)
     views = [tuple(features[rows] for features in clips(number)) for number in range(objective.needs.num_views)]
     video, audio = (torch.cat(features) for features in zip(*views, strict=True))
+    windows = objective.needs.windows
+    others = None
+    if windows is not None and windows.num_negatives:
+        generator = torch.Generator().manual_seed(19)
+        each = torch.randn(objective.needs.num_views, NUM_CLIPS, windows.num_negatives, 4, generator=generator)
+        others = each[:, rows].flatten(0, 1)
     numbers = torch.arange(NUM_CLIPS)[rows]
     # Files of clips: 0 0 1 2 3 0, so that one file is on both ranks.
     index = BatchIndex(numbers, torch.tensor([0, 0, 1, 2, 3, 0])[rows], numbers)
@@ -139,7 +174,7 @@ def step(model: nn.Module, rows: slice, variant: str) -> dict[str, Any]:
     if objective.needs.target_momentum is not None:
         with torch.no_grad():
             target = create_model(variant, seed=8)(video, audio, sounds)
-    result = objective(model(video, audio, sounds), target, index)
+    result = objective(model(video, audio, sounds, others), target, index)
     result.total.backward()
     gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
     return {"total": result.total.detach(), "terms": result.terms, "gradients": gradients}

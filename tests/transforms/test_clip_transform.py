@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from avssl.core.affine import RandomAffine
 from avssl.core.batch import Batch, BatchIndex
 from avssl.core.draws import clip_key
+from avssl.core.needs import TemporalWindows
 from avssl.transforms import (
     SPECTROGRAMS,
     ClipTransform,
@@ -187,3 +190,27 @@ def test_spectrograms_are_created_by_name() -> None:
     assert create_spectrogram("log_mel", num_mels=32).num_bins == 32
     with pytest.raises(ValueError, match=r"'mfcc' is not a known spectrogram. Known: avid, log_mel"):
         create_spectrogram("mfcc")
+
+
+def test_windows_at_several_times_become_views_and_other_audio():
+    one, windows = make_batch(), TemporalWindows(num_views=2, num_negatives=2)
+    later = one.video.flip(1)
+    sounds = [one.audio, one.audio.flip(1), one.audio * 0.5, one.audio.roll(1, 0), one.audio, one.audio.roll(100, 1)]
+    batch = replace(one, video=torch.cat([one.video, later], dim=1), audio=torch.cat(sounds, dim=1))
+    transform, single = make_transform(num_views=2), make_transform(num_views=2)
+    transform.windows = windows
+    views = transform.train()(batch)
+    single.train()
+    for view, (video, others) in enumerate([(one.video, sounds[:3]), (later, sounds[3:])]):
+        rows = slice(view * NUM_CLIPS, (view + 1) * NUM_CLIPS)
+        # The same clip, augmented as view number ``view``: own audio and negatives have one gain and one mask.
+        for number, sound in enumerate(others):
+            expected = single(replace(one, video=video, audio=sound))
+            torch.testing.assert_close(views.video[rows], expected.video[rows])
+            heard = (
+                views.other_audio.unflatten(0, (2 * NUM_CLIPS, 2))[rows, number - 1] if number else views.audio[rows]
+            )
+            torch.testing.assert_close(heard, expected.audio[rows])
+    assert transform.eval()(one).other_audio is None
+    with pytest.raises(ValueError, match="do not hold 2 windows of video and 6 of audio"):
+        transform.train()(replace(one, audio=one.audio[:, :4799]))
