@@ -183,7 +183,7 @@ class DenseAV(Objective):
         if self.learn_temperature:
             terms["temperature"] = torch.as_tensor(temperature)
         num_others = 0 if in_time is None else in_time.shape[1]
-        measured = statistics(*(x.detach() for x in both), num_others)
+        measured = statistics(*(x.detach() for x in both), num_others=num_others)
         terms = {"loss": total, "loss_pairs": contrast, **terms, **measured}
         return LossTerms(total, {name: value.detach() for name, value in terms.items()})
 

@@ -317,12 +317,14 @@ def _whole(
     scores = beside(scores[0], in_time), scores[1]
     if excluded_v2a is None or excluded_a2v is None:
         total = symmetric_cross_entropy(*scores, temperature)
-        return LossTerms(total, {"loss": total.detach(), **statistics(*(s.detach() for s in scores), num_others)})
+        return LossTerms(
+            total, {"loss": total.detach(), **statistics(*(s.detach() for s in scores), num_others=num_others)}
+        )
     masks = [side.mask(s.detach()) for side, s in zip((excluded_v2a, excluded_a2v), scores, strict=True)]
     v2a, a2v = (s.masked_fill(mask, -torch.inf) for s, mask in zip(scores, masks, strict=True))
     total = symmetric_cross_entropy(v2a, a2v, temperature)
-    plain = statistics(*(s.detach() for s in scores), num_others)
-    counted = statistics(v2a.detach(), a2v.detach(), num_others)
+    plain = statistics(*(s.detach() for s in scores), num_others=num_others)
+    counted = statistics(v2a.detach(), a2v.detach(), num_others=num_others)
     accuracies = {name: counted[name] for name in ("accuracy_v2a", "accuracy_a2v")}
     num_negatives = max(1, a2v.shape[1] - 1)
     share = torch.stack([mask.sum(dim=1).float().mean() for mask in masks]).mean() / num_negatives

@@ -170,7 +170,7 @@ def symmetric_cross_entropy(scores_v2a: Tensor, scores_a2v: Tensor, temperature:
     return (v2a + a2v) / 2
 
 
-def statistics(scores_v2a: Tensor, scores_a2v: Tensor, num_others: int = 0) -> dict[str, Tensor]:
+def statistics(scores_v2a: Tensor, scores_a2v: Tensor, *, num_others: int = 0) -> dict[str, Tensor]:
     """Return accuracies and mean cosines, () on the device: reading them would stall the GPU once per step.
 
     The last ``num_others`` columns of ``scores_v2a`` are negatives in time, see ``temporal.py``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ from avssl.core.whole_file import write_json
 from avssl.engine import Precision, choose_device
 from avssl.hub.pretrained import from_pretrained
 from avssl.localization import SyncCurve, draw_sync_curve, sync_curve
-from avssl.media import MediaLimits, open_media
+from avssl.media import MediaLimits, MediaReader, open_media
 
 
 def _outputs(given: Mapping[str, Any]) -> list[Path | str | None]:
@@ -41,7 +42,9 @@ def sync(
 
     The audio is shifted in steps against the frames, and the mean energy (1 minus the cosine similarity of the
     embeddings) is drawn over the offset. It is lowest at the true offset. The model must have been trained on clips
-    with events that are seen and heard, such as speech, footsteps or blows.
+    with events that are seen and heard, such as speech, footsteps or blows, with
+    ``objective.temporal_negatives``. A clip is undecided if its parts do not agree on an offset: in more than 5 % of
+    random shifts of the parts against each other, the minimum is as low. So it is with steady, silent or foreign audio.
 
     Args:
         video: Video file.
@@ -64,6 +67,7 @@ def sync(
     """
     out = Path(out) if out else Path(f"{Path(video).stem}_sync.png")
     pretrained = from_pretrained(checkpoint, choose_device(device))
+    began = time.perf_counter()
     with ExitStack() as files:
         reader = files.enter_context(open_media(video, limits=limits))
         sound = files.enter_context(open_media(audio, limits=limits)) if audio is not None else None
@@ -78,6 +82,8 @@ def sync(
             stop_after_seconds=seconds,
             on_progress=bar.move,
         )
+        length = _seconds_used(reader, seconds)
+    taken = time.perf_counter() - began
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_sync_curve(curve, out, Path(video).name)
     if readout is not None:
@@ -86,24 +92,43 @@ def sync(
         write_json(readout, content)
         print(f"numbers: {readout}")
     print(_verdict(curve))
+    print(f"speed: {length:.1f} s of video in {taken:.1f} s, {length / taken:.1f} times real time")
     print(f"curve: {out}")
     return curve
 
 
+def _seconds_used(reader: MediaReader, seconds: float | None) -> float:
+    info = reader.info
+    length = (info.video_stop_seconds or 0.0) - (info.video_start_seconds or 0.0)
+    return length if seconds is None else min(length, seconds)
+
+
+def _state(curve: SyncCurve) -> str:
+    if curve.offset is None:
+        return "undecided"
+    return "in_sync" if curve.offset == 0 else "late" if curve.offset > 0 else "early"
+
+
 def _verdict(curve: SyncCurve) -> str:
-    best = curve.best_offset_seconds
-    state = "in sync" if best == 0 else f"{abs(best):.2f} s {'late' if best > 0 else 'early'}"
+    points = f"{curve.num_instants} {'instant' if curve.num_instants == 1 else 'instants'}"
+    measured = f"confidence {curve.confidence:.3f}, depth {curve.depth:.3f}, over {points}"
+    if curve.offset is None:
+        return (
+            f"undecided: the parts of the clip do not agree on an offset ({measured}). The audio may be steady, silent "
+            "or of other frames, the clip short, or the model trained on other events"
+        )
+    state = "in sync" if curve.offset == 0 else f"{abs(curve.offset):.2f} s {_state(curve)}"
     edge = " (the edge of the scan: a larger --max-offset-seconds may find lower)" if curve.is_at_edge else ""
-    return (
-        f"the audio is {state}{edge}: lowest energy at offset {best:+.2f} s, confidence {curve.confidence:.3f}, "
-        f"over {curve.num_instants} {'instant' if curve.num_instants == 1 else 'instants'}"
-    )
+    return f"the audio is {state}{edge}: lowest energy at offset {curve.offset:+.2f} s, {measured}"
 
 
 def _plain(curve: SyncCurve) -> dict[str, object]:
     return {
-        "offset_seconds": round(curve.best_offset_seconds, 4),
+        "decision": _state(curve),
+        "offset_seconds": None if curve.offset is None else round(curve.offset, 4),
+        "lowest_at_seconds": round(curve.lowest_at_seconds, 4),
         "confidence": round(curve.confidence, 4),
+        "depth": round(curve.depth, 4),
         "is_at_edge": curve.is_at_edge,
         "num_instants": curve.num_instants,
         "offsets": [round(value, 4) for value in curve.offset_seconds.tolist()],

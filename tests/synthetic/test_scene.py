@@ -183,3 +183,22 @@ def test_the_camera_shakes():
 def test_settings_refuse(change, message):
     with pytest.raises(ValueError, match=message):
         SceneSettings(**change)
+
+
+def test_changes_of_tempo_leave_one_offset_at_which_audio_fits():
+    settings = replace(ONE, duration_seconds=6.0, tempo_spread=2.0)
+    for scene in scenes_with("bounce", 3, settings):
+        times, _ = scene.objects[0].motion.events(6.0)
+        gaps = np.diff(times)
+        assert gaps.max() > 1.3 * gaps.min()  # a steady bounce has equal gaps
+        assert 0.2 < gaps.min() < gaps.max() < 1.6
+        # Sound and motion follow the same clock: at an event the height is that of a contact.
+        np.testing.assert_allclose(scene.objects[0].motion.pose(times).dy, 0.9, atol=1e-6)
+        wave, rate = np.abs(render_audio(scene)), settings.sample_rate_hz
+        start = round(times[1] * rate)
+        assert wave[start : start + 48].max() > 5 * wave[start - 48 : start - 2].max()
+        # A shift by the mean period matches the events worse than no shift.
+        shifted = np.abs((times + gaps.mean())[:, None] - times).min(axis=1)[:-1]
+        assert shifted.max() > 0.1
+    steady = scenes_with("bounce", 1)[0].objects[0].motion
+    assert np.ptp(np.diff(steady.events(6.0)[0])) < 1e-9
