@@ -379,7 +379,7 @@ def test_within_modal_adds_the_loss_between_two_views() -> None:
     torch.testing.assert_close(result.total, cross + 0.3 * within)
     torch.testing.assert_close(result.terms["loss_within"], within.detach())
     assert objective.needs.num_views == 2
-    with pytest.raises(ValueError, match="takes two views of each clip, got 8 embeddings of 8 clips"):
+    with pytest.raises(ValueError, match="takes 2 views of each clip, got 8 embeddings of 8 clips"):
         objective(online, None, _index(8))
 
 
