@@ -106,7 +106,7 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
     draw_similarities(
         {row["name"]: np.array(row["cka"], dtype=float) for row in chosen},
         chosen[0]["names"],
-        {"video encoder": longest},
+        {},
         folder / "blocks.png",
         title="linear CKA of the blocks, in hundredths",
         blocks={row["name"]: [(start, stop) for start, stop in row["found"]] for row in chosen},

@@ -133,6 +133,16 @@ def test_audio_and_frames_of_a_class_retrieve_each_other(labeled, run, tmp_path,
     assert "clips_per_class (5): the class 'low' has only 4 test clips" in capsys.readouterr().err
 
 
+def test_layers_reach_into_blocks_and_the_head(labeled, run, tmp_path, capsys):
+    out = tmp_path / "probe.json"
+    words = ["probe", str(labeled), "--checkpoint", str(run), "-o", str(out), "--num_workers", "0", "--device", "cpu"]
+    words += ["--protocol", "layers", "--detail", "blocks", "--modality", "audio", "--windows-per-clip", "1"]
+    assert main([*words, "--epochs", "1"]) == 0
+    layers = [row["layer"] for row in json.loads(out.read_text())["rows"] if row["model"] == "trained"]
+    assert layers == ["stage1", "stage2", "stage3", "stage4", "head.1", "head.2", "head"]
+    assert "head.1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["layers", "attentive"])
 def test_gradient_probes_leave_the_model_unchanged(labeled, run, name):
     pretrained = from_pretrained(run)
