@@ -109,13 +109,13 @@ def parse_conditions(text: str) -> list[Condition]:
     return conditions
 
 
-def rows_where(manifest: Manifest, text: str, option: str = "data.where") -> Manifest:
-    """Return the rows that meet all conditions of a text, and log how many they are.
+def rows_where(manifest: Manifest, text: str, *, log: bool = True) -> Manifest:
+    """Return the rows that meet all conditions of a text (``data.where``).
 
     Args:
         manifest: Rows to choose from.
         text: Conditions as in this module's description; an empty text selects every row.
-        option: Name of the setting in errors and in the log.
+        log: Log how many rows they are.
 
     Raises:
         ManifestError: If the text is not valid, a column is missing, or no row is left; the message names the
@@ -127,10 +127,11 @@ def rows_where(manifest: Manifest, text: str, option: str = "data.where") -> Man
             return manifest
         keep = np.logical_and.reduce([condition.rows(manifest) for condition in conditions])
     except ManifestError as error:
-        raise ManifestError(f"{option}: {error}") from error
+        raise ManifestError(f"data.where: {error}") from error
     if not keep.any():
-        raise ManifestError(f"{option}: no row meets all of {' '.join(map(str, conditions))}. Leave one out.")
-    _LOGGER.info("note        %s (%s): %d of %d rows", option, text.strip(), keep.sum(), len(manifest))
+        raise ManifestError(f"data.where: no row meets all of {' '.join(map(str, conditions))}. Leave one out.")
+    if log:
+        _LOGGER.info("note        data.where (%s): %d of %d rows", text.strip(), keep.sum(), len(manifest))
     return manifest.select(keep)
 
 

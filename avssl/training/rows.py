@@ -235,7 +235,7 @@ def _gallery_split(config: Config, split: str) -> Manifest | None:
     source = config.data.source
     if not is_url(source) and Path(source).is_dir():
         return None
-    manifest = rows_where(read_manifest(source), config.data.where, "data.where, gallery")
+    manifest = rows_where(read_manifest(source), config.data.where, log=False)
     rows = manifest.where(split=split) if "split" in manifest else manifest.select(np.empty(0, dtype=np.int64))
     return rows if len(rows) >= MIN_GALLERY else None
 

@@ -48,5 +48,10 @@ def match_ranks(
 
 def _rank(own: Tensor, scores: Tensor, counts: Tensor) -> Tensor:
     """Return the share of the counted scores below the own one; equal ones count half."""
-    below = ((scores < own) & counts).sum(dim=1) + ((scores == own) & counts).sum(dim=1) / 2
-    return below / counts.sum(dim=1)
+    below, equal, all_counted = (_count(x) for x in ((scores < own) & counts, (scores == own) & counts, counts))
+    return (below + equal / 2) / all_counted
+
+
+def _count(mask: Tensor) -> Tensor:
+    """Return the number of true cells of each row; NumPy's count is several times as fast as PyTorch's sum."""
+    return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=1)).float()

@@ -24,7 +24,7 @@ from avssl.evaluation.corpus.neighbors import Neighbors
 NUM_NEIGHBORS = 10
 """Clips that sound most like a clip."""
 _SAMPLE = 1024
-_BLOCK_CLIPS = 2**14
+_BLOCK_CLIPS = 2**12
 
 
 @dataclass(frozen=True, eq=False)
