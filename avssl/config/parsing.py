@@ -305,7 +305,9 @@ def _locating(given: Collection[str], flat: Collection[str], source: str) -> Ite
 
 def _one_word(words: str | Sequence[str], kind: Any) -> str:
     """Return what was given for a setting as one word of YAML: a list in brackets, ``null`` for None."""
-    kinds = get_args(kind) or (kind,)
+    kinds = (kind,) if get_origin(kind) is tuple else get_args(kind) or (kind,)
+    may_be_none = type(None) in kinds and words in (*NONE, *([name] for name in NONE))
+    kind = next((each for each in kinds if get_origin(each) is tuple and not may_be_none), kind)
     if get_origin(kind) is tuple and not (isinstance(words, str) and words.startswith("[")):
         words = [words] if isinstance(words, str) else words
         if words[0].startswith("["):

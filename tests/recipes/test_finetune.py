@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import avssl
 from avssl.cli import main
-from avssl.config import ConfigError, FinetuneConfig, load_config, to_yaml
+from avssl.config import ConfigError, FinetuneConfig, load_config, parse_settings, to_yaml
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.downstream.finetuning import summary_text
 from avssl.engine import Checkpointer, Interruption, Precision, load_checkpoint, read_metrics
@@ -594,3 +594,10 @@ def test_several_labels_are_calibrated_class_by_class(labeled_clips, tmp_path, f
     assert classifier.calibration.temperature == result["temperature"] != 1
     with pytest.raises(ConfigError, match="unknown_classes needs one label per row"):
         finetuning(source, labels={"multi_label": True, "unknown_classes": ["wide"]})
+
+
+@pytest.mark.parametrize("words", [["0.6", "0.2", "0.2"], ["0.6,0.2,0.2"], ["[0.6, 0.2, 0.2]"]])
+def test_the_shares_of_the_splits_are_written_in_words(words):
+    config = parse_settings({"labels.split_shares": words}, FinetuneConfig)
+    assert config.labels.split_shares == (0.6, 0.2, 0.2)
+    assert parse_settings({"labels.split_shares": ["none"]}, FinetuneConfig).labels.split_shares is None
