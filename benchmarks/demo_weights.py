@@ -15,6 +15,7 @@ import math
 from pathlib import Path
 
 import torch
+from demo_world import LOOK, add_world
 from localization import Method, settings, train, untrained
 from localization_measures import look, plain_ap, table_numbers, truth_of, visible
 from shapes_in_memory import shapes
@@ -26,7 +27,6 @@ from avssl.training.build import build_sampling
 from avssl.transforms import VideoEval
 
 METHOD = Method({"name": "info_nce", "temperature": 0.1, "pooling": "both", "negative_sounds": 4}, epochs=30)
-LOOK = {"width": 96, "height": 96, "video_fps": 8.0}
 SEVERAL = SceneSettings(**LOOK, object_weights=(0.0, 1.0, 1.0))
 SPLITS = {
     "train": Split(2560, SceneSettings(**LOOK, object_weights=(4.0, 1.0, 1.0), off_screen_fraction=0.05)),
@@ -78,6 +78,7 @@ def main() -> None:
         print(f"{name}: {value}")
     notice = "Apache-2.0, like the project. They know generated shapes, and nothing of real videos."
     save_pretrained(options.out, task.model, task.transform, config, about, license_id="apache-2.0", notice=notice)
+    add_world(options.out, options.work / "world")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.errors import InputError
+from avssl.core.familiarity import Familiarity
 
 Modality = Literal["video", "audio"]
 
@@ -286,6 +287,8 @@ class Heatmap:
     """(T,) float32 in [-1, 1]: the maximum of each map."""
     head_values: Tensor | None = None
     """(T, K, h, w) float32 in [-1, 1]: the map of each of the model's K heads; None if there is one."""
+    familiarity: Familiarity | None = None
+    """Likeness of the video to the training clips of the model; None if it was not checked."""
 
     def __post_init__(self) -> None:
         _check(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from avssl.core.batch import Heatmap
 from avssl.core.errors import InputError
 from avssl.engine import Precision, choose_device
+from avssl.features.familiarity import check_familiarity
 from avssl.hub.pretrained import PretrainedModel, demo_weights, from_pretrained
 from avssl.localization.heatmap import sliding_heatmaps
 from avssl.localization.windows import AudioSource
 from avssl.media import ImageReader, MediaLimits, MediaReader, is_image, open_media
+
+_LOGGER = logging.getLogger(__name__)
 
 NoSound = Literal["silence", "noise"]
 Audio = Path | str | MediaReader | NoSound | None
@@ -46,7 +51,9 @@ def localize(
         device: ``"cpu"``, ``"cuda"`` ...; ``"auto"`` takes a GPU when there is one. Ignored for a loaded model.
 
     Returns:
-        T maps of (h, w) cosines over the whole frame, on the CPU, with their times and confidences.
+        T maps of (h, w) cosines over the whole frame, on the CPU, with their times and confidences, and in
+        ``familiarity`` whether the video is like those that the model was trained on. A foreign one is also logged as a
+        warning.
 
     Raises:
         MediaError: If a file cannot be read or lacks the stream that is needed.
@@ -58,7 +65,7 @@ def localize(
         >>> heatmap.values.shape, heatmap.confidence.max()
         >>> silent = avssl.localize("video.mp4", "runs/first", "silence")
     """
-    return localize_each(
+    (heatmap,) = localize_each(
         video,
         model,
         [audio],
@@ -66,7 +73,10 @@ def localize(
         stop_after_seconds=stop_after_seconds,
         limits=limits,
         device=device,
-    )[0]
+    )
+    if heatmap.familiarity is not None and heatmap.familiarity.is_foreign:
+        _LOGGER.warning("%s", heatmap.familiarity.line)
+    return heatmap
 
 
 def localize_each(
@@ -89,7 +99,7 @@ def localize_each(
         on_progress: Called with (maps done, maps in all).
 
     Returns:
-        One heat map for each audio.
+        One heat map for each audio. Their ``familiarity`` is that of the video with the first audio.
     """
     pretrained = model if isinstance(model, PretrainedModel) else load_localizer(model, device)
     if pretrained.transform.video_eval.crop != "full":
@@ -101,7 +111,7 @@ def localize_each(
             reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds, limits))
         else:
             reader = video
-        return sliding_heatmaps(
+        heatmaps = sliding_heatmaps(
             reader,
             pretrained.encoder(Precision()),  # float32: bfloat16 would round the colors
             pretrained.sampling,
@@ -110,6 +120,8 @@ def localize_each(
             stop_after_seconds=stop_after_seconds,
             on_progress=on_progress,
         )
+        familiarity = check_familiarity(reader, pretrained, sounds[0], stop_after_seconds=stop_after_seconds)
+        return [replace(heatmap, familiarity=familiarity) for heatmap in heatmaps]
 
 
 def load_localizer(path_or_hub_id: Path | str | None, device: str = "auto") -> PretrainedModel:

@@ -58,6 +58,7 @@ def write_search_page(
     query: Moment,
     groups: Sequence[MomentGroup],
     limits: MediaLimits | None = None,
+    warning: str = "",
 ) -> None:
     """Write the page; links to files are relative to the folder of ``path``."""
     folder = Path(path).resolve().parent
@@ -65,7 +66,7 @@ def write_search_page(
         {"title": group.title, "note": group.note, "moments": cards(group.moments, folder, limits)} for group in groups
     ]
     (card,) = cards([query], folder, limits)
-    write_page(path, "search.html", title=title, query=card, groups=found)
+    write_page(path, "search.html", title=title, query=card, groups=found, warning=warning)
 
 
 def cards(moments: Sequence[Moment], folder: Path, limits: MediaLimits | None) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from avssl.hub.model_input import check_input, describe_input
 from avssl.hub.release import (
     CONFIG_NAME,
     PRETRAINED,
+    card_note,
     check_tensors,
     find_release,
     load_tensors,
@@ -25,6 +26,7 @@ from avssl.hub.release import (
     tensors_hash,
     write_release,
 )
+from avssl.hub.training_world import TrainingWorld, load_world, save_world
 from avssl.models import AVModel, ClipEncoder, Encoding
 from avssl.training.build import Crop, build_model, build_sampling, build_transform
 from avssl.transforms import ClipTransform
@@ -49,6 +51,10 @@ class PretrainedModel:
     """Settings of the run that made it."""
     source: str
     """Its origin: a folder, a hub id, or ``random_init(...)``."""
+    world: TrainingWorld | None = None
+    """Statistics of its training clips, to tell foreign videos; None if the release has none."""
+    trained_on: str = ""
+    """Note of the card on the training clips."""
 
     def to(self, device: torch.device | str) -> PretrainedModel:
         """Move model and transform in place, and return this object."""
@@ -101,6 +107,7 @@ def save_pretrained(
     *,
     license_id: str | None = None,
     notice: str = "",
+    world: TrainingWorld | None = None,
 ) -> Path:
     """Write a release, replacing an earlier one in the same folder.
 
@@ -112,13 +119,16 @@ def save_pretrained(
         about: Facts for the card, such as ``{"rows": 1200, "epochs": 20}``.
         license_id: License of the weights, as model hubs write it, such as ``"cc-by-nc-4.0"``.
         notice: Terms of use for the card, in Markdown.
+        world: Statistics of the training clips, to tell foreign videos.
 
     Returns:
         The folder.
     """
     content = {"config": to_dict(config), "input": describe_input(config)}
     card = _card(model, config, dict(about or {}), license_id, notice)
-    return write_release(folder, named_tensors(model=model, transform=transform), PRETRAINED, content, card)
+    written = write_release(folder, named_tensors(model=model, transform=transform), PRETRAINED, content, card)
+    save_world(written, world)
+    return written
 
 
 def from_pretrained(
@@ -151,6 +161,7 @@ def from_pretrained(
     size = max(video.size, 16 * round(video.size * FULL_FRAME_SCALE / 16)) if crop == "full" else video.size
     pretrained = _assemble(config, config.train.seed, crop, size, str(path_or_hub_id))
     load_tensors(folder, model=pretrained.model, transform=pretrained.transform)
+    pretrained.world, pretrained.trained_on = load_world(folder), card_note(folder, "trained on")
     return pretrained.to(device)
 
 
@@ -164,6 +175,13 @@ def demo_weights() -> Path:
         >>> pretrained = from_pretrained(demo_weights())
     """
     return Path(__file__).parent / "demo_weights"
+
+
+DEMO_NOTE = (
+    "the packaged weights, which know SoundingShapes only; train on your own videos with avssl pretrain FOLDER and "
+    "name the run with --checkpoint."
+)
+"""A line for whoever uses :func:`demo_weights` without naming them."""
 
 
 def random_init(like: PretrainedModel, seed: int = 0) -> PretrainedModel:

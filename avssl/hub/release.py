@@ -5,7 +5,8 @@
     weights/
     ├── model.safetensors   all weights and statistics
     ├── config.json         kind, architecture and all preprocessing, with a format version
-    └── README.md           a card
+    ├── README.md           a card
+    └── training_world.safetensors   optional: statistics of the training clips, which tell foreign videos
 
 Nothing in it is code or pickle, so loading a release cannot run any.
 """
@@ -27,14 +28,16 @@ from torch import Tensor, nn
 
 from avssl.core.data_files import read_json
 from avssl.core.errors import InputError
-from avssl.core.user_files import regular_file
+from avssl.core.user_files import FileError, read_text, regular_file
 from avssl.core.version import __version__
 from avssl.core.whole_file import whole_file, write_text
 
 FORMAT_VERSION = 2
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
+WORLD_NAME = "training_world.safetensors"
 PRETRAINED, CLASSIFIER = "pretrained", "classifier"
 _MAX_CONFIG_BYTES = 16 * 2**20
+_MAX_CARD_BYTES = 64 * 2**10
 _READERS = {PRETRAINED: "avssl.from_pretrained", CLASSIFIER: "avssl.load_classifier"}
 
 
@@ -119,9 +122,19 @@ def _download(hub_id: str) -> Path:
             f"{hub_id}: no such folder. If it is on the Hugging Face hub, install the client: pip install 'avssl[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME]))
+        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, WORLD_NAME]))
     except Exception as error:  # network, permission and name errors mean the same to the user
         raise HubError(f"{hub_id}: no such folder, and not on the hub either: {error}") from error
+
+
+def card_note(folder: Path, name: str) -> str:
+    """Return the value of a line ``- NAME: VALUE`` of the card; "" if there is none."""
+    try:
+        lines = read_text(folder / CARD_NAME, _MAX_CARD_BYTES).splitlines()
+    except (FileError, OSError):  # a model works without its card
+        return ""
+    start = f"- {name}: "
+    return next((line.removeprefix(start).strip() for line in lines if line.startswith(start)), "")
 
 
 def release_kind(path_or_hub_id: Path | str) -> str:

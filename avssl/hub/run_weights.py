@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import logging
 import warnings
+import zlib
+
+import numpy as np
 
 from avssl.config import Config
-from avssl.engine import Checkpointer, CheckpointError, FitResult, load_checkpoint
+from avssl.data.splits.recordings import file_names
+from avssl.engine import Checkpointer, CheckpointError, FitResult, Precision, load_checkpoint
+from avssl.engine.replicas import unwrapped
 from avssl.hub.converters import load_torchvision
 from avssl.hub.pretrained import save_pretrained
+from avssl.hub.training_world import FEWEST_CLIPS, MOST_CLIPS, TrainingWorld, measure_world
+from avssl.models import ClipEncoder
 from avssl.training.monitors import BEST_BY
 from avssl.training.rows import Rows
 from avssl.training.run_directory import RunDirectory
+from avssl.training.setup import sample_clips
 from avssl.training.tasks import PretrainTask
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,7 +46,7 @@ def release_run(config: Config, run: RunDirectory, rows: Rows, task: PretrainTas
         "clip list": rows.manifest.hash(),
         "seed": config.train.seed,
     }
-    save_pretrained(run.weights, task.model, task.transform, config, about)
+    save_pretrained(run.weights, task.model, task.transform, config, about, world=_world(config, rows, task))
     lines = f"weights     {run.weights}"
     best = Checkpointer(run.checkpoints).best
     if not best.exists():
@@ -51,6 +59,24 @@ def release_run(config: Config, run: RunDirectory, rows: Rows, task: PretrainTas
     else:
         task.load_state_dict(state["task"])
         about |= {"step": state["step"], f"held-out {BEST_BY}": round(state["score"], 4)}
-        save_pretrained(run.weights_best, task.model, task.transform, config, about)
+        world = _world(config, rows, task)
+        save_pretrained(run.weights_best, task.model, task.transform, config, about, world=world)
         lines += f"\nbest        step {state['step']}, held-out {BEST_BY} {state['score']:.3f}: {run.weights_best}"
     return lines
+
+
+def _world(config: Config, rows: Rows, task: PretrainTask) -> TrainingWorld | None:
+    """Measure what the training clips look and sound like to the model.
+
+    The thresholds are set by the held-out rows; without any, by the rows of one half of the files.
+    """
+    fitted, held_out = rows.manifest, rows.held_out
+    if held_out is None:
+        in_half = np.array([zlib.crc32(name.encode()) % 2 == 0 for name in file_names(fitted)])
+        fitted, held_out = fitted.select(np.flatnonzero(in_half)), fitted.select(np.flatnonzero(~in_half))
+    if min(len(fitted), len(held_out)) < FEWEST_CLIPS // 4 or len(fitted) + len(held_out) < FEWEST_CLIPS:
+        return None
+    task.eval()
+    encoder = ClipEncoder(unwrapped(task.model), task.transform, Precision())
+    clips = (sample_clips(config, manifest, MOST_CLIPS // 2) for manifest in (fitted, held_out))
+    return measure_world(encoder, *((batch for batch, _, _ in loader) for loader in clips))

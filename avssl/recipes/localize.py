@@ -14,7 +14,7 @@ from avssl.core.progress import Bar
 from avssl.core.ranges import Seconds, Step, checked
 from avssl.core.whole_file import write_json
 from avssl.features.localize import STRIDE_SECONDS, load_localizer, localize_each, open_video
-from avssl.hub.pretrained import PretrainedModel
+from avssl.hub.pretrained import DEMO_NOTE, PretrainedModel
 from avssl.localization import Look, overlay_picture, overlay_video
 from avssl.localization import readout as describe_maps
 from avssl.localization.drawing.scale import Scale, check_heads
@@ -70,6 +70,8 @@ def localize(
     map when there is nothing to find, and ``--side-by-side`` shows them beside the video's own audio. Still images
     work too: ``avssl localize image.jpg --audio sound.wav -o out.png``.
 
+    A video unlike the clips that the model was trained on gets a warning, in print and above its map.
+
     Args:
         video: Video or image file. An image lasts as long as ``--audio``.
         checkpoint: A run directory, its weights folder, or a release on the hub; default: the demo weights, which were
@@ -107,6 +109,8 @@ def localize(
         raise ConfigError(f"--scale ({scale[0]:g} {scale[1]:g}) must rise from the lowest to the highest cosine.")
     out = _output(video, out)
     pretrained = load_localizer(checkpoint, device)
+    if checkpoint is None:
+        print(f"model: {DEMO_NOTE}")
     if look.heads:
         check_heads(pretrained.model.num_heads)
     with ExitStack() as files:
@@ -117,12 +121,18 @@ def localize(
         out.parent.mkdir(parents=True, exist_ok=True)
         _draw(reader, maps, out, scale, look, next(iter(sounds.values())), seconds)
         numbers = describe_maps(maps, (reader.info.height or 0, reader.info.width or 0), scale, look)
+    familiarity = next(iter(maps.values())).familiarity
+    assert familiarity is not None, "localize_each asks"
     if readout is not None:
-        write_json(readout, {"video": str(video), "checkpoint": pretrained.source, **numbers})
+        write_json(
+            readout,
+            {"video": str(video), "checkpoint": pretrained.source, "familiarity": familiarity.plain(), **numbers},
+        )
         print(f"numbers: {readout}")
     best = max(numbers["maps"][0]["peaks"], key=lambda peak: peak["confidence"])
     place = f"{best['second']:.2f} s, x {best['x']:.0f}, y {best['y']:.0f}"
     print(f"highest cosine {best['confidence']:.2f} at {place}")
+    print(familiarity.line)
     print(f"{'image' if out.suffix == '.png' else 'video'}: {out}")
     return maps
 

@@ -10,6 +10,7 @@ from avssl.core.claimed_verb import writes_files
 from avssl.core.errors import ConfigError
 from avssl.core.names import printable
 from avssl.core.ranges import Count, SecondsOrZero, checked
+from avssl.features.familiarity import check_familiarity
 from avssl.features.search import (
     GalleryHits,
     Query,
@@ -24,7 +25,7 @@ from avssl.features.search import (
 )
 from avssl.features.search_page import write_search_page
 from avssl.features.table import FeatureTable, read_feature_table
-from avssl.media import MediaLimits
+from avssl.media import MediaLimits, open_media
 
 
 @checked
@@ -54,7 +55,8 @@ def search(
 
     The list always has a first hit, so each has a z-score: its distance from the median of the whole gallery, in
     robust standard deviations. "~" marks hits that are no better than the best of as many unrelated windows, "="
-    marks the query itself.
+    marks the query itself. A query file unlike the clips that the model was trained on gets a warning; rows of the
+    table (``--id``) are not checked.
 
     Args:
         features: Table of ``avssl embed``.
@@ -92,20 +94,26 @@ def search(
     folder = Path(root) if root is not None else table_place(features, table.info.root)
     if kind == "id":
         asked = query_of_table(table, str(query), by, at_seconds, folder)
+        familiarity = None
     else:
         pretrained = model_of_table(table, features, checkpoint, device)
         asked = query_of_file(pretrained, query, by, table.info.what, at_seconds, limits)
+        with open_media(query, limits=limits) as reader:
+            familiarity = check_familiarity(reader, pretrained, modalities=(by,))
     if gallery is None:
         gallery = "both" if table.info.what == "embeddings" else by
     modalities = table.info.modalities if gallery == "both" else (gallery,)
     found = [find_moments(table, asked, modality, k) for modality in modalities]
     print(f"query: the {by} of {printable(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s")
+    if familiarity is not None:
+        print(familiarity.line)
     for part in found:
         print(as_text(table, part, asked, folder))
     if out is not None:
         title = f"Matches for the {by} of {asked.name}"
         groups = [moment_group(table, part, asked, folder) for part in found]
-        write_search_page(out, title, query_moment(asked), groups, limits)
+        warning = familiarity.line if familiarity is not None and familiarity.is_foreign else ""
+        write_search_page(out, title, query_moment(asked), groups, limits, warning)
         print(f"page: {out}")
     return found
 

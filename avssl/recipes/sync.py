@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from avssl.core.claimed_verb import writes_files
+from avssl.core.familiarity import STAMP
 from avssl.core.progress import Bar
 from avssl.core.ranges import Seconds, Step, checked
 from avssl.core.whole_file import write_json
 from avssl.engine import Precision, choose_device
+from avssl.features.familiarity import check_familiarity
 from avssl.hub.pretrained import from_pretrained
 from avssl.localization import SyncCurve, draw_sync_curve, sync_curve
 from avssl.media import MediaLimits, MediaReader, open_media
@@ -45,6 +47,7 @@ def sync(
     with events that are seen and heard, such as speech, footsteps or blows, with
     ``objective.temporal_negatives``. A clip is undecided if its parts do not agree on an offset: in more than 5 % of
     random shifts of the parts against each other, the minimum is as low. So it is with steady, silent or foreign audio.
+    A video unlike the clips that the model was trained on gets a warning.
 
     Args:
         video: Video file.
@@ -83,16 +86,23 @@ def sync(
             on_progress=bar.move,
         )
         length = _seconds_used(reader, seconds)
-    taken = time.perf_counter() - began
+        taken = time.perf_counter() - began
+        familiarity = check_familiarity(reader, pretrained, sound, stop_after_seconds=seconds)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_sync_curve(curve, out, Path(video).name)
+    draw_sync_curve(curve, out, Path(video).name, STAMP if familiarity.is_foreign else "")
     if readout is not None:
         Path(readout).parent.mkdir(parents=True, exist_ok=True)
-        content = {"video": str(video), "audio": str(audio or video), **_plain(curve)}
+        content = {
+            "video": str(video),
+            "audio": str(audio or video),
+            **_plain(curve),
+            "familiarity": familiarity.plain(),
+        }
         write_json(readout, content)
         print(f"numbers: {readout}")
     print(_verdict(curve))
     print(f"speed: {length:.1f} s of video in {taken:.1f} s, {length / taken:.1f} times real time")
+    print(familiarity.line)
     print(f"curve: {out}")
     return curve
 

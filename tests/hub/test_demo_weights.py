@@ -18,7 +18,7 @@ SEVERAL = SceneSettings(width=96, height=96, video_fps=8.0, object_weights=(0.0,
 
 def test_they_are_small_and_have_a_card():
     sizes = {path.name: path.stat().st_size for path in demo_weights().iterdir()}
-    assert set(sizes) == {"model.safetensors", "config.json", "README.md"}
+    assert set(sizes) == {"model.safetensors", "config.json", "README.md", "training_world.safetensors"}
     assert sum(sizes.values()) <= 2 * 2**20
     card = (demo_weights() / "README.md").read_text()
     assert "benchmarks/demo_weights.py" in card

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from avssl.core.batch import Heatmap
+from avssl.core.familiarity import STAMP
 from avssl.localization.drawing.blend import resize_image
 from avssl.localization.drawing.panel import HEAD_COLORS, Look, Panel
 from avssl.localization.drawing.scale import Scale, by_head, color_limits
+from avssl.localization.drawing.stamp import stamp
 from avssl.localization.drawing.strip import Curve, Strip
 from avssl.media import Planes
 from avssl.media.planes import BLACK
@@ -18,7 +20,7 @@ _CURVE_COLORS = ("#ffb45c", "#b48cff", "#7fd4a0", "#ff7a90")
 
 
 class Composition:
-    """Draw one video's maps, frame by frame.
+    """Draw one video's maps, frame by frame; a line above them says so if the video is foreign to the model.
 
     Args:
         maps: Maps by title; all are drawn on one scale, beside each other.
@@ -51,7 +53,14 @@ class Composition:
         hw = enlarge * frame_hw[0], enlarge * frame_hw[1]
         self._panels = [Panel(of_title, hw, self.limits, look, title) for title, of_title in layers.items()]
         height, width = self._panels[0].size
-        self._strip_top, width = height, len(self._panels) * width
+        width = len(self._panels) * width
+        is_foreign = any(
+            heatmap.familiarity is not None and heatmap.familiarity.is_foreign for heatmap in maps.values()
+        )
+        self._stamp = stamp(STAMP, width) if is_foreign else None
+        self._top = 0 if self._stamp is None else self._stamp.size[0]
+        height += self._top
+        self._strip_top = height
         self._strip = None
         if look.strip:
             kinds = look.colors(len(every) // len(layers))
@@ -65,7 +74,9 @@ class Composition:
         canvas = Planes.of(BLACK, *self.size)
         picture = enlarged(picture, self._enlarge)
         for number, panel in enumerate(self._panels):
-            panel.draw(canvas, number * panel.size[1], second, picture)
+            panel.draw(canvas, self._top, number * panel.size[1], second, picture)
+        if self._stamp is not None:
+            canvas.paste(self._stamp, 0, 0)
         if self._strip is not None:
             canvas.paste(self._strip.at(second), self._strip_top, 0)
         return canvas

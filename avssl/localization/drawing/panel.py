@@ -79,8 +79,8 @@ class Panel:
         self.size = self._top + height, width
         """(height, width), even."""
 
-    def draw(self, canvas: Planes, left: int, second: float, picture: Planes) -> None:
-        """Draw the frame shown at a time into the top of the canvas, from column ``left`` on."""
+    def draw(self, canvas: Planes, top: int, left: int, second: float, picture: Planes) -> None:
+        """Draw the frame shown at a time into the canvas, from row ``top`` and column ``left`` on."""
         at = torch.tensor([second], dtype=torch.float64)
         heats = [heat_at(layer, at)[0] for layer in self._layers]
         for glow, heat in zip(self._glows, heats, strict=True):
@@ -90,8 +90,8 @@ class Panel:
                 if box := hot_box(heat, self._threshold, picture.size):
                     _outline(picture, box)
         if self._title is not None:
-            canvas.paste(self._title, 0, left)
-        canvas.paste(_even(picture), self._top, left)
+            canvas.paste(self._title, top, left)
+        canvas.paste(_even(picture), top + self._top, left)
 
 
 def _outline(picture: Planes, box: Box) -> None:

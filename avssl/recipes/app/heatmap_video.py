@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from avssl.core.batch import Heatmap
+from avssl.core.familiarity import Familiarity
 from avssl.features.localize import localize_each
 from avssl.hub.pretrained import PretrainedModel
 from avssl.localization import heatmap_readout, overlay_video
@@ -69,6 +70,8 @@ class VideoAnalysis:
     """Length of the part that was processed, from the start of the video."""
     total_seconds: float = 0.0
     """Length of the video."""
+    familiarity: Familiarity | None = None
+    """Likeness of the video, with its latest audio, to the training clips of the model."""
 
 
 def write_heatmap_video(
@@ -157,4 +160,4 @@ def _with_score(analysis: VideoAnalysis, heatmap: Heatmap, name: str) -> VideoAn
     peaks = tuple(heatmap_readout(heatmap, analysis.frame_hw))
     score = AudioScore(name, float(heatmap.confidence.mean()), max(peaks, key=lambda peak: peak["confidence"]))
     scores = {earlier.name: earlier for earlier in analysis.scores} | {name: score}
-    return replace(analysis, scores=tuple(scores.values()), peaks=peaks)
+    return replace(analysis, scores=tuple(scores.values()), peaks=peaks, familiarity=heatmap.familiarity)

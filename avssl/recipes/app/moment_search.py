@@ -10,6 +10,7 @@ import numpy as np
 
 from avssl.core.batch import Modality
 from avssl.features.embed import table_of_files
+from avssl.features.familiarity import check_familiarity
 from avssl.features.search import find_moments, moment_group, query_of_file
 from avssl.features.search_page import THUMBNAIL_SHORT_SIDE, Moment, middle_frame
 from avssl.features.table import FeatureTable
@@ -89,7 +90,10 @@ class SearchTable:
         found = find_moments(self.table, query, gallery, k)
         group = moment_group(self.table, found, query, self.folder)
         window = f"{by} from {query.start_seconds:.2f} to {query.stop_seconds:.2f} s"
-        note = f"{group.title} ({window}). {found.note(self.table)} ~ marks hits no better than chance."
+        with open_media(video, limits=self.limits) as reader:
+            familiarity = check_familiarity(reader, pretrained, modalities=(by,))
+        warning = f"{familiarity.line} " if familiarity.is_foreign else ""
+        note = f"{warning}{group.title} ({window}). {found.note(self.table)} ~ marks hits no better than chance."
         return SearchResult(note, tuple(self._hit(moment) for moment in group.moments))
 
     def _hit(self, moment: Moment) -> SearchHit:

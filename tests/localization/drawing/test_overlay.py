@@ -1,5 +1,6 @@
 import math
 import weakref
+from dataclasses import replace
 from itertools import pairwise
 
 import av
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from avssl.core.batch import Heatmap
+from avssl.core.familiarity import DomainScore, Familiarity
 from avssl.localization import Look, overlay_picture, overlay_video
 from avssl.localization.drawing.panel import HEAD_COLORS
 from avssl.localization.drawing.scale import color_limits, heat_at
@@ -323,3 +325,19 @@ def test_a_picture_is_the_frame_of_the_surest_moment(clip, tmp_path):
     assert early.shape == (3, 384, 512)
     assert (early[:, 360, 490] - 90).norm() > (early[:, 20, 20] - 90).norm() + 50
     assert sorted(path.name for path in tmp_path.iterdir()) == ["early.png", "out.mp4", "out.png"]
+
+
+def test_a_foreign_video_has_a_stamp_above_its_map(clip, tmp_path):
+    """The stamp adds a line above the frame and changes nothing below it."""
+    foreign = Familiarity(3, (DomainScore("frames", 9.0, 1.0, 0.005, 256),))
+    pictures = []
+    for familiarity in (None, foreign):
+        with open_media(clip) as reader:
+            heat = replace(moving_heat(), familiarity=familiarity)
+            overlay_picture(reader, heat, tmp_path / "out.png", at_seconds=0.25, look=PLAIN)
+        pictures.append(read_image(tmp_path / "out.png"))
+    plain, stamped = pictures
+    added = stamped.shape[1] - plain.shape[1]
+    assert added > 20
+    assert (stamped[:, added:].int() - plain.int()).abs().float().mean() < 1
+    assert stamped[0, :added].float().mean() > 2 * stamped[2, :added].float().mean()  # amber

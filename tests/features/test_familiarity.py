@@ -1,0 +1,89 @@
+"""Tests of the question whether a video is like the training clips."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import permutation_test
+
+from avssl.features.familiarity import check_familiarity, sign_flip_p
+from avssl.features.localize import load_localizer, localize
+from avssl.hub.pretrained import from_pretrained
+from avssl.media import open_media, write_video
+from avssl.synthetic import SceneSettings, Split, synthesize_corpus
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    synthesize_corpus(folder, {"test": Split(2, SceneSettings(width=96, height=96))}, 4, 0, progress=False)
+    return sorted(folder.glob("test/*.mp4"))
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    path = tmp_path_factory.mktemp("noise") / "noise.mp4"
+    draw = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 255, (32, 3, 96, 96), dtype=torch.uint8, generator=draw)
+    write_video(path, frames, 8.0, [0.1 * torch.randn(1, 4 * 24000, generator=draw)], 24000)
+    return path
+
+
+def test_shapes_are_familiar_and_noise_is_foreign(shapes, noise, caplog):
+    """The packaged weights know SoundingShapes; the result of the Python call carries the answer and logs a warning."""
+    model = load_localizer(None, "cpu")
+    familiar = localize(shapes[0], model, stride_seconds=1.0).familiarity
+    assert not familiar.is_foreign, familiar.line
+    assert not caplog.records
+    foreign = localize(noise, model, stride_seconds=1.0).familiarity
+    assert foreign.is_foreign
+    assert "WARNING" in caplog.text
+    assert familiar.num_windows == foreign.num_windows == 2
+
+
+def test_anothers_audio_is_no_surer(shapes, noise):
+    """The frames stay familiar: only the comparison with other clips' audio can tell, or the audio's own statistics."""
+    model = load_localizer(None, "cpu")
+    with open_media(shapes[0]) as video, open_media(noise) as sound:
+        found = check_familiarity(video, model, sound)
+    frames, _ = found.domains
+    assert not frames.is_foreign
+    assert found.is_foreign
+
+
+def test_the_crop_of_the_model_does_not_matter(shapes):
+    with open_media(shapes[1]) as video:
+        one = check_familiarity(video, load_localizer(None, "cpu"))
+        other = check_familiarity(video, from_pretrained(load_localizer(None, "cpu").source))
+    assert one == other
+
+
+def test_silence_asks_about_the_frames_alone(shapes):
+    with open_media(shapes[0]) as video:
+        found = check_familiarity(video, load_localizer(None, "cpu"), "silence")
+    assert found.sound is None
+    assert [each.stream for each in found.domains] == ["frames"]
+
+
+def test_without_statistics_only_silence_is_compared(shapes, tiny_release):
+    with open_media(shapes[0]) as video:
+        found = check_familiarity(video, from_pretrained(tiny_release))
+    assert found.domains == ()
+    assert found.sound.others is None
+
+
+def test_sign_flips_are_exact():
+    """All 2^n sign patterns are counted, as scipy does and as by hand: of three positive numbers one in eight."""
+    assert sign_flip_p(np.array([1.0, 2.0, 3.0])) == pytest.approx(1 / 8)
+    values = np.random.default_rng(0).normal(0.3, 1, 7)
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 7)).reshape(7, -1).T
+    by_hand = ((signs * values).mean(axis=1) >= values.mean() - 1e-12).mean()
+    assert sign_flip_p(values) == pytest.approx(by_hand)
+    reference = permutation_test((values,), np.mean, permutation_type="samples", alternative="greater")
+    assert sign_flip_p(values) == pytest.approx(reference.pvalue)
+
+
+def test_sign_flip_p_is_uniform_without_a_difference():
+    draws = np.random.default_rng(1).normal(size=(200, 6))
+    found = np.array([sign_flip_p(draw) for draw in draws])
+    assert (found <= 0.25).mean() == pytest.approx(0.25, abs=0.09)
+    assert (found <= 0.75).mean() == pytest.approx(0.75, abs=0.09)
