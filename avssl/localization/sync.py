@@ -72,8 +72,11 @@ class SyncCurve:
 
     @property
     def is_decided(self) -> bool:
-        """True if as low a minimum comes by chance in at most :data:`MOST_BY_CHANCE` of the shifted curves."""
-        return self.confidence >= 1 - MOST_BY_CHANCE
+        """True if the minimum lies inside the scan and comes by chance in at most :data:`MOST_BY_CHANCE` of the cases.
+
+        Where loudness or light drifts slowly, all curves fall towards one edge and agree there without any event.
+        """
+        return not self.is_at_edge and self.confidence >= 1 - MOST_BY_CHANCE
 
     @property
     def offset(self) -> float | None:

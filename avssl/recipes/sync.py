@@ -44,10 +44,10 @@ def sync(
 
     The audio is shifted in steps against the frames, and the mean energy (1 minus the cosine similarity of the
     embeddings) is drawn over the offset. It is lowest at the true offset. The model must have been trained on clips
-    with events that are seen and heard, such as speech, footsteps or blows, with
+    with events that are seen and heard, such as speech, footsteps or blows, best with
     ``objective.temporal_negatives``. A clip is undecided if its parts do not agree on an offset: in more than 5 % of
-    random shifts of the parts against each other, the minimum is as low. So it is with steady, silent or foreign audio.
-    A video unlike the clips that the model was trained on gets a warning.
+    random shifts of the parts against each other the minimum is as low, or it lies at the edge of the scan. So it is
+    with steady, silent or foreign audio. A video unlike the clips that the model was trained on gets a warning.
 
     Args:
         video: Video file.
@@ -122,14 +122,18 @@ def _state(curve: SyncCurve) -> str:
 def _verdict(curve: SyncCurve) -> str:
     points = f"{curve.num_instants} {'instant' if curve.num_instants == 1 else 'instants'}"
     measured = f"confidence {curve.confidence:.3f}, depth {curve.depth:.3f}, over {points}"
+    if curve.is_at_edge:
+        return (
+            f"undecided: the lowest energy is at the edge of the scan ({measured}), a lower one may lie beyond. Try a "
+            "larger --max-offset-seconds"
+        )
     if curve.offset is None:
         return (
             f"undecided: the parts of the clip do not agree on an offset ({measured}). The audio may be steady, silent "
             "or of other frames, the clip short, or the model trained on other events"
         )
     state = "in sync" if curve.offset == 0 else f"{abs(curve.offset):.2f} s {_state(curve)}"
-    edge = " (the edge of the scan: a larger --max-offset-seconds may find lower)" if curve.is_at_edge else ""
-    return f"the audio is {state}{edge}: lowest energy at offset {curve.offset:+.2f} s, {measured}"
+    return f"the audio is {state}: lowest energy at offset {curve.offset:+.2f} s, {measured}"
 
 
 def _plain(curve: SyncCurve) -> dict[str, object]:

@@ -35,8 +35,13 @@ def test_every_offset_is_measured_at_the_same_instants_inside_the_file():
     assert curve.points_per_stretch == 2
 
 
-def test_a_minimum_at_the_edge_is_told():
-    assert scan(Clock(late=1.5)).is_at_edge
+def test_a_minimum_at_the_edge_is_no_offset():
+    beyond = scan(Clock(late=1.5))
+    assert beyond.is_at_edge
+    assert beyond.offset is None
+    drift = SyncCurve(torch.arange(-5, 6) / 10, torch.linspace(0.6, 0.5, 11).repeat(8, 1))
+    assert drift.confidence > 0.95  # every point falls to the same edge, as where the audio fades
+    assert drift.offset is None
 
 
 def test_steady_or_silent_audio_is_undecided():
