@@ -58,9 +58,10 @@ class SoundCheck:
         return self.num_windows >= FEWEST_WINDOWS and self.silence_p > SILENCE_LEVEL
 
 
-OTHERS_LEVEL = 0.2
-"""Above it the own audio is no surer than others'. Some of the others have the same kind of source and may rightly be
-as sure, so the level is not 0.05. Audio that has nothing to do with the frames stays below it in a fifth of videos."""
+OTHERS_LEVEL = 0.5
+"""Above it the model is less sure of the own audio than of most others'. Some of the others have the same kind of
+source and may rightly be as sure, so the level is not 0.05. Audio that has nothing to do with the frames stays below it
+in half of the videos, if it is audio like that of the training clips."""
 SILENCE_LEVEL = 0.05
 FEWEST_WINDOWS = 5
 
