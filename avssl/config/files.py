@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from avssl.config.presets import with_presets
 from avssl.config.settings import CHOICES
 from avssl.core.errors import ConfigError
 from avssl.core.user_files import FileError, read_text
@@ -53,14 +54,15 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read the settings in a YAML file, on top of those of the file that its ``base`` names.
 
     ``base: other.yaml`` is relative to the file itself. Where the file names another choice than its base, such as
-    another ``objective.name``, the options of the base's choice are dropped.
+    another ``objective.name``, the options of the base's choice are dropped. A preset sets its values above those of
+    the base.
 
     Raises:
         ConfigError: If a file is missing or is not a YAML mapping, or if bases form a circle.
     """
     tree: dict[str, Any] = {}
     for file, differences in reversed(_chain(path)):
-        tree = _merge(tree, differences, f"{file}: ")
+        tree = _merge(tree, with_presets(differences), f"{file}: ")
     return tree
 
 

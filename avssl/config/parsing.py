@@ -23,6 +23,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import docstring_parser
 
 from avssl.config.files import flatten, read_yaml, source_of
+from avssl.config.presets import PRESETS, preset_values, with_presets
 from avssl.config.settings import CHOICES, Config
 from avssl.core.errors import ConfigError
 
@@ -60,7 +61,7 @@ def config_from_dict(
     Raises:
         ConfigError: If a key is unknown, belongs to another choice, or has a value of the wrong type.
     """
-    return _resolve({}, flatten(tree), source, root, base)
+    return _resolve({}, flatten(with_presets(tree)), source, root, base)
 
 
 def load_config(path: Path | str, root: type[_Root] = Config) -> _Root:  # type: ignore[assignment]
@@ -121,7 +122,7 @@ def _resolve(
     base: Mapping[str, Any] | None,
 ) -> _Root:
     """Return the settings of the command line, over those of the file ``source``, over the base, over the defaults."""
-    below, defaults = flatten(base or {}), root()
+    below, defaults = flatten(with_presets(base or {})), root()
     names = read_names([(source, below), (source, flat), ("--", given)], defaults)
     known = known_keys(names, defaults)
     refuse_unknown(flat, known, names, source)
@@ -132,6 +133,9 @@ def _resolve(
         values = _typed(kept | dict(flat), {}, names, defaults)
         if not given:
             return _build(values, names, defaults)
+    for group in PRESETS:
+        chosen = preset_values(group, given.get(f"{group}.preset"))
+        values |= {f"{group}.{option}": value for option, value in chosen.items()}
     with _locating(given, flat, source):
         return _build(_typed(values, given, names, defaults), names, defaults)
 

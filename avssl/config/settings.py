@@ -33,6 +33,7 @@ from avssl.media.limits import MediaLimits
 from avssl.models import AUDIO_ENCODERS, CLASSIFIER_LOSSES, HEADS, VIDEO_ENCODERS
 from avssl.objectives import OBJECTIVES
 from avssl.transforms import SPECTROGRAMS
+from avssl.transforms.presets import AUDIO_PRESETS, VIDEO_PRESETS
 
 
 @checked
@@ -90,6 +91,14 @@ else:
     SamplingConfig = make_group(
         "SamplingConfig", "Length and rate of the clips.", options_with_default("avssl.data.sampling:ClipSampling")
     )
+
+    def _preset(subject: str, table: Mapping[str, Mapping[str, Any]]) -> Option:
+        text = (
+            f"Named augmentation of {subject}: stands for values of the options of this group, and single options that "
+            "are set override it. --print-config shows the values."
+        )
+        return Option("preset", Literal[tuple(table)], "default", text)
+
     _CROP = read_declaration("avssl.transforms.video:VideoEval")["crop"]
     VideoTransformConfig = make_group(
         "VideoTransformConfig",
@@ -102,6 +111,7 @@ else:
                 _CROP.default,
                 "Evaluation crop: the central square, or the full frame resized to a square.",
             ),
+            _preset("frames", VIDEO_PRESETS),
         ],
     )
     AudioTransformConfig = make_group(
@@ -110,6 +120,8 @@ else:
         [
             *options_with_default("avssl.transforms.audio_augment:RandomGain"),
             *options_with_default("avssl.transforms.audio_augment:SpectrogramMask"),
+            *options_with_default("avssl.transforms.waveform_augment:WaveformAugment"),
+            _preset("audio", AUDIO_PRESETS),
         ],
     )
 

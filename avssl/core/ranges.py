@@ -100,6 +100,10 @@ TempoSpread = Annotated[float, Range(1, 4)]
 """Ratio of the fastest to the mean tempo of a motion."""
 Cosine = Annotated[float, Range(-1, 1)]
 Decibels = Annotated[float, Range(-1000, 1000)]
+BlurSigma = Annotated[float, Range(0, 1000, above=True)]
+"""Standard deviation of a blur in pixels."""
+Semitones = Annotated[float, Range(0, 24)]
+"""Shift of pitch; two octaves at most."""
 Degrees = Annotated[float, Range(0, 180)]
 Port = Annotated[int, Range(1, 65535)]
 

@@ -38,10 +38,12 @@ from avssl.transforms import (
     Standardize,
     VideoAugment,
     VideoEval,
+    WaveformAugment,
     create_spectrogram,
 )
 
 Crop = Literal["center", "full", "three"]
+_MASK_OPTIONS = ("max_time_width", "max_freq_width", "num_time_masks", "num_freq_masks")
 
 
 def check_options(config: Config) -> None:
@@ -140,13 +142,15 @@ def build_transform(
     needs = needs or ObjectiveNeeds()
     video, audio = dict(vars(config.transform.video)), dict(vars(config.transform.audio))
     eval_crop = video.pop("eval_crop")
+    del video["preset"], audio["preset"]  # its values are in the other options
     with _naming("transform.video", video):
         augment = VideoAugment(**video)
         size = eval_size or video["size"]
         evaluation = VideoEval(size, crop=crop or eval_crop, mean=video["mean"], std=video["std"])
     with _naming("transform.audio", audio):
         gain = RandomGain(audio.pop("gain"))
-        mask = SpectrogramMask(**audio) if audio["max_time_width"] or audio["max_freq_width"] else None
+        mask = SpectrogramMask(**{name: audio.pop(name) for name in _MASK_OPTIONS})
+        waveform_augment = WaveformAugment(config.sampling.sample_rate_hz, **audio)
     chosen = config.transform.spectrogram
     with _naming("transform.spectrogram", chosen.options()):
         spectrogram = create_spectrogram(chosen.name, sample_rate_hz=config.sampling.sample_rate_hz, **chosen.options())
@@ -155,8 +159,9 @@ def build_transform(
         evaluation,
         spectrogram,
         standardize=Standardize(spectrogram.num_bins),
+        waveform_augment=waveform_augment if waveform_augment.is_used else None,
         gain=gain,
-        mask=mask,
+        mask=mask if mask.max_time_width or mask.max_freq_width else None,
         num_views=needs.num_views,
         view_warp=needs.view_warp,
         negative_sounds=needs.negative_sounds,
@@ -212,6 +217,12 @@ def _check_same_time(config: Config) -> None:
     """Raise ConfigError unless audio and several frames that are compared over time cover the same time."""
     sampling = config.sampling
     video_seconds = sampling.num_frames / sampling.frames_per_second
+    shift_seconds = config.transform.audio.max_shift_seconds
+    if sampling.num_frames > 1 and shift_seconds > 0:
+        raise ConfigError(
+            f"objective.name {config.objective.name} compares audio and frames of the same time: "
+            f"transform.audio.max_shift_seconds ({shift_seconds:g}) must be 0."
+        )
     differ = abs(video_seconds - sampling.audio_seconds) > 0.5 / sampling.frames_per_second
     if sampling.num_frames > 1 and (differ or sampling.max_offset_seconds > 0):
         raise ConfigError(

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from avssl.transforms.clip_transform import ClipTransform as ClipTransform
     from avssl.transforms.color import ColorJitter as ColorJitter
     from avssl.transforms.negative_sounds import NegativeSounds as NegativeSounds
+    from avssl.transforms.presets import AUDIO_PRESETS as AUDIO_PRESETS
+    from avssl.transforms.presets import VIDEO_PRESETS as VIDEO_PRESETS
     from avssl.transforms.standardize import Standardize as Standardize
     from avssl.transforms.standardize import estimate_statistics as estimate_statistics
     from avssl.transforms.video import IMAGENET_MEAN as IMAGENET_MEAN
     from avssl.transforms.video import IMAGENET_STD as IMAGENET_STD
     from avssl.transforms.video import VideoAugment as VideoAugment
     from avssl.transforms.video import VideoEval as VideoEval
+    from avssl.transforms.waveform_augment import WaveformAugment as WaveformAugment
 
 SPECTROGRAMS: dict[str, str] = {
     "avid": "avssl.transforms.audio:LogSpectrogram",

@@ -17,6 +17,7 @@ from avssl.transforms.negative_sounds import NegativeSounds
 from avssl.transforms.planes import planes_to_rgb
 from avssl.transforms.standardize import Standardize
 from avssl.transforms.video import VideoAugment, VideoEval
+from avssl.transforms.waveform_augment import WaveformAugment
 
 
 class ClipTransform(nn.Module):
@@ -24,14 +25,15 @@ class ClipTransform(nn.Module):
 
     ``train()`` and ``eval()`` switch between the two, as for any module. Every random number is a pure
     function of the clip's key, its purpose and the number of the view: the result for a clip does not depend
-    on the rest of the batch, and no random generator is used.
+    on the rest of the batch, unless other clips' audio is mixed in, and no random generator is used.
 
     Args:
         video_augment: Transform of frames in training.
         video_eval: Transform of frames in evaluation.
         spectrogram: Spectrogram in both.
         standardize: Per-bin statistics; its buffers are in ``state_dict``. None keeps decibels.
-        gain: Random loudness in training; None for none.
+        waveform_augment: Augmentation of waveforms in training; None for none.
+        gain: Random loudness in training, after the other augmentation; None for none.
         mask: Random masks in training; None for none. Needs ``standardize``, whose mean they are filled with.
         num_views: Views of each clip in training, >= 1.
         view_warp: Makes the frames of the second of two views from those of the first, turned and shrunk, on the mean
@@ -54,6 +56,7 @@ class ClipTransform(nn.Module):
         spectrogram: LogSpectrogram | LogMel,
         *,
         standardize: Standardize | None = None,
+        waveform_augment: WaveformAugment | None = None,
         gain: RandomGain | None = None,
         mask: SpectrogramMask | None = None,
         num_views: int = 1,
@@ -73,7 +76,7 @@ class ClipTransform(nn.Module):
             )
         self.video_augment, self.video_eval = video_augment, video_eval
         self.spectrogram, self.standardize = spectrogram, standardize
-        self.gain, self.mask = gain, mask
+        self.waveform_augment, self.gain, self.mask = waveform_augment, gain, mask
         if view_warp is not None and num_views != 2:
             raise InputError(f"view_warp makes the second of two views of the first; num_views is {num_views}.")
         self.num_views, self.view_warp = num_views, view_warp
@@ -99,39 +102,64 @@ class ClipTransform(nn.Module):
         if not self.training:
             audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)
             return Batch(self.video_input(batch.video, batch.valid_hw, batch.chroma), audio, batch.index)
-        video = batch.video if batch.chroma is None else planes_to_rgb(batch.video, batch.chroma)
-        key, num_views = batch.index.key, self.windows.num_views
-        seen, heard = self._windows(video, batch.audio)  # a view's frames, and its audio before the negatives
-        own_views = 1 if self.view_warp else self.num_views
-        videos = [self.video_augment(seen[view % num_views], batch.valid_hw, key, view) for view in range(own_views)]
-        if self.view_warp is not None:
-            videos.append(
-                torch.empty_like(videos[0]).copy_(self.view_warp.draw(key).warp(videos[0]))
-            )  # keeps the memory format
-        audios = [self._augmented_audio(heard[view % num_views][0], key, view) for view in range(self.num_views)]
+        video, audio = self.video_views(batch), self.audio_views(batch)
         negative_audio = other_audio = None
         if self.negative_sounds is not None:
-            negative_audio = self.audio_input(self.negative_sounds(key, heard[0][0].shape[1]))
+            num_samples = batch.audio.shape[1] // self.windows.num_audio
+            negative_audio = self.audio_input(self.negative_sounds(batch.index.key, num_samples))
         if self.windows.num_negatives:
+            heard, key = self._heard(batch.audio), batch.index.key
             others = [
-                torch.stack([self._augmented_audio(x, key, view) for x in heard[view % num_views][1:]], dim=1)
+                torch.stack([self._augmented_audio(x, key, view) for x in heard[view % len(heard)][1:]], dim=1)
                 for view in range(self.num_views)
             ]
             other_audio = _join(others).flatten(0, 1)  # (V * B * K, 1, time, freq)
-        return Batch(_join(videos), _join(audios), batch.index, negative_audio=negative_audio, other_audio=other_audio)
+        return Batch(video, audio, batch.index, negative_audio=negative_audio, other_audio=other_audio)
 
-    def _windows(self, video: Tensor, audio: Tensor) -> tuple[Sequence[Tensor], Sequence[Sequence[Tensor]]]:
-        """Return the frames of each window of video, and the waveforms of each one's audio and its negatives."""
+    @torch.no_grad()
+    def video_views(self, batch: Batch) -> Tensor:
+        """Return the (V * B, 3, T, size, size) augmented frames of B raw clips, view-major."""
+        if batch.valid_hw is None:
+            raise InputError("the batch is transformed already: its video is not a uint8 canvas.")
+        video, key = batch.video, batch.index.key
+        seen = self._seen(video if batch.chroma is None else planes_to_rgb(video, batch.chroma))
+        own_views = 1 if self.view_warp else self.num_views
+        views = [self.video_augment(seen[view % len(seen)], batch.valid_hw, key, view) for view in range(own_views)]
+        if self.view_warp is not None:
+            views.append(
+                torch.empty_like(views[0]).copy_(self.view_warp.draw(key).warp(views[0]))
+            )  # keeps the memory format
+        return _join(views)
+
+    @torch.no_grad()
+    def audio_views(self, batch: Batch) -> Tensor:
+        """Return the (V * B, 1, time, freq) augmented spectrograms of B raw clips, view-major."""
+        heard, key = self._heard(batch.audio), batch.index.key
+        return _join([self._augmented_audio(heard[view % len(heard)][0], key, view) for view in range(self.num_views)])
+
+    def _seen(self, video: Tensor) -> Sequence[Tensor]:
+        """Return the frames of each window of video."""
+        count = self.windows.num_views
+        if count == 1:
+            return [video]
+        self._check_windows("video", video.shape[1], count)
+        return video.unflatten(1, (count, -1)).unbind(1)
+
+    def _heard(self, audio: Tensor) -> Sequence[Sequence[Tensor]]:
+        """Return the waveforms of each window of video: its own and those of its negatives."""
         windows = self.windows
         if windows.num_audio == 1:
-            return [video], [[audio]]
-        if video.shape[1] % windows.num_views or audio.shape[1] % windows.num_audio:
-            raise InputError(
-                f"the clips do not hold {windows.num_views} windows of video and {windows.num_audio} of audio: "
-                "build the dataset with windows=objective.needs.windows."
-            )
+            return [[audio]]
+        self._check_windows("audio", audio.shape[1], windows.num_audio)
         waveforms = audio.unflatten(1, (windows.num_views, 1 + windows.num_negatives, -1))  # (B, V, 1 + K, S)
-        return video.unflatten(1, (windows.num_views, -1)).unbind(1), [view.unbind(1) for view in waveforms.unbind(1)]
+        return [view.unbind(1) for view in waveforms.unbind(1)]
+
+    def _check_windows(self, stream: str, length: int, count: int) -> None:
+        if length % count:
+            raise InputError(
+                f"the clips do not hold {self.windows.num_views} windows of video and {self.windows.num_audio} of "
+                f"audio ({stream}: {length}): build the dataset with windows=objective.needs.windows."
+            )
 
     def video_input(self, video: Tensor, valid_hw: Tensor | None = None, chroma: Tensor | None = None) -> Tensor:
         """Return the model input of raw frames as in evaluation, without augmentation.
@@ -154,6 +182,8 @@ class ClipTransform(nn.Module):
         return spectrogram if self.standardize is None else self.standardize(spectrogram)
 
     def _augmented_audio(self, waveform: Tensor, key: Tensor, view: int) -> Tensor:
+        if self.waveform_augment is not None:
+            waveform = self.waveform_augment(waveform, key, view)
         if self.gain is not None:
             waveform = self.gain(waveform, key, view)
         spectrogram = self.audio_input(waveform)

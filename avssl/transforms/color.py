@@ -93,6 +93,7 @@ class ColorJitter:
         contrast: The same for contrast.
         saturation: The same for saturation.
         hue: Shifts are uniform in [-hue, hue] turns of the color circle; in [0, 0.5].
+        probability: Share of the clips that change, in [0, 1].
 
     An operation of strength 0 is skipped.
 
@@ -100,13 +101,13 @@ class ColorJitter:
         ValueError: If a strength is out of range.
     """
 
-    def __init__(self, brightness: float, contrast: float, saturation: float, hue: float):
-        self.strengths = (brightness, contrast, saturation, hue)
+    def __init__(self, brightness: float, contrast: float, saturation: float, hue: float, probability: float = 1.0):
+        self.strengths, self.probability = (brightness, contrast, saturation, hue), probability
         for name, strength in zip(OPERATIONS, self.strengths, strict=True):
             if strength < 0 or (name == "hue" and strength > 0.5):
                 accepted = "in [0, 0.5]" if name == "hue" else ">= 0"
                 raise InputError(f"{name} ({strength}) must be {accepted}; 0 leaves it out.")
-        self.operations = [i for i, strength in enumerate(self.strengths) if strength > 0]
+        self.operations = [i for i, strength in enumerate(self.strengths) if strength > 0 and probability > 0]
 
     def draw(self, key: Tensor, view: int = 0) -> JitterOptions:
         """Draw the factors and the order of each clip from (B,) int64 keys."""
@@ -115,6 +116,9 @@ class ColorJitter:
         low = neutral - strengths
         low[:_HUE].clamp_(min=0)
         factors = low + (neutral + strengths - low) * uniform(key, f"jitter/{view}", 4)
+        if self.probability < 1:
+            chance = uniform(key, f"jitter chance/{view}", 1)
+            factors = torch.where(chance < self.probability, factors, neutral)
         # Sorting four random numbers orders the operations; leaving some out keeps the order of the others uniform.
         operations = torch.tensor(self.operations, dtype=torch.int64, device=key.device)
         order = uniform(key, f"jitter order/{view}", 4)[:, operations].argsort(dim=1)

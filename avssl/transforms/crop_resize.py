@@ -62,6 +62,7 @@ def random_crops(
     view: int,
     scale: tuple[float, float],
     ratio: tuple[float, float],
+    purpose: str = "crop",
 ) -> Crops:
     """Draw random rectangles by the rule of torchvision's ``RandomResizedCrop``.
 
@@ -74,9 +75,10 @@ def random_crops(
         view: Number of the view, >= 0; views differ.
         scale: Lowest and highest fraction of the clip's area.
         ratio: Lowest and highest width / height; drawn uniformly in its logarithm.
+        purpose: Purpose of the random numbers; those of different purposes are independent.
     """
     height, width = valid_hw.double().unbind(1)
-    draws = uniform(key, f"crop/{view}", _NUM_TRIES * 4).view(-1, _NUM_TRIES, 4)
+    draws = uniform(key, f"{purpose}/{view}", _NUM_TRIES * 4).view(-1, _NUM_TRIES, 4)
     area = (height * width)[:, None] * (scale[0] + (scale[1] - scale[0]) * draws[..., 0])
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = torch.exp(low + (high - low) * draws[..., 1])

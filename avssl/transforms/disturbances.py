@@ -16,6 +16,7 @@ from torch import Tensor
 from avssl.core.batch import Batch
 from avssl.core.draws import normal, uniform
 from avssl.core.errors import InputError
+from avssl.transforms.loudness import add_at_ratio
 from avssl.transforms.planes import planes_to_rgb
 
 GRAY = 128
@@ -30,13 +31,9 @@ def to_rgb(batch: Batch) -> Batch:
 
 
 def add_noise(batch: Batch, snr_db: float) -> Batch:
-    """Add white Gaussian noise with a power ``snr_db`` decibels below that of each clip.
-
-    The ratio is exact in each window; silence stays silent. Samples may leave [-1, 1].
-    """
+    """Add white Gaussian noise with a power ``snr_db`` decibels below that of each clip, exactly in each window."""
     noise = normal(batch.index.key, "noise", batch.audio.shape[1]).to(batch.audio.dtype)
-    power, noise_power = (audio.square().mean(dim=1, keepdim=True) for audio in (batch.audio, noise))
-    return replace(batch, audio=batch.audio + noise * (power / noise_power).sqrt() * 10 ** (-snr_db / 20))
+    return replace(batch, audio=add_at_ratio(batch.audio, noise, snr_db))
 
 
 def silence(batch: Batch) -> Batch:

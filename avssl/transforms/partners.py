@@ -1,14 +1,26 @@
-"""Draw a partner for each clip, to swap audio or video with or to cut an object out of."""
+"""Draw a partner for each clip: to mix with, to swap audio or video with, or to cut an object out of."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from avssl.core.draws import uniform
+from avssl.core.draws import bits, uniform
 from avssl.core.errors import InputError
+
+
+def next_in_hash_order(key: Tensor, purpose: str) -> Tensor:
+    """Return (B,) int64: the position of the clip with the next larger hash of (B,) int64 keys, around a circle.
+
+    Each clip is the partner of one other clip; which one depends on the clips of the batch, not on their order.
+    """
+    order = bits(key, purpose, 1)[:, 0].argsort()
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(-1)
+    return partner
 
 
 def draw_partners(

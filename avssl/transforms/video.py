@@ -1,4 +1,4 @@
-"""Transform a canvas of clips to model input: crop, flip, resize, color jitter, normalize, on the device.
+"""Transform a canvas of clips to model input: crop, flip, resize, colors, blur, normalize, erase, on the device.
 
 Dimensions: B clips, T frames, H and W pixels of the canvas.
 """
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from avssl.core.draws import uniform
 from avssl.core.errors import InputError
-from avssl.core.ranges import HalfShare, Pixels, Positive, PositiveOrZero, PositiveShare, Share, checked
-from avssl.transforms.color import ColorJitter, JitterOptions
+from avssl.core.ranges import BlurSigma, HalfShare, Pixels, Positive, PositiveOrZero, PositiveShare, Share, checked
+from avssl.transforms.appearance import Appearance, AppearanceOptions
+from avssl.transforms.color import ColorJitter
 from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -48,27 +49,27 @@ class _VideoTransform(nn.Module):
         video: Tensor,
         rows: Tensor,
         columns: Tensor,
-        jitter: ColorJitter | None = None,
-        jitter_options: JitterOptions | None = None,
+        appearance: Appearance | None = None,
+        options: AppearanceOptions | None = None,
     ) -> Tensor:
-        """Resample with ``rows`` and ``columns``, jitter and normalize into (B, 3, T, size, size)."""
+        """Resample with ``rows`` and ``columns``, change the appearance and normalize into (B, 3, T, size, size)."""
         batch, frames, channels, height, width = video.shape
         shape = (batch, channels, frames, self.size, self.size)
         output = torch.empty(shape, dtype=self.dtype, device=video.device, memory_format=self.memory_format)
         limit = _CHUNK_BYTES.get(video.device.type, _CHUNK_BYTES_ACCELERATOR)
-        dtype = self.dtype if jitter is None else torch.float32  # jitter works in float32
+        dtype = self.dtype if appearance is None else torch.float32  # which that works in
         step = max(1, limit // (dtype.itemsize * frames * channels * height * width))
         gain, bias = 1 / self.std, -self.mean / self.std  # for pixel values in [0, 1]
         with torch.autocast(video.device.type, enabled=False):  # the dtype is set explicitly
             for start in range(0, batch, step):
                 part = slice(start, start + step)
                 matrices = video[part], rows[part], columns[part]
-                if jitter is None or jitter_options is None:
+                if appearance is None or options is None:
                     output[part] = resample(*matrices, gain / 255, bias, dtype)
                 else:
                     pixels = resample(*matrices, torch.ones_like(gain) / 255, torch.zeros_like(bias), dtype)
-                    jittered = jitter(pixels.contiguous(), jitter_options[part])
-                    torch.addcmul(bias.view(3, 1, 1, 1), jittered, gain.view(3, 1, 1, 1), out=output[part])
+                    changed = appearance(pixels.contiguous(), options[part])
+                    torch.addcmul(bias.view(3, 1, 1, 1), changed, gain.view(3, 1, 1, 1), out=output[part])
         return output
 
     def extra_repr(self) -> str:
@@ -77,7 +78,7 @@ class _VideoTransform(nn.Module):
 
 @checked
 class VideoAugment(_VideoTransform):
-    """Random resized crop, flip and color jitter, the same for all frames of a clip.
+    """Random resized crop, flip, color jitter, grayscale, blur and erasing, the same for all frames of a clip.
 
     AVID crops 0.08 to 1 of the area and has hue 0.2; the other defaults are AVID's.
 
@@ -89,7 +90,15 @@ class VideoAugment(_VideoTransform):
         brightness: Brightness is multiplied by a random factor between 1 - x and 1 + x.
         contrast: Contrast is multiplied by a random factor between 1 - x and 1 + x.
         saturation: Saturation is multiplied by a random factor between 1 - x and 1 + x.
-        hue: Hue is shifted by up to this share of the color circle either way, <= 0.5; the most expensive operation.
+        hue: Hue is shifted by up to this share of the color circle either way, <= 0.5; the most expensive operation
+            on colors.
+        jitter_probability: Probability that brightness, contrast, saturation and hue change, in [0, 1].
+        grayscale_probability: Probability that a clip becomes gray, in [0, 1].
+        blur_probability: Probability of a Gaussian blur, in [0, 1].
+        blur_sigma: Smallest and largest standard deviation of the blur, in pixels of the model's input.
+        erase_probability: Probability that a rectangle is covered with the mean color, in [0, 1].
+        erase_scale: Smallest and largest share of the area that the rectangle covers, in (0, 1].
+        erase_ratio: Smallest and largest width / height of the rectangle.
         mean: Mean of each RGB channel, for pixel values in [0, 1].
         std: Standard deviation of each RGB channel.
 
@@ -108,22 +117,38 @@ class VideoAugment(_VideoTransform):
         contrast: PositiveOrZero = 0.4,
         saturation: PositiveOrZero = 0.4,
         hue: HalfShare = 0.0,
+        jitter_probability: Share = 1.0,
+        grayscale_probability: Share = 0.0,
+        blur_probability: Share = 0.0,
+        blur_sigma: tuple[PositiveOrZero, BlurSigma] = (0.1, 2.0),
+        erase_probability: Share = 0.0,
+        erase_scale: tuple[PositiveShare, PositiveShare] = (0.02, 0.33),
+        erase_ratio: tuple[Positive, Positive] = (0.3, 3.3),
         mean: tuple[Share, Share, Share] = IMAGENET_MEAN,
         std: tuple[Positive, Positive, Positive] = IMAGENET_STD,
     ) -> None:
         super().__init__(size, mean, std)
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise InputError(f"scale {tuple(scale)} must be (low, high) with 0 < low <= high <= 1.")
-        if not 0 < ratio[0] <= ratio[1]:
-            raise InputError(f"ratio {tuple(ratio)} must be (low, high) with 0 < low <= high.")
+        for name, (low, high) in {"scale": scale, "erase_scale": erase_scale}.items():
+            if not 0 < low <= high <= 1:
+                raise InputError(f"{name} ({low}, {high}) must be (low, high) with 0 < low <= high <= 1.")
+        for name, (low, high) in {"ratio": ratio, "erase_ratio": erase_ratio}.items():
+            if not 0 < low <= high:
+                raise InputError(f"{name} ({low}, {high}) must be (low, high) with 0 < low <= high.")
+        if blur_sigma[0] > blur_sigma[1]:
+            raise InputError(f"blur_sigma {tuple(blur_sigma)} must be (low, high) with low <= high.")
         if not 0 <= flip_probability <= 1:
             raise InputError(f"flip_probability ({flip_probability}) must be in [0, 1].")
         self.scale, self.ratio = (scale[0], scale[1]), (ratio[0], ratio[1])
         self.flip_probability = flip_probability
-        self.jitter = ColorJitter(brightness, contrast, saturation, hue)
+        self.jitter = ColorJitter(brightness, contrast, saturation, hue, jitter_probability)
+        self.appearance = Appearance(self.jitter, grayscale_probability, blur_probability, blur_sigma)
+        self.erase_probability = erase_probability
+        self.erase_scale, self.erase_ratio = (erase_scale[0], erase_scale[1]), (erase_ratio[0], erase_ratio[1])
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
-        """Set the format of the output and, without color jitter, which works in float32, of the computation.
+        """Set the format of the output and, unless colors change or blur is used, of the computation.
+
+        Colors and blur are computed in float32.
 
         Args:
             dtype: ``torch.float32``, or ``torch.bfloat16`` for a network that computes in it: see
@@ -161,13 +186,26 @@ class VideoAugment(_VideoTransform):
         rows = AxisResize(crops.top, crops.height, resized, offset)
         columns = AxisResize(crops.left, crops.width, resized, offset)
         height, width = video.shape[-2:]
-        return self._render(
+        is_changed = self.appearance.is_used
+        output = self._render(
             video,
             resampling_weights(rows, self.size, height),
             resampling_weights(columns, self.size, width, flip),
-            self.jitter if self.jitter.operations else None,
-            self.jitter.draw(key, view),
+            self.appearance if is_changed else None,
+            self.appearance.draw(key, view, self.size) if is_changed else None,
         )
+        return output if not self.erase_probability else output.masked_fill_(self._erased(key, view), 0.0)
+
+    def _erased(self, key: Tensor, view: int) -> Tensor:
+        """Return (B, 1, 1, size, size) bool: the rectangle to cover in each clip, as torchvision's RandomErasing draws."""
+        frame = torch.full((len(key), 2), self.size, device=key.device)
+        place = random_crops(frame, key, view, self.erase_scale, self.erase_ratio, purpose="erase")
+        is_erased = uniform(key, f"erase chance/{view}", 1)[:, 0] < self.erase_probability
+        rows, columns = (
+            _inside(start, length, self.size)
+            for start, length in ((place.top, place.height), (place.left, place.width))
+        )
+        return (rows[:, :, None] & columns[:, None, :] & is_erased[:, None, None])[:, None, None]
 
 
 @checked
@@ -255,6 +293,12 @@ class VideoEval(_VideoTransform):
 
     def extra_repr(self) -> str:
         return f"size={self.size}, crop={self.crop!r}"
+
+
+def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Return (B, size) bool: the positions in [start, start + length) of each clip."""
+    position = torch.arange(size, device=start.device)
+    return (position >= start[:, None]) & (position < (start + length)[:, None])
 
 
 def _check_canvas(video: Tensor, valid_hw: Tensor) -> None:

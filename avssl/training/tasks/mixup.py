@@ -11,8 +11,9 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor, nn
 
-from avssl.core.draws import bits, uniform
+from avssl.core.draws import uniform
 from avssl.core.errors import InputError
+from avssl.transforms.partners import next_in_hash_order
 
 _TABLE_SIZE = 1025
 
@@ -50,10 +51,7 @@ class Mixup(nn.Module):
         place = uniform(key, "mixup/share", 1)[:, 0] * (_TABLE_SIZE - 1)
         below = place.long()
         share = torch.lerp(self.quantiles[below], self.quantiles[below + 1], place - below)
-        order = bits(key, "mixup/partner", 1)[:, 0].argsort()
-        partner = torch.empty_like(order)
-        partner[order] = order.roll(-1)
-        return share.float(), partner
+        return share.float(), next_in_hash_order(key, "mixup/partner")
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}"

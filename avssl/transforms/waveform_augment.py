@@ -1,0 +1,157 @@
+"""Augmentation of waveforms on the device: pitch shift, time shift, filters, other clips' audio and noise.
+
+Dimensions: B clips, S samples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from avssl.core.draws import bits, integers, uniform
+from avssl.core.errors import InputError
+from avssl.core.ranges import Decibels, Positive, SampleRate, SecondsOrZero, Semitones, Share, checked
+from avssl.transforms.filters import KINDS, filter_waveform
+from avssl.transforms.loudness import add_at_ratio
+from avssl.transforms.negative_sounds import colored_noise
+from avssl.transforms.partners import next_in_hash_order
+from avssl.transforms.pitch import WINDOW, pitch_shift
+
+
+@checked
+class WaveformAugment(nn.Module):
+    """Shifts, filters and covers each waveform with random numbers of its own, in the order of the arguments.
+
+    Every random number is a pure function of the clip's key. ``mix`` alone depends on the batch too: on which clips it
+    holds, not on their order. With several processes these are the clips of this one.
+
+    Args:
+        sample_rate_hz: Sample rate of the waveforms, in Hz.
+        max_semitones: Pitch is shifted by up to this many semitones either way, at the same tempo; 0 for none. The most
+            expensive operation.
+        max_shift_seconds: Time is shifted by up to this many seconds either way, and what leaves one end enters the
+            other; 0 for none. Objectives that compare audio and video over time need 0.
+        filter_probability: Probability of a filter, in [0, 1]: low-pass, high-pass or band-pass, equally likely.
+        low_pass_hz: Lowest and highest cutoff of a low-pass filter, in Hz; drawn uniformly in its logarithm, as are the
+            other frequencies.
+        high_pass_hz: Lowest and highest cutoff of a high-pass filter, in Hz.
+        band_pass_hz: Lowest and highest center of a band-pass filter of about 1.9 octaves, in Hz.
+        mix_probability: Probability that another clip's audio is added, in [0, 1].
+        mix_snr_db: Lowest and highest ratio of the clip's own power to that of the other's audio, in decibels.
+        noise_probability: Probability of noise, in [0, 1]: white, pink or brown, equally likely.
+        noise_snr_db: Lowest and highest ratio of the clip's power to that of the noise, in decibels.
+
+    Raises:
+        ValueError: If a range is descending, or a frequency is not below half of the sample rate.
+    """
+
+    def __init__(
+        self,
+        sample_rate_hz: SampleRate,
+        *,
+        max_semitones: Semitones = 0.0,
+        max_shift_seconds: SecondsOrZero = 0.0,
+        filter_probability: Share = 0.0,
+        low_pass_hz: tuple[Positive, Positive] = (500.0, 3500.0),
+        high_pass_hz: tuple[Positive, Positive] = (200.0, 2000.0),
+        band_pass_hz: tuple[Positive, Positive] = (300.0, 3000.0),
+        mix_probability: Share = 0.0,
+        mix_snr_db: tuple[Decibels, Decibels] = (0.0, 10.0),
+        noise_probability: Share = 0.0,
+        noise_snr_db: tuple[Decibels, Decibels] = (0.0, 20.0),
+    ) -> None:
+        super().__init__()
+        frequencies = {"low_pass_hz": low_pass_hz, "high_pass_hz": high_pass_hz, "band_pass_hz": band_pass_hz}
+        for name, (low, high) in {**frequencies, "mix_snr_db": mix_snr_db, "noise_snr_db": noise_snr_db}.items():
+            if low > high:
+                raise InputError(f"{name} ({low:g}, {high:g}) must be (low, high) with low <= high.")
+        for name, (_, high) in frequencies.items() if filter_probability else ():
+            if high >= sample_rate_hz / 2:
+                raise InputError(
+                    f"{name} ends at {high:g} Hz, but audio at {sample_rate_hz} Hz holds frequencies below "
+                    f"{sample_rate_hz / 2:g} Hz only. Lower it, or set filter_probability to 0."
+                )
+        self.sample_rate_hz = sample_rate_hz
+        self.max_semitones, self.max_shift_seconds = max_semitones, max_shift_seconds
+        self.filter_probability = filter_probability
+        self.frequencies_hz = tuple(frequencies.values())
+        self.mix_probability, self.mix_snr_db = mix_probability, mix_snr_db
+        self.noise_probability, self.noise_snr_db = noise_probability, noise_snr_db
+
+    @property
+    def is_used(self) -> bool:
+        """False if no clip ever changes."""
+        probabilities = (self.filter_probability, self.mix_probability, self.noise_probability)
+        return max(self.max_semitones, self.max_shift_seconds, *probabilities) > 0
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor, key: Tensor, view: int = 0) -> Tensor:
+        """Augment each clip.
+
+        Args:
+            waveform: (B, S) float in [-1, 1].
+            key: (B,) int64 random key of each clip.
+            view: Number of the view, >= 0.
+
+        Returns:
+            (B, S) of the same type, not clamped to [-1, 1].
+
+        Raises:
+            ValueError: If ``waveform`` is too short to shift its pitch.
+        """
+        raw = waveform
+        if self.max_semitones:
+            waveform = self._with_pitch(waveform, key, view)
+        if self.max_shift_seconds:
+            waveform = roll_each(waveform, self._shifts(key, view))
+        if self.filter_probability:
+            waveform = self._filtered(waveform, key, view)
+        if self.mix_probability:
+            other = raw[next_in_hash_order(key, f"mix partner/{view}")]
+            waveform = _added(waveform, other, key, f"mix/{view}", self.mix_probability, self.mix_snr_db)
+        if self.noise_probability:
+            noise = colored_noise(bits(key, f"noise/{view}", 1)[:, 0], waveform.shape[1]).to(waveform.dtype)
+            waveform = _added(waveform, noise, key, f"noise/{view}", self.noise_probability, self.noise_snr_db)
+        return waveform
+
+    def _with_pitch(self, waveform: Tensor, key: Tensor, view: int) -> Tensor:
+        if waveform.shape[1] <= WINDOW // 2:
+            raise InputError(f"max_semitones needs over {WINDOW // 2} samples, got {waveform.shape[1]}. Set it to 0.")
+        semitones = uniform(key, f"pitch/{view}", 1, -self.max_semitones, self.max_semitones)[:, 0]
+        return pitch_shift(waveform, semitones, self.max_semitones, self.sample_rate_hz)
+
+    def _shifts(self, key: Tensor, view: int) -> Tensor:
+        most = round(self.max_shift_seconds * self.sample_rate_hz)
+        return integers(key, f"time shift/{view}", 1, 2 * most + 1)[:, 0] - most
+
+    def _filtered(self, waveform: Tensor, key: Tensor, view: int) -> Tensor:
+        chance, place = uniform(key, f"filter/{view}", 2).unbind(1)
+        kind = integers(key, f"filter kind/{view}", 1, len(KINDS))[:, 0]
+        low, high = torch.tensor(self.frequencies_hz, dtype=torch.float64, device=key.device).T
+        frequency_hz = low[kind] * (high[kind] / low[kind]) ** place
+        kind = torch.where(chance < self.filter_probability, kind, -1)
+        lowest_hz = min(low for low, _ in self.frequencies_hz)
+        return filter_waveform(waveform, kind, frequency_hz, self.sample_rate_hz, lowest_hz)
+
+    def extra_repr(self) -> str:
+        return (
+            f"max_semitones={self.max_semitones}, max_shift_seconds={self.max_shift_seconds}, "
+            f"filter_probability={self.filter_probability}, mix_probability={self.mix_probability}, "
+            f"noise_probability={self.noise_probability}"
+        )
+
+
+def roll_each(waveform: Tensor, shift: Tensor) -> Tensor:
+    """Return (B, S) waveforms, each rolled by its own number of samples, (B,) int64, as :func:`torch.roll` does."""
+    num_samples = waveform.shape[1]
+    source = torch.arange(num_samples, device=waveform.device) - shift[:, None]
+    return waveform.gather(1, source % num_samples)
+
+
+def _added(
+    waveform: Tensor, other: Tensor, key: Tensor, purpose: str, probability: float, ratios_db: tuple[float, float]
+) -> Tensor:
+    """Return waveforms with another one added to random clips, at random ratios."""
+    chance, place = uniform(key, f"{purpose}/ratio", 2).to(waveform.dtype).split(1, dim=1)
+    ratio_db = ratios_db[0] + (ratios_db[1] - ratios_db[0]) * place
+    return torch.where(chance < probability, add_at_ratio(waveform, other, ratio_db), waveform)
