@@ -27,7 +27,11 @@ class AppearanceOptions:
     """(B, size, size) matrices of the blur."""
 
     def __getitem__(self, clips: slice) -> AppearanceOptions:
-        return AppearanceOptions(*(None if v is None else v[clips] for v in (self.jitter, self.gray, self.blur)))
+        return AppearanceOptions(
+            None if self.jitter is None else self.jitter[clips],
+            None if self.gray is None else self.gray[clips],
+            None if self.blur is None else self.blur[clips],
+        )
 
 
 class Appearance:

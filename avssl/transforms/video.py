@@ -197,7 +197,7 @@ class VideoAugment(_VideoTransform):
         return output if not self.erase_probability else output.masked_fill_(self._erased(key, view), 0.0)
 
     def _erased(self, key: Tensor, view: int) -> Tensor:
-        """Return (B, 1, 1, size, size) bool: the rectangle to cover in each clip, as torchvision's RandomErasing draws."""
+        """Return (B, 1, 1, size, size) bool: the rectangle to cover in each clip, by the rule of RandomErasing."""
         frame = torch.full((len(key), 2), self.size, device=key.device)
         place = random_crops(frame, key, view, self.erase_scale, self.erase_ratio, purpose="erase")
         is_erased = uniform(key, f"erase chance/{view}", 1)[:, 0] < self.erase_probability

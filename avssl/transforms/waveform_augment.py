@@ -17,6 +17,11 @@ from avssl.transforms.negative_sounds import colored_noise
 from avssl.transforms.partners import next_in_hash_order
 from avssl.transforms.pitch import WINDOW, pitch_shift
 
+# A batch is processed in chunks of this many samples: on a CPU they stay in the cache (64 clips of 1.5 s at 24 kHz: 3
+# times faster than at once); a GPU takes the whole batch.
+_CHUNK_SAMPLES = {"cpu": 1 << 17}
+_CHUNK_SAMPLES_ACCELERATOR = 1 << 26
+
 
 @checked
 class WaveformAugment(nn.Module):
@@ -99,7 +104,12 @@ class WaveformAugment(nn.Module):
         Raises:
             ValueError: If ``waveform`` is too short to shift its pitch.
         """
-        raw = waveform
+        partner = next_in_hash_order(key, f"mix partner/{view}")
+        step = _CHUNK_SAMPLES.get(waveform.device.type, _CHUNK_SAMPLES_ACCELERATOR) // waveform.shape[1]
+        parts = [slice(first, first + max(1, step)) for first in range(0, len(key), max(1, step))]
+        return torch.cat([self._augmented(waveform[p], waveform[partner[p]], key[p], view) for p in parts])
+
+    def _augmented(self, waveform: Tensor, other: Tensor, key: Tensor, view: int) -> Tensor:
         if self.max_semitones:
             waveform = self._with_pitch(waveform, key, view)
         if self.max_shift_seconds:
@@ -107,7 +117,6 @@ class WaveformAugment(nn.Module):
         if self.filter_probability:
             waveform = self._filtered(waveform, key, view)
         if self.mix_probability:
-            other = raw[next_in_hash_order(key, f"mix partner/{view}")]
             waveform = _added(waveform, other, key, f"mix/{view}", self.mix_probability, self.mix_snr_db)
         if self.noise_probability:
             noise = colored_noise(bits(key, f"noise/{view}", 1)[:, 0], waveform.shape[1]).to(waveform.dtype)

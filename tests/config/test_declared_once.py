@@ -46,6 +46,7 @@ PASSED_ON = [
     (TransformConfig().video, "avssl.transforms:VideoEval", {"eval_crop": "crop"}),
     (TransformConfig().audio, "avssl.transforms:RandomGain", {}),
     (TransformConfig().audio, "avssl.transforms:SpectrogramMask", {}),
+    (TransformConfig().audio, "avssl.transforms:WaveformAugment", {}),
     (DropoutConfig, "avssl.models:AVModel", {"video": "video_dropout"}),
     (OptimConfig, "avssl.engine:create_optimizer", {}),
     (OptimConfig, "avssl.engine:WarmupCosine", {"final_lr": "final"}),

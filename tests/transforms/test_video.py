@@ -37,6 +37,47 @@ def test_augment_matches_torchvision_clip_by_clip() -> None:
         torch.testing.assert_close(output[b], frames, atol=1e-3, rtol=0)
 
 
+def test_appearance_and_erasing_match_torchvision_clip_by_clip() -> None:
+    video, valid_hw, key = make_batch()
+    chances = {"jitter_probability": 0.5, "grayscale_probability": 0.4, "blur_probability": 0.6}
+    augment = VideoAugment(48, hue=0.2, erase_probability=0.5, **chances)
+    plain = VideoAugment(48, **NO_JITTER, **PLAIN)(video, valid_hw, key)
+    output, drawn, erased = augment(video, valid_hw, key), augment.appearance.draw(key, 0, 48), augment._erased(key, 0)
+    radius, adjust = 6, (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
+    chance, place = uniform(key, "blur/0", 2).unbind(1)
+    sigma, is_blurred = 0.1 + 1.9 * place, chance < 0.6
+    for b in range(5):
+        frames = plain[b].transpose(0, 1)
+        for operation in drawn.jitter.order[b].tolist():
+            frames = adjust[operation](frames, drawn.jitter.factors[b, operation].item())
+        frames = tv.rgb_to_grayscale(frames, 3) if drawn.gray[b] else frames
+        if is_blurred[b]:
+            frames = tv.gaussian_blur(frames, [2 * radius + 1] * 2, [float(sigma[b])] * 2)
+        frames = tv.normalize(frames, IMAGENET_MEAN, IMAGENET_STD)
+        if erased[b].any():
+            rows, columns = (erased[b, 0, 0].any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
+            box = (int(rows[0]), int(columns[0]), len(rows), len(columns))
+            assert erased[b].sum() == len(rows) * len(columns)
+            frames = tv.erase(frames, *box, torch.zeros(1))
+        torch.testing.assert_close(output[b], frames.transpose(0, 1), atol=1e-3, rtol=0)
+
+
+def test_probabilities_are_the_shares_of_clips() -> None:
+    key = splitmix64(torch.arange(2000))
+    augment = VideoAugment(
+        16, jitter_probability=0.8, grayscale_probability=0.2, blur_probability=0.5, erase_probability=0.3
+    )
+    drawn, erased = augment.appearance.draw(key, 0, 16), augment._erased(key, 0)[:, 0, 0]
+    is_jittered = (drawn.jitter.factors[:, 0] != 1).float().mean()
+    is_blurred = (drawn.blur[:, 8, 8] < 1).float().mean()  # below 0.2 pixels a blur changes nothing
+    is_erased = erased.any(dim=(1, 2)).float().mean()
+    found = torch.stack([is_jittered, drawn.gray.mean(), is_blurred, is_erased])
+    torch.testing.assert_close(found, torch.tensor([0.8, 0.2, 0.5, 0.3]), atol=0.06, rtol=0)
+    share = erased.float().mean(dim=(1, 2))[erased.any(dim=(1, 2))]
+    assert share.min() < 0.05
+    assert 0.28 < share.max() < 0.4
+
+
 def test_eval_center_matches_torchvision_resize_and_center_crop() -> None:
     video, valid_hw, _ = make_batch()
     output = VideoEval(49, **PLAIN)(video, valid_hw)
@@ -184,6 +225,9 @@ def test_transforms_add_nothing_to_the_weights() -> None:
         ({"flip_probability": 1.5}, r"flip_probability \(1.5\)"),
         ({"std": (1.0, 0.0, 1.0)}, "std"),
         ({"hue": 0.7}, r"hue \(0.7\)"),
+        ({"blur_sigma": (2.0, 0.5)}, "blur_sigma"),
+        ({"erase_scale": (0.5, 0.2)}, "erase_scale"),
+        ({"grayscale_probability": -0.1}, "grayscale_probability"),
     ],
 )
 def test_augment_refuses_settings_out_of_range(options: dict, message: str) -> None:
