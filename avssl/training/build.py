@@ -210,19 +210,26 @@ def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
     transform, model, train = build_transform(config, objective.needs), build_model(config), config.train
     if model.audio_over_time:
         _check_same_time(config)
+    windows = objective.needs.windows
+    if model.audio_over_time or (windows is not None and windows.num_negatives):
+        _check_unshifted(config)
     return PretrainTask(transform, model, objective, train.batch_norm, train.embed_chunk_size)
+
+
+def _check_unshifted(config: Config) -> None:
+    """Raise ConfigError if augmentation moves the audio against several frames that it is compared with over time."""
+    shift_seconds = config.transform.audio.max_shift_seconds
+    if config.sampling.num_frames > 1 and shift_seconds > 0:
+        raise ConfigError(
+            f"objective.name {config.objective.name} compares audio and frames of the same time: "
+            f"transform.audio.max_shift_seconds ({shift_seconds:g}) must be 0."
+        )
 
 
 def _check_same_time(config: Config) -> None:
     """Raise ConfigError unless audio and several frames that are compared over time cover the same time."""
     sampling = config.sampling
     video_seconds = sampling.num_frames / sampling.frames_per_second
-    shift_seconds = config.transform.audio.max_shift_seconds
-    if sampling.num_frames > 1 and shift_seconds > 0:
-        raise ConfigError(
-            f"objective.name {config.objective.name} compares audio and frames of the same time: "
-            f"transform.audio.max_shift_seconds ({shift_seconds:g}) must be 0."
-        )
     differ = abs(video_seconds - sampling.audio_seconds) > 0.5 / sampling.frames_per_second
     if sampling.num_frames > 1 and (differ or sampling.max_offset_seconds > 0):
         raise ConfigError(
