@@ -2,7 +2,7 @@
 
     avssl synthesize shapes --num-clips 1000 --num-test-clips 200 --width 64 --height 64 --duration-seconds 6 \
         --tempo-spread 2 --object-weights 1 --clutter 0 --background-contrast 0
-    python benchmarks/sync.py shapes/manifest.csv --checkpoint runs/NAME -o benchmarks/results/sync.jsonl
+    python benchmarks/sync.py shapes/manifest.csv --checkpoint runs/NAME -o sync.jsonl
 
 Each test clip is scanned five times: its own audio late by an offset drawn uniformly from +-1 s (seed 0), the audio of
 the next test clip ("foreign"), silence, a steady tone, and its own audio with the windows of an untrained model. For
