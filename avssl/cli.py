@@ -42,6 +42,7 @@ VERBS = {
     "localize-eval": "avssl.recipes.localize_eval:localize_eval",
     "energy": "avssl.recipes.energy:energy",
     "sync": "avssl.recipes.sync:sync",
+    "sync-eval": "avssl.recipes.sync_eval:sync_eval",
     "embed": "avssl.recipes.embed:embed",
     "search": "avssl.recipes.search:search",
     "explore": "avssl.recipes.explore:explore",

@@ -40,6 +40,7 @@ PROTOCOLS = {
     "two labels": {"protocol": "few_labels", "labels.per_class": 2, **SHORT},
     "robustness": {},
     "localization": {"split": "test", "rules": ["adaptive"]},
+    "sync": {"split": "test", "max_offset_seconds": 0.2},
 }
 
 
@@ -78,7 +79,7 @@ def test_every_cell_is_the_number_of_its_own_verb(suite, shapes, tiny_release, t
     assert [model["name"] for model in results["models"]] == ["release", "random init", "supervised"]
     measured = {(cell["protocol"], cell["model"]) for cell in results["cells"]}
     assert {protocol for protocol, _ in measured} == set(PROTOCOLS)
-    joint = {"av_retrieval", "localization"}  # a supervised model has encoders alone
+    joint = {"av_retrieval", "localization", "sync"}  # a supervised model has encoders alone
     assert {protocol for protocol, model in measured if model == "supervised"} == set(PROTOCOLS) - joint
     for cell in results["cells"]:
         assert cell["scores"]
@@ -92,7 +93,11 @@ def test_every_cell_is_the_number_of_its_own_verb(suite, shapes, tiny_release, t
         name = {"finetune": "results.json", "robustness": "robustness.json", "localize-eval": "results.json"}
         file = alone / name[words[0]] if words[0] in name else alone
         folder = out / "cells" / "shapes" / cell["protocol"] / "release"
-        theirs = folder / ("run" if words[0] in name else "") / name.get(words[0], "probe.json")
+        theirs = (
+            folder
+            / ("run" if words[0] in name else "")
+            / name.get(words[0], "sync.json" if words[0] == "sync-eval" else "probe.json")
+        )
         assert _without_times(read_json(theirs)) == _without_times(read_json(file))
         text = json.dumps(read_json(file))
         for score in cell["scores"]:

@@ -82,6 +82,8 @@ def _check_entry(rows: Manifest, data: DataSet, entry: Entry, given: dict[str, A
     verb = PROTOCOLS[entry.protocol].verb.name
     if verb == "localize-eval":
         return _localization_work(rows, given)
+    if verb == "sync-eval":
+        return Work(len(_of_split(rows, given)) * 60)
     divisions = _divisions(rows, data, needs_training=True)
     train, test = (sum(len(getattr(each, part)) for each in divisions) for part in ("train", "test"))
     if verb == "probe":
@@ -137,9 +139,12 @@ def _probe_work(rows: Manifest, data: DataSet, entry: Entry, given: dict[str, An
 def _localization_work(rows: Manifest, given: dict[str, Any]) -> Work:
     if "truth" not in rows:
         raise ManifestError("there is no column truth with the annotated sources, which localization needs.")
-    if given.get("split") is not None:
-        rows = rows.select(split_rows(rows, "split", given["split"]))
-    return Work(len(rows) * 10)
+    return Work(len(_of_split(rows, given)) * 10)
+
+
+def _of_split(rows: Manifest, given: dict[str, Any]) -> Manifest:
+    """Return the rows of the option ``--split``."""
+    return rows if given.get("split") is None else rows.select(split_rows(rows, "split", given["split"]))
 
 
 def _check_supervised(suite: Suite, how: How) -> None:

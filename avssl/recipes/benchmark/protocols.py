@@ -72,6 +72,14 @@ _LOCALIZATION = SuiteVerb(
     {},
     {"seed": "seed", "device": "device"},
 )
+_SYNC = SuiteVerb(
+    "sync-eval",
+    "avssl.recipes.sync_eval:sync_eval",
+    "sync.json",
+    {},
+    {"seed": "seed", "device": "device"},
+    writes_folder=False,
+)
 
 PROTOCOLS: dict[str, Protocol] = {
     **{
@@ -82,6 +90,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "few_labels": Protocol(_FINETUNE, needs_one_of=("labels.per_class", "labels.fraction")),
     "robustness": Protocol(_ROBUSTNESS),
     "localization": Protocol(_LOCALIZATION, needs_joint_space=True),
+    "sync": Protocol(_SYNC, needs_joint_space=True),
 }
 """Protocol by name."""
 

@@ -175,6 +175,13 @@ def _localization_scores(report: Mapping[str, Any], path: Path, protocol: str, s
     return scores
 
 
+def _sync_scores(report: Mapping[str, Any], path: Path, protocol: str, seed: int) -> list[Score]:
+    about, (own, shuffled) = report["about"], report["rows"]
+    measure = f"offset within {about['tolerance_seconds']:g} s"
+    baselines = {"chance": report["chance"], "shuffled audio": shuffled["within"]}
+    return [Score(measure, own["within"], about["n"], about["clip_list"], own["interval"], None, baselines)]
+
+
 _TITLES = {"top1": "accuracy"}
 _Reader = Callable[[Mapping[str, Any], Path, str, int], list[Score]]
 _READERS: dict[str, _Reader] = {
@@ -182,5 +189,6 @@ _READERS: dict[str, _Reader] = {
     "finetune": _finetune_scores,
     "robustness": _robustness_scores,
     "localize-eval": _localization_scores,
+    "sync-eval": _sync_scores,
 }
 """Reader of a verb's numbers."""
