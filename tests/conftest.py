@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +46,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"not within {limit:g} s")
 
 
+class _FailuresAtOnce:
+    """Print each failure when it happens, so that a run that is stopped later has told it."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print the failure of a test, its setup or its teardown."""
+        if report.failed:
+            self._terminal.write_line(f"\nFAILED {report.nodeid} ({report.when})\n{report.longreprtext}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Register the printer of failures in the process that has the terminal."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.register(_FailuresAtOnce(terminal))
+
+
 @pytest.fixture(autouse=True)
 def _restore_generators() -> Iterator[None]:
     """Keep the seed of one test from deciding what the next one draws; use two threads at most."""
@@ -61,6 +81,28 @@ def _restore_generators() -> Iterator[None]:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test an empty cache folder, so that no result of an earlier one is reused."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def are_gone() -> Callable[[Iterable[int]], bool]:
+    """Return ``are_gone(pids)``, which waits until processes have ended.
+
+    In a container without an init, nobody collects the ended children of a killed process: they stay as zombies.
+    """
+
+    def has_ended(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    def wait(pids: Iterable[int]) -> bool:
+        until = time.monotonic() + 60
+        while not all(map(has_ended, pids)) and time.monotonic() < until:
+            time.sleep(0.02)
+        return all(map(has_ended, pids))
+
+    return wait
 
 
 @pytest.fixture(scope="session")

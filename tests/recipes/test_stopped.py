@@ -1,8 +1,10 @@
 """A signal to the whole process group: what `timeout`, the stop of a container, scancel and Ctrl-C send."""
 
 import glob
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from avssl.cli import main
-from avssl.core import parallel
 from avssl.core.manifest import read_manifest, write_table
-from avssl.data.health import killable
 
 CPU = ["--train.device", "cpu", "--train.checkpoint_every_steps", "1", "--data.num_workers", "2"]
 NOT_TRAINING = ["prepare", "synthesize", "embed", "probe", "robustness", "cka"]
@@ -81,63 +81,53 @@ def tiny_yaml(tiny_config, table, tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def ask():
+    """``ask(**question)`` returns the answer of tests/recipes/command_server.py."""
+    command = [sys.executable, str(Path(__file__).with_name("command_server.py"))]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as server:
+
+        def ask(**question):
+            server.stdin.write(json.dumps(question) + "\n")
+            server.stdin.flush()
+            return json.loads(server.stdout.readline())
+
+        yield ask
+        server.stdin.close()
+
+
 @pytest.fixture
-def begin(tmp_path, monkeypatch):
-    """``begin(words, seconds)`` runs a command in a new process group and returns its id.
+def begin(tmp_path, ask):
+    """``begin(words, seconds)`` runs a command in a new process group, see :func:`ask`, and returns its id."""
+    groups = []
 
-    Its workers take some seconds for each job, and there is the file ``busyPID`` when one has done its first.
-    """
-    groups, pause = [], [0.1]
+    def start(words, seconds=0.1):
+        groups.append(ask(words=words, folder=str(tmp_path), seconds=seconds, cache=os.environ["XDG_CACHE_HOME"]))
+        return groups[-1]
 
-    def slow(serve):
-        def served(connection, task, *rest):
-            def answer(job):
-                result = task(job)
-                (tmp_path / f"busy{os.getpid()}").touch()
-                time.sleep(pause[0])
-                return result
-
-            serve(connection, answer, *rest)
-
-        return served
-
-    def start(words, seconds=0.1, new_python=False):
-        if new_python:  # for trainings: autograd does not run in a fork of a process in which it has run
-            told = (os.POSIX_SPAWN_OPEN, 1, str(tmp_path / "told"), os.O_WRONLY | os.O_CREAT, 0o644)
-            actions, command = [told, (os.POSIX_SPAWN_DUP2, 1, 2)], [sys.executable, "-m", "avssl", *words]
-            groups.append(os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True))
-            return groups[-1]
-        pause[0] = seconds
-        process = os.fork()
-        if process == 0:
-            try:
-                os.setsid()
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-                told = os.open(tmp_path / "told", os.O_WRONLY | os.O_CREAT)
-                os.dup2(told, 1)
-                os.dup2(told, 2)
-                sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-                status = main(words)
-                sys.stdout.flush()
-                sys.stderr.flush()
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-                sys.stderr.flush()
-                status = 99
-            finally:
-                os._exit(status)
-        groups.append(process)
-        return process
-
-    for module in (parallel, killable):
-        monkeypatch.setattr(module, "_serve", slow(module._serve))
     yield start
     for group in groups:
         if members(group):
             os.killpg(group, signal.SIGKILL)
+
+
+@pytest.fixture
+def end(ask):
+    """``end(process, what)`` waits for the end of a process and returns its status; ``what()`` tells if none comes."""
+
+    def end(process, what):
+        status = []
+
+        def ended():
+            found = ask(wait=process)
+            status.extend([] if found is None else [found])
+            return bool(status)
+
+        wait_for(ended, what)
+        return status[0]
+
+    return end
 
 
 def busy(folder):
@@ -158,38 +148,37 @@ def members(group):
     return found
 
 
-def wait_for(condition, what, seconds=20):
+def wait_for(condition, what, seconds=120):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, what()
         time.sleep(0.01)
 
 
-def stop(process, number, told, is_ready):
-    """Send a signal to the group when it is ready; return its status, its words and what is left of it."""
-    wait_for(lambda: is_ready() or not members(process), told.read_text)
-    assert members(process), told.read_text()
-    os.killpg(process, number)
-    if number == signal.SIGTERM:
-        os.killpg(process, number)  # as `timeout` does
-    status = []
+@pytest.fixture
+def stop(end, tmp_path):
+    """``stop(process, number, is_ready)`` sends a signal to a group that is ready; returns its status and words."""
 
-    def ended():
-        pid, code = os.waitpid(process, os.WNOHANG)
-        status.extend([os.waitstatus_to_exitcode(code)] if pid else [])
-        return bool(pid)
+    def stop(process, number, is_ready):
+        told = (tmp_path / "told").read_text
+        wait_for(lambda: is_ready() or not members(process), told)
+        assert members(process), told()
+        os.killpg(process, number)
+        if number == signal.SIGTERM:
+            os.killpg(process, number)  # as `timeout` does
+        status = end(process, told)
+        wait_for(lambda: not members(process), lambda: f"{members(process)} are left")
+        return status, told()
 
-    wait_for(ended, told.read_text)
-    wait_for(lambda: not members(process), lambda: f"{members(process)} are left")
-    return status[0], told.read_text()
+    return stop
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune", "distill"])
-def test_a_training_ends_with_a_checkpoint(command, begin, tmp_path, verb):
-    process = begin(command(verb), new_python=True)
+def test_a_training_ends_with_a_checkpoint(command, begin, stop, tmp_path, verb):
+    process = begin(command(verb))
     pattern = str(tmp_path / "out" / "**" / "step-*.pt")
     saved = lambda: glob.glob(pattern, recursive=True)  # noqa: E731 (folders may vanish meanwhile)
-    status, told = stop(process, signal.SIGTERM, tmp_path / "told", saved)
+    status, told = stop(process, signal.SIGTERM, saved)
     assert status == 75, told
     assert "stopped by SIGTERM after step" in told
     assert "Traceback" not in told
@@ -197,32 +186,31 @@ def test_a_training_ends_with_a_checkpoint(command, begin, tmp_path, verb):
 
 @pytest.mark.parametrize("verb", ["pretrain", "index", "demo", *NOT_TRAINING])
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_other_verbs_end_quietly(command, begin, tmp_path, verb, number, expected):
+def test_other_verbs_end_quietly(command, begin, stop, tmp_path, verb, number, expected):
     process = begin(command(verb), 60)
-    status, told = stop(process, number, tmp_path / "told", lambda: busy(tmp_path))
+    status, told = stop(process, number, lambda: busy(tmp_path))
     assert status == expected, told
     assert told.endswith("avssl: interrupted.\n" if number == signal.SIGINT else "avssl: stopped by SIGTERM.\n")
     assert "Traceback" not in told
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "index", "prepare", "synthesize", "embed"])
-def test_no_process_outlives_a_killed_one(command, begin, tmp_path, verb):
+def test_no_process_outlives_a_killed_one(command, begin, end, tmp_path, verb):
     process = begin(command(verb), 60)
     wait_for(lambda: busy(tmp_path), (tmp_path / "told").read_text)
     assert len(members(process)) >= 2
     os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    assert end(process, (tmp_path / "told").read_text) == -signal.SIGKILL
     wait_for(lambda: not members(process), lambda: f"{members(process)} are left")
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune", *NOT_TRAINING])
-def test_a_killed_worker_is_named_with_its_file(command, begin, tmp_path, verb):
+def test_a_killed_worker_is_named_with_its_file(command, begin, end, tmp_path, verb):
     process = begin(command(verb), 60)
     wait_for(lambda: busy(tmp_path), (tmp_path / "told").read_text)
     os.kill(busy(tmp_path)[0], signal.SIGKILL)
-    _, code = os.waitpid(process, 0)
-    told = (tmp_path / "told").read_text()
-    assert os.waitstatus_to_exitcode(code) == 1, told
+    status, told = end(process, (tmp_path / "told").read_text), (tmp_path / "told").read_text()
+    assert status == 1, told
     assert "worker process was ended by SIGKILL while " in told
     assert ".mp4" in told.splitlines()[-1]
     assert "Traceback" not in told

@@ -97,7 +97,7 @@ def test_no_files_and_no_workers():
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_workers_die_with_the_process_that_owns_them(tmp_path, number):
+def test_workers_die_with_the_process_that_owns_them(tmp_path, are_gone, number):
     script = tmp_path / "owner.py"
     script.write_text(
         "import os, sys, time\n"
@@ -114,8 +114,4 @@ def test_workers_die_with_the_process_that_owns_them(tmp_path, number):
         time.sleep(0.05)
     owner.send_signal(number)
     owner.wait()
-    for _ in range(200):
-        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
-            return
-        time.sleep(0.05)
-    pytest.fail("workers outlived their owner")
+    assert are_gone(pids)
