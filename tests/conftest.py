@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ import pytest
 import torch
 
 from avssl.core.names import name_to_text
+from avssl.core.stopping import STOP_SIGNALS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BEGAN = pytest.StashKey[float]()
@@ -35,8 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Remember when the run began."""
+    """Remember when the run began; heed signals that ``nohup``, a shell's ``&`` or a CI service has this run ignore."""
     config.stash[BEGAN] = time.monotonic()
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
