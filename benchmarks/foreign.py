@@ -29,10 +29,8 @@ from avssl.media import MediaError, open_media, write_video
 from avssl.reports.text_table import markdown_table
 from avssl.synthetic import Split, synthesize_corpus
 
-SEED = 77
 
-
-def other_world(folder: Path, count: int) -> list[Path]:
+def other_world(folder: Path, count: int, seed: int) -> list[Path]:
     """Write clips of another synthetic world: 96 x 96 pixels, 8 frames per second, 4 s."""
     folder.mkdir(parents=True, exist_ok=True)
     rate, seconds = 24_000, 4.0
@@ -40,7 +38,7 @@ def other_world(folder: Path, count: int) -> list[Path]:
     y_HW, x_HW = torch.meshgrid(torch.linspace(-1, 1, 96), torch.linspace(-1, 1, 96), indexing="ij")
     files = []
     for number in range(count):
-        draw = torch.Generator().manual_seed(1000 + number)
+        draw = torch.Generator().manual_seed(1000 * seed + number)
         a, b, c, speed = torch.rand(4, generator=draw).tolist()
 
         def frames(draw: torch.Generator = draw, a: float = a, b: float = b, speed: float = speed) -> Iterator[Tensor]:
@@ -97,23 +95,28 @@ def main() -> None:
     parser.add_argument("--media", type=Path, default=None, help="folder of sample videos")
     parser.add_argument("--work", type=Path, default=Path("foreign.work"), help="folder for clips")
     parser.add_argument("--clips", type=int, default=150, help="clips of each synthetic set, real clips at most")
+    parser.add_argument("--skip", type=int, default=0, help="real clips to skip, in the order of their names")
+    parser.add_argument("--seed", type=int, default=77, help="random seed of the synthetic clips")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    options.work /= f"seed{options.seed}"
     if not (options.work / "shapes/manifest.csv").exists():
         splits = {name: Split(options.clips, split.settings) for name, split in SPLITS.items()}
-        synthesize_corpus(options.work / "shapes", splits, SEED)
+        synthesize_corpus(options.work / "shapes", splits, options.seed)
     pretrained = load_localizer(options.checkpoint, "cpu")
-    real = sorted(options.real.rglob("*.mp4"))[: options.clips] if options.real else []
+    real = sorted(options.real.rglob("*.mp4"))[options.skip :][: options.clips] if options.real else []
     shapes = {name: sorted((options.work / "shapes" / name).glob("*.mp4")) for name in SPLITS}
     body = [row(f"unseen SoundingShapes, {name} settings", checks(pretrained, files)) for name, files in shapes.items()]
-    body.append(row("another synthetic world", checks(pretrained, other_world(options.work / "other", 60))))
+    body.append(
+        row("another synthetic world", checks(pretrained, other_world(options.work / "other", 60, options.seed)))
+    )
     if real:
         body.append(row("real clips", checks(pretrained, real)))
         body.append(row("SoundingShapes with real audio", checks(pretrained, shapes["trained"][:60], real)))
     if options.media:
         media = sorted(path for path in options.media.iterdir() if path.suffix in (".mp4", ".mkv"))
         body.append(row("sample videos", checks(pretrained, media)))
-    header = ["videos", "called foreign (n)", "by frames", "by audio", "by own sound"]
+    header = ["videos", "called foreign (n)", "by frames", "by audio", "by own audio"]
     print(markdown_table(header, body))
 
 

@@ -42,6 +42,7 @@ def check_familiarity(
     audio_from: AudioSource = None,
     *,
     modalities: Sequence[Modality] = _BOTH,
+    audio_late_seconds: float = 0.0,
     stop_after_seconds: float | None = None,
 ) -> Familiarity:
     """Compare a file with the clips that a model was trained on.
@@ -53,6 +54,8 @@ def check_familiarity(
         audio_from: The audio, as in :func:`avssl.localization.sliding_heatmaps`. Silence and noise are no audio to
             compare: the frames alone are.
         modalities: Streams to compare; both are needed to compare the own audio with silence.
+        audio_late_seconds: By how much the audio is late: the model may know a video whose streams are shifted against
+            each other.
         stop_after_seconds: Look at this much of the file only, from its start.
     """
     encoder, sampling, world = _encoder(pretrained), pretrained.sampling, pretrained.world
@@ -67,7 +70,9 @@ def check_familiarity(
     if "audio" in modalities and has_audio:
         source = AudioWindows(reader, audio_from)
         for part in instants.split(_BATCH):
-            x = encoder.audio_input(source.around(part, sampling.audio_seconds, sampling.sample_rate_hz))
+            x = encoder.audio_input(
+                source.around(part + audio_late_seconds, sampling.audio_seconds, sampling.sample_rate_hz)
+            )
             sound.add(describe_clips(encoder, "audio", x), encoder.queries(x).float().cpu())
     domains = []
     for name, modality, found in (("frames", _BOTH[0], frames), ("audio", _BOTH[1], sound)):

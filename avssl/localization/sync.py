@@ -40,6 +40,8 @@ class SyncCurve:
     """(N, O) float32 in [0, 2], over the same points in time for every offset."""
     points_per_stretch: int = 1
     """Consecutive points that count as one observation in :attr:`confidence`."""
+    is_foreign: bool = False
+    """True if the model does not know such videos, so that no minimum of its energy tells an offset."""
 
     @property
     def num_instants(self) -> int:
@@ -74,9 +76,9 @@ class SyncCurve:
     def is_decided(self) -> bool:
         """True if the minimum lies inside the scan and comes by chance in at most :data:`MOST_BY_CHANCE` of the cases.
 
-        Where loudness or light drifts slowly, all curves fall towards one edge and agree there without any event.
+        A foreign video is never decided. Where loudness or light drifts slowly, all curves fall towards one edge and agree there without any event.
         """
-        return not self.is_at_edge and self.confidence >= 1 - MOST_BY_CHANCE
+        return not self.is_foreign and not self.is_at_edge and self.confidence >= 1 - MOST_BY_CHANCE
 
     @property
     def offset(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def sync(
     with events that are seen and heard, such as speech, footsteps or blows, best with
     ``objective.temporal_negatives``. A clip is undecided if its parts do not agree on an offset: in more than 5 % of
     random shifts of the parts against each other the minimum is as low, or it lies at the edge of the scan. So it is
-    with steady, silent or foreign audio. A video unlike the clips that the model was trained on gets a warning.
+    with steady or silent audio, and with any video unlike the clips that the model was trained on, which gets a
+    warning.
 
     Args:
         video: Video file.
@@ -86,10 +88,13 @@ def sync(
             on_progress=bar.move,
         )
         length = _seconds_used(reader, seconds)
+        familiarity = check_familiarity(
+            reader, pretrained, sound, audio_late_seconds=curve.lowest_at_seconds, stop_after_seconds=seconds
+        )
         taken = time.perf_counter() - began
-        familiarity = check_familiarity(reader, pretrained, sound, stop_after_seconds=seconds)
+    curve = replace(curve, is_foreign=familiarity.is_foreign)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_sync_curve(curve, out, Path(video).name, STAMP if familiarity.is_foreign else "")
+    draw_sync_curve(curve, out, Path(video).name, STAMP if curve.is_foreign else "")
     if readout is not None:
         Path(readout).parent.mkdir(parents=True, exist_ok=True)
         content = {
@@ -101,7 +106,10 @@ def sync(
         write_json(readout, content)
         print(f"numbers: {readout}")
     print(_verdict(curve))
-    print(f"speed: {length:.1f} s of video in {taken:.1f} s, {length / taken:.1f} times real time")
+    print(
+        f"speed: {length:.1f} s of video in {taken:.1f} s, {length / taken:.1f} times real time, the scan and the check "
+        "whether the model knows the video"
+    )
     print(familiarity.line)
     print(f"curve: {out}")
     return curve
@@ -122,6 +130,8 @@ def _state(curve: SyncCurve) -> str:
 def _verdict(curve: SyncCurve) -> str:
     points = f"{curve.num_instants} {'instant' if curve.num_instants == 1 else 'instants'}"
     measured = f"confidence {curve.confidence:.3f}, depth {curve.depth:.3f}, over {points}"
+    if curve.is_foreign:
+        return f"undecided: the model does not know such videos ({measured})"
     if curve.is_at_edge:
         return (
             f"undecided: the lowest energy is at the edge of the scan ({measured}), a lower one may lie beyond. Try a "

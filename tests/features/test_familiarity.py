@@ -57,6 +57,21 @@ def test_the_crop_of_the_model_does_not_matter(shapes):
     assert one == other
 
 
+def test_late_audio_is_compared_where_it_belongs(tmp_path, shapes):
+    """Audio that a file holds 0.5 s too late is judged as if it were in time."""
+    model = load_localizer(None, "cpu")
+    with open_media(shapes[0]) as video:
+        audio = video.read_audio(0.0, 4.0, 24000)
+        frames = video.read_frames(torch.arange(64, dtype=torch.float64) / 16)
+    late = tmp_path / "late.mp4"
+    write_video(late, frames, 16.0, [torch.cat([torch.zeros(1, 12000), audio[..., :-12000]], dim=1)], 24000)
+    with open_media(shapes[0]) as one, open_media(late) as other:
+        expected = check_familiarity(one, model).sound.own
+        ignored = check_familiarity(other, model).sound.own
+        found = check_familiarity(other, model, audio_late_seconds=0.5).sound.own
+    assert abs(found - expected) < abs(ignored - expected)
+
+
 def test_silence_asks_about_the_frames_alone(shapes):
     with open_media(shapes[0]) as video:
         found = check_familiarity(video, load_localizer(None, "cpu"), "silence")

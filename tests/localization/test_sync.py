@@ -1,6 +1,7 @@
 """Offsets of audio on files that tell the time, and clips that cannot tell, whose truth is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,6 +27,13 @@ def test_the_offset_of_moved_audio_is_found(late):
     torch.testing.assert_close(curve.energy.double(), expected, atol=0.01, rtol=0)
     assert curve.depth == pytest.approx(float(expected.quantile(0.5)), abs=0.01)
     assert curve.confidence > 0.99
+
+
+def test_no_offset_of_a_foreign_video_is_reported():
+    curve = scan(Clock(late=0.4))
+    foreign = replace(curve, is_foreign=True)
+    assert foreign.lowest_at_seconds == curve.offset
+    assert foreign.offset is None
 
 
 def test_every_offset_is_measured_at_the_same_instants_inside_the_file():

@@ -17,7 +17,9 @@ from avssl.config import ConfigError, load_config, to_yaml
 from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.data.ledger import TooManyBadFiles
 from avssl.engine import Interruption, load_checkpoint, read_metrics
+from avssl.features.familiarity import check_familiarity
 from avssl.hub.pretrained import from_pretrained
+from avssl.media import open_media
 from avssl.recipes.pretrain import pretrain
 from avssl.training.run_directory import RunDirectoryError, default_directory
 from avssl.training.tasks import PretrainTask
@@ -67,6 +69,26 @@ def test_release_of_a_run_loads_and_embeds(run):
     pretrained = from_pretrained(run)
     assert pretrained.transform.standardize.is_ready
     assert pretrained.model.embed_audio(torch.zeros(1, 1, 50, 16)).shape == (1, 8)
+
+
+def test_release_knows_the_training_clips(videos, tiny_config, tmp_path):
+    """Statistics that tell foreign videos are stored beside the weights, if there are rows enough."""
+    folder = shutil.copytree(videos, tmp_path / "v")
+    names = [f"clip{number % 20:02d}.mp4" for number in range(40)]
+    ids = [f"{name}#{number}" for number, name in enumerate(names)]
+    Manifest.from_columns({"id": ids, "path": names}, folder).write(folder / "manifest.csv")
+    config = tiny_config(folder / "manifest.csv", optim={"epochs": 1}, monitor={"every_steps": 0})
+    path, _ = pretrain(config, out=tmp_path / "run", progress=False)
+    pretrained = from_pretrained(path)
+    assert set(pretrained.world.streams) == {"video", "audio"}
+    with open_media(videos / "clip00.mp4") as reader:
+        found = check_familiarity(reader, pretrained)
+    assert [each.is_foreign for each in found.domains] == [False, False]
+    assert found.sound.num_others > 0
+
+
+def test_a_small_corpus_leaves_no_statistics(run):
+    assert from_pretrained(run).world is None
 
 
 def test_loss_falls(videos, tiny_config, tmp_path):

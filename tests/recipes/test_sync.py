@@ -1,6 +1,10 @@
 import json
 
+import torch
+
 from avssl.cli import main
+from avssl.hub.pretrained import demo_weights
+from avssl.media import write_video
 
 
 def words(videos, run, out, *more):
@@ -22,6 +26,21 @@ def test_sync_draws_the_curve_and_prints_the_offset(videos, run, tmp_path, capsy
     assert "undecided: the " in text
     assert "times real time" in text
     assert f"curve: {out}" in text
+
+
+def test_a_foreign_video_is_undecided_whatever_its_curve(tmp_path, capsys):
+    draw = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 255, (40, 3, 96, 96), dtype=torch.uint8, generator=draw)
+    noise, out, readout = tmp_path / "noise.mp4", tmp_path / "curve.png", tmp_path / "curve.json"
+    write_video(noise, frames, 8.0, [0.1 * torch.randn(1, 5 * 24000, generator=draw)], 24000)
+    words = ["sync", noise, "--checkpoint", demo_weights(), "-o", out, "--readout", readout, "--device", "cpu"]
+    assert main([str(word) for word in words]) == 0
+    found = json.loads(readout.read_text())
+    assert found["familiarity"]["is_foreign"]
+    assert (found["decision"], found["offset_seconds"]) == ("undecided", None)
+    text = capsys.readouterr().out
+    assert "undecided: the model does not know such videos" in text
+    assert "WARNING" in text
 
 
 def test_other_audio_gives_another_curve(videos, run, tmp_path):
