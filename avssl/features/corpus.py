@@ -144,9 +144,10 @@ def explore_table(
             "avssl embed --what embeddings."
         )
     vectors: dict[Modality, np.ndarray] = {"video": table.vectors("video"), "audio": table.vectors("audio")}
-    clips, recordings = Clips.of(table), recordings_of(table)
+    recordings = recordings_of(table)
     if recordings.max(initial=-1) < 1:
         raise FeatureTableError(f"the table has {recordings.max(initial=-1) + 1} files; a corpus needs two at least.")
+    clips = Clips.of(table)
     count = default_clusters(len(clips.ids)) if num_clusters is None else num_clusters
     if count > len(clips.ids):
         raise InputError(f"num_clusters ({count}) must be at most {len(clips.ids)}, the number of clips.")

@@ -76,7 +76,8 @@ class SyncCurve:
     def is_decided(self) -> bool:
         """True if the minimum lies inside the scan and comes by chance in at most :data:`MOST_BY_CHANCE` of the cases.
 
-        A foreign video is never decided. Where loudness or light drifts slowly, all curves fall towards one edge and agree there without any event.
+        A foreign video is never decided. Where loudness or light drifts slowly, all curves fall towards one edge and
+        agree there without any event.
         """
         return not self.is_foreign and not self.is_at_edge and self.confidence >= 1 - MOST_BY_CHANCE
 

@@ -107,8 +107,8 @@ def sync(
         print(f"numbers: {readout}")
     print(_verdict(curve))
     print(
-        f"speed: {length:.1f} s of video in {taken:.1f} s, {length / taken:.1f} times real time, the scan and the check "
-        "whether the model knows the video"
+        f"speed: {length:.1f} s of video in {taken:.1f} s, {length / taken:.1f} times real time, with the "
+        "check whether the model knows the video"
     )
     print(familiarity.line)
     print(f"curve: {out}")

@@ -104,3 +104,19 @@ def test_unusable_tables_are_errors(table):
 
 def test_the_default_number_of_clusters_grows_with_the_root():
     assert [default_clusters(count) for count in (2, 200, 620, 10**6)] == [1, 10, 18, 100]
+
+
+@pytest.mark.parametrize("num_clips", [0, 1])
+def test_fewer_than_two_files_are_no_corpus(table, num_clips):
+    rows = slice(0, 4 * num_clips)
+    few = FeatureTable(
+        INFO,
+        table.ids[rows],
+        table.paths[rows],
+        table.start_seconds[rows],
+        table.stop_seconds[rows],
+        table.vectors("video")[rows],
+        table.vectors("audio")[rows],
+    )
+    with pytest.raises(FeatureTableError, match=f"has {num_clips} files"):
+        explore_table(few)
