@@ -120,3 +120,13 @@ def test_fewer_than_two_files_are_no_corpus(table, num_clips):
     )
     with pytest.raises(FeatureTableError, match=f"has {num_clips} files"):
         explore_table(few)
+
+
+def test_equal_clips_of_one_window_are_copies():
+    table = make_table(num_windows=1)
+    video, audio = table.vectors("video").copy(), table.vectors("audio").copy()
+    video[1], audio[1] = video[0], audio[0]
+    video[3:9] = video[3]  # equal frames alone make no copy
+    same = dataclasses.replace(table, video=video, audio=audio)
+    copied = explore_table(same).duplicate_of
+    assert copied.tolist() == [-1, 0, *[-1] * 58]

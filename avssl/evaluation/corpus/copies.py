@@ -33,6 +33,7 @@ MAX_CHANGE = 0.1
 NUM_PARTNERS = 4
 """Nearest clips of a clip that are examined."""
 _SAMPLE = 1024
+_SAME = 1e-5  # distance of equal vectors: rounding of float32
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def find_copies(
     found = []
     for one, other in _reciprocal(neighbors, clip_of, len(windows)):
         distances = {name: 1 - x[windows[one]] @ x[windows[other]].T for name, x in vectors.items()}
-        if any(distances[name].min() > limits[name] for name in vectors):
+        if any(distances[name].min() > max(limits[name], _SAME) for name in vectors):
             continue
         change = _least_change(distances, limits, {name: (step[one] + step[other]) / 2 for name, step in steps.items()})
         if change <= MAX_CHANGE:
@@ -148,6 +149,8 @@ def _least_change(
     best = float("inf")
     for shift in range(-num_columns + least, num_rows - least + 1):
         farthest = {name: float(np.diagonal(x, -shift).max()) for name, x in distances.items()}
+        if max(farthest.values()) <= _SAME:  # a copy of every bit, also of clips that never change
+            return 0.0
         if all(farthest[name] <= limits[name] for name in farthest):
             best = min([best, *(max(0.0, far) / steps[name] for name, far in farthest.items() if steps[name] > 0)])
     return best
