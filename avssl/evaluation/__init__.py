@@ -30,6 +30,8 @@ from avssl.evaluation.gallery_search import GalleryLevel as GalleryLevel
 from avssl.evaluation.gallery_search import gallery_level as gallery_level
 from avssl.evaluation.gallery_search import query_cosines as query_cosines
 from avssl.evaluation.gallery_search import top_moments as top_moments
+from avssl.evaluation.group_gaps import GroupGaps as GroupGaps
+from avssl.evaluation.group_gaps import group_gaps as group_gaps
 from avssl.evaluation.intervals import GroupAccuracy as GroupAccuracy
 from avssl.evaluation.intervals import group_gap as group_gap
 from avssl.evaluation.intervals import mean_and_deviation as mean_and_deviation
