@@ -34,6 +34,7 @@ from avssl.evaluation.group_gaps import GroupGaps as GroupGaps
 from avssl.evaluation.group_gaps import group_gaps as group_gaps
 from avssl.evaluation.intervals import GroupAccuracy as GroupAccuracy
 from avssl.evaluation.intervals import group_gap as group_gap
+from avssl.evaluation.intervals import group_names as group_names
 from avssl.evaluation.intervals import mean_and_deviation as mean_and_deviation
 from avssl.evaluation.intervals import subgroup_accuracy as subgroup_accuracy
 from avssl.evaluation.intervals import wilson_interval as wilson_interval

@@ -98,13 +98,19 @@ def subgroup_accuracy(correct: ArrayLike, groups: ArrayLike, confidence: float =
         raise InputError(
             f"correct must be (N,) bool and groups (N,), N >= 1, got {hits.shape} {hits.dtype} and {values.shape}."
         )
-    names = np.array([NO_VALUE if value is None or value == "" or value != value else str(value) for value in values])
+    names = group_names(values)
     found = {}
     for name in sorted(set(names.tolist()), key=_order):
         inside = hits[names == name]
         interval = _wilson(int(inside.sum()), len(inside), confidence)
         found[name] = GroupAccuracy(len(inside), float(inside.mean()), interval)
     return found
+
+
+def group_names(groups: ArrayLike) -> np.ndarray:
+    """Return the (N,) names of groups; None, "" and NaN are :data:`NO_VALUE`."""
+    values = np.asarray(groups, dtype=object)
+    return np.array([NO_VALUE if value is None or value == "" or value != value else str(value) for value in values])
 
 
 def group_gap(groups: Mapping[str, GroupAccuracy]) -> tuple[str, str, float]:

@@ -17,7 +17,7 @@ from avssl.core.outputs import FolderKind
 from avssl.core.ranges import Count, Seed, Workers, checked
 from avssl.core.whole_file import write_text
 from avssl.data.dataset import ClipDataset
-from avssl.data.splits import Division, divide, labeled_rows
+from avssl.data.splits import Division, Recordings, divide, labeled_rows
 from avssl.downstream.finetuning import predict
 from avssl.downstream.robustness import (
     DisturbedFeatures,
@@ -145,6 +145,7 @@ def robustness(
         progress=settings.progress,
     )
     predictions = model.predict(disturbed)
+    recordings = Recordings(tested).groups
     report = {
         "protocol": {
             "name": model.name,
@@ -164,7 +165,9 @@ def robustness(
             "n_pasted": disturbed.num_pasted,
         },
         "rows": score_disturbances(predictions, labels, partners, settings.seed),
-        "groups": {name: score_groups(tested[name], predictions, labels) for name in settings.groups},
+        "groups": {
+            name: score_groups(tested[name], predictions, labels, recordings, settings.seed) for name in settings.groups
+        },
     }
     _write(Path(out), report, disturbed, model)
     print(as_text(report))

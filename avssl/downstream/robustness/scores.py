@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from avssl.downstream.robustness.disturbances import CLEAN, DISTURBANCES
-from avssl.evaluation import disturbance_scores, group_gap, subgroup_accuracy
+from avssl.evaluation import disturbance_scores, group_gap, group_gaps, group_names, subgroup_accuracy
 
 ClassPredictions = dict[str, dict[str, np.ndarray]]
 """Modality -> disturbance -> (N,) int64 predicted classes."""
@@ -40,7 +40,9 @@ def score_disturbances(
     return rows
 
 
-def score_groups(values: np.ndarray, predictions: ClassPredictions, labels: np.ndarray) -> dict[str, Any]:
+def score_groups(
+    values: np.ndarray, predictions: ClassPredictions, labels: np.ndarray, recordings: np.ndarray, seed: int
+) -> dict[str, Any]:
     """Return the accuracy on clean clips by group and modality, and the gap between the best and the worst."""
     groups: dict[str, dict[str, Any]] = {}
     gaps = {}
@@ -50,5 +52,6 @@ def score_groups(values: np.ndarray, predictions: ClassPredictions, labels: np.n
             about = {"accuracy": group.accuracy, "interval": group.interval}
             groups.setdefault(name, {"n": group.n})[modality] = about
         best, worst, gap = group_gap(found)
-        gaps[modality] = {"best": best, "worst": worst, "gap": gap}
+        test = group_gaps(predicted[CLEAN] == labels, group_names(values), recordings, seed)
+        gaps[modality] = {"best": best, "worst": worst, "gap": gap, "test": None if test is None else vars(test)}
     return {"groups": groups, "gap": gaps}

@@ -23,7 +23,7 @@ def disturbance_table(rows: Sequence[dict[str, Any]], modality: str) -> tuple[li
 
 
 def group_table(groups: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and cells: one row per group, then the gap between the best and the worst."""
+    """Return header and cells: one row per group, then the gap between the best and the worst and its test."""
     modalities = list(groups["gap"])
     header = ["group", "n", *(cell for modality in modalities for cell in (modality, "95 %"))]
     body = []
@@ -31,7 +31,13 @@ def group_table(groups: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         cells = [cell for m in modalities for cell in (percent(group[m]["accuracy"]), _interval(group[m]["interval"]))]
         body.append([name, str(group["n"]), *cells])
     gaps = [cell for m in modalities for cell in (percent(groups["gap"][m]["gap"]), _best_worst(groups["gap"][m]))]
-    return header, [*body, ["gap", "", *gaps]]
+    tests = [cell for m in modalities for cell in _test(groups["gap"][m]["test"])]
+    return header, [*body, ["gap", "", *gaps], ["p-value of the gap", "", *tests]]
+
+
+def _test(test: dict[str, Any] | None) -> tuple[str, str]:
+    """Return the p-value, and the interval of the gap in percent."""
+    return ("", "") if test is None else (f"{test['p_value']:.3f}", f"gap {_interval(test['interval'])}")
 
 
 def _interval(values: Sequence[float] | None) -> str:
