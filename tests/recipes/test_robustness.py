@@ -66,7 +66,7 @@ def test_report_holds_every_disturbance_of_every_modality(done):
 def test_report_compares_groups(done):
     groups = json.loads((done / "robustness.json").read_text())["groups"]
     assert {name: group["n"] for name, group in groups["size"]["groups"].items()} == {"small": 5, "(none)": 5}
-    assert groups["split"]["gap"]["audio"] == {"best": "test", "worst": "test", "gap": 0.0}
+    assert groups["split"]["gap"]["audio"] == {"best": "test", "worst": "test", "gap": 0.0, "test": None}
 
 
 def test_page_shows_tables_and_frames(done):
