@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from avssl.core.manifest import Manifest, is_url, read_manifest
+from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
@@ -81,9 +81,6 @@ def read_labeled_source(
     if not is_folder(source):
         return LabeledSource(read_manifest(source), failures_table([]))
     folder = Path(source)
-    listed = folder / "manifest.csv"
-    if listed.is_file():
-        _LOGGER.info("note        classes are the folders in %s; for the labels of %s name that file", folder, listed)
     classes = find_class_folders(folder, inputs)
     check_trainable(classes, unknown_classes)
     shares = choose_shares(classes, shares)
@@ -99,6 +96,39 @@ def read_labeled_source(
     check_bad_fraction(found, folder, max_bad_fraction, f" --labels folders --stream {inputs}")
     manifest = with_folder_labels(found.manifest, classes, Path(), shares, seed)
     check_divided(manifest, classes, unknown_classes)
+    _compare_with_listed(manifest, folder / "manifest.csv")
     for line in [*class_table(manifest).split("\n"), *(f"note: {remark}" for remark in classes.remarks())]:
         _LOGGER.info("%s", line)
     return LabeledSource(manifest, found.failures_table())
+
+
+def _compare_with_listed(manifest: Manifest, listed: Path) -> None:
+    """Say that a manifest in the folder is not read; warn of rows to which it gives another label or split."""
+    if not listed.is_file():
+        return
+    _LOGGER.info(
+        "note        classes are the folders in %s; for the labels of %s name that file", listed.parent, listed
+    )
+    try:
+        theirs = read_manifest(listed)
+    except ManifestError as error:
+        _LOGGER.warning("%s It is not compared with the labels and splits of this run.", error)
+        return
+    row_of = {str(name): row for row, name in enumerate(theirs["id"])}
+    both = [(row, row_of[str(name)]) for row, name in enumerate(manifest["id"]) if str(name) in row_of]
+    for column in ("label", "split"):
+        if column not in theirs:
+            continue
+        others = [
+            row for row, other in both if theirs[column][other] and theirs[column][other] != manifest[column][row]
+        ]
+        if others:
+            _LOGGER.warning(
+                "%d of %d rows have another %s in %s, the first is %s: results on the two cannot be compared. Name "
+                "that file in place of the folder to use its labels and splits.",
+                len(others),
+                len(manifest),
+                column,
+                listed,
+                manifest.value(others[0], "id"),
+            )

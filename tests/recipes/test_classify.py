@@ -72,6 +72,9 @@ def test_predictions_are_those_of_the_test_of_finetuning_bit_for_bit(finetuned, 
     assert f"on 9 rows with a label of the classifier: top1 {result['numbers']['top1']:.3f}" in said
     assert "chance 0.333" in said
     assert "times real time" in said
+    assert "split that the classifier was trained on" not in said
+    assert main(words(finetuned, labeled_clips, "-o", tmp_path / "all.csv")) == 0
+    assert "15 of these rows are in the split that the classifier was trained on" in capsys.readouterr().out
 
 
 def test_no_neighbor_changes_a_prediction(finetuned, labeled_clips, tmp_path):
@@ -104,7 +107,7 @@ def test_a_folder_gives_a_table_windows_and_a_page(finetuned, folder, tmp_path, 
     rows = rows_of(tmp_path / "p.csv")
     assert [row["path"] for row in rows] == ["videos/<b onclick=x>, &.mp4", "videos/a.mp4", "videos/mute.mp4"]
     assert list(rows[0]) == [
-        *("id", "path", "start_seconds", "stop_seconds", "predicted"),
+        *("id", "path", "start_seconds", "stop_seconds", "predicted", "unknown"),
         *("class_1", "probability_1", "class_2", "probability_2"),
     ]
     for row in rows:
@@ -235,7 +238,7 @@ def test_temperature_and_unknown_come_from_the_release(finetuned, folder, tmp_pa
     np.testing.assert_allclose(found.probabilities, scaled / scaled.sum())
     assert main(words(release, folder / "a.mp4", "-o", tmp_path / "p.csv")) == 0
     (row,) = rows_of(tmp_path / "p.csv")
-    assert (row["predicted"], row["class_1"]) == ("unknown", of_class.classes[0])
+    assert (row["predicted"], row["unknown"], row["class_1"]) == ("unknown", "true", of_class.classes[0])
     assert "1 unknown" in capsys.readouterr().out
 
 

@@ -59,6 +59,21 @@ def test_student_is_reported_beside_its_teacher(student, teacher):
     assert avssl.load_classifier(path / "folds" / "fold-split1").classes == ["middle", "narrow", "wide"]
 
 
+def test_a_folder_of_class_folders_is_divided_as_for_the_teacher(finetuning, video_maker, tmp_path):
+    for number in range(12):
+        video_maker(tmp_path / "videos" / "ab"[number % 2] / f"{number}.mp4", number)
+    config = finetuning(tmp_path / "videos", labels={"split_shares": [0.5, 0.0, 0.5]}, optim={"epochs": 1})
+    teacher, (of_teacher,) = (lambda path, summary: (path, summary["folds"]))(
+        *finetune(config, out=tmp_path / "teacher", progress=False)
+    )
+    tree = merged({"optim": {"epochs": 1}, "distill": {"rows": "all"}})
+    _, summary = distill(settings(tmp_path / "videos", teacher, tree), out=tmp_path / "student", progress=False)
+    (fold,) = summary["folds"]
+    assert (fold["n_train"], fold["n_test"]) == (6, 6)
+    for part in ("train_clip_list", "test_clip_list"):
+        assert fold[part] == of_teacher[part]
+
+
 def test_checkpoints_hold_the_student_alone(student, teacher):
     state = load_checkpoint(next((student[0] / "folds" / "fold-split1" / "checkpoints").glob("step-*.pt")))
     count = sum(value.numel() for name, value in state["task"].items() if name.startswith("model."))

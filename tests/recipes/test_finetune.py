@@ -15,6 +15,7 @@ import avssl
 from avssl.cli import main
 from avssl.config import ConfigError, FinetuneConfig, load_config, parse_settings, to_yaml
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
+from avssl.data.ledger import TooManyBadFiles
 from avssl.downstream.finetuning import summary_text
 from avssl.engine import Checkpointer, Interruption, Precision, load_checkpoint, read_metrics
 from avssl.evaluation.reliability import calibration_numbers
@@ -601,3 +602,44 @@ def test_the_shares_of_the_splits_are_written_in_words(words):
     config = parse_settings({"labels.split_shares": words}, FinetuneConfig)
     assert config.labels.split_shares == (0.6, 0.2, 0.2)
     assert parse_settings({"labels.split_shares": ["none"]}, FinetuneConfig).labels.split_shares is None
+
+
+# ---------------------------------------------------------------- rows without a stream
+
+
+@pytest.fixture
+def partly_mute(video_maker, tmp_path):
+    """Writes a manifest of twelve videos of two classes, eight for training; the given numbers have no sound."""
+
+    def write(mute):
+        names = [f"{number}.mp4" for number in range(12)]
+        for number, name in enumerate(names):
+            video_maker(tmp_path / name, number, sound=number not in mute)
+        columns = {"id": names, "path": names, "label": [*"ab"] * 6, "split": ["train"] * 8 + ["test"] * 4}
+        Manifest.from_columns(columns, tmp_path).write(tmp_path / "manifest.csv")
+        return tmp_path / "manifest.csv"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("mute", "message"),
+    [
+        ([0, 1], r"2 of 8 rows could not be read, .*data\.max_bad_fraction(.|\n)*no_audio: 2(.|\n)*inputs video"),
+        ([8, 9, 10, 11], r"none of 4 test rows can be read: .*8\.mp4: audio: there is no audio stream"),
+    ],
+)
+def test_rows_without_a_stream_are_an_error_before_training(partly_mute, finetuning, tmp_path, mute, message):
+    config = finetuning(partly_mute(mute), classifier={"inputs": "both"})
+    with pytest.raises((TooManyBadFiles, ValueError), match=message):
+        finetune(config, out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_few_rows_without_a_stream_are_a_warning_before_training(partly_mute, finetuning, tmp_path, caplog):
+    config = finetuning(
+        partly_mute([0, 9]), classifier={"inputs": "both"}, optim={"epochs": 1}, data={"max_bad_fraction": 0.2}
+    )
+    _, summary = finetune(config, out=tmp_path / "run", progress=False)
+    assert "1 of 8 training rows and 1 of 4 test rows that were looked at cannot be read; the first: " in caplog.text
+    assert [summary["folds"][0][f"unreadable_{part}"] for part in ("train", "test")] == [1, 1]

@@ -49,6 +49,21 @@ def test_probe_reports_every_modality_beside_its_baselines(labeled, run, tmp_pat
     assert "label: 2 classes, 10 training rows, 9 test rows" in capsys.readouterr().out
 
 
+def test_a_folder_of_class_folders_needs_nothing_else(video_maker, run, tmp_path, capsys):
+    for number in range(12):
+        video_maker(tmp_path / "videos" / "ab"[number % 2] / f"{number}.mp4", number, sound=number != 5)
+    words = ["probe", str(tmp_path / "videos"), "--checkpoint", str(run), "-o", str(tmp_path / "probe.json")]
+    words += ["--protocol", "knn", "--neighbors", "1", "--num-workers", "0", "--device", "cpu"]
+    assert main([*words, "--modality", "video"]) == 0
+    protocol = json.loads((tmp_path / "probe.json").read_text())["protocol"]
+    assert (protocol["unusable_files"], protocol["unlabeled"]) == (0, 0)
+    assert not list((tmp_path / "videos").glob("*.csv"))
+    (tmp_path / "videos" / "c").mkdir()
+    video_maker(tmp_path / "videos" / "c" / "only.mp4", 1)
+    assert main([*words, "--modality", "video", "--overwrite"]) == 1
+    assert "1 classes have one usable recording" in capsys.readouterr().err
+
+
 def test_rows_with_several_labels_are_measured_by_mean_average_precision(labeled, run, tmp_path, capsys):
     table = read_manifest(labeled).table
     several = [

@@ -33,7 +33,7 @@ def classes(tmp_path_factory):
 
 def test_rows_have_labels_and_splits_and_bad_files_are_kept_apart(classes, caplog):
     caplog.set_level("INFO", logger="avssl")
-    (classes / "manifest.csv").write_text("id,path\nx,a/0.mp4\n")
+    (classes / "manifest.csv").write_text("id,path,label,split\na/0.mp4,a/0.mp4,a,test\nb/3.mp4,b/3.mp4,c,\n")
     found = read_labeled_source(classes, inputs="video", max_bad_fraction=0.2)
     assert dict(zip(found.manifest["id"], found.manifest["label"], strict=True)) == {
         f"{'abc'[number // 3]}/{number}.mp4": "abc"[number // 3] for number in range(9)
@@ -42,6 +42,10 @@ def test_rows_have_labels_and_splits_and_bad_files_are_kept_apart(classes, caplo
     assert [len(rows) for rows in (division.train, division.val, division.test)] == [3, 3, 3]
     assert found.unusable["path"].to_pylist() == ["a/broken.mp4"]
     assert "for the labels of" in caplog.text
+    assert "1 of 9 rows have another label in" in caplog.text
+    assert "the first is b/3.mp4: results on the two cannot be compared" in caplog.text
+    other = int(found.manifest["split"][found.manifest["id"].tolist().index("a/0.mp4")] != "test")
+    assert caplog.text.count("rows have another split in") == other
     assert "3 classes" in caplog.text
     again = read_labeled_source(classes, inputs="video", max_bad_fraction=0.2, seed=0)
     assert again.manifest["split"].tolist() == found.manifest["split"].tolist()
@@ -76,5 +80,7 @@ def test_an_unknown_class_may_have_one_recording(tmp_path):
     assert found.manifest["id"][division.unknown].tolist() == ["c/4.mp4"]
     with pytest.raises(ManifestError, match=r"1 classes have one usable recording.*c"):
         read_labeled_source(tmp_path)
+    with pytest.raises(ManifestError, match="unknown_classes: there is no class folder 'd', but a, b, c"):
+        read_labeled_source(tmp_path, unknown_classes=["d"])
     with pytest.raises(ManifestError, match="unknown_classes: no row has the label 'd'; there are a, b, c"):
         divide(found.manifest, "label", unknown_classes=["d"])

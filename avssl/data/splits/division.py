@@ -19,6 +19,7 @@ _LOGGER = logging.getLogger(__name__)
 
 MULTI_LABEL_OPTIONS = "--labels.multi-label (avssl finetune) or --multi-label (avssl probe)"
 """Options that allow several labels per row."""
+_TEST_SPLIT = "choose the test rows with --labels.test-split {0} (avssl finetune) or --test-split {0} (avssl probe)."
 
 
 def _no_rows() -> np.ndarray:
@@ -43,7 +44,8 @@ class Division:
     """Rows of the training split that are in none of these parts, as a test row shows the same time of the same
     recording (:class:`~avssl.data.splits.recordings.Recordings`)."""
     val: np.ndarray = field(default_factory=_no_rows)
-    """Validation rows with a usable label, which show nothing of the training and test rows."""
+    """Validation rows with a usable label of classes that are trained on, which show nothing of the training and test
+    rows."""
     unknown: np.ndarray = field(default_factory=_no_rows)
     """Rows of unknown classes, which are in no other part."""
 
@@ -68,7 +70,7 @@ def divide(
     """Divide the rows by each split column in turn, or cross-validate over the values of a fold column.
 
     Training rows that repeat a test row, of the same file, a copy of it or a link to it, are left out of training and
-    counted in a warning.
+    counted in a warning, and so are validation rows of classes without a training row.
 
     Args:
         label_column: Column of the labels.
@@ -113,6 +115,7 @@ def divide(
         val = _no_rows()
         if not fold_column and val_split not in (None, train_split, test_split):
             val = np.flatnonzero(_named(manifest, name, str(val_split)) & labeled & ~unknown)
+            val = _of_trained_classes(manifest, label_column, val, train_rows, name)
         others = [_unseen(rows, train | test, recordings) for rows in (val, np.flatnonzero(unknown))]
         divisions.append(Division(name, train_rows, test_rows, unlabeled[0], unlabeled[1], repeated, *others))
     if num_repeated := len(np.unique(np.concatenate([each.repeated for each in divisions]))):
@@ -136,6 +139,24 @@ def _rows_of_classes(manifest: Manifest, column: str, classes: Sequence[str]) ->
     return np.isin(labels.astype(str), list(classes)) if len(classes) else np.zeros(len(labels), dtype=bool)
 
 
+def _of_trained_classes(
+    manifest: Manifest, column: str, val: np.ndarray, train: np.ndarray, division: str
+) -> np.ndarray:
+    """Return the validation rows all of whose classes have a training row; the others are counted in a warning."""
+    labels = manifest[column].astype(str)
+    trained = {name for text in labels[train] for name in text.split("|")}
+    others = [sorted(set(text.split("|")) - trained) for text in labels[val]]
+    is_kept = np.array([not names for names in others], dtype=bool)
+    if not is_kept.all():
+        _LOGGER.warning(
+            "fold %s: %d validation rows are left out, as their classes have no training row: %s",
+            division,
+            int((~is_kept).sum()),
+            ", ".join(sorted({name for names in others for name in names})[:5]),
+        )
+    return val[is_kept]
+
+
 def _unseen(rows: np.ndarray, seen: np.ndarray, recordings: Recordings | None) -> np.ndarray:
     """Return those of some rows that show nothing of the seen ones."""
     if recordings is None or not len(rows):
@@ -154,7 +175,17 @@ def _split_parts(
             train = np.zeros(len(manifest), dtype=bool)
         else:
             train = split_rows(manifest, column, train_split)
-        yield column, f"column {column!r}", train, split_rows(manifest, column, test_split)
+        try:
+            test = split_rows(manifest, column, test_split)
+        except ManifestError as error:
+            names = {str(name) for name in manifest[column] if name} - {str(train_split)}
+            raise ManifestError(f"{error}{_other_test_splits(names)}") from error
+        yield column, f"column {column!r}", train, test
+
+
+def _other_test_splits(names: set[str]) -> str:
+    """Return which split may be tested on instead, and how; nothing if there is none."""
+    return f" To test on another split, {_TEST_SPLIT.format(min(names))}" if names else ""
 
 
 def _fold_parts(manifest: Manifest, column: str) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
@@ -230,9 +261,7 @@ def _advice(manifest: Manifest, column: str, rows: np.ndarray, splits: Sequence[
         return f" {several} have several, joined by |: allow them with {MULTI_LABEL_OPTIONS}."
     for split in (manifest[name] for name in splits if name in manifest):
         if others := sorted({str(name) for name in split[labeled] if name} - {"train"}):
-            return (
-                f" The splits with labels are {', '.join(others)}: choose the test rows with --test-split {others[0]}."
-            )
+            return f" The splits with labels are {', '.join(others)}: {_TEST_SPLIT.format(others[0])}"
     return ""
 
 

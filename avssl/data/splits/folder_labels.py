@@ -102,6 +102,11 @@ def check_trainable(folders: ClassFolders, unknown_classes: Sequence[str] = ()) 
         folders: The class folders.
         unknown_classes: Classes that are never trained on.
     """
+    if absent := [name for name in unknown_classes if name not in folders.num_files]:
+        raise ManifestError(
+            f"{folders.folder}: unknown_classes: there is no class folder {absent[0]!r}, but "
+            f"{listed([*folders.num_files])}."
+        )
     names = [name for name in folders.num_files if name not in unknown_classes]
     if folders.empty:
         raise ManifestError(

@@ -55,10 +55,9 @@ def encode_labels(manifest: Manifest, column: str, divisions: Sequence[Division]
         missing = np.flatnonzero(~is_class[division.train].any(axis=0))
         if len(missing):
             name = classes[missing[0]]
-            num_test, num_val = (int(is_class[rows, missing[0]].sum()) for rows in (division.test, division.val))
-            others = f"{num_test} test rows" + (f" and {num_val} validation rows" if num_val else "")
             raise ManifestError(
-                f"fold {division.name}: the class {name!r} has no training row, but {others}. "
+                f"fold {division.name}: the class {name!r} has no training row, but "
+                f"{int(is_class[division.test, missing[0]].sum())} test rows. "
                 + _advice(manifest, column, divisions, multi_label)
             )
     if multi_label:

@@ -26,10 +26,14 @@ class Truth:
     """
 
     def __init__(self, manifest: Manifest, classifier: TrainedClassifier) -> None:
-        column, size = classifier.config.labels.label_column, len(manifest)
+        labels, size = classifier.config.labels, len(manifest)
+        column = labels.label_column
         self.column = column
         self.texts: list[str] = [str(text or "") for text in manifest[column]] if column in manifest else [""] * size
-        self.is_multi_label = classifier.config.labels.multi_label
+        split = labels.split_column[0] if len(labels.split_column) == 1 and not labels.fold_column else ""
+        texts = manifest[split] if split in manifest else [None] * size
+        self._is_of_training = np.array([str(text) == labels.train_split for text in texts], dtype=bool)
+        self.is_multi_label = labels.multi_label
         self.classes, self._average = classifier.classes, classifier.config.test.average
         known = set(classifier.classes)
         self._names = [tuple(text.split("|")) if text else () for text in self.texts]
@@ -67,6 +71,10 @@ class Truth:
             hits = round(found["top1"] * len(rows))
             found["top1_interval"] = list(wilson_interval(hits, len(rows)))
         return {"n": len(rows)} | found | baseline_numbers(targets, len(self.classes))
+
+    def num_of_training(self, rows: np.ndarray) -> int:
+        """Return how many rows are in the training split by the classifier's split column, if it has exactly one."""
+        return int(self._is_of_training[rows].sum())
 
     def foreign_counts(self) -> str:
         """Return the labels that are no class, most frequent first, such as ``"3 tall, 1 flat"``; at most five."""

@@ -73,17 +73,20 @@ class PredictionResults:
 
     def _evaluate(self) -> dict[str, Any]:
         """Return the numbers over the labeled rows whose classes are known, and counts of the others."""
-        rows, logits, unknown_of_foreign = [], [], 0
+        rows, logits, num_foreign, unknown_of_foreign = [], [], 0, 0
         for part in self.parts():
             keep = self.truth.is_evaluated[part.rows]
             rows.append(part.rows[keep])
             logits.append(part.logits[keep])
             foreign = part.logits[self.truth.is_foreign[part.rows]]
+            num_foreign += len(foreign)
             unknown_of_foreign += int(self.classifier.is_unknown(foreign).sum()) if len(foreign) else 0
         kept = np.concatenate(rows)
         numbers = self.truth.numbers(np.concatenate(logits), kept) if len(kept) else {"n": 0}
-        if self.truth.is_foreign.any():
-            numbers |= {"n_unknown_class": int(self.truth.is_foreign.sum()), "called_unknown": unknown_of_foreign}
+        if num_foreign:
+            numbers |= {"n_unknown_class": num_foreign, "called_unknown": unknown_of_foreign}
+        if num_trained := self.truth.num_of_training(kept):
+            numbers["n_of_training"] = num_trained
         return numbers
 
     def summary(self) -> list[str]:
@@ -95,6 +98,11 @@ class PredictionResults:
             shown = (f"{name} {value:.3f}" for name, value in self.numbers.items() if isinstance(value, float))
             lines.append(
                 f"on {self.numbers['n']} rows with a {self.truth.column} of the classifier: {', '.join(shown)}"
+            )
+        if "n_of_training" in self.numbers:
+            lines.append(
+                f"{self.numbers['n_of_training']} of these rows are in the split that the classifier was trained on, "
+                "so the numbers say little about new files: evaluate on the others with --split"
             )
         if "n_unknown_class" in self.numbers:
             lines.append(

@@ -119,6 +119,7 @@ def _columns(found: _Predicted, manifest: Manifest, kind: PredictionFormat) -> d
         "start_seconds": pa.array(found.spans[:, 0], pa.float64()),
         "stop_seconds": pa.array(found.spans[:, 1], pa.float64()),
         "predicted": pa.array(found.labels, pa.string()),
+        "unknown": pa.array(found.is_unknown, pa.bool_()),
     }
     for place in range(found.order.shape[1]):
         chosen = found.order[:, place]

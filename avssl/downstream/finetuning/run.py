@@ -16,6 +16,7 @@ from avssl.core.outputs import ClaimedFolder
 from avssl.data.conditions import rows_where
 from avssl.data.file_stamps import stamped
 from avssl.data.splits import Division, Labels, choose_divisions, divide, encode_labels
+from avssl.downstream.finetuning.row_check import check_headers
 from avssl.engine import environment_report
 from avssl.training.labeled_source import LabeledSource, is_folder, read_labeled_source
 from avssl.training.rows import reasons
@@ -70,6 +71,8 @@ def start_run(
         ManifestError: If a folder has no class folders that can be trained on, or a column,
             a split, a fold or the training rows of a class are missing.
         RunDirectoryError: If the run was stopped before its rows were written.
+        TooManyBadFiles: If too many of the training rows that are looked at cannot be read.
+        InputError: If none of the test rows that are looked at can be read.
     """
     if not config.data.source:
         raise ConfigError(
@@ -97,6 +100,7 @@ def start_run(
     labels = encode_labels(manifest, columns.label_column, divisions, columns.multi_label)
     choose_divisions(divisions, fold)  # an unknown fold is an error before anything is replaced
     if not resume and claim is not None:
+        check_headers(config, manifest, divisions)
         claim.begin()
         directory.write_rows(manifest, unusable)
         directory.write_environment(environment_report(device) | {"manifest_hash": manifest.hash()})

@@ -28,6 +28,27 @@ def test_rows_with_a_label():
     assert np.flatnonzero(~has_label(manifest, "label", multi_label=True)).tolist() == [3, 6]
 
 
+def test_validation_rows_of_classes_without_training_rows_are_left_out_and_counted(caplog):
+    manifest = make_manifest(
+        label=["b", "a", "c", "a", "b|c", "a|b", "d", "a"],
+        split=["train", "train", "val", "val", "val", "val", "val", "test"],
+    )
+    (division,) = divide(manifest, "label", val_split="val")
+    assert division.val.tolist() == [3]
+    assert "fold split: 2 validation rows are left out, as their classes have no training row: c, d" in caplog.text
+    (division,) = divide(manifest, "label", val_split="val", multi_label=True)
+    assert division.val.tolist() == [3, 5]
+
+
+def test_a_missing_test_split_names_another_and_the_option():
+    manifest = make_manifest(split=["train", "train", "val", "train", "val", "val", None, None])
+    advice = (
+        r"has train, val\. To test on another split, .* --labels\.test-split val \(avssl finetune\) or --test-split val"
+    )
+    with pytest.raises(ManifestError, match=advice):
+        divide(manifest, "label")
+
+
 def test_a_split_column_gives_one_division():
     (division,) = divide(make_manifest(), "label")
     assert division.name == "split"
