@@ -43,6 +43,6 @@ def test_rows_that_all_have_several_labels_point_to_the_option(tmp_path):
 def test_a_test_split_without_labels_names_the_one_that_has_them(tmp_path):
     rows = manifest(tmp_path, ["a", "b", None], ["train", "val", "test"])
     with pytest.raises(
-        ManifestError, match="The splits with labels are val: choose the test rows with --labels.test-split val"
+        ManifestError, match=r"The splits with labels are val: choose the test rows with --labels\.test-split val"
     ):
         divide(rows, "label")
