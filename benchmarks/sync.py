@@ -1,13 +1,15 @@
 """Measure `avssl sync` on clips whose audio is shifted by known offsets, and on audio that cannot tell.
 
-    avssl synthesize shapes --num-clips 1000 --num-test-clips 200 --width 64 --height 64 --duration-seconds 6 \
-        --tempo-spread 2 --object-weights 1 --clutter 0 --background-contrast 0
-    python benchmarks/sync.py shapes/manifest.csv --checkpoint runs/NAME -o sync.jsonl
+    avssl synthesize shapes --num-clips 1000 --num-test-clips 200 --width 64 --height 64 --video-fps 25 \
+        --duration-seconds 8 --tempo-spread 2 --object-weights 1 --clutter 0 --background-contrast 0
+    avssl pretrain shapes/manifest.csv --config configs/soundingshapes_sync.yaml --out runs/sync
+    python benchmarks/sync.py shapes/manifest.csv --checkpoint runs/sync --clips 200 -o sync.jsonl
 
 Each test clip is scanned five times: its own audio late by an offset drawn uniformly from +-1 s (seed 0), the audio of
 the next test clip ("foreign"), silence, a steady tone, and its own audio with the windows of an untrained model. For
 each: the share decided, the share whose lowest energy is within 0.1 s of the true offset (of all clips, and of those
-decided), and how many times real time the scan ran. A constant guess of 0 is within 0.1 s in 0.1 of uniform offsets,
+decided), and how many times real time the scan ran; for own audio also ``by_action``: clips, share within and share
+decided of each action of SoundingShapes. A constant guess of 0 is within 0.1 s in 0.1 of uniform offsets,
 a random guess in 0.0975.
 """
 
@@ -108,6 +110,12 @@ def main() -> None:
         if sound in ("own", "untrained"):
             line |= {"within": round(near.mean(), 3), "interval": _interval(near)}
             line |= {"within_of_decided": round(near[decided].mean(), 3) if decided.any() else None}
+        if sound == "own" and "action" in manifest:
+            actions = np.array([str(manifest.value(row, "action")) for row in rows])
+            line["by_action"] = {
+                name: [int((here := actions == name).sum()), *(round(x[here].mean(), 2) for x in (near, decided))]
+                for name in np.unique(actions).tolist()
+            }
         line |= {"times_real_time": round(float(np.median([speed for _, speed in scans])), 1)}
         print(json.dumps(line), flush=True)
         if options.out is not None:

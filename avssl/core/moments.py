@@ -46,6 +46,12 @@ def unit_heads(values: Tensor, num_heads: int) -> Tensor:
     return F.normalize(rearrange(values.float(), "b (k d) ... -> b k d ...", k=num_heads), dim=2)
 
 
+def unit_instants(values: Tensor) -> Tensor:
+    """Return (B, T, D) float32 unit vectors of each time of a (B, D, T) or (B, D, T, H, W) map, the mean over space."""
+    by_time = values.float() if values.ndim == 3 else values.float().mean(dim=(3, 4))
+    return F.normalize(by_time.transpose(1, 2), dim=2)
+
+
 def check_heads(num_channels: int, num_heads: int) -> None:
     """Raise ValueError unless the channels split evenly into heads."""
     if num_heads < 1 or num_channels % num_heads:

@@ -55,6 +55,8 @@ class ObjectiveNeeds:
     """Makes the frames of the second of two views from those of the first; None augments each view by itself."""
     maps: bool = False
     """``video_map`` and ``audio_map``: the heads applied to every cell."""
+    framewise: bool = False
+    """Each frame is compared with the audio of its own moment: the model is trained to tell times of a clip apart."""
     where_heads: bool = False
     """A second pair of projection heads, for ``video_where_map`` and ``audio_where``."""
     num_heads: int = 1

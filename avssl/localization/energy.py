@@ -34,8 +34,15 @@ class Embedder(Protocol):
     def audio_input(self, waveforms: Tensor, /) -> Tensor:
         """(B, S) waveforms to model input."""
 
+    @property
+    def framewise(self) -> bool:
+        """True if the model compares each frame with the audio of its own moment."""
+
     def encode(self, modality: Modality, x: Tensor, /) -> Encoding:
         """Model input to (B, D) embeddings."""
+
+    def instants(self, modality: Modality, x: Tensor, /) -> Tensor:
+        """Model input to the (B, T, D) unit embeddings of its moments; used only if :attr:`framewise`."""
 
 
 @dataclass(frozen=True, eq=False)

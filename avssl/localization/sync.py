@@ -18,6 +18,7 @@ from torch import Tensor
 
 from avssl.core.errors import InputError
 from avssl.localization.energy import EmbeddedWindows, Embedder, OnProgress
+from avssl.localization.moments import MomentReader, Moments
 from avssl.localization.windows import AudioSource, AudioWindows, FrameWindows, Sampling
 from avssl.media import MediaReader
 
@@ -128,9 +129,10 @@ def sync_curve(
 ) -> SyncCurve:
     """Compute the energy of a video whose audio is shifted against its frames.
 
-    All offsets are measured at the same points in time, whose windows lie inside the file at every offset. Points are
-    half a window apart, at most half a second. Audio windows lie on a grid of ``step_seconds``, so each is embedded
-    once.
+    All offsets are measured at the same points in time, whose audio lies inside the file at every offset. With a model
+    trained frame by frame (:attr:`Embedder.framewise`) these are its frames, and each is compared with the audio of
+    single moments. Any other model embeds windows, half a window apart, at most half a second; windows of audio lie on
+    a grid of ``step_seconds``, so each is embedded once.
 
     Args:
         encoder: The model with its preprocessing.
@@ -149,26 +151,60 @@ def sync_curve(
         raise InputError(f"step_seconds ({step_seconds}) must be greater than 0.")
     if max_offset_seconds < step_seconds:
         raise InputError(f"max_offset_seconds ({max_offset_seconds}) must be at least step_seconds ({step_seconds}).")
+    pictures, sounds = FrameWindows(reader, sampling, stop_after_seconds), AudioWindows(reader, audio_from)
     most = round(max_offset_seconds / step_seconds)
+    offsets = torch.arange(-most, most + 1, dtype=torch.float64) * step_seconds
+    path = str(reader.info.path)
+    if encoder.framewise:
+        moments = MomentReader(pictures, sounds, encoder, sampling)
+        return _curve_of_moments(*moments.read(path, most * step_seconds, on_progress), offsets, path)
+    windows = EmbeddedWindows(pictures, sounds, encoder, sampling)
+    return _curve_of_windows(windows, sampling, offsets, step_seconds, path, on_progress)
+
+
+def _curve_of_moments(video: Moments, audio: Moments, offsets: Tensor, path: str) -> SyncCurve:
+    """Return the curve of (M, D) frames, each compared with single moments of the audio."""
+    times = video.first_seconds + torch.arange(len(video.vectors), dtype=torch.float64) * video.step_seconds
+    first, last = audio.first_seconds - float(offsets[0]), audio.last_seconds - float(offsets[-1])
+    inside = (times >= first - _ALIKE) & (times <= last + _ALIKE)
+    if not inside.any():
+        found, most = audio.last_seconds - audio.first_seconds, float(offsets[-1])
+        raise InputError(_too_short(path, found, most, 2 * most))
+    moved = audio.at(times[inside, None] + offsets)  # (N, O, D)
+    energies = 1 - torch.einsum("nd,nod->no", video.vectors[inside], moved)
+    return SyncCurve(offsets, energies, max(1, round(STRETCH_SECONDS / video.step_seconds)))
+
+
+def _curve_of_windows(
+    windows: EmbeddedWindows,
+    sampling: Sampling,
+    offsets: Tensor,
+    step_seconds: float,
+    path: str,
+    on_progress: OnProgress | None,
+) -> SyncCurve:
+    """Return the curve of windows of frames and audio, each embedded as a whole."""
+    most = len(offsets) // 2
     video_seconds = sampling.num_frames / sampling.frames_per_second
     stride = max(1, int(min(0.5, video_seconds / 2, sampling.audio_seconds / 2) / step_seconds + 1e-6))
-    pictures = FrameWindows(reader, sampling, stop_after_seconds)
-    windows = EmbeddedWindows(pictures, AudioWindows(reader, audio_from), encoder, sampling)
     first, last = windows.span_inside(most * step_seconds)
-    count = int((last - first) / (step_seconds * stride) + 1e-6) + 1
     if last < first:
-        needed = max(video_seconds, sampling.audio_seconds + 2 * max_offset_seconds)
-        raise InputError(
-            f"{reader.info.path}: {needed + last - first:.2f} s of video and audio are too short: shifting the audio "
-            f"by {max_offset_seconds:g} s both ways needs {needed:.2f} s. Lower --max-offset-seconds."
-        )
+        needed = max(video_seconds, sampling.audio_seconds + 2 * most * step_seconds)
+        raise InputError(_too_short(path, needed + last - first, most * step_seconds, needed))
+    count = int((last - first) / (step_seconds * stride) + 1e-6) + 1
     place = torch.arange(count) * stride  # (N,) audio grid row of each point at the lowest offset
     instants = first + place.double() * step_seconds
     grid = first + torch.arange(-most, int(place[-1]) + most + 1, dtype=torch.float64) * step_seconds
     video, audio = windows.embed(instants, grid, on_progress)
     moved = audio[place[:, None] + torch.arange(2 * most + 1)]  # (N, O, D): offset o is grid row place + most + o
-    offsets = torch.arange(-most, most + 1, dtype=torch.float64) * step_seconds
     stretch = max(STRETCH_SECONDS, video_seconds, sampling.audio_seconds)
     return SyncCurve(
         offsets, 1 - torch.einsum("nd,nod->no", video, moved), max(1, round(stretch / (stride * step_seconds)))
+    )
+
+
+def _too_short(path: str, found_seconds: float, max_offset_seconds: float, needed_seconds: float) -> str:
+    return (
+        f"{path}: {found_seconds:.2f} s of video and audio are too short: shifting the audio "
+        f"by {max_offset_seconds:g} s both ways needs {needed_seconds:.2f} s. Lower --max-offset-seconds."
     )

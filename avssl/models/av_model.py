@@ -33,6 +33,7 @@ class AVModel(nn.Module):
         logits: Learned inverse temperature and offset, for objectives that need them.
         num_heads: K groups of D / K channels that are compared separately where audio meets the cells of a map.
         audio_over_time: Compare audio with the map step by step, not as a whole.
+        framewise: Each frame is compared with the audio of its own moment, so that an offset is found moment by moment.
         where_heads: Second heads, for objectives that localize by separate embeddings. They are trained only with maps.
         video_dropout: Share of the video encoder's features that :meth:`forward` drops before the heads in
             training, in [0, 1).
@@ -51,6 +52,7 @@ class AVModel(nn.Module):
         *,
         num_heads: int = 1,
         audio_over_time: bool = False,
+        framewise: bool = False,
         where_heads: HeadPair | None = None,
         video_dropout: float = 0.0,
     ) -> None:
@@ -67,6 +69,7 @@ class AVModel(nn.Module):
             raise InputError(f"video_dropout ({video_dropout}) must be in [0, 1): 1 would leave no feature.")
         self.num_heads = num_heads
         self.audio_over_time = audio_over_time
+        self.framewise = framewise
         self.video_encoder = video_encoder
         self.audio_encoder = audio_encoder
         self.video_head = video_head

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from avssl.core.batch import Batch, Modality
 from avssl.core.errors import InputError
-from avssl.core.moments import unit_heads
+from avssl.core.moments import unit_heads, unit_instants
 from avssl.models.av_model import AVModel
 from avssl.models.blocks import Detail
 from avssl.models.classifier import Classifier
@@ -128,6 +128,18 @@ class ClipEncoder(_ClipModel):
     def num_heads(self) -> int:
         """K: channel groups of a cell that are compared with an audio query separately."""
         return self.model.num_heads
+
+    @property
+    def framewise(self) -> bool:
+        """True if the model compares each frame with the audio of its own moment."""
+        return self.model.framewise
+
+    @torch.no_grad()
+    def instants(self, modality: Modality, x: Tensor) -> Tensor:
+        """Return the (B, T', D) unit embeddings of the moments of model input, averaged over space."""
+        with self._autocast():
+            x = self._arrange(x)
+            return unit_instants(self.model.video_map(x) if modality == "video" else self.model.audio_map(x))
 
     def encode_batch(self, batch: Batch, modality: Modality, *, detail: Detail | None = None) -> Encoding:
         """Encode one modality of a raw batch."""

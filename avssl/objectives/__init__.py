@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from avssl.objectives.dense_av import DenseAV as DenseAV
     from avssl.objectives.fnac import FNAC as FNAC
     from avssl.objectives.fnac import foreground as foreground
+    from avssl.objectives.framewise import FrameWise as FrameWise
     from avssl.objectives.info_nce import InfoNCE as InfoNCE
     from avssl.objectives.info_nce import info_nce as info_nce
     from avssl.objectives.info_nce import max_info_nce as max_info_nce
@@ -48,6 +49,7 @@ OBJECTIVES: dict[str, str] = {
     "cma": "avssl.objectives.cma:CMA",
     "dense_av": "avssl.objectives.dense_av:DenseAV",
     "fnac": "avssl.objectives.fnac:FNAC",
+    "framewise": "avssl.objectives.framewise:FrameWise",
     "info_nce": "avssl.objectives.info_nce:InfoNCE",
     "lvs": "avssl.objectives.lvs:LVS",
     "margin_nce": "avssl.objectives.margin_nce:MarginNCE",

@@ -45,11 +45,11 @@ def sync(
 
     The audio is shifted in steps against the frames, and the mean energy (1 minus the cosine similarity of the
     embeddings) is drawn over the offset. It is lowest at the true offset. The model must have been trained on clips
-    with events that are seen and heard, such as speech, footsteps or blows, best with
-    ``objective.temporal_negatives``. A clip is undecided if its parts do not agree on an offset: in more than 5 % of
-    random shifts of the parts against each other the minimum is as low, or it lies at the edge of the scan. So it is
-    with steady or silent audio, and with any video unlike the clips that the model was trained on, which gets a
-    warning.
+    with events that are seen and heard, such as speech, footsteps or blows, best with ``objective.name framewise``
+    (``configs/soundingshapes_sync.yaml``), whose frames are compared with single moments of the audio. A clip is
+    undecided if its parts do not agree on an offset: in more than 5 % of random shifts of the parts against each other
+    the minimum is as low, or it lies at the edge of the scan. So it is with steady or silent audio, and with any video
+    unlike the clips that the model was trained on, which gets a warning.
 
     Args:
         video: Video file.

@@ -113,6 +113,7 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
                 None if needs.logit_scale is None else LogitScale(needs.logit_scale, needs.logit_bias),
                 num_heads=needs.num_heads,
                 audio_over_time=needs.audio_over_time,
+                framewise=needs.framewise,
                 where_heads=where_heads,
                 video_dropout=settings.dropout.video,
             )

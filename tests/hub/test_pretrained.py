@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from avssl.config import config_from_dict, to_dict
 from avssl.core.batch import Batch, BatchIndex
+from avssl.engine import Precision
 from avssl.hub.pretrained import from_pretrained, random_init, save_pretrained
 from avssl.hub.release import HubError
 from avssl.training.build import build_model, build_transform
@@ -81,6 +82,19 @@ def test_heads_and_audio_over_time_are_rebuilt_without_their_objective(tmp_path)
         queries = loaded.model.sound_queries(batch.audio)
         assert queries.shape[2] > 1
         assert torch.equal(queries, model.audio_map(batch.audio))
+
+
+def test_a_framewise_model_is_rebuilt_without_its_objective(tmp_path):
+    config = config_from_dict({**to_dict(SMALL), "objective": {"name": "framewise"}})
+    model, transform = build_model(config, seed=3).eval(), build_transform(config)
+    transform.standardize.set_statistics(torch.arange(16.0), torch.full((16,), 2.0))
+    loaded = from_pretrained(save_pretrained(tmp_path, model, transform, config))
+    assert loaded.encoder().framewise
+    assert random_init(loaded).encoder().framewise
+    audio = transform.eval()(raw_batch()).audio
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(model.audio_map(audio), dim=1).transpose(1, 2)
+    torch.testing.assert_close(loaded.encoder(Precision()).instants("audio", audio), expected)
 
 
 def test_run_folder_is_accepted_and_crop_can_be_changed(release):

@@ -50,6 +50,8 @@ class Clock:
 class Reads:
     """Embeds the time in the middle of a window as a direction: one turn in 4 seconds."""
 
+    framewise = False
+
     def video_input(self, frames):
         return frames.float()
 
@@ -65,3 +67,13 @@ class Reads:
     def direction(self, seconds):
         angle = seconds * math.pi / 2
         return torch.stack([angle.cos(), angle.sin()], dim=1) * 3
+
+
+class ReadsMoments(Reads):
+    """Embeds the time of every frame, and of the audio at the same moment, as a direction."""
+
+    framewise = True
+
+    def instants(self, modality, x):
+        seconds = x.flatten(2).mean(dim=2) / 20 if modality == "video" else x[:, ::250]
+        return torch.nn.functional.normalize(self.direction(seconds.flatten()), dim=1).unflatten(0, seconds.shape)

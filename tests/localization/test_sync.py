@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from localization_clock import Clock, Reads, Window
+from localization_clock import Clock, Reads, ReadsMoments, Window
 
 from avssl.localization import SyncCurve, draw_sync_curve, sync_curve
 from avssl.localization.sync import MOST_BY_CHANCE, NUM_SHIFTS, chance_of_minimum
@@ -34,6 +34,26 @@ def test_no_offset_of_a_foreign_video_is_reported():
     foreign = replace(curve, is_foreign=True)
     assert foreign.lowest_at_seconds == curve.offset
     assert foreign.offset is None
+
+
+@pytest.mark.parametrize("late", [0.0, 0.4, -0.6])
+@pytest.mark.parametrize("stop", [4.1, 8.0])
+def test_the_offset_is_found_moment_by_moment(late, stop):
+    curve = sync_curve(Clock(stop, late), ReadsMoments(), Window(), max_offset_seconds=1.0, step_seconds=0.1)
+    assert curve.lowest_at_seconds == pytest.approx(late)
+    # Moments are a quarter of a second apart; audio between them is interpolated.
+    expected = 1 - torch.cos((curve.offset_seconds - late) * math.pi / 2)
+    torch.testing.assert_close(curve.energy.double(), expected, atol=2e-3, rtol=0)
+    # Those whose audio lies between the first and the last moment at all offsets.
+    assert curve.num_instants == {4.1: 8, 8.0: 24}[stop]
+    assert curve.points_per_stretch == 4
+
+
+def test_a_file_shorter_than_the_clips_of_a_framewise_model_is_an_error():
+    with pytest.raises(ValueError, match=r"clock\.mp4: 0\.80 s of video are too short: the model needs 1\.00 s"):
+        sync_curve(Clock(0.8), ReadsMoments(), Window(), max_offset_seconds=0.1, step_seconds=0.1)
+    with pytest.raises(ValueError, match=r"1\.\d+ s of video and audio are too short: .* needs 2\.00 s"):
+        sync_curve(Clock(1.5), ReadsMoments(), Window(), max_offset_seconds=1.0, step_seconds=0.1)
 
 
 def test_every_offset_is_measured_at_the_same_instants_inside_the_file():

@@ -67,6 +67,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "negative_weight": 0.5,
         },
     ),
+    "framewise": ("framewise", {"temperature": 0.2}),
     "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
     "slavc": ("slavc", {"temperature": 0.2}),
@@ -90,6 +91,7 @@ class TinyModel(nn.Module):
     def __init__(self, needs: ObjectiveNeeds, seed: int = 7) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
+        self.framewise = needs.framewise
         self.video_head = nn.Linear(6, 6)
         self.audio_head = nn.Linear(4, 6)
         self.where = nn.ModuleList([nn.Linear(6, 6), nn.Linear(4, 6)]) if needs.where_heads else None
@@ -100,13 +102,16 @@ class TinyModel(nn.Module):
 
     def forward(self, video: Tensor, audio: Tensor, negative_audio: Tensor, others: Tensor | None = None) -> Embeddings:
         cells = self.video_head(video)  # (B, T, H, W, D)
+        sounds = over_time(audio)
+        if self.framewise:  # as many steps as frames
+            sounds = sounds[:, : cells.shape[1]]
         scale, bias = self.logits() if self.logits else (None, None)
         return Embeddings(
             cells.mean((1, 2, 3)),
             self.audio_head(audio),
             video_map=cells.movedim(-1, 1),
-            audio_map=self.audio_head(over_time(audio)).movedim(-1, 1),
-            audio_heard=over_time(audio)[..., 0] > -0.5,
+            audio_map=self.audio_head(sounds).movedim(-1, 1),
+            audio_heard=sounds[..., 0] > -0.5,
             video_where_map=self.where[0](video).movedim(-1, 1) if self.where else None,
             audio_where=self.where[1](audio) if self.where else None,
             logit_scale=scale,
