@@ -33,6 +33,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "info_nce, silence": ("info_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 4}),
+    "framewise": ("framewise", {"temperature": 0.2}),
     "fnac": ("fnac", {"temperature": 0.2, "warmup_epochs": 1}),
     "ssl_tie": ("ssl_tie", {"temperature": 0.2}),
     "lvs": ("lvs", {"temperature": 0.2, "symmetric": True}),
@@ -70,6 +71,7 @@ class Pair(nn.Module):
         super().__init__()
         self.video = nn.Linear(3, 6)
         self.audio = nn.Linear(8, 6)
+        self.num_steps = 2 if needs.framewise else 4
         self.where = nn.ModuleList([nn.Linear(3, 6), nn.Linear(8, 6)]) if needs.where_heads else None
         self.logits = LogitScale(needs.logit_scale, needs.logit_bias) if needs.logit_scale else None
 
@@ -93,8 +95,9 @@ class Pair(nn.Module):
         )
 
     def _over_time(self, sound: Tensor) -> Tensor:
-        """(B, 8) to (B, 6, 4) of four steps."""
-        return self.audio(torch.stack([sound.roll(number, dims=1) for number in range(4)], dim=1)).movedim(-1, 1)
+        """(B, 8) to (B, 6, T) of four steps, or of one for each frame."""
+        steps = torch.stack([sound.roll(number, dims=1) for number in range(self.num_steps)], dim=1)
+        return self.audio(steps).movedim(-1, 1)
 
 
 def create(variant: str) -> tuple[PretrainTask, torch.optim.Optimizer]:
