@@ -8,7 +8,7 @@ of a class of avssl are declared at that class, and the dataclass is derived fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -99,7 +99,7 @@ else:
         )
         return Option("preset", Literal[tuple(table)], "default", text)
 
-    _CROP = read_declaration("avssl.transforms.video:VideoEval")["crop"]
+    _EVAL = read_declaration("avssl.transforms.video:VideoEval")
     VideoTransformConfig = make_group(
         "VideoTransformConfig",
         "Augmentation of the frames of a clip, on the device; one random draw for the whole clip.",
@@ -108,8 +108,14 @@ else:
             Option(
                 "eval_crop",
                 Literal["center", "full"],
-                _CROP.default,
+                _EVAL["crop"].default,
                 "Evaluation crop: the central square, or the full frame resized to a square.",
+            ),
+            replace(
+                _EVAL["resize_short"],
+                name="eval_resize_short",
+                help="Short side of the frame that the central square is cut from in evaluation, in pixels; None for "
+                "size / 0.875.",
             ),
             _preset("frames", VIDEO_PRESETS),
         ],

@@ -10,8 +10,6 @@ from typing import Any
 from avssl.config import Config
 from avssl.hub.release import CONFIG_NAME, HubError
 from avssl.training.build import Crop, build_sampling, build_transform
-from avssl.transforms import LogMel
-from avssl.transforms.audio import DYNAMIC_RANGE_DB, FLOOR_POWER
 from avssl.transforms.standardize import EPSILON
 
 
@@ -23,12 +21,7 @@ def describe_input(config: Config, crop: Crop | None = None) -> dict[str, Any]:
         crop: Evaluation crop in place of ``transform.video.eval_crop``.
     """
     sampling, transform = build_sampling(config), build_transform(config, crop=crop)
-    frames, spectrogram, settings = transform.video_eval, transform.spectrogram, config.transform
-    kind: dict[str, Any] = {"frequencies": "linear, bins 1 and 2, 3 and 4 ... averaged"}
-    if isinstance(spectrogram, LogMel):
-        options = settings.spectrogram.options()
-        top = options["max_hz"] if options["max_hz"] is not None else sampling.sample_rate_hz / 2
-        kind = {"frequencies": "triangles on the HTK mel scale", "min_hz": options["min_hz"], "max_hz": top}
+    frames, spectrogram = transform.video_eval, transform.spectrogram
     described = {
         "video": {
             "shape": [3, sampling.num_frames, frames.size, frames.size],
@@ -37,22 +30,15 @@ def describe_input(config: Config, crop: Crop | None = None) -> dict[str, Any]:
             "resize_short": None if frames.crop == "full" else frames.resize_short,
             "crop": frames.crop,
             "channels": "RGB, values in [0, 1], then (value - mean) / std",
-            "mean": list(settings.video.mean),
-            "std": list(settings.video.std),
+            "mean": list(config.transform.video.mean),
+            "std": list(config.transform.video.std),
         },
         "audio": {
             "shape": [1, spectrogram.num_frames(sampling.num_samples), spectrogram.num_bins],
             "sample_rate_hz": sampling.sample_rate_hz,
             "num_samples": sampling.num_samples,
             "samples": "mono, in [-1, 1]",
-            "window": "hann, periodic",
-            "window_length": len(spectrogram.window),
-            "hop_length": spectrogram.hop_length,
-            "padding": spectrogram.padding,
-            **kind,
-            "values": "10 log10 of powers, then (value - mean) / (std + epsilon)",
-            "floor_power": FLOOR_POWER,
-            "dynamic_range_db": DYNAMIC_RANGE_DB,
+            **spectrogram.describe(),
             "mean": "transform.standardize.mean",
             "std": "transform.standardize.std",
             "epsilon": EPSILON,

@@ -142,12 +142,24 @@ def build_transform(
     """
     needs = needs or ObjectiveNeeds()
     video, audio = dict(vars(config.transform.video)), dict(vars(config.transform.audio))
-    eval_crop = video.pop("eval_crop")
+    own_crop, resize_short = video.pop("eval_crop"), video.pop("eval_resize_short")
+    eval_crop = crop or own_crop
+    if resize_short is not None and resize_short < video["size"]:
+        raise ConfigError(
+            f"transform.video.eval_resize_short ({resize_short}) must be at least transform.video.size "
+            f"({video['size']})."
+        )
     del video["preset"], audio["preset"]  # its values are in the other options
     with _naming("transform.video", video):
         augment = VideoAugment(**video)
         size = eval_size or video["size"]
-        evaluation = VideoEval(size, crop=crop or eval_crop, mean=video["mean"], std=video["std"])
+        evaluation = VideoEval(
+            size,
+            crop=eval_crop,
+            resize_short=resize_short if eval_crop == "center" else None,
+            mean=video["mean"],
+            std=video["std"],
+        )
     with _naming("transform.audio", audio):
         gain = RandomGain(audio.pop("gain"))
         mask = SpectrogramMask(**{name: audio.pop(name) for name in _MASK_OPTIONS})

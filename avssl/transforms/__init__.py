@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from avssl.transforms.audio_augment import SpectrogramMask as SpectrogramMask
     from avssl.transforms.clip_transform import ClipTransform as ClipTransform
     from avssl.transforms.color import ColorJitter as ColorJitter
+    from avssl.transforms.fbank import KaldiFbank as KaldiFbank
+    from avssl.transforms.front_end import FrontEnd as FrontEnd
     from avssl.transforms.negative_sounds import NegativeSounds as NegativeSounds
     from avssl.transforms.presets import AUDIO_PRESETS as AUDIO_PRESETS
     from avssl.transforms.presets import VIDEO_PRESETS as VIDEO_PRESETS
@@ -23,16 +25,19 @@ if TYPE_CHECKING:
     from avssl.transforms.video import IMAGENET_STD as IMAGENET_STD
     from avssl.transforms.video import VideoAugment as VideoAugment
     from avssl.transforms.video import VideoEval as VideoEval
+    from avssl.transforms.waveform import Waveform as Waveform
     from avssl.transforms.waveform_augment import WaveformAugment as WaveformAugment
 
 SPECTROGRAMS: dict[str, str] = {
     "avid": "avssl.transforms.audio:LogSpectrogram",
     "log_mel": "avssl.transforms.audio:LogMel",
+    "kaldi_fbank": "avssl.transforms.fbank:KaldiFbank",
+    "waveform": "avssl.transforms.waveform:Waveform",
 }
 """Import path of each spectrogram class by its name in the configuration."""
 
 
-def create_spectrogram(name: str, **options: Any) -> LogSpectrogram | LogMel:
+def create_spectrogram(name: str, **options: Any) -> FrontEnd:
     """Build a spectrogram module by name.
 
     Args:
@@ -42,7 +47,7 @@ def create_spectrogram(name: str, **options: Any) -> LogSpectrogram | LogMel:
     Raises:
         ValueError: If the name, an option or its value is unknown; says which there are.
     """
-    spectrogram: LogSpectrogram | LogMel = build("spectrogram", SPECTROGRAMS, name, **options)
+    spectrogram: FrontEnd = build("spectrogram", SPECTROGRAMS, name, **options)
     return spectrogram
 
 

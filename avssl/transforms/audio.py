@@ -15,15 +15,16 @@ Dimensions: B clips, S samples, F bins of the Fourier transform.
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torchaudio.functional
 from einops import reduce
-from torch import Tensor, nn
+from torch import Tensor
 
 from avssl.core.errors import InputError
 from avssl.core.ranges import Mels, Positive, PositiveOrZero, SampleRate, Seconds, WindowLength, checked
+from avssl.transforms.front_end import FrontEnd
 
 Padding = Literal["constant", "reflect"]
 
@@ -90,7 +91,7 @@ def to_decibels(power: Tensor) -> Tensor:
     return torch.maximum(decibels, peak - DYNAMIC_RANGE_DB)
 
 
-class _Spectrogram(nn.Module):
+class _Spectrogram(FrontEnd):
     """Base class of the two front ends: the window, the hop and the order of the axes."""
 
     window: Tensor
@@ -98,26 +99,34 @@ class _Spectrogram(nn.Module):
     def __init__(
         self, sample_rate_hz: SampleRate, window_length: WindowLength, hop_seconds: Seconds, padding: Padding
     ) -> None:
-        super().__init__()
+        super().__init__(sample_rate_hz)
         if window_length < 4 or window_length % 4:
             raise InputError(f"window_length ({window_length}) must be a multiple of 4 samples; AVID's is 1024.")
         if padding not in ("constant", "reflect"):
             raise InputError(f'padding ({padding!r}) must be "constant" or "reflect".')
-        self.sample_rate_hz = sample_rate_hz
         self.hop_length = round(hop_seconds * sample_rate_hz)
         if self.hop_length < 1:
             raise InputError(f"hop_seconds ({hop_seconds}) is less than a sample at {sample_rate_hz} Hz.")
         self.padding: Padding = padding
         self.register_buffer("window", torch.hann_window(window_length, periodic=True), persistent=False)
 
-    @property
-    def num_bins(self) -> int:
-        """Number of frequency bins of the output."""
+    def num_frames(self, num_samples: int) -> int:
+        return num_samples // self.hop_length
+
+    def _frequencies(self) -> dict[str, Any]:
         raise NotImplementedError
 
-    def num_frames(self, num_samples: int) -> int:
-        """Return the number of columns for ``num_samples`` samples."""
-        return num_samples // self.hop_length
+    def describe(self) -> dict[str, Any]:
+        return {
+            "window": "hann, periodic",
+            "window_length": len(self.window),
+            "hop_length": self.hop_length,
+            "padding": self.padding,
+            **self._frequencies(),
+            "values": "10 log10 of powers, then (value - mean) / (std + epsilon)",
+            "floor_power": FLOOR_POWER,
+            "dynamic_range_db": DYNAMIC_RANGE_DB,
+        }
 
     def _bins(self, power: Tensor) -> Tensor:
         raise NotImplementedError
@@ -169,6 +178,9 @@ class LogSpectrogram(_Spectrogram):
     def num_bins(self) -> int:
         return 1 + len(self.window) // 4
 
+    def _frequencies(self) -> dict[str, Any]:
+        return {"frequencies": "linear, bins 1 and 2, 3 and 4 ... averaged"}
+
     def _bins(self, power: Tensor) -> Tensor:
         return average_bin_pairs(power)
 
@@ -217,11 +229,15 @@ class LogMel(_Spectrogram):
                 f"{empty} of {num_mels} mel filters are empty with a window of {window_length} samples at "
                 f"{sample_rate_hz} Hz. Use fewer num_mels or a longer window_length."
             )
+        self.min_hz, self.max_hz = min_hz, top
         self.register_buffer("filters", filters, persistent=False)
 
     @property
     def num_bins(self) -> int:
         return self.filters.shape[1]
+
+    def _frequencies(self) -> dict[str, Any]:
+        return {"frequencies": "triangles on the HTK mel scale", "min_hz": self.min_hz, "max_hz": self.max_hz}
 
     def _bins(self, power: Tensor) -> Tensor:
         with torch.autocast(power.device.type, enabled=False):

@@ -11,8 +11,8 @@ from avssl.core.affine import RandomAffine
 from avssl.core.batch import Batch
 from avssl.core.errors import InputError
 from avssl.core.needs import TemporalWindows
-from avssl.transforms.audio import LogMel, LogSpectrogram
 from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
+from avssl.transforms.front_end import FrontEnd
 from avssl.transforms.negative_sounds import NegativeSounds
 from avssl.transforms.planes import planes_to_rgb
 from avssl.transforms.standardize import Standardize
@@ -53,7 +53,7 @@ class ClipTransform(nn.Module):
         self,
         video_augment: VideoAugment,
         video_eval: VideoEval,
-        spectrogram: LogSpectrogram | LogMel,
+        spectrogram: FrontEnd,
         *,
         standardize: Standardize | None = None,
         waveform_augment: WaveformAugment | None = None,

@@ -196,3 +196,12 @@ def test_negative_sounds_and_silent_clips_train_every_weight(pooling, spectrogra
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
     assert build_transform(config).negative_sounds is None
+
+
+def test_short_side_of_evaluation_is_a_setting_that_a_full_frame_ignores():
+    config = config_from_dict({"transform": {"video": {"size": 32, "eval_resize_short": 32}}})
+    assert build_transform(config).video_eval.resize_short == 32
+    assert build_transform(config, crop="full").video_eval.crop == "full"
+    config.transform.video.eval_resize_short = 31
+    with pytest.raises(ConfigError, match=r"transform.video.eval_resize_short \(31\) must be at least"):
+        build_transform(config)

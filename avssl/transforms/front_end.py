@@ -1,0 +1,36 @@
+"""Base class of the modules that turn waveforms into the input of an audio encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class FrontEnd(nn.Module):
+    """Maps (B, S) float waveforms to (B, 1, time, freq), a whole batch at once.
+
+    Args:
+        sample_rate_hz: Sample rate of the waveforms, in Hz.
+    """
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        super().__init__()
+        self.sample_rate_hz = sample_rate_hz
+
+    @property
+    def num_bins(self) -> int:
+        """Size of the last dimension of the output."""
+        raise NotImplementedError
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return the number of columns for ``num_samples`` samples."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Return the computation in plain values that another program can follow, for the ``input`` of a release."""
+        raise NotImplementedError
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Convert (B, S) float in [-1, 1] to (B, 1, time, freq) float32."""
+        raise NotImplementedError
