@@ -110,7 +110,7 @@ def classify(
         **vars(kind),
     )
     listed, over_time = out.with_suffix(".failures.csv"), out.with_suffix(".windows.csv")
-    outputs = [listed, None if every is None or is_document else over_time, page, out]
+    outputs = [out, None if every is None or is_document else over_time, page, listed]
     with claimed_files(outputs, command, overwrite=overwrite, reads=files) as claims:
         classifier = load_classifier(run, choose_device(device))
         manifest = stamped(rows_to_classify(files, classifier.model.inputs, split))
@@ -121,11 +121,11 @@ def classify(
         if overwrite:
             parts.discard()
         key = _content(classifier, manifest, dataset, every)
-        if not overwrite and _is_complete(out, [path for path in outputs[1:] if path is not None], claims[-1], key):
+        if not overwrite and _is_complete(out, [path for path in outputs[:-1] if path is not None], claims[0], key):
             parts.discard()
             print(f"predictions: {out}, complete already")
             return out
-        claims[-1].note(content=key)
+        claims[0].note(content=key)
         with threads_within(threads or classifier.num_threads()):
             speed = _compute(classifier, dataset, parts, key, every, decoding_workers(num_workers), progress)
         results = PredictionResults(classifier, manifest, parts, kind, Truth(manifest, classifier))
@@ -136,6 +136,8 @@ def classify(
         print(f"predictions: {out}")
         if page is not None:
             print(f"page: {page}")
+        if outputs[1] is None and over_time.exists():
+            print(f"{over_time}: was there before, and is not of these predictions")
         parts.discard()
     return out
 

@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -195,7 +196,7 @@ def test_changed_files_and_other_outputs_are_not_replaced(finetuned, folder, tmp
     command = words(finetuned, video, "-o", tmp_path / "p.csv")
     assert main(command) == 0
     assert main([*command, "--top-k", "1"]) == 1
-    assert "exists already, with top_k 5, but 1 is requested. Replace it with --overwrite" in capsys.readouterr().err
+    assert f"{tmp_path / 'p.csv'}: exists already, with top_k 5, but 1 is requested. Replace" in capsys.readouterr().err
     video_maker(video, 9)
     assert main(command) == 1
     assert "its files or the classifier have changed since" in capsys.readouterr().err
@@ -209,13 +210,16 @@ def test_changed_files_and_other_outputs_are_not_replaced(finetuned, folder, tmp
 # ---------------------------------------------------------------- kinds of classifiers
 
 
-def test_multi_label_classifiers_give_every_class_from_the_threshold_on(labeled_clips, tmp_path, finetuning):
+def test_multi_label_classifiers_give_every_class_from_the_threshold_on(labeled_clips, tmp_path, finetuning, capsys):
     labels = {"label_column": "two", "multi_label": True, "fold_column": "fold"}
     run, _ = finetune(
         finetuning(labeled_clips, labels=labels, optim={"epochs": 1}), out=tmp_path / "run", fold="1", progress=False
     )
     given = {"num_workers": 0, "all_classes": True, "progress": False}
+    capsys.readouterr()
     out = classify(run, [labeled_clips], out=tmp_path / "p.csv", threshold=0.4, **given)
+    counts = Counter(name for row in rows_of(out) for name in row["predicted"].split("|") if name)
+    assert all(f"{count} {name}" in capsys.readouterr().out for name, count in counts.most_common(1))
     stored = stored_predictions(run, "1")
     by_id = {row["id"]: row for row in rows_of(out)}
     for name, scores in zip(stored["ids"], load_classifier(run).probabilities(stored["logits"]), strict=True):

@@ -35,7 +35,9 @@ class PredictionResults:
         tables = list(self.file_tables())
         self.num_files = sum(map(len, tables))
         self._head = pa.concat_tables(tables).slice(0, _SHOWN)
-        self._labels = Counter(label for table in tables for label in table["predicted"].to_pylist())
+        self._labels = Counter(
+            label for table in tables for labels in table["predicted"].to_pylist() for label in labels.split("|")
+        )
         self.numbers = self._evaluate() if truth else {}
 
     def parts(self) -> Iterator[RowLogits]:
