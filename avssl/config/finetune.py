@@ -148,7 +148,8 @@ class FinetuneTrainConfig:
     """Checkpoint, seed, device and logging."""
 
     checkpoint: str = ""
-    """Run directory, weights folder or release whose encoders are fine-tuned; "none" starts from random weights."""
+    """Run directory, weights folder or hf-hub:OWNER/NAME whose encoders are fine-tuned; "none" starts from random
+    weights."""
     seed: Seed = 0
     """Random seed for the classifier's initial weights, data order and augmentation."""
     device: str = "auto"

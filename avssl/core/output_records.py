@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from avssl.core.checkpoint_names import local_text
 from avssl.core.data_files import read_json
 from avssl.core.lock import OutputError
 from avssl.core.whole_file import write_json
@@ -51,7 +52,10 @@ class Command:
 
 def place(path: Path | str | None) -> str | None:
     """Return the absolute name of a file or folder that a command reads; URLs, hub ids and None are kept."""
-    return None if path is None else str(Path(path).resolve()) if os.path.exists(path) else str(path)
+    if path is None:
+        return None
+    text = local_text(path)
+    return str(Path(text).resolve()) if os.path.exists(text) else text
 
 
 class Record:

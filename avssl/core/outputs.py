@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from avssl.core.checkpoint_names import local_text
 from avssl.core.lock import OutputError, is_held, locked, refuse_if_held
 from avssl.core.output_records import RECORDS, Command, Record, is_same, stamp_of
 from avssl.core.whole_file import (
@@ -79,7 +80,7 @@ def claimed_file(
     if path.is_dir():
         raise OutputError(f"{named}: is a folder; name a file.")
     for source in reads:
-        if source is not None and os.path.realpath(source) == str(path):
+        if source is not None and os.path.realpath(local_text(source)) == str(path):
             raise OutputError(f"{named}: is read by this command and would be overwritten. Name another output.")
     record = Record.of_file(path)
     if not overwrite:
@@ -223,8 +224,8 @@ def claimed_folder(
     refuse_if_held(lock, named)
     if not resume:
         _check_folder(path, named, command, kind, overwrite)
-        for source in reads:
-            if source and os.path.exists(source) and Path(os.path.realpath(source)).is_relative_to(path):
+        for source in (local_text(each) for each in reads if each):
+            if os.path.exists(source) and Path(os.path.realpath(source)).is_relative_to(path):
                 raise kind.error(f"{named}: holds {source}, which this command reads. Name another folder.")
     is_new = not path.is_dir()
     try:

@@ -16,6 +16,7 @@ import numpy as np
 
 from avssl.config import to_dict
 from avssl.core.batch import Clip, Modality
+from avssl.core.checkpoint_names import local_text
 from avssl.core.manifest import Manifest, is_url
 from avssl.core.version import __version__
 from avssl.data import ClipDataset, EvalLoader, Failure
@@ -69,8 +70,9 @@ def table_info(
 
 def relative_place(place: Path | str, folder: Path | str) -> str:
     """Return a path relative to a folder, so that both can be moved together; URLs and hub ids are kept."""
+    place = local_text(place)
     if is_url(place) or not Path(place).exists():
-        return str(place)
+        return place
     return os.path.relpath(Path(place).resolve(), Path(folder).resolve())
 
 

@@ -41,7 +41,7 @@ def localize(
 
     Args:
         video: A file with frames, an open reader, or an image, which lasts as long as ``audio``.
-        model: A run directory, a release, ``owner/name`` on the Hugging Face hub, or a model from
+        model: A run directory, a release, ``hf-hub:owner/name``, or a model from
             ``from_pretrained(..., crop="full")``; the demo weights by default.
         audio: The audio to look for in place of the video's own: a file (from its start), ``"silence"`` or
             ``"noise"``. A model that uses the audio gives another map.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import Modality
+from avssl.core.checkpoint_names import HUB
 from avssl.core.errors import InputError
 from avssl.core.manifest import is_url
 from avssl.core.names import name_from_text, name_to_text
@@ -112,9 +113,9 @@ def model_of_table(
     place = checkpoint if checkpoint is not None else table_place(features, table.info.checkpoint)
     if checkpoint is None and not Path(place).is_dir():
         # A hub id is not downloaded unasked: the table may come from anybody.
-        raise FeatureTableError(
-            f"{features}: its model is no longer at {table.info.checkpoint}. Name it with --checkpoint."
-        )
+        stored = table.info.checkpoint
+        where = f"{stored}, which is not fetched unasked" if stored.startswith(HUB) else f"no longer at {stored}"
+        raise FeatureTableError(f"{features}: its model is {where}. Name it with --checkpoint.")
     pretrained = from_pretrained(place, choose_device(device))
     if pretrained.weights_hash() != table.info.weights_hash:
         raise FeatureTableError(

@@ -94,7 +94,7 @@ def load_classifier(path: Path | str, device: torch.device | str = "cpu") -> Tra
     """Load a release of :func:`save_classifier`.
 
     Args:
-        path: A release, a run directory (its ``weights/``), or ``owner/name`` on the Hugging Face hub.
+        path: A release, a run directory (its ``weights/``), or ``hf-hub:owner/name``.
         device: Device to move the model to.
 
     Raises:

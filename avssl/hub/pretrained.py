@@ -137,8 +137,9 @@ def from_pretrained(
     """Load a release.
 
     Args:
-        path_or_hub_id: A release folder, a run directory (its ``weights/``), or ``owner/name`` on the Hugging Face hub
-            (needs the extra ``avssl[hub]``). A folder takes precedence over a hub id.
+        path_or_hub_id: A release folder, a run directory (its ``weights/``), or ``hf-hub:owner/name`` or
+            ``hf-hub:owner/name@revision`` on the Hugging Face hub (needs the extra ``avssl[hub]``). ``local-dir:PATH``
+            is always a folder; without a prefix, a folder takes precedence over a repository.
         device: Device to move the model to.
         crop: Cropping in evaluation; None keeps the run's. Localization needs ``"full"``, the whole frame, which is
             resized to :data:`FULL_FRAME_SCALE` times the training size.

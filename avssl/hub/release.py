@@ -14,7 +14,6 @@ Nothing in it is code or pickle, so loading a release cannot run any.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -26,8 +25,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from avssl.core.checkpoint_names import HubError, HubName, near_folder, parse_checkpoint
 from avssl.core.data_files import read_json
-from avssl.core.errors import InputError
+from avssl.core.hub_client import download, list_files
 from avssl.core.user_files import FileError, read_text, regular_file
 from avssl.core.version import __version__
 from avssl.core.whole_file import whole_file, write_text
@@ -35,14 +35,12 @@ from avssl.core.whole_file import whole_file, write_text
 FORMAT_VERSION = 2
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
 WORLD_NAME = "training_world.safetensors"
+RELEASE_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, WORLD_NAME)
+"""All files that a release may have."""
 PRETRAINED, CLASSIFIER = "pretrained", "classifier"
 _MAX_CONFIG_BYTES = 16 * 2**20
 _MAX_CARD_BYTES = 64 * 2**10
 _READERS = {PRETRAINED: "avssl.from_pretrained", CLASSIFIER: "avssl.load_classifier"}
-
-
-class HubError(InputError):
-    """A release that is missing, incomplete or of another kind."""
 
 
 def named_tensors(**parts: nn.Module) -> dict[str, Tensor]:
@@ -89,42 +87,51 @@ def write_release(
     return folder
 
 
-def find_release(path_or_hub_id: Path | str) -> Path:
-    """Return the folder of a release: the path, its ``weights/``, those of its only fold, or a download of a hub id.
+def find_release(name: Path | str) -> Path:
+    """Return the folder of a release.
+
+    Args:
+        name: As in :mod:`avssl.core.checkpoint_names`. Of a folder, the release is in itself, in its ``weights/``, or
+            in those of its only fold. A repository is downloaded, unless it is in the cache.
 
     Raises:
         HubError: If there is none.
     """
-    folder = Path(path_or_hub_id)
-    for candidate in (folder, folder / "weights"):
+    found = parse_checkpoint(name)
+    if isinstance(found, HubName):
+        return _downloaded(found, str(name))
+    for candidate in (found, found / "weights"):
         if (candidate / WEIGHTS_NAME).exists():
             return candidate
-    folds = sorted(path for path in folder.glob("folds/*") if (path / "weights" / WEIGHTS_NAME).exists())
+    folds = sorted(path for path in found.glob("folds/*") if (path / "weights" / WEIGHTS_NAME).exists())
     if len(folds) == 1:
         return folds[0] / "weights"
     if folds:
-        raise HubError(f"{folder}: each fold has its own classifier; name one: {folds[0]}.")
-    if (folder / "config.yaml").exists():
-        verb = "finetune" if (folder / "folds").is_dir() else "pretrain"
-        raise HubError(f"{folder}: this run has no weights yet. Finish it with: avssl {verb} --resume {folder}")
-    if folder.exists():
-        raise HubError(f"{folder}: neither a release ({WEIGHTS_NAME}, {CONFIG_NAME}) nor a run directory.")
-    if str(path_or_hub_id).count("/") != 1 or str(path_or_hub_id).startswith((".", "/", "~")):
-        raise HubError(f"{folder}: no such folder. Name a run directory, its weights folder, or OWNER/NAME on the hub.")
-    return _download(str(path_or_hub_id))
+        raise HubError(f"{found}: each fold has its own classifier; name one: {folds[0]}.")
+    if (found / "config.yaml").exists():
+        verb = "finetune" if (found / "folds").is_dir() else "pretrain"
+        raise HubError(f"{found}: this run has no weights yet. Finish it with: avssl {verb} --resume {found}")
+    if found.exists():
+        raise HubError(f"{found}: neither a release ({WEIGHTS_NAME}, {CONFIG_NAME}) nor a run directory.")
+    raise HubError(
+        f"{found}: no such folder.{near_folder(found)} Name a run directory, its weights folder, or hf-hub:OWNER/NAME."
+    )
 
 
-def _download(hub_id: str) -> Path:
+def _downloaded(name: HubName, given: str) -> Path:
+    """Return the folder of a release on the hub; ``given`` is how the user named it."""
     try:
-        snapshot_download = importlib.import_module("huggingface_hub").snapshot_download
-    except ImportError as error:
-        raise HubError(
-            f"{hub_id}: no such folder. If it is on the Hugging Face hub, install the client: pip install 'avssl[hub]'"
-        ) from error
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, WORLD_NAME]))
-    except Exception as error:  # network, permission and name errors mean the same to the user
-        raise HubError(f"{hub_id}: no such folder, and not on the hub either: {error}") from error
+        folder = download(name, RELEASE_FILES)
+    except HubError as error:
+        raise error if given == str(name) else HubError(f"{given}: no such folder here. {error}") from error
+    missing = [each for each in (CONFIG_NAME, WEIGHTS_NAME) if not (folder / each).exists()]
+    if missing:
+        present = list_files(name)
+        listed = f" It has {', '.join(present[:8])}{' ...' if len(present) > 8 else ''}." if present else ""
+        pickled = any(file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")) for file in present)
+        advice = " Weights are read from safetensors only, because loading a pickle runs its code." if pickled else ""
+        raise HubError(f"{name}: is no release of avssl: {' and '.join(missing)} missing.{listed}{advice}")
+    return folder
 
 
 def card_note(folder: Path, name: str) -> str:
@@ -137,9 +144,9 @@ def card_note(folder: Path, name: str) -> str:
     return next((line.removeprefix(start).strip() for line in lines if line.startswith(start)), "")
 
 
-def release_kind(path_or_hub_id: Path | str) -> str:
+def release_kind(name: Path | str) -> str:
     """Return the kind of a release; raise HubError if there is no release, or one of another format."""
-    return str(_read(find_release(path_or_hub_id)).get("kind", PRETRAINED))
+    return str(_read(find_release(name)).get("kind", PRETRAINED))
 
 
 def read_content(folder: Path, kind: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def cka(
     ``--detail blocks`` a large network shows whether its depth is used.
 
     Args:
-        run_a: A run directory, its weights folder, or a release on the hub; ``random:RUN`` is the same network with
+        run_a: A run directory, its weights folder, or hf-hub:OWNER/NAME; ``random:RUN`` is the same network with
             random weights.
         run_b: The run to compare with; it may be the same.
         data: Manifest or folder of videos; each run reads it with its own preprocessing.

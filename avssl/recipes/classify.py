@@ -68,7 +68,7 @@ def classify(
     is called again. If a manifest has labels, the predictions are evaluated on them.
 
     Args:
-        run: A run directory of ``avssl finetune``, one of its folds, or a release of a classifier.
+        run: A run directory of ``avssl finetune``, one of its folds, or hf-hub:OWNER/NAME.
         files: Files and folders, or one manifest (CSV).
         out: Predictions to write: a table (.csv), or everything in one document (.json).
         top_k: Classes of each file, the most probable first.

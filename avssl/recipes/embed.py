@@ -65,7 +65,7 @@ def embed(
 
     Args:
         source: Folder of videos, or a manifest.
-        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME.
         out: Table to write.
         stride_seconds: Time from the start of one window to the next, > 0.
         what: "embeddings" (after the heads) can be searched across modalities; "features" (before the heads) hold

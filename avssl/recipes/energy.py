@@ -37,7 +37,7 @@ def energy(
 
     Args:
         video: Video file.
-        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME.
         audio: File whose audio is used instead of the video's own, from its start.
         readout: JSON file to write the numbers to.
         overwrite: Replace a file that another command or program made.

@@ -50,7 +50,7 @@ def settings(source: Path | str, checkpoint: Path | str, tree: dict[str, Any] | 
 
     Args:
         source: The manifest, or a folder of class folders.
-        checkpoint: A run, its weights folder or a release; ``"none"`` starts from random weights.
+        checkpoint: A run, its weights folder or hf-hub:OWNER/NAME; ``"none"`` starts from random weights.
         tree: Nested settings, as in a YAML file.
     """
     config = config_from_dict(tree or {}, "", FinetuneConfig, _base(str(checkpoint)))
@@ -195,7 +195,9 @@ def _pretrained(config: FinetuneConfig) -> PretrainedModel | None:
     """Load the checkpoint, which must have the encoders that the settings describe; None without one."""
     name = config.train.checkpoint
     if not name:
-        raise ConfigError("--checkpoint is required: a run, its weights folder or a release; none for random weights.")
+        raise ConfigError(
+            "--checkpoint is required: a run, its weights folder or hf-hub:OWNER/NAME; none for random weights."
+        )
     if name == "none":
         if config.classifier.frozen_batch_norm:
             raise ConfigError("classifier.frozen_batch_norm needs a checkpoint; random weights have no statistics yet.")

@@ -74,7 +74,7 @@ def localize(
 
     Args:
         video: Video or image file. An image lasts as long as ``--audio``.
-        checkpoint: A run directory, its weights folder, or a release on the hub; default: the demo weights, which were
+        checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME; default: the demo weights, which were
             trained on SoundingShapes only.
         out: mp4 to write, or png of the time with the highest cosine; default: VIDEO_heatmap.mp4 (of an image: png)
             in the working folder.

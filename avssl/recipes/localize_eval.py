@@ -55,7 +55,7 @@ def localize_eval(
 
     Args:
         manifest: Rows with ground truth, in the column ``truth``.
-        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME.
         out: Folder of the page and the numbers.
         split: Use only the rows of this split.
         rules: Rules that turn a map into a region: lvs, ezvsl, slavc, sslalign, adaptive, fixed0.5, jsa, acl.

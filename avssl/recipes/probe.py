@@ -74,7 +74,7 @@ def probe(
     Args:
         manifest: Rows with labels and splits, or a folder of class folders, divided as by ``avssl index --labels
             folders``.
-        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME.
         protocol: Name of the protocol.
         label_column: Column of the labels. Rows without a label are left out, and those with several, joined by "|",
             without ``multi_label``.

@@ -110,7 +110,8 @@ def robustness(
     Args:
         manifest: Rows with labels and splits. The ground truth says what is pasted: an object by its mask
             (SoundingShapes) or a box; without it a patch, as the report says.
-        checkpoint: A pretrained model or a fine-tuned classifier: a run directory, its weights folder, or a release.
+        checkpoint: A pretrained model or a fine-tuned classifier: a run directory, its weights folder,
+            or hf-hub:OWNER/NAME.
         out: Folder of the page and the numbers.
         overwrite: Replace the results of another command.
         settings: Rows and numbers of the evaluation.

@@ -74,7 +74,7 @@ def select(
 
     Args:
         manifest: Rows, some with labels; with ``--simulate``, all of them.
-        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME.
         budget: Rows to select; with ``--simulate``, labels per round.
         strategy: Name of a strategy; with ``--simulate`` several, default: all.
         out: CSV to write, default: selected.csv; with ``--simulate`` a folder, default: selection.

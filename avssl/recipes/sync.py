@@ -53,7 +53,7 @@ def sync(
 
     Args:
         video: Video file.
-        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME.
         out: PNG to write; default: VIDEO_sync.png in the working folder.
         audio: File whose audio is used instead of the video's own, from its start.
         readout: JSON file to write the curve to.

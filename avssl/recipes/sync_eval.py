@@ -39,7 +39,7 @@ def sync_eval(
 
     Args:
         manifest: Rows of whole files.
-        checkpoint: A run directory, its weights folder, or a release on the Hugging Face hub.
+        checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME.
         split: Use only the rows of this split.
         max_offset_seconds: Largest offset of the audio and of the scan, in either direction.
         step_seconds: Difference between two offsets of the scan, > 0.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from avssl.core.checkpoint_names import local_checkpoint
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.core.user_files import read_text
@@ -23,12 +24,14 @@ def training_rows(checkpoint: Path | str) -> list[Manifest]:
     """Return the rows that a model is trained on, also those of the runs it starts from; empty if they are unknown.
 
     Args:
-        checkpoint: A run directory, or a folder in it.
+        checkpoint: A run directory, or a folder in it; the rows of a release on the hub are unknown.
     """
     found: list[Manifest] = []
     place: Path | str | None = checkpoint
     while place and len(found) < _MAX_RUNS:
-        folder = next((f for f in (Path(place), Path(place).parent) if (f / "manifest.csv").is_file()), None)
+        path = local_checkpoint(place)
+        candidates = [] if path is None else [path, path.parent]
+        folder = next((each for each in candidates if (each / "manifest.csv").is_file()), None)
         if folder is None or not (folder / "config.yaml").is_file():
             break
         try:

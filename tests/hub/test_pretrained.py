@@ -165,8 +165,11 @@ def test_missing_places_say_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").touch()
     with pytest.raises(HubError, match="Finish it with: avssl pretrain --resume"):
         from_pretrained(tmp_path)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    with pytest.raises(HubError, match=r"runs/frist: no such folder. Did you mean .*/runs/first\?"):
+        from_pretrained(f"local-dir:{tmp_path}/runs/frist")
     monkeypatch.setattr(
-        "avssl.hub.release.importlib.import_module", lambda name: (_ for _ in ()).throw(ImportError(name))
+        "avssl.core.hub_client.importlib.import_module", lambda name: (_ for _ in ()).throw(ImportError(name))
     )
     with pytest.raises(HubError, match=r"pip install 'avssl\[hub\]'"):
         from_pretrained("owner/name")

@@ -23,7 +23,7 @@ class AppSettings:
     """Options of ``avssl app``."""
 
     checkpoint: Path | str | None = None
-    """A run directory, its weights folder, or a release on the hub; default: the model of ``--features``, or the demo
+    """A run directory, its weights folder, or hf-hub:OWNER/NAME; default: the model of ``--features``, or the demo
     weights."""
     examples: Path | str | None = None
     """Folder of example videos; default: a few rendered SoundingShapes scenes."""

@@ -38,7 +38,7 @@ def benchmark(
 
     Args:
         suite: YAML file, such as configs/suites/soundingshapes.yaml.
-        checkpoints: Run directories, weights folders, or releases on the Hugging Face hub.
+        checkpoints: Run directories, weights folders, or hf-hub:OWNER/NAME.
         out: Folder of tables, cells, baselines and features.
         data: Folder that the manifests of the suite are relative to.
         only: Measure these data sets of the suite alone.

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avssl.config import base_of, flatten
 from avssl.config.command import Verb
+from avssl.core.checkpoint_names import HUB, HubName, parse_checkpoint
 from avssl.core.errors import InputError
+from avssl.core.output_records import place
 from avssl.core.user_files import read_bytes
 from avssl.hub.classifier import load_classifier
 from avssl.hub.pretrained import PretrainedModel, from_pretrained, random_init, save_pretrained
@@ -53,7 +54,7 @@ def load_models(checkpoints: Sequence[str]) -> list[Model]:
         HubError: If there is no model at a checkpoint.
         InputError: If a checkpoint is named twice.
     """
-    if len({str(Path(each).resolve()) for each in checkpoints}) < len(checkpoints):
+    if len({place(each) for each in checkpoints}) < len(checkpoints):
         raise InputError(f"a checkpoint is named twice: {' '.join(checkpoints)}.")
     loaded = [from_pretrained(each) for each in checkpoints]
     names = _names(checkpoints)
@@ -62,13 +63,21 @@ def load_models(checkpoints: Sequence[str]) -> list[Model]:
 
 def _names(checkpoints: Sequence[str]) -> list[str]:
     """Return the shortest endings of the paths that tell them apart; ``weights`` alone is no name."""
-    parts = [Path(find_release(each)).resolve().parts for each in checkpoints]
-    parts = [each[:-1] if each[-1] == "weights" else each for each in parts]
+    parts = [_parts(each) for each in checkpoints]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(each[-length:]) for each in parts]
         if len(set(names)) == len(names) and not {RANDOM, SUPERVISED} & set(names):
             return names
     return list(checkpoints)
+
+
+def _parts(checkpoint: str) -> Sequence[str]:
+    """Return the parts of the name of a repository, or of the path of a release without ``weights``."""
+    found = parse_checkpoint(checkpoint)
+    if isinstance(found, HubName):
+        return str(found).removeprefix(HUB).split("/")
+    parts = find_release(found).resolve().parts
+    return parts[:-1] if parts[-1] == "weights" else parts
 
 
 def random_model(like: str, how: How, seed: int) -> Model:

@@ -1,0 +1,95 @@
+"""The client of the Hugging Face hub: one place that imports it, downloads, and puts its errors into one line.
+
+Address, token, cache and offline mode are the client's: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from avssl.core.checkpoint_names import HUB, HubError, HubName
+
+LOG_IN = "Log in with: hf auth login, or set HF_TOKEN."
+
+
+def hub_client(name: HubName) -> Any:
+    """Return the module ``huggingface_hub``; raise HubError with the line that installs it."""
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise HubError(
+            f"{name}: the client of the Hugging Face hub is not installed: pip install 'avssl[hub]'. A folder here is "
+            "named by its path."
+        ) from error
+
+
+def download(name: HubName, patterns: Sequence[str]) -> Path:
+    """Return the cached folder of the files of a repository that match patterns, after fetching those that are missing.
+
+    Raises:
+        HubError: If the client is not installed, or the repository cannot be read.
+    """
+    client = hub_client(name)
+    with hub_errors(name, client):
+        return Path(client.snapshot_download(name.repository, revision=name.revision, allow_patterns=list(patterns)))
+
+
+def list_files(name: HubName) -> list[str]:
+    """Return the names of all files of a repository; empty if that cannot be found out, as without a network."""
+    try:
+        return list(hub_client(name).HfApi().list_repo_files(name.repository, revision=name.revision))
+    except Exception:  # for a hint only
+        return []
+
+
+@contextmanager
+def hub_errors(name: HubName, client: Any) -> Iterator[None]:
+    """Turn the client's errors into HubError: what is wrong with the repository, and what to do."""
+    try:
+        yield
+    except HubError:
+        raise
+    except Exception as error:  # the client's own errors, and those of its HTTP library, which has changed
+        raise HubError(f"{name}: {_explain(error, name, client)}") from error
+
+
+def _explain(error: Exception, name: HubName, client: Any) -> str:
+    errors, address = importlib.import_module("huggingface_hub.errors"), client.constants.ENDPOINT
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.GatedRepoError):
+        return f"the repository is gated: accept its terms at {address}/{name.repository}. {LOG_IN}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the repository has no revision {name.revision or 'main'}."
+    if status == 401 and "credentials" in str(error):
+        return f"{address} does not accept the token. {LOG_IN}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"no such repository at {address}, or it is private. Look for a typing error. {LOG_IN}"
+    if status == 403:
+        return f"this token may not do that at {address}. Use one with write access to {name.repository.split('/')[0]}."
+    if client.constants.HF_HUB_OFFLINE:
+        return f"is not in the cache ({client.constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set.{_near(name, client)}"
+    if isinstance(error, errors.HFValidationError):
+        return f"not a name of a repository: {error}"
+    if status is None:
+        return f"{address} cannot be reached, and the cache does not hold it: {_cause(error)}."
+    return f"{address} answers {status}: {' '.join(str(error).split())}"
+
+
+def _cause(error: BaseException) -> str:
+    """Return the text of the first error behind an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
+
+
+def _near(name: HubName, client: Any) -> str:
+    """Return " Did you mean ...?" with the nearest repository in the cache, or ""."""
+    found = Path(client.constants.HF_HUB_CACHE).glob("models--*--*")
+    names = [folder.name.removeprefix("models--").replace("--", "/", 1) for folder in found]
+    near = difflib.get_close_matches(name.repository, names, n=1)
+    return f" Did you mean {HUB}{near[0]}?" if near else ""

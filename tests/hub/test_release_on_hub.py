@@ -1,0 +1,68 @@
+"""Releases on a stand-in of the Hugging Face hub: download, cache, offline mode and errors."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from avssl.hub.pretrained import from_pretrained
+from avssl.hub.release import HubError, find_release
+
+RELEASE = ("model.safetensors", "config.json", "README.md")
+
+
+def test_a_release_is_downloaded_once_and_works_offline(hub, tiny_release, monkeypatch):
+    old = hub.add("owner/tiny", tiny_release)
+    old.branches["v1"] = old.branches["main"]
+    hub.add("owner/tiny", tiny_release).files()["model.safetensors"] = b"newer"
+    hub.repositories["owner/tiny"] = old
+    ours, theirs = from_pretrained(tiny_release), from_pretrained("hf-hub:owner/tiny@v1")
+    for name, value in ours.model.state_dict().items():
+        assert torch.equal(theirs.model.state_dict()[name], value)
+    assert theirs.source == "hf-hub:owner/tiny@v1"
+    from_pretrained("owner/tiny")  # without a prefix, as no folder has this name
+    assert sum(request.startswith("GET") and "/resolve/" in request for request in hub.requests) == len(RELEASE)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.requests.clear()
+    assert from_pretrained("hf-hub:owner/tiny").weights_hash() == ours.weights_hash()
+    with pytest.raises(HubError, match=r"HF_HUB_OFFLINE is set. Did you mean hf-hub:owner/tiny\?"):
+        find_release("hf-hub:owner/tyni")
+    assert hub.requests == []
+
+
+def test_environment_variables_of_the_hub_are_respected(hub, tiny_release, tmp_path):
+    hub.add("owner/tiny", tiny_release, private=True)
+    words = [
+        sys.executable,
+        "-c",
+        "from avssl.hub.release import find_release; print(find_release('hf-hub:owner/tiny'))",
+    ]
+    environment = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_may_read", "PATH": ""}
+    environment["PYTHONPATH"] = ":".join(sys.path)
+    first = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith(str(tmp_path / "hub" / "models--owner--tiny"))
+    again = environment | {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert subprocess.run(words, env=again, capture_output=True, text=True, timeout=120).stdout == first.stdout
+
+
+def test_errors_of_the_hub_say_what_to_do(hub, tiny_release, monkeypatch):
+    hub.add("owner/tiny", tiny_release)
+    hub.add("owner/private", tiny_release, private=True)
+    hub.add("owner/other", {"pytorch_model.bin": b"", "config.json": b"{}"})
+    monkeypatch.setenv("HF_TOKEN", "hf_stranger")
+    for name, message in {
+        "hf-hub:owner/none": "no such repository at http.*, or it is private.*hf auth login",
+        "owner/none": "owner/none: no such folder here. hf-hub:owner/none: no such repository",
+        "hf-hub:owner/private": "or it is private",
+        "hf-hub:owner/tiny@v9": "hf-hub:owner/tiny@v9: the repository has no revision v9",
+        "hf-hub:owner/other": r"no release of avssl: model.safetensors missing. It has .*_model.bin.* runs its code",
+        "hf-hub:owner/a--b": "not a name of a repository",
+    }.items():
+        with pytest.raises(HubError, match=message):
+            find_release(name)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match=r"http://127.0.0.1:9 cannot be reached, and the cache .*refused"):
+        find_release("hf-hub:owner/tiny")
