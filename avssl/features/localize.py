@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
+
+from torch import Tensor
 
 from avssl.core.batch import Heatmap
 from avssl.core.errors import InputError
@@ -21,8 +23,18 @@ from avssl.media import ImageReader, MediaLimits, MediaReader, is_image, open_me
 _LOGGER = logging.getLogger(__name__)
 
 NoSound = Literal["silence", "noise"]
-Audio = Path | str | MediaReader | NoSound | None
-"""The audio to look for: None for the video's own, another file, ``"silence"`` or ``"noise"``."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words to look for in place of audio; the model must have a text tower."""
+
+    text: str
+    """Words for something seen or heard, such as ``"the violin"``."""
+
+
+Audio = Path | str | MediaReader | NoSound | Words | None
+"""The audio or words to look for: None for the video's own audio, another file, ``"silence"``, ``"noise"`` or words."""
 STRIDE_SECONDS = 0.25
 """Time from one heat map to the next."""
 
@@ -32,6 +44,7 @@ def localize(
     model: PretrainedModel | Path | str | None = None,
     audio: Audio = None,
     *,
+    text: str | None = None,
     stride_seconds: float = STRIDE_SECONDS,
     stop_after_seconds: float | None = None,
     limits: MediaLimits | None = None,
@@ -45,6 +58,7 @@ def localize(
             ``from_pretrained(..., crop="full")``; the demo weights by default.
         audio: The audio to look for in place of the video's own: a file (from its start), ``"silence"`` or
             ``"noise"``. A model that uses the audio gives another map.
+        text: Words to look for in place of audio, such as ``"the violin"``, if the model has a text tower.
         stride_seconds: Time from one map to the next, > 0.
         stop_after_seconds: Stop this long after the first frame; None goes to the end.
         limits: Limits on files that are opened here.
@@ -57,18 +71,20 @@ def localize(
 
     Raises:
         MediaError: If a file cannot be read or lacks the stream that is needed.
-        HubError: If there is no model at ``model``.
-        InputError: If an option is out of range.
+        HubError: If there is no model at ``model``, or it has no text tower.
+        InputError: If an option is out of range, or both ``audio`` and ``text`` are given.
 
     Example:
         >>> heatmap = avssl.localize("video.mp4", "runs/first")
         >>> heatmap.values.shape, heatmap.confidence.max()
         >>> silent = avssl.localize("video.mp4", "runs/first", "silence")
     """
+    if text is not None and audio is not None:
+        raise InputError("audio and text are both given: a map shows one of them.")
     (heatmap,) = localize_each(
         video,
         model,
-        [audio],
+        [audio if text is None else Words(text)],
         stride_seconds=stride_seconds,
         stop_after_seconds=stop_after_seconds,
         limits=limits,
@@ -105,9 +121,9 @@ def localize_each(
     if pretrained.transform.video_eval.crop != "full":
         raise InputError('model must see the whole frame: load it with from_pretrained(..., crop="full").')
     with ExitStack() as files:
-        sounds = [_open_audio(audio, limits, files) for audio in audios]
+        sounds = [_open_audio(audio, pretrained, limits, files) for audio in audios]
         if isinstance(video, Path | str):
-            other = next((sound for sound in sounds if sound is not None and not isinstance(sound, str)), None)
+            other = next((sound for sound in sounds if isinstance(sound, MediaReader)), None)
             reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds, limits))
         else:
             reader = video
@@ -120,7 +136,8 @@ def localize_each(
             stop_after_seconds=stop_after_seconds,
             on_progress=on_progress,
         )
-        familiarity = check_familiarity(reader, pretrained, sounds[0], stop_after_seconds=stop_after_seconds)
+        first = "silence" if isinstance(sounds[0], Tensor) else sounds[0]  # words: the frames alone are compared
+        familiarity = check_familiarity(reader, pretrained, first, stop_after_seconds=stop_after_seconds)
         return [replace(heatmap, familiarity=familiarity) for heatmap in heatmaps]
 
 
@@ -140,7 +157,11 @@ def open_video(
     return ImageReader(video, other.info.audio_stop_seconds - other.info.audio_start_seconds, limits=limits)
 
 
-def _open_audio(audio: Audio, limits: MediaLimits | None, files: ExitStack) -> AudioSource:
+def _open_audio(
+    audio: Audio, pretrained: PretrainedModel, limits: MediaLimits | None, files: ExitStack
+) -> AudioSource | Tensor:
+    if isinstance(audio, Words):
+        return pretrained.embed_text([audio.text], "video")[0]
     if audio is None or audio in get_args(NoSound) or not isinstance(audio, Path | str):
         return audio  # type: ignore[return-value]
     return files.enter_context(open_media(audio, limits=limits))

@@ -9,8 +9,10 @@ Example:
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from avssl.core.batch import Modality
 from avssl.core.checkpoint_names import HUB
 from avssl.core.errors import InputError
 from avssl.core.manifest import is_url
-from avssl.core.names import name_from_text, name_to_text
+from avssl.core.names import name_from_text, name_to_text, printable
 from avssl.engine import choose_device
 from avssl.evaluation import GalleryLevel, gallery_level, query_cosines, top_moments
 from avssl.features.search_page import Moment, MomentGroup
@@ -34,22 +36,46 @@ from avssl.models import What
 _COMPARED_IDS = 100_000  # ids that a misspelled one is compared with
 
 
-@dataclass(frozen=True, eq=False)
-class Query:
-    """One window of one stream of a file."""
+QueryKind = Literal["video", "audio", "text"]
 
-    modality: Modality
-    """Stream of the window."""
-    vector: np.ndarray
-    """(C,) float32."""
+
+@dataclass(frozen=True)
+class FileWindow:
+    """A time span of a file."""
+
     file: Path
     """Path of the file."""
-    name: str
-    """Displayed name of the file."""
     start_seconds: float
     """Presentation time of the start."""
     stop_seconds: float
     """Presentation time of the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One window of one stream of a file, or a text."""
+
+    kind: QueryKind
+    """Stream of the window; ``"text"`` for a text."""
+    name: str
+    """Displayed name of the file, or the text."""
+    vectors: Mapping[Modality, np.ndarray]
+    """(C,) float32 to compare with the windows of each stream."""
+    window: FileWindow | None = None
+    """The window; None for a text."""
+
+    @property
+    def title(self) -> str:
+        """The query in words."""
+        return f"“{self.name}”" if self.kind == "text" else f"the {self.kind} of {self.name}"
+
+    @property
+    def line(self) -> str:
+        """The query in one line for a terminal."""
+        if self.window is None:
+            return f"the text “{printable(self.name)}”"
+        times = f"{self.window.start_seconds:.2f} to {self.window.stop_seconds:.2f} s"
+        return f"the {self.kind} of {printable(self.name)}, {times}"
 
 
 @dataclass(frozen=True)
@@ -77,8 +103,8 @@ class GalleryHits:
     hits: list[Hit]
     """Best first. If the query is a moment of the table, that moment is among them."""
 
-    def heading(self, query: Modality) -> str:
-        """Return a title for the hits of a query of this modality."""
+    def heading(self, query: QueryKind) -> str:
+        """Return a title for the hits of a query of this kind."""
         relation = "resemble" if self.modality == query else "match"
         return f"{self.modality.capitalize()} windows that {relation} the {query}"
 
@@ -148,7 +174,8 @@ def query_of_table(
     at = (middles[0] + middles[-1]) / 2 if at_seconds is None else at_seconds
     row = int(rows[np.abs(middles - at).argmin()])
     start, stop = float(table.start_seconds[row]), float(table.stop_seconds[row])
-    return Query(by, table.vectors(by)[row], Path(root) / name_from_text(table.paths[row]), name, start, stop)
+    window = FileWindow(Path(root) / name_from_text(table.paths[row]), start, stop)
+    return Query(by, name, _for_both(table.vectors(by)[row]), window)
 
 
 def query_of_file(
@@ -184,7 +211,23 @@ def query_of_file(
     length = sampling.video_seconds if by == "video" else sampling.audio_seconds
     start = min(max(at - length / 2, first), max(first, last - length))  # as the windows are shifted
     vector = pretrained.encoder().encode(by, x).vectors(what)[0].cpu().numpy()
-    return Query(by, vector, Path(path), name_to_text(path), start, min(start + length, last))
+    window = FileWindow(Path(path), start, min(start + length, last))
+    return Query(by, name_to_text(path), _for_both(vector), window)
+
+
+def query_of_text(pretrained: PretrainedModel, text: str) -> Query:
+    """Embed a text as a query.
+
+    Args:
+        pretrained: The model that made the table.
+        text: Words for what is seen or heard, such as "a dog barks".
+
+    Raises:
+        HubError: If the model has no text tower; names models that have one.
+        InputError: If the text is empty or too long.
+    """
+    vectors = pretrained.text_encoder()([text])
+    return Query("text", text, {stream: vector[0].cpu().numpy() for stream, vector in vectors.items()})
 
 
 def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int) -> GalleryHits:
@@ -196,12 +239,15 @@ def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int) 
     """
     if not len(table):
         raise FeatureTableError("the table has no windows. Embed files that have video and audio.")
-    if table.info.what == "features" and modality != query.modality:
-        raise FeatureTableError(
-            f"the table holds features before the heads, which compare {query.modality} with {query.modality} only. "
-            "Make one with avssl embed --what embeddings to compare with both streams."
+    if table.info.what == "features" and modality != query.kind:
+        compared = (
+            "video with video and audio with audio" if query.kind == "text" else f"{query.kind} with {query.kind}"
         )
-    cosines = query_cosines(query.vector, table.vectors(modality))
+        raise FeatureTableError(
+            f"the table holds features before the heads, which compare {compared} only. "
+            "Make one with avssl embed --what embeddings to compare with both streams, and with text."
+        )
+    cosines = query_cosines(query.vectors[modality], table.vectors(modality))
     level = gallery_level(cosines)
     rows = top_moments(cosines, table.paths, table.start_seconds, table.stop_seconds, k)
     found = [(row, float(cosines[row]), level.z(float(cosines[row]))) for row in rows]
@@ -210,14 +256,19 @@ def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int) 
 
 def is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool:
     """Return whether a hit overlaps with the query; the table's paths are relative to ``folder``."""
-    overlaps = table.start_seconds[hit.row] < query.stop_seconds and query.start_seconds < table.stop_seconds[hit.row]
-    return bool(overlaps) and (folder / name_from_text(table.paths[hit.row])).resolve() == query.file.resolve()
+    window, row = query.window, hit.row
+    if window is None:
+        return False
+    overlaps = table.start_seconds[row] < window.stop_seconds and window.start_seconds < table.stop_seconds[row]
+    return bool(overlaps) and (folder / name_from_text(table.paths[row])).resolve() == window.file.resolve()
 
 
-def query_moment(query: Query) -> Moment:
-    """Return the query as a moment of the page."""
-    headline = f"query: its {query.modality}"
-    return Moment(query.file, query.name, query.start_seconds, query.stop_seconds, headline)
+def query_moment(query: Query) -> Moment | None:
+    """Return the query as a moment of the page; None for a text."""
+    window = query.window
+    if window is None:
+        return None
+    return Moment(window.file, query.name, window.start_seconds, window.stop_seconds, f"query: its {query.kind}")
 
 
 def moment_group(table: FeatureTable, found: GalleryHits, query: Query, folder: Path) -> MomentGroup:
@@ -230,7 +281,12 @@ def moment_group(table: FeatureTable, found: GalleryHits, query: Query, folder: 
         times = float(table.start_seconds[hit.row]), float(table.stop_seconds[hit.row])
         moments.append(Moment(folder / name_from_text(path), path, *times, words, hit.is_weak and not itself))
     note = f"{found.note(table)} Hits that are no better are shown faintly."
-    return MomentGroup(found.heading(query.modality), note, moments)
+    return MomentGroup(found.heading(query.kind), note, moments)
+
+
+def _for_both(vector: np.ndarray) -> dict[Modality, np.ndarray]:
+    """Return the vector of a window, which both streams are compared with."""
+    return {"video": vector, "audio": vector}
 
 
 def _window(reader: MediaReader, by: Modality, at: float, pretrained: PretrainedModel) -> Tensor:

@@ -55,17 +55,17 @@ class MomentGroup:
 def write_search_page(
     path: Path | str,
     title: str,
-    query: Moment,
+    query: Moment | None,
     groups: Sequence[MomentGroup],
     limits: MediaLimits | None = None,
     warning: str = "",
 ) -> None:
-    """Write the page; links to files are relative to the folder of ``path``."""
+    """Write the page; links to files are relative to the folder of ``path``, and a query that is a text has no card."""
     folder = Path(path).resolve().parent
     found = [
         {"title": group.title, "note": group.note, "moments": cards(group.moments, folder, limits)} for group in groups
     ]
-    (card,) = cards([query], folder, limits)
+    card = [] if query is None else cards([query], folder, limits)
     write_page(path, "search.html", title=title, query=card, groups=found, warning=warning)
 
 

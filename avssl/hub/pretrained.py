@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from avssl.hub.model_input import check_input, describe_input
 from avssl.hub.release import (
     CONFIG_NAME,
     PRETRAINED,
+    HubError,
     card_note,
     check_tensors,
     find_release,
@@ -27,7 +28,7 @@ from avssl.hub.release import (
     write_release,
 )
 from avssl.hub.training_world import TrainingWorld, load_world, save_world
-from avssl.models import AVModel, ClipEncoder, Encoding
+from avssl.models import AVModel, ClipEncoder, Encoding, TextEncoder
 from avssl.training.build import Crop, build_model, build_sampling, build_transform
 from avssl.transforms import ClipTransform
 
@@ -35,6 +36,12 @@ FULL_FRAME_SCALE = 4 / 3
 """Scale of full frames at inference relative to the training crop, which random crops enlarge (Touvron et al., 2019,
 "Fixing the train-test resolution discrepancy"). It also gives maps of more cells. ``benchmarks/localization.py``
 measures its effect on SoundingShapes."""
+
+
+NO_TEXT = (
+    "this model has no text tower. Words work with PE-AV (hf-hub:facebook/pe-av-small), and with models whose audio "
+    "was aligned to a frozen CLIP or SigLIP (configs/bind_clip.yaml)."
+)
 
 
 @dataclass
@@ -55,6 +62,9 @@ class PretrainedModel:
     """Statistics of its training clips, to tell foreign videos; None if the release has none."""
     trained_on: str = ""
     """Note of the card on the training clips."""
+    load_text: Callable[[], TextEncoder] | None = None
+    """Loads the text tower, if there is one."""
+    _text: TextEncoder | None = field(default=None, init=False, repr=False)
 
     def to(self, device: torch.device | str) -> PretrainedModel:
         """Move model and transform in place, and return this object."""
@@ -92,6 +102,39 @@ class PretrainedModel:
         """
         encoder = self.encoder()
         return {modality: encoder.encode_batch(batch, modality) for modality in ("video", "audio")}
+
+    def text_encoder(self) -> TextEncoder:
+        """Return the text tower on the model's device; it is loaded when it is first used.
+
+        Raises:
+            HubError: If the model has none; names models that have one.
+        """
+        if self._text is None:
+            if self.load_text is None:
+                raise HubError(f"{self.source}: {NO_TEXT}")
+            self._text = self.load_text().eval()
+        return self._text.to(self.device)
+
+    def embed_text(self, texts: Sequence[str], stream: Modality = "audio") -> torch.Tensor:
+        """Embed texts in the space of the model's embeddings.
+
+        Args:
+            texts: N texts, such as ``["a dog barks"]``.
+            stream: Stream whose embeddings the result is compared with. Some models, such as PE-AV, project text
+                differently for each.
+
+        Returns:
+            (N, D) float32 unit vectors.
+
+        Raises:
+            HubError: If the model has no text tower; names models that have one.
+            InputError: If a text is empty or too long.
+
+        Example:
+            >>> pretrained.embed_text(["a dog barks", "rain"]).shape
+            torch.Size([2, 1024])
+        """
+        return self.text_encoder()(texts)[stream]
 
     def weights_hash(self) -> str:
         """Return a hash of all weights and statistics, as 16 hex digits."""

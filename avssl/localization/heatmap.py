@@ -54,7 +54,7 @@ def sliding_heatmaps(
     reader: MediaReader,
     encoder: Locator,
     sampling: Sampling,
-    sounds: Sequence[AudioSource] = (None,),
+    sounds: Sequence[AudioSource | Tensor] = (None,),
     *,
     stride_seconds: float,
     stop_after_seconds: float | None = None,
@@ -68,7 +68,8 @@ def sliding_heatmaps(
             drawn over all of it.
         sampling: The window the model was trained with.
         sounds: At least one: None for the video's own audio, another file (from its start; silence once it has ended),
-            ``"silence"`` or ``"noise"``. A model that uses the audio changes its map.
+            ``"silence"`` or ``"noise"``; or in place of a sound a (D,) embedding, such as that of a text, which is
+            compared with all frames. A model that uses the audio changes its map.
         stride_seconds: Time from one map to the next, > 0.
         stop_after_seconds: Stop this long after the first frame; None goes to the end.
         on_progress: Called with (maps done, maps in all) after each batch.
@@ -86,7 +87,7 @@ def sliding_heatmaps(
     if batch_size < 1:
         raise InputError(f"batch_size ({batch_size}) must be at least 1.")
     frame_windows = FrameWindows(reader, sampling, stop_after_seconds)
-    sound_windows = [AudioWindows(reader, sound) for sound in sounds]
+    queries = [_Queries(reader, encoder, sampling, sound) for sound in sounds]
     instants = frame_windows.instants(stride_seconds)
     starts = frame_windows.starts(instants)
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in sounds]
@@ -94,16 +95,29 @@ def sliding_heatmaps(
         instants.split(batch_size), starts.split(batch_size), frame_windows.read(starts, batch_size), strict=True
     )
     for part, begin, frames in batches:
-        waveforms = [windows.around(part, sampling.audio_seconds, sampling.sample_rate_hz) for windows in sound_windows]
         cells = encoder.cells(encoder.video_input(frames))
         position = (part - begin) * sampling.frames_per_second
-        for waveform, maps in zip(waveforms, found, strict=True):
-            queries = encoder.queries(encoder.audio_input(waveform))
-            maps.append(_maps_at(cells, queries, encoder.num_heads, position, sampling.num_frames))
+        for asked, maps in zip(queries, found, strict=True):
+            maps.append(_maps_at(cells, asked.around(part), encoder.num_heads, position, sampling.num_frames))
         if on_progress is not None:
             on_progress(sum(len(values) for values, _ in found[0]), len(instants))
     heats = [[torch.cat(parts) for parts in zip(*maps, strict=True)] for maps in found]
     return [Heatmap(heat, instants.clone(), heat.amax(dim=(1, 2)), heads) for heat, heads in heats]
+
+
+class _Queries:
+    """The queries of one sound, or of one embedding in its place, around points in time of a video."""
+
+    def __init__(self, reader: MediaReader, encoder: Locator, sampling: Sampling, sound: AudioSource | Tensor) -> None:
+        self._encoder, self._sampling = encoder, sampling
+        self._sound = sound if isinstance(sound, Tensor) else AudioWindows(reader, sound)
+
+    def around(self, instants: Tensor) -> Tensor:
+        """Return the (B, D, S) queries at (B,) points in time."""
+        if isinstance(self._sound, Tensor):
+            return self._sound[None, :, None].expand(len(instants), -1, -1)
+        waveform = self._sound.around(instants, self._sampling.audio_seconds, self._sampling.sample_rate_hz)
+        return self._encoder.queries(self._encoder.audio_input(waveform))
 
 
 def _maps_at(cells: Tensor, queries: Tensor, num_heads: int, frame: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from avssl.models.heads import LogitScale as LogitScale
     from avssl.models.heads import ProjectionHead as ProjectionHead
     from avssl.models.stage_pooling import StagePooling as StagePooling
+    from avssl.models.text_encoder import TextEncoder as TextEncoder
 
 VIDEO_ENCODERS: dict[str, str] = {
     "avid_r2plus1d_10": "avssl.models.avid_video:avid_r2plus1d_10",

@@ -13,7 +13,7 @@ from avssl.core.errors import ConfigError, InputError
 from avssl.core.progress import Bar
 from avssl.core.ranges import Seconds, Step, checked
 from avssl.core.whole_file import write_json
-from avssl.features.localize import STRIDE_SECONDS, load_localizer, localize_each, open_video
+from avssl.features.localize import STRIDE_SECONDS, Words, load_localizer, localize_each, open_video
 from avssl.hub.pretrained import DEMO_NOTE, PretrainedModel
 from avssl.localization import Look, overlay_picture, overlay_video
 from avssl.localization import readout as describe_maps
@@ -29,6 +29,7 @@ FIRST = (
     "out",
     "overwrite",
     "audio",
+    "text",
     "silence",
     "noise",
     "side_by_side",
@@ -52,6 +53,7 @@ def localize(
     checkpoint: Path | str | None = None,
     out: Path | str | None = None,
     audio: Path | str | None = None,
+    text: str | None = None,
     silence: bool = False,
     noise: bool = False,
     side_by_side: bool = False,
@@ -68,7 +70,8 @@ def localize(
 
     With ``--audio OTHER`` it shows where another file's audio would come from. ``--silence`` and ``--noise`` show the
     map when there is nothing to find, and ``--side-by-side`` shows them beside the video's own audio. Still images
-    work too: ``avssl localize image.jpg --audio sound.wav -o out.png``.
+    work too: ``avssl localize image.jpg --audio sound.wav -o out.png``. A model with a text tower also finds what
+    words say: ``--text "the violin"``.
 
     A video unlike the clips that the model was trained on gets a warning, in print and above its map.
 
@@ -79,6 +82,7 @@ def localize(
         out: mp4 to write, or png of the time with the highest cosine; default: VIDEO_heatmap.mp4 (of an image: png)
             in the working folder.
         audio: File whose audio is used instead of the video's own.
+        text: Words to look for instead of audio, such as "the violin".
         silence: Use silence as the audio.
         noise: Use white noise as the audio.
         side_by_side: Show the video's own audio beside each of the above (silence, if none), on one color scale. The
@@ -94,17 +98,19 @@ def localize(
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
 
     Returns:
-        The maps by the name of their audio.
+        The maps by the name of their audio, or by the words.
 
     Raises:
         ConfigError: If options exclude each other.
         MediaError: If a file cannot be read or lacks the stream that is needed.
-        HubError: If there is no model at ``checkpoint``.
+        HubError: If there is no model at ``checkpoint``, or it has no text tower.
         OutputError: If another command or program made an output, it is a source, or another process writes it.
         ValueError: If an option is out of range, or ``out`` is neither mp4 nor png.
     """
-    if not side_by_side and sum(map(bool, (audio, silence, noise))) > 1:
-        raise ConfigError("--audio, --silence and --noise exclude each other, unless --side-by-side compares them.")
+    if not side_by_side and (audio is not None) + (text is not None) + silence + noise > 1:
+        raise ConfigError(
+            "--audio, --text, --silence and --noise exclude each other, unless --side-by-side compares them."
+        )
     if isinstance(scale, tuple) and not scale[0] < scale[1]:
         raise ConfigError(f"--scale ({scale[0]:g} {scale[1]:g}) must rise from the lowest to the highest cosine.")
     out = _output(video, out)
@@ -116,10 +122,10 @@ def localize(
     with ExitStack() as files:
         other = None if audio is None else files.enter_context(open_media(audio, limits=limits))
         reader = files.enter_context(open_video(video, other, pretrained.sampling.audio_seconds, limits))
-        sounds = _sounds(reader, other, silence, noise, side_by_side)
+        sounds = _sounds(reader, other, text, silence, noise, side_by_side)
         maps = _maps(reader, pretrained, sounds, stride_seconds, seconds)
         out.parent.mkdir(parents=True, exist_ok=True)
-        _draw(reader, maps, out, scale, look, next(iter(sounds.values())), seconds)
+        _draw(reader, maps, out, scale, look, _heard(reader, next(iter(sounds.values()))), seconds)
         numbers = describe_maps(maps, (reader.info.height or 0, reader.info.width or 0), scale, look)
     familiarity = next(iter(maps.values())).familiarity
     assert familiarity is not None, "localize_each asks"
@@ -146,18 +152,20 @@ def _output(video: Path | str, out: Path | str | None) -> Path:
 
 
 def _sounds(
-    reader: MediaReader, other: MediaReader | None, silence: bool, noise: bool, side_by_side: bool
-) -> dict[str, AudioSource]:
-    """Return the audio sources to localize by name; the output has the audio of the first."""
-    named: dict[str, AudioSource] = {} if other is None else {Path(other.info.path).name: other}
+    reader: MediaReader, other: MediaReader | None, text: str | None, silence: bool, noise: bool, side_by_side: bool
+) -> dict[str, AudioSource | Words]:
+    """Return the audio sources and the words to localize by name; the output has the audio of the first."""
+    named: dict[str, AudioSource | Words] = {} if other is None else {Path(other.info.path).name: other}
+    if text is not None:
+        named[f'"{text}"'] = Words(text)
     if silence:
         named["silence"] = "silence"
     if noise:
         named["white noise"] = "noise"
     if not side_by_side:
         return named or {OWN: None}
-    own: dict[str, AudioSource] = {OWN: None} if reader.info.has_audio else {}
-    if not own and not other:
+    own: dict[str, AudioSource | Words] = {OWN: None} if reader.info.has_audio else {}
+    if not own and not other and text is None:
         raise InputError(
             f"{reader.info.path}: has no audio to compare with silence or noise. Name a file with audio: --audio FILE."
         )
@@ -166,10 +174,17 @@ def _sounds(
     return own | named
 
 
+def _heard(reader: MediaReader, source: AudioSource | Words) -> AudioSource:
+    """Return the audio of the output: that of the map, and for words the video's own."""
+    if not isinstance(source, Words):
+        return source
+    return None if reader.info.has_audio else "silence"
+
+
 def _maps(
     reader: MediaReader,
     pretrained: PretrainedModel,
-    sounds: Mapping[str, AudioSource],
+    sounds: Mapping[str, AudioSource | Words],
     stride_seconds: Step,
     seconds: Seconds | None,
 ) -> dict[str, Heatmap]:

@@ -21,6 +21,7 @@ from avssl.features.search import (
     query_moment,
     query_of_file,
     query_of_table,
+    query_of_text,
     table_place,
 )
 from avssl.features.search_page import write_search_page
@@ -35,6 +36,7 @@ def search(
     *,
     audio: Path | str | None = None,
     video: Path | str | None = None,
+    text: str | None = None,
     id: str | None = None,
     by: Modality = "audio",
     at_seconds: SecondsOrZero | None = None,
@@ -47,11 +49,11 @@ def search(
     limits: MediaLimits | None = None,
     device: str = "auto",
 ) -> list[GalleryHits]:
-    """Find the windows of a table that match an audio clip, an image or a video.
+    """Find the windows of a table that match an audio clip, an image, a video or words.
 
-    The table comes from ``avssl embed``. The query (``--audio FILE``, ``--video FILE`` or ``--id ID``) is compared with
-    the frames of every window, with their audio, or with both. The search is exact. Overlapping windows of one file
-    count once.
+    The table comes from ``avssl embed``. The query (``--audio FILE``, ``--video FILE``, ``--text WORDS`` or ``--id
+    ID``) is compared with the frames of every window, with their audio, or with both. The search is exact. Overlapping
+    windows of one file count once. Words need a model with a text tower.
 
     The list always has a first hit, so each has a z-score: its distance from the median of the whole gallery, in
     robust standard deviations. "~" marks hits that are no better than the best of as many unrelated windows, "="
@@ -62,6 +64,7 @@ def search(
         features: Table of ``avssl embed``.
         audio: Search for the audio of this file.
         video: Search for the frames of this file.
+        text: Search for what these words say, such as "a dog barks".
         id: Search for a row of the table.
         by: Modality of the row, with ``--id``.
         at_seconds: Center of the query's window; default: the center of the file.
@@ -82,21 +85,24 @@ def search(
         ConfigError: If not exactly one query is given.
         FeatureTableError: If the table cannot be used, is empty, lacks the id, or belongs to other weights.
         MediaError: If the query's file cannot be read or lacks the stream.
-        HubError: If there is no model at ``checkpoint``.
+        HubError: If there is no model at ``checkpoint``, or it has no text tower.
         ValueError: If ``k`` or ``at_seconds`` is out of range.
     """
-    given = {name: value for name, value in (("audio", audio), ("video", video), ("id", id)) if value is not None}
+    queries = (("audio", audio), ("video", video), ("text", text), ("id", id))
+    given = {name: value for name, value in queries if value is not None}
     if len(given) != 1:
-        raise ConfigError("name one query: --audio FILE, --video FILE or --id ID.")
+        raise ConfigError("name one query: --audio FILE, --video FILE, --text WORDS or --id ID.")
+    if text is not None and at_seconds is not None:
+        raise ConfigError("--at-seconds is a time of a file; leave it out with --text.")
     ((kind, query),) = given.items()
-    by = cast(Modality, kind) if kind != "id" else by
-    table = read_feature_table(features)
+    table, familiarity = read_feature_table(features), None
     folder = Path(root) if root is not None else table_place(features, table.info.root)
     if kind == "id":
         asked = query_of_table(table, str(query), by, at_seconds, folder)
-        familiarity = None
+    elif kind == "text":
+        asked = query_of_text(model_of_table(table, features, checkpoint, device), str(query))
     else:
-        pretrained = model_of_table(table, features, checkpoint, device)
+        pretrained, by = model_of_table(table, features, checkpoint, device), cast(Modality, kind)
         asked = query_of_file(pretrained, query, by, table.info.what, at_seconds, limits)
         with open_media(query, limits=limits) as reader:
             familiarity = check_familiarity(reader, pretrained, modalities=(by,))
@@ -104,13 +110,13 @@ def search(
         gallery = "both" if table.info.what == "embeddings" else by
     modalities = table.info.modalities if gallery == "both" else (gallery,)
     found = [find_moments(table, asked, modality, k) for modality in modalities]
-    print(f"query: the {by} of {printable(asked.name)}, {asked.start_seconds:.2f} to {asked.stop_seconds:.2f} s")
+    print(f"query: {asked.line}")
     if familiarity is not None:
         print(familiarity.line)
     for part in found:
         print(as_text(table, part, asked, folder))
     if out is not None:
-        title = f"Matches for the {by} of {asked.name}"
+        title = f"Matches for {asked.title}"
         groups = [moment_group(table, part, asked, folder) for part in found]
         warning = familiarity.line if familiarity is not None and familiarity.is_foreign else ""
         write_search_page(out, title, query_moment(asked), groups, limits, warning)
@@ -120,7 +126,7 @@ def search(
 
 def as_text(table: FeatureTable, found: GalleryHits, query: Query, folder: Path) -> str:
     """Return the hits of one gallery in lines; ``=`` marks the query itself, ``~`` hits at chance level."""
-    lines = ["", f"{found.heading(query.modality)}. {found.note(table)}"]
+    lines = ["", f"{found.heading(query.kind)}. {found.note(table)}"]
     lines.append(f"{'':>5}{'cosine':>8}{'z':>7}{'start':>10}{'stop':>10}  file")
     for number, hit in enumerate(found.hits, start=1):
         times = f"{table.start_seconds[hit.row]:>10.2f}{table.stop_seconds[hit.row]:>10.2f}"

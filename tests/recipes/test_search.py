@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from avssl.cli import main
+from avssl.core.errors import InputError
 from avssl.features.table import FeatureTable, FeatureTableError, read_feature_table, write_feature_table
 from avssl.hub.pretrained import from_pretrained, save_pretrained
 from avssl.media import open_media, write_video
+from avssl.models import TextEncoder
 from avssl.recipes.embed import embed
 from avssl.recipes.search import search
 from avssl.training.build import build_model
@@ -256,6 +258,65 @@ def test_wrong_queries_raise(world, wav, tmp_path, capsys):
     assert "has no windows" in capsys.readouterr().err
     assert main(["search", "--help"]) == 0
     assert "The list always has a first hit" in " ".join(capsys.readouterr().out.split())
+
+
+class _Known(torch.nn.Module):
+    """A text tower that knows the vectors of one window: both of them, side by side."""
+
+    def __init__(self, table, row):
+        super().__init__()
+        self.known = torch.nn.Parameter(torch.from_numpy(np.concatenate([table.video[row], table.audio[row]])))
+
+    def forward(self, count):
+        return self.known.expand(len(count), -1)
+
+
+class _Half(torch.nn.Module):
+    def __init__(self, start, stop):
+        super().__init__()
+        self.part = slice(start, stop)
+
+    def forward(self, x):
+        return x[:, self.part]
+
+
+def test_words_find_windows_of_both_streams(world, run, tmp_path, monkeypatch, capsys):
+    """Words are compared with each stream by the projection for it, and stand on the page as they are."""
+    table, words_of_it = read_feature_table(world), f"a <b>dog</b> & {HOSTILE}"
+    row = int(np.flatnonzero(table.ids == "clip4.mp4")[2])
+
+    def with_text(*_):
+        pretrained = from_pretrained(run)
+        size = table.video.shape[1]
+        projections = {"video": _Half(0, size), "audio": _Half(size, 2 * size)}
+        tower = _Known(table, row)
+        pretrained.load_text = lambda: TextEncoder(lambda texts: {"count": torch.ones(len(texts))}, tower, projections)
+        return pretrained
+
+    monkeypatch.setattr("avssl.recipes.search.model_of_table", with_text)
+    page = tmp_path / "page.html"
+    both = search(world, text=words_of_it, k=2, out=page, device="cpu")
+    assert [found.modality for found in both] == ["video", "audio"]
+    assert [found.hits[0].row for found in both] == [row, row]
+    assert [found.hits[0].cosine for found in both] == pytest.approx([1, 1], abs=1e-5)
+    said = capsys.readouterr().out
+    assert f"query: the text “{words_of_it}”" in said
+    assert "Audio windows that match the text." in said
+    shown = Page(page.read_text(encoding="utf-8"))
+    assert f"Matches for “{words_of_it}”" in shown.text
+    tags = [tag for tag, _ in shown.tags]
+    assert tags.count("figure") == tags.count("video") == 4  # a text has no card of its own
+    assert tags.count("b") == 4
+    with pytest.raises(InputError, match="the text is empty"):
+        search(world, text=" ", device="cpu")
+
+
+def test_words_need_a_model_with_text_and_embeddings(world, run, tmp_path, capsys):
+    assert main(words(world, "--text", "a dog barks")) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "this model has no text tower. Words work with PE-AV" in said
+    assert main(words(world, "--text", "a dog barks", "--at-seconds", "1")) == 2
+    assert "--at-seconds is a time of a file" in capsys.readouterr().err
 
 
 def test_control_characters_of_file_names_are_not_printed(world, tmp_path, capsys):

@@ -89,7 +89,8 @@ class SearchTable:
             raise AppError(f"second {at_seconds:g} is outside the {by} of {video.name}.") from error
         found = find_moments(self.table, query, gallery, k)
         group = moment_group(self.table, found, query, self.folder)
-        window = f"{by} from {query.start_seconds:.2f} to {query.stop_seconds:.2f} s"
+        assert query.window is not None, "a query of a file"
+        window = f"{by} from {query.window.start_seconds:.2f} to {query.window.stop_seconds:.2f} s"
         with open_media(video, limits=self.limits) as reader:
             familiarity = check_familiarity(reader, pretrained, modalities=(by,))
         warning = f"{familiarity.line} " if familiarity.is_foreign else ""
