@@ -36,6 +36,8 @@ VIDEO_ENCODERS: dict[str, str] = {
     "mc3_18": "avssl.models.torchvision_video:mc3_18",
     "resnet18_image": "avssl.models.resnet_image:ResNetImageEncoder",
     "small_video": "avssl.models.small:SmallVideoEncoder",
+    "dense_av_video": "avssl.models.dense_av:DenseAvVideo",
+    "vit_frames": "avssl.models.vit:VitFrames",
 }
 """Import path of each video encoder by its name in the configuration."""
 
@@ -43,6 +45,8 @@ AUDIO_ENCODERS: dict[str, str] = {
     "avid_audio_cnn_10": "avssl.models.avid_audio:AvidAudioEncoder",
     "resnet18_audio": "avssl.models.resnet_audio:ResNetAudioEncoder",
     "small_audio": "avssl.models.small:SmallAudioEncoder",
+    "dense_av_audio": "avssl.models.dense_av:DenseAvAudio",
+    "vit_spectrogram": "avssl.models.vit:VitSpectrogram",
 }
 """Import path of each audio encoder by its name in the configuration."""
 

@@ -67,6 +67,11 @@ class AVModel(nn.Module):
             )
         if not 0 <= video_dropout < 1:
             raise InputError(f"video_dropout ({video_dropout}) must be in [0, 1): 1 would leave no feature.")
+        if video_dropout and not video_encoder.pools_map:
+            raise InputError(
+                f"video_dropout ({video_dropout}) drops features of the map, but {type(video_encoder).__name__} pools "
+                'a class token: set video_dropout to 0, or the encoder\'s pool to "mean".'
+            )
         self.num_heads = num_heads
         self.audio_over_time = audio_over_time
         self.framewise = framewise
@@ -151,10 +156,12 @@ class AVModel(nn.Module):
         encoder, heads = self._side(modality)
 
         def project(rows: Tensor) -> Outputs:
-            features = encoder.forward_features(rows)  # (B, C, T', H', W') or (B, C, T', F')
-            if modality == "video":
+            # (B, C) and (B, C, T', H', W') or (B, C, T', F')
+            pooled, features = encoder.forward_pooled(rows)
+            if modality == "video" and self.training and self.video_dropout.p:
                 features = self.video_dropout(features)
-            return _project(encoder, heads, features, needs_maps)
+                pooled = encoder.pool(features)
+            return _project(modality, heads, pooled, features, needs_maps)
 
         if chunk_size is None:
             return project(x)
@@ -232,12 +239,13 @@ class AVModel(nn.Module):
         return _side_by_side(head(features) for head in (self.audio_head, self.where_heads.audio))[..., None]
 
 
-def _project(encoder: Encoder, heads: Sequence[ProjectionHead], features: Tensor, needs_maps: bool) -> Outputs:
+def _project(
+    modality: Modality, heads: Sequence[ProjectionHead], pooled: Tensor, features: Tensor, needs_maps: bool
+) -> Outputs:
     """Return the (B, D) embedding and the projected cells of each head; without maps, the embedding of the first."""
-    pooled = encoder.pool(features)  # (B, C)
     if not needs_maps:
         return heads[0](pooled), None
-    cells = (_pool_frequency(features) if encoder.modality == "audio" else features).movedim(1, -1)  # (B, ..., C)
+    cells = (_pool_frequency(features) if modality == "audio" else features).movedim(1, -1)  # (B, ..., C)
     outputs: list[Tensor] = []
     for head in heads:
         embedding, projected = head.with_cells(pooled, cells)

@@ -165,7 +165,7 @@ class ClipEncoder(_ClipModel):
                 features = encoder(x)
                 return Encoding(features, head(features), {})
             stages = encoder.forward_stages(x, detail)
-            features = encoder.pool(list(stages.values())[-1])
+            features = encoder.pool(list(stages.values())[-1]) if encoder.pools_map else encoder(x)
             layers = head.forward_layers(features)
             return Encoding(features, layers[HEAD], stages | layers if detail == "blocks" else stages)
 

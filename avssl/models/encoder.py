@@ -25,7 +25,8 @@ class Encoder(nn.Module):
 
     A subclass registers one submodule for each of ``stage_names`` under that name, and the base
     class runs them in order. An encoder that is not such a chain (a transformer reshapes tokens)
-    overrides :meth:`forward_features`, :meth:`blocks` and :meth:`forward_stages`, and calls :meth:`check_input`.
+    overrides :meth:`forward_features`, :meth:`blocks` and :meth:`forward_stages`, and calls :meth:`check_input`; with a
+    class token also :meth:`forward_pooled`.
 
     Args:
         modality: ``"video"`` or ``"audio"``.
@@ -43,6 +44,8 @@ class Encoder(nn.Module):
     """C of :meth:`forward_features` and :meth:`forward`."""
     stage_names: tuple[str, ...]
     """Keys of :meth:`forward_stages`, from input to output."""
+    pools_map: bool = True
+    """The pooled vector is :meth:`pool` of the map; False for an encoder that takes it from a class token."""
 
     def __init__(self, modality: Modality, num_features: int, stage_names: tuple[str, ...], pool: Pooling) -> None:
         super().__init__()
@@ -54,8 +57,13 @@ class Encoder(nn.Module):
         self.pooling = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C) pooled features, ``pool(forward_features(x))``."""
-        return self.pool(self.forward_features(x))
+        """Return the (B, C) pooled features of :meth:`forward_pooled`."""
+        return self.forward_pooled(x)[0]
+
+    def forward_pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the (B, C) pooled features and the map of :meth:`forward_features`, from one pass."""
+        features = self.forward_features(x)
+        return self.pool(features), features
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the feature map before pooling.
