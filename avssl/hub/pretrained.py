@@ -35,7 +35,8 @@ from avssl.transforms import ClipTransform
 FULL_FRAME_SCALE = 4 / 3
 """Scale of full frames at inference relative to the training crop, which random crops enlarge (Touvron et al., 2019,
 "Fixing the train-test resolution discrepancy"). It also gives maps of more cells. ``benchmarks/localization.py``
-measures its effect on SoundingShapes."""
+measures its effect on SoundingShapes. Models trained on whole squares (``transform.video.scale`` 1 1) keep their
+size."""
 
 
 NO_TEXT = (
@@ -202,7 +203,9 @@ def from_pretrained(
         model = build_model(config)
     check_tensors(folder, model=model, transform=build_transform(config))
     video = config.transform.video
-    size = max(video.size, 16 * round(video.size * FULL_FRAME_SCALE / 16)) if crop == "full" else video.size
+    size = video.size
+    if crop == "full" and video.scale[0] < 1:
+        size = max(size, 16 * round(size * FULL_FRAME_SCALE / 16))
     pretrained = _assemble(config, config.train.seed, crop, size, str(path_or_hub_id))
     load_tensors(folder, model=pretrained.model, transform=pretrained.transform)
     pretrained.world, pretrained.trained_on = load_world(folder), card_note(folder, "trained on")

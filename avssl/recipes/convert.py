@@ -8,7 +8,7 @@ from pathlib import Path
 from avssl.config import Config, ConfigError
 from avssl.core.claimed_verb import writes_folder
 from avssl.core.outputs import FolderKind
-from avssl.hub.converters import Layout, read_checkpoint, read_statistics
+from avssl.hub.converters import NEED_STATISTICS, Layout, read_checkpoint, read_statistics
 from avssl.hub.pretrained import save_pretrained
 from avssl.hub.release import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from avssl.training.build import build_transform
@@ -33,14 +33,15 @@ def convert(
 ) -> Path:
     """Make a release from a checkpoint that another project trained.
 
-    The layouts are ``avid-cma``, as released by the authors of AVID-CMA, and ``avid-cma-ablation``, the small networks
-    of their paper. Every tensor of the model is used exactly once, or the error names its key; code in the file is
-    never run.
+    The layouts are those of the authors' own files: ``avid-cma`` and, for the small networks of the paper,
+    ``avid-cma-ablation`` (AVID-CMA); ``cav-mae`` and ``cav-mae-sync`` (pretrained ones, with their decoder);
+    ``dense-av`` (DenseAV: sounds, language, or both). Every tensor is used, or left out with its reason in the card, or
+    the error names its key; code in the file is never run.
 
-    A release also needs the mean and standard deviation of each frequency bin, which the checkpoint lacks: give them
-    as a file (``--statistics``; the authors of AVID-CMA have one for each spectrogram), or name videos to estimate
-    them from (``--data``). Use OUT like any release: ``avssl probe MANIFEST --checkpoint OUT``. Mind the license in
-    its README.md.
+    A release also needs the mean and standard deviation of each frequency bin. AVID-CMA's checkpoints lack them: give
+    them as a file (``--statistics``; the authors have one for each spectrogram), or name videos to estimate them from
+    (``--data``). Use OUT like any release, as in ``avssl localize VIDEO --checkpoint OUT``. Mind the license in its
+    README.md.
 
     Args:
         layout: Format of the checkpoint.
@@ -55,21 +56,21 @@ def convert(
         The folder.
 
     Raises:
-        ConfigError: If not exactly one of ``statistics`` and ``data`` is given.
+        ConfigError: If not exactly one of ``statistics`` and ``data`` is given where the layout needs one, or one where
+            it needs none.
         ConvertError: If a file has other contents than the layout says.
         OutputError: If ``out`` holds something else, or another process writes it.
         ManifestError: If no audio can be read from ``data``.
     """
-    if (statistics is None) == (data is None):
-        raise ConfigError(
-            "the checkpoint has no spectrogram statistics: give either --statistics FILE, an .npz with mean and std of "
-            "each bin, or --data FOLDER_OR_MANIFEST, videos like those the model will see."
-        )
+    _check_statistics(layout, statistics, data)
     out = Path(out)
     found = read_checkpoint(layout, checkpoint)
     transform = build_transform(found.config)
     assert transform.standardize is not None, "build_transform always gives it"
-    if data is None:
+    if found.statistics is not None:
+        transform.standardize.set_statistics(*found.statistics)
+        origin = "those that its authors trained with"
+    elif data is None:
         transform.standardize.set_statistics(*read_statistics(str(statistics), transform.spectrogram.num_bins))
         origin = "from a file"
     else:
@@ -79,6 +80,17 @@ def convert(
     print(f"release: {out}, {found.config.model.video.name} + {found.config.model.audio.name}")
     print(f"license: {found.license_id}. Read {out / CARD_NAME} before you share it.")
     return out
+
+
+def _check_statistics(layout: str, statistics: Path | str | None, data: Path | str | None) -> None:
+    if layout not in NEED_STATISTICS:
+        if statistics is not None or data is not None:
+            raise ConfigError(f"{layout} has spectrogram statistics of its own: leave out --statistics and --data.")
+    elif (statistics is None) == (data is None):
+        raise ConfigError(
+            "the checkpoint has no spectrogram statistics: give either --statistics FILE, an .npz with mean and std of "
+            "each bin, or --data FOLDER_OR_MANIFEST, videos like those the model will see."
+        )
 
 
 def _estimate(config: Config, data: Path | str, transform: ClipTransform, progress: bool) -> str:

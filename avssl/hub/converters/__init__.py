@@ -10,14 +10,24 @@ from pathlib import Path
 from typing import Literal
 
 from avssl.hub.converters.avid_cma import read_ablation, read_avid_cma
+from avssl.hub.converters.cav_mae import read_cav_mae, read_cav_mae_sync
+from avssl.hub.converters.dense_av import read_dense_av
 from avssl.hub.converters.foreign import Conversion as Conversion
 from avssl.hub.converters.foreign import ConvertError as ConvertError
 from avssl.hub.converters.statistics import read_statistics as read_statistics
 from avssl.hub.converters.torchvision_weights import load_torchvision as load_torchvision
 
-Layout = Literal["avid-cma", "avid-cma-ablation"]
+Layout = Literal["avid-cma", "avid-cma-ablation", "cav-mae", "cav-mae-sync", "dense-av"]
 """Checkpoints that :func:`read_checkpoint` reads."""
-_LAYOUTS: dict[str, Callable[[Path], Conversion]] = {"avid-cma": read_avid_cma, "avid-cma-ablation": read_ablation}
+_LAYOUTS: dict[str, Callable[[Path], Conversion]] = {
+    "avid-cma": read_avid_cma,
+    "avid-cma-ablation": read_ablation,
+    "cav-mae": read_cav_mae,
+    "cav-mae-sync": read_cav_mae_sync,
+    "dense-av": read_dense_av,
+}
+NEED_STATISTICS = ("avid-cma", "avid-cma-ablation")
+"""Layouts whose authors do not publish the statistics of the spectrogram with the program."""
 
 
 def read_checkpoint(layout: str, path: Path | str) -> Conversion:

@@ -11,7 +11,6 @@ strides, pooling and input only, which keys and shapes do not show, so they have
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import warnings
 from collections.abc import Mapping
@@ -21,8 +20,7 @@ from typing import Any
 import torch
 
 from avssl.config import Config, config_from_dict
-from avssl.core.user_files import open_regular
-from avssl.hub.converters.foreign import Conversion, ConvertError, load_renamed, load_tensors
+from avssl.hub.converters.foreign import Conversion, ConvertError, load_renamed, load_tensors, origin
 from avssl.training.build import build_model
 
 LICENSE_ID = "cc-by-nc-4.0"
@@ -156,9 +154,7 @@ def _their_names(config: Config) -> dict[str, str]:
 
 
 def _about(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    with open_regular(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    about: dict[str, Any] = {"converted from": f"an AVID-CMA checkpoint, sha256 {digest}"}
+    about = origin(path, "an AVID-CMA")
     if type(content.get("epoch")) is int:
         about["epoch"] = content["epoch"]
     left = [name for name in _LEFT_BEHIND if name in content]
