@@ -105,6 +105,9 @@ BlurSigma = Annotated[float, Range(0, 1000, above=True)]
 Semitones = Annotated[float, Range(0, 24)]
 """Shift of pitch; two octaves at most."""
 Degrees = Annotated[float, Range(0, 180)]
+Severity = Annotated[int, Range(1, 5)]
+"""Severity of a corruption."""
+SeverityOrClean = Annotated[int, Range(0, 5)]
 Port = Annotated[int, Range(1, 65535)]
 
 
