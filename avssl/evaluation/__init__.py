@@ -11,6 +11,7 @@ from avssl.evaluation.active_learning import label_curve as label_curve
 from avssl.evaluation.active_learning import select_clips as select_clips
 from avssl.evaluation.bootstrap import bootstrap_interval as bootstrap_interval
 from avssl.evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
+from avssl.evaluation.bootstrap import ratio_interval as ratio_interval
 from avssl.evaluation.cka import MinibatchCKA as MinibatchCKA
 from avssl.evaluation.cka import cka as cka
 from avssl.evaluation.cka import correspondence as correspondence
@@ -32,11 +33,12 @@ from avssl.evaluation.gallery_search import query_cosines as query_cosines
 from avssl.evaluation.gallery_search import top_moments as top_moments
 from avssl.evaluation.group_gaps import GroupGaps as GroupGaps
 from avssl.evaluation.group_gaps import group_gaps as group_gaps
-from avssl.evaluation.intervals import GroupAccuracy as GroupAccuracy
+from avssl.evaluation.group_gaps import untestable as untestable
+from avssl.evaluation.intervals import GroupScore as GroupScore
 from avssl.evaluation.intervals import group_gap as group_gap
 from avssl.evaluation.intervals import group_names as group_names
 from avssl.evaluation.intervals import mean_and_deviation as mean_and_deviation
-from avssl.evaluation.intervals import subgroup_accuracy as subgroup_accuracy
+from avssl.evaluation.intervals import subgroup_scores as subgroup_scores
 from avssl.evaluation.intervals import wilson_interval as wilson_interval
 from avssl.evaluation.knn import knn_classifier as knn_classifier
 from avssl.evaluation.label_retrieval import RETRIEVAL_KS as RETRIEVAL_KS

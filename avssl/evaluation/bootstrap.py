@@ -65,3 +65,45 @@ def bootstrap_intervals(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return np.stack([interval.low, interval.high], axis=1)
+
+
+def resampled_sums(
+    values: ArrayLike, recordings: ArrayLike, rng: np.random.Generator, num_resamples: int = 2000
+) -> np.ndarray:
+    """Resample whole recordings, and return the sums of their rows' values.
+
+    Args:
+        values: (M, n) numbers of n rows.
+        recordings: (n,) recording of each row.
+
+    Returns:
+        (M, num_resamples) float64.
+    """
+    _, owner = np.unique(np.asarray(recordings), return_inverse=True)
+    totals = np.stack([np.bincount(owner, row) for row in np.asarray(values, dtype=np.float64)])  # (M, R)
+    count = totals.shape[1]
+    return np.stack([totals[:, rng.integers(0, count, count)].sum(axis=1) for _ in range(num_resamples)], axis=1)
+
+
+def ratio_interval(
+    numerator: ArrayLike, denominator: ArrayLike, recordings: ArrayLike, seed: int = 0, *, num_resamples: int = 2000
+) -> tuple[float, float] | None:
+    """Return the 95 % percentile interval of the ratio of two sums over rows; recordings are resampled.
+
+    With a denominator of ones, this is the interval of a mean.
+
+    Args:
+        numerator: (n,) numbers.
+        denominator: (n,) numbers >= 0.
+        recordings: (n,) recording of each row.
+
+    Returns:
+        (low, high) of the resamples whose denominator is not 0; None if it is in more than 1 % of them.
+    """
+    both = np.stack([np.asarray(numerator), np.asarray(denominator)])
+    above, below = resampled_sums(both, recordings, np.random.default_rng(seed), num_resamples)
+    usable = below > 0
+    if usable.mean() < 0.99:
+        return None
+    low, high = np.percentile(above[usable] / below[usable], [2.5, 97.5]).tolist()
+    return low, high

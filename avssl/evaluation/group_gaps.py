@@ -7,12 +7,20 @@ Dimensions: N rows, R recordings, G groups.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from avssl.core.errors import InputError
+from avssl.evaluation.bootstrap import resampled_sums
+
+FEWEST_RECORDINGS = 5
+"""Minimum number of recordings of each group: the resampled means of fewer take a handful of values only."""
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -21,33 +29,69 @@ class GroupGaps:
 
     gap: float
     """Mean score of the best group minus that of the worst, >= 0."""
-    interval: tuple[float, float]
-    """Percentile-bootstrap 95 % interval of the difference between these two groups; recordings are resampled."""
+    interval: Interval
+    """Percentile-bootstrap 95 % interval of the difference between these two groups; recordings are resampled. It does
+    not cover that these two were chosen after looking at all groups; ``p_value`` does."""
     p_value: float
-    """Permutation p-value of the gap, in (0, 1]."""
+    """Permutation p-value of the gap, in (0, 1]; exact where all arrangements can be listed."""
     against_rest: dict[str, float]
     """Group -> its mean score minus that of all other rows."""
+    rest_intervals: dict[str, Interval]
+    """Group -> 95 % interval of ``against_rest``, as above; each on its own."""
     p_values: dict[str, float]
     """Group -> two-sided permutation p-value against the rest, Holm-corrected over the groups."""
 
 
+def untestable(groups: ArrayLike, recordings: ArrayLike, fewest: int = FEWEST_RECORDINGS) -> str:
+    """Return why group names cannot be exchanged between the recordings of a column, or "" if they can.
+
+    Args:
+        groups: (N,) group names.
+        recordings: (N,) recording of each row.
+        fewest: Minimum number of recordings of a group.
+    """
+    labels, group_of_row, group, owner = _grouped(groups, recordings)
+    if len(labels) < 2:
+        return f"all clips are of one group, {str(labels[0])!r}"
+    mixed = len(np.unique(owner[group[owner] != group_of_row]))
+    if mixed:
+        return f"{mixed} recordings hold clips of several groups, so that they cannot be exchanged as wholes"
+    counts = np.bincount(group)
+    if counts.min() < fewest:
+        few = [f"{name!r} ({count})" for name, count in zip(labels.tolist(), counts, strict=True) if count < fewest]
+        return (
+            f"at least {fewest} recordings of each group are needed, and there are fewer of {', '.join(few)}; add clips, "
+            "leave these out, or join values of the column"
+        )
+    return ""
+
+
 def group_gaps(
-    scores: ArrayLike, groups: ArrayLike, recordings: ArrayLike, seed: int = 0, *, num_resamples: int = 2000
-) -> GroupGaps | None:
+    scores: ArrayLike,
+    groups: ArrayLike,
+    recordings: ArrayLike,
+    seed: int = 0,
+    *,
+    num_resamples: int = 2000,
+    fewest: int = FEWEST_RECORDINGS,
+) -> GroupGaps:
     """Compare the mean score of groups; rows of one recording are resampled and permuted together.
 
     Args:
         scores: (N,) finite numbers, such as hits or IoUs.
         groups: (N,) group names.
         recordings: (N,) recording of each row.
-        num_resamples: Number of bootstrap samples and of permutations.
-
-    Returns:
-        The gaps; None if there are fewer than two groups, or a recording has rows of several groups, so that
-        recordings cannot be permuted between groups.
+        num_resamples: Number of bootstrap samples and of permutations. If there are no more arrangements of the
+            recordings among the groups than this, all are listed instead, and p-values are exact.
+        fewest: Minimum number of recordings of a group.
 
     Raises:
-        ValueError: If the lengths differ, there are no rows, or a score is not finite.
+        ValueError: If the lengths differ, there are no rows, a score is not finite, or the column is
+            :func:`untestable`.
+
+    Example:
+        >>> gaps = group_gaps(hits, manifest["site"], Recordings(manifest).groups)
+        >>> gaps.gap, gaps.interval, gaps.p_value
     """
     values, names, owners = np.asarray(scores, dtype=np.float64), np.asarray(groups, dtype=str), np.asarray(recordings)
     if values.ndim != 1 or not len(values) or names.shape != values.shape or owners.shape != values.shape:
@@ -56,28 +100,38 @@ def group_gaps(
         )
     if not np.isfinite(values).all():
         raise InputError("scores must be finite.")
-    labels, group_of_row = np.unique(names, return_inverse=True)
-    _, first, owner = np.unique(owners, return_index=True, return_inverse=True)
-    group = group_of_row[first]  # (R,)
-    if len(labels) < 2 or (group[owner] != group_of_row).any():
-        return None
+    if reason := untestable(names, owners, fewest):
+        raise InputError(f"no test of the gap: {reason}.")
+    labels, _, group, owner = _grouped(names, owners)
     totals = np.stack([np.bincount(owner, values), np.bincount(owner)])  # (2, R) sums and numbers of rows
     rng = np.random.default_rng(seed)
     means, rest = _means(totals, group, len(labels))
     best, worst = int(means.argmax()), int(means.argmin())
-    permuted = [_means(totals, rng.permutation(group), len(labels)) for _ in range(num_resamples)]
+    exact = _num_arrangements(group) <= num_resamples
+    arrangements = _arrangements(group) if exact else [rng.permutation(group) for _ in range(num_resamples)]
+    permuted = [_means(totals, arrangement, len(labels)) for arrangement in arrangements]
     spans = np.array([np.ptp(mean) for mean, _ in permuted])
     differences = np.abs([mean - other for mean, other in permuted])  # (P, G)
-    corrected = _holm([_p_value(differences[:, i], abs(means[i] - rest[i])) for i in range(len(labels))])
-    resampled = [_resampled_mean(totals[:, group == i], rng, num_resamples) for i in (best, worst)]
-    low, high = np.percentile(resampled[0] - resampled[1], [2.5, 97.5]).tolist()
+    by_group = [_p_value(differences[:, i], abs(means[i] - rest[i]), exact) for i in range(len(labels))]
+    recordings_of = [np.flatnonzero(group == i) for i in range(len(labels))]
+    resampled = [resampled_sums(totals[:, own], own, rng, num_resamples) for own in recordings_of]  # (2, P) each
+    every = np.sum(resampled, axis=0)
+    names_of = labels.tolist()
     return GroupGaps(
         float(np.ptp(means)),
-        (low, high),
-        _p_value(spans, float(np.ptp(means))),
-        dict(zip(labels.tolist(), (means - rest).tolist(), strict=True)),
-        dict(zip(labels.tolist(), corrected, strict=True)),
+        _percentiles(_mean(resampled[best]) - _mean(resampled[worst])),
+        _p_value(spans, float(np.ptp(means)), exact),
+        dict(zip(names_of, (means - rest).tolist(), strict=True)),
+        {name: _percentiles(_mean(own) - _mean(every - own)) for name, own in zip(names_of, resampled, strict=True)},
+        dict(zip(names_of, _holm(by_group), strict=True)),
     )
+
+
+def _grouped(groups: ArrayLike, recordings: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return (G,) names, (N,) group of each row, (R,) group of each recording, (N,) recording of each row."""
+    labels, group_of_row = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    _, first, owner = np.unique(np.asarray(recordings), return_index=True, return_inverse=True)
+    return labels, group_of_row, group_of_row[first], owner
 
 
 def _means(totals: np.ndarray, group: np.ndarray, num_groups: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,17 +140,41 @@ def _means(totals: np.ndarray, group: np.ndarray, num_groups: int) -> tuple[np.n
     return sums / counts, (sums.sum() - sums) / (counts.sum() - counts)
 
 
-def _resampled_mean(totals: np.ndarray, rng: np.random.Generator, num_resamples: int) -> np.ndarray:
-    means = np.empty(num_resamples)
-    for i in range(num_resamples):
-        sums, counts = totals[:, rng.integers(0, totals.shape[1], totals.shape[1])]
-        means[i] = sums.sum() / counts.sum()
-    return means
+def _mean(totals: np.ndarray) -> np.ndarray:
+    return np.asarray(totals[0] / totals[1])
 
 
-def _p_value(permuted: np.ndarray, observed: float) -> float:
-    """Return the share of permutations, with the observed one, that are at least as large up to rounding."""
-    return float((1 + (permuted >= observed - 1e-9).sum()) / (1 + len(permuted)))
+def _percentiles(values: np.ndarray) -> Interval:
+    low, high = np.percentile(values, [2.5, 97.5]).tolist()
+    return low, high
+
+
+def _num_arrangements(group: np.ndarray) -> int:
+    count = math.factorial(len(group))
+    for size in np.bincount(group).tolist():
+        count //= math.factorial(size)
+    return count
+
+
+def _arrangements(group: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield every distinct order of the (R,) group numbers, the given one among them."""
+
+    def orders(left: Sequence[int]) -> Iterator[list[int]]:
+        if not any(left):
+            yield []
+        for i, count in enumerate(left):
+            if count:
+                for more in orders([*left[:i], count - 1, *left[i + 1 :]]):
+                    yield [i, *more]
+
+    for order in orders(np.bincount(group).tolist()):
+        yield np.array(order)
+
+
+def _p_value(permuted: np.ndarray, observed: float, exact: bool) -> float:
+    """Return the share of arrangements, with the observed one, that are at least as large up to rounding."""
+    reached = int((permuted >= observed - 1e-9).sum())
+    return reached / len(permuted) if exact else (1 + reached) / (1 + len(permuted))
 
 
 def _holm(p_values: list[float]) -> list[float]:

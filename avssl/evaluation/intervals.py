@@ -1,4 +1,4 @@
-"""Means and shares with their uncertainty, and accuracies of subgroups."""
+"""Means and shares with their uncertainty, and scores of subgroups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from avssl.core.errors import InputError
+from avssl.evaluation.bootstrap import ratio_interval
 
 NO_VALUE = "(none)"
 """Name of the group of clips without a value."""
@@ -67,43 +68,57 @@ def _wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class GroupAccuracy:
-    """Accuracy of one group of clips."""
+class GroupScore:
+    """Mean score of one group of clips."""
 
     n: int
     """Number of clips."""
-    accuracy: float
-    """Share of right clips, in [0, 1]."""
+    mean: float
+    """Mean score, such as the share of right clips."""
     interval: tuple[float, float]
-    """Wilson interval of the accuracy."""
+    """95 % interval of the mean."""
 
 
-def subgroup_accuracy(correct: ArrayLike, groups: ArrayLike, confidence: float = 0.95) -> dict[str, GroupAccuracy]:
-    """Compute the accuracy of each group.
+def subgroup_scores(
+    scores: ArrayLike, groups: ArrayLike, recordings: ArrayLike, seed: int = 0
+) -> dict[str, GroupScore]:
+    """Compute the mean score of each group.
+
+    Where all scores are 0 or 1 and no two clips are of one recording, the intervals are Wilson's, which hold for few
+    clips too; otherwise they are those of the bootstrap over recordings.
 
     Args:
-        correct: (N,) bool, N >= 1.
+        scores: (N,) finite numbers or bool, N >= 1.
         groups: (N,) the group of each clip, such as a column of a manifest; None, "" and NaN are
             the group :data:`NO_VALUE`.
-        confidence: Coverage of the intervals.
+        recordings: (N,) recording of each clip.
+        seed: Random seed of the bootstrap.
 
     Returns:
-        Accuracies by name: numbers ascending, then other names, then :data:`NO_VALUE`.
+        Scores by name: numbers ascending, then other names, then :data:`NO_VALUE`.
 
     Raises:
-        ValueError: If ``correct`` is not (N,) bool, or the length of ``groups`` differs.
+        ValueError: If ``scores`` is not (N,), the other lengths differ, or a score is not finite.
     """
-    hits, values = np.asarray(correct), np.asarray(groups, dtype=object)
-    if hits.ndim != 1 or hits.dtype != bool or len(hits) == 0 or values.shape != hits.shape:
+    values, given, owners = np.asarray(scores), np.asarray(groups, dtype=object), np.asarray(recordings)
+    if values.ndim != 1 or len(values) == 0 or given.shape != values.shape or owners.shape != values.shape:
         raise InputError(
-            f"correct must be (N,) bool and groups (N,), N >= 1, got {hits.shape} {hits.dtype} and {values.shape}."
+            f"scores, groups and recordings must be (N,), N >= 1, got {values.shape}, {given.shape}, {owners.shape}."
         )
-    names = group_names(values)
+    if not np.isfinite(values).all():
+        raise InputError("scores must be finite.")
+    values, names = values.astype(np.float64), group_names(given)
+    are_hits = bool(np.isin(values, (0, 1)).all()) and len(np.unique(owners)) == len(owners)
     found = {}
     for name in sorted(set(names.tolist()), key=_order):
-        inside = hits[names == name]
-        interval = _wilson(int(inside.sum()), len(inside), confidence)
-        found[name] = GroupAccuracy(len(inside), float(inside.mean()), interval)
+        inside = values[names == name]
+        if are_hits:
+            interval = _wilson(int(inside.sum()), len(inside), 0.95)
+        else:
+            ends = ratio_interval(inside, np.ones(len(inside)), owners[names == name], seed)
+            assert ends is not None, "counts are never zero"
+            interval = ends
+        found[name] = GroupScore(len(inside), float(inside.mean()), interval)
     return found
 
 
@@ -113,10 +128,10 @@ def group_names(groups: ArrayLike) -> np.ndarray:
     return np.array([NO_VALUE if value is None or value == "" or value != value else str(value) for value in values])
 
 
-def group_gap(groups: Mapping[str, GroupAccuracy]) -> tuple[str, str, float]:
-    """Return the best and the worst group, and the difference of their accuracies, in [0, 1]."""
-    best, worst = (pick(groups, key=lambda name: groups[name].accuracy) for pick in (max, min))
-    return best, worst, groups[best].accuracy - groups[worst].accuracy
+def group_gap(groups: Mapping[str, GroupScore]) -> tuple[str, str, float]:
+    """Return the best and the worst group, and the difference of their means, >= 0."""
+    best, worst = (pick(groups, key=lambda name: groups[name].mean) for pick in (max, min))
+    return best, worst, groups[best].mean - groups[worst].mean
 
 
 def _order(name: str) -> tuple[bool, bool, float, str]:

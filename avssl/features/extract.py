@@ -34,6 +34,7 @@ from avssl.data.sampling import ClipSampling
 from avssl.hub.pretrained import PretrainedModel
 from avssl.media.backends import BackendName, resolve_backend
 from avssl.models import ClipEncoder, StagePooling, What
+from avssl.transforms.corruptions import Corruption
 
 _FORMAT = 2
 
@@ -76,6 +77,7 @@ def extract_features(
     keep_windows: bool = False,
     stages: Mapping[Modality, StagePooling] | None = None,
     stream: Modality | None = None,
+    corruption: Corruption | None = None,
     backend: BackendName = "auto",
     num_workers: int = 0,
     cache_folder: Path | str | None = None,
@@ -93,6 +95,7 @@ def extract_features(
             per window.
         stream: Read and encode one stream only; files without the other one are used too, and its features have no
             columns.
+        corruption: Corrupt the clips on the model's device before they are encoded.
         num_workers: Decoding processes; 0 decodes in this one.
         cache_folder: Folder to cache results in, under a key of the weights, the settings, the rows and the content of
             their files (:func:`avssl.data.content.content_hashes`). A file that was touched or moved with its manifest
@@ -109,6 +112,8 @@ def extract_features(
         settings: dict[str, Any] = {"windows": windows_per_clip, "keep_windows": keep_windows, "stream": stream}
         settings["backend"] = resolve_backend(backend)
         settings["stages"] = {name: asdict(value) for name, value in sorted(pooling.items())}
+        if corruption is not None:
+            settings["corruption"] = [corruption.name, corruption.strength, corruption.seed]
         cache = Path(cache_folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
         if cache.exists():
             return _read(cache, what)
@@ -120,6 +125,8 @@ def extract_features(
     with Bar(desc=title, total=len(manifest), unit="row", delay=1.0, show=progress) as bar:
         for clips, failures in loader.clips():
             batch = loader.batch(clips)
+            if corruption is not None:
+                batch = corruption(batch.to(encoder.device), pretrained.sampling.sample_rate_hz)
             parts.append(_encode(encoder, batch, windows_per_clip, keep_windows, pooling, modalities))
             parts[-1] |= _positions(clips, windows_per_clip, pretrained.sampling, modalities)
             bar.update(len(clips) // windows_per_clip + len(failures))

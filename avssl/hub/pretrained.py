@@ -43,6 +43,8 @@ NO_TEXT = (
     "this model has no text tower. Words work with PE-AV (hf-hub:facebook/pe-av-small), and with models whose audio "
     "was aligned to a frozen CLIP or SigLIP (configs/bind_clip.yaml)."
 )
+RANDOM = "random:"
+"""Prefix of a checkpoint that stands for the same network with random weights."""
 
 
 @dataclass
@@ -237,6 +239,26 @@ def random_init(like: PretrainedModel, seed: int = 0) -> PretrainedModel:
     twin = _assemble(like.config, seed, video.crop, video.size, f"random_init(seed={seed})")
     twin.transform.load_state_dict(like.transform.state_dict())
     return twin.to(like.device)
+
+
+def from_pretrained_or_random(
+    checkpoint: Path | str,
+    device: torch.device | str = "cpu",
+    crop: Literal["center", "full"] | None = None,
+    seed: int = 0,
+) -> PretrainedModel:
+    """Load a release, or for ``random:RELEASE`` the same network with random weights of a seed.
+
+    Raises:
+        HubError: As :func:`from_pretrained`.
+    """
+    name = str(checkpoint)
+    pretrained = from_pretrained(name.removeprefix(RANDOM) if name.startswith(RANDOM) else checkpoint, device, crop)
+    if not name.startswith(RANDOM):
+        return pretrained
+    twin = random_init(pretrained, seed)
+    twin.source = f"{name} (seed {seed})"
+    return twin
 
 
 def _assemble(config: Config, seed: int, crop: Crop | None, size: int, source: str) -> PretrainedModel:

@@ -28,12 +28,10 @@ from avssl.evaluation import MinibatchCKA, correspondence, find_blocks
 from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
 from avssl.evaluation.svcca import VARIANCE, svcca_matrix
 from avssl.features.stage_reader import Stage, StageReader
-from avssl.hub.pretrained import PretrainedModel, from_pretrained, random_init
+from avssl.hub.pretrained import from_pretrained_or_random
 from avssl.models.blocks import Detail
 from avssl.reports.plots import draw_similarities
 
-RANDOM = "random:"
-"""Prefix of a run that stands for the same network with random weights."""
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
@@ -105,7 +103,10 @@ def cka(
         raise ConfigError(f"--batch-size ({batch_size}) must be at least {MIN_CLIPS} for the unbiased estimator.")
     rows = _rows(data, split, max_rows)
     where = choose_device(device)
-    models = {name: _model(run, seed + i, where) for i, (name, run) in enumerate({"A": run_a, "B": run_b}.items())}
+    models = {
+        name: from_pretrained_or_random(run, where, seed=seed + i)
+        for i, (name, run) in enumerate({"A": run_a, "B": run_b}.items())
+    }
     reader = StageReader(
         models,
         rows,
@@ -165,15 +166,6 @@ def _rows(data: Path | str, split: str | None, max_rows: int | None) -> Manifest
     if len(manifest) < MIN_CLIPS:
         raise ManifestError(f"{data}: {len(manifest)} rows, but CKA needs at least {MIN_CLIPS}.")
     return manifest
-
-
-def _model(run: str, seed: int, device: torch.device) -> PretrainedModel:
-    pretrained = from_pretrained(run.removeprefix(RANDOM), device)
-    if not run.startswith(RANDOM):
-        return pretrained
-    twin = random_init(pretrained, seed)
-    twin.source = f"{run} (seed {seed})"
-    return twin
 
 
 def _shape(reader: StageReader, stage: Stage) -> dict[str, list[int]]:

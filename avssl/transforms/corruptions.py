@@ -1,4 +1,4 @@
-"""Corruptions of clips with severities 1 to 5: blur, light, compression and noise of frames, noise and reverberation of audio.
+"""Corruptions of frames (blur, light, compression, noise) and audio (noise, reverberation) with severities 1 to 5.
 
 After ImageNet-C (Hendrycks and Dietterich, 2019, https://arxiv.org/abs/1903.12261), whose numbers are those of its
 released generator. :data:`CORRUPTIONS` is the one place of the strengths and their sources.
@@ -73,7 +73,7 @@ def _light(batch: Batch, change_of_value: float, sample_rate_hz: int) -> Batch:
     return _frames(batch, change)
 
 
-def _jpeg(batch: Batch, quality: int, sample_rate_hz: int) -> Batch:
+def _jpeg(batch: Batch, quality: float, sample_rate_hz: int) -> Batch:
     """Encode and decode each frame, on the CPU, so that all devices give the same bytes."""
     return _frames(batch, lambda video, key: jpeg(video.cpu(), int(quality)).to(video.device))
 
@@ -197,6 +197,9 @@ class Corruption:
 
     def __post_init__(self) -> None:
         entry("corruption", CORRUPTIONS, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.severity}"
 
     @property
     def kind(self) -> CorruptionKind:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from avssl.evaluation import GroupAccuracy, group_gap, mean_and_deviation, subgroup_accuracy, wilson_interval
+from avssl.evaluation import GroupScore, group_gap, mean_and_deviation, subgroup_scores, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -58,33 +58,39 @@ def test_wilson_refuses_confidence_of_one():
 def test_subgroups_by_hand():
     correct = np.array([True, False, True, True, False, True])
     groups = ["10", "2", "2", None, "10", ""]
-    found = subgroup_accuracy(correct, groups)
+    found = subgroup_scores(correct, groups, range(6))
     assert list(found) == ["2", "10", "(none)"]
-    assert found["2"] == GroupAccuracy(2, 0.5, wilson_interval(1, 2))
-    assert found["(none)"] == GroupAccuracy(2, 1.0, wilson_interval(2, 2))
+    assert found["2"] == GroupScore(2, 0.5, wilson_interval(1, 2))
+    assert found["(none)"] == GroupScore(2, 1.0, wilson_interval(2, 2))
     assert group_gap(found) == ("(none)", "2", 0.5)
 
 
 def test_subgroups_take_numbers_and_nan():
-    found = subgroup_accuracy(np.array([True, False, True]), np.array([1.5, np.nan, 0.5]))
-    assert {name: group.accuracy for name, group in found.items()} == {"0.5": 1.0, "1.5": 1.0, "(none)": 0.0}
+    found = subgroup_scores(np.array([1.0, 0.25, 1.0]), np.array([1.5, np.nan, 0.5]), range(3))
+    assert {name: group.mean for name, group in found.items()} == {"0.5": 1.0, "1.5": 1.0, "(none)": 0.25}
+
+
+def test_subgroups_resample_recordings_where_clips_share_them():
+    rng = np.random.default_rng(0)
+    hits = np.repeat(rng.random(20) < 0.5, 10)  # the clips of a recording have one score
+    together, apart = (subgroup_scores(hits, ["a"] * 200, owners)["a"] for owners in (np.arange(200) // 10, range(200)))
+    width = np.sqrt(0.25 / 20) * 2 * 1.96
+    assert np.diff(together.interval)[0] == pytest.approx(width, rel=0.15)
+    assert np.diff(apart.interval)[0] < 0.4 * width
 
 
 def test_subgroups_add_up_to_the_whole():
     generator = np.random.default_rng(0)
     correct, groups = generator.random(50) < 0.6, generator.integers(4, size=50)
-    found = subgroup_accuracy(correct, groups)
+    found = subgroup_scores(correct, groups, range(50))
     assert sum(group.n for group in found.values()) == 50
-    assert sum(group.n * group.accuracy for group in found.values()) == pytest.approx(correct.sum())
+    assert sum(group.n * group.mean for group in found.values()) == pytest.approx(correct.sum())
 
 
-@pytest.mark.parametrize(
-    ("correct", "groups"),
-    [([True], ["a", "b"]), ([], []), ([0.5], ["a"]), ([[True]], [["a"]])],
-)
-def test_subgroups_refuse(correct, groups):
-    with pytest.raises(ValueError, match=r"correct must be \(N,\) bool and groups \(N,\)"):
-        subgroup_accuracy(np.array(correct), groups)
+@pytest.mark.parametrize(("scores", "groups"), [([True], ["a", "b"]), ([], []), ([[True]], [["a"]]), ([np.nan], ["a"])])
+def test_subgroups_refuse(scores, groups):
+    with pytest.raises(ValueError, match="scores"):
+        subgroup_scores(np.array(scores), groups, range(len(groups)))
 
 
 def test_mean_and_deviation_of_folds():

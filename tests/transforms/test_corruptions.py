@@ -116,7 +116,7 @@ def test_an_impulse_response_falls_by_60_decibels():
 
 
 def test_unknown_corruptions_and_severities_raise():
-    with pytest.raises(ValueError, match="blurr.*blur"):
+    with pytest.raises(ValueError, match=r"blurr.*blur"):
         Corruption("blurr", 1)
     with pytest.raises(ValueError, match=r"severity \(6\) must be >= 0 and <= 5"):
         Corruption("blur", 6)

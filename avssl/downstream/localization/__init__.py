@@ -1,5 +1,7 @@
 """Evaluation of sound source localization on clips with known truth, beside baselines."""
 
+from avssl.downstream.localization.clip_scores import HeatmapClips as HeatmapClips
+from avssl.downstream.localization.clip_scores import heatmap_clips as heatmap_clips
 from avssl.downstream.localization.clips import InstantClips as InstantClips
 from avssl.downstream.localization.instants import Instant as Instant
 from avssl.downstream.localization.instants import shapes_instant as shapes_instant

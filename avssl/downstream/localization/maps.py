@@ -27,6 +27,7 @@ from avssl.localization.similarity import maps_at, smooth, sound_map
 from avssl.localization.windows import NOISE_RMS
 from avssl.media import MediaError
 from avssl.models import ClipEncoder
+from avssl.transforms.corruptions import Corruption
 
 TRAINED = "trained model"
 SHUFFLED, SILENCE, NOISE = "shuffled sound", "silence", "noise"
@@ -96,10 +97,66 @@ def compute_maps(
                 maps[RESNET_PRIOR] = torch.stack([resnet(picture).cpu() for picture in pictures])
             for name, values in maps.items():
                 parts.setdefault(name, []).append(values)
+    _check_any(clips, kept, unreadable)
+    return InstantMaps(kept, {name: torch.cat(values) for name, values in parts.items()}, unreadable)
+
+
+@torch.no_grad()
+def own_maps(
+    pretrained: PretrainedModel,
+    clips: InstantClips,
+    instants: Sequence[Instant],
+    *,
+    corruption: Corruption | None = None,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> InstantMaps:
+    """Compute the maps of a model at instants under their own audio, clean or corrupted.
+
+    Args:
+        pretrained: Loaded with ``crop="full"``.
+        clips: Reader of the instants.
+        instants: The instants; unreadable ones are left out and counted.
+        corruption: Corruption of frames or audio.
+
+    Raises:
+        ManifestError: If no instant can be read.
+    """
+    encoder = pretrained.encoder()
+    title = "localize" if corruption is None else str(corruption)
+    kept: list[Instant] = []
+    parts: list[Tensor] = []
+    unreadable: Counter[str] = Counter()
+    with Bar(total=len(instants), desc=title, unit="clip", delay=1.0, leave=False, show=progress) as bar:
+        for batch in _batches(_read_own(clips, instants, unreadable, bar), batch_size):
+            kept += [sample.instant for sample in batch]
+            raw = _raw(clips, batch)
+            if corruption is not None:
+                raw = corruption(raw.to(encoder.device), clips.sampling.sample_rate_hz)
+            cells, audio = encoder.cells(encoder.model_input(raw, "video")), encoder.model_input(raw, "audio")
+            maps = sound_map(cells, encoder.queries(audio), encoder.num_heads)
+            frame = torch.tensor([sample.frame for sample in batch])
+            parts.append(smooth(maps_at(maps.cpu(), frame, clips.sampling.num_frames)))
+    _check_any(clips, kept, unreadable)
+    return InstantMaps(kept, {TRAINED: torch.cat(parts)}, unreadable)
+
+
+def _read_own(
+    clips: InstantClips, instants: Sequence[Instant], unreadable: Counter[str], bar: Bar
+) -> Iterator[_Sample]:
+    """Yield the readable instants with their own audio, and count the others by reason."""
+    for instant in instants:
+        try:
+            yield _Sample(instant, *clips.frames(instant), {TRAINED: clips.sound(instant)})
+        except MediaError as error:
+            unreadable[f"{error.stream}: {error.reason}"] += 1
+        bar.update()
+
+
+def _check_any(clips: InstantClips, kept: Sequence[Instant], unreadable: Counter[str]) -> None:
     if not any(instant.is_positive for instant in kept):
         reasons = ", ".join(f"{count} x {reason}" for reason, count in unreadable.most_common())
         raise ManifestError(f"{clips.manifest.root}: no instant with a visible source can be read ({reasons}).")
-    return InstantMaps(kept, {name: torch.cat(values) for name, values in parts.items()}, unreadable)
 
 
 def prompted_maps(

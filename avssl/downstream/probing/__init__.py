@@ -6,6 +6,8 @@ A new protocol costs its functions and one line in the table here.
 from __future__ import annotations
 
 from avssl.downstream.probing.classifiers import KNN, LINEAR, SVM
+from avssl.downstream.probing.clip_scores import ProtocolClips as ProtocolClips
+from avssl.downstream.probing.clip_scores import protocol_clips as protocol_clips
 from avssl.downstream.probing.gradient_probes import ATTENTIVE, LAYERS
 from avssl.downstream.probing.multi_label import MULTI_LABEL_KNN, MULTI_LABEL_LINEAR
 from avssl.downstream.probing.protocol import ProbeProtocol as ProbeProtocol

@@ -48,7 +48,7 @@ def run_protocol(
         ValueError: If the protocol chooses its rows from one division, and there are several.
     """
     if protocol.choose is not None:
-        divisions = [_chosen(protocol, manifest, divisions, label_column, settings)]
+        divisions = [choose_rows(protocol, manifest, divisions, label_column, settings)]
     used = labeled_rows(divisions)
     rows = manifest.select(used)
     windows = settings.windows_per_clip or protocol.windows
@@ -67,7 +67,7 @@ def run_protocol(
         )
         labels = rows[label_column][features.rows]
         data = [
-            ProbeData(features, labels, *_positions(features, used, division), settings, model.device, progress)
+            ProbeData(features, labels, *positions(features, used, division), settings, model.device, progress)
             for division in divisions
         ]
         for results, others, each in zip(by_division, baselines, data, strict=True):
@@ -81,7 +81,7 @@ def run_protocol(
     return {"protocol": about | _sizes(protocol, rows, divisions, data), "rows": table}
 
 
-def _positions(features: Features, used: np.ndarray, division: Division) -> tuple[np.ndarray, np.ndarray]:
+def positions(features: Features, used: np.ndarray, division: Division) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of the training and the test rows among the readable ones."""
     readable = used[features.rows]
     return np.flatnonzero(np.isin(readable, division.train)), np.flatnonzero(np.isin(readable, division.test))
@@ -111,21 +111,22 @@ def _sizes(
     }
 
 
-def _chosen(
+def choose_rows(
     protocol: ProbeProtocol,
     manifest: Manifest,
     divisions: Sequence[Division],
     label_column: str,
     settings: ProbeSettings,
 ) -> Division:
-    """Return the one division, reduced to the test rows that the protocol chooses."""
-    assert protocol.choose is not None, "called only for protocols that choose rows"
+    """Return the one division, reduced to the test rows that the protocol chooses, if it does."""
     if len(divisions) > 1:
         names = ", ".join(division.name for division in divisions)
         raise InputError(
             f"the protocol chooses its rows from one division, and there are {len(divisions)}: {names}. "
             "Name one split column, and no folds."
         )
+    if protocol.choose is None:
+        return divisions[0]
     test = divisions[0].test
     keep = protocol.choose(manifest["id"][test], manifest[label_column][test], settings)
     return replace(divisions[0], train=test[:0], test=test[keep])

@@ -19,6 +19,7 @@ from avssl.core.progress import Bar
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.downstream.robustness.cutouts import Cutouts
+from avssl.transforms.corruptions import Corruption
 from avssl.transforms.disturbances import (
     add_noise,
     occlude,
@@ -139,6 +140,31 @@ def encode_disturbed(
             bar.update(len(clips) // windows_per_clip)
     _check_readable(loaders)
     return DisturbedFeatures(_joined(parts), examples, num_pasted)
+
+
+@torch.inference_mode()
+def encode_clips(
+    encode: Encode,
+    dataset: ClipDataset,
+    corruption: Corruption,
+    *,
+    windows_per_clip: int = 1,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> np.ndarray:
+    """Return (N, W * V, C) features of the corrupted clips in one modality; raise RuntimeError as encode_disturbed."""
+    loader = EvalLoader(dataset, batch_size, clips_per_row=windows_per_clip, num_workers=num_workers)
+    parts = []
+    with Bar(desc=str(corruption), total=len(dataset), unit="row", delay=1.0, leave=False, show=progress) as bar:
+        for clips, _ in loader.clips():
+            batch = corruption(loader.batch(clips).to(device), dataset.sampling.sample_rate_hz)
+            features = rearrange(encode(batch), "(rows windows) v c -> rows (windows v) c", windows=windows_per_clip)
+            parts.append(features.cpu().numpy())
+            bar.update(len(clips) // windows_per_clip)
+    _check_readable([loader])
+    return np.concatenate(parts)
 
 
 def _check_readable(loaders: Sequence[EvalLoader]) -> None:

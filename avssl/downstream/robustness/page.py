@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ from torch import Tensor
 
 from avssl.core.batch import Batch
 from avssl.downstream.robustness.disturbances import CLEAN
-from avssl.downstream.robustness.tables import accuracy_table, disturbance_table, group_table
+from avssl.downstream.robustness.tables import (
+    accuracy_table,
+    disturbance_table,
+    group_note,
+    group_table,
+    strength_table,
+)
+from avssl.downstream.robustness.text import corruption_sections, summary
 from avssl.reports.figures import color_table, contact_sheet
 from avssl.reports.html_page import encode_picture, write_page
 
@@ -33,20 +40,26 @@ class Example:
     """(B, time, freq) float, decibels or standardized."""
 
 
-def write_robustness_page(path: Path, report: dict[str, Any], examples: Sequence[Example]) -> None:
-    """Write the page of a report of :func:`avssl.recipes.robustness.robustness`."""
+def write_robustness_page(
+    path: Path, report: dict[str, Any], examples: Sequence[Example], pictures: Mapping[str, bytes | None]
+) -> None:
+    """Write the page of a report of :func:`avssl.recipes.robustness.robustness`; pictures by part of the report."""
     write_page(
         path,
         "robustness.html",
         title="robustness",
         about=report["protocol"],
+        summary=summary(report),
         clean=CLEAN,
-        accuracy=accuracy_table(report["rows"]),
+        accuracy=accuracy_table(report["rows"]) if report["rows"] else None,
         disturbances=[
             (modality, disturbance_table(report["rows"], modality))
             for modality in dict.fromkeys(row["modality"] for row in report["rows"])
         ],
-        groups=[(column, group_table(groups)) for column, groups in report["groups"].items()],
+        groups=[(column, group_table(groups), group_note(groups)) for column, groups in report["groups"].items()],
+        corruptions=corruption_sections(report),
+        strengths=strength_table(report["corruptions"]["about"]) if "corruptions" in report else None,
+        pictures=pictures,
         examples=[
             (example.name, [_strip(example, i, examples[0].spectrograms[i]) for i in range(len(example.clips))])
             for example in examples

@@ -1,16 +1,27 @@
-"""Score predictions on disturbed clips, and by group of clips.
+"""Score predictions on disturbed clips, and any measure by group of clips and by corruption.
 
-Dimensions: N test clips.
+Dimensions: N scored clips.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
+from avssl.core.batch import Modality
 from avssl.downstream.robustness.disturbances import CLEAN, DISTURBANCES
-from avssl.evaluation import disturbance_scores, group_gap, group_gaps, group_names, subgroup_accuracy
+from avssl.evaluation import (
+    disturbance_scores,
+    group_gap,
+    group_gaps,
+    group_names,
+    ratio_interval,
+    subgroup_scores,
+    untestable,
+)
+from avssl.transforms.corruptions import Corruption
 
 ClassPredictions = dict[str, dict[str, np.ndarray]]
 """Modality -> disturbance -> (N,) int64 predicted classes."""
@@ -41,17 +52,71 @@ def score_disturbances(
 
 
 def score_groups(
-    values: np.ndarray, predictions: ClassPredictions, labels: np.ndarray, recordings: np.ndarray, seed: int
+    values: np.ndarray, scores: Mapping[str, np.ndarray], recordings: np.ndarray, seed: int
 ) -> dict[str, Any]:
-    """Return the accuracy on clean clips by group and modality, and the gap between the best and the worst."""
+    """Return the mean scores on clean clips by group, and a permutation test of the gap between them.
+
+    Args:
+        values: (N,) values of a column.
+        scores: Name of a number -> (N,) scores of the clips.
+        recordings: (N,) recordings of the clips, which are permuted and resampled as wholes.
+        seed: Random seed of the resamples.
+
+    Returns:
+        ``groups``: ``n``, and by number ``mean`` and ``interval``; ``gap``: by number the ``best`` and the ``worst``
+        group, the ``gap`` between them, and ``test``, :class:`~avssl.evaluation.GroupGaps` as plain values;
+        ``no_test``: why there is no test, or "".
+    """
     groups: dict[str, dict[str, Any]] = {}
     gaps = {}
-    for modality, predicted in predictions.items():
-        found = subgroup_accuracy(predicted[CLEAN] == labels, values)
+    names = group_names(values)
+    reason = untestable(names, recordings)
+    for number, by_clip in scores.items():
+        found = subgroup_scores(by_clip, values, recordings, seed)
         for name, group in found.items():
-            about = {"accuracy": group.accuracy, "interval": group.interval}
-            groups.setdefault(name, {"n": group.n})[modality] = about
+            groups.setdefault(name, {"n": group.n})[number] = {"mean": group.mean, "interval": group.interval}
         best, worst, gap = group_gap(found)
-        test = group_gaps(predicted[CLEAN] == labels, group_names(values), recordings, seed)
-        gaps[modality] = {"best": best, "worst": worst, "gap": gap, "test": None if test is None else vars(test)}
-    return {"groups": groups, "gap": gaps}
+        test = None if reason else vars(group_gaps(by_clip, names, recordings, seed))
+        gaps[number] = {"best": best, "worst": worst, "gap": gap, "test": test}
+    return {"groups": groups, "gap": gaps, "no_test": reason}
+
+
+def score_corruptions(
+    scores: Mapping[Corruption | None, Mapping[str, np.ndarray]],
+    streams: Mapping[str, Collection[Modality]],
+    recordings: np.ndarray,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return a row for each number and corruption of a modality that it depends on, after a row of the clean clips.
+
+    Args:
+        scores: Corruption, None for clean -> name of a number -> (N,) scores >= 0 of the clips.
+        streams: Name of a number -> modalities that it depends on.
+        recordings: (N,) recordings of the clips, which are resampled as wholes.
+        seed: Random seed of the resamples.
+
+    Returns:
+        ``number``, ``corruption``, ``severity``, ``strength``, ``mean`` with its ``interval``, and ``drop``, the share
+        of the clean mean that is lost, with its ``drop_interval``, the clips paired; None where the clean mean is 0.
+    """
+    rows = []
+    for number, clean in scores[None].items():
+        ones = np.ones(len(clean))
+        for corruption, by_number in scores.items():
+            if corruption is not None and corruption.kind.stream not in streams[number]:
+                continue
+            values = by_number[number]
+            kept = ratio_interval(values, clean, recordings, seed)
+            rows.append(
+                {
+                    "number": number,
+                    "corruption": CLEAN if corruption is None else corruption.name,
+                    "severity": 0 if corruption is None else corruption.severity,
+                    "strength": None if corruption is None else corruption.strength,
+                    "mean": float(values.mean()),
+                    "interval": ratio_interval(values, ones, recordings, seed),
+                    "drop": float(1 - values.mean() / clean.mean()) if clean.any() else None,
+                    "drop_interval": None if kept is None else (1 - kept[1], 1 - kept[0]),
+                }
+            )
+    return rows

@@ -24,15 +24,50 @@ def disturbance_table(rows: Sequence[dict[str, Any]], modality: str) -> tuple[li
 
 def group_table(groups: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return header and cells: one row per group, then the gap between the best and the worst and its test."""
-    modalities = list(groups["gap"])
-    header = ["group", "n", *(cell for modality in modalities for cell in (modality, "95 %"))]
+    numbers = list(groups["gap"])
+    header = ["group", "n", *(cell for number in numbers for cell in (number, "95 %"))]
     body = []
     for name, group in groups["groups"].items():
-        cells = [cell for m in modalities for cell in (percent(group[m]["accuracy"]), _interval(group[m]["interval"]))]
+        cells = [cell for m in numbers for cell in (percent(group[m]["mean"]), _interval(group[m]["interval"]))]
         body.append([name, str(group["n"]), *cells])
-    gaps = [cell for m in modalities for cell in (percent(groups["gap"][m]["gap"]), _best_worst(groups["gap"][m]))]
-    tests = [cell for m in modalities for cell in _test(groups["gap"][m]["test"])]
+    gaps = [cell for m in numbers for cell in (percent(groups["gap"][m]["gap"]), _best_worst(groups["gap"][m]))]
+    tests = [cell for m in numbers for cell in _test(groups["gap"][m]["test"])]
     return header, [*body, ["gap", "", *gaps], ["p-value of the gap", "", *tests]]
+
+
+def group_note(groups: dict[str, Any]) -> str:
+    """Return what the test of a column covers, or why there is none."""
+    if groups["no_test"]:
+        return f"no test of the gap: {groups['no_test']}."
+    return (
+        "p-value: the share of random exchanges of the groups among recordings with a gap as large. The interval of "
+        "the gap does not cover that the best and the worst group were chosen after looking; the p-value does, for "
+        "one column and one number."
+    )
+
+
+def corruption_table(rows: Sequence[dict[str, Any]], number: str, chance: float) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of one number: a corruption in each row, its severities in the columns."""
+    chosen = {(row["corruption"], row["severity"]): row for row in rows if row["number"] == number}
+    clean = next(row for (_, severity), row in chosen.items() if severity == 0)
+    severities = sorted({severity for _, severity in chosen if severity})
+    body = []
+    for name in dict.fromkeys(name for name, severity in chosen if severity):
+        means = [percent(chosen[name, severity]["mean"]) for severity in severities]
+        worst = chosen[name, severities[-1]]
+        drop = [percent(worst["drop"]), _interval(worst["drop_interval"])]
+        body.append([name.replace("_", " "), percent(clean["mean"]), *means, percent(chance), *drop])
+    titles = [f"severity {severity}" for severity in severities]
+    return ["corruption", "clean", *titles, "chance", f"drop at {severities[-1]}", "95 %"], body
+
+
+def strength_table(about: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells: the strengths of each corruption at the severities 1 to 5, with their sources."""
+    body = [
+        [name.replace("_", " "), *(f"{value:g}" for value in kind["strengths"]), kind["meaning"], kind["source"]]
+        for name, kind in about.items()
+    ]
+    return ["corruption", *(f"severity {i}" for i in range(1, 6)), "strength", "source"], body
 
 
 def _test(test: dict[str, Any] | None) -> tuple[str, str]:
