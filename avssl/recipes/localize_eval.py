@@ -51,7 +51,7 @@ def localize_eval(
     avsbench.py), or are a SoundingShapes corpus. Every score is shown beside the same model with silence, noise and
     another clip's audio, an untrained model, the frame alone, a center blob, the mean truth of other clips, a random
     map and the whole frame. Also counted are the test clips that the run was trained on. Writes results.json, table.md
-    and index.html.
+    and index.html. ``avssl robustness --measure localization`` compares groups of clips, and corrupted clips.
 
     Args:
         manifest: Rows with ground truth, in the column ``truth``.

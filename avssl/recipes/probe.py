@@ -69,7 +69,8 @@ def probe(
     - "attentive": one learned query that attends to the last map, trained by gradient descent.
 
     The probe is trained on one split and tested on another, or on several splits or folds in turn. The results stand
-    beside those of the same network with random weights, of shuffled labels or audio, and of chance.
+    beside those of the same network with random weights, of shuffled labels or audio, and of chance. ``avssl
+    robustness --measure`` compares groups of clips, and corrupted clips.
 
     Args:
         manifest: Rows with labels and splits, or a folder of class folders, divided as by ``avssl index --labels

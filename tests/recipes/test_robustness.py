@@ -67,6 +67,11 @@ def test_report_compares_groups(done):
     groups = json.loads((done / "robustness.json").read_text())["groups"]
     assert {name: group["n"] for name, group in groups["size"]["groups"].items()} == {"small": 5, "(none)": 5}
     assert groups["split"]["gap"]["audio"] == {"best": "test", "worst": "test", "gap": 0.0, "test": None}
+    assert groups["split"]["no_test"] == "all clips are of one group, 'test'"
+    assert 0 < groups["size"]["gap"]["audio"]["test"]["p_value"] <= 1
+    assert (done / "groups.png").read_bytes().startswith(b"\x89PNG")
+    assert not (done / "corruptions.png").exists()
+    assert "corruptions" not in json.loads((done / "robustness.json").read_text())
 
 
 def test_page_shows_tables_and_frames(done):
@@ -83,6 +88,43 @@ def test_seed_determines_the_report(table, run, done, tmp_path, capsys):
     assert (tmp_path / "again" / "robustness.json").read_bytes() == (done / "robustness.json").read_bytes()
     assert "label: 2 classes, 10 clips disturbed; chance 50.0, largest class 50.0" in printed
     assert "by size, in %" in printed
+    assert "no test of the gap: all clips are of one group, 'test'" in printed
+
+
+def test_severities_add_corruptions_and_change_nothing_else(table, run, done, tmp_path, capsys):
+    more = ("--groups", "size,split", "--windows_per_clip", "2", "--severities", "5", "1")
+    more += ("--corruptions", "jpeg", "audio_noise")
+    assert main(words(table, run, tmp_path / "report", *more)) == 0
+    report = json.loads((tmp_path / "report" / "robustness.json").read_text())
+    corruptions = report.pop("corruptions")
+    assert report == json.loads((done / "robustness.json").read_text())
+    rows = {(row["number"], row["corruption"], row["severity"]): row for row in corruptions["rows"]}
+    assert len(rows) == 1 + 2 + 1 + 2 + 1 + 4
+    accuracy = {row["modality"]: row["accuracy"] for row in report["rows"] if row["disturbance"] == "clean"}
+    assert {number: rows[number, "clean", 0]["mean"] for number in accuracy} == pytest.approx(accuracy)
+    assert rows["audio", "audio_noise", 5]["strength"] == 0
+    assert corruptions["about"]["jpeg"]["strengths"] == [25, 18, 15, 10, 7]
+    assert not (tmp_path / "report" / "conditions").exists()
+    assert (tmp_path / "report" / "corruptions.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "report" / "robustness.html").read_text()
+    for text in ("accuracy of video + audio under corruptions", "quality of JPEG", "ImageNet-C", "severity 5"):
+        assert text in page
+    assert "drop at 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("measure", ["retrieval", "av_retrieval"])
+def test_retrieval_is_reported_by_group_and_severity(table, run, tmp_path, capsys, measure):
+    more = ("--measure", measure, "--windows_per_clip", "1", "--groups", "size", "--severities", "5")
+    more += ("--corruptions", "darker")
+    assert main(words(table, f"random:{run}", tmp_path / "report", *more)) == 0
+    report = json.loads((tmp_path / "report" / "robustness.json").read_text())
+    assert report["protocol"]["checkpoint"] == f"random:{run}"
+    numbers = {"retrieval": {"video", "audio"}, "av_retrieval": {"video -> audio", "audio -> video"}}[measure]
+    assert set(report["groups"]["size"]["gap"]) == set(report["baselines"]["chance"]) == numbers
+    assert {row["number"] for row in report["corruptions"]["rows"]} == numbers
+    assert "darker" in capsys.readouterr().out
+    page = (tmp_path / "report" / "robustness.html").read_text()
+    assert "Disturbances" not in page
 
 
 @pytest.mark.parametrize(
@@ -91,6 +133,9 @@ def test_seed_determines_the_report(table, run, done, tmp_path, capsys):
         (("--groups", "nuisance"), "no column 'nuisance' in this manifest"),
         (("--label_column", "kind"), "no column 'kind' in this manifest"),
         (("--test_split", "val"), "no row has split 'val'"),
+        (("--corruptions", "blurr"), "Did you mean 'blur'?"),
+        (("--measure", "retrieval"), "retrieval: nothing to report. Name columns with --groups, or --severities 1 3 5"),
+        (("--measure", "localization", "--groups", "size"), "there is no column truth with the annotated sources"),
         (("--train_split", "test"), "the training and the test split must differ, both are 'test'"),
     ],
 )
@@ -100,7 +145,7 @@ def test_missing_input_raises(table, run, tmp_path, capsys, more, message):
 
 
 def test_groups_of_many_values_raise(table, run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("avssl.recipes.robustness._MOST_GROUPS", 9)
+    monkeypatch.setattr("avssl.recipes.robustness.settings._MOST_GROUPS", 9)
     assert main(words(table, run, tmp_path, "--groups", "id")) == 1
     assert "the column 'id' has 10 values in the test rows" in capsys.readouterr().err
 
@@ -110,7 +155,7 @@ def test_too_few_clips_raise(table, run, tmp_path, capsys):
     manifest = read_manifest(table)
     manifest.select(manifest["size"] == "small").write(few)
     assert main(words(few, run, tmp_path)) == 1
-    assert "5 readable rows of the split 'test' have one label; at least 10 are needed" in capsys.readouterr().err
+    assert "5 readable rows of the split 'test' can be scored; at least 10 are needed" in capsys.readouterr().err
     few.unlink()
 
 
@@ -162,6 +207,13 @@ def test_classes_outside_the_training_set_raise(table, finetuned, tmp_path, caps
     )
 
 
-def test_a_missing_checkpoint_raises(table, capsys):
-    assert main(["robustness", str(table)]) == 2
-    assert "required: --checkpoint" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "required: --checkpoint"),
+        (("--checkpoint", "x", "--severities", "6"), "--severities (6) must all be >= 1 and <= 5"),
+    ],
+)
+def test_a_wrong_command_line_raises(table, capsys, more, message):
+    assert main(["robustness", str(table), *more]) == 2
+    assert message in capsys.readouterr().err

@@ -59,7 +59,7 @@ def draw_corruptions(rows: Sequence[dict[str, Any]], baselines: Mapping[str, Map
     Returns:
         A PNG.
     """
-    numbers = list(dict.fromkeys(row["number"] for row in rows))
+    numbers = list(dict.fromkeys(row["number"] for row in rows if row["severity"]))
     names = list(dict.fromkeys(row["corruption"] for row in rows if row["severity"]))
     figure = new_figure(60 + 400 * len(numbers), 400, dpi=100)
     for axes, number in zip(figure.subplots(1, len(numbers), squeeze=False)[0], numbers, strict=True):

@@ -62,5 +62,5 @@ def corruption_sections(report: dict[str, Any]) -> list[tuple[str, tuple[list[st
             f"{f'{kind} of ' if kind else ''}{number} under corruptions, in %; drop: share of the clean score lost",
             corruption_table(rows, number, report["baselines"]["chance"][number]),
         )
-        for number in dict.fromkeys(row["number"] for row in rows)
+        for number in dict.fromkeys(row["number"] for row in rows if row["severity"])
     ]
