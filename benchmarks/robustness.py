@@ -1,13 +1,13 @@
-"""Measure groups and corruptions on SoundingShapes: the packaged weights beside random ones, and columns without effect.
+"""Measure groups and corruptions on SoundingShapes: packaged beside random weights, and columns without effect.
 
     avssl synthesize robust_shapes --num-clips 360 --num-test-clips 240 --width 96 --height 96 --video-fps 8 \
         --object-weights 2 1 1 --seed 71
     python benchmarks/robustness.py robust_shapes/manifest.csv -o robust_runs      # about 15 minutes of a core
-    python benchmarks/robustness.py robust_shapes/manifest.csv -o robust_runs --table benchmarks/results/robustness.md
+    python benchmarks/robustness.py robust_shapes/manifest.csv -o robust_runs --table FILE.md
 
 The first call writes a manifest with permuted copies of the columns `label`, `action` and `num_objects`, and runs
-`avssl robustness` for three measures and two models; finished reports are kept. A permuted column belongs to no clip, so
-its gaps are chance, and 5 % of its p-values are expected to be at most 0.05.
+`avssl robustness` for three measures and two models; finished reports are kept. A permuted column says nothing about a
+clip, so its gaps are chance, and 5 % of its p-values are expected to be at most 0.05.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def untestable(groups: ArrayLike, recordings: ArrayLike, fewest: int = FEWEST_RE
     if counts.min() < fewest:
         few = [f"{name!r} ({count})" for name, count in zip(labels.tolist(), counts, strict=True) if count < fewest]
         return (
-            f"at least {fewest} recordings of each group are needed, and there are fewer of {', '.join(few)}; add clips, "
-            "leave these out, or join values of the column"
+            f"at least {fewest} recordings of each group are needed, and there are fewer of {', '.join(few)}; add "
+            "clips, leave these out, or join values of the column"
         )
     return ""
 

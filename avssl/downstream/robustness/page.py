@@ -43,7 +43,7 @@ class Example:
 def write_robustness_page(
     path: Path, report: dict[str, Any], examples: Sequence[Example], pictures: Mapping[str, bytes | None]
 ) -> None:
-    """Write the page of a report of :func:`avssl.recipes.robustness.robustness`; pictures by part of the report."""
+    """Write the page of a report of :func:`avssl.recipes.robustness.robustness`; with figures by part of the report."""
     write_page(
         path,
         "robustness.html",

@@ -89,6 +89,8 @@ def _check_entry(rows: Manifest, data: DataSet, entry: Entry, given: dict[str, A
     if verb == "probe":
         return _probe_work(rows, data, entry, given, divisions)
     if verb == "robustness":
+        if given.get("measure", "classification") != "classification":
+            raise InputError("the protocol robustness of a suite measures classification; leave out measure.")
         if test < 10:
             raise ManifestError(f"robustness needs 10 labeled test rows at least, and there are {test}.")
         windows = getattr(given.get("settings"), "windows_per_clip", None) or 1

@@ -78,8 +78,8 @@ def robustness(
     Args:
         manifest: Rows with labels and splits, or with ground truth. The ground truth says what is pasted: an object by
             its mask (SoundingShapes) or a box; without it a patch, as the report says.
-        checkpoint: A pretrained model or a fine-tuned classifier: a run directory, its weights folder, or a release;
-            ``random:RUN`` is the same network with random weights.
+        checkpoint: A pretrained model or a fine-tuned classifier: a run directory, its weights folder, or
+            hf-hub:OWNER/NAME; ``random:RUN`` is the same network with random weights.
         measure: What is scored, clip by clip.
         out: Folder of the page and the numbers.
         overwrite: Replace the results of another command.

@@ -22,7 +22,7 @@ def test_clean_scores_are_those_of_the_table(measure, shapes, release):
     assert len(measure.rows) == len(clean["pointing"]) == table.about["n"]
     center = table.rows["center blob"]
     assert measure.baselines["center blob"]["pointing"] == pytest.approx(center["pointing"])
-    assert list(measure.baselines)[0] == "chance"
+    assert next(iter(measure.baselines)) == "chance"
     assert measure.baselines["chance"]["mean cIoU (adaptive)"] == table.rows["random map"]["ciou_mean_adaptive"]
 
 

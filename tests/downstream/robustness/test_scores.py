@@ -65,7 +65,7 @@ def test_a_gap_has_its_test_and_a_picture():
     assert test["interval"] == (1, 1)
     assert groups["no_test"] == ""
     assert "chosen after looking" in group_note(groups)
-    header, body = group_table(groups)
+    _, body = group_table(groups)
     assert body[-2:] == [["gap", "", "100.0", "a over b"], ["p-value of the gap", "", "0.002", "gap 100.0 to 100.0"]]
     assert draw_group_gaps({"letter": groups}).startswith(b"\x89PNG")
 
