@@ -1,12 +1,12 @@
 """See inside small models of SoundingShapes: depth of the projection head, blocks of a deep encoder, classifier losses.
 
-    python benchmarks/inside.py head      projection heads of 0 to 4 layers, with linear probes of every layer
-    python benchmarks/inside.py blocks    CKA of the blocks of a deep encoder, and what removing each block costs
+    python benchmarks/inside.py blocks    CKA and SVCCA of the blocks of an encoder, and what deleting each one costs
     python benchmarks/inside.py losses    class separation of the classifier's losses, against transfer
+    python benchmarks/inside.py head      heads of 0 to 4 layers: probes of each layer, fine-tuning from the middle
     python benchmarks/inside.py --table   print the measurements so far
 
-Rows are appended to --file, and a run continues where the last one stopped; each row takes about half a minute of one
-core. "random-init" rows are the same networks without training. Papers: SimCLR, https://arxiv.org/abs/2002.05709;
+Rows are appended to --file, and a run continues where the last one stopped; a row takes 10 to 100 s of one core.
+"random-init" rows are the same networks without training. Papers: SimCLR, https://arxiv.org/abs/2002.05709;
 SimCLRv2, https://arxiv.org/abs/2006.10029; Nguyen et al., https://arxiv.org/abs/2010.15327; Veit et al.,
 https://arxiv.org/abs/1605.06431; Kornblith et al., 2021, https://arxiv.org/abs/2010.16402.
 """
@@ -28,26 +28,37 @@ from rows import append_row, machine, read_rows
 from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
 
 from avssl.config import Config, config_from_dict
+from avssl.core.batch import Modality
 from avssl.engine import LoopSettings, Precision, Task, fit, seed_everything
-from avssl.evaluation import MinibatchCKA, class_separation, find_blocks, knn_classifier, linear_probe
-from avssl.models import AVModel, Classifier, ClipEncoder, StagePooling, create_classifier_loss
-from avssl.models.blocks import Detail, removable_blocks, without_blocks
+from avssl.evaluation import MinibatchCKA, class_separation, kept_neighbors, knn_classifier, linear_probe
+from avssl.evaluation.svcca import svcca_matrix
+from avssl.models import AVModel, Classifier, ClipClassifier, ClipEncoder, StagePooling, create_classifier_loss
+from avssl.models.blocks import Detail, delete_each_block
 from avssl.synthetic import SceneSettings, Split
 from avssl.training.build import build_optimizer, build_sampling, build_schedule, build_task
 from avssl.training.monitors.embedding import embedding_numbers
 from avssl.training.tasks import ClassifyTask, PretrainTask
 from avssl.transforms import ClipTransform, estimate_statistics
 
-EPOCHS = 12
+EPOCHS = 8
 SEEDS = (0, 1, 2)
 DEPTHS = (0, 1, 2, 3, 4)
-BLOCKS = {"shallow": (2, 2), "deep": (8, 8)}
-THRESHOLD = 0.9
-"""Least CKA of any two blocks of a block structure."""
-SCENE = {"width": 64, "height": 64, "video_fps": 8.0, "clutter": 0, "background_contrast": 0.0}
-SPLITS = {
-    name: Split(count, SceneSettings(**SCENE, object_weights=(1.0,))) for name, count in (("train", 768), ("test", 400))
+DEPTH = 3
+"""Layers of the head from whose middle models are fine-tuned."""
+NUM_LABELED = 256
+FINETUNE_EPOCHS = 15
+BLOCKS = {"deep": (8, 8), "shallow": (2, 2)}
+SCENE = {
+    "width": 64,
+    "height": 64,
+    "video_fps": 8.0,
+    "sample_rate_hz": 16000,
+    "object_weights": (1.0,),
+    "clutter": 0,
+    "background_contrast": 0.0,
 }
+SPLITS = {name: Split(count, SceneSettings(**SCENE)) for name, count in (("train", 2048), ("test", 400))}
+PRECISION = Precision("bf16", "channels_last")
 LOSSES: dict[str, dict[str, Any]] = {
     "softmax": {},
     "label smoothing 0.1": {"label_smoothing": 0.1},
@@ -64,25 +75,34 @@ Job = tuple[str, str, int]
 """Part, name of the model and seed."""
 
 
-def settings(seed: int, head_depth: int = 3, num_blocks: tuple[int, int] = (1, 1)) -> Config:
+def settings(
+    seed: int,
+    *,
+    head_depth: int = DEPTH,
+    num_blocks: tuple[int, int] = (1, 1),
+    size: int = 64,
+    num_frames: int = 6,
+    epochs: int | None = None,
+    lr: float = LR,
+) -> Config:
     """Return the config of InfoNCE with small encoders of 64 features each."""
     return config_from_dict(
         {
             "sampling": {
-                "num_frames": 6,
+                "num_frames": num_frames,
                 "frames_per_second": 4.0,
                 "audio_seconds": 1.5,
-                "sample_rate_hz": 16000,
-                "short_side": 64,
+                "sample_rate_hz": SCENE["sample_rate_hz"],
+                "short_side": SCENE["height"],
             },
-            "transform": {"video": {"size": 64}, "spectrogram": {"num_mels": 64, "hop_seconds": 0.02}},
+            "transform": {"video": {"size": size}, "spectrogram": {"num_mels": 64, "hop_seconds": 0.02}},
             "model": {
                 "video": {"width": 16, "num_blocks": list(num_blocks)},
                 "audio": {"width": 8},
                 "head": {"name": "mlp_bn", "hidden": 128, "out_features": 64, "depth": head_depth},
             },
             "objective": {"name": "info_nce", "temperature": 0.1},
-            "optim": {"lr": LR, "epochs": EPOCHS, "batch_size": 32},
+            "optim": {"lr": lr, "epochs": epochs or EPOCHS, "batch_size": 32},
             "train": {"seed": seed},
         }
     )
@@ -107,20 +127,45 @@ def train(task: Task, config: Config, world: Shapes, rows: np.ndarray) -> None:
         loader,
         build_optimizer(config, task),  # type: ignore[arg-type]
         build_schedule(config, total),
-        settings=LoopSettings(total, loader.steps_per_epoch, log_every=100, precision=Precision()),
+        settings=LoopSettings(total, loader.steps_per_epoch, log_every=100, precision=PRECISION),
         progress=sys.stderr.isatty(),
     )
 
 
+def classify(
+    task: PretrainTask, model: Classifier, config: Config, world: Shapes, label: str, rows: np.ndarray, **options: Any
+) -> float:
+    """Train a classifier of a label on rows, and return its accuracy on the test clips."""
+    _, truth = np.unique(labels(world)[label], return_inverse=True)
+    train(ClassifyTask(task.transform, model, torch.from_numpy(truth[rows]), **options), config, world, rows)
+    return top_1(ClipClassifier(model.eval(), task.transform.eval()), world, config, label)
+
+
+def top_1(classifier: ClipClassifier, world: Shapes, config: Config, label: str) -> float:
+    """Return the accuracy of a classifier on the test clips."""
+    _, truth = np.unique(labels(world)[label], return_inverse=True)
+    test = world.rows("test")
+    logits = [classifier.logits(raw) for raw in fixed_batches(world, test, build_sampling(config))]
+    return float((torch.cat(logits).argmax(dim=1).numpy() == truth[test]).mean())
+
+
 def encode(
-    model: AVModel, transform: ClipTransform, world: Shapes, config: Config, detail: Detail | None = None
+    model: AVModel,
+    transform: ClipTransform,
+    world: Shapes,
+    config: Config,
+    *,
+    rows: np.ndarray | None = None,
+    modalities: tuple[Modality, ...] = ("video", "audio"),
+    detail: Detail | None = None,
+    max_features: int = 1024,
 ) -> dict[str, torch.Tensor]:
-    """Return (N, F) features of all clips by name: ``video``, ``video_embedding``; with detail ``video/stem`` ..."""
+    """Return (N, F) features of clips by name: ``video``, ``video_embedding``; with detail ``video/stem`` ..."""
     encoder = ClipEncoder(model.eval(), transform.eval())
-    pooling = StagePooling(None, "mean", 1024, keep_time=True, detail=detail or "stages")
+    pooling = StagePooling(None, "mean", max_features, keep_time=True, detail=detail or "stages")
     parts: dict[str, list[torch.Tensor]] = {}
-    for raw in fixed_batches(world, np.arange(len(world.ids)), build_sampling(config)):
-        for modality in ("video", "audio"):
+    for raw in fixed_batches(world, np.arange(len(world.ids)) if rows is None else rows, build_sampling(config)):
+        for modality in modalities:
             encoding = encoder.encode_batch(raw, modality, detail=detail)
             found = {modality: encoding.features, f"{modality}_embedding": encoding.embedding}
             stages = pooling.pool_stages(modality, encoding.stages)
@@ -130,10 +175,9 @@ def encode(
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
-def retrieval(features: dict[str, torch.Tensor], world: Shapes) -> dict[str, float]:
-    """Return R@10 between video and audio of the test clips, its chance, and with shuffled audio."""
-    rows = torch.from_numpy(world.rows("test"))
-    found = embedding_numbers(*(features[f"{name}_embedding"][rows] for name in ("video", "audio")))
+def retrieval(video: torch.Tensor, audio: torch.Tensor) -> dict[str, float]:
+    """Return R@10 between embeddings, its chance, and with shuffled audio."""
+    found = embedding_numbers(video, audio)
     return {
         "R@10": found["retrieval/R@10"],
         "R@10_chance": found["retrieval/chance_R@10"],
@@ -141,103 +185,145 @@ def retrieval(features: dict[str, torch.Tensor], world: Shapes) -> dict[str, flo
     }
 
 
-def accuracy(x: torch.Tensor, world: Shapes, labels: np.ndarray, seed: int, *, knn: bool = False) -> float:
+def accuracy(x: torch.Tensor, world: Shapes, label: str, seed: int, *, knn: bool = False) -> float:
     """Return the accuracy on the test clips of a linear probe, or of 20 neighbors, fitted on the training clips."""
     fit_rows, test = world.rows("train"), world.rows("test")
-    values = x.numpy()
-    given = values[fit_rows], labels[fit_rows], values[test], labels[test]
+    values, truth = x.numpy(), labels(world)[label]
+    given = values[fit_rows], truth[fit_rows], values[test], truth[test]
     result = knn_classifier(*given) if knn else linear_probe(*given, seed=seed)
     return float(result.accuracy)
 
 
 def head_row(name: str, seed: int, world: Shapes) -> dict[str, Any]:
-    """Train a model whose head has a depth and probe every layer: mean of video and audio, for kind and action."""
-    config = settings(seed, head_depth=3 if name == UNTRAINED else int(name))
+    """Train a model whose head has a depth, probe every layer (mean of video and audio), and fine-tune it."""
+    depth = DEPTH if name == UNTRAINED else int(name)
+    config = settings(seed, head_depth=depth)
     task = untrained(config, world)
     if name != UNTRAINED:
         train(task, config, world, world.rows("train"))
-    features = encode(task.model, task.transform, world, config, "blocks")
+    features = encode(task.model, task.transform, world, config, detail="blocks")
     layers = [layer.split("/")[1] for layer in features if layer.startswith("video/head")]
     probes: dict[str, dict[str, float]] = {}
-    for label, values in (("object", world.kind), ("action", world.action)):
+    for label in labels(world):
         for layer in ("encoder", *layers):
             keys = [m if layer == "encoder" else f"{m}/{layer}" for m in ("video", "audio")]
-            scores = [accuracy(features[key], world, values, seed) for key in keys]
+            scores = [accuracy(features[key], world, label, seed) for key in keys]
             probes.setdefault(layer, {})[label] = float(np.mean(scores))
-    return {"probes": probes, **retrieval(features, world)}
+    test = torch.from_numpy(world.rows("test"))
+    row = {"probes": probes, **retrieval(features["video_embedding"][test], features["audio_embedding"][test])}
+    return row | ({"finetuned": _finetuned(task, seed, world)} if depth == DEPTH else {})
+
+
+def _finetuned(task: PretrainTask, seed: int, world: Shapes) -> dict[str, dict[str, float]]:
+    """Return the accuracy after fine-tuning the video encoder and the first layers of its head on a few labels."""
+    config = settings(seed, epochs=FINETUNE_EPOCHS, lr=LR / 3)
+    found: dict[str, dict[str, float]] = {}
+    for label, values in labels(world).items():
+        for layers in range(DEPTH):
+            seed_everything(seed)
+            own = copy.deepcopy(task)
+            model = Classifier.of(own.model, len(set(values)), from_head_layer=layers, dropout=0.0)
+            few = world.rows("train")[:NUM_LABELED]
+            found.setdefault(str(layers), {})[label] = classify(own, model, config, world, label, few)
+    return found
 
 
 def blocks_row(name: str, seed: int, world: Shapes) -> dict[str, Any]:
-    """Train a model, find blocks of its video encoder by CKA, and remove one residual block after the other."""
-    depth, _, state = name.partition(", ")
-    config = settings(seed, num_blocks=BLOCKS[depth])
+    """Train a model, compare the blocks of its video encoder, and delete one residual block after the other."""
+    depth, _, how = name.partition(", ")
+    config = settings(seed, num_blocks=BLOCKS[depth], size=48)
     task = untrained(config, world)
-    if state != UNTRAINED:
-        train(task, config, world, world.rows("train"))
-    features = encode(task.model, task.transform, world, config, "blocks")
-    test = world.rows("test")
-    names = list(task.model.video_encoder.blocks())
-    similarity = MinibatchCKA(("linear",))
-    similarity.update({block: features[f"video/{block}"][test] for block in names})
-    matrix = similarity.matrix("linear")
-    removed = {}
-    if state != UNTRAINED:
-        for block in removable_blocks(task.model.video_encoder):
-            shorter = copy.deepcopy(task.model)
-            shorter.video_encoder = without_blocks(task.model.video_encoder, [block])
-            removed[block] = _scores(encode(shorter, task.transform, world, config), world, seed)
+    transform, encoder, rows, test = task.transform, task.model.video_encoder, world.rows("train"), world.rows("test")
+    names, truth = np.unique(world.action, return_inverse=True)
+    model = Classifier(encoder, num_classes=len(names), dropout=0.0)
+    if how == "InfoNCE":
+        train(task, config, world, rows)
+    elif how == "classifier":
+        classify(task, model, config, world, "action", rows)
+    audio = encode(task.model, transform, world, config, rows=test, modalities=("audio",))["audio_embedding"]
+
+    def measure() -> tuple[dict[str, float], np.ndarray]:
+        found = encode(task.model, transform, world, config, rows=test, modalities=("video",))
+        scores = {}
+        if how == "InfoNCE":
+            scores["R@10"] = retrieval(found["video_embedding"], audio)["R@10"]
+        elif how == "classifier":
+            with torch.no_grad():
+                logits = model.eval().head_logits({"video": found["video"]})["video"]
+            scores["top1"] = float((logits.argmax(dim=1).numpy() == truth[test]).mean())
+        return scores, found["video"].numpy()
+
+    whole, before = measure()
+    deleted = {
+        block: {**scores, "neighbors": kept_neighbors(before, after)}
+        for block, (scores, after) in delete_each_block(encoder, measure).items()
+    }
     return {
-        "names": names,
-        "cka": matrix.round(4).tolist(),
-        "found": find_blocks(matrix, THRESHOLD),
-        **_scores(features, world, seed),
-        **retrieval(features, world),
-        "removed": removed,
+        "names": list(encoder.blocks()),
+        **similarities(task, config, world),
+        "whole": {**whole, "neighbors": 1.0},
+        "deleted": deleted,
+        "neighbors_chance": 10 / (len(test) - 1),
+        "R@10_chance": 10 / len(test),
     }
 
 
-def _scores(features: dict[str, torch.Tensor], world: Shapes, seed: int) -> dict[str, float]:
-    """Return the 20-neighbor accuracy of video features for the kind of object, and R@10."""
-    knn = accuracy(features["video"], world, world.kind, seed, knn=True)
-    return {"knn": knn, "R@10": retrieval(features, world)["R@10"]}
+def similarities(task: PretrainTask, config: Config, world: Shapes) -> dict[str, Any]:
+    """Return linear CKA and SVCCA of the blocks of the video encoder on the test clips, as matrices."""
+    names, test = list(task.model.video_encoder.blocks()), world.rows("test")
+    grids, means = (
+        encode(
+            task.model,
+            task.transform,
+            world,
+            config,
+            rows=test,
+            modalities=("video",),
+            detail="blocks",
+            max_features=size,
+        )
+        for size in (1024, 1)
+    )
+    similarity = MinibatchCKA(("linear",))
+    similarity.update({block: grids[f"video/{block}"] for block in names})
+    svcca, _ = svcca_matrix({block: means[f"video/{block}"] for block in names})
+    return {"cka": similarity.matrix("linear").round(4).tolist(), "svcca": svcca.round(4).tolist()}
 
 
 def losses_row(name: str, seed: int, world: Shapes) -> dict[str, Any]:
-    """Train a video classifier of the kind of object by a loss; probe its features for the kind and the action."""
-    config, chosen = settings(seed), {} if name == UNTRAINED else dict(LOSSES[name])
+    """Train a classifier of sounds by a loss; measure the separation of its classes, and probe it for both labels."""
+    source, _, how = name.partition(", ")
+    config = settings(seed, size=32, num_frames=1)  # one small frame: only the sound counts
     task = untrained(config, world)
-    names, truth = np.unique(world.kind, return_inverse=True)
-    rows, test = world.rows("train"), world.rows("test")
+    chosen = dict(LOSSES.get(how, {}))
     loss = create_classifier_loss(chosen.get("loss", "softmax"))
-    model = Classifier(task.model.video_encoder, num_classes=len(names), dropout=chosen.get("dropout", 0.0), loss=loss)
+    classes = len(set(labels(world)[source]))
+    model = Classifier(task.model.audio_encoder, num_classes=classes, dropout=chosen.get("dropout", 0.0), loss=loss)
     numbers: dict[str, float] = {}
-    if name != UNTRAINED:
-        targets = torch.from_numpy(truth[rows])
+    if how != UNTRAINED:
         smoothing = chosen.get("label_smoothing", 0.0)
-        train(ClassifyTask(task.transform, model, targets, label_smoothing=smoothing), config, world, rows)
-    features = encode(task.model, task.transform, world, config)
-    if name != UNTRAINED:
-        with torch.no_grad():
-            logits = model.eval().head_logits({"video": features["video"][torch.from_numpy(test)]})["video"]
-        numbers["top1"] = float((logits.argmax(1).numpy() == truth[test]).mean())
-    numbers["separation"] = class_separation(features["video"][torch.from_numpy(test)], world.kind[test])
-    for label, values in (("object", world.kind), ("action", world.action)):
-        numbers[f"linear_{label}"] = accuracy(features["video"], world, values, seed)
-        numbers[f"knn_{label}"] = accuracy(features["video"], world, values, seed, knn=True)
+        numbers["top1"] = classify(task, model, config, world, source, world.rows("train"), label_smoothing=smoothing)
+    features = encode(task.model, task.transform, world, config, modalities=("audio",))["audio"]
+    test = world.rows("test")
+    numbers["separation"] = class_separation(features[torch.from_numpy(test)], labels(world)[source][test])
+    for label in labels(world):
+        kind = "source" if label == source else "transfer"
+        numbers[f"linear_{kind}"] = accuracy(features, world, label, seed)
+        numbers[f"knn_{kind}"] = accuracy(features, world, label, seed, knn=True)
     return numbers
 
 
 PARTS: dict[str, tuple[Callable[[str, int, Shapes], dict[str, Any]], list[str]]] = {
+    "blocks": (blocks_row, [f"{depth}, {how}" for depth in BLOCKS for how in ("classifier", "InfoNCE", UNTRAINED)]),
+    "losses": (losses_row, [f"{label}, {how}" for label in ("object", "action") for how in (*LOSSES, UNTRAINED)]),
     "head": (head_row, [*map(str, DEPTHS), UNTRAINED]),
-    "blocks": (blocks_row, [f"{depth}, {state}" for depth in BLOCKS for state in ("trained", UNTRAINED)]),
-    "losses": (losses_row, [*LOSSES, UNTRAINED]),
 }
 
 
 def jobs(parts: list[str], file: Path) -> list[Job]:
     """Return the rows that are missing, seed by seed."""
     done = {(row["part"], row["name"], row["seed"]) for row in read_rows(file)}
-    wanted = [(part, name, seed) for part in parts for seed in SEEDS for name in PARTS[part][1]]
+    wanted = [(part, name, seed) for seed in SEEDS for part in parts for name in PARTS[part][1]]
     return [job for job in wanted if job not in done]
 
 
@@ -247,14 +333,15 @@ def run(job: Job, world: Shapes, file: Path) -> dict[str, Any]:
     began = time.process_time()
     numbers = PARTS[part][0](name, seed, world)
     counts = {"n_fit": len(world.rows("train")), "n_test": len(world.rows("test"))}
-    chance = {f"{label}_chance": _largest(values[world.rows("test")]) for label, values in _labels(world).items()}
+    chance = {f"{label}_chance": _largest(values[world.rows("test")]) for label, values in labels(world).items()}
     row = {"part": part, "name": name, "seed": seed, "epochs": EPOCHS, **counts, **chance, **numbers}
     row |= {"cpu_seconds": round(time.process_time() - began, 1), "machine": machine(torch.device("cpu"))}
     append_row(file, row)
     return row
 
 
-def _labels(world: Shapes) -> dict[str, np.ndarray]:
+def labels(world: Shapes) -> dict[str, np.ndarray]:
+    """Return the (N,) labels of all clips by name."""
     return {"object": world.kind, "action": world.action}
 
 
@@ -266,7 +353,7 @@ def _largest(labels: np.ndarray) -> float:
 def main() -> None:
     """Make the missing rows while there is time, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="head, blocks, losses; default: all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="blocks, losses, head; default: all")
     parser.add_argument("--file", type=Path, default=Path("inside.jsonl"))
     parser.add_argument("--clips", type=Path, default=Path("inside.clips"), help="folder of the rendered clips")
     parser.add_argument("--minutes", type=float, default=15.0, help="start no row later")

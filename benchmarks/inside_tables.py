@@ -8,22 +8,89 @@ from typing import Any
 
 import numpy as np
 
-from avssl.evaluation import mean_and_deviation
+from avssl.evaluation import deletion_effects, find_blocks, mean_and_deviation
 from avssl.reports.plots import draw_similarities
 
 Row = dict[str, Any]
+
+THRESHOLDS = (0.9, 0.95)
+"""Least CKA of any two blocks of a block structure; the first is that of ``avssl cka``."""
 
 
 def tables(rows: Sequence[Row], folder: Path) -> str:
     """Return the tables of all parts that were measured, and draw the similarity of blocks into ``folder``."""
     shown: list[str] = []
-    for part, table in {"head": head_table, "blocks": blocks_table, "losses": losses_table}.items():
+    for part, table in {"blocks": blocks_table, "losses": losses_table, "head": head_table}.items():
         own = [row for row in rows if row["part"] == part]
         if own:
             shown.append(table(own))
             if part == "blocks":
                 draw(own, folder)
     return "\n\n".join(shown) or "no row yet"
+
+
+def blocks_table(rows: Sequence[Row]) -> str:
+    """Return the found blocks of each model, and the mean effect of deleting a block inside and outside of them."""
+    lines = [
+        "| video encoder | seed | score, whole | least CKA | block structure | change inside | change outside |",
+        "| --- | ---: | --- | ---: | --- | --- | --- |",
+    ]
+    for row in rows:
+        whole = ", ".join(f"{name} {value:.3f}" for name, value in row["whole"].items() if name != "neighbors")
+        for threshold in THRESHOLDS:
+            found, (inside, outside) = _effects(row, threshold)
+            lines.append(
+                f"| {row['name']} | {row['seed']} | {whole or '–'} | {threshold:g} | {found} | {inside} | {outside} |"
+            )
+    first = rows[0]
+    lines.append(
+        _counts(first) + " Changes: mean over the deletions of one residual block each, and their number; first of the "
+        "score, then of the share of a clip's ten nearest clips that stay (1 with the whole network, by chance "
+        f"{first['neighbors_chance']:.3f}). top1: action; R@10: between video and audio, chance "
+        f"{first['R@10_chance']:.3f}."
+    )
+    return "\n".join(lines)
+
+
+def _effects(row: Row, threshold: float) -> tuple[str, list[str]]:
+    """Return the block structure of a model, and the changes inside and outside of it, as text."""
+    names = row["names"]
+    found = find_blocks(np.array(row["cka"], dtype=float), threshold)
+    cells = []
+    for effect in deletion_effects(names, found, row["whole"], row["deleted"]).values():
+        changes = ", ".join(f"{value:+.3f}" for value in effect.change.values())
+        cells.append(f"{changes} ({effect.num_blocks})" if effect.num_blocks else "–")
+    return "; ".join(f"{names[start]} to {names[stop - 1]}" for start, stop in found) or "none", cells
+
+
+def losses_table(rows: Sequence[Row]) -> str:
+    """Return class separation and transfer by source label and loss."""
+    columns = {
+        "top1": "top 1, source",
+        "separation": "R² of the source",
+        "linear_source": "linear, source",
+        "linear_transfer": "linear, transfer",
+        "knn_transfer": "20 neighbors, transfer",
+    }
+    lines = [
+        f"| source and transfer | loss | seeds | {' | '.join(columns.values())} |",
+        f"| --- | --- | ---: |{' ---: |' * len(columns)}",
+    ]
+    sums = _counts(rows[0])
+    for source, transfer in (("object", "action"), ("action", "object")):
+        own = [row for row in rows if row["name"].startswith(f"{source}, ")]
+        for name in dict.fromkeys(row["name"] for row in own):
+            same = [row for row in own if row["name"] == name]
+            cells = " | ".join(_of(same, key) for key in columns)
+            lines.append(f"| {source} → {transfer} | {name.partition(', ')[2]} | {len(same)} | {cells} |")
+        trained = [row for row in own if "top1" in row]
+        if len({row["name"] for row in trained}) > 2:
+            means = _means(trained, lambda row: (row["separation"], row["linear_transfer"]))
+            sums += (
+                f" {source} → {transfer}: over the {len(means)} losses, R² and linear transfer correlate by "
+                f"{np.corrcoef(means.T)[0, 1]:+.2f}."
+            )
+    return "\n".join([*lines, sums])
 
 
 def head_table(rows: Sequence[Row]) -> str:
@@ -44,73 +111,38 @@ def head_table(rows: Sequence[Row]) -> str:
     first = rows[0]
     shuffled = max(row["R@10_shuffled"] for row in rows)
     lines.append(_counts(first) + f" R@10: chance {first['R@10_chance']:.3f}, shuffled audio at most {shuffled:.3f}.")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n\n" + finetuning_table([row for row in rows if "finetuned" in row])
 
 
-def blocks_table(rows: Sequence[Row]) -> str:
-    """Return the found blocks of each model, and the mean effect of removing a block inside and outside of them."""
+def finetuning_table(rows: Sequence[Row]) -> str:
+    """Return the accuracy after fine-tuning from the encoder and from layers of the head."""
     lines = [
-        "| video encoder | seed | block structure | 20 neighbors, object | R@10 | mean change inside | outside |",
-        "| --- | ---: | --- | ---: | ---: | --- | --- |",
+        "| fine-tuned | seeds | label | from the encoder | from head.1 | from head.2 |",
+        "| --- | ---: | --- | ---: | ---: | ---: |",
     ]
-    for row in rows:
-        names = row["names"]
-        found = "; ".join(f"{names[start]} to {names[stop - 1]}" for start, stop in row["found"]) or "none"
-        changes = [_change(row, inside) for inside in (True, False)]
-        numbers = f"{row['knn']:.3f} | {row['R@10']:.3f}"
-        lines.append(f"| {row['name']} | {row['seed']} | {found} | {numbers} | {' | '.join(changes)} |")
-    lines.append(
-        _counts(rows[0]) + " Changes are those of both scores when one residual block is removed, and the number of "
-        f"blocks. R@10: chance {rows[0]['R@10_chance']:.3f}."
-    )
-    return "\n".join(lines)
-
-
-def _change(row: Row, inside: bool) -> str:
-    """Return the mean change of both scores over the removable blocks inside or outside of the found ones."""
-    within = {row["names"][place] for start, stop in row["found"] for place in range(start, stop)}
-    chosen = [scores for name, scores in row["removed"].items() if (name in within) == inside]
-    if not chosen:
-        return "–"
-    changes = [np.mean([scores[key] - row[key] for scores in chosen]) for key in ("knn", "R@10")]
-    return f"{changes[0]:+.3f}, {changes[1]:+.3f} ({len(chosen)})"
-
-
-def losses_table(rows: Sequence[Row]) -> str:
-    """Return class separation and transfer by loss."""
-    columns = {
-        "top1": "top 1, object",
-        "separation": "R²",
-        "linear_object": "linear, object",
-        "linear_action": "linear, action (transfer)",
-        "knn_action": "20 neighbors, action (transfer)",
-    }
-    lines = [f"| loss | seeds | {' | '.join(columns.values())} |", f"| --- | ---: |{' ---: |' * len(columns)}"]
     for name in dict.fromkeys(row["name"] for row in rows):
-        own = [row for row in rows if row["name"] == name]
-        lines.append(f"| {name} | {len(own)} | {' | '.join(_of(own, key) for key in columns)} |")
-    trained = [row for row in rows if "top1" in row]
-    if len({row["name"] for row in trained}) > 2:
-        means = _means(trained, lambda row: (row["separation"], row["linear_action"]))
-        lines.append(
-            _counts(rows[0]) + f" Over the losses, R² and transfer correlate by {np.corrcoef(means.T)[0, 1]:+.2f}."
-        )
+        own = [row["finetuned"] for row in rows if row["name"] == name]
+        for label in ("object", "action"):
+            cells = [_spread([found[layers][label] for found in own]) for layers in own[0]]
+            lines.append(f"| {name} | {len(own)} | {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def draw(rows: Sequence[Row], folder: Path) -> None:
-    """Write ``blocks.png``: the similarity of the blocks of each model of the first seed."""
+    """Write ``inside_*.png``: CKA beside SVCCA of the blocks of the deepest models of the first seed."""
     first = [row for row in rows if row["seed"] == rows[0]["seed"]]
     longest = max(len(row["names"]) for row in first)
-    chosen = [row for row in first if len(row["names"]) == longest]
-    draw_similarities(
-        {row["name"]: np.array(row["cka"], dtype=float) for row in chosen},
-        chosen[0]["names"],
-        {},
-        folder / "blocks.png",
-        title="linear CKA of the blocks, in hundredths",
-        blocks={row["name"]: [(start, stop) for start, stop in row["found"]] for row in chosen},
-    )
+    for row in first:
+        if len(row["names"]) == longest:
+            cka, svcca = (np.array(row[name], dtype=float) for name in ("cka", "svcca"))
+            draw_similarities(
+                {"linear CKA": cka, "SVCCA": svcca},
+                row["names"],
+                {},
+                folder / f"inside_{row['name'].partition(', ')[2].replace('-', '_').lower()}.png",
+                title=f"{row['name']}, in hundredths; outlined: block structure, CKA of at least {THRESHOLDS[0]:g}",
+                blocks={"linear CKA": find_blocks(cka, THRESHOLDS[0])},
+            )
 
 
 def _means(rows: Sequence[Row], values: Callable[[Row], tuple[float, ...]]) -> np.ndarray:

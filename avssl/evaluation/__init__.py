@@ -9,6 +9,8 @@ from avssl.evaluation.active_learning import check_strategy as check_strategy
 from avssl.evaluation.active_learning import gather_evidence as gather_evidence
 from avssl.evaluation.active_learning import label_curve as label_curve
 from avssl.evaluation.active_learning import select_clips as select_clips
+from avssl.evaluation.block_deletion import deletion_effects as deletion_effects
+from avssl.evaluation.block_deletion import kept_neighbors as kept_neighbors
 from avssl.evaluation.bootstrap import bootstrap_interval as bootstrap_interval
 from avssl.evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
 from avssl.evaluation.bootstrap import ratio_interval as ratio_interval

@@ -11,7 +11,7 @@ Dimensions: n clips of a batch, C channels; T', H', W' (video) or T', F' (audio)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ from avssl.models.heads import HEAD
 
 T = TypeVar("T")
 
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+"""Video before audio."""
+
 _CLIPS_AT_A_TIME = 32  # through a model; batches of features may be larger
 
 
@@ -45,6 +48,11 @@ class Stage(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.model} {self.modality} {self.name}"
+
+
+def places_of(stages: Sequence[Stage], model: str, modality: Modality) -> list[int]:
+    """Return the places of one encoder's stages in a list of stages, from input to output."""
+    return [i for i, stage in enumerate(stages) if (stage.model, stage.modality) == (model, modality)]
 
 
 class StageBatch(NamedTuple):
@@ -160,8 +168,7 @@ class StageReader:
         """Return (b, F) of every stage of one model."""
         found: dict[Stage, Tensor] = {}
         pooling = StagePooling(how="mean", max_features=self._max_features, keep_time=True)
-        modalities: tuple[Modality, ...] = ("video", "audio")
-        for modality in modalities:
+        for modality in MODALITIES:
             encoding = self._encoders[name].encode_batch(raw, modality, detail=self._detail)
             for stage_name, values in {**encoding.stages, HEAD: encoding.embedding}.items():
                 stage = Stage(name, modality, stage_name)

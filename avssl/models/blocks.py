@@ -7,9 +7,9 @@ belong to it. So a network of four stages has tens of blocks, whose similarity s
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from torch import nn
 
@@ -17,6 +17,8 @@ from avssl.core.errors import InputError
 
 if TYPE_CHECKING:
     from avssl.models.encoder import Encoder
+
+T = TypeVar("T")
 
 Detail = Literal["stages", "blocks"]
 """Layers of a model that are compared or probed: the stages of its encoders, or their blocks."""
@@ -39,13 +41,14 @@ def removable_blocks(encoder: Encoder) -> list[str]:
     return [name for name, block in encoder.blocks().items() if _is_removable(block)]
 
 
-def without_blocks(encoder: Encoder, names: Sequence[str]) -> Encoder:
-    """Return a copy of an encoder that skips residual blocks, as a test of what they contribute.
+@contextmanager
+def without_blocks(encoder: Encoder, names: Sequence[str]) -> Iterator[None]:
+    """Let an encoder skip residual blocks inside a ``with``, as a test of what they contribute.
 
     Source: Veit, Wilber and Belongie, 2016, https://arxiv.org/abs/1605.06431, section 4.1.
 
     Args:
-        encoder: The encoder; it stays as it is.
+        encoder: The encoder; it is as before afterwards.
         names: Names of blocks, out of :func:`removable_blocks`.
 
     Raises:
@@ -53,7 +56,8 @@ def without_blocks(encoder: Encoder, names: Sequence[str]) -> Encoder:
 
     Example:
         >>> encoder = create_encoder("avid_r2plus1d_18")
-        >>> shorter = without_blocks(encoder, ["conv4x.1"])
+        >>> with without_blocks(encoder, ["conv4x.1"]):
+        ...     features = encoder(x)
     """
     allowed = removable_blocks(encoder)
     if wrong := [name for name in names if name not in allowed]:
@@ -61,13 +65,36 @@ def without_blocks(encoder: Encoder, names: Sequence[str]) -> Encoder:
             f"{wrong[0]!r} is not a residual block of {type(encoder).__name__} that keeps the shape of its input; "
             f"these can be removed: {', '.join(allowed) or 'none'}."
         )
-    shorter = copy.deepcopy(encoder)
+    places: list[tuple[nn.Sequential, int]] = []
     for name in names:
-        stage, _, number = name.partition(".")
         # The name counts blocks, and each block of a stage of residual blocks is one child.
-        chain = getattr(shorter, stage)
-        chain[int(number or 0)] = nn.Identity()
-    return shorter
+        stage, _, number = name.partition(".")
+        places.append((getattr(encoder, stage), int(number or 0)))
+    blocks = [chain[place] for chain, place in places]
+    try:
+        for chain, place in places:
+            chain[place] = nn.Identity()
+        yield
+    finally:
+        for (chain, place), block in zip(places, blocks, strict=True):
+            chain[place] = block
+
+
+def delete_each_block(encoder: Encoder, measure: Callable[[], T]) -> dict[str, T]:
+    """Measure an encoder without each of its :func:`removable_blocks` in turn.
+
+    Args:
+        encoder: The encoder; it is as before afterwards.
+        measure: Called once for each block, while the encoder skips it.
+
+    Returns:
+        Its results by the name of the deleted block, in the order of the blocks.
+    """
+    found: dict[str, T] = {}
+    for name in removable_blocks(encoder):
+        with without_blocks(encoder, [name]):
+            found[name] = measure()
+    return found
 
 
 def _parts(stage: nn.Module) -> list[nn.Module]:

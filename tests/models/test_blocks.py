@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from avssl.models import create_encoder
-from avssl.models.blocks import removable_blocks, without_blocks
+from avssl.models.blocks import delete_each_block, removable_blocks, without_blocks
 
 
 @pytest.mark.parametrize(
@@ -43,24 +43,38 @@ def test_removable_blocks_keep_shape_and_have_a_plain_shortcut():
 def test_an_encoder_without_blocks_passes_their_input_on():
     encoder = create_encoder("small_video", num_blocks=(2, 3), width=4).eval()
     x = torch.randn(2, 3, 4, 32, 32)
-    shorter = without_blocks(encoder, ["stage1.1", "stage2.1"])
-    blocks = encoder.blocks()
+    blocks, whole = encoder.blocks(), encoder.forward_features(x)
     expected = x
     for name in ("stem", "stage1.0", "stage2.0", "stage2.2"):
         expected = blocks[name](expected)
-    assert torch.equal(shorter.forward_features(x), expected)
-    assert not torch.equal(encoder.forward_features(x), expected)  # the original stays as it is
-    assert torch.equal(without_blocks(encoder, [])(x), encoder(x))
+    with without_blocks(encoder, ["stage1.1", "stage2.1"]):
+        assert torch.equal(encoder.forward_features(x), expected)
+    assert not torch.equal(whole, expected)
+    with pytest.raises(RuntimeError, match="stopped"), without_blocks(encoder, ["stage1.1"]):
+        raise RuntimeError("stopped")
+    assert torch.equal(encoder.forward_features(x), whole)  # as before, whatever happened meanwhile
     one_each = create_encoder("avid_r2plus1d_10", stem_pool=False).eval()
-    kept = without_blocks(one_each, ["conv2x"])
-    assert torch.equal(kept(x), one_each.pool(one_each.conv5x(one_each.conv4x(one_each.conv3x(one_each.conv1(x))))))
+    expected = one_each.pool(one_each.conv5x(one_each.conv4x(one_each.conv3x(one_each.conv1(x)))))
+    with without_blocks(one_each, ["conv2x"]):
+        assert torch.equal(one_each(x), expected)
+
+
+def test_each_block_is_deleted_alone():
+    encoder = create_encoder("small_video", num_blocks=(2, 3), width=4).eval()
+    x = torch.randn(2, 3, 4, 32, 32)
+    found = delete_each_block(encoder, lambda: encoder(x))
+    assert list(found) == ["stage1.1", "stage2.1", "stage2.2"]
+    for name, features in found.items():
+        with without_blocks(encoder, [name]):
+            assert torch.equal(encoder(x), features)
 
 
 @pytest.mark.parametrize("name", ["stage1.0", "stage9.1", "stem"])
 def test_other_blocks_cannot_be_removed(name):
     encoder = create_encoder("small_video", num_blocks=(2, 1), width=4)
-    with pytest.raises(ValueError, match=rf"'{name}' is not a residual block .* can be removed: stage1.1"):
-        without_blocks(encoder, [name])
+    message = rf"'{name}' is not a residual block .* can be removed: stage1.1"
+    with pytest.raises(ValueError, match=message), without_blocks(encoder, [name]):
+        pass
 
 
 def test_detail_is_one_of_two():

@@ -123,6 +123,41 @@ def test_blocks_and_head_layers_stand_beside_svcca(videos, run, tmp_path, capsys
         assert {line["kernel"] for line in csv.DictReader(file)} == {"linear", "rbf", "svcca"}
 
 
+@pytest.fixture(scope="module")
+def deep_run(tiny_config, videos, tmp_path_factory):
+    """An untrained video encoder of 1 + 3 blocks, one of them inert: its residual branch is zero."""
+    config = tiny_config(videos, model={"video": {"num_blocks": [1, 3]}})
+    model, transform = build_model(config), build_transform(config)
+    transform.standardize.set_statistics(torch.zeros(16), torch.ones(16))
+    torch.nn.init.zeros_(model.video_encoder.stage2[1].temporal_bn.weight)
+    return save_pretrained(tmp_path_factory.mktemp("deep"), model, transform, config)
+
+
+def test_blocks_are_deleted_inside_and_outside_of_found_ones(videos, run, deep_run, tmp_path, capsys):
+    words = [deep_run, run, "--data", videos, "--detail", "blocks", "--delete_blocks"]
+    report = cka(*words, "--block_threshold", "-1", out=tmp_path / "low")
+    deep, shallow = report["deletions"]
+    assert [(block["modality"], block["block"], block["inside"]) for block in deep["blocks"]] == [
+        ("video", "stage2.1", True),
+        ("video", "stage2.2", True),
+    ]
+    inert, other = deep["blocks"]
+    assert inert["neighbors"] == pytest.approx(1)
+    assert inert["R@10"] == pytest.approx(deep["whole"]["R@10"])
+    assert other["neighbors"] < 1
+    assert (deep["num_clips"], deep["chance"]["R@10"]) == (20, 0.5)
+    assert deep["chance"]["neighbors"] == pytest.approx(10 / 19)
+    inside = deep["effects"][0]
+    assert (inside["side"], inside["num_blocks"]) == ("inside", 2)
+    assert inside["change"]["neighbors"] == pytest.approx((inert["neighbors"] + other["neighbors"]) / 2 - 1, abs=1e-5)
+    assert shallow["blocks"] == []
+    text = capsys.readouterr().out
+    assert "mean change inside of block structure (2 of video): R@10 " in text
+    assert "B: no residual block can be deleted" in text
+    report = cka(*words, "--block_threshold", "1", out=tmp_path / "high")
+    assert [block["inside"] for block in report["deletions"][0]["blocks"]] == [False, False]
+
+
 def test_rows_are_chosen(videos, run, tmp_path):
     report = cka(run, run, "--data", videos, "--max_rows", "7", "--batch_size", "4", out=tmp_path / "out")
     assert (report["protocol"]["num_clips"], report["protocol"]["not_used"]) == (4, 3)  # a batch of three is none
@@ -135,6 +170,13 @@ def test_rows_are_chosen(videos, run, tmp_path):
         (["--data", "{videos}", "--batch_size", "3"], 2, "--batch-size (3) must be at least 4"),
         (["--data", "{videos}", "--max_rows", "3"], 1, "3 rows, but CKA needs at least 4"),
         (["--data", "{videos}/no.csv"], 1, "no such manifest"),
+        (["--data", "{videos}", "--delete_blocks"], 2, "add --detail blocks"),
+        (["--data", "{videos}", "--delete_blocks", "--detail", "blocks"], 2, "no encoder of these runs has a residual"),
+        (
+            ["--data", "{videos}", "--delete_blocks", "--detail", "blocks", "--max_rows", "19"],
+            1,
+            "19 rows, but --delete-blocks needs at least 20",
+        ),
     ],
 )
 def test_wrong_input_raises(videos, run, tmp_path, capsys, words, status, message):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from avssl.core.batch import Modality
 from avssl.core.claimed_verb import writes_folder
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, InputError
@@ -24,15 +23,16 @@ from avssl.core.whole_file import write_json
 from avssl.data.health.indexing import index_folder
 from avssl.data.splits import split_rows
 from avssl.engine import choose_device
-from avssl.evaluation import MinibatchCKA, correspondence, find_blocks
+from avssl.evaluation import MinibatchCKA, correspondence, deletion_effects, find_blocks
+from avssl.evaluation.block_deletion import is_inside
 from avssl.evaluation.cka import KERNELS, MIN_CLIPS, RBF_FRACTION
 from avssl.evaluation.svcca import VARIANCE, svcca_matrix
-from avssl.features.stage_reader import Stage, StageReader
-from avssl.hub.pretrained import from_pretrained_or_random
-from avssl.models.blocks import Detail
+from avssl.features import block_deletion
+from avssl.features.stage_reader import MODALITIES, Stage, StageReader, places_of
+from avssl.hub.pretrained import PretrainedModel, from_pretrained_or_random
+from avssl.models.blocks import Detail, removable_blocks
+from avssl.recipes.cka.words import in_words, source_of
 from avssl.reports.plots import draw_similarities
-
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 @checked
@@ -50,6 +50,7 @@ def cka(
     max_features: Count = 8192,
     detail: Detail = "stages",
     svcca: bool = False,
+    delete_blocks: bool = False,
     rbf_fraction: Positive = RBF_FRACTION,
     block_threshold: Cosine = 0.9,
     seed: Seed = 0,
@@ -65,7 +66,8 @@ def cka(
 
     The paper's sanity check counts the stages of A whose most similar stage of B is their counterpart. A run of three
     or more consecutive stages of an encoder that are all similar to each other is listed as block structure: with
-    ``--detail blocks`` a large network shows whether its depth is used.
+    ``--detail blocks`` a large network shows whether its depth is used, and ``--delete-blocks`` measures what each
+    residual block contributes: inside block structure, deleting one should cost little.
 
     Args:
         run_a: A run directory, its weights folder, or hf-hub:OWNER/NAME; ``random:RUN`` is the same network with
@@ -81,6 +83,10 @@ def cka(
         detail: Compare the stages of the encoders, or each of their blocks and each layer of the heads.
         svcca: Also compute SVCCA (https://arxiv.org/abs/1706.05806) of the features' means over the cells, beside the
             same with shuffled clips. It needs many more clips than a stage has channels, and keeps them in memory.
+        delete_blocks: Also delete each residual block that keeps the shape of its input, one at a time, from each run
+            (https://arxiv.org/abs/1605.06431), and print how retrieval between video and audio, and the ten nearest
+            clips of each clip, change; mean inside and outside of block structure. Needs ``--detail blocks``, reads
+            the data once more for each run, and encodes it once for each block.
         rbf_fraction: RBF bandwidth as a fraction of the median distance.
         block_threshold: Smallest linear CKA between any two stages of a block.
         seed: Random seed of A's random weights; B uses the next seed.
@@ -91,7 +97,9 @@ def cka(
 
     Returns:
         The contents of ``cka.json``: ``protocol``, ``stages``, ``cka`` (matrices by kernel, null where a stage is
-        constant), ``sanity_check`` and ``blocks``; with ``svcca`` also its matrix and its control with shuffled clips.
+        constant), ``sanity_check`` and ``blocks``; with ``svcca`` also its matrix and its control with shuffled clips,
+        and with ``delete_blocks`` also ``deletions``: for each run the scores of the whole network, by chance and
+        without each block.
 
     Raises:
         OutputError: If ``out`` holds something else, or another process writes it.
@@ -101,30 +109,28 @@ def cka(
     """
     if batch_size < MIN_CLIPS:
         raise ConfigError(f"--batch-size ({batch_size}) must be at least {MIN_CLIPS} for the unbiased estimator.")
-    rows = _rows(data, split, max_rows)
+    if delete_blocks and detail != "blocks":
+        raise ConfigError("--delete-blocks compares blocks inside and outside of block structure: add --detail blocks.")
+    rows = _rows(data, split, max_rows, block_deletion.MIN_CLIPS if delete_blocks else MIN_CLIPS)
     where = choose_device(device)
     models = {
         name: from_pretrained_or_random(run, where, seed=seed + i)
         for i, (name, run) in enumerate({"A": run_a, "B": run_b}.items())
     }
+    if delete_blocks:
+        _check_removable(models)
+    workers = decoding_workers(num_workers)
     reader = StageReader(
         models,
         rows,
         batch_size=batch_size,
         max_features=max_features,
         detail=detail,
-        num_workers=decoding_workers(num_workers),
+        num_workers=workers,
         progress=progress,
     )
     similarity = MinibatchCKA(rbf_fraction=rbf_fraction)
-    stages: dict[str, Stage] = {}
-    means: list[dict[str, Tensor]] = []
-    for batch in reader:
-        stages = {str(stage): stage for stage in batch.features}
-        if len(batch.rows) >= MIN_CLIPS:
-            similarity.update({name: batch.features[stage] for name, stage in stages.items()})
-            if svcca:
-                means.append({name: reader.cell_mean(stage, batch.features[stage]) for name, stage in stages.items()})
+    stages, means = _read(reader, similarity, with_means=svcca)
     if not similarity.num_clips:
         first = f" The first failure: {reader.failures[0].message}" if reader.failures else ""
         raise InputError(f"{data}: fewer than {MIN_CLIPS} of {len(rows)} rows can be read by both runs.{first}")
@@ -150,22 +156,53 @@ def cka(
     }
     if svcca:
         report["svcca"], matrices["svcca"] = _svcca(means, seed)
+    if delete_blocks:
+        report["deletions"] = [
+            _deletions(name, block_deletion.delete_blocks(model, rows, num_workers=workers, progress=progress), report)
+            for name, model in models.items()
+        ]
     _write(Path(out), report, places, matrices)
     print(in_words(report))
     print(f"figure and numbers: {out}")
     return report
 
 
-def _rows(data: Path | str, split: str | None, max_rows: int | None) -> Manifest:
+def _rows(data: Path | str, split: str | None, max_rows: int | None, least: int) -> Manifest:
     """Return the rows of a manifest or a folder."""
     manifest = index_folder(data, progress=True).manifest if Path(data).is_dir() else read_manifest(data)
     if split is not None:
         manifest = manifest.select(split_rows(manifest, "split", split))
     if max_rows is not None and max_rows < len(manifest):
         manifest = manifest.select(np.linspace(0, len(manifest) - 1, max(max_rows, 0)).round().astype(np.int64))
-    if len(manifest) < MIN_CLIPS:
-        raise ManifestError(f"{data}: {len(manifest)} rows, but CKA needs at least {MIN_CLIPS}.")
+    if len(manifest) < least:
+        what = "CKA needs" if least == MIN_CLIPS else "--delete-blocks needs"
+        raise ManifestError(f"{data}: {len(manifest)} rows, but {what} at least {least}.")
     return manifest
+
+
+def _check_removable(models: Mapping[str, PretrainedModel]) -> None:
+    """Check that there is a block to delete."""
+    encoders = [getattr(m.model, f"{modality}_encoder") for m in models.values() for modality in MODALITIES]
+    if not any(map(removable_blocks, encoders)):
+        raise ConfigError(
+            "--delete-blocks: no encoder of these runs has a residual block that keeps the shape of its input, so none "
+            "can be deleted. Leave the option out, or compare deeper encoders (more --model.video.num_blocks)."
+        )
+
+
+def _read(
+    reader: StageReader, similarity: MinibatchCKA, *, with_means: bool
+) -> tuple[dict[str, Stage], list[dict[str, Tensor]]]:
+    """Add all batches to a similarity; return the stages by name, and each batch's means over the cells if wanted."""
+    stages: dict[str, Stage] = {}
+    means: list[dict[str, Tensor]] = []
+    for batch in reader:
+        stages = {str(stage): stage for stage in batch.features}
+        if len(batch.rows) >= MIN_CLIPS:
+            similarity.update({name: batch.features[stage] for name, stage in stages.items()})
+            if with_means:
+                means.append({name: reader.cell_mean(stage, batch.features[stage]) for name, stage in stages.items()})
+    return stages, means
 
 
 def _shape(reader: StageReader, stage: Stage) -> dict[str, list[int]]:
@@ -182,16 +219,11 @@ def _numbers(matrix: np.ndarray) -> list[list[float | None]]:
     return [[_number(value) for value in row] for row in matrix.tolist()]
 
 
-def _places(stages: Sequence[Stage], model: str, modality: Modality) -> list[int]:
-    """Return the rows of one encoder in the matrix, from input to output."""
-    return [i for i, stage in enumerate(stages) if (stage.model, stage.modality) == (model, modality)]
-
-
 def _sanity_checks(stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Return one check per modality and kernel if both runs have the same stages."""
     checks: list[dict[str, Any]] = []
     for modality in MODALITIES:
-        a, b = (_places(stages, name, modality) for name in ("A", "B"))
+        a, b = (places_of(stages, name, modality) for name in ("A", "B"))
         if [stages[i].name for i in a] != [stages[i].name for i in b]:
             continue
         for kernel, matrix in matrices.items():
@@ -220,7 +252,7 @@ def _blocks(stages: Sequence[Stage], linear: np.ndarray, threshold: float) -> li
     """Return runs of consecutive stages of one encoder that are all similar."""
     found: list[dict[str, Any]] = []
     for model, modality in product(("A", "B"), MODALITIES):
-        places = _places(stages, model, modality)
+        places = places_of(stages, model, modality)
         inside = linear[np.ix_(places, places)]
         for start, stop in find_blocks(inside, threshold):
             names = [stages[i].name for i in places[start:stop]]
@@ -230,18 +262,38 @@ def _blocks(stages: Sequence[Stage], linear: np.ndarray, threshold: float) -> li
     return found
 
 
+def _deletions(name: str, measured: block_deletion.BlockDeletions, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores without each block of a run, and their mean change inside and outside of its found blocks."""
+    stages = [(stage["model"], stage["modality"]) for stage in report["stages"]]
+    each: list[dict[str, Any]] = []
+    effects: list[dict[str, Any]] = []
+    for modality, deleted in measured.deleted.items():
+        first = stages.index((name, modality))
+        names = [stage["name"] for stage in report["stages"] if (stage["model"], stage["modality"]) == (name, modality)]
+        own = [block for block in report["blocks"] if (block["model"], block["modality"]) == (name, modality)]
+        found = [(start - first, stop - first) for start, stop in (block["rows"] for block in own)]
+        for block, scores in deleted.items():
+            about = {"modality": modality, "block": block, "inside": is_inside(names.index(block), found)}
+            each.append(about | {key: _number(value) for key, value in scores.items()})
+        for side, mean in deletion_effects(names, found, measured.whole, deleted).items():
+            change = {key: _number(value) for key, value in mean.change.items()}
+            effects.append({"modality": modality, "side": side, "num_blocks": mean.num_blocks, "change": change})
+    about_run = {"model": name, "num_clips": measured.num_clips, "whole": measured.whole, "chance": measured.chance}
+    return about_run | {"shuffled_R@10": measured.shuffled, "blocks": each, "effects": effects}
+
+
 def _write(out: Path, report: Mapping[str, Any], stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "cka.json", report)
     write_table(_long_table(stages, matrices), out / "cka.csv")
-    groups = {f"{m} {modality}": len(_places(stages, m, modality)) for m, modality in product("AB", MODALITIES)}
+    groups = {f"{m} {modality}": len(places_of(stages, m, modality)) for m, modality in product("AB", MODALITIES)}
     draw_similarities(
         matrices,
         [stage.name for stage in stages],
         groups,
         out / "cka.png",
         title=("unbiased CKA" + (" and SVCCA" if "svcca" in matrices else "") + " in hundredths   ")
-        + "   ".join(f"{name}: {_source(report, name)}" for name in "AB"),
+        + "   ".join(f"{name}: {source_of(report, name)}" for name in "AB"),
         blocks={"linear": [tuple(block["rows"]) for block in report["blocks"]]},
     )
 
@@ -255,89 +307,3 @@ def _long_table(stages: Sequence[Stage], matrices: Mapping[str, np.ndarray]) -> 
     ]
     names = ["kernel", "model_1", "modality_1", "stage_1", "model_2", "modality_2", "stage_2", "cka"]
     return pa.table({name: [line[i] for line in lines] for i, name in enumerate(names)})
-
-
-def _source(report: Mapping[str, Any], name: str) -> str:
-    return str(report["protocol"]["runs"][name]["source"])
-
-
-def in_words(report: Mapping[str, Any]) -> str:
-    """Return the protocol, the sanity check as a table, and the blocks."""
-    about = report["protocol"]
-    batches = f"{about['num_clips']} clips in {about['num_batches']} batches of {about['batch_size']}"
-    lines = [f"unbiased CKA over {batches}; RBF bandwidth {about['rbf_bandwidth']}"]
-    if about["not_used"]:
-        lines.append(
-            f"{about['not_used']} rows are left out: one of the runs cannot read them, or they are too few for a batch"
-        )
-    lines += [f"{name}: {_source(report, name)}" for name in ("A", "B")]
-    averaged = [s for s in report["stages"] if s["shape"] != s["kept"]]
-    if averaged:
-        lines.append(
-            f"{len(averaged)} of {len(report['stages'])} stages are maps averaged over a grid (--max-features); "
-            "cka.json has their shapes"
-        )
-    parts = [lines, _sanity_in_words(report), _pairs_in_words(report), _blocks_in_words(report)]
-    if "svcca" in report:
-        parts.append(_svcca_in_words(report))
-    return "\n\n".join("\n".join(part) for part in parts)
-
-
-def _sanity_in_words(report: Mapping[str, Any]) -> list[str]:
-    lines = ["sanity check: stages whose most similar stage of the other run is their counterpart, in percent"]
-    if report["sanity_check"]:
-        lines.append(f"{'modality':<10}{'kernel':<8}{'stages':>7}{'A to B':>8}{'B to A':>8}{'chance':>8}")
-    for check in report["sanity_check"]:
-        shares = "".join(f"{100 * check[name]:>8.0f}" for name in ("a_to_b", "b_to_a", "chance"))
-        lines.append(f"{check['modality']:<10}{check['kernel']:<8}{check['stages']:>7}{shares}")
-    for modality in MODALITIES:
-        if modality not in {check["modality"] for check in report["sanity_check"]}:
-            lines.append(f"{modality:<10}not measured: the two encoders have different stages")
-    return lines
-
-
-def _pairs_in_words(report: Mapping[str, Any]) -> list[str]:
-    """Return the most similar stages of video and audio in each run."""
-    stages = [Stage(s["model"], s["modality"], s["name"]) for s in report["stages"]]
-    linear = np.array(report["cka"]["linear"], dtype=float)
-    lines = ["most similar stages of video and audio, linear"]
-    for model in ("A", "B"):
-        video, audio = (_places(stages, model, modality) for modality in MODALITIES)
-        across = np.nan_to_num(linear[np.ix_(video, audio)], nan=-1)
-        i, j = np.unravel_index(across.argmax(), across.shape)
-        lines.append(f"  {model}: video {stages[video[i]].name}, audio {stages[audio[j]].name}: {across[i, j]:.2f}")
-    return lines
-
-
-def _blocks_in_words(report: Mapping[str, Any]) -> list[str]:
-    threshold = report["protocol"]["block_threshold"]
-    lines = [f"block structure: three or more consecutive stages, linear CKA of any two at least {threshold:g}"]
-    for model, modality in product(("A", "B"), MODALITIES):
-        blocks = [b for b in report["blocks"] if (b["model"], b["modality"]) == (model, modality)]
-        spans = [f"{b['first']} to {b['last']} (at least {b['least_cka']:.2f})" for b in blocks]
-        lines.append(f"  {model} {modality}: {'; '.join(spans) or 'none'}")
-    return lines
-
-
-def _svcca_in_words(report: Mapping[str, Any]) -> list[str]:
-    """Return the mean SVCCA of different stages of one encoder, and of counterparts, beside shuffled clips."""
-    about = report["svcca"]
-    found, control = (np.array(about[name], dtype=float) for name in ("matrix", "shuffled_clips"))
-    stages = [Stage(s["model"], s["modality"], s["name"]) for s in report["stages"]]
-    pairs: dict[str, list[tuple[int, int]]] = {"stages of one encoder": [], "counterparts in A and B": []}
-    for (i, a), (j, b) in product(enumerate(stages), repeat=2):
-        if i < j and (a.model, a.modality) == (b.model, b.modality):
-            pairs["stages of one encoder"].append((i, j))
-        elif (a.model, b.model) == ("A", "B") and (a.modality, a.name) == (b.modality, b.name):
-            pairs["counterparts in A and B"].append((i, j))
-    lines = [f"SVCCA of channel means, {100 * about['variance']:g} % of the variance; beside it, with shuffled clips"]
-    for name, places in pairs.items():
-        values = [(found[at], control[at]) for at in places if found[at] == found[at]]
-        if values:
-            own, chance = np.mean(values, axis=0)
-            lines.append(f"  {name}: {own:.2f} (shuffled {chance:.2f}), mean of {len(values)} pairs")
-    if left_out := int(np.isnan(found).sum()):
-        lines.append(
-            f"  {left_out} of {found.size} pairs need more clips than these: together fewer directions than clips"
-        )
-    return lines
