@@ -227,8 +227,8 @@ def demo_weights() -> Path:
 
 
 DEMO_NOTE = (
-    "the packaged weights, which know SoundingShapes only; train on your own videos with avssl pretrain FOLDER and "
-    "name the run with --checkpoint."
+    "the packaged weights, which know SoundingShapes only. For real videos name weights with --checkpoint: DenseAV's "
+    "(MIT), made usable by avssl convert dense-av FILE OUT, or a run of avssl pretrain on your own videos."
 )
 """A line for whoever uses :func:`demo_weights` without naming them."""
 

@@ -90,9 +90,15 @@ def test_an_image_lasts_as_long_as_its_audio(videos, run, still, tmp_path):
         assert result.read_audio(0.0, 1.0).abs().max() > 0.3
 
 
-def test_without_a_checkpoint_the_demo_weights_are_used(videos, run, tmp_path, monkeypatch):
+def test_without_a_checkpoint_the_demo_weights_are_used(videos, run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("avssl.features.localize.demo_weights", lambda: run)
-    assert main(["localize", str(videos / "clip00.mp4"), "--device", "cpu", "-o", str(tmp_path / "a.mp4")]) == 0
+    words = ["localize", str(videos / "clip00.mp4"), "--device", "cpu", "-o", str(tmp_path / "a.mp4")]
+    assert main(words) == 0
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model: ")]
+    assert "know SoundingShapes only. For real videos name weights with --checkpoint: DenseAV's" in note
+    assert "avssl convert dense-av FILE OUT" in note
+    assert main([*words, "--checkpoint", str(run), "--overwrite"]) == 0
+    assert "model: " not in capsys.readouterr().out
 
 
 def test_contradictions_and_missing_files_raise(videos, run, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Converted CAV-MAE models against the networks of the papers, as formulas over the keys of such a checkpoint."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,17 @@ NORMS = ("norm1", "norm1_a", "norm1_v", "norm2", "norm2_a", "norm2_v")
 Weights = dict[str, Tensor]
 
 
-def random_state(*, registers: int = 0, has_class: bool = False, contrast: int = 0) -> Weights:
-    """Every tensor of a pretrained file, with values that an exchange of two would show."""
-    generator = torch.Generator().manual_seed(7)
+def shapes_of(
+    width: int,
+    grid: int,
+    columns: int,
+    blocks: int,
+    decoder: tuple[int, int],
+    registers: int,
+    has_class: bool,
+    contrast: int,
+) -> dict[str, tuple[int, ...]]:
+    """Every tensor of a pretrained file; ``decoder`` is its width and its number of blocks."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def linear(name: str, out: int, inputs: int) -> None:
@@ -32,29 +41,42 @@ def random_state(*, registers: int = 0, has_class: bool = False, contrast: int =
         linear(f"{name}.mlp.fc1", 4 * width, width)
         linear(f"{name}.mlp.fc2", width, 4 * width)
 
-    for letter, channels, patches in (("a", 1, ROWS * COLUMNS), ("v", 3, GRID**2)):
-        shapes[f"patch_embed_{letter}.proj.weight"] = (WIDTH, channels, PATCH, PATCH)
-        shapes[f"patch_embed_{letter}.proj.bias"] = (WIDTH,)
-        shapes[f"modality_{letter}"] = (1, 1, WIDTH)
-        shapes[f"pos_embed_{letter}"] = (1, patches, WIDTH)
-        shapes[f"decoder_modality_{letter}"] = (1, 1, DECODER_WIDTH)
-        shapes[f"decoder_pos_embed_{letter}"] = (1, patches, DECODER_WIDTH)
-        linear(f"decoder_pred_{letter}", PATCH**2 * channels, DECODER_WIDTH)
-        for number in range(BLOCKS):
-            block(f"blocks_{letter}.{number}", WIDTH)
+    for letter, channels, patches in (("a", 1, ROWS * columns), ("v", 3, grid**2)):
+        shapes[f"patch_embed_{letter}.proj.weight"] = (width, channels, PATCH, PATCH)
+        shapes[f"patch_embed_{letter}.proj.bias"] = (width,)
+        shapes[f"modality_{letter}"] = (1, 1, width)
+        shapes[f"pos_embed_{letter}"] = (1, patches, width)
+        shapes[f"decoder_modality_{letter}"] = (1, 1, decoder[0])
+        shapes[f"decoder_pos_embed_{letter}"] = (1, patches, decoder[0])
+        linear(f"decoder_pred_{letter}", PATCH**2 * channels, decoder[0])
+        for number in range(blocks):
+            block(f"blocks_{letter}.{number}", width)
         if has_class:
-            shapes[f"cls_token_{letter}"] = (1, 1, WIDTH)
+            shapes[f"cls_token_{letter}"] = (1, 1, width)
         for number in range(contrast):
-            block(f"constrative_head_{'audio' if letter == 'a' else 'visual'}.{number}", WIDTH)
+            block(f"constrative_head_{'audio' if letter == 'a' else 'visual'}.{number}", width)
     if registers:
-        shapes["register_tokens"] = (2 * registers, WIDTH)
-    block("blocks_u.0", WIDTH)
-    block("decoder_blocks.0", DECODER_WIDTH)
-    for norm, width in (("norm", WIDTH), ("norm_a", WIDTH), ("norm_v", WIDTH), ("decoder_norm", DECODER_WIDTH)):
-        shapes.update({f"{norm}.weight": (width,), f"{norm}.bias": (width,)})
-    shapes["mask_token"] = (1, 1, DECODER_WIDTH)
-    linear("decoder_embed", DECODER_WIDTH, WIDTH)
-    return {f"module.{name}": torch.randn(shape, generator=generator) / 4 for name, shape in shapes.items()}
+        shapes["register_tokens"] = (2 * registers, width)
+    block("blocks_u.0", width)
+    for number in range(decoder[1]):
+        block(f"decoder_blocks.{number}", decoder[0])
+    for norm, size in (("norm", width), ("norm_a", width), ("norm_v", width), ("decoder_norm", decoder[0])):
+        shapes.update({f"{norm}.weight": (size,), f"{norm}.bias": (size,)})
+    shapes["mask_token"] = (1, 1, decoder[0])
+    linear("decoder_embed", decoder[0], width)
+    return {f"module.{name}": shape for name, shape in shapes.items()}
+
+
+def random_state(*, registers: int = 0, has_class: bool = False, contrast: int = 0) -> Weights:
+    """A file of a small model, with values that an exchange of two tensors would show."""
+    generator = torch.Generator().manual_seed(7)
+    shapes = shapes_of(WIDTH, GRID, COLUMNS, BLOCKS, (DECODER_WIDTH, 1), registers, has_class, contrast)
+    return {name: torch.randn(shape, generator=generator) / 4 for name, shape in shapes.items()}
+
+
+def test_whole_model_has_the_published_number_of_parameters():
+    shapes = shapes_of(768, 14, 64, 11, (512, 8), 0, False, 0)
+    assert round(sum(map(math.prod, shapes.values())) / 1e6, 3) == 191.036  # "Total parameter number" of their logs
 
 
 def run_block(state: Weights, name: str, x: Tensor, suffix: str = "") -> Tensor:
