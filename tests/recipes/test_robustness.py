@@ -6,6 +6,7 @@ import pytest
 from avssl.cli import main
 from avssl.core.manifest import read_manifest, write_table
 from avssl.hub.release import HubError, find_release
+from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +108,38 @@ def test_severities_add_corruptions_and_change_nothing_else(table, run, done, tm
     assert not (tmp_path / "report" / "conditions").exists()
     assert (tmp_path / "report" / "corruptions.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "report" / "robustness.html").read_text()
-    for text in ("accuracy of video + audio under corruptions", "quality of JPEG", "ImageNet-C", "severity 5"):
+    assert page.count("data:image/jpeg") == 11 * 2 + 2 * 2
+    for text in ("accuracy of video + audio under corruptions", "quality of JPEG", "ImageNet-C", "jpeg 5"):
         assert text in page
     assert "drop at 5" in capsys.readouterr().out
+
+
+def test_heat_maps_are_reported_by_group_and_severity(tiny_release, tmp_path, capsys):
+    scenes = SceneSettings(width=48, height=32, duration_seconds=1.5, sample_rate_hz=8000, video_fps=8.0)
+    rows = synthesize_corpus(tmp_path / "shapes", {"test": Split(12, scenes)}, num_workers=0, progress=False)
+    table = rows.table.append_column("half", [["a", "b"] * 6])
+    write_table(table, tmp_path / "shapes" / "halves.csv")
+    more = (
+        "--measure",
+        "localization",
+        "--groups",
+        "half",
+        "--severities",
+        "3",
+        "--corruptions",
+        "blur",
+        "audio_noise",
+    )
+    assert main(words(tmp_path / "shapes" / "halves.csv", tiny_release, tmp_path / "report", *more)) == 0
+    report = json.loads((tmp_path / "report" / "robustness.json").read_text())
+    numbers = ["pointing", "mean cIoU (adaptive)"]
+    assert list(report["groups"]["half"]["gap"]) == list(report["baselines"]["chance"]) == numbers
+    assert len(report["corruptions"]["rows"]) == 2 * 3
+    assert report["protocol"]["n_test"] >= 10
+    printed = capsys.readouterr().out
+    assert "pointing under corruptions, in %" in printed
+    assert "center blob: pointing" in printed
+    assert {path.name for path in (tmp_path / "report").iterdir()} >= {"groups.png", "corruptions.png"}
 
 
 @pytest.mark.parametrize("measure", ["retrieval", "av_retrieval"])

@@ -2,6 +2,7 @@
 
 from avssl.downstream.robustness.classification import Classification as Classification
 from avssl.downstream.robustness.cutouts import find_cutouts as find_cutouts
+from avssl.downstream.robustness.disturbances import CLEAN as CLEAN
 from avssl.downstream.robustness.disturbances import DisturbedFeatures as DisturbedFeatures
 from avssl.downstream.robustness.disturbances import encode_disturbed as encode_disturbed
 from avssl.downstream.robustness.measure import CONDITIONS as CONDITIONS

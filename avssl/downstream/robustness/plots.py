@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from avssl.downstream.robustness.tables import p_text
 from avssl.reports.figures import new_figure
 from avssl.reports.html_page import encode_figure
 
 _COLORS = ("#3b6fb6", "#d08a1d", "#3d9a5b", "#b5463c", "#7a5bb0", "#2b9aa8", "#8a6d4b")
 _MARKERS = "osD^vPX"
+_LEGEND = 140
+"""Width of the legend in pixels."""
 
 
 def draw_group_gaps(columns: Mapping[str, dict[str, Any]]) -> bytes | None:
@@ -40,7 +43,7 @@ def draw_group_gaps(columns: Mapping[str, dict[str, Any]]) -> bytes | None:
             axes.axvline(0, color="gray", linewidth=0.8)
             axes.set_yticks(range(len(names)), [f"{n} ({groups['groups'][n]['n']})" for n in names], parse_math=False)
             axes.tick_params(labelsize=8)
-            axes.set_title(f"{column}: {number}; gap p = {test['p_value']:.3f}", fontsize=9, parse_math=False)
+            axes.set_title(f"{column}: {number}; gap p {p_text(test['p_value'])}", fontsize=9, parse_math=False)
             axes.set_xlabel("difference to the rest, points", fontsize=8)
             axes.grid(axis="x", alpha=0.25)
         # The first group at the top; the panels of a row share the axis.
@@ -61,7 +64,8 @@ def draw_corruptions(rows: Sequence[dict[str, Any]], baselines: Mapping[str, Map
     """
     numbers = list(dict.fromkeys(row["number"] for row in rows if row["severity"]))
     names = list(dict.fromkeys(row["corruption"] for row in rows if row["severity"]))
-    figure = new_figure(60 + 400 * len(numbers), 400, dpi=100)
+    width = 60 + 380 * len(numbers)
+    figure = new_figure(width + _LEGEND, 400, dpi=100)
     for axes, number in zip(figure.subplots(1, len(numbers), squeeze=False)[0], numbers, strict=True):
         own = [row for row in rows if row["number"] == number]
         for i, name in enumerate(names):
@@ -81,6 +85,7 @@ def draw_corruptions(rows: Sequence[dict[str, Any]], baselines: Mapping[str, Map
         axes.set_xticks(sorted({row["severity"] for row in own}))
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=7)
-    figure.tight_layout()
+    drawn = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(drawn.values(), drawn, frameon=False, fontsize=8, loc="center right")
+    figure.tight_layout(rect=(0, 0, width / (width + _LEGEND), 1))
     return encode_figure(figure)

@@ -72,7 +72,12 @@ def strength_table(about: dict[str, dict[str, Any]]) -> tuple[list[str], list[li
 
 def _test(test: dict[str, Any] | None) -> tuple[str, str]:
     """Return the p-value, and the interval of the gap in percent."""
-    return ("", "") if test is None else (f"{test['p_value']:.3f}", f"gap {_interval(test['interval'])}")
+    return ("", "") if test is None else (p_text(test["p_value"]), f"gap {_interval(test['interval'])}")
+
+
+def p_text(p_value: float) -> str:
+    """Format a p-value with three decimals."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _interval(values: Sequence[float] | None) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from avssl.core.batch import Batch
 from avssl.core.claimed_verb import writes_folder
 from avssl.core.errors import InputError
 from avssl.core.manifest import read_manifest
@@ -14,7 +15,9 @@ from avssl.core.ranges import checked
 from avssl.core.whole_file import whole_file, write_text
 from avssl.data.splits import Recordings
 from avssl.downstream.robustness import (
+    CLEAN,
     CONDITIONS,
+    Classification,
     Example,
     Measure,
     as_text,
@@ -29,7 +32,7 @@ from avssl.downstream.robustness import (
 )
 from avssl.recipes.robustness.measures import classification, localization, retrieval
 from avssl.recipes.robustness.settings import Settings
-from avssl.transforms.corruptions import CORRUPTIONS
+from avssl.transforms.corruptions import CORRUPTIONS, Corruption
 
 FIRST = (
     "checkpoint",
@@ -104,10 +107,7 @@ def robustness(
     if measure == "classification":
         subject, partners = classification(whole, checkpoint, settings)
         report["rows"] = score_disturbances(subject.predictions, subject.labels, partners, settings.seed)
-        examples = [
-            Example(name, clips, subject.model.transform.audio_input(clips.audio)[:, 0].cpu())
-            for name, clips in subject.disturbed.examples.items()
-        ]
+        examples = [_example(subject, name, clips) for name, clips in subject.disturbed.examples.items()]
     else:
         if not settings.groups and not settings.severities:
             raise InputError(f"{measure}: nothing to report. Name columns with --groups, or --severities 1 3 5.")
@@ -116,6 +116,8 @@ def robustness(
         else:
             subject = retrieval(measure, whole, checkpoint, settings)
     corruptions = chosen_corruptions(subject, settings.corruptions, settings.severities, settings.seed)
+    if isinstance(subject, Classification):
+        examples += _corrupted_examples(subject, corruptions)
     scores = run_conditions(subject, corruptions, Path(out), progress=settings.progress)
     recordings = Recordings(subject.manifest).groups[subject.rows]
     report |= {
@@ -139,6 +141,17 @@ def robustness(
     print(as_text(report))
     print(f"page and numbers: {out}")
     return report
+
+
+def _example(subject: Classification, name: str, clips: Batch) -> Example:
+    return Example(name, clips, subject.model.transform.audio_input(clips.audio)[:, 0].cpu())
+
+
+def _corrupted_examples(subject: Classification, corruptions: list[Corruption]) -> list[Example]:
+    """Return the first clips under each corruption at its highest severity."""
+    worst = {corruption.name: corruption for corruption in corruptions}
+    clean, rate = subject.disturbed.examples[CLEAN], subject.model.sampling.sample_rate_hz
+    return [_example(subject, str(corruption), corruption(clean, rate)) for corruption in worst.values()]
 
 
 def _write(out: Path, report: dict[str, Any], examples: list[Example]) -> None:
