@@ -15,6 +15,7 @@ from avssl.hub.pretrained import PretrainedModel
 from avssl.media import write_video
 from avssl.models import StagePooling
 from avssl.training.build import build_model, build_sampling, build_transform
+from avssl.transforms.corruptions import Corruption
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,12 @@ def test_cache_is_used_for_the_same_and_for_nothing_else(pretrained, manifest, f
     shutil.copytree(folder, changed)
     shutil.copy(changed / "0.mp4", changed / "1.mp4")
     extract_features(pretrained, Manifest(manifest.table, changed), cache_folder=tmp_path)
-    assert len(list(tmp_path.glob("features-*.npz"))) == 8
+    for severity, seed in ((1, 0), (2, 0), (2, 1)):
+        corruption = Corruption("pixel_noise", severity, seed)
+        found = extract_features(pretrained, manifest, cache_folder=tmp_path, corruption=corruption)
+        assert not np.allclose(found.video, first.video, atol=1e-4)
+        np.testing.assert_allclose(found.audio, first.audio, atol=1e-5)
+    assert len(list(tmp_path.glob("features-*.npz"))) == 8 + 3
 
 
 def test_nothing_readable_is_an_error(pretrained, manifest):

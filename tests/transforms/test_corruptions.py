@@ -11,6 +11,7 @@ from scipy.signal import convolve
 from avssl.core.batch import Batch, BatchIndex
 from avssl.core.draws import clip_key, splitmix64
 from avssl.transforms.corruptions import CORRUPTIONS, SEVERITIES, Corruption, impulse_response
+from avssl.transforms.disturbances import to_rgb
 
 B, T, RATE, S = 4, 2, 8000, 6000
 SIZES = torch.tensor([[80, 112], [64, 64], [80, 112], [72, 112]])
@@ -62,6 +63,15 @@ def test_a_corruption_grows_and_depends_on_clip_and_seed_alone(batch, name):
 def test_the_empty_canvas_stays_empty(batch):
     for name in ("blur", "brighter", "jpeg", "pixel_noise"):
         assert Corruption(name, 5)(batch, RATE).video[1, :, :, 64:].max() == 0
+
+
+def test_planes_are_corrupted_as_rgb(batch):
+    chroma = torch.randint(90, 160, (B, T, 2, 40, 56), generator=torch.Generator().manual_seed(1)).byte()
+    planes = Batch(batch.video[:, :, :1], batch.audio, batch.index, batch.valid_hw, chroma)
+    found = Corruption("jpeg", 2)(planes, RATE)
+    assert found.chroma is None
+    assert torch.equal(found.video[0], Corruption("jpeg", 2)(to_rgb(planes), RATE).video[0])
+    assert Corruption("audio_noise", 2)(planes, RATE).chroma is chroma
 
 
 def test_blur_equals_scipy(batch):
