@@ -80,7 +80,8 @@ def corruption_rows(reports: Reports) -> list[list[str]]:
             for name in dict.fromkeys(row["corruption"] for row in rows[1:]):
                 of_name = [row for row in rows if row["corruption"] == name]
                 drop, interval = of_name[-1]["drop"], of_name[-1]["drop_interval"]
-                ends = "–" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
+                ends = None if interval is None else " to ".join(map(percent, interval))
+                lost = "–" if ends is None else f"{percent(drop)} [{ends}]"
                 body.append(
                     [
                         SHOWN[measure, number],
@@ -89,7 +90,7 @@ def corruption_rows(reports: Reports) -> list[list[str]]:
                         str(report["protocol"]["n_test"]),
                         *(percent(row["mean"]) for row in (rows[0], *of_name)),
                         percent(report["baselines"]["chance"][number]),
-                        f"{percent(drop)} [{ends}]",
+                        lost,
                     ]
                 )
     return body
