@@ -75,9 +75,12 @@ def _whole(rows: Rows) -> str:
     first = rows[0]
     header = ["views", "seeds", *(f"{m}, {text}" for m in ("video", "audio") for text in MEASURES.values())]
     steps = {row["modality"]: f"{row['steps']} steps" for row in rows if row["steps"]}
+    half = 1.96 * 0.5 / first["n_test"] ** 0.5
     note = (
-        f"Accuracy for the kind of the object, chance {first['chance']:.3f}; fitted on {first['n_fit']:.0f} and scored "
-        f"on {first['n_test']:.0f} clips; {', '.join(f'{m} {text}' for m, text in steps.items())}."
+        f"Accuracy for the kind of the object on {first['n_test']} clips, chance {first['chance']:.3f}; the probe is "
+        f"fitted on {first['n_probe']} clips, the neighbors are of {first['n_knn']}; "
+        f"{', '.join(f'{m} {text}' for m, text in steps.items())}. The number of clips alone gives a cell a 95 % "
+        f"interval of up to ± {half:.3f}; ± in the table is the standard deviation over seeds."
     )
     return f"{markdown_table(header, body)}\n\n{note}"
 

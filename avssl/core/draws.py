@@ -34,15 +34,15 @@ _MULTIPLY_2 = _signed(0x94D049BB133111EB)
 
 def _shift_right(x: Tensor, count: int) -> Tensor:
     """Shift logically: ``>>`` on int64 copies the sign bit, which must be cleared."""
-    return (x >> count) & ((1 << (64 - count)) - 1)
+    return (x >> count).bitwise_and_((1 << (64 - count)) - 1)
 
 
 def splitmix64(x: Tensor) -> Tensor:
     """Mix each int64 by SplitMix64, a bijection in which every output bit depends on every input bit."""
     x = x + _GAMMA
-    x = (x ^ _shift_right(x, 30)) * _MULTIPLY_1
-    x = (x ^ _shift_right(x, 27)) * _MULTIPLY_2
-    return x ^ _shift_right(x, 31)
+    x.bitwise_xor_(_shift_right(x, 30)).mul_(_MULTIPLY_1)
+    x.bitwise_xor_(_shift_right(x, 27)).mul_(_MULTIPLY_2)
+    return x.bitwise_xor_(_shift_right(x, 31))
 
 
 def splitmix64_int(x: int) -> int:
@@ -99,14 +99,14 @@ def bits(key: Tensor, purpose: str, count: int) -> Tensor:
 
 def uniform(key: Tensor, purpose: str, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Return (B, count) float64, uniform in [low, high), from (B,) int64 keys."""
-    unit = _shift_right(bits(key, purpose, count), 11).double() * 2.0**-53
-    return low + (high - low) * unit
+    unit = _shift_right(bits(key, purpose, count), 11).double().mul_(2.0**-53)
+    return unit.mul_(high - low).add_(low)
 
 
 def normal(key: Tensor, purpose: str, count: int) -> Tensor:
     """Return (B, count) float64, normal (Box and Muller, 1958), from (B,) int64 keys."""
     first, second = uniform(key, purpose, 2 * count).chunk(2, dim=1)
-    return (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * torch.pi * second)
+    return (-first).log1p_().mul_(-2).sqrt_() * (2 * torch.pi * second).cos_()
 
 
 def uniform_float(key: int, purpose: str) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 QUALITY = 0.707
@@ -24,7 +25,7 @@ def filter_waveform(waveform: Tensor, kind: Tensor, frequency_hz: Tensor, sample
 
     Args:
         waveform: (B, S) float.
-        kind: (B,) int64, index of :data:`KINDS`; -1 leaves the clip as it is.
+        kind: (B,) int64, index of :data:`KINDS`.
         frequency_hz: (B,) cutoff, or center of the band, in Hz, below half of the sample rate.
         sample_rate_hz: Samples a second.
         low_hz: Lower limit of ``frequency_hz``; the lower, the longer a filter rings.
@@ -35,31 +36,28 @@ def filter_waveform(waveform: Tensor, kind: Tensor, frequency_hz: Tensor, sample
     num_samples = waveform.shape[1]
     # The transform is periodic: zeros behind the end keep the ringing of the end out of the beginning.
     ring_seconds = _DECAY * QUALITY / (math.pi * low_hz)
-    length = num_samples + math.ceil(ring_seconds * sample_rate_hz)
-    length = 1 << (length - 1).bit_length()
+    length = next_fast_len(num_samples + math.ceil(ring_seconds * sample_rate_hz), real=True)
     response = _responses(kind, frequency_hz, sample_rate_hz, length)
     with torch.autocast(waveform.device.type, enabled=False):
         spectrum = torch.fft.rfft(waveform.float(), n=length)
-        filtered = torch.fft.irfft(spectrum * response, n=length)[:, :num_samples]
-    return torch.where(kind[:, None] < 0, waveform, filtered.to(waveform.dtype))
+        return torch.fft.irfft(spectrum.mul_(response), n=length)[:, :num_samples].to(waveform.dtype)
 
 
 def _responses(kind: Tensor, frequency_hz: Tensor, sample_rate_hz: int, length: int) -> Tensor:
-    """Return (B, F) complex64 responses; in float64 inside, as the terms cancel at low frequencies."""
-    omega = 2 * math.pi * frequency_hz.double() / sample_rate_hz
-    alpha, cosine = omega.sin() / (2 * QUALITY), omega.cos()
-    one = torch.ones_like(omega)
-    low = torch.stack([(1 - cosine) / 2, 1 - cosine, (1 - cosine) / 2], dim=1)
-    high = torch.stack([(1 + cosine) / 2, -1 - cosine, (1 + cosine) / 2], dim=1)
-    band = torch.stack([alpha, 0 * one, -alpha], dim=1)
-    chosen = kind.clamp(min=0)[:, None, None].expand(-1, 1, 3)
-    forward = torch.stack([low, high, band], dim=1).gather(1, chosen)[:, 0]  # (B, 3)
-    backward = torch.stack([1 + alpha, -2 * cosine, 1 - alpha], dim=1)
+    """Return (B, F) complex64 responses at the angles w = 0 ... pi.
+
+    Numerator and denominator are multiplied by exp(i w). Then the denominator of every filter is d + i b, with
+    d = cos w - cos w0 and b = alpha sin w, and its numerator is (1 - cos w0) (1 + cos w) / 2 (low-pass),
+    (1 + cos w0) (cos w - 1) / 2 (high-pass) or i b (band-pass). In float64 inside, as d cancels at low frequencies.
+    """
+    center = (2 * math.pi * frequency_hz.double() / sample_rate_hz)[:, None]
     angle = torch.arange(length // 2 + 1, device=kind.device, dtype=torch.float64) * (2 * math.pi / length)
-    delays = torch.polar(torch.ones(3, len(angle), dtype=torch.float64, device=kind.device), -_powers(angle))
-    return ((forward.to(delays.dtype) @ delays) / (backward.to(delays.dtype) @ delays)).to(torch.complex64)
-
-
-def _powers(angle: Tensor) -> Tensor:
-    """Return (3, F): the angle times 0, 1 and 2."""
-    return torch.arange(3, device=angle.device, dtype=angle.dtype)[:, None] * angle
+    cosine = angle.cos()
+    d, b = cosine - center.cos(), center.sin() / (2 * QUALITY) * angle.sin()
+    side = torch.where(kind == KINDS.index("low"), 1.0, -1.0).double()[:, None]
+    numerator = (1 - side * center.cos()) * (cosine + side) / 2
+    is_band = (kind == KINDS.index("band"))[:, None]
+    square = d.square().addcmul_(b, b)
+    real = torch.where(is_band, b * b, numerator * d) / square
+    imaginary = torch.where(is_band, b * d, -numerator * b) / square
+    return torch.complex(real.float(), imaginary.float())

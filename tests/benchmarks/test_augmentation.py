@@ -32,7 +32,7 @@ def test_color_histograms_count_colors_and_ignore_places(benchmark_script) -> No
 
 def test_pairs_are_symmetric_with_single_operations_on_the_diagonal(benchmark_script) -> None:
     module = benchmark_script("augmentation_tables")
-    fixed = {"modality": "audio", "chance": 0.1, "n_fit": 9.0, "n_test": 5.0, "steps": 3}
+    fixed = {"modality": "audio", "chance": 0.1, "n_probe": 9, "n_knn": 20, "n_test": 400, "steps": 3}
     values = {"none": 0.2, "mix": 0.5, "mask": 0.4, "mix+mask": 0.7}
     rows = [
         {**fixed, "views": views, "seed": seed, "probe": value + 0.1 * seed, "knn": value}
@@ -43,5 +43,8 @@ def test_pairs_are_symmetric_with_single_operations_on_the_diagonal(benchmark_sc
     assert module.pair_matrix(rows, "audio", "probe")[0, 0] == pytest.approx(0.55)
     printed = module.tables(rows)
     assert "| mix | 0.550 | 0.750 |" in printed
-    assert "chance 0.100; fitted on 9 and scored on 5 clips; audio 3 steps" in printed
+    assert (
+        "on 400 clips, chance 0.100; the probe is fitted on 9 clips, the neighbors are of 20; audio 3 steps" in printed
+    )
+    assert "up to ± 0.049" in printed
     assert module.tables([]) == "no row yet"

@@ -78,7 +78,7 @@ def test_settings_saved_before_presets_still_load() -> None:
 def test_a_preset_overrides_the_settings_of_the_checkpoint() -> None:
     base = base_of(config_from_dict(SIMCLR | {"train": {"seed": 3}}))
     inherited = config_from_dict({}, root=FinetuneConfig, base=base).transform.audio
-    assert inherited.mix_probability == 0.5
+    assert inherited.mix_probability == 0.8
     plain = config_from_dict({"transform": {"audio": {"preset": "default"}}}, root=FinetuneConfig, base=base)
     assert plain.transform.audio.mix_probability == 0.0
     assert plain.transform.video.hue == 0.2

@@ -3,7 +3,7 @@ import math
 import torch
 import torchaudio.functional
 
-from avssl.transforms.pitch import WINDOW, pitch_shift, read_at_speed
+from avssl.transforms.pitch import HOP, WINDOW, _stretch, pitch_shift, read_at_speed
 
 RATE = 8000
 
@@ -37,3 +37,16 @@ def test_reading_at_a_speed_matches_torchaudios_resampling() -> None:
     for clip, (original, new), found in zip(waveform, [(5, 4), (4, 5)], output, strict=True):
         expected = torchaudio.functional.resample(clip, original, new)[:1600]
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_stretching_matches_torchaudio_in_float64() -> None:
+    waveform = torch.randn(2, 5000, generator=torch.Generator().manual_seed(6))
+    waveform[1, 1000:3000] = 0.0  # columns of no phase
+    rate, window = torch.tensor([0.93, 1.17], dtype=torch.float64), torch.hann_window(WINDOW, dtype=torch.float64)
+    output = _stretch(waveform, rate, 5500)
+    spectrum = torch.stft(waveform.double(), WINDOW, HOP, window=window, return_complex=True)
+    advance = torch.linspace(0, math.pi * HOP, WINDOW // 2 + 1, dtype=torch.float64)[:, None]
+    for clip, speed, stretched in zip(spectrum, rate.tolist(), output, strict=True):
+        expected = torch.istft(torchaudio.functional.phase_vocoder(clip, speed, advance), WINDOW, HOP, window=window)
+        length = min(len(expected), 5500) - WINDOW  # the window at the end is incomplete there
+        torch.testing.assert_close(stretched[:length].double(), expected[:length], atol=3e-5, rtol=0)

@@ -8,7 +8,7 @@ from avssl.core.draws import splitmix64, text_key
 from avssl.transforms import WaveformAugment
 from avssl.transforms import waveform_augment as module
 from avssl.transforms.loudness import add_at_ratio
-from avssl.transforms.waveform_augment import roll_each
+from avssl.transforms.waveform_augment import replace_clips, roll_each
 
 RATE = 8000
 EACH: dict[str, dict[str, Any]] = {
@@ -111,3 +111,19 @@ def test_settings_out_of_range_are_refused(options: dict[str, Any], message: str
 def test_a_waveform_too_short_for_a_pitch_shift_is_refused() -> None:
     with pytest.raises(ValueError, match="max_semitones needs over 256 samples, got 200"):
         WaveformAugment(RATE, max_semitones=1.0)(torch.zeros(1, 200), make_keys(1))
+
+
+def test_clips_that_are_drawn_are_replaced_and_alone_computed_on_a_cpu() -> None:
+    waveform, is_drawn = make_waveform(4), torch.tensor([True, False, False, True])
+    seen: list[int] = []
+
+    def change(clips: torch.Tensor | slice) -> torch.Tensor:
+        seen.append(len(waveform[clips]))
+        return waveform[clips] + 1
+
+    expected = torch.where(is_drawn[:, None], waveform + 1, waveform)
+    assert torch.equal(replace_clips(waveform, is_drawn, change), expected)
+    assert replace_clips(waveform, torch.zeros(4, dtype=torch.bool), change) is waveform
+    assert seen == [2]
+    on_device = waveform.to("meta")  # computes all, without a look at what is drawn
+    assert replace_clips(on_device, is_drawn.to("meta"), lambda clips: on_device[clips]).shape == waveform.shape
