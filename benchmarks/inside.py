@@ -71,6 +71,9 @@ LOSSES: dict[str, dict[str, Any]] = {
 UNTRAINED = "random-init"
 LR = 3e-3
 
+HOWS = {"classifier": 1, "InfoNCE": 1, UNTRAINED: 1, "classifier, twice as long": 2}
+"""How encoders with blocks are trained, the classifier for the action, and how many times :data:`EPOCHS` that takes."""
+
 Job = tuple[str, str, int]
 """Part, name of the model and seed."""
 
@@ -231,14 +234,14 @@ def _finetuned(task: PretrainTask, seed: int, world: Shapes) -> dict[str, dict[s
 def blocks_row(name: str, seed: int, world: Shapes) -> dict[str, Any]:
     """Train a model, compare the blocks of its video encoder, and delete one residual block after the other."""
     depth, _, how = name.partition(", ")
-    config = settings(seed, num_blocks=BLOCKS[depth], size=48)
+    config = settings(seed, num_blocks=BLOCKS[depth], size=48, epochs=EPOCHS * HOWS[how])
     task = untrained(config, world)
     transform, encoder, rows, test = task.transform, task.model.video_encoder, world.rows("train"), world.rows("test")
     names, truth = np.unique(world.action, return_inverse=True)
     model = Classifier(encoder, num_classes=len(names), dropout=0.0)
     if how == "InfoNCE":
         train(task, config, world, rows)
-    elif how == "classifier":
+    elif how != UNTRAINED:
         classify(task, model, config, world, "action", rows)
     audio = encode(task.model, transform, world, config, rows=test, modalities=("audio",))["audio_embedding"]
 
@@ -247,7 +250,7 @@ def blocks_row(name: str, seed: int, world: Shapes) -> dict[str, Any]:
         scores = {}
         if how == "InfoNCE":
             scores["R@10"] = retrieval(found["video_embedding"], audio)["R@10"]
-        elif how == "classifier":
+        elif how != UNTRAINED:
             with torch.no_grad():
                 logits = model.eval().head_logits({"video": found["video"]})["video"]
             scores["top1"] = float((logits.argmax(dim=1).numpy() == truth[test]).mean())
@@ -314,7 +317,7 @@ def losses_row(name: str, seed: int, world: Shapes) -> dict[str, Any]:
 
 
 PARTS: dict[str, tuple[Callable[[str, int, Shapes], dict[str, Any]], list[str]]] = {
-    "blocks": (blocks_row, [f"{depth}, {how}" for depth in BLOCKS for how in ("classifier", "InfoNCE", UNTRAINED)]),
+    "blocks": (blocks_row, [f"{depth}, {how}" for depth in BLOCKS for how in HOWS]),
     "losses": (losses_row, [f"{label}, {how}" for label in ("object", "action") for how in (*LOSSES, UNTRAINED)]),
     "head": (head_row, [*map(str, DEPTHS), UNTRAINED]),
 }

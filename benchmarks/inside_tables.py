@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
                 {"linear CKA": cka, "SVCCA": svcca},
                 row["names"],
                 {},
-                folder / f"inside_{row['name'].partition(', ')[2].replace('-', '_').lower()}.png",
+                folder / f"inside_{re.sub(r'[^a-z]+', '_', row['name'].partition(', ')[2].lower())}.png",
                 title=f"{row['name']}, in hundredths; outlined: block structure, CKA of at least {THRESHOLDS[0]:g}",
                 blocks={"linear CKA": find_blocks(cka, THRESHOLDS[0])},
             )
