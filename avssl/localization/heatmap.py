@@ -16,7 +16,7 @@ Dimensions: B windows, D embedding size, K heads, T' time cells, h and w cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -35,6 +35,10 @@ class Locator(Protocol):
     @property
     def num_heads(self) -> int:
         """K."""
+
+    @property
+    def frames_alone(self) -> bool:
+        """True if the cells of a frame do not depend on the other frames of its clip."""
 
     def video_input(self, video: Tensor, /) -> Tensor:
         """(B, T, 3, H, W) uint8 frames to model input."""
@@ -91,11 +95,8 @@ def sliding_heatmaps(
     instants = frame_windows.instants(stride_seconds)
     starts = frame_windows.starts(instants)
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in sounds]
-    batches = zip(
-        instants.split(batch_size), starts.split(batch_size), frame_windows.read(starts, batch_size), strict=True
-    )
-    for part, begin, frames in batches:
-        cells = encoder.cells(encoder.video_input(frames))
+    every_cells = _every_cells(frame_windows, starts, encoder, batch_size, sampling.num_frames)
+    for part, begin, cells in zip(instants.split(batch_size), starts.split(batch_size), every_cells, strict=True):
         position = (part - begin) * sampling.frames_per_second
         for asked, maps in zip(queries, found, strict=True):
             maps.append(_maps_at(cells, asked.around(part), encoder.num_heads, position, sampling.num_frames))
@@ -117,7 +118,29 @@ class _Queries:
         if isinstance(self._sound, Tensor):
             return self._sound[None, :, None].expand(len(instants), -1, -1)
         waveform = self._sound.around(instants, self._sampling.audio_seconds, self._sampling.sample_rate_hz)
-        return self._encoder.queries(self._encoder.audio_input(waveform))
+        # Near the ends of a file several windows are the same one.
+        different, place = torch.unique_consecutive(waveform, dim=0, return_inverse=True)
+        queries = self._encoder.queries(self._encoder.audio_input(different))
+        return queries[place.to(queries.device)]
+
+
+def _every_cells(
+    windows: FrameWindows, starts: Tensor, encoder: Locator, batch_size: int, num_frames: int
+) -> Iterator[Tensor]:
+    """Yield the (B, D, T', h, w) cells of windows in batches; frames that are encoded alone are encoded once."""
+    if num_frames == 1 or not encoder.frames_alone:
+        for frames in windows.read(starts, batch_size):
+            yield encoder.cells(encoder.video_input(frames))
+        return
+    known: dict[int, Tensor] = {}  # (D, 1, h, w) by the number of the frame
+    for rows, held in windows.read_once(starts, batch_size):
+        known = {number: cells for number, cells in known.items() if number in held}
+        new = sorted({number for row in rows for number in row} - set(known))
+        for start in range(0, len(new), batch_size):
+            part = new[start : start + batch_size]
+            cells = encoder.cells(encoder.video_input(torch.stack([held[number] for number in part])[:, None]))
+            known.update(zip(part, cells, strict=True))
+        yield torch.stack([torch.cat([known[number] for number in row], dim=1) for row in rows])
 
 
 def _maps_at(cells: Tensor, queries: Tensor, num_heads: int, frame: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:

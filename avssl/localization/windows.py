@@ -93,6 +93,17 @@ class FrameWindows:
         Args:
             starts: (N,) float64 from :meth:`starts`, ascending.
         """
+        for rows, held in self.read_once(starts, batch_size):
+            yield torch.stack([torch.stack([held[number] for number in row]) for row in rows])
+
+    def read_once(self, starts: Tensor, batch_size: int) -> Iterator[tuple[list[list[int]], dict[int, Tensor]]]:
+        """Yield the numbers of the T frames of each window, in batches, and (3, H, W) uint8 of each number.
+
+        Windows that share a frame have the same number for it, ascending in time.
+
+        Args:
+            starts: (N,) float64 from :meth:`starts`, ascending.
+        """
         offsets = torch.arange(self._sampling.num_frames, dtype=torch.float64) / self._sampling.frames_per_second
         keys = ((starts[:, None] + offsets).clamp(self._start, self._stop) * 1e6).round().long()  # microseconds
         order = keys.unique()
@@ -102,11 +113,12 @@ class FrameWindows:
             held: dict[int, Tensor] = {}
             for rows in keys.split(batch_size):
                 first, last = int(rows.min()), int(rows.max())
-                held = {key: frame for key, frame in held.items() if key >= first}
+                for key in [key for key in held if key < first]:  # in place: no caller keeps them alive
+                    del held[key]
                 while last not in held:
                     key, frame = next(coming)
                     held[key] = frame
-                yield torch.stack([torch.stack([held[key] for key in row]) for row in rows.tolist()])
+                yield rows.tolist(), held
 
 
 AudioSource = MediaReader | Literal["silence", "noise"] | None

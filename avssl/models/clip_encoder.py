@@ -130,6 +130,11 @@ class ClipEncoder(_ClipModel):
         return self.model.num_heads
 
     @property
+    def frames_alone(self) -> bool:
+        """True if the cells of a frame do not depend on the other frames of its clip."""
+        return self.model.video_encoder.frames_alone
+
+    @property
     def framewise(self) -> bool:
         """True if the model compares each frame with the audio of its own moment."""
         return self.model.framewise

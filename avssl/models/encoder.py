@@ -44,6 +44,8 @@ class Encoder(nn.Module):
     """C of :meth:`forward_features` and :meth:`forward`."""
     stage_names: tuple[str, ...]
     """Keys of :meth:`forward_stages`, from input to output."""
+    frames_alone: bool = False
+    """The cells of a frame do not depend on the other frames of its clip."""
     pools_map: bool = True
     """The pooled vector is :meth:`pool` of the map; False for an encoder that takes it from a class token."""
 

@@ -40,6 +40,8 @@ class ResNetImageEncoder(Encoder):
         ValueError: As :func:`avssl.models.map_stride.refine_map`.
     """
 
+    frames_alone = True
+
     def __init__(self, pool: Pooling = "mean", stride: int | None = None, dilated: bool = False) -> None:
         super().__init__("video", 512, ("stem", "layer1", "layer2", "layer3", "layer4"), pool)
         network = resnet18(weights=None)

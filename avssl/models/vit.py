@@ -198,6 +198,8 @@ class VitFrames(VitEncoder):
         ValueError: As :class:`VitEncoder`, or if the heads do not divide the width.
     """
 
+    frames_alone = True
+
     def __init__(
         self,
         width: Channels = 768,

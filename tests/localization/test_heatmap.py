@@ -3,7 +3,7 @@
 import json
 import math
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -78,6 +78,7 @@ class Spotter:
     """Cells: (brightness, 1 - brightness), one for two frames. Queries: bright for a sound, dark for silence."""
 
     num_heads = 1
+    frames_alone = False
 
     def video_input(self, frames):
         return frames.float().transpose(1, 2) / 255
@@ -107,8 +108,40 @@ class TwoHeads(Spotter):
         return torch.tensor([3.0, 0.0, 0.0, 0.5])[:, None].expand(len(audio), 4, 7)
 
 
+class ByFrame(Spotter):
+    """One cell map for each frame, as it would be in any other clip; counts what it encodes."""
+
+    def __init__(self, frames_alone):
+        self.frames_alone, self.num_frames, self.num_sounds = frames_alone, 0, 0
+
+    def cells(self, video):
+        self.num_frames += len(video) * video.shape[2]
+        bright = F.adaptive_avg_pool3d(video[:, :1], (video.shape[2], 4, 4))
+        return torch.cat([bright, 1 - bright], dim=1)
+
+    def queries(self, audio):
+        self.num_sounds += len(audio)
+        return super().queries(audio)
+
+
 def localize(reader, encoder, sampling=Window(), audio_from=None, **options):
     return sliding_heatmaps(reader, encoder, sampling, [audio_from], **({"stride_seconds": 0.25} | options))[0]
+
+
+def test_frames_that_windows_share_are_encoded_once_if_they_are_encoded_alone():
+    window = Window()
+    every, once = ByFrame(False), ByFrame(True)
+    expected, found = (localize(Recording(), encoder, window, stride_seconds=0.125) for encoder in (every, once))
+    assert torch.equal(found.values, expected.values)
+    assert torch.equal(found.head_values, expected.head_values)
+    assert every.num_frames == 8 * len(expected.at_seconds)
+    assert once.num_frames < every.num_frames / 2
+
+
+def test_equal_windows_of_audio_at_the_ends_are_encoded_once():
+    encoder = ByFrame(True)
+    heatmap = localize(Recording(), encoder, replace(Window(), audio_seconds=5.0), stride_seconds=0.1)
+    assert encoder.num_sounds < len(heatmap.at_seconds)
 
 
 def test_localize_tells_heads_apart():
