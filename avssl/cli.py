@@ -48,6 +48,7 @@ VERBS = {
     "explore": "avssl.recipes.explore:explore",
     "select": "avssl.recipes.select_clips:select",
     "convert": "avssl.recipes.convert:convert",
+    "export": "avssl.recipes.export:export",
     "doctor": "avssl.recipes.doctor:doctor",
     "demo": "avssl.recipes.demo:demo",
 }

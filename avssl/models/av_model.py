@@ -223,9 +223,12 @@ class AVModel(nn.Module):
         With second heads there are 2 D channels, the concatenated unit embeddings of both: their cosine with
         :meth:`sound_queries` is the mean of the two cosines.
         """
+        return self.cells_of(self.video_encoder.forward_features(video))
+
+    def cells_of(self, features: Tensor) -> Tensor:
+        """Return :meth:`visual_cells` of the video encoder's (B, C, T', H', W') map."""
         if self.where_heads is None:
-            return self.video_map(video)
-        features = self.video_encoder.forward_features(video)
+            return _project_cells(self.video_head, features)
         return _side_by_side(_project_cells(head, features) for head in (self.video_head, self.where_heads.video))
 
     def sound_queries(self, audio: Tensor) -> Tensor:
@@ -233,10 +236,16 @@ class AVModel(nn.Module):
 
         With second heads (B, 2 D, 1), as in :meth:`visual_cells`.
         """
+        return self.queries_of(self.audio_encoder.forward_features(audio))
+
+    def queries_of(self, features: Tensor) -> Tensor:
+        """Return :meth:`sound_queries` of the audio encoder's (B, C, T', F') map."""
+        if self.where_heads is None and self.audio_over_time:
+            return _project_cells(self.audio_head, _pool_frequency(features))
+        pooled = self.audio_encoder.pool(features)
         if self.where_heads is None:
-            return self.audio_map(audio) if self.audio_over_time else self.embed_audio(audio)[..., None]
-        features = self.audio_encoder(audio)
-        return _side_by_side(head(features) for head in (self.audio_head, self.where_heads.audio))[..., None]
+            return self.audio_head(pooled)[..., None]
+        return _side_by_side(head(pooled) for head in (self.audio_head, self.where_heads.audio))[..., None]
 
 
 def _project(

@@ -128,7 +128,8 @@ class _Spectrogram(FrontEnd):
             "dynamic_range_db": DYNAMIC_RANGE_DB,
         }
 
-    def _bins(self, power: Tensor) -> Tensor:
+    def bins(self, power: Tensor) -> Tensor:
+        """Return the (B, num_bins, time) averages of the bins of (B, F, time) powers."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -139,7 +140,7 @@ class _Spectrogram(FrontEnd):
             ValueError: See :func:`power_spectrogram`.
         """
         power = power_spectrogram(waveform, self.window, self.hop_length, self.padding)
-        return to_decibels(self._bins(power)).transpose(1, 2).contiguous()[:, None]
+        return to_decibels(self.bins(power)).transpose(1, 2).contiguous()[:, None]
 
     def extra_repr(self) -> str:
         return (
@@ -181,7 +182,7 @@ class LogSpectrogram(_Spectrogram):
     def _frequencies(self) -> dict[str, Any]:
         return {"frequencies": "linear, bins 1 and 2, 3 and 4 ... averaged"}
 
-    def _bins(self, power: Tensor) -> Tensor:
+    def bins(self, power: Tensor) -> Tensor:
         return average_bin_pairs(power)
 
 
@@ -239,6 +240,6 @@ class LogMel(_Spectrogram):
     def _frequencies(self) -> dict[str, Any]:
         return {"frequencies": "triangles on the HTK mel scale", "min_hz": self.min_hz, "max_hz": self.max_hz}
 
-    def _bins(self, power: Tensor) -> Tensor:
+    def bins(self, power: Tensor) -> Tensor:
         with torch.autocast(power.device.type, enabled=False):
             return self.filters.T @ power
