@@ -49,6 +49,7 @@ VERBS = {
     "select": "avssl.recipes.select_clips:select",
     "convert": "avssl.recipes.convert:convert",
     "export": "avssl.recipes.export:export",
+    "push": "avssl.recipes.push:push",
     "doctor": "avssl.recipes.doctor:doctor",
     "demo": "avssl.recipes.demo:demo",
 }

@@ -60,30 +60,52 @@ def hub_errors(name: HubName, client: Any) -> Iterator[None]:
 
 def _explain(error: Exception, name: HubName, client: Any) -> str:
     errors, address = importlib.import_module("huggingface_hub.errors"), client.constants.ENDPOINT
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, errors.GatedRepoError):
+    chain = _chain(error)
+    answer = next((each for each in chain if getattr(each, "response", None) is not None), error)
+    status = getattr(getattr(answer, "response", None), "status_code", None)
+    if isinstance(answer, errors.GatedRepoError):
         return f"the repository is gated: accept its terms at {address}/{name.repository}. {LOG_IN}"
-    if isinstance(error, errors.RevisionNotFoundError):
+    if isinstance(answer, errors.RevisionNotFoundError):
         return f"the repository has no revision {name.revision or 'main'}."
-    if status == 401 and "credentials" in str(error):
+    if status == 401 and "credentials" in str(answer):
         return f"{address} does not accept the token. {LOG_IN}"
-    if isinstance(error, errors.RepositoryNotFoundError):
+    if isinstance(answer, errors.RepositoryNotFoundError):
         return f"no such repository at {address}, or it is private. Look for a typing error. {LOG_IN}"
-    if status == 403:
+    if status in (401, 403):
         return f"this token may not do that at {address}. Use one with write access to {name.repository.split('/')[0]}."
+    if status == 412:
+        return "somebody else has changed the repository in the meantime. Look at it, and try again."
+    if status is not None:
+        return f"{address} answers {status}: {_text(answer)}"
     if client.constants.HF_HUB_OFFLINE:
         return f"is not in the cache ({client.constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set.{_near(name, client)}"
     if isinstance(error, errors.HFValidationError):
         return f"not a name of a repository: {error}"
-    if status is None:
-        return f"{address} cannot be reached, and the cache does not hold it: {_cause(error)}."
-    return f"{address} answers {status}: {' '.join(str(error).split())}"
+    if any(isinstance(each, ConnectionError | TimeoutError) or _is_of_http(each) for each in chain):
+        return f"{address} cannot be reached: {_text(chain[-1])}. Look at the network and HF_ENDPOINT."
+    return _text(error)
 
 
-def _cause(error: BaseException) -> str:
-    """Return the text of the first error behind an error."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and those behind it, the first cause last."""
+    found = [error]
+    while (cause := found[-1].__cause__) is not None:
+        found.append(cause)
+    return found
+
+
+def _is_of_http(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in (
+        "httpx",
+        "httpx2",
+        "httpcore",
+        "httpcore2",
+        "requests",
+        "urllib3",
+    )
+
+
+def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
 
 

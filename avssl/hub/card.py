@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from avssl.core.user_files import FileError, read_text
+from avssl.core.user_files import read_text
 from avssl.hub.release import CARD_NAME, HubError
 
 _MAX_BYTES = 2**20
@@ -18,20 +18,21 @@ def read_card(folder: Path) -> tuple[dict[str, Any], str]:
     """Return the metadata of a release's card and its text; both are empty without a card.
 
     Raises:
-        HubError: If the metadata is not YAML.
+        HubError: If the metadata is not a mapping in YAML.
     """
     path = folder / CARD_NAME
     if not path.exists():
         return {}, ""
+    parts = read_text(path, _MAX_BYTES).split(_DASHES, 2)
+    if parts[0] or len(parts) < 3:
+        return {}, _DASHES.join(parts).strip() + "\n"
     try:
-        text = read_text(path, _MAX_BYTES)
-        _, head, body = text.split(_DASHES, 2) if text.startswith(_DASHES) else ("", "", text)
-        metadata = yaml.safe_load(head) or {}
-        if not isinstance(metadata, dict):
-            raise ValueError("its metadata is no mapping")
-    except (FileError, ValueError, yaml.YAMLError) as error:
-        raise HubError(f"{path}: not the card of a release: {error}") from error
-    return metadata, body.strip() + "\n"
+        metadata = yaml.safe_load(parts[1]) or {}
+    except yaml.YAMLError as error:
+        raise HubError(f"{path}: its metadata is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(metadata, dict):
+        raise HubError(f"{path}: its metadata is no mapping.")
+    return metadata, parts[2].strip() + "\n"
 
 
 def format_card(metadata: dict[str, Any], body: str) -> str:

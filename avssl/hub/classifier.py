@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from avssl.config import FinetuneConfig, config_from_dict, to_dict
+from avssl.core.checkpoint_names import HubName, parse_checkpoint
 from avssl.core.errors import InputError
 from avssl.evaluation.calibration import Calibration
 from avssl.hub.model_input import check_input, describe_input
@@ -82,7 +83,9 @@ def save_classifier(
     assert len(classes) == model.num_classes, "a name for every column"
     tree = to_dict(config)  # a distilled student has further settings, which do not describe the model
     settings = {group.name: tree[group.name] for group in fields(FinetuneConfig)}
-    settings["train"]["checkpoint"] = ""  # a path of the machine it was made on
+    start = settings["train"]["checkpoint"]
+    is_public = start and isinstance(parse_checkpoint(start), HubName)
+    settings["train"]["checkpoint"] = str(parse_checkpoint(start)) if is_public else ""  # no path of the machine
     described = describe_input(config.network(), config.test.crop)
     content = {"classes": list(classes), "config": settings, "input": described}
     content["calibration"] = asdict(calibration or Calibration())

@@ -17,7 +17,18 @@ from avssl.core.errors import RunError
 from avssl.core.version import __version__
 from avssl.media import available_backends
 
-PACKAGES = ("torchvision", "torchaudio", "av", "torchcodec", "decord", "numpy", "pyarrow", "huggingface_hub", "gradio")
+PACKAGES = (
+    "torchvision",
+    "torchaudio",
+    "av",
+    "torchcodec",
+    "decord",
+    "numpy",
+    "pyarrow",
+    "huggingface_hub",
+    "onnxruntime",
+    "gradio",
+)
 
 
 def doctor() -> None:

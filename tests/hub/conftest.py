@@ -217,7 +217,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files go through LFS then
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent")
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path_factory.mktemp("hub") / "token"))
         monkeypatch.setenv("HF_TOKEN", WRITE)
         yield server
         server.shutdown()

@@ -1,4 +1,4 @@
-"""What exported files take and return, as ``export.json`` for programs and ``README.md`` for people."""
+"""Inputs and outputs of exported files, as ``export.json`` for programs and ``README.md`` for people."""
 
 from __future__ import annotations
 

@@ -147,6 +147,10 @@ def _write_onnx(
     )
     assert made is not None, "dynamo=True returns the program"
     made.model.metadata_props.update(about)
+    for node in made.model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None  # onnxruntime plans its memory by these, and two that look equal may differ
     num_bytes = sum(value.nbytes for value in program.state_dict.values())
     if num_bytes < _LARGEST_ONNX_BYTES:
         with whole_file(path, num_bytes=num_bytes) as temporary:

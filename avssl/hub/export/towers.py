@@ -1,4 +1,4 @@
-"""Networks with their preprocessing as modules that an exporter can trace, and what they must return.
+"""Networks with their preprocessing as modules that an exporter can trace, beside the code that they must equal.
 
 Dimensions: B clips, T frames, H and W pixels, S samples, D embedding size, K classes; T', h and w cells of the video
 map, T' also time cells of the audio map, Q steps of the audio query.
@@ -25,7 +25,7 @@ from avssl.transforms import ClipTransform, LogMel, LogSpectrogram, VideoEval
 from avssl.transforms.standardize import EPSILON
 
 SpectrogramPlace = Literal["inside", "outside"]
-"""Whether an exported file computes the spectrogram, or takes it as its input."""
+"""Place of the spectrogram: computed inside an exported file, or its input."""
 Reference = Callable[..., tuple[Tensor, ...]]
 
 
