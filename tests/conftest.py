@@ -7,6 +7,7 @@ without which a test fails instead of being skipped.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import random
 import resource
@@ -161,6 +162,37 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     transform = build_transform(config)
     transform.standardize.set_statistics(torch.zeros(16), torch.ones(16))
     return save_pretrained(tmp_path_factory.mktemp("demos") / "release", build_model(config, 0), transform, config)
+
+
+@pytest.fixture(scope="session")
+def timm_folder(tmp_path_factory) -> Path:
+    """A folder of weights as timm writes it: a classifier of 10 classes on a ViT of two blocks."""
+    timm = pytest.importorskip("timm")
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("timm_weights")
+    arguments = {"depth": 2, "embed_dim": 48, "num_heads": 2, "img_size": 32, "patch_size": 8}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        network = timm.create_model("vit_tiny_patch16_224", num_classes=10, **arguments)
+    save_file(network.state_dict(), folder / "model.safetensors")
+    about = {
+        "architecture": "vit_tiny_patch16_224",
+        "num_classes": 10,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": [3, 32, 32],
+            "mean": [0.4, 0.5, 0.6],
+            "std": [0.2, 0.25, 0.3],
+            "interpolation": "bicubic",
+            "crop_pct": 0.9,
+            "fixed_input_size": True,
+            "classifier": "head",
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(about))
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A tiny ViT\n")
+    return folder
 
 
 @pytest.fixture(scope="session")

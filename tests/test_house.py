@@ -166,6 +166,8 @@ OPENED_BARE = {
     ("data/health/killable.py", "open"): "a file of /proc",
     ("data/health/killable.py", "os.open"): "the null device",
     ("media/prepared/writer.py", "av.open"): "bytes in memory",
+    ("models/foreign/spec.py", "yaml.safe_load"): "the text of a setting",
+    ("models/foreign/weights.py", "yaml.safe_load"): "a text from read_text",
     ("media/pyav/source.py", "av.open"): "a path from local_file",
 }
 

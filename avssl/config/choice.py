@@ -26,6 +26,11 @@ class Choice:
     name: str
     """Class or function of the group."""
 
+    @property
+    def title(self) -> str:
+        """The name, with that of the backbone where it has one."""
+        return " ".join(part for part in (self.name, vars(self).get("backbone", "")) if part)
+
     def options(self) -> dict[str, Any]:
         """Return every field but the name: the keyword arguments of the class or function that the name selects."""
         return {key: value for key, value in vars(self).items() if key != "name"}

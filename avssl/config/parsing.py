@@ -23,6 +23,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import docstring_parser
 
 from avssl.config.files import flatten, read_yaml, source_of
+from avssl.config.foreign import describe_tower, foreign_groups
 from avssl.config.presets import PRESETS, preset_values, with_presets
 from avssl.config.settings import CHOICES, Config
 from avssl.core.errors import ConfigError
@@ -123,12 +124,22 @@ def _resolve(
 ) -> _Root:
     """Return the settings of the command line, over those of the file ``source``, over the base, over the defaults."""
     below, defaults = flatten(with_presets(base or {})), root()
-    names = read_names([(source, below), (source, flat), ("--", given)], defaults)
+    layers = [(source, below), (source, flat), ("--", given)]
+    names = read_names(layers, defaults)
+    implied: dict[str, Any] = {}
+    for path in foreign_groups(names):
+        with _locating(given, flat, source):
+            size = (below | dict(flat) | dict(given)).get("transform.video.size")
+            own, wanted = describe_tower(path, _options(path, below | dict(flat), given, names, defaults), size)
+        implied |= wanted
+        flat, given = dict(flat) | own, {key: value for key, value in given.items() if key not in own}
+    names = read_names([("", implied), *layers], defaults) if implied else names
     known = known_keys(names, defaults)
     refuse_unknown(flat, known, names, source)
     refuse_unknown(given, known, names, "--")
     replaced = {path for path, name in names.items() if below.get(f"{path}.name", name) != name}
     kept = {key: value for key, value in below.items() if key.rpartition(".")[0] not in replaced}
+    kept = {key: value for key, value in implied.items() if key in known} | kept
     with _locating({}, flat, source):
         values = _typed(kept | dict(flat), {}, names, defaults)
         if not given:
@@ -222,18 +233,36 @@ def _shown(key: str, prefix: str) -> str:
     return f"--{key.replace('_', '-')}" if prefix == "--" else key
 
 
+def _options(
+    path: str, flat: Mapping[str, Any], given: Mapping[str, Any], names: Mapping[str, str], defaults: Any
+) -> dict[str, Any]:
+    """Return the typed values of one group of settings by their names in it."""
+    start = f"{path}."
+    here, there = ({key: v for key, v in layer.items() if key.startswith(start)} for layer in (flat, given))
+    known = {key for key in known_keys(names, defaults) if key.startswith(start)}
+    refuse_unknown([*here, *there], known, names, "")
+    values = _typed(here, there, names, defaults, only=path)
+    return {key.removeprefix(start): value for key, value in values.items()}
+
+
 def _typed(
     flat: Mapping[str, Any],
     given: Mapping[str, str | Sequence[str]],
     names: Mapping[str, str],
     defaults: Any,
+    only: str = "",
 ) -> dict[str, Any]:
-    """Return a value of the right type for every setting: those of ``given``, over ``flat``, over the defaults."""
+    """Return a value of the right type for every setting: those of ``given``, over ``flat``, over the defaults.
+
+    ``only`` is the path of the one group to return; empty for all groups.
+    """
     # Imported here because "--help" of a verb needs the rest of this module alone.
     from jsonargparse import ArgumentError, ArgumentParser
 
     parser, words = ArgumentParser(exit_on_error=False, allow_abbrev=False), []
     for path, default in groups(names, defaults):
+        if only and path != only:
+            continue
         hints = get_type_hints(type(default))
         for field in dataclasses.fields(default):
             key = f"{path}.{field.name}"

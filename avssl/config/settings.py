@@ -117,6 +117,7 @@ else:
                 help="Short side of the frame that the central square is cut from in evaluation, in pixels; None for "
                 "size / 0.875.",
             ),
+            replace(_EVAL["interpolation"], name="eval_interpolation", help="Filter of that resize."),
             _preset("frames", VIDEO_PRESETS),
         ],
     )

@@ -78,5 +78,10 @@ class WeightAverage:
 
 
 def _floats(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and floating-point buffers by name, detached."""
-    return {name: value.detach() for name, value in model.state_dict().items() if value.is_floating_point()}
+    """Return trained parameters and floating-point buffers by name, detached."""
+    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {
+        name: value.detach()
+        for name, value in model.state_dict().items()
+        if value.is_floating_point() and name not in fixed
+    }

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avssl.core import distributed
 from avssl.core.data_files import torch_file
 from avssl.core.errors import InputError, RunError
 from avssl.core.user_files import FileError, open_regular
 from avssl.core.whole_file import is_unfinished, whole_file
+from avssl.engine.frozen import FrozenWeights, with_frozen
 
 FORMAT_VERSION = 3
 
@@ -49,6 +50,7 @@ class Checkpointer:
     Args:
         folder: Folder of the files, created with the first one.
         keep_last: Number of newest files to keep, >= 1. With two, a damaged file has a predecessor.
+        model: Model whose parameters that are not trained are kept once for all checkpoints; None for none.
 
     Example:
         >>> checkpointer = Checkpointer("runs/first/checkpoints")
@@ -56,11 +58,12 @@ class Checkpointer:
         >>> state = checkpointer.load_latest()
     """
 
-    def __init__(self, folder: Path | str, keep_last: int = 2) -> None:
+    def __init__(self, folder: Path | str, keep_last: int = 2, model: nn.Module | None = None) -> None:
         if keep_last < 1:
             raise InputError(f"keep_last ({keep_last}) must be at least 1.")
         self.folder = Path(folder)
         self.keep_last = keep_last
+        self.frozen = None if model is None else FrozenWeights(model, self.folder)
 
     def path(self, step: int) -> Path:
         """Return the file of a step, whether or not it exists."""
@@ -119,7 +122,6 @@ class Checkpointer:
         path = self.path(step)
         if distributed.is_main():
             content = {"format_version": FORMAT_VERSION, "step": step, **state}
-            _check_plain(content, "state")
             self._write(content, path)
             for old in self.files()[: -self.keep_last]:
                 old.unlink()
@@ -130,7 +132,6 @@ class Checkpointer:
         """Write ``best.pt``, which is never pruned. Arguments and errors are as in :meth:`save`."""
         if distributed.is_main():
             content = {"format_version": FORMAT_VERSION, "step": step, **state}
-            _check_plain(content, "state")
             self._write(content, self.best)
         distributed.barrier()
         return self.best
@@ -141,6 +142,8 @@ class Checkpointer:
         return self.folder / "best.pt"
 
     def _write(self, content: dict[str, Any], path: Path) -> None:
+        _check_plain(content, "state")
+        content = content if self.frozen is None else self.frozen.left_out(content)
         if self.folder.is_dir():
             for left_by_a_kill in filter(is_unfinished, os.listdir(self.folder)):
                 (self.folder / left_by_a_kill).unlink(missing_ok=True)
@@ -165,7 +168,10 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
             f"{path}: checkpoint format {version}, but this avssl reads format {FORMAT_VERSION}. "
             "Continue it with the version of avssl that wrote it (git_commit in environment.json), or start a new run."
         )
-    return state
+    try:
+        return with_frozen(state, path.parent)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _checked(path: Path) -> Path:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from avssl.engine.frozen import frozen_parameters
+
 _OPTIMIZER_COPIES = {"adamw": 2, "adam": 2, "sgd": 1}
 
 
@@ -58,8 +60,15 @@ def state_bytes(model: nn.Module, optimizer: str, *, averaged: bool = False) -> 
 
 def checkpoint_bytes(task: nn.Module, optimizer: str, *, averaged: nn.Module | None = None) -> int:
     """Return the size in bytes of a checkpoint: task, optimizer state and the average of the module ``averaged``."""
-    average = 0 if averaged is None else module_bytes(averaged)
-    return module_bytes(task) + average + _trained_bytes(task) * _OPTIMIZER_COPIES[optimizer]
+    average = 0 if averaged is None else module_bytes(averaged) - frozen_bytes(averaged)
+    fixed = {value.data_ptr() for value in frozen_parameters(getattr(task, "model", task)).values()}
+    state = sum(x.nbytes for x in task.state_dict().values() if x.data_ptr() not in fixed)
+    return state + average + _trained_bytes(task) * _OPTIMIZER_COPIES[optimizer]
+
+
+def frozen_bytes(model: nn.Module) -> int:
+    """Return the size in bytes of the parameters that are not trained, which the checkpoints of a run share."""
+    return sum(x.nbytes for x in frozen_parameters(model).values())
 
 
 def module_bytes(module: nn.Module) -> int:

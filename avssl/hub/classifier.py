@@ -21,10 +21,10 @@ from avssl.hub.release import (
     check_tensors,
     find_release,
     load_tensors,
-    named_tensors,
     read_content,
     write_release,
 )
+from avssl.hub.tensors import describe_bases, stored_tensors
 from avssl.hub.trained_classifier import TrainedClassifier
 from avssl.models import Classifier, create_classifier_loss
 from avssl.training.build import build_model, build_sampling, build_transform
@@ -89,7 +89,8 @@ def save_classifier(
     described = describe_input(config.network(), config.test.crop)
     content = {"classes": list(classes), "config": settings, "input": described}
     content["calibration"] = asdict(calibration or Calibration())
-    tensors = named_tensors(model=model, transform=transform)
+    tensors = stored_tensors(model=model, transform=transform)
+    content |= describe_bases(model=model)
     return write_release(folder, tensors, CLASSIFIER, content, _card(model, classes, config, dict(about or {})))
 
 

@@ -22,13 +22,15 @@ from avssl.hub.release import (
     check_tensors,
     find_release,
     load_tensors,
-    named_tensors,
     read_content,
-    tensors_hash,
     write_release,
 )
+from avssl.hub.tensors import describe_bases, named_tensors, public_weights, stored_tensors, tensors_hash
 from avssl.hub.training_world import TrainingWorld, load_world, save_world
 from avssl.models import AVModel, ClipEncoder, Encoding, TextEncoder
+from avssl.models.foreign.contract import VideoContract
+from avssl.models.foreign.tower import ForeignEncoder
+from avssl.models.foreign.weights import UNKNOWN_LICENSE
 from avssl.training.build import Crop, build_model, build_sampling, build_transform
 from avssl.transforms import ClipTransform
 
@@ -170,9 +172,9 @@ def save_pretrained(
     Returns:
         The folder.
     """
-    content = {"config": to_dict(config), "input": describe_input(config)}
+    content = {"config": to_dict(config), "input": describe_input(config), **describe_bases(model=model)}
     card = _card(model, config, dict(about or {}), license_id, notice)
-    written = write_release(folder, named_tensors(model=model, transform=transform), PRETRAINED, content, card)
+    written = write_release(folder, stored_tensors(model=model, transform=transform), PRETRAINED, content, card)
     save_world(written, world)
     return written
 
@@ -207,11 +209,19 @@ def from_pretrained(
     video = config.transform.video
     size = video.size
     if crop == "full" and video.scale[0] < 1:
-        size = max(size, 16 * round(size * FULL_FRAME_SCALE / 16))
+        size = _full_frame_size(model, size)
     pretrained = _assemble(config, config.train.seed, crop, size, str(path_or_hub_id))
     load_tensors(folder, model=pretrained.model, transform=pretrained.transform)
     pretrained.world, pretrained.trained_on = load_world(folder), card_note(folder, "trained on")
     return pretrained.to(device)
+
+
+def _full_frame_size(model: AVModel, size: int) -> int:
+    """Return the size for whole frames, as far as the video encoder takes others than that of training."""
+    encoder = model.video_encoder
+    if isinstance(encoder, ForeignEncoder) and isinstance(encoder.contract, VideoContract):
+        return encoder.contract.full_frame_size(size, FULL_FRAME_SCALE)
+    return max(size, 16 * round(size * FULL_FRAME_SCALE / 16))
 
 
 def demo_weights() -> Path:
@@ -267,7 +277,11 @@ def _assemble(config: Config, seed: int, crop: Crop | None, size: int, source: s
 
 
 def _card(model: AVModel, config: Config, about: dict[str, Any], license_id: str | None, notice: str) -> str:
-    license_field = f"license: {license_id}\n" if license_id else ""
+    towers = public_weights(model)
+    if license_id is None and len(found := {tower.license_id for tower in towers.values()}) == 1:
+        license_id = found.pop()  # what is made of weights of one license
+    about |= {f"{name} starts from": f"{t.pretrained}, license: {t.license_id}" for name, t in towers.items()}
+    license_field = f"license: {license_id}\n" if license_id and license_id != UNKNOWN_LICENSE else ""
     section = f"\n## License\n\n{notice}\n" if notice else ""
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     sampling, video = config.sampling, config.transform.video
@@ -277,7 +291,7 @@ library_name: avssl
 tags: [video, audio, self-supervised-learning, sound-source-localization]
 {license_field}---
 
-# {config.model.video.name} + {config.model.audio.name}
+# {config.model.video.title} + {config.model.audio.title}
 
 Trained without labels on video and its audio, by {config.objective.name}. {millions:.2f} M parameters.
 

@@ -13,7 +13,6 @@ Nothing in it is code or pickle, so loading a release cannot run any.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -27,10 +26,12 @@ from torch import Tensor, nn
 
 from avssl.core.checkpoint_names import HubError, HubName, near_folder, parse_checkpoint
 from avssl.core.data_files import read_json
+from avssl.core.errors import InputError
 from avssl.core.hub_client import download, list_files
 from avssl.core.user_files import FileError, read_text, regular_file
 from avssl.core.version import __version__
 from avssl.core.whole_file import whole_file, write_text
+from avssl.hub.tensors import bases, named_tensors, stored_tensors
 
 FORMAT_VERSION = 2
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
@@ -41,20 +42,6 @@ PRETRAINED, CLASSIFIER = "pretrained", "classifier"
 _MAX_CONFIG_BYTES = 16 * 2**20
 _MAX_CARD_BYTES = 64 * 2**10
 _READERS = {PRETRAINED: "avssl.from_pretrained", CLASSIFIER: "avssl.load_classifier"}
-
-
-def named_tensors(**parts: nn.Module) -> dict[str, Tensor]:
-    """Return all tensors of some modules as ``part.name``."""
-    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
-
-
-def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    """Return a hash of all values, as 16 hex digits."""
-    digest = hashlib.sha256()
-    for name, value in tensors.items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def write_release(
@@ -193,7 +180,7 @@ def check_tensors(folder: Path, **parts: nn.Module) -> None:
     source = folder / WEIGHTS_NAME
     with _reading(source), safe_open(regular_file(source), framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    expected = named_tensors(**parts)
+    expected = stored_tensors(**parts)
     for name, value in expected.items():
         if name not in shapes:
             raise HubError(f"{source}: {name} is missing; this is not the model that {CONFIG_NAME} describes.")
@@ -221,9 +208,27 @@ def load_tensors(folder: Path, **parts: nn.Module) -> None:
                 "damaged. Train it again with a lower learning rate, or fetch it again."
             )
     for part, module in parts.items():
-        module.load_state_dict(
-            {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
-        )
+        own = {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
+        module.load_state_dict(own, strict=False)  # complete, apart from the bases
+    _load_bases(folder, **parts)
+
+
+def _load_bases(folder: Path, **parts: nn.Module) -> None:
+    """Load the public weights that a release names, and compare them with those that it was made with."""
+    noted = _read(folder).get("bases", {})
+    for name, base in bases(**parts).items():
+        entry = noted.get(name) if isinstance(noted, Mapping) else None
+        if not isinstance(entry, Mapping) or "hash" not in entry:
+            raise HubError(f"{folder / CONFIG_NAME}: bases lacks {name}, whose weights the release leaves out.")
+        try:
+            base.encoder.load_pretrained()
+        except InputError as error:
+            raise HubError(
+                f"{folder}: holds what was trained on top of {base.encoder.pretrained} ({name}), which cannot be "
+                f"loaded: {error}"
+            ) from error
+        if base.describe(named_tensors(**parts))["hash"] != entry["hash"]:
+            raise HubError(f"{folder}: was trained on other weights than {base.encoder.pretrained} holds now ({name}).")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from avssl.engine import Precision, threads_within
 from avssl.evaluation.calibration import Calibration
 from avssl.hub.class_prediction import ClassPrediction, label_texts, top_classes
 from avssl.hub.clip_logits import batch_logits, check_finite
-from avssl.hub.release import named_tensors, tensors_hash
+from avssl.hub.tensors import named_tensors, tensors_hash
 from avssl.media.backends import load_error
 from avssl.media.limits import MediaLimits
 from avssl.models import Classifier, ClipClassifier

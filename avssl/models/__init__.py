@@ -38,6 +38,7 @@ VIDEO_ENCODERS: dict[str, str] = {
     "small_video": "avssl.models.small:SmallVideoEncoder",
     "dense_av_video": "avssl.models.dense_av:DenseAvVideo",
     "vit_frames": "avssl.models.vit:VitFrames",
+    "timm": "avssl.models.foreign.timm:TimmEncoder",
 }
 """Import path of each video encoder by its name in the configuration."""
 
@@ -67,21 +68,32 @@ CLASSIFIER_LOSSES: dict[str, str] = {
 """Import path of each loss of a classifier by its name in the configuration."""
 
 
-def encoder_builder(name: str) -> Callable[..., Encoder]:
+def encoder_builder(name: str, modality: str = "") -> Callable[..., Encoder]:
     """Return the class or function that builds an encoder; its arguments with a default are the encoder's options.
+
+    Args:
+        name: A key of :data:`VIDEO_ENCODERS` or :data:`AUDIO_ENCODERS`.
+        modality: ``"video"`` or ``"audio"``, for names of both tables.
 
     Raises:
         ValueError: If the name is unknown; lists the known ones.
     """
-    builder: Callable[..., Encoder] = load(entry("encoder", VIDEO_ENCODERS | AUDIO_ENCODERS, name))
+    builder: Callable[..., Encoder] = load(entry("encoder", _encoders(modality), name))
     return builder
 
 
-def create_encoder(name: str, **options: Any) -> Encoder:
+def _encoders(modality: str) -> dict[str, str]:
+    """Return the table of a modality, or both, where a name of both is that of the video encoder."""
+    tables = {"video": VIDEO_ENCODERS, "audio": AUDIO_ENCODERS}
+    return tables.get(modality) or VIDEO_ENCODERS | {k: v for k, v in AUDIO_ENCODERS.items() if k not in VIDEO_ENCODERS}
+
+
+def create_encoder(name: str, *, modality: str = "", **options: Any) -> Encoder:
     """Build an untrained encoder.
 
     Args:
         name: A key of :data:`VIDEO_ENCODERS` or :data:`AUDIO_ENCODERS`.
+        modality: ``"video"`` or ``"audio"``, for names of both tables; those are video encoders otherwise.
         **options: The encoder's own options, such as ``stem_pool=False`` or ``width=48``.
 
     Raises:
@@ -91,7 +103,7 @@ def create_encoder(name: str, **options: Any) -> Encoder:
         >>> create_encoder("small_video", width=48).num_features
         192
     """
-    encoder: Encoder = build("encoder", VIDEO_ENCODERS | AUDIO_ENCODERS, name, **options)
+    encoder: Encoder = build("encoder", _encoders(modality), name, **options)
     return encoder
 
 

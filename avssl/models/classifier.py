@@ -168,10 +168,4 @@ class Classifier(nn.Module):
             yield 0, list(self.projections.parameters())
         for encoder in self.encoders.values():
             assert isinstance(encoder, Encoder), "the constructor takes nothing else"
-            seen: set[int] = set()
-            for depth, name in enumerate(reversed(encoder.stage_names)):
-                first = depth == len(encoder.stage_names) - 1
-                stage = encoder if first else getattr(encoder, name)
-                parameters = [p for p in stage.parameters() if id(p) not in seen]
-                seen.update(map(id, parameters))
-                yield depth, parameters
+            yield from encoder.parameters_by_depth()

@@ -6,6 +6,7 @@ feature map. Spectrograms are time first: (B, 1, time, freq) gives (B, C, T', F'
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor, nn
@@ -111,6 +112,18 @@ class Encoder(nn.Module):
         for name, part in (self._stages() if detail == "stages" else self.blocks()).items():
             outputs[name] = x = part(x)
         return outputs
+
+    def parameters_by_depth(self) -> Iterator[tuple[int, list[nn.Parameter]]]:
+        """Yield (depth, parameters) of the stages: depth 0 for the last one, 1 for the one below, and so on.
+
+        Parameters outside of stages belong to the first stage.
+        """
+        seen: set[int] = set()
+        for depth, name in enumerate(reversed(self.stage_names)):
+            stage = self if depth == len(self.stage_names) - 1 else getattr(self, name)
+            parameters = [p for p in stage.parameters() if id(p) not in seen]
+            seen.update(map(id, parameters))
+            yield depth, parameters
 
     def _stages(self) -> dict[str, nn.Module]:
         return {name: getattr(self, name) for name in self.stage_names}

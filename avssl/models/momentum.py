@@ -33,7 +33,8 @@ class MomentumModel(nn.Module):
         super().__init__()
         if not 0 <= momentum <= 1:
             raise InputError(f"momentum ({momentum}) must be in [0, 1]; 0.999 is usual.")
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        shared = {id(p): p for p in model.parameters() if not p.requires_grad}  # never move: one copy is enough
+        self.model = copy.deepcopy(model, shared).requires_grad_(False)
         self.momentum = momentum
 
     @torch.no_grad()

@@ -34,7 +34,7 @@ from avssl.downstream.finetuning import (
 )
 from avssl.hub.classifier import create_classifier, load_classifier
 from avssl.hub.trained_classifier import TrainedClassifier
-from avssl.training.build import check_options
+from avssl.training.build import check_options, load_public_weights
 from avssl.training.run_directory import RunDirectory, default_directory
 from avssl.training.tasks import DistillTask
 
@@ -169,6 +169,7 @@ def _student(
         known_targets = torch.where(is_known, run.labels.select(train), -1)
     rows = replace(fold_rows(run, division), train=run.manifest.select(train), train_targets=run.labels.select(train))
     model, transform = create_classifier(config, len(teacher.classes))
+    load_public_weights(*model.encoders.values())
     transform.load_state_dict(teacher.transform.state_dict())
     task = DistillTask(
         transform,

@@ -18,7 +18,7 @@ from avssl.downstream.finetuning import ClassifierRun, fold_rows, run_fold, run_
 from avssl.hub.classifier import create_classifier
 from avssl.hub.pretrained import PretrainedModel, from_pretrained
 from avssl.models import Classifier
-from avssl.training.build import check_options
+from avssl.training.build import check_options, load_public_weights
 from avssl.training.run_directory import default_directory
 from avssl.training.setup import set_statistics
 from avssl.training.tasks import ClassifyTask, balanced_weights
@@ -156,7 +156,9 @@ def _load_checkpoint(
 
     Those of another spectrogram are estimated from the rows.
     """
-    if pretrained is not None:
+    if pretrained is None:
+        load_public_weights(*model.encoders.values())
+    else:
         for name, encoder in model.encoders.items():
             encoder.load_state_dict(getattr(pretrained.model, f"{name}_encoder").state_dict())
         for name, projection in model.projections.items():

@@ -12,7 +12,15 @@ from avssl.engine import Checkpointer, FitResult, choose_device, seed_everything
 from avssl.engine.stop_request import resumable
 from avssl.hub.converters import load_torchvision
 from avssl.hub.run_weights import load_video_weights, release_run
-from avssl.training.build import build_loader, build_model, build_task, check_options, memory_rows, needs_of
+from avssl.training.build import (
+    build_loader,
+    build_model,
+    build_task,
+    check_options,
+    load_public_weights,
+    memory_rows,
+    needs_of,
+)
 from avssl.training.overlap import overlaps_with_tests
 from avssl.training.rows import rows_of_run
 from avssl.training.run_directory import RunDirectory, default_directory, resolved
@@ -91,8 +99,8 @@ def pretrain(
         config = resolved(config)
         seed_everything(config.train.seed)
         check_options(config)  # bad settings and weights fail before a long look at the files
-        if config.train.init_video_from and not resumes:
-            load_torchvision(build_model(config).video_encoder, config.train.init_video_from)
+        if not resumes:
+            _check_first_weights(config)
         claim = None
         if not dry_run:
             reads = (config.data.source, config.train.init_from, config.train.init_video_from)
@@ -103,7 +111,8 @@ def pretrain(
         config = with_fitting_batch(config, len(rows.manifest))
         windows = needs_of(config).windows
         loader = build_loader(config, rows.manifest, device, rows.max_bad_fraction, windows=windows)
-        task = build_task(config, memory_rows(loader.dataset))
+        checkpoint = None if dry_run else Checkpointer(run.checkpoints).latest()
+        task = build_task(config, memory_rows(loader.dataset), pretrained=checkpoint is None)
         total_steps = config.optim.epochs * loader.steps_per_epoch
         _print(describe(config, run.path, rows, task, loader))
         if distributed.is_main():
@@ -111,7 +120,6 @@ def pretrain(
                 _print(f"overlap     {name}: {overlap}")
 
         # ---------------------------------------------------------------- prepare: statistics, precision, weights
-        checkpoint = None if dry_run else Checkpointer(run.checkpoints).latest()
         if resumes and distributed.is_main():
             _note_changes(run, config, 0 if checkpoint is None else step_of(checkpoint), total_steps)
         if checkpoint is not None:
@@ -142,6 +150,15 @@ def pretrain(
             _print(release_run(config, run, rows, task, result))
         distributed.barrier()
         return run.path, result
+
+
+def _check_first_weights(config: Config) -> None:
+    """Raise the error of weights of others that are missing or do not fit."""
+    if config.train.init_video_from:
+        load_torchvision(build_model(config).video_encoder, config.train.init_video_from)
+    if any(tower.options().get("pretrained") for tower in (config.model.video, config.model.audio)):
+        model = build_model(config)
+        load_public_weights(model.video_encoder, model.audio_encoder)
 
 
 def check_settings(config: Config) -> None:

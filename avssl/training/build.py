@@ -10,8 +10,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from avssl.config import Choice, Config, ConfigError
+from avssl.config.foreign import check_contract
 from avssl.core import distributed
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
@@ -22,8 +24,10 @@ from avssl.data.loader import TrainLoader
 from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
 from avssl.engine import WarmupCosine, create_optimizer
+from avssl.engine.optim import RateGroup
 from avssl.models import AVModel, Encoder, HeadPair, LogitScale, create_encoder, create_head
 from avssl.models.classifier import Inputs
+from avssl.models.foreign.tower import ForeignEncoder
 from avssl.objectives import (
     MemoryRows,
     Objective,
@@ -102,6 +106,9 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
         torch.default_generator.manual_seed(config.train.seed if seed is None else seed)
         video = _build_encoder("model.video", settings.video)
         audio = _build_encoder("model.audio", settings.audio)
+        for group, encoder in (("model.video", video), ("model.audio", audio)):
+            if isinstance(encoder, ForeignEncoder):
+                check_contract(config, group, encoder.contract)
         heads = _build_heads(config, video, audio)
         where_heads = _build_heads(config, video, audio) if needs.where_heads else None
         with _naming("objective", config.objective.options()):
@@ -121,7 +128,14 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
 
 def _build_encoder(group: str, chosen: Choice) -> Encoder:
     with _naming(group, chosen.options()):
-        return create_encoder(chosen.name, **chosen.options())
+        return create_encoder(chosen.name, modality=group.rpartition(".")[2], **chosen.options())
+
+
+def load_public_weights(*encoders: nn.Module) -> None:
+    """Load the public weights that encoders name, in place; raise WeightsError if they are missing or do not fit."""
+    for encoder in encoders:
+        if isinstance(encoder, ForeignEncoder):
+            encoder.load_pretrained()
 
 
 def _build_heads(config: Config, video: Encoder, audio: Encoder) -> HeadPair:
@@ -149,6 +163,7 @@ def build_transform(
             f"transform.video.eval_resize_short ({resize_short}) must be at least transform.video.size "
             f"({video['size']})."
         )
+    interpolation = video.pop("eval_interpolation")
     del video["preset"], audio["preset"]  # its values are in the other options
     with _naming("transform.video", video):
         augment = VideoAugment(**video)
@@ -156,7 +171,8 @@ def build_transform(
         evaluation = VideoEval(
             size,
             crop=eval_crop,
-            resize_short=resize_short if eval_crop == "center" else None,
+            resize_short=resize_short if eval_crop == "center" and size == video["size"] else None,
+            interpolation=interpolation,
             mean=video["mean"],
             std=video["std"],
         )
@@ -167,11 +183,14 @@ def build_transform(
     chosen = config.transform.spectrogram
     with _naming("transform.spectrogram", chosen.options()):
         spectrogram = create_spectrogram(chosen.name, sample_rate_hz=config.sampling.sample_rate_hz, **chosen.options())
+    standardize = Standardize(spectrogram.num_bins)
+    if spectrogram.fixed_statistics is not None:
+        standardize.set_fixed(*spectrogram.fixed_statistics)
     return ClipTransform(
         augment,
         evaluation,
         spectrogram,
-        standardize=Standardize(spectrogram.num_bins),
+        standardize=standardize,
         waveform_augment=waveform_augment if waveform_augment.is_used else None,
         gain=gain,
         mask=mask if mask.max_time_width or mask.max_freq_width else None,
@@ -213,14 +232,22 @@ def memory_rows(dataset: ClipDataset) -> MemoryRows:
     return MemoryRows(dataset.id_keys, dataset.groups, labels)
 
 
-def build_task(config: Config, rows: MemoryRows | None = None) -> PretrainTask:
-    """Build transform, untrained model and objective on the CPU; ``rows`` as in :func:`build_objective`.
+def build_task(config: Config, rows: MemoryRows | None = None, *, pretrained: bool = False) -> PretrainTask:
+    """Build transform, model and objective on the CPU; ``rows`` as in :func:`build_objective`.
+
+    Args:
+        config: Every setting.
+        rows: The rows of a memory.
+        pretrained: Load the public weights that the settings name; not where a checkpoint follows.
 
     Raises:
+        WeightsError: If public weights are missing, or do not fit.
         ConfigError: As there, or if the windows of video and audio are not those the objective needs.
     """
     objective = build_objective(config, rows)
     transform, model, train = build_transform(config, objective.needs), build_model(config), config.train
+    if pretrained:
+        load_public_weights(model.video_encoder, model.audio_encoder)
     if model.audio_over_time:
         _check_same_time(config)
     windows = objective.needs.windows
@@ -289,11 +316,33 @@ def build_loader(
 
 
 def build_optimizer(config: Config, task: PretrainTask) -> torch.optim.Optimizer:
-    """Build the optimizer of the model's parameters."""
+    """Build the optimizer of the model's parameters; backbones of other libraries may have rates by layer."""
     optim = config.optim
     return create_optimizer(
-        task.model, optim.name, lr=optim.lr, weight_decay=optim.weight_decay, betas=(optim.betas[0], optim.betas[1])
+        _rate_groups(task.model),
+        optim.name,
+        lr=optim.lr,
+        weight_decay=optim.weight_decay,
+        betas=(optim.betas[0], optim.betas[1]),
     )
+
+
+def _rate_groups(model: AVModel) -> nn.Module | list[RateGroup]:
+    """Return the model, or groups of its parameters where an encoder has rates by layer."""
+    towers = [
+        encoder
+        for encoder in (model.video_encoder, model.audio_encoder)
+        if isinstance(encoder, ForeignEncoder) and encoder.layer_decay < 1
+    ]
+    if not towers:
+        return model
+    groups = [
+        RateGroup(parameters, tower.layer_decay**depth)
+        for tower in towers
+        for depth, parameters in tower.parameters_by_depth()
+    ]
+    grouped = {id(parameter) for group in groups for parameter in group.params}
+    return [RateGroup([p for p in model.parameters() if id(p) not in grouped]), *groups]
 
 
 def build_schedule(config: Config, total_steps: int) -> WarmupCosine:

@@ -10,7 +10,8 @@
     ├── held_out.csv        the monitors' gallery, if it is kept out of training
     ├── unusable_files.csv  files that gave no row, and why
     ├── metrics.jsonl       and tensorboard/
-    ├── checkpoints/        training state; best.pt, the weights with the best retrieval
+    ├── checkpoints/        training state; best.pt, the weights with the best retrieval; frozen.safetensors, once for
+    │                       all of them, the weights that are not trained
     ├── weights/            the release
     ├── weights_best/       the release of best.pt, if rows are held out
     ├── dropped_files.csv   unusable files, and rows that could not be read in training
@@ -51,6 +52,7 @@ _TRAINING = (
     "tensorboard/events.out.tfevents.*",
     "checkpoints/step-*.pt",
     "checkpoints/best.pt",
+    "checkpoints/frozen.safetensors",
     "dropped_files.csv",
     *(f"{folder}/{name}" for folder in ("weights", "weights_best") for name in _RELEASE),
 )

@@ -13,6 +13,7 @@ from avssl.core import distributed
 from avssl.core.manifest import Manifest
 from avssl.data.loader import TrainLoader
 from avssl.engine import FitResult, checkpoint_bytes, module_bytes
+from avssl.engine.cost import frozen_bytes
 from avssl.training.rows import Rows, reasons
 from avssl.training.setup import Measurements, measure_cost
 from avssl.training.tasks import PretrainTask
@@ -32,7 +33,7 @@ def describe(config: Config, folder: Path, rows: Rows, task: PretrainTask, loade
             f"data        {len(manifest)} rows, {_hours(manifest)}{unusable if len(rows.unusable) else ''}",
             f"clips       {sampling.num_frames} frames at {sampling.frames_per_second:g} per second, {video.size} x "
             f"{video.size}; {sampling.audio_seconds:g} s of audio at {sampling.sample_rate_hz} Hz",
-            f"model       {model.video.name} + {model.audio.name} + {model.head.name}, "
+            f"model       {model.video.title} + {model.audio.title} + {model.head.name}, "
             f"{parameters / 1e6:.2f} M parameters",
             *_gallery(config, rows),
             f"steps       {epochs * steps}: {epochs} epochs of {steps} steps of {batch} clips",
@@ -70,7 +71,7 @@ def _disk(config: Config, folder: Path, rows: Rows, task: PretrainTask) -> str:
     averaged = None if config.train.ema_decay is None else task.model
     size, kept = checkpoint_bytes(task, config.optim.name, averaged=averaged), config.train.keep_checkpoints
     has_best = rows.held_out is not None and config.monitor.every_steps > 0
-    needed = size * (kept + 1) + (module_bytes(task) if has_best else 0)
+    needed = frozen_bytes(task.model) + size * (kept + 1) + (module_bytes(task) if has_best else 0)
     there = sum(path.stat().st_size for path in folder.rglob("*.pt"))
     free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
     if free + there < needed and distributed.is_main():

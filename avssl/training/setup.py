@@ -151,6 +151,8 @@ def set_statistics(
 ) -> tuple[Batch, float]:
     """Estimate the spectrogram statistics and set them. They do not depend on the number of processes.
 
+    A front end with statistics of its own keeps them.
+
     Returns:
         A raw batch, and the time in seconds to read the clips of one step.
 
@@ -158,7 +160,8 @@ def set_statistics(
         ManifestError: If none of the sampled rows can be read.
     """
     assert transform.standardize is not None, "build_transform always gives it"
-    loader = sample_clips(config, manifest, STATISTICS_ROWS)
+    is_fixed = transform.spectrogram.fixed_statistics is not None
+    loader = sample_clips(config, manifest, PROBE_CLIPS if is_fixed else STATISTICS_ROWS)
     seen: list[Batch] = []
     num_clips = 0
 
@@ -168,12 +171,16 @@ def set_statistics(
             if not seen:
                 seen.append(batch)
             num_clips += len(batch)
-            yield transform.spectrogram(batch.audio)
+            if not is_fixed:
+                yield transform.spectrogram(batch.audio)
         if not seen:
             raise _none_readable(loader)
 
     start = time.perf_counter()
-    transform.standardize.set_statistics(*estimate_statistics(spectrograms()))
+    if is_fixed:  # only read a batch, and how long that takes
+        list(spectrograms())
+    else:
+        transform.standardize.set_statistics(*estimate_statistics(spectrograms()))
     return seen[0], (time.perf_counter() - start) / num_clips * _local_batch(config)
 
 

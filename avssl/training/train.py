@@ -56,7 +56,7 @@ def train(
             device=device,
             precision=precision,
         ),
-        checkpointer=Checkpointer(run.checkpoints, settings.keep_checkpoints),
+        checkpointer=Checkpointer(run.checkpoints, settings.keep_checkpoints, task.model),
         metrics_log=MetricsLog(run.path),
         monitors=create_monitors(config, rows.manifest, rows.held_out, precision),
         average=average,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -106,14 +107,21 @@ def _center_crops(height: Tensor, width: Tensor, ratio: tuple[float, float]) -> 
     return ((height - crop_height) / 2).floor(), ((width - crop_width) / 2).floor(), crop_height, crop_width
 
 
-def resampling_weights(axis: AxisResize, size: int, canvas_size: int, flip: Tensor | None = None) -> Tensor:
-    """Return the triangle filter of an antialiased bilinear resize, as one matrix per clip.
+def resampling_weights(
+    axis: AxisResize,
+    size: int,
+    canvas_size: int,
+    flip: Tensor | None = None,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Tensor:
+    """Return the filter of an antialiased resize, as one matrix per clip.
 
     Args:
         axis: The resize of each clip.
         size: Number of output pixels.
         canvas_size: Number of canvas pixels.
         flip: (B,) bool, True for clips mirrored along this axis; None for none.
+        interpolation: Triangle filter, or the cubic one of Keys, 1981, with a = -0.5.
 
     Returns:
         (B, size, canvas_size) float32; each row sums to 1.
@@ -128,8 +136,16 @@ def resampling_weights(axis: AxisResize, size: int, canvas_size: int, flip: Tens
     pixel = torch.arange(canvas_size, device=start.device, dtype=torch.float32) + 0.5 - start
     inside = (pixel > 0) & (pixel < length)
     distance = (pixel[:, None, :] - center[..., None]).abs_() / scale.clamp(min=1)[..., None]
-    weights = (1 - distance).clamp_(min=0) * inside[:, None, :]
+    shape = (1 - distance).clamp_(min=0) if interpolation == "bilinear" else _cubic(distance)
+    weights = shape * inside[:, None, :]
     return weights / weights.sum(dim=2, keepdim=True)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Return the cubic filter at distances >= 0."""
+    near = (1.5 * distance - 2.5) * distance.square() + 1
+    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
 
 
 def resample(video: Tensor, rows: Tensor, columns: Tensor, gain: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:

@@ -23,6 +23,11 @@ class FrontEnd(nn.Module):
         """Size of the last dimension of the output."""
         raise NotImplementedError
 
+    @property
+    def fixed_statistics(self) -> tuple[float, float] | None:
+        """Mean and standard deviation by which the encoder wants every value standardized; None to estimate them."""
+        return None
+
     def num_frames(self, num_samples: int) -> int:
         """Return the number of columns for ``num_samples`` samples."""
         raise NotImplementedError

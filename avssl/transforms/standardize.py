@@ -60,6 +60,10 @@ class Standardize(nn.Module):
         self.std.copy_(std)
         self._is_checked = False
 
+    def set_fixed(self, mean: float, std: float) -> None:
+        """Set the same statistics for every bin, so that the output is ``(x - mean) / std``."""
+        self.set_statistics(torch.full_like(self.mean, mean), torch.full_like(self.std, std - EPSILON))
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._is_checked = False

@@ -220,6 +220,7 @@ class VideoEval(_VideoTransform):
             longer side, at its two ends and in its middle, as in GDT's and SeLaVi's evaluation.
         resize_short: Short side in pixels, >= size; default: ``round(size / 0.875)`` for ``"center"`` and ``size``
             for ``"three"``, so that the squares cover the short side. Not for ``"full"``.
+        interpolation: Filter of the resize.
         mean: Mean of each RGB channel, for pixel values in [0, 1].
         std: Standard deviation of each RGB channel.
 
@@ -233,10 +234,12 @@ class VideoEval(_VideoTransform):
         *,
         crop: Literal["center", "full", "three"] = "center",
         resize_short: Pixels | None = None,
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
         mean: tuple[Share, Share, Share] = IMAGENET_MEAN,
         std: tuple[Positive, Positive, Positive] = IMAGENET_STD,
     ) -> None:
         super().__init__(size, mean, std)
+        self.interpolation: Literal["bilinear", "bicubic"] = interpolation
         if crop not in ("center", "full", "three"):
             raise InputError(f'crop ({crop!r}) must be "center", "full" or "three".')
         if crop == "full" and resize_short is not None:
@@ -276,7 +279,12 @@ class VideoEval(_VideoTransform):
         """Return row and column weights of the square at a position on the longer side, in [0, 1]."""
         short = valid_hw.amin(dim=1)
         rows, columns = (
-            resampling_weights(self._axis(valid_hw[:, axis], short, position), self.size, video.shape[3 + axis])
+            resampling_weights(
+                self._axis(valid_hw[:, axis], short, position),
+                self.size,
+                video.shape[3 + axis],
+                interpolation=self.interpolation,
+            )
             for axis in (0, 1)
         )
         return rows, columns

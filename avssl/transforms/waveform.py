@@ -32,6 +32,10 @@ class Waveform(FrontEnd):
     def num_bins(self) -> int:
         return 1
 
+    @property
+    def fixed_statistics(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
     def num_frames(self, num_samples: int) -> int:
         return num_samples
 

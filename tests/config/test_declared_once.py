@@ -40,10 +40,15 @@ TABLES = {
     "transform.spectrogram": SPECTROGRAMS,
     "loss": CLASSIFIER_LOSSES,
 }
+EVALUATION = {f"eval_{name}": name for name in ("crop", "resize_short", "interpolation")}
 PASSED_ON = [
     (SamplingConfig, "avssl.data.sampling:ClipSampling", {}),
     (TransformConfig().video, "avssl.transforms:VideoAugment", {}),
-    (TransformConfig().video, "avssl.transforms:VideoEval", {"eval_crop": "crop"}),
+    (
+        TransformConfig().video,
+        "avssl.transforms:VideoEval",
+        EVALUATION,
+    ),
     (TransformConfig().audio, "avssl.transforms:RandomGain", {}),
     (TransformConfig().audio, "avssl.transforms:SpectrogramMask", {}),
     (TransformConfig().audio, "avssl.transforms:WaveformAugment", {}),

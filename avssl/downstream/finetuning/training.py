@@ -118,7 +118,7 @@ def train_classifier(
             device=device,
             precision=Precision.resolved(train.precision, train.memory_format),
         ),
-        checkpointer=Checkpointer(folder / "checkpoints"),
+        checkpointer=Checkpointer(folder / "checkpoints", model=task.model),
         metrics_log=MetricsLog(folder),
         progress=progress,
         resume=True,  # a fresh run has no checkpoint

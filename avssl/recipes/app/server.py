@@ -86,7 +86,7 @@ def describe(pretrained: PretrainedModel) -> str:
         source = "the small one that comes with avssl"
         warning = " It was trained on rendered scenes only; train one on your own videos with avssl pretrain."
     return (
-        f"Model: {source}, {config.model.video.name} + {config.model.audio.name}, {millions:.1f} M parameters, "
+        f"Model: {source}, {config.model.video.title} + {config.model.audio.title}, {millions:.1f} M parameters, "
         f"trained with {config.objective.name}. Its input is {sampling.video_seconds:g} s of video and "
         f"{sampling.audio_seconds:g} s of audio.{warning}"
     )

@@ -1,0 +1,259 @@
+"""Encoders of all libraries: frozen parts, LoRA, recomputed activations, rates by layer, attention over time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from avssl.core.errors import InputError
+from avssl.core.ranges import CountOrZero, PositiveOrZero, PositiveShare, checked
+from avssl.models.blocks import Detail
+from avssl.models.encoder import Encoder, Pooling
+from avssl.models.foreign.backbone import Backbone, Tokens
+from avssl.models.foreign.contract import Contract
+from avssl.models.foreign.libraries import library
+from avssl.models.foreign.spec import Spec, parse_words
+from avssl.models.foreign.temporal import TemporalTransformer
+from avssl.models.foreign.weights import UNKNOWN_LICENSE, WeightFolder, WeightsError, weight_folder
+
+_LOGGER = logging.getLogger(__name__)
+_LORA = "lora_"
+"""Prefix of the modules that adapters add."""
+
+
+@checked
+class ForeignEncoder(Encoder):
+    """Encoder of a backbone of another library.
+
+    Args:
+        backbone: Name of the network in its library; empty for the one that `pretrained` holds, or a small common one.
+        pretrained: Folder of public weights (config.json and model.safetensors), or their hub id OWNER/NAME, which is
+            downloaded once; empty or "false" for random weights.
+        config: Settings of the network that differ from its own, such as depth=2 embed_dim=64. Those of `pretrained`
+            are filled in.
+        preprocessing: Settings of the input that differ from the network's own, such as size=336. Those of
+            `pretrained` are filled in.
+        pool: Pooling of all cells of the map into one vector.
+        frozen: Keep the weights of the backbone fixed; adapters and layers on top are trained.
+        frozen_stages: Number of blocks, with the stem before them, whose weights are fixed.
+        lora: Rank of the low-rank adapters, which are trained in place of the backbone's weights; 0 for none.
+        lora_alpha: Scale of the adapters times their rank; 0 for twice the rank.
+        lora_targets: Names of the layers that get adapters; empty for the projections of all attention layers.
+        recompute: Recompute activations of blocks in the backward pass, to save memory.
+        layer_decay: Ratio of the learning rates of a block and the block above it, in (0, 1].
+        temporal_layers: Transformer layers over the frames of each cell, on top of an image backbone.
+
+    Raises:
+        InputError: If the name, a setting or a combination of them is unknown or out of range.
+    """
+
+    library: ClassVar[str]
+    """Name in the configuration."""
+    default: ClassVar[str]
+    """Backbone if none is named."""
+
+    def __init__(
+        self,
+        backbone: str = "",
+        *,
+        pretrained: str = "",
+        config: tuple[str, ...] = (),
+        preprocessing: tuple[str, ...] = (),
+        pool: Pooling = "mean",
+        frozen: bool = False,
+        frozen_stages: CountOrZero = 0,
+        lora: CountOrZero = 0,
+        lora_alpha: PositiveOrZero = 0.0,
+        lora_targets: tuple[str, ...] = (),
+        recompute: bool = False,
+        layer_decay: PositiveShare = 1.0,
+        temporal_layers: CountOrZero = 0,
+    ) -> None:
+        spec = Spec(
+            backbone or self.default, parse_words("config", config), parse_words("preprocessing", preprocessing)
+        )
+        built = self.build(spec)
+        stages = tuple(built.blocks())
+        super().__init__(built.modality, built.num_features, stages, pool)
+        self.backbone = built
+        self.pretrained = "" if pretrained.lower() == "false" else pretrained
+        self.layer_decay = layer_decay
+        if frozen_stages > len(stages):
+            raise InputError(
+                f"frozen_stages ({frozen_stages}) must be at most {len(stages)}, the blocks of {spec.backbone}."
+            )
+        if lora and frozen_stages:
+            raise InputError("frozen_stages is for full training; lora keeps all of the backbone's weights fixed.")
+        if (lora_targets or lora_alpha) and not lora:
+            raise InputError("lora_targets and lora_alpha need lora, the rank of the adapters.")
+        self.temporal: TemporalTransformer | None = None
+        if temporal_layers:
+            if built.modality != "video":
+                raise InputError(
+                    f"temporal_layers is for image backbones; {spec.backbone} is an {built.modality} network."
+                )
+            self.temporal = TemporalTransformer(built.num_features, temporal_layers)
+        if recompute:
+            built.recompute_activations()
+        if lora:
+            _add_adapters(built, lora, lora_alpha or 2.0 * lora, lora_targets)
+        groups = list(_by_block(built))  # the stem, then a group for each block
+        for parameters in groups if frozen or lora else groups[: frozen_stages + 1] if frozen_stages else []:
+            for name, parameter in parameters.items():
+                if _LORA not in name:
+                    parameter.requires_grad_(False)
+        self._held = list(stages if frozen or lora else stages[:frozen_stages])
+        self._is_frozen = not any(parameter.requires_grad for parameter in built.parameters())
+
+    # ---------------------------------------------------------------- description of the network
+
+    @classmethod
+    def build(cls, spec: Spec) -> Backbone:
+        """Build the untrained network of a description."""
+        raise NotImplementedError
+
+    @classmethod
+    def contract_of(cls, spec: Spec) -> Contract:
+        """Return the input contract of a description, without building the network."""
+        raise NotImplementedError
+
+    @classmethod
+    def spec_of(cls, spec: Spec, folder: WeightFolder) -> Spec:
+        """Return a description completed by the files of public weights."""
+        raise NotImplementedError
+
+    @property
+    def contract(self) -> Contract:
+        """Input that the backbone was trained on."""
+        return self.backbone.contract
+
+    @property
+    def license_id(self) -> str:
+        """License of the public weights."""
+        return str(self.backbone.spec.preprocessing.get("license") or UNKNOWN_LICENSE)
+
+    # ---------------------------------------------------------------- computation
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the map of cells: (B, C, T', H', W') or (B, C, T', F')."""
+        return self._on_top(self.tokens(x).cells)
+
+    def tokens(self, x: Tensor) -> Tokens:
+        """Return the backbone's cells, and its class and register tokens apart from them."""
+        self.check_input(x)
+        with torch.no_grad() if self._is_frozen else nullcontext():
+            return self.backbone.tokens(x)
+
+    def forward_stages(self, x: Tensor, detail: Detail = "stages") -> dict[str, Tensor]:
+        """Return the map of every block by name, in order; the last one is :meth:`forward_features`."""
+        self.check_input(x)
+        if detail not in ("stages", "blocks"):
+            raise InputError(f'detail ({detail!r}) must be "stages" or "blocks".')
+        with torch.no_grad() if self._is_frozen else nullcontext():
+            maps = self.backbone.stage_maps(x)
+        last = list(maps)[-1]
+        return maps | {last: self._on_top(maps[last])}
+
+    def _on_top(self, cells: Tensor) -> Tensor:
+        return cells if self.temporal is None else self.temporal(cells)
+
+    def blocks(self) -> dict[str, nn.Module]:
+        """Return the blocks of the backbone by name, from input to output."""
+        return self.backbone.blocks()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as PyTorch does, but keep fixed blocks in evaluation mode, without dropout."""
+        super().train(mode)
+        if mode and self._is_frozen:
+            self.backbone.eval()
+        elif mode:
+            blocks = self.backbone.blocks()
+            for name in self._held:
+                for path, module in blocks[name].named_modules():
+                    if _LORA not in path:
+                        module.training = False
+        return self
+
+    # ---------------------------------------------------------------- weights
+
+    def parameters_by_depth(self) -> Iterator[tuple[int, list[nn.Parameter]]]:
+        """Yield (depth, parameters): 0 for the last block and the layers on top of it; the stem is the deepest."""
+        groups = list(_by_block(self.backbone))
+        inside = {id(parameter) for parameters in groups for parameter in parameters.values()}
+        yield 0, [parameter for parameter in self.parameters() if id(parameter) not in inside]
+        for depth, parameters in enumerate(reversed(groups)):
+            yield depth, list(parameters.values())
+
+    def load_pretrained(self) -> None:
+        """Load the public weights in place, without adapters and layers on top of them; logs their license.
+
+        Raises:
+            WeightsError: If they are missing, in another format, or of another network.
+        """
+        if not self.pretrained:
+            return
+        folder = weight_folder(self.pretrained)
+        theirs = self.backbone.load(folder).state_dict()
+        entries = {_their_name(name): value for name, value in self.backbone.network.state_dict().items()}
+        with torch.no_grad():
+            for name, value in theirs.items():
+                entries[name].copy_(value)
+        _LOGGER.info("%s starts from %s, license: %s", f"{self.modality:11}", self.pretrained, self.license_id)
+
+    def base_names(self) -> list[str]:
+        """Return the names of the tensors that are fixed copies of ``pretrained``; none where they are trained."""
+        if not (self.pretrained and (self._is_frozen or self._has_adapters())):
+            return []
+        names = self.backbone.network.state_dict()
+        return [f"backbone.network.{name}" for name in names if _LORA not in name]
+
+    def _has_adapters(self) -> bool:
+        return any(_LORA in name for name, _ in self.backbone.named_parameters())
+
+
+def _add_adapters(backbone: Backbone, rank: int, alpha: float, targets: tuple[str, ...]) -> None:
+    """Add low-rank adapters to linear layers in place.
+
+    Source: Hu et al., 2022 (LoRA), https://arxiv.org/abs/2106.09685.
+    """
+    peft = library("peft")
+    linear = [name for name, module in backbone.network.named_modules() if isinstance(module, nn.Linear)]
+    chosen = {target: [n for n in linear if _matches(n, target)] for target in targets or backbone.lora_targets}
+    for target, names in chosen.items():
+        if targets and not names:
+            kinds = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+            raise InputError(f"lora_targets ({target!r}) is not a linear layer; there are {kinds}.")
+    adapted = sorted({name for names in chosen.values() for name in names})
+    if not adapted:
+        raise InputError("lora: this backbone has no attention layers; name linear layers with lora_targets.")
+    settings = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=adapted, lora_dropout=0.0, bias="none")
+    peft.inject_adapter_in_model(settings, backbone.network)
+
+
+def _matches(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def _their_name(name: str) -> str:
+    """Return the name of a tensor in the network without adapters."""
+    return name.replace(".base_layer.", ".")
+
+
+def _by_block(backbone: Backbone) -> Iterator[Mapping[str, nn.Parameter]]:
+    """Yield the parameters of the stem and of each block by name; those behind the last block belong to it."""
+    owner = {id(p): index for index, block in enumerate(backbone.blocks().values(), 1) for p in block.parameters()}
+    groups: list[dict[str, nn.Parameter]] = [{} for _ in range(len(backbone.blocks()) + 1)]
+    has_begun = False
+    for name, parameter in backbone.named_parameters():
+        index = owner.get(id(parameter))
+        has_begun |= index is not None
+        groups[index if index is not None else len(groups) - 1 if has_begun else 0][name] = parameter
+    yield from groups
+
+
+__all__ = ["ForeignEncoder", "WeightsError"]
