@@ -5,12 +5,12 @@
     avssl pretrain shapes/manifest.csv --config configs/soundingshapes_sync.yaml --out runs/sync
     python benchmarks/sync.py shapes/manifest.csv --checkpoint runs/sync --clips 200 -o sync.jsonl
 
-Each test clip is scanned five times: its own audio late by an offset drawn uniformly from +-1 s (seed 0), the audio of
-the next test clip ("foreign"), silence, a steady tone, and its own audio with the windows of an untrained model. For
-each: the share decided, the share whose lowest energy is within 0.1 s of the true offset (of all clips, and of those
-decided), and how many times real time the scan ran; for own audio also ``by_action``: clips, share within and share
-decided of each action of SoundingShapes. A constant guess of 0 is within 0.1 s in 0.1 of uniform offsets,
-a random guess in 0.0975.
+The measurement is that of `avssl sync-eval` (avssl/downstream/synchronization.py), for four kinds of audio of each test
+clip: its own, that of the next test clip, silence and a steady tone, all late by the same offset; and for its own audio
+with the windows of an untrained model. One line for each: the share decided, the share whose lowest energy is within
+0.1 s of the true offset (of all clips, and of those decided), and the median error. For own audio also ``by_action``:
+clips, share within and share decided of each action of SoundingShapes. The last line has the baselines, a random offset
+and always 0, and how many times real time the scans ran.
 """
 
 from __future__ import annotations
@@ -18,69 +18,29 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from avssl.core.manifest import read_manifest
-from avssl.engine import Precision
-from avssl.evaluation.intervals import wilson_interval
-from avssl.hub.pretrained import PretrainedModel, from_pretrained, random_init
-from avssl.localization import SyncCurve, sync_curve
-from avssl.media import MediaReader, open_media
-
-MAX_OFFSET, STEP, TOLERANCE = 1.0, 0.1, 0.1
-SCANNED = MAX_OFFSET + 2 * STEP
-"""Largest offset of the scan: a minimum at its edge is no offset."""
+from avssl.core.manifest import Manifest, read_manifest
+from avssl.data.splits import split_rows
+from avssl.downstream.synchronization import OWN, SHUFFLED, SILENCE, TOLERANCE_SECONDS, TONE, measure_sync
+from avssl.hub.pretrained import from_pretrained, random_init
 
 
-class Late:
-    """A file whose audio is ``late`` seconds later than it was; none is cut off or filled up."""
-
-    def __init__(self, reader: MediaReader, late: float) -> None:
-        info = reader.info
-        assert info.audio_start_seconds is not None
-        assert info.audio_stop_seconds is not None
-        self._reader, self._late, self.stream_frames = reader, late, reader.stream_frames
-        self.info = replace(
-            info, audio_start_seconds=info.audio_start_seconds + late, audio_stop_seconds=info.audio_stop_seconds + late
-        )
-
-    def read_audio(self, start: float, stop: float, rate: int, channels: int = 1) -> Tensor:
-        return self._reader.read_audio(start - self._late, stop - self._late, rate, channels)
-
-
-class Steady:
-    """The frames of a file with a tone of 440 Hz."""
-
-    def __init__(self, reader: MediaReader) -> None:
-        self.info, self.stream_frames = reader.info, reader.stream_frames
-
-    def read_audio(self, start: float, stop: float, rate: int, channels: int = 1) -> Tensor:
-        at = round(start * rate) + torch.arange(round((stop - start) * rate), dtype=torch.float64)
-        return 0.2 * torch.sin(2 * torch.pi * 440 * at / rate).float()[None].expand(channels, -1)
-
-
-def scan(model: PretrainedModel, path: Path, sound: str, late: float, other: Path) -> tuple[SyncCurve, float]:
-    """Return the curve of one clip with one kind of audio, and its seconds of video per second of work."""
-    began = time.perf_counter()
-    with open_media(path) as reader, open_media(other) as stranger:
-        source = (
-            Late(reader, late) if sound in ("own", "untrained") else Steady(reader) if sound == "steady" else reader
-        )
-        curve = sync_curve(
-            source,
-            model.encoder(Precision()),
-            model.sampling,
-            max_offset_seconds=SCANNED,
-            step_seconds=STEP,
-            audio_from={"foreign": stranger, "silent": "silence"}.get(sound),
-        )
-        length = (reader.info.video_stop_seconds or 0.0) - (reader.info.video_start_seconds or 0.0)
-    return curve, length / (time.perf_counter() - began)
+def by_action(report: dict[str, Any], rows: Manifest) -> dict[str, list[float]]:
+    """Return clips, share within the tolerance and share decided of each action, for own audio."""
+    actions = dict(zip(rows["id"].astype(str).tolist(), rows["action"].astype(str).tolist(), strict=True))
+    clips = [(actions[clip["id"]], clip) for clip in report["clips"]]
+    table = {}
+    for name in sorted(set(actions.values())):
+        errors = [abs(c["lowest_at_seconds"][OWN] - c["offset_seconds"]) for action, c in clips if action == name]
+        decided = [c["decided"][OWN] for action, c in clips if action == name]
+        within = np.mean(np.array(errors) <= TOLERANCE_SECONDS + 1e-6)
+        table[name] = [len(errors), round(float(within), 2), round(float(np.mean(decided)), 2)]
+    return table
 
 
 def main() -> None:
@@ -93,38 +53,33 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = from_pretrained(options.checkpoint)
-    untrained = random_init(model, seed=1)
     manifest = read_manifest(options.manifest)
-    rows = [row for row in range(len(manifest)) if manifest.value(row, "split") == "test"][: options.clips]
-    paths = [Path(manifest.location(row)) for row in rows]
-    offsets = np.random.default_rng(0).uniform(-MAX_OFFSET, MAX_OFFSET, len(paths))
-    for sound in ("own", "untrained", "foreign", "silent", "steady"):
-        used = untrained if sound == "untrained" else model
-        scans = [
-            scan(used, path, sound, float(late), paths[(i + 1) % len(paths)])
-            for i, (path, late) in enumerate(zip(paths, offsets, strict=True))
-        ]
-        decided = np.array([curve.is_decided for curve, _ in scans])
-        near = np.abs(np.array([curve.lowest_at_seconds for curve, _ in scans]) - offsets) <= TOLERANCE + 1e-6
-        line = {"checkpoint": options.checkpoint, "audio": sound, "n": len(scans), "decided": round(decided.mean(), 3)}
-        if sound in ("own", "untrained"):
-            line |= {"within": round(near.mean(), 3), "interval": _interval(near)}
-            line |= {"within_of_decided": round(near[decided].mean(), 3) if decided.any() else None}
-        if sound == "own" and "action" in manifest:
-            actions = np.array([str(manifest.value(row, "action")) for row in rows])
-            line["by_action"] = {
-                name: [int((here := actions == name).sum()), *(round(x[here].mean(), 2) for x in (near, decided))]
-                for name in np.unique(actions).tolist()
-            }
-        line |= {"times_real_time": round(float(np.median([speed for _, speed in scans])), 1)}
-        print(json.dumps(line), flush=True)
+    tested = manifest.select(split_rows(manifest, "split", "test"))
+    rows = tested.select(np.arange(min(options.clips, len(tested))))
+    began = time.perf_counter()
+    report = measure_sync(model, rows, audio=(OWN, SHUFFLED, SILENCE, TONE))
+    taken = time.perf_counter() - began
+    untrained = measure_sync(random_init(model, seed=1), rows, audio=(OWN,))
+    lines = [dict(row) for row in report["rows"]] + [{**untrained["rows"][0], "audio": "own, untrained network"}]
+    if "action" in rows:
+        lines[0]["by_action"] = by_action(report, rows)
+    seconds = sum(float(value) for value in rows["duration_seconds"]) * len(report["rows"])
+    lines.append({**report["baselines"], "times_real_time": round(seconds / taken, 1)})
+    for line in lines:
+        text = json.dumps({"checkpoint": options.checkpoint, "n": report["about"]["n"], **_rounded(line)})
+        print(text, flush=True)
         if options.out is not None:
             with options.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(text + "\n")
 
 
-def _interval(hits: np.ndarray) -> list[float]:
-    return [round(float(end), 3) for end in wilson_interval(int(hits.sum()), len(hits))]
+def _rounded(line: dict[str, Any]) -> dict[str, Any]:
+    def short(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [round(each, 4) for each in value]
+        return round(value, 4) if isinstance(value, float) else value
+
+    return {name: short(value) for name, value in line.items()}
 
 
 if __name__ == "__main__":

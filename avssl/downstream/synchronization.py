@@ -1,5 +1,7 @@
 """Evaluate synchronization: the audio of each clip is moved by a known offset, which the model has to find.
 
+The same is done with audio that has no offset: of another clip, silence, a steady tone. There every decision is false.
+
 Dimensions: N clips, O offsets of the scan.
 """
 
@@ -7,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -26,67 +29,112 @@ from avssl.media import MediaError, MediaReader, open_media
 
 TOLERANCE_SECONDS = 0.1
 """Largest error of an offset that counts as found."""
-OWN, SHUFFLED = "own", "shuffled"
-"""Audio of the clip itself, and of another clip, which says nothing about the offset."""
+MARGIN_STEPS = 2
+"""Steps that the scan goes beyond the largest offset: a minimum at its edge is never decided."""
+OWN, SHUFFLED, SILENCE, TONE = "own", "shuffled", "silence", "tone"
+"""Audio of the clip itself; of the next clip; none; a steady tone of :data:`TONE_HZ`."""
+TONE_HZ, TONE_AMPLITUDE = 440.0, 0.2
 _ROUNDING = 1e-6
 
 
-class ShiftedAudio:
-    """The audio of a file, later by some seconds: the source of audio that ``audio_from`` takes.
+class MovedAudio:
+    """Frames of one file with the audio of a file, later by some seconds; what :func:`sync_curve` reads.
+
+    All offsets leave equally much audio, so that the same clips are long enough at each of them: as much of the clip as
+    the largest offset is cut off at both ends together, and nothing is filled up.
 
     Args:
-        reader: The file with the audio.
+        frames: The file with the frames.
+        audio: The file with the audio, which keeps its place relative to its own frames.
         late_seconds: Delay; negative for audio that is too early.
-        start_seconds: Time at which the video of this audio begins.
+        max_offset_seconds: Largest delay in either direction.
     """
 
-    def __init__(self, reader: MediaReader, late_seconds: float, start_seconds: float) -> None:
-        self._reader, self._late = reader, late_seconds
-        self._first, self._last = reader.info.audio_start_seconds or 0.0, reader.info.audio_stop_seconds or 0.0
-        # Audio begins with the video, in silence if need be, so that the delay is exactly the requested one.
-        self.info = replace(reader.info, audio_start_seconds=start_seconds)
+    def __init__(
+        self, frames: MediaReader, audio: MediaReader, late_seconds: float, max_offset_seconds: float
+    ) -> None:
+        start, stop = frames.info.video_start_seconds or 0.0, frames.info.video_stop_seconds or 0.0
+        self._audio, self._late = audio, late_seconds + start - (audio.info.video_start_seconds or 0.0)
+        begin, end = start + max(0.0, late_seconds), stop + max(0.0, late_seconds) - max_offset_seconds
+        first = max(begin, (audio.info.audio_start_seconds or 0.0) + self._late)
+        last = min(end, (audio.info.audio_stop_seconds or 0.0) + self._late)
+        self.info = replace(frames.info, audio_start_seconds=first, audio_stop_seconds=max(first, last))
+        self.stream_frames = frames.stream_frames
 
     def read_audio(self, start: float, stop: float, sample_rate_hz: int, num_channels: int = 1) -> Tensor:
-        """Return (C, S) float32; silence where the file has no audio."""
-        samples = torch.zeros(num_channels, round((stop - start) * sample_rate_hz))
-        low, high = max(start - self._late, self._first), min(stop - self._late, self._last)
-        if high - low >= 1 / sample_rate_hz:
-            offset = round((low - start + self._late) * sample_rate_hz)
-            found = self._reader.read_audio(low, high, sample_rate_hz, num_channels)[:, : samples.shape[1] - offset]
-            samples[:, offset : offset + found.shape[1]] = found
-        return samples
+        """Return (C, S) float32."""
+        return self._audio.read_audio(start - self._late, stop - self._late, sample_rate_hz, num_channels)
+
+
+class SteadyAudio:
+    """The frames of a file with a steady tone as long as they are, or with silence.
+
+    Args:
+        reader: The file with the frames.
+        amplitude: Amplitude of the tone; 0 for silence.
+    """
+
+    def __init__(self, reader: MediaReader, amplitude: float) -> None:
+        about = reader.info
+        self._amplitude, self.stream_frames = amplitude, reader.stream_frames
+        self.info = replace(
+            about, audio_start_seconds=about.video_start_seconds, audio_stop_seconds=about.video_stop_seconds
+        )
+
+    def read_audio(self, start: float, stop: float, sample_rate_hz: int, num_channels: int = 1) -> Tensor:
+        """Return (C, S) float32."""
+        at = round(start * sample_rate_hz) + torch.arange(round((stop - start) * sample_rate_hz), dtype=torch.float64)
+        wave = self._amplitude * torch.sin(2 * torch.pi * TONE_HZ * at / sample_rate_hz)
+        return wave.float()[None].expand(num_channels, -1)
 
 
 @dataclass(frozen=True, eq=False)
 class SyncScores:
-    """Share of clips whose offset is found."""
+    """Shares of clips for one kind of audio."""
 
-    within: dict[str, float]
-    """Audio -> share of clips with an error of at most :data:`TOLERANCE_SECONDS`."""
-    intervals: dict[str, tuple[float, float]]
-    """Audio -> its 95 % interval (Wilson)."""
-    median_error_seconds: dict[str, float]
-    chance: float
-    """Share that a random offset of the scan finds."""
+    within: float
+    """Clips whose lowest energy is within :data:`TOLERANCE_SECONDS` of the true offset, decided or not."""
+    interval: tuple[float, float]
+    """95 % interval of ``within`` (Wilson)."""
+    decided: float
+    """Clips for which ``avssl sync`` would report an offset."""
+    decided_interval: tuple[float, float]
+    """95 % interval of ``decided`` (Wilson)."""
+    within_of_decided: float | None
+    """``within`` among the decided clips; None if there are none."""
+    median_error_seconds: float
 
 
-def score_offsets(found: dict[str, np.ndarray], true: np.ndarray, offsets: np.ndarray) -> SyncScores:
+def score_offsets(found: np.ndarray, decided: np.ndarray, true: np.ndarray) -> SyncScores:
     """Score offsets.
 
     Args:
-        found: Audio -> (N,) offsets of the model in seconds.
+        found: (N,) offsets of the lowest energy in seconds.
+        decided: (N,) bool.
         true: (N,) offsets in seconds.
-        offsets: (O,) offsets of the scan.
     """
-    within, intervals, median = {}, {}, {}
-    for name, values in found.items():
-        error = np.abs(values - true)
-        hits = error <= TOLERANCE_SECONDS + _ROUNDING
-        low, high = wilson_interval(int(hits.sum()), len(hits))
-        within[name], intervals[name] = float(hits.mean()), (float(low), float(high))
-        median[name] = float(np.median(error))
-    chance = float((np.abs(offsets[:, None] - true) <= TOLERANCE_SECONDS + _ROUNDING).mean())
-    return SyncScores(within, intervals, median, chance)
+    error = np.abs(found - true)
+    hits = error <= TOLERANCE_SECONDS + _ROUNDING
+    return SyncScores(
+        float(hits.mean()),
+        _interval(hits),
+        float(decided.mean()),
+        _interval(decided),
+        float(hits[decided].mean()) if decided.any() else None,
+        float(np.median(error)),
+    )
+
+
+def _interval(hits: np.ndarray) -> tuple[float, float]:
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    return float(low), float(high)
+
+
+def chance_within(true: np.ndarray, step_seconds: float, max_offset_seconds: float) -> float:
+    """Return the share of (N,) true offsets that a random step within the largest offset finds."""
+    most = int(max_offset_seconds / step_seconds + _ROUNDING)
+    guesses = np.arange(-most, most + 1) * step_seconds
+    return float((np.abs(guesses[:, None] - true) <= TOLERANCE_SECONDS + _ROUNDING).mean())
 
 
 def measure_sync(
@@ -95,45 +143,55 @@ def measure_sync(
     *,
     max_offset_seconds: float = 1.0,
     step_seconds: float = 0.1,
+    audio: Sequence[str] = (OWN, SHUFFLED),
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Move the audio of each row by an offset, find it by the lowest energy, and score what is found.
+    """Move the audio of each row by an offset, scan for the lowest energy, and score what is found.
 
-    The offset of a row is uniform in ±``max_offset_seconds`` and follows from its id and the seed. The same is done
-    with the audio of the next row.
+    The offset of a row is uniform in ±``max_offset_seconds`` and follows from its id and the seed; the scan goes
+    :data:`MARGIN_STEPS` steps beyond. The other kinds of audio are moved by the same offset.
+
+    Args:
+        pretrained: The model.
+        rows: Whole files.
+        max_offset_seconds: Largest offset in either direction.
+        step_seconds: Difference between two offsets of the scan, > 0.
+        audio: :data:`OWN`, :data:`SHUFFLED`, :data:`SILENCE` or :data:`TONE`.
+        seed: Random seed of the offsets.
+        progress: Show a progress bar.
 
     Returns:
-        ``about``: conditions; ``rows``: the scores of own and of shuffled audio; ``chance``.
+        ``about``: conditions; ``rows``: :class:`SyncScores` by kind of audio; ``baselines``: share within the tolerance
+        of a random offset (``chance``) and of always 0 (``no offset``); ``clips``: what was found in each.
 
     Raises:
         ManifestError: If fewer than two rows can be measured.
     """
     draws = clip_key(seed, 0, text_keys(map(str, rows["id"]))).numpy()
     true = ((draws % 2**20) / 2**20 * 2 - 1) * max_offset_seconds
-    found: dict[str, list[float]] = {OWN: [], SHUFFLED: []}
+    scan = _Scan(pretrained, max_offset_seconds, step_seconds)
     kept: list[int] = []
     failures: list[str] = []
-    offsets = np.zeros(0)
-    encoder = pretrained.encoder(Precision())
+    curves: list[list[SyncCurve]] = []
     for row in Bar(range(len(rows)), desc="sync", unit="clip", delay=1.0, show=progress):
+        files = rows.file(row), rows.sound_file(row), rows.sound_file((row + 1) % len(rows))
         try:
-            curves = [
-                _curve(pretrained, encoder, rows, row, other, float(true[row]), max_offset_seconds, step_seconds)
-                for other in (row, (row + 1) % len(rows))
-            ]
+            curves.append([scan.curve(*files, kind, float(true[row])) for kind in audio])
         except (MediaError, InputError) as error:
             failures.append(str(error))
             continue
         kept.append(row)
-        offsets = curves[0].offset_seconds.numpy()
-        for name, curve in zip(found, curves, strict=True):
-            found[name].append(float(curve.offset_seconds[curve.energy.argmin()]))
     if len(kept) < 2:
         raise ManifestError(
             f"{len(kept)} of {len(rows)} rows can be measured: {failures[0] if failures else 'too few'}"
         )
-    scores = score_offsets({name: np.asarray(values) for name, values in found.items()}, true[kept], offsets)
+    found = np.array([[curve.lowest_at_seconds for curve in each] for each in curves])
+    decided = np.array([[curve.is_decided for curve in each] for each in curves])
+    true = true[kept]
+    table = [
+        {"audio": kind, **asdict(score_offsets(found[:, i], decided[:, i], true))} for i, kind in enumerate(audio)
+    ]
     about = {
         "checkpoint": pretrained.source,
         "weights": pretrained.weights_hash(),
@@ -142,53 +200,71 @@ def measure_sync(
         "left_out": len(failures),
         "first_left_out": failures[0] if failures else None,
         "max_offset_seconds": max_offset_seconds,
+        "scanned_seconds": scan.max_offset_seconds,
         "step_seconds": step_seconds,
         "tolerance_seconds": TOLERANCE_SECONDS,
         "seed": seed,
     }
-    table = [
+    baselines = {
+        "chance": chance_within(true, step_seconds, max_offset_seconds),
+        "no offset": score_offsets(np.zeros(len(true)), np.zeros(len(true), dtype=bool), true).within,
+    }
+    clips = [
         {
-            "audio": name,
-            "within": scores.within[name],
-            "interval": scores.intervals[name],
-            "median_error_seconds": scores.median_error_seconds[name],
+            "id": str(rows.value(row, "id")),
+            "offset_seconds": float(true[number]),
+            "lowest_at_seconds": dict(zip(audio, found[number].tolist(), strict=True)),
+            "decided": dict(zip(audio, decided[number].tolist(), strict=True)),
         }
-        for name in found
+        for number, row in enumerate(kept)
     ]
-    return {"about": about, "rows": table, "chance": scores.chance}
+    return {"about": about, "rows": table, "baselines": baselines, "clips": clips}
 
 
-def _curve(
-    pretrained: PretrainedModel,
-    encoder: Any,
-    rows: Manifest,
-    row: int,
-    other: int,
-    late: float,
-    max_offset_seconds: float,
-    step_seconds: float,
-) -> SyncCurve:
-    """Return the curve of a row with the audio of another one, moved."""
-    with ExitStack() as files:
-        reader = files.enter_context(open_media(rows.file(row)))
-        sound = files.enter_context(open_media(rows.sound_file(other)))
-        moved = ShiftedAudio(sound, late, reader.info.video_start_seconds or 0.0)
-        return sync_curve(
-            reader,
-            encoder,
-            pretrained.sampling,
-            max_offset_seconds=max_offset_seconds,
-            step_seconds=step_seconds,
-            audio_from=cast(MediaReader, moved),  # only its info and read_audio are used
-        )
+class _Scan:
+    """Scans single clips with a model."""
+
+    def __init__(self, pretrained: PretrainedModel, max_offset_seconds: float, step_seconds: float) -> None:
+        self._encoder, self._sampling = pretrained.encoder(Precision()), pretrained.sampling
+        self._moved_by, self._step = max_offset_seconds, step_seconds
+        self.max_offset_seconds = max_offset_seconds + MARGIN_STEPS * step_seconds
+
+    def curve(self, video: Path, own: Path, other: Path, kind: str, late: float) -> SyncCurve:
+        """Return the curve of the frames of ``video`` with one kind of audio."""
+        with ExitStack() as files:
+            frames = files.enter_context(open_media(video))
+            if kind in (SILENCE, TONE):
+                sound = cast(MediaReader, SteadyAudio(frames, TONE_AMPLITUDE if kind == TONE else 0.0))
+            else:
+                sound = files.enter_context(open_media(own if kind == OWN else other))
+            moved = MovedAudio(frames, sound, late, self._moved_by)
+            return sync_curve(
+                cast(MediaReader, moved),  # only its info, stream_frames and read_audio are used
+                self._encoder,
+                self._sampling,
+                max_offset_seconds=self.max_offset_seconds,
+                step_seconds=self._step,
+            )
 
 
 def table_cells(report: dict[str, Any]) -> tuple[list[str], list[Sequence[str]]]:
     """Return header and cells of the table, shares in percent."""
+
+    def share(value: float | None, interval: Sequence[float] = ()) -> str:
+        text = "" if value is None else f"{100 * value:.1f}"
+        return f"{text} [{', '.join(f'{100 * end:.1f}' for end in interval)}]" if interval else text
+
     body: list[Sequence[str]] = []
     for row in report["rows"]:
-        low, high = row["interval"]
-        share = f"{100 * row['within']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-        body.append([f"{row['audio']} audio", share, f"{row['median_error_seconds']:.2f}"])
-    body.append(["random offset", f"{100 * report['chance']:.1f}", ""])
-    return ["", f"within {report['about']['tolerance_seconds']:g} s, %", "median error, s"], body
+        body.append(
+            [
+                f"{row['audio']} audio",
+                share(row["decided"], row["decided_interval"]),
+                share(row["within"], row["interval"]),
+                share(row["within_of_decided"]),
+                f"{row['median_error_seconds']:.2f}",
+            ]
+        )
+    body += [[name, "", share(value), "", ""] for name, value in report["baselines"].items()]
+    within = f"within {report['about']['tolerance_seconds']:g} s, %"
+    return ["", "decided, %", within, "of those decided", "median error, s"], body

@@ -33,15 +33,19 @@ def sync_eval(
 ) -> dict[str, Any]:
     """Measure how often a model finds by how much the audio of a clip was moved.
 
-    The audio of each clip is moved by a random offset. Of all offsets of the scan, that with the lowest energy is the
-    answer, also where ``avssl sync`` would report that the clip cannot tell. The share of clips within a tenth of a
-    second stands beside that of another clip's audio and of a random offset.
+    The audio of each clip is moved by a random offset, and scanned as by ``avssl sync``, two steps beyond the largest
+    offset. Reported are the share of clips that are decided, and the share whose lowest energy lies within a tenth of a
+    second of the offset, of all clips and of those decided, beside another clip's audio and a random offset.
+
+    A clip must be long enough for the model's window, the scan in both directions and the largest offset: with a
+    window of 1.5 s and offsets of 1 s, 1.5 + 2.4 + 1 = 4.9 s. Shorter clips are left out and counted; lower
+    ``--max-offset-seconds`` for them.
 
     Args:
         manifest: Rows of whole files.
         checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME.
         split: Use only the rows of this split.
-        max_offset_seconds: Largest offset of the audio and of the scan, in either direction.
+        max_offset_seconds: Largest offset of the audio, in either direction.
         step_seconds: Difference between two offsets of the scan, > 0.
         seed: Random seed of the offsets.
         out: JSON file to write the numbers to.
@@ -71,7 +75,10 @@ def sync_eval(
     )
     about = report["about"]
     print(text_table(*table_cells(report)))
-    print(f"{about['n']} clips, offsets in ±{max_offset_seconds:g} s, clip list {about['clip_list']}")
+    print(
+        f"{about['n']} clips, offsets in ±{max_offset_seconds:g} s, scan of ±{about['scanned_seconds']:g} s, "
+        f"clip list {about['clip_list']}"
+    )
     if about["left_out"]:
         print(f"{about['left_out']} clips are left out; the first: {about['first_left_out']}")
     if out:

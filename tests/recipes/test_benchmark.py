@@ -40,7 +40,7 @@ PROTOCOLS = {
     "two labels": {"protocol": "few_labels", "labels.per_class": 2, **SHORT},
     "robustness": {},
     "localization": {"split": "test", "rules": ["adaptive"]},
-    "sync": {"split": "test", "max_offset_seconds": 0.2},
+    "sync": {"split": "test", "max_offset_seconds": 0.1, "step_seconds": 0.02},
 }
 
 

@@ -177,9 +177,13 @@ def _localization_scores(report: Mapping[str, Any], path: Path, protocol: str, s
 
 def _sync_scores(report: Mapping[str, Any], path: Path, protocol: str, seed: int) -> list[Score]:
     about, (own, shuffled) = report["about"], report["rows"]
-    measure = f"offset within {about['tolerance_seconds']:g} s"
-    baselines = {"chance": report["chance"], "shuffled audio": shuffled["within"]}
-    return [Score(measure, own["within"], about["n"], about["clip_list"], own["interval"], None, baselines)]
+    within, n, clip_list = f"offset within {about['tolerance_seconds']:g} s", about["n"], about["clip_list"]
+    baselines = {**report["baselines"], "shuffled audio": shuffled["within"]}
+    false = {"shuffled audio": shuffled["decided"]}
+    return [
+        Score(within, own["within"], n, clip_list, own["interval"], None, baselines),
+        Score("offset decided", own["decided"], n, clip_list, own["decided_interval"], None, false),
+    ]
 
 
 _TITLES = {"top1": "accuracy"}
