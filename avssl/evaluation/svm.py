@@ -66,11 +66,17 @@ def svm_classifier(
     mean = split.train_x.mean(axis=(0, 1))
     scale = split.train_x.std(axis=(0, 1)) + DEVIATION_FLOOR
     windows = split.train_x.shape[1]
+    train, test = (rearrange((x - mean) / scale, "n w d -> (n w) d") for x in (split.train_x, split.test_x))
+    if train.shape[1] > len(train):
+        # A machine sees features only through their inner products with training windows, so they are turned into the
+        # span of these: the same machine from n numbers for each window instead of D.
+        basis = np.linalg.qr(train.T).Q
+        train, test = train @ basis, test @ basis
     machine = LinearSVC(loss="hinge", C=c, tol=1e-4, max_iter=max_iterations, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # reported as SvmResult.converged
-        machine.fit(rearrange((split.train_x - mean) / scale, "n w d -> (n w) d"), np.repeat(split.train_y, windows))
-    decisions = machine.decision_function(rearrange((split.test_x - mean) / scale, "m v d -> (m v) d"))
+        machine.fit(train, np.repeat(split.train_y, windows))
+    decisions = machine.decision_function(test)
     if decisions.ndim == 1:  # one machine for two classes
         decisions = np.stack([-decisions, decisions], axis=1)
     by_file = reduce(decisions, "(m v) k -> m k", "mean", m=len(split.test_x))

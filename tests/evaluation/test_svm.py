@@ -11,7 +11,7 @@ def windows(count, num_windows, seed, classes=3, size=5):
     centers = np.random.default_rng(7).normal(size=(classes, size))
     labels = np.arange(count) % classes
     x = centers[labels][:, None] + 0.8 * generator.normal(size=(count, num_windows, size))
-    return x * np.array([1.0, 10.0, 0.1, 1.0, 1.0]), np.array(["a", "b", "c"])[labels]
+    return x * np.resize([1.0, 10.0, 0.1, 1.0, 1.0], size), np.array(["a", "b", "c"])[labels]
 
 
 def test_svm_matches_one_machine_a_class_from_scikit_learn():
@@ -23,6 +23,16 @@ def test_svm_matches_one_machine_a_class_from_scikit_learn():
     reference = OneVsRestClassifier(machine).fit((train[:, 0] - mean) / scale, known)
     expected = reference.predict((test[:, 0] - mean) / scale)
     assert [found.classes[k] for k in found.predicted] == expected.tolist()
+
+
+def test_more_features_than_windows_give_the_machine_of_scikit_learn():
+    (train, known), (test, truth) = windows(24, 2, 0, size=90), windows(30, 2, 1, size=90)
+    found = svm_classifier(train, known, test, truth, c=0.5, max_iterations=300)
+    mean, scale = train.mean((0, 1)), train.std((0, 1)) + 1e-2
+    machine = LinearSVC(loss="hinge", C=0.5, tol=1e-4, max_iter=300, random_state=0)
+    machine.fit(((train - mean) / scale).reshape(48, 90), np.repeat(known, 2))
+    decisions = machine.decision_function(((test - mean) / scale).reshape(60, 90)).reshape(30, 2, 3).mean(1)
+    assert [found.classes[k] for k in found.predicted] == machine.classes_[decisions.argmax(1)].tolist()
 
 
 def test_every_window_trains_and_decisions_are_averaged_over_a_file():

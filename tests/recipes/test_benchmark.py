@@ -171,6 +171,12 @@ def test_dry_run_lists_cells_and_commands_and_writes_nothing(suite, shapes, tiny
         ({"linear": {}}, {}, {"sed": 1}, r"sed is not a key of a suite. Did you mean seed\?"),
         ({"linear": {}}, {}, {"seed": -1}, r"seed \(-1\) must be >= 0"),
         ({"linear": {}}, {}, {"supervised": {"data": "shape"}}, r"supervised.data \(shape\) .* Did you mean shapes\?"),
+        (
+            {"linear": {}},
+            {},
+            {"supervised": {"data": "shapes", "classifier": {"inputs": "video"}}},
+            r"supervised.classifier.inputs: one classifier of each modality is trained",
+        ),
         ({}, {}, {}, r"data.shapes.protocols: name one protocol at least"),
         ({"linear": 3}, {}, {}, r"data.shapes.protocols.linear: must be a mapping"),
     ],

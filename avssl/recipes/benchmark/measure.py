@@ -25,8 +25,8 @@ from avssl.recipes.benchmark.models import (
     Model,
     load_models,
     random_model,
+    supervised_commands,
     supervised_model,
-    supervised_words,
 )
 from avssl.recipes.benchmark.protocols import PROTOCOLS
 from avssl.recipes.benchmark.suite import Suite, read_suite
@@ -53,8 +53,8 @@ def run_benchmark(
     models = load_models(checkpoints)
     work = check_suite(suite, checkpoints[0], how)
     if suite.supervised is not None:
-        words = supervised_words(suite, from_pretrained(checkpoints[0]), how)
-        Verb("finetune", PROTOCOLS["finetune"].verb.path).parse(words)
+        for words in supervised_commands(suite, from_pretrained(checkpoints[0]), how).values():
+            Verb("finetune", PROTOCOLS["finetune"].verb.path).parse(words)
     if dry_run:
         _print_plan(suite, models, work, how)
         return None
@@ -93,7 +93,7 @@ def _baselines(suite: Suite, like: str, how: How, *, overwrite: bool, progress: 
     if suite.fields.random_init:
         models.append(random_model(like, how, suite.fields.seed))
     if suite.supervised is not None:
-        _say("baseline    a supervised model is trained")
+        _say("baseline    supervised classifiers are trained, one of video and one of audio")
         models.append(supervised_model(suite, like, how, overwrite=overwrite, progress=progress))
     return models
 

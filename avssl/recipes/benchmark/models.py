@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from avssl.config import base_of, flatten
 from avssl.config.command import Verb
+from avssl.core.batch import Modality
 from avssl.core.checkpoint_names import HUB, HubName, parse_checkpoint
 from avssl.core.errors import InputError
 from avssl.core.output_records import place
@@ -89,37 +90,50 @@ def random_model(like: str, how: How, seed: int) -> Model:
     return Model(RANDOM, str(folder), from_pretrained(folder).weights_hash())
 
 
-def supervised_words(suite: Suite, like: PretrainedModel, how: How) -> list[str]:
-    """Return the command line that trains the supervised classifier, with the network of a checkpoint."""
+def supervised_commands(suite: Suite, like: PretrainedModel, how: How) -> dict[Modality, list[str]]:
+    """Return the command lines that train the supervised classifiers, with the network of a checkpoint.
+
+    There is one for each modality, from random weights: trained together, the encoder of the easier one learns the
+    labels and the other one nothing.
+    """
     assert suite.supervised is not None
     data, finetune = suite.data_set(suite.supervised.data), PROTOCOLS["finetune"].verb
     columns = {option: getattr(data.fields, name) or None for name, option in finetune.columns.items()}
     network = {key: "none" if value is None else value for key, value in flatten(base_of(like.config)).items()}
-    options = {"classifier.inputs": "both", **suite.supervised.entry.options}
+    options = dict(suite.supervised.entry.options)
     if "config" in options:
         options["config"] = str(suite.path.parent / str(options["config"]))
     words = [str(how.root / data.fields.manifest), "--checkpoint", "none"]
-    return words + option_words({**network, **columns, "train.seed": suite.fields.seed, **options})
+    words += option_words({**network, **columns, "train.seed": suite.fields.seed, **options})
+    modalities: tuple[Modality, ...] = ("video", "audio")
+    return {name: [*words, *option_words({"classifier.inputs": name})] for name in modalities}
 
 
 def supervised_model(suite: Suite, like: str, how: How, *, overwrite: bool, progress: bool) -> Model:
-    """Train a classifier from random weights, and return its encoders as a model; what is there is kept."""
-    folder, run = how.out / "models" / SUPERVISED, how.out / "models" / f"{SUPERVISED}-run"
+    """Train classifiers from random weights, and return their encoders as a model; what is there is kept."""
+    folder = how.out / "models" / SUPERVISED
     if overwrite or not (folder / "model.safetensors").exists():
-        pretrained, finetune = from_pretrained(like), PROTOCOLS["finetune"].verb
-        quiet = [] if progress else ["--no-progress"]
-        if (run / "config.yaml").exists() and not overwrite:
-            words = ["--resume", str(run), *quiet]
-        else:
-            words = [*supervised_words(suite, pretrained, how), *quiet, "-o", str(run), *["--overwrite"] * overwrite]
-            words += option_words({"train.device": how.device, "data.num_workers": how.num_workers})
-        with (how.out / "models" / f"{SUPERVISED}.txt").open("w") as log, redirect_stdout(log):
-            Verb(finetune.name, finetune.path).run(words)
-        classifier = load_classifier(run)
+        pretrained = from_pretrained(like)
         twin = random_init(pretrained, suite.fields.seed + 1)  # its heads are never used
-        for name, encoder in classifier.model.encoders.items():
-            getattr(twin.model, f"{name}_encoder").load_state_dict(encoder.state_dict())
-        twin.transform.load_state_dict(classifier.transform.state_dict())
-        about = {"weights": f"encoders of a classifier of {', '.join(classifier.classes)}; the heads are random"}
+        for modality, words in supervised_commands(suite, pretrained, how).items():
+            run = folder.with_name(f"{SUPERVISED}-{modality}")
+            _train(words, run, how, overwrite=overwrite, progress=progress)
+            classifier = load_classifier(run)
+            getattr(twin.model, f"{modality}_encoder").load_state_dict(classifier.model.encoders[modality].state_dict())
+            if modality == "audio":  # statistics of the spectrograms of the training rows
+                twin.transform.load_state_dict(classifier.transform.state_dict())
+        about = {"weights": f"encoders of two classifiers of {', '.join(classifier.classes)}; the heads are random"}
         save_pretrained(folder, twin.model, twin.transform, twin.config, about)
     return Model(SUPERVISED, str(folder), from_pretrained(folder).weights_hash(), has_joint_space=False)
+
+
+def _train(words: list[str], run: Path, how: How, *, overwrite: bool, progress: bool) -> None:
+    """Run the verb ``finetune``, or continue it; its output is kept beside the run."""
+    finetune, quiet = PROTOCOLS["finetune"].verb, [] if progress else ["--no-progress"]
+    if (run / "config.yaml").exists() and not overwrite:
+        words = ["--resume", str(run), *quiet]
+    else:
+        words = [*words, *quiet, "-o", str(run), *["--overwrite"] * overwrite]
+        words += option_words({"train.device": how.device, "data.num_workers": how.num_workers})
+    with run.with_suffix(".txt").open("w") as log, redirect_stdout(log):
+        Verb(finetune.name, finetune.path).run(words)

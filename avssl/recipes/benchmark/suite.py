@@ -99,7 +99,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Supervised:
-    """A classifier trained from random weights, whose encoders are the supervised baseline."""
+    """Two classifiers trained from random weights, of video and of audio: their encoders are the supervised baseline."""
 
     data: str
     """Name of the data set whose training rows and labels it is trained on."""
@@ -176,6 +176,8 @@ def _supervised(tree: Any, data: list[str], path: Path) -> Supervised | None:
     place = f"{path}: supervised"
     options = dict(_mapping(tree, place, "data, and options of avssl finetune"))
     name = options.pop("data", None)
+    if "classifier.inputs" in flatten(options):
+        raise ConfigError(f"{place}.classifier.inputs: one classifier of each modality is trained; leave it out here.")
     if name not in data:
         hint = did_you_mean(str(name), data)
         raise ConfigError(f"{place}.data ({name}) must be a data set of this suite: {', '.join(data)}.{hint}")
