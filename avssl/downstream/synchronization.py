@@ -50,9 +50,7 @@ class MovedAudio:
         max_offset_seconds: Largest delay in either direction.
     """
 
-    def __init__(
-        self, frames: MediaReader, audio: MediaReader, late_seconds: float, max_offset_seconds: float
-    ) -> None:
+    def __init__(self, frames: MediaReader, audio: MediaReader, late_seconds: float, max_offset_seconds: float) -> None:
         start, stop = frames.info.video_start_seconds or 0.0, frames.info.video_stop_seconds or 0.0
         self._audio, self._late = audio, late_seconds + start - (audio.info.video_start_seconds or 0.0)
         begin, end = start + max(0.0, late_seconds), stop + max(0.0, late_seconds) - max_offset_seconds
@@ -189,9 +187,7 @@ def measure_sync(
     found = np.array([[curve.lowest_at_seconds for curve in each] for each in curves])
     decided = np.array([[curve.is_decided for curve in each] for each in curves])
     true = true[kept]
-    table = [
-        {"audio": kind, **asdict(score_offsets(found[:, i], decided[:, i], true))} for i, kind in enumerate(audio)
-    ]
+    table = [{"audio": kind, **asdict(score_offsets(found[:, i], decided[:, i], true))} for i, kind in enumerate(audio)]
     about = {
         "checkpoint": pretrained.source,
         "weights": pretrained.weights_hash(),

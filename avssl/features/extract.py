@@ -67,6 +67,48 @@ class Features:
             raise InputError(f"ids, rows, video, audio, at_seconds and stages must have one length, got {lengths}.")
 
 
+@dataclass(frozen=True)
+class FeatureRequest:
+    """Features to compute of every row, in the words of :func:`extract_features`.
+
+    Raises:
+        InputError: If ``stages`` names a stream that is not read.
+    """
+
+    windows_per_clip: int = 1
+    keep_windows: bool = False
+    stages: Mapping[Modality, StagePooling] = field(default_factory=dict)
+    stream: Modality | None = None
+    corruption: Corruption | None = None
+
+    def __post_init__(self) -> None:
+        left_out = sorted(set(self.stages) - set(self.modalities))
+        if left_out:
+            raise InputError(
+                f"stages of {', '.join(left_out)} need that stream, but only stream {self.stream!r} is read."
+            )
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Modalities to encode."""
+        return ("video", "audio") if self.stream is None else (self.stream,)
+
+    def cache_file(
+        self, folder: Path | str, pretrained: PretrainedModel, manifest: Manifest, backend: BackendName
+    ) -> Path:
+        """Return the file of the cache that holds the answer, or will."""
+        settings: dict[str, Any] = {
+            "windows": self.windows_per_clip,
+            "keep_windows": self.keep_windows,
+            "stream": self.stream,
+            "backend": resolve_backend(backend),
+            "stages": {name: asdict(value) for name, value in sorted(self.stages.items())},
+        }
+        if self.corruption is not None:
+            settings["corruption"] = [self.corruption.name, self.corruption.strength, self.corruption.seed]
+        return Path(folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
+
+
 def extract_features(
     pretrained: PretrainedModel,
     manifest: Manifest,
@@ -106,69 +148,112 @@ def extract_features(
     """
     if min(windows_per_clip, batch_size) < 1:
         raise InputError(f"windows_per_clip ({windows_per_clip}) and batch_size ({batch_size}) must be at least 1.")
-    pooling, modalities = dict(stages or {}), _modalities(stream, stages)
+    request = FeatureRequest(windows_per_clip, keep_windows, dict(stages or {}), stream, corruption)
     cache = None
     if cache_folder is not None:
-        settings: dict[str, Any] = {"windows": windows_per_clip, "keep_windows": keep_windows, "stream": stream}
-        settings["backend"] = resolve_backend(backend)
-        settings["stages"] = {name: asdict(value) for name, value in sorted(pooling.items())}
-        if corruption is not None:
-            settings["corruption"] = [corruption.name, corruption.strength, corruption.seed]
-        cache = Path(cache_folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
+        cache = request.cache_file(cache_folder, pretrained, manifest, backend)
         if cache.exists():
             return _read(cache, what)
-    manifest = stamped(manifest)
-    dataset = read_stream(manifest, pretrained.sampling, stream, backend=backend)
-    encoder = pretrained.encoder()
-    loader = EvalLoader(dataset, batch_size, clips_per_row=windows_per_clip, num_workers=num_workers)
-    parts: list[dict[str, np.ndarray]] = []
-    with Bar(desc=title, total=len(manifest), unit="row", delay=1.0, show=progress) as bar:
-        for clips, failures in loader.clips():
-            batch = loader.batch(clips)
-            if corruption is not None:
-                batch = corruption(batch.to(encoder.device), pretrained.sampling.sample_rate_hz)
-            parts.append(_encode(encoder, batch, windows_per_clip, keep_windows, pooling, modalities))
-            parts[-1] |= _positions(clips, windows_per_clip, pretrained.sampling, modalities)
-            bar.update(len(clips) // windows_per_clip + len(failures))
-    failures = list(loader.ledger)
-    if not parts:
-        first = failures[0].message if failures else "the manifest is empty."
-        raise InputError(f"none of {len(manifest)} rows can be read: {first}")
-    # Parts are popped as they are joined, or stages would be in memory twice.
-    arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
-    arrays["ids"] = np.asarray([str(manifest.value(row, "id")) for row in arrays["rows"].tolist()])
+    ((arrays, failures),) = _extract(
+        pretrained, manifest, [request], batch_size, backend, num_workers, progress=progress, title=title
+    )
     if cache is not None:
         _write(cache, arrays, failures)
     return _chosen(arrays, failures, what)
 
 
-def _modalities(stream: Modality | None, stages: Mapping[Modality, StagePooling] | None) -> tuple[Modality, ...]:
-    """Return the modalities to encode."""
-    modalities: tuple[Modality, ...] = ("video", "audio") if stream is None else (stream,)
-    left_out = sorted(set(stages or ()) - set(modalities))
-    if left_out:
-        raise InputError(f"stages of {', '.join(left_out)} need that stream, but only stream {stream!r} is read.")
-    return modalities
+def cache_features(
+    pretrained: PretrainedModel,
+    manifest: Manifest,
+    requests: Sequence[FeatureRequest],
+    cache_folder: Path | str,
+    *,
+    num_workers: int = 0,
+    progress: bool = False,
+    title: str = "extract",
+) -> None:
+    """Compute what several calls of :func:`extract_features` will ask for, and keep it for them.
+
+    Requests for the same windows share one pass over the files and through the encoders. Each answer is that of its own
+    call, in its own file; those that are there are kept.
+
+    Raises:
+        InputError: As from :func:`extract_features`.
+    """
+    missing: dict[Path, FeatureRequest] = {}
+    for request in requests:
+        path = request.cache_file(cache_folder, pretrained, manifest, "auto")
+        if not path.exists():
+            missing[path] = request
+    passes: dict[tuple[object, ...], list[Path]] = {}
+    for path, request in missing.items():
+        same = request.windows_per_clip, request.stream, request.corruption
+        passes.setdefault(same, []).append(path)
+    for paths in passes.values():
+        chosen = [missing[path] for path in paths]
+        found = _extract(pretrained, manifest, chosen, 32, "auto", num_workers, progress=progress, title=title)
+        for path, (arrays, failures) in zip(paths, found, strict=True):
+            _write(path, arrays, failures)
 
 
-def _encode(
-    encoder: ClipEncoder,
-    raw: Batch,
-    windows: int,
-    keep_windows: bool,
-    pooling: Mapping[Modality, StagePooling],
-    modalities: Sequence[Modality],
-) -> dict[str, np.ndarray]:
+_Arrays = dict[str, np.ndarray]
+
+
+def _extract(
+    pretrained: PretrainedModel,
+    manifest: Manifest,
+    requests: Sequence[FeatureRequest],
+    batch_size: int,
+    backend: BackendName,
+    num_workers: int,
+    *,
+    progress: bool,
+    title: str,
+) -> list[tuple[_Arrays, list[Failure]]]:
+    """Return the arrays of each request, all for the same windows, stream and corruption, from one pass."""
+    windows, modalities = requests[0].windows_per_clip, requests[0].modalities
+    manifest = stamped(manifest)
+    dataset = read_stream(manifest, pretrained.sampling, requests[0].stream, backend=backend)
+    encoder = pretrained.encoder()
+    loader = EvalLoader(dataset, batch_size, clips_per_row=windows, num_workers=num_workers)
+    parts: list[list[_Arrays]] = [[] for _ in requests]
+    with Bar(desc=title, total=len(manifest), unit="row", delay=1.0, show=progress) as bar:
+        for clips, failures in loader.clips():
+            positions = _positions(clips, windows, pretrained.sampling, modalities)
+            batch = loader.batch(clips)
+            if requests[0].corruption is not None:
+                batch = requests[0].corruption(batch.to(encoder.device), pretrained.sampling.sample_rate_hz)
+            for into, found in zip(parts, _encode(encoder, batch, requests), strict=True):
+                into.append(found | positions)
+            bar.update(len(clips) // windows + len(failures))
+    failures = list(loader.ledger)
+    if not parts[0]:
+        first = failures[0].message if failures else "the manifest is empty."
+        raise InputError(f"none of {len(manifest)} rows can be read: {first}")
+    return [(_joined(each, manifest), failures) for each in parts]
+
+
+def _joined(parts: list[_Arrays], manifest: Manifest) -> _Arrays:
+    # Parts are popped as they are joined, or stages would be in memory twice.
+    arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    arrays["ids"] = np.asarray([str(manifest.value(row, "id")) for row in arrays["rows"].tolist()])
+    return arrays
+
+
+def _encode(encoder: ClipEncoder, raw: Batch, requests: Sequence[FeatureRequest]) -> list[_Arrays]:
     """Return (N, C) features and (N, D) unit embeddings, means over windows, or (N, W, ...); stages as (N, W, ...)."""
-    found: dict[str, np.ndarray] = {}
-    for name in modalities:
-        encoding = encoder.encode_batch(raw, name, detail=pooling[name].detail if name in pooling else None)
-        found[name] = _by_row(encoding.vectors("features"), windows, keep_windows)
-        found[f"{name}_embedding"] = _by_row(encoding.vectors("embeddings"), windows, keep_windows)
-        if name in pooling:
-            stages = pooling[name].pool_stages(name, encoding.stages)
-            found |= {f"{name}/{stage}": _by_row(value, windows, True) for stage, value in stages.items()}
-    return found
+    answers: list[_Arrays] = [{} for _ in requests]
+    for name in requests[0].modalities:
+        details = [each.stages[name].detail if name in each.stages else None for each in requests]
+        encodings = {each: encoder.encode_batch(raw, name, detail=each) for each in dict.fromkeys(details)}
+        for found, request, detail in zip(answers, requests, details, strict=True):
+            encoding, windows, keep = encodings[detail], request.windows_per_clip, request.keep_windows
+            found[name] = _by_row(encoding.vectors("features"), windows, keep)
+            found[f"{name}_embedding"] = _by_row(encoding.vectors("embeddings"), windows, keep)
+            if detail is not None:
+                stages = request.stages[name].pool_stages(name, encoding.stages)
+                found |= {f"{name}/{stage}": _by_row(value, windows, True) for stage, value in stages.items()}
+    return answers
 
 
 def _by_row(values: Tensor, windows: int, keep_windows: bool) -> np.ndarray:

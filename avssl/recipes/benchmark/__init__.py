@@ -42,7 +42,7 @@ def benchmark(
         out: Folder of tables, cells, baselines and features.
         data: Folder that the manifests of the suite are relative to.
         only: Measure these data sets of the suite alone.
-        dry_run: List the cells, their commands and the expected time, and write nothing.
+        dry_run: List the cells and their commands, and the time of the missing ones as far as cells there tell.
         overwrite: Measure again what other commands or weights left in the folder.
         num_workers: Decoding processes; default: one per core.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.

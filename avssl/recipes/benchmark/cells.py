@@ -67,9 +67,14 @@ class Cell:
 
 def make_cell(suite: Suite, data: DataSet, entry: Entry, model: Model, how: How) -> Cell:
     """Return the cell of a model."""
-    parts = (quote(part, safe=" ,()=") for part in (data.name, entry.name, model.name))
     words = protocol_words(suite, data, entry, model.checkpoint, how)
-    return Cell(data, entry, model, tuple(words), how.out.joinpath("cells", *parts))
+    return Cell(data, entry, model, tuple(words), cell_folder(data, entry, model.name, how))
+
+
+def cell_folder(data: DataSet, entry: Entry, model: str, how: How) -> Path:
+    """Return the folder of a cell."""
+    parts = (quote(part, safe=" ,()=") for part in (data.name, entry.name, model))
+    return how.out.joinpath("cells", *parts)
 
 
 def protocol_words(suite: Suite, data: DataSet, entry: Entry, checkpoint: str, how: How) -> list[str]:
@@ -108,7 +113,7 @@ def finished(cell: Cell) -> list[Score] | None:
     Raises:
         OutputError: If the folder holds the numbers of another command.
     """
-    record = _record(cell)
+    record = _record(cell.folder)
     if record is None or record["scores"] is None:
         return None
     for name, value in _identity(cell).items():
@@ -120,8 +125,14 @@ def finished(cell: Cell) -> list[Score] | None:
     return [Score.from_plain(plain) for plain in record["scores"]]
 
 
-def _record(cell: Cell) -> dict[str, Any] | None:
-    path = cell.folder / RECORD
+def seconds_taken(folder: Path) -> float | None:
+    """Return the time that the finished cell of a folder took, or None."""
+    record = _record(folder)
+    return None if record is None or record["scores"] is None else float(record["seconds"])
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    path = folder / RECORD
     found: dict[str, Any] | None = read_json(path) if path.exists() else None
     return found
 
@@ -145,7 +156,7 @@ def run_cell(cell: Cell, suite: Suite, how: How, *, overwrite: bool, progress: b
     """
     verb = cell.protocol.verb
     cell.folder.mkdir(parents=True, exist_ok=True)
-    start, begun, identity = time.monotonic(), _record(cell), _identity(cell)
+    start, begun, identity = time.monotonic(), _record(cell.folder), _identity(cell)
     # What a command left unfinished is continued by the same one alone.
     overwrite |= begun is not None and begun != begun | identity
     write_json(cell.folder / RECORD, identity | {"scores": None})

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from avssl.config.command import Verb
-from avssl.core.cpus import decoding_workers
-from avssl.core.errors import RunError
-from avssl.core.manifest import read_manifest
+from avssl.core.errors import AvsslError, Interruption, RunError
 from avssl.core.output_records import Command
 from avssl.core.outputs import FolderKind, claimed_folder
-from avssl.engine import choose_device
-from avssl.features.extract import extract_features
 from avssl.hub.pretrained import from_pretrained
-from avssl.recipes.benchmark.cells import Cell, How, finished, make_cell, run_cell
-from avssl.recipes.benchmark.checks import Work, check_suite, only_named
+from avssl.recipes.benchmark.cells import Cell, How, cell_folder, finished, make_cell, run_cell, seconds_taken
+from avssl.recipes.benchmark.checks import check_suite, only_named
 from avssl.recipes.benchmark.models import (
     RANDOM,
     SUPERVISED,
@@ -29,13 +25,12 @@ from avssl.recipes.benchmark.models import (
     supervised_model,
 )
 from avssl.recipes.benchmark.protocols import PROTOCOLS
+from avssl.recipes.benchmark.scores import Score
+from avssl.recipes.benchmark.shared_features import share_features
 from avssl.recipes.benchmark.suite import Suite, read_suite
 from avssl.recipes.benchmark.table import FILES, Results, as_text, write_tables
 
 _KIND = FolderKind("a benchmark", (*FILES, "cells/**/*", "models/**/*", "features/*.npz"))
-_SAMPLE_ROWS = 8
-_BACKWARD = 3
-"""Cost of a training step in forward passes."""
 
 
 def run_benchmark(
@@ -51,12 +46,12 @@ def run_benchmark(
     """Run :func:`avssl.recipes.benchmark.benchmark`."""
     suite = only_named(read_suite(path), only)
     models = load_models(checkpoints)
-    work = check_suite(suite, checkpoints[0], how)
+    check_suite(suite, checkpoints[0], how)
     if suite.supervised is not None:
         for words in supervised_commands(suite, from_pretrained(checkpoints[0]), how).values():
             Verb("finetune", PROTOCOLS["finetune"].verb.path).parse(words)
     if dry_run:
-        _print_plan(suite, models, work, how)
+        _print_plan(suite, models, how)
         return None
     reads = (str(path), *checkpoints)
     with claimed_folder(how.out, Command.of("benchmark"), _KIND, overwrite=overwrite, reads=reads) as claim:
@@ -101,14 +96,15 @@ def _baselines(suite: Suite, like: str, how: How, *, overwrite: bool, progress: 
 def _measure(suite: Suite, models: Sequence[Model], how: How, *, overwrite: bool, progress: bool) -> Results:
     results = Results(suite.fields.title or suite.path.stem, str(suite.path), models)
     cells = _cells(suite, models, how)
-    for number, cell in enumerate(cells, start=1):
+    done = [None if overwrite else finished(cell) for cell in cells]
+    for number, (cell, known) in enumerate(zip(cells, done, strict=True), start=1):
         start = time.monotonic()
-        known = None if overwrite else finished(cell)
         if known is not None:
             results.add(cell, known)
             state = "is there"
         else:
-            found = run_cell(cell, suite, how, overwrite=overwrite, progress=progress)
+            missing = [each for each, scores in zip(cells[number - 1 :], done[number - 1 :], strict=True) if not scores]
+            found = _run(cell, missing, suite, how, overwrite=overwrite, progress=progress)
             results.add(cell, found)
             state = f"no number: {found}" if isinstance(found, str) else f"{time.monotonic() - start:.0f} s"
         _say(f"{number:>4}/{len(cells)}  {cell.data.name} / {cell.entry.name} / {cell.model.name}: {state}")
@@ -116,40 +112,51 @@ def _measure(suite: Suite, models: Sequence[Model], how: How, *, overwrite: bool
     return results
 
 
+def _run(
+    cell: Cell, missing: Sequence[Cell], suite: Suite, how: How, *, overwrite: bool, progress: bool
+) -> list[Score] | str:
+    """Run a cell, after the features that it shares with missing cells are there."""
+    if cell.protocol.verb.name == "probe":
+        sharing = [each for each in missing if each.data is cell.data and each.model is cell.model]
+        try:
+            share_features(sharing, how, progress=progress)
+        except Interruption:
+            raise
+        except AvsslError as error:
+            return str(error)
+    return run_cell(cell, suite, how, overwrite=overwrite, progress=progress)
+
+
 # ---------------------------------------------------------------- dry run
 
 
-def _print_plan(suite: Suite, models: Sequence[Model], work: Mapping[tuple[str, str], Work], how: How) -> None:
-    """Print the cells with their commands, and the expected time."""
-    names = [model.name for model in models]
-    baselines = [RANDOM] * suite.fields.random_init + [SUPERVISED] * (suite.supervised is not None)
-    seconds = 0.0
+def _print_plan(suite: Suite, models: Sequence[Model], how: How) -> None:
+    """Print the cells with their commands, and how long those that are missing take, as far as others tell."""
+    names = [*(model.name for model in models), *[RANDOM] * suite.fields.random_init]
+    total, seconds, missing, unknown = 0, 0.0, 0, []
     for data in suite.data:
-        window = _window_seconds(data.fields.manifest, models[0].checkpoint, how)
-        known: set[str] = set()
         for entry in data.entries:
-            part = work[data.name, entry.name]
-            count = len(models) + len(baselines)
-            if PROTOCOLS[entry.protocol].needs_joint_space:
-                count -= suite.supervised is not None
-            windows = 0 if part.shared in known else part.windows
-            known |= {part.shared} - {""}
-            seconds += count * window * (windows + _BACKWARD * part.training)
-            print(f"{data.name} / {entry.name}: {count} models")
+            needs_space = PROTOCOLS[entry.protocol].needs_joint_space
+            columns = [*names, *[SUPERVISED] * (suite.supervised is not None and not needs_space)]
+            print(f"{data.name} / {entry.name}: {len(columns)} models")
             for model in models:
                 print(f"    {make_cell(suite, data, entry, model, how).command}")
-    print(f"models: {', '.join([*names, *baselines])}")
-    print(f"expected: about {max(1, round(seconds / 60))} min; dry run: nothing was written")
+            taken = [seconds_taken(cell_folder(data, entry, name, how)) for name in columns]
+            known = [each for each in taken if each is not None]
+            total, missing = total + len(taken), missing + len(taken) - len(known)
+            seconds += (len(taken) - len(known)) * float(np.mean(known)) if known else 0
+            unknown += [] if known else [f"{data.name} / {entry.name}"]
+    print(f"models: {', '.join([*names, *[SUPERVISED] * (suite.supervised is not None)])}")
+    print(f"cells: {total}, of which {total - missing} are there; the others take {_expected(seconds, unknown)}")
+    print("dry run: nothing was written")
 
 
-def _window_seconds(manifest: str, checkpoint: str, how: How) -> float:
-    """Return the time to read and encode one window of the first rows, which must be readable."""
-    rows = read_manifest(how.root / manifest)
-    rows = rows.select(np.arange(min(_SAMPLE_ROWS, len(rows))))
-    pretrained = from_pretrained(checkpoint, choose_device(how.device))
-    start = time.monotonic()
-    found = extract_features(pretrained, rows)
-    return (time.monotonic() - start) / len(found.ids) / max(1, decoding_workers(how.num_workers))
+def _expected(seconds: float, unknown: Sequence[str]) -> str:
+    """Return the time of cells whose protocol was measured on another model here."""
+    if not unknown:
+        return f"about {round(seconds / 60)} min"
+    about = f"about {round(seconds / 60)} min, and an unknown time for" if seconds else "an unknown time:"
+    return f"{about} {', '.join(unknown)} (no model of this folder was measured by them)"
 
 
 def _say(text: str) -> None:

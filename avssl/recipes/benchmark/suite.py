@@ -99,7 +99,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Supervised:
-    """Two classifiers trained from random weights, of video and of audio: their encoders are the supervised baseline."""
+    """Two classifiers trained from random weights, one of video and one of audio, whose encoders are the baseline."""
 
     data: str
     """Name of the data set whose training rows and labels it is trained on."""
