@@ -89,7 +89,7 @@ def as_text(results: Results) -> str:
 def table_cells(results: Results, headlines_only: bool = True) -> tuple[list[str], list[list[str]]]:
     """Return header and cells in percent, with 95 % intervals in brackets or standard deviations after ±."""
     models = [model.name for model in results.models]
-    header = ["data", "protocol", "measure", "n", "chance", "other baselines", *models]
+    header = ["data", "protocol", "measure", "n", "chance", *models, "other baselines"]
     body = []
     for row in results.rows():
         scores: Mapping[str, Score] = row["scores"]
@@ -100,7 +100,7 @@ def table_cells(results: Results, headlines_only: bool = True) -> tuple[list[str
         chance = percent(baselines.pop("chance", None))
         others = ", ".join(f"{name} {percent(value)}" for name, value in baselines.items() if name not in models)
         cells = [score_text(scores[name]) if name in scores else "–" for name in models]
-        body.append([row["data"], row["protocol"], row["measure"], str(first.n), chance, others, *cells])
+        body.append([row["data"], row["protocol"], row["measure"], str(first.n), chance, *cells, others])
     return header, body
 
 
@@ -130,11 +130,11 @@ def condition_lines(results: Results) -> list[str]:
 
 
 def latex_table(header: Sequence[str], body: Sequence[Sequence[str]], caption: str) -> str:
-    """Return a LaTeX table for the package booktabs."""
+    """Return a LaTeX table for the package booktabs; the last column, the other baselines, is wrapped."""
     lines = [
         r"\begin{table}",
         rf"\caption{{{_latex(caption)}, in \%}}",
-        rf"\begin{{tabular}}{{lll{'r' * (len(header) - 3)}}}",
+        rf"\begin{{tabular}}{{lll{'r' * (len(header) - 4)}p{{5cm}}}}",
     ]
     lines += [r"\toprule", " & ".join(map(_latex, header)) + r" \\", r"\midrule"]
     lines += [" & ".join(map(_latex, row)) + r" \\" for row in body]
