@@ -45,7 +45,7 @@ def convert(
 
     Args:
         layout: Format of the checkpoint.
-        checkpoint: File written by torch.save.
+        checkpoint: File written by torch.save, or of DenseAV also ``hf-hub:OWNER/NAME`` or a copy of such a folder.
         out: Folder of the release, created if missing.
         statistics: An .npz file with ``mean`` and ``std`` of each frequency bin, in dB.
         data: Folder of videos, or a manifest, to estimate the statistics from, instead of ``--statistics``.

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from avssl.core.checkpoint_names import HUB, local_text, parse_hub
+from avssl.core.hub_client import download
 from avssl.hub.converters.avid_cma import read_ablation, read_avid_cma
 from avssl.hub.converters.cav_mae import read_cav_mae, read_cav_mae_sync
 from avssl.hub.converters.dense_av import read_dense_av
@@ -26,6 +28,7 @@ _LAYOUTS: dict[str, Callable[[Path], Conversion]] = {
     "cav-mae-sync": read_cav_mae_sync,
     "dense-av": read_dense_av,
 }
+_HUB_FILES = ("model.safetensors", "config.json")
 NEED_STATISTICS = ("avid-cma", "avid-cma-ablation")
 """Layouts whose authors do not publish the statistics of the spectrogram with the program."""
 
@@ -33,10 +36,16 @@ NEED_STATISTICS = ("avid-cma", "avid-cma-ablation")
 def read_checkpoint(layout: str, path: Path | str) -> Conversion:
     """Read a checkpoint of another project, in one of :data:`Layout`. Code in the file is never run.
 
+    Args:
+        layout: Format of the checkpoint.
+        path: File, folder, or ``hf-hub:owner/name`` with ``model.safetensors`` and ``config.json``.
+
     Raises:
+        HubError: If a repository cannot be downloaded.
         ConvertError: If there is no such layout, or the file has another one; names the first key that is missing,
             unknown or of another shape.
     """
     if layout not in _LAYOUTS:
         raise ConvertError(f"{layout!r} is not a known layout. Known: {', '.join(_LAYOUTS)}.")
-    return _LAYOUTS[layout](Path(path))
+    is_hub = str(path).startswith(HUB)
+    return _LAYOUTS[layout](download(parse_hub(str(path)), _HUB_FILES) if is_hub else Path(local_text(path)))

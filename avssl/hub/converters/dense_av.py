@@ -1,11 +1,14 @@
 """The checkpoint layout of DenseAV.
 
 Source: Hamilton et al., CVPR 2024, https://arxiv.org/abs/2406.05629. A file is a checkpoint of PyTorch Lightning:
-``state_dict`` holds the tensors, ``hyper_parameters`` the settings that they do not show. Low-rank updates of DINO's or
+``state_dict`` holds the tensors, ``hyper_parameters`` the settings that they do not show. The same models are on the
+Hugging Face hub as folders of ``model.safetensors`` and ``config.json``. Low-rank updates of DINO's or
 HuBERT's attention are added to the weights that they belong to, and the aligner's class token is kept as the layers in
 front of it make it. The loss, optimizer and progress of training are dropped.
 
-The authors score pairs by dot products, avssl by cosines, so the learned scale of the scores is left out too.
+The authors score pairs by dot products, avssl by cosines, so the learned scale of the scores is left out too. Their
+model of sounds adds the product of the class tokens of frame and audio to the scores of all cells alike
+(``sim_use_cls`` in its settings), which does not change where a map is high.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.config import Config, config_from_dict
+from avssl.core.data_files import read_json
+from avssl.core.user_files import FileError
 from avssl.hub.converters.foreign import (
     Conversion,
     ConvertError,
@@ -28,6 +33,7 @@ from avssl.hub.converters.foreign import (
     count_numbered,
     joined,
     load_combined,
+    load_safetensors,
     load_tensors,
     of_tensor,
     origin,
@@ -70,7 +76,6 @@ _SETTINGS = {
     "image_aligner_type": "image_linear",
     "audio_model_type": "hubert",
     "audio_aligner_type": "audio_sa_3_3_pool_2",
-    "sim_use_cls": False,
 }
 """Settings of the released models that decide which network the tensors belong to."""
 _PARTS = ("weight", "bias")
@@ -109,8 +114,8 @@ class _Layout:
 
 
 def read_dense_av(path: Path) -> Conversion:
-    """Read a checkpoint of DenseAV: the model of sounds, of language, or of both."""
-    content = load_tensors(path)
+    """Read a checkpoint of DenseAV, or a folder of the hub: the model of sounds, of language, or of both."""
+    content, file = _content(path)
     tensors = content.get("state_dict")
     if not isinstance(tensors, Mapping):
         found = ", ".join(sorted(map(str, content))[:5]) or "nothing"
@@ -130,7 +135,7 @@ def read_dense_av(path: Path) -> Conversion:
     left_out = _left_out(layout)
     sources = _video_sources(layout, config) | _audio_sources(layout, config)
     load_combined(model, tensors, sources, layout.source, [name for names in left_out.values() for name in names])
-    about = origin(path, "a DenseAV")
+    about = origin(file, "a DenseAV")
     about |= {f"left out, {reason}": ", ".join(names) for reason, names in left_out.items() if names}
     if dropped := sorted(str(key) for key in content if key not in ("state_dict", "hyper_parameters")):
         about["left behind"] = ", ".join(dropped)
@@ -138,11 +143,24 @@ def read_dense_av(path: Path) -> Conversion:
     return Conversion(model, config, about, LICENSE_ID, NOTICE, statistics)
 
 
+def _content(path: Path) -> tuple[Mapping[str, Any], Path]:
+    """Return the content of a checkpoint, and the file that holds its tensors."""
+    if not path.is_dir():
+        return load_tensors(path), path
+    file = path / "model.safetensors"
+    tensors = load_safetensors(file)
+    try:
+        settings = read_json(path / "config.json")
+    except (FileError, OSError) as error:
+        raise ConvertError(str(error)) from error
+    return {"state_dict": tensors, "hyper_parameters": settings}, file
+
+
 def _num_heads(content: Mapping[str, Any], path: Path) -> int:
     """Return K after checking that the settings are those of this network."""
     settings = content.get("hyper_parameters")
     if not isinstance(settings, Mapping):
-        raise ConvertError(f"{path}: the key hyper_parameters is missing, which tells the number of heads.")
+        raise ConvertError(f"{path}: the settings (hyper_parameters) are missing, which tell the number of heads.")
     for name, expected in _SETTINGS.items():
         if settings.get(name, expected) != expected:
             raise ConvertError(
@@ -273,10 +291,11 @@ def _aligner_sources(layout: _Layout, ours: str) -> dict[str, Source]:
 
 def _left_out(layout: _Layout) -> dict[str, list[str]]:
     """Return the tensors that the towers do not need, by the reason."""
+    masked = f"{layout.audio}masked_spec_embed"
     no_class = [] if "audio_cls" in layout.tensors else _named(f"{_ALIGN}2.cls_layer", dict.fromkeys(_PARTS))
     return {
-        "masking in the training of HuBERT": [f"{layout.audio}masked_spec_embed"],
-        "layers of class tokens, which scores do not use": [
+        "masking in the training of HuBERT": [name for name in (masked,) if name in layout.tensors],
+        "class token of a frame, the same for all of its cells": [
             *(f"image_aligner.cls_layer.{part}" for part in _PARTS),
             *no_class,
         ],

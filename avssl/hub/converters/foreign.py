@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avssl.config import Config
 from avssl.core.data_files import torch_file
 from avssl.core.errors import InputError
-from avssl.core.user_files import FileError, open_regular
+from avssl.core.user_files import FileError, open_regular, regular_file
 from avssl.models import AVModel
 
 MAX_CHECKPOINT_BYTES = 16 * 2**30
@@ -124,6 +125,16 @@ def load_tensors(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ConvertError(f"{path}: holds a {type(content).__name__}, not the mapping of a checkpoint.")
     return content
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Load a file of safetensors on the CPU; raise ConvertError if it is missing, too large or no such file."""
+    try:
+        return load_file(regular_file(path, MAX_CHECKPOINT_BYTES))
+    except FileError as error:
+        raise ConvertError(str(error)) from error
+    except Exception as error:  # safetensors raises its own errors
+        raise ConvertError(f"{path}: not a readable safetensors file: {error}") from error
 
 
 def load_renamed(model: nn.Module, tensors: Mapping[str, Any], their_names: Mapping[str, str], source: str) -> None:

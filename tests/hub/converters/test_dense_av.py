@@ -1,13 +1,16 @@
 """Converted DenseAV models against the network of the paper, as formulas over the keys of such a checkpoint."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
+from avssl.cli import main
 from avssl.hub.converters import ConvertError, read_checkpoint
 from avssl.training.build import build_transform
 
@@ -192,7 +195,8 @@ class Theirs:
 
 
 @pytest.mark.parametrize(
-    ("lora", "peft", "has_class"), [("image", "old", True), ("image audio", "new", True), ("", "old", False)]
+    ("lora", "peft", "has_class"),
+    [("image", "old", True), ("image audio", "new", True), ("", "old", False), ("", "new", True)],
 )
 @torch.no_grad()
 def test_converted_model_computes_what_the_checkpoint_stands_for(tmp_path, lora, peft, has_class):
@@ -279,7 +283,9 @@ def test_every_tensor_is_accounted_for(tmp_path):
     ):
         read_checkpoint("dense-av", path)
     torch.save({"state_dict": state}, path)
-    with pytest.raises(ConvertError, match="hyper_parameters is missing, which tells the number of heads"):
+    with pytest.raises(
+        ConvertError, match=r"settings \(hyper_parameters\) are missing, which tell the number of heads"
+    ):
         read_checkpoint("dense-av", path)
 
 
@@ -288,6 +294,36 @@ def test_release_states_its_terms_and_serves_the_verbs(tmp_path, check_release):
     loaded = check_release("dense-av", checkpoint, "\nlicense: mit\n---\n", "https://arxiv.org/abs/2406.05629")
     assert loaded.model.num_heads == 2
     assert loaded.transform.video_eval.size % 8 == 0
+
+
+def test_folders_of_the_hub_are_read(tmp_path, monkeypatch):
+    state, folder = random_state(lora=""), tmp_path / "DenseAV-sound"
+    settings = {"sim_agg_heads": 1, "sim_use_cls": True, "image_model_type": "dino8", "image_lora": False}
+    folder.mkdir()
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(settings))
+    expected = read_checkpoint("dense-av", write(tmp_path / "c.ckpt", state, sim_agg_heads=1)).model.state_dict()
+    asked = []
+    monkeypatch.setattr("avssl.hub.converters.download", lambda *given: asked.append(given) or folder)
+    for name in (folder, f"local-dir:{folder}", "hf-hub:mhamilton723/DenseAV-sound"):
+        found = read_checkpoint("dense-av", name)
+        assert all(torch.equal(found.model.state_dict()[key], value) for key, value in expected.items())
+        assert "left behind" not in found.about
+    (repository, files) = asked[0]
+    assert (str(repository), files) == ("hf-hub:mhamilton723/DenseAV-sound", ("model.safetensors", "config.json"))
+
+    assert main(["convert", "dense-av", "hf-hub:mhamilton723/DenseAV-sound", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ConvertError, match=r"config\.json: not JSON"):
+        read_checkpoint("dense-av", folder)
+    (folder / "model.safetensors").write_bytes(b"x" * 99)
+    with pytest.raises(ConvertError, match="not a readable safetensors file"):
+        read_checkpoint("dense-av", folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ConvertError, match=r"model\.safetensors: no such file"):
+        read_checkpoint("dense-av", folder)
 
 
 def test_files_with_code_are_refused(check_code_is_refused):
