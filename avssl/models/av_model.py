@@ -236,13 +236,12 @@ class AVModel(nn.Module):
 
         With second heads (B, 2 D, 1), as in :meth:`visual_cells`.
         """
-        return self.queries_of(self.audio_encoder.forward_features(audio))
+        return self.queries_of(*self.audio_encoder.forward_pooled(audio))
 
-    def queries_of(self, features: Tensor) -> Tensor:
-        """Return :meth:`sound_queries` of the audio encoder's (B, C, T', F') map."""
+    def queries_of(self, pooled: Tensor, features: Tensor) -> Tensor:
+        """Return :meth:`sound_queries` of the audio encoder's (B, C) pooled features and (B, C, T', F') map."""
         if self.where_heads is None and self.audio_over_time:
             return _project_cells(self.audio_head, _pool_frequency(features))
-        pooled = self.audio_encoder.pool(features)
         if self.where_heads is None:
             return self.audio_head(pooled)[..., None]
         return _side_by_side(head(pooled) for head in (self.audio_head, self.where_heads.audio))[..., None]

@@ -99,7 +99,7 @@ class TimeBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.squeeze(3).transpose(1, 2)
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         output: Tensor = self.block(tokens)
         return output[:, -x.shape[2] :].transpose(1, 2).unsqueeze(3)
 

@@ -76,7 +76,7 @@ class PatchTokens(nn.Module):
         """Return the (N, S, C) tokens of (N, channels, rows, columns) images."""
         patches = (self.projection(images) + position).flatten(2).transpose(1, 2)
         parts = [self.class_token, patches, self.registers]
-        return torch.cat([part.expand(len(patches), -1, -1) for part in parts if part is not None], dim=1)
+        return torch.cat([part.expand(patches.shape[0], -1, -1) for part in parts if part is not None], dim=1)
 
 
 class VitEncoder(Encoder):
@@ -130,14 +130,14 @@ class VitEncoder(Encoder):
 
     def forward_pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
         grid, tokens = self._last(x)
-        features = self._map(tokens, grid, len(x))
+        features = self._map(tokens, grid, x.shape[0])
         if self.pools_map:
             return self.pool(features), features
-        return tokens[:, 0].unflatten(0, (len(x), -1)).mean(dim=1), features  # the mean over frames
+        return tokens[:, 0].unflatten(0, (x.shape[0], -1)).mean(dim=1), features  # the mean over frames
 
     def forward_features(self, x: Tensor) -> Tensor:
         grid, tokens = self._last(x)
-        return self._map(tokens, grid, len(x))
+        return self._map(tokens, grid, x.shape[0])
 
     def blocks(self) -> dict[str, nn.Module]:
         return self._stages()
@@ -146,7 +146,7 @@ class VitEncoder(Encoder):
         if detail not in ("stages", "blocks"):
             raise InputError(f'detail ({detail!r}) must be "stages" or "blocks".')
         steps = zip(self.stage_names, self._run(x), strict=True)
-        return {name: self._map(tokens, grid, len(x)) for name, (grid, tokens) in steps}
+        return {name: self._map(tokens, grid, x.shape[0]) for name, (grid, tokens) in steps}
 
     def _last(self, x: Tensor) -> tuple[tuple[int, int], Tensor]:
         *_, last = self._run(x)

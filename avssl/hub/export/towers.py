@@ -172,9 +172,9 @@ class _VideoTower(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         model = self.model
-        features = model.video_encoder.forward_features(self.frames(frames))
-        embedding = model.video_head(model.video_encoder.pool(features))
-        return F.normalize(embedding), unit_heads(model.cells_of(features), model.num_heads).flatten(1, 2)
+        pooled, features = model.video_encoder.forward_pooled(self.frames(frames))
+        cells = unit_heads(model.cells_of(features), model.num_heads).flatten(1, 2)
+        return F.normalize(model.video_head(pooled)), cells
 
 
 class _AudioTower(nn.Module):
@@ -186,11 +186,10 @@ class _AudioTower(nn.Module):
 
     def forward(self, audio: Tensor) -> tuple[Tensor, ...]:
         model = self.model
-        features = model.audio_encoder.forward_features(self.audio(audio))
-        embedding = model.audio_head(model.audio_encoder.pool(features))
+        pooled, features = model.audio_encoder.forward_pooled(self.audio(audio))
         over_time = model.audio_head(features.amax(dim=3).movedim(1, -1)).movedim(-1, 1)
-        query = unit_heads(model.queries_of(features), model.num_heads).flatten(1, 2)
-        return F.normalize(embedding), F.normalize(over_time), query
+        query = unit_heads(model.queries_of(pooled, features), model.num_heads).flatten(1, 2)
+        return F.normalize(model.audio_head(pooled)), F.normalize(over_time), query
 
 
 class _ClassifierTower(nn.Module):

@@ -14,14 +14,15 @@ import torch
 from torch import nn
 
 from avssl import cli
-from avssl.config import FinetuneConfig, config_from_dict, to_dict
+from avssl.config import Config, FinetuneConfig, config_from_dict, to_dict
 from avssl.core.errors import RunError
 from avssl.evaluation.calibration import Calibration
 from avssl.hub.classifier import create_classifier, load_classifier, save_classifier
 from avssl.hub.export.fourier import FourierSpectrogram
 from avssl.hub.export.programs import write_tower
 from avssl.hub.export.towers import Port, Tower, towers_of
-from avssl.hub.pretrained import from_pretrained
+from avssl.hub.pretrained import PretrainedModel, from_pretrained
+from avssl.training.build import build_model, build_sampling, build_transform
 from avssl.transforms import create_spectrogram
 
 REPOSITORY = Path(__file__).parents[3]
@@ -146,6 +147,30 @@ def test_a_classifier_of_both_streams_is_one_file(tiny_release, tmp_path):
         x = classifier.transform.video_input(torch.zeros(1, 2, 3, 32, 32, dtype=torch.uint8))
         expected = classifier.model(x, classifier.transform.audio_input(waveform))
         torch.testing.assert_close(module(frames, waveform)[0], expected, atol=1e-4, rtol=0)
+
+
+def test_a_transformer_keeps_its_class_token_and_takes_batches_of_any_size(tmp_path):
+    vit = {"width": 12, "num_blocks": 1, "num_heads": 3, "pool": "class"}
+    tree = {
+        "data": {"source": "none"},
+        "sampling": {"num_frames": 2, "audio_seconds": 0.4, "sample_rate_hz": 8000},
+        "transform": {
+            "video": {"size": 32},
+            "spectrogram": {"num_mels": 32, "window_length": 256, "hop_seconds": 0.0125},
+        },
+        "model": {
+            "video": {"name": "vit_frames", "grid": 2, **vit},
+            "audio": {"name": "vit_spectrogram", "num_columns": 2, "num_rows": 2, "class_token": True, **vit},
+            "head": {"hidden": 8, "out_features": 8},
+        },
+    }
+    config = config_from_dict(tree, "", Config)
+    transform = build_transform(config).eval()
+    transform.standardize.set_statistics(torch.zeros(32), torch.ones(32))
+    pair = PretrainedModel(build_model(config, 0).eval(), transform, build_sampling(config), config, "test")
+    for tower in towers_of(pair, "inside"):
+        (shape,) = write_tower(tower, tmp_path / f"{tower.name}.pt2", "pt2", {}).inputs.values()
+        assert shape[0] == "batch"
 
 
 class FixedLength(nn.Module):
