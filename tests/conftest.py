@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,6 +194,86 @@ def timm_folder(tmp_path_factory) -> Path:
     (folder / "config.json").write_text(json.dumps(about))
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A tiny ViT\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Callable[[], Any]:
+    """Return a function that builds a tokenizer of a few words: [PAD] 0, [CLS] 1, [SEP] 2, [UNK] 3."""
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+
+    def build(limit: int = 32) -> Any:
+        words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "the", "dog", "barks", "violin", "rain", "square", "circle"]
+        model = tokenizers.models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]")
+        made = tokenizers.Tokenizer(model)
+        made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        special = [("[CLS]", 1), ("[SEP]", 2)]
+        made.post_processor = tokenizers.processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=special)
+        names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+        names |= {"bos_token": "[CLS]", "eos_token": "[SEP]"}
+        return transformers.PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=limit, **names)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_pe_av(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[[], Any]) -> Path:
+    """Return the folder of a tiny random PE-AV as transformers saves it, with its processor."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("timm")
+    tower = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "head_dim": 8,
+    }
+    dac = {"model_type": "dac", "downsampling_ratios": [4, 8], "encoder_hidden_size": 4, "codebook_dim": 8}
+    sizes = {"img_size": 32, "patch_size": 8, "ref_feat_shape": [4, 4], "embed_dim": 16, "depth": 2, "num_heads": 2}
+    vision = {"architecture": "vit_pe_core_tiny_patch16_384", "model_args": sizes, "num_labels": 12}
+    text = {key: value for key, value in tower.items() if key != "head_dim"} | {"model_type": "modernbert"}
+    text |= {"vocab_size": 16, "hidden_size": 24}
+    text |= {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+    towers = {
+        "audio_config": {**tower, "model_type": "pe_audio_encoder", "dac_config": dac},
+        "video_config": {**tower, "model_type": "pe_video_encoder", "vision_config": vision},
+    }
+    config = transformers.PeAudioVideoConfig(text_config=text, audio_video_config={**tower, **towers})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.PeAudioVideoModel(config)
+        for name, parameter in model.named_parameters():
+            if name.endswith("logit_scale"):
+                parameter.data.fill_(20.0)
+            elif name.endswith("logit_bias"):
+                parameter.data.fill_(-5.0)
+            elif parameter.ndim < 2 or not parameter.std() > 0:  # nothing is zero or one
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    folder = tmp_path_factory.mktemp("pe_av") / "pe-av-tiny"
+    model.save_pretrained(folder)
+    frames = transformers.PeVideoVideoProcessor(
+        do_resize=True,
+        size={"height": 32, "width": 32},
+        do_rescale=True,
+        do_normalize=True,
+        image_mean=[0.4, 0.5, 0.6],
+        image_std=[0.5, 0.4, 0.3],
+        num_frames=4,
+    )
+    sounds = transformers.PeAudioFeatureExtractor(sampling_rate=8000, hop_length=32)
+    transformers.PeAudioVideoProcessor(sounds, frames, tiny_tokenizer()).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pe_av_model(tiny_pe_av: Path) -> Any:
+    """Return the model of transformers in that folder, whose nested settings lose the number of pooled channels."""
+    import transformers
+
+    config = transformers.PeAudioVideoConfig.from_pretrained(tiny_pe_av)
+    config.audio_video_config.video_config.vision_config.num_labels = 12
+    return transformers.PeAudioVideoModel.from_pretrained(tiny_pe_av, config=config).eval()
 
 
 @pytest.fixture(scope="session")

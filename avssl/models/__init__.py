@@ -35,6 +35,7 @@ VIDEO_ENCODERS: dict[str, str] = {
     "r3d_18": "avssl.models.torchvision_video:r3d_18",
     "mc3_18": "avssl.models.torchvision_video:mc3_18",
     "resnet18_image": "avssl.models.resnet_image:ResNetImageEncoder",
+    "pe_video": "avssl.models.foreign.pe:PeVideoEncoder",
     "small_video": "avssl.models.small:SmallVideoEncoder",
     "dense_av_video": "avssl.models.dense_av:DenseAvVideo",
     "vit_frames": "avssl.models.vit:VitFrames",
@@ -44,6 +45,7 @@ VIDEO_ENCODERS: dict[str, str] = {
 
 AUDIO_ENCODERS: dict[str, str] = {
     "avid_audio_cnn_10": "avssl.models.avid_audio:AvidAudioEncoder",
+    "pe_audio": "avssl.models.foreign.pe:PeAudioEncoder",
     "resnet18_audio": "avssl.models.resnet_audio:ResNetAudioEncoder",
     "small_audio": "avssl.models.small:SmallAudioEncoder",
     "dense_av_audio": "avssl.models.dense_av:DenseAvAudio",

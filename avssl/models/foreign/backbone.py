@@ -41,6 +41,8 @@ class Backbone(nn.Module):
     """
 
     modality: Modality
+    has_pooling = False
+    """True if :meth:`pooled` returns the vector that the network itself pools a clip into."""
 
     def __init__(
         self,
@@ -64,6 +66,14 @@ class Backbone(nn.Module):
 
     def tokens(self, x: Tensor) -> Tokens:
         """Return the tokens behind the last block and the network's own normalization."""
+        raise NotImplementedError
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the (B, C) vector of each clip by the network's own pooling, without its map."""
+        raise NotImplementedError
+
+    def tokens_and_pooled(self, x: Tensor) -> tuple[Tokens, Tensor]:
+        """Return :meth:`tokens` and :meth:`pooled`, from one pass."""
         raise NotImplementedError
 
     def cells_of(self, output: Tensor, x: Tensor) -> Tensor:

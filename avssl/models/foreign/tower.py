@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from avssl.core.errors import InputError
 from avssl.core.ranges import CountOrZero, PositiveOrZero, PositiveShare, checked
 from avssl.models.blocks import Detail
-from avssl.models.encoder import Encoder, Pooling
+from avssl.models.encoder import Encoder
 from avssl.models.foreign.backbone import Backbone, Tokens
 from avssl.models.foreign.contract import Contract
 from avssl.models.foreign.libraries import library
@@ -38,7 +38,7 @@ class ForeignEncoder(Encoder):
             are filled in.
         preprocessing: Settings of the input that differ from the network's own, such as size=336. Those of
             `pretrained` are filled in.
-        pool: Pooling of all cells of the map into one vector.
+        pool: Pooling of all cells of the map into one vector; "token" takes the vector of the network's own pooling.
         frozen: Keep the weights of the backbone fixed; adapters and layers on top are trained.
         frozen_stages: Number of blocks, with the stem before them, whose weights are fixed.
         lora: Rank of the low-rank adapters, which are trained in place of the backbone's weights; 0 for none.
@@ -64,7 +64,7 @@ class ForeignEncoder(Encoder):
         pretrained: str = "",
         config: tuple[str, ...] = (),
         preprocessing: tuple[str, ...] = (),
-        pool: Pooling = "mean",
+        pool: Literal["mean", "max", "token"] = "mean",
         frozen: bool = False,
         frozen_stages: CountOrZero = 0,
         lora: CountOrZero = 0,
@@ -79,8 +79,12 @@ class ForeignEncoder(Encoder):
         )
         built = self.build(spec)
         stages = tuple(built.blocks())
-        super().__init__(built.modality, built.num_features, stages, pool)
+        super().__init__(built.modality, built.num_features, stages, "mean" if pool == "token" else pool)
         self.backbone = built
+        self._pools_cells = pool != "token"
+        if pool == "token" and (not built.has_pooling or temporal_layers):
+            reason = "temporal_layers read the map" if temporal_layers else "it has no pooling of its own"
+            raise InputError(f'pool ("token") must be "mean" or "max" for {backbone or self.library}: {reason}.')
         self.pretrained = "" if pretrained.lower() == "false" else pretrained
         self.layer_decay = layer_decay
         if frozen_stages > len(stages):
@@ -142,6 +146,28 @@ class ForeignEncoder(Encoder):
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the map of cells: (B, C, T', H', W') or (B, C, T', F')."""
         return self._on_top(self.tokens(x).cells)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C) pooled features, without the map where the network pools by itself."""
+        if self._pools_cells:
+            return super().forward(x)
+        self.check_input(x)
+        with torch.no_grad() if self._is_frozen else nullcontext():
+            return self.backbone.pooled(x)
+
+    def forward_both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the map of cells and the pooled features, from one pass."""
+        if self._pools_cells:
+            return super().forward_both(x)
+        self.check_input(x)
+        with torch.no_grad() if self._is_frozen else nullcontext():
+            tokens, pooled = self.backbone.tokens_and_pooled(x)
+        return tokens.cells, pooled
+
+    @property
+    def pools_cells(self) -> bool:
+        """True unless the network pools by itself."""
+        return self._pools_cells
 
     def tokens(self, x: Tensor) -> Tokens:
         """Return the backbone's cells, and its class and register tokens apart from them."""
