@@ -30,6 +30,7 @@ class TextEncoder(nn.Module):
     def __init__(self, tokenize: Tokenize, tower: nn.Module, projections: Mapping[Modality, nn.Module]) -> None:
         super().__init__()
         self.tokenize, self.tower = tokenize, tower
+        self.streams: tuple[Modality, ...] = tuple(projections)
         self.projections = nn.ModuleDict(dict(projections.items()))
 
     @torch.no_grad()
@@ -48,7 +49,7 @@ class TextEncoder(nn.Module):
         check_texts(texts)
         device = next(self.tower.parameters()).device
         features = self.tower(**{name: x.to(device) for name, x in self.tokenize(texts).items()})
-        return {name: F.normalize(head(features).float(), dim=1) for name, head in self.projections.items()}
+        return {name: F.normalize(self.projections[name](features).float(), dim=1) for name in self.streams}
 
 
 def check_texts(texts: Sequence[str]) -> None:
