@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +12,11 @@ import torch
 
 from avssl.config import Config, config_from_dict, to_dict
 from avssl.core.batch import Batch, Modality
+from avssl.core.errors import InputError
 from avssl.data.sampling import ClipSampling
 from avssl.engine import Precision
 from avssl.hub.model_input import check_input, describe_input
+from avssl.hub.pe_av import load_pe_av, pe_av_config
 from avssl.hub.release import (
     CONFIG_NAME,
     PRETRAINED,
@@ -22,6 +25,7 @@ from avssl.hub.release import (
     check_tensors,
     find_release,
     load_tensors,
+    public_type,
     read_content,
     write_release,
 )
@@ -29,8 +33,10 @@ from avssl.hub.tensors import describe_bases, named_tensors, public_weights, sto
 from avssl.hub.training_world import TrainingWorld, load_world, save_world
 from avssl.models import AVModel, ClipEncoder, Encoding, TextEncoder
 from avssl.models.foreign.contract import VideoContract
+from avssl.models.foreign.pe import PE_AV
+from avssl.models.foreign.text import text_encoder
 from avssl.models.foreign.tower import ForeignEncoder
-from avssl.models.foreign.weights import UNKNOWN_LICENSE
+from avssl.models.foreign.weights import UNKNOWN_LICENSE, weight_folder
 from avssl.training.build import Crop, build_model, build_sampling, build_transform
 from avssl.transforms import ClipTransform
 
@@ -182,7 +188,7 @@ def save_pretrained(
 def from_pretrained(
     path_or_hub_id: Path | str, device: torch.device | str = "cpu", crop: Literal["center", "full"] | None = None
 ) -> PretrainedModel:
-    """Load a release.
+    """Load a release, or PE-AV in the format of transformers (``hf-hub:facebook/pe-av-small``).
 
     Args:
         path_or_hub_id: A release folder, a run directory (its ``weights/``), or ``hf-hub:owner/name`` or
@@ -200,6 +206,8 @@ def from_pretrained(
         >>> pretrained.model, pretrained.transform, pretrained.sampling
     """
     folder = find_release(path_or_hub_id)
+    if kind := public_type(folder):
+        return _public(kind, str(path_or_hub_id), crop).to(device)
     content = read_content(folder, PRETRAINED)
     config = config_from_dict(content["config"], f"{folder / CONFIG_NAME}: ", Config)
     check_input(content, describe_input(config), folder)
@@ -214,6 +222,26 @@ def from_pretrained(
     load_tensors(folder, model=pretrained.model, transform=pretrained.transform)
     pretrained.world, pretrained.trained_on = load_world(folder), card_note(folder, "trained on")
     return pretrained.to(device)
+
+
+def _public(kind: str, name: str, crop: Literal["center", "full"] | None) -> PretrainedModel:
+    """Load a public model that is not a release; raise HubError if it is no PE-AV."""
+    if kind != PE_AV:
+        raise HubError(
+            f"{name}: holds a model of type {kind}, but a whole model of video and audio must be a release of avssl or "
+            f"PE-AV ({PE_AV}). As one tower of a run: --model.video.pretrained or --model.audio.pretrained."
+        )
+    try:
+        weights = weight_folder(name)
+        config = pe_av_config(weights)
+        pretrained = _assemble(config, config.train.seed, crop, config.transform.video.size, name)
+        load_pe_av(pretrained.model, weights)
+    except HubError:
+        raise
+    except InputError as error:
+        raise HubError(f"{name}: cannot be used as PE-AV: {error}") from error
+    pretrained.load_text = partial(text_encoder, weights)
+    return pretrained
 
 
 def _full_frame_size(model: AVModel, size: int) -> int:

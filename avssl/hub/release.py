@@ -90,6 +90,8 @@ def find_release(name: Path | str) -> Path:
     for candidate in (found, found / "weights"):
         if (candidate / WEIGHTS_NAME).exists():
             return candidate
+    if public_type(found):  # whose weights may be in several files
+        return found
     folds = sorted(path for path in found.glob("folds/*") if (path / "weights" / WEIGHTS_NAME).exists())
     if len(folds) == 1:
         return folds[0] / "weights"
@@ -112,13 +114,23 @@ def _downloaded(name: HubName, given: str) -> Path:
     except HubError as error:
         raise error if given == str(name) else HubError(f"{given}: no such folder here. {error}") from error
     missing = [each for each in (CONFIG_NAME, WEIGHTS_NAME) if not (folder / each).exists()]
-    if missing:
+    if missing and not public_type(folder):
         present = list_files(name)
         listed = f" It has {', '.join(present[:8])}{' ...' if len(present) > 8 else ''}." if present else ""
         pickled = any(file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")) for file in present)
         advice = " Weights are read from safetensors only, because loading a pickle runs its code." if pickled else ""
         raise HubError(f"{name}: is no release of avssl: {' and '.join(missing)} missing.{listed}{advice}")
     return folder
+
+
+def public_type(folder: Path) -> str:
+    """Return the ``model_type`` of a folder in the format of transformers; "" for a release of this package."""
+    try:
+        content = read_json(folder / CONFIG_NAME, _MAX_CONFIG_BYTES)
+    except (OSError, ValueError):
+        return ""
+    is_theirs = isinstance(content, dict) and "format_version" not in content
+    return str(content.get("model_type", "")) if is_theirs else ""
 
 
 def card_note(folder: Path, name: str) -> str:

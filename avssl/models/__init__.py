@@ -57,6 +57,7 @@ HEADS: dict[str, str] = {
     "mlp": "avssl.models.heads:mlp",
     "mlp_bn": "avssl.models.heads:mlp_bn",
     "linear": "avssl.models.heads:linear",
+    "norm_linear": "avssl.models.heads:norm_linear",
 }
 """Import path of each projection head by its name in the configuration."""
 

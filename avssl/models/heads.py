@@ -207,6 +207,18 @@ def linear(in_features: int, out_features: Channels = 128) -> ProjectionHead:
     return ProjectionHead(in_features, out_features, nn.Linear(in_features, out_features))
 
 
+@checked
+def norm_linear(in_features: int, out_features: Channels = 128) -> ProjectionHead:
+    """Build LayerNorm and a linear layer without bias, the head of PE-AV (https://arxiv.org/abs/2512.19687).
+
+    Args:
+        in_features: The encoder's ``num_features``.
+        out_features: Size of the embeddings that are compared.
+    """
+    layers = nn.LayerNorm(in_features, eps=1e-6), nn.Linear(in_features, out_features, bias=False)
+    return ProjectionHead(in_features, out_features, *layers)
+
+
 class LogitScale(nn.Module):
     """Learned logarithm of the inverse temperature, and optional learned offset of the logits.
 

@@ -31,8 +31,10 @@ from avssl.models.foreign.weights import WeightFolder, WeightsError, differences
 
 PE_AV = "pe_audio_video"
 """``model_type`` of the whole model."""
+NUM_FRAMES = 16
+"""Frames of a clip, unless the processor in a folder says otherwise."""
 WINDOW_SECONDS = 4.0
-"""Default length of a clip: 16 frames, four a second."""
+"""Default length of a clip. PE-AV is trained on clips of many lengths, and its files name none."""
 
 _PREFIXES = {
     "video": ("video_model.video_encoder.", "audio_video_encoder.embedder.video_encoder.", "video_encoder.", ""),
@@ -325,5 +327,5 @@ def _video_contract(spec: Spec) -> VideoContract:
         tuple(own.get("std", half)),
         own.get("resize_short"),
         own.get("interpolation", "bilinear"),
-        num_frames=int(own.get("num_frames", 16)),
+        num_frames=int(own.get("num_frames", NUM_FRAMES)),
     )
