@@ -217,6 +217,52 @@ def tiny_tokenizer() -> Callable[[], Any]:
 
 
 @pytest.fixture(scope="session")
+def tiny_image_text(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[[], Any]
+) -> Callable[[str], Path]:
+    """Return a function that gives the folder of a tiny random CLIP, SigLIP or CLAP, as transformers saves it."""
+    transformers = pytest.importorskip("transformers")
+    layers = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**layers, "vocab_size": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    image = {**layers, "image_size": 32, "patch_size": 8}
+    made: dict[str, Path] = {}
+
+    def build(kind: str) -> Any:
+        texts = {**text, "max_position_embeddings": 14 if kind == "clap" else 12}
+        if kind == "clip":
+            return transformers.CLIPModel(
+                transformers.CLIPConfig(text_config=texts, vision_config=image, projection_dim=12)
+            )
+        if kind == "siglip":
+            return transformers.SiglipModel(
+                transformers.SiglipConfig(text_config={**texts, "projection_size": 16}, vision_config=image)
+            )
+        audio = {"hidden_size": 32, "patch_embeds_hidden_size": 4, "depths": [1, 1, 1, 1], "spec_size": 64}
+        audio |= {"num_attention_heads": [1, 1, 2, 2], "window_size": 2, "num_mel_bins": 16}
+        return transformers.ClapModel(transformers.ClapConfig(text_config=texts, audio_config=audio, projection_dim=12))
+
+    def folder_of(kind: str) -> Path:
+        if kind not in made:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                model = build(kind)
+                for parameter in model.parameters():  # nothing is zero or one
+                    parameter.data += 0.1 * torch.randn_like(parameter)
+            made[kind] = tmp_path_factory.mktemp(kind)
+            model.save_pretrained(made[kind])
+            tiny_tokenizer().save_pretrained(made[kind])
+            if kind == "clip":
+                sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+                transformers.CLIPImageProcessor(**sizes).save_pretrained(made[kind])
+            elif kind == "siglip":
+                transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(made[kind])
+            (made[kind] / "README.md").write_text("---\nlicense: mit\n---\n")
+        return made[kind]
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
 def tiny_pe_av(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[[], Any]) -> Path:
     """Return the folder of a tiny random PE-AV as transformers saves it, with its processor."""
     transformers = pytest.importorskip("transformers")

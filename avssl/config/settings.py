@@ -263,6 +263,16 @@ class TransformConfig:
 
 @checked
 @dataclass
+class SpaceConfig:
+    """Space that video and audio are compared in."""
+
+    of: Literal["heads", "video", "audio"] = "heads"
+    """"heads" gives both encoders a projection head; "video" and "audio" take the features of that encoder as they are,
+    and the other one alone has a head: so audio is aligned to a frozen CLIP, whose texts are then comparable too."""
+
+
+@checked
+@dataclass
 class DropoutConfig:
     """Dropout between encoders and heads, in training."""
 
@@ -280,6 +290,8 @@ class ModelConfig:
     """Audio encoder."""
     head: Choice = field(default_factory=partial(choose, "model.head", "mlp_bn"))
     """Projection head of each modality."""
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    """Space that video and audio are compared in."""
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     """Dropout between encoders and heads."""
 

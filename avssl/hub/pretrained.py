@@ -30,6 +30,7 @@ from avssl.hub.release import (
     write_release,
 )
 from avssl.hub.tensors import describe_bases, named_tensors, public_weights, stored_tensors, tensors_hash
+from avssl.hub.text import load_text
 from avssl.hub.training_world import TrainingWorld, load_world, save_world
 from avssl.models import AVModel, ClipEncoder, Encoding, TextEncoder
 from avssl.models.foreign.contract import VideoContract
@@ -47,10 +48,6 @@ measures its effect on SoundingShapes. Models trained on whole squares (``transf
 size."""
 
 
-NO_TEXT = (
-    "this model has no text tower. Words work with PE-AV (hf-hub:facebook/pe-av-small), and with models whose audio "
-    "was aligned to a frozen CLIP or SigLIP (configs/bind_clip.yaml)."
-)
 RANDOM = "random:"
 """Prefix of a checkpoint that stands for the same network with random weights."""
 
@@ -74,7 +71,7 @@ class PretrainedModel:
     trained_on: str = ""
     """Note of the card on the training clips."""
     load_text: Callable[[], TextEncoder] | None = None
-    """Loads the text tower, if there is one."""
+    """Loads the text tower; None for that of the model's own encoders (:mod:`avssl.hub.text`)."""
     _text: TextEncoder | None = field(default=None, init=False, repr=False)
 
     def to(self, device: torch.device | str) -> PretrainedModel:
@@ -121,9 +118,7 @@ class PretrainedModel:
             HubError: If the model has none; names models that have one.
         """
         if self._text is None:
-            if self.load_text is None:
-                raise HubError(f"{self.source}: {NO_TEXT}")
-            self._text = self.load_text().eval()
+            self._text = (self.load_text or partial(load_text, self.model, self.source))().eval()
         return self._text.to(self.device)
 
     def embed_text(self, texts: Sequence[str], stream: Modality = "audio") -> torch.Tensor:

@@ -35,6 +35,7 @@ VIDEO_ENCODERS: dict[str, str] = {
     "r3d_18": "avssl.models.torchvision_video:r3d_18",
     "mc3_18": "avssl.models.torchvision_video:mc3_18",
     "resnet18_image": "avssl.models.resnet_image:ResNetImageEncoder",
+    "image_text": "avssl.models.foreign.image_text:ImageTextEncoder",
     "pe_video": "avssl.models.foreign.pe:PeVideoEncoder",
     "small_video": "avssl.models.small:SmallVideoEncoder",
     "dense_av_video": "avssl.models.dense_av:DenseAvVideo",

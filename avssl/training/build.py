@@ -25,7 +25,7 @@ from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
 from avssl.engine import WarmupCosine, create_optimizer
 from avssl.engine.optim import RateGroup
-from avssl.models import AVModel, Encoder, HeadPair, LogitScale, create_encoder, create_head
+from avssl.models import AVModel, Encoder, HeadPair, LogitScale, ProjectionHead, create_encoder, create_head
 from avssl.models.classifier import Inputs
 from avssl.models.foreign.tower import ForeignEncoder
 from avssl.objectives import (
@@ -139,8 +139,20 @@ def load_public_weights(*encoders: nn.Module) -> None:
 
 
 def _build_heads(config: Config, video: Encoder, audio: Encoder) -> HeadPair:
-    name, options = config.model.head.name, config.model.head.options()
-    return HeadPair(*(create_head(name, encoder.num_features, **options) for encoder in (video, audio)))
+    chosen, space = config.model.head, config.model.space.of
+    heads, size = [], chosen.options()["out_features"]
+    for encoder in (video, audio):
+        count = encoder.num_features
+        if space != encoder.modality:
+            heads.append(create_head(chosen.name, count, **chosen.options()))
+        elif count == size:
+            heads.append(ProjectionHead(count, count))
+        else:
+            raise ConfigError(
+                f"model.space.of ({space}) takes the {count} features of the {space} encoder as they are, so "
+                f"model.head.out_features ({size}) must be {count}."
+            )
+    return HeadPair(*heads)
 
 
 def build_transform(

@@ -44,14 +44,16 @@ def test_maps_of_sounds_and_words(clips, tiny_pe_av, tmp_path, capsys):
     assert found["own audio"] != found['"the violin"']
 
 
-@pytest.mark.parametrize("verb", ["energy", "sync"])
-def test_curves_of_one_video(verb, clips, tiny_pe_av, tmp_path, capsys):
-    assert said_by(capsys, verb, clips / "wide" / "0.mp4", "--checkpoint", tiny_pe_av, "--device", "cpu")
+@pytest.mark.parametrize("more", [["energy"], ["sync", "--max-offset-seconds", 0.2]], ids=["energy", "sync"])
+def test_curves_of_one_video(more, clips, tiny_pe_av, capsys):
+    verb, *options = more
+    words = [verb, clips / "wide" / "0.mp4", "--checkpoint", tiny_pe_av, "--device", "cpu"]
+    assert said_by(capsys, *words, *options)
 
 
 def test_probe_and_finetune(clips, tiny_pe_av, tmp_path, capsys):
     manifest = tmp_path / "rows.csv"
-    said_by(capsys, "index", clips, "-o", manifest, "--labels", "folders", "--split-shares", "0.5", "0", "0.5")
+    said_by(capsys, "index", clips, "-o", manifest, "--labels", "folders", "--split", 0.6, 0, 0.4)
     said = said_by(capsys, "probe", manifest, "--checkpoint", tiny_pe_av, "--device", "cpu", "--num-workers", 0)
     assert "random-init" in said
     out = tmp_path / "classifier"

@@ -110,8 +110,7 @@ def _clip(folder: WeightFolder) -> TextEncoder:
 
 
 def _siglip(folder: WeightFolder) -> TextEncoder:
-    name = "SiglipModel" if folder.read("config.json")["model_type"] == "siglip" else "Siglip2Model"
-    model = load_whole(name, folder)
+    model = load_whole("SiglipModel", folder)
     limit = model.config.text_config.max_position_embeddings
     tower = _Tower(model.text_model, lambda output: output.pooler_output, uses_mask=False)
     return _both(HfTokenizer(folder, limit, fills=True), tower, nn.Identity())
@@ -197,6 +196,5 @@ _READERS: dict[str, Callable[[WeightFolder], TextEncoder]] = {
     PE_AV: _pe_av,
     "clip": _clip,
     "siglip": _siglip,
-    "siglip2": _siglip,
     "clap": _clap,
 }
