@@ -28,8 +28,8 @@ from avssl.models.foreign.weights import WeightFolder, WeightsError, differences
 
 _WHOLE = {"clip": "CLIPModel", "siglip": "SiglipModel"}
 _VISION = {"clip": "CLIPVision", "siglip": "SiglipVision"}
-_SETTINGS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
-_SETTINGS += ("hidden_act", "layer_norm_eps", "projection_dim")
+_LAYERS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
+_SETTINGS = (*_LAYERS, "hidden_act", "layer_norm_eps", "projection_dim")
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5)
 _LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")

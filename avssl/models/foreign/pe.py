@@ -44,8 +44,11 @@ _PREFIXES = {
 _COMPUTED = ("rope.", "rotary_emb.")
 """Parts of names of tensors that some files hold although they follow from the settings."""
 _LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv")
-_SETTINGS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-_SETTINGS += ("head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_parameters", "attention_bias")
+_LAYERS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+_SETTINGS = (
+    *_LAYERS,
+    *("head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_parameters", "attention_bias"),
+)
 _VISION = ("architecture", "model_args")
 _DAC = ("encoder_hidden_size", "hidden_size", "downsampling_ratios", "codebook_dim")
 

@@ -147,7 +147,8 @@ def pe_head(tensors: Mapping[str, Tensor], prefix: str, folder: WeightFolder) ->
     if missing:
         raise WeightsError(f"{folder.name}: {missing[0]} is missing.")
     weight, bias, projection = (tensors[prefix + name] for name in names)
-    head = nn.Sequential(nn.LayerNorm(len(weight), eps=1e-6), nn.Linear(*projection.shape[::-1], bias=False))
+    out_features, in_features = projection.shape
+    head = nn.Sequential(nn.LayerNorm(in_features, eps=1e-6), nn.Linear(in_features, out_features, bias=False))
     head.load_state_dict({"0.weight": weight, "0.bias": bias, "1.weight": projection})
     return head
 
