@@ -28,7 +28,7 @@ def load_text(model: AVModel, source: str) -> TextEncoder:
     tower = model.video_encoder
     if not isinstance(tower, ImageTextEncoder):
         raise HubError(f"{source}: {NO_TEXT}")
-    is_own = tower.pretrained and not tower.pools_cells and tower.temporal is None and not len(model.video_head)
+    is_own = tower.pretrained and not tower.pools_map and tower.temporal is None and not len(model.video_head)
     if not is_own or any(parameter.requires_grad for parameter in tower.parameters()):
         raise HubError(
             f"{source}: its image tower has left the space of its texts. It stays there with public weights and "

@@ -156,6 +156,8 @@ class AVModel(nn.Module):
         encoder, heads = self._side(modality)
 
         def project(rows: Tensor) -> Outputs:
+            if not needs_maps and not encoder.pools_map:
+                return heads[0](encoder(rows)), None  # a network that pools by itself need not make its map
             # (B, C) and (B, C, T', H', W') or (B, C, T', F')
             pooled, features = encoder.forward_pooled(rows)
             if modality == "video" and self.training and self.video_dropout.p:

@@ -85,16 +85,6 @@ class Encoder(nn.Module):
             x = getattr(self, name)(x)
         return x
 
-    def forward_both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return :meth:`forward_features` and :meth:`forward`, from one pass."""
-        features = self.forward_features(x)
-        return features, self.pool(features)
-
-    @property
-    def pools_cells(self) -> bool:
-        """True if :meth:`forward` is :meth:`pool` of the map; False if the network has a pooled vector of its own."""
-        return True
-
     def pool(self, features: Tensor) -> Tensor:
         """Return the (B, C) maximum or mean over all cells of a (B, C, ...) map."""
         cells = features.movedim(1, -1).flatten(1, -2)  # (B, cells, C), a view of channels-last maps

@@ -23,7 +23,7 @@ from avssl.config import (
 from avssl.config.declared import read_declaration
 from avssl.config.finetune import EvaluationConfig, FinetuneTrainConfig, LabelConfig
 from avssl.config.parsing import groups, read_names
-from avssl.config.settings import DropoutConfig, MonitorConfig, ReadingConfig
+from avssl.config.settings import DropoutConfig, MonitorConfig, ReadingConfig, SpaceConfig
 from avssl.core.lazy import load
 from avssl.media import MediaLimits
 from avssl.models import AUDIO_ENCODERS, CLASSIFIER_LOSSES, HEADS, VIDEO_ENCODERS
@@ -64,7 +64,15 @@ PASSED_ON = [
     (TeacherConfig, "avssl.training.tasks:DistillTask", {}),
 ]
 """A group of settings, the class or function that takes them, and the names that differ."""
-READ_BY_RUNS = {ReadingConfig, MediaLimits, MonitorConfig, LabelConfig, FinetuneTrainConfig, EvaluationConfig}
+READ_BY_RUNS = {
+    ReadingConfig,
+    MediaLimits,
+    MonitorConfig,
+    LabelConfig,
+    FinetuneTrainConfig,
+    EvaluationConfig,
+    SpaceConfig,
+}
 """Groups whose settings are not arguments of a class with the same defaults."""
 
 CALLED = [

@@ -52,10 +52,10 @@ def test_curves_of_one_video(more, clips, tiny_pe_av, capsys):
 
 
 def test_probe_and_finetune(clips, tiny_pe_av, tmp_path, capsys):
-    manifest = tmp_path / "rows.csv"
+    manifest = clips / "rows.csv"
     said_by(capsys, "index", clips, "-o", manifest, "--labels", "folders", "--split", 0.6, 0, 0.4)
     said = said_by(capsys, "probe", manifest, "--checkpoint", tiny_pe_av, "--device", "cpu", "--num-workers", 0)
-    assert "random-init" in said
+    assert "random" in said
     out = tmp_path / "classifier"
     words = ["finetune", manifest, "--checkpoint", tiny_pe_av, "-o", out, "--optim.epochs", 1, "--optim.batch-size", 4]
     said_by(capsys, *words, "--train.device", "cpu", "--data.num-workers", 0, "--train.precision", "fp32")

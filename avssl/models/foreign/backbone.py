@@ -72,8 +72,8 @@ class Backbone(nn.Module):
         """Return the (B, C) vector of each clip by the network's own pooling, without its map."""
         raise NotImplementedError
 
-    def tokens_and_pooled(self, x: Tensor) -> tuple[Tokens, Tensor]:
-        """Return :meth:`tokens` and :meth:`pooled`, from one pass."""
+    def pooled_and_tokens(self, x: Tensor) -> tuple[Tensor, Tokens]:
+        """Return :meth:`pooled` and :meth:`tokens`, from one pass."""
         raise NotImplementedError
 
     def cells_of(self, output: Tensor, x: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class ImageTextEncoder(ForeignEncoder):
     """Image tower of CLIP or SigLIP: video (B, 3, T, H, W) to (B, C, T, H', W') in the space of its text tower."""
 
     library: ClassVar[str] = "image_text"
+    default: ClassVar[str] = "clip"
 
     @classmethod
     def build(cls, spec: Spec) -> Backbone:
@@ -114,12 +115,12 @@ class ImageTextBackbone(Backbone):
         super().__init__(_Network(vision, projection), spec, features, contract, blocks, _LORA_TARGETS)
 
     def tokens(self, x: Tensor) -> Tokens:
-        return self.tokens_and_pooled(x)[0]
+        return self.pooled_and_tokens(x)[1]
 
-    def tokens_and_pooled(self, x: Tensor) -> tuple[Tokens, Tensor]:
+    def pooled_and_tokens(self, x: Tensor) -> tuple[Tensor, Tokens]:
         before, behind = self._last_layer(x)
         pooled = self._frames(behind, x)
-        return Tokens(self._grid(self._cells(before, behind), x), pooled[:, :, None]), pooled.mean(dim=1)
+        return pooled.mean(dim=1), Tokens(self._grid(self._cells(before, behind), x), pooled[:, :, None])
 
     def pooled(self, x: Tensor) -> Tensor:
         return self._frames(self._last_layer(x)[1], x).mean(dim=1)

@@ -57,6 +57,7 @@ class PeVideoEncoder(ForeignEncoder):
     """Video tower of PE-AV: video (B, 3, T, H, W) to (B, C, 1, H', W'), and a class token."""
 
     library: ClassVar[str] = "pe_video"
+    default: ClassVar[str] = PE_AV
 
     @classmethod
     def build(cls, spec: Spec) -> Backbone:
@@ -84,6 +85,7 @@ class PeAudioEncoder(ForeignEncoder):
     """Audio tower of PE-AV: waveforms (B, 1, S, 1) to (B, C, T', 1), a cell each 40 ms, and a class token."""
 
     library: ClassVar[str] = "pe_audio"
+    default: ClassVar[str] = PE_AV
 
     @classmethod
     def build(cls, spec: Spec) -> Backbone:
@@ -131,12 +133,12 @@ class PeVideoBackbone(Backbone):
             raise InputError(f"config: {type(vision).__name__} has no attention pooling, which maps of PE-AV need.")
 
     def tokens(self, x: Tensor) -> Tokens:
-        return self.tokens_and_pooled(x)[0]
+        return self.pooled_and_tokens(x)[1]
 
-    def tokens_and_pooled(self, x: Tensor) -> tuple[Tokens, Tensor]:
+    def pooled_and_tokens(self, x: Tensor) -> tuple[Tensor, Tokens]:
         patches = self._patches(x)
         pooled = self._pooled(patches, len(x))
-        return Tokens(self._cells(patches, x), pooled[:, None]), pooled
+        return pooled, Tokens(self._cells(patches, x), pooled[:, None])
 
     def pooled(self, x: Tensor) -> Tensor:
         return self._pooled(self._patches(x), len(x))
@@ -216,11 +218,11 @@ class PeAudioBackbone(Backbone):
         self._hop_length = int(spec.preprocessing.get("hop_length", network.config.dac_config.hop_length))
 
     def tokens(self, x: Tensor) -> Tokens:
-        return self.tokens_and_pooled(x)[0]
+        return self.pooled_and_tokens(x)[1]
 
-    def tokens_and_pooled(self, x: Tensor) -> tuple[Tokens, Tensor]:
+    def pooled_and_tokens(self, x: Tensor) -> tuple[Tensor, Tokens]:
         output = self._hidden(x)
-        return Tokens(self.cells_of(output, x), output[:, :1]), output[:, 0]
+        return output[:, 0], Tokens(self.cells_of(output, x), output[:, :1])
 
     def pooled(self, x: Tensor) -> Tensor:
         return self._hidden(x)[:, 0]

@@ -81,7 +81,7 @@ class ForeignEncoder(Encoder):
         stages = tuple(built.blocks())
         super().__init__(built.modality, built.num_features, stages, "mean" if pool == "token" else pool)
         self.backbone = built
-        self._pools_cells = pool != "token"
+        self.pools_map = pool != "token"
         if pool == "token" and (not built.has_pooling or temporal_layers):
             reason = "temporal_layers read the map" if temporal_layers else "it has no pooling of its own"
             raise InputError(f'pool ("token") must be "mean" or "max" for {backbone or self.library}: {reason}.')
@@ -149,25 +149,20 @@ class ForeignEncoder(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C) pooled features, without the map where the network pools by itself."""
-        if self._pools_cells:
+        if self.pools_map:
             return super().forward(x)
         self.check_input(x)
         with torch.no_grad() if self._is_frozen else nullcontext():
             return self.backbone.pooled(x)
 
-    def forward_both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the map of cells and the pooled features, from one pass."""
-        if self._pools_cells:
-            return super().forward_both(x)
+    def forward_pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, C) pooled features and the map of cells, from one pass."""
+        if self.pools_map:
+            return super().forward_pooled(x)
         self.check_input(x)
         with torch.no_grad() if self._is_frozen else nullcontext():
-            tokens, pooled = self.backbone.tokens_and_pooled(x)
-        return tokens.cells, pooled
-
-    @property
-    def pools_cells(self) -> bool:
-        """True unless the network pools by itself."""
-        return self._pools_cells
+            pooled, tokens = self.backbone.pooled_and_tokens(x)
+        return pooled, tokens.cells
 
     def tokens(self, x: Tensor) -> Tokens:
         """Return the backbone's cells, and its class and register tokens apart from them."""

@@ -31,7 +31,7 @@ def test_frames_have_the_vectors_of_transformers(pair):
     encoder, x = encoder_of(folder), torch.randn(2, 3, 3, 32, 32)
     with torch.no_grad():
         expected = theirs.get_image_features(x.transpose(1, 2).flatten(0, 1)).pooler_output.view(2, 3, -1)
-        cells, pooled = encoder.forward_both(x)
+        pooled, cells = encoder.forward_pooled(x)
     torch.testing.assert_close(pooled, expected.mean(dim=1), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(encoder(x), pooled)
     torch.testing.assert_close(encoder.tokens(x).extra[:, :, 0], expected, atol=1e-5, rtol=1e-4)

@@ -31,7 +31,7 @@ def test_the_video_tower_is_that_of_transformers(tiny_pe_av, theirs, frames):
     tower, x = ours("pe_video", tiny_pe_av), torch.randn(2, 3, frames, 32, 32)
     with torch.no_grad():
         expected = theirs.video_model.video_encoder(x.transpose(1, 2).contiguous()).pooler_output
-        cells, pooled = tower.forward_both(x)
+        pooled, cells = tower.forward_pooled(x)
         torch.testing.assert_close(tower(x), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(pooled, expected, atol=1e-5, rtol=1e-5)
         assert cells.shape == (2, 16, 1, 4, 4)
@@ -65,7 +65,7 @@ def test_the_audio_tower_and_its_padding_are_those_of_transformers(tiny_pe_av, t
     torch.testing.assert_close(padded(waveform[:, None], 32), inputs["input_values"], atol=0, rtol=0)
     with torch.no_grad():
         output = theirs.audio_model.audio_encoder(inputs["input_values"])
-        cells, pooled = tower.forward_both(waveform[:, None, :, None])
+        pooled, cells = tower.forward_pooled(waveform[:, None, :, None])
         torch.testing.assert_close(pooled, output.pooler_output, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(cells[..., 0].transpose(1, 2), output.last_hidden_state, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(tower(waveform[:, None, :, None]), pooled)
