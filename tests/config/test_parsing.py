@@ -138,9 +138,8 @@ def test_help_documents_the_options_of_the_choice(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert done.value.code == 0
     assert "--model.video.stem-pool" in text
-    assert (
-        "--model.head.name {mlp,mlp_bn,linear,norm_linear} Projection head of each modality. (default: mlp_bn)" in text
-    )
+    heads = "mlp, mlp_bn, linear, norm_linear"
+    assert f"--model.head.name NAME Projection head of each modality. One of {heads}. (default: mlp_bn)" in text
     assert "--model.video.width" not in text
     assert "Softmax temperature, > 0; the initial one if it is learned." in text
 
