@@ -261,7 +261,8 @@ def demo_weights() -> Path:
 
 DEMO_NOTE = (
     "the packaged weights, which know SoundingShapes only. For real videos name weights with --checkpoint: what "
-    "avssl convert dense-av hf-hub:mhamilton723/DenseAV-sound OUT makes (MIT), or a run of avssl pretrain on your own."
+    "avssl convert dense-av hf-hub:mhamilton723/DenseAV-sound OUT makes (MIT), hf-hub:facebook/pe-av-small (PE-AV, "
+    "Apache-2.0), or a run of avssl pretrain on your own."
 )
 """A line for whoever uses :func:`demo_weights` without naming them."""
 
