@@ -35,22 +35,22 @@ VIDEO_ENCODERS: dict[str, str] = {
     "r3d_18": "avssl.models.torchvision_video:r3d_18",
     "mc3_18": "avssl.models.torchvision_video:mc3_18",
     "resnet18_image": "avssl.models.resnet_image:ResNetImageEncoder",
-    "image_text": "avssl.models.foreign.image_text:ImageTextEncoder",
-    "pe_video": "avssl.models.foreign.pe:PeVideoEncoder",
     "small_video": "avssl.models.small:SmallVideoEncoder",
     "dense_av_video": "avssl.models.dense_av:DenseAvVideo",
     "vit_frames": "avssl.models.vit:VitFrames",
     "timm": "avssl.models.foreign.timm:TimmEncoder",
+    "image_text": "avssl.models.foreign.image_text:ImageTextEncoder",
+    "pe_video": "avssl.models.foreign.pe:PeVideoEncoder",
 }
 """Import path of each video encoder by its name in the configuration."""
 
 AUDIO_ENCODERS: dict[str, str] = {
     "avid_audio_cnn_10": "avssl.models.avid_audio:AvidAudioEncoder",
-    "pe_audio": "avssl.models.foreign.pe:PeAudioEncoder",
     "resnet18_audio": "avssl.models.resnet_audio:ResNetAudioEncoder",
     "small_audio": "avssl.models.small:SmallAudioEncoder",
     "dense_av_audio": "avssl.models.dense_av:DenseAvAudio",
     "vit_spectrogram": "avssl.models.vit:VitSpectrogram",
+    "pe_audio": "avssl.models.foreign.pe:PeAudioEncoder",
 }
 """Import path of each audio encoder by its name in the configuration."""
 

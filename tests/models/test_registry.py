@@ -58,6 +58,8 @@ def test_names_are_those_of_the_documentation():
         "dense_av_video",
         "vit_frames",
         "timm",
+        "image_text",
+        "pe_video",
     )
     assert tuple(AUDIO_ENCODERS) == (
         "avid_audio_cnn_10",
@@ -65,8 +67,9 @@ def test_names_are_those_of_the_documentation():
         "small_audio",
         "dense_av_audio",
         "vit_spectrogram",
+        "pe_audio",
     )
-    assert tuple(HEADS) == ("mlp", "mlp_bn", "linear")
+    assert tuple(HEADS) == ("mlp", "mlp_bn", "linear", "norm_linear")
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -44,11 +44,10 @@ def test_maps_of_sounds_and_words(clips, tiny_pe_av, tmp_path, capsys):
     assert found["own audio"] != found['"the violin"']
 
 
-@pytest.mark.parametrize("more", [["energy"], ["sync", "--max-offset-seconds", 0.2]], ids=["energy", "sync"])
-def test_curves_of_one_video(more, clips, tiny_pe_av, capsys):
-    verb, *options = more
-    words = [verb, clips / "wide" / "0.mp4", "--checkpoint", tiny_pe_av, "--device", "cpu"]
-    assert said_by(capsys, *words, *options)
+def test_curves_of_one_video(clips, tiny_pe_av, tmp_path, capsys):
+    words = [clips / "wide" / "0.mp4", "--checkpoint", tiny_pe_av, "--device", "cpu"]
+    assert said_by(capsys, "energy", *words)
+    assert said_by(capsys, "sync", *words, "--max-offset-seconds", 0.2, "-o", tmp_path / "curve.png")
 
 
 def test_probe_and_finetune(clips, tiny_pe_av, tmp_path, capsys):
