@@ -38,6 +38,7 @@ def load_pe_av(model: AVModel, folder: WeightFolder) -> None:
         WeightsError: If they are missing, or of another network.
     """
     load_public_weights(model.video_encoder, model.audio_encoder)
-    tensors = read_tensors(folder)
-    for modality, head in (("video", model.video_head), ("audio", model.audio_head)):
-        head.load_state_dict(pe_head(tensors, f"{modality}_model.{modality}_head.", folder).state_dict())
+    heads = {"video_model.video_head.": model.video_head, "audio_model.audio_head.": model.audio_head}
+    tensors = read_tensors(folder, tuple(heads))
+    for prefix, head in heads.items():
+        head.load_state_dict(pe_head(tensors, prefix, folder).state_dict())

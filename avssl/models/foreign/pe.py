@@ -74,7 +74,7 @@ class PeVideoEncoder(ForeignEncoder):
         vision = content.get("vision_config") or {}
         found["vision"] = {name: vision[name] for name in _VISION if vision.get(name) is not None}
         # transformers 5.24 loses the number of pooled channels of a nested config.
-        shapes = _own_tensors(tensor_shapes(folder), "video", folder)
+        shapes = _own(tensor_shapes(folder), _prefix(folder, "video"))
         if "embedder.proj.weight" in shapes:
             found["vision"]["num_labels"] = shapes["embedder.proj.weight"][1]
         preprocessing = video_preprocessing(folder) | {"license": folder.license_id}
@@ -292,17 +292,24 @@ def _tower_config(folder: WeightFolder, modality: str) -> Mapping[str, Any]:
     return content
 
 
-def _own_tensors(tensors: Mapping[str, Any], modality: str, folder: WeightFolder) -> dict[str, Any]:
-    """Return the entries of a tower by their names in it."""
+def _prefix(folder: WeightFolder, modality: str) -> str:
+    """Return what the names of a tower's tensors begin with in a folder."""
+    names = tensor_shapes(folder)
     for prefix in _PREFIXES[modality]:
-        if any(name.startswith(f"{prefix}patch_embedder.") for name in tensors):
-            named = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-            return {name: x for name, x in named.items() if not any(part in name for part in _COMPUTED)}
+        if any(name.startswith(f"{prefix}patch_embedder.") for name in names):
+            return prefix
     raise WeightsError(f"{folder.name}: holds no {modality} tower of PE-AV.")
 
 
+def _own(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the entries of a tower by their names in it, without those that follow from the settings."""
+    named = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+    return {name: x for name, x in named.items() if not any(part in name for part in _COMPUTED)}
+
+
 def _loaded(network: Any, folder: WeightFolder, modality: str) -> nn.Module:
-    tensors = _own_tensors(read_tensors(folder), modality, folder)
+    prefix = _prefix(folder, modality)
+    tensors = _own(read_tensors(folder, (prefix,)), prefix)
     there = {name: tuple(x.shape) for name, x in tensors.items()}
     here = {name: tuple(x.shape) for name, x in network.state_dict().items()}
     wrong = [name for name in sorted(there | here) if there.get(name) != here.get(name)]

@@ -127,12 +127,12 @@ def _pe_av(folder: WeightFolder) -> TextEncoder:
     """Build the text tower and its projections alone, as the towers of video and audio need much more memory."""
     transformers = library("transformers")
     whole = transformers.PeAudioVideoConfig.from_dict(folder.read("config.json"))
-    tensors = read_tensors(folder)
+    copies = [f"{part}text_model." for part in ("", "audio_model.", "video_model.")]  # of which a file may have one
+    heads = [f"{modality}_model.text_{modality}_head." for modality in ("video", "audio")]
+    tensors = read_tensors(folder, (*copies, *heads))
     network = transformers.AutoModel.from_config(whole.text_config)
-    prefix = next(
-        (p for p in ("", "audio_model.", "video_model.") if f"{p}text_model.final_norm.weight" in tensors), ""
-    )
-    _fill(network, tensors, f"{prefix}text_model.", folder)
+    copy = next((each for each in copies if f"{each}final_norm.weight" in tensors), copies[0])
+    _fill(network, tensors, copy, folder)
     projections: dict[Modality, nn.Module] = {}
     for modality in ("video", "audio"):
         projections[modality] = pe_head(tensors, f"{modality}_model.text_{modality}_head.", folder)

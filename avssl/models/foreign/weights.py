@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from avssl.core.checkpoint_names import HubName, near_folder, parse_checkpoint
@@ -117,12 +116,14 @@ def weight_folder(name: str) -> WeightFolder:
     )
 
 
-def read_tensors(folder: WeightFolder) -> dict[str, Tensor]:
-    """Return all tensors of a folder."""
+def read_tensors(folder: WeightFolder, prefixes: tuple[str, ...] = ("",)) -> dict[str, Tensor]:
+    """Return the tensors of a folder whose names begin with one of the prefixes; the others are not read."""
     tensors: dict[str, Tensor] = {}
     for file in folder.safetensors():
         try:
-            tensors |= load_file(regular_file(file))
+            with safe_open(regular_file(file), framework="pt") as opened:
+                names = [name for name in opened.keys() if name.startswith(prefixes)]  # noqa: SIM118
+                tensors |= {name: opened.get_tensor(name) for name in names}
         except Exception as error:  # safetensors raises its own errors
             raise WeightsError(f"{file}: not a readable safetensors file: {error}") from error
     return tensors
