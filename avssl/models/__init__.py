@@ -41,6 +41,7 @@ VIDEO_ENCODERS: dict[str, str] = {
     "timm": "avssl.models.foreign.timm:TimmEncoder",
     "image_text": "avssl.models.foreign.image_text:ImageTextEncoder",
     "pe_video": "avssl.models.foreign.pe:PeVideoEncoder",
+    "hf": "avssl.models.foreign.hf:HFVideoEncoder",
 }
 """Import path of each video encoder by its name in the configuration."""
 
@@ -51,6 +52,7 @@ AUDIO_ENCODERS: dict[str, str] = {
     "dense_av_audio": "avssl.models.dense_av:DenseAvAudio",
     "vit_spectrogram": "avssl.models.vit:VitSpectrogram",
     "pe_audio": "avssl.models.foreign.pe:PeAudioEncoder",
+    "hf": "avssl.models.foreign.hf:HFAudioEncoder",
 }
 """Import path of each audio encoder by its name in the configuration."""
 

@@ -109,6 +109,7 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
         for group, encoder in (("model.video", video), ("model.audio", audio)):
             if isinstance(encoder, ForeignEncoder):
                 check_contract(config, group, encoder.contract)
+                encoder.set_window(config.sampling.audio_seconds)
         heads = _build_heads(config, video, audio)
         where_heads = _build_heads(config, video, audio) if needs.where_heads else None
         with _naming("objective", config.objective.options()):

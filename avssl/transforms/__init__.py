@@ -33,6 +33,9 @@ SPECTROGRAMS: dict[str, str] = {
     "log_mel": "avssl.transforms.audio:LogMel",
     "kaldi_fbank": "avssl.transforms.fbank:KaldiFbank",
     "waveform": "avssl.transforms.waveform:Waveform",
+    "whisper_mel": "avssl.transforms.padded_mel:WhisperMel",
+    "clap_mel": "avssl.transforms.padded_mel:ClapMel",
+    "seamless_fbank": "avssl.transforms.seamless:SeamlessFbank",
 }
 """Import path of each spectrogram class by its name in the configuration."""
 

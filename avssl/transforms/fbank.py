@@ -18,7 +18,7 @@ from torch import Tensor
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from avssl.core.errors import InputError
-from avssl.core.ranges import Count, Mels, SampleRate, checked
+from avssl.core.ranges import Count, Mels, Positive, SampleRate, Signed, checked
 from avssl.transforms.front_end import FrontEnd
 
 WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
@@ -37,6 +37,8 @@ class KaldiFbank(FrontEnd):
         num_mels: Number of mel filters.
         num_columns: Columns of the output: shorter audio is filled with zeros, longer audio is cut. None keeps the
             columns of the audio.
+        mean: Mean by which the encoder wants all values standardized; None for that of each bin of the training rows.
+        std: Standard deviation for that.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -46,11 +48,19 @@ class KaldiFbank(FrontEnd):
     window: Tensor
 
     def __init__(
-        self, sample_rate_hz: SampleRate = 16_000, num_mels: Mels = 128, num_columns: Count | None = None
+        self,
+        sample_rate_hz: SampleRate = 16_000,
+        num_mels: Mels = 128,
+        num_columns: Count | None = None,
+        mean: Signed | None = None,
+        std: Positive | None = None,
     ) -> None:
         super().__init__(sample_rate_hz)
         self.hop_length, length = int(sample_rate_hz * HOP_SECONDS), int(sample_rate_hz * WINDOW_SECONDS)
         self.num_columns = num_columns
+        if (mean is None) != (std is None):
+            raise InputError(f"mean ({mean}) and std ({std}) must be set together.")
+        self._statistics = None if mean is None or std is None else (mean, std)
         self.transform_length = 1 << (length - 1).bit_length()  # the next power of two
         filters, _ = get_mel_banks(
             num_mels, self.transform_length, float(sample_rate_hz), MIN_HZ, sample_rate_hz / 2, 100.0, -500.0, 1.0
@@ -62,6 +72,10 @@ class KaldiFbank(FrontEnd):
     @property
     def num_bins(self) -> int:
         return self.filters.shape[0]
+
+    @property
+    def fixed_statistics(self) -> tuple[float, float] | None:
+        return self._statistics
 
     def num_frames(self, num_samples: int) -> int:
         return self.num_columns or 1 + (num_samples - len(self.window)) // self.hop_length

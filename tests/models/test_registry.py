@@ -60,6 +60,7 @@ def test_names_are_those_of_the_documentation():
         "timm",
         "image_text",
         "pe_video",
+        "hf",
     )
     assert tuple(AUDIO_ENCODERS) == (
         "avid_audio_cnn_10",
@@ -68,6 +69,7 @@ def test_names_are_those_of_the_documentation():
         "dense_av_audio",
         "vit_spectrogram",
         "pe_audio",
+        "hf",
     )
     assert tuple(HEADS) == ("mlp", "mlp_bn", "linear", "norm_linear")
 

@@ -185,7 +185,15 @@ def test_a_transformed_batch_is_refused() -> None:
 
 
 def test_spectrograms_are_created_by_name() -> None:
-    assert sorted(SPECTROGRAMS) == ["avid", "log_mel"]
+    assert sorted(SPECTROGRAMS) == [
+        "avid",
+        "clap_mel",
+        "kaldi_fbank",
+        "log_mel",
+        "seamless_fbank",
+        "waveform",
+        "whisper_mel",
+    ]
     assert isinstance(create_spectrogram("avid", window_length=512), LogSpectrogram)
     assert create_spectrogram("log_mel", num_mels=32).num_bins == 32
     with pytest.raises(ValueError, match=r"'mfcc' is not a known spectrogram. Known: avid, log_mel"):

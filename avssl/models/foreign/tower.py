@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import ClassVar, Literal, Self
@@ -15,7 +16,7 @@ from avssl.core.ranges import CountOrZero, PositiveOrZero, PositiveShare, checke
 from avssl.models.blocks import Detail
 from avssl.models.encoder import Encoder
 from avssl.models.foreign.backbone import Backbone, Tokens
-from avssl.models.foreign.contract import Contract
+from avssl.models.foreign.contract import AudioContract, Contract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.spec import Spec, parse_words
 from avssl.models.foreign.temporal import TemporalTransformer
@@ -87,6 +88,7 @@ class ForeignEncoder(Encoder):
             raise InputError(f'pool ("token") must be "mean" or "max" for {backbone or self.library}: {reason}.')
         self.pretrained = "" if pretrained.lower() == "false" else pretrained
         self.layer_decay = layer_decay
+        self.audible_share = 1.0
         if frozen_stages > len(stages):
             raise InputError(
                 f"frozen_stages ({frozen_stages}) must be at most {len(stages)}, the blocks of {spec.backbone}."
@@ -178,9 +180,18 @@ class ForeignEncoder(Encoder):
         with torch.no_grad() if self._is_frozen else nullcontext():
             maps = self.backbone.stage_maps(x)
         last = list(maps)[-1]
+        if self.audible_share < 1:
+            return {name: self._on_top(cells) for name, cells in maps.items()}
         return maps | {last: self._on_top(maps[last])}
 
+    def set_window(self, audio_seconds: float) -> None:
+        """Tell an audio backbone how long its clips are: cells of the padding behind them are no part of the map."""
+        if isinstance(self.contract, AudioContract) and self.contract.max_seconds is not None:
+            self.audible_share = min(1.0, audio_seconds / self.contract.max_seconds)
+
     def _on_top(self, cells: Tensor) -> Tensor:
+        if self.audible_share < 1:
+            cells = cells[:, :, : max(1, math.ceil(cells.shape[2] * self.audible_share))]
         return cells if self.temporal is None else self.temporal(cells)
 
     def blocks(self) -> dict[str, nn.Module]:
