@@ -46,7 +46,7 @@ from avssl.data.ledger import Failure, failures_table
 from avssl.engine import environment_report, set_threads
 from avssl.media.backends import resolve_backend
 
-_RELEASE = ("model.safetensors", "config.json", "README.md")
+_RELEASE = ("model.safetensors", "config.json", "README.md", "training_world.safetensors")
 _TRAINING = (
     "metrics.jsonl",
     "tensorboard/events.out.tfevents.*",

@@ -8,7 +8,8 @@ import torch
 from huggingface_hub import constants
 
 from avssl.hub.pretrained import from_pretrained
-from avssl.hub.release import HubError, find_release
+from avssl.hub.release import RELEASE_FILES, HubError, find_release
+from avssl.training.run_directory import FILES
 
 RELEASE = ("model.safetensors", "config.json", "README.md")
 
@@ -66,3 +67,8 @@ def test_errors_of_the_hub_say_what_to_do(hub, tiny_release, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"http://127.0.0.1:9 cannot be reached: .*refused. Look at the network"):
         find_release("hf-hub:owner/tiny")
+
+
+def test_every_file_of_a_release_belongs_to_its_run():
+    """``--overwrite`` removes those files, and takes any other one for a stranger's."""
+    assert {f"{folder}/{name}" for folder in ("weights", "weights_best") for name in RELEASE_FILES} <= set(FILES)

@@ -75,6 +75,7 @@ def test_model_embeds_the_class_token_on_every_way():
     expected = heads[0](encoders[0](video))
     torch.testing.assert_close(model.embed_video(video), expected)
     torch.testing.assert_close(model(video, audio, needs_maps=True).video, expected)
+    torch.testing.assert_close(model.sound_queries(audio)[..., 0], heads[1](encoders[1](audio)))
     clip_encoder = ClipEncoder(model, Same().eval())
     for detail in (None, "stages", "blocks"):
         torch.testing.assert_close(clip_encoder.encode("video", video, detail).embedding, expected)
