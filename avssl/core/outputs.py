@@ -118,7 +118,12 @@ def claimed_files(
     overwrite: bool = False,
     reads: Sequence[Path | str | None] = (),
 ) -> Iterator[list[ClaimedFile]]:
-    """Claim several files, as :func:`claimed_file`; None is skipped."""
+    """Claim several files, as :func:`claimed_file`; None is skipped. Two of one place are an error."""
+    named = [Path(path) for path in paths if path is not None]
+    places = [os.path.realpath(path) for path in named if not is_special(Path(os.path.realpath(path)))]
+    for path in named:
+        if places.count(os.path.realpath(path)) > 1:
+            raise OutputError(f"{path}: is named for two outputs of this command. Name another file for one of them.")
     with ExitStack() as held:
         yield [
             held.enter_context(claimed_file(path, command, overwrite=overwrite, reads=reads))

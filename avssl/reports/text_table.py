@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from avssl.core.names import printable
+
 
 def text_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Align columns of text, the first to the left and the others to the right."""
+    """Align columns of text, the first to the left and the others to the right; each row is one line."""
+    header, *body = [[printable(cell) for cell in row] for row in (header, *body)]
     widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
     lines = []
     for row in (header, *body):
@@ -26,5 +29,5 @@ def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """Format a Markdown table, the first column to the left and the others to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *body)
+        "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *body)
     )

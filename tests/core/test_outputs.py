@@ -490,3 +490,9 @@ def test_a_lock_that_can_be_neither_made_nor_read_is_an_error_and_no_loop(tmp_pa
     monkeypatch.setattr(locks, "write_json", vanishes)
     with pytest.raises(OutputError, match=r"a\.txt\.lock can be neither made nor read\. Remove it"):
         write(tmp_path / "other" / "a.txt")
+
+
+def test_two_outputs_of_one_place_are_an_error(tmp_path):
+    with pytest.raises(OutputError, match=r"page\.csv: is named for two outputs"):
+        claimed_files([tmp_path / "page.csv", tmp_path / "a" / ".." / "page.csv"], ONE).__enter__()
+    assert not list(tmp_path.iterdir())
