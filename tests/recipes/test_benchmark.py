@@ -11,12 +11,21 @@ from avssl.cli import main
 from avssl.config import ConfigError
 from avssl.core.data_files import read_json
 from avssl.core.errors import AvsslError
+from avssl.core.lock import OutputError
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
 from avssl.features import extract
+from avssl.hub.pretrained import from_pretrained, save_pretrained
 from avssl.recipes.benchmark import benchmark
 from avssl.recipes.benchmark.cells import How
 from avssl.recipes.benchmark.checks import SuiteError, check_suite
+from avssl.recipes.benchmark.models import (
+    check_inputs,
+    inputs_of,
+    random_model,
+    supervised_commands,
+    supervised_model,
+)
 from avssl.recipes.benchmark.scores import Score
 from avssl.recipes.benchmark.suite import read_suite
 from avssl.recipes.benchmark.table import latex_table, score_text
@@ -282,6 +291,46 @@ def test_an_unfinished_cell_of_another_command_is_begun_again(suite, shapes, tin
     benchmark(suite(few, random_init=False), [str(tiny_release)], **options)
     (result,) = out.glob("cells/**/run/results.json")
     assert read_json(result)["protocol"]["labels_per_class"] == 2
+
+
+def test_random_weights_are_those_of_the_checkpoint_at_hand(tiny_release, tmp_path):
+    how = How(tmp_path, tmp_path, "cpu", 0)
+    other = from_pretrained(tiny_release)
+    next(iter(other.transform.state_dict().values())).add_(1)  # statistics of other training clips
+    save_pretrained(tmp_path / "other", other.model, other.transform, other.config)
+    weights = [random_model(str(name), how, 0).weights for name in (tiny_release, tmp_path / "other", tiny_release)]
+    assert weights[0] == weights[2] != weights[1]
+
+
+def test_supervised_classifiers_of_another_command_are_an_error(suite, shapes, tiny_release, tmp_path):
+    how, kept = How(tmp_path / "out", shapes, "cpu", 0), tmp_path / "out" / "models" / "supervised.json"
+    path = suite({"knn": {}}, supervised={"data": "shapes", "optim.lr": 0.5})
+    commands = supervised_commands(read_suite(path), from_pretrained(tiny_release), how)
+    write_json(kept, {name: inputs_of(words[:-2]) for name, words in commands.items()})
+    with pytest.raises(OutputError, match=r"supervised-video: holds results of other command .*now .*--classifier"):
+        supervised_model(read_suite(path), str(tiny_release), how, overwrite=False, progress=False)
+
+
+def test_cells_depend_on_what_their_config_file_holds(tmp_path):
+    config, manifest = tmp_path / "a.yaml", tmp_path / "m.csv"
+    manifest.write_text("id")
+    words = [str(manifest), "--config", str(config)]
+    config.write_text("1")
+    before = inputs_of(words)
+    check_inputs(tmp_path, before, inputs_of(words))
+    config.write_text("12")
+    with pytest.raises(OutputError, match="holds results of other config"):
+        check_inputs(tmp_path, before, inputs_of(words))
+
+
+def test_only_keeps_what_was_measured_of_other_data_sets(shapes, tiny_release, tmp_path):
+    one = {"manifest": "shapes/manifest.csv", "protocols": {"knn": {"modality": "audio", "windows_per_clip": 1}}}
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump({"data": {"a": one, "b": one, "c": one}, "random_init": False}))
+    options = {"out": tmp_path / "out", "data": shapes, "progress": False, "num_workers": 0}
+    for name in "ba":
+        results = benchmark(path, [str(tiny_release)], only=[name], **options)
+    assert {cell for cell, *_ in results.scores} == {"a", "b"}
 
 
 def test_table_texts():

@@ -41,7 +41,7 @@ def benchmark(
         checkpoints: Run directories, weights folders, or hf-hub:OWNER/NAME.
         out: Folder of tables, cells, baselines and features.
         data: Folder that the manifests of the suite are relative to.
-        only: Measure these data sets of the suite alone.
+        only: Measure these data sets of the suite alone; the tables keep what was measured of others.
         dry_run: List the cells and their commands, and the time of the missing ones as far as cells there tell.
         overwrite: Measure again what other commands or weights left in the folder.
         num_workers: Decoding processes; default: one per core.

@@ -22,9 +22,8 @@ from avssl.config import ConfigError
 from avssl.config.command import Verb
 from avssl.core.data_files import read_json
 from avssl.core.errors import AvsslError, Interruption
-from avssl.core.lock import OutputError
 from avssl.core.whole_file import write_json
-from avssl.recipes.benchmark.models import Model
+from avssl.recipes.benchmark.models import Model, check_inputs, inputs_of
 from avssl.recipes.benchmark.protocols import PROTOCOLS, Protocol, option_words
 from avssl.recipes.benchmark.scores import Score, read_scores
 from avssl.recipes.benchmark.suite import DataSet, Entry, Suite
@@ -116,12 +115,7 @@ def finished(cell: Cell) -> list[Score] | None:
     record = _record(cell.folder)
     if record is None or record["scores"] is None:
         return None
-    for name, value in _identity(cell).items():
-        if record.get(name) != value:
-            raise OutputError(
-                f"{cell.folder}: holds numbers of other {name} ({_difference(record.get(name), value)}). Measure them "
-                "again with --overwrite, or name another folder."
-            )
+    check_inputs(cell.folder, record, _identity(cell))
     return [Score.from_plain(plain) for plain in record["scores"]]
 
 
@@ -138,14 +132,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 
 def _identity(cell: Cell) -> dict[str, Any]:
-    return {"command": list(cell.words), "weights": cell.model.weights, "rows": cell.model.rows_hash(cell.words[0])}
-
-
-def _difference(old: Any, new: Any) -> str:
-    """Return both values; of command lines the words that differ."""
-    if isinstance(old, list) and isinstance(new, list):
-        old, new = (" ".join(w for w in one if w not in other) or "without" for one, other in ((old, new), (new, old)))
-    return f"{old}, now {new}"
+    return inputs_of(cell.words) | {"weights": cell.model.weights}
 
 
 def run_cell(cell: Cell, suite: Suite, how: How, *, overwrite: bool, progress: bool) -> list[Score] | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ def run_benchmark(
     progress: bool,
 ) -> Results | None:
     """Run :func:`avssl.recipes.benchmark.benchmark`."""
-    suite = only_named(read_suite(path), only)
+    whole = read_suite(path)
+    suite = only_named(whole, only)
     models = load_models(checkpoints)
     check_suite(suite, checkpoints[0], how)
     if suite.supervised is not None:
@@ -59,7 +61,7 @@ def run_benchmark(
         for cell in [] if overwrite else _cells(suite, models, how):
             finished(cell)  # numbers of other commands are an error before anything is measured
         models = [*models, *_baselines(suite, checkpoints[0], how, overwrite=overwrite, progress=progress)]
-        results = _measure(suite, models, how, overwrite=overwrite, progress=progress)
+        results = _measure(suite, whole, models, how, overwrite=overwrite, progress=progress)
     print(as_text(results))
     print(f"tables: {', '.join(str(how.out / name) for name in FILES)}")
     if results.failures:
@@ -93,8 +95,15 @@ def _baselines(suite: Suite, like: str, how: How, *, overwrite: bool, progress: 
     return models
 
 
-def _measure(suite: Suite, models: Sequence[Model], how: How, *, overwrite: bool, progress: bool) -> Results:
+def _measure(
+    suite: Suite, whole: Suite, models: Sequence[Model], how: How, *, overwrite: bool, progress: bool
+) -> Results:
+    """Measure the cells of a suite; the tables have what is there of the data sets that were not named too."""
     results = Results(suite.fields.title or suite.path.stem, str(suite.path), models)
+    others = [each for each in whole.data if each not in suite.data and (how.root / each.fields.manifest).is_file()]
+    for cell in _cells(replace(whole, data=tuple(others)), models, how):
+        if (scores := finished(cell)) is not None:
+            results.add(cell, scores)
     cells = _cells(suite, models, how)
     done = [None if overwrite else finished(cell) for cell in cells]
     for number, (cell, known) in enumerate(zip(cells, done, strict=True), start=1):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from avssl.config import base_of, flatten
 from avssl.config.command import Verb
 from avssl.core.batch import Modality
 from avssl.core.checkpoint_names import HUB, HubName, parse_checkpoint
+from avssl.core.data_files import read_json
 from avssl.core.errors import InputError
-from avssl.core.output_records import place
+from avssl.core.lock import OutputError
+from avssl.core.output_records import place, stamp_of
 from avssl.core.user_files import read_bytes
+from avssl.core.whole_file import write_json
 from avssl.hub.classifier import load_classifier
 from avssl.hub.pretrained import PretrainedModel, from_pretrained, random_init, save_pretrained
 from avssl.hub.release import find_release
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from avssl.recipes.benchmark.suite import Suite
 
 RANDOM, SUPERVISED = "random init", "supervised"
-_MAX_MANIFEST_BYTES = 2**33
+_MAX_BYTES = 2**33
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,37 @@ class Model:
     has_joint_space: bool = True
     """Audio and video are embedded into one space; a supervised model has only its encoders."""
 
-    @staticmethod
-    @cache
-    def rows_hash(manifest: str) -> str:
-        """Return a hash of the manifest's content."""
-        return hashlib.sha256(read_bytes(manifest, _MAX_MANIFEST_BYTES)).hexdigest()[:16]
+
+def inputs_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return a command line, and hashes of its manifest and of its config file, if it has one."""
+    found = {"command": list(words), "rows": _file_hash(words[0])}
+    return found | ({"config": _file_hash(words[words.index("--config") + 1])} if "--config" in words else {})
+
+
+def _file_hash(name: str) -> str:
+    return _hash(name, tuple(stamp_of(Path(name)) or ()))
+
+
+@cache
+def _hash(name: str, stamp: tuple[float, ...]) -> str:
+    return hashlib.sha256(read_bytes(name, _MAX_BYTES)).hexdigest()[:16]
+
+
+def check_inputs(place: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise OutputError if what a folder holds was made from something else than is wanted now."""
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise OutputError(
+                f"{place}: holds results of other {name} ({_difference(found.get(name), value)}). Make them again with "
+                "--overwrite, or name another folder."
+            )
+
+
+def _difference(old: Any, new: Any) -> str:
+    """Return both values; of command lines the words that differ."""
+    if isinstance(old, list) and isinstance(new, list):
+        old, new = (" ".join(w for w in one if w not in other) or "without" for one, other in ((old, new), (new, old)))
+    return f"{old}, now {new}"
 
 
 def load_models(checkpoints: Sequence[str]) -> list[Model]:
@@ -85,10 +114,11 @@ def _parts(checkpoint: str) -> Sequence[str]:
 def random_model(like: str, how: How, seed: int) -> Model:
     """Write a release of the same network with random weights, if it is not there, and return it."""
     folder = how.out / "models" / RANDOM
-    if not (folder / "model.safetensors").exists():
-        twin = random_init(from_pretrained(like), seed + 1)
+    twin = random_init(from_pretrained(like), seed + 1)
+    weights = twin.weights_hash()
+    if not (folder / "model.safetensors").exists() or from_pretrained(folder).weights_hash() != weights:
         save_pretrained(folder, twin.model, twin.transform, twin.config, {"weights": f"random, seed {seed + 1}"})
-    return Model(RANDOM, str(folder), from_pretrained(folder).weights_hash())
+    return Model(RANDOM, str(folder), weights)
 
 
 def supervised_commands(suite: Suite, like: PretrainedModel, how: How) -> dict[Modality, list[str]]:
@@ -111,12 +141,22 @@ def supervised_commands(suite: Suite, like: PretrainedModel, how: How) -> dict[M
 
 
 def supervised_model(suite: Suite, like: str, how: How, *, overwrite: bool, progress: bool) -> Model:
-    """Train classifiers from random weights, and return their encoders as a model; what is there is kept."""
+    """Train classifiers from random weights, and return their encoders as a model; what is there is kept.
+
+    Raises:
+        OutputError: If they were trained by another command, or on other rows.
+    """
     folder = how.out / "models" / SUPERVISED
+    pretrained, record = from_pretrained(like), folder.with_suffix(".json")
+    commands = supervised_commands(suite, pretrained, how)
+    inputs: dict[str, Any] = {modality: inputs_of(words) for modality, words in commands.items()}
+    if record.exists() and not overwrite:
+        for modality, found in read_json(record).items():
+            check_inputs(folder.with_name(f"{SUPERVISED}-{modality}"), found, inputs[modality])
+    write_json(record, inputs)
     if overwrite or not (folder / "model.safetensors").exists():
-        pretrained = from_pretrained(like)
         twin = random_init(pretrained, suite.fields.seed + 1)  # its heads are never used
-        for modality, words in supervised_commands(suite, pretrained, how).items():
+        for modality, words in commands.items():
             run = folder.with_name(f"{SUPERVISED}-{modality}")
             _train(words, run, how, overwrite=overwrite, progress=progress)
             classifier = load_classifier(run)
