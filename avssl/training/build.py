@@ -340,13 +340,9 @@ def build_optimizer(config: Config, task: PretrainTask) -> torch.optim.Optimizer
     )
 
 
-def _rate_groups(model: AVModel) -> nn.Module | list[RateGroup]:
+def _rate_groups(model: nn.Module) -> nn.Module | list[RateGroup]:
     """Return the model, or groups of its parameters where an encoder has rates by layer."""
-    towers = [
-        encoder
-        for encoder in (model.video_encoder, model.audio_encoder)
-        if isinstance(encoder, ForeignEncoder) and encoder.layer_decay < 1
-    ]
+    towers = [each for each in model.modules() if isinstance(each, ForeignEncoder) and each.layer_decay < 1]
     if not towers:
         return model
     groups = [
