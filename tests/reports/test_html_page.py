@@ -63,7 +63,7 @@ def write_search_page(path, name):
     moment = {"headline": name, "start_seconds": 0.0, "stop_seconds": 1.0, "link": "a", "fragment": "a#t=0,1"}
     moment |= {"name": name, "problem": name, "thumbnail": None, "is_weak": True}
     groups = [{"title": name, "note": name, "moments": [moment]}]
-    html_page.write_page(path, "search.html", title=name, query=moment, groups=groups, warning=name)
+    html_page.write_page(path, "search.html", title=name, query=[moment], groups=groups, warning=name)
     return path.read_text(encoding="utf-8")
 
 
