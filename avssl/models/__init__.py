@@ -42,6 +42,7 @@ VIDEO_ENCODERS: dict[str, str] = {
     "image_text": "avssl.models.foreign.image_text:ImageTextEncoder",
     "pe_video": "avssl.models.foreign.pe:PeVideoEncoder",
     "hf": "avssl.models.foreign.hf:HFVideoEncoder",
+    "torchvision": "avssl.models.foreign.torchvision:TorchvisionEncoder",
 }
 """Import path of each video encoder by its name in the configuration."""
 

@@ -61,6 +61,7 @@ def test_names_are_those_of_the_documentation():
         "image_text",
         "pe_video",
         "hf",
+        "torchvision",
     )
     assert tuple(AUDIO_ENCODERS) == (
         "avid_audio_cnn_10",

@@ -10,7 +10,7 @@ from typing import Any
 
 from avssl.core.errors import InputError
 
-_EXTRAS = {"timm": "timm", "transformers": "hf", "peft": "hf", "huggingface_hub": "hub"}
+_EXTRAS = {"timm": "timm", "transformers": "hf", "peft": "hf", "huggingface_hub": "hub", "torchvision": "timm"}
 """The extra of avssl that installs each library."""
 
 
