@@ -49,7 +49,8 @@ class TorchvisionEncoder(ForeignEncoder):
     def spec_of(cls, spec: Spec, folder: WeightFolder) -> Spec:
         content = folder.read("config.json")
         name = spec.backbone or str(content.get("architecture", ""))
-        given = {key: content[key] for key in ("size", "resize_short", "mean", "std") if key in content}
+        keys = ("size", "resize_short", "mean", "std")
+        given: dict[str, Any] = {key: content[key] for key in keys if key in content}
         return Spec(name, spec.config, merged({**given, "license": folder.license_id}, spec.preprocessing))
 
 

@@ -15,6 +15,7 @@ from avssl.core.errors import InputError
 from avssl.core.ranges import CountOrZero, PositiveOrZero, PositiveShare, checked
 from avssl.models.blocks import Detail
 from avssl.models.encoder import Encoder
+from avssl.models.foreign.attention_pool import AttentionPool
 from avssl.models.foreign.backbone import Backbone, Tokens
 from avssl.models.foreign.contract import AudioContract, Contract
 from avssl.models.foreign.libraries import library
@@ -39,7 +40,8 @@ class ForeignEncoder(Encoder):
             are filled in.
         preprocessing: Settings of the input that differ from the network's own, such as size=336. Those of
             `pretrained` are filled in.
-        pool: Pooling of all cells of the map into one vector; "token" takes the vector of the network's own pooling.
+        pool: Pooling of all cells of the map into one vector; "token" takes the vector of the network's own pooling,
+            "attention" learns which cells count.
         frozen: Keep the weights of the backbone fixed; adapters and layers on top are trained.
         frozen_stages: Number of blocks, with the stem before them, whose weights are fixed.
         lora: Rank of the low-rank adapters, which are trained in place of the backbone's weights; 0 for none.
@@ -65,7 +67,7 @@ class ForeignEncoder(Encoder):
         pretrained: str = "",
         config: tuple[str, ...] = (),
         preprocessing: tuple[str, ...] = (),
-        pool: Literal["mean", "max", "token"] = "mean",
+        pool: Literal["mean", "max", "token", "attention"] = "mean",
         frozen: bool = False,
         frozen_stages: CountOrZero = 0,
         lora: CountOrZero = 0,
@@ -80,7 +82,8 @@ class ForeignEncoder(Encoder):
         )
         built = self.build(spec)
         stages = tuple(built.blocks())
-        super().__init__(built.modality, built.num_features, stages, "mean" if pool == "token" else pool)
+        super().__init__(built.modality, built.num_features, stages, "max" if pool == "max" else "mean")
+        self.attention = AttentionPool(built.num_features) if pool == "attention" else None
         self.backbone = built
         self.pools_map = pool != "token"
         if pool == "token" and (not built.has_pooling or temporal_layers):
@@ -156,6 +159,10 @@ class ForeignEncoder(Encoder):
         self.check_input(x)
         with torch.no_grad() if self._is_frozen else nullcontext():
             return self.backbone.pooled(x)
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Return the (B, C) vector of a (B, C, ...) map."""
+        return super().pool(features) if self.attention is None else self.attention(features)
 
     def forward_pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, C) pooled features and the map of cells, from one pass."""
