@@ -1,7 +1,7 @@
 """Compare video towers on SoundingShapes: small convolutions, and a ViT of timm from scratch or pretrained on pictures.
 
     python benchmarks/backbones.py                  train what is missing for three minutes, then print the results
-    python benchmarks/backbones.py --minutes 40     the same for longer; a row takes at most three minutes of one core
+    python benchmarks/backbones.py --minutes 40     the same for longer; a row takes about three minutes of one core
     python benchmarks/backbones.py --results        print the measurements so far
     python benchmarks/backbones.py --table          the table of docs/backbones.md: sizes and times of many backbones;
                                                     the fastest of --repeats passes of one clip, nothing is downloaded
@@ -52,7 +52,7 @@ SPLITS = {
     "several": Split(400, SceneSettings(**SCENE | {"object_weights": (0.0, 1.0, 1.0)})),
 }
 ARCHITECTURE = "vit_tiny_patch16_224"
-ARGUMENTS = {"depth": 4, "embed_dim": 96, "num_heads": 3, "img_size": SCENE["width"], "patch_size": 8}
+ARGUMENTS = {"depth": 4, "embed_dim": 96, "num_heads": 3, "img_size": SCENE["width"], "patch_size": 16}
 SCRATCH = {"name": "timm", "backbone": ARCHITECTURE, "config": [f"{key}={value}" for key, value in ARGUMENTS.items()]}
 PICTURES = {"name": "timm", "pretrained": "PICTURES"}
 TOWERS: dict[str, tuple[dict[str, Any], float]] = {
