@@ -27,7 +27,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from backbone_sizes import print_table
-from objectives import BATCH, COLUMNS, PRECISION, SCENE, measure, spread
+from objectives import BATCH, COLUMNS, PRECISION, SCENE, chance_cells, measure, spread
 from rows import append_row, machine, read_rows
 from safetensors.torch import save_file
 from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
@@ -157,7 +157,7 @@ def frames(world: Shapes, rows: np.ndarray, at: np.ndarray, rng: np.random.Gener
 # ---------------------------------------------------------------- rows
 
 
-def train(tower: str, pictures: Path, world: Shapes, seed: int) -> tuple[PretrainTask, Config]:
+def train(tower: str, pictures: Path, world: Shapes, seed: int) -> PretrainTask:
     """Return the trained task of a tower, or the untrained one."""
     config = settings(tower, pictures, seed)
     rows = world.rows("train")
@@ -172,13 +172,13 @@ def train(tower: str, pictures: Path, world: Shapes, seed: int) -> tuple[Pretrai
         loop = LoopSettings(total, loader.steps_per_epoch, log_every=100, grad_clip=5.0, precision=PRECISION)
         optimizer, schedule = build_optimizer(config, task), build_schedule(config, total)
         fit(task, loader, optimizer, schedule, settings=loop, progress=sys.stderr.isatty())
-    return task, config
+    return task
 
 
 def run(tower: str, pictures: Path, world: Shapes, seed: int, file: Path) -> dict[str, Any]:
     """Make one row and append it."""
     began, began_cpu = time.perf_counter(), time.process_time()
-    task, _ = train(tower, pictures, world, seed)
+    task = train(tower, pictures, world, seed)
     trained_cpu = time.process_time() - began_cpu
     parameters = list(task.model.video_encoder.parameters())
     row = {
@@ -224,16 +224,14 @@ def results(rows: list[dict[str, Any]], pictures: dict[str, float] | None) -> st
             took = f"{statistics.mean(row['train_cpu_seconds'] for row in own):.0f}" if own[0]["epochs"] else "–"
             lines.append(f"| {tower} | {len(own)} | {size} | {' | '.join(cells)} | {took} |")
     first = rows[0]
-    chance = {f"{task}_{m}": first[f"{task}_chance"] for task in ("object", "action") for m in ("video", "audio")}
-    chance |= {"R@10": first["R@10_chance"], "pointing": first["pointing_random_object"]}
-    cells = [f"{chance[key]:.3f}" if key in chance else "" for key in columns]
+    cells = chance_cells(first, columns)
     lines.append(f"| chance; for pointing a random object | | | {' | '.join(cells)} | |")
     lines += [
         "",
         f"n: probes fitted on {first['n_fit']:.0f} and scored on {first['n_test']:.0f} clips of one object; R@10 among "
         f"{first['gallery']:.0f} (with shuffled audio at most {max(row['R@10_shuffled'] for row in rows):.3f}); "
         f"pointing on {first['pointing_n']:.0f} clips of two or three objects, where a center blob has "
-        f"{first['pointing_center']:.3f}. {EPOCHS} epochs of {len_of_train()} clips. {first['machine']}.",
+        f"{first['pointing_center']:.3f}. {EPOCHS} epochs of {SPLITS['train'].num_clips} clips. {first['machine']}.",
     ]
     if pictures:
         lines.append(
@@ -242,11 +240,6 @@ def results(rows: list[dict[str, Any]], pictures: dict[str, float] | None) -> st
             f"{pictures['cpu_seconds']:.0f} s of a core."
         )
     return "\n".join(lines)
-
-
-def len_of_train() -> int:
-    """Return the number of clips of pretraining."""
-    return SPLITS["train"].num_clips
 
 
 def main() -> None:
@@ -272,7 +265,7 @@ def main() -> None:
         world = shapes(options.clips / "world", SPLITS, 0, sampling)
         train_on_pictures(pictures, world)
         while (todo := missing(read_rows(options.file))) and time.monotonic() < until:
-            row = run(*todo[0][:1], pictures, world, todo[0][1], options.file)
+            row = run(todo[0][0], pictures, world, todo[0][1], options.file)
             print(
                 f"{row['tower']}, seed {row['seed']}: pointing {row['pointing']:.3f}, {row['seconds']:.0f} s",
                 flush=True,

@@ -21,7 +21,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -269,9 +269,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 cells[4:] = ["–"] * (len(cells) - 4)
             lines.append(f"| {method} | {len(own)} | {own[0]['lr']:g} | {' | '.join(cells)} |")
     first = final[0]
-    chance = {f"{task}_{m}": first[f"{task}_chance"] for task in ("object", "action") for m in ("video", "audio")}
-    chance |= {"R@10": first["R@10_chance"], "pointing": first["pointing_random_object"]}
-    cells = [f"{chance[key]:.3f}" if key in chance else "" for key in COLUMNS]
+    cells = chance_cells(first, COLUMNS)
     lines.append(f"| chance; for pointing a random object | | | {' | '.join(cells)} |")
     lines += [
         "",
@@ -294,6 +292,13 @@ def table(rows: list[dict[str, Any]]) -> str:
             ]
             lines.append(f"| {better} − {worse} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def chance_cells(row: dict[str, Any], columns: Iterable[str]) -> list[str]:
+    """Return the cells of chance, and for pointing of a random object; empty where there is none."""
+    chance = {f"{task}_{m}": row[f"{task}_chance"] for task in ("object", "action") for m in ("video", "audio")}
+    chance |= {"R@10": row["R@10_chance"], "pointing": row["pointing_random_object"]}
+    return [f"{chance[key]:.3f}" if key in chance else "" for key in columns]
 
 
 def spread(values: list[float], key: str) -> str:

@@ -29,7 +29,6 @@ VIDEO_KINDS: dict[str, str] = {
     "dinov3_vit": f"{_HERE}hf_image:DinoV3",
     "videomae": f"{_HERE}hf_video:VideoMae",
     "vjepa2": f"{_HERE}hf_video:VJepa2",
-    "pe_video": f"{_HERE}hf_video:PeVideo",
 }
 """Image and video networks by the name that is the ``model_type`` of their configuration."""
 AUDIO_KINDS: dict[str, str] = {
@@ -40,7 +39,6 @@ AUDIO_KINDS: dict[str, str] = {
     "wav2vec2": f"{_HERE}hf_audio:Wav2Vec2",
     "wav2vec2-bert": f"{_HERE}hf_audio:Wav2Vec2Bert",
     "whisper": f"{_HERE}hf_audio:Whisper",
-    "pe_audio": f"{_HERE}hf_audio:PeAudio",
 }
 """Audio networks by name."""
 _ALIASES = {
@@ -48,8 +46,6 @@ _ALIASES = {
     "clip_vision_model": "clip",
     "siglip_vision_model": "siglip",
     "clap_audio_model": "clap",
-    "pe_video_encoder": "pe_video",
-    "pe_audio_encoder": "pe_audio",
 }
 """Other values of ``model_type``."""
 _NOT_ARCHITECTURE = {"architectures", "transformers_version", "dtype", "torch_dtype", "model_type", "_name_or_path"}
@@ -237,7 +233,7 @@ class HFVideoEncoder(_HFEncoder):
 
 
 class HFAudioEncoder(_HFEncoder):
-    """Audio network of transformers: AST, CLAP, HuBERT, WavLM, wav2vec 2.0, Whisper's encoder, PE audio."""
+    """Audio network of transformers: AST, CLAP, HuBERT, WavLM, wav2vec 2.0, Whisper's encoder."""
 
     kinds: ClassVar[Mapping[str, str]] = AUDIO_KINDS
     default: ClassVar[str] = "ast"

@@ -1,9 +1,8 @@
-"""Audio networks of transformers: AST, CLAP, HuBERT, WavLM, wav2vec 2.0 (and BERT), Whisper's encoder and PE audio.
+"""Audio networks of transformers: AST, CLAP, HuBERT, WavLM, wav2vec 2.0 (and BERT) and Whisper's encoder.
 
 Sources: https://arxiv.org/abs/2104.01778 (AST), https://arxiv.org/abs/2211.06687 (CLAP),
 https://arxiv.org/abs/2106.07447 (HuBERT), https://arxiv.org/abs/2110.13900 (WavLM), https://arxiv.org/abs/2006.11477
-(wav2vec 2.0), https://arxiv.org/abs/2312.05187 (wav2vec 2.0 BERT), https://arxiv.org/abs/2212.04356 (Whisper) and
-https://arxiv.org/abs/2512.19687 (PE-AV).
+(wav2vec 2.0), https://arxiv.org/abs/2312.05187 (wav2vec 2.0 BERT) and https://arxiv.org/abs/2212.04356 (Whisper).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avssl.core.batch import Modality
@@ -194,33 +192,3 @@ class Whisper(_Audio):
     def tokens(self, x: Tensor) -> Tokens:
         network: Any = self.network
         return Tokens(_over_time(network.encoder(x[:, 0].transpose(1, 2)).last_hidden_state))
-
-
-class PeAudio(_Audio):
-    """PE audio: the codes of a fixed neural codec pass a transformer."""
-
-    config_class, model_class, processor_class = "PeAudioEncoderConfig", "PeAudioEncoder", "PeAudioFeatureExtractor"
-    sub_config = "audio_config"
-
-    @classmethod
-    def layers(cls, network: Any) -> dict[str, nn.Module]:
-        return {f"block.{number}": block for number, block in enumerate(network.layers)}
-
-    @classmethod
-    def contract_of(cls, spec: Spec) -> AudioContract:
-        own = cls.processor(spec)
-        return AudioContract(int(own["sampling_rate"]), "waveform", {"normalize": False}, _WINDOW_SECONDS)
-
-    def _trimmed(self, network: Any) -> Any:
-        for part in (network.embedder.dac_encoder, network.embedder.bottleneck):  # its library never trains them
-            part.requires_grad_(False)
-        return super()._trimmed(network)
-
-    def tokens(self, x: Tensor) -> Tokens:
-        hop = int(self.processor(self.spec)["hop_length"])
-        waveform = F.pad(x[..., 0], (0, -x.shape[2] % hop), "reflect")  # (B, 1, S)
-        output = self.network(input_values=waveform)
-        return Tokens(_over_time(output.last_hidden_state), output.pooler_output[:, None])
-
-    def cells_of(self, output: Tensor, x: Tensor) -> Tensor:
-        return _over_time(output[:, 1:])

@@ -1,14 +1,13 @@
-"""Video networks of transformers: VideoMAE, V-JEPA 2 and PE video.
+"""Video networks of transformers: VideoMAE and V-JEPA 2.
 
-Sources: https://arxiv.org/abs/2203.12602 (VideoMAE), https://arxiv.org/abs/2506.09985 (V-JEPA 2) and
-https://arxiv.org/abs/2512.19687 (PE-AV).
+Sources: https://arxiv.org/abs/2203.12602 (VideoMAE) and https://arxiv.org/abs/2506.09985 (V-JEPA 2).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from avssl.core.batch import Modality
 from avssl.models.foreign.backbone import Tokens
@@ -61,34 +60,3 @@ class VJepa2(_Tubelets):
         network: Any = self.network
         output = network.encoder(pixel_values_videos=x.transpose(1, 2)).last_hidden_state
         return Tokens(self.cells_of(output, x))
-
-
-class PeVideo(HFBackbone):
-    """PE video: an image network whose vectors of frames pass a transformer over time; cells are whole frames."""
-
-    modality: Modality = "video"
-    config_class, model_class, processor_class = "PeVideoEncoderConfig", "PeVideoEncoder", "PeVideoVideoProcessor"
-    sub_config = "video_config"
-
-    @classmethod
-    def layers(cls, network: Any) -> dict[str, nn.Module]:
-        return {f"block.{number}": block for number, block in enumerate(network.layers)}
-
-    @classmethod
-    def contract_of(cls, spec: Spec) -> VideoContract:
-        vision = cls.configuration(spec).vision_config
-        arguments = getattr(vision, "model_args", None) or {}
-        size = arguments.get("img_size")
-        if size is None:
-            digits = str(vision.architecture).rpartition("_")[2]
-            size = int(digits) if digits.isdigit() else 336
-        own = cls.processor(spec)
-        sizes = {} if own.get("size") else {"size": {"height": size, "width": size}}
-        return frame_contract(own | sizes, spec)
-
-    def tokens(self, x: Tensor) -> Tokens:
-        output = self.network(pixel_values_videos=x.transpose(1, 2).contiguous())
-        return Tokens(output.last_hidden_state.transpose(1, 2)[..., None, None], output.pooler_output[:, None])
-
-    def cells_of(self, output: Tensor, x: Tensor) -> Tensor:
-        return output[:, 1:].transpose(1, 2)[..., None, None]  # (B, C, T, 1, 1)

@@ -1,4 +1,4 @@
-"""What every converted model must do as a release: state its terms, keep its weights, embed, search and localize."""
+"""Converted models as releases: they state their terms, keep their weights, embed, search and localize."""
 
 import pickle
 

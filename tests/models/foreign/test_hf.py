@@ -25,9 +25,6 @@ WHISPER = (
 )
 WHISPER += ("decoder_layers=1", "decoder_attention_heads=2", "vocab_size=60", "pad_token_id=0", "bos_token_id=1")
 WHISPER += ("eos_token_id=2", "decoder_start_token_id=1")
-SEEING = "vision_config={architecture: vit_pe_core_tiny_patch16_384, num_classes: 24, "
-SEEING += "model_args: {img_size: 32, depth: 1, embed_dim: 48, num_heads: 2}}"
-CODEC = "dac_config={encoder_hidden_size: 4, downsampling_ratios: [8, 8, 30], hidden_size: 16, codebook_dim: 8}"
 
 VIDEO = {
     "clip": ((*WIDE, "image_size=32", "patch_size=8"), (4, 4), 1),
@@ -37,7 +34,6 @@ VIDEO = {
     "dinov3_vit": ((*WIDE, "image_size=32", "patch_size=8", "num_register_tokens=4"), (4, 4), 5),
     "videomae": ((*WIDE, "image_size=32", "patch_size=8", "num_frames=4"), (4, 4), 0),
     "vjepa2": ((*SIZES, "crop_size=32", "patch_size=8", "frames_per_clip=4", "pred_num_hidden_layers=1"), (4, 4), 0),
-    "pe_video": ((*WIDE, "head_dim=16", SEEING), (1, 1), 1),
 }
 """Settings of tiny networks, (H', W') of their maps and the number of extra tokens."""
 AUDIO = {
@@ -48,7 +44,6 @@ AUDIO = {
     "wav2vec2": (WAVES, (79, 1)),
     "wav2vec2-bert": (WIDE, (19, 1)),
     "whisper": (WHISPER, (50, 1)),
-    "pe_audio": ((*WIDE, "head_dim=16", CODEC), (10, 1)),
 }
 """Settings of tiny networks, and (T', F') of the map of 0.4 s."""
 SECONDS = 0.4
@@ -101,7 +96,7 @@ def test_audio_maps_stages_and_gradients(kind):
     check(encoder, x, AUDIO[kind][1])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in VIDEO if kind != "pe_video"])
+@pytest.mark.parametrize("kind", VIDEO)
 def test_a_changed_patch_changes_its_own_cell_most(kind):
     encoder, x = video_tower(kind)
     encoder.eval()
@@ -115,7 +110,7 @@ def test_a_changed_patch_changes_its_own_cell_most(kind):
     assert time >= len(difference) // 2
 
 
-@pytest.mark.parametrize("kind", ["ast", "whisper", "clap", "hubert", "pe_audio"])
+@pytest.mark.parametrize("kind", ["ast", "whisper", "clap", "hubert"])
 def test_a_sound_changes_the_cells_of_its_time(kind):
     encoder, _ = audio_tower(kind)
     contract = encoder.eval().contract
@@ -136,7 +131,7 @@ def test_a_sound_changes_the_cells_of_its_time(kind):
 # ---------------------------------------------------------------- input, as the library's own processor makes it
 
 
-@pytest.mark.parametrize("kind", [kind for kind in VIDEO if kind != "pe_video"])
+@pytest.mark.parametrize("kind", VIDEO)
 def test_frames_equal_those_of_the_processor(kind):
     import transformers
 
@@ -198,10 +193,6 @@ def test_audio_equals_that_of_the_processor(kind):
         ours = ours[:, 0].transpose(1, 2)
     elif kind == "clap":
         pass
-    elif kind == "pe_audio":
-        wanted = wanted[:, 0] if wanted.ndim == 4 else wanted
-        ours = ours[..., 0]
-        wanted = wanted[..., : ours.shape[-1]]  # what is mirrored behind it, the encoder adds
     else:
         ours = ours[:, 0].squeeze(-1)
     torch.testing.assert_close(ours, wanted.reshape(ours.shape), atol=1e-4, rtol=1e-4 if kind == "clap" else 0)

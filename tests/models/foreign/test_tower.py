@@ -1,4 +1,4 @@
-"""What backbones of all libraries share: frozen parts, adapters, rates by layer, recomputed activations, time."""
+"""Frozen parts, adapters, rates by layer, recomputed activations and time, in backbones of all libraries."""
 
 import pytest
 import torch
