@@ -439,7 +439,7 @@ def test_precision_is_not_timed_again_by_a_resume(labeled_clips, tmp_path, monke
 # ---------------------------------------------------------------- several processes
 
 
-def test_two_processes_equal_one(labeled_clips, run, tmp_path, finetuning):
+def test_two_processes_equal_one(labeled_clips, run, tmp_path, finetuning, torchrun):
     """Weights and the numbers of every fold, with class weights, at the same global batch."""
     config = finetuning(
         labeled_clips,
@@ -449,13 +449,9 @@ def test_two_processes_equal_one(labeled_clips, run, tmp_path, finetuning):
         classifier={"dropout": 0.0, "frozen_batch_norm": True, "class_weights": "balanced", "inputs": "both"},
     )
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    words = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
-    words += ["-m", "avssl", "finetune", "--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, *words], env=environment, stderr=subprocess.PIPE, text=True)
+    words = ("--config", tmp_path / "config.yaml", "--out", tmp_path / "two")
+    torchrun("-m", "avssl", "finetune", *words, "--overwrite")
     _, one = finetune(config, out=tmp_path / "one", progress=False)
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
     two = json.loads((tmp_path / "two" / "results.json").read_text())
     for ours, theirs in zip(one["folds"], two["folds"], strict=True):
         assert theirs["numbers"] == ours["numbers"]
