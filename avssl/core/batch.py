@@ -212,6 +212,14 @@ class Embeddings:
     """(V*B, K, D, T): the audio head on every time cell of them; None unless the objective needs maps."""
     other_heard: Tensor | None = None
     """(V*B, K, T) bool: audible time cells of ``other_audio_map``; None unless needed."""
+    video_scores: Tensor | None = None
+    """(V*B, H, P) cosines of the video embedding with P prototypes in each of H sets; None without prototypes."""
+    audio_scores: Tensor | None = None
+    """(V*B, H, P) cosines of the audio embedding with its prototypes; None without."""
+    video_prediction: Tensor | None = None
+    """(V*B, D): the predictor on the video embedding; None without a predictor."""
+    audio_prediction: Tensor | None = None
+    """(V*B, D): the predictor on the audio embedding; None without a predictor."""
 
     def __post_init__(self) -> None:
         _check(
@@ -254,6 +262,21 @@ class Embeddings:
             or (negative is not None and negative_map.ndim == 3 and negative_map.shape[:2] == negative.shape),
             "negative_audio_map must be (M, D, T) beside negative_audio (M, D), "
             f"got {None if negative_map is None else tuple(negative_map.shape)}.",
+        )
+
+        predicted = self.video_prediction, self.audio_prediction
+        _check(
+            predicted[0] is predicted[1] is None
+            or all(x is not None and x.shape == self.video.shape for x in predicted),
+            f"video_prediction and audio_prediction must both be {tuple(self.video.shape)}, "
+            f"got {[None if x is None else tuple(x.shape) for x in predicted]}.",
+        )
+        scores = self.video_scores, self.audio_scores
+        _check(
+            scores[0] is scores[1] is None
+            or all(x is not None and x.ndim == 3 and len(x) == len(self.video) for x in scores),
+            f"video_scores and audio_scores must both be (V*B, H, P) of {len(self.video)} views, "
+            f"got {[None if x is None else tuple(x.shape) for x in scores]}.",
         )
 
     def detach(self) -> Embeddings:

@@ -67,6 +67,15 @@ class ObjectiveNeeds:
     """Initial value of a learned inverse temperature; None learns none."""
     logit_bias: float | None = None
     """Initial value of a learned offset of all logits; None learns none."""
+    prototypes: int = 0
+    """Learned unit vectors that each embedding is compared with, for ``video_scores`` and ``audio_scores``; 0 for
+    none."""
+    prototype_sets: int = 1
+    """Sets of as many prototypes each, which assign the clips separately."""
+    shared_prototypes: bool = False
+    """Both modalities are compared with the same prototypes; else each has its own."""
+    predictor_hidden: int = 0
+    """Width of the hidden layer of the predictors, for ``video_prediction`` and ``audio_prediction``; 0 for none."""
     target_momentum: float | None = None
     """Share of itself that the momentum (target) model keeps in a step; None has no such model."""
     windows: TemporalWindows | None = None

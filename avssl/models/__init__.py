@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from avssl.models.heads import HeadPair as HeadPair
     from avssl.models.heads import LogitScale as LogitScale
     from avssl.models.heads import ProjectionHead as ProjectionHead
+    from avssl.models.objective_heads import ObjectiveHeads as ObjectiveHeads
+    from avssl.models.objective_heads import objective_heads as objective_heads
     from avssl.models.stage_pooling import StagePooling as StagePooling
     from avssl.models.text_encoder import TextEncoder as TextEncoder
 

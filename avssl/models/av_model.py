@@ -17,6 +17,7 @@ from avssl.core.errors import InputError
 from avssl.models.chunking import Outputs, in_chunks
 from avssl.models.encoder import Encoder
 from avssl.models.heads import HeadPair, LogitScale, ProjectionHead
+from avssl.models.objective_heads import ObjectiveHeads
 
 
 class AVModel(nn.Module):
@@ -35,6 +36,7 @@ class AVModel(nn.Module):
         audio_over_time: Compare audio with the map step by step, not as a whole.
         framewise: Each frame is compared with the audio of its own moment, so that an offset is found moment by moment.
         where_heads: Second heads, for objectives that localize by separate embeddings. They are trained only with maps.
+        objective_heads: Prototypes and predictors on the embeddings, for objectives that need them.
         video_dropout: Share of the video encoder's features that :meth:`forward` drops before the heads in
             training, in [0, 1).
 
@@ -54,6 +56,7 @@ class AVModel(nn.Module):
         audio_over_time: bool = False,
         framewise: bool = False,
         where_heads: HeadPair | None = None,
+        objective_heads: ObjectiveHeads | None = None,
         video_dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -81,6 +84,7 @@ class AVModel(nn.Module):
         self.audio_head = audio_head
         self.logits = logits
         self.where_heads = where_heads
+        self.objective_heads = objective_heads
         self.video_dropout = nn.Dropout3d(video_dropout)
 
     @property
@@ -120,7 +124,8 @@ class AVModel(nn.Module):
             ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map`` (B, D, T', H', W') and ``audio_map``
             (B, D, T'), and from second heads ``video_where_map`` (B, D, T', H', W') and ``audio_where`` (B, D). Not
             normalized. ``logit_scale`` and ``logit_bias`` where the model learns them; ``negative_audio`` (M, D) and
-            ``other_audio`` (B, K, D) with their maps where they were given.
+            ``other_audio`` (B, K, D) with their maps where they were given; scores and predictions of
+            ``objective_heads``.
 
         Raises:
             ValueError: If an input has another layout, or the two differ in B.
@@ -149,6 +154,7 @@ class AVModel(nn.Module):
             negative_audio_map=negative_map,
             other_audio=other,
             other_audio_map=other_map,
+            **({} if self.objective_heads is None else self.objective_heads(video_embedding, own)),
         )
 
     def _project(self, modality: Modality, x: Tensor, needs_maps: bool, chunk_size: int | None) -> Outputs:

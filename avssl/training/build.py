@@ -28,6 +28,7 @@ from avssl.engine.optim import RateGroup
 from avssl.models import AVModel, Encoder, HeadPair, LogitScale, ProjectionHead, create_encoder, create_head
 from avssl.models.classifier import Inputs
 from avssl.models.foreign.tower import ForeignEncoder
+from avssl.models.objective_heads import objective_heads
 from avssl.objectives import (
     MemoryRows,
     Objective,
@@ -123,6 +124,7 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
                 audio_over_time=needs.audio_over_time,
                 framewise=needs.framewise,
                 where_heads=where_heads,
+                objective_heads=objective_heads(needs, heads.video.out_features),
                 video_dropout=settings.dropout.video,
             )
 

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from avssl.core import distributed
 from avssl.core.batch import BatchIndex, Embeddings
 from avssl.core.needs import ObjectiveNeeds
-from avssl.models import LogitScale
+from avssl.models import LogitScale, objective_heads
 from avssl.objectives import create_objective, objective_needs
 
 NUM_CLIPS = 6
@@ -95,6 +95,8 @@ class TinyModel(nn.Module):
         self.video_head = nn.Linear(6, 6)
         self.audio_head = nn.Linear(4, 6)
         self.where = nn.ModuleList([nn.Linear(6, 6), nn.Linear(4, 6)]) if needs.where_heads else None
+        heads = objective_heads(needs, 6)
+        self.objective_heads = None if heads is None else heads.eval()  # BatchNorm of a rank knows its own clips only
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
@@ -106,9 +108,10 @@ class TinyModel(nn.Module):
         if self.framewise:  # as many steps as frames
             sounds = sounds[:, : cells.shape[1]]
         scale, bias = self.logits() if self.logits else (None, None)
+        pooled, sound = cells.mean((1, 2, 3)), self.audio_head(audio)
         return Embeddings(
-            cells.mean((1, 2, 3)),
-            self.audio_head(audio),
+            pooled,
+            sound,
             video_map=cells.movedim(-1, 1),
             audio_map=self.audio_head(sounds).movedim(-1, 1),
             audio_heard=sounds[..., 0] > -0.5,
@@ -121,6 +124,7 @@ class TinyModel(nn.Module):
             if len(negative_audio)
             else None,
             **({} if others is None else self._at_other_times(others)),
+            **({} if self.objective_heads is None else self.objective_heads(pooled, sound)),
         )
 
     def _at_other_times(self, others: Tensor) -> dict[str, Tensor]:

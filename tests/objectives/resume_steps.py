@@ -11,7 +11,7 @@ from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex, Embeddings
 from avssl.core.needs import ObjectiveNeeds
 from avssl.engine.replicas import replicated
-from avssl.models import LogitScale
+from avssl.models import LogitScale, objective_heads
 from avssl.objectives import create_objective
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import NegativeSounds
@@ -74,6 +74,7 @@ class Pair(nn.Module):
         self.num_steps = 2 if needs.framewise else 4
         self.where = nn.ModuleList([nn.Linear(3, 6), nn.Linear(8, 6)]) if needs.where_heads else None
         self.logits = LogitScale(needs.logit_scale, needs.logit_bias) if needs.logit_scale else None
+        self.objective_heads = objective_heads(needs, 6)
 
     def forward(
         self, video: Tensor, audio: Tensor, needs_maps: bool = False, negative_audio: Tensor | None = None
@@ -81,9 +82,10 @@ class Pair(nn.Module):
         pixels, sound = video.movedim(1, -1), audio[:, 0, :, 0]
         cells = self.video(pixels).tanh()
         scale, bias = self.logits() if self.logits else (None, None)
+        pooled, heard = cells.amax((1, 2, 3)), self.audio(sound)
         return Embeddings(
-            cells.amax((1, 2, 3)),
-            self.audio(sound),
+            pooled,
+            heard,
             cells.movedim(-1, 1) if needs_maps else None,
             self._over_time(sound) if needs_maps else None,
             video_where_map=self.where[0](pixels).movedim(-1, 1) if self.where else None,
@@ -92,6 +94,7 @@ class Pair(nn.Module):
             logit_bias=bias,
             negative_audio=None if negative_audio is None else self.audio(negative_audio[:, 0, :, 0]),
             negative_audio_map=None if negative_audio is None else self._over_time(negative_audio[:, 0, :, 0]),
+            **({} if self.objective_heads is None else self.objective_heads(pooled, heard)),
         )
 
     def _over_time(self, sound: Tensor) -> Tensor:
