@@ -87,6 +87,7 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
     AudioTransformConfig = VideoTransformConfig
+    LocalViewsConfig = VideoTransformConfig
 else:
     SamplingConfig = make_group(
         "SamplingConfig", "Length and rate of the clips.", options_with_default("avssl.data.sampling:ClipSampling")
@@ -130,6 +131,12 @@ else:
             *options_with_default("avssl.transforms.waveform_augment:WaveformAugment"),
             _preset("audio", AUDIO_PRESETS),
         ],
+    )
+
+    LocalViewsConfig = make_group(
+        "LocalViewsConfig",
+        "Local views of a clip, for objectives whose local_views is above 0.",
+        options_with_default("avssl.transforms.local_views:LocalViews"),
     )
 
 
@@ -308,6 +315,8 @@ class Config:
     """Length and rate of clips."""
     transform: TransformConfig = field(default_factory=TransformConfig)
     """Preprocessing and augmentation."""
+    local_views: LocalViewsConfig = field(default_factory=LocalViewsConfig)
+    """Local views, of objectives whose local_views is above 0."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Encoders and projection heads."""
     objective: Choice = field(default_factory=partial(choose, "objective", "info_nce"))

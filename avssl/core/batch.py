@@ -118,6 +118,10 @@ class Batch:
     """Transformed: (M, 1, time, freq) float spectrograms of silence and noise of no clip; None for none."""
     other_audio: Tensor | None = None
     """Transformed: (V*B*K, 1, time, freq) float spectrograms of each view's clip at other times; None for none."""
+    local_video: Tensor | None = None
+    """Transformed: (L*B, 3, T, h', w') float frames of L local views, view-major; None for none."""
+    local_audio: Tensor | None = None
+    """Transformed: (L*B, 1, time', freq) float spectrograms of the local views; None for none."""
 
     def __post_init__(self) -> None:
         if self.is_raw:
@@ -150,6 +154,18 @@ class Batch:
                 f"negative_audio must be (M, {str(tuple(self.audio.shape[1:]))[1:]} as audio, "
                 f"got {None if negative is None else tuple(negative.shape)}.",
             )
+        local = self.local_video, self.local_audio
+        _check(
+            local[0] is local[1] is None
+            or (
+                local[0] is not None
+                and local[1] is not None
+                and len(local[0]) == len(local[1])
+                and len(local[0]) % len(self.index) == 0
+            ),
+            f"local_video and local_audio must both hold whole views of {len(self.index)} clips, "
+            f"got {[None if x is None else tuple(x.shape) for x in local]}.",
+        )
         _check(
             len(self.video) == len(self.audio),
             f"video holds {len(self.video)} clips and audio {len(self.audio)}.",
@@ -177,6 +193,8 @@ class Batch:
             chroma=None if self.chroma is None else self.chroma.to(device, non_blocking=True),
             negative_audio=None if self.negative_audio is None else self.negative_audio.to(device, non_blocking=True),
             other_audio=None if self.other_audio is None else self.other_audio.to(device, non_blocking=True),
+            local_video=None if self.local_video is None else self.local_video.to(device, non_blocking=True),
+            local_audio=None if self.local_audio is None else self.local_audio.to(device, non_blocking=True),
         )
 
 
@@ -220,6 +238,8 @@ class Embeddings:
     """(V*B, D): the predictor on the video embedding; None without a predictor."""
     audio_prediction: Tensor | None = None
     """(V*B, D): the predictor on the audio embedding; None without a predictor."""
+    local: Embeddings | None = None
+    """Embeddings of the L*B local views, with their scores and predictions; None for none."""
 
     def __post_init__(self) -> None:
         _check(
@@ -281,6 +301,7 @@ class Embeddings:
 
     def detach(self) -> Embeddings:
         """Return the same values without gradient, for banks and queues."""
+        # A tensor, or the embeddings of local views.
         detached: dict[str, Any] = {name: value.detach() for name, value in vars(self).items() if value is not None}
         return Embeddings(**detached)
 

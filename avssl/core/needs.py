@@ -51,6 +51,8 @@ class ObjectiveNeeds:
 
     num_views: int = 1
     """Augmented views of each clip, view-major in ``Embeddings``."""
+    local_views: int = 0
+    """Small views of each clip beside the full ones, for ``Embeddings.local``; 0 for none."""
     view_warp: RandomAffine | None = None
     """Makes the frames of the second of two views from those of the first; None augments each view by itself."""
     maps: bool = False

@@ -100,6 +100,8 @@ class AVModel(nn.Module):
         chunk_size: int | None = None,
         negative_audio: Tensor | None = None,
         other_audio: Tensor | None = None,
+        local_video: Tensor | None = None,
+        local_audio: Tensor | None = None,
     ) -> Embeddings:
         """Return the embeddings of clips, from one trunk pass per modality.
 
@@ -119,6 +121,8 @@ class AVModel(nn.Module):
                 and the head behind the clips' audio, in one batch: BatchNorm in training normalizes
                 all of them together, and its running statistics are of clips and negatives.
             other_audio: (B * K, 1, time, freq) spectrograms of each clip at other times, behind those in the same way.
+            local_video: (L, 3, T, h, w) frames of local views, which pass the encoder by themselves.
+            local_audio: (L, 1, time', freq) spectrograms of the same local views.
 
         Returns:
             ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map`` (B, D, T', H', W') and ``audio_map``
@@ -154,8 +158,18 @@ class AVModel(nn.Module):
             negative_audio_map=negative_map,
             other_audio=other,
             other_audio_map=other_map,
+            local=self._local(local_video, local_audio, chunk_size),
             **({} if self.objective_heads is None else self.objective_heads(video_embedding, own)),
         )
+
+    def _local(self, video: Tensor | None, audio: Tensor | None, chunk_size: int | None) -> Embeddings | None:
+        """Return the pooled embeddings of local views with their scores and predictions."""
+        if video is None or audio is None:
+            return None
+        seen, heard = (self._project(*x, False, chunk_size)[0] for x in (("video", video), ("audio", audio)))
+        assert seen is not None, "the first head always returns it"
+        assert heard is not None, "the first head always returns it"
+        return Embeddings(seen, heard, **({} if self.objective_heads is None else self.objective_heads(seen, heard)))
 
     def _project(self, modality: Modality, x: Tensor, needs_maps: bool, chunk_size: int | None) -> Outputs:
         """Return :func:`_project` of one modality, in chunks or at once."""

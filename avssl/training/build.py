@@ -38,6 +38,7 @@ from avssl.objectives import (
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import (
     ClipTransform,
+    LocalViews,
     RandomGain,
     SpectrogramMask,
     Standardize,
@@ -201,6 +202,11 @@ def build_transform(
     standardize = Standardize(spectrogram.num_bins)
     if spectrogram.fixed_statistics is not None:
         standardize.set_fixed(*spectrogram.fixed_statistics)
+    local_views = None
+    if needs.local_views:
+        options = dict(vars(config.local_views))
+        with _naming("local_views", options):
+            local_views = LocalViews(augment, **options)
     return ClipTransform(
         augment,
         evaluation,
@@ -213,6 +219,8 @@ def build_transform(
         view_warp=needs.view_warp,
         negative_sounds=needs.negative_sounds,
         windows=needs.windows,
+        local_views=local_views,
+        num_local_views=needs.local_views,
     )
 
 

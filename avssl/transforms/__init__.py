@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from avssl.transforms.color import ColorJitter as ColorJitter
     from avssl.transforms.fbank import KaldiFbank as KaldiFbank
     from avssl.transforms.front_end import FrontEnd as FrontEnd
+    from avssl.transforms.local_views import LocalViews as LocalViews
     from avssl.transforms.negative_sounds import NegativeSounds as NegativeSounds
     from avssl.transforms.presets import AUDIO_PRESETS as AUDIO_PRESETS
     from avssl.transforms.presets import VIDEO_PRESETS as VIDEO_PRESETS

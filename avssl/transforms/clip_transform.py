@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from avssl.core.errors import InputError
 from avssl.core.needs import TemporalWindows
 from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
 from avssl.transforms.front_end import FrontEnd
+from avssl.transforms.local_views import LocalViews
 from avssl.transforms.negative_sounds import NegativeSounds
 from avssl.transforms.planes import planes_to_rgb
 from avssl.transforms.standardize import Standardize
@@ -43,6 +45,8 @@ class ClipTransform(nn.Module):
         windows: Windows that each raw training clip has; None for one. Several views are views of the windows, and
             ``other_audio`` are the negatives in time, with the gain and masks of their view's audio: they differ from
             it in their time only.
+        local_views: Cuts ``num_local_views`` further views of each training clip (the first window's); None for none.
+        num_local_views: Number of local views, > 0 with ``local_views``.
 
     Raises:
         ValueError: If ``num_views`` is below 1, or not 2 with ``view_warp``, ``negative_sounds`` is odd or negative,
@@ -63,6 +67,8 @@ class ClipTransform(nn.Module):
         view_warp: RandomAffine | None = None,
         negative_sounds: int = 0,
         windows: TemporalWindows | None = None,
+        local_views: LocalViews | None = None,
+        num_local_views: int = 0,
     ) -> None:
         super().__init__()
         if num_views < 1:
@@ -84,6 +90,15 @@ class ClipTransform(nn.Module):
         if self.windows.num_views not in (1, num_views) or (view_warp is not None and self.windows.num_views > 1):
             raise InputError(f"{self.windows.num_views} windows are not the {num_views} views of a clip.")
         self.negative_sounds = NegativeSounds(negative_sounds) if negative_sounds else None
+        if num_local_views < 0 or (local_views is None) != (num_local_views == 0):
+            raise InputError(f"num_local_views ({num_local_views}) must be above 0 with local_views, and 0 without.")
+        self.local_views, self.num_local_views = local_views, num_local_views
+
+    def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+        """Set the format of the augmented frames of all views, as :meth:`VideoAugment.set_output` does."""
+        self.video_augment.set_output(dtype, memory_format)
+        if self.local_views is not None:
+            self.local_views.video_augment.set_output(dtype, memory_format)
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Batch:
@@ -102,6 +117,8 @@ class ClipTransform(nn.Module):
         if not self.training:
             audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)
             return Batch(self.video_input(batch.video, batch.valid_hw, batch.chroma), audio, batch.index)
+        if self.local_views is not None and batch.chroma is not None:  # so that colors are converted once
+            batch = replace(batch, video=planes_to_rgb(batch.video, batch.chroma), chroma=None)
         video, audio = self.video_views(batch), self.audio_views(batch)
         negative_audio = other_audio = None
         if self.negative_sounds is not None:
@@ -114,7 +131,21 @@ class ClipTransform(nn.Module):
                 for view in range(self.num_views)
             ]
             other_audio = _join(others).flatten(0, 1)  # (V * B * K, 1, time, freq)
-        return Batch(video, audio, batch.index, negative_audio=negative_audio, other_audio=other_audio)
+        return Batch(
+            video, audio, batch.index, negative_audio=negative_audio, other_audio=other_audio, **self._local(batch)
+        )
+
+    def _local(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``local_video`` and ``local_audio`` of a batch by name, if there are local views."""
+        local, key = self.local_views, batch.index.key
+        if local is None or batch.valid_hw is None:
+            return {}
+        numbers = range(self.num_views, self.num_views + self.num_local_views)  # draws of their own
+        seen, heard = self._seen(batch.video)[0], self._heard(batch.audio)[0][0]
+        return {
+            "local_video": _join([local.frames(seen, batch.valid_hw, key, view) for view in numbers]),
+            "local_audio": _join([self._augmented_audio(local.window(heard, key, v), key, v) for v in numbers]),
+        }
 
     @torch.no_grad()
     def video_views(self, batch: Batch) -> Tensor:

@@ -52,6 +52,7 @@ PASSED_ON = [
     (TransformConfig().audio, "avssl.transforms:RandomGain", {}),
     (TransformConfig().audio, "avssl.transforms:SpectrogramMask", {}),
     (TransformConfig().audio, "avssl.transforms:WaveformAugment", {}),
+    (Config().local_views, "avssl.transforms:LocalViews", {}),
     (DropoutConfig, "avssl.models:AVModel", {"video": "video_dropout"}),
     (OptimConfig, "avssl.engine:create_optimizer", {}),
     (OptimConfig, "avssl.engine:WarmupCosine", {"final_lr": "final"}),

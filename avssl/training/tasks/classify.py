@@ -105,7 +105,7 @@ class ClassifyTask(Task):
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         """Set the format of augmented frames."""
-        self.transform.video_augment.set_output(dtype, memory_format)
+        self.transform.set_output(dtype, memory_format)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode as PyTorch does, but keep fixed BatchNorm layers in evaluation mode."""

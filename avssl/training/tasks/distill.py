@@ -103,4 +103,4 @@ class DistillTask(Task):
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         """Set the format of augmented frames."""
-        self.transform.video_augment.set_output(dtype, memory_format)
+        self.transform.set_output(dtype, memory_format)

@@ -77,6 +77,8 @@ class PretrainTask(Task):
         negatives = {} if views.negative_audio is None else {"negative_audio": views.negative_audio}
         if views.other_audio is not None:
             negatives["other_audio"] = views.other_audio
+        if views.local_video is not None and views.local_audio is not None:
+            negatives |= {"local_video": views.local_video, "local_audio": views.local_audio}
         online: Embeddings = self.model(views.video, views.audio, **negatives, **options)
         if needs.silence_dbfs is not None:
             online = _with_heard(online, batch.audio, needs)
@@ -105,7 +107,7 @@ class PretrainTask(Task):
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         """Set the format of augmented frames."""
-        self.transform.video_augment.set_output(dtype, memory_format)
+        self.transform.set_output(dtype, memory_format)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode as PyTorch does, but keep fixed BatchNorm layers in evaluation mode."""
