@@ -80,6 +80,8 @@ class ObjectiveNeeds:
     """Width of the hidden layer of the predictors, for ``video_prediction`` and ``audio_prediction``; 0 for none."""
     target_momentum: float | None = None
     """Share of itself that the momentum (target) model keeps in a step; None has no such model."""
+    final_momentum: float | None = None
+    """Share that it keeps at the end of the run, reached along half a cosine; None keeps ``target_momentum``."""
     windows: TemporalWindows | None = None
     """Windows of each clip at several times; None for one window. With several views there are as many ``num_views``,
     and those are no second looks at one window."""

@@ -2,7 +2,7 @@
 
 Order of one step::
 
-    on_epoch_start (first step of an epoch) → learning rate → forward → backward → clip → optimizer
+    on_epoch_start (first step of an epoch) → on_step_start → learning rate → forward → backward → clip → optimizer
         → after_step → weight average → log, monitors and checkpoint where due → stop if requested
 
 The host reads the device once per log: losses, gradient norms and the check that they are finite
@@ -173,6 +173,7 @@ class _Loop(Generic[_Task]):
         state, settings = self.state, self.settings
         if state.step % settings.steps_per_epoch == 0:
             self.task.on_epoch_start(state.step // settings.steps_per_epoch)
+        self.task.on_step_start(state.step / settings.total_steps)
         set_lr(state.optimizer, self.schedule(state.step), state.step)
 
         terms: LossTerms = self.task(batch.to(settings.device))

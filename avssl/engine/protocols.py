@@ -27,6 +27,14 @@ class Task(nn.Module):
         """Return the loss of a raw batch on the model's device, without changing what outlives the step."""
         raise NotImplementedError
 
+    def on_step_start(self, share_done: float) -> None:
+        """Prepare for a step, before its forward pass.
+
+        Args:
+            share_done: Share of the steps of the run that are done, in [0, 1). It follows from the number of the step,
+                so that a schedule over it needs no state of its own.
+        """
+
     def after_step(self) -> None:
         """Update memory banks, queues and momentum models, after the optimizer."""
 

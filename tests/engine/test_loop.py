@@ -121,6 +121,12 @@ def test_fit_calls_on_epoch_start_after_a_resume_between_epochs(tmp_path):
     assert task.epochs == [1, 2]
 
 
+def test_fit_tells_each_step_the_share_done_also_after_a_resume(tmp_path):
+    assert run()[0].shares_done == [step / 12 for step in range(12)]
+    run(tmp_path, stop_after=7)
+    assert run(tmp_path, resume=True)[0].shares_done == [step / 12 for step in range(6, 12)]
+
+
 def test_fit_logs_means_of_the_interval(tmp_path):
     losses = []
 

@@ -56,7 +56,7 @@ class ToyTask(Task):
             self.model.add_module("idle", nn.Identity())
             self.model.idle.register_parameter("weight", nn.Parameter(torch.zeros(2, 2)))
         self.register_buffer("bank", torch.zeros(3))
-        self.epochs = []
+        self.epochs, self.shares_done = [], []
 
     def forward(self, batch):
         self.last = self.model(batch.x)
@@ -69,3 +69,6 @@ class ToyTask(Task):
 
     def on_epoch_start(self, number):
         self.epochs.append(number)
+
+    def on_step_start(self, share_done):
+        self.shares_done.append(share_done)

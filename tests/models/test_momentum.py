@@ -26,7 +26,20 @@ def test_target_has_no_history_and_learns_nothing():
     assert all(p.requires_grad for p in online.parameters())
 
 
+def test_momentum_rises_along_half_a_cosine_or_stays():
+    rising, constant = (MomentumModel(nn.Linear(1, 1), 0.9, final) for final in (1.0, None))
+    shares = []
+    for share_done in (0, 1 / 3, 0.5, 1):
+        rising.set_progress(share_done)
+        constant.set_progress(share_done)
+        shares.append(rising.momentum)
+        assert constant.momentum == 0.9
+    assert shares == pytest.approx([0.9, 0.925, 0.95, 1.0], abs=1e-12)
+
+
 @pytest.mark.parametrize("momentum", [-0.1, 1.1])
 def test_momentum_out_of_range_is_refused(momentum):
     with pytest.raises(ValueError, match=r"momentum \(.*\) must be in \[0, 1\]"):
         MomentumModel(nn.Linear(1, 1), momentum)
+    with pytest.raises(ValueError, match=r"final_momentum \(.*\) must be in \[0, 1\]"):
+        MomentumModel(nn.Linear(1, 1), 0.9, momentum)

@@ -18,6 +18,7 @@ from avssl.transforms import NegativeSounds
 
 NUM_CLIPS = 6
 STEPS_PER_PASS = 3  # four steps end within a pass
+TOTAL_STEPS = 8
 EXCLUDE = {"exclude_same_file": True, "exclude_hardest": 0.25}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "info_nce": ("info_nce", {"temperature": 0.2, "pooling": "both"}),
@@ -128,6 +129,7 @@ def train(
     for number in numbers:
         if number % STEPS_PER_PASS == 0:
             task.on_epoch_start(number // STEPS_PER_PASS)
+        task.on_step_start(number / TOTAL_STEPS)
         total = task(batch(number, rows)).total
         optimizer.zero_grad()
         total.backward()

@@ -36,7 +36,7 @@ def test_every_objective_is_continued(tiny: Any) -> None:
 @pytest.mark.parametrize("variant", script.VARIANTS)
 def test_n_and_n_steps_equal_2n(variant: str) -> None:
     task, optimizer = script.create(variant)
-    whole = script.train(task, optimizer, range(8))
+    whole = script.train(task, optimizer, range(script.TOTAL_STEPS))
 
     first, first_optimizer = script.create(variant)
     losses = script.train(first, first_optimizer, range(4))

@@ -66,7 +66,7 @@ class PretrainTask(Task):
         self.batch_norm = batch_norm
         self._model_options = {} if embed_chunk_size is None else {"chunk_size": embed_chunk_size}
         momentum = objective.needs.target_momentum
-        self.target = None if momentum is None else MomentumModel(model, momentum)
+        self.target = None if momentum is None else MomentumModel(model, momentum, objective.needs.final_momentum)
         self._last: tuple[Embeddings, Embeddings | None, BatchIndex] | None = None
 
     def forward(self, batch: Batch) -> LossTerms:
@@ -100,6 +100,11 @@ class PretrainTask(Task):
     def on_epoch_start(self, number: int) -> None:
         """Tell the objective that epoch ``number`` starts; not called again on a resume within an epoch."""
         self.objective.on_epoch_start(number)
+
+    def on_step_start(self, share_done: float) -> None:
+        """Set the momentum of the target for this part of the run."""
+        if self.target is not None:
+            self.target.set_progress(share_done)
 
     def networks(self) -> list[nn.Module]:
         """Return the model and, if the objective needs it, its momentum copy."""

@@ -66,6 +66,17 @@ def test_update_gets_the_detached_embeddings_once_after_the_step(batch):
         task.after_step()
 
 
+def test_target_follows_with_the_momentum_of_this_part_of_the_run():
+    objective = Counting()
+    objective.needs = ObjectiveNeeds(maps=True, target_momentum=0.6, final_momentum=1.0)
+    task = PretrainTask(Plain(), Pair(), objective)
+    momenta = []
+    for share_done in (0, 0.5, 1):
+        task.on_step_start(share_done)
+        momenta.append(task.target.momentum)
+    assert momenta == pytest.approx([0.6, 0.8, 1.0])
+
+
 def test_objective_decides_about_maps_and_hears_of_passes(batch):
     task = PretrainTask(Plain(), Pair(), Counting())
     task.on_epoch_start(3)
