@@ -9,7 +9,7 @@ of silence and noise, K negatives in time of a view, A windows of audio of a cli
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -97,6 +97,38 @@ class BatchIndex:
 
 
 @dataclass(frozen=True)
+class Originals:
+    """Clips without augmentation beside the numbers that describe the augmentation of their first view."""
+
+    video: Tensor
+    """(B, 3, T, h, w) float frames as in evaluation."""
+    audio: Tensor
+    """(B, 1, time, freq) float spectrograms as in evaluation."""
+    video_draws: Tensor
+    """(B, P) float32 numbers of the augmentation of the frames."""
+    audio_draws: Tensor
+    """(B, Q) float32 numbers of the augmentation of the audio."""
+
+    def __post_init__(self) -> None:
+        sizes = {len(x) for x in vars(self).values()}
+        _check(len(sizes) == 1, f"originals: one row of each clip, got {sizes} rows.")
+
+
+@dataclass(frozen=True)
+class AugmentedPair:
+    """Predicted and true embeddings of the first, augmented view of B clips, not normalized."""
+
+    predicted: Tensor
+    """(B, D), from the clip without augmentation and the numbers of its augmentation."""
+    true: Tensor
+    """(B, D)."""
+
+    def detach(self) -> AugmentedPair:
+        """Return the same values without gradient."""
+        return AugmentedPair(self.predicted.detach(), self.true.detach())
+
+
+@dataclass(frozen=True)
 class Batch:
     """B clips (raw), or V views of B clips (after the transforms, view-major).
 
@@ -118,6 +150,8 @@ class Batch:
     """Transformed: (M, 1, time, freq) float spectrograms of silence and noise of no clip; None for none."""
     other_audio: Tensor | None = None
     """Transformed: (V*B*K, 1, time, freq) float spectrograms of each view's clip at other times; None for none."""
+    originals: Originals | None = None
+    """Transformed: the B clips without augmentation; None for none."""
     local_video: Tensor | None = None
     """Transformed: (L*B, 3, T, h', w') float frames of L local views, view-major; None for none."""
     local_audio: Tensor | None = None
@@ -154,6 +188,10 @@ class Batch:
                 f"negative_audio must be (M, {str(tuple(self.audio.shape[1:]))[1:]} as audio, "
                 f"got {None if negative is None else tuple(negative.shape)}.",
             )
+        _check(
+            self.originals is None or len(self.originals.video) == len(self.index),
+            f"originals must be the {len(self.index)} clips of the batch.",
+        )
         local = self.local_video, self.local_audio
         _check(
             local[0] is local[1] is None
@@ -183,19 +221,13 @@ class Batch:
         return len(self.index)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch on ``device``; copies from pinned memory do not block."""
-        return replace(
-            self,
-            video=self.video.to(device, non_blocking=True),
-            audio=self.audio.to(device, non_blocking=True),
-            index=self.index.to(device),
-            valid_hw=None if self.valid_hw is None else self.valid_hw.to(device, non_blocking=True),
-            chroma=None if self.chroma is None else self.chroma.to(device, non_blocking=True),
-            negative_audio=None if self.negative_audio is None else self.negative_audio.to(device, non_blocking=True),
-            other_audio=None if self.other_audio is None else self.other_audio.to(device, non_blocking=True),
-            local_video=None if self.local_video is None else self.local_video.to(device, non_blocking=True),
-            local_audio=None if self.local_audio is None else self.local_audio.to(device, non_blocking=True),
-        )
+        """Return a raw batch on ``device``; copies from pinned memory do not block."""
+        moved: dict[str, Any] = {
+            item.name: value.to(device, non_blocking=True)
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), Tensor)
+        }
+        return replace(self, **moved, index=self.index.to(device))
 
 
 @dataclass(frozen=True)
@@ -238,6 +270,10 @@ class Embeddings:
     """(V*B, D): the predictor on the video embedding; None without a predictor."""
     audio_prediction: Tensor | None = None
     """(V*B, D): the predictor on the audio embedding; None without a predictor."""
+    video_augmented: AugmentedPair | None = None
+    """Predicted and true embeddings of the augmented frames of B clips; None without an equivariant branch."""
+    audio_augmented: AugmentedPair | None = None
+    """Predicted and true embeddings of the augmented audio of B clips; None without an equivariant branch."""
     local: Embeddings | None = None
     """Embeddings of the L*B local views, with their scores and predictions; None for none."""
 

@@ -51,6 +51,9 @@ class ObjectiveNeeds:
 
     num_views: int = 1
     """Augmented views of each clip, view-major in ``Embeddings``."""
+    originals: bool = False
+    """The clips without augmentation too, from which the embeddings of the first view are predicted: see
+    ``Embeddings.video_augmented`` and ``audio_augmented``."""
     local_views: int = 0
     """Small views of each clip beside the full ones, for ``Embeddings.local``; 0 for none."""
     view_warp: RandomAffine | None = None

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avssl.core.batch import Embeddings, Modality
+from avssl.core.batch import AugmentedPair, Embeddings, Modality, Originals
 from avssl.core.errors import InputError
 from avssl.models.chunking import Outputs, in_chunks
 from avssl.models.encoder import Encoder
+from avssl.models.equivariance import EquivariantBranch
 from avssl.models.heads import HeadPair, LogitScale, ProjectionHead
 from avssl.models.objective_heads import ObjectiveHeads
 
@@ -37,6 +38,8 @@ class AVModel(nn.Module):
         framewise: Each frame is compared with the audio of its own moment, so that an offset is found moment by moment.
         where_heads: Second heads, for objectives that localize by separate embeddings. They are trained only with maps.
         objective_heads: Prototypes and predictors on the embeddings, for objectives that need them.
+        equivariant_branches: Predict the features of augmented video and of augmented audio, for objectives that need
+            them.
         video_dropout: Share of the video encoder's features that :meth:`forward` drops before the heads in
             training, in [0, 1).
 
@@ -57,6 +60,7 @@ class AVModel(nn.Module):
         framewise: bool = False,
         where_heads: HeadPair | None = None,
         objective_heads: ObjectiveHeads | None = None,
+        equivariant_branches: tuple[EquivariantBranch, EquivariantBranch] | None = None,
         video_dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -85,6 +89,7 @@ class AVModel(nn.Module):
         self.logits = logits
         self.where_heads = where_heads
         self.objective_heads = objective_heads
+        self.equivariant_branches = None if equivariant_branches is None else nn.ModuleList(equivariant_branches)
         self.video_dropout = nn.Dropout3d(video_dropout)
 
     @property
@@ -102,6 +107,7 @@ class AVModel(nn.Module):
         other_audio: Tensor | None = None,
         local_video: Tensor | None = None,
         local_audio: Tensor | None = None,
+        originals: Originals | None = None,
     ) -> Embeddings:
         """Return the embeddings of clips, from one trunk pass per modality.
 
@@ -123,6 +129,7 @@ class AVModel(nn.Module):
             other_audio: (B * K, 1, time, freq) spectrograms of each clip at other times, behind those in the same way.
             local_video: (L, 3, T, h, w) frames of local views, which pass the encoder by themselves.
             local_audio: (L, 1, time', freq) spectrograms of the same local views.
+            originals: The clips of the first rows without augmentation, which pass the encoders by themselves.
 
         Returns:
             ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map`` (B, D, T', H', W') and ``audio_map``
@@ -134,11 +141,11 @@ class AVModel(nn.Module):
         Raises:
             ValueError: If an input has another layout, or the two differ in B.
         """
-        heard = [x for x in (audio, negative_audio, other_audio) if x is not None]
-        audios = audio if len(heard) == 1 else torch.cat(heard)  # (B + M + B * K, 1, time, freq)
+        inputs = [x for x in (audio, negative_audio, other_audio) if x is not None]
+        audios = audio if len(inputs) == 1 else torch.cat(inputs)  # (B + M + B * K, 1, time, freq)
         # One modality after the other, so that only a chunk of one modality is in memory.
-        video_embedding, video_map, *video_where = self._project("video", video, needs_maps, chunk_size)
-        audio_embedding, audio_map, *audio_where = self._project("audio", audios, needs_maps, chunk_size)
+        seen, video_embedding, video_map, *video_where = self._project("video", video, needs_maps, chunk_size)
+        heard, audio_embedding, audio_map, *audio_where = self._project("audio", audios, needs_maps, chunk_size)
         logit_scale, logit_bias = (None, None) if self.logits is None else self.logits()
         sizes = [0 if x is None else len(x) for x in (audio, negative_audio, other_audio)]
         own, negative, other = _split(audio_embedding, sizes)  # (B, D), (M, D), (B, K, D)
@@ -158,32 +165,48 @@ class AVModel(nn.Module):
             negative_audio_map=negative_map,
             other_audio=other,
             other_audio_map=other_map,
+            video_augmented=self._augmented("video", seen, originals, chunk_size),
+            audio_augmented=self._augmented("audio", heard, originals, chunk_size),
             local=self._local(local_video, local_audio, chunk_size),
             **({} if self.objective_heads is None else self.objective_heads(video_embedding, own)),
         )
+
+    def _augmented(
+        self, modality: Modality, augmented: Tensor | None, originals: Originals | None, chunk_size: int | None
+    ) -> AugmentedPair | None:
+        """Return the embeddings of the first views, predicted from the clips without augmentation, and true."""
+        if originals is None or augmented is None or self.equivariant_branches is None:
+            return None
+        is_video = modality == "video"
+        x, draws = (originals.video, originals.video_draws) if is_video else (originals.audio, originals.audio_draws)
+        encoder = self._side(modality)[0]
+        features = in_chunks(encoder, lambda rows: (encoder(rows),), (x,), chunk_size or len(x))[0]
+        pair: AugmentedPair = self.equivariant_branches[0 if is_video else 1](features, augmented[: len(x)], draws)
+        return pair
 
     def _local(self, video: Tensor | None, audio: Tensor | None, chunk_size: int | None) -> Embeddings | None:
         """Return the pooled embeddings of local views with their scores and predictions."""
         if video is None or audio is None:
             return None
-        seen, heard = (self._project(*x, False, chunk_size)[0] for x in (("video", video), ("audio", audio)))
+        seen, heard = (self._project(*x, False, chunk_size)[1] for x in (("video", video), ("audio", audio)))
         assert seen is not None, "the first head always returns it"
         assert heard is not None, "the first head always returns it"
         return Embeddings(seen, heard, **({} if self.objective_heads is None else self.objective_heads(seen, heard)))
 
     def _project(self, modality: Modality, x: Tensor, needs_maps: bool, chunk_size: int | None) -> Outputs:
-        """Return :func:`_project` of one modality, in chunks or at once."""
+        """Return the pooled features of one modality and :func:`_project` of them, in chunks or at once."""
         encoder, heads = self._side(modality)
 
         def project(rows: Tensor) -> Outputs:
             if not needs_maps and not encoder.pools_map:
-                return heads[0](encoder(rows)), None  # a network that pools by itself need not make its map
+                pooled = encoder(rows)  # a network that pools by itself need not make its map
+                return pooled, heads[0](pooled), None
             # (B, C) and (B, C, T', H', W') or (B, C, T', F')
             pooled, features = encoder.forward_pooled(rows)
             if modality == "video" and self.training and self.video_dropout.p:
                 features = self.video_dropout(features)
                 pooled = encoder.pool(features)
-            return _project(modality, heads, pooled, features, needs_maps)
+            return pooled, *_project(modality, heads, pooled, features, needs_maps)
 
         if chunk_size is None:
             return project(x)

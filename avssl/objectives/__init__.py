@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from avssl.objectives.cma import neighbor_precision as neighbor_precision
     from avssl.objectives.cma import positive_sets as positive_sets
     from avssl.objectives.dense_av import DenseAV as DenseAV
+    from avssl.objectives.equivariance import nt_xent as nt_xent
     from avssl.objectives.fnac import FNAC as FNAC
     from avssl.objectives.fnac import foreground as foreground
     from avssl.objectives.framewise import FrameWise as FrameWise

@@ -24,6 +24,7 @@ from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Cosine, Count, CountOrZero, PositiveOrZero, Seconds, ShareBelowOne, Temperature, checked
 from avssl.objectives.blocked import RowLosses, blocked_cross_entropy
+from avssl.objectives.equivariance import with_equivariance
 from avssl.objectives.exclusion import ExcludedColumns, Exclusion
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
@@ -128,6 +129,8 @@ class InfoNCE(Objective):
         exclude_hardest: Share of each clip's negatives to exclude, those with the highest scores, in [0, 1).
         within_modal: Weight of InfoNCE between two views of the video and of the audio; above 0 each clip is augmented
             twice.
+        equivariant: Weight of the equivariant term (EquiAV): the embedding of each augmented clip is predicted from the
+            clip without augmentation and what was done to it. Above 0 each clip passes the encoders twice.
         negative_sounds: Clips of silence and noise, half each, added to the audio of each process as negatives of every
             video; even. They are never excluded.
         temporal_negatives: Windows of each clip's own audio at other times, added as negatives of its video, half of
@@ -139,9 +142,10 @@ class InfoNCE(Objective):
     Terms, means over this rank's rows: ``loss``; ``accuracy_v2a`` and ``accuracy_a2v`` in [0, 1], how often the clip's
     own counterpart has the highest score of the batch; ``cosine_positive`` and ``cosine_negative`` in [-1, 1].
     Pooling "both" adds ``loss_pooled`` and ``loss_max``, and its other terms are the means of the two. Exclusions add
-    ``excluded_share``, two views ``loss_cross`` and ``loss_within``, a learned temperature ``temperature``. Negative
-    sounds add ``cosine_silence`` (their mean score) and otherwise affect ``loss`` only. Temporal negatives add
-    ``accuracy_temporal``, how often the own audio scores above all of them, and ``cosine_temporal``, their mean score.
+    ``excluded_share``, two views ``loss_cross`` and ``loss_within``, a learned temperature ``temperature``, an
+    equivariant term ``loss_equivariant_video`` and ``loss_equivariant_audio``. Negative sounds add ``cosine_silence``
+    (their mean score) and otherwise affect ``loss`` only. Temporal negatives add ``accuracy_temporal``, how often the
+    own audio scores above all of them, and ``cosine_temporal``, their mean score.
 
     Raises:
         ValueError: If an argument is out of range, or two do not go together.
@@ -159,6 +163,7 @@ class InfoNCE(Objective):
         exclude_near_duplicates: Cosine | None = None,
         exclude_hardest: ShareBelowOne = 0.0,
         within_modal: PositiveOrZero = 0.0,
+        equivariant: PositiveOrZero = 0.0,
         negative_sounds: CountOrZero = 0,
         temporal_negatives: CountOrZero = 0,
         temporal_views: Count = 1,
@@ -176,7 +181,7 @@ class InfoNCE(Objective):
         _check_temporal(temporal_negatives, temporal_views, chunk_size, exclude_same_file, within_modal)
         self.temperature, self.learn_temperature = temperature, learn_temperature
         self.pooling, self.max_over = pooling, max_over
-        self.chunk_size, self.within_modal = chunk_size, within_modal
+        self.chunk_size, self.within_modal, self.equivariant = chunk_size, within_modal, equivariant
         self.exclusion = Exclusion(exclude_same_file, exclude_near_duplicates, exclude_hardest)
         self.needs = self.needs_of(
             {
@@ -184,6 +189,7 @@ class InfoNCE(Objective):
                 "pooling": pooling,
                 "learn_temperature": learn_temperature,
                 "within_modal": within_modal,
+                "equivariant": equivariant,
                 "negative_sounds": negative_sounds,
                 "temporal_negatives": temporal_negatives,
                 "temporal_views": temporal_views,
@@ -198,6 +204,7 @@ class InfoNCE(Objective):
             windows=temporal_windows(options),
             maps=options["pooling"] != "pooled",
             logit_scale=learned_scale(options),
+            originals=options["equivariant"] > 0,
             negative_sounds=options["negative_sounds"],
         )
 
@@ -225,6 +232,7 @@ class InfoNCE(Objective):
         result = average([self._cross_modal(batch, negative, temperature, index) for batch in batches])
         if self.within_modal:
             result = self._with_within(result, views_of, temperature, index)
+        result = with_equivariance(result, online, self.equivariant, self.temperature)
         if self.learn_temperature:
             result = LossTerms(result.total, {**result.terms, "temperature": torch.as_tensor(temperature).detach()})
         return result

@@ -23,7 +23,8 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
-from avssl.core.ranges import Count, Share, Temperature, checked
+from avssl.core.ranges import Count, PositiveOrZero, Share, Temperature, checked
+from avssl.objectives.equivariance import with_equivariance
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_temperature
 
@@ -47,6 +48,7 @@ class MoCo(Objective):
         queue_size: Embeddings of each modality to keep, at least the batch size over all processes.
         temperature: Softmax temperature, > 0.
         momentum: Share of itself that the momentum model keeps in a step, in [0, 1]; use less for short runs.
+        equivariant: Weight of the equivariant term, as in InfoNCE.
         exclude_same_file: Do not use queued clips of the same source file as negatives.
 
     Terms, means over this rank's rows: ``loss``; ``accuracy_v2a`` and ``accuracy_a2v``, how often
@@ -70,11 +72,13 @@ class MoCo(Objective):
         temperature: Temperature = 0.07,
         momentum: Share = 0.999,
         exclude_same_file: bool = False,
+        equivariant: PositiveOrZero = 0.0,
     ) -> None:
         super().__init__()
         check_temperature(temperature)
         self.temperature, self.exclude_same_file = temperature, exclude_same_file
-        self.needs = self.needs_of({"momentum": momentum})
+        self.equivariant = equivariant
+        self.needs = self.needs_of({"momentum": momentum, "equivariant": equivariant})
         self.register_buffer("video_queue", torch.zeros(queue_size, embedding_size))
         self.register_buffer("audio_queue", torch.zeros(queue_size, embedding_size))
         # -1: an empty place.
@@ -84,7 +88,9 @@ class MoCo(Objective):
 
     @classmethod
     def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
-        return ObjectiveNeeds(target_momentum=options["momentum"], embedding_size=True)
+        return ObjectiveNeeds(
+            target_momentum=options["momentum"], embedding_size=True, originals=options["equivariant"] > 0
+        )
 
     def extra_repr(self) -> str:
         momentum = self.needs.target_momentum
@@ -113,7 +119,7 @@ class MoCo(Objective):
             "cosine_negative": (v2a.negative + a2v.negative) / 2,
             "queue_share": 1 - empty.float().mean(),
         }
-        return LossTerms(total, terms)
+        return with_equivariance(LossTerms(total, terms), online, self.equivariant, self.temperature)
 
     @torch.no_grad()
     def update(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> None:

@@ -21,7 +21,8 @@ from avssl.core.batch import BatchIndex, Embeddings, LossTerms
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
-from avssl.core.ranges import Count, Positive, Signed, checked
+from avssl.core.ranges import Count, Positive, PositiveOrZero, Signed, checked
+from avssl.objectives.equivariance import with_equivariance
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_chunk_size, check_pair, own_columns
 
@@ -59,6 +60,7 @@ class SigLIP(Objective):
             rows at once.
         initial_scale: Initial value of the learned scale of the logits, in (0, 100].
         initial_bias: Initial value of their learned offset.
+        equivariant: Weight of the equivariant term, as in InfoNCE, at the initial scale.
 
     Terms: ``loss``; ``accuracy_v2a``, how often a video's own audio has the highest score;
     ``cosine_positive`` and ``cosine_negative``; ``temperature`` and ``bias`` as learned so far.
@@ -68,16 +70,27 @@ class SigLIP(Objective):
     """
 
     def __init__(
-        self, chunk_size: Count | None = None, initial_scale: Positive = 10.0, initial_bias: Signed = -10.0
+        self,
+        chunk_size: Count | None = None,
+        initial_scale: Positive = 10.0,
+        initial_bias: Signed = -10.0,
+        equivariant: PositiveOrZero = 0.0,
     ) -> None:
         super().__init__()
         check_chunk_size(chunk_size)
         self.chunk_size = chunk_size
-        self.needs = self.needs_of({"initial_scale": initial_scale, "initial_bias": initial_bias})
+        self.equivariant, self.temperature = equivariant, 1 / initial_scale
+        self.needs = self.needs_of(
+            {"initial_scale": initial_scale, "initial_bias": initial_bias, "equivariant": equivariant}
+        )
 
     @classmethod
     def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:
-        return ObjectiveNeeds(logit_scale=options["initial_scale"], logit_bias=options["initial_bias"])
+        return ObjectiveNeeds(
+            logit_scale=options["initial_scale"],
+            logit_bias=options["initial_bias"],
+            originals=options["equivariant"] > 0,
+        )
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
         """Return the loss and its terms; ``target`` is not used.
@@ -94,7 +107,8 @@ class SigLIP(Objective):
             )
         total, terms = _score(online.video, online.audio, scale, bias, self.chunk_size)
         learned = {"temperature": 1 / scale.detach(), "bias": bias.detach()}
-        return LossTerms(total, {"loss": total.detach(), **terms, **learned})
+        result = LossTerms(total, {"loss": total.detach(), **terms, **learned})
+        return with_equivariance(result, online, self.equivariant, self.temperature)
 
 
 def _score(

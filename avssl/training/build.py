@@ -27,6 +27,7 @@ from avssl.engine import WarmupCosine, create_optimizer
 from avssl.engine.optim import RateGroup
 from avssl.models import AVModel, Encoder, HeadPair, LogitScale, ProjectionHead, create_encoder, create_head
 from avssl.models.classifier import Inputs
+from avssl.models.equivariance import EquivariantBranch
 from avssl.models.foreign.tower import ForeignEncoder
 from avssl.models.objective_heads import objective_heads
 from avssl.objectives import (
@@ -47,6 +48,8 @@ from avssl.transforms import (
     WaveformAugment,
     create_spectrogram,
 )
+from avssl.transforms.clip_transform import AUDIO_DRAWS
+from avssl.transforms.video import NUM_DRAWS as VIDEO_DRAWS
 
 Crop = Literal["center", "full", "three"]
 _MASK_OPTIONS = ("max_time_width", "max_freq_width", "num_time_masks", "num_freq_masks")
@@ -126,6 +129,7 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
                 framewise=needs.framewise,
                 where_heads=where_heads,
                 objective_heads=objective_heads(needs, heads.video.out_features),
+                equivariant_branches=_build_branches(video, audio, heads) if needs.originals else None,
                 video_dropout=settings.dropout.video,
             )
 
@@ -140,6 +144,14 @@ def load_public_weights(*encoders: nn.Module) -> None:
     for encoder in encoders:
         if isinstance(encoder, ForeignEncoder):
             encoder.load_pretrained()
+
+
+def _build_branches(video: Encoder, audio: Encoder, heads: HeadPair) -> tuple[EquivariantBranch, EquivariantBranch]:
+    size = heads.video.out_features
+    return (
+        EquivariantBranch(video.num_features, size, VIDEO_DRAWS),
+        EquivariantBranch(audio.num_features, size, AUDIO_DRAWS),
+    )
 
 
 def _build_heads(config: Config, video: Encoder, audio: Encoder) -> HeadPair:
@@ -219,6 +231,7 @@ def build_transform(
         view_warp=needs.view_warp,
         negative_sounds=needs.negative_sounds,
         windows=needs.windows,
+        originals=needs.originals,
         local_views=local_views,
         num_local_views=needs.local_views,
     )

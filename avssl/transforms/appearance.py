@@ -25,12 +25,15 @@ class AppearanceOptions:
     """(B,) float32, 1 for clips turned to gray, else 0."""
     blur: Tensor | None
     """(B, size, size) matrices of the blur."""
+    blur_sigma: Tensor | None = None
+    """(B,) standard deviation of the blur in pixels, 0 for clips without."""
 
     def __getitem__(self, clips: slice) -> AppearanceOptions:
         return AppearanceOptions(
             None if self.jitter is None else self.jitter[clips],
             None if self.gray is None else self.gray[clips],
             None if self.blur is None else self.blur[clips],
+            None if self.blur_sigma is None else self.blur_sigma[clips],
         )
 
 
@@ -62,7 +65,7 @@ class Appearance:
     def draw(self, key: Tensor, view: int, size: int) -> AppearanceOptions:
         """Draw the options of frames of ``size`` pixels from (B,) int64 keys."""
         jitter = self.jitter.draw(key, view) if self.jitter.operations else None
-        gray = blur = None
+        gray = blur = sigma = None
         if self.grayscale_probability > 0:
             gray = (uniform(key, f"grayscale/{view}", 1)[:, 0] < self.grayscale_probability).float()
         if self.blur_probability > 0:
@@ -70,7 +73,7 @@ class Appearance:
             low, high = self.blur_sigma
             sigma = (low + (high - low) * place) * (chance < self.blur_probability)
             blur = blur_weights(sigma, blur_radius(high, size), size)
-        return AppearanceOptions(jitter, gray, blur)
+        return AppearanceOptions(jitter, gray, blur, sigma)
 
     def __call__(self, video: Tensor, options: AppearanceOptions) -> Tensor:
         """Apply ``options`` to (B, 3, T, size, size) float32 in [0, 1], which may be overwritten."""

@@ -6,11 +6,15 @@ Dimensions: B clips, S samples.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avssl.core.draws import integers, uniform
 from avssl.core.errors import InputError
 from avssl.core.ranges import CountOrZero, PositiveOrZero, checked
+
+MASK_PARTS = 8
+"""Equal parts of an axis of the spectrogram in :meth:`SpectrogramMask.draws`."""
 
 
 @checked
@@ -33,7 +37,14 @@ class RandomGain(nn.Module):
     @torch.no_grad()
     def forward(self, waveform: Tensor, key: Tensor, view: int = 0) -> Tensor:
         """Scale (B, S) float waveforms by factors drawn from (B,) int64 keys; not clamped to [-1, 1]."""
-        return waveform * uniform(key, f"gain/{view}", 1, self.low, self.high).to(waveform.dtype)
+        return waveform * self._factor(key, view).to(waveform.dtype)
+
+    def draws(self, key: Tensor, view: int = 0) -> Tensor:
+        """Return the (B, 1) natural logarithm of the gain of each clip."""
+        return self._factor(key, view).log()
+
+    def _factor(self, key: Tensor, view: int) -> Tensor:
+        return uniform(key, f"gain/{view}", 1, self.low, self.high)
 
     def extra_repr(self) -> str:
         return f"low={self.low}, high={self.high}"
@@ -85,17 +96,35 @@ class SpectrogramMask(nn.Module):
             ValueError: If a mask may be wider than the spectrogram.
         """
         _, _, num_columns, num_bins = spectrogram.shape
-        masks = (
-            ("time", num_columns, self.max_time_width, self.num_time_masks, (-1, 1, num_columns, 1)),
-            ("freq", num_bins, self.max_freq_width, self.num_freq_masks, (-1, 1, 1, num_bins)),
-        )
-        for axis, length, max_width, count, shape in masks:
-            if max_width > length:
-                raise InputError(f"max_{axis}_width ({max_width}) must not exceed the spectrogram's {length}.")
-            if max_width and count:
-                masked = random_spans(key, f"mask {axis}/{view}", length, max_width, count)
+        in_time, in_frequency = self._masked(num_columns, num_bins, key, view)
+        for masked, shape in ((in_time, (-1, 1, num_columns, 1)), (in_frequency, (-1, 1, 1, num_bins))):
+            if masked is not None:
                 spectrogram = spectrogram.masked_fill(masked.view(shape), 0.0)
         return spectrogram
+
+    def draws(self, num_columns: int, num_bins: int, key: Tensor, view: int = 0) -> Tensor:
+        """Return (B, 2 * :data:`MASK_PARTS`): the masked share of equal parts of the time, then of the frequencies."""
+        shares = []
+        for masked in self._masked(num_columns, num_bins, key, view):
+            if masked is None:
+                shares.append(torch.zeros(len(key), MASK_PARTS, device=key.device))
+            else:
+                shares.append(F.adaptive_avg_pool1d(masked.float()[:, None], MASK_PARTS)[:, 0])
+        return torch.cat(shares, dim=1)
+
+    def _masked(self, num_columns: int, num_bins: int, key: Tensor, view: int) -> list[Tensor | None]:
+        """Return the masked columns (B, num_columns) and bins (B, num_bins), bool; None for no mask."""
+        masks = (
+            ("time", num_columns, self.max_time_width, self.num_time_masks),
+            ("freq", num_bins, self.max_freq_width, self.num_freq_masks),
+        )
+        masked: list[Tensor | None] = []
+        for axis, length, max_width, count in masks:
+            if max_width > length:
+                raise InputError(f"max_{axis}_width ({max_width}) must not exceed the spectrogram's {length}.")
+            is_used = bool(max_width and count)
+            masked.append(random_spans(key, f"mask {axis}/{view}", length, max_width, count) if is_used else None)
+        return masked
 
     def extra_repr(self) -> str:
         return (

@@ -9,17 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from avssl.core.affine import RandomAffine
-from avssl.core.batch import Batch
+from avssl.core.batch import Batch, Originals
 from avssl.core.errors import InputError
 from avssl.core.needs import TemporalWindows
-from avssl.transforms.audio_augment import RandomGain, SpectrogramMask
+from avssl.transforms.audio_augment import MASK_PARTS, RandomGain, SpectrogramMask
 from avssl.transforms.front_end import FrontEnd
 from avssl.transforms.local_views import LocalViews
 from avssl.transforms.negative_sounds import NegativeSounds
 from avssl.transforms.planes import planes_to_rgb
 from avssl.transforms.standardize import Standardize
 from avssl.transforms.video import VideoAugment, VideoEval
+from avssl.transforms.waveform_augment import NUM_DRAWS as WAVEFORM_DRAWS
 from avssl.transforms.waveform_augment import WaveformAugment
+
+AUDIO_DRAWS = WAVEFORM_DRAWS + 1 + 2 * MASK_PARTS
+"""Numbers that describe the augmentation of audio: of the waveform, the gain and the masks."""
 
 
 class ClipTransform(nn.Module):
@@ -45,6 +49,7 @@ class ClipTransform(nn.Module):
         windows: Windows that each raw training clip has; None for one. Several views are views of the windows, and
             ``other_audio`` are the negatives in time, with the gain and masks of their view's audio: they differ from
             it in their time only.
+        originals: Also return the clips without augmentation, with numbers that describe that of their first view.
         local_views: Cuts ``num_local_views`` further views of each training clip (the first window's); None for none.
         num_local_views: Number of local views, > 0 with ``local_views``.
 
@@ -67,6 +72,7 @@ class ClipTransform(nn.Module):
         view_warp: RandomAffine | None = None,
         negative_sounds: int = 0,
         windows: TemporalWindows | None = None,
+        originals: bool = False,
         local_views: LocalViews | None = None,
         num_local_views: int = 0,
     ) -> None:
@@ -90,6 +96,7 @@ class ClipTransform(nn.Module):
         if self.windows.num_views not in (1, num_views) or (view_warp is not None and self.windows.num_views > 1):
             raise InputError(f"{self.windows.num_views} windows are not the {num_views} views of a clip.")
         self.negative_sounds = NegativeSounds(negative_sounds) if negative_sounds else None
+        self.originals = originals
         if num_local_views < 0 or (local_views is None) != (num_local_views == 0):
             raise InputError(f"num_local_views ({num_local_views}) must be above 0 with local_views, and 0 without.")
         self.local_views, self.num_local_views = local_views, num_local_views
@@ -117,7 +124,8 @@ class ClipTransform(nn.Module):
         if not self.training:
             audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)
             return Batch(self.video_input(batch.video, batch.valid_hw, batch.chroma), audio, batch.index)
-        if self.local_views is not None and batch.chroma is not None:  # so that colors are converted once
+        is_read_again = self.originals or self.local_views is not None
+        if is_read_again and batch.chroma is not None:  # convert the colors once
             batch = replace(batch, video=planes_to_rgb(batch.video, batch.chroma), chroma=None)
         video, audio = self.video_views(batch), self.audio_views(batch)
         negative_audio = other_audio = None
@@ -131,21 +139,49 @@ class ClipTransform(nn.Module):
                 for view in range(self.num_views)
             ]
             other_audio = _join(others).flatten(0, 1)  # (V * B * K, 1, time, freq)
+        originals = self._originals(batch) if self.originals else None
+        local_video, local_audio = self._local(batch) or (None, None)
         return Batch(
-            video, audio, batch.index, negative_audio=negative_audio, other_audio=other_audio, **self._local(batch)
+            video,
+            audio,
+            batch.index,
+            negative_audio=negative_audio,
+            other_audio=other_audio,
+            originals=originals,
+            local_video=local_video,
+            local_audio=local_audio,
         )
 
-    def _local(self, batch: Batch) -> dict[str, Tensor]:
-        """Return ``local_video`` and ``local_audio`` of a batch by name, if there are local views."""
+    def _originals(self, batch: Batch) -> Originals:
+        assert batch.valid_hw is not None, "the batch is raw"
+        waveform, key = self._heard(batch.audio)[0][0], batch.index.key
+        audio = self.audio_input(waveform)
+        none = torch.zeros(len(key), AUDIO_DRAWS, device=key.device)
+        parts = [
+            none[:, :WAVEFORM_DRAWS]
+            if self.waveform_augment is None
+            else self.waveform_augment.draws(waveform.shape[1], key),
+            none[:, :1] if self.gain is None else self.gain.draws(key),
+            none[:, : 2 * MASK_PARTS] if self.mask is None else self.mask.draws(audio.shape[2], audio.shape[3], key),
+        ]
+        return Originals(
+            self.video_input(self._seen(batch.video)[0], batch.valid_hw),
+            audio,
+            self.video_augment.draws(batch.valid_hw, key),
+            torch.cat([part.float() for part in parts], dim=1),
+        )
+
+    def _local(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Return ``local_video`` and ``local_audio`` of a batch; None without local views."""
         local, key = self.local_views, batch.index.key
         if local is None or batch.valid_hw is None:
-            return {}
+            return None
         numbers = range(self.num_views, self.num_views + self.num_local_views)  # draws of their own
         seen, heard = self._seen(batch.video)[0], self._heard(batch.audio)[0][0]
-        return {
-            "local_video": _join([local.frames(seen, batch.valid_hw, key, view) for view in numbers]),
-            "local_audio": _join([self._augmented_audio(local.window(heard, key, v), key, v) for v in numbers]),
-        }
+        return (
+            _join([local.frames(seen, batch.valid_hw, key, view) for view in numbers]),
+            _join([self._augmented_audio(local.window(heard, key, view), key, view) for view in numbers]),
+        )
 
     @torch.no_grad()
     def video_views(self, batch: Batch) -> Tensor:

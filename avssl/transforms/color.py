@@ -20,6 +20,8 @@ from avssl.core.errors import InputError
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, to torchvision's digits
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
+NEUTRAL = (1.0, 1.0, 1.0, 0.0)
+"""Factors that change nothing, of each operation."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class ColorJitter:
     def draw(self, key: Tensor, view: int = 0) -> JitterOptions:
         """Draw the factors and the order of each clip from (B,) int64 keys."""
         strengths = torch.tensor(self.strengths, dtype=torch.float64, device=key.device)
-        neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64, device=key.device)
+        neutral = torch.tensor(NEUTRAL, dtype=torch.float64, device=key.device)
         low = neutral - strengths
         low[:_HUE].clamp_(min=0)
         factors = low + (neutral + strengths - low) * uniform(key, f"jitter/{view}", 4)

@@ -15,8 +15,8 @@ from avssl.core.draws import uniform
 from avssl.core.errors import InputError
 from avssl.core.ranges import BlurSigma, HalfShare, Pixels, Positive, PositiveOrZero, PositiveShare, Share, checked
 from avssl.transforms.appearance import Appearance, AppearanceOptions
-from avssl.transforms.color import ColorJitter
-from avssl.transforms.crop_resize import AxisResize, random_crops, resample, resampling_weights
+from avssl.transforms.color import NEUTRAL, ColorJitter
+from avssl.transforms.crop_resize import AxisResize, Crops, random_crops, resample, resampling_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -74,6 +74,10 @@ class _VideoTransform(nn.Module):
 
     def extra_repr(self) -> str:
         return f"size={self.size}"
+
+
+NUM_DRAWS = 15
+"""Numbers that describe the augmentation of frames, see :meth:`VideoAugment.draws`."""
 
 
 @checked
@@ -181,7 +185,7 @@ class VideoAugment(_VideoTransform):
         """
         _check_canvas(video, valid_hw)
         crops = random_crops(valid_hw, key, view, self.scale, self.ratio)
-        flip = uniform(key, f"flip/{view}", 1)[:, 0] < self.flip_probability
+        flip = self._flips(key, view)
         resized, offset = torch.full_like(crops.top, self.size), torch.zeros_like(crops.top)
         rows = AxisResize(crops.top, crops.height, resized, offset)
         columns = AxisResize(crops.left, crops.width, resized, offset)
@@ -196,11 +200,51 @@ class VideoAugment(_VideoTransform):
         )
         return output if not self.erase_probability else output.masked_fill_(self._erased(key, view), 0.0)
 
-    def _erased(self, key: Tensor, view: int) -> Tensor:
-        """Return (B, 1, 1, size, size) bool: the rectangle to cover in each clip, by the rule of RandomErasing."""
+    def draws(self, valid_hw: Tensor, key: Tensor, view: int = 0) -> Tensor:
+        """Return (B, :data:`NUM_DRAWS`) float32 that describe what :meth:`forward` does to each clip.
+
+        Top, left, height and width of the crop as shares of the frame; flip; changes of brightness, contrast,
+        saturation and hue, whose order is left out; gray; blur as a share of the strongest; top, left, height and width
+        of the erased rectangle as shares of the view. All are 0 where nothing is done, except for the crop.
+        """
+        crops, options = (
+            random_crops(valid_hw, key, view, self.scale, self.ratio),
+            self.appearance.draw(key, view, self.size),
+        )
+        height, width = valid_hw.unbind(1)
+        none = torch.zeros(len(key), device=key.device)
+        factors = [none] * 4
+        if options.jitter is not None:
+            factors = [
+                factor - neutral for factor, neutral in zip(options.jitter.factors.unbind(1), NEUTRAL, strict=True)
+            ]
+        erased = [none] * 4
+        if self.erase_probability:
+            place, is_erased = self._erasing(key, view)
+            erased = [x * is_erased / self.size for x in (place.top, place.left, place.height, place.width)]
+        numbers = [
+            *(crops.top / height, crops.left / width, crops.height / height, crops.width / width),
+            self._flips(key, view),
+            *factors,
+            none if options.gray is None else options.gray,
+            none if options.blur_sigma is None else options.blur_sigma / max(self.appearance.blur_sigma[1], 1e-6),
+            *erased,
+        ]
+        return torch.stack([number.float() for number in numbers], dim=1)
+
+    def _flips(self, key: Tensor, view: int) -> Tensor:
+        """Return (B,) bool, True for mirrored clips."""
+        return uniform(key, f"flip/{view}", 1)[:, 0] < self.flip_probability
+
+    def _erasing(self, key: Tensor, view: int) -> tuple[Crops, Tensor]:
+        """Return the rectangle of each clip, and (B,) bool: which clips are erased."""
         frame = torch.full((len(key), 2), self.size, device=key.device)
         place = random_crops(frame, key, view, self.erase_scale, self.erase_ratio, purpose="erase")
-        is_erased = uniform(key, f"erase chance/{view}", 1)[:, 0] < self.erase_probability
+        return place, uniform(key, f"erase chance/{view}", 1)[:, 0] < self.erase_probability
+
+    def _erased(self, key: Tensor, view: int) -> Tensor:
+        """Return (B, 1, 1, size, size) bool: the rectangle to cover in each clip, by the rule of RandomErasing."""
+        place, is_erased = self._erasing(key, view)
         rows, columns = (
             _inside(start, length, self.size)
             for start, length in ((place.top, place.height), (place.left, place.width))

@@ -28,6 +28,10 @@ _CHUNK_SAMPLES = {"cpu": 1 << 18}
 _CHUNK_SAMPLES_ACCELERATOR = 1 << 26
 
 
+NUM_DRAWS = 3 + len(KINDS) + 1 + 4
+"""Numbers that describe the augmentation of a waveform, see :meth:`WaveformAugment.draws`."""
+
+
 @checked
 class WaveformAugment(nn.Module):
     """Shifts, filters and covers each waveform with random numbers of its own, in the order of the arguments.
@@ -114,6 +118,28 @@ class WaveformAugment(nn.Module):
         parts = [slice(first, first + max(1, step)) for first in range(0, len(key), max(1, step))]
         return torch.cat([self._augmented(waveform[p], waveform[partner[p]], key[p], view) for p in parts])
 
+    def draws(self, num_samples: int, key: Tensor, view: int = 0) -> Tensor:
+        """Return (B, :data:`NUM_DRAWS`) float32 that describe what :meth:`forward` does to each (S,) waveform.
+
+        Pitch as a share of the largest shift; sine and cosine of the shift in time, as a turn of the waveform;
+        low-pass, high-pass, band-pass or none of them, and the frequency in octaves above 1 kHz; whether other audio is
+        added and noise, and their ratios in units of 10 dB. All are 0 where nothing is done, except for the cosine.
+        """
+        none = torch.zeros(len(key), device=key.device)
+        pitch = self._semitones(key, view) / self.max_semitones if self.max_semitones else none
+        turn = 2 * torch.pi * (self._shifts(key, view) / num_samples if self.max_shift_seconds else none)
+        is_filtered, kind, frequency_hz = self._filters(key, view)
+        filtered = [(is_filtered & (kind == number)).float() for number in range(len(KINDS))]
+        numbers = [pitch, turn.sin(), turn.cos(), *filtered, (frequency_hz / 1000).log2() * is_filtered]
+        for purpose, probability, ratios_db in (
+            (f"mix/{view}/ratio", self.mix_probability, self.mix_snr_db),
+            (f"noise/{view}/ratio", self.noise_probability, self.noise_snr_db),
+        ):
+            chance, ratio_db = _chance_and_ratio(key, purpose, ratios_db)
+            is_added = (chance < probability).float()
+            numbers += [is_added, is_added * ratio_db[:, 0] / 10]
+        return torch.stack([number.float() for number in numbers], dim=1)
+
     def _augmented(self, waveform: Tensor, other: Tensor, key: Tensor, view: int) -> Tensor:
         if self.max_semitones:
             waveform = self._with_pitch(waveform, key, view)
@@ -130,24 +156,30 @@ class WaveformAugment(nn.Module):
     def _with_pitch(self, waveform: Tensor, key: Tensor, view: int) -> Tensor:
         if waveform.shape[1] <= WINDOW // 2:
             raise InputError(f"max_semitones needs over {WINDOW // 2} samples, got {waveform.shape[1]}. Set it to 0.")
-        semitones = uniform(key, f"pitch/{view}", 1, -self.max_semitones, self.max_semitones)[:, 0]
-        return pitch_shift(waveform, semitones, self.max_semitones, self.sample_rate_hz)
+        return pitch_shift(waveform, self._semitones(key, view), self.max_semitones, self.sample_rate_hz)
+
+    def _semitones(self, key: Tensor, view: int) -> Tensor:
+        return uniform(key, f"pitch/{view}", 1, -self.max_semitones, self.max_semitones)[:, 0]
 
     def _shifts(self, key: Tensor, view: int) -> Tensor:
         most = round(self.max_shift_seconds * self.sample_rate_hz)
         return integers(key, f"time shift/{view}", 1, 2 * most + 1)[:, 0] - most
 
     def _filtered(self, waveform: Tensor, key: Tensor, view: int) -> Tensor:
-        chance, place = uniform(key, f"filter/{view}", 2).unbind(1)
-        kind = integers(key, f"filter kind/{view}", 1, len(KINDS))[:, 0]
-        low, high = torch.tensor(self.frequencies_hz, dtype=torch.float64, device=key.device).T
-        frequency_hz = low[kind] * (high[kind] / low[kind]) ** place
+        is_drawn, kind, frequency_hz = self._filters(key, view)
         lowest_hz = min(low for low, _ in self.frequencies_hz)
 
         def filtered(clips: Clips) -> Tensor:
             return filter_waveform(waveform[clips], kind[clips], frequency_hz[clips], self.sample_rate_hz, lowest_hz)
 
-        return replace_clips(waveform, chance < self.filter_probability, filtered)
+        return replace_clips(waveform, is_drawn, filtered)
+
+    def _filters(self, key: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (B,) bool: which clips are filtered, the kind of each filter and its frequency in Hz."""
+        chance, place = uniform(key, f"filter/{view}", 2).unbind(1)
+        kind = integers(key, f"filter kind/{view}", 1, len(KINDS))[:, 0]
+        low, high = torch.tensor(self.frequencies_hz, dtype=torch.float64, device=key.device).T
+        return chance < self.filter_probability, kind, low[kind] * (high[kind] / low[kind]) ** place
 
     def _mixed(self, waveform: Tensor, other: Tensor, key: Tensor, view: int) -> Tensor:
         chance, ratio_db = _chance_and_ratio(key, f"mix/{view}/ratio", self.mix_snr_db)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avssl.core import distributed
-from avssl.core.batch import BatchIndex, Embeddings
+from avssl.core.batch import AugmentedPair, BatchIndex, Embeddings
 from avssl.core.needs import ObjectiveNeeds
 from avssl.models import LogitScale, objective_heads
+from avssl.models.equivariance import EquivariantBranch
 from avssl.objectives import create_objective, objective_needs
 
 NUM_CLIPS = 6
@@ -32,6 +33,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"temperature": 0.2, "pooling": "pooled", "learn_temperature": True, "chunk_size": 2},
     ),
     "two views": ("info_nce", {"temperature": 0.2, "pooling": "pooled", "within_modal": 0.5}),
+    "equivariant": ("info_nce", {"temperature": 0.2, "pooling": "pooled", "equivariant": 15.0}),
+    "equivariant, siglip": ("siglip", {"initial_scale": 3.0, "initial_bias": -1.0, "equivariant": 15.0}),
     "fnac": ("fnac", {"temperature": 0.5, "warmup_epochs": 0, "max_over": "space"}),
     "ssl_tie": ("ssl_tie", {"temperature": 0.2, "threshold_width": 0.3, "equivariance_weight": 3.0}),
     "ssl_tie, info_nce": ("ssl_tie", {"temperature": 0.2, "contrast": "both", "equivariance_weight": 3.0}),
@@ -97,6 +100,7 @@ class TinyModel(nn.Module):
         self.where = nn.ModuleList([nn.Linear(6, 6), nn.Linear(4, 6)]) if needs.where_heads else None
         heads = objective_heads(needs, 6)
         self.objective_heads = None if heads is None else heads.eval()  # BatchNorm of a rank knows its own clips only
+        self.branches = branches(6) if needs.originals else None
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
@@ -125,6 +129,7 @@ class TinyModel(nn.Module):
             else None,
             **({} if others is None else self._at_other_times(others)),
             **({} if self.objective_heads is None else self.objective_heads(pooled, sound)),
+            **({} if self.branches is None else augmented(self.branches, pooled, sound)),
         )
 
     def _at_other_times(self, others: Tensor) -> dict[str, Tensor]:
@@ -135,6 +140,19 @@ class TinyModel(nn.Module):
             "other_audio_map": self.audio_head(steps).movedim(-1, 2),
             "other_heard": steps[..., 0] > -0.5,
         }
+
+
+def branches(size: int) -> nn.ModuleList:
+    """One branch of each modality, for augmentations of two numbers."""
+    return nn.ModuleList([EquivariantBranch(size, size, 2, hidden=4) for _ in range(2)])
+
+
+def augmented(pair: nn.ModuleList, video: Tensor, audio: Tensor) -> dict[str, AugmentedPair]:
+    """Embeddings that stand for those of an augmented clip, and predictions of them from a part."""
+    return {
+        f"{name}_augmented": branch(x.tanh() / 20, x.cos(), x.detach()[:, :2])
+        for name, branch, x in zip(("video", "audio"), pair, (video, audio), strict=True)
+    }
 
 
 def over_time(audio: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -74,12 +74,16 @@ class PretrainTask(Task):
         needs = self.objective.needs
         views: Batch = self.transform(batch)
         options = {"needs_maps": needs.maps, **self._model_options}
-        negatives = {} if views.negative_audio is None else {"negative_audio": views.negative_audio}
+        extra: dict[str, Any] = {}
+        if views.negative_audio is not None:
+            extra["negative_audio"] = views.negative_audio
         if views.other_audio is not None:
-            negatives["other_audio"] = views.other_audio
+            extra["other_audio"] = views.other_audio
+        if views.originals is not None:
+            extra["originals"] = views.originals
         if views.local_video is not None and views.local_audio is not None:
-            negatives |= {"local_video": views.local_video, "local_audio": views.local_audio}
-        online: Embeddings = self.model(views.video, views.audio, **negatives, **options)
+            extra |= {"local_video": views.local_video, "local_audio": views.local_audio}
+        online: Embeddings = self.model(views.video, views.audio, **extra, **options)
         if needs.silence_dbfs is not None:
             online = _with_heard(online, batch.audio, needs)
         target: Embeddings | None = None

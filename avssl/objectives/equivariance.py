@@ -1,0 +1,70 @@
+"""Equivariant term of contrastive objectives: clips are told apart by their augmentation too.
+
+Source: Kim et al., ICML 2024 (EquiAV), https://arxiv.org/abs/2403.09502, section 3.2: NT-Xent of SimCLR,
+https://arxiv.org/abs/2002.05709, eq. 1, between predicted and true embeddings of augmented clips.
+
+Dimensions: B clips on this rank, N clips over all ranks, D embedding size.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avssl.core.batch import Embeddings, LossTerms
+from avssl.core.distributed import gather_with_grad
+from avssl.core.errors import InputError
+from avssl.objectives.scores import check_pair, check_temperature, own_columns
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Return the mean cross-entropy of each row among all other 2 N - 1 rows, in nats.
+
+    Args:
+        first: (B, D) embeddings of any scale; normalized here.
+        second: (B, D) embeddings of the same clips in the same order.
+        temperature: Softmax temperature, > 0.
+
+    Returns:
+        ``()`` float32, also under autocast; ``log(2 N - 1)`` when all embeddings coincide.
+
+    Raises:
+        ValueError: If the shapes differ, or ``temperature`` is not above 0.
+    """
+    check_pair(first, second)
+    check_temperature(temperature)
+    with torch.autocast(first.device.type, enabled=False):
+        sides = [F.normalize(x.float(), dim=1) for x in (first, second)]
+        columns = [gather_with_grad(x) for x in sides]
+        own = own_columns(len(first), first.device)
+        losses = []
+        for rows, same, other in zip(sides, columns, reversed(columns), strict=True):
+            among_same = (rows @ same.T).scatter(1, own[:, None], -torch.inf)  # no row is its own negative
+            losses.append(F.cross_entropy(torch.cat([rows @ other.T, among_same], dim=1) / temperature, own))
+        return (losses[0] + losses[1]) / 2
+
+
+def with_equivariance(result: LossTerms, online: Embeddings, weight: float, temperature: float) -> LossTerms:
+    """Add the equivariant terms of both modalities to a loss; a weight of 0 returns it as it is.
+
+    Raises:
+        ValueError: If the embeddings hold no predicted augmentation.
+    """
+    if not weight:
+        return result
+    if online.video_augmented is None or online.audio_augmented is None:
+        raise InputError(
+            f"equivariant ({weight:g}) needs Embeddings.video_augmented and audio_augmented: give the transform "
+            "originals=True and the model equivariant_branches."
+        )
+    pairs = online.video_augmented, online.audio_augmented
+    video, audio = (nt_xent(pair.predicted, pair.true, temperature) for pair in pairs)
+    total = result.total + weight * (video + audio) / 2
+    terms = {
+        **result.terms,
+        "loss": total.detach(),
+        "loss_equivariant_video": video.detach(),
+        "loss_equivariant_audio": audio.detach(),
+    }
+    return LossTerms(total, terms)
