@@ -30,10 +30,19 @@ def matched_moments(num_cells: int, num_steps: int, device: torch.device | None 
     return cell, step
 
 
+def steps_by_cell(num_cells: int, num_steps: int) -> list[slice]:
+    """Return the steps of each cell's moments, a range of neighbors: :func:`matched_moments` without a device."""
+    number = range(max(num_cells, num_steps))
+    cell, step = ([(2 * x + 1) * count // (2 * len(number)) for x in number] for count in (num_cells, num_steps))
+    moments = [[x for x in number if cell[x] == place] for place in range(num_cells)]
+    return [slice(step[own[0]], step[own[-1]] + 1) for own in moments]
+
+
 def mean_by_cell(values: Tensor, cell: Tensor, num_cells: int) -> Tensor:
     """Average (L, ...) values of moments over the moments of each cell: (T, ...)."""
     sums = values.new_zeros(num_cells, *values.shape[1:]).index_add(0, cell, values)
-    return sums / cell.bincount(minlength=num_cells).view(-1, *[1] * (values.ndim - 1))
+    counts = values.new_zeros(num_cells).index_add(0, cell, values.new_ones(len(cell)))
+    return sums / counts.view(-1, *[1] * (values.ndim - 1))
 
 
 def unit_heads(values: Tensor, num_heads: int) -> Tensor:

@@ -277,7 +277,7 @@ class DenseAV(Objective):
 
 def _overlap(sizes: Tensor) -> Tensor:
     """Return the mean product of two heads over all pairs of heads, from (L, K, B, C) absolute cosines."""
-    first, second = torch.triu_indices(sizes.shape[1], sizes.shape[1], offset=1)
+    first, second = torch.triu_indices(sizes.shape[1], sizes.shape[1], offset=1, device=sizes.device)
     return (sizes[:, first] * sizes[:, second]).mean()
 
 

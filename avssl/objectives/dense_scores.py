@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
-from avssl.core.moments import matched_moments, unit_heads
+from avssl.core.moments import steps_by_cell, unit_heads
 
 _MAX_PART_ELEMENTS = 2**22
 """Cosines of one head that exist at a time, 16 MiB; larger parts are slower on a CPU."""
@@ -61,16 +61,16 @@ def moment_scores(places: Tensor, steps: Tensor) -> Tensor:
     Returns:
         (L, N, B) float32 in [-1, 1]: the maximum over heads and places, with gradient to the first of equals.
     """
-    cell, step = matched_moments(len(places), steps.shape[1], places.device)
+    own = steps_by_cell(len(places), steps.shape[1])
     # unbind: the backward of picking cells one by one would fill zeros for all the others, each time.
-    return torch.cat([_best_cosines(here, steps[:, step[cell == t]]) for t, here in enumerate(places.unbind())])
+    return torch.cat([_best_cosines(here, steps[:, now]) for here, now in zip(places.unbind(), own, strict=True)])
 
 
 def own_cosines(places: Tensor, steps: Tensor) -> Tensor:
     """Return the (L, K, B, C) cosines of (T, K, B, C, d) cells with one audio each, (B, S, K, d)."""
-    cell, step = matched_moments(len(places), steps.shape[1], places.device)
+    own = steps_by_cell(len(places), steps.shape[1])
     # (K, B, C, d) x (K, B, d, moments of this cell)
-    by_cell = [here @ steps[:, step[cell == t]].permute(2, 0, 3, 1) for t, here in enumerate(places.unbind())]
+    by_cell = [here @ steps[:, now].permute(2, 0, 3, 1) for here, now in zip(places.unbind(), own, strict=True)]
     return torch.cat([cosines.movedim(3, 0) for cosines in by_cell])
 
 

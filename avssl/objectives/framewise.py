@@ -89,7 +89,7 @@ class FrameWise(Objective):
                 "accuracy_v2a": (compared.argmax(dim=2) == own).float().mean(),
                 "accuracy_a2v": (compared.argmax(dim=1) == own).float().mean(),
                 "cosine_positive": scores.detach().diagonal(dim1=1, dim2=2).mean(),
-                "cosine_negative": scores.detach()[:, is_negative].mean(),
+                "cosine_negative": (scores.detach() * is_negative).sum() / (len(scores) * is_negative.sum()),
             },
         )
 

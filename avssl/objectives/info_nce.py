@@ -353,7 +353,9 @@ def _chunked(
     with torch.autocast(video.device.type, enabled=False):
         video, audio = F.normalize(video.float(), dim=1), F.normalize(audio.float(), dim=1)
         videos, audios = gather_with_grad(video), gather_with_grad(audio)
-        scale = 1 / torch.as_tensor(temperature, dtype=torch.float32, device=video.device)
+        if not isinstance(temperature, Tensor):  # filled on the device: a copy of a number would let the host wait
+            temperature = torch.full((), temperature, device=video.device)
+        scale = 1 / temperature.float()
         own = own_columns(len(video), video.device)
         candidates = with_negatives(audios, negative)
         others = candidates[len(audios) :].detach()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avssl.core.draws import uniform
 from avssl.transforms.blur import blur_radius, blur_weights, gaussian_blur
@@ -37,7 +37,7 @@ class AppearanceOptions:
         )
 
 
-class Appearance:
+class Appearance(nn.Module):
     """Color jitter, grayscale and Gaussian blur of random clips.
 
     Args:
@@ -54,6 +54,7 @@ class Appearance:
         blur_probability: float,
         blur_sigma: tuple[float, float],
     ) -> None:
+        super().__init__()
         self.jitter, self.grayscale_probability = jitter, grayscale_probability
         self.blur_probability, self.blur_sigma = blur_probability, blur_sigma
 
@@ -75,7 +76,7 @@ class Appearance:
             blur = blur_weights(sigma, blur_radius(high, size), size)
         return AppearanceOptions(jitter, gray, blur, sigma)
 
-    def __call__(self, video: Tensor, options: AppearanceOptions) -> Tensor:
+    def forward(self, video: Tensor, options: AppearanceOptions) -> Tensor:
         """Apply ``options`` to (B, 3, T, size, size) float32 in [0, 1], which may be overwritten."""
         if options.jitter is not None:
             video = self.jitter(video, options.jitter)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avssl.core.draws import uniform
 from avssl.core.errors import InputError
@@ -87,7 +87,7 @@ def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
     return video
 
 
-class ColorJitter:
+class ColorJitter(nn.Module):
     """Random brightness, contrast, saturation and hue, the same for all frames of a clip, in random order.
 
     Args:
@@ -103,30 +103,40 @@ class ColorJitter:
         ValueError: If a strength is out of range.
     """
 
+    neutral: Tensor
+    low: Tensor
+    width: Tensor
+    operation: Tensor
+
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float, probability: float = 1.0):
-        self.strengths, self.probability = (brightness, contrast, saturation, hue), probability
-        for name, strength in zip(OPERATIONS, self.strengths, strict=True):
+        super().__init__()
+        strengths = (brightness, contrast, saturation, hue)
+        for name, strength in zip(OPERATIONS, strengths, strict=True):
             if strength < 0 or (name == "hue" and strength > 0.5):
                 accepted = "in [0, 0.5]" if name == "hue" else ">= 0"
                 raise InputError(f"{name} ({strength}) must be {accepted}; 0 leaves it out.")
-        self.operations = [i for i, strength in enumerate(self.strengths) if strength > 0 and probability > 0]
+        self.probability = probability
+        self.operations = [i for i, strength in enumerate(strengths) if strength > 0 and probability > 0]
+        # Buffers, because a tensor made of Python numbers on a GPU lets the host wait for it.
+        neutral = torch.tensor(NEUTRAL, dtype=torch.float64)
+        low = neutral - torch.tensor(strengths, dtype=torch.float64)
+        low[:_HUE].clamp_(min=0)
+        self.register_buffer("neutral", neutral, persistent=False)
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("width", neutral + torch.tensor(strengths, dtype=torch.float64) - low, persistent=False)
+        self.register_buffer("operation", torch.tensor(self.operations, dtype=torch.int64), persistent=False)
 
     def draw(self, key: Tensor, view: int = 0) -> JitterOptions:
         """Draw the factors and the order of each clip from (B,) int64 keys."""
-        strengths = torch.tensor(self.strengths, dtype=torch.float64, device=key.device)
-        neutral = torch.tensor(NEUTRAL, dtype=torch.float64, device=key.device)
-        low = neutral - strengths
-        low[:_HUE].clamp_(min=0)
-        factors = low + (neutral + strengths - low) * uniform(key, f"jitter/{view}", 4)
+        factors = self.low + self.width * uniform(key, f"jitter/{view}", 4)
         if self.probability < 1:
             chance = uniform(key, f"jitter chance/{view}", 1)
-            factors = torch.where(chance < self.probability, factors, neutral)
+            factors = torch.where(chance < self.probability, factors, self.neutral)
         # Sorting four random numbers orders the operations; leaving some out keeps the order of the others uniform.
-        operations = torch.tensor(self.operations, dtype=torch.int64, device=key.device)
-        order = uniform(key, f"jitter order/{view}", 4)[:, operations].argsort(dim=1)
-        return JitterOptions(factors.float(), operations[order])
+        order = uniform(key, f"jitter order/{view}", 4)[:, self.operation].argsort(dim=1)
+        return JitterOptions(factors.float(), self.operation[order])
 
-    def __call__(self, video: Tensor, options: JitterOptions) -> Tensor:
+    def forward(self, video: Tensor, options: JitterOptions) -> Tensor:
         """Apply ``options`` to (B, 3, T, H, W) float32 in [0, 1], in place."""
         count = len(self.operations)
         if _HUE not in self.operations:

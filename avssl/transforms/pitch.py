@@ -12,6 +12,7 @@ Dimensions: B clips, S samples, F bins, N columns of the spectrum.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -128,9 +129,15 @@ def read_at_speed(waveform: Tensor, speed: Tensor, max_speed: float, length: int
     return output
 
 
+@cache
+def _nodes_and_fit(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Copy the constants to a device once."""
+    return _NODES.to(device), _FIT.to(device)
+
+
 def _kernels(speed: Tensor, reach: int) -> Tensor:
     """Return (B, K, 2 * reach + 1) float64: each tap as a polynomial of the place between two samples, in [-1, 1)."""
-    nodes, fit = _NODES.to(speed.device), _FIT.to(speed.device)
+    nodes, fit = _nodes_and_fit(speed.device)
     taps = torch.arange(-reach, reach + 1, dtype=torch.float64, device=speed.device)
     cutoff = (_ROLLOFF / speed.clamp(min=1))[:, None, None]  # as a fraction of the input's limit
     distance = ((nodes[:, None] + 1) / 2 - taps) * cutoff  # in zeros of the sinc

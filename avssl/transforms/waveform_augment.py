@@ -59,6 +59,8 @@ class WaveformAugment(nn.Module):
         ValueError: If a range is descending, or a frequency is not below half of the sample rate.
     """
 
+    frequencies_hz: Tensor
+
     def __init__(
         self,
         sample_rate_hz: SampleRate,
@@ -88,7 +90,10 @@ class WaveformAugment(nn.Module):
         self.sample_rate_hz = sample_rate_hz
         self.max_semitones, self.max_shift_seconds = max_semitones, max_shift_seconds
         self.filter_probability = filter_probability
-        self.frequencies_hz = tuple(frequencies.values())
+        self.lowest_hz = min(low for low, _ in frequencies.values())
+        # A buffer, because a tensor made of Python numbers on a GPU lets the host wait for it.
+        ranges = torch.tensor(list(frequencies.values()), dtype=torch.float64)
+        self.register_buffer("frequencies_hz", ranges, persistent=False)
         self.mix_probability, self.mix_snr_db = mix_probability, mix_snr_db
         self.noise_probability, self.noise_snr_db = noise_probability, noise_snr_db
 
@@ -167,10 +172,10 @@ class WaveformAugment(nn.Module):
 
     def _filtered(self, waveform: Tensor, key: Tensor, view: int) -> Tensor:
         is_drawn, kind, frequency_hz = self._filters(key, view)
-        lowest_hz = min(low for low, _ in self.frequencies_hz)
 
         def filtered(clips: Clips) -> Tensor:
-            return filter_waveform(waveform[clips], kind[clips], frequency_hz[clips], self.sample_rate_hz, lowest_hz)
+            chosen = waveform[clips], kind[clips], frequency_hz[clips]
+            return filter_waveform(*chosen, self.sample_rate_hz, self.lowest_hz)
 
         return replace_clips(waveform, is_drawn, filtered)
 
@@ -178,7 +183,7 @@ class WaveformAugment(nn.Module):
         """Return (B,) bool: which clips are filtered, the kind of each filter and its frequency in Hz."""
         chance, place = uniform(key, f"filter/{view}", 2).unbind(1)
         kind = integers(key, f"filter kind/{view}", 1, len(KINDS))[:, 0]
-        low, high = torch.tensor(self.frequencies_hz, dtype=torch.float64, device=key.device).T
+        low, high = self.frequencies_hz.T
         return chance < self.filter_probability, kind, low[kind] * (high[kind] / low[kind]) ** place
 
     def _mixed(self, waveform: Tensor, other: Tensor, key: Tensor, view: int) -> Tensor:
