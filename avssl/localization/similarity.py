@@ -120,7 +120,9 @@ def smooth(maps: Tensor, times: int = SMOOTHING) -> Tensor:
     Training looks for the best cell and leaves its neighbors, whose receptive fields overlap with its own, uneven. The
     average covers an object as a whole; a single cell points at a detail of it.
     """
-    kernel = torch.tensor([1.0, 2.0, 1.0], device=maps.device) / 4
+    kernel = torch.ones(3, device=maps.device)
+    kernel[1].mul_(2)  # numbers copied to a GPU would let the host wait
+    kernel = kernel / 4
     kernel = (kernel[:, None] * kernel)[None, None]  # (1, 1, 3, 3)
     for _ in range(times):
         # Edges are repeated: with zeros, or with fewer cells, the map would sink or rise there.

@@ -7,6 +7,8 @@ that raises is reported with the line of avssl.
 import json
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,14 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from avssl.config import Config, config_from_dict, read_yaml
 from avssl.core.batch import Batch, BatchIndex
-from avssl.engine import Precision
+from avssl.core.needs import TemporalWindows
+from avssl.engine import Precision, Task
 from avssl.engine.meter import Meter
+from avssl.localization.similarity import cell_similarity, maps_at, smooth
+from avssl.models import Classifier, unit_cells
 from avssl.objectives import MemoryRows
-from avssl.training.build import build_optimizer, build_sampling, build_task
-from avssl.training.tasks import PretrainTask
+from avssl.training.build import build_model, build_optimizer, build_sampling, build_task
+from avssl.training.tasks import ClassifyTask, DistillTask, PretrainTask
 
 NUM_CLIPS = 8
 HOST = torch.ones(3)
@@ -75,14 +80,51 @@ def ready_task(config: Config) -> PretrainTask:
     return task
 
 
-def count_step(config: Config, mode: FakeTensorMode) -> dict[str, Any]:
-    """Launches of each part of the second step, and its copies between host and device."""
+def supervised_tasks() -> dict[str, Task]:
+    """Tasks of fine-tuning and distillation on the host."""
+    config = config_from_dict({})
+    transform = ready_task(config).transform
+
+    def classifier() -> Classifier:
+        return Classifier.of(build_model(config), num_classes=5, inputs="both")
+
+    targets, weights = torch.arange(64) % 5, torch.ones(5)
+    several = torch.nn.functional.one_hot(targets, 5).bool()
+    return {
+        "classify": ClassifyTask(transform, classifier(), targets, class_weights=weights, mixup_alpha=0.3),
+        "classify, several labels": ClassifyTask(transform, classifier(), several, label_smoothing=0.1),
+        "distill": DistillTask(transform, classifier(), classifier(), targets, teacher_weight=0.5),
+    }
+
+
+def count_maps(mode: FakeTensorMode) -> dict[str, Any]:
+    """Launches of heat maps, and their copies between host and device."""
+    model, launches = build_model(config_from_dict({"objective": {"name": "dense_av"}})), Launches()
+    with mode, torch.no_grad():
+        model = move(model.eval())
+        video, audio = torch.zeros(2, 3, 4, 64, 64, device=DEVICE), torch.zeros(2, 1, 40, 64, device=DEVICE)
+        for _ in range(2):
+            launches.counts.clear()
+            launches.copies.clear()
+            with launches.counting("maps"):
+                cells, queries = unit_cells(model, video), model.sound_queries(audio)
+                similarity = cell_similarity(cells, queries, model.num_heads)
+                smooth(maps_at(similarity.best(), torch.zeros(2, device=DEVICE), 4))
+                similarity.by_head()
+    return {"launches": dict(launches.counts), "copies": dict(launches.copies)}
+
+
+def count_pretraining(config: Config, mode: FakeTensorMode) -> dict[str, Any]:
     task = ready_task(config)
-    windows = task.objective.needs.windows
-    batch = made_up_batch(config, *((1, 1) if windows is None else (windows.num_views, windows.num_audio)))
-    launches = Launches()
+    return count_step(task, config, mode, task.objective.needs.windows or TemporalWindows())
+
+
+def count_step(task: Any, config: Config, mode: FakeTensorMode, windows: TemporalWindows) -> dict[str, Any]:
+    """Launches of each part of the second step, and its copies between host and device."""
+    batch, launches = made_up_batch(config, windows.num_views, windows.num_audio), Launches()
     with mode:
-        move(task)
+        for module in {task, *task.networks()}:
+            move(module)
         batch = Batch(**{name: to_device(mode, value) for name, value in vars(batch).items()})
         optimizer, meter = build_optimizer(config, task), Meter(torch.device(DEVICE))
         with PRECISION.applied_to(task, DEVICE):
@@ -147,9 +189,14 @@ def main(output: Path, world_size: int, configs: list[Path]) -> None:
     if world_size > 1:
         as_rank(3, world_size)
     results: dict[str, Any] = {"tool": count_mistakes(mode)}
+    runs: dict[str, Callable[[], dict[str, Any]]] = {"maps": partial(count_maps, mode)}
+    for name, task in supervised_tasks().items():
+        runs[name] = partial(count_step, task.train(), config_from_dict({}), mode, TemporalWindows())
     for name, config in {**everything(), **{path.stem: small(path) for path in configs}}.items():
+        runs[name] = partial(count_pretraining, config, mode)
+    for name, run in runs.items():
         try:
-            results[name] = count_step(config, mode)
+            results[name] = run()
         except Exception as error:
             results[name] = {"error": failure(error)}
     output.write_text(json.dumps(results, indent=1))
