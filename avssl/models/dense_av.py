@@ -38,7 +38,7 @@ class DenseAvVideo(VitFrames):
         grid: Patches along each side of a frame of the training size.
         out_features: D.
         norm_eps: Epsilon of the layer normalization.
-        pool: Pooling of all cells of all frames into one vector.
+        pool: Pooling of all cells of all frames into one vector; "attention" learns which cells count.
 
     Raises:
         ValueError: If the heads do not divide the width.
@@ -121,7 +121,7 @@ class DenseAvAudio(Encoder):
         align_heads: Attention heads of the aligner; divides D.
         class_token: Add a learned token to the aligner's attention.
         norm_eps: Epsilon of the layer normalization behind the convolutions.
-        pool: Pooling of all steps into one vector.
+        pool: Pooling of all steps into one vector; "attention" learns which steps count.
 
     Raises:
         ValueError: If heads or groups do not divide their width.

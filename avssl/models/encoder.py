@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
+from avssl.models.attention_pool import AttentionPool
 from avssl.models.blocks import Detail, split_stages
 
-Pooling = Literal["max", "mean"]
+Pooling = Literal["max", "mean", "attention"]
+"""Pooling of all cells of a map into one vector; "attention" learns which cells count."""
 
 _LAYOUT: dict[str, str] = {"video": "(B, 3, T, H, W)", "audio": "(B, 1, time, freq)"}
 _NUM_CHANNELS: dict[str, int] = {"video": 3, "audio": 1}
@@ -33,10 +35,10 @@ class Encoder(nn.Module):
         modality: ``"video"`` or ``"audio"``.
         num_features: C of the feature map and of the pooled vector.
         stage_names: Attribute names of the stages, in order; the last one gives the feature map.
-        pool: ``"max"`` or ``"mean"`` over all cells.
+        pool: ``"max"`` or ``"mean"`` over all cells, or ``"attention"``, a mean whose weights are learned.
 
     Raises:
-        ValueError: If ``pool`` is neither.
+        ValueError: If ``pool`` is none of them.
     """
 
     modality: Modality
@@ -52,12 +54,13 @@ class Encoder(nn.Module):
 
     def __init__(self, modality: Modality, num_features: int, stage_names: tuple[str, ...], pool: Pooling) -> None:
         super().__init__()
-        if pool not in ("max", "mean"):
-            raise InputError(f'pool ({pool!r}) must be "max" or "mean".')
+        if pool not in ("max", "mean", "attention"):
+            raise InputError(f'pool ({pool!r}) must be "max", "mean" or "attention".')
         self.modality = modality
         self.num_features = num_features
         self.stage_names = stage_names
         self.pooling = pool
+        self.attention = AttentionPool(num_features) if pool == "attention" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the (B, C) pooled features of :meth:`forward_pooled`."""
@@ -86,7 +89,10 @@ class Encoder(nn.Module):
         return x
 
     def pool(self, features: Tensor) -> Tensor:
-        """Return the (B, C) maximum or mean over all cells of a (B, C, ...) map."""
+        """Return the (B, C) vector of all cells of a (B, C, ...) map."""
+        if self.attention is not None:
+            pooled: Tensor = self.attention(features)
+            return pooled
         cells = features.movedim(1, -1).flatten(1, -2)  # (B, cells, C), a view of channels-last maps
         # Unlike that of adaptive max pooling, this gradient is deterministic on CUDA; amax's costs twice as much.
         return cells.max(dim=1).values if self.pooling == "max" else cells.mean(dim=1)
@@ -116,12 +122,13 @@ class Encoder(nn.Module):
     def parameters_by_depth(self) -> Iterator[tuple[int, list[nn.Parameter]]]:
         """Yield (depth, parameters) of the stages: depth 0 for the last one, 1 for the one below, and so on.
 
-        Parameters outside of stages belong to the first stage.
+        The pooling belongs to the last stage, and other parameters outside of stages to the first.
         """
         seen: set[int] = set()
+        on_top = [] if self.attention is None else list(self.attention.parameters())
         for depth, name in enumerate(reversed(self.stage_names)):
             stage = self if depth == len(self.stage_names) - 1 else getattr(self, name)
-            parameters = [p for p in stage.parameters() if id(p) not in seen]
+            parameters = [p for p in [*([] if depth else on_top), *stage.parameters()] if id(p) not in seen]
             seen.update(map(id, parameters))
             yield depth, parameters
 

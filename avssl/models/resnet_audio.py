@@ -20,7 +20,8 @@ class ResNetAudioEncoder(Encoder):
     Spectrogram (B, 1, time, freq) to (B, 512, time/32, freq/32), each rounded up.
 
     Args:
-        pool: Pooling of all cells of the map into one vector; torchvision's is "mean".
+        pool: Pooling of all cells of the map into one vector, torchvision's by "mean"; "attention" learns which
+            cells count.
     """
 
     def __init__(self, pool: Pooling = "mean") -> None:

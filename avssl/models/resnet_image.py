@@ -32,7 +32,8 @@ class ResNetImageEncoder(Encoder):
     Names of parameters are torchvision's but for ``stem.`` before those of the first convolution.
 
     Args:
-        pool: Pooling of all cells of all frames into one vector; torchvision's is "mean".
+        pool: Pooling of all cells of all frames into one vector, torchvision's by "mean"; "attention" learns which
+            cells count.
         stride: Pixels per cell of the map: 32 (torchvision's, the default), 16 or 8.
         dilated: Dilate the convolutions behind a removed stride, so that every second cell equals the original map's.
 

@@ -61,7 +61,7 @@ class SmallVideoEncoder(Encoder):
         width: Channels of the stem; stage1 and stage2 have 2 and 4 times as many.
         num_blocks: Blocks in each of the two stages.
         temporal_stride: Stride s of the stem over time; it spans 2s - 1 frames.
-        pool: Pooling of all cells of the map into one vector.
+        pool: Pooling of all cells of the map into one vector; "attention" learns which cells count.
         stride: Pixels per cell of the map: 16, 8 or 4. Weights have the same shapes for all.
 
     Raises:
@@ -106,7 +106,7 @@ class SmallAudioEncoder(Encoder):
     Args:
         width: Channels of the first stage; each later one doubles them.
         strides: Stride of each stage over time and frequency.
-        pool: Pooling of all cells of the map into one vector.
+        pool: Pooling of all cells of the map into one vector; "attention" learns which cells count.
 
     Raises:
         ValueError: If there are not four strides.

@@ -24,7 +24,8 @@ class TorchvisionVideoEncoder(Encoder):
 
     Args:
         build: torchvision's constructor of a ``VideoResNet``.
-        pool: Pooling of all cells of the map into one vector; torchvision's is "mean".
+        pool: Pooling of all cells of the map into one vector, torchvision's by "mean"; "attention" learns which
+            cells count.
         stride: Pixels per cell of the map: 16 (torchvision's, the default), 8 or 4.
         dilated: Dilate the convolutions behind a removed stride, so that every second cell equals the original map's.
 

@@ -27,7 +27,7 @@ from avssl.core.ranges import Blocks, Channels, Count, CountOrZero, Positive, ch
 from avssl.models.blocks import Detail
 from avssl.models.encoder import Encoder
 
-TokenPooling = Literal["max", "mean", "class"]
+TokenPooling = Literal["max", "mean", "attention", "class"]
 
 
 def transformer_blocks(
@@ -89,7 +89,7 @@ class VitEncoder(Encoder):
         register_blocks: Number of first blocks that have the registers; None for all.
         output: Maps the (N, S, C) tokens of the last block to (N, S, ``num_features``).
         num_features: Width of the output.
-        pool: ``"max"`` or ``"mean"`` over the map, or ``"class"`` for the class token.
+        pool: ``"max"``, ``"mean"`` or ``"attention"`` over the map, or ``"class"`` for the class token.
 
     Raises:
         ValueError: If ``pool`` needs a class token that there is none of.
@@ -192,7 +192,8 @@ class VitFrames(VitEncoder):
         num_registers: Register tokens.
         register_blocks: Number of first blocks that have the registers; None for all.
         norm_eps: Epsilon of the layer normalization.
-        pool: Pooling of all cells of all frames into one vector; "class" takes the mean class token of the frames.
+        pool: Pooling of all cells of all frames into one vector; "class" takes the mean class token of the frames,
+            "attention" learns which cells count.
 
     Raises:
         ValueError: As :class:`VitEncoder`, or if the heads do not divide the width.
@@ -252,7 +253,7 @@ class VitSpectrogram(VitEncoder):
         num_registers: Register tokens.
         register_blocks: Number of first blocks that have the registers; None for all.
         norm_eps: Epsilon of the layer normalization.
-        pool: Pooling of all cells into one vector; "class" takes the class token.
+        pool: Pooling of all cells into one vector; "class" takes the class token, "attention" learns which cells count.
 
     Raises:
         ValueError: As :class:`VitEncoder`, or if the heads do not divide the width.

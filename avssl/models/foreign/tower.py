@@ -15,7 +15,6 @@ from avssl.core.errors import InputError
 from avssl.core.ranges import CountOrZero, PositiveOrZero, PositiveShare, checked
 from avssl.models.blocks import Detail
 from avssl.models.encoder import Encoder
-from avssl.models.foreign.attention_pool import AttentionPool
 from avssl.models.foreign.backbone import Backbone, Tokens
 from avssl.models.foreign.contract import AudioContract, Contract
 from avssl.models.foreign.libraries import library
@@ -82,8 +81,7 @@ class ForeignEncoder(Encoder):
         )
         built = self.build(spec)
         stages = tuple(built.blocks())
-        super().__init__(built.modality, built.num_features, stages, "max" if pool == "max" else "mean")
-        self.attention = AttentionPool(built.num_features) if pool == "attention" else None
+        super().__init__(built.modality, built.num_features, stages, "mean" if pool == "token" else pool)
         self.backbone = built
         self.pools_map = pool != "token"
         if pool == "token" and (not built.has_pooling or temporal_layers):
@@ -159,10 +157,6 @@ class ForeignEncoder(Encoder):
         self.check_input(x)
         with torch.no_grad() if self._is_frozen else nullcontext():
             return self.backbone.pooled(x)
-
-    def pool(self, features: Tensor) -> Tensor:
-        """Return the (B, C) vector of a (B, C, ...) map."""
-        return super().pool(features) if self.attention is None else self.attention(features)
 
     def forward_pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, C) pooled features and the map of cells, from one pass."""

@@ -102,19 +102,3 @@ def test_attention_over_time_starts_as_the_identity_and_mixes_frames_of_a_cell()
     moved[:, 2, 1] = False
     assert not moved.any()
     assert encoder.forward_stages(x)["block.1"].shape == before.shape
-
-
-def test_attention_pooling_starts_as_the_mean_and_learns_which_cells_count():
-    encoder = tower(pool="attention").eval()
-    features = torch.randn(2, 48, 2, 4, 4)
-    torch.testing.assert_close(encoder.pool(features), features.mean(dim=(2, 3, 4)))
-    before = encoder.pool(features)
-    before.square().sum().backward()
-    assert encoder.attention.query.grad.abs().sum() > 0
-    with torch.no_grad():
-        encoder.attention.query.normal_(std=3.0)
-    order = torch.randperm(32)
-    shuffled = features.flatten(2)[..., order].view_as(features)
-    torch.testing.assert_close(encoder.pool(shuffled), encoder.pool(features))
-    assert not torch.allclose(encoder.pool(features), before, atol=1e-3)
-    assert encoder(torch.randn(1, 3, 1, 32, 32)).shape == (1, 48)
