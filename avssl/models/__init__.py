@@ -54,6 +54,7 @@ AUDIO_ENCODERS: dict[str, str] = {
     "small_audio": "avssl.models.small:SmallAudioEncoder",
     "dense_av_audio": "avssl.models.dense_av:DenseAvAudio",
     "vit_spectrogram": "avssl.models.vit:VitSpectrogram",
+    "shared_vit": "avssl.models.shared_vit:SharedVit",
     "pe_audio": "avssl.models.foreign.pe:PeAudioEncoder",
     "hf": "avssl.models.foreign.hf:HFAudioEncoder",
 }

@@ -19,6 +19,7 @@ from avssl.models.encoder import Encoder
 from avssl.models.equivariance import EquivariantBranch
 from avssl.models.heads import HeadPair, LogitScale, ProjectionHead
 from avssl.models.objective_heads import ObjectiveHeads
+from avssl.models.one_copy import keep_one_copy
 
 
 class AVModel(nn.Module):
@@ -91,6 +92,7 @@ class AVModel(nn.Module):
         self.objective_heads = objective_heads
         self.equivariant_branches = None if equivariant_branches is None else nn.ModuleList(equivariant_branches)
         self.video_dropout = nn.Dropout3d(video_dropout)
+        keep_one_copy(self)
 
     @property
     def embedding_size(self) -> int:

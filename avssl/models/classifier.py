@@ -17,6 +17,7 @@ from avssl.models.av_model import AVModel
 from avssl.models.classifier_losses import ClassifierLoss, Softmax
 from avssl.models.encoder import Encoder
 from avssl.models.heads import ProjectionHead
+from avssl.models.one_copy import keep_one_copy
 
 Inputs = Literal["video", "audio", "both"]
 Fusion = Literal["late", "fused"]
@@ -75,6 +76,7 @@ class Classifier(nn.Module):
             widths = {"both": sum(widths.values())}
         create = self.loss.create_layer
         self.heads = nn.ModuleDict({name: create(width, num_classes) for name, width in widths.items()})
+        keep_one_copy(self)
 
     @classmethod
     def of(
@@ -162,10 +164,14 @@ class Classifier(nn.Module):
     def backbone_parameters(self) -> Iterator[tuple[int, list[nn.Parameter]]]:
         """Yield (depth, parameters) of the encoders' stages: depth 0 for the last ones, 1 for those below, and so on.
 
-        Parameters outside of stages belong to the first stage, and layers of a projection head to the last.
+        Parameters outside of stages belong to the first stage, and layers of a projection head to the last. Those that
+        two encoders share are the first one's.
         """
         if self.projections:
             yield 0, list(self.projections.parameters())
+        seen: set[int] = set()
         for encoder in self.encoders.values():
             assert isinstance(encoder, Encoder), "the constructor takes nothing else"
-            yield from encoder.parameters_by_depth()
+            for depth, parameters in encoder.parameters_by_depth():
+                yield depth, [p for p in parameters if id(p) not in seen]
+                seen.update(map(id, parameters))

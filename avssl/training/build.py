@@ -19,17 +19,28 @@ from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.core.needs import ObjectiveNeeds, TemporalWindows
+from avssl.core.registry import parameters_of
 from avssl.data.dataset import ClipDataset
 from avssl.data.loader import TrainLoader
 from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
 from avssl.engine import WarmupCosine, create_optimizer
 from avssl.engine.optim import RateGroup
-from avssl.models import AVModel, Encoder, HeadPair, LogitScale, ProjectionHead, create_encoder, create_head
+from avssl.models import (
+    AVModel,
+    Encoder,
+    HeadPair,
+    LogitScale,
+    ProjectionHead,
+    create_encoder,
+    create_head,
+    encoder_builder,
+)
 from avssl.models.classifier import Inputs
 from avssl.models.equivariance import EquivariantBranch
 from avssl.models.foreign.tower import ForeignEncoder
 from avssl.models.objective_heads import objective_heads
+from avssl.models.shared_vit import SharedVit
 from avssl.objectives import (
     MemoryRows,
     Objective,
@@ -110,7 +121,7 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.train.seed if seed is None else seed)
         video = _build_encoder("model.video", settings.video)
-        audio = _build_encoder("model.audio", settings.audio)
+        audio = _build_encoder("model.audio", settings.audio, video)
         for group, encoder in (("model.video", video), ("model.audio", audio)):
             if isinstance(encoder, ForeignEncoder):
                 check_contract(config, group, encoder.contract)
@@ -134,15 +145,18 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
             )
 
 
-def _build_encoder(group: str, chosen: Choice) -> Encoder:
+def _build_encoder(group: str, chosen: Choice, video: Encoder | None = None) -> Encoder:
+    """Build an encoder; one that shares the blocks of the video encoder gets it."""
+    modality = group.rpartition(".")[2]
+    shared = {"trunk": video} if "trunk" in parameters_of(encoder_builder(chosen.name, modality)) else {}
     with _naming(group, chosen.options()):
-        return create_encoder(chosen.name, modality=group.rpartition(".")[2], **chosen.options())
+        return create_encoder(chosen.name, modality=modality, **shared, **chosen.options())
 
 
 def load_public_weights(*encoders: nn.Module) -> None:
     """Load the public weights that encoders name, in place; raise WeightsError if they are missing or do not fit."""
     for encoder in encoders:
-        if isinstance(encoder, ForeignEncoder):
+        if isinstance(encoder, ForeignEncoder | SharedVit):
             encoder.load_pretrained()
 
 

@@ -11,7 +11,7 @@ POOLED = [
     (modality, name)
     for modality, table in (("video", VIDEO_ENCODERS), ("audio", AUDIO_ENCODERS))
     for name, path in table.items()
-    if ".foreign." not in path and "pool" in parameters_of(encoder_builder(name, modality))
+    if ".foreign." not in path and name != "shared_vit" and "pool" in parameters_of(encoder_builder(name, modality))
 ]
 
 

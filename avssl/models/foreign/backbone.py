@@ -5,7 +5,7 @@ Dimensions: B clips, T frames, C channels; primed letters count the cells of a m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,3 +110,15 @@ class Backbone(nn.Module):
     def recompute_activations(self) -> None:
         """Recompute the activations of blocks in the backward pass in place of keeping them."""
         raise NotImplementedError
+
+
+def parameters_by_block(network: nn.Module, blocks: Mapping[str, nn.Module]) -> Iterator[Mapping[str, nn.Parameter]]:
+    """Yield the parameters of the stem and of each block by name; those behind the last block belong to it."""
+    owner = {id(p): index for index, block in enumerate(blocks.values(), 1) for p in block.parameters()}
+    groups: list[dict[str, nn.Parameter]] = [{} for _ in range(len(blocks) + 1)]
+    has_begun = False
+    for name, parameter in network.named_parameters():
+        index = owner.get(id(parameter))
+        has_begun |= index is not None
+        groups[index if index is not None else len(groups) - 1 if has_begun else 0][name] = parameter
+    yield from groups

@@ -9,9 +9,11 @@ import difflib
 import inspect
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from avssl.core.batch import Modality
@@ -20,8 +22,10 @@ from avssl.models.foreign.backbone import Backbone, Tokens
 from avssl.models.foreign.contract import VideoContract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.spec import Spec, merged
+from avssl.models.foreign.timm_vit import check_vit, patch_tokens, through_blocks
 from avssl.models.foreign.tower import ForeignEncoder
 from avssl.models.foreign.weights import WeightFolder, WeightsError, differences, read_tensors
+from avssl.models.tokens import PatchTokens
 
 _ANY_SIZE = ("timm.models.vision_transformer", "timm.models.eva")
 """Modules of networks whose position codes are resampled to the size of the frames."""
@@ -59,6 +63,19 @@ class TimmEncoder(ForeignEncoder):
         arguments = content.get("model_args") or {}
         return Spec(name.partition(".")[0], merged(arguments, spec.config), merged(found, spec.preprocessing))
 
+    def patch_tokens(self, x: Tensor) -> PatchTokens:
+        """Return the tokens of the frames of (B, 3, T, H, W), one after the other, in front of the blocks."""
+        self.check_input(x)
+        network = self.backbone.network
+        check_vit(network, self.backbone.spec.backbone)
+        with torch.no_grad() if self._is_frozen else nullcontext():
+            return patch_tokens(network, _images(x))
+
+    def trunk(self, tokens: Tensor) -> Tensor:
+        """Return the (N, S, C) output of all blocks and the last normalization for any (N, S, C) tokens."""
+        check_vit(self.backbone.network, self.backbone.spec.backbone)
+        return through_blocks(self.backbone.network, tokens)
+
 
 class TimmBackbone(Backbone):
     """A network of timm without its classifier.
@@ -73,7 +90,7 @@ class TimmBackbone(Backbone):
     modality: Modality = "video"
 
     def __init__(self, spec: Spec) -> None:
-        network = _create(spec)
+        network = create_network(spec)
         parts = _blocks(network)
         super().__init__(network, spec, network.num_features, _contract(spec), parts, _LORA_TARGETS)
         self._num_extra = getattr(network, "num_prefix_tokens", None)
@@ -98,15 +115,7 @@ class TimmBackbone(Backbone):
         return cells.unflatten(0, (len(x), -1)).transpose(1, 2)  # (B, C, T, H', W')
 
     def load(self, folder: WeightFolder) -> nn.Module:
-        tensors = read_tensors(folder)
-        try:
-            return _create(self.spec, state_dict=tensors)
-        except (RuntimeError, KeyError, ValueError) as error:
-            there = {name: tuple(value.shape) for name, value in tensors.items()}
-            here = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
-            names = [name for name in here if there.get(name) != here[name]]
-            text = differences(there, here, names) if names else " ".join(str(error).split())[:300]
-            raise WeightsError(f"{folder.name}: not the weights of {self.spec.backbone}: {text}.") from error
+        return load_network(self.spec, folder)
 
     def recompute_activations(self) -> None:
         self.network.set_grad_checkpointing(True)  # type: ignore[operator]
@@ -133,7 +142,8 @@ def _options(spec: Spec) -> dict[str, Any]:
     return ({"dynamic_img_size": True} if takes_any else {}) | dict(spec.config)
 
 
-def _create(spec: Spec, state_dict: Mapping[str, Tensor] | None = None) -> Any:
+def create_network(spec: Spec, state_dict: Mapping[str, Tensor] | None = None) -> Any:
+    """Return the network of a description without its classifier, untrained or with timm's reading of weights."""
     _check_name(spec.backbone)
     timm = library("timm")
     weights = {} if state_dict is None else {"pretrained_cfg_overlay": {"state_dict": dict(state_dict)}}
@@ -144,6 +154,24 @@ def _create(spec: Spec, state_dict: Mapping[str, Tensor] | None = None) -> Any:
         return _without_head(timm.create_model(spec.backbone, **options))
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise InputError(f"config {dict(spec.config)} does not fit timm's {spec.backbone}: {error}.") from error
+
+
+def load_network(spec: Spec, folder: WeightFolder) -> nn.Module:
+    """Return the network of a description with the weights of a folder.
+
+    Raises:
+        WeightsError: If the folder has no safetensors, or those of another network.
+    """
+    tensors = read_tensors(folder)
+    try:
+        network: nn.Module = create_network(spec, state_dict=tensors)
+    except (RuntimeError, KeyError, ValueError) as error:
+        there = {name: tuple(value.shape) for name, value in tensors.items()}
+        here = {name: tuple(value.shape) for name, value in create_network(spec).state_dict().items()}
+        names = [name for name in here if there.get(name) != here[name]]
+        text = differences(there, here, names) if names else " ".join(str(error).split())[:300]
+        raise WeightsError(f"{folder.name}: not the weights of {spec.backbone}: {text}.") from error
+    return network
 
 
 def _without_head(network: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import ClassVar, Literal, Self
 
@@ -15,7 +15,7 @@ from avssl.core.errors import InputError
 from avssl.core.ranges import CountOrZero, PositiveOrZero, PositiveShare, checked
 from avssl.models.blocks import Detail
 from avssl.models.encoder import Encoder
-from avssl.models.foreign.backbone import Backbone, Tokens
+from avssl.models.foreign.backbone import Backbone, Tokens, parameters_by_block
 from avssl.models.foreign.contract import AudioContract, Contract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.spec import Spec, parse_words
@@ -109,12 +109,12 @@ class ForeignEncoder(Encoder):
             built.recompute_activations()
         if lora:
             _add_adapters(built, lora, lora_alpha or 2.0 * lora, lora_targets)
-        groups = list(_by_block(built))  # the stem, then a group for each block
+        groups = list(parameters_by_block(built, built.blocks()))  # the stem, then a group for each block
         for parameters in groups if frozen or lora else groups[: frozen_stages + 1] if frozen_stages else []:
             for name, parameter in parameters.items():
                 if _LORA not in name:
                     parameter.requires_grad_(False)
-        self._held = list(stages if frozen or lora else stages[:frozen_stages])
+        self.held_blocks = stages if frozen or lora else stages[:frozen_stages]
         self._is_frozen = not any(parameter.requires_grad for parameter in built.parameters())
 
     # ---------------------------------------------------------------- description of the network
@@ -206,17 +206,15 @@ class ForeignEncoder(Encoder):
             self.backbone.eval()
         elif mode:
             blocks = self.backbone.blocks()
-            for name in self._held:
-                for path, module in blocks[name].named_modules():
-                    if _LORA not in path:
-                        module.training = False
+            for name in self.held_blocks:
+                hold(blocks[name])
         return self
 
     # ---------------------------------------------------------------- weights
 
     def parameters_by_depth(self) -> Iterator[tuple[int, list[nn.Parameter]]]:
         """Yield (depth, parameters): 0 for the last block and the layers on top of it; the stem is the deepest."""
-        groups = list(_by_block(self.backbone))
+        groups = list(parameters_by_block(self.backbone, self.backbone.blocks()))
         inside = {id(parameter) for parameters in groups for parameter in parameters.values()}
         yield 0, [parameter for parameter in self.parameters() if id(parameter) not in inside]
         for depth, parameters in enumerate(reversed(groups)):
@@ -232,7 +230,7 @@ class ForeignEncoder(Encoder):
             return
         folder = weight_folder(self.pretrained)
         theirs = self.backbone.load(folder).state_dict()
-        entries = {_their_name(name): value for name, value in self.backbone.network.state_dict().items()}
+        entries = without_adapters(self.backbone.network)
         with torch.no_grad():
             for name, value in theirs.items():
                 entries[name].copy_(value)
@@ -240,12 +238,14 @@ class ForeignEncoder(Encoder):
 
     def base_names(self) -> list[str]:
         """Return the names of the tensors that are fixed copies of ``pretrained``; none where they are trained."""
-        if not (self.pretrained and (self._is_frozen or self._has_adapters())):
+        if not (self.pretrained and (self._is_frozen or self.has_adapters)):
             return []
         names = self.backbone.network.state_dict()
         return [f"backbone.network.{name}" for name in names if _LORA not in name]
 
-    def _has_adapters(self) -> bool:
+    @property
+    def has_adapters(self) -> bool:
+        """True if low-rank adapters are trained in place of the backbone's weights."""
         return any(_LORA in name for name, _ in self.backbone.named_parameters())
 
 
@@ -272,21 +272,18 @@ def _matches(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
 
 
-def _their_name(name: str) -> str:
-    """Return the name of a tensor in the network without adapters."""
-    return name.replace(".base_layer.", ".")
+def without_adapters(network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a network by the names that they have without adapters."""
+    return {
+        name.replace(".base_layer.", "."): value for name, value in network.state_dict().items() if _LORA not in name
+    }
 
 
-def _by_block(backbone: Backbone) -> Iterator[Mapping[str, nn.Parameter]]:
-    """Yield the parameters of the stem and of each block by name; those behind the last block belong to it."""
-    owner = {id(p): index for index, block in enumerate(backbone.blocks().values(), 1) for p in block.parameters()}
-    groups: list[dict[str, nn.Parameter]] = [{} for _ in range(len(backbone.blocks()) + 1)]
-    has_begun = False
-    for name, parameter in backbone.named_parameters():
-        index = owner.get(id(parameter))
-        has_begun |= index is not None
-        groups[index if index is not None else len(groups) - 1 if has_begun else 0][name] = parameter
-    yield from groups
+def hold(block: nn.Module) -> None:
+    """Set a block to evaluation mode, without dropout, but not its adapters."""
+    for path, module in block.named_modules():
+        if _LORA not in path:
+            module.training = False
 
 
 __all__ = ["ForeignEncoder", "WeightsError"]
