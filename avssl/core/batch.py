@@ -266,6 +266,10 @@ class Embeddings:
     """(V*B, H, P) cosines of the video embedding with P prototypes in each of H sets; None without prototypes."""
     audio_scores: Tensor | None = None
     """(V*B, H, P) cosines of the audio embedding with its prototypes; None without."""
+    video_prototypes: Tensor | None = None
+    """(H, P, D) unit prototypes of video, without gradient, to score stored embeddings; None without."""
+    audio_prototypes: Tensor | None = None
+    """(H, P, D) unit prototypes of audio, without gradient; None without."""
     video_prediction: Tensor | None = None
     """(V*B, D): the predictor on the video embedding; None without a predictor."""
     audio_prediction: Tensor | None = None
@@ -319,7 +323,10 @@ class Embeddings:
             "negative_audio_map must be (M, D, T) beside negative_audio (M, D), "
             f"got {None if negative_map is None else tuple(negative_map.shape)}.",
         )
+        self._check_learned()
 
+    def _check_learned(self) -> None:
+        """Raise ValueError if outputs of learned heads do not fit the embeddings."""
         predicted = self.video_prediction, self.audio_prediction
         _check(
             predicted[0] is predicted[1] is None
@@ -334,6 +341,14 @@ class Embeddings:
             f"video_scores and audio_scores must both be (V*B, H, P) of {len(self.video)} views, "
             f"got {[None if x is None else tuple(x.shape) for x in scores]}.",
         )
+        for name, rows, of_them in zip(
+            ("video", "audio"), (self.video_prototypes, self.audio_prototypes), scores, strict=True
+        ):
+            _check(
+                rows is None or (of_them is not None and rows.shape == (*of_them.shape[1:], self.video.shape[1])),
+                f"{name}_prototypes must be (H, P, D) beside {name}_scores (V*B, H, P), "
+                f"got {None if rows is None else tuple(rows.shape)}.",
+            )
 
     def detach(self) -> Embeddings:
         """Return the same values without gradient, for banks and queues."""

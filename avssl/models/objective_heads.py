@@ -83,8 +83,12 @@ class ObjectiveHeads(nn.Module):
         """Return what is learned from (N, D) embeddings, by the names of :class:`~avssl.core.batch.Embeddings`."""
         outputs: dict[str, Tensor] = {}
         if self.prototypes:
-            outputs["video_scores"] = self.prototypes[0](video)
-            outputs["audio_scores"] = self.prototypes[-1](audio)
+            for name, embeddings, prototypes in (
+                ("video", video, self.prototypes[0]),
+                ("audio", audio, self.prototypes[-1]),
+            ):
+                outputs[f"{name}_scores"] = prototypes(embeddings)
+                outputs[f"{name}_prototypes"] = F.normalize(prototypes.weight.detach().float(), dim=-1)
         if self.predictors is not None:
             outputs["video_prediction"] = self.predictors.video(video)
             outputs["audio_prediction"] = self.predictors.audio(audio)

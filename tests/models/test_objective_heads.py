@@ -16,9 +16,12 @@ def test_scores_are_cosines_with_every_prototype_of_every_set():
     heads = ObjectiveHeads(5, prototypes=7, prototype_sets=3)
     video, audio = 3 * torch.randn(4, 5), torch.randn(4, 5)
     outputs = heads(video, audio)
-    assert set(outputs) == {"video_scores", "audio_scores"}
-    for scores, rows, matrix in zip(outputs.values(), (video, audio), heads.prototypes, strict=True):
+    assert set(outputs) == {"video_scores", "audio_scores", "video_prototypes", "audio_prototypes"}
+    for side, rows, matrix in zip(("video", "audio"), (video, audio), heads.prototypes, strict=True):
+        scores, unit = outputs[f"{side}_scores"], outputs[f"{side}_prototypes"]
         assert scores.shape == (4, 3, 7)
+        torch.testing.assert_close(unit, F.normalize(matrix.weight, dim=-1).detach())
+        assert not unit.requires_grad
         expected = F.cosine_similarity(rows[:, None, None], matrix.weight[None], dim=-1)
         torch.testing.assert_close(scores, expected)
     with torch.no_grad():
@@ -30,10 +33,12 @@ def test_prototypes_are_shared_only_on_request():
     rows = torch.randn(4, 5)
     shared = ObjectiveHeads(5, prototypes=7, shared_prototypes=True)
     assert len(list(shared.parameters())) == 1
-    assert torch.equal(*shared(rows, rows).values())
+    outputs = shared(rows, rows)
+    assert torch.equal(outputs["video_scores"], outputs["audio_scores"])
     apart = ObjectiveHeads(5, prototypes=7)
     assert len(list(apart.parameters())) == 2
-    assert not torch.equal(*apart(rows, rows).values())
+    outputs = apart(rows, rows)
+    assert not torch.equal(outputs["video_scores"], outputs["audio_scores"])
 
 
 def test_model_predicts_and_scores_its_embeddings():
@@ -64,3 +69,13 @@ def test_outputs_of_one_modality_only_are_refused():
         Embeddings(rows, rows, video_prediction=rows)
     with pytest.raises(ValueError, match=r"video_scores and audio_scores must both be \(V\*B, H, P\) of 2 views"):
         Embeddings(rows, rows, video_scores=torch.zeros(2, 1, 3), audio_scores=torch.zeros(3, 1, 3))
+    with pytest.raises(
+        ValueError, match=r"audio_prototypes must be \(H, P, D\) beside audio_scores .* got \(1, 3, 5\)"
+    ):
+        Embeddings(
+            rows,
+            rows,
+            video_scores=torch.zeros(2, 1, 3),
+            audio_scores=torch.zeros(2, 1, 3),
+            audio_prototypes=torch.zeros(1, 3, 5),
+        )
