@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from avssl.core import distributed
 from avssl.core.batch import BatchIndex, Embeddings
 from avssl.core.draws import clip_key
+from avssl.core.needs import ObjectiveNeeds
+from avssl.models import objective_heads
 from avssl.objectives import MemoryRows, Objective, create_objective
 
 NUM_ROWS, NUM_CLIPS, NUM_STEPS = 14, 6, 4
@@ -35,18 +37,20 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 class TinyModel(nn.Module):
-    """A linear head for each modality."""
+    """A linear head for each modality, and the heads that an objective needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, needs: ObjectiveNeeds | None = None) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(7)
         self.video_head, self.audio_head = nn.Linear(6, 5), nn.Linear(4, 5)
+        self.objective_heads = objective_heads(needs or ObjectiveNeeds(), 5)
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
 
     def forward(self, video: Tensor, audio: Tensor) -> Embeddings:
-        return Embeddings(self.video_head(video), self.audio_head(audio))
+        pair = self.video_head(video), self.audio_head(audio)
+        return Embeddings(*pair, **({} if self.objective_heads is None else self.objective_heads(*pair)))
 
 
 def memory_rows() -> MemoryRows:
@@ -55,7 +59,8 @@ def memory_rows() -> MemoryRows:
 
 
 def make_objective(case: str, **changes: Any) -> Objective:
-    options = {"embedding_size": 5, "num_negatives": 16, "temperature": 0.3} | CASES[case] | changes
+    negatives = {} if "clusters" in CASES[case] else {"num_negatives": 16}
+    options = {"embedding_size": 5, "temperature": 0.3} | negatives | CASES[case] | changes
     return create_objective(options.pop("name"), rows=memory_rows(), **options)
 
 
@@ -100,7 +105,7 @@ def main(folder: Path) -> None:
     found = {}
     for case in CASES:
         objective = make_objective(case)
-        model = DistributedDataParallel(TinyModel(), broadcast_buffers=False)
+        model = DistributedDataParallel(TinyModel(objective.needs), broadcast_buffers=False)
         found[case] = {"steps": train(model, objective, range(NUM_STEPS), part), "state": objective.state_dict()}
     torch.save(found, folder / f"rank{distributed.rank()}.pt")
     distributed.barrier()

@@ -1,4 +1,4 @@
-"""A tiny pretraining task for every objective; run by torchrun too, three steps saved to FOLDER/rank<r>.pt."""
+"""A tiny pretraining task for every objective; run by torchrun too, five steps to FOLDER/rank<r>.pt."""
 
 import sys
 from pathlib import Path
@@ -44,6 +44,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "slavc": ("slavc", {"temperature": 0.2, "momentum": 0.7}),
     "dense_av": ("dense_av", {"temperature": 0.2, "silence_dbfs": -6.0, "negative_sounds": 4, "pooled_weight": 0.5}),
 }
+WITH_QUEUES = ("moco",)
 
 
 class Views(nn.Module):
@@ -142,10 +143,13 @@ def train(
 def main(folder: Path) -> None:
     distributed.start("cpu")
     rank, share = distributed.rank(), NUM_CLIPS // distributed.world_size()
-    task, optimizer = create("moco")
-    with replicated(task, torch.device("cpu")):
-        losses = train(task, optimizer, range(5), slice(rank * share, (rank + 1) * share))
-    torch.save({"losses": losses, "state": task.state_dict()}, folder / f"rank{rank}.pt")
+    found = {}
+    for variant in WITH_QUEUES:
+        task, optimizer = create(variant)
+        with replicated(task, torch.device("cpu")):
+            losses = train(task, optimizer, range(5), slice(rank * share, (rank + 1) * share))
+        found[variant] = {"losses": losses, "state": task.state_dict()}
+    torch.save(found, folder / f"rank{rank}.pt")
     distributed.stop()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,25 @@ def test_forward_changes_nothing(variant: str) -> None:
     assert torch.equal(*totals)
     for name, value in task.state_dict().items():
         assert torch.equal(before[name], value), name
+
+
+@pytest.fixture(scope="module")
+def ranks(torchrun: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("queue_ranks")
+    torchrun(Path(script.__file__), folder)
+    return [torch.load(folder / f"rank{r}.pt", weights_only=True) for r in range(2)]
+
+
+@pytest.mark.parametrize("variant", script.WITH_QUEUES)
+def test_two_ranks_equal_one_process_over_steps(ranks: list[dict[str, Any]], variant: str) -> None:
+    """Weights after five steps carry every gradient; the queue wraps, and a target follows."""
+    task, optimizer = script.create(variant)
+    start = {name: value.clone() for name, value in task.state_dict().items()}
+    losses = script.train(task, optimizer, range(5))
+    both = [rank[variant] for rank in ranks]
+    mean = (torch.stack(both[0]["losses"]) + torch.stack(both[1]["losses"])) / 2
+    torch.testing.assert_close(mean, torch.stack(losses), rtol=1e-5, atol=1e-6)
+    for name, value in task.state_dict().items():
+        assert not torch.equal(value, start[name]), name
+        for rank in both:
+            torch.testing.assert_close(rank["state"][name], value, rtol=1e-5, atol=1e-6, msg=name)
