@@ -79,6 +79,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "CMA": {**AVID, "name": "cma", "variant": "cross", **CMA},
     "Robust-xID": {"name": "robust_xid", **MEMORY, "warmup_epochs": 0},
     "MoCo": {"name": "moco", "temperature": 0.1, "queue_size": 1024, "momentum": 0.99},
+    "SwAV": {"name": "swav", "temperature": 0.2, "queue_size": 480},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
 UNTRAINED = "random-init"

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from avssl.objectives.slavc import SLAVC as SLAVC
     from avssl.objectives.slavc import slavc_scores as slavc_scores
     from avssl.objectives.ssl_tie import SSLTIE as SSLTIE
+    from avssl.objectives.swav import SwAV as SwAV
+    from avssl.objectives.swav import sinkhorn as sinkhorn
+    from avssl.objectives.swav import swapped_prediction as swapped_prediction
 
 OBJECTIVES: dict[str, str] = {
     "avid": "avssl.objectives.avid:AVID",
@@ -59,6 +62,7 @@ OBJECTIVES: dict[str, str] = {
     "siglip": "avssl.objectives.siglip:SigLIP",
     "slavc": "avssl.objectives.slavc:SLAVC",
     "ssl_tie": "avssl.objectives.ssl_tie:SSLTIE",
+    "swav": "avssl.objectives.swav:SwAV",
 }
 """Import path of each objective class by its name in the configuration. A class of another package can be added."""
 

@@ -71,6 +71,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "framewise": ("framewise", {"temperature": 0.2}),
+    "swav": ("swav", {"embedding_size": 6, "prototypes": 5, "epsilon": 0.2}),
+    "swav, two views": (
+        "swav",
+        {"embedding_size": 6, "prototypes": 5, "epsilon": 0.2, "shared_prototypes": False, "within_modal": 0.5},
+    ),
     "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
     "slavc": ("slavc", {"temperature": 0.2}),

@@ -41,10 +41,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "siglip": ("siglip", {"chunk_size": 4}),
     "margin_nce": ("margin_nce", {"temperature": 0.2}),
     "moco": ("moco", {"embedding_size": 6, "queue_size": 16, "temperature": 0.2, "momentum": 0.7}),
+    "swav": ("swav", {"embedding_size": 6, "prototypes": 5, "epsilon": 0.2, "queue_size": 15}),
     "slavc": ("slavc", {"temperature": 0.2, "momentum": 0.7}),
     "dense_av": ("dense_av", {"temperature": 0.2, "silence_dbfs": -6.0, "negative_sounds": 4, "pooled_weight": 0.5}),
 }
-WITH_QUEUES = ("moco",)
+WITH_QUEUES = ("moco", "swav")
 
 
 class Views(nn.Module):
