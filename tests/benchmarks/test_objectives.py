@@ -100,3 +100,20 @@ def test_the_loader_continues_where_it_stopped(bench: ModuleType, world: Any) ->
     other = bench.MemoryLoader(world, world.rows("train"), 8, 0, sampling)
     other.load_state_dict({"step": 13})
     assert torch.equal(next(iter(other)).video, batches[13].video)
+
+
+def test_costs_stand_beside_those_of_info_nce(
+    world: Any, benchmark_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = benchmark_script("objective_costs")
+    monkeypatch.setattr(costs, "PRECISION", costs.PRECISION.native("cpu"))
+    sampling = costs.build_sampling(costs.settings(costs.METHODS["InfoNCE"], 1e-3, 1, 0))
+    batch = next(iter(costs.fixed_batches(world, np.arange(4), sampling)))
+    found = {method: costs.prepared(method, batch, world.ids) for method in ("InfoNCE", "MoCo")}
+    for measured in found.values():
+        assert costs.run_step(measured, batch) > 0
+    assert found["MoCo"].cost.flops > found["InfoNCE"].cost.flops > 0
+    assert found["InfoNCE"].state_bytes == 0
+    found["InfoNCE"].seconds, found["MoCo"].seconds = [1.0, 2.0, 9.0], [3.0, 3.0, 3.0]
+    rows = [line.split("|") for line in costs.table(found).splitlines()]
+    assert [row[2:4] for row in rows[2:4]] == [[" 2.000 ", " 1.00 "], [" 3.000 ", " 1.50 "]]
