@@ -24,10 +24,14 @@ from avssl.core.errors import InputError
 
 def matched_moments(num_cells: int, num_steps: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Return the (L,) int64 cell and step in the middle of each moment, ascending; L = max(num_cells, num_steps)."""
-    number = torch.arange(max(num_cells, num_steps), device=device)
+    length = max(num_cells, num_steps)
+    return at_moments(num_cells, length, device), at_moments(num_steps, length, device)
+
+
+def at_moments(count: int, num_moments: int, device: torch.device | None = None) -> Tensor:
+    """Return the (L,) int64 cell or step, of ``count`` ones, in the middle of each of L moments, ascending."""
     # floor((l + 1/2) * T / L) in integers, as rounding a float could go wrong.
-    cell, step = ((2 * number + 1) * count // (2 * len(number)) for count in (num_cells, num_steps))
-    return cell, step
+    return (2 * torch.arange(num_moments, device=device) + 1) * count // (2 * num_moments)
 
 
 def steps_by_cell(num_cells: int, num_steps: int) -> list[slice]:

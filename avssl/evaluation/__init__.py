@@ -85,6 +85,10 @@ from avssl.evaluation.localization.baselines import mean_prior as mean_prior
 from avssl.evaluation.localization.baselines import random_maps as random_maps
 from avssl.evaluation.localization.baselines import random_object as random_object
 from avssl.evaluation.localization.baselines import whole_frame as whole_frame
+from avssl.evaluation.moment_retrieval import AGGREGATIONS as AGGREGATIONS
+from avssl.evaluation.moment_retrieval import Aggregation as Aggregation
+from avssl.evaluation.moment_retrieval import moment_retrieval as moment_retrieval
+from avssl.evaluation.moment_retrieval import moment_similarity as moment_similarity
 from avssl.evaluation.multi_label import MultiLabelResult as MultiLabelResult
 from avssl.evaluation.multi_label import multi_label_knn as multi_label_knn
 from avssl.evaluation.multi_label import multi_label_probe as multi_label_probe

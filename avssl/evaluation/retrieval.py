@@ -50,12 +50,31 @@ def match_ranks(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     queries, gallery = F.normalize(queries.double(), dim=1), F.normalize(gallery.double(), dim=1)
     better, tied = [], []
     for first in range(0, len(queries), _CHUNK):
-        cosine = queries[first : first + _CHUNK] @ gallery.T  # (n, N)
-        row = torch.arange(len(cosine), device=cosine.device)
-        match = cosine[row, row + first][:, None]
-        better.append((cosine > match + TIE).sum(dim=1))
-        tied.append(((cosine - match).abs() <= TIE).sum(dim=1) - 1)  # minus the match itself
+        counts = _ranks_of_rows(queries[first : first + _CHUNK] @ gallery.T, first)
+        better.append(counts[0])
+        tied.append(counts[1])
     return torch.cat(better), torch.cat(tied)
+
+
+def ranks_of_scores(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Count as :func:`match_ranks` does from (N, N) similarities of queries (rows) with the gallery (columns).
+
+    Raises:
+        ValueError: If the scores are not square, there are none, or one is not finite.
+    """
+    if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
+        raise InputError(f"scores must be (N, N) with the match of query i in column i, got {tuple(scores.shape)}.")
+    if not torch.isfinite(scores).all():
+        raise InputError("scores hold NaN or infinity.")
+    return _ranks_of_rows(scores.double(), 0)
+
+
+def _ranks_of_rows(scores: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    """Count better and tied items in (n, N) scores of queries ``first`` to ``first + n``."""
+    row = torch.arange(len(scores), device=scores.device)
+    match = scores[row, row + first][:, None]
+    better = (scores > match + TIE).sum(dim=1)
+    return better, ((scores - match).abs() <= TIE).sum(dim=1) - 1  # minus the match itself
 
 
 def hit_probability(better: Tensor, tied: Tensor, k: int) -> Tensor:
@@ -70,9 +89,13 @@ def retrieval(queries: Tensor, gallery: Tensor, ks: Sequence[int] = (1, 5, 10)) 
         ``R@k`` and ``chance_R@k`` (= min(1, k / N)) for each k, in [0, 1]; ``median_rank``, 1 is
         best and (N + 1) / 2 is chance; ``gallery_size`` N.
     """
+    return recall_of_ranks(*match_ranks(queries, gallery), ks)
+
+
+def recall_of_ranks(better: Tensor, tied: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """Compute the numbers of :func:`retrieval` from the counts of :func:`match_ranks`."""
     if any(k < 1 for k in ks):
         raise InputError(f"ks must be at least 1, got {tuple(ks)}.")
-    better, tied = match_ranks(queries, gallery)
     size = len(better)
     result = {f"R@{k}": hit_probability(better, tied, k).mean().item() for k in ks}
     result |= {f"chance_R@{k}": min(1.0, k / size) for k in ks}

@@ -140,8 +140,8 @@ def explore_table(
     """
     if table.info.what != "embeddings":
         raise FeatureTableError(
-            "the table holds features before the heads, whose video and audio cannot be compared. Make one with "
-            "avssl embed --what embeddings."
+            f"the table holds {table.info.what}, not one embedding of each window that video and audio can be compared "
+            "by. Make one with avssl embed --what embeddings."
         )
     vectors: dict[Modality, np.ndarray] = {"video": table.vectors("video"), "audio": table.vectors("audio")}
     recordings = recordings_of(table)

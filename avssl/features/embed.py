@@ -24,7 +24,7 @@ from avssl.data.eval_loader import Window
 from avssl.features.table import FeatureTable, TableInfo
 from avssl.hub.pretrained import PretrainedModel
 from avssl.media import MediaError, MediaLimits
-from avssl.models import What
+from avssl.models import TableVectors
 
 _BATCH_SIZE = 16
 
@@ -33,7 +33,7 @@ def table_info(
     pretrained: PretrainedModel,
     clip_list: str,
     every_seconds: float,
-    what: What = "embeddings",
+    what: TableVectors = "embeddings",
     *,
     stream: Modality | None = None,
     checkpoint: str = "",
@@ -44,13 +44,16 @@ def table_info(
     Args:
         clip_list: Hash of the rows, as :meth:`avssl.core.manifest.Manifest.hash`.
         every_seconds: Time from one window to the next.
-        what: ``"embeddings"`` after the heads or ``"features"`` before them.
+        what: ``"embeddings"`` after the heads, ``"moments"``, those of every moment, or ``"features"`` before them.
         stream: The only modality that is embedded; None for both.
         checkpoint: Path of the model, relative to the table's folder.
         root: Folder that paths are relative to, itself relative to the table's folder.
     """
     model, config = pretrained.model, pretrained.config
     sizes = model.embedding_size, model.embedding_size
+    moments = pretrained.num_moments() if what == "moments" else 0
+    if what == "moments":
+        sizes = moments * model.embedding_size, moments * model.embedding_size
     if what == "features":
         sizes = model.video_encoder.num_features, model.audio_encoder.num_features
     if stream is not None:
@@ -65,6 +68,7 @@ def table_info(
         clip_list=clip_list,
         avssl_version=__version__,
         config=to_dict(replace(config, data=replace(config.data, source=""))),
+        moments=moments,
     )
 
 
@@ -103,7 +107,8 @@ def embed_windows(
     for clips, _ in loader.clips():
         batch = loader.batch(clips)
         for name in embedded:
-            vectors[name].append(encoder.encode_batch(batch, name).vectors(info.what).cpu().numpy())
+            x = encoder.model_input(batch, name)
+            vectors[name].append(encoder.vectors(name, x, info.what, info.moments).cpu().numpy())
         places += [_Span.of(clip, loader.dataset) for clip in clips]
         if on_row is not None:
             on_row(clips[-1].row)

@@ -58,6 +58,8 @@ class Features:
     before the other; then it lies between the two middles."""
     stages: dict[Modality, dict[str, np.ndarray]] = field(default_factory=dict)
     """(N, W, C, cells ...) float32 by modality and stage name, from input to output; windows are always kept."""
+    moments: dict[Modality, np.ndarray] = field(default_factory=dict)
+    """(N, W, T, D) float32 unit embeddings of the moments of each window by modality; empty unless requested."""
 
     def __post_init__(self) -> None:
         arrays = [self.ids, self.rows, self.video, self.audio, self.at_seconds]
@@ -80,6 +82,7 @@ class FeatureRequest:
     stages: Mapping[Modality, StagePooling] = field(default_factory=dict)
     stream: Modality | None = None
     corruption: Corruption | None = None
+    moments: bool = False
 
     def __post_init__(self) -> None:
         left_out = sorted(set(self.stages) - set(self.modalities))
@@ -104,6 +107,8 @@ class FeatureRequest:
             "backend": resolve_backend(backend),
             "stages": {name: asdict(value) for name, value in sorted(self.stages.items())},
         }
+        if self.moments:
+            settings["moments"] = True
         if self.corruption is not None:
             settings["corruption"] = [self.corruption.name, self.corruption.strength, self.corruption.seed]
         return Path(folder) / f"features-{content_key(pretrained, manifest, settings)}.npz"
@@ -120,6 +125,7 @@ def extract_features(
     stages: Mapping[Modality, StagePooling] | None = None,
     stream: Modality | None = None,
     corruption: Corruption | None = None,
+    moments: bool = False,
     backend: BackendName = "auto",
     num_workers: int = 0,
     cache_folder: Path | str | None = None,
@@ -138,6 +144,7 @@ def extract_features(
         stream: Read and encode one stream only; files without the other one are used too, and its features have no
             columns.
         corruption: Corrupt the clips on the model's device before they are encoded.
+        moments: Also keep the embeddings of every moment.
         num_workers: Decoding processes; 0 decodes in this one.
         cache_folder: Folder to cache results in, under a key of the weights, the settings, the rows and the content of
             their files (:func:`avssl.data.content.content_hashes`). A file that was touched or moved with its manifest
@@ -148,7 +155,7 @@ def extract_features(
     """
     if min(windows_per_clip, batch_size) < 1:
         raise InputError(f"windows_per_clip ({windows_per_clip}) and batch_size ({batch_size}) must be at least 1.")
-    request = FeatureRequest(windows_per_clip, keep_windows, dict(stages or {}), stream, corruption)
+    request = FeatureRequest(windows_per_clip, keep_windows, dict(stages or {}), stream, corruption, moments)
     cache = None
     if cache_folder is not None:
         cache = request.cache_file(cache_folder, pretrained, manifest, backend)
@@ -250,6 +257,9 @@ def _encode(encoder: ClipEncoder, raw: Batch, requests: Sequence[FeatureRequest]
             encoding, windows, keep = encodings[detail], request.windows_per_clip, request.keep_windows
             found[name] = _by_row(encoding.vectors("features"), windows, keep)
             found[f"{name}_embedding"] = _by_row(encoding.vectors("embeddings"), windows, keep)
+            if request.moments:
+                moments = encoder.instants(name, encoder.model_input(raw, name))
+                found[f"{name}_moments"] = _by_row(moments, windows, True)
             if detail is not None:
                 stages = request.stages[name].pool_stages(name, encoding.stages)
                 found |= {f"{name}/{stage}": _by_row(value, windows, True) for stage, value in stages.items()}
@@ -318,4 +328,6 @@ def _chosen(arrays: dict[str, np.ndarray], failures: list[Failure], what: What) 
             stages.setdefault(modality, {})[stage] = array  # type: ignore[arg-type]
     none = np.empty((len(arrays["rows"]), 0), dtype=np.float32)
     video, audio = (arrays.get(f"{side}{ending}", none) for side in ("video", "audio"))
-    return Features(arrays["ids"], arrays["rows"], video, audio, failures, arrays["at_seconds"], stages)
+    sides: tuple[Modality, ...] = ("video", "audio")
+    moments = {side: arrays[f"{side}_moments"] for side in sides if f"{side}_moments" in arrays}
+    return Features(arrays["ids"], arrays["rows"], video, audio, failures, arrays["at_seconds"], stages, moments)

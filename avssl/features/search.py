@@ -2,7 +2,7 @@
 
 Example:
     >>> table = read_feature_table("features.parquet")
-    >>> query = query_of_file(from_pretrained("runs/first"), "bark.wav", "audio", table.info.what)
+    >>> query = query_of_file(from_pretrained("runs/first"), "bark.wav", "audio", table.info)
     >>> find_moments(table, query, "video", k=5).hits
 """
 
@@ -24,14 +24,13 @@ from avssl.core.errors import InputError
 from avssl.core.manifest import is_url
 from avssl.core.names import name_from_text, name_to_text, printable
 from avssl.engine import choose_device
-from avssl.evaluation import GalleryLevel, gallery_level, query_cosines, top_moments
+from avssl.evaluation import Aggregation, GalleryLevel, gallery_level, moment_similarity, query_cosines, top_moments
 from avssl.features.search_page import Moment, MomentGroup
-from avssl.features.table import FeatureTable, FeatureTableError
+from avssl.features.table import FeatureTable, FeatureTableError, TableInfo
 from avssl.hub.pretrained import PretrainedModel, from_pretrained
 from avssl.localization.windows import AudioWindows, FrameWindows
 from avssl.media import MediaError, MediaLimits, MediaReader, open_media
 from avssl.media.errors import Reason
-from avssl.models import What
 
 _COMPARED_IDS = 100_000  # ids that a misspelled one is compared with
 
@@ -182,7 +181,7 @@ def query_of_file(
     pretrained: PretrainedModel,
     path: Path | str,
     by: Modality,
-    what: What,
+    info: TableInfo,
     at_seconds: float | None = None,
     limits: MediaLimits | None = None,
 ) -> Query:
@@ -192,7 +191,7 @@ def query_of_file(
         pretrained: The model that made the table.
         path: Any media file that has the stream.
         by: Stream of the query.
-        what: The kind of vector in the table.
+        info: Description of the table.
         at_seconds: Presentation time of the middle of the window, which is shifted to lie inside the file; None takes
             the middle of the file.
         limits: Limits on the file.
@@ -210,7 +209,7 @@ def query_of_file(
         x = _window(reader, by, at, pretrained)
     length = sampling.video_seconds if by == "video" else sampling.audio_seconds
     start = min(max(at - length / 2, first), max(first, last - length))  # as the windows are shifted
-    vector = pretrained.encoder().encode(by, x).vectors(what)[0].cpu().numpy()
+    vector = pretrained.encoder().vectors(by, x, info.what, info.moments)[0].cpu().numpy()
     window = FileWindow(Path(path), start, min(start + length, last))
     return Query(by, name_to_text(path), _for_both(vector), window)
 
@@ -230,11 +229,22 @@ def query_of_text(pretrained: PretrainedModel, text: str) -> Query:
     return Query("text", text, {stream: vector[0].cpu().numpy() for stream, vector in vectors.items()})
 
 
-def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int) -> GalleryHits:
+def find_moments(
+    table: FeatureTable, query: Query, modality: Modality, k: int, aggregation: Aggregation | None = None
+) -> GalleryHits:
     """Find the ``k`` best distinct moments of one gallery. Exact: every row is compared.
 
+    Args:
+        table: The windows.
+        query: Compared with each of them.
+        modality: Stream of the windows.
+        k: Largest number of hits.
+        aggregation: Similarity of two windows in a table of their moments; None takes ``"diagonal_mean"``, the cosine
+            of all moments side by side.
+
     Raises:
-        FeatureTableError: If the table has no rows, or holds features and ``modality`` is not the query's.
+        FeatureTableError: If the table has no rows, holds features and ``modality`` is not the query's, or holds no
+            moments to aggregate.
         InputError: If ``k`` is less than 1.
     """
     if not len(table):
@@ -247,11 +257,26 @@ def find_moments(table: FeatureTable, query: Query, modality: Modality, k: int) 
             f"the table holds features before the heads, which compare {compared} only. "
             "Make one with avssl embed --what embeddings to compare with both streams, and with text."
         )
-    cosines = query_cosines(query.vectors[modality], table.vectors(modality))
+    cosines = _similarities(query.vectors[modality], table.vectors(modality), table.info, aggregation)
     level = gallery_level(cosines)
     rows = top_moments(cosines, table.paths, table.start_seconds, table.stop_seconds, k)
     found = [(row, float(cosines[row]), level.z(float(cosines[row]))) for row in rows]
     return GalleryHits(modality, level, [Hit(row, cosine, z, not z > level.best_by_chance) for row, cosine, z in found])
+
+
+def _similarities(
+    query: np.ndarray, gallery: np.ndarray, info: TableInfo, aggregation: Aggregation | None
+) -> np.ndarray:
+    """Return the (N,) similarities of a query with the windows of a table."""
+    if info.what != "moments" and aggregation is not None:
+        raise FeatureTableError(
+            f"aggregation ({aggregation}) compares moments, and the table holds {info.what}. Make one with avssl embed "
+            "--what moments, or leave it out."
+        )
+    if aggregation is None or aggregation == "diagonal_mean":
+        return query_cosines(query, gallery)
+    moments, found = info.moments, torch.from_numpy(gallery).unflatten(1, (info.moments, -1))
+    return moment_similarity(torch.from_numpy(query).view(1, moments, -1), found, aggregation)[0].numpy()
 
 
 def is_itself(table: FeatureTable, hit: Hit, query: Query, folder: Path) -> bool:

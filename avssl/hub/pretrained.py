@@ -111,6 +111,14 @@ class PretrainedModel:
         encoder = self.encoder()
         return {modality: encoder.encode_batch(batch, modality) for modality in ("video", "audio")}
 
+    def num_moments(self) -> int:
+        """Return the number of moments of a clip: the steps in time of the longer of its maps."""
+        encoder, described = self.encoder(), describe_input(self.config)
+        inputs: dict[Modality, torch.Tensor] = {
+            name: torch.zeros(1, *described[name]["shape"], device=self.device) for name in ("video", "audio")
+        }
+        return max(encoder.instants(name, x).shape[1] for name, x in inputs.items())
+
     def text_encoder(self) -> TextEncoder:
         """Return the text tower on the model's device; it is loaded when it is first used.
 

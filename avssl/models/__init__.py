@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from avssl.models.clip_encoder import ClipClassifier as ClipClassifier
     from avssl.models.clip_encoder import ClipEncoder as ClipEncoder
     from avssl.models.clip_encoder import Encoding as Encoding
+    from avssl.models.clip_encoder import TableVectors as TableVectors
     from avssl.models.clip_encoder import What as What
     from avssl.models.clip_encoder import unit_cells as unit_cells
     from avssl.models.encoder import Encoder as Encoder

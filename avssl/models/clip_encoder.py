@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from avssl.core.batch import Batch, Modality
 from avssl.core.errors import InputError
-from avssl.core.moments import unit_heads, unit_instants
+from avssl.core.moments import at_moments, unit_heads, unit_instants
 from avssl.models.av_model import AVModel
 from avssl.models.blocks import Detail
 from avssl.models.classifier import Classifier
@@ -27,6 +27,8 @@ from avssl.models.heads import HEAD
 
 What = Literal["features", "embeddings"]
 """Vectors before the heads, or after them with unit length."""
+TableVectors = Literal["features", "embeddings", "moments"]
+"""Those, or the unit embeddings of all moments of a clip side by side, together of unit length."""
 
 
 class Preprocessing(Protocol):
@@ -145,6 +147,20 @@ class ClipEncoder(_ClipModel):
         with self._autocast():
             x = self._arrange(x)
             return unit_instants(self.model.video_map(x) if modality == "video" else self.model.audio_map(x))
+
+    def vectors(self, modality: Modality, x: Tensor, what: TableVectors, num_moments: int = 0) -> Tensor:
+        """Return the (B, C) float32 vectors of model input that a feature table holds.
+
+        Args:
+            modality: ``"video"`` or ``"audio"``.
+            x: From :meth:`video_input` or :meth:`audio_input`.
+            what: Kind of vector.
+            num_moments: L of ``"moments"``, which have L * D numbers. A model with fewer steps in time repeats them.
+        """
+        if what != "moments":
+            return self.encode(modality, x).vectors(what)
+        found = self.instants(modality, x)
+        return found[:, at_moments(found.shape[1], num_moments, found.device)].flatten(1) / num_moments**0.5
 
     def encode_batch(self, batch: Batch, modality: Modality, *, detail: Detail | None = None) -> Encoding:
         """Encode one modality of a raw batch."""

@@ -33,7 +33,7 @@ from avssl.hub.pretrained import from_pretrained
 from avssl.media import MediaError
 from avssl.media.backends import BackendName
 from avssl.media.limits import MediaLimits
-from avssl.models import What
+from avssl.models import TableVectors
 
 WINDOWS_PER_PART = 1024
 """Windows that an interruption loses at most, beside those of one file: a minute or two on a CPU."""
@@ -46,7 +46,7 @@ def embed(
     checkpoint: Path | str,
     out: Path | str = "features.parquet",
     stride_seconds: Step = 1.0,
-    what: What = "embeddings",
+    what: TableVectors = "embeddings",
     modality: Literal["video", "audio", "both"] = "both",
     batch_size: Count = 32,
     num_workers: Workers | None = None,
@@ -68,8 +68,9 @@ def embed(
         checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME.
         out: Table to write.
         stride_seconds: Time from the start of one window to the next, > 0.
-        what: "embeddings" (after the heads) can be searched across modalities; "features" (before the heads) hold
-            more information on each modality but cannot be compared between the two.
+        what: "embeddings" (after the heads) can be searched across modalities; so can "moments", the embeddings of
+            every moment of a window, for models trained frame by frame; "features" (before the heads) hold more
+            information on each modality but cannot be compared between the two.
         modality: Modality to embed. With "video" or "audio" alone, rows of a manifest need only that stream, such as
             audio files, and the table has no vectors of the other.
         batch_size: Windows per batch.

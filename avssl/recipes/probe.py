@@ -41,7 +41,7 @@ def probe(
     manifest: Path | str,
     *,
     checkpoint: Path | str,
-    protocol: Literal["linear", "svm", "knn", "retrieval", "av_retrieval", "layers", "attentive"] = "linear",
+    protocol: Literal["linear", "svm", "knn", "retrieval", "av_retrieval", "moments", "layers", "attentive"] = "linear",
     label_column: str = "label",
     multi_label: bool = False,
     split_column: Sequence[str] = ("split",),
@@ -65,6 +65,7 @@ def probe(
     - "svm": linear SVM on four stages, several windows per file, as for ESC-50 and DCASE;
     - "retrieval": test clips query training clips; a hit if any of the k nearest has the same label;
     - "av_retrieval": audio queries frames among five clips of each class, and the reverse;
+    - "moments": each test clip's audio is to find its own frames, by the similarities of their moments;
     - "layers": a linear layer on each of the last four stages, trained by gradient descent;
     - "attentive": one learned query that attends to the last map, trained by gradient descent.
 

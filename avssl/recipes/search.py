@@ -10,6 +10,7 @@ from avssl.core.claimed_verb import writes_files
 from avssl.core.errors import ConfigError
 from avssl.core.names import printable
 from avssl.core.ranges import Count, SecondsOrZero, checked
+from avssl.evaluation import Aggregation
 from avssl.features.familiarity import check_familiarity
 from avssl.features.search import (
     GalleryHits,
@@ -42,6 +43,7 @@ def search(
     at_seconds: SecondsOrZero | None = None,
     gallery: Literal["video", "audio", "both"] | None = None,
     k: Count = 10,
+    aggregation: Aggregation | None = None,
     out: Path | str | None = None,
     overwrite: bool = False,
     checkpoint: Path | str | None = None,
@@ -70,6 +72,8 @@ def search(
         at_seconds: Center of the query's window; default: the center of the file.
         gallery: Modality to compare with; default: both, in two lists, if the table allows it.
         k: Largest number of hits per list.
+        aggregation: Similarity of two windows in a table of ``--what moments``, from the cosines of each frame with the
+            audio of each time: "mean", "max", or of equal times alone "diagonal_mean" (default) or "diagonal_max".
         out: HTML page to write, with thumbnails and players.
         overwrite: Replace a file that another command or program made.
         checkpoint: Model of the table, if it has moved.
@@ -83,7 +87,8 @@ def search(
     Raises:
         OutputError: If another command or program made ``out``, or another process writes it.
         ConfigError: If not exactly one query is given.
-        FeatureTableError: If the table cannot be used, is empty, lacks the id, or belongs to other weights.
+        FeatureTableError: If the table cannot be used, is empty, lacks the id, belongs to other weights, or cannot be
+            compared by ``aggregation``.
         MediaError: If the query's file cannot be read or lacks the stream.
         HubError: If there is no model at ``checkpoint``, or it has no text tower.
         ValueError: If ``k`` or ``at_seconds`` is out of range.
@@ -100,16 +105,18 @@ def search(
     if kind == "id":
         asked = query_of_table(table, str(query), by, at_seconds, folder)
     elif kind == "text":
+        if table.info.what == "moments":
+            raise ConfigError("--text has no moments to compare; make a table with avssl embed --what embeddings.")
         asked = query_of_text(model_of_table(table, features, checkpoint, device), str(query))
     else:
         pretrained, by = model_of_table(table, features, checkpoint, device), cast(Modality, kind)
-        asked = query_of_file(pretrained, query, by, table.info.what, at_seconds, limits)
+        asked = query_of_file(pretrained, query, by, table.info, at_seconds, limits)
         with open_media(query, limits=limits) as reader:
             familiarity = check_familiarity(reader, pretrained, modalities=(by,))
     if gallery is None:
-        gallery = "both" if table.info.what == "embeddings" else by
+        gallery = by if table.info.what == "features" else "both"
     modalities = table.info.modalities if gallery == "both" else (gallery,)
-    found = [find_moments(table, asked, modality, k) for modality in modalities]
+    found = [find_moments(table, asked, modality, k, aggregation) for modality in modalities]
     print(f"query: {asked.line}")
     if familiarity is not None:
         print(familiarity.line)

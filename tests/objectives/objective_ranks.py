@@ -76,6 +76,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "swav",
         {"embedding_size": 6, "prototypes": 5, "epsilon": 0.2, "shared_prototypes": False, "within_modal": 0.5},
     ),
+    "framewise, batch": (
+        "framewise",
+        {"temperature": 0.2, "negatives": "batch", "around_steps": 1, "ignored_steps": 1},
+    ),
     "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
     "slavc": ("slavc", {"temperature": 0.2}),

@@ -10,6 +10,7 @@ import torch
 
 from avssl.cli import main
 from avssl.core.errors import InputError
+from avssl.evaluation import AGGREGATIONS, moment_similarity
 from avssl.features.table import FeatureTable, FeatureTableError, read_feature_table, write_feature_table
 from avssl.hub.pretrained import from_pretrained, save_pretrained
 from avssl.media import open_media, write_video
@@ -104,6 +105,33 @@ def test_audio_is_compared_with_frames_and_with_audio(world, wav, capsys):
                 same = table.paths[a] == table.paths[b]
                 assert not same or abs(table.start_seconds[a] - table.start_seconds[b]) >= 1 - 1e-6
     assert "Video windows that match the audio." in capsys.readouterr().out
+
+
+def test_moments_are_embedded_and_compared_by_each_aggregation(world, run, wav, tmp_path, capsys):
+    out = tmp_path / "moments.parquet"
+    given = ["embed", str(world.parent / "videos"), "--checkpoint", str(run), "-o", str(out), "--device", "cpu"]
+    assert main([*given, "--num-workers", "0", "--what", "moments"]) == 0
+    table = read_feature_table(out)
+    assert table.info.moments > 1
+    assert (
+        table.info.video_size == table.info.audio_size == table.info.moments * from_pretrained(run).model.embedding_size
+    )
+    row = int(np.flatnonzero(table.ids == "clip2.mp4")[2])
+    middle = float(table.start_seconds[row] + table.stop_seconds[row]) / 2
+    query, gallery = (torch.from_numpy(x).unflatten(1, (table.info.moments, -1)) for x in (table.video, table.audio))
+    for aggregation in (None, *AGGREGATIONS):
+        (part,) = search(out, id="clip2.mp4", by="video", at_seconds=middle, gallery="audio", aggregation=aggregation)
+        expected = moment_similarity(query[[row]], gallery, aggregation or "diagonal_mean")[0]
+        assert part.hits[0].cosine == pytest.approx(expected.max().item(), abs=1e-6)
+    video = world.parent / "videos" / "clip2.mp4"
+    (part,) = search(out, video=video, gallery="video", device="cpu", at_seconds=middle)
+    assert part.hits[0].cosine == pytest.approx(1, abs=1e-4)
+    with pytest.raises(
+        FeatureTableError, match=r"aggregation \(max\) compares moments, and the table holds embeddings"
+    ):
+        search(world, audio=wav, aggregation="max", device="cpu")
+    assert main(words(out, "--text", "a dog")) == 2
+    assert "--text has no moments to compare" in capsys.readouterr().err
 
 
 def test_a_row_of_the_table_needs_no_model(world, tmp_path, capsys):

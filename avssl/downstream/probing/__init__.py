@@ -12,7 +12,7 @@ from avssl.downstream.probing.gradient_probes import ATTENTIVE, LAYERS
 from avssl.downstream.probing.multi_label import MULTI_LABEL_KNN, MULTI_LABEL_LINEAR
 from avssl.downstream.probing.protocol import ProbeProtocol as ProbeProtocol
 from avssl.downstream.probing.protocol import ProbeSettings as ProbeSettings
-from avssl.downstream.probing.retrieval import AV_RETRIEVAL, RETRIEVAL
+from avssl.downstream.probing.retrieval import AV_RETRIEVAL, MOMENTS, RETRIEVAL
 from avssl.downstream.probing.run import run_protocol as run_protocol
 from avssl.downstream.probing.table import protocol_table as protocol_table
 
@@ -22,6 +22,7 @@ PROTOCOLS: dict[str, ProbeProtocol] = {
     "knn": KNN,
     "retrieval": RETRIEVAL,
     "av_retrieval": AV_RETRIEVAL,
+    "moments": MOMENTS,
     "layers": LAYERS,
     "attentive": ATTENTIVE,
 }

@@ -100,7 +100,10 @@ class ProbeData:
         # A cycle through the rows in random order: no row keeps its own audio.
         order = np.random.default_rng(self.settings.seed).permutation(self.test)
         source[order] = np.roll(order, 1)
-        return replace(self, features=replace(self.features, audio=self.features.audio[source]))
+        moments = {
+            name: values[source] if name == "audio" else values for name, values in self.features.moments.items()
+        }
+        return replace(self, features=replace(self.features, audio=self.features.audio[source], moments=moments))
 
 
 @dataclass(frozen=True, eq=False)

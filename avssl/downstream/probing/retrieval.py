@@ -1,21 +1,27 @@
-"""Retrieval by class: within a modality, and between video and audio."""
+"""Retrieval by class within a modality and between video and audio, and of a clip's own other modality by moments."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from avssl.core.errors import InputError
+from avssl.core.moments import at_moments
 from avssl.data.splits import label_subset
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
 from avssl.evaluation import (
+    AGGREGATIONS,
     RETRIEVAL_KS,
     LabelRetrieval,
     chance_average_precision,
     class_retrieval,
     label_retrieval,
+    moment_similarity,
 )
+from avssl.evaluation.retrieval import hit_probability, ranks_of_scores
 from avssl.hub.pretrained import PretrainedModel
 from avssl.models import StagePooling
 
@@ -91,7 +97,37 @@ def _av_chance(data: ProbeData) -> list[ResultRow]:
     return [ResultRow({"mAP": chance} | {f"P@{k}": precision for k in _RANKS}, model="chance")]
 
 
+def _moments(pretrained: PretrainedModel, settings: ProbeSettings) -> dict[str, Any]:
+    if settings.modality != "both":
+        raise InputError(f'modality ({settings.modality!r}) must be "both" for moments.')
+    return {"what": "embeddings", "moments": True}
+
+
+def _own_clip(data: ProbeData) -> list[ResultRow]:
+    """Return a row for each direction and aggregation, and for the pooled embeddings."""
+    video, audio = (torch.from_numpy(data.features.moments[name][data.test]) for name in ("video", "audio"))
+    length = max(video.shape[2], audio.shape[2])
+    # Windows one after the other are one sequence of moments.
+    video, audio = (x[:, :, at_moments(x.shape[2], length)].flatten(1, 2) for x in (video, audio))
+    pooled = [F.normalize(torch.from_numpy(x[data.test]), dim=1) for x in (data.features.video, data.features.audio)]
+    scores: dict[str, torch.Tensor] = {"pooled": pooled[0] @ pooled[1].T}
+    scores |= {name: moment_similarity(video, audio, name) for name in AGGREGATIONS}
+    rows = []
+    for name, each in scores.items():
+        for direction, similarity in (("video -> audio", each), ("audio -> video", each.T)):
+            better, tied = ranks_of_scores(similarity)
+            numbers = {f"R@{k}": hit_probability(better, tied, k).mean().item() for k in _MOMENT_RANKS}
+            hits = hit_probability(better, tied, _MOMENT_RANKS[0]).numpy()
+            rows.append(ResultRow(numbers, direction, name, per_clip=hits))
+    return rows
+
+
+def _own_chance(data: ProbeData) -> list[ResultRow]:
+    return [ResultRow({f"R@{k}": min(1.0, k / len(data.test)) for k in _MOMENT_RANKS}, model="chance")]
+
+
 _RANKS = (1, 5)
+_MOMENT_RANKS = (1, 5, 10)
 
 RETRIEVAL = ProbeProtocol(
     "test clips query training clips by the last map in 2 x 2 (x 2) cells, Euclidean; a hit if any of k has the label "
@@ -116,4 +152,16 @@ AV_RETRIEVAL = ProbeProtocol(
     shuffled="audio",
     gallery="test",
     choose=_balanced,
+)
+MOMENTS = ProbeProtocol(
+    "the audio of a test clip is to find its own video among all test clips, and the reverse, by the cosines of each "
+    "frame with the audio of each time (as in CAV-MAE Sync), and by pooled embeddings",
+    "R@1",
+    tuple(f"R@{k}" for k in _MOMENT_RANKS),
+    windows=1,
+    extraction=_moments,
+    measure=_own_clip,
+    baselines=_own_chance,
+    shuffled="audio",
+    gallery="test",
 )

@@ -21,7 +21,7 @@ from avssl.core.errors import InputError
 from avssl.core.names import leaves_folder
 from avssl.core.user_files import FileError, regular_file
 from avssl.core.whole_file import whole_file
-from avssl.models import What
+from avssl.models import TableVectors
 
 FORMAT_VERSION = 1
 MAX_SIZE = 2**16
@@ -42,9 +42,10 @@ class FeatureTableError(InputError):
 class TableInfo:
     """Description of the vectors of a table."""
 
-    what: What
-    """``"embeddings"`` after the heads, of unit length, in one space for video and audio; or ``"features"`` before the
-    heads, in a space for each."""
+    what: TableVectors
+    """``"embeddings"`` after the heads, of unit length, in one space for video and audio; ``"moments"``, those of every
+    moment of a window side by side, of unit length together; or ``"features"`` before the heads, in a space for
+    each."""
     video_size: int
     """Size of the video vectors; 0 if the table holds none."""
     audio_size: int
@@ -63,6 +64,8 @@ class TableInfo:
     """Version of avssl that made it."""
     config: dict[str, Any]
     """All settings of the run that made the model."""
+    moments: int = 0
+    """Moments of a window in a table of ``"moments"``; else 0."""
 
     def __post_init__(self) -> None:
         kinds: dict[object, tuple[type, ...]] = {"int": (int,), "float": (int, float), "dict[str, Any]": (dict,)}
@@ -70,8 +73,12 @@ class TableInfo:
             value = getattr(self, field.name)
             if not isinstance(value, kinds.get(field.type, (str,))) or isinstance(value, bool):
                 raise FeatureTableError(f"{field.name} ({value!r:.80}) must be of type {field.type}.")
-        if self.what not in get_args(What):
-            raise FeatureTableError(f"what ({self.what!r:.80}) must be one of {get_args(What)}.")
+        if self.what not in get_args(TableVectors):
+            raise FeatureTableError(f"what ({self.what!r:.80}) must be one of {get_args(TableVectors)}.")
+        if not 0 <= self.moments <= MAX_SIZE or (self.what == "moments") != (self.moments > 0):
+            raise FeatureTableError(f"moments ({self.moments}) must be above 0 in tables of moments, and 0 in others.")
+        if self.moments and (self.video_size % self.moments or self.audio_size % self.moments):
+            raise FeatureTableError(f"video_size and audio_size must be multiples of moments ({self.moments}).")
         for name in ("video_size", "audio_size"):
             if not 0 <= getattr(self, name) <= MAX_SIZE:
                 raise FeatureTableError(f"{name} ({getattr(self, name)}) must lie in [0, {MAX_SIZE}].")
@@ -188,7 +195,7 @@ def _check_vectors(modality: str, vectors: np.ndarray, info: TableInfo) -> None:
             length = np.sqrt(np.einsum("nc,nc->n", block, block, dtype=np.float64))
         wrong = ~np.isfinite(length)
         what = "is not finite"
-        if info.what == "embeddings" and not wrong.any():
+        if info.what != "features" and not wrong.any():
             wrong = np.abs(length - 1) > _UNIT_TOLERANCE
             what = "is an embedding, but its length is not 1"
         if wrong.any():

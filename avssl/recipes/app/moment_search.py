@@ -84,7 +84,7 @@ class SearchTable:
             FeatureTableError: If the table lacks the modality.
         """
         try:
-            query = query_of_file(pretrained, video, by, self.table.info.what, at_seconds, self.limits)
+            query = query_of_file(pretrained, video, by, self.table.info, at_seconds, self.limits)
         except ValueError as error:
             raise AppError(f"second {at_seconds:g} is outside the {by} of {video.name}.") from error
         found = find_moments(self.table, query, gallery, k)

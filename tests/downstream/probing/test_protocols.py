@@ -47,7 +47,13 @@ def made_features(rows, words, strength, failed=()):
         stages[name] = {layer: both[layer] for layer in list(both)[-pooling.last_stages :]}
     at = np.zeros((len(kept), windows))
     ids = rows["id"][kept].astype(str)
-    return Features(ids, np.array(kept), numbers(8), numbers(8), list(failed), at, stages)
+    moments = {}
+    if words.get("moments"):  # of each clip by itself, if the model has learned
+        own = generator.normal(size=(len(kept), windows, 3, 8)).astype(np.float32)
+        moments = {
+            name: own * strength + generator.normal(size=own.shape).astype(np.float32) for name in ("video", "audio")
+        }
+    return Features(ids, np.array(kept), numbers(8), numbers(8), list(failed), at, stages, moments)
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def by_model(report, modality="video", layer=None):
     }
 
 
-@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "av_retrieval"])
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name not in ("av_retrieval", "moments")])
 def test_trained_features_are_classified_and_baselines_stay_near_chance(measured, name):
     report = measured(name)
     headline = PROTOCOLS[name].headline
@@ -125,6 +131,21 @@ def test_audio_retrieves_video_in_a_balanced_gallery(measured):
     assert found["chance"]["mAP"] == pytest.approx(np.mean([(1 / i + 2 / j) / 2 for i, j in pairs]))
     with pytest.raises(ValueError, match=r"'c0' has only 3 test clips\. Lower --clips-per-class"):
         measured("av_retrieval", settings=ProbeSettings())
+
+
+def test_moments_find_their_own_clip_by_every_aggregation(measured):
+    report = measured("moments")
+    assert report["protocol"]["gallery_size"] == 9
+    for direction in ("video -> audio", "audio -> video"):
+        for name in ("mean", "max", "diagonal_mean", "diagonal_max"):
+            found = by_model(report, direction, name)
+            assert found["trained"]["R@1"] > 0.8
+            assert max(found["random init"]["R@1"], found["shuffled audio"]["R@1"]) < 0.5
+            assert found["chance"]["R@5"] == pytest.approx(5 / 9)
+        assert by_model(report, direction, "pooled")["trained"]["R@1"] < 0.8  # made without the clip
+    assert "diagonal_mean" in protocol_table(PROTOCOLS["moments"], report)
+    with pytest.raises(ValueError, match=r"modality \('video'\) must be \"both\" for moments"):
+        measured("moments", settings=ProbeSettings(modality="video"))
 
 
 @pytest.mark.parametrize(("name", "queries", "gallery"), [("retrieval", 9, 27), ("av_retrieval", 6, 6)])
