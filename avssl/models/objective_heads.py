@@ -41,7 +41,11 @@ class Prototypes(nn.Module):
         """Return the (N, H, K) float32 cosines of (N, D) embeddings with every prototype."""
         with torch.autocast(embeddings.device.type, enabled=False):
             unit = F.normalize(embeddings.float(), dim=-1)
-            return torch.einsum("nd,hkd->nhk", unit, F.normalize(self.weight.float(), dim=-1))
+            return torch.einsum("nd,hkd->nhk", unit, self.unit_vectors())
+
+    def unit_vectors(self) -> Tensor:
+        """Return the (H, K, D) float32 prototypes."""
+        return F.normalize(self.weight.float(), dim=-1)
 
 
 class ObjectiveHeads(nn.Module):
@@ -83,12 +87,11 @@ class ObjectiveHeads(nn.Module):
         """Return what is learned from (N, D) embeddings, by the names of :class:`~avssl.core.batch.Embeddings`."""
         outputs: dict[str, Tensor] = {}
         if self.prototypes:
-            for name, embeddings, prototypes in (
-                ("video", video, self.prototypes[0]),
-                ("audio", audio, self.prototypes[-1]),
-            ):
+            for name, embeddings, place in (("video", video, 0), ("audio", audio, -1)):
+                prototypes = self.prototypes[place]
+                assert isinstance(prototypes, Prototypes), "built so"
                 outputs[f"{name}_scores"] = prototypes(embeddings)
-                outputs[f"{name}_prototypes"] = F.normalize(prototypes.weight.detach().float(), dim=-1)
+                outputs[f"{name}_prototypes"] = prototypes.unit_vectors().detach()
         if self.predictors is not None:
             outputs["video_prediction"] = self.predictors.video(video)
             outputs["audio_prediction"] = self.predictors.audio(audio)

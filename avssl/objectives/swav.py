@@ -25,7 +25,7 @@ from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Count, CountOrZero, PositiveOrZero, Temperature, checked
 from avssl.objectives.objective import Objective
-from avssl.objectives.prototypes import prototype_scores
+from avssl.objectives.prototypes import local_scores, prototype_scores
 
 _MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 
@@ -139,6 +139,9 @@ class SwAV(Objective):
         queue_from_epoch: First epoch in which the queue takes part; embeddings change too fast before.
         within_modal: Weight of the swapped prediction between two views of the same modality, relative to the
             cross-modal term's 1; 0 takes one view.
+        local_views: Local views of each clip (multi-crop): each predicts the division of the other modality's full
+            view, and with ``within_modal`` that of its own modality; none is divided itself. ``local_views.*`` sets
+            their size.
 
     Terms: ``loss``; with ``within_modal`` also ``loss_cross`` and ``loss_within``; ``agreement``, how often video and
     audio of a clip have the same nearest prototype; ``used_prototypes``, the share of prototypes that are the nearest
@@ -169,12 +172,18 @@ class SwAV(Objective):
         queue_size: CountOrZero = 0,
         queue_from_epoch: CountOrZero = 1,
         within_modal: PositiveOrZero = 0.0,
+        local_views: CountOrZero = 0,
     ) -> None:
         super().__init__()
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.queue_from_epoch, self.within_modal = queue_from_epoch, within_modal
         self.needs = self.needs_of(
-            {"prototypes": prototypes, "shared_prototypes": shared_prototypes, "within_modal": within_modal}
+            {
+                "prototypes": prototypes,
+                "shared_prototypes": shared_prototypes,
+                "within_modal": within_modal,
+                "local_views": local_views,
+            }
         )
         self.register_buffer("video_queue", torch.zeros(queue_size, embedding_size))
         self.register_buffer("audio_queue", torch.zeros(queue_size, embedding_size))
@@ -192,6 +201,7 @@ class SwAV(Objective):
             num_views=2 if options["within_modal"] else 1,
             prototypes=options["prototypes"],
             shared_prototypes=options["shared_prototypes"],
+            local_views=options["local_views"],
             embedding_size=True,
         )
 
@@ -219,13 +229,25 @@ class SwAV(Objective):
                 for name in _MODALITIES
             }
             targets = {name: [self._divide(online, name, view) for view in views] for name, views in scores.items()}
+            local = [
+                local_scores(online, name, len(index), self.needs.local_views, self.needs.prototypes, "SwAV").unbind()
+                for name in _MODALITIES
+            ]
+            first = [targets[name][0] for name in _MODALITIES]
             pairs, wanted = (zip(*by_name.values(), strict=True) for by_name in (scores, targets))
             cross = [_swapped(pair, target, self.temperature) for pair, target in zip(pairs, wanted, strict=True)]
+            cross += [_swapped(pair, first, self.temperature) for pair in zip(*local, strict=True)]
             total, terms = torch.stack(cross).mean(), {}
             if self.within_modal:
-                within = torch.stack([_swapped(scores[name], targets[name], self.temperature) for name in _MODALITIES])
-                terms = {"loss_cross": total.detach(), "loss_within": within.mean().detach()}
-                total = total + self.within_modal * within.mean()
+                within = [_swapped(scores[name], targets[name], self.temperature) for name in _MODALITIES]
+                within += [
+                    _cross_entropy(view, target, self.temperature)
+                    for views, target in zip(local, first, strict=True)
+                    for view in views
+                ]
+                loss_within = torch.stack(within).mean()
+                terms = {"loss_cross": total.detach(), "loss_within": loss_within.detach()}
+                total = total + self.within_modal * loss_within
             terms |= _statistics(scores["video"][0].detach(), scores["audio"][0].detach())
         num_places = len(self.video_queue)
         if num_places:

@@ -51,6 +51,7 @@ def everything() -> dict[str, Config]:
     more = {"equivariant": 0.5, "within_modal": 0.5, "negative_sounds": 4, "exclude_same_file": True}
     return {
         "augmented": config_from_dict({"transform": augmented, "objective": {"name": "info_nce", **more}}),
+        "local views": config_from_dict({"objective": {"name": "swav", "local_views": 2}}),
         "in time": config_from_dict({"objective": {"temporal_negatives": 2, "temporal_views": 2}}),
         "in blocks": config_from_dict({"objective": {"pooling": "pooled", "chunk_size": 4, "exclude_hardest": 0.2}}),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,33 @@ def test_objective_swaps_modalities_and_views() -> None:
     both = SwAV(5, **options, within_modal=0.5)(two, None, _index())
     torch.testing.assert_close(both.total, cross + 0.5 * within)
     torch.testing.assert_close(both.terms["loss_within"], within.detach())
+
+
+def test_local_views_predict_the_division_of_the_other_full_view() -> None:
+    options: dict[str, Any] = {"prototypes": 4, "local_views": 2}
+    full, local = _online(6), _online(7, views=2)
+    online = replace(full, local=local)
+    scores = {name: getattr(full, f"{name}_scores")[:, 0] for name in ("video", "audio")}
+    division = {name: sinkhorn(x, 0.05, 3) for name, x in scores.items()}
+
+    def predicted(x: Tensor, name: str) -> Tensor:
+        return -(division[name] * (x / 0.1).log_softmax(dim=1)).sum(dim=1).mean()
+
+    crops = {name: getattr(local, f"{name}_scores")[:, 0].split(6) for name in ("video", "audio")}
+    swapped = [(predicted(v, "audio") + predicted(a, "video")) / 2 for v, a in zip(*crops.values(), strict=True)]
+    cross = (swapped_prediction(*scores.values(), 0.1, 0.05, 3) + sum(swapped)) / 3
+    torch.testing.assert_close(SwAV(5, **options)(online, None, _index()).total, cross)
+
+    two = _online(8, views=2)
+    plain = SwAV(5, prototypes=4, within_modal=1.0)(two, None, _index()).terms["loss_within"]
+    division = {name: sinkhorn(getattr(two, f"{name}_scores")[:6, 0], 0.05, 3) for name in ("video", "audio")}
+    own = sum(predicted(view, name) for name, views in crops.items() for view in views)
+    terms = SwAV(5, **options, within_modal=1.0)(replace(two, local=local), None, _index()).terms
+    torch.testing.assert_close(terms["loss_within"], (2 * plain + own.detach()) / 6)
+    with pytest.raises(ValueError, match=r"SwAV\(local_views=2\) needs as many local views .* got 0"):
+        SwAV(5, **options)(full, None, _index())
+    with pytest.raises(ValueError, match=r"SwAV\(local_views=0\) needs as many local views .* got 2"):
+        SwAV(5, prototypes=4)(online, None, _index())
 
 
 def test_queue_takes_part_when_it_is_full_and_its_epoch_has_come() -> None:
