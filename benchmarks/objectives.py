@@ -158,6 +158,7 @@ def settings(objective: dict[str, Any], lr: float, epochs: int, seed: int) -> Co
     tree["transform"]["spectrogram"]["hop_seconds"] = 0.02
     tree["sampling"] |= {"num_frames": 6, "audio_seconds": 1.5}
     tree["model"]["video"]["width"] = 24
+    tree["local_views"] = {"size": SCENE["width"] // 2}
     tree["objective"] = dict(objective)
     if "warmup_epochs" in objective:
         tree["objective"]["warmup_epochs"] = epochs // 2

@@ -117,3 +117,20 @@ def test_costs_stand_beside_those_of_info_nce(
     found["InfoNCE"].seconds, found["MoCo"].seconds = [1.0, 2.0, 9.0], [3.0, 3.0, 3.0]
     rows = [line.split("|") for line in costs.table(found).splitlines()]
     assert [row[2:4] for row in rows[2:4]] == [[" 2.000 ", " 1.00 "], [" 3.000 ", " 1.50 "]]
+
+
+def test_small_batches_are_rows_of_the_same_comparison(
+    bench: ModuleType, world: Any, benchmark_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = benchmark_script("small_batches")
+    monkeypatch.setattr(script, "objectives", bench)
+    for name in ("METHODS", "EPOCHS", "measure", "score"):
+        monkeypatch.setattr(script, name, getattr(bench, name))
+    jobs = script.jobs()
+    assert ("InfoNCE", 8, 0, 0) in jobs
+    assert [job for job in jobs if job[0] == "SwAV"][:2] == [("SwAV", 32, 0, 0), ("SwAV", 32, 4, 0)]
+    assert script.tuned_rate([], "InfoNCE") == script.RATES[0]
+    row = script.run(world, 1e-3, "SwAV", 4, 2, 0)
+    assert (row["lr"], row["epochs"]) == (pytest.approx(1e-3 * (4 / 32) ** 0.5), 1)
+    line = script.table([row | {"batch": 32, "local_views": 4}]).splitlines()[2]
+    assert line.startswith("| SwAV | 32 | 4 | 1 |")
