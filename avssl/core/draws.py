@@ -11,7 +11,9 @@ arithmetic so that it runs vectorized on any torch device and gives the same bit
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 import numpy as np
@@ -99,8 +101,74 @@ def bits(key: Tensor, purpose: str, count: int) -> Tensor:
 
 def uniform(key: Tensor, purpose: str, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Return (B, count) float64, uniform in [low, high), from (B,) int64 keys."""
-    unit = _shift_right(bits(key, purpose, count), 11).double().mul_(2.0**-53)
+    table = _TABLE.get()
+    known = None if table is None or table.key is not key else table.read(purpose, count)
+    unit = _in_unit_interval(bits(key, purpose, count)) if known is None else known
     return unit.mul_(high - low).add_(low)
+
+
+def _in_unit_interval(bits: Tensor) -> Tensor:
+    """Turn 64 random bits into float64 numbers in [0, 1)."""
+    return _shift_right(bits, 11).double().mul_(2.0**-53)
+
+
+class DrawnTogether:
+    """Makes the random numbers of many purposes in one pass over a batch, instead of one pass for each.
+
+    The numbers are those of :func:`uniform`. On a GPU a pass is 45 launches of little work each. What is requested for
+    the keys of one batch is noted, and made at once for the next.
+
+    Example:
+        >>> together = DrawnTogether()
+        >>> with together(key):  # from the second time on, one pass
+        ...     flip, crop = uniform(key, "flip", 1), uniform(key, "crop", 4)
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    @contextmanager
+    def __call__(self, key: Tensor) -> Iterator[None]:
+        """Make the numbers of the (B,) keys, this very tensor, at once within the context."""
+        token = _TABLE.set(_Table(key, self._counts))
+        try:
+            yield
+        finally:
+            _TABLE.reset(token)
+
+
+class _Table:
+    """Random numbers of one batch of keys, by purpose."""
+
+    def __init__(self, key: Tensor, counts: dict[str, int]) -> None:
+        self.key, self._counts = key, counts
+        self._units: dict[str, Tensor] = {}
+        if counts:
+            purposes, lanes = _columns(tuple(counts.items()), key.device)
+            units = _in_unit_interval(splitmix64(splitmix64(key[:, None] ^ purposes) ^ lanes))
+            self._units = dict(zip(counts, units.split(list(counts.values()), dim=1), strict=True))
+
+    def read(self, purpose: str, count: int) -> Tensor | None:
+        """Return a copy of (B, count) numbers in [0, 1); None if they were not made, and note them."""
+        units = self._units.get(purpose)
+        if units is not None and units.shape[1] >= count:
+            return units[:, :count].clone()
+        if count <= _MOST_TOGETHER:
+            self._counts[purpose] = max(count, self._counts.get(purpose, 0))
+        return None
+
+
+_TABLE: ContextVar[_Table | None] = ContextVar("drawn together", default=None)
+_MOST_TOGETHER = 256
+"""Numbers of a purpose: more than these, such as noise, are work for a pass of their own."""
+
+
+@cache
+def _columns(counts: tuple[tuple[str, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the key of the purpose and the mixed number of each column, int64, copied to a device once."""
+    purposes = torch.cat([torch.full((count,), _purpose_key(purpose)) for purpose, count in counts])
+    lanes = splitmix64(torch.cat([torch.arange(count) for _, count in counts]))
+    return purposes.to(device), lanes.to(device)
 
 
 def normal(key: Tensor, purpose: str, count: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from avssl.core.affine import RandomAffine
 from avssl.core.batch import Batch, Originals
+from avssl.core.draws import DrawnTogether
 from avssl.core.errors import InputError
 from avssl.core.needs import TemporalWindows
 from avssl.transforms.audio_augment import MASK_PARTS, RandomGain, SpectrogramMask
@@ -97,6 +98,7 @@ class ClipTransform(nn.Module):
             raise InputError(f"{self.windows.num_views} windows are not the {num_views} views of a clip.")
         self.negative_sounds = NegativeSounds(negative_sounds) if negative_sounds else None
         self.originals = originals
+        self._drawn_together = DrawnTogether()
         if num_local_views < 0 or (local_views is None) != (num_local_views == 0):
             raise InputError(f"num_local_views ({num_local_views}) must be above 0 with local_views, and 0 without.")
         self.local_views, self.num_local_views = local_views, num_local_views
@@ -124,6 +126,10 @@ class ClipTransform(nn.Module):
         if not self.training:
             audio = _join([self.audio_input(batch.audio)] * self.video_eval.num_crops)
             return Batch(self.video_input(batch.video, batch.valid_hw, batch.chroma), audio, batch.index)
+        with self._drawn_together(batch.index.key):
+            return self._augmented(batch)
+
+    def _augmented(self, batch: Batch) -> Batch:
         is_read_again = self.originals or self.local_views is not None
         if is_read_again and batch.chroma is not None:  # convert the colors once
             batch = replace(batch, video=planes_to_rgb(batch.video, batch.chroma), chroma=None)

@@ -118,10 +118,12 @@ class WaveformAugment(nn.Module):
         Raises:
             ValueError: If ``waveform`` is too short to shift its pitch.
         """
-        partner = next_in_hash_order(key, f"mix partner/{view}")
+        other = waveform[next_in_hash_order(key, f"mix partner/{view}")] if self.mix_probability else waveform
         step = _CHUNK_SAMPLES.get(waveform.device.type, _CHUNK_SAMPLES_ACCELERATOR) // waveform.shape[1]
         parts = [slice(first, first + max(1, step)) for first in range(0, len(key), max(1, step))]
-        return torch.cat([self._augmented(waveform[p], waveform[partner[p]], key[p], view) for p in parts])
+        if len(parts) == 1:
+            return self._augmented(waveform, other, key, view)
+        return torch.cat([self._augmented(waveform[p], other[p], key[p], view) for p in parts])
 
     def draws(self, num_samples: int, key: Tensor, view: int = 0) -> Tensor:
         """Return (B, :data:`NUM_DRAWS`) float32 that describe what :meth:`forward` does to each (S,) waveform.

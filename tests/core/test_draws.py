@@ -45,6 +45,23 @@ def test_draws_depend_on_the_key_and_the_purpose_alone():
         assert (other != KEYS).all()
 
 
+def test_numbers_drawn_together_are_those_drawn_apart():
+    together = draws.DrawnTogether()
+    expected = [draws.uniform(KEYS, "crop/0", 40), draws.uniform(KEYS, "crop/1", 4, -2, 3)]
+    whole = draws.integers(KEYS, "flip", 3, 9)
+    for _ in range(3):
+        with together(KEYS):
+            crop, other = draws.uniform(KEYS, "crop/0", 40), draws.uniform(KEYS, "crop/1", 4, -2, 3)
+            assert torch.equal(draws.integers(KEYS, "flip", 3, 9), whole)
+            assert torch.equal(draws.integers(KEYS, "flip", 2, 9), whole[:, :2])
+            assert torch.equal(draws.uniform(KEYS[:5], "crop/0", 40), expected[0][:5])  # other keys
+            assert torch.equal(draws.normal(KEYS, "noise", 500)[0, :3], draws.normal(KEYS[:1], "noise", 500)[0, :3])
+        assert torch.equal(crop, expected[0])
+        assert torch.equal(other, expected[1])
+        crop.zero_()  # what a caller does with its numbers does not change those of the next
+    assert together._counts == {"crop/0": 40, "crop/1": 4, "flip": 3}
+
+
 def test_draws_are_uniform_and_in_range():
     drawn = draws.uniform(KEYS, "crop", 8, -1.0, 3.0)
     assert drawn.min() >= -1
