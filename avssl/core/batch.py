@@ -17,8 +17,11 @@ from torch import Tensor
 
 from avssl.core.errors import InputError
 from avssl.core.familiarity import Familiarity
+from avssl.core.predictions import AugmentedPair as AugmentedPair
+from avssl.core.predictions import Patches as Patches
 
 Modality = Literal["video", "audio"]
+_DIMENSIONS = {"video_map": 5, "audio_map": 3, "video_where_map": 5, "audio_where": 2, "joint": 2}
 
 
 def _check(condition: bool, message: str) -> None:
@@ -112,20 +115,6 @@ class Originals:
     def __post_init__(self) -> None:
         sizes = {len(x) for x in vars(self).values()}
         _check(len(sizes) == 1, f"originals: one row of each clip, got {sizes} rows.")
-
-
-@dataclass(frozen=True)
-class AugmentedPair:
-    """Predicted and true embeddings of the first, augmented view of B clips, not normalized."""
-
-    predicted: Tensor
-    """(B, D), from the clip without augmentation and the numbers of its augmentation."""
-    true: Tensor
-    """(B, D)."""
-
-    def detach(self) -> AugmentedPair:
-        """Return the same values without gradient."""
-        return AugmentedPair(self.predicted.detach(), self.true.detach())
 
 
 @dataclass(frozen=True)
@@ -278,6 +267,12 @@ class Embeddings:
     """Predicted and true embeddings of the augmented frames of B clips; None without an equivariant branch."""
     audio_augmented: AugmentedPair | None = None
     """Predicted and true embeddings of the augmented audio of B clips; None without an equivariant branch."""
+    joint: Tensor | None = None
+    """(V*B, D) embedding of video and audio together, of one of them for some clips; None without a joint head."""
+    video_patches: Patches | None = None
+    """Patches of the frames of each clip, frame by frame; None unless the objective needs them."""
+    audio_patches: Patches | None = None
+    """Patches of the spectrogram of each clip; None unless the objective needs them."""
     local: Embeddings | None = None
     """Embeddings of the L*B local views, with their scores and predictions; None for none."""
 
@@ -287,7 +282,7 @@ class Embeddings:
             "video and audio must hold the same clips in the same order, "
             f"got video {tuple(self.video.shape)} and audio {tuple(self.audio.shape)}.",
         )
-        for name, ndim in (("video_map", 5), ("audio_map", 3), ("video_where_map", 5), ("audio_where", 2)):
+        for name, ndim in _DIMENSIONS.items():
             value = getattr(self, name)
             _check(
                 value is None or (value.ndim == ndim and value.shape[:2] == self.video.shape),
@@ -352,7 +347,7 @@ class Embeddings:
 
     def detach(self) -> Embeddings:
         """Return the same values without gradient, for banks and queues."""
-        # A tensor, or the embeddings of local views.
+        # A tensor, patches, or the embeddings of local views.
         detached: dict[str, Any] = {name: value.detach() for name, value in vars(self).items() if value is not None}
         return Embeddings(**detached)
 

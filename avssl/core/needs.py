@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from avssl.core.affine import RandomAffine
 from avssl.core.errors import InputError
@@ -37,6 +38,35 @@ class TemporalWindows:
     def num_audio(self) -> int:
         """Windows of audio of a clip: each view's own, and its negatives behind it."""
         return self.num_views * (1 + self.num_negatives)
+
+
+@dataclass(frozen=True)
+class MaskedPatches:
+    """Patches that the encoders skip, and a decoder that predicts patches from the others.
+
+    Raises:
+        InputError: If the heads do not divide the width, or there is no ratio.
+    """
+
+    ratios: tuple[float, ...]
+    """Shares of the patches of a clip that are hidden, in [0, 1); of several, each clip draws one."""
+    predicts: Literal["pixels", "latents"]
+    """``"pixels"`` of both modalities from the visible patches of both, or ``"latents"``, the head of the momentum
+    model on every patch, of one modality from the visible patches of the other."""
+    own: bool = False
+    """With latents: also predict the hidden patches of a modality from its visible ones."""
+    width: int = 512
+    """Width of the decoder."""
+    num_blocks: int = 8
+    """Transformer blocks of the decoder."""
+    num_heads: int = 16
+    """Attention heads of a block."""
+
+    def __post_init__(self) -> None:
+        if not self.ratios or not all(0 <= ratio < 1 for ratio in self.ratios) or max(self.ratios) == 0:
+            raise InputError(f"mask_ratios {self.ratios} must be shares below 1, at least one of them above 0.")
+        if self.width % self.num_heads:
+            raise InputError(f"decoder_heads ({self.num_heads}) must divide decoder_width ({self.width}) evenly.")
 
 
 @dataclass(frozen=True)
@@ -81,6 +111,10 @@ class ObjectiveNeeds:
     """Both modalities are compared with the same prototypes; else each has its own."""
     predictor_hidden: int = 0
     """Width of the hidden layer of the predictors, for ``video_prediction`` and ``audio_prediction``; 0 for none."""
+    joint_dropout: float | None = None
+    """Share of the clips whose joint embedding lacks one modality in training; None has no ``joint``."""
+    masked: MaskedPatches | None = None
+    """Skipped patches and a decoder, for ``video_patches`` and ``audio_patches``; None encodes every patch."""
     target_momentum: float | None = None
     """Share of itself that the momentum (target) model keeps in a step; None has no such model."""
     final_momentum: float | None = None
@@ -101,5 +135,12 @@ class ObjectiveNeeds:
         count = self.negative_sounds
         if count < 0 or count % 2:
             raise InputError(f"negative_sounds ({count}) must be even and >= 0: half are silence, half noise.")
+        others = (
+            self.maps or self.where_heads or self.local_views or self.originals or self.negative_sounds or self.windows
+        )
+        if self.joint_dropout is not None and (self.masked is not None or self.num_views != 1):
+            raise InputError("a joint embedding goes with one view of whole clips.")
+        if self.masked is not None and (others or self.num_views != 1):
+            raise InputError("masked patches go with pooled embeddings of one view, and no other needs.")
         if self.windows is not None and self.windows.num_views not in (1, self.num_views):
             raise InputError(f"{self.windows.num_views} windows are not the {self.num_views} views of a clip.")

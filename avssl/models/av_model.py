@@ -17,7 +17,9 @@ from avssl.core.errors import InputError
 from avssl.models.chunking import Outputs, in_chunks
 from avssl.models.encoder import Encoder
 from avssl.models.equivariance import EquivariantBranch
-from avssl.models.heads import HeadPair, LogitScale, ProjectionHead
+from avssl.models.heads import HeadPair, LogitScale, ProjectionHead, check_heads
+from avssl.models.joint_head import JointHead
+from avssl.models.masked import PatchPrediction, Side
 from avssl.models.objective_heads import ObjectiveHeads
 from avssl.models.one_copy import keep_one_copy
 
@@ -41,6 +43,8 @@ class AVModel(nn.Module):
         objective_heads: Prototypes and predictors on the embeddings, for objectives that need them.
         equivariant_branches: Predict the features of augmented video and of augmented audio, for objectives that need
             them.
+        joint_head: Embeds video and audio together, for objectives that need it.
+        patch_prediction: Skips patches in training and predicts them, for objectives that need it.
         video_dropout: Share of the video encoder's features that :meth:`forward` drops before the heads in
             training, in [0, 1).
 
@@ -62,12 +66,14 @@ class AVModel(nn.Module):
         where_heads: HeadPair | None = None,
         objective_heads: ObjectiveHeads | None = None,
         equivariant_branches: tuple[EquivariantBranch, EquivariantBranch] | None = None,
+        joint_head: JointHead | None = None,
+        patch_prediction: PatchPrediction | None = None,
         video_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         for heads in (HeadPair(video_head, audio_head), where_heads):
             if heads is not None:
-                _check_heads(video_encoder, audio_encoder, heads, video_head.out_features)
+                check_heads(video_encoder, audio_encoder, heads, video_head.out_features)
         if num_heads < 1 or video_head.out_features % num_heads:
             raise InputError(
                 f"num_heads ({num_heads}) must be at least 1 and divide the embedding size "
@@ -91,6 +97,13 @@ class AVModel(nn.Module):
         self.where_heads = where_heads
         self.objective_heads = objective_heads
         self.equivariant_branches = None if equivariant_branches is None else nn.ModuleList(equivariant_branches)
+        if patch_prediction is not None and video_dropout:
+            raise InputError(
+                f"video_dropout ({video_dropout}) drops features of the whole map: set it to 0 with an objective that "
+                "hides patches."
+            )
+        self.joint_head = joint_head
+        self.patch_prediction = patch_prediction
         self.video_dropout = nn.Dropout3d(video_dropout)
         keep_one_copy(self)
 
@@ -110,6 +123,8 @@ class AVModel(nn.Module):
         local_video: Tensor | None = None,
         local_audio: Tensor | None = None,
         originals: Originals | None = None,
+        keys: Tensor | None = None,
+        needs_patches: bool = False,
     ) -> Embeddings:
         """Return the embeddings of clips, from one trunk pass per modality.
 
@@ -132,6 +147,9 @@ class AVModel(nn.Module):
             local_video: (L, 3, T, h, w) frames of local views, which pass the encoder by themselves.
             local_audio: (L, 1, time', freq) spectrograms of the same local views.
             originals: The clips of the first rows without augmentation, which pass the encoders by themselves.
+            keys: (B,) int64 random keys of the clips. With ``patch_prediction``, they choose the patches that the
+                encoders skip; with ``joint_head``, in training, the modality that a joint embedding lacks.
+            needs_patches: Return ``patch_prediction`` with the head on every patch as its values, for a momentum model.
 
         Returns:
             ``video`` and ``audio`` (B, D); with ``needs_maps`` also ``video_map`` (B, D, T', H', W') and ``audio_map``
@@ -143,6 +161,8 @@ class AVModel(nn.Module):
         Raises:
             ValueError: If an input has another layout, or the two differ in B.
         """
+        if self.patch_prediction is not None and (keys is not None or needs_patches):
+            return self._masked(self.patch_prediction, video, audio, keys, chunk_size)
         inputs = [x for x in (audio, negative_audio, other_audio) if x is not None]
         audios = audio if len(inputs) == 1 else torch.cat(inputs)  # (B + M + B * K, 1, time, freq)
         # One modality after the other, so that only a chunk of one modality is in memory.
@@ -167,11 +187,19 @@ class AVModel(nn.Module):
             negative_audio_map=negative_map,
             other_audio=other,
             other_audio_map=other_map,
+            joint=self._joint(seen, heard, keys),
             video_augmented=self._augmented("video", seen, originals, chunk_size),
             audio_augmented=self._augmented("audio", heard, originals, chunk_size),
             local=self._local(local_video, local_audio, chunk_size),
             **({} if self.objective_heads is None else self.objective_heads(video_embedding, own)),
         )
+
+    def _joint(self, video: Tensor | None, audio: Tensor | None, keys: Tensor | None) -> Tensor | None:
+        """Return the (B, D) joint embeddings of pooled features; further audio behind the B clips' own is left out."""
+        if self.joint_head is None or video is None or audio is None:
+            return None
+        joint: Tensor = self.joint_head(video, audio[: len(video)], keys)
+        return joint
 
     def _augmented(
         self, modality: Modality, augmented: Tensor | None, originals: Originals | None, chunk_size: int | None
@@ -185,6 +213,18 @@ class AVModel(nn.Module):
         features = in_chunks(encoder, lambda rows: (encoder(rows),), (x,), chunk_size or len(x))[0]
         pair: AugmentedPair = self.equivariant_branches[0 if is_video else 1](features, augmented[: len(x)], draws)
         return pair
+
+    def _masked(
+        self, masks: PatchPrediction, video: Tensor, audio: Tensor, keys: Tensor | None, chunk_size: int | None
+    ) -> Embeddings:
+        """Return the embeddings of visible patches with predictions of all; without keys, those of all patches."""
+        sides: dict[Modality, Side] = {
+            "video": Side(self.video_encoder, self.video_head, video),
+            "audio": Side(self.audio_encoder, self.audio_head, audio),
+        }
+        found = masks.whole(sides, chunk_size) if keys is None else masks(sides, keys, chunk_size)
+        scale, bias = (None, None) if self.logits is None else self.logits()
+        return Embeddings(**found, logit_scale=scale, logit_bias=bias)
 
     def _local(self, video: Tensor | None, audio: Tensor | None, chunk_size: int | None) -> Embeddings | None:
         """Return the pooled embeddings of local views with their scores and predictions."""
@@ -236,6 +276,17 @@ class AVModel(nn.Module):
     def embed_audio(self, audio: Tensor) -> Tensor:
         """Return (B, D) audio embeddings: the head applied to pooled features."""
         return self.audio_head(self.audio_encoder(audio))
+
+    def embed_joint(self, video: Tensor | None, audio: Tensor | None) -> Tensor:
+        """Return (B, D) joint embeddings of :meth:`encode_video` and :meth:`encode_audio`, one of which may be None.
+
+        Raises:
+            ValueError: If the model has no joint head, or both are None.
+        """
+        if self.joint_head is None:
+            raise InputError('the model has no joint head; train one with objective.name "joint".')
+        joint: Tensor = self.joint_head(video, audio)
+        return joint
 
     def energy(self, video: Tensor, audio: Tensor) -> Tensor:
         """Return the mismatch of each pair of video and audio: 1 minus the cosine of their embeddings.
@@ -334,26 +385,3 @@ def _side_by_side(embeddings: Iterable[Tensor]) -> Tensor:
 def _pool_frequency(features: Tensor) -> Tensor:
     """Return the maximum over frequency: (B, C, T', F') to (B, C, T')."""
     return features.max(dim=3).values
-
-
-def _check_heads(video_encoder: Encoder, audio_encoder: Encoder, heads: HeadPair, embedding_size: int) -> None:
-    _check_pair("video", video_encoder, heads.video)
-    _check_pair("audio", audio_encoder, heads.audio)
-    if not heads.video.out_features == heads.audio.out_features == embedding_size:
-        raise InputError(
-            "both heads must end in the same embedding size, "
-            f"got video {heads.video.out_features} and audio {heads.audio.out_features}."
-        )
-
-
-def _check_pair(modality: str, encoder: Encoder, head: ProjectionHead) -> None:
-    if encoder.modality != modality:
-        raise InputError(
-            f"the {modality} encoder reads {encoder.modality} ({type(encoder).__name__}). "
-            "The arguments are video_encoder, audio_encoder, video_head, audio_head, in this order."
-        )
-    if head.in_features != encoder.num_features:
-        raise InputError(
-            f"the {modality} head takes {head.in_features} features but its encoder "
-            f"({type(encoder).__name__}) has {encoder.num_features}."
-        )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from avssl.core.errors import InputError
 from avssl.core.ranges import Channels, HeadDepth, checked
+from avssl.models.encoder import Encoder
 
 MAX_LOGIT_SCALE = 100.0
 HEAD = "head"
@@ -154,6 +155,30 @@ class HeadPair(nn.Module):
         super().__init__()
         self.video = video
         self.audio = audio
+
+
+def check_heads(video_encoder: Encoder, audio_encoder: Encoder, heads: HeadPair, embedding_size: int) -> None:
+    """Raise ValueError unless two encoders fit their heads, and those end in one embedding size."""
+    _check_pair("video", video_encoder, heads.video)
+    _check_pair("audio", audio_encoder, heads.audio)
+    if not heads.video.out_features == heads.audio.out_features == embedding_size:
+        raise InputError(
+            "both heads must end in the same embedding size, "
+            f"got video {heads.video.out_features} and audio {heads.audio.out_features}."
+        )
+
+
+def _check_pair(modality: str, encoder: Encoder, head: ProjectionHead) -> None:
+    if encoder.modality != modality:
+        raise InputError(
+            f"the {modality} encoder reads {encoder.modality} ({type(encoder).__name__}). "
+            "The arguments are video_encoder, audio_encoder, video_head, audio_head, in this order."
+        )
+    if head.in_features != encoder.num_features:
+        raise InputError(
+            f"the {modality} head takes {head.in_features} features but its encoder "
+            f"({type(encoder).__name__}) has {encoder.num_features}."
+        )
 
 
 @checked

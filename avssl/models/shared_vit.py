@@ -31,7 +31,7 @@ from avssl.models.foreign.backbone import parameters_by_block
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.spec import Spec, merged
 from avssl.models.foreign.timm import TimmEncoder, create_network, load_network
-from avssl.models.foreign.timm_vit import check_vit, patch_tokens, through_blocks
+from avssl.models.foreign.timm_vit import check_vit, patch_tokens, patch_values, through_blocks
 from avssl.models.foreign.tower import hold, without_adapters
 from avssl.models.foreign.weights import weight_folder
 from avssl.models.tokens import PatchTokens
@@ -106,6 +106,11 @@ class SharedVit(Encoder):
         self.network = network
         self.pretrained, self._spec = trunk.pretrained, spec
         self._held = [name for name in trunk.held_blocks if int(name.rpartition(".")[2]) >= own_blocks]
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers of a patch."""
+        return patch_values(self.network)
 
     def patch_tokens(self, x: Tensor) -> PatchTokens:
         """Return the tokens of (B, 1, time, freq) in front of the blocks; rows of patches follow time."""

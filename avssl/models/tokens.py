@@ -11,7 +11,7 @@ Dimensions: N images (frames of all clips, or spectrograms), S tokens, P patches
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class PatchTokens:
     """Rows and columns of patches: P is their product."""
     first: int
     """Index of the first patch among the tokens."""
+    images: Tensor
+    """(N, channels, rows, columns) images that the patches divide evenly."""
 
     @property
     def num_patches(self) -> int:
@@ -51,8 +53,13 @@ class PatchTokens:
         return torch.cat([self.tokens[:, : self.first], chosen, self.tokens[:, last:]], dim=1)
 
 
+@runtime_checkable
 class TokenEncoder(Protocol):
     """An encoder whose blocks take any of its tokens."""
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers of a patch: channels times rows times columns."""
 
     def patch_tokens(self, x: Tensor, /) -> PatchTokens:
         """Return the tokens of (B, 3, T, H, W) or (B, 1, time, freq) in front of the blocks."""

@@ -26,6 +26,7 @@ from avssl.core.errors import InputError
 from avssl.core.ranges import Blocks, Channels, Count, CountOrZero, Positive, checked
 from avssl.models.blocks import Detail
 from avssl.models.encoder import Encoder
+from avssl.models.tokens import PatchTokens
 
 TokenPooling = Literal["max", "mean", "attention", "class"]
 
@@ -48,7 +49,7 @@ def transformer_blocks(
     ]
 
 
-class PatchTokens(nn.Module):
+class PatchEmbedding(nn.Module):
     """Tokens of images: a class token, patches with their positions, and registers.
 
     Args:
@@ -98,7 +99,7 @@ class VitEncoder(Encoder):
     def __init__(
         self,
         modality: Modality,
-        patches: PatchTokens,
+        patches: PatchEmbedding,
         blocks: Sequence[nn.Module],
         register_blocks: int | None,
         output: nn.Module,
@@ -128,32 +129,13 @@ class VitEncoder(Encoder):
         """Return the map of B clips from the (N, C, rows, columns) cells of their images."""
         raise NotImplementedError
 
-    def forward_pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        grid, tokens = self._last(x)
-        features = self._map(tokens, grid, x.shape[0])
-        if self.pools_map:
-            return self.pool(features), features
-        return tokens[:, 0].unflatten(0, (x.shape[0], -1)).mean(dim=1), features  # the mean over frames
+    @property
+    def patch_values(self) -> int:
+        """Numbers of a patch."""
+        return self.patches.projection.in_channels * self.patches.patch**2
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        grid, tokens = self._last(x)
-        return self._map(tokens, grid, x.shape[0])
-
-    def blocks(self) -> dict[str, nn.Module]:
-        return self._stages()
-
-    def forward_stages(self, x: Tensor, detail: Detail = "stages") -> dict[str, Tensor]:
-        if detail not in ("stages", "blocks"):
-            raise InputError(f'detail ({detail!r}) must be "stages" or "blocks".')
-        steps = zip(self.stage_names, self._run(x), strict=True)
-        return {name: self._map(tokens, grid, x.shape[0]) for name, (grid, tokens) in steps}
-
-    def _last(self, x: Tensor) -> tuple[tuple[int, int], Tensor]:
-        *_, last = self._run(x)
-        return last
-
-    def _run(self, x: Tensor) -> Iterator[tuple[tuple[int, int], Tensor]]:
-        """Yield the grid and the (N, S, C) tokens of each stage."""
+    def patch_tokens(self, x: Tensor) -> PatchTokens:
+        """Return the tokens of all images of a batch in front of the blocks."""
         self.check_input(x)
         images, patch = self.images(x), self.patches.patch
         if images.shape[2] % patch or images.shape[3] % patch:
@@ -162,17 +144,45 @@ class VitEncoder(Encoder):
                 f"{images.shape[2]} x {images.shape[3]} must be multiples of {patch}."
             )
         grid = (images.shape[2] // patch, images.shape[3] // patch)
-        tokens = self.patches(images, self.positions(grid))
-        yield grid, tokens
+        return PatchTokens(self.patches(images, self.positions(grid)), grid, int(self.patches.has_class), images)
+
+    def trunk(self, tokens: Tensor) -> Tensor:
+        """Return the (N, S, C) output of all blocks and the last normalization for any (N, S, C) tokens."""
+        *_, last = self._run(tokens)
+        return last
+
+    def forward_pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        patches = self.patch_tokens(x)
+        tokens = self.trunk(patches.tokens)
+        features = self._map(patches, tokens, x.shape[0])
+        if self.pools_map:
+            return self.pool(features), features
+        return tokens[:, 0].unflatten(0, (x.shape[0], -1)).mean(dim=1), features  # the mean over frames
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        patches = self.patch_tokens(x)
+        return self._map(patches, self.trunk(patches.tokens), x.shape[0])
+
+    def blocks(self) -> dict[str, nn.Module]:
+        return self._stages()
+
+    def forward_stages(self, x: Tensor, detail: Detail = "stages") -> dict[str, Tensor]:
+        if detail not in ("stages", "blocks"):
+            raise InputError(f'detail ({detail!r}) must be "stages" or "blocks".')
+        patches = self.patch_tokens(x)
+        steps = zip(self.stage_names, (patches.tokens, *self._run(patches.tokens)), strict=True)
+        return {name: self._map(patches, tokens, x.shape[0]) for name, tokens in steps}
+
+    def _run(self, tokens: Tensor) -> Iterator[Tensor]:
+        """Yield the (N, S, C) tokens of each stage behind the patches."""
         for number, name in enumerate(self.stage_names[1:]):
             if number == self.register_blocks and self.patches.num_registers:
                 tokens = tokens[:, : -self.patches.num_registers]
             tokens = getattr(self, name)(tokens)
-            yield grid, tokens
+            yield tokens
 
-    def _map(self, tokens: Tensor, grid: tuple[int, int], num_clips: int) -> Tensor:
-        first = int(self.patches.has_class)
-        cells = tokens[:, first : first + grid[0] * grid[1]].transpose(1, 2).unflatten(2, grid)
+    def _map(self, patches: PatchTokens, tokens: Tensor, num_clips: int) -> Tensor:
+        cells = patches.patches_of(tokens).transpose(1, 2).unflatten(2, patches.grid)
         return self.to_map(cells, num_clips)
 
 
@@ -216,7 +226,7 @@ class VitFrames(VitEncoder):
     ) -> None:
         super().__init__(
             "video",
-            PatchTokens(3, width, patch, (grid, grid), class_token, num_registers),
+            PatchEmbedding(3, width, patch, (grid, grid), class_token, num_registers),
             transformer_blocks(num_blocks, width, num_heads, norm_eps),
             register_blocks,
             nn.LayerNorm(width, eps=norm_eps),
@@ -275,7 +285,7 @@ class VitSpectrogram(VitEncoder):
     ) -> None:
         super().__init__(
             "audio",
-            PatchTokens(1, width, patch, (num_rows, num_columns), class_token, num_registers),
+            PatchEmbedding(1, width, patch, (num_rows, num_columns), class_token, num_registers),
             transformer_blocks(num_blocks, width, num_heads, norm_eps),
             register_blocks,
             nn.LayerNorm(width, eps=norm_eps),

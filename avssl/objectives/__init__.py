@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from avssl.objectives.memory_bank import MemoryRows as MemoryRows
     from avssl.objectives.moco import MoCo as MoCo
     from avssl.objectives.objective import Objective as Objective
+    from avssl.objectives.patches import masked_patch_loss as masked_patch_loss
     from avssl.objectives.robust_xid import RobustXID as RobustXID
     from avssl.objectives.robust_xid import instance_weights as instance_weights
     from avssl.objectives.robust_xid import soft_targets as soft_targets

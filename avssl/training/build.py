@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -39,6 +38,8 @@ from avssl.models import (
 from avssl.models.classifier import Inputs
 from avssl.models.equivariance import EquivariantBranch
 from avssl.models.foreign.tower import ForeignEncoder
+from avssl.models.joint_head import JointHead
+from avssl.models.masked import PatchPrediction
 from avssl.models.objective_heads import objective_heads
 from avssl.models.shared_vit import SharedVit
 from avssl.objectives import (
@@ -47,6 +48,7 @@ from avssl.objectives import (
     create_objective,
     objective_needs,
 )
+from avssl.training.checks import check_same_time, check_unshifted, refuse_larger_than_memory
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import (
     ClipTransform,
@@ -77,17 +79,26 @@ def check_options(config: Config) -> None:
     build_objective(config, MemoryRows.from_ids([f"row {i}" for i in range(num_rows)]))
     with torch.device("meta"):
         model = build_model(config)
-    _refuse_larger_than_memory(sum(p.numel() for p in model.parameters()))
+    _check_masks(config, model)
+    refuse_larger_than_memory(sum(p.numel() for p in model.parameters()))
 
 
-def _refuse_larger_than_memory(num_parameters: int) -> None:
-    """Raise ConfigError if parameters, their gradients and Adam's two means do not fit into this machine's memory."""
-    needed, present = 4 * 4 * num_parameters, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:
-        raise ConfigError(
-            f"model: {num_parameters} parameters with gradients and optimizer take {needed / 2**30:.0f} GiB, but this "
-            f"machine has {present / 2**30:.0f} GiB. Lower the width of model.video, model.audio or model.head."
-        )
+def _check_masks(config: Config, model: AVModel) -> None:
+    """Raise ConfigError unless the masks of an objective fit the patches of the encoders."""
+    if model.patch_prediction is None:
+        return
+    sampling, spectrogram, size = (
+        build_sampling(config),
+        build_transform(config).spectrogram,
+        config.transform.video.size,
+    )
+    sides = (
+        (model.video_encoder, (1, 3, sampling.num_frames, size, size)),
+        (model.audio_encoder, (1, 1, spectrogram.num_frames(sampling.num_samples), spectrogram.num_bins)),
+    )
+    with _naming("objective", config.objective.options()):
+        for encoder, shape in sides:
+            model.patch_prediction.check_input(encoder, torch.empty(shape, device="meta"))
 
 
 @contextmanager
@@ -141,6 +152,12 @@ def build_model(config: Config, seed: int | None = None) -> AVModel:
                 where_heads=where_heads,
                 objective_heads=objective_heads(needs, heads.video.out_features),
                 equivariant_branches=_build_branches(video, audio, heads) if needs.originals else None,
+                joint_head=None
+                if needs.joint_dropout is None
+                else JointHead(video.num_features, audio.num_features, heads.video.out_features, needs.joint_dropout),
+                patch_prediction=None
+                if needs.masked is None
+                else PatchPrediction(video, audio, heads.video.out_features, needs.masked),
                 video_dropout=settings.dropout.video,
             )
 
@@ -299,35 +316,11 @@ def build_task(config: Config, rows: MemoryRows | None = None, *, pretrained: bo
     if pretrained:
         load_public_weights(model.video_encoder, model.audio_encoder)
     if model.audio_over_time:
-        _check_same_time(config)
+        check_same_time(config)
     windows = objective.needs.windows
     if model.audio_over_time or (windows is not None and windows.num_negatives):
-        _check_unshifted(config)
+        check_unshifted(config)
     return PretrainTask(transform, model, objective, train.batch_norm, train.embed_chunk_size)
-
-
-def _check_unshifted(config: Config) -> None:
-    """Raise ConfigError if augmentation moves the audio against several frames that it is compared with over time."""
-    shift_seconds = config.transform.audio.max_shift_seconds
-    if config.sampling.num_frames > 1 and shift_seconds > 0:
-        raise ConfigError(
-            f"objective.name {config.objective.name} compares audio and frames of the same time: "
-            f"transform.audio.max_shift_seconds ({shift_seconds:g}) must be 0."
-        )
-
-
-def _check_same_time(config: Config) -> None:
-    """Raise ConfigError unless audio and several frames that are compared over time cover the same time."""
-    sampling = config.sampling
-    video_seconds = sampling.num_frames / sampling.frames_per_second
-    differ = abs(video_seconds - sampling.audio_seconds) > 0.5 / sampling.frames_per_second
-    if sampling.num_frames > 1 and (differ or sampling.max_offset_seconds > 0):
-        raise ConfigError(
-            f"objective.name {config.objective.name} compares audio and frames of the same time: "
-            f"sampling.audio_seconds ({sampling.audio_seconds:g}) must be sampling.num_frames / "
-            f"sampling.frames_per_second ({video_seconds:g}), and sampling.max_offset_seconds "
-            f"({sampling.max_offset_seconds:g}) 0. Or use a single frame: sampling.num_frames 1."
-        )
 
 
 def build_dataset(

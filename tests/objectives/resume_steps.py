@@ -11,7 +11,8 @@ from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex, Embeddings
 from avssl.core.needs import ObjectiveNeeds
 from avssl.engine.replicas import replicated
-from avssl.models import LogitScale, objective_heads
+from avssl.models import AVModel, LogitScale, create_encoder, create_head, objective_heads
+from avssl.models.masked import PatchPrediction
 from avssl.objectives import create_objective
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import NegativeSounds
@@ -45,7 +46,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "slavc": ("slavc", {"temperature": 0.2, "momentum": 0.7}),
     "dense_av": ("dense_av", {"temperature": 0.2, "silence_dbfs": -6.0, "negative_sounds": 4, "pooled_weight": 0.5}),
 }
-WITH_QUEUES = ("moco", "swav")
+ON_RANKS = ("moco", "swav")
 
 
 class Views(nn.Module):
@@ -111,8 +112,19 @@ def create(variant: str) -> tuple[PretrainTask, torch.optim.Optimizer]:
     objective = create_objective(name, **options)
     torch.manual_seed(0)
     views = Views(objective.needs.num_views, objective.needs.negative_sounds)
-    task = PretrainTask(views, Pair(objective.needs), objective).train()
+    model = Pair(objective.needs) if objective.needs.masked is None else _transformers(objective.needs)
+    task = PretrainTask(views, model, objective).train()
     return task, torch.optim.SGD(task.model.parameters(), lr=0.1, momentum=0.9)
+
+
+def _transformers(needs: ObjectiveNeeds) -> AVModel:
+    """Towers that skip patches: four of a frame, eight of the sound."""
+    assert needs.masked is not None
+    options = {"width": 8, "num_blocks": 1, "num_heads": 2, "class_token": True, "pool": "class"}
+    video = create_encoder("vit_frames", modality="video", patch=2, grid=2, **options)
+    audio = create_encoder("vit_spectrogram", modality="audio", patch=1, num_columns=8, num_rows=1, **options)
+    heads = [create_head("mlp", 8, out_features=6, hidden=8, depth=2) for _ in range(2)]
+    return AVModel(video, audio, *heads, patch_prediction=PatchPrediction(video, audio, 6, needs.masked))
 
 
 def batch(number: int, rows: slice) -> Batch:
@@ -145,7 +157,7 @@ def main(folder: Path) -> None:
     distributed.start("cpu")
     rank, share = distributed.rank(), NUM_CLIPS // distributed.world_size()
     found = {}
-    for variant in WITH_QUEUES:
+    for variant in ON_RANKS:
         task, optimizer = create(variant)
         with replicated(task, torch.device("cpu")):
             losses = train(task, optimizer, range(5), slice(rank * share, (rank + 1) * share))

@@ -75,7 +75,7 @@ def ranks(torchrun: Callable[..., None], tmp_path_factory: pytest.TempPathFactor
     return [torch.load(folder / f"rank{r}.pt", weights_only=True) for r in range(2)]
 
 
-@pytest.mark.parametrize("variant", script.WITH_QUEUES)
+@pytest.mark.parametrize("variant", script.ON_RANKS)
 def test_two_ranks_equal_one_process_over_steps(ranks: list[dict[str, Any]], variant: str) -> None:
     """Weights after five steps carry every gradient; the queue wraps, and a target follows."""
     task, optimizer = script.create(variant)

@@ -22,7 +22,7 @@ from avssl.models.foreign.backbone import Backbone, Tokens
 from avssl.models.foreign.contract import VideoContract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.spec import Spec, merged
-from avssl.models.foreign.timm_vit import check_vit, patch_tokens, through_blocks
+from avssl.models.foreign.timm_vit import check_vit, patch_tokens, patch_values, through_blocks
 from avssl.models.foreign.tower import ForeignEncoder
 from avssl.models.foreign.weights import WeightFolder, WeightsError, differences, read_tensors
 from avssl.models.tokens import PatchTokens
@@ -63,11 +63,19 @@ class TimmEncoder(ForeignEncoder):
         arguments = content.get("model_args") or {}
         return Spec(name.partition(".")[0], merged(arguments, spec.config), merged(found, spec.preprocessing))
 
+    @property
+    def patch_values(self) -> int:
+        """Numbers of a patch."""
+        check_vit(self.backbone.network, self.backbone.spec.backbone)
+        return patch_values(self.backbone.network)
+
     def patch_tokens(self, x: Tensor) -> PatchTokens:
         """Return the tokens of the frames of (B, 3, T, H, W), one after the other, in front of the blocks."""
         self.check_input(x)
         network = self.backbone.network
         check_vit(network, self.backbone.spec.backbone)
+        if self.temporal is not None:
+            raise InputError("temporal_layers need the map of all patches: set it to 0 where patches are skipped.")
         with torch.no_grad() if self._is_frozen else nullcontext():
             return patch_tokens(network, _images(x))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avssl.core.errors import InputError
@@ -23,8 +25,14 @@ def check_vit(network: nn.Module, name: str) -> None:
 def patch_tokens(network: Any, images: Tensor) -> PatchTokens:
     """Return the tokens of (N, channels, rows, columns) images in front of the blocks of a vision transformer."""
     tokens = network.norm_pre(network.patch_drop(network._pos_embed(network.patch_embed(images))))
-    grid = network.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
-    return PatchTokens(tokens, grid, network.num_prefix_tokens)
+    grid, patch = network.patch_embed.dynamic_feat_size(tuple(images.shape[-2:])), network.patch_embed.patch_size
+    missing = [count * size - side for count, size, side in zip(grid, patch, images.shape[-2:], strict=True)]
+    return PatchTokens(tokens, grid, network.num_prefix_tokens, F.pad(images, (0, missing[1], 0, missing[0])))
+
+
+def patch_values(network: Any) -> int:
+    """Return the numbers of a patch: channels times rows times columns."""
+    return int(network.patch_embed.proj.in_channels * math.prod(network.patch_embed.patch_size))
 
 
 def through_blocks(network: Any, tokens: Tensor) -> Tensor:

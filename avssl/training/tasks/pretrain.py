@@ -83,12 +83,15 @@ class PretrainTask(Task):
             extra["originals"] = views.originals
         if views.local_video is not None and views.local_audio is not None:
             extra |= {"local_video": views.local_video, "local_audio": views.local_audio}
+        if needs.masked is not None or needs.joint_dropout is not None:
+            extra["keys"] = batch.index.key
         online: Embeddings = self.model(views.video, views.audio, **extra, **options)
         if needs.silence_dbfs is not None:
             online = _with_heard(online, batch.audio, needs)
         target: Embeddings | None = None
         if self.target is not None:
-            target = self.target(views.video, views.audio, **options)
+            patches = {} if needs.masked is None else {"needs_patches": True}
+            target = self.target(views.video, views.audio, **patches, **options)
         self._last = (online.detach(), target, batch.index)
         terms: LossTerms = self.objective(online, target, batch.index)
         return terms
