@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from avssl.objectives.avid import AVID as AVID
     from avssl.objectives.avid import nce_loss as nce_loss
     from avssl.objectives.avid import sampled_softmax_loss as sampled_softmax_loss
+    from avssl.objectives.cav_mae import CavMae as CavMae
     from avssl.objectives.cma import CMA as CMA
     from avssl.objectives.cma import neighbor_precision as neighbor_precision
     from avssl.objectives.cma import positive_sets as positive_sets
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 OBJECTIVES: dict[str, str] = {
     "avid": "avssl.objectives.avid:AVID",
+    "cav_mae": "avssl.objectives.cav_mae:CavMae",
     "cma": "avssl.objectives.cma:CMA",
     "dense_av": "avssl.objectives.dense_av:DenseAV",
     "fnac": "avssl.objectives.fnac:FNAC",
