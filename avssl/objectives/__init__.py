@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from avssl.objectives.margin_nce import margin_nce as margin_nce
     from avssl.objectives.memory_bank import MemoryBank as MemoryBank
     from avssl.objectives.memory_bank import MemoryRows as MemoryRows
+    from avssl.objectives.mjepa import MJepa as MJepa
     from avssl.objectives.moco import MoCo as MoCo
     from avssl.objectives.objective import Objective as Objective
     from avssl.objectives.patches import masked_patch_loss as masked_patch_loss
@@ -60,6 +61,7 @@ OBJECTIVES: dict[str, str] = {
     "info_nce": "avssl.objectives.info_nce:InfoNCE",
     "lvs": "avssl.objectives.lvs:LVS",
     "margin_nce": "avssl.objectives.margin_nce:MarginNCE",
+    "mjepa": "avssl.objectives.mjepa:MJepa",
     "moco": "avssl.objectives.moco:MoCo",
     "robust_xid": "avssl.objectives.robust_xid:RobustXID",
     "siglip": "avssl.objectives.siglip:SigLIP",

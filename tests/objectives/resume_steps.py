@@ -22,6 +22,7 @@ STEPS_PER_PASS = 3  # four steps end within a pass
 TOTAL_STEPS = 8
 EXCLUDE = {"exclude_same_file": True, "exclude_hardest": 0.25}
 DECODER = {"decoder_width": 12, "decoder_blocks": 1, "decoder_heads": 2}
+PREDICTOR = {"predictor_width": 12, "predictor_blocks": 1, "predictor_heads": 2}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "info_nce": ("info_nce", {"temperature": 0.2, "pooling": "both"}),
     "info_nce, everything": (
@@ -52,12 +53,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             **DECODER,
         },
     ),
+    "mjepa": ("mjepa", {"own_weight": 0.5, "contrast_weight": 0.5, "temperature": 0.2, "momentum": 0.7, **PREDICTOR}),
     "moco": ("moco", {"embedding_size": 6, "queue_size": 16, "temperature": 0.2, "momentum": 0.7}),
     "swav": ("swav", {"embedding_size": 6, "prototypes": 5, "epsilon": 0.2, "queue_size": 15}),
     "slavc": ("slavc", {"temperature": 0.2, "momentum": 0.7}),
     "dense_av": ("dense_av", {"temperature": 0.2, "silence_dbfs": -6.0, "negative_sounds": 4, "pooled_weight": 0.5}),
 }
-ON_RANKS = ("moco", "swav", "cav_mae")
+ON_RANKS = ("moco", "swav", "cav_mae", "mjepa")
 
 
 class Views(nn.Module):
