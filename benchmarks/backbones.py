@@ -67,6 +67,7 @@ TOWERS: dict[str, tuple[dict[str, Any], float]] = {
 }
 """Settings of the video tower and the learning rate; 0 for a tower that is not trained."""
 FROM_BACKBONE = ("size", "mean", "std", "eval_crop", "eval_resize_short", "eval_interpolation")
+FROM_BACKBONE += ("eval_keep_aspect", "eval_antialias")
 
 
 def settings(tower: str, pictures: Path, seed: int) -> Config:

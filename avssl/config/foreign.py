@@ -69,6 +69,8 @@ def _video_defaults(contract: VideoContract, size: Any) -> dict[str, Any]:
         "transform.video.eval_crop": "full" if contract.resize_short is None else "center",
         "transform.video.eval_resize_short": resize_short,
         "transform.video.eval_interpolation": contract.interpolation,
+        "transform.video.eval_keep_aspect": contract.keep_aspect,
+        "transform.video.eval_antialias": contract.antialias,
     }
     return found | ({} if contract.num_frames is None else {"sampling.num_frames": contract.num_frames})
 

@@ -119,6 +119,17 @@ else:
                 "size / 0.875.",
             ),
             replace(_EVAL["interpolation"], name="eval_interpolation", help="Filter of that resize."),
+            replace(
+                _EVAL["keep_aspect"],
+                name="eval_keep_aspect",
+                help="Keep the aspect ratio of the frame in that resize; otherwise the whole frame is squeezed into a "
+                "square, whose center is cut out.",
+            ),
+            replace(
+                _EVAL["antialias"],
+                name="eval_antialias",
+                help="Widen the filter of the evaluation's resize where frames become smaller, as Pillow does.",
+            ),
             _preset("frames", VIDEO_PRESETS),
         ],
     )

@@ -29,6 +29,8 @@ def describe_input(config: Config, crop: Crop | None = None) -> dict[str, Any]:
             "decoded_short_side": sampling.short_side,
             "resize_short": None if frames.crop == "full" else frames.resize_short,
             "crop": frames.crop,
+            "keep_aspect": frames.keep_aspect,
+            "antialias": frames.antialias,
             "channels": "RGB, values in [0, 1], then (value - mean) / std",
             "mean": list(config.transform.video.mean),
             "std": list(config.transform.video.std),

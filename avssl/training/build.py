@@ -222,7 +222,9 @@ def build_transform(
             f"transform.video.eval_resize_short ({resize_short}) must be at least transform.video.size "
             f"({video['size']})."
         )
-    interpolation = video.pop("eval_interpolation")
+    how = {name: video.pop(f"eval_{name}") for name in ("interpolation", "keep_aspect", "antialias")}
+    if eval_crop != "center":
+        how["keep_aspect"] = True  # a setting of the central square alone
     del video["preset"], audio["preset"]  # its values are in the other options
     with _naming("transform.video", video):
         augment = VideoAugment(**video)
@@ -231,7 +233,7 @@ def build_transform(
             size,
             crop=eval_crop,
             resize_short=resize_short if eval_crop == "center" and size == video["size"] else None,
-            interpolation=interpolation,
+            **how,
             mean=video["mean"],
             std=video["std"],
         )

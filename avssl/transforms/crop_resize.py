@@ -113,8 +113,9 @@ def resampling_weights(
     canvas_size: int,
     flip: Tensor | None = None,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    antialias: bool = True,
 ) -> Tensor:
-    """Return the filter of an antialiased resize, as one matrix per clip.
+    """Return the filter of a resize, as one matrix per clip.
 
     Args:
         axis: The resize of each clip.
@@ -122,6 +123,8 @@ def resampling_weights(
         canvas_size: Number of canvas pixels.
         flip: (B,) bool, True for clips mirrored along this axis; None for none.
         interpolation: Triangle filter, or the cubic one of Keys, 1981, with a = -0.5.
+        antialias: Widen the filter where the resize makes frames smaller; otherwise an output pixel is interpolated
+            from its nearest input pixels.
 
     Returns:
         (B, size, canvas_size) float32; each row sums to 1.
@@ -135,7 +138,9 @@ def resampling_weights(
     center = scale * (output + offset + 0.5)
     pixel = torch.arange(canvas_size, device=start.device, dtype=torch.float32) + 0.5 - start
     inside = (pixel > 0) & (pixel < length)
-    distance = (pixel[:, None, :] - center[..., None]).abs_() / scale.clamp(min=1)[..., None]
+    distance = (pixel[:, None, :] - center[..., None]).abs_()
+    if antialias:
+        distance /= scale.clamp(min=1)[..., None]
     shape = (1 - distance).clamp_(min=0) if interpolation == "bilinear" else _cubic(distance)
     weights = shape * inside[:, None, :]
     return weights / weights.sum(dim=2, keepdim=True)

@@ -265,6 +265,10 @@ class VideoEval(_VideoTransform):
         resize_short: Short side in pixels, >= size; default: ``round(size / 0.875)`` for ``"center"`` and ``size``
             for ``"three"``, so that the squares cover the short side. Not for ``"full"``.
         interpolation: Filter of the resize.
+        keep_aspect: Keep the aspect ratio of the frame in that resize. Otherwise the whole frame is squeezed into a
+            square of ``resize_short`` pixels, whose center is cut out. Only for ``"center"``.
+        antialias: Widen the filter where frames become smaller, as Pillow does. torchvision's video networks were
+            evaluated without. Only for ``"bilinear"``.
         mean: Mean of each RGB channel, for pixel values in [0, 1].
         std: Standard deviation of each RGB channel.
 
@@ -279,6 +283,8 @@ class VideoEval(_VideoTransform):
         crop: Literal["center", "full", "three"] = "center",
         resize_short: Pixels | None = None,
         interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        keep_aspect: bool = True,
+        antialias: bool = True,
         mean: tuple[Share, Share, Share] = IMAGENET_MEAN,
         std: tuple[Positive, Positive, Positive] = IMAGENET_STD,
     ) -> None:
@@ -288,7 +294,11 @@ class VideoEval(_VideoTransform):
             raise InputError(f'crop ({crop!r}) must be "center", "full" or "three".')
         if crop == "full" and resize_short is not None:
             raise InputError(f'resize_short ({resize_short}) has no meaning with crop="full": leave it out.')
-        self.crop = crop
+        if not keep_aspect and crop != "center":
+            raise InputError(f'keep_aspect (False) is for crop="center", got crop={crop!r}.')
+        if not antialias and interpolation != "bilinear":
+            raise InputError(f'antialias (False) is for interpolation="bilinear", got {interpolation!r}.')
+        self.crop, self.keep_aspect, self.antialias = crop, keep_aspect, antialias
         default_short = size if crop == "three" else round(size / 0.875)
         self.resize_short = default_short if resize_short is None else resize_short
         if self.resize_short < size:
@@ -328,6 +338,7 @@ class VideoEval(_VideoTransform):
                 self.size,
                 video.shape[3 + axis],
                 interpolation=self.interpolation,
+                antialias=self.antialias,
             )
             for axis in (0, 1)
         )
@@ -338,7 +349,7 @@ class VideoEval(_VideoTransform):
         start = torch.zeros_like(length)
         if self.crop == "full":
             return AxisResize(start, length, torch.full_like(length, self.size), start)
-        resized = self.resize_short * length // short
+        resized = self.resize_short * length // (short if self.keep_aspect else length)
         positions = torch.where(length > short, position, 0.5)
         offset = ((resized - self.size).double() * positions).round().long()
         return AxisResize(start, length, resized, offset)

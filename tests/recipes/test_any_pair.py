@@ -30,7 +30,7 @@ PAIRS = {
     "own ViT + own ViT": (OWN_VIT | {"pool": "class"}, OWN_AST | {"pool": "attention"}),
     "one ViT for both": (VIT | {"layer_decay": 0.7}, SHARED),
 }
-FOLLOWS = ("mean", "std", "eval_crop", "eval_resize_short", "eval_interpolation")
+FOLLOWS = ("mean", "std", "eval_crop", "eval_resize_short", "eval_interpolation", "eval_keep_aspect", "eval_antialias")
 """Settings of the frames that follow from a backbone."""
 
 

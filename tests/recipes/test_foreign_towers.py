@@ -12,6 +12,7 @@ from avssl.engine import load_checkpoint
 from avssl.recipes.pretrain import pretrain
 
 TOWERED = ("mean", "std", "size", "eval_crop", "eval_resize_short", "eval_interpolation")
+TOWERED += ("eval_keep_aspect", "eval_antialias")
 
 
 @pytest.fixture

@@ -78,6 +78,16 @@ def test_probabilities_are_the_shares_of_clips() -> None:
     assert 0.28 < share.max() < 0.4
 
 
+def test_eval_squeezed_and_without_antialiasing_matches_torchvision() -> None:
+    video, valid_hw, _ = make_batch()
+    options = {"resize_short": 40, "keep_aspect": False, "antialias": False, **PLAIN}
+    output = VideoEval(32, **options)(video, valid_hw)
+    for b, (height, width) in enumerate(SHAPES):
+        frames = video[b, :, :, :height, :width].float() / 255
+        expected = tv.center_crop(tv.resize(frames, [40, 40], antialias=False), [32, 32])
+        torch.testing.assert_close(output[b], expected.transpose(0, 1), rtol=0, atol=1e-5)
+
+
 def test_eval_center_matches_torchvision_resize_and_center_crop() -> None:
     video, valid_hw, _ = make_batch()
     output = VideoEval(49, **PLAIN)(video, valid_hw)
@@ -240,6 +250,10 @@ def test_eval_refuses_settings_out_of_range() -> None:
         VideoEval(112, resize_short=100)
     with pytest.raises(ValueError, match="no meaning"):
         VideoEval(112, crop="full", resize_short=128)
+    with pytest.raises(ValueError, match=r'keep_aspect \(False\) is for crop="center", got crop=.full'):
+        VideoEval(112, crop="full", keep_aspect=False)
+    with pytest.raises(ValueError, match=r'antialias \(False\) is for interpolation="bilinear", got .bicubic'):
+        VideoEval(112, interpolation="bicubic", antialias=False)
     with pytest.raises(ValueError, match="crop"):
         VideoEval(112, crop="corner")
 

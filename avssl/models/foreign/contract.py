@@ -23,6 +23,10 @@ class VideoContract:
     """Short side in pixels before the central square is cut out; None resizes the whole frame to a square."""
     interpolation: Interpolation = "bilinear"
     """Filter of the resize."""
+    keep_aspect: bool = True
+    """False squeezes the whole frame into a square of ``resize_short`` pixels before the center is cut out."""
+    antialias: bool = True
+    """Widen the filter where frames become smaller."""
     size_multiple: int = 0
     """Other sizes that the backbone takes are multiples of this; 0 if there are none."""
     num_frames: int | None = None

@@ -27,6 +27,7 @@ VIDEO_KINDS: dict[str, str] = {
     "dinov2": f"{_HERE}hf_image:DinoV2",
     "dinov2_with_registers": f"{_HERE}hf_image:DinoV2WithRegisters",
     "dinov3_vit": f"{_HERE}hf_image:DinoV3",
+    "dinov3_convnext": f"{_HERE}hf_image:DinoV3ConvNext",
     "videomae": f"{_HERE}hf_video:VideoMae",
     "vjepa2": f"{_HERE}hf_video:VJepa2",
 }

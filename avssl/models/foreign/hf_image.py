@@ -1,4 +1,4 @@
-"""Image networks of transformers on each frame: CLIP, SigLIP, DINOv2 (with registers) and DINOv3.
+"""Image networks of transformers on each frame: CLIP, SigLIP, DINOv2 (with registers) and DINOv3 (ViT and ConvNeXt).
 
 Sources: https://arxiv.org/abs/2103.00020 (CLIP), https://arxiv.org/abs/2303.15343 (SigLIP),
 https://arxiv.org/abs/2304.07193 (DINOv2), https://arxiv.org/abs/2309.16588 (registers) and
@@ -168,3 +168,33 @@ class DinoV3(HFImage):
     def layers(cls, network: Any) -> dict[str, nn.Module]:
         blocks = getattr(network, "model", network).layer
         return {f"block.{number}": block for number, block in enumerate(blocks)}
+
+
+class DinoV3ConvNext(HFImage):
+    """DINOv3's ConvNeXts, whose class token is the mean of the cells."""
+
+    config_class, model_class, processor_class = (
+        "DINOv3ConvNextConfig",
+        "DINOv3ConvNextModel",
+        "DINOv3ViTImageProcessor",
+    )
+
+    @classmethod
+    def width(cls, config: Any) -> int:
+        return int(config.hidden_sizes[-1])
+
+    @classmethod
+    def layers(cls, network: Any) -> dict[str, nn.Module]:
+        return {f"stage.{number}": stage for number, stage in enumerate(network.model.stages)}
+
+    @classmethod
+    def contract_of(cls, spec: Spec) -> VideoContract:
+        stride = 2 ** (1 + len(cls.configuration(spec).hidden_sizes))
+        return frame_contract(cls.processor(spec), spec, size_multiple=stride)
+
+    def cells_of(self, output: Tensor, x: Tensor) -> Tensor:
+        if output.ndim == 3:  # behind the last normalization
+            network: Any = self.network
+            stride = 2 ** (1 + len(network.config.hidden_sizes))
+            output = output[:, 1:].transpose(1, 2).unflatten(2, (x.shape[-2] // stride, x.shape[-1] // stride))
+        return output.unflatten(0, (len(x), -1)).transpose(1, 2)  # (B, C, T', H', W')

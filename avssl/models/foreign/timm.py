@@ -210,14 +210,15 @@ def _contract(spec: Spec) -> VideoContract:
     else:
         multiple = _patch_size(spec.backbone)
     is_fixed = bool(own.get("fixed_input_size")) and not options.get("dynamic_img_size")
-    resize = None if data["crop_mode"] == "squash" else math.floor(size / data["crop_pct"])
+    resize, squashes = math.floor(size / data["crop_pct"]), data["crop_mode"] == "squash"
     return VideoContract(
         size,
         tuple(map(float, data["mean"])),  # type: ignore[arg-type]
         tuple(map(float, data["std"])),  # type: ignore[arg-type]
-        resize,
+        None if squashes and resize == size else resize,
         "bicubic" if data["interpolation"] == "bicubic" else "bilinear",
-        0 if is_fixed else multiple,
+        size_multiple=0 if is_fixed else multiple,
+        keep_aspect=not squashes or resize == size,
     )
 
 

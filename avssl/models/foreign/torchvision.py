@@ -184,13 +184,16 @@ def _contract(spec: Spec) -> VideoContract:
     given, is_image = weights.transforms.keywords, spec.backbone.startswith("regnet")
     mean, std = (_IMAGENET_MEAN, _IMAGENET_STD) if is_image else (_MEAN, _STD)
     own = {"mean": given.get("mean", mean), "std": given.get("std", std), **spec.preprocessing}
-    size, short = (int(v if isinstance(v, int) else v[0]) for v in (given["crop_size"], given["resize_size"]))
+    crop, resize = ([v] if isinstance(v, int) else list(v) for v in (given["crop_size"], given["resize_size"]))
     is_fixed = spec.backbone.startswith("mvit")
     return VideoContract(
-        int(own.get("size", size)),
+        int(own.get("size", crop[0])),
         tuple(map(float, own["mean"])),  # type: ignore[arg-type]
         tuple(map(float, own["std"])),  # type: ignore[arg-type]
-        int(own.get("resize_short", short)),
+        int(own.get("resize_short", resize[0])),
+        given.get("interpolation", library("torchvision.transforms").InterpolationMode.BILINEAR).value,
+        keep_aspect=len(resize) == 1,  # a pair squeezes the frame
+        antialias=is_image,
         size_multiple=0 if is_fixed else 16,
         num_frames=None if is_image else 16,
         frame_multiple=1 if is_image else 2,

@@ -32,6 +32,7 @@ VIDEO = {
     "dinov2": ((*SIZES, "image_size=28", "patch_size=7"), (4, 4), 1),
     "dinov2_with_registers": ((*SIZES, "image_size=28", "patch_size=7"), (4, 4), 5),
     "dinov3_vit": ((*WIDE, "image_size=32", "patch_size=8", "num_register_tokens=4"), (4, 4), 5),
+    "dinov3_convnext": (("hidden_sizes=[8, 16]", "depths=[1, 1]", "image_size=32"), (4, 4), 1),
     "videomae": ((*WIDE, "image_size=32", "patch_size=8", "num_frames=4"), (4, 4), 0),
     "vjepa2": ((*SIZES, "crop_size=32", "patch_size=8", "frames_per_clip=4", "pred_num_hidden_layers=1"), (4, 4), 0),
 }

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from avssl.models import create_encoder
-from avssl.models.foreign.pe import padded
+from avssl.models.foreign.pe import PeVideoEncoder, padded
 from avssl.models.foreign.spec import Spec
 from avssl.models.foreign.weights import WeightsError, weight_folder
+from avssl.transforms import VideoEval
 
 transformers = pytest.importorskip("transformers")
 
@@ -87,6 +88,21 @@ def test_stages_have_maps_and_the_codec_is_fixed(tiny_pe_av):
     assert not any("dac_encoder" in name or "bottleneck" in name for name in trained)
     audio.train()(torch.randn(2, 1, 320, 1)).sum().backward()
     assert all(p.grad is not None for p in audio.parameters() if p.requires_grad)
+
+
+def test_frames_are_those_of_the_processor(tiny_pe_av):
+    """Compared on float frames: 8-bit frames are rounded after their resize."""
+    spec = PeVideoEncoder.spec_of(Spec(""), weight_folder(str(tiny_pe_av)))
+    contract = PeVideoEncoder.contract_of(spec)
+    assert (contract.size, contract.num_frames, contract.mean) == (32, 4, (0.4, 0.5, 0.6))
+    processor = transformers.AutoProcessor.from_pretrained(tiny_pe_av).video_processor
+    frames = torch.randint(0, 256, (4, 3, 60, 80), dtype=torch.uint8)
+    wanted = processor(videos=[frames.float()], return_tensors="pt")["pixel_values_videos"][0]
+    ours = VideoEval(
+        contract.size, crop="full", interpolation=contract.interpolation, mean=contract.mean, std=contract.std
+    )(frames[None], torch.tensor([[60, 80]]))[0]
+    assert contract.resize_short is None
+    torch.testing.assert_close(ours.transpose(0, 1), wanted, atol=1e-4, rtol=0)
 
 
 def test_weights_of_another_tower_are_named(tiny_pe_av, tmp_path):

@@ -25,6 +25,8 @@ TINY = {
     ),
 }
 """Settings of tiny networks, the size (C, H', W') of their maps and the number of extra tokens."""
+SQUEEZED = "vit_medium_patch16_gap_384"
+"""A network whose input is squeezed into a square, of which the center is cut out."""
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -74,7 +76,9 @@ def test_other_sizes_are_multiples_of_the_patch():
     assert encoder.contract.full_frame_size(32, 4 / 3) == 40
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_tiny", "eva02_tiny_patch14_224", "regnety_002"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "convnext_tiny", "eva02_tiny_patch14_224", "regnety_002", SQUEEZED]
+)
 def test_input_equals_timms_own_transform(name):
     """Compared on float frames: timm resizes 8-bit images, whose rounding is off by half a level."""
     import timm.data
@@ -88,18 +92,31 @@ def test_input_equals_timms_own_transform(name):
     resize, crop, _, normalize = own.transforms
     frame = torch.randint(0, 256, (3, 300, 400), dtype=torch.uint8)
     modes = v2.InterpolationMode(resize.interpolation.value)
-    resized = v2.functional.resize(frame.float() / 255, [resize.size], interpolation=modes, antialias=True)
+    size = [resize.size] if isinstance(resize.size, int) else list(resize.size)
+    resized = v2.functional.resize(frame.float() / 255, size, interpolation=modes, antialias=True)
     wanted = normalize(crop(resized))
     ours = VideoEval(
         contract.size,
         resize_short=contract.resize_short,
         interpolation=contract.interpolation,
+        keep_aspect=contract.keep_aspect,
         mean=contract.mean,
         std=contract.std,
     )(frame[None, None], torch.tensor([[300, 400]]))[0, :, 0]
     torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=0)
     image = own(Image.fromarray(frame.permute(1, 2, 0).numpy()))
     assert (ours - image).abs().mean() < 0.01  # half of one of 255 levels is 0.009 at a deviation of 0.225
+
+
+@pytest.mark.parametrize(("name", "millions", "channels"), [("regnety_1280", 637, 7392), ("regnety_2560", 1272, 10752)])
+def test_regnets_of_seers_size_are_built(name, millions, channels):
+    """SEER's RegNetY-128GF and 256GF (https://arxiv.org/abs/2103.01988), without memory for their weights."""
+    with torch.device("meta"):
+        encoder = create_encoder("timm", backbone=name)
+        stages = encoder.forward_stages(torch.empty(1, 3, 2, 224, 224))
+    assert round(sum(p.numel() for p in encoder.parameters()) / 1e6) == millions
+    assert [tuple(stage.shape[2:]) for stage in stages.values()] == [(2, side, side) for side in (56, 28, 14, 7)]
+    assert list(stages.values())[-1].shape[:2] == (1, encoder.num_features) == (1, channels)
 
 
 def test_pretrained_weights_complete_the_description_and_are_loaded(timm_folder):

@@ -6,7 +6,10 @@ from safetensors.torch import save_file
 
 from avssl.core.errors import InputError
 from avssl.models import create_encoder
+from avssl.models.foreign.spec import Spec
+from avssl.models.foreign.torchvision import VIDEO_NAMES, TorchvisionEncoder
 from avssl.models.foreign.weights import WeightsError
+from avssl.transforms import VideoEval
 
 CASES = {
     "s3d": ((1024, 1, 2, 2), 8, 64),
@@ -50,6 +53,29 @@ def test_maps_stages_and_gradients(name):
     assert all(stage.ndim == 5 for stage in stages.values())
     encoder.train()(x).square().sum().backward()
     assert [key for key, p in encoder.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize("name", [*VIDEO_NAMES, "regnet_y_400mf", "regnet_y_16gf", "regnet_y_128gf"])
+def test_frames_equal_those_of_the_transform_of_the_weights(name):
+    """Compared on float frames: 8-bit frames are rounded after their resize."""
+    from torchvision.models import get_model_weights
+
+    contract = TorchvisionEncoder.contract_of(Spec(name))
+    transform = get_model_weights(name).DEFAULT.transforms()
+    frames = torch.randint(0, 256, (2, 3, 300, 400), dtype=torch.uint8)
+    wanted = transform(frames.float() / 255)
+    if name.startswith("regnet"):
+        wanted = wanted.transpose(0, 1)  # (3, T, H, W), as of video networks
+    ours = VideoEval(
+        contract.size,
+        resize_short=contract.resize_short,
+        interpolation=contract.interpolation,
+        keep_aspect=contract.keep_aspect,
+        antialias=contract.antialias,
+        mean=contract.mean,
+        std=contract.std,
+    )(frames[None], torch.tensor([[300, 400]]))[0]
+    torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=0)
 
 
 def test_contracts_and_bad_names():
