@@ -170,13 +170,18 @@ class MemoryBank(nn.Module):
             state_dict = self._in_order(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def _in_order(self, state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        """Return the state with its rows in the order of this memory's ids."""
+    def source_rows(self, state_dict: Mapping[str, Any], prefix: str) -> tuple[Tensor, Tensor]:
+        """Return the (N,) row of a state that has each id of this memory, and the (N,) bool whether it has the id."""
         saved = state_dict[prefix + "id_key"].to(self.id_key)
         order = saved.argsort()
         place = torch.searchsorted(saved[order], self.id_key).clamp(max=len(saved) - 1)
         source = order[place]
-        found = saved[source] == self.id_key
+        return source, saved[source] == self.id_key
+
+    def _in_order(self, state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        """Return the state with its rows in the order of this memory's ids."""
+        saved = state_dict[prefix + "id_key"]
+        source, found = self.source_rows(state_dict, prefix)
         known = int(found.sum())
         if not self.remap and not known == len(saved) == len(self):
             raise InputError(

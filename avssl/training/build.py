@@ -75,7 +75,7 @@ def check_options(config: Config) -> None:
     """
     build_sampling(config)
     build_transform(config)
-    num_rows = 3 + max(0, config.objective.options().get("num_positives", 0))
+    num_rows = 3 + max(0, config.objective.options().get("num_positives", 0), needs_of(config).prototypes)
     build_objective(config, MemoryRows.from_ids([f"row {i}" for i in range(num_rows)]))
     with torch.device("meta"):
         model = build_model(config)
