@@ -81,6 +81,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "MoCo": {"name": "moco", "temperature": 0.1, "queue_size": 1024, "momentum": 0.99},
     "SwAV": {"name": "swav", "temperature": 0.2, "queue_size": 480},
     "XDC": {"name": "xdc", "temperature": 0.2},
+    "SeLaVi": {"name": "selavi", "temperature": 0.1},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
 UNTRAINED = "random-init"

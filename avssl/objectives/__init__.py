@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from avssl.objectives.robust_xid import RobustXID as RobustXID
     from avssl.objectives.robust_xid import instance_weights as instance_weights
     from avssl.objectives.robust_xid import soft_targets as soft_targets
+    from avssl.objectives.selavi import SeLaVi as SeLaVi
     from avssl.objectives.siglip import SigLIP as SigLIP
     from avssl.objectives.siglip import sigmoid_loss as sigmoid_loss
     from avssl.objectives.slavc import SLAVC as SLAVC
@@ -65,6 +66,7 @@ OBJECTIVES: dict[str, str] = {
     "mjepa": "avssl.objectives.mjepa:MJepa",
     "moco": "avssl.objectives.moco:MoCo",
     "robust_xid": "avssl.objectives.robust_xid:RobustXID",
+    "selavi": "avssl.objectives.selavi:SeLaVi",
     "siglip": "avssl.objectives.siglip:SigLIP",
     "slavc": "avssl.objectives.slavc:SLAVC",
     "ssl_tie": "avssl.objectives.ssl_tie:SSLTIE",

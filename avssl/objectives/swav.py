@@ -32,7 +32,14 @@ _MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 
 @torch.no_grad()
 @checked
-def sinkhorn(scores: Tensor, epsilon: Temperature, iterations: CountOrZero, *, queued: Tensor | None = None) -> Tensor:
+def sinkhorn(
+    scores: Tensor,
+    epsilon: Temperature,
+    iterations: CountOrZero,
+    *,
+    queued: Tensor | None = None,
+    sizes: Tensor | None = None,
+) -> Tensor:
     """Divide clips among prototypes so that each prototype gets equally many.
 
     Columns and rows of ``exp(scores / epsilon)`` are scaled in turn: a column to the same sum as every other, a row to
@@ -44,12 +51,13 @@ def sinkhorn(scores: Tensor, epsilon: Temperature, iterations: CountOrZero, *, q
         iterations: Number of times that columns and rows are scaled; 3 in SwAV. 0 scales the rows only, a plain
             softmax that does not divide equally.
         queued: ``(Q, K)`` scores of clips that are divided too, the same on every rank.
+        sizes: ``(K,)`` shares of the prototypes, > 0, which need not sum to 1; None for equal shares.
 
     Returns:
         ``(N, K)`` shares of each clip, rows of sum 1, without gradient; float32, or float64 for such scores.
 
     Raises:
-        ValueError: If ``scores`` is not (N, K), ``queued`` has another K, or a number is out of range.
+        ValueError: If ``scores`` is not (N, K), ``queued`` or ``sizes`` have another K, or a number is out of range.
 
     Example:
         >>> sinkhorn(torch.randn(32, 10), epsilon=0.05, iterations=3).sum(dim=0)  # close to 3.2 each
@@ -60,9 +68,13 @@ def sinkhorn(scores: Tensor, epsilon: Temperature, iterations: CountOrZero, *, q
         queued = scores[:0]
     if queued.ndim != 2 or queued.shape[1] != scores.shape[1]:
         raise InputError(f"queued must be (Q, {scores.shape[1]}) as scores, got {tuple(queued.shape)}.")
+    if sizes is not None and sizes.shape != scores.shape[1:]:
+        raise InputError(f"sizes must be ({scores.shape[1]},) as scores, got {tuple(sizes.shape)}.")
     own, common = ((x if x.dtype == torch.float64 else x.float()) / epsilon for x in (scores, queued))
     for _ in range(iterations):
         sums = torch.cat([gather_with_grad(_log_column_sums(own)), _log_column_sums(common)]).logsumexp(dim=0)
+        if sizes is not None:
+            sums = sums - sizes.log()
         own, common = (own - sums).log_softmax(dim=1), (common - sums).log_softmax(dim=1)
     return own.softmax(dim=1)
 

@@ -24,6 +24,8 @@ BATCHES = [[0, 1, 2, 3, 3, 4], [5, 6, 7, 8, 9, 10], [11, 3, 3, 12, 13, 0], [1, 2
 GROUPS = [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10]
 FEW = {"num_positives": 3, "positive_negatives": 8, "warmup_epochs": 1, "refresh_epochs": 1}
 CASES: dict[str, dict[str, Any]] = {
+    "selavi": {"name": "selavi", "clusters": 3, "heads": 2},
+    "selavi apart": {"name": "selavi", "clusters": 3, "heads": 2, "shared_prototypes": False, "refresh_epochs": 2},
     "xdc": {"name": "xdc", "clusters": 3},
     "xdc apart": {"name": "xdc", "clusters": 3, "shared_prototypes": False, "balanced": False, "momentum": 0.5},
     "avid softmax": {"name": "avid", "loss": "softmax", "variant": "joint"},
