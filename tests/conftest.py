@@ -337,18 +337,9 @@ def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
         # 127.0.0.1, as the name of a container may not resolve; port 0 of --standalone is a free one.
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
         command += [f"--nproc-per-node={ranks}", f"--max-restarts={max_restarts}", *map(str, script)]
-        for _ in range(2):
-            done = subprocess.run(
-                command,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=timeout_seconds,
-                stdin=subprocess.DEVNULL,
-            )
-            # torch 2.11 seldom aborts at the end of a process, when a thread of its own still runs: start it once more.
-            if not done.returncode or "terminate called without an active exception" not in done.stderr:
-                break
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout_seconds, stdin=subprocess.DEVNULL
+        )
         assert not check or done.returncode == 0, (
             f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
         )

@@ -23,8 +23,12 @@ which hold this rank's clips as negatives, would be lost.
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
+import re
 import time
+import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,13 +39,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from avssl.core.errors import InputError, RunError
+from avssl.core.errors import AvsslError, InputError, RunError
 
 _Value = TypeVar("_Value")
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _JOIN_TIMEOUT_SECONDS = 30 * 60.0  # as torch's own timeout
 _RETRY_SECONDS = 0.05
+_PEER_IS_GONE = re.compile(r"Connection (closed|reset) by peer|Broken pipe|remote process exited", re.IGNORECASE)
+"""Errors of gloo and nccl when the process of another rank has ended."""
 
 
 def is_initialized() -> bool:
@@ -94,6 +100,8 @@ def start(device: torch.device | str) -> torch.device:
         device = _own_gpu(int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     if not is_initialized():
+        # DDP imports it later, and the defaults of its functions would then hold the group until the process ends.
+        importlib.import_module("torch.distributed.nn.functional")
         on_gpu = device.type == "cuda"
         store, own_rank, size = next(dist.rendezvous("env://"))
         dist.init_process_group(
@@ -146,8 +154,16 @@ def _store_of_attempt(store: dist.Store, rank: int, world_size: int) -> dist.Sto
 
 
 def stop() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one, and end its threads.
+
+    The last operations must end first: a rank that is needed for them and does not come ends them by leaving.
+
+    torch joins the threads of gloo when nothing holds the group any more. One that outlives the interpreter would abort
+    the process, as it needs Python to release the tensors of its last operation ("terminate called without an active
+    exception"). DDP holds the group too, so that a model must be out of it before.
+    """
     if is_initialized():
+        gc.collect()  # DDP is part of reference cycles
         dist.destroy_process_group()
 
 
@@ -155,12 +171,29 @@ def stop() -> None:
 def process_group(device: torch.device | str) -> Iterator[torch.device]:
     """Within the context, be one rank of the group that ``torchrun`` announced; yield its device.
 
-    Raises as :func:`start`.
+    Raises as :func:`start`, and :class:`RunError` if another rank has ended.
     """
+    own = os.environ.get("RANK", "0")
     try:
         yield start(device)
+    except BaseException as error:
+        is_torchs = isinstance(error, RuntimeError) and not isinstance(error, AvsslError)
+        _clear_frames(error)
+        if is_torchs and _PEER_IS_GONE.search(str(error)):
+            raise RunError(
+                f"rank {own} stops, as another rank has ended. Its own message says why; if there is none, it was "
+                "killed (out of memory, a lost machine)."
+            ) from error
+        raise
     finally:
         stop()
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Release the variables of the functions that an error has left, among them the model in DDP."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 class _GatherWithGrad(torch.autograd.Function):

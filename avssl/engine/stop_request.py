@@ -43,7 +43,10 @@ class StopRequest:
             self._previous = {number: signal.signal(number, self._receive) for number in obeyed}
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None and self._vote is not None:  # no operation may be left when the group ends
+            self._vote[1].wait()
+            self._vote = None
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from avssl.core import distributed
 
 RANKS_SCRIPT = Path(__file__).with_name("distributed_ranks.py")
 RESTART_SCRIPT = Path(__file__).with_name("restart_ranks.py")
+LEAVING_SCRIPT = Path(__file__).with_name("leaving_ranks.py")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,17 @@ def test_broadcast_object_returns_the_value_of_the_source(ranks: list[dict[str, 
 def test_restarted_ranks_join_one_group(torchrun: Callable[..., None], tmp_path: Path) -> None:
     torchrun(RESTART_SCRIPT, tmp_path, max_restarts=1)
     assert [(tmp_path / f"rank{r}").read_text() for r in range(2)] == ["1", "1"]
+
+
+def test_no_thread_of_a_group_outlives_it(torchrun: Callable[..., None], tmp_path: Path) -> None:
+    """A thread of gloo that needs Python after its end would abort the process (SIGABRT)."""
+    torchrun(LEAVING_SCRIPT, tmp_path)
+    of_rank = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(2)]
+    assert [seen["during"] for seen in of_rank] == [2, 2]
+    assert [seen["after_success"] for seen in of_rank] == [0, 0]
+    assert [seen["after_error"] for seen in of_rank] == [0, 0]
+    assert of_rank[0]["error"].startswith("RunError: rank 0 stops, as another rank has ended. Its own message says why")
+    assert of_rank[1]["error"].startswith("KeyError: ")
 
 
 def test_waiting_for_rank_0_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

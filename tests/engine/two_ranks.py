@@ -1,6 +1,5 @@
 """Run by test_replicas.py under torchrun: trains on two ranks and checks against one process's result."""
 
-import gc
 import os
 import signal
 import sys
@@ -65,7 +64,6 @@ def train(folder, task, total, *, start=0, resume=False):
 
 
 def main(folder):
-    distributed.start("cpu")
     task = EvalTask()
     result = train(folder / "two", task, 12)
     assert result.samples_seen == 96
@@ -106,15 +104,6 @@ def main(folder):
         train(folder / "bad", ToyTask(), 12, start=BAD - 2)
 
 
-def leave():
-    """Free DDP's buckets and leave together, because gloo aborts a rank whose peer leaves first."""
-    gc.collect()
-    distributed.barrier()
-    distributed.stop()
-    sys.stdout.flush()
-    os._exit(0)  # the group's C++ threads are not joined at interpreter exit, which then may abort too
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-    leave()
+    with distributed.process_group("cpu"):
+        main(Path(sys.argv[1]))

@@ -103,7 +103,6 @@ def train(
 
 
 def main(folder: Path) -> None:
-    distributed.start("cpu")
     share = NUM_CLIPS // distributed.world_size()
     part = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
     found = {}
@@ -113,8 +112,8 @@ def main(folder: Path) -> None:
         found[case] = {"steps": train(model, objective, range(NUM_STEPS), part), "state": objective.state_dict()}
     torch.save(found, folder / f"rank{distributed.rank()}.pt")
     distributed.barrier()
-    distributed.stop()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with distributed.process_group("cpu"):
+        main(Path(sys.argv[1]))

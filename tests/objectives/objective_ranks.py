@@ -217,7 +217,6 @@ def step(model: nn.Module, rows: slice, variant: str) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    distributed.start("cpu")
     rank, share = distributed.rank(), NUM_CLIPS // distributed.world_size()
     rows = slice(rank * share, (rank + 1) * share)
     results = {}
@@ -225,8 +224,8 @@ def main(folder: Path) -> None:
         model = DistributedDataParallel(create_model(variant), broadcast_buffers=False)
         results[variant] = step(model, rows, variant)
     torch.save(results, folder / f"rank{rank}.pt")
-    distributed.stop()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with distributed.process_group("cpu"):
+        main(Path(sys.argv[1]))

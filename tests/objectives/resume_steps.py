@@ -167,7 +167,6 @@ def train(
 
 
 def main(folder: Path) -> None:
-    distributed.start("cpu")
     rank, share = distributed.rank(), NUM_CLIPS // distributed.world_size()
     found = {}
     for variant in ON_RANKS:
@@ -176,8 +175,8 @@ def main(folder: Path) -> None:
             losses = train(task, optimizer, range(5), slice(rank * share, (rank + 1) * share))
         found[variant] = {"losses": losses, "state": task.state_dict()}
     torch.save(found, folder / f"rank{rank}.pt")
-    distributed.stop()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with distributed.process_group("cpu"):
+        main(Path(sys.argv[1]))

@@ -60,7 +60,6 @@ def step(task: PretrainTask, rows: slice) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    distributed.start("cpu")
     rank, share = distributed.rank(), NUM_CLIPS // distributed.world_size()
     task = create_task("eval", 2, negative_sounds=2)  # of 4 sounds in all
     with replicated(task, torch.device("cpu")):
@@ -69,8 +68,8 @@ def main(folder: Path) -> None:
     torch.save(
         {**result, "gradients": dict(zip(names, result["gradients"].values(), strict=True))}, folder / f"rank{rank}.pt"
     )
-    distributed.stop()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with distributed.process_group("cpu"):
+        main(Path(sys.argv[1]))
