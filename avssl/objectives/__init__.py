@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from avssl.objectives.info_nce import InfoNCE as InfoNCE
     from avssl.objectives.info_nce import info_nce as info_nce
     from avssl.objectives.info_nce import max_info_nce as max_info_nce
+    from avssl.objectives.joint import JointSigLIP as JointSigLIP
     from avssl.objectives.lvs import LVS as LVS
     from avssl.objectives.lvs import TriMap as TriMap
     from avssl.objectives.lvs import lvs_scores as lvs_scores
@@ -61,6 +62,7 @@ OBJECTIVES: dict[str, str] = {
     "fnac": "avssl.objectives.fnac:FNAC",
     "framewise": "avssl.objectives.framewise:FrameWise",
     "info_nce": "avssl.objectives.info_nce:InfoNCE",
+    "joint": "avssl.objectives.joint:JointSigLIP",
     "lvs": "avssl.objectives.lvs:LVS",
     "margin_nce": "avssl.objectives.margin_nce:MarginNCE",
     "mjepa": "avssl.objectives.mjepa:MJepa",

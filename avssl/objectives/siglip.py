@@ -48,7 +48,7 @@ def sigmoid_loss(
     Raises:
         ValueError: If the shapes do not agree, or ``chunk_size`` is below 1.
     """
-    return _score(video, audio, scale, bias, chunk_size)[0]
+    return sigmoid_loss_and_terms(video, audio, scale, bias, chunk_size)[0]
 
 
 @checked
@@ -105,15 +105,16 @@ class SigLIP(Objective):
                 "SigLIP needs Embeddings.logit_scale and logit_bias: give the model logits=LogitScale("
                 f"{self.needs.logit_scale:g}, {self.needs.logit_bias:g})."
             )
-        total, terms = _score(online.video, online.audio, scale, bias, self.chunk_size)
+        total, terms = sigmoid_loss_and_terms(online.video, online.audio, scale, bias, self.chunk_size)
         learned = {"temperature": 1 / scale.detach(), "bias": bias.detach()}
         result = LossTerms(total, {"loss": total.detach(), **terms, **learned})
         return with_equivariance(result, online, self.equivariant, self.temperature)
 
 
-def _score(
+def sigmoid_loss_and_terms(
     video: Tensor, audio: Tensor, scale: float | Tensor, bias: float | Tensor, chunk_size: int | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return :func:`sigmoid_loss`, and the accuracy and mean cosines as detached terms."""
     check_pair(video, audio)
     check_chunk_size(chunk_size)
     with torch.autocast(video.device.type, enabled=False):

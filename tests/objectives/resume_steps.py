@@ -12,6 +12,7 @@ from avssl.core.batch import Batch, BatchIndex, Embeddings
 from avssl.core.needs import ObjectiveNeeds
 from avssl.engine.replicas import replicated
 from avssl.models import AVModel, LogitScale, create_encoder, create_head, objective_heads
+from avssl.models.joint_head import JointHead
 from avssl.models.masked import PatchPrediction
 from avssl.objectives import create_objective
 from avssl.training.tasks import PretrainTask
@@ -53,13 +54,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             **DECODER,
         },
     ),
+    "joint": ("joint", {"modality_dropout": 0.6, "initial_scale": 3.0, "initial_bias": -1.0}),
     "mjepa": ("mjepa", {"own_weight": 0.5, "contrast_weight": 0.5, "temperature": 0.2, "momentum": 0.7, **PREDICTOR}),
     "moco": ("moco", {"embedding_size": 6, "queue_size": 16, "temperature": 0.2, "momentum": 0.7}),
     "swav": ("swav", {"embedding_size": 6, "prototypes": 5, "epsilon": 0.2, "queue_size": 15}),
     "slavc": ("slavc", {"temperature": 0.2, "momentum": 0.7}),
     "dense_av": ("dense_av", {"temperature": 0.2, "silence_dbfs": -6.0, "negative_sounds": 4, "pooled_weight": 0.5}),
 }
-ON_RANKS = ("moco", "swav", "cav_mae", "mjepa")
+ON_RANKS = ("moco", "swav", "cav_mae", "mjepa", "joint")
 
 
 class Views(nn.Module):
@@ -125,19 +127,26 @@ def create(variant: str) -> tuple[PretrainTask, torch.optim.Optimizer]:
     objective = create_objective(name, **options)
     torch.manual_seed(0)
     views = Views(objective.needs.num_views, objective.needs.negative_sounds)
-    model = Pair(objective.needs) if objective.needs.masked is None else _transformers(objective.needs)
+    is_whole = objective.needs.masked is not None or objective.needs.joint_dropout is not None
+    model = _transformers(objective.needs) if is_whole else Pair(objective.needs)
     task = PretrainTask(views, model, objective).train()
     return task, torch.optim.SGD(task.model.parameters(), lr=0.1, momentum=0.9)
 
 
 def _transformers(needs: ObjectiveNeeds) -> AVModel:
-    """Towers that skip patches: four of a frame, eight of the sound."""
-    assert needs.masked is not None
+    """Towers that can skip patches, four of a frame and eight of the sound, with what predicts or joins them."""
     options = {"width": 8, "num_blocks": 1, "num_heads": 2, "class_token": True, "pool": "class"}
     video = create_encoder("vit_frames", modality="video", patch=2, grid=2, **options)
     audio = create_encoder("vit_spectrogram", modality="audio", patch=1, num_columns=8, num_rows=1, **options)
     heads = [create_head("mlp", 8, out_features=6, hidden=8, depth=2) for _ in range(2)]
-    return AVModel(video, audio, *heads, patch_prediction=PatchPrediction(video, audio, 6, needs.masked))
+    return AVModel(
+        video,
+        audio,
+        *heads,
+        LogitScale(needs.logit_scale, needs.logit_bias) if needs.logit_scale else None,
+        joint_head=None if needs.joint_dropout is None else JointHead(8, 8, 6, needs.joint_dropout),
+        patch_prediction=None if needs.masked is None else PatchPrediction(video, audio, 6, needs.masked),
+    )
 
 
 def batch(number: int, rows: slice) -> Batch:
