@@ -21,7 +21,7 @@ from avssl.core.manifest import Manifest, is_url
 from avssl.core.version import __version__
 from avssl.data import ClipDataset, EvalLoader, Failure
 from avssl.data.eval_loader import Window
-from avssl.features.table import FeatureTable, TableInfo
+from avssl.features.table import Column, FeatureTable, TableInfo
 from avssl.hub.pretrained import PretrainedModel
 from avssl.media import MediaError, MediaLimits
 from avssl.models import TableVectors
@@ -69,6 +69,7 @@ def table_info(
         avssl_version=__version__,
         config=to_dict(replace(config, data=replace(config.data, source=""))),
         moments=moments,
+        joint_size=model.embedding_size if what == "embeddings" and model.joint_head is not None else 0,
     )
 
 
@@ -101,20 +102,21 @@ def embed_windows(
     """
     encoder = pretrained.encoder()
     places: list[_Span] = []
-    names: tuple[Modality, ...] = ("video", "audio")
+    names: tuple[Column, ...] = ("video", "audio", "joint")
     vectors = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in names}
-    embedded = info.modalities
     for clips, _ in loader.clips():
         batch = loader.batch(clips)
-        for name in embedded:
-            x = encoder.model_input(batch, name)
+        inputs = {name: encoder.model_input(batch, name) for name in info.modalities}
+        for name, x in inputs.items():
             vectors[name].append(encoder.vectors(name, x, info.what, info.moments).cpu().numpy())
+        if info.joint_size:
+            vectors["joint"].append(encoder.joint(inputs.get("video"), inputs.get("audio")).cpu().numpy())
         places += [_Span.of(clip, loader.dataset) for clip in clips]
         if on_row is not None:
             on_row(clips[-1].row)
     columns = zip(*places, strict=True) if places else [()] * len(_Span._fields)
     ids, paths, starts, stops = (np.array(column, dtype=object) for column in columns)
-    absent = {name: np.empty((len(places), 0), dtype=np.float32) for name in names if name not in embedded}
+    absent = {name: np.empty((len(places), 0), dtype=np.float32) for name in names if name not in info.columns}
     joined = (absent[name] if name in absent else np.concatenate(vectors[name]) for name in names)
     return FeatureTable(info, ids, paths, starts.astype(np.float64), stops.astype(np.float64), *joined)
 

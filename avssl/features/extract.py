@@ -60,6 +60,9 @@ class Features:
     """(N, W, C, cells ...) float32 by modality and stage name, from input to output; windows are always kept."""
     moments: dict[Modality, np.ndarray] = field(default_factory=dict)
     """(N, W, T, D) float32 unit embeddings of the moments of each window by modality; empty unless requested."""
+    joint: dict[str, np.ndarray] = field(default_factory=dict)
+    """(N, D) float32 unit joint embeddings, or (N, W, D) if windows are kept, by what was read: ``"joint"`` of both,
+    ``"joint, video"`` and ``"joint, audio"`` of one; empty for models without a joint head."""
 
     def __post_init__(self) -> None:
         arrays = [self.ids, self.rows, self.video, self.audio, self.at_seconds]
@@ -263,7 +266,18 @@ def _encode(encoder: ClipEncoder, raw: Batch, requests: Sequence[FeatureRequest]
             if detail is not None:
                 stages = request.stages[name].pool_stages(name, encoding.stages)
                 found |= {f"{name}/{stage}": _by_row(value, windows, True) for stage, value in stages.items()}
+    if encoder.has_joint:
+        joint = _joint(encoder, raw, requests[0].modalities)
+        for found, request in zip(answers, requests, strict=True):
+            found |= {name: _by_row(x, request.windows_per_clip, request.keep_windows) for name, x in joint.items()}
     return answers
+
+
+def _joint(encoder: ClipEncoder, raw: Batch, modalities: Sequence[Modality]) -> dict[str, Tensor]:
+    """Return (N * W, D) joint embeddings of each modality alone, and of both."""
+    x = {name: encoder.model_input(raw, name) for name in modalities}
+    found = {f"joint, {name}": encoder.joint(**{"video": None, "audio": None, name: x[name]}) for name in modalities}
+    return found | ({"joint": encoder.joint(x["video"], x["audio"])} if len(x) == 2 else {})
 
 
 def _by_row(values: Tensor, windows: int, keep_windows: bool) -> np.ndarray:
@@ -330,4 +344,5 @@ def _chosen(arrays: dict[str, np.ndarray], failures: list[Failure], what: What) 
     video, audio = (arrays.get(f"{side}{ending}", none) for side in ("video", "audio"))
     sides: tuple[Modality, ...] = ("video", "audio")
     moments = {side: arrays[f"{side}_moments"] for side in sides if f"{side}_moments" in arrays}
-    return Features(arrays["ids"], arrays["rows"], video, audio, failures, arrays["at_seconds"], stages, moments)
+    joint = {name: array for name, array in arrays.items() if name.partition(",")[0] == "joint"}
+    return Features(arrays["ids"], arrays["rows"], video, audio, failures, arrays["at_seconds"], stages, moments, joint)

@@ -26,7 +26,7 @@ from avssl.core.names import name_from_text, name_to_text, printable
 from avssl.engine import choose_device
 from avssl.evaluation import Aggregation, GalleryLevel, gallery_level, moment_similarity, query_cosines, top_moments
 from avssl.features.search_page import Moment, MomentGroup
-from avssl.features.table import FeatureTable, FeatureTableError, TableInfo
+from avssl.features.table import Column, FeatureTable, FeatureTableError, TableInfo
 from avssl.hub.pretrained import PretrainedModel, from_pretrained
 from avssl.localization.windows import AudioWindows, FrameWindows
 from avssl.media import MediaError, MediaLimits, MediaReader, open_media
@@ -35,7 +35,7 @@ from avssl.media.errors import Reason
 _COMPARED_IDS = 100_000  # ids that a misspelled one is compared with
 
 
-QueryKind = Literal["video", "audio", "text"]
+QueryKind = Literal["video", "audio", "joint", "text"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Query:
     """Stream of the window; ``"text"`` for a text."""
     name: str
     """Displayed name of the file, or the text."""
-    vectors: Mapping[Modality, np.ndarray]
-    """(C,) float32 to compare with the windows of each stream."""
+    vectors: Mapping[Column, np.ndarray]
+    """(C,) float32 to compare with each column of a table."""
     window: FileWindow | None = None
     """The window; None for a text."""
 
@@ -95,8 +95,8 @@ class Hit:
 class GalleryHits:
     """The best moments of one gallery: all video or all audio windows of a table."""
 
-    modality: Modality
-    """Stream that the query was compared with."""
+    modality: Column
+    """Column that the query was compared with."""
     level: GalleryLevel
     """Cosines of the query with all windows."""
     hits: list[Hit]
@@ -151,13 +151,13 @@ def model_of_table(
 
 
 def query_of_table(
-    table: FeatureTable, name: str, by: Modality, at_seconds: float | None = None, root: Path | str = "."
+    table: FeatureTable, name: str, by: Column, at_seconds: float | None = None, root: Path | str = "."
 ) -> Query:
     """Return the window of a row of the table that is nearest to a time, as a query.
 
     Args:
         name: Id of the row.
-        by: Stream of the query.
+        by: Stream of the query, or ``"joint"``.
         at_seconds: Presentation time; None takes the middle of the row.
         root: Folder of the table's files.
 
@@ -174,7 +174,7 @@ def query_of_table(
     row = int(rows[np.abs(middles - at).argmin()])
     start, stop = float(table.start_seconds[row]), float(table.stop_seconds[row])
     window = FileWindow(Path(root) / name_from_text(table.paths[row]), start, stop)
-    return Query(by, name, _for_both(table.vectors(by)[row]), window)
+    return Query(by, name, _for_all(table.vectors(by)[row]), window)
 
 
 def query_of_file(
@@ -202,16 +202,44 @@ def query_of_file(
     """
     sampling = pretrained.sampling
     with open_media(path, limits=limits) as reader:
-        first, last = _span(reader, by)
-        at = (first + last) / 2 if at_seconds is None else at_seconds
-        if not first <= at <= last:
-            raise InputError(f"at_seconds ({at:g}) lies outside the {by} of {path}, {first:g} to {last:g} s.")
+        at, (first, last) = _middle(reader, by, path, at_seconds), _span(reader, by)
         x = _window(reader, by, at, pretrained)
     length = sampling.video_seconds if by == "video" else sampling.audio_seconds
-    start = min(max(at - length / 2, first), max(first, last - length))  # as the windows are shifted
     vector = pretrained.encoder().vectors(by, x, info.what, info.moments)[0].cpu().numpy()
-    window = FileWindow(Path(path), start, min(start + length, last))
-    return Query(by, name_to_text(path), _for_both(vector), window)
+    return Query(by, name_to_text(path), _for_all(vector), _file_window(path, at, first, last, length))
+
+
+def query_of_both(
+    pretrained: PretrainedModel,
+    video: Path | str,
+    audio: Path | str,
+    at_seconds: float | None = None,
+    limits: MediaLimits | None = None,
+) -> Query:
+    """Encode the frames of one file and the audio of the same or another file as one query, by the joint head.
+
+    Args:
+        pretrained: The model that made the table.
+        video: A file with frames.
+        audio: A file with audio.
+        at_seconds: Presentation time of the middle of both windows; None takes the middle of each file.
+        limits: Limits on the files.
+
+    Raises:
+        InputError: If the model has no joint head, or ``at_seconds`` lies outside a file.
+        MediaError: If a file cannot be read or lacks the stream.
+    """
+    inputs: dict[Modality, Tensor] = {}
+    streams: tuple[tuple[Modality, Path | str], ...] = (("video", video), ("audio", audio))
+    for stream, path in streams:
+        with open_media(path, limits=limits) as reader:
+            at, (first, last) = _middle(reader, stream, path, at_seconds), _span(reader, stream)
+            inputs[stream] = _window(reader, stream, at, pretrained)
+            if stream == "video":
+                window = _file_window(path, at, first, last, pretrained.sampling.video_seconds)
+    vector = pretrained.encoder().joint(inputs["video"], inputs["audio"])[0].cpu().numpy()
+    names = dict.fromkeys((name_to_text(video), name_to_text(audio)))
+    return Query("joint", " and ".join(names), _for_all(vector), window)
 
 
 def query_of_text(pretrained: PretrainedModel, text: str) -> Query:
@@ -230,7 +258,7 @@ def query_of_text(pretrained: PretrainedModel, text: str) -> Query:
 
 
 def find_moments(
-    table: FeatureTable, query: Query, modality: Modality, k: int, aggregation: Aggregation | None = None
+    table: FeatureTable, query: Query, modality: Column, k: int, aggregation: Aggregation | None = None
 ) -> GalleryHits:
     """Find the ``k`` best distinct moments of one gallery. Exact: every row is compared.
 
@@ -309,9 +337,24 @@ def moment_group(table: FeatureTable, found: GalleryHits, query: Query, folder: 
     return MomentGroup(found.heading(query.kind), note, moments)
 
 
-def _for_both(vector: np.ndarray) -> dict[Modality, np.ndarray]:
-    """Return the vector of a window, which both streams are compared with."""
-    return {"video": vector, "audio": vector}
+def _for_all(vector: np.ndarray) -> dict[Column, np.ndarray]:
+    """Return the vector of a window, which all columns are compared with."""
+    return {"video": vector, "audio": vector, "joint": vector}
+
+
+def _middle(reader: MediaReader, by: Modality, path: Path | str, at_seconds: float | None) -> float:
+    """Return the middle of the query's window, by default that of the stream; raise InputError if it lies outside."""
+    first, last = _span(reader, by)
+    at = (first + last) / 2 if at_seconds is None else at_seconds
+    if not first <= at <= last:
+        raise InputError(f"at_seconds ({at:g}) lies outside the {by} of {path}, {first:g} to {last:g} s.")
+    return at
+
+
+def _file_window(path: Path | str, at: float, first: float, last: float, length: float) -> FileWindow:
+    """Return the window around a time, shifted to lie inside the stream as windows are."""
+    start = min(max(at - length / 2, first), max(first, last - length))
+    return FileWindow(Path(path), start, min(start + length, last))
 
 
 def _window(reader: MediaReader, by: Modality, at: float, pretrained: PretrainedModel) -> Tensor:

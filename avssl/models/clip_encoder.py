@@ -162,6 +162,23 @@ class ClipEncoder(_ClipModel):
         found = self.instants(modality, x)
         return found[:, at_moments(found.shape[1], num_moments, found.device)].flatten(1) / num_moments**0.5
 
+    @property
+    def has_joint(self) -> bool:
+        """True if the model embeds video and audio together."""
+        return self.model.joint_head is not None
+
+    @torch.no_grad()
+    def joint(self, video: Tensor | None, audio: Tensor | None) -> Tensor:
+        """Return the (B, D) float32 joint embeddings of unit length of model input, one of which may be missing.
+
+        Raises:
+            ValueError: If the model has no joint head, or both are missing.
+        """
+        with self._autocast():
+            seen = None if video is None else self.model.encode_video(self._arrange(video))
+            heard = None if audio is None else self.model.encode_audio(self._arrange(audio))
+            return F.normalize(self.model.embed_joint(seen, heard).float(), dim=1)
+
     def encode_batch(self, batch: Batch, modality: Modality, *, detail: Detail | None = None) -> Encoding:
         """Encode one modality of a raw batch."""
         return self.encode(modality, self.model_input(batch, modality), detail)

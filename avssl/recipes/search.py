@@ -20,13 +20,14 @@ from avssl.features.search import (
     model_of_table,
     moment_group,
     query_moment,
+    query_of_both,
     query_of_file,
     query_of_table,
     query_of_text,
     table_place,
 )
 from avssl.features.search_page import write_search_page
-from avssl.features.table import FeatureTable, read_feature_table
+from avssl.features.table import Column, FeatureTable, read_feature_table
 from avssl.media import MediaLimits, open_media
 
 
@@ -39,9 +40,9 @@ def search(
     video: Path | str | None = None,
     text: str | None = None,
     id: str | None = None,
-    by: Modality = "audio",
+    by: Column = "audio",
     at_seconds: SecondsOrZero | None = None,
-    gallery: Literal["video", "audio", "both"] | None = None,
+    gallery: Literal["video", "audio", "joint", "both"] | None = None,
     k: Count = 10,
     aggregation: Aggregation | None = None,
     out: Path | str | None = None,
@@ -68,9 +69,10 @@ def search(
         video: Search for the frames of this file.
         text: Search for what these words say, such as "a dog barks".
         id: Search for a row of the table.
-        by: Modality of the row, with ``--id``.
+        by: Modality of the row, with ``--id``; "joint" for its embedding of both.
         at_seconds: Center of the query's window; default: the center of the file.
-        gallery: Modality to compare with; default: both, in two lists, if the table allows it.
+        gallery: Modality to compare with; "joint" for embeddings of both modalities together. Default: all that the
+            table allows, in a list each.
         k: Largest number of hits per list.
         aggregation: Similarity of two windows in a table of ``--what moments``, from the cosines of each frame with the
             audio of each time: "mean", "max", or of equal times alone "diagonal_mean" (default) or "diagonal_max".
@@ -86,7 +88,8 @@ def search(
 
     Raises:
         OutputError: If another command or program made ``out``, or another process writes it.
-        ConfigError: If not exactly one query is given.
+        ConfigError: If not exactly one query is given. ``audio`` and ``video`` together are one, for models with a
+            joint head.
         FeatureTableError: If the table cannot be used, is empty, lacks the id, belongs to other weights, or cannot be
             compared by ``aggregation``.
         MediaError: If the query's file cannot be read or lacks the stream.
@@ -95,12 +98,17 @@ def search(
     """
     queries = (("audio", audio), ("video", video), ("text", text), ("id", id))
     given = {name: value for name, value in queries if value is not None}
-    if len(given) != 1:
+    if len(given) != 1 and set(given) != {"audio", "video"}:
         raise ConfigError("name one query: --audio FILE, --video FILE, --text WORDS or --id ID.")
     if text is not None and at_seconds is not None:
         raise ConfigError("--at-seconds is a time of a file; leave it out with --text.")
-    ((kind, query),) = given.items()
-    table, familiarity = read_feature_table(features), None
+    kind, query = ("joint", given["video"]) if len(given) == 2 else next(iter(given.items()))
+    table, files = read_feature_table(features), dict[Modality, Path | str]()
+    if kind == "joint" and not table.info.joint_size:
+        raise ConfigError(
+            "name one query: --audio and --video together need a table with joint embeddings, of a model with a joint "
+            "head (objective.name joint)."
+        )
     folder = Path(root) if root is not None else table_place(features, table.info.root)
     if kind == "id":
         asked = query_of_table(table, str(query), by, at_seconds, folder)
@@ -108,24 +116,35 @@ def search(
         if table.info.what == "moments":
             raise ConfigError("--text has no moments to compare; make a table with avssl embed --what embeddings.")
         asked = query_of_text(model_of_table(table, features, checkpoint, device), str(query))
+    elif kind == "joint":
+        pretrained, files = (
+            model_of_table(table, features, checkpoint, device),
+            {"video": given["video"], "audio": given["audio"]},
+        )
+        asked = query_of_both(pretrained, files["video"], files["audio"], at_seconds, limits)
     else:
         pretrained, by = model_of_table(table, features, checkpoint, device), cast(Modality, kind)
+        files = {by: query}
         asked = query_of_file(pretrained, query, by, table.info, at_seconds, limits)
-        with open_media(query, limits=limits) as reader:
-            familiarity = check_familiarity(reader, pretrained, modalities=(by,))
-    if gallery is None:
-        gallery = by if table.info.what == "features" else "both"
-    modalities = table.info.modalities if gallery == "both" else (gallery,)
+    familiar = []
+    for stream, file in files.items():
+        with open_media(file, limits=limits) as reader:
+            familiar.append(check_familiarity(reader, pretrained, modalities=(stream,)))
+    modalities: tuple[Column, ...] = table.info.columns if kind != "text" else table.info.modalities
+    if gallery is not None:
+        modalities = table.info.modalities if gallery == "both" else (gallery,)
+    elif table.info.what == "features":
+        modalities = (by,)
     found = [find_moments(table, asked, modality, k, aggregation) for modality in modalities]
     print(f"query: {asked.line}")
-    if familiarity is not None:
+    for familiarity in familiar:
         print(familiarity.line)
     for part in found:
         print(as_text(table, part, asked, folder))
     if out is not None:
         title = f"Matches for {asked.title}"
         groups = [moment_group(table, part, asked, folder) for part in found]
-        warning = familiarity.line if familiarity is not None and familiarity.is_foreign else ""
+        warning = " ".join(familiarity.line for familiarity in familiar if familiarity.is_foreign)
         write_search_page(out, title, query_moment(asked), groups, limits, warning)
         print(f"page: {out}")
     return found

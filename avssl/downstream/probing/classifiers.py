@@ -42,7 +42,22 @@ def _linear(data: ProbeData) -> list[ResultRow]:
     else:
         chosen = data.settings.modality
         results = {chosen: linear_probe(*data.split(features[chosen]), seed=seed)}
+    results |= {name: linear_probe(*split, seed=seed) for name, split in joint_splits(data).items()}
     return [scored_row(result, name, l2=result.l2) for name, result in results.items()]
+
+
+def joint_splits(data: ProbeData) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Return training values and labels, test values and labels of joint embeddings; none without a joint head.
+
+    Test clips have both modalities or one of them, for one classifier, which was fitted on both if both are read.
+    """
+    joint = data.features.joint
+    if "joint" not in joint:
+        return {f"{name} alone": data.split(values) for name, values in joint.items()}
+    train, labels, test, test_labels = data.split(joint["joint"])
+    alone = {f"{name} alone": values for name, values in joint.items() if name != "joint"}
+    found = {name: (train, labels, values[data.test], test_labels) for name, values in alone.items()}
+    return {"joint": (train, labels, test, test_labels)} | found
 
 
 def _knn(data: ProbeData) -> list[ResultRow]:
@@ -51,10 +66,11 @@ def _knn(data: ProbeData) -> list[ResultRow]:
     chosen = {name: features[name] for name in settings.modalities}
     if len(chosen) == 2:  # unit vectors side by side: the cosine of a pair is the mean of the two cosines
         chosen["video + audio"] = np.concatenate([unit_rows(features["video"]), unit_rows(features["audio"])], axis=1)  # type: ignore[index]
+    splits = {name: data.split(x) for name, x in chosen.items()} | joint_splits(data)
     temperature = settings.temperature or None
     return [
-        scored_row(knn_classifier(*data.split(x), k=settings.neighbors, temperature=temperature), name)
-        for name, x in chosen.items()
+        scored_row(knn_classifier(*split, k=settings.neighbors, temperature=temperature), name)
+        for name, split in splits.items()
     ]
 
 

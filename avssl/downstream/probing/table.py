@@ -17,12 +17,12 @@ def protocol_table(protocol: ProbeProtocol, report: dict[str, Any]) -> str:
     about, rows = report["protocol"], report["rows"]
     layers = any("layer" in row for row in rows)
     several = len(about["divisions"]) > 1
-    head = f"{'model':<17}{'modality':<15}" + (f"{'layer':<15}" if layers else "")
+    head = f"{'model':<17}{'modality':<20}" + (f"{'layer':<15}" if layers else "")
     head += f"{protocol.headline:>9}" + (f"{'sd':>7}" if several else f"{'95 %':>17}")
     head += "".join(f"{_TITLES.get(name, name):>11}" for name in protocol.columns[1:])
     lines = [about["name"], _summary(about), "", head]
     for row in rows:
-        line = f"{row['model']:<17}{row['modality']:<15}"
+        line = f"{row['model']:<17}{row['modality']:<20}"
         if layers:
             line += f"{row.get('layer', '') + ('*' if row.get('best_layer') else ''):<15}"
         line += f"{100 * row[protocol.headline]:>9.1f}" + _spread(row, protocol.headline, several)

@@ -6,6 +6,7 @@ Example:
 """
 
 from avssl.features.table.parts import TableParts as TableParts
+from avssl.features.table.table import Column as Column
 from avssl.features.table.table import FeatureTable as FeatureTable
 from avssl.features.table.table import FeatureTableError as FeatureTableError
 from avssl.features.table.table import TableInfo as TableInfo

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ from avssl.core.user_files import FileError, regular_file
 from avssl.core.whole_file import whole_file
 from avssl.models import TableVectors
 
+Column = Literal["video", "audio", "joint"]
+"""Vectors of a table."""
 FORMAT_VERSION = 1
 MAX_SIZE = 2**16
 """Largest vector size that is read."""
@@ -66,6 +68,8 @@ class TableInfo:
     """All settings of the run that made the model."""
     moments: int = 0
     """Moments of a window in a table of ``"moments"``; else 0."""
+    joint_size: int = 0
+    """Size of the joint embeddings of both modalities, or of the one that was embedded; 0 if the table holds none."""
 
     def __post_init__(self) -> None:
         kinds: dict[object, tuple[type, ...]] = {"int": (int,), "float": (int, float), "dict[str, Any]": (dict,)}
@@ -79,7 +83,9 @@ class TableInfo:
             raise FeatureTableError(f"moments ({self.moments}) must be above 0 in tables of moments, and 0 in others.")
         if self.moments and (self.video_size % self.moments or self.audio_size % self.moments):
             raise FeatureTableError(f"video_size and audio_size must be multiples of moments ({self.moments}).")
-        for name in ("video_size", "audio_size"):
+        if self.joint_size and self.what != "embeddings":
+            raise FeatureTableError(f"joint_size ({self.joint_size}) must be 0 in tables of {self.what}.")
+        for name in ("video_size", "audio_size", "joint_size"):
             if not 0 <= getattr(self, name) <= MAX_SIZE:
                 raise FeatureTableError(f"{name} ({getattr(self, name)}) must lie in [0, {MAX_SIZE}].")
         if not self.modalities:
@@ -95,7 +101,12 @@ class TableInfo:
 
     def size(self, modality: str) -> int:
         """Return the size of a modality's vectors."""
-        return self.video_size if modality == "video" else self.audio_size
+        return {"video": self.video_size, "audio": self.audio_size, "joint": self.joint_size}[modality]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Vectors that the table holds: its modalities, and ``"joint"`` of a model with a joint head."""
+        return (*self.modalities, "joint") if self.joint_size else self.modalities
 
     def to_json(self) -> str:
         """Serialize with the format version, for the metadata of the schema."""
@@ -141,30 +152,39 @@ class FeatureTable:
     """(N, C) float32; C is 0 if the table holds no video."""
     audio: np.ndarray
     """(N, C) float32; C is 0 if the table holds no audio."""
+    joint: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 0), dtype=np.float32))
+    """(N, C) float32; C is 0 if the model has no joint head."""
 
     def __post_init__(self) -> None:
+        if self.joint.shape == (0, 0):
+            object.__setattr__(self, "joint", np.empty((len(self.ids), 0), dtype=np.float32))
         lengths = {name: len(getattr(self, name)) for name in _COLUMNS}
         if len(set(lengths.values())) != 1:
             raise FeatureTableError(f"all columns must have one length, got {lengths}.")
         self._check_spans()
-        for modality in self.info.modalities:
-            _check_vectors(modality, self.vectors(modality), self.info)
+        for column in self.info.columns:
+            _check_vectors(column, self.vectors(column), self.info)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def vectors(self, modality: str) -> np.ndarray:
-        """Return the (N, C) vectors of ``"video"`` or ``"audio"``.
+        """Return the (N, C) vectors of ``"video"``, ``"audio"`` or ``"joint"``.
 
         Raises:
             FeatureTableError: If the table holds none.
         """
-        if modality not in self.info.modalities:
+        if modality == "joint" and not self.info.joint_size:
+            raise FeatureTableError(
+                "the table holds no joint embeddings: a model with a joint head (objective.name joint) makes them, by "
+                "avssl embed --what embeddings."
+            )
+        if modality not in self.info.columns:
             raise FeatureTableError(
                 f"the table holds no {modality}, as it was made of {self.info.modalities[0]} alone (avssl embed "
                 "--modality). Embed files that have both."
             )
-        return self.video if modality == "video" else self.audio
+        return {"video": self.video, "audio": self.audio, "joint": self.joint}[modality]
 
     def _check_spans(self) -> None:
         start, stop = self.start_seconds, self.stop_seconds
@@ -180,7 +200,7 @@ class FeatureTable:
                 raise FeatureTableError(f"path {path!r} must be relative and stay inside the root.")
 
 
-_COLUMNS = ("ids", "paths", "start_seconds", "stop_seconds", "video", "audio")
+_COLUMNS = ("ids", "paths", "start_seconds", "stop_seconds", "video", "audio", "joint")
 """Fields of a :class:`FeatureTable`; the columns of its file are named ``id`` and ``path``."""
 
 
@@ -230,14 +250,14 @@ def write_joined(info: TableInfo, tables: Iterable[FeatureTable], path: Path | s
 def _schema(info: TableInfo) -> pa.Schema:
     fields = [("id", pa.string()), ("path", pa.string()), ("start_seconds", pa.float64())]
     fields += [("stop_seconds", pa.float64())]
-    fields += [(name, pa.list_(pa.float32(), info.size(name))) for name in info.modalities]
+    fields += [(name, pa.list_(pa.float32(), info.size(name))) for name in info.columns]
     return pa.schema(fields, metadata={_KEY: info.to_json()})
 
 
 def _to_arrow(table: FeatureTable, schema: pa.Schema) -> pa.Table:
     columns = [pa.array(list(table.ids), pa.string()), pa.array(list(table.paths), pa.string())]
     columns += [pa.array(table.start_seconds), pa.array(table.stop_seconds)]
-    for name in table.info.modalities:
+    for name in table.info.columns:
         flat = pa.array(np.ascontiguousarray(table.vectors(name)).reshape(-1))
         columns.append(pa.FixedSizeListArray.from_arrays(flat, table.info.size(name)))
     return pa.Table.from_arrays(columns, schema=schema)
@@ -295,7 +315,7 @@ def _refuse_expanding(file: pq.ParquetFile, info: TableInfo, limit_bytes: int) -
     # Looking at single columns aborts the process if the header is damaged.
     sizes = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
     unpacked = sum(map(abs, sizes))
-    rows = metadata.num_rows * (4 * (info.video_size + info.audio_size) + _OTHER_BYTES)
+    rows = metadata.num_rows * (4 * (info.video_size + info.audio_size + info.joint_size) + _OTHER_BYTES)
     if rows < 0 or max(rows, unpacked) > limit_bytes:
         raise FeatureTableError(
             f"{limit_bytes // _MAX_EXPANSION} bytes cannot hold {metadata.num_rows} rows with {unpacked} bytes of "
@@ -324,9 +344,9 @@ def _read_rows(file: pq.ParquetFile, info: TableInfo, limit_bytes: int) -> Featu
     count, strings = file.metadata.num_rows, _Texts(limit_bytes)
     texts = {name: np.empty(count, dtype=object) for name in ("id", "path")}
     times = {name: np.empty(count, dtype=np.float64) for name in ("start_seconds", "stop_seconds")}
-    vectors = {name: np.empty((count, info.size(name)), dtype=np.float32) for name in ("video", "audio")}
+    vectors = {name: np.empty((count, info.size(name)), dtype=np.float32) for name in ("video", "audio", "joint")}
     first = 0
-    for batch in _batches(file, [*texts, *times, *info.modalities]):
+    for batch in _batches(file, [*texts, *times, *info.columns]):
         place = slice(first, first + len(batch))
         if place.stop > count:
             break
