@@ -220,6 +220,12 @@ class ClipEncoder(_ClipModel):
             return unit_cells(self.model, self._arrange(video))
 
     @torch.no_grad()
+    def mirrored_cells(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cells of video input and of its mirror image, whose mean is :meth:`cells`, as the same place."""
+        with self._autocast():
+            return mirrored_cells(self.model, self._arrange(video))
+
+    @torch.no_grad()
     def queries(self, audio: Tensor) -> Tensor:
         """Return the queries that audio input puts to the cells: (B, D, steps), one step for the audio as a whole."""
         with self._autocast():
@@ -269,6 +275,20 @@ def unit_cells(model: LocatingModel, video: Tensor) -> Tensor:
     Returns:
         (B, D, T', h, w) float32.
     """
+    straight, mirrored = mirrored_cells(model, video)
+    return (straight + mirrored) / 2
+
+
+def mirrored_cells(model: LocatingModel, video: Tensor) -> tuple[Tensor, Tensor]:
+    """Return unit embeddings of the video cells and of those of its mirror image, mirrored back.
+
+    Args:
+        model: In evaluation mode.
+        video: (B, 3, T, H, W) model input.
+
+    Returns:
+        Two of (B, D, T', h, w) float32, in which each head's channels have length 1.
+    """
     straight, mirrored = model.visual_cells(video), model.visual_cells(video.flip(-1)).flip(-1)
-    both = unit_heads(straight, model.num_heads) + unit_heads(mirrored, model.num_heads)  # (B, K, D / K, T', h, w)
-    return (both / 2).flatten(1, 2)
+    both = [unit_heads(cells, model.num_heads).flatten(1, 2) for cells in (straight, mirrored)]
+    return both[0], both[1]

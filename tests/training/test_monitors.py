@@ -144,6 +144,103 @@ def test_one_good_measurement_resets_the_count():
         assert findings(diagnosis, 1) == []
 
 
+# ---------------------------------------------------------------- maps
+
+
+SIDE, KINDS = 9, 6
+
+
+def scenes(count=48):
+    """Frames with objects of two kinds, which are pixels of their number; the audio is the number of the first."""
+    draw = torch.Generator().manual_seed(0)
+    for first in range(0, count, 16):
+        number = torch.arange(first, first + 16)
+        video = torch.zeros(16, 4, 3, SIDE, SIDE, dtype=torch.uint8)
+        kinds = torch.stack([torch.randperm(KINDS, generator=draw)[:2] + 1 for _ in number])  # (16, 2)
+        for row, pair in enumerate(kinds):
+            # Not at the sides, so that nothing is moved out of the frame.
+            for kind, cell in zip(pair, torch.randperm(SIDE * (SIDE - 4), generator=draw)[:2], strict=True):
+                video[row, :, :, cell % SIDE, 2 + cell // SIDE] = kind
+        yield Batch(video, kinds[:, :1].float(), BatchIndex(number, number, number), torch.full((16, 2), SIDE))
+
+
+class Seeing(Known):
+    """One cell for each pixel, with the one-hot kind of the pixel ``shift`` columns to the left."""
+
+    num_heads = 1
+
+    def __init__(self, shift=0, deaf=False):
+        super().__init__(size=KINDS + 1)
+        self.shift, self.deaf = shift, deaf
+
+    def one_hot(self, x):
+        return super().one_hot(x) + 1e-3 * x.flatten(1).sum(dim=1, keepdim=True)
+
+    def visual_cells(self, video):
+        moved = video[:, 0].roll(self.shift, dims=-1)  # (B, T, H, W)
+        kinds = moved.detach().long()
+        known = nn.functional.one_hot(kinds, self.size).movedim(-1, 1).float() * (kinds > 0)[:, None]
+        # A little of the pixel itself, in the channel of no kind, gives the cosine a gradient.
+        return known + nn.functional.pad(1e-3 * moved[:, None], (0, 0) * 3 + (0, self.size - 1))
+
+    def sound_queries(self, audio):
+        kind = audio[:, 0].long() * (not self.deaf)
+        return nn.functional.one_hot(kind, self.size).float()[..., None]
+
+
+class Frames(Plain):
+    def video_input(self, video, valid_hw, chroma):
+        return super().video_input(video, valid_hw, chroma).transpose(1, 2)
+
+
+def scene_task(**options):
+    task = Task(Seeing(**options))
+    task.transform = Frames()
+    return task
+
+
+def scene_monitor():
+    return EmbeddingMonitor(FixedClips(scenes), every_steps=1, maps=True)
+
+
+def test_maps_of_what_is_seen_are_mirrored_with_the_frames():
+    found = scene_monitor().run(scene_task())
+    assert found["maps/mirror_agreement"] == 1
+    assert found["maps/other_audio_agreement"] < 0.4  # the other clip's kind is the same in a sixth
+    assert found["maps/chance_agreement"] < 0.4  # at most 9 of 45 places are near
+    # Every pixel of the cell counts, and the frame of the middle alone.
+    assert [found[f"maps/offset_{name}"] for name in ("time", "down", "right")] == pytest.approx([0, 0, 0], abs=1e-5)
+
+
+def test_maps_that_ignore_the_audio_peak_at_the_same_place_with_another():
+    found = scene_monitor().run(scene_task(deaf=True))
+    assert found["maps/other_audio_agreement"] == 1
+
+
+def test_maps_beside_what_is_seen_lose_their_agreement_while_retrieval_stays():
+    """Two columns beside the object, and two beside it on the other side in the mirror."""
+    monitor, good, ruined = scene_monitor(), scene_task(), scene_task(shift=2)
+    before = monitor.run(good)
+    after = monitor.run(ruined)  # once is no alarm
+    assert after["maps/mirror_agreement"] == 0
+    assert after["maps/offset_right"] == pytest.approx(-2, abs=1e-5)
+    assert {k: v for k, v in after.items() if "maps" not in k} == {k: v for k, v in before.items() if "maps" not in k}
+    resumed = scene_monitor()
+    resumed.load_state_dict(monitor.state_dict())
+    with pytest.warns(UserWarning, match=r"heat maps have left what is seen.*0\.\d\d of the clips.*avssl localize"):
+        resumed.run(ruined)
+    resumed.run(ruined)  # a second warning would be an error here
+
+
+def test_maps_that_never_agreed_and_checkpoints_from_before_are_no_alarm():
+    state = Diagnosis().state_dict()
+    del state["best_agreement"], state["times"]["maps"]
+    diagnosis = Diagnosis()
+    diagnosis.load_state_dict(state)
+    never = {"maps__mirror_agreement": 0.2, "maps__chance_agreement": 0.1}
+    assert findings(diagnosis, 5, **never) == []
+
+
 # ---------------------------------------------------------------- probe
 
 

@@ -11,7 +11,7 @@ from avssl.core.manifest import Manifest
 from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.engine import Precision
-from avssl.training.build import build_dataset, build_sampling
+from avssl.training.build import build_dataset, build_sampling, needs_of
 from avssl.training.monitors.clips import FP32, FixedClips
 from avssl.training.monitors.embedding import EmbeddingMonitor
 from avssl.training.monitors.probe import ProbeMonitor, single_label
@@ -35,7 +35,9 @@ def create_monitors(
         gallery, rest = manifest.select(order[: settings.num_clips]), order[settings.num_clips :]
     clips = _clips(config, gallery, np.arange(len(gallery)))
     monitors: list[EmbeddingMonitor | ProbeMonitor] = [
-        EmbeddingMonitor(clips, settings.every_steps, precision, held_out=held_out is not None)
+        EmbeddingMonitor(
+            clips, settings.every_steps, precision, held_out=held_out is not None, maps=needs_of(config).maps
+        )
     ]
     if settings.probe_clips and "label" in manifest and "label" in gallery:
         labels = manifest["label"]

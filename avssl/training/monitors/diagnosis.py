@@ -16,7 +16,11 @@ FALLEN_LOSS = 0.1
 """Share of its first value by which the loss must fall to count as learning."""
 SMALLEST_GALLERY = 32
 """Clips; recall near chance is not significant in smaller galleries."""
-TIMES = {"point": 2, "directions": 2, "shortcut": 3}
+SOUND_AGREEMENT = 0.2
+"""Least agreement of maps with their mirror images, above chance, that can be lost later."""
+LOST_AGREEMENT = 0.75
+"""Share of its highest value so far that the agreement of maps, above chance, must keep."""
+TIMES = {"point": 2, "directions": 2, "shortcut": 3, "maps": 2}
 """Consecutive measurements after which a finding is reported."""
 
 _ADVICE = "Lower optim.lr, and check BatchNorm (train.batch_norm, tiny batches), the temperature and the augmentations"
@@ -30,11 +34,14 @@ class Diagnosis:
       alignment), so the loss is low because the differences between clips are lost.
     - **shortcut**: retrieval in the gallery stays at chance while the loss falls, so the model does not learn
       how audio and video are related.
+    - **maps**: the peaks of heat maps no longer stay at their place when the frames are mirrored, although they did:
+      they have left what is seen. Retrieval may not show it.
     """
 
     def __init__(self) -> None:
         self._first_loss: float | None = None
         self._last_loss: float | None = None
+        self._best_agreement = 0.0
         self._times = dict.fromkeys(TIMES, 0)
 
     def observe(self, record: Mapping[str, float]) -> None:
@@ -49,6 +56,7 @@ class Diagnosis:
             "point": lambda: _point(numbers),
             "directions": lambda: _directions(numbers, embedding_size),
             "shortcut": lambda: self._shortcut(numbers),
+            "maps": lambda: self._maps(numbers),
         }
         new = []
         for name, check in checks.items():
@@ -75,12 +83,34 @@ class Diagnosis:
             "does not belong to its video, silent tracks, near-duplicates, or overfitting on too few clips."
         )
 
+    def _maps(self, numbers: Mapping[str, float]) -> str | None:
+        if "maps/mirror_agreement" not in numbers or numbers["retrieval/gallery_size"] < SMALLEST_GALLERY:
+            return None
+        agreement, chance = numbers["maps/mirror_agreement"], numbers["maps/chance_agreement"]
+        above = agreement - chance
+        self._best_agreement = max(self._best_agreement, above)
+        if self._best_agreement < SOUND_AGREEMENT or above >= LOST_AGREEMENT * self._best_agreement:
+            return None
+        return (
+            f"heat maps have left what is seen: mirrored frames give the peak at the same place in {agreement:.2f} of "
+            f"the clips (chance {chance:.2f}), after {self._best_agreement:.2f} above chance before. Retrieval may not "
+            "show it. Look at the maps (avssl localize), release earlier weights, and train on more clips or for fewer "
+            "epochs."
+        )
+
     def state_dict(self) -> dict[str, Any]:
-        return {"first_loss": self._first_loss, "last_loss": self._last_loss, "times": dict(self._times)}
+        return {
+            "first_loss": self._first_loss,
+            "last_loss": self._last_loss,
+            "best_agreement": self._best_agreement,
+            "times": dict(self._times),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load a state; one from before maps were looked at knows nothing of them."""
         self._first_loss, self._last_loss = state["first_loss"], state["last_loss"]
-        self._times = dict(state["times"])
+        self._best_agreement = state.get("best_agreement", 0.0)
+        self._times = dict.fromkeys(TIMES, 0) | state["times"]
 
 
 def _point(numbers: Mapping[str, float]) -> str | None:

@@ -14,6 +14,7 @@ from avssl.engine import Precision
 from avssl.evaluation import alignment_uniformity, cross_modal_retrieval, effective_rank, modality_gap, spread
 from avssl.training.monitors.clips import FP32, FixedClips, encode_clips
 from avssl.training.monitors.diagnosis import Diagnosis
+from avssl.training.monitors.maps import map_numbers
 from avssl.training.tasks import PretrainTask
 
 BEST_BY = "retrieval/R@10"
@@ -28,6 +29,7 @@ class EmbeddingMonitor:
         every_steps: Steps between measurements, >= 1.
         precision: Precision in which the model is trained.
         held_out: True if the gallery is not trained on.
+        maps: Look at heat maps too: three encodings of the gallery's frames in place of one.
 
     Numbers, for k in 1 and 10:
 
@@ -38,16 +40,23 @@ class EmbeddingMonitor:
     - ``alignment``, ``uniformity/video``, ``uniformity/audio`` (:func:`~avssl.evaluation.alignment_uniformity`);
     - ``rank/video``, ``rank/audio`` (:func:`~avssl.evaluation.effective_rank`), ``spread/video``,
       ``spread/audio`` (:func:`~avssl.evaluation.spread`);
-    - ``modality_gap`` (:func:`~avssl.evaluation.modality_gap`).
+    - ``modality_gap`` (:func:`~avssl.evaluation.modality_gap`);
+    - with ``maps``, those of :func:`~avssl.training.monitors.maps.map_numbers`.
     """
 
     def __init__(
-        self, clips: FixedClips, every_steps: int, precision: Precision = FP32, *, held_out: bool = False
+        self,
+        clips: FixedClips,
+        every_steps: int,
+        precision: Precision = FP32,
+        *,
+        held_out: bool = False,
+        maps: bool = False,
     ) -> None:
         if every_steps < 1:
             raise InputError(f"every_steps ({every_steps}) must be at least 1.")
         self.every_steps = every_steps
-        self._clips, self._precision, self._held_out = clips, precision, held_out
+        self._clips, self._precision, self._held_out, self._maps = clips, precision, held_out, maps
         self._diagnosis = Diagnosis()
 
     def run(self, task: PretrainTask) -> dict[str, float]:
@@ -56,6 +65,8 @@ class EmbeddingMonitor:
             return {}
         video, audio = encode_clips(task, self._clips, "embeddings", self._precision)
         numbers = embedding_numbers(video, audio) | {"retrieval/held_out": float(self._held_out)}
+        if self._maps:
+            numbers |= map_numbers(task, self._clips, self._precision)
         for warning in self._diagnosis.findings(numbers, video.shape[1]):
             if distributed.is_main():
                 warnings.warn(warning, stacklevel=2)
