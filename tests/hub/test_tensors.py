@@ -14,7 +14,6 @@ from avssl.training.build import build_model, build_transform, load_public_weigh
 
 SMALL = {
     "model.video.name": "timm",
-    "model.audio.width": "4",
     "model.head.hidden": "16",
     "model.head.out_features": "8",
     "sampling.num_frames": "2",
@@ -22,9 +21,10 @@ SMALL = {
 
 
 def release(folder, given):
-    config = parse_settings(SMALL | given)
+    small = {"model.audio.width": "4"} if "model.audio.name" not in given else {}
+    config = parse_settings(SMALL | small | given)
     model, transform = build_model(config, seed=3).eval(), build_transform(config)
-    load_public_weights(model.video_encoder)
+    load_public_weights(model.video_encoder, model.audio_encoder)
     transform.standardize.set_fixed(0.0, 1.0)
     return model, save_pretrained(folder, model, transform, config)
 
@@ -46,6 +46,23 @@ def test_release_is_small_and_comes_back_whole(tmp_path, timm_folder, option):
     assert "license: apache-2.0\n" in card
     assert f"- video starts from: {timm_folder}, license: apache-2.0" in card
     assert "# timm vit_tiny_patch16_224 + small_audio" in card
+
+
+@pytest.mark.parametrize("option", ["frozen", "lora"])
+def test_one_vit_for_both_names_its_base_once(tmp_path, timm_folder, option):
+    given = {"model.video.pretrained": str(timm_folder), f"model.video.{option}": "2" if option == "lora" else "true"}
+    given |= {"model.audio.name": "shared_vit", "model.audio.own_norms": "true", "model.audio.patch": "8"}
+    model, folder = release(tmp_path / "release", given)
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        names = list(file.keys())
+    assert list(json.loads((folder / "config.json").read_text())["bases"]) == ["model.video_encoder"]
+    assert not any(".attn.qkv.weight" in name or "base_layer" in name for name in names)
+    assert {"pos_embed", "cls_token", "blocks.0.norm1.weight", "norm.bias"} <= {
+        name.removeprefix("model.audio_encoder.network.") for name in names
+    }
+    again = from_pretrained(folder).model
+    audio = torch.randn(1, 1, 50, 64)
+    assert torch.equal(again.eval().embed_audio(audio), model.embed_audio(audio))
 
 
 def test_another_base_than_that_of_the_release_is_an_error(tmp_path, timm_folder):
