@@ -46,6 +46,7 @@ VERBS = {
     "embed": "avssl.recipes.embed:embed",
     "search": "avssl.recipes.search:search",
     "explore": "avssl.recipes.explore:explore",
+    "cluster": "avssl.recipes.cluster:cluster",
     "select": "avssl.recipes.select_clips:select",
     "convert": "avssl.recipes.convert:convert",
     "export": "avssl.recipes.export:export",

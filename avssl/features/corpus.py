@@ -20,11 +20,10 @@ from avssl.evaluation.corpus import (
     NUM_NEIGHBORS,
     NUM_PROBES,
     Neighbors,
-    find_centers,
+    cluster,
     find_copies,
     match_ranks,
     medoids,
-    nearest_centers,
     nearest_neighbors,
     originals,
     suspects,
@@ -194,10 +193,5 @@ def _joint(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
 
 def _cluster(vectors: np.ndarray, count: int, seed: int, shown: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the cluster of each clip and the medoids among the shown clips, in order of size, without empty ones."""
-    nearest = nearest_centers(vectors, find_centers(vectors, count, seed))[:, 0]
-    sizes = np.bincount(nearest, minlength=count)
-    order = np.argsort(-sizes, kind="stable")
-    number = np.empty(count, dtype=np.int64)
-    number[order] = np.arange(count)
-    clusters = number[nearest]
-    return clusters, medoids(vectors, clusters, int((sizes > 0).sum()), _SHOWN_MEDOIDS, shown)
+    clusters = cluster(vectors, count, seed)
+    return clusters, medoids(vectors, clusters, int(clusters.max()) + 1, _SHOWN_MEDOIDS, shown)

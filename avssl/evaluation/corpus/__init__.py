@@ -1,6 +1,8 @@
 """Structure of a corpus from the vectors of its windows: clusters, copies, match of video and audio, suspects."""
 
+from avssl.evaluation.corpus.clustering import cluster as cluster
 from avssl.evaluation.corpus.clustering import find_centers as find_centers
+from avssl.evaluation.corpus.clustering import label_agreement as label_agreement
 from avssl.evaluation.corpus.clustering import medoids as medoids
 from avssl.evaluation.corpus.clustering import nearest_centers as nearest_centers
 from avssl.evaluation.corpus.copies import CopyPair as CopyPair

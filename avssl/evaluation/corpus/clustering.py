@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor
 
 from avssl.core.errors import InputError
@@ -52,6 +53,35 @@ def nearest_centers(vectors: np.ndarray, centers: np.ndarray, count: int = 1) ->
 
 def _top(scores: Tensor, count: int) -> Tensor:
     return scores.topk(count, dim=1).indices
+
+
+def cluster(vectors: np.ndarray, num_clusters: int, seed: int = 0, among: np.ndarray | None = None) -> np.ndarray:
+    """Return the (N,) int64 cluster of each vector by :func:`find_centers`; 0 is the largest.
+
+    Args:
+        vectors: (N, C) float32.
+        num_clusters: K, in [1, N]; a cluster that no vector is nearest to has the last numbers.
+        seed: As for :func:`find_centers`.
+        among: (N,) bool mask of the vectors that the centers are found in; None takes all.
+
+    Raises:
+        InputError: If there are fewer vectors than centers.
+    """
+    sample = vectors if among is None else vectors[among]
+    nearest = nearest_centers(vectors, find_centers(sample, num_clusters, seed))[:, 0]
+    order = np.argsort(-np.bincount(nearest, minlength=num_clusters), kind="stable")
+    number = np.empty(num_clusters, dtype=np.int64)
+    number[order] = np.arange(num_clusters)
+    renumbered: np.ndarray = number[nearest]
+    return renumbered
+
+
+def label_agreement(clusters: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mutual information of (N,) clusters and (N,) labels, adjusted: 1 if they are equal, 0 by chance.
+
+    Source: Vinh, Epps and Bailey, JMLR 2010, as in scikit-learn.
+    """
+    return float(adjusted_mutual_info_score(labels, clusters))
 
 
 def medoids(
