@@ -71,7 +71,9 @@ def is_main() -> bool:
 
 
 def start(device: torch.device | str) -> torch.device:
-    """Join the process group that ``torchrun`` announced: gloo on CPUs, nccl on GPUs.
+    """Join the process group that ``torchrun`` announced: gloo for tensors on the host, nccl for those on GPUs.
+
+    Flags and small objects go by the host, so that no rank waits for its GPU to exchange them.
 
     Without torchrun's environment, or with a single process, no group is started. An existing group is kept.
 
@@ -105,7 +107,7 @@ def start(device: torch.device | str) -> torch.device:
         on_gpu = device.type == "cuda"
         store, own_rank, size = next(dist.rendezvous("env://"))
         dist.init_process_group(
-            "nccl" if on_gpu else "gloo",
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             store=_store_of_attempt(store, own_rank, size),
             rank=own_rank,
             world_size=size,
@@ -243,17 +245,11 @@ def mean(x: Tensor) -> Tensor:
     return total / world_size()
 
 
-def _device_of_flags() -> torch.device:
-    """Return the device of flags: nccl needs GPU memory, gloo is fastest with host memory."""
-    return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
-
-
 def any_true(flag: bool) -> bool:
     """Return True if the flag is True on at least one rank. Every rank must call it; the host waits."""
     if world_size() == 1:
         return bool(flag)
-    # int32 because nccl does not reduce booleans.
-    value = torch.tensor(int(flag), dtype=torch.int32, device=_device_of_flags())
+    value = torch.tensor(int(flag), dtype=torch.int32)
     dist.all_reduce(value, dist.ReduceOp.MAX)
     return bool(value.item())
 
@@ -263,8 +259,7 @@ def broadcast_object(value: _Value, source: int = 0) -> _Value:
     if world_size() == 1:
         return value
     box = [value]
-    device = _device_of_flags()
-    dist.broadcast_object_list(box, src=source, device=device if device.type == "cuda" else None)
+    dist.broadcast_object_list(box, src=source, device=torch.device("cpu"))
     return box[0]
 
 

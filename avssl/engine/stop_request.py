@@ -63,8 +63,7 @@ class StopRequest:
         return agreed
 
     def _cast(self) -> tuple[torch.Tensor, Any]:
-        device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
-        count = torch.tensor(int(self.received is not None), device=device)
+        count = torch.tensor(int(self.received is not None))  # on the host: no rank waits for its GPU
         return count, dist.all_reduce(count, async_op=True)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
