@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from avssl.config import Config, load_config
+from avssl.core.batch import Patches
 from avssl.engine import Precision, StepCost, state_bytes, step_cost
 from avssl.training.build import build_model, build_transform, needs_of
 
@@ -34,17 +35,20 @@ def model_cost(config: Config, num_clips: int, precision: Precision) -> StepCost
     num_views = num_clips * needs.num_views
     with FakeTensorMode():
         model = build_model(config)
+        target = None if needs.target_momentum is None else build_model(config).requires_grad_(False)
         handle = precision.apply(model, "cpu")
         video = torch.empty(num_views, 3, sampling.num_frames, size, size)
         audio = torch.empty(num_views + needs.negative_sounds, *spectrogram.shape[1:])
 
         def run() -> Tensor:
             sounds, needs_maps = audio[:num_views], needs.maps
-            if needs.target_momentum is not None:
+            if target is not None:
                 with torch.no_grad():
-                    model(video, sounds, needs_maps=needs_maps)
-            out = model(video, sounds, needs_maps=needs_maps, negative_audio=audio[num_views:])
-            return sum(x.sum() for x in vars(out).values() if isinstance(x, Tensor))
+                    target(video, sounds, needs_maps=needs_maps, needs_patches=needs.masked is not None)
+            keys = torch.arange(num_views) if needs.masked is not None else None
+            out = model(video, sounds, needs_maps=needs_maps, negative_audio=audio[num_views:], keys=keys)
+            parts = (vars(x).values() if isinstance(x, Patches) else (x,) for x in vars(out).values())
+            return sum(x.sum() for part in parts for x in part if isinstance(x, Tensor))
 
         cost = step_cost(model, run)
         handle.remove()

@@ -143,7 +143,7 @@ class FrameWise(Objective):
                 f"and the audio map {steps}. Set sampling.num_frames and sampling.frames_per_second, or the encoders' "
                 "strides over time, so that both have as many, as configs/soundingshapes_sync.yaml does."
             )
-        if steps < self.ignored_steps + 2:
+        if self.negatives == "clip" and steps < self.ignored_steps + 2:
             raise InputError(
                 f"FrameWise(ignored_steps={self.ignored_steps}) needs clips of at least {self.ignored_steps + 2} steps "
                 f"in time, got {steps}: longer clips (sampling.num_frames) or a smaller ignored_steps."

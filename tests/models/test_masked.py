@@ -150,3 +150,24 @@ def test_unfit_encoders_and_needs_are_errors() -> None:
         ObjectiveNeeds(masked=needs, maps=True)
     with pytest.raises(ValueError, match=r"mask_ratios \(0\.75,\) hide none of the 1 patches of the video encoder"):
         model.patch_prediction.check_input(model.video_encoder, torch.empty(1, 3, 2, 4, 4))
+
+
+def test_blocks_that_both_modalities_share_skip_the_patches_of_each() -> None:
+    pytest.importorskip("timm")
+    config = ("depth=1", "embed_dim=16", "num_heads=2", "img_size=16", "patch_size=8")
+    video = create_encoder("timm", modality="video", backbone="vit_tiny_patch16_224", config=config)
+    audio = create_encoder("shared_vit", modality="audio", trunk=video, patch=8, num_columns=3, num_rows=1)
+    heads = [create_head("mlp", 16, out_features=6) for _ in range(2)]
+    needs = MaskedPatches((0.5,), "pixels", width=14, num_blocks=1, num_heads=2)
+    model = AVModel(video, audio, *heads, patch_prediction=PatchPrediction(video, audio, 6, needs)).train()
+    clips, sound = _clips()
+    found = model(clips, sound, keys=KEYS)
+    assert found.video_patches.values.shape == found.video_patches.from_both.shape == (NUM_CLIPS, 2 * 4, 3 * 64)
+    assert found.audio_patches.values.shape == (NUM_CLIPS, 3, 64)  # 20 columns are filled up to three patches
+    assert torch.equal(found.audio_patches.values[1, 2].view(8, 8)[:4], sound[1, 0, 16:])
+    assert not found.audio_patches.values[1, 2].view(8, 8)[4:].any()
+    other = model(clips, sound + 50 * found.audio_patches.hidden.repeat_interleave(8, 1)[:, None, :20, None], keys=KEYS)
+    torch.testing.assert_close(other.audio, found.audio)
+    convolutions = create_encoder("timm", modality="video", backbone="resnet18")
+    with pytest.raises(ValueError, match="cannot be run on tokens alone"):
+        PatchPrediction(convolutions, audio, 6, needs)
