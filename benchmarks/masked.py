@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, default=Path("masked.clips"), help="folder of the rendered clips")
     parser.add_argument("--minutes", type=float, default=5.0, help="start no row that would end later")
     parser.add_argument("--train-seconds", type=float, default=60.0, help="CPU seconds of training of every row")
+    parser.add_argument("--runs", nargs="*", default=[*RUNS, UNTRAINED], help="only these rows")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="only print the measurements so far")
     options = parser.parse_args()
@@ -177,7 +178,7 @@ def main() -> None:
         world = shapes(options.clips, SPLITS, 0, build_sampling(settings(RUNS["InfoNCE"], 0)))
         done = {(row["name"], row["seed"], row["train_seconds"]) for row in read_rows(options.file)}
         for seed in SEEDS:
-            for name in (*RUNS, UNTRAINED):
+            for name in options.runs:
                 began = time.monotonic()
                 if (name, seed, options.train_seconds) in done or (longest and began + longest > until):
                     continue
