@@ -41,5 +41,6 @@ def test_two_ranks_equal_one_process_in_value_and_gradient(ranks: list[dict[str,
     assert len(one["gradients"]) == len(list(model.parameters()))
     for rank in two:  # DDP leaves the mean on every rank
         for got, expected in zip(rank["gradients"], one["gradients"], strict=True):
-            assert expected.abs().max() > 1e-3
+            if expected.ndim > 1:  # standardized embeddings leave no gradient at an offset
+                assert expected.abs().max() > 1e-3
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
