@@ -82,8 +82,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "SwAV": {"name": "swav", "temperature": 0.2, "queue_size": 480},
     "XDC": {"name": "xdc", "temperature": 0.2},
     "SeLaVi": {"name": "selavi", "temperature": 0.1},
+    "Barlow Twins": {"name": "barlow_twins", "off_diagonal": 0.01},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
+WIDE = {"out_features": 256, "hidden": 256}
+HEADS = {"barlow_twins": WIDE}
+"""Settings of the heads for objectives that need wide embeddings, by name."""
 UNTRAINED = "random-init"
 COMPARISONS = (
     ("Cross-AVID (= xID)", "Joint-AVID"),
@@ -162,6 +166,7 @@ def settings(objective: dict[str, Any], lr: float, epochs: int, seed: int) -> Co
     tree["model"]["video"]["width"] = 24
     tree["local_views"] = {"size": SCENE["width"] // 2}
     tree["objective"] = dict(objective)
+    tree["model"]["head"] |= HEADS.get(objective["name"], {})
     if "warmup_epochs" in objective:
         tree["objective"]["warmup_epochs"] = epochs // 2
     tree["optim"] |= {"lr": lr, "epochs": epochs, "batch_size": BATCH}
