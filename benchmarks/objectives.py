@@ -83,10 +83,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "XDC": {"name": "xdc", "temperature": 0.2},
     "SeLaVi": {"name": "selavi", "temperature": 0.1},
     "Barlow Twins": {"name": "barlow_twins", "off_diagonal": 0.01},
+    "VICReg": {"name": "vicreg"},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
 WIDE = {"out_features": 256, "hidden": 256}
-HEADS = {"barlow_twins": WIDE}
+HEADS = {"barlow_twins": WIDE, "vicreg": WIDE}
 """Settings of the heads for objectives that need wide embeddings, by name."""
 UNTRAINED = "random-init"
 COMPARISONS = (

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from avssl.objectives.swav import SwAV as SwAV
     from avssl.objectives.swav import sinkhorn as sinkhorn
     from avssl.objectives.swav import swapped_prediction as swapped_prediction
+    from avssl.objectives.vicreg import VICReg as VICReg
+    from avssl.objectives.vicreg import vicreg as vicreg
     from avssl.objectives.xdc import XDC as XDC
 
 OBJECTIVES: dict[str, str] = {
@@ -76,6 +78,7 @@ OBJECTIVES: dict[str, str] = {
     "slavc": "avssl.objectives.slavc:SLAVC",
     "ssl_tie": "avssl.objectives.ssl_tie:SSLTIE",
     "swav": "avssl.objectives.swav:SwAV",
+    "vicreg": "avssl.objectives.vicreg:VICReg",
     "xdc": "avssl.objectives.xdc:XDC",
 }
 """Import path of each objective class by its name in the configuration. A class of another package can be added."""
