@@ -84,6 +84,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "SeLaVi": {"name": "selavi", "temperature": 0.1},
     "Barlow Twins": {"name": "barlow_twins", "off_diagonal": 0.01},
     "VICReg": {"name": "vicreg"},
+    "SIGReg (LeJEPA)": {"name": "sigreg"},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
 WIDE = {"out_features": 256, "hidden": 256}

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from avssl.objectives.selavi import SeLaVi as SeLaVi
     from avssl.objectives.siglip import SigLIP as SigLIP
     from avssl.objectives.siglip import sigmoid_loss as sigmoid_loss
+    from avssl.objectives.sigreg import SigReg as SigReg
+    from avssl.objectives.sigreg import sigreg as sigreg
     from avssl.objectives.slavc import SLAVC as SLAVC
     from avssl.objectives.slavc import slavc_scores as slavc_scores
     from avssl.objectives.ssl_tie import SSLTIE as SSLTIE
@@ -75,6 +77,7 @@ OBJECTIVES: dict[str, str] = {
     "robust_xid": "avssl.objectives.robust_xid:RobustXID",
     "selavi": "avssl.objectives.selavi:SeLaVi",
     "siglip": "avssl.objectives.siglip:SigLIP",
+    "sigreg": "avssl.objectives.sigreg:SigReg",
     "slavc": "avssl.objectives.slavc:SLAVC",
     "ssl_tie": "avssl.objectives.ssl_tie:SSLTIE",
     "swav": "avssl.objectives.swav:SwAV",
