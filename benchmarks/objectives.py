@@ -85,6 +85,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "Barlow Twins": {"name": "barlow_twins", "off_diagonal": 0.01},
     "VICReg": {"name": "vicreg"},
     "SIGReg (LeJEPA)": {"name": "sigreg"},
+    "BYOL": {"name": "byol", "predictor_hidden": 128},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
 WIDE = {"out_features": 256, "hidden": 256}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from avssl.objectives.avid import sampled_softmax_loss as sampled_softmax_loss
     from avssl.objectives.barlow_twins import BarlowTwins as BarlowTwins
     from avssl.objectives.barlow_twins import barlow_twins as barlow_twins
+    from avssl.objectives.byol import BYOL as BYOL
+    from avssl.objectives.byol import byol_loss as byol_loss
     from avssl.objectives.cav_mae import CavMae as CavMae
     from avssl.objectives.cma import CMA as CMA
     from avssl.objectives.cma import neighbor_precision as neighbor_precision
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 OBJECTIVES: dict[str, str] = {
     "avid": "avssl.objectives.avid:AVID",
     "barlow_twins": "avssl.objectives.barlow_twins:BarlowTwins",
+    "byol": "avssl.objectives.byol:BYOL",
     "cav_mae": "avssl.objectives.cav_mae:CavMae",
     "cma": "avssl.objectives.cma:CMA",
     "dense_av": "avssl.objectives.dense_av:DenseAV",
