@@ -86,6 +86,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "VICReg": {"name": "vicreg"},
     "SIGReg (LeJEPA)": {"name": "sigreg"},
     "BYOL": {"name": "byol", "predictor_hidden": 128},
+    "SimSiam": {"name": "simsiam"},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
 WIDE = {"out_features": 256, "hidden": 256}

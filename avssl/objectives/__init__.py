@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from avssl.objectives.siglip import sigmoid_loss as sigmoid_loss
     from avssl.objectives.sigreg import SigReg as SigReg
     from avssl.objectives.sigreg import sigreg as sigreg
+    from avssl.objectives.simsiam import SimSiam as SimSiam
     from avssl.objectives.slavc import SLAVC as SLAVC
     from avssl.objectives.slavc import slavc_scores as slavc_scores
     from avssl.objectives.ssl_tie import SSLTIE as SSLTIE
@@ -81,6 +82,7 @@ OBJECTIVES: dict[str, str] = {
     "selavi": "avssl.objectives.selavi:SeLaVi",
     "siglip": "avssl.objectives.siglip:SigLIP",
     "sigreg": "avssl.objectives.sigreg:SigReg",
+    "simsiam": "avssl.objectives.simsiam:SimSiam",
     "slavc": "avssl.objectives.slavc:SLAVC",
     "ssl_tie": "avssl.objectives.ssl_tie:SSLTIE",
     "swav": "avssl.objectives.swav:SwAV",

@@ -85,6 +85,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sigreg, two views": ("sigreg", {"num_directions": 8, "regularization": 0.5, "within_modal": 0.5}),
     "byol": ("byol", {"predictor_hidden": 8}),
     "byol, two views": ("byol", {"predictor_hidden": 8, "within_modal": 0.5, "residual": False}),
+    "simsiam": ("simsiam", {"predictor_hidden": 8}),
+    "simsiam, two views": ("simsiam", {"predictor_hidden": 8, "within_modal": 0.5, "residual": False}),
     "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
     "slavc": ("slavc", {"temperature": 0.2}),
