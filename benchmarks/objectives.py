@@ -87,6 +87,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "SIGReg (LeJEPA)": {"name": "sigreg"},
     "BYOL": {"name": "byol", "predictor_hidden": 128},
     "SimSiam": {"name": "simsiam"},
+    "DINO": {"name": "dino", "prototypes": 256},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
 WIDE = {"out_features": 256, "hidden": 256}

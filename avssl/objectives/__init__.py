@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from avssl.objectives.cma import neighbor_precision as neighbor_precision
     from avssl.objectives.cma import positive_sets as positive_sets
     from avssl.objectives.dense_av import DenseAV as DenseAV
+    from avssl.objectives.dino import DINO as DINO
+    from avssl.objectives.dino import dino_loss as dino_loss
     from avssl.objectives.equivariance import nt_xent as nt_xent
     from avssl.objectives.fnac import FNAC as FNAC
     from avssl.objectives.fnac import foreground as foreground
@@ -70,6 +72,7 @@ OBJECTIVES: dict[str, str] = {
     "cav_mae": "avssl.objectives.cav_mae:CavMae",
     "cma": "avssl.objectives.cma:CMA",
     "dense_av": "avssl.objectives.dense_av:DenseAV",
+    "dino": "avssl.objectives.dino:DINO",
     "fnac": "avssl.objectives.fnac:FNAC",
     "framewise": "avssl.objectives.framewise:FrameWise",
     "info_nce": "avssl.objectives.info_nce:InfoNCE",

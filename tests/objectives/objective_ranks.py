@@ -87,6 +87,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "byol, two views": ("byol", {"predictor_hidden": 8, "within_modal": 0.5, "residual": False}),
     "simsiam": ("simsiam", {"predictor_hidden": 8}),
     "simsiam, two views": ("simsiam", {"predictor_hidden": 8, "within_modal": 0.5, "residual": False}),
+    "dino": ("dino", {"prototypes": 5, "student_temperature": 0.5, "teacher_temperature": 0.3}),
+    "dino, two views": (
+        "dino",
+        {
+            "prototypes": 5,
+            "student_temperature": 0.5,
+            "teacher_temperature": 0.3,
+            "within_modal": 0.5,
+            "shared_prototypes": False,
+        },
+    ),
     "silence, margin_nce": ("margin_nce", {"temperature": 0.2, "pooling": "both", "negative_sounds": 2}),
     "margin_nce": ("margin_nce", {"temperature": 0.2, "margin": -0.3, "pooling": "both"}),
     "slavc": ("slavc", {"temperature": 0.2}),

@@ -62,11 +62,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sigreg": ("sigreg", {"num_directions": 8}),
     "byol": ("byol", {"predictor_hidden": 8, "momentum": 0.7, "within_modal": 0.5}),
     "simsiam": ("simsiam", {"predictor_hidden": 8, "within_modal": 0.5}),
+    "dino": ("dino", {"prototypes": 5, "momentum": 0.7, "within_modal": 0.5}),
     "swav": ("swav", {"embedding_size": 6, "prototypes": 5, "epsilon": 0.2, "queue_size": 15}),
     "slavc": ("slavc", {"temperature": 0.2, "momentum": 0.7}),
     "dense_av": ("dense_av", {"temperature": 0.2, "silence_dbfs": -6.0, "negative_sounds": 4, "pooled_weight": 0.5}),
 }
-ON_RANKS = ("moco", "swav", "cav_mae", "mjepa", "joint")
+ON_RANKS = ("dino", "moco", "swav", "cav_mae", "mjepa", "joint")
 
 
 class Views(nn.Module):
