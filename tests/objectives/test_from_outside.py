@@ -66,7 +66,7 @@ def test_its_options_are_settings(capsys):
     with pytest.raises(SystemExit):
         Verb("pretrain", "avssl.recipes.pretrain:pretrain").parse(["--objective.name", "distance", "--help-all"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "slavc, ssl_tie, distance." in text
+    assert ", distance." in text
     assert "Factor of the loss, > 0. (default: 2.0)" in text
     assert "somebodys_distance" not in sys.modules  # read, not imported
 
