@@ -29,7 +29,7 @@ HALF = [0.5, 0.5, 0.5]
 """Mean and deviation of each channel."""
 
 
-def train_on_pictures(folder: Path, world: Shapes, architecture: str, arguments: Mapping[str, Any]) -> dict[str, float]:
+def train_on_pictures(folder: Path, world: Shapes, architecture: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Train a network of timm on the kinds of objects of the split "pictures", and save it as timm does.
 
     Args:
@@ -39,7 +39,7 @@ def train_on_pictures(folder: Path, world: Shapes, architecture: str, arguments:
         arguments: Settings of the network that differ from its own.
 
     Returns:
-        ``accuracy`` on the middle frames of the split "single", ``chance`` and ``cpu_seconds``.
+        The row: ``accuracy`` on the middle frames of the split "single", ``chance`` and ``cpu_seconds``.
     """
     import timm
 
@@ -70,9 +70,17 @@ def train_on_pictures(folder: Path, world: Shapes, architecture: str, arguments:
     }
     save_file(network.state_dict(), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(about))
-    numbers = {"accuracy": accuracy, "chance": 1 / len(names), "cpu_seconds": time.process_time() - began}
-    done.write_text(json.dumps(numbers))
-    return numbers
+    row = {
+        "stage": "pictures",
+        "tower": f"{architecture}, classifier of pictures",
+        "lr": LR,
+        "seed": 0,
+        "accuracy": accuracy,
+        "chance": 1 / len(names),
+        "cpu_seconds": time.process_time() - began,
+    }
+    done.write_text(json.dumps(row))
+    return row
 
 
 def fit_classifier(network: nn.Module, world: Shapes, rows: np.ndarray, names: list[str]) -> None:

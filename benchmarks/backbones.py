@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 import sys
 import time
@@ -201,7 +200,7 @@ def best(rows: list[dict[str, Any]]) -> str:
     return str(max(final, key=lambda row: row["pointing"])["tower"])
 
 
-def results(rows: list[dict[str, Any]], pictures: dict[str, float] | None) -> str:
+def results(rows: list[dict[str, Any]]) -> str:
     """Return Markdown tables: means, standard deviations where there are several seeds, and differences of seeds."""
     final = [row for row in rows if row["stage"] == "final"]
     if not final:
@@ -235,7 +234,7 @@ def results(rows: list[dict[str, Any]], pictures: dict[str, float] | None) -> st
         f"pointing and R@10 on {SPLITS['val'].num_clips} validation clips, after {EPOCHS // 3} epochs with seed "
         f"{TUNING_SEED}.",
     ]
-    if pictures:
+    for pictures in (row for row in rows if row["stage"] == "pictures"):
         lines += [
             "",
             f"The classifier of pictures has {pictures['accuracy']:.3f} on {first['n_test']:.0f} test frames (chance "
@@ -280,7 +279,9 @@ def main() -> None:
         until = time.monotonic() + 60 * options.minutes
         sampling = ClipSampling(**SAMPLING)
         world = shapes(options.clips / "world", SPLITS, 0, sampling)
-        train_on_pictures(pictures, world, ARCHITECTURE, CLASSIFIER)
+        about = train_on_pictures(pictures, world, ARCHITECTURE, CLASSIFIER)
+        if not any(row["stage"] == "pictures" for row in read_rows(options.file)):
+            append_row(options.file, about)
         while (todo := missing(read_rows(options.file))) and time.monotonic() < until:
             row = run(*todo[0], pictures=pictures, world=world, file=options.file)
             print(
@@ -288,8 +289,7 @@ def main() -> None:
                 f"R@10 {row['R@10']:.3f}, {row['seconds']:.0f} s",
                 flush=True,
             )
-    about = pictures / "accuracy.json"
-    print(results(read_rows(options.file), json.loads(about.read_text()) if about.exists() else None))
+    print(results(read_rows(options.file)))
 
 
 if __name__ == "__main__":
