@@ -21,8 +21,9 @@ from avssl.core.draws import clip_key, text_keys
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.core.progress import Bar
+from avssl.data.splits import Recordings
 from avssl.engine import Precision
-from avssl.evaluation import wilson_interval
+from avssl.evaluation import mean_interval
 from avssl.hub.pretrained import PretrainedModel
 from avssl.localization import SyncCurve, sync_curve
 from avssl.media import MediaError, MediaReader, open_media
@@ -93,39 +94,35 @@ class SyncScores:
     within: float
     """Clips whose lowest energy is within :data:`TOLERANCE_SECONDS` of the true offset, decided or not."""
     interval: tuple[float, float]
-    """95 % interval of ``within`` (Wilson)."""
+    """95 % interval of ``within`` over recordings."""
     decided: float
     """Clips for which ``avssl sync`` would report an offset."""
     decided_interval: tuple[float, float]
-    """95 % interval of ``decided`` (Wilson)."""
+    """95 % interval of ``decided`` over recordings."""
     within_of_decided: float | None
     """``within`` among the decided clips; None if there are none."""
     median_error_seconds: float
 
 
-def score_offsets(found: np.ndarray, decided: np.ndarray, true: np.ndarray) -> SyncScores:
+def score_offsets(found: np.ndarray, decided: np.ndarray, true: np.ndarray, recordings: np.ndarray) -> SyncScores:
     """Score offsets.
 
     Args:
         found: (N,) offsets of the lowest energy in seconds.
         decided: (N,) bool.
         true: (N,) offsets in seconds.
+        recordings: (N,) recordings of the clips.
     """
     error = np.abs(found - true)
     hits = error <= TOLERANCE_SECONDS + _ROUNDING
     return SyncScores(
         float(hits.mean()),
-        _interval(hits),
+        mean_interval(hits, recordings),
         float(decided.mean()),
-        _interval(decided),
+        mean_interval(decided, recordings),
         float(hits[decided].mean()) if decided.any() else None,
         float(np.median(error)),
     )
-
-
-def _interval(hits: np.ndarray) -> tuple[float, float]:
-    low, high = wilson_interval(int(hits.sum()), len(hits))
-    return float(low), float(high)
 
 
 def chance_within(true: np.ndarray, step_seconds: float, max_offset_seconds: float) -> float:
@@ -186,8 +183,11 @@ def measure_sync(
         )
     found = np.array([[curve.lowest_at_seconds for curve in each] for each in curves])
     decided = np.array([[curve.is_decided for curve in each] for each in curves])
-    true = true[kept]
-    table = [{"audio": kind, **asdict(score_offsets(found[:, i], decided[:, i], true))} for i, kind in enumerate(audio)]
+    true, recordings = true[kept], Recordings(rows).groups[kept]
+    table = [
+        {"audio": kind, **asdict(score_offsets(found[:, i], decided[:, i], true, recordings))}
+        for i, kind in enumerate(audio)
+    ]
     about = {
         "checkpoint": pretrained.source,
         "weights": pretrained.weights_hash(),
@@ -203,7 +203,7 @@ def measure_sync(
     }
     baselines = {
         "chance": chance_within(true, step_seconds, max_offset_seconds),
-        "no offset": score_offsets(np.zeros(len(true)), np.zeros(len(true), dtype=bool), true).within,
+        "no offset": score_offsets(np.zeros(len(true)), np.zeros(len(true), dtype=bool), true, recordings).within,
     }
     clips = [
         {

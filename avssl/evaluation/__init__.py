@@ -40,6 +40,8 @@ from avssl.evaluation.intervals import GroupScore as GroupScore
 from avssl.evaluation.intervals import group_gap as group_gap
 from avssl.evaluation.intervals import group_names as group_names
 from avssl.evaluation.intervals import mean_and_deviation as mean_and_deviation
+from avssl.evaluation.intervals import mean_interval as mean_interval
+from avssl.evaluation.intervals import mean_intervals as mean_intervals
 from avssl.evaluation.intervals import subgroup_scores as subgroup_scores
 from avssl.evaluation.intervals import wilson_interval as wilson_interval
 from avssl.evaluation.knn import knn_classifier as knn_classifier

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from avssl.evaluation.arrays import class_numbers
-from avssl.evaluation.bootstrap import bootstrap_interval
+from avssl.evaluation.intervals import mean_interval
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,12 @@ class DisturbanceScores:
 
     accuracy: float
     """Accuracy on the disturbed clips."""
+    accuracy_interval: tuple[float, float]
+    """95 % interval of ``accuracy`` over recordings."""
     change: float
     """Accuracy on disturbed minus accuracy on clean clips, in [-1, 1]."""
     interval: tuple[float, float]
-    """95 % interval of ``change`` by the paired bootstrap over clips."""
+    """95 % interval of ``change`` by the paired bootstrap over recordings."""
     changed: float
     """Share of clips whose predicted class changes."""
     became_partner: float | None
@@ -28,7 +30,12 @@ class DisturbanceScores:
 
 
 def disturbance_scores(
-    clean: ArrayLike, disturbed: ArrayLike, labels: ArrayLike, partners: ArrayLike | None = None, seed: int = 0
+    clean: ArrayLike,
+    disturbed: ArrayLike,
+    labels: ArrayLike,
+    recordings: ArrayLike,
+    partners: ArrayLike | None = None,
+    seed: int = 0,
 ) -> DisturbanceScores:
     """Compare the predictions for disturbed and clean clips.
 
@@ -36,6 +43,7 @@ def disturbance_scores(
         clean: (N,) predicted classes of the clean clips.
         disturbed: (N,) predicted classes of the disturbed clips.
         labels: (N,) true classes.
+        recordings: (N,) recordings of the clips.
         partners: (N,) classes of the clips from which audio, frames or an object were taken.
 
     Raises:
@@ -53,8 +61,9 @@ def disturbance_scores(
     difference = now.astype(float) - before
     return DisturbanceScores(
         accuracy=float(now.mean()),
+        accuracy_interval=mean_interval(now, recordings, seed),
         change=float(difference.mean()),
-        interval=bootstrap_interval(difference, seed),
+        interval=mean_interval(difference, recordings, seed),
         changed=float(changed.mean()),
         became_partner=became,
     )

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from avssl.core.errors import InputError
-from avssl.evaluation.bootstrap import ratio_interval
+from avssl.evaluation.bootstrap import bootstrap_intervals, resampled_sums
 
 NO_VALUE = "(none)"
 """Name of the group of clips without a value."""
@@ -67,6 +67,46 @@ def _wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def mean_interval(values: ArrayLike, recordings: ArrayLike, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of the mean over rows, of which those of one recording are not independent.
+
+    Rows of the same recording (:class:`avssl.data.splits.Recordings`) are resampled together, so that repeating rows
+    does not narrow the interval. Where every row is its own recording, the interval of a share is Wilson's, which holds
+    for few rows too, and others are those of the bootstrap over rows.
+
+    Args:
+        values: (N,) numbers, or bool for a share; N >= 1.
+        recordings: (N,) recording of each row.
+        seed: Random seed of the bootstrap.
+
+    Raises:
+        ValueError: If the shapes differ, there are no values, or one is not finite.
+
+    Example:
+        >>> mean_interval([True, True, False, False], ["a.mp4", "a.mp4", "b.mp4", "b.mp4"])
+        (0.0, 1.0)
+    """
+    given = np.asarray(values)
+    low, high = mean_intervals(given[:, None] if given.ndim == 1 else given, recordings, seed)[0].tolist()
+    return low, high
+
+
+def mean_intervals(values: ArrayLike, recordings: ArrayLike, seed: int = 0) -> np.ndarray:
+    """Return (M, 2) :func:`mean_interval` of the columns of (N, M) values, all with the same resamples."""
+    numbers, owners = np.asarray(values), np.asarray(recordings)
+    if numbers.ndim != 2 or not len(numbers) or owners.shape != numbers.shape[:1]:
+        raise InputError(f"values must be (N, M) and recordings (N,), N >= 1, got {numbers.shape}, {owners.shape}.")
+    if not np.isfinite(numbers).all():
+        raise InputError("values must be finite.")
+    if len(np.unique(owners)) < len(owners):
+        columns = np.concatenate([numbers.T.astype(np.float64), np.ones((1, len(owners)))])
+        *sums, counts = resampled_sums(columns, owners, np.random.default_rng(seed))
+        return np.percentile(np.array(sums) / counts, [2.5, 97.5], axis=1).T
+    if numbers.dtype == bool:
+        return np.stack(wilson_interval(numbers.sum(axis=0), len(numbers)), axis=1)
+    return bootstrap_intervals(numbers, seed)
+
+
 @dataclass(frozen=True)
 class GroupScore:
     """Mean score of one group of clips."""
@@ -84,8 +124,7 @@ def subgroup_scores(
 ) -> dict[str, GroupScore]:
     """Compute the mean score of each group.
 
-    Where all scores are 0 or 1 and no two clips are of one recording, the intervals are Wilson's, which hold for few
-    clips too; otherwise they are those of the bootstrap over recordings.
+    The intervals are those of :func:`mean_interval`; scores that are all 0 or 1 are shares.
 
     Args:
         scores: (N,) finite numbers or bool, N >= 1.
@@ -107,18 +146,11 @@ def subgroup_scores(
         )
     if not np.isfinite(values).all():
         raise InputError("scores must be finite.")
-    values, names = values.astype(np.float64), group_names(given)
-    are_hits = bool(np.isin(values, (0, 1)).all()) and len(np.unique(owners)) == len(owners)
+    values, names = values.astype(bool if np.isin(values, (0, 1)).all() else np.float64), group_names(given)
     found = {}
     for name in sorted(set(names.tolist()), key=_order):
         inside = values[names == name]
-        if are_hits:
-            interval = _wilson(int(inside.sum()), len(inside), 0.95)
-        else:
-            ends = ratio_interval(inside, np.ones(len(inside)), owners[names == name], seed)
-            assert ends is not None, "counts are never zero"
-            interval = ends
-        found[name] = GroupScore(len(inside), float(inside.mean()), interval)
+        found[name] = GroupScore(len(inside), float(inside.mean()), mean_interval(inside, owners[names == name], seed))
     return found
 
 

@@ -60,13 +60,13 @@ def test_audio_of_another_clip_keeps_its_place_relative_to_its_own_frames(noise_
 
 def test_scores_of_known_offsets():
     true = np.array([0.0, 0.5, -0.5, 0.95])
-    scores = score_offsets(np.array([0.1, 0.5, -0.7, 0.9]), np.array([True, False, True, False]), true)
+    scores = score_offsets(np.array([0.1, 0.5, -0.7, 0.9]), np.array([True, False, True, False]), true, np.arange(4))
     assert scores.within == 0.75
     assert scores.decided == 0.5
     assert scores.within_of_decided == 0.5
     assert scores.median_error_seconds == pytest.approx(0.075)
     assert 0.3 < scores.interval[0] < 0.75 < scores.interval[1] < 1
-    assert score_offsets(true, np.zeros(4, dtype=bool), true).within_of_decided is None
+    assert score_offsets(true, np.zeros(4, dtype=bool), true, np.arange(4)).within_of_decided is None
     assert chance_within(true, 0.1, 1.0) == pytest.approx((3 + 3 + 3 + 2) / 84)
 
 

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from avssl.evaluation import GroupScore, group_gap, mean_and_deviation, subgroup_scores, wilson_interval
+from avssl.evaluation import (
+    GroupScore,
+    bootstrap_interval,
+    group_gap,
+    mean_and_deviation,
+    mean_interval,
+    mean_intervals,
+    subgroup_scores,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +62,42 @@ def test_wilson_refuses_counts_that_cannot_be(successes_n):
 def test_wilson_refuses_confidence_of_one():
     with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\), got 1"):
         wilson_interval(1, 2, confidence=1)
+
+
+def test_repeated_rows_of_a_recording_do_not_narrow_the_interval():
+    hits, owners = np.array([True, False] * 10), np.arange(20)
+    once = mean_interval(hits.astype(float), owners)
+    for times in (2, 10):
+        repeated = mean_interval(np.repeat(hits, times), np.repeat(owners, times))
+        assert np.diff(repeated)[0] == pytest.approx(np.diff(once)[0], abs=0.06)
+        assert np.diff(mean_interval(np.repeat(hits, times), np.arange(20 * times)))[0] < 0.8 * np.diff(once)[0]
+
+
+def test_two_recordings_give_any_share():
+    """Of 4 pairs of resampled recordings, one has hits alone and one has none."""
+    assert mean_interval([True, True, False, False], ["a", "a", "b", "b"]) == (0.0, 1.0)
+    assert mean_interval([3.0, 5.0, 4.0], ["a", "a", "a"]) == (4.0, 4.0)
+
+
+def test_the_mean_of_recordings_of_several_lengths_is_over_rows():
+    values, owners = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0, 1, 1, 1])
+    # Both, in either order: 1 of 4 rows; twice the first: 1; twice the second: 0.
+    assert mean_interval(values, owners) == (0.0, 1.0)
+
+
+def test_intervals_of_rows_that_are_recordings():
+    hits = np.array([True, True, False])
+    assert mean_interval(hits, range(3)) == wilson_interval(2, 3)
+    assert mean_interval(hits.astype(float), range(3), 5) == bootstrap_interval(hits.astype(float), 5)
+    columns = np.array([[1.0, 0.2], [0.0, 0.4], [1.0, 0.6]])
+    for column, interval in zip(columns.T, mean_intervals(columns, range(3), 5), strict=True):
+        assert tuple(interval) == pytest.approx(mean_interval(column, range(3), 5), abs=1e-12)
+
+
+@pytest.mark.parametrize(("values", "owners"), [([1.0], [0, 1]), ([], []), ([np.nan], [0]), (1.0, 0)])
+def test_mean_interval_refuses(values, owners):
+    with pytest.raises(ValueError, match="values"):
+        mean_interval(values, owners)
 
 
 def test_subgroups_by_hand():

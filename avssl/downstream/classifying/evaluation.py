@@ -10,8 +10,9 @@ import numpy as np
 
 from avssl.core.manifest import Manifest
 from avssl.core.names import printable
-from avssl.evaluation.intervals import wilson_interval
-from avssl.evaluation.video_scores import baseline_numbers, video_numbers
+from avssl.data.splits import Recordings
+from avssl.evaluation.intervals import mean_interval
+from avssl.evaluation.video_scores import baseline_numbers, video_numbers, video_probabilities
 from avssl.hub.trained_classifier import TrainedClassifier
 
 Outcome = Literal["yes", "no", "unknown class", ""]
@@ -28,7 +29,7 @@ class Truth:
     def __init__(self, manifest: Manifest, classifier: TrainedClassifier) -> None:
         labels, size = classifier.config.labels, len(manifest)
         column = labels.label_column
-        self.column = column
+        self.column, self._manifest = column, manifest
         self.texts: list[str] = [str(text or "") for text in manifest[column]] if column in manifest else [""] * size
         split = labels.split_column[0] if len(labels.split_column) == 1 and not labels.fold_column else ""
         texts = manifest[split] if split in manifest else [None] * size
@@ -68,8 +69,8 @@ class Truth:
         targets = is_class if self.is_multi_label else is_class.argmax(axis=1)
         found: dict[str, Any] = dict(video_numbers(logits, targets, self._average))
         if not self.is_multi_label:
-            hits = round(found["top1"] * len(rows))
-            found["top1_interval"] = list(wilson_interval(hits, len(rows)))
+            hits = video_probabilities(logits, self._average).argmax(axis=1) == targets
+            found["top1_interval"] = list(mean_interval(hits, Recordings(self._manifest.select(rows)).groups))
         return {"n": len(rows)} | found | baseline_numbers(targets, len(self.classes))
 
     def num_of_training(self, rows: np.ndarray) -> int:

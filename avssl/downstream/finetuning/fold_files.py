@@ -23,16 +23,19 @@ from urllib.parse import quote
 import numpy as np
 
 from avssl.core.data_files import read_json
+from avssl.core.manifest import Manifest
 from avssl.core.user_files import FileError
 from avssl.core.whole_file import whole_file, write_json
 from avssl.data.ledger import Failure, Ledger
-from avssl.data.splits import Division
+from avssl.data.splits import Division, Recordings
 from avssl.downstream.finetuning.calibrating import Calibrated
 from avssl.downstream.finetuning.fold_rows import FoldRows
 from avssl.downstream.finetuning.prediction import Evaluation
 from avssl.downstream.finetuning.report import write_report
+from avssl.downstream.finetuning.report.clip_scores import find_rows
 from avssl.downstream.finetuning.run import ClassifierRun
 from avssl.downstream.finetuning.training import TrainingResult
+from avssl.evaluation import mean_interval
 from avssl.hub.classifier import save_classifier
 from avssl.models import Classifier
 from avssl.training.run_directory import RunDirectory
@@ -75,7 +78,8 @@ def write_fold(
     ``run`` has the resolved settings of this fold, and ``more`` holds further values of the result.
     """
     config, classes, folder = run.config, run.labels.classes, fold_directory(run.directory, division.name)
-    predictions = evaluation.predictions
+    predictions, targets = evaluation.predictions, evaluation.targets.numpy()
+    scores = calibrated.calibration.probabilities(predictions.logits, config.test.average, config.labels.multi_label)
     result = {
         "fold": division.name,
         "n_train": len(rows.train),
@@ -93,6 +97,11 @@ def write_fold(
         "wall_seconds": round(training.fit.wall_seconds, 1),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "numbers": evaluation.numbers,
+        **(
+            {}
+            if config.labels.multi_label
+            else {"top1_interval": _interval(rows.test, predictions.ids, scores, targets)}
+        ),
         "calibration": calibrated.result,
         **({"unknown": calibrated.unknown} if calibrated.unknown else {}),
         **more,
@@ -107,11 +116,10 @@ def write_fold(
         calibration=calibrated.calibration,
     )
     _write_dropped(folder / "dropped_files.csv", [*training.failures, *predictions.failures, *calibrated.failures])
-    scores = calibrated.calibration.probabilities(predictions.logits, config.test.average, config.labels.multi_label)
     _write_arrays(
         folder / "predictions.npz",
         ids=predictions.ids,
-        targets=evaluation.targets.numpy(),
+        targets=targets,
         logits=predictions.logits,
         scores=scores,
         classes=np.asarray(classes),
@@ -121,7 +129,7 @@ def write_fold(
             folder,
             classes=classes,
             scores=scores,
-            labels=evaluation.targets.numpy(),
+            labels=targets,
             ids=predictions.ids.tolist(),
             manifest=rows.test,
             title=f"{config.labels.label_column}, fold {division.name}",
@@ -133,6 +141,12 @@ def write_fold(
         )
     write_json(folder / "results.json", result)
     return result
+
+
+def _interval(test: Manifest, ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> list[float]:
+    """Return the 95 % interval of the accuracy over the recordings of the test rows."""
+    recordings = Recordings(test).groups[find_rows(test, ids.tolist())]
+    return list(mean_interval(scores.argmax(axis=1) == targets, recordings))
 
 
 def _write_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.core.progress import Bar
+from avssl.data.splits import Recordings
 from avssl.downstream.localization.baselines import Baselines
 from avssl.downstream.localization.clips import InstantClips
 from avssl.downstream.localization.duets import duet_rows
@@ -126,7 +127,8 @@ def measure_localization(
     )
     with Bar(total=len(scored), desc="score", unit="clip", show=progress) as bar:
         samples = score_rows(scored, makers, rules, bar.update)
-    rows, intervals = table_rows(samples, groups, seed)
+    recordings = Recordings(manifest).groups[[instant.row for instant in scored]]
+    rows, intervals = table_rows(samples, groups, recordings, seed)
     about = _about(pretrained, manifest, found, rules) | {
         "n": len(scored),
         "n_without_source": len(found.instants) - len(scored),
@@ -140,7 +142,7 @@ def measure_localization(
         about,
         rows,
         intervals,
-        paired_differences(samples, TRAINED, groups, seed),
+        paired_differences(samples, TRAINED, groups, recordings, seed),
         {name: success_curves(values) for name, values in samples.items()},
         *rejection(found.maps, positive, samples, scored[0].hw, seed),
         under_negative_audio(maps, scored, TRAINED, (SILENCE, NOISE, SHUFFLED)),

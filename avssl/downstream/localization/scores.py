@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from avssl.downstream.localization.instants import Instant
-from avssl.evaluation import bootstrap_intervals
+from avssl.evaluation import mean_intervals
 from avssl.evaluation.localization import THRESHOLDS, group_minimum, success, summarize
 from avssl.evaluation.localization.curves import SUCCESS
 from avssl.evaluation.localization.samples import kept_selections, sample_columns
@@ -77,24 +77,31 @@ def _reached(ciou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def table_rows(
-    samples: Mapping[str, Samples], groups: Sequence[str | None] | None, seed: int
+    samples: Mapping[str, Samples], groups: Sequence[str | None] | None, recordings: np.ndarray, seed: int
 ) -> tuple[dict[str, Numbers], dict[str, dict[str, tuple[float, float]]]]:
-    """Return the numbers of every row, and the 95 % bootstrap intervals of its headlines."""
+    """Return the numbers of every row, and the 95 % intervals of its headlines over the (N,) ``recordings``."""
     rows = {name: summarize(values, groups) for name, values in samples.items()}
     parts = {name: headlines(values, groups) for name, values in samples.items()}
+    of_groups = _of_groups(groups, recordings)
     intervals = {
-        name: _intervals(single, seed) | _intervals(grouped, seed) for name, (single, grouped) in parts.items()
+        name: _intervals(single, recordings, seed) | _intervals(grouped, of_groups, seed)
+        for name, (single, grouped) in parts.items()
     }
     return rows, intervals
 
 
 def paired_differences(
-    samples: Mapping[str, Samples], ours: str, groups: Sequence[str | None] | None, seed: int
+    samples: Mapping[str, Samples],
+    ours: str,
+    groups: Sequence[str | None] | None,
+    recordings: np.ndarray,
+    seed: int,
 ) -> dict[str, dict[str, dict[str, float | tuple[float, float]]]]:
     """Compute the difference between ``ours`` and every other row, on the same instants.
 
     Returns:
-        Name of the other row -> headline -> ``difference`` and its 95 % ``interval`` by the paired bootstrap.
+        Name of the other row -> headline -> ``difference`` and its 95 % ``interval`` by the paired bootstrap over
+        the (N,) ``recordings``.
     """
     mine = headlines(samples[ours], groups)
     found = {}
@@ -102,11 +109,12 @@ def paired_differences(
         if name == ours:
             continue
         differences: dict[str, dict[str, float | tuple[float, float]]] = {}
-        for own, other in zip(mine, headlines(values, groups), strict=True):
+        owners = recordings, _of_groups(groups, recordings)
+        for own, other, owner in zip(mine, headlines(values, groups), owners, strict=True):
             by_sample = {key: own[key] - other[key] for key in own}
             differences |= {
                 key: {"difference": float(by_sample[key].mean()), "interval": interval}
-                for key, interval in _intervals(by_sample, seed).items()
+                for key, interval in _intervals(by_sample, owner, seed).items()
             }
         found[name] = differences
     return found
@@ -121,8 +129,17 @@ def success_curves(samples: Samples) -> dict[str, list[float]]:
     }
 
 
-def _intervals(values: Mapping[str, np.ndarray], seed: int) -> dict[str, tuple[float, float]]:
-    if not values:
+def _of_groups(groups: Sequence[str | None] | None, recordings: np.ndarray) -> np.ndarray:
+    """Return the (G,) recording of the first instant of each group, in the order of :func:`group_minimum`."""
+    first: dict[str, int] = {}
+    for group, recording in zip(groups or [], recordings.tolist(), strict=False):
+        if group:
+            first.setdefault(group, recording)
+    return np.array(list(first.values()), dtype=np.int64)
+
+
+def _intervals(values: Mapping[str, np.ndarray], recordings: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
+    if not values or not len(recordings):
         return {}
-    found = bootstrap_intervals(np.stack(list(values.values()), axis=1), seed)
+    found = mean_intervals(np.stack(list(values.values()), axis=1), recordings, seed)
     return {name: (float(low), float(high)) for name, (low, high) in zip(values, found, strict=True)}

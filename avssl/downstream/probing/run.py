@@ -11,9 +11,9 @@ import numpy as np
 
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
-from avssl.data.splits import Division, labeled_rows
+from avssl.data.splits import Division, Recordings, labeled_rows
 from avssl.downstream.probing.protocol import ProbeData, ProbeProtocol, ProbeSettings, ResultRow
-from avssl.evaluation import bootstrap_interval, mean_and_deviation
+from avssl.evaluation import mean_and_deviation, mean_interval
 from avssl.evaluation.multi_label import class_names
 from avssl.features.extract import Features, extract_features
 from avssl.hub.pretrained import PretrainedModel
@@ -40,7 +40,7 @@ def run_protocol(
     Returns:
         ``protocol``: sizes, hash of the clip list, windows, seed, and ``gallery_size`` for retrieval; and ``rows``:
         by model, modality and layer, with the protocol's numbers, those of each class (``by_class``) if the first is
-        a mean over the classes of one division, the 95 % ``interval`` of the first over test
+        a mean over the classes of one division, the 95 % ``interval`` of the first over the recordings of the test
         clips, or with several divisions its ``..._sd`` and ``by_division``. The best layer of a model and modality
         is marked: it is chosen on the test rows, as in published tables.
 
@@ -51,6 +51,7 @@ def run_protocol(
         divisions = [choose_rows(protocol, manifest, divisions, label_column, settings)]
     used = labeled_rows(divisions)
     rows = manifest.select(used)
+    recordings = Recordings(rows).groups
     windows = settings.windows_per_clip or protocol.windows
     by_division: list[list[dict[str, Any]]] = [[] for _ in divisions]
     baselines: list[list[dict[str, Any]]] = [[] for _ in divisions]
@@ -71,10 +72,11 @@ def run_protocol(
             for division in divisions
         ]
         for results, others, each in zip(by_division, baselines, data, strict=True):
-            results += [_plain(row, settings.seed, model=name) for row in protocol.measure(each)]
+            owners = recordings[features.rows][each.test]
+            results += [_plain(row, owners, settings.seed, model=name) for row in protocol.measure(each)]
             if number == 0:
-                others += _shuffled(protocol, each)
-                others += [_plain(row, settings.seed) for row in protocol.baselines(each)]
+                others += _shuffled(protocol, each, owners)
+                others += [_plain(row, owners, settings.seed) for row in protocol.baselines(each)]
     table = _merged([one + others for one, others in zip(by_division, baselines, strict=True)], protocol.headline)
     _mark_best_layers(table, protocol.headline)
     about = {"name": protocol.title, "label_column": label_column, "windows_per_clip": windows}
@@ -132,23 +134,23 @@ def choose_rows(
     return replace(divisions[0], train=test[:0], test=test[keep])
 
 
-def _shuffled(protocol: ProbeProtocol, data: ProbeData) -> list[dict[str, Any]]:
+def _shuffled(protocol: ProbeProtocol, data: ProbeData, recordings: np.ndarray) -> list[dict[str, Any]]:
     if not protocol.shuffled:
         return []
     control = data.with_shuffled_labels() if protocol.shuffled == "labels" else data.with_shuffled_audio()
     name = f"shuffled {protocol.shuffled}"
-    return [_plain(row, data.settings.seed, model=name) for row in protocol.measure(control)]
+    return [_plain(row, recordings, data.settings.seed, model=name) for row in protocol.measure(control)]
 
 
-def _plain(row: ResultRow, seed: int, model: str = "") -> dict[str, Any]:
-    """Return a row as plain values; a baseline has its own model name."""
+def _plain(row: ResultRow, recordings: np.ndarray, seed: int, model: str = "") -> dict[str, Any]:
+    """Return a row as plain values, given the recordings of the test rows; a baseline has its own model name."""
     plain: dict[str, Any] = {"model": row.model or model, "modality": row.modality}
     if row.layer:
         plain["layer"] = row.layer
     headline, *rest = row.numbers
     plain[headline] = row.numbers[headline]
     if row.per_clip is not None:
-        plain["interval"] = bootstrap_interval(row.per_clip, seed=seed)
+        plain["interval"] = mean_interval(row.per_clip, recordings, seed)
     if row.by_class is not None:
         plain["by_class"] = row.by_class
     return plain | {name: row.numbers[name] for name in rest}

@@ -28,7 +28,7 @@ ClassPredictions = dict[str, dict[str, np.ndarray]]
 
 
 def score_disturbances(
-    predictions: ClassPredictions, labels: np.ndarray, partners: np.ndarray, seed: int
+    predictions: ClassPredictions, labels: np.ndarray, partners: np.ndarray, recordings: np.ndarray, seed: int
 ) -> list[dict[str, Any]]:
     """Return a row for each modality and disturbance: :class:`~avssl.evaluation.DisturbanceScores` as plain values.
 
@@ -36,6 +36,8 @@ def score_disturbances(
         predictions: Predicted classes of N clips.
         labels: (N,) int64 true classes.
         partners: (N,) positions of the clips' partners among them.
+        recordings: (N,) recordings of the clips, which are resampled as wholes.
+        seed: Random seed of the resamples.
 
     Returns:
         The rows; ``reached`` is False if the disturbance does not change the modality.
@@ -45,7 +47,7 @@ def score_disturbances(
         for name, disturbed in predicted.items():
             disturbance = DISTURBANCES.get(name)
             partner = labels[partners] if disturbance is not None and disturbance.uses_partner else None
-            scores = disturbance_scores(predicted[CLEAN], disturbed, labels, partner, seed)
+            scores = disturbance_scores(predicted[CLEAN], disturbed, labels, recordings, partner, seed)
             reached = disturbance is None or disturbance.modality in modality
             rows.append({"disturbance": name, "modality": modality, "reached": reached, **vars(scores)})
     return rows

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avssl.core.data_files import read_arrays, read_json
+from avssl.core.data_files import read_json
 from avssl.downstream.localization.baselines import CENTER, RANDOM
 from avssl.downstream.localization.maps import SHUFFLED, TRAINED
 from avssl.downstream.probing import MULTI_LABEL_PROTOCOLS, PROTOCOLS
 from avssl.downstream.robustness.disturbances import CLEAN
-from avssl.evaluation import bootstrap_interval, wilson_interval
 from avssl.recipes.benchmark import protocols
 
 
@@ -111,17 +110,11 @@ def _finetune_scores(report: Mapping[str, Any], path: Path, protocol: str, seed:
             mean[headline],
             n,
             about["clip_list"],
-            _finetune_interval(path, seed) if len(folds) == 1 and headline == "top1" else None,
+            folds[0].get("top1_interval") if len(folds) == 1 else None,
             report["sd"][headline],
             {name.replace("_", " "): value for name, value in baselines.items()},
         )
     ]
-
-
-def _finetune_interval(path: Path, seed: int) -> tuple[float, float]:
-    (predictions,) = path.parent.glob("folds/*/predictions.npz")
-    arrays = read_arrays(predictions)
-    return bootstrap_interval((arrays["scores"].argmax(axis=1) == arrays["targets"]).astype(float), seed)
 
 
 # ---------------------------------------------------------------- robustness, localization
@@ -137,7 +130,7 @@ def _robustness_scores(report: Mapping[str, Any], path: Path, protocol: str, see
             row["accuracy"],
             n,
             about["clip_list"],
-            _wilson(row["accuracy"], n),
+            row.get("accuracy_interval"),
             None,
             baselines,
             row["modality"] == fused and (row["reached"] or row["disturbance"] == CLEAN),
@@ -145,11 +138,6 @@ def _robustness_scores(report: Mapping[str, Any], path: Path, protocol: str, see
         for row in report["rows"]
         if row["reached"]
     ]
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    low, high = wilson_interval(round(share * n), n)
-    return float(low), float(high)
 
 
 def _localization_scores(report: Mapping[str, Any], path: Path, protocol: str, seed: int) -> list[Score]:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from avssl.core.batch import Batch
 from avssl.core.claimed_verb import writes_folder
 from avssl.core.errors import InputError
@@ -106,7 +108,9 @@ def robustness(
     subject: Measure
     if measure == "classification":
         subject, partners = classification(whole, checkpoint, settings)
-        report["rows"] = score_disturbances(subject.predictions, subject.labels, partners, settings.seed)
+        report["rows"] = score_disturbances(
+            subject.predictions, subject.labels, partners, _recordings_of(subject), settings.seed
+        )
         examples = [_example(subject, name, clips) for name, clips in subject.disturbed.examples.items()]
     else:
         if not settings.groups and not settings.severities:
@@ -119,7 +123,7 @@ def robustness(
     if isinstance(subject, Classification):
         examples += _corrupted_examples(subject, corruptions)
     scores = run_conditions(subject, corruptions, Path(out), progress=settings.progress)
-    recordings = Recordings(subject.manifest).groups[subject.rows]
+    recordings = _recordings_of(subject)
     report |= {
         "protocol": subject.about | {"checkpoint": str(checkpoint)},
         "baselines": subject.baselines,
@@ -141,6 +145,11 @@ def robustness(
     print(as_text(report))
     print(f"page and numbers: {out}")
     return report
+
+
+def _recordings_of(subject: Measure) -> np.ndarray:
+    """Return the (N,) recordings of the scored clips."""
+    return Recordings(subject.manifest).groups[subject.rows]
 
 
 def _example(subject: Classification, name: str, clips: Batch) -> Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,7 +42,7 @@ def test_headlines_are_the_numbers_of_the_table(masks):
     groups = ["a", "a", "b", "b", None, None, "c", "c"]
     samples = localization_samples(masks + 0.2 * masks.roll(1, dims=0), masks, RULES)
     samples = {name: values * torch.linspace(0.4, 1, 8) for name, values in samples.items()}
-    rows, intervals = scores.table_rows({"x": samples}, groups, seed=3)
+    rows, intervals = scores.table_rows({"x": samples}, groups, np.arange(8), seed=3)
     assert rows["x"] == summarize(samples, groups)
     single, grouped = scores.headlines(samples, groups)
     for values in (single, grouped):
@@ -60,7 +61,7 @@ def test_differences_are_paired():
 
     hits = [1.0, 1.0, 0.0, 1.0] * 10
     table = {"ours": samples(hits), "same": samples(hits), "worse": samples([0.0] * 40)}
-    found = scores.paired_differences(table, "ours", None, seed=0)
+    found = scores.paired_differences(table, "ours", None, np.arange(40), seed=0)
     assert found.keys() == {"same", "worse"}
     assert found["same"]["pointing"] == {"difference": 0.0, "interval": (0.0, 0.0)}  # though each for itself varies
     assert found["worse"]["pointing"]["difference"] == 0.75

@@ -29,7 +29,10 @@ def predictions():
 
 def test_rows_by_hand():
     labels, partners = np.array([0, 1, 0, 0]), np.array([1, 0, 1, 1])
-    rows = {(r["disturbance"], r["modality"]): r for r in score_disturbances(predictions(), labels, partners, seed=0)}
+    rows = {
+        (r["disturbance"], r["modality"]): r
+        for r in score_disturbances(predictions(), labels, partners, np.arange(4), 0)
+    }
     assert len(rows) == 2 * len(NAMES)
     clean = rows[CLEAN, "audio"]
     assert (clean["accuracy"], clean["change"], clean["became_partner"], clean["reached"]) == (0.75, 0.0, None, True)
@@ -100,7 +103,7 @@ def test_nothing_can_be_lost_of_nothing():
 
 
 def test_tables_hold_the_rows_in_percent():
-    rows = score_disturbances(predictions(), np.array([0, 1, 0, 0]), np.array([1, 0, 1, 1]), seed=0)
+    rows = score_disturbances(predictions(), np.array([0, 1, 0, 0]), np.array([1, 0, 1, 1]), np.arange(4), 0)
     header, body = accuracy_table(rows)
     assert header == ["disturbance", "video", "audio"]
     assert body[0] == ["clean", "75.0", "75.0"]

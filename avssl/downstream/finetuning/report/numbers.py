@@ -12,34 +12,34 @@ from avssl.evaluation import (
     confused_pairs,
     confusion_matrix,
     mean_average_precision,
+    mean_interval,
     top_k_accuracy,
-    wilson_interval,
 )
 
 _PAIRS = 20
 """Maximum number of pairs of confused classes in the report."""
 
 
-def report_numbers(clips: ClipScores) -> dict[str, Any]:
+def report_numbers(clips: ClipScores, recordings: np.ndarray) -> dict[str, Any]:
     """Compute ``headline``, ``classes``, and for single labels the confusions.
 
-    A row of ``headline`` has ``measure``, ``value``, ``chance``, and for accuracies ``interval`` (95 %, Wilson) and
-    ``largest_class``, the baseline that always predicts the most frequent class.
+    A row of ``headline`` has ``measure``, ``value``, ``chance``, and for accuracies ``interval`` (95 %, over the (N,)
+    ``recordings`` of the clips) and ``largest_class``, the baseline that always predicts the most frequent class.
     """
-    return _multi_label(clips) if clips.multi_label else _single_label(clips)
+    return _multi_label(clips) if clips.multi_label else _single_label(clips, recordings)
 
 
-def _single_label(clips: ClipScores) -> dict[str, Any]:
+def _single_label(clips: ClipScores, recordings: np.ndarray) -> dict[str, Any]:
     count, num_classes = clips.scores.shape
     confusion = confusion_matrix(clips.predicted, clips.labels, num_classes)
     per_class = class_scores(confusion)
     shares = np.sort(per_class.n)[::-1] / count
-    right = int(np.trace(confusion))
+    hits = clips.predicted == clips.labels
     headline: list[dict[str, Any]] = [
         {
             "measure": "accuracy",
-            "value": right / count,
-            "interval": list(wilson_interval(right, count)),
+            "value": float(hits.mean()),
+            "interval": list(mean_interval(hits, recordings)),
             "chance": 1 / num_classes,
             "largest_class": float(shares[0]),
         }
@@ -67,7 +67,7 @@ def _single_label(clips: ClipScores) -> dict[str, Any]:
             "name": name,
             "n": int(per_class.n[k]),
             "recall": _plain(per_class.recall[k]),
-            "interval": per_class.interval[k].tolist(),
+            "interval": _class_interval(hits, recordings, clips.labels == k),
             "precision": _plain(per_class.precision[k]),
             "f1": _plain(per_class.f1[k]),
         }
@@ -78,6 +78,11 @@ def _single_label(clips: ClipScores) -> dict[str, Any]:
         for true, predicted, n in confused_pairs(confusion, _PAIRS)
     ]
     return {"headline": headline, "classes": names, "confusion": confusion.tolist(), "most_confused": pairs}
+
+
+def _class_interval(hits: np.ndarray, recordings: np.ndarray, is_class: np.ndarray) -> list[float]:
+    """Return the interval of the recall of a class, (0, 1) without clips."""
+    return list(mean_interval(hits[is_class], recordings[is_class])) if is_class.any() else [0.0, 1.0]
 
 
 def _multi_label(clips: ClipScores) -> dict[str, Any]:

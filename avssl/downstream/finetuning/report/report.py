@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_text
+from avssl.data.splits import Recordings
 from avssl.downstream.finetuning.report.calibration import (
     calibration_note,
     calibration_rows,
@@ -80,7 +81,7 @@ def write_report(
         "num_classes": len(clips.classes),
         "clip_list": manifest.select(rows).hash(),
         "numbers": dict(numbers),
-        **report_numbers(clips),
+        **report_numbers(clips, Recordings(manifest).groups[rows]),
         **({"calibration": dict(calibration)} if calibration else {}),
         **({"unknown": dict(unknown)} if unknown else {}),
         "worst": worst,
