@@ -18,7 +18,7 @@ from avssl.core.ranges import check_value, ranges_in
 
 LETTERS = {"out": "-o", "k": "-k"}
 """One-letter forms of options; the same for every verb."""
-_METAVARS = {"checkpoint": "MODEL", "resume": "RUN", "teacher": "RUN", "every": "SECONDS"}
+_METAVARS = {"checkpoint": "MODEL", "resume": "RUN", "teacher": "RUN", "every": "SECONDS", "text": "WORDS"}
 _WIDEST_CHOICES = 30
 """Choices that take more columns are listed in the text."""
 

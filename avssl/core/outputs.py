@@ -83,6 +83,8 @@ def claimed_file(
         if source is not None and os.path.realpath(local_text(source)) == str(path):
             raise OutputError(f"{named}: is read by this command and would be overwritten. Name another output.")
     record = Record.of_file(path)
+    if overwrite:
+        _refuse_foreign_input(path, named, record, reads)
     if not overwrite:
         record.check_file(path, named, command)
     try:
@@ -108,6 +110,19 @@ def claimed_file(
                     record.restore(known if after is not None else None)
     finally:
         record.tidy()
+
+
+def _refuse_foreign_input(path: Path, named: Path, record: Record, reads: Sequence[Path | str | None]) -> None:
+    """Raise OutputError for a file in a folder that the command reads, unless avssl made the file."""
+    stamp = stamp_of(path)
+    if stamp is None or record.of_present_file(stamp) is not None:
+        return
+    for source in (local_text(each) for each in reads if each):
+        if os.path.isdir(source) and path.is_relative_to(os.path.realpath(source)):
+            raise OutputError(
+                f"{named}: lies in {source}, which this command reads, and avssl did not make it, so that it is not "
+                "replaced. Name another output."
+            )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import pyarrow as pa
 from avssl.core.batch import Modality
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import InputError
+from avssl.core.lock import OutputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.core.output_records import Command, place
 from avssl.core.outputs import claimed_files
@@ -108,6 +110,7 @@ def embed(
         if overwrite:
             parts.discard()
         manifest, unusable = _rows(source, parts, pretrained.sampling, backend, limits or MediaLimits(), progress)
+        _refuse_own_files(out, manifest)
         manifest = stamped(manifest)
         stream: Modality | None = None if modality == "both" else modality
         dataset = read_stream(manifest, pretrained.sampling, stream, backend=backend, limits=limits)
@@ -138,6 +141,16 @@ def embed(
                 bar.update(first - bar.n)
         _finish(parts, info, unusable, len(manifest))
     return out
+
+
+def _refuse_own_files(out: Path, manifest: Manifest) -> None:
+    """Raise OutputError if an output is a file of the manifest."""
+    for path in (out, _failures_of(out)):
+        target = os.path.realpath(path)
+        is_there = os.path.exists(target) and not is_url(manifest.place)
+        for row in range(len(manifest)) if is_there else ():
+            if target in (os.path.realpath(manifest.file(row)), os.path.realpath(manifest.sound_file(row))):
+                raise OutputError(f"{path}: is a file of row {row} of the source. Name another output.")
 
 
 def _failures_of(out: Path) -> Path:

@@ -102,7 +102,11 @@ def test_inputs_folders_and_devices(tmp_path):
         write(tmp_path)
     with claimed_files([Path("/dev/null"), None], ONE):
         pass
+    with pytest.raises(OutputError, match=r"a\.mp4: lies in .*, which this command reads, and avssl did not make it"):
+        write(source, overwrite=True, reads=[tmp_path])
     assert source.read_text() == "video"
+    write(tmp_path / "table.parquet", reads=[tmp_path])
+    write(tmp_path / "table.parquet", overwrite=True, reads=[tmp_path])
 
 
 def test_long_names_have_records(tmp_path):

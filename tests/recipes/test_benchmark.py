@@ -8,20 +8,22 @@ import pytest
 import yaml
 
 from avssl.cli import main
-from avssl.config import ConfigError
+from avssl.config import Config, ConfigError, config_from_dict, to_dict
 from avssl.core.data_files import read_json
 from avssl.core.errors import AvsslError
 from avssl.core.lock import OutputError
 from avssl.core.manifest import Manifest
 from avssl.core.whole_file import write_json
 from avssl.features import extract
-from avssl.hub.pretrained import from_pretrained, save_pretrained
+from avssl.hub.pretrained import from_pretrained, random_init, save_pretrained
 from avssl.recipes.benchmark import benchmark
 from avssl.recipes.benchmark.cells import How
 from avssl.recipes.benchmark.checks import SuiteError, check_suite
 from avssl.recipes.benchmark.models import (
     check_inputs,
     inputs_of,
+    load_models,
+    random_columns,
     random_model,
     supervised_commands,
     supervised_model,
@@ -31,6 +33,7 @@ from avssl.recipes.benchmark.suite import read_suite
 from avssl.recipes.benchmark.table import latex_table, score_text
 from avssl.recipes.synthesize import synthesize
 from avssl.synthetic import SceneSettings
+from avssl.training.build import build_model
 
 SUITES = sorted((Path(__file__).parents[2] / "configs/suites").glob("*.yaml"))
 SHORT = {
@@ -298,7 +301,10 @@ def test_random_weights_are_those_of_the_checkpoint_at_hand(tiny_release, tmp_pa
     other = from_pretrained(tiny_release)
     next(iter(other.transform.state_dict().values())).add_(1)  # statistics of other training clips
     save_pretrained(tmp_path / "other", other.model, other.transform, other.config)
-    weights = [random_model(str(name), how, 0).weights for name in (tiny_release, tmp_path / "other", tiny_release)]
+    weights = [
+        random_model("random init", str(name), how, 0).weights
+        for name in (tiny_release, tmp_path / "other", tiny_release)
+    ]
     assert weights[0] == weights[2] != weights[1]
 
 
@@ -346,3 +352,19 @@ def test_a_suite_that_is_no_mapping_is_an_error(tmp_path):
     path.write_text("data: [1, 2]\n")
     with pytest.raises(ConfigError, match="data: must be a mapping"):
         read_suite(path)
+
+
+def test_each_network_has_its_own_random_column(tiny_release, tmp_path):
+    release = from_pretrained(tiny_release)
+    same = save_pretrained(tmp_path / "same", random_init(release, 9).model, release.transform, release.config)
+    tree = to_dict(release.config)
+    tree["model"]["video"]["width"] = 8
+    config = config_from_dict(tree, "", Config)
+    wider = save_pretrained(tmp_path / "wider", build_model(config, 0), release.transform, config)
+    models = load_models([str(path) for path in (tiny_release, same, wider)])
+    columns = random_columns(models, 0)
+    assert columns == {
+        f"random init, {models[0].name}": str(tiny_release),
+        f"random init, {models[2].name}": str(wider),
+    }
+    assert random_columns(models[:2], 0) == {"random init": str(tiny_release)}

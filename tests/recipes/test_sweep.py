@@ -7,6 +7,7 @@ import pytest
 from avssl.cli import main
 from avssl.config import ConfigError, Grid, GridRun
 from avssl.config.command import Verb
+from avssl.recipes.sweep import runs as runs_module
 from avssl.recipes.sweep.summary import summarize, write_summary
 
 SWEEP = Verb("sweep", "avssl.recipes.sweep:sweep")
@@ -120,3 +121,23 @@ def test_summary_of_names_is_plotted_over_their_places(tmp_path):
     assert [row.metrics["loss"] for row in summary.rows] == [(3.0, 0.0), (5.0, 0.0)]
     write_summary(tmp_path / "out", summary)
     assert (tmp_path / "out" / "sweep.png").exists()
+
+
+def test_a_metric_that_the_first_run_lacks_ends_the_sweep(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def pretrain(config, *, out, **_):
+        made.append(out.name)
+        (out / "weights").mkdir(parents=True)
+        (out / "weights" / "model.safetensors").touch()
+        (out / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n')
+
+    monkeypatch.setattr(runs_module, "pretrain", pretrain)
+    words = ["sweep", str(tmp_path / "videos"), "--out", str(tmp_path / "sweep"), "--train.seed", "0", "1"]
+    assert main([*words, "--metric", "los"]) == 1
+    assert "--metric los: the runs have no such metric, but step, loss. Did you mean loss?" in capsys.readouterr().err
+    assert made == ["train.seed=0"]
+    assert main([*words, "--metric", "los"]) == 1  # it is known now
+    assert made == ["train.seed=0"]
+    assert main([*words, "--metric", "loss"]) == 0
+    assert made == ["train.seed=0", "train.seed=1"]

@@ -96,7 +96,9 @@ class PredictionResults:
         common = ", ".join(f"{count} {printable(name) or 'no class'}" for name, count in self._labels.most_common(5))
         more = ", ..." if len(self._labels) > 5 else ""
         lines = [f"{self.num_files} files: {common}{more}"]
-        if self.truth:
+        if self.truth and not self.numbers["n"]:
+            lines.append(f"no row has a {self.truth.column} of the classifier, so nothing is evaluated")
+        elif self.truth:
             shown = (f"{name} {value:.3f}" for name, value in self.numbers.items() if isinstance(value, float))
             lines.append(
                 f"on {self.numbers['n']} rows with a {self.truth.column} of the classifier: {', '.join(shown)}"

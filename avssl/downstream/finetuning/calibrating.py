@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from avssl.config import FinetuneConfig
+from avssl.core import distributed
 from avssl.data.ledger import Failure
 from avssl.downstream.finetuning.fold_rows import FoldRows
 from avssl.downstream.finetuning.prediction import Evaluation, Predictions, predict
@@ -22,6 +23,8 @@ from avssl.transforms import ClipTransform
 
 _log = logging.getLogger(__name__)
 _NO_ROWS = "there are no validation rows (labels.val_split), so it is not fitted."
+_FEW_ROWS = 50
+"""Fewer validation rows than this give a temperature and a threshold that another draw of rows would change much."""
 _SWITCHED_OFF = "test.calibrate is false."
 
 
@@ -60,6 +63,13 @@ def calibrate(
         val = predict(model, transform, rows.val, config, device=device, progress=progress)
         failures, num_val = val.failures, len(val.ids)
         calibration = _fitted(val, rows.val_targets[torch.from_numpy(val.rows)].numpy(), config)
+        if num_val < _FEW_ROWS and distributed.is_main():
+            _log.warning(
+                "only %d validation rows: the temperature of the probabilities and the threshold of unknown videos are "
+                "uncertain. At least %d are advised; give labels.val_split more rows",
+                num_val,
+                _FEW_ROWS,
+            )
     elif config.test.calibrate:
         _log.info("  the temperature of the probabilities stays 1: %s", _NO_ROWS)
     targets = evaluation.targets.numpy()
@@ -71,7 +81,9 @@ def calibrate(
         curves["calibrated"] = reliability(after, targets)
     else:
         result["reason"] = _NO_ROWS if config.test.calibrate else _SWITCHED_OFF
-    equal = np.full(before.shape, targets.mean() if targets.ndim == 2 else 1 / before.shape[1])
+    # Of several labels a clip, the share of all classes among the training rows: the test rows choose nothing here.
+    share = rows.train_targets.double().mean().item() if targets.ndim == 2 else 1 / before.shape[1]
+    equal = np.full(before.shape, share)
     result |= {"before": calibration_numbers(before, targets), "after": calibration_numbers(after, targets)}
     result["chance"] = calibration_numbers(equal, targets)
     unknown = None
@@ -133,7 +145,8 @@ def calibration_text(fold: Mapping[str, Any]) -> list[str]:
             for key, name in {"ece": "ECE", "brier": "Brier", "nll": "NLL"}.items()
         )
         lines.append(
-            f"{fold['fold']}: temperature {found['temperature']:.3g} ({found['n_val']} validation rows); {numbers}"
+            f"{fold['fold']}: temperature {found['temperature']:.3g} ({found['n_val']} validation rows"
+            f"{', few, so it is uncertain' if found['n_val'] < _FEW_ROWS else ''}); {numbers}"
         )
     else:
         lines.append(f"{fold['fold']}: temperature 1: {found['reason']} ECE {found['before']['ece']:.3f}")

@@ -82,13 +82,7 @@ def write_fold(
     scores = calibrated.calibration.probabilities(predictions.logits, config.test.average, config.labels.multi_label)
     result = {
         "fold": division.name,
-        "n_train": len(rows.train),
-        "n_test": len(evaluation.targets),
-        "unlabeled_train": len(division.unlabeled_train),
-        "unlabeled_test": len(division.unlabeled_test),
-        "unreadable_train": len(training.failures),
-        "unreadable_test": len(predictions.failures),
-        "unreadable_other": len(calibrated.failures),
+        **_counts(rows, division, training, evaluation, calibrated),
         "train_clip_list": rows.train.hash(),
         "test_clip_list": rows.test.hash(),
         "epochs": training.length.epochs,
@@ -141,6 +135,21 @@ def write_fold(
         )
     write_json(folder / "results.json", result)
     return result
+
+
+def _counts(
+    rows: FoldRows, division: Division, training: TrainingResult, evaluation: Evaluation, calibrated: Calibrated
+) -> dict[str, int]:
+    """Return the numbers of rows that are used, and of those that are not."""
+    return {
+        "n_train": len(rows.train),
+        "n_test": len(evaluation.targets),
+        "unlabeled_train": len(division.unlabeled_train),
+        "unlabeled_test": len(division.unlabeled_test),
+        "unreadable_train": len(training.failures),
+        "unreadable_test": len(evaluation.predictions.failures),
+        "unreadable_other": len(calibrated.failures),
+    }
 
 
 def _interval(test: Manifest, ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> list[float]:

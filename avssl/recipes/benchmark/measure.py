@@ -17,10 +17,10 @@ from avssl.hub.pretrained import from_pretrained
 from avssl.recipes.benchmark.cells import Cell, How, cell_folder, finished, make_cell, run_cell, seconds_taken
 from avssl.recipes.benchmark.checks import check_suite, only_named
 from avssl.recipes.benchmark.models import (
-    RANDOM,
     SUPERVISED,
     Model,
     load_models,
+    random_columns,
     random_model,
     supervised_commands,
     supervised_model,
@@ -60,7 +60,7 @@ def run_benchmark(
         claim.adopt()
         for cell in [] if overwrite else _cells(suite, models, how):
             finished(cell)  # numbers of other commands are an error before anything is measured
-        models = [*models, *_baselines(suite, checkpoints[0], how, overwrite=overwrite, progress=progress)]
+        models = [*models, *_baselines(suite, models, how, overwrite=overwrite, progress=progress)]
         results = _measure(suite, whole, models, how, overwrite=overwrite, progress=progress)
     print(as_text(results))
     print(f"tables: {', '.join(str(how.out / name) for name in FILES)}")
@@ -84,14 +84,15 @@ def _cells(suite: Suite, models: Sequence[Model], how: How) -> list[Cell]:
     ]
 
 
-def _baselines(suite: Suite, like: str, how: How, *, overwrite: bool, progress: bool) -> list[Model]:
+def _baselines(suite: Suite, measured: Sequence[Model], how: How, *, overwrite: bool, progress: bool) -> list[Model]:
     (how.out / "models").mkdir(parents=True, exist_ok=True)
     models = []
     if suite.fields.random_init:
-        models.append(random_model(like, how, suite.fields.seed))
+        columns = random_columns(measured, suite.fields.seed)
+        models += [random_model(name, like, how, suite.fields.seed) for name, like in columns.items()]
     if suite.supervised is not None:
         _say("baseline    supervised classifiers are trained, one of video and one of audio")
-        models.append(supervised_model(suite, like, how, overwrite=overwrite, progress=progress))
+        models.append(supervised_model(suite, measured[0].checkpoint, how, overwrite=overwrite, progress=progress))
     return models
 
 
@@ -141,7 +142,8 @@ def _run(
 
 def _print_plan(suite: Suite, models: Sequence[Model], how: How) -> None:
     """Print the cells with their commands, and how long those that are missing take, as far as others tell."""
-    names = [*(model.name for model in models), *[RANDOM] * suite.fields.random_init]
+    randoms = random_columns(models, suite.fields.seed) if suite.fields.random_init else {}
+    names = [*(model.name for model in models), *randoms]
     total, seconds, missing, unknown = 0, 0.0, 0, []
     for data in suite.data:
         for entry in data.entries:

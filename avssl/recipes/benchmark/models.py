@@ -111,14 +111,26 @@ def _parts(checkpoint: str) -> Sequence[str]:
     return parts[:-1] if parts[-1] == "weights" else parts
 
 
-def random_model(like: str, how: How, seed: int) -> Model:
-    """Write a release of the same network with random weights, if it is not there, and return it."""
-    folder = how.out / "models" / RANDOM
+def random_columns(models: Sequence[Model], seed: int) -> dict[str, str]:
+    """Return, for each network among the models, the column of its random weights and a checkpoint with that network.
+
+    The column is :data:`RANDOM` if all models have one network, and else names the first model that has it.
+    """
+    first: dict[str, Model] = {}
+    for model in models:
+        first.setdefault(random_init(from_pretrained(model.checkpoint), seed + 1).weights_hash(), model)
+    names = [RANDOM] if len(first) == 1 else [f"{RANDOM}, {model.name}" for model in first.values()]
+    return {name: model.checkpoint for name, model in zip(names, first.values(), strict=True)}
+
+
+def random_model(name: str, like: str, how: How, seed: int) -> Model:
+    """Write a release of the network of a checkpoint with random weights, if it is not there, and return it."""
+    folder = how.out / "models" / name
     twin = random_init(from_pretrained(like), seed + 1)
     weights = twin.weights_hash()
     if not (folder / "model.safetensors").exists() or from_pretrained(folder).weights_hash() != weights:
         save_pretrained(folder, twin.model, twin.transform, twin.config, {"weights": f"random, seed {seed + 1}"})
-    return Model(RANDOM, str(folder), weights)
+    return Model(name, str(folder), weights)
 
 
 def supervised_commands(suite: Suite, like: PretrainedModel, how: How) -> dict[Modality, list[str]]:

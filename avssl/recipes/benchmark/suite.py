@@ -57,7 +57,7 @@ class SuiteFields:
     seed: Seed = 0
     """Random seed of every protocol."""
     random_init: bool = True
-    """Measure the network of the first checkpoint with random weights too."""
+    """Measure the network of each checkpoint with random weights too, once where several have the same network."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ from avssl.core.output_records import Command
 from avssl.core.outputs import FolderKind, claimed_folder
 from avssl.core.whole_file import write_text
 from avssl.recipes.pretrain import pretrain
-from avssl.recipes.sweep.summary import FILES, Summary, as_text, summarize, write_summary
+from avssl.recipes.sweep.summary import FILES, Summary, as_text, check_metrics, summarize, write_summary
 
 _KIND = FolderKind("a sweep", (*FILES, "settings/*.yaml", "runs/**/*"))
 _TASK = "SLURM_ARRAY_TASK_ID"
@@ -50,7 +50,7 @@ def run_grid(
         for name, run in names.items():
             _check_settings(folder, name, run.config, overwrite)
         chosen = names if task is None else dict([list(names.items())[task]])
-        failures = _make_runs(chosen, folder, overwrite=overwrite, progress=progress)
+        failures = _make_runs(chosen, folder, metrics, overwrite=overwrite, progress=progress)
         done = {name: run for name, run in names.items() if is_finished(folder, name)}
         summary = summarize(grid, {folder / "runs" / name: run for name, run in done.items()}, metrics)
         write_summary(folder, summary)
@@ -96,9 +96,16 @@ def _check_settings(folder: Path, name: str, config: Config, overwrite: bool) ->
         )
 
 
-def _make_runs(runs: Mapping[str, GridRun], folder: Path, *, overwrite: bool, progress: bool) -> dict[str, str]:
-    """Make the runs that are not there; return the messages of those that failed."""
+def _make_runs(
+    runs: Mapping[str, GridRun], folder: Path, metrics: Sequence[str], *, overwrite: bool, progress: bool
+) -> dict[str, str]:
+    """Make the runs that are not there; return the messages of those that failed.
+
+    A metric that the finished runs do not have, or the first one to finish, is an error before more are made.
+    """
     failures = {}
+    finished = [] if overwrite else [folder / "runs" / name for name in runs if is_finished(folder, name)]
+    check_metrics(finished, metrics)
     for number, (name, run) in enumerate(runs.items(), start=1):
         path, requested = folder / "runs" / name, folder / "settings" / f"{name}.yaml"
         is_same = requested.exists() and not changed_settings(load_config(requested), run.config)
@@ -113,11 +120,13 @@ def _make_runs(runs: Mapping[str, GridRun], folder: Path, *, overwrite: bool, pr
                 pretrain(load_run_config(path), resume=path, progress=progress)
             else:
                 pretrain(run.config, out=path, overwrite=begun, progress=progress)
+            finished.append(path)
         except Interruption:
             raise
         except AvsslError as error:
             failures[name] = str(error)
             _say(f"      failed: {error}")
+        check_metrics(finished, metrics)
     return failures
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,7 @@ def summarize(grid: Grid, finished: Mapping[Path, GridRun], metrics: Sequence[st
         InputError: If a requested metric is in none of the runs.
     """
     numbers = {path: last_numbers(path / FILE_NAME) for path in finished}
-    known = list(dict.fromkeys(name for found in numbers.values() for name in found))
-    for name in metrics if known else ():
-        if name not in known:
-            raise InputError(f"--metric {name}: the runs have no such metric, but {', '.join(known)}.")
+    known = _check_names(numbers.values(), metrics)
     chosen = tuple(metrics) or tuple(name for name in _DEFAULT if name in known)
     groups: dict[tuple[tuple[str, str], ...], list[dict[str, float]]] = {}
     runs = []
@@ -77,6 +75,21 @@ def summarize(grid: Grid, finished: Mapping[Path, GridRun], metrics: Sequence[st
         means = {name: mean_and_deviation(values) for name, values in of_metric.items() if values}
         rows.append(Row(dict(key), len(found_runs), means))
     return Summary(grid.axes, chosen, rows, runs, len(grid.runs) - len(finished))
+
+
+def check_metrics(finished: Iterable[Path], metrics: Sequence[str]) -> None:
+    """Raise InputError if a requested metric is in none of the finished runs, of which there are some."""
+    _check_names([last_numbers(path / FILE_NAME) for path in finished], metrics)
+
+
+def _check_names(numbers: Iterable[Mapping[str, float]], metrics: Sequence[str]) -> list[str]:
+    known = list(dict.fromkeys(name for found in numbers for name in found))
+    for name in metrics if known else ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise InputError(f"--metric {name}: the runs have no such metric, but {', '.join(known)}.{hint}")
+    return known
 
 
 def last_numbers(path: Path) -> dict[str, float]:
