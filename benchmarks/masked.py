@@ -2,7 +2,7 @@
 
     python benchmarks/masked.py                     train what is missing for five minutes, then print the table
     python benchmarks/masked.py --minutes 30        the same for longer
-    python benchmarks/masked.py --train-seconds 300 longer trainings, whose rows are separate
+    python benchmarks/masked.py --train-seconds 300 longer trainings, whose rows are separate; --patch 16 shorter steps
     python benchmarks/masked.py --table             print the measurements so far
 
 The claim of masked prediction is a cheaper step: hidden patches do not pass the encoders. Every row trains the same
@@ -67,32 +67,31 @@ COLUMNS = {
 }
 
 
-def settings(objective: dict[str, Any], seed: int) -> Config:
-    """Return configs/soundingshapes_cav_mae.yaml with smaller frames, patches of 8 pixels and the objective."""
+def settings(objective: dict[str, Any], seed: int, patch: int = 8) -> Config:
+    """Return configs/soundingshapes_cav_mae.yaml with smaller frames, patches of so many pixels and the objective."""
     tree = copy.deepcopy(read_yaml(Path(__file__).parent.parent / "configs" / "soundingshapes_cav_mae.yaml"))
     tree["transform"]["video"]["size"] = SCENE["width"]
-    tree["sampling"] |= {"num_frames": 3, "frames_per_second": 4.0, "audio_seconds": 0.96}
-    tree["model"]["video"] |= {"patch": 8, "grid": 8}
-    tree["model"]["audio"] |= {"patch": 8, "num_columns": 12, "num_rows": 8}
+    tree["sampling"] |= {"num_frames": 2, "frames_per_second": 4.0, "audio_seconds": 0.96}
+    tree["model"]["video"] |= {"patch": patch, "grid": SCENE["width"] // patch}
+    tree["model"]["audio"] |= {"patch": patch, "num_columns": 96 // patch, "num_rows": 64 // patch}
     tree["objective"] = dict(objective)
     tree["optim"] |= {"lr": RATE, "batch_size": BATCH}
     tree["train"]["seed"] = seed
     return config_from_dict(tree)
 
 
-def train(objective: dict[str, Any], world: Shapes, seed: int, train_seconds: float) -> tuple[PretrainTask, int, float]:
+def train(config: Config, world: Shapes, train_seconds: float) -> tuple[PretrainTask, int, float]:
     """Return the task, trained for about so many CPU seconds, its number of steps and the CPU seconds of one."""
-    step_seconds = _fitted(objective, world, seed, TIMED_STEPS)[1]
+    step_seconds = _fitted(config, world, TIMED_STEPS)[1]
     steps = max(1, round(train_seconds / step_seconds))
-    task, step_seconds = _fitted(objective, world, seed, steps)
+    task, step_seconds = _fitted(config, world, steps)
     return task, steps, step_seconds
 
 
-def _fitted(objective: dict[str, Any], world: Shapes, seed: int, steps: int) -> tuple[PretrainTask, float]:
+def _fitted(config: Config, world: Shapes, steps: int) -> tuple[PretrainTask, float]:
     """Return the task after ``steps`` steps, and the mean CPU seconds of one."""
-    config, rows = settings(objective, seed), world.rows("train")
-    task = _untrained(config, world, seed)
-    loader = MemoryLoader(world, rows, BATCH, seed, build_sampling(config))
+    task = _untrained(config, world)
+    loader = MemoryLoader(world, world.rows("train"), BATCH, config.train.seed, build_sampling(config))
     began = time.process_time()
     fit(
         task,
@@ -107,8 +106,8 @@ def _fitted(objective: dict[str, Any], world: Shapes, seed: int, steps: int) -> 
     return task, (time.process_time() - began) / steps
 
 
-def _untrained(config: Config, world: Shapes, seed: int) -> PretrainTask:
-    seed_everything(seed)
+def _untrained(config: Config, world: Shapes) -> PretrainTask:
+    seed_everything(config.train.seed)
     task, sampling = build_task(config), build_sampling(config)
     sounds = (
         task.transform.spectrogram(raw.audio) for raw in fixed_batches(world, world.rows("train")[:256], sampling)
@@ -117,25 +116,26 @@ def _untrained(config: Config, world: Shapes, seed: int) -> PretrainTask:
     return task
 
 
-def run(world: Shapes, name: str, seed: int, train_seconds: float) -> dict[str, Any]:
+def run(world: Shapes, name: str, seed: int, patch: int, train_seconds: float) -> dict[str, Any]:
     """Train and measure one row."""
-    config = settings(RUNS.get(name, RUNS["InfoNCE"]), seed)
+    config = settings(RUNS.get(name, RUNS["InfoNCE"]), seed, patch)
     if name == UNTRAINED:
-        task, steps, step_seconds = _untrained(config, world, seed), 0, 0.0
+        task, steps, step_seconds = _untrained(config, world), 0, 0.0
     else:
-        task, steps, step_seconds = train(RUNS[name], world, seed, train_seconds)
+        task, steps, step_seconds = train(config, world, train_seconds)
     clips = fixed_batches(world, np.arange(len(world.ids)), build_sampling(config))
     features = encode(task.model, task.transform, clips, PRECISION)
     labeled = np.flatnonzero((world.split == "train") & (world.num_objects == 1) & (world.kind != ""))
     test = world.rows("single")
     numbers = probes(world, features, labeled, test, seed) | retrieval_numbers(features, test)
-    about = {"name": name, "seed": seed, "train_seconds": train_seconds, "steps": steps, "step_seconds": step_seconds}
+    about = {"name": name, "seed": seed, "patch": patch, "train_seconds": train_seconds}
+    about |= {"steps": steps, "step_seconds": step_seconds}
     return about | numbers | {"n_fit": len(labeled), "n_test": len(test), "machine": machine(torch.device("cpu"))}
 
 
-def table(rows: list[dict[str, Any]], train_seconds: float) -> str:
+def table(rows: list[dict[str, Any]], patch: int, train_seconds: float) -> str:
     """Return a Markdown table of the mean and standard deviation over seeds, with chance."""
-    rows = [row for row in rows if row["train_seconds"] == train_seconds]
+    rows = [row for row in rows if (row["patch"], row["train_seconds"]) == (patch, train_seconds)]
     if not rows:
         return "no row yet"
     lines = [
@@ -154,9 +154,9 @@ def table(rows: list[dict[str, Any]], train_seconds: float) -> str:
         [
             *lines,
             "",
-            f"{train_seconds:g} CPU seconds of training a row, {BATCH} clips a step; probes fitted on {first['n_fit']} "
-            f"and scored on {first['n_test']} clips; R@10 among {first['gallery']:.0f}, with shuffled audio at most "
-            f"{max(row['R@10_shuffled'] for row in rows):.3f}.",
+            f"Patches of {patch}; {train_seconds:g} CPU seconds of training a row, {BATCH} clips a step; probes fitted "
+            f"on {first['n_fit']} and scored on {first['n_test']} clips; R@10 among {first['gallery']:.0f}, with "
+            f"shuffled audio at most {max(row['R@10_shuffled'] for row in rows):.3f}.",
         ]
     )
 
@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("--file", type=Path, default=Path("masked.jsonl"))
     parser.add_argument("--clips", type=Path, default=Path("masked.clips"), help="folder of the rendered clips")
     parser.add_argument("--minutes", type=float, default=5.0, help="start no row that would end later")
+    parser.add_argument("--patch", type=int, default=8, help="side of a patch: 4, 8 or 16; longer steps if smaller")
     parser.add_argument("--train-seconds", type=float, default=60.0, help="CPU seconds of training of every row")
     parser.add_argument("--runs", nargs="*", default=[*RUNS, UNTRAINED], help="only these rows")
     parser.add_argument("--threads", type=int, default=1)
@@ -176,16 +177,17 @@ def main() -> None:
     until, longest = time.monotonic() + 60 * options.minutes, 0.0
     if not options.table:
         world = shapes(options.clips, SPLITS, 0, build_sampling(settings(RUNS["InfoNCE"], 0)))
-        done = {(row["name"], row["seed"], row["train_seconds"]) for row in read_rows(options.file)}
+        kind = options.patch, options.train_seconds
+        done = {(row["name"], row["seed"], row["patch"], row["train_seconds"]) for row in read_rows(options.file)}
         for seed in SEEDS:
             for name in options.runs:
                 began = time.monotonic()
-                if (name, seed, options.train_seconds) in done or (longest and began + longest > until):
+                if (name, seed, *kind) in done or (longest and began + longest > until):
                     continue
-                append_row(options.file, run(world, name, seed, options.train_seconds))
+                append_row(options.file, run(world, name, seed, *kind))
                 longest = max(longest, time.monotonic() - began)
                 print(name, seed, f"{time.monotonic() - began:.0f} s", flush=True)
-    print(table(read_rows(options.file), options.train_seconds))
+    print(table(read_rows(options.file), options.patch, options.train_seconds))
 
 
 if __name__ == "__main__":

@@ -26,11 +26,11 @@ def test_rows_of_one_length_share_a_table(bench: ModuleType) -> None:
     numbers = dict.fromkeys([*bench.COLUMNS, "object_chance", "action_chance", "R@10_chance", "R@10_shuffled"], 0.5)
     about = {"seed": 0, "steps": 30, "step_seconds": 0.25, "n_fit": 9, "n_test": 8, "gallery": 7.0}
     rows = [
-        {"name": name, "train_seconds": seconds, **numbers, **about}
+        {"name": name, "patch": 8, "train_seconds": seconds, **numbers, **about}
         for name, seconds in (("CAV-MAE, 0.75", 60.0), (bench.UNTRAINED, 60.0), ("InfoNCE", 5.0))
     ]
-    text = bench.table(rows, 60.0)
+    text = bench.table(rows, 8, 60.0)
     assert "| CAV-MAE, 0.75 | 1 | 0.250 | 30 | 0.500 |" in text
     assert "| random-init |" in text
     assert "InfoNCE" not in text
-    assert bench.table(rows, 7.0) == "no row yet"
+    assert bench.table(rows, 16, 60.0) == "no row yet"
