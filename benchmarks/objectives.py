@@ -79,7 +79,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "CMA": {**AVID, "name": "cma", "variant": "cross", **CMA},
     "Robust-xID": {"name": "robust_xid", **MEMORY, "warmup_epochs": 0},
     "MoCo": {"name": "moco", "temperature": 0.1, "queue_size": 1024, "momentum": 0.99},
-    "SwAV": {"name": "swav", "temperature": 0.2, "queue_size": 480},
+    "SwAV": {"name": "swav", "prototypes": 256, "temperature": 0.2, "epsilon": 0.02},
     "XDC": {"name": "xdc", "temperature": 0.2},
     "SeLaVi": {"name": "selavi", "temperature": 0.1},
     "Barlow Twins": {"name": "barlow_twins", "off_diagonal": 0.01},
