@@ -6,6 +6,7 @@ seconds. A lock whose owner is gone (killed, or a machine that went down) is tak
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -30,6 +31,8 @@ BEAT_SECONDS = 5.0
 """Time between two touches of a lock by its owner."""
 WATCH_SECONDS = 40.0
 """Time without a touch after which the owner on another machine is taken as gone."""
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
+"""Errors of places in which this user or anybody may make no files."""
 _MAX_BYTES = 2**16
 _VANISHING_SECONDS = 5.0
 """Longest time to try to make a lock that neither can be made nor is there."""
@@ -49,10 +52,18 @@ def locked(lock: Path, output: Path) -> Iterator[None]:
         output: What it protects, for messages.
 
     Raises:
-        OutputError: If a living process holds it; names the host and the process.
+        OutputError: If a living process holds it; names the host and the process. If nothing can be written there.
     """
     owner = _this_process(lock)
-    _acquire(lock, output, owner)
+    try:
+        _acquire(lock, output, owner)
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise
+        raise OutputError(
+            f"{output}: nothing can be made there ({error.strerror}: {error.filename}). Name another place, or change "
+            "the rights of its folder."
+        ) from error
     _remove_unfinished(lock, owner)
     ends = threading.Event()
     threading.Thread(target=_beat, args=(lock, ends), daemon=True, name=f"lock {lock.name}").start()
