@@ -43,6 +43,9 @@ def test_config_knows_every_name_of_every_package():
 )
 def test_every_choice_builds_with_its_default_options(path, name):
     config = choose(path, name)
+    if name == "shared_vit":  # of a video encoder that has blocks to share
+        audio, config = config.model.audio, choose("model.video", "timm")
+        config.model.audio = audio
     if path.startswith("model"):
         with torch.device("meta"):  # shapes without the memory
             build_model(config)
@@ -60,7 +63,8 @@ def test_default_options_of_a_choice_are_those_of_the_package():
         for path in ("model.video", "model.audio"):
             for name in CHOICES[path]:
                 options = CHOICES[path][name](name=name).options()
-                ours, theirs = create_encoder(name, **options), create_encoder(name)
+                trunk = {"trunk": create_encoder("timm")} if name == "shared_vit" else {}
+                ours, theirs = create_encoder(name, **options, **trunk), create_encoder(name, **trunk)
                 assert str(ours) == str(theirs), name
 
 
