@@ -6,20 +6,27 @@ Address, token, cache and offline mode are the client's: HF_ENDPOINT, HF_TOKEN, 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from avssl.core.checkpoint_names import HUB, HubError, HubName
+from avssl.core.user_files import open_regular
 
 LOG_IN = "Log in with: hf auth login, or set HF_TOKEN."
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_BROKEN_OFF = ("RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteRead", "ChunkedEncodingError")
+"""Names of errors in the middle of an answer, of the HTTP libraries that the client has used."""
 
 
 def hub_client(name: HubName) -> Any:
     """Return the module ``huggingface_hub``; raise HubError with the line that installs it."""
     try:
+        importlib.import_module("huggingface_hub.constants")  # the package itself imports it when it first works
         return importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise HubError(
@@ -31,12 +38,40 @@ def hub_client(name: HubName) -> Any:
 def download(name: HubName, patterns: Sequence[str]) -> Path:
     """Return the cached folder of the files of a repository that match patterns, after fetching those that are missing.
 
+    Large files that have arrived now are compared with the hash that the hub names; a damaged one is removed.
+
     Raises:
-        HubError: If the client is not installed, or the repository cannot be read.
+        HubError: If the client is not installed, the repository cannot be read, or a file is damaged.
     """
     client = hub_client(name)
+    known = set(_blobs(name, client))
     with hub_errors(name, client):
-        return Path(client.snapshot_download(name.repository, revision=name.revision, allow_patterns=list(patterns)))
+        folder = Path(client.snapshot_download(name.repository, revision=name.revision, allow_patterns=list(patterns)))
+    for blob in set(_blobs(name, client)) - known:
+        if _SHA256.fullmatch(blob.name) and _sha256(blob) != blob.name:
+            damaged = next((file.name for file in folder.iterdir() if file.resolve() == blob.resolve()), blob.name)
+            blob.unlink()
+            raise HubError(
+                f"{name}: {damaged} has arrived damaged, as its hash differs from the hub's, and was removed. Try "
+                "again; if that does not help, look at what is between this machine and HF_ENDPOINT."
+            )
+    return folder
+
+
+def _blobs(name: HubName, client: Any) -> Iterator[Path]:
+    """Yield the files of a repository in the cache, which have their hash as their name."""
+    folder = Path(client.constants.HF_HUB_CACHE) / f"models--{name.repository.replace('/', '--')}" / "blobs"
+    return folder.glob("*")
+
+
+def _sha256(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_offline(name: HubName) -> bool:
+    """Return True if HF_HUB_OFFLINE is set."""
+    return bool(hub_client(name).constants.HF_HUB_OFFLINE)
 
 
 def list_files(name: HubName) -> list[str]:
@@ -81,6 +116,9 @@ def _explain(error: Exception, name: HubName, client: Any) -> str:
         return f"is not in the cache ({client.constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set.{_near(name, client)}"
     if isinstance(error, errors.HFValidationError):
         return f"not a name of a repository: {error}"
+    if "Consistency check failed" in str(error) or any(type(each).__name__ in _BROKEN_OFF for each in chain):
+        reason = _text(chain[-1]).partition(" Please retry")[0]
+        return f"the connection to {address} broke off ({reason}). Try again: what has arrived is kept."
     if any(isinstance(each, ConnectionError | TimeoutError) or _is_of_http(each) for each in chain):
         return f"{address} cannot be reached: {_text(chain[-1])}. Look at the network and HF_ENDPOINT."
     return _text(error)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from avssl.core.checkpoint_names import HubError, HubName, near_folder, parse_checkpoint
 from avssl.core.data_files import read_json
 from avssl.core.errors import InputError
-from avssl.core.hub_client import download, list_files
+from avssl.core.hub_client import download, is_offline, list_files
 from avssl.core.user_files import FileError, read_text, regular_file
 from avssl.core.version import __version__
 from avssl.core.whole_file import whole_file, write_text
@@ -115,6 +115,11 @@ def _downloaded(name: HubName, given: str) -> Path:
         raise error if given == str(name) else HubError(f"{given}: no such folder here. {error}") from error
     missing = [each for each in (CONFIG_NAME, WEIGHTS_NAME) if not (folder / each).exists()]
     if missing and not public_type(folder):
+        if is_offline(name):
+            raise HubError(
+                f"{name}: is only partly in the cache ({' and '.join(missing)} missing), and HF_HUB_OFFLINE is set. "
+                "Unset it to fetch the rest."
+            )
         present = list_files(name)
         listed = f" It has {', '.join(present[:8])}{' ...' if len(present) > 8 else ''}." if present else ""
         pickled = any(file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")) for file in present)
@@ -144,8 +149,9 @@ def card_note(folder: Path, name: str) -> str:
 
 
 def release_kind(name: Path | str) -> str:
-    """Return the kind of a release; raise HubError if there is no release, or one of another format."""
-    return str(_read(find_release(name)).get("kind", PRETRAINED))
+    """Return the kind of a release or of a public model; raise HubError if there is none, or one of another format."""
+    folder = find_release(name)
+    return PRETRAINED if public_type(folder) else str(_read(folder).get("kind", PRETRAINED))
 
 
 def read_content(folder: Path, kind: str) -> dict[str, Any]:

@@ -14,15 +14,15 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-WRITE, READ = "hf_may_write", "hf_may_read"
-"""Tokens of the user ``owner``."""
+WRITE, READ, INVALID = "hf_may_write", "hf_may_read", "hf_invalid"
+"""Tokens of the user ``owner``, and one that the hub does not know."""
 
 
 class Repository:
     """Commits of a model repository: the files of each by path, and the newest of each branch."""
 
     def __init__(self, private: bool = False) -> None:
-        self.private = private
+        self.private, self.gated = private, False
         self.commits: dict[str, dict[str, bytes]] = {}
         self.branches: dict[str, str] = {}
         self.messages: list[str] = []
@@ -48,6 +48,10 @@ class Hub(ThreadingHTTPServer):
         self.repositories: dict[str, Repository] = {}
         self.large: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.cut: dict[str, int] = {}
+        """Bytes of a file after which the connection breaks, by its name."""
+        self.damaged: set[str] = set()
+        """Names of files of which a byte changes on the way."""
         self.address = f"http://127.0.0.1:{self.server_port}"
 
     def add(self, name: str, files: dict[str, bytes] | Path, *, private: bool = False) -> Repository:
@@ -79,9 +83,13 @@ class Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
             status, content, headers = self._route(path, body, token)
-        except PermissionError:
-            status, content = 403 if token else 401, {"error": "Forbidden"}
+        except PermissionError as error:
+            status, content = 403 if token and token != INVALID else 401, {"error": "Forbidden"}
             headers = {"X-Error-Message": "You have no write access"}
+            if token == INVALID:
+                headers = {"X-Error-Message": "Invalid credentials in Authorization header"}
+            elif str(error) == "gated":
+                headers = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to this repository is restricted"}
         except KeyError as error:
             status, content, headers = 404, {"error": "not found"}, {"X-Error-Code": str(error.args[0])}
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -89,8 +97,13 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        if self.command == "HEAD":
+            return
+        name = path.rpartition("/")[2]
+        if name in self.server.damaged:
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        self.wfile.write(data[: self.server.cut.get(name)])
+        self.close_connection |= name in self.server.cut
 
     do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815
 
@@ -179,7 +192,11 @@ class Handler(BaseHTTPRequestHandler):
         return 200, content, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": number}
 
     def _repository(self, name: str, token: str) -> Repository:
+        if token == INVALID:
+            raise PermissionError(token)
         found = self.server.repositories.get(name)
+        if found is not None and found.gated:
+            raise PermissionError("gated")
         if found is None or (found.private and token not in (READ, WRITE)):
             raise KeyError("RepoNotFound")
         return found

@@ -69,6 +69,40 @@ def test_errors_of_the_hub_say_what_to_do(hub, tiny_release, monkeypatch):
         find_release("hf-hub:owner/tiny")
 
 
+def test_tokens_and_terms_that_the_hub_does_not_accept(hub, tiny_release, monkeypatch):
+    hub.add("owner/gated", tiny_release).gated = True
+    hub.add("owner/tiny", tiny_release)
+    monkeypatch.setenv("HF_TOKEN", "hf_may_read")
+    with pytest.raises(HubError, match=r"is gated: accept its terms at http://.*/owner/gated. Log in with"):
+        find_release("hf-hub:owner/gated")
+    monkeypatch.setenv("HF_TOKEN", "hf_invalid")
+    with pytest.raises(HubError, match=r"does not accept the token. Log in with: hf auth login, or set HF_TOKEN"):
+        find_release("hf-hub:owner/tiny")
+
+
+def test_a_download_that_breaks_off_is_continued(hub, tiny_release, monkeypatch):
+    hub.add("owner/tiny", tiny_release)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the attempts of the client
+    hub.cut["model.safetensors"] = 1000
+    with pytest.raises(HubError, match=r"the connection to http://.* broke off \(.*\). Try again: what has arrived is"):
+        find_release("hf-hub:owner/tiny")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match=r"is not in the cache|is only partly in the cache"):
+        find_release("hf-hub:owner/tiny")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub.cut.clear()
+    assert from_pretrained("hf-hub:owner/tiny").weights_hash() == from_pretrained(tiny_release).weights_hash()
+
+
+def test_a_file_that_arrives_damaged_is_removed(hub, tiny_release):
+    hub.add("owner/tiny", tiny_release)
+    hub.damaged.add("model.safetensors")
+    with pytest.raises(HubError, match=r"model.safetensors has arrived damaged, as its hash differs"):
+        find_release("hf-hub:owner/tiny")
+    hub.damaged.clear()
+    assert from_pretrained("hf-hub:owner/tiny").weights_hash() == from_pretrained(tiny_release).weights_hash()
+
+
 def test_every_file_of_a_release_belongs_to_its_run():
     """``--overwrite`` removes those files, and takes any other one for a stranger's."""
     assert {f"{folder}/{name}" for folder in ("weights", "weights_best") for name in RELEASE_FILES} <= set(FILES)
