@@ -12,7 +12,7 @@ from avssl.core.version import __version__
 from avssl.hub.card import read_card
 from avssl.hub.classifier import load_classifier
 from avssl.hub.export.description import DESCRIPTION_NAME, README_NAME, describe, write_description
-from avssl.hub.export.programs import TOLERANCE, check_packages, write_tower
+from avssl.hub.export.programs import TOLERANCE, check_packages, convert, write
 from avssl.hub.export.towers import Tower, tower_of_classifier, towers_of
 from avssl.hub.model_input import describe_input
 from avssl.hub.pretrained import from_pretrained
@@ -39,7 +39,8 @@ def export(
     A pretrained model gives two files, ``video`` and ``audio``, each with its projection head: they return the
     embedding of a clip, which is compared between the two, and the map of embeddings that heat maps are made of. A
     fine-tuned classifier gives one file, which returns the logits. Batches are of any size, and so are the length of a
-    clip and the size of its frames, as far as the network allows.
+    clip and the size of its frames, as far as the network allows: what it does not is printed with the reason, and is
+    in ``export.json`` as ``fixed``. Adapters (LoRA) are merged into the weights.
 
     The files take RGB frames in [0, 1] and waveforms in [-1, 1]: normalization and spectrogram are inside. Each file
     is read back and compared with the model on random clips of two shapes; a difference above 1e-4 is an error.
@@ -59,7 +60,8 @@ def export(
         The content of ``export.json``.
 
     Raises:
-        HubError: If there is no model at ``run``, a package is missing, or the network cannot be exported.
+        HubError: If there is no model at ``run``, a package is missing, or the network cannot be exported. Nothing is
+            written then.
         RunError: If a file does not return what the model returns.
         OutputError: If ``out`` holds something else, or another process writes it.
     """
@@ -69,17 +71,23 @@ def export(
     metadata, _ = read_card(folder)
     license_id = metadata.get("license")
     about = {"avssl_version": __version__, "license": str(license_id), "weights": more["weights"]}
-    out.mkdir(parents=True, exist_ok=True)
-    files = []
-    with Bar(total=len(towers), desc="export", unit="file", show=progress) as bar:
-        for tower in towers:
-            files.append(write_tower(tower, out / f"{tower.name}.{format}", format, about))
+    programs, files = [], []
+    with Bar(total=2 * len(towers), desc="export", unit="step", show=progress) as bar:
+        for tower in towers:  # all of them before the first is written
+            programs.append(convert(tower, format, about))
+            bar.update()
+        out.mkdir(parents=True, exist_ok=True)
+        for program in programs:
+            files.append(write(program, out / f"{program.tower.name}.{format}"))
             bar.update()
     content = describe(format, files, prepared, license_id, **more)
     write_description(out, content)
     for each in files:
         inputs = ", ".join(f"{name} {tuple(shape)}".replace("'", "") for name, shape in each.inputs.items())
         print(f"{each.path}: {inputs} -> {', '.join(port.name for port in each.tower.outputs)}")
+        for reason in dict.fromkeys(each.fixed.values()):
+            names = ", ".join(name for name, why in each.fixed.items() if why == reason)
+            print(f"  fixed {names}: {reason}")
         shapes = " and ".join(str(shape[0] if len(shape) == 1 else shape) for shape in each.checked)
         print(f"  equal to the model within {each.difference:.1e} on random input {shapes}; {TOLERANCE:g} is accepted")
     print(f"license: {license_id or 'not named by the release; ask its authors before you share the files'}")

@@ -50,6 +50,15 @@ def test_curves_of_one_video(clips, tiny_pe_av, tmp_path, capsys):
     assert said_by(capsys, "sync", *words, "--max-offset-seconds", 0.2, "-o", tmp_path / "curve.png")
 
 
+def test_export(tiny_pe_av, tmp_path, capsys):
+    said = said_by(capsys, "export", tiny_pe_av, "-o", tmp_path / "exported", "--format", "pt2")
+    assert "license: apache-2.0" in said
+    about = json.loads((tmp_path / "exported" / "export.json").read_text())
+    shapes = {name: next(iter(tower["inputs"].values()))["shape"] for name, tower in about["towers"].items()}
+    assert shapes == {"video": ["batch", 3, "frames", 32, 32], "audio": ["batch", "samples"]}
+    assert about["towers"]["video"]["fixed"]["height"] == "the network takes 32 x 32 pixels only"
+
+
 def test_probe_and_finetune(clips, tiny_pe_av, tmp_path, capsys):
     manifest = clips / "rows.csv"
     said_by(capsys, "index", clips, "-o", manifest, "--labels", "folders", "--split", 0.6, 0, 0.4)

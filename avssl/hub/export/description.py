@@ -9,7 +9,8 @@ from typing import Any
 
 from avssl.core.version import __version__
 from avssl.core.whole_file import write_text
-from avssl.hub.export.programs import TOLERANCE, Format, Port, Written
+from avssl.hub.export.programs import TOLERANCE, Format, Written
+from avssl.hub.export.towers import Port
 from avssl.reports.text_table import markdown_table
 
 DESCRIPTION_NAME, README_NAME = "export.json", "README.md"
@@ -51,6 +52,7 @@ def describe(
             each.tower.name: {
                 "file": each.path.name,
                 "inputs": {port.name: _plain(port, each.inputs[port.name]) for port in each.tower.inputs},
+                "fixed": each.fixed,
                 "outputs": {port.name: _plain(port, port.dims) for port in each.tower.outputs},
                 "check": {"input_shapes": each.checked, "largest_difference": each.difference, "tolerance": TOLERANCE},
             }
@@ -61,8 +63,13 @@ def describe(
 
 
 def _plain(port: Port, shape: Sequence[str | int]) -> dict[str, Any]:
-    trained = {"trained_shape": list(port.size)} if port.size else {}
-    return {"shape": list(shape), "dtype": "float32", "content": port.content, **trained}
+    found: dict[str, Any] = {"shape": list(shape), "dtype": "float32", "content": port.content}
+    if port.size:
+        found["trained_shape"] = list(port.size)
+    for key, limits in (("multiple_of", port.multiples), ("at_most", port.most)):
+        if free := {name: limit for name, limit in limits.items() if name in shape}:
+            found[key] = free
+    return found
 
 
 def write_description(folder: Path, content: Mapping[str, Any]) -> None:

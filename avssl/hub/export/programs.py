@@ -1,12 +1,10 @@
-"""Write a tower as a file, read the file back, and compare it with the model that it was made of."""
+"""Convert traced towers to files, read them back, and compare them with the model that they were made of."""
 
 from __future__ import annotations
 
 import importlib
 import io
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +16,8 @@ from torch import Tensor
 from avssl.core.errors import RunError
 from avssl.core.user_files import open_regular
 from avssl.core.whole_file import whole_file
-from avssl.hub.export.towers import Port, Tower
+from avssl.hub.export.towers import Tower
+from avssl.hub.export.tracing import Traced, example, first_line, other_shapes, quiet, trace
 from avssl.hub.release import HubError
 
 Format = Literal["onnx", "pt2"]
@@ -26,7 +25,23 @@ TOLERANCE = 1e-4
 """Largest accepted difference of an output from the model, relative to 1 or to the largest value if that is more."""
 _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}
 _LARGEST_ONNX_BYTES = 2**31 - 2**20  # a protocol buffer ends at 2 GiB; larger weights need a file of their own
-_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A tower in the form of a file that is not written yet."""
+
+    traced: Traced
+    form: Format
+    content: Any
+    """ONNX program of torch.onnx, or the bytes of a file of torch.export."""
+    num_bytes: int
+    """Size of its weights."""
+
+    @property
+    def tower(self) -> Tower:
+        """The tower it was made of."""
+        return self.traced.tower
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,8 @@ class Written:
     path: Path
     inputs: dict[str, list[str | int]]
     """Shape of each input; dimensions of any size by name."""
+    fixed: dict[str, str]
+    """Dimensions that have the size of training only, with the reasons."""
     checked: list[list[list[int]]]
     """Shapes of the inputs that were compared."""
     difference: float
@@ -54,122 +71,88 @@ def check_packages(form: Format) -> None:
             ) from error
 
 
-def write_tower(tower: Tower, path: Path, form: Format, about: Mapping[str, str]) -> Written:
-    """Export a tower and compare the file with the model on random clips.
-
-    The batch is of any size. So are the length of the clip and the size of its frames, as far as the network allows.
+def convert(tower: Tower, form: Format, about: Mapping[str, str]) -> Program:
+    """Convert a tower; nothing is written.
 
     Args:
         tower: The tower.
-        path: File to write.
-        form: Its format.
+        form: Format of its file.
         about: Texts to store in an ONNX file, such as the license.
 
     Raises:
         HubError: If the exporter fails.
-        RunError: If an output of the file is further than :data:`TOLERANCE` from the model.
     """
-    try:
-        return _write_checked(tower, path, form, about, any_length=True)
-    except Exception:  # the network has a fixed length, such as that of its position embeddings; if not, this says it
-        return _write_checked(tower, path, form, about, any_length=False)
-
-
-def _write_checked(tower: Tower, path: Path, form: Format, about: Mapping[str, str], *, any_length: bool) -> Written:
-    program = _exported(tower, any_length)
-    inputs = _input_shapes(tower, program)
-    with _quiet():
+    traced = trace(tower)
+    num_bytes = sum(value.nbytes for value in traced.program.state_dict.values())
+    with quiet():
         if form == "onnx":
-            _write_onnx(tower, program, path, about, inputs)
-        else:
-            buffer = io.BytesIO()  # under its unfinished name the file would get a warning
-            torch.export.save(program, buffer)
-            with whole_file(path, num_bytes=buffer.tell()) as temporary:
-                temporary.write_bytes(buffer.getbuffer())
-    run = _runner(path, form)
-    shapes = [[[3, *port.size] for port in tower.inputs], _other_shapes(tower.inputs, inputs)]
-    differences = [_difference(tower, run, each, path) for each in shapes]
-    return Written(tower, path, inputs, shapes, max(differences))
+            return Program(traced, form, _to_onnx(traced, about), num_bytes)
+        buffer = io.BytesIO()
+        torch.export.save(traced.program, buffer)
+        return Program(traced, form, buffer, num_bytes)
 
 
-# ---------------------------------------------------------------- export
+def write(program: Program, path: Path) -> Written:
+    """Write a program, read it back, and compare it with the model on random clips.
+
+    Raises:
+        RunError: If an output is further than :data:`TOLERANCE` from the model. There is no file then.
+    """
+    traced, tower = program.traced, program.tower
+    shapes = [[[3, *port.size] for port in tower.inputs], other_shapes(tower.inputs, traced.fixed)]
+    differences = []
+    with whole_file(path, num_bytes=program.num_bytes) as temporary:
+        _save(program, path, temporary)
+        run = _runner(temporary, program.form)
+        differences += [_difference(tower, run, each, path) for each in shapes]
+    return Written(tower, path, traced.inputs, traced.fixed, shapes, max(differences))
 
 
-def _exported(tower: Tower, any_length: bool) -> torch.export.ExportedProgram:
-    """Trace a tower for batches of any size."""
-    examples = tuple(torch.rand(2, *port.size) for port in tower.inputs)
-    batch = torch.export.Dim("batch", min=1)
-    shapes = []
-    for port in tower.inputs:
-        named = [place for place, name in enumerate(port.dims) if place and isinstance(name, str) and any_length]
-        shapes.append({0: batch, **dict.fromkeys(named, torch.export.Dim.AUTO)})
-    takes_several = tower.name == "classifier"  # its forward has *given
-    arranged: Any = (tuple(shapes),) if takes_several else tuple(shapes)
-    try:
-        with torch.no_grad(), _quiet():
-            return torch.export.export(tower.module, examples, dynamic_shapes=arranged)
-    except Exception as error:  # the exporter has many kinds of errors, all of which mean that it cannot
-        raise HubError(
-            f"the {tower.name} tower cannot be exported: {_first_line(error)} If the audio front end is the reason, "
-            "use --spectrogram outside."
-        ) from error
+# ---------------------------------------------------------------- formats
 
 
-def _input_shapes(tower: Tower, program: torch.export.ExportedProgram) -> dict[str, list[str | int]]:
-    """Return the shape of each input; the tracer has found out which dimensions may have any size."""
-    found = [node.meta["val"] for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-    return {
-        port.name: [
-            int(str(size)) if str(size).isdigit() else str(name)  # an int, a constant symbol, or an expression
-            for name, size in zip(port.dims, x.shape, strict=True)
-        ]
-        for port, x in zip(tower.inputs, found, strict=True)
-    }
-
-
-def _write_onnx(
-    tower: Tower,
-    program: torch.export.ExportedProgram,
-    path: Path,
-    about: Mapping[str, str],
-    inputs: Mapping[str, Sequence[str | int]],
-) -> None:
+def _to_onnx(traced: Traced, about: Mapping[str, str]) -> Any:
+    """Return the program of torch.onnx."""
+    tower, inputs = traced.tower, traced.inputs
     names = tuple(
         {place: name for place, name in enumerate(shape) if isinstance(name, str)} for shape in inputs.values()
     )
-    made = torch.onnx.export(
-        program,
-        input_names=list(inputs),
-        output_names=[port.name for port in tower.outputs],
-        dynamic_shapes=names,
-        dynamo=True,
-        verbose=False,
-    )
+    try:
+        made = torch.onnx.export(
+            traced.program,
+            input_names=list(inputs),
+            output_names=[port.name for port in tower.outputs],
+            dynamic_shapes=names,
+            dynamo=True,
+            verbose=False,
+        )
+    except Exception as error:  # the exporter has many kinds of errors, all of which mean that it cannot
+        raise HubError(
+            f"the {tower.name} tower cannot be converted to ONNX: {first_line(error)} Try --format pt2."
+        ) from error
     assert made is not None, "dynamo=True returns the program"
-    made.model.metadata_props.update(about)
-    for node in made.model.graph:
-        for value in node.outputs:
-            if not value.is_graph_output():
-                value.shape = None  # onnxruntime plans its memory by these, and two that look equal may differ
-    num_bytes = sum(value.nbytes for value in program.state_dict.values())
-    if num_bytes < _LARGEST_ONNX_BYTES:
-        with whole_file(path, num_bytes=num_bytes) as temporary:
-            made.save(temporary, external_data=False)
+    fixed = "; ".join(f"{name}: {reason}" for name, reason in traced.fixed.items())
+    made.model.metadata_props.update({**about, "fixed": fixed})
+    graph = made.model.graph
+    inner = [value for node in graph for value in node.outputs if not value.is_graph_output()]
+    for value in inner:
+        value.shape = None  # onnxruntime plans its memory by these, and two that look equal may differ
+    taken = {*inputs, *(port.name for port in tower.outputs)}
+    for value in [*inner, *graph.initializers.values()]:
+        if value.name in taken:  # the exporter gives the name of an output a second time
+            value.name = f"{value.name}_inside"
+    return made
+
+
+def _save(program: Program, path: Path, temporary: Path) -> None:
+    """Write the file of a program; large ONNX files have their weights beside them, as NAME.data."""
+    if program.form == "pt2":
+        temporary.write_bytes(program.content.getbuffer())
+    elif program.num_bytes < _LARGEST_ONNX_BYTES:
+        program.content.save(temporary, external_data=False)
     else:
-        made.save(path, external_data=True)  # weights beside it, in NAME.data
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide warnings of torch and of the exporter about their own code."""
-    with warnings.catch_warnings():
-        for category in (FutureWarning, DeprecationWarning):
-            warnings.filterwarnings(
-                "ignore", category=category, module=r"(torch|copyreg|onnxscript|onnx_ir|onnx)(\..*)?$"
-            )
-        warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)  # of torch.export.load
-        warnings.filterwarnings("ignore", "No complete tensor found in the group", UserWarning)  # of torch.export.save
-        yield
+        program.content.save(path, external_data=True)  # names its weights by the name of the file
+        path.rename(temporary)
 
 
 # ---------------------------------------------------------------- check
@@ -180,7 +163,7 @@ _Run = Callable[[Sequence[Tensor]], list[np.ndarray]]
 def _runner(path: Path, form: Format) -> _Run:
     """Return a function that runs the file."""
     if form == "pt2":
-        with _quiet(), open_regular(path) as stream:
+        with quiet(), open_regular(path) as stream:  # by its unfinished name the file would get a warning
             module = torch.export.load(io.BytesIO(stream.read())).module()
 
         def run(inputs: Sequence[Tensor]) -> list[np.ndarray]:
@@ -200,21 +183,9 @@ def _runner(path: Path, form: Format) -> _Run:
     return run_onnx
 
 
-def _other_shapes(ports: Sequence[Port], inputs: Mapping[str, Sequence[str | int]]) -> list[list[int]]:
-    """Return shapes of one clip, that differs from those of training in every dimension of any size."""
-    more: dict[str | int, int] = {"frames": 2, "height": 32, "width": 32}
-    shapes = []
-    for port in ports:
-        free = inputs[port.name][1:]
-        sizes = zip(free, port.size, strict=True)
-        shapes.append([1, *(size + more.get(name, size // 2) * isinstance(name, str) for name, size in sizes)])
-    return shapes
-
-
 def _difference(tower: Tower, run: _Run, shapes: Sequence[Sequence[int]], path: Path) -> float:
     """Return the largest difference of the file from the model on a random clip of each shape."""
-    generator = torch.Generator().manual_seed(_SEED)
-    inputs = [_random(port, shape, generator) for port, shape in zip(tower.inputs, shapes, strict=True)]
+    inputs = example(tower.inputs, shapes)
     with torch.no_grad():
         expected = [value.numpy() for value in tower.reference(*inputs)]
     found = run(inputs)
@@ -230,15 +201,3 @@ def _difference(tower: Tower, run: _Run, shapes: Sequence[Sequence[int]], path: 
             )
         largest = max(largest, difference)
     return largest
-
-
-def _random(port: Port, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Return noise in the range of an input; frames are multiples of 1 / 255."""
-    if port.name == "frames":
-        return torch.randint(256, tuple(shape), generator=generator) / 255
-    noise = torch.randn(tuple(shape), generator=generator)
-    return noise * 0.1 if port.name == "waveform" else noise * 20 - 40
-
-
-def _first_line(error: Exception | None) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."

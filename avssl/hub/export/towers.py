@@ -6,8 +6,8 @@ map, T' also time cells of the audio map, Q steps of the audio query.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -21,6 +21,8 @@ from avssl.hub.export.fourier import FourierSpectrogram
 from avssl.hub.pretrained import PretrainedModel
 from avssl.hub.trained_classifier import TrainedClassifier
 from avssl.models import AVModel, Classifier
+from avssl.models.foreign.contract import AudioContract, VideoContract
+from avssl.models.foreign.tower import ForeignEncoder, merge_adapters
 from avssl.transforms import ClipTransform, LogMel, LogSpectrogram, VideoEval
 from avssl.transforms.standardize import EPSILON
 
@@ -40,6 +42,24 @@ class Port:
     """Values and their units."""
     size: tuple[int, ...] = ()
     """Size of an input in training, without the batch."""
+    multiples: Mapping[str, int] = field(default_factory=dict)
+    """Sizes that the network takes are multiples of these, by the name of the dimension."""
+    most: Mapping[str, int] = field(default_factory=dict)
+    """Largest sizes that the network takes, by the name of the dimension."""
+
+    def trained(self) -> list[tuple[str, int]]:
+        """Return the name of each dimension and its size in training, without the batch."""
+        return [(str(name), size) for name, size in zip(self.dims[1:], self.size, strict=True)]
+
+    def other(self, name: str, size: int) -> int:
+        """Return another size of a dimension, to try the network at; that of one without a name is returned as is."""
+        if name not in self.dims:
+            return size
+        if name in ("height", "width"):
+            step = self.multiples.get(name, 1)
+            return size + step * -(-32 // step)
+        longer = size + 2 if name == "frames" else 2 * size
+        return longer if longer <= self.most.get(name, longer) else size // 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +73,8 @@ class Tower:
     outputs: tuple[Port, ...]
     reference: Reference
     """The same function by the code that evaluates models."""
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    """Dimensions of which the network takes one size by its own word, with the reasons."""
 
 
 def towers_of(pretrained: PretrainedModel, place: SpectrogramPlace) -> list[Tower]:
@@ -79,9 +101,13 @@ def towers_of(pretrained: PretrainedModel, place: SpectrogramPlace) -> list[Towe
         return F.normalize(model.embed_audio(x)), F.normalize(model.audio_map(x)), query
 
     frames, audio = _ports(transform, pretrained.sampling, place)
+    frames, fixed_frames = _limited(frames, model.video_encoder)
+    audio, fixed_audio = _limited(audio, model.audio_encoder)
+    plain = merge_adapters(model)
+    video_module, audio_module = _VideoTower(plain, transform), _AudioTower(plain, transform, place)
     return [
-        Tower("video", _VideoTower(model, transform), (frames,), (embedding, video_map), video_reference),
-        Tower("audio", _AudioTower(model, transform, place), (audio,), (embedding, audio_map, query), audio_reference),
+        Tower("video", video_module, (frames,), (embedding, video_map), video_reference, fixed_frames),
+        Tower("audio", audio_module, (audio,), (embedding, audio_map, query), audio_reference, fixed_audio),
     ]
 
 
@@ -100,8 +126,10 @@ def tower_of_classifier(classifier: TrainedClassifier, place: SpectrogramPlace) 
         return (model(**x),)
 
     logits = Port("logits", ("batch", len(classifier.classes)), "before the softmax, or the sigmoid if multi_label")
-    module = _ClassifierTower(model, transform, place, streams)
-    return Tower("classifier", module, tuple(ports[name] for name in streams), (logits,), reference)
+    module = _ClassifierTower(merge_adapters(model), transform, place, streams)
+    limited = [_limited(ports[name], model.encoders[name]) for name in streams]
+    fixed = {name: reason for _, reasons in limited for name, reason in reasons.items()}
+    return Tower("classifier", module, tuple(port for port, _ in limited), (logits,), reference, fixed)
 
 
 def _ports(transform: ClipTransform, sampling: ClipSampling, place: SpectrogramPlace) -> tuple[Port, Port]:
@@ -118,6 +146,26 @@ def _ports(transform: ClipTransform, sampling: ClipSampling, place: SpectrogramP
     time, bins = transform.spectrogram.num_frames(num_samples), transform.spectrogram.num_bins
     content = "spectrogram before standardization, which is applied inside; its numbers are in input.audio"
     return frames, Port("spectrogram", ("batch", 1, "time", bins), content, (1, time, bins))
+
+
+def _limited(port: Port, encoder: nn.Module) -> tuple[Port, dict[str, str]]:
+    """Return an input with the limits by the contract of an encoder of another library, and what this fixes."""
+    contract = encoder.contract if isinstance(encoder, ForeignEncoder) else None
+    fixed: dict[str, str] = {}
+    if isinstance(contract, VideoContract):
+        step, size = contract.size_multiple, port.size[-1]
+        if not step:
+            fixed |= dict.fromkeys(("height", "width"), f"the network takes {size} x {size} pixels only")
+        if contract.is_fixed_length:
+            fixed["frames"] = f"the network takes {contract.num_frames} frames only"
+        multiples = {"height": step, "width": step, "frames": contract.frame_multiple}
+        port = replace(port, multiples={name: count for name, count in multiples.items() if count > 1})
+    elif isinstance(contract, AudioContract) and contract.max_seconds is not None:
+        if port.name == "waveform":
+            port = replace(port, most={"samples": round(contract.max_seconds * contract.sample_rate_hz)})
+        else:
+            fixed["time"] = f"the network takes windows of {contract.max_seconds:g} s only; shorter audio is padded"
+    return port, fixed
 
 
 # ---------------------------------------------------------------- modules to trace

@@ -122,3 +122,13 @@ def parameters_by_block(network: nn.Module, blocks: Mapping[str, nn.Module]) -> 
         has_begun |= index is not None
         groups[index if index is not None else len(groups) - 1 if has_begun else 0][name] = parameter
     yield from groups
+
+
+def images_of(x: Tensor) -> Tensor:
+    """Return the (B * T, 3, H, W) frames of (B, 3, T, H, W) clips."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def by_clip(rows: Tensor, x: Tensor) -> Tensor:
+    """Return (B * T, ...) outputs for the frames of (B, 3, T, H, W) clips as (B, T, ...)."""
+    return rows.unflatten(0, (x.shape[0], x.shape[2]))  # len(x) would be a constant of an exported program

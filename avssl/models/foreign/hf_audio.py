@@ -96,7 +96,7 @@ class Clap(_Audio):
         config: Any = self.network.config
         options = {}
         if config.enable_fusion:  # windows are never longer than the network's, so that all four are the same
-            x, options = x.expand(-1, 4, -1, -1), {"is_longer": torch.zeros(len(x), 1, device=x.device)}
+            x, options = x.expand(-1, 4, -1, -1), {"is_longer": torch.zeros(x.shape[0], 1, device=x.device)}
         output = self.network(input_features=x, **options).last_hidden_state  # (B, C, F', T')
         return Tokens(output.transpose(2, 3))
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from avssl.core.batch import Modality
-from avssl.models.foreign.backbone import Tokens
+from avssl.models.foreign.backbone import Tokens, by_clip, images_of
 from avssl.models.foreign.contract import VideoContract
 from avssl.models.foreign.hf import HFBackbone
 from avssl.models.foreign.spec import Spec
@@ -78,17 +78,18 @@ class HFImage(HFBackbone):
         return tokens
 
     def tokens(self, x: Tensor) -> Tokens:
-        images = x.transpose(1, 2).flatten(0, 1)  # (B * T, 3, H, W)
-        tokens = self.last(self.network(pixel_values=images, **self.takes_any_size))
+        own = self.network.config.image_size  # type: ignore[union-attr]
+        options = {} if tuple(x.shape[-2:]) == (own, own) else self.takes_any_size
+        tokens = self.last(self.network(pixel_values=images_of(x), **options))
         count = self.num_extra()
-        extra = tokens[:, :count].unflatten(0, (len(x), -1)) if count else None
+        extra = by_clip(tokens[:, :count], x) if count else None
         return Tokens(self.cells_of(tokens, x), extra)
 
     def cells_of(self, output: Tensor, x: Tensor) -> Tensor:
         network: Any = self.network
         patch = int(network.config.patch_size)
         grid = x.shape[-2] // patch, x.shape[-1] // patch
-        cells = output[:, self.num_extra() :].unflatten(1, grid).unflatten(0, (len(x), -1))  # (B, T, H', W', C)
+        cells = by_clip(output[:, self.num_extra() :].unflatten(1, grid), x)  # (B, T, H', W', C)
         return cells.permute(0, 4, 1, 2, 3)
 
 
@@ -197,4 +198,4 @@ class DinoV3ConvNext(HFImage):
             network: Any = self.network
             stride = 2 ** (1 + len(network.config.hidden_sizes))
             output = output[:, 1:].transpose(1, 2).unflatten(2, (x.shape[-2] // stride, x.shape[-1] // stride))
-        return output.unflatten(0, (len(x), -1)).transpose(1, 2)  # (B, C, T', H', W')
+        return by_clip(output, x).transpose(1, 2)  # (B, C, T', H', W')

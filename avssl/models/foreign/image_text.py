@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
-from avssl.models.foreign.backbone import Backbone, Tokens
+from avssl.models.foreign.backbone import Backbone, Tokens, by_clip, images_of
 from avssl.models.foreign.contract import VideoContract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.processors import image_preprocessing
@@ -40,6 +40,7 @@ class ImageTextEncoder(ForeignEncoder):
 
     library: ClassVar[str] = "image_text"
     default: ClassVar[str] = "clip"
+    has_text: ClassVar[bool] = True
 
     @classmethod
     def build(cls, spec: Spec) -> Backbone:
@@ -146,7 +147,8 @@ class ImageTextBackbone(Backbone):
     def _last_layer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (B * T, extra + N, C) tokens of all frames before and behind the last layer."""
         vision: Any = self.network.vision_model
-        hidden = vision.embeddings(x.transpose(1, 2).flatten(0, 1), interpolate_pos_encoding=True)
+        own = vision.config.image_size
+        hidden = vision.embeddings(images_of(x), interpolate_pos_encoding=tuple(x.shape[-2:]) != (own, own))
         if self.spec.backbone == "clip":
             hidden = vision.pre_layrnorm(hidden)
         *layers, last = vision.encoder.layers
@@ -161,7 +163,7 @@ class ImageTextBackbone(Backbone):
             found = network.projection(network.vision_model.post_layernorm(behind[:, 0]))
         else:
             found = network.vision_model.head(network.vision_model.post_layernorm(behind))
-        return found.unflatten(0, (len(x), -1))
+        return by_clip(found, x)
 
     def _cells(self, before: Tensor, behind: Tensor) -> Tensor:
         """Return the (B * T, N, C) vectors of the patches."""
@@ -179,7 +181,7 @@ class ImageTextBackbone(Backbone):
         """Return (B * T, N, C) patches as (B, C, T, H', W')."""
         patch: int = self.network.vision_model.config.patch_size  # type: ignore[union-attr, assignment]
         height, width = x.shape[-2] // patch, x.shape[-1] // patch
-        return patches.unflatten(1, (height, width)).unflatten(0, (len(x), -1)).permute(0, 4, 1, 2, 3)
+        return by_clip(patches.unflatten(1, (height, width)), x).permute(0, 4, 1, 2, 3)
 
 
 def _check_name(name: str) -> None:

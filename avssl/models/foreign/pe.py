@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
-from avssl.models.foreign.backbone import Backbone, Tokens
+from avssl.models.foreign.backbone import Backbone, Tokens, by_clip, images_of
 from avssl.models.foreign.contract import AudioContract, VideoContract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.processors import video_preprocessing
@@ -137,11 +137,11 @@ class PeVideoBackbone(Backbone):
 
     def pooled_and_tokens(self, x: Tensor) -> tuple[Tensor, Tokens]:
         patches = self._patches(x)
-        pooled = self._pooled(patches, len(x))
+        pooled = self._pooled(patches, x)
         return pooled, Tokens(self._cells(patches, x), pooled[:, None])
 
     def pooled(self, x: Tensor) -> Tensor:
-        return self._pooled(self._patches(x), len(x))
+        return self._pooled(self._patches(x), x)
 
     def stage_maps(self, x: Tensor) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}
@@ -152,7 +152,7 @@ class PeVideoBackbone(Backbone):
         ]
         try:
             patches = self._patches(x)
-            self._pooled(patches, len(x))
+            self._pooled(patches, x)
         finally:
             for handle in handles:
                 handle.remove()
@@ -160,9 +160,9 @@ class PeVideoBackbone(Backbone):
         return maps | {list(maps)[-1]: self._cells(patches, x)}
 
     def cells_of(self, output: Tensor, x: Tensor) -> Tensor:
-        if len(output) == len(x) and output.shape[1] == 1 + x.shape[2]:  # behind a layer over time
+        if output.shape[0] == x.shape[0] and output.shape[1] == 1 + x.shape[2]:  # behind a layer over time
             return output[:, 1:].transpose(1, 2)[..., None, None]
-        return self._grid(output[:, self._vision.num_prefix_tokens :].unflatten(0, (len(x), -1)), x)
+        return self._grid(by_clip(output[:, self._vision.num_prefix_tokens :], x), x)
 
     def load(self, folder: WeightFolder) -> nn.Module:
         return _loaded(_build("pe_video", self.spec), folder, "video")
@@ -176,19 +176,19 @@ class PeVideoBackbone(Backbone):
 
     def _patches(self, x: Tensor) -> Tensor:
         """Return the (B * T, K + N, C) tokens of all frames."""
-        tokens: Tensor = self._vision.forward_features(x.transpose(1, 2).flatten(0, 1))
+        tokens: Tensor = self._vision.forward_features(images_of(x))
         return tokens
 
-    def _pooled(self, patches: Tensor, batch: int) -> Tensor:
+    def _pooled(self, patches: Tensor, x: Tensor) -> Tensor:
         """Return the (B, C) class tokens of whole frames."""
-        return self._over_time(self._vision.forward_head(patches).unflatten(0, (batch, -1)))
+        return self._over_time(by_clip(self._vision.forward_head(patches), x))
 
     def _cells(self, patches: Tensor, x: Tensor) -> Tensor:
         """Return the (B, C, 1, H', W') class tokens of the patches at each place."""
         alone = patches[:, self._vision.num_prefix_tokens :]  # (B * T, N, C)
-        pooled = self._vision.forward_head(alone.flatten(0, 1)[:, None]).view(len(x), x.shape[2], alone.shape[1], -1)
+        pooled = by_clip(self._vision.forward_head(alone.flatten(0, 1)[:, None]).unflatten(0, alone.shape[:2]), x)
         rows = pooled.transpose(1, 2).flatten(0, 1)  # (B * N, T, L)
-        return self._grid(self._over_time(rows).view(len(x), 1, alone.shape[1], -1), x)
+        return self._grid(self._over_time(rows).unflatten(0, (x.shape[0], 1, alone.shape[1])), x)
 
     def _grid(self, tokens: Tensor, x: Tensor) -> Tensor:
         """Return (B, T, N, C) tokens as (B, C, T, H', W')."""
@@ -261,6 +261,8 @@ def _class_token(network: Any, embedded: Tensor) -> Tensor:
 
 def _build(kind: str, spec: Spec) -> Any:
     """Build a tower by its library, untrained."""
+    if spec.backbone != PE_AV:
+        raise InputError(f"backbone ({spec.backbone!r}) must be {PE_AV}, the only network of {kind}, or empty.")
     settings = {name: value for name, value in spec.config.items() if name in _SETTINGS}
     unknown = sorted(set(spec.config) - set(settings) - {"vision", "dac"})
     if unknown:

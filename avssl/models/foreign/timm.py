@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
-from avssl.models.foreign.backbone import Backbone, Tokens
+from avssl.models.foreign.backbone import Backbone, Tokens, by_clip, images_of
 from avssl.models.foreign.contract import VideoContract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.spec import Spec, merged
@@ -77,7 +77,7 @@ class TimmEncoder(ForeignEncoder):
         if self.temporal is not None:
             raise InputError("temporal_layers need the map of all patches: set it to 0 where patches are skipped.")
         with torch.no_grad() if self._is_frozen else nullcontext():
-            return patch_tokens(network, _images(x))
+            return patch_tokens(network, images_of(x))
 
     def trunk(self, tokens: Tensor) -> Tensor:
         """Return the (N, S, C) output of all blocks and the last normalization for any (N, S, C) tokens."""
@@ -107,8 +107,8 @@ class TimmBackbone(Backbone):
         self._is_channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
 
     def tokens(self, x: Tensor) -> Tokens:
-        output = self.network.forward_features(_images(x))  # type: ignore[operator]
-        extra = None if not self._num_extra else output[:, : self._num_extra].unflatten(0, (len(x), -1))
+        output = self.network.forward_features(images_of(x))  # type: ignore[operator]
+        extra = None if not self._num_extra else by_clip(output[:, : self._num_extra], x)
         return Tokens(self.cells_of(output, x), extra)
 
     def cells_of(self, output: Tensor, x: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class TimmBackbone(Backbone):
         else:
             height, width = network.patch_embed.dynamic_feat_size(tuple(x.shape[-2:]))
             cells = output[:, self._num_extra :].unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        return cells.unflatten(0, (len(x), -1)).transpose(1, 2)  # (B, C, T, H', W')
+        return by_clip(cells, x).transpose(1, 2)  # (B, C, T, H', W')
 
     def load(self, folder: WeightFolder) -> nn.Module:
         return load_network(self.spec, folder)
@@ -238,8 +238,3 @@ def _blocks(network: Any) -> dict[str, nn.Module]:
     if not names:
         raise InputError(f"backbone: {type(network).__name__} of timm has no blocks that can be told apart.")
     return {f"stage.{number}": getattr(network, name) for number, name in enumerate(names)}
-
-
-def _images(x: Tensor) -> Tensor:
-    """Return the (B * T, 3, H, W) frames of (B, 3, T, H, W) clips."""
-    return x.transpose(1, 2).flatten(0, 1)

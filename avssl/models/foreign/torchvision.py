@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
-from avssl.models.foreign.backbone import Backbone, Tokens
+from avssl.models.foreign.backbone import Backbone, Tokens, by_clip, images_of
 from avssl.models.foreign.contract import VideoContract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.spec import Spec, merged
@@ -150,10 +150,10 @@ class RegNet(_Torchvision):
 
     def tokens(self, x: Tensor) -> Tokens:
         network: Any = self.network
-        return Tokens(self.cells_of(network.trunk_output(network.stem(x.transpose(1, 2).flatten(0, 1))), x))
+        return Tokens(self.cells_of(network.trunk_output(network.stem(images_of(x))), x))
 
     def cells_of(self, output: Tensor, x: Tensor) -> Tensor:
-        return output.unflatten(0, (len(x), -1)).transpose(1, 2)
+        return by_clip(output, x).transpose(1, 2)
 
 
 def _names() -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from avssl.models.foreign.temporal import TemporalTransformer
 from avssl.models.foreign.weights import UNKNOWN_LICENSE, WeightFolder, WeightsError, weight_folder
 
 _LOGGER = logging.getLogger(__name__)
+_Module = TypeVar("_Module", bound=nn.Module)
 _LORA = "lora_"
 """Prefix of the modules that adapters add."""
 
@@ -58,6 +60,8 @@ class ForeignEncoder(Encoder):
     """Name in the configuration."""
     default: ClassVar[str]
     """Backbone if none is named."""
+    has_text: ClassVar[bool] = False
+    """True if its public weights have a text tower, in whose space its own pooled vectors lie."""
 
     def __init__(
         self,
@@ -165,7 +169,7 @@ class ForeignEncoder(Encoder):
         self.check_input(x)
         with torch.no_grad() if self._is_frozen else nullcontext():
             pooled, tokens = self.backbone.pooled_and_tokens(x)
-        return pooled, tokens.cells
+        return pooled, self._on_top(tokens.cells)
 
     def tokens(self, x: Tensor) -> Tokens:
         """Return the backbone's cells, and its class and register tokens apart from them."""
@@ -266,6 +270,20 @@ def _add_adapters(backbone: Backbone, rank: int, alpha: float, targets: tuple[st
         raise InputError("lora: this backbone has no attention layers; name linear layers with lora_targets.")
     settings = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=adapted, lora_dropout=0.0, bias="none")
     peft.inject_adapter_in_model(settings, backbone.network)
+
+
+def merge_adapters(model: _Module) -> _Module:
+    """Return a model whose adapters are added to the weights that they adapt: a copy, or itself if it has none."""
+    if not any(_LORA in name for name, _ in model.named_parameters()):
+        return model
+    model = copy.deepcopy(model)
+    adapter: Any = library("peft.tuners.tuners_utils").BaseTunerLayer
+    for path, module in list(model.named_modules()):
+        if isinstance(module, adapter):
+            module.merge()
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, module.get_base_layer())
+    return model
 
 
 def _matches(name: str, target: str) -> bool:

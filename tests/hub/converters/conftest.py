@@ -44,6 +44,7 @@ def check_release(tmp_path, clips, capsys):
         words = ["localize", video, "--checkpoint", str(out), "-o", str(tmp_path / "m.png"), "--stride-seconds", "5"]
         assert main(words) == 0
         assert (tmp_path / "m.png").exists()
+        assert main(["export", str(out), "-o", str(tmp_path / "exported"), "--format", "pt2"]) == 0
         capsys.readouterr()
         assert main(["convert", layout, str(checkpoint), str(tmp_path / "o"), "--data", str(clips)]) == 2
         assert f"{layout} has spectrogram statistics of its own" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Exported files, compared with the models that they were made of."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,9 +20,10 @@ from avssl.core.errors import RunError
 from avssl.evaluation.calibration import Calibration
 from avssl.hub.classifier import create_classifier, load_classifier, save_classifier
 from avssl.hub.export.fourier import FourierSpectrogram
-from avssl.hub.export.programs import write_tower
+from avssl.hub.export.programs import convert, write
 from avssl.hub.export.towers import Port, Tower, towers_of
 from avssl.hub.pretrained import PretrainedModel, from_pretrained
+from avssl.hub.release import HubError
 from avssl.training.build import build_model, build_sampling, build_transform
 from avssl.transforms import create_spectrogram
 
@@ -115,7 +117,7 @@ def test_an_export_is_repeated_by_its_own_command_only(exported, tiny_release, c
 def test_programs_of_torch_take_spectrograms(tiny_release, tmp_path):
     pretrained = from_pretrained(tiny_release)
     _, audio = towers_of(pretrained, "outside")
-    written = write_tower(audio, tmp_path / "audio.pt2", "pt2", {})
+    written = write(convert(audio, "pt2", {}), tmp_path / "audio.pt2")
     assert written.inputs == {"spectrogram": ["batch", 1, "time", 16]}
     module = torch.export.load(str(written.path)).module()
     spectrogram = pretrained.transform.spectrogram(torch.randn(3, 8000))
@@ -169,29 +171,76 @@ def test_a_transformer_keeps_its_class_token_and_takes_batches_of_any_size(tmp_p
     transform.standardize.set_statistics(torch.zeros(32), torch.ones(32))
     pair = PretrainedModel(build_model(config, 0).eval(), transform, build_sampling(config), config, "test")
     for tower in towers_of(pair, "inside"):
-        (shape,) = write_tower(tower, tmp_path / f"{tower.name}.pt2", "pt2", {}).inputs.values()
+        (shape,) = write(convert(tower, "pt2", {}), tmp_path / f"{tower.name}.pt2").inputs.values()
         assert shape[0] == "batch"
 
 
-class FixedLength(nn.Module):
-    """A network with an embedding of each position."""
+class Network(nn.Module):
+    """A network with an embedding of each position, that fails in one of several ways at other lengths.
 
-    def __init__(self) -> None:
+    Args:
+        way: "positions", "branch" (other lengths are computed in another way), "data" (by the values of the input) or
+            "bug".
+    """
+
+    def __init__(self, way: str) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.randn(10, 4))
+        self.way, self.positions = way, nn.Parameter(torch.randn(10, 4))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return ((x + self.positions).mean(dim=2),)
+        if self.way == "positions":
+            return ((x + self.positions).mean(dim=2),)
+        if self.way == "data" and x.sum() > 0:
+            return (x.mean(dim=2),)
+        if self.way == "bug" and x.shape[2] != 10:
+            raise RuntimeError("out of memory")
+        if self.way == "branch" and x.shape[2] // 2 * x.shape[3] != 20:
+            return (2 * x.mean(dim=2),)
+        return (x.mean(dim=2),)
 
 
-def test_a_network_of_one_length_keeps_it_and_a_difference_is_an_error(tmp_path):
+def tower_of(way: str) -> Tower:
     port = Port("spectrogram", ("batch", 1, "time", 4), "", (1, 10, 4))
-    module = FixedLength()
-    tower = Tower("audio", module, (port,), (Port("mean", ("batch", 1, 4), ""),), module)
-    assert write_tower(tower, tmp_path / "x.pt2", "pt2", {}).inputs == {"spectrogram": ["batch", 1, 10, 4]}
-    wrong = replace(tower, reference=lambda x: tuple(value * 1.001 for value in module(x)))
+    module = Network(way)
+    return Tower("audio", module, (port,), (Port("mean", ("batch", 1, 4), ""),), module)
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("positions", r"at another one the network raises: The size of tensor a \(20\) must match .*"),
+        ("branch", r"the network computes other ones in another way \(not .* == 20\)"),
+    ],
+)
+def test_a_network_of_one_length_keeps_it_and_says_why(way, reason, tmp_path):
+    written = write(convert(tower_of(way), "pt2", {}), tmp_path / "x.pt2")
+    assert written.inputs == {"spectrogram": ["batch", 1, 10, 4]}
+    assert re.fullmatch(reason, written.fixed["time"])
+    assert list(written.fixed) == ["time"]
+
+
+@pytest.mark.parametrize(("way", "message"), [("data", "cannot be exported: "), ("bug", "raises: out of memory")])
+def test_any_other_error_is_one(way, message):
+    with pytest.raises(HubError, match=message):
+        convert(tower_of(way), "pt2", {})
+
+
+def test_a_difference_is_an_error_and_leaves_no_file(tmp_path):
+    tower = tower_of("positions")
+    wrong = replace(tower, reference=lambda x: tuple(value * 1.001 for value in tower.module(x)))
     with pytest.raises(RunError, match=r"mean differs by 0.001 from the model on random input .* than 0.0001"):
-        write_tower(wrong, tmp_path / "wrong.pt2", "pt2", {})
+        write(convert(wrong, "pt2", {}), tmp_path / "wrong.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_written_if_a_tower_cannot_be_exported(tiny_release, tmp_path, monkeypatch, capsys):
+    from avssl.models.small import SmallAudioEncoder
+
+    forward = SmallAudioEncoder.forward_features
+    monkeypatch.setattr(SmallAudioEncoder, "forward_features", lambda self, x: forward(self, x if x.sum() > 0 else -x))
+    assert cli.main(["export", str(tiny_release), "-o", str(tmp_path / "out"), "--format", "pt2"]) == 1
+    assert "the audio tower cannot be exported: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_package_has_the_line_that_installs_it(tiny_release, tmp_path, monkeypatch, capsys):

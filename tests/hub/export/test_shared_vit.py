@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from avssl.config import parse_settings
-from avssl.hub.export.programs import write_tower
+from avssl.hub.export.programs import convert, write
 from avssl.hub.export.towers import towers_of
 from avssl.hub.pretrained import PretrainedModel
 from avssl.training.build import build_model, build_sampling, build_transform
@@ -27,5 +27,5 @@ def test_audio_tower_has_the_trunk_and_takes_batches_of_any_size(tmp_path):
     transform.standardize.set_statistics(torch.zeros(64), torch.ones(64))
     pair = PretrainedModel(build_model(config, 0).eval(), transform, build_sampling(config), config, "test")
     audio = next(tower for tower in towers_of(pair, "inside") if tower.name == "audio")
-    described = write_tower(audio, tmp_path / "audio.pt2", "pt2", {})  # raises unless the numbers are equal
+    described = write(convert(audio, "pt2", {}), tmp_path / "audio.pt2")  # raises unless the numbers are equal
     assert described.inputs["waveform"][0] == "batch"
