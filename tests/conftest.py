@@ -237,8 +237,8 @@ def tiny_image_text(
             return transformers.SiglipModel(
                 transformers.SiglipConfig(text_config={**texts, "projection_size": 16}, vision_config=image)
             )
-        audio = {"hidden_size": 32, "patch_embeds_hidden_size": 4, "depths": [1, 1, 1, 1], "spec_size": 64}
-        audio |= {"num_attention_heads": [1, 1, 2, 2], "window_size": 2, "num_mel_bins": 16}
+        audio = {"hidden_size": 32, "patch_embeds_hidden_size": 16, "depths": [1, 1], "spec_size": 64}
+        audio |= {"num_attention_heads": [1, 2], "window_size": 2, "num_mel_bins": 16}
         return transformers.ClapModel(transformers.ClapConfig(text_config=texts, audio_config=audio, projection_dim=12))
 
     def folder_of(kind: str) -> Path:
@@ -256,6 +256,11 @@ def tiny_image_text(
                 transformers.CLIPImageProcessor(**sizes).save_pretrained(made[kind])
             elif kind == "siglip":
                 transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(made[kind])
+            elif kind == "clap":
+                sizes = {"feature_size": 16, "sampling_rate": 8000, "hop_length": 40, "fft_window_size": 256}
+                transformers.ClapFeatureExtractor(
+                    **sizes, max_length_s=1, frequency_max=4000, truncation="rand_trunc"
+                ).save_pretrained(made[kind])
             (made[kind] / "README.md").write_text("---\nlicense: mit\n---\n")
         return made[kind]
 

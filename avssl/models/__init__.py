@@ -57,6 +57,7 @@ AUDIO_ENCODERS: dict[str, str] = {
     "vit_spectrogram": "avssl.models.vit:VitSpectrogram",
     "shared_vit": "avssl.models.shared_vit:SharedVit",
     "pe_audio": "avssl.models.foreign.pe:PeAudioEncoder",
+    "audio_text": "avssl.models.foreign.audio_text:AudioTextEncoder",
     "hf": "avssl.models.foreign.hf:HFAudioEncoder",
 }
 """Import path of each audio encoder by its name in the configuration."""

@@ -73,6 +73,7 @@ def test_names_are_those_of_the_documentation():
         "vit_spectrogram",
         "shared_vit",
         "pe_audio",
+        "audio_text",
         "hf",
     )
     assert tuple(HEADS) == ("mlp", "mlp_bn", "linear", "norm_linear")

@@ -1,4 +1,4 @@
-"""Audio aligned to a frozen tiny CLIP: words work afterwards, and neither image nor text tower has moved."""
+"""Towers aligned to a frozen tiny CLIP, SigLIP or CLAP: words work afterwards, and what is frozen has not moved."""
 
 from pathlib import Path
 
@@ -19,6 +19,14 @@ from avssl.recipes.pretrain import pretrain
 from avssl.training.build import build_model
 
 CONFIG = Path(__file__).parents[2] / "configs" / "bind_clip.yaml"
+SIZES = {"clip": 12, "siglip": 16, "clap": 12}
+"""Size of the space of each model."""
+OWN = {
+    "clip": {"vision_model": "vision_model", "projection": "visual_projection"},
+    "siglip": {"vision_model": "vision_model"},
+    "clap": {"audio_model": "audio_model", "audio_projection": "audio_projection"},
+}
+"""Parts of a frozen tower, and their names in the model of transformers."""
 
 transformers = pytest.importorskip("transformers")
 
@@ -28,16 +36,21 @@ def clip(tiny_image_text):
     return tiny_image_text("clip")
 
 
-def settings(clip, videos, out_features=12, **video):
-    """The model of configs/bind_clip.yaml with a tiny CLIP and small audio, for tiny clips."""
+def settings(folder, videos, kind="clip", out_features=None, **tower):
+    """The model of configs/bind_clip.yaml with a tiny frozen tower and a small one beside it, for tiny clips."""
     model = read_yaml(CONFIG)["model"]
-    chosen = {name: model["video"][name] for name in ("name", "frozen", "pool")} | {"pretrained": str(clip)} | video
-    audio = {"name": "small_audio", "width": 4}
-    head = {"name": "mlp", "hidden": 16, "out_features": out_features}
+    space = "audio" if kind == "clap" else "video"
+    frozen = {name: model["video"][name] for name in ("frozen", "pool")} | {"pretrained": str(folder)} | tower
+    head = {"name": "mlp", "hidden": 16, "out_features": out_features or SIZES[kind]}
+    towers = {
+        "video": {"name": "image_text", **frozen} if space == "video" else {"name": "small_video", "width": 4},
+        "audio": {"name": "audio_text", **frozen} if space == "audio" else {"name": "small_audio", "width": 4},
+    }
+    spectrogram = {} if space == "audio" else {"spectrogram": {"num_mels": 16, "window_length": 256}}
     tree = {
         "sampling": {"num_frames": 2, "audio_seconds": 1.0, "sample_rate_hz": 8000},
-        "transform": {"video": {"size": 32}, "spectrogram": {"num_mels": 16, "window_length": 256}},
-        "model": {"video": chosen, "audio": audio, "head": head, "space": model["space"]},
+        "transform": {"video": {"size": 32}, **spectrogram},
+        "model": {**towers, "head": head, "space": {"of": space}},
         "optim": {"batch_size": 8, "epochs": 2},
         "train": {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "threads": 1},
         "monitor": {"every_steps": 0},
@@ -46,29 +59,40 @@ def settings(clip, videos, out_features=12, **video):
     return config_from_dict(tree, "", Config)
 
 
+@pytest.fixture(scope="module", params=SIZES)
+def kind(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def bound(clip, videos, tmp_path_factory):
-    path, _ = pretrain(settings(clip, videos), out=tmp_path_factory.mktemp("runs") / "bind", progress=False)
+def folder(kind, tiny_image_text):
+    return tiny_image_text(kind)
+
+
+@pytest.fixture(scope="module")
+def bound(kind, folder, videos, tmp_path_factory):
+    path, _ = pretrain(settings(folder, videos, kind), out=tmp_path_factory.mktemp("runs") / "bind", progress=False)
     return path
 
 
-def test_only_the_audio_has_moved(bound, clip):
+def test_only_the_other_tower_has_moved(bound, kind, folder):
     pretrained = from_pretrained(bound)
-    theirs = transformers.CLIPModel.from_pretrained(clip)
-    network = pretrained.model.video_encoder.backbone.network
-    for ours, their in ((network.vision_model, theirs.vision_model), (network.projection, theirs.visual_projection)):
-        found, expected = ours.state_dict(), their.state_dict()
+    theirs = transformers.AutoModel.from_pretrained(folder)
+    model, untrained = pretrained.model, build_model(pretrained.config)
+    frozen, trained = ("audio_encoder", "video_encoder") if kind == "clap" else ("video_encoder", "audio_encoder")
+    network = getattr(model, frozen).backbone.network
+    for ours, their in OWN[kind].items():
+        found, expected = (getattr(m, n).state_dict() for m, n in ((network, ours), (theirs, their)))
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
     texts = ["a dog barks", "rain"]
-    assert torch.equal(
-        pretrained.embed_text(texts, "video"), text_encoder(weight_folder(str(clip))).eval()(texts)["video"]
-    )
+    stream = "audio" if kind == "clap" else "video"
+    expected = text_encoder(weight_folder(str(folder))).eval()(texts)[stream]
+    assert torch.equal(pretrained.embed_text(texts, stream), expected)
     held = load_file(bound / "weights" / "model.safetensors")
-    assert not any("vision_model" in name for name in held), "the release names the frozen tower"
-    first = from_pretrained(bound).model.audio_encoder.state_dict()
-    untrained = build_model(pretrained.config).audio_encoder.state_dict()
-    assert any(not torch.equal(first[name], untrained[name]) for name in first)
+    assert not any("_model." in name for name in held), "the release names the frozen tower"
+    first, second = (getattr(m, trained).state_dict() for m in (model, untrained))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
 def test_words_search_by_sound_and_by_sight_and_locate(bound, videos, tmp_path, capsys):
@@ -88,7 +112,7 @@ def test_words_search_by_sound_and_by_sight_and_locate(bound, videos, tmp_path, 
 def test_a_tower_that_left_its_space_has_no_text(change, clip, videos):
     spec = encoder_builder("image_text").spec_of(Spec(""), weight_folder(str(clip)))
     model = build_model(settings(clip, videos, **spec.words() | change))
-    with pytest.raises(HubError, match=r"its image tower has left the space of its texts.*configs/bind_clip.yaml"):
+    with pytest.raises(HubError, match=r"its video tower has left the space of its texts.*configs/bind_clip.yaml"):
         load_text(model, "runs/first")
 
 

@@ -7,6 +7,7 @@ from avssl.models import create_encoder, encoder_builder
 from avssl.models.foreign.spec import Spec
 from avssl.models.foreign.text import text_encoder
 from avssl.models.foreign.weights import WeightsError, weight_folder
+from avssl.transforms import create_spectrogram
 
 transformers = pytest.importorskip("transformers")
 
@@ -68,6 +69,27 @@ def test_the_contract_is_that_of_its_processor(pair):
     assert contract.std == pytest.approx(processor.image_std)
     assert contract.interpolation == "bicubic"
     assert contract.resize_short == (32 if processor.do_center_crop else None)
+
+
+def test_audio_has_the_vectors_of_transformers_and_a_cell_is_projected_alone(tiny_image_text):
+    folder = tiny_image_text("clap")
+    theirs = transformers.ClapModel.from_pretrained(folder).eval()
+    spec = encoder_builder("audio_text").spec_of(Spec(""), weight_folder(str(folder)))
+    encoder = create_encoder("audio_text", modality="audio", **spec.words(), pretrained=str(folder), pool="token")
+    encoder.load_pretrained()
+    contract = encoder.eval().contract
+    x = create_spectrogram(contract.spectrogram, sample_rate_hz=8000, **contract.options)(torch.randn(2, 5000))
+    with torch.no_grad():
+        expected = theirs.get_audio_features(input_features=x)
+        pooled, cells = encoder.forward_pooled(x)
+        alone = theirs.audio_projection(expected.last_hidden_state[:, :, 1, 2])
+    found = torch.nn.functional.normalize(pooled, dim=1)
+    torch.testing.assert_close(found, expected.pooler_output, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(encoder(x), pooled)
+    assert cells.shape[:2] == (2, 12)
+    assert (cells.flatten(2) - alone[:, :, None]).norm(dim=1).amin(dim=1).max() < 1e-5
+    encoder.set_window(0.5)
+    assert encoder.forward_pooled(x)[1].shape[2] == encoder.forward_features(x).shape[2] == cells.shape[2] // 2
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "clap"])
