@@ -17,7 +17,7 @@ from avssl.core.errors import RunError
 from avssl.core.user_files import open_regular
 from avssl.core.whole_file import whole_file
 from avssl.hub.export.towers import Tower
-from avssl.hub.export.tracing import Traced, example, first_line, other_shapes, quiet, trace
+from avssl.hub.export.tracing import Traced, example, first_line, other_shapes, quiet, trace, trace_trained
 from avssl.hub.release import HubError
 
 Format = Literal["onnx", "pt2"]
@@ -25,6 +25,8 @@ TOLERANCE = 1e-4
 """Largest accepted difference of an output from the model, relative to 1 or to the largest value if that is more."""
 _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}
 _LARGEST_ONNX_BYTES = 2**31 - 2**20  # a protocol buffer ends at 2 GiB; larger weights need a file of their own
+_NO_FORMULA = "is not in _SYM_OPS"  # of torch.export about a function of a size, such as math.ceil
+_UNSAVED = "files of torch.export cannot hold how the network computes other ones; --format onnx may"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +89,7 @@ def convert(tower: Tower, form: Format, about: Mapping[str, str]) -> Program:
     with quiet():
         if form == "onnx":
             return Program(traced, form, _to_onnx(traced, about), num_bytes)
-        buffer = io.BytesIO()
-        torch.export.save(traced.program, buffer)
-        return Program(traced, form, buffer, num_bytes)
+        return Program(*_to_pt2(traced), num_bytes)
 
 
 def write(program: Program, path: Path) -> Written:
@@ -142,6 +142,20 @@ def _to_onnx(traced: Traced, about: Mapping[str, str]) -> Any:
         if value.name in taken:  # the exporter gives the name of an output a second time
             value.name = f"{value.name}_inside"
     return made
+
+
+def _to_pt2(traced: Traced) -> tuple[Traced, Format, io.BytesIO]:
+    """Return a program and its file of torch.export, which has fixed lengths if it cannot hold their formulas."""
+    buffer = io.BytesIO()
+    try:
+        torch.export.save(traced.program, buffer)
+    except Exception as error:  # of many kinds
+        if _NO_FORMULA in str(error) and _UNSAVED not in traced.fixed.values():
+            return _to_pt2(trace_trained(traced, _UNSAVED))
+        raise HubError(
+            f"the {traced.tower.name} tower cannot be saved by torch.export: {first_line(error)} Try --format onnx."
+        ) from error
+    return traced, "pt2", buffer
 
 
 def _save(program: Program, path: Path, temporary: Path) -> None:

@@ -48,7 +48,16 @@ def trace(tower: Tower) -> Traced:
     Raises:
         HubError: If it cannot be traced, or its batch has a fixed size.
     """
-    fixed = _lengths_of_the_network(tower)
+    return _traced(tower, _lengths_of_the_network(tower))
+
+
+def trace_trained(traced: Traced, reason: str) -> Traced:
+    """Trace a tower again for the lengths and frames of its training alone, for a reason."""
+    free = _all_names(traced.tower) - set(traced.fixed)
+    return _traced(traced.tower, traced.fixed | dict.fromkeys(sorted(free), reason))
+
+
+def _traced(tower: Tower, fixed: dict[str, str]) -> Traced:
     program = _exported(tower, fixed)
     fixed |= _lengths_of_the_trace(tower, program, fixed)
     if rejected := _lengths_of_the_program(tower, program, fixed):
