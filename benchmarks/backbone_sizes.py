@@ -1,4 +1,7 @@
-"""Size, input, map and CPU time of backbones with random weights: the table of ``backbones.py --table``."""
+"""Size, input, map, tests and CPU time of backbones with random weights: the table of ``backbones.py --table``.
+
+Times are of the processor, in one thread, and so hardly depend on what else the machine does.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from backbone_tests import collected, words_of
 
 from avssl.models import create_encoder
 from avssl.models.foreign.contract import VideoContract
@@ -31,7 +35,9 @@ ROWS = (
     ("hf", "video", "siglip", "Apache-2.0"),
     ("hf", "video", "dinov2", "Apache-2.0"),
     ("hf", "video", "dinov3_vit", "DINOv3 license"),
+    ("hf", "video", "dinov2_with_registers", "Apache-2.0"),
     ("hf", "video", "videomae", "CC-BY-NC-4.0"),
+    ("hf", "video", "vjepa2", "MIT"),
     ("hf", "audio", "ast", "BSD-3-Clause"),
     ("hf", "audio", "clap", "Apache-2.0"),
     ("hf", "audio", "hubert", "Apache-2.0"),
@@ -39,38 +45,45 @@ ROWS = (
     ("hf", "audio", "wav2vec2", "Apache-2.0"),
     ("hf", "audio", "wav2vec2-bert", "MIT"),
     ("hf", "audio", "whisper", "Apache-2.0"),
+    ("pe_audio", "audio", "", "Apache-2.0"),
 )
 """Library, modality, backbone, and the usual license of its public weights: look at the card of those you load."""
 
 
+COLUMNS = (
+    "library",
+    "backbone",
+    "M parameters",
+    "input",
+    "map (C, cells)",
+    "usual license",
+    "tests",
+    "s per step",
+    "of r2plus1d_18",
+)
+_NUMBERS = ("M parameters", "s per step", "of r2plus1d_18")
+
+
 def print_table(only: list[str], repeats: int) -> None:
     """Print the table, a row as soon as it is measured."""
+    tested = collected()
     reference = step_seconds(create_encoder("r2plus1d_18"), torch.randn(1, 3, FRAMES, 112, 112), repeats)
-    print(
-        "| library | backbone | M parameters | input | map (C, cells) | usual license | s per step | of r2plus1d_18 |"
-    )
-    print("| --- | --- | ---: | --- | --- | --- | ---: | ---: |")
-    for cells in rows(only, repeats, reference):
+    print(f"| {' | '.join(COLUMNS)} |")
+    print(f"| {' | '.join('---:' if name in _NUMBERS else '---' for name in COLUMNS)} |")
+    for cells in rows(only, repeats, reference, tested):
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def rows(only: list[str], repeats: int, reference: float) -> Iterator[tuple[str, ...]]:
+def rows(only: list[str], repeats: int, reference: float, tested: dict[str, list[str]]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of each row."""
-    yield (
-        "torchvision",
-        "`r2plus1d_18`",
-        "31.3",
-        f"{FRAMES} x 112 x 112",
-        "512, 1 x 7 x 7",
-        "–",
-        f"{reference:.2f}",
-        "1.0",
-    )
+    size = f"{FRAMES} x 112 x 112"
+    yield ("torchvision", "`r2plus1d_18`", "31.3", size, "512, 1 x 7 x 7", "–", "own", f"{reference:.2f}", "1.0")
     for library, modality, name, license_id in ROWS:
-        if only and name not in only:
+        if only and (name or library) not in only:
             continue
-        encoder = create_encoder(library, modality=modality, backbone=name)
-        x, described = example(encoder)
+        options = {"pool": "token"} if library.startswith("pe_") else {}
+        encoder = create_encoder(library, modality=modality, backbone=name, **options)
+        x, described = example(encoder, FRAMES)
         seconds = step_seconds(encoder, x, repeats)
         with torch.no_grad():
             shape = encoder.eval().forward_features(x).shape
@@ -78,21 +91,22 @@ def rows(only: list[str], repeats: int, reference: float) -> Iterator[tuple[str,
         cells = f"{shape[1]}, {' x '.join(map(str, shape[2:]))}"
         yield (
             library,
-            f"`{name}`",
+            f"`{name}`" if name else "–",
             f"{millions:.1f}",
             described,
             cells,
             license_id,
+            ", ".join(words_of(library, name or library, tested)),
             f"{seconds:.2f}",
             f"{seconds / reference:.1f}",
         )
 
 
-def example(encoder: Any) -> tuple[torch.Tensor, str]:
+def example(encoder: Any, num_frames: int) -> tuple[torch.Tensor, str]:
     """Return a random input of one clip as the contract of an encoder wants it, and its description."""
     contract = encoder.contract
     if isinstance(contract, VideoContract):
-        frames = contract.num_frames if contract.is_fixed_length else FRAMES
+        frames = contract.num_frames if contract.is_fixed_length else num_frames
         return torch.randn(1, 3, frames, contract.size, contract.size), f"{frames} x {contract.size} x {contract.size}"
     prepare = create_spectrogram(contract.spectrogram, sample_rate_hz=contract.sample_rate_hz, **contract.options)
     waveform = torch.randn(1, round(contract.audio_seconds * contract.sample_rate_hz))
@@ -101,11 +115,11 @@ def example(encoder: Any) -> tuple[torch.Tensor, str]:
 
 
 def step_seconds(encoder: Any, x: torch.Tensor, repeats: int) -> float:
-    """Return the time of a forward and backward pass."""
+    """Return the processor time of a forward and backward pass, the least of several."""
     encoder.train()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         encoder(x).square().mean().backward()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
