@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from avssl.core.errors import InputError, RunError
 from avssl.core.memory import is_memory_shortage
 from avssl.engine.protocols import Task
+from avssl.engine.short_convolutions import pad_short_clips, undo
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -115,11 +116,13 @@ class Precision:
 
 
 class PrecisionHandle:
-    """Handle of the two hooks of :meth:`Precision.apply`."""
+    """Handle of what :meth:`Precision.apply` adds: two hooks, and on a CPU in bf16 the padding of short clips."""
 
     def __init__(self, model: nn.Module, precision: Precision, device: torch.device) -> None:
         self._precision, self._device = precision, device
         self._contexts: list[AbstractContextManager[Any]] = []
+        on_cpu = precision.name == "bf16" and device.type == "cpu"
+        self._padded = pad_short_clips(model) if on_cpu else []
         self._handles: list[RemovableHandle] = [
             model.register_forward_pre_hook(self._enter, with_kwargs=True),
             model.register_forward_hook(self._leave, always_call=True),
@@ -128,6 +131,7 @@ class PrecisionHandle:
     def remove(self) -> None:
         for handle in self._handles:
             handle.remove()
+        undo(self._padded)
 
     def _enter(
         self, model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]

@@ -190,14 +190,14 @@ def test_an_interrupted_run_continues_and_gives_the_same_table(folder, run, tmp_
     whole = read_feature_table(embed(folder, checkpoint=run, out=tmp_path / "whole.parquet", **options))
     calls = []
 
-    def encode(encoder, raw, modality):
+    def encode(encoder, modality, *inputs):
         calls.append(modality)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return original(encoder, raw, modality)
+        return original(encoder, modality, *inputs)
 
-    original, out = ClipEncoder.encode_batch, tmp_path / "broken.parquet"
-    monkeypatch.setattr(ClipEncoder, "encode_batch", encode)
+    original, out = ClipEncoder.vectors, tmp_path / "broken.parquet"
+    monkeypatch.setattr(ClipEncoder, "vectors", encode)
     with pytest.raises(KeyboardInterrupt):
         embed(folder, checkpoint=run, out=out, **options)
     assert not out.exists()
