@@ -91,7 +91,7 @@ def test_progress_reaches_all_windows_and_clips(table):
 
 def test_unusable_tables_are_errors(table):
     features = dataclasses.replace(table, info=dataclasses.replace(INFO, what="features"))
-    with pytest.raises(FeatureTableError, match=r"features before the heads.*--what embeddings"):
+    with pytest.raises(FeatureTableError, match=r"holds features, not one embedding.*--what embeddings"):
         explore_table(features)
     none = dataclasses.replace(table, info=dataclasses.replace(INFO, audio_size=0), audio=table.audio[:, :0])
     with pytest.raises(FeatureTableError, match="holds no audio"):
