@@ -8,10 +8,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +55,8 @@ class TimmEncoder(ForeignEncoder):
         content = folder.read("config.json")
         own = content.get("pretrained_cfg", content)
         name = str(content.get("architecture", "")) or spec.backbone
+        if not name:
+            raise WeightsError(f"{folder.name}: its config.json names no architecture; is it of another library?")
         if spec.backbone and spec.backbone.partition(".")[0] != name.partition(".")[0]:
             raise WeightsError(f"{folder.name}: holds weights of {name}, not of {spec.backbone}.")
         found = {key: own[key] for key in _INPUT if own.get(key) is not None}
@@ -102,7 +103,8 @@ class TimmBackbone(Backbone):
         parts = _blocks(network)
         super().__init__(network, spec, network.num_features, _contract(spec), parts, _LORA_TARGETS)
         self._num_extra = getattr(network, "num_prefix_tokens", None)
-        if self._num_extra is not None and not hasattr(network.patch_embed, "dynamic_feat_size"):
+        patches = getattr(network, "patch_embed", None)
+        if self._num_extra is not None and not hasattr(patches, "dynamic_feat_size"):
             raise InputError(f"backbone ({spec.backbone!r}): its features are no map of cells.")
         self._is_channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
 
@@ -142,6 +144,10 @@ def _check_name(name: str) -> None:
         near = difflib.get_close_matches(base, _known(), n=3, cutoff=0.5)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise InputError(f"backbone ({name!r}) is not a network of timm.{hint} timm.list_models() has all names.")
+    tags = library("timm").list_models(f"{base}.*", pretrained=True)
+    if name != base and name not in tags:
+        hint = f" Its tags are {', '.join(tags)}." if tags else " It has no tags."
+        raise InputError(f"backbone ({name!r}) has a tag that timm does not know.{hint}")
 
 
 def _options(spec: Spec) -> dict[str, Any]:
@@ -150,16 +156,11 @@ def _options(spec: Spec) -> dict[str, Any]:
     return ({"dynamic_img_size": True} if takes_any else {}) | dict(spec.config)
 
 
-def create_network(spec: Spec, state_dict: Mapping[str, Tensor] | None = None) -> Any:
-    """Return the network of a description without its classifier, untrained or with timm's reading of weights."""
+def create_network(spec: Spec) -> Any:
+    """Return the untrained network of a description without its classifier."""
     _check_name(spec.backbone)
-    timm = library("timm")
-    weights = {} if state_dict is None else {"pretrained_cfg_overlay": {"state_dict": dict(state_dict)}}
-    options = {"pretrained": state_dict is not None, "num_classes": 0, **weights, **_options(spec)}
-    if state_dict is not None:
-        return _without_head(timm.create_model(spec.backbone, **options))
     try:
-        return _without_head(timm.create_model(spec.backbone, **options))
+        return _without_head(library("timm").create_model(spec.backbone, num_classes=0, **_options(spec)))
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise InputError(f"config {dict(spec.config)} does not fit timm's {spec.backbone}: {error}.") from error
 
@@ -171,15 +172,23 @@ def load_network(spec: Spec, folder: WeightFolder) -> nn.Module:
         WeightsError: If the folder has no safetensors, or those of another network.
     """
     tensors = read_tensors(folder)
+    content = folder.read("config.json")
+    classes = content.get("num_classes", content.get("pretrained_cfg", {}).get("num_classes"))
+    # Only with the classifier of the file does timm compare all names; otherwise it leaves missing tensors random.
+    own = {} if classes is None else {"num_classes": classes}
+    overlay = {"state_dict": dict(tensors), "label_offset": 0, **own}
     try:
-        network: nn.Module = create_network(spec, state_dict=tensors)
-    except (RuntimeError, KeyError, ValueError) as error:
+        network: nn.Module = library("timm").create_model(
+            spec.backbone, pretrained=True, pretrained_cfg_overlay=overlay, **own, **_options(spec)
+        )
+    except Exception as error:  # timm's readers of foreign names raise many kinds
         there = {name: tuple(value.shape) for name, value in tensors.items()}
         here = {name: tuple(value.shape) for name, value in create_network(spec).state_dict().items()}
         names = [name for name in here if there.get(name) != here[name]]
+        names = names or [name for name in there if name not in here and name.partition(".")[0] not in _HEADS]
         text = differences(there, here, names) if names else " ".join(str(error).split())[:300]
         raise WeightsError(f"{folder.name}: not the weights of {spec.backbone}: {text}.") from error
-    return network
+    return cast(nn.Module, _without_head(network))
 
 
 def _without_head(network: Any) -> Any:

@@ -90,7 +90,9 @@ class ForeignEncoder(Encoder):
         self.pools_map = pool != "token"
         if pool == "token" and (not built.has_pooling or temporal_layers):
             reason = "temporal_layers read the map" if temporal_layers else "it has no pooling of its own"
-            raise InputError(f'pool ("token") must be "mean" or "max" for {backbone or self.library}: {reason}.')
+            raise InputError(
+                f'pool ("token") must be "mean", "max" or "attention" for {backbone or self.library}: {reason}.'
+            )
         self.pretrained = "" if pretrained.lower() == "false" else pretrained
         self.layer_decay = layer_decay
         self.audible_share = 1.0

@@ -9,7 +9,7 @@ from avssl.core.errors import InputError
 from avssl.models import create_encoder
 from avssl.models.foreign.spec import Spec, parse_words
 from avssl.models.foreign.timm import TimmEncoder
-from avssl.models.foreign.weights import WeightsError
+from avssl.models.foreign.weights import WeightFolder, WeightsError
 from avssl.transforms import VideoEval
 
 TINY = {
@@ -146,10 +146,36 @@ def test_weights_of_another_network_name_the_first_tensors_that_differ(timm_fold
 
 
 @pytest.mark.parametrize(
+    ("name", "config", "first"),
+    [
+        ("vit_tiny_patch16_224", ("depth=3",), r"blocks.2.norm1.weight is missing there and \(48,\) here"),
+        ("vit_tiny_patch16_224", ("depth=1",), r"blocks.1.attn.proj.bias is \(48,\) there and unknown here"),
+        ("resnet18", (), "conv1.weight is missing there"),
+        ("beit_base_patch16_224", (), r"cls_token is \(1, 1, 48\) there"),
+    ],
+)
+def test_no_tensor_stays_random_and_none_is_left_over(timm_folder, name, config, first):
+    """Timm itself accepts missing tensors where the number of classes differs."""
+    own = TINY[name][0][1:] if name in TINY else ()
+    encoder = create_encoder("timm", backbone=name, config=own + config, pretrained=str(timm_folder))
+    with pytest.raises(WeightsError, match=f"not the weights of {name}: .*{first}"):
+        encoder.load_pretrained()
+
+
+def test_folder_of_another_library_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(WeightsError, match="names no architecture; is it of another library"):
+        TimmEncoder.spec_of(Spec(""), WeightFolder(tmp_path, "clip"))
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"backbone": "vit_smal_patch16_224"}, "Did you mean vit_small_patch16_224"),
         ({"backbone": "hiera_tiny_224"}, "are no map of cells"),
+        ({"backbone": "naflexvit_base_patch16_gap"}, "are no map of cells"),
+        ({"backbone": "vit_tiny_patch16_224.foo"}, "Its tags are vit_tiny_patch16_224.augreg_in21k"),
+        ({"backbone": "vit_tiny_patch16_224", "pool": "token"}, '"mean", "max" or "attention"'),
         ({"backbone": "vit_tiny_patch16_224", "config": ("depht=2",)}, "depht"),
         ({"backbone": "vit_tiny_patch16_224", "config": ("depth",)}, 'must be words like "depth=2"'),
     ],
