@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         option, self._taken = "", ""
         for word in words:
             is_list = word.startswith("[") or "," in word.strip(",")
-            if joined and joined[-1] == option and counts[option] == "+" and is_list and not word.endswith(","):
+            if option and joined[-1] == option and counts[option] == "+" and is_list and not word.endswith(","):
                 joined[-1], option = f"{option}={word}", ""
                 continue
             joined.append(word)

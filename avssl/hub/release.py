@@ -40,6 +40,8 @@ RELEASE_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, WORLD_NAME)
 """All files that a release may have."""
 PRETRAINED, CLASSIFIER = "pretrained", "classifier"
 _MAX_CONFIG_BYTES = 16 * 2**20
+_BACKBONE_KEYS = {"architecture", "model_type"}
+"""Keys of the config.json of timm and transformers."""
 _MAX_CARD_BYTES = 64 * 2**10
 _READERS = {PRETRAINED: "avssl.from_pretrained", CLASSIFIER: "avssl.load_classifier"}
 
@@ -171,8 +173,15 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         content = read_json(path, _MAX_CONFIG_BYTES)
         version, _ = content["format_version"], content["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise HubError(f"{path}: missing, or not the config of a release: {error}") from error
+    except KeyError as error:
+        if _BACKBONE_KEYS & content.keys():
+            raise HubError(
+                f"{folder}: holds a backbone of timm or transformers, and no release of avssl. Train on it: avssl "
+                f"pretrain SOURCE --model.video.name timm --model.video.pretrained {folder} (or hf; docs/backbones.md)."
+            ) from error
+        raise HubError(f"{path}: not the config of a release: it has no {error}.") from error
     if version != FORMAT_VERSION:
         other = content.get("avssl_version", "another version")
         advice = (

@@ -84,6 +84,7 @@ def test_none_from_the_command_line(word):
         (["one", "--data.source", "two"], r"SOURCE \(one\) and --data.source \(two\): one setting given twice"),
         (["--source", "one"], "SOURCE is given without --source: avssl pretrain SOURCE"),
         (["--config", ""], "--config is empty"),
+        (["--config", "", "--train.seed", "1"], "--config is empty"),
         (["--resume="], "--resume is empty"),
         (["--sampling.short_side", "-5", "--print-config"], r"^--sampling.short-side \(-5\) must be"),
     ],

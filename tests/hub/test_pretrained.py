@@ -183,3 +183,8 @@ def test_card_names_the_license_of_weights_that_others_trained(release, tmp_path
     card = (folder / "README.md").read_text()
     assert card.index("\nlicense: cc-by-4.0\n---\n") < card.index("\n## License\n\nCredit them.\n")
     assert "icen" not in (release[0] / "README.md").read_text()
+
+
+def test_a_public_backbone_in_place_of_a_release_is_named(timm_folder):
+    with pytest.raises(HubError, match=r"backbone of timm .* --model.video.pretrained"):
+        from_pretrained(timm_folder)
