@@ -225,7 +225,7 @@ def _finish(parts: TableParts, info: TableInfo, unusable: pa.Table, num_rows: in
     num_windows = parts.num_windows()
     if not num_windows:
         parts.discard()
-        raise InputError(f"no file can be read: {failures['message'][0]}. See them all in {listed}")
+        raise InputError(f"no file can be read: {str(failures['message'][0]).rstrip('.')}. See them all in {listed}")
     parts.join(info, num_rows)
     print(f"{num_windows} windows, one every {info.every_seconds:g} s, of model {info.weights_hash}")
     print(f"features: {parts.out}")

@@ -162,7 +162,7 @@ def failure(error: Exception) -> str:
 
 
 def count_mistakes(mode: FakeTensorMode) -> dict[str, Any]:
-    """What the tool finds where the host waits, or devices are mixed."""
+    """Return the mistakes that the tool detects: the host waits, or devices are mixed."""
     found, launches = {}, Launches()
     mistakes = {
         "a number is read": lambda x: x.sum().item(),

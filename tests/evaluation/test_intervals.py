@@ -74,7 +74,7 @@ def test_repeated_rows_of_a_recording_do_not_narrow_the_interval():
 
 
 def test_two_recordings_give_any_share():
-    """Of 4 pairs of resampled recordings, one has hits alone and one has none."""
+    """One of the 4 resamplings of two recordings takes the hits twice, another the misses twice."""
     assert mean_interval([True, True, False, False], ["a", "a", "b", "b"]) == (0.0, 1.0)
     assert mean_interval([3.0, 5.0, 4.0], ["a", "a", "a"]) == (4.0, 4.0)
 

@@ -289,7 +289,7 @@ def test_wrong_input_raises(folder, run, tmp_path, capsys):
     with pytest.raises(ManifestError, match=r"none of its 1 media files can be used: .*text.mp4"):
         embed(bad, checkpoint=run, out=tmp_path / "e.parquet", device="cpu", progress=False)
     Manifest.from_columns({"id": ["text.mp4"], "path": ["text.mp4"]}, bad).write(bad / "manifest.csv")
-    with pytest.raises(ValueError, match=r"no file can be read: .*text.mp4.* See them all in .*e.failures.csv"):
+    with pytest.raises(ValueError, match=r"no file can be read: .*text.mp4.*[^.]\. See them all in .*e.failures.csv"):
         embed(bad / "manifest.csv", checkpoint=run, out=tmp_path / "e.parquet", device="cpu", progress=False)
     assert not (tmp_path / "e.parquet").exists()
     assert main(["embed", "--help"]) == 0
