@@ -242,7 +242,7 @@ def test_what_cannot_be_shown_is_said_in_words(page, mute, clips, tmp_path):
     fake = tmp_path / "fake.mp4"
     fake.write_bytes((clips / "broken.mp4").read_bytes())
     page.upload("#other_file", fake)
-    page.wait(lambda: "fake" in page.text("#other_file"))
+    page.wait(lambda: page.all("#other_file .file-preview"))  # while it is sent, its name is already there
     page.click("#localize")
     page.wait(lambda: "fake.mp4: " in page.text("#message"))
     assert "convert this one to mp4" in page.text("#message")
