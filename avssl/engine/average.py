@@ -36,15 +36,17 @@ class WeightAverage:
             raise InputError(f"decay ({decay}) must be in [0, 1); 0.999 is usual.")
         self.decay = decay
         self.num_updates = 0
-        self._model = model
         self._average = {name: value.clone() for name, value in _floats(model).items()}
+        # Where the model keeps each: its state_dict would cost more time than the update itself.
+        split = {name: name.rpartition(".") for name in self._average}
+        self._places = {name: (model.get_submodule(owner), own) for name, (owner, _, own) in split.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Update the average; call it once after each optimizer step."""
         self.num_updates += 1
         decay = min(self.decay, self.num_updates / (self.num_updates + 9))
-        torch._foreach_lerp_(list(self._average.values()), list(_floats(self._model).values()), 1 - decay)
+        torch._foreach_lerp_(list(self._average.values()), list(self._values().values()), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -57,7 +59,7 @@ class WeightAverage:
 
     def copy_to_model(self) -> None:
         """Replace the model's weights by the average, at the end of training."""
-        for name, value in _floats(self._model).items():
+        for name, value in self._values().items():
             value.copy_(self._average[name])
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,10 +73,14 @@ class WeightAverage:
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        for name, value in _floats(self._model).items():
+        for name, value in self._values().items():
             own = value.clone()
             value.copy_(self._average[name])
             self._average[name].copy_(own)
+
+    def _values(self) -> dict[str, Tensor]:
+        """Return the model's own values as they are now, detached."""
+        return {name: getattr(module, own).detach() for name, (module, own) in self._places.items()}
 
 
 def _floats(model: nn.Module) -> dict[str, Tensor]:

@@ -41,7 +41,8 @@ def create_optimizer(
     """Return an optimizer of the trainable parameters.
 
     Weight decay applies to matrices and kernels only. Biases, norm scales and other parameters with
-    fewer than two dimensions are not decayed, because that costs accuracy.
+    fewer than two dimensions are not decayed, because that costs accuracy. On an accelerator one fused kernel moves all
+    parameters; on a CPU each moves by itself, so that results stay those of earlier runs.
 
     Args:
         params: A module, parameters, or groups of parameters with their own learning rates. Parameters with
@@ -60,13 +61,14 @@ def create_optimizer(
     groups = [group for rate in rates for group in _split_by_decay(rate, weight_decay)]
     if not groups:
         raise InputError("no parameter requires a gradient, so there is nothing to optimize.")
+    fused = True if all(p.device.type != "cpu" for group in groups for p in group["params"]) else None
     match name:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=lr, betas=betas)
+            return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
         case "adam":
-            return torch.optim.Adam(groups, lr=lr, betas=betas)
+            return torch.optim.Adam(groups, lr=lr, betas=betas, fused=fused)
         case "sgd":
-            return torch.optim.SGD(groups, lr=lr, momentum=betas[0], nesterov=betas[0] > 0)
+            return torch.optim.SGD(groups, lr=lr, momentum=betas[0], nesterov=betas[0] > 0, fused=fused)
     raise InputError(f"no optimizer {name!r}; there are {', '.join(_NAMES)}.")
 
 

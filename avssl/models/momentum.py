@@ -57,5 +57,8 @@ class MomentumModel(nn.Module):
     @torch.no_grad()
     def follow(self, online: nn.Module) -> None:
         """Move the copy towards the model; call it once after each optimizer step."""
-        for slow, fast in zip(self.model.parameters(), online.parameters(), strict=True):
-            slow.lerp_(fast, 1 - self.momentum)
+        pairs = zip(self.model.parameters(), online.parameters(), strict=True)
+        moving = [(slow, fast) for slow, fast in pairs if slow is not fast]  # one copy of what never moves
+        if moving:
+            slow, fast = (list(side) for side in zip(*moving, strict=True))
+            torch._foreach_lerp_(slow, fast, 1 - self.momentum)  # one launch for all

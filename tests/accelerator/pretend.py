@@ -9,6 +9,7 @@ A process that calls :func:`register` keeps the device, so tests run in a proces
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils import backend_registration
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.optim import optimizer
+from torch.utils import _foreach_utils, backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
@@ -36,6 +38,9 @@ class _Module(backend_registration._DummyBackendModule):
 
 def register() -> list[torch.library.Library]:
     """Register the device and its autocast; keep what is returned as long as it is used."""
+    for kinds in (_foreach_utils._foreach_supported_types, optimizer._foreach_supported_types):
+        if FakeTensor not in kinds:
+            kinds.append(FakeTensor)  # as for a tensor of CUDA: one launch for many parameters
     backend_registration._setup_privateuseone_for_python_backend(DEVICE, _Module())
     anything, named = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     anything.fallback(torch.library.fallthrough_kernel, _AUTOCAST)
@@ -98,22 +103,46 @@ class Launches(TorchDispatchMode):
         finally:
             self.part = before
 
+    def count_calls(self, module: nn.Module, part: str) -> None:
+        """From now on, count every call of a module under this name, within another part too."""
+        before: list[str] = []
+
+        def enter(*_: Any) -> None:
+            before.append(self.part)
+            self.part = part
+
+        def leave(*_: Any) -> None:
+            self.part = before.pop()
+
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+
+    def clear(self) -> None:
+        """Forget what was counted."""
+        self.counts.clear()
+        self.copies.clear()
+
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = operation(*args, **(kwargs or {}))
         inputs = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)]
         outputs = [x for x in tree_iter(output) if isinstance(x, Tensor)]
-        if any(x.device.type == DEVICE for x in outputs) and not _is_view(operation):
+        if any(x.device.type == DEVICE for x in outputs) and _is_launch(operation):
             self.counts[self.part] += 1
         if operation in _COPIES and len({x.device.type for x in (*inputs, *outputs)}) > 1:
             self.copies[f"{operation} at {place()}"] += 1
         return output
 
 
-_TAKES_NUMBERS: tuple[Any, ...] = ()
+_WITHOUT_KERNEL = re.compile(
+    r"aten\.(new_)?empty(_strided|_like)?\.|aten\.(transpose_|t_|squeeze_|unsqueeze_|detach_|_unsafe_view)\."
+)
+"""Operations that only allocate memory or change a shape."""
 
 
-def _is_view(operation: Any) -> bool:
-    return any(r.alias_info is not None and not r.alias_info.is_write for r in operation._schema.returns)
+def _is_launch(operation: Any) -> bool:
+    """Return False for views, and for what only allocates memory."""
+    is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in operation._schema.returns)
+    return not is_view and not _WITHOUT_KERNEL.match(str(operation))
 
 
 def place() -> str:

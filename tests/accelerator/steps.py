@@ -1,9 +1,13 @@
-"""Run by test_steps.py: two training steps of every objective on the pretended accelerator, as JSON in a file.
+"""Launches of a training step of every objective by part, and of inference, counted on the pretended accelerator.
 
-Arguments: the file, the number of processes (it is number 3 of them if they are several), the configurations. A step
-that raises is reported with the line of avssl.
+Without arguments, prints the table of launches, which launches.txt holds: python tests/accelerator/steps.py. With
+``> tests/accelerator/launches.txt`` behind it, that file is renewed after a change that is meant to change them.
+
+Run by test_steps.py with the name of a JSON file. The process is number 3 of 128, unless ``--world-size`` says
+otherwise. A step that raises is reported with the line of avssl.
 """
 
+import argparse
 import json
 import sys
 import traceback
@@ -25,12 +29,15 @@ from avssl.core.needs import TemporalWindows
 from avssl.engine import Precision, Task
 from avssl.engine.meter import Meter
 from avssl.localization.similarity import cell_similarity, maps_at, smooth
-from avssl.models import Classifier, unit_cells
+from avssl.models import Classifier, ClipEncoder, StagePooling
 from avssl.objectives import MemoryRows
 from avssl.training.build import build_model, build_optimizer, build_sampling, build_task
+from avssl.training.monitors.clips import FixedClips, encode_clips
 from avssl.training.tasks import ClassifyTask, DistillTask, PretrainTask
 
 NUM_CLIPS = 8
+PARTS = ("transforms", "model", "loss", "backward", "optimizer", "after_step")
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("soundingshapes_*.yaml"))
 HOST = torch.ones(3)
 PRECISION = Precision("bf16", "channels_last")
 
@@ -98,20 +105,46 @@ def supervised_tasks() -> dict[str, Task]:
     }
 
 
-def count_maps(mode: FakeTensorMode) -> dict[str, Any]:
-    """Launches of heat maps, and their copies between host and device."""
-    model, launches = build_model(config_from_dict({"objective": {"name": "dense_av"}})), Launches()
-    with mode, torch.no_grad():
-        model = move(model.eval())
-        video, audio = torch.zeros(2, 3, 4, 64, 64, device=DEVICE), torch.zeros(2, 1, 40, 64, device=DEVICE)
-        for _ in range(2):
-            launches.counts.clear()
-            launches.copies.clear()
-            with launches.counting("maps"):
-                cells, queries = unit_cells(model, video), model.sound_queries(audio)
-                similarity = cell_similarity(cells, queries, model.num_heads)
-                smooth(maps_at(similarity.best(), torch.zeros(2, device=DEVICE), 4))
-                similarity.by_head()
+def count_inference(mode: FakeTensorMode) -> dict[str, dict[str, Any]]:
+    """Launches of what runs on a trained model: heat maps, feature extraction and the embeddings of monitors."""
+    config = config_from_dict({"objective": {"name": "dense_av"}})
+    task = ready_task(config).eval()
+    windows = TemporalWindows()
+    with mode:
+        for module in {task, *task.networks()}:
+            move(module)
+        batch = on_device(made_up_batch(config, windows.num_views, windows.num_audio), mode)
+        encoder = ClipEncoder(task.model, task.transform, PRECISION)
+
+        def maps() -> None:
+            cells, queries = (
+                encoder.cells(encoder.model_input(batch, "video")),
+                encoder.queries(encoder.model_input(batch, "audio")),
+            )
+            similarity = cell_similarity(cells, queries, encoder.num_heads)
+            smooth(maps_at(similarity.best(), torch.zeros(NUM_CLIPS, device=DEVICE), 4))
+            similarity.by_head()
+
+        def features() -> None:
+            for modality in ("video", "audio"):
+                encoding = encoder.encode_batch(batch, modality, detail="stages")
+                encoding.vectors("features"), encoding.vectors("embeddings")
+                StagePooling().pool_stages(modality, encoding.stages)
+                encoder.instants(modality, encoder.model_input(batch, modality))
+
+        def monitor() -> None:
+            encode_clips(task, FixedClips(lambda: [batch]), "embeddings", PRECISION)
+
+        return {run.__name__: counted(run) for run in (maps, features, monitor)}
+
+
+def counted(run: Callable[[], None]) -> dict[str, Any]:
+    """Launches of the second call of a function, and its copies between host and device."""
+    launches = Launches()
+    for _ in range(2):
+        launches.clear()
+        with launches.counting("inference"), torch.no_grad():
+            run()
     return {"launches": dict(launches.counts), "copies": dict(launches.copies)}
 
 
@@ -121,20 +154,20 @@ def count_pretraining(config: Config, mode: FakeTensorMode) -> dict[str, Any]:
 
 
 def count_step(task: Any, config: Config, mode: FakeTensorMode, windows: TemporalWindows) -> dict[str, Any]:
-    """Launches of each part of the second step, and its copies between host and device."""
-    batch, launches = made_up_batch(config, windows.num_views, windows.num_audio), Launches()
+    """Launches of each part of the third step, and its copies between host and device."""
+    launches = Launches()
     with mode:
         for module in {task, *task.networks()}:
             move(module)
-        batch = Batch(**{name: to_device(mode, value) for name, value in vars(batch).items()})
+        launches.count_calls(task.transform, "transforms")
+        for network in task.networks():
+            launches.count_calls(network, "model")
+        batch = on_device(made_up_batch(config, windows.num_views, windows.num_audio), mode)
         optimizer, meter = build_optimizer(config, task), Meter(torch.device(DEVICE))
         with PRECISION.applied_to(task, DEVICE):
-            for _ in range(2):
-                launches.counts.clear()
-                launches.copies.clear()
-                with launches.counting("transforms"):
-                    task.transform(batch)
-                with launches.counting("step"):
+            for _ in range(3):  # the first notes which random numbers the second makes and keeps the columns of
+                launches.clear()
+                with launches.counting("loss"):
                     terms = task(batch)
                 with launches.counting("backward"):
                     terms.total.backward()
@@ -142,12 +175,14 @@ def count_step(task: Any, config: Config, mode: FakeTensorMode, windows: Tempora
                     norm = torch.nn.utils.clip_grad_norm_(task.model.parameters(), 1.0)
                     optimizer.step()
                     optimizer.zero_grad()
-                with launches.counting("after"):
+                with launches.counting("after_step"):
                     task.after_step()
                     meter.add(terms, norm)
-    counts = dict(launches.counts)
-    counts["forward"] = counts.pop("step") - counts["transforms"]
-    return {"launches": counts, "copies": dict(launches.copies)}
+    return {"launches": dict(launches.counts), "copies": dict(launches.copies)}
+
+
+def on_device(batch: Batch, mode: FakeTensorMode) -> Batch:
+    return Batch(**{name: to_device(mode, value) for name, value in vars(batch).items()})
 
 
 def to_device(mode: FakeTensorMode, value: Any) -> Any:
@@ -185,12 +220,10 @@ def as_rank(number: int, world_size: int) -> None:
     dist.init_process_group("fake", store=FakeStore(), rank=number, world_size=world_size)
 
 
-def main(output: Path, world_size: int, configs: list[Path]) -> None:
-    keep, mode = register(), FakeTensorMode(allow_non_fake_inputs=True)  # one, because constants are kept
-    if world_size > 1:
-        as_rank(3, world_size)
+def count_all(configs: list[Path]) -> dict[str, Any]:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)  # one, because constants are kept
     results: dict[str, Any] = {"tool": count_mistakes(mode)}
-    runs: dict[str, Callable[[], dict[str, Any]]] = {"maps": partial(count_maps, mode)}
+    runs: dict[str, Callable[[], dict[str, Any]]] = {}
     for name, task in supervised_tasks().items():
         runs[name] = partial(count_step, task.train(), config_from_dict({}), mode, TemporalWindows())
     for name, config in {**everything(), **{path.stem: small(path) for path in configs}}.items():
@@ -200,9 +233,42 @@ def main(output: Path, world_size: int, configs: list[Path]) -> None:
             results[name] = run()
         except Exception as error:
             results[name] = {"error": failure(error)}
-    output.write_text(json.dumps(results, indent=1))
+    try:
+        results |= count_inference(mode)
+    except Exception as error:
+        results["inference"] = {"error": failure(error)}
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return launches by run and part, and copies between host and device, as lines of columns."""
+    parts = (*PARTS, "inference")
+    lines = [f"{'launches of a step, bf16':<28}" + "".join(f"{part:>12}" for part in (*parts, "copies"))]
+    for name, result in results.items():
+        if "launches" in result:
+            numbers = [result["launches"].get(part, 0) for part in parts] + [sum(result["copies"].values())]
+            lines.append(f"{name:<28}" + "".join(f"{number:>12}" for number in numbers))
+        elif "error" in result:
+            lines.append(f"{name:<28}{result['error']}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, nargs="?", help="JSON file to write; without it, the table is printed")
+    parser.add_argument("--world-size", type=int, default=128, help="processes, of which this is number 3")
+    parser.add_argument("--configs", type=Path, nargs="*", default=CONFIGS, help="those of configs/soundingshapes_*")
+    options = parser.parse_args()
+    keep = register()
+    if options.world_size > 1:
+        as_rank(3, options.world_size)
+    results = count_all(options.configs)
+    if options.output is None:
+        print(table(results))
+    else:
+        options.output.write_text(json.dumps(results, indent=1))
     assert keep, "libraries must live as long as the device is used"
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), [Path(argument) for argument in sys.argv[3:]])
+    main()

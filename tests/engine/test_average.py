@@ -60,14 +60,15 @@ def test_average_survives_a_round_trip_and_is_copied_to_the_model():
     model = one_weight()
     average = WeightAverage(model, 0.9)
     move(model, average, [1.0, 2.0])
-    again = WeightAverage(one_weight(), 0.9)
+    other = one_weight()
+    again = WeightAverage(other, 0.9)
     again.load_state_dict(average.state_dict())
     move(model, average, [5.0])
-    nn.init.constant_(again._model.weight, 5.0)
+    nn.init.constant_(other.weight, 5.0)
     again.update()
     average.copy_to_model()
     again.copy_to_model()
-    assert model.weight.item() == again._model.weight.item() != 5
+    assert model.weight.item() == other.weight.item() != 5
 
 
 def test_decay_out_of_range_raises():

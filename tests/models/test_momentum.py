@@ -18,6 +18,24 @@ def test_target_starts_equal_and_follows_by_its_share():
         torch.testing.assert_close(slow, old + 0.1)
 
 
+def test_target_moves_as_each_parameter_by_itself_would_bit_for_bit():
+    torch.manual_seed(0)
+    online = nn.Sequential(nn.Conv3d(3, 5, 3), nn.BatchNorm3d(5), nn.Linear(7, 2))
+    online[2].requires_grad_(False)
+    target = MomentumModel(online, 0.99)
+    alone = [p.detach().clone() for p in target.parameters()]
+    for _ in range(3):
+        with torch.no_grad():
+            for parameter in online.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter))
+        target.follow(online)
+        for slow, fast in zip(alone, online.parameters(), strict=True):
+            slow.lerp_(fast.detach(), 1 - 0.99)
+    assert all(torch.equal(a, b) for a, b in zip(target.parameters(), alone, strict=True))
+    assert target.model[2].weight is online[2].weight
+
+
 def test_target_has_no_history_and_learns_nothing():
     online = nn.Linear(3, 2)
     target = MomentumModel(online, 0.999)
