@@ -16,6 +16,8 @@ import argparse
 import statistics
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from avssl.config import Config, load_config
 from avssl.core.batch import Batch, BatchIndex
 from avssl.engine import Precision, all_precisions, choose_device, probe_precision, seed_everything
 from avssl.training.build import build_sampling, build_task
-from avssl.training.setup import choose_precision, precision_step
+from avssl.training.setup import choose_precision, precision_trial
 from avssl.training.tasks import PretrainTask
 
 CONFIG = Path(__file__).parents[1] / "configs" / "soundingshapes_cpu.yaml"
@@ -59,18 +61,24 @@ def made_up_task(config: Config) -> PretrainTask:
 def measure_round(config: Config, device: torch.device) -> dict[str, Any]:
     """Return the seconds a step of each precision, and the choice of ``auto``."""
     task, batch = made_up_task(config), made_up_batch(config, config.optim.batch_size)
-    step = precision_step(task, batch.to(device), device)
+    trial = precision_trial(task, batch.to(device), device)
     cpu: dict[str, list[float]] = defaultdict(list)
 
-    def run_step(precision: Precision) -> None:
-        began = time.process_time()
-        step(precision)
-        cpu[str(precision)].append(time.process_time() - began)
+    @contextmanager
+    def timed_trial(precision: Precision) -> Iterator[Callable[[], None]]:
+        def timed_step() -> None:
+            began = time.process_time()
+            step()
+            cpu[str(precision)].append(time.process_time() - began)
 
-    _, seconds = probe_precision(all_precisions(), run_step, num_steps=3)
-    taken, _ = choose_precision(config, task, batch, device)
+        with trial(precision) as step:
+            yield timed_step
+
+    times = probe_precision(all_precisions(), timed_trial)
+    taken = choose_precision(config, task, batch, device).precision
     # The first call of each is the probe's warm-up.
-    cpu_seconds = {name: statistics.median(values[1:]) for name, values in cpu.items()}
+    cpu_seconds = {name: min(values[1:]) for name, values in cpu.items()}
+    seconds = {str(precision): value for precision, value in times.seconds.items()}
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "taken": str(taken), "clips": len(batch)}
 
 

@@ -20,9 +20,10 @@ from avssl.engine.optim import WarmupCosine as WarmupCosine
 from avssl.engine.optim import WarmupSteps as WarmupSteps
 from avssl.engine.optim import create_optimizer as create_optimizer
 from avssl.engine.precision import Precision as Precision
-from avssl.engine.precision import all_precisions as all_precisions
 from avssl.engine.precision import computes_bf16 as computes_bf16
-from avssl.engine.precision import probe_precision as probe_precision
+from avssl.engine.precision_probe import PrecisionTimes as PrecisionTimes
+from avssl.engine.precision_probe import all_precisions as all_precisions
+from avssl.engine.precision_probe import probe_precision as probe_precision
 from avssl.engine.protocols import Loader as Loader
 from avssl.engine.protocols import Monitor as Monitor
 from avssl.engine.protocols import Task as Task

@@ -1,15 +1,12 @@
-"""Number format and memory layout of a model, and the choice of the fastest by a short measurement."""
+"""Number format and memory layout of a model."""
 
 from __future__ import annotations
 
 import logging
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from avssl.core.errors import InputError, RunError
-from avssl.core.memory import is_memory_shortage
+from avssl.core.errors import InputError
 from avssl.engine.protocols import Task
 from avssl.engine.short_convolutions import pad_short_clips, undo
 
 _LOGGER = logging.getLogger(__name__)
 
-_Name = Literal["fp32", "bf16"]
-_Layout = Literal["contiguous", "channels_last"]
+PrecisionName = Literal["fp32", "bf16"]
+Layout = Literal["contiguous", "channels_last"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +36,9 @@ class Precision:
         ValueError: If a name is unknown.
     """
 
-    name: _Name = "fp32"
+    name: PrecisionName = "fp32"
     """Number format of matrix products and convolutions. Weights are always float32."""
-    memory_format: _Layout = "contiguous"
+    memory_format: Layout = "contiguous"
     """Memory layout of kernels and inputs; 5-D tensors use channels_last_3d."""
 
     def __post_init__(self) -> None:
@@ -54,7 +50,7 @@ class Precision:
             )
 
     @classmethod
-    def resolved(cls, name: _Name | Literal["auto"], memory_format: _Layout | Literal["auto"]) -> Precision:
+    def resolved(cls, name: PrecisionName | Literal["auto"], memory_format: Layout | Literal["auto"]) -> Precision:
         """Return the precision of settings in which ``"auto"`` has been replaced."""
         assert name != "auto", "resolved before training"
         assert memory_format != "auto", "resolved before training"
@@ -189,67 +185,3 @@ def _warn_of_emulation() -> None:
         "bf16 on a processor without bf16 arithmetic (avx512_bf16, amx_bf16 or ARM's bf16) is emulated, up to 50 times "
         "slower than fp32. Use train.precision fp32 or auto, or a GPU."
     )
-
-
-def all_precisions() -> list[Precision]:
-    """Return all precisions: {fp32, bf16} x {contiguous, channels_last}."""
-    names: tuple[_Name, ...] = ("fp32", "bf16")
-    layouts: tuple[_Layout, ...] = ("contiguous", "channels_last")
-    return [Precision(name, layout) for name, layout in product(names, layouts)]
-
-
-def probe_precision(
-    candidates: Sequence[Precision],
-    run_step: Callable[[Precision], None],
-    *,
-    num_steps: int = 3,
-    num_warmup_steps: int = 1,
-) -> tuple[Precision, dict[str, float]]:
-    """Return the candidate whose training step is fastest on this machine.
-
-    Args:
-        candidates: At least one candidate; the first wins a tie.
-        run_step: Runs a training step in a precision. It should use a copy of the model, because
-            its changes are not undone.
-        num_steps: Timed steps per candidate; the median counts.
-        num_warmup_steps: Untimed steps before them, in which kernels are chosen and memory is allocated.
-
-    Returns:
-        The fastest candidate, and the seconds per step of each by ``str(precision)``: infinity where the
-        machine has no kernel for it.
-
-    Raises:
-        RuntimeError: If no candidate runs.
-    """
-    seconds: dict[Precision, float] = {}
-    errors: list[str] = []
-    shortage: Exception | None = None
-    for candidate in candidates:
-        try:
-            for _ in range(num_warmup_steps):
-                run_step(candidate)
-            seconds[candidate] = statistics.median(_time(run_step, candidate) for _ in range(num_steps))
-        except (RuntimeError, NotImplementedError) as error:
-            seconds[candidate] = float("inf")
-            errors.append(f"{candidate}: {error}")
-            shortage = error if is_memory_shortage(error) else shortage
-    table = {str(candidate): value for candidate, value in seconds.items()}
-    if len(errors) == len(candidates):
-        if shortage is not None:
-            raise shortage
-        raise RunError("no precision runs a training step on this machine:\n" + "\n".join(errors))
-    return min(candidates, key=lambda candidate: seconds[candidate]), table
-
-
-def _time(run_step: Callable[[Precision], None], precision: Precision) -> float:
-    _wait()
-    start = time.perf_counter()
-    run_step(precision)
-    _wait()
-    return time.perf_counter() - start
-
-
-def _wait() -> None:
-    """Wait for queued GPU kernels; otherwise only their launch would be timed."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

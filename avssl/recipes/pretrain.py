@@ -126,7 +126,7 @@ def pretrain(
             _print(f"resumes     {checkpoint}")
         else:
             measured = measure(config, rows.manifest, task, device)
-            _print(describe_time(config, measured, total_steps))
+            _print(describe_time(measured, total_steps))
             if dry_run:
                 _print(describe_cost(config, task, measured, total_steps))
                 _print("dry run: nothing was written")

@@ -83,12 +83,11 @@ def _disk(config: Config, folder: Path, rows: Rows, task: PretrainTask) -> str:
     return f"disk        {kept} checkpoints of {_size(size)}{' and the best weights' * has_best}; {_size(free)} free"
 
 
-def describe_time(config: Config, measured: Measurements, total_steps: int) -> str:
-    """Describe the precision and the expected time of a run, before its settings are resolved."""
-    is_choice = "auto" in (config.train.precision, config.train.memory_format)
+def describe_time(measured: Measurements, total_steps: int) -> str:
+    """Describe the precision, why it was chosen, and the expected time of a run."""
     seconds = measured.step_seconds
     return (
-        f"precision   {measured.precision}{', the fastest here' if is_choice else ''}\n"
+        f"precision   {measured.choice}\n"
         f"time        about {_duration(seconds * total_steps)}: {total_steps} steps of {seconds:.2f} s"
     )
 

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,6 +32,7 @@ from avssl.engine import (
     state_bytes,
     step_cost,
 )
+from avssl.engine.precision_probe import Trial
 from avssl.models.classifier import Inputs
 from avssl.training.build import build_dataset
 from avssl.training.tasks import PretrainTask
@@ -101,19 +103,40 @@ def _none_readable(loader: EvalLoader) -> ManifestError:
 
 
 @dataclass(frozen=True)
+class PrecisionChoice:
+    """Precision of a run, and why it was chosen."""
+
+    precision: Precision
+    step_seconds: float
+    """Time of forward and backward of one step."""
+    reason: str
+    """Measured times, for the log."""
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {self.reason}"
+
+
+@dataclass(frozen=True)
 class Measurements:
     """Precision and times measured before the first step. Times are rank 0's."""
 
-    precision: Precision
-    """Fastest number format and memory layout that the settings allow."""
+    choice: PrecisionChoice
+    """Fastest number format and memory layout that the settings allow, and the time of a step in it."""
     sample: Batch
     """A raw batch."""
-    model_seconds: float
-    """Time of forward and backward of one step."""
     read_seconds: float
     """Time to decode the clips of one step."""
     is_on_cpu: bool
     """True if model and decoding share the CPU."""
+
+    @property
+    def precision(self) -> Precision:
+        return self.choice.precision
+
+    @property
+    def model_seconds(self) -> float:
+        """Time of forward and backward of one step."""
+        return self.choice.step_seconds
 
     @property
     def step_seconds(self) -> float:
@@ -127,10 +150,8 @@ def measure(config: Config, manifest: Manifest, task: PretrainTask, device: torc
     """Set the task's spectrogram statistics, choose the precision, and time a step. Every rank must call it."""
     sample, read_seconds = set_statistics(config, manifest, task.transform)
     sample = _with_windows(sample, task.objective.needs.windows)
-    precision, model_seconds, read_seconds = distributed.broadcast_object(
-        (*choose_precision(config, task, sample, device), read_seconds)
-    )
-    return Measurements(precision, sample, model_seconds, read_seconds, device.type == "cpu")
+    choice, read_seconds = distributed.broadcast_object((choose_precision(config, task, sample, device), read_seconds))
+    return Measurements(choice, sample, read_seconds, device.type == "cpu")
 
 
 def with_measured(config: Config, measured: Measurements, total_steps: int) -> Config:
@@ -184,13 +205,13 @@ def set_statistics(
     return seen[0], (time.perf_counter() - start) / num_clips * _local_batch(config)
 
 
-def choose_precision(config: Config, task: Task, sample: Batch, device: torch.device) -> tuple[Precision, float]:
-    """Return the fastest precision that the settings allow, and the time in seconds of a step in it.
+def choose_precision(config: Config, task: Task, sample: Batch, device: torch.device) -> PrecisionChoice:
+    """Return the fastest precision that the settings allow.
 
     "auto" leaves out bf16 where the processor would emulate it.
     """
-    train = config.train
-    names = {train.precision} if train.precision != "auto" else {"fp32", "bf16"} if computes_bf16(device) else {"fp32"}
+    train, has_bf16 = config.train, computes_bf16(device)
+    names = {train.precision} if train.precision != "auto" else {"fp32", "bf16"} if has_bf16 else {"fp32"}
     candidates = [
         precision
         for precision in all_precisions()
@@ -199,23 +220,32 @@ def choose_precision(config: Config, task: Task, sample: Batch, device: torch.de
     local_batch = _local_batch(config)
     num_clips = local_batch if device.type == "cuda" else min(PROBE_CLIPS, local_batch)
     batch = _repeated(sample, num_clips).to(device)
-    best, seconds = probe_precision(candidates, precision_step(task, batch, device), num_steps=2)
-    return best, seconds[str(best)] * local_batch / num_clips
+    times = probe_precision(candidates, precision_trial(task, batch, device))
+    reason = f"{'the fastest here' if len(candidates) > 1 else 'as set'} in a step of {num_clips} clips: {times}"
+    if train.precision == "auto" and not has_bf16:
+        reason += "; bf16 is left out, as this processor would emulate it"
+    fastest = times.fastest
+    return PrecisionChoice(fastest, times.seconds[fastest] * local_batch / num_clips, reason)
 
 
-def precision_step(task: Task, batch: Batch, device: torch.device) -> Callable[[Precision], None]:
-    """Return a function that runs forward and backward of a copy of ``task``, for ``probe_precision``."""
-    copies: dict[Precision, Task] = {}
+def precision_trial(task: Task, batch: Batch, device: torch.device) -> Trial:
+    """Return what ``probe_precision`` tries: forward and backward of a copy of ``task``.
 
-    def run_step(precision: Precision) -> None:
-        if precision not in copies:
-            copies.clear()  # one at a time: a big model may not fit four times
-            copies[precision] = copy.deepcopy(task).to(device).train()
-        copies[precision].zero_grad()
-        with precision.applied_to(copies[precision], device):
-            copies[precision](batch).total.backward()
+    All precisions share the copy, as a big model may not fit several times; its kernels are rearranged in between.
+    """
+    copied = copy.deepcopy(task).to(device).train()
 
-    return run_step
+    def step() -> None:
+        copied.zero_grad()
+        copied(batch).total.backward()
+
+    @contextmanager
+    def trial(precision: Precision) -> Iterator[Callable[[], None]]:
+        copied.zero_grad()  # gradients in the layout of another precision
+        with precision.applied_to(copied, device):
+            yield step
+
+    return trial
 
 
 # ---------------------------------------------------------------- cost

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from avssl.core.batch import Embeddings
-from avssl.engine import Precision, Task, all_precisions, computes_bf16, probe_precision
+from avssl.engine import Precision, Task, computes_bf16
 from avssl.engine import precision as module
 from avssl.transforms import VideoAugment
 
@@ -154,29 +154,6 @@ def test_precision_rejects_unknown_names():
         Precision("fp32", "nhwc")
 
 
-def test_probe_takes_the_fastest_and_skips_candidates_that_fail(monkeypatch):
-    clock = {"now": 0.0}
-    cost = {"fp32 contiguous": 3.0, "fp32 channels_last": 2.0, "bf16 contiguous": 1.0}
-    monkeypatch.setattr("avssl.engine.precision.time.perf_counter", lambda: clock["now"])
-
-    def run_step(precision):
-        if str(precision) not in cost:
-            raise RuntimeError("no kernel")
-        clock["now"] += cost[str(precision)]
-
-    best, table = probe_precision(all_precisions(), run_step)
-    assert best == Precision("bf16", "contiguous")
-    assert table == {**cost, "bf16 channels_last": float("inf")}
-
-
-def test_probe_fails_when_nothing_runs():
-    def run_step(precision):
-        raise RuntimeError("no such kernel")
-
-    with pytest.raises(RuntimeError, match="fp32 contiguous: no such kernel"):
-        probe_precision([Precision()], run_step)
-
-
 @pytest.fixture(params=["x86", "arm"])
 def old_processor(request, tmp_path, monkeypatch):
     """A processor without bf16 arithmetic."""
@@ -224,14 +201,3 @@ def test_processors_with_bf16_or_not_known_keep_it(old_processor, flags, caplog)
     assert computes_bf16("cpu")
     Precision("bf16").apply(nn.Linear(2, 2), "cpu").remove()
     assert not caplog.records
-
-
-def test_probe_without_memory_raises_the_shortage():
-    error = torch.OutOfMemoryError("CUDA out of memory.")
-
-    def run_step(precision):
-        raise error
-
-    with pytest.raises(torch.OutOfMemoryError) as caught:
-        probe_precision([Precision()], run_step)
-    assert caught.value is error

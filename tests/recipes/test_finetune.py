@@ -23,6 +23,7 @@ from avssl.evaluation.video_scores import video_probabilities
 from avssl.hub.pretrained import from_pretrained
 from avssl.hub.release import HubError
 from avssl.recipes.finetune import finetune
+from avssl.training.setup import PrecisionChoice
 from avssl.training.tasks import ClassifyTask
 
 CLASSES = ("middle", "narrow", "wide")
@@ -426,7 +427,7 @@ def test_precision_is_not_timed_again_by_a_resume(labeled_clips, tmp_path, monke
 
     def choose(*arguments):
         timed.append(arguments)
-        return (Precision("fp32", "channels_last"), 0.0)
+        return PrecisionChoice(Precision("fp32", "channels_last"), 0.0, "")
 
     monkeypatch.setattr("avssl.downstream.finetuning.driver.choose_precision", choose)
     stop_in_second_epoch(monkeypatch)

@@ -138,7 +138,9 @@ def _with_precision(config: _Config, task: Task, manifest: Manifest, device: tor
         return config
     network = config.network()
     sample = sample_batch(network, manifest, config.classifier.inputs)
-    precision = distributed.broadcast_object(choose_precision(network, task, sample, device)[0])
+    choice = distributed.broadcast_object(choose_precision(network, task, sample, device))
+    _log.info("precision: %s", choice)
+    precision = choice.precision
     train = replace(config.train, precision=precision.name, memory_format=precision.memory_format)
     result: Any = replace(config, train=train)
     return result

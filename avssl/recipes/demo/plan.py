@@ -82,4 +82,4 @@ def measure_clip(settings: DemoSettings, device: torch.device) -> float:
     rows = torch.arange(PROBE_CLIPS)
     size = torch.full((PROBE_CLIPS, 2), side)
     sample = Batch(video.to(torch.uint8), audio - 0.5, BatchIndex(rows, rows, rows), size)
-    return choose_precision(config, task, sample, device)[1] / config.optim.batch_size * _READING
+    return choose_precision(config, task, sample, device).step_seconds / config.optim.batch_size * _READING
