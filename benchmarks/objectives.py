@@ -10,7 +10,8 @@ seed and uses the one with the better probes on validation clips; then it is tra
 appended to --file, and a run continues where the last one stopped.
 
 CMA is AVID for half of the epochs and then CMA, against AVID for all of them: equally long. "supervised" trains the
-same encoders on the labels of clips with a visible source. Every method has one view, 32 clips a step.
+same encoders on the labels of clips with a visible source. Every method has one view, 32 clips a step. Objectives that
+need other encoders or clips stand apart: masked prediction in masked.py, frames against their own audio in sync.py.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "BYOL": {"name": "byol", "predictor_hidden": 128},
     "SimSiam": {"name": "simsiam"},
     "DINO": {"name": "dino", "prototypes": 256},
+    "Joint head (PE-AV)": {"name": "joint", "modality_dropout": 0.3},
+    "InfoNCE, equivariant (EquiAV)": {"name": "info_nce", "temperature": 0.1, "pooling": "pooled", "equivariant": 1.0},
     "supervised": {"name": "info_nce"},  # the objective is not used
 }
 WIDE = {"out_features": 256, "hidden": 256}
@@ -162,14 +166,24 @@ class _Classifiers(nn.Module):
         return {name: layer(features[name.split("/")[1]]) for name, layer in self.classify.items()}
 
 
-def settings(objective: dict[str, Any], lr: float, epochs: int, seed: int) -> Config:
+@dataclass(frozen=True)
+class Sizes:
+    """Side of a frame in pixels, frames of a clip, and channels of the video encoder's first stage."""
+
+    side: int = SCENE["width"]
+    num_frames: int = 6
+    width: int = 24
+
+
+def settings(objective: dict[str, Any], lr: float, epochs: int, seed: int, sizes: Sizes | None = None) -> Config:
     """Return the pretraining config of `avssl demo` with smaller frames and encoders and the method's objective."""
+    sizes = sizes or Sizes()
     tree = copy.deepcopy(read_yaml(Path(__file__).parent.parent / "configs" / "soundingshapes_cpu.yaml"))
-    tree["transform"]["video"]["size"] = SCENE["width"]
+    tree["transform"]["video"]["size"] = sizes.side
     tree["transform"]["spectrogram"]["hop_seconds"] = 0.02
-    tree["sampling"] |= {"num_frames": 6, "audio_seconds": 1.5}
-    tree["model"]["video"]["width"] = 24
-    tree["local_views"] = {"size": SCENE["width"] // 2}
+    tree["sampling"] |= {"num_frames": sizes.num_frames, "audio_seconds": sizes.num_frames / 4}
+    tree["model"]["video"]["width"] = sizes.width
+    tree["local_views"] = {"size": sizes.side // 2}
     tree["objective"] = dict(objective)
     tree["model"]["head"] |= HEADS.get(objective["name"], {})
     if "warmup_epochs" in objective:
@@ -179,9 +193,9 @@ def settings(objective: dict[str, Any], lr: float, epochs: int, seed: int) -> Co
     return config_from_dict(tree)
 
 
-def train(method: str, world: Shapes, lr: float, epochs: int, seed: int) -> PretrainTask:
+def train(method: str, world: Shapes, lr: float, epochs: int, seed: int, sizes: Sizes | None = None) -> PretrainTask:
     """Return the trained task of a method, or the untrained one for :data:`UNTRAINED`."""
-    config = settings(METHODS.get(method, METHODS["InfoNCE"]), lr or RATES[0], epochs, seed)
+    config = settings(METHODS.get(method, METHODS["InfoNCE"]), lr or RATES[0], epochs, seed, sizes)
     rows = world.rows("train")
     seed_everything(seed)
     memory = MemoryRows(text_keys(world.ids[rows]), torch.arange(len(rows)))
@@ -207,9 +221,9 @@ def train(method: str, world: Shapes, lr: float, epochs: int, seed: int) -> Pret
     return task
 
 
-def measure(world: Shapes, task: PretrainTask, test: str, seed: int) -> dict[str, float]:
+def measure(world: Shapes, task: PretrainTask, test: str, seed: int, sizes: Sizes | None = None) -> dict[str, float]:
     """Return probe scores on ``test``, fitted on training clips with one object; finally retrieval and pointing too."""
-    sampling = build_sampling(settings(METHODS["InfoNCE"], RATES[0], 1, seed))
+    sampling = build_sampling(settings(METHODS["InfoNCE"], RATES[0], 1, seed, sizes))
     every = np.arange(len(world.ids))
     features = encode(task.model, task.transform, fixed_batches(world, every, sampling), PRECISION)
     labeled = (world.split == "train") & (world.num_objects == 1) & (world.kind != "")
