@@ -248,7 +248,7 @@ class ClipDataset:
                     stream,
                     "too_short",
                     f"the row holds {length:.3f} s, and a clip needs {needed[stream]:g} s.",
-                    'Make clips shorter, or set short_clips="repeat".',
+                    'Leave it out, or train with shorter clips or short_clips="repeat".',
                     max(start, span[0]),
                 )
 
