@@ -1,9 +1,10 @@
-"""A corpus of SoundingShapes on disk: mp4 files, their truth, and a manifest."""
+"""A corpus of a world on disk: mp4 files, their truth, and a manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from avssl.core.parallel import parallel_map
 from avssl.core.progress import Bar
 from avssl.media import write_video
 from avssl.synthetic.audio import render_audio
+from avssl.synthetic.drawing import draw_scene
 from avssl.synthetic.frames import render_frames
-from avssl.synthetic.scene import Scene, SceneSettings, draw_scene
+from avssl.synthetic.scene import Scene, SceneSettings
+from avssl.synthetic.shapes.world import SHAPES
 from avssl.synthetic.truth import scene_truth, write_truth
+from avssl.synthetic.world import World
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,14 @@ def write_clip(out_dir: Path, scene: Scene, clip_id: str) -> dict[str, Any]:
         "action": "|".join(scene.objects[i].action for i in scene.sounding) or None,
         "num_objects": str(len(scene.objects)),
         "nuisance": scene.nuisance,
+        **scene.world.columns(scene),
     }
 
 
-def _write_numbered(job: tuple[Path, str, int, int, SceneSettings]) -> dict[str, Any]:
+def _write_numbered(world: World, job: tuple[Path, str, int, int, SceneSettings]) -> dict[str, Any]:
     out_dir, split, index, seed, settings = job
     note(f"rendering {out_dir / split}/{index:06d}.mp4")
-    row = write_clip(out_dir, draw_scene(settings, seed, split, index), f"{split}/{index:06d}")
+    row = write_clip(out_dir, draw_scene(settings, seed, split, index, world), f"{split}/{index:06d}")
     row["pair"] = f"{split}/{index // 2:06d}" if settings.interactive_pairs else None
     return row
 
@@ -86,6 +91,7 @@ def synthesize_corpus(
     seed: int = 0,
     num_workers: int = 2,
     progress: bool = True,
+    world: World = SHAPES,
 ) -> Manifest:
     """Write a corpus and its ``manifest.csv``.
 
@@ -98,10 +104,15 @@ def synthesize_corpus(
         seed: Random seed of the scenes.
         num_workers: Processes that render and encode; 0 uses the main process.
         progress: Show a progress bar.
+        world: World of the scenes.
 
     Returns:
         The manifest: ``label`` is the sounding kind (several joined by ``|``, empty if no visible
-        object sounds), next to the columns ``action``, ``num_objects``, ``nuisance`` and ``pair``.
+        object sounds), next to the columns ``action``, ``num_objects``, ``nuisance`` and ``pair``, and those of the
+        world.
+
+    Raises:
+        InputError: If a name cannot be a folder, or the world has no such split or does not know a setting.
 
     Example:
         >>> synthesize_corpus("shapes", {"train": Split(100), "test": Split(20)}, seed=0)
@@ -115,12 +126,14 @@ def synthesize_corpus(
     for name in splits:
         if not name or "/" in name or name.startswith(".") or name == "truth":
             raise InputError(f"split {name!r} cannot be a folder here: use a plain name other than 'truth'.")
+    for name, split in splits.items():
+        world.check(split.settings, name)
         (out_dir / name).mkdir(parents=True, exist_ok=True)
         (out_dir / "truth" / name).mkdir(parents=True, exist_ok=True)
     bar = Bar(total=len(jobs), desc="synthesize", unit="clip", show=progress)
     with bar:
         rows = []
-        for row in parallel_map(_write_numbered, jobs, num_workers=num_workers):
+        for row in parallel_map(partial(_write_numbered, world), jobs, num_workers=num_workers):
             rows.append(row)
             bar.update()
     columns = {name: [row[name] for row in rows] for name in rows[0]}

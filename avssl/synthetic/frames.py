@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avssl.synthetic.scene import Scene, SceneObject, SceneSettings, generator
-from avssl.synthetic.shapes import SHAPES
+from avssl.synthetic.scene import Scene, SceneSettings, generator
 
 
 def frame_seconds(scene: Scene) -> np.ndarray:
@@ -20,58 +19,21 @@ def frame_seconds(scene: Scene) -> np.ndarray:
     seconds = np.repeat(starts[:, None], len(scene.objects), axis=1)
     for i, item in enumerate(scene.objects):
         if item.motion.is_impact:
-            times, strengths = item.motion.events(settings.num_frames / settings.video_fps)
+            times, strengths = item.events(settings.num_frames / settings.video_fps)
             for time in times[np.argsort(strengths, kind="stable")]:  # the louder of two wins the frame
                 seconds[min(int(time * settings.video_fps + 1e-9), settings.num_frames - 1), i] = time
     return seconds
 
 
-def _smooth_noise(cells: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (H, W, 3) float32 in [-1, 1]: random values on a cells x cells grid, interpolated linearly."""
-    grid = rng.uniform(-1.0, 1.0, (cells, cells, 3)).astype(np.float32)
-    for axis, size in enumerate((height, width)):
-        at = np.linspace(0.0, cells - 1.001, size, dtype=np.float32)
-        low = at.astype(int)
-        part = (at - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        grid = np.take(grid, low, axis) * (1.0 - part) + np.take(grid, low + 1, axis) * part
-    return grid
-
-
-def _paint_clutter(image: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint one still ellipse or box of random position, size, angle and color."""
-    long, short, angle = rng.uniform(3.0, 14.0), rng.uniform(1.5, 6.0), rng.uniform(0, np.pi)
-    cy, cx = rng.uniform(0, image.shape[0]), rng.uniform(0, image.shape[1])
-    reach = long + short
-    top, left = max(int(cy - reach), 0), max(int(cx - reach), 0)
-    part = image[top : int(cy + reach) + 1, left : int(cx + reach) + 1]
-    y, x = np.ogrid[: part.shape[0], : part.shape[1]]
-    x, y = (x + left - cx).astype(np.float32), (y + top - cy).astype(np.float32)
-    u, v = (np.cos(angle) * x + np.sin(angle) * y) / long, (np.cos(angle) * y - np.sin(angle) * x) / short
-    distance = np.maximum(np.abs(u), np.abs(v)) if rng.random() < 0.5 else np.hypot(u, v)
-    alpha = np.clip((1.0 - distance) * short, 0.0, 1.0)[..., None] * rng.uniform(0.25, 0.6)
-    part += alpha * (rng.uniform(0.15, 0.85, 3) - part)
-
-
-def render_background(settings: SceneSettings, seed: int) -> np.ndarray:
-    """Render the still background, larger than a frame by the camera's reach plus one pixel on every side.
-
-    Returns:
-        (H', W', 3) float32 in [0, 1]: a color, three scales of texture and clutter.
-    """
-    rng = generator("background", seed)
-    margin = _margin(settings)
-    height, width = settings.height + 2 * margin, settings.width + 2 * margin
-    image = np.empty((height, width, 3), dtype=np.float32)
-    image[:] = rng.uniform(0.3, 0.7, 3)
-    for cells, strength in ((3, 0.18), (9, 0.07), (32, 0.03)):
-        image += np.float32(settings.background_contrast * strength) * _smooth_noise(cells, height, width, rng)
-    for _ in range(settings.clutter):
-        _paint_clutter(image, rng)
-    return np.clip(image, 0.0, 1.0)
-
-
 def _margin(settings: SceneSettings) -> int:
+    """Return the reach of the camera plus one pixel."""
     return int(np.ceil(settings.camera_shake_pixels)) + 1
+
+
+def _background(scene: Scene, margin: int) -> np.ndarray:
+    """Render the background, larger than a frame by ``margin`` pixels on every side."""
+    height, width = scene.settings.height + 2 * margin, scene.settings.width + 2 * margin
+    return scene.world.draw_background(scene.settings, scene.split, scene.background_seed, height, width)
 
 
 def _camera(scene: Scene) -> np.ndarray:
@@ -85,29 +47,6 @@ def _camera(scene: Scene) -> np.ndarray:
     return np.rint(np.clip(smooth, -1, 1) * settings.camera_shake_pixels).astype(int)
 
 
-def _draw_object(item: SceneObject, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw one object in all frames: corner (T, 2) int as (y, x), alpha (T, P, P), color (T, P, P, 3)."""
-    pose = item.motion.pose(seconds)
-    cx = item.home_xy[0] + item.radius * pose.dx
-    cy = item.home_xy[1] + item.radius * pose.dy
-    half = int(np.ceil(1.1 * item.radius * pose.scale.max())) + 1
-    corner = np.stack([np.floor(cy).astype(int) - half, np.floor(cx).astype(int) - half], axis=1)
-    offsets = np.arange(2 * half + 1, dtype=np.float32) + 0.5
-    size = (item.radius * pose.scale).astype(np.float32)[:, None, None]
-    dy = (offsets[None, :, None] + (corner[:, 0] - cy).astype(np.float32)[:, None, None]) / size
-    dx = (offsets[None, None, :] + (corner[:, 1] - cx).astype(np.float32)[:, None, None]) / size
-    angle = (item.angle + pose.angle).astype(np.float32)[:, None, None]
-    cos, sin = np.cos(angle), np.sin(angle)
-    x, y = cos * dx + sin * dy, cos * dy - sin * dx
-    shape, texture = SHAPES[item.kind]
-    distance = shape(x, y) * size  # in pixels
-    alpha = np.clip(0.5 - distance, 0.0, 1.0)
-    outline = np.clip(2.0 + distance, 0.0, 1.0)[..., None]  # the last 1.5 pixels inside
-    mixing = texture(x, y)[..., None]
-    color = item.colors[0] + mixing * (item.colors[1] - item.colors[0])
-    return corner, alpha, color + outline * (item.colors[2] - color)
-
-
 def render_frames(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Render the frames and visible masks of a scene.
 
@@ -118,15 +57,15 @@ def render_frames(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """
     settings = scene.settings
     num_frames, height, width = settings.num_frames, settings.height, settings.width
-    background = _to_uint8(render_background(settings, scene.background_seed), scene)
     camera, margin = _camera(scene), _margin(settings)
+    background = _to_uint8(_background(scene, margin), scene)
     frames = np.empty((num_frames, height, width, 3), dtype=np.uint8)
     for t, (sy, sx) in enumerate(camera + margin):
         frames[t] = background[sy : sy + height, sx : sx + width]
     masks = np.zeros((num_frames, len(scene.objects), height, width), dtype=bool)
     seconds = frame_seconds(scene)
     for i, item in enumerate(scene.objects):
-        corner, alpha, color = _draw_object(item, seconds[:, i])
+        corner, alpha, color = item.draw(seconds[:, i])
         color = _to_uint8(color, scene).astype(np.float32)
         solid: np.ndarray = np.asarray(alpha >= 0.5)
         size = alpha.shape[1]

@@ -1,12 +1,10 @@
-"""A random scene of SoundingShapes before rendering: its objects, their actions, and which ones sound.
-
-A scene is a pure function of (settings, seed, name): all random numbers come from generators seeded by
-these, so a corpus does not depend on the number of workers.
-"""
+"""A random scene before rendering: its settings, its objects, and which ones sound."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,10 +23,10 @@ from avssl.core.ranges import (
     TempoSpread,
     checked,
 )
-from avssl.synthetic.actions import ACTION_TABLE, ACTIONS, Motion
-from avssl.synthetic.shapes import KINDS
-from avssl.synthetic.tempo import draw_tempo
-from avssl.synthetic.timbres import PITCH_HZ
+from avssl.synthetic.actions import Motion
+
+if TYPE_CHECKING:
+    from avssl.synthetic.world import World
 
 
 @checked
@@ -92,25 +90,43 @@ class SceneSettings:
 
 
 @dataclass(frozen=True)
-class SceneObject:
-    """One object with all of its random properties."""
+class SceneObject(ABC):
+    """One object with all of its random properties; a world adds its appearance and its sound."""
 
     kind: str
+    """Class of the object."""
     action: str
+    """Name of its motion."""
     motion: Motion
     home_xy: tuple[float, float]
     """Position in pixels."""
     radius: float
-    """Radius in pixels."""
-    angle: float
-    """Angle in radians, added to the action's."""
-    colors: np.ndarray
-    """(3, 3) float in [0, 1]: the two colors of the texture and the color of the outline."""
-    pitch_hz: float
+    """Half of its size in pixels."""
     loudness: float
-    """Peak amplitude in (0, 1]."""
-    sound_seed: int
-    """Random seed of the noise in this object's sound."""
+    """Level of its sound, in (0, 1]."""
+
+    @property
+    def can_sound(self) -> bool:
+        """True if it has a sound, audible in this scene or not."""
+        return True
+
+    def events(self, duration_seconds: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the times (E,) of its sound events in [0, duration), ascending, and their strengths (E,)."""
+        return self.motion.events(duration_seconds)
+
+    @abstractmethod
+    def draw(self, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw the object at the times (T,).
+
+        Returns:
+            corner: (T, 2) int, (y, x) of the top left pixel of the drawn squares in the frame.
+            alpha: (T, P, P) float32 in [0, 1].
+            color: (T, P, P, 3) float RGB, nominally in [0, 1].
+        """
+
+    @abstractmethod
+    def sound(self, num_samples: int, sample_rate_hz: int) -> np.ndarray:
+        """Render its sound, (S,) float64."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,10 @@ class Scene:
     nuisance: str
     """"none", "off_screen", "mismatched", "silent" or "near_duplicate"."""
     background_seed: int
+    world: World
+    """World that the objects and the background belong to."""
+    split: str
+    """Name of the split that the scene was drawn for."""
     look: np.ndarray = field(default_factory=lambda: np.array([1.0, 0.0]))
     """Gain and offset of all pixels; not (1, 0) in near-duplicates."""
 
@@ -134,112 +154,3 @@ class Scene:
 def generator(*parts: object) -> np.random.Generator:
     """Return a generator seeded by the text of ``parts``, the same on every machine."""
     return np.random.Generator(np.random.PCG64(text_key("/".join(map(str, parts))) & (2**63 - 1)))
-
-
-def _colors(rng: np.random.Generator) -> np.ndarray:
-    """Draw two colors of clearly different lightness and an outline in black or white."""
-    hues = rng.random((2, 3))
-    light = np.array([rng.uniform(0.65, 0.95), rng.uniform(0.1, 0.4)])
-    mean = hues.mean(1, keepdims=True)
-    pair = np.clip(light[:, None] + 0.75 * (hues - mean), 0.0, 1.0)
-    pair = pair[rng.permutation(2)]
-    return np.concatenate([pair, np.full((1, 3), rng.choice([0.02, 0.98]))]).astype(np.float32)
-
-
-def _homes(settings: SceneSettings, radii: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw (O, 2) centers: of 24 random layouts, the one with the largest minimum gap."""
-    low = 1.8 * radii[:, None]
-    high = np.array([settings.width, settings.height]) - low
-    layouts = low + rng.random((24, len(radii), 2)) * np.maximum(high - low, 1.0)
-    gaps = np.linalg.norm(layouts[:, :, None] - layouts[:, None], axis=-1) - (radii[:, None] + radii[None])
-    gaps[:, np.eye(len(radii), dtype=bool)] = np.inf
-    return layouts[np.argmax(gaps.min((1, 2)))] if len(radii) > 1 else layouts[0]
-
-
-def _draw_objects(settings: SceneSettings, rng: np.random.Generator) -> tuple[SceneObject, ...]:
-    weights = np.asarray(settings.object_weights, dtype=float)
-    count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
-    side = min(settings.width, settings.height)
-    radii = rng.uniform(0.13, 0.185, count) * side
-    homes = _homes(settings, radii, rng)
-    # Kinds differ within a scene: two of the same kind would leave "which one sounds?" unanswerable.
-    kinds = rng.choice(len(KINDS), size=count, replace=count > len(KINDS))
-    objects = []
-    for i in range(count):
-        action = ACTIONS[rng.integers(len(ACTIONS))]
-        objects.append(
-            SceneObject(
-                kind=KINDS[kinds[i]],
-                action=action,
-                motion=_draw_motion(settings, action, rng),
-                home_xy=(float(homes[i, 0]), float(homes[i, 1])),
-                radius=float(radii[i]),
-                angle=float(rng.uniform(-0.35, 0.35)),
-                colors=_colors(rng),
-                pitch_hz=float(PITCH_HZ[0] * (PITCH_HZ[1] / PITCH_HZ[0]) ** rng.random()),
-                loudness=float(rng.uniform(0.35, 0.8)),
-                sound_seed=int(rng.integers(2**62)),
-            )
-        )
-    return tuple(objects)
-
-
-def _draw_motion(settings: SceneSettings, action: str, rng: np.random.Generator) -> Motion:
-    motion = ACTION_TABLE[action](rng)
-    if settings.tempo_spread is None:
-        return motion
-    return motion.with_tempo(draw_tempo(rng, settings.tempo_spread, settings.duration_seconds))
-
-
-def draw_scene(settings: SceneSettings, seed: int, split: str, index: int) -> Scene:
-    """Draw the scene of clip ``index`` of a split, a pure function of its arguments.
-
-    Args:
-        settings: Distribution of scenes.
-        seed: Random seed of the corpus.
-        split: Name of the split; other names have other scenes.
-        index: Number of the clip in the split, >= 0. With ``interactive_pairs``, clips 2k and
-            2k + 1 share their frames.
-    """
-    pair = index // 2 if settings.interactive_pairs else index
-    luck = generator("soundingshapes", seed, split, index, "nuisance")
-    nuisance = _draw_nuisance(settings, luck, index)
-    source = int(luck.integers(index)) if nuisance == "near_duplicate" else pair
-    rng = generator("soundingshapes", seed, split, source, "scene")
-    objects = _draw_objects(settings, rng)
-    order = rng.permutation(len(objects))
-    first = index % 2 if settings.interactive_pairs else 0
-    sounding = tuple(sorted(int(i) for i in order[first : first + settings.num_sounding]))
-    heard = tuple(objects[i] for i in sounding)
-    scene = Scene(settings, objects, sounding, heard, nuisance, int(rng.integers(2**62)))
-    return _apply_nuisance(scene, luck)
-
-
-def _draw_nuisance(settings: SceneSettings, luck: np.random.Generator, index: int) -> str:
-    names = ("off_screen", "mismatched", "silent", "near_duplicate")
-    fractions = np.array([getattr(settings, f"{name}_fraction") for name in names])
-    if fractions.sum() > 1:
-        raise InputError(f"the fractions of nuisances add up to {fractions.sum():.2f}, above 1.")
-    draw = int(np.searchsorted(np.cumsum(fractions), luck.random(), side="right"))
-    if draw == len(names) or (names[draw] == "near_duplicate" and index == 0):
-        return "none"
-    return names[draw]
-
-
-def _apply_nuisance(scene: Scene, luck: np.random.Generator) -> Scene:
-    if scene.nuisance == "silent":
-        return replace(scene, sounding=(), heard=())
-    if scene.nuisance == "near_duplicate":
-        look = np.array([luck.uniform(0.9, 1.1), luck.uniform(-0.05, 0.05)])
-        quieter = luck.uniform(0.8, 1.0)
-        heard = tuple(replace(o, loudness=o.loudness * quieter) for o in scene.heard)
-        return replace(scene, heard=heard, look=look)
-    if scene.nuisance in ("off_screen", "mismatched"):
-        # An off-screen source is of a kind that is not visible; a mismatched one may be of any kind.
-        seen = {o.kind for o in scene.objects}
-        for _ in range(100):
-            other = _draw_objects(replace(scene.settings, object_weights=(1.0,)), luck)
-            if scene.nuisance == "mismatched" or other[0].kind not in seen:
-                break
-        return replace(scene, sounding=(), heard=other)
-    return scene

@@ -1,4 +1,4 @@
-"""Ground truth of a SoundingShapes clip: one NPZ file of plain arrays (nothing is pickled)."""
+"""Ground truth of a synthetic clip: one NPZ file of plain arrays (nothing is pickled)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Truth:
 def scene_truth(scene: Scene, masks: np.ndarray) -> Truth:
     """Return the truth of a scene from its rendered masks (T, O, H, W)."""
     settings = scene.settings
-    events = [item.motion.events(settings.num_frames / settings.video_fps) for item in scene.objects]
+    events = [item.events(settings.num_frames / settings.video_fps) for item in scene.objects]
     seconds = np.concatenate([times for times, _ in events])
     owner = np.concatenate([np.full(len(times), i) for i, (times, _) in enumerate(events)]).astype(np.int64)
     strength = np.concatenate([strengths for _, strengths in events])
@@ -107,7 +107,7 @@ def read_truth(path: Path | str) -> Truth:
         return _checked(Truth(video_fps=float(others.pop("video_fps")), masks=masks, **texts, **others))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: not a SoundingShapes truth file ({error}). Make one with: avssl synthesize"
+            f"{path}: not a truth file of avssl synthesize ({error}). Make one with: avssl synthesize"
         ) from error
 
 

@@ -97,7 +97,7 @@ def test_a_truth_whose_parts_do_not_fit_is_refused(corpus, tmp_path, change):
     with np.load(corpus.truth_file(2)) as file:
         arrays = dict(file) | change
     np.savez_compressed(tmp_path / "x.npz", **arrays)
-    with pytest.raises(InputError, match=r"x\.npz: not a SoundingShapes truth file"):
+    with pytest.raises(InputError, match=r"x\.npz: not a truth file"):
         read_truth(tmp_path / "x.npz")
 
 
@@ -115,5 +115,5 @@ def test_refusals(tmp_path):
     with pytest.raises(ValueError, match="must be even"):
         Split(3, SceneSettings(object_weights=(0, 1), interactive_pairs=True))
     (tmp_path / "x.npz").write_text("no")
-    with pytest.raises(ValueError, match="not a SoundingShapes truth"):
+    with pytest.raises(ValueError, match="not a truth file"):
         read_truth(tmp_path / "x.npz")

@@ -72,5 +72,5 @@ def test_a_missing_truth_file_gives_patches_for_all_clips(shapes, tmp_path):
 def test_a_damaged_truth_file_is_named(tmp_path):
     (tmp_path / "a.npz").write_text("no truth")
     manifest = Manifest.from_columns({"id": ["a"], "path": ["a.mp4"], "truth": ["a.npz"]}, tmp_path)
-    with pytest.raises(ValueError, match=r"a\.npz: not a SoundingShapes truth file"):
+    with pytest.raises(ValueError, match=r"a\.npz: not a truth file"):
         find_cutouts(manifest, ["cat"], 4.0)

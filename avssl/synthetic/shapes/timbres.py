@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import butter, lfilter
 
-from avssl.synthetic.shapes import KINDS
+from avssl.synthetic.shapes.outlines import KINDS
 
 
 @dataclass(frozen=True)
