@@ -156,6 +156,7 @@ METHODS = {"open", "read_text", "read_bytes"}
 """Of a path."""
 OPENED_BARE = {
     ("cli.py", "os.open"): "the null device",
+    ("core/cpus.py", "read_text"): "files of /proc and /sys",
     ("core/data_files.py", "open"): "a member of an archive that is open",
     ("core/user_files.py", "os.open"): "the guard itself",
     ("core/whole_file.py", "os.open"): "a file that was just written",

@@ -49,7 +49,7 @@ class ReadingConfig:
     max_bad_fraction: Share = 0.1
     """Stop the run if more than this share of the rows cannot be read, in [0, 1]."""
     num_workers: Workers | None = None
-    """Decoding processes; None uses one per core, at most 8. 0 decodes in the main process."""
+    """Decoding processes; None divides seven of eight cores among the ranks. 0 decodes in the main process."""
     clips_per_read: Count = 1
     """Clips read from a file each time it is opened; they go to consecutive batches. More clips cost little extra
     decoding and make an epoch that many times longer."""

@@ -21,7 +21,7 @@ from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
-from avssl.core.channel import memory_file
+from avssl.core.memory_file import memory_file
 from avssl.core.stopping import STOP_SIGNALS
 
 StartMethod = Literal["fork", "forkserver", "spawn"]

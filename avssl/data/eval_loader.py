@@ -13,10 +13,11 @@ from torch import Tensor
 from avssl.core.batch import Batch, Clip
 from avssl.core.children import StartMethod
 from avssl.core.errors import InputError
-from avssl.data.collate import collate
+from avssl.data.collate import collate, raw_batch
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure, Ledger
-from avssl.data.workers import WorkerPool, lists_of
+from avssl.data.packing import empty, empty_pinned, gather
+from avssl.data.workers import Chunk, WorkerPool, lists_of
 
 Window = tuple[int, float, float]
 """(row, video start in seconds, audio start in seconds)."""
@@ -97,7 +98,13 @@ class EvalLoader:
         else:
             numbered = list(_numbered(windows))
             self._lists = [_joined(part) for part in lists_of(numbered, batch_size)]
-        self._pool = WorkerPool(dataset, _read_windows, num_workers=num_workers, start_method=start_method)
+        self._pool = WorkerPool(
+            dataset,
+            _read_windows,
+            clips_per_list=max(batch_size, clips_per_row),
+            num_workers=num_workers,
+            start_method=start_method,
+        )
 
     def __len__(self) -> int:
         """Return the number of batches, including those in which every file fails."""
@@ -108,23 +115,26 @@ class EvalLoader:
 
         A row whose file fails has no clip; ``ledger`` holds all failures, also those after the last batch.
         """
-        for clips, failures in self.clips():
-            batch = self.batch(clips)
+        for chunk, failures in self._chunks():
+            assert chunk.packed is not None, "chunks without clips are left out"
+            _, rows, numbers, _, _ = zip(*chunk.about, strict=True)
+            packed = gather([(chunk.packed, i) for i in range(len(rows))], empty_pinned if self._pin_memory else empty)
+            batch = raw_batch(packed, self.dataset.index(rows, 0, numbers))
             yield batch, batch.index.row, failures
 
     def clips(self) -> Iterator[tuple[list[Clip], list[Failure]]]:
         """Yield the clips of each batch, with their times; :meth:`batch` collates them."""
+        for chunk, failures in self._chunks():
+            yield [chunk.clip(i) for i in range(len(chunk.about))], failures
+
+    def _chunks(self) -> Iterator[tuple[Chunk[EvenWindows | FixedWindows], list[Failure]]]:
+        """Yield what was read for each batch, and the requests that failed since the last."""
         failures: list[Failure] = []
         for chunk in self._pool.chunks(self._lists):
-            clips: list[Clip] = []
-            for _, outcome in chunk:
-                if isinstance(outcome, Failure):
-                    failures.append(outcome)
-                else:
-                    clips += outcome
+            failures += [outcome for outcome in chunk.outcomes if isinstance(outcome, Failure)]
             self.ledger.add(failures)
-            if clips:
-                yield clips, failures
+            if chunk.packed is not None:
+                yield chunk, failures
                 failures = []
 
     def batch(self, clips: Sequence[Clip]) -> Batch:

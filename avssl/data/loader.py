@@ -7,27 +7,44 @@ process with batch size W * B. The remainder of the division is left out; each e
 
 A batch depends on the seed, the manifest's ids and which files fail; not on the number of workers, how far they read
 ahead, or when a run was stopped and resumed.
+
+With workers, batches are made in a thread of their own (:mod:`avssl.data.assembly`) and copied to the device from there
+(:mod:`avssl.data.transfer`); the thread that trains takes them when they are ready. The loader's position and ledger
+are those of the batches that were taken. Between epochs ranks share their bad rows, so no batch of an epoch is made
+before the one before it has ended. ::
+
+    workers  read, decode, pack  ->  slots of shared memory
+    thread   gather a batch, start its copy to the device
+    training next(batches)
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from avssl.core import distributed, draws
+from avssl.core.ahead import Ahead
 from avssl.core.batch import Batch, Clip
 from avssl.core.children import StartMethod
 from avssl.core.errors import InputError
-from avssl.data.collate import collate
+from avssl.core.parallel import Interrupt
+from avssl.data.assembly import Assembled, Assembly
 from avssl.data.dataset import ClipDataset
-from avssl.data.ledger import Failure, Ledger
+from avssl.data.ledger import Ledger
 from avssl.data.read_schedule import FileRead, ReadSchedule
-from avssl.data.workers import Chunk, WorkerPool
+from avssl.data.transfer import transfer_to
+from avssl.data.workers import WorkerPool
+
+_HELD_AHEAD = 2
+"""Chunks that are being gathered, or are not used up, besides those of a read of several clips."""
 
 
 class TrainLoader:
@@ -43,10 +60,10 @@ class TrainLoader:
         batch_size: B, clips per batch on each rank.
         clips_per_read: Clips made of a file each time it is opened. They share its decoding, so that more of
             them cost little; they come in consecutive batches, and as many batches are held in memory.
-        num_workers: Reading processes; 0 reads in the main process.
+        num_workers: Reading processes; 0 reads in the main process, when a batch is needed.
         max_bad_fraction: Largest fraction of all rows that may fail.
         prefetch_factor: Batches each worker reads ahead.
-        pin_memory: Put batches in page-locked memory, for copies to a GPU that do not block.
+        device: Device that batches are copied to; on a GPU, copies overlap its work on earlier batches.
         start_method: How workers start; see :class:`~avssl.data.workers.WorkerPool`.
 
     Raises:
@@ -68,7 +85,7 @@ class TrainLoader:
         num_workers: int = 0,
         max_bad_fraction: float = 0.1,
         prefetch_factor: int = 2,
-        pin_memory: bool = False,
+        device: torch.device | None = None,
         start_method: StartMethod = "fork",
     ) -> None:
         self.dataset, self.batch_size = dataset, batch_size
@@ -83,10 +100,11 @@ class TrainLoader:
         self.clips_per_read = clips_per_read
         self.ledger = Ledger(len(dataset), max_bad_fraction)
         """Rows that failed, on this rank and, up to the last epoch, on the others."""
-        self._pin_memory = pin_memory
+        self._transfer = transfer_to(device or torch.device("cpu"))
         self._pool = WorkerPool(
             dataset,
             partial(_read_clips, num_clips=clips_per_read),
+            clips_per_list=max(1, batch_size // clips_per_read) * clips_per_read,
             num_workers=num_workers,
             prefetch_factor=prefetch_factor,
             start_method=start_method,
@@ -102,21 +120,61 @@ class TrainLoader:
         """Batches per epoch, the same on all ranks."""
         return len(self.dataset) * self.clips_per_read // (self.batch_size * self._world_size)
 
+    @property
+    def num_spilled(self) -> int:
+        """Lists of clips that did not fit into the memory shared with the workers; they cost more time."""
+        return self._pool.num_spilled
+
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches from the cursor on, without end. One iteration at a time."""
+        known, interrupt = Ledger(len(self.dataset), self.ledger.max_bad_fraction), Interrupt()
+        known.load_state_dict(self.ledger.state_dict())
         schedule = ReadSchedule(
             self._order,
             self.steps_per_epoch * self.batch_size,
             self.batch_size,
             self.clips_per_read,
-            self.ledger.__contains__,
+            known.__contains__,
         )
         schedule.start(self._epoch, self._position, (self.steps_per_epoch - self._batches) * self.batch_size)
-        arrivals = _Arrivals(self._pool.chunks(schedule))
-        while True:
-            if self._batches == self.steps_per_epoch:
-                self._begin_epoch(schedule, arrivals)
-            yield self._next_batch(schedule, arrivals)
+        chunks = self._pool.chunks(schedule, num_held=self.clips_per_read + _HELD_AHEAD, interrupt=interrupt)
+        assembly = Assembly(
+            self.dataset,
+            schedule,
+            chunks,
+            known,
+            batch_size=self.batch_size,
+            clips_per_read=self.clips_per_read,
+            transfer=self._transfer,
+        )
+        with closing(chunks):
+            if self._pool.num_workers:
+                assembly.begin()  # here, because processes end with the thread that starts them
+            while True:
+                yield from self._rest_of_epoch(assembly, interrupt)
+                self.share_bad_files()
+                assembly.finish(self._epoch, self.ledger)
+                self._epoch, self._batches, self._position = self._epoch + 1, 0, 0
+
+    def _rest_of_epoch(self, assembly: Assembly, interrupt: Interrupt) -> Iterator[Batch]:
+        """Yield the epoch's batches from the cursor on, which moves with them."""
+        made = assembly.batches(self._epoch, self._position, self.steps_per_epoch - self._batches)
+        if self._pool.num_workers == 0:
+            yield from filter(None, map(self._taken, made))
+            return
+        ahead = Ahead(made, interrupt=interrupt.set)
+        try:
+            yield from filter(None, map(self._taken, ahead))
+        finally:
+            ahead.close()
+
+    def _taken(self, made: Assembled) -> Batch | None:
+        """Note what goes with a batch, and return the batch, or None if an error follows."""
+        self.ledger.add(made.failures)
+        if made.batch is None:
+            return None
+        self._batches, self._position = self._batches + 1, made.position
+        return made.batch()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch that was yielded, and the bad rows found by then."""
@@ -173,62 +231,6 @@ class TrainLoader:
     def _order(self, epoch: int) -> Tensor:
         order = draws.epoch_order(self.dataset.seed, epoch, self.dataset.id_keys)
         return order[self._rank :: self._world_size]
-
-    def _begin_epoch(self, schedule: ReadSchedule, arrivals: _Arrivals) -> None:
-        self.share_bad_files()
-        schedule.finish(self._epoch)
-        arrivals.forget_epoch(self._epoch)
-        self._epoch, self._batches, self._position = self._epoch + 1, 0, 0
-
-    def _next_batch(self, schedule: ReadSchedule, arrivals: _Arrivals) -> Batch:
-        """Return the next B good clips by position, and move the cursor after them."""
-        clips: list[Clip] = []
-        position, num_bad = self._position, 0
-        while len(clips) < self.batch_size:
-            read, index = schedule.candidate(self._epoch, position)
-            position += 1
-            # A row that failed once is out from then on, even if another window of it was read
-            # ahead without fault: otherwise the stream would depend on how far workers read ahead.
-            outcome = None if read.row in self.ledger else arrivals.wait_for(read)
-            if isinstance(outcome, Failure):
-                self.ledger.add([outcome])
-            if isinstance(outcome, list):
-                clips.append(outcome[index])
-                num_bad = 0
-                if index == self.clips_per_read - 1:
-                    arrivals.forget(read)
-            else:
-                schedule.drop(read)
-                num_bad += 1
-                schedule.check_not_exhausted(self._epoch, num_bad)
-        self._batches, self._position = self._batches + 1, position
-        batch_index = self.dataset.index([c.row for c in clips], self._epoch, [c.clip_number for c in clips])
-        return collate(clips, batch_index, pin_memory=self._pin_memory)
-
-
-class _Arrivals:
-    """Results of workers that are not used up yet, by read.
-
-    Replacements in an epoch may come after the first reads of the next; there are never more of them than the workers
-    were given ahead.
-    """
-
-    def __init__(self, chunks: Iterator[Chunk[FileRead]]) -> None:
-        self._chunks = chunks
-        self._waiting: dict[FileRead, list[Clip] | Failure] = {}
-
-    def wait_for(self, read: FileRead) -> list[Clip] | Failure:
-        while read not in self._waiting:
-            self._waiting.update(next(self._chunks))
-        return self._waiting[read]
-
-    def forget(self, read: FileRead) -> None:
-        del self._waiting[read]
-
-    def forget_epoch(self, number: int) -> None:
-        """Remove the reads of an epoch that were done ahead and not needed, and those that failed."""
-        for read in [waiting for waiting in self._waiting if waiting.epoch <= number]:
-            del self._waiting[read]
 
 
 def _read_clips(dataset: ClipDataset, read: FileRead, num_clips: int) -> list[Clip]:

@@ -1,24 +1,36 @@
 """Read clips in worker processes, in the order of the requests.
 
-Workers get short lists of requests and send back one chunk for each: the clips packed into a few
-tensors, and the failures. Each notes the file that it reads, so that when one is killed (a decoder
-that crashes, too little memory) the file is known.
+Workers get short lists of requests and send back one chunk for each: the failures, and the clips packed into a few
+tensors in shared memory (:mod:`avssl.core.slots`). Each notes the file that it reads, so that when one is killed (a
+decoder that crashes, too little memory) the file is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
 
 from avssl.core.batch import Clip
 from avssl.core.children import StartMethod, note
 from avssl.core.errors import InputError
-from avssl.core.parallel import parallel_map
-from avssl.data.collate import PackedClips, pack
+from avssl.core.needs import TemporalWindows
+from avssl.core.parallel import Interrupt, parallel_map
+from avssl.core.slots import Slots, allocate
+from avssl.data import packing
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure
+from avssl.data.packing import PackedClips, pack
 from avssl.media import MediaError
+
+_SIDE, _NATIVE_SIDE = 256, 512
+"""Short side of the frames that a slot has room for, at least, and if they keep their size."""
+_WIDTH = 2
+"""Width of those frames over their height."""
 
 
 class Request(Protocol):
@@ -46,21 +58,21 @@ class Chunk(Generic[_Request]):
     packed: PackedClips | None
     """The clips' tensors, or None if all requests failed."""
 
-    def __iter__(self) -> Iterator[tuple[_Request, list[Clip] | Failure]]:
-        """Yield each request with its clips, which are views of ``packed``, or with its failure."""
+    def __iter__(self) -> Iterator[tuple[_Request, range | Failure]]:
+        """Yield each request with the indices of its clips, or with its failure."""
         first = 0
         for request, outcome in zip(self.requests, self.outcomes, strict=True):
             if isinstance(outcome, Failure):
                 yield request, outcome
             else:
-                yield request, [self._clip(i) for i in range(first, first + outcome)]
-                first += outcome
+                yield request, range(first, first := first + outcome)
 
-    def _clip(self, i: int) -> Clip:
+    def clip(self, i: int) -> Clip:
+        """Return clip i, whose frames are a view of ``packed``."""
         assert self.packed is not None, "a clip was counted but not packed"
         clip_id, row, number, video_start, audio_start = self.about[i]
-        video, chroma = self.packed.clip_planes(i)
-        return Clip(clip_id, row, number, video, video_start, self.packed.audio[i], audio_start, chroma)
+        video, chroma = self.packed.planes(i)
+        return Clip(clip_id, row, number, video, video_start, self.packed.samples(i), audio_start, chroma)
 
 
 class WorkerPool(Generic[_Request]):
@@ -69,6 +81,7 @@ class WorkerPool(Generic[_Request]):
     Args:
         dataset: The clips.
         read: Reads the clips of a request.
+        clips_per_list: Clips that a list of requests usually has; the memory that is shared has room for as many.
         num_workers: Processes; 0 reads in the main process.
         prefetch_factor: Lists of requests each worker is given ahead, >= 1.
         start_method: "fork" starts at once and shares the manifest's memory; "forkserver" and
@@ -80,6 +93,7 @@ class WorkerPool(Generic[_Request]):
         dataset: ClipDataset,
         read: Read[_Request],
         *,
+        clips_per_list: int,
         num_workers: int = 0,
         prefetch_factor: int = 2,
         start_method: StartMethod = "fork",
@@ -89,24 +103,44 @@ class WorkerPool(Generic[_Request]):
         if prefetch_factor < 1:
             raise InputError(f"prefetch_factor ({prefetch_factor}) must be at least 1.")
         self._reader = _ChunkReader(dataset, read)
-        self._num_workers, self._prefetch_factor, self._start_method = num_workers, prefetch_factor, start_method
+        self._slot_bytes = clips_per_list * _room_bytes(dataset)
+        self._start_method = start_method
+        self._slots: Slots | None = None
+        self._num_spilled = 0
+        self.num_workers, self.prefetch_factor = num_workers, prefetch_factor
 
-    def chunks(self, requests: Iterable[list[_Request]]) -> Iterator[Chunk[_Request]]:
+    def chunks(
+        self, requests: Iterable[list[_Request]], *, num_held: int = 3, interrupt: Interrupt | None = None
+    ) -> Generator[Chunk[_Request], None, None]:
         """Yield the chunk of each list of requests, in order.
 
         Args:
             requests: Consumed in this process, ``num_workers * prefetch_factor`` lists ahead.
+            num_held: Chunks that the caller usually holds. Those of whoever holds more get memory of their own.
+            interrupt: Ends the wait for a chunk from another thread.
 
         Raises:
             ChildDied: If a worker dies, naming what it was reading.
         """
-        return parallel_map(
-            self._reader,
-            requests,
-            num_workers=self._num_workers,
-            ahead=self._prefetch_factor,
-            start_method=self._start_method,
-        )
+        if self.num_workers:
+            self._slots = Slots(self.num_workers * self.prefetch_factor + num_held, self._slot_bytes)
+        try:
+            yield from parallel_map(
+                self._reader,
+                requests,
+                num_workers=self.num_workers,
+                ahead=self.prefetch_factor,
+                start_method=self._start_method,
+                slots=self._slots,
+                interrupt=interrupt,
+            )
+        finally:
+            self._num_spilled, self._slots = self.num_spilled, None
+
+    @property
+    def num_spilled(self) -> int:
+        """Chunks that did not fit into the memory that is shared, or found none free, and took another way."""
+        return self._num_spilled + (self._slots.num_spilled if self._slots else 0)
 
 
 class _ChunkReader(Generic[_Request]):
@@ -124,7 +158,8 @@ class _ChunkReader(Generic[_Request]):
             if not isinstance(outcome, Failure):
                 clips += outcome
             outcomes.append(outcome if isinstance(outcome, Failure) else len(outcome))
-        chunk = Chunk(requests, outcomes, [_about(clip) for clip in clips], pack(clips) if clips else None)
+        packed = pack(clips, _empty_in_slot, as_int16=True) if clips else None
+        chunk = Chunk(requests, outcomes, [_about(clip) for clip in clips], packed)
         note(f"waiting, after reading {self._name(requests[-1].row)}")
         return chunk
 
@@ -137,6 +172,20 @@ class _ChunkReader(Generic[_Request]):
     def _name(self, row: int) -> str:
         manifest = self._dataset.manifest
         return f"{manifest.value(row, 'id')} ({manifest.location(row)})"
+
+
+def _room_bytes(dataset: ClipDataset) -> int:
+    """Return the bytes of a clip that a slot has room for; they take no memory until they are used."""
+    sampling, windows = dataset.sampling, dataset.windows or TemporalWindows()
+    side = max(sampling.short_side or _NATIVE_SIDE, _SIDE)
+    video = sampling.num_frames * windows.num_views * 3 * side * side * _WIDTH
+    return video + sampling.num_samples * windows.num_audio * torch.float32.itemsize
+
+
+def _empty_in_slot(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return a new tensor in the slot of this worker's answer, or elsewhere if there is no room."""
+    memory = allocate(math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(memory, dtype=dtype).view(shape) if memory else packing.empty(shape, dtype)
 
 
 def _about(clip: Clip) -> tuple[str, int, int, float, float]:

@@ -356,7 +356,7 @@ def build_loader(
         clips_per_read=data.clips_per_read,
         num_workers=decoding_workers(data.num_workers),
         max_bad_fraction=max_bad_fraction,
-        pin_memory=device.type == "cuda",
+        device=device,
     )
 
 

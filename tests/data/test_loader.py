@@ -1,3 +1,4 @@
+import threading
 import warnings
 from pathlib import Path
 
@@ -282,3 +283,37 @@ def test_two_ranks_share_bad_files_and_stop_together(torchrun, tmp_path):
     assert max(alone) <= 0.15 * 24, "the ids must be such that no rank stops by itself"
     torchrun(script, Path(__file__).parent, tmp_path / "dropped_files.csv")
     assert (tmp_path / "dropped_files.csv").read_text().count("not_media") == 4
+
+
+# ------------------------------------------------------------------ threads and shared memory
+
+
+def test_clips_that_fit_no_slot_come_another_way_and_are_counted(monkeypatch):
+    names = [f"{i}_tall.mp4" if i % 5 == 0 else f"{i}.mp4" for i in range(20)]
+    expected = take(TrainLoader(dataset(names), 4), 12)
+    loader = TrainLoader(dataset(names), 4, num_workers=2)
+    assert_same_batches(take(loader, 12), expected)
+    assert loader.num_spilled == 0
+    monkeypatch.setattr("avssl.data.workers._room_bytes", lambda dataset: 8700)  # canvases of 8 x 12 do not fit
+    loader = TrainLoader(dataset(names), 4, num_workers=2)
+    assert_same_batches(take(loader, 12), expected)
+    assert 0 < loader.num_spilled < 16
+
+
+def test_batches_that_are_kept_stay_as_they_are():
+    """However many are kept: the memory that workers write to is never that of a batch."""
+    loader = TrainLoader(dataset(8), 2, num_workers=2)
+    batches = iter(loader)
+    kept = [next(batches) for _ in range(40)]
+    copies = [batch.video.clone() for batch in kept]
+    [next(batches) for _ in range(20)]
+    batches.close()
+    assert all(torch.equal(batch.video, copy) for batch, copy in zip(kept, copies, strict=True))
+
+
+def test_the_thread_and_the_workers_end_with_the_iteration():
+    batches = iter(TrainLoader(dataset(50), 2, num_workers=2))
+    next(batches)
+    assert [thread.name for thread in threading.enumerate()].count("avssl-ahead") == 1
+    batches.close()
+    assert [thread.name for thread in threading.enumerate()].count("avssl-ahead") == 0
