@@ -7,6 +7,8 @@ avssl on the copy. Everything runs in one thread, and processor time is measured
     python benchmarks/loader.py                  about 10 minutes; prints the table in docs/data.md
     python benchmarks/loader.py --clips 4        quicker and noisier
     python benchmarks/loader.py --codecs         the cost of a copy's codecs and keyframes
+    python benchmarks/loader.py --feeding        what the training process takes in, apart from decoding
+    python benchmarks/loader.py --cores 10900    also the cores that a GPU needs for as many clips of 8 x 112 a second
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from feeding import measure_feeding
 
 from avssl.core.manifest import Manifest, read_manifest
 from avssl.core.progress import Bar
@@ -212,6 +215,21 @@ def print_table(shape: str, seconds: dict[str, list[float]], manifest: Manifest)
     print(f"\nn = {num_raw} clips, {num_prepared} prepared ones.")
 
 
+def print_cores(seconds: dict[str, list[float]], manifest: Manifest, clips_per_second: float) -> None:
+    """Print the cores that decode as many clips a second, by way of reading and size of the files."""
+    print(f"\nCores that decode {clips_per_second:,.0f} clips of 8 x 112 a second, what one GPU takes\n")
+    print(f"| | ms a clip | cores | {' | '.join(f'cores, {size}' for size in SIZES)} |")
+    print(f"| --- |{' ---: |' * (len(SIZES) + 2)}")
+    for name, values in seconds.items():
+        if not name.startswith(("avssl", "torchcodec")):
+            continue
+        by_row = np.array(values).reshape(-1, len(manifest)).mean(0)
+        groups = [[row for row in range(len(manifest)) if manifest.value(row, "id").startswith(f"{s}_")] for s in SIZES]
+        cores = [clips_per_second * by_row[rows].mean() for rows in groups]
+        cells = [f"{each:.0f}" for each in (clips_per_second * by_row.mean(), *cores)]
+        print(f"| {name} | {by_row.mean() * 1000:.2f} | {' | '.join(cells)} |")
+
+
 def print_bytes(manifest: Manifest, copies: dict[int, Manifest]) -> None:
     """Print sizes on disk, quality of the copies, and bytes moved to the device."""
     hours = len(manifest) * SECONDS / 3600
@@ -283,8 +301,13 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=16, help="Clips of each file and shape.")
     parser.add_argument("--folder", help="Folder that keeps the corpus for the next run.")
     parser.add_argument("--codecs", action="store_true", help="Compare the codecs of copies instead.")
+    parser.add_argument("--feeding", action="store_true", help="Measure the loader without decoding instead.")
+    parser.add_argument("--cores", type=float, default=10_900, help="Clips of 8 x 112 that a GPU takes a second.")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.feeding:
+        measure_feeding()
+        return
     folder = Path(options.folder or tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -300,7 +323,10 @@ def main() -> None:
             )
             copies[side] = read_manifest(folder / f"copy{side}" / "manifest.csv")
         for shape in SHAPES:
-            print_table(shape, measure(manifest, copies, shape, options.clips), manifest)
+            seconds = measure(manifest, copies, shape, options.clips)
+            print_table(shape, seconds, manifest)
+            if shape == "8 x 112":
+                print_cores(seconds, manifest, options.cores)
         print_bytes(manifest, copies)
     finally:
         if not options.folder:
