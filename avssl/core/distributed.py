@@ -11,18 +11,19 @@ because columns are gathered::
                    ├─ gather → [x_0 x_1] ┤
     rank 1:  x_1 ──┘                     └── rows of rank 1 × [x_0 x_1] ── L_1
 
-    backward of the gather on rank r:   dx_r = Σ_s ∂L_s/∂x_r          all_reduce(sum), then its own slice
+    backward of the gather on rank r:   dx_r = Σ_s ∂L_s/∂x_r          reduce_scatter(sum)
                                              = W ∂L/∂x_r
     backward of the model on rank r:    g_r  = (∂x_r/∂θ)ᵀ W ∂L/∂x_r
     mean over ranks, taken by DDP:      g    = 1/W Σ_r g_r = Σ_r (∂x_r/∂θ)ᵀ ∂L/∂x_r = dL/dθ
 
 The sum in the gather and the mean in DDP belong together. With a mean in both, or without the
-all_reduce, the loss is right and the gradient is wrong: the gradients from the rows of other ranks,
+reduce_scatter, the loss is right and the gradient is wrong: the gradients from the rows of other ranks,
 which hold this rank's clips as negatives, would be lost.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import os
@@ -198,23 +199,66 @@ def _clear_frames(error: BaseException | None) -> None:
         error = error.__context__
 
 
-class _GatherWithGrad(torch.autograd.Function):
-    """all_gather in forward; in backward, the sum of the gradients of all ranks, cut to this rank's rows."""
+class _Gather(torch.autograd.Function):
+    """One all_gather of several tensors in forward; one reduce_scatter of all their gradients in backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.num_rows = len(x)
-        everyone = x.new_empty((world_size() * len(x), *x.shape[1:]))
-        dist.all_gather_into_tensor(everyone, x.contiguous())
+    def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.needs = ctx.needs_input_grad
+        ctx.own = [(x.shape, x.dtype) for x in tensors]
+        parts = _gather_bytes([_as_bytes(x) for x in tensors])
+        everyone = tuple(
+            part.view(x.dtype).view(world_size() * len(x), *x.shape[1:]) for part, x in zip(parts, tensors, strict=True)
+        )
+        ctx.mark_non_differentiable(*(x for x, needed in zip(everyone, ctx.needs, strict=True) if not needed))
         return everyone
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        # Cloned because all_reduce works in place, and autograd may use the same tensor elsewhere.
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total[rank() * ctx.num_rows :][: ctx.num_rows]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        needed = [gradient for gradient, wanted in zip(gradients, ctx.needs, strict=True) if wanted]
+        # Sums of numbers of half precision are made in float32.
+        exact = functools.reduce(torch.promote_types, (gradient.dtype for gradient in needed), torch.float32)
+        # (W, number of values): row r is what this rank adds to the gradients of rank r.
+        every = torch.cat([gradient.reshape(world_size(), -1).to(exact) for gradient in needed], dim=1)
+        total = every.new_empty(every.shape[1])
+        dist.reduce_scatter_tensor(total, every.view(-1))
+        parts = iter(total.split([gradient.numel() // world_size() for gradient in needed]))
+        return tuple(
+            next(parts).view(shape).to(dtype) if wanted else None
+            for (shape, dtype), wanted in zip(ctx.own, ctx.needs, strict=True)
+        )
+
+
+def _as_bytes(x: Tensor) -> Tensor:
+    return x.detach().contiguous().view(-1).view(torch.uint8)
+
+
+def _gather_bytes(own: list[Tensor]) -> list[Tensor]:
+    """Return the bytes of each tensor from all ranks, those of rank 0 first, by one all_gather."""
+    if len(own) == 1:
+        everyone = own[0].new_empty(world_size() * len(own[0]))
+        dist.all_gather_into_tensor(everyone, own[0])
+        return [everyone]
+    packed = torch.cat(own)
+    together = packed.new_empty(world_size() * len(packed))
+    dist.all_gather_into_tensor(together, packed)
+    parts = together.view(world_size(), -1).split([len(x) for x in own], dim=1)
+    return [part.clone(memory_format=torch.contiguous_format).view(-1) for part in parts]
+
+
+def gather_together(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return :func:`gather_with_grad` of each tensor, by one exchange of all and one of all their gradients.
+
+    A collective takes about as long for all tensors of a loss as for one of them, as these are small.
+
+    Args:
+        *tensors: (B, ...) each; B and the type may differ between tensors, but not between ranks.
+    """
+    if world_size() == 1:
+        return tensors
+    gathered: tuple[Tensor, ...] = _Gather.apply(*tensors)
+    return gathered
 
 
 def gather_with_grad(x: Tensor) -> Tensor:
@@ -229,10 +273,47 @@ def gather_with_grad(x: Tensor) -> Tensor:
     Returns:
         ``(world_size() * B, ...)``; ``x`` itself if there is one rank.
     """
+    return gather_together(x)[0]
+
+
+def own_rows(everyone: Tensor) -> Tensor:
+    """Return this rank's (B, ...) part of the (W * B, ...) rows of all ranks."""
+    if world_size() == 1:
+        return everyone
+    return everyone.view(world_size(), -1, *everyone.shape[1:])[rank()]
+
+
+class _ToColumns(torch.autograd.Function):
+    """all_to_all of blocks of columns; its own backward, as it sends every number to one place."""
+
+    @staticmethod
+    def forward(ctx: Any, blocks: Tensor) -> Tensor:
+        return _swap_blocks(blocks)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _swap_blocks(gradient)
+
+
+def _swap_blocks(blocks: Tensor) -> Tensor:
+    """Return the (W, ...) blocks that each rank has for this one, from those of this rank for each."""
+    blocks = blocks.contiguous()
+    received = torch.empty_like(blocks)
+    dist.all_to_all_single(received, blocks)
+    return received
+
+
+def own_columns_of_all(x: Tensor) -> Tensor:
+    """Return the columns of this rank's clips from the rows of all ranks, with gradient: (B, W * B) to (W * B, B).
+
+    As ``gather_with_grad(x)[:, rank * B : (rank + 1) * B]``, but each rank receives the numbers that it uses only, B
+    times B from each other rank instead of B times W * B.
+    """
     if world_size() == 1:
         return x
-    gathered: Tensor = _GatherWithGrad.apply(x)
-    return gathered
+    swapped: Tensor = _ToColumns.apply(x.view(len(x), world_size(), -1).transpose(0, 1))  # (W, B, B)
+    return swapped.flatten(0, 1)
 
 
 def mean(x: Tensor) -> Tensor:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_together
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import PositiveOrZero, checked
 from avssl.objectives.objective import Objective
-from avssl.objectives.pairs import cross_and_within, gathered_pair, views_needed
+from avssl.objectives.pairs import cross_and_within, float_pair, gathered_views, views_needed
 
 _EPS = 1e-5
 """Added to the variance, as in BatchNorm."""
@@ -46,7 +47,8 @@ def barlow_twins(video: Tensor, audio: Tensor, off_diagonal: PositiveOrZero) -> 
         >>> video, audio = torch.randn(8, 128), torch.randn(8, 128)
         >>> barlow_twins(video, audio, off_diagonal=0.0051)
     """
-    return _barlow_twins(video, audio, off_diagonal).total
+    videos, audios = gather_together(video, audio)
+    return _barlow_twins(videos, audios, off_diagonal).total
 
 
 @checked
@@ -85,13 +87,13 @@ class BarlowTwins(Objective):
             ValueError: If the number of views is wrong, or there is one clip over all ranks.
         """
         self.check_views(online, index)
-        video, audio = online.video.split(len(index)), online.audio.split(len(index))
+        video, audio = gathered_views(online, self.needs.num_views)
         return cross_and_within(video, audio, self.within_modal, lambda x, y: _barlow_twins(x, y, self.off_diagonal))
 
 
-def _barlow_twins(video: Tensor, audio: Tensor, off_diagonal: float) -> LossTerms:
-    with torch.autocast(video.device.type, enabled=False):
-        first, second = (_standardized(x) for x in gathered_pair(video, audio))  # (N, D)
+def _barlow_twins(videos: Tensor, audios: Tensor, off_diagonal: float) -> LossTerms:
+    with torch.autocast(videos.device.type, enabled=False):
+        first, second = (_standardized(x) for x in float_pair(videos, audios))  # (N, D)
         correlation = first.T @ second / len(first)  # (D, D)
         diagonal = correlation.diagonal()
         on = (diagonal - 1).square().sum()

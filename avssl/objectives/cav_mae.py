@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms, Patches
+from avssl.core.distributed import gather_together
 from avssl.core.errors import InputError
 from avssl.core.needs import MaskedPatches, ObjectiveNeeds
 from avssl.core.ranges import Blocks, Channels, PositiveOrZero, ShareBelowOne, Temperature, checked
 from avssl.objectives.objective import Objective
-from avssl.objectives.patches import masked_patch_loss
+from avssl.objectives.patches import masked_counts, masked_patch_loss
 from avssl.objectives.scores import check_temperature, pooled_scores, statistics, symmetric_cross_entropy
 
 
@@ -104,9 +105,13 @@ class CavMae(Objective):
         self.check_views(online, index)
         sides = [_checked(patches) for patches in (online.video_patches, online.audio_patches)]
         with torch.autocast(online.video.device.type, enabled=False):
-            scores = pooled_scores(online.video, online.audio)
+            scores = pooled_scores(*gather_together(online.video, online.audio))
             contrast = symmetric_cross_entropy(*scores, self.temperature)
-            video, audio = (masked_patch_loss(*side, self.normalize_patches) for side in sides)
+            counts = masked_counts(*(mask for _, _, mask in sides))
+            video, audio = (
+                masked_patch_loss(*side, self.normalize_patches, count=count)
+                for side, count in zip(sides, counts, strict=True)
+            )
         total = self.contrast_weight * contrast + self.reconstruction_weight * (video + audio)
         hidden = torch.cat([side[2].flatten(1) for side in sides], dim=1)
         parts = {"loss_contrast": contrast, "loss_video": video, "loss_audio": audio}

@@ -22,13 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad, mean, rank, world_size
+from avssl.core.distributed import gather_together, rank, world_size
 from avssl.core.errors import InputError
 from avssl.core.moments import matched_moments
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Count, CountOrZero, Decibels, PositiveOrZero, Seconds, Temperature, checked
 from avssl.objectives.dense_scores import (
-    both_directions,
     check_maps,
     moment_scores,
     own_cosines,
@@ -39,6 +38,7 @@ from avssl.objectives.dense_scores import (
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
     learned_scale,
+    other_direction,
     own_columns,
     pooled_scores,
     statistics,
@@ -161,20 +161,20 @@ class DenseAV(Objective):
         temperature = 1 / online.logit_scale if online.logit_scale is not None else self.temperature
         with torch.autocast(video_map.device.type, enabled=False):
             places = unit_places(video_map, self.num_heads)  # (T, K, B, C, d)
-            sounds = gather_with_grad(unit_steps(audio_map, self.num_heads))  # (N, S, K, d)
-            own = own_columns(len(video_map), video_map.device)
-            scores = moment_scores(places, sounds)  # (L, N, B)
             heard = self._heard(online, len(places), audio_map.shape[2])  # (B, L)
-            pairs = pair_scores(scores, None if heard is None else gather_with_grad(heard))
-            both = both_directions(pairs, own)  # (B, N) twice
+            everyone = self._gathered(online, unit_steps(audio_map, self.num_heads), heard)
+            sounds, all_heard = everyone["steps"], everyone.get("heard")  # (N, S, K, d), (N, L)
+            own = own_columns(len(video_map), video_map.device)
+            pairs = pair_scores(moment_scores(places, sounds), all_heard)  # (B, N)
+            both = pairs, other_direction(pairs)
             in_time = self._other_scores(online, places)  # (B, K)
             both = beside(both[0], in_time), both[1]
             contrast = symmetric_cross_entropy(*both, temperature)
-            terms = self._regularizers(online, places, sounds, heard, own)
+            terms = self._regularizers(online, places, everyone, heard, own)
             total = contrast + sum(self.weights[name] * value for name, value in terms.items())
             if self.pooled_weight:
                 others = others_of(online, self.needs.windows)
-                v2a, a2v = pooled_scores(online.video, online.audio)
+                v2a, a2v = pooled_scores(everyone["video"], everyone["audio"])
                 v2a = beside(v2a, None if others is None else pooled_other_scores(online.video, others))
                 terms["loss_pooled"] = symmetric_cross_entropy(v2a, a2v, temperature)
                 total = total + self.pooled_weight * terms["loss_pooled"]
@@ -219,6 +219,17 @@ class DenseAV(Objective):
         _, step = matched_moments(num_cells, num_steps, online.audio_heard.device)
         return online.audio_heard.float()[:, step]
 
+    def _gathered(self, online: Embeddings, steps: Tensor, heard: Tensor | None) -> dict[str, Tensor]:
+        """Return what is needed of the clips of all ranks, from one exchange."""
+        own = {"steps": steps}
+        if heard is not None:
+            own["heard"] = heard
+        if self.weights["negative"] and online.negative_audio_map is not None:
+            own["negative steps"] = unit_steps(online.negative_audio_map, self.num_heads)
+        if self.pooled_weight:
+            own |= {"video": online.video, "audio": online.audio}
+        return dict(zip(own, gather_together(*own.values()), strict=True))
+
     def _next_clips(self, own: Tensor) -> tuple[Tensor, Tensor]:
         """Return each row's number of its clip over all ranks, and the column of the next clip in the same view.
 
@@ -250,11 +261,12 @@ class DenseAV(Objective):
         return torch.stack(found, dim=1)
 
     def _regularizers(
-        self, online: Embeddings, places: Tensor, sounds: Tensor, heard: Tensor | None, own: Tensor
+        self, online: Embeddings, places: Tensor, everyone: Mapping[str, Tensor], heard: Tensor | None, own: Tensor
     ) -> dict[str, Tensor]:
         """Return each regularizer that has a weight, () with gradient, the mean over this rank's rows."""
         wanted = {name for name, weight in self.weights.items() if weight}
         found: dict[str, Tensor] = {}
+        sounds = everyone["steps"]
         number, following = self._next_clips(own)
         if wanted & {"overlap", "smooth", "silence"}:
             cosines = own_cosines(places, sounds[own])  # (L, K, B, C)
@@ -266,9 +278,9 @@ class DenseAV(Objective):
         if "smooth" in wanted:
             found["smooth"] = _smoothness(cosines)
         if heard is not None and "silence" in wanted:
-            found["silence"] = _loudness_of_silence(cosines.abs(), 1 - heard)
-        if online.negative_audio_map is not None and "negative" in wanted:
-            negatives = gather_with_grad(unit_steps(online.negative_audio_map, self.num_heads))
+            found["silence"] = _loudness_of_silence(cosines.abs(), 1 - heard, (1 - everyone["heard"]).sum())
+        if "negative steps" in everyone:
+            negatives = everyone["negative steps"]
             found["negative"] = own_cosines(places, negatives[number % len(negatives)]).square().mean()
         if online.logit_scale is not None and "floor" in wanted:
             found["floor"] = F.relu(-online.logit_scale.log()).square()
@@ -288,10 +300,10 @@ def _smoothness(cosines: Tensor) -> Tensor:
     return cosines.diff(dim=0).square().mean()
 
 
-def _loudness_of_silence(sizes: Tensor, silent: Tensor) -> Tensor:
+def _loudness_of_silence(sizes: Tensor, silent: Tensor, num_silent: Tensor) -> Tensor:
     """Return the mean of (L, K, B, C) absolute cosines over silent moments, 1 in (B, L); 0 if there are none.
 
-    The mean is over the silent moments of all ranks: each divides its sum by their average number on a rank.
+    The mean is over the () number of silent moments of all ranks: each divides its sum by their average on a rank.
     """
-    num_silent = mean(silent.sum()).clamp(min=1 / world_size())
+    num_silent = num_silent.clamp(min=1) / world_size()
     return (sizes.mean(dim=(1, 3)) * silent.T).sum() / num_silent

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from avssl.core.distributed import gather_with_grad
 from avssl.core.errors import InputError
 from avssl.core.moments import steps_by_cell, unit_heads
 
@@ -86,11 +85,6 @@ def pair_scores(scores: Tensor, heard: Tensor | None) -> Tensor:
         return scores.mean(dim=0).T
     weight = heard.T / heard.sum(dim=1).clamp(min=1)  # (L, N)
     return (scores * weight[:, :, None]).sum(dim=0).T
-
-
-def both_directions(scores_v2a: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the (B, N) scores of this rank's videos with all audio, and of this rank's audio with all videos."""
-    return scores_v2a, gather_with_grad(scores_v2a.contiguous())[:, own].T
 
 
 def _best_cosines(places: Tensor, steps: Tensor) -> Tensor:

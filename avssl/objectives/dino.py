@@ -167,8 +167,9 @@ class DINO(Objective):
     @torch.no_grad()
     def update(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> None:
         """Move the centers by the teacher's scores of all ranks."""
-        for center, scores in zip((self.video_center, self.audio_center), self._teacher(target), strict=True):
-            center.lerp_(distributed.mean(scores.mean(dim=0)), 1 - self.center_momentum)
+        means = distributed.mean(torch.stack([scores.mean(dim=0) for scores in self._teacher(target)]))
+        for center, new in zip((self.video_center, self.audio_center), means, strict=True):
+            center.lerp_(new, 1 - self.center_momentum)
 
     def _teacher(self, target: Embeddings | None) -> tuple[Tensor, Tensor]:
         """Return the (V*B, K) float32 scores of the teacher."""

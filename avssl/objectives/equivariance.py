@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad
+from avssl.core.distributed import gather_together, own_rows
 from avssl.core.errors import InputError
 from avssl.objectives.scores import check_pair, check_temperature, own_columns
 
@@ -32,12 +32,17 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     Raises:
         ValueError: If the shapes differ, or ``temperature`` is not above 0.
     """
-    check_pair(first, second)
+    return _nt_xent(*gather_together(first, second), temperature=temperature)
+
+
+def _nt_xent(firsts: Tensor, seconds: Tensor, *, temperature: float) -> Tensor:
+    """Return :func:`nt_xent` from the (N, D) embeddings of all ranks."""
+    check_pair(firsts, seconds)
     check_temperature(temperature)
-    with torch.autocast(first.device.type, enabled=False):
-        sides = [F.normalize(x.float(), dim=1) for x in (first, second)]
-        columns = [gather_with_grad(x) for x in sides]
-        own = own_columns(len(first), first.device)
+    with torch.autocast(firsts.device.type, enabled=False):
+        columns = [F.normalize(x.float(), dim=1) for x in (firsts, seconds)]
+        sides = [own_rows(x) for x in columns]
+        own = own_columns(len(sides[0]), firsts.device)
         losses = []
         for rows, same, other in zip(sides, columns, reversed(columns), strict=True):
             among_same = (rows @ same.T).scatter(1, own[:, None], -torch.inf)  # no row is its own negative
@@ -59,7 +64,8 @@ def with_equivariance(result: LossTerms, online: Embeddings, weight: float, temp
             "originals=True and the model equivariant_branches."
         )
     pairs = online.video_augmented, online.audio_augmented
-    video, audio = (nt_xent(pair.predicted, pair.true, temperature) for pair in pairs)
+    everyone = gather_together(*(x for pair in pairs for x in (pair.predicted, pair.true)))
+    video, audio = (_nt_xent(*sides, temperature=temperature) for sides in (everyone[:2], everyone[2:]))
     total = result.total + weight * (video + audio) / 2
     terms = {
         **result.terms,

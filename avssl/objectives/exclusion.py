@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avssl.core.batch import BatchIndex
-from avssl.core.distributed import gather_with_grad, world_size
+from avssl.core.distributed import world_size
 from avssl.core.errors import InputError
 from avssl.objectives.scores import own_columns
 
@@ -45,22 +44,21 @@ class Exclusion:
     def __bool__(self) -> bool:
         return self.same_file or self.near_duplicates is not None or self.hardest > 0
 
-    def among(self, targets: Tensor, index: BatchIndex) -> ExcludedColumns | None:
-        """Return the exclusion for one batch and one direction; every rank must call it.
+    def among(self, targets: Tensor, groups: Tensor) -> ExcludedColumns | None:
+        """Return the exclusion for one batch and one direction.
 
         Args:
-            targets: (B, D) embeddings of this rank's columns, of any scale.
-            index: The B clips.
+            targets: (N, D) embeddings of the columns of all ranks, of any scale.
+            groups: (N,) int64 source files of the clips of all ranks; used by ``same_file`` only.
         """
         if not self:
             return None
-        with torch.no_grad(), torch.autocast(targets.device.type, enabled=False):
-            groups = gather_with_grad(index.group) if self.same_file else None
-            unit = None
-            if self.near_duplicates is not None:
-                unit = gather_with_grad(F.normalize(targets.detach().float(), dim=1))
-        own = own_columns(len(targets), targets.device)
-        return ExcludedColumns(self, own, len(targets) * world_size(), groups, unit)
+        unit = None
+        if self.near_duplicates is not None:
+            with torch.no_grad(), torch.autocast(targets.device.type, enabled=False):
+                unit = F.normalize(targets.detach().float(), dim=1)
+        own = own_columns(len(targets) // world_size(), targets.device)
+        return ExcludedColumns(self, own, len(targets), groups if self.same_file else None, unit)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad
+from avssl.core.distributed import gather_together, own_rows
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import CountOrZero, PositiveOrZero, ShareBelowOne, Temperature, checked
 from avssl.objectives.objective import Objective
@@ -127,7 +127,7 @@ class FNAC(Objective):
             ValueError: If there is more than one view of a clip, or no map.
         """
         self.check_views(online, index)
-        scores = best_cell_scores(online, "max", self.max_over)
+        scores = best_cell_scores(online, gather_together(online.audio)[0], "max", self.max_over)
         base = 2 * symmetric_cross_entropy(*scores, self.temperature)
         distances = self._distances(online, scores[0])
         added = sum(weight * distances[name] for name, weight in self.weights.items())
@@ -143,9 +143,8 @@ class FNAC(Objective):
             cells = F.normalize(online.video_map.float(), dim=1)
             sounding = foreground(cells, audio, self.foreground_threshold, self.max_over)
             audio_image = (scores_v2a / self.temperature).softmax(dim=1)
-            audio_audio, image_image, foregrounds = (
-                self._affinity(x) for x in (audio, cells.mean((2, 3, 4)), sounding)
-            )
+            vectors = gather_together(audio, cells.mean((2, 3, 4)), sounding)
+            audio_audio, image_image, foregrounds = (self._affinity(x) for x in vectors)
         return {
             "audio": F.l1_loss(audio_audio, audio_image),
             "image": F.l1_loss(image_image, audio_image),
@@ -153,5 +152,5 @@ class FNAC(Objective):
         }
 
     def _affinity(self, vectors: Tensor) -> Tensor:
-        """Return the (B, N) affinities of (B, D) vectors; each row sums to 1."""
-        return (vectors @ gather_with_grad(vectors).T / self.temperature).softmax(dim=1)
+        """Return the (B, N) affinities of this rank's among (N, D) vectors; each row sums to 1."""
+        return (own_rows(vectors) @ vectors.T / self.temperature).softmax(dim=1)

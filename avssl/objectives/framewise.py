@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad
+from avssl.core.distributed import gather_together
 from avssl.core.errors import InputError
 from avssl.core.moments import unit_instants
 from avssl.core.needs import ObjectiveNeeds
@@ -98,7 +98,8 @@ class FrameWise(Objective):
                 own_clip = torch.zeros(len(video), dtype=torch.int64, device=video.device)
             else:
                 frames, sounds = video.flatten(0, 1), audio.flatten(0, 1)  # (B T, D)
-                rows = [frames @ gather_with_grad(sounds).T, sounds @ gather_with_grad(frames).T]  # (B T, N T) each
+                all_frames, all_sounds = gather_together(frames, sounds)  # (N T, D)
+                rows = [frames @ all_sounds.T, sounds @ all_frames.T]  # (B T, N T) each
                 own_clip = own_columns(len(video), video.device)
             return self._loss(rows, own_clip, num_steps)
 

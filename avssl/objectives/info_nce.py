@@ -12,14 +12,14 @@ silence and noise on this rank.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad
+from avssl.core.distributed import gather_together, own_rows
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Cosine, Count, CountOrZero, PositiveOrZero, Seconds, ShareBelowOne, Temperature, checked
@@ -44,6 +44,7 @@ from avssl.objectives.scores import (
     pooled_scores,
     statistics,
     symmetric_cross_entropy,
+    view_of_all,
     with_negatives,
 )
 from avssl.objectives.temporal import (
@@ -82,9 +83,10 @@ def info_nce(video: Tensor, audio: Tensor, temperature: Temperature, *, chunk_si
     """
     check_temperature(temperature)
     check_chunk_size(chunk_size)
+    videos, audios = gather_together(video, audio)
     if chunk_size is None:
-        return symmetric_cross_entropy(*pooled_scores(video, audio), temperature)
-    return _chunked(video, audio, None, temperature, None, None, chunk_size).total
+        return symmetric_cross_entropy(*pooled_scores(videos, audios), temperature)
+    return _chunked(videos, audios, None, temperature, None, None, chunk_size).total
 
 
 def max_info_nce(video_map: Tensor, audio: Tensor, temperature: Temperature, max_over: MaxOver) -> Tensor:
@@ -106,7 +108,25 @@ def max_info_nce(video_map: Tensor, audio: Tensor, temperature: Temperature, max
         ValueError: If the shapes are wrong or differ, or ``temperature`` is not above 0.
     """
     check_temperature(temperature)
-    return symmetric_cross_entropy(*max_scores(video_map, audio, max_over), temperature)
+    return symmetric_cross_entropy(*max_scores(video_map, gather_together(audio)[0], max_over), temperature)
+
+
+class _Everyone(NamedTuple):
+    """What the scores of a batch need of all ranks, from one exchange; ranks follow one another."""
+
+    video: Tensor
+    """(N, D), of any scale."""
+    audio: Tensor
+    """(N, D)."""
+    groups: Tensor
+    """(N,) int64 source files; used if clips of one file are excluded."""
+    negatives: Tensor | None
+    """(all M, D) silence and noise."""
+
+    def view(self, number: int, num_views: int) -> _Everyone:
+        """Return one view of each clip."""
+        video, audio = (view_of_all(x, number, num_views) for x in (self.video, self.audio))
+        return _Everyone(video, audio, self.groups, self.negatives)
 
 
 @checked
@@ -224,18 +244,27 @@ class InfoNCE(Objective):
                 "A further view would be a negative of the first; within_modal > 0 takes two, temporal_views as many."
             )
         temperature = self._temperature_of(online)
-        views_of = [one_view(online, number, len(index)) for number in range(self.needs.num_views)]
-        negative = self.negatives_of(online)
+        num_views = self.needs.num_views
+        everyone = self._everyone(online, index)
+        each = [everyone.view(number, num_views) for number in range(num_views)]
         # Windows at different times are clips of one batch: each is a negative of the others of its file.
-        in_time = self.needs.windows is not None and self.needs.windows.num_views > 1
-        batches = [online] if in_time else views_of
-        result = average([self._cross_modal(batch, negative, temperature, index) for batch in batches])
+        if self.needs.windows is not None and self.needs.windows.num_views > 1:
+            batches = [(online, everyone)]
+        else:
+            batches = [(one_view(online, number, len(index)), view) for number, view in enumerate(each)]
+        result = average([self._cross_modal(*batch, temperature) for batch in batches])
         if self.within_modal:
-            result = self._with_within(result, views_of, temperature, index)
+            result = self._with_within(result, each[0], each[1], temperature)
         result = with_equivariance(result, online, self.equivariant, self.temperature)
         if self.learn_temperature:
             result = LossTerms(result.total, {**result.terms, "temperature": torch.as_tensor(temperature).detach()})
         return result
+
+    def _everyone(self, online: Embeddings, index: BatchIndex) -> _Everyone:
+        negative = self.negatives_of(online)
+        own = [online.video, online.audio, index.group] + ([] if negative is None else [negative])
+        video, audio, groups, *negatives = gather_together(*own)
+        return _Everyone(video, audio, groups, negatives[0] if negatives else None)
 
     def _temperature_of(self, online: Embeddings) -> float | Tensor:
         if not self.learn_temperature:
@@ -246,49 +275,38 @@ class InfoNCE(Objective):
             )
         return 1 / online.logit_scale
 
-    def _cross_modal(
-        self, view: Embeddings, negative: Tensor | None, temperature: float | Tensor, index: BatchIndex
-    ) -> LossTerms:
+    def _cross_modal(self, view: Embeddings, everyone: _Everyone, temperature: float | Tensor) -> LossTerms:
         others = others_of(view, self.needs.windows)
         if self.pooling == "pooled":
-            return self._pooled(view.video, view.audio, temperature, index, negative, others)
-        excluded = self._excluded(view.video, view.audio, index)
-        scores_v2a, scores_a2v = best_cell_scores(view, self.pooling, self.max_over, negative)
+            return self._pooled(everyone, temperature, others)
+        excluded = self._excluded(everyone)
+        scores = best_cell_scores(view, everyone.audio, self.pooling, self.max_over, everyone.negatives)
         in_time = None
         if others is not None and view.video_map is not None:
             in_time = best_cell_other_scores(view.video_map, others, self.max_over)
-        best = _whole((scores_v2a, scores_a2v), temperature, *excluded, in_time)
+        best = _whole(scores, temperature, *excluded, in_time)
         if self.pooling == "max":
             return best
-        return pooled_and_best(self._pooled(view.video, view.audio, temperature, index, negative, others), best)
+        return pooled_and_best(self._pooled(everyone, temperature, others), best)
 
-    def _pooled(
-        self,
-        video: Tensor,
-        audio: Tensor,
-        temperature: float | Tensor,
-        index: BatchIndex,
-        negative: Tensor | None = None,
-        others: Tensor | None = None,
-    ) -> LossTerms:
-        excluded = self._excluded(video, audio, index)
+    def _pooled(self, everyone: _Everyone, temperature: float | Tensor, others: Tensor | None = None) -> LossTerms:
+        video, audio, _, negatives = everyone
+        excluded = self._excluded(everyone)
         if self.chunk_size is None:
-            in_time = None if others is None else pooled_other_scores(video, others)
-            return _whole(pooled_scores(video, audio, negative), temperature, *excluded, in_time)
-        return _chunked(video, audio, negative, temperature, *excluded, self.chunk_size)
+            in_time = None if others is None else pooled_other_scores(own_rows(video), others)
+            return _whole(pooled_scores(video, audio, negatives), temperature, *excluded, in_time)
+        return _chunked(video, audio, negatives, temperature, *excluded, self.chunk_size)
 
-    def _excluded(
-        self, video: Tensor, audio: Tensor, index: BatchIndex
-    ) -> tuple[ExcludedColumns | None, ExcludedColumns | None]:
+    def _excluded(self, everyone: _Everyone) -> tuple[ExcludedColumns | None, ExcludedColumns | None]:
         """Return the exclusions of both directions; the columns of video rows are audio, and vice versa."""
-        return self.exclusion.among(audio, index), self.exclusion.among(video, index)
+        video, audio, groups, _ = everyone
+        return self.exclusion.among(audio, groups), self.exclusion.among(video, groups)
 
     def _with_within(
-        self, cross: LossTerms, views: list[Embeddings], temperature: float | Tensor, index: BatchIndex
+        self, cross: LossTerms, first: _Everyone, second: _Everyone, temperature: float | Tensor
     ) -> LossTerms:
-        first, second = views
-        video = self._pooled(first.video, second.video, temperature, index).total
-        audio = self._pooled(first.audio, second.audio, temperature, index).total
+        video = self._pooled(_Everyone(first.video, second.video, first.groups, None), temperature).total
+        audio = self._pooled(_Everyone(first.audio, second.audio, first.groups, None), temperature).total
         within = (video + audio) / 2
         total = cross.total + self.within_modal * within
         parts = {"loss": total.detach(), "loss_cross": cross.total.detach(), "loss_within": within.detach()}
@@ -340,24 +358,24 @@ def _whole(
 
 
 def _chunked(
-    video: Tensor,
-    audio: Tensor,
-    negative: Tensor | None,
+    videos: Tensor,
+    audios: Tensor,
+    negatives: Tensor | None,
     temperature: float | Tensor,
     excluded_v2a: ExcludedColumns | None,
     excluded_a2v: ExcludedColumns | None,
     chunk_size: Count,
 ) -> LossTerms:
     """Return the loss and terms of :func:`_whole` on pooled embeddings, ``chunk_size`` rows of scores at a time."""
-    check_pair(video, audio)
-    with torch.autocast(video.device.type, enabled=False):
-        video, audio = F.normalize(video.float(), dim=1), F.normalize(audio.float(), dim=1)
-        videos, audios = gather_with_grad(video), gather_with_grad(audio)
+    check_pair(videos, audios)
+    with torch.autocast(videos.device.type, enabled=False):
+        videos, audios = F.normalize(videos.float(), dim=1), F.normalize(audios.float(), dim=1)
+        video, audio = own_rows(videos), own_rows(audios)
         if not isinstance(temperature, Tensor):  # filled on the device: a copy of a number would let the host wait
             temperature = torch.full((), temperature, device=video.device)
         scale = 1 / temperature.float()
         own = own_columns(len(video), video.device)
-        candidates = with_negatives(audios, negative)
+        candidates = with_negatives(audios, negatives)
         others = candidates[len(audios) :].detach()
         v2a = blocked_cross_entropy(
             video, candidates, scale, own, excluded_v2a, chunk_size=chunk_size, num_others=len(others)

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_together
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Count, Positive, ShareBelowOne, Signed, checked
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import check_chunk_size
-from avssl.objectives.siglip import sigmoid_loss, sigmoid_loss_and_terms
+from avssl.objectives.siglip import sigmoid_loss_and_terms
 
 
 @checked
@@ -77,11 +78,12 @@ class JointSigLIP(Objective):
                 "JointSigLIP needs Embeddings.joint, logit_scale and logit_bias: give the model a joint_head and "
                 f"logits=LogitScale({self.needs.logit_scale:g}, {self.needs.logit_bias:g})."
             )
-        video_audio, terms = sigmoid_loss_and_terms(online.video, online.audio, scale, bias, self.chunk_size)
+        audios, joints = gather_together(online.audio, joint)
+        video_audio, terms = sigmoid_loss_and_terms(online.video, audios, scale, bias, self.chunk_size)
         parts = {
             "loss_video_audio": video_audio,
-            "loss_video_joint": sigmoid_loss(online.video, joint, scale, bias, chunk_size=self.chunk_size),
-            "loss_audio_joint": sigmoid_loss(online.audio, joint, scale, bias, chunk_size=self.chunk_size),
+            "loss_video_joint": sigmoid_loss_and_terms(online.video, joints, scale, bias, self.chunk_size)[0],
+            "loss_audio_joint": sigmoid_loss_and_terms(online.audio, joints, scale, bias, self.chunk_size)[0],
         }
         total = (parts["loss_video_audio"] + parts["loss_video_joint"] + parts["loss_audio_joint"]) / 3
         learned = {"temperature": 1 / scale.detach(), "bias": bias.detach()}

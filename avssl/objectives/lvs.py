@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_together
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Cosine, Positive, Temperature, checked
@@ -89,7 +90,7 @@ def lvs_scores(video_map: Tensor, audio: Tensor, tri_map: TriMap) -> tuple[Tenso
     Raises:
         ValueError: If the shapes do not agree.
     """
-    cosines = cell_cosines(video_map, audio)  # (B, T, N, C)
+    cosines = cell_cosines(video_map, gather_together(audio)[0])  # (B, T, N, C)
     own = own_columns(len(audio), audio.device)
     hard = tri_map.negative_mean(cosines[torch.arange(len(own), device=own.device), :, own])
     return tri_map.positive_mean(cosines).mean(dim=1), hard.mean(dim=1)

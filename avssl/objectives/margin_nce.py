@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_together
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import CountOrZero, Signed, Temperature, checked
@@ -52,7 +53,7 @@ def margin_nce(video: Tensor, audio: Tensor, temperature: Temperature, margin: S
     """
     check_temperature(temperature)
     _check_margin(margin)
-    return symmetric_cross_entropy(*_with_margin(pooled_scores(video, audio), margin), temperature)
+    return symmetric_cross_entropy(*_with_margin(pooled_scores(*gather_together(video, audio)), margin), temperature)
 
 
 @checked
@@ -104,12 +105,14 @@ class MarginNCE(Objective):
         """
         self.check_views(online, index)
         negative = self.negatives_of(online)
+        own = [online.video, online.audio] + ([] if negative is None else [negative])
+        video, audio, *negatives = gather_together(*own)
         if self.pooling == "pooled":
-            return self._score(pooled_scores(online.video, online.audio, negative))
-        best = self._score(best_cell_scores(online, self.pooling, self.max_over, negative))
+            return self._score(pooled_scores(video, audio, *negatives))
+        best = self._score(best_cell_scores(online, audio, self.pooling, self.max_over, *negatives))
         if self.pooling == "max":
             return best
-        return pooled_and_best(self._score(pooled_scores(online.video, online.audio, negative)), best)
+        return pooled_and_best(self._score(pooled_scores(video, audio, *negatives)), best)
 
     def _score(self, scores: tuple[Tensor, Tensor]) -> LossTerms:
         total = symmetric_cross_entropy(*_with_margin(scores, self.margin), self.temperature)

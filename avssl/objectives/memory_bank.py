@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avssl.core.batch import BatchIndex, Embeddings, Modality
-from avssl.core.distributed import gather_with_grad
+from avssl.core.distributed import gather_together
 from avssl.core.draws import clip_key, text_key, uniform
 from avssl.core.errors import InputError
 
@@ -149,16 +149,20 @@ class MemoryBank(nn.Module):
         return torch.einsum("bd,bkd->bk", embedding, self.rows(modality, rows))
 
     @torch.no_grad()
-    def update(self, online: Embeddings, index: BatchIndex) -> None:
-        """Move the rows of the global batch; every rank must call it, with equally many clips."""
-        row = gather_with_grad(index.row)
-        first, together = _repeats(row)
-        for modality, embedding in zip(("video", "audio"), self.unit(online, index), strict=True):
+    def update(self, online: Embeddings, index: BatchIndex) -> Tensor:
+        """Move the rows of the global batch; every rank must call it, with equally many clips.
+
+        Returns:
+            (W * B,) int64 rows of the global batch.
+        """
+        row, *embeddings = gather_together(index.row, *self.unit(online, index))
+        mean_of_equal = _Repeats(row)
+        for modality, embedding in zip(("video", "audio"), embeddings, strict=True):
             memory = getattr(self, modality)
-            mean = (together @ gather_with_grad(embedding))[first]
-            moved = self.momentum * memory[row].float() + (1 - self.momentum) * mean
+            moved = self.momentum * memory[row].float() + (1 - self.momentum) * mean_of_equal(embedding)
             # Clips of one id write the same bits, so their order does not matter.
             memory[row] = F.normalize(moved, dim=1).to(memory)
+        return row
 
     def holds(self, state_dict: Mapping[str, Any], prefix: str) -> bool:
         """Return whether a state has exactly this memory's ids, in this order."""
@@ -196,13 +200,33 @@ class MemoryBank(nn.Module):
         return remapped
 
 
-def _repeats(row: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the (B,) first position of each of (B,) rows, and the (B, B) weights that average equal rows.
+class _Repeats:
+    """Means over the clips that have one row, each summed in the order of the batch.
 
-    A product instead of index_add_, whose order of summation on a GPU varies, so that ranks would drift apart.
+    Clips are sorted by row, so that those of one row form a segment. Unlike index_add_, whose order of summation on a
+    GPU varies, this leaves the same bits on every rank; it needs no memory beyond that of the clips, and the number of
+    segments, which only the device knows, nowhere. Segments are as many as clips; the last ones are empty::
+
+        row        4 2 4 9        order    1 0 2 3
+        sorted     2 4 4 9        segment  0 1 1 2        lengths 1 2 1 0
+
+    Args:
+        row: (N,) int64.
     """
-    same = (row[:, None] == row).float()
-    return same.argmax(dim=1), same / same.sum(dim=1, keepdim=True)
+
+    def __init__(self, row: Tensor) -> None:
+        ordered = row.sort(stable=True)
+        self._order = ordered.indices
+        is_first = F.pad(ordered.values.diff() != 0, (1, 0), value=True)
+        segment = is_first.cumsum(0) - 1
+        self._lengths = torch.zeros_like(row).scatter_add_(0, segment, torch.ones_like(row))
+        self._place = torch.empty_like(row).scatter_(0, self._order, segment)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the (N, D) mean of x over the clips of each clip's row."""
+        # unsafe: the lengths are not checked, which would wait for the device.
+        means = torch.segment_reduce(x.index_select(0, self._order), "mean", lengths=self._lengths, axis=0, unsafe=True)
+        return means.index_select(0, self._place)
 
 
 def _random_rows(id_key: Tensor, purpose: str, embedding_size: int, seed: int, dtype: torch.dtype) -> Tensor:

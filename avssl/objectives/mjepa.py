@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms, Patches
+from avssl.core.distributed import gather_together
 from avssl.core.errors import InputError
 from avssl.core.needs import MaskedPatches, ObjectiveNeeds
 from avssl.core.ranges import Blocks, Channels, PositiveOrZero, Share, ShareBelowOne, Temperature, checked
@@ -115,7 +116,7 @@ class MJepa(Objective):
         with torch.autocast(online.video.device.type, enabled=False):
             video = self._errors(online.video_patches, target.video_patches)
             audio = self._errors(online.audio_patches, target.audio_patches)
-            scores = pooled_scores(online.video, online.audio)
+            scores = pooled_scores(*gather_together(online.video, online.audio))
             parts = {"loss_v2a": audio["other"], "loss_a2v": video["other"]}
             total = (audio["other"] + video["other"]) / 2
             if self.own_weight:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad
+from avssl.core.distributed import gather_together
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Count, PositiveOrZero, Share, Temperature, checked
@@ -130,7 +130,7 @@ class MoCo(Objective):
         """
         target = self._check(online, target, index)
         video, audio = (F.normalize(x.float(), dim=1) for x in (target.video, target.audio))
-        new = [gather_with_grad(x) for x in (video, audio, index.row, index.group)]
+        new = gather_together(video, audio, index.row, index.group)
         num_places, num_new = len(self.queue_row), len(new[0])
         if num_new > num_places:
             raise InputError(f"queue_size ({num_places}) must be at least the {num_new} clips of a step.")

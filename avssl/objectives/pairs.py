@@ -7,10 +7,10 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from avssl.core.batch import LossTerms
-from avssl.core.distributed import gather_with_grad
+from avssl.core.batch import Embeddings, LossTerms
+from avssl.core.distributed import gather_together
 from avssl.core.errors import InputError
-from avssl.objectives.scores import average, check_pair
+from avssl.objectives.scores import average, check_pair, view_of_all
 
 _Side = TypeVar("_Side")
 
@@ -44,18 +44,30 @@ def cross_and_within(
     return LossTerms(total, {**cross.terms, **parts})
 
 
-def gathered_pair(video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the (N, D) float32 embeddings of all ranks, with gradient, from (B, D) of the same clips.
+def gathered_views(online: Embeddings, num_views: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the (N, D) video and audio embeddings of all ranks, with gradient, of each view."""
+    videos, audios = (
+        [view_of_all(x, number, num_views) for number in range(num_views)]
+        for x in gather_together(online.video, online.audio)
+    )
+    return videos, audios
+
+
+def float_pair(videos: Tensor, audios: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (N, D) embeddings of all ranks in float32.
 
     Raises:
-        ValueError: If the two are not (B, D) of one shape, or there are fewer than two clips over all ranks, which have
-            no statistics.
+        ValueError: If the two are not (N, D) of one shape, or there are fewer than two clips, which have no statistics.
     """
-    check_pair(video, audio)
-    videos, audios = gather_with_grad(video.float()), gather_with_grad(audio.float())
-    if len(videos) < 2:
+    check_pair(videos, audios)
+    check_statistics(len(videos))
+    return videos.float(), audios.float()
+
+
+def check_statistics(num_clips: int) -> None:
+    """Raise ValueError for a single clip over all ranks, which has no statistics."""
+    if num_clips < 2:
         raise InputError("statistics over a batch need at least two clips over all ranks, got one: raise batch_size.")
-    return videos, audios
 
 
 class Predicted(NamedTuple):

@@ -8,6 +8,7 @@ Dimensions: N clips of this rank, L patches of a clip, P numbers of a patch.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from avssl.core import distributed
@@ -16,7 +17,9 @@ from avssl.core.errors import InputError
 _EPSILON = 1e-6
 
 
-def masked_patch_loss(prediction: Tensor, target: Tensor, mask: Tensor, normalize: bool = True) -> Tensor:
+def masked_patch_loss(
+    prediction: Tensor, target: Tensor, mask: Tensor, normalize: bool = True, *, count: Tensor | None = None
+) -> Tensor:
     """Return the mean squared error over the masked patches.
 
     Args:
@@ -24,6 +27,7 @@ def masked_patch_loss(prediction: Tensor, target: Tensor, mask: Tensor, normaliz
         target: ``(N, L, P)``.
         mask: ``(N, L)`` bool; True for patches that count.
         normalize: Standardize each patch of the target, by its unbiased variance plus 1e-6.
+        count: () from :func:`masked_counts`, where several losses share one exchange between ranks.
 
     Returns:
         ``()`` float32; 0 if no patch is masked. With several ranks, the mean over ranks is the mean over the masked
@@ -47,4 +51,12 @@ def masked_patch_loss(prediction: Tensor, target: Tensor, mask: Tensor, normaliz
         target = (target - target.mean(dim=2, keepdim=True)) / (variance + _EPSILON).sqrt()
     each = (prediction - target).square().mean(dim=2)  # (N, L)
     total = each.masked_fill(~mask, 0).sum()
-    return total / distributed.mean(mask.sum().float()).clamp(min=1 / distributed.world_size())
+    if count is None:
+        (count,) = masked_counts(mask)
+    return total / count
+
+
+def masked_counts(*masks: Tensor) -> Tensor:
+    """Return the mean over ranks of the number of True values in each mask, at least one over all ranks."""
+    counts = torch.stack([mask.sum().float() for mask in masks])
+    return distributed.mean(counts).clamp(min=1 / distributed.world_size())

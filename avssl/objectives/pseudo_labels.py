@@ -74,8 +74,7 @@ class PseudoLabels(nn.Module):
     @torch.no_grad()
     def update(self, online: Embeddings, index: BatchIndex) -> None:
         """Store the embeddings of the global batch; every rank must call it."""
-        self.bank.update(online, index)
-        self.seen.index_fill_(0, gather_with_grad(index.row), True)
+        self.seen.index_fill_(0, self.bank.update(online, index), True)
 
     def seen_rows(self) -> Tensor:
         """Return the (M,) int64 rows that can be labeled.

@@ -21,7 +21,7 @@ from einops import rearrange
 from torch import Tensor
 
 from avssl.core.batch import Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad, rank
+from avssl.core.distributed import own_columns_of_all, own_rows, rank, world_size
 from avssl.core.errors import InputError
 from avssl.objectives.temporal import temporal_statistics
 
@@ -82,57 +82,70 @@ def own_columns(num_rows: int, device: torch.device) -> Tensor:
     return torch.arange(num_rows, device=device) + rank() * num_rows
 
 
-def with_negatives(audios: Tensor, negative: Tensor | None) -> Tensor:
-    """Append the unit vectors of all ranks' (M, D) silence and noise to the (N, D) unit vectors of clips.
+def with_negatives(audios: Tensor, negatives: Tensor | None) -> Tensor:
+    """Append the unit vectors of all ranks' (all M, D) silence and noise to the (N, D) unit vectors of clips.
 
     A zero embedding, which silence may have, stays zero: its cosine with anything is 0.
     """
-    if negative is None:
+    if negatives is None:
         return audios
-    return torch.cat([audios, gather_with_grad(F.normalize(negative.float(), dim=1))])
+    return torch.cat([audios, F.normalize(negatives.float(), dim=1)])
 
 
-def pooled_scores(video: Tensor, audio: Tensor, negative: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the scores of both directions from (B, D) video, (B, D) audio and optional (M, D) negatives."""
-    check_pair(video, audio)
+def pooled_scores(videos: Tensor, audios: Tensor, negatives: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the scores of both directions from embeddings of all ranks, see :func:`gather_together`.
+
+    Args:
+        videos: (N, D) of any scale.
+        audios: (N, D) of the same clips.
+        negatives: (all M, D) silence and noise.
+    """
+    check_pair(videos, audios)
     # Autocast would multiply in bfloat16: at temperature 0.07 its step of 2^-8 moves a logit by 0.06.
-    with torch.autocast(video.device.type, enabled=False):
-        video = F.normalize(video.float(), dim=1)
-        audio = F.normalize(audio.float(), dim=1)
-        return video @ with_negatives(gather_with_grad(audio), negative).T, audio @ gather_with_grad(video).T
+    with torch.autocast(videos.device.type, enabled=False):
+        videos = F.normalize(videos.float(), dim=1)
+        audios = F.normalize(audios.float(), dim=1)
+        return own_rows(videos) @ with_negatives(audios, negatives).T, own_rows(audios) @ videos.T
 
 
 def max_scores(
-    video_map: Tensor, audio: Tensor, max_over: str, negative: Tensor | None = None
+    video_map: Tensor, audios: Tensor, max_over: str, negatives: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return both directions' maximum cosines over the cells of (B, D, T, H, W) with (B, D) and optional (M, D) audio.
+    """Return the maximum cosines of this rank's cells with all audio, and of this rank's audio with the cells of all.
 
-    Maps are too large to gather: each rank scores its own maps against the audio of all ranks, and the
-    blocks of scores are gathered. The columns of this rank's audio are its a2v rows::
+    Maps are too large to gather: each rank scores its own maps against the audio of all ranks, and
+    blocks of scores are exchanged. The columns of this rank's audio are its a2v rows::
 
                   audio of rank 0    rank 1
         rank 0 [        ·              ·      ]  scored by rank 0: its v2a rows
         rank 1 [        ·              ·      ]  scored by rank 1
                         └ transposed: the a2v rows of rank 0
+
+    Args:
+        video_map: (B, D, T, H, W) of this rank, of any scale.
+        audios: (N, D) of all ranks.
+        max_over: See :data:`MaxOver`.
+        negatives: (all M, D) silence and noise.
     """
-    check_map(video_map, audio)
-    with torch.autocast(audio.device.type, enabled=False):
-        audios = with_negatives(gather_with_grad(F.normalize(audio.float(), dim=1)), negative)  # (N + all M, D)
+    check_map(video_map, own_rows(audios))
+    num_clips = len(audios)
+    with torch.autocast(audios.device.type, enabled=False):
+        audios = with_negatives(F.normalize(audios.float(), dim=1), negatives)  # (N + all M, D)
         if max_over == "cells":
             scores_v2a = _max_cosines(rearrange(video_map, "b d t h w -> b (t h w) d"), audios)
         else:
             best = _max_cosines(rearrange(video_map, "b d t h w -> (b t) (h w) d"), audios)
             scores_v2a = best.unflatten(0, (len(video_map), -1)).mean(dim=1)
-        return scores_v2a, other_direction(scores_v2a)
+        return scores_v2a, other_direction(scores_v2a[:, :num_clips])
 
 
 def other_direction(scores_v2a: Tensor) -> Tensor:
     """Return this rank's (B, N) a2v rows, which are columns of the scores of all ranks; see :func:`max_scores`."""
-    return gather_with_grad(scores_v2a)[:, own_columns(len(scores_v2a), scores_v2a.device)].T
+    return own_columns_of_all(scores_v2a).T
 
 
-def cell_cosines(video_map: Tensor, audio: Tensor) -> Tensor:
-    """Return the cosines of this rank's (B, D, T, H, W) cells with the (B, D) audio of all ranks.
+def cell_cosines(video_map: Tensor, audios: Tensor) -> Tensor:
+    """Return the cosines of this rank's (B, D, T, H, W) cells with the (N, D) audio of all ranks.
 
     Returns:
         (B, T, N, H * W) float32.
@@ -140,17 +153,17 @@ def cell_cosines(video_map: Tensor, audio: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes do not agree.
     """
-    check_map(video_map, audio)
-    with torch.autocast(audio.device.type, enabled=False):
-        audios = gather_with_grad(F.normalize(audio.float(), dim=1))  # (N, D)
+    check_map(video_map, own_rows(audios))
+    with torch.autocast(audios.device.type, enabled=False):
+        audios = F.normalize(audios.float(), dim=1)
         cells = F.normalize(video_map.float(), dim=1).flatten(3).transpose(1, 2)  # (B, T, D, H * W)
         return audios @ cells
 
 
 def best_cell_scores(
-    online: Embeddings, pooling: str, max_over: str, negative: Tensor | None = None
+    online: Embeddings, audios: Tensor, pooling: str, max_over: str, negatives: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return :func:`max_scores` of a model's embeddings.
+    """Return :func:`max_scores` of a model's embeddings and the (N, D) audio of all ranks.
 
     Raises:
         ValueError: If there is no map.
@@ -159,7 +172,7 @@ def best_cell_scores(
         raise InputError(
             f'pooling="{pooling}" needs Embeddings.video_map; call the model with needs_maps=objective.needs.maps.'
         )
-    return max_scores(online.video_map, online.audio, max_over, negative)
+    return max_scores(online.video_map, audios, max_over, negatives)
 
 
 def symmetric_cross_entropy(scores_v2a: Tensor, scores_a2v: Tensor, temperature: float | Tensor) -> Tensor:
@@ -195,6 +208,11 @@ def one_view(online: Embeddings, number: int, num_clips: int) -> Embeddings:
     rows = slice(number * num_clips, (number + 1) * num_clips)
     video_map, others = (None if x is None else x[rows] for x in (online.video_map, online.other_audio))
     return Embeddings(online.video[rows], online.audio[rows], video_map, other_audio=others)
+
+
+def view_of_all(x: Tensor, number: int, num_views: int) -> Tensor:
+    """Return one view of the clips of all ranks, (W * B, ...) from (W * V * B, ...) by rank, view and clip."""
+    return x.unflatten(0, (world_size(), num_views, -1))[:, number].flatten(0, 1)
 
 
 def average(results: Sequence[LossTerms]) -> LossTerms:

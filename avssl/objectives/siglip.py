@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad
+from avssl.core.distributed import gather_together, own_rows
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Count, Positive, PositiveOrZero, Signed, checked
@@ -48,7 +48,7 @@ def sigmoid_loss(
     Raises:
         ValueError: If the shapes do not agree, or ``chunk_size`` is below 1.
     """
-    return sigmoid_loss_and_terms(video, audio, scale, bias, chunk_size)[0]
+    return sigmoid_loss_and_terms(video, gather_together(audio)[0], scale, bias, chunk_size)[0]
 
 
 @checked
@@ -105,21 +105,21 @@ class SigLIP(Objective):
                 "SigLIP needs Embeddings.logit_scale and logit_bias: give the model logits=LogitScale("
                 f"{self.needs.logit_scale:g}, {self.needs.logit_bias:g})."
             )
-        total, terms = sigmoid_loss_and_terms(online.video, online.audio, scale, bias, self.chunk_size)
+        (audios,) = gather_together(online.audio)
+        total, terms = sigmoid_loss_and_terms(online.video, audios, scale, bias, self.chunk_size)
         learned = {"temperature": 1 / scale.detach(), "bias": bias.detach()}
         result = LossTerms(total, {"loss": total.detach(), **terms, **learned})
         return with_equivariance(result, online, self.equivariant, self.temperature)
 
 
 def sigmoid_loss_and_terms(
-    video: Tensor, audio: Tensor, scale: float | Tensor, bias: float | Tensor, chunk_size: int | None
+    video: Tensor, audios: Tensor, scale: float | Tensor, bias: float | Tensor, chunk_size: int | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return :func:`sigmoid_loss`, and the accuracy and mean cosines as detached terms."""
-    check_pair(video, audio)
+    """Return :func:`sigmoid_loss` from the (N, D) audio of all ranks; accuracy and mean cosines as detached terms."""
+    check_pair(video, own_rows(audios))
     check_chunk_size(chunk_size)
     with torch.autocast(video.device.type, enabled=False):
-        rows, audio = F.normalize(video.float(), dim=1), F.normalize(audio.float(), dim=1)
-        columns = gather_with_grad(audio)
+        rows, columns = F.normalize(video.float(), dim=1), F.normalize(audios.float(), dim=1)
         own = own_columns(len(rows), rows.device)
         numbers = [torch.as_tensor(x, dtype=torch.float32, device=rows.device) for x in (scale, bias)]
         loss, accuracy = _BlockedSigmoid.apply(rows, columns, *numbers, own, chunk_size or len(rows))

@@ -10,7 +10,7 @@ Dimensions: B clips on this rank, N clips over all ranks, D embedding size, M di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,13 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad, world_size
+from avssl.core.distributed import gather_together, world_size
 from avssl.core.draws import normal
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Count, PositiveOrZero, ShareBelowOne, checked
 from avssl.objectives.objective import Objective
-from avssl.objectives.pairs import cross_and_within, gathered_pair, views_needed
+from avssl.objectives.pairs import check_statistics, cross_and_within, views_needed
+from avssl.objectives.scores import check_pair
 
 Knots = Literal["symmetric", "folded"]
 """Knots of the integral over the frequency t: 17 in [-5, 5], as in the paper, or 17 in [0, 3] counted twice."""
@@ -54,24 +55,42 @@ def sigreg(embeddings: Tensor, directions: Tensor, knots: Knots = "symmetric") -
         >>> embeddings, directions = torch.randn(64, 16), torch.nn.functional.normalize(torch.randn(16, 256), dim=0)
         >>> sigreg(embeddings, directions)
     """
+    return _sigreg([embeddings], directions, knots)[0]
+
+
+def _sigreg(sides: Sequence[Tensor], directions: Tensor, knots: str) -> list[Tensor]:
+    """Return :func:`sigreg` of each of several embeddings, by one exchange."""
+    for embeddings in sides:
+        _check(embeddings, directions)
+    if knots not in get_args(Knots):
+        raise InputError(f'knots ({knots!r}) must be "symmetric" or "folded".')
+    low, high, factor = (-5.0, 5.0, 1.0) if knots == "symmetric" else (0.0, 3.0, 2.0)
+    with torch.autocast(directions.device.type, enabled=False):
+        t = torch.linspace(low, high, _NUM_KNOTS, device=directions.device)
+        parts = [_parts(embeddings, directions, t)[None] for embeddings in sides]
+        found = []
+        # The mean over ranks of the parts is that of the global batch: a rank's embeddings need not be gathered.
+        for embeddings, everyone in zip(sides, gather_together(*parts), strict=True):
+            real, imaginary = everyone.mean(dim=0)
+            normal_one = torch.exp(-t.square() / 2)
+            distance = ((real - normal_one).square() + imaginary.square()) * normal_one  # (M, K)
+            num_clips = len(embeddings) * world_size()
+            found.append(factor * num_clips * torch.trapezoid(distance, t, dim=1).mean())
+    return found
+
+
+def _parts(embeddings: Tensor, directions: Tensor, t: Tensor) -> Tensor:
+    """Return the (2, M, K) real and imaginary part of the characteristic function of this rank's clips."""
+    angles = (embeddings.float() @ directions.float())[..., None] * t  # (B, M, K)
+    return torch.stack([angles.cos().mean(dim=0), angles.sin().mean(dim=0)])
+
+
+def _check(embeddings: Tensor, directions: Tensor) -> None:
     if embeddings.ndim != 2 or len(embeddings) == 0 or directions.ndim != 2 or len(directions) != embeddings.shape[1]:
         raise InputError(
             "embeddings (B, D) with B > 0 and directions (D, M) must have the same D, "
             f"got {tuple(embeddings.shape)} and {tuple(directions.shape)}."
         )
-    if knots not in get_args(Knots):
-        raise InputError(f'knots ({knots!r}) must be "symmetric" or "folded".')
-    low, high, factor = (-5.0, 5.0, 1.0) if knots == "symmetric" else (0.0, 3.0, 2.0)
-    with torch.autocast(embeddings.device.type, enabled=False):
-        t = torch.linspace(low, high, _NUM_KNOTS, device=embeddings.device)
-        angles = (embeddings.float() @ directions.float())[..., None] * t  # (B, M, K)
-        parts = torch.stack([angles.cos().mean(dim=0), angles.sin().mean(dim=0)])  # (2, M, K)
-        # The mean over ranks of the parts is that of the global batch: a rank's embeddings need not be gathered.
-        real, imaginary = gather_with_grad(parts[None]).mean(dim=0)
-        normal_one = torch.exp(-t.square() / 2)
-        distance = ((real - normal_one).square() + imaginary.square()) * normal_one  # (M, K)
-        num_clips = len(embeddings) * world_size()
-        return factor * num_clips * torch.trapezoid(distance, t, dim=1).mean()
 
 
 @checked
@@ -89,9 +108,9 @@ class SigReg(Objective):
         within_modal: Weight of the loss between two views of the video and of the audio; above 0 each clip is augmented
             twice.
 
-    Terms, of the global batch: ``loss``; ``loss_prediction``, the mean squared distance from the mean of both;
-    ``loss_sigreg``, the mean statistic of both. Two views add ``loss_cross`` and ``loss_within``; the other terms are
-    then the cross-modal ones.
+    Terms: ``loss``; ``loss_prediction``, the mean squared distance from the mean of both, over this rank's rows;
+    ``loss_sigreg``, the mean statistic of both, of the global batch. Two views add ``loss_cross`` and ``loss_within``;
+    the other terms are then the cross-modal ones.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -144,9 +163,11 @@ class SigReg(Objective):
         self.step += 1
 
     def _pair(self, video: Tensor, audio: Tensor, directions: Tensor) -> LossTerms:
-        videos, audios = gathered_pair(video, audio)
-        prediction = (videos - audios).square().mean() / 4  # each is half of the difference away from the mean
-        statistic = (sigreg(video, directions, self.knots) + sigreg(audio, directions, self.knots)) / 2
+        check_pair(video, audio)
+        check_statistics(len(video) * world_size())
+        prediction = (video.float() - audio.float()).square().mean() / 4  # each is half the difference from the mean
+        of_video, of_audio = _sigreg([video, audio], directions, self.knots)
+        statistic = (of_video + of_audio) / 2
         total = (1 - self.regularization) * prediction + self.regularization * statistic
         parts = {"loss_prediction": prediction.detach(), "loss_sigreg": statistic.detach()}
         return LossTerms(total, {"loss": total.detach(), **parts})

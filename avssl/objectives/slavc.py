@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_together, own_rows
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Share, Temperature, checked
@@ -62,16 +63,23 @@ def slavc_scores(
     Raises:
         ValueError: If the shapes do not agree, or ``temperature`` is not above 0.
     """
+    return _scores(which_map, where_map, *gather_together(which_audio, where_audio), temperature=temperature)
+
+
+def _scores(
+    which_map: Tensor, where_map: Tensor, which_audios: Tensor, where_audios: Tensor, *, temperature: float
+) -> Tensor:
+    """Return :func:`slavc_scores` from the (N, D) and (N, D') audio of all ranks."""
     check_temperature(temperature)
-    check_map(which_map, which_audio)
-    check_map(where_map, where_audio)
+    check_map(which_map, own_rows(which_audios))
+    check_map(where_map, own_rows(where_audios))
     if which_map.shape[0] != where_map.shape[0] or which_map.shape[2:] != where_map.shape[2:]:
         raise InputError(
             "both maps must have the same clips and cells, "
             f"got which_map {tuple(which_map.shape)} and where_map {tuple(where_map.shape)}."
         )
-    which = cell_cosines(which_map, which_audio) / temperature  # (B, T, N, C)
-    where = cell_cosines(where_map, where_audio) / temperature  # (B, T, N, C)
+    which = cell_cosines(which_map, which_audios) / temperature  # (B, T, N, C)
+    where = cell_cosines(where_map, where_audios) / temperature  # (B, T, N, C)
     probability = which.log_softmax(dim=2) + where.log_softmax(dim=3)
     return probability.logsumexp(dim=3).mean(dim=1)
 
@@ -119,7 +127,8 @@ class SLAVC(Objective):
                 f"SLAVC takes one view of each clip, got {len(online.video)} embeddings "
                 f"and {len(target.video)} targets of {len(index)} clips."
             )
-        v2a, a2v = self._scores(online, target), self._scores(target, online)
+        theirs = gather_together(*_audio(target), *_audio(online))
+        v2a, a2v = self._scores(online, *theirs[:2]), self._scores(target, *theirs[2:])
         own = own_columns(len(index), v2a.device)
         total = (F.cross_entropy(v2a, own) + F.cross_entropy(a2v, own)) / 2
         terms = {
@@ -129,15 +138,23 @@ class SLAVC(Objective):
         }
         return LossTerms(total, terms)
 
-    def _scores(self, images: Embeddings, audios: Embeddings) -> Tensor:
-        if images.video_map is None or images.video_where_map is None or audios.audio_where is None:
-            raise InputError(
-                "SLAVC needs Embeddings.video_map, video_where_map and audio_where: give the model "
-                "where_heads=HeadPair(...), and call it with needs_maps=True."
-            )
-        return slavc_scores(
-            images.video_map, audios.audio, images.video_where_map, audios.audio_where, self.temperature
-        )
+    def _scores(self, images: Embeddings, which_audios: Tensor, where_audios: Tensor) -> Tensor:
+        if images.video_map is None or images.video_where_map is None:
+            raise InputError(_MISSING)
+        maps = images.video_map, images.video_where_map
+        return _scores(*maps, which_audios, where_audios, temperature=self.temperature)
+
+
+_MISSING = (
+    "SLAVC needs Embeddings.video_map, video_where_map and audio_where: give the model where_heads=HeadPair(...), and "
+    "call it with needs_maps=True."
+)
+
+
+def _audio(embeddings: Embeddings) -> tuple[Tensor, Tensor]:
+    if embeddings.audio_where is None:
+        raise InputError(_MISSING)
+    return embeddings.audio, embeddings.audio_where
 
 
 def _accuracy(scores: Tensor, own: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms, Modality
-from avssl.core.distributed import gather_with_grad, mean
+from avssl.core.distributed import gather_together, mean
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Count, CountOrZero, PositiveOrZero, Temperature, checked
@@ -62,21 +62,42 @@ def sinkhorn(
     Example:
         >>> sinkhorn(torch.randn(32, 10), epsilon=0.05, iterations=3).sum(dim=0)  # close to 3.2 each
     """
+    return _divided([scores], [queued], epsilon, iterations, sizes)[0]
+
+
+def _divided(
+    scores: Sequence[Tensor],
+    queued: Sequence[Tensor | None],
+    epsilon: float,
+    iterations: int,
+    sizes: Tensor | None = None,
+) -> list[Tensor]:
+    """Return :func:`sinkhorn` of several divisions, whose sums are exchanged together."""
+    own: list[Tensor] = []
+    common: list[Tensor] = []
+    for each, others in zip(scores, queued, strict=True):
+        others = each[:0] if others is None else others
+        _check_scores(each, others, sizes)
+        for side, x in ((own, each), (common, others)):
+            side.append((x if x.dtype == torch.float64 else x.float()) / epsilon)
+    for _ in range(iterations):
+        everyone = gather_together(*map(_log_column_sums, own))
+        for number, shares in enumerate(everyone):
+            sums = torch.cat([shares, _log_column_sums(common[number])]).logsumexp(dim=0)
+            if sizes is not None:
+                sums = sums - sizes.log()
+            own[number] = (own[number] - sums).log_softmax(dim=1)
+            common[number] = (common[number] - sums).log_softmax(dim=1)
+    return [each.softmax(dim=1) for each in own]
+
+
+def _check_scores(scores: Tensor, queued: Tensor, sizes: Tensor | None) -> None:
     if scores.ndim != 2 or scores.numel() == 0:
         raise InputError(f"scores must be (N, K) with N, K > 0, got {tuple(scores.shape)}.")
-    if queued is None:
-        queued = scores[:0]
     if queued.ndim != 2 or queued.shape[1] != scores.shape[1]:
         raise InputError(f"queued must be (Q, {scores.shape[1]}) as scores, got {tuple(queued.shape)}.")
     if sizes is not None and sizes.shape != scores.shape[1:]:
         raise InputError(f"sizes must be ({scores.shape[1]},) as scores, got {tuple(sizes.shape)}.")
-    own, common = ((x if x.dtype == torch.float64 else x.float()) / epsilon for x in (scores, queued))
-    for _ in range(iterations):
-        sums = torch.cat([gather_with_grad(_log_column_sums(own)), _log_column_sums(common)]).logsumexp(dim=0)
-        if sizes is not None:
-            sums = sums - sizes.log()
-        own, common = (own - sums).log_softmax(dim=1), (common - sums).log_softmax(dim=1)
-    return own.softmax(dim=1)
 
 
 def _log_column_sums(x: Tensor) -> Tensor:
@@ -116,7 +137,9 @@ def swapped_prediction(
             f"got {tuple(video_scores.shape)} and {tuple(audio_scores.shape)}."
         )
     scores = video_scores, audio_scores
-    return _swapped(scores, [sinkhorn(each, epsilon, iterations) for each in scores], temperature)
+    with torch.no_grad():
+        targets = _divided(scores, (None, None), epsilon, iterations)
+    return _swapped(scores, targets, temperature)
 
 
 def _swapped(scores: Sequence[Tensor], targets: Sequence[Tensor], temperature: float) -> Tensor:
@@ -240,7 +263,7 @@ class SwAV(Objective):
                 name: prototype_scores(online, name, 1, self.needs.prototypes, "SwAV")[:, 0].split(len(index))
                 for name in _MODALITIES
             }
-            targets = {name: [self._divide(online, name, view) for view in views] for name, views in scores.items()}
+            targets = self._targets(online, scores)
             local = [
                 local_scores(online, name, len(index), self.needs.local_views, self.needs.prototypes, "SwAV").unbind()
                 for name in _MODALITIES
@@ -277,7 +300,7 @@ class SwAV(Objective):
         if not num_places:
             return
         self.check_views(online, index)
-        new = [gather_with_grad(F.normalize(x[: len(index)].float(), dim=1)) for x in (online.video, online.audio)]
+        new = gather_together(*(F.normalize(x[: len(index)].float(), dim=1) for x in (online.video, online.audio)))
         num_new = len(new[0])
         if num_new > num_places:
             raise InputError(f"queue_size ({num_places}) must be 0 or at least the {num_new} clips of a step.")
@@ -286,16 +309,23 @@ class SwAV(Objective):
         self.position += num_new
         self._num_queued += num_new
 
-    def _divide(self, online: Embeddings, modality: Modality, scores: Tensor) -> Tensor:
-        """Return the (B, K) targets from one view of a modality, with the queue where it takes part."""
-        queued = None
+    @torch.no_grad()
+    def _targets(self, online: Embeddings, scores: Mapping[Modality, Sequence[Tensor]]) -> dict[Modality, list[Tensor]]:
+        """Return the (B, K) targets from each view of each modality, with the queue where it takes part."""
+        views = [view for name in _MODALITIES for view in scores[name]]
+        queued = [self._queued(online, name) for name in _MODALITIES for _ in scores[name]]
+        found = iter(_divided(views, queued, self.epsilon, self.iterations))
+        return {name: [next(found) for _ in scores[name]] for name in _MODALITIES}
+
+    def _queued(self, online: Embeddings, modality: Modality) -> Tensor | None:
+        """Return the (Q, K) scores of the queue of a modality, or None where it takes no part."""
         queue: Tensor = getattr(self, f"{modality}_queue")
-        if self._uses_queue and len(queue) and self._num_queued >= len(queue):
-            prototypes: Tensor | None = getattr(online, f"{modality}_prototypes")
-            if prototypes is None:
-                raise InputError(f"SwAV with a queue needs Embeddings.{modality}_prototypes (1, K, D), got none.")
-            queued = queue @ prototypes[0].T
-        return sinkhorn(scores, self.epsilon, self.iterations, queued=queued)
+        if not (self._uses_queue and len(queue) and self._num_queued >= len(queue)):
+            return None
+        prototypes: Tensor | None = getattr(online, f"{modality}_prototypes")
+        if prototypes is None:
+            raise InputError(f"SwAV with a queue needs Embeddings.{modality}_prototypes (1, K, D), got none.")
+        return queue @ prototypes[0].T
 
 
 def _note_queue(objective: SwAV, _: object) -> None:

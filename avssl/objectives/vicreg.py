@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
+from avssl.core.distributed import gather_together
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import PositiveOrZero, checked
 from avssl.objectives.objective import Objective
-from avssl.objectives.pairs import cross_and_within, gathered_pair, views_needed
+from avssl.objectives.pairs import cross_and_within, float_pair, gathered_views, views_needed
 
 _EPS = 1e-4
 """Added to the variance, so that the root of it has a gradient at 0."""
@@ -53,7 +54,8 @@ def vicreg(
         >>> video, audio = torch.randn(8, 128), torch.randn(8, 128)
         >>> vicreg(video, audio, invariance=25.0, variance=25.0, covariance=1.0)
     """
-    return _vicreg(video, audio, invariance, variance, covariance).total
+    videos, audios = gather_together(video, audio)
+    return _vicreg(videos, audios, invariance, variance, covariance).total
 
 
 @checked
@@ -100,13 +102,13 @@ class VICReg(Objective):
             ValueError: If the number of views is wrong, or there is one clip over all ranks.
         """
         self.check_views(online, index)
-        video, audio = online.video.split(len(index)), online.audio.split(len(index))
+        video, audio = gathered_views(online, self.needs.num_views)
         return cross_and_within(video, audio, self.within_modal, lambda x, y: _vicreg(x, y, *self.weights))
 
 
-def _vicreg(video: Tensor, audio: Tensor, invariance: float, variance: float, covariance: float) -> LossTerms:
-    with torch.autocast(video.device.type, enabled=False):
-        both = gathered_pair(video, audio)  # (N, D) each
+def _vicreg(videos: Tensor, audios: Tensor, invariance: float, variance: float, covariance: float) -> LossTerms:
+    with torch.autocast(videos.device.type, enabled=False):
+        both = float_pair(videos, audios)  # (N, D) each
         difference = F.mse_loss(*both)
         spreads, repeats = zip(*(_variance_and_covariance(x) for x in both), strict=True)
         hinge, repeat = torch.stack(spreads).mean(), torch.stack(repeats).sum()

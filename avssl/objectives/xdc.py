@@ -160,11 +160,13 @@ class XDC(Objective):
         terms, losses = {}, []
         with torch.autocast(online.video.device.type, enabled=False):
             # Video is classified as its audio is clustered (set 1), and audio as its video is.
+            weights_of = self.weights[:, index.row]  # (2, B)
+            # The sum of the weights is the global batch's, so that the mean over ranks is one process's loss.
+            sizes = mean(torch.stack([weights.mean() for weights in weights_of])).clamp(min=1e-30)
             for name, logits, number in zip(_MODALITIES, scores, (1, 0), strict=True):
-                labels, weights = self.labels.of(number, index), self.weights[number, index.row]
+                labels, weights = self.labels.of(number, index), weights_of[number]
                 each = F.cross_entropy(logits.float() / self.temperature, labels.clamp(min=0), reduction="none")
-                # The sum of the weights is the global batch's, so that the mean over ranks is one process's loss.
-                losses.append((weights * each).mean() / mean(weights.mean()).clamp(min=1e-30))
+                losses.append((weights * each).mean() / sizes[number])
                 terms[f"accuracy_{name}"] = (logits.detach().argmax(dim=1) == labels).float().mean()
         total = torch.stack(losses).mean()
         return LossTerms(total, {"loss": total.detach(), **terms, "used_clusters": self.used_clusters.clone()})
