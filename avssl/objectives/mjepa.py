@@ -144,7 +144,9 @@ class MJepa(Objective):
             )
         latents = target.values
         everything = torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
-        errors = {"other": masked_patch_loss(online.from_other, latents, everything)}
+        # All of them, on every rank: their number needs no exchange.
+        count = torch.full((), everything.numel(), dtype=torch.float32, device=latents.device)
+        errors = {"other": masked_patch_loss(online.from_other, latents, everything, count=count)}
         if self.own_weight:
             assert online.from_own is not None, "needs.masked.own asks for it"
             assert online.hidden is not None, "the online model has masks"

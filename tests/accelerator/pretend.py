@@ -91,6 +91,9 @@ class Launches(TorchDispatchMode):
         super().__init__()
         self.counts: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()
+        self.collectives: Counter[str] = Counter()
+        self.num_bytes = 0
+        """Bytes of the larger side of all collectives: what a rank receives, or what it sends."""
         self.part = ""
 
     @contextmanager
@@ -121,6 +124,8 @@ class Launches(TorchDispatchMode):
         """Forget what was counted."""
         self.counts.clear()
         self.copies.clear()
+        self.collectives.clear()
+        self.num_bytes = 0
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = operation(*args, **(kwargs or {}))
@@ -128,6 +133,10 @@ class Launches(TorchDispatchMode):
         outputs = [x for x in tree_iter(output) if isinstance(x, Tensor)]
         if any(x.device.type == DEVICE for x in outputs) and _is_launch(operation):
             self.counts[self.part] += 1
+        if operation.namespace == "c10d":
+            self.collectives[self.part] += 1
+            # Inputs are among the arguments, and outputs too.
+            self.num_bytes += max(x.nbytes for x in inputs)
         if operation in _COPIES and len({x.device.type for x in (*inputs, *outputs)}) > 1:
             self.copies[f"{operation} at {place()}"] += 1
         return output

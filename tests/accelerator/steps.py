@@ -2,6 +2,7 @@
 
 Without arguments, prints the table of launches, which launches.txt holds: python tests/accelerator/steps.py. With
 ``> tests/accelerator/launches.txt`` behind it, that file is renewed after a change that is meant to change them.
+``--collectives`` prints what the objectives exchange between ranks, beside DDP's gradients: collectives.txt.
 
 Run by test_steps.py with the name of a JSON file. The process is number 3 of 128, unless ``--world-size`` says
 otherwise. A step that raises is reported with the line of avssl.
@@ -178,7 +179,12 @@ def count_step(task: Any, config: Config, mode: FakeTensorMode, windows: Tempora
                 with launches.counting("after_step"):
                     task.after_step()
                     meter.add(terms, norm)
-    return {"launches": dict(launches.counts), "copies": dict(launches.copies)}
+    return {
+        "launches": dict(launches.counts),
+        "copies": dict(launches.copies),
+        "collectives": dict(launches.collectives),
+        "num_bytes": launches.num_bytes,
+    }
 
 
 def on_device(batch: Batch, mode: FakeTensorMode) -> Batch:
@@ -253,10 +259,22 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def collectives_table(results: dict[str, Any]) -> str:
+    """Return collectives of a step by part, and their bytes, as lines of columns."""
+    parts = ("loss", "backward", "after_step")
+    lines = [f"{'collectives of a step':<28}" + "".join(f"{part:>12}" for part in (*parts, "KiB"))]
+    for name, result in results.items():
+        if result.get("collectives"):
+            numbers = [result["collectives"].get(part, 0) for part in parts] + [round(result["num_bytes"] / 1024)]
+            lines.append(f"{name:<28}" + "".join(f"{number:>12}" for number in numbers))
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, nargs="?", help="JSON file to write; without it, the table is printed")
     parser.add_argument("--world-size", type=int, default=128, help="processes, of which this is number 3")
+    parser.add_argument("--collectives", action="store_true", help="print the table of collectives.txt instead")
     parser.add_argument("--configs", type=Path, nargs="*", default=CONFIGS, help="those of configs/soundingshapes_*")
     options = parser.parse_args()
     keep = register()
@@ -264,7 +282,7 @@ def main() -> None:
         as_rank(3, options.world_size)
     results = count_all(options.configs)
     if options.output is None:
-        print(table(results))
+        print(collectives_table(results) if options.collectives else table(results))
     else:
         options.output.write_text(json.dumps(results, indent=1))
     assert keep, "libraries must live as long as the device is used"

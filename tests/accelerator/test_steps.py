@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from avssl.objectives import OBJECTIVES
 
 SCRIPT = Path(__file__).with_name("steps.py")
 BUDGETS = Path(__file__).with_name("launches.txt")
+EXCHANGES = Path(__file__).with_name("collectives.txt")
 NAME_WIDTH = 28
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("soundingshapes_*.yaml"))
 
@@ -66,6 +68,13 @@ def test_no_part_of_a_step_launches_more_than_its_budget(steps: dict[str, Any]) 
         if count > budgets[name][part] * 1.03 + 3
     }
     assert over == {}, "reduce them, or renew launches.txt as steps.py says"
+
+
+def test_objectives_exchange_no_more_than_they_need(steps: dict[str, Any]) -> None:
+    spec = importlib.util.spec_from_file_location("steps", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.collectives_table(steps) == EXCHANGES.read_text().rstrip(), "renew collectives.txt as steps.py says"
 
 
 def test_every_objective_has_a_configuration() -> None:

@@ -7,6 +7,8 @@ import torch
 
 from avssl.core import distributed
 
+_KINDS = ((2, torch.float32), (1, torch.bfloat16))
+
 
 def main(folder: Path) -> None:
     device = distributed.start("cpu")
@@ -23,7 +25,23 @@ def main(folder: Path) -> None:
     # A view whose memory is not contiguous, and 3 dimensions.
     strided = distributed.gather_with_grad(torch.arange(12.0).reshape(3, 2, 2).transpose(0, 1) + 100 * rank)
 
+    # Several tensors of different types and lengths in one exchange; the last has no gradient.
+    one, two = (torch.full((count, 3), rank + 1.0, dtype=dtype, requires_grad=True) for count, dtype in _KINDS)
+    ones, twos, numbers, flags = distributed.gather_together(one, two, torch.arange(3) + rank, torch.tensor([rank > 0]))
+    ((rank + 1) * ones.square().sum() + twos.sum()).backward()
+
+    scores = torch.arange(8.0).view(2, 4) + 10 * rank
+    scores.requires_grad_()
+    columns = distributed.own_columns_of_all(scores)
+    (torch.tensor([[1.0], [2.0], [3.0], [4.0]]) * columns).sum().backward()
+
     result = {
+        "together": [ones.detach(), twos.detach(), numbers, flags],
+        "together_gradients": [one.grad, two.grad],
+        "own_rows": distributed.own_rows(ones.detach()),
+        "scores": scores.detach(),
+        "columns": columns.detach(),
+        "columns_gradient": scores.grad,
         "rank": rank,
         "world_size": distributed.world_size(),
         "is_main": distributed.is_main(),

@@ -53,6 +53,28 @@ def test_gather_gradient_is_the_sum_over_ranks_cut_to_own_rows(ranks: list[dict[
     assert torch.equal(ranks[1]["gradient"], torch.tensor([[2 * 73.0 * 10], [2 * 84.0 * 11]]))
 
 
+def test_several_tensors_are_gathered_together(ranks: list[dict[str, Any]]) -> None:
+    for number, r in enumerate(ranks):
+        ones, twos, numbers, flags = r["together"]
+        assert ones.tolist() == [[1.0] * 3] * 2 + [[2.0] * 3] * 2
+        assert twos.tolist() == [[1.0] * 3, [2.0] * 3]
+        assert twos.dtype == torch.bfloat16
+        assert numbers.tolist() == [0, 1, 2, 1, 2, 3]
+        assert flags.tolist() == [False, True]
+        assert r["own_rows"].equal(ones[2 * number :][:2])
+        # d/dx (1 + 2) x² = 6 x, and both ranks sum the others.
+        assert r["together_gradients"][0].tolist() == [[6.0 * (number + 1)] * 3] * 2
+        assert r["together_gradients"][1].tolist() == [[2.0] * 3]
+
+
+def test_own_columns_come_from_the_rows_of_all_ranks(ranks: list[dict[str, Any]]) -> None:
+    everyone = torch.cat([r["scores"] for r in ranks])  # (4, 4)
+    for number, r in enumerate(ranks):
+        assert r["columns"].equal(everyone[:, 2 * number :][:, :2])
+        # Row i of all has the weight i + 1 on both ranks.
+        assert r["columns_gradient"].tolist() == [[1.0 + 2 * number] * 4, [2.0 + 2 * number] * 4]
+
+
 def test_mean_is_over_ranks(ranks: list[dict[str, Any]]) -> None:
     assert all(torch.equal(r["mean"], torch.tensor([1.5, 7.5])) for r in ranks)
 
@@ -96,6 +118,7 @@ def test_one_process_needs_no_group(no_torchrun: pytest.MonkeyPatch) -> None:
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     rows = torch.randn(3, 2, requires_grad=True)
     assert distributed.gather_with_grad(rows) is rows
+    assert distributed.own_rows(rows) is distributed.own_columns_of_all(rows) is rows
     mean = distributed.mean(rows)
     assert torch.equal(mean, rows)
     assert not mean.requires_grad

@@ -10,6 +10,7 @@ from torch import Tensor
 from avssl.core.batch import BatchIndex, Embeddings
 from avssl.core.draws import clip_key
 from avssl.objectives import MemoryBank, MemoryRows
+from avssl.objectives.memory_bank import _Repeats
 from avssl.objectives.negatives import NegativeSampler
 
 
@@ -57,6 +58,18 @@ def test_a_repeated_id_takes_the_mean_of_its_embeddings() -> None:
     bank.update(_embeddings([5.0, 0.0], [-1.0, 0.0], [0.0, 1.0]), _index([2, 0, 2]))
     torch.testing.assert_close(bank.video[2], torch.tensor([1.0, 1.0]) / 2**0.5)  # of unit vectors
     torch.testing.assert_close(bank.video[0], torch.tensor([-1.0, 0.0]))
+
+
+def test_mean_of_equal_rows_is_that_of_a_product_with_all_pairs() -> None:
+    def of_pairs(row: Tensor, x: Tensor) -> Tensor:
+        same = (row[:, None] == row).float()
+        return same / same.sum(dim=1, keepdim=True) @ x
+
+    x = torch.randn(64, 5)
+    for row in (torch.randperm(64), torch.arange(64).roll(7) // 2):  # each once, each twice
+        assert _Repeats(row)(x).equal(of_pairs(row, x))
+    row = torch.randint(0, 9, (64,))
+    torch.testing.assert_close(_Repeats(row)(x), of_pairs(row, x))
 
 
 def test_update_does_not_depend_on_the_order_of_the_batch() -> None:
