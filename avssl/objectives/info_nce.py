@@ -12,7 +12,7 @@ silence and noise on this rank.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from avssl.objectives.equivariance import with_equivariance
 from avssl.objectives.exclusion import ExcludedColumns, Exclusion
 from avssl.objectives.objective import Objective
 from avssl.objectives.scores import (
+    Everyone,
     MaxOver,
     PairScore,
     average,
@@ -44,7 +45,6 @@ from avssl.objectives.scores import (
     pooled_scores,
     statistics,
     symmetric_cross_entropy,
-    view_of_all,
     with_negatives,
 )
 from avssl.objectives.temporal import (
@@ -109,24 +109,6 @@ def max_info_nce(video_map: Tensor, audio: Tensor, temperature: Temperature, max
     """
     check_temperature(temperature)
     return symmetric_cross_entropy(*max_scores(video_map, gather_together(audio)[0], max_over), temperature)
-
-
-class _Everyone(NamedTuple):
-    """What the scores of a batch need of all ranks, from one exchange; ranks follow one another."""
-
-    video: Tensor
-    """(N, D), of any scale."""
-    audio: Tensor
-    """(N, D)."""
-    groups: Tensor
-    """(N,) int64 source files; used if clips of one file are excluded."""
-    negatives: Tensor | None
-    """(all M, D) silence and noise."""
-
-    def view(self, number: int, num_views: int) -> _Everyone:
-        """Return one view of each clip."""
-        video, audio = (view_of_all(x, number, num_views) for x in (self.video, self.audio))
-        return _Everyone(video, audio, self.groups, self.negatives)
 
 
 @checked
@@ -245,7 +227,7 @@ class InfoNCE(Objective):
             )
         temperature = self._temperature_of(online)
         num_views = self.needs.num_views
-        everyone = self._everyone(online, index)
+        everyone = Everyone.of(online, index.group, self.negatives_of(online))
         each = [everyone.view(number, num_views) for number in range(num_views)]
         # Windows at different times are clips of one batch: each is a negative of the others of its file.
         if self.needs.windows is not None and self.needs.windows.num_views > 1:
@@ -260,12 +242,6 @@ class InfoNCE(Objective):
             result = LossTerms(result.total, {**result.terms, "temperature": torch.as_tensor(temperature).detach()})
         return result
 
-    def _everyone(self, online: Embeddings, index: BatchIndex) -> _Everyone:
-        negative = self.negatives_of(online)
-        own = [online.video, online.audio, index.group] + ([] if negative is None else [negative])
-        video, audio, groups, *negatives = gather_together(*own)
-        return _Everyone(video, audio, groups, negatives[0] if negatives else None)
-
     def _temperature_of(self, online: Embeddings) -> float | Tensor:
         if not self.learn_temperature:
             return self.temperature
@@ -275,7 +251,7 @@ class InfoNCE(Objective):
             )
         return 1 / online.logit_scale
 
-    def _cross_modal(self, view: Embeddings, everyone: _Everyone, temperature: float | Tensor) -> LossTerms:
+    def _cross_modal(self, view: Embeddings, everyone: Everyone, temperature: float | Tensor) -> LossTerms:
         others = others_of(view, self.needs.windows)
         if self.pooling == "pooled":
             return self._pooled(everyone, temperature, others)
@@ -289,7 +265,7 @@ class InfoNCE(Objective):
             return best
         return pooled_and_best(self._pooled(everyone, temperature, others), best)
 
-    def _pooled(self, everyone: _Everyone, temperature: float | Tensor, others: Tensor | None = None) -> LossTerms:
+    def _pooled(self, everyone: Everyone, temperature: float | Tensor, others: Tensor | None = None) -> LossTerms:
         video, audio, _, negatives = everyone
         excluded = self._excluded(everyone)
         if self.chunk_size is None:
@@ -297,16 +273,16 @@ class InfoNCE(Objective):
             return _whole(pooled_scores(video, audio, negatives), temperature, *excluded, in_time)
         return _chunked(video, audio, negatives, temperature, *excluded, self.chunk_size)
 
-    def _excluded(self, everyone: _Everyone) -> tuple[ExcludedColumns | None, ExcludedColumns | None]:
+    def _excluded(self, everyone: Everyone) -> tuple[ExcludedColumns | None, ExcludedColumns | None]:
         """Return the exclusions of both directions; the columns of video rows are audio, and vice versa."""
         video, audio, groups, _ = everyone
         return self.exclusion.among(audio, groups), self.exclusion.among(video, groups)
 
     def _with_within(
-        self, cross: LossTerms, first: _Everyone, second: _Everyone, temperature: float | Tensor
+        self, cross: LossTerms, first: Everyone, second: Everyone, temperature: float | Tensor
     ) -> LossTerms:
-        video = self._pooled(_Everyone(first.video, second.video, first.groups, None), temperature).total
-        audio = self._pooled(_Everyone(first.audio, second.audio, first.groups, None), temperature).total
+        video = self._pooled(Everyone(first.video, second.video, first.groups, None), temperature).total
+        audio = self._pooled(Everyone(first.audio, second.audio, first.groups, None), temperature).total
         within = (video + audio) / 2
         total = cross.total + self.within_modal * within
         parts = {"loss": total.detach(), "loss_cross": cross.total.detach(), "loss_within": within.detach()}

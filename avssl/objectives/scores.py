@@ -13,7 +13,7 @@ Clip i of rank r is column ``r * B + i``. Silence and noise of all ranks follow 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from einops import rearrange
 from torch import Tensor
 
 from avssl.core.batch import Embeddings, LossTerms
-from avssl.core.distributed import own_columns_of_all, own_rows, rank, world_size
+from avssl.core.distributed import gather_together, own_columns_of_all, own_rows, rank, world_size
 from avssl.core.errors import InputError
 from avssl.objectives.temporal import temporal_statistics
 
@@ -213,6 +213,31 @@ def one_view(online: Embeddings, number: int, num_clips: int) -> Embeddings:
 def view_of_all(x: Tensor, number: int, num_views: int) -> Tensor:
     """Return one view of the clips of all ranks, (W * B, ...) from (W * V * B, ...) by rank, view and clip."""
     return x.unflatten(0, (world_size(), num_views, -1))[:, number].flatten(0, 1)
+
+
+class Everyone(NamedTuple):
+    """What the scores of a batch need of all ranks, from one exchange; ranks follow one another."""
+
+    video: Tensor
+    """(N, D), of any scale."""
+    audio: Tensor
+    """(N, D)."""
+    groups: Tensor
+    """(N,) int64 source files."""
+    negatives: Tensor | None
+    """(all M, D) silence and noise."""
+
+    @classmethod
+    def of(cls, online: Embeddings, groups: Tensor, negative: Tensor | None) -> Everyone:
+        """Gather this rank's embeddings, (B,) source files and (M, D) silence and noise."""
+        own = [online.video, online.audio, groups] + ([] if negative is None else [negative])
+        video, audio, all_groups, *negatives = gather_together(*own)
+        return cls(video, audio, all_groups, negatives[0] if negatives else None)
+
+    def view(self, number: int, num_views: int) -> Everyone:
+        """Return one view of each clip."""
+        video, audio = (view_of_all(x, number, num_views) for x in (self.video, self.audio))
+        return Everyone(video, audio, self.groups, self.negatives)
 
 
 def average(results: Sequence[LossTerms]) -> LossTerms:
