@@ -216,7 +216,7 @@ def view_of_all(x: Tensor, number: int, num_views: int) -> Tensor:
 
 
 class Everyone(NamedTuple):
-    """What the scores of a batch need of all ranks, from one exchange; ranks follow one another."""
+    """Embeddings and files of the clips of all ranks, from one exchange; ranks follow one another."""
 
     video: Tensor
     """(N, D), of any scale."""
