@@ -4,7 +4,7 @@ Workers pretend to decode: they give the same noise for every row. Processor tim
 thread that trains and in all threads. Two ways take turns in one run: batches made in the thread that trains, out of
 messages with memory of their own, clip by clip; and the loader, whose thread gathers them out of shared slots.
 
-    python benchmarks/loader.py --feeding        about a minute; prints the table in docs/scale.md
+    python benchmarks/loader.py --feeding        about a minute; prints a table
 """
 
 from __future__ import annotations
