@@ -8,7 +8,8 @@ avssl on the copy. Everything runs in one thread, and processor time is measured
     python benchmarks/loader.py --clips 4        quicker and noisier
     python benchmarks/loader.py --codecs         the cost of a copy's codecs and keyframes
     python benchmarks/loader.py --feeding        what the training process takes in, apart from decoding
-    python benchmarks/loader.py --cores 10900    also the cores that a GPU needs for as many clips of 8 x 112 a second
+    python benchmarks/loader.py --shape "8 x 112" --cores 10900
+                                                 also the cores that a GPU needs for as many clips a second
 """
 
 from __future__ import annotations
@@ -299,6 +300,7 @@ def main() -> None:
     """Make the corpus, read it with every reader, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=16, help="Clips of each file and shape.")
+    parser.add_argument("--shape", choices=SHAPES, help="Measure clips of this shape alone.")
     parser.add_argument("--folder", help="Folder that keeps the corpus for the next run.")
     parser.add_argument("--codecs", action="store_true", help="Compare the codecs of copies instead.")
     parser.add_argument("--feeding", action="store_true", help="Measure the loader without decoding instead.")
@@ -322,7 +324,7 @@ def main() -> None:
                 there, folder / f"copy{side}", settings=CopySettings(short_side=side), num_workers=0, backend="pyav"
             )
             copies[side] = read_manifest(folder / f"copy{side}" / "manifest.csv")
-        for shape in SHAPES:
+        for shape in [options.shape] if options.shape else SHAPES:
             seconds = measure(manifest, copies, shape, options.clips)
             print_table(shape, seconds, manifest)
             if shape == "8 x 112":

@@ -54,7 +54,8 @@ class ReadingConfig:
     """Clips read from a file each time it is opened; they go to consecutive batches. More clips cost little extra
     decoding and make an epoch that many times longer."""
     backend: BackendName = "auto"
-    """Decoder of media files; "auto" uses the fastest that loads. See `avssl doctor`."""
+    """Decoder of media files; "auto" uses the fastest that loads on the CPU, "torchcodec_cuda" decodes frames on the
+    GPU. See `avssl doctor`."""
 
 
 @checked

@@ -26,6 +26,7 @@ from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure
 from avssl.data.packing import PackedClips, pack
 from avssl.media import MediaError
+from avssl.media.backends import ON_GPU
 
 _SIDE, _NATIVE_SIDE = 256, 512
 """Short side of the frames that a slot has room for, at least, and if they keep their size."""
@@ -104,7 +105,8 @@ class WorkerPool(Generic[_Request]):
             raise InputError(f"prefetch_factor ({prefetch_factor}) must be at least 1.")
         self._reader = _ChunkReader(dataset, read)
         self._slot_bytes = clips_per_list * _room_bytes(dataset)
-        self._start_method = start_method
+        # A forked process cannot use the GPU of its parent.
+        self._start_method: StartMethod = "spawn" if dataset.backend in ON_GPU else start_method
         self._slots: Slots | None = None
         self._num_spilled = 0
         self.num_workers, self.prefetch_factor = num_workers, prefetch_factor

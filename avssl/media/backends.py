@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 from avssl.core.errors import InputError, RunError
 from avssl.core.lazy import load
 
-BackendName = Literal["auto", "pyav", "torchcodec", "decord"]
+BackendName = Literal["auto", "pyav", "torchcodec", "decord", "torchcodec_cuda"]
 """Name of a backend; ``"auto"`` is the first of :data:`BACKENDS` that loads."""
 
 # Fastest first. Processor time of torchcodec over PyAV per read, for 340 x 256 and 1280 x 720 H.264: a training clip
@@ -24,13 +24,19 @@ BACKENDS = {
     "decord": "avssl.media.decord_reader:DecordReader",
 }
 """Name → ``module:class`` of the reader, fastest first."""
+ON_GPU = {"torchcodec_cuda": "avssl.media.torchcodec_cuda_reader:TorchCodecCudaReader"}
+"""Readers that decode on a GPU, whose processes cannot be forked; used only where they are chosen."""
+
+
+def _all() -> dict[str, str]:
+    return BACKENDS | ON_GPU
 
 
 @cache
 def load_error(backend: str) -> str | None:
     """Return None if the backend loads, else the reason in one line."""
     try:
-        importlib.import_module(BACKENDS[backend].partition(":")[0])
+        importlib.import_module(_all()[backend].partition(":")[0])
     except (ImportError, OSError, RuntimeError) as error:  # a broken binary wheel raises any of the three
         lines = str(error).strip().splitlines()
         return f"{backend} does not load: {type(error).__name__}: {lines[0] if lines else 'no message'}"
@@ -39,7 +45,7 @@ def load_error(backend: str) -> str | None:
 
 def available_backends() -> dict[str, str | None]:
     """Return the name of each backend with None if it loads, else the reason why it does not."""
-    return {name: load_error(name) for name in BACKENDS}
+    return {name: load_error(name) for name in _all()}
 
 
 def resolve_backend(backend: str) -> BackendName:
@@ -49,7 +55,7 @@ def resolve_backend(backend: str) -> BackendName:
         ValueError: If there is no backend of this name.
         RuntimeError: If the backend does not load, or none does.
     """
-    if backend != "auto" and backend not in BACKENDS:
+    if backend != "auto" and backend not in _all():
         raise InputError(f"backend must be one of {list(get_args(BackendName))}, got {backend!r}.")
     candidates = list(BACKENDS) if backend == "auto" else [backend]
     for name in candidates:
@@ -61,4 +67,4 @@ def resolve_backend(backend: str) -> BackendName:
 
 def reader_class(backend: str) -> Any:
     """Import the reader class of a backend."""
-    return load(BACKENDS[resolve_backend(backend)])
+    return load(_all()[resolve_backend(backend)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -56,7 +57,7 @@ class TorchCodecReader(PyAVBackedReader):
                 self._fall_back("video", error)
             else:
                 assert self._pyav.video is not None
-                return resize_frames(frames, self._pyav.video.size(short_side))
+                return self._resized(frames, self._pyav.video.size(short_side))
         return self._pyav.read_frames(times, short_side)
 
     def _decode_frames(self, times: list[float]) -> Tensor:
@@ -69,8 +70,7 @@ class TorchCodecReader(PyAVBackedReader):
         if not self._pyav.source.container.format.name.startswith(_SEEKS_TO_KEYFRAMES):
             raise _UnsupportedError("torchcodec does not seek to keyframes in this container")
         if self._video is None:
-            # "approximate" would take frame numbers from the header, wrong for varying rates.
-            self._video = VideoDecoder(self._path, stream_index=track.index, seek_mode="exact")
+            self._video = self._open_video(track.index)
         metadata = self._video.metadata
         first, stop = metadata.begin_stream_seconds, metadata.end_stream_seconds
         if max(times) > stop + 0.5 / (metadata.average_fps or 1):
@@ -80,6 +80,13 @@ class TorchCodecReader(PyAVBackedReader):
         if self._is_far_from_a_keyframe(requested):
             raise _UnsupportedError("torchcodec cannot be stopped on the long way from a keyframe")
         return self._in_pieces(requested, self._decode_piece)
+
+    def _open_video(self, stream_index: int) -> Any:
+        # "approximate" would take frame numbers from the header, wrong for varying rates.
+        return VideoDecoder(self._path, stream_index=stream_index, seek_mode="exact")
+
+    def _resized(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
+        return resize_frames(frames, size)
 
     def _decode_piece(self, requested: list[float]) -> Tensor:
         batch = self._video.get_frames_played_at(requested)
@@ -118,9 +125,13 @@ class TorchCodecReader(PyAVBackedReader):
         lines = str(error).strip().splitlines()
         self.fallback[stream] = reason = lines[0] if lines else type(error).__name__
         kind = reason if isinstance(error, _UnsupportedError) else type(error).__name__
+        self._tell(stream, kind, f"PyAV decodes its {stream} instead of torchcodec: {reason}")
+
+    def _tell(self, stream: str, kind: str, text: str) -> None:
+        """Log a fallback, loudly if it is the first of its kind."""
         level = logging.DEBUG if (stream, kind) in _told else logging.INFO
         _told.add((stream, kind))
-        _log.log(level, "%s: PyAV decodes its %s instead of torchcodec: %s", self._path, stream, reason)
+        _log.log(level, "%s: %s", self._path, text)
 
 
 class _UnsupportedError(RunError):

@@ -309,7 +309,7 @@ def test_media_error_pickles() -> None:
 
 
 def test_backends_are_named_with_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(available_backends()) == set(BACKENDS)
+    assert set(available_backends()) == {*BACKENDS, *backends.ON_GPU}
     assert available_backends()["pyav"] is None
     monkeypatch.setitem(BACKENDS, "torchcodec", "avssl.media.nothing_here:X")
     backends.load_error.cache_clear()
@@ -324,7 +324,7 @@ def test_backends_are_named_with_reasons(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_auto_is_the_first_backend_that_loads(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert get_args(backends.BackendName) == ("auto", *BACKENDS)
+    assert get_args(backends.BackendName) == ("auto", *BACKENDS, *backends.ON_GPU)
     assert backends.resolve_backend("auto") == "pyav"  # the fastest, and always installed
     with open_media(clip) as opened:
         assert type(opened).__name__ == "PyAVReader"
