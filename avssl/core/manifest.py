@@ -1,15 +1,15 @@
 """The manifest: a table with one row for each clip source.
 
-A manifest is a CSV file next to (or above) the media files it names. Required columns are ``id`` and ``path``; the
-other known columns may be missing or empty; unknown columns are kept, and are usable as subgroups. It is held as
-columns (pyarrow), never as a list of dicts: two million rows load in seconds and are shared with forked workers.
+A manifest is a CSV file, or for very many rows a Parquet file, next to (or above) the media files it names. Required
+columns are ``id`` and ``path``; the other known columns may be missing or empty; unknown columns are kept, and are
+usable as subgroups. It is held as columns (pyarrow), never as Python objects. A run whose source is a Parquet file
+keeps its rows in an Arrow file, which all processes of a machine map into their memory.
 
 A path is the name of a file in any script; one that is not UTF-8 stands there as :mod:`avssl.core.names` writes it.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from avssl.core import column_files
 from avssl.core.errors import InputError
 from avssl.core.names import leaves_folder, name_from_text
-from avssl.core.tables import MAX_TABLE_BYTES, TableError, parse_table, write_table
-from avssl.core.user_files import read_bytes
+from avssl.core.row_keys import RowKeys, StaleKeysError, split_keys
+from avssl.core.table_files import is_columnar, is_url, read_table
+from avssl.core.tables import TableError, write_table
 
 COLUMNS: dict[str, pa.DataType] = {
     "id": pa.string(),  # stable and unique: relative path, plus "#start-stop" where a file holds several
@@ -51,9 +53,8 @@ _SUSPICIOUS = r"^/|^\\|:|(^|[/\\])\.\.([/\\]|$)"
 """Paths that may leave their folder, on some system; :func:`avssl.core.names.leaves_folder` decides."""
 
 
-def is_url(path: Path | str) -> bool:
-    """Return True if a path is in an object store (``s3://bucket/x``)."""
-    return "://" in str(path)
+_KEYED = {"id", "path", "source_path"}
+_PATHS = ("path", "truth", "audio_path", "mixed_audio_path")
 
 
 class ManifestError(InputError):
@@ -77,9 +78,7 @@ class Manifest:
     """
 
     def __init__(self, table: pa.Table, root: Path | str) -> None:
-        self.table = table
-        self._root = str(root)
-        self._hash: str | None = None
+        table, stored, note = split_keys(table)
         if twice := [name for name in set(table.column_names) if table.column_names.count(name) > 1]:
             raise ManifestError(f"the column {min(twice)!r} stands more than once; rename or remove all but one.")
         for name in ("id", "path"):
@@ -88,19 +87,34 @@ class Manifest:
             empty = pc.or_kleene(pc.is_null(table[name]), pc.equal(table[name], ""))
             if pc.any(empty).as_py():
                 raise ManifestError(f"row {pc.index(empty, True).as_py()}: {name} is empty.")
-        counts = pc.value_counts(table["id"].combine_chunks())
-        twice = [c["values"].as_py() for c in counts if c["counts"].as_py() > 1] if len(counts) != len(table) else []
-        if twice:
+        try:
+            self._hold(table, root, RowKeys(*_ids_and_files(table), stored, note))
+        except StaleKeysError as error:
+            raise ManifestError(str(error)) from error
+        if not self.keys.are_checked and (twice := self.keys.repeated()):
             raise ManifestError(f"{len(twice)} ids appear more than once, the first is {twice[0]!r}.")
-        for name in ("path", "truth", "audio_path", "mixed_audio_path"):
+        for name in _PATHS:
             self._check_inside(name)
+
+    def _hold(self, table: pa.Table, root: Path | str, keys: RowKeys) -> None:
+        self.table = table
+        self._root = str(root)
+        self.keys = keys
+        """Keys of the rows."""
+
+    @classmethod
+    def _of_checked(cls, table: pa.Table, root: Path | str, keys: RowKeys) -> Manifest:
+        """Make a manifest of rows that were checked before."""
+        manifest = cls.__new__(cls)
+        manifest._hold(table, root, keys)
+        return manifest
 
     def _check_inside(self, name: str) -> None:
         if name not in self.table.column_names:
             return
-        paths = self.table[name]
-        for value in paths.filter(pc.match_substring_regex(paths, _SUSPICIOUS)).to_pylist():
-            self._refuse_leaving(name, value)
+        for paths in filter(_may_leave, self.table[name].chunks):
+            for value in paths.filter(pc.match_substring_regex(paths, _SUSPICIOUS)).to_pylist():
+                self._refuse_leaving(name, value)
 
     def _refuse_leaving(self, name: str, value: str) -> None:
         if leaves_folder(value):
@@ -156,6 +170,7 @@ class Manifest:
     def location(self, row: int) -> str:
         """Return the media file of a row as text: a path, or a URL if the root is one."""
         text = self.table["path"][row].as_py()
+        self._refuse_leaving("path", text)
         return f"{self._root}/{text if is_url(self._root) else name_from_text(text)}"
 
     def truth_file(self, row: int) -> Path | None:
@@ -169,6 +184,7 @@ class Manifest:
         return self._place(value) if value else self.file(row)
 
     def _place(self, text: str) -> Path:
+        self._refuse_leaving("path", text)
         return self.root / name_from_text(text)
 
     def inside(self, relative: str) -> Path:
@@ -177,14 +193,16 @@ class Manifest:
         Raises:
             ManifestError: If the path leaves the root.
         """
-        self._refuse_leaving("path", relative)
         return self._place(relative)
 
     def select(self, keep: np.ndarray) -> Manifest:
         """Return the rows where a boolean mask is True, or the rows of an integer index, in that order."""
         keep = np.asarray(keep)
-        rows = np.flatnonzero(keep) if keep.dtype == bool else keep
-        return Manifest(self.table.take(pa.array(rows, type=pa.int64())), self._root)
+        rows = keep if keep.dtype == bool else keep.astype(np.int64)
+        table = self.table.filter(pa.array(rows)) if rows.dtype == bool else self.table.take(pa.array(rows))
+        if rows.dtype != bool and len(np.unique(rows)) < len(rows):
+            return Manifest(table, self._root)  # raises the error that names the id
+        return self._of_checked(table, self._root, self.keys.take(rows, *_ids_and_files(table)))
 
     def with_columns(self, columns: Mapping[str, pa.Array]) -> Manifest:
         """Return the rows with some columns replaced or added."""
@@ -192,7 +210,9 @@ class Manifest:
         for name, values in columns.items():
             place = table.schema.get_field_index(name)
             table = table.append_column(name, values) if place < 0 else table.set_column(place, name, values)
-        return Manifest(table, self._root)
+        if set(columns) & {*_KEYED, *_PATHS}:
+            return Manifest(table, self._root)
+        return self._of_checked(table, self._root, self.keys)
 
     def where(self, **equal: str) -> Manifest:
         """Return the rows whose columns equal the given strings: ``manifest.where(split="test")``."""
@@ -203,15 +223,10 @@ class Manifest:
 
     def hash(self) -> str:
         """Return 16 hex digits that identify the set of ids."""
-        if self._hash is None:  # takes a second for millions of ids, and every checkpoint stores it
-            digest = hashlib.sha256()
-            for value in sorted(self.table["id"].to_pylist()):
-                digest.update(value.encode() + b"\0")
-            self._hash = digest.hexdigest()[:16]
-        return self._hash
+        return self.keys.hash()
 
     def write(self, path: Path | str) -> None:
-        """Write the CSV.
+        """Write a CSV, or a Parquet file if its name ends in ``.parquet``.
 
         Paths are relative to its folder when it is read back, so that must be this manifest's root.
 
@@ -224,51 +239,64 @@ class Manifest:
                 f"{path}: paths are relative to {self.root}; write the manifest there, "
                 'or read it with read_manifest(path, root="...").'
             )
-        write_table(self.table, path)
+        if is_columnar(path):
+            column_files.write_parquet(self.keys.stored_with(self.table), path)
+        else:
+            write_table(self.table, path)
+
+    def write_mapped(self, path: Path | str) -> None:
+        """Write the Arrow file of a run, anywhere; its root must be named when it is read back."""
+        column_files.write_arrow(self.keys.stored_with(self.table), path)
 
 
 def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
-    """Read a manifest CSV.
+    """Read a manifest: a CSV or Parquet file, or the Arrow file of a run.
 
     Args:
-        path: The CSV file.
-        root: Folder that paths are relative to; default: the folder of the CSV.
+        path: The file; its first bytes tell which it is.
+        root: Folder that paths are relative to; default: the folder of the file.
 
     Raises:
-        ManifestError: If the file is missing, is not a CSV, or fails the checks of :class:`Manifest`.
+        ManifestError: If the file is missing, is no such table, or fails the checks of :class:`Manifest`.
     """
-    try:
-        table = parse_table(_read(path), str(path), COLUMNS)
-    except TableError as error:
-        raise ManifestError(str(error)) from error
-    try:
-        return Manifest(table, str(path).rpartition("/")[0] or "." if root is None else root)
-    except ManifestError as error:
-        raise ManifestError(f"{path}: {error}") from error
-
-
-def _read(path: Path | str) -> bytes:
-    if is_url(path):
-        return _fetch(str(path))
-    if Path(path).is_dir():
+    if not is_url(path) and Path(path).is_dir():
         raise ManifestError(
-            f"{path}: is a folder, and a manifest (CSV) is needed. Make one with: "
+            f"{path}: is a folder, and a manifest (CSV or Parquet) is needed. Make one with: "
             f"avssl index {path} -o {Path(path) / 'manifest.csv'}"
         )
     try:
-        return read_bytes(path, MAX_TABLE_BYTES)
+        table, kind = read_table(path, COLUMNS)
+    except TableError as error:
+        raise ManifestError(str(error)) from error
     except FileNotFoundError as error:
         raise ManifestError(f"{path}: no such manifest. Make one with: avssl index FOLDER -o {path}") from error
-
-
-def _fetch(url: str) -> bytes:
-    import fsspec
-
+    root = str(path).rpartition("/")[0] or "." if root is None else root
     try:
-        system, name = fsspec.core.url_to_fs(url)
-        data: bytes = system.cat_file(name, start=0, end=MAX_TABLE_BYTES + 1)
-    except (OSError, ImportError, ValueError) as error:
-        raise ManifestError(f"{url}: cannot be read ({error}).") from error
-    if len(data) > MAX_TABLE_BYTES:
-        raise ManifestError(f"{url}: holds more than {MAX_TABLE_BYTES >> 30} GiB, the largest manifest that is read.")
-    return data
+        return _mapped(table, root) if kind == "arrow" else Manifest(table, root)
+    except InputError as error:
+        raise ManifestError(f"{path}: {error}") from error
+
+
+def _mapped(table: pa.Table, root: Path | str) -> Manifest:
+    """Return the rows of a run's own file, checked when they were written; to check them again would read all of it."""
+    table, stored, note = split_keys(table)
+    if not {"id", "path"} <= set(table.column_names):
+        raise ManifestError(f"is no Arrow file of a run, as it has the columns {table.column_names}. Use Parquet.")
+    keys = RowKeys(*_ids_and_files(table), stored, note)
+    if not keys.are_checked:
+        raise ManifestError("is no Arrow file of a run, as it holds no keys of its ids. Use Parquet, or CSV.")
+    return Manifest._of_checked(table, root, keys)
+
+
+def _ids_and_files(table: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Return the ids, and the names of the files; in a prepared corpus, of the sources."""
+    return table["id"], table["source_path" if "source_path" in table.column_names else "path"]
+
+
+def _may_leave(paths: pa.Array) -> bool:
+    """Return False if no path can leave its folder: a look at all bytes at once, many times faster than one at each."""
+    text = paths.buffers()[2]
+    if text is None or not len(paths):
+        return False
+    data = text.to_pybytes()
+    return any(part in data for part in (b"..", b":", b"\\")) or bool(pc.any(pc.starts_with(paths, "/")).as_py())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 
-import numpy as np
-import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -83,20 +82,19 @@ class ClipDataset:
         self.seed = seed
         self.backend = resolve_backend(backend)
         self.limits = limits or MediaLimits()
-        self.id_keys = draws.text_keys(manifest.table["id"].to_pylist())
+        self.id_keys = torch.from_numpy(manifest.keys.ids())
         """(N,) int64: a stable key of each row's id."""
         self.is_prepared = "shard_header_bytes" in manifest
         """True if rows are clips in shards."""
         self._shards, self._decoders = RangeReader(), Decoders()
-        self._row_spans = _numbers(manifest, {"start_seconds": -np.inf, "stop_seconds": np.inf})
-        self._shard_positions = (
-            _numbers(manifest, {"shard_offset": 0, "shard_header_bytes": 0}) if self.is_prepared else np.empty(0)
-        )
-        self.groups = _groups(manifest.table["source_path" if "source_path" in manifest else "path"])
-        """(N,) int64: equal for rows of the same file."""
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    @cached_property
+    def groups(self) -> Tensor:
+        """(N,) int64: equal for rows of the same file."""
+        return torch.from_numpy(self.manifest.keys.files())
 
     def read(self, row: int, epoch: int, clip_number: int = 0) -> Clip:
         """Read the training clip of a row: a random window that depends only on the seed and the arguments.
@@ -207,7 +205,9 @@ class ClipDataset:
         if self.is_prepared:
             check_unchanged(self.manifest, row)
             shard = self.manifest.location(row)
-            offset, header_bytes = self._shard_positions[row].tolist()
+            offset, header_bytes = (
+                int(self.manifest.value(row, name) or 0) for name in ("shard_offset", "shard_header_bytes")
+            )
             name = f"{shard}: {self.manifest.value(row, 'id')}"
             limits = row_limits(self.manifest, row, self.limits)
             return PreparedReader(partial(self._shards.read, shard), name, offset, header_bytes, self._decoders, limits)
@@ -233,7 +233,12 @@ class ClipDataset:
         return video, stream_span(info, "audio", info.audio_start_seconds, info.audio_stop_seconds)
 
     def _row_span(self, row: int) -> tuple[float, float]:
-        return float(self._row_spans[row, 0]), float(self._row_spans[row, 1])
+        return self._number(row, "start_seconds", -math.inf), self._number(row, "stop_seconds", math.inf)
+
+    def _number(self, row: int, name: str, empty: float) -> float:
+        """Return a number of a row, or ``empty`` if its cell is."""
+        value = self.manifest.value(row, name)
+        return empty if value is None else float(value)
 
     def _check_length(
         self, info: MediaInfo, video: tuple[float, float], audio: tuple[float, float], span: tuple[float, float]
@@ -344,17 +349,3 @@ def _single(
 ) -> list[tuple[Sequence[float], Sequence[float]]]:
     """Return the starts of clips of one window each."""
     return [([audio], [video]) for audio, video in zip(audio_starts, video_starts, strict=True)]
-
-
-def _numbers(manifest: Manifest, columns: dict[str, float]) -> np.ndarray:
-    """Return (N, C) of columns, with a number in place of empty or missing values."""
-    arrays = []
-    for name, empty in columns.items():
-        column = manifest.table[name].fill_null(empty).to_numpy() if name in manifest else np.full(len(manifest), empty)
-        arrays.append(column)
-    return np.stack(arrays, axis=1)
-
-
-def _groups(paths: pa.ChunkedArray) -> Tensor:
-    indices = paths.combine_chunks().dictionary_encode().indices
-    return torch.from_numpy(indices.to_numpy().astype(np.int64))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from avssl.core.manifest import Manifest, is_url
 from avssl.data.content import content_hashes, in_threads
@@ -37,11 +37,14 @@ def stamped(manifest: Manifest, *, again: bool = False) -> Manifest:
     """
     if not len(manifest) or is_url(manifest.location(0)):
         return manifest
-    now = _stamps(manifest)
-    sizes, dates = _column(manifest, BYTES, now, 0), [None if stamp is None else stamp[1] for stamp in now]
-    if again and DATE in manifest:
-        dates = _dates_of_resume(manifest, now)
-    return manifest.with_columns({BYTES: pa.array(sizes, pa.int64()), DATE: pa.array(dates, pa.int64())})
+    sizes, dates = _stamps(manifest)
+    if again and {BYTES, DATE} <= set(manifest.table.column_names):
+        if sizes.equals(manifest.table[BYTES]) and dates.equals(manifest.table[DATE]):
+            return manifest  # as it lies on the disk, which all ranks share
+        dates = _dates_of_resume(manifest, sizes, dates)
+    if BYTES in manifest:
+        sizes = pc.coalesce(manifest.table[BYTES], sizes)
+    return manifest.with_columns({BYTES: sizes, DATE: dates})
 
 
 def check_unchanged(manifest: Manifest, row: int) -> None:
@@ -71,19 +74,19 @@ def _has_content(manifest: Manifest, row: int) -> bool:
     return bool(known) and content_hashes(manifest.select(np.array([row])))[0] == known
 
 
-def _dates_of_resume(manifest: Manifest, now: Sequence[tuple[int, int] | None]) -> list[int | None]:
+def _dates_of_resume(manifest: Manifest, sizes: pa.ChunkedArray, now: pa.ChunkedArray) -> pa.Array:
     """Return the dates that continue to count: today's where the file is the same, else that of the first start."""
-    dates: list[int | None] = manifest.table[DATE].to_pylist()
-    replaced, assumed = [], []
-    for row, stamp in enumerate(now):
-        if stamp is None or stamp == (manifest.value(row, BYTES), dates[row]):
-            continue
+    then, is_there = manifest.table[DATE], pc.is_valid(now)
+    is_same_size = pc.equal(sizes, manifest.table[BYTES]).fill_null(False)
+    changed = pc.and_(is_there, pc.invert(pc.and_(is_same_size, pc.equal(now, then).fill_null(False))))
+    replaced, assumed, same = [], [], np.zeros(len(manifest), dtype=bool)
+    for row in np.flatnonzero(_mask(changed)).tolist():
         known = manifest.value(row, HASH)
-        if stamp[0] != manifest.value(row, BYTES) or (known and not _has_content(manifest, row)):
+        if not is_same_size[row].as_py() or (known and not _has_content(manifest, row)):
             replaced.append(row)
             continue
         assumed += [] if known else [row]
-        dates[row] = stamp[1]
+        same[row] = True
     if replaced:
         _LOGGER.warning(
             "%d rows are dropped: their files were replaced since the run began. The first is %s.",
@@ -97,15 +100,33 @@ def _dates_of_resume(manifest: Manifest, now: Sequence[tuple[int, int] | None]) 
             len(assumed),
             manifest.value(assumed[0], "id"),
         )
-    return dates
+    return pc.if_else(pa.array(same), now, then)
 
 
-def _stamps(manifest: Manifest) -> list[tuple[int, int] | None]:
-    """Return (bytes, date) of the files of each row, None if one is missing."""
-    files = [_files(manifest, row) for row in range(len(manifest))]
-    distinct = list(dict.fromkeys(files))
-    stamp_of = dict(zip(distinct, in_threads(_stamp, distinct), strict=True))
-    return [stamp_of[pair] for pair in files]
+def _stamps(manifest: Manifest) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Return the (N,) bytes and dates of the files of each row, null if one is missing.
+
+    Clips of one file share its stamp, so that no objects are made for each row.
+    """
+    names = [name for name in ("path", "audio_path") if name in manifest]
+    numbers = np.stack([_numbers(manifest.table[name]) for name in names])
+    _, firsts, kind = np.unique(
+        numbers[0] * (int(numbers[-1].max(initial=0)) + 2) + numbers[-1], return_index=True, return_inverse=True
+    )
+    stamps = in_threads(_stamp, [_files(manifest, row) for row in firsts.tolist()])
+    columns = [pa.array([None if stamp is None else stamp[field] for stamp in stamps], pa.int64()) for field in (0, 1)]
+    of_row = pa.array(kind)
+    return pa.chunked_array([columns[0].take(of_row)]), pa.chunked_array([columns[1].take(of_row)])
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """Return (N,) int64, equal for equal texts; -1 for an empty cell."""
+    parts = [part.indices.fill_null(-1) for part in column.dictionary_encode().chunks]
+    return pa.chunked_array(parts, pa.int32()).to_numpy().astype(np.int64)
+
+
+def _mask(column: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(column.to_numpy(), dtype=bool)
 
 
 def _files(manifest: Manifest, row: int) -> tuple[Path, ...]:
@@ -118,12 +139,3 @@ def _stamp(files: tuple[Path, ...]) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return sum(status.st_size for status in found), max(status.st_mtime_ns for status in found)
-
-
-def _column(manifest: Manifest, name: str, stamps: Sequence[tuple[int, int] | None], field: int) -> list[int | None]:
-    """Return a column, with what was found in the place of empty cells."""
-    found = [None if stamp is None else stamp[field] for stamp in stamps]
-    if name not in manifest:
-        return found
-    given = manifest.table[name].to_pylist()
-    return [new if old is None else old for old, new in zip(given, found, strict=True)]

@@ -94,7 +94,7 @@ def _source(run: Path) -> str:
         place = Path(str(settings["data"]["source"]).rstrip("/"))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return run.name
-    return place.parent.name if place.name.lower() == "manifest.csv" else place.stem
+    return place.parent.name if place.stem.lower() == "manifest" else place.stem
 
 
 def results_of_benchmark(path: Path | str, weights: str) -> list[CardResult]:

@@ -72,7 +72,7 @@ def _world(config: Config, rows: Rows, task: PretrainTask) -> TrainingWorld | No
     """
     fitted, held_out = rows.manifest, rows.held_out
     if held_out is None:
-        in_half = np.array([zlib.crc32(name.encode()) % 2 == 0 for name in file_names(fitted)])
+        in_half = np.array([zlib.crc32(name.encode()) % 2 == 0 for name in file_names(fitted).to_pylist()])
         fitted, held_out = fitted.select(np.flatnonzero(in_half)), fitted.select(np.flatnonzero(~in_half))
     if min(len(fitted), len(held_out)) < FEWEST_CLIPS // 4 or len(fitted) + len(held_out) < FEWEST_CLIPS:
         return None

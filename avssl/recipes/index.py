@@ -65,8 +65,8 @@ def index(
 
     Args:
         folder: Folder that is searched at any depth.
-        out: Manifest to write, in the folder or in one above it; default: FOLDER/manifest.csv. Failures go into
-            NAME.failures.csv beside it.
+        out: Manifest to write, in the folder or in one above it; default: FOLDER/manifest.csv. A name that ends in
+            .parquet gives a Parquet file, for very many rows. Failures go into NAME.failures.csv beside it.
         labels: "folders" writes the columns label and split from the class folders.
         split: Shares of train, val and test of each class, with labels; default: 0.8 0.1 0.1.
         seed: Random seed of the splits.

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.errors import ConfigError, RunError
-from avssl.core.manifest import COLUMNS, Manifest, ManifestError, read_manifest
+from avssl.core.manifest import COLUMNS, Manifest, ManifestError, is_columnar, read_manifest
 from avssl.core.output_records import Command, place
 from avssl.core.outputs import FolderKind, claimed_folder, remove_files
 from avssl.core.parallel import parallel_map
@@ -31,7 +31,14 @@ from avssl.media.prepared.writer import check_encoders
 
 _COPY = FolderKind(
     "a copy",
-    ("manifest.csv", "dropped_files.csv", "prepared.json", "shards/[0-9]*.tar", "shards/[0-9]*.json"),
+    (
+        "manifest.csv",
+        "manifest.parquet",
+        "dropped_files.csv",
+        "prepared.json",
+        "shards/[0-9]*.tar",
+        "shards/[0-9]*.json",
+    ),
     advice="Use another folder, or replace it with --overwrite.",
 )
 
@@ -68,7 +75,8 @@ def prepare(
     """Copy a corpus into shards that train many times faster.
 
     Every row becomes a small clip with a fixed short side, frame rate and sample rate, in tar shards that WebDataset
-    can read too, with an index for random access. ``avssl pretrain OUT/manifest.csv`` then trains on the copy.
+    can read too, with an index for random access. ``avssl pretrain OUT/manifest.csv`` then trains on the copy; of a
+    Parquet manifest, the manifest of the copy is OUT/manifest.parquet.
 
     An interrupted run continues where it stopped. On a cluster, each of N jobs makes its share
     (``--task-index I --num-tasks N``), and the job that ends last writes the manifest.
@@ -121,7 +129,7 @@ def prepare(
     with claimed_folder(out, command, _COPY, overwrite=overwrite, reads=[manifest], part=part) as claim:
         claim.adopt()
         if overwrite:  # no manifest while its shards change
-            remove_files(out, ["manifest.csv"])
+            remove_files(out, ["manifest.csv", "manifest.parquet"])
         jobs = list(_jobs(source, out, settings, rows_per_shard, backend, limits or MediaLimits()))
         began = time.monotonic()
         mine, workers = jobs[task_index::num_tasks], decoding_workers(num_workers)
@@ -132,7 +140,7 @@ def prepare(
                 bar.update(len(record["rows"]) + len(record["failures"]))
                 records.append(record)
         _say_made(records, time.monotonic() - began)
-        return _finish(out, jobs, about)
+        return _finish(out, jobs, about, out / ("manifest.parquet" if is_columnar(manifest) else "manifest.csv"))
 
 
 def _verify(out: Path) -> None:
@@ -156,7 +164,7 @@ def _jobs(
         yield ShardJob(out, number, rows, first, settings, backend, limits)
 
 
-def _finish(out: Path, jobs: list[ShardJob], settings: dict[str, Any]) -> Manifest | None:
+def _finish(out: Path, jobs: list[ShardJob], settings: dict[str, Any], listed: Path) -> Manifest | None:
     """Write the manifest if every shard exists."""
     records = [job.finished() for job in jobs]
     missing = [job.number for job, record in zip(jobs, records, strict=True) if record is None]
@@ -179,13 +187,13 @@ def _finish(out: Path, jobs: list[ShardJob], settings: dict[str, Any]) -> Manife
     names = list(dict.fromkeys(name for row in rows for name in row))
     order = [name for name in COLUMNS if name in names] + [name for name in names if name not in COLUMNS]
     manifest = Manifest.from_columns({name: [row.get(name) for row in rows] for name in order}, out)
-    manifest.write(out / "manifest.csv")
+    manifest.write(listed)
     hours = float(np.sum(manifest["duration_seconds"])) / 3600
     size = sum(record["bytes"] for record in found)
     totals = {"clips": len(rows), "dropped": len(failures), "hours": hours, "bytes": size, "clip_list": manifest.hash()}
     write_json(out / "prepared.json", {"settings": settings, **totals})
     print(f"{len(rows)} clips, {hours:.2f} h, {size / 2**30:.2f} GiB: {size / 2**20 / hours:.0f} MiB per hour")
-    print(f"manifest: {out / 'manifest.csv'}")
+    print(f"manifest: {listed}")
     return manifest
 
 

@@ -31,7 +31,7 @@ def training_rows(checkpoint: Path | str) -> list[Manifest]:
     while place and len(found) < _MAX_RUNS:
         path = local_checkpoint(place)
         candidates = [] if path is None else [path, path.parent]
-        folder = next((each for each in candidates if (each / "manifest.csv").is_file()), None)
+        folder = next((each for each in candidates if RunDirectory(each).rows_file()), None)
         if folder is None or not (folder / "config.yaml").is_file():
             break
         try:

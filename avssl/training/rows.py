@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from avssl.config import Config
 from avssl.core import distributed
-from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
+from avssl.core.manifest import Manifest, ManifestError, is_columnar, is_url, read_manifest
 from avssl.core.outputs import ClaimedFolder
 from avssl.data.conditions import rows_where
 from avssl.data.file_stamps import stamped
@@ -89,7 +90,7 @@ def rows_of_run(
         manifest, held_out = stamped(manifest), held_out and stamped(held_out)
         mark_begun(run)
         claim.begin()
-        run.write_rows(manifest, unusable, held_out)
+        run.write_rows(manifest, unusable, held_out, mapped=is_columnar(config.data.source))
         run.write_config(config)
     distributed.barrier()
     manifest, unusable = run.read_rows(config.data.source)
@@ -175,12 +176,16 @@ def check_bad_fraction(found: FolderIndex, folder: Path, allowed: float, options
 
 def rows_of_split(manifest: Manifest, split: str) -> Manifest:
     """Return the rows of a split, or all rows if the manifest names no splits or ``split`` is ``all``."""
-    if split == "all" or "split" not in manifest or not any(manifest["split"]):
+    if split == "all" or "split" not in manifest or not _has_text(manifest, "split"):
         return manifest
     try:
         return manifest.select(split_rows(manifest, "split", split))
     except ManifestError as error:
         raise ManifestError(f"data.split: {error} Use all for all rows.") from error
+
+
+def _has_text(manifest: Manifest, column: str) -> bool:
+    return bool(pc.any(pc.not_equal(manifest.table[column], "")).as_py())
 
 
 def hold_out(config: Config, manifest: Manifest) -> tuple[Manifest, Manifest | None]:

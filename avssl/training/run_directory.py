@@ -6,7 +6,7 @@
     ├── config.yaml         every setting, resolved: the fitted batch size, the measured precision
     ├── history.jsonl       settings that a resume changed: step, setting, old and new value
     ├── environment.json    versions, device, commit
-    ├── manifest.csv        the rows of the run, relative to data.source
+    ├── manifest.csv        the rows of the run, relative to data.source; manifest.arrow if that is a Parquet file
     ├── held_out.csv        the monitors' gallery, if it is kept out of training
     ├── unusable_files.csv  files that gave no row, and why
     ├── metrics.jsonl       and tensorboard/
@@ -57,7 +57,7 @@ _TRAINING = (
     *(f"{folder}/{name}" for folder in ("weights", "weights_best") for name in _RELEASE),
 )
 _FOLD = (*_TRAINING, "predictions.npz", "report.html", "report.json", "results.json")
-_START = ("config.yaml", "environment.json", "manifest.csv", "held_out.csv", "unusable_files.csv")
+_START = ("config.yaml", "environment.json", "manifest.csv", "manifest.arrow", "held_out.csv", "unusable_files.csv")
 FILES = (*_START, "history.jsonl", *_TRAINING, "results.json", *(f"folds/fold-*/{name}" for name in _FOLD))
 """Patterns of all files of a run, which --overwrite removes."""
 
@@ -85,6 +85,7 @@ class RunDirectory:
         self.config_file = self.path / "config.yaml"
         self._history = self.path / "history.jsonl"
         self._manifest = self.path / "manifest.csv"
+        self._mapped = self.path / "manifest.arrow"
         self._held_out = self.path / "held_out.csv"
         self._unusable = self.path / "unusable_files.csv"
 
@@ -178,12 +179,20 @@ class RunDirectory:
         """Write what a result depends on beside the settings."""
         write_json(self.path / "environment.json", report)
 
-    def write_rows(self, manifest: Manifest, unusable: pa.Table, held_out: Manifest | None = None) -> None:
-        """Write the training rows, the files that gave no row, and the rows held out of training."""
+    def write_rows(
+        self, manifest: Manifest, unusable: pa.Table, held_out: Manifest | None = None, *, mapped: bool = False
+    ) -> None:
+        """Write the training rows, the files that gave no row, and the rows held out of training.
+
+        With ``mapped`` the training rows are a file that all processes of a machine map into their memory.
+        """
         write_table(unusable, self._unusable)
         if held_out is not None:
             write_table(held_out.table, self._held_out)
-        write_table(manifest.table, self._manifest)
+        if mapped:
+            manifest.write_mapped(self._mapped)
+        else:
+            write_table(manifest.table, self._manifest)
 
     def read_rows(self, source: Path | str) -> tuple[Manifest, pa.Table]:
         """Return the training rows and the unusable files. Paths are relative to ``source``, or to its folder.
@@ -191,11 +200,16 @@ class RunDirectory:
         Raises:
             RunDirectoryError: If the run was stopped before its rows were found.
         """
-        if not self._manifest.exists():
+        rows = self.rows_file()
+        if rows is None:
             raise RunDirectoryError(
                 f"{self.path}: stopped before its rows were found. Start it again without --resume."
             )
-        return read_manifest(self._manifest, _root(source)), _read_strings(self._unusable)
+        return read_manifest(rows, _root(source)), _read_strings(self._unusable)
+
+    def rows_file(self) -> Path | None:
+        """Return the file of the training rows, or None if there is none."""
+        return next((path for path in (self._mapped, self._manifest) if path.is_file()), None)
 
     def read_held_out(self, source: Path | str) -> Manifest | None:
         """Return the rows held out of training, or None."""
@@ -212,8 +226,8 @@ def default_directory(source: str, ending: str = "") -> Path:
     The name is that of the folder itself, not of a link to it or of ``..``.
     """
     path = Path(source.partition("://")[2].strip("/")) if is_url(source) else Path(source).resolve()
-    name = path.name if path.is_dir() else re.sub(r"\.csv$", "", path.name, flags=re.IGNORECASE)
-    if path.name.lower() == "manifest.csv" and not path.is_dir():
+    name = path.name if path.is_dir() else re.sub(r"\.(csv|parquet)$", "", path.name, flags=re.IGNORECASE)
+    if path.name.lower() in ("manifest.csv", "manifest.parquet") and not path.is_dir():
         name = path.parent.name
     return Path("runs") / ((name or "run") + ending)
 

@@ -90,3 +90,19 @@ def test_normal_draws_have_mean_0_variance_1_and_the_quantiles_of_a_bell():
     for quantile, value in ((0.025, -1.96), (0.1587, -1.0), (0.5, 0.0), (0.975, 1.96)):
         assert (drawn < value).double().mean().item() == pytest.approx(quantile, abs=0.005)
     assert torch.equal(draws.normal(KEYS[:3], "noise", 50), draws.normal(KEYS, "noise", 50)[:3])
+
+
+def test_the_order_is_that_of_the_sorted_hashes(monkeypatch):
+    keys = draws.text_keys(IDS)
+    hashes = draws.splitmix64(draws.clip_key(5, 2, keys) ^ draws.text_key("order"))
+    assert torch.equal(draws.epoch_order(5, 2, keys), torch.argsort(hashes, stable=True))
+    assert draws.epoch_order(5, 2, keys[:0]).tolist() == []
+    assert draws.epoch_order(5, 2, keys[:1]).tolist() == [0]
+    # Hashes that differ in their last bits only, and equal ones.
+    few = (keys & 31).numpy().astype("uint64")
+    few[100:200] |= 1 << 63
+    monkeypatch.setattr(draws, "_order_hash", lambda seed, epoch, part: few[part.numpy()])
+    for block in (1 << 20, 64):
+        monkeypatch.setattr(draws, "_BLOCK", block)
+        rows = torch.arange(len(few))
+        assert draws.epoch_order(5, 2, rows).tolist() == few.argsort(kind="stable").tolist()

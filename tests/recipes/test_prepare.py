@@ -5,6 +5,7 @@ import pytest
 
 from avssl.cli import main
 from avssl.core.manifest import read_manifest
+from avssl.training.run_directory import RunDirectory
 
 COPY = ["--short_side", "32", "--sample_rate_hz", "8000", "--rows_per_shard", "6", "--num_workers", "0"]
 
@@ -16,20 +17,38 @@ def manifest(videos, tmp_path_factory):
 
 
 def test_prepare_then_pretrain_from_the_copy(manifest, tmp_path, capsys):
-    out = tmp_path / "copy"
-    assert main(["prepare", str(manifest), str(out), *COPY]) == 0
+    """The whole path in Parquet, whose losses are those in CSV."""
+    listed, out = manifest.with_suffix(".parquet"), tmp_path / "copy"
+    assert main(["index", str(manifest.parent / "videos"), "-o", str(listed)]) == 0
+    assert read_manifest(listed).table.equals(read_manifest(manifest).table)
+    assert main(["prepare", str(listed), str(out), *COPY]) == 0
     printed = capsys.readouterr().out
     assert "MiB per hour" in printed
-    assert f"manifest: {out / 'manifest.csv'}" in printed
+    assert f"manifest: {out / 'manifest.parquet'}" in printed
+    copy = read_manifest(out / "manifest.parquet")
     about = json.loads((out / "prepared.json").read_text())
-    assert about["clips"] == len(read_manifest(out / "manifest.csv")) == len(read_manifest(manifest))
+    assert about["clips"] == len(copy) == len(read_manifest(manifest))
+    copy.write(out / "manifest.csv")
     words = (
         "--sampling.num_frames 4 --sampling.audio_seconds 1 --sampling.sample_rate_hz 8000 --transform.video.size 28"
     )
     words += " --model.video.width 4 --model.audio.width 4 --optim.batch_size 8 --optim.epochs 1"
     words += " --data.num_workers 0 --data.clips_per_read 2 --train.device cpu --monitor.every_steps 0"
-    assert main(["pretrain", str(out / "manifest.csv"), "--out", str(tmp_path / "run"), *words.split()]) == 0
-    assert (tmp_path / "run" / "weights" / "model.safetensors").is_file()
+    words += " --train.precision fp32 --train.memory_format contiguous"
+    losses = {}
+    for kind in ("parquet", "csv"):
+        run = tmp_path / kind
+        assert main(["pretrain", str(out / f"manifest.{kind}"), "--out", str(run), *words.split()]) == 0
+        assert (run / "weights" / "model.safetensors").is_file()
+        losses[kind] = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        rows, _ = RunDirectory(run).read_rows(out / f"manifest.{kind}")
+        assert rows.hash() == copy.hash()
+        assert rows.location(0) == str(out / "shards" / "000000.tar")
+    assert losses["parquet"] == losses["csv"]
+    assert (tmp_path / "parquet" / "manifest.arrow").is_file()
+    assert not (tmp_path / "parquet" / "manifest.csv").exists()
+    assert main(["pretrain", "--resume", str(tmp_path / "parquet")]) == 0
+    assert "replaced since" not in capsys.readouterr().err
 
 
 def test_tasks_share_the_shards_and_the_last_one_writes_the_manifest(manifest, tmp_path, capsys):
@@ -75,7 +94,7 @@ def test_wrong_input_raises(manifest, tmp_path, capsys):
         ([str(out / "manifest.csv"), str(tmp_path / "b"), *COPY], 1, "is a prepared copy already"),
         ([str(manifest), str(tmp_path / "b"), "--task-index", "2", "--num-tasks", "2"], 2, "task_index < num_tasks"),
         ([str(tmp_path / "none.csv"), str(tmp_path / "b")], 1, "no such manifest"),
-        ([str(tmp_path), str(tmp_path / "b")], 1, "is a folder, and a manifest (CSV) is needed"),
+        ([str(tmp_path), str(tmp_path / "b")], 1, "is a folder, and a manifest (CSV or Parquet) is needed"),
         ([str(manifest), str(tmp_path / "b"), "--quality", "90"], 2, "--quality (90) must be 1 to 31"),
         ([str(manifest), str(out), *COPY, "--split", "test"], 1, "no column 'split'"),
         ([str(manifest), str(tmp_path / "c"), *COPY[:2], "--frames_per_second", "70000"], 1, "cannot encode a clip"),

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.data.splits.recordings import Recordings
@@ -229,7 +231,9 @@ def split_rows(manifest: Manifest, split_column: str, split: str) -> np.ndarray:
 
 
 def _named(manifest: Manifest, split_column: str, split: str) -> np.ndarray:
-    return np.array([str(value) == split for value in manifest[split_column]], dtype=bool)
+    if split_column not in manifest:
+        return manifest[split_column] == split  # raises the error that names the columns
+    return np.asarray(pc.equal(manifest.table[split_column].cast(pa.string()), split).fill_null(False).to_numpy())
 
 
 def labeled_rows(divisions: Sequence[Division]) -> np.ndarray:

@@ -46,7 +46,7 @@ def with_folder_labels(
         shares: Shares of training, validation and test, from :func:`choose_shares`; None takes the split folders.
         seed: Random seed of the splits.
     """
-    paths = [Path(name_from_text(name)).relative_to(below) for name in file_names(manifest)]
+    paths = [Path(name_from_text(name)).relative_to(below) for name in file_names(manifest).to_pylist()]
     labels = _filled(manifest, "label", [folders.label(path) for path in paths])
     if shares is None:
         splits = _filled(manifest, "split", [folders.split(path) for path in paths])

@@ -8,16 +8,18 @@ Dimensions: N rows of all manifests.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from avssl.core.manifest import Manifest, is_url
 from avssl.core.names import name_from_text
 from avssl.data.content import same_content
 
-_SOURCE = "source://"
+_SOURCE, _BETWEEN = "source", "\0"
 
 _TOUCHING_SECONDS = 1e-3
 """Rows that overlap by less only touch: their times are rounded in a CSV."""
@@ -32,17 +34,17 @@ class Recordings:
     """
 
     def __init__(self, *manifests: Manifest) -> None:
-        number: dict[str, int] = {}  # of each file, by its place
-
-        def numbers(places: Iterable[str]) -> list[int]:
-            return [number.setdefault(place, len(number)) for place in places]
-
-        videos = numbers(place for manifest in manifests for place in _video_places(manifest))
-        sounds = numbers(place for manifest in manifests for place in _sound_places(manifest))
-        firsts = np.array(same_content([_local_file(place) for place in number]), dtype=np.int64)
-        self.groups = _number_pairs(firsts[videos], firsts[sounds])
+        roots: dict[str, int] = {}
+        videos = [_video_places(manifest, roots) for manifest in manifests]
+        sounds = [_sound_places(manifest, roots) for manifest in manifests]
+        places = pa.chunked_array([chunk for each in videos + sounds for chunk in each.chunks], pa.string())
+        parts = places.dictionary_encode().chunks
+        numbers = np.concatenate([np.empty(0, np.int64), *(part.indices.to_numpy() for part in parts)])
+        video, sound = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
+        firsts = _firsts(parts[-1].dictionary if parts else pa.array([], pa.string()), list(roots))
+        self.groups = _number_pairs(firsts[video], firsts[sound])
         """(N,) int64: equal for rows of the same recording."""
-        by_name = _number_pairs(np.array(videos), np.array(sounds))
+        by_name = _number_pairs(video, sound)
         self.num_copies = int(by_name.max(initial=-1) - self.groups.max(initial=-1))
         """Number of further names of recordings that have several."""
         self._spans = np.concatenate([_spans(manifest) for manifest in manifests])
@@ -62,47 +64,58 @@ class Recordings:
         return any(min(stop, end) - max(start, begin) > _TOUCHING_SECONDS for begin, end in spans)
 
 
-def file_names(manifest: Manifest) -> list[str]:
-    """Return the names of the rows' files; of a prepared corpus, those of the sources."""
-    if _is_prepared(manifest):
-        return list(map(str, manifest["source_path" if "source_path" in manifest else "id"]))
-    return list(map(str, manifest["path"]))
+def file_names(manifest: Manifest) -> pa.ChunkedArray:
+    """Return the (N,) names of the rows' files; of a prepared corpus, those of the sources."""
+    names = ("source_path", "id") if _is_prepared(manifest) else ("path",)
+    return manifest.table[next(name for name in names if name in manifest)]
 
 
 def _is_prepared(manifest: Manifest) -> bool:
     return "shard_header_bytes" in manifest
 
 
-def _video_places(manifest: Manifest) -> list[str]:
-    """Return what identifies the rows' files: a path on this machine, a URL, or a name or hash of a source."""
+def _video_places(manifest: Manifest, roots: dict[str, int]) -> pa.ChunkedArray:
+    """Return what identifies the rows' files: the number of a root and a name, or a name or hash of a source."""
     names = file_names(manifest)
     if not _is_prepared(manifest):
-        return [_place(manifest, name) for name in names]
+        return _joined(str(roots.setdefault(manifest.place, len(roots))), names)
     if "source_file_hash" in manifest:
-        names = [known or name for name, known in zip(names, manifest["source_file_hash"], strict=True)]
-    return [_SOURCE + name for name in names]
+        known = manifest.table["source_file_hash"]
+        names = pc.if_else(pc.not_equal(known, "").fill_null(False), known, names)
+    return _joined(_SOURCE, names)
 
 
-def _sound_places(manifest: Manifest) -> list[str]:
-    places = _video_places(manifest)
+def _sound_places(manifest: Manifest, roots: dict[str, int]) -> pa.ChunkedArray:
+    places = _video_places(manifest, roots)
     if _is_prepared(manifest) or "audio_path" not in manifest:
         return places
-    return [
-        _place(manifest, audio) if audio else place for place, audio in zip(places, manifest["audio_path"], strict=True)
-    ]
+    audio = manifest.table["audio_path"]
+    own = _joined(str(roots[manifest.place]), audio)
+    return pc.if_else(pc.not_equal(audio, "").fill_null(False), own, places)
 
 
-def _place(manifest: Manifest, name: str) -> str:
-    return f"{manifest.place}/{name if is_url(manifest.place) else name_from_text(name)}"
+def _joined(first: str, names: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(first, names, _BETWEEN)
 
 
-def _local_file(place: str) -> Path | None:
-    return None if is_url(place) else Path(place)
+def _firsts(places: pa.Array, roots: Sequence[str]) -> np.ndarray:
+    """Return for each place the number of the first one with the same content; sources in shards are not compared."""
+    numbers = np.arange(len(places))
+    local = np.flatnonzero(pc.invert(pc.starts_with(places, _SOURCE + _BETWEEN)).to_numpy(zero_copy_only=False))
+    files = [_local_file(place, roots) for place in places.take(pa.array(local)).to_pylist()]
+    numbers[local] = local[np.array(same_content(files), dtype=np.int64)]
+    return numbers
+
+
+def _local_file(place: str, roots: Sequence[str]) -> Path | None:
+    root, _, name = place.partition(_BETWEEN)
+    return None if is_url(roots[int(root)]) else Path(roots[int(root)]) / name_from_text(name)
 
 
 def _number_pairs(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return (N,) int64, equal where both numbers are."""
-    return np.unique(np.stack([one, other]), axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    pairs = one * (int(other.max(initial=0)) + 1) + other
+    return np.unique(pairs, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _spans(manifest: Manifest) -> np.ndarray:

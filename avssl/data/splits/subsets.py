@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avssl.core.draws import clip_key, splitmix64_int, text_key, text_keys
+from avssl.core.draws import clip_key, splitmix64, text_key, text_keys
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest
 from avssl.data.splits.recordings import Recordings, file_names
@@ -74,10 +74,12 @@ def held_out_rows(manifest: Manifest, max_rows: int, recordings: Recordings | No
         recordings: Recordings of the manifest, if they are known already.
     """
     groups = (recordings or Recordings(manifest)).groups
-    names = file_names(manifest)
-    key_of = {name: splitmix64_int(text_key(f"held out\0{name}")) for name in set(names)}
     keys = np.full(int(groups.max(initial=-1)) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(keys, groups, np.array([key_of[name] for name in names], dtype=np.int64))
+    first = 0
+    for names in file_names(manifest).chunks:
+        of_rows = splitmix64(text_keys(f"held out\0{name}" for name in names.to_pylist())).numpy()
+        np.minimum.at(keys, groups[first : first + len(names)], of_rows)
+        first += len(names)
     counts = np.bincount(groups, minlength=len(keys))
     keep, left = np.zeros(len(keys), dtype=bool), max_rows
     for group in np.argsort(keys, kind="stable"):

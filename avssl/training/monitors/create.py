@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
+import torch
 
 from avssl.config import Config
 from avssl.core.cpus import decoding_workers
 from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest
-from avssl.data.dataset import ClipDataset
 from avssl.data.eval_loader import EvalLoader
 from avssl.engine import Precision
-from avssl.training.build import build_dataset, build_sampling, needs_of
+from avssl.training.build import build_dataset, needs_of
 from avssl.training.monitors.clips import FP32, FixedClips
 from avssl.training.monitors.embedding import EmbeddingMonitor
 from avssl.training.monitors.probe import ProbeMonitor, single_label
@@ -40,19 +42,16 @@ def create_monitors(
         )
     ]
     if settings.probe_clips and "label" in manifest and "label" in gallery:
-        labels = manifest["label"]
-        chosen = np.array([row for row in rest if single_label(labels[row])][: settings.probe_clips], dtype=np.int64)
-        fitted = _clips(config, manifest, chosen)
-        monitors.append(
-            ProbeMonitor(fitted, labels.tolist(), clips, gallery["label"].tolist(), settings.every_steps, precision)
-        )
+        labeled = ((row, label) for row in map(int, rest) if (label := single_label(manifest.value(row, "label"))))
+        labels: dict[int, str | None] = dict(islice(labeled, settings.probe_clips))
+        fitted = _clips(config, manifest, np.array(list(labels), dtype=np.int64))
+        monitors.append(ProbeMonitor(fitted, labels, clips, gallery["label"].tolist(), settings.every_steps, precision))
     return monitors
 
 
 def _order(config: Config, manifest: Manifest) -> np.ndarray:
     """Return the rows, (N,) int64, in an order that depends on their ids and the seed."""
-    keys = ClipDataset(manifest, build_sampling(config)).id_keys
-    return epoch_order(config.train.seed + 1, 0, keys).numpy()
+    return epoch_order(config.train.seed + 1, 0, torch.from_numpy(manifest.keys.ids())).numpy()
 
 
 def _clips(config: Config, manifest: Manifest, rows: np.ndarray) -> FixedClips:

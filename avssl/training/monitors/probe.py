@@ -21,15 +21,19 @@ MIN_CLIPS = 8
 """Minimum number of clips for fitting and for testing."""
 
 
+Labels = Sequence[str | None] | Mapping[int, str | None]
+"""Label of each row, or of some rows by their number."""
+
+
 class ProbeMonitor:
     """Fits a linear probe on frozen features at each measurement. Training never uses its labels.
 
     Args:
         fit_clips: Clips on which the probe is fitted.
-        fit_labels: Label of each row of their manifest. Rows with no label (None or "") or with several,
+        fit_labels: Label of each of their rows in the manifest. Rows with no label (None or "") or with several,
             joined by ``|``, are left out.
         test_clips: Clips on which the probe is tested.
-        test_labels: Label of each row of their manifest.
+        test_labels: Label of each of their rows in the manifest.
         every_steps: Steps between measurements, >= 1.
         precision: Precision in which the model is trained.
 
@@ -41,9 +45,9 @@ class ProbeMonitor:
     def __init__(
         self,
         fit_clips: FixedClips,
-        fit_labels: Sequence[str | None],
+        fit_labels: Labels,
         test_clips: FixedClips,
-        test_labels: Sequence[str | None],
+        test_labels: Labels,
         every_steps: int,
         precision: Precision = FP32,
     ) -> None:
@@ -85,7 +89,7 @@ def single_label(value: str | None) -> str | None:
     return value if value and "|" not in value else None
 
 
-def _labels_of(clips: FixedClips, labels: Sequence[str | None]) -> list[str | None]:
+def _labels_of(clips: FixedClips, labels: Labels) -> list[str | None]:
     return [single_label(labels[row]) for row in clips.rows().tolist()]
 
 
