@@ -114,9 +114,13 @@ class Ledger:
         """Write ``dropped_files.csv``, sorted by row; only a header if nothing failed."""
         write_table(failures_table(self), path)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return plain values for a checkpoint."""
-        return {"failures": [asdict(failure) for failure in self]}
+    def forget_from(self, number: int) -> None:
+        """Forget all failures but the first ``number`` that were found."""
+        self._failures = dict(list(self._failures.items())[:number])
+
+    def state_dict(self, start: int = 0, stop: int | None = None) -> dict[str, Any]:
+        """Return plain values for a checkpoint, of the failures found from number ``start`` to ``stop``."""
+        return {"failures": [asdict(failure) for failure in list(self)[start:stop]]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._failures = {values["row"]: Failure(**values) for values in state["failures"]}

@@ -177,7 +177,10 @@ class TrainLoader:
         return made.batch()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position after the last batch that was yielded, and the bad rows found by then."""
+        """Return the position after the last batch that was yielded, and the bad rows found by then.
+
+        The bad rows that all ranks know are in the state of rank 0 only; elsewhere "shared_ledger" is None.
+        """
         return {
             "seed": self.dataset.seed,
             "manifest": self.dataset.manifest.hash(),
@@ -188,7 +191,9 @@ class TrainLoader:
             "epoch": self._epoch,
             "batches": self._batches,
             "position": self._position,
-            "ledger": self.ledger.state_dict(),
+            # What all ranks know is saved once, not a hundred times: it may be long.
+            "shared_ledger": self.ledger.state_dict(0, self._num_shared) if self._rank == 0 else None,
+            "ledger": self.ledger.state_dict(self._num_shared),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -212,8 +217,9 @@ class TrainLoader:
         if state["world_size"] != self._world_size:
             warnings.warn(f"continuing on {self._world_size} ranks, saved on {state['world_size']}.", stacklevel=2)
             self._position = self._batches * self.batch_size
-        self.ledger.load_state_dict(state["ledger"])
-        self._num_shared = 0
+        shared = (state.get("shared_ledger") or {"failures": []})["failures"]
+        self.ledger.load_state_dict({"failures": shared + state["ledger"]["failures"]})
+        self._num_shared = len(shared)
 
     def share_bad_files(self) -> None:
         """Merge the ledgers of all ranks. Every rank must call it; also done between epochs.
@@ -225,6 +231,7 @@ class TrainLoader:
             return
         found: list[Any] = [None] * self._world_size
         dist.all_gather_object(found, list(self.ledger)[self._num_shared :])
+        self.ledger.forget_from(self._num_shared)  # they come again, in the order that all ranks have
         self.ledger.add(failure for of_rank in found for failure in of_rank)
         self._num_shared = len(self.ledger)
 

@@ -72,6 +72,11 @@ def collect_ranks(state: _State) -> list[_State]:
     return states
 
 
+def pick_parts(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return :func:`pick_rank`, with the values of rank 0 in place of None: what all ranks share is saved once."""
+    return {name: states[0][name] if value is None else value for name, value in pick_rank(states).items()}
+
+
 def pick_rank(states: Sequence[_State]) -> _State:
     """Return this rank's state, or that of rank 0 if the number of ranks has changed."""
     return states[distributed.rank() if len(states) == distributed.world_size() else 0]

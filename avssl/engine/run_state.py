@@ -14,7 +14,7 @@ from avssl.core import distributed
 from avssl.engine.average import WeightAverage
 from avssl.engine.meter import Meter
 from avssl.engine.protocols import Loader, Monitor, Task
-from avssl.engine.replicas import collect_ranks, pick_rank
+from avssl.engine.replicas import collect_ranks, pick_parts, pick_rank
 from avssl.engine.settings import LoopSettings
 
 _Task = TypeVar("_Task", bound=Task)
@@ -83,7 +83,7 @@ class RunState(Generic[_Task]):
             self.average.load_state_dict(state["average"])
         for monitor, monitor_state in zip(self.monitors, state["monitors"], strict=True):
             monitor.load_state_dict(monitor_state)
-        self.loader.load_state_dict(pick_rank(state["loader"]))
+        self.loader.load_state_dict(pick_parts(state["loader"]))
         self.meter.start(state["step"])
         if state["world_size"] == distributed.world_size():
             self.meter.load_state_dict(pick_rank(state["meter"]))

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avssl.core.batch import BatchIndex, Embeddings, Modality
-from avssl.core.distributed import gather_together
+from avssl.core.distributed import gather_together, rank, world_size
 from avssl.core.draws import clip_key, text_key, uniform
 from avssl.core.errors import InputError
 
@@ -74,7 +74,7 @@ class MemoryBank(nn.Module):
 
     A row starts as a random direction that depends only on the seed and its id. After a step it becomes
     ``normalize(m row + (1 - m) e)``, where e is the mean of the unit embeddings of all clips of that id in
-    the global batch. All ranks hold the same memory.
+    the global batch. All ranks hold the same memory, and each draws a part of it: every rank must create it.
 
     The ids are saved with the rows. A state of the same ids in another order is reordered. A state of other ids
     raises ValueError, or with ``remap`` provides the rows it has; the others keep their random directions.
@@ -230,7 +230,14 @@ class _Repeats:
 
 
 def _random_rows(id_key: Tensor, purpose: str, embedding_size: int, seed: int, dtype: torch.dtype) -> Tensor:
-    """Return (N, D) normalized Gaussians, a function of the seed and each id only."""
+    """Return (N, D) normalized Gaussians, a function of the seed and each id only; each rank draws its share."""
+    share = -(-len(id_key) // world_size())
+    own = id_key[rank() * share :][:share]
+    memory = _drawn_rows(F.pad(own, (0, share - len(own))), purpose, embedding_size, seed, dtype)
+    return gather_together(memory)[0][: len(id_key)]
+
+
+def _drawn_rows(id_key: Tensor, purpose: str, embedding_size: int, seed: int, dtype: torch.dtype) -> Tensor:
     memory = torch.empty(len(id_key), embedding_size, dtype=dtype, device=id_key.device)
     for start in range(0, len(id_key), _ROWS_AT_ONCE):
         keys = clip_key(seed, 0, id_key[start : start + _ROWS_AT_ONCE])

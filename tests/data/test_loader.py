@@ -260,6 +260,7 @@ import avssl.data.dataset
 avssl.data.row_files.open_media = fakes.open_media
 from avssl.core import distributed
 from avssl.data import TooManyBadFiles, TrainLoader
+from avssl.engine.replicas import collect_ranks, pick_parts
 distributed.start("cpu")
 names = fakes.with_bad(24, [1, 2, 7, 11])
 loader = TrainLoader(fakes.dataset(names), 3, max_bad_fraction=0.2)
@@ -268,6 +269,14 @@ assert len(rows) == 39 and not {1, 2, 7, 11} & set(rows)
 assert sorted(f.row for f in loader.ledger) == [1, 2, 7, 11], list(loader.ledger)
 if distributed.is_main():
     loader.ledger.write(sys.argv[2])
+states = collect_ranks(loader.state_dict())
+shared = [state["shared_ledger"] for state in states]
+assert len(shared[0]["failures"]) == 4 and shared[1] is None  # saved once
+assert not any(state["ledger"]["failures"] for state in states)
+resumed = TrainLoader(fakes.dataset(names), 3, max_bad_fraction=0.2)
+resumed.load_state_dict(pick_parts(states))
+assert collect_ranks(resumed.state_dict()) == states
+assert list(resumed.ledger) == list(loader.ledger)  # in one order on all ranks
 strict = TrainLoader(fakes.dataset(names), 3, max_bad_fraction=0.15)
 with pytest.raises(TooManyBadFiles, match="4 of 24"):  # together; each rank alone has fewer
     fakes.take(strict, 13)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from avssl.engine import load_checkpoint, read_metrics
-from avssl.engine.replicas import collect_ranks, pick_rank, replicated
+from avssl.engine.replicas import collect_ranks, pick_parts, pick_rank, replicated
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 
@@ -36,4 +36,5 @@ def test_one_rank_needs_no_wrapper():
         assert task.model is model
     assert collect_ranks({"a": 1}) == [{"a": 1}]
     assert pick_rank([{"a": 1}]) == {"a": 1}
+    assert pick_parts([{"a": 1}]) == {"a": 1}
     assert pick_rank([{"a": 1}, {"a": 2}]) == {"a": 1}  # saved on two ranks, resumed on one
