@@ -33,10 +33,13 @@ class PrecisionTimes:
     def __str__(self) -> str:
         """Return the candidates with their milliseconds, the fastest first."""
         fastest_first = sorted(self.seconds.items(), key=lambda item: item[1])
-        return ", ".join(
-            f"{candidate} {f'{1000 * seconds:.3g} ms' if seconds < float('inf') else 'does not run'}"
-            for candidate, seconds in fastest_first
-        )
+        return ", ".join(f"{candidate} {_milliseconds(seconds)}" for candidate, seconds in fastest_first)
+
+
+def _milliseconds(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "does not run"
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
 
 
 def all_precisions() -> list[Precision]:
