@@ -1,28 +1,35 @@
-"""Measure training on a GPU: steps, losses, and clips from shards, in under 8 minutes on a machine with one GPU.
+"""Measure training on a GPU: steps, losses, and clips from shards, in at most 6 minutes on a machine with one GPU.
 
     python benchmarks/gpu.py                          measure what is missing, then print the tables
     python benchmarks/gpu.py --table                  print the tables of the measurements so far
     python benchmarks/gpu.py --device cpu --small     a miniature of every measurement, in seconds, as a test
 
-Rows are appended to --file, and a run continues where the last one stopped; no measurement begins later than --minutes.
-A step is a training step on a batch that is already on the device: transforms, networks, InfoNCE, backward pass and
-optimizer. Each stage adds one thing: fp32 as torch sets it (cuDNN's convolutions in TF32), bf16, channels last (all
-make frames in the model's format), torch.compile of the model. All stages of a pair use the same batch, the largest
-power of two up to 256 whose fp32 activations take at most half of the GPU's memory, as counted. Operations are those
-of the networks, counted by torch.utils.flop_counter; the ceiling is a large bf16 product measured in the same run. A
-measurement that fails (no memory, no compiler) becomes a row with the reason.
+Rows are appended to --file, and a run continues where the last one stopped; after --minutes, what is being measured is
+given up and left for the next run. A step is a training step on a batch that is already on the device: transforms,
+networks, InfoNCE, backward pass and optimizer. Each stage changes one thing: fp32 as torch sets it (cuDNN's
+convolutions in TF32), bf16, channels last (all make frames in the model's format); then, each beside that, cuDNN's
+search for the fastest convolutions, an optimizer that is not fused, (2+1)D convolutions as 2-D ones on views, and
+torch.compile of the model. All stages of a case use the same batch, the largest power of two up to 256 whose fp32
+activations take at most half of the GPU's memory, as counted. Operations are those of the networks, counted by
+torch.utils.flop_counter; the ceiling is a large bf16 product measured in the same run. Beside the times stand the
+bounds of benchmarks/roofline.py for an H200. A measurement that fails (no memory, no compiler) becomes a row with the
+reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,13 +38,14 @@ import losses
 import torch
 import waiting
 from config_cost import model_cost
-from gpu_plan import FULL, SMALL, Plan
+from gpu_plan import FULL, SMALL, Case, Plan
 from gpu_tables import tables
 from peak_memory import peak, reset_peak
 from precision import made_up_batch, made_up_task
 from rows import append_row, machine, read_rows
 
-from avssl.config import Config, choose, load_config
+from avssl.config import Config
+from avssl.core.batch import Batch
 from avssl.core.manifest import Manifest, read_manifest
 from avssl.engine import Precision
 from avssl.media.prepared.clip import CopySettings
@@ -45,14 +53,38 @@ from avssl.recipes.prepare import prepare
 from avssl.synthetic import synthesize_corpus
 from avssl.training.build import build_optimizer
 
-CONFIG = Path(__file__).parents[1] / "configs" / "avid_kinetics.yaml"
-COMPILED = "+ compile"
+ROOFLINE = Path(__file__).with_name("roofline.py")
+MOST_STEP_SECONDS = 3.0
+"""Timed steps end after this time; there are at least two."""
+
+
+FAST = Precision("bf16", "channels_last")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Way of running a step."""
+
+    precision: Precision = FAST
+    cudnn_benchmark: bool = False
+    fused_optimizer: bool = True
+    on_views: bool = False
+    compiled: bool = False
+
+
 STAGES = {
-    "fp32": Precision("fp32", "contiguous"),
-    "bf16": Precision("bf16", "contiguous"),
-    "+ channels last": Precision("bf16", "channels_last"),
-    COMPILED: Precision("bf16", "channels_last"),
+    "fp32": Stage(Precision("fp32", "contiguous")),
+    "bf16": Stage(Precision("bf16", "contiguous")),
+    "+ channels last": Stage(),
+    "with cuDNN's search": Stage(cudnn_benchmark=True),
+    "optimizer not fused": Stage(fused_optimizer=False),
+    "on 2-D views": Stage(on_views=True),
+    "with compile": Stage(compiled=True),
 }
+
+
+class TimeIsOver(BaseException):
+    """Raised in whatever runs when the time is over; no Exception, so that nothing that retries catches it."""
 
 
 # ---------------------------------------------------------------- one measurement each
@@ -65,13 +97,35 @@ def ceiling(plan: Plan, device: torch.device) -> dict[str, Any]:
     return {"tflops": 2 * plan.matmul_size**3 / seconds / 1e12}
 
 
-def step(plan: Plan, pair: str, shape: tuple[int, int], stage: str, device: torch.device) -> dict[str, Any]:
+def bounds(plan: Plan, device: torch.device) -> dict[str, Any]:
+    """Return the rows of roofline.py for every case and its batch."""
+    small = ["--small"] if plan is SMALL else []
+    processes = []
+    for case in plan.cases:
+        clips = str(inputs(plan, case, device)[0].optim.batch_size)
+        command = [sys.executable, str(ROOFLINE), "--case", case.name, "--clips", clips, "--rows", *small]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    rows = []
+    for process in processes:
+        out, _ = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(map(str, process.args))} ended with status {process.returncode}")
+        rows += [json.loads(line) for line in out.splitlines()]
+    return {"bounds": rows}
+
+
+def step(plan: Plan, case: Case, stage: Stage, device: torch.device) -> dict[str, Any]:
     """Return the seconds and the peak memory of a training step."""
-    config = pair_config(plan, pair, shape, device)
-    task, batch = made_up_task(config).to(device).train(), made_up_batch(config, config.optim.batch_size).to(device)
-    if stage == COMPILED:
+    if stage.on_views:
+        raise NotImplementedError("this version has no (2+1)D convolutions on views")
+    config, batch, flops = inputs(plan, case, device)
+    task = made_up_task(config).to(device).train()
+    if stage.compiled:
         task.model = torch.compile(task.model, backend=plan.compile_backend)
     optimizer = build_optimizer(config, task)
+    if not stage.fused_optimizer:
+        for group in optimizer.param_groups:
+            group.update(fused=False, foreach=None)
 
     def train_steps(count: int) -> None:
         for _ in range(count):
@@ -79,43 +133,48 @@ def step(plan: Plan, pair: str, shape: tuple[int, int], stage: str, device: torc
             task(batch).total.backward()
             optimizer.step()
 
-    with STAGES[stage].applied_to(task, device):
+    with (
+        stage.precision.applied_to(task, device),
+        torch.backends.cudnn.flags(enabled=True, benchmark=stage.cudnn_benchmark),
+    ):
         warmup_seconds = timed(lambda: train_steps(3), device)
         reset_peak(device.type)
-        seconds = timed(lambda: train_steps(plan.num_steps), device) / plan.num_steps
+        count = max(2, min(plan.num_steps, int(MOST_STEP_SECONDS / timed(lambda: train_steps(1), device))))
+        seconds = timed(lambda: train_steps(count), device) / count
     return {
         "clips": len(batch),
         "seconds": seconds,
+        "steps": count,
         "peak_gib": peak(device.type) / 2**30,
-        "flops": model_cost(config, len(batch), Precision()).flops,
+        "flops": flops,
         "warmup_seconds": warmup_seconds,
     }
 
 
-def shards(plan: Plan, folder: Path, pair: str, shape: tuple[int, int], device: torch.device) -> dict[str, Any]:
+def shards(plan: Plan, folder: Path, case: Case, device: torch.device) -> dict[str, Any]:
     """Return the clips a second from a prepared copy, and the share of the time in which the device is idle."""
-    config = pair_config(plan, pair, shape, device)
+    config = inputs(plan, case, device)[0]
     config = replace(config, data=replace(config.data, num_workers=plan.num_workers))
     copy = waiting.repeated(prepared_copy(plan, folder, config.sampling.short_side))
     idle, rate = waiting.measure(config, copy, plan.num_loaded_steps, device)
     return {"clips": config.optim.batch_size, "clips_per_second": rate, "idle": idle, "workers": plan.num_workers}
 
 
-def pair_config(plan: Plan, pair: str, shape: tuple[int, int], device: torch.device) -> Config:
-    """Return AVID's inputs and optimizer with these encoders, this clip shape, and the batch of the rule above."""
-    base, (frames, size), (video, audio) = load_config(CONFIG), shape, plan.pairs[pair]
-    config = replace(
-        base,
-        sampling=replace(base.sampling, num_frames=frames, short_side=round(size / 0.875)),
-        transform=replace(base.transform, video=replace(base.transform.video, size=size)),
-        model=replace(base.model, video=video, audio=audio),
-        objective=choose("objective", "info_nce", pooling="pooled"),
-    )
-    clip_bytes = model_cost(config, 2, Precision()).saved_bytes / 2
+@lru_cache(maxsize=1)
+def inputs(plan: Plan, case: Case, device: torch.device) -> tuple[Config, Batch, int]:
+    """Return the settings of a case, a raw batch on the device, and the operations of its networks."""
+    config = case_config(plan, case, device)
+    clips = config.optim.batch_size
+    return config, made_up_batch(config, clips).to(device), model_cost(config, clips, Precision()).flops
+
+
+def case_config(plan: Plan, case: Case, device: torch.device) -> Config:
+    """Return the settings of a case with the batch of the rule above."""
+    clip_bytes = model_cost(case.config(2), 2, Precision()).saved_bytes / 2
     clips = plan.most_clips
     while clips > 1 and clips * clip_bytes > memory_bytes(device) / 2:
         clips //= 2
-    return replace(config, optim=replace(config.optim, batch_size=clips))
+    return case.config(clips)
 
 
 def prepared_copy(plan: Plan, folder: Path, short_side: int) -> Manifest:
@@ -155,26 +214,40 @@ def memory_bytes(device: torch.device) -> int:
 
 def measurements(plan: Plan, folder: Path, device: torch.device) -> Iterator[tuple[dict[str, Any], Callable[[], Any]]]:
     """Yield the keys that name a row and the function that measures it, the slowest last."""
-    cases = [(pair, shape) for pair in plan.pairs for shape in plan.shapes]
 
-    def steps(stages: list[str]) -> Iterator[tuple[dict[str, Any], Callable[[], Any]]]:
-        for (pair, shape), stage in product(cases, stages):
-            key = {"what": "step", "pair": pair, "clip": clip_name(shape), "stage": stage}
-            yield key, partial(step, plan, pair, shape, stage, device)
+    def steps(compiled: bool) -> Iterator[tuple[dict[str, Any], Callable[[], Any]]]:
+        for case, (name, stage) in product(plan.cases, STAGES.items()):
+            if stage.compiled == compiled:
+                yield key("step", case) | {"stage": name}, partial(step, plan, case, stage, device)
+
+    def key(what: str, case: Case) -> dict[str, Any]:
+        return {"what": what, "pair": case.pair, "clip": case.clip}
 
     yield {"what": "ceiling"}, partial(ceiling, plan, device)
-    yield from steps([stage for stage in STAGES if stage != COMPILED])
+    yield {"what": "bound"}, partial(bounds, plan, device)
+    yield from steps(compiled=False)
     for name, clips, size in plan.losses:
-        key = {"what": "loss", "loss": name, "N": clips, "D": size}
-        yield key, partial(losses.measure, name, clips, size, device.type)
-    for pair, shape in cases:
-        key = {"what": "shards", "pair": pair, "clip": clip_name(shape)}
-        yield key, partial(shards, plan, folder, pair, shape, device)
-    yield from steps([COMPILED])
+        loss = {"what": "loss", "loss": name, "N": clips, "D": size}
+        yield loss, partial(losses.measure, name, clips, size, device.type)
+    for case in plan.cases:
+        yield key("shards", case), partial(shards, plan, folder, case, device)
+    yield from steps(compiled=True)
 
 
-def clip_name(shape: tuple[int, int]) -> str:
-    return f"{shape[0]} x {shape[1]}²"
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeIsOver in the context after a time."""
+
+    def stop(*_: Any) -> None:
+        raise TimeIsOver
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def measure_missing(plan: Plan, file: Path, folder: Path, device: torch.device, minutes: float) -> None:
@@ -183,21 +256,29 @@ def measure_missing(plan: Plan, file: Path, folder: Path, device: torch.device, 
     there = read_rows(file)
     if there and there[0]["machine"] != here:
         raise SystemExit(f"{file}: rows of {there[0]['machine']}, but this is {here}. Choose another --file.")
-    for key, measure in measurements(plan, folder, device):
-        if any(key.items() <= row.items() for row in there):
-            continue
-        if time.monotonic() - began > 60 * minutes:
-            print(f"left for the next run: {' '.join(map(str, key.values()))}, and what follows it")
-            return
-        try:
-            row = measure()
-        except (RuntimeError, NotImplementedError) as error:  # no memory, no compiler: the rest can be measured
-            row = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
-        append_row(file, {"machine": here} | key | row)
-        print(f"{time.monotonic() - began:4.0f} s  {key | row}", flush=True)
-        gc.collect()
-        torch.compiler.reset()
-        torch.cuda.empty_cache()
+    todo = list(measurements(plan, folder, device))
+    try:
+        with time_limit(60 * minutes):
+            for key, measure in todo:
+                if is_measured(key, there):
+                    continue
+                try:
+                    row = measure()
+                except (RuntimeError, NotImplementedError) as error:  # no memory, no compiler: the rest is measured
+                    row = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
+                append_row(file, {"machine": here} | key | row)
+                print(f"{time.monotonic() - began:4.0f} s  {key | row}", flush=True)
+                gc.collect()
+                torch.compiler.reset()
+                torch.cuda.empty_cache()
+    except TimeIsOver:
+        left = [" ".join(map(str, key.values())) for key, _ in todo if not is_measured(key, read_rows(file))]
+        print(f"left for the next run: {'; '.join(left)}")
+
+
+def is_measured(key: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Return True if there is a row of this measurement."""
+    return any(key.items() <= row.items() for row in rows)
 
 
 def main() -> int:
@@ -207,7 +288,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("gpu_corpus"), help="Folder of the corpus and its shards.")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--small", action="store_true", help="A miniature of every measurement.")
-    parser.add_argument("--minutes", type=float, default=7.0, help="No measurement begins later than this.")
+    parser.add_argument("--minutes", type=float, default=5.5, help="Measurements end then; tables follow.")
     parser.add_argument("--table", action="store_true", help="Only print the measurements so far.")
     options = parser.parse_args()
     if not options.table:

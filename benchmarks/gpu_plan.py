@@ -1,24 +1,67 @@
-"""Sizes of the measurements of ``benchmarks/gpu.py``: the full ones and a miniature."""
+"""Cases that ``benchmarks/gpu.py`` measures and ``benchmarks/roofline.py`` counts: the full ones and a miniature."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import losses
 
-from avssl.config import Choice, choose
+from avssl.config import Choice, Config, choose, load_config
 from avssl.synthetic import SceneSettings, Split
 
+CONFIG = Path(__file__).parents[1] / "configs" / "avid_kinetics.yaml"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A pair of encoders and the clips that it trains on."""
+
+    pair: str
+    video: Choice
+    audio: Choice
+    num_frames: int
+    size: int
+    """Height and width of a frame, in pixels."""
+    audio_seconds: float = 2.0
+    spectrogram: Choice | None = None
+    """Front end; None: AVID's, 257 bins and 100 columns a second."""
+
+    @property
+    def clip(self) -> str:
+        """Name of the clip's shape."""
+        return f"{self.num_frames} x {self.size}²"
+
+    @property
+    def name(self) -> str:
+        """Name of the case."""
+        return f"{self.pair}, {self.clip}"
+
+    def config(self, clips: int) -> Config:
+        """Return AVID's inputs, augmentation and optimizer with these encoders and InfoNCE."""
+        base = load_config(CONFIG)
+        transform = replace(base.transform, video=replace(base.transform.video, size=self.size))
+        return replace(
+            base,
+            sampling=replace(
+                base.sampling,
+                num_frames=self.num_frames,
+                short_side=round(self.size / 0.875),
+                audio_seconds=self.audio_seconds,
+            ),
+            transform=replace(transform, spectrogram=self.spectrogram or transform.spectrogram),
+            model=replace(base.model, video=self.video, audio=self.audio),
+            objective=choose("objective", "info_nce", pooling="pooled"),
+            optim=replace(base.optim, batch_size=clips),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Sizes and numbers of all measurements."""
 
-    pairs: dict[str, tuple[Choice, Choice]]
-    """Name → video encoder and audio encoder."""
-    shapes: tuple[tuple[int, int], ...]
-    """Frames and pixels of a clip."""
+    cases: tuple[Case, ...]
     losses: tuple[tuple[str, int, int], ...]
     """Name, clips and embedding size."""
     scenes: Split
@@ -37,22 +80,34 @@ class Plan:
     """Backend of torch.compile."""
 
 
-def _pair(video: str, audio: str, **options: int) -> tuple[Choice, Choice]:
-    return choose("model.video", video, **options), choose("model.audio", audio, **options)
+def _video(name: str, **options: object) -> Choice:
+    return choose("model.video", name, **options)
 
 
+def _audio(name: str, **options: object) -> Choice:
+    return choose("model.audio", name, **options)
+
+
+def vit_pair(name: str, width: int, num_blocks: int, num_heads: int) -> Case:
+    """Return two vision transformers on 8 frames of 224 x 224 and on 9.6 s of 128 mel bins, patches of 16 x 16."""
+    size = {"width": width, "num_blocks": num_blocks, "num_heads": num_heads}
+    mels = choose("transform.spectrogram", "log_mel", num_mels=128)
+    return Case(name, _video("vit_frames", **size), _audio("vit_spectrogram", **size), 8, 224, 9.6, mels)
+
+
+AVID = Case("AVID's pair", _video("avid_r2plus1d_18"), _audio("avid_audio_cnn_10"), 8, 112)
 FULL = Plan(
-    pairs={
-        "AVID's pair": _pair("avid_r2plus1d_18", "avid_audio_cnn_10"),
-        "R(2+1)D-18 + ResNet-18": _pair("r2plus1d_18", "resnet18_audio"),
-    },
-    shapes=((8, 112), (32, 224)),
+    cases=(
+        AVID,
+        replace(AVID, size=224),
+        Case("R(2+1)D-18 + ResNet-18", _video("r2plus1d_18"), _audio("resnet18_audio"), 8, 112),
+        vit_pair("ViT-B/16 pair", 768, 12, 12),
+    ),
     losses=tuple(losses.wanted()),
     scenes=Split(64, SceneSettings(width=340, height=256, duration_seconds=10.0)),
 )
 SMALL = Plan(
-    pairs={"small pair": _pair("small_video", "small_audio", width=4)},
-    shapes=((2, 32),),
+    cases=(Case("small pair", _video("small_video", width=4), _audio("small_audio", width=4), 2, 32),),
     losses=tuple((name, 1024, 16) for name in losses.LOSSES),
     scenes=Split(2, SceneSettings(width=64, height=64, duration_seconds=3.0)),
     num_workers=0,

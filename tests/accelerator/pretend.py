@@ -131,7 +131,7 @@ class Launches(TorchDispatchMode):
         output = operation(*args, **(kwargs or {}))
         inputs = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)]
         outputs = [x for x in tree_iter(output) if isinstance(x, Tensor)]
-        if any(x.device.type == DEVICE for x in outputs) and _is_launch(operation):
+        if any(x.device.type == DEVICE for x in outputs) and is_launch(operation):
             self.counts[self.part] += 1
         if operation.namespace == "c10d":
             self.collectives[self.part] += 1
@@ -148,7 +148,7 @@ _WITHOUT_KERNEL = re.compile(
 """Operations that only allocate memory or change a shape."""
 
 
-def _is_launch(operation: Any) -> bool:
+def is_launch(operation: Any) -> bool:
     """Return False for views, and for what only allocates memory."""
     is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in operation._schema.returns)
     return not is_view and not _WITHOUT_KERNEL.match(str(operation))
@@ -160,4 +160,4 @@ def place() -> str:
     return f"{frames[-1].filename.rpartition('/avssl/')[2]}:{frames[-1].lineno}" if frames else "no line of avssl"
 
 
-__all__ = ["DEVICE", "FakeTensorMode", "Launches", "move", "place", "register"]
+__all__ = ["DEVICE", "FakeTensorMode", "Launches", "is_launch", "move", "place", "register"]
