@@ -7,6 +7,7 @@ decoder that crashes, too little memory) the file is known.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from avssl.data.packing import PackedClips, pack
 from avssl.media import MediaError
 from avssl.media.backends import ON_GPU
 
+_log = logging.getLogger(__name__)
 _SIDE, _NATIVE_SIDE = 256, 512
 """Short side of the frames that a slot has room for, at least, and if they keep their size."""
 _WIDTH = 2
@@ -125,7 +127,7 @@ class WorkerPool(Generic[_Request]):
             ChildDied: If a worker dies, naming what it was reading.
         """
         if self.num_workers:
-            self._slots = Slots(self.num_workers * self.prefetch_factor + num_held, self._slot_bytes)
+            self._slots = _find_slots(self.num_workers * self.prefetch_factor + num_held, self._slot_bytes)
         try:
             yield from parallel_map(
                 self._reader,
@@ -174,6 +176,15 @@ class _ChunkReader(Generic[_Request]):
     def _name(self, row: int) -> str:
         manifest = self._dataset.manifest
         return f"{manifest.value(row, 'id')} ({manifest.location(row)})"
+
+
+def _find_slots(count: int, num_bytes: int) -> Slots | None:
+    try:
+        return Slots(count, num_bytes)
+    except OSError as error:  # address space is limited (ulimit -v)
+        size = f"{count * num_bytes >> 20} MiB"
+        _log.warning("there is no room for %s that workers share (%s); clips take a slower way.", size, error)
+        return None
 
 
 def _room_bytes(dataset: ClipDataset) -> int:

@@ -309,6 +309,13 @@ def test_clips_that_fit_no_slot_come_another_way_and_are_counted(monkeypatch):
     assert 0 < loader.num_spilled < 16
 
 
+def test_without_room_for_shared_memory_clips_come_another_way(monkeypatch, caplog):
+    monkeypatch.setattr("avssl.data.workers._room_bytes", lambda dataset: 2**58)  # no address space has as much
+    loader = TrainLoader(dataset(20), 4, num_workers=2)
+    assert_same_batches(take(loader, 6), take(TrainLoader(dataset(20), 4), 6))
+    assert "clips take a slower way" in caplog.text
+
+
 def test_batches_that_are_kept_stay_as_they_are():
     """However many are kept: the memory that workers write to is never that of a batch."""
     loader = TrainLoader(dataset(8), 2, num_workers=2)
