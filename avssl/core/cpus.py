@@ -22,7 +22,7 @@ def decoding_workers(requested: int | None = None) -> int:
 
     The cores are divided among the ranks of a machine, and one of eight is left to the threads that train and make
     batches: with fewer cores their share of one is small beside what another decoder brings. There is no bound, because
-    a GPU can use more clips than eight cores decode: 8 x 112 x 112 on an H200 takes about 16 cores, from shards
+    a GPU can use more clips than eight cores decode: 8 x 112 x 112 on an H200 takes about 20 cores, from shards
     (``benchmarks/loader.py`` prints how many). Each worker needs about the memory of three batches.
     """
     if requested is not None:
