@@ -33,6 +33,7 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -247,6 +248,40 @@ def _gather_bytes(own: list[Tensor]) -> list[Tensor]:
     return [part.clone(memory_format=torch.contiguous_format).view(-1) for part in parts]
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """One collective that ranks would make."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    """Shapes of this rank's tensors."""
+    num_bytes: tuple[int, ...]
+    """Bytes of each."""
+    has_grad: bool
+    """True if gradients come back."""
+    is_pairs: bool = False
+    """True for columns of a score matrix, of which each rank has W times as many."""
+
+
+_noted: list[Exchange] | None = None
+
+
+@contextmanager
+def noted_exchanges() -> Iterator[list[Exchange]]:
+    """Within the context of one process, note what it would exchange with others, to plan for many."""
+    global _noted
+    before, _noted = _noted, []
+    try:
+        yield _noted
+    finally:
+        _noted = before
+
+
+def _note(*tensors: Tensor, is_pairs: bool = False) -> None:
+    if _noted is not None:
+        shapes, sizes = tuple(tuple(x.shape) for x in tensors), tuple(x.nbytes for x in tensors)
+        _noted.append(Exchange(shapes, sizes, any(x.requires_grad for x in tensors), is_pairs))
+
+
 def gather_together(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Return :func:`gather_with_grad` of each tensor, by one exchange of all and one of all their gradients.
 
@@ -256,6 +291,7 @@ def gather_together(*tensors: Tensor) -> tuple[Tensor, ...]:
         *tensors: (B, ...) each; B and the type may differ between tensors, but not between ranks.
     """
     if world_size() == 1:
+        _note(*tensors)
         return tensors
     gathered: tuple[Tensor, ...] = _Gather.apply(*tensors)
     return gathered
@@ -311,6 +347,7 @@ def own_columns_of_all(x: Tensor) -> Tensor:
     times B from each other rank instead of B times W * B.
     """
     if world_size() == 1:
+        _note(x, is_pairs=True)
         return x
     swapped: Tensor = _ToColumns.apply(x.view(len(x), world_size(), -1).transpose(0, 1))  # (W, B, B)
     return swapped.flatten(0, 1)
@@ -320,6 +357,7 @@ def mean(x: Tensor) -> Tensor:
     """Return the mean over ranks of a float tensor, detached and on its device. Used for logged numbers."""
     x = x.detach()
     if world_size() == 1:
+        _note(x)
         return x
     total = x.clone()
     dist.all_reduce(total)

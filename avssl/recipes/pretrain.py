@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avssl.config import Config, ConfigError
 from avssl.core import distributed
+from avssl.core.ranges import Count, Positive
 from avssl.engine import Checkpointer, FitResult, choose_device, seed_everything, step_of
 from avssl.engine.stop_request import resumable
 from avssl.hub.converters import load_torchvision
@@ -21,6 +22,7 @@ from avssl.training.build import (
     memory_rows,
     needs_of,
 )
+from avssl.training.cluster_plan import Cluster, Here, describe_cluster
 from avssl.training.overlap import overlaps_with_tests
 from avssl.training.rows import rows_of_run
 from avssl.training.run_directory import RunDirectory, default_directory, resolved
@@ -35,6 +37,7 @@ FIRST = (
     "resume",
     "overwrite",
     "dry_run",
+    "world_size",
     "test_manifest",
     "data.split",
     "sampling.num_frames",
@@ -57,6 +60,9 @@ def pretrain(
     resume: Path | str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    world_size: Count | None = None,
+    num_rows: Count | None = None,
+    step_seconds: Positive | None = None,
     test_manifest: Sequence[Path | str] = (),
     progress: bool = True,
 ) -> tuple[Path, FitResult]:
@@ -72,6 +78,9 @@ def pretrain(
         resume: Continue the run in this directory with its own settings.
         overwrite: Replace an earlier run in the run directory.
         dry_run: Print what the run would cost in operations, memory, disk and time, and write nothing.
+        world_size: With dry_run, also plan the run for so many processes, one a GPU, of other machines.
+        num_rows: With world_size, rows of the corpus to plan for; default: those of the source.
+        step_seconds: With world_size, time of a step there; default: as measured here, which says little about a GPU.
         test_manifest: Manifests of test clips, or published lists of their ids. How many of them are trained on, by
             name and by content, is printed; so it is for the splits test and val of the source.
         progress: Show progress bars.
@@ -88,6 +97,10 @@ def pretrain(
     """
     if not config.data.source:
         raise ConfigError("name a folder of videos or a manifest: avssl pretrain SOURCE")
+    if world_size is None and (num_rows is not None or step_seconds is not None):
+        raise ConfigError("num_rows and step_seconds belong to a plan: add --world-size N, the number of processes.")
+    if world_size is not None and not dry_run:
+        raise ConfigError("world_size plans a run: add --dry-run. To train on several GPUs, start avssl with torchrun.")
     run = RunDirectory(resume or out or default_directory(config.data.source))
     with (
         resumable(run.path),
@@ -105,6 +118,7 @@ def pretrain(
         if not dry_run:
             reads = (config.data.source, config.train.init_from, config.train.init_video_from)
             claim = held.enter_context(run.claimed("pretrain", overwrite=overwrite, resume=resumes, reads=reads))
+        planned = config
         rows = rows_of_run(config, run, claim, resume=resumes, dry_run=dry_run, progress=progress)
 
         # ---------------------------------------------------------------- build
@@ -129,6 +143,9 @@ def pretrain(
             _print(describe_time(measured, total_steps))
             if dry_run:
                 _print(describe_cost(config, task, measured, total_steps))
+                if world_size is not None:
+                    here = Here(measured, config.optim.batch_size, len(rows.manifest))
+                    _print(describe_cluster(planned, task, here, Cluster(world_size, num_rows, step_seconds)))
                 _print("dry run: nothing was written")
                 return run.path, FitResult()
             config = with_measured(config, measured, total_steps)

@@ -17,6 +17,7 @@ from avssl.config import Config, ConfigError
 from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex
 from avssl.core.cpus import decoding_workers
+from avssl.core.distributed import Exchange
 from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.core.needs import TemporalWindows
@@ -268,6 +269,15 @@ def measure_cost(config: Config, task: PretrainTask, sample: Batch, precision: P
     state = state_bytes(copied.model, config.optim.name, averaged=config.train.ema_decay is not None)
     kept = [*copied.objective.buffers(), *([] if copied.target is None else copied.target.state_dict().values())]
     return StepCost(round(cost.flops * scale), round(cost.saved_bytes * scale)), state + sum(x.nbytes for x in kept)
+
+
+def counted_exchanges(task: PretrainTask, sample: Batch, num_clips: int) -> list[Exchange]:
+    """Return what processes with so many clips each would exchange for the objective in one step."""
+    copied, batch = copy.deepcopy(task).cpu().train(), _repeated(sample, num_clips)
+    with distributed.noted_exchanges() as exchanges:
+        copied(batch).total.backward()
+        copied.after_step()
+    return exchanges
 
 
 def _with_windows(batch: Batch, windows: TemporalWindows | None) -> Batch:

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -421,6 +422,34 @@ def test_dry_run_prints_the_cost_and_writes_nothing(videos, tiny_config, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
     assert sorted(path.name for path in videos.iterdir()) == before
     assert not any(Path(os.environ["XDG_CACHE_HOME"]).iterdir())
+
+
+def test_dry_run_plans_a_cluster(videos, tiny_config, tmp_path, monkeypatch, capsys):
+    objective = {"name": "cma", "num_negatives": 8, "num_positives": 4, "positive_negatives": 4}
+    config = to_yaml(tiny_config(videos, objective=objective, optim={"batch_size": 4096}))
+    (tmp_path / "config.yaml").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    command = ["pretrain", str(videos), "--config", "config.yaml", "--world-size", "64"]
+    assert main(command) != 0
+    assert "--dry-run" in capsys.readouterr().err
+    plan = ["--dry-run", "--num-rows", "2000000", "--step-seconds", "0.5", "--optim.epochs", "10"]
+    assert main([*command, *plan]) == 0
+    text = capsys.readouterr().out
+    steps = 10 * (2_000_000 // 4096)
+    for words in (
+        f"64 processes of 64 clips: batches of 4096, 2000000 rows, {steps} steps",
+        "1 collectives of the objective",
+        "1 searches of",
+        f"{0.5 * steps / 3600:.3g} h: {steps} steps of 0.5 s, as given",
+        "cores",
+    ):
+        assert words in text, words
+    # Two banks of 2 M rows in float32, and the numbers of files, ids and positives of each row.
+    width = load_config(tmp_path / "config.yaml").model.head.out_features
+    banks = float(re.search(r"([0-9.]+) (?:MiB|GiB) for banks", text)[1])
+    assert banks * 2**20 > 2_000_000 * (2 * 4 * width + 4 * 8 + 8)
+    assert main([*command[:-1], "3", *plan]) != 0
+    assert "multiple of world_size (3)" in capsys.readouterr().err
 
 
 def test_statistics_are_estimated_from_the_training_audio(run):
