@@ -97,10 +97,7 @@ def pretrain(
     """
     if not config.data.source:
         raise ConfigError("name a folder of videos or a manifest: avssl pretrain SOURCE")
-    if world_size is None and (num_rows is not None or step_seconds is not None):
-        raise ConfigError("num_rows and step_seconds belong to a plan: add --world-size N, the number of processes.")
-    if world_size is not None and not dry_run:
-        raise ConfigError("world_size plans a run: add --dry-run. To train on several GPUs, start avssl with torchrun.")
+    cluster = Cluster.requested(world_size, num_rows, step_seconds, dry_run=dry_run)
     run = RunDirectory(resume or out or default_directory(config.data.source))
     with (
         resumable(run.path),
@@ -143,10 +140,8 @@ def pretrain(
             _print(describe_time(measured, total_steps))
             if dry_run:
                 _print(describe_cost(config, task, measured, total_steps))
-                if world_size is not None:
-                    here = Here(measured, config.optim.batch_size, len(rows.manifest))
-                    _print(describe_cluster(planned, task, here, Cluster(world_size, num_rows, step_seconds)))
-                _print("dry run: nothing was written")
+                here = Here(measured, config.optim.batch_size, len(rows.manifest))
+                _print(describe_cluster(planned, task, here, cluster) + "dry run: nothing was written")
                 return run.path, FitResult()
             config = with_measured(config, measured, total_steps)
             run.record(config, rows.manifest, device)

@@ -38,6 +38,23 @@ class Cluster:
     step_seconds: float | None = None
     """Time of a step; None for that of this machine."""
 
+    @classmethod
+    def requested(
+        cls, world_size: int | None, num_rows: int | None, step_seconds: float | None, *, dry_run: bool
+    ) -> Cluster | None:
+        """Return what a dry run is to plan for, or None.
+
+        Raises:
+            ConfigError: If the options do not go together.
+        """
+        if world_size is None:
+            if num_rows is not None or step_seconds is not None:
+                raise ConfigError("num_rows and step_seconds belong to a plan: add --world-size N, its processes.")
+            return None
+        if not dry_run:
+            raise ConfigError("world_size plans a run: add --dry-run. To train on several GPUs, use torchrun.")
+        return cls(world_size, num_rows, step_seconds)
+
 
 @dataclass(frozen=True)
 class Here:
@@ -50,18 +67,20 @@ class Here:
     """Rows of its source."""
 
 
-def describe_cluster(config: Config, task: PretrainTask, here: Here, cluster: Cluster) -> str:
-    """Describe memory, messages, checkpoints, loader and time of the run on W processes.
+def describe_cluster(config: Config, task: PretrainTask, here: Here, cluster: Cluster | None) -> str:
+    """Describe memory, messages, checkpoints, loader and time of the run on W processes, in lines.
 
     Args:
         config: Settings, with the batch size of all processes together.
         task: The task, as built for the source.
         here: What was measured.
-        cluster: What to plan for.
+        cluster: What to plan for; None for nothing.
 
     Raises:
         ConfigError: If the processes cannot share the batch evenly, or the corpus does not fill it.
     """
+    if cluster is None:
+        return ""
     world, batch = cluster.world_size, config.optim.batch_size
     if batch % world:
         raise ConfigError(f"optim.batch_size ({batch}) must be a multiple of world_size ({world}).")
@@ -82,6 +101,7 @@ def describe_cluster(config: Config, task: PretrainTask, here: Here, cluster: Cl
             f"  time      {seconds * steps / 3600:.3g} h: {steps} steps of {seconds:.3g} s"
             f"{' as on this machine (set --step-seconds)' if cluster.step_seconds is None else ', as given'}, "
             f"{seconds * steps * world / 3600:.4g} hours of a processor for all",
+            "",
         ]
     )
 
