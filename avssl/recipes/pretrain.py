@@ -29,6 +29,7 @@ from avssl.training.run_directory import RunDirectory, default_directory, resolv
 from avssl.training.run_plan import describe, describe_cost, describe_end, describe_time
 from avssl.training.setup import measure, with_fitting_batch, with_measured
 from avssl.training.start import after_restart, load_run
+from avssl.training.tasks import PretrainTask
 from avssl.training.train import train
 
 SHORT_NAMES = {"source": "data.source"}
@@ -145,10 +146,7 @@ def pretrain(
                 return run.path, FitResult()
             config = with_measured(config, measured, total_steps)
             run.record(config, rows.manifest, device)
-            if config.train.init_from:
-                load_run(config.train.init_from, task)
-            if config.train.init_video_from:
-                load_video_weights(config.train.init_video_from, task)
+            _load_first_weights(config, task)
 
         # ---------------------------------------------------------------- train
         seed_everything(config.train.seed)  # measuring drew random numbers, and how many depends on the settings
@@ -171,6 +169,14 @@ def _check_first_weights(config: Config) -> None:
     if any(tower.options().get("pretrained") for tower in (config.model.video, config.model.audio)):
         model = build_model(config)
         load_public_weights(model.video_encoder, model.audio_encoder)
+
+
+def _load_first_weights(config: Config, task: PretrainTask) -> None:
+    """Load the weights of another run that the settings name."""
+    if config.train.init_from:
+        load_run(config.train.init_from, task)
+    if config.train.init_video_from:
+        load_video_weights(config.train.init_video_from, task)
 
 
 def check_settings(config: Config) -> None:
