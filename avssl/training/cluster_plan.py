@@ -29,7 +29,7 @@ _TERAFLOPS = 100.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """What to plan for."""
+    """The run to plan for."""
 
     world_size: int
     """W."""
