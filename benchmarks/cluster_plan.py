@@ -74,6 +74,7 @@ class Cluster:
     nvlink_gb_s: float
     network_gbit_s: float
     pcie_gb_s: float
+    feeding_gb_s: float
     of_bound: float
     variant: str
     launch_us: float
@@ -163,6 +164,7 @@ def resources(run: Run, counted: Counted, cluster: Cluster) -> list[Resource]:
     decode_seconds = cluster.decode_ms_per_frame / 1000 * sampling.num_frames
     network = all_reduce_seconds(4 * counted.parameters, cluster)
     memory = counted.state_bytes + counted.activation_bytes + counted.bank_bytes
+    device_bytes = run.clips * counted.clip_bytes / step
     ahead = clips_per_node * counted.clip_bytes * 2 / 1e9
     cores = cluster.cores - cluster.gpus  # one for each training process
     found = [
@@ -171,7 +173,8 @@ def resources(run: Run, counted: Counted, cluster: Cluster) -> list[Resource]:
         Resource("reading", clips_per_node * read_bytes / 1e9, cluster.storage_gb_s, "GB/s a node", "loader.py"),
         Resource("local copy", run.rows * row_bytes / 1e12, cluster.disk_tb, "TB a node", "all rows on each node"),
         Resource("gradients", network, step, "s a step", "NVLink and network, hidden behind backward up to 100 %"),
-        Resource("transfer", run.clips * counted.clip_bytes / step / 1e9, cluster.pcie_gb_s, "GB/s a GPU", "planes"),
+        Resource("feeding", device_bytes / 1e9, cluster.feeding_gb_s, "GB/s a GPU", "the training process, loader.py"),
+        Resource("transfer", device_bytes / 1e9, cluster.pcie_gb_s, "GB/s a GPU", "planes over PCIe"),
         Resource("host memory", ahead, cluster.host_gb, "GB a node", "clips of 2 s that wait for the GPUs"),
     ]
     return sorted(found, key=lambda resource: -resource.used)
@@ -223,6 +226,11 @@ OPTIONS: dict[str, tuple[float, str]] = {
     "--nvlink-gb-s": (450, f"NVLink of a GPU in GB/s and direction, half of the sheet's 900; {_DATA_SHEET}"),
     "--network-gbit-s": (400, f"Network port of each GPU in Gb/s; {_DATA_SHEET}"),
     "--pcie-gb-s": (55, "Host to GPU in GB/s; an assumption: PCIe 5.0 x16 is 63 GB/s without its overhead."),
+    "--feeding-gb-s": (
+        5.0,
+        "What a training process takes in, in GB/s; benchmarks/loader.py --feeding measured by processor time: 23 500 "
+        "clips of 214 kB a second; an assumption that larger clips cost as much a byte.",
+    ),
     "--of-bound": (
         0.6,
         "Share of the roofline that is reached; an assumption until benchmarks/gpu.py has run. Megatron-LM reaches 52 "

@@ -100,17 +100,20 @@ def ceiling(plan: Plan, device: torch.device) -> dict[str, Any]:
 def bounds(plan: Plan, device: torch.device) -> dict[str, Any]:
     """Return the rows of roofline.py for every case and its batch."""
     small = ["--small"] if plan is SMALL else []
-    processes = []
-    for case in plan.cases:
-        clips = str(inputs(plan, case, device)[0].optim.batch_size)
-        command = [sys.executable, str(ROOFLINE), "--case", case.name, "--clips", clips, "--rows", *small]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-    rows = []
-    for process in processes:
-        out, _ = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(map(str, process.args))} ended with status {process.returncode}")
-        rows += [json.loads(line) for line in out.splitlines()]
+    processes, rows = [], []
+    try:
+        for case in plan.cases:
+            clips = str(inputs(plan, case, device)[0].optim.batch_size)
+            command = [sys.executable, str(ROOFLINE), "--case", case.name, "--clips", clips, "--rows", *small]
+            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        for process in processes:
+            out, _ = process.communicate()
+            if process.returncode:
+                raise RuntimeError(f"{' '.join(map(str, process.args))} ended with status {process.returncode}")
+            rows += [json.loads(line) for line in out.splitlines()]
+    finally:
+        for process in processes:  # the time may be over
+            process.kill()
     return {"bounds": rows}
 
 

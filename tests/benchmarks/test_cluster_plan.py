@@ -44,6 +44,7 @@ def test_hours_and_shares_follow_from_the_step(plan: ModuleType) -> None:
     assert found["decoding"].used == pytest.approx(2.0), "of 64 cores beside one for each GPU"
     assert found["GPU memory"].needed == pytest.approx(0.4 + 10 + 1)
     assert found["transfer"].needed == pytest.approx(40 * 1e6 / 0.02 / 1e9)
+    assert found["feeding"].used == pytest.approx(found["transfer"].needed / 5)
     row_bytes = 567 * 2**20 / 360
     assert found["reading"].needed == pytest.approx(16_000 * row_bytes * 0.25 / 1e9), "2.5 of 10 s"
     assert found["local copy"].needed == pytest.approx(2_560_000 * row_bytes / 1e12)
