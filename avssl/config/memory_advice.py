@@ -8,6 +8,7 @@ from avssl.core.memory import is_on_gpu
 
 _FEWER = {
     "train.embed_chunk_size": "encode fewer clips at a time, with the same loss",
+    "train.activation_checkpointing": "block computes the activations of each block twice and keeps none",
     "optim.batch_size": "fewer clips per step",
     "batch_size": "fewer clips at a time",
     "test.batch_size": "fewer clips at a time in the test",

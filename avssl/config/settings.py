@@ -195,10 +195,20 @@ class TrainConfig:
     records."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Memory layout of the model and of its input frames; "auto" measures and uses the fastest."""
+    deterministic: bool = False
+    """Compute the same numbers in every run on the same GPUs, or stop at an operation that cannot; slower. A CPU with
+    the same number of threads does so anyway."""
     threads: Threads | None = None
     """CPU threads of the model; None uses PyTorch's default."""
-    batch_norm: Literal["train", "eval"] = "train"
-    """Mode of BatchNorm; "eval" fixes its statistics, so that results do not depend on the number of processes."""
+    batch_norm: Literal["train", "eval", "sync"] = "train"
+    """Mode of BatchNorm; "eval" fixes its statistics, and "sync" takes those of the whole batch over all processes, so
+    that results do not depend on their number; "train" takes those of each process."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Division of the model among processes: with "ddp" each has the whole model, its gradient and optimizer state,
+    with "fsdp" a part of them, for encoders that do not fit. Losses are equal up to rounding."""
+    activation_checkpointing: Literal["none", "block"] = "none"
+    """"block" keeps only the input of each block of the encoders, and computes the rest again in the backward pass:
+    less memory for one more forward pass, with equal numbers."""
     embed_chunk_size: Count | None = None
     """Clips that one process encodes at a time, for batches that do not fit into memory; the loss still uses the whole
     batch. Costs one more forward pass; BatchNorm then normalizes within a chunk."""
@@ -215,9 +225,19 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(
+            not self.is_contiguous or self.memory_format != "channels_last",
+            "parallel fsdp shards contiguous weights, and deterministic gradients of pooling need contiguous maps: "
+            "memory_format must be auto or contiguous.",
+        )
+        check(
             not (self.init_from and self.init_video_from),
             "init_from provides all weights, including those of init_video_from: set only one of them.",
         )
+
+    @property
+    def is_contiguous(self) -> bool:
+        """True if another setting needs tensors in the contiguous layout."""
+        return self.parallel == "fsdp" or self.deterministic
 
 
 @checked

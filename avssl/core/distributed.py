@@ -34,6 +34,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -48,8 +49,14 @@ _Value = TypeVar("_Value")
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _JOIN_TIMEOUT_SECONDS = 30 * 60.0  # as torch's own timeout
 _RETRY_SECONDS = 0.05
+_HOST_TIMEOUT = timedelta(days=7)
+"""Longest wait for another rank on the host, such as for rank 0 while it reads the headers of a million files. A rank
+that has ended is noticed at once, whatever the timeout. Collectives of a step keep torch's (10 minutes for nccl)."""
 _PEER_IS_GONE = re.compile(r"Connection (closed|reset) by peer|Broken pipe|remote process exited", re.IGNORECASE)
 """Errors of gloo and nccl when the process of another rank has ended."""
+
+
+_host: dist.ProcessGroup | None = None  # of the group that start() joined
 
 
 def is_initialized() -> bool:
@@ -75,7 +82,8 @@ def is_main() -> bool:
 def start(device: torch.device | str) -> torch.device:
     """Join the process group that ``torchrun`` announced: gloo for tensors on the host, nccl for those on GPUs.
 
-    Flags and small objects go by the host, so that no rank waits for its GPU to exchange them.
+    Flags, small objects and barriers go by a group of their own on the host (:func:`host_group`), so that no rank waits
+    for its GPU to exchange them, and a rank may wait for days while rank 0 reads files.
 
     Without torchrun's environment, or with a single process, no group is started. An existing group is kept.
 
@@ -115,7 +123,22 @@ def start(device: torch.device | str) -> torch.device:
             world_size=size,
             device_id=device if on_gpu else None,
         )
+        global _host
+        _host = new_host_group()
     return device
+
+
+def new_host_group() -> dist.ProcessGroup:
+    """Return a new group of all ranks for values on the host, such as for a thread of its own; every rank must call it.
+
+    Its operations wait for a rank as long as that lives.
+    """
+    return dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT)
+
+
+def host_group() -> dist.ProcessGroup | None:
+    """Return the group of :func:`start` for values on the host; None, the default group, if others started it."""
+    return _host
 
 
 def _own_gpu(local_rank: int) -> torch.device:
@@ -166,6 +189,8 @@ def stop() -> None:
     the process, as it needs Python to release the tensors of its last operation ("terminate called without an active
     exception"). DDP holds the group too, so that a model must be out of it before.
     """
+    global _host
+    _host = None
     if is_initialized():
         gc.collect()  # DDP is part of reference cycles
         dist.destroy_process_group()
@@ -369,7 +394,7 @@ def any_true(flag: bool) -> bool:
     if world_size() == 1:
         return bool(flag)
     value = torch.tensor(int(flag), dtype=torch.int32)
-    dist.all_reduce(value, dist.ReduceOp.MAX)
+    dist.all_reduce(value, dist.ReduceOp.MAX, group=host_group())
     return bool(value.item())
 
 
@@ -378,7 +403,7 @@ def broadcast_object(value: _Value, source: int = 0) -> _Value:
     if world_size() == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=source, device=torch.device("cpu"))
+    dist.broadcast_object_list(box, src=source, group=host_group(), device=torch.device("cpu"))
     return box[0]
 
 
@@ -407,6 +432,35 @@ def _store_of_job() -> dist.Store | None:
 
 
 def barrier() -> None:
-    """Wait until every rank has called it."""
+    """Wait on the host until every rank has called it, however long that takes."""
     if world_size() > 1:
-        dist.barrier()
+        dist.barrier(group=host_group())
+
+
+def is_sharded(x: Tensor) -> bool:
+    """Return True for a DTensor, of which each rank holds a part."""
+    return hasattr(x, "to_local")
+
+
+def part_like(x: Tensor, like: Tensor) -> Tensor:
+    """Return a whole tensor, which every rank has, sharded as ``like`` is; without communication.
+
+    Where ``like`` is whole, or ``x`` is sharded already, it is returned as it is.
+    """
+    if not is_sharded(like) or is_sharded(x):
+        return x
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor), "sharded"
+    return distribute_tensor(x.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def local_part(x: Tensor) -> Tensor:
+    """Return this rank's part of a sharded tensor, sharing its memory; another tensor as it is.
+
+    Parts are enough for what works on each number alone, and need no communication.
+    """
+    if not is_sharded(x):
+        return x
+    part: Tensor = x.to_local()  # type: ignore[attr-defined]
+    return part

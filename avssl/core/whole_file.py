@@ -72,14 +72,14 @@ def whole_file(
         with names_full_disk(named, temporary, num_bytes):
             yield temporary
             if durable:
-                _flush(temporary)
+                flush(temporary)
             if replace:
                 temporary.replace(path)
             else:
                 _rename_to_new(temporary, path)
             if durable:  # the new name is on the disk only once its folder is
                 with suppress(OSError):  # some network file systems and FAT have no such call
-                    _flush(path.parent)
+                    flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -233,7 +233,8 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
             raise
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

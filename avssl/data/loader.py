@@ -230,7 +230,7 @@ class TrainLoader:
         if self._world_size == 1:
             return
         found: list[Any] = [None] * self._world_size
-        dist.all_gather_object(found, list(self.ledger)[self._num_shared :])
+        dist.all_gather_object(found, list(self.ledger)[self._num_shared :], group=distributed.host_group())
         self.ledger.forget_from(self._num_shared)  # they come again, in the order that all ranks have
         self.ledger.add(failure for of_rank in found for failure in of_rank)
         self._num_shared = len(self.ledger)

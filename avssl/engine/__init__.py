@@ -28,6 +28,7 @@ from avssl.engine.protocols import Loader as Loader
 from avssl.engine.protocols import Monitor as Monitor
 from avssl.engine.protocols import Task as Task
 from avssl.engine.runtime import choose_device as choose_device
+from avssl.engine.runtime import deterministic as deterministic
 from avssl.engine.runtime import environment_report as environment_report
 from avssl.engine.runtime import seed_everything as seed_everything
 from avssl.engine.runtime import set_threads as set_threads

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avssl.core.distributed import local_part, part_like
 from avssl.core.errors import InputError
 
 
@@ -46,7 +47,10 @@ class WeightAverage:
         """Update the average; call it once after each optimizer step."""
         self.num_updates += 1
         decay = min(self.decay, self.num_updates / (self.num_updates + 9))
-        torch._foreach_lerp_(list(self._average.values()), list(self._values().values()), 1 - decay)
+        averages, values = (
+            [local_part(value) for value in values.values()] for values in (self._average, self._values())
+        )
+        torch._foreach_lerp_(averages, values, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -69,7 +73,7 @@ class WeightAverage:
         """Load the average. Raises ``KeyError`` if the model has other tensors."""
         self.num_updates = state["num_updates"]
         for name, value in self._average.items():
-            value.copy_(state["average"][name])
+            value.copy_(part_like(state["average"][name], value))
 
     @torch.no_grad()
     def _exchange(self) -> None:

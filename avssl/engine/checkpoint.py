@@ -1,4 +1,4 @@
-"""Training state on disk: one file per checkpoint, written atomically.
+"""Training state on disk: one file per checkpoint, or a folder of sharded networks, written atomically.
 
 A kill or a power cut leaves the previous checkpoint, never half of a new one. A checkpoint holds only
 tensors and plain containers and is read with ``weights_only=True``, so loading one runs no code from it.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +25,26 @@ from avssl.core.errors import InputError, RunError
 from avssl.core.user_files import FileError, open_regular
 from avssl.core.whole_file import is_unfinished, whole_file
 from avssl.engine.frozen import FrozenWeights, with_frozen
+from avssl.engine.sharded_checkpoint import STATE, ShardedWriter, check_shards, read_sharded, remove_folder
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 FORMAT_VERSION = 3
 
 _Result = TypeVar("_Result")
 
-_NAME = re.compile(r"step-(\d{9})\.pt")
+_NAME = re.compile(r"step-(\d{9})(\.pt)?")
 
 
 def step_of(path: Path) -> int:
     """Return the step of a checkpoint from its name."""
     return int(path.stem.rpartition("-")[2])
+
+
+def checkpoints_in(run: Path) -> list[Path]:
+    """Return all checkpoints of the folds of a run, in no order."""
+    return [path for path in run.rglob("step-*") if _NAME.fullmatch(path.name)]
 
 
 class CheckpointError(RunError):
@@ -45,12 +56,14 @@ class CheckpointFormatError(CheckpointError):
 
 
 class Checkpointer:
-    """Writes, finds and prunes the checkpoints of one run. Only rank 0 writes.
+    """Writes, finds and prunes the checkpoints of one run. Only rank 0 writes, or every rank its shards.
 
     Args:
         folder: Folder of the files, created with the first one.
         keep_last: Number of newest files to keep, >= 1. With two, a damaged file has a predecessor.
         model: Model whose parameters that are not trained are kept once for all checkpoints; None for none.
+        mesh: Ranks that share sharded networks, which are then saved in folders, in the background. Every rank must
+            make the checkpointer.
 
     Example:
         >>> checkpointer = Checkpointer("runs/first/checkpoints")
@@ -58,19 +71,27 @@ class Checkpointer:
         >>> state = checkpointer.load_latest()
     """
 
-    def __init__(self, folder: Path | str, keep_last: int = 2, model: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        keep_last: int = 2,
+        model: nn.Module | None = None,
+        mesh: DeviceMesh | None = None,
+    ) -> None:
         if keep_last < 1:
             raise InputError(f"keep_last ({keep_last}) must be at least 1.")
         self.folder = Path(folder)
         self.keep_last = keep_last
-        self.frozen = None if model is None else FrozenWeights(model, self.folder)
+        self.frozen = None if model is None or mesh is not None else FrozenWeights(model, self.folder)
+        self._mesh = mesh
+        self._writer = None if mesh is None else ShardedWriter()
 
     def path(self, step: int) -> Path:
-        """Return the file of a step, whether or not it exists."""
-        return self.folder / f"step-{step:09d}.pt"
+        """Return the file or folder of a step, whether or not it exists."""
+        return self.folder / f"step-{step:09d}{'.pt' if self._mesh is None else ''}"
 
     def files(self) -> list[Path]:
-        """Return the existing checkpoints, oldest first."""
+        """Return the existing checkpoints, files and folders, oldest first."""
         if not self.folder.is_dir():
             return []
         return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
@@ -86,8 +107,11 @@ class Checkpointer:
         return self._newest(_checked)
 
     def load_latest(self) -> dict[str, Any] | None:
-        """Return the state in the newest readable checkpoint, on the CPU. None and errors are as in :meth:`latest`."""
-        return self._newest(load_checkpoint)
+        """Return the state in the newest readable checkpoint, on the CPU. None and errors are as in :meth:`latest`.
+
+        With ``mesh``, tensors of a folder are this rank's parts; those of a file are whole.
+        """
+        return self._newest(partial(load_checkpoint, mesh=self._mesh))
 
     def _newest(self, read: Callable[[Path], _Result]) -> _Result | None:
         errors = []
@@ -113,20 +137,50 @@ class Checkpointer:
             state: Tensors, numbers, strings, None, and dicts, lists and tuples of them.
 
         Returns:
-            The file, which is complete on every rank.
+            The file, which is complete on every rank; with ``mesh`` the folder, which will be after :meth:`wait`.
 
         Raises:
             TypeError: If ``state`` holds anything else; names the key.
             OSError: If it cannot be written, as on a full disk. Earlier checkpoints are kept.
         """
-        path = self.path(step)
+        path, content = self.path(step), {"format_version": FORMAT_VERSION, "step": step, **state}
+        if self._writer is not None:
+            _check_plain(content, "state")
+            self._writer.wait()
+            if distributed.is_main():
+                self._remove_unfinished()
+            self._writer.start(path, content, self._prune)
+            return path
         if distributed.is_main():
-            content = {"format_version": FORMAT_VERSION, "step": step, **state}
             self._write(content, path)
-            for old in self.files()[: -self.keep_last]:
-                old.unlink()
+            self._prune()
         distributed.barrier()
         return path
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is complete on every rank.
+
+        Raises:
+            OSError: If it could not be written. Earlier checkpoints are kept.
+        """
+        if self._writer is not None:
+            self._writer.wait()
+
+    def _prune(self) -> None:
+        for old in self.files()[: -self.keep_last]:
+            if old.is_dir():
+                remove_folder(old)
+            else:
+                old.unlink()
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a kill has left."""
+        if self.folder.is_dir():
+            for left in filter(is_unfinished, os.listdir(self.folder)):
+                if (self.folder / left).is_dir():
+                    shutil.rmtree(self.folder / left, ignore_errors=True)
+                else:
+                    (self.folder / left).unlink(missing_ok=True)
 
     def save_best(self, step: int, state: Mapping[str, Any]) -> Path:
         """Write ``best.pt``, which is never pruned. Arguments and errors are as in :meth:`save`."""
@@ -144,22 +198,27 @@ class Checkpointer:
     def _write(self, content: dict[str, Any], path: Path) -> None:
         _check_plain(content, "state")
         content = content if self.frozen is None else self.frozen.left_out(content)
-        if self.folder.is_dir():
-            for left_by_a_kill in filter(is_unfinished, os.listdir(self.folder)):
-                (self.folder / left_by_a_kill).unlink(missing_ok=True)
+        self._remove_unfinished()
         with whole_file(path, durable=True, num_bytes=_num_bytes(content)) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
 
 
-def load_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Return the state in a checkpoint file, on the CPU.
+def load_checkpoint(path: Path | str, mesh: DeviceMesh | None = None) -> dict[str, Any]:
+    """Return the state in a checkpoint, on the CPU.
+
+    Args:
+        path: A file, or a folder of sharded networks.
+        mesh: Ranks, each of which gets its parts of the sharded tensors of a folder on its device; None for whole ones.
 
     Raises:
         CheckpointError: If the file is missing, damaged, or has another format version.
     """
     path = _checked(Path(path))
     try:
-        state: Any = torch.load(torch_file(path), map_location="cpu", weights_only=True)
+        if path.is_dir():
+            state: Any = read_sharded(path, mesh)
+        else:
+            state = torch.load(torch_file(path), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many types; each means that this is no checkpoint of avssl
         raise CheckpointError(f"{path} is not an avssl checkpoint: {error}") from error
     version = state.get("format_version") if isinstance(state, dict) else None
@@ -175,12 +234,16 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
 
 
 def _checked(path: Path) -> Path:
-    """Return the path if the checksums of the file are right; torch.load does not compare them."""
+    """Return the path if the checksums of its files are right; torch.load does not compare them."""
+    is_folder = path.is_dir()
     try:
-        with open_regular(torch_file(path)) as file, zipfile.ZipFile(file) as archive:
+        with open_regular(torch_file(path / STATE if is_folder else path)) as file, zipfile.ZipFile(file) as archive:
             bad = archive.testzip()
+        if is_folder:
+            check_shards(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such checkpoint.") from error
+        missing = f"{path} is damaged: {error}" if is_folder else f"{path}: no such checkpoint."
+        raise CheckpointError(missing) from error
     except FileError as error:
         raise CheckpointError(str(error)) from error
     except Exception as error:  # zipfile raises many types on damaged headers

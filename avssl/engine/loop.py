@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -35,6 +35,7 @@ from avssl.engine.protocols import Loader, Monitor, Task
 from avssl.engine.replicas import replicated
 from avssl.engine.run_state import RunState
 from avssl.engine.settings import FitResult, LoopSettings
+from avssl.engine.sharding import gathered, whole
 from avssl.engine.stop_request import StopRequest
 
 _Task = TypeVar("_Task", bound=Task)
@@ -94,6 +95,11 @@ def fit(
                 Progress(state.step, settings.total_steps, show=progress) as shown,
             ):
                 loop.run(shown)
+    except BaseException:
+        if checkpointer is not None:
+            with suppress(Exception):  # what is being written is worth waiting for; the first error is the one to show
+                checkpointer.wait()
+        raise
     finally:
         if metrics_log is not None:
             metrics_log.close()
@@ -195,6 +201,8 @@ class _Loop(Generic[_Task]):
         """Clip the gradient, and return the () norm that it had before, on the device."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
+        if distributed.is_sharded(norm):  # of the shards of all ranks
+            norm = norm.full_tensor()  # type: ignore[attr-defined]
         if self.settings.grad_clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.grad_clip, norm)
         return norm
@@ -218,6 +226,8 @@ class _Loop(Generic[_Task]):
         if last or stop or step % self.settings.checkpoint_every == 0:
             self.meter.check_finite(step, self.checkpoint)
             self.checkpoint = self.checkpointer.save(step, self.state.state_dict())
+        if last or stop:
+            self.checkpointer.wait()
         if stop and not last:
             assert self.checkpoint is not None, "saved just now"
             raise Interruption(self.stop.received or "a signal to another rank", step, self.checkpoint)
@@ -230,13 +240,14 @@ class _Loop(Generic[_Task]):
         if not due:
             return numbers
         with state.average.applied() if state.average is not None else nullcontext():
-            for monitor in due:
-                numbers |= monitor.run(self.task)
+            with gathered(self.task):
+                for monitor in due:
+                    numbers |= monitor.run(self.task)
             score = numbers.get(self.settings.best_by or "")
             if self.checkpointer is not None and score is not None and (state.best is None or score > state.best):
                 self.meter.check_finite(state.step, self.checkpoint)
                 state.best = score
-                self.checkpointer.save_best(state.step, {"score": score, "task": self.task.state_dict()})
+                self.checkpointer.save_best(state.step, {"score": score, "task": whole(self.task.state_dict())})
         self.task.train()
         return numbers
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from avssl.core.distributed import is_sharded
 from avssl.core.errors import InputError
 from avssl.engine.protocols import Task
 from avssl.engine.short_convolutions import pad_short_clips, undo
@@ -87,7 +88,8 @@ class Precision:
             _warn_of_emulation()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.data = self.arrange(parameter.data)
+                if not is_sharded(parameter):
+                    parameter.data = self.arrange(parameter.data)
         return PrecisionHandle(model, self, torch.device(device))
 
     @contextmanager

@@ -51,8 +51,8 @@ def unwrapped(model: _Model) -> _Model:
 
 @contextmanager
 def replicated(task: Task, device: torch.device) -> Iterator[None]:
-    """Within the context, average the gradients of ``task.model`` over ranks."""
-    if distributed.world_size() == 1:
+    """Within the context, average the gradients of ``task.model`` over ranks, as FSDP does for a sharded one."""
+    if distributed.world_size() == 1 or any(map(distributed.is_sharded, task.model.parameters())):
         yield
         return
     model = task.model
@@ -68,7 +68,7 @@ def collect_ranks(state: _State) -> list[_State]:
     if distributed.world_size() == 1:
         return [state]
     states: list[Any] = [None] * distributed.world_size()
-    dist.all_gather_object(states, state)
+    dist.all_gather_object(states, state, group=distributed.host_group())
     return states
 
 

@@ -16,6 +16,7 @@ from avssl.engine.meter import Meter
 from avssl.engine.protocols import Loader, Monitor, Task
 from avssl.engine.replicas import collect_ranks, pick_parts, pick_rank
 from avssl.engine.settings import LoopSettings
+from avssl.engine.sharding import optimizer_parts, parts_like
 
 _Task = TypeVar("_Task", bound=Task)
 
@@ -73,10 +74,10 @@ class RunState(Generic[_Task]):
                     "the run continues, but its numbers will differ slightly from an uninterrupted run.",
                     stacklevel=2,
                 )
-        self.task.load_state_dict(state["task"])
+        self.task.load_state_dict(parts_like(state["task"], self.task.state_dict()))
         # Rates and decays are settings, which a resume may change; what the optimizer has gathered is state.
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(optimizer_parts(state["optimizer"], self.optimizer))
         for group, values in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(values)
         if self.average is not None:

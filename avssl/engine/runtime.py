@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +16,9 @@ from typing import Any
 
 import torch
 
-from avssl.core.errors import InputError
+from avssl.core.errors import InputError, RunError
 
+_NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
 _PACKAGES = ("avssl", "torch", "torchvision", "torchaudio", "torchcodec", "av", "decord", "numpy", "pyarrow")
 
 
@@ -76,6 +79,41 @@ def seed_everything(seed: int) -> None:
     """
     random.seed(seed)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Within the context, compute the same numbers in every run on the same GPUs, or raise; a CPU does so anyway.
+
+    It must begin before the first product on a GPU, as cuBLAS reads its workspace then.
+
+    Raises:
+        RunError: If an operation has no deterministic form; names it.
+    """
+    if not enabled:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    debugging: Any = torch.utils.deterministic
+    fills = debugging.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    debugging.fill_uninitialized_memory = False  # looks for other faults, and costs time
+    try:
+        yield
+    except RuntimeError as error:
+        found = _NOT_DETERMINISTIC.search(str(error))
+        if found is None:
+            raise
+        raise RunError(
+            f"{found[1]} has no deterministic form on this device, and train.deterministic is set. Choose encoders and "
+            "an objective without it (docs/reliability.md lists such operations), or leave out --train.deterministic."
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+        debugging.fill_uninitialized_memory = fills
 
 
 def environment_report(device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from avssl.core import distributed
 from avssl.core.errors import Interruption
 from avssl.core.stopping import STOP_SIGNALS, Stopped
-from avssl.engine.checkpoint import step_of
+from avssl.engine.checkpoint import checkpoints_in, step_of
 
 SIGNALS = STOP_SIGNALS[1:]
 """All but Ctrl-C, which stops at once."""
@@ -64,7 +64,7 @@ class StopRequest:
 
     def _cast(self) -> tuple[torch.Tensor, Any]:
         count = torch.tensor(int(self.received is not None))  # on the host: no rank waits for its GPU
-        return count, dist.all_reduce(count, async_op=True)
+        return count, dist.all_reduce(count, group=distributed.host_group(), async_op=True)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._owner:
@@ -84,7 +84,7 @@ def resumable(run: Path) -> Iterator[None]:
     try:
         yield
     except Stopped as stop:
-        saved = max(run.rglob("step-*.pt"), key=lambda path: path.stat().st_mtime_ns, default=None)
+        saved = max(checkpoints_in(run), key=lambda path: path.stat().st_mtime_ns, default=None)
         if saved is None:
             raise
         raise Interruption(stop.name, step_of(saved), saved) from None

@@ -19,6 +19,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from avssl.models.deterministic import FrameMaxPool
 from avssl.models.encoder import Encoder
 from avssl.models.map_stride import refine_map
 
@@ -109,7 +110,7 @@ def _stem(stem_pool: bool) -> nn.Sequential:
         relu=nn.ReLU(inplace=True),
     )
     if stem_pool:
-        layers["pool"] = nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        layers["pool"] = FrameMaxPool(kernel_size=3, stride=2, padding=1)
     return nn.Sequential(layers)
 
 

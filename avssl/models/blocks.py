@@ -36,6 +36,14 @@ def split_stages(stages: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     return blocks
 
 
+def units_of_stage(stage: nn.Module) -> list[nn.Module]:
+    """Return the modules that a stage calls as a whole: its residual blocks, or the stage itself."""
+    children = list(stage) if isinstance(stage, nn.Sequential) else []
+    blocks = [child for child in children if _has_convolution(child)]
+    are_layers = any(isinstance(block, nn.Conv2d | nn.Conv3d) for block in blocks)
+    return [stage] if are_layers or len(blocks) < 2 else blocks
+
+
 def removable_blocks(encoder: Encoder) -> list[str]:
     """Return the names of the residual blocks that keep the shape of their input: those without a shortcut layer."""
     return [name for name, block in encoder.blocks().items() if _is_removable(block)]

@@ -48,7 +48,7 @@ def in_chunks(
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_held(norms)
+        return nullcontext(), statistics_held(norms)
 
     chunks = zip(*(x.tensor_split(num_chunks) for x in inputs), strict=True)
     outputs = [checkpoint(function, *rows, use_reentrant=False, context_fn=contexts) for rows in chunks]
@@ -56,7 +56,7 @@ def in_chunks(
 
 
 @contextmanager
-def _statistics_held(norms: list[_BatchNorm]) -> Iterator[None]:
+def statistics_held(norms: list[_BatchNorm]) -> Iterator[None]:
     """Keep the running statistics of BatchNorm fixed, so that recomputation does not move them again."""
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms if norm.track_running_stats]
     for norm, _, count in kept:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.models.attention_pool import AttentionPool
-from avssl.models.blocks import Detail, split_stages
+from avssl.models.blocks import Detail, split_stages, units_of_stage
 
 Pooling = Literal["max", "mean", "attention"]
 """Pooling of all cells of a map into one vector; "attention" learns which cells count."""
@@ -100,6 +100,10 @@ class Encoder(nn.Module):
     def blocks(self) -> dict[str, nn.Module]:
         """Return the blocks of all stages by name, from input to output (:mod:`avssl.models.blocks`)."""
         return split_stages(self._stages())
+
+    def units(self) -> list[nn.Module]:
+        """Return the modules that the encoder calls in turn: its residual blocks, and whole stages without such."""
+        return [unit for stage in self._stages().values() for unit in units_of_stage(stage)]
 
     def forward_stages(self, x: Tensor, detail: Detail = "stages") -> dict[str, Tensor]:
         """Return the output of every stage or of every block by name, in order; the last is :meth:`forward_features`.

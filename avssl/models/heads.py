@@ -45,14 +45,18 @@ class PooledBatchNorm(nn.BatchNorm1d):
         assert self.running_mean is not None, "tracks statistics"
         assert self.running_var is not None, "tracks statistics"
         assert self.num_batches_tracked is not None, "tracks statistics"
-        var, mean = torch.var_mean(_at_least_float32(rows[:num_pooled]), dim=0, correction=0)
+        var, mean, count = self.batch_statistics(rows[:num_pooled])
         with torch.no_grad():
             momentum = 0.1 if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean.to(self.running_mean), momentum)
-            self.running_var.lerp_((var * num_pooled / max(num_pooled - 1, 1)).to(self.running_var), momentum)
+            self.running_var.lerp_((var * count / max(count - 1, 1)).to(self.running_var), momentum)
             self.num_batches_tracked.add_(1)
         gain = self.weight * torch.rsqrt(var + self.eps)
         return torch.addcmul((self.bias - mean * gain).to(rows.dtype), rows, gain.to(rows.dtype))
+
+    def batch_statistics(self, rows: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Return the (C,) biased variance and mean of (N, C) rows, and N."""
+        return *torch.var_mean(_at_least_float32(rows), dim=0, correction=0), len(rows)
 
 
 class ProjectionHead(nn.Sequential):

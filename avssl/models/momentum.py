@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from avssl.core.distributed import local_part
 from avssl.core.errors import InputError
 from avssl.models.av_model import AVModel
 
@@ -60,5 +61,5 @@ class MomentumModel(nn.Module):
         pairs = zip(self.model.parameters(), online.parameters(), strict=True)
         moving = [(slow, fast) for slow, fast in pairs if slow is not fast]  # one copy of what never moves
         if moving:
-            slow, fast = (list(side) for side in zip(*moving, strict=True))
+            slow, fast = ([local_part(x) for x in side] for side in zip(*moving, strict=True))
             torch._foreach_lerp_(slow, fast, 1 - self.momentum)  # one launch for all

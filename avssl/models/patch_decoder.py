@@ -88,6 +88,10 @@ class PatchDecoder(nn.Module):
         outputs = dict(zip(parts, tokens.split([part.shape[1] for part in parts.values()], dim=1), strict=True))
         return {name: self.predict[name](outputs[name]) for name in parts if name in wanted}
 
+    def units(self) -> list[nn.Module]:
+        """Return the transformer blocks."""
+        return list(self.blocks)
+
     def _part(
         self, name: Modality, seen: VisiblePatches | None, positions: Tensor, num_clips: int, is_wanted: bool
     ) -> Tensor:

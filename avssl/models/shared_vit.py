@@ -134,6 +134,9 @@ class SharedVit(Encoder):
     def blocks(self) -> dict[str, nn.Module]:
         return dict(zip(self.stage_names, self.network.blocks, strict=True))
 
+    def units(self) -> list[nn.Module]:
+        return list(self.network.blocks)
+
     def forward_stages(self, x: Tensor, detail: Detail = "stages") -> dict[str, Tensor]:
         if detail not in ("stages", "blocks"):
             raise InputError(f'detail ({detail!r}) must be "stages" or "blocks".')

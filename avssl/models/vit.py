@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.core.ranges import Blocks, Channels, Count, CountOrZero, Positive, checked
 from avssl.models.blocks import Detail
+from avssl.models.deterministic import resize_positions
 from avssl.models.encoder import Encoder
 from avssl.models.tokens import PatchTokens
 
@@ -166,6 +166,9 @@ class VitEncoder(Encoder):
     def blocks(self) -> dict[str, nn.Module]:
         return self._stages()
 
+    def units(self) -> list[nn.Module]:
+        return [getattr(self, name) for name in self.stage_names[1:-1]]
+
     def forward_stages(self, x: Tensor, detail: Detail = "stages") -> dict[str, Tensor]:
         if detail not in ("stages", "blocks"):
             raise InputError(f'detail ({detail!r}) must be "stages" or "blocks".')
@@ -240,7 +243,7 @@ class VitFrames(VitEncoder):
     def positions(self, grid: tuple[int, int]) -> Tensor:
         if grid == self.patches.position.shape[2:]:
             return self.patches.position
-        return F.interpolate(self.patches.position, grid, mode="bicubic")
+        return resize_positions(self.patches.position, grid)
 
     def to_map(self, cells: Tensor, num_clips: int) -> Tensor:
         return cells.unflatten(0, (num_clips, -1)).transpose(1, 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from avssl.config import Config, ConfigError
 from avssl.core import distributed
 from avssl.core.ranges import Count, Positive
-from avssl.engine import Checkpointer, FitResult, choose_device, seed_everything, step_of
+from avssl.engine import Checkpointer, FitResult, choose_device, deterministic, seed_everything, step_of
 from avssl.engine.stop_request import resumable
 from avssl.hub.converters import load_torchvision
 from avssl.hub.run_weights import load_video_weights, release_run
@@ -102,6 +102,7 @@ def pretrain(
     run = RunDirectory(resume or out or default_directory(config.data.source))
     with (
         resumable(run.path),
+        deterministic(config.train.deterministic),
         distributed.process_group(choose_device(config.train.device)) as device,
         ExitStack() as held,
     ):
@@ -110,8 +111,7 @@ def pretrain(
         config = resolved(config)
         seed_everything(config.train.seed)
         check_options(config)  # bad settings and weights fail before a long look at the files
-        if not resumes:
-            _check_first_weights(config)
+        _check_first_weights(config, resumes)
         claim = None
         if not dry_run:
             reads = (config.data.source, config.train.init_from, config.train.init_video_from)
@@ -162,8 +162,10 @@ def pretrain(
         return run.path, result
 
 
-def _check_first_weights(config: Config) -> None:
-    """Raise the error of weights of others that are missing or do not fit."""
+def _check_first_weights(config: Config, resumes: bool) -> None:
+    """Raise the error of weights of others that are missing or do not fit; a resumed run has its own."""
+    if resumes:
+        return
     if config.train.init_video_from:
         load_torchvision(build_model(config).video_encoder, config.train.init_video_from)
     if any(tower.options().get("pretrained") for tower in (config.model.video, config.model.audio)):

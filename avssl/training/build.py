@@ -41,13 +41,9 @@ from avssl.models.foreign.tower import ForeignEncoder
 from avssl.models.joint_head import JointHead
 from avssl.models.masked import PatchPrediction
 from avssl.models.objective_heads import objective_heads
+from avssl.models.recompute import recompute_blocks
 from avssl.models.shared_vit import SharedVit
-from avssl.objectives import (
-    MemoryRows,
-    Objective,
-    create_objective,
-    objective_needs,
-)
+from avssl.objectives import MemoryRows, Objective, create_objective, objective_needs
 from avssl.training.checks import check_same_time, check_unshifted, refuse_larger_than_memory
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import (
@@ -322,6 +318,8 @@ def build_task(config: Config, rows: MemoryRows | None = None, *, pretrained: bo
     windows = objective.needs.windows
     if model.audio_over_time or (windows is not None and windows.num_negatives):
         check_unshifted(config)
+    if train.activation_checkpointing == "block":
+        recompute_blocks(model)
     return PretrainTask(transform, model, objective, train.batch_norm, train.embed_chunk_size)
 
 

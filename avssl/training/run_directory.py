@@ -10,8 +10,8 @@
     ├── held_out.csv        the monitors' gallery, if it is kept out of training
     ├── unusable_files.csv  files that gave no row, and why
     ├── metrics.jsonl       and tensorboard/
-    ├── checkpoints/        training state; best.pt, the weights with the best retrieval; frozen.safetensors, once for
-    │                       all of them, the weights that are not trained
+    ├── checkpoints/        training state, a folder each with FSDP; best.pt, the weights with the best retrieval;
+    │                       frozen.safetensors, once for all of them, the weights that are not trained
     ├── weights/            the release
     ├── weights_best/       the release of best.pt, if rows are held out
     ├── dropped_files.csv   unusable files, and rows that could not be read in training
@@ -51,6 +51,7 @@ _TRAINING = (
     "metrics.jsonl",
     "tensorboard/events.out.tfevents.*",
     "checkpoints/step-*.pt",
+    *(f"checkpoints/{start}step-*/{name}" for start in ("", ".") for name in ("state.pt", "shard*")),
     "checkpoints/best.pt",
     "checkpoints/frozen.safetensors",
     "dropped_files.csv",

@@ -72,7 +72,8 @@ def _disk(config: Config, folder: Path, rows: Rows, task: PretrainTask) -> str:
     size, kept = checkpoint_bytes(task, config.optim.name, averaged=averaged), config.train.keep_checkpoints
     has_best = rows.held_out is not None and config.monitor.every_steps > 0
     needed = frozen_bytes(task.model) + size * (kept + 1) + (module_bytes(task) if has_best else 0)
-    there = sum(path.stat().st_size for path in folder.rglob("*.pt"))
+    kept_now = [path for pattern in ("*.pt", "step-*/*.safetensors") for path in folder.rglob(pattern)]
+    there = sum(path.stat().st_size for path in kept_now)
     free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
     if free + there < needed and distributed.is_main():
         warnings.warn(

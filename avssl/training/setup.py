@@ -209,14 +209,15 @@ def set_statistics(
 def choose_precision(config: Config, task: Task, sample: Batch, device: torch.device) -> PrecisionChoice:
     """Return the fastest precision that the settings allow.
 
-    "auto" leaves out bf16 where the processor would emulate it.
+    "auto" leaves out bf16 where the processor would emulate it, and layouts that another setting excludes.
     """
     train, has_bf16 = config.train, computes_bf16(device)
+    layout = "contiguous" if train.is_contiguous else train.memory_format
     names = {train.precision} if train.precision != "auto" else {"fp32", "bf16"} if has_bf16 else {"fp32"}
     candidates = [
         precision
         for precision in all_precisions()
-        if precision.name in names and train.memory_format in ("auto", precision.memory_format)
+        if precision.name in names and layout in ("auto", precision.memory_format)
     ]
     local_batch = _local_batch(config)
     num_clips = local_batch if device.type == "cuda" else min(PROBE_CLIPS, local_batch)

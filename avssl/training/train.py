@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 
 from avssl.config import Config
+from avssl.core import distributed
 from avssl.data.loader import TrainLoader
 from avssl.engine import Checkpointer, FitResult, LoopSettings, MetricsLog, Precision, WeightAverage, fit
-from avssl.training.build import build_optimizer, build_schedule
+from avssl.engine.sharding import shard, whole
+from avssl.training.build import build_model, build_optimizer, build_schedule
 from avssl.training.monitors import BEST_BY, create_monitors
 from avssl.training.rows import Rows
 from avssl.training.run_directory import RunDirectory
@@ -30,7 +32,8 @@ def train(
         config: Settings whose precision and checkpoint interval are resolved.
         run: Where checkpoints and numbers are written.
         rows: The training rows and the monitors' gallery.
-        task: The task; moved to ``device``. It ends with the averaged weights, if they are averaged.
+        task: The task; moved to ``device``. It ends with the averaged weights, if they are averaged; on rank 0 with
+            whole networks, also if they are trained in shards.
         loader: Batches of the training rows.
         progress: Show a bar, or a line now and then where there is no terminal.
     """
@@ -38,6 +41,9 @@ def train(
     assert settings.checkpoint_every_steps, "resolved before training"
     precision = Precision.resolved(settings.precision, settings.memory_format)
     total_steps = optim.epochs * loader.steps_per_epoch
+    mesh = None
+    if settings.parallel == "fsdp" and distributed.world_size() > 1:
+        mesh = shard(task, device, precision)  # unit by unit, so that no device ever holds the whole model
     task.to(device)
     average = None if settings.ema_decay is None else WeightAverage(task.model, settings.ema_decay)
     result = fit(
@@ -56,7 +62,7 @@ def train(
             device=device,
             precision=precision,
         ),
-        checkpointer=Checkpointer(run.checkpoints, settings.keep_checkpoints, task.model),
+        checkpointer=Checkpointer(run.checkpoints, settings.keep_checkpoints, task.model, mesh),
         metrics_log=MetricsLog(run.path),
         monitors=create_monitors(config, rows.manifest, rows.held_out, precision),
         average=average,
@@ -66,4 +72,16 @@ def train(
     )
     if average is not None:
         average.copy_to_model()
+    if mesh is not None:
+        _make_whole(config, task, device)
     return result
+
+
+def _make_whole(config: Config, task: PretrainTask, device: torch.device) -> None:
+    """Give the task of rank 0 whole networks in place of sharded ones, for the release; every rank must call it."""
+    state = whole(task.state_dict())
+    if distributed.is_main():
+        fresh = PretrainTask(task.transform, build_model(config), task.objective)
+        task.model, task.target = fresh.model, fresh.target
+        task.load_state_dict(state)
+        task.to(device)

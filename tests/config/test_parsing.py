@@ -76,7 +76,7 @@ def test_none_from_the_command_line(word):
         (["--model.video.stem_pool", "true"], "is a setting of model.video.name=avid_r2plus1d_10 or .*is small_video"),
         (["--optim.lr", "fast"], "optim.lr: Expected a float. Got value: fast"),
         (["--optim.lr", "-1"], r"optim.lr \(-1.0\) must be > 0"),
-        (["--train.batch_norm", "frozen"], r"--train.batch-norm: Expected one of \['train', 'eval'\]"),
+        (["--train.batch_norm", "frozen"], r"--train.batch-norm: Expected one of \['train', 'eval', 'sync'\]"),
         (["--model", "x"], "--model is a group of settings; set --model.audio.name"),
         (["--config", "none.yaml"], "none.yaml: no such config file"),
         (["one", "two"], "unrecognized arguments: two"),

@@ -3,7 +3,8 @@ import json
 import pytest
 import torch
 
-from avssl.engine import choose_device, environment_report, seed_everything, set_threads
+from avssl.core.errors import RunError
+from avssl.engine import choose_device, deterministic, environment_report, seed_everything, set_threads
 
 
 def test_choose_device(monkeypatch):
@@ -45,3 +46,17 @@ def test_environment_report_is_plain_json():
     assert report["packages"]["torch"] == torch.__version__
     assert report["threads"] == torch.get_num_threads()
     assert report["git_commit"] is None or len(report["git_commit"]) == 40
+
+
+def test_deterministic_mode_ends_with_its_context_and_names_what_cannot_be():
+    with deterministic(True):
+        assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    message = r"^put_ has no deterministic form on this device, and train\.deterministic is set\."
+    with pytest.raises(RunError, match=message), deterministic(True):
+        torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RuntimeError, match=r"must match"), deterministic(True):
+        torch.zeros(3) + torch.zeros(2)

@@ -492,7 +492,7 @@ def test_default_directory_is_that_of_the_folder_itself(tmp_path, monkeypatch, e
 # ---------------------------------------------------------------- several processes
 
 
-def test_two_processes_equal_one(videos, tiny_config, tmp_path, torchrun):
+def test_two_processes_equal_one_with_whole_models_and_with_shards(videos, tiny_config, tmp_path, torchrun):
     """20 steps of losses, gradient norms and all weights, at the same global batch."""
     config = tiny_config(
         videos,
@@ -502,18 +502,21 @@ def test_two_processes_equal_one(videos, tiny_config, tmp_path, torchrun):
         monitor={"every_steps": 0},
     )
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    words = ("--config", tmp_path / "config.yaml", "--out", tmp_path / "two")
-    torchrun("-m", "avssl", "pretrain", *words, "--overwrite")
     pretrain(config, out=tmp_path / "one", progress=False)
-    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert len(one) == len(two) == 20
-    for ours, theirs in zip(one, two, strict=True):
-        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
-        assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-4)
-        assert theirs["samples_seen"] == ours["samples_seen"]
-    ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name in ours:
-        torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-6, msg=name)
+    sharded = ("--train.parallel", "fsdp", "--train.activation-checkpointing", "block")
+    for name, words in (("two", ()), ("sharded", sharded)):
+        run = tmp_path / name
+        torchrun("-m", "avssl", "pretrain", "--config", tmp_path / "config.yaml", "--out", run, *words)
+        one, two = metrics(tmp_path / "one"), metrics(run)
+        assert len(one) == len(two) == 20
+        for ours, theirs in zip(one, two, strict=True):
+            assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
+            assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-4)
+            assert theirs["samples_seen"] == ours["samples_seen"]
+        ours, theirs = weights(tmp_path / "one"), weights(run)  # of the releases
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            torch.testing.assert_close(theirs[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_silence_and_noise_resume_bit_for_bit(videos, tiny_config, assert_resumes_bit_for_bit):

@@ -205,6 +205,9 @@ class ForeignEncoder(Encoder):
         """Return the blocks of the backbone by name, from input to output."""
         return self.backbone.blocks()
 
+    def units(self) -> list[nn.Module]:
+        return list(self.backbone.blocks().values())
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode as PyTorch does, but keep fixed blocks in evaluation mode, without dropout."""
         super().train(mode)

@@ -13,7 +13,7 @@ from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds, TemporalWindows
 from avssl.engine import Task
 from avssl.models import AVModel
-from avssl.models.batch_norm import hold_statistics
+from avssl.models.batch_norm import hold_statistics, synchronize_statistics
 from avssl.models.momentum import MomentumModel
 from avssl.objectives import Objective
 from avssl.transforms import ClipTransform
@@ -33,7 +33,7 @@ class PretrainTask(Task):
             makes it; returns :class:`Embeddings`.
         objective: Called as ``objective(online, target, index)``; returns :class:`LossTerms`.
         batch_norm: ``"eval"`` keeps BatchNorm's statistics fixed, so that results do not
-            depend on how a batch is split over processes.
+            depend on how a batch is split over processes; ``"sync"`` takes those of the whole batch.
         embed_chunk_size: Clips (all views counted) to encode at a time, the model's ``chunk_size``; None encodes
             all at once. The loss still uses the whole batch, and its value and gradient are unchanged, except that
             BatchNorm in training uses the statistics of a chunk. It costs one more forward pass.
@@ -52,7 +52,7 @@ class PretrainTask(Task):
         transform: ClipTransform,
         model: AVModel,
         objective: Objective,
-        batch_norm: Literal["train", "eval"] = "train",
+        batch_norm: Literal["train", "eval", "sync"] = "train",
         embed_chunk_size: int | None = None,
     ) -> None:
         super().__init__()
@@ -60,6 +60,8 @@ class PretrainTask(Task):
             raise InputError(f"{type(objective).__name__} has parameters; an objective has buffers only.")
         if embed_chunk_size is not None and embed_chunk_size < 1:
             raise InputError(f"embed_chunk_size ({embed_chunk_size}) must be at least 1, or None.")
+        if batch_norm == "sync":
+            synchronize_statistics(model)
         self.transform = transform
         self.model = model
         self.objective = objective
