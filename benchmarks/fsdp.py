@@ -23,7 +23,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from avssl.core.distributed import local_part
+from avssl.core.sharded import local_part
 from avssl.engine import Precision, create_optimizer
 from avssl.engine.protocols import Task
 from avssl.engine.sharding import shard

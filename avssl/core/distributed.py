@@ -435,32 +435,3 @@ def barrier() -> None:
     """Wait on the host until every rank has called it, however long that takes."""
     if world_size() > 1:
         dist.barrier(group=host_group())
-
-
-def is_sharded(x: Tensor) -> bool:
-    """Return True for a DTensor, of which each rank holds a part."""
-    return hasattr(x, "to_local")
-
-
-def part_like(x: Tensor, like: Tensor) -> Tensor:
-    """Return a whole tensor, which every rank has, sharded as ``like`` is; without communication.
-
-    Where ``like`` is whole, or ``x`` is sharded already, it is returned as it is.
-    """
-    if not is_sharded(like) or is_sharded(x):
-        return x
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    assert isinstance(like, DTensor), "sharded"
-    return distribute_tensor(x.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-
-
-def local_part(x: Tensor) -> Tensor:
-    """Return this rank's part of a sharded tensor, sharing its memory; another tensor as it is.
-
-    Parts are enough for what works on each number alone, and need no communication.
-    """
-    if not is_sharded(x):
-        return x
-    part: Tensor = x.to_local()  # type: ignore[attr-defined]
-    return part

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avssl.core.distributed import local_part, part_like
 from avssl.core.errors import InputError
+from avssl.core.sharded import local_part, part_like
 
 
 class WeightAverage:

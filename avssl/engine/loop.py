@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from avssl.core import distributed
 from avssl.core.batch import Batch, LossTerms
 from avssl.core.errors import Interruption
+from avssl.core.sharded import is_sharded
 from avssl.engine.average import WeightAverage
 from avssl.engine.checkpoint import Checkpointer, CheckpointError, load_checkpoint
 from avssl.engine.meter import Meter
@@ -201,7 +202,7 @@ class _Loop(Generic[_Task]):
         """Clip the gradient, and return the () norm that it had before, on the device."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        if distributed.is_sharded(norm):  # of the shards of all ranks
+        if is_sharded(norm):  # of the shards of all ranks
             norm = norm.full_tensor()  # type: ignore[attr-defined]
         if self.settings.grad_clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.grad_clip, norm)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from avssl.core.distributed import is_sharded
 from avssl.core.errors import InputError
+from avssl.core.sharded import is_sharded
 from avssl.engine.protocols import Task
 from avssl.engine.short_convolutions import pad_short_clips, undo
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avssl.core import distributed
+from avssl.core.sharded import is_sharded
 from avssl.engine.protocols import Task
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -52,7 +53,7 @@ def unwrapped(model: _Model) -> _Model:
 @contextmanager
 def replicated(task: Task, device: torch.device) -> Iterator[None]:
     """Within the context, average the gradients of ``task.model`` over ranks, as FSDP does for a sharded one."""
-    if distributed.world_size() == 1 or any(map(distributed.is_sharded, task.model.parameters())):
+    if distributed.world_size() == 1 or any(map(is_sharded, task.model.parameters())):
         yield
         return
     model = task.model

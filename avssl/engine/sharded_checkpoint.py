@@ -32,7 +32,7 @@ from torch import Tensor
 
 from avssl.core import distributed
 from avssl.core.data_files import read_json, torch_file
-from avssl.core.distributed import is_sharded
+from avssl.core.sharded import is_sharded
 from avssl.core.user_files import open_regular, regular_file
 from avssl.core.whole_file import flush, names_full_disk, unfinished_name, write_json
 from avssl.engine.sharding import placement_of

@@ -25,8 +25,8 @@ from torch.utils import _pytree as pytree
 
 from avssl.core import distributed
 from avssl.core.batch import AugmentedPair, Embeddings, Patches
-from avssl.core.distributed import is_sharded, part_like
 from avssl.core.errors import InputError
+from avssl.core.sharded import is_sharded, part_like
 from avssl.core.units import units_in
 from avssl.engine.precision import Precision
 from avssl.engine.protocols import Task

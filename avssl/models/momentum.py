@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from avssl.core.distributed import local_part
 from avssl.core.errors import InputError
+from avssl.core.sharded import local_part
 from avssl.models.av_model import AVModel
 
 
