@@ -7,8 +7,9 @@ Nothing here has run on a cluster. A step takes its roofline's time (benchmarks/
 bytes, and an H200's data sheet) divided by the share of the bound that is reached, which is an assumption. Decoding and
 bytes on disk are those that benchmarks/loader.py measured. Every number that is neither counted nor measured is an
 option, with its source in --help. AVID's loss is counted as InfoNCE, and its memory bank by its size. A resource that
-is used by more than 100 % breaks: the step waits for it, or the run does not start. The plan of a run with its own
-settings is that of ``avssl pretrain --dry-run``.
+is used by more than 100 % breaks: the step waits for it, or the run does not start. The plan of a run
+with its own settings and rows is that of ``avssl pretrain --dry-run --world-size N``, which takes the time of a step
+from here (``--step-seconds``).
 """
 
 from __future__ import annotations
