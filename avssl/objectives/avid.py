@@ -121,6 +121,8 @@ class AVID(Objective):
         seed: Random seed of the initial memory.
         remap: Load the memory of another corpus: rows are matched by id, and new ids keep their random values.
             Otherwise such a memory is rejected.
+        sharded: Divide the memory over the processes, for corpora whose memory no GPU holds; a step then fetches the
+            rows that it needs from the others. The numbers are the same.
 
     Terms, means over this rank's rows: ``loss``; ``loss_cross`` and ``loss_self``; for each direction
     ("v2a" ...) ``accuracy_<direction>``, how often the clip's own row beats its K negatives;
@@ -150,6 +152,7 @@ class AVID(Objective):
         dtype: MemoryDtype = "fp32",
         seed: Seed = 0,
         remap: bool = False,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         if variant not in get_args(Variant):
@@ -160,7 +163,9 @@ class AVID(Objective):
             raise InputError(f'z_scores ({z_scores!r}) must be "all" or "first".')
         self.variant, self.loss, self.temperature = variant, loss, temperature
         self.num_negatives, self.z_momentum, self.z_scores = num_negatives, z_momentum, z_scores
-        self.bank = MemoryBank(rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
+        self.bank = MemoryBank(
+            rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap, sharded=sharded
+        )
         self.negatives = NegativeSampler(rows.group)
         self.register_buffer("z", torch.tensor(math.nan, dtype=torch.float64))
         # On the host, so that reading it does not wait for the device.

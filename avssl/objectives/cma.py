@@ -128,6 +128,8 @@ class CMA(AVID):
         refresh_epochs: Count = 5,
         **options: Any,
     ) -> None:
+        if options.get("sharded"):
+            raise InputError("CMA searches the whole memory on every process: leave out sharded.")
         super().__init__(rows, embedding_size, **options)
         if agreement not in get_args(Agreement):
             raise InputError(f'agreement ({agreement!r}) must be "consensus", "union", "video" or "audio".')

@@ -137,6 +137,8 @@ class RobustXID(Objective):
         seed: Random seed of the initial memory.
         remap: Load the memory of another corpus: rows are matched by id, and new ids keep their random values.
             Otherwise such a memory is rejected.
+        sharded: Divide the memory over the processes, for corpora whose memory no GPU holds; a step then fetches the
+            rows that it needs from the others. The numbers are the same.
 
     Terms, means over this rank's rows: ``loss``, the weighted mean over clips of the mean of the two
     directions; ``accuracy_v2a`` and ``accuracy_a2v``, how often the clip's own row beats its negatives;
@@ -173,6 +175,7 @@ class RobustXID(Objective):
         dtype: MemoryDtype = "fp32",
         seed: Seed = 0,
         remap: bool = False,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         if targets != "none":
@@ -181,7 +184,9 @@ class RobustXID(Objective):
         self.targets, self.soft_weight, self.tau_s, self.tau_t = targets, soft_weight, tau_s, tau_t
         self.weighted, self.delta, self.kappa, self.w_min = weighted, delta, kappa, w_min
         self.warmup_epochs, self.temperature, self.num_negatives = warmup_epochs, temperature, num_negatives
-        self.bank = MemoryBank(rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
+        self.bank = MemoryBank(
+            rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap, sharded=sharded
+        )
         self.negatives = NegativeSampler(rows.group)
         self.register_buffer("weights", torch.ones(len(rows)))
         self.register_buffer("is_warm", torch.tensor(False))
@@ -198,8 +203,7 @@ class RobustXID(Objective):
     @torch.no_grad()
     def _weigh(self) -> None:
         if self.weighted:
-            scores = F.cosine_similarity(self.bank.video.float(), self.bank.audio.float(), dim=1)
-            self.weights.copy_(instance_weights(scores, self.delta, self.kappa, self.w_min))
+            self.weights.copy_(instance_weights(self.bank.agreements(), self.delta, self.kappa, self.w_min))
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
         """Return the loss and its terms; ``target`` is not used.
