@@ -98,7 +98,7 @@ class MemoryBank(nn.Module):
     video: Tensor
     """(N, D); if it is divided, (S + 1, D), this rank's S = N / W rows and one that takes those of others."""
     audio: Tensor
-    """As ``video``."""
+    """(N, D), divided as ``video``."""
     id_key: Tensor
     """(N,) int64."""
 
