@@ -1,4 +1,4 @@
-"""Call a function on many jobs in child processes."""
+"""Call a function on many jobs in child processes, or on the engine that a verb has chosen."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from avssl.core.channel import Channel
 from avssl.core.children import Child, StartMethod, doing
+from avssl.core.engines import Files, current_engine
 from avssl.core.errors import InputError, RunError
 from avssl.core.slots import Slots, open_slot
 
@@ -59,8 +60,9 @@ def parallel_map(
     start_method: StartMethod = "fork",
     slots: Slots | None = None,
     interrupt: Interrupt | None = None,
+    files: Files | None = None,
 ) -> Iterator[_Result]:
-    """Yield ``function(job)`` of each job, computed in child processes.
+    """Yield ``function(job)`` of each job, computed in child processes, or by :func:`~avssl.core.engines.working_on`.
 
     Closing the iterator, or the end of this process, ends the children.
 
@@ -73,6 +75,7 @@ def parallel_map(
         start_method: See :class:`~avssl.core.children.Child`.
         slots: Memory for the arrays of results; a job for which no slot is free gets memory of its own.
         interrupt: Ends the wait for a result from another thread.
+        files: Files that a job needs, which the machines of an engine must see.
 
     Raises:
         ChildDied: If a child dies, with what it was doing.
@@ -81,6 +84,9 @@ def parallel_map(
     """
     if num_workers < 0:
         raise InputError(f"num_workers ({num_workers}) must not be negative.")
+    if (engine := current_engine()) is not None:
+        yield from engine.map(function, jobs, ahead=ahead, in_order=in_order, files=files)
+        return
     if num_workers == 0:
         yield from map(function, jobs)
         return
@@ -171,12 +177,12 @@ def _serve(connection: Connection, function: Callable[[Any], Any], slots: Slots 
         try:
             answer, error = function(job), None
         except Exception as raised:
-            answer, error = None, _portable(raised)
+            answer, error = None, portable(raised)
         channel.send((number, answer, error), slot)
         del job, answer  # their memory
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """Return an error that pickles, with the traceback of this process as a note."""
     told = traceback.format_exc()
     try:

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from avssl.core.batch import Clip
 from avssl.core.children import StartMethod, note
+from avssl.core.engines import current_engine
 from avssl.core.errors import InputError
+from avssl.core.manifest import is_url
 from avssl.core.needs import TemporalWindows
 from avssl.core.parallel import Interrupt, parallel_map
 from avssl.core.slots import Slots, allocate
@@ -126,7 +128,7 @@ class WorkerPool(Generic[_Request]):
         Raises:
             ChildDied: If a worker dies, naming what it was reading.
         """
-        if self.num_workers:
+        if self.num_workers and current_engine() is None:
             self._slots = _find_slots(self.num_workers * self.prefetch_factor + num_held, self._slot_bytes)
         try:
             yield from parallel_map(
@@ -137,6 +139,7 @@ class WorkerPool(Generic[_Request]):
                 start_method=self._start_method,
                 slots=self._slots,
                 interrupt=interrupt,
+                files=self._reader.files,
             )
         finally:
             self._num_spilled, self._slots = self.num_spilled, None
@@ -147,11 +150,17 @@ class WorkerPool(Generic[_Request]):
         return self._num_spilled + (self._slots.num_spilled if self._slots else 0)
 
 
+@dataclass(frozen=True)
 class _ChunkReader(Generic[_Request]):
     """Reads the clips of a list of requests; runs in a worker."""
 
-    def __init__(self, dataset: ClipDataset, read: Read[_Request]) -> None:
-        self._dataset, self._read = dataset, read
+    _dataset: ClipDataset
+    _read: Read[_Request]
+
+    def files(self, requests: list[_Request]) -> list[str]:
+        """Return the files of requests; none if they are in an object store."""
+        manifest = self._dataset.manifest
+        return [] if is_url(manifest.place) else list({manifest.location(request.row) for request in requests})
 
     def __call__(self, requests: list[_Request]) -> Chunk[_Request]:
         clips: list[Clip] = []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avssl.core.cpus import decoding_workers
+from avssl.core.engines import EngineName, working_on
 from avssl.core.errors import ConfigError, InputError
 from avssl.core.manifest import Manifest
 from avssl.core.output_records import Command, place
@@ -36,7 +37,20 @@ from avssl.media.limits import MediaLimits
 CLIPS_PER_PART = 1024
 """Clips that an interruption loses at most, beside those of one file."""
 _SHOWN = 10  # lines of predictions in the terminal
-FIRST = ("out", "top_k", "every", "page", "all_classes", "threshold", "split", "overwrite", "num_workers", "device")
+FIRST = (
+    "out",
+    "top_k",
+    "every",
+    "page",
+    "all_classes",
+    "threshold",
+    "split",
+    "overwrite",
+    "num_workers",
+    "engine",
+    "address",
+    "device",
+)
 
 
 @checked
@@ -53,6 +67,8 @@ def classify(
     threshold: Share = 0.5,
     split: str | None = None,
     num_workers: Workers | None = None,
+    engine: EngineName = "local",
+    address: str | None = None,
     threads: Threads | None = None,
     limits: MediaLimits | None = None,
     overwrite: bool = False,
@@ -79,6 +95,10 @@ def classify(
         threshold: Lowest probability of a label of a multi-label classifier.
         split: Classify only the rows of a manifest with this value in their column split.
         num_workers: Decoding processes; default: one per core.
+        engine: Where files are decoded: in processes of this machine, or "ray": on all cores of a Ray cluster (pip
+            install 'avssl[ray]'), which read the files under the same path on shared storage.
+        address: Address of the Ray cluster: "auto" on one of its machines, or HOST:PORT of its head; default: Ray on
+            this machine alone.
         threads: CPU threads of the model; default: those of its run, on which last digits depend.
         limits: Limits on media files; where they are the defaults, those of the run and of a manifest count.
         overwrite: Replace earlier predictions and start over.
@@ -111,7 +131,10 @@ def classify(
     )
     listed, over_time = out.with_suffix(".failures.csv"), out.with_suffix(".windows.csv")
     outputs = [out, None if every is None or is_document else over_time, page, listed]
-    with claimed_files(outputs, command, overwrite=overwrite, reads=files) as claims:
+    with (
+        working_on(engine, address, num_workers),
+        claimed_files(outputs, command, overwrite=overwrite, reads=files) as claims,
+    ):
         classifier = load_classifier(run, choose_device(device))
         manifest = stamped(rows_to_classify(files, classifier.model.inputs, split))
         if page is not None and "shard_header_bytes" in manifest:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from avssl.core.batch import Modality
 from avssl.core.cpus import decoding_workers
+from avssl.core.engines import EngineName, working_on
 from avssl.core.errors import InputError
 from avssl.core.lock import OutputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
@@ -52,6 +53,8 @@ def embed(
     modality: Literal["video", "audio", "both"] = "both",
     batch_size: Count = 32,
     num_workers: Workers | None = None,
+    engine: EngineName = "local",
+    address: str | None = None,
     backend: BackendName = "auto",
     limits: MediaLimits | None = None,
     overwrite: bool = False,
@@ -77,6 +80,10 @@ def embed(
             audio files, and the table has no vectors of the other.
         batch_size: Windows per batch.
         num_workers: Decoding processes; default: one per core.
+        engine: Where files are checked and decoded: in processes of this machine, or "ray": on all cores of a Ray
+            cluster (pip install 'avssl[ray]'), which read the files under the same path on shared storage.
+        address: Address of the Ray cluster: "auto" on one of its machines, or HOST:PORT of its head; default: Ray on
+            this machine alone.
         backend: Decoder of media files.
         limits: Limits on media files; where they are the defaults, those in a manifest count.
         overwrite: Replace an earlier table and start over.
@@ -104,7 +111,10 @@ def embed(
         modality=modality,
     )
     outputs = (_failures_of(out), out)
-    with claimed_files(outputs, command, overwrite=overwrite, reads=(source, checkpoint)) as (_, claim):
+    with (
+        working_on(engine, address, num_workers),
+        claimed_files(outputs, command, overwrite=overwrite, reads=(source, checkpoint)) as (_, claim),
+    ):
         pretrained = from_pretrained(checkpoint, choose_device(device))
         parts = TableParts(out)
         if overwrite:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from avssl.core.engines import EngineName, working_on
 from avssl.core.errors import InputError
 from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.core.output_records import Command, place
@@ -30,6 +31,8 @@ FIRST = (
     "segment_seconds",
     "segment_over_seconds",
     "num_workers",
+    "engine",
+    "address",
     "strict",
     "depth",
     "min_seconds",
@@ -47,6 +50,8 @@ def index(
     segment_seconds: SegmentSeconds = 10.0,
     segment_over_seconds: Seconds = 30.0,
     num_workers: Workers | None = None,
+    engine: EngineName = "local",
+    address: str | None = None,
     strict: bool = False,
     overwrite: bool = False,
     health: HealthSettings | None = None,
@@ -73,6 +78,10 @@ def index(
         segment_seconds: Length of the rows that long files are cut into.
         segment_over_seconds: Files longer than this are cut.
         num_workers: Files checked at a time; default: one per core.
+        engine: Where files are checked: in processes of this machine, or "ray": on all cores of a Ray cluster (pip
+            install 'avssl[ray]'), which read the folder under the same path on shared storage.
+        address: Address of the Ray cluster: "auto" on one of its machines, or HOST:PORT of its head; default: Ray on
+            this machine alone.
         strict: Fail if any file cannot be used.
         overwrite: Replace a manifest without keeping anything of it, also one that avssl index did not make.
         health: How files are checked.
@@ -90,6 +99,7 @@ def index(
     failures, removed = out.with_suffix(".failures.csv"), out.with_suffix(".removed.csv")
     command = Command.of("index", folder=place(folder))
     with (
+        working_on(engine, address, num_workers),
         claimed_file(out, command, overwrite=True),  # what is there is merged, see _merged
         claimed_file(failures, command, overwrite=overwrite),
         claimed_file(removed, command, overwrite=True),

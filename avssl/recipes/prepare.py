@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from avssl.core.cpus import decoding_workers
+from avssl.core.engines import EngineName, working_on
 from avssl.core.errors import ConfigError, RunError
 from avssl.core.manifest import COLUMNS, Manifest, ManifestError, is_columnar, read_manifest
 from avssl.core.output_records import Command, place
@@ -45,6 +46,8 @@ _COPY = FolderKind(
 FIRST = (
     "split",
     "num_workers",
+    "engine",
+    "address",
     "verify",
     "overwrite",
     "task_index",
@@ -63,6 +66,8 @@ def prepare(
     split: str | None = None,
     rows_per_shard: Count = 256,
     num_workers: Workers | None = None,
+    engine: EngineName = "local",
+    address: str | None = None,
     task_index: CountOrZero = 0,
     num_tasks: Count = 1,
     verify: bool = False,
@@ -87,6 +92,10 @@ def prepare(
         split: Copy only the rows of this split.
         rows_per_shard: Clips in one tar file.
         num_workers: Processes; default: one per core. 0 works in this process.
+        engine: Where shards are made: in processes of this machine, or "ray": on all cores of a Ray cluster (pip
+            install 'avssl[ray]'), which read the sources and write OUT under the same path on shared storage.
+        address: Address of the Ray cluster: "auto" on one of its machines, or HOST:PORT of its head; default: Ray on
+            this machine alone.
         task_index: Index of this job, from 0.
         num_tasks: Number of jobs that share the work.
         verify: Only compare the shards in OUT with their checksums.
@@ -126,7 +135,10 @@ def prepare(
     check_encoders(settings)
     about = {**asdict(settings), "rows_per_shard": rows_per_shard, "split": split or "all"}
     command, part = Command.of("prepare", manifest=place(manifest), **about), (task_index, num_tasks)
-    with claimed_folder(out, command, _COPY, overwrite=overwrite, reads=[manifest], part=part) as claim:
+    with (
+        working_on(engine, address, num_workers),
+        claimed_folder(out, command, _COPY, overwrite=overwrite, reads=[manifest], part=part) as claim,
+    ):
         claim.adopt()
         if overwrite:  # no manifest while its shards change
             remove_files(out, ["manifest.csv", "manifest.parquet"])
@@ -136,7 +148,9 @@ def prepare(
         num_clips = sum(len(job.manifest) for job in mine)
         with Bar(desc="prepare", total=num_clips, unit="clip", show=progress) as bar:
             records = []
-            for record in parallel_map(make_shard, mine, num_workers=workers, ahead=1, in_order=False):
+            for record in parallel_map(
+                make_shard, mine, num_workers=workers, ahead=1, in_order=False, files=ShardJob.files
+            ):
                 bar.update(len(record["rows"]) + len(record["failures"]))
                 records.append(record)
         _say_made(records, time.monotonic() - began)

@@ -16,19 +16,23 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
 from avssl.core.children import Child
 from avssl.core.cpus import num_cores
+from avssl.core.engines import current_engine
 from avssl.core.errors import InputError
+from avssl.core.parallel import parallel_map
 
 Task = Callable[[str], dict[str, Any]]
 """The function of a file; its answer must be plain values."""
 
 _FILES_PER_WORKER = 500  # then a new process, as decoders leak memory on broken files
 _MAX_ANSWER_BYTES = 2**20
+_FILES_PER_JOB = 16
+"""Files of a job of an engine: checking one takes about as long as handing it over."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ def run_killable(
 ) -> Generator[Outcome]:
     """Run ``task`` on every path, several at a time.
 
-    A file whose process dies is tried once more in a new one, as an earlier file may be the cause.
+    A file whose process dies is tried once more in a new one, as an earlier file may be the cause. On an engine
+    (:func:`avssl.core.engines.working_on`), the processes and limits are those of its machines.
     Closing the iterator, or the death of this process, ends all workers.
 
     Args:
@@ -69,6 +74,9 @@ def run_killable(
     """
     if num_workers is not None and num_workers < 1:
         raise InputError(f"num_workers ({num_workers}) must be at least 1.")
+    if current_engine() is not None:
+        yield from _run_on_engine(_Job(task, timeout_seconds, memory_gib), paths)
+        return
     num_workers = min(num_workers or num_cores(), len(paths))
     waiting = deque(enumerate(paths))
     again: list[tuple[int, str]] = []
@@ -96,6 +104,27 @@ def run_killable(
     finally:
         for worker in [*free, *busy]:
             worker.kill()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Checks a few files one after another, in a process that can be killed."""
+
+    task: Task
+    timeout_seconds: float | Callable[[str], float]
+    memory_gib: float
+
+    def __call__(self, files: tuple[int, Sequence[str]]) -> list[Outcome]:
+        first, paths = files
+        limits: dict[str, Any] = {"timeout_seconds": self.timeout_seconds, "memory_gib": self.memory_gib}
+        outcomes = run_killable(self.task, paths, num_workers=1, **limits)
+        return [replace(outcome, number=first + outcome.number) for outcome in outcomes]
+
+
+def _run_on_engine(job: _Job, paths: Sequence[str]) -> Generator[Outcome]:
+    parts = ((first, paths[first : first + _FILES_PER_JOB]) for first in range(0, len(paths), _FILES_PER_JOB))
+    for outcomes in parallel_map(job, parts, num_workers=0, in_order=False, files=lambda part: part[1]):
+        yield from outcomes
 
 
 def _ready(busy: Sequence[_Worker]) -> list[_Worker]:

@@ -69,6 +69,15 @@ class ShardJob:
         rows = range(len(self.manifest))
         return [_stamp(self.manifest.file(row), self.manifest.sound_file(row)) for row in rows]
 
+    def files(self) -> list[Path]:
+        """Return the folder of the copy and the sources."""
+        rows = range(len(self.manifest))
+        return [
+            self.folder,
+            *{self.manifest.file(row) for row in rows},
+            *{self.manifest.sound_file(row) for row in rows},
+        ]
+
     def finished(self) -> dict[str, Any] | None:
         """Return the record of the shard if it exists and no source that still exists has changed."""
         record = read_record(self.folder, self.number, self.key)
