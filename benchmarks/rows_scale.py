@@ -11,11 +11,13 @@ It writes a manifest of N clips in shards into a temporary folder, and times, ea
 
 Memory is the peak of the process beyond what it holds after its imports; file pages of a mapped file, which all
 processes of a machine share and the system may drop, stand apart. ``--format csv`` opens the same rows as a CSV.
+``--rank-only`` writes the run's rows block by block and leaves the first start out, which holds all rows in memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import shutil
@@ -35,8 +37,8 @@ import torch
 
 from avssl.core.draws import epoch_order
 from avssl.core.manifest import Manifest, read_manifest
+from avssl.core.text_keys import text_key_array
 from avssl.data import ClipDataset, ClipSampling
-from avssl.data.workers import WorkerPool  # noqa: F401 - the imports of a rank
 
 _CHUNK_ROWS = 2_000_000
 _CLIPS_PER_SHARD = 256
@@ -69,6 +71,22 @@ def write(num_rows: int, path: Path) -> None:
     with writer:
         for chunk in chunks(num_rows):
             writer.write_table(chunk)
+
+
+def write_kept(num_rows: int, path: Path) -> None:
+    """Write the run's rows as a first start does, with one block in memory; no rank looks at the hash of the ids."""
+    keys = np.concatenate([text_key_array(chunk["id"].to_pylist()) for chunk in chunks(num_rows)])
+    note = json.dumps({"rows": num_rows, "key_sum": int(keys.sum()), "hash": "not computed"})
+    schema = next(chunks(1)).schema.append(pa.field("avssl.id_key", pa.int64()))
+    schema = schema.append(pa.field("avssl.file_number", pa.int64())).with_metadata({"avssl.ids": note})
+    first = 0
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for chunk in chunks(num_rows):
+            stop = first + len(chunk)
+            own = [pa.array(keys[first:stop]), pa.array(np.arange(first, stop) // _CLIPS_PER_SHARD)]
+            table = pa.Table.from_arrays([*chunk.columns, *own], schema=schema)
+            writer.write_table(table, max_chunksize=1 << 20)
+            first = stop
 
 
 def memory_mib(kind: str) -> float:
@@ -153,15 +171,19 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--format", choices=("csv", "parquet"), default="parquet")
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--rank-only", action="store_true")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     path, kept = folder / f"manifest.{options.format}", folder / "rows.arrow"
     try:
-        write(options.rows, path)
-        print(f"{options.rows} rows, {path.suffix[1:]}, {path.stat().st_size / 2**30:.2f} GiB, {os.cpu_count()} cores")
+        written, make = (kept, write_kept) if options.rank_only else (path, write)
+        make(options.rows, written)
+        size = written.stat().st_size / 2**30
+        print(f"{options.rows} rows, {written.suffix[1:]}, {size:.2f} GiB, {os.cpu_count()} cores")
         print("| part | seconds | processor seconds | of these | own memory, GiB | file pages, GiB |")
         print("| --- | ---: | ---: | --- | ---: | ---: |")
-        in_process("first start", lambda seconds: first_start(path, kept, seconds))
+        if not options.rank_only:
+            in_process("first start", lambda seconds: first_start(path, kept, seconds))
         in_process("rank", lambda seconds: rank(kept if kept.exists() else path, folder, seconds))
     finally:
         shutil.rmtree(folder)

@@ -8,7 +8,7 @@ import pytest
 
 from avssl.cli import main
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'avssl[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'avssl[ray]'")
 
 _NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
@@ -22,7 +22,9 @@ def cluster():
 
         made = Cluster(initialize_head=True, head_node_args={**_NODE, "include_dashboard": False})
         made.add_node(**_NODE)
+        ray.init(address=made.address, log_to_driver=False)  # once: each connection starts processes of its own
         yield made
+        ray.shutdown()
         made.shutdown()
 
 
@@ -64,7 +66,7 @@ def test_a_cluster_that_loses_a_machine_gives_the_bytes_of_one(
     loss = lose_a_machine(cluster, lambda: len(list(shards.glob("*.json"))) > 3)
     capsys.readouterr()
     assert main(["prepare", str(listed["local"]), str(tmp_path / "two"), *copy, *there]) == 0
-    assert "prepare: 20 of 20" in capsys.readouterr().err
+    assert "prepare: clip 20 of 20" in capsys.readouterr().err
     loss.join(10)
     assert not loss.is_alive()
     assert not cluster.worker_nodes
