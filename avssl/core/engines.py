@@ -1,4 +1,4 @@
-"""Where the work on many files runs: in processes of this machine, or on the machines of a Ray cluster.
+"""Engines for work on many files: processes of this machine, or the machines of a Ray cluster.
 
 A verb chooses the engine once, and :func:`avssl.core.parallel.parallel_map` uses it; nobody between them knows which.
 """

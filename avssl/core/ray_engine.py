@@ -76,7 +76,8 @@ class RayEngine:
             Exception: Whatever the function raises.
         """
         sent = self._send(function)
-        rest, tasks = enumerate(jobs), {}  # task → number, files
+        rest = enumerate(jobs)
+        tasks: dict[Any, tuple[int, list[str]]] = {}  # number and files of each
         answers: dict[int, Any] = {}
         taken = 0
         try:
