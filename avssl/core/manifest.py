@@ -199,7 +199,7 @@ class Manifest:
         """Return the rows where a boolean mask is True, or the rows of an integer index, in that order."""
         keep = np.asarray(keep)
         rows = keep if keep.dtype == bool else keep.astype(np.int64)
-        table = self.table.filter(pa.array(rows)) if rows.dtype == bool else self.table.take(pa.array(rows))
+        table = self.table.filter(pa.array(rows)) if rows.dtype == bool else _taken(self.table, rows)
         if rows.dtype != bool and len(np.unique(rows)) < len(rows):
             return Manifest(table, self._root)  # raises the error that names the id
         return self._of_checked(table, self._root, self.keys.take(rows, *_ids_and_files(table)))
@@ -275,6 +275,19 @@ def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
         return _mapped(table, root) if kind == "arrow" else Manifest(table, root)
     except InputError as error:
         raise ManifestError(f"{path}: {error}") from error
+
+
+def _taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Return some rows of a table. Arrow would first copy all text, which may be more than it can hold in one piece."""
+    if not len(rows):
+        return table.slice(0, 0)
+    first, stop = int(rows.min()), int(rows.max()) + 1
+    if first < 0 or stop > len(table) or stop - first <= 4 * len(rows):
+        return table.slice(max(0, first), stop - first).take(pa.array(rows - max(0, first)))
+    chosen, places = np.unique(rows, return_inverse=True)
+    keep = np.zeros(stop - first, dtype=bool)
+    keep[chosen - first] = True
+    return table.slice(first, stop - first).filter(pa.array(keep)).take(pa.array(places))
 
 
 def _mapped(table: pa.Table, root: Path | str) -> Manifest:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -86,12 +86,20 @@ class RowKeys:
             self._files = _array(pa.chunked_array(parts, pa.int32()) if stored is None else stored)
         return self._files
 
+    def files_of(self, rows: Sequence[int]) -> np.ndarray:
+        """Return :meth:`files` of some rows, without those of all if a file holds them."""
+        stored = self._stored.get(_FILE)
+        if stored is None or self._files is not None:
+            return self.files()[np.asarray(rows, dtype=np.int64)]
+        return np.array([stored[row].as_py() for row in rows], dtype=np.int64)
+
     def hash(self) -> str:
         """Return 16 hex digits that identify the set of ids."""
         if self._hash is None:  # takes a second for millions of ids, and every checkpoint stores it
-            digest, in_order = hashlib.sha256(), pc.sort_indices(self._texts)
+            ids = self._texts.cast(pa.large_string()).combine_chunks()  # pieces would be joined again for each block
+            digest, in_order = hashlib.sha256(), pc.sort_indices(ids)
             for first in range(0, len(in_order), _BLOCK_ROWS):
-                texts = self._texts.take(in_order.slice(first, _BLOCK_ROWS)).to_pylist()
+                texts = ids.take(in_order.slice(first, _BLOCK_ROWS)).to_pylist()
                 digest.update("".join(f"{text}\0" for text in texts).encode())
             self._hash = digest.hexdigest()[:16]
         return self._hash
@@ -120,19 +128,16 @@ class RowKeys:
     def _compare(self) -> None:
         """Compare evenly spaced rows with what is stored for them."""
         last = len(self._texts) - 1
-        some = np.unique(np.linspace(0, last, _COMPARED_ROWS, dtype=np.int64)) if last >= 0 else np.empty(0, np.int64)
-        here, after = pa.array(some), pa.array(np.minimum(some + 1, last))
-        ids = self._texts.take(here).to_pylist()
-        paths, files = (
-            pc.equal(column.take(here), column.take(after)).fill_null(False).to_numpy()
-            for column in (self._paths, self._stored[_FILE])
-        )
-        is_stale = (text_key_array(ids) != self._stored[_ID_KEY].take(here).to_numpy()) | (paths != files)
-        if is_stale.any():
-            raise StaleKeysError(
-                f"the columns {_ID_KEY!r} and {_FILE!r} do not belong to the id and path of "
-                f"{ids[int(is_stale.argmax())]!r}, which were changed after they were written. Remove both columns."
-            )
+        ids, keys, paths, files = self._texts, self._stored[_ID_KEY], self._paths, self._stored[_FILE]
+        for row in np.unique(np.linspace(0, last, _COMPARED_ROWS, dtype=np.int64)).tolist() if last >= 0 else []:
+            # One cell at a time: to take several would copy the whole column first.
+            is_same_path, is_same_file = (column[row] == column[min(row + 1, last)] for column in (paths, files))
+            is_of_id = keys[row].as_py() == int(text_key_array([ids[row].as_py()])[0])
+            if not is_of_id or (paths[row].is_valid and is_same_path != is_same_file):
+                raise StaleKeysError(
+                    f"the columns {_ID_KEY!r} and {_FILE!r} do not belong to the id and path of {ids[row].as_py()!r}, "
+                    "which were changed after they were written. Remove both columns."
+                )
 
 
 def split_keys(table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray], bytes]:

@@ -193,7 +193,11 @@ class ClipDataset:
         """Return the BatchIndex (rows, groups, random keys) of these clips."""
         row = torch.tensor(rows, dtype=torch.int64)
         number = torch.tensor(clip_numbers, dtype=torch.int64)
-        return BatchIndex(row, self.groups[row], draws.clip_key(self.seed, epoch, self.id_keys[row], number))
+        return BatchIndex(
+            row,
+            torch.from_numpy(self.manifest.keys.files_of(rows)),
+            draws.clip_key(self.seed, epoch, self.id_keys[row], number),
+        )
 
     @contextmanager
     def _open(self, row: int) -> Iterator[MediaReader]:

@@ -120,3 +120,17 @@ def test_files_that_a_corpus_names_stay_inside_it(tmp_path):
             manifest.inside(path)
     with pytest.raises(ManifestError, match=r"audio_path '\.\./a\.wav' must be relative"):
         Manifest.from_columns({**columns, "audio_path": ["../a.wav", None]}, tmp_path)
+
+
+def test_few_rows_of_many_and_many_of_all_are_selected_in_their_order():
+    names = [f"{number}.mp4" for number in range(200)]
+    chunks = [
+        pa.table({"id": names[first : first + 60], "path": names[first : first + 60]}) for first in (0, 60, 120, 180)
+    ]
+    manifest = Manifest(pa.concat_tables([chunk.slice(0, 20 if i == 3 else 60) for i, chunk in enumerate(chunks)]), "/")
+    shuffled = np.random.default_rng(0).permutation(200)
+    for rows in (np.array([199, 3, 70, 4]), np.array([150]), np.arange(60, 130), shuffled, np.empty(0)):
+        assert manifest.select(rows)["id"].tolist() == [names[int(row)] for row in rows]
+    for rows in ([0, 200], [-1, 5], [3, 3]):
+        with pytest.raises((pa.ArrowIndexError if hasattr(pa, "ArrowIndexError") else IndexError, ManifestError)):
+            manifest.select(np.array(rows))
