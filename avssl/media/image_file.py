@@ -34,18 +34,23 @@ def is_image(path: str | os.PathLike[str]) -> bool:
 
 
 def read_image(
-    path: str | os.PathLike[str], short_side: int | None = None, *, limits: MediaLimits | None = None
+    path: str | os.PathLike[str],
+    short_side: int | None = None,
+    *,
+    limits: MediaLimits | None = None,
+    has_alpha: bool = False,
 ) -> Tensor:
-    """Read an image, turned upright by its EXIF data, without its transparency.
+    """Read an image, turned upright by its EXIF data.
 
     Args:
         path: A JPEG, PNG, WebP or BMP file; the first image of an animated one.
         short_side: Resize so that the shorter side has this many pixels, > 0 (bilinear, antialiased);
             None keeps the size.
         limits: Limits on the image; default: those of :class:`~avssl.media.MediaLimits`.
+        has_alpha: Return a fourth channel, the opacity: 255 everywhere in an image without transparency.
 
     Returns:
-        (3, H, W) uint8 RGB.
+        (3, H, W) uint8 RGB without transparency, or (4, H, W) RGBA.
 
     Raises:
         MediaError: If the file is missing, not such an image, damaged, or over the limit.
@@ -57,7 +62,7 @@ def read_image(
             warnings.simplefilter("ignore")
             with open_regular(file) as stream, Image.open(stream, formats=_FORMATS) as image:
                 limits.check_size(str(file), *image.size)
-                upright = _rgb(ImageOps.exif_transpose(image))
+                upright = _converted(ImageOps.exif_transpose(image), "RGBA" if has_alpha else "RGB")
     except MediaError:
         raise
     except Image.DecompressionBombError as error:
@@ -84,7 +89,7 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
         Image.fromarray(image.movedim(0, -1).contiguous().numpy()).save(temporary, format="PNG")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _converted(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel: convert would clip them at 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(mode)
+    return image.convert(mode)
