@@ -159,6 +159,9 @@ class FinetuneTrainConfig:
     records."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Memory layout of the model and of its input frames; "auto" measures and uses the fastest."""
+    compile: Literal["none", "model", "transforms", "all"] = "none"
+    """Parts of a step to run as programs of torch.compile: the networks, the transforms, or all. The first
+    steps take a minute or more longer; later ones are faster, on a GPU above all. Losses differ by rounding."""
     threads: Threads | None = None
     """CPU threads of the model; None uses PyTorch's default."""
     log_every: Count = 10

@@ -27,8 +27,9 @@ CHANGEABLE = (
     "train.checkpoint_every_steps",
     "train.keep_checkpoints",
     "train.device",
+    "train.compile",
 )
-"""Settings of the source, the learning rates, logging, checkpoints and the device."""
+"""Settings of the source, the learning rates, logging, checkpoints, the device and compiled programs."""
 
 
 def changed_settings(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:

@@ -198,6 +198,9 @@ class TrainConfig:
     deterministic: bool = False
     """Compute the same numbers in every run on the same GPUs, or stop at an operation that cannot; slower. A CPU with
     the same number of threads does so anyway."""
+    compile: Literal["none", "model", "transforms", "all"] = "none"
+    """Parts of a step to run as programs of torch.compile: the networks and the loss, the transforms, or all. The first
+    steps take a minute or more longer; later ones are faster, on a GPU above all. Losses differ by rounding."""
     threads: Threads | None = None
     """CPU threads of the model; None uses PyTorch's default."""
     batch_norm: Literal["train", "eval", "sync"] = "train"
@@ -232,6 +235,10 @@ class TrainConfig:
         check(
             not (self.init_from and self.init_video_from),
             "init_from provides all weights, including those of init_video_from: set only one of them.",
+        )
+        check(
+            self.parallel == "ddp" or self.compile in ("none", "transforms"),
+            f'compile ({self.compile}) is for whole networks: set it to none or transforms with parallel "fsdp".',
         )
 
     @property

@@ -113,7 +113,7 @@ class Originals:
     """(B, Q) float32 numbers of the augmentation of the audio."""
 
     def __post_init__(self) -> None:
-        sizes = {len(x) for x in vars(self).values()}
+        sizes = {len(x) for x in (self.video, self.audio, self.video_draws, self.audio_draws)}
         _check(len(sizes) == 1, f"originals: one row of each clip, got {sizes} rows.")
 
 

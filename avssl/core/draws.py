@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from avssl.core.text_keys import text_key_array
+from avssl.core.traced import constant
 
 _MASK = (1 << 64) - 1
 
@@ -66,7 +67,13 @@ def text_keys(texts: Iterable[str]) -> Tensor:
     return torch.from_numpy(text_key_array(texts))
 
 
-_purpose_key = cache(text_key)  # purposes are few; ids are not
+_kept_key = cache(text_key)  # purposes are few; ids are not
+
+
+@constant
+def _purpose_key(purpose: str) -> int:
+    """Return the :func:`text_key` of a purpose."""
+    return _kept_key(purpose)
 
 
 def clip_key(seed: int, epoch: int, id_key: Tensor, clip_number: Tensor | int = 0) -> Tensor:
@@ -101,10 +108,11 @@ def bits(key: Tensor, purpose: str, count: int) -> Tensor:
 
 def uniform(key: Tensor, purpose: str, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Return (B, count) float64, uniform in [low, high), from (B,) int64 keys."""
-    table = _TABLE.get()
+    # A compiled program makes all numbers in few kernels by itself.
+    table = None if torch.compiler.is_compiling() else _TABLE.get()
     known = None if table is None or table.key is not key else table.read(purpose, count)
     unit = _in_unit_interval(bits(key, purpose, count)) if known is None else known
-    return unit.mul_(high - low).add_(low)
+    return unit if (low, high) == (0.0, 1.0) else unit.mul_(high - low).add_(low)
 
 
 def _in_unit_interval(bits: Tensor) -> Tensor:
@@ -130,6 +138,9 @@ class DrawnTogether:
     @contextmanager
     def __call__(self, key: Tensor) -> Iterator[None]:
         """Make the numbers of the (B,) keys, this very tensor, at once within the context."""
+        if torch.compiler.is_compiling():
+            yield
+            return
         token = _TABLE.set(_Table(key, self._counts))
         try:
             yield

@@ -27,6 +27,7 @@ from avssl.core.errors import Interruption
 from avssl.core.sharded import is_sharded
 from avssl.engine.average import WeightAverage
 from avssl.engine.checkpoint import Checkpointer, CheckpointError, load_checkpoint
+from avssl.engine.compilation import compiled
 from avssl.engine.meter import Meter
 from avssl.engine.metrics_log import MetricsLog
 from avssl.engine.optim import Schedule, set_lr
@@ -92,6 +93,7 @@ def fit(
             loop.begin(resume)
             with (
                 loop.stop if checkpointer is not None else nullcontext(),
+                compiled(task, settings.compile),
                 replicated(task, settings.device),
                 Progress(state.step, settings.total_steps, show=progress) as shown,
             ):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import MethodType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from avssl.core.errors import InputError
 from avssl.core.sharded import is_sharded
@@ -79,10 +79,9 @@ class Precision:
     def apply(self, model: nn.Module, device: torch.device | str) -> PrecisionHandle:
         """Make every call of ``model`` compute in this precision.
 
-        Kernels are rearranged in place. Each call rearranges its inputs, runs under autocast and
-        returns float32, also inside DDP and when activation checkpointing repeats it. ``remove()`` of the handle
-        that is returned removes the hooks; the layout of the weights stays. Warns of bf16 on a processor that has to
-        emulate it.
+        Kernels are rearranged in place. Each call rearranges its inputs, runs under autocast and returns float32, also
+        inside DDP and when activation checkpointing repeats it. ``remove()`` of the handle that is returned restores
+        the forward pass; the layout of the weights stays. Warns of bf16 on a processor that has to emulate it.
         """
         if self.name == "bf16" and not computes_bf16(device):
             _warn_of_emulation()
@@ -114,37 +113,39 @@ class Precision:
 
 
 class PrecisionHandle:
-    """Handle of what :meth:`Precision.apply` adds: two hooks, and on a CPU in bf16 the padding of short clips."""
+    """Handle of what :meth:`Precision.apply` adds: a forward pass, and on a CPU in bf16 the padding of short clips.
+
+    ``model.forward`` is replaced rather than surrounded by hooks: torch.compile cannot trace a context that one hook
+    enters and another leaves.
+    """
 
     def __init__(self, model: nn.Module, precision: Precision, device: torch.device) -> None:
-        self._precision, self._device = precision, device
-        self._contexts: list[AbstractContextManager[Any]] = []
         on_cpu = precision.name == "bf16" and device.type == "cpu"
         self._padded = pad_short_clips(model) if on_cpu else []
-        self._handles: list[RemovableHandle] = [
-            model.register_forward_pre_hook(self._enter, with_kwargs=True),
-            model.register_forward_hook(self._leave, always_call=True),
-        ]
+        self._model, self._before = model, vars(model).get("forward")
+        # A bound method, whose copy belongs to the copy of the model.
+        method = MethodType(_forward_in(precision, device, self._before), model)
+        model.forward = method  # type: ignore[method-assign]
 
     def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
+        del self._model.forward
+        if self._before is not None:
+            self._model.forward = self._before
         undo(self._padded)
 
-    def _enter(
-        self, model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        context = self._precision.autocast(self._device)
-        context.__enter__()
-        self._contexts.append(context)
-        arranged = (self._precision.arrange(x) if isinstance(x, Tensor) else x for x in inputs)
-        return tuple(arranged), {
-            name: self._precision.arrange(x) if isinstance(x, Tensor) else x for name, x in options.items()
-        }
 
-    def _leave(self, model: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        self._contexts.pop().__exit__(None, None, None)
-        return output if self._precision.name == "fp32" else _to_float32(output)
+def _forward_in(precision: Precision, device: torch.device, before: Any) -> Callable[..., Any]:
+    """Return a forward pass in a precision around that of a model's class, or around ``before``, the model's own."""
+
+    def forward(self: nn.Module, *inputs: Any, **options: Any) -> Any:
+        inner = type(self).forward if before is None else before.__func__
+        with precision.autocast(device):
+            arranged = [precision.arrange(x) if isinstance(x, Tensor) else x for x in inputs]
+            named = {name: precision.arrange(x) if isinstance(x, Tensor) else x for name, x in options.items()}
+            output = inner(self, *arranged, **named)
+        return output if precision.name == "fp32" else _to_float32(output)
+
+    return forward
 
 
 def _to_float32(value: Any) -> Any:
@@ -155,7 +156,9 @@ def _to_float32(value: Any) -> Any:
         case dict():
             return {key: _to_float32(item) for key, item in value.items()}
         case tuple() | list() if not hasattr(value, "_fields"):
-            return type(value)(_to_float32(item) for item in value)
+            return type(value)([_to_float32(item) for item in value])
+        case None:
+            return None
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: _to_float32(getattr(value, f.name)) for f in fields(value) if f.init})
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -44,6 +44,10 @@ class Task(nn.Module):
     def networks(self) -> list[nn.Module]:
         """Return the modules that compute in the precision of the run: the model, and a momentum model or teacher."""
         return [self.model]
+
+    def compilable(self) -> dict[Literal["model", "transforms"], list[nn.Module]]:
+        """Return the modules that may run as compiled programs, each called as a whole in a step."""
+        return {"model": self.networks(), "transforms": []}
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         """Set the format of augmented frames, so that the model need not convert them."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from avssl.core.errors import InputError
+from avssl.engine.compilation import Compiled
 from avssl.engine.precision import Precision
 
 
@@ -35,6 +36,8 @@ class LoopSettings:
     """Device of the task."""
     precision: Precision = field(default_factory=Precision)
     """Number format and memory layout of the model."""
+    compile: Compiled = "none"
+    """Parts of the step to run as compiled programs."""
 
     def __post_init__(self) -> None:
         for name in ("total_steps", "steps_per_epoch", "log_every", "checkpoint_every"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,9 @@ def in_chunks(
         return nullcontext(), statistics_held(norms)
 
     chunks = zip(*(x.tensor_split(num_chunks) for x in inputs), strict=True)
-    outputs = [checkpoint(function, *rows, use_reentrant=False, context_fn=contexts) for rows in chunks]
+    # A compiled program recomputes values alone: statistics move in its forward pass only.
+    held: dict[str, Any] = {} if torch.compiler.is_compiling() else {"context_fn": contexts}
+    outputs = [checkpoint(function, *rows, use_reentrant=False, **held) for rows in chunks]
     return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
 
 

@@ -225,7 +225,7 @@ class SwAV(Objective):
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         self.register_buffer("is_used", torch.tensor(False))
         self._uses_queue = False  # on the host: reading a buffer would wait for the device once per step
-        self._num_queued = 0
+        self._num_queued, self._is_full = 0, False
         self.register_load_state_dict_post_hook(_note_queue)
 
     @classmethod
@@ -308,6 +308,7 @@ class SwAV(Objective):
         self.video_queue[places], self.audio_queue[places] = new
         self.position += num_new
         self._num_queued += num_new
+        self._is_full = self._num_queued >= num_places
 
     @torch.no_grad()
     def _targets(self, online: Embeddings, scores: Mapping[Modality, Sequence[Tensor]]) -> dict[Modality, list[Tensor]]:
@@ -320,7 +321,7 @@ class SwAV(Objective):
     def _queued(self, online: Embeddings, modality: Modality) -> Tensor | None:
         """Return the (Q, K) scores of the queue of a modality, or None where it takes no part."""
         queue: Tensor = getattr(self, f"{modality}_queue")
-        if not (self._uses_queue and len(queue) and self._num_queued >= len(queue)):
+        if not (self._uses_queue and len(queue) and self._is_full):
             return None
         prototypes: Tensor | None = getattr(online, f"{modality}_prototypes")
         if prototypes is None:
@@ -331,6 +332,7 @@ class SwAV(Objective):
 def _note_queue(objective: SwAV, _: object) -> None:
     objective._uses_queue = bool(objective.is_used)
     objective._num_queued = int(objective.position)
+    objective._is_full = objective._num_queued >= len(objective.video_queue)
 
 
 def _statistics(video: Tensor, audio: Tensor) -> dict[str, Tensor]:

@@ -61,6 +61,7 @@ def train(
             grad_clip=optim.grad_clip,
             device=device,
             precision=precision,
+            compile=settings.compile,
         ),
         checkpointer=Checkpointer(run.checkpoints, settings.keep_checkpoints, task.model, mesh),
         metrics_log=MetricsLog(run.path),

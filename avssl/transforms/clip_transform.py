@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,25 @@ class ClipTransform(nn.Module):
         self.video_augment.set_output(dtype, memory_format)
         if self.local_views is not None:
             self.local_views.video_augment.set_output(dtype, memory_format)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile as any module; one program serves canvases of every size.
+
+        Raises:
+            RuntimeError: If the statistics of ``standardize`` were never set.
+        """
+        if self.standardize is not None:
+            self.standardize.check()
+        super().compile(*args, **options)
+        program: Any = self._compiled_call_impl
+
+        def call(batch: Batch) -> Batch:
+            for plane in (batch.video, batch.chroma):
+                if plane is not None:
+                    torch._dynamo.mark_dynamic(plane, [3, 4])
+            return program(batch)
+
+        self._compiled_call_impl = call
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Batch:

@@ -68,7 +68,7 @@ def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
         turns: (B,) float32 in [-0.5, 0.5]; 1 would be the whole color circle.
 
     Returns:
-        ``video``.
+        ``video``, or a new tensor in a compiled program.
     """
     red, green, blue = video.unbind(1)
     low = torch.minimum(torch.minimum(red, green), blue)
@@ -81,8 +81,13 @@ def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
     hue = difference.div_(chroma.clamp(min=1e-12)).add_(sixth).div_(6).add_(turns.view(-1, 1, 1, 1))
     hue = hue.sub_(hue.floor()).mul_(6)  # in [0, 6]: red, yellow, green, cyan, blue, magenta, red
     # Fraction of the chroma in each channel: a trapezoid over the hue, around red (as 1 - cyan's), green and blue.
-    for channel, (peak, sign, level) in enumerate(((3, 1, -1), (2, -1, 2), (4, -1, 2))):
-        share = (hue - peak).abs_().mul_(sign).add_(level).clamp_(0, 1)
+    shares = (
+        (hue - peak).abs_().mul_(sign).add_(level).clamp_(0, 1)
+        for peak, sign, level in ((3, 1, -1), (2, -1, 2), (4, -1, 2))
+    )
+    if torch.compiler.is_compiling():  # a program writes no part of a tensor by itself
+        return torch.stack([torch.addcmul(low, share, chroma) for share in shares], dim=1)
+    for channel, share in enumerate(shares):
         torch.addcmul(low, share, chroma, out=video.select(1, channel))
     return video
 
@@ -147,7 +152,7 @@ class ColorJitter(nn.Module):
         for position in range(count - 1):
             operation = options.order[:, position].masked_fill(hue_position <= position, _HUE)
             blend(video, *_blend_weights(options, operation))
-        shift_hue(video, options.factors[:, _HUE])
+        video = shift_hue(video, options.factors[:, _HUE])
         for position in range(1, count):
             operation = options.order[:, position].masked_fill(hue_position >= position, _HUE)
             blend(video, *_blend_weights(options, operation))

@@ -30,14 +30,30 @@ _NUM_TRIES = 10  # as in torchvision's RandomResizedCrop
 class Crops:
     """A rectangle in each clip, in pixels of the canvas: rows [top, top + height)."""
 
-    top: Tensor
-    """(B,) int64, >= 0."""
-    left: Tensor
-    """(B,) int64, >= 0."""
-    height: Tensor
-    """(B,) int64, >= 1."""
-    width: Tensor
-    """(B,) int64, >= 1."""
+    corner: Tensor
+    """(B, 2) int64 top and left, >= 0."""
+    sides: Tensor
+    """(B, 2) int64 height and width, >= 1."""
+
+    @property
+    def top(self) -> Tensor:
+        """(B,)."""
+        return self.corner[:, 0]
+
+    @property
+    def left(self) -> Tensor:
+        """(B,)."""
+        return self.corner[:, 1]
+
+    @property
+    def height(self) -> Tensor:
+        """(B,)."""
+        return self.sides[:, 0]
+
+    @property
+    def width(self) -> Tensor:
+        """(B,)."""
+        return self.sides[:, 1]
 
 
 @dataclass(frozen=True)
@@ -51,10 +67,10 @@ class AxisResize:
     """(B,) int64, >= 0."""
     length: Tensor
     """(B,) int64, >= 1."""
-    resized: Tensor
-    """(B,) int64, >= 1."""
-    offset: Tensor
-    """(B,) int64, >= 0."""
+    resized: Tensor | int
+    """(B,) int64, >= 1, or one for all clips."""
+    offset: Tensor | int = 0
+    """(B,) int64, >= 0, or one for all clips."""
 
 
 def random_crops(
@@ -78,33 +94,59 @@ def random_crops(
         ratio: Lowest and highest width / height; drawn uniformly in its logarithm.
         purpose: Purpose of the random numbers; those of different purposes are independent.
     """
-    height, width = valid_hw.double().unbind(1)
+    # Heights and widths are computed side by side: on a GPU each of these operations is a launch of hardly any work.
+    valid = valid_hw.double()
+    height, width = valid.unbind(1)
     draws = uniform(key, f"{purpose}/{view}", _NUM_TRIES * 4).view(-1, _NUM_TRIES, 4)
     area = (height * width)[:, None] * (scale[0] + (scale[1] - scale[0]) * draws[..., 0])
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = torch.exp(low + (high - low) * draws[..., 1])
-    widths, heights = torch.sqrt(area * aspect).round(), torch.sqrt(area / aspect).round()
-    fits = (widths >= 1) & (widths <= width[:, None]) & (heights >= 1) & (heights <= height[:, None])
-    first = fits.int().argmax(dim=1, keepdim=True)
+    tries = torch.stack([area / aspect, area * aspect], dim=2).sqrt_().round_()  # (B, tries, 2)
+    fits = ((tries >= 1) & (tries <= valid[:, None])).all(dim=2)
+    first = fits.int().argmax(dim=1, keepdim=True)[..., None].expand(-1, 1, 2)
 
-    crop_height, crop_width = heights.gather(1, first)[:, 0], widths.gather(1, first)[:, 0]
-    place = draws.gather(1, first[..., None].expand(-1, 1, 4))[:, 0, 2:]
-    top = (place[:, 0] * (height - crop_height + 1)).floor()
-    left = (place[:, 1] * (width - crop_width + 1)).floor()
-
-    center = _center_crops(height, width, ratio)
-    found = fits.any(dim=1)
-    chosen = (
-        torch.where(found, a, b).long() for a, b in zip((top, left, crop_height, crop_width), center, strict=True)
+    sides, place = tries.gather(1, first)[:, 0], draws[..., 2:].gather(1, first)[:, 0]
+    corner = (place * (valid - sides + 1)).floor_()
+    found = fits.any(dim=1)[:, None]
+    center_corner, center_sides = _center_crops(valid, ratio)
+    return Crops(
+        torch.where(found, corner, center_corner).long(),
+        torch.where(found, sides, center_sides).long(),
     )
-    return Crops(*chosen)
 
 
-def _center_crops(height: Tensor, width: Tensor, ratio: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return top, left, height and width of the largest centered rectangles whose ratio is in range."""
-    crop_height = torch.where(width / height < ratio[0], (width / ratio[0]).round(), height)
-    crop_width = torch.where(width / height > ratio[1], (height * ratio[1]).round(), width)
-    return ((height - crop_height) / 2).floor(), ((width - crop_width) / 2).floor(), crop_height, crop_width
+def _center_crops(valid: Tensor, ratio: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Return (B, 2) corners and sides of the largest centered rectangles whose ratio is in range."""
+    height, width = valid.unbind(1)
+    aspect = width / height
+    crop_height = torch.where(aspect < ratio[0], (width / ratio[0]).round_(), height)
+    crop_width = torch.where(aspect > ratio[1], (height * ratio[1]).round_(), width)
+    sides = torch.stack([crop_height, crop_width], dim=1)
+    return ((valid - sides) / 2).floor_(), sides
+
+
+def crop_weights(crops: Crops, size: int, canvas_hw: tuple[int, int], flip: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the filters of rows and of columns that resize crops to squares, in half of the launches for both.
+
+    Args:
+        crops: The crop of each clip.
+        size: Height and width of the output in pixels.
+        canvas_hw: Height and width of the canvas.
+        flip: (B,) bool, True for clips mirrored left and right.
+
+    Returns:
+        Two of (B, size, canvas pixels) float32, as :func:`resampling_weights` does.
+    """
+    height, width = canvas_hw
+    # A compiled program fuses each by itself, for canvases of any size. On a CPU a longer axis would change the order
+    # in which the weights of the shorter are added up.
+    if torch.compiler.is_compiling() or (height != width and flip.device.type == "cpu"):
+        down, across = (AxisResize(crops.corner[:, axis], crops.sides[:, axis], size) for axis in (0, 1))
+        return resampling_weights(down, size, height), resampling_weights(across, size, width, flip)
+    both = AxisResize(crops.corner.T.flatten(), crops.sides.T.flatten(), size)
+    weights = resampling_weights(both, size, max(height, width), torch.cat([torch.zeros_like(flip), flip]))
+    rows, columns = weights.chunk(2)
+    return rows[..., :height], columns[..., :width]
 
 
 def resampling_weights(
@@ -129,13 +171,17 @@ def resampling_weights(
     Returns:
         (B, size, canvas_size) float32; each row sums to 1.
     """
-    start, length, resized, offset = (t.float()[:, None] for t in (axis.start, axis.length, axis.resized, axis.offset))
+    start, length, resized, offset = (
+        t if isinstance(t, int) else t.float()[:, None] for t in (axis.start, axis.length, axis.resized, axis.offset)
+    )
+    assert isinstance(start, Tensor), "one of each clip"
+    assert isinstance(length, Tensor), "one of each clip"
     output = torch.arange(size, device=start.device, dtype=torch.float32).expand(len(start), -1)
     if flip is not None:
         output = torch.where(flip[:, None], size - 1 - output, output)
     scale = length / resized
     # Measured from the crop's edge, not the canvas's: float32 keeps the position to 1e-5 of a pixel.
-    center = scale * (output + offset + 0.5)
+    center = scale * (output + (offset + 0.5))
     pixel = torch.arange(canvas_size, device=start.device, dtype=torch.float32) + 0.5 - start
     inside = (pixel > 0) & (pixel < length)
     distance = (pixel[:, None, :] - center[..., None]).abs_()

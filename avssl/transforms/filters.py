@@ -14,6 +14,8 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from avssl.core.traced import constant
+
 QUALITY = 0.707
 """Q of all filters: without a peak at the cutoff, as in torchaudio."""
 KINDS = ("low", "high", "band")
@@ -36,11 +38,18 @@ def filter_waveform(waveform: Tensor, kind: Tensor, frequency_hz: Tensor, sample
     num_samples = waveform.shape[1]
     # The transform is periodic: zeros behind the end keep the ringing of the end out of the beginning.
     ring_seconds = _DECAY * QUALITY / (math.pi * low_hz)
-    length = next_fast_len(num_samples + math.ceil(ring_seconds * sample_rate_hz), real=True)
+    length = _fast_length(num_samples + math.ceil(ring_seconds * sample_rate_hz))
     response = _responses(kind, frequency_hz, sample_rate_hz, length)
     with torch.autocast(waveform.device.type, enabled=False):
         spectrum = torch.fft.rfft(waveform.float(), n=length)
         return torch.fft.irfft(spectrum.mul_(response), n=length)[:, :num_samples].to(waveform.dtype)
+
+
+@constant
+def _fast_length(length: int) -> int:
+    """Return the shortest length of a fast transform that is at least this."""
+    fast: int = next_fast_len(length, real=True)
+    return fast
 
 
 def _responses(kind: Tensor, frequency_hz: Tensor, sample_rate_hz: int, length: int) -> Tensor:

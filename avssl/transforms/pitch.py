@@ -120,13 +120,27 @@ def read_at_speed(waveform: Tensor, speed: Tensor, max_speed: float, length: int
     place = ((position - left) * 2 - 1).to(waveform.dtype)  # between two samples, in [-1, 1)
     index = left.long().clamp_(max=waveform.shape[1])
     padded = F.pad(waveform, (reach, reach + 1))
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 would keep 10 bits of each sample
-        terms = F.conv1d(padded[None], kernels.flatten(0, 1)[:, None], groups=len(waveform))[0]
-    terms = terms.unflatten(0, kernels.shape[:2])  # (B, K, S + 1): the coefficients at every sample
+    terms = _convolve_each(padded, kernels)  # (B, K, S + 1): the coefficients at every sample
     output = terms[:, -1].gather(1, index)
     for term in terms[:, :-1].unbind(1)[::-1]:
         output = torch.addcmul(term.gather(1, index), output, place)
     return output
+
+
+@torch.library.custom_op("avssl::convolve_each", mutates_args=())
+def _convolve_each(waveform: Tensor, kernels: Tensor) -> Tensor:
+    """Return (B, K, S - taps + 1): each of (B, S) waveforms convolved with its own (B, K, taps) kernels.
+
+    An operation of its own, because torch.compile cannot trace the setting of cuDNN.
+    """
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 would keep 10 bits of each sample
+        terms = F.conv1d(waveform[None], kernels.flatten(0, 1)[:, None], groups=len(waveform))[0]
+    return terms.unflatten(0, kernels.shape[:2])
+
+
+@_convolve_each.register_fake
+def _(waveform: Tensor, kernels: Tensor) -> Tensor:
+    return waveform.new_empty(*kernels.shape[:2], waveform.shape[1] - kernels.shape[2] + 1)
 
 
 @cache

@@ -41,6 +41,8 @@ def planes_to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
     expected = (batch, frames, 2, (height + 1) // 2, (width + 1) // 2)
     if luma.shape[2] != 1 or tuple(chroma.shape) != expected:
         raise InputError(f"chroma must be {expected} beside luma {tuple(luma.shape)}, got {tuple(chroma.shape)}.")
+    if torch.compiler.is_compiling():
+        return _convert(luma, chroma).to(torch.uint8)
     output = luma.new_empty(batch, frames, 3, height, width)
     limit = _CHUNK_BYTES.get(luma.device.type, _CHUNK_BYTES_ACCELERATOR)
     step = max(1, limit // (12 * frames * height * width))
@@ -54,5 +56,9 @@ def _convert(luma: Tensor, chroma: Tensor) -> Tensor:
     height, width = luma.shape[-2:]
     cb, cr = (chroma.float() - 128).unbind(2)
     shift = torch.stack([_RED_CR * cr, _GREEN_CB * cb + _GREEN_CR * cr, _BLUE_CB * cb], dim=2)
-    shift = shift.repeat_interleave(2, -1).repeat_interleave(2, -2)[..., :height, :width]
+    if torch.compiler.is_compiling():  # one program for even and odd sizes
+        rows, columns = (torch.arange(length, device=luma.device) // 2 for length in (height, width))
+        shift = shift.index_select(-2, rows).index_select(-1, columns)
+    else:
+        shift = shift.repeat_interleave(2, -1).repeat_interleave(2, -2)[..., :height, :width]
     return (shift + luma).round_().clamp_(0, 255)

@@ -45,6 +45,14 @@ class Standardize(nn.Module):
             self._is_checked = bool(torch.isfinite(self.mean).all() and torch.isfinite(self.std).all())
         return self._is_checked
 
+    def check(self) -> None:
+        """Raise RuntimeError if no statistics were set or loaded."""
+        if not self.is_ready:
+            raise RunError(
+                "the spectrogram statistics were never estimated: mean and std are NaN. "
+                "Call set_statistics(*estimate_statistics(spectrograms of the training data)), or load weights."
+            )
+
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set (freq,) statistics in dB, as returned by :func:`estimate_statistics`.
 
@@ -75,11 +83,8 @@ class Standardize(nn.Module):
         Raises:
             RuntimeError: If no statistics were set or loaded.
         """
-        if not self.is_ready:
-            raise RunError(
-                "the spectrogram statistics were never estimated: mean and std are NaN. "
-                "Call set_statistics(*estimate_statistics(spectrograms of the training data)), or load weights."
-            )
+        if not torch.compiler.is_compiling():  # a program is made of a module that was checked
+            self.check()
         return (spectrogram - self.mean) / (self.std + EPSILON)
 
     def extra_repr(self) -> str:

@@ -16,7 +16,7 @@ from avssl.core.errors import InputError
 from avssl.core.ranges import BlurSigma, HalfShare, Pixels, Positive, PositiveOrZero, PositiveShare, Share, checked
 from avssl.transforms.appearance import Appearance, AppearanceOptions
 from avssl.transforms.color import NEUTRAL, ColorJitter
-from avssl.transforms.crop_resize import AxisResize, Crops, random_crops, resample, resampling_weights
+from avssl.transforms.crop_resize import AxisResize, Crops, crop_weights, random_crops, resample, resampling_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -32,6 +32,8 @@ class _VideoTransform(nn.Module):
 
     mean: Tensor
     std: Tensor
+    gain: Tensor
+    bias: Tensor
 
     def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -42,6 +44,9 @@ class _VideoTransform(nn.Module):
         self.size = size
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+        # For pixel values in [0, 1].
+        self.register_buffer("gain", 1 / self.std, persistent=False)
+        self.register_buffer("bias", -self.mean / self.std, persistent=False)
         self.dtype, self.memory_format = torch.float32, torch.contiguous_format
 
     def _render(
@@ -54,22 +59,30 @@ class _VideoTransform(nn.Module):
     ) -> Tensor:
         """Resample with ``rows`` and ``columns``, change the appearance and normalize into (B, 3, T, size, size)."""
         batch, frames, channels, height, width = video.shape
-        shape = (batch, channels, frames, self.size, self.size)
-        output = torch.empty(shape, dtype=self.dtype, device=video.device, memory_format=self.memory_format)
-        limit = _CHUNK_BYTES.get(video.device.type, _CHUNK_BYTES_ACCELERATOR)
+        gain, bias = self.gain, self.bias
+
+        def render(part: slice, out: Tensor | None = None) -> Tensor:
+            matrices = video[part], rows[part], columns[part]
+            if appearance is None or options is None:
+                return resample(*matrices, gain / 255, bias, self.dtype)
+            pixels = resample(*matrices, torch.ones_like(gain) / 255, torch.zeros_like(bias), torch.float32)
+            changed = appearance(pixels.contiguous(), options[part])
+            return torch.addcmul(bias.view(3, 1, 1, 1), changed, gain.view(3, 1, 1, 1), out=out)
+
         dtype = self.dtype if appearance is None else torch.float32  # which that works in
-        step = max(1, limit // (dtype.itemsize * frames * channels * height * width))
-        gain, bias = 1 / self.std, -self.mean / self.std  # for pixel values in [0, 1]
+        limit = _CHUNK_BYTES.get(video.device.type, _CHUNK_BYTES_ACCELERATOR)
         with torch.autocast(video.device.type, enabled=False):  # the dtype is set explicitly
+            # A compiled program takes canvases of any size, so it does not compare them with the limit.
+            if torch.compiler.is_compiling() or dtype.itemsize * video.numel() <= limit:
+                return render(slice(None)).to(self.dtype).contiguous(memory_format=self.memory_format)
+            shape = (batch, channels, frames, self.size, self.size)
+            output = torch.empty(shape, dtype=self.dtype, device=video.device, memory_format=self.memory_format)
+            step = max(1, limit // (dtype.itemsize * frames * channels * height * width))
             for start in range(0, batch, step):
                 part = slice(start, start + step)
-                matrices = video[part], rows[part], columns[part]
-                if appearance is None or options is None:
-                    output[part] = resample(*matrices, gain / 255, bias, dtype)
-                else:
-                    pixels = resample(*matrices, torch.ones_like(gain) / 255, torch.zeros_like(bias), dtype)
-                    changed = appearance(pixels.contiguous(), options[part])
-                    torch.addcmul(bias.view(3, 1, 1, 1), changed, gain.view(3, 1, 1, 1), out=output[part])
+                rendered = render(part, None if appearance is None else output[part])
+                if appearance is None:
+                    output[part] = rendered
         return output
 
     def extra_repr(self) -> str:
@@ -186,15 +199,11 @@ class VideoAugment(_VideoTransform):
         _check_canvas(video, valid_hw)
         crops = random_crops(valid_hw, key, view, self.scale, self.ratio)
         flip = self._flips(key, view)
-        resized, offset = torch.full_like(crops.top, self.size), torch.zeros_like(crops.top)
-        rows = AxisResize(crops.top, crops.height, resized, offset)
-        columns = AxisResize(crops.left, crops.width, resized, offset)
         height, width = video.shape[-2:]
         is_changed = self.appearance.is_used
         output = self._render(
             video,
-            resampling_weights(rows, self.size, height),
-            resampling_weights(columns, self.size, width, flip),
+            *crop_weights(crops, self.size, (height, width), flip),
             self.appearance if is_changed else None,
             self.appearance.draw(key, view, self.size) if is_changed else None,
         )

@@ -225,13 +225,14 @@ def replace_clips(waveform: Tensor, is_drawn: Tensor, change: Callable[[Clips], 
     """Return waveforms in which the drawn clips are changed.
 
     A CPU computes the drawn ones alone. An accelerator computes all: the host would have to wait for it to know them.
+    So does a compiled program, whose shapes do not depend on what is drawn.
 
     Args:
         waveform: (B, S).
         is_drawn: (B,) bool.
         change: Returns the changed waveforms of some clips.
     """
-    if waveform.device.type != "cpu":
+    if waveform.device.type != "cpu" or torch.compiler.is_compiling():
         return torch.where(is_drawn[:, None], change(slice(None)), waveform)
     clips = is_drawn.nonzero()[:, 0]
     return waveform.index_copy(0, clips, change(clips)) if len(clips) else waveform

@@ -18,103 +18,37 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import torch
 import torch.distributed as dist
+from made_up import CONFIGS, NUM_CLIPS, everything, made_up_batch, ready_task, small, supervised_tasks, windows_of
 from pretend import DEVICE, FakeTensorMode, Launches, move, register
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from avssl.config import Config, config_from_dict, read_yaml
+from avssl.config import Config, config_from_dict
 from avssl.core.batch import Batch, BatchIndex
 from avssl.core.needs import TemporalWindows
-from avssl.engine import Precision, Task
+from avssl.engine import Precision
 from avssl.engine.meter import Meter
 from avssl.localization.similarity import cell_similarity, maps_at, smooth
-from avssl.models import Classifier, ClipEncoder, StagePooling
-from avssl.objectives import MemoryRows
-from avssl.training.build import build_model, build_optimizer, build_sampling, build_task
+from avssl.models import ClipEncoder, StagePooling
+from avssl.training.build import build_optimizer
 from avssl.training.monitors.clips import FixedClips, encode_clips
-from avssl.training.tasks import ClassifyTask, DistillTask, PretrainTask
 
-NUM_CLIPS = 8
 PARTS = ("transforms", "model", "loss", "backward", "optimizer", "after_step")
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("soundingshapes_*.yaml"))
 HOST = torch.ones(3)
 PRECISION = Precision("bf16", "channels_last")
-
-
-def small(path: Path) -> Config:
-    """The configuration with memories that a few rows fill."""
-    tree = read_yaml(path)
-    objective = tree.setdefault("objective", {})
-    for name in ("num_negatives", "num_positives", "positive_negatives"):
-        if name in objective:
-            objective[name] = 16
-    return config_from_dict(tree)
-
-
-def everything() -> dict[str, Config]:
-    """Configurations with what those of the objectives leave out."""
-    augmented = {"video": {"preset": "simclr", "size": 64, "hue": 0.1}, "audio": {"preset": "simclr"}}
-    more = {"equivariant": 0.5, "within_modal": 0.5, "negative_sounds": 4, "exclude_same_file": True}
-    return {
-        "augmented": config_from_dict({"transform": augmented, "objective": {"name": "info_nce", **more}}),
-        "local views": config_from_dict({"objective": {"name": "swav", "local_views": 2}}),
-        "in time": config_from_dict({"objective": {"temporal_negatives": 2, "temporal_views": 2}}),
-        "in blocks": config_from_dict({"objective": {"pooling": "pooled", "chunk_size": 4, "exclude_hardest": 0.2}}),
-    }
-
-
-def made_up_batch(config: Config, num_windows: int, num_audio: int) -> Batch:
-    """Raw planes of noise, as the loader makes them."""
-    sampling = build_sampling(config)
-    side, frames = sampling.short_side or 64, sampling.num_frames * num_windows
-    rows = torch.arange(NUM_CLIPS)
-    return Batch(
-        torch.zeros(NUM_CLIPS, frames, 1, side, side, dtype=torch.uint8),
-        torch.zeros(NUM_CLIPS, sampling.num_samples * num_audio),
-        BatchIndex(rows, rows // 2, rows),
-        torch.full((NUM_CLIPS, 2), side),
-        torch.zeros(NUM_CLIPS, frames, 2, (side + 1) // 2, (side + 1) // 2, dtype=torch.uint8),
-    )
-
-
-def ready_task(config: Config) -> PretrainTask:
-    """The task on the host, with statistics."""
-    task = build_task(config, MemoryRows.from_ids([f"row {number}" for number in range(64)])).train()
-    standardize = task.transform.standardize
-    standardize.set_statistics(torch.zeros_like(standardize.mean), torch.ones_like(standardize.mean))
-    assert standardize.is_ready  # read once, not in every step
-    task.on_epoch_start(0)
-    return task
-
-
-def supervised_tasks() -> dict[str, Task]:
-    """Tasks of fine-tuning and distillation on the host."""
-    config = config_from_dict({})
-    transform = ready_task(config).transform
-
-    def classifier() -> Classifier:
-        return Classifier.of(build_model(config), num_classes=5, inputs="both")
-
-    targets, weights = torch.arange(64) % 5, torch.ones(5)
-    several = torch.nn.functional.one_hot(targets, 5).bool()
-    return {
-        "classify": ClassifyTask(transform, classifier(), targets, class_weights=weights, mixup_alpha=0.3),
-        "classify, several labels": ClassifyTask(transform, classifier(), several, label_smoothing=0.1),
-        "distill": DistillTask(transform, classifier(), classifier(), targets, teacher_weight=0.5),
-    }
 
 
 def count_inference(mode: FakeTensorMode) -> dict[str, dict[str, Any]]:
     """Launches of what runs on a trained model: heat maps, feature extraction and the embeddings of monitors."""
     config = config_from_dict({"objective": {"name": "dense_av"}})
     task = ready_task(config).eval()
-    windows = TemporalWindows()
     with mode:
         for module in {task, *task.networks()}:
             move(module)
-        batch = on_device(made_up_batch(config, windows.num_views, windows.num_audio), mode)
+        batch = on_device(made_up_batch(config, TemporalWindows()), mode)
         encoder = ClipEncoder(task.model, task.transform, PRECISION)
 
         def maps() -> None:
@@ -150,11 +84,10 @@ def counted(run: Callable[[], None]) -> dict[str, Any]:
 
 
 def count_pretraining(config: Config, mode: FakeTensorMode) -> dict[str, Any]:
-    task = ready_task(config)
-    return count_step(task, config, mode, task.objective.needs.windows or TemporalWindows())
+    return count_step(ready_task(config), config, mode)
 
 
-def count_step(task: Any, config: Config, mode: FakeTensorMode, windows: TemporalWindows) -> dict[str, Any]:
+def count_step(task: Any, config: Config, mode: FakeTensorMode) -> dict[str, Any]:
     """Launches of each part of the third step, and its copies between host and device."""
     launches = Launches()
     with mode:
@@ -163,7 +96,7 @@ def count_step(task: Any, config: Config, mode: FakeTensorMode, windows: Tempora
         launches.count_calls(task.transform, "transforms")
         for network in task.networks():
             launches.count_calls(network, "model")
-        batch = on_device(made_up_batch(config, windows.num_views, windows.num_audio), mode)
+        batch = on_device(made_up_batch(config, windows_of(task)), mode)
         optimizer, meter = build_optimizer(config, task), Meter(torch.device(DEVICE))
         with PRECISION.applied_to(task, DEVICE):
             for _ in range(3):  # the first notes which random numbers the second makes and keeps the columns of
@@ -231,7 +164,7 @@ def count_all(configs: list[Path]) -> dict[str, Any]:
     results: dict[str, Any] = {"tool": count_mistakes(mode)}
     runs: dict[str, Callable[[], dict[str, Any]]] = {}
     for name, task in supervised_tasks().items():
-        runs[name] = partial(count_step, task.train(), config_from_dict({}), mode, TemporalWindows())
+        runs[name] = partial(count_step, task.train(), config_from_dict({}), mode)
     for name, config in {**everything(), **{path.stem: small(path) for path in configs}}.items():
         runs[name] = partial(count_pretraining, config, mode)
     for name, run in runs.items():

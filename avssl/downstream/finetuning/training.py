@@ -117,6 +117,7 @@ def train_classifier(
             grad_clip=optim.grad_clip,
             device=device,
             precision=Precision.resolved(train.precision, train.memory_format),
+            compile=train.compile,
         ),
         checkpointer=Checkpointer(folder / "checkpoints", model=task.model),
         metrics_log=MetricsLog(folder),

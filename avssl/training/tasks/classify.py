@@ -5,11 +5,11 @@ Dimensions: B clips, N rows of the manifest, K classes.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from avssl.core import distributed
 from avssl.core.batch import Batch, LossTerms
@@ -102,6 +102,10 @@ class ClassifyTask(Task):
             loss = loss + (share * each).sum()
             weight = weight + (share if self.class_weights is None else share * self.class_weights[target]).sum()
         return loss / distributed.mean(weight)
+
+    def compilable(self) -> dict[Literal["model", "transforms"], list[nn.Module]]:
+        """Return networks and transform."""
+        return {"model": self.networks(), "transforms": [self.transform]}
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         """Set the format of augmented frames."""

@@ -12,6 +12,8 @@ Dimensions: B clips, N rows of the manifest, K classes.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,6 +102,10 @@ class DistillTask(Task):
     def networks(self) -> list[nn.Module]:
         """Return the student and the teacher."""
         return [self.model, self.target]
+
+    def compilable(self) -> dict[Literal["model", "transforms"], list[nn.Module]]:
+        """Return networks and transform."""
+        return {"model": self.networks(), "transforms": [self.transform]}
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         """Set the format of augmented frames."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex, Embeddings, LossTerms
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds, TemporalWindows
@@ -118,6 +119,11 @@ class PretrainTask(Task):
     def networks(self) -> list[nn.Module]:
         """Return the model and, if the objective needs it, its momentum copy."""
         return [self.model] if self.target is None else [self.model, self.target]
+
+    def compilable(self) -> dict[Literal["model", "transforms"], list[nn.Module]]:
+        """Return networks and transform, and the loss on one process: programs do not hold messages to others."""
+        loss = [self.objective] if distributed.world_size() == 1 else []
+        return {"model": [*self.networks(), *loss], "transforms": [self.transform]}
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         """Set the format of augmented frames."""
