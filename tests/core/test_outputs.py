@@ -448,14 +448,14 @@ def test_disks_without_hard_links(tmp_path, monkeypatch, number):
 
 
 def test_a_disk_whose_folders_cannot_be_flushed(tmp_path, monkeypatch):
-    flush = files._flush
+    flush = files.flush
 
     def refused(path):
         if path.is_dir():
             raise OSError(errno.EINVAL, "Invalid argument")
         flush(path)
 
-    monkeypatch.setattr(files, "_flush", refused)
+    monkeypatch.setattr(files, "flush", refused)
     with files.whole_file(tmp_path / "a.txt", durable=True) as temporary:
         temporary.write_text("text")
     assert (tmp_path / "a.txt").read_text() == "text"
