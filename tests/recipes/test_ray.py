@@ -42,30 +42,36 @@ def lose_a_machine(cluster, sign) -> threading.Thread:
     return thread
 
 
+@pytest.fixture(scope="module")
+def listed(videos):
+    """The manifest of one machine."""
+    assert main(["index", str(videos), "-o", str(videos.parent / "local.csv")]) == 0
+    return videos.parent / "local.csv"
+
+
 @pytest.mark.filterwarnings("ignore")  # of Ray
-def test_a_cluster_that_loses_a_machine_gives_the_bytes_of_one(
-    cluster, videos, tiny_release, tmp_path, monkeypatch, capsys
+def test_index_and_embed_on_a_cluster_give_the_bytes_of_one_machine(
+    cluster, listed, videos, tiny_release, tmp_path, monkeypatch
 ):
     there = ["--engine", "ray", "--address", cluster.address]
-    listed, out = {}, {}
-    for engine, words in (("local", ["--num-workers", "2"]), ("ray", there)):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / engine))  # nothing is known yet
-        listed[engine] = videos.parent / f"{engine}.csv"
-        assert main(["index", str(videos), "-o", str(listed[engine]), *words]) == 0
-    assert listed["ray"].read_bytes() == listed["local"].read_bytes()
-
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing is known yet
+    assert main(["index", str(videos), "-o", str(videos.parent / "ray.csv"), *there]) == 0
+    assert (videos.parent / "ray.csv").read_bytes() == listed.read_bytes()
     words = ["--checkpoint", str(tiny_release), "--device", "cpu", "--stride-seconds", "0.5"]
-    for engine, more in (("local", ["--num-workers", "2"]), ("ray", there)):
-        out[engine] = tmp_path / engine / "features.parquet"
-        assert main(["embed", str(listed["local"]), "-o", str(out[engine]), *words, *more]) == 0
-    assert out["ray"].read_bytes() == out["local"].read_bytes()
+    for name, more in (("one", ["--num-workers", "2"]), ("two", there)):
+        assert main(["embed", str(listed), "-o", str(tmp_path / f"{name}.parquet"), *words, *more]) == 0
+    assert (tmp_path / "two.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
 
+
+@pytest.mark.filterwarnings("ignore")  # of Ray
+def test_a_cluster_that_loses_a_machine_loses_nothing(cluster, listed, tmp_path, capsys):
     copy = ["--short_side", "32", "--sample_rate_hz", "8000", "--rows_per_shard", "1"]
-    assert main(["prepare", str(listed["local"]), str(tmp_path / "one"), *copy, "--num-workers", "2"]) == 0
+    assert main(["prepare", str(listed), str(tmp_path / "one"), *copy, "--num-workers", "2"]) == 0
     shards = tmp_path / "two" / "shards"
     loss = lose_a_machine(cluster, lambda: len(list(shards.glob("*.json"))) > 3)
     capsys.readouterr()
-    assert main(["prepare", str(listed["local"]), str(tmp_path / "two"), *copy, *there]) == 0
+    words = ["--engine", "ray", "--address", cluster.address]
+    assert main(["prepare", str(listed), str(tmp_path / "two"), *copy, *words]) == 0
     printed = capsys.readouterr()
     assert "prepare: clip" in printed.err
     assert "20 clips, " in printed.out
