@@ -74,7 +74,8 @@ class RunState(Generic[_Task]):
                     "the run continues, but its numbers will differ slightly from an uninterrupted run.",
                     stacklevel=2,
                 )
-        self.task.load_state_dict(parts_like(state["task"], self.task.state_dict()))
+        parameters = dict(self.task.named_parameters(remove_duplicate=False))
+        self.task.load_state_dict(parts_like(state["task"], parameters))
         # Rates and decays are settings, which a resume may change; what the optimizer has gathered is state.
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(optimizer_parts(state["optimizer"], self.optimizer))

@@ -93,8 +93,8 @@ def describe_cluster(config: Config, task: PretrainTask, here: Here, cluster: Cl
     return "\n".join(
         [
             f"plan        {world} processes of {own} clips: batches of {batch}, {rows} rows, {steps} steps",
-            _memory(config, task, here, own, rows),
-            _exchange(task, here, own, world),
+            _memory(config, task, here, own, rows, world if config.train.parallel == "fsdp" else 1),
+            _exchange(task, here, own, world, is_sharded=config.train.parallel == "fsdp"),
             *_search(config, task, rows, world),
             _checkpoint(config, task, here, rows),
             _loader(config, here, own, seconds),
@@ -113,30 +113,41 @@ def _bank_bytes(task: PretrainTask, x: Tensor, here: Here, rows: int) -> int:
     return round(x.nbytes / here.num_rows * rows)
 
 
-def _memory(config: Config, task: PretrainTask, here: Here, own: int, rows: int) -> str:
+def _memory(config: Config, task: PretrainTask, here: Here, own: int, rows: int, num_shards: int) -> str:
     averaged = config.train.ema_decay is not None
     weights = state_bytes(task.model, config.optim.name, averaged=averaged)
     momentum = 0 if task.target is None else sum(x.nbytes for x in task.target.state_dict().values())
     banks = sum(_bank_bytes(task, x, here, rows) for x in task.objective.buffers())
     local = replace(config, optim=replace(config.optim, batch_size=own))
     cost, _ = measure_cost(local, task, here.measured.sample, here.measured.precision)
-    total = weights + momentum + banks + cost.saved_bytes
+    kept = (weights + momentum) / num_shards
+    total = kept + banks + cost.saved_bytes
     return (
-        f"  memory    {_size(total)} a process: {_size(weights + momentum)} for weights, gradients and optimizer, "
+        f"  memory    {_size(total)} a process: {_size(kept)} for weights, gradients and optimizer, "
         f"{_size(banks)} for banks and queues, "
         f"{_size(cost.saved_bytes)} for activations"
     )
 
 
-def _exchange(task: PretrainTask, here: Here, own: int, world: int) -> str:
+def passed_bytes(weights: int, gradients: int, world: int, *, is_sharded: bool) -> float:
+    """Return the bytes of weights and gradients that a process passes on in a step, each all but a W-th part.
+
+    DDP sums the gradients and passes on the result. FSDP gathers the weights twice, for forward and backward, and
+    leaves each part of the sum where it belongs; in bf16 the gathers are of half the size.
+    """
+    return (2 * weights + gradients if is_sharded else 2 * gradients) * (world - 1) / world
+
+
+def _exchange(task: PretrainTask, here: Here, own: int, world: int, *, is_sharded: bool) -> str:
     gradients = sum(x.nbytes for x in task.model.parameters() if x.requires_grad)
-    # A ring passes all but a W-th part twice: the sum, and the result.
-    averaged = 2 * gradients * (world - 1) / world
+    weights = sum(x.nbytes for x in task.model.parameters())
+    averaged = passed_bytes(weights, gradients, world, is_sharded=is_sharded)
     exchanges = counted_exchanges(task, here.measured.sample, _COUNTED_CLIPS)
     received = received_bytes(exchanges, _COUNTED_CLIPS, own, world)
     count = len(exchanges) + sum(each.has_grad for each in exchanges)
+    what = "weights and gradients" if is_sharded else "gradients"
     return (
-        f"  exchange  {_size(averaged + received)} a step and process: {_size(averaged)} for gradients, "
+        f"  exchange  {_size(averaged + received)} a step and process: {_size(averaged)} for {what}, "
         f"{_size(received)} in {count} collectives of the objective"
     )
 

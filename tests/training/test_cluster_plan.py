@@ -1,7 +1,7 @@
 """Arithmetic of the plan for many processes."""
 
 from avssl.core.distributed import Exchange
-from avssl.training.cluster_plan import received_bytes
+from avssl.training.cluster_plan import passed_bytes, received_bytes
 
 
 def test_exchanges_are_scaled_to_the_processes():
@@ -12,3 +12,8 @@ def test_exchanges_are_scaled_to_the_processes():
     assert received_bytes([own], 4, 16, 3) == 2560
     assert received_bytes([pairs], 4, 16, 3) == 2048
     assert received_bytes([fixed], 4, 16, 3) == 40
+
+
+def test_shards_pass_weights_twice_and_gradients_once():
+    assert passed_bytes(100, 60, 4, is_sharded=False) == 90
+    assert passed_bytes(100, 60, 4, is_sharded=True) == 195
