@@ -9,7 +9,7 @@ given up and left for the next run. A step is a training step on a batch that is
 networks, InfoNCE, backward pass and optimizer. Each stage changes one thing: fp32 as torch sets it (cuDNN's
 convolutions in TF32), bf16, channels last (all make frames in the model's format); then, each beside that, cuDNN's
 search for the fastest convolutions, an optimizer that is not fused, (2+1)D convolutions as 2-D ones on views, and
-torch.compile of the model. All stages of a case use the same batch, the largest power of two up to 256 whose fp32
+``--train.compile all``. All stages of a case use the same batch, the largest power of two up to 256 whose fp32
 activations take at most half of the GPU's memory, as counted. Operations are those of the networks, counted by
 torch.utils.flop_counter; the ceiling is a large bf16 product measured in the same run. Beside the times stand the
 bounds of benchmarks/roofline.py for an H200. A measurement that fails (no memory, no compiler) becomes a row with the
@@ -48,6 +48,7 @@ from avssl.config import Config
 from avssl.core.batch import Batch
 from avssl.core.manifest import Manifest, read_manifest
 from avssl.engine import Precision
+from avssl.engine.compilation import compiled
 from avssl.media.prepared.clip import CopySettings
 from avssl.recipes.prepare import prepare
 from avssl.synthetic import synthesize_corpus
@@ -123,8 +124,6 @@ def step(plan: Plan, case: Case, stage: Stage, device: torch.device) -> dict[str
         raise NotImplementedError("this version has no (2+1)D convolutions on views")
     config, batch, flops = inputs(plan, case, device)
     task = made_up_task(config).to(device).train()
-    if stage.compiled:
-        task.model = torch.compile(task.model, backend=plan.compile_backend)
     optimizer = build_optimizer(config, task)
     if not stage.fused_optimizer:
         for group in optimizer.param_groups:
@@ -139,6 +138,7 @@ def step(plan: Plan, case: Case, stage: Stage, device: torch.device) -> dict[str
     with (
         stage.precision.applied_to(task, device),
         torch.backends.cudnn.flags(enabled=True, benchmark=stage.cudnn_benchmark),
+        compiled(task, plan.compiled_parts if stage.compiled else "none", plan.compile_backend),
     ):
         warmup_seconds = timed(lambda: train_steps(3), device)
         reset_peak(device.type)

@@ -9,6 +9,7 @@ from pathlib import Path
 import losses
 
 from avssl.config import Choice, Config, choose, load_config
+from avssl.engine.compilation import Compiled
 from avssl.synthetic import SceneSettings, Split
 
 CONFIG = Path(__file__).parents[1] / "configs" / "avid_kinetics.yaml"
@@ -76,6 +77,7 @@ class Plan:
     """Timed steps, after three warm-up steps."""
     num_loaded_steps: int = 30
     """Timed steps on clips from shards, after ten warm-up steps."""
+    compiled_parts: Compiled = "all"
     compile_backend: str = "inductor"
     """Backend of torch.compile."""
 
@@ -115,5 +117,6 @@ SMALL = Plan(
     matmul_size=256,
     num_steps=2,
     num_loaded_steps=2,
+    compiled_parts="model",  # tracing the transforms would take minutes
     compile_backend="aot_eager",  # a compiler would take a minute
 )

@@ -136,13 +136,14 @@ class PrecisionHandle:
 
 def _forward_in(precision: Precision, device: torch.device, before: Any) -> Callable[..., Any]:
     """Return a forward pass in a precision around that of a model's class, or around ``before``, the model's own."""
+    is_function = before is not None and not isinstance(before, MethodType)  # that of a module of torch.compile
 
     def forward(self: nn.Module, *inputs: Any, **options: Any) -> Any:
-        inner = type(self).forward if before is None else before.__func__
+        inner = type(self).forward if before is None else getattr(before, "__func__", before)
         with precision.autocast(device):
             arranged = [precision.arrange(x) if isinstance(x, Tensor) else x for x in inputs]
             named = {name: precision.arrange(x) if isinstance(x, Tensor) else x for name, x in options.items()}
-            output = inner(self, *arranged, **named)
+            output = inner(*(() if is_function else (self,)), *arranged, **named)
         return output if precision.name == "fp32" else _to_float32(output)
 
     return forward

@@ -71,6 +71,17 @@ def test_bf16_ends_with_the_call_even_when_it_fails():
     assert not torch.is_autocast_enabled("cpu")
 
 
+def test_a_module_of_torch_compile_has_a_precision_too():
+    model = torch.compile(TwoStreams(), backend="eager")
+    handle = Precision("bf16").apply(model, "cpu")
+    output = model(*inputs())
+    assert model.seen["dtype"] == torch.bfloat16
+    assert output.video.dtype == torch.float32
+    handle.remove()
+    model(*inputs())
+    assert model.seen["dtype"] == torch.float32
+
+
 def test_channels_last_rearranges_weights_and_inputs_and_keeps_values():
     video, audio = inputs()
     plain = TwoStreams()
