@@ -46,6 +46,9 @@ def read_parquet(source: Path | str | pa.Buffer, name: str, types: Mapping[str, 
     size = source.size if isinstance(source, pa.Buffer) else os.stat(source).st_size
     try:
         with pq.ParquetFile(where, memory_map=True, page_checksum_verification=True) as file:
+            texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
+        # A text that repeats stays in memory once, until it is known how much all of them take.
+        with pq.ParquetFile(where, memory_map=True, page_checksum_verification=True, read_dictionary=texts) as file:
             table = _read_bounded(file, name, max(_FREE_BYTES, _MAX_EXPANSION * size))
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError, IndexError) as error:
         raise TableError(f"{name}: cannot be read as Parquet ({error}). Write the file again.") from error
@@ -67,12 +70,19 @@ def _read_bounded(file: pq.ParquetFile, name: str, limit_bytes: int) -> pa.Table
         size = 0
         for block in file.iter_batches(_READ_ROWS):
             blocks.append(block)
-            size += block.nbytes
+            size += sum(map(_full_bytes, block.columns))
             if size > limit_bytes:
                 break
     if size > limit_bytes:
         raise TableError(f"{name}: would need {size >> 20} MiB or more, which no table of its size holds: damaged?")
     return pa.Table.from_batches(blocks, file.schema_arrow)
+
+
+def _full_bytes(column: pa.Array) -> int:
+    """Return the memory of a column whose repeated texts are written out."""
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0) + column.nbytes
 
 
 def _typed(column: pa.ChunkedArray, kind: pa.DataType, what: str) -> pa.ChunkedArray:
@@ -85,7 +95,8 @@ def _typed(column: pa.ChunkedArray, kind: pa.DataType, what: str) -> pa.ChunkedA
         try:
             column = column.cast(kind)
         except pa.ArrowException as error:
-            raise TableError(f"{what} holds {column.type}, and {kind} is expected ({error}).") from error
+            held = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+            raise TableError(f"{what} holds {held}, and {kind} is expected ({error}).") from error
     if pa.types.is_string(kind) and pc.any(is_empty := pc.equal(column, "")).as_py():
         column = pc.if_else(is_empty, None, column)
     return column
@@ -99,7 +110,9 @@ def map_arrow(path: Path | str) -> pa.Table:
     """
     try:
         with pa.memory_map(str(regular_file(path))) as file:
-            return pa.ipc.open_file(file).read_all()
+            table = pa.ipc.open_file(file).read_all()
+            table.validate()
+            return table
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{path}: cannot be read as an Arrow file ({error}).") from error
 

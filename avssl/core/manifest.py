@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from avssl.core import column_files
 from avssl.core.errors import InputError
 from avssl.core.names import leaves_folder, name_from_text
-from avssl.core.row_keys import RowKeys, StaleKeysError, split_keys
+from avssl.core.row_keys import RowKeys, split_keys
 from avssl.core.table_files import is_columnar, is_url, read_table
 from avssl.core.tables import TableError, write_table
 
@@ -78,7 +78,7 @@ class Manifest:
     """
 
     def __init__(self, table: pa.Table, root: Path | str) -> None:
-        table, stored, note = split_keys(table)
+        table = split_keys(table)[0]  # another program may have changed ids and paths since: keys are computed
         if twice := [name for name in set(table.column_names) if table.column_names.count(name) > 1]:
             raise ManifestError(f"the column {min(twice)!r} stands more than once; rename or remove all but one.")
         for name in ("id", "path"):
@@ -87,11 +87,8 @@ class Manifest:
             empty = pc.or_kleene(pc.is_null(table[name]), pc.equal(table[name], ""))
             if pc.any(empty).as_py():
                 raise ManifestError(f"row {pc.index(empty, True).as_py()}: {name} is empty.")
-        try:
-            self._hold(table, root, RowKeys(*_ids_and_files(table), stored, note))
-        except StaleKeysError as error:
-            raise ManifestError(str(error)) from error
-        if not self.keys.are_checked and (twice := self.keys.repeated()):
+        self._hold(table, root, RowKeys(*_ids_and_files(table)))
+        if twice := self.keys.repeated():
             raise ManifestError(f"{len(twice)} ids appear more than once, the first is {twice[0]!r}.")
         for name in _PATHS:
             self._check_inside(name)
@@ -240,7 +237,7 @@ class Manifest:
                 'or read it with read_manifest(path, root="...").'
             )
         if is_columnar(path):
-            column_files.write_parquet(self.keys.stored_with(self.table), path)
+            column_files.write_parquet(self.table, path)
         else:
             write_table(self.table, path)
 
@@ -249,12 +246,13 @@ class Manifest:
         column_files.write_arrow(self.keys.stored_with(self.table), path)
 
 
-def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
-    """Read a manifest: a CSV or Parquet file, or the Arrow file of a run.
+def read_manifest(path: Path | str, root: Path | str | None = None, *, mapped: bool = False) -> Manifest:
+    """Read a manifest: a CSV or Parquet file.
 
     Args:
         path: The file; its first bytes tell which it is.
         root: Folder that paths are relative to; default: the folder of the file.
+        mapped: Take the Arrow file of a run too, whose content is trusted.
 
     Raises:
         ManifestError: If the file is missing, is no such table, or fails the checks of :class:`Manifest`.
@@ -272,7 +270,11 @@ def read_manifest(path: Path | str, root: Path | str | None = None) -> Manifest:
         raise ManifestError(f"{path}: no such manifest. Make one with: avssl index FOLDER -o {path}") from error
     root = str(path).rpartition("/")[0] or "." if root is None else root
     try:
-        return _mapped(table, root) if kind == "arrow" else Manifest(table, root)
+        if kind != "arrow":
+            return Manifest(table, root)
+        if not mapped:
+            raise ManifestError("is an Arrow file, which is read only where a run wrote it. Use Parquet, or CSV.")
+        return _mapped(table, root)
     except InputError as error:
         raise ManifestError(f"{path}: {error}") from error
 

@@ -55,7 +55,7 @@ class RayEngine:
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise ConfigError(
-                    f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]}). Start one: "
+                    f"--address {address}: no Ray cluster answers there ({_first_line(error)}). Start one: "
                     "ray start --head, and on each other machine: ray start --address HOST:6379"
                 ) from error
         self._do = ray.remote(num_cpus=1, max_retries=RETRIES)(_do)
@@ -112,7 +112,7 @@ class RayEngine:
         except self._ray.exceptions.RayError as failure:
             named = f" on {', '.join(files[:_SHOWN_FILES])}" if files else ""
             raise ClusterError(
-                f"the cluster gave up work{named} after {RETRIES} more tries: {str(failure).strip().splitlines()[0]} "
+                f"the cluster gave up work{named} after up to {RETRIES} more tries: {_first_line(failure)} "
                 "If it is always the same file, leave that out; if memory ran out, give each core more of it."
             ) from failure
         if error is not None:
@@ -149,3 +149,7 @@ def check_machine(version: str, files: Sequence[Path | str]) -> None:
                 f"{socket.gethostname()}: does not see {path}. Files are not sent: mount the storage there under the "
                 "same path."
             )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,8 +1,8 @@
 """Keys of the rows of a manifest: what identifies an id, a file, and the list of all ids.
 
-They follow from the ids and paths, which takes minutes for a hundred million rows. So Parquet and Arrow files of avssl
-hold them, as columns and a note whose names begin with ``avssl.``, and a reader compares some rows and the sum of the
-keys with the note.
+They follow from the ids and paths, which takes minutes for a hundred million rows. So the Arrow file of a run holds
+them, as columns and a note whose names begin with ``avssl.``, and a reader compares some rows and the sum of the keys
+with the note. Those in other files are not used: a program may have changed the ids beside them.
 """
 
 from __future__ import annotations

@@ -184,6 +184,7 @@ class Checkpointer:
 
     def save_best(self, step: int, state: Mapping[str, Any]) -> Path:
         """Write ``best.pt``, which is never pruned. Arguments and errors are as in :meth:`save`."""
+        self.wait()  # a checkpoint that is being written must not be taken for an unfinished one
         if distributed.is_main():
             content = {"format_version": FORMAT_VERSION, "step": step, **state}
             self._write(content, self.best)

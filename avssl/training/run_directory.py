@@ -206,7 +206,7 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.path}: stopped before its rows were found. Start it again without --resume."
             )
-        return read_manifest(rows, _root(source)), _read_strings(self._unusable)
+        return read_manifest(rows, _root(source), mapped=True), _read_strings(self._unusable)
 
     def rows_file(self) -> Path | None:
         """Return the file of the training rows, or None if there is none."""

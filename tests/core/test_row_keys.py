@@ -47,14 +47,13 @@ def test_parquet_and_csv_hold_the_same_manifest(tmp_path):
         assert read[name].file(0) == tmp_path / "b.mp4"
     assert read["manifest.csv"].table.to_pydict() == read["manifest.parquet"].table.to_pydict()
     assert read["manifest.csv"].table.schema == read["manifest.parquet"].table.schema
-    assert pq.read_table(tmp_path / "manifest.parquet").column_names[-2:] == ["avssl.id_key", "avssl.file_number"]
 
 
 def test_a_mapped_file_gives_the_rows_without_reading_them(tmp_path):
     manifest = made(tmp_path)
     manifest.write_mapped(tmp_path / "rows.arrow")
     before = pa.total_allocated_bytes()
-    mapped = read_manifest(tmp_path / "rows.arrow", "/elsewhere")
+    mapped = read_manifest(tmp_path / "rows.arrow", "/elsewhere", mapped=True)
     assert pa.total_allocated_bytes() - before < 10_000
     assert mapped.table.to_pydict() == manifest.table.to_pydict()
     assert mapped.location(5) == "/elsewhere/é.mp4"
@@ -123,24 +122,24 @@ def test_few_bytes_that_stand_for_much_text_are_not_believed(tmp_path, monkeypat
         read_manifest(tmp_path / "m.parquet")
 
 
-def test_stored_keys_of_other_ids_or_paths_are_not_used(tmp_path):
-    path = tmp_path / "m.parquet"
-    made(tmp_path).write(path)
-    assert read_manifest(path).keys.are_checked
-    rewritten(path, lambda table: table.slice(1))  # other rows, right keys: looked at again
-    assert not read_manifest(path).keys.are_checked
-    assert read_manifest(path).hash() == made(tmp_path).select(np.arange(1, 6)).hash()
-    for name in ("id", "path"):
-        made(tmp_path).write(path)
-        other = pa.array([f"{number}.mp4" for number in range(6)])
-        rewritten(
-            path, lambda table, name=name, other=other: table.set_column(table.column_names.index(name), name, other)
-        )
-        with pytest.raises(ManifestError, match=r"m.parquet: the columns 'avssl.id_key' .* Remove both columns"):
-            read_manifest(path)
-    made(tmp_path).write(path)
-    rewritten(path, lambda table: table.drop_columns(["avssl.id_key"]))
-    assert read_manifest(path).table.column_names == ["id", "path", "start_seconds"]
+def test_a_text_that_repeats_is_counted_as_often_as_it_stands(tmp_path):
+    many = pa.DictionaryArray.from_arrays(pa.array(np.zeros(60_000, np.int32)), ["x" * 20_000])
+    pq.write_table(pa.table({"id": many, "path": many}), tmp_path / "m.parquet")
+    assert (tmp_path / "m.parquet").stat().st_size < 10_000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(ManifestError, match=r"m.parquet: would need \d+ MiB or more"):
+        read_manifest(tmp_path / "m.parquet")
+    assert pa.total_allocated_bytes() - before < 2**26
+
+
+def test_keys_in_a_parquet_file_are_not_trusted(tmp_path):
+    manifest, path = made(tmp_path), tmp_path / "m.parquet"
+    other = [f"{number}.mp4" for number in range(6)]
+    table = manifest.keys.stored_with(manifest.table)
+    pq.write_table(table.set_column(table.column_names.index("id"), "id", pa.array(other)), path)
+    changed = read_manifest(path)
+    assert changed.table.column_names == manifest.table.column_names
+    assert changed.hash() == RowKeys(pa.chunked_array([other]), manifest.table["path"]).hash() != manifest.hash()
 
 
 def test_an_arrow_file_of_others_is_no_manifest(tmp_path):
@@ -149,13 +148,15 @@ def test_an_arrow_file_of_others_is_no_manifest(tmp_path):
         with pa.ipc.new_file(str(tmp_path / "m.arrow"), table.schema) as writer:
             writer.write_table(table)
         with pytest.raises(ManifestError, match=f"m.arrow: is no Arrow file of a run, as it .*{message}"):
-            read_manifest(tmp_path / "m.arrow")
+            read_manifest(tmp_path / "m.arrow", mapped=True)
+    with pytest.raises(ManifestError, match=r"m.arrow: is an Arrow file, .* Use Parquet, or CSV"):
+        read_manifest(tmp_path / "m.arrow")
     keys = RowKeys(pa.chunked_array([["a"]]), pa.chunked_array([["../a"]]))
     table = keys.stored_with(plain)
     assert json.loads(table.schema.metadata[b"avssl.ids"])["rows"] == 1
     with pa.ipc.new_file(str(tmp_path / "m.arrow"), table.schema) as writer:
         writer.write_table(table)
-    manifest = read_manifest(tmp_path / "m.arrow")
+    manifest = read_manifest(tmp_path / "m.arrow", mapped=True)
     for use in (manifest.file, manifest.location, manifest.sound_file):
         with pytest.raises(ManifestError, match="must be relative and stay inside"):
             use(0)

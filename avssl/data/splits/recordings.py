@@ -67,7 +67,7 @@ class Recordings:
 def file_names(manifest: Manifest) -> pa.ChunkedArray:
     """Return the (N,) names of the rows' files; of a prepared corpus, those of the sources."""
     names = ("source_path", "id") if _is_prepared(manifest) else ("path",)
-    return manifest.table[next(name for name in names if name in manifest)]
+    return pc.coalesce(*(manifest.table[name] for name in names if name in manifest))
 
 
 def _is_prepared(manifest: Manifest) -> bool:
