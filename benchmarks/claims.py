@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import objectives
 import torch
 from objectives import SCENE, UNTRAINED, Sizes, chance_cells, measure, settings, signed, spread, train
 from rows import append_row, machine, read_rows
@@ -47,16 +48,7 @@ FAULTS: dict[str, dict[str, float]] = {
 WRONG = ("mismatched", "off_screen")
 AVID, CMA_NAME, ROBUST = "Cross-AVID (= xID)", "CMA", "Robust-xID"
 METHODS = (UNTRAINED, AVID, CMA_NAME, ROBUST)
-COLUMNS = {
-    "object_video": "object, video",
-    "action_video": "action, video",
-    "object_audio": "object, audio",
-    "action_audio": "action, audio",
-    "R@10": "R@10",
-    "pointing": "pointing",
-    "pointing_shuffled": "pointing, other audio",
-    "rank_video": "rank, video",
-}
+COLUMNS = {key: title for key, title in objectives.COLUMNS.items() if key != "rank_audio"}
 
 
 def splits(faults: dict[str, float]) -> dict[str, Split]:

@@ -107,7 +107,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Resource:
-    """What a run needs of something, and how much of it there is."""
+    """Need of a run for one resource, and the amount that is there."""
 
     name: str
     needed: float

@@ -33,7 +33,7 @@ CANVASES = ((64, 64), (64, 64), (65, 80), (96, 65))
 
 @dataclass(frozen=True)
 class Traced:
-    """What torch.compile made of a step."""
+    """Result of compiling a step."""
 
     parts: int
     """Modules that were compiled."""

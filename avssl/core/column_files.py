@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from avssl.core.row_keys import OWN
 from avssl.core.tables import TableError
 from avssl.core.user_files import regular_file
 from avssl.core.whole_file import whole_file
@@ -37,7 +36,7 @@ def read_parquet(source: Path | str | pa.Buffer, name: str, types: Mapping[str, 
     Args:
         source: The file, or its content.
         name: Name of the file in errors.
-        types: Types of the known columns. Other columns are read as strings, and those of stored keys as they are.
+        types: Types of the known columns. Other columns are read as strings.
 
     Raises:
         TableError: If this is no Parquet file, it is too large, or a cell has another type.
@@ -55,8 +54,7 @@ def read_parquet(source: Path | str | pa.Buffer, name: str, types: Mapping[str, 
     titles = [title.casefold() if title.casefold() in types else title for title in table.column_names]
     columns = []
     for title, column in zip(titles, table.columns, strict=True):
-        kind = column.type if title.startswith(OWN) else types.get(title, pa.string())
-        columns.append(_typed(column, kind, f"{name}: the column {title!r}"))
+        columns.append(_typed(column, types.get(title, pa.string()), f"{name}: the column {title!r}"))
     return pa.Table.from_arrays(columns, names=titles).replace_schema_metadata(table.schema.metadata)
 
 

@@ -52,7 +52,7 @@ def assert_same(a, b):
 @pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (1, 2, 4), (0, 2, 4, 3), (5, 5, 0), (3,), (4, 0, 5, 1)])
 def test_gathering_from_packs_equals_packing_the_clips(planes, order):
-    """Of several sizes, odd ones among them, whatever the order and the canvases of the packs."""
+    """Clips have several sizes, odd ones among them; the order and the canvases of the packs do not matter."""
     sizes = [(4, 7), (9, 3), (4, 7), (5, 5), (5, 5), (2, 8)]
     clips = [noise(i, *size, planes=planes) for i, size in enumerate(sizes)]
     for first in (2, 3, 6):

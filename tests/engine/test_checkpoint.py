@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from avssl.core.whole_file import unfinished_name
 from avssl.engine import Checkpointer, CheckpointError, load_checkpoint
 from avssl.engine import checkpoint as module
 
@@ -142,3 +143,16 @@ def test_no_room_for_a_checkpoint_leaves_the_last_one(tmp_path, file_size_limit,
 def test_load_checkpoint_of_a_missing_file(tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "step-000000001.pt")
+
+
+def test_best_waits_for_a_checkpoint_that_is_being_written(tmp_path):
+    class Writer:
+        def wait(self):
+            unfinished.rename(tmp_path / "step-000000005")
+
+    unfinished = unfinished_name(tmp_path / "step-000000005")
+    unfinished.mkdir()
+    checkpointer = Checkpointer(tmp_path)
+    checkpointer._writer = Writer()
+    checkpointer.save_best(6, {})
+    assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "step-000000005"}
