@@ -131,7 +131,9 @@ class Launches(TorchDispatchMode):
         output = operation(*args, **(kwargs or {}))
         inputs = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)]
         outputs = [x for x in tree_iter(output) if isinstance(x, Tensor)]
-        if any(x.device.type == DEVICE for x in outputs) and is_launch(operation):
+        # What changes a list of tensors, such as a fused optimizer, returns nothing.
+        written = outputs or [x for x in inputs if operation._schema.is_mutable]
+        if any(x.device.type == DEVICE for x in written) and is_launch(operation):
             self.counts[self.part] += 1
         if operation.namespace == "c10d":
             self.collectives[self.part] += 1
