@@ -82,6 +82,7 @@ def settings(objective: dict[str, Any], seed: int, patch: int = 8) -> Config:
 
 def train(config: Config, world: Shapes, train_seconds: float) -> tuple[PretrainTask, int, float]:
     """Return the task, trained for about so many CPU seconds, its number of steps and the CPU seconds of one."""
+    _fitted(config, world, TIMED_STEPS)  # the first steps are slower
     step_seconds = _fitted(config, world, TIMED_STEPS)[1]
     steps = max(1, round(train_seconds / step_seconds))
     task, step_seconds = _fitted(config, world, steps)
