@@ -20,18 +20,18 @@ the boxes of each frame. Their boxes are (left, top, width, height). Frame numbe
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from avssl.core.manifest import ManifestError
-from avssl.data.official.annotations import entry_value, find_annotation, read_json
-from avssl.data.official.box_truth import TruthBox, TruthFrame, unit_box, write_boxes
+from avssl.data.official.annotations import find_annotation, read_json
+from avssl.data.official.box_truth import TruthBox, TruthFrame, write_boxes
 from avssl.data.official.clip_files import ClipFiles
 from avssl.data.official.clip_list import ClipList
+from avssl.data.official.music_boxes import BOX_FILES, FRAME_NAME, read_music_boxes
+from avssl.data.official.music_boxes import SOURCE as BOX_SOURCE
 from avssl.recipes.dataset_script import annotation_folders, lists_of, run_script, script_parser
 
 SUBSETS = {
@@ -40,12 +40,6 @@ SUBSETS = {
     "solo21": ("MUSIC21_solo_videos.json", 0),
 }
 """Name → official file, number of videos; 0 if its page does not say."""
-
-BOX_FILES = {
-    "music_solo.json": (("class", "bbox"),),
-    "music_duet.json": (("class_src1", "bbox_src1"), ("class_src2", "bbox_src2")),
-}
-"""File → keys of the classes and boxes of an entry."""
 
 FRAMES_PER_SECOND = 30
 
@@ -89,32 +83,19 @@ def listed_videos(path: Path) -> list[tuple[str, list[str]]]:
 
 def read_boxes(folder: Path) -> dict[str, list[TruthFrame]]:
     """Read video → annotated frames from all box files in a folder."""
-    found: dict[str, dict[int, list[TruthBox]]] = defaultdict(dict)  # video -> frame number -> boxes
     paths = [folder / name for name in BOX_FILES if (folder / name).is_file()]
     if not paths:
-        raise ManifestError(f"{folder}: no {' or '.join(BOX_FILES)}. Get them from https://github.com/stoneMo/AVGN.")
+        raise ManifestError(f"{folder}: no {' or '.join(BOX_FILES)}. Get them from {BOX_SOURCE}.")
+    found: dict[str, dict[int, list[TruthBox]]] = defaultdict(dict)  # video -> frame number -> boxes
     for path in paths:
-        for number, entry in enumerate(read_json(path, list)):
-            name = entry_value(path, number, entry, "file", str)
-            if not (parts := re.fullmatch(r"([\w-]{11})_\d{3}_(\d{5})", name, flags=re.ASCII)):
-                raise ManifestError(
-                    f"{path}: entry {number}: file is {name!r}, expected such as WkY638E5wy8_001_00037."
-                )
-            boxes = [_box(path, number, entry, *keys) for keys in BOX_FILES[path.name]]
-            found[parts[1]].setdefault(int(parts[2]), []).extend(boxes)
+        for name, boxes in read_music_boxes(path).items():
+            parts = FRAME_NAME.fullmatch(name)
+            assert parts is not None, "names were checked"
+            found[parts["video"]].setdefault(int(parts["frame"]), []).extend(boxes)
     return {
         video: [TruthFrame(frame / FRAMES_PER_SECOND, boxes) for frame, boxes in sorted(frames.items())]
         for video, frames in found.items()
     }
-
-
-def _box(path: Path, number: int, entry: Any, class_key: str, box_key: str) -> TruthBox:
-    label, values = entry_value(path, number, entry, class_key, str), entry_value(path, number, entry, box_key, list)
-    try:
-        left, top, width, height = map(float, values)
-        return TruthBox(unit_box((left, top, left + width, top + height)), label=label)
-    except (TypeError, ValueError) as error:
-        raise ManifestError(f"{path}: entry {number}: {box_key} is {values!r} ({error}).") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -471,3 +471,61 @@ def test_music_without_its_box_files_is_an_error(run, music, root):
     done = run("music", "--boxes", str(root / "nowhere"))
     assert done.status == 1
     assert "no music_solo.json or music_duet.json" in done.error
+
+
+@pytest.fixture
+def music_duet(write, touch):
+    entry = {"class_src1": "cello", "bbox_src1": [0.1, 0.3, 0.2, 0.5], "class_src2": "flute", "bbox_src2": [0, 0, 1, 1]}
+    write("metadata/music_duet.json", json.dumps([{"file": "HnUOaSfTA6c_000_00000", **entry}]))
+    write(
+        "metadata/music_duet_train.txt",
+        "K_U5-GbPgi0_098_02961,cello,acoustic_guitar\nK_U5-GbPgi1_098_02961,cello,cello\n",
+    )
+    write("metadata/music_duet_test.csv", "HnUOaSfTA6c_000_00000\n")
+    touch("frames/K_U5-GbPgi0_098_02961.jpg", "frames/K_U5-GbPgi1_098_02961.jpg", "frames/HnUOaSfTA6c_000_00000.jpg")
+    touch("audio/K_U5-GbPgi0.wav", "audio/HnUOaSfTA6c.wav")
+
+
+def test_music_duet_rows(run, music_duet):
+    done = run("music_duet", out="music_duet.csv")
+    assert done.rows("path", "audio_path", "label", "split", "truth") == [
+        ("frames/K_U5-GbPgi0_098_02961.jpg", "audio/K_U5-GbPgi0.wav", "cello|acoustic_guitar", "train", None),
+        (
+            *("frames/HnUOaSfTA6c_000_00000.jpg", "audio/HnUOaSfTA6c.wav", "cello|flute", "test"),
+            "truth/music_duet/HnUOaSfTA6c_000_00000.json",
+        ),
+    ]
+    (frame,) = done.truth(1)["frames"]
+    assert frame["seconds"] is None
+    assert [(box["label"], [round(x, 6) for x in box["box"]]) for box in frame["boxes"]] == [
+        ("cello", [0.1, 0.3, 0.3, 0.8]),
+        ("flute", [0, 0, 1, 1]),
+    ]
+    assert [(row["id"], row["reason"]) for row in done.missing] == [("K_U5-GbPgi1_098_02961", "only its image exists")]
+
+
+def test_music_solo_frames(run, write, touch):
+    write("music_solo.json", json.dumps([{"file": "1Ju4S0qeDqw_001_00037", "class": "cello", "bbox": [0, 0, 1, 0.5]}]))
+    write("music_solo_train.txt", "E7E1kMExVcg_053_01611,flute\n")
+    write("music_solo_test.csv", "1Ju4S0qeDqw_001_00037,cello\n")
+    touch("frames/1Ju4S0qeDqw_001_00037.jpg", "audio/1Ju4S0qeDqw.wav")
+    assert run("music_duet", "--subset", "solo", out="music_solo.csv").rows("label", "split") == [("cello", "test")]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("music_duet_train.txt", "K_U5-GbPgi0,cello,flute\n", "'K_U5-GbPgi0' is no name of a frame such as"),
+        (
+            "music_duet_test.csv",
+            "HnUOaSfTA6c_000_00007\n",
+            "HnUOaSfTA6c_000_00007 is in the list, but not in music_duet",
+        ),
+        ("music_duet.json", '[{"file": "HnUOaSfTA6c_000_00000"}]', "entry 0: class_src1 is None"),
+    ],
+)
+def test_music_duet_in_another_format(run, music_duet, write, path, text, message):
+    write(f"metadata/{path}", text)
+    done = run("music_duet")
+    assert done.status == 1
+    assert message in done.error

@@ -86,7 +86,13 @@ class Line:
 
 
 def read_table(
-    path: Path, columns: Sequence[str], *, header: bool = True, delimiter: str | None = ",", comment: str | None = None
+    path: Path,
+    columns: Sequence[str],
+    *,
+    header: bool = True,
+    delimiter: str | None = ",",
+    comment: str | None = None,
+    content: bytes | None = None,
 ) -> Iterator[Line]:
     """Yield the records of a text table; quotes are parsed and spaces around cells dropped.
 
@@ -96,13 +102,14 @@ def read_table(
         header: True if the first record names the columns.
         delimiter: Delimiter of cells; None for any white space.
         comment: Prefix of lines to skip.
+        content: Content of a table that lies in an archive, whose ``path`` is only named.
 
     Raises:
         ManifestError: If the file is not such a table, or has no records.
     """
     names = None if header else list(columns)
     number_of_records = 0
-    for number, cells in _records(path, delimiter):
+    for number, cells in _records(path, delimiter, content):
         if comment is not None and cells[0].startswith(comment):
             continue
         if names is None:
@@ -125,10 +132,11 @@ def read_table(
         raise ManifestError(f"{path}: no records.")
 
 
-def _records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, delimiter: str | None, content: bytes | None) -> Iterator[tuple[int, list[str]]]:
     """Yield the line numbers and cells of the lines that are not blank."""
     try:
-        with open_regular(path, MAX_TABLE_BYTES) as binary:
+        opened = open_regular(path, MAX_TABLE_BYTES) if content is None else io.BufferedReader(io.BytesIO(content))
+        with opened as binary:
             file = io.TextIOWrapper(binary, encoding=encoding_of(binary.peek(4096), str(path)), newline="")
             if delimiter is None:
                 for number, text in enumerate(file, 1):
@@ -143,16 +151,16 @@ def _records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]
     except (TableError, FileError) as error:
         raise ManifestError(str(error)) from error
     except UnicodeError as error:
-        line = _line_of(error, path)
+        line = _line_of(error, path, content)
         raise ManifestError(f"{path}:{line}: not a text table in UTF-8 ({error}). {SAVE_AGAIN}") from error
     except csv.Error as error:
         raise ManifestError(f"{path}: not a text table ({error}).") from error
 
 
-def _line_of(error: UnicodeError, path: Path) -> int:
+def _line_of(error: UnicodeError, path: Path, content: bytes | None) -> int:
     """Return the number of the first line with bytes that are no text."""
     bad = error.object[error.start : error.end] if isinstance(error, UnicodeDecodeError) else b""
-    with open_regular(path) as file:
+    with open_regular(path) if content is None else io.BytesIO(content) as file:
         return next((number for number, line in enumerate(file, 1) if bad in line), 1)
 
 

@@ -75,6 +75,7 @@ class ClipList:
         split: str | None = None,
         span: tuple[float, float] | None = None,
         row_id: str | None = None,
+        listed_as: str | None = None,
         **columns: Any,
     ) -> bool:
         """Add a clip, unless there are lists and it is on none.
@@ -84,7 +85,8 @@ class ClipList:
             label: One class or several.
             split: Its published split; a list that names a split changes it.
             span: (start, stop) in seconds, if the clip is a part of its file.
-            row_id: Id of its row, if not its path, which several rows may share.
+            row_id: Id of its row, if not its path (with the span), which several rows may share.
+            listed_as: Name that lists would have, if not ``name``: that of the video of an event.
             columns: Other cells of its row.
 
         Returns:
@@ -93,7 +95,7 @@ class ClipList:
         Raises:
             ManifestError: If a label holds the character ``|``, which separates labels.
         """
-        on = [each for each in self.lists if each.claim(clip_key(name))]
+        on = [each for each in self.lists if each.claim(clip_key(listed_as or name))]
         if self.lists and not on:
             return False
         split = next((each.split for each in on if each.split), split)
@@ -123,7 +125,7 @@ class ClipList:
         cells |= {"audio_path": match.audio_path, **columns, "official_id": name}
         if span is not None:
             start, stop = span
-            cells["id"] = f"{match.path}#{start:.3f}-{stop:.3f}"
+            cells["id"] = row_id or f"{match.path}#{start:.3f}-{stop:.3f}"
             cells |= {"start_seconds": start, "stop_seconds": stop, "duration_seconds": stop - start}
         for column in cells:
             if column not in self._rows:
