@@ -157,8 +157,9 @@ class FinetuneTrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of the model and of its input frames; "auto" measures and uses the fastest, which config.yaml then
     records."""
-    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Memory layout of the model and of its input frames; "auto" measures and uses the fastest."""
+    memory_format: Literal["auto", "contiguous", "channels_last", "channels_last_2d"] = "auto"
+    """Memory layout of the model and of its input frames; with "channels_last_2d", (2+1)D networks also compute on 2-D
+    views of it. "auto" measures and uses the fastest."""
     compile: Literal["none", "model", "transforms", "all"] = "none"
     """Parts of a step to run as programs of torch.compile: the networks, the transforms, or all. The first
     steps take a minute or more longer; later ones are faster, on a GPU above all. Losses differ by rounding."""

@@ -193,8 +193,9 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of the model and of its input frames; "auto" measures and uses the fastest, which config.yaml then
     records."""
-    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Memory layout of the model and of its input frames; "auto" measures and uses the fastest."""
+    memory_format: Literal["auto", "contiguous", "channels_last", "channels_last_2d"] = "auto"
+    """Memory layout of the model and of its input frames; with "channels_last_2d", (2+1)D networks also compute on 2-D
+    views of it. "auto" measures and uses the fastest."""
     deterministic: bool = False
     """Compute the same numbers in every run on the same GPUs, or stop at an operation that cannot; slower. A CPU with
     the same number of threads does so anyway."""
@@ -228,7 +229,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(
-            not self.is_contiguous or self.memory_format != "channels_last",
+            not self.is_contiguous or self.memory_format in ("auto", "contiguous"),
             "parallel fsdp shards contiguous weights, and deterministic gradients of pooling need contiguous maps: "
             "memory_format must be auto or contiguous.",
         )

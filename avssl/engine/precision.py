@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MethodType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from avssl.core.errors import InputError
 from avssl.core.sharded import is_sharded
 from avssl.engine.protocols import Task
-from avssl.engine.short_convolutions import pad_short_clips, undo
+from avssl.engine.short_convolutions import pad_short_clips
+from avssl.engine.views import use_views
 
 _LOGGER = logging.getLogger(__name__)
 
 PrecisionName = Literal["fp32", "bf16"]
-Layout = Literal["contiguous", "channels_last"]
+Layout = Literal["contiguous", "channels_last", "channels_last_2d"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,15 @@ class Precision:
     name: PrecisionName = "fp32"
     """Number format of matrix products and convolutions. Weights are always float32."""
     memory_format: Layout = "contiguous"
-    """Memory layout of kernels and inputs; 5-D tensors use channels_last_3d."""
+    """Memory layout of kernels and inputs; 5-D tensors use channels_last_3d. With "channels_last_2d", factorized
+    convolutions over clips and their BatchNorm run as 2-D operations on views of it (:mod:`avssl.engine.views`)."""
 
     def __post_init__(self) -> None:
         if self.name not in ("fp32", "bf16"):
             raise InputError(f'precision.name ({self.name!r}) must be "fp32" or "bf16".')
-        if self.memory_format not in ("contiguous", "channels_last"):
-            raise InputError(
-                f'precision.memory_format ({self.memory_format!r}) must be "contiguous" or "channels_last".'
-            )
+        if self.memory_format not in LAYOUTS:
+            names = ", ".join(f'"{layout}"' for layout in LAYOUTS)
+            raise InputError(f"precision.memory_format ({self.memory_format!r}) must be one of {names}.")
 
     @classmethod
     def resolved(cls, name: PrecisionName | Literal["auto"], memory_format: Layout | Literal["auto"]) -> Precision:
@@ -113,15 +115,18 @@ class Precision:
 
 
 class PrecisionHandle:
-    """Handle of what :meth:`Precision.apply` adds: a forward pass, and on a CPU in bf16 the padding of short clips.
+    """Handle of what :meth:`Precision.apply` adds: a forward pass, views, on a CPU in bf16 the padding of short clips.
 
     ``model.forward`` is replaced rather than surrounded by hooks: torch.compile cannot trace a context that one hook
     enters and another leaves.
     """
 
     def __init__(self, model: nn.Module, precision: Precision, device: torch.device) -> None:
-        on_cpu = precision.name == "bf16" and device.type == "cpu"
-        self._padded = pad_short_clips(model) if on_cpu else []
+        self._undo = ExitStack()
+        if precision.memory_format == "channels_last_2d":
+            self._undo.callback(use_views(model))
+        if precision.name == "bf16" and device.type == "cpu":
+            self._undo.callback(pad_short_clips(model))
         self._model, self._before = model, vars(model).get("forward")
         # A bound method, whose copy belongs to the copy of the model.
         method = MethodType(_forward_in(precision, device, self._before), model)
@@ -131,7 +136,7 @@ class PrecisionHandle:
         del self._model.forward
         if self._before is not None:
             self._model.forward = self._before
-        undo(self._padded)
+        self._undo.close()
 
 
 def _forward_in(precision: Precision, device: torch.device, before: Any) -> Callable[..., Any]:

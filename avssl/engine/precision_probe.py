@@ -12,7 +12,7 @@ import torch
 
 from avssl.core.errors import RunError
 from avssl.core.memory import is_memory_shortage
-from avssl.engine.precision import Layout, Precision, PrecisionName
+from avssl.engine.precision import LAYOUTS, Precision, PrecisionName
 
 Trial = Callable[[Precision], AbstractContextManager[Callable[[], None]]]
 """Function that returns a context for a precision, in which a function runs a training step."""
@@ -43,10 +43,9 @@ def _milliseconds(seconds: float) -> str:
 
 
 def all_precisions() -> list[Precision]:
-    """Return all precisions: {fp32, bf16} x {contiguous, channels_last}."""
+    """Return all precisions: {fp32, bf16} x {contiguous, channels_last, channels_last_2d}."""
     names: tuple[PrecisionName, ...] = ("fp32", "bf16")
-    layouts: tuple[Layout, ...] = ("contiguous", "channels_last")
-    return [Precision(name, layout) for name, layout in product(names, layouts)]
+    return [Precision(name, layout) for name, layout in product(names, LAYOUTS)]
 
 
 def probe_precision(candidates: Sequence[Precision], trial: Trial, *, num_rounds: int = 3) -> PrecisionTimes:

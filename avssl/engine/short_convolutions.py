@@ -3,11 +3,12 @@
 In torch 2.11 the gradient of the kernel reads memory that nothing has written, and is wrong or infinite, if bf16 is
 computed by oneDNN, the kernel is longer than the input in time and the input is padded: 2 frames under a kernel of 3,
 which many networks have in their last stage. Zeros in front of and behind the frames give the same convolution without
-padding, whose gradient is right.
+padding, whose gradient is right. 2-D convolutions (:mod:`avssl.engine.views`) have no such error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch.nn.functional as F
@@ -15,12 +16,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 
-def pad_short_clips(model: nn.Module) -> list[nn.Conv3d]:
-    """Let the convolutions of a model write the zeros around clips that are shorter than their kernel.
-
-    Returns:
-        The convolutions concerned, for :func:`undo`.
-    """
+def pad_short_clips(model: nn.Module) -> Callable[[], None]:
+    """Let the convolutions of a model write the zeros around short clips; return a function that undoes it."""
     found = [
         module
         for module in model.modules()
@@ -33,13 +30,12 @@ def pad_short_clips(model: nn.Module) -> list[nn.Conv3d]:
     ]
     for module in found:
         module.forward = partial(_forward, module)  # type: ignore[method-assign]
-    return found
 
+    def undo() -> None:
+        for module in found:
+            module.__dict__.pop("forward", None)
 
-def undo(convolutions: list[nn.Conv3d]) -> None:
-    """Give the convolutions their own forward pass back."""
-    for module in convolutions:
-        module.__dict__.pop("forward", None)
+    return undo
 
 
 def _forward(module: nn.Conv3d, x: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class PretrainedModel:
         settings = self.config.train
         return Precision(
             "bf16" if settings.precision == "bf16" else "fp32",
-            "channels_last" if settings.memory_format == "channels_last" else "contiguous",
+            "contiguous" if settings.memory_format == "auto" else settings.memory_format,
         ).native(self.device)
 
     def encoder(self, precision: Precision | None = None) -> ClipEncoder:

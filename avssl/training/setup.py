@@ -33,7 +33,9 @@ from avssl.engine import (
     state_bytes,
     step_cost,
 )
+from avssl.engine.precision import LAYOUTS
 from avssl.engine.precision_probe import Trial
+from avssl.engine.views import has_factorized
 from avssl.models.classifier import Inputs
 from avssl.training.build import build_dataset
 from avssl.training.tasks import PretrainTask
@@ -209,15 +211,17 @@ def set_statistics(
 def choose_precision(config: Config, task: Task, sample: Batch, device: torch.device) -> PrecisionChoice:
     """Return the fastest precision that the settings allow.
 
-    "auto" leaves out bf16 where the processor would emulate it, and layouts that another setting excludes.
+    "auto" leaves out bf16 where the processor would emulate it, layouts that another setting excludes, and views of
+    networks without convolutions that have any.
     """
     train, has_bf16 = config.train, computes_bf16(device)
     layout = "contiguous" if train.is_contiguous else train.memory_format
     names = {train.precision} if train.precision != "auto" else {"fp32", "bf16"} if has_bf16 else {"fp32"}
+    layouts = {layout} if layout != "auto" else set(LAYOUTS)
+    if layout == "auto" and not has_factorized(task):
+        layouts.remove("channels_last_2d")
     candidates = [
-        precision
-        for precision in all_precisions()
-        if precision.name in names and layout in ("auto", precision.memory_format)
+        precision for precision in all_precisions() if precision.name in names and precision.memory_format in layouts
     ]
     local_batch = _local_batch(config)
     num_clips = local_batch if device.type == "cuda" else min(PROBE_CLIPS, local_batch)

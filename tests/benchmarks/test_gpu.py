@@ -36,9 +36,8 @@ def test_the_miniature_measures_everything_and_an_interrupted_run_goes_on(tmp_pa
     rows = [json.loads(line) for line in lines]
     assert [row["what"] for row in rows].count("step") == 7
     assert {row["what"] for row in rows} == {"ceiling", "bound", "step", "loss", "shards"}
-    failed = {row["stage"]: row["failed"] for row in rows if "failed" in row}
-    assert list(failed) == ["on 2-D views"], failed
-    assert all(row["seconds"] > 0 and row["flops"] > 0 for row in rows if row["what"] == "step" and "failed" not in row)
+    assert not [row for row in rows if "failed" in row]
+    assert all(row["seconds"] > 0 and row["flops"] > 0 for row in rows if row["what"] == "step")
     assert all(0 <= row["idle"] <= 1 and row["clips_per_second"] > 0 for row in rows if row["what"] == "shards")
 
     # Without the first row, and with half of the last: these two are made, and no other.

@@ -5,7 +5,9 @@ import yaml
 
 from avssl.config import read_yaml
 
-NAMES = ("fp32 contiguous", "fp32 channels_last", "bf16 contiguous", "bf16 channels_last")
+NAMES = [
+    f"{name} {layout}" for name in ("fp32", "bf16") for layout in ("contiguous", "channels_last", "channels_last_2d")
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +30,9 @@ def made_up(taken, *seconds):
 def test_ratios_are_medians_of_the_rounds_own(precision):
     # The machine was ten times slower in the last round, for all alike.
     rounds = [
-        made_up(NAMES[3], 0.8, 0.4, 0.4, 0.2),
-        made_up(NAMES[2], 0.9, 0.4, 0.4, 0.3),
-        made_up(NAMES[3], 9, 4, 4, 3),
+        made_up(NAMES[4], 0.8, 0.4, 0.4, 0.4, 0.2, 0.3),
+        made_up(NAMES[3], 0.9, 0.4, 0.4, 0.4, 0.3, 0.3),
+        made_up(NAMES[4], 9, 4, 4, 4, 3, 4),
     ]
     table = precision.table(rounds)
     assert "| bf16 channels_last | 300 | 200 | 3000 | 3.00 | 3.00 | 2 of 3 |" in table
@@ -39,16 +41,16 @@ def test_ratios_are_medians_of_the_rounds_own(precision):
     assert "at least 2 times, as there are bf16 units: AMX" in table
 
 
-def test_all_four_are_timed_and_a_run_goes_on(precision, tmp_path, monkeypatch, capsys):
+def test_all_six_are_timed_and_a_run_goes_on(precision, tmp_path, monkeypatch, capsys):
     tree = read_yaml(precision.CONFIG)
     # bf16 convolutions take minutes at the demo's size on a processor without AMX.
     tree["sampling"] |= {"num_frames": 2, "audio_seconds": 0.5}
     tree["transform"]["video"]["size"] = 32
     tree["model"]["video"]["width"] = tree["model"]["audio"]["width"] = 4
     (tmp_path / "tiny.yaml").write_text(yaml.dump(tree))
-    monkeypatch.setattr(precision, "CONFIG", tmp_path / "tiny.yaml")
     file = tmp_path / "rounds.jsonl"
     words = ["precision.py", "--file", str(file), "--device", "cpu", "--batch-size", "2"]
+    words += ["--config", str(tmp_path / "tiny.yaml")]
     for rounds in ("1", "2"):
         monkeypatch.setattr("sys.argv", [*words, "--rounds", rounds])
         precision.main()

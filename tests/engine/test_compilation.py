@@ -35,8 +35,9 @@ def test_every_part_of_a_step_is_one_program_for_all_canvases(name):
     assert found.parts == (3 if what == "all" else 2)
 
 
-def test_the_networks_of_a_classifier_are_whole_programs_in_bf16_too():
-    precision = Precision("bf16", "channels_last")
+@pytest.mark.parametrize("layout", ["channels_last", "channels_last_2d"])
+def test_the_networks_of_a_classifier_are_whole_programs_in_bf16_too(layout):
+    precision = Precision("bf16", layout)
     found = trace(supervised_tasks()["classify"], config_from_dict({}), "model", precision)
     assert found.is_whole, found
 

@@ -7,6 +7,7 @@ from torch import nn
 from avssl.core.batch import Embeddings
 from avssl.engine import Precision, Task, computes_bf16
 from avssl.engine import precision as module
+from avssl.engine.precision import LAYOUTS
 from avssl.transforms import VideoAugment
 
 
@@ -43,7 +44,7 @@ def test_bf16_computes_in_bf16_and_returns_float32():
 
 
 @pytest.mark.parametrize(("num_frames", "kernel"), [(1, 3), (2, 3), (3, 3), (2, 5), (3, 5), (4, 5)])
-@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("memory_format", LAYOUTS)
 def test_gradients_of_clips_shorter_than_the_kernel_are_right(num_frames, kernel, memory_format):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv3d(3, 16, (1, 3, 3)), nn.Conv3d(16, 16, (kernel, 1, 1), padding=(kernel // 2, 0, 0)))

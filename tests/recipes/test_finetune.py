@@ -18,6 +18,7 @@ from avssl.core.manifest import Manifest, ManifestError, read_manifest
 from avssl.data.ledger import TooManyBadFiles
 from avssl.downstream.finetuning import summary_text
 from avssl.engine import Checkpointer, Interruption, Precision, load_checkpoint, read_metrics
+from avssl.engine.precision import LAYOUTS
 from avssl.evaluation.reliability import calibration_numbers
 from avssl.evaluation.video_scores import video_probabilities
 from avssl.hub.pretrained import from_pretrained
@@ -418,7 +419,7 @@ def test_precision_is_timed_and_kept(labeled_clips, tmp_path, finetuning):
     path, _ = finetune(config, out=tmp_path / "run", progress=False)
     resolved = load_config(path / "config.yaml", FinetuneConfig).train
     assert resolved.precision in ("fp32", "bf16")
-    assert resolved.memory_format in ("contiguous", "channels_last")
+    assert resolved.memory_format in LAYOUTS
 
 
 def test_precision_is_not_timed_again_by_a_resume(labeled_clips, tmp_path, monkeypatch, finetuning):

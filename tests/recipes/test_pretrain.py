@@ -18,6 +18,7 @@ from avssl.config import ConfigError, load_config, to_yaml
 from avssl.core.manifest import Manifest, ManifestError, read_manifest, write_table
 from avssl.data.ledger import TooManyBadFiles
 from avssl.engine import Interruption, load_checkpoint, read_metrics
+from avssl.engine.precision import LAYOUTS
 from avssl.features.familiarity import check_familiarity
 from avssl.hub.pretrained import from_pretrained
 from avssl.media import open_media
@@ -396,7 +397,7 @@ def test_precision_is_measured_and_written_to_the_config(videos, tiny_config, tm
     pretrain(config, out=tmp_path / "run", progress=False)
     resolved = load_config(tmp_path / "run" / "config.yaml").train
     assert resolved.precision in ("fp32", "bf16")
-    assert resolved.memory_format in ("contiguous", "channels_last")
+    assert resolved.memory_format in LAYOUTS
     assert resolved.checkpoint_every_steps >= 1
     text = capsys.readouterr().out
     for word in ("20 rows", "2 steps of", "M parameters", "the fastest here", "about"):

@@ -46,11 +46,14 @@ def test_memory_counts_what_the_objective_keeps():
         ("auto", "auto", False, "fp32 contiguous, the fastest here in a step of 2 clips: fp32 contiguous 20 ms, fp32 "
          "channels_last 40 ms; bf16 is left out, as this processor would emulate it"),
         ("fp32", "channels_last", True, "fp32 channels_last, as set in a step of 2 clips: fp32 channels_last 40 ms"),
+        ("fp32", "channels_last_2d", True, "fp32 channels_last_2d, as set in a step of 2 clips: fp32 channels_last_2d "
+         "7 ms"),
         ("bf16", "contiguous", False, "bf16 contiguous, as set in a step of 2 clips: bf16 contiguous 5 ms"),
     ],
 )  # fmt: skip
 def test_the_choice_of_the_precision_says_why(monkeypatch, precision, memory_format, has_bf16, reason):
     milliseconds = {"fp32 contiguous": 20, "fp32 channels_last": 40, "bf16 contiguous": 5, "bf16 channels_last": 10}
+    milliseconds["fp32 channels_last_2d"] = 7
 
     def probe(candidates, trial):
         return PrecisionTimes({candidate: milliseconds[str(candidate)] / 1000 for candidate in candidates})
