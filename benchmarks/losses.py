@@ -106,10 +106,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     by_size = {(row["N"], row["D"], row["loss"]): row for row in rows}
     for row in sorted(rows, key=lambda row: (row["D"], row["N"], list(LOSSES).index(row["loss"]))):
-        naive = by_size.get((row["N"], row["D"], "naive"))
-        ratios = (
-            [f"{row[key] / naive[key]:.3f}" for key in ("seconds", "cpu_seconds", "extra_mib")] if naive else ["-"] * 3
-        )
+        naive = by_size.get((row["N"], row["D"], "naive"), {})
+        # A small loss raises no peak of memory in a process that has needed more before.
+        ratios = [
+            f"{row[key] / naive[key]:.3f}" if naive.get(key) else "-" for key in ("seconds", "cpu_seconds", "extra_mib")
+        ]
         numbers = f"{row['seconds']:.3f} | {row['cpu_seconds']:.3f} | {row['extra_mib']:.1f}"
         lines.append(f"| {row['N']} | {row['D']} | {row['loss']} | {numbers} | {' | '.join(ratios)} |")
     return "\n".join(lines)

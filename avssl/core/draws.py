@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -101,9 +101,21 @@ def clip_key_int(seed: int, epoch: int, id_key: int, clip_number: int) -> int:
 
 def bits(key: Tensor, purpose: str, count: int) -> Tensor:
     """Return (B, count) int64 of independent random bits for ``purpose``, from (B,) int64 keys."""
-    lane = torch.arange(count, device=key.device, dtype=torch.int64)
     root = splitmix64(key ^ _purpose_key(purpose))
-    return splitmix64(root[:, None] ^ splitmix64(lane)[None])
+    return splitmix64(root[:, None] ^ _lanes(count, key.device))
+
+
+def _lanes(count: int, device: torch.device) -> Tensor:
+    """Return (count,) int64, the mixed number of each column; they are made once."""
+    make = _make_lanes if torch.compiler.is_compiling() else _kept_lanes
+    return make(count, device)
+
+
+def _make_lanes(count: int, device: torch.device) -> Tensor:
+    return splitmix64(torch.arange(count, device=device, dtype=torch.int64))
+
+
+_kept_lanes = lru_cache(maxsize=32)(_make_lanes)
 
 
 def uniform(key: Tensor, purpose: str, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from avssl.core.draws import integers, normal, splitmix64, uniform
+from avssl.core.draws import DrawnTogether, integers, normal, splitmix64, uniform
 from avssl.core.errors import InputError
 
 LOWEST_DB, HIGHEST_DB = -60.0, -15.0
@@ -42,6 +42,7 @@ class NegativeSounds(nn.Module):
         if count < 2 or count % 2:
             raise InputError(f"negative_sounds ({count}) must be even and above 0: half are silence, half noise.")
         self.count = count
+        self._drawn_together = DrawnTogether()
 
     @torch.no_grad()
     def forward(self, key: Tensor, num_samples: int) -> Tensor:
@@ -50,7 +51,9 @@ class NegativeSounds(nn.Module):
         clips = numbers * len(key) // self.count
         # With more waveforms than clips, a clip's key gives several.
         number_in_clip = numbers - (clips * self.count + len(key) - 1) // len(key)
-        noise = colored_noise(splitmix64(key[clips] ^ splitmix64(number_in_clip)), num_samples)
+        noise_key = splitmix64(key[clips] ^ splitmix64(number_in_clip))
+        with self._drawn_together(noise_key):
+            noise = colored_noise(noise_key, num_samples)
         return rearrange([torch.zeros_like(noise), noise], "kind m s -> (m kind) s")
 
     def extra_repr(self) -> str:

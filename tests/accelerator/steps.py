@@ -3,6 +3,7 @@
 Without arguments, prints the table of launches, which launches.txt holds: python tests/accelerator/steps.py. With
 ``> tests/accelerator/launches.txt`` behind it, that file is renewed after a change that is meant to change them.
 ``--collectives`` prints what the objectives exchange between ranks, beside DDP's gradients: collectives.txt.
+``--where`` prints the files of avssl that make the launches of each part: steps.py --where --configs FILE.
 
 Run by test_steps.py with the name of a JSON file. The process is number 3 of 128, unless ``--world-size`` says
 otherwise. A step that raises is reported with the line of avssl.
@@ -39,6 +40,7 @@ from avssl.training.monitors.clips import FixedClips, encode_clips
 PARTS = ("transforms", "model", "loss", "backward", "optimizer", "after_step")
 HOST = torch.ones(3)
 PRECISION = Precision("bf16", "channels_last")
+ON_VIEWS = Precision("bf16", "channels_last_2d")
 
 
 def count_inference(mode: FakeTensorMode) -> dict[str, dict[str, Any]]:
@@ -83,11 +85,11 @@ def counted(run: Callable[[], None]) -> dict[str, Any]:
     return {"launches": dict(launches.counts), "copies": dict(launches.copies)}
 
 
-def count_pretraining(config: Config, mode: FakeTensorMode) -> dict[str, Any]:
-    return count_step(ready_task(config), config, mode)
+def count_pretraining(config: Config, mode: FakeTensorMode, precision: Precision = PRECISION) -> dict[str, Any]:
+    return count_step(ready_task(config), config, mode, precision)
 
 
-def count_step(task: Any, config: Config, mode: FakeTensorMode) -> dict[str, Any]:
+def count_step(task: Any, config: Config, mode: FakeTensorMode, precision: Precision = PRECISION) -> dict[str, Any]:
     """Launches of each part of the third step, and its copies between host and device."""
     launches = Launches()
     with mode:
@@ -98,7 +100,7 @@ def count_step(task: Any, config: Config, mode: FakeTensorMode) -> dict[str, Any
             launches.count_calls(network, "model")
         batch = on_device(made_up_batch(config, windows_of(task)), mode)
         optimizer, meter = build_optimizer(config, task), Meter(torch.device(DEVICE))
-        with PRECISION.applied_to(task, DEVICE):
+        with precision.applied_to(task, DEVICE):
             for _ in range(3):  # the first notes which random numbers the second makes and keeps the columns of
                 launches.clear()
                 with launches.counting("loss"):
@@ -117,6 +119,7 @@ def count_step(task: Any, config: Config, mode: FakeTensorMode) -> dict[str, Any
         "copies": dict(launches.copies),
         "collectives": dict(launches.collectives),
         "num_bytes": launches.num_bytes,
+        "files": dict(launches.files),
     }
 
 
@@ -167,6 +170,10 @@ def count_all(configs: list[Path]) -> dict[str, Any]:
         runs[name] = partial(count_step, task.train(), config_from_dict({}), mode)
     for name, config in {**everything(), **{path.stem: small(path) for path in configs}}.items():
         runs[name] = partial(count_pretraining, config, mode)
+    avid = config_from_dict({"model": {"video": {"name": "avid_r2plus1d_10"}}})
+    # 8 copies on views are of the pretended device, whose 3-D convolutions (stem, shortcuts) forget the layout.
+    for name, precision in {"AVID's networks": PRECISION, "on 2-D views": ON_VIEWS}.items():
+        runs[name] = partial(count_pretraining, avid, mode, precision)
     for name, run in runs.items():
         try:
             results[name] = run()
@@ -203,18 +210,30 @@ def collectives_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def files_table(results: dict[str, Any]) -> str:
+    """Return launches by run, part and file of avssl, most first."""
+    lines = []
+    for name, result in results.items():
+        for place, count in sorted(result.get("files", {}).items(), key=lambda item: -item[1]):
+            lines.append(f"{name:<28}{place:<52}{count:>6}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, nargs="?", help="JSON file to write; without it, the table is printed")
     parser.add_argument("--world-size", type=int, default=128, help="processes, of which this is number 3")
     parser.add_argument("--collectives", action="store_true", help="print the table of collectives.txt instead")
+    parser.add_argument("--where", action="store_true", help="print the launches of each part by file of avssl instead")
     parser.add_argument("--configs", type=Path, nargs="*", default=CONFIGS, help="those of configs/soundingshapes_*")
     options = parser.parse_args()
     keep = register()
     if options.world_size > 1:
         as_rank(3, options.world_size)
     results = count_all(options.configs)
-    if options.output is None:
+    if options.where:
+        print(files_table(results))
+    elif options.output is None:
         print(collectives_table(results) if options.collectives else table(results))
     else:
         options.output.write_text(json.dumps(results, indent=1))
