@@ -2,8 +2,8 @@
 
 ``python benchmarks/fsdp.py [--ranks 4 8] [--clips 4]``: a few minutes on one core, no GPU. Each row is a whole step
 (forward, loss, backward, AdamW) of rank 0, on fake tensors, which have sizes and no values, in a process group that
-sends nothing. A dispatch mode counts the bytes of all storages that are alive. DDP is the whole model and its buckets,
-a second copy of the gradients, which are added.
+sends nothing. A dispatch mode counts the bytes of all storages that are alive. DDP is the whole model, whose
+gradients stay in the buckets that ranks exchange.
 """
 
 from __future__ import annotations
@@ -87,10 +87,9 @@ class Pair(Task):
         self.model = AVModel(video, audio, *(create_head("mlp", 768, out_features=512, hidden=1024) for _ in range(2)))
 
 
-def step_memory(mesh: DeviceMesh | None, recompute: bool, precision: Precision, num_clips: int) -> tuple[int, int, int]:
-    """Return the bytes of one rank: what a step leaves (weights, gradients, optimizer), its peak, and whole weights."""
+def step_memory(mesh: DeviceMesh | None, recompute: bool, precision: Precision, num_clips: int) -> tuple[int, int]:
+    """Return the bytes of one rank: what a step leaves (weights, gradients, optimizer), and its peak."""
     task = Pair().train()
-    num_bytes = sum(parameter.nbytes for parameter in task.model.parameters())
     if recompute:
         recompute_blocks(task.model)
     if mesh is not None:
@@ -107,9 +106,9 @@ def step_memory(mesh: DeviceMesh | None, recompute: bool, precision: Precision, 
             optimizer.step()
             gc.collect()
             kept = memory.now
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=mesh is not None)  # the memory of buckets is never freed
     handle.remove()
-    return kept, memory.peak, num_bytes
+    return kept, memory.peak
 
 
 def with_fake_ranks(num_ranks: int, run: Callable[[DeviceMesh], Any]) -> Any:
@@ -133,15 +132,12 @@ def main() -> None:
     for num_ranks in chosen.ranks:
         for sharded in (False, True):
             for recompute in (False, True):
-                kept, peak, weights = with_fake_ranks(
+                kept, peak = with_fake_ranks(
                     num_ranks,
                     lambda mesh, s=sharded, r=recompute: step_memory(mesh if s else None, r, Precision(), chosen.clips),
                 )
-                buckets = 0 if sharded else weights
                 names = f"{'fsdp' if sharded else 'ddp':8}  {'block' if recompute else 'none':13}"
-                print(
-                    f"{num_ranks:5}  {names}  {(kept + buckets) / GIB:18.2f}  {(peak + buckets) / GIB:6.2f}", flush=True
-                )
+                print(f"{num_ranks:5}  {names}  {kept / GIB:18.2f}  {peak / GIB:6.2f}", flush=True)
 
 
 if __name__ == "__main__":

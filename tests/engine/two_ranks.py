@@ -8,12 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import ToyBatch, ToyLoader, ToyTask
 
 from avssl.core import distributed
-from avssl.engine import Checkpointer, Interruption, LoopSettings, MetricsLog, WarmupCosine, create_optimizer, fit
+from avssl.engine import (
+    Checkpointer,
+    Interruption,
+    LoopSettings,
+    MetricsLog,
+    Precision,
+    WarmupCosine,
+    create_optimizer,
+    fit,
+)
+from avssl.engine.replicas import Replica
 
 BAD = 10_000
 
@@ -63,7 +74,28 @@ def train(folder, task, total, *, start=0, resume=False):
     )
 
 
+def check_gradients_lie_in_the_buffers_that_are_exchanged():
+    """As ``gradient_as_bucket_view`` does it: equal numbers bit for bit, in one block of memory."""
+    gradients = []
+    for in_buffers in (True, False):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv3d(3, 4, (1, 3, 3)), nn.BatchNorm3d(4), nn.Flatten(), nn.Linear(64, 5))
+        Precision("fp32", "channels_last").apply(model, "cpu").remove()
+        replica = Replica(model, torch.device("cpu"))
+        if not in_buffers:
+            replica = DistributedDataParallel(model, broadcast_buffers=False)
+        for step in range(2):
+            model.zero_grad(set_to_none=True)
+            video = torch.randn(2, 3, 1, 6, 6, generator=torch.Generator().manual_seed(distributed.rank() + 10 * step))
+            replica(video).square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+        blocks = {p.grad.untyped_storage().data_ptr() for p in model.parameters()}
+        assert (len(blocks) == 1) == in_buffers
+    assert all(map(torch.equal, *gradients))
+
+
 def main(folder):
+    check_gradients_lie_in_the_buffers_that_are_exchanged()
     task = EvalTask()
     result = train(folder / "two", task, 12)
     assert result.samples_seen == 96
