@@ -237,10 +237,6 @@ class TrainConfig:
             not (self.init_from and self.init_video_from),
             "init_from provides all weights, including those of init_video_from: set only one of them.",
         )
-        check(
-            self.parallel == "ddp" or self.compile in ("none", "transforms"),
-            f'compile ({self.compile}) is for whole networks: set it to none or transforms with parallel "fsdp".',
-        )
 
     @property
     def is_contiguous(self) -> bool:

@@ -64,7 +64,7 @@ def shard(task: Task, device: torch.device, precision: Precision, mesh: DeviceMe
     if world == 1:
         raise InputError("one process has no other to share weights with: use train.parallel ddp, or start more ranks.")
     if precision.memory_format != "contiguous":
-        raise InputError("FSDP shards contiguous weights: train.memory_format channels_last needs train.parallel ddp.")
+        raise InputError("FSDP shards contiguous weights: set train.memory_format contiguous or train.parallel ddp.")
     _register_outputs()
     mesh = mesh or init_device_mesh(device.type, (world,))
 
@@ -79,6 +79,11 @@ def shard(task: Task, device: torch.device, precision: Precision, mesh: DeviceMe
         is_trained = any(parameter.requires_grad for parameter in network.parameters())
         fully_shard(network, mesh=mesh, reshard_after_forward=not is_trained, shard_placement_fn=placement)
     return mesh
+
+
+def sharded_units(network: nn.Module) -> list[nn.Module]:
+    """Return the units of a network whose weights are gathered apart from the rest; none if it is not sharded."""
+    return [part for part in network.modules() if _is_fsdp(part) and part is not network]
 
 
 def placement_of(shape: torch.Size, num_ranks: int) -> Shard:

@@ -41,7 +41,9 @@ class _Recomputed:
         forward = partial(type(self._block).forward, self._block)
         if not torch.is_grad_enabled():
             return forward(*inputs, **options)
-        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=self._contexts, **options)
+        # A compiled program recomputes values alone: statistics move in its forward pass only.
+        held: dict[str, Any] = {} if torch.compiler.is_compiling() else {"context_fn": self._contexts}
+        return checkpoint(forward, *inputs, use_reentrant=False, **held, **options)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         norms = [module for module in self._block.modules() if isinstance(module, _BatchNorm)]

@@ -5,12 +5,14 @@ On four ranks everything is trained and compared; two ranks continue what four, 
 
 import sys
 import warnings
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.backends.registry import lookup_backend
 
 from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex
@@ -25,7 +27,8 @@ from avssl.engine import (
     sharded_checkpoint,
 )
 from avssl.engine.checkpoint import load_checkpoint
-from avssl.engine.sharding import shard, whole
+from avssl.engine.compilation import compiled
+from avssl.engine.sharding import shard, sharded_units, whole
 from avssl.models import AVModel, LogitScale, create_encoder, create_head, objective_heads
 from avssl.models.recompute import recompute_blocks
 from avssl.objectives import create_objective
@@ -44,6 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 WITHOUT_SHARDS = ("momentum, sync", "bf16")
+IN_PROGRAMS = ("momentum, sync", "convolutions, sync", "recomputed", "bf16")
 
 
 class Plain(nn.Module):
@@ -218,6 +222,37 @@ def save_and_resume(folder: Path) -> dict[str, Any]:
     return {"straight": straight, "resumed": numbers(*resumed)}
 
 
+def steps_in_programs(variant: str, backend: Any) -> dict[str, Any]:
+    """Return loss and whole gradient of two steps without an update; a backend makes programs of the units."""
+    task, precision = create_task(variant), Precision(VARIANTS[variant].get("precision", "fp32"))
+    shard(task, torch.device("cpu"), precision)
+    steps: dict[str, Any] = {}
+    what = "none" if backend is None else "model"
+    with precision.applied_to(task, "cpu"), compiled(task, what, backend=backend or "inductor"):
+        for number, batch in enumerate(islice(Loader(), 2)):
+            task.zero_grad()
+            terms = task(batch)
+            terms.total.backward()
+            steps[f"loss {number}"] = terms.total.detach()
+            gradients = {name: p.grad for name, p in task.model.named_parameters() if p.requires_grad}
+            steps |= {f"{name} {number}": value for name, value in whole(gradients).items() if value is not None}
+            if backend is not None:
+                steps[f"programs {number}"] = backend.made
+    assert not any("forward" in vars(unit) for unit in sharded_units(task.model)) or VARIANTS[variant].get("recompute")
+    return steps
+
+
+class Counted:
+    """A backend of torch.compile that counts the programs it makes."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        self.made += 1
+        return lookup_backend("aot_eager")(*arguments, **options)  # g++ takes minutes for its kernels
+
+
 def fail(folder: Path) -> None:
     """A write that fails on one rank is an error on all, and leaves the checkpoint before it."""
     task = create_task(SAVED)
@@ -241,6 +276,8 @@ def main(folder: Path) -> None:
     if distributed.world_size() == 2:
         warnings.simplefilter("ignore")  # of the other number of ranks
         found = {name: numbers(*train(SAVED, 7, folder / name, resume=True)) for name in ("of 4", "of 1")}
+        found["plain"] = {variant: steps_in_programs(variant, None) for variant in IN_PROGRAMS}
+        found["compiled"] = {variant: steps_in_programs(variant, Counted()) for variant in IN_PROGRAMS}
     else:
         found = compare(folder) | save_and_resume(folder)
         fail(folder)

@@ -71,6 +71,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(folder):
         assert all(torch.equal(others[name], value) for name, value in part.items())
 
 
+@pytest.mark.parametrize("variant", script["IN_PROGRAMS"])
+def test_units_in_shards_are_programs_of_equal_value_and_gradient(folder, variant):
+    plain, compiled = (found(folder, ranks=2)[name][variant] for name in ("plain", "compiled"))
+    assert compiled.pop("programs 0") == compiled.pop("programs 1") > 0, "the second step makes none"
+    assert plain.keys() == compiled.keys()
+    rtol, atol = (0.05, 0.01) if variant == "bf16" else (1e-4, 1e-6)
+    for name, value in plain.items():
+        torch.testing.assert_close(
+            compiled[name], value, rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
 @pytest.mark.parametrize("saved", ["of 4", "of 1"])
 @pytest.mark.filterwarnings("ignore:resuming with world_size 1, saved with 4")
 def test_another_number_of_ranks_continues_a_checkpoint(folder, saved):

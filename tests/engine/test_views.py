@@ -111,9 +111,10 @@ class Operations(TorchDispatchMode):
 
 
 def test_views_copy_nothing():
-    blocks = nn.Sequential(AvidBlock(8, 8), nn.Conv3d(8, 8, (1, 3, 3), (1, 2, 2)), SmallBlock(8, 8))
+    stem = nn.Conv3d(3, 8, (3, 7, 7), (1, 2, 2), (1, 3, 3))
+    blocks = nn.Sequential(stem, nn.BatchNorm3d(8), nn.ReLU(inplace=True), AvidBlock(8, 16, 2), SmallBlock(16, 16))
     handle = Precision("fp32", "channels_last_2d").apply(blocks, "cpu")
-    video = torch.randn(2, 8, 4, 9, 9).contiguous(memory_format=LAST).requires_grad_()
+    video = torch.randn(2, 3, 4, 18, 18).contiguous(memory_format=LAST).requires_grad_()
     with Operations() as operations:
         output = blocks(video)
         output.backward(torch.ones_like(output))
