@@ -21,6 +21,7 @@ import torch
 import torch._dynamo
 from made_up import CONFIGS, everything, made_up_batch, ready_task, small, supervised_tasks, windows_of
 from torch import fx
+from torch._inductor import metrics
 
 from avssl.config import Config, config_from_dict
 from avssl.core.batch import Batch
@@ -87,18 +88,35 @@ def every_task() -> dict[str, Callable[[], tuple[Task, Config]]]:
     return found | {name: lambda name=name: (supervised[name], config_from_dict({})) for name in supervised}
 
 
-def seconds(what: Compiled, num_steps: int) -> tuple[float, float]:
-    """Return the time of the first step, and the median of ``num_steps`` later ones."""
+@dataclass(frozen=True)
+class Timed:
+    """Times of steps in seconds."""
+
+    first: float
+    """With the making of the programs."""
+    later: float
+    """Median of the wall clock."""
+    later_cpu: float
+    """Shortest in seconds of the processor, which other programs disturb least."""
+    kernels: int
+    """Generated kernels of the programs; library calls (products, convolutions, spectra) come beside them."""
+
+
+def seconds(what: Compiled, num_steps: int) -> Timed:
+    """Time the first step and ``num_steps`` later ones, after one on each canvas."""
     config = config_from_dict({"transform": {"video": {"preset": "simclr"}}})
     task = ready_task(config)
     batches = [made_up_batch(config, windows_of(task), canvas) for canvas in CANVASES]
-    times = []
+    wall, cpu = [], []
+    metrics.reset()
     with Precision().applied_to(task, "cpu"), compiled(task, what):
         for number in range(len(batches) + num_steps):
-            start = time.perf_counter()
+            start, start_cpu = time.perf_counter(), time.process_time()
             run_step(task, batches[number % len(batches)])
-            times.append(time.perf_counter() - start)
-    return times[0], statistics.median(times[len(batches) :])
+            wall.append(time.perf_counter() - start)
+            cpu.append(time.process_time() - start_cpu)
+    kept = slice(len(batches), None)
+    return Timed(wall[0], statistics.median(wall[kept]), min(cpu[kept]), metrics.generated_kernel_count)
 
 
 def main() -> None:
@@ -108,10 +126,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="steps that are timed")
     options = parser.parse_args()
     if options.seconds:
-        print(f"{'--train.compile':<16}{'first step, s':>14}{'later steps, s':>16}")
+        print("| `--train.compile` | first step, s | later steps, s | CPU s | eager / compiled | in CPU s | kernels |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+        eager = None
         for what in get_args(Compiled):
-            first, later = seconds(what, options.steps)
-            print(f"{what:<16}{first:>14.2f}{later:>16.3f}", flush=True)
+            found = seconds(what, options.steps)
+            eager = eager or found
+            ratios = f"{eager.later / found.later:.2f} | {eager.later_cpu / found.later_cpu:.2f}"
+            times = f"{found.first:.2f} | {found.later:.3f} | {found.later_cpu:.3f}"
+            print(f"| {what} | {times} | {ratios} | {found.kernels} |", flush=True)
         return
     print(f"{'configuration':<28}{'parts':>8}{'programs':>10}{'breaks':>8}{'again':>8}")
     for name, build in every_task().items():

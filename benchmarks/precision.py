@@ -1,14 +1,15 @@
 """Measure a training step in {fp32, bf16} x {contiguous, channels_last, channels_last_2d}, side by side in one run.
 
     python benchmarks/precision.py              about 3 minutes on 2 CPU cores; then the table
-    python benchmarks/precision.py --config configs/avid_kinetics.yaml --batch-size 4 --file avid.jsonl
+    python benchmarks/precision.py --video avid_r2plus1d_18 --batch-size 4 --file avid.jsonl
     python benchmarks/precision.py --table      print the measurements so far
 
-The step is that of a config (--config; default: the demo's), on a batch of its size in memory: transforms, model, loss
-and backward pass. A round times the six in turn with the probe of ``train.precision: auto``, and records its choice.
-Rounds are appended to --file, and a run continues where the last one stopped. A time is the median over the rounds; a
-ratio is the median of the rounds' own ratios, which other load disturbs least. CPU seconds cover all threads of the
-process: on a shared machine they are more reliable than the wall clock, which the probe uses.
+The step is that of configs/soundingshapes_cpu.yaml, or the same with another video encoder, on a batch of its size in
+memory: transforms, model, loss and backward pass. A round times the six in turn with the probe of
+``train.precision: auto``, and records its choice. Rounds are appended to --file, and a run continues where the last one
+stopped. A time is the median over the rounds; a ratio is the median of the rounds' own ratios, which other load
+disturbs least. CPU seconds cover all threads of the process: on a shared machine they are more reliable than the wall
+clock, which the probe uses.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 from rows import append_row, bf16_units, machine, read_rows
 
-from avssl.config import Config, load_config
+from avssl.config import Config, choose, load_config
 from avssl.core.batch import Batch, BatchIndex
 from avssl.engine import Precision, all_precisions, choose_device, probe_precision, seed_everything
 from avssl.training.build import build_sampling, build_task
@@ -116,14 +117,16 @@ def main() -> None:
     """Measure the missing rounds, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("precision.jsonl"))
-    parser.add_argument("--config", type=Path, default=CONFIG, help="Settings of the step.")
+    parser.add_argument("--video", help="Name of a video encoder, in place of the config's.")
     parser.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "cuda:N".')
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=3.0, help="Start no round later than this.")
     parser.add_argument("--batch-size", type=int, help="Clips a step; default: the config's.")
     parser.add_argument("--table", action="store_true", help="Only print the measurements so far.")
     options = parser.parse_args()
-    device, config = choose_device(options.device), load_config(options.config)
+    device, config = choose_device(options.device), load_config(CONFIG)
+    if options.video is not None:
+        config.model.video = choose("model.video", options.video)
     config.optim.batch_size = options.batch_size or config.optim.batch_size
     here = {"machine": machine(device), "bf16_units": bf16_units(device)}
     rows, began = read_rows(options.file), time.monotonic()

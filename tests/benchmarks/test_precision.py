@@ -48,9 +48,9 @@ def test_all_six_are_timed_and_a_run_goes_on(precision, tmp_path, monkeypatch, c
     tree["transform"]["video"]["size"] = 32
     tree["model"]["video"]["width"] = tree["model"]["audio"]["width"] = 4
     (tmp_path / "tiny.yaml").write_text(yaml.dump(tree))
+    monkeypatch.setattr(precision, "CONFIG", tmp_path / "tiny.yaml")
     file = tmp_path / "rounds.jsonl"
     words = ["precision.py", "--file", str(file), "--device", "cpu", "--batch-size", "2"]
-    words += ["--config", str(tmp_path / "tiny.yaml")]
     for rounds in ("1", "2"):
         monkeypatch.setattr("sys.argv", [*words, "--rounds", rounds])
         precision.main()
