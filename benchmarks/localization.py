@@ -31,7 +31,7 @@ import torch
 from localization_measures import TwoSources, baselines, by_size, measure, two_sources
 from localization_tables import tables
 from objectives import PRECISION, SCENE, read_rows
-from shapes_in_memory import MemoryLoader, Shapes, fixed_batches, shapes
+from shapes_in_memory import Clips, MemoryLoader, Shapes, fixed_batches, shapes
 from short_runs import fit_in_runs, work
 
 from avssl.config import Config, config_from_dict, read_yaml
@@ -128,7 +128,7 @@ def settings(method: Method, seed: int) -> Config:
     return config_from_dict(tree)
 
 
-def untrained(config: Config, world: Shapes) -> PretrainTask:
+def untrained(config: Config, world: Clips) -> PretrainTask:
     """Return an untrained task whose transform has its statistics."""
     seed_everything(config.train.seed)
     task = build_task(config)
@@ -139,7 +139,7 @@ def untrained(config: Config, world: Shapes) -> PretrainTask:
 
 
 def train(
-    task: PretrainTask, config: Config, world: Shapes, place: Path, until: float, splits: tuple[str, ...] = ("train",)
+    task: PretrainTask, config: Config, world: Clips, place: Path, until: float, splits: tuple[str, ...] = ("train",)
 ) -> None:
     """Train ``task``, or load the finished weights of ``place`` with .pt.
 
@@ -151,7 +151,7 @@ def train(
         task.load_state_dict(torch.load(weights, weights_only=True))
         return
     rows = np.flatnonzero(np.isin(world.split, splits))
-    loader = MemoryLoader(world, rows, BATCH, config.train.seed, build_sampling(config))
+    loader = MemoryLoader(world, rows, config.optim.batch_size, config.train.seed, build_sampling(config))
     total = config.optim.epochs * loader.steps_per_epoch
     loop = LoopSettings(
         total, loader.steps_per_epoch, log_every=100, grad_clip=config.optim.grad_clip, precision=PRECISION

@@ -1,4 +1,4 @@
-"""Localization scores on SoundingShapes in memory: of models, and of maps that ignore the audio or the frames.
+"""Localization scores on clips in memory: of models, and of maps that ignore the audio or the frames.
 
 Every map belongs to one frame, in the middle of a window. Truth is the visible part of the sounding object.
 
@@ -116,11 +116,16 @@ def measure(task: PretrainTask, world: Shapes, two: TwoSources, sampling: ClipSa
     return numbers | two_sounds(task, world, two, sampling)
 
 
-def baselines(world: Shapes, seed: int) -> dict[str, Any]:
-    """Return the same numbers for maps that ignore the audio, by prefix, and the scores of random confidences."""
+def baselines(world: Shapes, seed: int, pool: str = "") -> dict[str, Any]:
+    """Return the same numbers for maps that ignore the audio, by prefix, and the scores of random confidences.
+
+    ``pool`` is what the names of the splits begin with; one without pairs, or without negatives, has no such numbers.
+    """
     numbers: dict[str, Any] = {}
     for split in ("several", "pairs"):
-        rows, groups = (visible(world, split), None) if split == "several" else pairs(world)
+        rows, groups = (visible(world, pool + split), None) if split == "several" else pairs(world, pool + split)
+        if not len(rows):
+            continue
         masks = torch.from_numpy(world.masks[rows])
         truth, hw = masks[:, 0].float(), (int(masks.shape[2]), int(masks.shape[3]))
         maps = {
@@ -131,9 +136,9 @@ def baselines(world: Shapes, seed: int) -> dict[str, Any]:
             "object_": random_object(masks, seed=seed)[0],
         }
         numbers |= table_numbers(maps, truth) if groups is None else pair_numbers(maps, truth, groups)
-    seen = len(visible(world, "several"))
+    seen = len(visible(world, pool + "several"))
     for split in ("off_screen", "silent"):
-        count = len(world.rows(split))
+        count = len(world.rows(pool + split))
         numbers |= {f"n_{split}": count, f"chance_ap_{split}": seen / (seen + count)}
     return numbers
 
@@ -144,10 +149,10 @@ def visible(world: Shapes, split: str) -> np.ndarray:
     return rows[np.isfinite(world.point_start[rows])]
 
 
-def pairs(world: Shapes) -> tuple[np.ndarray, list[int]]:
+def pairs(world: Shapes, split: str = "pairs") -> tuple[np.ndarray, list[int]]:
     """Return the rows of complete interactive pairs, and the pair of each."""
-    rows = visible(world, "pairs")
-    pair = np.array([int(name.split("/")[1]) // 2 for name in world.ids[rows]])
+    rows = visible(world, split)
+    pair = np.array([int(name.split("/")[1]) // 2 for name in world.ids[rows]], dtype=np.int64)
     complete = np.isin(pair, np.flatnonzero(np.bincount(pair) == 2))
     return rows[complete], pair[complete].tolist()
 
@@ -185,16 +190,19 @@ def mean_of_others(truth: Tensor) -> Tensor:
     return torch.cat([mean_prior(truth[half:], half), mean_prior(truth[:half], len(truth) - half)])
 
 
-def rejection(task: PretrainTask, world: Shapes, sampling: ClipSampling, own: Tensor) -> dict[str, float]:
+def rejection(
+    task: PretrainTask, world: Shapes, sampling: ClipSampling, own: Tensor, pool: str = ""
+) -> dict[str, float]:
     """Score the detection of clips without a visible source by the confidence, the maximum of a map.
 
     ``ap_off_screen`` and ``ap_silent``: average precision of the clips with a visible source against these.
-    ``slavc_ap``: SLAVC's, against both together; there a source that is missed counts as a false alarm.
+    ``slavc_ap``: SLAVC's, against both together; there a source that is missed counts as a false alarm. ``pool`` is
+    what the names of the splits begin with.
     """
-    rows = visible(world, "several")
+    rows = visible(world, pool + "several")
     confidence = {"seen": own.amax(dim=(1, 2))}
     for split in ("off_screen", "silent"):
-        others = world.rows(split)
+        others = world.rows(pool + split)
         start = np.full(len(others), (world.settings.duration_seconds - sampling.audio_seconds) / 2)
         confidence[split] = look(task, world, others, start, sampling).maps().amax(dim=(1, 2))
     numbers = {

@@ -1,4 +1,4 @@
-"""SoundingShapes without media files: scenes rendered once into plain arrays, and a loader of windows from them.
+"""Generated worlds without media files: scenes rendered once into plain arrays, and a loader of windows from them.
 
 Comparisons of methods need many short trainings on the same clips. Decoding would take more time than these small
 models, so the clips are pixels and samples in ``.npy`` files that several processes map and share.
@@ -9,7 +9,7 @@ Dimensions: N clips, T frames, S samples, B clips of a batch, O objects.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,17 @@ from avssl.core.progress import Bar
 from avssl.data.sampling import ClipSampling
 from avssl.downstream.localization import shapes_instant, visible_objects
 from avssl.synthetic import SceneSettings, Split, draw_scene, render_audio, render_frames
+from avssl.synthetic.scene import Scene
 from avssl.synthetic.truth import scene_truth
 
 MOST_OBJECTS = 3
 
+Draw = Callable[[SceneSettings, int, str, int], Scene]
+"""Returns the scene of (settings, seed, name of the split, number of the clip)."""
+
 
 @dataclass(frozen=True, eq=False)
-class Shapes:
+class Clips:
     """Clips of several splits, one after the other."""
 
     video: np.ndarray
@@ -43,6 +47,16 @@ class Shapes:
     """(N,) strings such as train/000001."""
     split: np.ndarray
     """(N,) strings."""
+
+    def rows(self, split: str) -> np.ndarray:
+        """Return the (n,) int64 positions of a split."""
+        return np.flatnonzero(self.split == split)
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes(Clips):
+    """Clips with their truth."""
+
     kind: np.ndarray
     """(N,) strings: kind of the visible sounding object, or "" without one."""
     action: np.ndarray
@@ -56,13 +70,13 @@ class Shapes:
     masks: np.ndarray
     """(N, O, H, W) bool: visible pixels of every object in the middle of that window, the sounding one first."""
 
-    def rows(self, split: str) -> np.ndarray:
-        """Return the (n,) int64 positions of a split."""
-        return np.flatnonzero(self.split == split)
 
-
-def shapes(folder: Path, splits: Mapping[str, Split], seed: int, sampling: ClipSampling) -> Shapes:
+def shapes(
+    folder: Path, splits: Mapping[str, Split], seed: int, sampling: ClipSampling, draw: Draw = draw_scene
+) -> Shapes:
     """Return the clips of ``splits``, rendered on the first call and mapped from ``folder`` afterwards.
+
+    ``draw`` draws their scenes; the default draws those of SoundingShapes.
 
     Raises:
         ValueError: If the folder holds other clips.
@@ -77,7 +91,7 @@ def shapes(folder: Path, splits: Mapping[str, Split], seed: int, sampling: ClipS
     if done.exists() and json.loads(done.read_text()) != about:
         raise ValueError(f"{folder} holds other clips than are wanted; remove it, or name another folder.")
     if not done.exists():
-        _render(folder, splits, seed, sampling)
+        _render(folder, splits, seed, sampling, draw)
         done.write_text(json.dumps(about))
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("video", "audio")}
     with np.load(folder / "table.npz", allow_pickle=False) as table:
@@ -85,7 +99,7 @@ def shapes(folder: Path, splits: Mapping[str, Split], seed: int, sampling: ClipS
     return Shapes(settings=next(iter(splits.values())).settings, **arrays)
 
 
-def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: ClipSampling) -> None:
+def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: ClipSampling, draw: Draw) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(name, index, split.settings) for name, split in splits.items() for index in range(split.num_clips)]
     first = jobs[0][2]
@@ -94,7 +108,7 @@ def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: Clip
     audio = np.lib.format.open_memmap(folder / "audio.npy", "w+", np.int16, (len(jobs), first.num_samples))
     table: list[dict[str, Any]] = []
     for row, (name, index, settings) in enumerate(Bar(jobs, desc="render", unit="clip")):
-        scene = draw_scene(settings, seed, name, index)
+        scene = draw(settings, seed, name, index)
         frames, masks = render_frames(scene)
         video[row] = frames.transpose(0, 3, 1, 2)
         audio[row] = np.round(render_audio(scene).clip(-1, 1) * 32767)
@@ -123,7 +137,7 @@ def _render(folder: Path, splits: Mapping[str, Split], seed: int, sampling: Clip
 
 
 def window_batch(
-    world: Shapes, rows: np.ndarray, start_seconds: np.ndarray, sampling: ClipSampling, index: BatchIndex
+    world: Clips, rows: np.ndarray, start_seconds: np.ndarray, sampling: ClipSampling, index: BatchIndex
 ) -> Batch:
     """Return the raw batch of one window per row; video and audio begin at the same time."""
     settings = world.settings
@@ -138,7 +152,7 @@ def window_batch(
     return Batch(torch.from_numpy(video), torch.from_numpy(audio).float() / 32767, index, valid_hw)
 
 
-def _span(world: Shapes, sampling: ClipSampling) -> float:
+def _span(world: Clips, sampling: ClipSampling) -> float:
     """Return the range of window starts in seconds."""
     window = max(sampling.num_frames / sampling.frames_per_second, sampling.audio_seconds)
     return world.settings.num_frames / world.settings.video_fps - window
@@ -147,7 +161,7 @@ def _span(world: Shapes, sampling: ClipSampling) -> float:
 class MemoryLoader:
     """Endless stream of batches: every epoch has all rows in a new order, each with a new random window."""
 
-    def __init__(self, world: Shapes, rows: np.ndarray, batch_size: int, seed: int, sampling: ClipSampling) -> None:
+    def __init__(self, world: Clips, rows: np.ndarray, batch_size: int, seed: int, sampling: ClipSampling) -> None:
         if len(rows) < batch_size:
             raise ValueError(f"batch_size ({batch_size}) is larger than the {len(rows)} rows.")
         self.world, self.rows, self.batch_size, self.seed, self.sampling = world, rows, batch_size, seed, sampling
@@ -176,7 +190,7 @@ class MemoryLoader:
 
 
 def fixed_batches(
-    world: Shapes, rows: np.ndarray, sampling: ClipSampling, start_seconds: np.ndarray | None = None, batch: int = 50
+    world: Clips, rows: np.ndarray, sampling: ClipSampling, start_seconds: np.ndarray | None = None, batch: int = 50
 ) -> Iterator[Batch]:
     """Yield one window of each row, in order: the middle one, or the one at ``start_seconds``."""
     start = np.full(len(rows), _span(world, sampling) / 2) if start_seconds is None else start_seconds

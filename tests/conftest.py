@@ -377,6 +377,21 @@ def test_media() -> Path:
 
 
 @pytest.fixture(scope="session")
+def talking_clips(tmp_path_factory) -> list[Path]:
+    """Return clips of 3 s of a talking face: those of GRID beside the odd media files, or else generated scenes."""
+    media = os.environ.get("AVSSL_TEST_MEDIA")
+    shared = Path(media).parent if media else REPOSITORY.parent / "shared"
+    if found := sorted((shared / "real" / "grid" / "s1").glob("*.mp4")):
+        return found
+    from avssl.synthetic import SceneSettings, Split, synthesize_corpus
+
+    folder = tmp_path_factory.mktemp("scenes")
+    scenes = {"scenes": Split(3, SceneSettings(duration_seconds=3.0))}
+    synthesize_corpus(folder, scenes, num_workers=0, progress=False)
+    return sorted((folder / "scenes").glob("*.mp4"))
+
+
+@pytest.fixture(scope="session")
 def require() -> Callable[[str], None]:
     """Return ``check(name)``: skip if a media backend or "chromium" is missing, fail if AVSSL_REQUIRE names it."""
     from avssl.media import available_backends

@@ -1,5 +1,6 @@
 """The scripts in demos/ run as documented."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,19 @@ from avssl.media import open_media, read_image
 DEMOS = Path(__file__).parents[1] / "demos"
 
 
-def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(DEMOS / name), *words], capture_output=True, text=True, timeout=300)
+def run(name: str, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(DEMOS / name), *words], capture_output=True, text=True, timeout=300, cwd=cwd
+    )
+
+
+@pytest.fixture(scope="module")
+def clips(talking_clips, tmp_path_factory) -> Path:
+    """A folder with three clips of a talking face."""
+    folder = tmp_path_factory.mktemp("talking")
+    for clip in talking_clips[:3]:
+        shutil.copy(clip, folder)
+    return folder
 
 
 def test_make_a_scene(tmp_path):
@@ -46,6 +58,32 @@ def test_two_sources(tmp_path, tiny_release):
     for name in ("two_sources.mp4", "heads.mp4"):
         with open_media(tmp_path / name) as reader:
             assert reader.info.duration_seconds == pytest.approx(4, abs=0.05)
+
+
+def test_my_clip_heat_map(clips, tmp_path, tiny_release):
+    clip = sorted(clips.iterdir())[0]
+    done = run("my_clip_heat_map.py", str(clip), str(tiny_release), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the sound seems to come from x" in done.stdout
+    with open_media(tmp_path / f"{clip.stem}_map.mp4") as reader:
+        assert reader.info.duration_seconds == pytest.approx(3, abs=0.1)
+
+
+def test_my_clips_search(clips, tmp_path, tiny_release):
+    query = str(sorted(clips.iterdir())[0])
+    for _ in range(2):
+        done = run("my_clips_search.py", str(clips), query, str(tiny_release), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert "complete already" in done.stdout
+    assert (tmp_path / "search.html").stat().st_size > 1000
+
+
+def test_my_clip_in_sync(clips, tmp_path, tiny_release):
+    clip = sorted(clips.iterdir())[0]
+    done = run("my_clip_in_sync.py", str(clip), str(tiny_release), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the best offset moves by" in done.stdout
+    assert (tmp_path / f"{clip.stem}_sync.png").is_file()
 
 
 @pytest.mark.parametrize("path", sorted(DEMOS.glob("*.py")), ids=lambda path: path.name)

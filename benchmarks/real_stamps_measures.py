@@ -1,0 +1,129 @@
+"""StampScenes for `benchmarks/real.py`: methods of localization, their training, and what they know afterwards."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from localization_measures import baselines, look, pair_numbers, pairs, rejection, table_numbers, truth_of, visible
+from objectives import PRECISION
+from real_stamps import LOOK, POOLS
+from shapes_in_memory import Shapes, fixed_batches
+from shapes_measures import encode, retrieval_numbers
+
+from avssl.config import Config, config_from_dict, read_yaml
+from avssl.data.sampling import ClipSampling
+from avssl.evaluation import linear_probe
+from avssl.hub.pretrained import FULL_FRAME_SCALE
+from avssl.training.tasks import PretrainTask
+from avssl.transforms import VideoEval
+
+BATCH, RATE, EPOCHS, LONG_EPOCHS, SHAPES_EPOCHS = 32, 3e-3, 8, 24, 16
+BOTH = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
+DENSE = {"name": "dense_av", "num_heads": 2, "temperature": 0.1, "silence_dbfs": -60.0, "pooled_weight": 1.0}
+
+
+@dataclass(frozen=True)
+class Method:
+    """Changes of a method to the common config."""
+
+    objective: Mapping[str, Any] = field(default_factory=lambda: BOTH)
+    epochs: int = EPOCHS
+    first_on_shapes: bool = False
+    """Whether the weights begin as those of a training on SoundingShapes."""
+
+
+DEFAULT, UNTRAINED, BASELINES = "default", "random-init", "baselines"
+METHODS = {
+    DEFAULT: Method(),
+    "default, first on SoundingShapes": Method(first_on_shapes=True),
+    "default, long": Method(epochs=LONG_EPOCHS),
+    "default, silence and noise as negatives": Method({**BOTH, "negative_sounds": 4}),
+    "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}),
+    "DenseAV, 2 heads": Method({**DENSE, "negative_sounds": 4}),
+}
+
+
+def settings(method: Method, seed: int) -> Config:
+    """Return a method's config: that of `avssl demo` with smaller frames and encoders, and two frames of a window.
+
+    Motion does not tell what sounds in this world. The second frame is that of the scored event.
+    """
+    tree = copy.deepcopy(read_yaml(Path(__file__).parent.parent / "configs" / "soundingshapes_cpu.yaml"))
+    tree["transform"]["video"]["size"] = LOOK["width"]
+    tree["transform"]["spectrogram"]["hop_seconds"] = 0.02
+    tree["sampling"] |= {"num_frames": 2, "frames_per_second": 4 / 3, "audio_seconds": 1.5}
+    tree["model"]["video"]["width"] = 24
+    tree["objective"] = dict(method.objective)
+    tree["optim"] |= {"lr": RATE, "epochs": method.epochs, "batch_size": BATCH}
+    tree["train"]["seed"] = seed
+    return config_from_dict(tree)
+
+
+def measure(task: PretrainTask, world: Shapes, sampling: ClipSampling, seed: int) -> dict[str, Any]:
+    """Return the numbers of a model on each pool of test clips, and pointing on the validation clips."""
+    task.transform.video_eval = VideoEval(round(LOOK["width"] * FULL_FRAME_SCALE), crop="full")
+    validation = several(task, world, "val-", sampling)[0]
+    pools = {}
+    for pool in POOLS:
+        prefix = f"{pool}-"
+        numbers, own = several(task, world, prefix, sampling)
+        if len(world.rows(f"{prefix}pairs")):
+            rows, groups = pairs(world, f"{prefix}pairs")
+            seen = look(task, world, rows, world.point_start[rows], sampling)
+            maps = {"": seen.maps(), "swapped_": seen.maps(seen.swapped()), "image_": seen.activation}
+            numbers |= pair_numbers(maps, truth_of(world, rows), groups)
+            numbers |= rejection(task, world, sampling, own, prefix)
+        pools[pool] = numbers
+    for pool, numbers in recognition(task, world, sampling, seed).items():
+        pools[pool] |= numbers
+    return {"val_pointing": validation["pointing"], "pools": pools}
+
+
+def several(
+    task: PretrainTask, world: Shapes, prefix: str, sampling: ClipSampling
+) -> tuple[dict[str, float], torch.Tensor]:
+    """Return the scores of maps on clips of two or three objects, and the maps of their own audio."""
+    rows = visible(world, f"{prefix}several")
+    seen = look(task, world, rows, world.point_start[rows], sampling)
+    maps = {
+        "": seen.maps(),
+        "swapped_": seen.maps(seen.swapped()),
+        "silent_": seen.maps(seen.silence),
+        "image_": seen.activation,
+    }
+    return table_numbers(maps, truth_of(world, rows)), maps[""]
+
+
+def recognition(task: PretrainTask, world: Shapes, sampling: ClipSampling, seed: int) -> dict[str, dict[str, float]]:
+    """Return object probes and retrieval by pool, on clips of one object; probes are fitted on training clips."""
+    fit = np.flatnonzero((world.split == "train") & (world.num_objects == 1) & (world.kind != ""))
+    tested = {pool: visible(world, f"{pool}-single") for pool in POOLS}
+    rows = np.concatenate([fit, *tested.values()])
+    start = np.nan_to_num(world.point_start[rows], nan=(world.settings.duration_seconds - sampling.audio_seconds) / 2)
+    features = encode(task.model, task.transform, fixed_batches(world, rows, sampling, start), PRECISION)
+    labels, first = world.kind[rows], len(fit)
+    right = {
+        name: linear_probe(
+            features[name][:first], labels[:first], features[name][first:], labels[first:], seed=seed
+        ).correct
+        for name in ("video", "audio")
+    }
+    found: dict[str, dict[str, float]] = {}
+    for pool, own in tested.items():
+        place = np.arange(first, first + len(own))
+        found[pool] = {"n_single": len(own), "kinds": len(set(labels[place])), "object_chance": 1 / len(set(labels))}
+        found[pool] |= {f"object_{name}": float(right[name][place - len(fit)].mean()) for name in right}
+        found[pool] |= retrieval_numbers(features, place)
+        first += len(own)
+    return found
+
+
+def measure_baselines(world: Shapes, seed: int) -> dict[str, Any]:
+    """Return the numbers of maps that ignore the audio, by pool."""
+    return {"pools": {pool: baselines(world, seed, f"{pool}-") for pool in POOLS}}

@@ -1,0 +1,130 @@
+"""A small run of the benchmark on real material, with generated stand-ins: its rows, its measures and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from avssl.core.manifest import Manifest
+from avssl.media import write_video
+from avssl.synthetic import SceneSettings, draw_scene
+from avssl.synthetic.scene import Scene
+
+from .conftest import shrunk
+
+
+@pytest.fixture
+def real(benchmark_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    torch.set_num_threads(1)
+    module, stamps = benchmark_script("real"), benchmark_script("real_stamps")
+    measures, grid = module.stamps_measures, module.real_grid
+    precision = benchmark_script("objectives").Precision()
+    for place in (measures, grid, benchmark_script("localization")):
+        monkeypatch.setattr(place, "PRECISION", precision)
+    # Scenes of SoundingShapes in place of those of the packages, which are not in the tests.
+    monkeypatch.setattr(stamps, "Draw", lambda packages: draw_scene)
+    monkeypatch.setattr(stamps, "SPLITS", shrunk(stamps.SPLITS, 90))
+    monkeypatch.setattr(module, "SHAPES_SPLITS", shrunk(module.SHAPES_SPLITS, 16))
+    monkeypatch.setattr(measures, "LOOK", {**measures.LOOK, "width": 32})
+    monkeypatch.setattr(measures, "BATCH", 8)
+    monkeypatch.setattr(measures, "SHAPES_EPOCHS", 1)
+    monkeypatch.setattr(
+        measures, "METHODS", {name: replace(method, epochs=1) for name, method in measures.METHODS.items()}
+    )
+    monkeypatch.setattr(grid, "EPOCHS", 1)
+    monkeypatch.setattr(grid, "BATCH", 4)
+    return module
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Eighteen sentences of noise in GRID's format: digits one and two, two letters and two colors."""
+    rng = np.random.default_rng(0)
+    rows: dict[str, list[str]] = {name: [] for name in ("id", "path", "split", "word_seconds", *GRAMMAR)}
+    for number in range(18):
+        video = torch.from_numpy(rng.integers(0, 255, (75, 3, 288, 360), dtype=np.uint8))
+        audio = 0.1 * torch.randn(1, 72_000, generator=torch.Generator().manual_seed(number))
+        write_video(tmp_path / f"{number}.mp4", video, 25.0, audio, 24_000, crf=51, preset="ultrafast")
+        values = {"id": str(number), "path": f"{number}.mp4", "split": "train" if number < 12 else "test"}
+        values["word_seconds"] = "0.5-0.7 0.7-0.9 0.9-1.1 1.1-1.3 1.3-1.5 1.5-1.7"
+        values |= {name: words[number % 2] for name, words in GRAMMAR.items()}
+        for name, value in values.items():
+            rows[name].append(value)
+    Manifest.from_columns(rows, tmp_path).write(tmp_path / "manifest.csv")
+    return tmp_path / "manifest.csv"
+
+
+GRAMMAR = {
+    "command": ("bin", "lay"),
+    "color": ("blue", "red"),
+    "preposition": ("at", "by"),
+    "letter": ("a", "b"),
+    "digit": ("one", "two"),
+    "adverb": ("now", "soon"),
+}
+
+
+def test_rows_of_stamps_are_made_once_and_told_apart_by_pool(real: ModuleType, tmp_path: Path) -> None:
+    bench = real.Bench((), None, tmp_path, tmp_path / "rows.jsonl", until=1e12)
+    methods = ["baselines", "random-init", "default, first on SoundingShapes"]
+    for job in real.missing(bench.file, ["stamps"], methods)[:3]:
+        real.run(bench, job)
+    assert real.missing(bench.file, ["stamps"], methods)[0] == ("stamps", "baselines", 1)
+    priors, untrained, trained = real.read_rows(bench.file)
+    assert trained["epochs"] == 1
+    assert untrained["epochs"] == 0
+    for pool, numbers in trained["pools"].items():
+        assert 0 <= numbers["swapped_pointing"] <= 1
+        assert ("iiou" in numbers) == (pool in ("test", "unseen"))
+        assert numbers["object_chance"] == pytest.approx(1 / 12)
+    assert priors["pools"]["unseen"]["chance_ap_off_screen"] == pytest.approx(0.5, abs=0.05)
+    text = real.tables(real.read_rows(bench.file))
+    assert "| random object | " in text
+    assert "| both unseen | seeds | pointing |" in text
+
+
+def test_rows_of_grid_have_retrieval_sync_and_words(real: ModuleType, manifest: Path, tmp_path: Path) -> None:
+    bench = real.Bench((), manifest, tmp_path / "work", tmp_path / "rows.jsonl", until=1e12)
+    for method in ("random-init", "frame-wise, all clips", "pooled", "whole frame: pooled + best cell"):
+        real.run(bench, ("grid", method, 0))
+    untrained, framewise, pooled, whole = real.read_rows(bench.file)
+    assert 0 <= whole["on_lips"] <= 1
+    assert whole["chance_on_lips"] == pytest.approx(1 / 9, abs=0.03)
+    assert framewise["sync"]["n"] == 3
+    assert framewise["digit_chance"] == 0.5
+    assert "moments_R@10" in framewise
+    assert "moments_R@10" not in pooled
+    assert untrained["epochs"] == 0
+    assert (tmp_path / "work" / "models" / "grid-pooled-0" / "release" / "config.json").is_file()
+    assert "| chance | " in real.tables(real.read_rows(bench.file))
+
+
+def test_features_of_a_word_are_those_of_its_span(real: ModuleType) -> None:
+    maps = torch.arange(8.0).expand(1, 2, 8)
+    found = real.real_grid.at_spans(maps, torch.tensor([[1.0, 2.0]]), seconds=2.0)
+    assert found.tolist() == [[4, 5, 6, 7, 4, 5, 6, 7]]
+
+
+def test_the_scenes_of_a_pool_differ_by_kind(benchmark_script: Callable[[str], ModuleType]) -> None:
+    stamps = benchmark_script("real_stamps")
+    drawn: list[tuple[int, str]] = []
+
+    def draw(settings: SceneSettings, seed: int, split: str, index: int, world: object) -> Scene:
+        drawn.append((seed, split))
+        return draw_scene(SceneSettings(width=32, height=32), seed, split, index)
+
+    draws = stamps.Draw(())
+    vars(draws)["_world"] = None
+    original, stamps.draw_scene = stamps.draw_scene, draw
+    try:
+        for name in ("train", "unseen-several", "unseen-pairs"):
+            draws(SceneSettings(), 4, name, 0)
+    finally:
+        stamps.draw_scene = original
+    assert drawn == [(4, "train"), (4, "unseen"), (6, "unseen")]
