@@ -67,8 +67,8 @@ class Bench:
 
     @cached_property
     def shapes(self) -> Shapes:
-        """Clips of SoundingShapes, those of the training alone."""
-        return shapes(self.work / "shapes.clips", {"train": SHAPES_SPLITS["train"]}, 3, WINDOW)
+        """Clips of SoundingShapes, those of demo_weights.py."""
+        return shapes(self.work / "shapes.clips", SHAPES_SPLITS, 3, WINDOW)
 
     def sentences(self, view: str) -> real_grid.Sentences:
         """Return the clips of GRID in a view."""

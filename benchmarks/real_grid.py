@@ -59,7 +59,7 @@ class View:
 LIPS, WHOLE = "lips", "whole frame"
 VIEWS = {LIPS: View((166, 106, 96, 96), 48, 32), WHOLE: View((0, 36, 288, 288), 96, 16)}
 LOOK = {"video_fps": 25.0, "duration_seconds": 3.0}
-BATCH, EPOCHS, RATE = 16, 24, 2e-3
+BATCH, EPOCHS, RATE = 16, 30, 2e-3
 PRECISION = Precision("bf16", "channels_last")
 FRAMEWISE = {"name": "framewise", "temperature": 0.1}
 POOLED = {"name": "info_nce", "temperature": 0.1, "pooling": "pooled"}

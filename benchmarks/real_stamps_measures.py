@@ -23,7 +23,7 @@ from avssl.hub.pretrained import FULL_FRAME_SCALE
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import VideoEval
 
-BATCH, RATE, EPOCHS, LONG_EPOCHS, SHAPES_EPOCHS = 32, 3e-3, 8, 24, 16
+BATCH, RATE, EPOCHS, SHAPES_EPOCHS = 32, 3e-3, 24, 12
 BOTH = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 DENSE = {"name": "dense_av", "num_heads": 2, "temperature": 0.1, "silence_dbfs": -60.0, "pooled_weight": 1.0}
 
@@ -42,7 +42,6 @@ DEFAULT, UNTRAINED, BASELINES = "default", "random-init", "baselines"
 METHODS = {
     DEFAULT: Method(),
     "default, first on SoundingShapes": Method(first_on_shapes=True),
-    "default, long": Method(epochs=LONG_EPOCHS),
     "default, silence and noise as negatives": Method({**BOTH, "negative_sounds": 4}),
     "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}),
     "DenseAV, 2 heads": Method({**DENSE, "negative_sounds": 4}),

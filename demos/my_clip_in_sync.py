@@ -5,7 +5,7 @@
 Tries every offset of the audio up to 0.5 s (or MAX_OFFSET_SECONDS) in either direction, plots how well each fits, and
 moves the audio by 0.2 s as a check: a model that can tell finds an offset that is 0.2 s larger. It needs a model that
 was trained frame by frame on videos like yours, such as one of avssl pretrain FOLDER --config
-configs/soundingshapes_sync.yaml, or GRID's of benchmarks/real.py; the weights that come with avssl were not.
+configs/soundingshapes_sync.yaml, or one of GRID (benchmarks/real.py). The packaged weights were not trained so.
 """
 
 from __future__ import annotations
