@@ -167,6 +167,9 @@ class FinetuneTrainConfig:
     """CPU threads of the model; None uses PyTorch's default."""
     log_every: Count = 10
     """Steps between logged metrics."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ("tensorboard",)
+    """Trackers that show the metrics, beside metrics.jsonl, which is always written. wandb, mlflow and trackio need the
+    extra of that name, and take project and server from their own environment variables."""
     checkpoint_every_steps: Count = 500
     """Steps between checkpoints."""
 

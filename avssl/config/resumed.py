@@ -24,12 +24,13 @@ CHANGEABLE = (
     "optim.grad_clip",
     "schedule.final_lr",
     "train.log_every",
+    "train.trackers",
     "train.checkpoint_every_steps",
     "train.keep_checkpoints",
     "train.device",
     "train.compile",
 )
-"""Settings of the source, the learning rates, logging, checkpoints, the device and compiled programs."""
+"""Settings of the source, the learning rates, logging, trackers, checkpoints, the device and compiled programs."""
 
 
 def changed_settings(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:

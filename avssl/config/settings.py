@@ -218,6 +218,9 @@ class TrainConfig:
     batch. Costs one more forward pass; BatchNorm then normalizes within a chunk."""
     log_every: Count = 10
     """Steps between logged metrics."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ("tensorboard",)
+    """Trackers that show the metrics, beside metrics.jsonl, which is always written. wandb, mlflow and trackio need the
+    extra of that name, and take project and server from their own environment variables."""
     checkpoint_every_seconds: Seconds = 300.0
     """Approximate time between checkpoints; converted to steps when the run starts."""
     checkpoint_every_steps: Count | None = None

@@ -13,7 +13,6 @@ from avssl.engine.cost import state_bytes as state_bytes
 from avssl.engine.cost import step_cost as step_cost
 from avssl.engine.loop import fit as fit
 from avssl.engine.metrics_log import MetricsLog as MetricsLog
-from avssl.engine.metrics_log import read_metrics as read_metrics
 from avssl.engine.optim import RateGroup as RateGroup
 from avssl.engine.optim import Schedule as Schedule
 from avssl.engine.optim import WarmupCosine as WarmupCosine
@@ -35,3 +34,4 @@ from avssl.engine.runtime import set_threads as set_threads
 from avssl.engine.runtime import threads_within as threads_within
 from avssl.engine.settings import FitResult as FitResult
 from avssl.engine.settings import LoopSettings as LoopSettings
+from avssl.engine.trackers.json_lines import read_metrics as read_metrics

@@ -88,6 +88,7 @@ def fit(
     meter = Meter(settings.device)
     state = RunState(task, loader, optimizer, monitors, average, meter, settings, extra or {})
     loop = _Loop(state, schedule, checkpointer, metrics_log)
+    failed = True
     try:
         with settings.precision.applied_to(task, settings.device):
             loop.begin(resume)
@@ -98,6 +99,7 @@ def fit(
                 Progress(state.step, settings.total_steps, show=progress) as shown,
             ):
                 loop.run(shown)
+        failed = False
     except BaseException:
         if checkpointer is not None:
             with suppress(Exception):  # what is being written is worth waiting for; the first error is the one to show
@@ -105,7 +107,7 @@ def fit(
         raise
     finally:
         if metrics_log is not None:
-            metrics_log.close()
+            metrics_log.close(failed=failed)
     return FitResult(state.step, state.samples_seen, state.wall_seconds, dict(state.metrics), loop.checkpoint)
 
 
@@ -139,7 +141,7 @@ class _Loop(Generic[_Task]):
                 "Continue it with --resume, or choose another folder."
             )
         if self.metrics_log is not None:
-            self.metrics_log.truncate_after(self.state.step)
+            self.metrics_log.start(self.state.step)
 
     def _check_best(self, checkpointer: Checkpointer) -> None:
         """Let the next measurement write best.pt anew if it is gone or damaged."""

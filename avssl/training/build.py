@@ -25,6 +25,7 @@ from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
 from avssl.engine import WarmupCosine, create_optimizer
 from avssl.engine.optim import RateGroup
+from avssl.engine.trackers import check_trackers
 from avssl.models import (
     AVModel,
     Encoder,
@@ -69,6 +70,7 @@ def check_options(config: Config) -> None:
 
     A memory is checked with a stand-in of as few rows as its options allow.
     """
+    check_trackers(config.train.trackers)
     build_sampling(config)
     build_transform(config)
     num_rows = 3 + max(0, config.objective.options().get("num_positives", 0), needs_of(config).prototypes)

@@ -9,7 +9,7 @@
     ├── manifest.csv        the rows of the run, relative to data.source; manifest.arrow if that is a Parquet file
     ├── held_out.csv        the monitors' gallery, if it is kept out of training
     ├── unusable_files.csv  files that gave no row, and why
-    ├── metrics.jsonl       and tensorboard/
+    ├── metrics.jsonl       and tensorboard/; trackers.json, the ids of the run in other trackers
     ├── checkpoints/        training state, a folder each with FSDP; best.pt, the weights with the best retrieval;
     │                       frozen.safetensors, once for all of them, the weights that are not trained
     ├── weights/            the release
@@ -49,6 +49,7 @@ from avssl.media.backends import resolve_backend
 _RELEASE = ("model.safetensors", "config.json", "README.md", "training_world.safetensors")
 _TRAINING = (
     "metrics.jsonl",
+    "trackers.json",
     "tensorboard/events.out.tfevents.*",
     "checkpoints/step-*.pt",
     *(f"checkpoints/{start}step-*/{name}" for start in ("", ".") for name in ("state.pt", "shard*")),

@@ -7,13 +7,14 @@ import torch
 from avssl.config import Config
 from avssl.core import distributed
 from avssl.data.loader import TrainLoader
-from avssl.engine import Checkpointer, FitResult, LoopSettings, MetricsLog, Precision, WeightAverage, fit
+from avssl.engine import Checkpointer, FitResult, LoopSettings, Precision, WeightAverage, fit
 from avssl.engine.sharding import shard, whole
 from avssl.training.build import build_model, build_optimizer, build_schedule
 from avssl.training.monitors import BEST_BY, create_monitors
 from avssl.training.rows import Rows
 from avssl.training.run_directory import RunDirectory
 from avssl.training.tasks import PretrainTask
+from avssl.training.tracking import create_log
 
 
 def train(
@@ -64,7 +65,7 @@ def train(
             compile=settings.compile,
         ),
         checkpointer=Checkpointer(run.checkpoints, settings.keep_checkpoints, task.model, mesh),
-        metrics_log=MetricsLog(run.path),
+        metrics_log=create_log(config, run.path),
         monitors=create_monitors(config, rows.manifest, rows.held_out, precision),
         average=average,
         progress=progress,

@@ -39,7 +39,7 @@ def run(folder=None, total=12, *, task=None, loader=None, resume=False, stop_aft
         **({"total_steps": total, "steps_per_epoch": 5, "log_every": 4, "checkpoint_every": 3} | options)
     )
     checkpointer = Checkpointer(folder / "checkpoints") if folder else None
-    log = MetricsLog(folder, tensorboard=False) if folder else None
+    log = MetricsLog(folder) if folder else None
     schedule = WarmupCosine(0.01, total_steps=12, warmup_steps=2)
     try:
         result = fit(
@@ -280,7 +280,7 @@ def test_fit_runs_monitors_and_keeps_their_state(tmp_path):
             settings=settings,
             resume=resume,
             checkpointer=Checkpointer(tmp_path / "c"),
-            metrics_log=MetricsLog(tmp_path, tensorboard=False),
+            metrics_log=MetricsLog(tmp_path),
             monitors=[monitor],
             progress=False,
         )
@@ -331,7 +331,7 @@ folder, task = Path(sys.argv[2]), ToyTask()
 settings = LoopSettings(total_steps=400, steps_per_epoch=5, log_every=4, checkpoint_every=1)
 fit(task, Slow(), create_optimizer(task, "adamw", lr=0.01, weight_decay=0.1),
     WarmupCosine(0.01, total_steps=12, warmup_steps=2), settings=settings,
-    checkpointer=Checkpointer(folder / "checkpoints"), metrics_log=MetricsLog(folder, tensorboard=False))
+    checkpointer=Checkpointer(folder / "checkpoints"), metrics_log=MetricsLog(folder))
 """
 
 

@@ -42,7 +42,7 @@ def train(folder, *, signal_at=None, number=signal.SIGUSR1, resume=False, save=T
         lambda step: 0.01,
         settings=settings,
         checkpointer=Checkpointer(folder / "checkpoints") if save else None,
-        metrics_log=MetricsLog(folder, tensorboard=False),
+        metrics_log=MetricsLog(folder),
         average=WeightAverage(task.model, 0.9),
         progress=False,
         resume=resume,

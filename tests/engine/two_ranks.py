@@ -69,7 +69,7 @@ def train(folder, task, total, *, start=0, resume=False):
         WarmupCosine(0.1, 12),
         settings=settings,
         checkpointer=Checkpointer(folder / "checkpoints"),
-        metrics_log=MetricsLog(folder, tensorboard=False),
+        metrics_log=MetricsLog(folder),
         resume=resume,
     )
 

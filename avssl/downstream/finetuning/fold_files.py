@@ -4,7 +4,7 @@
 
     folds/fold-split1/
     ├── checkpoints/        training state
-    ├── metrics.jsonl       and tensorboard/
+    ├── metrics.jsonl       and tensorboard/; trackers.json, the ids of the fold in other trackers
     ├── weights/            the release of the classifier
     ├── predictions.npz     ids, targets, and of every test video the logits of its clips and its probabilities
     ├── dropped_files.csv   training and test rows that could not be read

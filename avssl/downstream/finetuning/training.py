@@ -15,7 +15,6 @@ from avssl.engine import (
     Checkpointer,
     FitResult,
     LoopSettings,
-    MetricsLog,
     Precision,
     RateGroup,
     Schedule,
@@ -28,6 +27,7 @@ from avssl.engine import (
 )
 from avssl.models import Classifier
 from avssl.training.build import build_loader
+from avssl.training.tracking import create_log
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def train_classifier(
             compile=train.compile,
         ),
         checkpointer=Checkpointer(folder / "checkpoints", model=task.model),
-        metrics_log=MetricsLog(folder),
+        metrics_log=create_log(config, folder, folder.name),
         progress=progress,
         resume=True,  # a fresh run has no checkpoint
         extra={"manifest_hash": manifest.hash()},

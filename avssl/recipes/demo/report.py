@@ -11,7 +11,7 @@ import numpy as np
 
 from avssl.core.manifest import Manifest
 from avssl.core.user_files import read_bytes
-from avssl.engine.metrics_log import read_metrics
+from avssl.engine.trackers.json_lines import read_metrics
 from avssl.media import open_media
 from avssl.reports.figures import new_figure
 from avssl.reports.html_page import encode_figure, encode_picture, write_page

@@ -16,7 +16,7 @@ from avssl.core.errors import InputError
 from avssl.core.tables import write_table
 from avssl.core.user_files import read_text
 from avssl.core.whole_file import write_json, write_text
-from avssl.engine.metrics_log import FILE_NAME
+from avssl.engine.trackers.json_lines import FILE_NAME
 from avssl.evaluation import mean_and_deviation
 from avssl.reports.plots import draw_curves
 from avssl.reports.text_table import markdown_table, text_table
