@@ -1,7 +1,7 @@
 """Compare steps with and without torch.compile: breaks, programs and seconds.
 
     python benchmarks/compile.py                 trace a step of every objective; takes five minutes
-    python benchmarks/compile.py --seconds       time steps of the default settings, eager beside compiled (needs g++)
+    python benchmarks/compile.py --seconds       time steps of SimCLR's augmentation, eager and compiled (needs g++)
 
 A step is transforms, networks, loss, backward pass and what follows it. The canvases of its batches have four sizes. A
 part that is traced whole is one program; a break splits it, and what is compiled again for another canvas or a later
@@ -102,9 +102,9 @@ class Timed:
     """Generated kernels of the programs; library calls (products, convolutions, spectra) come beside them."""
 
 
-def seconds(what: Compiled, num_steps: int) -> Timed:
+def seconds(what: Compiled, num_steps: int, preset: str = "simclr") -> Timed:
     """Time the first step and ``num_steps`` later ones, after one on each canvas."""
-    config = config_from_dict({"transform": {"video": {"preset": "simclr"}}})
+    config = config_from_dict({"transform": {"video": {"preset": preset}}})
     task = ready_task(config)
     batches = [made_up_batch(config, windows_of(task), canvas) for canvas in CANVASES]
     wall, cpu = [], []
@@ -121,16 +121,17 @@ def seconds(what: Compiled, num_steps: int) -> Timed:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="configurations to trace; all without")
+    parser.add_argument("names", nargs="*", help="configurations to trace; with --seconds, parts to compile; or all")
     parser.add_argument("--seconds", action="store_true", help="time steps instead")
     parser.add_argument("--steps", type=int, default=8, help="steps that are timed")
+    parser.add_argument("--preset", default="simclr", help="augmentation of frames in the steps that are timed")
     options = parser.parse_args()
     if options.seconds:
         print("| `--train.compile` | first step, s | later steps, s | CPU s | eager / compiled | in CPU s | kernels |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
         eager = None
-        for what in get_args(Compiled):
-            found = seconds(what, options.steps)
+        for what in (part for part in get_args(Compiled) if part in (*(options.names or get_args(Compiled)), "none")):
+            found = seconds(what, options.steps, options.preset)
             eager = eager or found
             ratios = f"{eager.later / found.later:.2f} | {eager.later_cpu / found.later_cpu:.2f}"
             times = f"{found.first:.2f} | {found.later:.3f} | {found.later_cpu:.3f}"

@@ -9,6 +9,7 @@ Every operation equals that of torchvision.transforms.v2.functional on float ima
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -143,25 +144,26 @@ class ColorJitter(nn.Module):
 
     def forward(self, video: Tensor, options: JitterOptions) -> Tensor:
         """Apply ``options`` to (B, 3, T, H, W) float32 in [0, 1], in place."""
-        count = len(self.operations)
+        order = options.order
         if _HUE not in self.operations:
-            for position in range(count):
-                blend(video, *_blend_weights(options, options.order[:, position]))
+            for weights in _blend_weights(options, order):
+                blend(video, *weights)
             return video
-        hue_position = (options.order == _HUE).int().argmax(dim=1)
-        for position in range(count - 1):
-            operation = options.order[:, position].masked_fill(hue_position <= position, _HUE)
-            blend(video, *_blend_weights(options, operation))
+        # The blends before the hue of each clip, then those behind it; nothing in the places of the others.
+        place = torch.arange(order.shape[1], device=order.device)
+        hue_place = (order == _HUE).int().argmax(dim=1, keepdim=True)
+        for weights in _blend_weights(options, order.masked_fill(hue_place <= place, _HUE)[:, :-1]):
+            blend(video, *weights)
         video = shift_hue(video, options.factors[:, _HUE])
-        for position in range(1, count):
-            operation = options.order[:, position].masked_fill(hue_position >= position, _HUE)
-            blend(video, *_blend_weights(options, operation))
+        for weights in _blend_weights(options, order.masked_fill(hue_place >= place, _HUE)[:, 1:]):
+            blend(video, *weights)
         return video
 
 
-def _blend_weights(options: JitterOptions, operation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the three (B,) weights of :func:`blend` for each clip's operation; hue changes nothing."""
-    factor = options.factors.gather(1, operation[:, None])[:, 0]
-    factor = torch.where(operation == _HUE, 1.0, factor)
+def _blend_weights(options: JitterOptions, order: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Return the three (B,) weights of :func:`blend` for each of (B, N) operations in turn; hue changes nothing."""
+    factor = options.factors.gather(1, order)
+    factor = torch.where(order == _HUE, 1.0, factor)
     rest = 1 - factor
-    return factor, rest * (operation == _SATURATION), rest * (operation == _CONTRAST)
+    weights = factor, rest * (order == _SATURATION), rest * (order == _CONTRAST)
+    return zip(*(weight.unbind(1) for weight in weights), strict=True)
