@@ -70,6 +70,15 @@ class Precision:
         """Return a context in which torch computes in this format."""
         return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.name == "bf16")
 
+    @contextmanager
+    def computing(self, model: nn.Module, device: torch.device | str) -> Iterator[None]:
+        """Within the context, parts of a model compute in this precision; for inference, on arranged tensors."""
+        with ExitStack() as undo:
+            if self.memory_format == "channels_last_2d":
+                undo.callback(use_views(model))
+            undo.enter_context(self.autocast(device))
+            yield
+
     def arrange(self, x: Tensor) -> Tensor:
         """Return the tensor in this layout. Tensors that are not 4-D or 5-D are returned unchanged."""
         if x.ndim not in (4, 5) or not x.is_floating_point():

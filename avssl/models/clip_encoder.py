@@ -49,7 +49,7 @@ class Preprocessing(Protocol):
 class Numerics(Protocol):
     """Number format and memory layout; :class:`avssl.engine.Precision` implements it."""
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]: ...
+    def computing(self, model: nn.Module, device: torch.device) -> AbstractContextManager[Any]: ...
 
     def arrange(self, x: Tensor) -> Tensor: ...
 
@@ -102,8 +102,8 @@ class _ClipModel:
             return self.video_input(batch.video, batch.valid_hw, batch.chroma)
         return self.audio_input(batch.audio)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.precision is None else self.precision.autocast(self.device)
+    def _computing(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.precision is None else self.precision.computing(self.model, self.device)
 
     def _arrange(self, x: Tensor) -> Tensor:
         return x if self.precision is None else self.precision.arrange(x)
@@ -144,7 +144,7 @@ class ClipEncoder(_ClipModel):
     @torch.no_grad()
     def instants(self, modality: Modality, x: Tensor) -> Tensor:
         """Return the (B, T', D) unit embeddings of the moments of model input, averaged over space."""
-        with self._autocast():
+        with self._computing():
             x = self._arrange(x)
             return unit_instants(self.model.video_map(x) if modality == "video" else self.model.audio_map(x))
 
@@ -174,7 +174,7 @@ class ClipEncoder(_ClipModel):
         Raises:
             ValueError: If the model has no joint head, or both are missing.
         """
-        with self._autocast():
+        with self._computing():
             seen = None if video is None else self.model.encode_video(self._arrange(video))
             heard = None if audio is None else self.model.encode_audio(self._arrange(audio))
             return F.normalize(self.model.embed_joint(seen, heard).float(), dim=1)
@@ -197,7 +197,7 @@ class ClipEncoder(_ClipModel):
         encoder, head = (
             (model.video_encoder, model.video_head) if modality == "video" else (model.audio_encoder, model.audio_head)
         )
-        with self._autocast():
+        with self._computing():
             x = self._arrange(x)
             if detail is None:
                 features = encoder(x)
@@ -210,25 +210,25 @@ class ClipEncoder(_ClipModel):
     @torch.no_grad()
     def feature_map(self, video: Tensor) -> Tensor:
         """Return the last map of the video encoder, (B, C, T', h, w)."""
-        with self._autocast():
+        with self._computing():
             return self.model.video_encoder.forward_features(self._arrange(video))
 
     @torch.no_grad()
     def cells(self, video: Tensor) -> Tensor:
         """Return :func:`unit_cells` of video input: (B, D, T', h, w) float32."""
-        with self._autocast():
+        with self._computing():
             return unit_cells(self.model, self._arrange(video))
 
     @torch.no_grad()
     def mirrored_cells(self, video: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cells of video input and of its mirror image, whose mean is :meth:`cells`, as the same place."""
-        with self._autocast():
+        with self._computing():
             return mirrored_cells(self.model, self._arrange(video))
 
     @torch.no_grad()
     def queries(self, audio: Tensor) -> Tensor:
         """Return the queries that audio input puts to the cells: (B, D, steps), one step for the audio as a whole."""
-        with self._autocast():
+        with self._computing():
             return self.model.sound_queries(self._arrange(audio))
 
 
@@ -240,7 +240,7 @@ class ClipClassifier(_ClipModel):
     @torch.no_grad()
     def features(self, batch: Batch, modality: Modality) -> Tensor:
         """Return the (B, C) float32 pooled features of one modality of a raw batch; with crops, (V * B, C) of video."""
-        with self._autocast():
+        with self._computing():
             features: Tensor = self.model.encoders[modality](self._arrange(self.model_input(batch, modality)))
         return features.float()
 
@@ -248,7 +248,7 @@ class ClipClassifier(_ClipModel):
     def logits(self, batch: Batch) -> Tensor:
         """Return (V * B, K) float32 logits of a raw batch."""
         views = self.transform(batch.to(self.device))
-        with self._autocast():
+        with self._computing():
             logits: Tensor = self.model(self._arrange(views.video), self._arrange(views.audio))
         return logits.float()
 

@@ -59,7 +59,7 @@ def map_numbers(task: PretrainTask, clips: FixedClips, precision: Precision) -> 
         heard.append(query.cpu())
         if OFFSET_CHUNK * len(offsets) < OFFSET_CLIPS:
             inputs = zip(video.split(OFFSET_CHUNK), audio.split(OFFSET_CHUNK), strict=True)
-            with precision.autocast(encoder.device):
+            with precision.computing(model, encoder.device):
                 offsets += [evidence_offset(model, *map(precision.arrange, chunk)).cpu() for chunk in inputs]
     return agreements(torch.cat(straight), torch.cat(mirrored), torch.cat(heard), encoder.num_heads) | {
         f"maps/offset_{name}": value
