@@ -1,4 +1,4 @@
-# Two commands for users, "make demo" and "make test", and two for contributors, "make fast" and "make check".
+# Two commands for users, "make demo" and "make test", and three for contributors, "make fast", "make check" and "make docs".
 # All need git, make and Python 3.11 to 3.14. They create .venv and are quick the second time: a stamp in .venv is as
 # new as pyproject.toml and constraints.txt.
 
@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14)
 
-.PHONY: help demo test check fast clean
+.PHONY: help demo test check fast docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make test     install the development tools too, then make check and all tests (N=2 processes)'
 	@echo 'make fast     the tests of the files that differ from main, for at most a minute'
 	@echo 'make check    linter, formatter, type checker and import contracts'
+	@echo 'make docs     the site, into site/ (ARGS=serve shows it while you write)'
 	@echo 'make clean    remove .venv and caches; keep runs and results'
 	@echo 'PYTHON=...    the interpreter for .venv; default: python3, or the newest one that fits'
 
@@ -44,6 +45,9 @@ fast: $(VENV)/.stamp-test
 $(VENV)/.stamp-demo: pyproject.toml constraints.txt | $(VENV)/.stamp-venv
 	$(PIP) install -c constraints.txt -e '.[codec]'
 	@touch $@
+
+docs: $(VENV)/.stamp-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(or $(ARGS),build)
 
 # Includes what the demo needs, so its stamp is set too.
 $(VENV)/.stamp-test: pyproject.toml constraints.txt | $(VENV)/.stamp-venv
@@ -73,5 +77,5 @@ $(VENV)/.stamp-venv:
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find avssl tests datasets -type d -name __pycache__ -prune -exec rm -rf {} +

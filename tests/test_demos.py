@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from avssl.media import open_media, read_image
+from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 
 DEMOS = Path(__file__).parents[1] / "demos"
 
@@ -84,6 +85,16 @@ def test_my_clip_in_sync(clips, tmp_path, tiny_release):
     assert done.returncode == 0, done.stderr
     assert "the best offset moves by" in done.stdout
     assert (tmp_path / f"{clip.stem}_sync.png").is_file()
+
+
+def test_train_in_python(tmp_path):
+    small = SceneSettings(width=48, height=48, duration_seconds=1.5)
+    synthesize_corpus(tmp_path, {"train": Split(20, small)}, num_workers=0, progress=False)
+    done = run("train_in_python.py", str(tmp_path / "train"), "2")
+    assert done.returncode == 0, done.stderr
+    assert "step    1   loss" in done.stdout
+    assert "chance_R@5" in done.stdout
+    assert len((DEMOS / "train_in_python.py").read_text().splitlines()) <= 70
 
 
 @pytest.mark.parametrize("path", sorted(DEMOS.glob("*.py")), ids=lambda path: path.name)

@@ -1,0 +1,93 @@
+"""The site builds without a warning, and its pages fit a screen and a phone, in light and in dark."""
+
+import functools
+import http.server
+import os
+import runpy
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CHROMIUM = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage"
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files and prints nothing."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        cwd=REPOSITORY,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_site_has_every_page_of_its_navigation(site):
+    for page in ("", "install", "concepts", "objectives", "datasets", "changelog", "api", "api/objectives"):
+        assert (site / page / "index.html").is_file(), page
+
+
+def test_api_shows_public_names_with_their_examples(site):
+    page = (site / "api" / "objectives" / "index.html").read_text(encoding="utf-8")
+    assert 'id="avssl.objectives.vicreg.vicreg"' in page
+    assert ":func:" not in page
+    assert "Example:" not in page
+
+
+def test_page_of_objectives_is_up_to_date():
+    script = runpy.run_path(str(REPOSITORY / "docs" / "make_objectives.py"))
+    page = script["PAGE"].read_text(encoding="utf-8")
+    assert page == script["page"](), "run python docs/make_objectives.py"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_the_window(site, scheme, require):
+    require("chromium")
+    import selenium.webdriver as drivers
+
+    options = drivers.ChromeOptions()
+    for word in CHROMIUM.split():
+        options.add_argument(word)
+    handler = functools.partial(QuietHandler, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = drivers.Chrome(options, drivers.ChromeService("/usr/bin/chromedriver"))
+        try:
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            too_wide = [
+                f"{page} at {width} pixels"
+                for width in (1280, 400)
+                for page in too_wide_pages(browser, site, width, server.server_port)
+            ]
+        finally:
+            browser.quit()
+            server.shutdown()
+    assert too_wide == []
+
+
+def too_wide_pages(browser, site: Path, width: int, port: int) -> list[str]:
+    """Return the pages that are wider than a window of so many pixels."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    found = []
+    for page in sorted(path.parent.relative_to(site).as_posix() for path in site.rglob("index.html")):
+        browser.get(f"http://127.0.0.1:{port}/{page}/")
+        script = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        found += [page] * bool(browser.execute_script(script))
+    return found
