@@ -123,6 +123,13 @@ class Batch:
 
     Raw: ``video`` is a uint8 canvas and ``audio`` a waveform. Transformed: ``video`` is
     normalized float and ``audio`` a spectrogram, and their first dimension is V * B.
+
+    Example:
+        >>> from avssl.data import ClipDataset, ClipSampling, EvalLoader
+        >>> loader = EvalLoader(ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling()), batch_size=4)
+        >>> batch, rows, failures = next(iter(loader))
+        >>> len(batch.index), batch.audio.ndim
+        (4, 2)
     """
 
     video: Tensor
@@ -221,7 +228,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Output of the model and input of objectives: V views of B clips, view-major, not normalized."""
+    """Output of the model and input of objectives: V views of B clips, view-major, not normalized.
+
+    Example:
+        >>> embeddings = Embeddings(video=torch.randn(8, 128), audio=torch.randn(8, 128))
+        >>> avssl.info_nce(embeddings.video, embeddings.audio, temperature=0.1)
+    """
 
     video: Tensor
     """(V*B, D) projection of the pooled video features."""

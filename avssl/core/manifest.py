@@ -73,7 +73,7 @@ class Manifest:
         ManifestError: If a required column is missing, an id is empty or appears twice, or a path leaves ``root``.
 
     Example:
-        >>> manifest = read_manifest("corpus/manifest.csv")
+        >>> manifest = avssl.read_manifest("corpus/manifest.csv")
         >>> manifest.file(0), manifest["label"][0]
     """
 
@@ -256,6 +256,12 @@ def read_manifest(path: Path | str, root: Path | str | None = None, *, mapped: b
 
     Raises:
         ManifestError: If the file is missing, is no such table, or fails the checks of :class:`Manifest`.
+
+    Example:
+        >>> manifest = read_manifest("corpus/manifest.csv")
+        >>> len(manifest), manifest["split"][0]
+        (8, 'train')
+        >>> few = manifest.select(np.arange(len(manifest)) < 4)
     """
     if not is_url(path) and Path(path).is_dir():
         raise ManifestError(

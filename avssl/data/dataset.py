@@ -58,7 +58,7 @@ class ClipDataset:
             one window. Evaluation clips have one.
 
     Example:
-        >>> dataset = ClipDataset(read_manifest("corpus/manifest.csv"), ClipSampling(), seed=0)
+        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling(), seed=0)
         >>> clip = dataset.read(row=3, epoch=0)
     """
 

@@ -59,9 +59,9 @@ class EvalLoader:
         ValueError: If ``windows`` is given with ``rows`` or ``clips_per_row``, or a number is below 1.
 
     Example:
-        >>> loader = EvalLoader(dataset, batch_size=64, clips_per_row=10)
-        >>> for batch, rows, failures in loader:
-        ...     features[rows] = ...
+        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling())
+        >>> for batch, rows, failures in EvalLoader(dataset, batch_size=16, clips_per_row=2):
+        ...     batch.video.shape, rows
     """
 
     def __init__(

@@ -70,7 +70,8 @@ class TrainLoader:
         ValueError: If the manifest has fewer rows than one batch over all ranks.
 
     Example:
-        >>> loader = TrainLoader(dataset, batch_size=64, num_workers=8)
+        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling())
+        >>> loader = TrainLoader(dataset, batch_size=4)
         >>> batches = iter(loader)
         >>> batch = next(batches)
         >>> state = loader.state_dict()  # after this batch

@@ -66,8 +66,8 @@ class Checkpointer:
             make the checkpointer.
 
     Example:
-        >>> checkpointer = Checkpointer("runs/first/checkpoints")
-        >>> checkpointer.save(1000, {"task": task.state_dict()})
+        >>> checkpointer = Checkpointer("checkpoints")
+        >>> checkpointer.save(1000, {"task": torch.nn.Linear(2, 2).state_dict()})
         >>> state = checkpointer.load_latest()
     """
 

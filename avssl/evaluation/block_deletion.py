@@ -49,9 +49,10 @@ def deletion_effects(
         deleted: The same scores without each deleted block, by its name.
 
     Example:
-        >>> effects = deletion_effects(names, find_blocks(similarity, 0.9), {"R@10": 0.3}, {"stage2.1": {"R@10": 0.1}})
+        >>> whole, deleted = {"R@10": 0.5}, {"stage2.1": {"R@10": 0.25}}
+        >>> effects = deletion_effects(["stage1.1", "stage2.1"], [], whole, deleted)
         >>> effects["outside"].change["R@10"]
-        -0.2
+        -0.25
     """
     sides: dict[Side, list[str]] = {"inside": [], "outside": []}
     for name in deleted:

@@ -77,9 +77,10 @@ class MinibatchCKA:
 
     Example:
         >>> similarity = MinibatchCKA()
-        >>> for features in batches:  # {"video stem": (n, F1), "audio stage1": (n, F2), ...}
-        ...     similarity.update(features)
-        >>> similarity.matrix("linear")  # (S, S)
+        >>> for _ in range(4):  # batches of clips
+        ...     similarity.update({"video stem": torch.randn(16, 8), "audio stem": torch.randn(16, 12)})
+        >>> similarity.matrix("linear").shape
+        (2, 2)
     """
 
     def __init__(self, kernels: Sequence[Kernel] = KERNELS, rbf_fraction: float = RBF_FRACTION) -> None:

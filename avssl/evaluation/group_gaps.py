@@ -90,8 +90,11 @@ def group_gaps(
             :func:`untestable`.
 
     Example:
-        >>> gaps = group_gaps(hits, manifest["site"], Recordings(manifest).groups)
-        >>> gaps.gap, gaps.interval, gaps.p_value
+        >>> hits, sites = [1, 1, 0, 1, 0, 0, 1, 0], ["north"] * 4 + ["south"] * 4
+        >>> gaps = group_gaps(hits, sites, recordings=range(8), fewest=2)
+        >>> float(gaps.gap)
+        0.5
+        >>> gaps.interval, gaps.p_value
     """
     values, names, owners = np.asarray(scores, dtype=np.float64), np.asarray(groups, dtype=str), np.asarray(recordings)
     if values.ndim != 1 or not len(values) or names.shape != values.shape or owners.shape != values.shape:

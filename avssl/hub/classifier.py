@@ -103,6 +103,11 @@ def load_classifier(path: Path | str, device: torch.device | str = "cpu") -> Tra
 
     Raises:
         HubError: If there is no release, or it cannot be used.
+
+    Example:
+        >>> classifier = load_classifier("runs/first-finetune")
+        >>> prediction = classifier.predict("video.mp4")
+        >>> prediction.label, prediction.probabilities
     """
     folder = find_release(path)
     content, source = read_content(folder, CLASSIFIER), f"{folder / CONFIG_NAME}: "

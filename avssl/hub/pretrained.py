@@ -180,6 +180,10 @@ def save_pretrained(
 
     Returns:
         The folder.
+
+    Example:
+        >>> pretrained = avssl.from_pretrained("runs/first")
+        >>> save_pretrained("shared", pretrained.model, pretrained.transform, pretrained.config, license_id="cc-by-4.0")
     """
     content = {"config": to_dict(config), "input": describe_input(config), **describe_bases(model=model)}
     card = _card(model, config, dict(about or {}), license_id, notice)

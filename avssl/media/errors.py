@@ -45,6 +45,13 @@ class MediaError(AvsslError):
         found: What was found, as a sentence.
         advice: What to do about it, as a sentence.
         second: Presentation time of the fault, if known.
+
+    Example:
+        >>> try:
+        ...     avssl.open_media("missing.mp4")
+        ... except avssl.MediaError as error:
+        ...     print(error.stream, error.reason)
+        container unreadable
     """
 
     def __init__(

@@ -41,6 +41,13 @@ def open_media(
         MediaError: If the file is missing, not a media file, damaged or over a limit.
         ValueError: If ``backend`` is unknown.
         RuntimeError: If ``backend`` does not load here.
+
+    Example:
+        >>> with open_media("video.mp4") as reader:
+        ...     frames = reader.read_frames([0.0, 0.5, 1.0])  # (3, 3, H, W) uint8
+        ...     audio = reader.read_audio(0.0, 1.0, sample_rate_hz=16000)
+        >>> frames.dtype
+        torch.uint8
     """
     reader, file = reader_class(backend), local_file(path)
     limits = limits or MediaLimits()

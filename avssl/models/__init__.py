@@ -131,6 +131,10 @@ def create_head(name: str, in_features: int, *sizes: int, **options: Any) -> Pro
 
     Raises:
         ValueError: If the name or an option is unknown; lists the known ones.
+
+    Example:
+        >>> create_head("mlp", 512, hidden=256, out_features=128)(torch.randn(4, 512)).shape
+        torch.Size([4, 128])
     """
     head: ProjectionHead = build("head", HEADS, name, in_features, *sizes, **options)
     return head

@@ -50,6 +50,13 @@ class AVModel(nn.Module):
 
     Raises:
         ValueError: If the modalities are exchanged, the sizes do not fit or ``video_dropout`` is out of range.
+
+    Example:
+        >>> video, audio = avssl.create_encoder("small_video", width=8), avssl.create_encoder("small_audio", width=8)
+        >>> heads = [avssl.create_head("mlp", encoder.num_features, out_features=32) for encoder in (video, audio)]
+        >>> model = AVModel(video, audio, *heads)
+        >>> model(torch.randn(2, 3, 4, 64, 64), torch.randn(2, 1, 100, 64)).video.shape
+        torch.Size([2, 32])
     """
 
     def __init__(

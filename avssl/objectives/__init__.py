@@ -108,7 +108,8 @@ def create_objective(name: str, **options: Any) -> Objective:
 
     Example:
         >>> create_objective("info_nce", temperature=0.1, pooling="max")
-        >>> create_objective("avid", rows=MemoryRows.from_ids(ids), embedding_size=128)
+        >>> rows = MemoryRows.from_ids([f"clip {i}" for i in range(200)])
+        >>> create_objective("avid", rows=rows, embedding_size=128)
     """
     objective: Objective = build("objective", OBJECTIVES, name, **options)
     return objective

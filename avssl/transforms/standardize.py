@@ -25,8 +25,10 @@ class Standardize(nn.Module):
         num_bins: Number of frequency bins, the last dimension of the spectrograms.
 
     Example:
+        >>> spectrogram = LogMel(sample_rate_hz=16000)
         >>> standardize = Standardize(spectrogram.num_bins)
-        >>> standardize.set_statistics(*estimate_statistics(spectrogram(b.audio) for b in loader))
+        >>> waveforms = [torch.randn(4, 16000) for _ in range(3)]  # the audio of some batches
+        >>> standardize.set_statistics(*estimate_statistics(spectrogram(audio) for audio in waveforms))
     """
 
     mean: Tensor

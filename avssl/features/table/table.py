@@ -136,6 +136,11 @@ class FeatureTable:
     Raises:
         FeatureTableError: If lengths or sizes do not match, a time span is not valid, a path leaves the root, a vector
             is not finite, or an embedding is not of unit length.
+
+    Example:
+        >>> table = avssl.read_feature_table("features.parquet")
+        >>> best = int((table.video @ table.audio[0]).argmax())  # the frames that fit this audio best
+        >>> table.paths[best], float(table.start_seconds[best])
     """
 
     info: TableInfo
@@ -272,6 +277,11 @@ def read_feature_table(path: Path | str) -> FeatureTable:
     Raises:
         FeatureTableError: If there is no such file, it is not a feature table, or it fails the checks of
             :class:`FeatureTable`.
+
+    Example:
+        >>> table = read_feature_table("features.parquet")
+        >>> table.video.shape == table.audio.shape == (len(table.ids), 8)
+        True
     """
     try:
         path = regular_file(path)

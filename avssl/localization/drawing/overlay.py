@@ -65,6 +65,11 @@ def overlay_video(
     Raises:
         MediaError: If the video or the audio cannot be read.
         InputError: If an option is out of range.
+
+    Example:
+        >>> heatmap = avssl.localize("video.mp4", "runs/first")
+        >>> with avssl.open_media("video.mp4") as reader:
+        ...     overlay_video(reader, heatmap, "map.mp4")
     """
     maps = _by_title(heatmap)
     start, stop = _span(reader, stop_after_seconds)
