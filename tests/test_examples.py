@@ -59,6 +59,7 @@ def save_small_classifier(folder: Path) -> None:
         "sampling": {"num_frames": 2, "audio_seconds": 1.0, "sample_rate_hz": 8000},
         "transform": {"video": {"size": 32}, "spectrogram": {"num_mels": 16, "window_length": 256}},
         "model": {"video": {"width": 4}, "audio": {"width": 4}},
+        "train": {"precision": "fp32", "memory_format": "contiguous"},
     }
     config = config_from_dict(network, root=FinetuneConfig)
     model, transform = create_classifier(config, 2)
