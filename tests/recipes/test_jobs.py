@@ -1,4 +1,4 @@
-"""The commands of docs/jobs.md run as they stand, in order, on generated clips."""
+"""The commands of the pages of docs/ run as they stand, in order, on generated clips."""
 
 import json
 import re
@@ -12,7 +12,8 @@ import yaml
 
 from avssl.cli import main
 
-PAGE = Path(__file__).parents[2] / "docs" / "jobs.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "jobs.md"
 SMALL = {
     "pretrain": {
         "sampling": {"num_frames": 4, "frames_per_second": 4.0, "audio_seconds": 1.0, "sample_rate_hz": 8000},
@@ -33,9 +34,14 @@ SMALL = {
 
 
 def job(title: str) -> tuple[list[str], list[str]]:
-    """Return the shell commands and the Python blocks of one job, continued lines joined."""
+    """Return the shell commands and the Python blocks of one job."""
     text = PAGE.read_text(encoding="utf-8")
     (section,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    return blocks(section)
+
+
+def blocks(section: str) -> tuple[list[str], list[str]]:
+    """Return the shell commands and the Python blocks of a text, continued lines joined."""
     shell = "".join(re.findall(r"^```bash\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
     lines = re.sub(r"\s*\\\n\s*", " ", shell).splitlines()
     commands = [line.partition(" #")[0].strip() for line in lines]
@@ -80,3 +86,23 @@ def test_classify_my_videos(run_command, video_maker, capsys):
     assert Path("predictions.windows.csv").read_text().count("monday") >= 2 * 3  # id and path of three windows
     exec(compile(python, str(PAGE), "exec"), {})
     assert capsys.readouterr().out.count("new/monday.mp4: ") == 3
+
+
+def test_first_run(run_command):
+    commands, _ = blocks((DOCS / "first_run.md").read_text(encoding="utf-8"))
+    assert len(commands) == 5
+    for line in commands:
+        run_command(re.sub(r"--num-clips \d+ --num-test-clips \d+", "--num-clips 16 --num-test-clips 8", line))
+    assert Path("map.mp4").is_file()
+    assert Path("results.html").is_file()
+
+
+def test_your_own_videos(run_command, video_maker):
+    for number in range(12):
+        video_maker(Path("videos", f"{'a' if number == 0 else number}.mp4"), number, 3.0)
+    Path("sound.wav").symlink_to(Path("videos", "a.mp4").resolve())
+    commands, _ = blocks((DOCS / "your_videos.md").read_text(encoding="utf-8"))
+    for line in commands:
+        run_command(line)
+    for made in ("videos/manifest.csv", "map.mp4", "features.parquet", "results.html", "curve.png"):
+        assert Path(made).is_file(), made
