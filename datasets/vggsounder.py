@@ -51,7 +51,7 @@ def collect(options: argparse.Namespace) -> ClipList:
     labels: dict[str, list[Line]] = defaultdict(list)
     for line in read_labels(annotation_folders(options, "data", "annotations", "metadata"), name):
         if not re.fullmatch(r"[\w-]{11}_\d{6}", line["video_id"], flags=re.ASCII):
-            raise line.wrong("video_id", "ID_START, such as --i-y1v8Hy8_000000")
+            raise line.wrong("video_id", "ID_START, such as 0-I1rSi0-6c_000030")
         labels[line["video_id"]].append(line)
     files, lists = ClipFiles(options.root), lists_of(options, "data", "annotations", "metadata")
     hint = f" Accepted names: {SEGMENT_FORMS}."

@@ -18,6 +18,7 @@ from torch import Tensor
 from avssl.core.errors import InputError
 from avssl.core.familiarity import Familiarity
 from avssl.core.predictions import AugmentedPair as AugmentedPair
+from avssl.core.predictions import Originals as Originals
 from avssl.core.predictions import Patches as Patches
 
 Modality = Literal["video", "audio"]
@@ -97,24 +98,6 @@ class BatchIndex:
 
     def to(self, device: torch.device | str) -> BatchIndex:
         return BatchIndex(*(t.to(device, non_blocking=True) for t in (self.row, self.group, self.key)))
-
-
-@dataclass(frozen=True)
-class Originals:
-    """Clips without augmentation beside the numbers that describe the augmentation of their first view."""
-
-    video: Tensor
-    """(B, 3, T, h, w) float frames as in evaluation."""
-    audio: Tensor
-    """(B, 1, time, freq) float spectrograms as in evaluation."""
-    video_draws: Tensor
-    """(B, P) float32 numbers of the augmentation of the frames."""
-    audio_draws: Tensor
-    """(B, Q) float32 numbers of the augmentation of the audio."""
-
-    def __post_init__(self) -> None:
-        sizes = {len(x) for x in (self.video, self.audio, self.video_draws, self.audio_draws)}
-        _check(len(sizes) == 1, f"originals: one row of each clip, got {sizes} rows.")
 
 
 @dataclass(frozen=True)

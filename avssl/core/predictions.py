@@ -1,6 +1,6 @@
-"""Parts of the embeddings of a batch that a model predicts: of augmented clips, and of patches.
+"""Predictions of a model about a batch: for augmented clips, and of patches; and what they are made from.
 
-Dimensions: B clips, D embedding size, L patches of a clip, P numbers of a patch.
+Dimensions: B clips, T frames, h and w pixels, D embedding size, L patches of a clip, P numbers of a patch.
 """
 
 from __future__ import annotations
@@ -10,6 +10,25 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from avssl.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Originals:
+    """Clips without augmentation beside the numbers that describe the augmentation of their first view."""
+
+    video: Tensor
+    """(B, 3, T, h, w) float frames as in evaluation."""
+    audio: Tensor
+    """(B, 1, time, freq) float spectrograms as in evaluation."""
+    video_draws: Tensor
+    """(B, P) float32 numbers of the augmentation of the frames."""
+    audio_draws: Tensor
+    """(B, Q) float32 numbers of the augmentation of the audio."""
+
+    def __post_init__(self) -> None:
+        sizes = {len(x) for x in (self.video, self.audio, self.video_draws, self.audio_draws)}
+        if len(sizes) != 1:
+            raise InputError(f"originals: one row of each clip, got {sizes} rows.")
 
 
 @dataclass(frozen=True)
