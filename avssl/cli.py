@@ -154,8 +154,11 @@ def _tell(error: AvsslError | OSError) -> int:
     if os.environ.get("AVSSL_TRACEBACK"):
         traceback.print_exc()
     kind = "" if isinstance(error, Interruption) else "error: "
+    text, own = " ".join(str(error).split()), f"rank {os.environ.get('RANK')}"
+    if os.environ.get("WORLD_SIZE", "1") != "1" and not text.startswith(own):
+        text = f"{own}: {text}"  # torchrun mixes the messages of all ranks
     with suppress(OSError):  # the terminal is gone
-        print(f"avssl: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        print(f"avssl: {kind}{text}", file=sys.stderr)
     return error.exit_status if isinstance(error, AvsslError) else 1
 
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain, groupby, islice
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from avssl.core.ahead import Ahead
 from avssl.core.batch import Batch, Clip
 from avssl.core.children import StartMethod
 from avssl.core.errors import InputError
+from avssl.core.parallel import Interrupt
 from avssl.data.collate import collate, raw_batch
 from avssl.data.dataset import ClipDataset
 from avssl.data.ledger import Failure, Ledger
-from avssl.data.packing import empty, empty_pinned, gather
+from avssl.data.packing import Empty, PackedClips, empty, empty_pinned, gather
+from avssl.data.transfer import Ready, Transfer
 from avssl.data.workers import Chunk, WorkerPool, lists_of
 
 Window = tuple[int, float, float]
 """(row, video start in seconds, audio start in seconds)."""
+_HELD_AHEAD = 5
+"""Batches whose clips are in use at a time: two of the caller, one that waits, one that is made, one that was read."""
 
 
 class EvenWindows(NamedTuple):
@@ -37,6 +43,17 @@ class FixedWindows(NamedTuple):
     video_starts: tuple[float, ...]
     audio_starts: tuple[float, ...]
     first_number: int
+
+
+class Fed(NamedTuple):
+    """A batch on its device."""
+
+    clips: list[Clip]
+    """Its clips, in order, with their times."""
+    batch: Batch
+    """The raw batch."""
+    failures: list[Failure]
+    """Requests that failed since the last batch."""
 
 
 class EvalLoader:
@@ -116,21 +133,59 @@ class EvalLoader:
         A row whose file fails has no clip; ``ledger`` holds all failures, also those after the last batch.
         """
         for chunk, failures in self._chunks():
-            assert chunk.packed is not None, "chunks without clips are left out"
             _, rows, numbers, _, _ = zip(*chunk.about, strict=True)
-            packed = gather([(chunk.packed, i) for i in range(len(rows))], empty_pinned if self._pin_memory else empty)
+            packed = _gathered(chunk, empty_pinned if self._pin_memory else empty)
             batch = raw_batch(packed, self.dataset.index(rows, 0, numbers))
             yield batch, batch.index.row, failures
+
+    def fed(self, transfer: Transfer) -> Generator[Fed]:
+        """Yield each batch on the device of a model, with its clips and the requests that failed since the last batch.
+
+        With workers, batches are made and start on their way in a thread of their own, while the model computes.
+
+        Args:
+            transfer: From :func:`~avssl.data.transfer.transfer_to`.
+
+        Example:
+            >>> with closing(loader.fed(transfer_to(device))) as batches:
+            ...     for clips, batch, failures in batches: ...
+        """
+        interrupt = Interrupt()
+        with closing(self._chunks(_HELD_AHEAD, interrupt)) as chunks:
+            first = list(islice(chunks, 1))  # here, because processes end with the thread that starts them
+            made = (self._start(chunk, failures, transfer) for chunk, failures in chain(first, chunks))
+            if self._pool.num_workers == 0:
+                yield from (Fed(clips, ready(), failures) for clips, ready, failures in made)
+                return
+            ahead = Ahead(made, interrupt=interrupt.set)
+            try:
+                yield from (Fed(clips, ready(), failures) for clips, ready, failures in ahead)
+            finally:
+                ahead.close()
+
+    def _start(
+        self, chunk: Chunk[EvenWindows | FixedWindows], failures: list[Failure], transfer: Transfer
+    ) -> tuple[list[Clip], Ready, list[Failure]]:
+        """Gather a batch and start its copy to the device."""
+        clips = [chunk.clip(i) for i in range(len(chunk.about))]
+        index = self.dataset.index([clip.row for clip in clips], 0, [clip.clip_number for clip in clips])
+
+        def make() -> Batch:
+            return raw_batch(_gathered(chunk, transfer.empty, keep_int16=transfer.keeps_int16), index)
+
+        return clips, transfer.start(make), failures
 
     def clips(self) -> Iterator[tuple[list[Clip], list[Failure]]]:
         """Yield the clips of each batch, with their times; :meth:`batch` collates them."""
         for chunk, failures in self._chunks():
             yield [chunk.clip(i) for i in range(len(chunk.about))], failures
 
-    def _chunks(self) -> Iterator[tuple[Chunk[EvenWindows | FixedWindows], list[Failure]]]:
+    def _chunks(
+        self, num_held: int = 3, interrupt: Interrupt | None = None
+    ) -> Generator[tuple[Chunk[EvenWindows | FixedWindows], list[Failure]]]:
         """Yield what was read for each batch, and the requests that failed since the last."""
         failures: list[Failure] = []
-        for chunk in self._pool.chunks(self._lists):
+        for chunk in self._pool.chunks(self._lists, num_held=num_held, interrupt=interrupt):
             failures += [outcome for outcome in chunk.outcomes if isinstance(outcome, Failure)]
             self.ledger.add(failures)
             if chunk.packed is not None:
@@ -141,6 +196,12 @@ class EvalLoader:
         """Collate clips to a raw batch."""
         index = self.dataset.index([c.row for c in clips], 0, [c.clip_number for c in clips])
         return collate(clips, index, pin_memory=self._pin_memory)
+
+
+def _gathered(chunk: Chunk[EvenWindows | FixedWindows], empty: Empty, *, keep_int16: bool = False) -> PackedClips:
+    """Copy all clips of a chunk."""
+    assert chunk.packed is not None, "chunks without clips are left out"
+    return gather([(chunk.packed, i) for i in range(len(chunk.about))], empty, keep_int16=keep_int16)
 
 
 def _numbered(windows: Sequence[Window]) -> Iterator[FixedWindows]:

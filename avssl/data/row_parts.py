@@ -1,6 +1,7 @@
 """Results of rows, kept in parts, so that interrupted work over many rows continues where it stopped.
 
-::
+What the parts are follows from the manifest alone (:func:`plan_parts`), so that several processes, or other ones after
+an interruption, can each compute some of them and the whole does not depend on who did. ::
 
     OUT.parts/
     ├── key                          hash of the rows, weights and settings of all parts
@@ -16,14 +17,55 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from avssl.core.data_files import read_json
 from avssl.core.errors import InputError
+from avssl.core.manifest import Manifest
 from avssl.core.outputs import remove_files, remove_if_empty
 from avssl.core.user_files import read_text
 from avssl.core.whole_file import write_text
 from avssl.data.ledger import Failure
 
+Span = tuple[int, int]
+"""(first row, row after the last) of a part."""
+
 _MAX_KEY_BYTES = 2**12
+_UNKNOWN_SECONDS = 60.0
+"""Length of a row whose manifest does not have it: parts of many such rows are small rather than huge."""
+
+
+def plan_parts(num_clips: np.ndarray, size: int) -> list[Span]:
+    """Divide rows into parts, the same for any number of processes.
+
+    Args:
+        num_clips: (N,) clips of each row, about, such as :func:`expected_windows`.
+        size: Clips from which on a part ends; the last row of a part may have more.
+
+    Returns:
+        The parts, in the order of the rows.
+    """
+    clips_up_to = np.cumsum(num_clips)
+    spans: list[Span] = []
+    first = 0
+    while first < len(num_clips):
+        before = clips_up_to[first - 1] if first else 0
+        stop = min(len(num_clips), int(np.searchsorted(clips_up_to, before + size)) + 1)
+        spans.append((first, stop))
+        first = stop
+    return spans
+
+
+def expected_windows(manifest: Manifest, clip_seconds: float, every_seconds: float) -> np.ndarray:
+    """Return the (N,) number of windows of each row by its length in the manifest; no file is opened."""
+    if "duration_seconds" in manifest:
+        seconds = manifest["duration_seconds"]
+    elif "start_seconds" in manifest and "stop_seconds" in manifest:
+        seconds = manifest["stop_seconds"] - manifest["start_seconds"]
+    else:
+        seconds = np.full(len(manifest), np.nan)
+    known = np.nan_to_num(seconds.astype(np.float64), nan=_UNKNOWN_SECONDS)
+    return 1 + np.ceil(np.maximum(0.0, known - clip_seconds) / every_seconds).astype(np.int64)
 
 
 class RowParts:
@@ -45,14 +87,12 @@ class RowParts:
         self._suffix, self._work, self._again, self._error = suffix, work, again, error
         self._name = re.compile(rf"(\d{{8}})-(\d{{8}}){re.escape(suffix)}")
 
-    def begin(self, key: str) -> int:
-        """Create the folder, or continue earlier work with the same key.
+    def begin(self, key: str, planned: Sequence[Span]) -> list[Span]:
+        """Create the folder, or continue earlier work with the same key; return the parts that are missing.
 
         Args:
             key: Hash of everything that the parts depend on.
-
-        Returns:
-            The first row that is in no part.
+            planned: All parts, from :func:`plan_parts`; others that are there are removed, and their rows done again.
 
         Raises:
             InputError: If the folder holds parts with another key.
@@ -66,13 +106,10 @@ class RowParts:
                 f"{self.folder}: holds parts of {self._work} of other files or weights, or with other settings. "
                 "Do that to the end first, or discard them with --overwrite."
             )
-        first = 0
-        for span in self._spans():
-            if span[0] == first:
-                first = span[1]
-            else:  # behind a gap: its rows are done again
-                self._path(span).unlink()
-        return first
+        there = set(self._spans())
+        for span in there - set(planned):
+            self._path(span).unlink()
+        return [span for span in planned if span not in there]
 
     def discard(self) -> None:
         """Remove the parts, their key first: parts without it are never used."""
@@ -107,10 +144,10 @@ class RowParts:
         if num_rows is not None and stops[-1] != num_rows:
             raise self._error(f"{self.folder}: holds {stops[-1]} of {num_rows} rows. {self._again}")
 
-    def _spans(self) -> list[tuple[int, int]]:
-        """Return (first row, row after the last) of each part, in order."""
+    def _spans(self) -> list[Span]:
+        """Return the parts that are there, in order."""
         names = (self._name.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
-    def _path(self, span: tuple[int, int]) -> Path:
+    def _path(self, span: Span) -> Path:
         return self.folder / f"{span[0]:08d}-{span[1]:08d}{self._suffix}"

@@ -6,14 +6,18 @@ memory; the thread that trains lets its stream wait for them on the device. Neit
     making     gather, start      gather, start
     copying             ====               ====
     training            ......finish, step        finish, step
+
+Results come back the same way: their copy to page-locked memory is queued behind the kernels that make them, and the
+host waits for it once it has started the next batch (:func:`one_behind`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +26,9 @@ from avssl.data.packing import Empty, as_float, empty, empty_pinned
 
 Ready = Callable[[], Batch]
 """Returns the batch, for use in the current stream of the thread that calls it."""
+Results = Callable[[], dict[str, np.ndarray]]
+"""Returns results on the host, once they are there."""
+_Item = TypeVar("_Item")
 
 
 class Transfer:
@@ -36,6 +43,10 @@ class Transfer:
         """Make a batch and start to copy it."""
         batch = make()
         return lambda: batch
+
+    def fetch(self, results: Mapping[str, Tensor]) -> Results:
+        """Start to copy results to the host."""
+        return lambda: {name: x.numpy() for name, x in results.items()}
 
 
 class SideStream(Transfer):
@@ -69,6 +80,29 @@ class SideStream(Transfer):
             return moved
 
         return finish
+
+    def fetch(self, results: Mapping[str, Tensor]) -> Results:
+        """Queue the copies of results to page-locked memory behind what makes them; nothing waits before the call."""
+        on_host = {name: self.empty(tuple(x.shape), x.dtype) for name, x in results.items()}
+        for name, x in results.items():
+            on_host[name].copy_(x, non_blocking=True)
+        copied = self._runtime.current_stream(self._device).record_event()
+
+        def finish() -> dict[str, np.ndarray]:
+            copied.synchronize()
+            return {name: x.numpy() for name, x in on_host.items()}
+
+        return finish
+
+
+def one_behind(items: Iterable[_Item]) -> Iterator[_Item]:
+    """Yield each item once the next one is made: whoever waits for it has given the device more work before."""
+    rest = iter(items)
+    for last in rest:
+        for item in rest:
+            yield last
+            last = item
+        yield last
 
 
 def transfer_to(device: torch.device) -> Transfer:

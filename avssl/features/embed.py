@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from avssl.config import to_dict
-from avssl.core.batch import Clip, Modality
+from avssl.core.batch import Batch, Clip, Modality
 from avssl.core.checkpoint_names import local_text
 from avssl.core.manifest import Manifest, is_url
 from avssl.core.version import __version__
 from avssl.data import ClipDataset, EvalLoader, Failure
 from avssl.data.eval_loader import Window
+from avssl.data.transfer import one_behind, transfer_to
 from avssl.features.table import Column, FeatureTable, TableInfo
 from avssl.hub.pretrained import PretrainedModel
 from avssl.media import MediaError, MediaLimits
-from avssl.models import TableVectors
+from avssl.models import ClipEncoder, TableVectors
 
 _BATCH_SIZE = 16
 
@@ -100,25 +103,32 @@ def embed_windows(
     Returns:
         One row for each readable window.
     """
-    encoder = pretrained.encoder()
+    encoder, transfer = pretrained.encoder(), transfer_to(pretrained.device)
     places: list[_Span] = []
     names: tuple[Column, ...] = ("video", "audio", "joint")
-    vectors = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in names}
-    for clips, _ in loader.clips():
-        batch = loader.batch(clips)
-        inputs = {name: encoder.model_input(batch, name) for name in info.modalities}
-        for name, x in inputs.items():
-            vectors[name].append(encoder.vectors(name, x, info.what, info.moments).cpu().numpy())
-        if info.joint_size:
-            vectors["joint"].append(encoder.joint(inputs.get("video"), inputs.get("audio")).cpu().numpy())
-        places += [_Span.of(clip, loader.dataset) for clip in clips]
-        if on_row is not None:
-            on_row(clips[-1].row)
+    vectors: dict[str, list[np.ndarray]] = {name: [np.empty((0, info.size(name)), dtype=np.float32)] for name in names}
+    with closing(loader.fed(transfer)) as batches:
+        encoded = ((clips, transfer.fetch(_vectors(encoder, batch, info))) for clips, batch, _ in batches)
+        for clips, fetched in one_behind(encoded):
+            for name, found in fetched().items():
+                vectors[name].append(found)
+            places += [_Span.of(clip, loader.dataset) for clip in clips]
+            if on_row is not None:
+                on_row(clips[-1].row)
     columns = zip(*places, strict=True) if places else [()] * len(_Span._fields)
     ids, paths, starts, stops = (np.array(column, dtype=object) for column in columns)
     absent = {name: np.empty((len(places), 0), dtype=np.float32) for name in names if name not in info.columns}
     joined = (absent[name] if name in absent else np.concatenate(vectors[name]) for name in names)
     return FeatureTable(info, ids, paths, starts.astype(np.float64), stops.astype(np.float64), *joined)
+
+
+def _vectors(encoder: ClipEncoder, batch: Batch, info: TableInfo) -> dict[str, Tensor]:
+    """Return the vectors of a raw batch by column of the table, on its device."""
+    inputs: dict[Modality, Tensor] = {name: encoder.model_input(batch, name) for name in info.modalities}
+    found = {str(name): encoder.vectors(name, x, info.what, info.moments) for name, x in inputs.items()}
+    if info.joint_size:
+        found["joint"] = encoder.joint(inputs.get("video"), inputs.get("audio"))
+    return found
 
 
 def table_of_files(

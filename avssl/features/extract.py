@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from avssl.data.file_stamps import stamped
 from avssl.data.ledger import Failure
 from avssl.data.one_stream import read_stream
 from avssl.data.sampling import ClipSampling
+from avssl.data.transfer import transfer_to
 from avssl.hub.pretrained import PretrainedModel
 from avssl.media.backends import BackendName, resolve_backend
 from avssl.models import ClipEncoder, StagePooling, What
@@ -227,12 +229,14 @@ def _extract(
     encoder = pretrained.encoder()
     loader = EvalLoader(dataset, batch_size, clips_per_row=windows, num_workers=num_workers)
     parts: list[list[_Arrays]] = [[] for _ in requests]
-    with Bar(desc=title, total=len(manifest), unit="row", delay=1.0, show=progress) as bar:
-        for clips, failures in loader.clips():
+    with (
+        Bar(desc=title, total=len(manifest), unit="row", delay=1.0, show=progress) as bar,
+        closing(loader.fed(transfer_to(encoder.device))) as batches,
+    ):
+        for clips, batch, failures in batches:
             positions = _positions(clips, windows, pretrained.sampling, modalities)
-            batch = loader.batch(clips)
             if requests[0].corruption is not None:
-                batch = requests[0].corruption(batch.to(encoder.device), pretrained.sampling.sample_rate_hz)
+                batch = requests[0].corruption(batch, pretrained.sampling.sample_rate_hz)
             for into, found in zip(parts, _encode(encoder, batch, requests), strict=True):
                 into.append(found | positions)
             bar.update(len(clips) // windows + len(failures))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from avssl.core.cpus import decoding_workers
 from avssl.core.engines import EngineName, working_on
@@ -19,14 +22,14 @@ from avssl.core.whole_file import write_json
 from avssl.data import ClipDataset, Failure
 from avssl.data.file_stamps import stamped
 from avssl.data.ledger import failures_table
-from avssl.data.row_parts import RowParts
+from avssl.data.row_parts import RowParts, Span, expected_windows, plan_parts
 from avssl.downstream.classifying import (
     PredictionFormat,
     PredictionResults,
     Truth,
     compute_logits,
-    next_rows,
     rows_to_classify,
+    windows_over_time,
 )
 from avssl.engine import choose_device, threads_within
 from avssl.features.extract import rows_key
@@ -202,28 +205,44 @@ def _compute(
     progress: bool,
 ) -> str:
     """Compute the rows that are in no part yet; return how fast that was."""
-    first, began, seconds = parts.begin(key), time.monotonic(), 0.0
-    clips = classifier.config.test.windows_per_clip
-    with Bar(total=len(dataset), initial=first, desc="classify", unit="row", show=progress) as bar:
-        while first < len(dataset):
-            stop, windows, failures = next_rows(dataset, first, clips, every, CLIPS_PER_PART)
+    began, seconds = time.monotonic(), 0.0
+    missing = parts.begin(key, _planned(dataset, classifier.config.test.windows_per_clip, every))
+    done = len(dataset) - sum(stop - first for first, stop in missing)
+    with Bar(total=len(dataset), initial=done, desc="classify", unit="row", show=progress) as bar:
+        for span in missing:
+            windows, failures = windows_over_time(dataset, span, every)
             found, unreadable = compute_logits(
                 classifier,
                 dataset,
-                range(first, stop),
+                range(*span),
                 windows,
                 num_workers,
-                lambda row: bar.update(max(0, row - bar.n)),
+                partial(_move, bar, bar.n - span[0]),
             )
             failed = {failure.row: failure for failure in [*unreadable, *failures]}
-            parts.add(first, stop, found.write, list(failed.values()))
+            parts.add(*span, found.write, list(failed.values()))
             seconds += float((found.clip_spans[..., 1].max(axis=1) - found.clip_spans[..., 0].min(axis=1)).sum())
-            first = stop
-            bar.update(first - bar.n)
+            done += span[1] - span[0]
+            bar.update(done - bar.n)
     taken = time.monotonic() - began
     if not seconds:
         return "all files were computed by earlier calls"
     return f"{seconds:.1f} s of media in {taken:.1f} s: {seconds / taken:.3g} times real time"
+
+
+def _planned(dataset: ClipDataset, clips_per_row: int, every: float | None) -> list[Span]:
+    """Return the parts of the rows."""
+    num_clips = np.full(len(dataset), clips_per_row)
+    if every is not None:
+        sampling = dataset.sampling
+        clip_seconds = max(sampling.video_seconds, sampling.audio_seconds)
+        num_clips = num_clips + expected_windows(dataset.manifest, clip_seconds, every)
+    return plan_parts(num_clips, CLIPS_PER_PART)
+
+
+def _move(bar: Bar, offset: int, row: int) -> None:
+    """Move a bar to a row; rows that are read again for windows over time do not move it back."""
+    bar.update(max(0, row + offset - bar.n))
 
 
 def _write(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from avssl.core import distributed
 from avssl.core.batch import Modality
 from avssl.core.cpus import decoding_workers
 from avssl.core.engines import EngineName, working_on
@@ -17,7 +20,7 @@ from avssl.core.errors import InputError
 from avssl.core.lock import OutputError
 from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.core.output_records import Command, place
-from avssl.core.outputs import claimed_files
+from avssl.core.outputs import ClaimedFile, claimed_files
 from avssl.core.progress import Bar
 from avssl.core.ranges import Count, Step, Workers, checked
 from avssl.core.tables import write_table
@@ -27,12 +30,13 @@ from avssl.data.file_stamps import stamped
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
 from avssl.data.one_stream import read_stream
+from avssl.data.row_parts import Span, expected_windows, plan_parts
 from avssl.data.sampling import ClipSampling
 from avssl.engine import choose_device
 from avssl.features.embed import embed_windows, relative_place, table_info, windows_of_row
 from avssl.features.extract import content_key
 from avssl.features.table import FeatureTableError, TableInfo, TableParts
-from avssl.hub.pretrained import from_pretrained
+from avssl.hub.pretrained import PretrainedModel, from_pretrained
 from avssl.media import MediaError
 from avssl.media.backends import BackendName
 from avssl.media.limits import MediaLimits
@@ -66,7 +70,8 @@ def embed(
     A window starts every second (``--stride-seconds``), from the start of each file to its end. The Parquet table has
     one row per window: id, path, start and stop in seconds, and two unit vectors, ``video`` and ``audio``, that are
     comparable with each other. ``avssl search`` reads it. Files that cannot be read are listed with the reason in
-    NAME.failures.csv beside it. An interrupted run continues where it stopped when it is called again.
+    NAME.failures.csv beside it. An interrupted run continues where it stopped when it is called again. Under
+    ``torchrun`` all processes, one a GPU, divide the files; the table is that of one process.
 
     Args:
         source: Folder of videos, or a manifest.
@@ -110,47 +115,84 @@ def embed(
         what=what,
         modality=modality,
     )
-    outputs = (_failures_of(out), out)
+    stream: Modality | None = None if modality == "both" else modality
+    parts = TableParts(out)
     with (
         working_on(engine, address, num_workers),
-        claimed_files(outputs, command, overwrite=overwrite, reads=(source, checkpoint)) as (_, claim),
+        distributed.process_group(choose_device(device)) as own_device,
+        ExitStack() as held,
     ):
-        pretrained = from_pretrained(checkpoint, choose_device(device))
-        parts = TableParts(out)
-        if overwrite:
-            parts.discard()
-        manifest, unusable = _rows(source, parts, pretrained.sampling, backend, limits or MediaLimits(), progress)
-        _refuse_own_files(out, manifest)
-        manifest = stamped(manifest)
-        stream: Modality | None = None if modality == "both" else modality
+        # ---------------------------------------------------------------- rows, found by rank 0
+        claim, rows = None, None
+        if distributed.is_main():
+            outputs, reads = (_failures_of(out), out), (source, checkpoint)
+            _, claim = held.enter_context(claimed_files(outputs, command, overwrite=overwrite, reads=reads))
+        pretrained = from_pretrained(checkpoint, own_device)
+        if claim is not None:
+            if overwrite:
+                parts.discard()
+            found, unusable = _rows(source, parts, pretrained.sampling, backend, limits or MediaLimits(), progress)
+            _refuse_own_files(out, found)
+            rows = stamped(found), unusable
+        rows = distributed.broadcast_object(rows)
+        assert rows is not None, "rank 0 found them"
+        manifest, unusable = rows
         dataset = read_stream(manifest, pretrained.sampling, stream, backend=backend, limits=limits)
-        root = manifest.place
-        places = {"checkpoint": relative_place(checkpoint, out.parent), "root": relative_place(root, out.parent)}
-        info = table_info(pretrained, manifest.hash(), stride_seconds, what, stream=stream, **places)
-        settings: dict[str, object] = {
-            "every_seconds": stride_seconds,
-            "what": what,
-            "backend": dataset.backend,
-            "for": "table",
-        }
-        settings |= {} if stream is None else {"stream": stream}
-        key = content_key(pretrained, manifest, settings)
-        if not overwrite and _is_complete(out, claim.known, key):
-            parts.discard()
-            print(f"features: {out}, complete already")
+        places = {"checkpoint": checkpoint, "root": manifest.place}
+        relative = {name: relative_place(value, out.parent) for name, value in places.items()}
+        info = table_info(pretrained, manifest.hash(), stride_seconds, what, stream=stream, **relative)
+
+        # ---------------------------------------------------------------- parts, divided over the ranks
+        missing = None if claim is None else _missing_parts(parts, claim, pretrained, dataset, info, overwrite)
+        missing = distributed.broadcast_object(missing)
+        if missing is None:
+            if distributed.is_main():
+                parts.discard()
+                print(f"features: {out}, complete already")
             return out
-        claim.note(content=key)
-        first, workers = parts.begin(key), decoding_workers(num_workers)
-        with Bar(total=len(manifest), initial=first, desc="embed", unit="row", show=progress) as bar:
-            while first < len(manifest):
-                windows, stop, failures = _next_part(dataset, first, stride_seconds)
+        mine = missing[distributed.rank() :: distributed.world_size()]
+        num_done = len(manifest) - sum(stop - first for first, stop in missing)
+        num_mine = sum(stop - first for first, stop in mine)
+        workers = decoding_workers(num_workers)
+        with Bar(total=num_done + num_mine, initial=num_done, desc="embed", unit="row", show=progress) as bar:
+            for span in mine:
+                windows, failures = _windows(dataset, span, stride_seconds)
                 loader = EvalLoader(dataset, batch_size, windows=windows, num_workers=workers)
-                table = embed_windows(pretrained, loader, info, lambda row: bar.update(row - bar.n))
-                parts.add_table(first, stop, table, [*failures, *loader.ledger])
-                first = stop
-                bar.update(first - bar.n)
-        _finish(parts, info, unusable, len(manifest))
+                move = _mover(bar, span[0])
+                table = embed_windows(pretrained, loader, info, move)
+                parts.add_table(*span, table, [*failures, *loader.ledger])
+                move(span[1])
+        distributed.barrier()
+        if distributed.is_main():
+            _finish(parts, info, unusable, len(manifest))
+        distributed.barrier()
     return out
+
+
+def _missing_parts(
+    parts: TableParts,
+    claim: ClaimedFile,
+    pretrained: PretrainedModel,
+    dataset: ClipDataset,
+    info: TableInfo,
+    overwrite: bool,
+) -> list[Span] | None:
+    """Return the parts of the table that are still to be made; None if it is complete."""
+    settings: dict[str, object] = {
+        "every_seconds": info.every_seconds,
+        "what": info.what,
+        "backend": dataset.backend,
+        "for": "table",
+    }
+    settings |= {} if dataset.stream is None else {"stream": dataset.stream}
+    manifest, sampling = dataset.manifest, dataset.sampling
+    key = content_key(pretrained, manifest, settings)
+    if not overwrite and _is_complete(parts.out, claim.known, key):
+        return None
+    claim.note(content=key)
+    clip_seconds = max(sampling.video_seconds, sampling.audio_seconds)
+    windows = expected_windows(manifest, clip_seconds, info.every_seconds)
+    return parts.begin(key, plan_parts(windows, WINDOWS_PER_PART))
 
 
 def _refuse_own_files(out: Path, manifest: Manifest) -> None:
@@ -211,18 +253,22 @@ def _rows(
     return found.manifest, found.failures_table()
 
 
-def _next_part(dataset: ClipDataset, first: int, stride_seconds: float) -> tuple[list[Window], int, list[Failure]]:
-    """Return the windows of the next part, the row after it, and the rows whose header cannot be read."""
+def _windows(dataset: ClipDataset, span: Span, stride_seconds: float) -> tuple[list[Window], list[Failure]]:
+    """Return the windows of the rows of a part, and the rows whose header cannot be read."""
     windows: list[Window] = []
     failures: list[Failure] = []
-    row = first
-    while row < len(dataset) and len(windows) < WINDOWS_PER_PART:
+    for row in range(*span):
         try:
             windows += windows_of_row(dataset, row, stride_seconds)
         except MediaError as error:
             failures.append(Failure.of(dataset.manifest, row, error))
-        row += 1
-    return windows, row, failures
+    return windows, failures
+
+
+def _mover(bar: Bar, first: int) -> Callable[[int], None]:
+    """Return a function that moves a bar to a row of the part that begins with row ``first``."""
+    before = bar.n
+    return lambda row: bar.update(before + row - first - bar.n)
 
 
 def _finish(parts: TableParts, info: TableInfo, unusable: pa.Table, num_rows: int) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import wave
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -210,6 +211,26 @@ def test_an_interrupted_run_continues_and_gives_the_same_table(folder, run, tmp_
     assert list(again.ids) == list(whole.ids)
     assert (tmp_path / "broken.failures.csv").read_text() == (tmp_path / "whole.failures.csv").read_text()
     assert not (tmp_path / "broken.parquet.parts").exists()
+
+
+def test_two_processes_divide_the_files_and_give_the_bytes_of_one(folder, run, tmp_path, monkeypatch, torchrun):
+    """The second rank fails in its first part; the others are kept, and the next call makes what is missing."""
+    monkeypatch.setattr(recipe, "WINDOWS_PER_PART", 3)
+    more = ["--stride-seconds", "0.5", "--num_workers", "1"]
+    out, script = tmp_path / "two.parquet", Path(__file__).with_name("embed_ranks.py")
+    assert main(words(folder, run, tmp_path / "one.parquet", *more)) == 0
+    failed = torchrun(script, "1", *words(folder, run, out, *more), check=False)
+    assert failed.returncode
+    assert "avssl: error: rank 1: the disk is full" in failed.stderr
+    assert not out.exists()
+    kept = sorted((tmp_path / "two.parquet.parts").glob("*.parquet"))
+    done = torchrun(script, "none", *words(folder, run, out, *more))
+    assert done.stdout.count("features: ") == 1
+    assert len(done.stderr.split("made ")) - 1 == 3 - len(kept)  # of three files
+    assert out.read_bytes() == (tmp_path / "one.parquet").read_bytes()
+    assert (tmp_path / "two.failures.csv").read_bytes() == (tmp_path / "one.failures.csv").read_bytes()
+    assert not (tmp_path / "two.parquet.parts").exists()
+    assert torchrun("-m", "avssl", *words(folder, run, out, *more)).stdout.count("complete already") == 1
 
 
 def test_a_kill_after_the_table_is_there_leaves_a_complete_one(wavs, run, tmp_path, monkeypatch, capsys):

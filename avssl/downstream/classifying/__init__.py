@@ -2,7 +2,7 @@
 
 from avssl.downstream.classifying.evaluation import Truth as Truth
 from avssl.downstream.classifying.logits import compute_logits as compute_logits
-from avssl.downstream.classifying.logits import next_rows as next_rows
+from avssl.downstream.classifying.logits import windows_over_time as windows_over_time
 from avssl.downstream.classifying.results import PredictionResults as PredictionResults
 from avssl.downstream.classifying.rows import rows_to_classify as rows_to_classify
 from avssl.downstream.classifying.tables import PredictionFormat as PredictionFormat

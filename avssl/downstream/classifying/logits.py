@@ -16,6 +16,7 @@ from avssl.core.data_files import read_arrays
 from avssl.core.whole_file import whole_file
 from avssl.data import ClipDataset, EvalLoader, Failure
 from avssl.data.eval_loader import Window
+from avssl.data.row_parts import Span
 from avssl.hub.clip_logits import check_finite, clip_logits
 from avssl.hub.trained_classifier import TrainedClassifier
 from avssl.media import MediaError
@@ -59,23 +60,21 @@ class RowLogits:
         return np.repeat(self.rows, count), self.clip_spans.reshape(-1, 2), logits
 
 
-def next_rows(
-    dataset: ClipDataset, first: int, clips_per_row: int, every_seconds: float | None, max_clips: int
-) -> tuple[int, list[Window], list[Failure]]:
-    """Return the row after the next part, the windows over time of its rows, and rows whose header cannot be read."""
+def windows_over_time(
+    dataset: ClipDataset, span: Span, every_seconds: float | None
+) -> tuple[list[Window], list[Failure]]:
+    """Return the windows over time of the rows of a part, if requested, and the rows whose header cannot be read."""
     windows: list[Window] = []
     failures: list[Failure] = []
-    row, num_clips = first, 0
-    while row < len(dataset) and num_clips < max_clips:
-        if every_seconds is not None:
-            try:
-                starts = dataset.place_windows(row, every_seconds)
-                windows += [(row, video, audio) for video, audio in zip(*starts, strict=True)]
-            except MediaError as error:
-                failures.append(Failure.of(dataset.manifest, row, error))
-        row += 1
-        num_clips = len(windows) + clips_per_row * (row - first)
-    return row, windows, failures
+    if every_seconds is None:
+        return windows, failures
+    for row in range(*span):
+        try:
+            starts = dataset.place_windows(row, every_seconds)
+            windows += [(row, video, audio) for video, audio in zip(*starts, strict=True)]
+        except MediaError as error:
+            failures.append(Failure.of(dataset.manifest, row, error))
+    return windows, failures
 
 
 def compute_logits(
