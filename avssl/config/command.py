@@ -37,11 +37,11 @@ from avssl.config.declared import Option, has_function, read_constant, read_decl
 from avssl.config.files import flatten, read_yaml, source_of, to_yaml
 from avssl.config.grid import Grid, make_grid
 from avssl.config.parsing import (
+    OF_OLD_RUNS,
     field_docs,
     groups,
     keys_of_other_choices,
     known_keys,
-    load_config,
     load_run_config,
     locate,
     parse_settings,
@@ -267,14 +267,14 @@ class _Settings:
         if values.get("config") == "":
             raise ConfigError("--config is empty; name a YAML file, or leave it out.")
         given = {key: value for key, value in values.items() if key in self._known} | short
-        base = None
+        base: Any = OF_OLD_RUNS if self._resumed else None
         if self._has_base:
             base = importlib.import_module(self._module).base_settings({**self._flat, **given})
         if self._takes_grid:
             return self._grid(given, "print_config" in values)
         config: Any = parse_settings(given, self._root, self._file, base)
         if self._resumed and self._file:
-            refuse_changes(load_config(self._file, self._root), config)
+            refuse_changes(load_run_config(Path(self._resumed), self._root), config)
         if "print_config" in values:
             try:
                 importlib.import_module(self._module).check_settings(config)

@@ -134,6 +134,9 @@ class FinetuneOptimConfig:
     """Minimum number of steps: with few rows, all numbers of epochs are multiplied to reach it."""
     weight_decay: PositiveOrZero = 0.0
     """Weight decay of parameters with two dimensions or more."""
+    decay_tokens: bool = False
+    """Decay position embeddings, class tokens and the like too; otherwise they are left out, as in timm. Runs from
+    before this setting decay them when they are continued."""
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)
     """Decay rates of the running means of the gradient and of its square; for sgd the first is the momentum."""
     batch_size: Count = 32
@@ -163,6 +166,13 @@ class FinetuneTrainConfig:
     compile: Literal["none", "model", "transforms", "all"] = "none"
     """Parts of a step to run as programs of torch.compile: the networks, the transforms, or all. The first
     steps take a minute or more longer; later ones are faster, on a GPU above all. Losses differ by rounding."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Division of the classifier among processes: with "ddp" each has the whole one, its gradient and optimizer state,
+    with "fsdp" a part of them, for encoders that do not fit; each still tests with the whole one. Losses are equal up
+    to rounding."""
+    activation_checkpointing: Literal["none", "block"] = "none"
+    """"block" keeps only the input of each block of the encoders, and computes the rest again in the backward pass:
+    less memory for one more forward pass, with equal numbers."""
     threads: Threads | None = None
     """CPU threads of the model; None uses PyTorch's default."""
     log_every: Count = 10

@@ -30,6 +30,8 @@ from avssl.core.errors import ConfigError
 
 NONE = ("none", "None", "null")
 """Words for None on the command line."""
+OF_OLD_RUNS = {"optim": {"decay_tokens": True}}
+"""Nested settings of runs that began before these settings existed, and that go on as they began."""
 _Root = TypeVar("_Root")
 """A dataclass of groups of settings: :class:`Config` for pretraining."""
 
@@ -85,7 +87,7 @@ def load_run_config(folder: Path, root: type[_Root] = Config) -> _Root:  # type:
     if not tree:
         raise ConfigError(f"{path}: is empty. {advice}")
     try:
-        return config_from_dict(tree, source_of(path), root)
+        return config_from_dict(tree, source_of(path), root, OF_OLD_RUNS)
     except ConfigError as error:
         raise ConfigError(
             f"{error} This run was made by an older version of avssl, or by another verb, and cannot be continued. "

@@ -165,6 +165,9 @@ class OptimConfig:
     """Learning rate at the end of the half cosine; set it to lr for a constant rate."""
     weight_decay: PositiveOrZero = 0.05
     """Weight decay of parameters with two dimensions or more."""
+    decay_tokens: bool = False
+    """Decay position embeddings, class tokens and the like too; otherwise they are left out, as in timm. Runs from
+    before this setting decay them when they are continued."""
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)
     """Decay rates of the running means of the gradient and of its square; for sgd the first is the momentum."""
     warmup_fraction: ShareBelowOne = 0.05

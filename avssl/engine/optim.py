@@ -37,12 +37,14 @@ def create_optimizer(
     lr: float,
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.999),
+    undecayed: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """Return an optimizer of the trainable parameters.
 
     Weight decay applies to matrices and kernels only. Biases, norm scales and other parameters with
-    fewer than two dimensions are not decayed, because that costs accuracy. On an accelerator one fused kernel moves all
-    parameters; on a CPU each moves by itself, so that results stay those of earlier runs.
+    fewer than two dimensions are not decayed, because that costs accuracy; nor are those in ``undecayed``.
+    On an accelerator one fused kernel moves all parameters; on a CPU each moves by itself, so that results
+    stay those of earlier runs.
 
     Args:
         params: A module, parameters, or groups of parameters with their own learning rates. Parameters with
@@ -52,13 +54,15 @@ def create_optimizer(
         lr: Learning rate before any schedule, >= 0.
         weight_decay: Weight decay, >= 0.
         betas: Decay of the running means of the gradient and of its square, in [0, 1).
+        undecayed: Parameters without weight decay that have two dimensions or more.
 
     Raises:
         ValueError: If the name is unknown, or nothing is trainable.
     """
     given: list[Any] = list(params.parameters() if isinstance(params, nn.Module) else params)
     rates = given if any(isinstance(group, RateGroup) for group in given) else [RateGroup(given)]
-    groups = [group for rate in rates for group in _split_by_decay(rate, weight_decay)]
+    skipped = {id(parameter) for parameter in undecayed}
+    groups = [group for rate in rates for group in _split_by_decay(rate, weight_decay, skipped)]
     if not groups:
         raise InputError("no parameter requires a gradient, so there is nothing to optimize.")
     fused = True if all(p.device.type != "cpu" for group in groups for p in group["params"]) else None
@@ -72,10 +76,12 @@ def create_optimizer(
     raise InputError(f"no optimizer {name!r}; there are {', '.join(_NAMES)}.")
 
 
-def _split_by_decay(rate: RateGroup, weight_decay: float) -> list[dict[str, Any]]:
+def _split_by_decay(rate: RateGroup, weight_decay: float, skipped: set[int]) -> list[dict[str, Any]]:
     """Return the optimizer's groups of a rate group: parameters with and without weight decay."""
     trainable = [p for p in rate.params if p.requires_grad]
-    split = (([p for p in trainable if p.ndim >= 2], weight_decay), ([p for p in trainable if p.ndim < 2], 0.0))
+    decayed = [p for p in trainable if p.ndim >= 2 and id(p) not in skipped]
+    rest = [p for p in trainable if p.ndim < 2 or id(p) in skipped]
+    split = ((decayed, weight_decay), (rest, 0.0))
     own = {"lr_scale": rate.lr_scale, "from_step": rate.from_step}
     return [{"params": params, "weight_decay": decay, **own} for params, decay in split if params]
 

@@ -13,6 +13,7 @@ A sharded weight is a DTensor with the name and the shape of the whole one. Grad
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,7 +42,8 @@ def shard(task: Task, device: torch.device, precision: Precision, mesh: DeviceMe
     """Shard the networks of a task in place over all ranks, and move them to the device unit by unit.
 
     Call it before the optimizer and the average are made, on a task that is equal on every rank. Everything else of the
-    task (transforms, banks, buffers) stays whole.
+    task (transforms, banks, buffers) stays whole, and so does a
+    network that is no part of the task's state, such as a teacher.
 
     Args:
         task: The task.
@@ -71,7 +73,8 @@ def shard(task: Task, device: torch.device, precision: Precision, mesh: DeviceMe
     def placement(parameter: nn.Parameter) -> Shard:
         return placement_of(parameter.shape, world)
 
-    for network in task.networks():
+    own = set(task.modules())
+    for network in (network for network in task.networks() if network in own):
         _refuse_scalars(network)
         for unit in _own_units(network):
             fully_shard(unit, mesh=mesh, mp_policy=_policy(unit, precision, device), shard_placement_fn=placement)
@@ -111,8 +114,8 @@ def gathered(task: Task) -> Iterator[None]:
             part.set_reshard_after_forward(id(part) not in roots, recurse=False)
 
 
-def whole(state: Any) -> Any:
-    """Return nested containers with sharded tensors gathered on the CPU of rank 0; every rank must call it.
+def whole(state: Any, *, on_every_rank: bool = False) -> Any:
+    """Return nested containers with sharded tensors gathered on the CPU of rank 0, or of each; all ranks must call it.
 
     The other ranks get None in their places. One tensor is gathered at a time.
     """
@@ -120,12 +123,22 @@ def whole(state: Any) -> Any:
         if not is_sharded(state):
             return state
         full: Tensor = state.full_tensor()  # type: ignore[attr-defined]
-        return full.cpu() if distributed.is_main() else None
+        return full.cpu() if on_every_rank or distributed.is_main() else None
     if isinstance(state, Mapping):
-        return {key: whole(value) for key, value in state.items()}
+        return {key: whole(value, on_every_rank=on_every_rank) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(whole(value) for value in state)
+        return type(state)(whole(value, on_every_rank=on_every_rank) for value in state)
     return state
+
+
+def unsharded_copy(task: Task) -> Task:
+    """Return a copy of a task whose weights are those of the task itself, in no memory of their own, to be sharded.
+
+    Sharding it gives the copy weights of its own, and leaves the task as it is.
+    """
+    weights = [weight for network in task.networks() for weight in network.parameters()]
+    shared = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in weights}
+    return copy.deepcopy(task, shared)
 
 
 def parts_like(values: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:

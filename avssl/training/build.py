@@ -44,6 +44,7 @@ from avssl.models.masked import PatchPrediction
 from avssl.models.objective_heads import objective_heads
 from avssl.models.recompute import recompute_blocks
 from avssl.models.shared_vit import SharedVit
+from avssl.models.undecayed import undecayed
 from avssl.objectives import MemoryRows, Objective, create_objective, objective_needs
 from avssl.training.checks import check_same_time, check_unshifted, refuse_larger_than_memory
 from avssl.training.tasks import PretrainTask
@@ -66,19 +67,21 @@ _MASK_OPTIONS = ("max_time_width", "max_freq_width", "num_time_masks", "num_freq
 
 
 def check_options(config: Config) -> None:
-    """Raise :class:`ConfigError` for an option that its class rejects, before any file is read.
-
-    A memory is checked with a stand-in of as few rows as its options allow.
-    """
+    """Raise :class:`ConfigError` for an option that its class rejects, before any file is read."""
     check_trackers(config.train.trackers)
     build_sampling(config)
     build_transform(config)
-    num_rows = 3 + max(0, config.objective.options().get("num_positives", 0), needs_of(config).prototypes)
-    build_objective(config, MemoryRows.from_ids([f"row {i}" for i in range(num_rows)]))
+    build_objective(config, stand_in_rows(config))
     with torch.device("meta"):
         model = build_model(config)
     _check_masks(config, model)
     refuse_larger_than_memory(sum(p.numel() for p in model.parameters()))
+
+
+def stand_in_rows(config: Config) -> MemoryRows:
+    """Return rows of a memory that stand in for those of files, as few as the options of the objective allow."""
+    needed = max(1, config.objective.options().get("num_positives", 0), needs_of(config).prototypes)
+    return MemoryRows.from_ids([f"row {i}" for i in range(3 + needed)])
 
 
 def _check_masks(config: Config, model: AVModel) -> None:
@@ -368,7 +371,8 @@ def build_optimizer(config: Config, task: PretrainTask) -> torch.optim.Optimizer
         optim.name,
         lr=optim.lr,
         weight_decay=optim.weight_decay,
-        betas=(optim.betas[0], optim.betas[1]),
+        betas=optim.betas,
+        undecayed=() if optim.decay_tokens else undecayed(task.model),
     )
 
 

@@ -35,6 +35,7 @@ from avssl.engine import (
 )
 from avssl.engine.precision import LAYOUTS
 from avssl.engine.precision_probe import Trial
+from avssl.engine.sharding import shard, unsharded_copy
 from avssl.engine.views import has_factorized
 from avssl.models.classifier import Inputs
 from avssl.training.build import build_dataset
@@ -226,7 +227,9 @@ def choose_precision(config: Config, task: Task, sample: Batch, device: torch.de
     local_batch = _local_batch(config)
     num_clips = local_batch if device.type == "cuda" else min(PROBE_CLIPS, local_batch)
     batch = _repeated(sample, num_clips).to(device)
-    times = probe_precision(candidates, precision_trial(task, batch, device))
+    is_sharded = train.parallel == "fsdp" and distributed.world_size() > 1
+    trial = sharded_trial(task, batch, device) if is_sharded else precision_trial(task, batch, device)
+    times = probe_precision(candidates, trial)
     reason = f"{'the fastest here' if len(candidates) > 1 else 'as set'} in a step of {num_clips} clips: {times}"
     if train.precision == "auto" and not has_bf16:
         reason += "; bf16 is left out, as this processor would emulate it"
@@ -250,6 +253,32 @@ def precision_trial(task: Task, batch: Batch, device: torch.device) -> Trial:
         copied.zero_grad()  # gradients in the layout of another precision
         with precision.applied_to(copied, device):
             yield step
+
+    return trial
+
+
+def sharded_trial(task: Task, batch: Batch, device: torch.device) -> Trial:
+    """Return :func:`precision_trial` of networks in shards, as they are trained: no device holds a whole one.
+
+    How weights are gathered depends on the precision, so each has a copy of its own, of which a rank holds a part.
+    """
+    copies: dict[Precision, Task] = {}
+
+    @contextmanager
+    def trial(precision: Precision) -> Iterator[Callable[[], None]]:
+        if precision not in copies:
+            copied = unsharded_copy(task)
+            shard(copied, device, precision)
+            copies[precision] = copied.to(device).train()
+        copied = copies[precision]
+
+        def step() -> None:
+            copied.zero_grad()
+            copied(batch).total.backward()
+
+        with precision.applied_to(copied, device):
+            yield step
+        copied.zero_grad()  # the next precision needs the memory
 
     return trial
 

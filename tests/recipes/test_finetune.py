@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -441,27 +442,30 @@ def test_precision_is_not_timed_again_by_a_resume(labeled_clips, tmp_path, monke
 # ---------------------------------------------------------------- several processes
 
 
-def test_two_processes_equal_one(labeled_clips, run, tmp_path, finetuning, torchrun):
-    """Weights and the numbers of every fold, with class weights, at the same global batch."""
+def test_two_processes_equal_one_whole_in_shards_and_resumed(labeled_clips, run, tmp_path, finetuning, torchrun):
+    """Weights and the numbers of a fold, with class weights, at the same global batch."""
     config = finetuning(
         labeled_clips,
         run,
-        labels={"split_column": ["split1", "split2"]},
+        labels={"split_column": ["split1"]},
         optim={"name": "sgd", "lr": 0.02},
         classifier={"dropout": 0.0, "frozen_batch_norm": True, "class_weights": "balanced", "inputs": "both"},
+        train={"memory_format": "contiguous"},
     )
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    words = ("--config", tmp_path / "config.yaml", "--out", tmp_path / "two")
-    torchrun("-m", "avssl", "finetune", *words, "--overwrite")
+    torchrun(Path(__file__).with_name("finetune_ranks.py"), tmp_path)
     _, one = finetune(config, out=tmp_path / "one", progress=False)
-    two = json.loads((tmp_path / "two" / "results.json").read_text())
-    for ours, theirs in zip(one["folds"], two["folds"], strict=True):
+    (ours,), expected = one["folds"], weights(tmp_path / "one", "split1")
+    for name in ("two", "sharded"):
+        (theirs,) = json.loads((tmp_path / name / "results.json").read_text())["folds"]
         assert theirs["numbers"] == ours["numbers"]
         assert theirs["samples_seen"] == ours["samples_seen"]
-    for fold in ("split1", "split2"):
-        ours, theirs = weights(tmp_path / "one", fold), weights(tmp_path / "two", fold)
-        for name in ours:
-            torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-6, msg=name)
+        assert theirs["parameters"] == ours["parameters"]
+        found = weights(tmp_path / name, "split1")
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6, msg=f"{name}: {key}")
+    assert_same_run(tmp_path / "sharded", tmp_path / "resumed", ["split1"])
 
 
 # ---------------------------------------------------------------- a folder of class folders

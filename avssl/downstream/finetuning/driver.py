@@ -25,6 +25,7 @@ from avssl.downstream.finetuning.run import ClassifierRun, start_run
 from avssl.downstream.finetuning.training import train_classifier
 from avssl.engine import Checkpointer, Task, choose_device, step_of
 from avssl.engine.stop_request import resumable
+from avssl.models.recompute import recompute_blocks
 from avssl.training.run_directory import RunDirectory
 from avssl.training.setup import choose_precision, fitting_batch_size, sample_batch
 
@@ -87,18 +88,20 @@ def run_fold(
     values of the result from the resolved settings; every rank calls it.
     """
     requested: Any = run.config
+    if requested.train.activation_checkpointing == "block":
+        recompute_blocks(task.model)
     optim = replace(requested.optim, batch_size=fitting_batch_size(requested.optim.batch_size, len(rows.train)))
     config = _with_precision(replace(requested, optim=optim), task, rows.train, device)
-    model: Any = task.model
-    transform: Any = task.transform
     # The next fold may have more rows, so the requested batch size is kept.
     resolved = replace(run, config=replace(config, optim=requested.optim))
     if distributed.is_main():
-        _log_fold(division, rows, model)
+        _log_fold(division, rows, task.model)
         # Written before the first step, so that a resumed run does not time the precisions again.
         resolved.directory.write_config(resolved.config)
     folder = fold_directory(run.directory, division.name)
     training = train_classifier(task, rows.train, config, folder, device=device, progress=progress)
+    model: Any = task.model
+    transform: Any = task.transform
     evaluation = evaluate(model, transform, rows, config, device, progress)
     calibrated = calibrate(model, transform, rows, config, evaluation, device, progress)
     further = more(config)

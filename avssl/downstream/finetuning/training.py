@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from avssl.config import Cosine, FinetuneConfig, FinetuneOptimConfig, Steps
+from avssl.core import distributed
 from avssl.core.manifest import Manifest
 from avssl.data.ledger import Failure
 from avssl.engine import (
@@ -25,7 +26,10 @@ from avssl.engine import (
     fit,
     seed_everything,
 )
+from avssl.engine.sharding import shard, whole
+from avssl.hub.classifier import create_classifier
 from avssl.models import Classifier
+from avssl.models.undecayed import undecayed
 from avssl.training.build import build_loader
 from avssl.training.tracking import create_log
 
@@ -81,7 +85,8 @@ def train_classifier(
 
     Args:
         task: A :class:`~avssl.training.tasks.ClassifyTask` or another engine task whose ``model`` is a
-            :class:`~avssl.models.Classifier`; moved to ``device``.
+            :class:`~avssl.models.Classifier`; moved to ``device``. It ends with a whole one, also if that is trained in
+            shards.
         manifest: The rows, in the order of the task's targets.
         config: The batch must fit the rows, and the precision must be resolved.
         folder: Directory of ``checkpoints/`` and ``metrics.jsonl``.
@@ -95,6 +100,9 @@ def train_classifier(
     seed_everything(train.seed)  # dropout draws from it; a resume continues where the generator was
     loader = build_loader(config.network(), manifest, device, config.data.max_bad_fraction, config.classifier.inputs)
     length = TrainingLength.from_config(config.optim, loader.steps_per_epoch)
+    precision, mesh = Precision.resolved(train.precision, train.memory_format), None
+    if train.parallel == "fsdp" and distributed.world_size() > 1:
+        mesh = shard(task, device, precision)  # unit by unit, so that no device ever holds the whole classifier
     task.to(device)
     model, optim = task.model, config.optim
     assert isinstance(model, Classifier), "the task has a classifier"
@@ -107,6 +115,7 @@ def train_classifier(
             lr=optim.lr,
             weight_decay=optim.weight_decay,
             betas=optim.betas,
+            undecayed=() if optim.decay_tokens else undecayed(model),
         ),
         build_schedule(config, length),
         settings=LoopSettings(
@@ -116,15 +125,20 @@ def train_classifier(
             checkpoint_every=train.checkpoint_every_steps,
             grad_clip=optim.grad_clip,
             device=device,
-            precision=Precision.resolved(train.precision, train.memory_format),
+            precision=precision,
             compile=train.compile,
         ),
-        checkpointer=Checkpointer(folder / "checkpoints", model=task.model),
+        checkpointer=Checkpointer(folder / "checkpoints", model=task.model, mesh=mesh),
         metrics_log=create_log(config, folder, folder.name),
         progress=progress,
         resume=True,  # a fresh run has no checkpoint
         extra={"manifest_hash": manifest.hash()},
     )
+    if mesh is not None:
+        state = whole(model.state_dict(), on_every_rank=True)
+        task.model, _ = create_classifier(config, model.num_classes)
+        task.model.load_state_dict(state)
+        task.to(device)
     loader.share_bad_files()
     return TrainingResult(length, result, list(loader.ledger))
 
