@@ -35,13 +35,13 @@ def describe_tower(path: str, options: Mapping[str, Any], size: Any = None) -> t
         ConfigError: If an option is wrong, or the weights are not found.
     """
     from avssl.models.foreign.spec import Spec, parse_words
-    from avssl.models.foreign.weights import weight_folder
+    from avssl.models.foreign.weights import named_weights, weight_folder
 
     with _naming(path, options):
         builder: Any = encoder_builder(options["name"], path.rpartition(".")[2])
         words = {option: parse_words(option, options[option]) for option in ("config", "preprocessing")}
-        spec, pretrained = Spec(options["backbone"], **words), options["pretrained"]
-        if pretrained and pretrained.lower() != "false":
+        spec, pretrained = Spec(options["backbone"], **words), named_weights(options["pretrained"])
+        if pretrained:
             if not spec.preprocessing:
                 spec = builder.spec_of(spec, weight_folder(pretrained))
         elif not spec.backbone:

@@ -16,6 +16,12 @@ from avssl.core.errors import InputError
 from avssl.engine.trackers.json_lines import JsonLines
 from avssl.engine.trackers.tracker import Tracker, TrackingState
 
+OF_EVERY_RUN = (
+    *("step", "epoch", "samples_seen", "wall_seconds", "lr"),
+    *("loss", "grad_norm", "samples_per_second"),
+)
+"""Numbers that every run logs, besides the terms of its loss and its monitors."""
+
 
 class MetricsLog:
     """Passes each record of a run on to metrics.jsonl and to the trackers, which start at the first record.

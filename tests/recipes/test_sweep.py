@@ -5,10 +5,12 @@ import json
 import pytest
 
 from avssl.cli import main
-from avssl.config import ConfigError, Grid, GridRun
+from avssl.config import ConfigError, Grid, GridRun, load_run_config
 from avssl.config.command import Verb
 from avssl.recipes.sweep import runs as runs_module
-from avssl.recipes.sweep.summary import summarize, write_summary
+from avssl.recipes.sweep.summary import last_numbers, summarize, write_summary
+from avssl.training.metric_names import metric_names
+from avssl.training.monitors.probe import NUMBERS as PROBE
 
 SWEEP = Verb("sweep", "avssl.recipes.sweep:sweep")
 
@@ -49,6 +51,8 @@ def test_sweep_makes_all_runs_skips_finished_ones_and_continues_others(words, tm
     assert content["rows"][0]["metrics"]["loss"][0] == pytest.approx(sum(losses[:2]) / 2)
     assert "| 0.05 |" in (out / "table.md").read_text()
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    logged = last_numbers(out / "runs" / runs[0] / "metrics.jsonl")
+    assert set(metric_names(load_run_config(out / "runs" / runs[0]))) - logged.keys() == set(PROBE)  # without labels
 
     release = out / "runs" / runs[3] / "weights" / "model.safetensors"
     before, first = release.read_bytes(), (out / "runs" / runs[0] / "metrics.jsonl").stat().st_mtime_ns
@@ -135,9 +139,16 @@ def test_a_metric_that_the_first_run_lacks_ends_the_sweep(tmp_path, monkeypatch,
     monkeypatch.setattr(runs_module, "pretrain", pretrain)
     words = ["sweep", str(tmp_path / "videos"), "--out", str(tmp_path / "sweep"), "--train.seed", "0", "1"]
     assert main([*words, "--metric", "los"]) == 1
-    assert "--metric los: the runs have no such metric, but step, loss. Did you mean loss?" in capsys.readouterr().err
-    assert made == ["train.seed=0"]
-    assert main([*words, "--metric", "los"]) == 1  # it is known now
+    error = capsys.readouterr().err
+    assert "--metric los: the runs have no such metric, but step, epoch, " in error
+    assert "retrieval/R@10, " in error
+    assert "Did you mean loss?" in error
+    assert not (tmp_path / "sweep").exists()  # before the first run
+    probe = [*words, "--metric", "probe/video_accuracy"]
+    assert main(probe) == 1
+    assert "--metric probe/video_accuracy: the runs have no such metric, but step, loss." in capsys.readouterr().err
+    assert made == ["train.seed=0"]  # rows without labels have no probe, as the first run shows
+    assert main(probe) == 1
     assert made == ["train.seed=0"]
     assert main([*words, "--metric", "loss"]) == 0
     assert made == ["train.seed=0", "train.seed=1"]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from avssl.core.distributed import is_main
 from avssl.core.errors import InputError
 from avssl.core.ranges import CountOrZero, PositiveOrZero, PositiveShare, checked
 from avssl.models.blocks import Detail
@@ -21,7 +22,7 @@ from avssl.models.foreign.contract import AudioContract, Contract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.spec import Spec, parse_words
 from avssl.models.foreign.temporal import TemporalTransformer
-from avssl.models.foreign.weights import UNKNOWN_LICENSE, WeightFolder, WeightsError, weight_folder
+from avssl.models.foreign.weights import UNKNOWN_LICENSE, WeightFolder, WeightsError, named_weights, weight_folder
 
 _LOGGER = logging.getLogger(__name__)
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -93,7 +94,7 @@ class ForeignEncoder(Encoder):
             raise InputError(
                 f'pool ("token") must be "mean", "max" or "attention" for {backbone or self.library}: {reason}.'
             )
-        self.pretrained = "" if pretrained.lower() == "false" else pretrained
+        self.pretrained = named_weights(pretrained)
         self.layer_decay = layer_decay
         self.audible_share = 1.0
         if frozen_stages > len(stages):
@@ -236,6 +237,7 @@ class ForeignEncoder(Encoder):
             WeightsError: If they are missing, in another format, or of another network.
         """
         if not self.pretrained:
+            self._warn_of_random_weights()
             return
         folder = weight_folder(self.pretrained)
         theirs = self.backbone.load(folder).state_dict()
@@ -244,6 +246,21 @@ class ForeignEncoder(Encoder):
             for name, value in theirs.items():
                 entries[name].copy_(value)
         _LOGGER.info("%s starts from %s, license: %s", f"{self.modality:11}", self.pretrained, self.license_id)
+
+    def _warn_of_random_weights(self) -> None:
+        """Log a warning if the network is used for what random weights do not have."""
+        if not is_main():
+            return
+        reason = ""
+        if self.has_text:
+            reason = "its vectors are in no space of a text tower"
+        elif self.held_blocks:
+            reason = f"{len(self.held_blocks)} of its blocks are held fixed, so that they stay random"
+        if reason:
+            _LOGGER.warning(
+                "model.%s %s starts from random weights: %s. Name public weights: --model.%s.pretrained FOLDER",
+                *(self.modality, self.library, reason, self.modality),
+            )
 
     def base_names(self) -> list[str]:
         """Return the names of the tensors that are fixed copies of ``pretrained``; none where they are trained."""

@@ -93,6 +93,20 @@ class WeightFolder:
         raise WeightsError(f"{self.name}: {missing} is missing. Weights must be safetensors.")
 
 
+def named_weights(text: str) -> str:
+    """Return the name in a setting ``pretrained``; empty for "false", which names none.
+
+    Raises:
+        InputError: If the word is a switch, such as "true": there is no default set of weights.
+    """
+    if text.lower() in ("true", "yes", "on"):
+        raise InputError(
+            f"pretrained ({text}) must name the weights: a folder with config.json and model.safetensors, or a "
+            "repository, hf-hub:OWNER/NAME."
+        )
+    return "" if text.lower() == "false" else text
+
+
 def weight_folder(name: str) -> WeightFolder:
     """Return the folder of public weights: a local one, or the downloaded one of a repository on the hub.
 

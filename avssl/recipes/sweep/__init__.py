@@ -54,8 +54,8 @@ def sweep(
         grid: Settings of all runs.
         out: Folder of the runs, the table and the plot; default: runs/NAME-sweep.
         metric: Names in metrics.jsonl; default: retrieval/R@10 among held-out clips beside that of shuffled audio, if
-            the runs measure it, and loss. The first is plotted. A name that the first finished run does not have is an
-            error before the others begin.
+            the runs measure it, and loss. The first is plotted. A name that no run would have is an error
+            before the first begins.
         dry_run: List the runs and their settings, and write nothing.
         overwrite: Replace finished runs of other settings in the folder.
         progress: Show progress bars.

@@ -24,7 +24,15 @@ from avssl.core.output_records import Command
 from avssl.core.outputs import FolderKind, claimed_folder
 from avssl.core.whole_file import write_text
 from avssl.recipes.pretrain import pretrain
-from avssl.recipes.sweep.summary import FILES, Summary, as_text, check_metrics, summarize, write_summary
+from avssl.recipes.sweep.summary import (
+    FILES,
+    Summary,
+    as_text,
+    check_metrics,
+    refuse_unknown_metrics,
+    summarize,
+    write_summary,
+)
 
 _KIND = FolderKind("a sweep", (*FILES, "settings/*.yaml", "runs/**/*"))
 _TASK = "SLURM_ARRAY_TASK_ID"
@@ -45,6 +53,7 @@ def run_grid(
         return None
     part = (0, 1) if task is None else (task, len(names))
     source = grid.runs[0].config.data.source
+    refuse_unknown_metrics([run.config for run in grid.runs], metrics)
     with claimed_folder(folder, Command.of("sweep"), _KIND, overwrite=overwrite, reads=(source,), part=part) as claim:
         claim.adopt()
         for name, run in names.items():

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from avssl.config import Grid, GridRun
+from avssl.config import Config, Grid, GridRun
 from avssl.core.errors import InputError
 from avssl.core.tables import write_table
 from avssl.core.user_files import read_text
@@ -20,6 +20,7 @@ from avssl.engine.trackers.json_lines import FILE_NAME
 from avssl.evaluation import mean_and_deviation
 from avssl.reports.plots import draw_curves
 from avssl.reports.text_table import markdown_table, text_table
+from avssl.training.metric_names import metric_names
 from avssl.training.monitors import BEST_BY
 
 FILES = ("table.md", "table.csv", "sweep.json", "sweep.png")
@@ -80,6 +81,18 @@ def summarize(grid: Grid, finished: Mapping[Path, GridRun], metrics: Sequence[st
 def check_metrics(finished: Iterable[Path], metrics: Sequence[str]) -> None:
     """Raise InputError if a requested metric is in none of the finished runs, of which there are some."""
     _check_names([last_numbers(path / FILE_NAME) for path in finished], metrics)
+
+
+def refuse_unknown_metrics(configs: Sequence[Config], metrics: Sequence[str]) -> None:
+    """Raise InputError if no run of these settings would log a requested metric; nothing is read."""
+    known: list[str] = []
+    seen: set[str] = set()
+    for config in configs:
+        about = f"{config.objective} {config.monitor} {config.transform} {config.model}"
+        if about not in seen and not set(metrics) <= set(known):
+            seen.add(about)
+            known += metric_names(config)
+    _check_names([dict.fromkeys(known, 0.0)], metrics)
 
 
 def _check_names(numbers: Iterable[Mapping[str, float]], metrics: Sequence[str]) -> list[str]:

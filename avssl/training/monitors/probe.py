@@ -25,6 +25,10 @@ Labels = Sequence[str | None] | Mapping[int, str | None]
 """Label of each row, or of some rows by their number."""
 
 
+NUMBERS = ("probe/majority", "probe/video_accuracy", "probe/audio_accuracy")
+"""Names of the numbers of a probe."""
+
+
 class ProbeMonitor:
     """Fits a linear probe on frozen features at each measurement. Training never uses its labels.
 

@@ -202,7 +202,7 @@ def test_audio_equals_that_of_the_processor(kind):
 # ---------------------------------------------------------------- names and weights
 
 
-def test_weights_and_processor_are_read_from_a_folder(tmp_path):
+def test_weights_and_processor_are_read_from_a_folder(tmp_path, caplog):
     import transformers
 
     config = transformers.CLIPVisionConfig(**parse_words("config", VIDEO["clip"][0]))
@@ -223,6 +223,17 @@ def test_weights_and_processor_are_read_from_a_folder(tmp_path):
         if "lora_" not in name:
             assert torch.equal(value, theirs[name.replace(".base_layer.", ".").removeprefix("vision_model.")])
     assert encoder.license_id == "mit"
+    assert not [record for record in caplog.records if "not used" in record.message]
+    shorter = tuple(word.replace("num_hidden_layers=2", "num_hidden_layers=1") for word in VIDEO["clip"][0])
+    with caplog.at_level("INFO", logger="avssl"):
+        create_encoder(
+            "hf", modality="video", backbone="clip", config=shorter, pretrained=str(tmp_path)
+        ).load_pretrained()
+    (unused,) = [record for record in caplog.records if "not used" in record.message]
+    assert unused.levelname == "WARNING"
+    assert "16 of its tensors are not used, as clip has no place for them: " in unused.message
+    assert "encoder.layers.1.layer_norm1.bias, " in unused.message
+    assert unused.message.endswith(", and 11 more")
     other = create_encoder(
         "hf",
         modality="video",

@@ -3,8 +3,13 @@
 import pytest
 import torch
 
+from avssl.config import ConfigError, parse_settings
 from avssl.core.errors import InputError
 from avssl.models import create_encoder
+from avssl.models.foreign.image_text import ImageTextEncoder
+from avssl.models.foreign.spec import Spec
+from avssl.models.foreign.weights import weight_folder
+from avssl.models.undecayed import undecayed
 
 CONFIG = ("depth=2", "embed_dim=48", "num_heads=2", "img_size=32", "patch_size=8")
 
@@ -102,3 +107,41 @@ def test_attention_over_time_starts_as_the_identity_and_mixes_frames_of_a_cell()
     moved[:, 2, 1] = False
     assert not moved.any()
     assert encoder.forward_stages(x)["block.1"].shape == before.shape
+
+
+@pytest.mark.parametrize("word", ["true", "True", "yes", "on"])
+@pytest.mark.parametrize("name", ["timm", "hf", "torchvision", "image_text"])
+def test_a_switch_is_no_name_of_weights(name, word):
+    """In the class, and on the command line before anything is built."""
+    message = rf"pretrained \({word}\) must name the weights: a folder with .*, or a repository, hf-hub:OWNER/NAME"
+    with pytest.raises(InputError, match=message):
+        create_encoder(name, modality="video", pretrained=word)
+    with pytest.raises(ConfigError, match=message):
+        parse_settings({"model.video.name": name, "model.video.pretrained": word})
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({}, ""), ({"frozen": True}, "2 of its blocks"), ({"frozen_stages": 1}, "1 of its blocks"), ({"lora": 2}, "2 of")],
+)
+def test_random_weights_that_stay_random_get_a_warning(options, reason, caplog):
+    tower(**options).load_pretrained()
+    assert [
+        f"model.video timm starts from random weights: {reason}" in record.message for record in caplog.records
+    ] == ([True] if reason else [])
+
+
+def test_a_tower_beside_text_needs_its_public_weights(caplog, tiny_image_text):
+    spec = ImageTextEncoder.spec_of(Spec(""), weight_folder(str(tiny_image_text("clip"))))
+    create_encoder("image_text", modality="video", **spec.words()).load_pretrained()
+    (record,) = caplog.records
+    assert record.message.startswith("model.video image_text starts from random weights: its vectors are in no space")
+    assert record.message.endswith("Name public weights: --model.video.pretrained FOLDER")
+
+
+def test_positions_and_tokens_of_timm_are_not_decayed():
+    """As timm says itself."""
+    encoder = tower()
+    network, found = encoder.backbone.network, {id(parameter) for parameter in undecayed(encoder)}
+    named = {name for name, parameter in network.named_parameters() if id(parameter) in found}
+    assert named == {"pos_embed", "cls_token"} == network.no_weight_decay() & dict(network.named_parameters()).keys()
