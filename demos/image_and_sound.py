@@ -35,7 +35,7 @@ def main(folder: Path, weights: str | None) -> None:
                 write_image(image, reader.read_frames([truth.sounding_events()[0]])[0])
             write_wav(folder / f"sound_{number}.wav", reader.read_audio(0.0, 4.0, RATE_HZ)[0])
         print(f"sound {number} is that of the {truth.heard_kinds[0]}:", end=" ")
-        localize(image, checkpoint=weights, out=folder / f"map_{number}.png", audio=folder / f"sound_{number}.wav")
+        localize([image], checkpoint=weights, out=folder / f"map_{number}.png", audio=folder / f"sound_{number}.wav")
 
 
 def write_wav(path: Path, samples) -> None:

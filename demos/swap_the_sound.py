@@ -21,7 +21,7 @@ def main(folder: Path, weights: str | None) -> None:
     three_objects = SceneSettings(object_weights=(0, 0, 1))
     clips = synthesize_corpus(folder, {"scenes": Split(2, three_objects)}, seed=3, num_workers=0, progress=False)
     maps = localize(
-        clips.file(0),
+        [clips.file(0)],
         checkpoint=weights,
         out=folder / "swapped.mp4",
         audio=clips.file(1),

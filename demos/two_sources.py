@@ -27,7 +27,7 @@ def main(folder: Path, weights: str | None) -> None:
     truth_file = clips.truth_file(0)
     assert truth_file is not None, "SoundingShapes clips have a truth"
     truth = read_truth(truth_file)
-    maps = localize(clips.file(0), checkpoint=weights, out=folder / "two_sources.mp4", stride_seconds=0.125)[
+    maps = localize([clips.file(0)], checkpoint=weights, out=folder / "two_sources.mp4", stride_seconds=0.125)[
         "own audio"
     ]
 
@@ -43,7 +43,7 @@ def main(folder: Path, weights: str | None) -> None:
     print(f"right at {found} of {total} events")
 
     if from_pretrained(weights or demo_weights()).model.num_heads > 1:
-        localize(clips.file(0), checkpoint=weights, out=folder / "heads.mp4", look=Look(heads=True))
+        localize([clips.file(0)], checkpoint=weights, out=folder / "heads.mp4", look=Look(heads=True))
 
 
 if __name__ == "__main__":

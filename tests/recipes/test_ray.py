@@ -5,8 +5,10 @@ import time
 import warnings
 
 import pytest
+import torch
 
 from avssl.cli import main
+from avssl.hub.classifier import create_classifier, save_classifier
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'avssl[ray]'")
 
@@ -61,6 +63,46 @@ def test_index_and_embed_on_a_cluster_give_the_bytes_of_one_machine(
     for name, more in (("one", ["--num-workers", "2"]), ("two", there)):
         assert main(["embed", str(listed), "-o", str(tmp_path / f"{name}.parquet"), *words, *more]) == 0
     assert (tmp_path / "two.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+
+
+@pytest.fixture
+def few(videos, tmp_path):
+    """Two videos, and a file that is none."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for name in ("clip00.mp4", "clip19.mp4"):
+        (folder / name).symlink_to(videos / name)
+    (folder / "text.mp4").write_text("no video")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray
+def test_localize_on_a_cluster_gives_the_bytes_of_one_machine(cluster, few, tiny_release, tmp_path):
+    words = ["localize", str(few), "--checkpoint", str(tiny_release), "--stride-seconds", "0.5", "--seconds", "1"]
+    there = ["--engine", "ray", "--address", cluster.address]
+    for name, more in (("one", ["--num-workers", "2", "--device", "cpu"]), ("two", there)):
+        assert main([*words, "-o", str(tmp_path / name), *more]) == 0
+    found = sorted(path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*") if path.is_file())
+    assert [str(path) for path in found if path.parts[0] == "maps"] == [
+        *("maps/000000.json", "maps/000000.mp4", "maps/000001.json", "maps/000001.mp4")
+    ]
+    for path in found:
+        if path.parts[0] != ".avssl":
+            assert (tmp_path / "two" / path).read_bytes() == (tmp_path / "one" / path).read_bytes(), path
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray
+def test_classify_on_a_cluster_gives_the_bytes_of_one_machine(cluster, few, tmp_path, finetuning):
+    config = finetuning(few)
+    model, transform = create_classifier(config, 3)
+    mean = transform.standardize.mean
+    transform.standardize.set_statistics(torch.zeros_like(mean), torch.ones_like(mean))
+    weights = save_classifier(tmp_path / "weights", model, transform, ["a", "b", "c"], config)
+    words = ["classify", str(weights), str(few), "--device", "cpu", "--every", "0.5", "--all-classes"]
+    for name, more in (("one", ["--num-workers", "2"]), ("two", ["--engine", "ray", "--address", cluster.address])):
+        assert main([*words, "-o", str(tmp_path / f"{name}.csv"), *more]) == 0
+    for ending in ("csv", "windows.csv", "failures.csv"):
+        assert (tmp_path / f"two.{ending}").read_bytes() == (tmp_path / f"one.{ending}").read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray

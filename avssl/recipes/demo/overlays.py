@@ -40,7 +40,7 @@ def draw_overlays(run: Path, corpus: Path, out_dir: Path, settings: DemoSettings
     videos = []
     for row in rows[: settings.num_overlays]:
         name = f"{str(manifest.value(row, 'id')).replace('/', '_')}.mp4"
-        localize(manifest.file(row), checkpoint=run, out=out_dir / name, device=settings.device, overwrite=True)
+        localize([manifest.file(row)], checkpoint=run, out=out_dir / name, device=settings.device, overwrite=True)
         videos.append({"file": name, **_about(manifest, row)})
     pretrained = from_pretrained(run, choose_device(settings.device), crop="full")
     stills: dict[str, list[dict[str, Any]]] = {}
