@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -26,6 +26,8 @@ class Objective(nn.Module, ABC):
 
     needs: ObjectiveNeeds = ObjectiveNeeds()
     """Requirements of this instance on model, transform and task."""
+    later_terms: ClassVar[tuple[str, ...]] = ()
+    """Terms of the loss that the first epoch does not have."""
 
     @classmethod
     def needs_of(cls, options: Mapping[str, Any]) -> ObjectiveNeeds:

@@ -14,7 +14,7 @@ Dimensions: B clips on this rank, N rows, M of them with an embedding, H heads, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +109,7 @@ class SeLaVi(Objective):
         ValueError: If an argument is out of range, or there are fewer rows than clusters.
     """
 
+    later_terms: ClassVar[tuple[str, ...]] = ("accuracy_video", "accuracy_audio", "used_clusters")
     video_prototypes: Tensor
     """(H, K, D) of the last step."""
     audio_prototypes: Tensor

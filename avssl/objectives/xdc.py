@@ -16,7 +16,7 @@ Dimensions: B clips on this rank, N rows, M of them with an embedding, K cluster
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,7 @@ class XDC(Objective):
         ValueError: If an argument is out of range, or there are fewer rows than clusters.
     """
 
+    later_terms: ClassVar[tuple[str, ...]] = ("accuracy_video", "accuracy_audio", "used_clusters")
     weights: Tensor
     """(2, N) float32 weights of the rows by their video and audio cluster; 0 without a label."""
     used_clusters: Tensor

@@ -40,8 +40,8 @@ def metric_names(config: Config) -> list[str]:
 
 
 def _terms(task: PretrainTask, batch: Batch) -> list[str]:
-    """Return the names of the terms of the loss in the first step of a run, and near its end."""
-    names: list[str] = []
+    """Return the names of the terms of the loss in the first step of a run, near its end, and in later epochs."""
+    names: list[str] = list(task.objective.later_terms)
     task.on_epoch_start(0)
     for share_done in (0.0, 0.99):
         task.on_step_start(share_done)

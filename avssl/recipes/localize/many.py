@@ -66,7 +66,7 @@ class _Source:
     """A file to localize."""
 
     row: int
-    """Of the manifest that names it."""
+    """Row of the manifest that names it."""
     id: str
     file: str
     audio: str | None
@@ -93,9 +93,9 @@ def localize_many(
     progress: bool,
 ) -> Path:
     """Localize every file, and return the page. Arguments are those of the verb."""
-    on_gpu = choose_device(device).type != "cpu" and engine == "local"
     if engine != "local" and device not in ("auto", "cpu"):
         raise ConfigError(f"--device {device}: a Ray cluster localizes on its CPU cores. Leave it out.")
+    on_gpu = engine == "local" and choose_device(device).type != "cpu"
     manifest = _rows(names)
     sources = list(_sources(manifest))
     folder = Path(out) if out else Path(f"{Path(names[0]).resolve().stem}_heatmaps")
