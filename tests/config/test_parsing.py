@@ -13,6 +13,7 @@ from avssl.config import (
     config_from_dict,
     field_docs,
     load_config,
+    load_run_config,
     to_dict,
     to_yaml,
 )
@@ -266,3 +267,16 @@ def test_what_is_no_file_is_named(tmp_path):
     for name in ("fifo.yaml", "x.yaml"):
         with pytest.raises(ConfigError, match=r"fifo\.yaml: is a FIFO"):
             load_config(tmp_path / name)
+
+
+@pytest.mark.parametrize("line", ["", "\n  decay_tokens: false", "\n  decay_tokens: true"])
+def test_a_run_from_before_a_setting_goes_on_as_it_began(tmp_path, capsys, line):
+    """Its config.yaml has every setting that there was; a new run has the default."""
+    text = to_yaml(config_from_dict({"data": {"source": "videos"}}))
+    assert "\n  decay_tokens: false" in text
+    (tmp_path / "config.yaml").write_text(text.replace("\n  decay_tokens: false", line))
+    decays = line != "\n  decay_tokens: false"
+    assert load_run_config(tmp_path).optim.decay_tokens == decays
+    with pytest.raises(SystemExit):
+        Verb("pretrain", "avssl.recipes.pretrain:pretrain").run(["--resume", str(tmp_path), "--print-config"])
+    assert f"  decay_tokens: {str(decays).lower()}\n" in capsys.readouterr().out
