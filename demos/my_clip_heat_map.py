@@ -21,7 +21,7 @@ from avssl.recipes.localize import localize
 def main(video: str, weights: str | None = None, out: str | None = None) -> None:
     """Write the map and print what it says."""
     out = out or f"{Path(video).stem}_map.mp4"
-    found = localize(video, checkpoint=weights, out=out, silence=True, side_by_side=True)
+    found = localize([video], checkpoint=weights, out=out, silence=True, side_by_side=True)
     own, silent = found["own audio"], found["silence"]
     peak = best_peak(video, own)
     print(f"at {peak['second']:.2f} s the sound seems to come from x {peak['x']:.0f}, y {peak['y']:.0f} (pixels)")
