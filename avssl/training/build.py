@@ -23,8 +23,7 @@ from avssl.data.dataset import ClipDataset
 from avssl.data.loader import TrainLoader
 from avssl.data.one_stream import OneStreamDataset
 from avssl.data.sampling import ClipSampling
-from avssl.engine import WarmupCosine, create_optimizer
-from avssl.engine.optim import RateGroup
+from avssl.engine import RateGroup, WarmupCosine, create_optimizer
 from avssl.engine.trackers import check_trackers
 from avssl.models import (
     AVModel,
