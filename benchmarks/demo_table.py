@@ -1,4 +1,4 @@
-"""Print README.md's table from finished demos: one column per seed, every number beside its baselines.
+"""Print the table of docs/results_demo.md from finished demos: one column per seed, every number beside its baselines.
 
 for seed in 0 1 2; do avssl demo demo_$seed --seed $seed; done
 python benchmarks/demo_table.py demo_0 demo_1 demo_2
