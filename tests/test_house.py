@@ -165,6 +165,8 @@ OPENED_BARE = {
     ("engine/precision.py", "read_text"): "a file of /proc",
     ("config/declared.py", "read_text"): "source code of this package",
     ("data/health/killable.py", "open"): "a file of /proc",
+    ("data/packed/tars.py", "open"): "an object of a store",
+    ("data/packed/tars.py", "tarfile.open"): "a file that is open",
     ("data/health/killable.py", "os.open"): "the null device",
     ("media/prepared/writer.py", "av.open"): "bytes in memory",
     ("models/foreign/spec.py", "yaml.safe_load"): "the text of a setting",

@@ -64,7 +64,8 @@ class DataConfig(ReadingConfig):
     """Training rows and how they are read."""
 
     source: str = ""
-    """Folder of videos, or a manifest (CSV)."""
+    """Folder of videos; a manifest (CSV); WebDataset tars, as "shards/{000..010}.tar"; or a Hugging Face dataset: a
+    folder of save_to_disk, or "hf:NAME"."""
     split: str = "train"
     """Value of the manifest's split column that selects rows; "all", or no such column, selects every row."""
     segment_seconds: SegmentSeconds = 10.0

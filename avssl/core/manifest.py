@@ -46,6 +46,10 @@ COLUMNS: dict[str, pa.DataType] = {
     "limits": pa.string(),  # of media files, where they are not the defaults: avssl.media.limits
     "shard_offset": pa.int64(),  # in a prepared corpus, whose path is a shard: where the clip begins in it, in bytes
     "shard_header_bytes": pa.int64(),  # and the length of its index
+    "member_offset": pa.int64(),  # where path is an archive (avssl.data.packed): where the media file begins in it
+    "member_bytes": pa.int64(),  # and its size
+    "audio_member_offset": pa.int64(),  # the same for the audio, where it is another file of the archive
+    "audio_member_bytes": pa.int64(),
 }
 """Known columns and their types. Others are read as strings."""
 
@@ -169,6 +173,12 @@ class Manifest:
         text = self.table["path"][row].as_py()
         self._refuse_leaving("path", text)
         return f"{self._root}/{text if is_url(self._root) else name_from_text(text)}"
+
+    def name(self, row: int) -> str:
+        """Return the media of a row for messages: its file, with the row's id if that lies inside an archive."""
+        if self.value(row, "member_bytes") is None:
+            return self.location(row)
+        return f"{self.location(row)}: {self.value(row, 'id')}"
 
     def truth_file(self, row: int) -> Path | None:
         """Return the ground-truth file of a row, or None."""

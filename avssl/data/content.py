@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from avssl.core.manifest import Manifest
 from avssl.core.user_files import open_regular
+from avssl.data.packed.members import is_member, members_of
 from avssl.data.shards.storage import RangeReader
 
 _Item = TypeVar("_Item")
@@ -40,15 +42,19 @@ def content_hashes(manifest: Manifest) -> list[str]:
     * A file of up to :data:`NUM_BLOCKS` x :data:`BLOCK_BYTES` (256 KiB) is hashed whole.
     * For a larger file, its size and that many blocks are hashed. A change that keeps the size and touches none
       of them is not detected; any new encoding or cut changes the tables at the file's beginning or end.
+    * A media file inside an archive is hashed in the same way, also from an object store.
     * For a row of a prepared corpus, its index, which lists every packet's size, and the first
       block after it are hashed, also from an object store.
     """
     if "shard_header_bytes" in manifest:
         return _prepared_hashes(manifest)
-    files = [(manifest.file(row), manifest.sound_file(row)) for row in range(len(manifest))]
-    names = sorted({file for pair in files for file in pair})
+    found = _member_hashes(manifest)
+    files = {row: (manifest.file(row), manifest.sound_file(row)) for row in range(len(manifest)) if row not in found}
+    names = sorted({file for pair in files.values() for file in pair})
     hashes = dict(zip(names, in_threads(file_hash, names), strict=True))
-    return [hashes[path] if path == audio else _joined(hashes[path], hashes[audio]) for path, audio in files]
+    for row, (path, audio) in files.items():
+        found[row] = hashes[path] if path == audio else _joined(hashes[path], hashes[audio])
+    return [found[row] for row in range(len(manifest))]
 
 
 def same_content(files: Sequence[Path | None]) -> list[int]:
@@ -133,6 +139,24 @@ def _prepared_hashes(manifest: Manifest) -> list[str]:
     return hashes
 
 
+def _member_hashes(manifest: Manifest) -> dict[int, str]:
+    """Return the hash of each row whose media lie inside an archive, by its position."""
+    ranges, hashes = RangeReader(), {}
+    for row in (row for row in range(len(manifest)) if is_member(manifest, row)):
+        read = partial(ranges.read, manifest.location(row))
+        try:
+            each = [_hash(size, partial(_read_at, read, offset)) for offset, size in members_of(manifest, row)]
+        except OSError:
+            each = [""]
+        hashes[row] = each[0] if len(each) == 1 else _joined(each[0], each[1])
+    ranges.close()
+    return hashes
+
+
+def _read_at(read: Callable[[int, int], bytes], first: int, offset: int, size: int) -> bytes:
+    return read(first + offset, size)
+
+
 def in_threads(read: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
     """Return ``read`` of each item, in their order; for functions that wait for a disk."""
     # Many at a time: handing over an item costs more than asking a local disk for a file's size.
@@ -145,17 +169,21 @@ def file_hash(path: Path) -> str:
     """Return the hash of one file, as in :func:`content_hashes`; "" if it cannot be read."""
     try:
         with open_regular(path) as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            if size <= NUM_BLOCKS * BLOCK_BYTES:
-                return _digest(file.read())
-            parts = [str(size).encode()]
-            for number in range(NUM_BLOCKS):
-                file.seek((size - BLOCK_BYTES) * number // (NUM_BLOCKS - 1))
-                parts.append(file.read(BLOCK_BYTES))
-            return _digest(*parts)
+            return _hash(os.fstat(file.fileno()).st_size, partial(_pread, file))
     except OSError:
         return ""
+
+
+def _pread(file: BinaryIO, offset: int, size: int) -> bytes:
+    return os.pread(file.fileno(), size, offset)
+
+
+def _hash(size: int, read: Callable[[int, int], bytes]) -> str:
+    """Return the hash of the content that ``read`` returns parts of, by offset and size."""
+    if size <= NUM_BLOCKS * BLOCK_BYTES:
+        return _digest(read(0, size))
+    offsets = [(size - BLOCK_BYTES) * number // (NUM_BLOCKS - 1) for number in range(NUM_BLOCKS)]
+    return _digest(str(size).encode(), *(read(offset, BLOCK_BYTES) for offset in offsets))
 
 
 def _digest(*parts: bytes) -> str:

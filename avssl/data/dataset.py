@@ -202,7 +202,7 @@ class ClipDataset:
     @contextmanager
     def _open(self, row: int) -> Iterator[MediaReader]:
         """Open the file of a row; whatever is raised while it is open becomes a MediaError."""
-        with row_errors(self.manifest.location(row)), self._reader(row) as reader:
+        with row_errors(self.manifest.name(row)), self._reader(row) as reader:
             yield reader
 
     def _reader(self, row: int) -> MediaReader:
@@ -222,6 +222,7 @@ class ClipDataset:
             stream=self.stream,
             image_seconds=self._placing.video_seconds,
             limits=self.limits,
+            ranges=self._shards,
         )
 
     def _spans(self, info: MediaInfo, row: int) -> tuple[Span, Span, Span]:

@@ -115,7 +115,7 @@ def _key_of_file(path: str) -> str | None:
 def _same_content(train: Manifest, test: Manifest) -> tuple[list[bool], bool]:
     """Return for each test row whether a training row has the same file, or one of equal content, and the same time."""
     nothing = [False] * len(test)
-    if "shard_header_bytes" in train or "shard_header_bytes" in test:
+    if any(column in rows for column in ("shard_header_bytes", "member_bytes") for rows in (train, test)):
         return nothing, False
     trained, tested = _files(train), _files(test)
     if not all(any(path.is_file() for path, _ in files) for files in (trained, tested)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -78,7 +79,8 @@ def consecutive_spans(start: float, stop: float, seconds: float) -> Iterator[tup
 
 def _only_stream(manifest: Manifest, row: int) -> Any:
     """Return "audio" for the row of an audio file."""
-    return "audio" if manifest.file(row).suffix.lower() in AUDIO_EXTENSIONS else None
+    name = manifest.value(row, "source_path") or manifest.value(row, "path")
+    return "audio" if PurePosixPath(name).suffix.lower() in AUDIO_EXTENSIONS else None
 
 
 def _span(info: MediaInfo) -> tuple[float, float]:

@@ -12,14 +12,15 @@ import pyarrow as pa
 
 from avssl.core.engines import EngineName, working_on
 from avssl.core.errors import InputError
-from avssl.core.manifest import Manifest, ManifestError, read_manifest
+from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.core.output_records import Command, place
-from avssl.core.outputs import claimed_file, origin
+from avssl.core.outputs import claimed_file, claimed_files, origin
 from avssl.core.ranges import Seconds, Seed, SegmentSeconds, Share, Workers, checked
 from avssl.core.tables import write_table
 from avssl.data.health.indexing import FolderIndex, index_folder, path_below
 from avssl.data.health.report import HealthSettings
 from avssl.data.own_columns import merge_own_columns, with_own_cells
+from avssl.data.packed.sources import is_named, is_packed, packed_root, read_packed
 from avssl.data.splits import ClassFolders, choose_shares, class_table, find_class_folders, with_folder_labels
 
 FIRST = (
@@ -68,8 +69,12 @@ def index(
     each class is divided into train, val and test at random. Segments, copies and links of one recording are in one
     split. Split folders above the class folders (``FOLDER/train/dog/1.mp4``) are taken as they are.
 
+    WebDataset tars and saved Hugging Face datasets are listed too, with their labels and other fields as columns; what
+    lies in them is not checked, and what cannot be read later is counted there.
+
     Args:
-        folder: Folder that is searched at any depth.
+        folder: Folder that is searched at any depth; or tars, such as "shards/{000..010}.tar"; or a folder of
+            save_to_disk.
         out: Manifest to write, in the folder or in one above it; default: FOLDER/manifest.csv. A name that ends in
             .parquet gives a Parquet file, for very many rows. Failures go into NAME.failures.csv beside it.
         labels: "folders" writes the columns label and split from the class folders.
@@ -92,6 +97,10 @@ def index(
         InputError: If ``split`` does not sum to 1, or is given without labels or for folders that are splits.
         OutputError: If another process writes the manifest, or avssl did not make the list of failures.
     """
+    if is_packed(folder):
+        if labels != "none" or split is not None:
+            raise InputError(f"{folder}: --labels and --split are for folders; archives have labels of their own.")
+        return _index_archives(str(folder), out, strict=strict, overwrite=overwrite)
     folder = Path(folder)
     out = Path(out) if out else folder / "manifest.csv"
     _check_place(folder, out)
@@ -127,6 +136,35 @@ def index(
     if strict and found.failures:
         raise ManifestError(f"{len(found.failures)} files cannot be used (--strict): {failures}")
     return replace(found, manifest=manifest)
+
+
+def _index_archives(source: str, out: Path | str | None, *, strict: bool, overwrite: bool) -> FolderIndex:
+    """Write the manifest of tars, or of a saved dataset, beside them."""
+    root = packed_root(source)
+    if is_named(source) or is_url(root):
+        save = " Or save it with save_to_disk(FOLDER), and name that folder." if is_named(source) else ""
+        raise ManifestError(
+            f"{source}: a manifest lies beside its files, which are in no folder of yours. Name it directly: "
+            f"avssl pretrain {source}.{save}"
+        )
+    out = Path(out) if out else Path(root) / "manifest.csv"
+    if out.resolve().parent != Path(root).resolve():
+        raise ManifestError(f"{out}: a manifest's paths are relative to it. Write it into {root}.")
+    failures = out.with_suffix(".failures.csv")
+    with claimed_files([out, failures], Command.of("index", folder=source), overwrite=overwrite):
+        found = read_packed(source, progress=True)
+        num_archives = len(set(found.manifest["path"]))
+        print(f"{len(found.manifest)} rows in {num_archives} archives, {len(found.errors)} samples cannot be used")
+        print("listed, not checked: rows that cannot be read are counted where they are read")
+        found.manifest.write(out)
+        print(f"manifest: {out}")
+        failures.unlink(missing_ok=True)
+        if found.errors:
+            write_table(found.failures, failures)
+            print(f"failures: {failures}")
+    if strict and found.errors:
+        raise ManifestError(f"{len(found.errors)} samples cannot be used (--strict): {failures}")
+    return FolderIndex(found.manifest, found.errors)
 
 
 def _class_folders(

@@ -13,6 +13,7 @@ from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.data.health.indexing import index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
+from avssl.data.packed.sources import is_packed, read_packed
 from avssl.data.splits import (
     check_divided,
     check_trainable,
@@ -40,8 +41,8 @@ class LabeledSource:
 
 
 def is_folder(source: Path | str) -> bool:
-    """Return True if a source is a folder, and not a manifest."""
-    return not is_url(source) and Path(source).is_dir()
+    """Return True if a source is a folder of media, and not a manifest or a saved dataset."""
+    return not is_url(source) and Path(source).is_dir() and not is_packed(source)
 
 
 def read_labeled_source(
@@ -57,12 +58,12 @@ def read_labeled_source(
     limits: MediaLimits | None = None,
     progress: bool = False,
 ) -> LabeledSource:
-    """Return the rows of a manifest, or those of a folder of class folders as ``avssl index --labels folders``.
+    """Return the rows of a manifest, of archives, or of a folder of class folders as ``avssl index --labels folders``.
 
     Nothing is written into a folder.
 
     Args:
-        source: Manifest or folder.
+        source: Manifest, archives (:mod:`avssl.data.packed`) or folder.
         inputs: Streams that the files of a folder need.
         shares: Shares of training, validation and test; default: 0.8, 0.1, 0.1. Split folders are taken as they are.
         seed: Random seed of the splits.
@@ -78,28 +79,31 @@ def read_labeled_source(
             many unusable files; class folders are looked at before any file is opened.
         InputError: If ``shares`` are given for folders that are splits.
     """
+    if is_packed(source):
+        found = read_packed(source, progress=progress)
+        return LabeledSource(found.manifest, found.failures)
     if not is_folder(source):
         return LabeledSource(read_manifest(source), failures_table([]))
     folder = Path(source)
     classes = find_class_folders(folder, inputs)
     check_trainable(classes, unknown_classes)
     shares = choose_shares(classes, shares)
-    found = index_folder(
+    indexed = index_folder(
         folder,
         health=HealthSettings(
             backend=backend, min_seconds=min(MIN_SECONDS, audio_seconds), limits=limits or MediaLimits(), stream=inputs
         ),
         progress=progress,
     )
-    if parts := found.left_out_summary():
+    if parts := indexed.left_out_summary():
         _LOGGER.info("note        left out of files: %s", parts)
-    check_bad_fraction(found, folder, max_bad_fraction, f" --labels folders --stream {inputs}")
-    manifest = with_folder_labels(found.manifest, classes, Path(), shares, seed)
+    check_bad_fraction(indexed, folder, max_bad_fraction, f" --labels folders --stream {inputs}")
+    manifest = with_folder_labels(indexed.manifest, classes, Path(), shares, seed)
     check_divided(manifest, classes, unknown_classes)
     _compare_with_listed(manifest, folder / "manifest.csv")
     for line in [*class_table(manifest).split("\n"), *(f"note: {remark}" for remark in classes.remarks())]:
         _LOGGER.info("%s", line)
-    return LabeledSource(manifest, found.failures_table())
+    return LabeledSource(manifest, indexed.failures_table())
 
 
 def _compare_with_listed(manifest: Manifest, listed: Path) -> None:

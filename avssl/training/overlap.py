@@ -14,6 +14,7 @@ from avssl.core.manifest import Manifest, ManifestError, is_url, read_manifest
 from avssl.core.user_files import read_text
 from avssl.data.official.published_list import read_list
 from avssl.data.overlap import Overlap, clip_keys, find_overlap, named_in
+from avssl.data.packed.sources import is_packed
 from avssl.training.run_directory import RunDirectory
 
 _MAX_CONFIG_BYTES = 1 << 20
@@ -71,7 +72,7 @@ def overlaps_with_tests(train: Manifest, source: str, named: Sequence[Path | str
         ManifestError: If a file of ``named`` is neither.
     """
     found = {str(path): _overlap_with_file(train, Path(path)) for path in named}
-    if is_url(source) or not Path(source).is_file():
+    if is_url(source) or is_packed(source) or not Path(source).is_file():
         return found
     rows = read_manifest(source)
     if "split" in rows:

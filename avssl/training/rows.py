@@ -18,6 +18,8 @@ from avssl.data.conditions import rows_where
 from avssl.data.file_stamps import stamped
 from avssl.data.health.indexing import FolderIndex, index_folder
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
+from avssl.data.ledger import failures_table
+from avssl.data.packed.sources import is_packed, read_packed
 from avssl.data.row_segments import segment_rows
 from avssl.data.splits import Recordings, held_out_rows, split_rows
 from avssl.training.run_directory import RunDirectory
@@ -103,7 +105,7 @@ def rows_of_run(
 def find_rows(
     config: Config, *, min_rows: int = MIN_ROWS, progress: bool = False, dry_run: bool = False
 ) -> tuple[Manifest, pa.Table]:
-    """Return the rows of ``data.source``, a folder or a manifest, and a table of the files that gave none.
+    """Return the rows of ``data.source``, a folder, a manifest or archives, and a table of what gave none.
 
     A dry run stores no health report.
 
@@ -112,26 +114,44 @@ def find_rows(
             ``data.max_bad_fraction`` allows.
     """
     source = Path(config.data.source)
-    if source.is_dir():
+    is_folder = source.is_dir() and not is_packed(config.data.source)
+    if is_folder:
         manifest, unusable = _index(config, source, progress, dry_run)
         manifest = rows_where(manifest, config.data.where)
     else:
-        if not is_url(config.data.source) and not source.exists():
-            raise ManifestError(f"{source}: no such folder or manifest.")
-        manifest = rows_of_split(rows_where(read_manifest(config.data.source), config.data.where), config.data.split)
+        manifest, unusable = _listed(config, progress)
+        manifest = rows_of_split(rows_where(manifest, config.data.where), config.data.split)
         if config.data.segment_manifest:
             manifest = _segmented(config, manifest)
-        unusable = pa.table({n: pa.array([], pa.string()) for n in ("id", "path", "stream", "reason", "message")})
     if len(manifest) < min_rows:
         cut = (
             "cut them into more rows with --data.segment-seconds and --data.segment-over-seconds."
-            if source.is_dir()
+            if is_folder
             else "cut those of whole videos into more rows with --data.segment-manifest true."
         )
         raise ManifestError(
             f"{source}: {len(manifest)} usable rows, but at least {min_rows} are needed. Add videos, or {cut}"
         )
     return manifest, unusable
+
+
+def _listed(config: Config, progress: bool) -> tuple[Manifest, pa.Table]:
+    """Return the rows of a manifest, or of archives, and the samples of archives that gave none."""
+    source = config.data.source
+    if not is_packed(source):
+        if not is_url(source) and not Path(source).exists():
+            raise ManifestError(f"{source}: no such folder or manifest; archives are named as FILE.tar or hf:NAME.")
+        return read_manifest(source), failures_table([])
+    found = read_packed(source, progress=progress)
+    num_bad, allowed = len(found.failures), config.data.max_bad_fraction
+    total = num_bad + len(found.manifest)
+    if num_bad > allowed * total:
+        raise ManifestError(
+            f"{source}: {num_bad} of {total} samples cannot be used, more than the allowed share of "
+            f"{allowed:g} (data.max_bad_fraction): {'; '.join(reasons(found.failures))}. "
+            f"The first: {found.failures['message'][0].as_py()}"
+        )
+    return found.manifest, found.failures
 
 
 def _segmented(config: Config, manifest: Manifest) -> Manifest:
@@ -238,9 +258,10 @@ def _without_repeated(gallery: Manifest, trained: Manifest) -> Manifest:
 def _gallery_split(config: Config, split: str) -> Manifest | None:
     """Return the rows of a manifest's split, or None if there are too few or the source is a folder."""
     source = config.data.source
-    if not is_url(source) and Path(source).is_dir():
+    if not is_url(source) and Path(source).is_dir() and not is_packed(source):
         return None
-    manifest = rows_where(read_manifest(source), config.data.where, log=False)
+    manifest = read_packed(source).manifest if is_packed(source) else read_manifest(source)
+    manifest = rows_where(manifest, config.data.where, log=False)
     rows = manifest.where(split=split) if "split" in manifest else manifest.select(np.empty(0, dtype=np.int64))
     return rows if len(rows) >= MIN_GALLERY else None
 

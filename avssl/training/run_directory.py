@@ -43,6 +43,7 @@ from avssl.core.tables import MAX_TABLE_BYTES, parse_table, write_table
 from avssl.core.user_files import read_bytes, read_text
 from avssl.core.whole_file import write_json, write_text
 from avssl.data.ledger import Failure, failures_table
+from avssl.data.packed.sources import is_named, is_packed, packed_root
 from avssl.engine import environment_report, set_threads
 from avssl.media.backends import resolve_backend
 
@@ -227,6 +228,9 @@ def default_directory(source: str, ending: str = "") -> Path:
 
     The name is that of the folder itself, not of a link to it or of ``..``.
     """
+    if is_packed(source) and not Path(source).is_dir():  # shards-{000..010}.tar, hf:name
+        words = re.findall(r"[\w-]*\w", re.sub(r"\{.*?\}|\.tar$|^hf:", "", source).rpartition("/")[2])
+        return Path("runs") / (("-".join(words) or "run") + ending)
     path = Path(source.partition("://")[2].strip("/")) if is_url(source) else Path(source).resolve()
     name = path.name if path.is_dir() else re.sub(r"\.(csv|parquet)$", "", path.name, flags=re.IGNORECASE)
     if path.name.lower() in ("manifest.csv", "manifest.parquet") and not path.is_dir():
@@ -238,14 +242,16 @@ def resolved(config: _Root) -> _Root:
     """Return the settings with absolute source, named backend and number of threads, which a resume must not change."""
     either: Any = config
     source = either.data.source
-    source = source if is_url(source) else str(Path(source).resolve())
+    source = source if is_url(source) or is_named(source) else str(Path(source).resolve())
     data = replace(either.data, source=source, backend=resolve_backend(either.data.backend))
     result: _Root = replace(either, data=data, train=replace(either.train, threads=set_threads(either.train.threads)))
     return result
 
 
 def _root(source: Path | str) -> Path | str:
-    """Return the folder to which paths are relative: the source, or the folder of a manifest."""
+    """Return the folder to which paths are relative: the source, or the folder of a manifest or of archives."""
+    if is_packed(source):
+        return packed_root(source)
     return source if not is_url(source) and Path(source).is_dir() else str(source).rpartition("/")[0]
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -98,6 +99,21 @@ def test_loss_falls(videos, tiny_config, tmp_path):
     pretrain(config, out=tmp_path / "run", progress=False)
     losses = [row["loss"] for row in metrics(tmp_path / "run")]
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_a_run_on_a_tar_is_that_on_its_files(videos, tiny_config, tmp_path):
+    files = sorted(videos.iterdir())
+    with tarfile.open(tmp_path / "clips.tar", "w") as tar:
+        for file in files:
+            tar.add(file, file.name)
+    folder = shutil.copytree(videos, tmp_path / "v")
+    columns = {"id": [f"clips.tar/{file.name}" for file in files], "path": [file.name for file in files]}
+    Manifest.from_columns(columns, folder).write(folder / "manifest.csv")
+    for name, source in (("tar", tmp_path / "clips.tar"), ("files", folder / "manifest.csv")):
+        config = tiny_config(source, optim={"epochs": 1}, monitor={"every_steps": 0})
+        pretrain(config, out=tmp_path / name, progress=False)
+    assert_same_run(tmp_path / "tar", tmp_path / "files")
+    assert len(read_manifest(tmp_path / "tar" / "manifest.csv", tmp_path)) == 20
 
 
 # ---------------------------------------------------------------- resume

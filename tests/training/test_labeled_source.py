@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,12 @@ def test_an_unknown_class_may_have_one_recording(tmp_path):
         read_labeled_source(tmp_path, unknown_classes=["d"])
     with pytest.raises(ManifestError, match="unknown_classes: no row has the label 'd'; there are a, b, c"):
         divide(found.manifest, "label", unknown_classes=["d"])
+
+
+def test_tars_have_labels_of_their_own(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, data in (("x.mp4", b"video"), ("x.cls", b"dog")):
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            tar.addfile(about, io.BytesIO(data))
+    assert read_labeled_source(tmp_path / "a.tar").manifest["label"].tolist() == ["dog"]

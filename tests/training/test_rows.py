@@ -1,10 +1,13 @@
+import io
 import os
+import tarfile
 
 import pytest
 
 from avssl.config import config_from_dict
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.training.rows import find_rows, hold_out
+from avssl.training.run_directory import RunDirectory, default_directory, resolved
 
 
 def config(source=".", **changes):
@@ -91,3 +94,52 @@ def test_conditions_choose_the_rows_and_the_gallery(tmp_path):
     assert min(map(float, held_out["match"])) == 0.5
     with pytest.raises(ManifestError, match=r"data.where: the manifest has no column 'macth'.* Did you mean match\?"):
         find_rows(config(tmp_path / "manifest.csv", data={"where": "macth>=0.5"}))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """``shards(10, bad=1)`` writes two tars of ten samples, the even ones for training, and one without media."""
+
+    def call(count, bad=0):
+        for number in range(2):
+            with tarfile.open(tmp_path / f"x-{number}.tar", "w") as tar:
+                for sample in range(number, count + bad, 2):
+                    split = b'{"split": "%s"}' % (b"val" if sample % 2 else b"train")
+                    members = [("json", split), ("mp4", b"video")] if sample < count else [("json", split)]
+                    for ending, data in members:
+                        about = tarfile.TarInfo(f"{sample:03d}.{ending}")
+                        about.size = len(data)
+                        tar.addfile(about, io.BytesIO(data))
+        return f"{tmp_path}/x-{{0..1}}.tar"
+
+    return call
+
+
+def test_rows_of_tars_are_those_of_the_split_and_stay_where_they_are(shards, tmp_path):
+    source = shards(100)
+    settings = config(source)
+    found, unusable = find_rows(settings)
+    assert (len(found), unusable.num_rows) == (50, 0)
+    trained, held_out = hold_out(settings, found)
+    assert (len(trained), set(held_out["split"])) == (50, {"val"})
+    run = RunDirectory(tmp_path / "runs" / "a")
+    run.path.mkdir(parents=True)
+    run.write_rows(trained, unusable, held_out)
+    again = run.read_rows(source)[0]
+    assert again.location(3) == str(tmp_path / "x-0.tar")
+    assert again["member_offset"].tolist() == trained["member_offset"].tolist()
+    assert run.read_held_out(source).location(0) == str(tmp_path / "x-1.tar")
+    assert default_directory(source).name == "x"
+    assert default_directory("hf:someone/clips:small").name == "clips-small"
+    assert resolved(config("hf:someone/clips")).data.source == "hf:someone/clips"
+
+
+def test_samples_without_media_are_accounted_and_limited(shards):
+    found, unusable = find_rows(config(shards(20, bad=1), data={"split": "all"}))
+    assert (len(found), unusable["reason"].to_pylist()) == (20, ["not_media"])
+    with pytest.raises(
+        ManifestError, match=r"6 of 26 samples cannot be used, more than the allowed share of 0\.1.*6 not_media"
+    ):
+        find_rows(config(shards(20, bad=6), data={"split": "all"}))
+    with pytest.raises(ManifestError, match="no such folder or manifest; archives are named as"):
+        find_rows(config("nowhere"))

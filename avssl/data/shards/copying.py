@@ -20,6 +20,7 @@ from avssl.core.whole_file import write_json
 from avssl.data.content import content_hashes
 from avssl.data.file_stamps import BYTES, DATE, HASH
 from avssl.data.ledger import Failure
+from avssl.data.packed.members import MEMBER_COLUMNS
 from avssl.data.row_errors import row_errors
 from avssl.data.row_files import open_row
 from avssl.data.shards.format import read_record, record_path, shard_name, shard_writer
@@ -35,7 +36,7 @@ _AUDIO_SECONDS = 60  # a whole number of samples at any rate
 _INSIDE_SECONDS = 1e-4
 _SHORTEST_SECONDS = 0.1
 
-NOT_COPIED = ("start_seconds", "stop_seconds", "truth", "path", "audio_path", BYTES, HASH, DATE)
+NOT_COPIED = ("start_seconds", "stop_seconds", "truth", "path", "audio_path", BYTES, HASH, DATE, *MEMBER_COLUMNS)
 """Columns about the source's own file and times; they are stored under the name ``source_...``."""
 
 
@@ -183,7 +184,7 @@ def _common_span(info: MediaInfo, start: float, stop: float) -> tuple[float, flo
 def _copy(job: ShardJob, row: int) -> tuple[PreparedClip, MediaInfo]:
     manifest = job.manifest
     start, stop = (manifest.value(row, name) for name in ("start_seconds", "stop_seconds"))
-    with row_errors(manifest.location(row)), open_row(manifest, row, job.backend, limits=job.limits) as reader:
+    with row_errors(manifest.name(row)), open_row(manifest, row, job.backend, limits=job.limits) as reader:
         span = -math.inf if start is None else start, math.inf if stop is None else stop
         return copy_clip(reader, *span, job.settings), reader.info
 
