@@ -4,7 +4,7 @@
     python benchmarks/real.py ... --minutes 30                     the same for longer
     python benchmarks/real.py --table                              print the measurements so far
 
-FOLDERS are those of the Debian packages (docs/worlds.md, StampScenes); without --stamps those that are installed are used.
+FOLDERS are those of the Debian packages (docs/worlds.md, StampScenes); without --stamps the installed ones are used.
 MANIFEST is that of `python datasets/grid.py FOLDER`; without --grid there are no rows of GRID.
 
 StampScenes: 3 840 training clips of 96 x 96 pixels, two thirds with one object, 5 % with off-screen sound. Pointing,
