@@ -33,7 +33,6 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -43,6 +42,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from avssl.core.errors import AvsslError, InputError, RunError
+from avssl.core.exchanges import note
 
 _Value = TypeVar("_Value")
 
@@ -273,40 +273,6 @@ def _gather_bytes(own: list[Tensor]) -> list[Tensor]:
     return [part.clone(memory_format=torch.contiguous_format).view(-1) for part in parts]
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """One collective that ranks would make."""
-
-    shapes: tuple[tuple[int, ...], ...]
-    """Shapes of this rank's tensors."""
-    num_bytes: tuple[int, ...]
-    """Bytes of each."""
-    has_grad: bool
-    """True if gradients come back."""
-    is_pairs: bool = False
-    """True for columns of a score matrix, of which each rank has W times as many."""
-
-
-_noted: list[Exchange] | None = None
-
-
-@contextmanager
-def noted_exchanges() -> Iterator[list[Exchange]]:
-    """Within the context of one process, note what it would exchange with others, to plan for many."""
-    global _noted
-    before, _noted = _noted, []
-    try:
-        yield _noted
-    finally:
-        _noted = before
-
-
-def _note(*tensors: Tensor, is_pairs: bool = False) -> None:
-    if _noted is not None:
-        shapes, sizes = tuple(tuple(x.shape) for x in tensors), tuple(x.nbytes for x in tensors)
-        _noted.append(Exchange(shapes, sizes, any(x.requires_grad for x in tensors), is_pairs))
-
-
 def gather_together(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Return :func:`gather_with_grad` of each tensor, by one exchange of all and one of all their gradients.
 
@@ -316,7 +282,7 @@ def gather_together(*tensors: Tensor) -> tuple[Tensor, ...]:
         *tensors: (B, ...) each; B and the type may differ between tensors, but not between ranks.
     """
     if world_size() == 1:
-        _note(*tensors)
+        note(*tensors)
         return tensors
     gathered: tuple[Tensor, ...] = _Gather.apply(*tensors)
     return gathered
@@ -349,16 +315,18 @@ class _ToColumns(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, blocks: Tensor) -> Tensor:
-        return _swap_blocks(blocks)
+        return swap_blocks(blocks)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _swap_blocks(gradient)
+        return swap_blocks(gradient)
 
 
-def _swap_blocks(blocks: Tensor) -> Tensor:
-    """Return the (W, ...) blocks that each rank has for this one, from those of this rank for each."""
+def swap_blocks(blocks: Tensor) -> Tensor:
+    """Return the (W, ...) blocks that each rank has for this one, from this rank's for each, without gradient."""
+    if world_size() == 1:
+        return blocks
     blocks = blocks.contiguous()
     received = torch.empty_like(blocks)
     dist.all_to_all_single(received, blocks)
@@ -372,7 +340,7 @@ def own_columns_of_all(x: Tensor) -> Tensor:
     times B from each other rank instead of B times W * B.
     """
     if world_size() == 1:
-        _note(x, is_pairs=True)
+        note(x, is_pairs=True)
         return x
     swapped: Tensor = _ToColumns.apply(x.view(len(x), world_size(), -1).transpose(0, 1))  # (W, B, B)
     return swapped.flatten(0, 1)
@@ -382,20 +350,33 @@ def mean(x: Tensor) -> Tensor:
     """Return the mean over ranks of a float tensor, detached and on its device. Used for logged numbers."""
     x = x.detach()
     if world_size() == 1:
-        _note(x)
+        note(x)
         return x
-    total = x.clone()
-    dist.all_reduce(total)
-    return total / world_size()
+    return total(x) / world_size()
+
+
+def total(x: Tensor) -> Tensor:
+    """Return the sum over ranks of a tensor, detached and on its device."""
+    x = x.detach()
+    if world_size() == 1:
+        return x
+    summed = x.clone()
+    dist.all_reduce(summed)
+    return summed
 
 
 def any_true(flag: bool) -> bool:
     """Return True if the flag is True on at least one rank. Every rank must call it; the host waits."""
+    return bool(largest(int(flag)))
+
+
+def largest(value: int) -> int:
+    """Return the largest of the numbers of all ranks. Every rank must call it; the host waits."""
     if world_size() == 1:
-        return bool(flag)
-    value = torch.tensor(int(flag), dtype=torch.int32)
-    dist.all_reduce(value, dist.ReduceOp.MAX, group=host_group())
-    return bool(value.item())
+        return value
+    everyone = torch.tensor(value)
+    dist.all_reduce(everyone, dist.ReduceOp.MAX, group=host_group())
+    return int(everyone.item())
 
 
 def broadcast_object(value: _Value, source: int = 0) -> _Value:

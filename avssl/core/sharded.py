@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from torch import Tensor
+
+if TYPE_CHECKING:  # its import takes a second, which one process need not wait for
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 def is_sharded(x: Tensor) -> bool:
@@ -32,3 +38,17 @@ def local_part(x: Tensor) -> Tensor:
         return x
     part: Tensor = x.to_local()  # type: ignore[attr-defined]
     return part
+
+
+def mesh_of(tensors: Iterable[Tensor]) -> DeviceMesh | None:
+    """Return the ranks that share the first sharded tensor, or None if all tensors are whole."""
+    mesh: DeviceMesh | None = next((x.device_mesh for x in tensors if is_sharded(x)), None)  # type: ignore[attr-defined]
+    return mesh
+
+
+def full(x: Tensor) -> Tensor:
+    """Return the whole of a sharded tensor on every rank; another tensor as it is. Every rank must call it."""
+    if not is_sharded(x):
+        return x
+    gathered: Tensor = x.full_tensor()  # type: ignore[attr-defined]
+    return gathered

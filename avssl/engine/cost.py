@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from avssl.core.sharded import local_part
 from avssl.engine.frozen import frozen_parameters
 
 _OPTIMIZER_COPIES = {"adamw": 2, "adam": 2, "sgd": 1}
@@ -62,7 +63,7 @@ def checkpoint_bytes(task: nn.Module, optimizer: str, *, averaged: nn.Module | N
     """Return the size in bytes of a checkpoint: task, optimizer state and the average of the module ``averaged``."""
     average = 0 if averaged is None else module_bytes(averaged) - frozen_bytes(averaged)
     fixed = {value.data_ptr() for value in frozen_parameters(getattr(task, "model", task)).values()}
-    state = sum(x.nbytes for x in task.state_dict().values() if x.data_ptr() not in fixed)
+    state = sum(x.nbytes for x in task.state_dict().values() if local_part(x).data_ptr() not in fixed)
     return state + average + _trained_bytes(task) * _OPTIMIZER_COPIES[optimizer]
 
 

@@ -252,7 +252,7 @@ class _Loop(Generic[_Task]):
             if self.checkpointer is not None and score is not None and (state.best is None or score > state.best):
                 self.meter.check_finite(state.step, self.checkpoint)
                 state.best = score
-                self.checkpointer.save_best(state.step, {"score": score, "task": whole(self.task.state_dict())})
+                self.checkpointer.save_best(state.step, {"score": score, "task": whole(self.task.weights())})
         self.task.train()
         return numbers
 

@@ -17,7 +17,8 @@ class Task(nn.Module):
     A subclass sets ``model`` and implements :meth:`forward`; the other methods are optional.
 
     The ``state_dict`` must hold everything that lasts, and must be the same on every rank: memory
-    banks are updated with gathered embeddings. Rank 0's is saved, and every rank resumes from it.
+    banks are updated with gathered embeddings. Rank 0's is saved, and every rank resumes from it. Of sharded tensors
+    (DTensor) every rank saves its part, and resumes from its part.
     """
 
     model: nn.Module
@@ -51,6 +52,10 @@ class Task(nn.Module):
 
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         """Set the format of augmented frames, so that the model need not convert them."""
+
+    def weights(self) -> dict[str, Any]:
+        """Return the part of the ``state_dict`` that the trained model needs, for ``best.pt``."""
+        return self.state_dict()
 
 
 _AnyTask = TypeVar("_AnyTask", bound=Task, contravariant=True)

@@ -27,7 +27,7 @@ from torch.utils import _pytree as pytree
 from avssl.core import distributed
 from avssl.core.batch import AugmentedPair, Embeddings, Patches
 from avssl.core.errors import InputError
-from avssl.core.sharded import is_sharded, part_like
+from avssl.core.sharded import full, is_sharded, part_like
 from avssl.core.units import units_in
 from avssl.engine.precision import Precision
 from avssl.engine.protocols import Task
@@ -122,8 +122,8 @@ def whole(state: Any, *, on_every_rank: bool = False) -> Any:
     if isinstance(state, Tensor):
         if not is_sharded(state):
             return state
-        full: Tensor = state.full_tensor()  # type: ignore[attr-defined]
-        return full.cpu() if on_every_rank or distributed.is_main() else None
+        gathered = full(state)
+        return gathered.cpu() if on_every_rank or distributed.is_main() else None
     if isinstance(state, Mapping):
         return {key: whole(value, on_every_rank=on_every_rank) for key, value in state.items()}
     if isinstance(state, list | tuple):

@@ -57,7 +57,7 @@ def release_run(config: Config, run: RunDirectory, rows: Rows, task: PretrainTas
         earlier = "are those of an earlier end of this run" if run.weights_best.is_dir() else "are not written"
         warnings.warn(f"{error} {run.weights_best} {earlier}; {run.weights} are the last weights.", stacklevel=2)
     else:
-        task.load_state_dict(state["task"])
+        task.load_weights(state["task"])
         about |= {"step": state["step"], f"held-out {BEST_BY}": round(state["score"], 4)}
         world = _world(config, rows, task)
         save_pretrained(run.weights_best, task.model, task.transform, config, about, world=world)

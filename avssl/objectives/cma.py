@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms
-from avssl.core.distributed import gather_with_grad, rank, world_size
+from avssl.core.distributed import any_true, total
+from avssl.core.divided_rows import Division, RowBuffers
 from avssl.core.errors import InputError
 from avssl.core.ranges import Count, CountOrZero, Positive, checked
+from avssl.core.sharded import local_part
 from avssl.objectives.avid import AVID, Scores
+from avssl.objectives.divided_neighbors import divided_agreements
+from avssl.objectives.inverted_lists import Lists
 from avssl.objectives.memory_bank import MemoryRows
 from avssl.objectives.negatives import NegativeSampler
 from avssl.objectives.neighbors import Agreement, top_agreements
 
 PositiveTerm = Literal["within", "across", "both"]
+SearchKind = Literal["exact", "ivf"]
 
 _TERMS = ("within", "across")
 
@@ -70,13 +74,19 @@ def neighbor_precision(positives: Tensor, labels: Tensor) -> Tensor:
             f"positives (N, P) and labels (N,) must be of the same instances, "
             f"got {tuple(positives.shape)} and {tuple(labels.shape)}."
         )
-    theirs, own = labels[positives], labels[:, None]
+    same, known = _num_pairs(positives, labels, labels)
+    return same / known
+
+
+def _num_pairs(positives: Tensor, own: Tensor, labels: Tensor) -> Tensor:
+    """Return the numbers of pairs of one label, and of pairs that both have a label, (2,) int64."""
+    theirs, own = labels[positives], own[:, None]
     known = (theirs >= 0) & (own >= 0)
-    return ((theirs == own) & known).sum() / known.sum()
+    return torch.stack([((theirs == own) & known).sum(), known.sum()])
 
 
 @checked
-class CMA(AVID):
+class CMA(AVID, RowBuffers):
     """AVID with further positives: the instances that agree most with the clip's own.
 
     A second term contrasts each modality with the memory rows of P positives. They are searched in the memory
@@ -98,7 +108,12 @@ class CMA(AVID):
             weight of the mean of the two: the released program's weights of 1 for each are 2 here.
         warmup_epochs: Epochs with AVID's loss only; 0 if the run starts from an AVID run (train.init_from).
         refresh_epochs: Epochs between searches of positives, >= 1; 50 in the paper.
-        **options: Options of :class:`AVID`.
+        search: "exact" compares each row with all others, N * N products. "ivf" divides them into lists of rows near
+            each other, and compares a row with those of a few lists only, by faiss on the CPU (extra ``search``); it
+            misses some positives.
+        search_lists: Number of lists of "ivf"; 0 for four times the square root of the number of rows.
+        search_probes: Number of lists that "ivf" searches for each row; with all of them it finds what "exact" does.
+        **options: Options of :class:`AVID`. With ``sharded``, each process searches its own rows for those of all.
 
     Terms: those of :class:`AVID`; ``loss_within`` and ``loss_across`` of the positives; and
     ``neighbor_precision``, of the last search, in [0, 1].
@@ -107,8 +122,10 @@ class CMA(AVID):
         ValueError: If an argument is out of range, or a file leaves no negatives.
     """
 
+    row_buffers: ClassVar[Mapping[str, int]] = {"found": 0}
+
     found: Tensor
-    """(N, P) int64 positives of each row; -1 before the first search."""
+    """(N, P) int64 positives of each row, -1 before the first search; divided as the memory is."""
     precision: Tensor
     """() float32, :func:`neighbor_precision` of the last search; NaN without labels."""
     labels: Tensor | None
@@ -126,15 +143,18 @@ class CMA(AVID):
         positive_weight: Positive = 1.0,
         warmup_epochs: CountOrZero = 5,
         refresh_epochs: Count = 5,
+        search: SearchKind = "exact",
+        search_lists: CountOrZero = 0,
+        search_probes: Count = 32,
         **options: Any,
     ) -> None:
-        if options.get("sharded"):
-            raise InputError("CMA searches the whole memory on every process: leave out sharded.")
         super().__init__(rows, embedding_size, **options)
         if agreement not in get_args(Agreement):
             raise InputError(f'agreement ({agreement!r}) must be "consensus", "union", "video" or "audio".')
         if positives not in get_args(PositiveTerm):
             raise InputError(f'positives ({positives!r}) must be "within", "across" or "both".')
+        if search not in get_args(SearchKind):
+            raise InputError(f'search ({search!r}) must be "exact" or "ivf".')
         if not 1 <= num_positives < len(rows) - 1:
             raise InputError(
                 f"num_positives ({num_positives}) must be at least 1 and leave negatives among {len(rows)} rows."
@@ -146,8 +166,10 @@ class CMA(AVID):
         self.agreement, self.num_positives, self.positives = agreement, num_positives, positives
         self.positive_negatives, self.positive_weight = positive_negatives, positive_weight
         self.warmup_epochs, self.refresh_epochs = warmup_epochs, refresh_epochs
+        self.lists = Lists(search_lists, search_probes, options.get("seed", 0)) if search == "ivf" else None
         self.negatives = NegativeSampler(rows.group, most_excluded=num_positives)
-        self.register_buffer("found", torch.full((len(rows), num_positives), -1))
+        self.division = self.bank.division
+        self.register_buffer("found", torch.full((self.division.size, num_positives), -1))
         self.register_buffer("precision", torch.tensor(math.nan))
         self.register_buffer("labels", rows.label, persistent=False)
         # On the host, so that reading it does not wait for the device.
@@ -162,16 +184,19 @@ class CMA(AVID):
 
     @torch.no_grad()
     def find_positives(self) -> None:
-        """Search the memory for the positives of every row; each rank searches its share of the rows."""
-        num_rows = len(self.bank)
-        share = -(-num_rows // world_size())
-        mine = slice(rank() * share, (rank() + 1) * share)
-        found = top_agreements(self.bank.video, self.bank.audio, self.num_positives, self.agreement, mine)
-        found = F.pad(found, (0, 0, 0, share - len(found)))  # equally long on every rank
-        self.found.copy_(gather_with_grad(found)[:num_rows])
+        """Search the memory for the positives of every row; each rank searches for its share of the rows."""
+        division = Division(len(self.bank), requested=True)  # of the work, also if every rank has the whole memory
+        if self.lists is None and not self.division.is_divided:
+            memories = self.bank.video, self.bank.audio
+            found = top_agreements(*memories, self.num_positives, self.agreement, division.own)
+        else:
+            video, audio = self.bank.shares(division)
+            found = divided_agreements(video, audio, self.num_positives, self.agreement, division, self.lists)
+        self.found.copy_(division.padded(found) if self.division.is_divided else division.gathered(found))
         self._has_positives = True
         if self.labels is not None:
-            self.precision.copy_(neighbor_precision(self.found, self.labels))
+            same, known = total(_num_pairs(found, self.labels[division.own], self.labels))
+            self.precision.copy_(same / known)
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
         """Return the loss and its terms, as :class:`AVID`."""
@@ -183,7 +208,7 @@ class CMA(AVID):
     def _contrasts(self, online: Embeddings, index: BatchIndex) -> dict[str, dict[str, Scores]]:
         if not self._has_positives:
             return super()._contrasts(online, index)
-        found = self.found[index.row]
+        found = self.division.fetch(self.found, index.row)
         negatives = self.negatives.draw(index, self.num_negatives, excluded=found)
         contrasts = self._instance_contrasts(online, index, negatives)
         # The program limits the negatives within a modality only.
@@ -208,12 +233,18 @@ class CMA(AVID):
         self._search_after_load = False
         if saved is not None and not self.bank.holds(state_dict, prefix + "bank."):
             # Row numbers of another order are meaningless here.
-            self._search_after_load = bool((saved >= 0).all())
-            state_dict = dict(state_dict) | {prefix + "found": torch.full_like(self.found, -1)}
+            self._search_after_load = self._are_found(local_part(saved))
+            none = self.found.new_full((1, 1), -1).expand(len(self.bank), self.num_positives)
+            state_dict = dict(state_dict) | {prefix + "found": none}
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _are_found(self, found: Tensor) -> bool:
+        """Return True if these positives of this rank have been searched; every rank must call it."""
+        are_found = found.numel() > 0 and bool((found >= 0).all())  # a rank may have no rows
+        return any_true(are_found) if self.division.is_divided else are_found
 
 
 def _note_positives(objective: CMA, _: object) -> None:
-    objective._has_positives = bool((objective.found >= 0).all())
+    objective._has_positives = objective._are_found(objective.division.mine(objective.found))
     if objective._search_after_load:
         objective.find_positives()

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, Modality
 from avssl.core.distributed import gather_together, rank, world_size
-from avssl.core.divided_rows import fetch_rows, whole_table
+from avssl.core.divided_rows import Division, RowBuffers
 from avssl.core.draws import clip_key, text_key, uniform
 from avssl.core.errors import InputError
 
@@ -71,7 +71,7 @@ class MemoryRows:
         return cls(keys, torch.tensor(group, dtype=torch.int64))
 
 
-class MemoryBank(nn.Module):
+class MemoryBank(RowBuffers):
     """A unit row per instance and modality, the moving average of its embeddings.
 
     A row starts as a random direction that depends only on the seed and its id. After a step it becomes
@@ -88,15 +88,17 @@ class MemoryBank(nn.Module):
         dtype: Number format of the rows, which are unit vectors up to its rounding.
         seed: Random seed of the initial directions.
         remap: Accept a state of other ids.
-        sharded: Divide the rows over ranks, which fetch from each other what a batch needs. States hold whole
-            memories, as those of one process do.
+        sharded: Divide the rows over ranks, which fetch from each other what a batch needs. Each saves its rows, and
+            any number of ranks loads them.
 
     Raises:
         ValueError: If an argument is out of range.
     """
 
+    row_buffers: ClassVar[Mapping[str, int]] = {"video": 0, "audio": 0}
+
     video: Tensor
-    """(N, D); if it is divided, (S + 1, D), this rank's S = N / W rows and one that takes those of others."""
+    """(N, D), or (S + 1, D) of it if the memory is divided."""
     audio: Tensor
     """(N, D), divided as ``video``."""
     id_key: Tensor
@@ -119,11 +121,13 @@ class MemoryBank(nn.Module):
         if dtype not in get_args(MemoryDtype):
             raise InputError(f'dtype ({dtype!r}) must be "fp32", "fp16" or "bf16".')
         self.momentum, self.remap = momentum, remap
-        # Rows of this rank; None if every rank has all of them.
-        self._share = -(-len(rows) // world_size()) if sharded and world_size() > 1 else None
-        make_rows = _random_rows if self._share is None else _random_share
+        self.division = Division(len(rows), sharded)
         for modality in _MODALITIES:
-            drawn = make_rows(rows.id_key, f"memory_{modality}", embedding_size, seed, _DTYPES[dtype])
+            arguments = f"memory_{modality}", embedding_size, seed, _DTYPES[dtype]
+            if self.division.is_divided:
+                drawn = self.division.padded(_drawn_rows(rows.id_key[self.division.own], *arguments))
+            else:
+                drawn = _random_rows(rows.id_key, *arguments)
             self.register_buffer(modality, drawn)
         self.register_buffer("id_key", rows.id_key.clone())
 
@@ -149,11 +153,14 @@ class MemoryBank(nn.Module):
 
     def rows(self, modality: Modality, rows: Tensor) -> Tensor:
         """Return the (..., D) float32 rows of one modality for (...) row numbers."""
-        memory: Tensor = getattr(self, modality)
-        if self._share is not None:
-            return fetch_rows(memory[: self._share], rows).float()
-        # Equals memory[rows], which copies number by number on a CPU; embedding copies whole rows.
-        return F.embedding(rows, memory).float()
+        return self.division.fetch(getattr(self, modality), rows).float()
+
+    def shares(self, division: Division) -> list[Tensor]:
+        """Return this rank's rows of video and of audio by a division, also of a memory that every rank has whole."""
+        memories: list[Tensor] = [getattr(self, modality) for modality in _MODALITIES]
+        if self.division.is_divided:
+            return [self.division.mine(memory) for memory in memories]
+        return [memory[division.own] for memory in memories]
 
     def cosines(self, embedding: Tensor, modality: Modality, rows: Tensor) -> Tensor:
         """Return the (B, K) cosines of (B, D) unit embeddings with (B, K) rows of a modality."""
@@ -167,7 +174,7 @@ class MemoryBank(nn.Module):
             (W * B,) int64 rows of the global batch.
         """
         row, *embeddings = gather_together(index.row, *self.unit(online, index))
-        mean_of_equal, place = _Repeats(row), self._place(row)
+        mean_of_equal, place = _Repeats(row), self.division.places(row)
         for modality, embedding in zip(_MODALITIES, embeddings, strict=True):
             memory = getattr(self, modality)
             moved = self.momentum * memory[place].float() + (1 - self.momentum) * mean_of_equal(embedding)
@@ -175,30 +182,10 @@ class MemoryBank(nn.Module):
             memory[place] = F.normalize(moved, dim=1).to(memory)
         return row
 
-    def _place(self, row: Tensor) -> Tensor:
-        """Return where this rank keeps each row; those of others go to a last row, which nobody reads."""
-        if self._share is None:
-            return row
-        place = row - rank() * self._share
-        return torch.where((place >= 0) & (place < self._share), place, self._share)
-
     def agreements(self) -> Tensor:
         """Return the (N,) cosines of the video and the audio row of every id; every rank must call it."""
-        own = F.cosine_similarity(self.video[: self._share].float(), self.audio[: self._share].float(), dim=1)
-        return own if self._share is None else gather_together(own)[0][: len(self)]
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self._share is not None:
-            for modality in _MODALITIES:
-                own = destination[prefix + modality][: self._share]
-                destination[prefix + modality] = whole_table(own, len(self))
-
-    def _own_part(self, whole: Tensor) -> Tensor:
-        """Return this rank's (S + 1, D) rows of (N, D)."""
-        assert self._share is not None, "a whole memory is not cut"
-        own = whole[rank() * self._share :][: self._share]
-        return F.pad(own, (0, 0, 0, self._share + 1 - len(own)))
+        video, audio = self.shares(self.division)
+        return self.division.gathered(F.cosine_similarity(video.float(), audio.float(), dim=1))
 
     def holds(self, state_dict: Mapping[str, Any], prefix: str) -> bool:
         """Return whether a state has exactly this memory's ids, in this order."""
@@ -208,9 +195,6 @@ class MemoryBank(nn.Module):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         if prefix + "id_key" in state_dict and not self.holds(state_dict, prefix):
             state_dict = self._in_order(state_dict, prefix)
-        if self._share is not None and prefix + "video" in state_dict:
-            parts = {prefix + modality: self._own_part(state_dict[prefix + modality]) for modality in _MODALITIES}
-            state_dict = dict(state_dict) | parts
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def source_rows(self, state_dict: Mapping[str, Any], prefix: str) -> tuple[Tensor, Tensor]:
@@ -232,19 +216,11 @@ class MemoryBank(nn.Module):
                 "here. Train on the same rows, or take the rows whose ids are known with remap=True "
                 "(--objective.remap true)."
             )
-        if self._share is not None and known < len(self):
-            raise InputError(
-                f"a memory that is divided over processes takes over all ids, and {len(self) - known} of its "
-                f"{len(self)} are not in the state: leave out sharded for the first run (--objective.sharded false)."
-            )
-        remapped = dict(state_dict) | {prefix + "id_key": self.id_key}
-        for modality in _MODALITIES:
-            theirs, ours = state_dict[prefix + modality], getattr(self, modality)
-            if known == len(self):
-                remapped[prefix + modality] = theirs[source.to(theirs.device)]
-            else:
-                remapped[prefix + modality] = torch.where(found[:, None], theirs.to(ours)[source], ours)
-        return remapped
+        reordered = {
+            prefix + name: self.division.reordered(state_dict[prefix + name], source, found, getattr(self, name))
+            for name in _MODALITIES
+        }
+        return dict(state_dict) | {prefix + "id_key": self.id_key} | reordered
 
 
 class _Repeats:
@@ -282,13 +258,6 @@ def _random_rows(id_key: Tensor, purpose: str, embedding_size: int, seed: int, d
     own = id_key[rank() * share :][:share]
     memory = _drawn_rows(F.pad(own, (0, share - len(own))), purpose, embedding_size, seed, dtype)
     return gather_together(memory)[0][: len(id_key)]
-
-
-def _random_share(id_key: Tensor, purpose: str, embedding_size: int, seed: int, dtype: torch.dtype) -> Tensor:
-    """Return this rank's rows of :func:`_random_rows`, and one of zeros."""
-    share = -(-len(id_key) // world_size())
-    own = _drawn_rows(id_key[rank() * share :][:share], purpose, embedding_size, seed, dtype)
-    return F.pad(own, (0, 0, 0, share + 1 - len(own)))
 
 
 def _drawn_rows(id_key: Tensor, purpose: str, embedding_size: int, seed: int, dtype: torch.dtype) -> Tensor:

@@ -28,7 +28,7 @@ Agreement = Literal["consensus", "union", "video", "audio"]
 _ROUNDING = 2.0**-7
 # The (Q, N) scores of a block: 16 MiB in bfloat16 on a CPU, where they then stay in the cache, 512 MiB on a
 # GPU; but never fewer than 256 queries, as products of a few rows waste most of a processor.
-_BLOCK_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
+BLOCK_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
 _MIN_BLOCK_ROWS = 256
 # Columns are compared in bundles of this many before they are compared one by one.
 _BUNDLE = 16
@@ -61,71 +61,114 @@ def top_agreements(
         raise InputError(f'agreement ({agreement!r}) must be "consensus", "union", "video" or "audio".')
     if not 1 <= num_neighbors < len(video_memory):
         raise InputError(f"num_positives ({num_neighbors}) must be at least 1 and below the {len(video_memory)} rows.")
-    search = _Search(_unit_memories(video_memory, audio_memory, agreement), num_neighbors, agreement)
     rows = torch.arange(len(video_memory), device=video_memory.device)[queries]
-    with torch.autocast(video_memory.device.type, enabled=False):
-        found = [search.neighbors(block) for block in rows.split(search.block_rows)]
+    memories = unit_memories(video_memory, audio_memory, agreement)
+    search = ExactSearch(memories, num_neighbors, agreement, len(rows))
+    found = [search.best(search.queries(block), block)[1].sort(dim=1).values for block in rows.split(search.block_rows)]
     return torch.cat(found) if found else rows.new_empty(0, num_neighbors)
 
 
-def _unit_memories(video: Tensor, audio: Tensor, agreement: Agreement) -> list[Tensor]:
+def unit_memories(video: Tensor, audio: Tensor, agreement: Agreement) -> list[Tensor]:
+    """Return the (N, D) float32 unit rows of the memories that an agreement compares."""
     chosen = {"video": [video], "audio": [audio]}.get(agreement, [video, audio])
     return [F.normalize(memory.detach().float(), dim=1) for memory in chosen]
 
 
-class _Search:
+class ExactSearch:
     """One search: the memories in both precisions, and a reused buffer for a block of scores.
 
     Allocating each block would cost as much as the products, once it is too large for the allocator's cache.
+
+    Args:
+        memories: (N, D) unit rows to search, from :func:`unit_memories`.
+        num_neighbors: P.
+        agreement: As for :func:`top_agreements`.
+        num_queries: Largest number of queries at a time.
     """
 
-    def __init__(self, memories: Sequence[Tensor], num_neighbors: int, agreement: Agreement) -> None:
+    def __init__(self, memories: Sequence[Tensor], num_neighbors: int, agreement: Agreement, num_queries: int) -> None:
         self.memories, self.num_neighbors, self.agreement = memories, num_neighbors, agreement
         self.num_rows, device = len(memories[0]), memories[0].device
         # The row itself is one of them.
         self.num_candidates = min(self.num_rows, 1 + num_neighbors + 32)
         self.rough = [memory.bfloat16() for memory in memories]
-        self.block_rows = max(_MIN_BLOCK_ROWS, _BLOCK_ELEMENTS.get(device.type, 2**23) // self.num_rows)
-        shape = min(self.block_rows, self.num_rows), self.num_rows
+        block_rows = max(_MIN_BLOCK_ROWS, BLOCK_ELEMENTS.get(device.type, 2**23) // max(1, self.num_rows))
+        self.block_rows = max(1, min(block_rows, num_queries))
+        shape = self.block_rows, self.num_rows
         self.room = [torch.empty(shape, dtype=torch.bfloat16, device=device) for _ in memories]
 
-    def neighbors(self, rows: Tensor) -> Tensor:
-        """Return the (Q, P) neighbors of (Q,) rows."""
-        candidates, lowest = _top_columns(self._rough_scores(rows), self.num_candidates)
-        neighbors, last = self._rank(rows, candidates)
-        if self.num_candidates == self.num_rows:
-            return neighbors  # every row was a candidate
-        # No row outside the candidates has a cosine above lowest + rounding.
-        unsure = (lowest < 0) | (lowest.view(torch.bfloat16).float() + _ROUNDING >= last)
-        if unsure.any():
-            rows = rows[unsure]
-            candidates, _ = _top_columns(self._exact_scores(rows), self.num_candidates)
-            neighbors[unsure], _ = self._rank(rows, candidates)
-        return neighbors
+    def queries(self, rows: Tensor) -> list[Tensor]:
+        """Return what is searched for in the name of (Q,) of the rows."""
+        return [memory[rows] for memory in self.memories]
 
-    def _rough_scores(self, rows: Tensor) -> Tensor:
+    def best(self, queries: Sequence[Tensor], own: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the best rows for queries, best first; of rows that are equally good, the lower one is first.
+
+        Args:
+            queries: (Q, D) unit rows for each memory, Q at most ``block_rows``.
+            own: (Q,) int64 row of each query among those searched, which is left out; negative if it is none of them.
+
+        Returns:
+            (Q, P) float32 scores and (Q, P) int64 rows; fewer columns if there are fewer rows. A row that is left out
+            has the score minus infinity.
+        """
+        with torch.autocast(own.device.type, enabled=False):
+            candidates, lowest = _top_columns(self._rough_scores(queries), self.num_candidates)
+            scores, rows = self._rank(queries, own, candidates)
+            if self.num_candidates == self.num_rows:
+                return scores, rows  # every row was a candidate
+            # No row outside the candidates has a cosine above lowest + rounding.
+            unsure = (lowest < 0) | (lowest.view(torch.bfloat16).float() + _ROUNDING >= scores[:, -1])
+            if unsure.any():
+                queries, own = [query[unsure] for query in queries], own[unsure]
+                candidates, _ = _top_columns(self._exact_scores(queries), self.num_candidates)
+                scores[unsure], rows[unsure] = self._rank(queries, own, candidates)
+            return scores, rows
+
+    def _rough_scores(self, queries: Sequence[Tensor]) -> Tensor:
         """Return the bits of the bfloat16 scores, (Q, N) int16."""
         products = [
-            torch.mm(memory[rows], memory.T, out=room[: len(rows)])
-            for memory, room in zip(self.rough, self.room, strict=True)
+            torch.mm(query.bfloat16(), memory.T, out=room[: len(query)])
+            for query, memory, room in zip(queries, self.rough, self.room, strict=True)
         ]
         return _combine([product.view(torch.int16) for product in products], self.agreement)
 
-    def _exact_scores(self, rows: Tensor) -> Tensor:
+    def _exact_scores(self, queries: Sequence[Tensor]) -> Tensor:
         """Return the (Q, N) float32 scores."""
-        return _combine([memory[rows] @ memory.T for memory in self.memories], self.agreement)
+        products = [query @ memory.T for query, memory in zip(queries, self.memories, strict=True)]
+        return _combine(products, self.agreement)
 
-    def _rank(self, rows: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the best (Q, P) of the (Q, C) candidates in float32, ascending, and the (Q,) score of the last."""
-        # Ascending, so that the sums do not depend on how the candidates were found; equals keep the lower row.
-        candidates = candidates.sort(dim=1).values
-        # embedding copies whole rows; indexing goes number by number on a CPU.
-        pairs = [(memory[rows], F.embedding(candidates, memory)) for memory in self.memories]
-        scores = _combine([torch.einsum("qd,qcd->qc", query, theirs) for query, theirs in pairs], self.agreement)
-        scores.masked_fill_(candidates == rows[:, None], -torch.inf)
-        best = scores.sort(dim=1, descending=True, stable=True)
-        neighbors = candidates.gather(1, best.indices[:, : self.num_neighbors])
-        return neighbors.sort(dim=1).values, best.values[:, self.num_neighbors - 1]
+    def _rank(self, queries: Sequence[Tensor], own: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        return best_of(candidates, self.memories, queries, own, self.num_neighbors, self.agreement)
+
+
+def best_of(
+    candidates: Tensor,
+    memories: Sequence[Tensor],
+    queries: Sequence[Tensor],
+    own: Tensor,
+    num_neighbors: int,
+    agreement: Agreement,
+) -> tuple[Tensor, Tensor]:
+    """Return the (Q, P) scores and rows of the best (Q, C) candidates, scored in float32, best first.
+
+    Args:
+        candidates: (Q, C) int64 rows of the memories, each once; negative for none.
+        memories: (N, D) unit rows.
+        queries: (Q, D) unit rows, one for each memory.
+        own: (Q,) int64 row to leave out, which gets the score minus infinity, as negative ones do.
+        num_neighbors: P.
+        agreement: As for :func:`top_agreements`.
+    """
+    # Ascending, so that the sums do not depend on how the candidates were found; equals keep the lower row.
+    candidates = candidates.sort(dim=1).values
+    rows = candidates.clamp(min=0)
+    # embedding copies whole rows; indexing goes number by number on a CPU.
+    pairs = [(query, F.embedding(rows, memory)) for query, memory in zip(queries, memories, strict=True)]
+    scores = _combine([torch.einsum("qd,qcd->qc", query, theirs) for query, theirs in pairs], agreement)
+    scores.masked_fill_((candidates == own[:, None]) | (candidates < 0), -torch.inf)
+    best = scores.sort(dim=1, descending=True, stable=True)
+    return best.values[:, :num_neighbors], candidates.gather(1, best.indices[:, :num_neighbors])
 
 
 def _combine(scores: list[Tensor], agreement: Agreement) -> Tensor:

@@ -12,21 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from avssl.core.batch import BatchIndex, Embeddings
-from avssl.core.distributed import gather_with_grad
+from avssl.core.batch import BatchIndex, Embeddings, Modality
+from avssl.core.distributed import any_true, gather_with_grad
+from avssl.core.divided_rows import RowBuffers
 from avssl.core.errors import InputError
 from avssl.objectives.memory_bank import MemoryBank, MemoryDtype, MemoryRows
 
 UNLABELED = -1
 
 
-class PseudoLabels(nn.Module):
-    """A memory of all rows with L labels of each, the same on every rank.
+class PseudoLabels(RowBuffers):
+    """A memory of all rows with L labels of each, whole on every rank or divided over ranks.
 
     A row without an embedding so far has no label. A state whose rows have another order is reordered like the memory.
 
@@ -39,15 +40,18 @@ class PseudoLabels(nn.Module):
         dtype: Number format of the memory.
         seed: Random seed of the initial memory.
         remap: Accept a state of other rows.
+        sharded: Divide memory and labels over ranks, each of which labels its rows.
 
     Raises:
         ValueError: If there are fewer rows than clusters.
     """
 
+    row_buffers: ClassVar[Mapping[str, int]] = {"labels": 1}
+
     seen: Tensor
     """(N,) bool: rows with an embedding."""
     labels: Tensor
-    """(L, N) int64 in [0, K), or :data:`UNLABELED`."""
+    """(L, N) int64 in [0, K), or :data:`UNLABELED`; divided as the memory is."""
 
     def __init__(
         self,
@@ -60,14 +64,18 @@ class PseudoLabels(nn.Module):
         dtype: MemoryDtype = "fp32",
         seed: int = 0,
         remap: bool = False,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         if not 2 <= num_clusters <= len(rows):
             raise InputError(f"clusters ({num_clusters}) must be at least 2 and at most the {len(rows)} rows.")
         self.num_clusters = num_clusters
-        self.bank = MemoryBank(rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap)
+        self.bank = MemoryBank(
+            rows, embedding_size, momentum=momentum, dtype=dtype, seed=seed, remap=remap, sharded=sharded
+        )
+        self.division = self.bank.division
         self.register_buffer("seen", torch.zeros(len(rows), dtype=torch.bool))
-        self.register_buffer("labels", torch.full((num_sets, len(rows)), UNLABELED))
+        self.register_buffer("labels", torch.full((num_sets, self.division.size), UNLABELED))
         self.has_labels = False  # on the host: reading a buffer would wait for the device once per step
         self.register_load_state_dict_post_hook(_note_labels)
 
@@ -77,48 +85,65 @@ class PseudoLabels(nn.Module):
         self.seen.index_fill_(0, self.bank.update(online, index), True)
 
     def seen_rows(self) -> Tensor:
-        """Return the (M,) int64 rows that can be labeled.
+        """Return the (M,) int64 rows that can be labeled; if they are divided, those of this rank.
 
         Raises:
-            ValueError: If they are fewer than the clusters.
+            ValueError: If all of them are fewer than the clusters.
         """
         rows = self.seen.nonzero().squeeze(1)
         if len(rows) < self.num_clusters:
             raise InputError(
                 f"clusters ({self.num_clusters}) must be at most the {len(rows)} rows whose clips could be read."
             )
-        return rows
+        own = self.division.own
+        return rows[(rows >= own.start) & (rows < own.stop)] if self.division.is_divided else rows
+
+    def points(self, modality: Modality, rows: Tensor) -> Tensor:
+        """Return the (M, D) float32 embeddings of (M,) rows from :meth:`seen_rows`."""
+        memory: Tensor = getattr(self.bank, modality)
+        return memory.index_select(0, rows - self.division.own.start).float()
+
+    def labels_of(self, number: int, rows: Tensor) -> Tensor:
+        """Return the (M,) labels of (M,) rows from :meth:`seen_rows` in one set."""
+        return self.labels[number, rows - self.division.own.start]
 
     def set_labels(self, number: int, rows: Tensor, labels: Tensor) -> None:
-        """Set the (M,) labels of (M,) rows in one set; those of rank 0 count, so that all ranks agree to the bit."""
-        self.labels[number, rows] = gather_with_grad(labels[None])[0]
+        """Set the (M,) labels of (M,) rows from :meth:`seen_rows` in one set.
+
+        Of rows that every rank has, the labels of rank 0 count, so that all ranks agree to the bit.
+        """
+        if not self.division.is_divided:
+            labels = gather_with_grad(labels[None])[0]
+        self.labels[number, rows - self.division.own.start] = labels
         self.has_labels = True
 
-    def of(self, number: int, index: BatchIndex) -> Tensor:
-        """Return the (B,) labels of a batch in one set."""
-        return self.labels[number, index.row]
+    def of(self, index: BatchIndex) -> Tensor:
+        """Return the (L, B) labels of a batch."""
+        return self.division.fetch(self.labels.T, index.row).T
 
     def balanced_weights(self, number: int) -> Tensor:
-        """Return (N,) float32 weights that give every cluster of a set the same sum; 0 without a label."""
-        labels = self.labels[number]
-        sizes = torch.bincount(labels + 1, minlength=self.num_clusters + 1).float()
+        """Return the (K + 1,) float32 weight of each label + 1, by which all clusters have one sum; 0 for no label."""
+        sizes = self._sizes(number)
         sizes[0] = torch.inf  # rows without a label
-        return 1 / sizes.clamp(min=1)[labels + 1]
+        return 1 / sizes.clamp(min=1)
 
     def used_clusters(self, number: int) -> Tensor:
         """Return the () perplexity of the sizes of a set's clusters, as a share of K, in (0, 1]."""
-        sizes = torch.bincount(self.labels[number] + 1, minlength=self.num_clusters + 1)[1:].float()
+        sizes = self._sizes(number)[1:]
         return torch.special.entr(sizes / sizes.sum()).sum().exp() / self.num_clusters
+
+    def _sizes(self, number: int) -> Tensor:
+        """Return the (K + 1,) float32 number of rows without a label, and of those of each cluster, of all ranks."""
+        labels = self.division.mine(self.labels, dim=1)[number]
+        return self.division.total(torch.bincount(labels + 1, minlength=self.num_clusters + 1)).float()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         bank = prefix + "bank."
         if bank + "id_key" in state_dict and not self.bank.holds(state_dict, bank):
             source, found = self.bank.source_rows(state_dict, bank)
-            labels, seen = state_dict[prefix + "labels"].to(self.labels), state_dict[prefix + "seen"].to(self.seen)
-            state_dict = dict(state_dict) | {
-                prefix + "labels": torch.where(found, labels[:, source], UNLABELED),
-                prefix + "seen": found & seen[source],
-            }
+            seen, none = state_dict[prefix + "seen"].to(self.seen), torch.full_like(self.labels, UNLABELED)
+            labels = self.division.reordered(state_dict[prefix + "labels"], source, found, none, dim=1)
+            state_dict = dict(state_dict) | {prefix + "labels": labels, prefix + "seen": found & seen[source]}
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -131,4 +156,5 @@ def unlabeled_loss(scores: Sequence[Tensor], num_clusters: int) -> Tensor:
 
 
 def _note_labels(module: PseudoLabels, _: object) -> None:
-    module.has_labels = bool((module.labels >= 0).any())
+    has_labels = bool((module.division.mine(module.labels, dim=1) >= 0).any())
+    module.has_labels = any_true(has_labels) if module.division.is_divided else has_labels

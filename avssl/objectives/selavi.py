@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms, Modality
-from avssl.core.distributed import gather_with_grad, mean
+from avssl.core.distributed import gather_with_grad, mean, total
 from avssl.core.draws import normal, splitmix64
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
@@ -55,7 +55,9 @@ def cluster_sizes(seed: int, head: int, num_clusters: int, deviation: float) -> 
     return (sizes / sizes.mean()).sort(descending=True).values
 
 
-def transported_labels(log_probabilities: Tensor, sizes: Tensor, epsilon: float, iterations: int) -> Tensor:
+def transported_labels(
+    log_probabilities: Tensor, sizes: Tensor, epsilon: float, iterations: int, *, divided: bool = False
+) -> Tensor:
     """Return the labels of an optimal transport of rows to clusters of given sizes.
 
     The largest size goes to the cluster with the largest probability over all rows, and so on.
@@ -65,12 +67,14 @@ def transported_labels(log_probabilities: Tensor, sizes: Tensor, epsilon: float,
         sizes: ``(K,)`` relative sizes, descending.
         epsilon: Smoothness of the transport; 1 / 20 in the paper.
         iterations: Iterations of Sinkhorn's algorithm; 0 for the most probable class, of any size.
+        divided: The rows of every rank are others; else all ranks have the same.
 
     Returns:
         ``(M,)`` int64.
     """
     scores = log_probabilities.double()
-    order = scores.exp().sum(dim=0).argsort(descending=True, stable=True)
+    sums = scores.exp().sum(dim=0)
+    order = (total(sums) if divided else sums).argsort(descending=True, stable=True)
     own = torch.empty_like(sizes).scatter_(0, order, sizes)
     return sinkhorn(scores, epsilon, iterations, sizes=own).argmax(dim=1)
 
@@ -101,6 +105,8 @@ class SeLaVi(Objective):
         seed: Random seed of the cluster sizes.
         remap: Load the memory of another corpus: rows are matched by id, and new ids have no label at first.
             Otherwise such a memory is rejected.
+        sharded: Divide memory and labels over the processes, each of which labels its rows, for corpora whose memory no
+            GPU holds. The labels are the same, but for rounding where two clusters are equally near.
 
     Terms, means over heads: ``loss``; ``accuracy_video`` and ``accuracy_audio``, how often a clip is classified by its
     label; ``used_clusters``, the perplexity of the cluster sizes as a share of K, in (0, 1].
@@ -138,6 +144,7 @@ class SeLaVi(Objective):
         dtype: MemoryDtype = "fp32",
         seed: Seed = 0,
         remap: bool = False,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         self.clusters, self.heads, self.shared_prototypes = clusters, heads, shared_prototypes
@@ -153,6 +160,7 @@ class SeLaVi(Objective):
             dtype=dtype,
             seed=seed,
             remap=remap,
+            sharded=sharded,
         )
         for name in _MODALITIES:
             self.register_buffer(f"{name}_prototypes", torch.zeros(heads, clusters, embedding_size))
@@ -191,13 +199,15 @@ class SeLaVi(Objective):
             ValueError: If fewer rows than clusters have an embedding.
         """
         rows = self.labels.seen_rows()
-        first = not self.labels.has_labels
+        first, division = not self.labels.has_labels, self.labels.division
         for head in heads:
             video, audio = (self._log_probabilities(name, head, rows) for name in _MODALITIES)
             if first and not self.shared_prototypes:
-                self.audio_order[head] = _matching(video, audio)
+                agreed = division.total(video.double().exp().T @ audio.double().exp())
+                self.audio_order[head] = _matching(agreed)
             together = (video + audio[:, self.audio_order[head]]) / 2
-            labels = transported_labels(together, self.sizes[head], self.epsilon, self.iterations)
+            options = self.sizes[head], self.epsilon, self.iterations
+            labels = transported_labels(together, *options, divided=division.is_divided)
             self.labels.set_labels(head, rows, labels)
         used = [self.labels.used_clusters(head) for head in range(self.heads)]
         self.used_clusters.copy_(torch.stack(used).mean())
@@ -205,7 +215,7 @@ class SeLaVi(Objective):
     def _log_probabilities(self, modality: Modality, head: int, rows: Tensor) -> Tensor:
         """Return (M, K) logarithms of the classes' probabilities by one modality."""
         prototypes: Tensor = getattr(self, f"{modality}_prototypes")[head]
-        return (self.labels.bank.rows(modality, rows) @ prototypes.T / self.temperature).log_softmax(dim=1)
+        return (self.labels.points(modality, rows) @ prototypes.T / self.temperature).log_softmax(dim=1)
 
     def forward(self, online: Embeddings, target: Embeddings | None, index: BatchIndex) -> LossTerms:
         """Return the loss and its terms; ``target`` is not used.
@@ -219,7 +229,7 @@ class SeLaVi(Objective):
             total = unlabeled_loss([video, audio], self.clusters)
             return LossTerms(total, {"loss": total.detach()})
         audio = audio.gather(2, self.audio_order.expand(len(audio), -1, -1))
-        labels = self.labels.labels[:, index.row].T  # (B, H)
+        labels = self.labels.of(index).T  # (B, H)
         labeled = (labels >= 0).float()
         terms, losses = {}, []
         with torch.autocast(online.video.device.type, enabled=False):
@@ -243,11 +253,10 @@ class SeLaVi(Objective):
             getattr(self, f"{name}_prototypes").copy_(prototypes)
 
 
-def _matching(video: Tensor, audio: Tensor) -> Tensor:
-    """Return the (K,) audio class that agrees with each video class, from (M, K) logarithms of probabilities."""
-    together = video.double().exp().T @ audio.double().exp()  # (K, K) expected number of rows in both
+def _matching(together: Tensor) -> Tensor:
+    """Return the (K,) audio class that agrees with each video class, from (K, K) expected numbers of rows in both."""
     # Every rank must match equally, and the sums may differ between devices in their last bits.
     rows, columns = linear_sum_assignment(gather_with_grad(together[None])[0].cpu().numpy(), maximize=True)
     order = torch.empty(len(rows), dtype=torch.int64)
     order[torch.from_numpy(rows)] = torch.from_numpy(columns)
-    return order.to(video.device)
+    return order.to(together.device)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avssl.core.batch import BatchIndex, Embeddings, LossTerms, Modality
-from avssl.core.distributed import gather_together, mean
+from avssl.core.distributed import gather_together, mean, world_size
 from avssl.core.errors import InputError
 from avssl.core.needs import ObjectiveNeeds
 from avssl.core.ranges import Count, CountOrZero, PositiveOrZero, Temperature, checked
@@ -92,7 +92,8 @@ def _divided(
 
 
 def _check_scores(scores: Tensor, queued: Tensor, sizes: Tensor | None) -> None:
-    if scores.ndim != 2 or scores.numel() == 0:
+    # One of several ranks may have no rows.
+    if scores.ndim != 2 or scores.shape[1] == 0 or (len(scores) == 0 and world_size() == 1):
         raise InputError(f"scores must be (N, K) with N, K > 0, got {tuple(scores.shape)}.")
     if queued.ndim != 2 or queued.shape[1] != scores.shape[1]:
         raise InputError(f"queued must be (Q, {scores.shape[1]}) as scores, got {tuple(queued.shape)}.")

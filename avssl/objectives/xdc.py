@@ -60,6 +60,8 @@ class XDC(Objective):
         seed: Random seed of the first clusters.
         remap: Load the memory of another corpus: rows are matched by id, and new ids have no label at first.
             Otherwise such a memory is rejected.
+        sharded: Divide memory and labels over the processes, each of which labels its rows, for corpora whose memory no
+            GPU holds. The labels are the same, but for rounding where two clusters are equally near.
 
     Terms: ``loss``; ``accuracy_video`` and ``accuracy_audio``, how often a clip is classified as the other modality
     is clustered; ``used_clusters``, the perplexity of the cluster sizes as a share of K, in (0, 1].
@@ -89,6 +91,7 @@ class XDC(Objective):
         dtype: MemoryDtype = "fp32",
         seed: Seed = 0,
         remap: bool = False,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         self.clusters, self.shared_prototypes, self.temperature = clusters, shared_prototypes, temperature
@@ -103,8 +106,9 @@ class XDC(Objective):
             dtype=dtype,
             seed=seed,
             remap=remap,
+            sharded=sharded,
         )
-        self.register_buffer("weights", torch.zeros(2, len(rows)), persistent=False)
+        self.register_buffer("weights", torch.zeros(2, clusters + 1), persistent=False)  # of each label + 1
         self.register_buffer("used_clusters", torch.zeros(()), persistent=False)
         self.register_load_state_dict_post_hook(lambda objective, _: objective._weigh())
 
@@ -133,16 +137,18 @@ class XDC(Objective):
         Raises:
             ValueError: If fewer rows than clusters have an embedding.
         """
-        rows, bank = self.labels.seen_rows(), self.labels.bank
+        rows, bank, divided = self.labels.seen_rows(), self.labels.bank, self.labels.division.is_divided
         found = []
         for number, modality in enumerate(_MODALITIES):
-            points, labels = bank.rows(modality, rows), self.labels.labels[number, rows]
+            points, labels = self.labels.points(modality, rows), self.labels.labels_of(number, rows)
             if not self.labels.has_labels:
-                labels = first_labels(points, clip_key(self.seed, number, bank.id_key[rows]), self.clusters)
-            found.append(k_means(points, labels, self.clusters, self.iterations))
+                keys = clip_key(self.seed, number, bank.id_key[rows])
+                labels = first_labels(points, keys, self.clusters, divided=divided)
+            found.append(k_means(points, labels, self.clusters, self.iterations, divided=divided))
         video, audio = found
         if self.shared_prototypes:
-            audio = _matching(video, audio, self.clusters)[audio]
+            overlap = torch.bincount(audio * self.clusters + video, minlength=self.clusters**2)
+            audio = _matching(self.labels.division.total(overlap).view(self.clusters, self.clusters))[audio]
         for number, labels in enumerate((video, audio)):
             self.labels.set_labels(number, rows, labels)
         self._weigh()
@@ -161,11 +167,12 @@ class XDC(Objective):
         terms, losses = {}, []
         with torch.autocast(online.video.device.type, enabled=False):
             # Video is classified as its audio is clustered (set 1), and audio as its video is.
-            weights_of = self.weights[:, index.row]  # (2, B)
+            labels_of = self.labels.of(index)
+            weights_of = self.weights.gather(1, labels_of + 1)  # (2, B)
             # The sum of the weights is the global batch's, so that the mean over ranks is one process's loss.
             sizes = mean(torch.stack([weights.mean() for weights in weights_of])).clamp(min=1e-30)
             for name, logits, number in zip(_MODALITIES, scores, (1, 0), strict=True):
-                labels, weights = self.labels.of(number, index), weights_of[number]
+                labels, weights = labels_of[number], weights_of[number]
                 each = F.cross_entropy(logits.float() / self.temperature, labels.clamp(min=0), reduction="none")
                 losses.append((weights * each).mean() / sizes[number])
                 terms[f"accuracy_{name}"] = (logits.detach().argmax(dim=1) == labels).float().mean()
@@ -187,10 +194,13 @@ class XDC(Objective):
         self.used_clusters.copy_(torch.stack([self.labels.used_clusters(number) for number in range(2)]).mean())
 
 
-def _matching(video: Tensor, audio: Tensor, num_clusters: int) -> Tensor:
-    """Return the (K,) new number of each audio cluster: the video clusters that they overlap most, one for each."""
-    overlap = torch.bincount(audio * num_clusters + video, minlength=num_clusters**2)
-    rows, columns = linear_sum_assignment(overlap.view(num_clusters, num_clusters).cpu().numpy(), maximize=True)
-    order = torch.empty(num_clusters, dtype=torch.int64)
+def _matching(overlap: Tensor) -> Tensor:
+    """Return the (K,) new number of each audio cluster: the video clusters that they overlap most, one for each.
+
+    Args:
+        overlap: (K, K) number of rows of an audio cluster (row) and a video cluster (column).
+    """
+    rows, columns = linear_sum_assignment(overlap.cpu().numpy(), maximize=True)
+    order = torch.empty(len(overlap), dtype=torch.int64)
     order[torch.from_numpy(rows)] = torch.from_numpy(columns)
-    return order.to(video.device)
+    return order.to(overlap.device)

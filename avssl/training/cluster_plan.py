@@ -15,16 +15,16 @@ from torch import Tensor
 
 from avssl.config import Config, ConfigError
 from avssl.core.cpus import decoding_workers
-from avssl.core.distributed import Exchange
+from avssl.core.divided_rows import divided_buffers
+from avssl.core.exchanges import Exchange
 from avssl.engine import checkpoint_bytes
 from avssl.engine.cost import state_bytes
 from avssl.objectives.cma import CMA
+from avssl.training.search_plan import cost_lines
 from avssl.training.setup import Measurements, counted_exchanges, measure_cost
 from avssl.training.tasks import PretrainTask
 
 _COUNTED_CLIPS = 4
-_TERAFLOPS = 100.0
-"""Assumed speed of a search by matrix products in bfloat16, a quarter of what an H100 or H200 reaches."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def describe_cluster(config: Config, task: PretrainTask, here: Here, cluster: Cl
     return "\n".join(
         [
             f"plan        {world} processes of {own} clips: batches of {batch}, {rows} rows, {steps} steps",
-            _memory(config, task, here, own, rows, world if config.train.parallel == "fsdp" else 1),
+            _memory(config, task, here, own, rows, world),
             _exchange(task, here, own, world, is_sharded=config.train.parallel == "fsdp"),
             *_search(config, task, rows, world),
-            _checkpoint(config, task, here, rows),
+            _checkpoint(config, task, here, rows, world),
             _loader(config, here, own, seconds),
             f"  time      {seconds * steps / 3600:.3g} h: {steps} steps of {seconds:.3g} s"
             f"{' as on this machine (set --step-seconds)' if cluster.step_seconds is None else ', as given'}, "
@@ -113,18 +113,24 @@ def _bank_bytes(task: PretrainTask, x: Tensor, here: Here, rows: int) -> int:
     return round(x.nbytes / here.num_rows * rows)
 
 
-def _memory(config: Config, task: PretrainTask, here: Here, own: int, rows: int, num_shards: int) -> str:
+def _divided_bytes(task: PretrainTask, here: Here, rows: int) -> int:
+    """Return the bytes, for the rows of the corpus, of the buffers that the processes divide."""
+    return sum(_bank_bytes(task, x, here, rows) for x in divided_buffers(task.objective))
+
+
+def _memory(config: Config, task: PretrainTask, here: Here, own: int, rows: int, world: int) -> str:
     averaged = config.train.ema_decay is not None
     weights = state_bytes(task.model, config.optim.name, averaged=averaged)
     momentum = 0 if task.target is None else sum(x.nbytes for x in task.target.state_dict().values())
-    banks = sum(_bank_bytes(task, x, here, rows) for x in task.objective.buffers())
+    divided = _divided_bytes(task, here, rows)
+    banks = sum(_bank_bytes(task, x, here, rows) for x in task.objective.buffers()) - divided * (1 - 1 / world)
     local = replace(config, optim=replace(config.optim, batch_size=own))
     cost, _ = measure_cost(local, task, here.measured.sample, here.measured.precision)
-    kept = (weights + momentum) / num_shards
+    kept = (weights + momentum) / (world if config.train.parallel == "fsdp" else 1)
     total = kept + banks + cost.saved_bytes
     return (
         f"  memory    {_size(total)} a process: {_size(kept)} for weights, gradients and optimizer, "
-        f"{_size(banks)} for banks and queues, "
+        f"{_size(banks)} for banks and queues{' (divided)' if divided else ''}, "
         f"{_size(cost.saved_bytes)} for activations"
     )
 
@@ -144,7 +150,8 @@ def _exchange(task: PretrainTask, here: Here, own: int, world: int, *, is_sharde
     averaged = passed_bytes(weights, gradients, world, is_sharded=is_sharded)
     exchanges = counted_exchanges(task, here.measured.sample, _COUNTED_CLIPS)
     received = received_bytes(exchanges, _COUNTED_CLIPS, own, world)
-    count = len(exchanges) + sum(each.has_grad for each in exchanges)
+    # A fetch exchanges counts, numbers and rows.
+    count = sum(3 if each.is_fetch else 1 + each.has_grad for each in exchanges)
     what = "weights and gradients" if is_sharded else "gradients"
     return (
         f"  exchange  {_size(averaged + received)} a step and process: {_size(averaged)} for {what}, "
@@ -161,6 +168,8 @@ def received_bytes(exchanges: Sequence[Exchange], counted_clips: int, own: int, 
             of_rank = num_bytes * (own / counted_clips if is_per_clip else 1)
             if each.is_pairs:
                 of_rank *= own / counted_clips  # B columns of B clips from each of the others
+            if each.is_fetch:
+                of_rank /= world  # a part of the rows from each of the others
             total += of_rank * (world - 1) * (2 if each.has_grad else 1)
     return total
 
@@ -170,22 +179,18 @@ def _search(config: Config, task: PretrainTask, rows: int, world: int) -> list[s
     objective = task.objective
     if not isinstance(objective, CMA):
         return []
-    width = objective.bank.video.shape[1]
     count = len(range(objective.warmup_epochs, config.optim.epochs, objective.refresh_epochs))
-    operations = 2 * rows**2 * width * (1 if objective.agreement in ("video", "audio") else 2)
-    hours = operations / world / (_TERAFLOPS * 1e12) / 3600
-    return [
-        f"  search    {count} searches of {operations / 1e15:.3g} PFLOP, each {hours:.2g} h at an assumed "
-        f"{_TERAFLOPS:g} TFLOP/s a process; {_size(rows * objective.num_positives * 8)} of positives"
-    ]
+    return cost_lines(objective, rows, world, count)
 
 
-def _checkpoint(config: Config, task: PretrainTask, here: Here, rows: int) -> str:
+def _checkpoint(config: Config, task: PretrainTask, here: Here, rows: int, world: int) -> str:
     averaged = None if config.train.ema_decay is None else task.model
     size = checkpoint_bytes(task, config.optim.name, averaged=averaged)
     saved = task.objective.state_dict().values()
     size += sum(_bank_bytes(task, x, here, rows) - x.nbytes for x in saved)
-    return f"  disk      {config.train.keep_checkpoints} checkpoints of {_size(size)}"
+    divided = _divided_bytes(task, here, rows)
+    of_each = f", of which each process writes {_size(divided / world)} of memory" if divided else ""
+    return f"  disk      {config.train.keep_checkpoints} checkpoints of {_size(size)}{of_each}"
 
 
 def _loader(config: Config, here: Here, own: int, seconds: float) -> str:

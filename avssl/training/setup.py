@@ -17,8 +17,8 @@ from avssl.config import Config, ConfigError
 from avssl.core import distributed
 from avssl.core.batch import Batch, BatchIndex
 from avssl.core.cpus import decoding_workers
-from avssl.core.distributed import Exchange
 from avssl.core.draws import epoch_order
+from avssl.core.exchanges import Exchange, noted_exchanges
 from avssl.core.manifest import Manifest, ManifestError
 from avssl.core.needs import TemporalWindows
 from avssl.core.progress import Bar
@@ -308,7 +308,7 @@ def measure_cost(config: Config, task: PretrainTask, sample: Batch, precision: P
 def counted_exchanges(task: PretrainTask, sample: Batch, num_clips: int) -> list[Exchange]:
     """Return what processes with so many clips each would exchange for the objective in one step."""
     copied, batch = copy.deepcopy(task).cpu().train(), _repeated(sample, num_clips)
-    with distributed.noted_exchanges() as exchanges:
+    with noted_exchanges() as exchanges:
         copied(batch).total.backward()
         copied.after_step()
     return exchanges

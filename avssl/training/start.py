@@ -6,6 +6,7 @@ import logging
 
 from avssl.config import Config, ConfigError
 from avssl.core import distributed
+from avssl.core.sharded import full, mesh_of
 from avssl.engine import Checkpointer
 from avssl.training.run_directory import RunDirectory
 from avssl.training.tasks import PretrainTask
@@ -42,10 +43,12 @@ def load_run(source: str, task: PretrainTask) -> None:
     Raises:
         ConfigError: If there is no checkpoint, or a tensor has another shape there.
     """
-    state = Checkpointer(RunDirectory(source).checkpoints).load_latest()
+    wanted = task.state_dict()
+    mesh = mesh_of(wanted.values())  # a divided memory is read by parts
+    state = Checkpointer(RunDirectory(source).checkpoints, mesh=mesh).load_latest()
     if state is None:
         raise ConfigError(f"train.init_from ({source}): there is no checkpoint of a run.")
-    wanted, theirs = task.state_dict(), state["task"]
+    theirs = {name: x if name.startswith("objective.") else full(x) for name, x in state["task"].items()}
     copied = {f"target.{name}": value for name, value in theirs.items() if name.startswith("model.")}
     theirs = copied | theirs
     fitting = {k: v for k, v in theirs.items() if k in wanted or not k.startswith(("objective.", "target."))}

@@ -6,6 +6,7 @@ import torch
 
 from avssl.config import Config
 from avssl.core import distributed
+from avssl.core.sharded import mesh_of
 from avssl.data.loader import TrainLoader
 from avssl.engine import Checkpointer, FitResult, LoopSettings, Precision, WeightAverage, fit
 from avssl.engine.sharding import shard, whole
@@ -42,10 +43,11 @@ def train(
     assert settings.checkpoint_every_steps, "resolved before training"
     precision = Precision.resolved(settings.precision, settings.memory_format)
     total_steps = optim.epochs * loader.steps_per_epoch
-    mesh = None
-    if settings.parallel == "fsdp" and distributed.world_size() > 1:
-        mesh = shard(task, device, precision)  # unit by unit, so that no device ever holds the whole model
+    is_fsdp = settings.parallel == "fsdp" and distributed.world_size() > 1
+    if is_fsdp:
+        shard(task, device, precision)  # unit by unit, so that no device ever holds the whole model
     task.to(device)
+    mesh = mesh_of(task.state_dict().values())  # of networks, or of a divided memory
     average = None if settings.ema_decay is None else WeightAverage(task.model, settings.ema_decay)
     result = fit(
         task,
@@ -74,16 +76,16 @@ def train(
     )
     if average is not None:
         average.copy_to_model()
-    if mesh is not None:
+    if is_fsdp:
         _make_whole(config, task, device)
     return result
 
 
 def _make_whole(config: Config, task: PretrainTask, device: torch.device) -> None:
     """Give the task of rank 0 whole networks in place of sharded ones, for the release; every rank must call it."""
-    state = whole(task.state_dict())
+    state = whole(task.weights())
     if distributed.is_main():
         fresh = PretrainTask(task.transform, build_model(config), task.objective)
         task.model, task.target = fresh.model, fresh.target
-        task.load_state_dict(state)
+        task.load_weights(state)
         task.to(device)

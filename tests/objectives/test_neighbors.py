@@ -60,7 +60,7 @@ def test_blocks_bundles_and_low_precision_change_nothing(
 ) -> None:
     # At 0.02 the cosines within a cluster of 200 differ by less than bfloat16 can tell.
     monkeypatch.setattr(neighbors, "_MIN_BLOCK_ROWS", 77)
-    monkeypatch.setattr(neighbors, "_BLOCK_ELEMENTS", {})
+    monkeypatch.setattr(neighbors, "BLOCK_ELEMENTS", {})
     video, audio = _memories(2003, num_clusters=10, spread=spread)
     scores = _agreements(video, audio, agreement)
     found = positive_sets(video, audio, 8, agreement)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -456,7 +457,8 @@ def test_dry_run_plans_a_cluster(videos, tiny_config, tmp_path, monkeypatch, cap
     for words in (
         f"64 processes of 64 clips: batches of 4096, 2000000 rows, {steps} steps",
         "1 collectives of the objective",
-        "1 searches of",
+        "1 searches, exact, as set: ",
+        "1 searches, 32 of 5657 lists (ivf): ",
         f"{0.5 * steps / 3600:.3g} h: {steps} steps of 0.5 s, as given",
         "cores",
     ):
@@ -464,7 +466,13 @@ def test_dry_run_plans_a_cluster(videos, tiny_config, tmp_path, monkeypatch, cap
     # Two banks of 2 M rows in float32, and the numbers of files, ids and positives of each row.
     width = load_config(tmp_path / "config.yaml").model.head.out_features
     banks = float(re.search(r"([0-9.]+) (?:MiB|GiB) for banks", text)[1])
-    assert banks * 2**20 > 2_000_000 * (2 * 4 * width + 4 * 8 + 8)
+    assert banks * 2**20 == pytest.approx(2_000_000 * (2 * 4 * width + 4 * 8 + 5 * 8), rel=0.01)
+    # Divided: the numbers of files, ids, and a part of the rest, which is fetched.
+    assert main([*command, *plan, "--objective.sharded", "true"]) == 0
+    text = capsys.readouterr().out
+    banks = float(re.search(r"([0-9.]+) (?:MiB|GiB) for banks and queues \(divided\)", text)[1])
+    assert banks * 2**20 == pytest.approx(2_000_000 * ((2 * 4 * width + 4 * 8) / 64 + 5 * 8), rel=0.01)
+    assert "7 collectives of the objective" in text
     assert main([*command[:-1], "3", *plan]) != 0
     assert "multiple of world_size (3)" in capsys.readouterr().err
 
@@ -534,6 +542,29 @@ def test_two_processes_equal_one_with_whole_models_and_with_shards(videos, tiny_
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():
             torch.testing.assert_close(theirs[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_divided_memory_is_saved_in_parts_and_continued(videos, tiny_config, tmp_path, torchrun):
+    """By as many processes bit for bit; one process starts from it too."""
+    options = {"num_negatives": 8, "num_positives": 4, "positive_negatives": 4, "warmup_epochs": 1, "refresh_epochs": 1}
+    changes = {"train": {"checkpoint_every_steps": 3}, "monitor": {"every_steps": 0}, "optim": {"epochs": 2}}
+    config = tiny_config(videos, objective={"name": "cma", "sharded": True, **options}, **changes)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    run, again = tmp_path / "run", tmp_path / "again"
+    torchrun("-m", "avssl", "pretrain", "--config", tmp_path / "config.yaml", "--out", run)
+    last = run / "checkpoints" / "step-000000004"
+    assert len(list(last.glob("*.safetensors"))) == 2
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "checkpoints" / last.name)
+    torchrun("-m", "avssl", "pretrain", "--resume", again)
+    assert_same_run(run, again)
+    saved, other = (load_checkpoint(path / "checkpoints" / last.name)["task"] for path in (run, again))
+    for name, value in saved.items():  # z is NaN with softmax
+        torch.testing.assert_close(other[name], value, rtol=0, atol=0, equal_nan=True, msg=name)
+    assert saved["objective.bank.video"].shape[0] == saved["objective.found"].shape[0] == 20
+    one = tiny_config(videos, objective={"name": "avid", "num_negatives": 8}, **changes | {"optim": {"epochs": 1}})
+    one = replace(one, train=replace(one.train, init_from=str(run)))
+    assert pretrain(one, out=tmp_path / "one", progress=False)[1].step == 2
 
 
 def test_silence_and_noise_resume_bit_for_bit(videos, tiny_config, assert_resumes_bit_for_bit):

@@ -1,6 +1,8 @@
 """Arithmetic of the plan for many processes."""
 
-from avssl.core.distributed import Exchange
+import pytest
+
+from avssl.core.exchanges import Exchange
 from avssl.training.cluster_plan import passed_bytes, received_bytes
 
 
@@ -12,6 +14,9 @@ def test_exchanges_are_scaled_to_the_processes():
     assert received_bytes([own], 4, 16, 3) == 2560
     assert received_bytes([pairs], 4, 16, 3) == 2048
     assert received_bytes([fixed], 4, 16, 3) == 40
+    # 16 clips that fetch 5 rows of 8 bytes each: two of three rows are kept by others.
+    fetched = Exchange(((4, 5, 2),), (160,), has_grad=False, is_fetch=True)
+    assert received_bytes([fetched], 4, 16, 3) == pytest.approx(640 * 2 / 3)
 
 
 def test_shards_pass_weights_twice_and_gradients_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -128,6 +129,18 @@ class PretrainTask(Task):
     def set_output(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         """Set the format of augmented frames."""
         self.transform.set_output(dtype, memory_format)
+
+    def weights(self) -> dict[str, Any]:
+        """Return the state of all but the objective, whose memory may be large."""
+        parts = {name: part for name, part in self.named_children() if part is not self.objective}
+        return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+
+    def load_weights(self, state: Mapping[str, Any]) -> None:
+        """Load what :meth:`weights` returned, or the part of a whole state; the objective is left as it is."""
+        for name, part in self.named_children():
+            if part is not self.objective:
+                own = {key.removeprefix(f"{name}."): x for key, x in state.items() if key.startswith(f"{name}.")}
+                part.load_state_dict(own)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode as PyTorch does, but keep fixed BatchNorm layers in evaluation mode."""
