@@ -26,6 +26,26 @@ from avssl.transforms import VideoEval
 BATCH, RATE, EPOCHS, SHAPES_EPOCHS = 32, 3e-3, 24, 12
 BOTH = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 DENSE = {"name": "dense_av", "num_heads": 2, "temperature": 0.1, "silence_dbfs": -60.0, "pooled_weight": 1.0}
+STRONG: dict[str, dict[str, Any]] = {
+    "video": {
+        "scale": [0.5, 1.0],
+        "brightness": 0.4,
+        "contrast": 0.4,
+        "saturation": 0.4,
+        "hue": 0.1,
+        "jitter_probability": 0.8,
+        "grayscale_probability": 0.1,
+    },
+    "audio": {
+        "gain": [0.5, 2.0],
+        "max_semitones": 2.0,
+        "filter_probability": 0.8,
+        "noise_probability": 0.5,
+        "max_time_width": 12,
+        "max_freq_width": 12,
+    },
+}
+"""Other colors and sizes, pitch, room and noise, as a photograph or a recording of the same class might have."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,8 @@ class Method:
     epochs: int = EPOCHS
     first_on_shapes: bool = False
     """Whether the weights begin as those of a training on SoundingShapes."""
+    is_augmented: bool = False
+    """Whether frames and audio are changed by :data:`STRONG`."""
 
 
 DEFAULT, UNTRAINED, BASELINES = "default", "random-init", "baselines"
@@ -43,6 +65,7 @@ METHODS = {
     DEFAULT: Method(),
     "default, first on SoundingShapes": Method(first_on_shapes=True),
     "default, silence and noise as negatives": Method({**BOTH, "negative_sounds": 4}),
+    "default, strong augmentation": Method(is_augmented=True),
     "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}),
     "DenseAV, 2 heads": Method({**DENSE, "negative_sounds": 4}),
 }
@@ -58,6 +81,8 @@ def settings(method: Method, seed: int) -> Config:
     tree["transform"]["spectrogram"]["hop_seconds"] = 0.02
     tree["sampling"] |= {"num_frames": 2, "frames_per_second": 4 / 3, "audio_seconds": 1.5}
     tree["model"]["video"]["width"] = 24
+    for name, changes in STRONG.items() if method.is_augmented else []:
+        tree["transform"][name] |= changes
     tree["objective"] = dict(method.objective)
     tree["optim"] |= {"lr": RATE, "epochs": method.epochs, "batch_size": BATCH}
     tree["train"]["seed"] = seed
