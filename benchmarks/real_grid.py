@@ -78,6 +78,7 @@ METHODS = {
     "pooled": Method(POOLED),
     "frame-wise, own clip": Method(FRAMEWISE),
     "whole frame: pooled + best cell": Method({**POOLED, "pooling": "both"}, WHOLE),
+    "whole frame: frame-wise, own clip": Method(FRAMEWISE, WHOLE),
 }
 UNTRAINED = {"random-init": LIPS, "whole frame: random-init": WHOLE}
 GRAMMAR = ("command", "color", "preposition", "letter", "digit", "adverb")
