@@ -78,7 +78,7 @@ class ClapWithProjection(Clap):
         network = _Network(self._trimmed(whole.audio_model), whole.audio_projection)
         own = without_adapters(self.network)
         there, here = ({n: tuple(x.shape) for n, x in each.items()} for each in (network.state_dict(), own))
-        if wrong := [name for name in here if there.get(name) != here[name]]:
+        if wrong := [name for name in sorted(there | here) if there.get(name) != here.get(name)]:
             raise WeightsError(f"{folder.name}: not the weights of this tower: {differences(there, here, wrong)}.")
         return network
 

@@ -6,13 +6,11 @@ Source: Wolf et al., 2020, https://arxiv.org/abs/1910.03771, and https://github.
 from __future__ import annotations
 
 import difflib
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import nn
 
-from avssl.core.distributed import is_main
 from avssl.core.errors import InputError
 from avssl.core.lazy import load
 from avssl.models.foreign.backbone import Backbone
@@ -20,11 +18,8 @@ from avssl.models.foreign.contract import AudioContract, Contract, VideoContract
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.spec import Spec, merged
 from avssl.models.foreign.tower import ForeignEncoder
-from avssl.models.foreign.weights import WeightFolder, WeightsError, differences, tensor_shapes
+from avssl.models.foreign.weights import WeightFolder, WeightsError, differences, tell_unused, tensor_shapes
 
-_LOGGER = logging.getLogger(__name__)
-_SHOWN = 5
-"""Tensors that a message names."""
 _HERE = "avssl.models.foreign."
 VIDEO_KINDS: dict[str, str] = {
     "clip": f"{_HERE}hf_image:Clip",
@@ -172,21 +167,10 @@ class HFBackbone(Backbone):
             raise WeightsError(
                 f"{folder.name}: not the weights of {self.spec.backbone}: {differences(there, here, names)}."
             )
-        self._tell_unused(folder, sorted(report["unexpected_keys"]))
+        prefix = f"{getattr(self.network, 'base_model_prefix', '')}."
+        tell_unused(folder, report["unexpected_keys"], self.spec.backbone, own, prefix)
         trimmed: nn.Module = self._trimmed(network)
         return trimmed
-
-    def _tell_unused(self, folder: WeightFolder, names: Sequence[str]) -> None:
-        """Log which tensors of a folder the network does not have; a warning if they are of its own parts."""
-        parts = {name.partition(".")[0] for name in self.network.state_dict()}
-        prefix = f"{getattr(self.network, 'base_model_prefix', '')}."
-        own = [name for name in names if name.removeprefix(prefix).partition(".")[0] in parts]
-        if names and is_main():
-            shown = ", ".join([*own, *(name for name in names if name not in own)][:_SHOWN])
-            more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            text = "%s: %d of its tensors are not used, as %s has no place for them: %s%s"
-            level = logging.WARNING if own else logging.INFO
-            _LOGGER.log(level, text, folder.name, len(names), self.spec.backbone, shown, more)
 
     def recompute_activations(self) -> None:
         network: Any = self.network

@@ -18,7 +18,7 @@ from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.models.foreign.libraries import library
 from avssl.models.foreign.pe import PE_AV
-from avssl.models.foreign.weights import WeightFolder, WeightsError, read_tensors
+from avssl.models.foreign.weights import WeightFolder, WeightsError, read_tensors, tell_unused
 from avssl.models.text_encoder import TextEncoder
 
 _NO_LIMIT = 1_000_000  # tokenizers without a limit name a larger number
@@ -190,6 +190,7 @@ def load_whole(name: str, folder: WeightFolder) -> Any:
         if info.get(problem):
             first = ", ".join(sorted(map(str, info[problem]))[:3])
             raise WeightsError(f"{folder.name}: not the weights of {name}: {problem.replace('_', ' ')} {first}.")
+    tell_unused(folder, info.get("unexpected_keys") or (), name, model.state_dict())
     return model.eval()
 
 

@@ -5,8 +5,9 @@ Pickles are never read, and nothing but a repository that is named uses the netw
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,18 @@ from torch import Tensor
 
 from avssl.core.checkpoint_names import HubName, near_folder, parse_checkpoint
 from avssl.core.data_files import read_json
+from avssl.core.distributed import is_main
 from avssl.core.errors import InputError
 from avssl.core.hub_client import download
 from avssl.core.user_files import FileError, read_text, regular_file
 
+_LOGGER = logging.getLogger(__name__)
 UNKNOWN_LICENSE = "unknown"
 _MAX_CONFIG_BYTES = 16 * 2**20
 _MAX_CARD_BYTES = 2**20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar")
+_SHOWN = 5
+"""Tensors that a message names."""
 _FILES = ["*.json", "*.safetensors", "README.md"]
 
 
@@ -153,6 +158,26 @@ def tensor_shapes(folder: WeightFolder) -> dict[str, tuple[int, ...]]:
         except Exception as error:  # safetensors raises its own errors
             raise WeightsError(f"{file}: not a readable safetensors file: {error}") from error
     return shapes
+
+
+def tell_unused(folder: WeightFolder, names: Iterable[str], network: str, own: Iterable[str], prefix: str = "") -> None:
+    """Log which tensors of a folder a network has no place for; a warning if they are of its own parts.
+
+    Args:
+        folder: The folder.
+        names: The tensors without a place.
+        network: Name of the network.
+        own: Names of the tensors of the network.
+        prefix: Beginning of names that the network itself does not have.
+    """
+    unused, parts = sorted(names), {name.partition(".")[0] for name in own}
+    inside = [name for name in unused if name.removeprefix(prefix).partition(".")[0] in parts]
+    if not unused or not is_main():
+        return
+    shown = ", ".join([*inside, *(name for name in unused if name not in inside)][:_SHOWN])
+    more = f", and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
+    text = "%s: %d of its tensors are not used, as %s has no place for them: %s%s"
+    _LOGGER.log(logging.WARNING if inside else logging.INFO, text, folder.name, len(unused), network, shown, more)
 
 
 def differences(

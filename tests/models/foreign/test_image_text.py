@@ -1,7 +1,10 @@
 """The image and text towers of CLIP and SigLIP, and CLAP's texts, against those of transformers."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from avssl.models import create_encoder, encoder_builder
 from avssl.models.foreign.spec import Spec
@@ -128,3 +131,20 @@ def test_folders_without_text_or_of_other_models_are_errors(tiny_image_text, tmp
     )
     with pytest.raises(WeightsError, match="not the weights of this tower"):
         other.load_pretrained()
+
+
+@pytest.mark.parametrize(
+    ("kind", "tower", "name"),
+    [("CLIP", "image_text", "vision_model.encoder.layers.7.mlp.fc1.bias"), ("Clap", "audio_text", "audio_model.x")],
+)
+def test_tensors_without_a_place_are_told(kind, tower, name, tiny_image_text, tmp_path, caplog):
+    folder = shutil.copytree(tiny_image_text(kind.lower()), tmp_path / "weights")
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, name: torch.zeros(4)}, folder / "model.safetensors", {"format": "pt"})
+    spec = encoder_builder(tower).spec_of(Spec(""), weight_folder(str(folder)))
+    encoder = create_encoder(tower, **spec.words(), pretrained=str(folder))
+    with caplog.at_level("INFO", logger="avssl"):
+        encoder.load_pretrained()
+    (record,) = [record for record in caplog.records if "not used" in record.message]
+    assert record.levelname == "WARNING"
+    assert record.message.endswith(f"1 of its tensors are not used, as {kind}Model has no place for them: {name}")
