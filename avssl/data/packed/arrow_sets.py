@@ -233,12 +233,13 @@ def _embedded(file: str, content: pa.Buffer, column: pa.Array) -> list[tuple[int
 
 
 def _values(column: pa.Array, feature: Mapping[str, Any]) -> list[Any]:
-    """Return the values of a column of text, numbers or lists of them; class numbers become names."""
+    """Return the values of a column that :func:`sample_cells` reads, else None; class numbers become names."""
     kind = column.type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     item = kind.value_type if is_list else kind
     is_text = pa.types.is_string(item) or pa.types.is_large_string(item)
-    if not (is_text or pa.types.is_integer(item) or pa.types.is_floating(item) or pa.types.is_boolean(item)):
+    is_number = pa.types.is_integer(item) or pa.types.is_boolean(item) or (pa.types.is_floating(item) and not is_list)
+    if not (is_text or is_number):
         return [None] * len(column)
     of_items = feature.get("feature") if is_list and isinstance(feature.get("feature"), dict) else feature
     names = of_items.get("names") if isinstance(of_items, dict) and of_items.get("_type") == "ClassLabel" else None

@@ -110,7 +110,9 @@ class Samples:
 
 
 def sample_cells(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cells of a sample's fields: text, numbers, and lists of them, joined by ``|``; nested ones have none.
+    """Return the cells of a sample's fields: text, numbers, and lists of text or whole numbers, joined by ``|``.
+
+    Others, such as vectors and nested fields, have none.
 
     Raises:
         ValueError: If a label holds ``|``, or a time is no number.
@@ -141,6 +143,6 @@ def _text(name: str, value: Any) -> str | None:
         if name == "label" and "|" in text:
             raise ValueError(f"the label {text!r} holds '|', which separates labels")
         return text
-    if isinstance(value, (list, tuple)) and value and all(isinstance(item, (str, int, float)) for item in value):
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, (str, int)) for item in value):
         return "|".join(filter(None, (_text(name, item) for item in value)))
     return None

@@ -25,11 +25,12 @@ def rows(manifest, *columns):
 
 def test_rows_and_clips_of_a_saved_dataset(tmp_path, clips, save_set):
     names = list(clips)[:5]
-    columns = {"label": [0, 1, 0, -1, 1], "tags": [["x", "y"]] * 5, "note": list("abcde")}
+    columns = {"label": [0, 1, 0, -1, 1], "tags": [["x", "y"]] * 5, "note": list("abcde"), "vector": [[0.5]] * 5}
     folder = save_set(tmp_path / "saved", video=[clips[name] for name in names], **columns)
     assert is_saved(folder)
     found = read_packed(str(folder))
     assert found.failures.num_rows == 0
+    assert "vector" not in found.manifest
     assert rows(found.manifest, "id", "path", "label", "tags", "note")[2:4] == [
         ("000000002", "data-00000-of-00001.arrow", "dog", "x|y", "c"),
         ("000000003", "data-00000-of-00001.arrow", None, "x|y", "d"),
