@@ -18,7 +18,7 @@ from avssl.config.declared import read_declaration
 PACKAGE = Path(__file__).resolve().parent.parent / "avssl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-MAX_TOP_LEVEL_ENTRIES = 18
+MAX_TOP_LEVEL_ENTRIES = 19
 MAX_FILE_LINES = 350
 MAX_BODY_LINES = 60
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 from tqdm.auto import tqdm
 
+from avssl.core.batch import Modality
 from avssl.core.errors import InputError
 from avssl.hub.pretrained import PretrainedModel, from_pretrained
 from avssl.hub.release import HubError
@@ -90,7 +91,7 @@ class AvsslEncoder(AbsEncoder):
         found = []
         for rows in tqdm(inputs, disable=not kwargs.get("show_progress_bar", True), desc="Embedding"):
             if columns == {"text"}:
-                stream = "audio" if "video" not in compared else "video"
+                stream: Modality = "video" if "video" in compared else "audio"
                 found.append(self._pretrained.embed_text([row["text"] for row in rows], stream))
             else:
                 found.append(torch.stack([self._embed(row, columns) for row in rows]))
