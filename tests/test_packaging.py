@@ -120,7 +120,7 @@ def test_every_import_of_another_project_is_declared() -> None:
     extras = [texts for name, texts in project["optional-dependencies"].items() if name != "dev"]
     declared = sum(extras, project["dependencies"])
     names = {re.sub("[-_.]+", "_", Requirement(text).name.lower()) for text in declared}
-    names |= {"PIL", "sklearn", "yaml", "mlflow", "faiss"}  # of pillow, scikit-learn, pyyaml, mlflow-skinny and faiss-cpu
+    names |= {"PIL", "sklearn", "yaml", "mlflow", "faiss"}  # modules under other names than their packages
     undeclared = {
         f"{module} in {path.relative_to(REPOSITORY)}"
         for path in (REPOSITORY / "avssl").rglob("*.py")
