@@ -5,6 +5,7 @@ A verb chooses the engine once, and :func:`avssl.core.parallel.parallel_map` use
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -63,6 +64,10 @@ def working_on(name: EngineName, address: str | None, num_workers: int | None = 
     if num_workers is not None:
         raise ConfigError(
             f"--num-workers {num_workers} counts processes of this machine: leave it out with --engine ray."
+        )
+    if address is None and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError(
+            "--engine ray: each process of torchrun would start a Ray of its own. Name a cluster with --address."
         )
     from avssl.core.ray_engine import RayEngine
 

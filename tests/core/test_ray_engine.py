@@ -28,8 +28,18 @@ def test_options_that_do_not_fit_together_are_named(options, message, monkeypatc
         assert current_engine() is None
 
 
+def test_processes_of_torchrun_need_a_cluster_that_is_there(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="would start a Ray of its own"), working_on("ray", None):
+        pass
+
+
 @pytest.mark.parametrize(
-    "words", ["index FOLDER", "prepare M OUT", "embed FOLDER --checkpoint RUN", "classify RUN FOLDER"]
+    "words",
+    [
+        *("index FOLDER", "prepare M OUT", "embed FOLDER --checkpoint RUN", "classify RUN FOLDER"),
+        "localize FOLDER --checkpoint RUN",
+    ],
 )
 def test_every_verb_over_many_files_has_the_engine(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)

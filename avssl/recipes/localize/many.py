@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,34 +96,31 @@ def localize_many(
     """Localize every file, and return the page. Arguments are those of the verb."""
     if engine != "local" and device not in ("auto", "cpu"):
         raise ConfigError(f"--device {device}: a Ray cluster localizes on its CPU cores. Leave it out.")
-    on_gpu = engine == "local" and choose_device(device).type != "cpu"
-    manifest = _rows(names)
-    sources = list(_sources(manifest))
-    folder = Path(out) if out else Path(f"{Path(names[0]).resolve().stem}_heatmaps")
-    pretrained = load_localizer(checkpoint, device if on_gpu else "cpu")
-    request.check(pretrained)
-    if checkpoint is None:
-        print(f"model: {DEMO_NOTE}")
-    about = {**vars(request), "audio": place(request.audio), "weights": pretrained.weights_hash()}
-    command = Command.of("localize", files=manifest.hash(), place=manifest.place, **about)
-    with (
-        working_on(engine, address, num_workers),
-        claimed_folder(folder, command, _KIND, overwrite=overwrite, reads=(*names, request.audio, checkpoint)) as claim,
-    ):
+    with working_on(engine, address, num_workers), ExitStack() as held:
+        on_gpu = engine == "local" and choose_device(device).type != "cpu"
+        manifest = _rows(names)
+        sources = list(_sources(manifest))
+        folder = Path(out) if out else Path(f"{Path(names[0]).resolve().stem}_heatmaps")
+        pretrained = load_localizer(checkpoint, device if on_gpu else "cpu")
+        request.check(pretrained)
+        if checkpoint is None:
+            print(f"model: {DEMO_NOTE}")
+        about = {**vars(request), "audio": place(request.audio), "weights": pretrained.weights_hash()}
+        command = Command.of("localize", files=manifest.hash(), place=manifest.place, **about)
+        reads = (*names, request.audio, checkpoint)
+        claim = held.enter_context(claimed_folder(folder, command, _KIND, overwrite=overwrite, reads=reads))
         claim.begin() if overwrite else claim.adopt()
         task = _Task(folder, checkpoint, request, {source.file: source for source in sources})
         missing = [source for source in sources if not _is_done(folder, source)]
         failures = []
         _loaded[str(checkpoint)] = pretrained  # processes that are forked have it
-        with Bar(
-            total=len(sources), initial=len(sources) - len(missing), desc="localize", unit="file", show=progress
-        ) as bar:
-            workers = 0 if on_gpu else max(1, decoding_workers(num_workers))
+        held.callback(_loaded.clear)
+        done, workers = len(sources) - len(missing), 0 if on_gpu else max(1, decoding_workers(num_workers))
+        with Bar(total=len(sources), initial=done, desc="localize", unit="file", show=progress) as bar:
             for source, failure in _outcomes(task, missing, workers, file_limits):
                 bar.update()
                 if failure is not None:
                     failures.append(_as_failure(source, failure))
-        del _loaded[str(checkpoint)]
         return _write_results(folder, sources, failures, request)
 
 
