@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--probes", type=int, nargs="+", default=[8, 32], help="lists that are searched")
     parser.add_argument("--lists", type=int, default=0, help="lists; 0 for four times the square root of N")
     parser.add_argument("--agreement", default="consensus", choices=["consensus", "union", "video", "audio"])
+    parser.add_argument("--memory", nargs="+", default=["clusters", "directions"], choices=["clusters", "directions"])
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -84,7 +85,7 @@ def main() -> None:
     print(f"{options.rows} rows of {WIDTH}, {NUM_POSITIVES} positives, {options.agreement}, {options.threads} threads,")
     print(f"CPU seconds, shortest of {options.repeats}, seed {options.seed}\n")
     print("| memory | search | CPU seconds | exact / it | recall |\n| --- | --- | ---: | ---: | ---: |")
-    for kind in ("clusters", "directions"):
+    for kind in options.memory:
         print("\n".join(measure(kind, options)), flush=True)
 
 
