@@ -17,11 +17,6 @@ def num_cores() -> int:
     return max(1, math.ceil(min([affinity, *_limits()])))
 
 
-def cores_of_rank() -> int:
-    """Return the number of cores for this rank: those of the machine are divided among its ranks."""
-    return max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
 def decoding_workers(requested: int | None = None) -> int:
     """Return ``requested``, or else the number of decoding processes for this rank.
 
@@ -32,8 +27,8 @@ def decoding_workers(requested: int | None = None) -> int:
     """
     if requested is not None:
         return requested
-    share = cores_of_rank()
-    return share - share // 8
+    share = num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, share - share // 8)
 
 
 def _limits() -> Iterator[float]:

@@ -109,8 +109,8 @@ class CMA(AVID, RowBuffers):
         warmup_epochs: Epochs with AVID's loss only; 0 if the run starts from an AVID run (train.init_from).
         refresh_epochs: Epochs between searches of positives, >= 1; 50 in the paper.
         search: "exact" compares each row with all others, N * N products. "ivf" divides them into lists of rows near
-            each other, and compares a row with those of a few lists only, by faiss on the CPU (extra ``search``); it
-            misses some positives.
+            each other, and compares a row with those of a few lists only, by faiss on the CPU (extra ``search``) in
+            ``train.threads`` threads; it misses some positives.
         search_lists: Number of lists of "ivf"; 0 for four times the square root of the number of rows.
         search_probes: Number of lists that "ivf" searches for each row; with all of them it finds what "exact" does.
         **options: Options of :class:`AVID`. With ``sharded``, each process searches its own rows for those of all.

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avssl.core.cpus import cores_of_rank
 from avssl.core.distributed import broadcast_object, gather_together, is_main, world_size
 from avssl.core.errors import InputError
 from avssl.objectives.neighbors import Agreement, best_of
@@ -94,7 +93,7 @@ class ListSearch:
         self.num_rows, self.block_rows = len(memories[0]), _BLOCK_QUERIES
         joined = torch.cat([*memories], dim=1)
         library = faiss()
-        library.omp_set_num_threads(cores_of_rank())  # torchrun sets one; workers have little to do during a search
+        library.omp_set_num_threads(torch.get_num_threads())  # a setting of the run, on which the centers' bits depend
         self.centers = _centers(joined, lists, num_rows)
         self.probes = min(lists.probes, len(self.centers))
         quantizer = library.IndexFlatIP(joined.shape[1])
