@@ -10,7 +10,7 @@ Video and audio alone get their embeddings, which are compared by their cosine, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,8 +85,8 @@ class AvsslEncoder(AbsEncoder):
         if not columns or ("text" in columns and len(columns) > 1):
             name = f"{task_metadata.name}: rows of {' and '.join(sorted(columns)) or 'no known modality'}"
             raise InputError(f"{name}. avssl embeds video, audio, both of them, or text alone.")
-        # The rows are decoded here, window by window, instead of as whole videos.
-        inputs.collate_fn = list  # type: ignore[assignment]
+        # Windows are decoded in place of whole videos, in the processes of the loader if it has some.
+        inputs.collate_fn = self._decoded  # type: ignore[assignment]
         compared = set(task_metadata.modalities)
         found = []
         for rows in tqdm(inputs, disable=not kwargs.get("show_progress_bar", True), desc="Embedding"):
@@ -94,27 +94,43 @@ class AvsslEncoder(AbsEncoder):
                 stream: Modality = "video" if "video" in compared else "audio"
                 found.append(self._pretrained.embed_text([row["text"] for row in rows], stream))
             else:
-                found.append(torch.stack([self._embed(row, columns) for row in rows]))
+                found.append(torch.stack([self._embed(row) for row in rows]))
         return torch.cat(found).float().cpu().numpy()
 
-    def _embed(self, row: Mapping[str, Any], columns: set[str]) -> Tensor:
-        model = self.model
-        waveform = self._waveform(row) if "audio" in columns else None
-        if "video" not in columns:
-            assert waveform is not None, "there is video or audio"
-            return model.vector("audio", model.audio_windows(waveform), "embeddings")
-        decoder = row["video"]
-        first, last = decoder.metadata.begin_stream_seconds, decoder.metadata.end_stream_seconds
-        count = model.num_windows(last - first)
-        if waveform is None:
-            return model.vector("video", self._frames(decoder, first, last, count), "embeddings")
-        count = max(count, model.num_windows(len(waveform) / model.sampling.sample_rate_hz))
-        return model.joint_vector(self._frames(decoder, first, last, count), model.audio_windows(waveform, count))
+    def _decoded(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return rows with the windows that cover them, in place of video and audio; rows may lack one of both."""
+        decoded = []
+        for row in rows:
+            decoder, audio = row.get("video"), row.get("audio")
+            waveform = None if audio is None else self._waveform(audio)
+            windows, counts = dict(row), []
+            if decoder is not None:
+                span = decoder.metadata.begin_stream_seconds, decoder.metadata.end_stream_seconds
+                counts.append(self.model.num_windows(span[1] - span[0]))
+            if waveform is not None:
+                counts.append(self.model.num_windows(len(waveform) / self.model.sampling.sample_rate_hz))
+            if decoder is not None:
+                windows["video"] = self._frames(decoder, *span, max(counts))
+            if waveform is not None:
+                windows["audio"] = self.model.audio_windows(waveform, max(counts))
+            decoded.append(windows)
+        return decoded
 
-    def _waveform(self, row: Mapping[str, Any]) -> Tensor:
-        """Return the (S,) audio of a row at the model's sample rate."""
-        audio = {"audio": row["audio"]}
-        samples = AudioCollator.resample_audio(audio, target_sampling_rate=self.model.sampling.sample_rate_hz)
+    def _embed(self, row: Mapping[str, Any]) -> Tensor:
+        """Return the (D,) embedding of a decoded row."""
+        video, audio = row.get("video"), row.get("audio")
+        if video is not None and audio is not None:
+            return self.model.joint_vector(video, audio)
+        if video is not None:
+            return self.model.vector("video", video, "embeddings")
+        if audio is not None:
+            return self.model.vector("audio", audio, "embeddings")
+        raise InputError("a row of the task has neither video nor audio.")
+
+    def _waveform(self, audio: Any) -> Tensor:
+        """Return the (S,) waveform of decoded audio at the model's sample rate."""
+        rate = self.model.sampling.sample_rate_hz
+        samples = AudioCollator.resample_audio({"audio": audio}, target_sampling_rate=rate)
         return torch.as_tensor(np.ascontiguousarray(samples), dtype=torch.float32).reshape(-1)
 
     def _frames(self, decoder: Any, first: float, last: float, count: int) -> Tensor:

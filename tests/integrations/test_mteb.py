@@ -134,9 +134,9 @@ def test_mteb_classifies(model, rows, columns):
     assert 0 <= evaluate(model, classification(rows, columns)).get_score() <= 1
 
 
-def embed(model, rows, columns):
+def embed(model, rows, columns, num_workers=0):
     """Return the embeddings of some columns, as mteb requests them."""
-    loader = torch.utils.data.DataLoader(rows.select_columns(list(columns)), batch_size=4, collate_fn=list)
+    loader = torch.utils.data.DataLoader(rows.select_columns(list(columns)), batch_size=4, num_workers=num_workers)
     task = retrieval(rows, ["audio"], ["video"]).metadata
     return model.encode(loader, task_metadata=task, hf_split="test", hf_subset="default", show_progress_bar=False)
 
@@ -157,6 +157,19 @@ def test_embeddings_are_those_of_the_files(model, rows, tiny_release):
         windows = getattr(table, name).reshape(NUM_CLIPS, 2, -1).mean(axis=1)
         expected = windows / np.linalg.norm(windows, axis=1, keepdims=True)
         assert (found * expected).sum(axis=1).min() > 0.99
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_loaders_processes_decode(model, rows):
+    np.testing.assert_array_equal(embed(model, rows, ["video", "audio"], 1), embed(model, rows, ["video", "audio"]))
+
+
+def test_rows_may_lack_a_modality(model, rows):
+    (whole,) = model._decoded([rows[0]])
+    heard = model._embed(whole | {"video": None})
+    np.testing.assert_allclose(heard.numpy(), embed(model, rows, ["audio"])[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="neither video nor audio"):
+        model._embed({"video": None, "audio": None})
 
 
 def test_the_description_keeps_models_apart(model, tiny_release):
