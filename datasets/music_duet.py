@@ -64,7 +64,8 @@ def collect(options: argparse.Namespace) -> ClipList:
     clips = ClipList(options.root, f"MUSIC-{subset.title()}", files=files, lists=lists_of(options, "metadata"))
     classes = [f"class{number}" for number in range(1, NUM_CLASSES[subset] + 1)]
     for line in read_table(train, ["name", *classes], header=False):
-        clips.add(line["name"], frames.find(train, line["name"]), label=[line[name] for name in classes], split="train")
+        labels = list(dict.fromkeys(line[name] for name in classes))
+        clips.add(line["name"], frames.find(train, line["name"]), label=labels, split="train")
     for name in (clip.name for clip in read_list(test).clips):
         if name not in boxes:
             raise ManifestError(f"{test}: {name} is in the list, but not in music_{subset}.json.")

@@ -161,3 +161,10 @@ def test_installed_demo_runs_outside_the_checkout(installed: Path, outside: dict
     assert report.suffix == ".html"
     assert (tmp_path / report).resolve().is_relative_to((tmp_path / "demo").resolve())
     assert (tmp_path / report).stat().st_size > 10_000
+
+
+def test_page_of_installation_names_every_extra() -> None:
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
+    rows = "".join(line.partition("|")[2].partition("|")[0] for line in page.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", rows)) == set(extras)

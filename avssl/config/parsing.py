@@ -67,9 +67,21 @@ def config_from_dict(
     return _resolve({}, flatten(with_presets(tree)), source, root, base)
 
 
-def load_config(path: Path | str, root: type[_Root] = Config) -> _Root:  # type: ignore[assignment]
-    """Read the settings in a YAML file and its bases. Raises as :func:`config_from_dict`."""
-    return config_from_dict(read_yaml(path), source_of(path), root)
+def load_config(
+    path: Path | str,
+    root: type[_Root] = Config,  # type: ignore[assignment]
+    *,
+    is_written: bool = False,
+) -> _Root:
+    """Read the settings in a YAML file and its bases. Raises as :func:`config_from_dict`.
+
+    Args:
+        path: The file.
+        root: Class of the settings.
+        is_written: avssl wrote the file, with every setting of its version: later settings have the value that keeps
+            what the run was.
+    """
+    return config_from_dict(read_yaml(path), source_of(path), root, OF_OLD_RUNS if is_written else None)
 
 
 def load_run_config(folder: Path, root: type[_Root] = Config) -> _Root:  # type: ignore[assignment]

@@ -180,6 +180,23 @@ class Manifest:
             return self.location(row)
         return f"{self.location(row)}: {self.value(row, 'id')}"
 
+    @property
+    def is_packed(self) -> bool:
+        """True if rows lie inside of shards or archives, so that their files tell nothing."""
+        return "shard_header_bytes" in self or "member_bytes" in self
+
+    def require_files(self, work: str) -> None:
+        """Raise ManifestError if rows lie inside of shards or archives.
+
+        Args:
+            work: What opens whole files, such as ``"avssl sync-eval"``.
+        """
+        if self.is_packed:
+            raise ManifestError(
+                f"{self.place}: the rows lie inside of archives or of a prepared copy, and {work} opens media files as "
+                "a whole. Name a manifest of the files themselves (unpack the archives first)."
+            )
+
     def truth_file(self, row: int) -> Path | None:
         """Return the ground-truth file of a row, or None."""
         value = self.value(row, "truth")

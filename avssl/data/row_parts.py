@@ -33,6 +33,8 @@ Span = tuple[int, int]
 _MAX_KEY_BYTES = 2**12
 _UNKNOWN_SECONDS = 60.0
 """Length of a row whose manifest does not have it: parts of many such rows are small rather than huge."""
+_LONGEST_SECONDS = 1e9
+"""A length above this is none."""
 
 
 def plan_parts(num_clips: np.ndarray, size: int) -> list[Span]:
@@ -64,7 +66,8 @@ def expected_windows(manifest: Manifest, clip_seconds: float, every_seconds: flo
         seconds = manifest["stop_seconds"] - manifest["start_seconds"]
     else:
         seconds = np.full(len(manifest), np.nan)
-    known = np.nan_to_num(seconds.astype(np.float64), nan=_UNKNOWN_SECONDS)
+    known = seconds.astype(np.float64)
+    known = np.where(np.isfinite(known) & (known < _LONGEST_SECONDS), known, _UNKNOWN_SECONDS)
     return 1 + np.ceil(np.maximum(0.0, known - clip_seconds) / every_seconds).astype(np.int64)
 
 

@@ -163,6 +163,7 @@ def measure_sync(
     Raises:
         ManifestError: If fewer than two rows can be measured.
     """
+    rows.require_files("measuring offsets")
     draws = clip_key(seed, 0, text_keys(map(str, rows["id"]))).numpy()
     true = ((draws % 2**20) / 2**20 * 2 - 1) * max_offset_seconds
     scan = _Scan(pretrained, max_offset_seconds, step_seconds)

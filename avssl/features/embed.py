@@ -176,4 +176,8 @@ class _Span(NamedTuple):
 
     @classmethod
     def of(cls, clip: Clip, dataset: ClipDataset) -> _Span:
-        return cls(clip.id, str(dataset.manifest.value(clip.row, "path")), *dataset.span(clip))
+        manifest = dataset.manifest
+        # Hundreds of recordings share the path of a shard or archive.
+        names = ("source_path", "id") if manifest.is_packed else ("path",)
+        path = next(text for text in (manifest.value(clip.row, name) for name in names) if text)
+        return cls(clip.id, str(path), *dataset.span(clip))

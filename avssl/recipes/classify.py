@@ -140,8 +140,8 @@ def classify(
     ):
         classifier = load_classifier(run, choose_device(device))
         manifest = stamped(rows_to_classify(files, classifier.model.inputs, split))
-        if page is not None and "shard_header_bytes" in manifest:
-            raise ConfigError("--page: a page plays media files, and these are clips in shards. Leave it out.")
+        if page is not None:
+            manifest.require_files("--page of avssl classify")
         dataset = classifier.dataset(manifest, limits)
         parts = RowParts(out, ".npz", work="predictions", again="Classify again: finished parts are kept.")
         if overwrite:

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -97,8 +99,14 @@ def test_a_file_that_takes_too_long_is_named_with_what_to_do(folder, run, tmp_pa
     ("more", "message"),
     [
         (["a.mp4", "mute.mp4", "--readout", "x.json"], "--readout is of one file"),
-        (["a.mp4", "--engine", "ray"], "--engine, --address and --num-workers are for several files"),
-        (["a.mp4", "--num-workers", "2"], "--engine, --address and --num-workers are for several files"),
+        (
+            ["a.mp4", "--engine", "ray"],
+            "--engine, --address, --num-workers, --timeout-seconds and --memory-gib are for several files",
+        ),
+        (
+            ["a.mp4", "--num-workers", "2"],
+            "--engine, --address, --num-workers, --timeout-seconds and --memory-gib are for several files",
+        ),
         (["a.mp4", "mute.mp4", "--engine", "ray", "--device", "cuda"], "localizes on its CPU cores"),
         (["a.mp4", "none.mp4"], "none.mp4: no such file"),
     ],
@@ -109,3 +117,23 @@ def test_contradictions_are_named_before_any_work(folder, run, tmp_path, monkeyp
     assert main(given) != 0
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_map_is_made_again_when_its_audio_changes(videos, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Path(f"{name}.mp4").symlink_to(videos / "clip00.mp4")
+    shutil.copy(videos / "clip05.mp4", "other.mp4")
+    line = words(run, "maps", "a.mp4", "b.mp4", "--audio", "other.mp4", "--num-workers", "1")
+    assert main(line) == 0
+    before = Path("maps/maps/000000.json").read_text()
+    shutil.copy(videos / "clip11.mp4", "other.mp4")
+    assert main(line) == 0
+    assert Path("maps/maps/000000.json").read_text() != before
+
+
+def test_options_that_do_not_fit_the_number_of_files_are_errors(folder, run, tmp_path, capsys):
+    assert main(words(run, tmp_path / "a.mp4", folder / "a.mp4", "--timeout-seconds", "5")) != 0
+    assert "--timeout-seconds" in capsys.readouterr().err
+    assert main(words(run, tmp_path / "all.mp4", folder)) != 0
+    assert "several files give a folder" in capsys.readouterr().err

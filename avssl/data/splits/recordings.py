@@ -66,19 +66,14 @@ class Recordings:
 
 def file_names(manifest: Manifest) -> pa.ChunkedArray:
     """Return the (N,) names of the rows' files; of a prepared corpus or an archive, those of the sources."""
-    names = ("source_path", "id") if _is_packed(manifest) else ("path",)
+    names = ("source_path", "id") if manifest.is_packed else ("path",)
     return pc.coalesce(*(manifest.table[name] for name in names if name in manifest))
-
-
-def _is_packed(manifest: Manifest) -> bool:
-    """Return True if rows lie inside shards or archives, so that their files tell nothing."""
-    return "shard_header_bytes" in manifest or "member_bytes" in manifest
 
 
 def _video_places(manifest: Manifest, roots: dict[str, int]) -> pa.ChunkedArray:
     """Return what identifies the rows' files: the number of a root and a name, or a name or hash of a source."""
     names = file_names(manifest)
-    if not _is_packed(manifest):
+    if not manifest.is_packed:
         return _joined(str(roots.setdefault(manifest.place, len(roots))), names)
     if "source_file_hash" in manifest:
         known = manifest.table["source_file_hash"]
@@ -88,7 +83,7 @@ def _video_places(manifest: Manifest, roots: dict[str, int]) -> pa.ChunkedArray:
 
 def _sound_places(manifest: Manifest, roots: dict[str, int]) -> pa.ChunkedArray:
     places = _video_places(manifest, roots)
-    if _is_packed(manifest) or "audio_path" not in manifest:
+    if manifest.is_packed or "audio_path" not in manifest:
         return places
     audio = manifest.table["audio_path"]
     own = _joined(str(roots[manifest.place]), audio)

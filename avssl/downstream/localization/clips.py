@@ -35,6 +35,7 @@ class InstantClips:
     """
 
     def __init__(self, manifest: Manifest, sampling: ClipSampling, backend: BackendName = "auto") -> None:
+        manifest.require_files("localization at given times")
         self.manifest, self.sampling, self.backend = manifest, sampling, backend
 
     def frames(self, instant: Instant) -> tuple[Tensor, float]:

@@ -29,7 +29,8 @@ def check_trackers(names: Sequence[str]) -> None:
         TrackerError: With the line of pip that installs it.
     """
     for name in names:
-        if importlib.util.find_spec(name) is None:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:  # a folder of this name, such as wandb/ of earlier runs, is none
             raise TrackerError(
                 f"train.trackers: {name} is not installed: pip install 'avssl[{name}]'. "
                 "metrics.jsonl is written without any tracker."

@@ -33,6 +33,9 @@ class MLflow:
         self._id = ""
 
     def start(self, step: int) -> None:
+        # A server that does not answer must not hold up the other ranks for the hour that MLflow would wait.
+        for name, value in (("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")):
+            os.environ.setdefault(name, value)
         import mlflow
 
         self._client = mlflow.MlflowClient()

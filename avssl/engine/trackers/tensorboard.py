@@ -30,7 +30,7 @@ class TensorBoard:
 
         # TensorBoard hides events that a killed run left for steps from purge_step on.
         with names_full_disk(self._folder):
-            self._writer = SummaryWriter(str(self._folder), purge_step=step + 1 if step else None)
+            self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def log(self, record: Mapping[str, Any]) -> None:
         assert self._writer is not None, "started"

@@ -61,8 +61,8 @@ def localize(
     num_workers: Workers | None = None,
     engine: EngineName = "local",
     address: str | None = None,
-    timeout_seconds: Seconds = 3600.0,
-    memory_gib: Positive = 16.0,
+    timeout_seconds: Seconds | None = None,
+    memory_gib: Positive | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> dict[str, Heatmap]:
@@ -106,8 +106,8 @@ def localize(
             shared storage.
         address: Address of the Ray cluster: "auto" on one of its machines, or HOST:PORT of its head; default: Ray on
             this machine alone.
-        timeout_seconds: Of several files, longest time for one on a CPU.
-        memory_gib: Of several files, most memory of a process on a CPU.
+        timeout_seconds: Of several files, longest time for one on a CPU; default: an hour.
+        memory_gib: Of several files, most memory of a process on a CPU; default: 16 GiB.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
         progress: Show progress bars.
 
@@ -127,12 +127,14 @@ def localize(
     if is_many(names):
         if readout is not None:
             raise ConfigError("--readout is of one file: each of several has a JSON file in the folder. Leave it out.")
+        if out is not None and Path(out).suffix.lower() in (".mp4", ".png"):
+            raise ConfigError(f"-o {out}: several files give a folder. Name one, such as -o {Path(out).stem}.")
         localize_many(
             names,
             out,
             checkpoint,
             request,
-            FileLimits(timeout_seconds, memory_gib),
+            FileLimits(timeout_seconds or FileLimits.timeout_seconds, memory_gib or FileLimits.memory_gib),
             num_workers=num_workers,
             engine=engine,
             address=address,
@@ -141,8 +143,11 @@ def localize(
             progress=progress,
         )
         return {}
-    if engine != "local" or address is not None or num_workers is not None:
-        raise ConfigError("--engine, --address and --num-workers are for several files, a folder or a manifest.")
+    if engine != "local" or any(given is not None for given in (address, num_workers, timeout_seconds, memory_gib)):
+        raise ConfigError(
+            "--engine, --address, --num-workers, --timeout-seconds and --memory-gib are for several files, a folder or "
+            "a manifest."
+        )
     target = _output(names[0], out)
     command = Command.of(
         "localize",

@@ -58,8 +58,8 @@ _COLUMNS = ("id", "map", "cosine", "second", "x", "y", "is_foreign", "problem")
 class FileLimits:
     """Limits of one file on a CPU."""
 
-    timeout_seconds: float
-    memory_gib: float
+    timeout_seconds: float = 3600.0
+    memory_gib: float = 16.0
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ def localize_many(
         reads = (*names, request.audio, checkpoint)
         claim = held.enter_context(claimed_folder(folder, command, _KIND, overwrite=overwrite, reads=reads))
         claim.begin() if overwrite else claim.adopt()
-        task = _Task(folder, checkpoint, request, {source.file: source for source in sources})
-        missing = [source for source in sources if not _is_done(folder, source)]
+        task = _Task.of(folder, checkpoint, request, sources)
+        missing = [source for source in sources if not _is_done(folder, source, task.request)]
         failures = []
-        _loaded[str(checkpoint)] = pretrained  # processes that are forked have it
+        _loaded[str(task.checkpoint)] = pretrained  # processes that are forked have it
         held.callback(_loaded.clear)
         done, workers = len(sources) - len(missing), 0 if on_gpu else max(1, decoding_workers(num_workers))
         with Bar(total=len(sources), initial=done, desc="localize", unit="file", show=progress) as bar:
@@ -130,10 +130,7 @@ def _rows(names: Sequence[Path | str]) -> Manifest:
         manifest = read_manifest(names[0])
         if not len(manifest):
             raise ManifestError(f"{names[0]}: the manifest has no rows.")
-        if "shard_header_bytes" in manifest:
-            raise ManifestError(
-                f"{names[0]}: is a prepared copy, without files to show. Name the manifest of its sources."
-            )
+        manifest.require_files("avssl localize")
         return manifest
     return rows_to_classify(names, "video")
 
@@ -143,9 +140,10 @@ def _sources(manifest: Manifest) -> Iterator[_Source]:
     seen = set()
     for row in range(len(manifest)):
         file = manifest.location(row)
+        file = file if is_url(file) else os.path.abspath(file)
         if file not in seen:
             seen.add(file)
-            audio = None if is_url(manifest.place) else str(manifest.sound_file(row))
+            audio = None if is_url(manifest.place) else os.path.abspath(manifest.sound_file(row))
             yield _Source(row, str(manifest.value(row, "path")), file, None if audio == file else audio)
 
 
@@ -194,6 +192,15 @@ class _Task:
     request: Request
     sources: dict[str, _Source]
 
+    @classmethod
+    def of(cls, folder: Path, checkpoint: Path | str | None, request: Request, sources: Sequence[_Source]) -> _Task:
+        """Return the task with absolute paths: the processes of a cluster have working folders of their own."""
+        if checkpoint is not None and os.path.exists(checkpoint):
+            checkpoint = os.path.abspath(checkpoint)
+        if request.audio is not None:
+            request = replace(request, audio=os.path.abspath(request.audio))
+        return cls(folder.absolute(), checkpoint, request, {source.file: source for source in sources})
+
     def __call__(self, file: str) -> dict[str, Any]:
         source, name = self.sources[file], str(self.checkpoint)
         if name not in _loaded:
@@ -204,9 +211,9 @@ class _Task:
         video, described = _outputs(self.folder, source)
         try:
             with threads_within(1):  # as many processes as cores; and the same numbers everywhere
-                stamp = stamp_of(Path(file))
+                stamps = _stamps(source, self.request)
                 _, numbers = localize_file(file, video, _loaded[name], request, progress=False)
-                write_json(described, {"id": source.id, "stamp": stamp, **numbers})
+                write_json(described, {"id": source.id, "stamps": stamps, **numbers})
         except MediaError as error:
             return {"failure": {"stream": error.stream, "reason": error.reason, "message": str(error)}}
         except AvsslError as error:
@@ -223,16 +230,25 @@ def _outputs(folder: Path, source: _Source) -> tuple[Path, Path]:
 # ---------------------------------------------------------------- results
 
 
-def _is_done(folder: Path, source: _Source) -> bool:
-    """Return True if a file was localized, and has not changed since."""
+def _stamps(source: _Source, request: Request) -> list[Any]:
+    """Return size and time of each file that a map depends on: the video, and its audio if that is another file."""
+    files = (source.file, source.audio if request.wants_own_audio else None, request.audio)
+    return [stamp_of(Path(file)) for file in files if file is not None]
+
+
+def _is_done(folder: Path, source: _Source, request: Request) -> bool:
+    """Return True if a file was localized, and neither it nor its audio has changed since."""
     video, described = _outputs(folder, source)
     if not (video.is_file() and described.is_file()):
         return False
     try:
-        before, now = read_json(described)["stamp"], stamp_of(Path(source.file))
+        before, now = read_json(described)["stamps"], _stamps(source, request)
     except (FileError, KeyError, TypeError):
         return False
-    return before == now or is_same(before, now)  # files in an object store have none
+    # Files in an object store have no stamp.
+    return len(before) == len(now) and all(
+        old == new or is_same(old, new) for old, new in zip(before, now, strict=True)
+    )
 
 
 def _write_results(folder: Path, sources: Sequence[_Source], failures: Sequence[Failure], request: Request) -> Path:

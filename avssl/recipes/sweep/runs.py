@@ -98,7 +98,7 @@ def _check_settings(folder: Path, name: str, config: Config, overwrite: bool) ->
     path = folder / "settings" / f"{name}.yaml"
     if overwrite or not path.exists():
         return
-    for key, (old, new) in changed_settings(load_config(path), config).items():
+    for key, (old, new) in changed_settings(load_config(path, is_written=True), config).items():
         raise OutputError(
             f"{folder / 'runs' / name}: holds a run with {key} {old}, but {new} is requested. Replace the runs with "
             "--overwrite, or name another folder with --out."
@@ -117,7 +117,7 @@ def _make_runs(
     check_metrics(finished, metrics)
     for number, (name, run) in enumerate(runs.items(), start=1):
         path, requested = folder / "runs" / name, folder / "settings" / f"{name}.yaml"
-        is_same = requested.exists() and not changed_settings(load_config(requested), run.config)
+        is_same = requested.exists() and not changed_settings(load_config(requested, is_written=True), run.config)
         if is_finished(folder, name) and is_same:
             _say(f"{number:>4}/{len(runs)}  {name}: is there")
             continue

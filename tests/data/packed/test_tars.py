@@ -16,7 +16,9 @@ from avssl.data.content import content_hashes
 from avssl.data.packed import tars
 from avssl.data.packed.tars import read_tars, split_name
 from avssl.data.splits import Recordings
+from avssl.features.table import read_feature_table
 from avssl.media import MediaError
+from avssl.recipes.embed import embed
 from avssl.recipes.prepare import prepare
 
 SAMPLING = ClipSampling(num_frames=4, frames_per_second=8.0, audio_seconds=1.0, sample_rate_hz=8000, short_side=32)
@@ -268,3 +270,12 @@ def test_keys_end_at_the_first_dot_of_the_last_part():
     assert split_name("a.b/c.d.mp4") == ("a.b/c", ".d.mp4")
     assert split_name(".hidden") == (".hidden", "")
     assert split_name("x.MP4") == ("x", ".mp4")
+
+
+def test_a_table_of_a_tar_has_a_file_for_each_sample(shards, tiny_release, tmp_path):
+    read_tars(shards).manifest.write(tmp_path / "manifest.csv")
+    embed(tmp_path / "manifest.csv", checkpoint=tiny_release, out=tmp_path / "t.parquet", num_workers=0, progress=False)
+    table = read_feature_table(tmp_path / "t.parquet")
+    assert len(set(table.paths)) == len(set(table.ids)) == 9
+    with pytest.raises(ManifestError, match="avssl localize opens media files as a whole"):
+        read_manifest(tmp_path / "manifest.csv").require_files("avssl localize")

@@ -1,5 +1,6 @@
 """Every tracker keeps the numbers of a run in its own store, without a network, and a resume continues the same run."""
 
+import importlib.machinery
 import importlib.util
 import json
 import sqlite3
@@ -51,9 +52,10 @@ def read_tensorboard(run):
     return [(event.step, event.value) for event in events.Scalars("retrieval/R@10")]
 
 
-def test_tensorboard_files_are_cut_back_by_a_resume(tmp_path):
+@pytest.mark.parametrize("resumed", [0, 2])
+def test_tensorboard_files_are_cut_back_by_a_resume(tmp_path, resumed):
     track("tensorboard", tmp_path, 0, 1, 2, 3)
-    track("tensorboard", tmp_path, 2, 3, 4)
+    track("tensorboard", tmp_path, resumed, *range(resumed + 1, 5))
     assert read_tensorboard(tmp_path) == [(s, pytest.approx(s / 10)) for s in (1, 2, 3, 4)]
 
 
@@ -129,7 +131,11 @@ def test_the_setting_knows_the_trackers():
 
 
 def test_a_missing_library_names_its_extra(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else object())
+    folder = importlib.machinery.ModuleSpec("trackio", None)  # such as a folder that an offline run left
+    specs = {"wandb": None, "trackio": folder}
+    library = importlib.machinery.ModuleSpec("library", None, origin="library/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: specs.get(name, library))
     check_trackers(["tensorboard", "mlflow"])
-    with pytest.raises(TrackerError, match=r"wandb is not installed: pip install 'avssl\[wandb\]'"):
-        check_trackers(["tensorboard", "wandb"])
+    for name in specs:
+        with pytest.raises(TrackerError, match=rf"{name} is not installed: pip install 'avssl\[{name}\]'"):
+            check_trackers(["tensorboard", name])
