@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import subprocess
 import tokenize
 from collections.abc import Iterator
 from functools import cache
@@ -236,3 +237,11 @@ def test_every_opening_passes_the_guard():
                 bare.append(f"{file}:{call.lineno}: {ast.unparse(call)[:80]}")
     assert bare == [], "open these with avssl.core.user_files, or pass their paths through regular_file"
     assert used == set(OPENED_BARE), "entries that are no longer needed"
+
+
+def test_no_large_file_is_tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=PACKAGE.parent, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [PACKAGE.parent / name for name in listed.stdout.split("\0") if name]
+    assert [str(file) for file in files if file.is_file() and file.stat().st_size > 2 * 2**20] == []
