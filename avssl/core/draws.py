@@ -102,20 +102,28 @@ def clip_key_int(seed: int, epoch: int, id_key: int, clip_number: int) -> int:
 def bits(key: Tensor, purpose: str, count: int) -> Tensor:
     """Return (B, count) int64 of independent random bits for ``purpose``, from (B,) int64 keys."""
     root = splitmix64(key ^ _purpose_key(purpose))
-    return splitmix64(root[:, None] ^ _lanes(count, key.device))
+    return splitmix64(root[:, None] ^ _lanes(count, key))
 
 
-def _lanes(count: int, device: torch.device) -> Tensor:
+def fake_mode_of(x: Tensor) -> object:
+    """Return the mode of a tensor without data, None of others: what is kept for one is of no use for the other."""
+    return getattr(x, "fake_mode", None)
+
+
+def _lanes(count: int, key: Tensor) -> Tensor:
     """Return (count,) int64, the mixed number of each column; they are made once."""
-    make = _make_lanes if torch.compiler.is_compiling() else _kept_lanes
-    return make(count, device)
+    if torch.compiler.is_compiling():
+        return _make_lanes(count, key.device)
+    return _kept_lanes(count, key.device, fake_mode_of(key))
 
 
 def _make_lanes(count: int, device: torch.device) -> Tensor:
     return splitmix64(torch.arange(count, device=device, dtype=torch.int64))
 
 
-_kept_lanes = lru_cache(maxsize=32)(_make_lanes)
+@lru_cache(maxsize=32)
+def _kept_lanes(count: int, device: torch.device, mode: object) -> Tensor:
+    return _make_lanes(count, device)
 
 
 def uniform(key: Tensor, purpose: str, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -167,7 +175,7 @@ class _Table:
         self.key, self._counts = key, counts
         self._units: dict[str, Tensor] = {}
         if counts:
-            purposes, lanes = _columns(tuple(counts.items()), key.device)
+            purposes, lanes = _columns(tuple(counts.items()), key.device, fake_mode_of(key))
             units = _in_unit_interval(splitmix64(splitmix64(key[:, None] ^ purposes) ^ lanes))
             self._units = dict(zip(counts, units.split(list(counts.values()), dim=1), strict=True))
 
@@ -186,8 +194,8 @@ _MOST_TOGETHER = 256
 """Numbers of a purpose: more than these, such as noise, are work for a pass of their own."""
 
 
-@cache
-def _columns(counts: tuple[tuple[str, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=32)
+def _columns(counts: tuple[tuple[str, int], ...], device: torch.device, mode: object) -> tuple[Tensor, Tensor]:
     """Return the key of the purpose and the mixed number of each column, int64, copied to a device once."""
     purposes = torch.cat([torch.full((count,), _purpose_key(purpose)) for purpose, count in counts])
     lanes = splitmix64(torch.cat([torch.arange(count) for _, count in counts]))

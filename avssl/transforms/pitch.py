@@ -12,11 +12,13 @@ Dimensions: B clips, S samples, F bins, N columns of the spectrum.
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from avssl.core.draws import fake_mode_of
 
 WINDOW = 512
 """Samples of the window and of the transform, as in torchaudio."""
@@ -143,15 +145,15 @@ def _(waveform: Tensor, kernels: Tensor) -> Tensor:
     return waveform.new_empty(*kernels.shape[:2], waveform.shape[1] - kernels.shape[2] + 1)
 
 
-@cache
-def _nodes_and_fit(device: torch.device) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=32)
+def _nodes_and_fit(device: torch.device, mode: object) -> tuple[Tensor, Tensor]:
     """Copy the constants to a device once."""
     return _NODES.to(device), _FIT.to(device)
 
 
 def _kernels(speed: Tensor, reach: int) -> Tensor:
     """Return (B, K, 2 * reach + 1) float64: each tap as a polynomial of the place between two samples, in [-1, 1)."""
-    nodes, fit = _nodes_and_fit(speed.device)
+    nodes, fit = _nodes_and_fit(speed.device, fake_mode_of(speed))
     taps = torch.arange(-reach, reach + 1, dtype=torch.float64, device=speed.device)
     cutoff = (_ROLLOFF / speed.clamp(min=1))[:, None, None]  # as a fraction of the input's limit
     distance = ((nodes[:, None] + 1) / 2 - taps) * cutoff  # in zeros of the sinc

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from avssl.core import draws
 
@@ -60,6 +61,19 @@ def test_numbers_drawn_together_are_those_drawn_apart():
         assert torch.equal(other, expected[1])
         crop.zero_()  # what a caller does with its numbers does not change those of the next
     assert together._counts == {"crop/0": 40, "crop/1": 4, "flip": 3}
+
+
+def test_draws_without_data_leave_nothing_behind():
+    """A step that is counted without data, before a training, keeps no constants that the training then meets."""
+    for _ in range(2):  # in any order
+        mode = FakeTensorMode()
+        with mode:
+            key = mode.from_tensor(KEYS)
+            with draws.DrawnTogether()(key):
+                draws.uniform(key, "lanes", 37)
+        expected = draws.uniform(KEYS, "lanes", 37)
+        assert type(expected) is torch.Tensor
+        assert 0 <= float(expected.min()) < float(expected.max()) < 1
 
 
 def test_draws_are_uniform_and_in_range():
