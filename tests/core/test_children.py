@@ -240,7 +240,8 @@ def test_nothing_in_the_package_starts_processes_or_shares_memory_in_another_way
         for word in others
         if word in file.read_text(encoding="utf-8")
     }
-    assert found == {("avssl/core/children.py", ".Process(")}
+    taken = ("avssl/integrations/mteb.py", "DataLoader")  # mteb's own, which it gives its encoders
+    assert found == {("avssl/core/children.py", ".Process("), taken}
 
 
 def test_children_need_no_room_in_dev_shm():
