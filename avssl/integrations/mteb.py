@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
-from tqdm.auto import tqdm
 
 from avssl.core.batch import Modality
 from avssl.core.errors import InputError
+from avssl.core.progress import Bar
 from avssl.hub.pretrained import PretrainedModel, from_pretrained
 from avssl.hub.release import HubError
 from avssl.integrations.recordings import Recordings
@@ -89,7 +89,7 @@ class AvsslEncoder(AbsEncoder):
         inputs.collate_fn = self._decoded  # type: ignore[assignment]
         compared = set(task_metadata.modalities)
         found = []
-        for rows in tqdm(inputs, disable=not kwargs.get("show_progress_bar", True), desc="Embedding"):
+        for rows in Bar(inputs, desc="embed", show=bool(kwargs.get("show_progress_bar", True))):
             if columns == {"text"}:
                 stream: Modality = "video" if "video" in compared else "audio"
                 found.append(self._pretrained.embed_text([row["text"] for row in rows], stream))
