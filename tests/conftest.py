@@ -407,6 +407,33 @@ def require() -> Callable[[str], None]:
     return check
 
 
+CHROMIUM = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --mute-audio --window-size=1280,1300"
+)
+
+
+@pytest.fixture(scope="session")
+def open_browser(require: Callable[[str], None]) -> Callable[..., Any]:
+    """Return ``open(profile, **capabilities)``: a chromium that gives up on a page after a minute."""
+
+    def start(profile: Path, **capabilities: Any) -> Any:
+        require("chromium")
+        import selenium.webdriver as drivers
+
+        options = drivers.ChromeOptions()
+        options.binary_location = "/usr/bin/chromium"
+        for word in [*CHROMIUM.split(), f"--user-data-dir={profile}"]:
+            options.add_argument(word)
+        for name, value in capabilities.items():
+            options.set_capability(f"goog:{name}", value)
+        browser = drivers.Chrome(options, drivers.ChromeService("/usr/bin/chromedriver"))
+        browser.set_page_load_timeout(60)
+        return browser
+
+    return start
+
+
 def _why_no_browser() -> str | None:
     """Return None if a browser can be driven, else what is missing for it."""
     missing = [program for program in ("chromium", "chromedriver") if shutil.which(program) is None]

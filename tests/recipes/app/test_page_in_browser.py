@@ -34,10 +34,6 @@ avssl.recipes.app.server.MAX_UPLOAD_BYTES = 200 * 1024
 from avssl.cli import main
 sys.exit(main(["app", *sys.argv[2:]]))
 """
-CHROMIUM = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --mute-audio --window-size=1280,1300"
-)
 
 
 class App:
@@ -109,16 +105,8 @@ def app(require, release, clips, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(app, tmp_path_factory):
-    import selenium.webdriver as drivers
-
-    options = drivers.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for word in CHROMIUM.split():
-        options.add_argument(word)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    browser = drivers.Chrome(options, drivers.ChromeService("/usr/bin/chromedriver"))
+def browser(app, open_browser, tmp_path_factory):
+    browser = open_browser(tmp_path_factory.mktemp("browser"), loggingPrefs={"performance": "ALL"})
     app.wait_until_ready()
     yield browser
     browser.quit()
