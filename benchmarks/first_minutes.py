@@ -29,11 +29,17 @@ LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "site", "__pycache__"
 TRAINS = {"pretrain": ("--optim.epochs", "2"), "finetune": ("--optim.epochs", "2")}
 
 
-def commands(page: str, section: str = "") -> list[str]:
-    """Return the shell commands of a page, or of one of its sections, in order."""
+def text_of(page: str, section: str = "") -> str:
+    """Return a page, or one of its sections."""
     text = (DOCS / page).read_text(encoding="utf-8")
     if section:
-        text = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)[0]
+        (text,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    return text
+
+
+def commands(page: str, section: str = "") -> list[str]:
+    """Return the shell commands of a page, or of one of its sections, in order; continued lines are joined."""
+    text = text_of(page, section)
     shell = re.sub(r"\s*\\\n\s*", " ", "".join(re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)))
     lines = (line.partition(" #")[0].strip() for line in shell.splitlines())
     return [line for line in lines if line]

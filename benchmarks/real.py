@@ -1,4 +1,4 @@
-"""What avssl learns from real photographs, recordings and faces: StampScenes and GRID, beside their baselines.
+"""Evaluate training on real photographs, recordings and faces: StampScenes and GRID, beside their baselines.
 
     python benchmarks/real.py --stamps FOLDERS --grid MANIFEST     train what is missing for three minutes, then print
     python benchmarks/real.py ... --minutes 30                     the same for longer

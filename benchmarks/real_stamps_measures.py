@@ -55,9 +55,9 @@ class Method:
     objective: Mapping[str, Any] = field(default_factory=lambda: BOTH)
     epochs: int = EPOCHS
     first_on_shapes: bool = False
-    """Whether the weights begin as those of a training on SoundingShapes."""
+    """True to start from weights pretrained on SoundingShapes."""
     is_augmented: bool = False
-    """Whether frames and audio are changed by :data:`STRONG`."""
+    """True to augment frames and audio with :data:`STRONG`."""
 
 
 DEFAULT, UNTRAINED, BASELINES = "default", "random-init", "baselines"

@@ -20,6 +20,7 @@ import argparse
 import re
 import sys
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -94,7 +95,7 @@ def content_of(wheel: Path, name: str) -> bytes:
     try:
         with open_regular(wheel) as file, zipfile.ZipFile(file) as archive, archive.open(name) as member:
             content = member.read(MAX_BYTES + 1)
-    except (KeyError, zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except (KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ManifestError(f"{wheel}: {name} cannot be read from it ({error}). Download it again.") from error
     if len(content) > MAX_BYTES:
         raise ManifestError(f"{wheel}: {name} holds more than {MAX_BYTES} bytes. Is it the right file?")

@@ -19,7 +19,7 @@ from avssl.recipes.localize import localize
 
 
 def main(video: str, weights: str | None = None, out: str | None = None) -> None:
-    """Write the map and print what it says."""
+    """Write the heat map, and print where it peaks with the audio and in silence."""
     out = out or f"{Path(video).stem}_map.mp4"
     found = localize([video], checkpoint=weights, out=out, silence=True, side_by_side=True)
     own, silent = found["own audio"], found["silence"]

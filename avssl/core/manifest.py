@@ -185,6 +185,11 @@ class Manifest:
         """True if rows lie inside of shards or archives, so that their files tell nothing."""
         return "shard_header_bytes" in self or "member_bytes" in self
 
+    @property
+    def name_columns(self) -> tuple[str, ...]:
+        """Columns that name a row's file, the first filled one; of packed rows those of the source."""
+        return ("source_path", "id") if self.is_packed else ("path",)
+
     def require_files(self, work: str) -> None:
         """Raise ManifestError if rows lie inside of shards or archives.
 

@@ -178,6 +178,5 @@ class _Span(NamedTuple):
     def of(cls, clip: Clip, dataset: ClipDataset) -> _Span:
         manifest = dataset.manifest
         # Hundreds of recordings share the path of a shard or archive.
-        names = ("source_path", "id") if manifest.is_packed else ("path",)
-        path = next(text for text in (manifest.value(clip.row, name) for name in names) if text)
+        path = next(text for text in (manifest.value(clip.row, name) for name in manifest.name_columns) if text)
         return cls(clip.id, str(path), *dataset.span(clip))

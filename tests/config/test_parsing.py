@@ -280,3 +280,13 @@ def test_a_run_from_before_a_setting_goes_on_as_it_began(tmp_path, capsys, line)
     with pytest.raises(SystemExit):
         Verb("pretrain", "avssl.recipes.pretrain:pretrain").run(["--resume", str(tmp_path), "--print-config"])
     assert f"  decay_tokens: {str(decays).lower()}\n" in capsys.readouterr().out
+
+
+def test_a_file_that_avssl_wrote_keeps_what_the_run_was(tmp_path):
+    """Settings of a sweep of an earlier version have no ``decay_tokens``: its runs decayed them."""
+    text = to_yaml(Config())
+    (tmp_path / "new.yaml").write_text(text)
+    (tmp_path / "old.yaml").write_text(text.replace("\n  decay_tokens: false", ""))
+    assert load_config(tmp_path / "old.yaml", is_written=True).optim.decay_tokens
+    assert not load_config(tmp_path / "old.yaml").optim.decay_tokens
+    assert not load_config(tmp_path / "new.yaml", is_written=True).optim.decay_tokens

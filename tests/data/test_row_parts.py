@@ -37,3 +37,11 @@ def test_rows_of_unknown_length_make_small_parts():
     rows = Manifest.from_columns({"id": ["a", "b"], "path": ["a", "b"], "duration_seconds": [None, 2.0]}, ".")
     assert expected_windows(rows, 2.0, 1.0).tolist() == [59, 1]
     assert expected_windows(rows.select(np.array([1])), 2.0, 1.0).tolist() == [1]
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 1e300])
+def test_a_length_that_is_none_does_not_make_one_part_of_all(odd):
+    columns = {"id": list("abc"), "path": list("abc"), "duration_seconds": [10.0, odd, 10.0]}
+    windows = expected_windows(Manifest.from_columns(columns, "."), 2.0, 1.0)
+    assert windows[0] == windows[2] == 9
+    assert 1 <= windows[1] < 1000

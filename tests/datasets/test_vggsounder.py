@@ -87,3 +87,16 @@ def test_vggsounder_without_its_labels(run, clips, root, wheel):
     assert "Get it there with: pip download --no-deps vggsounder -d" in run("vggsounder").error
     wheel(LABELS).write_bytes(b"no archive")
     assert "vggsounder/data/vggsounder.csv cannot be read from it (File is not a zip file)" in run("vggsounder").error
+
+
+def test_vggsounder_of_a_damaged_wheel(run, clips, wheel):
+    """Packed bytes that are none, a member that is encrypted, and an archive that was cut off."""
+    path = wheel(LABELS)
+    whole = path.read_bytes()
+    start = whole.index(b"vggsounder.csv") + len("vggsounder.csv")
+    damaged = whole[:start] + b"\xff" * 12 + whole[start + 12 :]
+    at = whole.index(b"PK\x01\x02") + 8  # flags of the member in the directory
+    encrypted = whole[:6] + b"\x01" + whole[7:at] + b"\x01" + whole[at + 1 :]
+    for content in (damaged, encrypted, whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        assert "vggsounder/data/vggsounder.csv cannot be read from it" in run("vggsounder").error

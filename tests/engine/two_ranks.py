@@ -75,7 +75,7 @@ def train(folder, task, total, *, start=0, resume=False):
 
 
 def check_gradients_lie_in_the_buffers_that_are_exchanged():
-    """As ``gradient_as_bucket_view`` does it: equal numbers bit for bit, in one block of memory."""
+    """The result of ``gradient_as_bucket_view``: equal numbers bit for bit, in one block of memory."""
     gradients = []
     for in_buffers in (True, False):
         torch.manual_seed(0)

@@ -12,8 +12,6 @@ import yaml
 
 from avssl.cli import main
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGE = DOCS / "jobs.md"
 SMALL = {
     "pretrain": {
         "sampling": {"num_frames": 4, "frames_per_second": 4.0, "audio_seconds": 1.0, "sample_rate_hz": 8000},
@@ -33,19 +31,10 @@ SMALL = {
 """Settings of trainings of a second, by verb."""
 
 
-def job(title: str) -> tuple[list[str], list[str]]:
-    """Return the shell commands and the Python blocks of one job."""
-    text = PAGE.read_text(encoding="utf-8")
-    (section,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    return blocks(section)
-
-
-def blocks(section: str) -> tuple[list[str], list[str]]:
-    """Return the shell commands and the Python blocks of a text, continued lines joined."""
-    shell = "".join(re.findall(r"^```bash\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
-    lines = re.sub(r"\s*\\\n\s*", " ", shell).splitlines()
-    commands = [line.partition(" #")[0].strip() for line in lines]
-    return [line for line in commands if line], re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+@pytest.fixture(scope="session")
+def pages(benchmark_script):
+    """Returns the commands of a page as first_minutes.py reads them: ``pages.commands("jobs.md")``."""
+    return benchmark_script("first_minutes")
 
 
 @pytest.fixture
@@ -69,12 +58,14 @@ def run_command(tmp_path, monkeypatch):
     return run
 
 
-def test_classify_my_videos(run_command, video_maker, capsys):
+def test_classify_my_videos(pages, run_command, video_maker, capsys):
     for number in range(24):
         video_maker(Path("videos", ("dog", "bird", "cat")[number % 3], f"{number}.mp4"), number)
     video_maker(Path("new/monday.mp4"), 100, 3.0)
     video_maker(Path("new/tuesday.mp4"), 101, 2.0)
-    commands, (python,) = job("Classify my videos")
+    job = "jobs.md", "Classify my videos"
+    commands = pages.commands(*job)
+    (python,) = re.findall(r"^```python\n(.*?)^```", pages.text_of(*job), re.DOTALL | re.MULTILINE)
     assert len(commands) == 5 + 1
     for line in commands:
         run_command(line)
@@ -85,12 +76,12 @@ def test_classify_my_videos(run_command, video_maker, capsys):
     assert page.count("<video") == 2
     assert "new/monday.mp4" in page
     assert Path("predictions.windows.csv").read_text().count("monday") >= 2 * 3  # id and path of three windows
-    exec(compile(python, str(PAGE), "exec"), {})
+    exec(compile(python, "docs/jobs.md", "exec"), {})
     assert capsys.readouterr().out.count("new/monday.mp4: ") == 3
 
 
-def test_first_run(run_command):
-    commands, _ = blocks((DOCS / "first_run.md").read_text(encoding="utf-8"))
+def test_first_run(pages, run_command):
+    commands = pages.commands("first_run.md")
     assert len(commands) == 5
     for line in commands:
         run_command(re.sub(r"--num-clips \d+ --num-test-clips \d+", "--num-clips 16 --num-test-clips 8", line))
@@ -98,12 +89,11 @@ def test_first_run(run_command):
     assert Path("results.html").is_file()
 
 
-def test_your_own_videos(run_command, video_maker):
+def test_your_own_videos(pages, run_command, video_maker):
     for number in range(12):
         video_maker(Path("videos", f"{'a' if number == 0 else number}.mp4"), number, 3.0)
     Path("sound.wav").symlink_to(Path("videos", "a.mp4").resolve())
-    commands, _ = blocks((DOCS / "your_videos.md").read_text(encoding="utf-8"))
-    for line in commands:
+    for line in pages.commands("your_videos.md"):
         run_command(line)
     for made in ("videos/manifest.csv", "map.mp4", "features.parquet", "results.html", "curve.png"):
         assert Path(made).is_file(), made

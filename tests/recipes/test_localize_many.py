@@ -10,7 +10,10 @@ import pytest
 
 from avssl.cli import main
 from avssl.core.manifest import Manifest
+from avssl.localization import Look
 from avssl.media import open_media
+from avssl.recipes.localize.many import _sources, _Task
+from avssl.recipes.localize.one import Request
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,17 @@ def test_options_that_do_not_fit_the_number_of_files_are_errors(folder, run, tmp
     assert "--timeout-seconds" in capsys.readouterr().err
     assert main(words(run, tmp_path / "all.mp4", folder)) != 0
     assert "several files give a folder" in capsys.readouterr().err
+
+
+def test_processes_elsewhere_get_absolute_paths(run, tmp_path, monkeypatch):
+    """Those of a cluster run in the folder where it was started."""
+    monkeypatch.chdir(tmp_path)
+    Path("run").symlink_to(run)
+    Path("a.mp4").touch()
+    manifest = Manifest.from_columns({"id": ["a"], "path": ["a.mp4"]}, ".")
+    request = Request("a.mp4", None, False, False, False, "video", Look(), 0.25, None, None)
+    task = _Task.of(Path("out"), "run", request, list(_sources(manifest)))
+    (source,) = task.sources.values()
+    paths = [task.folder, task.checkpoint, task.request.audio, source.file]
+    assert [str(path) for path in paths] == [str(tmp_path / name) for name in ("out", "run", "a.mp4", "a.mp4")]
+    assert _Task.of(Path("out"), "hf-hub:owner/name", request, []).checkpoint == "hf-hub:owner/name"

@@ -66,8 +66,7 @@ class Recordings:
 
 def file_names(manifest: Manifest) -> pa.ChunkedArray:
     """Return the (N,) names of the rows' files; of a prepared corpus or an archive, those of the sources."""
-    names = ("source_path", "id") if manifest.is_packed else ("path",)
-    return pc.coalesce(*(manifest.table[name] for name in names if name in manifest))
+    return pc.coalesce(*(manifest.table[name] for name in manifest.name_columns if name in manifest))
 
 
 def _video_places(manifest: Manifest, roots: dict[str, int]) -> pa.ChunkedArray:

@@ -140,7 +140,7 @@ def test_a_tower_beside_text_needs_its_public_weights(caplog, tiny_image_text):
 
 
 def test_positions_and_tokens_of_timm_are_not_decayed():
-    """As timm says itself."""
+    """The reference is timm's own ``no_weight_decay``."""
     encoder = tower()
     network, found = encoder.backbone.network, {id(parameter) for parameter in undecayed(encoder)}
     named = {name for name, parameter in network.named_parameters() if id(parameter) in found}
