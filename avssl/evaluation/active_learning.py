@@ -42,6 +42,14 @@ class Evidence:
 
     Raises:
         ValueError: If there are no features.
+
+    Example:
+        >>> features = {"video": np.eye(3), "audio": np.ones((3, 2))}
+        >>> evidence = Evidence(features, classes=np.array([]), probabilities={}, embeddings={})
+        >>> evidence.joined.shape
+        (3, 5)
+        >>> evidence.at(np.array([0, 2])).features["video"].shape
+        (2, 3)
     """
 
     features: Mapping[str, np.ndarray]
@@ -90,6 +98,13 @@ def gather_evidence(
 
     Raises:
         ValueError: As :func:`~avssl.evaluation.linear_probe.class_probabilities`.
+
+    Example:
+        >>> video = np.array([[-2.0], [-1.0], [1.0], [2.0]])
+        >>> labels, labeled = np.array(["robin", "", "", "wren"]), np.array([True, False, False, True])
+        >>> evidence = gather_evidence({"video": video}, labels, labeled)
+        >>> evidence.classes[evidence.probability.argmax(axis=1)].tolist()
+        ['robin', 'robin', 'wren', 'wren']
     """
     classes = np.unique(labels[labeled].astype(str))
     probabilities = {}
@@ -109,6 +124,12 @@ def check_strategy(strategy: str, modalities: Collection[str], num_classes: int)
 
     Raises:
         ValueError: If the strategy is unknown, or a modality or label that it needs is missing.
+
+    Example:
+        >>> check_strategy("typicality", ["video"], num_classes=0)
+        >>> check_strategy("margin", ["video"], num_classes=0)
+        Traceback (most recent call last):
+        avssl.core.errors.InputError: the strategy margin needs a classifier, so labels of at least two classes; ...
     """
     if strategy not in STRATEGIES:
         raise InputError(f"strategy ({strategy!r}) must be one of {', '.join(STRATEGIES)}.")
@@ -136,6 +157,12 @@ def select_clips(strategy: str, evidence: Evidence, labeled: np.ndarray, budget:
 
     Raises:
         ValueError: If the strategy is unknown or lacks evidence, or as the strategy raises.
+
+    Example:
+        >>> video, labeled = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0]]), np.array([True, False, False])
+        >>> evidence = gather_evidence({"video": video}, np.array(["robin", "", ""]), labeled)
+        >>> select_clips("k-center", evidence, labeled, budget=1).index  # the clip farthest from the labeled one
+        array([2])
     """
     check_strategy(strategy, evidence.features, len(evidence.classes))
     match strategy:
@@ -161,7 +188,15 @@ def select_clips(strategy: str, evidence: Evidence, labeled: np.ndarray, budget:
 
 
 class CurvePoint(NamedTuple):
-    """Accuracy after a number of labels."""
+    """Accuracy after a number of labels.
+
+    Example:
+        >>> video, labels = np.eye(2)[[0, 1, 0, 1]], np.array(["robin", "wren", "robin", "wren"])
+        >>> pool, test = np.array([0, 1]), np.array([2, 3])
+        >>> first, last = label_curve("random", {"video": video}, labels, pool, test, budget=1, rounds=2)
+        >>> last.num_labels, last.num_classes, last.accuracy
+        (2, 2, 1.0)
+    """
 
     num_labels: int
     """Number of labels so far."""
@@ -204,6 +239,13 @@ def label_curve(
 
     Raises:
         ValueError: If a number is below 1, the pool or the test is empty, or they share clips.
+
+    Example:
+        >>> video, labels = np.eye(2)[[0, 1, 0, 1]], np.array(["robin", "wren", "robin", "wren"])
+        >>> pool, test = np.array([0, 1]), np.array([2, 3])
+        >>> curve = label_curve("k-center", {"video": video}, labels, pool, test, budget=1, rounds=2)
+        >>> [(point.num_labels, point.accuracy) for point in curve]
+        [(1, 0.5), (2, 1.0)]
     """
     if min(budget, rounds, len(pool), len(test)) < 1 or np.intersect1d(pool, test).size:
         raise InputError(

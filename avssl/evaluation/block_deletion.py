@@ -77,7 +77,15 @@ def kept_neighbors(before: np.ndarray, after: np.ndarray, k: int = 10) -> float:
     Args:
         before: (N, F) float of any scale; distances are cosine distances.
         after: (N, F') float of the same clips in the same order.
-        k: Number of neighbors, less than N.
+        k: Number of neighbors, at least 1 and less than N.
+
+    Raises:
+        ValueError: If the numbers of clips differ, or ``k`` is out of range.
+
+    Example:
+        >>> before = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])  # two pairs of neighbors
+        >>> kept_neighbors(before, 3 * before, k=1), kept_neighbors(before, before[[0, 2, 1, 3]], k=1)
+        (1.0, 0.0)
     """
     if len(before) != len(after) or not 1 <= k < len(before):
         raise InputError(

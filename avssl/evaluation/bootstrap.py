@@ -25,6 +25,7 @@ def bootstrap_interval(
 
     Args:
         per_sample_values: (n,) numbers, such as hits, cIoUs or differences.
+        seed: Random seed of the resampling.
         confidence: Share of resampled means inside the interval, in (0, 1).
         num_resamples: Number of resampled means.
 
@@ -32,7 +33,14 @@ def bootstrap_interval(
         (low, high), which are equal for n = 1.
 
     Raises:
-        ValueError: If there are no values or one is not finite.
+        ValueError: If there are no values, one is not finite, or ``confidence`` is out of range.
+
+    Example:
+        >>> bootstrap_interval([0.5, 0.5, 0.5])
+        (0.5, 0.5)
+        >>> old, new = np.array([0, 1, 0, 1]), np.array([1, 1, 0, 1])
+        >>> bootstrap_interval(new - old)  # holds 0, so the systems may be equally good
+        (0.0, 0.75)
     """
     values = np.asarray(per_sample_values, dtype=np.float64).reshape(-1, 1)
     low, high = bootstrap_intervals(values, seed, confidence=confidence, num_resamples=num_resamples)[0].tolist()
@@ -46,6 +54,14 @@ def bootstrap_intervals(
 
     Returns:
         (M, 2) float64 of low and high.
+
+    Raises:
+        ValueError: As :func:`bootstrap_interval`.
+
+    Example:
+        >>> hits = np.array([[0, 1], [0, 1], [1, 1], [1, 1]])
+        >>> bootstrap_intervals(hits)
+        array([[0., 1.], [1., 1.]])
     """
     values = np.asarray(per_sample_values, dtype=np.float64)
     if values.ndim != 2 or len(values) == 0 or not np.isfinite(values).all():
@@ -96,9 +112,17 @@ def ratio_interval(
         numerator: (n,) numbers.
         denominator: (n,) numbers >= 0.
         recordings: (n,) recording of each row.
+        seed: Random seed of the bootstrap.
+        num_resamples: Number of bootstrap samples.
 
     Returns:
         (low, high) of the resamples whose denominator is not 0; None if it is in more than 1 % of them.
+
+    Example:
+        >>> ratio_interval([1, 1, 2], [2, 2, 4], ["a.mp4", "a.mp4", "b.mp4"])
+        (0.5, 0.5)
+        >>> ratio_interval([1, 0], [2, 0], ["a.mp4", "b.mp4"]) is None  # a quarter of the resamples hold b.mp4 alone
+        True
     """
     both = np.stack([np.asarray(numerator), np.asarray(denominator)])
     above, below = resampled_sums(both, recordings, np.random.default_rng(seed), num_resamples)

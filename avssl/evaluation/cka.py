@@ -51,7 +51,13 @@ def cka(
         1 for representations that differ by rotation and isotropic scale; NaN if one is constant.
 
     Raises:
-        ValueError: For fewer than four clips, different n, other shapes, or NaN or infinite features.
+        ValueError: For fewer than four clips, different n, other shapes, NaN or infinite features, or an unknown
+            kernel.
+
+    Example:
+        >>> motion, light = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]), torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
+        >>> cka(motion, light), round(cka(motion, -3 * motion), 4)
+        (0.0, 1.0)
     """
     grams = []
     for name, features in {"x": x, "y": y}.items():
@@ -144,6 +150,10 @@ def correspondence(similarity: np.ndarray) -> float:
 
     Raises:
         ValueError: If the matrix is not square.
+
+    Example:
+        >>> correspondence(np.array([[0.9, 0.2], [0.8, 0.3]]))  # row 1 is most similar to stage 0
+        0.5
     """
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or not len(similarity):
         raise InputError(f"similarity must be (S, S), stages of one architecture, got {similarity.shape}.")
@@ -164,6 +174,12 @@ def find_blocks(similarity: np.ndarray, threshold: float, min_stages: int = 3) -
     Returns:
         ``(start, stop)`` of every block that is no part of a longer one, stop exclusive, in order;
         blocks may overlap. A NaN is below any threshold.
+
+    Example:
+        >>> similarity = np.eye(5)
+        >>> similarity[1:4, 1:4] = 0.95
+        >>> find_blocks(similarity, threshold=0.9)
+        [(1, 4)]
     """
     alike = similarity >= threshold
     blocks: list[tuple[int, int]] = []

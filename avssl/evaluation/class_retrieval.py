@@ -24,7 +24,14 @@ from avssl.evaluation.top_k import DECIMALS, top_k
 
 @dataclass(frozen=True, eq=False)
 class ClassRetrieval:
-    """Scores of one direction."""
+    """Scores of one direction.
+
+    Example:
+        >>> video, labels = np.eye(2)[[0, 0, 1, 1]], ["dog", "dog", "cat", "cat"]
+        >>> found = class_retrieval(video, video, labels, ks=(1, 3))
+        >>> found.mean_average_precision, found.precision[1].tolist(), found.gallery_size
+        (1.0, [1.0, 1.0, 1.0, 1.0], 4)
+    """
 
     average_precision: np.ndarray
     """(N,) average precision of each query, in [0, 1]."""
@@ -52,6 +59,13 @@ def class_retrieval(
 
     Raises:
         ValueError: If shapes differ, a value is not finite, a label is empty, or a k is below 1.
+
+    Example:
+        >>> video, labels = np.eye(2)[[0, 0, 1, 1]], ["dog", "dog", "cat", "cat"]
+        >>> class_retrieval(video, video, labels).average_precision
+        array([1., 1., 1., 1.])
+        >>> class_retrieval(video, 1 - video, labels).average_precision  # cats for dogs: 2 right of 4
+        array([0.5, 0.5, 0.5, 0.5])
     """
     a, b = finite_array("queries", queries, "(N, D)"), finite_array("gallery", gallery, "(N, D)")
     names = label_array("labels", labels)
@@ -74,6 +88,20 @@ def chance_average_precision(right: int, items: int) -> float:
 
     This is (H + (items - H) (right - 1) / (items - 1)) / items with H the harmonic number of ``items``: rank i holds
     a right item with probability right / items, and given that, each earlier rank with (right - 1) / (items - 1).
+
+    Args:
+        right: Number of right items.
+        items: Number of items, >= ``right``.
+
+    Returns:
+        A number in (0, 1].
+
+    Raises:
+        ValueError: If ``right`` is not between 1 and ``items``.
+
+    Example:
+        >>> chance_average_precision(right=1, items=2)  # at rank 1 or 2: (1 + 1/2) / 2
+        0.75
     """
     if not 1 <= right <= items:
         raise InputError(f"right ({right}) must be between 1 and items ({items}).")

@@ -32,6 +32,13 @@ def class_separation(features: Tensor, labels: np.ndarray) -> float:
 
     Raises:
         ValueError: If shapes do not fit, there is one class, or a feature is not finite or a row is zero.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 5.0]])
+        >>> class_separation(features, np.array(["dog", "dog", "cat", "cat"]))
+        1.0
+        >>> class_separation(features, np.array(["dog", "cat", "dog", "cat"]))
+        0.0
     """
     if features.ndim != 2 or len(features) != len(labels) or not torch.isfinite(features).all():
         raise InputError(

@@ -35,6 +35,11 @@ def average_clips(logits: ArrayLike, how: Literal["probability", "logit"] = "pro
 
     Raises:
         ValueError: If ``logits`` have another shape or hold NaN, or ``how`` is unknown.
+
+    Example:
+        >>> logits = np.log([[[1, 1], [3, 1]]])  # one video with two clips: probabilities (1/2, 1/2) and (3/4, 1/4)
+        >>> average_clips(logits)
+        array([[0.625, 0.375]])
     """
     if how not in ("probability", "logit"):
         raise InputError(f'how ({how!r}) must be "probability" or "logit".')
@@ -55,6 +60,13 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
 
     Raises:
         ValueError: If the shapes do not match, a value is NaN, a label is not a class, or ``k`` is below 1.
+
+    Example:
+        >>> scores = [[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]
+        >>> top_k_accuracy(scores, [0, 1]), top_k_accuracy(scores, [0, 1], k=2)
+        (0.5, 1.0)
+        >>> top_k_accuracy(np.zeros((2, 4)), [0, 3])
+        0.25
     """
     if k < 1:
         raise InputError(f"k ({k}) must be at least 1.")
@@ -75,6 +87,12 @@ def confusion_matrix(predicted: ArrayLike, labels: ArrayLike, num_classes: int) 
 
     Raises:
         ValueError: If the lengths differ or a number is not a class.
+
+    Example:
+        >>> confusion_matrix(predicted=[0, 1, 1, 2], labels=[0, 1, 2, 2], num_classes=3)
+        array([[1, 0, 0],
+               [0, 1, 0],
+               [0, 1, 1]])
     """
     columns = class_numbers("predicted", predicted, len(np.asarray(predicted)), num_classes)
     rows = class_numbers("labels", labels, len(columns), num_classes)
@@ -99,6 +117,11 @@ def mean_average_precision(scores: ArrayLike, targets: ArrayLike) -> tuple[float
 
     Raises:
         ValueError: If the shapes differ, a score is NaN, or no class has a positive.
+
+    Example:
+        >>> mean, per_class = mean_average_precision([[0.9], [0.8], [0.1]], [[True], [False], [True]])
+        >>> round(mean, 4)  # (1/1 + 2/3) / 2
+        0.8333
     """
     values = finite_array("scores", scores, "(N, K)")
     truth = np.asarray(targets)

@@ -16,7 +16,16 @@ from avssl.evaluation.per_class import class_scores
 
 @dataclass(frozen=True, eq=False)
 class ClassifierResult:
-    """Numbers of one classifier on one test set."""
+    """Numbers of one classifier on one test set.
+
+    Example:
+        >>> features, labels = np.eye(2), ["robin", "wren"]
+        >>> result = knn_classifier(features, labels, features[[0, 0]], labels, k=1)
+        >>> result.accuracy, result.per_class
+        (0.5, {'robin': 1.0, 'wren': 0.0})
+        >>> result.confusion.tolist()
+        [[1, 0], [1, 0]]
+    """
 
     accuracy: float
     """Share of test clips whose top class is right, in [0, 1]."""

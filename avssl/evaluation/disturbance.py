@@ -13,7 +13,14 @@ from avssl.evaluation.intervals import mean_interval
 
 @dataclass(frozen=True)
 class DisturbanceScores:
-    """Predictions for disturbed clips compared with those for the clean clips; shares in [0, 1]."""
+    """Predictions for disturbed clips compared with those for the clean clips; shares in [0, 1].
+
+    Example:
+        >>> clean, disturbed, labels, partners = [0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1]
+        >>> scores = disturbance_scores(clean, disturbed, labels, recordings=range(4), partners=partners)
+        >>> scores.changed, scores.became_partner
+        (0.5, 0.5)
+    """
 
     accuracy: float
     """Accuracy on the disturbed clips."""
@@ -45,9 +52,16 @@ def disturbance_scores(
         labels: (N,) true classes.
         recordings: (N,) recordings of the clips.
         partners: (N,) classes of the clips from which audio, frames or an object were taken.
+        seed: Random seed of the bootstrap.
 
     Raises:
         ValueError: If these are not integers >= 0 of one length N >= 1.
+
+    Example:
+        >>> clean, disturbed, labels = [0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 1, 0]
+        >>> scores = disturbance_scores(clean, disturbed, labels, recordings=range(4))
+        >>> scores.accuracy, scores.change
+        (0.5, -0.5)
     """
     truth = np.asarray(labels)
     given = {"labels": truth, "clean": clean, "disturbed": disturbed}

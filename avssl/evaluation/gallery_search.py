@@ -24,7 +24,13 @@ _BLOCK_ROWS = 2**16  # 65 536 x 512 float32 are 128 MB
 
 @dataclass(frozen=True)
 class GalleryLevel:
-    """Distribution of the cosines of a query with the whole gallery."""
+    """Distribution of the cosines of a query with the whole gallery.
+
+    Example:
+        >>> level = GalleryLevel(count=1000, mean=0.0, median=0.0, spread=0.1)
+        >>> round(level.z(0.5), 2), round(level.best_by_chance, 2)  # arctanh(0.5) / 0.1; by chance
+        (5.49, 3.23)
+    """
 
     count: int
     """Number of windows N."""
@@ -62,6 +68,11 @@ def query_cosines(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: If the sizes differ, the gallery is empty, or a value is not finite.
+
+    Example:
+        >>> gallery = np.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]], dtype=np.float32)
+        >>> query_cosines(np.array([1.0, 0.0]), gallery)
+        array([ 1.,  0., -1.], dtype=float32)
     """
     if query.ndim != 1 or gallery.ndim != 2 or gallery.shape[1] != len(query) or not len(gallery):
         raise InputError(f"need a query (C,) and a gallery (N, C) with N > 0, got {query.shape} and {gallery.shape}.")
@@ -75,7 +86,15 @@ def query_cosines(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 def gallery_level(cosines: np.ndarray) -> GalleryLevel:
-    """Summarize (N,) cosines."""
+    """Summarize the (N,) cosines of a query, such as those of :func:`query_cosines`.
+
+    Example:
+        >>> level = gallery_level(np.array([0.0, 0.1, 0.1, 0.2, 0.9]))
+        >>> level.count, level.median, level.z(0.1)
+        (5, 0.1, 0.0)
+        >>> level.z(0.9) > level.best_by_chance
+        True
+    """
     median = float(np.median(cosines))
     spread = float(median_abs_deviation(_fisher(cosines), scale="normal"))
     return GalleryLevel(len(cosines), float(cosines.mean()), median, spread)
@@ -102,6 +121,12 @@ def top_moments(
 
     Raises:
         ValueError: If ``k`` is less than 1.
+
+    Example:
+        >>> files, cosines = np.array(["a.mp4", "a.mp4", "b.mp4"]), np.array([0.9, 0.8, 0.7])
+        >>> start = np.array([0.0, 1.0, 0.0])
+        >>> top_moments(cosines, files, start, start + 2, k=2)  # row 1 overlaps with row 0
+        [0, 2]
     """
     if k < 1:
         raise InputError(f"k ({k}) must be at least 1.")

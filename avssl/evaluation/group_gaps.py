@@ -25,7 +25,14 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class GroupGaps:
-    """Differences of a mean score between groups, with their uncertainty."""
+    """Differences of a mean score between groups, with their uncertainty.
+
+    Example:
+        >>> hits, sites = [1, 1, 0, 1, 0, 0, 1, 0], ["north"] * 4 + ["south"] * 4
+        >>> gaps = group_gaps(hits, sites, recordings=range(8), fewest=2)
+        >>> gaps.against_rest, round(gaps.p_value, 4)  # 34 of 70 arrangements have a gap as large
+        ({'north': 0.5, 'south': -0.5}, 0.4857)
+    """
 
     gap: float
     """Mean score of the best group minus that of the worst, >= 0."""
@@ -49,6 +56,12 @@ def untestable(groups: ArrayLike, recordings: ArrayLike, fewest: int = FEWEST_RE
         groups: (N,) group names.
         recordings: (N,) recording of each row.
         fewest: Minimum number of recordings of a group.
+
+    Example:
+        >>> untestable(["north", "south"], ["a.mp4", "b.mp4"], fewest=1)
+        ''
+        >>> untestable(["north", "south"] * 2, ["a.mp4", "a.mp4", "b.mp4", "b.mp4"], fewest=1)
+        '2 recordings hold clips of several groups, so that they cannot be exchanged as wholes'
     """
     labels, group_of_row, group, owner = _grouped(groups, recordings)
     if len(labels) < 2:
@@ -81,6 +94,7 @@ def group_gaps(
         scores: (N,) finite numbers, such as hits or IoUs.
         groups: (N,) group names.
         recordings: (N,) recording of each row.
+        seed: Random seed of the bootstrap and the permutations.
         num_resamples: Number of bootstrap samples and of permutations. If there are no more arrangements of the
             recordings among the groups than this, all are listed instead, and p-values are exact.
         fewest: Minimum number of recordings of a group.

@@ -17,7 +17,15 @@ NO_VALUE = "(none)"
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean over folds and the standard deviation of a fold (with n - 1; 0 for one fold)."""
+    """Return the mean over folds and the standard deviation of a fold (with n - 1; 0 for one fold).
+
+    Raises:
+        ValueError: If there are no values.
+
+    Example:
+        >>> mean_and_deviation([0.5, 0.75, 1.0])
+        (0.75, 0.25)
+    """
     if not values:
         raise InputError("values are empty.")
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
@@ -92,7 +100,16 @@ def mean_interval(values: ArrayLike, recordings: ArrayLike, seed: int = 0) -> tu
 
 
 def mean_intervals(values: ArrayLike, recordings: ArrayLike, seed: int = 0) -> np.ndarray:
-    """Return (M, 2) :func:`mean_interval` of the columns of (N, M) values, all with the same resamples."""
+    """Return (M, 2) :func:`mean_interval` of the columns of (N, M) values, all with the same resamples.
+
+    Raises:
+        ValueError: As :func:`mean_interval`.
+
+    Example:
+        >>> hits = [[True, False], [True, False], [False, False], [False, False]]
+        >>> mean_intervals(hits, ["a.mp4", "a.mp4", "b.mp4", "b.mp4"])
+        array([[0., 1.], [0., 0.]])
+    """
     numbers, owners = np.asarray(values), np.asarray(recordings)
     if numbers.ndim != 2 or not len(numbers) or owners.shape != numbers.shape[:1]:
         raise InputError(f"values must be (N, M) and recordings (N,), N >= 1, got {numbers.shape}, {owners.shape}.")
@@ -109,7 +126,13 @@ def mean_intervals(values: ArrayLike, recordings: ArrayLike, seed: int = 0) -> n
 
 @dataclass(frozen=True)
 class GroupScore:
-    """Mean score of one group of clips."""
+    """Mean score of one group of clips.
+
+    Example:
+        >>> score = subgroup_scores([1, 1, 0], ["day", "day", "night"], recordings=[0, 1, 2])["day"]
+        >>> score.n, score.mean
+        (2, 1.0)
+    """
 
     n: int
     """Number of clips."""
@@ -138,6 +161,11 @@ def subgroup_scores(
 
     Raises:
         ValueError: If ``scores`` is not (N,), the other lengths differ, or a score is not finite.
+
+    Example:
+        >>> scores = subgroup_scores([1, 0, 1], ["day", "day", None], recordings=[0, 1, 2])
+        >>> {name: score.mean for name, score in scores.items()}
+        {'day': 0.5, '(none)': 1.0}
     """
     values, given, owners = np.asarray(scores), np.asarray(groups, dtype=object), np.asarray(recordings)
     if values.ndim != 1 or len(values) == 0 or given.shape != values.shape or owners.shape != values.shape:
@@ -155,13 +183,26 @@ def subgroup_scores(
 
 
 def group_names(groups: ArrayLike) -> np.ndarray:
-    """Return the (N,) names of groups; None, "" and NaN are :data:`NO_VALUE`."""
+    """Return the (N,) names of groups; None, "" and NaN are :data:`NO_VALUE`.
+
+    Example:
+        >>> group_names(["dawn", None, "", 7]).tolist()
+        ['dawn', '(none)', '(none)', '7']
+    """
     values = np.asarray(groups, dtype=object)
     return np.array([NO_VALUE if value is None or value == "" or value != value else str(value) for value in values])
 
 
 def group_gap(groups: Mapping[str, GroupScore]) -> tuple[str, str, float]:
-    """Return the best and the worst group, and the difference of their means, >= 0."""
+    """Return the best and the worst group, and the difference of their means, >= 0.
+
+    Args:
+        groups: At least one, such as from :func:`subgroup_scores`.
+
+    Example:
+        >>> group_gap(subgroup_scores([1, 1, 0], ["day", "day", "night"], recordings=[0, 1, 2]))
+        ('day', 'night', 1.0)
+    """
     best, worst = (pick(groups, key=lambda name: groups[name].mean) for pick in (max, min))
     return best, worst, groups[best].mean - groups[worst].mean
 

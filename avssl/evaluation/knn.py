@@ -38,6 +38,11 @@ def knn_classifier(
 
     Raises:
         ValueError: On invalid features or labels (see :func:`linear_probe`), ``k`` or ``temperature``.
+
+    Example:
+        >>> train, test = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), np.array([[2.0, 0.1], [0.1, 3.0]])
+        >>> knn_classifier(train, ["robin", "robin", "wren"], test, ["robin", "wren"], k=1).accuracy
+        1.0
     """
     split = labeled_split(train_features, train_labels, test_features, test_labels)
     if not 1 <= k <= len(split.train_y):

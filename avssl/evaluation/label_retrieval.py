@@ -28,7 +28,14 @@ _CHUNK = 1024  # queries at a time
 
 @dataclass(frozen=True, eq=False)
 class LabelRetrieval:
-    """Scores by number k of neighbors."""
+    """Scores by number k of neighbors.
+
+    Example:
+        >>> windows = np.eye(2)[:, None]  # two videos of one clip
+        >>> found = label_retrieval(windows, ["run", "jump"], windows[[0, 0]], ["run", "jump"], ks=(1,))
+        >>> found.hits[1].tolist(), found.recall[1], round(found.chance[1], 4)
+        ([1.0, 0.0], 0.5, 0.5)
+    """
 
     hits: dict[int, np.ndarray]
     """(M,) probability that one of a query's k nearest has its label: 0 or 1 unless there are ties."""
@@ -62,6 +69,11 @@ def label_retrieval(
 
     Raises:
         ValueError: On invalid features or labels (see :func:`linear_probe`), or a k below 1.
+
+    Example:
+        >>> windows = np.array([[[1.0, 0.0], [0.9, 0.1]], [[0.0, 1.0], [0.1, 0.9]]])  # two videos of two clips
+        >>> label_retrieval(windows, ["run", "jump"], windows, ["run", "jump"], ks=(1,)).recall
+        {1: 1.0}
     """
     shape = "(videos, clips, features)"
     split = labeled_split(gallery_windows, gallery_labels, query_windows, query_labels, shape)

@@ -23,7 +23,14 @@ DEFAULT_L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 @dataclass(frozen=True, eq=False)
 class ProbeResult(ClassifierResult):
-    """Numbers of one probe, fitted on all training clips, held-out part included."""
+    """Numbers of one probe, fitted on all training clips, held-out part included.
+
+    Example:
+        >>> features, labels = np.array([[-1.0], [1.0]] * 4), ["robin", "wren"] * 4
+        >>> result = linear_probe(features, labels, features, labels, l2_grid=(0.01, 1.0))
+        >>> result.l2, result.validation_accuracy, result.converged
+        (0.01, {0.01: 1.0, 1.0: 1.0}, True)
+    """
 
     l2: float
     """Chosen weight of ``|W|^2 / 2`` relative to the mean cross-entropy."""
@@ -64,6 +71,12 @@ def linear_probe(
     Raises:
         ValueError: On features and labels of different length, NaN or infinite features, test labels that do not
             occur in training, or a training set that cannot be split.
+
+    Example:
+        >>> features, labels = np.array([[-1.0], [1.0]] * 4), ["robin", "wren"] * 4
+        >>> result = linear_probe(features[:6], labels[:6], features[6:], labels[6:])
+        >>> result.accuracy, result.n_train, result.n_test
+        (1.0, 6, 2)
     """
     classifier = LinearClassifier(
         train_features, train_labels, test_features, test_labels, l2_grid, seed, validation_fraction, max_iterations

@@ -40,6 +40,12 @@ def moment_similarity(queries: Tensor, gallery: Tensor, aggregation: Aggregation
 
     Raises:
         ValueError: If the shapes do not agree, or the aggregation is unknown.
+
+    Example:
+        >>> video = torch.eye(2)[None]
+        >>> audio = video.flip(1)  # the same moments in the other order
+        >>> moment_similarity(video, audio, "max").item(), moment_similarity(video, audio, "diagonal_max").item()
+        (1.0, 0.0)
     """
     if aggregation not in AGGREGATIONS:
         raise InputError(f"aggregation ({aggregation!r}) must be one of {', '.join(AGGREGATIONS)}.")
@@ -71,6 +77,15 @@ def moment_retrieval(
 
     Returns:
         ``v2a_...`` and ``a2v_...`` with ``R@k`` and ``median_rank``, ``chance_R@k`` and ``gallery_size``.
+
+    Raises:
+        ValueError: As :func:`moment_similarity`, if the numbers of clips differ, or a k is below 1.
+
+    Example:
+        >>> moments = torch.eye(4).view(2, 2, 4)  # two clips of two moments
+        >>> scores = moment_retrieval(moments, moments, "diagonal_mean", ks=(1,))
+        >>> scores["v2a_R@1"], scores["chance_R@1"]
+        (1.0, 0.5)
     """
     scores = moment_similarity(video, audio, aggregation)
     both = {way: recall_of_ranks(*ranks_of_scores(each), ks) for way, each in (("v2a", scores), ("a2v", scores.T))}

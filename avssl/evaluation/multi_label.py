@@ -21,7 +21,14 @@ from avssl.evaluation.linear_probe import DEFAULT_L2_GRID, standardized
 
 @dataclass(frozen=True, eq=False)
 class MultiLabelResult:
-    """Scores of test clips, and their average precisions in [0, 1]."""
+    """Scores of test clips, and their average precisions in [0, 1].
+
+    Example:
+        >>> features, targets = np.eye(2), np.array([[True, False], [False, True]])
+        >>> result = multi_label_knn(features, targets, features[:1], targets[:1], k=1)
+        >>> result.scores, result.per_class  # no test clip has the second class
+        (array([[1., 0.]]), array([ 1., nan]))
+    """
 
     scores: np.ndarray
     """(M, K) probabilities or votes."""
@@ -58,7 +65,14 @@ def multi_label_probe(
         max_iterations: Limit of each L-BFGS fit.
 
     Raises:
-        InputError: If shapes do not match, a feature is not finite, or a class has no training clip.
+        InputError: If shapes do not match, a feature is not finite, a class has no training clip, or a value of
+            ``l2_grid`` is not above 0.
+
+    Example:
+        >>> features, targets = np.array([[-1.0], [1.0]] * 4), np.array([[True, False], [True, True]] * 4)
+        >>> result = multi_label_probe(features, targets, features[:2], targets[:2], l2_grid=(0.01,))
+        >>> result.mean_average_precision
+        1.0
     """
     x, y, other = _checked(train_features, train_targets, test_features, test_targets)
     if not l2_grid or min(l2_grid) <= 0:
@@ -97,6 +111,11 @@ def multi_label_knn(
 
     Raises:
         InputError: As :func:`multi_label_probe`, or on an invalid ``k`` or ``temperature``.
+
+    Example:
+        >>> features, targets = np.eye(2), np.array([[True, False], [True, True]])  # the second clip has both classes
+        >>> multi_label_knn(features, targets, 3 * features, targets, k=1).scores
+        array([[1., 0.], [1., 1.]])
     """
     x, y, other = _checked(train_features, train_targets, test_features, test_targets)
     if not 1 <= k <= len(x):

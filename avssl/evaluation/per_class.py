@@ -17,7 +17,13 @@ from avssl.evaluation.intervals import wilson_interval
 
 @dataclass(frozen=True, eq=False)
 class ClassScores:
-    """One value for each class; shares in [0, 1]."""
+    """One value for each class; shares in [0, 1].
+
+    Example:
+        >>> scores = class_scores(confusion_matrix(predicted=[0, 1, 1], labels=[0, 0, 1], num_classes=2))
+        >>> scores.n, scores.f1.round(4)  # 2 P R / (P + R) of (1, 1/2) and (1/2, 1)
+        (array([2, 1]), array([0.6667, 0.6667]))
+    """
 
     n: np.ndarray
     """(K,) int64 number of clips."""
@@ -36,6 +42,11 @@ def class_scores(confusion: ArrayLike) -> ClassScores:
 
     Raises:
         ValueError: If ``confusion`` is not a square of counts.
+
+    Example:
+        >>> scores = class_scores([[1, 1], [0, 2]])
+        >>> scores.recall, scores.precision.round(4)
+        (array([0.5, 1. ]), array([1.    , 0.6667]))
     """
     counts = _counts(confusion)
     true, predicted = (axis.ravel() for axis in np.indices(counts.shape))
@@ -59,6 +70,10 @@ def confused_pairs(confusion: ArrayLike, most: int) -> list[tuple[int, int, int]
 
     Raises:
         ValueError: If ``confusion`` is not a square of counts.
+
+    Example:
+        >>> confused_pairs([[3, 2, 0], [0, 4, 1], [0, 0, 5]], most=5)
+        [(0, 1, 2), (1, 2, 1)]
     """
     counts = _counts(confusion)
     np.fill_diagonal(counts, 0)

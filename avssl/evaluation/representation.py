@@ -21,6 +21,13 @@ def effective_rank(features: Tensor) -> float:
     Returns:
         A number in [1, min(N, D)]: 1 if all features are multiples of one vector, D if they are
         orthonormal; 0 if all are zero.
+
+    Raises:
+        ValueError: If ``features`` are not (N, D), are empty, or hold NaN or infinity.
+
+    Example:
+        >>> round(effective_rank(torch.eye(4)), 4), round(effective_rank(torch.ones(4, 4)), 4)
+        (4.0, 1.0)
     """
     _check_matrix("features", features)
     singular = torch.linalg.svdvals(features.double())
@@ -43,6 +50,14 @@ def alignment_uniformity(video: Tensor, audio: Tensor) -> dict[str, float]:
         ``alignment``: mean squared distance of the pairs, in [0, 4], 0 is best;
         ``video_uniformity`` and ``audio_uniformity``: log of the mean of exp(-2 distance^2) over
         pairs of different clips, in [-8, 0], 0 for collapsed embeddings.
+
+    Raises:
+        ValueError: If the shapes differ, there are fewer than two clips, or a value is not finite.
+
+    Example:
+        >>> scores = alignment_uniformity(torch.eye(2), torch.eye(2))  # pairs coincide, clips are sqrt(2) apart
+        >>> scores["alignment"], round(scores["video_uniformity"], 4)
+        (0.0, -4.0)
     """
     _check_matrix("video", video)
     if video.shape != audio.shape or len(video) < 2:
@@ -70,6 +85,13 @@ def modality_gap(video: Tensor, audio: Tensor) -> float:
 
     Returns:
         A number in [0, 2]; 2 if each modality is one point and the points are opposite.
+
+    Raises:
+        ValueError: If the sizes D differ, a modality is empty, or a value is not finite.
+
+    Example:
+        >>> modality_gap(torch.tensor([[1.0, 0.0]]), torch.tensor([[-3.0, 0.0], [-1.0, 0.0]]))
+        2.0
     """
     _check_matrix("video", video)
     _check_matrix("audio", audio)
@@ -80,7 +102,15 @@ def modality_gap(video: Tensor, audio: Tensor) -> float:
 
 
 def spread(embeddings: Tensor) -> float:
-    """Return the RMS distance of (N, D) unit embeddings from their mean, in [0, 1]; 0 if collapsed to a point."""
+    """Return the RMS distance of (N, D) unit embeddings from their mean, in [0, 1]; 0 if collapsed to a point.
+
+    Raises:
+        ValueError: If ``embeddings`` are not (N, D), are empty, or hold NaN or infinity.
+
+    Example:
+        >>> spread(torch.tensor([[1.0, 0.0], [-2.0, 0.0]])), spread(torch.ones(2, 4))
+        (1.0, 0.0)
+    """
     _check_matrix("embeddings", embeddings)
     unit = F.normalize(embeddings.double(), dim=1)
     return (unit - unit.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()

@@ -85,9 +85,23 @@ def hit_probability(better: Tensor, tied: Tensor, k: int) -> Tensor:
 def retrieval(queries: Tensor, gallery: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
     """Compute recall at k by cosine, where item i of the gallery is the only match of query i.
 
+    Args:
+        queries: (N, D) float, of any scale; a zero vector has cosine 0 with everything.
+        gallery: (N, D) float.
+        ks: Cut-offs, >= 1.
+
     Returns:
         ``R@k`` and ``chance_R@k`` (= min(1, k / N)) for each k, in [0, 1]; ``median_rank``, 1 is
         best and (N + 1) / 2 is chance; ``gallery_size`` N.
+
+    Raises:
+        ValueError: If the shapes differ, there are no pairs, a value is not finite, or a k is below 1.
+
+    Example:
+        >>> retrieval(torch.eye(4), torch.eye(4), ks=(1,))
+        {'R@1': 1.0, 'chance_R@1': 0.25, 'median_rank': 1.0, 'gallery_size': 4.0}
+        >>> retrieval(torch.ones(4, 2), torch.ones(4, 2))["R@1"]  # a collapsed encoder scores chance
+        0.25
     """
     return recall_of_ranks(*match_ranks(queries, gallery), ks)
 
@@ -115,6 +129,14 @@ def cross_modal_retrieval(video: Tensor, audio: Tensor, ks: Sequence[int] = (1, 
     Returns:
         ``v2a_R@k``, ``a2v_R@k``, ``v2a_median_rank``, ``a2v_median_rank``, and, as
         they are the same in both directions, ``chance_R@k`` and ``gallery_size``.
+
+    Raises:
+        ValueError: As :func:`retrieval`.
+
+    Example:
+        >>> scores = cross_modal_retrieval(torch.eye(4), torch.eye(4)[[1, 0, 2, 3]])  # two sounds are exchanged
+        >>> scores["v2a_R@1"], scores["a2v_R@1"]
+        (0.5, 0.5)
     """
     both = {"v2a": retrieval(video, audio, ks), "a2v": retrieval(audio, video, ks)}
     shared = {name: value for name, value in both["v2a"].items() if name.startswith(("chance", "gallery"))}

@@ -28,7 +28,15 @@ MIN_CLUSTER = 5
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Clips to label, in order of priority."""
+    """Clips to label, in order of priority.
+
+    Example:
+        >>> video, labeled = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), np.array([True, False, False])
+        >>> evidence = gather_evidence({"video": video}, np.array(["robin", "", ""]), labeled)
+        >>> chosen = select_clips("k-center", evidence, labeled, budget=2)
+        >>> chosen.index, chosen.score.round(2)  # distances to the nearest labeled or chosen clip
+        (array([2, 1]), array([1.41, 0.63]))
+    """
 
     index: np.ndarray
     """(budget,) int64 positions of different unlabeled clips."""
@@ -221,7 +229,14 @@ def select_typicality(features: np.ndarray, labeled: np.ndarray, budget: int, se
 
 
 def check_budget(labeled: np.ndarray, budget: int) -> None:
-    """Raise ValueError unless ``labeled`` is (N,) bool with at least ``budget`` >= 1 unlabeled clips."""
+    """Raise ValueError unless ``labeled`` is (N,) bool with at least ``budget`` >= 1 unlabeled clips.
+
+    Example:
+        >>> check_budget(np.array([True, False, False]), budget=2)
+        >>> check_budget(np.array([True, False, False]), budget=3)
+        Traceback (most recent call last):
+        avssl.core.errors.InputError: budget (3) must be between 1 and the number of clips without a label (2).
+    """
     if labeled.ndim != 1 or labeled.dtype != bool:
         raise InputError(f"labeled must be (N,) bool, got {labeled.shape} {labeled.dtype}.")
     left = int((~labeled).sum())

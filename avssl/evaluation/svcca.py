@@ -37,6 +37,11 @@ def cca(x: Tensor, y: Tensor) -> np.ndarray:
     Raises:
         ValueError: If the shapes do not fit, a feature is not finite, or there are too few clips: correlations are 1
             whatever the features are if both ranks together exceed n - 1.
+
+    Example:
+        >>> motion, light = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]), torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
+        >>> cca(motion, 5 - 2 * motion).round(4), cca(motion, light).round(4)
+        (array([1.]), array([0.]))
     """
     _check_clips(x, y)
     return _correlations(main_directions(x, 1.0), main_directions(y, 1.0))
@@ -55,6 +60,12 @@ def svcca(x: Tensor, y: Tensor, *, variance: float = VARIANCE) -> float:
 
     Raises:
         ValueError: As :func:`cca`, or if ``variance`` is out of range.
+
+    Example:
+        >>> motion, light = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]), torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
+        >>> mostly_motion = torch.cat([motion, 0.01 * light], dim=1)  # 0.01 % of the variance is light's
+        >>> round(svcca(mostly_motion, motion), 4), round(svcca(mostly_motion, light), 4)
+        (1.0, 0.0)
     """
     _check_clips(x, y)
     return _mean(_correlations(main_directions(x, variance), main_directions(y, variance)))

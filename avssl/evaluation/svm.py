@@ -27,7 +27,14 @@ DEVIATION_FLOOR = 1e-2
 
 @dataclass(frozen=True, eq=False)
 class SvmResult(ClassifierResult):
-    """Numbers of the support vector machines on the test files."""
+    """Numbers of the support vector machines on the test files.
+
+    Example:
+        >>> windows, labels = np.array([[[-1.0]], [[1.0]]] * 4), ["dog", "rain"] * 4  # one window of each file
+        >>> result = svm_classifier(windows, labels, windows[[0, 0]], ["dog", "rain"])
+        >>> result.accuracy, result.converged
+        (0.5, True)
+    """
 
     converged: bool
     """True if all reached their tolerance within ``max_iterations``; the published 200 are often too few."""
@@ -59,6 +66,11 @@ def svm_classifier(
 
     Raises:
         ValueError: On invalid features or labels (see :func:`linear_probe`), or ``c`` not above 0.
+
+    Example:
+        >>> windows, labels = np.array([[[-1.0], [-2.0]], [[1.0], [2.0]]]), ["dog", "rain"]  # two windows of each file
+        >>> svm_classifier(windows, labels, windows, labels).accuracy
+        1.0
     """
     if not c > 0:
         raise InputError(f"c ({c}) must be greater than 0.")

@@ -64,6 +64,11 @@ def avsbench_f_curves(scores: Array, truth: Array) -> np.ndarray:
 
     Raises:
         InputError: As :func:`avsbench_iou`.
+
+    Example:
+        >>> curves = avsbench_f_curves(np.array([[0.9, 0.1]]), np.array([[1, 0]]))
+        >>> curves[0, [0, 127]].round(4)  # threshold 0 selects both pixels: 1.3 * 0.5 / (0.3 * 0.5 + 1)
+        array([0.5652, 1.    ])
     """
     p, target = _same_size(scores, truth)
     curves = np.full((len(p), len(F_THRESHOLDS)), np.nan)
@@ -88,6 +93,10 @@ def best_f(curves: np.ndarray) -> float:
 
     Returns:
         A number in [0, 1]; 0 if every truth is empty, as in the release.
+
+    Example:
+        >>> best_f(np.array([[1.0, 0.5], [0.0, 1.0], [np.nan, np.nan]]))  # the second threshold: (0.5 + 1) / 2
+        0.75
     """
     known = curves[~np.isnan(curves[:, 0])]
     return float(known.mean(axis=0).max()) if len(known) else 0.0

@@ -15,7 +15,12 @@ from avssl.core.errors import InputError
 
 
 def random_maps(count: int, hw: tuple[int, int] = (7, 7), *, seed: int = 0) -> Tensor:
-    """Return (count, h, w) float32 uniform noise on the cells of a model's grid."""
+    """Return (count, h, w) float32 uniform noise on the cells of a model's grid.
+
+    Example:
+        >>> random_maps(2).shape, torch.equal(random_maps(2), random_maps(2))
+        (torch.Size([2, 7, 7]), True)
+    """
     noise = draws.uniform(_keys(count, seed), "localization_baselines.random_maps", hw[0] * hw[1])
     return noise.view(count, *hw).float()
 
@@ -25,6 +30,11 @@ def center_blob(count: int, hw: tuple[int, int]) -> Tensor:
 
     For rules that depend on the order of the values (median, area) it is an ellipse of the frame's shape; its
     width matters only for fixed thresholds.
+
+    Example:
+        >>> blob = center_blob(1, (3, 5))[0]
+        >>> blob[1, 2].item(), blob.argmax().item()
+        (1.0, 7)
     """
     y, x = ((torch.arange(side) + 0.5) / side - 0.5 for side in hw)
     distance = y.square()[:, None] + x.square()[None]
@@ -32,7 +42,13 @@ def center_blob(count: int, hw: tuple[int, int]) -> Tensor:
 
 
 def whole_frame(count: int, hw: tuple[int, int]) -> Tensor:
-    """Return (count, H, W) float32 ones, of which strict rules select nothing and inclusive rules everything."""
+    """Return (count, H, W) float32 ones, of which strict rules select nothing and inclusive rules everything.
+
+    Example:
+        >>> frame, truth = whole_frame(1, (2, 2))[0], torch.tensor([[1, 0], [0, 0]])
+        >>> ciou(frame, truth, "ezvsl"), ciou(frame, truth, "lvs")  # inclusive, strict
+        (0.25, 0.0)
+    """
     return torch.ones(1, 1, 1).expand(count, *hw)
 
 
@@ -41,6 +57,14 @@ def mean_prior(held_out_masks: Tensor, count: int) -> Tensor:
 
     Args:
         held_out_masks: (M, H, W) truth in [0, 1] of samples that are not scored.
+        count: Number of maps, all the same.
+
+    Raises:
+        ValueError: If ``held_out_masks`` are not (M, H, W), or there are none.
+
+    Example:
+        >>> mean_prior(torch.tensor([[[1, 0]], [[1, 1]]]), count=3)[0]
+        tensor([[1.0000, 0.5000]])
     """
     if held_out_masks.ndim != 3 or len(held_out_masks) == 0:
         raise InputError(f"held_out_masks must be (M, H, W) with M > 0, got {tuple(held_out_masks.shape)}.")
@@ -52,6 +76,7 @@ def random_object(object_masks: Tensor, *, seed: int = 0, first: int = 0) -> tup
 
     Args:
         object_masks: (N, O, H, W) bool; scenes with fewer than O objects have empty slots, which are never chosen.
+        seed: Random seed of the choice.
         first: Number of the first scene, so that parts of a set get the same objects as the whole.
 
     Returns:
@@ -61,7 +86,14 @@ def random_object(object_masks: Tensor, *, seed: int = 0, first: int = 0) -> tup
         mask the values would tie, and strict rules would select nothing.
 
     Raises:
-        ValueError: If a scene shows no object.
+        ValueError: If ``object_masks`` have another shape, or a scene shows no object.
+
+    Example:
+        >>> masks = torch.zeros(1, 2, 3, 3, dtype=torch.bool)
+        >>> masks[0, 1, 0, 2] = True  # the only object: slot 1, in the upper right corner
+        >>> maps, slots = random_object(masks)
+        >>> slots, maps[0].argmax()
+        (tensor([1]), tensor(2))
     """
     if object_masks.ndim != 4:
         raise InputError(f"object_masks must be (N, O, H, W), got {tuple(object_masks.shape)}.")

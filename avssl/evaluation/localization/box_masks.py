@@ -55,6 +55,10 @@ def vggss_truth(boxes: Boxes, size: int = SIZE) -> np.ndarray:
 
     Raises:
         ValueError: If a box is not four finite numbers.
+
+    Example:
+        >>> vggss_truth([(0, 0, 0.25, 1), (0.5, 0, 1.2, 1)], size=4)[0]
+        array([ True, False,  True,  True])
     """
     return _union(boxes, 1.0, size)
 
@@ -73,6 +77,10 @@ def is3_truth(boxes: Boxes, picture_size: float = 224, size: int = SIZE) -> np.n
 
     Raises:
         ValueError: If a box is not four finite numbers.
+
+    Example:
+        >>> is3_truth([(0, 0, 112, 224)], size=4)[0]
+        array([ True,  True, False, False])
     """
     return _union(boxes, picture_size, size, nearly=1e-6)
 

@@ -32,7 +32,14 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class NegativeAudioScores:
-    """Results of :func:`negative_audio`; dictionaries have a value for each kind of negative, and ``"all"``."""
+    """Results of :func:`negative_audio`; dictionaries have a value for each kind of negative, and ``"all"``.
+
+    Example:
+        >>> own = np.eye(2)[None]
+        >>> scores = negative_audio(own, own, {"silence": np.ones((1, 2, 2))}, threshold=0.5)
+        >>> scores.mean_ciou, scores.pia["silence"], scores.f_loc["silence"]  # silence selects all
+        (1.0, 1.0, 0.0)
+    """
 
     threshold: float
     """Similarity above which a pixel is selected."""
@@ -117,6 +124,11 @@ def maxq3_threshold(*negatives: Array) -> float:
 
     Raises:
         ValueError: If there are none, or they hold NaN.
+
+    Example:
+        >>> silence = np.array([[[0.25, 0.0]], [[0.5, 0.25]], [[0.75, 0.0]]])
+        >>> maxq3_threshold(silence)  # halfway between 0.5 and 0.75
+        0.625
     """
     if not negatives:
         raise InputError("negatives must be at least one array of maps.")

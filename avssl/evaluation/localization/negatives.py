@@ -28,7 +28,13 @@ from avssl.evaluation.localization.rules import RULES, unit_scale
 
 @dataclass(frozen=True)
 class ExtendedScores:
-    """Results of :func:`extended_scores`, in [0, 1]."""
+    """Results of :func:`extended_scores`, in [0, 1].
+
+    Example:
+        >>> scores = extended_scores(confidence=[0.9, 0.2], ciou=[0.8, 0.0], has_box=[1, 0])
+        >>> scores.max_f1, scores.loc_acc, scores.num_negatives
+        (1.0, 1.0, 1)
+    """
 
     ap: float
     """Average precision as in SLAVC's release, which differs from scikit-learn's."""

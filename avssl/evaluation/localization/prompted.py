@@ -29,7 +29,14 @@ NUM_THRESHOLDS = 20
 
 @dataclass(frozen=True, eq=False)
 class PromptedSegmentation:
-    """Results of :func:`prompted_segmentation`."""
+    """Results of :func:`prompted_segmentation`.
+
+    Example:
+        >>> maps, truth = np.stack([np.eye(2), np.eye(2)]), np.stack([np.eye(2), 1 - np.eye(2)])
+        >>> found = prompted_segmentation(maps, truth, ["dog", "cat"])  # the map of the dog is right
+        >>> found.classes, found.iou, found.miou
+        (['cat', 'dog'], array([0., 1.]), 0.5)
+    """
 
     map: float
     """Mean over the classes of the average precision of their pixels."""

@@ -44,6 +44,12 @@ def localization_samples(
 
     Raises:
         ValueError: As :func:`ciou`, or if ``other_objects`` and ``truth`` differ in shape.
+
+    Example:
+        >>> heatmaps, truth = np.array([[[1.0, 0.2], [0.1, 0.0]]]), np.array([[[1, 0], [0, 0]]])
+        >>> samples = localization_samples(heatmaps, truth, rules=["fixed0.5"])
+        >>> {name: values.tolist() for name, values in samples.items()}
+        {'pointing': [1.0], 'truth_area': [0.25], 'ciou_fixed0.5': [1.0]}
     """
     return kept_selections(sample_columns(heatmaps, truth, rules, other_objects, mode, tau))
 
@@ -98,6 +104,12 @@ def summarize(samples: Mapping[str, Tensor], groups: Groups | None = None) -> di
 
     Raises:
         ValueError: If ``groups`` names no group or has another length.
+
+    Example:
+        >>> samples = {"pointing": torch.tensor([1.0, 0.0]), "ciou_ezvsl": torch.tensor([0.75, 0.0])}
+        >>> scores = summarize(samples)
+        >>> scores["n"], scores["pointing"], scores["ciou_success_ezvsl"], scores["ciou_mean_ezvsl"]
+        (2.0, 0.5, 0.5, 0.375)
     """
     result = {"n": float(len(samples["pointing"]))}
     for name, values in samples.items():
