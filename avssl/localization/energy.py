@@ -47,7 +47,13 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class EnergyCurve:
-    """Energy of a video with its audio at each point in time."""
+    """Energy of a video with its audio at each point in time.
+
+    Example:
+        >>> curve = EnergyCurve(torch.tensor([0.5, 1.5]).double(), torch.tensor([0.25, 0.5]), torch.tensor([1.0, 1.25]))
+        >>> curve.mean, curve.shuffled_mean
+        (0.375, 1.125)
+    """
 
     at_seconds: Tensor
     """(N,) float64 presentation times, ascending."""
@@ -81,6 +87,7 @@ def energy_curve(
     """Compute the energy of a video with its audio over time.
 
     Args:
+        reader: The video.
         encoder: The model with its preprocessing.
         sampling: The window the model was trained with.
         stride_seconds: Time from one point to the next, > 0.
@@ -91,6 +98,13 @@ def energy_curve(
     Raises:
         MediaError: If there is no video or audio stream, or a part of it cannot be decoded.
         InputError: If an option is out of range.
+
+    Example:
+        >>> pretrained = avssl.from_pretrained("runs/first")
+        >>> with avssl.open_media("video.mp4") as reader:
+        ...     curve = energy_curve(reader, pretrained.encoder(), pretrained.sampling, stride_seconds=0.5)
+        >>> curve.at_seconds.tolist()
+        [0.25, 0.75, 1.25, 1.75]
     """
     if not stride_seconds > 0:
         raise InputError(f"stride_seconds ({stride_seconds}) must be greater than 0.")

@@ -68,6 +68,7 @@ def sliding_heatmaps(
     """Compute the heat maps of a video of any length under one or several sounds; its frames are encoded once.
 
     Args:
+        reader: The video.
         encoder: The model with its preprocessing, which must keep the whole frame (``crop="full"``), because the map is
             drawn over all of it.
         sampling: The window the model was trained with.
@@ -76,6 +77,7 @@ def sliding_heatmaps(
             compared with all frames. A model that uses the audio changes its map.
         stride_seconds: Time from one map to the next, > 0.
         stop_after_seconds: Stop this long after the first frame; None goes to the end.
+        batch_size: Windows that pass the model at a time, >= 1.
         on_progress: Called with (maps done, maps in all) after each batch.
 
     Returns:
@@ -85,6 +87,15 @@ def sliding_heatmaps(
     Raises:
         MediaError: If there is no video or audio stream, or a part of it cannot be decoded.
         InputError: If an option is out of range.
+
+    Example:
+        >>> pretrained = avssl.from_pretrained("runs/first", crop="full")
+        >>> with avssl.open_media("video.mp4") as reader:
+        ...     own, silent = sliding_heatmaps(
+        ...         reader, pretrained.encoder(), pretrained.sampling, (None, "silence"), stride_seconds=0.5
+        ...     )
+        >>> own.at_seconds.tolist()
+        [0.25, 0.75, 1.25, 1.75]
     """
     if not stride_seconds > 0:
         raise InputError(f"stride_seconds ({stride_seconds}) must be greater than 0.")
@@ -161,6 +172,12 @@ def heatmap_readout(heatmap: Heatmap, frame_hw: tuple[int, int]) -> list[dict[st
     Returns:
         T dicts: ``second`` (presentation time), ``x`` and ``y`` (middle of the peak cell in pixels from the left and
         top edges; the mean of peaks that tie) and ``confidence`` (cosine of the peak).
+
+    Example:
+        >>> from avssl.core.batch import Heatmap
+        >>> heatmap = Heatmap(torch.tensor([[[0.0, 0.5]]]), torch.tensor([1.5]).double(), torch.tensor([0.5]))
+        >>> heatmap_readout(heatmap, frame_hw=(100, 200))
+        [{'second': 1.5, 'x': 150.0, 'y': 50.0, 'confidence': 0.5}]
     """
     height, width = heatmap.values.shape[1:]
     peak = (heatmap.values == heatmap.confidence[:, None, None]).double()  # (T, h, w)

@@ -105,6 +105,11 @@ def maps_at(maps: Tensor, frame: Tensor, num_frames: int) -> Tensor:
 
     Returns:
         (B, h, w).
+
+    Example:
+        >>> maps = torch.tensor([[[[0.0]], [[1.0]]]])  # one window of two time cells, each of two frames
+        >>> maps_at(maps, torch.tensor([1.5]), num_frames=4)  # halfway between the middles of the cells
+        tensor([[[0.5000]]])
     """
     num_cells = maps.shape[1]
     position = ((frame.to(maps) + 0.5) * num_cells / num_frames - 0.5).clamp(0, num_cells - 1)
@@ -131,5 +136,10 @@ def smooth(maps: Tensor, times: int = SMOOTHING) -> Tensor:
 
 
 def upsample(maps: Tensor, hw: tuple[int, int]) -> Tensor:
-    """Resize (..., h, w) to (..., H, W) float32: bilinear with half-pixel centers, as the metrics do."""
+    """Resize (..., h, w) to (..., H, W) float32: bilinear with half-pixel centers, as the metrics do.
+
+    Example:
+        >>> upsample(torch.tensor([[0.0, 1.0]]), (1, 4))
+        tensor([[0.0000, 0.2500, 0.7500, 1.0000]])
+    """
     return resize_heatmaps(maps.reshape(-1, *maps.shape[-2:]), hw).view(*maps.shape[:-2], *hw)

@@ -33,7 +33,15 @@ _ALIKE = 1e-6  # energies that differ by less are equal: rounding of float32
 
 @dataclass(frozen=True, eq=False)
 class SyncCurve:
-    """Energy of a video whose audio is shifted in time, at each point in time."""
+    """Energy of a video whose audio is shifted in time, at each point in time.
+
+    Example:
+        >>> energies = torch.ones(8, 5)
+        >>> energies[:, 3] = 0.25  # at every point in time the audio fits best when it is late
+        >>> curve = SyncCurve(torch.arange(-2, 3).double() / 10, energies)
+        >>> round(curve.offset, 2), curve.depth, curve.confidence > 0.99
+        (0.1, 0.75, True)
+    """
 
     offset_seconds: Tensor
     """(O,) float64 ascending. Audio that is this much *too late* has its minimum here."""
@@ -135,6 +143,7 @@ def sync_curve(
     a grid of ``step_seconds``, so each is embedded once.
 
     Args:
+        reader: The video.
         encoder: The model with its preprocessing.
         sampling: The window the model was trained with.
         max_offset_seconds: Largest offset in both directions, >= ``step_seconds``.
@@ -146,6 +155,15 @@ def sync_curve(
     Raises:
         MediaError: If there is no video or audio stream, or a part of it cannot be decoded.
         InputError: If an option is out of range, or the file is too short to move its audio so far.
+
+    Example:
+        >>> pretrained = avssl.from_pretrained("runs/first")
+        >>> with avssl.open_media("video.mp4") as reader:
+        ...     curve = sync_curve(
+        ...         reader, pretrained.encoder(), pretrained.sampling, max_offset_seconds=0.2, step_seconds=0.1
+        ...     )
+        >>> curve.offset_seconds.tolist()
+        [-0.2, -0.1, 0.0, 0.1, 0.2]
     """
     if not step_seconds > 0:
         raise InputError(f"step_seconds ({step_seconds}) must be greater than 0.")

@@ -44,6 +44,12 @@ def overlay_image(
 
     Raises:
         InputError: If a shape or value is out of range.
+
+    Example:
+        >>> frame, heat = torch.zeros(3, 48, 64, dtype=torch.uint8), torch.tensor([[0.0, 1.0]])
+        >>> drawn = overlay_image(frame, heat, upscale=2)
+        >>> drawn.shape, bool(drawn[:, :, 96:].sum() > drawn[:, :, :32].sum())
+        (torch.Size([3, 96, 128]), True)
     """
     if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != torch.uint8 or heat.ndim != 2:
         raise InputError(

@@ -12,9 +12,17 @@ def draw_sync_curve(curve: SyncCurve, out_path: Path | str, title: str = "", war
     """Write a PNG of 800 x 450 pixels: energy over offset, with offset 0 and, if it is decided, the minimum marked.
 
     Args:
+        curve: From :func:`~avssl.localization.sync_curve`.
         out_path: Output file; its folder is created.
         title: Title, not parsed as TeX.
         warning: A line in black on amber above everything; none if empty.
+
+    Example:
+        >>> from pathlib import Path
+        >>> curve = SyncCurve(torch.tensor([-0.1, 0.0, 0.1]).double(), torch.tensor([[0.9, 0.2, 0.9]]))
+        >>> draw_sync_curve(curve, "sync.png", title="video.mp4")
+        >>> Path("sync.png").is_file()
+        True
     """
     figure = new_figure(800, 450, dpi=100)
     axes = figure.add_axes((0.1, 0.14, 0.86, 0.7 if warning else 0.76))

@@ -121,6 +121,14 @@ def overlay_picture(
     Raises:
         MediaError: If the video or the audio cannot be read.
         InputError: If an option is out of range.
+
+    Example:
+        >>> from pathlib import Path
+        >>> heatmap = avssl.localize("video.mp4", "runs/first")
+        >>> with avssl.open_media("video.mp4") as reader:
+        ...     overlay_picture(reader, heatmap, "map.png")
+        >>> Path("map.png").is_file()
+        True
     """
     maps = _by_title(heatmap)
     span = _span(reader, stop_after_seconds)

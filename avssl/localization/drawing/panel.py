@@ -25,7 +25,12 @@ HEAD_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
 @checked
 @dataclass(frozen=True)
 class Look:
-    """Drawing options of heat maps."""
+    """Drawing options of heat maps.
+
+    Example:
+        >>> Look(opacity=0.5, boxes=0.8).box_share, Look(boxes=True).box_share, Look().box_share
+        (0.8, 0.5, None)
+    """
 
     opacity: Share = 0.7
     """Opacity of the highest color, in [0, 1]."""

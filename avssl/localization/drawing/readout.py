@@ -32,6 +32,16 @@ def readout(
         ``box`` (its ``share`` of the scale and that ``cosine``, or None), and ``maps``: one for each audio, or for each
         head of each audio (``head``, from 1), with ``peaks`` as in :func:`heatmap_readout`. With boxes, each peak has a
         ``box``: left, top, right and bottom in pixels, or None.
+
+    Raises:
+        InputError: If an option is out of range, or ``look.heads`` is set and the maps have one head.
+
+    Example:
+        >>> from avssl.core.batch import Heatmap
+        >>> heatmap = Heatmap(torch.tensor([[[0.0, 0.5]]]), torch.tensor([1.5]).double(), torch.tensor([0.5]))
+        >>> found = readout({"own": heatmap}, frame_hw=(100, 200), scale="absolute")
+        >>> found["scale"], found["maps"][0]["peaks"]
+        ({'lowest': 0.0, 'highest': 1.0}, [{'second': 1.5, 'x': 150.0, 'y': 50.0, 'confidence': 0.5}])
     """
     layers = layers_of(maps, look)
     low, high = color_limits(*(layer for of_sound in layers.values() for layer in of_sound), scale=scale)
