@@ -77,6 +77,11 @@ class ObjectiveNeeds:
 
     Raises:
         ValueError: If a number of negative sounds cannot be half silence, half noise.
+
+    Example:
+        >>> objective = create_objective("moco", embedding_size=128, momentum=0.99)
+        >>> objective.needs.target_momentum, objective.needs.maps
+        (0.99, False)
     """
 
     num_views: int = 1

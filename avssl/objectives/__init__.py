@@ -107,9 +107,11 @@ def create_objective(name: str, **options: Any) -> Objective:
             is.
 
     Example:
-        >>> create_objective("info_nce", temperature=0.1, pooling="max")
+        >>> create_objective("info_nce", temperature=0.1, pooling="max").temperature
+        0.1
         >>> rows = MemoryRows.from_ids([f"clip {i}" for i in range(200)])
-        >>> create_objective("avid", rows=rows, embedding_size=128)
+        >>> len(create_objective("avid", rows=rows, embedding_size=128).bank)
+        200
     """
     objective: Objective = build("objective", OBJECTIVES, name, **options)
     return objective

@@ -51,7 +51,8 @@ def nce_loss(positive_scores: Tensor, negative_scores: Tensor, z: float | Tensor
         ValueError: If a shape is wrong, or a number ``z`` is not above 0.
 
     Example:
-        >>> nce_loss(torch.full((8, 1), 14.0), torch.zeros(8, 1024), z=2.2)
+        >>> nce_loss(torch.zeros(8, 1), torch.zeros(8, 4), z=1.0)  # log(1 + 4) + 4 log(1 + 1 / 4)
+        tensor(2.5020)
     """
     _check_scores(positive_scores, negative_scores)
     if not isinstance(z, Tensor):
@@ -78,6 +79,10 @@ def sampled_softmax_loss(positive_scores: Tensor, negative_scores: Tensor) -> Te
 
     Raises:
         ValueError: If a shape is wrong.
+
+    Example:
+        >>> sampled_softmax_loss(torch.zeros(2, 1), torch.zeros(2, 7))  # log(1 + 7)
+        tensor(2.0794)
     """
     _check_scores(positive_scores, negative_scores)
     positive, negative = (s if s.dtype == torch.float64 else s.float() for s in (positive_scores, negative_scores))
@@ -130,6 +135,15 @@ class AVID(Objective):
 
     Raises:
         ValueError: If an argument is out of range, or a file leaves no negatives.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> objective = AVID(MemoryRows.from_ids([f"{n}.mp4" for n in range(100)]), embedding_size=8, num_negatives=16)
+        >>> row = torch.arange(4)
+        >>> clips = avssl.Embeddings(objective.bank.audio[row], objective.bank.video[row])
+        >>> terms = objective(clips, None, BatchIndex(row, row, row)).terms
+        >>> round(terms["cosine_positive"].item(), 3)  # each clip is compared with its own embedding
+        1.0
     """
 
     needs = ObjectiveNeeds(embedding_size=True, memory=True)

@@ -44,8 +44,9 @@ def barlow_twins(video: Tensor, audio: Tensor, off_diagonal: PositiveOrZero) -> 
             ranks.
 
     Example:
-        >>> video, audio = torch.randn(8, 128), torch.randn(8, 128)
-        >>> barlow_twins(video, audio, off_diagonal=0.0051)
+        >>> corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])  # two dimensions without correlation
+        >>> round(barlow_twins(corners, 3 * corners, off_diagonal=0.0051).item(), 4)
+        0.0
     """
     videos, audios = gather_together(video, audio)
     return _barlow_twins(videos, audios, off_diagonal).total
@@ -66,6 +67,13 @@ class BarlowTwins(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, corners = torch.arange(4), torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+        >>> opposite = avssl.Embeddings(corners, -corners)  # each of the two dimensions has correlation -1
+        >>> round(BarlowTwins()(opposite, None, BatchIndex(row, row, row)).total.item(), 2)  # 2 (-1 - 1)²
+        8.0
     """
 
     def __init__(self, off_diagonal: PositiveOrZero = 0.0051, within_modal: PositiveOrZero = 0.0) -> None:

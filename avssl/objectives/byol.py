@@ -38,8 +38,8 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
         ValueError: If the two are not ``(B, D)`` of one shape with B > 0.
 
     Example:
-        >>> prediction, target = torch.randn(8, 128), torch.randn(8, 128)
-        >>> byol_loss(prediction, target)
+        >>> byol_loss(torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 5]]))  # 2 - 2 cos 90°
+        tensor(2.)
     """
     if prediction.ndim != 2 or prediction.shape != target.shape or len(prediction) == 0:
         raise InputError(
@@ -74,6 +74,14 @@ class BYOL(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, none = torch.tensor([0]), torch.zeros(1, 2)  # the predictors add nothing
+        >>> east, north = torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]])
+        >>> clip = avssl.Embeddings(east, north, video_prediction=none, audio_prediction=none)
+        >>> BYOL()(clip, clip, BatchIndex(row, row, row)).total  # 2 - 2 cos 90°
+        tensor(2.)
     """
 
     def __init__(

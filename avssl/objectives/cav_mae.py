@@ -51,6 +51,14 @@ class CavMae(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex, Patches
+        >>> row, hidden = torch.arange(2), torch.ones(2, 9, dtype=torch.bool)
+        >>> patches = Patches(values=torch.zeros(2, 9, 48), hidden=hidden, from_both=torch.full((2, 9, 48), 0.5))
+        >>> clips = avssl.Embeddings(torch.randn(2, 8), torch.randn(2, 8), video_patches=patches, audio_patches=patches)
+        >>> CavMae(contrast_weight=0.0)(clips, None, BatchIndex(row, row, row)).total  # 0.5² of video and of audio
+        tensor(0.5000)
     """
 
     def __init__(

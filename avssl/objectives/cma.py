@@ -51,7 +51,10 @@ def positive_sets(video_memory: Tensor, audio_memory: Tensor, num_positives: int
         ValueError: If the memories differ in shape, or an argument is out of range.
 
     Example:
-        >>> positive_sets(torch.randn(100, 16), torch.randn(100, 16), num_positives=5, agreement="consensus")
+        >>> angles = torch.tensor([0.0, 0.1, 2.0, 2.1])  # two pairs of instances near each other
+        >>> memory = torch.stack([angles.cos(), angles.sin()], dim=1)
+        >>> positive_sets(memory, memory, num_positives=1, agreement="consensus").flatten()
+        tensor([1, 0, 3, 2])
     """
     return top_agreements(video_memory, audio_memory, num_positives, agreement)
 
@@ -68,6 +71,11 @@ def neighbor_precision(positives: Tensor, labels: Tensor) -> Tensor:
 
     Raises:
         ValueError: If the two are not of the same N instances.
+
+    Example:
+        >>> positives, labels = torch.tensor([[1], [0], [0]]), torch.tensor([7, 7, 3])
+        >>> neighbor_precision(positives, labels)  # right for the first two rows
+        tensor(0.6667)
     """
     if positives.ndim != 2 or labels.shape != positives.shape[:1]:
         raise InputError(
@@ -120,6 +128,13 @@ class CMA(AVID, RowBuffers):
 
     Raises:
         ValueError: If an argument is out of range, or a file leaves no negatives.
+
+    Example:
+        >>> rows = MemoryRows.from_ids([f"{n}.mp4" for n in range(100)])
+        >>> objective = CMA(rows, embedding_size=8, num_positives=5, warmup_epochs=0)
+        >>> objective.on_epoch_start(0)  # searches the memory
+        >>> objective.found.shape
+        torch.Size([100, 5])
     """
 
     row_buffers: ClassVar[Mapping[str, int]] = {"found": 0}

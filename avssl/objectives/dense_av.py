@@ -89,6 +89,14 @@ class DenseAV(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, ones = torch.arange(2), torch.ones(2, 8)
+        >>> same = avssl.Embeddings(ones, ones, video_map=torch.ones(2, 8, 1, 7, 7), audio_map=torch.ones(2, 8, 1))
+        >>> objective = DenseAV(num_heads=2, learn_temperature=False)
+        >>> objective(same, None, BatchIndex(row, row, row)).terms["loss_pairs"]  # all pairs score the same: log 2
+        tensor(0.6931)
     """
 
     def __init__(

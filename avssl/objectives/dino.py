@@ -49,8 +49,9 @@ def dino_loss(
         ValueError: If the shapes do not agree, or a temperature is not above 0.
 
     Example:
-        >>> student, teacher = torch.randn(8, 64), torch.randn(8, 64)
-        >>> dino_loss(student, teacher, torch.zeros(64), student_temperature=0.1, teacher_temperature=0.04)
+        >>> scores = torch.zeros(8, 64)
+        >>> dino_loss(scores, scores, torch.zeros(64), student_temperature=0.1, teacher_temperature=0.04)  # log 64
+        tensor(4.1589)
     """
     if student.ndim != 2 or student.shape != teacher.shape or center.shape != student.shape[1:] or len(student) == 0:
         raise InputError(
@@ -92,6 +93,14 @@ class DINO(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, ones = torch.arange(4), torch.ones(4, 2)
+        >>> scores = torch.zeros(4, 1, 8)  # no prototype is nearer than another
+        >>> clips = avssl.Embeddings(ones, ones, video_scores=scores, audio_scores=scores)
+        >>> DINO(prototypes=8)(clips, clips, BatchIndex(row, row, row)).total  # log 8
+        tensor(2.0794)
     """
 
     video_center: Tensor

@@ -31,6 +31,10 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
     Raises:
         ValueError: If the shapes differ, or ``temperature`` is not above 0.
+
+    Example:
+        >>> nt_xent(torch.ones(3, 8), torch.ones(3, 8), temperature=0.5)  # log(2 * 3 - 1)
+        tensor(1.6094)
     """
     return _nt_xent(*gather_together(first, second), temperature=temperature)
 

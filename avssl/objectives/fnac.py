@@ -62,6 +62,11 @@ def foreground(cells: Tensor, audio: Tensor, threshold: float, max_over: MaxOver
 
     Returns:
         (B, D). The choice of cells has no gradient. A map of equal cosines has no foreground.
+
+    Example:
+        >>> cells = torch.eye(2).view(1, 2, 1, 1, 2)  # one frame with two cells
+        >>> foreground(cells, torch.tensor([[1.0, 0]]), threshold=0.6, max_over="cells")  # half of the first cell
+        tensor([[0.5000, 0.0000]])
     """
     over = (1, 2, 3) if max_over == "cells" else (2, 3)
     cosines = torch.einsum("bdthw,bd->bthw", cells.detach(), audio.detach())
@@ -89,6 +94,13 @@ class FNAC(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, ones = torch.arange(4), torch.ones(4, 8)
+        >>> same = avssl.Embeddings(ones, ones, video_map=torch.ones(4, 8, 1, 7, 7))
+        >>> FNAC(warmup_epochs=5)(same, None, BatchIndex(row, row, row)).total  # during warm-up: 2 log 4
+        tensor(2.7726)
     """
 
     needs = ObjectiveNeeds(maps=True)

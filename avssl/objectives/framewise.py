@@ -50,6 +50,16 @@ class FrameWise(Objective):
 
     Terms, means over this rank's rows: ``loss``; ``accuracy_v2a`` and ``accuracy_a2v``, how often the own time scores
     highest among those compared (chance 1 / T, or 1 / (N T)); ``cosine_positive`` and ``cosine_negative``.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, ones = torch.arange(2), torch.ones(2, 8)
+        >>> still = avssl.Embeddings(ones, ones, video_map=torch.ones(2, 8, 3, 7, 7), audio_map=torch.ones(2, 8, 3))
+        >>> FrameWise()(still, None, BatchIndex(row, row, row)).total  # the three moments are equal: log 3
+        tensor(1.0986)
     """
 
     def __init__(

@@ -78,8 +78,8 @@ def info_nce(video: Tensor, audio: Tensor, temperature: Temperature, *, chunk_si
             ``temperature`` is not above 0, or ``chunk_size`` is below 1.
 
     Example:
-        >>> video, audio = torch.randn(8, 128), torch.randn(8, 128)
-        >>> info_nce(video, audio, temperature=0.07)
+        >>> info_nce(torch.eye(4), torch.eye(4), temperature=1.0)  # own cosine 1, three others 0: log(1 + 3 / e)
+        tensor(0.7437)
     """
     check_temperature(temperature)
     check_chunk_size(chunk_size)
@@ -106,6 +106,11 @@ def max_info_nce(video_map: Tensor, audio: Tensor, temperature: Temperature, max
 
     Raises:
         ValueError: If the shapes are wrong or differ, or ``temperature`` is not above 0.
+
+    Example:
+        >>> cells = torch.eye(4)[:, :, None, None, None].expand(4, 4, 1, 7, 7)
+        >>> max_info_nce(cells, torch.eye(4), temperature=1.0, max_over="space")  # log(1 + 3 / e)
+        tensor(0.7437)
     """
     check_temperature(temperature)
     return symmetric_cross_entropy(*max_scores(video_map, gather_together(audio)[0], max_over), temperature)
@@ -151,6 +156,12 @@ class InfoNCE(Objective):
 
     Raises:
         ValueError: If an argument is out of range, or two do not go together.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, same = torch.arange(4), avssl.Embeddings(torch.ones(4, 8), torch.ones(4, 8))
+        >>> InfoNCE(pooling="pooled")(same, None, BatchIndex(row, row, row)).total  # log 4
+        tensor(1.3863)
     """
 
     def __init__(

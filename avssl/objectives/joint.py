@@ -38,6 +38,14 @@ class JointSigLIP(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, ones = torch.arange(2), torch.ones(2, 8)
+        >>> scale, bias = torch.tensor(10.0), torch.tensor(-10.0)
+        >>> same = avssl.Embeddings(ones, ones, joint=ones, logit_scale=scale, logit_bias=bias)
+        >>> JointSigLIP()(same, None, BatchIndex(row, row, row)).total  # every logit is 0: 2 log 2
+        tensor(1.3863)
     """
 
     def __init__(

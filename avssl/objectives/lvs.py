@@ -48,6 +48,11 @@ class TriMap:
 
     Raises:
         ValueError: If the thresholds are not cosines in this order, or ``width`` is not above 0.
+
+    Example:
+        >>> cosines, tri_map = torch.tensor([0.9, 0.9, 0.1, 0.1]), TriMap()
+        >>> tri_map.positive_mean(cosines), tri_map.negative_mean(cosines)
+        (tensor(0.9000), tensor(0.1000))
     """
 
     positive_threshold: Cosine = 0.65
@@ -89,6 +94,13 @@ def lvs_scores(video_map: Tensor, audio: Tensor, tri_map: TriMap) -> tuple[Tenso
 
     Raises:
         ValueError: If the shapes do not agree.
+
+    Example:
+        >>> audio = torch.eye(2)  # of each frame's two cells, one is like its audio, one is opposite
+        >>> video_map = torch.stack([audio, -audio], dim=2).view(2, 2, 1, 1, 2)
+        >>> scores, hard = lvs_scores(video_map, audio, TriMap())
+        >>> scores.round().tolist(), hard.round().tolist()
+        ([[1.0, 0.0], [0.0, 1.0]], [-1.0, -1.0])
     """
     cosines = cell_cosines(video_map, gather_together(audio)[0])  # (B, T, N, C)
     own = own_columns(len(audio), audio.device)
@@ -113,6 +125,13 @@ class LVS(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, ones = torch.arange(4), torch.ones(4, 8)
+        >>> same = avssl.Embeddings(ones, ones, video_map=torch.ones(4, 8, 1, 7, 7))
+        >>> LVS()(same, None, BatchIndex(row, row, row)).total  # four clips and the own negative region: log 5
+        tensor(1.6094)
     """
 
     needs = ObjectiveNeeds(maps=True)

@@ -50,6 +50,10 @@ def margin_nce(video: Tensor, audio: Tensor, temperature: Temperature, margin: S
 
     Raises:
         ValueError: If the shapes do not agree, or a number is out of range.
+
+    Example:
+        >>> margin_nce(torch.ones(2, 8), torch.ones(2, 8), temperature=1.0, margin=-0.5)  # log(1 + exp(-0.5))
+        tensor(0.4741)
     """
     check_temperature(temperature)
     _check_margin(margin)
@@ -72,6 +76,13 @@ class MarginNCE(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, same = torch.arange(2), avssl.Embeddings(torch.ones(2, 8), torch.ones(2, 8))
+        >>> objective = MarginNCE(temperature=1.0, margin=0.5, pooling="pooled")
+        >>> objective(same, None, BatchIndex(row, row, row)).total  # log(1 + exp(0.5))
+        tensor(0.9741)
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 Source: Wu et al., CVPR 2018, https://arxiv.org/abs/1805.01978, section 3; as in AVID, Morgado et al.,
 CVPR 2021, https://arxiv.org/abs/2004.12943, extended to repeated ids and other corpora.
 
-Dimensions: B clips on this rank, N rows of the memory, D embedding size.
+Dimensions: B clips on this rank, W ranks, N rows of the memory, D embedding size.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ class MemoryRows:
 
     Raises:
         ValueError: If the tensors differ in length, or two rows have one id.
+
+    Example:
+        >>> rows = MemoryRows.from_ids(["a.mp4#0-10", "a.mp4#10-20", "b.mp4"], ["a.mp4", "a.mp4", "b.mp4"])
+        >>> len(rows), rows.group.tolist()
+        (3, [0, 0, 1])
     """
 
     id_key: Tensor
@@ -60,11 +65,7 @@ class MemoryRows:
 
     @classmethod
     def from_ids(cls, ids: Sequence[str], files: Sequence[str] | None = None) -> MemoryRows:
-        """Return rows from ids and the file of each; by default every row is its own file.
-
-        Example:
-            >>> MemoryRows.from_ids(["a.mp4#0-10", "a.mp4#10-20", "b.mp4"], ["a.mp4", "a.mp4", "b.mp4"])
-        """
+        """Return rows from ids and the file of each; by default every row is its own file."""
         numbers: dict[str, int] = {}
         group = [numbers.setdefault(name, len(numbers)) for name in (ids if files is None else files)]
         keys = torch.tensor([text_key(name) for name in ids], dtype=torch.int64)
@@ -93,6 +94,14 @@ class MemoryBank(RowBuffers):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> bank = MemoryBank(MemoryRows.from_ids(["a.mp4", "b.mp4"]), embedding_size=4, momentum=0.0)
+        >>> row, clip = torch.tensor([1]), avssl.Embeddings(torch.ones(1, 4), torch.ones(1, 4))
+        >>> _ = bank.update(clip, BatchIndex(row, row, row))
+        >>> bank.rows("video", row)  # the unit embedding, as nothing of the old row is kept
+        tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """
 
     row_buffers: ClassVar[Mapping[str, int]] = {"video": 0, "audio": 0}

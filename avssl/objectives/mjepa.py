@@ -54,6 +54,14 @@ class MJepa(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex, Patches
+        >>> row, patches = torch.arange(2), (Patches(from_other=torch.ones(2, 9, 8)), Patches(torch.zeros(2, 9, 8)))
+        >>> video, audio = torch.randn(2, 8), torch.randn(2, 8)
+        >>> clips, target = (avssl.Embeddings(video, audio, video_patches=x, audio_patches=x) for x in patches)
+        >>> MJepa()(clips, target, BatchIndex(row, row, row)).total  # (1 - 0)²
+        tensor(1.)
     """
 
     def __init__(

@@ -40,7 +40,7 @@ class _Direction(NamedTuple):
 class MoCo(Objective):
     """InfoNCE of this rank's clips against their own targets and the queue, mean of both directions.
 
-    The queue starts empty, so the first step has no loss. It is the same on every rank; :meth:`update`
+    The queue starts empty, so the loss of the first step is 0. It is the same on every rank; :meth:`update`
     replaces its oldest entries by the targets of all ranks.
 
     Args:
@@ -57,6 +57,14 @@ class MoCo(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> objective, same = MoCo(embedding_size=8, queue_size=3), avssl.Embeddings(torch.ones(3, 8), torch.ones(3, 8))
+        >>> first, later = torch.arange(3), torch.arange(3, 6)
+        >>> objective.update(same, same, BatchIndex(first, first, first))
+        >>> objective(same, same, BatchIndex(later, later, later)).total  # the own target and three of the queue: log 4
+        tensor(1.3863)
     """
 
     video_queue: Tensor

@@ -22,6 +22,15 @@ class Objective(nn.Module, ABC):
 
     A subclass documents its options under ``Args`` and gives each a default, from which the configuration is derived.
     It states what it needs in :meth:`needs_of` and sets :attr:`needs` when it is built.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex, LossTerms
+        >>> class Distance(Objective):
+        ...     def forward(self, online, target, index):
+        ...         return LossTerms((online.video - online.audio).square().mean())
+        >>> row, clips = torch.arange(4), avssl.Embeddings(torch.ones(4, 8), torch.zeros(4, 8))
+        >>> Distance()(clips, None, BatchIndex(row, row, row)).total
+        tensor(1.)
     """
 
     needs: ObjectiveNeeds = ObjectiveNeeds()

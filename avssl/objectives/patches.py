@@ -35,6 +35,11 @@ def masked_patch_loss(
 
     Raises:
         ValueError: If the shapes do not agree, or the mask is not bool.
+
+    Example:
+        >>> target, mask = torch.tensor([[[1.0, 2, 3], [9, 9, 9]]]), torch.tensor([[True, False]])  # two patches
+        >>> masked_patch_loss(torch.zeros(1, 2, 3), target, mask, normalize=False)  # (1 + 4 + 9) / 3
+        tensor(4.6667)
     """
     if prediction.ndim != 3 or prediction.shape != target.shape or mask.shape != prediction.shape[:2]:
         raise InputError(

@@ -48,6 +48,10 @@ def instance_weights(scores: Tensor, delta: float, kappa: float, w_min: float) -
 
     Raises:
         ValueError: If ``scores`` is not (N,) with N > 0, or an argument is out of range.
+
+    Example:
+        >>> instance_weights(torch.tensor([-1.0, 1.0]), delta=0.0, kappa=1.0, w_min=0.0)  # Phi(-1) and Phi(1)
+        tensor([0.1587, 0.8413])
     """
     if scores.ndim != 1 or len(scores) == 0:
         raise InputError(f"scores must be (N,) with N > 0, got {tuple(scores.shape)}.")
@@ -91,6 +95,11 @@ def soft_targets(
 
     Raises:
         ValueError: If the shapes differ, or an argument is out of range.
+
+    Example:
+        >>> of_video, of_audio = soft_targets(torch.eye(2), torch.eye(2), "bootstrapping", tau_s=1.0, tau_t=1.0)
+        >>> of_video[0]  # the softmax of 1 and 0
+        tensor([0.7311, 0.2689])
     """
     if video.ndim != 2 or video.shape != audio.shape or len(video) == 0:
         raise InputError(
@@ -146,6 +155,13 @@ class RobustXID(Objective):
 
     Raises:
         ValueError: If an argument is out of range, or a file leaves no negatives.
+
+    Example:
+        >>> rows = MemoryRows.from_ids([f"{n}.mp4" for n in range(100)])
+        >>> objective = RobustXID(rows, embedding_size=8, w_min=0.25, warmup_epochs=1)
+        >>> objective.on_epoch_start(1)  # weighs the rows by the agreement of their video and audio
+        >>> bool(objective.weights.min() >= 0.25), bool(objective.weights.max() <= 1)
+        (True, True)
     """
 
     needs = ObjectiveNeeds(embedding_size=True, memory=True)

@@ -113,6 +113,12 @@ class SeLaVi(Objective):
 
     Raises:
         ValueError: If an argument is out of range, or there are fewer rows than clusters.
+
+    Example:
+        >>> rows = MemoryRows.from_ids([f"{n}.mp4" for n in range(100)])
+        >>> objective = SeLaVi(rows, embedding_size=8, clusters=10, heads=2)
+        >>> objective.needs.prototypes, objective.needs.prototype_sets
+        (10, 2)
     """
 
     later_terms: ClassVar[tuple[str, ...]] = ("accuracy_video", "accuracy_audio", "used_clusters")

@@ -47,6 +47,10 @@ def sigmoid_loss(
 
     Raises:
         ValueError: If the shapes do not agree, or ``chunk_size`` is below 1.
+
+    Example:
+        >>> sigmoid_loss(torch.ones(4, 8), torch.ones(4, 8), scale=10.0, bias=-10.0)  # every logit is 0: 4 log 2
+        tensor(2.7726)
     """
     return sigmoid_loss_and_terms(video, gather_together(audio)[0], scale, bias, chunk_size)[0]
 
@@ -67,6 +71,13 @@ class SigLIP(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, scale, bias = torch.arange(4), torch.tensor(10.0), torch.tensor(-10.0)
+        >>> clips = avssl.Embeddings(torch.eye(4), torch.eye(4), logit_scale=scale, logit_bias=bias)
+        >>> SigLIP()(clips, None, BatchIndex(row, row, row)).total  # log 2 + 3 log(1 + exp(-10))
+        tensor(0.6933)
     """
 
     def __init__(

@@ -52,8 +52,9 @@ def sigreg(embeddings: Tensor, directions: Tensor, knots: Knots = "symmetric") -
         ValueError: If the shapes do not agree or ``knots`` is unknown.
 
     Example:
-        >>> embeddings, directions = torch.randn(64, 16), torch.nn.functional.normalize(torch.randn(16, 256), dim=0)
-        >>> sigreg(embeddings, directions)
+        >>> directions = torch.nn.functional.normalize(torch.randn(16, 256), dim=0)
+        >>> sigreg(torch.zeros(64, 16), directions) > sigreg(torch.randn(64, 16), directions)  # not normal, normal
+        tensor(True)
     """
     return _sigreg([embeddings], directions, knots)[0]
 
@@ -114,6 +115,12 @@ class SigReg(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, opposite = torch.arange(4), avssl.Embeddings(torch.ones(4, 8), -torch.ones(4, 8))
+        >>> SigReg()(opposite, None, BatchIndex(row, row, row)).terms["loss_prediction"]  # both are 1 from the mean
+        tensor(1.)
     """
 
     step: Tensor

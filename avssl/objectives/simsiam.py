@@ -44,6 +44,14 @@ class SimSiam(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, none = torch.tensor([0]), torch.zeros(1, 2)  # the predictors add nothing
+        >>> east, northeast = torch.tensor([[1.0, 0]]), torch.tensor([[1.0, 1]])
+        >>> clip = avssl.Embeddings(east, northeast, video_prediction=none, audio_prediction=none)
+        >>> SimSiam()(clip, None, BatchIndex(row, row, row)).total  # -cos 45°
+        tensor(-0.7071)
     """
 
     def __init__(

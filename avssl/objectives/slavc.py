@@ -62,6 +62,11 @@ def slavc_scores(
 
     Raises:
         ValueError: If the shapes do not agree, or ``temperature`` is not above 0.
+
+    Example:
+        >>> ones, maps = torch.ones(2, 8), torch.ones(2, 8, 1, 7, 7)
+        >>> slavc_scores(maps, ones, maps, ones, temperature=0.03)[0]  # two equal audio embeddings: -log 2
+        tensor([-0.6931, -0.6931])
     """
     return _scores(which_map, where_map, *gather_together(which_audio, where_audio), temperature=temperature)
 
@@ -99,6 +104,13 @@ class SLAVC(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, ones, maps = torch.arange(4), torch.ones(4, 8), torch.ones(4, 8, 1, 7, 7)
+        >>> same = avssl.Embeddings(ones, ones, video_map=maps, video_where_map=maps, audio_where=ones)
+        >>> SLAVC()(same, same, BatchIndex(row, row, row)).total  # log 4
+        tensor(1.3863)
     """
 
     def __init__(self, temperature: Temperature = 0.03, momentum: Share = 0.999) -> None:

@@ -99,6 +99,14 @@ class SSLTIE(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, ones = torch.arange(4), torch.ones(8, 2)  # two views of four clips
+        >>> same = avssl.Embeddings(ones, ones, video_map=torch.ones(8, 2, 1, 7, 7))
+        >>> terms = SSLTIE()(same, None, BatchIndex(row, row, row)).terms
+        >>> terms["loss_contrast"], round(terms["loss_equivariance"].item(), 6)  # log 5, and equal maps
+        (tensor(1.6094), 0.0)
     """
 
     def __init__(

@@ -60,7 +60,8 @@ def sinkhorn(
         ValueError: If ``scores`` is not (N, K), ``queued`` or ``sizes`` have another K, or a number is out of range.
 
     Example:
-        >>> sinkhorn(torch.randn(32, 10), epsilon=0.05, iterations=3).sum(dim=0)  # close to 3.2 each
+        >>> sinkhorn(torch.eye(2), epsilon=1.0, iterations=3)[0]  # equally divided already: the softmax of 1 and 0
+        tensor([0.7311, 0.2689])
     """
     return _divided([scores], [queued], epsilon, iterations, sizes)[0]
 
@@ -130,7 +131,9 @@ def swapped_prediction(
         ValueError: If the two differ in shape, or a number is out of range.
 
     Example:
-        >>> swapped_prediction(torch.randn(32, 10), torch.randn(32, 10), 0.1, epsilon=0.05, iterations=3)
+        >>> scores = torch.zeros(4, 8)  # no prototype is nearer than another
+        >>> swapped_prediction(scores, scores, 0.1, epsilon=0.05, iterations=3)  # log 8
+        tensor(2.0794)
     """
     if video_scores.shape != audio_scores.shape:
         raise InputError(
@@ -186,6 +189,13 @@ class SwAV(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, ones, scores = torch.arange(4), torch.ones(4, 2), torch.zeros(4, 1, 8)
+        >>> clips = avssl.Embeddings(ones, ones, video_scores=scores, audio_scores=scores)
+        >>> SwAV(embedding_size=2, prototypes=8)(clips, None, BatchIndex(row, row, row)).total  # log 8
+        tensor(2.0794)
     """
 
     video_queue: Tensor

@@ -51,8 +51,9 @@ def vicreg(
             ranks.
 
     Example:
-        >>> video, audio = torch.randn(8, 128), torch.randn(8, 128)
-        >>> vicreg(video, audio, invariance=25.0, variance=25.0, covariance=1.0)
+        >>> same = torch.zeros(8, 128)  # all clips have one embedding
+        >>> vicreg(same, same, invariance=25.0, variance=25.0, covariance=1.0)  # 25 (1 - sqrt(1e-4))
+        tensor(24.7500)
     """
     videos, audios = gather_together(video, audio)
     return _vicreg(videos, audios, invariance, variance, covariance).total
@@ -74,6 +75,13 @@ class VICReg(Objective):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, corners = torch.arange(4), torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+        >>> opposite = avssl.Embeddings(corners, -corners)  # enough variance, no covariance
+        >>> VICReg(invariance=25.0)(opposite, None, BatchIndex(row, row, row)).total  # 25 (1 + 1)²
+        tensor(100.)
     """
 
     def __init__(

@@ -68,6 +68,15 @@ class XDC(Objective):
 
     Raises:
         ValueError: If an argument is out of range, or there are fewer rows than clusters.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> objective = XDC(MemoryRows.from_ids([f"{n}.mp4" for n in range(8)]), embedding_size=2, clusters=2)
+        >>> row, sides = torch.arange(8), torch.tensor([[1.0, 0], [-1, 0]]).repeat(4, 1)
+        >>> objective.update(avssl.Embeddings(sides, sides), None, BatchIndex(row, row, row))
+        >>> objective.on_epoch_start(1)  # finds two clusters of four clips
+        >>> round(objective.used_clusters.item(), 3)
+        1.0
     """
 
     later_terms: ClassVar[tuple[str, ...]] = ("accuracy_video", "accuracy_audio", "used_clusters")
