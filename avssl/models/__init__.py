@@ -123,11 +123,11 @@ def create_head(name: str, in_features: int, *sizes: int, **options: Any) -> Pro
     """Build a projection head, which acts on the last dimension of an input of any rank.
 
     Args:
-        name: A key of :data:`HEADS`: ``"mlp"`` (AVID: two hidden layers with ReLU), ``"mlp_bn"`` (with BatchNorm) or
-            ``"linear"``.
+        name: A key of :data:`HEADS`: ``"mlp"`` (AVID: two hidden layers with ReLU), ``"mlp_bn"`` (with BatchNorm),
+            ``"linear"`` or ``"norm_linear"`` (LayerNorm and a linear layer).
         in_features: The encoder's ``num_features``.
         *sizes: The first of the head's options, by position.
-        **options: The head's own options: ``out_features`` and, except for ``"linear"``, ``hidden``.
+        **options: The head's own options: ``out_features``, and ``hidden`` and ``depth`` of the two with hidden layers.
 
     Raises:
         ValueError: If the name or an option is unknown; lists the known ones.

@@ -40,6 +40,11 @@ class Classifier(nn.Module):
 
     Raises:
         ValueError: If there is no encoder, two of one modality, no class, or a choice is unknown.
+
+    Example:
+        >>> classifier = Classifier(avssl.create_encoder("small_video", width=8), num_classes=5)
+        >>> classifier(torch.randn(2, 3, 4, 32, 32)).shape
+        torch.Size([2, 5])
     """
 
     def __init__(

@@ -56,7 +56,13 @@ class Numerics(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """One modality of B clips, as a model encodes it."""
+    """One modality of B clips, as a model encodes it.
+
+    Example:
+        >>> encoding = Encoding(features=torch.randn(2, 16), embedding=torch.ones(2, 4), stages={})
+        >>> encoding.vectors("embeddings")[0]  # of unit length
+        tensor([0.5000, 0.5000, 0.5000, 0.5000])
+    """
 
     features: Tensor
     """(B, C) before the head."""
@@ -119,6 +125,13 @@ class ClipEncoder(_ClipModel):
 
     Raises:
         InputError: If ``model`` or ``transform`` is in training mode.
+
+    Example:
+        >>> pretrained = avssl.from_pretrained("runs/first")
+        >>> encoder = ClipEncoder(pretrained.model, pretrained.transform)
+        >>> x = encoder.audio_input(torch.randn(2, 8000))  # two waveforms of a second
+        >>> encoder.encode("audio", x).vectors("embeddings").shape
+        torch.Size([2, 8])
     """
 
     model: AVModel
@@ -233,7 +246,24 @@ class ClipEncoder(_ClipModel):
 
 
 class ClipClassifier(_ClipModel):
-    """A classifier with its preprocessing, run as :class:`ClipEncoder` runs a model."""
+    """A classifier with its preprocessing, run as :class:`ClipEncoder` runs a model.
+
+    Args:
+        model: In evaluation mode.
+        transform: In evaluation mode, on the same device.
+        precision: Number format and layout of the model; None computes in float32.
+
+    Raises:
+        InputError: If ``model`` or ``transform`` is in training mode.
+
+    Example:
+        >>> from avssl.data import ClipDataset, EvalLoader
+        >>> trained = avssl.load_classifier("runs/first-finetune")
+        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), trained.sampling)
+        >>> batch, rows, failures = next(iter(EvalLoader(dataset, batch_size=4)))
+        >>> ClipClassifier(trained.model, trained.transform).logits(batch).shape  # four clips, two classes
+        torch.Size([4, 2])
+    """
 
     model: Classifier
 
@@ -274,6 +304,12 @@ def unit_cells(model: LocatingModel, video: Tensor) -> Tensor:
 
     Returns:
         (B, D, T', h, w) float32.
+
+    Example:
+        >>> model = avssl.from_pretrained("runs/first").model
+        >>> cells = unit_cells(model, torch.randn(1, 3, 2, 32, 32))
+        >>> cells.shape == (1, model.embedding_size, 2, 4, 4)  # a cell for 8 x 8 pixels of each frame
+        True
     """
     straight, mirrored = mirrored_cells(model, video)
     return (straight + mirrored) / 2

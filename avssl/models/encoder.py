@@ -39,6 +39,15 @@ class Encoder(nn.Module):
 
     Raises:
         ValueError: If ``pool`` is none of them.
+
+    Example:
+        >>> class OneLayer(Encoder):
+        ...     def __init__(self):
+        ...         super().__init__("audio", 8, ("stage1",), pool="mean")
+        ...         self.stage1 = torch.nn.Conv2d(1, 8, kernel_size=3, stride=2, padding=1)
+        >>> pooled, feature_map = OneLayer().forward_pooled(torch.randn(2, 1, 100, 64))
+        >>> pooled.shape, feature_map.shape
+        (torch.Size([2, 8]), torch.Size([2, 8, 50, 32]))
     """
 
     modality: Modality

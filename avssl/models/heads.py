@@ -69,6 +69,11 @@ class ProjectionHead(nn.Sequential):
         in_features: Size of the last dimension of the input.
         out_features: Size of the last dimension of the output.
         layers: Modules that map (N, in_features) to (N, out_features).
+
+    Example:
+        >>> head = ProjectionHead(16, 8, torch.nn.Linear(16, 8))
+        >>> head(torch.randn(2, 16)).shape, head(torch.randn(2, 4, 7, 7, 16)).shape  # pooled vectors, cells of a map
+        (torch.Size([2, 8]), torch.Size([2, 4, 7, 7, 8]))
     """
 
     def __init__(self, in_features: int, out_features: int, *layers: nn.Module) -> None:
@@ -153,6 +158,11 @@ class HeadPair(nn.Module):
     Args:
         video: From the video encoder's ``num_features`` to D.
         audio: From the audio encoder's ``num_features`` to D.
+
+    Example:
+        >>> video, audio = (avssl.create_head("linear", size, out_features=8) for size in (192, 128))
+        >>> HeadPair(video, audio).audio(torch.randn(2, 128)).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, video: ProjectionHead, audio: ProjectionHead) -> None:
@@ -260,6 +270,11 @@ class LogitScale(nn.Module):
 
     Raises:
         ValueError: If the scale is out of range.
+
+    Example:
+        >>> scale, bias = LogitScale(10.0, -10.0)()
+        >>> round(scale.item(), 3), bias.item()
+        (10.0, -10.0)
     """
 
     def __init__(self, logit_scale: float, logit_bias: float | None = None) -> None:

@@ -60,6 +60,11 @@ class ObjectiveHeads(nn.Module):
 
     Raises:
         ValueError: If nothing is requested, or a number is out of range.
+
+    Example:
+        >>> outputs = ObjectiveHeads(8, prototypes=10)(torch.randn(4, 8), torch.randn(4, 8))
+        >>> outputs["video_scores"].shape
+        torch.Size([4, 1, 10])
     """
 
     def __init__(
@@ -99,7 +104,19 @@ class ObjectiveHeads(nn.Module):
 
 
 def objective_heads(needs: ObjectiveNeeds, embedding_size: int) -> ObjectiveHeads | None:
-    """Build the heads that an objective needs; None if it needs none."""
+    """Build the heads that an objective needs; None if it needs none.
+
+    Args:
+        needs: ``objective.needs``.
+        embedding_size: D.
+
+    Example:
+        >>> needs = avssl.create_objective("swav", embedding_size=8, prototypes=64).needs
+        >>> objective_heads(needs, 8).prototypes[0].weight.shape
+        torch.Size([1, 64, 8])
+        >>> objective_heads(avssl.create_objective("info_nce").needs, 8) is None
+        True
+    """
     if not needs.prototypes and not needs.predictor_hidden:
         return None
     return ObjectiveHeads(

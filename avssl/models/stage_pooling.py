@@ -33,6 +33,12 @@ class StagePooling:
 
     Raises:
         ValueError: If a number is below 1 or ``how`` is unknown.
+
+    Example:
+        >>> StagePooling().grid("video", (64, 8, 56, 56))  # 64 * 12 * 12 is 9216
+        (1, 12, 12)
+        >>> StagePooling().pool("video", torch.randn(2, 64, 8, 56, 56)).shape
+        torch.Size([2, 64, 1, 12, 12])
     """
 
     last_stages: int | None = 4

@@ -25,6 +25,12 @@ class TextEncoder(nn.Module):
         tokenize: The tower's own tokenizer.
         tower: Named inputs to (N, C) features of the texts.
         projections: (N, C) to (N, D), by the stream whose embeddings the result is compared with.
+
+    Example:
+        >>> lengths = lambda texts: {"input": torch.tensor([[float(len(text))] for text in texts])}  # no real tokenizer
+        >>> encoder = TextEncoder(lengths, torch.nn.Linear(1, 16), {"audio": torch.nn.Linear(16, 8)})
+        >>> encoder(["a dog barks", "rain"])["audio"].shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, tokenize: Tokenize, tower: nn.Module, projections: Mapping[Modality, nn.Module]) -> None:
