@@ -18,6 +18,7 @@ def read_audio_windows(
     Windows that overlap are cut from one read; up to a sample beyond the stream's end is silence.
 
     Args:
+        reader: An open file with audio.
         spans: (start, stop) of each window in seconds, in any order.
         sample_rate_hz: Rate to resample to.
 
@@ -26,6 +27,12 @@ def read_audio_windows(
 
     Raises:
         MediaError: See :meth:`MediaReader.read_audio`.
+
+    Example:
+        >>> with open_media("video.mp4") as reader:
+        ...     windows = list(read_audio_windows(reader, [(0.0, 1.0), (0.5, 1.0)], sample_rate_hz=16000))
+        >>> len(windows[1]), torch.equal(windows[0][8000:], windows[1])
+        (8000, True)
     """
     origin, end = reader.info.audio_start_seconds or 0.0, reader.info.audio_stop_seconds or 0.0
     # Positions on the stream's grid, so that rounding is the same as for each window alone.

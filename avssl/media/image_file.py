@@ -26,6 +26,10 @@ def is_image(path: str | os.PathLike[str]) -> bool:
 
     Raises:
         MediaError: If it cannot be opened.
+
+    Example:
+        >>> is_image("video.mp4")
+        False
     """
     with open_regular(local_file(path)) as stream:
         first = stream.read(12)
@@ -55,6 +59,11 @@ def read_image(
     Raises:
         MediaError: If the file is missing, not such an image, damaged, or over the limit.
         ValueError: If ``short_side`` is not positive.
+
+    Example:
+        >>> write_image("gray.png", torch.full((3, 48, 64), 128, dtype=torch.uint8))
+        >>> read_image("gray.png", short_side=24).shape
+        torch.Size([3, 24, 32])
     """
     file, limits = local_file(path), limits or MediaLimits()
     try:
@@ -84,6 +93,12 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
     Args:
         path: The file to write; its folder is made. An existing file is replaced.
         image: (3, H, W) uint8 RGB.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> write_image("black.png", image)
+        >>> torch.equal(read_image("black.png"), image)
+        True
     """
     with whole_file(path) as temporary:
         Image.fromarray(image.movedim(0, -1).contiguous().numpy()).save(temporary, format="PNG")

@@ -27,6 +27,13 @@ class ImageReader(MediaReader):
 
     Raises:
         MediaError: See :func:`avssl.media.read_image`.
+        ValueError: If ``duration_seconds`` is not above 0.
+
+    Example:
+        >>> write_image("black.png", torch.zeros(3, 48, 64, dtype=torch.uint8))
+        >>> reader = ImageReader("black.png", duration_seconds=2.0)
+        >>> reader.read_frames([0.0, 1.0, 1.5]).shape, reader.info.has_audio
+        (torch.Size([3, 3, 48, 64]), False)
     """
 
     def __init__(

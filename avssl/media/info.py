@@ -13,7 +13,14 @@ MAX_CHANNELS = 64
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """Spans, sizes and rates of a file. Fields of a missing stream are None."""
+    """Spans, sizes and rates of a file. Fields of a missing stream are None.
+
+    Example:
+        >>> write_video("black.mp4", torch.zeros(16, 3, 48, 64, dtype=torch.uint8), video_fps=8.0)
+        >>> info = open_media("black.mp4").info
+        >>> info.width, info.height, info.video_fps, info.duration_seconds, info.has_audio
+        (64, 48, 8.0, 2.0, False)
+    """
 
     path: str
     """The file, as the caller named it."""

@@ -26,6 +26,13 @@ class MediaLimits:
 
     Raises:
         ValueError: If a limit is out of range.
+
+    Example:
+        >>> try:
+        ...     open_media("video.mp4", limits=MediaLimits(max_duration_seconds=1.0))
+        ... except MediaError as error:
+        ...     print(error.reason)
+        too_large
     """
 
     max_pixels: Count = 2**25

@@ -108,6 +108,13 @@ def open_pair(
 
     Raises:
         MediaError: As :func:`avssl.media.open_media` and :class:`PairedReader`.
+
+    Example:
+        >>> write_image("black.png", torch.zeros(3, 48, 64, dtype=torch.uint8))
+        >>> with open_pair("black.png", "video.mp4") as reader:
+        ...     frames, audio = reader.read_frames([0.0, 1.0]), reader.read_audio(0.0, 1.0, sample_rate_hz=16000)
+        >>> frames.shape, audio.shape
+        (torch.Size([2, 3, 48, 64]), torch.Size([1, 16000]))
     """
     sound = open_media(audio, backend, limits=limits)
     try:

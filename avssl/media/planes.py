@@ -19,7 +19,13 @@ _LUMA_RANGE, _CHROMA_RANGE = 219 / 255, 224 / 255
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """One frame in 4:2:0, BT.709, limited range."""
+    """One frame in 4:2:0, BT.709, limited range.
+
+    Example:
+        >>> frame = Planes.of(235, height=48, width=64)  # white
+        >>> frame.luma.shape, frame.chroma.shape
+        (torch.Size([48, 64]), torch.Size([2, 24, 32]))
+    """
 
     luma: Tensor
     """(H, W) uint8."""

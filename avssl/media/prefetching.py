@@ -20,6 +20,10 @@ def prefetch(items: Generator[T, None, None], count: int) -> Generator[T, None, 
     Args:
         items: The generator; it must not be used elsewhere.
         count: Number of items that may wait, >= 1.
+
+    Example:
+        >>> list(prefetch((number**2 for number in range(4)), count=2))
+        [0, 1, 4, 9]
     """
     waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(count)
     stopped = threading.Event()

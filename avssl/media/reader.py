@@ -33,6 +33,13 @@ class MediaReader(ABC):
 
     A backend implements :attr:`info`, :meth:`_read_frames` and :meth:`_read_samples`; it gets times and
     windows that lie inside the file. The other methods with an underscore have defaults.
+
+    Example:
+        >>> with open_media("video.mp4") as reader:
+        ...     audio = reader.read_audio(0.5, 1.0, sample_rate_hz=16000)
+        ...     frames = list(reader.stream_frames([0.0, 0.5, 1.0], short_side=32))
+        >>> audio.shape, len(frames), frames[0].shape
+        (torch.Size([1, 8000]), 3, torch.Size([3, 32, 32]))
     """
 
     @property

@@ -62,7 +62,9 @@ def write_video(
 
     Example:
         >>> frames = torch.randint(0, 256, (16, 3, 64, 64), dtype=torch.uint8)
-        >>> write_video("noise.mp4", frames, 8.0, 0.1 * torch.randn(1, 32000), 16000)
+        >>> write_video("noise.mp4", frames, 8.0, 0.1 * torch.randn(1, 32000), sample_rate_hz=16000)
+        >>> open_media("noise.mp4").info.duration_seconds
+        2.0
     """
     _check_video_options(video_fps, crf, keyframe_interval, preset, threads)
     first, parts = _checked_parts([video] if isinstance(video, Tensor) else video)

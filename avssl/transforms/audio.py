@@ -164,6 +164,11 @@ class LogSpectrogram(_Spectrogram):
 
     Raises:
         ValueError: If a setting is out of range.
+
+    Example:
+        >>> decibels = LogSpectrogram()(torch.zeros(1, 48000))  # 2 s of silence
+        >>> decibels.shape, decibels.max()
+        (torch.Size([1, 1, 200, 257]), tensor(-100.))
     """
 
     def __init__(
@@ -201,6 +206,11 @@ class LogMel(_Spectrogram):
 
     Raises:
         ValueError: If a setting is out of range, or a filter falls between two bins and is empty.
+
+    Example:
+        >>> spectrogram = LogMel(sample_rate_hz=16000, num_mels=64)
+        >>> spectrogram(torch.randn(2, 32000)).shape  # 2 s of 100 columns each
+        torch.Size([2, 1, 200, 64])
     """
 
     filters: Tensor

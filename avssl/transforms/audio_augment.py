@@ -26,6 +26,10 @@ class RandomGain(nn.Module):
 
     Raises:
         ValueError: If the range is empty or not above 0.
+
+    Example:
+        >>> RandomGain((0.5, 0.5))(torch.ones(1, 4), torch.tensor([0]))  # always half the amplitude
+        tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """
 
     def __init__(self, gain: tuple[PositiveOrZero, PositiveOrZero] = (0.9, 1.1)) -> None:
@@ -64,6 +68,12 @@ class SpectrogramMask(nn.Module):
 
     Raises:
         ValueError: If a setting is negative.
+
+    Example:
+        >>> mask = SpectrogramMask(max_time_width=20, num_time_masks=2)
+        >>> masked = mask(torch.ones(1, 1, 100, 64), torch.tensor([0]))
+        >>> int((masked[0, 0, :, 0] == 0).sum()) <= 40
+        True
     """
 
     def __init__(

@@ -58,6 +58,15 @@ class ClipTransform(nn.Module):
     Raises:
         ValueError: If ``num_views`` is below 1, or not 2 with ``view_warp``, ``negative_sounds`` is odd or negative,
             ``mask`` comes without ``standardize``, or the number of bins of ``standardize`` is not the spectrogram's.
+
+    Example:
+        >>> from avssl.core.batch import BatchIndex
+        >>> row, sizes = torch.arange(2), torch.tensor([[48, 64], [48, 64]])
+        >>> frames = torch.zeros(2, 4, 3, 48, 64, dtype=torch.uint8)
+        >>> raw = avssl.Batch(frames, torch.randn(2, 16000), BatchIndex(row, row, row), sizes)
+        >>> views = ClipTransform(VideoAugment(32), VideoEval(32), LogMel(16000), num_views=2)(raw)
+        >>> views.video.shape, views.audio.shape
+        (torch.Size([4, 3, 4, 32, 32]), torch.Size([4, 1, 100, 64]))
     """
 
     def __init__(

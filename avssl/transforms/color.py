@@ -107,6 +107,14 @@ class ColorJitter(nn.Module):
 
     Raises:
         ValueError: If a strength is out of range.
+
+    Example:
+        >>> jitter = ColorJitter(brightness=0.4, contrast=0.0, saturation=0.0, hue=0.0)
+        >>> options = jitter.draw(torch.arange(8))  # random keys of eight clips
+        >>> bool(((options.factors[:, 0] - 1).abs() <= 0.4).all())
+        True
+        >>> jitter(torch.rand(8, 3, 2, 32, 32), options).shape
+        torch.Size([8, 3, 2, 32, 32])
     """
 
     neutral: Tensor

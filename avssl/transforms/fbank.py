@@ -42,6 +42,10 @@ class KaldiFbank(FrontEnd):
 
     Raises:
         ValueError: If a setting is out of range.
+
+    Example:
+        >>> KaldiFbank()(torch.randn(1, 16000)).shape  # 1 + (16000 - 400) // 160 windows of a second
+        torch.Size([1, 1, 98, 128])
     """
 
     filters: Tensor

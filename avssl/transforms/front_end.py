@@ -12,6 +12,16 @@ class FrontEnd(nn.Module):
 
     Args:
         sample_rate_hz: Sample rate of the waveforms, in Hz.
+
+    Example:
+        >>> class Loudness(FrontEnd):
+        ...     num_bins = 1
+        ...     def num_frames(self, num_samples):
+        ...         return num_samples // self.sample_rate_hz
+        ...     def forward(self, waveform):
+        ...         return waveform.unflatten(1, (-1, self.sample_rate_hz)).square().mean(dim=2)[:, None, :, None]
+        >>> Loudness(16000)(torch.ones(2, 48000)).shape
+        torch.Size([2, 1, 3, 1])
     """
 
     def __init__(self, sample_rate_hz: int) -> None:

@@ -34,6 +34,11 @@ class LocalViews(nn.Module):
 
     Raises:
         ValueError: If ``scale`` is not ascending in (0, 1].
+
+    Example:
+        >>> local = LocalViews(VideoAugment(112), size=32, audio_share=0.5)
+        >>> local.window(torch.randn(2, 16000), torch.tensor([0, 1]), view=2).shape
+        torch.Size([2, 8000])
     """
 
     def __init__(

@@ -35,6 +35,11 @@ class NegativeSounds(nn.Module):
 
     Raises:
         ValueError: If ``count`` is odd or below 2.
+
+    Example:
+        >>> audio = NegativeSounds(4)(torch.arange(8), num_samples=16000)
+        >>> audio.abs().amax(dim=1) > 0  # silence, noise, silence, noise
+        tensor([False,  True, False,  True])
     """
 
     def __init__(self, count: int) -> None:

@@ -25,10 +25,10 @@ class Standardize(nn.Module):
         num_bins: Number of frequency bins, the last dimension of the spectrograms.
 
     Example:
-        >>> spectrogram = LogMel(sample_rate_hz=16000)
-        >>> standardize = Standardize(spectrogram.num_bins)
-        >>> waveforms = [torch.randn(4, 16000) for _ in range(3)]  # the audio of some batches
-        >>> standardize.set_statistics(*estimate_statistics(spectrogram(audio) for audio in waveforms))
+        >>> standardize = Standardize(num_bins=2)
+        >>> standardize.set_statistics(mean=torch.tensor([-50.0, -60.0]), std=torch.tensor([10.0, 10.0]))
+        >>> standardize(torch.full((1, 1, 1, 2), -50.0))  # 0 and 10 dB above the mean
+        tensor([[[[0.0000, 1.0000]]]])
     """
 
     mean: Tensor
@@ -106,6 +106,11 @@ def estimate_statistics(spectrograms: Iterable[Tensor]) -> tuple[Tensor, Tensor]
 
     Raises:
         ValueError: If there is no batch, a batch has another shape, or a value is not finite.
+
+    Example:
+        >>> batches = [torch.zeros(4, 1, 100, 2), torch.full((4, 1, 100, 2), 2.0)]
+        >>> estimate_statistics(batches)
+        (tensor([1., 1.]), tensor([1., 1.]))
     """
     count, total, total_square = 0, torch.zeros(()), torch.zeros(())
     shift: Tensor | None = None  # the first batch's mean: sums relative to it keep a small spread exact

@@ -121,6 +121,11 @@ class VideoAugment(_VideoTransform):
 
     Raises:
         ValueError: If a setting is out of range.
+
+    Example:
+        >>> augment, frames = VideoAugment(32), torch.zeros(2, 4, 3, 48, 64, dtype=torch.uint8)
+        >>> augment(frames, torch.tensor([[48, 64], [48, 64]]), torch.tensor([0, 1])).shape
+        torch.Size([2, 3, 4, 32, 32])
     """
 
     def __init__(
@@ -283,6 +288,11 @@ class VideoEval(_VideoTransform):
 
     Raises:
         ValueError: If a setting is out of range.
+
+    Example:
+        >>> frames = torch.zeros(2, 4, 3, 48, 64, dtype=torch.uint8)
+        >>> VideoEval(32, crop="three")(frames, torch.tensor([[48, 64], [48, 64]])).shape
+        torch.Size([6, 3, 4, 32, 32])
     """
 
     def __init__(

@@ -22,6 +22,10 @@ class Waveform(FrontEnd):
     Args:
         sample_rate_hz: Sample rate of the waveforms, in Hz.
         normalize: Scale each clip to zero mean and unit variance.
+
+    Example:
+        >>> Waveform()(torch.tensor([[1.0, 3, 1, 3]])).flatten().round()  # minus the mean, 2; the deviation is 1
+        tensor([-1.,  1., -1.,  1.])
     """
 
     def __init__(self, sample_rate_hz: SampleRate = 16_000, normalize: bool = True) -> None:

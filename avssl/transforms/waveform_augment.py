@@ -57,6 +57,12 @@ class WaveformAugment(nn.Module):
 
     Raises:
         ValueError: If a range is descending, or a frequency is not below half of the sample rate.
+
+    Example:
+        >>> waveform, augment = torch.randn(2, 16000), WaveformAugment(16000, max_shift_seconds=0.5)
+        >>> shifted = augment(waveform, torch.tensor([0, 1]))
+        >>> torch.equal(shifted.sort().values, waveform.sort().values)  # the same samples, at other times
+        True
     """
 
     frequencies_hz: Tensor
