@@ -7,7 +7,7 @@
     python benchmarks/first_minutes.py --installed               with this environment, without installing
 
 Commands are read from docs/install.md, docs/your_videos.md and the first job of docs/jobs.md. Each is timed and must
-succeed. Trainings take the settings of --config, by default configs/soundingshapes_cpu.yaml with few epochs.
+succeed. Trainings get two epochs. Clips must last at least 4 s: `avssl sync` moves the audio by 1 s both ways.
 """
 
 from __future__ import annotations
