@@ -1,4 +1,4 @@
-"""Pages of the site that are made when it is built (a hook of mkdocs): root files, and the API of every room.
+"""Pages of the site that are made when it is built (a hook of mkdocs): root files, tutorials, and the API of every room.
 
 Pages of this repository link to each other as files, so that they also work on GitHub. Here a link out of docs/
 becomes a link to its page of the site, or to the repository where there is none.
@@ -7,6 +7,7 @@ becomes a link to its page of the site, or to the repository where there is none
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 from pathlib import Path
@@ -26,17 +27,18 @@ LINK = re.compile(r"(\]\(|(?:src|href)=\")(?![a-z]+:|#|/)([^)\s\"#]+)(#[^)\s\"]*
 
 
 def on_config(config: Any) -> Any:
-    """Put a page for every room with public names into the navigation."""
+    """Put the tutorials, and a page for every room with public names, into the navigation."""
     for entry in config.nav:
-        if "API" in entry:
-            entry["API"] = [{title: path} for path, title, _ in _api_pages()]
+        for group, made in (("Tutorials", _tutorials), ("API", _api_pages)):
+            if group in entry:
+                entry[group] = [{title: path} for path, title, _ in made()]
     return config
 
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are not files of docs/."""
     made = {page: (REPOSITORY / source).read_text(encoding="utf-8") for source, page in COPIED.items()}
-    made |= {path: text for path, _, text in _api_pages()}
+    made |= {path: text for path, _, text in [*_tutorials(), *_api_pages()]}
     for path, text in made.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -52,11 +54,31 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         inside = COPIED.get(file) or (file.removeprefix("docs/") if file.startswith("docs/") else "")
         if file == "README.md" and not anchor:
             inside = "index.md"
-        if files.get_file_from_path(inside):
+        if file.startswith("demos/"):
+            inside = f"tutorials/{Path(file).stem}.md"
+        if inside != own and files.get_file_from_path(inside):
             return match[1] + os.path.relpath(inside, os.path.dirname(own) or ".") + anchor
         return f"{match[1]}{config.repo_url}/blob/main/{file}{anchor}"
 
     return LINK.sub(target, markdown)
+
+
+def _tutorials() -> list[tuple[str, str, str]]:
+    """Return path, title and text of a page for the script that trains, and for each notebook."""
+    script = REPOSITORY / "demos" / "train_in_python.py"
+    source = script.read_text(encoding="utf-8").rstrip()
+    title = "Train in Python"
+    where = f"The file [{script.name}](../../demos/{script.name}), whole: `python demos/{script.name}` runs it."
+    pages = [(f"tutorials/{script.stem}.md", title, f"# {title}\n\n{where}\n\n```python\n{source}\n```\n")]
+    for notebook in sorted(REPOSITORY.glob("demos/notebooks/*.ipynb")):
+        blocks = []
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            text = "".join(cell["source"])
+            blocks.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        title = blocks[0].partition("\n")[0].removeprefix("# ")
+        where = f"This page is a notebook: [{notebook.name}](../../demos/notebooks/{notebook.name})."
+        pages.append((f"tutorials/{notebook.stem}.md", title, "\n\n".join([blocks[0], where, *blocks[1:]]) + "\n"))
+    return pages
 
 
 def _api_pages() -> list[tuple[str, str, str]]:
