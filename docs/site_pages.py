@@ -1,4 +1,4 @@
-"""Pages of the site that are made when it is built (a hook of mkdocs): root files, tutorials, and the API of every room.
+"""Pages of the site that are made when it is built (a hook of mkdocs): root files, tutorials, the API of every room.
 
 Pages of this repository link to each other as files, so that they also work on GitHub. Here a link out of docs/
 becomes a link to its page of the site, or to the repository where there is none.
@@ -47,6 +47,8 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Turn links to files outside docs/ into links to the site's pages or to the repository."""
     own = page.file.src_uri
+    if own == "objectives.md":  # its table needs the width
+        page.meta["hide"] = ["toc"]
     source = next((source for source, target in COPIED.items() if target == own), f"docs/{own}")
 
     def target(match: re.Match[str]) -> str:
