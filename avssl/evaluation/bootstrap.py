@@ -56,7 +56,7 @@ def bootstrap_intervals(
         (M, 2) float64 of low and high.
 
     Raises:
-        ValueError: As :func:`bootstrap_interval`.
+        ValueError: As :func:`bootstrap_interval`, or if the values are not (n, M).
 
     Example:
         >>> hits = np.array([[0, 1], [0, 1], [1, 1], [1, 1]])
@@ -64,8 +64,12 @@ def bootstrap_intervals(
         array([[0., 1.], [1., 1.]])
     """
     values = np.asarray(per_sample_values, dtype=np.float64)
-    if values.ndim != 2 or len(values) == 0 or not np.isfinite(values).all():
-        raise InputError(f"per_sample_values must be finite and at least one, got {len(values)} values.")
+    if values.ndim != 2:
+        raise InputError(f"per_sample_values must be (n, M), got shape {values.shape}.")
+    if values.size == 0:
+        raise InputError(f"per_sample_values must hold at least one number, got shape {values.shape}.")
+    if not np.isfinite(values).all():
+        raise InputError(f"per_sample_values must be finite; {int((~np.isfinite(values)).sum())} of them are not.")
     if not 0 < confidence < 1:
         raise InputError(f"confidence must be in (0, 1), got {confidence}.")
     if len(values) == 1:  # scipy rejects a single sample

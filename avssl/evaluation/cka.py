@@ -51,14 +51,15 @@ def cka(
         1 for representations that differ by rotation and isotropic scale; NaN if one is constant.
 
     Raises:
-        ValueError: For fewer than four clips, different n, other shapes, NaN or infinite features, or an unknown
-            kernel.
+        ValueError: For fewer than four clips, different n, other shapes, NaN or infinite features, an unknown kernel
+            or a fraction that is not positive.
 
     Example:
         >>> motion, light = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]), torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
         >>> cka(motion, light), round(cka(motion, -3 * motion), 4)
         (0.0, 1.0)
     """
+    _check_fraction(rbf_fraction)
     grams = []
     for name, features in {"x": x, "y": y}.items():
         inner = _inner_products(name, features, len(x))
@@ -92,8 +93,7 @@ class MinibatchCKA:
     def __init__(self, kernels: Sequence[Kernel] = KERNELS, rbf_fraction: float = RBF_FRACTION) -> None:
         for kernel in kernels:
             _check_kernel(kernel)
-        if not rbf_fraction > 0:
-            raise InputError(f"rbf_fraction ({rbf_fraction}) must be greater than 0.")
+        _check_fraction(rbf_fraction)
         self.names: tuple[str, ...] = ()
         """Names of the S representations, in the order of the first batch."""
         self.num_clips = 0
@@ -221,6 +221,11 @@ def _inner_products(name: str, features: Tensor, num_clips: int) -> Tensor:
 def _squared_distances(inner: Tensor) -> Tensor:
     squares = inner.diagonal()
     return (squares + squares[:, None] - 2 * inner).clamp(min=0)
+
+
+def _check_fraction(rbf_fraction: float) -> None:
+    if not 0 < rbf_fraction < float("inf"):
+        raise InputError(f"rbf_fraction ({rbf_fraction}) must be greater than 0.")
 
 
 def _bandwidth(inner: Tensor, fraction: float) -> float:

@@ -61,14 +61,15 @@ def untestable(groups: ArrayLike, recordings: ArrayLike, fewest: int = FEWEST_RE
         >>> untestable(["north", "south"], ["a.mp4", "b.mp4"], fewest=1)
         ''
         >>> untestable(["north", "south"] * 2, ["a.mp4", "a.mp4", "b.mp4", "b.mp4"], fewest=1)
-        '2 recordings hold clips of several groups, so that they cannot be exchanged as wholes'
+        '2 recordings hold clips of several groups, so that recordings cannot be exchanged as wholes'
     """
     labels, group_of_row, group, owner = _grouped(groups, recordings)
     if len(labels) < 2:
         return f"all clips are of one group, {str(labels[0])!r}"
     mixed = len(np.unique(owner[group[owner] != group_of_row]))
     if mixed:
-        return f"{mixed} recordings hold clips of several groups, so that they cannot be exchanged as wholes"
+        hold = "1 recording holds" if mixed == 1 else f"{mixed} recordings hold"
+        return f"{hold} clips of several groups, so that recordings cannot be exchanged as wholes"
     counts = np.bincount(group)
     if counts.min() < fewest:
         few = [f"{name!r} ({count})" for name, count in zip(labels.tolist(), counts, strict=True) if count < fewest]

@@ -1,5 +1,6 @@
 """Heat maps of video and audio, energy curves, and their drawings."""
 
+from avssl.core.batch import Heatmap as Heatmap
 from avssl.localization.drawing.blend import overlay_image as overlay_image
 from avssl.localization.drawing.energy_plot import draw_sync_curve as draw_sync_curve
 from avssl.localization.drawing.overlay import overlay_picture as overlay_picture

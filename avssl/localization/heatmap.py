@@ -174,7 +174,6 @@ def heatmap_readout(heatmap: Heatmap, frame_hw: tuple[int, int]) -> list[dict[st
         top edges; the mean of peaks that tie) and ``confidence`` (cosine of the peak).
 
     Example:
-        >>> from avssl.core.batch import Heatmap
         >>> heatmap = Heatmap(torch.tensor([[[0.0, 0.5]]]), torch.tensor([1.5]).double(), torch.tensor([0.5]))
         >>> heatmap_readout(heatmap, frame_hw=(100, 200))
         [{'second': 1.5, 'x': 150.0, 'y': 50.0, 'confidence': 0.5}]

@@ -41,7 +41,15 @@ def test_intervals_of_columns_are_those_of_each_alone():
         assert interval == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-12)
 
 
-@pytest.mark.parametrize("values", [[], [0.0, float("nan")]])
-def test_interval_refuses(values):
-    with pytest.raises(ValueError, match="finite and at least one"):
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [([], "at least one number"), ([0.0, float("nan")], "must be finite; 1 of them")],
+)
+def test_interval_refuses(values, reason):
+    with pytest.raises(ValueError, match=reason):
         bootstrap_interval(values)
+
+
+def test_intervals_refuse_other_shapes():
+    with pytest.raises(ValueError, match=r"must be \(n, M\), got shape \(3,\)"):
+        bootstrap_intervals([1.0, 2.0, 3.0])

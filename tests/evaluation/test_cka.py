@@ -177,6 +177,8 @@ def test_minibatch_cka_refuses():
         MinibatchCKA(["cubic"])
     with pytest.raises(ValueError, match=r"rbf_fraction .0. must be greater than 0"):
         MinibatchCKA(rbf_fraction=0)
+    with pytest.raises(ValueError, match=r"rbf_fraction .-1. must be greater than 0"):
+        cka(normal(5, 2), normal(5, 2), kernel="rbf", rbf_fraction=-1)
     found = MinibatchCKA(["linear"])
     with pytest.raises(ValueError, match="nothing was measured"):
         found.matrix("linear")

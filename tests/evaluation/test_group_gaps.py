@@ -61,7 +61,7 @@ def test_group_gaps_without_a_gap_have_uniform_p_values():
     ("groups", "recordings", "reason"),
     [
         (["a", "a"], [0, 1], "all clips are of one group, 'a'"),
-        (["a", "b", "b"], [0, 0, 1], "1 recordings hold clips of several groups"),
+        (["a", "b", "b"], [0, 0, 1], "1 recording holds clips of several groups"),
         (["a"] * 6 + ["b"], range(7), r"at least 5 recordings of each group are needed, .* fewer of 'b' \(1\)"),
     ],
 )

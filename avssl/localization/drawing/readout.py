@@ -37,7 +37,6 @@ def readout(
         InputError: If an option is out of range, or ``look.heads`` is set and the maps have one head.
 
     Example:
-        >>> from avssl.core.batch import Heatmap
         >>> heatmap = Heatmap(torch.tensor([[[0.0, 0.5]]]), torch.tensor([1.5]).double(), torch.tensor([0.5]))
         >>> found = readout({"own": heatmap}, frame_hw=(100, 200), scale="absolute")
         >>> found["scale"], found["maps"][0]["peaks"]

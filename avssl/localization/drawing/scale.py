@@ -25,9 +25,9 @@ def color_limits(*heatmaps: Heatmap, scale: Scale = "video") -> tuple[float, flo
     if scale == "absolute":
         return 0.0, 1.0
     if scale == "video":
+        if not any(heatmap.values.numel() for heatmap in heatmaps):
+            raise InputError("there is no heat map, or it is empty: nothing sets the colors. Give at least one map.")
         values = torch.cat([heatmap.values.flatten() for heatmap in heatmaps])
-        if len(values) == 0:
-            raise InputError("the heat map is empty.")
         return values.median().item(), values.max().item()
     if isinstance(scale, str) or len(scale) != 2 or not scale[0] < scale[1]:
         raise InputError(f'scale ({scale!r}) must be "video", "absolute" or two ascending cosines.')

@@ -97,6 +97,8 @@ def test_color_limits():
     for wrong in ("frame", (0.4, 0.1)):
         with pytest.raises(ValueError, match="two ascending cosines"):
             color_limits(heat, scale=wrong)
+    with pytest.raises(ValueError, match="there is no heat map"):
+        color_limits()
 
 
 def test_heat_is_interpolated_in_time():
