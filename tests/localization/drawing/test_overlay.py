@@ -239,7 +239,7 @@ def test_overlay_stops_early(clip, tmp_path):
 def test_overlay_refuses(clip, tmp_path):
     with pytest.raises(ValueError, match="stop_after_seconds"):
         drawn(clip, tmp_path, stop_after_seconds=0)
-    with pytest.raises(ValueError, match="heat map is empty"):
+    with pytest.raises(ValueError, match="no heat map, or it is empty"):
         drawn(
             clip,
             tmp_path,
