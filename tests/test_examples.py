@@ -4,6 +4,7 @@ import doctest
 import importlib
 import runpy
 from pathlib import Path
+from typing import get_origin
 
 import numpy as np
 import pytest
@@ -17,13 +18,15 @@ from avssl.synthetic import SceneSettings, Split, synthesize_corpus
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 public_names = runpy.run_path(str(REPOSITORY / "docs" / "site_pages.py"))["_public_names"]
-ROOMS = [REPOSITORY / "avssl" / "__init__.py", *sorted((REPOSITORY / "avssl").glob("*/__init__.py"))]
-TOP = sorted(public_names(ROOMS[0]))
+PACKAGES = [REPOSITORY / "avssl" / "__init__.py", *sorted((REPOSITORY / "avssl").glob("*/__init__.py"))]
+TOP = sorted(public_names(PACKAGES[0]))
 """Names of ``avssl`` itself."""
+COMPLETE = ("config", "data", "engine", "synthetic")
+"""Packages whose every public class and function has an example that checks what it shows."""
 
 
 class Unprinted(doctest.OutputChecker):
-    """Compares only outputs that the example shows."""
+    """Compares only outputs that the example shows; an exception that it does not show is a failure all the same."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
         return not want or super().check_output(want, got, optionflags)
@@ -42,15 +45,26 @@ def known_names(path: str) -> dict[str, object]:
     return names | {"avssl": avssl, "torch": torch, "np": np}
 
 
-def example(path: str) -> str:
+def needs_example(path: str) -> bool:
+    """Return True for classes and functions; constants and names of types need none."""
     found = public(path)
-    text = found.__doc__ if callable(found) else None
+    return callable(found) and get_origin(found) is None
+
+
+def example(path: str) -> str:
+    text = public(path).__doc__ if needs_example(path) else None
     return text if text and ">>>" in text else ""
 
 
-def with_example() -> list[str]:
-    """Return each public name that has an example, once."""
-    paths = {id(public(path)): path for room in ROOMS for path in public_names(room) if example(path)}
+def is_checked(text: str) -> bool:
+    """Return True if an example shows an output other than dots alone, or has an assertion."""
+    steps = doctest.DocTestParser().get_examples(text)
+    return any(step.want.strip(". \n") or step.source.startswith("assert ") for step in steps)
+
+
+def names_of(packages: list[Path]) -> list[str]:
+    """Return each public class and function once, however many packages export it."""
+    paths = {id(public(path)): path for package in packages for path in public_names(package) if needs_example(path)}
     return sorted(paths.values())
 
 
@@ -87,18 +101,59 @@ def place(tmp_path_factory, tiny_release) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("path", with_example())
-def test_example_runs(path, place, monkeypatch, capsys):
-    monkeypatch.chdir(place)
-    monkeypatch.syspath_prepend(str(place))
-    test = doctest.DocTestParser().get_doctest(example(path), known_names(path), path, None, None)
+@pytest.fixture
+def own_place(place, tmp_path, monkeypatch) -> Path:
+    """Return a folder with the same content, for one example, which may write into it."""
+    for folder in (place, place / "runs"):
+        own = tmp_path / folder.relative_to(place)
+        own.mkdir(exist_ok=True)
+        for entry in folder.iterdir():
+            if entry != place / "runs":
+                (own / entry.name).symlink_to(entry)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def failures_of(path: str, text: str) -> str:
+    """Run an example, and return the report of its failures."""
+    test = doctest.DocTestParser().get_doctest(text, known_names(path), path, None, None)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    runner = doctest.DocTestRunner(checker=Unprinted(), optionflags=flags)
     lines: list[str] = []
-    runner.run(test, out=lines.append)
-    assert lines == [], "".join(lines)
+    doctest.DocTestRunner(checker=Unprinted(), optionflags=flags).run(test, out=lines.append)
+    return "".join(lines)
 
 
-@pytest.mark.parametrize("path", TOP)
-def test_names_of_the_top_level_have_an_example(path):
-    assert example(path), f"{path} has no example"
+@pytest.mark.parametrize("path", [path for path in names_of(PACKAGES) if example(path)])
+def test_example_runs(path, own_place, capsys):
+    failures = failures_of(path, example(path))
+    assert failures == "", failures
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (">>> 1 + 1\n3", "Got"),
+        (">>> 1 / 0", "ZeroDivisionError"),
+        (">>> x = 1 / 0\n>>> 2\n2", "ZeroDivisionError"),
+        (">>> int('1')\nTraceback (most recent call last):\n    ...\nValueError: no number", "Expected"),
+        (">>> int('x')\nTraceback (most recent call last):\n    ...\nValueError: no number", "invalid literal"),
+    ],
+)
+def test_wrong_example_fails(text, word):
+    assert word in failures_of("avssl.objectives.info_nce.info_nce", text)
+
+
+def test_example_that_checks_nothing_is_found():
+    assert not is_checked(">>> x = 1")
+    assert not is_checked(">>> x\n...")
+    assert is_checked(">>> 1 + 1\n2")
+    assert is_checked(">>> assert 1 + 1 == 2")
+
+
+@pytest.mark.parametrize("package", COMPLETE)
+def test_every_public_name_has_an_example_that_checks_something(package):
+    chosen = [init for init in PACKAGES if init.parent.name == package]
+    paths = names_of(chosen)
+    assert [path for path in paths if not example(path)] == [], "these have no example"
+    assert [path for path in paths if not is_checked(example(path))] == [], "these show no output"

@@ -1,6 +1,9 @@
 """Numbers of a run: the dataclasses, and how YAML and the command line become them."""
 
 from avssl.config.choice import Choice as Choice
+from avssl.config.derived import AudioTransformConfig as AudioTransformConfig
+from avssl.config.derived import SamplingConfig as SamplingConfig
+from avssl.config.derived import VideoTransformConfig as VideoTransformConfig
 from avssl.config.files import flatten as flatten
 from avssl.config.files import read_yaml as read_yaml
 from avssl.config.files import to_dict as to_dict
@@ -20,17 +23,14 @@ from avssl.config.parsing import load_config as load_config
 from avssl.config.parsing import load_run_config as load_run_config
 from avssl.config.parsing import parse_settings as parse_settings
 from avssl.config.settings import CHOICES as CHOICES
-from avssl.config.settings import AudioTransformConfig as AudioTransformConfig
 from avssl.config.settings import Config as Config
 from avssl.config.settings import Cosine as Cosine
 from avssl.config.settings import DataConfig as DataConfig
 from avssl.config.settings import ModelConfig as ModelConfig
 from avssl.config.settings import MonitorConfig as MonitorConfig
 from avssl.config.settings import OptimConfig as OptimConfig
-from avssl.config.settings import SamplingConfig as SamplingConfig
 from avssl.config.settings import Steps as Steps
 from avssl.config.settings import TrainConfig as TrainConfig
 from avssl.config.settings import TransformConfig as TransformConfig
-from avssl.config.settings import VideoTransformConfig as VideoTransformConfig
 from avssl.config.settings import choose as choose
 from avssl.core.errors import ConfigError as ConfigError

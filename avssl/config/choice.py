@@ -21,7 +21,13 @@ def check(condition: bool, message: str) -> None:
 
 @dataclass
 class Choice:
-    """A group of settings that a name selects."""
+    """A group of settings that a name selects.
+
+    Example:
+        >>> objective = choose("objective", "info_nce", temperature=0.1)
+        >>> objective.name, objective.options()["temperature"]
+        ('info_nce', 0.1)
+    """
 
     name: str
     """Class or function of the group."""

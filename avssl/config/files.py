@@ -17,7 +17,13 @@ from avssl.core.user_files import FileError, read_text
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return nested mappings and lists, as written to YAML or JSON."""
+    """Return nested mappings and lists, as written to YAML or JSON.
+
+    Example:
+        >>> config = config_from_dict({"optim": {"lr": 0.01}})
+        >>> to_dict(config)["optim"]["lr"], to_dict(config)["optim"]["betas"]
+        (0.01, [0.9, 0.999])
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -28,7 +34,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as ``{"optim.lr": 1e-3}``."""
+    """Return nested mappings as one mapping whose keys join the names by dots; an empty group gives no key.
+
+    Example:
+        >>> flatten({"optim": {"lr": 0.001, "epochs": 5}, "train": {"seed": 0}})
+        {'optim.lr': 0.001, 'optim.epochs': 5, 'train.seed': 0}
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -46,7 +57,16 @@ _Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence("ta
 
 
 def to_yaml(config: Any) -> str:
-    """Return the settings as YAML, in the order of the dataclasses."""
+    """Return the settings as YAML, in the order of the dataclasses.
+
+    Example:
+        >>> print(to_yaml(MonitorConfig(num_clips=64)))
+        every_steps: 200
+        num_clips: 64
+        split: val
+        held_out_fraction: 0.05
+        probe_clips: 256
+    """
     return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, default_flow_style=False)
 
 
@@ -59,6 +79,13 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
     Raises:
         ConfigError: If a file is missing or is not a YAML mapping, or if bases form a circle.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("long.yaml").write_text("optim: {lr: 0.001, epochs: 100}")
+        >>> _ = Path("short.yaml").write_text("{base: long.yaml, optim: {epochs: 5}}")
+        >>> read_yaml("short.yaml")
+        {'optim': {'lr': 0.001, 'epochs': 5}}
     """
     tree: dict[str, Any] = {}
     for file, differences in reversed(_chain(path)):

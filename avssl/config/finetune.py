@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal
 
 from avssl.config.choice import Choice, check
+from avssl.config.derived import SamplingConfig
 from avssl.config.files import to_dict
 from avssl.config.settings import (
     Config,
@@ -18,7 +19,6 @@ from avssl.config.settings import (
     ModelConfig,
     OptimConfig,
     ReadingConfig,
-    SamplingConfig,
     Steps,
     TrainConfig,
     TransformConfig,
@@ -90,7 +90,13 @@ class LabelConfig:
 @checked
 @dataclass
 class ClassifierConfig:
-    """The classifier head and its regularization."""
+    """The classifier head and its regularization.
+
+    Example:
+        >>> config = config_from_dict({"classifier": {"inputs": "both", "dropout": 0.3}}, root=FinetuneConfig)
+        >>> config.classifier.fusion, config.classifier.dropout
+        ('late', 0.3)
+    """
 
     inputs: Literal["video", "audio", "both"] = "video"
     """Modality that the classifier uses."""
@@ -114,7 +120,13 @@ class ClassifierConfig:
 @checked
 @dataclass
 class FinetuneOptimConfig:
-    """Optimizer, learning rates, batch size and length of training."""
+    """Optimizer, learning rates, batch size and length of training.
+
+    Example:
+        >>> optim = FinetuneOptimConfig(lr=0.001, layer_decay=0.5)
+        >>> [optim.lr * optim.layer_decay**depth for depth in range(3)]  # the last stage of an encoder, and those below
+        [0.001, 0.0005, 0.00025]
+    """
 
     name: Literal["adamw", "adam", "sgd"] = "adam"
     """Optimizer."""
@@ -210,7 +222,17 @@ class EvaluationConfig:
 
 @dataclass
 class FinetuneConfig:
-    """All settings of a fine-tuning run."""
+    """All settings of a fine-tuning run.
+
+    Example:
+        >>> config = config_from_dict({"labels": {"per_class": 10}, "optim": {"epochs": 8}}, root=FinetuneConfig)
+        >>> config.labels.per_class, config.optim.epochs, config.loss.name
+        (10, 8, 'softmax')
+        >>> config_from_dict({"labels": {"per_class": 10, "fraction": 0.1}}, root=FinetuneConfig)
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.ConfigError: labels.per_class (10) and fraction (0.1) exclude each other: set only one.
+    """
 
     data: ReadingConfig = field(default_factory=ReadingConfig)
     """Input rows and how they are read."""
@@ -263,7 +285,13 @@ class FinetuneConfig:
 @checked
 @dataclass
 class TeacherConfig:
-    """Teacher and distillation loss."""
+    """Teacher and distillation loss.
+
+    Example:
+        >>> teacher = TeacherConfig("runs/first-finetune", temperature=4.0, teacher_weight=0.75)
+        >>> 1 - teacher.teacher_weight  # weight of the labels
+        0.25
+    """
 
     run: str = ""
     """Run directory of avssl finetune; each fold has its own teacher."""
@@ -277,7 +305,13 @@ class TeacherConfig:
 
 @dataclass
 class DistillConfig(FinetuneConfig):
-    """All settings of a distillation run; labels, sampling, transform and model default to the teacher's."""
+    """All settings of a distillation run; labels, sampling, transform and model default to the teacher's.
+
+    Example:
+        >>> config = config_from_dict({"distill": {"temperature": 4.0}}, root=DistillConfig)
+        >>> config.distill.temperature, config.optim.name, config.schedule.name
+        (4.0, 'adamw', 'cosine')
+    """
 
     optim: FinetuneOptimConfig = field(
         default_factory=lambda: FinetuneOptimConfig("adamw", 2e-3, epochs=30, warmup_epochs=1, weight_decay=0.05)
@@ -301,7 +335,14 @@ class DistillConfig(FinetuneConfig):
 
 
 def base_of_student(teacher: FinetuneConfig) -> dict[str, Any]:
-    """Return the nested settings of a student that follow from its teacher's."""
+    """Return the nested settings of a student that follow from its teacher's.
+
+    Example:
+        >>> teacher = config_from_dict({"labels": {"label_column": "species"}}, root=FinetuneConfig)
+        >>> student = config_from_dict({}, root=DistillConfig, base=base_of_student(teacher))
+        >>> student.labels.label_column
+        'species'
+    """
     tree = to_dict(teacher)
     kept = {name: tree[name] for name in ("labels", "sampling", "transform", "model", "test")}
     kept["classifier"] = {name: tree["classifier"][name] for name in ("inputs", "fusion")}
@@ -309,7 +350,14 @@ def base_of_student(teacher: FinetuneConfig) -> dict[str, Any]:
 
 
 def base_of(config: Config) -> dict[str, Any]:
-    """Return the nested settings of a fine-tuning run that follow from those of pretraining."""
+    """Return the nested settings of a fine-tuning run that follow from those of pretraining.
+
+    Example:
+        >>> pretraining = config_from_dict({"sampling": {"num_frames": 16}})
+        >>> config = config_from_dict({}, root=FinetuneConfig, base=base_of(pretraining))
+        >>> config.sampling.num_frames
+        16
+    """
     tree = to_dict(config)
     kept = {name: tree[name] for name in ("sampling", "transform", "model")}
     return kept | {"train": {name: tree["train"][name] for name in ("precision", "memory_format")}}

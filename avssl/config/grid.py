@@ -13,16 +13,32 @@ from avssl.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class GridRun:
-    """One run of a grid."""
+    """One run of a grid.
+
+    Example:
+        >>> values = {"optim.lr": "1e-4", "objective.name": "vicreg"}
+        >>> run = GridRun(values, parse_settings(values))
+        >>> run.config.optim.lr, run.config.objective.name
+        (0.0001, 'vicreg')
+    """
 
     values: dict[str, str]
     """Value of each axis, as written on the command line."""
     config: Config
+    """Its settings, checked."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs of all combinations of values."""
+    """Runs of all combinations of values.
+
+    Example:
+        >>> rates = ("1e-3", "1e-4")
+        >>> runs = [GridRun({"optim.lr": rate}, parse_settings({"optim.lr": rate})) for rate in rates]
+        >>> grid = Grid({"optim.lr": rates}, tuple(runs))
+        >>> [run.config.optim.lr for run in grid.runs]
+        [0.001, 0.0001]
+    """
 
     ROOT: ClassVar[type] = Config
     """Settings of a run."""

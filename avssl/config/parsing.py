@@ -38,7 +38,12 @@ _Root = TypeVar("_Root")
 
 @cache
 def field_docs(cls: type) -> dict[str, str]:
-    """Return the documentation of each field of a dataclass and of its bases."""
+    """Return the documentation of each field of a dataclass and of its bases.
+
+    Example:
+        >>> field_docs(OptimConfig)["grad_clip"]
+        'Maximum gradient norm, above which gradients are scaled down; None for no limit.'
+    """
     docs = {field.name: field.metadata["help"] for field in dataclasses.fields(cls) if "help" in field.metadata}
     for base in reversed(cls.__mro__[:-1]):
         for parameter in docstring_parser.parse_from_object(base).params:
@@ -63,6 +68,15 @@ def config_from_dict(
 
     Raises:
         ConfigError: If a key is unknown, belongs to another choice, or has a value of the wrong type.
+
+    Example:
+        >>> config = config_from_dict({"optim": {"lr": 0.01}, "objective": {"name": "vicreg"}})
+        >>> config.optim.lr, config.optim.epochs, config.objective.name
+        (0.01, 20, 'vicreg')
+        >>> config_from_dict({"objective": {"temprature": 0.1}})
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.ConfigError: objective.temprature is not a setting. Did you mean objective.temperature?
     """
     return _resolve({}, flatten(with_presets(tree)), source, root, base)
 
@@ -80,6 +94,13 @@ def load_config(
         root: Class of the settings.
         is_written: avssl wrote the file, with every setting of its version: later settings have the value that keeps
             what the run was.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("fast.yaml").write_text("{optim: {epochs: 5}, transform: {video: {size: 64}}}")
+        >>> config = load_config("fast.yaml")
+        >>> config.optim.epochs, config.transform.video.size
+        (5, 64)
     """
     return config_from_dict(read_yaml(path), source_of(path), root, OF_OLD_RUNS if is_written else None)
 
@@ -89,6 +110,14 @@ def load_run_config(folder: Path, root: type[_Root] = Config) -> _Root:  # type:
 
     Raises:
         ConfigError: If the file is damaged, or its settings are those of another version of avssl, or of another verb.
+
+    Example:
+        >>> from pathlib import Path
+        >>> folder = Path("runs/second")
+        >>> folder.mkdir()
+        >>> _ = (folder / "config.yaml").write_text(to_yaml(Config(optim=OptimConfig(epochs=5))))
+        >>> load_run_config(folder).optim.epochs
+        5
     """
     path = folder / "config.yaml"
     advice = "Copy it back from a backup, or start the run anew with --overwrite."
@@ -124,6 +153,11 @@ def parse_settings(
 
     Raises:
         ConfigError: As :func:`config_from_dict`.
+
+    Example:
+        >>> config = parse_settings({"optim.lr": "1e-4", "optim.betas": ["0.9", "0.98"], "train.threads": "none"})
+        >>> config.optim.lr, config.optim.betas, config.train.threads
+        (0.0001, (0.9, 0.98), None)
     """
     source, flat = ("", {}) if file is None else (source_of(file), flatten(read_yaml(file)))
     return _resolve(given, flat, source, root, base)

@@ -8,12 +8,12 @@ of a class of avssl are declared at that class, and the dataclass is derived fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, Literal
 
-from avssl.config.choice import Choice, Choices, check, make_group, options_with_default
-from avssl.config.declared import Option, read_declaration
+from avssl.config.choice import Choice, Choices, check
+from avssl.config.derived import AudioTransformConfig, LocalViewsConfig, SamplingConfig, VideoTransformConfig
 from avssl.core.ranges import (
     Count,
     CountOrZero,
@@ -33,7 +33,6 @@ from avssl.media.limits import MediaLimits
 from avssl.models import AUDIO_ENCODERS, CLASSIFIER_LOSSES, HEADS, VIDEO_ENCODERS
 from avssl.objectives import OBJECTIVES
 from avssl.transforms import SPECTROGRAMS
-from avssl.transforms.presets import AUDIO_PRESETS, VIDEO_PRESETS
 
 
 @checked
@@ -61,7 +60,13 @@ class ReadingConfig:
 @checked
 @dataclass
 class DataConfig(ReadingConfig):
-    """Training rows and how they are read."""
+    """Training rows and how they are read.
+
+    Example:
+        >>> data = DataConfig("videos", where="match>=0.3", segment_seconds=5.0)
+        >>> data.split, data.segment_seconds, data.max_bad_fraction
+        ('train', 5.0, 0.1)
+    """
 
     source: str = ""
     """Folder of videos; a manifest (CSV); WebDataset tars, as "shards/{000..010}.tar"; or a Hugging Face dataset: a
@@ -76,87 +81,20 @@ class DataConfig(ReadingConfig):
     """Cut the rows of whole files of a manifest into segments too, by the lengths in their headers."""
 
 
-if TYPE_CHECKING:
-    from avssl.data.sampling import ClipSampling as SamplingConfig
-
-    class VideoTransformConfig:
-        """Stands for the class below, whose options are those of several modules."""
-
-        __dataclass_fields__: ClassVar[dict[str, Any]]
-
-        def __init__(self, **options: Any) -> None: ...
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    AudioTransformConfig = VideoTransformConfig
-    LocalViewsConfig = VideoTransformConfig
-else:
-    SamplingConfig = make_group(
-        "SamplingConfig", "Length and rate of the clips.", options_with_default("avssl.data.sampling:ClipSampling")
-    )
-
-    def _preset(subject: str, table: Mapping[str, Mapping[str, Any]]) -> Option:
-        text = (
-            f"Named augmentation of {subject}: stands for values of the options of this group, and single options that "
-            "are set override it. --print-config shows the values."
-        )
-        return Option("preset", Literal[tuple(table)], "default", text)
-
-    _EVAL = read_declaration("avssl.transforms.video:VideoEval")
-    VideoTransformConfig = make_group(
-        "VideoTransformConfig",
-        "Augmentation of the frames of a clip, on the device; one random draw for the whole clip.",
-        [
-            *options_with_default("avssl.transforms.video:VideoAugment"),
-            Option(
-                "eval_crop",
-                Literal["center", "full"],
-                _EVAL["crop"].default,
-                "Evaluation crop: the central square, or the full frame resized to a square.",
-            ),
-            replace(
-                _EVAL["resize_short"],
-                name="eval_resize_short",
-                help="Short side of the frame that the central square is cut from in evaluation, in pixels; None for "
-                "size / 0.875.",
-            ),
-            replace(_EVAL["interpolation"], name="eval_interpolation", help="Filter of that resize."),
-            replace(
-                _EVAL["keep_aspect"],
-                name="eval_keep_aspect",
-                help="Keep the aspect ratio of the frame in that resize; otherwise the whole frame is squeezed into a "
-                "square, whose center is cut out.",
-            ),
-            replace(
-                _EVAL["antialias"],
-                name="eval_antialias",
-                help="Widen the filter of the evaluation's resize where frames become smaller, as Pillow does.",
-            ),
-            _preset("frames", VIDEO_PRESETS),
-        ],
-    )
-    AudioTransformConfig = make_group(
-        "AudioTransformConfig",
-        "Augmentation of the audio of a training clip.",
-        [
-            *options_with_default("avssl.transforms.audio_augment:RandomGain"),
-            *options_with_default("avssl.transforms.audio_augment:SpectrogramMask"),
-            *options_with_default("avssl.transforms.waveform_augment:WaveformAugment"),
-            _preset("audio", AUDIO_PRESETS),
-        ],
-    )
-
-    LocalViewsConfig = make_group(
-        "LocalViewsConfig",
-        "Local views of a clip, for objectives whose local_views is above 0.",
-        options_with_default("avssl.transforms.local_views:LocalViews"),
-    )
-
-
 @checked
 @dataclass
 class OptimConfig:
-    """Optimizer, batch size and length of training."""
+    """Optimizer, batch size and length of training.
+
+    Example:
+        >>> optim = OptimConfig(lr=0.0005, epochs=100)
+        >>> optim.name, optim.batch_size
+        ('adamw', 64)
+        >>> OptimConfig(warmup_fraction=1.0)
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.InputError: warmup_fraction (1.0) must be in [0, 1).
+    """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     """Optimizer."""
@@ -184,7 +122,17 @@ class OptimConfig:
 @checked
 @dataclass
 class TrainConfig:
-    """Seed, initial weights, device, logging and checkpoints."""
+    """Seed, initial weights, device, logging and checkpoints.
+
+    Example:
+        >>> TrainConfig(seed=1, deterministic=True).is_contiguous
+        True
+        >>> TrainConfig(init_from="runs/avid", init_video_from="resnet18.pth")
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.InputError: init_from provides all weights, including those of init_video_from:
+        set only one of them.
+    """
 
     seed: Seed = 0
     """Random seed for initial weights, data order and augmentation."""
@@ -254,7 +202,12 @@ class TrainConfig:
 @checked
 @dataclass
 class MonitorConfig:
-    """Measurements during training: retrieval in a gallery, spread of the embeddings, a linear probe."""
+    """Measurements during training: retrieval in a gallery, spread of the embeddings, a linear probe.
+
+    Example:
+        >>> MonitorConfig(every_steps=500, probe_clips=0)  # no linear probe
+        MonitorConfig(every_steps=500, num_clips=128, split='val', held_out_fraction=0.05, probe_clips=0)
+    """
 
     every_steps: CountOrZero = 200
     """Steps between measurements; 0 for none."""
@@ -272,7 +225,13 @@ class MonitorConfig:
 @checked
 @dataclass
 class Steps(Choice):
-    """A constant learning rate that is multiplied by a factor at given epochs."""
+    """A constant learning rate that is multiplied by a factor at given epochs.
+
+    Example:
+        >>> tree = {"schedule": {"name": "steps", "at_epochs": [10, 20], "factor": 0.1}}
+        >>> config_from_dict(tree, root=FinetuneConfig).schedule
+        Steps(name='steps', at_epochs=(10, 20), factor=0.1)
+    """
 
     at_epochs: tuple[CountOrZero, ...] = (6, 10, 14)
     """Epochs at which the rate changes, counted from the first in which the encoders are trained."""
@@ -286,14 +245,37 @@ class Steps(Choice):
 @checked
 @dataclass
 class Cosine(Choice):
-    """Half a cosine down to a final learning rate."""
+    """Half a cosine down to a final learning rate.
+
+    Example:
+        >>> config_from_dict({"schedule": {"name": "cosine"}}, root=FinetuneConfig).schedule
+        Cosine(name='cosine', final_lr=0.0)
+    """
 
     final_lr: PositiveOrZero = 0.0
     """Learning rate at the end; set it to the peak for a constant rate."""
 
 
 def choose(path: str, name: str, **options: Any) -> Choice:
-    """Return the settings of a choice, such as ``choose("objective", "info_nce", temperature=0.1)``."""
+    """Return the settings of a choice, with its defaults for the options that are left out.
+
+    Args:
+        path: The group of settings, a key of :data:`CHOICES`.
+        name: One of its classes or functions, such as "info_nce".
+        **options: Its options.
+
+    Raises:
+        KeyError: If there is no such group or name.
+        TypeError: If an option is unknown.
+        InputError: If a number is out of range.
+
+    Example:
+        >>> head = choose("model.head", "mlp_bn", hidden=512)
+        >>> head.name, head.hidden
+        ('mlp_bn', 512)
+        >>> sorted(CHOICES["model.head"])
+        ['linear', 'mlp', 'mlp_bn', 'norm_linear']
+    """
     group: Any = CHOICES[path][name]
     chosen: Choice = group(name, **options)
     return chosen
@@ -301,7 +283,14 @@ def choose(path: str, name: str, **options: Any) -> Choice:
 
 @dataclass
 class TransformConfig:
-    """Preprocessing and augmentation of decoded clips."""
+    """Preprocessing and augmentation of decoded clips.
+
+    Example:
+        >>> tree = {"transform": {"video": {"size": 64}, "spectrogram": {"num_mels": 40}}}
+        >>> transform = config_from_dict(tree).transform
+        >>> transform.video.size, transform.spectrogram.name, transform.spectrogram.num_mels
+        (64, 'log_mel', 40)
+    """
 
     video: VideoTransformConfig = field(default_factory=VideoTransformConfig)
     """Frames."""
@@ -332,7 +321,13 @@ class DropoutConfig:
 
 @dataclass
 class ModelConfig:
-    """Encoders and projection heads."""
+    """Encoders and projection heads.
+
+    Example:
+        >>> model = ModelConfig(video=choose("model.video", "resnet18_image"))
+        >>> model.video.name, model.audio.name, model.head.name
+        ('resnet18_image', 'small_audio', 'mlp_bn')
+    """
 
     video: Choice = field(default_factory=partial(choose, "model.video", "small_video"))
     """Video encoder."""
@@ -348,7 +343,13 @@ class ModelConfig:
 
 @dataclass
 class Config:
-    """All settings of a pretraining run."""
+    """All settings of a pretraining run.
+
+    Example:
+        >>> config = Config(optim=OptimConfig(epochs=5), objective=choose("objective", "vicreg"))
+        >>> config.optim.epochs, config.objective.name, config.train.seed
+        (5, 'vicreg', 0)
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     """Training rows and how they are read."""

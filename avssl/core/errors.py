@@ -25,7 +25,15 @@ class RunError(AvsslError, RuntimeError):
 
 
 class ConfigError(InputError):
-    """A setting or an option that cannot be used. The message names it and says what would be right."""
+    """A setting or an option that cannot be used. The message names it and says what would be right.
+
+    Example:
+        >>> from avssl.config import config_from_dict
+        >>> config_from_dict({"optim": {"lr": "fast"}})
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.ConfigError: optim.lr: Expected a float...
+    """
 
     exit_status = 2
 
@@ -37,6 +45,14 @@ class Interruption(RunError):  # noqa: N818 (nothing went wrong)
         name: Name of the signal.
         step: Number of steps done.
         checkpoint: Checkpoint to continue from.
+
+    Example:
+        >>> from pathlib import Path
+        >>> raise Interruption("SIGTERM", 1200, Path("checkpoints/step-000001200.pt"))
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.Interruption: stopped by SIGTERM after step 1200; continue from
+        checkpoints/step-000001200.pt with --resume.
     """
 
     exit_status = 75  # EX_TEMPFAIL: try again later

@@ -78,7 +78,8 @@ class Manifest:
 
     Example:
         >>> manifest = avssl.read_manifest("corpus/manifest.csv")
-        >>> manifest.file(0), manifest["label"][0]
+        >>> len(manifest), str(manifest.file(0)), manifest["split"][0]
+        (8, 'corpus/train/000000.mp4', 'train')
     """
 
     def __init__(self, table: pa.Table, root: Path | str) -> None:

@@ -19,6 +19,13 @@ def collate(clips: Sequence[Clip], index: BatchIndex, *, pin_memory: bool = Fals
 
     Raises:
         ValueError: If clips differ in length, or ``index`` names other rows.
+
+    Example:
+        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling(audio_seconds=1.0))
+        >>> clips = [dataset.read(row, epoch=0) for row in (2, 5)]
+        >>> batch = collate(clips, dataset.index([2, 5], epoch=0, clip_numbers=[0, 0]))
+        >>> batch.index.row.tolist(), tuple(batch.audio.shape)
+        ([2, 5], (2, 24000))
     """
     rows = [clip.row for clip in clips]
     if index.row.tolist() != rows:

@@ -58,8 +58,11 @@ class ClipDataset:
             one window. Evaluation clips have one.
 
     Example:
-        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling(), seed=0)
+        >>> sampling = ClipSampling(num_frames=4, audio_seconds=1.0, sample_rate_hz=16_000)
+        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), sampling, seed=0)
         >>> clip = dataset.read(row=3, epoch=0)
+        >>> clip.id, tuple(clip.video.shape), tuple(clip.audio.shape)
+        ('train/000003', (4, 3, 48, 48), (16000,))
     """
 
     stream: Modality | None = None

@@ -76,9 +76,12 @@ class EvalLoader:
         ValueError: If ``windows`` is given with ``rows`` or ``clips_per_row``, or a number is below 1.
 
     Example:
-        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling())
-        >>> for batch, rows, failures in EvalLoader(dataset, batch_size=16, clips_per_row=2):
-        ...     batch.video.shape, rows
+        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling(audio_seconds=1.0))
+        >>> loader = EvalLoader(dataset, batch_size=4, rows=[0, 1, 2], clips_per_row=2)
+        >>> for batch, rows, failures in loader:
+        ...     print(len(batch), rows.tolist(), failures)
+        4 [0, 0, 1, 1] []
+        2 [2, 2] []
     """
 
     def __init__(

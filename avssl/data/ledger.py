@@ -22,12 +22,31 @@ from avssl.media import MediaError
 
 
 class TooManyBadFiles(RunError):  # noqa: N818 - the name is plain
-    """More files failed than allowed; the message counts them by reason and shows the first."""
+    """More files failed than allowed; the message counts them by reason and shows the first.
+
+    Example:
+        >>> ledger = Ledger(num_rows=10, max_bad_fraction=0.1)
+        >>> text = "no audio stream"
+        >>> ledger.add(Failure(row, f"{row}.mp4", f"{row}.mp4", "audio", "no_audio", text) for row in (3, 7))
+        Traceback (most recent call last):
+            ...
+        avssl.data.ledger.TooManyBadFiles: 2 of 10 rows could not be read, more than the allowed fraction of 0.1...
+    """
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One row that could not be read. Plain values, so that it passes from workers and into checkpoints."""
+    """One row that could not be read. Plain values, so that it passes from workers and into checkpoints.
+
+    Example:
+        >>> manifest = avssl.Manifest.from_columns({"id": ["lost"], "path": ["lost.mp4"]}, "corpus")
+        >>> try:
+        ...     ClipDataset(manifest, ClipSampling()).read(row=0, epoch=0)
+        ... except avssl.MediaError as error:
+        ...     failure = Failure.of(manifest, 0, error)
+        >>> failure.id, failure.stream, failure.reason
+        ('lost', 'container', 'unreadable')
+    """
 
     row: int
     """Position in the manifest."""
@@ -64,6 +83,12 @@ class Ledger:
 
     Raises:
         ValueError: If the fraction is outside [0, 1].
+
+    Example:
+        >>> ledger = Ledger(num_rows=100, max_bad_fraction=0.1)
+        >>> ledger.add([Failure(7, "talk.mp4", "talk.mp4", "audio", "no_audio", "talk.mp4: no audio stream.")])
+        >>> len(ledger), 7 in ledger, ledger.counts()
+        (1, True, {'no_audio': 1})
     """
 
     def __init__(self, num_rows: int, max_bad_fraction: float) -> None:

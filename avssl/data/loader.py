@@ -72,9 +72,10 @@ class TrainLoader:
     Example:
         >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling())
         >>> loader = TrainLoader(dataset, batch_size=4)
-        >>> batches = iter(loader)
-        >>> batch = next(batches)
+        >>> batch = next(iter(loader))
         >>> state = loader.state_dict()  # after this batch
+        >>> len(batch), len(loader.ledger)
+        (4, 0)
     """
 
     def __init__(

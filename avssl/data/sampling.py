@@ -39,6 +39,11 @@ class ClipSampling:
 
     Raises:
         ValueError: If a length, rate or offset is out of range.
+
+    Example:
+        >>> sampling = ClipSampling(num_frames=16, frames_per_second=8.0, audio_seconds=1.5, sample_rate_hz=16_000)
+        >>> sampling.video_seconds, sampling.num_samples
+        (2.0, 24000)
     """
 
     num_frames: Count = 8
@@ -95,6 +100,12 @@ def sample_windows(
 
     Returns:
         Audio starts and video starts, in seconds.
+
+    Example:
+        >>> keys = [avssl.core.draws.clip_key_int(0, epoch, 17, 0) for epoch in range(3)]
+        >>> audio, video = sample_windows(keys, ClipSampling(), video_span=(0.0, 10.0), audio_span=(0.0, 10.0))
+        >>> len(audio), audio == video, all(0 <= start <= 8 for start in audio)  # windows of 2 s
+        (3, True, True)
     """
     video, audio = _clipped(video_span, row_span), _clipped(audio_span, row_span)
     low, high = _audio_starts(sampling, video, audio)
@@ -203,6 +214,11 @@ def even_windows(
 
     Raises:
         ValueError: If ``count`` is less than 1.
+
+    Example:
+        >>> sampling = ClipSampling(num_frames=8, frames_per_second=8.0, audio_seconds=2.0)  # video of 1 s
+        >>> even_windows(3, sampling, video_span=(0.0, 10.0), audio_span=(0.0, 10.0))
+        ([0.0, 4.0, 8.0], [0.5, 4.5, 8.5])
     """
     if count < 1:
         raise InputError(f"count ({count}) must be at least 1.")
@@ -235,6 +251,10 @@ def spaced_windows(
 
     Raises:
         ValueError: If ``every_seconds`` is not greater than 0.
+
+    Example:
+        >>> spaced_windows(3.0, ClipSampling(), video_span=(0.0, 9.5), audio_span=(0.0, 9.5))  # windows of 2 s
+        ([0.0, 3.0, 6.0, 7.5], [0.0, 3.0, 6.0, 7.5])
     """
     if not every_seconds > 0:
         raise InputError(f"every_seconds ({every_seconds}) must be greater than 0.")

@@ -30,6 +30,16 @@ class WeightAverage:
 
     Raises:
         ValueError: If ``decay`` is out of range.
+
+    Example:
+        >>> model = torch.nn.Linear(1, 1)
+        >>> _ = torch.nn.init.zeros_(model.weight)
+        >>> average = WeightAverage(model, decay=0.999)
+        >>> _ = torch.nn.init.ones_(model.weight)  # a step of the optimizer
+        >>> average.update()  # 0.1 * 0 + 0.9 * 1, as t = 1
+        >>> with average.applied():
+        ...     round(model.weight.item(), 4)
+        0.9
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -38,7 +38,13 @@ _NAME = re.compile(r"step-(\d{9})(\.pt)?")
 
 
 def step_of(path: Path) -> int:
-    """Return the step of a checkpoint from its name."""
+    """Return the step of a checkpoint from its name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> step_of(Path("checkpoints/step-000001200.pt"))
+        1200
+    """
     return int(path.stem.rpartition("-")[2])
 
 
@@ -48,7 +54,14 @@ def checkpoints_in(run: Path) -> list[Path]:
 
 
 class CheckpointError(RunError):
-    """A checkpoint that cannot be used. The message names the file, the reason and what to do."""
+    """A checkpoint that cannot be used. The message names the file, the reason and what to do.
+
+    Example:
+        >>> load_checkpoint("checkpoints/step-000000500.pt")
+        Traceback (most recent call last):
+            ...
+        avssl.engine.checkpoint.CheckpointError: checkpoints/step-000000500.pt: no such checkpoint.
+    """
 
 
 class CheckpointFormatError(CheckpointError):
@@ -66,9 +79,13 @@ class Checkpointer:
             make the checkpointer.
 
     Example:
-        >>> checkpointer = Checkpointer("checkpoints")
-        >>> checkpointer.save(1000, {"task": torch.nn.Linear(2, 2).state_dict()})
-        >>> state = checkpointer.load_latest()
+        >>> checkpointer = Checkpointer("checkpoints", keep_last=1)
+        >>> for step in (1000, 2000):
+        ...     path = checkpointer.save(step, {"task": torch.nn.Linear(2, 2).state_dict()})
+        >>> [path.name for path in checkpointer.files()]
+        ['step-000002000.pt']
+        >>> checkpointer.load_latest()["step"]
+        2000
     """
 
     def __init__(
@@ -213,6 +230,12 @@ def load_checkpoint(path: Path | str, mesh: DeviceMesh | None = None) -> dict[st
 
     Raises:
         CheckpointError: If the file is missing, damaged, or has another format version.
+
+    Example:
+        >>> path = Checkpointer("checkpoints").save(1200, {"task": {"weight": torch.ones(2)}})
+        >>> state = load_checkpoint(path)
+        >>> state["step"], state["task"]["weight"]
+        (1200, tensor([1., 1.]))
     """
     path = _checked(Path(path))
     try:

@@ -83,6 +83,23 @@ def fit(
         RuntimeError: If the loss or the gradient becomes NaN or infinite, if a trainable parameter
             gets no gradient, or if the loader ends.
         ValueError: If a trainable parameter is not in the optimizer.
+
+    Example:
+        >>> from avssl.core.batch import LossTerms
+        >>> from avssl.data import ClipDataset, ClipSampling, TrainLoader
+        >>> class Loudness(Task):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.model = torch.nn.Linear(1, 1)
+        ...     def forward(self, batch):
+        ...         return LossTerms(self.model(batch.audio.std(1, keepdim=True)).square().mean())
+        >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling())
+        >>> loader, task = TrainLoader(dataset, batch_size=4), Loudness()
+        >>> optimizer = create_optimizer(task, "adamw", lr=0.01, weight_decay=0.0)
+        >>> settings = LoopSettings(total_steps=2, steps_per_epoch=2)
+        >>> result = fit(task, loader, optimizer, WarmupCosine(0.01, 2), settings=settings, progress=False)
+        >>> result.step, result.samples_seen
+        (2, 8)
     """
     check_optimizer(task, optimizer)
     meter = Meter(settings.device)

@@ -29,6 +29,13 @@ class MetricsLog:
     Args:
         folder: The run directory, created if missing.
         trackers: Where the numbers go besides; see :func:`~avssl.engine.trackers.create_trackers`.
+
+    Example:
+        >>> with MetricsLog("runs/second") as log:
+        ...     log.write({"step": 10, "loss": 2.5})
+        ...     log.write({"step": 20, "loss": float("nan")})
+        >>> read_metrics("runs/second")
+        [{'step': 10, 'loss': 2.5}, {'step': 20, 'loss': None}]
     """
 
     def __init__(self, folder: Path | str, trackers: Sequence[Tracker] = ()) -> None:

@@ -20,7 +20,15 @@ _NAMES = ("adamw", "adam", "sgd")
 
 @dataclass(frozen=True)
 class RateGroup:
-    """Parameters with their own factor of the learning rate. The optimizer's state keeps factor and first step."""
+    """Parameters with their own factor of the learning rate. The optimizer's state keeps factor and first step.
+
+    Example:
+        >>> encoder, head = torch.nn.Conv1d(1, 1, 3, bias=False), torch.nn.Linear(1, 2, bias=False)
+        >>> groups = [RateGroup(list(encoder.parameters()), lr_scale=0.1), RateGroup(list(head.parameters()))]
+        >>> optimizer = create_optimizer(groups, "adam", lr=0.001, weight_decay=0.0)
+        >>> [group["lr_scale"] for group in optimizer.param_groups]
+        [0.1, 1.0]
+    """
 
     params: Sequence[nn.Parameter]
     """Parameters; those with ``requires_grad=False`` are left out."""
@@ -58,6 +66,11 @@ def create_optimizer(
 
     Raises:
         ValueError: If the name is unknown, or nothing is trainable.
+
+    Example:
+        >>> optimizer = create_optimizer(torch.nn.Linear(3, 2), "adamw", lr=0.001, weight_decay=0.05)
+        >>> [(tuple(group["params"][0].shape), group["weight_decay"]) for group in optimizer.param_groups]
+        [((2, 3), 0.05), ((2,), 0.0)]
     """
     given: list[Any] = list(params.parameters() if isinstance(params, nn.Module) else params)
     rates = given if any(isinstance(group, RateGroup) for group in given) else [RateGroup(given)]
@@ -104,6 +117,11 @@ class WarmupCosine:
 
     Raises:
         ValueError: If a value is out of range.
+
+    Example:
+        >>> schedule = WarmupCosine(peak=0.1, total_steps=8, warmup_steps=4)
+        >>> [round(schedule(step), 3) for step in (0, 1, 3, 4, 6, 8)]
+        [0.025, 0.05, 0.1, 0.1, 0.05, 0.0]
     """
 
     peak: float
@@ -140,6 +158,11 @@ class WarmupSteps:
 
     Raises:
         ValueError: If a value is out of range.
+
+    Example:
+        >>> schedule = WarmupSteps(peak=1.0, milestones=(4, 6), factor=0.5, warmup_steps=2)
+        >>> [schedule(step) for step in range(7)]
+        [0.5, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
     peak: float

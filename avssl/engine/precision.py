@@ -37,6 +37,17 @@ class Precision:
 
     Raises:
         ValueError: If a name is unknown.
+
+    Example:
+        >>> precision = Precision("bf16", "channels_last")
+        >>> print(precision)
+        bf16 channels_last
+        >>> precision.arrange(torch.zeros(1, 3, 4, 5)).stride()  # (B, C, H, W): the channels of a pixel are neighbors
+        (60, 1, 15, 3)
+        >>> model = torch.nn.Linear(2, 1)
+        >>> handle = precision.apply(model, "cpu")
+        >>> model(torch.ones(1, 2)).dtype, model.weight.dtype
+        (torch.float32, torch.float32)
     """
 
     name: PrecisionName = "fp32"
@@ -185,7 +196,12 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def computes_bf16(device: torch.device | str) -> bool:
-    """Return False if the device is a processor without bf16 arithmetic, which it emulates tens of times slower."""
+    """Return False if the device is a processor without bf16 arithmetic, which it emulates tens of times slower.
+
+    Example:
+        >>> computes_bf16("cuda")  # only processors may lack it
+        True
+    """
     return torch.device(device).type != "cpu" or _cpu_computes_bf16()
 
 

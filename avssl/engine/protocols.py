@@ -19,6 +19,18 @@ class Task(nn.Module):
     The ``state_dict`` must hold everything that lasts, and must be the same on every rank: memory
     banks are updated with gathered embeddings. Rank 0's is saved, and every rank resumes from it. Of sharded tensors
     (DTensor) every rank saves its part, and resumes from its part.
+
+    Example:
+        >>> from avssl.core.batch import LossTerms
+        >>> class Loudness(Task):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.model = torch.nn.Linear(1, 1)
+        ...     def forward(self, batch):
+        ...         return LossTerms(self.model(batch.audio.std(1, keepdim=True)).square().mean())
+        >>> task = Loudness()
+        >>> sorted(task.weights()), task.networks() == [task.model]
+        (['model.bias', 'model.weight'], True)
     """
 
     model: nn.Module
@@ -62,7 +74,24 @@ _AnyTask = TypeVar("_AnyTask", bound=Task, contravariant=True)
 
 
 class Loader(Protocol):
-    """An endless stream of batches whose position can be saved."""
+    """An endless stream of batches whose position can be saved.
+
+    Example:
+        >>> class Repeated:
+        ...     def __init__(self, batch):
+        ...         self.batch, self.position = batch, 0
+        ...     def __iter__(self):
+        ...         while True:
+        ...             self.position += 1
+        ...             yield self.batch
+        ...     def state_dict(self):
+        ...         return {"position": self.position}
+        ...     def load_state_dict(self, state):
+        ...         self.position = state["position"]
+        >>> loader: Loader = Repeated("a batch")
+        >>> next(iter(loader)), loader.state_dict()
+        ('a batch', {'position': 1})
+    """
 
     def __iter__(self) -> Iterator[Batch]: ...
 
@@ -73,7 +102,23 @@ class Loader(Protocol):
 
 
 class Monitor(Protocol[_AnyTask]):
-    """Numbers measured during training."""
+    """Numbers measured during training.
+
+    Example:
+        >>> class WeightNorm:
+        ...     every_steps = 100
+        ...     def run(self, task):
+        ...         return {"weight_norm": task.model.weight.norm().item()}
+        ...     def observe(self, record): ...
+        ...     def state_dict(self):
+        ...         return {}
+        ...     def load_state_dict(self, state): ...
+        >>> monitor: Monitor = WeightNorm()
+        >>> task = Task()
+        >>> task.model = torch.nn.LayerNorm(4)  # four weights of 1
+        >>> monitor.run(task)
+        {'weight_norm': 2.0}
+    """
 
     every_steps: int
     """Steps between measurements."""

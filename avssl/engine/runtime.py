@@ -30,6 +30,14 @@ def choose_device(name: str = "auto") -> torch.device:
 
     Raises:
         ValueError: If the name is not one of these, or there is no such GPU.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
+        >>> choose_device("tpu")
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.InputError: device ('tpu') must be "auto", "cpu", "cuda" or "cuda:N".
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -53,6 +61,13 @@ def set_threads(count: int | None = None) -> int:
 
     Args:
         count: Number of threads, >= 1. None keeps torch's choice (the cores, or OMP_NUM_THREADS).
+
+    Example:
+        >>> before = set_threads()
+        >>> set_threads(1)
+        1
+        >>> set_threads(before) == before
+        True
     """
     if count is not None:
         if count < 1:
@@ -63,7 +78,13 @@ def set_threads(count: int | None = None) -> int:
 
 @contextmanager
 def threads_within(count: int | None) -> Iterator[None]:
-    """Within the context, have torch use a number of threads; None keeps the present one."""
+    """Within the context, have torch use a number of threads; None keeps the present one.
+
+    Example:
+        >>> with threads_within(1):
+        ...     torch.get_num_threads()
+        1
+    """
     before = torch.get_num_threads()
     try:
         set_threads(count)
@@ -76,6 +97,13 @@ def seed_everything(seed: int) -> None:
     """Seed torch on every device and Python's random, which initial weights and dropout use.
 
     Random numbers of clips do not use them; they are functions of the seed (see ``avssl.core.draws``).
+
+    Example:
+        >>> seed_everything(0)
+        >>> first = torch.rand(2)
+        >>> seed_everything(0)
+        >>> torch.equal(first, torch.rand(2))
+        True
     """
     random.seed(seed)
     torch.manual_seed(seed)
@@ -89,6 +117,13 @@ def deterministic(enabled: bool) -> Iterator[None]:
 
     Raises:
         RunError: If an operation has no deterministic form; names it.
+
+    Example:
+        >>> with deterministic(True):
+        ...     torch.are_deterministic_algorithms_enabled()
+        True
+        >>> torch.are_deterministic_algorithms_enabled()
+        False
     """
     if not enabled:
         yield
@@ -121,6 +156,11 @@ def environment_report(device: torch.device | str = "cpu") -> dict[str, Any]:
 
     Python, platform, package versions (None if not installed), threads, device and its name, the git
     commit of the code with ``git_dirty`` (None outside a checkout), and the command line.
+
+    Example:
+        >>> report = environment_report("cpu")
+        >>> report["device"], report["packages"]["torch"] == torch.__version__
+        ('cpu', True)
     """
     device = torch.device(device)
     commit = _git("rev-parse", "HEAD")

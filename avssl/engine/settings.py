@@ -18,6 +18,15 @@ class LoopSettings:
 
     Raises:
         ValueError: If a value is out of range.
+
+    Example:
+        >>> settings = LoopSettings(total_steps=1000, steps_per_epoch=50, best_by="monitor.r1")
+        >>> settings.total_steps / settings.steps_per_epoch  # epochs
+        20.0
+        >>> LoopSettings(total_steps=0, steps_per_epoch=50)
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.InputError: total_steps (0) must be at least 1.
     """
 
     total_steps: int
@@ -49,7 +58,13 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class FitResult:
-    """Outcome of a training, counted over all resumes."""
+    """Outcome of a training, counted over all resumes.
+
+    Example:
+        >>> result = FitResult(step=1000, samples_seen=64_000, wall_seconds=320.0, metrics={"loss": 2.5})
+        >>> result.samples_seen / result.wall_seconds, result.metrics["loss"]  # clips per second
+        (200.0, 2.5)
+    """
 
     step: int = 0
     """Optimizer steps."""

@@ -76,8 +76,11 @@ def localize(
 
     Example:
         >>> heatmap = avssl.localize("video.mp4", "runs/first")
-        >>> heatmap.values.shape, heatmap.confidence.max()
+        >>> len(heatmap.values) == len(heatmap.at_seconds), bool(heatmap.values.abs().max() <= 1)  # cosines
+        (True, True)
         >>> silent = avssl.localize("video.mp4", "runs/first", "silence")
+        >>> silent.values.shape == heatmap.values.shape
+        True
     """
     if text is not None and audio is not None:
         raise InputError("audio and text are both given: a map shows one of them.")

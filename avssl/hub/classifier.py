@@ -107,7 +107,8 @@ def load_classifier(path: Path | str, device: torch.device | str = "cpu") -> Tra
     Example:
         >>> classifier = load_classifier("runs/first-finetune")
         >>> prediction = classifier.predict("video.mp4")
-        >>> prediction.label, prediction.probabilities
+        >>> prediction.label in ("robin", "wren"), round(float(prediction.probabilities.sum()), 4)
+        (True, 1.0)
     """
     folder = find_release(path)
     content, source = read_content(folder, CLASSIFIER), f"{folder / CONFIG_NAME}: "

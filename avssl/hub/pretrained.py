@@ -183,7 +183,11 @@ def save_pretrained(
 
     Example:
         >>> pretrained = avssl.from_pretrained("runs/first")
-        >>> save_pretrained("shared", pretrained.model, pretrained.transform, pretrained.config, license_id="cc-by-4.0")
+        >>> folder = save_pretrained(
+        ...     "shared", pretrained.model, pretrained.transform, pretrained.config, license_id="cc-by-4.0"
+        ... )
+        >>> sorted(file.name for file in folder.iterdir())
+        ['README.md', 'config.json', 'model.safetensors']
     """
     content = {"config": to_dict(config), "input": describe_input(config), **describe_bases(model=model)}
     card = _card(model, config, dict(about or {}), license_id, notice)
@@ -210,7 +214,8 @@ def from_pretrained(
 
     Example:
         >>> pretrained = from_pretrained("runs/first")
-        >>> pretrained.model, pretrained.transform, pretrained.sampling
+        >>> pretrained.sampling.num_frames, pretrained.sampling.audio_seconds, pretrained.model.training
+        (2, 1.0, False)
     """
     folder = find_release(path_or_hub_id)
     if kind := public_type(folder):

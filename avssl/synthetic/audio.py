@@ -8,7 +8,14 @@ from avssl.synthetic.scene import Scene, generator
 
 
 def render_audio(scene: Scene) -> np.ndarray:
-    """Render the (S,) float32 mono waveform in [-1, 1]; all zeros for a silent scene without noise."""
+    """Render the (S,) float32 mono waveform in [-1, 1]; all zeros for a silent scene without noise.
+
+    Example:
+        >>> scene = draw_scene(SceneSettings(duration_seconds=1.0), seed=0, split="train", index=0)
+        >>> waveform = render_audio(scene)
+        >>> waveform.shape, waveform.dtype, bool(np.abs(waveform).max() > 0)
+        ((24000,), dtype('float32'), True)
+    """
     settings = scene.settings
     wave = np.zeros(settings.num_samples)
     for item in scene.heard:

@@ -28,7 +28,17 @@ from avssl.synthetic.world import World
 
 @dataclass(frozen=True)
 class Split:
-    """A split of a corpus."""
+    """A split of a corpus.
+
+    Example:
+        >>> split = Split(20, SceneSettings(width=64, height=64))
+        >>> split.num_clips, split.settings.num_frames
+        (20, 64)
+        >>> Split(0)
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.InputError: num_clips (0) must be >= 1.
+    """
 
     num_clips: int
     """Number of clips."""
@@ -115,7 +125,11 @@ def synthesize_corpus(
         InputError: If a name cannot be a folder, or the world has no such split or does not know a setting.
 
     Example:
-        >>> synthesize_corpus("shapes", {"train": Split(100), "test": Split(20)}, seed=0)
+        >>> small = SceneSettings(width=32, height=32, duration_seconds=0.5)
+        >>> splits = {"train": Split(3, small), "test": Split(1, small)}
+        >>> manifest = synthesize_corpus("shapes", splits, seed=0, num_workers=0, progress=False)
+        >>> list(manifest["split"]), manifest["path"][0], manifest["label"][0] in KINDS
+        (['train', 'train', 'train', 'test'], 'train/000000.mp4', True)
     """
     out_dir = Path(out_dir)
     jobs = [

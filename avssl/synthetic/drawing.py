@@ -29,6 +29,12 @@ def draw_scene(settings: SceneSettings, seed: int, split: str, index: int, world
 
     Raises:
         InputError: If the world has no such split, or does not know one of the settings.
+
+    Example:
+        >>> settings = SceneSettings(object_weights=(0.0, 1.0))  # two objects in each scene
+        >>> scene = draw_scene(settings, seed=0, split="train", index=7)
+        >>> len(scene.objects), len(scene.sounding), scene.objects[0].kind in KINDS
+        (2, 1, True)
     """
     world.check(settings, split)
     pair = index // 2 if settings.interactive_pairs else index

@@ -54,6 +54,12 @@ def render_frames(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         frames: (T, H, W, 3) uint8 RGB.
         masks: (T, O, H, W) bool, the pixels at least half covered by each object and by no closer
             one; objects are in the order of ``scene.objects``.
+
+    Example:
+        >>> settings = SceneSettings(width=64, height=48, duration_seconds=0.5, object_weights=(0.0, 1.0))
+        >>> frames, masks = render_frames(draw_scene(settings, seed=0, split="train", index=7))
+        >>> frames.shape, masks.shape
+        ((8, 48, 64, 3), (8, 2, 48, 64))
     """
     settings = scene.settings
     num_frames, height, width = settings.num_frames, settings.height, settings.width

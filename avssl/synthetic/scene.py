@@ -32,7 +32,17 @@ if TYPE_CHECKING:
 @checked
 @dataclass(frozen=True)
 class SceneSettings:
-    """Distribution of scenes. Fractions are probabilities per clip."""
+    """Distribution of scenes. Fractions are probabilities per clip.
+
+    Example:
+        >>> settings = SceneSettings(duration_seconds=2.0, video_fps=25.0, sample_rate_hz=16_000, silent_fraction=0.1)
+        >>> settings.num_frames, settings.num_samples
+        (50, 32000)
+        >>> SceneSettings(width=33)
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.InputError: width and height (33x128) must be even and >= 32.
+    """
 
     width: Pixels = 128
     """Width in pixels, even."""
@@ -131,7 +141,13 @@ class SceneObject(ABC):
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene, ready to be rendered."""
+    """A scene, ready to be rendered.
+
+    Example:
+        >>> scene = draw_scene(SceneSettings(silent_fraction=1.0), seed=0, split="train", index=0)
+        >>> scene.nuisance, scene.sounding, scene.heard
+        ('silent', (), ())
+    """
 
     settings: SceneSettings
     objects: tuple[SceneObject, ...]

@@ -17,7 +17,15 @@ from avssl.synthetic.scene import Scene
 
 @dataclass(frozen=True)
 class Truth:
-    """The exact content of a clip: T frames, O objects (far to near), E events."""
+    """The exact content of a clip: T frames, O objects (far to near), E events.
+
+    Example:
+        >>> truth = read_truth("corpus/truth/train/000000.npz")  # of 2 s at 16 frames per second
+        >>> truth.frame_at(0.5), truth.masks.shape[0], truth.sounding_mask(0.5).shape
+        (8, 32, (48, 48))
+        >>> [kind for kind, sounds in zip(truth.kinds, truth.sounding) if sounds] == truth.heard_kinds
+        True
+    """
 
     video_fps: float
     """Frame k is shown in [k / fps, (k + 1) / fps)."""
@@ -95,7 +103,14 @@ _MAX_BYTES = 2**27
 
 
 def read_truth(path: Path | str) -> Truth:
-    """Read the truth of a clip; raise ValueError if the file is not such a truth file."""
+    """Read the truth of a clip; raise ValueError if the file is not such a truth file.
+
+    Example:
+        >>> manifest = avssl.read_manifest("corpus/manifest.csv")
+        >>> truth = read_truth(f"corpus/{manifest['truth'][0]}")
+        >>> truth.nuisance, truth.boxes.shape == (32, len(truth.kinds), 4)
+        ('none', True)
+    """
     try:
         arrays = read_arrays(path, _MAX_BYTES)
         packed, width = arrays.pop("masks"), int(arrays.pop("width"))

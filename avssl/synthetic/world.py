@@ -14,7 +14,15 @@ from avssl.synthetic.scene import Scene, SceneObject, SceneSettings
 
 
 class World(ABC):
-    """Objects with an appearance and a sound, and backgrounds."""
+    """Objects with an appearance and a sound, and backgrounds.
+
+    Example:
+        >>> isinstance(SHAPES, World), SHAPES.name, SHAPES.test_splits
+        (True, 'soundingshapes', ('test',))
+        >>> scene = draw_scene(SceneSettings(), seed=0, split="train", index=0, world=SHAPES)
+        >>> scene.world is SHAPES
+        True
+    """
 
     name: str
     """Name of the world; part of every random key."""

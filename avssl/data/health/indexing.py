@@ -157,6 +157,11 @@ def index_folder(
 
     Raises:
         ManifestError: If ``folder`` is not a folder, contains no media file, or is not inside ``root``.
+
+    Example:
+        >>> index = index_folder("corpus/train")
+        >>> len(index.manifest), index.failures, index.manifest["path"][0]
+        (8, {}, '000000.mp4')
     """
     folder, segments = Path(folder), Segments(segment_seconds, segment_over_seconds)
     root = folder if root is None else Path(root)

@@ -71,6 +71,12 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
 
     Raises:
         ValueError: If a line is not JSON. A last line without a newline, which a killed run leaves, is ignored.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("metrics.jsonl").write_text('{"step": 10, "loss": 2.5}' + chr(10) + '{"step": 20, "lo')
+        >>> read_metrics("metrics.jsonl")  # of a run that was killed
+        [{'step': 10, 'loss': 2.5}]
     """
     path = Path(path)
     path = path / FILE_NAME if path.is_dir() else path

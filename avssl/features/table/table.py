@@ -139,8 +139,10 @@ class FeatureTable:
 
     Example:
         >>> table = avssl.read_feature_table("features.parquet")
-        >>> best = int((table.video @ table.audio[0]).argmax())  # the frames that fit this audio best
-        >>> table.paths[best], float(table.start_seconds[best])
+        >>> best = int((table.video @ table.audio[0]).argmax())  # the window whose frames fit this audio best
+        >>> path, start_seconds = table.paths[best], float(table.start_seconds[best])
+        >>> len(table.paths) == len(table.video) == len(table.audio), path.endswith(".mp4")
+        (True, True)
     """
 
     info: TableInfo
