@@ -99,10 +99,13 @@ def _api_pages() -> list[tuple[str, str, str]]:
 
 
 def _public_names(init: Path) -> list[str]:
-    """Return the dotted path of each name that the package re-exports: ``from module import name as name``."""
-    return [
+    """Return the dotted path of each name that the package defines, or re-exports by ``import name as name``."""
+    tree = ast.parse(init.read_text(encoding="utf-8"))
+    room = ".".join(init.parent.relative_to(REPOSITORY).parts)
+    own = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return [f"{room}.{name}" for name in own if not name.startswith("_")] + [
         f"{statement.module}.{alias.name}"
-        for statement in ast.walk(ast.parse(init.read_text(encoding="utf-8")))
+        for statement in ast.walk(tree)
         if isinstance(statement, ast.ImportFrom)
         for alias in statement.names
         if alias.asname == alias.name != "__version__"

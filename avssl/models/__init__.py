@@ -89,6 +89,10 @@ def encoder_builder(name: str, modality: str = "") -> Callable[..., Encoder]:
 
     Raises:
         ValueError: If the name is unknown; lists the known ones.
+
+    Example:
+        >>> encoder_builder("small_audio").__name__
+        'SmallAudioEncoder'
     """
     builder: Callable[..., Encoder] = load(entry("encoder", _encoders(modality), name))
     return builder
@@ -149,6 +153,10 @@ def create_classifier_loss(name: str, **options: Any) -> ClassifierLoss:
 
     Raises:
         ValueError: If the name or an option is unknown; lists the known ones.
+
+    Example:
+        >>> type(create_classifier_loss("logit_norm", temperature=0.1)).__name__
+        'LogitNorm'
     """
     loss: ClassifierLoss = build("classifier loss", CLASSIFIER_LOSSES, name, **options)
     return loss

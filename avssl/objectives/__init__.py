@@ -122,6 +122,10 @@ def objective_needs(name: str, options: Mapping[str, Any]) -> ObjectiveNeeds:
 
     Raises:
         ValueError: If the name is unknown or an option is out of range.
+
+    Example:
+        >>> objective_needs("info_nce", {"pooling": "max"}).maps, objective_needs("vicreg", {}).maps
+        (True, False)
     """
     cls: type[Objective] = load(entry("objective", OBJECTIVES, name))
     defaults = {option.name: option.default for option in parameters_of(cls).values()}

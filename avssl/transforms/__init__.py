@@ -50,6 +50,10 @@ def create_spectrogram(name: str, **options: Any) -> FrontEnd:
 
     Raises:
         ValueError: If the name, an option or its value is unknown; says which there are.
+
+    Example:
+        >>> create_spectrogram("log_mel", sample_rate_hz=16000, num_mels=64).num_bins
+        64
     """
     spectrogram: FrontEnd = build("spectrogram", SPECTROGRAMS, name, **options)
     return spectrogram
