@@ -1,5 +1,6 @@
 """The examples in the docstrings of public names run, in a folder with a corpus, a release and a feature table."""
 
+import ast
 import doctest
 import importlib
 import runpy
@@ -21,7 +22,7 @@ public_names = runpy.run_path(str(REPOSITORY / "docs" / "site_pages.py"))["_publ
 PACKAGES = [REPOSITORY / "avssl" / "__init__.py", *sorted((REPOSITORY / "avssl").glob("*/__init__.py"))]
 TOP = sorted(public_names(PACKAGES[0]))
 """Names of ``avssl`` itself."""
-COMPLETE = ("config", "data", "engine", "synthetic")
+COMPLETE = [init.parent.name for init in PACKAGES if public_names(init)]
 """Packages whose every public class and function has an example that checks what it shows."""
 
 
@@ -56,6 +57,17 @@ def example(path: str) -> str:
     return text if text and ">>>" in text else ""
 
 
+def is_described(path: str) -> bool:
+    """Return True if the module has a string under the assignment of a constant or the name of a type."""
+    module, _, name = path.rpartition(".")
+    body = ast.parse(Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")).body
+    for statement, after in zip(body, [*body[1:], None], strict=True):
+        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    return False
+
+
 def is_checked(text: str) -> bool:
     """Return True if an example shows an output other than dots alone, or has an assertion."""
     steps = doctest.DocTestParser().get_examples(text)
@@ -66,6 +78,11 @@ def names_of(packages: list[Path]) -> list[str]:
     """Return each public class and function once, however many packages export it."""
     paths = {id(public(path)): path for package in packages for path in public_names(package) if needs_example(path)}
     return sorted(paths.values())
+
+
+def constants_of(packages: list[Path]) -> list[str]:
+    """Return the other public names."""
+    return sorted({path for package in packages for path in public_names(package) if not needs_example(path)})
 
 
 def save_small_classifier(folder: Path) -> None:
@@ -157,3 +174,9 @@ def test_every_public_name_has_an_example_that_checks_something(package):
     paths = names_of(chosen)
     assert [path for path in paths if not example(path)] == [], "these have no example"
     assert [path for path in paths if not is_checked(example(path))] == [], "these show no output"
+
+
+@pytest.mark.parametrize("package", COMPLETE)
+def test_every_public_constant_is_described(package):
+    chosen = [init for init in PACKAGES if init.parent.name == package]
+    assert [path for path in constants_of(chosen) if not is_described(path)] == [], "write a string under these"

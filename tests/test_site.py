@@ -46,6 +46,12 @@ def test_api_shows_public_names_with_their_examples(site):
     assert 'id="avssl.objectives.vicreg.vicreg"' in page
     assert ":func:" not in page
     assert "Example:" not in page
+    for path in (site / "api").rglob("index.html"):
+        page = path.read_text(encoding="utf-8")
+        prompts = page.count("&gt;&gt;&gt;")
+        assert 0 < prompts == page.count('<span class="gp">&gt;&gt;&gt; </span>'), f"{path}: examples are code"
+    settings = (site / "api" / "config" / "index.html").read_text(encoding="utf-8")
+    assert "Probability of a horizontal flip" in settings, "fields of a class that is made when it is imported"
 
 
 def test_page_of_objectives_is_up_to_date():

@@ -17,8 +17,8 @@ from avssl.transforms.presets import AUDIO_PRESETS, VIDEO_PRESETS
 if TYPE_CHECKING:
     from avssl.data.sampling import ClipSampling as SamplingConfig
 
-    class VideoTransformConfig:
-        """Augmentation of the frames of a clip, on the device; one random draw for the whole clip."""
+    class _Group:
+        """Options of several modules, known at run time."""
 
         __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
 
-    AudioTransformConfig = VideoTransformConfig
-    LocalViewsConfig = VideoTransformConfig
+    class VideoTransformConfig(_Group):
+        """Augmentation of frames."""
+
+    class AudioTransformConfig(_Group):
+        """Augmentation of audio."""
+
+    class LocalViewsConfig(_Group):
+        """Local views of a clip."""
+
 else:
     SamplingConfig = make_group(
         "SamplingConfig",

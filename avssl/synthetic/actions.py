@@ -211,4 +211,4 @@ ACTION_TABLE: dict[str, Callable[[np.random.Generator], Motion]] = {
 """Action → a function that draws its parameters."""
 
 ACTIONS: tuple[str, ...] = tuple(ACTION_TABLE)
-"""Names of the actions, the classes of action recognition."""
+"""Names of the actions, the classes of action recognition: bounce, hop, swing, spin, shake, roll, pulse, orbit."""

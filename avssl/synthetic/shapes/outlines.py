@@ -78,4 +78,5 @@ SHAPES: dict[str, tuple[Field, Field]] = {
 """Kind → (signed distance, texture); both take local coordinates of one shape."""
 
 KINDS: tuple[str, ...] = tuple(SHAPES)
-"""Names of the object kinds, the classes of object recognition."""
+"""Names of the object kinds, the classes of object recognition: disc, square, triangle, star, cross, ring, crescent,
+hexagon, capsule, gear, diamond, hourglass."""

@@ -84,7 +84,7 @@ class ShapesWorld(World):
 
 
 SHAPES = ShapesWorld()
-"""The world of SoundingShapes."""
+"""The world of SoundingShapes, in which scenes and corpora are made unless another one is given."""
 
 
 def _colors(rng: np.random.Generator) -> np.ndarray:
