@@ -58,10 +58,12 @@ def example(path: str) -> str:
 
 
 def is_described(path: str) -> bool:
-    """Return True if the module has a string under the assignment of a constant or the name of a type."""
+    """Return True if a string stands under the assignment of a constant or of the name of a type."""
     module, _, name = path.rpartition(".")
     body = ast.parse(Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")).body
     for statement, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(statement, ast.ImportFrom) and any(alias.asname == name for alias in statement.names):
+            return is_described(f"{statement.module}.{name}")
         targets = getattr(statement, "targets", [getattr(statement, "target", None)])
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)

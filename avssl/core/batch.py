@@ -183,10 +183,7 @@ class Batch:
             f"local_video and local_audio must both hold whole views of {len(self.index)} clips, "
             f"got {[None if x is None else tuple(x.shape) for x in local]}.",
         )
-        _check(
-            len(self.video) == len(self.audio),
-            f"video holds {len(self.video)} clips and audio {len(self.audio)}.",
-        )
+        _check(len(self.video) == len(self.audio), f"video holds {len(self.video)} clips and audio {len(self.audio)}.")
 
     @property
     def is_raw(self) -> bool:
@@ -215,9 +212,8 @@ class Embeddings:
 
     Example:
         >>> embeddings = Embeddings(video=torch.ones(8, 128), audio=torch.ones(8, 128))
-        >>> loss = avssl.info_nce(embeddings.video, embeddings.audio, temperature=0.1)
-        >>> round(loss.item(), 4)  # log 8: all clips look alike
-        2.0794
+        >>> avssl.info_nce(embeddings.video, embeddings.audio, temperature=0.1)  # log 8: all clips look alike
+        tensor(2.0794)
     """
 
     video: Tensor
@@ -364,7 +360,13 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Location of the audio's source in the frames of one video."""
+    """Location of the audio's source in the frames of one video.
+
+    Example:
+        >>> values = torch.tensor([[[0.1, 0.7], [0.0, 0.2]]])  # one map of 2 x 2 cells
+        >>> Heatmap(values, at_seconds=torch.tensor([0.5]), confidence=values.amax((1, 2))).confidence
+        tensor([0.7000])
+    """
 
     values: Tensor
     """(T, h, w) float32 cosine similarity in [-1, 1] at the resolution of the visual map."""

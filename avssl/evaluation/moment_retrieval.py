@@ -25,7 +25,9 @@ from avssl.core.errors import InputError
 from avssl.evaluation.retrieval import ranks_of_scores, recall_of_ranks
 
 Aggregation = Literal["mean", "max", "diagonal_mean", "diagonal_max"]
+"""Rule that makes one similarity of those between the moments of two clips; see :func:`moment_similarity`."""
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
+"""All rules, in this order: mean, max, diagonal_mean, diagonal_max."""
 
 _CHUNK_ELEMENTS = 2**24  # cosines at a time: 64 MB in float32
 

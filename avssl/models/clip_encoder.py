@@ -26,9 +26,11 @@ from avssl.models.classifier import Classifier
 from avssl.models.heads import HEAD
 
 What = Literal["features", "embeddings"]
-"""Vectors before the heads, or after them with unit length."""
+"""Kind of the vectors of a clip: those before the heads ("features"), or those after them, of unit length
+("embeddings")."""
 TableVectors = Literal["features", "embeddings", "moments"]
-"""Those, or the unit embeddings of all moments of a clip side by side, together of unit length."""
+"""Kind of the vectors of a feature table: as :data:`What`, or the unit embeddings of all moments of a clip side by
+side, together of unit length ("moments")."""
 
 
 class Preprocessing(Protocol):

@@ -19,7 +19,9 @@ from avssl.transforms.color import NEUTRAL, ColorJitter
 from avssl.transforms.crop_resize import AxisResize, Crops, crop_weights, random_crops, resample, resampling_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of the R, G and B values of ImageNet, in [0, 1]."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of the R, G and B values of ImageNet, in [0, 1]."""
 
 # A batch is processed in chunks of this many bytes of converted canvas, whatever the clips' size. On a CPU a
 # chunk stays in the cache (64 clips of 16 x 128 x 128: 2 times faster than at once); a GPU takes the whole batch.

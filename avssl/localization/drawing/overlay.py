@@ -45,7 +45,10 @@ def overlay_video(
     stop_after_seconds: float | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> None:
-    """Write a video of the same size with its heat map and its audio.
+    """Write a video with its heat map and its audio.
+
+    Frames keep their size, except that those with a short side below 360 pixels are enlarged by a whole factor, up to
+    a width of 1280 pixels, and that several maps beside each other are reduced to 4096 pixels together.
 
     One color scale holds for the whole video, so silent moments stay dark beside sounding ones. The map is interpolated
     in time and drawn over the whole frame. Below are the confidence (the map's highest cosine, on its own axis), the
@@ -69,7 +72,10 @@ def overlay_video(
     Example:
         >>> heatmap = avssl.localize("video.mp4", "runs/first")
         >>> with avssl.open_media("video.mp4") as reader:
-        ...     overlay_video(reader, heatmap, "map.mp4")
+        ...     overlay_video(reader, heatmap, "map.mp4", stop_after_seconds=0.5)
+        >>> with avssl.open_media("map.mp4") as drawn:
+        ...     print(drawn.info.width, drawn.info.has_audio)  # frames of 48 x 48 pixels are enlarged 8 times
+        384 True
     """
     maps = _by_title(heatmap)
     start, stop = _span(reader, stop_after_seconds)
