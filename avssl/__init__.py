@@ -4,8 +4,11 @@ Public names are imported when they are first used, so that ``import avssl`` and
 
 Example:
     >>> import avssl
-    >>> pretrained = avssl.from_pretrained("runs/first")
-    >>> encoder = avssl.create_encoder("avid_r2plus1d_18")
+    >>> heatmap = avssl.localize("video.mp4", "runs/first")
+    >>> heatmap.values.ndim  # time, height, width
+    3
+    >>> avssl.create_encoder("avid_r2plus1d_18").num_features
+    512
 """
 
 from __future__ import annotations

@@ -23,8 +23,13 @@ class Ahead(Generic[_Item]):
         interrupt: Called by :meth:`close`; ends whatever ``items`` may be waiting for, if they have not ended.
 
     Example:
-        >>> ahead = Ahead(batches, count=1)
-        >>> for batch in ahead: ...
+        >>> ahead = Ahead(iter(range(4)), count=1)
+        >>> for number in ahead:
+        ...     print(number)
+        ...     if number == 1:
+        ...         break
+        0
+        1
         >>> ahead.close()
     """
 

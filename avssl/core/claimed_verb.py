@@ -1,8 +1,14 @@
 """Decorators of verbs: claim what a verb writes before it works, and release it when it ends.
 
 Example:
-    >>> @writes_files(lambda given: [given["out"]], reads=("manifest", "checkpoint"))
-    ... def probe(manifest, *, checkpoint, out=None, overwrite=False): ...
+    >>> @writes_files(lambda given: [given["out"]], reads=("source",))
+    ... def copy(source, *, out, overwrite=False):
+    ...     Path(out).write_bytes(Path(source).read_bytes())
+    >>> copy("bark.wav", out="copy.wav")
+    >>> copy("video.mp4", out="copy.wav")  # another command
+    Traceback (most recent call last):
+        ...
+    avssl.core.lock.OutputError: ...
 """
 
 from __future__ import annotations

@@ -147,9 +147,12 @@ class DrawnTogether:
     the keys of one batch is noted, and made at once for the next.
 
     Example:
-        >>> together = DrawnTogether()
-        >>> with together(key):  # from the second time on, one pass
-        ...     flip, crop = uniform(key, "flip", 1), uniform(key, "crop", 4)
+        >>> together, key = DrawnTogether(), torch.tensor([7, 8])
+        >>> for _ in range(2):  # the second time in one pass
+        ...     with together(key):
+        ...         flip, crop = uniform(key, "flip", 1), uniform(key, "crop", 4)
+        >>> torch.equal(crop, uniform(key, "crop", 4)), tuple(crop.shape)
+        (True, (2, 4))
     """
 
     def __init__(self) -> None:

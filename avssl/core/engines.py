@@ -53,8 +53,10 @@ def working_on(name: EngineName, address: str | None, num_workers: int | None = 
         ConfigError: If the options exclude each other, Ray is not installed, or there is no cluster at the address.
 
     Example:
-        >>> with working_on("ray", "auto"):
-        ...     results = list(parallel_map(function, jobs, num_workers=4))
+        >>> from avssl.core.parallel import parallel_map
+        >>> with working_on("local", None):
+        ...     list(parallel_map(len, ["a", "bc"], num_workers=0))
+        [1, 2]
     """
     if name == "local":
         if address is not None:

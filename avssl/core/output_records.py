@@ -26,7 +26,11 @@ class Command:
     """A command: its verb, and everything that its output depends on.
 
     Example:
-        >>> Command.of("embed", source=place("videos"), stride_seconds=1.0)
+        >>> command = Command.of("embed", source=Path("videos"), stride_seconds=1.0)
+        >>> command.arguments
+        {'source': 'videos', 'stride_seconds': 1.0}
+        >>> command.difference({"verb": "embed", "arguments": {"source": "videos", "stride_seconds": 2.0}})
+        'with stride_seconds 2.0, but 1.0 is requested'
     """
 
     verb: str

@@ -172,7 +172,12 @@ def checked(target: _Target) -> _Target:
 
     Example:
         >>> @checked
-        ... def index(folder: Path, *, segment_seconds: Seconds = 10.0) -> None: ...
+        ... def cut(*, segment_seconds: Seconds = 10.0):
+        ...     return segment_seconds
+        >>> cut(segment_seconds=-1.0)
+        Traceback (most recent call last):
+            ...
+        avssl.core.errors.InputError: segment_seconds (-1.0) must be >= 0.001.
     """
     if not isinstance(target, type):
         wrapped: Any = _checked_function(target)

@@ -16,7 +16,10 @@ def constant(function: _Function) -> _Function:
 
     Example:
         >>> @constant
-        ... def text_key(text: str) -> int: ...
+        ... def length(text: str) -> int:
+        ...     return len(text)
+        >>> length("abc")
+        3
     """
     _FUNCTIONS.append(function)
     return function

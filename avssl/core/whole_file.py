@@ -57,7 +57,11 @@ def whole_file(
 
     Example:
         >>> with whole_file("results.npz") as temporary, temporary.open("wb") as file:
-        ...     np.savez(file, scores=scores)
+        ...     np.savez(file, scores=np.ones(3))
+        ...     print(Path("results.npz").exists())
+        False
+        >>> Path("results.npz").exists()
+        True
     """
     named, path = path, Path(os.path.realpath(path))
     if is_special(path):

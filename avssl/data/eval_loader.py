@@ -150,8 +150,13 @@ class EvalLoader:
             transfer: From :func:`~avssl.data.transfer.transfer_to`.
 
         Example:
-            >>> with closing(loader.fed(transfer_to(device))) as batches:
-            ...     for clips, batch, failures in batches: ...
+            >>> from avssl.data import ClipSampling
+            >>> from avssl.data.transfer import transfer_to
+            >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), ClipSampling())
+            >>> loader = EvalLoader(dataset, batch_size=4)
+            >>> with closing(loader.fed(transfer_to(torch.device("cpu")))) as batches:
+            ...     [clip.row for clips, batch, failures in batches for clip in clips]
+            [0, 1, 2, 3, 4, 5, 6, 7]
         """
         interrupt = Interrupt()
         with closing(self._chunks(_HELD_AHEAD, interrupt)) as chunks:

@@ -74,8 +74,11 @@ def delete_blocks(
         InputError: If fewer than :data:`MIN_CLIPS` rows can be read.
 
     Example:
-        >>> found = delete_blocks(from_pretrained("runs/first"), read_manifest("corpus/manifest.csv"))
-        >>> found.deleted["video"]["stage2.1"]["R@10"] - found.whole["R@10"]
+        >>> from avssl.hub.pretrained import from_pretrained
+        >>> rows = Manifest.from_columns({"id": list(map(str, range(20))), "path": ["video.mp4"] * 20}, ".")
+        >>> found = delete_blocks(from_pretrained("runs/first"), rows)
+        >>> found.num_clips, sorted(found.deleted)
+        (20, ['audio', 'video'])
     """
     loader = EvalLoader(ClipDataset(rows, pretrained.sampling), _CLIPS_AT_A_TIME, num_workers=num_workers)
     encoder = pretrained.encoder()

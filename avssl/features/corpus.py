@@ -1,8 +1,10 @@
 """Columns about every clip of a feature table: its cluster, the clip it copies, its match and its suspicions.
 
 Example:
-    >>> found = explore_table(read_feature_table("features.parquet"))
-    >>> found.columns(["a.mp4", "b.mp4"])["match"]
+    >>> from avssl.features.table import read_feature_table
+    >>> found = explore_table(read_feature_table("features.parquet"), num_clusters=2)
+    >>> sorted(set(found.clusters.tolist())), len(found.columns(["000000.mp4"])["match"])
+    ([0, 1], 1)
 """
 
 from __future__ import annotations

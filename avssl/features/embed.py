@@ -1,7 +1,10 @@
 """Embed windows of files into a feature table.
 
 Example:
-    >>> table, failures = table_of_files(from_pretrained("runs/first"), "videos", ["a.mp4", "b.mp4"])
+    >>> from avssl.hub.pretrained import from_pretrained
+    >>> table, failures = table_of_files(from_pretrained("runs/first"), "corpus/train", ["000000.mp4", "000001.mp4"])
+    >>> sorted(set(table.paths)), failures
+    (['000000.mp4', '000001.mp4'], [])
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 """Search a feature table for the moments that match a query, and compare them with chance.
 
 Example:
+    >>> from avssl.features.table import read_feature_table
     >>> table = read_feature_table("features.parquet")
-    >>> query = query_of_file(from_pretrained("runs/first"), "bark.wav", "audio", table.info)
-    >>> find_moments(table, query, "video", k=5).hits
+    >>> query = query_of_file(from_pretrained("runs/first"), "video.mp4", "audio", table.info)
+    >>> hits = find_moments(table, query, "audio", k=3).hits
+    >>> str(table.paths[hits[0].row]), round(hits[0].cosine, 2)  # its own audio
+    ('000000.mp4', 1.0)
 """
 
 from __future__ import annotations

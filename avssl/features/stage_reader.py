@@ -82,9 +82,13 @@ class StageReader:
         InputError: If there is no model, or a number is below 1.
 
     Example:
-        >>> reader = StageReader({"A": pretrained}, manifest, max_features=8192)
+        >>> from avssl.hub.pretrained import from_pretrained
+        >>> manifest = avssl.read_manifest("corpus/manifest.csv")
+        >>> reader = StageReader({"A": from_pretrained("runs/first")}, manifest, batch_size=4, max_features=64)
         >>> for rows, features in reader:
-        ...     similarity.update({str(stage): x for stage, x in features.items()})
+        ...     print(rows.tolist(), all(len(x) == 4 for x in features.values()))
+        [0, 1, 2, 3] True
+        [4, 5, 6, 7] True
     """
 
     def __init__(

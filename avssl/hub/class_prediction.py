@@ -20,9 +20,9 @@ class ClassPrediction:
     """Classes of one file or of one window of it.
 
     Example:
-        >>> prediction = avssl.load_classifier("runs/birds-finetune").predict("garden.mp4")
-        >>> prediction.label, prediction.classes[0], prediction.probabilities[0]
-        ('robin', 'robin', 0.93)
+        >>> prediction = avssl.load_classifier("runs/first-finetune").predict("video.mp4")
+        >>> prediction.label == prediction.classes[0], prediction.probabilities.shape
+        (True, (2,))
     """
 
     path: Path

@@ -105,8 +105,12 @@ class PretrainedModel:
         """Encode both modalities of a raw batch: features, embeddings.
 
         Example:
+            >>> from avssl.data import ClipDataset, EvalLoader
+            >>> pretrained = avssl.from_pretrained("runs/first")
+            >>> dataset = ClipDataset(avssl.read_manifest("corpus/manifest.csv"), pretrained.sampling)
+            >>> batch, _, _ = next(iter(EvalLoader(dataset, batch_size=4)))
             >>> pretrained.encode(batch)["video"].vectors("embeddings").shape
-            torch.Size([32, 128])
+            torch.Size([4, 8])
         """
         encoder = self.encoder()
         return {modality: encoder.encode_batch(batch, modality) for modality in ("video", "audio")}
@@ -272,6 +276,8 @@ def demo_weights() -> Path:
 
     Example:
         >>> pretrained = from_pretrained(demo_weights())
+        >>> pretrained.model.training
+        False
     """
     return Path(__file__).parent / "demo_weights"
 

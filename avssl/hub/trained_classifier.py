@@ -97,9 +97,9 @@ class TrainedClassifier:
             MediaError: If a file cannot be read, lacks the stream that the classifier needs, or is too short.
 
         Example:
-            >>> classifier = avssl.load_classifier("runs/birds-finetune")
-            >>> print(classifier.predict("garden.mp4", top_k=2))
-            garden.mp4: robin 0.93, wren 0.05
+            >>> classifier = avssl.load_classifier("runs/first-finetune")
+            >>> print(classifier.predict("video.mp4", top_k=1))
+            video.mp4: ... 0...
         """
         is_one = isinstance(files, str | Path)
         names: Sequence[Path | str] = [files] if isinstance(files, str | Path) else files

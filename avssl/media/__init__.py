@@ -4,9 +4,11 @@ The names below are imported when they are first used, so that :mod:`avssl.media
 
 Example:
     >>> from avssl.media import open_media
-    >>> with open_media("clip.mp4") as reader:
-    ...     frames = reader.read_frames([0.0, 0.5, 1.0], short_side=128)  # (3, 3, H, W) uint8
+    >>> with open_media("video.mp4") as reader:
+    ...     frames = reader.read_frames([0.0, 0.5, 1.0], short_side=32)  # (3, 3, H, W) uint8
     ...     audio = reader.read_audio(0.0, 2.0, sample_rate_hz=24_000)  # (1, 48000) float32
+    >>> tuple(frames.shape), tuple(audio.shape)
+    ((3, 3, 32, 32), (1, 48000))
 """
 
 from typing import TYPE_CHECKING

@@ -63,9 +63,12 @@ def without_blocks(encoder: Encoder, names: Sequence[str]) -> Iterator[None]:
         ValueError: If a block cannot be removed.
 
     Example:
-        >>> encoder = create_encoder("avid_r2plus1d_18")
+        >>> encoder = avssl.create_encoder("avid_r2plus1d_18").eval()
+        >>> x = torch.ones(1, 3, 2, 32, 32)
         >>> with without_blocks(encoder, ["conv4x.1"]):
         ...     features = encoder(x)
+        >>> features.shape == encoder(x).shape, torch.equal(features, encoder(x))
+        (True, False)
     """
     allowed = removable_blocks(encoder)
     if wrong := [name for name in names if name not in allowed]:

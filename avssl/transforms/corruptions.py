@@ -185,7 +185,10 @@ class Corruption:
     """One corruption at one severity; call it with a raw batch and the sample rate.
 
     Example:
-        >>> corrupted = Corruption("blur", 3)(batch, sample_rate_hz=16000)
+        >>> str(Corruption("blur", 3))
+        'blur 3'
+        >>> Corruption("blur", 3).strength == CORRUPTIONS["blur"].strengths[2]
+        True
     """
 
     name: str

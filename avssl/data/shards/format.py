@@ -45,9 +45,14 @@ def shard_writer(path: Path) -> Iterator[ShardWriter]:
         OSError: If there is no room for it.
 
     Example:
+        >>> from avssl.data.shards.copying import copy_clip
+        >>> from avssl.media.prepared.clip import CopySettings
+        >>> with avssl.open_media("video.mp4") as reader:
+        ...     clip = copy_clip(reader, 0.0, 1.0, CopySettings())
         >>> with shard_writer(Path("shards/000000.tar")) as shard:
         ...     position = shard.add(0, clip, {"id": "a.mp4"})
-        >>> shard.sha256
+        >>> Path("shards/000000.tar").is_file(), len(shard.sha256)
+        (True, 64)
     """
     with whole_file(path, durable=True) as temporary, temporary.open("wb") as file:
         shard = ShardWriter(file)

@@ -2,7 +2,8 @@
 
 Example:
     >>> table = read_feature_table("features.parquet")
-    >>> table.video.shape, table.info.weights_hash, table.start_seconds[:3]
+    >>> table.info.what, table.video.shape == (len(table.paths), table.info.video_size)
+    ('embeddings', True)
 """
 
 from avssl.features.table.parts import TableParts as TableParts

@@ -1,13 +1,14 @@
 """A suite: data sets and the protocols that are run on each, read from a YAML file.
 
-Example:
-    >>> data:
-    ...   action:
-    ...     manifest: shapes/manifest.csv
-    ...     label_column: action
-    ...     protocols:
-    ...       linear: {}
-    ...       few labels: {protocol: few_labels, labels.per_class: 5}
+One data set, with two protocols::
+
+    data:
+      action:
+        manifest: shapes/manifest.csv
+        label_column: action
+        protocols:
+          linear: {}
+          few labels: {protocol: few_labels, labels.per_class: 5}
 """
 
 from __future__ import annotations

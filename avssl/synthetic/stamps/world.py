@@ -66,9 +66,11 @@ class StampWorld(World):
         settings: Default: :class:`StampSettings`.
 
     Example:
+        >>> from avssl.synthetic import draw_scene, render_frames
         >>> world = StampWorld.load(["/usr/share/tuxpaint/stamps", "/usr/share/gcompris-qt"])
-        >>> scene = draw_scene(SceneSettings(), 0, "train", 7, world)
-        >>> frames, masks = render_frames(scene)
+        >>> frames, masks = render_frames(draw_scene(SceneSettings(), 0, "train", 7, world))
+        >>> frames.shape
+        (64, 128, 128, 3)
     """
 
     name = "stampscenes"
