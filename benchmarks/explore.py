@@ -1,7 +1,8 @@
-"""Measure ``avssl explore``: what it finds of planted cases, and what it costs.
+"""Measure ``avssl explore``: what it finds of planted cases, and what it costs; and what ``avssl search`` costs.
 
     python benchmarks/explore.py planted FOLDER --seeds 1 2          # corpora are written to FOLDER and embedded
     python benchmarks/explore.py scale --windows 100000 1000000      # random vectors; time, memory, recall
+    python benchmarks/explore.py search --windows 1000000            # random vectors in a file; its size, time, memory
 
 ``planted`` uses the weights in the package, and a network of the same shape with random weights beside them. The
 corpora of seed 0 were looked at while the methods were written; others were not. ``scale`` draws unit vectors of 128
@@ -12,18 +13,23 @@ from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from peak_memory import peak, reset_peak
 from planted_corpus import COPIES, write_corpus
 from sklearn.metrics import roc_auc_score
 
 from avssl.core.manifest import Manifest, read_manifest
 from avssl.evaluation.corpus import nearest_neighbors
 from avssl.features.corpus import Corpus, explore_table, recordings_of
-from avssl.features.table import FeatureTable, TableInfo, read_feature_table
+from avssl.features.search import Query, find_moments
+from avssl.features.table import FeatureTable, TableInfo, read_feature_table, write_feature_table
 from avssl.hub.pretrained import demo_weights, from_pretrained, save_pretrained
 from avssl.recipes.embed import embed
 from avssl.training.build import build_model
@@ -159,6 +165,28 @@ def recall(table: FeatureTable, sample: int = 500) -> float:
     return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found[rows], strict=True)]))
 
 
+def search(count: int, size: int) -> None:
+    """Write a table, and measure reading and searching it in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "features.parquet")
+        write_feature_table(random_table(count, size), file)
+        print(f"{count} windows of {2 * size} numbers: a file of {file.stat().st_size / 1e9:.2f} GB", flush=True)
+        subprocess.run([sys.executable, __file__, "read", file], check=True)
+
+
+def read(file: Path, lists: int = 10) -> None:
+    before, began = reset_peak("cpu"), time.process_time()
+    table = read_feature_table(file)
+    seconds, began = time.process_time() - began, time.process_time()
+    for row in range(lists):
+        find_moments(table, Query("audio", f"row {row}", {"video": table.audio[row]}), "video", 20)
+    each = (time.process_time() - began) / lists
+    print(
+        f"  read and checked in {seconds:.1f} s of a core, a list in {each:.2f} s; {peak('cpu') / 1e9:.1f} GB at most, "
+        f"{before / 1e9:.1f} of them before the table is read"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
@@ -170,9 +198,17 @@ def main() -> None:
     cost.add_argument("--windows", type=int, nargs="+", default=[100_000, 1_000_000])
     cost.add_argument("--threads", type=int, default=2)
     cost.add_argument("--size", type=int, default=128)
+    table = parts.add_parser("search")
+    table.add_argument("--windows", type=int, default=1_000_000)
+    table.add_argument("--size", type=int, default=128)
+    parts.add_parser("read").add_argument("file", type=Path)
     given = parser.parse_args()
     if given.part == "planted":
         planted(given.folder, given.seeds, given.num_workers)
+    elif given.part == "search":
+        search(given.windows, given.size)
+    elif given.part == "read":
+        read(given.file)
     else:
         scale(given.windows, given.threads, given.size)
 

@@ -476,15 +476,27 @@ def test_page_runs(page, section, world, request, tmp_path, monkeypatch, capsys)
     if any("hf-hub:" in block.text for block in chosen):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(request.getfixturevalue("hub")))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    printed = ""
     for block in chosen:
         if block.language == "bash":
             for line in block.commands():
                 part.run(line)
+                printed += (said := capsys.readouterr().out)
+                if rows := re.search(r"benchmarks/results/(\w+)\.jsonl .*--(?:table|results)$", line):
+                    check_rows(said, REPOSITORY / page, REPOSITORY / f"benchmarks/results/{rows[1]}.md")
         elif block.language == "python" and not block.is_skipped():
             part.execute(block)
     check = CHECKS.get((page, section))
     if check:
-        check(capsys.readouterr().out)
+        check(printed + capsys.readouterr().out)
+
+
+def check_rows(printed: str, *pages: Path) -> None:
+    """The tables that a script prints of its rows are those of the page, or of the page with all rows."""
+    known = {line for page in pages if page.exists() for line in page.read_text(encoding="utf-8").splitlines()}
+    rows = [line for line in printed.splitlines() if line.startswith("|")]
+    assert rows
+    assert [line for line in rows if line not in known] == []
 
 
 def check_classification(printed: str) -> None:
