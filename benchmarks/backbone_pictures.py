@@ -1,6 +1,6 @@
-"""A classifier of single pictures of SoundingShapes, whose weights ``backbones.py`` takes as public ones.
+"""A classifier of single images of SoundingShapes, whose weights ``backbones.py`` takes as public ones.
 
-Dimensions: B pictures, M pixels of margin.
+Dimensions: B images, M pixels of margin.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HALF = [0.5, 0.5, 0.5]
 
 
 def train_on_pictures(folder: Path, world: Shapes, architecture: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Train a network of timm on the kinds of objects of the split "pictures", and save it as timm does.
+    """Train a network of timm on the kinds of objects of the split ``"pictures"``, and save it as timm does.
 
     Args:
         folder: For the weights. If they are there, nothing is trained.
@@ -72,7 +72,7 @@ def train_on_pictures(folder: Path, world: Shapes, architecture: str, arguments:
     (folder / "config.json").write_text(json.dumps(about))
     row = {
         "stage": "pictures",
-        "tower": f"{architecture}, classifier of pictures",
+        "tower": f"{architecture}, classifier of images",
         "lr": LR,
         "seed": 0,
         "accuracy": accuracy,
@@ -118,7 +118,7 @@ def frames(world: Shapes, rows: np.ndarray, at: np.ndarray) -> Tensor:
 
 
 def changed(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return (B, 3, H, H) pictures moved, turned by right angles, mirrored, with other colors: the kind stays."""
+    """Return (B, 3, H, H) images moved, turned by right angles, mirrored, with other colors: the kind stays."""
     size = x.shape[-1]
     padded = F.pad(x, (MARGIN,) * 4, mode="replicate")
     pictures = []

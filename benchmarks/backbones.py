@@ -1,4 +1,4 @@
-"""Compare video towers on SoundingShapes: small convolutions, and a ViT of timm from scratch or pretrained on pictures.
+"""Compare video towers on SoundingShapes: small convolutions, and a ViT of timm from scratch or pretrained on images.
 
     python benchmarks/backbones.py                  train what is missing for three minutes, then print the results
     python benchmarks/backbones.py --minutes 40     the same for longer; a row takes up to three minutes of one core
@@ -6,7 +6,7 @@
     python benchmarks/backbones.py --table          the table of docs/backbones.md: sizes and times of many backbones;
                                                     the fastest of --repeats passes of one clip, nothing is downloaded
 
-All towers are trained by InfoNCE beside the same audio network, on the same clips and epochs. The ViT on pictures was
+All towers are trained by InfoNCE beside the same audio network, on the same clips and epochs. The ViT on images was
 first a classifier of the 12 kinds of objects on single frames of other clips, saved as timm saves its weights, and is
 then frozen, frozen under a trained layer of attention over the frames of each cell, adapted by LoRA, or trained whole.
 Each tower first tries the same learning rates for a third of the epochs on a separate seed, and uses the one with the
@@ -60,7 +60,7 @@ SPLITS = {
 }
 ARCHITECTURE = "vit_tiny_patch16_224"
 ARGUMENTS = {"depth": 3, "embed_dim": 64, "num_heads": 2, "img_size": SCENE["width"], "patch_size": 8}
-# The best cell says what a picture shows, as InfoNCE's best cell says what sounds.
+# The best cell says what an image shows, as InfoNCE's best cell says what sounds.
 CLASSIFIER = ARGUMENTS | {"global_pool": "max", "fc_norm": False}
 SCRATCH = {
     "name": "timm",
@@ -74,16 +74,16 @@ CONVOLUTIONS = {"name": "small_video", "width": 24}
 TRAINED: dict[str, dict[str, Any]] = {
     PAIR: CONVOLUTIONS,
     "ViT from scratch": SCRATCH,
-    "ViT on pictures, frozen": PICTURES | {"frozen": True},
-    "ViT on pictures, frozen, under attention over time": PICTURES | {"frozen": True, "temporal_layers": 1},
-    "ViT on pictures, LoRA of rank 8": PICTURES | {"lora": 8},
-    "ViT on pictures, trained whole": PICTURES,
+    "ViT on images, frozen": PICTURES | {"frozen": True},
+    "ViT on images, frozen, under attention over time": PICTURES | {"frozen": True, "temporal_layers": 1},
+    "ViT on images, LoRA of rank 8": PICTURES | {"lora": 8},
+    "ViT on images, trained whole": PICTURES,
 }
 """Settings of the video tower."""
 UNTRAINED: dict[str, dict[str, Any]] = {
     "small convolutions, random-init": CONVOLUTIONS,
     "ViT, random-init": SCRATCH,
-    "ViT on pictures, untrained here": PICTURES,
+    "ViT on images, untrained here": PICTURES,
 }
 
 
@@ -237,7 +237,7 @@ def results(rows: list[dict[str, Any]]) -> str:
     for pictures in (row for row in rows if row["stage"] == "pictures"):
         lines += [
             "",
-            f"The classifier of pictures has {pictures['accuracy']:.3f} on {first['n_test']:.0f} test frames (chance "
+            f"The classifier of images has {pictures['accuracy']:.3f} on {first['n_test']:.0f} test frames (chance "
             f"{pictures['chance']:.3f}), after {PICTURE_STEPS} steps of {PICTURE_BATCH} frames and "
             f"{pictures['cpu_seconds']:.0f} s of a core.",
         ]

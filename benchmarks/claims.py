@@ -8,7 +8,7 @@ Sources of the claims: further positives by agreement make better features than 
 https://arxiv.org/abs/2004.12943, table 2); weights and soft targets make a training robust to faulty pairs and faulty
 negatives (Robust-xID, https://arxiv.org/abs/2103.15916, tables 2 and 3). Where `objectives.py` saw neither, it had
 1 280 clips, 16 epochs and 15 % faulty pairs. Here are 2 560 clips and 60 epochs, in two worlds: "clean" has no faulty
-pair, "faulty" has the sound of another scene in 35 % of its clips, an unseen source in 5 %, and 25 % near-duplicates.
+pair, "faulty" has the audio of another scene in 35 % of its clips, an unseen source in 5 %, and 25 % near-duplicates.
 As in the papers, the first half of the epochs is AVID's and the second the method's own; AVID is as long. A batch of 32
 moves 1.25 % of the memory, so that a row is 79 steps old when its clip comes again.
 

@@ -252,7 +252,7 @@ def main() -> None:
     runs = _runs()
     parser.add_argument("--run", choices=list(runs), help="Only this run.")
     parser.add_argument("--rows", type=int, help="Rows; AudioSet's that AVID's authors still found, or 100 M.")
-    parser.add_argument("--epochs", type=int, help="Passes over the rows; of AVID's paper, or 10, an assumption.")
+    parser.add_argument("--epochs", type=int, help="Epochs; of AVID's paper, or 10, an assumption.")
     parser.add_argument("--clips", type=int, help="Clips a step on one GPU; 40 as in AVID's paper, or 64.")
     for option, (default, text) in OPTIONS.items():
         kind = int if option in ("--nodes", "--gpus") else float

@@ -14,7 +14,7 @@ from typing import Any
 
 MAPS = (
     "trained model",
-    "shuffled sound",
+    "shuffled audio",
     "random-init model",
     "random object",
     "center blob",

@@ -124,7 +124,7 @@ def scale(counts: list[int], threads: int, size: int) -> None:
             f"{count} windows of {2 * size} numbers, {threads} threads: {seconds:.0f} s ({worked:.0f} s of a core), "
             f"{memory:.1f} GB at most"
         )
-        print("  lists visited: " + ", ".join(f"{step} {stop - first:.0f} s" for step, (first, stop) in marks.items()))
+        print("  lists searched: " + ", ".join(f"{step} {stop - first:.0f} s" for step, (first, stop) in marks.items()))
         print(f"  copies found: {(corpus.duplicate_of >= 0).sum()} of {copies.sum()} planted")
         print(f"  neighbors: {recall(table):.3f} of the exact ten, on 500 windows")
 

@@ -1,4 +1,4 @@
-"""Markdown tables and the picture of the measurements of ``inside.py``."""
+"""Markdown tables and the figure of the measurements of ``inside.py``."""
 
 from __future__ import annotations
 

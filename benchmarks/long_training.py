@@ -7,7 +7,7 @@
 
 Every training is measured twelve times: pointing at test clips of two or three objects with their own, another clip's
 and no audio, retrieval among held-out and among training clips, and the numbers of the monitors that need no masks.
-"small" has 640 clips of 64 x 64 pixels and 4 frames, and passes over them 160 times (a step takes 0.06 s of one core);
+"small" has 640 clips of 64 x 64 pixels and 4 frames, and 160 epochs (a step takes 0.06 s of one core);
 "full" is the training that `docs/results.md` calls too long. Variants change one option of the default. Seeds set the
 initial weights and the order of the clips; nothing is chosen by masks.
 """
@@ -196,7 +196,7 @@ def run(bench: Bench, job: Job) -> dict[str, Any]:
 
 @torch.no_grad()
 def measure(task: PretrainTask, world: Shapes, config: Config) -> dict[str, float]:
-    """Return pointing of test clips with larger frames, retrieval, and what the monitors say of held-out clips."""
+    """Return pointing of test clips with larger frames, retrieval, and what the monitors measure on held-out clips."""
     sampling, own = build_sampling(config), task.transform.video_eval
     rows = visible(world, "several")
     truth = truth_of(world, rows)

@@ -1,4 +1,4 @@
-"""Make the first picture of README.md: a talking face of GRID under the heat map of its voice, and of silence.
+"""Make the first image of README.md: a talking face of GRID under the heat map of its voice, and of silence.
 
     python benchmarks/real_picture.py docs/real.png --grid MANIFEST --checkpoint real.work/models/MODEL/release
 
@@ -26,7 +26,7 @@ SHOWN = 0.87
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="PNG to write")
     parser.add_argument("--grid", type=Path, required=True, help="manifest of datasets/grid.py")
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def stacked(image: Image.Image) -> Image.Image:
-    """Return the frames of the two halves of a picture, with their titles, one above the other."""
+    """Return the frames of the two halves of an image, with their titles, one above the other."""
     width = image.width // 2
     height = round(SHOWN * width)
     both = Image.new("RGB", (width, 2 * height))

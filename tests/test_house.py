@@ -1,12 +1,10 @@
-"""House rules for avssl/ that no linter checks: sizes, printing, opening files, documentation and plain English."""
+"""House rules for avssl/ that no linter checks: sizes, printing, opening files, and documentation."""
 
 from __future__ import annotations
 
 import ast
-import io
 import re
 import subprocess
-import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -27,21 +25,6 @@ PRINTS_ELSEWHERE = {"config/command.py"}
 
 FIRST_WORDS = re.compile(r"(What|Of|As|Likewise|Whether|How|Where|Which|When|Why|Who|That)\b")
 """Openings of a summary line that neither names a thing nor says what a function does."""
-
-INSTEAD = {
-    r"pictures?": "frame, image or video",
-    r"colours?|coloured": "color",
-    r"neighbours?|behaviours?|grey|centre[ds]?": "American spelling",
-    r"learnt": "learned",
-    r"(un)?labelled": "labeled or unlabeled",
-    r"asked for": "requested",
-    r"likewise": "the same words again",
-    r"passes over the data|goes over": "epoch",
-}
-"""Pattern of a word that texts avoid: what to write instead (CONTRIBUTING.md has the glossary)."""
-AVOIDED = re.compile("|".join(rf"(?P<w{i}>\b(?:{pattern})\b)" for i, pattern in enumerate(INSTEAD)), re.IGNORECASE)
-ALLOWED_STRINGS = {"noise/colour"}
-"""Strings that are part of a random key or of a file format, and so cannot change."""
 
 
 def relative(path: Path) -> str:
@@ -69,16 +52,6 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
             documents = before is None or isinstance(before, ast.Assign | ast.AnnAssign)
             if documents and isinstance(statement.value.value, str):
                 yield statement.lineno, statement.value.value
-
-
-def strings(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) of every comment and every string that has a space in it (a key or a name has none)."""
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
-            yield node.lineno, node.value
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
 
 
 def test_top_level_has_few_entries():
@@ -131,17 +104,6 @@ def test_docstrings_open_with_a_verb_or_a_noun_phrase():
         if FIRST_WORDS.match(text.strip())
     ]
     assert found == [], "open with a verb in the imperative, or with a noun phrase that names the thing"
-
-
-def test_texts_use_the_words_of_the_field():
-    found = []
-    for path in FILES:
-        for line, text in strings(path):
-            for match in AVOIDED.finditer(re.sub(r"`[^`]*`|\{[^}]*\}", "", text)):
-                if not any(match[0] in allowed for allowed in ALLOWED_STRINGS if allowed in text):
-                    word = list(INSTEAD.values())[int((match.lastgroup or "w0")[1:])]
-                    found.append(f"{relative(path)}:{line}: {match[0]!r}; write {word}")
-    assert found == []
 
 
 # ---------------------------------------------------------------- opening files

@@ -398,7 +398,7 @@ def set_flag(name: str) -> None:
 def has_flag(name: str) -> bool:
     """Return True if a rank of this job set the flag, in this attempt or in one that was killed.
 
-    Every rank must call it and gets the same answer. Flags of other jobs are never seen.
+    Every rank must call it and gets the same result. Flags of other jobs are never seen.
     """
     store = _store_of_job() if is_main() else None
     return broadcast_object(store is not None and store.check([name]))

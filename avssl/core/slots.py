@@ -126,7 +126,7 @@ def open_slot(slot: OpenSlot | None) -> None:
 
 
 def allocate(num_bytes: int) -> memoryview | None:
-    """Return memory of the slot that this child has for its answer; None without a slot, or if it is full."""
+    """Return memory of the slot that this child has for its result; None without a slot, or if it is full."""
     return None if _open is None else _open.allocate(num_bytes)
 
 

@@ -32,7 +32,7 @@ _Item = TypeVar("_Item")
 
 
 class Transfer:
-    """Leaves batches on the CPU: there is nothing to copy."""
+    """Keep batches on the CPU: there is nothing to copy."""
 
     empty: Empty = staticmethod(empty)
     """Allocates what batches are gathered in."""

@@ -51,7 +51,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def is_agreed(self) -> bool:
-        """Return True if the ranks agreed to stop. Every rank must call it once per step and gets the same answer."""
+        """Return True if the ranks agreed to stop. Every rank must call it once per step and gets the same result."""
         if distributed.world_size() == 1:
             return self.received is not None
         agreed = False

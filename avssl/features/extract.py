@@ -104,7 +104,7 @@ class FeatureRequest:
     def cache_file(
         self, folder: Path | str, pretrained: PretrainedModel, manifest: Manifest, backend: BackendName
     ) -> Path:
-        """Return the file of the cache that holds the answer, or will."""
+        """Return the file of the cache that holds the result, or will."""
         settings: dict[str, Any] = {
             "windows": self.windows_per_clip,
             "keep_windows": self.keep_windows,
@@ -186,7 +186,7 @@ def cache_features(
 ) -> None:
     """Compute what several calls of :func:`extract_features` will ask for, and keep it for them.
 
-    Requests for the same windows share one pass over the files and through the encoders. Each answer is that of its own
+    Requests for the same windows share one pass over the files and through the encoders. Each result is that of its own
     call, in its own file; those that are there are kept.
 
     Raises:

@@ -250,7 +250,7 @@ def query_of_text(pretrained: PretrainedModel, text: str) -> Query:
 
     Args:
         pretrained: The model that made the table.
-        text: Words for what is seen or heard, such as "a dog barks".
+        text: Words for what is visible or audible, such as "a dog barks".
 
     Raises:
         HubError: If the model has no text tower; names models that have one.

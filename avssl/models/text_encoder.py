@@ -66,4 +66,4 @@ def check_texts(texts: Sequence[str]) -> None:
         raise InputError('there is no text: give at least one, such as ["a dog barks"].')
     for text in texts:
         if not text.strip():
-            raise InputError('the text is empty: describe what is seen or heard, such as "a dog barks".')
+            raise InputError('the text is empty: describe what is visible or audible, such as "a dog barks".')

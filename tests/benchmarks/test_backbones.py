@@ -1,4 +1,4 @@
-"""A small run of the comparison of video towers: weights of pictures, every tower, tuning, resume and tables."""
+"""A small run of the comparison of video towers: weights of images, every tower, tuning, resume and tables."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_tower_is_tuned_and_measured_and_the_best_gets_more_seeds(
     bench: ModuleType, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
-    frozen, untrained = "ViT on pictures, frozen", "ViT on pictures, untrained here"
+    frozen, untrained = "ViT on images, frozen", "ViT on images, untrained here"
     monkeypatch.setattr(bench, "TRAINED", {name: bench.TRAINED[name] for name in (bench.PAIR, frozen)})
     monkeypatch.setattr(bench, "UNTRAINED", {untrained: bench.UNTRAINED[untrained]})
     pictures, file = tmp_path / "pictures", tmp_path / "rows.jsonl"
@@ -66,7 +66,7 @@ def test_every_tower_is_tuned_and_measured_and_the_best_gets_more_seeds(
     assert [job[1] for job in todo] == list(dict.fromkeys((bench.best(rows), bench.PAIR)))
     text = bench.results(rows)
     assert all(f"| {tower} | 1 |" in text for tower in bench.TRAINED | bench.UNTRAINED)
-    assert "The classifier of pictures" in text
+    assert "The classifier of images" in text
 
 
 def test_the_better_rate_on_validation_clips_is_used(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

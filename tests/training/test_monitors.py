@@ -71,7 +71,7 @@ def test_shuffled_audio_is_never_retrieved():
     """One-hot pairs: the sound that counts as right ties with six others, behind the true one."""
     numbers = embedding_numbers(torch.eye(8), torch.eye(8))
     assert numbers["retrieval_shuffled/R@1"] == 0
-    # One point: everything ties, with shuffled sound as without it.
+    # One point: everything ties, with shuffled audio as without it.
     point = embedding_numbers(torch.ones(8, 3), torch.ones(8, 3))
     assert point["retrieval_shuffled/R@1"] == point["retrieval/R@1"] == pytest.approx(1 / 8)
 
@@ -227,7 +227,9 @@ def test_maps_beside_what_is_seen_lose_their_agreement_while_retrieval_stays():
     assert {k: v for k, v in after.items() if "maps" not in k} == {k: v for k, v in before.items() if "maps" not in k}
     resumed = scene_monitor()
     resumed.load_state_dict(monitor.state_dict())
-    with pytest.warns(UserWarning, match=r"heat maps have left what is seen.*0\.\d\d of the clips.*avssl localize"):
+    with pytest.warns(
+        UserWarning, match=r"heat maps no longer lie on the visible objects.*0\.\d\d of the clips.*avssl localize"
+    ):
         resumed.run(ruined)
     resumed.run(ruined)  # a second warning would be an error here
 

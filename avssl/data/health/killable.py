@@ -27,7 +27,7 @@ from avssl.core.errors import InputError
 from avssl.core.parallel import parallel_map
 
 Task = Callable[[str], dict[str, Any]]
-"""The function of a file; its answer must be plain values."""
+"""The function of a file; its result must be plain values."""
 
 _FILES_PER_WORKER = 500  # then a new process, as decoders leak memory on broken files
 _MAX_ANSWER_BYTES = 2**20

@@ -64,7 +64,7 @@ class PublishedList:
 
     @property
     def keys(self) -> Mapping[str, ListedClip]:
-        """The clips with sound, by their key."""
+        """The clips with audible sources, by their key."""
         return self._by_key
 
     @property

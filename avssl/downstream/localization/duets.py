@@ -1,8 +1,8 @@
 """Sources in mixtures: does the map of a source find it, and not the other one?
 
 Two kinds of rows have them. A frame of a duet has boxes with a label for each instrument (MUSIC-Duet): its sources are
-scored under the mixture, and each under the audio of another clip that has its class alone, which a class-agnostic
-model can be asked with. And in a mixture of two clips (VGGSound-Duet), named by ``mixed_audio_path``, each clip's frame
+scored under the mixture, and each under the audio of another clip that has its class alone, so that a class-agnostic
+model can be scored too. And in a mixture of two clips (VGGSound-Duet), named by ``mixed_audio_path``, each clip's frame
 is shown with the audio of both.
 
 Dimensions: N sources, h and w cells, H and W pixels of the truth.

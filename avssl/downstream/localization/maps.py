@@ -30,7 +30,7 @@ from avssl.models import ClipEncoder
 from avssl.transforms.corruptions import Corruption
 
 TRAINED = "trained model"
-SHUFFLED, SILENCE, NOISE = "shuffled sound", "silence", "noise"
+SHUFFLED, SILENCE, NOISE = "shuffled audio", "silence", "noise"
 UNTRAINED = "random-init model"
 OWN_PRIOR = "image only, own tower"
 RESNET_PRIOR = "image only, ImageNet ResNet-18"

@@ -1,6 +1,6 @@
 """Trace a tower by torch.export, with the lengths and frame sizes that its network takes.
 
-The batch is of any size. A length is free unless the network has one only, which is asked of the network itself: its
+The batch is of any size. A length is free unless the network has one only, which the network itself tells: its
 contract says so, or it raises an error at another length. The tracer may keep a length too, where the network computes
 other lengths in another way. Both are noted with their reasons; any other error is one.
 """

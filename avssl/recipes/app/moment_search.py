@@ -38,7 +38,7 @@ class SearchHit:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The answer to one query."""
+    """The hits of one query."""
 
     note: str
     """Plain text: the query, and how far the hits stand out."""

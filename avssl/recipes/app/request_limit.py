@@ -12,7 +12,7 @@ _Message = MutableMapping[str, Any]
 class RequestLimit:
     """ASGI middleware that ends requests whose body is larger, with status 413.
 
-    A body that declares its length is refused before any of it is read; others, such as chunked ones, are counted as
+    A body that declares its length is rejected before any of it is read; others, such as chunked ones, are counted as
     they come.
 
     Args:

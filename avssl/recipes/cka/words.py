@@ -99,7 +99,7 @@ def _deletions_in_words(run: Mapping[str, Any]) -> list[str]:
     whole, chance = run["whole"], run["chance"]
     lines = [
         f"{run['model']}: one residual block deleted at a time, {run['num_clips']} clips: R@10 between video and audio "
-        f"(whole network {whole['R@10']:.3f}, chance {chance['R@10']:.3f}, shuffled sound {run['shuffled_R@10']:.3f}),",
+        f"(whole network {whole['R@10']:.3f}, chance {chance['R@10']:.3f}, shuffled audio {run['shuffled_R@10']:.3f}),",
         f"and the share of a clip's ten nearest clips that stay (chance {chance['neighbors']:.3f})",
         f"  {'modality':<10}{'block':<14}{'structure':<11}{'R@10':>7}{'neighbors':>11}",
     ]

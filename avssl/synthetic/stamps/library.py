@@ -70,7 +70,7 @@ def load_library(
 
     Args:
         folders: Folders of Tux Paint stamps or of GCompris; None: those of :data:`DEBIAN_FOLDERS` that exist.
-        limits: Limits on images and sounds; default: those of :class:`~avssl.media.MediaLimits`.
+        limits: Limits on images and audio; default: those of :class:`~avssl.media.MediaLimits`.
         progress: Show a progress bar.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Find the images and sounds of a package: a folder of Tux Paint stamps, or the resource files of GCompris."""
+"""Find the images and recordings of a package: a folder of Tux Paint stamps, or the resource files of GCompris."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PackageFile:
 
 
 def find_files(folder: Path, scratch: Path, left_out: Counter[str]) -> list[PackageFile]:
-    """Find the images and sounds of a package, in a reproducible order.
+    """Find the images and recordings of a package, in a reproducible order.
 
     Args:
         folder: A folder of stamps, or one with resource files (``rcc/*.rcc``).

@@ -1,4 +1,4 @@
-"""Read the files in a Qt resource file (``.rcc``), in which GCompris keeps its images and sounds.
+"""Read the files in a Qt resource file (``.rcc``), in which GCompris keeps its images and audio.
 
 Source: the format of ``rcc --binary``, https://doc.qt.io/qt-6/resources.html. A header points to a tree of nodes, to
 the names of the nodes in UTF-16, and to the contents.

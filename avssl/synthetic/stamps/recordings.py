@@ -52,7 +52,7 @@ def read_recording(path: Path, name: str, kind: str, limits: MediaLimits | None 
     with open_media(path, limits=limits) as reader:
         start, stop = reader.info.audio_start_seconds, reader.info.audio_stop_seconds
         if start is None or stop is None:
-            raise UnusableError("file without sound")
+            raise UnusableError("file without audio")
         waveform = reader.read_audio(start, min(stop, start + _MAX_SECONDS))[0].numpy()
         rate = reader.info.audio_sample_rate_hz
     assert rate is not None

@@ -35,7 +35,7 @@ class Diagnosis:
     - **shortcut**: retrieval in the gallery stays at chance while the loss falls, so the model does not learn
       how audio and video are related.
     - **maps**: the peaks of heat maps no longer stay at their place when the frames are mirrored, although they did:
-      they have left what is seen. Retrieval may not show it.
+      they no longer lie on the visible objects. Retrieval may not show it.
     """
 
     def __init__(self) -> None:
@@ -92,10 +92,10 @@ class Diagnosis:
         if self._best_agreement < SOUND_AGREEMENT or above >= LOST_AGREEMENT * self._best_agreement:
             return None
         return (
-            f"heat maps have left what is seen: mirrored frames give the peak at the same place in {agreement:.2f} of "
-            f"the clips (chance {chance:.2f}), after {self._best_agreement:.2f} above chance before. Retrieval may not "
-            "show it. Look at the maps (avssl localize), release earlier weights, and train on more clips or for fewer "
-            "epochs."
+            "heat maps no longer lie on the visible objects: mirrored frames give the peak at the same place in "
+            f"{agreement:.2f} of the clips (chance {chance:.2f}), after {self._best_agreement:.2f} above chance "
+            "before. Retrieval may not show it. Look at the maps (avssl localize), release earlier weights, and train "
+            "on more clips or for fewer epochs."
         )
 
     def state_dict(self) -> dict[str, Any]:

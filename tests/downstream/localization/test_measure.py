@@ -84,7 +84,7 @@ def test_a_model_that_listens_has_the_table_it_should(listener, pairs):
     found = measure_localization(listener, pairs.manifest(), seed=1, progress=False)
     rows = found.rows
     assert list(rows)[:6] == [
-        "trained model", "shuffled sound", "silence", "noise", "random-init model", "image only, own tower",
+        "trained model", "shuffled audio", "silence", "noise", "random-init model", "image only, own tower",
     ]  # fmt: skip
     assert {row["n"] for row in rows.values()} == {4}
     pointing = {name: row["pointing"] for name, row in rows.items()}
@@ -109,7 +109,7 @@ def test_a_model_that_listens_has_the_table_it_should(listener, pairs):
 def test_a_deaf_model_is_seen_to_be_deaf(listener, pairs):
     listener.encoder = lambda: ClipEncoder(Deaf().eval(), Transform())
     found = measure_localization(listener, pairs.manifest(), progress=False)
-    for name in ("shuffled sound", "silence", "noise"):
+    for name in ("shuffled audio", "silence", "noise"):
         for score, value in found.rows["trained model"].items():
             assert found.rows[name][score] == value
         assert all(each["difference"] == 0 for each in found.differences[name].values())
@@ -166,7 +166,7 @@ def test_maps_do_not_depend_on_the_batch(pretrained, shapes):
 def test_shapes_have_every_row(pretrained, shapes):
     found = measure_localization(pretrained, shapes, rules=("lvs",), progress=False)
     assert list(found.rows) == [
-        "trained model", "shuffled sound", "silence", "noise", "random-init model", "image only, own tower",
+        "trained model", "shuffled audio", "silence", "noise", "random-init model", "image only, own tower",
         "center blob", "mean truth of other clips", "random object", "random map", "whole frame",
     ]  # fmt: skip
     assert found.rows["random object"]["pointing"] > found.rows["random map"]["pointing"]
