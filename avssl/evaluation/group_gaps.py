@@ -109,7 +109,8 @@ def group_gaps(
         >>> gaps = group_gaps(hits, sites, recordings=range(8), fewest=2)
         >>> float(gaps.gap)
         0.5
-        >>> gaps.interval, gaps.p_value
+        >>> round(gaps.p_value, 4)  # 34 of 70 arrangements have a gap as large
+        0.4857
     """
     values, names, owners = np.asarray(scores, dtype=np.float64), np.asarray(groups, dtype=str), np.asarray(recordings)
     if values.ndim != 1 or not len(values) or names.shape != values.shape or owners.shape != values.shape:
