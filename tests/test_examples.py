@@ -1,8 +1,10 @@
 """The examples in all docstrings run, in a folder with a corpus, a release and a feature table."""
 
 import ast
+import dataclasses
 import doctest
 import importlib
+import inspect
 import runpy
 import wave
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 import avssl
-from avssl.config import FinetuneConfig, config_from_dict
+from avssl.config import FinetuneConfig, config_from_dict, field_docs
 from avssl.hub.classifier import create_classifier, save_classifier
 from avssl.recipes.embed import embed
 from avssl.synthetic import SceneSettings, Split, synthesize_corpus
@@ -71,6 +73,22 @@ def is_described(path: str) -> bool:
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
     return False
+
+
+def members_without_text(path: str) -> list[str]:
+    """Return the public methods, properties and fields of a class that neither it nor a base class describes."""
+    found = public(path)
+    if not inspect.isclass(found):
+        return []
+    names = [
+        name
+        for name, value in vars(found).items()
+        if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property | classmethod))
+    ]
+    missing = [n for n in names if not any(getattr(getattr(c, n, None), "__doc__", None) for c in found.__mro__)]
+    if dataclasses.is_dataclass(found):
+        missing += [field.name for field in dataclasses.fields(found) if not field_docs(found).get(field.name)]
+    return [f"{path}.{name}" for name in missing]
 
 
 def is_checked(text: str) -> bool:
@@ -225,3 +243,7 @@ def test_every_public_name_has_an_example_that_checks_something(package):
 def test_every_public_constant_is_described(package):
     chosen = [init for init in PACKAGES if init.parent.name == package]
     assert [path for path in constants_of(chosen) if not is_described(path)] == [], "write a string under these"
+
+
+def test_every_member_of_a_public_class_is_described():
+    assert [member for path in names_of(PACKAGES) for member in members_without_text(path)] == []

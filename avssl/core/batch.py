@@ -187,10 +187,12 @@ class Batch:
 
     @property
     def is_raw(self) -> bool:
+        """True before the transforms."""
         return self.video.dtype == torch.uint8
 
     @property
     def num_views(self) -> int:
+        """V; 1 for a raw batch."""
         return len(self.video) // len(self.index)
 
     def __len__(self) -> int:

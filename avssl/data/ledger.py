@@ -63,6 +63,7 @@ class Failure:
 
     @classmethod
     def of(cls, manifest: Manifest, row: int, error: MediaError) -> Failure:
+        """Return the failure of a row of a manifest, from the error that was raised while it was read."""
         path = str(manifest.value(row, "path"))
         return cls(row, str(manifest.value(row, "id")), path, error.stream, error.reason, str(error))
 
@@ -148,4 +149,5 @@ class Ledger:
         return {"failures": [asdict(failure) for failure in list(self)[start:stop]]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Replace all failures by those of a checkpoint."""
         self._failures = {values["row"]: Failure(**values) for values in state["failures"]}

@@ -77,6 +77,7 @@ class WeightAverage:
             value.copy_(self._average[name])
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the number of updates and the averaged tensors by name, for a checkpoint."""
         return {"num_updates": self.num_updates, "average": dict(self._average)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -38,7 +38,10 @@ _NAME = re.compile(r"step-(\d{9})(\.pt)?")
 
 
 def step_of(path: Path) -> int:
-    """Return the step of a checkpoint from its name.
+    """Return the step of a checkpoint from its name, ``step-NUMBER.pt`` or that of a folder, ``step-NUMBER``.
+
+    Raises:
+        ValueError: If the name has no number there.
 
     Example:
         >>> from pathlib import Path

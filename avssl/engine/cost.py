@@ -68,6 +68,11 @@ def step_cost(model: nn.Module, run: Callable[[], Tensor]) -> StepCost:
 def state_bytes(model: nn.Module, optimizer: str, *, averaged: bool = False) -> int:
     """Return the memory in bytes of weights, gradients, optimizer state and, if ``averaged``, a weight average.
 
+    Args:
+        model: The model; parameters that are not trained have neither gradient nor optimizer state.
+        optimizer: "adamw" or "adam", with two running means of each weight, or "sgd", with one.
+        averaged: Count a moving average of the weights too.
+
     Example:
         >>> state_bytes(torch.nn.Linear(3, 2), "adamw")  # 8 float32 weights: they, gradient, and two running means
         128
@@ -77,6 +82,11 @@ def state_bytes(model: nn.Module, optimizer: str, *, averaged: bool = False) -> 
 
 def checkpoint_bytes(task: nn.Module, optimizer: str, *, averaged: nn.Module | None = None) -> int:
     """Return the size in bytes of a checkpoint: task, optimizer state and the average of the module ``averaged``.
+
+    Args:
+        task: The task; parameters of its model that are not trained are left out, as checkpoints share them.
+        optimizer: "adamw" or "adam", with two running means of each weight, or "sgd", with one.
+        averaged: Module whose weights are averaged; None for none.
 
     Example:
         >>> checkpoint_bytes(torch.nn.Linear(3, 2), "adamw")  # 8 float32 weights and two running means of each

@@ -93,12 +93,14 @@ class Loader(Protocol):
         ('a batch', {'position': 1})
     """
 
-    def __iter__(self) -> Iterator[Batch]: ...
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield raw batches without end, from the position on; a generator is closed when the training ends."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch handed out, however much was read ahead."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after the position of a checkpoint."""
 
 
 class Monitor(Protocol[_AnyTask]):
@@ -129,6 +131,8 @@ class Monitor(Protocol[_AnyTask]):
     def observe(self, record: Mapping[str, float]) -> None:
         """Read the numbers of a log."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint; empty if nothing lasts."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the values of a checkpoint."""

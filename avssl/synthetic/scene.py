@@ -92,10 +92,12 @@ class SceneSettings:
 
     @property
     def num_frames(self) -> int:
+        """Frames of a clip, at least 1."""
         return max(1, round(self.duration_seconds * self.video_fps))
 
     @property
     def num_samples(self) -> int:
+        """Samples of the audio of a clip."""
         return round(self.duration_seconds * self.sample_rate_hz)
 
 
@@ -108,6 +110,7 @@ class SceneObject(ABC):
     action: str
     """Name of its motion."""
     motion: Motion
+    """Its movement and the times at which it sounds."""
     home_xy: tuple[float, float]
     """Position in pixels."""
     radius: float
@@ -150,6 +153,7 @@ class Scene:
     """
 
     settings: SceneSettings
+    """Distribution that the scene was drawn from."""
     objects: tuple[SceneObject, ...]
     """Objects, far to near."""
     sounding: tuple[int, ...]
@@ -159,6 +163,7 @@ class Scene:
     nuisance: str
     """"none", "off_screen", "mismatched", "silent" or "near_duplicate"."""
     background_seed: int
+    """Random seed of the background, the camera, the room and added noise."""
     world: World
     """World that the objects and the background belong to."""
     split: str

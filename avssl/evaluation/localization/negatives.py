@@ -43,7 +43,9 @@ class ExtendedScores:
     loc_acc: float
     """Share of positives whose cIoU is above (not at) 0.5, at any confidence; NaN without positives."""
     num_positives: int
+    """Pairs whose sound source is visible."""
     num_negatives: int
+    """Pairs without a visible sound source."""
 
 
 def extended_scores(
