@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from avssl.core.errors import InputError
 from avssl.core.user_files import open_regular
 from avssl.core.whole_file import whole_file
 from avssl.media.errors import MediaError
@@ -92,7 +93,10 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
 
     Args:
         path: The file to write; its folder is made. An existing file is replaced.
-        image: (3, H, W) uint8 RGB.
+        image: (3, H, W) uint8 RGB, H and W > 0.
+
+    Raises:
+        InputError: If the shape or type is not as above.
 
     Example:
         >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
@@ -100,8 +104,10 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
         >>> torch.equal(read_image("black.png"), image)
         True
     """
+    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or not image.numel():
+        raise InputError(f"image must be (3, H, W) uint8 with H and W > 0, got {tuple(image.shape)} {image.dtype}.")
     with whole_file(path) as temporary:
-        Image.fromarray(image.movedim(0, -1).contiguous().numpy()).save(temporary, format="PNG")
+        Image.fromarray(image.movedim(0, -1).contiguous().cpu().numpy()).save(temporary, format="PNG")
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:

@@ -8,6 +8,8 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Any, TypeVar
 
+from avssl.core.errors import InputError
+
 T = TypeVar("T")
 
 
@@ -21,10 +23,19 @@ def prefetch(items: Generator[T, None, None], count: int) -> Generator[T, None, 
         items: The generator; it must not be used elsewhere.
         count: Number of items that may wait, >= 1.
 
+    Raises:
+        InputError: If ``count`` is not positive.
+
     Example:
         >>> list(prefetch((number**2 for number in range(4)), count=2))
         [0, 1, 4, 9]
     """
+    if count < 1:  # a queue of size 0 has no limit
+        raise InputError(f"count must be at least 1 item, got {count}.")
+    return _prefetched(items, count)
+
+
+def _prefetched(items: Generator[T, None, None], count: int) -> Generator[T, None, None]:
     waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(count)
     stopped = threading.Event()
     thread = threading.Thread(target=_fill, args=(items, waiting, stopped), name="prefetch", daemon=True)

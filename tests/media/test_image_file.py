@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from avssl.core.errors import InputError
 from avssl.media import MediaError, MediaLimits, is_image, read_image, write_image
 
 
@@ -127,3 +128,26 @@ def test_a_picture_comes_back_as_it_was_written(pixels: np.ndarray, tmp_path: Pa
         write_image(tmp_path / "a.png", picture.flip(0))
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert torch.equal(read_image(tmp_path / "a.png"), picture)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.rand(3, 8, 8),
+        torch.zeros(3, 8, 8, dtype=torch.int64),
+        torch.zeros(3, 8, 8, dtype=torch.bool),
+        *(torch.zeros(shape, dtype=torch.uint8) for shape in [(8, 8), (8, 8, 3), (1, 8, 8), (4, 8, 8), (1, 3, 8, 8)]),
+        *(torch.zeros(shape, dtype=torch.uint8) for shape in [(3, 0, 8), (3, 8, 0), ()]),
+    ],
+    ids=lambda image: f"{tuple(image.shape)}-{image.dtype}",
+)
+def test_tensors_that_are_no_image_are_not_written(tmp_path: Path, image: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"image must be \(3, H, W\) uint8 with H and W > 0, got \(.*\) torch\."):
+        write_image(tmp_path / "a.png", image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_of_other_strides_comes_back(pixels: np.ndarray, tmp_path: Path) -> None:
+    image = channels_first(pixels)[:, ::2, 1::3].transpose(1, 2)
+    write_image(tmp_path / "a.png", image)
+    assert torch.equal(read_image(tmp_path / "a.png"), image)

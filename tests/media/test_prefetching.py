@@ -2,6 +2,7 @@ import threading
 
 import pytest
 
+from avssl.core.errors import InputError
 from avssl.media import prefetch
 
 
@@ -47,3 +48,12 @@ def test_errors_are_raised_at_their_place():
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(OSError, match="at 2"):
         next(items)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_queue_without_a_limit_is_an_error_before_anything_starts(count):
+    log, threads = [], threading.active_count()
+    with pytest.raises(InputError, match=f"count must be at least 1 item, got {count}"):
+        prefetch(counted(log), count)
+    assert log == []
+    assert threading.active_count() == threads
