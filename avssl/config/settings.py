@@ -70,7 +70,7 @@ class DataConfig(ReadingConfig):
 
     source: str = ""
     """Folder of videos; a manifest (CSV); WebDataset tars, as "shards/{000..010}.tar"; or a Hugging Face dataset: a
-    folder of save_to_disk, or "hf:NAME"."""
+    folder of save_to_disk, or "hf:OWNER/NAME"."""
     split: str = "train"
     """Value of the manifest's split column that selects rows; "all", or no such column, selects every row."""
     segment_seconds: SegmentSeconds = 10.0

@@ -140,7 +140,7 @@ def _listed(config: Config, progress: bool) -> tuple[Manifest, pa.Table]:
     source = config.data.source
     if not is_packed(source):
         if not is_url(source) and not Path(source).exists():
-            raise ManifestError(f"{source}: no such folder or manifest; archives are named as FILE.tar or hf:NAME.")
+            raise ManifestError(f"{source}: no such folder or manifest; archives are FILE.tar or hf:OWNER/NAME.")
         return read_manifest(source), failures_table([])
     found = read_packed(source, progress=progress)
     num_bad, allowed = len(found.failures), config.data.max_bad_fraction

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,14 @@ from avssl.core.data_files import read_json
 from avssl.core.errors import RunError
 from avssl.core.lazy import load
 from avssl.core.manifest import ManifestError
-from avssl.core.names import name_to_text
+from avssl.core.names import name_from_text, name_to_text
 from avssl.core.user_files import FileError, regular_file
 from avssl.data.packed.samples import PackedRows, Place, Samples, sample_cells
 
 PREFIX = "hf:"
-"""Prefix of a dataset's name: ``hf:NAME`` or ``hf:NAME:CONFIG``."""
+"""Prefix of a dataset's name: ``hf:OWNER/NAME`` or ``hf:OWNER/NAME:CONFIG``."""
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", flags=re.ASCII)
+_MAX_ERROR_CHARACTERS = 1000
 _MAX_JSON_BYTES = 1 << 24
 _MEDIA = ("Video", "Image", "Audio")
 
@@ -64,12 +67,14 @@ class _Files:
         content = pa.memory_map(str(regular_file(file))).read_buffer()
         reader = pa.ipc.open_stream(pa.BufferReader(content))
         features = _features(file, reader.schema)
-        media = _media_columns(file, features)
+        media = _media_columns(self.samples.name or file, features)
         others = [name for name in features if name not in media.values()]
         count = 0
         for batch in reader:
             places = {kind: self._places(file, content, batch.column(name)) for kind, name in media.items()}
             cells = {name: _values(batch.column(name), features[name]) for name in others}
+            if "__key__" in cells:
+                cells = _tar_cells(batch, cells)
             for row in range(len(batch)):
                 name = "/".join(filter(None, (split, f"{first + count + row:09d}")))
                 about = {column: values[row] for column, values in cells.items()} | ({"split": split} if split else {})
@@ -81,9 +86,13 @@ class _Files:
         held = {kind: place for kind, place in places.items() if place is not None}
         shown = held.get("Video") or held.get("Image") or held.get("Audio")
         if shown is None or held.keys() == {"Image"}:
-            found = f"the columns {' and '.join(places)} hold no bytes of a video or audio."
+            found = f"the columns {' and '.join(places)} hold no bytes of a video or audio"
             advice = "Save the dataset with save_to_disk, which embeds the files that it names."
-            self.samples.fail(name, path, "not_media", found, advice)
+            if self.named_in:
+                found += ", and name no file in the caches of Hugging Face"
+                cached = Path("/", name_from_text(path)).parent
+                advice = f"Its author embeds files with push_to_hub. If a cache was cleared, remove {cached} too."
+            self.samples.fail(name, path, "not_media", f"{found}.", advice)
             return
         audio = held.get("Audio") if held.keys() & {"Video", "Image"} else None
         try:
@@ -100,10 +109,10 @@ class _Files:
         return [place or self._named(path) for place, path in zip(embedded, paths, strict=True)]
 
     def _named(self, path: str | None) -> str | None:
-        """Return the path of a file that a row names, if it lies in one of the folders."""
+        """Return the path of a file that a row names, if it exists and lies in one of the folders."""
         real = os.path.realpath(path) if path and "\0" not in path and os.path.isabs(path) else ""
         inside = any(os.path.commonpath([real, folder]) == folder for folder in self.named_in if real)
-        return name_to_text(real.lstrip("/")) if inside else None
+        return name_to_text(real.lstrip("/")) if inside and os.path.isfile(real) else None
 
 
 def is_saved(folder: Path | str) -> bool:
@@ -134,7 +143,7 @@ def read_named(name: str) -> PackedRows:
     """List the rows of a dataset of the hub, which ``datasets.load_dataset`` fetches or finds in its cache.
 
     Args:
-        name: ``hf:NAME`` or ``hf:NAME:CONFIG``.
+        name: ``hf:OWNER/NAME`` or ``hf:OWNER/NAME:CONFIG``.
 
     Raises:
         RunError: If the package ``datasets`` is not installed.
@@ -145,17 +154,46 @@ def read_named(name: str) -> PackedRows:
     except (ImportError, AttributeError) as error:  # of the second kind: a folder of this name is not the package
         raise RunError(f"{name}: needs the package datasets ({error}). Install it: pip install 'avssl[hf]'.") from error
     dataset, _, subset = name.removeprefix(PREFIX).partition(":")
+    _check_is_remote(name, dataset)
     try:
         splits = load_dataset(dataset, subset or None)
     except Exception as error:  # of many kinds: no such name, no network, a broken file ...
-        raise ManifestError(f"{name}: cannot be loaded ({type(error).__name__}: {error}).") from error
+        raise ManifestError(f"{name}: cannot be loaded {_cause_and_advice(error, dataset)}") from error
     settings, hub = load("datasets:config"), load("huggingface_hub:constants")
     caches = [os.path.realpath(folder) for folder in (settings.HF_DATASETS_CACHE, hub.HF_HUB_CACHE)]
-    files = _Files(Samples("/"), caches)  # they lie anywhere on this machine
+    files = _Files(Samples("/", name), caches)  # they lie anywhere on this machine
     for split, rows in splits.items():
         paths = [os.path.abspath(file["filename"]) for file in rows.cache_files]
         files.read([(path, name_to_text(path.lstrip("/"))) for path in paths], str(split))
     return files.samples.finish()
+
+
+def _check_is_remote(name: str, dataset: str) -> None:
+    """Raise ManifestError for names with which ``load_dataset`` would read the files of this folder instead."""
+    if not _NAME.fullmatch(dataset):
+        raise ManifestError(f"{name}: no name of a dataset on the hub, expected hf:OWNER/NAME or hf:OWNER/NAME:CONFIG.")
+    if os.path.lexists(dataset):
+        raise ManifestError(
+            f"{name}: the files of {os.path.abspath(dataset)} would be read instead of the hub's. "
+            f"Train on them with {dataset} as the source, or start in another folder."
+        )
+
+
+def _cause_and_advice(error: Exception, dataset: str) -> str:
+    """Return why a dataset was not loaded, and what to do. The package's own kinds of errors are told by name."""
+    kinds, cause = {kind.__name__ for kind in type(error).__mro__}, error
+    if "DatasetGenerationError" in kinds and isinstance(error.__cause__, Exception):
+        cause = error.__cause__  # whose text tells what is wrong
+    text = " ".join(str(cause).split())[:_MAX_ERROR_CHARACTERS].rstrip(".")
+    status = getattr(getattr(error, "response", None), "status_code", None)  # of HfHubHTTPError
+    advice = f"Or fetch its files, and train on FOLDER: hf download {dataset} --repo-type dataset --local-dir FOLDER."
+    if "DatasetNotFoundError" in kinds or status in (401, 403):
+        advice = "Check the name; if it is private or gated, log in with 'hf auth login', or set HF_TOKEN."
+    elif kinds & {"ConnectionError", "TransportError", "RequestException"}:  # the last two of httpx and requests
+        advice = "Check the network, HF_ENDPOINT and HF_HUB_OFFLINE. What was loaded before is read from the cache."
+    elif "ValueError" in kinds and "config" in text.lower():
+        advice = f"Name one of its configs: {PREFIX}{dataset}:CONFIG."
+    return f"({type(cause).__name__}: {text}). {advice}"
 
 
 def _saved_files(folder: Path, split: str) -> Iterator[tuple[str, str]]:
@@ -195,20 +233,21 @@ def _features(file: str, schema: pa.Schema) -> dict[str, Any]:
     return {name: found.get(name) if isinstance(found.get(name), dict) else {} for name in schema.names}
 
 
-def _media_columns(file: str, features: Mapping[str, Any]) -> dict[str, str]:
+def _media_columns(place: str, features: Mapping[str, Any]) -> dict[str, str]:
     """Return the column of each kind of media: one of its kind, or the one that is named as its kind."""
     columns: dict[str, str] = {}
     for kind in _MEDIA:
         names = [name for name, feature in features.items() if feature.get("_type") == kind]
         if len(names) > 1 and kind.lower() not in names:
             raise ManifestError(
-                f"{file}: several {kind} columns ({', '.join(names)}). Keep one, or name it {kind.lower()}."
+                f"{place}: several {kind} columns ({', '.join(names)}). Keep one, or name it {kind.lower()}."
             )
         if names:
             columns[kind] = kind.lower() if kind.lower() in names else names[0]
     if not {"Video", "Audio"} & columns.keys():
         shown = ", ".join(f"{name} ({feature.get('_type', '?')})" for name, feature in features.items())
-        raise ManifestError(f"{file}: no Video or Audio column; it has {shown}.")
+        advice = 'Cast the column with the media: cast_column("video", Video()); then use save_to_disk.'
+        raise ManifestError(f"{place}: no Video or Audio column; it has {shown}. {advice}")
     return columns
 
 
@@ -247,6 +286,16 @@ def _values(column: pa.Array, feature: Mapping[str, Any]) -> list[Any]:
     if not isinstance(names, list):
         return values
     return [[_class(names, each) for each in value] if is_list and value else _class(names, value) for value in values]
+
+
+def _tar_cells(batch: pa.RecordBatch, cells: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return the cells of a WebDataset that ``load_dataset`` read, as those of its tars are named."""
+    found = {}
+    if "json" in cells and pa.types.is_struct(batch.column("json").type):
+        column = batch.column("json")
+        found = {field.name: _values(values, {}) for field, values in zip(column.type, column.flatten(), strict=True)}
+    names = {"cls": "label", "txt": "text"}
+    return {names.get(name, name): values for name, values in cells.items() if name not in ("json", "__url__")} | found
 
 
 def _class(names: list[Any], value: Any) -> Any:

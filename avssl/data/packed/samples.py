@@ -40,9 +40,11 @@ class Samples:
 
     Args:
         root: Folder or URL that paths are relative to.
+        name: Name of the dataset in messages, if it has one; otherwise they name the archive.
     """
 
     root: str
+    name: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """The cells of each row."""
     errors: dict[str, tuple[str, MediaError]] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class Samples:
 
     def fail(self, name: str, path: str, reason: Reason, found: str, advice: str) -> None:
         """Add a sample, or an archive, that gives no row."""
-        archive = f"{self.root.rstrip('/')}/{path}"
+        archive = self.name or f"{self.root.rstrip('/')}/{path}"
         shown = archive if name == path else f"{archive}: {name}"
         self.errors[name] = path, MediaError(shown, "container", reason, found, advice)
 
@@ -91,14 +93,14 @@ class Samples:
         Raises:
             ManifestError: If there is no row, or two have the same name.
         """
-        errors = [error for _, error in self.errors.values()]
+        errors, shown = [error for _, error in self.errors.values()], self.name or self.root
         if not self.rows:
             why = f" The first of {len(self.errors)} faults: {errors[0]}" if errors else ""
-            raise ManifestError(f"{self.root}: no sample with a video or audio.{why}")
+            raise ManifestError(f"{shown}: no sample with a video or audio.{why}")
         names = dict.fromkeys(name for row in self.rows for name in row)
         if len(names) > _MAX_COLUMNS:
             raise ManifestError(
-                f"{self.root}: samples with {len(names)} different fields, at most {_MAX_COLUMNS} are read."
+                f"{shown}: samples with {len(names)} different fields, at most {_MAX_COLUMNS} are read."
             )
         columns = {name: [row.get(name) for row in self.rows] for name in names}
         failed = [

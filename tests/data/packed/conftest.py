@@ -36,7 +36,7 @@ def clips(tmp_path_factory) -> dict[str, bytes]:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_tar():
     """``write_tar(path, {"a.mp4": bytes, "a.json": {...}, "a.cls": "3"})`` writes an ordinary tar."""
 

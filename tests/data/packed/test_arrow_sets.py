@@ -119,7 +119,7 @@ def test_a_name_on_the_hub(tmp_path, clips, save_set, monkeypatch):
 
     def load_dataset(name, config):
         asked.append((name, config))
-        if name == "none":
+        if name == "someone/none":
             raise FileNotFoundError("no such dataset")
         return {"train": SimpleNamespace(cache_files=[{"filename": str(folder / "data-00000-of-00001.arrow")}])}
 
@@ -135,11 +135,18 @@ def test_a_name_on_the_hub(tmp_path, clips, save_set, monkeypatch):
     assert found.failures["id"].to_pylist() == ["train/000000003", "train/000000004"]
     widths = [ClipDataset(manifest, SAMPLING).read(row, 0).video.shape[-1] for row in range(3)]
     assert widths == [32, 36, 40]
-    with pytest.raises(ManifestError, match=r"hf:none: cannot be loaded \(FileNotFoundError: no such dataset"):
-        read_named("hf:none")
+    with pytest.raises(ManifestError, match=r"hf:someone/none: cannot be loaded \(FileNotFoundError: no such dataset"):
+        read_named("hf:someone/none")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(RunError, match=r"pip install 'avssl\[hf\]'"):
         read_named("hf:someone/clips")
+
+
+@pytest.mark.parametrize("name", ["", "csv", "videofolder", "../clips", "someone/..", "./x", "/etc", "a/b/c", "a b/c"])
+def test_names_that_load_dataset_would_look_for_in_this_folder(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=None))
+    with pytest.raises(ManifestError, match="no name of a dataset on the hub, expected hf:OWNER/NAME"):
+        read_named(f"hf:{name}")
 
 
 def test_the_package_itself_writes_what_is_read(tmp_path, clips):
