@@ -23,6 +23,11 @@ COPIED = {
     "datasets/README.md": "datasets.md",
 }
 """Page of the site for each file outside docs/ that has one."""
+EXAMPLES = (
+    "The examples know `avssl`, `torch`, NumPy as `np`, and the names on this page and on that of `avssl`. Their files "
+    "stand for yours: `video.mp4`, a corpus of `avssl synthesize`, a run of `avssl pretrain` in `runs/first`."
+)
+"""Sentence on each page of the API, as the tests run the examples."""
 LINK = re.compile(r"(\]\(|(?:src|href)=\")(?![a-z]+:|#|/)([^)\s\"#]+)(#[^)\s\"]*)?")
 
 
@@ -91,7 +96,7 @@ def _api_pages() -> list[tuple[str, str, str]]:
         if names:
             module = ".".join(init.parent.relative_to(REPOSITORY).parts)
             summary = (ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
-            lines = [f"# {module}", "", summary, ""]
+            lines = [f"# {module}", "", summary, "", EXAMPLES]
             lines += [f"::: {path}" for path in sorted(names, key=lambda path: path.rpartition(".")[2].lower())]
             path = "api/index.md" if module == "avssl" else f"api/{init.parent.name}.md"
             pages.append((path, module, "\n\n".join(lines)))
