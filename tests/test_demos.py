@@ -97,6 +97,14 @@ def test_train_in_python(tmp_path):
     assert len((DEMOS / "train_in_python.py").read_text().splitlines()) <= 70
 
 
+def test_every_demo_runs_in_a_test():
+    tests = Path(__file__).parent
+    text = "".join(
+        (tests / name).read_text(encoding="utf-8") for name in ("test_demos.py", "hub/export/test_export.py")
+    )
+    assert [path.name for path in DEMOS.glob("*.py") if f'"{path.name}"' not in text] == []
+
+
 @pytest.mark.parametrize("path", sorted(DEMOS.glob("*.py")), ids=lambda path: path.name)
 def test_demos_are_short(path):
     assert len(path.read_text().splitlines()) <= 80
