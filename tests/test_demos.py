@@ -1,5 +1,6 @@
 """The scripts in demos/ run as documented."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,14 @@ def test_make_a_scene(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("and it sounds") == 1
     assert (tmp_path / "out" / "scene" / "000000.mp4").is_file()
+
+
+def test_hear_and_point(clips, tiny_release):
+    clip = sorted(clips.iterdir())[0]
+    done = run("hear_and_point.py", str(clip), str(tiny_release))
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^ *[\d.]+ s   x +\d+   y +\d+   cosine -?\d\.\d\d$", done.stdout, re.MULTILINE)) >= 8
+    assert "; with silence " in done.stdout
 
 
 def test_image_and_sound(tmp_path, tiny_release):
