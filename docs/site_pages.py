@@ -61,9 +61,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         inside = COPIED.get(file) or (file.removeprefix("docs/") if file.startswith("docs/") else "")
         if file == "README.md" and not anchor:
             inside = "index.md"
-        if file.startswith("demos/"):
+        if file.startswith("demos/") and not own.startswith("tutorials/"):
             inside = f"tutorials/{Path(file).stem}.md"
-        if inside != own and files.get_file_from_path(inside):
+        if files.get_file_from_path(inside):
             return match[1] + os.path.relpath(inside, os.path.dirname(own) or ".") + anchor
         return f"{match[1]}{config.repo_url}/blob/main/{file}{anchor}"
 
