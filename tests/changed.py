@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ALWAYS = ("tests/test_house.py", "tests/test_words.py", "tests/test_cli.py")
+ALWAYS = ("tests/test_house.py", "tests/test_words.py", "tests/test_numbers.py", "tests/test_cli.py")
 OTHERS = {
     "configs": "tests/test_configs.py",
     "docs": "tests/test_docs.py",

@@ -22,9 +22,7 @@ PAGES = [path for pattern in ("*.md", "docs/*.md", ".github/**/*.md") for path i
 PAGES += [REPOSITORY / "datasets" / "README.md", *REPOSITORY.glob("benchmarks/results/*.md")]
 CONFIGS = [*REPOSITORY.glob("configs/**/*.yaml"), *REPOSITORY.glob("*.toml"), REPOSITORY / "Makefile"]
 NOTEBOOKS = [*REPOSITORY.glob("demos/notebooks/*.ipynb")]
-FILES = sorted(
-    {*CODE, *PAGES, *CONFIGS, *NOTEBOOKS} - {REPOSITORY / "CHANGELOG.md", REPOSITORY / "docs" / "results_real.md"}
-)
+FILES = sorted({*CODE, *PAGES, *CONFIGS, *NOTEBOOKS} - {REPOSITORY / "CHANGELOG.md"})
 
 OTHERS = "the other|another|its|their|each other"
 SENSES = {

@@ -120,7 +120,7 @@ def test_languages_of_blocks_are_known():
 def test_commands_stand_in_blocks_of_bash():
     found = [str(block) for block in BLOCKS if block.language not in ("bash", "python") and COMMAND.search(block.text)]
     for path in PAGES:
-        rest = BLOCK.sub("", path.read_text(encoding="utf-8")) if path.name != "results_real.md" else ""
+        rest = BLOCK.sub("", path.read_text(encoding="utf-8"))
         found += [
             f"{path.name}: {line}" for line in re.findall(r"^ {4}.*$", rest, re.MULTILINE) if COMMAND.search(line)
         ]
@@ -485,7 +485,7 @@ def test_page_runs(page, section, world, request, tmp_path, monkeypatch, capsys)
             for line in block.commands():
                 part.run(line)
                 printed += (said := capsys.readouterr().out)
-                if rows := re.search(r"benchmarks/results/(\w+)\.jsonl .*--(?:table|results)$", line):
+                if rows := re.search(r"benchmarks/(\w+)\.py .*--(?:table|results)$", line):
                     check_rows(said, REPOSITORY / page, REPOSITORY / f"benchmarks/results/{rows[1]}.md")
         elif block.language == "python" and not block.is_skipped():
             part.execute(block)
