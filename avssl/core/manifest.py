@@ -306,7 +306,10 @@ def read_manifest(path: Path | str, root: Path | str | None = None, *, mapped: b
     except TableError as error:
         raise ManifestError(str(error)) from error
     except FileNotFoundError as error:
-        raise ManifestError(f"{path}: no such manifest. Make one with: avssl index FOLDER -o {path}") from error
+        make = f"Make one with: avssl index FOLDER -o {path}"
+        if str(path).startswith("hf:"):
+            make = "Save the dataset of the hub with save_to_disk(FOLDER), and make one with: avssl index FOLDER"
+        raise ManifestError(f"{path}: no such manifest. {make}") from error
     root = str(path).rpartition("/")[0] or "." if root is None else root
     try:
         if kind != "arrow":

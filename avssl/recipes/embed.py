@@ -30,6 +30,7 @@ from avssl.data.file_stamps import stamped
 from avssl.data.health.report import MIN_SECONDS, HealthSettings
 from avssl.data.ledger import failures_table
 from avssl.data.one_stream import read_stream
+from avssl.data.packed.sources import is_named
 from avssl.data.row_parts import Span, expected_windows, plan_parts
 from avssl.data.sampling import ClipSampling
 from avssl.engine import choose_device
@@ -230,7 +231,7 @@ def _rows(
     progress: bool,
 ) -> tuple[Manifest, pa.Table]:
     """Return one row per file of a folder, or the rows of a manifest; and the unusable files."""
-    if not is_url(source) and not Path(source).exists():
+    if not is_url(source) and not is_named(source) and not Path(source).exists():
         raise ManifestError(
             f"{source}: no such folder or manifest. Name a folder of videos, or a manifest of avssl index."
         )

@@ -90,6 +90,8 @@ def test_a_column_that_stands_twice_is_refused_in_any_table():
 def test_a_missing_file_says_how_to_make_one(tmp_path):
     with pytest.raises(ManifestError, match="no such manifest"):
         read_manifest(tmp_path / "none.csv")
+    with pytest.raises(ManifestError, match=r"no such manifest\. Save the dataset of the hub with save_to_disk"):
+        read_manifest("hf:owner/name")
 
 
 def test_rows_are_selected_by_mask_index_and_value():

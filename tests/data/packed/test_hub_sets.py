@@ -152,13 +152,19 @@ def rows(found, *names):
     return [tuple(row[name] for name in names) for row in found["rows"]]
 
 
-def test_parquet_of_push_to_hub(hub, client, files, folder):
+@pytest.fixture(scope="module")
+def pushed(client, files):
+    """The files of the training split of ``owner/pushed``: one row has none, and one is broken."""
     train = [str(files / f"{number}.mp4") for number in range(9)]
     train[3:3] = [None, str(files / "broken.mp4")]
     splits = {"train": [(file, row % 2) for row, file in enumerate(train)], "test": [(train[1], 1), (train[2], 0)]}
     client("push", "owner/pushed", splits, WRITE)
-    pushed = [path for path in hub.repositories["datasets/owner/pushed"].files() if path.endswith(".parquet")]
-    assert sorted(pushed) == [
+    return train
+
+
+def test_parquet_of_push_to_hub(hub, client, files, folder, pushed):
+    parquet = [path for path in hub.repositories["datasets/owner/pushed"].files() if path.endswith(".parquet")]
+    assert sorted(parquet) == [
         f"data/{split}-0000{shard}-of-00002.parquet" for split in ("test", "train") for shard in (0, 1)
     ]
     found = client("read", "hf:owner/pushed")
@@ -169,7 +175,7 @@ def test_parquet_of_push_to_hub(hub, client, files, folder):
         ("test/000000000", "test", "cat"),
         ("test/000000001", "test", "dog"),
     ]
-    assert_is(found, files, [*(Path(train[number]).name for number in numbers), "1.mp4", "2.mp4"])
+    assert_is(found, files, [*(Path(pushed[number]).name for number in numbers), "1.mp4", "2.mp4"])
     assert [row for row, clip in enumerate(found["clips"]) if len(clip) < 64] == [3]  # the broken one
     assert [(row["id"], row["reason"]) for row in found["failures"]] == [("train/000000003", "not_media")]
     assert "hf:owner/pushed: train/000000003: " in found["failures"][0]["message"]
@@ -297,7 +303,7 @@ def test_a_connection_that_breaks(hub, client, files):
 
 
 @pytest.mark.parametrize("is_offline", [False, True], ids=["unreachable", "offline"])
-def test_without_a_hub_the_cache_is_read(is_offline, client, folder, files):
+def test_without_a_hub_the_cache_is_read(is_offline, client, folder, pushed):
     names = ["hf:owner/pushed", "hf:owner/folder", "hf:owner/configs:large"]
     before = [client("read", name) for name in names]
     environment = {"HF_HUB_OFFLINE": "1"} if is_offline else {}
@@ -307,7 +313,8 @@ def test_without_a_hub_the_cache_is_read(is_offline, client, folder, files):
         assert error.startswith("hf:owner/none: cannot be loaded (ConnectionError: ")
         assert "HF_HUB_OFFLINE" in error
         if is_offline:
-            shutil.rmtree(folder / "home" / "hub")
+            cache = (folder / "home" / "hub").rename(folder / "cleared")
             assert call("read", "hf:owner/pushed") == before[0]  # its Arrow files hold the media
             arrows = folder / "home" / "datasets" / "owner___folder"
             assert f"If a cache was cleared, remove {arrows}" in call("read", "hf:owner/folder")["error"]
+            cache.rename(folder / "home" / "hub")
