@@ -289,13 +289,20 @@ def _values(column: pa.Array, feature: Mapping[str, Any]) -> list[Any]:
 
 
 def _tar_cells(batch: pa.RecordBatch, cells: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    """Return the cells of a WebDataset that ``load_dataset`` read, as those of its tars are named."""
-    found = {}
+    """Return the cells of a WebDataset that ``load_dataset`` read, as those of its tars are named.
+
+    As in the tars, a field of the JSON comes before the ``cls`` or ``txt`` of the same sample.
+    """
+    known = {"cls": "label", "txt": "text"}
+    named = {known.get(name, name): values for name, values in cells.items() if name not in ("json", "__url__")}
+    fields: dict[str, list[Any]] = {}
     if "json" in cells and pa.types.is_struct(batch.column("json").type):
         column = batch.column("json")
-        found = {field.name: _values(values, {}) for field, values in zip(column.type, column.flatten(), strict=True)}
-    names = {"cls": "label", "txt": "text"}
-    return {names.get(name, name): values for name, values in cells.items() if name not in ("json", "__url__")} | found
+        fields = {field.name: _values(values, {}) for field, values in zip(column.type, column.flatten(), strict=True)}
+    for name, values in fields.items():
+        others = named.get(name, [None] * len(batch))
+        named[name] = [other if value is None else value for value, other in zip(values, others, strict=True)]
+    return named
 
 
 def _class(names: list[Any], value: Any) -> Any:

@@ -55,6 +55,22 @@ def test_splits_of_a_dataset_dict(tmp_path, clips, save_set):
     ]
 
 
+def test_labels_of_a_webdataset_are_those_of_its_tars(tmp_path, clips, save_set, write_tar):
+    """A field of the JSON comes first, and where it is missing KEY.cls and KEY.txt count."""
+    fields = [{"label": "sea", "text": None}, {"label": None, "text": "json"}, {"label": None, "text": None}]
+    names = list(clips)[:3]
+    columns = {"cls": ["0", "1", "2"], "txt": list("abc"), "json": fields, "__key__": names, "__url__": ["x"] * 3}
+    saved = read_saved(save_set(tmp_path / "saved", video=[clips[name] for name in names], **columns)).manifest
+    members = {}
+    for name, label, text, about in zip(names, columns["cls"], columns["txt"], fields, strict=True):
+        members |= {f"{name}.mp4": clips[name], f"{name}.cls": label, f"{name}.txt": text, f"{name}.json": about}
+    tars = read_packed(write_tar(tmp_path / "x.tar", members)).manifest
+    assert rows(saved, "label", "text") == [("sea", "a"), ("1", "json"), ("2", "c")]
+    assert rows(tars, "label", "text") == rows(saved, "label", "text")
+    assert "json" not in saved
+    assert "__url__" not in saved
+
+
 def test_audio_columns(tmp_path, clips, save_set):
     alone = read_saved(save_set(tmp_path / "a", audio=[clips["clip4"]])).manifest
     audio = OneStreamDataset(alone, SAMPLING, stream="audio").read(0, epoch=0).audio
