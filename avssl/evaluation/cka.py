@@ -225,7 +225,7 @@ def _squared_distances(inner: Tensor) -> Tensor:
 
 def _check_fraction(rbf_fraction: float) -> None:
     if not 0 < rbf_fraction < float("inf"):
-        raise InputError(f"rbf_fraction ({rbf_fraction}) must be greater than 0.")
+        raise InputError(f"rbf_fraction ({rbf_fraction}) must be a finite number greater than 0.")
 
 
 def _bandwidth(inner: Tensor, fraction: float) -> float:

@@ -20,7 +20,7 @@ class ClassifierResult:
 
     Example:
         >>> features, labels = np.eye(2), ["robin", "wren"]
-        >>> result = knn_classifier(features, labels, features[[0, 0]], labels, k=1)
+        >>> result = knn_classifier(features, labels, [[2.0, 0.1], [1.0, 0.3]], labels, k=1)
         >>> result.accuracy, result.per_class
         (0.5, {'robin': 1.0, 'wren': 0.0})
         >>> result.confusion.tolist()

@@ -32,7 +32,7 @@ class LabelRetrieval:
 
     Example:
         >>> windows = np.eye(2)[:, None]  # two videos of one clip
-        >>> found = label_retrieval(windows, ["run", "jump"], windows[[0, 0]], ["run", "jump"], ks=(1,))
+        >>> found = label_retrieval(windows, ["run", "jump"], windows[[0, 0]] + 0.1, ["run", "jump"], ks=(1,))
         >>> found.hits[1].tolist(), found.recall[1], round(found.chance[1], 4)
         ([1.0, 0.0], 0.5, 0.5)
     """
@@ -72,7 +72,7 @@ def label_retrieval(
 
     Example:
         >>> windows = np.array([[[1.0, 0.0], [0.9, 0.1]], [[0.0, 1.0], [0.1, 0.9]]])  # two videos of two clips
-        >>> label_retrieval(windows, ["run", "jump"], windows, ["run", "jump"], ks=(1,)).recall
+        >>> label_retrieval(windows, ["run", "jump"], windows + 0.1, ["run", "jump"], ks=(1,)).recall
         {1: 1.0}
     """
     shape = "(videos, clips, features)"

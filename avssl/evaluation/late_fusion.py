@@ -50,7 +50,8 @@ def late_fusion_probe(
 
     Example:
         >>> video, audio, labels = np.array([[-1.0], [1.0]] * 4), np.zeros((8, 1)), ["robin", "wren"] * 4
-        >>> result = late_fusion_probe((video, audio), labels, (video[:2], audio[:2]), labels[:2], l2_grid=(0.01,))
+        >>> train, test = (video[:6], audio[:6]), (video[6:], audio[6:])
+        >>> result = late_fusion_probe(train, labels[:6], test, labels[6:], l2_grid=(0.01,))
         >>> result.accuracy
         1.0
     """

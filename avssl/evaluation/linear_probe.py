@@ -27,7 +27,7 @@ class ProbeResult(ClassifierResult):
 
     Example:
         >>> features, labels = np.array([[-1.0], [1.0]] * 4), ["robin", "wren"] * 4
-        >>> result = linear_probe(features, labels, features, labels, l2_grid=(0.01, 1.0))
+        >>> result = linear_probe(features[:6], labels[:6], features[6:], labels[6:], l2_grid=(0.01, 1.0))
         >>> result.l2, result.validation_accuracy, result.converged
         (0.01, {0.01: 1.0, 1.0: 1.0}, True)
     """

@@ -25,7 +25,7 @@ class MultiLabelResult:
 
     Example:
         >>> features, targets = np.eye(2), np.array([[True, False], [False, True]])
-        >>> result = multi_label_knn(features, targets, features[:1], targets[:1], k=1)
+        >>> result = multi_label_knn(features, targets, np.array([[3.0, 0.1]]), targets[:1], k=1)
         >>> result.scores, result.per_class  # no test clip has the second class
         (array([[1., 0.]]), array([ 1., nan]))
     """
@@ -70,7 +70,7 @@ def multi_label_probe(
 
     Example:
         >>> features, targets = np.array([[-1.0], [1.0]] * 4), np.array([[True, False], [True, True]] * 4)
-        >>> result = multi_label_probe(features, targets, features[:2], targets[:2], l2_grid=(0.01,))
+        >>> result = multi_label_probe(features[:6], targets[:6], features[6:], targets[6:], l2_grid=(0.01,))
         >>> result.mean_average_precision
         1.0
     """
@@ -114,7 +114,7 @@ def multi_label_knn(
 
     Example:
         >>> features, targets = np.eye(2), np.array([[True, False], [True, True]])  # the second clip has both classes
-        >>> multi_label_knn(features, targets, 3 * features, targets, k=1).scores
+        >>> multi_label_knn(features, targets, features + 0.1, targets, k=1).scores
         array([[1., 0.], [1., 1.]])
     """
     x, y, other = _checked(train_features, train_targets, test_features, test_targets)

@@ -31,7 +31,7 @@ class SvmResult(ClassifierResult):
 
     Example:
         >>> windows, labels = np.array([[[-1.0]], [[1.0]]] * 4), ["dog", "rain"] * 4  # one window of each file
-        >>> result = svm_classifier(windows, labels, windows[[0, 0]], ["dog", "rain"])
+        >>> result = svm_classifier(windows, labels, np.array([[[-0.9]], [[-1.1]]]), ["dog", "rain"])
         >>> result.accuracy, result.converged
         (0.5, True)
     """
@@ -69,7 +69,7 @@ def svm_classifier(
 
     Example:
         >>> windows, labels = np.array([[[-1.0], [-2.0]], [[1.0], [2.0]]]), ["dog", "rain"]  # two windows of each file
-        >>> svm_classifier(windows, labels, windows, labels).accuracy
+        >>> svm_classifier(windows, labels, windows + 0.1, labels).accuracy
         1.0
     """
     if not c > 0:

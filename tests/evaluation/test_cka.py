@@ -175,10 +175,12 @@ def test_cka_refuses(x, y, message):
 def test_minibatch_cka_refuses():
     with pytest.raises(ValueError, match=r"kernel .'cubic'. must be one of linear, rbf"):
         MinibatchCKA(["cubic"])
-    with pytest.raises(ValueError, match=r"rbf_fraction .0. must be greater than 0"):
+    with pytest.raises(ValueError, match=r"rbf_fraction .0. must be a finite number greater than 0"):
         MinibatchCKA(rbf_fraction=0)
-    with pytest.raises(ValueError, match=r"rbf_fraction .-1. must be greater than 0"):
+    with pytest.raises(ValueError, match=r"rbf_fraction .-1. must be a finite number greater than 0"):
         cka(normal(5, 2), normal(5, 2), kernel="rbf", rbf_fraction=-1)
+    with pytest.raises(ValueError, match=r"rbf_fraction .inf. must be a finite number"):
+        MinibatchCKA(rbf_fraction=float("inf"))
     found = MinibatchCKA(["linear"])
     with pytest.raises(ValueError, match="nothing was measured"):
         found.matrix("linear")
