@@ -114,7 +114,7 @@ def test_languages_of_blocks_are_known():
     texts = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
     assert [name for name, text in texts.items() if re.search(r"^(?: +```|~~~)", text, re.MULTILINE)] == []
     assert [f"{block} {block.language!r}" for block in BLOCKS if block.language not in LANGUAGES] == []
-    assert LANGUAGES == {block.language for block in BLOCKS}
+    assert {block.language for block in BLOCKS} == LANGUAGES
 
 
 def test_commands_stand_in_blocks_of_bash():
