@@ -2,7 +2,8 @@
 
 Two questions are asked of at most 16 windows that do not overlap, evenly spread over the file:
 
-- Do its frames and its audio lie where those of the training corpus lie? (:mod:`avssl.hub.training_world`)
+- Do its frames and its audio lie where those of the training corpus lie? (:mod:`avssl.hub.training_world`) Of several
+  corpora the one is meant whose frames are nearest.
 - Is the model surer of the file's own audio than of silence, and of other clips' audio? A model that understands the
   file is; a map is drawn in either case.
 
@@ -58,7 +59,7 @@ def check_familiarity(
             each other.
         stop_after_seconds: Look at this much of the file only, from its start.
     """
-    encoder, sampling, world = _encoder(pretrained), pretrained.sampling, pretrained.world
+    encoder, sampling = _encoder(pretrained), pretrained.sampling
     instants = _instants(reader, sampling.video_seconds, sampling.audio_seconds, stop_after_seconds)
     frames, sound = _Found(), _Found()
     if "video" in modalities and reader.info.has_video:
@@ -74,17 +75,16 @@ def check_familiarity(
                 source.around(part + audio_late_seconds, sampling.audio_seconds, sampling.sample_rate_hz)
             )
             sound.add(describe_clips(encoder, "audio", x), encoder.queries(x).float().cpu())
-    domains = []
-    for name, modality, found in (("frames", _BOTH[0], frames), ("audio", _BOTH[1], sound)):
-        if world is not None and found.descriptions:
-            domains.append(_domain(name, modality, found, world))
+    streams: dict[Modality, _Found] = {"video": frames, "audio": sound}
+    described = {modality: torch.cat(found.descriptions) for modality, found in streams.items() if found.descriptions}
+    world, domains = _nearest(described, pretrained.worlds)
     check = None
     if frames.vectors and sound.vectors:
         silence = encoder.queries(encoder.audio_input(torch.zeros(1, sampling.num_samples))).float().cpu()
         others = None if world is None else world.queries
         cells, queries = torch.cat(frames.vectors), torch.cat(sound.vectors)
         check = _sound_check(cells, queries, silence, others, encoder.num_heads)
-    return Familiarity(len(instants), tuple(domains), check, pretrained.trained_on)
+    return Familiarity(len(instants), domains, check, pretrained.trained_on)
 
 
 class _Found:
@@ -121,9 +121,21 @@ def _instants(
     return start + (torch.arange(count, dtype=torch.float64) + 0.5) * (stop - start) / count
 
 
-def _domain(name: str, modality: Modality, found: _Found, world: TrainingWorld) -> DomainScore:
+def _nearest(
+    described: dict[Modality, Tensor], worlds: Sequence[TrainingWorld]
+) -> tuple[TrainingWorld | None, tuple[DomainScore, ...]]:
+    """Return the corpus whose frames, or else audio, are nearest for its threshold, and the distances from it."""
+    every = [tuple(_domain(m, vectors, world) for m, vectors in described.items()) for world in worlds]
+    if not every or not described:
+        return (worlds[0] if worlds else None), ()
+    best = min(range(len(every)), key=lambda number: every[number][0].score / every[number][0].threshold)
+    return worlds[best], every[best]
+
+
+def _domain(modality: Modality, vectors: Tensor, world: TrainingWorld) -> DomainScore:
     novelty = world.streams[modality]
-    score = float(novelty.scores(torch.cat(found.descriptions)).median())
+    score = float(novelty.scores(vectors).median())
+    name = "frames" if modality == "video" else "audio"
     return DomainScore(name, score, float(novelty.threshold), float(novelty.false_alarms), int(novelty.num_rows))
 
 

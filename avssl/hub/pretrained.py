@@ -31,7 +31,7 @@ from avssl.hub.release import (
 )
 from avssl.hub.tensors import describe_bases, named_tensors, public_weights, stored_tensors, tensors_hash
 from avssl.hub.text import load_text
-from avssl.hub.training_world import TrainingWorld, load_world, save_world
+from avssl.hub.training_world import TrainingWorld, load_worlds, save_worlds
 from avssl.models import AVModel, ClipEncoder, Encoding, TextEncoder
 from avssl.models.foreign.contract import VideoContract
 from avssl.models.foreign.pe import PE_AV
@@ -66,8 +66,8 @@ class PretrainedModel:
     """Settings of the run that made it."""
     source: str
     """Its origin: a folder, a hub id, or ``random_init(...)``."""
-    world: TrainingWorld | None = None
-    """Statistics of its training clips, to tell foreign videos; None if the release has none."""
+    worlds: tuple[TrainingWorld, ...] = ()
+    """Statistics of its training clips by corpus, to tell foreign videos; empty if the release has none."""
     trained_on: str = ""
     """Note of the card on the training clips."""
     load_text: Callable[[], TextEncoder] | None = None
@@ -168,7 +168,7 @@ def save_pretrained(
     *,
     license_id: str | None = None,
     notice: str = "",
-    world: TrainingWorld | None = None,
+    worlds: Sequence[TrainingWorld] = (),
 ) -> Path:
     """Write a release, replacing an earlier one in the same folder.
 
@@ -180,7 +180,7 @@ def save_pretrained(
         about: Facts for the card, such as ``{"rows": 1200, "epochs": 20}``.
         license_id: License of the weights, as model hubs write it, such as ``"cc-by-nc-4.0"``.
         notice: Terms of use for the card, in Markdown.
-        world: Statistics of the training clips, to tell foreign videos.
+        worlds: Statistics of the training clips of each corpus, to tell foreign videos.
 
     Returns:
         The folder.
@@ -196,7 +196,7 @@ def save_pretrained(
     content = {"config": to_dict(config), "input": describe_input(config), **describe_bases(model=model)}
     card = _card(model, config, dict(about or {}), license_id, notice)
     written = write_release(folder, stored_tensors(model=model, transform=transform), PRETRAINED, content, card)
-    save_world(written, world)
+    save_worlds(written, worlds)
     return written
 
 
@@ -236,7 +236,7 @@ def from_pretrained(
         size = _full_frame_size(model, size)
     pretrained = _assemble(config, config.train.seed, crop, size, str(path_or_hub_id))
     load_tensors(folder, model=pretrained.model, transform=pretrained.transform)
-    pretrained.world, pretrained.trained_on = load_world(folder), card_note(folder, "trained on")
+    pretrained.worlds, pretrained.trained_on = load_worlds(folder), card_note(folder, "trained on")
     return pretrained.to(device)
 
 
@@ -271,8 +271,8 @@ def _full_frame_size(model: AVModel, size: int) -> int:
 def demo_weights() -> Path:
     """Return the release that comes with avssl, for first steps, examples and tests.
 
-    A small model trained on SoundingShapes by ``benchmarks/demo_weights.py``; it knows no real videos. Its card has
-    its scores.
+    A small model trained on SoundingShapes and one speaker of GRID by ``benchmarks/demo_weights.py``; of real videos it
+    knows his only. Its card has its scores.
 
     Example:
         >>> pretrained = from_pretrained(demo_weights())
@@ -283,9 +283,9 @@ def demo_weights() -> Path:
 
 
 DEMO_NOTE = (
-    "the packaged weights, which know SoundingShapes only. For real videos name weights with --checkpoint: what "
-    "avssl convert dense-av hf-hub:mhamilton723/DenseAV-sound OUT makes (MIT), hf-hub:facebook/pe-av-small (PE-AV, "
-    "Apache-2.0), or a run of avssl pretrain on your own."
+    "the packaged weights, which know SoundingShapes and one speaker of GRID. For other videos name weights with "
+    "--checkpoint: what avssl convert dense-av hf-hub:mhamilton723/DenseAV-sound OUT makes (MIT), "
+    "hf-hub:facebook/pe-av-small (PE-AV, Apache-2.0), or a run of avssl pretrain on your own."
 )
 """A line for whoever uses :func:`demo_weights` without naming them."""
 

@@ -46,7 +46,7 @@ def release_run(config: Config, run: RunDirectory, rows: Rows, task: PretrainTas
         "clip list": rows.manifest.hash(),
         "seed": config.train.seed,
     }
-    save_pretrained(run.weights, task.model, task.transform, config, about, world=_world(config, rows, task))
+    save_pretrained(run.weights, task.model, task.transform, config, about, worlds=_worlds(config, rows, task))
     lines = f"weights     {run.weights}"
     best = Checkpointer(run.checkpoints).best
     if not best.exists():
@@ -59,13 +59,13 @@ def release_run(config: Config, run: RunDirectory, rows: Rows, task: PretrainTas
     else:
         task.load_weights(state["task"])
         about |= {"step": state["step"], f"held-out {BEST_BY}": round(state["score"], 4)}
-        world = _world(config, rows, task)
-        save_pretrained(run.weights_best, task.model, task.transform, config, about, world=world)
+        worlds = _worlds(config, rows, task)
+        save_pretrained(run.weights_best, task.model, task.transform, config, about, worlds=worlds)
         lines += f"\nbest        step {state['step']}, held-out {BEST_BY} {state['score']:.3f}: {run.weights_best}"
     return lines
 
 
-def _world(config: Config, rows: Rows, task: PretrainTask) -> TrainingWorld | None:
+def _worlds(config: Config, rows: Rows, task: PretrainTask) -> tuple[TrainingWorld, ...]:
     """Measure what the training clips look and sound like to the model.
 
     The thresholds are set by the held-out rows; without any, by the rows of one half of the files.
@@ -75,8 +75,9 @@ def _world(config: Config, rows: Rows, task: PretrainTask) -> TrainingWorld | No
         in_half = np.array([zlib.crc32(name.encode()) % 2 == 0 for name in file_names(fitted).to_pylist()])
         fitted, held_out = fitted.select(np.flatnonzero(in_half)), fitted.select(np.flatnonzero(~in_half))
     if min(len(fitted), len(held_out)) < FEWEST_CLIPS // 4 or len(fitted) + len(held_out) < FEWEST_CLIPS:
-        return None
+        return ()
     task.eval()
     encoder = ClipEncoder(unwrapped(task.model), task.transform, Precision())
     clips = (sample_clips(config, manifest, MOST_CLIPS // 2) for manifest in (fitted, held_out))
-    return measure_world(encoder, *((batch for batch, _, _ in loader) for loader in clips))
+    world = measure_world(encoder, *((batch for batch, _, _ in loader) for loader in clips))
+    return () if world is None else (world,)

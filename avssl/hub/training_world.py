@@ -3,12 +3,14 @@
 A clip is described by the mean and the standard deviation of every channel of an encoder's last map, over all cells:
 textures, colors and timbres move them, even where the pooled features stay where they are.
 
+A model of several corpora has statistics of each: one Gaussian over all of them would also cover what lies between.
+
 Dimensions: B clips, C channels, S steps of an audio query, D embedding size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -38,7 +40,7 @@ _STREAMS: tuple[Modality, Modality] = ("video", "audio")
 
 @dataclass(frozen=True, eq=False)
 class TrainingWorld:
-    """Statistics of the training clips in the features of their model."""
+    """Statistics of the training clips of one corpus in the features of their model."""
 
     streams: dict[Modality, Novelty]
     """Gaussians of the (2 C,) descriptions of the frames and of the audio."""
@@ -86,40 +88,58 @@ def measure_world(encoder: ClipEncoder, fitted: Iterable[Batch], held_out: Itera
     return TrainingWorld(streams, torch.cat(queries)[:MOST_SOUNDS])
 
 
-def save_world(folder: Path, world: TrainingWorld | None) -> None:
-    """Write the statistics beside the weights of a release; None removes those of an earlier release."""
+def save_worlds(folder: Path, worlds: Sequence[TrainingWorld]) -> None:
+    """Write the statistics of each corpus beside the weights of a release; none removes those of an earlier release."""
     path = folder / WORLD_NAME
-    if world is None:
+    if not worlds:
         path.unlink(missing_ok=True)
         return
-    tensors = {"queries": world.queries}
-    for name, novelty in world.streams.items():
-        tensors |= {f"{name}.{field.name}": getattr(novelty, field.name) for field in fields(novelty)}
+    tensors: dict[str, Tensor] = {}
+    for number, world in enumerate(worlds):
+        prefix = _prefix(number)
+        tensors[f"{prefix}queries"] = world.queries
+        for name, novelty in world.streams.items():
+            tensors |= {f"{prefix}{name}.{field.name}": getattr(novelty, field.name) for field in fields(novelty)}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     with whole_file(path, num_bytes=sum(value.nbytes for value in tensors.values())) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
 
 
-def load_world(folder: Path) -> TrainingWorld | None:
-    """Read the statistics of a release; None if it has none, as releases of earlier versions and converted ones.
+def load_worlds(folder: Path) -> tuple[TrainingWorld, ...]:
+    """Read the statistics of a release, by corpus; none if it has none, as releases of earlier versions.
 
     Raises:
         HubError: If the file is damaged, too large, or of other shapes.
     """
     path = folder / WORLD_NAME
     if not path.exists():
-        return None
+        return ()
     try:
         with safe_open(regular_file(path, _MAX_BYTES), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        world = TrainingWorld({name: _novelty(name, tensors) for name in _STREAMS}, tensors.pop("queries"))
-        if tensors or world.queries.ndim != 3 or not bool(world.queries.isfinite().all()):
-            raise ValueError("it holds other tensors")
+        count = sum(name.endswith("queries") for name in tensors)
+        worlds = tuple(_world(_prefix(number), tensors) for number in range(count))
+        if tensors or not worlds:
+            raise ValueError(f"it holds other tensors: {', '.join(sorted(tensors)) or 'none at all'}")
     except Exception as error:  # safetensors raises its own errors
         raise HubError(
             f"{path}: not the statistics of training clips: {error}. Without this file the model works and cannot tell "
             "foreign videos; fetch the release again, or remove the file."
         ) from error
+    return worlds
+
+
+def _prefix(number: int) -> str:
+    """Return what the names of a corpus's tensors begin with: nothing for the first."""
+    return f"{number}." if number else ""
+
+
+def _world(prefix: str, tensors: dict[str, Tensor]) -> TrainingWorld:
+    world = TrainingWorld(
+        {name: _novelty(f"{prefix}{name}", tensors) for name in _STREAMS}, tensors.pop(f"{prefix}queries")
+    )
+    if world.queries.ndim != 3 or not bool(world.queries.isfinite().all()):
+        raise ValueError(f"{prefix}queries are {tuple(world.queries.shape)}, or not finite")
     return world
 
 

@@ -1,5 +1,7 @@
 """Tests of the question whether a video is like the training clips."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ def noise(tmp_path_factory):
 
 
 def test_shapes_are_familiar_and_noise_is_foreign(shapes, noise, caplog):
-    """The packaged weights know SoundingShapes; the result of the Python call carries the answer and logs a warning."""
+    """The packaged weights know SoundingShapes, not noise; the result of the Python call carries the answer and logs a warning."""
     model = load_localizer(None, "cpu")
     familiar = localize(shapes[0], model, stride_seconds=1.0).familiarity
     assert not familiar.is_foreign, familiar.line
@@ -38,6 +40,19 @@ def test_shapes_are_familiar_and_noise_is_foreign(shapes, noise, caplog):
     assert foreign.is_foreign
     assert "WARNING" in caplog.text
     assert familiar.num_windows == foreign.num_windows == 2
+
+
+def test_of_several_corpora_the_nearest_counts(shapes, noise):
+    """Far statistics beside the own ones change nothing, and alone they make the shapes foreign."""
+    model = load_localizer(None, "cpu")
+    far = [
+        replace(world, streams={name: replace(each, mean=each.mean + 100) for name, each in world.streams.items()})
+        for world in model.worlds
+    ]
+    with open_media(shapes[0]) as video:
+        own = check_familiarity(video, model)
+        assert check_familiarity(video, replace(model, worlds=(*far, *model.worlds))) == own
+        assert check_familiarity(video, replace(model, worlds=tuple(far))).is_foreign
 
 
 def test_anothers_audio_is_no_surer(shapes, noise):

@@ -84,7 +84,7 @@ def test_release_knows_the_training_clips(videos, tiny_config, tmp_path):
     config = tiny_config(folder / "manifest.csv", optim={"epochs": 1}, monitor={"every_steps": 0})
     path, _ = pretrain(config, out=tmp_path / "run", progress=False)
     pretrained = from_pretrained(path)
-    assert set(pretrained.world.streams) == {"video", "audio"}
+    assert set(pretrained.worlds[0].streams) == {"video", "audio"}
     with open_media(videos / "clip00.mp4") as reader:
         found = check_familiarity(reader, pretrained)
     assert [each.is_foreign for each in found.domains] == [False, False]
@@ -92,7 +92,7 @@ def test_release_knows_the_training_clips(videos, tiny_config, tmp_path):
 
 
 def test_a_small_corpus_leaves_no_statistics(run):
-    assert from_pretrained(run).world is None
+    assert from_pretrained(run).worlds == ()
 
 
 def test_loss_falls(videos, tiny_config, tmp_path):
